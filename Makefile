@@ -1,0 +1,33 @@
+# Everything a newcomer types. Each target installs what it needs and is quick when that is there.
+.PHONY: help setup build examples demo test bench docs
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+setup:
+	@tests/setup
+
+## make build      the release binary, target/release/cerebelum
+build: setup
+	cargo build --release --locked -p cerebelum-cli
+
+## make examples   every example as a component, target/components/NAME.wasm
+examples: setup
+	@examples/build
+
+## make demo       a workflow survives kill -9 of its engine (DATABASE=postgres for PostgreSQL)
+demo: build examples
+	cargo build --release --locked -p fake-cloud
+	@examples/droplet-deployment/demo $(DATABASE)
+
+## make test       everything CI runs, a real PostgreSQL included
+test: setup
+	@tests/run
+
+## make bench      the figures of docs/performance.md (W=W2 for one, DATABASE=postgres for one database)
+bench: build examples
+	@W="$(W)" DATABASE="$(DATABASE)" cargo run --release --locked -p cerebelum-tests --bin bench
+
+## make docs       docs/cli.md from the binary's own help
+docs: build
+	target/release/cerebelum help-markdown > docs/cli.md

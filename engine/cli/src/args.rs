@@ -1,0 +1,275 @@
+//! The verbs and their flags. The comments here are the help texts and `docs/cli.md`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Settings;
+use crate::durations::Span;
+
+/// Durable workflows: write ordinary async functions, compile them to WebAssembly, upload, start.
+///
+/// Exit codes: 0 fine, 1 the execution failed or was cancelled, 2 wrong usage, 3 not found,
+/// 4 engine not reachable, 5 refused (conflict, limit, permission).
+#[derive(Debug, Parser)]
+#[command(name = "cerebelum", version, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags that every verb takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Where the engine is
+    #[arg(long, global = true, env = "CEREBELUM_URL", default_value = "http://127.0.0.1:9090", hide_env_values = true)]
+    pub(crate) url: String,
+    /// The key that says who you are
+    #[arg(long, global = true, env = "CEREBELUM_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the engine
+    ///
+    /// gRPC, `/healthz` and `/metrics` on one port. Every setting is a flag, a variable `CEREBELUM_…` and a key of the
+    /// configuration file, in this order of precedence. Secrets for steps are `[secrets]` in the file or
+    /// `CEREBELUM_SECRET_<NAME>`.
+    Serve(Serve),
+    /// Lay down a project that builds and runs
+    New(New),
+    /// Build a component from a crate
+    Build(Build),
+    /// Hand a component to the engine
+    ///
+    /// Prints name, digest, workflows, steps and what it asks for. Under a known name it becomes the current one.
+    Upload(Upload),
+    /// List the components the engine has
+    Components,
+    /// Start an execution
+    Start(Start),
+    /// List executions, the newest first
+    List(List),
+    /// Show one execution
+    Status(One),
+    /// Print the output of an execution
+    Result(ResultOf),
+    /// Follow an execution until it has ended
+    ///
+    /// Live on a terminal; elsewhere one line for each change.
+    Watch(One),
+    /// Print the events of an execution
+    History(History),
+    /// Print the log lines of an execution
+    Logs(Logs),
+    /// List questions that wait for a person
+    Approvals(Approvals),
+    /// Say yes to a question
+    Approve(Approve),
+    /// Say no to a question
+    Reject(Reject),
+    /// Send a message to an execution
+    Signal(Signal),
+    /// Ask an execution to stop; its clean-up code runs
+    Cancel(One),
+    /// End an execution without asking it
+    Terminate(One),
+    /// Let running attempts finish and start nothing new
+    Pause(One),
+    /// Go on with an execution that is paused, parked or failed
+    Resume(One),
+    /// Forget an execution that has ended
+    Delete(One),
+    /// Watch a project: rebuild, upload and run it after every change
+    Dev(Dev),
+    /// Print this reference as Markdown
+    #[command(hide = true)]
+    HelpMarkdown,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE", env = "CEREBELUM_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the effective settings with their meaning, and stop
+    #[arg(long)]
+    pub(crate) print_config: bool,
+}
+
+/// The languages a guest can be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    /// A crate
+    Rust,
+    /// Not there yet
+    Python,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The project's name, also its folder
+    pub(crate) name: String,
+    /// The language to write it in
+    #[arg(long, value_enum, default_value = "rust")]
+    pub(crate) lang: Language,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The folder of a crate
+    pub(crate) path: PathBuf,
+    /// Where to put the component [default: NAME.wasm in the project]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Upload {
+    /// The component
+    pub(crate) file: PathBuf,
+    /// The name to know it by [default: the file's name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// `component/workflow`, or the bare name while it is unique
+    pub(crate) workflow: String,
+    /// The input: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", default_value = "null", allow_hyphen_values = true)]
+    pub(crate) input: String,
+    /// The execution's id, 1 to 128 of `A-Z a-z 0-9 . _ : -`; drawn when left out
+    ///
+    /// The same id with the same workflow and input answers with the existing execution.
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// An attribute that lists can be filtered by; V is a JSON scalar, else a string
+    #[arg(long, value_name = "K=V")]
+    pub(crate) attr: Vec<String>,
+    /// Begin only after this time, such as 5s, 2h30m, 1d
+    #[arg(long, value_name = "D")]
+    pub(crate) delay: Option<Span>,
+    /// Fail the execution when it has not ended after this time
+    #[arg(long, value_name = "D")]
+    pub(crate) deadline: Option<Span>,
+    /// Wait for the end and show the whole status; exit with 1 unless it completed
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only with this status, such as running, sleeping, failed
+    #[arg(long)]
+    pub(crate) status: Option<String>,
+    /// Only of this workflow
+    #[arg(long)]
+    pub(crate) workflow: Option<String>,
+    /// Only with this attribute; all of them when given several times
+    #[arg(long, value_name = "K=V")]
+    pub(crate) attr: Vec<String>,
+    /// At most this many [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// The execution
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResultOf {
+    /// The execution
+    pub(crate) id: String,
+    /// Wait for the end
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The execution
+    pub(crate) id: String,
+    /// The events of this run [default: the latest]
+    #[arg(long, value_name = "N")]
+    pub(crate) run: Option<u32>,
+    /// Only events after this position
+    #[arg(long, value_name = "POSITION", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// Go on with new events until the execution has ended
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The execution
+    pub(crate) id: String,
+    /// Go on with new lines until the execution has ended
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Approvals {
+    /// Only those of this execution
+    #[arg(long, value_name = "ID")]
+    pub(crate) execution: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Approve {
+    /// An execution, if only one approval is open, or an approval
+    pub(crate) id: String,
+    /// The answer: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", default_value = "{}", allow_hyphen_values = true)]
+    pub(crate) data: String,
+    /// Anything besides
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) comment: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reject {
+    /// An execution, if only one approval is open, or an approval
+    pub(crate) id: String,
+    /// Why not
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Signal {
+    /// The execution
+    pub(crate) id: String,
+    /// The name it is awaited by
+    pub(crate) name: String,
+    /// What it says: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", default_value = "null", allow_hyphen_values = true)]
+    pub(crate) data: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// The folder of a crate
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// The workflow to start [default: the only one]
+    #[arg(long)]
+    pub(crate) workflow: Option<String>,
+    /// The input to start it with: JSON or @FILE
+    #[arg(long, value_name = "JSON", default_value = "null", allow_hyphen_values = true)]
+    pub(crate) input: String,
+}

@@ -1,0 +1,168 @@
+//! The connection to an engine.
+
+use std::time::{Duration, Instant};
+
+use cerebelum_server::proto;
+use cerebelum_server::proto::engine_client::EngineClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::args::Global;
+use crate::exit::{Code, Outcome, Stop, is_lost};
+
+/// The largest answer that is taken: an execution with many steps and large outputs.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// How long an engine may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an engine may be away while somebody waits for the end of an execution.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked for meanwhile.
+const AWAY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Says who is asking.
+#[derive(Clone)]
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// An engine that answered.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) engine: EngineClient<InterceptedService<Channel, Bearer>>,
+    url: String,
+}
+
+impl Client {
+    /// Connects to the engine that the flags name.
+    pub(crate) async fn connect(global: &Global) -> Outcome<Self> {
+        let url = global.url.trim_end_matches('/').to_owned();
+        let endpoint = endpoint(&url)?;
+        let bearer = bearer(global.token.as_deref())?;
+        let channel = endpoint.connect().await.map_err(|e| unreachable_engine(&url, &e))?;
+        let engine =
+            EngineClient::with_interceptor(channel, bearer).max_decoding_message_size(ANSWER_BYTES_MAX);
+        Ok(Self { engine, url })
+    }
+
+    /// What an error of this engine means for us.
+    pub(crate) fn stop(&self, status: &Status) -> Stop {
+        Stop::from_status(status, &self.url)
+    }
+
+    /// An execution as it is now.
+    pub(crate) async fn status(&mut self, id: &str) -> Outcome<proto::ExecutionStatus> {
+        let request = proto::StatusRequest { execution_id: id.to_owned() };
+        let answer = self.engine.status(request).await.map_err(|e| self.stop(&e))?;
+        Ok(answer.into_inner())
+    }
+
+    /// An execution once it has ended; an engine that is restarted meanwhile is waited for.
+    pub(crate) async fn ended(&mut self, id: &str) -> Outcome<proto::ExecutionStatus> {
+        let mut patience = Patience::default();
+        loop {
+            let request = proto::WaitRequest { execution_id: id.to_owned(), timeout_ms: None };
+            match self.engine.wait(request).await {
+                Ok(answer) => {
+                    patience = Patience::default();
+                    let status = answer.into_inner();
+                    if has_ended(&status) {
+                        return Ok(status);
+                    }
+                }
+                Err(status) => patience.outlast(self, &status).await?,
+            }
+        }
+    }
+}
+
+/// Whether nothing will change any more.
+pub(crate) fn has_ended(status: &proto::ExecutionStatus) -> bool {
+    status.summary.as_ref().is_some_and(|summary| summary.ended_at.is_some())
+}
+
+/// Waits for an engine that has gone away, but not for ever.
+#[derive(Default)]
+pub(crate) struct Patience {
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// Returns when it is worth asking again.
+    ///
+    /// # Errors
+    /// When the engine said no, or has been away for too long.
+    pub(crate) async fn outlast(&mut self, client: &Client, status: &Status) -> Outcome {
+        let away = is_lost(status) || status.code() == tonic::Code::Unavailable;
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if !away || since.elapsed() > AWAY_MAX {
+            return Err(client.stop(status));
+        }
+        tokio::time::sleep(AWAY_INTERVAL).await;
+        Ok(())
+    }
+}
+
+fn endpoint(url: &str) -> Outcome<Endpoint> {
+    if url.starts_with("https://") {
+        return Err(Stop::usage(format!("--url {url}: TLS is not there yet; use http:// to an engine on this machine")));
+    }
+    let wrong = || Stop::usage(format!("--url {url}: write http://HOST:PORT, such as http://127.0.0.1:9090"));
+    if !url.starts_with("http://") {
+        return Err(wrong());
+    }
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).http2_keep_alive_interval(Duration::from_secs(20)))
+}
+
+fn bearer(token: Option<&str>) -> Outcome<Bearer> {
+    let value = token.map(|token| format!("Bearer {token}").parse()).transpose();
+    value.map(Bearer).map_err(|_| Stop::usage("--token: a token has only visible ASCII characters"))
+}
+
+fn unreachable_engine(url: &str, error: &dyn std::error::Error) -> Stop {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    let line = format!(
+        "no engine at {url} ({cause}); start one with `cerebelum serve`, or name another with --url or CEREBELUM_URL"
+    );
+    Stop::new(Code::Unreachable, line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn global(url: &str) -> Global {
+        Global { url: url.into(), token: None, json: false }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_not_there_is_exit_4_and_says_how_to_start_one() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let stop = Client::connect(&global(&format!("http://{free}"))).await.err().unwrap();
+        assert_eq!(stop.code, Some(Code::Unreachable));
+        assert!(stop.line.contains("cerebelum serve") && !stop.line.contains('\n'), "{stop}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_none_is_wrong_usage() {
+        for url in ["127.0.0.1:9090", "ftp://x", "http://a b", "https://127.0.0.1:9090"] {
+            let stop = Client::connect(&global(url)).await.err().unwrap();
+            assert_eq!(stop.code, Some(Code::Usage), "{url}: {stop}");
+        }
+        let odd = Global { token: Some("a\nb".into()), ..global("http://127.0.0.1:9") };
+        assert_eq!(Client::connect(&odd).await.err().unwrap().code, Some(Code::Usage));
+    }
+}

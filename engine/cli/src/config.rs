@@ -1,0 +1,264 @@
+//! The engine's settings: flag before variable before file before default; what each one means.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cerebelum_worker::Config;
+use clap::{Args, CommandFactory, ValueEnum};
+use serde::Deserialize;
+
+use crate::args::Cli;
+use crate::durations::Span;
+use crate::exit::{Outcome, Stop};
+
+/// Variables that begin so hold secrets.
+const SECRET_PREFIX: &str = "CEREBELUM_SECRET_";
+
+/// How the engine's own log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Settings as one layer gives them: the flags and variables (through clap), or the file. What is left out comes from
+/// the layer below.
+#[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// Where histories are kept: sqlite:FILE or postgres://… [default: sqlite:DATA/cerebelum.db]
+    #[arg(long, value_name = "URL", env = "CEREBELUM_DATABASE", hide_env_values = true)]
+    database: Option<String>,
+    /// The address to listen on; a loopback address, as there is no authentication yet [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDRESS", env = "CEREBELUM_LISTEN", hide_env_values = true)]
+    listen: Option<SocketAddr>,
+    /// The folder for this engine's own files; one engine each [default: .cerebelum]
+    #[arg(long, value_name = "DIR", env = "CEREBELUM_DATA", hide_env_values = true)]
+    data: Option<PathBuf>,
+    /// A host that steps may fetch from; * is any public address, loopback and private ones only when named
+    #[arg(long, value_name = "HOST[:PORT]", env = "CEREBELUM_ALLOW_HTTP", hide_env_values = true, value_delimiter = ',')]
+    allow_http: Option<Vec<String>>,
+    /// How long an execution with nothing to do stays in memory [default: 2s]
+    #[arg(long, value_name = "D", env = "CEREBELUM_HIBERNATE_AFTER", hide_env_values = true)]
+    hibernate_after: Option<Span>,
+    /// How long an execution is kept after its end; without it, for ever
+    #[arg(long, value_name = "D", env = "CEREBELUM_KEEP_ENDED", hide_env_values = true)]
+    keep_ended: Option<Span>,
+    /// A wait of at least this long leaves memory at once [default: 1h]
+    #[arg(long, value_name = "D", env = "CEREBELUM_HIBERNATE_AT_ONCE", hide_env_values = true)]
+    hibernate_at_once: Option<Span>,
+    /// How many executions may be in memory at once [default: 10000]
+    #[arg(long, value_name = "N", env = "CEREBELUM_ACTIVATIONS_MAX", hide_env_values = true)]
+    activations_max: Option<usize>,
+    /// How long an engine may be silent before others on the same database take its work over [default: 10s]
+    #[arg(long, value_name = "D", env = "CEREBELUM_LEASE", hide_env_values = true)]
+    lease: Option<Span>,
+    /// How many events of an execution may wait for the disk before its guest does; 0: each outcome is durable before it is delivered [default: 1000]
+    #[arg(long, value_name = "N", env = "CEREBELUM_RUN_AHEAD_EVENTS_MAX", hide_env_values = true)]
+    run_ahead_events_max: Option<usize>,
+    /// How the engine's log on stderr is written; RUST_LOG says how much [default: text]
+    #[arg(long, value_name = "FORMAT", env = "CEREBELUM_LOG_FORMAT", hide_env_values = true)]
+    log_format: Option<LogFormat>,
+    #[arg(skip)]
+    secrets: BTreeMap<String, String>,
+}
+
+/// Every setting with its value.
+pub(crate) struct Effective {
+    pub(crate) engine: Config,
+    pub(crate) listen: SocketAddr,
+    pub(crate) log_format: LogFormat,
+}
+
+/// The effective settings: `flags` over the file over the defaults; secrets from the file and from `variables`.
+pub(crate) fn effective(
+    flags: Settings,
+    file: Option<&Path>,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Outcome<Effective> {
+    let below = file.map(read).transpose()?.unwrap_or_default();
+    let mut engine = Config::new(flags.data.or(below.data).unwrap_or_else(|| ".cerebelum".into()));
+    let set_span = |to: &mut Duration, flag: Option<Span>, below: Option<Span>| {
+        *to = flag.or(below).map_or(*to, Span::duration);
+    };
+    set_span(&mut engine.hibernate_after, flags.hibernate_after, below.hibernate_after);
+    set_span(&mut engine.hibernate_at_once, flags.hibernate_at_once, below.hibernate_at_once);
+    set_span(&mut engine.lease, flags.lease, below.lease);
+    engine.database = flags.database.or(below.database).unwrap_or(engine.database);
+    engine.allow_http = flags.allow_http.or(below.allow_http).unwrap_or(engine.allow_http);
+    engine.keep_ended = flags.keep_ended.or(below.keep_ended).map(Span::duration).or(engine.keep_ended);
+    engine.activations_max = flags.activations_max.or(below.activations_max).unwrap_or(engine.activations_max);
+    engine.run_ahead_events_max =
+        flags.run_ahead_events_max.or(below.run_ahead_events_max).unwrap_or(engine.run_ahead_events_max);
+    engine.secrets = below.secrets;
+    let secrets = variables.filter_map(|(name, value)| Some((name.strip_prefix(SECRET_PREFIX)?.to_owned(), value)));
+    engine.secrets.extend(secrets);
+    Ok(Effective {
+        engine,
+        listen: flags.listen.or(below.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9090))),
+        log_format: flags.log_format.or(below.log_format).unwrap_or(LogFormat::Text),
+    })
+}
+
+fn read(path: &Path) -> Outcome<Settings> {
+    let name = path.display();
+    let text =
+        std::fs::read_to_string(path).map_err(|e| Stop::usage(format!("cannot read the configuration {name}: {e}")))?;
+    toml::from_str(&text).map_err(|e| {
+        let line = e.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        Stop::usage(format!("{name}, line {line}: {}", e.message().replace('\n', " ")))
+    })
+}
+
+/// The variables of this process that are text.
+pub(crate) fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+impl Effective {
+    /// As a configuration file with a comment on each key; secrets by name only.
+    pub(crate) fn to_toml(&self) -> String {
+        let mut text = String::new();
+        for (key, value) in self.entries() {
+            let (meaning, variable) = explain(key);
+            text.push_str(&format!("# {meaning}\n# --{}, {variable}\n", key.replace('_', "-")));
+            text.push_str(&match value {
+                Some(value) => format!("{key} = {value}\n\n"),
+                None => format!("# {key} =\n\n"),
+            });
+        }
+        text.push_str("# What steps may put into requests as {{secret:NAME}}; values are not shown\n");
+        text.push_str(&format!("# {SECRET_PREFIX}<NAME>\n[secrets]\n"));
+        for name in self.engine.secrets.keys() {
+            text.push_str(&format!("# {name}\n"));
+        }
+        text
+    }
+
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 11] {
+        let text = |value: String| Some(toml::Value::String(value));
+        let span = |value: Duration| text(Span::of(value).to_string());
+        let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
+        let format = self.log_format.to_possible_value().map(|value| value.get_name().to_owned());
+        let engine = &self.engine;
+        [
+            ("database", text(without_password(&engine.database))),
+            ("listen", text(self.listen.to_string())),
+            ("data", text(engine.data.display().to_string())),
+            ("allow_http", Some(engine.allow_http.clone().into())),
+            ("hibernate_after", span(engine.hibernate_after)),
+            ("hibernate_at_once", span(engine.hibernate_at_once)),
+            ("keep_ended", engine.keep_ended.and_then(span)),
+            ("activations_max", number(engine.activations_max)),
+            ("run_ahead_events_max", number(engine.run_ahead_events_max)),
+            ("lease", span(engine.lease)),
+            ("log_format", format.map(toml::Value::String)),
+        ]
+    }
+}
+
+/// What a key means and which variable sets it: the flag's own help, so that there is one text only.
+fn explain(key: &str) -> (String, String) {
+    let cli = Cli::command();
+    let flag = cli
+        .find_subcommand("serve")
+        .and_then(|serve| serve.get_arguments().find(|argument| argument.get_id() == key))
+        .expect("every key is a flag of serve");
+    let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+    let variable = flag.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    (help, variable)
+}
+
+/// A database's address, fit to be shown.
+pub(crate) fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    // A password may hold an `@`, a host cannot.
+    let Some((account, place)) = rest.rsplit_once('@') else { return url.to_owned() };
+    match account.split_once(':') {
+        Some((user, _)) => format!("{scheme}://{user}:…@{place}"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Verb;
+
+    fn flags(line: &[&str]) -> Settings {
+        let cli = Cli::try_parse_from(["cerebelum", "serve"].iter().chain(line)).unwrap();
+        let Verb::Serve(serve) = cli.verb else { panic!("serve was asked for") };
+        serve.settings
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let file = file("data = \"/var/lib/c\"\nhibernate_after = \"1m\"\nallow_http = [\"a\", \"b\"]\n");
+        let shown = effective(flags(&["--hibernate-after", "5s"]), Some(file.path()), [].into_iter()).unwrap();
+        assert_eq!(shown.engine.hibernate_after, Duration::from_secs(5));
+        assert_eq!(shown.engine.database, "sqlite:/var/lib/c/cerebelum.db");
+        assert_eq!(shown.engine.allow_http, ["a", "b"]);
+        assert_eq!(shown.engine.run_ahead_events_max, 1_000);
+        let named = effective(flags(&["--allow-http", "x", "--allow-http", "y:1,z"]), Some(file.path()), [].into_iter());
+        assert_eq!(named.unwrap().engine.allow_http, ["x", "y:1", "z"]);
+    }
+
+    #[test]
+    fn secrets_come_from_the_file_and_a_variable_beats_it() {
+        let file = file("[secrets]\nA = \"1\"\nB = \"2\"\n");
+        let variables = [("CEREBELUM_SECRET_B", "hush"), ("CEREBELUM_SECRET_c", "4"), ("HOME", "/")];
+        let variables = variables.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let shown = effective(Settings::default(), Some(file.path()), variables).unwrap();
+        let expected = [("A", "1"), ("B", "hush"), ("c", "4")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(shown.engine.secrets, expected.into());
+        assert!(!shown.to_toml().contains("hush"), "a secret's value is shown");
+    }
+
+    #[test]
+    fn unknown_and_malformed_keys_are_named_with_their_line() {
+        let why = |text: &str| effective(Settings::default(), Some(file(text).path()), [].into_iter()).err().unwrap().line;
+        let unknown = why("data = \"x\"\nhibernate_aftr = \"1s\"\n");
+        assert!(unknown.contains("line 2") && unknown.contains("hibernate_aftr"), "{unknown}");
+        assert!(why("keep_ended = \"soon\"").contains("write 500ms"));
+        assert!(why("data = ").contains("line 1"));
+        assert!(!why("data = 1").contains('\n'));
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again() {
+        let shown = effective(flags(&["--keep-ended", "30d"]), None, [].into_iter()).unwrap();
+        let again = effective(Settings::default(), Some(file(&shown.to_toml()).path()), [].into_iter()).unwrap();
+        assert_eq!(shown.to_toml(), again.to_toml());
+        assert_eq!(again.engine.keep_ended, Some(Duration::from_secs(30 * 86_400)));
+        assert!(shown.to_toml().contains("CEREBELUM_KEEP_ENDED"));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(without_password("postgres://me:a@b:c@host:5432/db"), "postgres://me:…@host:5432/db");
+        assert_eq!(without_password("postgres://host/db"), "postgres://host/db");
+        assert_eq!(without_password("sqlite:.cerebelum/cerebelum.db"), "sqlite:.cerebelum/cerebelum.db");
+    }
+
+    #[test]
+    fn every_key_has_a_variable_that_names_it() {
+        for (key, _) in effective(Settings::default(), None, [].into_iter()).unwrap().entries() {
+            let (meaning, variable) = explain(key);
+            assert_eq!(variable, format!("CEREBELUM_{}", key.to_uppercase()));
+            assert!(!meaning.is_empty());
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Spans of time as people write and read them: `5s`, `2h30m`, `1d`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+const UNITS: [(&str, u64); 6] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
+
+/// A span of time that somebody wrote down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Span {
+    /// In milliseconds.
+    pub(crate) ms: u64,
+}
+
+impl Span {
+    /// As the standard library has it.
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_millis(self.ms)
+    }
+
+    /// From the standard library's form; what is below a millisecond is dropped.
+    pub(crate) fn of(duration: Duration) -> Self {
+        Self { ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no duration: write 500ms, 5s, 2h30m, 1d or 2w");
+        let (mut rest, mut ms) = (text.trim(), 0_u64);
+        if rest == "0" {
+            return Ok(Self { ms: 0 });
+        }
+        while !rest.is_empty() || ms == 0 && !text.contains('0') {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+            let (number, after) = rest.split_at(digits);
+            let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+            let (unit, after) = after.split_at(letters);
+            let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+            let number: u64 = number.parse().map_err(|_| wrong())?;
+            ms = number.checked_mul(*factor).and_then(|part| ms.checked_add(part)).ok_or_else(wrong)?;
+            rest = after.trim_start();
+        }
+        Ok(Self { ms })
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Span {
+    /// So that it can be written down again: `2h30m`, `1s500ms`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.ms == 0 {
+            return f.write_str("0s");
+        }
+        let mut left = self.ms;
+        for (name, factor) in UNITS.iter().rev().filter(|(name, _)| *name != "w") {
+            if left >= *factor {
+                write!(f, "{}{name}", left / factor)?;
+                left %= factor;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A span for a reader in a hurry: two units at most.
+pub(crate) fn roughly(ms: u64) -> String {
+    let (seconds, minutes, hours, days) = (ms / 1_000, ms / 60_000, ms / 3_600_000, ms / 86_400_000);
+    match () {
+        () if ms < 1_000 => format!("{ms}ms"),
+        () if ms < 10_000 => format!("{}.{}s", seconds, ms % 1_000 / 100),
+        () if minutes == 0 => format!("{seconds}s"),
+        () if hours == 0 => two(minutes, "m", seconds % 60, "s"),
+        () if days == 0 => two(hours, "h", minutes % 60, "m"),
+        () => two(days, "d", hours % 24, "h"),
+    }
+}
+
+fn two(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
+    match small {
+        0 => format!("{large}{large_unit}"),
+        _ => format!("{large}{large_unit} {small}{small_unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        let cases = [
+            ("500ms", 500),
+            ("5s", 5_000),
+            ("2h30m", 9_000_000),
+            ("1d", 86_400_000),
+            ("1w", 604_800_000),
+            ("1m 30s", 90_000),
+            ("0", 0),
+            ("0s", 0),
+        ];
+        for (text, ms) in cases {
+            assert_eq!(text.parse(), Ok(Span { ms }), "{text}");
+        }
+        for text in ["", "5", "s", "5 s", "-5s", "1.5h", "5x", "5sm", "99999999999999999999s", "18446744073709551615s"] {
+            let refused = text.parse::<Span>().unwrap_err();
+            assert!(refused.contains("write 500ms"), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for ms in [0, 1, 999, 1_500, 9_000_000, 86_400_000, 90_061_001] {
+            let span = Span { ms };
+            assert_eq!(span.to_string().parse(), Ok(span));
+        }
+    }
+
+    #[test]
+    fn a_reader_sees_two_units_at_most() {
+        let cases = [
+            (0, "0ms"),
+            (850, "850ms"),
+            (3_260, "3.2s"),
+            (42_000, "42s"),
+            (192_000, "3m 12s"),
+            (7_500_000, "2h 5m"),
+            (86_400_000, "1d"),
+            (273_600_000, "3d 4h"),
+        ];
+        for (ms, text) in cases {
+            assert_eq!(roughly(ms), text);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! How the program ends when it does not end well: one line on stderr, and a code that scripts can tell apart.
+
+use std::fmt;
+
+/// What a verb comes to.
+pub(crate) type Outcome<T = ()> = Result<T, Stop>;
+
+/// The exit codes; scripts rely on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// The execution failed or was cancelled; the build failed.
+    Failed = 1,
+    /// The command makes no sense as written.
+    Usage = 2,
+    /// There is no such thing.
+    NotFound = 3,
+    /// The engine is not reachable, or in trouble itself.
+    Unreachable = 4,
+    /// The engine says no: conflict, limit, permission.
+    Refused = 5,
+}
+
+/// Why the program stops: what, and what to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop {
+    /// The exit code; none when the reader of our output has gone, which is no failure of ours.
+    pub(crate) code: Option<Code>,
+    /// One line for stderr.
+    pub(crate) line: String,
+}
+
+impl Stop {
+    pub(crate) fn new(code: Code, line: impl Into<String>) -> Self {
+        Self { code: Some(code), line: line.into() }
+    }
+
+    pub(crate) fn usage(line: impl Into<String>) -> Self {
+        Self::new(Code::Usage, line)
+    }
+
+    /// Our reader (`head`, a pager) has seen enough.
+    pub(crate) fn unread() -> Self {
+        Self { code: None, line: String::new() }
+    }
+
+    /// What a gRPC error means here. `url` is who was asked.
+    pub(crate) fn from_status(status: &tonic::Status, url: &str) -> Self {
+        use tonic::Code as Grpc;
+        if is_lost(status) {
+            let why = root_cause(status);
+            return Self::new(Code::Unreachable, format!("lost the engine at {url} ({why}); is it still running?"));
+        }
+        let code = match status.code() {
+            Grpc::InvalidArgument => Code::Usage,
+            Grpc::NotFound => Code::NotFound,
+            Grpc::Unavailable | Grpc::DeadlineExceeded | Grpc::Internal | Grpc::Unknown | Grpc::DataLoss => {
+                Code::Unreachable
+            }
+            Grpc::Ok
+            | Grpc::Cancelled
+            | Grpc::AlreadyExists
+            | Grpc::PermissionDenied
+            | Grpc::ResourceExhausted
+            | Grpc::FailedPrecondition
+            | Grpc::Aborted
+            | Grpc::OutOfRange
+            | Grpc::Unimplemented
+            | Grpc::Unauthenticated => Code::Refused,
+        };
+        let line = match status.message() {
+            "" => status.code().description(),
+            message => message,
+        };
+        Self::new(code, line)
+    }
+}
+
+/// Whether the connection broke, as opposed to an answer of the engine.
+pub(crate) fn is_lost(status: &tonic::Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+fn root_cause(status: &tonic::Status) -> String {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    /// For writes to stdout: everything else names what it failed on.
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::unread(),
+            _ => Self::new(Code::Failed, format!("cannot write the answer: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_of_the_engine_has_its_exit_code() {
+        use tonic::Code as Grpc;
+        let cases = [
+            (Grpc::InvalidArgument, 2),
+            (Grpc::NotFound, 3),
+            (Grpc::Unavailable, 4),
+            (Grpc::DeadlineExceeded, 4),
+            (Grpc::Internal, 4),
+            (Grpc::FailedPrecondition, 5),
+            (Grpc::Aborted, 5),
+            (Grpc::AlreadyExists, 5),
+            (Grpc::ResourceExhausted, 5),
+            (Grpc::PermissionDenied, 5),
+            (Grpc::Unauthenticated, 5),
+        ];
+        for (code, exit) in cases {
+            let stop = Stop::from_status(&tonic::Status::new(code, "why"), "http://x");
+            assert_eq!((stop.code.map(|c| c as i32), stop.line.as_str()), (Some(exit), "why"), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_told_from_an_answer() {
+        let mut status = tonic::Status::unknown("transport error");
+        status.set_source(std::sync::Arc::new(std::io::Error::other("connection reset")));
+        let stop = Stop::from_status(&status, "http://127.0.0.1:9");
+        assert_eq!(stop.code, Some(Code::Unreachable));
+        assert!(stop.line.contains("http://127.0.0.1:9") && stop.line.contains("connection reset"), "{stop}");
+    }
+}

@@ -1,0 +1,163 @@
+//! The `cerebelum` binary: reads the command line, runs one verb, ends with its exit code.
+
+mod args;
+mod client;
+mod config;
+mod durations;
+mod exit;
+mod out;
+mod project;
+mod reference;
+mod render;
+mod values;
+mod verbs;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::args::{Cli, Global, Verb};
+use crate::exit::{Outcome, Stop};
+use crate::out::Out;
+use crate::verbs::Asking;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_usage(&error),
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => end(&stop),
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let out = Out::detect();
+    let is_server = matches!(cli.verb, Verb::Serve(_));
+    let mut runtime = match is_server {
+        true => tokio::runtime::Builder::new_multi_thread(),
+        // A question to the engine is over sooner than threads are started.
+        false => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime
+        .enable_all()
+        .build()
+        .map_err(|e| Stop::new(exit::Code::Failed, format!("cannot start: {e}; is this process out of threads?")))?;
+    let outcome = runtime.block_on(perform(cli.verb, cli.global, out));
+    // What is still blocked (a read from a pipe) must not keep the program alive.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
+    let asking = Asking { global, out };
+    match verb {
+        Verb::Serve(args) => verbs::serve(args, out).await,
+        Verb::New(args) => verbs::new(&args, out),
+        Verb::Build(args) => verbs::build(&args, out),
+        Verb::Upload(args) => asking.upload(&args).await,
+        Verb::Components => asking.components().await,
+        Verb::Start(args) => asking.start(args).await,
+        Verb::List(args) => asking.list(args).await,
+        Verb::Status(one) => asking.status(&one.id).await,
+        Verb::Result(args) => asking.result(&args.id, args.wait).await,
+        Verb::Watch(one) => asking.watch(&one.id).await,
+        Verb::History(args) => asking.history(args).await,
+        Verb::Logs(args) => asking.logs(args).await,
+        Verb::Approvals(args) => asking.approvals(args).await,
+        Verb::Approve(args) => asking.approve(args).await,
+        Verb::Reject(args) => asking.reject(args).await,
+        Verb::Signal(args) => asking.signal(args).await,
+        Verb::Cancel(one) => asking.cancel(one.id).await,
+        Verb::Terminate(one) => asking.terminate(one.id).await,
+        Verb::Pause(one) => asking.pause(one.id).await,
+        Verb::Resume(one) => asking.resume(one.id).await,
+        Verb::Delete(one) => asking.delete(one.id).await,
+        Verb::Dev(args) => asking.dev(args).await,
+        Verb::HelpMarkdown => out.say(&reference::markdown()),
+    }
+}
+
+/// Says why on stderr, in one line.
+fn end(stop: &Stop) -> ExitCode {
+    let Some(code) = stop.code else { return ExitCode::SUCCESS };
+    // When even stderr is closed, the exit code has to do.
+    let _ = writeln!(std::io::stderr(), "error: {}", render::plain(&stop.line));
+    ExitCode::from(code as u8)
+}
+
+/// Help and version are answers; everything else is told in one line.
+fn refuse_usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(exit::Code::Usage as u8)
+        }
+        _ => end(&Stop::usage(usage_line(&error.to_string(), std::env::args().nth(1)))),
+    }
+}
+
+/// Clap's paragraphs as one line, with the verb whose help says more.
+fn usage_line(paragraphs: &str, first: Option<String>) -> String {
+    let said: Vec<_> = paragraphs
+        .split("\n\n")
+        .filter(|paragraph| !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more information"))
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|paragraph| !paragraph.is_empty())
+        .collect();
+    let said = said.join("; ");
+    let is_verb = |name: &str| <Cli as clap::CommandFactory>::command().find_subcommand(name).is_some();
+    let verb = first.filter(|name| is_verb(name)).map(|name| format!(" {name}")).unwrap_or_default();
+    format!("{}; see `cerebelum{verb} --help`", said.trim_start_matches("error: ").trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &[&str]) -> String {
+        let error = Cli::try_parse_from(std::iter::once(&"cerebelum").chain(line)).unwrap_err();
+        usage_line(&error.to_string(), line.first().map(|verb| (*verb).to_owned()))
+    }
+
+    #[test]
+    fn wrong_usage_is_told_in_one_line_with_a_way_out() {
+        let cases = [
+            (&["start"][..], "the following required arguments were not provided: <WORKFLOW>; see `cerebelum start --help`"),
+            (
+                &["start", "w", "--inptu", "1"],
+                "unexpected argument '--inptu' found; tip: a similar argument exists: '--input'; see `cerebelum start --help`",
+            ),
+            (&["xyzzy"], "unrecognized subcommand 'xyzzy'; see `cerebelum --help`"),
+            (
+                &["start", "w", "--delay", "5"],
+                "invalid value '5' for '--delay <D>': `5` is no duration: write 500ms, 5s, 2h30m, 1d or 2w; see `cerebelum start --help`",
+            ),
+        ];
+        for (line, told) in cases {
+            assert_eq!(refusal(line), told);
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn values_may_begin_with_a_hyphen_and_flags_stand_anywhere() {
+        let cli = Cli::try_parse_from(["cerebelum", "start", "w", "--input", "-7", "--json", "--url", "http://x:1"]).unwrap();
+        let Verb::Start(start) = cli.verb else { panic!("start was asked for") };
+        assert_eq!((start.input.as_str(), cli.global.json, cli.global.url.as_str()), ("-7", true, "http://x:1"));
+        let cli = Cli::try_parse_from(["cerebelum", "--json", "start", "w", "--input", "-"]).unwrap();
+        let Verb::Start(start) = cli.verb else { panic!("start was asked for") };
+        assert_eq!((start.input.as_str(), cli.global.json), ("-", true));
+    }
+}

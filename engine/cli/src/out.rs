@@ -1,0 +1,65 @@
+//! Where answers go: stdout, with colours only for a person at a terminal.
+
+use std::io::{IsTerminal, Write};
+
+use crate::exit::Outcome;
+use crate::render::{Line, Size};
+
+/// Standard output, and who reads it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Out {
+    /// Whether a person sees it at once.
+    pub(crate) is_terminal: bool,
+    /// Whether colours are welcome.
+    pub(crate) colours: bool,
+}
+
+impl Out {
+    /// This process's standard output.
+    pub(crate) fn detect() -> Self {
+        let is_terminal = std::io::stdout().is_terminal();
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Self { is_terminal, colours: is_terminal && !refused && !dumb }
+    }
+
+    /// Writes one line as it is.
+    pub(crate) fn say(self, line: &str) -> Outcome {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{line}")?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Writes lines for a person; on a terminal they are cut to its width.
+    pub(crate) fn show(self, lines: &[Line]) -> Outcome {
+        let columns = self.is_terminal.then(|| size().columns);
+        let mut stdout = std::io::stdout().lock();
+        for line in lines {
+            writeln!(stdout, "{}", line.render(columns, self.colours))?;
+        }
+        Ok(stdout.flush()?)
+    }
+
+    /// Writes a JSON array, one item a line.
+    pub(crate) fn array(self, items: &[String]) -> Outcome {
+        match items {
+            [] => self.say("[]"),
+            items => self.say(&format!("[\n{}\n]", items.join(",\n"))),
+        }
+    }
+
+    /// Writes a guest's JSON: as it is for programs, with control characters escaped for a person.
+    pub(crate) fn json(self, json: &str) -> Outcome {
+        if !self.is_terminal {
+            return self.say(json);
+        }
+        let lines: Vec<_> = crate::render::pretty(json).iter().map(|line| crate::render::plain(line)).collect();
+        self.say(&lines.join("\n"))
+    }
+}
+
+/// How large the terminal is now.
+pub(crate) fn size() -> Size {
+    let known = rustix::termios::tcgetwinsize(std::io::stdout()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    known.map_or(Size { columns: 80, rows: 24 }, |size| Size { columns: size.ws_col.into(), rows: size.ws_row.into() })
+}

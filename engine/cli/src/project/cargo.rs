@@ -1,0 +1,144 @@
+//! Building a crate into a component with cargo.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use super::component::check;
+use super::kit::{LINK, link_kit};
+use crate::exit::{Code, Outcome, Stop};
+
+const TARGET: &str = "wasm32-wasip2";
+
+/// A component that was built.
+pub(crate) struct Built {
+    /// The package's name.
+    pub(crate) name: String,
+    /// The component.
+    pub(crate) bytes: Vec<u8>,
+    /// The project's folder.
+    pub(crate) folder: PathBuf,
+}
+
+/// Builds the crate at `path`, a folder or its `Cargo.toml`. Cargo tells on stderr how it goes.
+pub(crate) fn build(path: &Path) -> Outcome<Built> {
+    let folder = crate_folder(path)?;
+    let manifest = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest)
+        .map_err(|e| Stop::usage(format!("cannot read {}: {e}", manifest.display())))?;
+    let name = package_name(&text, &manifest)?;
+    has_target(&folder)?;
+    if text.contains(LINK) {
+        link_kit(&folder)?;
+    }
+    let wasm = run_cargo(&manifest)?;
+    let bytes = fs::read(&wasm).map_err(|e| Stop::new(Code::Failed, format!("cannot read {}: {e}", wasm.display())))?;
+    check(&bytes).map_err(|why| Stop::new(Code::Failed, format!("{name} was built but {why}")))?;
+    Ok(Built { name, bytes, folder })
+}
+
+fn crate_folder(path: &Path) -> Outcome<PathBuf> {
+    let shown = path.display();
+    let whole = fs::canonicalize(path)
+        .map_err(|e| Stop::usage(format!("cannot build {shown}: {e}; name the folder of a crate")))?;
+    let is_python = |path: &Path| path.extension().is_some_and(|extension| extension == "py");
+    let folder = match whole.file_name().is_some_and(|name| name == "Cargo.toml") {
+        true => whole.parent().unwrap_or(&whole).to_owned(),
+        false => whole,
+    };
+    if folder.join("Cargo.toml").is_file() {
+        return Ok(folder);
+    }
+    let mut entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+    if is_python(&folder) || entries.any(|entry| is_python(&entry.path())) {
+        return Err(Stop::usage(format!("cannot build {shown}: Python guests are not there yet; write it in Rust, see `cerebelum new`")));
+    }
+    Err(Stop::usage(format!("cannot build {shown}: there is no Cargo.toml; name the folder of a crate, or begin one with `cerebelum new`")))
+}
+
+fn package_name(text: &str, manifest: &Path) -> Outcome<String> {
+    let shown = manifest.display();
+    let table: toml::Table =
+        text.parse().map_err(|e: toml::de::Error| Stop::usage(format!("{shown}: {}", e.message())))?;
+    let package = table.get("package").and_then(|package| package.get("name")).and_then(toml::Value::as_str);
+    package
+        .map(str::to_owned)
+        .ok_or_else(|| Stop::usage(format!("{shown} is a workspace; name the folder of one of its crates")))
+}
+
+fn has_target(folder: &Path) -> Outcome {
+    let asked = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .current_dir(folder)
+        .output()
+        .map_err(|e| not_installed("rustc", &e))?;
+    let libraries = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
+    match asked.status.success() && libraries.is_dir() {
+        true => Ok(()),
+        false => Err(Stop::new(Code::Failed, format!("Rust cannot build for {TARGET} yet; run `rustup target add {TARGET}`"))),
+    }
+}
+
+fn not_installed(program: &str, error: &std::io::Error) -> Stop {
+    Stop::new(Code::Failed, format!("cannot run {program}: {error}; install Rust from https://rustup.rs"))
+}
+
+/// A line of cargo's messages; only those about a finished artifact have all of it.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    manifest_path: Option<PathBuf>,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+}
+
+fn run_cargo(manifest: &Path) -> Outcome<PathBuf> {
+    let mut cargo = Command::new("cargo")
+        .args(["build", "--release", "--lib", "--target", TARGET, "--message-format", "json-render-diagnostics"])
+        .arg("--manifest-path")
+        .arg(manifest)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| not_installed("cargo", &e))?;
+    let mut wasm = None;
+    let messages = cargo.stdout.take().expect("stdout was asked to be a pipe");
+    for line in BufReader::new(messages).lines().map_while(Result::ok) {
+        let Ok(message) = serde_json::from_str::<Message>(&line) else { continue };
+        let is_ours = message.manifest_path.is_some_and(|path| path == manifest);
+        if message.reason == "compiler-artifact" && is_ours {
+            let is_wasm = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm");
+            wasm = message.filenames.into_iter().find(is_wasm).or(wasm);
+        }
+    }
+    let ended = cargo.wait().map_err(|e| not_installed("cargo", &e))?;
+    if !ended.success() {
+        return Err(Stop::new(Code::Failed, "the crate does not build; cargo says why above"));
+    }
+    let hint = "the crate builds no component; add `crate-type = [\"cdylib\", \"rlib\"]` under [lib] in Cargo.toml";
+    wasm.ok_or_else(|| Stop::new(Code::Failed, hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_built_is_refused_with_a_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let why = |path: PathBuf| build(&path).err().unwrap().line;
+        assert!(why(at("nowhere")).contains("name the folder of a crate"));
+        assert!(why(folder.path().to_owned()).contains("cerebelum new"));
+        fs::write(at("flow.py"), "").unwrap();
+        for path in [at("flow.py"), folder.path().to_owned()] {
+            assert!(why(path).contains("not there yet"));
+        }
+        fs::write(at("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
+        assert!(why(at("Cargo.toml")).contains("is a workspace"));
+        fs::write(at("Cargo.toml"), "[package\n").unwrap();
+        assert!(!why(folder.path().to_owned()).contains('\n'));
+    }
+}

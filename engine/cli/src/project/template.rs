@@ -1,0 +1,73 @@
+//! A first project: one workflow, two steps, a test.
+
+use std::fs;
+use std::path::Path;
+
+use super::kit::{LOCK, link_kit};
+use crate::exit::{Code, Outcome, Stop};
+
+/// Path in the project, and what stands there; `{name}` is the project's name, `{crate}` the crate's.
+const FILES: [(&str, &str); 4] = [
+    ("Cargo.toml", include_str!("template/manifest.toml")),
+    ("src/lib.rs", include_str!("template/lib.rs.txt")),
+    ("README.md", include_str!("template/README.md")),
+    (".gitignore", "/target\n/.cerebelum\n*.wasm\n"),
+];
+const NAME_LETTERS_MAX: usize = 64;
+/// Words that cannot be the name of a crate: Rust's own, its libraries' and ours.
+const TAKEN: &str = "abstract alloc as async await become box break cerebelum const continue core crate do dyn else enum \
+    extern false final fn for gen if impl in let loop macro match mod move mut override priv proc_macro pub ref return \
+    self serde static std struct super test trait true try type typeof unsafe unsized use virtual where while yield";
+
+/// Lays a project into `folder`, which must not be there yet; its last part is the project's name.
+pub(crate) fn lay_project(folder: &Path) -> Outcome {
+    let shown = folder.display();
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    check_name(name)?;
+    if folder.exists() {
+        return Err(Stop::new(Code::Refused, format!("{shown} is there already; choose another name")));
+    }
+    let failed = |e: std::io::Error| Stop::new(Code::Failed, format!("cannot write {shown}: {e}"));
+    for (path, text) in FILES.into_iter().chain([("Cargo.lock", LOCK)]) {
+        let place = folder.join(path);
+        fs::create_dir_all(place.parent().unwrap_or(folder)).map_err(failed)?;
+        fs::write(place, text.replace("{name}", name).replace("{crate}", &name.replace('-', "_"))).map_err(failed)?;
+    }
+    link_kit(folder)
+}
+
+fn check_name(name: &str) -> Outcome {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    let is_name = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(allowed);
+    if !is_name || name.len() > NAME_LETTERS_MAX {
+        return Err(Stop::usage(format!("`{name}` is no name for a project: begin with a letter, then a-z 0-9 - _")));
+    }
+    match TAKEN.split_whitespace().any(|taken| taken == name.replace('-', "_")) {
+        true => Err(Stop::usage(format!("`{name}` means something else in Rust; choose another name"))),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_be_crates_are_refused() {
+        for name in ["", "Hello", "1st", "a b", "../x y", "fn", "std", "cerebelum", "é", "-a"] {
+            assert_eq!(check_name(name).unwrap_err().code, Some(Code::Usage), "{name}");
+        }
+        for name in ["hello", "droplet-deployment", "a_1"] {
+            check_name(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_there_already_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("mine");
+        fs::create_dir(&place).unwrap();
+        assert_eq!(lay_project(&place).unwrap_err().code, Some(Code::Refused));
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+    }
+}

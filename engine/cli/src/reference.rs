@@ -1,0 +1,24 @@
+//! The reference of all verbs and flags, `docs/cli.md`.
+
+use clap_markdown::MarkdownOptions;
+
+use crate::args::Cli;
+
+/// The reference as Markdown.
+pub(crate) fn markdown() -> String {
+    let options = MarkdownOptions::new().title("The command line".to_owned()).show_footer(false);
+    let body = clap_markdown::help_markdown_custom::<Cli>(&options);
+    let lines: Vec<_> = body.trim_end().lines().map(str::trim_end).collect();
+    format!("{}\n", lines.join("\n")).replace("\n\n\n", "\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_reference_in_the_docs_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        let current = super::markdown();
+        assert!(written.trim_end() == current.trim_end(), "run: cerebelum help-markdown > docs/cli.md");
+    }
+}

@@ -1,0 +1,153 @@
+//! One line of text for a person: pieces with a style, cut to a width, free of control characters.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// How a piece of text looks on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// As it is.
+    Plain,
+    /// Less important.
+    Dim,
+    /// More important.
+    Bold,
+    /// It went well.
+    Good,
+    /// It went wrong.
+    Bad,
+    /// It goes on.
+    Busy,
+    /// It needs somebody.
+    Needy,
+}
+
+impl Style {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Dim => "2",
+            Self::Bold => "1",
+            Self::Good => "32",
+            Self::Bad => "31",
+            Self::Busy => "36",
+            Self::Needy => "33",
+        }
+    }
+
+    /// The style of a status word.
+    pub(crate) fn of_status(word: &str) -> Self {
+        match word {
+            "completed" => Self::Good,
+            "failed" => Self::Bad,
+            "cancelled" => Self::Dim,
+            "running" => Self::Busy,
+            "waiting-for-approval" | "parked" | "paused" => Self::Needy,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// A line for a person.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Line {
+    pieces: Vec<(Style, String)>,
+}
+
+impl Line {
+    /// A line that begins with this text.
+    pub(crate) fn new(style: Style, text: &str) -> Self {
+        Self::default().and(style, text)
+    }
+
+    /// The line with this text at its end. Whatever the text holds, it stays on this line.
+    pub(crate) fn and(mut self, style: Style, text: &str) -> Self {
+        self.pieces.push((style, plain(text)));
+        self
+    }
+
+    /// The line with another one at its end.
+    pub(crate) fn join(mut self, other: &Self) -> Self {
+        self.pieces.extend_from_slice(&other.pieces);
+        self
+    }
+
+    /// How many columns it takes.
+    pub(crate) fn width(&self) -> usize {
+        self.pieces.iter().map(|(_, text)| text.width()).sum()
+    }
+
+    /// The text, cut to `columns` if given, with colours if wanted.
+    pub(crate) fn render(&self, columns: Option<usize>, colours: bool) -> String {
+        let cut = columns.filter(|columns| self.width() > *columns);
+        let mut left = cut.map_or(usize::MAX, |columns| columns.saturating_sub(1));
+        let mut shown = String::new();
+        for (style, text) in &self.pieces {
+            let kept = fitting(text, left);
+            left -= kept.width().min(left);
+            match style.code() {
+                code if colours && !code.is_empty() && !kept.is_empty() => {
+                    shown.push_str(&format!("\x1b[{code}m{kept}\x1b[0m"));
+                }
+                _ => shown.push_str(kept),
+            }
+            if kept.len() < text.len() {
+                break;
+            }
+        }
+        if cut.is_some_and(|columns| columns > 0) {
+            shown.push('…');
+        }
+        shown
+    }
+}
+
+/// The longest beginning of `text` that takes at most `columns`.
+fn fitting(text: &str, columns: usize) -> &str {
+    let mut width = 0;
+    for (at, c) in text.char_indices() {
+        width += c.width().unwrap_or(0);
+        if width > columns {
+            return &text[..at];
+        }
+    }
+    text
+}
+
+/// Text that others wrote, made harmless: control characters would move the cursor, and characters that turn the
+/// direction of writing would make it read as something else.
+pub(crate) fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => shown.extend(c.escape_default()),
+            c if c.is_control() => shown.extend(c.escape_unicode()),
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
+                shown.extend(c.escape_unicode());
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_a_guest_writes_reaches_the_terminal_as_a_command() {
+        assert_eq!(plain("a\x1b[2Jb\nc\r\u{9b}m\u{202e}x\t\u{7f}"), r"a\u{1b}[2Jb\nc\r\u{9b}m\u{202e}x\t\u{7f}");
+        assert_eq!(plain("Grüße, 世界 ✓"), "Grüße, 世界 ✓");
+    }
+
+    #[test]
+    fn a_line_is_cut_at_its_width_and_wide_letters_count_twice() {
+        let line = Line::new(Style::Bad, "世界").and(Style::Plain, " abc");
+        assert_eq!(line.width(), 8);
+        let cases = [(8, "世界 abc"), (7, "世界 a…"), (5, "世界…"), (4, "世…"), (1, "…"), (0, "")];
+        for (columns, shown) in cases {
+            assert_eq!(line.render(Some(columns), false), shown, "{columns}");
+        }
+        assert_eq!(line.render(Some(4), true), "\x1b[31m世\x1b[0m…");
+    }
+}

@@ -1,0 +1,19 @@
+//! What people see: lines with styles, tables, an execution as a tree, its changes, and a live picture of it.
+
+mod changes;
+mod execution;
+mod line;
+mod live;
+mod pretty;
+mod table;
+#[cfg(test)]
+mod testing;
+mod when;
+
+pub(crate) use changes::changes;
+pub(crate) use execution::{Looks, execution, failure_line};
+pub(crate) use line::{Line, Style, plain};
+pub(crate) use live::{Live, Size};
+pub(crate) use pretty::pretty;
+pub(crate) use table::Table;
+pub(crate) use when::{Now, ago};

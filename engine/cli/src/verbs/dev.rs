@@ -1,0 +1,145 @@
+//! The loop of writing a workflow: after every change build, upload, run, watch.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use cerebelum_server::proto;
+
+use super::Asking;
+use super::component::upload;
+use super::read::component_lines;
+use super::start::{ended_well, start};
+use crate::args::Dev;
+use crate::client::Client;
+use crate::exit::{Code, Outcome, Stop};
+use crate::project::{self, Built};
+use crate::values;
+
+/// How often the project's files are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(300);
+/// Folders in which nobody writes source code.
+const NOT_SOURCE: [&str; 3] = ["target", ".git", ".cerebelum"];
+
+/// The state of a project's sources: path, time of the last change and size of each file.
+type Sources = Vec<(PathBuf, Option<SystemTime>, u64)>;
+
+impl Asking {
+    /// Builds, uploads and runs a project after every change, until it is interrupted.
+    pub(crate) async fn dev(&self, args: Dev) -> Outcome {
+        let mut client = self.client().await?;
+        if !args.path.exists() {
+            let line = format!("there is no {}; begin a project with `cerebelum new`", args.path.display());
+            return Err(Stop::usage(line));
+        }
+        let mut running = None;
+        loop {
+            let seen = sources(&args.path);
+            tokio::select! {
+                ended = self.round(&mut client, &args, &mut running) => match ended {
+                    Ok(()) => {}
+                    Err(stop) if stop.code.is_none() || stop.code == Some(Code::Unreachable) => return Err(stop),
+                    Err(stop) => self.out.say(&crate::render::plain(&stop.line))?,
+                },
+                () = changed(&args.path, &seen) => {}
+            }
+            self.out.say("waiting for changes; Ctrl-C ends this")?;
+            changed(&args.path, &seen).await;
+            if let Some(execution_id) = running.take() {
+                // It ran yesterday's code. When it has ended meanwhile, so much the better.
+                let _ = client.engine.terminate(proto::TerminateRequest { execution_id }).await;
+            }
+        }
+    }
+
+    async fn round(&self, client: &mut Client, args: &Dev, running: &mut Option<String>) -> Outcome {
+        let built = build(args.path.clone()).await?;
+        let file_name = format!("{}.wasm", built.name);
+        let component = upload(client, Some(built.name), file_name, &built.bytes).await?;
+        component_lines(&component).iter().try_for_each(|line| self.out.say(line))?;
+        let workflow = choose(&component, args.workflow.as_deref())?;
+        // Read anew each time: a file with the input may be what was changed.
+        let input = values::json(&args.input, "--input")?;
+        let request = proto::StartRequest { workflow, input, ..Default::default() };
+        let summary = start(client, request).await?;
+        *running = Some(summary.execution_id.clone());
+        let status = self.follow(client, &summary.execution_id).await?;
+        *running = None;
+        ended_well(&status)
+    }
+}
+
+async fn build(path: PathBuf) -> Outcome<Built> {
+    let building = tokio::task::spawn_blocking(move || project::build(&path));
+    building.await.unwrap_or_else(|e| Err(Stop::new(Code::Failed, format!("the build broke off: {e}"))))
+}
+
+fn choose(component: &proto::Component, wanted: Option<&str>) -> Outcome<String> {
+    match (wanted, component.workflows.as_slice()) {
+        (Some(wanted), _) if wanted.contains('/') => Ok(wanted.to_owned()),
+        (Some(wanted), _) => Ok(format!("{}/{wanted}", component.name)),
+        (None, [only]) => Ok(format!("{}/{only}", component.name)),
+        (None, []) => Err(Stop::usage("the component has no workflow; write one with #[workflow]")),
+        (None, many) => Err(Stop::usage(format!("choose with --workflow: {}", many.join(", ")))),
+    }
+}
+
+async fn changed(path: &Path, seen: &Sources) {
+    while sources(path) == *seen {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+fn sources(path: &Path) -> Sources {
+    let (mut found, mut folders) = (Vec::new(), vec![path.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let Ok(about) = entry.metadata() else { continue };
+            if about.is_dir() {
+                let is_source = NOT_SOURCE.iter().all(|not| name != *not);
+                folders.extend(is_source.then_some(path));
+            } else if path.extension().is_none_or(|extension| extension != "wasm" && extension != "lock") {
+                found.push((path, about.modified().ok(), about.len()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_source_is_seen_and_what_a_build_writes_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("src/lib.rs", "a");
+        let before = sources(folder.path());
+        for built in ["target/release/x.d", "x.wasm", "Cargo.lock", ".cerebelum/sdk/x"] {
+            write(built, "b");
+        }
+        assert_eq!(sources(folder.path()), before);
+        write("src/lib.rs", "ab");
+        assert_ne!(sources(folder.path()), before);
+    }
+
+    #[test]
+    fn the_only_workflow_is_chosen_and_among_many_the_named_one() {
+        let component = |names: &[&str]| proto::Component {
+            name: "c".into(),
+            workflows: names.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        };
+        assert_eq!(choose(&component(&["a"]), None).unwrap(), "c/a");
+        assert_eq!(choose(&component(&["a", "b"]), Some("b")).unwrap(), "c/b");
+        assert_eq!(choose(&component(&["a"]), Some("d/b")).unwrap(), "d/b");
+        assert!(choose(&component(&["a", "b"]), None).unwrap_err().line.contains("a, b"));
+        assert_eq!(choose(&component(&[]), None).unwrap_err().code, Some(Code::Usage));
+    }
+}

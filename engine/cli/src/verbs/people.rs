@@ -1,0 +1,73 @@
+//! What people say to executions: approvals, rejections, signals.
+
+use cerebelum_server::{json, proto};
+
+use super::Asking;
+use crate::args::{Approvals, Approve, Reject, Signal};
+use crate::exit::Outcome;
+use crate::render::{Line, Now, Style, Table, ago};
+use crate::values;
+
+impl Asking {
+    /// Lists open questions.
+    pub(crate) async fn approvals(&self, args: Approvals) -> Outcome {
+        let mut client = self.client().await?;
+        let request = proto::ApprovalsRequest { execution_id: args.execution };
+        let answer = client.engine.approvals(request).await.map_err(|e| client.stop(&e))?;
+        let approvals = answer.into_inner().approvals;
+        if self.global.json {
+            return self.out.array(&approvals.iter().map(json::approval).collect::<Vec<_>>());
+        }
+        let now = Now::measured();
+        let mut table = Table::new(&["APPROVAL", "EXECUTION", "KIND", "ASKED", "UNTIL", "TITLE", "DATA"]);
+        for approval in &approvals {
+            let cell = |text: &str| Line::new(Style::Plain, text);
+            table.row(vec![
+                Line::new(Style::Bold, &approval.approval_id),
+                cell(&approval.execution_id),
+                cell(&approval.kind),
+                cell(&ago(approval.requested_at.as_ref(), now)),
+                cell(&ago(approval.deadline.as_ref(), now)),
+                Line::new(Style::Needy, &approval.title),
+                Line::new(Style::Dim, &json::compact(&approval.data)),
+            ]);
+        }
+        match table.is_empty() {
+            true => self.out.say("nothing waits for a person"),
+            false => self.out.show(&table.lines()),
+        }
+    }
+
+    /// Says yes.
+    pub(crate) async fn approve(&self, args: Approve) -> Outcome {
+        let data = values::json(&args.data, "--data")?;
+        let mut client = self.client().await?;
+        let request = proto::ApproveRequest { id: args.id, data, comment: args.comment, by: whoami() };
+        let answer = client.engine.approve(request).await.map_err(|e| client.stop(&e))?;
+        self.done(&answer.into_inner().execution_id, "has its approval")
+    }
+
+    /// Says no.
+    pub(crate) async fn reject(&self, args: Reject) -> Outcome {
+        let mut client = self.client().await?;
+        let request = proto::RejectRequest { id: args.id, reason: args.reason, by: whoami() };
+        let answer = client.engine.reject(request).await.map_err(|e| client.stop(&e))?;
+        self.done(&answer.into_inner().execution_id, "is told no")
+    }
+
+    /// Sends a message.
+    pub(crate) async fn signal(&self, args: Signal) -> Outcome {
+        let data = values::json(&args.data, "--data")?;
+        let mut client = self.client().await?;
+        let (id, name) = (args.id.clone(), args.name);
+        let request = proto::SignalRequest { execution_id: args.id, name: name.clone(), data };
+        client.engine.signal(request).await.map_err(|e| client.stop(&e))?;
+        self.done(&id, &format!("has the signal {name}"))
+    }
+}
+
+/// Who decides, as this machine knows them: there is no authentication yet.
+fn whoami() -> String {
+    let known = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    known.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}

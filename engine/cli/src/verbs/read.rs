@@ -1,0 +1,207 @@
+//! Reading lists: executions, components, events, log lines.
+
+use cerebelum_server::{json, proto};
+
+use super::Asking;
+use crate::args::{History, List, Logs};
+use crate::exit::Outcome;
+use crate::render::{Line, Now, Style, Table, ago, plain};
+use crate::values;
+
+/// How many executions are asked for at once.
+const PAGE: u32 = 100;
+/// How many digits of a digest tell components apart for a person.
+const DIGEST_DIGITS: usize = 12;
+
+impl Asking {
+    /// Lists executions.
+    pub(crate) async fn list(&self, args: List) -> Outcome {
+        let executions = self.pages(args).await?;
+        if self.global.json {
+            return self.out.array(&executions.iter().map(json::summary).collect::<Vec<_>>());
+        }
+        let now = Now::measured();
+        let mut table = Table::new(&["EXECUTION", "WORKFLOW", "STATUS", "STARTED", "ENDED", "EVENTS", "ATTRIBUTES"]);
+        for one in &executions {
+            let cell = |text: &str| Line::new(Style::Plain, text);
+            let attributes = json::compact(&one.attributes);
+            table.row(vec![
+                Line::new(Style::Bold, &one.execution_id),
+                cell(&one.workflow),
+                Line::new(Style::of_status(&one.status), &one.status),
+                cell(&ago(one.started_at.as_ref(), now)),
+                cell(&ago(one.ended_at.as_ref(), now)),
+                cell(&one.events.to_string()),
+                Line::new(Style::Dim, if attributes == "{}" { "" } else { &attributes }),
+            ]);
+        }
+        match table.is_empty() {
+            true => self.out.say("no executions"),
+            false => self.out.show(&table.lines()),
+        }
+    }
+
+    async fn pages(&self, args: List) -> Outcome<Vec<proto::Summary>> {
+        let limit = args.limit.unwrap_or(usize::MAX);
+        let mut client = self.client().await?;
+        let mut request = proto::ListRequest {
+            status: args.status,
+            workflow: args.workflow,
+            attributes: values::attributes(&args.attr)?,
+            cursor: None,
+            limit: PAGE,
+        };
+        let mut executions = Vec::new();
+        while executions.len() < limit {
+            request.limit = u32::try_from(limit - executions.len()).unwrap_or(PAGE).min(PAGE);
+            let answer = client.engine.list(request.clone()).await.map_err(|e| client.stop(&e))?.into_inner();
+            executions.extend(answer.executions);
+            if answer.next.is_none() {
+                break;
+            }
+            request.cursor = answer.next;
+        }
+        Ok(executions)
+    }
+
+    /// Lists components.
+    pub(crate) async fn components(&self) -> Outcome {
+        let mut client = self.client().await?;
+        let answer = client.engine.components(proto::ComponentsRequest {}).await.map_err(|e| client.stop(&e))?;
+        let components = answer.into_inner().components;
+        if self.global.json {
+            return self.out.array(&components.iter().map(json::component).collect::<Vec<_>>());
+        }
+        let now = Now::measured();
+        let mut table = Table::new(&["COMPONENT", "DIGEST", "CURRENT", "UPLOADED", "SIZE", "WORKFLOWS", "STEPS", "ASKS FOR"]);
+        for component in &components {
+            let cell = |text: &str| Line::new(Style::Plain, text);
+            table.row(vec![
+                Line::new(Style::Bold, &component.name),
+                cell(short(&component.digest)),
+                Line::new(Style::Good, if component.current { "current" } else { "" }),
+                cell(&ago(component.uploaded_at.as_ref(), now)),
+                cell(&size(component.size)),
+                cell(&component.workflows.join(" ")),
+                cell(&component.steps.join(" ")),
+                cell(&component.capabilities.join(" ")),
+            ]);
+        }
+        match table.is_empty() {
+            true => self.out.say("no components; hand one in with `cerebelum upload FILE`"),
+            false => self.out.show(&table.lines()),
+        }
+    }
+
+    /// Prints events.
+    pub(crate) async fn history(&self, args: History) -> Outcome {
+        let mut client = self.client().await?;
+        let History { id: execution_id, run, after, follow } = args;
+        let request = proto::HistoryRequest { execution_id, run, after, follow };
+        let mut events = client.engine.history(request).await.map_err(|e| client.stop(&e))?.into_inner();
+        while let Some(event) = events.message().await.map_err(|e| client.stop(&e))? {
+            match self.global.json {
+                true => self.out.say(&json::event(&event))?,
+                false => self.out.show(&[event_line(&event)])?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints log lines.
+    pub(crate) async fn logs(&self, args: Logs) -> Outcome {
+        let mut client = self.client().await?;
+        let request = proto::LogsRequest { execution_id: args.id, after: 0, follow: args.follow };
+        let mut lines = client.engine.logs(request).await.map_err(|e| client.stop(&e))?.into_inner();
+        while let Some(line) = lines.message().await.map_err(|e| client.stop(&e))? {
+            match self.global.json {
+                true => self.out.say(&json::log_line(&line))?,
+                // A log line is not cut at the terminal's width: its end may be what somebody looks for.
+                false => self.out.say(&log_line(&line).render(None, self.out.colours))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn event_line(event: &proto::Event) -> Line {
+    let style = match event.kind.as_str() {
+        kind if kind.ends_with("Failed") || kind.ends_with("Parked") || kind.ends_with("TimedOut") => Style::Bad,
+        kind if kind.ends_with("Cancelled") || kind.ends_with("Rejected") => Style::Needy,
+        kind if kind.ends_with("Completed") => Style::Good,
+        _ => Style::Plain,
+    };
+    Line::new(Style::Dim, &format!("{:>5}  {}  ", event.position, time_of(event.time.as_ref())))
+        .and(Style::Dim, &format!("{:<8} ", event.scope))
+        .and(style, &format!("{:<20}", event.kind))
+        .and(Style::Dim, &format!(" {}", json::compact(&event.fields)))
+}
+
+fn log_line(line: &proto::LogLine) -> Line {
+    let style = match line.level.as_str() {
+        "error" => Style::Bad,
+        "warn" => Style::Needy,
+        "debug" => Style::Dim,
+        _ => Style::Plain,
+    };
+    Line::new(Style::Dim, &format!("{}  ", time_of(line.time.as_ref())))
+        .and(style, &format!("{:<5} ", line.level))
+        .and(Style::Dim, &format!("{:<8} ", line.scope))
+        .and(Style::Plain, &line.text)
+}
+
+fn time_of(at: Option<&prost_types::Timestamp>) -> String {
+    at.map(json::rfc3339).unwrap_or_default()
+}
+
+/// The beginning of a digest.
+pub(super) fn short(digest: &str) -> &str {
+    digest.get(..DIGEST_DIGITS).unwrap_or(digest)
+}
+
+/// A size in bytes for a reader in a hurry.
+pub(crate) fn size(bytes: u64) -> String {
+    let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
+        _ => format!("{} MiB", tenths(1_048_576)),
+    }
+}
+
+/// What a component is, in lines for a person.
+pub(super) fn component_lines(component: &proto::Component) -> Vec<String> {
+    let mut lines = vec![format!("{} {} ({})", component.name, component.digest, size(component.size))];
+    for (what, names) in
+        [("workflows", &component.workflows), ("steps", &component.steps), ("asks for", &component.capabilities)]
+    {
+        if !names.is_empty() {
+            lines.push(plain(&format!("  {what:<10} {}", names.join(", "))));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_and_log_lines_are_aligned_and_harmless() {
+        let time = Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 });
+        let event = proto::Event { position: 3, time, kind: "StepCompleted".into(), scope: "1".into(), fields: "{ \"a\": 1 }".into() };
+        let expected = r#"    3  2023-11-14T22:13:20.000Z  1        StepCompleted        {"a":1}"#;
+        assert_eq!(event_line(&event).render(None, false), expected);
+        let line = proto::LogLine { seq: 1, time, level: "warn".into(), scope: "2.1".into(), attempt: 1, text: "a\x1b[2Jb\nc".into() };
+        let expected = r"2023-11-14T22:13:20.000Z  warn  2.1      a\u{1b}[2Jb\nc";
+        assert_eq!(log_line(&line).render(None, false), expected);
+    }
+
+    #[test]
+    fn sizes_are_rounded_for_people() {
+        let cases = [(0, "0 B"), (1_023, "1023 B"), (102_400, "100 KiB"), (20_447_232, "19.5 MiB")];
+        for (bytes, shown) in cases {
+            assert_eq!(size(bytes), shown);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Running the engine.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use cerebelum_worker::Engine;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Serve;
+use crate::config::{self, LogFormat, effective, without_password};
+use crate::exit::{Code, Outcome, Stop};
+use crate::out::Out;
+
+/// How long the whole of a graceful stop may take.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Runs the engine until it is told to stop.
+pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
+    let settings = effective(args.settings, args.config.as_deref(), config::variables())?;
+    if args.print_config {
+        return out.say(settings.to_toml().trim_end());
+    }
+    start_log(settings.log_format);
+    let mut stop = Stopping::listen()?;
+    // The port first: a second engine on it should say so before it touches the database.
+    let bound = cerebelum_server::bind(settings.listen).await.map_err(refused)?;
+    let database = without_password(&settings.engine.database);
+    let engine = tokio::select! {
+        opened = Engine::open(settings.engine) => opened.map_err(|why| Stop::new(Code::Refused, why))?,
+        () = stop.asked() => return Ok(()),
+    };
+    out.say(&format!("cerebelum is ready on http://{} (database {database})", bound.address()))?;
+    let (told, heard) = tokio::sync::oneshot::channel();
+    let asked = async {
+        stop.asked().await;
+        tracing::info!("stopping; once more to stop at once");
+        // Nobody hears it when serving has broken off already.
+        let _ = told.send(());
+        tokio::select! {
+            () = stop.asked() => {}
+            () = tokio::time::sleep(STOP_MAX) => {}
+        }
+    };
+    let serving = async {
+        let served = bound.serve(engine.clone(), async { drop(heard.await) }).await.map_err(refused);
+        engine.stop().await;
+        served
+    };
+    tokio::select! {
+        served = serving => served,
+        () = asked => {
+            tracing::warn!("stopped before everything was put away; nothing acknowledged is lost");
+            Ok(())
+        }
+    }
+}
+
+fn refused(error: cerebelum_server::ServeError) -> Stop {
+    let code = match error {
+        cerebelum_server::ServeError::BeyondLoopback(_) | cerebelum_server::ServeError::Bind(..) => Code::Refused,
+        cerebelum_server::ServeError::Broken(..) => Code::Failed,
+    };
+    Stop::new(code, error.to_string())
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with_ansi(Out::detect().colours && std::io::stderr().is_terminal()).init(),
+    }
+}
+
+/// The two ways a process is asked to stop.
+struct Stopping {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stopping {
+    fn listen() -> Outcome<Self> {
+        let refused = |e| Stop::new(Code::Failed, format!("cannot listen for signals: {e}"));
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
+            terminate: signal(SignalKind::terminate()).map_err(refused)?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Starting executions, and what comes out of them.
+
+use cerebelum_server::{json, proto};
+
+use super::Asking;
+use crate::args::Start;
+use crate::client::{Client, has_ended};
+use crate::exit::{Code, Outcome, Stop};
+use crate::render::{Looks, Now, execution, failure_line};
+use crate::values;
+
+impl Asking {
+    /// Starts an execution; with `--wait`, to its end.
+    pub(crate) async fn start(&self, args: Start) -> Outcome {
+        let request = proto::StartRequest {
+            workflow: args.workflow,
+            input: values::json(&args.input, "--input")?,
+            execution_id: args.id,
+            attributes: values::attributes(&args.attr)?,
+            delay_ms: args.delay.map_or(0, |span| span.ms),
+            deadline_ms: args.deadline.map(|span| span.ms),
+        };
+        let mut client = self.client().await?;
+        let summary = start(&mut client, request).await?;
+        if args.wait {
+            let status = client.ended(&summary.execution_id).await?;
+            self.show(&status)?;
+            return ended_well(&status);
+        }
+        if self.global.json {
+            let answer = serde_json::json!({ "execution_id": summary.execution_id, "status": summary.status });
+            return self.out.say(&answer.to_string());
+        }
+        self.out.say(&summary.execution_id)?;
+        if self.out.is_terminal {
+            self.out.say(&format!("{} is {}; follow it: cerebelum watch {}", summary.workflow, summary.status, summary.execution_id))?;
+        }
+        Ok(())
+    }
+
+    /// Shows an execution.
+    pub(crate) async fn status(&self, id: &str) -> Outcome {
+        let status = self.client().await?.status(id).await?;
+        self.show(&status)
+    }
+
+    /// Prints the output of an execution.
+    pub(crate) async fn result(&self, id: &str, wait: bool) -> Outcome {
+        let mut client = self.client().await?;
+        let status = match wait {
+            true => client.ended(id).await?,
+            false => client.status(id).await?,
+        };
+        if !has_ended(&status) {
+            let word = status.summary.map(|summary| summary.status).unwrap_or_default();
+            let line = format!("{id} has not ended, it is {word}; wait for the end with --wait");
+            return Err(Stop::new(Code::Refused, line));
+        }
+        match (&status.output, self.global.json) {
+            (_, true) => self.out.say(&json::result(&status))?,
+            (Some(output), false) => self.out.json(output)?,
+            (None, false) => {}
+        }
+        ended_well(&status)
+    }
+
+    fn show(&self, status: &proto::ExecutionStatus) -> Outcome {
+        let looks = Looks { now: Now::measured(), picture: None, in_full: true };
+        match self.global.json {
+            true => self.out.say(&json::status(status)),
+            false => self.out.show(&execution(status, looks)),
+        }
+    }
+}
+
+/// Starts an execution.
+pub(super) async fn start(client: &mut Client, request: proto::StartRequest) -> Outcome<proto::Summary> {
+    let answer = client.engine.start(request).await.map_err(|e| client.stop(&e))?;
+    Ok(answer.into_inner())
+}
+
+/// Exit code 1 unless the execution completed.
+pub(super) fn ended_well(status: &proto::ExecutionStatus) -> Outcome {
+    let summary = status.summary.clone().unwrap_or_default();
+    if summary.status == "completed" {
+        return Ok(());
+    }
+    let why = status.failure.as_ref().map(|failure| match failure.kind == summary.status {
+        true => format!(": {}", failure.message),
+        false => format!(": {}", failure_line(failure)),
+    });
+    let id = &summary.execution_id;
+    let line = format!("{id} {}{}; see `cerebelum history {id}`", summary.status, why.unwrap_or_default());
+    Err(Stop::new(Code::Failed, line))
+}

@@ -1,0 +1,341 @@
+//! Recorded facts, and how consecutive ones stand in one text.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    Approval, ApprovalRequest, Digest, ExecutionId, Failure, HttpResponse, Json, PollPolicy, Scope, StepCall,
+    Timestamp, WorkflowCall,
+};
+
+/// The version of the replay rules that new executions are recorded under (L17).
+pub const RULES: u32 = 1;
+
+/// Something that happened to an execution, in one of its scopes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When; stamped once, never before the event ahead of it (L8).
+    #[serde(rename = "t")]
+    pub at: Timestamp,
+    /// In which scope.
+    #[serde(rename = "s", default = "Scope::root", skip_serializing_if = "Scope::is_root")]
+    pub scope: Scope,
+    /// What.
+    #[serde(rename = "f")]
+    pub fact: Fact,
+}
+
+/// Why a call was closed without an outcome of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The guest no longer wanted it.
+    Dropped,
+    /// Somebody asked for the execution to be cancelled; the call returns `cancelled`.
+    Requested,
+    /// The scope that issued it ended.
+    ScopeEnded,
+}
+
+/// What happened. Facts about a call carry its ordinal in the event's scope. `None` where a value stood that was
+/// dropped when its step ended (L12).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are the words of the glossary; each variant says what happened")]
+pub enum Fact {
+    /// The execution (this run of it) began.
+    ExecutionStarted { workflow: String, input: Json, rules: u32 },
+    /// Its workflow returned.
+    ExecutionCompleted { output: Json },
+    /// Its workflow failed, or its deadline passed.
+    ExecutionFailed { failure: Failure },
+    /// It was cancelled or terminated.
+    ExecutionCancelled { failure: Failure },
+    /// It goes on as a new run with this input.
+    ExecutionContinued { input: Json },
+    /// Somebody asked for it to be cancelled; clean-up may take until then.
+    CancelRequested { until: Timestamp },
+    /// Nothing is delivered and nothing starts from here on.
+    ExecutionPaused,
+    /// It goes on after a pause.
+    ExecutionResumed,
+    /// It had failed and goes on: this call of the workflow is open again, and replay ignores what followed its outcome.
+    ExecutionReopened {
+        #[serde(rename = "o")]
+        ordinal: u32,
+    },
+    /// A person must look at it.
+    ExecutionParked { reason: String },
+
+    /// A step was called.
+    StepStarted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        call: StepCall,
+        /// The component it is pinned to, when that is another one (L17).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        component: Option<Digest>,
+    },
+    /// An attempt failed; the next one begins after the delay, which was drawn once.
+    StepRetried {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        attempt: u32,
+        failure: Failure,
+        delay_ms: u64,
+    },
+    /// A step returned.
+    StepCompleted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        output: Option<Json>,
+    },
+    /// A step failed for good.
+    StepFailed {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        failure: Failure,
+        attempt: u32,
+    },
+
+    /// A wait began.
+    SleepStarted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        duration_ms: u64,
+    },
+    /// A wait is over.
+    SleepCompleted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+    },
+
+    /// A host-driven poll began.
+    PollStarted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        check: StepCall,
+        policy: PollPolicy,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        component: Option<Digest>,
+    },
+    /// A check was ready.
+    PollCompleted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        value: Option<Json>,
+        attempts: u32,
+    },
+    /// No check was ready in time, or one failed.
+    PollFailed {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        failure: Failure,
+        attempts: u32,
+    },
+
+    /// A person is asked.
+    ApprovalRequested {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        id: String,
+        request: ApprovalRequest,
+    },
+    /// A person said yes.
+    ApprovalReceived {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        approval: Approval,
+    },
+    /// A person said no.
+    ApprovalRejected {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        by: String,
+        reason: String,
+    },
+    /// No person answered in time.
+    ApprovalTimedOut {
+        #[serde(rename = "o")]
+        ordinal: u32,
+    },
+
+    /// A signal is waited for.
+    SignalAwaited {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+    },
+    /// A signal was bound to the call and delivered.
+    SignalReceived {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        data: Option<Json>,
+    },
+    /// No signal came in time.
+    SignalTimedOut {
+        #[serde(rename = "o")]
+        ordinal: u32,
+    },
+
+    /// An HTTP request is to leave; the digest is of the whole request.
+    FetchStarted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        method: String,
+        url: String,
+        digest: String,
+    },
+    /// The server answered.
+    FetchCompleted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        response: Option<HttpResponse>,
+    },
+    /// There was no answer.
+    FetchFailed {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        failure: Failure,
+    },
+
+    /// Another execution is started.
+    ChildStarted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        call: WorkflowCall,
+        id: ExecutionId,
+        awaited: bool,
+    },
+    /// The other execution is there.
+    ChildAccepted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        id: ExecutionId,
+    },
+    /// The child returned.
+    ChildCompleted {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        output: Option<Json>,
+    },
+    /// The child failed, or its id was taken.
+    ChildFailed {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        failure: Failure,
+    },
+
+    /// An attribute was set.
+    AttributeSet {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        name: String,
+        value: Json,
+    },
+    /// A call was closed without an outcome of its own.
+    CallCancelled {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        cause: Cause,
+    },
+}
+
+/// Why a stored text is no history.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Unreadable {
+    /// It was written by a newer engine.
+    #[error("an event of a newer version: {0}")]
+    Newer(String),
+    /// It is damaged.
+    #[error("events that cannot be read: {0}")]
+    Damaged(String),
+}
+
+impl Event {
+    /// The text of consecutive events, as the store keeps it.
+    #[must_use]
+    pub fn encode<'a>(events: impl IntoIterator<Item = &'a Self>) -> String {
+        let events: Vec<&Self> = events.into_iter().collect();
+        serde_json::to_string(&events).expect("events have a JSON form")
+    }
+
+    /// The events of such a text.
+    ///
+    /// # Errors
+    /// When the text was not written by [`Event::encode`] of this version or an earlier one.
+    pub fn decode(text: &str) -> Result<Vec<Self>, Unreadable> {
+        serde_json::from_str(text).map_err(|e| {
+            let cause = e.to_string();
+            if cause.contains("unknown variant") { Unreadable::Newer(cause) } else { Unreadable::Damaged(cause) }
+        })
+    }
+}
+
+impl Fact {
+    /// The past-tense word of this fact, as readers see it.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match serde_json::to_value(self).expect("facts have a JSON form") {
+            serde_json::Value::Object(members) => members.into_iter().next().map(|(kind, _)| kind).unwrap_or_default(),
+            serde_json::Value::String(kind) => kind,
+            _ => String::new(),
+        }
+    }
+
+    /// Everything but the kind, as one JSON object for readers.
+    #[must_use]
+    pub fn fields(&self) -> Json {
+        let text = serde_json::to_string(self).expect("facts have a JSON form");
+        // The text is `{"Kind":{…}}`, or `"Kind"` where there are no fields.
+        let inner = text.find(':').map(|colon| &text[colon + 1..text.len() - 1]);
+        Json::parse(inner.unwrap_or("{}")).unwrap_or_else(|_| Json::of(&serde_json::json!({"too_large": true})))
+    }
+
+    /// This fact without the values that nobody will need again once its step has ended (L12).
+    #[must_use]
+    pub fn without_values(self) -> Self {
+        match self {
+            Self::StepCompleted { ordinal, .. } => Self::StepCompleted { ordinal, output: None },
+            Self::PollCompleted { ordinal, attempts, .. } => Self::PollCompleted { ordinal, value: None, attempts },
+            Self::SignalReceived { ordinal, .. } => Self::SignalReceived { ordinal, data: None },
+            Self::FetchCompleted { ordinal, .. } => Self::FetchCompleted { ordinal, response: None },
+            Self::ChildCompleted { ordinal, .. } => Self::ChildCompleted { ordinal, output: None },
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_inside_events_survive_unmodified() {
+        let input = Json::parse(r#"{"z": 9007199254740993, "a": [null, "\u0000"]}"#).unwrap();
+        let fact = Fact::ExecutionStarted { workflow: "w".into(), input: input.clone(), rules: RULES };
+        let event = Event { at: Timestamp(7), scope: Scope::root(), fact };
+        let text = Event::encode([&event]);
+        let read = Event::decode(&text).unwrap();
+        assert_eq!(read, [event]);
+        assert!(text.contains(input.as_str()));
+    }
+
+    #[test]
+    fn a_newer_event_is_told_from_a_damaged_one() {
+        let newer = r#"[{"t":1,"f":{"MoonRose":{"o":1}}}]"#;
+        assert!(matches!(Event::decode(newer), Err(Unreadable::Newer(_))));
+        assert!(matches!(Event::decode("[{"), Err(Unreadable::Damaged(_))));
+    }
+
+    #[test]
+    fn kind_and_fields_are_what_readers_see() {
+        let fact = Fact::SleepStarted { ordinal: 2, duration_ms: 5 };
+        assert_eq!((fact.kind().as_str(), fact.fields().as_str()), ("SleepStarted", r#"{"o":2,"duration_ms":5}"#));
+        assert_eq!(
+            (Fact::ExecutionPaused.kind().as_str(), Fact::ExecutionPaused.fields().as_str()),
+            ("ExecutionPaused", "{}")
+        );
+    }
+}

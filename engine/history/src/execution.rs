@@ -1,0 +1,338 @@
+//! An execution in memory: the state machine that turns what guests ask and what the world answers into events.
+//!
+//! Whoever drives it (the engine's worker, the SDK's local executor) runs guests, performs [`Action`]s and makes
+//! [`Changes`] durable; every rule is here. Time and chance come in with each [`Moment`].
+
+mod asked;
+mod changes;
+mod ended;
+mod guests;
+mod inbox;
+mod recording;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+pub use changes::{Action, ApprovalEdge, Changes, ChildStart, LogEntry};
+pub use inbox::{ChildResult, Message, Receipt};
+
+use crate::event::{Event, Fact, RULES};
+use crate::journal::Journal;
+use crate::open::{OpenCall, Phase};
+use crate::{CallName, Digest, ExecutionId, Failure, Json, Position, Scope, Seed, StepOptions, Timestamp};
+
+/// The most events a history may have; a workflow that needs more continues as new.
+pub const HISTORY_EVENTS_MAX: u64 = 50_000;
+/// The most calls that may be open in one execution at once.
+pub const OPEN_CALLS_MAX: usize = 10_000;
+/// How long clean-up may take after a cancel.
+pub const CANCEL_GRACE_MS: u64 = 60_000;
+
+/// When something happens, and a draw of chance in 0..1 for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// When.
+    pub at: Timestamp,
+    /// The draw.
+    pub chance: f64,
+}
+
+/// What does not change while an execution's run lasts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Identity {
+    /// Its id.
+    pub id: ExecutionId,
+    /// `component/workflow`.
+    pub workflow: String,
+    /// The component it is pinned to.
+    pub digest: Digest,
+    /// The root of its keys and random numbers.
+    pub seed: Seed,
+    /// Which run, from 1.
+    pub run: u32,
+}
+
+/// Small facts that stand beside the history.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// When the whole execution has to be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// It was cancelled, and clean-up ends then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_until: Option<Timestamp>,
+    /// It begins only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Timestamp>,
+}
+
+/// How an execution, or a run of it, ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// The workflow returned this.
+    Completed(Json),
+    /// It failed.
+    Failed(Failure),
+    /// It was cancelled or terminated.
+    Cancelled(Failure),
+    /// It goes on as a new run with this input.
+    Continued(Json),
+}
+
+/// What a step or workflow name stands for, resolved when a call is first recorded (L17).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// The component, when it is not the execution's own.
+    pub component: Option<Digest>,
+    /// What the step declares for itself.
+    pub options: StepOptions,
+}
+
+/// What was stored of an execution, for [`Execution::restore`].
+#[derive(Debug)]
+pub struct Stored {
+    /// Its last event.
+    pub position: Position,
+    /// That event's stamp.
+    pub stamp: Timestamp,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Whether nothing had to move when it was stored.
+    pub settled: bool,
+    /// The facts beside it.
+    pub facts: Facts,
+    /// Its attributes.
+    pub attributes: BTreeMap<String, Json>,
+    /// Its open calls.
+    pub open: Vec<(CallName, OpenCall)>,
+}
+
+/// An execution in memory.
+#[derive(Debug)]
+pub struct Execution {
+    identity: Identity,
+    position: Position,
+    stamp: Timestamp,
+    paused: bool,
+    facts: Facts,
+    attributes: BTreeMap<String, Json>,
+    end: Option<End>,
+    open: BTreeMap<CallName, OpenCall>,
+    timers: BTreeSet<(Timestamp, CallName)>,
+    /// Scopes whose guest is in memory.
+    journals: HashMap<Scope, Journal>,
+    /// Scopes that need a guest in memory.
+    wanted: BTreeSet<Scope>,
+    /// Events that the driver has not acknowledged as durable, with their positions.
+    unsaved: VecDeque<(Position, Event)>,
+    /// Signals that nobody has been told yet, oldest first.
+    signals: VecDeque<inbox::QueuedSignal>,
+    changes: Changes,
+    actions: VecDeque<Action>,
+    reopening: bool,
+    /// Counts changes, so that effects can wait for those that caused them.
+    mark: u64,
+    /// How much of that the driver has taken, and how much is durable.
+    taken: u64,
+    durable: u64,
+}
+
+impl Execution {
+    /// A new execution and its first event, encoded; the driver stores both before it goes on with the execution.
+    #[must_use]
+    pub fn start(identity: Identity, input: Json, facts: Facts, at: Timestamp) -> Self {
+        let workflow = identity.workflow.clone();
+        let stored = Stored {
+            position: Position(0),
+            stamp: at,
+            paused: false,
+            settled: false,
+            facts,
+            attributes: BTreeMap::new(),
+            open: Vec::new(),
+        };
+        let mut execution = Self::restore(identity, stored);
+        execution.record(at, &Scope::root(), Fact::ExecutionStarted { workflow, input, rules: RULES });
+        execution
+    }
+
+    /// An execution as it was stored. Unless it was settled, every guest that may have been running is wanted again.
+    #[must_use]
+    pub fn restore(identity: Identity, stored: Stored) -> Self {
+        let mut wanted = BTreeSet::new();
+        if !stored.settled && stored.facts.starts_at.is_none() {
+            wanted.insert(Scope::root());
+            wanted.extend(stored.open.iter().filter_map(|(name, call)| call.running(name)));
+        }
+        let due = |(name, call): &(CallName, OpenCall)| call.due().map(|due| (due, name.clone()));
+        // What a poll's journal holds is stamped as well, and no stamp goes back.
+        let stamps = stored.open.iter().map(|(_, call)| call.stamp());
+        Self {
+            identity,
+            position: stored.position,
+            stamp: stamps.fold(stored.stamp, Timestamp::max),
+            paused: stored.paused,
+            facts: stored.facts,
+            attributes: stored.attributes,
+            end: None,
+            timers: stored.open.iter().filter_map(due).collect(),
+            open: stored.open.into_iter().collect(),
+            journals: HashMap::new(),
+            wanted,
+            unsaved: VecDeque::new(),
+            signals: VecDeque::new(),
+            changes: Changes::default(),
+            actions: VecDeque::new(),
+            reopening: false,
+            mark: 0,
+            taken: 0,
+            durable: 0,
+        }
+    }
+
+    // -- what the driver asks --
+
+    /// What does not change.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The last event's position.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The last event's stamp.
+    #[must_use]
+    pub fn stamp(&self) -> Timestamp {
+        self.stamp
+    }
+
+    /// The facts beside the history.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The attributes.
+    #[must_use]
+    pub fn attributes(&self) -> &BTreeMap<String, Json> {
+        &self.attributes
+    }
+
+    /// Whether it is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// How it ended, once it has.
+    #[must_use]
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// Its open calls.
+    #[must_use]
+    pub fn open(&self) -> &BTreeMap<CallName, OpenCall> {
+        &self.open
+    }
+
+    /// Scopes that need a guest and have none. Nothing starts in a pause.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<Scope> {
+        if self.paused || self.end.is_some() { Vec::new() } else { self.wanted.iter().cloned().collect() }
+    }
+
+    /// Whether every guest has been told everything it can be told: with all of them quiescent, only the world moves it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let fetching = || self.open.values().any(|call| matches!(call.phase, Phase::Fetch { .. }));
+        let untold = || self.journals.values().any(Journal::has_pending) || self.signalled().next().is_some();
+        self.end.is_some() || (self.wanted.is_empty() && !untold() && !fetching())
+    }
+
+    /// When time alone will move it next. A pause stops all clocks but the deadlines.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        if self.end.is_some() {
+            return None;
+        }
+        let call = self.timers.first().map(|(due, _)| *due).filter(|_| !self.paused);
+        let start = self.facts.starts_at.filter(|_| !self.paused);
+        [call, start, self.facts.deadline, self.facts.cancel_until].into_iter().flatten().min()
+    }
+
+    /// Whether everything so far is durable.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.durable >= self.mark
+    }
+
+    /// Whether somebody asked for a failed execution to go on, and the driver has yet to call [`Execution::reopen`].
+    #[must_use]
+    pub fn is_reopening(&self) -> bool {
+        self.reopening
+    }
+
+    /// Counts changes so far: what is caused now may leave once this much is durable.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    // -- durability --
+
+    /// Takes what has to be written since the last time.
+    pub fn take_changes(&mut self) -> Changes {
+        self.changes.mark = self.mark;
+        self.taken = self.mark;
+        let touched = std::mem::take(&mut self.changes.touched);
+        for name in touched {
+            match self.open.get(&name) {
+                Some(call) => self.changes.opened.push((name, call.encode())),
+                None => self.changes.closed.push(name),
+            }
+        }
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether there is anything to write.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.taken < self.mark
+    }
+
+    /// How many events the driver has not acknowledged as durable.
+    #[must_use]
+    pub fn unsaved(&self) -> usize {
+        self.unsaved.len()
+    }
+
+    /// The last position acknowledged as durable.
+    #[must_use]
+    pub fn saved(&self) -> Position {
+        self.unsaved.front().map_or(self.position, |(first, _)| Position(first.0 - 1))
+    }
+
+    /// Takes what has to be performed now, in order. Nothing starts in a pause, but what is to stop stops.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        let starts = |action: &Action| matches!(action, Action::Fetch { .. });
+        let held_back = |action: &Action| self.paused && self.end.is_none() && starts(action);
+        let (later, now): (Vec<Action>, Vec<Action>) = self.actions.drain(..).partition(held_back);
+        self.actions = later.into();
+        now
+    }
+
+    /// Says that changes up to this mark, and events up to this position, are durable.
+    pub fn acknowledge(&mut self, mark: u64, position: Position) {
+        self.durable = self.durable.max(mark);
+        while self.unsaved.front().is_some_and(|(at, _)| *at <= position) {
+            self.unsaved.pop_front();
+        }
+    }
+}

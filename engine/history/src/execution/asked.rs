@@ -1,0 +1,279 @@
+//! What guests ask: each request is matched with the journal or recorded as new.
+
+use super::{
+    Action, ApprovalEdge, ChildStart, End, Execution, HISTORY_EVENTS_MAX, LogEntry, Moment, OPEN_CALLS_MAX, Target,
+};
+use crate::event::{Cause, Fact};
+use crate::journal::Diverged;
+use crate::open::{Attempts, OpenPoll, OpenStep, Phase, PinnedStep};
+use crate::{Call, CallName, Digest, ExecutionId, Failure, Request, Scope, kind};
+
+impl Execution {
+    /// Whether this request is new and names something that has to be looked up for [`Execution::request`].
+    #[must_use]
+    pub fn needs_target<'r>(&self, scope: &Scope, request: &'r Request) -> Option<&'r str> {
+        let Request::Call(ordinal, _) = request else { return None };
+        if self.journals.get(scope).is_none_or(|journal| journal.records(*ordinal)) {
+            return None;
+        }
+        match request {
+            Request::Call(_, Call::Step(call, _) | Call::Poll(call, _)) => Some(&call.step),
+            Request::Call(_, Call::RunWorkflow(call) | Call::StartWorkflow(call)) => Some(&call.workflow),
+            _ => None,
+        }
+    }
+
+    /// Takes one request of a guest. `target` is what [`Execution::needs_target`] named, or why there is no such thing.
+    ///
+    /// # Errors
+    /// When it is not what was recorded.
+    pub fn request(
+        &mut self,
+        scope: &Scope,
+        request: Request,
+        target: Option<Result<Target, Failure>>,
+        now: Moment,
+    ) -> Result<(), Diverged> {
+        if self.end.is_some() {
+            return Ok(());
+        }
+        let Some(journal) = self.journals.get_mut(scope) else { return Ok(()) };
+        if journal.repeats(scope.as_str(), &request)? {
+            if let Request::Call(ordinal, Call::Fetch(request)) = request {
+                self.fetch_again(CallName { scope: scope.clone(), ordinal }, request);
+            }
+            return Ok(());
+        }
+        let replaying = journal.is_replaying();
+        if let Some(failure) = self.limit(scope, &request) {
+            self.finish(End::Failed(failure), now);
+            return Ok(());
+        }
+        let Some(journal) = self.journals.get_mut(scope) else { return Ok(()) };
+        match request {
+            Request::Call(ordinal, call) => self.issue(CallName { scope: scope.clone(), ordinal }, call, target, now),
+            Request::Drop(ordinal) => {
+                if !journal.drops(ordinal) {
+                    self.cancel_call(&CallName { scope: scope.clone(), ordinal }, Cause::Dropped, now);
+                }
+            }
+            Request::Log(level, text) => {
+                journal.lines += 1;
+                let (attempt, number) = (journal.attempt, journal.lines);
+                if !replaying {
+                    let line = LogEntry { scope: scope.clone(), attempt, number, at: now.at, level, text };
+                    self.mark += 1;
+                    self.changes.logs.push(line);
+                }
+            }
+            Request::Progress(percent, message) => {
+                if !replaying {
+                    self.mark += 1;
+                    self.changes.progress.retain(|(of, ..)| of != scope);
+                    self.changes.progress.push((scope.clone(), percent.min(100), message));
+                }
+            }
+            Request::SetAttribute(ordinal, name, value) => {
+                self.attributes.insert(name.clone(), value.clone());
+                self.record(now.at, scope, Fact::AttributeSet { ordinal, name, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// Which limit forbids this request.
+    fn limit(&self, scope: &Scope, request: &Request) -> Option<Failure> {
+        let (records, opens) = match request {
+            Request::Drop(_) | Request::Log(..) | Request::Progress(..) => (false, false),
+            Request::Call(_, Call::ContinueAsNew { .. }) => (false, false),
+            Request::SetAttribute(..) => (true, false),
+            Request::Call(..) => (true, true),
+        };
+        if records && self.journal_mark(scope) >= HISTORY_EVENTS_MAX {
+            let hint =
+                format!("the history has {HISTORY_EVENTS_MAX} events: use continue_as_new to go on with a fresh one");
+            return Some(Failure::new(kind::HISTORY_LIMIT, hint));
+        }
+        if opens && self.open.len() >= OPEN_CALLS_MAX {
+            let hint = format!("{OPEN_CALLS_MAX} calls are open at once: await some of them before issuing more");
+            return Some(Failure::new(kind::CALL_LIMIT, hint));
+        }
+        None
+    }
+
+    fn issue(&mut self, name: CallName, call: Call, target: Option<Result<Target, Failure>>, now: Moment) {
+        let ordinal = name.ordinal;
+        match call {
+            Call::Sleep { duration_ms } => {
+                let since = self.record(now.at, &name.scope, Fact::SleepStarted { ordinal, duration_ms });
+                self.open_call(name, since, Phase::Sleep { until: since.plus(duration_ms) });
+            }
+            Call::Step(call, options) => self.issue_step(name, (call, options), target, now),
+            Call::Poll(check, policy) => self.issue_poll(name, (check, policy), target, now),
+            Call::Approval(request) => {
+                let id = self.approval_id(&name);
+                let fact = Fact::ApprovalRequested { ordinal, id: id.clone(), request: request.clone() };
+                let since = self.record(now.at, &name.scope, fact);
+                let until = request.timeout_ms.map(|timeout| since.plus(timeout));
+                let title = request.title.clone();
+                self.changes.approvals.push(ApprovalEdge::Opened {
+                    id: id.clone(),
+                    call: name.clone(),
+                    request,
+                    until,
+                });
+                self.open_call(name, since, Phase::Approval { id, title, until });
+            }
+            Call::Signal { name: signal, timeout_ms } => {
+                let fact = Fact::SignalAwaited { ordinal, name: signal.clone(), timeout_ms };
+                let since = self.record(now.at, &name.scope, fact);
+                let until = timeout_ms.map(|timeout| since.plus(timeout));
+                self.open_call(name, since, Phase::Signal { name: signal, until });
+            }
+            Call::Fetch(request) => {
+                let (method, url, digest) = (request.method.clone(), request.url.clone(), request.digest());
+                let since =
+                    self.record(now.at, &name.scope, Fact::FetchStarted { ordinal, method, url: url.clone(), digest });
+                self.open_call(name.clone(), since, Phase::Fetch { url });
+                self.fetch_again(name, request);
+            }
+            Call::RunWorkflow(call) => self.issue_child(name, call, true, (target, now)),
+            Call::StartWorkflow(call) => self.issue_child(name, call, false, (target, now)),
+            Call::ContinueAsNew { input } if name.scope.is_root() => self.finish(End::Continued(input), now),
+            // The sandbox refuses this to steps; one that asks all the same waits for nothing.
+            Call::ContinueAsNew { .. } => {}
+        }
+    }
+
+    fn issue_step(
+        &mut self,
+        name: CallName,
+        (call, options): (crate::StepCall, crate::StepOptions),
+        target: Option<Result<Target, Failure>>,
+        now: Moment,
+    ) {
+        let ordinal = name.ordinal;
+        let (component, declared, missing) = split(target);
+        let fact = Fact::StepStarted { ordinal, call: call.clone(), component: component.clone() };
+        let since = self.record(now.at, &name.scope, fact);
+        if let Some(failure) = missing {
+            self.record(now.at, &name.scope, Fact::StepFailed { ordinal, failure, attempt: 0 });
+            return;
+        }
+        let options = options.or(&declared);
+        let deadline = options.deadline_ms.map(|deadline| since.plus(deadline));
+        let attempts = Attempts { attempt: 1, began: since, journal: self.journal_mark(&name.scope), retry: None };
+        let step = PinnedStep::new(call, component, options);
+        self.open_call(name, since, Phase::Step(Box::new(OpenStep { step, attempts, deadline, values_after: None })));
+    }
+
+    fn issue_poll(
+        &mut self,
+        name: CallName,
+        (check, policy): (crate::StepCall, crate::PollPolicy),
+        target: Option<Result<Target, Failure>>,
+        now: Moment,
+    ) {
+        let ordinal = name.ordinal;
+        let (component, declared, missing) = split(target);
+        let fact =
+            Fact::PollStarted { ordinal, check: check.clone(), policy: policy.clone(), component: component.clone() };
+        let since = self.record(now.at, &name.scope, fact);
+        if let Some(failure) = missing {
+            self.record(now.at, &name.scope, Fact::PollFailed { ordinal, failure, attempts: 0 });
+            return;
+        }
+        let step = PinnedStep::new(check, component, declared);
+        // Inside another poll's round the journal is that poll's; a poll's own rounds begin with an empty one.
+        let journal = if name.scope.poll().is_some() { self.journal_mark(&name.scope) } else { 0 };
+        let attempts = Attempts { attempt: 1, began: since, journal, retry: None };
+        let poll = OpenPoll { step, policy, round: 1, attempts, next: None, last: None, journal: Vec::new() };
+        self.open_call(name.clone(), since, Phase::Poll(Box::new(poll)));
+        self.begin_round(&name, now, false);
+    }
+
+    fn issue_child(
+        &mut self,
+        name: CallName,
+        call: crate::WorkflowCall,
+        awaited: bool,
+        (target, now): (Option<Result<Target, Failure>>, Moment),
+    ) {
+        let ordinal = name.ordinal;
+        let id = call.id.clone().unwrap_or_else(|| self.child_id(&name, awaited));
+        let fact = Fact::ChildStarted { ordinal, call: call.clone(), id: id.clone(), awaited };
+        let since = self.record(now.at, &name.scope, fact);
+        if let Some(Err(failure)) = target {
+            self.record(now.at, &name.scope, Fact::ChildFailed { ordinal, failure });
+            return;
+        }
+        self.changes.children.push(ChildStart { call: name.clone(), workflow: call, id: id.clone(), awaited });
+        self.open_call(name, since, Phase::Child { id, awaited });
+    }
+
+    /// Unique among all questions: a call that is reopened asks a new one. `@` stands in no execution id.
+    fn approval_id(&self, name: &CallName) -> String {
+        let within = if name.scope.poll().is_some() { format!("-{name}") } else { String::new() };
+        format!("{}@{}{}{within}", self.identity.id, self.run_prefix(), self.place(&name.scope))
+    }
+
+    /// Where the next event of this scope will stand: another place for everything that is recorded.
+    fn place(&self, scope: &Scope) -> String {
+        let position = self.position.next().0;
+        match scope.poll() {
+            None => position.to_string(),
+            Some(_) => format!("{position}-{}", self.journal_mark(scope) + 1),
+        }
+    }
+
+    /// A child that is only started has one id whatever happens, so that no retry starts it twice. One that is awaited
+    /// was cancelled when its call is issued again (the step is retried, the call reopened), and the next one is another.
+    fn child_id(&self, name: &CallName, awaited: bool) -> ExecutionId {
+        let first = || name.scope.is_root() && self.journals.get(&name.scope).is_some_and(|journal| !journal.reopened);
+        let issue = if awaited && !first() { format!("-{}", self.place(&name.scope)) } else { String::new() };
+        let text = format!("{}.{}{name}{issue}", self.identity.id, self.run_prefix()).replace('#', "-");
+        let short = || Digest::of(text.as_bytes()).as_str().parse();
+        text.parse().or_else(|_| short()).expect("64 hex digits are an execution id")
+    }
+
+    /// Names made in the first run stay short; those of later runs carry the run's number.
+    fn run_prefix(&self) -> String {
+        if self.identity.run == 1 { String::new() } else { format!("r{}-", self.identity.run) }
+    }
+
+    /// A request that has no answer yet: sent now, or again after a crash, with the same key.
+    fn fetch_again(&mut self, call: CallName, request: crate::HttpRequest) {
+        if self.open.contains_key(&call) {
+            let key = self.identity.seed.call_key(self.identity.run, &call);
+            self.actions.push_back(Action::Fetch { call, request, key, mark: self.mark });
+        }
+    }
+
+    /// Closes an open call without an outcome of its own, and all that it had started.
+    pub(super) fn cancel_call(&mut self, name: &CallName, cause: Cause, now: Moment) {
+        let Some(call) = self.close_call(name) else { return };
+        match &call.phase {
+            Phase::Step(_) => self.stop(&name.step_scope(), now),
+            Phase::Poll(open) => self.stop(&name.round_scope(open.round), now),
+            Phase::Approval { id, .. } => self.changes.approvals.push(ApprovalEdge::Withdrawn(id.clone())),
+            Phase::Child { id, awaited: true } => self.changes.orphans.push(id.clone()),
+            Phase::Fetch { .. } => {
+                self.actions.retain(|action| !matches!(action, Action::Fetch { call, .. } if call == name));
+            }
+            Phase::Child { awaited: false, .. } | Phase::Sleep { .. } | Phase::Signal { .. } => {}
+        }
+        self.record(now.at, &name.scope, Fact::CallCancelled { ordinal: name.ordinal, cause });
+        if let Phase::Step(open) = &call.phase {
+            self.drop_values(name, open.values_after);
+        }
+    }
+}
+
+/// A looked-up target: its component, what it declares, and why there is none.
+fn split(target: Option<Result<Target, Failure>>) -> (Option<Digest>, crate::StepOptions, Option<Failure>) {
+    match target {
+        Some(Ok(target)) => (target.component, target.options, None),
+        Some(Err(failure)) => (None, crate::StepOptions::default(), Some(failure)),
+        None => (None, crate::StepOptions::default(), None),
+    }
+}

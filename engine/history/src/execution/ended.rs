@@ -1,0 +1,255 @@
+//! How scopes and executions end.
+
+use super::{Action, End, Execution, Moment};
+use crate::event::{Cause, Fact};
+use crate::journal::Diverged;
+use crate::open::{OpenCall, Phase};
+use crate::{CallName, Failure, Json, Position, Scope, Timestamp, kind};
+
+/// What a check step answers.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Answer {
+    Ready(Json),
+    NotYet(Json),
+}
+
+impl Execution {
+    /// A guest has ended with this result; it is no longer in memory.
+    ///
+    /// # Errors
+    /// When it ended before it had repeated what was recorded.
+    pub fn ended(&mut self, scope: &Scope, result: Result<Json, Failure>, now: Moment) -> Result<(), Diverged> {
+        let Some(journal) = self.journals.remove(scope) else { return Ok(()) };
+        if self.end.is_some() {
+            return Ok(());
+        }
+        journal.check_complete(scope.as_str(), &format!("the guest ended: {result:?}"))?;
+        match scope.call() {
+            None => self.workflow_ended(result, now),
+            Some(name) => match self.open.get(&name).map(|call| &call.phase) {
+                Some(Phase::Step(_)) => self.attempt_ended(&name, result, now),
+                Some(Phase::Poll(open)) if name.round_scope(open.round) == *scope => {
+                    self.check_ended(&name, result, now)
+                }
+                _ => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// The engine gave up on a guest's stretch: its attempt fails, and what it had recorded is void.
+    pub fn overran(&mut self, scope: &Scope, failure: Failure, now: Moment) {
+        self.journals.remove(scope);
+        if self.end.is_some() {
+            return;
+        }
+        let running = |name: &CallName| self.open.get(name).and_then(|call| call.running(name)).as_ref() == Some(scope);
+        match scope.call() {
+            None => self.workflow_ended(Err(failure), now),
+            Some(name) if running(&name) => match self.open.get(&name).map(|call| &call.phase) {
+                Some(Phase::Step(_)) => self.attempt_ended(&name, Err(failure), now),
+                Some(Phase::Poll(_)) => self.check_ended(&name, Err(failure), now),
+                _ => {}
+            },
+            Some(_) => {}
+        }
+    }
+
+    fn workflow_ended(&mut self, result: Result<Json, Failure>, now: Moment) {
+        let end = match result {
+            Ok(output) => End::Completed(output),
+            Err(failure) if failure.kind == kind::CANCELLED && self.facts.cancel_until.is_some() => {
+                End::Cancelled(failure)
+            }
+            Err(failure) => End::Failed(failure),
+        };
+        self.finish(end, now);
+    }
+
+    fn attempt_ended(&mut self, name: &CallName, result: Result<Json, Failure>, now: Moment) {
+        self.stop(&name.step_scope(), now);
+        let Some(Phase::Step(open)) = self.open.get(name).map(|call| &call.phase) else { return };
+        let (attempt, ordinal) = (open.attempts.attempt, name.ordinal);
+        let fact = match result {
+            Ok(output) => Fact::StepCompleted { ordinal, output: Some(output) },
+            Err(failure) => match open.step.retry.delay_after(attempt, &failure, now.chance) {
+                Some(delay_ms) => return self.retry_step(name, (attempt, failure), delay_ms, now),
+                None => Fact::StepFailed { ordinal, failure, attempt },
+            },
+        };
+        self.close_step(name, fact, now);
+    }
+
+    pub(super) fn close_step(&mut self, name: &CallName, fact: Fact, now: Moment) {
+        let Some(OpenCall { phase: Phase::Step(open), .. }) = self.close_call(name) else { return };
+        self.note_value(&name.scope);
+        self.record(now.at, &name.scope, fact);
+        self.drop_values(name, open.values_after);
+    }
+
+    fn retry_step(&mut self, name: &CallName, (attempt, failure): (u32, Failure), delay_ms: u64, now: Moment) {
+        let fact = Fact::StepRetried { ordinal: name.ordinal, attempt, failure: failure.clone(), delay_ms };
+        let at = self.record(now.at, &name.scope, fact);
+        let journal = self.journal_mark(&name.scope);
+        self.change_call(name, |phase| {
+            if let Phase::Step(open) = phase {
+                open.attempts.retry = Some((at.plus(delay_ms), failure));
+                open.attempts.journal = journal;
+            }
+        });
+    }
+
+    fn check_ended(&mut self, name: &CallName, result: Result<Json, Failure>, now: Moment) {
+        let Some(Phase::Poll(open)) = self.open.get(name).map(|call| &call.phase) else { return };
+        let (round, attempt, ordinal) = (open.round, open.attempts.attempt, name.ordinal);
+        self.stop(&name.round_scope(round), now);
+        let Some(Phase::Poll(open)) = self.open.get(name).map(|call| &call.phase) else { return };
+        let answer = result.and_then(|output| {
+            serde_json::from_str(output.as_str()).map_err(|_| {
+                let hint = r#"a check step answers {"ready": value} or {"not_yet": value}"#;
+                Failure::new(kind::INVALID_OUTPUT, format!("{hint}, `{}` said {output}", open.step.call.step))
+            })
+        });
+        match answer {
+            Ok(Answer::Ready(value)) => {
+                let value = Some(value);
+                self.close_poll(name, Fact::PollCompleted { ordinal, value, attempts: round }, now);
+            }
+            Ok(Answer::NotYet(value)) => self.not_yet(name, value, now),
+            Err(failure) => match open.step.retry.delay_after(attempt, &failure, now.chance) {
+                Some(delay_ms) => {
+                    let journal = self.round_mark(name);
+                    let until = self.stamp.max(now.at).plus(delay_ms);
+                    self.change_call(name, |phase| {
+                        if let Phase::Poll(open) = phase {
+                            open.attempts.retry = Some((until, failure));
+                            open.attempts.journal = journal;
+                        }
+                    });
+                }
+                None => self.close_poll(name, Fact::PollFailed { ordinal, failure, attempts: round }, now),
+            },
+        }
+    }
+
+    pub(super) fn close_poll(&mut self, name: &CallName, fact: Fact, now: Moment) {
+        if self.close_call(name).is_some() {
+            self.note_value(&name.scope);
+            self.record(now.at, &name.scope, fact);
+        }
+    }
+
+    fn not_yet(&mut self, name: &CallName, value: Json, now: Moment) {
+        let nested = name.scope.poll().is_some();
+        let now_at = now.at.max(self.stamp);
+        let journal = if nested { self.journal_mark(&name.scope) } else { 0 };
+        let mut exhausted = None;
+        self.change_call(name, |phase| {
+            let Phase::Poll(open) = phase else { return };
+            open.last = Some(value);
+            if open.round >= open.policy.max_attempts {
+                exhausted = Some((open.round, open.policy.interval_ms));
+                return;
+            }
+            open.round += 1;
+            let next = now_at.plus(open.policy.interval_ms);
+            open.attempts = crate::open::Attempts { attempt: 1, began: next, journal, retry: None };
+            open.next = Some(next);
+            open.journal.clear();
+        });
+        if let Some((attempts, interval)) = exhausted {
+            let text = format!("Polling failed after {attempts} attempts (interval: {interval}ms)");
+            let failure = Failure::new(kind::POLL_EXHAUSTED, text);
+            self.close_poll(name, Fact::PollFailed { ordinal: name.ordinal, failure, attempts }, now);
+        }
+    }
+
+    /// Begins the next check of a poll, unless its time is over.
+    pub(super) fn begin_round(&mut self, name: &CallName, now: Moment, due: bool) {
+        let Some(call) = self.open.get(name) else { return };
+        let Phase::Poll(open) = &call.phase else { return };
+        let (spent, timeout) = (now.at.max(self.stamp).since(call.since), open.policy.timeout_ms);
+        if let Some(timeout) = timeout.filter(|timeout| due && spent >= *timeout) {
+            let text = format!("Polling timed out after {spent}ms (timeout: {timeout}ms)");
+            let fact = Fact::PollFailed {
+                ordinal: name.ordinal,
+                failure: Failure::new(kind::POLL_TIMEOUT, text),
+                attempts: open.round - 1,
+            };
+            return self.close_poll(name, fact, now);
+        }
+        self.change_call(name, |phase| {
+            if let Phase::Poll(open) = phase {
+                open.next = None;
+            }
+        });
+    }
+
+    /// After how many recorded events the journal of a poll's next attempt begins.
+    fn round_mark(&self, name: &CallName) -> u64 {
+        let outer = name.scope.poll().unwrap_or_else(|| name.clone());
+        let recorded = self.poll(&outer).map_or(0, |open| open.journal.len());
+        u64::try_from(recorded).unwrap_or(u64::MAX)
+    }
+
+    /// Ends the execution, or this run of it.
+    pub(super) fn finish(&mut self, end: End, now: Moment) {
+        self.stop(&Scope::root(), now);
+        let fact = match end.clone() {
+            End::Completed(output) => Fact::ExecutionCompleted { output },
+            End::Failed(failure) => Fact::ExecutionFailed { failure },
+            End::Cancelled(failure) => Fact::ExecutionCancelled { failure },
+            End::Continued(input) => Fact::ExecutionContinued { input },
+        };
+        self.record(now.at, &Scope::root(), fact);
+        self.wanted.clear();
+        self.end = Some(end);
+    }
+
+    /// Ends a scope: its guest is dropped and its open calls are cancelled, with all that they had started (L15).
+    pub(super) fn stop(&mut self, scope: &Scope, now: Moment) {
+        let first = CallName { scope: scope.clone(), ordinal: 0 };
+        let inside = self.open.range(first..).map(|(name, _)| name).take_while(|name| name.scope == *scope);
+        let inside: Vec<CallName> = inside.cloned().collect();
+        for name in inside {
+            self.cancel_call(&name, Cause::ScopeEnded, now);
+        }
+        self.wanted.remove(scope);
+        self.actions.retain(|action| !matches!(action, Action::Fetch { call, .. } if call.scope == *scope));
+        if self.journals.remove(scope).is_some() {
+            self.actions.push_back(Action::Stop(scope.clone()));
+        }
+    }
+
+    /// Remembers that the journal of the step whose scope this is holds a value.
+    pub(super) fn note_value(&mut self, scope: &Scope) {
+        let Some(name) = scope.call().filter(|_| scope.poll().is_none()) else { return };
+        let position = self.position.0;
+        if let Some(Phase::Step(open)) = self.open.get_mut(&name).map(|call| &mut call.phase)
+            && open.values_after.is_none()
+        {
+            open.values_after = Some(position);
+            self.changes.touch(&name);
+        }
+    }
+
+    /// Drops the values that a finished step's journal holds (L12): those not yet taken here, stored ones by the driver.
+    pub(super) fn drop_values(&mut self, name: &CallName, values_after: Option<u64>) {
+        let Some(after) = values_after else { return };
+        let scope = name.step_scope();
+        for event in self.changes.events.iter_mut().filter(|event| event.scope == scope) {
+            event.fact = event.fact.clone().without_values();
+        }
+        let untaken = u64::try_from(self.changes.events.len()).unwrap_or(u64::MAX);
+        let taken = self.position.0.saturating_sub(untaken);
+        if after < taken {
+            self.changes.valueless.push((scope, Position(after + 1), Position(taken)));
+        }
+    }
+
+    /// The moment for something that was due then.
+    pub(super) fn no_earlier(now: Moment, due: Timestamp) -> Moment {
+        Moment { at: now.at.max(due), ..now }
+    }
+}

@@ -1,0 +1,251 @@
+//! What the world tells an execution: answers to requests, and the messages of its inbox.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CANCEL_GRACE_MS, End, Execution, Moment};
+use crate::event::{Cause, Fact};
+use crate::open::{OpenCall, Phase};
+use crate::{Approval, CallName, ExecutionId, Failure, HttpResponse, Json, Scope, Timestamp, kind};
+
+/// A message to an execution, as it stands in its inbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// A signal.
+    Signal {
+        /// Its name.
+        name: String,
+        /// What it says.
+        data: Json,
+    },
+    /// A person said yes.
+    Approved {
+        /// The call that asked.
+        call: CallName,
+        /// The question's id.
+        id: String,
+        /// The answer.
+        approval: Approval,
+    },
+    /// A person said no.
+    Rejected {
+        /// The call that asked.
+        call: CallName,
+        /// The question's id.
+        id: String,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// A child ended, could not start, or (when only its start was awaited) is there.
+    Child {
+        /// The run that started it.
+        run: u32,
+        /// The call that waits.
+        call: CallName,
+        /// How it went.
+        result: ChildResult,
+    },
+    /// Cancel it; clean-up may take until the grace period after the request is over.
+    Cancel {
+        /// When that was asked.
+        at: Timestamp,
+    },
+    /// End it at once.
+    Terminate,
+    /// Let nothing move.
+    Pause,
+    /// Go on after a pause.
+    Resume,
+    /// Go on after a failure.
+    Reopen,
+}
+
+/// How a child went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ChildResult {
+    /// It is there.
+    Accepted(ExecutionId),
+    /// It returned this.
+    Completed(Json),
+    /// It failed, was cancelled, or its id is taken.
+    Failed(Failure),
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// It has been dealt with.
+    Consumed,
+    /// It stays until somebody waits for it.
+    Kept,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct QueuedSignal {
+    seq: i64,
+    name: String,
+    data: Json,
+}
+
+impl Execution {
+    /// A server answered, or could not be asked.
+    pub fn fetched(&mut self, name: &CallName, result: Result<HttpResponse, Failure>, now: Moment) {
+        if self.close_call(name).is_none() {
+            return;
+        }
+        let ordinal = name.ordinal;
+        self.note_value(&name.scope);
+        let fact = match result {
+            Ok(response) => Fact::FetchCompleted { ordinal, response: Some(response) },
+            Err(failure) => Fact::FetchFailed { ordinal, failure },
+        };
+        self.record(now.at, &name.scope, fact);
+    }
+
+    /// Takes a message from the inbox, where it has this number. Each number is taken once per activation.
+    pub fn receive(&mut self, seq: i64, seen: bool, message: Message, now: Moment) -> Receipt {
+        if let Message::Signal { name, data } = message {
+            if !seen {
+                self.mark += 1;
+                self.changes.seen.push(seq);
+            }
+            self.signals.push_back(QueuedSignal { seq, name, data });
+            self.want_signalled();
+            return Receipt::Kept;
+        }
+        self.mark += 1;
+        self.changes.consumed.push(seq);
+        if self.end.is_some() {
+            return Receipt::Consumed;
+        }
+        match message {
+            Message::Signal { .. } => {}
+            Message::Approved { call, id, approval } => {
+                let ordinal = call.ordinal;
+                self.answered(&call, &id, Fact::ApprovalReceived { ordinal, approval }, now);
+            }
+            Message::Rejected { call, id, by, reason } => {
+                let ordinal = call.ordinal;
+                self.answered(&call, &id, Fact::ApprovalRejected { ordinal, by, reason }, now);
+            }
+            Message::Child { run, call, result } => self.child_said(run, &call, result, now),
+            Message::Cancel { at } => self.cancel(at, now),
+            Message::Terminate => {
+                self.finish(End::Cancelled(Failure::new(kind::CANCELLED, "the execution was terminated")), now);
+            }
+            Message::Pause if !self.paused => {
+                self.paused = true;
+                self.record(now.at, &Scope::root(), Fact::ExecutionPaused);
+            }
+            Message::Resume if self.paused => self.resume(now),
+            Message::Reopen => self.reopening = true,
+            Message::Pause | Message::Resume => {}
+        }
+        Receipt::Consumed
+    }
+
+    fn answered(&mut self, call: &CallName, asked: &str, fact: Fact, now: Moment) {
+        if matches!(self.open.get(call), Some(OpenCall { phase: Phase::Approval { id, .. }, .. }) if id == asked) {
+            let started = self.close_call(call).map_or(0, |call| call.mark);
+            self.record_after(now.at, &call.scope, fact, started);
+        }
+    }
+
+    fn child_said(&mut self, run: u32, call: &CallName, result: ChildResult, now: Moment) {
+        let is_waiting = matches!(self.open.get(call), Some(OpenCall { phase: Phase::Child { .. }, .. }));
+        if run != self.identity.run || !is_waiting {
+            return;
+        }
+        self.close_call(call);
+        let ordinal = call.ordinal;
+        self.note_value(&call.scope);
+        let fact = match result {
+            ChildResult::Accepted(id) => Fact::ChildAccepted { ordinal, id },
+            ChildResult::Completed(output) => Fact::ChildCompleted { ordinal, output: Some(output) },
+            ChildResult::Failed(failure) => Fact::ChildFailed { ordinal, failure },
+        };
+        self.record(now.at, &call.scope, fact);
+    }
+
+    fn cancel(&mut self, at: Timestamp, now: Moment) {
+        if self.facts.cancel_until.is_some() {
+            return;
+        }
+        if self.paused {
+            self.resume(now);
+        }
+        let until = at.plus(CANCEL_GRACE_MS);
+        self.facts.cancel_until = Some(until);
+        self.record(now.at, &Scope::root(), Fact::CancelRequested { until });
+        if self.facts.starts_at.is_some() {
+            let failure = Failure::new(kind::CANCELLED, "the execution was cancelled before it began");
+            return self.finish(End::Cancelled(failure), now);
+        }
+        let root = Scope::root();
+        let open: Vec<CallName> = self.open.keys().filter(|name| name.scope == root).cloned().collect();
+        for name in open {
+            self.cancel_call(&name, Cause::Requested, now);
+        }
+    }
+
+    fn resume(&mut self, now: Moment) {
+        self.paused = false;
+        self.record(now.at, &Scope::root(), Fact::ExecutionResumed);
+    }
+
+    /// Goes on after a failure: this call of the workflow, see [`crate::failed_call`], is open again (behaviour 21).
+    pub fn reopen(&mut self, ordinal: u32, now: Moment) {
+        self.reopening = false;
+        self.facts.deadline = None;
+        self.facts.cancel_until = None;
+        self.record(now.at, &Scope::root(), Fact::ExecutionReopened { ordinal });
+        self.wanted.insert(Scope::root());
+    }
+
+    /// The calls that a signal is there for, each with that signal's place in the queue: oldest to oldest.
+    pub(super) fn signalled(&self) -> impl Iterator<Item = (usize, &CallName, &OpenCall)> {
+        // Who waits matters only once there is a signal.
+        let is_waiting = |call: &OpenCall| matches!(call.phase, Phase::Signal { .. }) && !self.signals.is_empty();
+        let mut waiting: Vec<_> = self.open.iter().filter(|(_, call)| is_waiting(call)).collect();
+        waiting.sort_by_key(|(name, call)| (call.since, *name));
+        self.signals.iter().enumerate().filter_map(move |(index, signal)| {
+            let names = |call: &OpenCall| matches!(&call.phase, Phase::Signal { name, .. } if *name == signal.name);
+            let first = waiting.iter().position(|(_, call)| names(call))?;
+            let (name, call) = waiting.remove(first);
+            Some((index, name, call))
+        })
+    }
+
+    /// Whether a signal is there for this call.
+    pub(super) fn is_signalled(&self, call: &CallName) -> bool {
+        self.signalled().any(|(_, name, _)| name == call)
+    }
+
+    /// Wants the guests that a signal is there for.
+    pub(super) fn want_signalled(&mut self) {
+        let scopes = self.signalled().map(|(_, name, _)| name.scope.clone());
+        let scopes: Vec<Scope> = scopes.filter(|scope| !self.journals.contains_key(scope)).collect();
+        self.wanted.extend(scopes);
+    }
+
+    /// Binds a signal to the call of this scope that it is there for: at the moment of delivery, never ahead (L9).
+    pub(super) fn bind_signal(&mut self, scope: &Scope, now: Moment) -> bool {
+        let is_next = |index: usize| {
+            let name = |index: usize| &self.signals[index].name;
+            !(0..index).any(|earlier| name(earlier) == name(index))
+        };
+        let bound = self.signalled().find_map(|(index, name, call)| {
+            let is_here = name.scope == *scope && call.mark <= self.durable && is_next(index);
+            is_here.then(|| (index, name.clone()))
+        });
+        let Some((index, name)) = bound else { return false };
+        let Some(signal) = self.signals.remove(index) else { return false };
+        self.changes.consumed.push(signal.seq);
+        self.close_call(&name);
+        self.note_value(&name.scope);
+        let fact = Fact::SignalReceived { ordinal: name.ordinal, data: Some(signal.data) };
+        self.record(now.at, &name.scope, fact);
+        true
+    }
+}

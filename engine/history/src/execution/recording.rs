@@ -1,0 +1,101 @@
+//! How facts are recorded, and how open calls are kept with their timers.
+
+use super::Execution;
+use crate::event::{Event, Fact};
+use crate::journal::Pending;
+use crate::open::{OpenCall, Phase};
+use crate::{CallName, Scope, Timestamp};
+
+impl Execution {
+    /// Records a fact: in the history, or in the journal of the poll whose round this is.
+    /// Tells the guest of the scope, or wants it, when the fact is an outcome.
+    pub(super) fn record(&mut self, at: Timestamp, scope: &Scope, fact: Fact) -> Timestamp {
+        self.record_after(at, scope, fact, 0)
+    }
+
+    pub(super) fn record_after(&mut self, at: Timestamp, scope: &Scope, fact: Fact, mark: u64) -> Timestamp {
+        self.stamp = self.stamp.max(at);
+        let at = self.stamp;
+        self.mark += 1;
+        if let Some((ordinal, outcome)) = fact.outcome() {
+            match self.journals.get_mut(scope) {
+                Some(journal) => journal.arrive(Pending { ordinal, outcome, at, mark }),
+                None => drop(self.wanted.insert(scope.clone())),
+            }
+        }
+        let event = Event { at, scope: scope.clone(), fact };
+        match scope.poll() {
+            Some(poll) => {
+                if let Some(Phase::Poll(open)) = self.open.get_mut(&poll).map(|call| &mut call.phase) {
+                    open.journal.push(event);
+                    self.changes.touch(&poll);
+                }
+            }
+            None => {
+                self.position = self.position.next();
+                self.changes.events.push(event.clone());
+                self.unsaved.push_back((self.position, event));
+            }
+        }
+        at
+    }
+
+    /// After how many recorded events a journal of this scope that begins now would lie.
+    pub(super) fn journal_mark(&self, scope: &Scope) -> u64 {
+        let recorded = |poll: CallName| self.poll(&poll).map_or(0, |open| open.journal.len());
+        scope.poll().map_or(self.position.0, |poll| u64::try_from(recorded(poll)).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn open_call(&mut self, name: CallName, since: Timestamp, phase: Phase) {
+        let call = OpenCall { since, phase, mark: self.mark };
+        if let Some(due) = call.due() {
+            self.timers.insert((due, name.clone()));
+        }
+        self.wanted.extend(call.running(&name));
+        self.changes.touch(&name);
+        self.open.insert(name, call);
+    }
+
+    /// Changes an open call and keeps its timer in step.
+    pub(super) fn change_call(&mut self, name: &CallName, change: impl FnOnce(&mut Phase)) {
+        let Some(call) = self.open.get_mut(name) else { return };
+        if let Some(due) = call.due() {
+            self.timers.remove(&(due, name.clone()));
+        }
+        change(&mut call.phase);
+        if let Some(due) = call.due() {
+            self.timers.insert((due, name.clone()));
+        }
+        self.wanted.extend(call.running(name).filter(|scope| !self.journals.contains_key(scope)));
+        self.mark += 1;
+        self.changes.touch(name);
+    }
+
+    pub(super) fn close_call(&mut self, name: &CallName) -> Option<OpenCall> {
+        let call = self.open.remove(name)?;
+        if let Some(due) = call.due() {
+            self.timers.remove(&(due, name.clone()));
+        }
+        self.mark += 1;
+        self.changes.touch(name);
+        if matches!(call.phase, Phase::Signal { .. }) {
+            self.want_signalled();
+        }
+        Some(call)
+    }
+
+    pub(super) fn attempts(&self, scope: &Scope) -> Option<&crate::open::Attempts> {
+        match &self.open.get(&scope.call()?)?.phase {
+            Phase::Step(open) => Some(&open.attempts),
+            Phase::Poll(open) => Some(&open.attempts),
+            _ => None,
+        }
+    }
+
+    pub(super) fn poll(&self, name: &CallName) -> Option<&crate::open::OpenPoll> {
+        match &self.open.get(name)?.phase {
+            Phase::Poll(open) => Some(open),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What time moves: sleeps, retries, poll rounds, timeouts, deadlines.
+
+use super::{ApprovalEdge, End, Execution, Moment};
+use crate::event::Fact;
+use crate::open::Phase;
+use crate::{CallName, Failure, Scope, Timestamp, kind};
+
+impl Execution {
+    /// Moves everything that is due. An outcome is stamped no earlier than due (L8).
+    pub fn tick(&mut self, now: Moment) {
+        if self.end.is_some() {
+            return;
+        }
+        if self.facts.deadline.is_some_and(|deadline| deadline <= now.at) {
+            let failure = Failure::new(kind::DEADLINE, "the execution's deadline passed");
+            return self.finish(End::Failed(failure), now);
+        }
+        if self.facts.cancel_until.is_some_and(|until| until <= now.at) {
+            let failure = Failure::new(kind::CANCELLED, "cancelled, and clean-up took longer than its grace period");
+            return self.finish(End::Cancelled(failure), now);
+        }
+        if self.paused {
+            return;
+        }
+        if self.facts.starts_at.is_some_and(|starts_at| starts_at <= now.at) {
+            self.facts.starts_at = None;
+            self.mark += 1;
+            self.wanted.insert(Scope::root());
+        }
+        while let Some((due, name)) = self.timers.first().filter(|(due, _)| *due <= now.at).cloned() {
+            self.timers.pop_first();
+            self.fire(&name, due, Self::no_earlier(now, due));
+        }
+    }
+
+    fn fire(&mut self, name: &CallName, due: Timestamp, now: Moment) {
+        let Some(call) = self.open.get(name) else { return };
+        let (ordinal, started) = (name.ordinal, call.mark);
+        match &call.phase {
+            Phase::Sleep { .. } => {
+                self.close_call(name);
+                self.record_after(now.at, &name.scope, Fact::SleepCompleted { ordinal }, started);
+            }
+            Phase::Step(open) if open.deadline.is_some_and(|deadline| deadline <= due) => {
+                let attempt = open.attempts.attempt;
+                self.stop(&name.step_scope(), now);
+                let failure = Failure::new(kind::DEADLINE, "the step's deadline passed");
+                self.close_step(name, Fact::StepFailed { ordinal, failure, attempt }, now);
+            }
+            Phase::Step(_) => self.change_call(name, |phase| {
+                if let Phase::Step(open) = phase {
+                    open.attempts.attempt += 1;
+                    open.attempts.began = due;
+                    open.attempts.retry = None;
+                }
+            }),
+            Phase::Poll(open) if open.attempts.retry.is_some() => self.change_call(name, |phase| {
+                if let Phase::Poll(open) = phase {
+                    open.attempts.attempt += 1;
+                    open.attempts.began = due;
+                    open.attempts.retry = None;
+                }
+            }),
+            Phase::Poll(_) => self.begin_round(name, now, true),
+            Phase::Approval { id, .. } => {
+                let edge = ApprovalEdge::TimedOut(id.clone());
+                self.close_call(name);
+                self.changes.approvals.push(edge);
+                self.record_after(now.at, &name.scope, Fact::ApprovalTimedOut { ordinal }, started);
+            }
+            // One that came in time is still to be told; it is bound when it is.
+            Phase::Signal { .. } if self.is_signalled(name) => {}
+            Phase::Signal { .. } => {
+                self.close_call(name);
+                self.record_after(now.at, &name.scope, Fact::SignalTimedOut { ordinal }, started);
+            }
+            Phase::Fetch { .. } | Phase::Child { .. } => {}
+        }
+    }
+}

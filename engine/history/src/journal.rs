@@ -1,0 +1,398 @@
+//! One scope's part of a history, with a cursor: what its guest must ask for again, and what it is told next.
+//!
+//! Live and replay are the same loop: an outcome that arrives now is put behind those that were recorded before.
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::event::{Cause, Event, Fact};
+use crate::{Call, Delivery, Failure, Json, Outcome, Request, Timestamp, kind};
+
+/// A rerun asked for something else than was recorded: the execution is parked with this text.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "the rerun diverged from the history in scope `{scope}` at call {ordinal}:\n  expected {expected}\n  actual   {actual}"
+)]
+pub struct Diverged {
+    /// In which scope.
+    pub scope: String,
+    /// At which call.
+    pub ordinal: u32,
+    /// What was recorded.
+    pub expected: String,
+    /// What the guest did.
+    pub actual: String,
+}
+
+/// An outcome that waits for its turn.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    pub(crate) ordinal: u32,
+    pub(crate) outcome: Outcome,
+    pub(crate) at: Timestamp,
+    /// What has to be durable first.
+    pub(crate) mark: u64,
+}
+
+/// The journal of one scope whose guest is in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// Calls recorded and not yet asked for again, in order.
+    expected: VecDeque<Fact>,
+    /// Calls that the guest dropped as recorded, and has not yet dropped again.
+    drops: HashSet<u32>,
+    /// Outcomes recorded and not yet delivered, in order.
+    pending: VecDeque<Pending>,
+    /// Calls whose outcome the guest no longer wants.
+    unwanted: HashSet<u32>,
+    /// Which attempt of its step this is.
+    pub(crate) attempt: u32,
+    /// Log lines so far.
+    pub(crate) lines: u32,
+    /// Whether a call of this scope was ever reopened.
+    pub(crate) reopened: bool,
+    /// Whether the guest was told everything there was, and has done what it could with it.
+    at_rest: bool,
+}
+
+impl Journal {
+    /// The journal that these events of one scope make, for a guest that begins anew. With each comes what has to be
+    /// durable before a wait that it ends may be told of (L8).
+    pub(crate) fn of<'a>(attempt: u32, events: impl IntoIterator<Item = (&'a Event, u64)>) -> Self {
+        let mut journal = Self { attempt, ..Self::default() };
+        let mut recorded: Vec<Recorded<'_>> = Vec::new();
+        for (event, mark) in events {
+            match &event.fact {
+                Fact::ExecutionReopened { ordinal } => {
+                    reopen(&mut recorded, *ordinal);
+                    journal.reopened = true;
+                }
+                _ => recorded.push((event, mark)),
+            }
+        }
+        let mut issues: Vec<&Fact> =
+            recorded.iter().map(|(event, _)| &event.fact).filter(|fact| fact.is_issue()).collect();
+        issues.sort_by_key(|fact| fact.ordinal());
+        journal.expected = issues.into_iter().cloned().collect();
+        for (event, mark) in recorded {
+            if let Fact::CallCancelled { ordinal, cause: Cause::Dropped } = event.fact {
+                journal.drops.insert(ordinal);
+            } else if let Some((ordinal, outcome)) = event.fact.outcome() {
+                let mark = if event.fact.ends_a_wait() { mark } else { 0 };
+                journal.pending.push_back(Pending { ordinal, outcome, at: event.at, mark });
+            }
+        }
+        journal
+    }
+
+    /// Whether the guest is quiescent and only something new moves it.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.at_rest && !self.has_pending()
+    }
+
+    /// The quiescent guest was told everything there is.
+    pub(crate) fn rest(&mut self) {
+        self.at_rest = true;
+    }
+
+    /// Whether the guest still repeats what was recorded.
+    pub(crate) fn is_replaying(&self) -> bool {
+        !self.expected.is_empty()
+    }
+
+    /// Whether this call of the guest was recorded before.
+    pub(crate) fn records(&self, ordinal: u32) -> bool {
+        self.expected.front().and_then(Fact::ordinal) == Some(ordinal)
+    }
+
+    /// Whether the guest has something coming.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.pending.iter().any(|pending| !self.unwanted.contains(&pending.ordinal))
+    }
+
+    /// Puts an outcome behind the others.
+    pub(crate) fn arrive(&mut self, pending: Pending) {
+        self.pending.push_back(pending);
+    }
+
+    /// Matches a call with the next recorded one. `true`: it was recorded before.
+    pub(crate) fn repeats(&mut self, scope: &str, request: &Request) -> Result<bool, Diverged> {
+        let (Request::Call(ordinal, _) | Request::SetAttribute(ordinal, ..)) = request else { return Ok(false) };
+        // An earlier ordinal than the next recorded one is a call that was reopened: it is issued anew.
+        let Some(fact) = self.expected.front().filter(|fact| fact.ordinal() <= Some(*ordinal)) else {
+            return Ok(false);
+        };
+        let same = match request {
+            Request::Call(ordinal, call) => fact.is_issue_of(*ordinal, call),
+            Request::SetAttribute(ordinal, name, value) => {
+                matches!(fact, Fact::AttributeSet { ordinal: o, name: n, value: v } if (o, n, v) == (ordinal, name, value))
+            }
+            Request::Drop(_) | Request::Log(..) | Request::Progress(..) => false,
+        };
+        if !same {
+            return Err(self.diverged(scope, &Asked(request).to_string()));
+        }
+        self.expected.pop_front();
+        Ok(true)
+    }
+
+    /// The guest drops a call. `true`: nothing is left to record about it.
+    pub(crate) fn drops(&mut self, ordinal: u32) -> bool {
+        self.unwanted.insert(ordinal);
+        self.drops.remove(&ordinal) || self.pending.iter().any(|pending| pending.ordinal == ordinal)
+    }
+
+    /// The next outcome that the guest wants.
+    pub(crate) fn next(&mut self, durable: u64) -> Option<Delivery> {
+        while self.pending.front().is_some_and(|pending| self.unwanted.contains(&pending.ordinal)) {
+            self.pending.pop_front();
+        }
+        let pending = self.pending.pop_front_if(|pending| pending.mark <= durable)?;
+        self.at_rest = false;
+        Some(Delivery { ordinal: pending.ordinal, outcome: pending.outcome, clock: pending.at })
+    }
+
+    /// A quiescent guest with nothing coming, or one that ended, must have repeated everything.
+    pub(crate) fn check_complete(&self, scope: &str, did: &str) -> Result<(), Diverged> {
+        if self.is_replaying() || !self.drops.is_empty() { Err(self.diverged(scope, did)) } else { Ok(()) }
+    }
+
+    fn diverged(&self, scope: &str, actual: &str) -> Diverged {
+        let (ordinal, expected) = match (self.expected.front(), self.drops.iter().min()) {
+            (Some(fact), _) => (fact.ordinal().unwrap_or(0), format!("{} {}", fact.kind(), fact.fields())),
+            (None, Some(ordinal)) => (*ordinal, "this call to be dropped".to_owned()),
+            (None, None) => (0, "nothing more".to_owned()),
+        };
+        Diverged { scope: scope.to_owned(), ordinal, expected: brief(&expected), actual: brief(actual) }
+    }
+}
+
+/// An event, and what has to be durable before a wait that it ends may be told of.
+type Recorded<'a> = (&'a Event, u64);
+
+/// Which call an event ended, if it ended one.
+fn ends(event: &Event) -> Option<u32> {
+    match event.fact {
+        Fact::CallCancelled { ordinal, .. } => Some(ordinal),
+        _ => event.fact.outcome().map(|(ordinal, _)| ordinal),
+    }
+}
+
+/// Forgets the last outcome of this call and what followed its delivery, as [`Fact::ExecutionReopened`] says.
+///
+/// Calls that were open then and came to an end of their own keep it, as if the reopened one had only taken longer:
+/// a step that completed does not run again. Those that were cancelled with the failure are issued anew.
+fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32) {
+    let outcome = recorded.iter().rposition(|(event, _)| ends(event) == Some(ordinal));
+    let after = recorded.split_off(outcome.unwrap_or(recorded.len()));
+    recorded.retain(|(event, _)| !matches!(event.fact, Fact::CallCancelled { cause: Cause::ScopeEnded, .. }));
+    let issues = recorded.iter().filter(|(event, _)| event.fact.is_issue());
+    // Ordinals have no gaps: what is not beyond this was asked for before, even if it was reopened and recorded later.
+    let asked = issues.filter_map(|(event, _)| event.fact.ordinal()).max();
+    recorded.extend(after.into_iter().filter(|(event, _)| {
+        let is_own = !matches!(event.fact, Fact::CallCancelled { .. });
+        let of = if event.fact.is_issue() { event.fact.ordinal() } else { ends(event).filter(|of| *of != ordinal) };
+        is_own && of.is_some() && of <= asked
+    }));
+    let ended: HashSet<u32> = recorded.iter().filter_map(|(event, _)| ends(event)).collect();
+    recorded.retain(|(event, _)| {
+        let is_lasting = matches!(event.fact, Fact::AttributeSet { .. });
+        !event.fact.is_issue() || is_lasting || event.fact.ordinal().is_some_and(|of| ended.contains(&of))
+    });
+}
+
+/// The call of the workflow whose failure ended an execution that has failed: what [`crate::Execution::reopen`] opens.
+///
+/// It is the call that told the workflow of the very failure, or else of the last one. 0, which is no call, when the
+/// execution's own deadline ended it; none when it has not failed or no call had.
+#[must_use]
+pub fn failed_call(history: &[Event]) -> Option<u32> {
+    let Fact::ExecutionFailed { failure: end } = &history.last()?.fact else { return None };
+    let mut recorded: Vec<Recorded<'_>> = Vec::new();
+    for event in history.iter().filter(|event| event.scope.is_root()) {
+        match &event.fact {
+            Fact::ExecutionReopened { ordinal } => reopen(&mut recorded, *ordinal),
+            _ => recorded.push((event, 0)),
+        }
+    }
+    let failures = recorded.iter().rev().filter_map(|(event, _)| match event.fact.outcome() {
+        Some((ordinal, Outcome::Failed(failure))) => Some((ordinal, failure)),
+        _ => None,
+    });
+    let failures: Vec<(u32, Failure)> = failures.collect();
+    let the_very = failures.iter().find(|(_, failure)| failure == end);
+    match end.kind.as_str() {
+        kind::DEADLINE if the_very.is_none() => Some(0),
+        kind::HISTORY_LIMIT | kind::CALL_LIMIT if the_very.is_none() => None,
+        _ => the_very.or(failures.first()).map(|(ordinal, _)| *ordinal),
+    }
+}
+
+fn brief(text: &str) -> String {
+    if text.chars().count() <= 300 { text.to_owned() } else { text.chars().take(300).chain("…".chars()).collect() }
+}
+
+struct Asked<'a>(&'a Request);
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Request::Call(ordinal, call) => write!(f, "call {ordinal}, {call:?}"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl Fact {
+    /// Whether a guest asked for this: a call, or something that takes its place in the order of calls.
+    pub(crate) fn is_issue(&self) -> bool {
+        match self {
+            Self::StepStarted { .. }
+            | Self::SleepStarted { .. }
+            | Self::PollStarted { .. }
+            | Self::ApprovalRequested { .. }
+            | Self::SignalAwaited { .. }
+            | Self::FetchStarted { .. }
+            | Self::ChildStarted { .. }
+            | Self::AttributeSet { .. } => true,
+            Self::ExecutionStarted { .. }
+            | Self::ExecutionCompleted { .. }
+            | Self::ExecutionFailed { .. }
+            | Self::ExecutionCancelled { .. }
+            | Self::ExecutionContinued { .. }
+            | Self::CancelRequested { .. }
+            | Self::ExecutionPaused
+            | Self::ExecutionResumed
+            | Self::ExecutionReopened { .. }
+            | Self::ExecutionParked { .. }
+            | Self::StepRetried { .. }
+            | Self::StepCompleted { .. }
+            | Self::StepFailed { .. }
+            | Self::SleepCompleted { .. }
+            | Self::PollCompleted { .. }
+            | Self::PollFailed { .. }
+            | Self::ApprovalReceived { .. }
+            | Self::ApprovalRejected { .. }
+            | Self::ApprovalTimedOut { .. }
+            | Self::SignalReceived { .. }
+            | Self::SignalTimedOut { .. }
+            | Self::FetchCompleted { .. }
+            | Self::FetchFailed { .. }
+            | Self::ChildAccepted { .. }
+            | Self::ChildCompleted { .. }
+            | Self::ChildFailed { .. }
+            | Self::CallCancelled { .. } => false,
+        }
+    }
+
+    /// Whether this ends a wait whose start has to be durable before its end is told (L8).
+    fn ends_a_wait(&self) -> bool {
+        matches!(
+            self,
+            Self::SleepCompleted { .. }
+                | Self::ApprovalReceived { .. }
+                | Self::ApprovalRejected { .. }
+                | Self::ApprovalTimedOut { .. }
+                | Self::SignalReceived { .. }
+                | Self::SignalTimedOut { .. }
+        )
+    }
+
+    /// The ordinal of the call this is about.
+    #[must_use]
+    pub fn ordinal(&self) -> Option<u32> {
+        match self {
+            Self::StepStarted { ordinal, .. }
+            | Self::StepRetried { ordinal, .. }
+            | Self::StepCompleted { ordinal, .. }
+            | Self::StepFailed { ordinal, .. }
+            | Self::SleepStarted { ordinal, .. }
+            | Self::SleepCompleted { ordinal }
+            | Self::PollStarted { ordinal, .. }
+            | Self::PollCompleted { ordinal, .. }
+            | Self::PollFailed { ordinal, .. }
+            | Self::ApprovalRequested { ordinal, .. }
+            | Self::ApprovalReceived { ordinal, .. }
+            | Self::ApprovalRejected { ordinal, .. }
+            | Self::ApprovalTimedOut { ordinal }
+            | Self::SignalAwaited { ordinal, .. }
+            | Self::SignalReceived { ordinal, .. }
+            | Self::SignalTimedOut { ordinal }
+            | Self::FetchStarted { ordinal, .. }
+            | Self::FetchCompleted { ordinal, .. }
+            | Self::FetchFailed { ordinal, .. }
+            | Self::ChildStarted { ordinal, .. }
+            | Self::ChildAccepted { ordinal, .. }
+            | Self::ChildCompleted { ordinal, .. }
+            | Self::ChildFailed { ordinal, .. }
+            | Self::AttributeSet { ordinal, .. }
+            | Self::ExecutionReopened { ordinal }
+            | Self::CallCancelled { ordinal, .. } => Some(*ordinal),
+            Self::ExecutionStarted { .. }
+            | Self::ExecutionCompleted { .. }
+            | Self::ExecutionFailed { .. }
+            | Self::ExecutionCancelled { .. }
+            | Self::ExecutionContinued { .. }
+            | Self::CancelRequested { .. }
+            | Self::ExecutionPaused
+            | Self::ExecutionResumed
+            | Self::ExecutionParked { .. } => None,
+        }
+    }
+
+    /// Whether this records that call, by this ordinal.
+    fn is_issue_of(&self, ordinal: u32, call: &Call) -> bool {
+        if self.ordinal() != Some(ordinal) {
+            return false;
+        }
+        match (self, call) {
+            (Self::SleepStarted { duration_ms, .. }, Call::Sleep { duration_ms: asked }) => duration_ms == asked,
+            (Self::StepStarted { call, .. }, Call::Step(asked, _)) => call == asked,
+            (Self::PollStarted { check, policy, .. }, Call::Poll(asked, asked_policy)) => {
+                check == asked && policy == asked_policy
+            }
+            (Self::ApprovalRequested { request, .. }, Call::Approval(asked)) => request == asked,
+            (Self::SignalAwaited { name, timeout_ms, .. }, Call::Signal { name: asked, timeout_ms: asked_timeout }) => {
+                name == asked && timeout_ms == asked_timeout
+            }
+            (Self::FetchStarted { digest, .. }, Call::Fetch(asked)) => *digest == asked.digest(),
+            (Self::ChildStarted { call, awaited, .. }, Call::RunWorkflow(asked)) => call == asked && *awaited,
+            (Self::ChildStarted { call, awaited, .. }, Call::StartWorkflow(asked)) => call == asked && !*awaited,
+            _ => false,
+        }
+    }
+
+    /// The outcome that this fact tells a guest, and of which of its calls.
+    pub(crate) fn outcome(&self) -> Option<(u32, Outcome)> {
+        let value = |value: &Option<Json>| Outcome::Value(value.clone().unwrap_or_else(Json::null));
+        Some(match self {
+            Self::SleepCompleted { ordinal } => (*ordinal, Outcome::Slept),
+            Self::StepCompleted { ordinal, output } => (*ordinal, value(output)),
+            Self::PollCompleted { ordinal, value: v, .. } => (*ordinal, value(v)),
+            Self::SignalReceived { ordinal, data } => (*ordinal, value(data)),
+            Self::ChildCompleted { ordinal, output } => (*ordinal, value(output)),
+            Self::ChildAccepted { ordinal, id } => (*ordinal, Outcome::Started(id.clone())),
+            Self::ApprovalReceived { ordinal, approval } => (*ordinal, Outcome::Approved(approval.clone())),
+            Self::FetchCompleted { ordinal, response } => (*ordinal, Outcome::Responded(response.clone()?)),
+            Self::StepFailed { ordinal, failure, .. }
+            | Self::PollFailed { ordinal, failure, .. }
+            | Self::FetchFailed { ordinal, failure }
+            | Self::ChildFailed { ordinal, failure } => (*ordinal, Outcome::Failed(failure.clone())),
+            Self::ApprovalRejected { ordinal, by, reason } => {
+                (*ordinal, failed(kind::REJECTED, &format!("rejected by {by}: {reason}")))
+            }
+            Self::ApprovalTimedOut { ordinal } => (*ordinal, failed(kind::APPROVAL_TIMEOUT, "nobody answered in time")),
+            Self::SignalTimedOut { ordinal } => (*ordinal, failed(kind::TIMEOUT, "the signal did not come in time")),
+            Self::CallCancelled { ordinal, cause: Cause::Requested } => {
+                (*ordinal, failed(kind::CANCELLED, "the execution was cancelled"))
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn failed(kind: &str, message: &str) -> Outcome {
+    Outcome::Failed(Failure::new(kind, message))
+}

@@ -1,0 +1,53 @@
+//! Idempotency keys and random seeds (L3): functions of the recorded seed and of names, never of positions.
+
+use crate::{CallName, Scope, body};
+
+/// The secret that all keys and random numbers of an execution derive from. Never shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seed(pub [u8; 32]);
+
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seed(…)")
+    }
+}
+
+impl Seed {
+    /// The default `Idempotency-Key` of a call: the same for every retry and rerun, another for every run and poll round.
+    #[must_use]
+    pub fn call_key(&self, run: u32, call: &CallName) -> String {
+        self.key(&format!("call {run} {} {}", call.scope, call.ordinal))
+    }
+
+    /// The key of a whole scope, `ctx.idempotency_key`.
+    #[must_use]
+    pub fn scope_key(&self, run: u32, scope: &Scope) -> String {
+        self.key(&format!("scope {run} {scope}"))
+    }
+
+    /// Where a scope's random numbers come from; another for every attempt.
+    #[must_use]
+    pub fn random(&self, run: u32, scope: &Scope, attempt: u32) -> [u8; 32] {
+        *blake3::keyed_hash(&self.0, format!("random {run} {scope} {attempt}").as_bytes()).as_bytes()
+    }
+
+    fn key(&self, of: &str) -> String {
+        body::to_hex(&blake3::keyed_hash(&self.0, of.as_bytes()).as_bytes()[..16])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_by_run_round_scope_and_ordinal_and_by_nothing_else() {
+        let seed = Seed([7; 32]);
+        let key = |run, scope: &str, ordinal| seed.call_key(run, &CallName { scope: Scope::from_text(scope), ordinal });
+        let keys = [key(1, "", 1), key(2, "", 1), key(1, "1", 1), key(1, "", 2), key(1, "1#1", 1), key(1, "1#2", 1)];
+        let distinct: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(key(1, "3.1", 2), key(1, "3.1", 2));
+        assert_eq!(keys[0].len(), 32);
+    }
+}

@@ -1,0 +1,170 @@
+//! What an execution looks like from outside, derived from its open calls and its history (L20).
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::event::{Event, Fact};
+use crate::open::{OpenCall, Phase};
+use crate::{CallName, Failure, Json, Scope, Timestamp};
+
+/// Something an execution waits for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    /// `sleep`, `approval`, `signal`, `retry`, `poll`, `step`, `fetch`, `child`, `start`.
+    pub kind: &'static str,
+    /// The step's, signal's, child's … name.
+    pub name: String,
+    /// The call.
+    pub call: CallName,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when, if time alone ends it.
+    pub until: Option<Timestamp>,
+    /// Attempts or checks so far, where they are counted.
+    pub attempts: Option<u32>,
+    /// What a poll's last check said.
+    pub last: Option<Json>,
+}
+
+/// The status word of an execution that is open: the most specific of what it waits for, `running` when it does not wait.
+#[must_use]
+pub fn status_word(open: &BTreeMap<CallName, OpenCall>) -> &'static str {
+    let waiting = waiting_on(open);
+    let any = |kinds: &[&str]| waiting.iter().any(|waiting| kinds.contains(&waiting.kind));
+    if any(&["approval"]) {
+        "waiting-for-approval"
+    } else if waiting.is_empty() || any(&["step", "fetch"]) {
+        "running"
+    } else if any(&["sleep"]) {
+        "sleeping"
+    } else {
+        "waiting"
+    }
+}
+
+/// What an execution waits for: its open calls, without the steps and polls that wait for something inside themselves.
+#[must_use]
+pub fn waiting_on(open: &BTreeMap<CallName, OpenCall>) -> Vec<Waiting> {
+    let inner: std::collections::HashSet<CallName> = open.keys().filter_map(|name| name.scope.call()).collect();
+    let leaves = open.iter().filter(|(name, call)| !inner.contains(name) || call.running(name).is_none());
+    let mut waiting: Vec<Waiting> = leaves.map(|(name, call)| waiting(name, call)).collect();
+    waiting.sort_by_key(|waiting| (waiting.since, waiting.call.clone()));
+    waiting
+}
+
+fn waiting(name: &CallName, call: &OpenCall) -> Waiting {
+    let none = (None, None, None);
+    let (kind, what, (until, attempts, last)) = match &call.phase {
+        Phase::Sleep { until } => ("sleep", String::new(), (Some(*until), None, None)),
+        Phase::Step(open) => {
+            let until = open.attempts.retry.as_ref().map(|(until, _)| *until);
+            let kind = if until.is_some() { "retry" } else { "step" };
+            (kind, open.step.call.step.clone(), (until, Some(open.attempts.attempt), None))
+        }
+        Phase::Poll(open) => {
+            let until = call.due();
+            ("poll", open.step.call.step.clone(), (until, Some(open.round), open.last.clone()))
+        }
+        Phase::Approval { title, until, .. } => ("approval", title.clone(), (*until, None, None)),
+        Phase::Signal { name, until } => ("signal", name.clone(), (*until, None, None)),
+        Phase::Fetch { url } => ("fetch", url.clone(), none),
+        Phase::Child { id, awaited: true } => ("child", id.to_string(), none),
+        Phase::Child { id, awaited: false } => ("start", id.to_string(), none),
+    };
+    Waiting { kind, name: what, call: name.clone(), since: call.since, until, attempts, last }
+}
+
+/// One step call as its history tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepLine {
+    /// The step's name.
+    pub name: String,
+    /// The call.
+    pub call: CallName,
+    /// `running`, `waiting`, `completed`, `failed`, `cancelled`.
+    pub status: &'static str,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// When it was called.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// What it returned, unless that was dropped.
+    pub output: Option<Json>,
+    /// Why it failed, or its last attempt did.
+    pub failure: Option<Failure>,
+}
+
+/// The step calls and polls of a history in order of their start.
+#[must_use]
+pub fn steps(history: &[Event], open: &BTreeMap<CallName, OpenCall>) -> Vec<StepLine> {
+    let mut lines: Vec<StepLine> = Vec::new();
+    let mut index: HashMap<CallName, usize> = HashMap::new();
+    for event in history {
+        let Some(ordinal) = event.fact.ordinal() else { continue };
+        let call = CallName { scope: event.scope.clone(), ordinal };
+        if let Fact::StepStarted { call: step, .. } | Fact::PollStarted { check: step, .. } = &event.fact {
+            index.insert(call.clone(), lines.len());
+            lines.push(StepLine {
+                name: step.step.clone(),
+                call,
+                status: "running",
+                attempt: 1,
+                started_at: event.at,
+                ended_at: None,
+                output: None,
+                failure: None,
+            });
+        } else if let Some(line) = index.get(&call).map(|at| &mut lines[*at]) {
+            line.follow(event);
+        }
+    }
+    let waiting = waiting_on(open);
+    for line in lines.iter_mut().filter(|line| line.ended_at.is_none()) {
+        line.stands(open.get(&line.call.clone()), &waiting);
+    }
+    lines
+}
+
+impl StepLine {
+    fn follow(&mut self, event: &Event) {
+        let (status, output, failure) = match &event.fact {
+            Fact::StepCompleted { output, .. } => ("completed", output.clone(), None),
+            Fact::PollCompleted { value, attempts, .. } => {
+                self.attempt = *attempts;
+                ("completed", value.clone(), None)
+            }
+            Fact::StepFailed { failure, attempt, .. } => {
+                self.attempt = *attempt;
+                ("failed", None, Some(failure.clone()))
+            }
+            Fact::PollFailed { failure, attempts, .. } => {
+                self.attempt = *attempts;
+                ("failed", None, Some(failure.clone()))
+            }
+            Fact::CallCancelled { .. } => ("cancelled", None, None),
+            Fact::StepRetried { attempt, failure, .. } => {
+                self.attempt = attempt + 1;
+                self.failure = Some(failure.clone());
+                return;
+            }
+            _ => return,
+        };
+        (self.status, self.output, self.ended_at) = (status, output, Some(event.at));
+        self.failure = failure;
+    }
+
+    fn stands(&mut self, call: Option<&OpenCall>, waiting: &[Waiting]) {
+        match call.map(|call| &call.phase) {
+            Some(Phase::Step(open)) => self.attempt = open.attempts.attempt,
+            Some(Phase::Poll(open)) => self.attempt = open.round,
+            _ => {}
+        }
+        let scope: Scope = self.call.step_scope();
+        let idle =
+            |of: &Waiting| matches!(of.kind, "sleep" | "approval" | "signal" | "retry" | "poll" | "child" | "start");
+        let mine = |of: &&Waiting| of.call == self.call || of.call.scope.is_within(&scope);
+        if waiting.iter().filter(mine).any(idle) {
+            self.status = "waiting";
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A native guest: a program as a future, driven to quiescence, with a desk where its calls are written down.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use cerebelum_history::{
+    ApprovalRequest, Begin, Call, Delivery, Entry, Failure, HttpRequest, Json, Level, Outcome, PollPolicy, Request,
+    Scope, StepCall, StepOptions, Timestamp, Turn, WorkflowCall,
+};
+use futures::channel::oneshot;
+use futures::future::{LocalBoxFuture, join_all, select_all};
+
+use super::program::{Node, Stay, caught};
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[derive(Default)]
+struct Papers {
+    ordinals: u32,
+    requests: Vec<Request>,
+    open: HashMap<u32, oneshot::Sender<Outcome>>,
+    closed: bool,
+}
+
+/// What a guest and its driver share.
+type Desk = Rc<RefCell<Papers>>;
+
+struct Waiting {
+    desk: Desk,
+    ordinal: u32,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut papers = self.desk.borrow_mut();
+        if papers.open.remove(&self.ordinal).is_some() && !papers.closed {
+            papers.requests.push(Request::Drop(self.ordinal));
+        }
+    }
+}
+
+fn issue(desk: &Desk, call: Call) -> Waiting {
+    let mut papers = desk.borrow_mut();
+    papers.ordinals += 1;
+    let ordinal = papers.ordinals;
+    let (sender, outcome) = oneshot::channel();
+    papers.open.insert(ordinal, sender);
+    papers.requests.push(Request::Call(ordinal, call));
+    Waiting { desk: desk.clone(), ordinal, outcome }
+}
+
+async fn ask(desk: &Desk, call: Call) -> Outcome {
+    let mut waiting = issue(desk, call);
+    (&mut waiting.outcome).await.expect("a desk keeps the sender of every open call")
+}
+
+async fn value(desk: &Desk, call: Call) -> Result<String, Failure> {
+    match ask(desk, call).await {
+        Outcome::Value(json) => Ok(serde_json::from_str(json.as_str()).expect("this world says only texts")),
+        Outcome::Failed(failure) => Err(failure),
+        other => panic!("a strange outcome: {other:?}"),
+    }
+}
+
+/// The text as a JSON value.
+pub(crate) fn json(text: &str) -> Json {
+    Json::of(&text)
+}
+
+fn run(node: Node, path: String, desk: Desk) -> LocalBoxFuture<'static, Result<String, Failure>> {
+    Box::pin(async move {
+        let inner = |nodes: Vec<Node>| -> Vec<_> {
+            nodes.into_iter().zip(0..).map(|(node, i)| run(node, format!("{path}.{i}"), desk.clone())).collect()
+        };
+        match node {
+            Node::Seq(nodes) => {
+                let mut all = String::new();
+                for future in inner(nodes) {
+                    all.push_str(&future.await?);
+                }
+                Ok(all)
+            }
+            Node::Join(nodes) => {
+                let all = join_all(inner(nodes)).await;
+                Ok(format!("[{}]", all.into_iter().collect::<Result<String, _>>()?))
+            }
+            Node::Race(nodes) => {
+                let (first, _, losers) = select_all(inner(nodes)).await;
+                drop(losers);
+                Ok(format!("first {}", first?))
+            }
+            Node::Catch(node) => Ok(caught(run(*node, format!("{path}.0"), desk).await)),
+            Node::Attribute => {
+                let mut papers = desk.borrow_mut();
+                papers.ordinals += 1;
+                let request = Request::SetAttribute(papers.ordinals, path.clone(), json(&path));
+                papers.requests.push(request);
+                Ok(String::new())
+            }
+            Node::Log => {
+                desk.borrow_mut().requests.push(Request::Log(Level::Info, path.clone()));
+                Ok(String::new())
+            }
+            leaf => call(leaf, path, &desk).await,
+        }
+    })
+}
+
+async fn call(node: Node, path: String, desk: &Desk) -> Result<String, Failure> {
+    match node {
+        Node::Sleep(duration_ms) => match ask(desk, Call::Sleep { duration_ms }).await {
+            Outcome::Failed(failure) => Err(failure),
+            _ => Ok("slept ".to_owned()),
+        },
+        Node::Step(step) => {
+            let options =
+                StepOptions { retry: Some(step.retry()), deadline_ms: step.deadline_ms, ..StepOptions::default() };
+            let step = StepCall { step: "step".to_owned(), input: json(&path) };
+            Ok(format!("step({})", value(desk, Call::Step(step, options)).await?))
+        }
+        Node::Poll(poll) => {
+            let policy = PollPolicy {
+                interval_ms: poll.interval_ms,
+                max_attempts: poll.checks_max,
+                timeout_ms: poll.timeout_ms,
+            };
+            let check = StepCall { step: "check".to_owned(), input: json(&path) };
+            Ok(format!("poll({})", value(desk, Call::Poll(check, policy)).await?))
+        }
+        Node::Fetch => {
+            let request = HttpRequest {
+                method: "POST".to_owned(),
+                url: format!("http://world/{path}"),
+                headers: Vec::new(),
+                body: path.clone().into_bytes(),
+                timeout_ms: None,
+            };
+            match ask(desk, Call::Fetch(request)).await {
+                Outcome::Responded(response) => Ok(String::from_utf8(response.body).expect("this world says only texts")),
+                Outcome::Failed(failure) => Err(failure),
+                other => panic!("a strange outcome: {other:?}"),
+            }
+        }
+        Node::Approval { yes, timeout_ms } => {
+            let kind = if yes { "yes" } else { "no" }.to_owned();
+            let request = ApprovalRequest { kind, title: path, data: Json::null(), schema: None, timeout_ms };
+            match ask(desk, Call::Approval(request)).await {
+                Outcome::Approved(approval) => Ok(serde_json::from_str(approval.data.as_str()).expect("a text")),
+                Outcome::Failed(failure) => Err(failure),
+                other => panic!("a strange outcome: {other:?}"),
+            }
+        }
+        Node::Signal { name, timeout_ms } => value(desk, Call::Signal { name: name.to_string(), timeout_ms }).await,
+        Node::Child { awaited } => {
+            let call = WorkflowCall { workflow: "w".to_owned(), input: json(&path), id: None };
+            if awaited {
+                return value(desk, Call::RunWorkflow(call)).await;
+            }
+            match ask(desk, Call::StartWorkflow(call)).await {
+                Outcome::Failed(failure) => Err(failure),
+                _ => Ok("started ".to_owned()),
+            }
+        }
+        other => unreachable!("{other:?} is no call"),
+    }
+}
+
+async fn enter(program: Rc<Node>, begin: Begin, stay: Stay, desk: Desk) -> Result<Json, Failure> {
+    if let Entry::Workflow(_) = begin.entry {
+        return run((*program).clone(), "0".to_owned(), desk).await.map(|text| json(&text));
+    }
+    let path: String = serde_json::from_str(begin.input.as_str()).expect("a path");
+    match program.at(&path) {
+        Node::Step(step) => {
+            let body = run(step.body.clone(), format!("{path}.0"), desk).await;
+            step.conclude(body, stay).map(|text| json(&text))
+        }
+        Node::Poll(poll) => {
+            let body = run(poll.body.clone(), format!("{path}.0"), desk).await;
+            poll.conclude(body, stay).map(|text| Json::parse(text).expect("an answer"))
+        }
+        other => panic!("no step at {path}: {other:?}"),
+    }
+}
+
+/// A guest in memory.
+pub(crate) struct Guest {
+    desk: Desk,
+    future: Pin<Box<dyn Future<Output = Result<Json, Failure>>>>,
+    clock: Timestamp,
+}
+
+impl Guest {
+    /// A guest that has not moved yet.
+    pub(crate) fn begin(program: Rc<Node>, scope: &Scope, begin: Begin, mended: bool) -> Self {
+        let round = scope.as_str().rsplit_once('#').and_then(|(_, round)| round.parse().ok()).unwrap_or(0);
+        let stay = Stay { attempt: begin.attempt, round, mended };
+        let (desk, clock) = (Desk::default(), begin.clock);
+        Self { future: Box::pin(enter(program, begin, stay, desk.clone())), desk, clock }
+    }
+
+    /// Tells it one thing, if there is one, and runs it until it is quiescent.
+    pub(crate) fn turn(&mut self, delivery: Option<Delivery>) -> Turn {
+        if let Some(Delivery { ordinal, outcome, clock }) = delivery {
+            assert!(clock >= self.clock, "the clock went back from {:?} to {clock:?}", self.clock);
+            self.clock = clock;
+            let sender = self.desk.borrow_mut().open.remove(&ordinal);
+            let sender = sender.unwrap_or_else(|| panic!("an outcome for call {ordinal}, which is not open"));
+            sender.send(outcome).expect("a call that is open is waited for");
+        }
+        let flag = Arc::new(Flag::default());
+        let waker = Waker::from(flag.clone());
+        let end = loop {
+            match self.future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(result) => break Some(result),
+                Poll::Pending if flag.0.swap(false, Ordering::SeqCst) => {}
+                Poll::Pending => break None,
+            }
+        };
+        let mut papers = self.desk.borrow_mut();
+        papers.closed |= end.is_some();
+        Turn { requests: std::mem::take(&mut papers.requests), end }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.desk.borrow_mut().closed = true;
+    }
+}

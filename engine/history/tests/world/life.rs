@@ -1,0 +1,373 @@
+//! The life of one execution: a driver with a store, a clock and guests, in an order that chance decides.
+
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
+
+use cerebelum_history::{
+    Action, CallName, Digest, End, Execution, Fact, Facts, HttpRequest, HttpResponse, Identity, Message, Moment, Outcome,
+    Request, Scope, Seed, StepOptions, Stored, Target, Timestamp, Turn, failed_call,
+};
+
+use super::chance::Chance;
+use super::guest::{Guest, json};
+use super::program::{CHECK_RETRY, Node};
+use super::store::{Batch, Plan, Store};
+
+/// What may happen in a life besides what has to, each so many times in a thousand steps.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Weather {
+    pub(crate) crash: u64,
+    pub(crate) hibernate: u64,
+    pub(crate) forget: u64,
+    pub(crate) pause: u64,
+    pub(crate) cancel: u64,
+    /// Time passes although there is something to do.
+    pub(crate) slow: u64,
+}
+
+/// A request on its way to the world, or its answer on its way back.
+struct Errand {
+    call: CallName,
+    request: HttpRequest,
+    key: String,
+    mark: u64,
+    answered_at: Option<Timestamp>,
+}
+
+/// An execution with everything around it.
+pub(crate) struct Life {
+    program: Rc<Node>,
+    pub(crate) store: Store,
+    pub(crate) now: Timestamp,
+    pub(crate) chance: Chance,
+    weather: Weather,
+    execution: Execution,
+    guests: BTreeMap<Scope, Guest>,
+    errands: Vec<Errand>,
+    in_flight: Option<Batch>,
+    received: HashSet<i64>,
+    mended: bool,
+    /// The state of affairs after each batch.
+    pub(crate) trail: Vec<(Timestamp, bool, Store)>,
+    steps: u32,
+}
+
+fn identity() -> Identity {
+    Identity {
+        id: "life".parse().unwrap(),
+        workflow: "it/w".to_owned(),
+        digest: Digest::of(b"it"),
+        seed: Seed([3; 32]),
+        run: 1,
+    }
+}
+
+impl Life {
+    pub(crate) fn new(program: &Node, seed: u64, weather: Weather) -> Self {
+        let now = Timestamp(1_000);
+        let mut chance = Chance(seed);
+        let mut execution = Execution::start(identity(), json("0"), Facts::default(), now);
+        let mut store = Store::default();
+        let batch = Batch::of(&mut execution);
+        assert!(store.append(batch, now, &mut chance));
+        for name in 0..2 {
+            let early = Message::Signal { name: format!("{name}"), data: json(&format!("signal {name} ")) };
+            store.plans.push((now.plus(chance.below(200)), Plan::Send(early)));
+        }
+        Self::from(program, store, (now, false), (chance.0, weather))
+    }
+
+    /// A life that goes on from a state of affairs, in whatever order this seed decides.
+    pub(crate) fn from(
+        program: &Node,
+        store: Store,
+        (now, mended): (Timestamp, bool),
+        (seed, weather): (u64, Weather),
+    ) -> Self {
+        let execution = Execution::restore(identity(), store.stored(true));
+        let mut life = Self {
+            program: Rc::new(program.clone()),
+            trail: vec![(now, mended, store.clone())],
+            store,
+            now,
+            chance: Chance(seed),
+            weather,
+            execution,
+            guests: BTreeMap::new(),
+            errands: Vec::new(),
+            in_flight: None,
+            received: HashSet::new(),
+            mended,
+            steps: 0,
+        };
+        life.restore(true);
+        life
+    }
+
+    /// Throws memory away and rebuilds it from the store.
+    fn restore(&mut self, believe_settled: bool) {
+        let stored: Stored = self.store.stored(believe_settled);
+        self.execution = Execution::restore(identity(), stored);
+        self.guests.clear();
+        self.errands.clear();
+        self.in_flight = None;
+        self.received.clear();
+        for seq in self.store.inbox.keys().copied().collect::<Vec<_>>() {
+            self.receive(seq);
+        }
+    }
+
+    fn receive(&mut self, seq: i64) {
+        if self.received.insert(seq) {
+            let (seen, message) = self.store.inbox[&seq].clone();
+            let moment = self.moment();
+            self.execution.receive(seq, seen, message, moment);
+        }
+    }
+
+    fn moment(&mut self) -> Moment {
+        Moment { at: self.now, chance: self.chance.unit() }
+    }
+
+    /// Lives to the end.
+    pub(crate) fn live(&mut self) -> End {
+        loop {
+            self.steps += 1;
+            assert!(self.steps < 20_000, "a life without end: {:?}", self.execution.open());
+            if let Some(end) = self.execution.end().cloned()
+                && self.in_flight.is_none()
+                && !self.execution.has_changes()
+            {
+                match &end {
+                    End::Failed(_) if !self.mended => self.mend(),
+                    _ => return end,
+                }
+                if self.mended && self.execution.end().is_some() {
+                    return end;
+                }
+            }
+            self.weather();
+            let moment = self.moment();
+            self.execution.tick(moment);
+            self.perform();
+            let slow = self.chance.permille(self.weather.slow);
+            if slow || !self.something() {
+                self.pass_time(slow);
+            }
+        }
+    }
+
+    /// Mends what was broken and asks for the failed execution to go on, if there is something to go on with.
+    fn mend(&mut self) {
+        self.mended = true;
+        if let Some(ordinal) = failed_call(&self.store.events) {
+            self.store.settled = true;
+            self.restore(true);
+            let moment = self.moment();
+            self.execution.reopen(ordinal, moment);
+        }
+    }
+
+    /// Something that does not have to happen.
+    fn weather(&mut self) {
+        let weather = self.weather;
+        if self.chance.permille(weather.crash) {
+            // The batch on its way may have arrived.
+            if self.chance.permille(500) {
+                self.store_batch();
+            }
+            return self.restore(true);
+        }
+        if self.chance.permille(weather.hibernate)
+            && self.execution.is_settled()
+            && self.in_flight.is_none()
+            && !self.execution.has_changes()
+            && self.errands.is_empty()
+        {
+            return self.restore(true);
+        }
+        if self.chance.permille(weather.forget) && !self.guests.is_empty() {
+            let scopes: Vec<Scope> = self.guests.keys().cloned().collect();
+            let scope = &scopes[self.chance.index(scopes.len())];
+            self.guests.remove(scope);
+            self.execution.forget(scope);
+        }
+        if self.chance.permille(weather.pause) {
+            let message = if self.execution.is_paused() { Message::Resume } else { Message::Pause };
+            self.say(message);
+        }
+        if self.chance.permille(weather.cancel) {
+            self.say(Message::Cancel { at: self.now });
+        }
+    }
+
+    fn say(&mut self, message: Message) {
+        let seq = self.store.send(message);
+        self.receive(seq);
+    }
+
+    fn perform(&mut self) {
+        for action in self.execution.take_actions() {
+            match action {
+                Action::Stop(scope) => {
+                    assert!(self.guests.remove(&scope).is_some(), "no guest of scope `{scope}` to stop");
+                }
+                Action::Fetch { call, request, key, mark } => {
+                    if self.errands.iter().all(|errand| errand.call != call) {
+                        self.errands.push(Errand { call, request, key, mark, answered_at: None });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does one of the things that can be done now; `false` when there is none.
+    fn something(&mut self) -> bool {
+        let mut chores: [fn(&mut Self) -> bool; 6] =
+            [Self::begin, Self::deliver, Self::commit, Self::acknowledge, Self::send_errands, Self::read_inbox];
+        for last in (1..chores.len()).rev() {
+            chores.swap(last, self.chance.index(last + 1));
+        }
+        chores.into_iter().any(|chore| chore(self))
+    }
+
+    fn begin(&mut self) -> bool {
+        let wanted = self.execution.wanted();
+        if wanted.is_empty() {
+            return false;
+        }
+        let scope = &wanted[self.chance.index(wanted.len())];
+        assert!(!self.guests.contains_key(scope), "a second guest of scope `{scope}`");
+        let from = self.execution.journal_from(scope);
+        let first = from.map_or(self.store.events.len(), |from| usize::try_from(from.0).unwrap() - 1);
+        let events = self.store.events.get(first..).unwrap_or_default().to_vec();
+        if let Some(begin) = self.execution.begin(scope, &events) {
+            let mut guest = Guest::begin(self.program.clone(), scope, begin, self.mended);
+            let turn = guest.turn(None);
+            self.take_turn(scope, guest, turn);
+        }
+        true
+    }
+
+    fn deliver(&mut self) -> bool {
+        let scopes: Vec<Scope> = self.guests.keys().cloned().collect();
+        let first = if scopes.is_empty() { 0 } else { self.chance.index(scopes.len()) };
+        for scope in scopes.iter().cycle().skip(first).take(scopes.len()) {
+            let moment = self.moment();
+            let delivery = self.execution.next_delivery(scope, moment).unwrap_or_else(|diverged| panic!("{diverged}"));
+            let Some(delivery) = delivery else { continue };
+            if matches!(delivery.outcome, Outcome::Slept) && scope.poll().is_none() {
+                let is_start = |fact: &Fact| matches!(fact, Fact::SleepStarted { ordinal, .. } if *ordinal == delivery.ordinal);
+                let started = self.store.events.iter().any(|event| event.scope == *scope && is_start(&event.fact));
+                assert!(started, "a sleep of `{scope}` is over before its start is durable");
+            }
+            let mut guest = self.guests.remove(scope).unwrap();
+            let turn = guest.turn(Some(delivery));
+            self.take_turn(scope, guest, turn);
+            return true;
+        }
+        false
+    }
+
+    fn take_turn(&mut self, scope: &Scope, guest: Guest, turn: Turn) {
+        for request in turn.requests {
+            let target = self.execution.needs_target(scope, &request).map(|name| {
+                let retry = (name == "check").then_some(CHECK_RETRY);
+                Ok(Target { component: None, options: StepOptions { retry, ..StepOptions::default() } })
+            });
+            if let Request::Call(ordinal, _) = request {
+                let call = CallName { scope: scope.clone(), ordinal };
+                assert!(target.is_none() || !self.execution.open().contains_key(&call), "{call} is recorded twice");
+            }
+            let moment = self.moment();
+            self.execution.request(scope, request, target, moment).unwrap_or_else(|diverged| panic!("{diverged}"));
+        }
+        self.guests.insert(scope.clone(), guest);
+        if let Some(result) = turn.end {
+            self.guests.remove(scope);
+            let moment = self.moment();
+            self.execution.ended(scope, result, moment).unwrap_or_else(|diverged| panic!("{diverged}"));
+            // An end of the workflow may ask for this guest, which has just ended, to stop: it is not there.
+        }
+    }
+
+    fn commit(&mut self) -> bool {
+        if self.in_flight.is_some() || !self.execution.has_changes() {
+            return false;
+        }
+        self.in_flight = Some(Batch::of(&mut self.execution));
+        true
+    }
+
+    fn store_batch(&mut self) -> Option<(u64, cerebelum_history::Position)> {
+        let batch = self.in_flight.take()?;
+        let acknowledged = (batch.changes.mark, batch.position());
+        let stored = self.store.append(batch, self.now, &mut self.chance);
+        self.trail.push((self.now, self.mended, self.store.clone()));
+        stored.then_some(acknowledged)
+    }
+
+    fn acknowledge(&mut self) -> bool {
+        if self.in_flight.is_none() {
+            return false;
+        }
+        match self.store_batch() {
+            Some((mark, position)) => {
+                self.execution.acknowledge(mark, position);
+                for errand in &mut self.errands {
+                    if errand.answered_at.is_none() && errand.mark <= mark {
+                        self.store.leave(&errand.call, errand.key.clone());
+                        errand.answered_at = Some(self.now.plus(self.chance.below(60)));
+                    }
+                }
+            }
+            None => self.restore(true),
+        }
+        true
+    }
+
+    fn send_errands(&mut self) -> bool {
+        let now = self.now;
+        let Some(back) = self.errands.iter().position(|e| e.answered_at.is_some_and(|at| at <= now)) else { return false };
+        let errand = self.errands.remove(back);
+        let path = String::from_utf8(errand.request.body).unwrap();
+        let response = HttpResponse { status: 200, headers: Vec::new(), body: format!("got {path} ").into_bytes() };
+        let moment = self.moment();
+        self.execution.fetched(&errand.call, Ok(response), moment);
+        true
+    }
+
+    fn read_inbox(&mut self) -> bool {
+        let unread = self.store.inbox.keys().copied().find(|seq| !self.received.contains(seq));
+        let Some(seq) = unread else { return false };
+        self.receive(seq);
+        true
+    }
+
+    /// Moves the clock to whatever comes next, and the world with it.
+    fn pass_time(&mut self, slow: bool) {
+        let answers = self.errands.iter().filter_map(|errand| errand.answered_at);
+        let next = answers.chain(self.store.due()).chain(self.execution.due()).min();
+        match next {
+            Some(next) => self.now = self.now.max(next),
+            None if slow => {}
+            None => self.come_to_the_rescue(),
+        }
+        drop(self.store.act(self.now));
+    }
+
+    /// Nothing will ever happen by itself: somebody resumes it, or sends the signal that it waits for.
+    fn come_to_the_rescue(&mut self) {
+        if self.execution.is_paused() {
+            return self.say(Message::Resume);
+        }
+        let waits = cerebelum_history::waiting_on(self.execution.open());
+        let signal = waits.iter().find(|waiting| waiting.kind == "signal");
+        let signal = signal.unwrap_or_else(|| {
+            let (wanted, open) = (self.execution.wanted(), self.execution.open());
+            panic!("stuck at {:?}: wanted {wanted:?}, open {open:#?}", self.now)
+        });
+        let (name, data) = (signal.name.clone(), json(&format!("signal {} ", signal.name)));
+        self.say(Message::Signal { name, data });
+    }
+}

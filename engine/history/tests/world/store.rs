@@ -1,0 +1,226 @@
+//! What survives a crash: the stored execution, and the world outside with what it is about to say.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use cerebelum_history::{
+    Approval, ApprovalEdge, CallName, Changes, ChildResult, ChildStart, Event, Execution, ExecutionId, Facts, Failure,
+    Json, Message, OpenCall, Position, Scope, Stored, Timestamp, kind,
+};
+
+use super::chance::Chance;
+use super::guest::json;
+
+/// How a question stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Question {
+    Open(Option<Timestamp>),
+    Answered,
+    Closed,
+}
+
+/// Something that the world will do.
+#[derive(Debug, Clone)]
+pub(crate) enum Plan {
+    /// A person answers this question of that call; the path is the title.
+    Answer { id: String, call: CallName, yes: bool, path: String },
+    /// An execution says how it is.
+    Child(Message, ExecutionId),
+    /// Somebody sends this.
+    Send(Message),
+}
+
+/// A batch: what changed, and the head as it stood then.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) changes: Changes,
+    position: Position,
+    stamp: Timestamp,
+    paused: bool,
+    settled: bool,
+    facts: Facts,
+    attributes: BTreeMap<String, Json>,
+    ended: bool,
+}
+
+impl Batch {
+    pub(crate) fn of(execution: &mut Execution) -> Self {
+        let changes = execution.take_changes();
+        Self {
+            changes,
+            position: execution.position(),
+            stamp: execution.stamp(),
+            paused: execution.is_paused(),
+            settled: execution.is_settled(),
+            facts: execution.facts().clone(),
+            attributes: execution.attributes().clone(),
+            ended: execution.end().is_some(),
+        }
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+}
+
+/// The stored execution and the world. A clone of it is the state of affairs at one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Store {
+    pub(crate) events: Vec<Event>,
+    pub(crate) open: BTreeMap<CallName, String>,
+    stamp: Timestamp,
+    paused: bool,
+    pub(crate) settled: bool,
+    facts: Facts,
+    pub(crate) attributes: BTreeMap<String, Json>,
+    pub(crate) ended: bool,
+    pub(crate) inbox: BTreeMap<i64, (bool, Message)>,
+    messages: i64,
+    pub(crate) questions: HashMap<String, Question>,
+    pub(crate) logs: BTreeMap<(Scope, u32, u32), String>,
+    /// What the world is about to do, by time.
+    pub(crate) plans: Vec<(Timestamp, Plan)>,
+    /// Every request that left: its key by call.
+    pub(crate) ledger: HashMap<CallName, String>,
+    pub(crate) keys: HashSet<String>,
+    children: HashSet<ExecutionId>,
+}
+
+impl Store {
+    /// Makes a batch durable; `false` when a question that it closes was answered meanwhile (L5), and nothing of it is.
+    pub(crate) fn append(&mut self, batch: Batch, now: Timestamp, chance: &mut Chance) -> bool {
+        let Batch { changes, position, .. } = batch;
+        for edge in &changes.approvals {
+            if let ApprovalEdge::TimedOut(id) | ApprovalEdge::Withdrawn(id) = edge
+                && self.questions.get(id) == Some(&Question::Answered)
+            {
+                return false;
+            }
+        }
+        for event in changes.events {
+            assert!(self.events.last().is_none_or(|last| last.at <= event.at), "the stamps of the history go back");
+            self.events.push(event);
+        }
+        assert_eq!(position.0, self.events.len() as u64, "positions have no gaps");
+        for (scope, from, to) in changes.valueless {
+            for event in &mut self.events[usize::try_from(from.0).unwrap() - 1..usize::try_from(to.0).unwrap()] {
+                if event.scope == scope {
+                    event.fact = event.fact.clone().without_values();
+                }
+            }
+        }
+        self.open.extend(changes.opened);
+        changes.closed.iter().for_each(|name| drop(self.open.remove(name)));
+        changes.consumed.iter().for_each(|seq| drop(self.inbox.remove(seq)));
+        for seq in changes.seen {
+            self.inbox.entry(seq).and_modify(|(seen, _)| *seen = true);
+        }
+        for line in changes.logs {
+            let said = self.logs.entry((line.scope, line.attempt, line.number)).or_insert_with(|| line.text.clone());
+            assert_eq!(*said, line.text, "a line that was said before is another one now");
+        }
+        changes.approvals.into_iter().for_each(|edge| self.question(edge, now, chance));
+        changes.children.into_iter().for_each(|child| self.child(child, now, chance));
+        for orphan in changes.orphans {
+            self.plans.retain(|(_, plan)| !matches!(plan, Plan::Child(_, id) if *id == orphan));
+        }
+        (self.stamp, self.paused, self.settled) = (batch.stamp, batch.paused, batch.settled);
+        (self.facts, self.attributes, self.ended) = (batch.facts, batch.attributes, batch.ended);
+        true
+    }
+
+    fn question(&mut self, edge: ApprovalEdge, now: Timestamp, chance: &mut Chance) {
+        match edge {
+            ApprovalEdge::Opened { id, call, request, until } => {
+                let before = self.questions.insert(id.clone(), Question::Open(until));
+                assert_eq!(before, None, "two questions with the id {id}");
+                let at = now.plus(chance.below(80));
+                self.plans.push((at, Plan::Answer { id, call, yes: request.kind == "yes", path: request.title }));
+            }
+            ApprovalEdge::TimedOut(id) | ApprovalEdge::Withdrawn(id) => {
+                let before = self.questions.insert(id, Question::Closed);
+                assert!(matches!(before, Some(Question::Open(_))), "a question that does not stand is closed: {before:?}");
+            }
+        }
+    }
+
+    fn child(&mut self, child: ChildStart, now: Timestamp, chance: &mut Chance) {
+        let is_new = self.children.insert(child.id.clone());
+        assert!(is_new || !child.awaited, "an awaited child is started twice as {}", child.id);
+        let path: String = serde_json::from_str(child.workflow.input.as_str()).unwrap();
+        let result = match child.awaited {
+            true => ChildResult::Completed(json(&format!("child {path} "))),
+            false => ChildResult::Accepted(child.id.clone()),
+        };
+        let message = Message::Child { run: 1, call: child.call, result };
+        self.plans.push((now.plus(chance.below(80)), Plan::Child(message, child.id)));
+    }
+
+    /// Puts a message into the inbox, where it has the number returned.
+    pub(crate) fn send(&mut self, message: Message) -> i64 {
+        self.messages += 1;
+        self.inbox.insert(self.messages, (false, message));
+        self.messages
+    }
+
+    /// Does what is due by now. The messages that came of it.
+    pub(crate) fn act(&mut self, now: Timestamp) -> Vec<i64> {
+        let (due, later) = std::mem::take(&mut self.plans).into_iter().partition(|(at, _)| *at <= now);
+        self.plans = later;
+        let due: Vec<(Timestamp, Plan)> = due;
+        due.into_iter().filter_map(|(at, plan)| self.perform(at, plan)).collect()
+    }
+
+    fn perform(&mut self, at: Timestamp, plan: Plan) -> Option<i64> {
+        match plan {
+            Plan::Child(message, _) | Plan::Send(message) => Some(self.send(message)),
+            Plan::Answer { id, call, yes, path } => {
+                let Some(Question::Open(until)) = self.questions.get(&id) else { return None };
+                if until.is_some_and(|until| until <= at) {
+                    return None;
+                }
+                self.questions.insert(id.clone(), Question::Answered);
+                let by = "ann".to_owned();
+                Some(self.send(if yes {
+                    let approval = Approval { data: json(&format!("yes {path} ")), by, comment: None };
+                    Message::Approved { call, id, approval }
+                } else {
+                    Message::Rejected { call, id, by, reason: format!("no {path}") }
+                }))
+            }
+        }
+    }
+
+    /// A request leaves.
+    pub(crate) fn leave(&mut self, call: &CallName, key: String) {
+        if let Some(before) = self.ledger.get(call) {
+            assert_eq!(*before, key, "the request of {call} is repeated with another key");
+        } else {
+            assert!(self.keys.insert(key.clone()), "two calls have the key {key}");
+            self.ledger.insert(call.clone(), key);
+        }
+    }
+
+    /// What an activation begins with. Unless `settled` is believed, every guest is wanted again.
+    pub(crate) fn stored(&self, believe_settled: bool) -> Stored {
+        let decode = |(name, text): (&CallName, &String)| (name.clone(), OpenCall::decode(text).unwrap());
+        Stored {
+            position: Position(self.events.len() as u64),
+            stamp: self.stamp,
+            paused: self.paused,
+            settled: self.settled && believe_settled,
+            facts: self.facts.clone(),
+            attributes: self.attributes.clone(),
+            open: self.open.iter().map(decode).collect(),
+        }
+    }
+
+    /// When the world moves next.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.plans.iter().map(|(at, _)| *at).min()
+    }
+
+    /// A failure as the end of an execution that somebody cancelled.
+    pub(crate) fn is_cancelled(failure: &Failure) -> bool {
+        failure.kind == kind::CANCELLED
+    }
+}

@@ -1,0 +1,83 @@
+//! Clocks that show the time of the last delivery, and waits on them that are durable sleeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cerebelum_history::Call;
+use wasmtime::component::Resource;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::clocks::HostWallClock;
+use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
+use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
+
+use crate::desk::{Desk, Waiting};
+use crate::limits::DURATION_MS_MAX;
+use crate::state::State;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// The time of day, as delivered.
+pub(crate) struct WallClock(pub(crate) Arc<Desk>);
+
+impl HostWallClock for WallClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.clock_ms())
+    }
+}
+
+impl monotonic_clock::Host for State {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.desk.monotonic_ns())
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<u64> {
+        Ok(NS_PER_MS)
+    }
+
+    fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let deadline = Deadline { desk: Arc::clone(&self.desk), due_ns: when, sleep: None };
+        let deadline = self.table.push(deadline)?;
+        subscribe(&mut self.table, deadline)
+    }
+
+    fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.subscribe_instant(self.desk.monotonic_ns().saturating_add(duration))
+    }
+}
+
+/// A moment that a guest waits for through WASI: `std::thread::sleep`, Python's `time.sleep`.
+struct Deadline {
+    desk: Arc<Desk>,
+    due_ns: u64,
+    /// Kept between polls, so that asking twice is one sleep.
+    sleep: Option<Waiting>,
+}
+
+#[async_trait]
+impl Pollable for Deadline {
+    async fn ready(&mut self) {
+        loop {
+            if let Some(sleep) = &mut self.sleep {
+                sleep.outcome().await;
+                self.sleep = None;
+            }
+            let left_ns = self.due_ns.saturating_sub(self.desk.monotonic_ns());
+            if left_ns == 0 {
+                return;
+            }
+            let duration_ms = left_ns.div_ceil(NS_PER_MS).min(DURATION_MS_MAX);
+            match self.desk.issue(Call::Sleep { duration_ms }) {
+                Ok(sleep) => self.sleep = Some(sleep),
+                Err(refusal) => {
+                    // There is no way to say no here. Nobody will ever wake it, and the desk remembers why.
+                    self.desk.refuse_wait(refusal);
+                    std::future::pending().await
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a guest asks about itself and has to tell: none of it suspends.
+
+use cerebelum_history::{Failure, Level, kind};
+use wasmtime::component::HasData;
+
+use crate::bindings::context;
+use crate::convert;
+use crate::ending::Ending;
+use crate::state::{Border, State};
+
+impl HasData for Border {
+    type Data<'a> = &'a mut State;
+}
+
+impl context::Host for State {
+    fn get_info(&mut self) -> context::Info {
+        self.info.clone()
+    }
+
+    fn now(&mut self) -> u64 {
+        self.desk.clock_ms()
+    }
+
+    fn progress(&mut self, percent: u8, message: String) {
+        self.desk.progress(percent, &message);
+    }
+
+    fn log(&mut self, level: context::Level, message: String) {
+        let level = match level {
+            context::Level::Debug => Level::Debug,
+            context::Level::Info => Level::Info,
+            context::Level::Warn => Level::Warn,
+            context::Level::Error => Level::Error,
+        };
+        self.desk.log(level, &message);
+    }
+
+    /// Has no result to say no with, so a refusal ends the guest: better than an attribute silently missing.
+    fn set_attribute(&mut self, name: String, value: String) -> wasmtime::Result<()> {
+        self.attribute(name, value).map_err(|failure| Ending::Failed(failure).into())
+    }
+}
+
+impl State {
+    fn attribute(&mut self, name: String, value: String) -> Result<(), Failure> {
+        if self.info.step.is_some() {
+            return Err(Failure::new(kind::NOT_GRANTED, "only a workflow can set attributes"));
+        }
+        let name = convert::name(name, "an attribute's name")?;
+        let value = convert::json(value, "an attribute's value")?;
+        if value.as_str().starts_with(['{', '[']) {
+            return Err(convert::invalid(format!("the attribute `{name}` is a text, number, boolean or null")));
+        }
+        self.desk.set_attribute(name, value)
+    }
+}

@@ -1,0 +1,150 @@
+//! How a guest ended, in the words of the engine: its result, its failure, or what stopped it.
+
+use std::fmt;
+
+use cerebelum_history::{Failure, InvalidJson, Json, kind};
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime_wasi::I32Exit;
+
+use crate::bindings::types;
+use crate::desk::{Desk, cut};
+use crate::limits::{HOSTCALL_BYTES_MAX, TEXT_BYTES_MAX, WASM_STACK_BYTES};
+use crate::{Trouble, convert};
+
+/// An end that the host decided on; travels as the error of a host function.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The guest did what it must not.
+    Failed(Failure),
+    /// The engine cannot go on with it.
+    Trouble(Trouble),
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(failure) => failure.fmt(f),
+            Self::Trouble(trouble) => trouble.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Ending {}
+
+/// What a guest returned, or why it did not.
+pub(crate) fn of(
+    returned: wasmtime::Result<Result<String, types::Failure>>,
+    desk: &Desk,
+) -> Result<Result<Json, Failure>, Trouble> {
+    match returned {
+        Ok(Ok(text)) => Ok(Json::parse(text).map_err(|error| match error {
+            InvalidJson::TooLarge(_) => Failure::new(kind::OUTPUT_TOO_LARGE, format!("the output: {error}")),
+            InvalidJson::Malformed(_) | InvalidJson::TooDeep => {
+                Failure::new(kind::INVALID_OUTPUT, format!("the output: {error}"))
+            }
+        })),
+        Ok(Err(failure)) => Ok(Err(convert::from_failure(failure))),
+        Err(error) => stopped(&error, desk).map(Err),
+    }
+}
+
+/// Why a guest was stopped. Limits are not retryable: the same input meets the same limit, at the full price of it.
+/// Other traps are: what a guest fetched may have been the cause.
+pub(crate) fn stopped(error: &wasmtime::Error, desk: &Desk) -> Result<Failure, Trouble> {
+    match error.downcast_ref::<Ending>() {
+        Some(Ending::Trouble(trouble)) => return Err(trouble.clone()),
+        Some(Ending::Failed(failure)) => return Ok(failure.clone()),
+        None => {}
+    }
+    if let Some(limit) = error.downcast_ref::<PoolConcurrencyLimitError>() {
+        return Err(Trouble::NoRoom(limit.to_string()));
+    }
+    let last_words = desk.last_words();
+    let failure = describe(error, desk, &last_words);
+    let details = (!last_words.is_empty()).then(|| Json::of(&serde_json::json!({ "stderr": last_words })));
+    Ok(Failure { details, ..failure })
+}
+
+fn describe(error: &wasmtime::Error, desk: &Desk, last_words: &str) -> Failure {
+    if desk.memory_was_refused() {
+        let message = with_reason("the guest needs more memory than it may have", last_words);
+        return Failure::new(kind::MEMORY_LIMIT, message);
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return Failure::retryable(
+            kind::TRAP,
+            with_reason(&format!("the guest exited with status {status}"), last_words),
+        );
+    }
+    let Some(trap) = error.downcast_ref::<Trap>() else {
+        return describe_error(&error.root_cause().to_string(), last_words);
+    };
+    match trap {
+        Trap::StackOverflow => {
+            let stack_kib = WASM_STACK_BYTES >> 10;
+            let message = format!("the guest's calls nest too deeply for its stack of {stack_kib} KiB");
+            Failure::new(kind::STACK_OVERFLOW, message)
+        }
+        Trap::AsyncDeadlock => deadlock(desk),
+        trap => {
+            // A panic says everything; the `unreachable` it ends in says nothing.
+            let message = panic_of(last_words)
+                .unwrap_or_else(|| with_reason(trap.to_string().trim_start_matches("wasm trap: "), last_words));
+            Failure::retryable(kind::TRAP, message)
+        }
+    }
+}
+
+fn describe_error(cause: &str, last_words: &str) -> Failure {
+    // The only mark of this error is its text; a test pins it.
+    if cause.starts_with("too much data is being copied") {
+        let message = format!("the guest handed over more than {HOSTCALL_BYTES_MAX} bytes at once");
+        return Failure::new(kind::OUTPUT_TOO_LARGE, message);
+    }
+    Failure::retryable(kind::TRAP, with_reason(cause, last_words))
+}
+
+/// A guest that waits for nothing that could ever happen.
+pub(crate) fn deadlock(desk: &Desk) -> Failure {
+    match desk.refusal() {
+        Some(refusal) => Failure::new(&refusal.kind, refusal.message),
+        None => Failure::new(kind::DEADLOCK, "the guest waits, but for no call that is open: nothing can wake it"),
+    }
+}
+
+/// What happened, with the last thing that the guest said about it.
+fn with_reason(what: &str, last_words: &str) -> String {
+    let last_line = || last_words.lines().rev().find(|line| !line.trim().is_empty()).map(one_line);
+    match panic_of(last_words).or_else(last_line) {
+        Some(reason) => format!("{}: {reason}", one_line(what)),
+        None => one_line(what),
+    }
+}
+
+/// A Rust panic's place and message on standard error.
+fn panic_of(last_words: &str) -> Option<String> {
+    let mut lines = last_words.lines().skip_while(|line| !line.contains(" panicked at "));
+    let (_, place) = lines.next()?.split_once(" panicked at ")?;
+    let message: Vec<&str> = lines.take_while(|line| !line.starts_with("note: ")).collect();
+    Some(one_line(&format!("panicked at {place} {}", message.join(" "))))
+}
+
+fn one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    cut(&line, TEXT_BYTES_MAX).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_one_line() {
+        let stderr =
+            "\nthread 'main' (1) panicked at src/lib.rs:7:9:\nno such\nserver\nnote: run with `RUST_BACKTRACE=1`\n";
+        assert_eq!(panic_of(stderr).as_deref(), Some("panicked at src/lib.rs:7:9: no such server"));
+        assert_eq!(panic_of("a\nValueError: b\n"), None);
+        assert_eq!(with_reason("it  stopped", "a\nValueError: b\n"), "it stopped: ValueError: b");
+        assert_eq!(with_reason("it stopped", ""), "it stopped");
+    }
+}

@@ -1,0 +1,176 @@
+//! One guest that runs: it is told one thing, moves until it is quiescent, and says what it asked for meanwhile.
+//!
+//! Law L1 lives here. `Pending` alone is not quiescence: an epoch yield, a guest's own yield and the event loop's
+//! housekeeping all return it while the guest can still move, and all of them wake the waker they were given. So
+//! the waker is our own, a flag: woken means poll again, not woken means that only a delivery can move the guest.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use cerebelum_history::{Delivery, Entry, Json, Turn};
+use wasmtime::Store;
+
+use crate::admission::Place;
+use crate::bindings::{ComponentPre, types};
+use crate::cpu::Cpu;
+use crate::desk::Desk;
+use crate::state::State;
+use crate::{Trouble, ending};
+
+/// A store and its place among the living; the store goes first, so that a place given back is truly free.
+pub(crate) struct Inhabitant {
+    pub(crate) store: Store<State>,
+    pub(crate) _place: Arc<Place>,
+}
+
+/// One guest, from its start to its end. Dropping it at any moment is hibernation: nothing is recorded.
+///
+/// A `turn` that is dropped half-way leaves the guest in the middle of it: drop the guest as well.
+pub struct Guest {
+    drive: Drive<Returned>,
+}
+
+/// What an entry function gives back.
+type Returned = Result<String, types::Failure>;
+
+impl Guest {
+    pub(crate) fn new(inhabitant: Inhabitant, pre: ComponentPre<State>, work: (Entry, Json), cpu: Arc<Cpu>) -> Self {
+        let desk = Arc::clone(&inhabitant.store.data().desk);
+        Self { drive: Drive::new(desk, cpu, run(inhabitant, pre, work)) }
+    }
+
+    /// Tells the guest the outcome of one call (nothing at first), lets it move until it is quiescent or has ended,
+    /// and returns what it asked for. While it computes for long, other tasks of the runtime get their share.
+    ///
+    /// A delivery for a call that the guest has dropped changes nothing.
+    ///
+    /// # Errors
+    /// The engine's own trouble; the guest is then of no further use.
+    pub async fn turn(&mut self, delivery: Option<Delivery>) -> Result<Turn, Trouble> {
+        if self.drive.run.is_none() {
+            return Err(Trouble::Ended);
+        }
+        let desk = Arc::clone(&self.drive.desk);
+        desk.begin_turn();
+        self.drive.cpu.refill();
+        if let Some(delivery) = delivery {
+            desk.deliver(delivery)?;
+        }
+        let end = match self.drive.advance().await {
+            Moved::Quiescent if desk.has_open_call() => None,
+            Moved::Quiescent => {
+                self.drive.stop();
+                Some(Err(ending::deadlock(&desk)))
+            }
+            Moved::Ended(returned) => {
+                // First the rest of its output: a panic's message may stand there.
+                desk.flush_lines();
+                Some(ending::of(returned, &desk)?)
+            }
+        };
+        Ok(Turn { requests: desk.take_requests(), end })
+    }
+}
+
+async fn run(mut inhabitant: Inhabitant, pre: ComponentPre<State>, work: (Entry, Json)) -> wasmtime::Result<Returned> {
+    let desk = Arc::clone(&inhabitant.store.data().desk);
+    let returned = enter(&mut inhabitant.store, pre, work, &desk).await;
+    // The store is dropped next, and with it the calls that are still open: no wish of the guest.
+    desk.close();
+    returned
+}
+
+async fn enter(
+    store: &mut Store<State>,
+    pre: ComponentPre<State>,
+    (entry, input): (Entry, Json),
+    desk: &Desk,
+) -> wasmtime::Result<Returned> {
+    let instance = pre.instantiate_async(&mut *store).await?;
+    desk.open_for_calls();
+    let input = input.as_str().to_owned();
+    let call = async |accessor: &wasmtime::component::Accessor<State>| {
+        let guest = instance.cerebelum_guest_guest();
+        match entry {
+            Entry::Workflow(name) => guest.call_workflow(accessor, name, input).await,
+            Entry::Step(name) => guest.call_step(accessor, name, input).await,
+        }
+    };
+    store.run_concurrent(call).await?
+}
+
+/// How far a guest moved.
+pub(crate) enum Moved<T> {
+    /// Only a delivery can move it further.
+    Quiescent,
+    /// Its function returned, or it was stopped.
+    Ended(wasmtime::Result<T>),
+}
+
+/// Polls one guest's future until it is quiescent.
+pub(crate) struct Drive<T> {
+    run: Option<Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send>>>,
+    desk: Arc<Desk>,
+    cpu: Arc<Cpu>,
+    woken: Arc<Woken>,
+    waker: Waker,
+}
+
+impl<T> Drive<T> {
+    pub(crate) fn new(
+        desk: Arc<Desk>,
+        cpu: Arc<Cpu>,
+        run: impl Future<Output = wasmtime::Result<T>> + Send + 'static,
+    ) -> Self {
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        Self { run: Some(Box::pin(run)), desk, cpu, waker: Waker::from(Arc::clone(&woken)), woken }
+    }
+
+    /// Moves the guest as far as it can go by itself.
+    pub(crate) async fn advance(&mut self) -> Moved<T> {
+        loop {
+            let run = self.run.as_mut().expect("nobody advances a guest that has ended");
+            self.woken.0.store(false, Ordering::Relaxed);
+            let polled = run.as_mut().poll(&mut Context::from_waker(&self.waker));
+            match polled {
+                Poll::Ready(returned) => {
+                    self.stop();
+                    return Moved::Ended(returned);
+                }
+                Poll::Pending if !self.woken.0.load(Ordering::Relaxed) => return Moved::Quiescent,
+                Poll::Pending if self.cpu.take_gave_way() => {
+                    tokio::task::yield_now().await;
+                    self.cpu.resume();
+                }
+                Poll::Pending => {}
+            }
+        }
+    }
+
+    /// Lets the guest go; what it still waits for is no longer wanted by anybody.
+    pub(crate) fn stop(&mut self) {
+        self.desk.close();
+        self.run = None;
+    }
+}
+
+impl<T> Drop for Drive<T> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The private waker.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,139 @@
+//! Every limit of the sandbox, with its unit and its default, in one place.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What an operator may set. [`Config::new`] gives the documented defaults.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Folder for compiled artifacts and the key that seals them. Created when missing, for this user only.
+    pub data: PathBuf,
+    /// Small guests (Rust) that may live at the same moment; a further one waits. Default 1,000.
+    pub small_instances_max: u32,
+    /// Large guests (Python) that may live at the same moment; a further one waits. Default 100.
+    pub large_instances_max: u32,
+    /// Linear memory of all live guests together, in bytes. Default: half of the machine's memory.
+    pub memory_bytes_max: u64,
+    /// What a workflow may add to its initial memory, in bytes. Default 64 MiB.
+    pub workflow_growth_bytes_max: usize,
+    /// What a step may add to its initial memory, in bytes. Default 128 MiB.
+    pub step_growth_bytes_max: usize,
+    /// The most linear memory that one guest may have, in bytes. Default 256 MiB.
+    pub guest_memory_bytes_max: usize,
+    /// Thread CPU time of a workflow between two deliveries. Default 1 s.
+    pub workflow_cpu_max: Duration,
+    /// Thread CPU time of a step between two deliveries. Default 30 s.
+    pub step_cpu_max: Duration,
+    /// How often a computing guest gives way to others and its CPU time is looked at. Default 10 ms.
+    pub tick: Duration,
+    /// Compiled components kept ready in memory. Default 200.
+    pub programs_max: usize,
+}
+
+impl Config {
+    /// The defaults, with this folder for artifacts.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            small_instances_max: 1_000,
+            large_instances_max: 100,
+            memory_bytes_max: machine_memory_bytes() / 2,
+            workflow_growth_bytes_max: 64 << 20,
+            step_growth_bytes_max: 128 << 20,
+            guest_memory_bytes_max: 256 << 20,
+            workflow_cpu_max: Duration::from_secs(1),
+            step_cpu_max: Duration::from_secs(30),
+            tick: Duration::from_millis(10),
+            programs_max: 200,
+        }
+    }
+}
+
+fn machine_memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
+}
+
+/// A component with this much initial memory counts as large: it gets the engine that is tuned for Python.
+pub(crate) const LARGE_GUEST_BYTES: u64 = 4 << 20;
+/// Memory kept in a small guest's slot after use, in bytes: resetting it by hand beats asking the kernel.
+pub(crate) const SMALL_KEEP_RESIDENT_BYTES: usize = 1 << 20;
+/// The same for a large guest's slot.
+pub(crate) const LARGE_KEEP_RESIDENT_BYTES: usize = 16 << 20;
+
+/// Stack of WebAssembly code, in bytes.
+pub(crate) const WASM_STACK_BYTES: usize = 512 << 10;
+/// Stack of a fiber, in bytes. Host functions run on it above the guest's frames, so it must be much larger
+/// than [`WASM_STACK_BYTES`]: a guest that recurses to the edge and then calls an import would otherwise
+/// abort the whole process.
+pub(crate) const FIBER_STACK_BYTES: usize = 2 << 20;
+/// Fibers per guest: one for the entry, one for calls that block or lower.
+pub(crate) const FIBERS_PER_GUEST: u32 = 2;
+
+/// What one crossing of the border may copy, in bytes.
+pub(crate) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
+/// What a guest may ask for between two deliveries, in bytes of names and values.
+pub(crate) const TURN_BYTES_MAX: usize = 64 << 20;
+/// Calls of one guest that may be open.
+pub(crate) const OPEN_CALLS_MAX: usize = 10_000;
+/// The longest wait: one year, in milliseconds.
+pub(crate) const DURATION_MS_MAX: u64 = 365 * 24 * 3_600_000;
+/// The longest name of a step, workflow, signal or attribute, in bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 256;
+/// The longest text for people (titles, progress, one log line), in bytes.
+pub(crate) const TEXT_BYTES_MAX: usize = 16 << 10;
+/// Log lines of one attempt, in bytes; further ones are dropped and counted.
+pub(crate) const LOG_BYTES_MAX: usize = 1 << 20;
+/// Random bytes that one call may ask for.
+pub(crate) const RANDOM_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of standard error that a trap's failure carries.
+pub(crate) const LAST_WORDS_BYTES_MAX: usize = 4 << 10;
+
+/// The largest component, in bytes.
+pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
+/// Workflows and steps of one component.
+pub(crate) const ENTRIES_MAX: usize = 1_000;
+/// A manifest with all its schemas, in bytes.
+pub(crate) const MANIFEST_BYTES_MAX: usize = 1 << 20;
+
+/// What a component's structure may hold; counted before the compiler sees a byte, because the time and
+/// memory that compiling takes are not bounded otherwise. In parentheses: a Rust guest, a Python guest.
+pub(crate) mod structure {
+    /// Core modules (4, 14).
+    pub(crate) const MODULES_MAX: u64 = 64;
+    /// Instances of core modules, those made of exports included (24, 67).
+    pub(crate) const CORE_INSTANCES_MAX: u64 = 256;
+    /// Component instances, counted by expanding nested components (1, 1).
+    pub(crate) const COMPONENT_INSTANCES_MAX: u64 = 64;
+    /// Nested component definitions (1, 1).
+    pub(crate) const COMPONENTS_MAX: u64 = 64;
+    /// Functions of all modules together.
+    pub(crate) const FUNCTIONS_MAX: u64 = 60_000;
+    /// Code of all modules together, in bytes.
+    pub(crate) const CODE_BYTES_MAX: u64 = 32 << 20;
+    /// Body of one function, in bytes.
+    pub(crate) const BODY_BYTES_MAX: u64 = 1 << 20;
+    /// Loops of one function: the compiler's analyses grow faster than their number.
+    pub(crate) const LOOPS_MAX: u64 = 1_500;
+    /// Blocks, loops and ifs of one function.
+    pub(crate) const BLOCKS_MAX: u64 = 20_000;
+    /// Blocks inside blocks.
+    pub(crate) const BLOCK_DEPTH_MAX: u64 = 2_000;
+    /// Local variables of one function.
+    pub(crate) const LOCALS_MAX: u64 = 20_000;
+    /// Targets of all jump tables of one function.
+    pub(crate) const JUMP_TARGETS_MAX: u64 = 50_000;
+    /// Types, imports, exports, globals, data and element segments, aliases: entries of sections.
+    pub(crate) const ENTRIES_MAX: u64 = 200_000;
+    /// Functions named by element segments.
+    pub(crate) const ELEMENTS_MAX: u64 = 100_000;
+    /// Memories of one component.
+    pub(crate) const MEMORIES_MAX: u64 = 4;
+    /// Tables of one component.
+    pub(crate) const TABLES_MAX: u64 = 12;
+    /// Elements of one table.
+    pub(crate) const TABLE_ELEMENTS_MAX: u64 = 20_000;
+    /// The longest name of an import or export, in bytes.
+    pub(crate) const NAME_BYTES_MAX: usize = 4_096;
+}

@@ -1,0 +1,130 @@
+//! What a component says about itself: its workflows and steps, and what they ask for.
+
+use std::collections::HashSet;
+
+use cerebelum_history::{Json, StepOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::bindings::guest;
+use crate::convert;
+use crate::desk::cut;
+use crate::limits::{ENTRIES_MAX, MANIFEST_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+
+/// A component's description of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The kit that built it, for people.
+    pub sdk: String,
+    /// Its workflows.
+    pub workflows: Vec<WorkflowInfo>,
+    /// Its steps.
+    pub steps: Vec<StepInfo>,
+    /// Hosts its steps want to fetch from.
+    pub hosts: Vec<String>,
+    /// Names of the secrets its requests mention.
+    pub secrets: Vec<String>,
+}
+
+/// One workflow of a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkflowInfo {
+    /// Its name.
+    pub name: String,
+    /// JSON Schema of its input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_schema: Option<Json>,
+    /// JSON Schema of its output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Json>,
+    /// A word about it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+}
+
+/// One step of a component.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepInfo {
+    /// Its name.
+    pub name: String,
+    /// JSON Schema of its input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_schema: Option<Json>,
+    /// JSON Schema of its output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Json>,
+    /// A word about it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// What bounds it, as it declares.
+    pub options: StepOptions,
+}
+
+/// Reads what a component's `describe` returned; the error is one line for the uploader.
+pub(crate) fn read(told: guest::Manifest) -> Result<Manifest, String> {
+    if told.workflows.is_empty() && told.steps.is_empty() {
+        return Err("the component describes no workflow and no step".to_owned());
+    }
+    if told.workflows.len() + told.steps.len() > ENTRIES_MAX {
+        return Err(format!("the component describes more than {ENTRIES_MAX} workflows and steps"));
+    }
+    unique(told.workflows.iter().map(|workflow| workflow.name.as_str()), "workflow")?;
+    unique(told.steps.iter().map(|step| step.name.as_str()), "step")?;
+    let manifest = Manifest {
+        sdk: cut(&told.sdk, NAME_BYTES_MAX).to_owned(),
+        workflows: told.workflows.into_iter().map(workflow).collect::<Result<_, _>>()?,
+        steps: told.steps.into_iter().map(step).collect::<Result<_, _>>()?,
+        hosts: named(told.hosts, "a host")?,
+        secrets: named(told.secrets, "a secret")?,
+    };
+    let bytes = Json::of(&manifest).as_str().len();
+    if bytes > MANIFEST_BYTES_MAX {
+        return Err(format!(
+            "the component describes itself in {bytes} bytes where at most {MANIFEST_BYTES_MAX} are accepted"
+        ));
+    }
+    Ok(manifest)
+}
+
+fn workflow(told: guest::WorkflowInfo) -> Result<WorkflowInfo, String> {
+    Ok(WorkflowInfo {
+        input_schema: schema(told.input_schema, &format!("workflow `{}`: its input schema", told.name))?,
+        output_schema: schema(told.output_schema, &format!("workflow `{}`: its output schema", told.name))?,
+        summary: told.summary.map(|summary| cut(&summary, TEXT_BYTES_MAX).to_owned()),
+        name: told.name,
+    })
+}
+
+fn step(told: guest::StepInfo) -> Result<StepInfo, String> {
+    let options = convert::step_options(told.options);
+    Ok(StepInfo {
+        input_schema: schema(told.input_schema, &format!("step `{}`: its input schema", told.name))?,
+        output_schema: schema(told.output_schema, &format!("step `{}`: its output schema", told.name))?,
+        summary: told.summary.map(|summary| cut(&summary, TEXT_BYTES_MAX).to_owned()),
+        options: options.map_err(|failure| format!("step `{}`: {}", told.name, failure.message))?,
+        name: told.name,
+    })
+}
+
+fn schema(text: Option<String>, what: &str) -> Result<Option<Json>, String> {
+    text.map(|text| Json::parse(text).map_err(|error| format!("{what} is {error}"))).transpose()
+}
+
+fn named(names: Vec<String>, what: &str) -> Result<Vec<String>, String> {
+    names.into_iter().map(|name| convert::name(name, what).map_err(|failure| failure.message)).collect()
+}
+
+/// Names stand in `component/workflow`, in URLs and on command lines.
+fn unique<'a>(names: impl Iterator<Item = &'a str>, what: &str) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    for name in names {
+        let shown = cut(name, 60).escape_debug();
+        let unusable = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(unusable) {
+            return Err(format!("`{shown}` cannot name a {what}: no space, no `/`, 1 to {NAME_BYTES_MAX} bytes"));
+        }
+        if !seen.insert(name) {
+            return Err(format!("the component describes two {what}s named `{shown}`"));
+        }
+    }
+    Ok(())
+}

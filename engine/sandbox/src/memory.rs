@@ -1,0 +1,70 @@
+//! Bounds what one guest allocates, summed over all its memories, and asks the node for what it adds.
+
+use std::sync::Arc;
+
+use wasmtime::ResourceLimiter;
+
+use crate::Trouble;
+use crate::admission::Place;
+use crate::desk::Desk;
+use crate::ending::Ending;
+use crate::limits::structure;
+
+/// The limit of one guest.
+pub(crate) struct MemoryLimit {
+    desk: Arc<Desk>,
+    place: Arc<Place>,
+    used: usize,
+    latest: usize,
+    max: usize,
+}
+
+impl MemoryLimit {
+    pub(crate) fn new(desk: &Arc<Desk>, place: &Arc<Place>, bytes_max: usize) -> Self {
+        Self { desk: Arc::clone(desk), place: Arc::clone(place), used: 0, latest: 0, max: bytes_max }
+    }
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.latest = desired.saturating_sub(current);
+        let used = self.used.saturating_add(self.latest);
+        if used > self.max {
+            self.latest = 0;
+            self.desk.refuse_memory();
+            return Ok(false);
+        }
+        if !self.place.cover(used as u64) {
+            // The guest must not see this: its next attempt would run differently from a rerun.
+            return Err(Ending::Trouble(Trouble::MemoryUsedUp).into());
+        }
+        self.used = used;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        // Refused by us, or by the memory's own maximum: what was counted as growth did not happen.
+        self.used -= std::mem::take(&mut self.latest);
+        Ok(())
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = desired as u64 <= structure::TABLE_ELEMENTS_MAX;
+        if !allowed {
+            self.desk.refuse_memory();
+        }
+        Ok(allowed)
+    }
+
+    fn instances(&self) -> usize {
+        structure::CORE_INSTANCES_MAX as usize
+    }
+
+    fn tables(&self) -> usize {
+        structure::TABLES_MAX as usize
+    }
+
+    fn memories(&self) -> usize {
+        structure::MEMORIES_MAX as usize
+    }
+}

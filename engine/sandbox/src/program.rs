@@ -1,0 +1,216 @@
+//! A component that is ready to run: checked, compiled, linked, described.
+
+use std::sync::Arc;
+
+use cerebelum_history::{Begin, Digest, Entry, Json, Timestamp};
+use wasmtime::Store;
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::bindings::{ComponentPre, guest};
+use crate::cache::Label;
+use crate::cpu::Cpu;
+use crate::desk::Desk;
+use crate::ending;
+use crate::engines::Plant;
+use crate::guest::{Drive, Guest, Inhabitant, Moved};
+use crate::memory::MemoryLimit;
+use crate::sandbox::Shared;
+use crate::state::State;
+use crate::{InspectError, Manifest, Trouble, manifest, structure, world};
+
+/// A component that is ready to run. Cheap to clone.
+#[derive(Clone)]
+pub struct Program(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    digest: Digest,
+    label: Label,
+    pre: ComponentPre<State>,
+}
+
+impl Program {
+    /// The component's content address.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.0.digest
+    }
+
+    /// What it says about itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.0.label.manifest
+    }
+
+    /// Linear memory of a fresh guest, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.0.label.memory_bytes
+    }
+
+    /// Makes a guest, waiting while the node has no slot or no memory for it. No guest code runs before its first turn.
+    ///
+    /// # Errors
+    /// None at present; the engine's own trouble shows in the guest's turns.
+    pub async fn start(&self, begin: Begin) -> Result<Guest, Trouble> {
+        let Inner { shared, label, pre, .. } = &*self.0;
+        let config = &shared.config;
+        let (growth_bytes, cpu) = match begin.entry {
+            Entry::Workflow(_) => (config.workflow_growth_bytes_max, config.workflow_cpu_max),
+            Entry::Step(_) => (config.step_growth_bytes_max, config.step_cpu_max),
+        };
+        let cpu = Cpu::new(cpu);
+        let inhabitant = inhabit(shared, label.memory_bytes, growth_bytes, &begin, &cpu).await;
+        shared.admission.count_start();
+        Ok(Guest::new(inhabitant, pre.clone(), (begin.entry, begin.input), cpu))
+    }
+}
+
+/// A store in its place, limits armed.
+async fn inhabit(shared: &Shared, memory_bytes: u64, growth_bytes: usize, begin: &Begin, cpu: &Arc<Cpu>) -> Inhabitant {
+    let plant = shared.engines.for_memory(memory_bytes);
+    let place = shared.admission.admit(&plant.slots, memory_bytes).await;
+    let desk = Desk::new(begin.clock.0);
+    let initial = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+    let bytes_max = initial.saturating_add(growth_bytes).min(shared.config.guest_memory_bytes_max);
+    let memory = MemoryLimit::new(&desk, &place, bytes_max);
+    let mut store = State::store(&plant.engine, begin, &desk, memory);
+    cpu.watch(&mut store);
+    Inhabitant { store, _place: place }
+}
+
+/// Makes a component ready from what is kept on disk.
+pub(crate) fn recall(shared: &Arc<Shared>, digest: &Digest) -> Option<Program> {
+    let label = shared.cache.label(digest)?;
+    let plant = shared.engines.for_memory(label.memory_bytes);
+    let component = shared.cache.load(&plant.engine, digest)?;
+    let pre = link(plant, &component).ok()?;
+    Some(Program(Arc::new(Inner { shared: Arc::clone(shared), digest: digest.clone(), label, pre })))
+}
+
+/// A component that is checked and compiled, but has not been asked what it is.
+pub(crate) struct Compiled {
+    component: Component,
+    pre: ComponentPre<State>,
+    memory_bytes: u64,
+}
+
+/// Checks and compiles a component. Takes seconds of all cores: not for an async thread.
+pub(crate) fn compile(shared: &Shared, bytes: &[u8]) -> Result<Compiled, InspectError> {
+    let found = structure::examine(bytes).map_err(InspectError::Refused)?;
+    world::check(&found).map_err(InspectError::Refused)?;
+    let memory_max = shared.config.guest_memory_bytes_max as u64;
+    if found.memory_bytes > memory_max {
+        let line = format!(
+            "the component begins with {} bytes of memory where {memory_max} are the limit",
+            found.memory_bytes
+        );
+        return Err(InspectError::Refused(line));
+    }
+    let plant = shared.engines.for_memory(found.memory_bytes);
+    let component = Component::from_binary(&plant.engine, bytes)
+        .map_err(|error| InspectError::Refused(format!("the component is not valid: {}", chain(&error))))?;
+    let pre = link(plant, &component)?;
+    Ok(Compiled { component, pre, memory_bytes: found.memory_bytes })
+}
+
+/// Asks a compiled component what it is, and keeps the answer with the artifact.
+pub(crate) async fn describe(
+    shared: &Arc<Shared>,
+    digest: &Digest,
+    compiled: Compiled,
+) -> Result<Program, InspectError> {
+    let Compiled { component, pre, memory_bytes } = compiled;
+    let begin = nobody();
+    let cpu = Cpu::new(shared.config.workflow_cpu_max);
+    let growth_bytes = shared.config.workflow_growth_bytes_max;
+    let inhabitant = inhabit(shared, memory_bytes, growth_bytes, &begin, &cpu).await;
+    let desk = Arc::clone(&inhabitant.store.data().desk);
+    let mut drive = Drive::new(Arc::clone(&desk), cpu, ask(inhabitant, pre.clone()));
+    let told = match drive.advance().await {
+        Moved::Quiescent => Err("its `describe` waits for something: it must not make a durable call".to_owned()),
+        Moved::Ended(Ok(told)) => Ok(told),
+        Moved::Ended(Err(error)) => {
+            desk.flush_lines();
+            match ending::stopped(&error, &desk) {
+                Ok(failure) => Err(format!("its `describe` failed with {failure}")),
+                Err(trouble) => return Err(InspectError::Trouble(trouble.to_string())),
+            }
+        }
+    };
+    let told = told.map_err(|why| InspectError::Refused(format!("the component cannot be used: {why}")))?;
+    let manifest = manifest::read(told).map_err(InspectError::Refused)?;
+    let label = Label { manifest, memory_bytes };
+    let (keeper, kept_digest, kept_label) = (Arc::clone(shared), digest.clone(), label.clone());
+    let keep = move || keeper.cache.store(&component, &kept_digest, &kept_label);
+    tokio::task::spawn_blocking(keep).await.map_err(|error| InspectError::Trouble(error.to_string()))?;
+    Ok(Program(Arc::new(Inner { shared: Arc::clone(shared), digest: digest.clone(), label, pre })))
+}
+
+async fn ask(mut inhabitant: Inhabitant, pre: ComponentPre<State>) -> wasmtime::Result<guest::Manifest> {
+    let store: &mut Store<State> = &mut inhabitant.store;
+    let instance = pre.instantiate_async(&mut *store).await?;
+    instance.cerebelum_guest_guest().call_describe(&mut *store).await
+}
+
+/// The beginning of a guest that is only asked what it is.
+fn nobody() -> Begin {
+    Begin {
+        entry: Entry::Workflow(String::new()),
+        input: Json::null(),
+        clock: Timestamp(0),
+        seed: [0; 32],
+        execution: "describe".parse().expect("this is an execution id"),
+        workflow: String::new(),
+        run: 1,
+        attempt: 1,
+        idempotency_key: String::new(),
+    }
+}
+
+fn link(plant: &Plant, component: &Component) -> Result<ComponentPre<State>, InspectError> {
+    let refused = |what: &str, error: &wasmtime::Error| InspectError::Refused(format!("{what}: {}", chain(error)));
+    let pre = plant.linker.instantiate_pre(component);
+    let pre = pre.map_err(|error| refused("the component does not fit the contract `cerebelum:guest@1`", &error))?;
+    check_entries(component)?;
+    ComponentPre::new(pre)
+        .map_err(|error| refused("the component's exports do not fit `cerebelum:guest/guest@1`", &error))
+}
+
+/// The entry functions must be `async`, or a guest that blocks in a durable call would trap.
+fn check_entries(component: &Component) -> Result<(), InspectError> {
+    let exports = component.component_type();
+    let engine = component.engine();
+    let entries = exports.exports(engine).filter(|(name, _)| name.starts_with("cerebelum:guest/guest@"));
+    for (interface, item) in entries {
+        let ComponentItem::ComponentInstance(instance) = item.ty else {
+            return Err(InspectError::Refused(format!("the export `{interface}` is no interface")));
+        };
+        for (name, must_be_async) in [("describe", false), ("workflow", true), ("step", true)] {
+            match instance.get_export(engine, name).map(|found| found.ty) {
+                Some(ComponentItem::ComponentFunc(func)) if func.async_() == must_be_async => {}
+                Some(ComponentItem::ComponentFunc(_)) if must_be_async => {
+                    return Err(InspectError::Refused(format!(
+                        "the export `{interface}#{name}` must be an `async func`"
+                    )));
+                }
+                Some(_) => {
+                    return Err(InspectError::Refused(format!(
+                        "the export `{interface}#{name}` must be a plain function"
+                    )));
+                }
+                None => {
+                    return Err(InspectError::Refused(format!("the component does not export `{interface}#{name}`")));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An error with its causes on one line.
+fn chain(error: &wasmtime::Error) -> String {
+    let line = format!("{error:#}");
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,165 @@
+//! The sandbox of a node: takes components in, keeps them ready, counts their guests.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cerebelum_history::Digest;
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::admission::Admission;
+use crate::cache::Cache;
+use crate::engines::Engines;
+use crate::program::{self, Program};
+use crate::{Config, InspectError, LoadError, Manifest, SandboxError};
+
+/// Runs guests. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Sandbox(Arc<Shared>);
+
+/// What all programs and guests of a sandbox share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) engines: Engines,
+    pub(crate) cache: Cache,
+    pub(crate) admission: Arc<Admission>,
+    shelf: Mutex<Shelf>,
+    /// One compilation at a time: each takes all cores already, and guests need them too.
+    compiling: Semaphore,
+}
+
+/// A component that was looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspected {
+    /// Its content address.
+    pub digest: Digest,
+    /// What it says about itself.
+    pub manifest: Manifest,
+}
+
+impl Sandbox {
+    /// Sets up both engines and the artifact cache.
+    ///
+    /// # Errors
+    /// When the data folder cannot be used, or the machine cannot run guests as configured.
+    pub fn new(config: Config) -> Result<Self, SandboxError> {
+        Ok(Self(Arc::new(Shared {
+            engines: Engines::new(&config)?,
+            cache: Cache::open(&config.data)?,
+            admission: Admission::new(config.memory_bytes_max),
+            shelf: Mutex::new(Shelf::default()),
+            compiling: Semaphore::new(1),
+            config,
+        })))
+    }
+
+    /// Looks at an uploaded component: checks and compiles it, and asks it what it is.
+    ///
+    /// # Errors
+    /// `Refused` with one line that names what is wrong with it; `Trouble` when the fault is not its own.
+    pub async fn inspect(&self, bytes: Vec<u8>) -> Result<Inspected, InspectError> {
+        let (digest, bytes) = blocking(move || (Digest::of(&bytes), bytes)).await?;
+        let program =
+            self.ready(&digest, async { Ok(bytes) }).await.map_err(|error: LoadError<Infallible>| match error {
+                LoadError::Inspect(error) => error,
+                LoadError::Bytes(never) => match never {},
+            })?;
+        Ok(Inspected { digest, manifest: program.manifest().clone() })
+    }
+
+    /// Makes a component ready that was accepted earlier: from memory, from disk, or by compiling `bytes`, which are
+    /// asked for only then. However many ask at once, it is compiled once.
+    ///
+    /// # Errors
+    /// `Bytes` when the bytes could not be had; `Inspect` when they are not those of `digest` or not acceptable.
+    pub async fn load<E>(
+        &self,
+        digest: &Digest,
+        bytes: impl Future<Output = Result<Vec<u8>, E>>,
+    ) -> Result<Program, LoadError<E>> {
+        let checked = async {
+            let (expected, bytes) = (digest.clone(), bytes.await.map_err(LoadError::Bytes)?);
+            let (intact, bytes) = blocking(move || (Digest::of(&bytes) == expected, bytes)).await?;
+            let damaged = || InspectError::Trouble(format!("the stored bytes of component {digest} are damaged"));
+            if intact { Ok(bytes) } else { Err(damaged().into()) }
+        };
+        self.ready(digest, checked).await
+    }
+
+    /// Removes the compiled form of a component from memory and disk. Guests that run it go on.
+    pub fn forget(&self, digest: &Digest) {
+        self.0.shelf().cells.remove(digest);
+        self.0.cache.forget(digest);
+    }
+
+    /// Guests that live now.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.0.admission.live()
+    }
+
+    /// Guests started since the sandbox was made.
+    #[must_use]
+    pub fn started(&self) -> u64 {
+        self.0.admission.started()
+    }
+
+    async fn ready<E>(
+        &self,
+        digest: &Digest,
+        bytes: impl Future<Output = Result<Vec<u8>, LoadError<E>>>,
+    ) -> Result<Program, LoadError<E>> {
+        let cell = self.0.shelf().cell(digest, self.0.config.programs_max);
+        cell.get_or_try_init(|| self.prepare(digest, bytes)).await.cloned()
+    }
+
+    async fn prepare<E>(
+        &self,
+        digest: &Digest,
+        bytes: impl Future<Output = Result<Vec<u8>, LoadError<E>>>,
+    ) -> Result<Program, LoadError<E>> {
+        let (shared, name) = (Arc::clone(&self.0), digest.clone());
+        if let Some(program) = blocking(move || program::recall(&shared, &name)).await? {
+            return Ok(program);
+        }
+        let bytes = bytes.await?;
+        let turn = self.0.compiling.acquire().await.expect("nobody closes the semaphore");
+        let shared = Arc::clone(&self.0);
+        let compiled = blocking(move || program::compile(&shared, &bytes)).await??;
+        drop(turn);
+        Ok(program::describe(&self.0, digest, compiled).await?)
+    }
+}
+
+/// Runs something that computes for long away from the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, InspectError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| InspectError::Trouble(format!("preparing a component broke off: {error}")))
+}
+
+impl Shared {
+    fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Programs that are ready, or being made so; the least recently used goes first.
+#[derive(Default)]
+struct Shelf {
+    cells: HashMap<Digest, (u64, Arc<OnceCell<Program>>)>,
+    uses: u64,
+}
+
+impl Shelf {
+    fn cell(&mut self, digest: &Digest, programs_max: usize) -> Arc<OnceCell<Program>> {
+        self.uses += 1;
+        let (used, cell) = self.cells.entry(digest.clone()).or_default();
+        *used = self.uses;
+        let cell = Arc::clone(cell);
+        if self.cells.len() > programs_max.max(1) {
+            let oldest = self.cells.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| digest.clone());
+            self.cells.remove(&oldest.expect("a shelf that is too full is not empty"));
+        }
+        cell
+    }
+}

@@ -1,0 +1,95 @@
+//! What belongs to one guest inside its store, and the list of everything it is linked against.
+
+use std::sync::Arc;
+
+use cerebelum_history::{Begin, Entry};
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::{Engine, Store};
+use wasmtime_wasi::p2::bindings::{clocks, random};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::bindings::{Component, context};
+use crate::chance::Chance;
+use crate::clocks::WallClock;
+use crate::desk::{Desk, Stream};
+use crate::limits::{HOSTCALL_BYTES_MAX, RANDOM_BYTES_MAX};
+use crate::memory::MemoryLimit;
+use crate::stdio::StandardStream;
+
+/// One guest's belongings.
+pub(crate) struct State {
+    wasi: WasiCtx,
+    pub(crate) table: ResourceTable,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) info: context::Info,
+    pub(crate) chance: Chance,
+    memory: MemoryLimit,
+}
+
+/// Names the host's side of the border.
+pub(crate) struct Border;
+
+impl State {
+    /// A store with its limits armed: start functions and allocators run guest code before anything else does.
+    pub(crate) fn store(engine: &Engine, begin: &Begin, desk: &Arc<Desk>, memory: MemoryLimit) -> Store<Self> {
+        let wasi = WasiCtx::builder()
+            .wall_clock(WallClock(Arc::clone(desk)))
+            .max_random_size(RANDOM_BYTES_MAX)
+            .stdout(StandardStream::new(desk, Stream::Out))
+            .stderr(StandardStream::new(desk, Stream::Err))
+            .allow_blocking_current_thread(false)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            .build();
+        let state = Self {
+            wasi,
+            table: ResourceTable::new(),
+            desk: Arc::clone(desk),
+            info: info(begin),
+            chance: Chance::new(begin.seed),
+            memory,
+        };
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_epoch_deadline(1);
+        store
+    }
+}
+
+fn info(begin: &Begin) -> context::Info {
+    let step = match &begin.entry {
+        Entry::Workflow(_) => None,
+        Entry::Step(name) => Some(name.clone()),
+    };
+    context::Info {
+        execution_id: begin.execution.to_string(),
+        workflow: begin.workflow.clone(),
+        step,
+        run: begin.run,
+        attempt: begin.attempt,
+        idempotency_key: begin.idempotency_key.clone(),
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// Everything that a guest can be linked against: the contract, and WASI 0.2 in an inert form. Files, sockets and
+/// environment exist and answer that there is nothing; clocks and chance are ours.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    linker.allow_shadowing(true);
+    clocks::monotonic_clock::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+    random::random::add_to_linker::<State, HasSelf<Chance>>(&mut linker, |state| &mut state.chance)?;
+    random::insecure::add_to_linker::<State, HasSelf<Chance>>(&mut linker, |state| &mut state.chance)?;
+    random::insecure_seed::add_to_linker::<State, HasSelf<Chance>>(&mut linker, |state| &mut state.chance)?;
+    Component::add_to_linker::<State, Border>(&mut linker, |state| state)?;
+    linker.allow_shadowing(false);
+    Ok(linker)
+}

@@ -1,0 +1,111 @@
+//! Law L1 and determinism: equal beginnings and deliveries make equal requests, however the machine behaves.
+
+use std::time::Duration;
+
+use cerebelum_sandbox::{Config, Program, Sandbox};
+
+use crate::support::{config, program, program_of, run, run_on, sandbox, workflow};
+
+async fn ticking(tick: Duration) -> Program {
+    program_of(&Sandbox::new(Config { tick, ..config() }).unwrap()).await
+}
+
+#[tokio::test]
+async fn requests_do_not_depend_on_when_the_epoch_ticks() {
+    let (hasty, calm) = (ticking(Duration::from_micros(100)).await, ticking(Duration::from_secs(1)).await);
+    let inputs = [
+        ("compute", "5"),
+        ("yields", "50"),
+        ("many", "500"),
+        ("join", "1"),
+        ("race", "1"),
+        ("spawn", "1"),
+        ("blocking", "50"),
+    ];
+    for (name, input) in inputs {
+        let (often, rarely) = (run_on(&hasty, workflow(name, input)).await, run_on(&calm, workflow(name, input)).await);
+        assert_eq!(often, rarely, "{name}");
+        assert!(often.end.unwrap().is_ok(), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn guests_move_between_threads_without_a_difference() {
+    let program = ticking(Duration::from_micros(100)).await;
+    let alone = run_on(&program, workflow("compute", "2")).await;
+    let crowd = (0..16).map(|_| {
+        let program = program.clone();
+        tokio::spawn(async move { run_on(&program, workflow("compute", "2")).await })
+    });
+    for ran in futures::future::join_all(crowd).await {
+        assert_eq!(ran.unwrap(), alone);
+    }
+}
+
+#[tokio::test]
+async fn equal_seeds_make_equal_runs_and_others_do_not() {
+    let once = run(workflow("chance", "1")).await;
+    for _ in 0..5 {
+        assert_eq!(run(workflow("chance", "1")).await, once);
+    }
+    let mut other = workflow("chance", "1");
+    other.seed = [8; 32];
+    assert_ne!(run(other).await.output(), once.output());
+}
+
+#[tokio::test]
+async fn hibernating_ten_thousand_times_leaves_nothing_behind() {
+    let program = program().await;
+    let shapes = ["sequential", "join", "spawn", "blocking", "thread-sleep", "many"];
+    let mut resident_early = 0;
+    for round in 0..10_000 {
+        let input = if round % 6 == 5 { "100" } else { "5" };
+        let mut guest = program.start(workflow(shapes[round % 6], input)).await.unwrap();
+        let turn = guest.turn(None).await.unwrap();
+        assert!(turn.end.is_none() && !turn.requests.is_empty());
+        drop(guest);
+        if round == 1_000 {
+            resident_early = resident_bytes();
+        }
+    }
+    let grown = resident_bytes().saturating_sub(resident_early);
+    assert!(grown < 64 << 20, "{grown} bytes more after 9,000 further guests");
+}
+
+#[tokio::test]
+async fn a_guest_may_be_dropped_in_the_middle_of_a_turn() {
+    let sandbox = Sandbox::new(Config { tick: Duration::from_micros(100), ..config() }).unwrap();
+    let program = program_of(&sandbox).await;
+    for _ in 0..200 {
+        let mut guest = program.start(workflow("loop", "1")).await.unwrap();
+        let turn = std::pin::pin!(guest.turn(None));
+        // Its first epoch yield is as far as it gets.
+        assert!(futures::poll!(turn).is_pending());
+    }
+    assert_eq!((sandbox.live(), sandbox.started()), (0, 200));
+}
+
+#[tokio::test]
+async fn a_hundred_parked_guests_wake_one_after_the_other() {
+    let program = program_of(&sandbox()).await;
+    let mut parked = Vec::new();
+    for _ in 0..100 {
+        let mut guest = program.start(workflow("sequential", "2")).await.unwrap();
+        guest.turn(None).await.unwrap();
+        parked.push(guest);
+    }
+    for mut guest in parked {
+        let clock = cerebelum_history::Timestamp(crate::support::BEGAN + 1);
+        for (ordinal, ended) in [(1, false), (2, true)] {
+            let outcome = cerebelum_history::Outcome::Value(crate::support::json("1"));
+            let delivery = cerebelum_history::Delivery { ordinal, outcome, clock };
+            assert_eq!(guest.turn(Some(delivery)).await.unwrap().end.is_some(), ended);
+        }
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}

@@ -1,0 +1,253 @@
+//! From the engine's words to those of the wire, and back.
+
+use cerebelum_history::{Failure, Json, Timestamp};
+use cerebelum_worker::{
+    ApprovalView, ComponentInfo, EventView, ListRequest, LogView, ProgressView, Refused, StartRequest, Status,
+    StepView, Summary, WaitingOn,
+};
+
+use crate::proto;
+
+/// 9999-12-31T23:59:59.999Z, the last moment that the wire format can name.
+const MOMENT_MS_MAX: u64 = 253_402_300_799_999;
+
+pub(crate) fn refusal(refused: Refused) -> tonic::Status {
+    let code = match &refused {
+        Refused::Invalid(_) => tonic::Code::InvalidArgument,
+        Refused::NotFound(_) => tonic::Code::NotFound,
+        Refused::Conflict(_) => tonic::Code::FailedPrecondition,
+        Refused::Unavailable(_) => tonic::Code::Unavailable,
+    };
+    tonic::Status::new(code, one_line(&refused.to_string()))
+}
+
+/// The message in one line: a line break would end a terminal's line, and a header cannot hold one.
+fn one_line(text: &str) -> String {
+    text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+pub(crate) fn moment(at: Timestamp) -> prost_types::Timestamp {
+    let ms = i64::try_from(at.0.min(MOMENT_MS_MAX)).expect("the year 9999 fits into 63 bits");
+    let nanos = i32::try_from(ms % 1_000 * 1_000_000).expect("less than a second of nanoseconds fits into 31 bits");
+    prost_types::Timestamp { seconds: ms / 1_000, nanos }
+}
+
+fn text(json: Json) -> String {
+    json.as_str().to_owned()
+}
+
+fn attributes(from: std::collections::HashMap<String, String>) -> Result<Vec<(String, Json)>, Refused> {
+    let mut parsed = Vec::with_capacity(from.len());
+    for (name, value) in from {
+        let json = Json::parse(value).map_err(|e| Refused::Invalid(format!("attribute `{name}`: {e}")))?;
+        parsed.push((name, json));
+    }
+    parsed.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(parsed)
+}
+
+impl TryFrom<proto::StartRequest> for StartRequest {
+    type Error = Refused;
+
+    fn try_from(from: proto::StartRequest) -> Result<Self, Refused> {
+        Ok(Self {
+            workflow: from.workflow,
+            input: or_default(from.input, "null"),
+            id: from.execution_id,
+            attributes: attributes(from.attributes)?,
+            delay_ms: from.delay_ms,
+            deadline_ms: from.deadline_ms,
+        })
+    }
+}
+
+impl TryFrom<proto::ListRequest> for ListRequest {
+    type Error = Refused;
+
+    fn try_from(from: proto::ListRequest) -> Result<Self, Refused> {
+        Ok(Self {
+            status: from.status,
+            workflow: from.workflow,
+            attributes: attributes(from.attributes)?,
+            cursor: from.cursor,
+            limit: from.limit,
+        })
+    }
+}
+
+/// A JSON text that may be left out.
+pub(crate) fn or_default(text: String, default: &str) -> String {
+    if text.is_empty() { default.to_owned() } else { text }
+}
+
+impl From<ComponentInfo> for proto::Component {
+    fn from(from: ComponentInfo) -> Self {
+        Self {
+            name: from.name,
+            digest: from.digest.to_string(),
+            workflows: from.workflows,
+            steps: from.steps,
+            capabilities: from.capabilities,
+            size: from.size,
+            uploaded_at: Some(moment(from.uploaded_at)),
+            current: from.current,
+        }
+    }
+}
+
+impl From<Summary> for proto::Summary {
+    fn from(from: Summary) -> Self {
+        Self {
+            execution_id: from.id.to_string(),
+            workflow: from.workflow,
+            digest: from.digest.to_string(),
+            status: from.status,
+            attributes: text(from.attributes),
+            started_at: Some(moment(from.started_at)),
+            ended_at: from.ended_at.map(moment),
+            run: from.run,
+            events: from.events,
+            parent: from.parent.map(|id| id.to_string()),
+        }
+    }
+}
+
+impl From<Status> for proto::ExecutionStatus {
+    fn from(from: Status) -> Self {
+        Self {
+            summary: Some(from.summary.into()),
+            input: text(from.input),
+            output: from.output.map(text),
+            failure: from.failure.map(Into::into),
+            waiting_on: from.waiting_on.into_iter().map(Into::into).collect(),
+            progress: from.progress.into_iter().map(Into::into).collect(),
+            steps: from.steps.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Failure> for proto::Failure {
+    fn from(from: Failure) -> Self {
+        Self {
+            kind: from.kind,
+            message: from.message,
+            details: from.details.map(text),
+            retryable: from.retryable,
+        }
+    }
+}
+
+impl From<WaitingOn> for proto::WaitingOn {
+    fn from(from: WaitingOn) -> Self {
+        Self {
+            kind: from.kind,
+            name: from.name,
+            scope: from.scope.to_string(),
+            since: Some(moment(from.since)),
+            until: from.until.map(moment),
+            attempts: from.attempts,
+            last: from.last.map(text),
+        }
+    }
+}
+
+impl From<ProgressView> for proto::Progress {
+    fn from(from: ProgressView) -> Self {
+        Self {
+            name: from.name,
+            scope: from.scope.to_string(),
+            percent: from.percent.into(),
+            message: from.message,
+        }
+    }
+}
+
+impl From<StepView> for proto::Step {
+    fn from(from: StepView) -> Self {
+        Self {
+            name: from.name,
+            scope: from.scope.to_string(),
+            status: from.status,
+            attempt: from.attempt,
+            started_at: Some(moment(from.started_at)),
+            ended_at: from.ended_at.map(moment),
+            output: from.output.map(text),
+            failure: from.failure.map(Into::into),
+        }
+    }
+}
+
+impl From<EventView> for proto::Event {
+    fn from(from: EventView) -> Self {
+        Self {
+            position: from.position.0,
+            time: Some(moment(from.time)),
+            kind: from.kind,
+            scope: from.scope.to_string(),
+            fields: text(from.fields),
+        }
+    }
+}
+
+impl From<LogView> for proto::LogLine {
+    fn from(from: LogView) -> Self {
+        Self {
+            seq: from.seq,
+            time: Some(moment(from.time)),
+            level: from.level.as_str().to_owned(),
+            scope: from.scope.to_string(),
+            attempt: from.attempt,
+            text: from.text,
+        }
+    }
+}
+
+impl From<ApprovalView> for proto::Approval {
+    fn from(from: ApprovalView) -> Self {
+        Self {
+            approval_id: from.id,
+            execution_id: from.execution.to_string(),
+            kind: from.kind,
+            title: from.title,
+            data: text(from.data),
+            schema: from.schema.map(text),
+            requested_at: Some(moment(from.requested_at)),
+            deadline: from.deadline.map(moment),
+            state: from.state,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_one_line_with_the_right_code() {
+        let cases = [
+            (Refused::Invalid("a\n  b\r\n".into()), tonic::Code::InvalidArgument, "a; b"),
+            (Refused::NotFound("x".into()), tonic::Code::NotFound, "x"),
+            (Refused::Conflict("x".into()), tonic::Code::FailedPrecondition, "x"),
+            (Refused::Unavailable("x".into()), tonic::Code::Unavailable, "x"),
+        ];
+        for (refused, code, message) in cases {
+            let status = refusal(refused);
+            assert_eq!((status.code(), status.message()), (code, message));
+        }
+    }
+
+    #[test]
+    fn moments_keep_their_milliseconds_and_the_end_of_time_is_in_the_year_9999() {
+        assert_eq!(moment(Timestamp(1_700_000_000_123)), prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_000_000 });
+        assert_eq!(moment(Timestamp(u64::MAX)).seconds, 253_402_300_799);
+    }
+
+    #[test]
+    fn a_start_without_input_has_the_input_null_and_a_bad_attribute_is_named() {
+        let request = proto::StartRequest { workflow: "w".into(), ..Default::default() };
+        assert_eq!(StartRequest::try_from(request.clone()).unwrap().input, "null");
+        let bad = proto::StartRequest { attributes: [("team".into(), "{".into())].into(), ..request };
+        let refused = StartRequest::try_from(bad).unwrap_err();
+        assert!(matches!(&refused, Refused::Invalid(why) if why.contains("`team`")), "{refused}");
+    }
+}

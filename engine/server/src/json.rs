@@ -1,0 +1,388 @@
+//! The JSON that programs read: one shape for every message, each on one line, guests' values as they were written.
+
+use prost_types::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::proto;
+
+/// A moment as RFC 3339 in UTC with milliseconds.
+#[must_use]
+pub fn rfc3339(at: &Timestamp) -> String {
+    let moment = jiff::Timestamp::new(at.seconds, at.nanos).unwrap_or_default();
+    format!("{moment:.3}")
+}
+
+/// What `status` shows.
+#[must_use]
+pub fn status(status: &proto::ExecutionStatus) -> String {
+    let summary = status.summary.clone().unwrap_or_default();
+    line(&StatusJson {
+        summary: SummaryJson::from(&summary),
+        input: raw(&status.input),
+        output: status.output.as_deref().map(raw),
+        failure: status.failure.as_ref().map(Into::into),
+        waiting_on: status.waiting_on.iter().map(Into::into).collect(),
+        progress: status.progress.iter().map(Into::into).collect(),
+        steps: status.steps.iter().map(Into::into).collect(),
+    })
+}
+
+/// An execution as a list shows it.
+#[must_use]
+pub fn summary(summary: &proto::Summary) -> String {
+    line(&SummaryJson::from(summary))
+}
+
+/// What `result` shows.
+#[must_use]
+pub fn result(status: &proto::ExecutionStatus) -> String {
+    let summary = status.summary.clone().unwrap_or_default();
+    line(&ResultJson {
+        execution_id: &summary.execution_id,
+        status: &summary.status,
+        output: status.output.as_deref().map(raw),
+        failure: status.failure.as_ref().map(Into::into),
+    })
+}
+
+/// A component.
+#[must_use]
+pub fn component(component: &proto::Component) -> String {
+    line(&ComponentJson {
+        name: &component.name,
+        digest: &component.digest,
+        workflows: &component.workflows,
+        steps: &component.steps,
+        capabilities: &component.capabilities,
+        size: component.size,
+        uploaded_at: component.uploaded_at.as_ref().map(rfc3339),
+        current: component.current,
+    })
+}
+
+/// An event: its head, then the members of its `fields`.
+#[must_use]
+pub fn event(event: &proto::Event) -> String {
+    let head = line(&EventJson {
+        position: event.position,
+        time: event.time.as_ref().map(rfc3339),
+        kind: &event.kind,
+        scope: &event.scope,
+    });
+    let fields = compact(&event.fields);
+    match fields.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+        Some(members) if !members.is_empty() => format!("{},{members}}}", head.trim_end_matches('}')),
+        _ => head,
+    }
+}
+
+/// A log line.
+#[must_use]
+pub fn log_line(log: &proto::LogLine) -> String {
+    line(&LogJson {
+        seq: log.seq,
+        time: log.time.as_ref().map(rfc3339),
+        level: &log.level,
+        scope: &log.scope,
+        attempt: log.attempt,
+        text: &log.text,
+    })
+}
+
+/// A question to a person.
+#[must_use]
+pub fn approval(approval: &proto::Approval) -> String {
+    line(&ApprovalJson {
+        approval_id: &approval.approval_id,
+        execution_id: &approval.execution_id,
+        kind: &approval.kind,
+        title: &approval.title,
+        data: raw(&approval.data),
+        schema: approval.schema.as_deref().map(raw),
+        requested_at: approval.requested_at.as_ref().map(rfc3339),
+        deadline: approval.deadline.as_ref().map(rfc3339),
+        state: &approval.state,
+    })
+}
+
+/// A JSON text without white space between its tokens; the tokens stay as they were written.
+#[must_use]
+pub fn compact(text: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let mut keep = |c: &char| {
+        let kept = in_string || !c.is_ascii_whitespace();
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if in_string => escaped = true,
+            '"' => in_string = !in_string,
+            _ => {}
+        }
+        kept
+    };
+    text.chars().filter(|c| keep(c)).collect()
+}
+
+/// How long something took, or has taken until now when it goes on.
+#[must_use]
+pub fn milliseconds_between(from: &Timestamp, to: &Timestamp) -> u64 {
+    let ms = |at: &Timestamp| at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000;
+    u64::try_from(ms(to) - ms(from)).unwrap_or(0)
+}
+
+fn line(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).expect("these shapes have text keys only");
+    // Guests' values keep the line breaks they were written with, and a reader of lines must not see those.
+    compact(&text)
+}
+
+/// A guest's JSON. The engine checked it when it came in; should it be none after all, it is shown as the text it is.
+fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned())
+        .or_else(|_| serde_json::value::to_raw_value(text))
+        .expect("a text is a JSON string")
+}
+
+#[derive(Serialize)]
+struct StatusJson<'a> {
+    #[serde(flatten)]
+    summary: SummaryJson<'a>,
+    input: Box<RawValue>,
+    output: Option<Box<RawValue>>,
+    failure: Option<FailureJson<'a>>,
+    waiting_on: Vec<WaitingOnJson<'a>>,
+    progress: Vec<ProgressJson<'a>>,
+    steps: Vec<StepJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct SummaryJson<'a> {
+    execution_id: &'a str,
+    workflow: &'a str,
+    component: &'a str,
+    digest: &'a str,
+    status: &'a str,
+    attributes: Box<RawValue>,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    run: u32,
+    events: u64,
+    parent: Option<&'a str>,
+}
+
+impl<'a> From<&'a proto::Summary> for SummaryJson<'a> {
+    fn from(from: &'a proto::Summary) -> Self {
+        Self {
+            execution_id: &from.execution_id,
+            workflow: &from.workflow,
+            component: from.workflow.split_once('/').map_or("", |(component, _)| component),
+            digest: &from.digest,
+            status: &from.status,
+            attributes: raw(if from.attributes.is_empty() { "{}" } else { &from.attributes }),
+            started_at: from.started_at.as_ref().map(rfc3339),
+            ended_at: from.ended_at.as_ref().map(rfc3339),
+            run: from.run,
+            events: from.events,
+            parent: from.parent.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ResultJson<'a> {
+    execution_id: &'a str,
+    status: &'a str,
+    output: Option<Box<RawValue>>,
+    failure: Option<FailureJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct FailureJson<'a> {
+    kind: &'a str,
+    message: &'a str,
+    details: Option<Box<RawValue>>,
+    retryable: bool,
+}
+
+impl<'a> From<&'a proto::Failure> for FailureJson<'a> {
+    fn from(from: &'a proto::Failure) -> Self {
+        let details = from.details.as_deref().map(raw);
+        Self { kind: &from.kind, message: &from.message, details, retryable: from.retryable }
+    }
+}
+
+#[derive(Serialize)]
+struct WaitingOnJson<'a> {
+    kind: &'a str,
+    name: &'a str,
+    scope: &'a str,
+    since: Option<String>,
+    until: Option<String>,
+    attempts: Option<u32>,
+    last: Option<Box<RawValue>>,
+}
+
+impl<'a> From<&'a proto::WaitingOn> for WaitingOnJson<'a> {
+    fn from(from: &'a proto::WaitingOn) -> Self {
+        Self {
+            kind: &from.kind,
+            name: &from.name,
+            scope: &from.scope,
+            since: from.since.as_ref().map(rfc3339),
+            until: from.until.as_ref().map(rfc3339),
+            attempts: from.attempts,
+            last: from.last.as_deref().map(raw),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ProgressJson<'a> {
+    scope: &'a str,
+    name: &'a str,
+    percent: u32,
+    message: &'a str,
+}
+
+impl<'a> From<&'a proto::Progress> for ProgressJson<'a> {
+    fn from(from: &'a proto::Progress) -> Self {
+        Self { scope: &from.scope, name: &from.name, percent: from.percent, message: &from.message }
+    }
+}
+
+#[derive(Serialize)]
+struct StepJson<'a> {
+    name: &'a str,
+    scope: &'a str,
+    status: &'a str,
+    attempt: u32,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    duration_ms: Option<u64>,
+    output: Option<Box<RawValue>>,
+    failure: Option<FailureJson<'a>>,
+}
+
+impl<'a> From<&'a proto::Step> for StepJson<'a> {
+    fn from(from: &'a proto::Step) -> Self {
+        let times = from.started_at.as_ref().zip(from.ended_at.as_ref());
+        Self {
+            name: &from.name,
+            scope: &from.scope,
+            status: &from.status,
+            attempt: from.attempt,
+            started_at: from.started_at.as_ref().map(rfc3339),
+            ended_at: from.ended_at.as_ref().map(rfc3339),
+            duration_ms: times.map(|(start, end)| milliseconds_between(start, end)),
+            output: from.output.as_deref().map(raw),
+            failure: from.failure.as_ref().map(Into::into),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ComponentJson<'a> {
+    name: &'a str,
+    digest: &'a str,
+    workflows: &'a [String],
+    steps: &'a [String],
+    capabilities: &'a [String],
+    size: u64,
+    uploaded_at: Option<String>,
+    current: bool,
+}
+
+#[derive(Serialize)]
+struct EventJson<'a> {
+    position: u64,
+    time: Option<String>,
+    kind: &'a str,
+    scope: &'a str,
+}
+
+#[derive(Serialize)]
+struct LogJson<'a> {
+    seq: i64,
+    time: Option<String>,
+    level: &'a str,
+    scope: &'a str,
+    attempt: u32,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct ApprovalJson<'a> {
+    approval_id: &'a str,
+    execution_id: &'a str,
+    kind: &'a str,
+    title: &'a str,
+    data: Box<RawValue>,
+    schema: Option<Box<RawValue>>,
+    requested_at: Option<String>,
+    deadline: Option<String>,
+    state: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64, ms: i32) -> Option<Timestamp> {
+        Some(Timestamp { seconds, nanos: ms * 1_000_000 })
+    }
+
+    #[test]
+    fn an_event_is_one_line_with_its_fields_as_members() {
+        let mut shown = proto::Event {
+            position: 3,
+            time: at(1_700_000_000, 120),
+            kind: "StepStarted".into(),
+            scope: "2".into(),
+            fields: "{\"input\": {\n \"b\" : 9007199254740993, \"a\": \"x\\\" y\" } }".into(),
+        };
+        let head = r#"{"position":3,"time":"2023-11-14T22:13:20.120Z","kind":"StepStarted","scope":"2""#;
+        assert_eq!(event(&shown), format!(r#"{head},"input":{{"b":9007199254740993,"a":"x\" y"}}}}"#));
+        shown.fields = "{ }".into();
+        assert_eq!(event(&shown), format!("{head}}}"));
+    }
+
+    #[test]
+    fn a_status_has_every_field_of_the_contract() {
+        let step = proto::Step {
+            name: "create".into(),
+            scope: "1".into(),
+            status: "completed".into(),
+            attempt: 2,
+            started_at: at(10, 250),
+            ended_at: at(12, 0),
+            output: Some("[1 , 2]".into()),
+            failure: None,
+        };
+        let summary = proto::Summary {
+            execution_id: "e1".into(),
+            workflow: "hello/greet".into(),
+            digest: "d".into(),
+            status: "completed".into(),
+            started_at: at(10, 0),
+            ended_at: at(12, 0),
+            run: 1,
+            events: 4,
+            ..Default::default()
+        };
+        let shown = status(&proto::ExecutionStatus {
+            summary: Some(summary),
+            input: "null".into(),
+            output: Some("7".into()),
+            steps: vec![step],
+            ..Default::default()
+        });
+        let expected = concat!(
+            r#"{"execution_id":"e1","workflow":"hello/greet","component":"hello","digest":"d","status":"completed","#,
+            r#""attributes":{},"started_at":"1970-01-01T00:00:10.000Z","ended_at":"1970-01-01T00:00:12.000Z","run":1,"#,
+            r#""events":4,"parent":null,"input":null,"output":7,"failure":null,"waiting_on":[],"progress":[],"steps":["#,
+            r#"{"name":"create","scope":"1","status":"completed","attempt":2,"started_at":"1970-01-01T00:00:10.250Z","#,
+            r#""ended_at":"1970-01-01T00:00:12.000Z","duration_ms":1750,"output":[1,2],"failure":null}]}"#
+        );
+        assert_eq!(shown, expected);
+    }
+}

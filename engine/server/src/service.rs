@@ -1,0 +1,213 @@
+//! The gRPC service: every verb takes a message apart, asks the engine and puts the answer together.
+
+use std::time::Duration;
+
+use cerebelum_worker::{Decision, Engine, Refused};
+use futures::StreamExt;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::convert::{or_default, refusal};
+use crate::proto;
+use crate::proto::engine_server::Engine as Verbs;
+use crate::streams::{Answers, answers, feed_history, feed_logs, feed_watch, stopped, stopping_refusal};
+
+/// The largest component that is taken in.
+const COMPONENT_BYTES_MAX: usize = 64 << 20;
+/// How many executions one call may start.
+const STARTS_PER_CALL_MAX: usize = 100_000;
+/// How many of them are handed to the engine together.
+const STARTS_TOGETHER_MAX: usize = 1_000;
+/// The longest that one call waits for an end; who wants to wait longer asks again.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The engine as seen from the wire.
+pub(crate) struct Service {
+    engine: Engine,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Service {
+    pub(crate) fn new(engine: Engine, stopping: watch::Receiver<bool>) -> Self {
+        Self { engine, stopping }
+    }
+
+    async fn decide(&self, id: &str, by: String, decision: Decision) -> Answer<proto::DecideResponse> {
+        let by = or_default(by, "unknown");
+        let execution = self.engine.decide(id, &by, decision).await.map_err(refusal)?;
+        Ok(Response::new(proto::DecideResponse { execution_id: execution.to_string() }))
+    }
+
+    async fn start_together(&self, group: Vec<proto::StartRequest>) -> Vec<proto::start_many_response::Result> {
+        let (mut wishes, mut refusals) = (Vec::new(), Vec::new());
+        for request in group {
+            match request.try_into() {
+                Ok(wish) => {
+                    wishes.push(wish);
+                    refusals.push(None);
+                }
+                Err(refused) => refusals.push(Some(refused)),
+            }
+        }
+        let mut started = self.engine.start_many(wishes).await.into_iter();
+        let lost = || Err(Refused::Unavailable("the engine did not say what became of this start; ask again".into()));
+        refusals
+            .into_iter()
+            .map(|refusal| refusal.map_or_else(|| started.next().unwrap_or_else(lost), Err))
+            .map(start_result)
+            .collect()
+    }
+}
+
+fn start_result(result: Result<cerebelum_worker::Summary, Refused>) -> proto::start_many_response::Result {
+    use proto::start_many_response::result::Result::{Refused, Started};
+    let result = match result {
+        Ok(summary) => Started(summary.into()),
+        Err(refused) => {
+            let status = refusal(refused);
+            Refused(proto::Refused { code: status.code().into(), message: status.message().to_owned() })
+        }
+    };
+    proto::start_many_response::Result { result: Some(result) }
+}
+
+#[tonic::async_trait]
+impl Verbs for Service {
+    type WatchStream = Answers<proto::ExecutionStatus>;
+    type HistoryStream = Answers<proto::Event>;
+    type LogsStream = Answers<proto::LogLine>;
+
+    async fn upload(&self, request: Request<Streaming<proto::UploadRequest>>) -> Answer<proto::Component> {
+        let mut pieces = request.into_inner();
+        let Some(first) = pieces.next().await.transpose()? else {
+            return Err(Status::invalid_argument("the upload is empty; send at least one message"));
+        };
+        let mut bytes = first.chunk;
+        while let Some(piece) = pieces.next().await.transpose()? {
+            bytes.extend_from_slice(&piece.chunk);
+            if bytes.len() > COMPONENT_BYTES_MAX {
+                let max = COMPONENT_BYTES_MAX >> 20;
+                return Err(Status::failed_precondition(format!("a component may have at most {max} MiB")));
+            }
+        }
+        let component = self.engine.upload(first.name, &first.file_name, bytes).await.map_err(refusal)?;
+        Ok(Response::new(component.into()))
+    }
+
+    async fn components(&self, _: Request<proto::ComponentsRequest>) -> Answer<proto::ComponentsResponse> {
+        let components = self.engine.components().await.map_err(refusal)?;
+        Ok(Response::new(proto::ComponentsResponse { components: components.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn start(&self, request: Request<proto::StartRequest>) -> Answer<proto::Summary> {
+        let wish = request.into_inner().try_into().map_err(refusal)?;
+        let summary = self.engine.start(wish).await.map_err(refusal)?;
+        Ok(Response::new(summary.into()))
+    }
+
+    async fn start_many(&self, request: Request<Streaming<proto::StartRequest>>) -> Answer<proto::StartManyResponse> {
+        let (mut wishes, mut group, mut results) = (request.into_inner(), Vec::new(), Vec::new());
+        while let Some(wish) = wishes.next().await.transpose()? {
+            if results.len() + group.len() == STARTS_PER_CALL_MAX {
+                results.append(&mut self.start_together(std::mem::take(&mut group)).await);
+                return Err(Status::failed_precondition(format!(
+                    "one call may start at most {STARTS_PER_CALL_MAX} executions; those were started, send the rest in another call"
+                )));
+            }
+            group.push(wish);
+            if group.len() == STARTS_TOGETHER_MAX {
+                results.append(&mut self.start_together(std::mem::take(&mut group)).await);
+            }
+        }
+        results.append(&mut self.start_together(group).await);
+        Ok(Response::new(proto::StartManyResponse { results }))
+    }
+
+    async fn status(&self, request: Request<proto::StatusRequest>) -> Answer<proto::ExecutionStatus> {
+        let status = self.engine.status(&request.into_inner().execution_id).await.map_err(refusal)?;
+        Ok(Response::new(status.into()))
+    }
+
+    async fn wait(&self, request: Request<proto::WaitRequest>) -> Answer<proto::ExecutionStatus> {
+        let request = request.into_inner();
+        let timeout = request.timeout_ms.map_or(WAIT_MAX, Duration::from_millis).min(WAIT_MAX);
+        tokio::select! {
+            status = self.engine.wait(&request.execution_id, Some(timeout)) => {
+                Ok(Response::new(status.map_err(refusal)?.into()))
+            }
+            () = stopped(self.stopping.clone()) => Err(stopping_refusal()),
+        }
+    }
+
+    async fn watch(&self, request: Request<proto::WatchRequest>) -> Answer<Self::WatchStream> {
+        let (engine, id) = (self.engine.clone(), request.into_inner().execution_id);
+        Ok(Response::new(answers(self.stopping.clone(), |reader| feed_watch(engine, id, reader))))
+    }
+
+    async fn list(&self, request: Request<proto::ListRequest>) -> Answer<proto::ListResponse> {
+        let wish = request.into_inner().try_into().map_err(refusal)?;
+        let (executions, next) = self.engine.list(wish).await.map_err(refusal)?;
+        Ok(Response::new(proto::ListResponse { executions: executions.into_iter().map(Into::into).collect(), next }))
+    }
+
+    async fn history(&self, request: Request<proto::HistoryRequest>) -> Answer<Self::HistoryStream> {
+        let (engine, request) = (self.engine.clone(), request.into_inner());
+        Ok(Response::new(answers(self.stopping.clone(), |reader| feed_history(engine, request, reader))))
+    }
+
+    async fn logs(&self, request: Request<proto::LogsRequest>) -> Answer<Self::LogsStream> {
+        let (engine, request) = (self.engine.clone(), request.into_inner());
+        Ok(Response::new(answers(self.stopping.clone(), |reader| feed_logs(engine, request, reader))))
+    }
+
+    async fn approvals(&self, request: Request<proto::ApprovalsRequest>) -> Answer<proto::ApprovalsResponse> {
+        let execution = request.into_inner().execution_id;
+        let approvals = self.engine.approvals(execution.as_deref()).await.map_err(refusal)?;
+        Ok(Response::new(proto::ApprovalsResponse { approvals: approvals.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn approve(&self, request: Request<proto::ApproveRequest>) -> Answer<proto::DecideResponse> {
+        let request = request.into_inner();
+        let decision = Decision::Approve { data: or_default(request.data, "{}"), comment: request.comment };
+        self.decide(&request.id, request.by, decision).await
+    }
+
+    async fn reject(&self, request: Request<proto::RejectRequest>) -> Answer<proto::DecideResponse> {
+        let request = request.into_inner();
+        self.decide(&request.id, request.by, Decision::Reject { reason: request.reason }).await
+    }
+
+    async fn signal(&self, request: Request<proto::SignalRequest>) -> Answer<proto::SignalResponse> {
+        let request = request.into_inner();
+        let data = or_default(request.data, "null");
+        self.engine.signal(&request.execution_id, &request.name, &data).await.map_err(refusal)?;
+        Ok(Response::new(proto::SignalResponse {}))
+    }
+
+    async fn cancel(&self, request: Request<proto::CancelRequest>) -> Answer<proto::CancelResponse> {
+        self.engine.cancel(&request.into_inner().execution_id).await.map_err(refusal)?;
+        Ok(Response::new(proto::CancelResponse {}))
+    }
+
+    async fn terminate(&self, request: Request<proto::TerminateRequest>) -> Answer<proto::TerminateResponse> {
+        self.engine.terminate(&request.into_inner().execution_id).await.map_err(refusal)?;
+        Ok(Response::new(proto::TerminateResponse {}))
+    }
+
+    async fn pause(&self, request: Request<proto::PauseRequest>) -> Answer<proto::PauseResponse> {
+        self.engine.pause(&request.into_inner().execution_id).await.map_err(refusal)?;
+        Ok(Response::new(proto::PauseResponse {}))
+    }
+
+    async fn resume(&self, request: Request<proto::ResumeRequest>) -> Answer<proto::ResumeResponse> {
+        self.engine.resume(&request.into_inner().execution_id).await.map_err(refusal)?;
+        Ok(Response::new(proto::ResumeResponse {}))
+    }
+
+    async fn delete(&self, request: Request<proto::DeleteRequest>) -> Answer<proto::DeleteResponse> {
+        self.engine.delete(&request.into_inner().execution_id).await.map_err(refusal)?;
+        Ok(Response::new(proto::DeleteResponse {}))
+    }
+}

@@ -1,0 +1,209 @@
+//! How fast the store appends, and how much room a sleeping execution takes, beside the ceiling of the same machine.
+//!
+//! `cargo run --release -p cerebelum-store --example rates`
+
+#![allow(clippy::print_stdout)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cerebelum_history::{Digest, Position, Seed, Timestamp};
+use cerebelum_store::{
+    Batch, CallRow, Chunk, Execution, ExecutionKey, Incarnation, NewExecution, State, Store, TenantId, open,
+};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
+
+const MEASURED: Duration = Duration::from_secs(3);
+const SLEEPERS: usize = 10_000;
+const LONG: Duration = Duration::from_secs(3_600);
+
+#[tokio::main]
+async fn main() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("rates.db");
+    let url = format!("sqlite:{}", file.display());
+    measure("sqlite", &url).await;
+    let bytes = |suffix: &str| std::fs::metadata(format!("{}{suffix}", file.display())).map_or(0, |found| found.len());
+    println!("sqlite    file {} bytes, write-ahead log {} bytes", bytes(""), bytes("-wal"));
+    let url = test_postgres::database();
+    measure("postgres", &url).await;
+}
+
+async fn measure(name: &str, url: &str) {
+    let store = open(url).await.expect("a fresh database");
+    let node = store.begin_lease("rates", LONG).await.expect("a lease").incarnation;
+    println!("{name:9} ceiling, 1 row a commit:    {:>8.0} commits/s", ceiling(url, 1).await);
+    println!("{name:9} ceiling, 100 rows a commit: {:>8.0} rows/s", ceiling(url, 100).await);
+    for group in [1, 10, 100] {
+        let rate = appends(&store, node, group).await;
+        println!("{name:9} {group:>3} batches an append:     {rate:>8.0} batches/s");
+    }
+    println!("{name:9} starts, 100 a call:         {:>8.0} executions/s", starts(&store).await);
+    let before = size(url).await;
+    sleep(&store, node).await;
+    let each = (size(url).await - before) / i64::try_from(SLEEPERS).expect("a small number");
+    println!("{name:9} {each} bytes each sleeping execution (tables and indexes, no vacuum)");
+    for (table, bytes) in tables(url).await {
+        println!("{name:9}   {table:32} {:>6} bytes each", bytes / i64::try_from(SLEEPERS).expect("a small number"));
+    }
+}
+
+async fn appends(store: &Arc<dyn Store>, node: Incarnation, group: usize) -> f64 {
+    let mut heads = Vec::new();
+    for number in 0..group {
+        let new = new(&format!("rate-{group}-{number}"), true);
+        heads.push(new.head.clone());
+        store.start(Some(node), vec![new]).await.expect("a start");
+    }
+    let (begun, mut count, mut id) = (Instant::now(), 0_u32, u64::try_from(group).expect("small") << 32);
+    while begun.elapsed() < MEASURED {
+        let batches: Vec<Batch> = heads.iter().map(|head| batch(node, head)).collect();
+        heads = batches.iter().map(|batch| batch.head.clone()).collect();
+        let answers = store.append(id, batches).await.expect("an append");
+        assert!(answers.iter().all(Result::is_ok));
+        count += u32::try_from(group).expect("a small number");
+        id += 1;
+    }
+    f64::from(count) / begun.elapsed().as_secs_f64()
+}
+
+async fn starts(store: &Arc<dyn Store>) -> f64 {
+    let (begun, mut count) = (Instant::now(), 0_u32);
+    while begun.elapsed() < MEASURED {
+        let news = (0..100).map(|number| new(&format!("start-{count}-{number}"), false)).collect();
+        store.start(None, news).await.expect("a start");
+        count += 100;
+    }
+    f64::from(count) / begun.elapsed().as_secs_f64()
+}
+
+/// As the engine does it: started with a claim, then hibernated by a batch that records the sleep.
+async fn sleep(store: &Arc<dyn Store>, node: Incarnation) {
+    for chunk in 0..SLEEPERS / 100 {
+        let news: Vec<NewExecution> = (0..100).map(|number| new(&uuid(chunk * 100 + number), true)).collect();
+        store.start(Some(node), news.clone()).await.expect("a start");
+        let batches = news.iter().map(|new| {
+            let mut batch = batch(node, &new.head);
+            batch.head.settled = true;
+            batch.head.status = "sleeping".into();
+            batch.head.due = Some(Timestamp(4_000_000_000_000));
+            batch.opened = vec![CallRow {
+                name: "1".parse().expect("a call"),
+                state: r#"{"sleep":{"due":4000000000000,"at":2}}"#.into(),
+            }];
+            batch.release = true;
+            batch
+        });
+        store.append(u64::MAX - u64::try_from(chunk).expect("small"), batches.collect()).await.expect("an append");
+    }
+}
+
+fn new(id: &str, claim: bool) -> NewExecution {
+    let input = "x".repeat(98);
+    let head = Execution {
+        key: ExecutionKey { tenant: TenantId::DEFAULT, id: id.parse().expect("an id") },
+        workflow: "reminders/remind".into(),
+        digest: Digest::of(b"reminders"),
+        seed: Seed(*blake(id).first_chunk().expect("64 digits")),
+        run: 1,
+        state: State::Open,
+        paused: false,
+        parked: None,
+        settled: false,
+        position: Position(1),
+        stamp: Timestamp(1_700_000_000_000),
+        due: None,
+        status: "running".into(),
+        attributes: "{}".into(),
+        facts: "{}".into(),
+        parent: None,
+        started_at: Timestamp(1_700_000_000_000),
+        ended_at: None,
+    };
+    let events = format!(r#"[[1,1700000000000,"",{{"ExecutionStarted":{{"workflow":"remind","input":"{input}","rules":1}}}}]]"#);
+    NewExecution { head, first: Chunk { first: Position(1), last: Position(1), events }, claim }
+}
+
+fn blake(id: &str) -> Vec<u8> {
+    Digest::of(id.as_bytes()).as_str().as_bytes().to_vec()
+}
+
+fn uuid(number: usize) -> String {
+    let digest = Digest::of(&number.to_le_bytes());
+    digest.as_str()[..32].to_owned()
+}
+
+fn batch(node: Incarnation, head: &Execution) -> Batch {
+    let last = head.position.next();
+    let events = format!(r#"[[{},1700000000001,"",{{"SleepStarted":{{"call":1,"ms":86400000}}}}]]"#, last.0);
+    Batch {
+        key: head.key.clone(),
+        incarnation: node,
+        head: Execution { position: last, ..head.clone() },
+        after: head.position,
+        chunk: Some(Chunk { first: last, last, events }),
+        rewritten: Vec::new(),
+        opened: Vec::new(),
+        closed: Vec::new(),
+        approvals: Vec::new(),
+        consumed: Vec::new(),
+        seen: Vec::new(),
+        children: Vec::new(),
+        messages: Vec::new(),
+        logs: Vec::new(),
+        progress: Vec::new(),
+        next_run: None,
+        release: false,
+    }
+}
+
+/// Rows a second that one client writes into a plain table of the same database.
+async fn ceiling(url: &str, rows: usize) -> f64 {
+    let text = "x".repeat(100);
+    let values = vec![format!("(1, '{text}')"); rows].join(", ");
+    let insert = format!("insert into ceiling (n, line) values {values}");
+    let create = "create table if not exists ceiling (n bigint, line text)";
+    macro_rules! run {
+        ($connection:ident) => {{
+            $connection.execute(create).await.expect("a table");
+            let (begun, mut count) = (Instant::now(), 0_u32);
+            while begun.elapsed() < MEASURED {
+                sqlx::query(AssertSqlSafe(insert.as_str())).execute(&mut $connection).await.expect("an insertion");
+                count += u32::try_from(rows).expect("a small number");
+            }
+            let rate = f64::from(count) / begun.elapsed().as_secs_f64();
+            $connection.execute("drop table ceiling").await.expect("no table");
+            rate
+        }};
+    }
+    if url.starts_with("sqlite:") {
+        let mut connection = SqliteConnection::connect(url).await.expect("a connection");
+        connection.execute("pragma synchronous = full").await.expect("a pragma");
+        run!(connection)
+    } else {
+        let mut connection = PgConnection::connect(url).await.expect("a connection");
+        run!(connection)
+    }
+}
+
+async fn size(url: &str) -> i64 {
+    tables(url).await.into_iter().map(|(_, bytes)| bytes).sum()
+}
+
+/// Tables and indexes with their bytes, the largest first. SQLite tells only the whole.
+async fn tables(url: &str) -> Vec<(String, i64)> {
+    if url.starts_with("sqlite:") {
+        let mut connection = SqliteConnection::connect(url).await.expect("a connection");
+        let words = "select (select page_count from pragma_page_count()) * (select page_size from pragma_page_size())
+            - (select freelist_count from pragma_freelist_count()) * (select page_size from pragma_page_size())";
+        let row = connection.fetch_one(words).await.expect("its size");
+        vec![("everything".into(), row.get(0))]
+    } else {
+        let mut connection = PgConnection::connect(url).await.expect("a connection");
+        let words = "select relname::text, pg_relation_size(oid) from pg_class
+            where relnamespace = 'public'::regnamespace and relkind in ('r', 'i', 't') and pg_relation_size(oid) > 100000
+            order by 2 desc";
+        let rows = connection.fetch_all(words).await.expect("their sizes");
+        rows.into_iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+}

@@ -1,0 +1,50 @@
+//! Children of accepted batches: inserted, or found to be there already.
+
+use crate::append::Programs;
+use crate::fault::Fault;
+use crate::sql::Session;
+use crate::{Batch, Child, ExecutionKey, Incarnation, NewExecution, heads};
+
+/// Inserts children and returns what their parents are to be told: batch index and message, in the order of the calls.
+pub(super) async fn insert<'b>(
+    session: &mut Session,
+    batches: &'b [Batch],
+    programs: &[Programs],
+    accepted: &[usize],
+    fresh: &mut Vec<ExecutionKey>,
+) -> Result<Vec<(usize, &'b str)>, Fault> {
+    let mut children: Vec<(usize, &'b Child)> = Vec::new();
+    let mut new: Vec<(&NewExecution, i64, Option<Incarnation>)> = Vec::new();
+    for &index in accepted {
+        let batch = &batches[index];
+        for (child, program) in std::iter::zip(&batch.children, &programs[index].children) {
+            children.push((index, child));
+            new.push((&child.new, *program, Some(batch.incarnation).filter(|_| child.new.claim)));
+        }
+    }
+    let inserted = heads::insert(session, &new).await?;
+    let mut messages = Vec::new();
+    for (ordinal, (index, child)) in children.into_iter().enumerate() {
+        if inserted.contains(&ordinal) {
+            if !child.new.claim {
+                fresh.push(child.new.head.key.clone());
+            }
+            messages.extend(child.accepted.as_deref().map(|accepted| (index, accepted)));
+            continue;
+        }
+        let existing = heads::find(session, &child.new.head.key).await?;
+        match existing.is_some_and(|existing| is_same_child(&existing.head.parent, child)) {
+            true => messages.extend(child.accepted.as_deref().map(|accepted| (index, accepted))),
+            false => messages.push((index, child.refused.as_str())),
+        }
+    }
+    Ok(messages)
+}
+
+/// Whether what is there was started by the same call of the same run of the same parent.
+fn is_same_child(existing: &Option<crate::Parent>, child: &Child) -> bool {
+    match (existing, &child.new.head.parent) {
+        (Some(there), Some(here)) => (&there.id, there.run, &there.call) == (&here.id, here.run, &here.call),
+        (None, _) | (_, None) => false,
+    }
+}

@@ -1,0 +1,184 @@
+//! Which batches are accepted: fence, position and questions, looked at under locks before anything is written.
+
+use std::collections::{HashMap, HashSet};
+
+use cerebelum_history::{Position, Timestamp};
+
+use super::Answers;
+use crate::fault::Fault;
+use crate::sql::{Rows, Session, Statement};
+use crate::{ApprovalChange, ApprovalState, Batch, Incarnation, Refusal, TenantId, approvals};
+
+/// The locked row of an execution.
+#[derive(Debug, Clone)]
+pub(super) struct Execution {
+    pub(super) no: i64,
+    pub(super) run: u32,
+    pub(super) attributes: Option<String>,
+    owner: Option<Incarnation>,
+    position: Position,
+    is_open: bool,
+}
+
+/// The locked row of a question.
+struct Question {
+    execution_no: i64,
+    is_open: bool,
+    deadline: Option<Timestamp>,
+}
+
+/// What became of the batches of one wave.
+pub(super) struct Judged {
+    verdicts: Vec<(usize, Result<Execution, Refusal>)>,
+}
+
+impl Judged {
+    /// The accepted batches by index with their rows; the answers of all are put down.
+    pub(super) fn accepted(self, answers: &mut Answers) -> Vec<(usize, Execution)> {
+        let mut accepted = Vec::new();
+        for (index, verdict) in self.verdicts {
+            answers[index] = verdict.as_ref().map(|_| ()).map_err(|refusal| *refusal);
+            accepted.extend(verdict.ok().map(|row| (index, row)));
+        }
+        accepted
+    }
+}
+
+/// Locks what the batches of a wave are about, and judges each alone.
+pub(super) async fn judge(
+    session: &mut Session,
+    batches: &[Batch],
+    wave: &[usize],
+    standing: &HashSet<Incarnation>,
+) -> Result<Judged, Fault> {
+    let mut executions = lock_executions(session, batches, wave).await?;
+    let (questions, now) = lock_questions(session, batches, wave).await?;
+    let verdicts = wave.iter().map(|&index| {
+        let batch = &batches[index];
+        let verdict = executions.remove(&index).ok_or(Refusal::ClaimLost).and_then(|row| {
+            fence(batch, &row, standing)?;
+            join(batch, &row)?;
+            referee(batch, &row, &questions, now)?;
+            Ok(row)
+        });
+        (index, verdict)
+    });
+    Ok(Judged { verdicts: verdicts.collect() })
+}
+
+/// The claim must be this incarnation's, and its lease must stand (L11).
+fn fence(batch: &Batch, row: &Execution, standing: &HashSet<Incarnation>) -> Result<(), Refusal> {
+    let holds = row.is_open && row.owner == Some(batch.incarnation) && standing.contains(&batch.incarnation);
+    if holds { Ok(()) } else { Err(Refusal::ClaimLost) }
+}
+
+/// The new events must follow the last ones without a gap, and the head must say where they end.
+fn join(batch: &Batch, row: &Execution) -> Result<(), Refusal> {
+    let mut end = batch.after;
+    let mut joins = row.position == batch.after;
+    if let Some(chunk) = &batch.chunk {
+        joins &= chunk.first == end.next() && chunk.last >= chunk.first;
+        end = chunk.last;
+    }
+    joins &= match &batch.next_run {
+        Some(next) => {
+            next.first == Position(1)
+                && next.last >= next.first
+                && batch.head.run == row.run + 1
+                && batch.head.position == next.last
+        }
+        None => batch.head.run == row.run && batch.head.position == end,
+    };
+    if joins { Ok(()) } else { Err(Refusal::Moved) }
+}
+
+/// A question that the batch closes must be open still, and must not be timed out before its time (L9).
+fn referee(
+    batch: &Batch,
+    row: &Execution,
+    questions: &HashMap<(TenantId, &str), Question>,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let mut opened = HashSet::new();
+    for change in &batch.approvals {
+        match change {
+            ApprovalChange::Open { id, .. } => {
+                opened.insert(id.as_str());
+            }
+            ApprovalChange::Close { id, .. } if opened.contains(id.as_str()) => {}
+            ApprovalChange::Close { id, to } => {
+                let question = questions.get(&(batch.key.tenant, id.as_str()));
+                let question = question.filter(|question| question.is_open && question.execution_no == row.no);
+                let question = question.ok_or(Refusal::AlreadyAnswered)?;
+                if *to == ApprovalState::TimedOut && question.deadline.is_some_and(|deadline| deadline > now) {
+                    return Err(Refusal::TooEarly);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn lock_executions(
+    session: &mut Session,
+    batches: &[Batch],
+    wave: &[usize],
+) -> Result<HashMap<usize, Execution>, Fault> {
+    // In the order of keys, so that two who lock the same rows wait for each other in one direction only.
+    static LOCK: Statement = Statement::new(
+        "select r.ordinal, e.execution_no, e.run, e.attributes, e.owner, e.position, e.state
+        from {rows ordinal:int tenant_id:int id:text}
+        join executions e on e.tenant_id = r.tenant_id and e.id = r.id
+        order by e.tenant_id, e.execution_no {postgres: for no key update of e}",
+    );
+    let mut rows = Rows::default();
+    for &index in wave {
+        let key = &batches[index].key;
+        rows.push([index.into(), key.tenant.into(), key.id.as_str().into()]);
+    }
+    let mut executions = HashMap::with_capacity(wave.len());
+    for mut row in session.rows_of(&LOCK, &rows).await? {
+        let index = row.count()?;
+        let (no, run, attributes) = (row.int()?, row.count()?, row.opt_text()?);
+        let owner = row.opt_int()?.map(Incarnation);
+        let (position, is_open) = (row.position()?, row.int()? == 0);
+        executions.insert(index, Execution { no, run, attributes, owner, position, is_open });
+    }
+    Ok(executions)
+}
+
+async fn lock_questions<'b>(
+    session: &mut Session,
+    batches: &'b [Batch],
+    wave: &[usize],
+) -> Result<(HashMap<(TenantId, &'b str), Question>, Timestamp), Fault> {
+    static LOCK: Statement = Statement::new(
+        "select r.ordinal, a.execution_no, a.state, a.deadline, {clock}
+        from {rows ordinal:int tenant_id:int id:text}
+        join approvals a on a.tenant_id = r.tenant_id and a.id = r.id
+        order by a.tenant_id, a.id {postgres: for no key update of a}",
+    );
+    let mut closed: Vec<(TenantId, &str)> = Vec::new();
+    let mut rows = Rows::default();
+    for &index in wave {
+        for change in &batches[index].approvals {
+            if let ApprovalChange::Close { id, .. } = change {
+                let tenant = batches[index].key.tenant;
+                rows.push([closed.len().into(), tenant.into(), id.as_str().into()]);
+                closed.push((tenant, id));
+            }
+        }
+    }
+    let (mut questions, mut now) = (HashMap::new(), Timestamp(0));
+    if rows.is_empty() {
+        return Ok((questions, now));
+    }
+    for mut row in session.rows_of(&LOCK, &rows).await? {
+        let ordinal: usize = row.count()?;
+        let execution_no = row.int()?;
+        let is_open = approvals::is_open(row.int()?);
+        questions.insert(closed[ordinal], Question { execution_no, is_open, deadline: row.opt_at()? });
+        now = row.at()?;
+    }
+    Ok((questions, now))
+}

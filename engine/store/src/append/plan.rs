@@ -1,0 +1,223 @@
+//! What an accepted group of batches writes, table by table.
+
+use std::collections::{HashMap, HashSet};
+
+use cerebelum_history::{CallName, Scope};
+
+use super::judge::Execution;
+use super::{News, Programs, children};
+use crate::fault::Fault;
+use crate::hints::Moved;
+use crate::sql::{Rows, Session, Value, Writes};
+use crate::{
+    ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, heads, inbox, logs,
+};
+
+/// The rows of each table.
+#[derive(Default)]
+struct Tables<'b> {
+    heads: Rows<'b>,
+    attributes_gone: Rows<'b>,
+    attributes: Rows<'b>,
+    chunks: Rows<'b>,
+    rewritten: Rows<'b>,
+    calls: Rows<'b>,
+    calls_closed: Rows<'b>,
+    asked: Rows<'b>,
+    closed: Rows<'b>,
+    consumed: Rows<'b>,
+    seen: Rows<'b>,
+    messages: Rows<'b>,
+    logs: Rows<'b>,
+    progress: Rows<'b>,
+    progress_gone: Rows<'b>,
+}
+
+/// Inserts children, finds who gets messages, and lays out everything else to be written at once.
+pub(super) async fn plan<'b>(
+    session: &mut Session,
+    batches: &'b [Batch],
+    programs: &[Programs],
+    accepted: Vec<(usize, Execution)>,
+    news: &mut News,
+) -> Result<Writes<'b>, Fault> {
+    let mut tables = Tables::default();
+    let indexes: Vec<usize> = accepted.iter().map(|(index, _)| *index).collect();
+    let own = children::insert(session, batches, programs, &indexes, &mut news.fresh).await?;
+    let rows: HashMap<usize, Execution> = accepted.into_iter().collect();
+    for (index, message) in own {
+        let batch = &batches[index];
+        tables.message(batch, rows[&index].no, message);
+        news.moved.push(Moved { key: batch.key.clone(), owner: Some(batch.incarnation).filter(|_| !batch.release) });
+    }
+    tables.send(session, batches, &indexes, news).await?;
+    for index in indexes {
+        let (batch, row) = (&batches[index], &rows[&index]);
+        tables.head(batch, row, programs[index].next_run);
+        tables.history(batch, row);
+        tables.calls(batch, row);
+        tables.approvals(batch, row);
+        tables.inbox(batch, row);
+        tables.told(batch, row);
+    }
+    // PostgreSQL sees a deletion and an insertion in one statement as unrelated: attributes that change go first.
+    session.run_of(&attributes::DELETE, &tables.attributes_gone).await?;
+    Ok(tables.writes())
+}
+
+impl<'b> Tables<'b> {
+    fn message(&mut self, to: &Batch, no: i64, message: &'b str) {
+        let ordinal = self.messages.len();
+        self.messages.push([ordinal.into(), to.key.tenant.into(), no.into(), message.into()]);
+    }
+
+    async fn send(
+        &mut self,
+        session: &mut Session,
+        batches: &'b [Batch],
+        indexes: &[usize],
+        news: &mut News,
+    ) -> Result<(), Fault> {
+        let mut keys = Vec::new();
+        let mut letters: Vec<(usize, &'b str)> = Vec::new();
+        for &index in indexes {
+            for (id, message) in &batches[index].messages {
+                keys.push(ExecutionKey { tenant: batches[index].key.tenant, id: id.clone() });
+                letters.push((index, message));
+            }
+        }
+        for receiver in inbox::receivers(session, &keys).await? {
+            let (index, message) = letters[receiver.index];
+            self.message(&batches[index], receiver.no, message);
+            news.moved.push(Moved { key: keys[receiver.index].clone(), owner: receiver.owner });
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, batch: &'b Batch, row: &Execution, program: Option<i64>) {
+        self.heads.push(heads::update(row.no, &batch.head, program, batch.release));
+        if row.attributes.as_deref().unwrap_or("{}") != batch.head.attributes {
+            if row.attributes.is_some() {
+                self.attributes_gone.push([batch.key.tenant.into(), row.no.into()]);
+            }
+            attributes::add_rows(&mut self.attributes, batch.key.tenant, row.no, &batch.head.attributes);
+        }
+    }
+
+    fn history(&mut self, batch: &'b Batch, row: &Execution) {
+        let tenant = batch.key.tenant;
+        let rewritten: HashMap<_, &'b Chunk> = batch.rewritten.iter().map(|chunk| (chunk.first, chunk)).collect();
+        if let Some(chunk) = &batch.chunk {
+            // Values may be dropped in the very batch that brings them.
+            let chunk = rewritten.get(&chunk.first).copied().unwrap_or(chunk);
+            self.chunks.push(chunks::insertion(tenant, row.no, row.run, chunk));
+        }
+        for chunk in rewritten.into_values().filter(|chunk| chunk.first <= batch.after) {
+            self.rewritten.push(chunks::insertion(tenant, row.no, row.run, chunk));
+        }
+        if let Some(next) = &batch.next_run {
+            self.chunks.push(chunks::insertion(tenant, row.no, batch.head.run, next));
+        }
+    }
+
+    fn calls(&mut self, batch: &'b Batch, row: &Execution) {
+        let closed: HashSet<&CallName> = batch.closed.iter().collect();
+        let opened: HashMap<&CallName, &'b str> =
+            batch.opened.iter().map(|call| (&call.name, call.state.as_str())).collect();
+        for (name, state) in opened.into_iter().filter(|(name, _)| !closed.contains(name)) {
+            self.calls.push([batch.key.tenant.into(), row.no.into(), name.to_string().into(), state.into()]);
+        }
+        for name in closed {
+            self.calls_closed.push([batch.key.tenant.into(), row.no.into(), name.to_string().into()]);
+        }
+    }
+
+    fn approvals(&mut self, batch: &'b Batch, row: &Execution) {
+        let closed: HashMap<&str, _> = batch.approvals.iter().filter_map(closing).collect();
+        let mut asked = HashMap::new();
+        for change in &batch.approvals {
+            if let ApprovalChange::Open { id, .. } = change {
+                asked.insert(id.as_str(), change);
+            }
+        }
+        for (id, to) in &closed {
+            if !asked.contains_key(id) {
+                self.closed.push([batch.key.tenant.into(), (*id).into(), approvals::state_no(*to).into()]);
+            }
+        }
+        for (id, change) in asked {
+            let ApprovalChange::Open { call, request, deadline, .. } = change else { continue };
+            let state = closed.get(id).copied().unwrap_or(crate::ApprovalState::Open);
+            self.asked.push([
+                batch.key.tenant.into(),
+                id.into(),
+                row.no.into(),
+                call.to_string().into(),
+                request.as_str().into(),
+                batch.head.stamp.into(),
+                (*deadline).into(),
+                approvals::state_no(state).into(),
+            ]);
+        }
+    }
+
+    fn inbox(&mut self, batch: &'b Batch, row: &Execution) {
+        let consumed: HashSet<i64> = batch.consumed.iter().copied().collect();
+        for seq in &consumed {
+            self.consumed.push([batch.key.tenant.into(), row.no.into(), (*seq).into()]);
+        }
+        for seq in batch.seen.iter().filter(|seq| !consumed.contains(seq)) {
+            self.seen.push([batch.key.tenant.into(), row.no.into(), (*seq).into()]);
+        }
+    }
+
+    fn told(&mut self, batch: &'b Batch, row: &Execution) {
+        for line in &batch.logs {
+            let ordinal = self.logs.len() + 1;
+            self.logs.push(logs::insertion(ordinal, batch.key.tenant, row.no, row.run, line));
+        }
+        if batch.next_run.is_some() {
+            // What the run before had to say about its progress ends with it.
+            self.progress_gone.push([batch.key.tenant.into(), row.no.into()]);
+            return;
+        }
+        let latest: HashMap<&Scope, _> = batch.progress.iter().map(|progress| (&progress.scope, progress)).collect();
+        for progress in latest.into_values() {
+            let values: [Value<'b>; 6] = [
+                batch.key.tenant.into(),
+                row.no.into(),
+                row.run.into(),
+                progress.scope.as_str().into(),
+                u32::from(progress.percent).into(),
+                heads::escape(&progress.message).into(),
+            ];
+            self.progress.push(values);
+        }
+    }
+
+    fn writes(self) -> Writes<'b> {
+        let mut writes = Writes::default();
+        writes.add(&chunks::INSERT, self.chunks);
+        writes.add(&chunks::REWRITE, self.rewritten);
+        writes.add(&heads::UPDATE, self.heads);
+        writes.add(&attributes::INSERT, self.attributes);
+        writes.add(&calls::UPSERT, self.calls);
+        writes.add(&calls::DELETE, self.calls_closed);
+        writes.add(&approvals::ASK, self.asked);
+        writes.add(&approvals::CLOSE, self.closed);
+        writes.add(&inbox::CONSUME, self.consumed);
+        writes.add(&inbox::MARK_SEEN, self.seen);
+        writes.add(&inbox::INSERT, self.messages);
+        writes.add(&logs::INSERT, self.logs);
+        writes.add(&logs::PROGRESS, self.progress);
+        writes.add(&logs::PROGRESS_GONE, self.progress_gone);
+        writes
+    }
+}
+
+fn closing(change: &ApprovalChange) -> Option<(&str, crate::ApprovalState)> {
+    match change {
+        ApprovalChange::Open { .. } => None,
+        ApprovalChange::Close { id, to } => Some((id, *to)),
+    }
+}

@@ -1,0 +1,69 @@
+//! Attributes as rows, so that lists can be filtered by them.
+
+use std::collections::BTreeMap;
+
+use cerebelum_history::Digest;
+use serde_json::value::RawValue;
+
+use crate::TenantId;
+use crate::sql::{Rows, Statement};
+
+/// Inserts attributes of executions that have none.
+pub(crate) static INSERT: Statement = Statement::new(
+    "insert into attributes (tenant_id, execution_no, name, value)
+    select r.tenant_id, r.execution_no, r.name, r.value
+    from {rows tenant_id:int execution_no:int name:text value:text}
+    where true
+    on conflict do nothing",
+);
+
+/// Removes all attributes of executions.
+pub(crate) static DELETE: Statement = Statement::new(
+    "delete from attributes
+    where (tenant_id, execution_no) in (select r.tenant_id, r.execution_no from {rows tenant_id:int execution_no:int})",
+);
+
+/// Longer names and values are known by their digest: an index has no room for them.
+const INDEXED_BYTES_MAX: usize = 200;
+
+/// Adds a row for each member of a JSON object.
+pub(crate) fn add_rows(rows: &mut Rows<'_>, tenant: TenantId, no: i64, object: &str) {
+    if object == "{}" {
+        return;
+    }
+    // What is no object has no members to filter by; that is the writer's business.
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(object).unwrap_or_default();
+    for (name, value) in members {
+        rows.push([tenant.into(), no.into(), indexed_name(&name).into(), indexed_value(value.get()).into()]);
+    }
+}
+
+/// How a name stands in the index.
+pub(crate) fn indexed_name(name: &str) -> String {
+    indexed(serde_json::to_string(name).expect("a text has a JSON form"))
+}
+
+/// How a JSON scalar stands in the index: texts in one spelling, everything else as it was written.
+pub(crate) fn indexed_value(value: &str) -> String {
+    let value = value.trim();
+    indexed(match serde_json::from_str::<String>(value) {
+        Ok(text) => serde_json::to_string(&text).expect("a text has a JSON form"),
+        Err(_) => value.to_owned(),
+    })
+}
+
+fn indexed(text: String) -> String {
+    if text.len() > INDEXED_BYTES_MAX { Digest::of(text.as_bytes()).to_string() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_however_it_is_spelled_and_a_number_by_its_digits() {
+        assert_eq!(indexed_value(r#""\u0041""#), indexed_value(r#" "A""#));
+        assert_ne!(indexed_value("9007199254740993"), indexed_value("9007199254740992"));
+        assert_eq!(indexed_value(&format!("{:?}", "x".repeat(5000))).len(), 64);
+    }
+}

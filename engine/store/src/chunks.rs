@@ -1,0 +1,99 @@
+//! Chunks of histories: written with a checksum, verified whenever they are read.
+
+use cerebelum_history::{ExecutionId, Position};
+
+use crate::fault::Fault;
+use crate::sql::{Session, Statement, Value};
+use crate::{Chunk, ExecutionKey, StoreError, TenantId};
+
+/// Inserts chunks.
+pub(crate) static INSERT: Statement = Statement::new(
+    "insert into history (tenant_id, execution_no, run, first_position, last_position, checksum, events)
+    select r.tenant_id, r.execution_no, r.run, r.first_position, r.last_position, r.checksum, r.events
+    from {rows tenant_id:int execution_no:int run:int first_position:int last_position:int checksum:int events:text}",
+);
+
+/// Writes chunks anew that have the same first and last position; takes the rows of [`INSERT`].
+pub(crate) static REWRITE: Statement = Statement::new(
+    "update history as h
+    set checksum = r.checksum, events = r.events
+    from {rows tenant_id:int execution_no:int run:int first_position:int last_position:int checksum:int events:text}
+    where h.tenant_id = r.tenant_id and h.execution_no = r.execution_no and h.run = r.run
+        and h.first_position = r.first_position and h.last_position = r.last_position",
+);
+
+/// A row for [`INSERT`] or [`REWRITE`].
+pub(crate) fn insertion<'a>(tenant: TenantId, no: i64, run: u32, chunk: &'a Chunk) -> Vec<Value<'a>> {
+    vec![
+        tenant.into(),
+        no.into(),
+        run.into(),
+        chunk.first.into(),
+        chunk.last.into(),
+        checksum(run, chunk).into(),
+        chunk.events.as_str().into(),
+    ]
+}
+
+/// CRC-32 over run, positions and events, as a signed number, which is what PostgreSQL has.
+fn checksum(run: u32, chunk: &Chunk) -> i64 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&run.to_le_bytes());
+    hasher.update(&chunk.first.0.to_le_bytes());
+    hasher.update(&chunk.last.0.to_le_bytes());
+    hasher.update(chunk.events.as_bytes());
+    i64::from(hasher.finalize().cast_signed())
+}
+
+/// Reads the chunks that hold `from` to `to`. Empty when there is no such execution, run or position.
+pub(crate) async fn read(
+    session: &mut Session,
+    key: &ExecutionKey,
+    run: u32,
+    from: Position,
+    to: Position,
+) -> Result<Vec<Chunk>, Fault> {
+    // One statement, hence one committed state of head and history.
+    static READ: Statement = Statement::new(
+        "select e.run, e.position, h.first_position, h.last_position, h.checksum, h.events
+        from executions e left join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no
+            and h.run = $3 and h.first_position <= $5 and h.last_position >= $4
+        where e.tenant_id = $1 and e.id = $2
+        order by h.first_position",
+    );
+    let (from, to) = (from.max(Position(1)), to.min(Position(i32::MAX.unsigned_abs().into())));
+    let values = [key.tenant.into(), key.id.as_str().into(), run.into(), from.into(), to.into()];
+    let mut chunks = Vec::new();
+    // The first position that is not accounted for, and the last one that must be.
+    let (mut expected, mut end) = (None, None);
+    for mut row in session.rows(&READ, &values).await? {
+        let (current_run, position): (u32, Position) = (row.count()?, row.position()?);
+        // An earlier run ended where its last chunk ends; of a later one nothing is expected.
+        end = match current_run.cmp(&run) {
+            std::cmp::Ordering::Equal => Some(position.min(to)),
+            std::cmp::Ordering::Greater => Some(Position(1).min(to)),
+            std::cmp::Ordering::Less => None,
+        };
+        let Some(first) = row.opt_int()? else { continue };
+        let first = Position(u64::try_from(first).unwrap_or(0));
+        let (last, sum) = (row.position()?, row.int()?);
+        let chunk = Chunk { first, last, events: row.text()? };
+        if expected.is_some_and(|expected| chunk.first != expected) || (expected.is_none() && chunk.first > from) {
+            return Err(corrupt(&key.id, run, expected.unwrap_or(from), "is missing"));
+        }
+        if sum != checksum(run, &chunk) {
+            return Err(corrupt(&key.id, run, chunk.first, "does not match its checksum"));
+        }
+        expected = Some(chunk.last.next());
+        chunks.push(chunk);
+    }
+    let expected = expected.unwrap_or(from);
+    match end {
+        Some(end) if expected <= end => Err(corrupt(&key.id, run, expected, "is missing")),
+        Some(_) | None => Ok(chunks),
+    }
+}
+
+fn corrupt(id: &ExecutionId, run: u32, position: Position, what: &str) -> Fault {
+    StoreError::Corrupt(format!("the history of execution {id}, run {run}: position {} {what}", position.0)).into()
+}

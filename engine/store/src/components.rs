@@ -1,0 +1,109 @@
+//! Components: bytes kept once per digest, and the names they were uploaded under.
+
+use cerebelum_history::Digest;
+
+use crate::database::Database;
+use crate::fault::Fault;
+use crate::sql::{Row, Statement};
+use crate::store::commit;
+use crate::{Component, StoreError, TenantId};
+
+/// A component to be kept.
+pub(crate) struct Upload<'a> {
+    pub(crate) tenant: TenantId,
+    pub(crate) name: &'a str,
+    pub(crate) digest: &'a Digest,
+    pub(crate) manifest: &'a str,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// See [`crate::Store::keep_component`].
+pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<(), Fault> {
+    static KEEP: Statement = Statement::new(
+        "insert into components (tenant_id, digest, manifest, size_bytes) values ($1, $2, $3, $4)
+        on conflict (tenant_id, digest) do update set manifest = excluded.manifest",
+    );
+    static KEEP_BYTES: Statement = Statement::new(
+        "insert into component_bytes (tenant_id, digest, bytes) values ($1, $2, $3) on conflict do nothing",
+    );
+    static HAS_BYTES: Statement =
+        Statement::new("select length(bytes) from component_bytes where tenant_id = $1 and digest = $2");
+    // Two uploads of one name take turns here.
+    static TURN: Statement = Statement::new("select name from tenants where tenant_id = $1 {postgres: for no key update}");
+    static RETIRE: Statement =
+        Statement::new("update names set current = 0 where tenant_id = $1 and name = $2 and current = 1 and digest <> $3");
+    static NAME: Statement = Statement::new(
+        "insert into names (tenant_id, name, digest, uploaded_at, current) values ($1, $2, $3, {clock}, 1)
+        on conflict (tenant_id, name, digest) do update set uploaded_at = {clock}, current = 1
+        where names.current = 0",
+    );
+    let Upload { tenant, name, digest, manifest, bytes } = upload;
+    let mut session = database.write().await?;
+    session.rows(&TURN, &[tenant.into()]).await?;
+    let size = bytes.len().into();
+    session.run(&KEEP, &[tenant.into(), digest.as_str().into(), manifest.into(), size]).await?;
+    if session.rows(&HAS_BYTES, &[tenant.into(), digest.as_str().into()]).await?.is_empty() {
+        session.run(&KEEP_BYTES, &[tenant.into(), digest.as_str().into(), bytes.into()]).await?;
+    }
+    let named = [tenant.into(), name.into(), digest.as_str().into()];
+    session.run(&RETIRE, &named).await?;
+    session.run(&NAME, &named).await?;
+    commit(session).await
+}
+
+macro_rules! components {
+    () => {
+        "select n.name, n.digest, c.manifest, c.size_bytes, n.uploaded_at, n.current
+        from names n join components c on c.tenant_id = n.tenant_id and c.digest = n.digest
+        where n.tenant_id = $1"
+    };
+}
+
+/// See [`crate::Store::components`].
+pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Component>, Fault> {
+    static LIST: Statement =
+        Statement::new(concat!(components!(), " order by n.name, n.current desc, n.uploaded_at desc, n.digest"));
+    let mut session = database.read().await?;
+    let rows = session.rows(&LIST, &[tenant.into()]).await?;
+    rows.into_iter().map(|mut row| read(&mut row)).collect()
+}
+
+/// See [`crate::Store::component`].
+pub(crate) async fn find(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Component>, Fault> {
+    static FIND: Statement = Statement::new(concat!(
+        components!(),
+        " and n.digest = $2 order by n.current desc, n.uploaded_at desc, n.name limit 1"
+    ));
+    let mut session = database.read().await?;
+    let mut rows = session.rows(&FIND, &[tenant.into(), digest.as_str().into()]).await?;
+    rows.first_mut().map(read).transpose()
+}
+
+/// See [`crate::Store::current`].
+pub(crate) async fn current(database: &Database, tenant: TenantId, name: &str) -> Result<Option<Component>, Fault> {
+    static CURRENT: Statement = Statement::new(concat!(components!(), " and n.name = $2 and n.current = 1"));
+    let mut session = database.read().await?;
+    let mut rows = session.rows(&CURRENT, &[tenant.into(), name.into()]).await?;
+    rows.first_mut().map(read).transpose()
+}
+
+/// See [`crate::Store::component_bytes`].
+pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
+    static BYTES: Statement =
+        Statement::new("select bytes from component_bytes where tenant_id = $1 and digest = $2");
+    let mut session = database.read().await?;
+    let mut rows = session.rows(&BYTES, &[tenant.into(), digest.as_str().into()]).await?;
+    let Some(row) = rows.first_mut() else { return Ok(None) };
+    let bytes = row.bytes()?;
+    if Digest::of(&bytes) != *digest {
+        return Err(StoreError::Corrupt(format!("component {digest}: its bytes are not those that were uploaded")).into());
+    }
+    Ok(Some(bytes))
+}
+
+fn read(row: &mut Row) -> Result<Component, Fault> {
+    let name = row.text()?;
+    let digest = Digest::from_text(&row.text()?);
+    let (manifest, size) = (row.text()?, row.count()?);
+    Ok(Component { name, digest, manifest, size, uploaded_at: row.at()?, current: row.flag()? })
+}

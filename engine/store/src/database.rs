@@ -1,0 +1,191 @@
+//! Opening a database: who may use it, in which mode, with which schema; and handing out sessions.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Error};
+
+use crate::StoreError;
+use crate::fault::{Fault, cause, severity, Severity};
+use crate::sql::Session;
+
+static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_SCHEMA: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How long a call waits for a free connection, connecting included.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long SQLite waits for a reader or a checkpoint in its way.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
+/// Connections for everything but leases.
+const POSTGRES_CONNECTIONS_MAX: u32 = 12;
+/// Readers beside the one writer.
+const SQLITE_READERS_MAX: u32 = 4;
+/// A connection that was idle for longer is asked whether it still stands before it is used.
+const TRUSTED_IDLE: Duration = Duration::from_millis(500);
+
+/// A database that is open.
+pub(crate) enum Database {
+    /// One file: a single writer, readers beside it, and nobody else.
+    Sqlite { writer: SqlitePool, readers: SqlitePool, _lock: File },
+    /// A server. Leases have a connection of their own, so that renewals wait for nothing (L11).
+    Postgres { pool: PgPool, leases: PgPool },
+}
+
+impl Database {
+    /// Opens `sqlite:FILE` or `postgres://…`, and brings its schema up to date.
+    pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
+        if let Some(file) = url.strip_prefix("sqlite:") {
+            return open_sqlite(Path::new(file.strip_prefix("//").unwrap_or(file))).await;
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return open_postgres(url).await;
+        }
+        Err(StoreError::Unusable("a database is `sqlite:FILE` or `postgres://USER@HOST/NAME`".into()))
+    }
+
+    /// A session that sees one committed state and changes nothing, for one statement.
+    pub(crate) async fn read(&self) -> Result<Session, Fault> {
+        Ok(match self {
+            Self::Sqlite { readers, .. } => Session::SqliteReader(readers.acquire().await?),
+            Self::Postgres { pool, .. } => Session::PostgresReader(pool.acquire().await?),
+        })
+    }
+
+    /// A session whose statements all see the same committed state.
+    pub(crate) async fn snapshot(&self) -> Result<Session, Fault> {
+        Ok(match self {
+            Self::Sqlite { readers, .. } => Session::Sqlite(readers.begin().await?),
+            Self::Postgres { pool, .. } => {
+                Session::Postgres(pool.begin_with("begin isolation level repeatable read read only").await?)
+            }
+        })
+    }
+
+    /// A transaction.
+    pub(crate) async fn write(&self) -> Result<Session, Fault> {
+        Ok(match self {
+            Self::Sqlite { writer, .. } => Session::Sqlite(writer.begin_with("begin immediate").await?),
+            Self::Postgres { pool, .. } => Session::Postgres(pool.begin().await?),
+        })
+    }
+
+    /// A session for one statement about a lease.
+    pub(crate) async fn lease(&self) -> Result<Session, Fault> {
+        Ok(match self {
+            Self::Sqlite { writer, .. } => Session::SqliteReader(writer.acquire().await?),
+            Self::Postgres { leases, .. } => Session::PostgresReader(leases.acquire().await?),
+        })
+    }
+}
+
+async fn open_sqlite(file: &Path) -> Result<Database, StoreError> {
+    if file.as_os_str().is_empty() || file.to_string_lossy().starts_with(":memory:") {
+        return Err(StoreError::Unusable("a SQLite database needs a file: `sqlite:FILE`".into()));
+    }
+    let lock = lock_beside(file)?;
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cache_size", "-16384")
+        .pragma("temp_store", "memory")
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging();
+    let unusable = |error: Error| unusable(&file.display().to_string(), &error);
+    let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None).max_lifetime(None);
+    // One connection is the queue of those who write. Its transactions are short, so waiting for it needs no limit of its own.
+    let writer = pool().max_connections(1).test_before_acquire(false).connect_with(options.clone());
+    let writer = writer.await.map_err(unusable)?;
+    SQLITE_SCHEMA.run(&writer).await.map_err(|error| schema_refused(&SQLITE_SCHEMA, error))?;
+    let readers = options.create_if_missing(false).pragma("query_only", "on");
+    let readers = pool().max_connections(SQLITE_READERS_MAX).test_before_acquire(false).connect_with(readers);
+    Ok(Database::Sqlite { writer, readers: readers.await.map_err(unusable)?, _lock: lock })
+}
+
+/// Takes the lock that keeps a second engine away from the file. The system gives it back when the process ends.
+fn lock_beside(file: &Path) -> Result<File, StoreError> {
+    let unusable = |error: std::io::Error| {
+        StoreError::Unusable(format!("cannot open the database `{}`: {error}", file.display()))
+    };
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(unusable)?;
+    }
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(PathBuf::from(beside)).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
+            "the database `{}` is in use by another engine: stop that one, or use another file",
+            file.display()
+        ))),
+        Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+async fn open_postgres(url: &str) -> Result<Database, StoreError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|error| StoreError::Unusable(format!("not the address of a PostgreSQL database: {}", cause(&error))))?;
+    let place = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
+    let options = options.application_name("cerebelum").disable_statement_logging().options([
+        // What a lost owner holds must be free well before its lease is over (L11).
+        ("idle_in_transaction_session_timeout", "5s"),
+        ("lock_timeout", "5s"),
+        ("statement_timeout", "60s"),
+        ("default_transaction_isolation", "read committed"),
+        ("synchronous_commit", "on"),
+        ("client_min_messages", "warning"),
+        // Everything here looks rows up by key. A plan made while a table was empty must not scan it when it has grown.
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("jit", "off"),
+    ]);
+    let unusable = |error: Error| unusable(&place, &error);
+    let pool = || {
+        let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false);
+        pool.before_acquire(|connection, idle| {
+            // Asking each time would cost a round trip a call; not asking at all, a failed call each after a restart.
+            let doubtful = idle.idle_for > TRUSTED_IDLE;
+            Box::pin(async move { Ok(!doubtful || connection.ping().await.is_ok()) })
+        })
+    };
+    let writers = pool().max_connections(POSTGRES_CONNECTIONS_MAX).connect_with(options.clone()).await;
+    let writers = writers.map_err(unusable)?;
+    POSTGRES_SCHEMA.run(&writers).await.map_err(|error| schema_refused(&POSTGRES_SCHEMA, error))?;
+    let leases = pool().max_connections(1).connect_with(options).await.map_err(unusable)?;
+    Ok(Database::Postgres { pool: writers, leases })
+}
+
+fn unusable(place: &str, error: &Error) -> StoreError {
+    // The server is starting or not there yet: worth another try, unlike a wrong password.
+    let passing = matches!(error, Error::Io(_) | Error::PoolTimedOut)
+        || matches!(error, Error::Database(told) if told.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("53")));
+    match passing && severity(error) == Severity::Passing {
+        true => StoreError::Unavailable(format!("{place}: {}", cause(error))),
+        false => StoreError::Unusable(format!("cannot open the database {place}: {}", cause(error))),
+    }
+}
+
+fn schema_refused(schema: &Migrator, error: MigrateError) -> StoreError {
+    let known = schema.iter().map(|migration| migration.version).max().unwrap_or(0);
+    match error {
+        MigrateError::VersionMissing(version) => StoreError::Unusable(format!(
+            "the database has schema {version}, this engine knows schemas up to {known}: use the engine that wrote it, or a newer one"
+        )),
+        MigrateError::VersionMismatch(version) => StoreError::Unusable(format!(
+            "schema {version} of the database is not the one this engine knows: it was made by another build"
+        )),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            StoreError::Unusable(format!("cannot prepare the database's schema: {}", cause(&error)))
+        }
+        other => StoreError::Unusable(format!("cannot prepare the database's schema: {other}")),
+    }
+}

@@ -1,0 +1,276 @@
+//! Heads of executions: the row of `executions` with its program, read and inserted.
+
+use cerebelum_history::{CallName, Digest, ExecutionId, Position, Seed};
+
+use crate::attributes;
+use crate::fault::Fault;
+use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
+use crate::{Chunk, Execution, ExecutionKey, Incarnation, NewExecution, Parent, State, StoreError, TenantId, chunks};
+
+/// The columns of a head, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
+macro_rules! head_columns {
+    () => {
+        "e.execution_no, e.tenant_id, e.id, p.workflow, p.digest, e.seed, e.run, e.state, e.paused, e.parked, \
+         e.settled, e.position, e.stamp, e.due, e.status, e.attributes, e.facts, e.parent_id, e.parent_run, \
+         e.parent_call, e.parent_awaited, e.started_at, e.ended_at"
+    };
+}
+/// Where heads come from.
+macro_rules! heads {
+    () => {
+        "executions e join programs p on p.tenant_id = e.tenant_id and p.program_no = e.program_no"
+    };
+}
+pub(crate) use {head_columns, heads};
+
+/// A head with what only the store knows of it.
+pub(crate) struct Stored {
+    pub(crate) no: i64,
+    pub(crate) head: Execution,
+}
+
+/// Reads a row that begins with the columns of `head_columns`.
+pub(crate) fn read(row: &mut Row) -> Result<Stored, Fault> {
+    let no = row.int()?;
+    let tenant = TenantId(row.count()?);
+    let id = row.text()?;
+    let corrupt = |what: &str| StoreError::Corrupt(format!("execution {id}: its row has {what}"));
+    let key = ExecutionKey { tenant, id: id.parse().map_err(|_| corrupt("an id that is none"))? };
+    let workflow = row.text()?;
+    let digest = Digest::from_text(&row.text()?);
+    let seed = row.bytes()?.try_into().map_err(|_| corrupt("a seed of the wrong length"))?;
+    let run = row.count()?;
+    let state = state_of(row.int()?).ok_or_else(|| corrupt("a state that is none"))?;
+    let (paused, parked, settled) = (row.flag()?, row.opt_text()?.map(|text| unescape(&text)), row.flag()?);
+    let (position, stamp, due) = (row.position()?, row.at()?, row.opt_at()?);
+    let status = row.text()?;
+    let attributes = row.opt_text()?.unwrap_or_else(|| EMPTY.into());
+    let facts = row.opt_text()?.unwrap_or_else(|| EMPTY.into());
+    let parent = parent(row, &corrupt)?;
+    let (started_at, ended_at) = (row.at()?, row.opt_at()?);
+    let head = Execution {
+        key,
+        workflow,
+        digest,
+        seed: Seed(seed),
+        run,
+        state,
+        paused,
+        parked,
+        settled,
+        position,
+        stamp,
+        due,
+        status,
+        attributes,
+        facts,
+        parent,
+        started_at,
+        ended_at,
+    };
+    Ok(Stored { no, head })
+}
+
+fn parent(row: &mut Row, corrupt: &dyn Fn(&str) -> StoreError) -> Result<Option<Parent>, Fault> {
+    let (id, run, call, awaited) = (row.opt_text()?, row.opt_int()?, row.opt_text()?, row.opt_int()?);
+    let (Some(id), Some(run), Some(call), Some(awaited)) = (id, run, call, awaited) else { return Ok(None) };
+    Ok(Some(Parent {
+        id: id.parse().map_err(|_| corrupt("a parent's id that is none"))?,
+        run: u32::try_from(run).map_err(|_| corrupt("a parent's run that is none"))?,
+        call: call.parse::<CallName>().map_err(|_| corrupt("a parent's call that is none"))?,
+        awaited: awaited != 0,
+    }))
+}
+
+/// The head of an execution.
+pub(crate) async fn find(session: &mut Session, key: &ExecutionKey) -> Result<Option<Stored>, Fault> {
+    static FIND: Statement =
+        Statement::new(concat!("select ", head_columns!(), " from ", heads!(), " where e.tenant_id = $1 and e.id = $2"));
+    let mut rows = session.rows(&FIND, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    rows.first_mut().map(read).transpose()
+}
+
+/// Inserts executions whose ids are free, with their first chunks and attributes. Returns the indexes of those inserted.
+///
+/// Each comes with the number of its program and its owner, if it is claimed in the same breath.
+pub(crate) async fn insert(
+    session: &mut Session,
+    new: &[(&NewExecution, i64, Option<Incarnation>)],
+) -> Result<Vec<usize>, Fault> {
+    // Ordered by key, so that two who insert the same ids wait for each other in one direction only.
+    static INSERT: Statement = Statement::new(
+        "insert into executions (tenant_id, id, program_no, seed, run, position, state, paused, settled, parked, stamp, due,
+            status, attributes, facts, parent_id, parent_run, parent_call, parent_awaited, started_at, ended_at, owner)
+        select r.tenant_id, r.id, r.program_no, r.seed, r.run, r.position, r.state, r.paused, r.settled, r.parked, r.stamp, r.due,
+            r.status, r.attributes, r.facts, r.parent_id, r.parent_run, r.parent_call, r.parent_awaited, r.started_at,
+            r.ended_at, r.owner
+        from {rows tenant_id:int id:text program_no:int seed:bytes run:int position:int state:int paused:int settled:int
+            parked:text stamp:int due:int status:text attributes:text facts:text parent_id:text parent_run:int
+            parent_call:text parent_awaited:int started_at:int ended_at:int owner:int}
+        where true
+        order by r.tenant_id, r.id
+        on conflict (tenant_id, id) do nothing
+        returning execution_no, tenant_id, id",
+    );
+    let mut first_of: std::collections::HashMap<&ExecutionKey, usize> = std::collections::HashMap::new();
+    let mut rows = Rows::default();
+    for (index, (new, program, owner)) in new.iter().enumerate() {
+        if !first_of.contains_key(&new.head.key) {
+            first_of.insert(&new.head.key, index);
+            rows.push(insertion(&new.head, *program, *owner));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut inserted = Vec::new();
+    let (mut first_chunks, mut attributes) = (Rows::default(), Rows::default());
+    for mut row in session.rows_of(&INSERT, &rows).await? {
+        let no = row.int()?;
+        let tenant = TenantId(row.count()?);
+        let id: ExecutionId = row.text()?.parse().map_err(|_| StoreError::Corrupt("an id that is none".into()))?;
+        let index = *first_of.get(&ExecutionKey { tenant, id }).expect("the database returns what was inserted");
+        let (new, ..) = new[index];
+        first_chunks.push(chunks::insertion(tenant, no, new.head.run, &new.first));
+        attributes::add_rows(&mut attributes, tenant, no, &new.head.attributes);
+        inserted.push(index);
+    }
+    let mut writes = Writes::default();
+    writes.add(&chunks::INSERT, first_chunks);
+    writes.add(&attributes::INSERT, attributes);
+    writes.run(session).await?;
+    Ok(inserted)
+}
+
+fn insertion<'a>(head: &'a Execution, program: i64, owner: Option<Incarnation>) -> Vec<Value<'a>> {
+    let parent = head.parent.as_ref();
+    vec![
+        head.key.tenant.into(),
+        head.key.id.as_str().into(),
+        program.into(),
+        head.seed.0.as_slice().into(),
+        head.run.into(),
+        head.position.into(),
+        state_no(head.state).into(),
+        head.paused.into(),
+        head.settled.into(),
+        head.parked.as_deref().map(escape).into(),
+        head.stamp.into(),
+        head.due.into(),
+        head.status.as_str().into(),
+        unless_empty(&head.attributes).into(),
+        unless_empty(&head.facts).into(),
+        parent.map(|parent| parent.id.as_str()).into(),
+        parent.map(|parent| i64::from(parent.run)).into(),
+        parent.map(|parent| parent.call.to_string()).into(),
+        parent.map(|parent| i64::from(parent.awaited)).into(),
+        head.started_at.into(),
+        head.ended_at.into(),
+        owner.filter(|_| head.state == State::Open).map(|owner| owner.0).into(),
+    ]
+}
+
+/// Writes a head anew; what never changes (key, seed, parent, start) stays. `release` ends the claim.
+pub(crate) static UPDATE: Statement = Statement::new(
+    "update executions as e
+    set run = r.run, position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
+        stamp = r.stamp, due = r.due, status = r.status, attributes = r.attributes, facts = r.facts, ended_at = r.ended_at,
+        program_no = coalesce(r.program_no, e.program_no),
+        owner = case when r.release = 1 then null else e.owner end
+    from {rows tenant_id:int execution_no:int program_no:int run:int position:int state:int paused:int settled:int
+        parked:text stamp:int due:int status:text attributes:text facts:text ended_at:int release:int}
+    where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no",
+);
+
+/// A row for [`UPDATE`].
+pub(crate) fn update<'a>(no: i64, head: &'a Execution, program: Option<i64>, release: bool) -> Vec<Value<'a>> {
+    vec![
+        head.key.tenant.into(),
+        no.into(),
+        program.into(),
+        head.run.into(),
+        head.position.into(),
+        state_no(head.state).into(),
+        head.paused.into(),
+        head.settled.into(),
+        head.parked.as_deref().map(escape).into(),
+        head.stamp.into(),
+        head.due.into(),
+        head.status.as_str().into(),
+        unless_empty(&head.attributes).into(),
+        unless_empty(&head.facts).into(),
+        head.ended_at.into(),
+        // What has ended belongs to nobody.
+        (release || head.state != State::Open).into(),
+    ]
+}
+
+/// The first chunk of an execution's first run.
+pub(crate) async fn first_chunk(session: &mut Session, key: &ExecutionKey) -> Result<Chunk, Fault> {
+    let mut chunks = chunks::read(session, key, 1, Position(1), Position(1)).await?;
+    if chunks.is_empty() {
+        return Err(StoreError::Corrupt(format!("execution {}: position 1 is missing", key.id)).into());
+    }
+    Ok(chunks.swap_remove(0))
+}
+
+const EMPTY: &str = "{}";
+
+fn unless_empty(object: &str) -> Option<&str> {
+    (object != EMPTY).then_some(object)
+}
+
+/// The number of a state in the database.
+pub(crate) const fn state_no(state: State) -> i64 {
+    match state {
+        State::Open => 0,
+        State::Completed => 1,
+        State::Failed => 2,
+        State::Cancelled => 3,
+    }
+}
+
+const fn state_of(no: i64) -> Option<State> {
+    match no {
+        0 => Some(State::Open),
+        1 => Some(State::Completed),
+        2 => Some(State::Failed),
+        3 => Some(State::Cancelled),
+        _ => None,
+    }
+}
+
+/// A text as databases can keep it: NUL is spelled `\0`, and the backslash `\\`.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\0', "\\0")
+}
+
+/// The text that [`escape`] was given.
+pub(crate) fn unescape(text: &str) -> String {
+    let mut original = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => match characters.next() {
+                Some('0') => original.push('\0'),
+                Some(escaped) => original.push(escaped),
+                None => original.push('\\'),
+            },
+            plain => original.push(plain),
+        }
+    }
+    original
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_survives_its_escape() {
+        for text in ["", "plain", "\0", "a\\0b\0c\\", "\\\\0", "zwölf 🦀"] {
+            assert_eq!(unescape(&escape(text)), text);
+            assert!(!escape(text).contains('\0'));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Messages to executions: all that travels between executions, and from people to them (L10).
+
+use crate::database::Database;
+use crate::fault::Fault;
+use crate::hints::Moved;
+use crate::sql::{Rows, Session, Statement};
+use crate::{ExecutionKey, Incarnation, InboxRow};
+
+/// Inserts messages, in order.
+pub(crate) static INSERT: Statement = Statement::new(
+    "insert into inbox (tenant_id, execution_no, message)
+    select r.tenant_id, r.execution_no, r.message
+    from {rows ordinal:int tenant_id:int execution_no:int message:text}
+    order by r.ordinal",
+);
+
+/// Removes messages that have been dealt with.
+pub(crate) static CONSUME: Statement = Statement::new(
+    "delete from inbox
+    where (tenant_id, execution_no, seq) in (
+        select r.tenant_id, r.execution_no, r.seq from {rows tenant_id:int execution_no:int seq:int})",
+);
+
+/// Marks messages as seen.
+pub(crate) static MARK_SEEN: Statement = Statement::new(
+    "update inbox set seen = 1
+    where (tenant_id, execution_no, seq) in (
+        select r.tenant_id, r.execution_no, r.seq from {rows tenant_id:int execution_no:int seq:int})",
+);
+
+/// Who receives a message.
+pub(crate) struct Receiver {
+    pub(crate) index: usize,
+    pub(crate) no: i64,
+    pub(crate) owner: Option<Incarnation>,
+}
+
+/// The receivers that exist and have not ended; they are not deleted before the transaction ends.
+pub(crate) async fn receivers(session: &mut Session, keys: &[ExecutionKey]) -> Result<Vec<Receiver>, Fault> {
+    static RECEIVERS: Statement = Statement::new(
+        "select r.ordinal, e.execution_no, e.owner
+        from {rows ordinal:int tenant_id:int id:text}
+        join executions e on e.tenant_id = r.tenant_id and e.id = r.id
+        where e.state = 0
+        order by r.ordinal {postgres: for key share of e}",
+    );
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rows = Rows::default();
+    for (ordinal, key) in keys.iter().enumerate() {
+        rows.push([ordinal.into(), key.tenant.into(), key.id.as_str().into()]);
+    }
+    let mut receivers = Vec::new();
+    for mut row in session.rows_of(&RECEIVERS, &rows).await? {
+        receivers.push(Receiver { index: row.count()?, no: row.int()?, owner: row.opt_int()?.map(Incarnation) });
+    }
+    Ok(receivers)
+}
+
+/// The messages of executions, oldest first, with the number of the execution.
+pub(crate) async fn of(session: &mut Session, executions: &Rows<'_>) -> Result<Vec<(i64, InboxRow)>, Fault> {
+    static OF: Statement = Statement::new(
+        "select i.execution_no, i.seq, i.message, i.seen
+        from {rows tenant_id:int execution_no:int}
+        join inbox i on i.tenant_id = r.tenant_id and i.execution_no = r.execution_no
+        order by i.seq",
+    );
+    let mut messages = Vec::new();
+    for mut row in session.rows_of(&OF, executions).await? {
+        let no = row.int()?;
+        messages.push((no, InboxRow { seq: row.int()?, message: row.text()?, seen: row.flag()? }));
+    }
+    Ok(messages)
+}
+
+/// See [`crate::Store::send`].
+pub(crate) async fn send(database: &Database, key: &ExecutionKey, message: &str) -> Result<Option<Moved>, Fault> {
+    let mut session = database.write().await?;
+    let Some(moved) = put(&mut session, key, message).await? else { return Ok(None) };
+    crate::store::commit(session).await?;
+    Ok(Some(moved))
+}
+
+/// Puts a message into an open execution's inbox.
+pub(crate) async fn put(session: &mut Session, key: &ExecutionKey, message: &str) -> Result<Option<Moved>, Fault> {
+    let receivers = receivers(session, std::slice::from_ref(key)).await?;
+    let Some(receiver) = receivers.first() else { return Ok(None) };
+    let mut rows = Rows::default();
+    rows.push([0_i64.into(), key.tenant.into(), receiver.no.into(), message.into()]);
+    session.run_of(&INSERT, &rows).await?;
+    Ok(Some(Moved { key: key.clone(), owner: receiver.owner }))
+}

@@ -1,0 +1,150 @@
+//! Keeps histories, components and tenants. It appends and claims; it makes no decisions.
+
+mod append;
+mod approvals;
+mod attributes;
+mod calls;
+mod chunks;
+mod claim;
+mod components;
+mod database;
+mod fault;
+mod heads;
+mod hints;
+mod inbox;
+mod list;
+mod logs;
+mod model;
+mod nodes;
+mod patience;
+mod programs;
+mod rescue;
+mod sql;
+mod start;
+mod store;
+
+use std::time::Duration;
+
+use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
+use futures::future::BoxFuture;
+use thiserror::Error;
+
+pub use model::*;
+pub use store::open;
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, Error)]
+pub enum StoreError {
+    /// It cannot be reached just now; nothing is known to have happened. Try again.
+    #[error("the database does not answer: {0}")]
+    Unavailable(String),
+    /// Whether it happened is not known: the answer to a COMMIT was lost. Ask with the batch id.
+    #[error("the database did not say whether it committed: {0}")]
+    Unknown(String),
+    /// What it keeps is not what was written.
+    #[error("{0}")]
+    Corrupt(String),
+    /// It cannot be opened: wrong address, newer schema, in use by another engine.
+    #[error("{0}")]
+    Unusable(String),
+    /// What was asked makes no sense: a cursor that no list returned, a filter beyond all bounds.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Whatever the store answers, later.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// A lease: who this node is, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The fence of everything this node writes.
+    pub incarnation: Incarnation,
+    /// How long from the moment of asking.
+    pub remaining: Duration,
+    /// The database's clock at that moment.
+    pub now: Timestamp,
+}
+
+/// The store of one engine. Both databases pass one contract suite (`tests/contract.rs`).
+///
+/// Each method is one transaction. Times that decide anything are the database's.
+pub trait Store: Send + Sync + 'static {
+    // -- nodes --
+
+    /// Begins a lease for the node of this name, retiring its earlier incarnations at once:
+    /// what they had claimed is free again, and what they still write is refused.
+    fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease>;
+    /// Lengthens a lease that is not over. `None`: it is over, and stays so (L11).
+    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>>;
+    /// Ends a lease and frees what it had claimed.
+    fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()>;
+    /// Ends the leases that have run out, so that what they had claimed is free. Returns how many.
+    fn take_over(&self) -> Answer<'_, u64>;
+
+    // -- executions --
+
+    /// Stores new executions, each alone: an id that is taken changes nothing.
+    /// Those with `claim` belong to `incarnation` (ignored, unclaimed, when its lease is over).
+    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>>;
+    /// Claims up to `limit` free open executions (neither paused nor parked) that are due or have unseen messages, or are
+    /// not settled; paused ones only for their unseen messages. None when the lease is over.
+    fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>>;
+    /// Claims this execution if it is free and open, whether or not it is due, parked or paused.
+    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>>;
+    /// When the earliest free execution that is not yet due will be.
+    fn next_due(&self) -> Answer<'_, Option<Timestamp>>;
+    /// Writes batches in one transaction; each is accepted or refused alone (L4), in order.
+    /// `id` settles an unknown COMMIT: asked again with the same id, an applied call answers as it did.
+    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<(), Refusal>>>;
+    /// Reads a history's chunks from the one that holds `from` on, up to `to`, checksums verified, no gaps.
+    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>>;
+    /// The head of an execution.
+    fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>>;
+    /// Head, open calls and inbox of an execution, read together and not claimed.
+    fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>>;
+    /// A page of executions, newest first.
+    fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page>;
+    /// How many executions have which status.
+    fn census(&self) -> Answer<'_, Census>;
+    /// Puts a message into an execution's inbox. `false`: there is no such execution, or it has ended.
+    fn send(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool>;
+    /// Reopens an execution that has failed: its state becomes open, its inbox holds the message. `false`: it has not failed.
+    fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool>;
+    /// Clears the parked flag and makes the execution claimable. `false`: it is not parked.
+    fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool>;
+    /// Removes an execution that has ended, with all that belongs to it. `false`: it has not ended, or there is none.
+    fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool>;
+    /// Log lines after a place, in order.
+    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>>;
+    /// Latest progress of each scope of the current run.
+    fn progress(&self, key: &ExecutionKey) -> Answer<'_, Vec<Progress>>;
+
+    // -- approvals --
+
+    /// Questions, newest first; only open ones unless an execution is named.
+    fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Answer<'_, Vec<ApprovalRow>>;
+    /// One question.
+    fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>>;
+    /// Answers a question by one compare-and-set (open, and not past its deadline by the database's clock) and puts the
+    /// message into its execution's inbox in the same transaction (L9).
+    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> Answer<'_, Answered>;
+
+    // -- components --
+
+    /// Keeps a component and makes it the current one of its name.
+    fn keep_component(&self, tenant: TenantId, name: &str, digest: &Digest, manifest: &str, bytes: Vec<u8>) -> Answer<'_, ()>;
+    /// All components, by name, the current one first.
+    fn components(&self, tenant: TenantId) -> Answer<'_, Vec<Component>>;
+    /// A component by digest.
+    fn component(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Component>>;
+    /// The current component of a name.
+    fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>>;
+    /// A component's bytes.
+    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>>;
+
+    /// The database's clock.
+    fn now(&self) -> Answer<'_, Timestamp>;
+    /// Executions that messages from other nodes or clients may have moved: a hint, never a truth. Ends with the store.
+    fn hints(&self) -> tokio::sync::broadcast::Receiver<ExecutionKey>;
+}

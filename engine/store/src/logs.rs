@@ -1,0 +1,120 @@
+//! Log lines and progress of guests.
+
+use cerebelum_history::{Level, Scope};
+
+use crate::database::Database;
+use crate::fault::Fault;
+use crate::heads::{escape, unescape};
+use crate::sql::{Statement, Value};
+use crate::{ExecutionKey, LogLine, LogRow, Progress, StoreError, TenantId};
+
+/// Inserts lines that have not been said before, numbered on after the last of their execution.
+pub(crate) static INSERT: Statement = Statement::new(
+    "insert into logs (tenant_id, execution_no, seq, run, scope, attempt, number, logged_at, level, line)
+    select r.tenant_id, r.execution_no,
+        r.ordinal + coalesce((
+            select max(l.seq) from logs l where l.tenant_id = r.tenant_id and l.execution_no = r.execution_no), 0),
+        r.run, r.scope, r.attempt, r.number, r.logged_at, r.level, r.line
+    from {rows ordinal:int tenant_id:int execution_no:int run:int scope:text attempt:int number:int logged_at:int
+        level:int line:text}
+    where true
+    order by r.ordinal
+    on conflict (tenant_id, execution_no, run, scope, attempt, number) do nothing",
+);
+
+/// Writes the latest progress of scopes.
+pub(crate) static PROGRESS: Statement = Statement::new(
+    "insert into progress (tenant_id, execution_no, run, scope, percent, message)
+    select r.tenant_id, r.execution_no, r.run, r.scope, r.percent, r.message
+    from {rows tenant_id:int execution_no:int run:int scope:text percent:int message:text}
+    where true
+    on conflict (tenant_id, execution_no, scope) do update
+    set run = excluded.run, percent = excluded.percent, message = excluded.message",
+);
+
+/// Removes the progress of executions whose run has ended.
+pub(crate) static PROGRESS_GONE: Statement = Statement::new(
+    "delete from progress
+    where (tenant_id, execution_no) in (select r.tenant_id, r.execution_no from {rows tenant_id:int execution_no:int})",
+);
+
+/// A row for [`INSERT`]; `ordinal` grows from 1 within one statement.
+pub(crate) fn insertion(ordinal: usize, tenant: TenantId, no: i64, run: u32, line: &LogLine) -> Vec<Value<'_>> {
+    vec![
+        ordinal.into(),
+        tenant.into(),
+        no.into(),
+        run.into(),
+        line.scope.as_str().into(),
+        line.attempt.into(),
+        line.number.into(),
+        line.at.into(),
+        level_no(line.level).into(),
+        escape(&line.text).into(),
+    ]
+}
+
+/// See [`crate::Store::logs`].
+pub(crate) async fn logs(
+    database: &Database,
+    key: &ExecutionKey,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<LogRow>, Fault> {
+    static LOGS: Statement = Statement::new(
+        "select l.seq, l.run, l.scope, l.attempt, l.number, l.logged_at, l.level, l.line
+        from executions e join logs l on l.tenant_id = e.tenant_id and l.execution_no = e.execution_no
+        where e.tenant_id = $1 and e.id = $2 and l.seq > $3
+        order by l.seq
+        limit $4",
+    );
+    let mut session = database.read().await?;
+    let values = [key.tenant.into(), key.id.as_str().into(), after.into(), limit.into()];
+    let mut logs = Vec::new();
+    for mut row in session.rows(&LOGS, &values).await? {
+        let (seq, run) = (row.int()?, row.count()?);
+        let scope = Scope::from_text(&row.text()?);
+        let (attempt, number, at) = (row.count()?, row.count()?, row.at()?);
+        let level = level_of(row.int()?)
+            .ok_or_else(|| StoreError::Corrupt(format!("execution {}: log line {seq} has no level", key.id)))?;
+        let text = unescape(&row.text()?);
+        logs.push(LogRow { seq, run, line: LogLine { scope, attempt, number, at, level, text } });
+    }
+    Ok(logs)
+}
+
+/// See [`crate::Store::progress`].
+pub(crate) async fn progress(database: &Database, key: &ExecutionKey) -> Result<Vec<Progress>, Fault> {
+    static LATEST: Statement = Statement::new(
+        "select p.scope, p.percent, p.message
+        from executions e join progress p on p.tenant_id = e.tenant_id and p.execution_no = e.execution_no
+        where e.tenant_id = $1 and e.id = $2 and p.run = e.run
+        order by p.scope",
+    );
+    let mut session = database.read().await?;
+    let mut latest = Vec::new();
+    for mut row in session.rows(&LATEST, &[key.tenant.into(), key.id.as_str().into()]).await? {
+        let scope = Scope::from_text(&row.text()?);
+        latest.push(Progress { scope, percent: row.count()?, message: unescape(&row.text()?) });
+    }
+    Ok(latest)
+}
+
+const fn level_no(level: Level) -> i64 {
+    match level {
+        Level::Debug => 0,
+        Level::Info => 1,
+        Level::Warn => 2,
+        Level::Error => 3,
+    }
+}
+
+const fn level_of(no: i64) -> Option<Level> {
+    match no {
+        0 => Some(Level::Debug),
+        1 => Some(Level::Info),
+        2 => Some(Level::Warn),
+        3 => Some(Level::Error),
+        _ => None,
+    }
+}

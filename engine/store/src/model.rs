@@ -1,0 +1,371 @@
+//! What is kept: the rows of the store, as the engine reads and writes them.
+
+use cerebelum_history::{CallName, Digest, ExecutionId, Level, Position, Scope, Seed, Timestamp};
+
+/// Whose it is. The first column of every key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantId(pub i32);
+
+impl TenantId {
+    /// The only tenant until tenants are built: `default`.
+    pub const DEFAULT: Self = Self(1);
+}
+
+/// An execution, wherever it is spoken of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExecutionKey {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Which one.
+    pub id: ExecutionId,
+}
+
+/// One stay of one node under one lease: the fence of every write (L11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub i64);
+
+/// What is stored of an execution's state; every other status is derived from the open calls (L20).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It goes on.
+    Open,
+    /// It returned.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It was cancelled or terminated.
+    Cancelled,
+}
+
+/// The head of an execution: everything but its events and calls.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Execution {
+    /// Its key.
+    pub key: ExecutionKey,
+    /// `component/workflow`, as it was started.
+    pub workflow: String,
+    /// The component it is pinned to (L17).
+    pub digest: Digest,
+    /// The root of its keys and random numbers. Never shown.
+    pub seed: Seed,
+    /// Counts continue-as-new, from 1.
+    pub run: u32,
+    /// Stored state.
+    pub state: State,
+    /// Nothing is delivered and nothing starts.
+    pub paused: bool,
+    /// Why a person must look at it, when one must.
+    pub parked: Option<String>,
+    /// Whether all its guests were quiescent, with nothing to be told, when it was last written.
+    pub settled: bool,
+    /// Its last event's position.
+    pub position: Position,
+    /// Its last event's stamp.
+    pub stamp: Timestamp,
+    /// When it has to be looked at again, if time alone can move it.
+    pub due: Option<Timestamp>,
+    /// The status word for lists, derived by `history` when it was last written.
+    pub status: String,
+    /// Name to JSON scalar, as one JSON object.
+    pub attributes: String,
+    /// Small facts that the worker keeps (deadline, cancel request, …), as one JSON object.
+    pub facts: String,
+    /// The execution and call that wait for it or started it.
+    pub parent: Option<Parent>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// The call of another execution that started this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// The execution (of the same tenant).
+    pub id: ExecutionId,
+    /// Its run.
+    pub run: u32,
+    /// Its call.
+    pub call: CallName,
+    /// Whether it waits for the end.
+    pub awaited: bool,
+}
+
+/// An execution that is to begin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewExecution {
+    /// Its head; `position` is that of the last event in `first`.
+    pub head: Execution,
+    /// Its first events.
+    pub first: Chunk,
+    /// Whether the inserting node claims it in the same breath.
+    pub claim: bool,
+}
+
+/// What became of a [`NewExecution`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Started {
+    /// It is stored.
+    New,
+    /// The id was taken; this is the execution that has it, and its first chunk for comparison.
+    Exists(Box<Execution>, Chunk),
+}
+
+/// Some consecutive events of a history, as the text `history` encoded them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Position of the first event.
+    pub first: Position,
+    /// Position of the last event.
+    pub last: Position,
+    /// The events. Stored beside a checksum of it.
+    pub events: String,
+}
+
+/// An open call's row (L13).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallRow {
+    /// Its name.
+    pub name: CallName,
+    /// Its state, as the text `history` encoded it.
+    pub state: String,
+}
+
+/// What happens to approvals in a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApprovalChange {
+    /// A question is asked.
+    Open {
+        /// Its id, unique per tenant.
+        id: String,
+        /// The call that waits.
+        call: CallName,
+        /// The request, as JSON.
+        request: String,
+        /// When it stops standing.
+        deadline: Option<Timestamp>,
+    },
+    /// It is not answered in time or no longer wanted; refuses the batch when somebody answered already (L9).
+    Close {
+        /// Its id.
+        id: String,
+        /// How it ends: `TimedOut` or `Withdrawn`.
+        to: ApprovalState,
+    },
+}
+
+/// Where a question stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ApprovalState {
+    /// It waits for an answer.
+    Open,
+    /// Yes.
+    Approved,
+    /// No.
+    Rejected,
+    /// Nobody answered in time.
+    TimedOut,
+    /// The guest no longer wants an answer.
+    Withdrawn,
+}
+
+/// A question to a person, for the lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalRow {
+    /// Its id.
+    pub id: String,
+    /// The execution that asks.
+    pub execution: ExecutionId,
+    /// The call that waits.
+    pub call: CallName,
+    /// The request, as JSON.
+    pub request: String,
+    /// When it was asked.
+    pub requested_at: Timestamp,
+    /// Until when it stands.
+    pub deadline: Option<Timestamp>,
+    /// Where it stands.
+    pub state: ApprovalState,
+}
+
+/// What became of an answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// It counts.
+    Accepted(ExecutionId),
+    /// The question had ended before, in this way.
+    TooLate(ApprovalState),
+    /// There is no such question.
+    Unknown,
+}
+
+/// A message to an execution, in the order of arrival.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxRow {
+    /// Its number, unique per store and growing.
+    pub seq: i64,
+    /// What it says, as the text `history` encoded it.
+    pub message: String,
+    /// Whether an activation has seen it before (a signal nobody waited for yet).
+    pub seen: bool,
+}
+
+/// A log line of a guest. A second line of the same number from the same attempt changes nothing (L7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Who said it.
+    pub scope: Scope,
+    /// In which attempt.
+    pub attempt: u32,
+    /// As its how-manieth line.
+    pub number: u32,
+    /// When.
+    pub at: Timestamp,
+    /// How loud.
+    pub level: Level,
+    /// What.
+    pub text: String,
+}
+
+/// A log line, as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRow {
+    /// Its number in the execution; lists resume after it.
+    pub seq: i64,
+    /// In which run.
+    pub run: u32,
+    /// The line.
+    pub line: LogLine,
+}
+
+/// The latest progress of a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Whose.
+    pub scope: Scope,
+    /// 0 to 100.
+    pub percent: u8,
+    /// A word about it.
+    pub message: String,
+}
+
+/// Everything one activation has to write at once: all of it becomes durable, or nothing (L4).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Whose.
+    pub key: ExecutionKey,
+    /// The fence: refused when the execution is claimed by another incarnation or this one's lease is over.
+    pub incarnation: Incarnation,
+    /// The head as it will be. Its `position` and `run` say where the history then ends.
+    pub head: Execution,
+    /// The position the store must be at now; refused otherwise.
+    pub after: Position,
+    /// New events; none when only calls changed.
+    pub chunk: Option<Chunk>,
+    /// Chunks to be written anew with the values of finished scopes left out (L12). Same `first` and `last`.
+    pub rewritten: Vec<Chunk>,
+    /// Calls that are open now, or have changed.
+    pub opened: Vec<CallRow>,
+    /// Calls that are open no more.
+    pub closed: Vec<CallName>,
+    /// Questions asked and withdrawn.
+    pub approvals: Vec<ApprovalChange>,
+    /// Messages that have been dealt with, by number.
+    pub consumed: Vec<i64>,
+    /// Messages that have been seen and stay.
+    pub seen: Vec<i64>,
+    /// Executions started. One whose id is taken by another parent sends `refused` back to this execution's inbox.
+    pub children: Vec<Child>,
+    /// Messages to other executions of the tenant.
+    pub messages: Vec<(ExecutionId, String)>,
+    /// Log lines.
+    pub logs: Vec<LogLine>,
+    /// Latest progress by scope.
+    pub progress: Vec<Progress>,
+    /// The first chunk of the next run, after a continue-as-new: `head.run` is that run and `head.position` its last
+    /// position, while `chunk` still ends the run before.
+    pub next_run: Option<Chunk>,
+    /// Whether the claim ends with this batch (the execution hibernates or has ended).
+    pub release: bool,
+}
+
+/// A child to be started by a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Child {
+    /// What to insert.
+    pub new: NewExecution,
+    /// Message to this execution when the child was stored or was already there with the same parent; none to send none.
+    pub accepted: Option<String>,
+    /// Message to this execution when its id belongs to something else.
+    pub refused: String,
+}
+
+/// Why a batch changed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The lease is over or the execution is claimed by somebody else.
+    ClaimLost,
+    /// The history is not where the batch expected it.
+    Moved,
+    /// A question it wanted to close had been answered.
+    AlreadyAnswered,
+    /// It would time a question out before its deadline by the database's clock.
+    TooEarly,
+    /// The tables' own rules forbid it: a mistake of the engine. Written again, it would be refused again.
+    Forbidden,
+}
+
+/// An execution that was picked up, with what is needed to go on without reading its history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    /// Its head.
+    pub head: Execution,
+    /// Its open calls.
+    pub calls: Vec<CallRow>,
+    /// Its inbox, oldest first.
+    pub inbox: Vec<InboxRow>,
+}
+
+/// A component and what it declares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Component {
+    /// The name it was uploaded under.
+    pub name: String,
+    /// Its content address.
+    pub digest: Digest,
+    /// What it declares, as JSON.
+    pub manifest: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// When it became the current one of its name.
+    pub uploaded_at: Timestamp,
+    /// Whether it is the current one of its name.
+    pub current: bool,
+}
+
+/// Which executions to list; an empty filter lists all.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filter {
+    /// Only with this status word.
+    pub status: Option<String>,
+    /// Only of this workflow: `component/workflow`, or the bare name.
+    pub workflow: Option<String>,
+    /// Only with these attributes, JSON scalars as text.
+    pub attributes: Vec<(String, String)>,
+    /// Only after this place, as returned with the page before.
+    pub cursor: Option<String>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// Newest first.
+    pub executions: Vec<Execution>,
+    /// Where the next page begins, if there is one.
+    pub cursor: Option<String>,
+}
+
+/// How many executions there are of each status word.
+pub type Census = Vec<(String, u64)>;

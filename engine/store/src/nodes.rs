@@ -1,0 +1,179 @@
+//! Nodes and their leases: who may write, and how one who may no longer is fenced off (L11).
+
+use std::time::Duration;
+
+use cerebelum_history::Timestamp;
+
+use crate::append::Outcomes;
+use crate::database::Database;
+use crate::fault::Fault;
+use crate::sql::{Rows, Session, Statement};
+use crate::{Incarnation, Lease, StoreError};
+
+/// Ended incarnations are kept that long, for those who still ask what became of their last batch.
+const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
+/// How often two nodes of one name may outrun each other before one gives up.
+const BEGIN_ATTEMPTS_MAX: u32 = 16;
+
+/// See [`crate::Store::begin_lease`].
+pub(crate) async fn begin(database: &Database, node: &str, duration: Duration) -> Result<Lease, Fault> {
+    static EARLIER: Statement = Statement::new(
+        "select incarnation from nodes where name = $1 and ended_at is null order by incarnation {postgres: for update}",
+    );
+    static INSERT: Statement = Statement::new(
+        "insert into nodes (name, duration_ms) values ($1, $2) on conflict do nothing returning incarnation, {clock}",
+    );
+    static LEASE: Statement = Statement::new("insert into leases (incarnation, expires_at) values ($1, $2)");
+    static FORGET: Statement = Statement::new("delete from nodes where ended_at < {now} - $1");
+    let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1);
+    for _ in 0..BEGIN_ATTEMPTS_MAX {
+        let mut session = database.write().await?;
+        let mut earlier = Rows::default();
+        for mut row in session.rows(&EARLIER, &[node.into()]).await? {
+            earlier.push([row.int()?.into()]);
+        }
+        retire(&mut session, &earlier).await?;
+        session.run(&FORGET, &[ENDED_KEPT_MS.into()]).await?;
+        // None when somebody of the same name was quicker: then that one is the earlier incarnation.
+        if let Some(row) = session.rows(&INSERT, &[node.into(), duration_ms.into()]).await?.first_mut() {
+            let (incarnation, now) = (row.int()?, row.at()?);
+            let expires_at = now.plus(duration_ms.unsigned_abs());
+            session.run(&LEASE, &[incarnation.into(), expires_at.into()]).await?;
+            session.commit().await?;
+            let remaining = Duration::from_millis(expires_at.since(now));
+            return Ok(Lease { incarnation: Incarnation(incarnation), remaining, now });
+        }
+    }
+    Err(StoreError::Unavailable(format!("another engine keeps starting as the node `{node}`")).into())
+}
+
+/// See [`crate::Store::renew_lease`].
+pub(crate) async fn renew(
+    database: &Database,
+    incarnation: Incarnation,
+    duration: Duration,
+) -> Result<Option<Lease>, Fault> {
+    // Only the lease's own row is changed. Whoever ends the lease deletes that row first, so this finds it or does not.
+    static RENEW: Statement = Statement::new(
+        "update leases set expires_at = {clock} + $2
+        where incarnation = $1
+            and (expires_at > {clock} or exists (
+                select 1 from nodes n where n.incarnation = $1 and n.ended_at is null and n.lengthened_until > {clock}))
+        returning expires_at, {clock}",
+    );
+    let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let mut session = database.lease().await?;
+    let mut rows = session.rows(&RENEW, &[incarnation.into(), duration_ms.into()]).await?;
+    let Some(row) = rows.first_mut() else { return Ok(None) };
+    let (expires_at, now) = (row.at()?, row.at()?);
+    Ok(Some(Lease { incarnation, remaining: Duration::from_millis(expires_at.since(now)), now }))
+}
+
+/// See [`crate::Store::end_lease`].
+pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result<(), Fault> {
+    static LOCK: Statement = Statement::new(
+        "select incarnation from nodes where incarnation = $1 and ended_at is null {postgres: for update}",
+    );
+    let mut session = database.write().await?;
+    if !session.rows(&LOCK, &[incarnation.into()]).await?.is_empty() {
+        let mut ended = Rows::default();
+        ended.push([incarnation.into()]);
+        retire(&mut session, &ended).await?;
+        session.commit().await?;
+    }
+    Ok(())
+}
+
+/// See [`crate::Store::take_over`].
+pub(crate) async fn take_over(database: &Database) -> Result<u64, Fault> {
+    // A node that is just committing or renewing is passed over: it is alive, or will be found next time.
+    static EXPIRED: Statement = Statement::new(
+        "select n.incarnation from nodes n join leases l on l.incarnation = n.incarnation
+        where n.ended_at is null and l.expires_at <= {clock} and n.lengthened_until <= {clock}
+        order by n.incarnation {postgres: for update skip locked}",
+    );
+    let mut session = database.write().await?;
+    let mut expired = Rows::default();
+    for mut row in session.rows(&EXPIRED, &[]).await? {
+        expired.push([row.int()?.into()]);
+    }
+    if expired.is_empty() {
+        return Ok(0);
+    }
+    retire(&mut session, &expired).await?;
+    session.commit().await?;
+    Ok(u64::try_from(expired.len()).unwrap_or(u64::MAX))
+}
+
+/// Ends incarnations whose rows are locked, and frees what they had claimed.
+async fn retire(session: &mut Session, incarnations: &Rows<'_>) -> Result<(), Fault> {
+    static FORGET_LEASE: Statement =
+        Statement::new("delete from leases where incarnation in (select r.node from {rows node:int})");
+    static END: Statement =
+        Statement::new("update nodes set ended_at = {clock} where incarnation in (select r.node from {rows node:int})");
+    static FREE: Statement =
+        Statement::new("update executions set owner = null where owner in (select r.node from {rows node:int})");
+    for statement in [&FORGET_LEASE, &END, &FREE] {
+        session.run_of(statement, incarnations).await?;
+    }
+    Ok(())
+}
+
+/// Whether a lease stands; if so, it stands until this transaction ends.
+pub(crate) async fn stands(session: &mut Session, incarnation: Incarnation) -> Result<bool, Fault> {
+    // A shared lock on the key: takeover waits for it, batches of the same node do not.
+    static STANDS: Statement = Statement::new(
+        "select n.incarnation from nodes n join leases l on l.incarnation = n.incarnation
+        where n.incarnation = $1 and n.ended_at is null and (l.expires_at > {clock} or n.lengthened_until > {clock})
+        {postgres: for key share of n}",
+    );
+    Ok(!session.rows(&STANDS, &[incarnation.into()]).await?.is_empty())
+}
+
+/// A node's row, locked for the batches of one append.
+pub(crate) struct Locked {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) stands: bool,
+    pub(crate) outcomes: Outcomes,
+}
+
+/// Locks the rows of these incarnations until the transaction ends.
+pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) -> Result<Vec<Locked>, Fault> {
+    static LOCK: Statement = Statement::new(
+        "select n.incarnation, n.batches,
+            case when n.ended_at is null and (n.lengthened_until > {clock} or exists (
+                select 1 from leases l where l.incarnation = n.incarnation and l.expires_at > {clock})) then 1 else 0 end
+        from nodes n
+        where n.incarnation in (select r.node from {rows node:int})
+        order by n.incarnation {postgres: for no key update of n}",
+    );
+    let mut rows = Rows::default();
+    for incarnation in incarnations {
+        rows.push([(*incarnation).into()]);
+    }
+    let mut locked = Vec::new();
+    for mut row in session.rows_of(&LOCK, &rows).await? {
+        let incarnation = Incarnation(row.int()?);
+        let outcomes = Outcomes::decode(&row.text()?);
+        locked.push(Locked { incarnation, stands: row.flag()?, outcomes });
+    }
+    Ok(locked)
+}
+
+/// Records what became of batches, lengthens the lease, and makes sure once more that it stands. Answers with those that do.
+pub(crate) static RECORD: Statement = Statement::new(
+    "update nodes as n
+    set batches = r.outcomes, lengthened_until = {clock} + n.duration_ms
+    from {rows node:int outcomes:text}
+    where n.incarnation = r.node and n.ended_at is null and (n.lengthened_until > {clock} or exists (
+        select 1 from leases l where l.incarnation = n.incarnation and l.expires_at > {clock}))
+    returning incarnation",
+);
+
+/// The database's clock.
+pub(crate) async fn now(database: &Database) -> Result<Timestamp, Fault> {
+    static NOW: Statement = Statement::new("select {clock}");
+    let mut session = database.read().await?;
+    let mut rows = session.rows(&NOW, &[]).await?;
+    Ok(rows.first_mut().expect("a select without a table has one row").at()?)
+}

@@ -1,0 +1,13 @@
+//! One wording of each statement for both databases, and the narrow door through which statements reach them.
+
+mod argument;
+mod row;
+mod session;
+mod statement;
+mod writes;
+
+pub(crate) use argument::{Rows, Value};
+pub(crate) use row::Row;
+pub(crate) use session::Session;
+pub(crate) use statement::{Dialect, Statement};
+pub(crate) use writes::Writes;

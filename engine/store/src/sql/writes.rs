@@ -1,0 +1,61 @@
+//! Several statements of many rows that go to the database together: one round trip on PostgreSQL.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
+use sqlx::Error;
+
+use super::{Dialect, Row, Rows, Session, Statement};
+
+/// Statements that touch different rows, so that their order means nothing.
+#[derive(Default)]
+pub(crate) struct Writes<'a> {
+    parts: Vec<(&'static Statement, Rows<'a>)>,
+}
+
+impl<'a> Writes<'a> {
+    /// Adds a statement, unless it has no rows.
+    pub(crate) fn add(&mut self, statement: &'static Statement, rows: Rows<'a>) {
+        if !rows.is_empty() {
+            self.parts.push((statement, rows));
+        }
+    }
+
+    /// Runs them all; the rows are those of the statement added last.
+    pub(crate) async fn run(self, session: &mut Session) -> Result<Vec<Row>, Error> {
+        match (session.dialect(), self.parts.len()) {
+            (_, 0) => Ok(Vec::new()),
+            (Dialect::Postgres, 2..) => session.rows_of_parts(joined(&self.parts), &self.parts).await,
+            (Dialect::Postgres, _) | (Dialect::Sqlite, _) => {
+                let mut answer = Vec::new();
+                for (statement, rows) in &self.parts {
+                    answer = session.rows_of(statement, rows).await?;
+                }
+                Ok(answer)
+            }
+        }
+    }
+}
+
+/// The one statement that runs them all. There are few combinations, and each is prepared once a connection.
+fn joined(parts: &[(&'static Statement, Rows<'_>)]) -> &'static str {
+    static JOINED: LazyLock<Mutex<HashMap<Vec<usize>, &'static str>>> = LazyLock::new(Mutex::default);
+    let key: Vec<usize> = parts.iter().map(|(statement, _)| std::ptr::from_ref(*statement).addr()).collect();
+    let mut joined = JOINED.lock().expect("nobody panics while joining statements");
+    joined.entry(key).or_insert_with(|| join(parts).leak())
+}
+
+fn join(parts: &[(&'static Statement, Rows<'_>)]) -> String {
+    let mut text = String::from("with ");
+    let mut offset = 0;
+    for (index, (statement, _)) in parts.iter().enumerate() {
+        let part = statement.part(offset);
+        offset += statement.columns().len();
+        match parts.len() - index {
+            1 => text.push_str(&part),
+            2 => text.push_str(&format!("w{index} as ({part}) ")),
+            _ => text.push_str(&format!("w{index} as ({part}), ")),
+        }
+    }
+    text
+}

@@ -1,0 +1,75 @@
+//! New executions: inserted once, however often and from wherever they are asked for.
+
+use std::collections::HashSet;
+
+use crate::fault::Fault;
+use crate::patience::Patience;
+use crate::store::{SqlStore, commit};
+use crate::{ExecutionKey, Incarnation, NewExecution, Started, StoreError, heads, nodes};
+
+/// An id that is taken and free again at once, over and over, is not worth more than this.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// See [`crate::Store::start`].
+pub(crate) async fn start(
+    store: &SqlStore,
+    incarnation: Option<Incarnation>,
+    new: &[NewExecution],
+) -> Result<Vec<Started>, Fault> {
+    let mut patience = Patience::new();
+    let mut attempts = 0;
+    loop {
+        match try_start(store, incarnation, new).await {
+            Ok(Some(started)) => {
+                let fresh = std::iter::zip(new, &started).filter(|(new, started)| **started == Started::New && !new.claim);
+                store.hints.tell_here(fresh.map(|(new, _)| new.head.key.clone()));
+                return Ok(started);
+            }
+            Ok(None) if attempts == ATTEMPTS_MAX => {
+                return Err(StoreError::Unavailable("an execution of this id is started and deleted all the time".into()).into());
+            }
+            Ok(None) => attempts += 1,
+            // Safe to repeat: what was stored after all is known by its seed.
+            Err(fault) => patience.endure(fault).await?,
+        }
+    }
+}
+
+/// `None`: an id was taken, and free again a moment later.
+async fn try_start(
+    store: &SqlStore,
+    incarnation: Option<Incarnation>,
+    new: &[NewExecution],
+) -> Result<Option<Vec<Started>>, Fault> {
+    let mut numbered = Vec::with_capacity(new.len());
+    for new in new {
+        numbered.push((new, store.programs.number(&store.database, &new.head).await?));
+    }
+    let mut session = store.database.write().await?;
+    let claimant = match incarnation {
+        Some(incarnation) if nodes::stands(&mut session, incarnation).await? => Some(incarnation),
+        Some(_) | None => None,
+    };
+    let new: Vec<_> =
+        numbered.into_iter().map(|(new, program)| (new, program, claimant.filter(|_| new.claim))).collect();
+    let inserted: HashSet<usize> = heads::insert(&mut session, &new).await?.into_iter().collect();
+    let mut started = Vec::with_capacity(new.len());
+    for (index, (new, ..)) in new.iter().enumerate() {
+        started.push(if inserted.contains(&index) {
+            Started::New
+        } else {
+            let key: &ExecutionKey = &new.head.key;
+            let Some(existing) = heads::find(&mut session, key).await? else { return Ok(None) };
+            if existing.head.seed == new.head.seed {
+                Started::New
+            } else {
+                Started::Exists(Box::new(existing.head), heads::first_chunk(&mut session, key).await?)
+            }
+        });
+    }
+    match inserted.is_empty() {
+        true => session.undo().await,
+        false => commit(session).await?,
+    }
+    Ok(Some(started))
+}

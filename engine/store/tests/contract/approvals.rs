@@ -1,0 +1,178 @@
+//! Approvals: exactly one outcome, whoever races whom (L9).
+
+use cerebelum_history::Timestamp;
+use cerebelum_store::{Answered, ApprovalChange, ApprovalState, Batch, Execution, Incarnation, Refusal};
+
+use crate::bench::{Bench, T, batch, call, events, fresh, key};
+use crate::on_both;
+
+on_both!(
+    a_question_is_listed_answered_and_told,
+    the_first_answer_counts,
+    an_answer_after_the_deadline_is_too_late,
+    a_question_is_not_timed_out_before_its_deadline,
+    closing_an_answered_question_refuses_the_whole_batch,
+    an_answer_and_a_withdrawal_have_one_winner,
+    a_timeout_and_an_answer_have_one_winner,
+    a_question_may_be_asked_and_withdrawn_in_one_batch,
+    a_question_belongs_to_its_execution,
+);
+
+fn ask(node: Incarnation, head: &Execution, id: &str, deadline: Option<Timestamp>) -> Batch {
+    let mut batch = events(node, head, 1);
+    let request = "{\"title\": \"Go live?\"}".into();
+    batch.approvals = vec![ApprovalChange::Open { id: id.into(), call: call("2.1"), request, deadline }];
+    batch
+}
+
+fn close(node: Incarnation, head: &Execution, id: &str, to: ApprovalState) -> Batch {
+    let mut batch = events(node, head, 1);
+    batch.approvals = vec![ApprovalChange::Close { id: id.into(), to }];
+    batch
+}
+
+async fn approve(bench: &Bench, id: &str) -> Answered {
+    bench.answer(T, id, ApprovalState::Approved, "\"yes\"".into()).await.unwrap()
+}
+
+async fn a_question_is_listed_answered_and_told(bench: Bench) {
+    let node = bench.lease("n").await;
+    let (a, b) = (bench.started(node, "a").await, bench.started(node, "b").await);
+    assert_eq!(bench.write(ask(node, &a, "q1", None)).await, Ok(()));
+    let mut later = ask(node, &b, "q2", Some(Timestamp(u64::MAX)));
+    later.head.stamp = Timestamp(9_000);
+    assert_eq!(bench.write(later).await, Ok(()));
+    let open = bench.approvals(T, None).await.unwrap();
+    assert_eq!(open.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["q2", "q1"]);
+    let question = bench.approval(T, "q2").await.unwrap().unwrap();
+    assert_eq!((question.execution.as_str(), question.requested_at), ("b", Timestamp(9_000)));
+    assert_eq!((question.call.clone(), question.deadline), (call("2.1"), Some(Timestamp(u64::MAX))));
+    assert_eq!((question.request.as_str(), question.state), ("{\"title\": \"Go live?\"}", ApprovalState::Open));
+    assert_eq!(approve(&bench, "q1").await, Answered::Accepted("a".parse().unwrap()));
+    assert_eq!(bench.inbox("a").await, ["\"yes\""]);
+    assert_eq!(bench.approvals(T, None).await.unwrap().len(), 1);
+    let of_a = bench.approvals(T, Some(&"a".parse().unwrap())).await.unwrap();
+    assert_eq!(of_a.iter().map(|row| row.state).collect::<Vec<_>>(), [ApprovalState::Approved]);
+    assert_eq!(bench.approval(T, "nothing\0").await.unwrap(), None);
+}
+
+async fn the_first_answer_counts(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    assert_eq!(bench.write(ask(node, &head, "q", None)).await, Ok(()));
+    let no = bench.answer(T, "q", ApprovalState::Rejected, "\"no\"".into()).await.unwrap();
+    assert_eq!(no, Answered::Accepted("a".parse().unwrap()));
+    assert_eq!(approve(&bench, "q").await, Answered::TooLate(ApprovalState::Rejected));
+    assert_eq!(bench.inbox("a").await, ["\"no\""]);
+    assert_eq!(approve(&bench, "nothing").await, Answered::Unknown);
+}
+
+async fn an_answer_after_the_deadline_is_too_late(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let asked = ask(node, &head, "q", Some(Timestamp(1)));
+    assert_eq!(bench.write(asked.clone()).await, Ok(()));
+    assert_eq!(approve(&bench, "q").await, Answered::TooLate(ApprovalState::TimedOut));
+    assert_eq!(bench.inbox("a").await, [""; 0]);
+    assert_eq!(bench.write(close(node, &asked.head, "q", ApprovalState::TimedOut)).await, Ok(()));
+    assert_eq!(approve(&bench, "q").await, Answered::TooLate(ApprovalState::TimedOut));
+}
+
+async fn a_question_is_not_timed_out_before_its_deadline(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let deadline = bench.now().await.unwrap().plus(60_000);
+    let asked = ask(node, &head, "q", Some(deadline));
+    assert_eq!(bench.write(asked.clone()).await, Ok(()));
+    let early = close(node, &asked.head, "q", ApprovalState::TimedOut);
+    assert_eq!(bench.write(early).await, Err(Refusal::TooEarly));
+    assert_eq!(bench.write(close(node, &asked.head, "q", ApprovalState::Withdrawn)).await, Ok(()));
+    assert_eq!(approve(&bench, "q").await, Answered::TooLate(ApprovalState::Withdrawn));
+}
+
+async fn closing_an_answered_question_refuses_the_whole_batch(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let mut asked = ask(node, &head, "q", None);
+    asked.approvals.extend(ask(node, &head, "r", None).approvals);
+    assert_eq!(bench.write(asked.clone()).await, Ok(()));
+    approve(&bench, "q").await;
+    let mut both = close(node, &asked.head, "r", ApprovalState::Withdrawn);
+    both.approvals.push(ApprovalChange::Close { id: "q".into(), to: ApprovalState::Withdrawn });
+    let bystander = bench.started(node, "b").await;
+    let answers = bench.append(fresh(), vec![both, events(node, &bystander, 1)]).await.unwrap();
+    assert_eq!(answers, [Err(Refusal::AlreadyAnswered), Ok(())]);
+    assert_eq!(bench.approval(T, "r").await.unwrap().unwrap().state, ApprovalState::Open);
+    assert_eq!(bench.head("a").await.position, asked.head.position);
+    let unknown = close(node, &asked.head, "nothing", ApprovalState::Withdrawn);
+    assert_eq!(bench.write(unknown).await, Err(Refusal::AlreadyAnswered));
+}
+
+async fn an_answer_and_a_withdrawal_have_one_winner(bench: Bench) {
+    race(bench, |_| None, ApprovalState::Withdrawn).await;
+}
+
+async fn a_timeout_and_an_answer_have_one_winner(bench: Bench) {
+    // The deadline is this very moment, so that both sides are refused and accepted by turns.
+    race(bench, |now| Some(now.plus(3)), ApprovalState::TimedOut).await;
+}
+
+/// Many rounds of an answer against a batch that closes the same question; each round has exactly one winner.
+async fn race(bench: Bench, deadline: fn(Timestamp) -> Option<Timestamp>, to: ApprovalState) {
+    let node = bench.lease("n").await;
+    let other = bench.second().await;
+    let (mut answered, mut closed) = (0, 0);
+    for round in 0..60 {
+        let id = format!("e{round}");
+        let head = bench.started(node, &id).await;
+        let asked = ask(node, &head, &id, deadline(bench.now().await.unwrap()));
+        assert_eq!(bench.write(asked.clone()).await, Ok(()));
+        let answering = {
+            let (other, id) = (other.clone(), id.clone());
+            tokio::spawn(async move { other.answer(T, &id, ApprovalState::Approved, "\"yes\"".into()).await.unwrap() })
+        };
+        let closing = loop {
+            match bench.write(close(node, &asked.head, &id, to)).await {
+                Err(Refusal::TooEarly) => tokio::task::yield_now().await,
+                decided => break decided,
+            }
+        };
+        let answer = answering.await.unwrap();
+        let state = bench.approval(T, &id).await.unwrap().unwrap().state;
+        match closing {
+            Ok(()) => {
+                closed += 1;
+                assert_eq!((answer, state, bench.inbox(&id).await.len()), (Answered::TooLate(to), to, 0), "round {round}");
+            }
+            Err(refusal) => {
+                answered += 1;
+                assert_eq!(refusal, Refusal::AlreadyAnswered);
+                assert_eq!((answer, state), (Answered::Accepted(key(&id).id), ApprovalState::Approved), "round {round}");
+                assert_eq!((bench.inbox(&id).await.len(), bench.head(&id).await.position), (1, asked.head.position));
+            }
+        }
+    }
+    assert_eq!(answered + closed, 60);
+}
+
+async fn a_question_may_be_asked_and_withdrawn_in_one_batch(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let mut both = ask(node, &head, "q", None);
+    both.approvals.push(ApprovalChange::Close { id: "q".into(), to: ApprovalState::Withdrawn });
+    assert_eq!(bench.write(both).await, Ok(()));
+    assert_eq!(approve(&bench, "q").await, Answered::TooLate(ApprovalState::Withdrawn));
+}
+
+async fn a_question_belongs_to_its_execution(bench: Bench) {
+    let node = bench.lease("n").await;
+    let (a, b) = (bench.started(node, "a").await, bench.started(node, "b").await);
+    let asked = ask(node, &a, "q", None);
+    assert_eq!(bench.write(asked.clone()).await, Ok(()));
+    assert_eq!(bench.write(close(node, &b, "q", ApprovalState::Withdrawn)).await, Err(Refusal::AlreadyAnswered));
+    approve(&bench, "q").await;
+    // A failed call that is made again asks again.
+    assert_eq!(bench.write(ask(node, &asked.head, "q", None)).await, Ok(()));
+    assert_eq!(bench.approval(T, "q").await.unwrap().unwrap().state, ApprovalState::Open);
+    assert_eq!(bench.write(batch(node, &b)).await, Ok(()));
+}

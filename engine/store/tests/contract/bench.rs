@@ -1,0 +1,228 @@
+//! What every test begins with: a fresh database, and the shortest way to say what is done to it.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cerebelum_history::{CallName, Digest, Position, Scope, Seed, Timestamp};
+use cerebelum_store::{
+    Batch, CallRow, Chunk, Claimed, Execution, ExecutionKey, Incarnation, NewExecution, Refusal, Started, State, Store,
+    TenantId, open,
+};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+
+/// Long enough to be no part of a test that does not want it to be.
+pub(crate) const LONG: Duration = Duration::from_secs(600);
+pub(crate) const T: TenantId = TenantId::DEFAULT;
+
+/// A store over a fresh database.
+pub(crate) struct Bench {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) url: String,
+    pub(crate) folder: Option<tempfile::TempDir>,
+}
+
+impl Deref for Bench {
+    type Target = dyn Store;
+    fn deref(&self) -> &Self::Target {
+        &*self.store
+    }
+}
+
+impl Bench {
+    pub(crate) async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("cerebelum.db").display());
+        Self { store: open(&url).await.unwrap(), url, folder: Some(folder) }
+    }
+
+    pub(crate) async fn postgres() -> Self {
+        let url = test_postgres::database();
+        Self { store: open(&url).await.unwrap(), url, folder: None }
+    }
+
+    /// Another engine on the same database: a second store on PostgreSQL, the only one on SQLite.
+    pub(crate) async fn second(&self) -> Arc<dyn Store> {
+        match self.folder {
+            Some(_) => self.store.clone(),
+            None => open(&self.url).await.unwrap(),
+        }
+    }
+
+    /// Runs a statement behind the store's back; returns the first number of its first row.
+    pub(crate) async fn meddle(&self, words: impl Into<String>) -> i64 {
+        let words = AssertSqlSafe(words.into());
+        if self.folder.is_some() {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            connection.execute("pragma busy_timeout = 5000").await.unwrap();
+            sqlx::query(words).fetch_optional(&mut connection).await.unwrap().map_or(0, |row| row.get(0))
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query(words).fetch_optional(&mut connection).await.unwrap().map_or(0, |row| row.get(0))
+        }
+    }
+
+    pub(crate) async fn lease(&self, node: &str) -> Incarnation {
+        self.begin_lease(node, LONG).await.unwrap().incarnation
+    }
+
+    /// Waits until a lease that is short has run out, by the clock that counts.
+    pub(crate) async fn expire(&self, incarnation: Incarnation) {
+        self.meddle(format!("update leases set expires_at = 1 where incarnation = {}", incarnation.0)).await;
+        self.meddle(format!("update nodes set lengthened_until = 1 where incarnation = {}", incarnation.0)).await;
+    }
+
+    /// Starts an execution that the node has claimed.
+    pub(crate) async fn started(&self, node: Incarnation, id: &str) -> Execution {
+        let new = NewExecution { claim: true, ..new(id) };
+        assert_eq!(self.start(Some(node), vec![new.clone()]).await.unwrap(), [Started::New]);
+        new.head
+    }
+
+    /// Starts an execution that belongs to nobody.
+    pub(crate) async fn sleeping(&self, id: &str, due: Option<Timestamp>) -> Execution {
+        let mut new = new(id);
+        new.head.settled = true;
+        new.head.due = due;
+        assert_eq!(self.start(None, vec![new.clone()]).await.unwrap(), [Started::New]);
+        new.head
+    }
+
+    /// Appends one batch under a fresh id.
+    pub(crate) async fn write(&self, batch: Batch) -> Result<(), Refusal> {
+        self.append(fresh(), vec![batch]).await.unwrap().remove(0)
+    }
+
+    pub(crate) async fn head(&self, id: &str) -> Execution {
+        self.execution(&key(id)).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn looked(&self, id: &str) -> Claimed {
+        self.look(&key(id)).await.unwrap().unwrap()
+    }
+
+    /// The texts in an execution's inbox.
+    pub(crate) async fn inbox(&self, id: &str) -> Vec<String> {
+        self.looked(id).await.inbox.into_iter().map(|row| row.message).collect()
+    }
+
+    /// The ids of what a node claims now.
+    pub(crate) async fn claimed(&self, node: Incarnation) -> Vec<String> {
+        let mut ids: Vec<String> =
+            self.claim(node, 100).await.unwrap().into_iter().map(|claimed| claimed.head.key.id.to_string()).collect();
+        ids.sort();
+        ids
+    }
+}
+
+/// A number for an append that no other has.
+pub(crate) fn fresh() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+pub(crate) fn key(id: &str) -> ExecutionKey {
+    ExecutionKey { tenant: T, id: id.parse().unwrap() }
+}
+
+pub(crate) fn call(name: &str) -> CallName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn scope(path: &str) -> Scope {
+    Scope::from_text(path)
+}
+
+pub(crate) fn chunk(first: u64, last: u64) -> Chunk {
+    Chunk { first: Position(first), last: Position(last), events: format!("[\"{first} to {last}, \\u0000 é\"]") }
+}
+
+/// A new execution with one event, not settled, claimed by nobody.
+pub(crate) fn new(id: &str) -> NewExecution {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&fresh().to_le_bytes());
+    let head = Execution {
+        key: key(id),
+        workflow: "shop/order".into(),
+        digest: Digest::of(b"shop"),
+        seed: Seed(seed),
+        run: 1,
+        state: State::Open,
+        paused: false,
+        parked: None,
+        settled: false,
+        position: Position(1),
+        stamp: Timestamp(1_000),
+        due: None,
+        status: "running".into(),
+        attributes: "{}".into(),
+        facts: "{}".into(),
+        parent: None,
+        started_at: Timestamp(1_000),
+        ended_at: None,
+    };
+    NewExecution { head, first: chunk(1, 1), claim: false }
+}
+
+/// A batch that changes nothing yet.
+pub(crate) fn batch(node: Incarnation, head: &Execution) -> Batch {
+    Batch {
+        key: head.key.clone(),
+        incarnation: node,
+        head: head.clone(),
+        after: head.position,
+        chunk: None,
+        rewritten: Vec::new(),
+        opened: Vec::new(),
+        closed: Vec::new(),
+        approvals: Vec::new(),
+        consumed: Vec::new(),
+        seen: Vec::new(),
+        children: Vec::new(),
+        messages: Vec::new(),
+        logs: Vec::new(),
+        progress: Vec::new(),
+        next_run: None,
+        release: false,
+    }
+}
+
+/// A batch that adds events.
+pub(crate) fn events(node: Incarnation, head: &Execution, count: u64) -> Batch {
+    let mut batch = batch(node, head);
+    let last = Position(head.position.0 + count);
+    batch.chunk = Some(chunk(head.position.0 + 1, last.0));
+    batch.head.position = last;
+    batch
+}
+
+/// A batch that ends the claim: the execution sleeps until then.
+pub(crate) fn release(node: Incarnation, head: &Execution, due: Option<Timestamp>) -> Batch {
+    let mut batch = batch(node, head);
+    batch.head.settled = true;
+    batch.head.due = due;
+    batch.release = true;
+    batch
+}
+
+/// A batch that ends the execution.
+pub(crate) fn end(node: Incarnation, head: &Execution, state: State) -> Batch {
+    let mut batch = events(node, head, 1);
+    batch.head.state = state;
+    batch.head.settled = true;
+    batch.head.ended_at = Some(Timestamp(2_000));
+    batch.head.status = match state {
+        State::Open => "running",
+        State::Completed => "completed",
+        State::Failed => "failed",
+        State::Cancelled => "cancelled",
+    }
+    .into();
+    batch.release = true;
+    batch
+}
+
+pub(crate) fn opened(name: &str, state: &str) -> CallRow {
+    CallRow { name: call(name), state: state.into() }
+}

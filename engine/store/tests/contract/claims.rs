@@ -1,0 +1,171 @@
+//! Claims: what is picked up, by whom, and with what.
+
+use std::collections::HashSet;
+
+use cerebelum_history::Timestamp;
+use cerebelum_store::Claimed;
+
+use crate::bench::{Bench, LONG, batch, events, key, new, opened, release};
+use crate::on_both;
+
+on_both!(
+    what_is_due_or_not_settled_is_claimed,
+    a_claim_brings_head_calls_and_inbox,
+    an_unseen_message_wakes_also_what_is_paused,
+    what_is_parked_is_left_alone,
+    one_is_claimed_by_name_whatever_its_state,
+    no_execution_is_claimed_twice,
+    claims_are_bounded,
+    messages_and_timers_share_a_bounded_claim,
+    the_next_due_time_is_that_of_the_earliest_free_sleeper,
+);
+
+async fn what_is_due_or_not_settled_is_claimed(bench: Bench) {
+    let node = bench.lease("n").await;
+    let now = bench.now().await.unwrap();
+    bench.sleeping("due", Some(now)).await;
+    bench.sleeping("later", Some(now.plus(60_000))).await;
+    bench.sleeping("never", None).await;
+    bench.started(node, "owned").await;
+    bench.start(None, vec![new("unsettled")]).await.unwrap();
+    let mut paused = new("paused");
+    paused.head.paused = true;
+    bench.start(None, vec![paused]).await.unwrap();
+    assert_eq!(bench.claimed(node).await, ["due", "unsettled"]);
+    assert_eq!(bench.claimed(node).await, [""; 0]);
+}
+
+async fn a_claim_brings_head_calls_and_inbox(bench: Bench) {
+    let node = bench.lease("n").await;
+    for id in ["a", "b"] {
+        let head = bench.started(node, id).await;
+        let mut batch = release(node, &head, Some(Timestamp(5)));
+        batch.opened = vec![opened("1", &format!("\"{id}\"")), opened("2", "{}")];
+        assert_eq!(bench.write(batch).await, Ok(()));
+        for message in ["first", "second", "third"] {
+            assert!(bench.send(&key(id), format!("{id} {message}")).await.unwrap());
+        }
+    }
+    let expected = [bench.looked("a").await, bench.looked("b").await];
+    let mut claimed = bench.claim(node, 9).await.unwrap();
+    claimed.sort_by(|a, b| a.head.key.cmp(&b.head.key));
+    assert_eq!(claimed, expected);
+    let Claimed { head, calls, inbox } = &claimed[1];
+    assert_eq!((head.due, calls[0].state.as_str()), (Some(Timestamp(5)), "\"b\""));
+    assert_eq!(inbox.iter().map(|row| row.message.as_str()).collect::<Vec<_>>(), ["b first", "b second", "b third"]);
+    assert!(inbox.is_sorted_by_key(|row| row.seq) && inbox.iter().all(|row| !row.seen));
+}
+
+async fn an_unseen_message_wakes_also_what_is_paused(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let mut pause = release(node, &head, Some(Timestamp(1)));
+    pause.head.paused = true;
+    assert_eq!(bench.write(pause.clone()).await, Ok(()));
+    assert_eq!(bench.claimed(node).await, [""; 0]);
+    assert!(bench.send(&key("a"), "resume".into()).await.unwrap());
+    let claimed = bench.claim(node, 9).await.unwrap().remove(0);
+    let mut seen = release(node, &claimed.head, Some(Timestamp(1)));
+    seen.seen = vec![claimed.inbox[0].seq];
+    assert_eq!(bench.write(seen).await, Ok(()));
+    // Seen and kept; it wakes nobody again.
+    assert_eq!(bench.claimed(node).await, [""; 0]);
+    assert!(bench.looked("a").await.inbox[0].seen);
+    assert!(bench.send(&key("a"), "again".into()).await.unwrap());
+    assert_eq!(bench.claimed(node).await, ["a"]);
+}
+
+async fn what_is_parked_is_left_alone(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let mut park = batch(node, &head);
+    park.head.parked = Some("diverged".into());
+    park.release = true;
+    assert_eq!(bench.write(park).await, Ok(()));
+    assert!(bench.send(&key("a"), "hello".into()).await.unwrap());
+    assert_eq!(bench.claimed(node).await, [""; 0]);
+    assert!(bench.unpark(&key("a")).await.unwrap());
+    assert!(!bench.unpark(&key("a")).await.unwrap());
+    assert!(!bench.unpark(&key("nobody")).await.unwrap());
+    assert_eq!(bench.claimed(node).await, ["a"]);
+}
+
+async fn one_is_claimed_by_name_whatever_its_state(bench: Bench) {
+    let (node, other) = (bench.lease("n").await, bench.lease("o").await);
+    let mut parked = new("parked");
+    (parked.head.parked, parked.head.paused) = (Some("crashed".into()), true);
+    bench.start(None, vec![parked]).await.unwrap();
+    bench.sleeping("never", None).await;
+    assert_eq!(bench.claim_one(node, &key("parked")).await.unwrap().unwrap().head.parked.as_deref(), Some("crashed"));
+    assert!(bench.claim_one(node, &key("never")).await.unwrap().is_some());
+    assert_eq!(bench.claim_one(other, &key("never")).await.unwrap(), None);
+    assert_eq!(bench.claim_one(node, &key("never")).await.unwrap(), None);
+    assert_eq!(bench.claim_one(node, &key("nobody")).await.unwrap(), None);
+}
+
+async fn no_execution_is_claimed_twice(bench: Bench) {
+    let news = (0..200).map(|number| new(&format!("e{number}"))).collect();
+    bench.start(None, news).await.unwrap();
+    let mut claimers = Vec::new();
+    for node in 0..4 {
+        let store = bench.second().await;
+        let incarnation = store.begin_lease(&format!("n{node}"), LONG).await.unwrap().incarnation;
+        claimers.push(tokio::spawn(async move {
+            let mut ids = Vec::new();
+            loop {
+                let claimed = store.claim(incarnation, 7).await.unwrap();
+                if claimed.is_empty() {
+                    return ids;
+                }
+                ids.extend(claimed.into_iter().map(|claimed| claimed.head.key.id));
+            }
+        }));
+    }
+    let mut ids = Vec::new();
+    for claimer in claimers {
+        ids.extend(claimer.await.unwrap());
+    }
+    assert_eq!((ids.len(), ids.iter().collect::<HashSet<_>>().len()), (200, 200));
+}
+
+async fn claims_are_bounded(bench: Bench) {
+    let node = bench.lease("n").await;
+    for number in 0..5 {
+        bench.sleeping(&format!("e{number}"), Some(Timestamp(10 - number))).await;
+    }
+    assert_eq!(bench.claim(node, 0).await.unwrap(), []);
+    // The longest overdue first.
+    let claimed: Vec<_> = bench.claim(node, 2).await.unwrap().into_iter().map(|claimed| claimed.head.due).collect();
+    assert_eq!(claimed, [Some(Timestamp(6)), Some(Timestamp(7))]);
+    assert_eq!(bench.claim(node, 9).await.unwrap().len(), 3);
+}
+
+async fn messages_and_timers_share_a_bounded_claim(bench: Bench) {
+    let node = bench.lease("n").await;
+    for number in 0..10 {
+        bench.sleeping(&format!("due{number}"), Some(Timestamp(1))).await;
+        bench.sleeping(&format!("told{number}"), None).await;
+        bench.send(&key(&format!("told{number}")), "hello".into()).await.unwrap();
+    }
+    let told = |claimed: &[Claimed]| claimed.iter().filter(|claimed| !claimed.inbox.is_empty()).count();
+    let first = bench.claim(node, 8).await.unwrap();
+    assert_eq!((first.len(), told(&first)), (8, 4));
+    let second = bench.claim(node, 50).await.unwrap();
+    assert_eq!((second.len(), told(&second)), (12, 6));
+    bench.write(events(node, &first[0].head, 1)).await.unwrap();
+}
+
+async fn the_next_due_time_is_that_of_the_earliest_free_sleeper(bench: Bench) {
+    let node = bench.lease("n").await;
+    let now = bench.now().await.unwrap();
+    assert_eq!(bench.next_due().await.unwrap(), None);
+    bench.sleeping("past", Some(Timestamp(1))).await;
+    bench.sleeping("later", Some(now.plus(90_000))).await;
+    let head = bench.sleeping("sooner", Some(now.plus(60_000))).await;
+    bench.sleeping("never", None).await;
+    assert_eq!(bench.next_due().await.unwrap(), Some(now.plus(60_000)));
+    assert!(bench.claim_one(node, &head.key).await.unwrap().is_some());
+    assert_eq!(bench.next_due().await.unwrap(), Some(now.plus(90_000)));
+    assert_eq!(bench.write(release(node, &head, Some(now.plus(70_000)))).await, Ok(()));
+    assert_eq!(bench.next_due().await.unwrap(), Some(now.plus(70_000)));
+}

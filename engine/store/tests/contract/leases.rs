@@ -1,0 +1,118 @@
+//! Leases: who may write, and who no longer may.
+
+use std::time::Duration;
+
+use cerebelum_history::Timestamp;
+use cerebelum_store::{Incarnation, NewExecution, Refusal, Started};
+
+use crate::bench::{Bench, LONG, batch, events, key, new, release};
+use crate::on_both;
+
+on_both!(
+    a_lease_is_renewed_while_it_stands,
+    an_expired_lease_is_never_renewed,
+    what_an_expired_node_had_claimed_is_taken_over,
+    a_restart_of_the_same_node_retires_the_earlier_one_at_once,
+    an_ended_lease_frees_what_it_had_claimed,
+    a_committed_batch_counts_as_a_renewal,
+    a_lost_lease_neither_claims_nor_starts,
+    many_starts_of_one_node_leave_one_incarnation,
+);
+
+async fn a_lease_is_renewed_while_it_stands(bench: Bench) {
+    let lease = bench.begin_lease("n", Duration::from_secs(60)).await.unwrap();
+    assert_eq!(lease.remaining, Duration::from_secs(60));
+    let renewed = bench.renew_lease(lease.incarnation, LONG).await.unwrap().unwrap();
+    assert_eq!((renewed.incarnation, renewed.remaining), (lease.incarnation, LONG));
+    assert!(renewed.now >= lease.now && bench.now().await.unwrap() >= renewed.now);
+    assert_eq!(bench.renew_lease(Incarnation(99), LONG).await.unwrap(), None);
+    assert_eq!(bench.take_over().await.unwrap(), 0);
+}
+
+async fn an_expired_lease_is_never_renewed(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    bench.expire(node).await;
+    assert_eq!(bench.renew_lease(node, LONG).await.unwrap(), None);
+    assert_eq!(bench.write(events(node, &head, 1)).await, Err(Refusal::ClaimLost));
+    // It stays over, also before anybody has taken over.
+    assert_eq!(bench.renew_lease(node, LONG).await.unwrap(), None);
+    assert_eq!(bench.head("a").await.position, head.position);
+}
+
+async fn what_an_expired_node_had_claimed_is_taken_over(bench: Bench) {
+    let (old, heir) = (bench.lease("old").await, bench.lease("heir").await);
+    let head = bench.started(old, "a").await;
+    bench.started(heir, "b").await;
+    assert_eq!(bench.take_over().await.unwrap(), 0);
+    assert_eq!(bench.claimed(heir).await, [""; 0]);
+    bench.expire(old).await;
+    // Expired is not yet free: the takeover makes it so.
+    assert_eq!(bench.claimed(heir).await, [""; 0]);
+    assert_eq!(bench.take_over().await.unwrap(), 1);
+    assert_eq!(bench.take_over().await.unwrap(), 0);
+    assert_eq!(bench.write(events(old, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.claimed(heir).await, ["a"]);
+    assert_eq!(bench.write(events(old, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.write(events(heir, &head, 1)).await, Ok(()));
+}
+
+async fn a_restart_of_the_same_node_retires_the_earlier_one_at_once(bench: Bench) {
+    let before = bench.lease("n").await;
+    let head = bench.started(before, "a").await;
+    let after = bench.lease("n").await;
+    assert!(after > before);
+    assert_eq!(bench.renew_lease(before, LONG).await.unwrap(), None);
+    assert_eq!(bench.write(events(before, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.claimed(before).await, [""; 0]);
+    assert_eq!(bench.claimed(after).await, ["a"]);
+}
+
+async fn an_ended_lease_frees_what_it_had_claimed(bench: Bench) {
+    let (leaving, staying) = (bench.lease("leaving").await, bench.lease("staying").await);
+    let head = bench.started(leaving, "a").await;
+    bench.end_lease(leaving).await.unwrap();
+    bench.end_lease(leaving).await.unwrap();
+    bench.end_lease(Incarnation(99)).await.unwrap();
+    assert_eq!(bench.renew_lease(leaving, LONG).await.unwrap(), None);
+    assert_eq!(bench.write(events(leaving, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.claimed(staying).await, ["a"]);
+}
+
+async fn a_committed_batch_counts_as_a_renewal(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    assert_eq!(bench.write(batch(node, &head)).await, Ok(()));
+    bench.meddle(format!("update leases set expires_at = 1 where incarnation = {}", node.0)).await;
+    assert_eq!(bench.take_over().await.unwrap(), 0);
+    assert_eq!(bench.write(batch(node, &head)).await, Ok(()));
+    assert!(bench.renew_lease(node, LONG).await.unwrap().is_some());
+}
+
+async fn a_lost_lease_neither_claims_nor_starts(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    assert_eq!(bench.write(release(node, &head, Some(Timestamp(1)))).await, Ok(()));
+    bench.expire(node).await;
+    assert_eq!(bench.claimed(node).await, [""; 0]);
+    assert_eq!(bench.claim_one(node, &key("a")).await.unwrap(), None);
+    let claiming = NewExecution { claim: true, ..new("b") };
+    assert_eq!(bench.start(Some(node), vec![claiming]).await.unwrap(), [Started::New]);
+    // Both are there for whoever comes next.
+    let next = bench.lease("next").await;
+    assert_eq!(bench.claimed(next).await, ["a", "b"]);
+}
+
+async fn many_starts_of_one_node_leave_one_incarnation(bench: Bench) {
+    let mut beginning = Vec::new();
+    for _ in 0..8 {
+        let store = bench.second().await;
+        beginning.push(tokio::spawn(async move { store.begin_lease("n", LONG).await.unwrap().incarnation }));
+    }
+    let mut standing = 0;
+    for begun in beginning {
+        standing += usize::from(bench.renew_lease(begun.await.unwrap(), LONG).await.unwrap().is_some());
+    }
+    assert_eq!(bench.meddle("select count(*) from nodes where ended_at is null").await, 1);
+    assert!(standing >= 1);
+}

@@ -1,0 +1,124 @@
+//! Lists: pages, filters, counts.
+
+use cerebelum_store::{Filter, State, StoreError, TenantId};
+
+use crate::bench::{Bench, T, batch, end, key, new};
+use crate::on_both;
+
+on_both!(
+    pages_follow_each_other_newest_first,
+    lists_are_filtered_by_status_workflow_and_attributes,
+    attributes_follow_the_head,
+    a_cursor_that_no_list_returned_is_refused,
+    the_census_counts_by_status,
+    tenants_do_not_see_each_other,
+);
+
+async fn ids(bench: &Bench, filter: Filter) -> Vec<String> {
+    let page = bench.list(T, Filter { limit: 100, ..filter }).await.unwrap();
+    page.executions.into_iter().map(|head| head.key.id.to_string()).collect()
+}
+
+fn attributes(of: &[(&str, &str)]) -> Filter {
+    Filter { attributes: of.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(), ..Filter::default() }
+}
+
+async fn pages_follow_each_other_newest_first(bench: Bench) {
+    for number in 0..7 {
+        bench.sleeping(&format!("e{number}"), None).await;
+    }
+    let (mut cursor, mut pages) = (None, Vec::new());
+    loop {
+        let page = bench.list(T, Filter { cursor, limit: 3, ..Filter::default() }).await.unwrap();
+        pages.push(page.executions.iter().map(|head| head.key.id.to_string()).collect::<Vec<_>>().join(" "));
+        // New ones do not disturb.
+        bench.sleeping(&format!("new{}", pages.len()), None).await;
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, ["e6 e5 e4", "e3 e2 e1", "e0"]);
+}
+
+async fn lists_are_filtered_by_status_workflow_and_attributes(bench: Bench) {
+    let specs = [
+        ("a", "shop/order", "running", r#"{"customer":"ann","vip":true}"#),
+        ("b", "shop/order", "sleeping", r#"{"customer":"bob", "n": 9007199254740993}"#),
+        ("c", "other/order", "running", r#"{"customer":"\u0061nn","big":"XXXX"}"#),
+        ("d", "shop/border", "running", "{}"),
+    ];
+    for (id, workflow, status, attributes) in specs {
+        let mut new = new(id);
+        (new.head.workflow, new.head.status) = (workflow.into(), status.into());
+        new.head.attributes = attributes.replace("XXXX", &"x".repeat(5_000));
+        bench.start(None, vec![new]).await.unwrap();
+    }
+    let status = |status: &str| Filter { status: Some(status.into()), ..Filter::default() };
+    let workflow = |workflow: &str| Filter { workflow: Some(workflow.into()), ..Filter::default() };
+    assert_eq!(ids(&bench, Filter::default()).await, ["d", "c", "b", "a"]);
+    assert_eq!(ids(&bench, status("running")).await, ["d", "c", "a"]);
+    assert_eq!(ids(&bench, status("nothing\0")).await, [""; 0]);
+    assert_eq!(ids(&bench, workflow("shop/order")).await, ["b", "a"]);
+    assert_eq!(ids(&bench, workflow("order")).await, ["c", "b", "a"]);
+    assert_eq!(ids(&bench, workflow("%")).await, [""; 0]);
+    assert_eq!(ids(&bench, attributes(&[("customer", r#""ann""#)])).await, ["c", "a"]);
+    assert_eq!(ids(&bench, attributes(&[("customer", r#""ann""#), ("vip", "true")])).await, ["a"]);
+    assert_eq!(ids(&bench, attributes(&[("n", "9007199254740993")])).await, ["b"]);
+    assert_eq!(ids(&bench, attributes(&[("n", "9007199254740992")])).await, [""; 0]);
+    assert_eq!(ids(&bench, attributes(&[("big", &format!("{:?}", "x".repeat(5_000)))])).await, ["c"]);
+    let all = Filter { workflow: Some("order".into()), ..attributes(&[("customer", r#""ann""#)]) };
+    assert_eq!(ids(&bench, Filter { status: Some("running".into()), ..all }).await, ["c", "a"]);
+}
+
+async fn attributes_follow_the_head(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    for (written, found, lost) in [("{\"x\":1}", "1", "2"), ("{\"x\":2,\"y\":1}", "2", "1"), ("{\"x\":3}", "3", "2")] {
+        let mut change = batch(node, &head);
+        change.head.attributes = written.into();
+        assert_eq!(bench.write(change).await, Ok(()));
+        assert_eq!(ids(&bench, attributes(&[("x", found)])).await, ["a"]);
+        assert_eq!(ids(&bench, attributes(&[("x", lost)])).await, [""; 0]);
+    }
+    assert_eq!(bench.write(batch(node, &head)).await, Ok(()));
+    assert_eq!(bench.meddle("select count(*) from attributes").await, 0);
+}
+
+async fn a_cursor_that_no_list_returned_is_refused(bench: Bench) {
+    for cursor in ["", "x", "-1", "'; drop table executions", "ffffffffffffffffffff", "\0"] {
+        let filter = Filter { cursor: Some(cursor.into()), limit: 3, ..Filter::default() };
+        assert!(matches!(bench.list(T, filter).await, Err(StoreError::Invalid(_))), "{cursor:?}");
+    }
+}
+
+async fn the_census_counts_by_status(bench: Bench) {
+    let node = bench.lease("n").await;
+    assert_eq!(bench.census().await.unwrap(), []);
+    for id in ["a", "b", "c"] {
+        bench.started(node, id).await;
+    }
+    let head = bench.head("a").await;
+    assert_eq!(bench.write(end(node, &head, State::Failed)).await, Ok(()));
+    assert_eq!(bench.census().await.unwrap(), [("failed".to_owned(), 1), ("running".to_owned(), 2)]);
+}
+
+async fn tenants_do_not_see_each_other(bench: Bench) {
+    bench.meddle("insert into tenants (tenant_id, name) values (2, 'other')").await;
+    let node = bench.lease("n").await;
+    bench.started(node, "a").await;
+    let mut theirs = new("a");
+    theirs.head.key.tenant = TenantId(2);
+    theirs.head.workflow = "their/own".into();
+    bench.start(None, vec![theirs.clone()]).await.unwrap();
+    bench.send(&theirs.head.key, "hello".into()).await.unwrap();
+    assert_eq!(bench.inbox("a").await, [""; 0]);
+    assert_eq!(bench.head("a").await.workflow, "shop/order");
+    assert_eq!(bench.execution(&theirs.head.key).await.unwrap().unwrap(), theirs.head);
+    assert_eq!(bench.list(TenantId(2), Filter { limit: 9, ..Filter::default() }).await.unwrap().executions.len(), 1);
+    assert_eq!(bench.list(TenantId(3), Filter { limit: 9, ..Filter::default() }).await.unwrap().executions.len(), 0);
+    // One node serves all of them.
+    let claimed = bench.claim(node, 9).await.unwrap();
+    assert_eq!(claimed.iter().map(|claimed| &claimed.head.key).collect::<Vec<_>>(), [&theirs.head.key]);
+    assert_ne!(theirs.head.key, key("a"));
+}

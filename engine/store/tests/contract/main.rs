@@ -1,0 +1,29 @@
+//! The contract of the store: what the engine relies on, tested on every database that it runs on.
+
+mod append;
+mod approvals;
+mod bench;
+mod claims;
+mod components;
+mod damage;
+mod leases;
+mod lists;
+mod lost_answers;
+mod messages;
+mod notices;
+mod opening;
+mod rescue;
+mod start;
+
+/// Makes two tests of each function: one on SQLite, one on PostgreSQL.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name($crate::bench::Bench::sqlite().await).await })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name($crate::bench::Bench::postgres().await).await })+
+        }
+    };
+}
+pub(crate) use on_both;

@@ -1,0 +1,180 @@
+//! Messages and children: what travels between executions (L10).
+
+use cerebelum_history::Position;
+use cerebelum_store::{Child, Execution, NewExecution, Parent, State};
+
+use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release};
+use crate::on_both;
+
+on_both!(
+    the_inbox_keeps_the_order_of_arrival,
+    consumed_messages_are_gone_and_seen_ones_stay,
+    a_message_number_is_never_used_twice,
+    messages_to_nobody_are_dropped_silently,
+    a_child_is_started_with_the_batch,
+    a_child_that_is_there_already_is_accepted_again,
+    an_id_that_belongs_to_something_else_is_refused_by_message,
+    two_parents_that_want_one_id_get_one_child,
+    a_message_during_a_release_is_not_overlooked,
+);
+
+fn child(parent: &Execution, call_name: &str, id: &str, claim: bool) -> Child {
+    let mut new = NewExecution { claim, ..new(id) };
+    new.head.parent =
+        Some(Parent { id: parent.key.id.clone(), run: parent.run, call: call(call_name), awaited: true });
+    Child { new, accepted: Some(format!("accepted {id}")), refused: format!("refused {id}") }
+}
+
+async fn the_inbox_keeps_the_order_of_arrival(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    bench.sleeping("b", None).await;
+    let other = bench.second().await;
+    for number in 0..10 {
+        if number % 3 == 0 {
+            let mut letters = batch(node, &head);
+            letters.messages = vec![("b".parse().unwrap(), format!("{number}")), ("b".parse().unwrap(), format!("{number}b"))];
+            assert_eq!(bench.write(letters).await, Ok(()));
+        } else {
+            assert!(other.send(&key("b"), format!("{number}")).await.unwrap());
+        }
+    }
+    let expected = ["0", "0b", "1", "2", "3", "3b", "4", "5", "6", "6b", "7", "8", "9", "9b"];
+    assert_eq!(bench.inbox("b").await, expected);
+}
+
+async fn consumed_messages_are_gone_and_seen_ones_stay(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    for message in ["one", "two", "three", "four"] {
+        bench.send(&key("a"), message.into()).await.unwrap();
+    }
+    let inbox = bench.looked("a").await.inbox;
+    let mut batch = events(node, &head, 1);
+    batch.consumed = vec![inbox[1].seq, inbox[3].seq, 9_999];
+    batch.seen = vec![inbox[0].seq, inbox[3].seq];
+    assert_eq!(bench.write(batch).await, Ok(()));
+    let left: Vec<_> = bench.looked("a").await.inbox.into_iter().map(|row| (row.message, row.seen)).collect();
+    assert_eq!(left, [("one".to_owned(), true), ("three".to_owned(), false)]);
+}
+
+async fn a_message_number_is_never_used_twice(bench: Bench) {
+    let node = bench.lease("n").await;
+    let mut head = bench.started(node, "a").await;
+    let mut last = 0;
+    for _ in 0..4 {
+        bench.send(&key("a"), "again".into()).await.unwrap();
+        let seq = bench.looked("a").await.inbox[0].seq;
+        assert!(seq > last);
+        last = seq;
+        let mut batch = events(node, &head, 1);
+        batch.consumed = vec![seq];
+        head = batch.head.clone();
+        assert_eq!(bench.write(batch).await, Ok(()));
+    }
+}
+
+async fn messages_to_nobody_are_dropped_silently(bench: Bench) {
+    let node = bench.lease("n").await;
+    let (a, gone) = (bench.started(node, "a").await, bench.started(node, "gone").await);
+    assert_eq!(bench.write(end(node, &gone, State::Completed)).await, Ok(()));
+    let mut letters = batch(node, &a);
+    letters.messages = vec![
+        ("nobody".parse().unwrap(), "1".into()),
+        ("gone".parse().unwrap(), "2".into()),
+        ("a".parse().unwrap(), "to myself".into()),
+    ];
+    assert_eq!(bench.write(letters).await, Ok(()));
+    assert_eq!(bench.inbox("a").await, ["to myself"]);
+    assert_eq!(bench.inbox("gone").await, [""; 0]);
+    assert!(!bench.send(&key("nobody"), "3".into()).await.unwrap());
+    assert!(!bench.send(&key("gone"), "4".into()).await.unwrap());
+}
+
+async fn a_child_is_started_with_the_batch(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let mut batch = events(node, &head, 1);
+    batch.children = vec![child(&head, "1", "c", true), child(&head, "2", "d", false)];
+    batch.children[1].accepted = None;
+    batch.messages = vec![("d".parse().unwrap(), "welcome".into())];
+    let expected = batch.children[0].new.head.clone();
+    assert_eq!(bench.write(batch).await, Ok(()));
+    assert_eq!(bench.inbox("a").await, ["accepted c"]);
+    assert_eq!(bench.head("c").await, expected);
+    assert_eq!(bench.inbox("d").await, ["welcome"]);
+    assert_eq!(bench.history(&key("c"), 1, Position(1), Position(9)).await.unwrap().len(), 1);
+    // One is claimed by the node that inserted it, the other is for anybody.
+    assert_eq!(bench.write(events(node, &expected, 1)).await, Ok(()));
+    assert_eq!(bench.claimed(node).await, ["d"]);
+}
+
+async fn a_child_that_is_there_already_is_accepted_again(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let mut batch = events(node, &head, 1);
+    batch.children = vec![child(&head, "1", "c", false)];
+    assert_eq!(bench.write(batch.clone()).await, Ok(()));
+    let first = bench.head("c").await;
+    let mut again = events(node, &batch.head, 1);
+    again.children = vec![child(&head, "1", "c", false)];
+    assert_eq!(bench.write(again).await, Ok(()));
+    assert_eq!(bench.inbox("a").await, ["accepted c", "accepted c"]);
+    assert_eq!(bench.head("c").await, first);
+}
+
+async fn an_id_that_belongs_to_something_else_is_refused_by_message(bench: Bench) {
+    let node = bench.lease("n").await;
+    let (a, b) = (bench.started(node, "a").await, bench.started(node, "b").await);
+    bench.sleeping("taken", None).await;
+    let mut first = events(node, &a, 1);
+    first.children = vec![child(&a, "1", "taken", false), child(&a, "2", "c", false), child(&a, "3", "c", false)];
+    assert_eq!(bench.write(first).await, Ok(()));
+    assert_eq!(bench.inbox("a").await, ["refused taken", "accepted c", "refused c"]);
+    let mut second = events(node, &b, 1);
+    second.children = vec![child(&b, "2", "c", true)];
+    assert_eq!(bench.write(second).await, Ok(()));
+    assert_eq!(bench.inbox("b").await, ["refused c"]);
+    assert_eq!(bench.head("c").await.parent.unwrap().id, a.key.id);
+}
+
+async fn two_parents_that_want_one_id_get_one_child(bench: Bench) {
+    let other = bench.second().await;
+    let (here, there) = (bench.lease("here").await, bench.lease("there").await);
+    for round in 0..20 {
+        let (a, b) = (bench.started(here, &format!("a{round}")).await, bench.started(there, &format!("b{round}")).await);
+        let ids = [format!("x{round}"), format!("y{round}"), format!("z{round}")];
+        let (mut left, mut right) = (events(here, &a, 1), events(there, &b, 1));
+        // In opposite orders, the ones most likely to wait for each other.
+        left.children = ids.iter().map(|id| child(&a, "1", id, true)).collect();
+        right.children = ids.iter().rev().map(|id| child(&b, "1", id, true)).collect();
+        let (left, right) =
+            tokio::join!(bench.append(fresh(), vec![left]), other.append(fresh(), vec![right]));
+        assert_eq!((left.unwrap(), right.unwrap()), (vec![Ok(())], vec![Ok(())]));
+        let mut accepted = 0;
+        for parent in [&a, &b] {
+            let messages = bench.inbox(parent.key.id.as_str()).await;
+            assert_eq!(messages.len(), 3);
+            accepted += messages.iter().filter(|message| message.starts_with("accepted")).count();
+        }
+        assert_eq!(accepted, 3, "round {round}");
+    }
+}
+
+async fn a_message_during_a_release_is_not_overlooked(bench: Bench) {
+    let node = bench.lease("n").await;
+    let other = bench.second().await;
+    let head = bench.started(node, "a").await;
+    for round in 0..40 {
+        let (released, sent) = tokio::join!(
+            bench.append(fresh(), vec![release(node, &head, None)]),
+            other.send(&head.key, format!("{round}"))
+        );
+        assert_eq!((released.unwrap(), sent.unwrap()), (vec![Ok(())], true));
+        let claimed = bench.claim(node, 9).await.unwrap();
+        assert_eq!(claimed.len(), 1, "round {round}");
+        let mut read = batch(node, &head);
+        read.consumed = claimed[0].inbox.iter().map(|row| row.seq).collect();
+        assert_eq!(bench.write(read).await, Ok(()));
+    }
+}

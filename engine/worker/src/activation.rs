@@ -1,0 +1,402 @@
+//! One stay of an execution in memory: history → guests → perform → commit → hibernate. The file to read first.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cerebelum_history::{
+    Action, CallName, Diverged, Event, Execution, Failure, HttpResponse, Message, Position, Scope, Target, Turn, kind,
+};
+use cerebelum_sandbox::Guest;
+use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, Refusal, StoreError};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+
+use crate::directory::NoProgram;
+use crate::effects::{Effect, leave};
+use crate::guests::{Guests, Stopped};
+use crate::node::Node;
+use crate::restore;
+
+/// Why an activation is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The claim was given back with the last batch: it hibernates, has ended, is parked or goes on as a new run.
+    Released,
+    /// The store refused a batch: nothing of it happened, and memory is rebuilt from the store (L5).
+    Rebuild,
+    /// The claim is somebody else's.
+    Lost,
+}
+
+/// Why an activation cannot go on.
+pub(crate) enum Stuck {
+    /// A person must look at it.
+    Parked(String),
+    /// The engine's own trouble; another activation tries again later.
+    Trouble(String),
+    /// It ended in this way.
+    Over(Over),
+}
+
+impl From<Diverged> for Stuck {
+    fn from(diverged: Diverged) -> Self {
+        Self::Parked(format!("diverged: {diverged}"))
+    }
+}
+
+impl From<StoreError> for Stuck {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt(cause) => Self::Parked(format!("corrupt-history: {cause}")),
+            other => Self::Trouble(other.to_string()),
+        }
+    }
+}
+
+impl From<NoProgram> for Stuck {
+    fn from(error: NoProgram) -> Self {
+        match error {
+            NoProgram::Missing => Self::Parked("component-missing: the component is not in the store".to_owned()),
+            NoProgram::Trouble(cause) => Self::Trouble(cause),
+        }
+    }
+}
+
+/// What moved an activation.
+enum Happening {
+    Stopped(Stopped),
+    Fetched(CallName, Option<Result<HttpResponse, Failure>>),
+    Committed(Option<Result<(), Refusal>>),
+    Nudged,
+    Due,
+    Overran(Scope),
+    Idle,
+}
+
+/// A batch on its way.
+pub(crate) struct InFlight {
+    pub(crate) answer: BoxFuture<'static, Option<Result<(), Refusal>>>,
+    pub(crate) mark: u64,
+    pub(crate) position: Position,
+    pub(crate) releases: bool,
+}
+
+type Answered = (CallName, Option<Result<HttpResponse, Failure>>);
+
+/// An execution in memory, with the guests that work for it.
+pub(crate) struct Activation {
+    pub(crate) node: Arc<Node>,
+    pub(crate) key: ExecutionKey,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) head: Head,
+    pub(crate) execution: Execution,
+    /// The first events, when they are at hand and need not be read.
+    pub(crate) first: Option<Vec<Event>>,
+    pub(crate) guests: Guests,
+    fetching: FuturesUnordered<BoxFuture<'static, Answered>>,
+    /// Calls whose request is under way.
+    asked: HashSet<CallName>,
+    /// What names stood for when child calls were recorded (L17).
+    pub(crate) targets: HashMap<CallName, Target>,
+    received: HashSet<i64>,
+    pub(crate) stored: Position,
+    pub(crate) in_flight: Option<InFlight>,
+    durable: watch::Sender<u64>,
+    nudges: mpsc::UnboundedReceiver<()>,
+}
+
+impl Activation {
+    /// Takes up an execution that this node has claimed.
+    pub(crate) fn new(
+        node: Arc<Node>,
+        (incarnation, claimed): (Incarnation, Claimed),
+        first: Option<Vec<Event>>,
+        nudges: mpsc::UnboundedReceiver<()>,
+    ) -> Result<Self, (Box<Head>, String, mpsc::UnboundedReceiver<()>)> {
+        let execution = match restore::execution(&claimed) {
+            Ok(execution) => execution,
+            Err(cause) => return Err((Box::new(claimed.head), cause, nudges)),
+        };
+        let mut activation = Self {
+            key: claimed.head.key.clone(),
+            guests: Guests::new(node.clone(), claimed.head.key.id.clone()),
+            node,
+            incarnation,
+            stored: claimed.head.position,
+            head: claimed.head,
+            execution,
+            first,
+            fetching: FuturesUnordered::new(),
+            asked: HashSet::new(),
+            targets: HashMap::new(),
+            received: HashSet::new(),
+            in_flight: None,
+            durable: watch::Sender::new(0),
+            nudges,
+        };
+        for row in claimed.inbox {
+            if let Err(cause) = activation.receive(row.seq, row.seen, &row.message) {
+                return Err((Box::new(activation.head), cause, activation.nudges));
+            }
+        }
+        Ok(activation)
+    }
+
+    /// Lives until the execution hibernates, ends, or is no longer this node's. Gives the channel of nudges back.
+    pub(crate) async fn live(mut self) -> (Over, mpsc::UnboundedReceiver<()>) {
+        let over = loop {
+            match self.advance().await {
+                Ok(()) => {}
+                Err(Stuck::Over(over)) => break over,
+                Err(Stuck::Parked(reason)) => break self.park(reason).await,
+                Err(Stuck::Trouble(cause)) => {
+                    tracing::warn!(execution = %self.key.id, cause, "trouble: trying again");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    break Over::Rebuild;
+                }
+            }
+        };
+        self.guests.clear();
+        (over, self.nudges)
+    }
+
+    /// One round: move what is due, run guests, perform, commit, then wait for something to happen.
+    async fn advance(&mut self) -> Result<(), Stuck> {
+        self.execution.tick(self.node.clock.moment());
+        self.reopen_if_asked().await?;
+        self.begin_guests().await?;
+        self.deliver()?;
+        self.perform().await?;
+        self.commit().await?;
+        match self.next_happening().await {
+            Happening::Stopped(stopped) => self.take_turn(stopped).await,
+            Happening::Fetched(call, result) => self.take_answer(&call, result),
+            Happening::Committed(answer) => self.take_receipt(answer),
+            Happening::Nudged => self.read_inbox().await,
+            Happening::Overran(scope) => self.overran(&scope),
+            Happening::Due => Ok(()),
+            Happening::Idle => self.hibernate().await,
+        }
+    }
+
+    /// Starts the guests that are wanted, each from its part of the history.
+    async fn begin_guests(&mut self) -> Result<(), Stuck> {
+        for scope in self.execution.wanted() {
+            let digest = self.execution.component(&scope).clone();
+            let program = self.node.directory.program(self.key.tenant, &digest).await?;
+            let stored = match self.execution.journal_from(&scope) {
+                Some(from) => self.events(from, self.execution.saved()).await?,
+                None => Vec::new(),
+            };
+            if !stored.is_empty() && stored.len() > 1 {
+                self.node.metrics.replays.add(1);
+            }
+            let Some(begin) = self.execution.begin(&scope, &stored) else { continue };
+            let stretch = self.execution.stretch_ms_max(&scope).map(Duration::from_millis);
+            self.guests.begin(scope, (program, begin), stretch);
+        }
+        Ok(())
+    }
+
+    async fn events(&mut self, from: Position, to: Position) -> Result<Vec<Event>, Stuck> {
+        if to < from {
+            return Ok(Vec::new());
+        }
+        if let Some(first) = self.first.take()
+            && from == Position(1)
+            && first.len() as u64 == to.0
+        {
+            return Ok(first);
+        }
+        restore::events(&*self.node.store, &self.key, self.head.run, (from, to)).await.map_err(Stuck::from)
+    }
+
+    /// Tells each quiescent guest the next outcome, as far as running ahead of the log is allowed.
+    fn deliver(&mut self) -> Result<(), Stuck> {
+        let ahead_max = self.node.config.run_ahead_events_max;
+        for scope in self.guests.quiescent() {
+            let held_back = if ahead_max == 0 { !self.execution.is_durable() } else { self.execution.unsaved() > ahead_max };
+            if held_back {
+                break;
+            }
+            if let Some(delivery) = self.execution.next_delivery(&scope, self.node.clock.moment())? {
+                self.guests.deliver(&scope, delivery);
+            }
+        }
+        Ok(())
+    }
+
+    /// Performs what the execution wants done: guests stopped, requests sent through the one door.
+    async fn perform(&mut self) -> Result<(), Stuck> {
+        for action in self.execution.take_actions() {
+            match action {
+                Action::Stop(scope) => self.guests.stop(&scope),
+                Action::Fetch { call, request, key, mark } => {
+                    if !self.asked.insert(call.clone()) {
+                        continue;
+                    }
+                    let digest = self.execution.component(&call.scope).clone();
+                    let program = self.node.directory.program(self.key.tenant, &digest).await?;
+                    let grants = crate::fetch::Grants {
+                        hosts: program.manifest().hosts.clone(),
+                        secrets: program.manifest().secrets.clone(),
+                    };
+                    let effect = Effect { request, key, grants };
+                    let (node, durable) = (self.node.clone(), self.durable.subscribe());
+                    self.fetching.push(Box::pin(async move { (call, leave(node, durable, mark, effect).await) }));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the changes to the committer unless a batch is still on its way (L4).
+    async fn commit(&mut self) -> Result<(), Stuck> {
+        if self.in_flight.is_some() || !self.execution.has_changes() {
+            return Ok(());
+        }
+        // A wait that is long enough is slept through outside of memory: the claim goes with the same batch.
+        let releases = self.execution.end().is_some() || (self.is_idle() && self.wait_is_long());
+        self.write(releases).await
+    }
+
+    fn is_idle(&self) -> bool {
+        let calm = self.execution.is_settled() || self.execution.is_paused();
+        calm && !self.guests.any_running() && self.fetching.is_empty()
+    }
+
+    fn wait_is_long(&self) -> bool {
+        let due = self.execution.due();
+        due.is_some_and(|due| self.node.clock.until(due) >= self.node.config.hibernate_at_once)
+    }
+
+    /// Gives the claim back after a while without anything to do.
+    async fn hibernate(&mut self) -> Result<(), Stuck> {
+        if self.in_flight.is_none() && self.is_idle() { self.write(true).await } else { Ok(()) }
+    }
+
+    async fn next_happening(&mut self) -> Happening {
+        let clock = &self.node.clock;
+        let due = self.execution.due().map(|due| clock.until(due));
+        let idle = self.in_flight.is_none() && self.is_idle();
+        let overrun = self.guests.next_overrun();
+        tokio::select! {
+            biased;
+            () = self.node.lease.ended(self.incarnation) => Happening::Committed(Some(Err(Refusal::ClaimLost))),
+            answer = answer_of(&mut self.in_flight) => Happening::Committed(answer),
+            Some(stopped) = self.guests.next_stopped() => Happening::Stopped(stopped),
+            Some((call, result)) = self.fetching.next() => Happening::Fetched(call, result),
+            Some(()) = self.nudges.recv() => Happening::Nudged,
+            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Happening::Due,
+            scope = Guests::overrun(overrun) => Happening::Overran(scope),
+            () = tokio::time::sleep(self.node.config.hibernate_after), if idle => Happening::Idle,
+        }
+    }
+
+    /// Takes what a guest asked for until it could not move, and its result if it has ended.
+    async fn take_turn(&mut self, stopped: Stopped) -> Result<(), Stuck> {
+        let Stopped { scope, outcome } = stopped;
+        let (guest, turn): (Option<Guest>, Turn) = match outcome {
+            Ok(turned) => turned,
+            Err(cause) => return Err(Stuck::Trouble(cause)),
+        };
+        self.node.metrics.turns.add(1);
+        for request in turn.requests {
+            let mut target = None;
+            if let Some(name) = self.execution.needs_target(&scope, &request) {
+                let from = self.execution.component(&scope).clone();
+                let is_step = crate::restore::names_step(&request);
+                let found = self.node.directory.target(self.key.tenant, &from, (name, is_step)).await?;
+                if let (Ok(found), cerebelum_history::Request::Call(ordinal, _)) = (&found, &request) {
+                    let call = CallName { scope: scope.clone(), ordinal: *ordinal };
+                    self.targets.insert(call, found.clone());
+                }
+                target = Some(found);
+            }
+            self.execution.request(&scope, request, target, self.node.clock.moment())?;
+        }
+        match (turn.end, guest) {
+            (Some(result), _) => self.execution.ended(&scope, result, self.node.clock.moment())?,
+            (None, Some(guest)) => {
+                let waits = self.execution.waits_durably(&scope);
+                self.guests.keep(scope, guest, waits);
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    fn take_answer(&mut self, call: &CallName, result: Option<Result<HttpResponse, Failure>>) -> Result<(), Stuck> {
+        let Some(result) = result else { return Err(Stuck::Over(Over::Lost)) };
+        self.asked.remove(call);
+        self.execution.fetched(call, result, self.node.clock.moment());
+        Ok(())
+    }
+
+    fn take_receipt(&mut self, answer: Option<Result<(), Refusal>>) -> Result<(), Stuck> {
+        let batch = self.in_flight.take();
+        match (answer, batch) {
+            (Some(Ok(())), Some(batch)) => {
+                self.execution.acknowledge(batch.mark, batch.position);
+                self.durable.send_replace(batch.mark);
+                self.stored = batch.position;
+                if batch.releases { Err(Stuck::Over(Over::Released)) } else { Ok(()) }
+            }
+            (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) => Err(Stuck::Over(Over::Rebuild)),
+            (Some(Err(Refusal::TooEarly)), _) => Err(Stuck::Trouble("the database's clock is behind this node's".to_owned())),
+            (Some(Err(Refusal::Forbidden)), _) => Err(Stuck::Parked("engine-error: the store forbids what was to be written".to_owned())),
+            (Some(Err(Refusal::ClaimLost)) | None, _) | (_, None) => Err(Stuck::Over(Over::Lost)),
+        }
+    }
+
+    /// A stretch of a step took longer than it may.
+    fn overran(&mut self, scope: &Scope) -> Result<(), Stuck> {
+        self.guests.stop(scope);
+        let limit = self.execution.stretch_ms_max(scope).unwrap_or_default();
+        let failure = Failure::retryable(kind::TIMEOUT, format!("the step took longer than {limit} ms between two waits"));
+        self.execution.overran(scope, failure, self.node.clock.moment());
+        Ok(())
+    }
+
+    async fn read_inbox(&mut self) -> Result<(), Stuck> {
+        while self.nudges.try_recv().is_ok() {}
+        let Some(look) = self.node.store.look(&self.key).await? else { return Err(Stuck::Over(Over::Lost)) };
+        for row in look.inbox {
+            self.receive(row.seq, row.seen, &row.message).map_err(Stuck::Parked)?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, seq: i64, seen: bool, message: &str) -> Result<(), String> {
+        if !self.received.insert(seq) {
+            return Ok(());
+        }
+        let message: Message =
+            serde_json::from_str(message).map_err(|e| format!("corrupt-history: a message that cannot be read: {e}"))?;
+        self.execution.receive(seq, seen, message, self.node.clock.moment());
+        Ok(())
+    }
+
+    /// After a failure somebody asked to go on: the call that failed is open again.
+    async fn reopen_if_asked(&mut self) -> Result<(), Stuck> {
+        if !self.execution.is_reopening() {
+            return Ok(());
+        }
+        let history = self.events(Position(1), self.execution.saved()).await?;
+        match cerebelum_history::failed_call(&history) {
+            Some(ordinal) => self.execution.reopen(ordinal, self.node.clock.moment()),
+            None => return Err(Stuck::Parked("nothing to resume: no call had failed".to_owned())),
+        }
+        Ok(())
+    }
+}
+
+async fn answer_of(in_flight: &mut Option<InFlight>) -> Option<Result<(), Refusal>> {
+    match in_flight {
+        Some(batch) => (&mut batch.answer).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,227 @@
+//! From an execution's changes to the batch that makes them durable.
+
+use std::collections::BTreeMap;
+
+use cerebelum_history::{
+    ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Facts, Failure, Identity, Json,
+    Message, Position, Scope, Target, kind, status_word,
+};
+use cerebelum_store::{
+    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Execution as Head, LogLine, Parent, Progress, State,
+};
+
+use crate::activation::{Activation, InFlight, Over, Stuck};
+use crate::beginning::{Beginning, chunk, text_of};
+use crate::restore;
+
+impl Activation {
+    /// Hands everything that changed to the committer; the claim goes with it when `releases`.
+    pub(crate) async fn write(&mut self, releases: bool) -> Result<(), Stuck> {
+        let changes = self.execution.take_changes();
+        let rewritten = self.without_values(&changes.valueless).await?;
+        let (mark, position) = (changes.mark, self.execution.position());
+        let batch = Batch { rewritten, ..self.batch(changes, releases) };
+        let due = batch.head.due.filter(|_| releases);
+        let appended = self.node.appends.hand_in(batch);
+        let wake = self.node.clone();
+        let answer = async move {
+            let answer = appended.await;
+            due.inspect(|due| wake.wake.expect(*due));
+            answer
+        };
+        self.in_flight = Some(InFlight { answer: Box::pin(answer), mark, position, releases });
+        Ok(())
+    }
+
+    /// The stored chunks that hold values of finished scopes, without those values (L12).
+    async fn without_values(&mut self, scopes: &[(Scope, Position, Position)]) -> Result<Vec<Chunk>, Stuck> {
+        let mut rewritten: BTreeMap<Position, Chunk> = BTreeMap::new();
+        for (scope, from, to) in scopes {
+            let to = Position(to.0.min(self.stored.0));
+            if to < *from {
+                continue;
+            }
+            for stored in self.node.store.history(&self.key, self.head.run, *from, to).await? {
+                let base = rewritten.remove(&stored.first).unwrap_or(stored);
+                let mut events = restore::decode(&base)?;
+                for event in events.iter_mut().filter(|event| event.scope == *scope) {
+                    event.fact = event.fact.clone().without_values();
+                }
+                rewritten.insert(base.first, Chunk { events: Event::encode(&events), ..base });
+            }
+        }
+        Ok(rewritten.into_values().collect())
+    }
+
+    fn batch(&mut self, changes: Changes, releases: bool) -> Batch {
+        let after = self.stored;
+        let end = self.execution.end().cloned();
+        let mut messages = self.farewells(end.as_ref());
+        let at = self.execution.stamp();
+        let cancel = Json::of(&Message::Cancel { at }).to_string();
+        messages.extend(changes.orphans.into_iter().map(|orphan| (orphan, cancel.clone())));
+        let children = changes.children.into_iter().map(|child| self.child(child)).collect();
+        let head = self.head_now();
+        let (head, next_run) = match end {
+            Some(End::Continued(input)) => self.next_run(head, input),
+            _ => (head, None),
+        };
+        self.head = head.clone();
+        Batch {
+            key: self.key.clone(),
+            incarnation: self.incarnation,
+            head,
+            after,
+            chunk: chunk(after.next(), &changes.events),
+            rewritten: Vec::new(),
+            opened: changes.opened.into_iter().map(|(name, state)| CallRow { name, state }).collect(),
+            closed: changes.closed,
+            approvals: changes.approvals.into_iter().map(approval).collect(),
+            consumed: changes.consumed,
+            seen: changes.seen,
+            children,
+            messages,
+            logs: changes.logs.into_iter().map(log_line).collect(),
+            progress: changes.progress.into_iter().map(|(scope, percent, message)| Progress { scope, percent, message }).collect(),
+            next_run,
+            release: releases,
+        }
+    }
+
+    /// The head as it stands after the changes taken so far.
+    fn head_now(&self) -> Head {
+        let execution = &self.execution;
+        let (state, status) = match execution.end() {
+            Some(End::Completed(_)) => (State::Completed, "completed"),
+            Some(End::Failed(_)) => (State::Failed, "failed"),
+            Some(End::Cancelled(_)) => (State::Cancelled, "cancelled"),
+            Some(End::Continued(_)) => (State::Open, "running"),
+            None if execution.is_paused() => (State::Open, "paused"),
+            None if execution.facts().starts_at.is_some() => (State::Open, "waiting"),
+            None => (State::Open, status_word(execution.open())),
+        };
+        Head {
+            state,
+            paused: execution.is_paused(),
+            parked: None,
+            settled: execution.is_settled() && !self.guests.any_running(),
+            position: execution.position(),
+            stamp: execution.stamp(),
+            due: execution.due(),
+            status: status.to_owned(),
+            attributes: text_of(execution.attributes()),
+            facts: text_of(execution.facts()),
+            ended_at: (state != State::Open).then(|| execution.stamp()),
+            ..self.head.clone()
+        }
+    }
+
+    /// After a continue-as-new: a fresh history under the same id, to be claimed by whoever comes first.
+    fn next_run(&self, head: Head, input: Json) -> (Head, Option<Chunk>) {
+        let identity = Identity { run: head.run + 1, ..restore::identity(&head) };
+        let facts = Facts { deadline: self.execution.facts().deadline, ..Facts::default() };
+        let mut next = Execution::start(identity, input, facts.clone(), head.stamp);
+        let first = chunk(Position(1), &next.take_changes().events);
+        let head = Head {
+            run: head.run + 1,
+            position: Position(1),
+            settled: false,
+            due: facts.deadline,
+            facts: text_of(&facts),
+            ..head
+        };
+        (head, first)
+    }
+
+    /// What a parent that waits is told about the end.
+    fn farewells(&self, end: Option<&End>) -> Vec<(ExecutionId, String)> {
+        let Some(parent) = self.head.parent.as_ref().filter(|parent| parent.awaited) else { return Vec::new() };
+        let result = match end {
+            Some(End::Completed(output)) => ChildResult::Completed(output.clone()),
+            Some(End::Failed(failure) | End::Cancelled(failure)) => ChildResult::Failed(failure.clone()),
+            Some(End::Continued(_)) | None => return Vec::new(),
+        };
+        let message = Message::Child { run: parent.run, call: parent.call.clone(), result };
+        vec![(parent.id.clone(), Json::of(&message).to_string())]
+    }
+
+    fn child(&mut self, start: ChildStart) -> Child {
+        let target = self.targets.remove(&start.call).unwrap_or(Target { component: None, options: Default::default() });
+        let own_component = self.head.workflow.split('/').next().unwrap_or_default();
+        let named = &start.workflow.workflow;
+        let workflow = if named.contains('/') { named.clone() } else { format!("{own_component}/{named}") };
+        let parent = Parent { id: self.key.id.clone(), run: self.head.run, call: start.call.clone(), awaited: start.awaited };
+        let beginning = Beginning {
+            tenant: self.key.tenant,
+            id: start.id.clone(),
+            workflow,
+            digest: target.component.unwrap_or_else(|| self.execution.component(&start.call.scope).clone()),
+            input: start.workflow.input,
+            attributes: BTreeMap::new(),
+            facts: Facts::default(),
+            parent: Some(parent),
+        };
+        let say = |result| Json::of(&Message::Child { run: self.head.run, call: start.call.clone(), result }).to_string();
+        let taken = format!("the execution id `{}` is taken by another execution", start.id);
+        Child {
+            new: beginning.rows(self.execution.stamp(), false),
+            accepted: (!start.awaited).then(|| say(ChildResult::Accepted(start.id.clone()))),
+            refused: say(ChildResult::Failed(Failure::new(kind::CONFLICT, taken))),
+        }
+    }
+
+    /// Sets the execution aside for a person to look at. Nothing is lost: what was not durable will be asked again.
+    pub(crate) async fn park(&mut self, reason: String) -> Over {
+        tracing::error!(execution = %self.key.id, reason, "parked");
+        if let Some(batch) = self.in_flight.take() {
+            match batch.answer.await {
+                Some(Ok(())) => self.stored = batch.position,
+                _ => return Over::Rebuild,
+            }
+        }
+        self.node.metrics.parked.add(1);
+        let answer = self.node.appends.hand_in(parking(self.incarnation, &self.head, self.stored, reason));
+        match answer.await {
+            Some(Ok(())) => Over::Released,
+            Some(Err(_)) | None => Over::Lost,
+        }
+    }
+}
+
+/// The batch that only parks an execution, whatever state its history is in.
+pub(crate) fn parking(incarnation: cerebelum_store::Incarnation, head: &Head, after: Position, reason: String) -> Batch {
+    Batch {
+        key: head.key.clone(),
+        incarnation,
+        head: Head { parked: Some(reason), status: "parked".to_owned(), position: after, settled: false, ..head.clone() },
+        after,
+        chunk: None,
+        rewritten: Vec::new(),
+        opened: Vec::new(),
+        closed: Vec::new(),
+        approvals: Vec::new(),
+        consumed: Vec::new(),
+        seen: Vec::new(),
+        children: Vec::new(),
+        messages: Vec::new(),
+        logs: Vec::new(),
+        progress: Vec::new(),
+        next_run: None,
+        release: true,
+    }
+}
+
+fn approval(edge: ApprovalEdge) -> ApprovalChange {
+    match edge {
+        ApprovalEdge::Opened { id, call, request, until } => {
+            ApprovalChange::Open { id, call, request: Json::of(&request).to_string(), deadline: until }
+        }
+        ApprovalEdge::TimedOut(id) => ApprovalChange::Close { id, to: ApprovalState::TimedOut },
+        ApprovalEdge::Withdrawn(id) => ApprovalChange::Close { id, to: ApprovalState::Withdrawn },
+    }
+}
+
+fn log_line(entry: cerebelum_history::LogEntry) -> LogLine {
+    let cerebelum_history::LogEntry { scope, attempt, number, at, level, text } = entry;
+    LogLine { scope, attempt, number, at, level, text }
+}

@@ -1,0 +1,66 @@
+//! How an execution begins: its head and its first event.
+
+use std::collections::BTreeMap;
+
+use cerebelum_history::{Digest, Event, Execution, ExecutionId, Facts, Identity, Json, Position, Seed, Timestamp};
+use cerebelum_store::{Chunk, Execution as Head, ExecutionKey, NewExecution, Parent, State, TenantId};
+
+/// What begins.
+pub(crate) struct Beginning {
+    pub(crate) tenant: TenantId,
+    pub(crate) id: ExecutionId,
+    /// `component/workflow`.
+    pub(crate) workflow: String,
+    pub(crate) digest: Digest,
+    pub(crate) input: Json,
+    pub(crate) attributes: BTreeMap<String, Json>,
+    pub(crate) facts: Facts,
+    pub(crate) parent: Option<Parent>,
+}
+
+impl Beginning {
+    /// The rows of the new execution.
+    pub(crate) fn rows(self, at: Timestamp, claim: bool) -> NewExecution {
+        let seed = Seed(rand::random());
+        let identity =
+            Identity { id: self.id.clone(), workflow: self.workflow.clone(), digest: self.digest.clone(), seed, run: 1 };
+        let starts_at = self.facts.starts_at;
+        let facts = text_of(&self.facts);
+        let mut execution = Execution::start(identity, self.input, self.facts, at);
+        let head = Head {
+            key: ExecutionKey { tenant: self.tenant, id: self.id },
+            workflow: self.workflow,
+            digest: self.digest,
+            seed,
+            run: 1,
+            state: State::Open,
+            paused: false,
+            parked: None,
+            // A delayed start has nothing to move before its time.
+            settled: starts_at.is_some(),
+            position: Position(1),
+            stamp: at,
+            due: execution.due(),
+            status: if starts_at.is_some() { "waiting" } else { "running" }.to_owned(),
+            attributes: text_of(&self.attributes),
+            facts,
+            parent: self.parent,
+            started_at: at,
+            ended_at: None,
+        };
+        let first = chunk(Position(1), &execution.take_changes().events);
+        NewExecution { head, first: first.expect("an execution begins with an event"), claim: claim && starts_at.is_none() }
+    }
+}
+
+/// These events as a chunk that begins there; none when there are none.
+pub(crate) fn chunk(first: Position, events: &[Event]) -> Option<Chunk> {
+    let count = u64::try_from(events.len()).ok().filter(|count| *count > 0)?;
+    Some(Chunk { first, last: Position(first.0 + count - 1), events: Event::encode(events) })
+}
+
+/// The JSON text of something small; empty when there is nothing in it.
+pub(crate) fn text_of(value: &impl serde::Serialize) -> String {
+    let text = Json::of(value).to_string();
+    if text == "{}" { String::new() } else { text }
+}

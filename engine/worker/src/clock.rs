@@ -1,0 +1,51 @@
+//! The node's clock: monotonic, and set by the database's (L8). A jump of the wall clock does not move it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cerebelum_history::{Moment, Timestamp};
+
+/// Milliseconds since 1970 by the database, carried on by this machine's boot-time clock.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    /// Database time minus boot time, in milliseconds.
+    offset_ms: AtomicU64,
+    /// The latest time told, so that a new offset never moves the clock back.
+    latest: AtomicU64,
+}
+
+/// Milliseconds since the machine booted, suspended time included.
+pub(crate) fn boot_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let whole = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000;
+    whole + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// Milliseconds since 1970 by this machine's wall clock; for names only, never for decisions.
+pub(crate) fn wall_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Clock {
+    /// Sets the clock by a reading of the database's.
+    pub(crate) fn set(&self, database: Timestamp) {
+        self.offset_ms.store(database.0.saturating_sub(boot_ms()), Ordering::Relaxed);
+    }
+
+    /// The time now; never earlier than the time before.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = boot_ms() + self.offset_ms.load(Ordering::Relaxed);
+        Timestamp(self.latest.fetch_max(now, Ordering::Relaxed).max(now))
+    }
+
+    /// The time now with a draw of chance.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { at: self.now(), chance: rand::random() }
+    }
+
+    /// How long until then; zero when it has passed.
+    pub(crate) fn until(&self, then: Timestamp) -> Duration {
+        Duration::from_millis(then.since(self.now()))
+    }
+}

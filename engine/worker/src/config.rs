@@ -1,0 +1,57 @@
+//! What an operator may set, with its default.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The settings of one engine.
+#[derive(Clone)]
+pub struct Config {
+    /// Where it keeps its own files: the artifact cache, its node id, the default database.
+    pub data: PathBuf,
+    /// `sqlite:FILE` or `postgres://…`.
+    pub database: String,
+    /// Hosts (`host` or `host:port`) that steps may `fetch` from; `*` means any public address.
+    pub allow_http: Vec<String>,
+    /// Secrets by name, for `{{secret:NAME}}` in requests.
+    pub secrets: BTreeMap<String, String>,
+    /// How long an execution with nothing to do stays in memory.
+    pub hibernate_after: Duration,
+    /// A wait at least this long hibernates at once.
+    pub hibernate_at_once: Duration,
+    /// How many events may be ahead of the log per execution; 0 makes each outcome durable before it is delivered.
+    pub run_ahead_events_max: usize,
+    /// How many executions may be in memory at once.
+    pub activations_max: usize,
+    /// How long a node may be silent before others take over what it had claimed.
+    pub lease: Duration,
+    /// How often to look for work that no hint announced.
+    pub backstop: Duration,
+    /// How long a graceful stop may take.
+    pub drain: Duration,
+    /// Ended executions older than this are deleted; none keeps them.
+    pub keep_ended: Option<Duration>,
+}
+
+impl Config {
+    /// The defaults, for an engine that keeps its files in `data`.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        let data = data.into();
+        let database = format!("sqlite:{}", data.join("cerebelum.db").display());
+        Self {
+            data,
+            database,
+            allow_http: Vec::new(),
+            secrets: BTreeMap::new(),
+            hibernate_after: Duration::from_secs(2),
+            hibernate_at_once: Duration::from_secs(3600),
+            run_ahead_events_max: 1_000,
+            activations_max: 10_000,
+            lease: Duration::from_secs(10),
+            backstop: Duration::from_secs(2),
+            drain: Duration::from_secs(10),
+            keep_ended: None,
+        }
+    }
+}

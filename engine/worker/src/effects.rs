@@ -1,0 +1,35 @@
+//! The one door (L6): everything that an execution does to the outside world leaves through [`leave`].
+
+use std::sync::Arc;
+
+use cerebelum_history::{Failure, HttpRequest, HttpResponse};
+use tokio::sync::watch;
+
+use crate::fetch::Grants;
+use crate::node::Node;
+
+/// Something that the outside world will notice.
+pub(crate) struct Effect {
+    /// The request.
+    pub(crate) request: HttpRequest,
+    /// Its default `Idempotency-Key`.
+    pub(crate) key: String,
+    /// What the component asks for and may therefore be granted.
+    pub(crate) grants: Grants,
+}
+
+/// Lets an effect out once everything up to `mark` is durable and the lease still has a margin (L11).
+///
+/// Returns none when that will not come: the activation is over, and whoever takes the execution over asks again.
+pub(crate) async fn leave(
+    node: Arc<Node>,
+    mut durable: watch::Receiver<u64>,
+    mark: u64,
+    effect: Effect,
+) -> Option<Result<HttpResponse, Failure>> {
+    durable.wait_for(|durable| *durable >= mark).await.ok()?;
+    if !node.lease.has_margin() {
+        return None;
+    }
+    Some(node.fetcher.fetch(effect.request, &effect.key, &effect.grants).await)
+}

@@ -1,0 +1,258 @@
+//! The engine as programs see it: opens, answers, stops.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cerebelum_history::{ExecutionId, Json, Position};
+use cerebelum_sandbox::{InspectError, Sandbox};
+use cerebelum_store::{Census, ExecutionKey, Filter, State, TenantId};
+use futures::Stream;
+use tokio::task::JoinSet;
+
+use crate::api::{
+    ApprovalView, ComponentInfo, EventView, ListRequest, LogView, Refused, Status, Summary,
+};
+use crate::blame::Blame;
+use crate::directory::{Directory, manifest_of, unavailable};
+use crate::fetch::Fetcher;
+use crate::lease::NodeName;
+use crate::node::Node;
+use crate::views;
+use crate::{Config, restore};
+
+const TENANT: TenantId = TenantId::DEFAULT;
+
+/// A running engine; cheap to clone. All answers show committed state only (L7).
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) node: Arc<Node>,
+    pub(crate) sandbox: Sandbox,
+    running: Arc<tokio::sync::Mutex<JoinSet<()>>>,
+    _name: Arc<NodeName>,
+}
+
+impl Engine {
+    /// Opens the database, takes a lease and begins to run what is there.
+    ///
+    /// # Errors
+    /// One line for a person, when the data folder or the database cannot be used.
+    pub async fn open(config: Config) -> Result<Self, String> {
+        let name = NodeName::claim(&config.data)?;
+        let store = cerebelum_store::open(&config.database).await.map_err(|e| e.to_string())?;
+        let sandbox = Sandbox::new(cerebelum_sandbox::Config::new(config.data.join("artifacts"))).map_err(|e| e.to_string())?;
+        let fetcher = Fetcher::new(config.allow_http.clone(), config.secrets.clone())?;
+        let directory = Directory::new(store.clone(), sandbox.clone());
+        let blame = Blame::open(&config.data)?;
+        let node = Node::new(config, store.clone(), directory, (fetcher, blame));
+        let mut running = JoinSet::new();
+        let (lease, clock, its_name) = (node.lease.clone(), node.clock.clone(), name.name.clone());
+        let (its_store, length) = (store.clone(), node.config.lease);
+        running.spawn(async move { lease.keep(its_store, clock, (its_name, length)).await });
+        running.spawn(node.clone().keep_listening());
+        running.spawn(node.clone().keep_taking_over());
+        node.lease.first().await;
+        running.spawn(node.clone().keep_claiming());
+        if node.config.keep_ended.is_some() {
+            running.spawn(crate::retention::keep_deleting(node.clone()));
+        }
+        Ok(Self { node, sandbox, running: Arc::new(tokio::sync::Mutex::new(running)), _name: Arc::new(name) })
+    }
+
+    /// Stops: nothing new begins, claims are given back, so that another node may go on at once.
+    pub async fn stop(&self) {
+        self.node.stopping.store(true, Ordering::Relaxed);
+        self.running.lock().await.shutdown().await;
+        if let Some(incarnation) = self.node.lease.incarnation() {
+            self.node.lease.lose("the engine stops");
+            let ended = self.node.store.end_lease(incarnation);
+            if tokio::time::timeout(self.node.config.drain, ended).await.is_err() {
+                tracing::warn!("the database did not confirm the end of the lease");
+            }
+        }
+    }
+
+    /// Whether it holds a lease and the database answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.node.lease.incarnation().is_some() && !self.node.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Prometheus text.
+    pub async fn metrics(&self) -> String {
+        let gauges = [
+            ("guests_live", "Guest instances in memory.", self.sandbox.live() as u64),
+            ("executions_in_memory", "Executions in memory.", self.node.active() as u64),
+        ];
+        let census: Census = self.node.store.census().await.unwrap_or_default();
+        self.node.metrics.render(&gauges, &census)
+    }
+
+    /// Checks a component and makes it the current one of its name (by default the file's).
+    ///
+    /// # Errors
+    /// When it is no component that this engine runs, in one line that names the reason.
+    pub async fn upload(&self, name: Option<String>, file_name: &str, bytes: Vec<u8>) -> Result<ComponentInfo, Refused> {
+        let name = name.unwrap_or_else(|| {
+            let stem = std::path::Path::new(file_name).file_stem().and_then(|stem| stem.to_str());
+            stem.unwrap_or("component").replace('_', "-")
+        });
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+            return Err(Refused::Invalid(format!("`{}` is no component name: use 1 to 64 of A-Z a-z 0-9 . _ -", name.escape_debug())));
+        }
+        let inspected = self.sandbox.inspect(bytes.clone()).await.map_err(|error| match error {
+            InspectError::Refused(cause) => Refused::Conflict(cause),
+            InspectError::Trouble(cause) => Refused::Unavailable(cause),
+        })?;
+        let manifest = Json::of(&inspected.manifest).to_string();
+        let kept = self.node.store.keep_component(TENANT, &name, &inspected.digest, &manifest, bytes);
+        kept.await.map_err(unavailable)?;
+        let component = self.node.store.current(TENANT, &name).await.map_err(unavailable)?;
+        let component = component.ok_or_else(|| Refused::Unavailable("the component was removed meanwhile: upload it again".to_owned()))?;
+        Ok(views::component(&component, &inspected.manifest))
+    }
+
+    /// All components, by name, the current one first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn components(&self) -> Result<Vec<ComponentInfo>, Refused> {
+        let components = self.node.store.components(TENANT).await.map_err(unavailable)?;
+        let view = |component| Ok(views::component(&component, &manifest_of(&component).map_err(Refused::Unavailable)?));
+        components.into_iter().map(view).collect()
+    }
+
+    /// An execution in full.
+    ///
+    /// # Errors
+    /// When there is no such execution, or the database does not answer.
+    pub async fn status(&self, id: &str) -> Result<Status, Refused> {
+        let key = key(id)?;
+        let look = self.node.store.look(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+        let head = &look.head;
+        let history = restore::events(&*self.node.store, &key, head.run, (Position(1), head.position)).await;
+        let progress = self.node.store.progress(&key).await.map_err(unavailable)?;
+        views::status(&look, &history.unwrap_or_default(), progress)
+    }
+
+    /// The status now and after each commit (several at once count as one), until the execution has ended.
+    pub fn watch(&self, id: &str) -> impl Stream<Item = Result<Status, Refused>> + Send + use<> {
+        let (engine, id) = (self.clone(), id.to_owned());
+        let state = (None, false);
+        futures::stream::unfold((engine, id, state), |(engine, id, (mut commits, over))| async move {
+            if over {
+                return None;
+            }
+            match &mut commits {
+                None => {
+                    let key = match key(&id) {
+                        Ok(key) => key,
+                        Err(refused) => return Some((Err(refused), (engine, id, (None, true)))),
+                    };
+                    commits = Some(engine.node.watchers.watch(&key));
+                }
+                // Commits of other nodes are seen by looking again.
+                Some(commits) => drop(tokio::time::timeout(Duration::from_secs(1), commits.changed()).await),
+            }
+            let status = engine.status(&id).await;
+            let over = status.as_ref().map_or(true, |status| is_ended(&status.summary));
+            Some((status, (engine, id, (commits, over))))
+        })
+    }
+
+    /// The status once the execution has ended, or as it is after the timeout.
+    ///
+    /// # Errors
+    /// When there is no such execution, or the database does not answer.
+    pub async fn wait(&self, id: &str, timeout: Option<Duration>) -> Result<Status, Refused> {
+        let key = key(id)?;
+        let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        let mut commits = self.node.watchers.watch(&key);
+        loop {
+            let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
+            if head.state != State::Open || left.is_some_and(|left| left.is_zero()) {
+                return self.status(id).await;
+            }
+            let wait = left.unwrap_or(Duration::MAX).min(Duration::from_secs(1));
+            let _ = tokio::time::timeout(wait, commits.changed()).await;
+        }
+    }
+
+    /// A page of executions, newest first, and where the next page begins.
+    ///
+    /// # Errors
+    /// When the cursor makes no sense, or the database does not answer.
+    pub async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), Refused> {
+        let limit = if request.limit == 0 { 100 } else { request.limit.min(1_000) };
+        let attributes = request.attributes.into_iter().map(|(name, value)| (name, value.to_string())).collect();
+        let filter = Filter { status: request.status, workflow: request.workflow, attributes, cursor: request.cursor, limit };
+        let page = self.node.store.list(TENANT, filter).await.map_err(unavailable)?;
+        let summaries = page.executions.iter().map(views::summary).collect();
+        Ok((summaries, page.cursor))
+    }
+
+    /// The events of an execution's run (the current one unless another is named) after a position.
+    ///
+    /// # Errors
+    /// When there is no such execution or run, or the database does not answer.
+    pub async fn history(&self, id: &str, run: Option<u32>, after: Position) -> Result<Vec<EventView>, Refused> {
+        let key = key(id)?;
+        let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+        let run = run.unwrap_or(head.run);
+        if run == 0 || run > head.run {
+            return Err(Refused::NotFound(format!("execution `{id}` has no run {run}: it has had {}", head.run)));
+        }
+        let to = if run == head.run { head.position } else { Position(u64::MAX >> 1) };
+        if to <= after {
+            return Ok(Vec::new());
+        }
+        let events = restore::events(&*self.node.store, &key, run, (after.next(), to)).await.map_err(unavailable)?;
+        Ok(views::events(after, &events))
+    }
+
+    /// Log lines after a place.
+    ///
+    /// # Errors
+    /// When there is no such execution, or the database does not answer.
+    pub async fn logs(&self, id: &str, after: i64) -> Result<Vec<LogView>, Refused> {
+        let key = self.existing(id).await?;
+        let rows = self.node.store.logs(&key, after, 1_000).await.map_err(unavailable)?;
+        Ok(rows.into_iter().map(views::log).collect())
+    }
+
+    /// Open questions, or all of one execution, newest first.
+    ///
+    /// # Errors
+    /// When there is no such execution, or the database does not answer.
+    pub async fn approvals(&self, execution: Option<&str>) -> Result<Vec<ApprovalView>, Refused> {
+        let execution = match execution {
+            Some(id) => Some(self.existing(id).await?.id),
+            None => None,
+        };
+        let rows = self.node.store.approvals(TENANT, execution.as_ref()).await.map_err(unavailable)?;
+        rows.into_iter().map(views::approval).collect()
+    }
+
+    /// The key of an execution that exists.
+    pub(crate) async fn existing(&self, id: &str) -> Result<ExecutionKey, Refused> {
+        let key = key(id)?;
+        let head = self.node.store.execution(&key).await.map_err(unavailable)?;
+        head.map(|head| head.key).ok_or_else(|| no_execution(id))
+    }
+}
+
+/// Whether it has ended.
+pub(crate) fn is_ended(summary: &Summary) -> bool {
+    matches!(summary.status.as_str(), "completed" | "failed" | "cancelled")
+}
+
+pub(crate) fn key(id: &str) -> Result<ExecutionKey, Refused> {
+    let id: ExecutionId = id.parse().map_err(|e: cerebelum_history::InvalidName| Refused::Invalid(e.to_string()))?;
+    Ok(ExecutionKey { tenant: TENANT, id })
+}
+
+pub(crate) fn no_execution(id: &str) -> Refused {
+    Refused::NotFound(format!("there is no execution `{id}`: see `cerebelum list`"))
+}

@@ -1,0 +1,164 @@
+//! The guests of one activation: which run, which are quiescent, and how long they have been at it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cerebelum_history::{Begin, Delivery, ExecutionId, Scope, Turn};
+use cerebelum_sandbox::{Guest, Program, Trouble};
+use futures::StreamExt;
+use futures::future::{AbortHandle, Abortable, BoxFuture};
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use crate::node::Node;
+
+/// A guest that stopped moving.
+pub(crate) struct Stopped {
+    pub(crate) scope: Scope,
+    /// The guest unless it has ended, and what it asked for; or the engine's trouble with it.
+    pub(crate) outcome: Result<(Option<Guest>, Turn), String>,
+}
+
+enum Seat {
+    Running(AbortHandle),
+    Quiescent(Guest),
+}
+
+/// What a stretch of a guest may take, and when the present one is over.
+#[derive(Clone, Copy)]
+struct Stretch {
+    length: Duration,
+    until: Option<Instant>,
+}
+
+/// The guests of one activation.
+pub(crate) struct Guests {
+    node: Arc<Node>,
+    id: ExecutionId,
+    seats: HashMap<Scope, Seat>,
+    stretches: HashMap<Scope, Stretch>,
+    running: FuturesUnordered<BoxFuture<'static, Option<Stopped>>>,
+}
+
+impl Guests {
+    pub(crate) fn new(node: Arc<Node>, id: ExecutionId) -> Self {
+        Self { node, id, seats: HashMap::new(), stretches: HashMap::new(), running: FuturesUnordered::new() }
+    }
+
+    /// Starts a guest and runs it until it is quiescent.
+    pub(crate) fn begin(&mut self, scope: Scope, (program, begin): (Program, Begin), stretch: Option<Duration>) {
+        if let Some(length) = stretch {
+            self.stretches.insert(scope.clone(), Stretch { length, until: Some(Instant::now() + length) });
+        }
+        self.run(scope, async move {
+            let mut guest = program.start(begin).await?;
+            let turn = guest.turn(None).await?;
+            Ok((guest, turn))
+        });
+    }
+
+    /// Tells a quiescent guest one outcome and runs it until it is quiescent again.
+    pub(crate) fn deliver(&mut self, scope: &Scope, delivery: Delivery) {
+        let Some(Seat::Quiescent(mut guest)) = self.seats.remove(scope) else { return };
+        if let Some(stretch) = self.stretches.get_mut(scope) {
+            stretch.until.get_or_insert_with(|| Instant::now() + stretch.length);
+        }
+        self.run(scope.clone(), async move {
+            let turn = guest.turn(Some(delivery)).await?;
+            Ok((guest, turn))
+        });
+    }
+
+    fn run(&mut self, scope: Scope, turn: impl Future<Output = Result<(Guest, Turn), Trouble>> + Send + 'static) {
+        let (abort, registration) = AbortHandle::new_pair();
+        self.seats.insert(scope.clone(), Seat::Running(abort));
+        let (node, id) = (self.node.clone(), self.id.clone());
+        let turn = Abortable::new(
+            async move {
+                let turned = node.solitude.run(&node.blame, id, turn).await;
+                let outcome = turned.map(|(guest, turn)| (turn.end.is_none().then_some(guest), turn));
+                Stopped { scope, outcome: outcome.map_err(|trouble| trouble.to_string()) }
+            },
+            registration,
+        );
+        // One guest runs where its execution lives; several spread over the cores.
+        if self.running.is_empty() {
+            self.running.push(Box::pin(async move { turn.await.ok() }));
+        } else {
+            let elsewhere = tokio::spawn(turn);
+            self.running.push(Box::pin(async move { elsewhere.await.ok()?.ok() }));
+        }
+    }
+
+    /// The next guest that stops; none while none runs.
+    pub(crate) async fn next_stopped(&mut self) -> Option<Stopped> {
+        loop {
+            if let Some(stopped) = self.running.next().await? {
+                self.seats.remove(&stopped.scope);
+                return Some(stopped);
+            }
+        }
+    }
+
+    /// Keeps a quiescent guest. A guest that waits durably has ended its stretch.
+    pub(crate) fn keep(&mut self, scope: Scope, guest: Guest, waits_durably: bool) {
+        if waits_durably && let Some(stretch) = self.stretches.get_mut(&scope) {
+            stretch.until = None;
+        }
+        self.seats.insert(scope, Seat::Quiescent(guest));
+    }
+
+    /// Drops a guest, wherever it is.
+    pub(crate) fn stop(&mut self, scope: &Scope) {
+        self.stretches.remove(scope);
+        if let Some(Seat::Running(abort)) = self.seats.remove(scope) {
+            abort.abort();
+        }
+    }
+
+    /// Drops all guests.
+    pub(crate) fn clear(&mut self) {
+        for (_, seat) in self.seats.drain() {
+            if let Seat::Running(abort) = seat {
+                abort.abort();
+            }
+        }
+        self.running.clear();
+        self.stretches.clear();
+    }
+
+    /// The scopes whose guest is quiescent.
+    pub(crate) fn quiescent(&self) -> Vec<Scope> {
+        let quiescent = |(scope, seat): (&Scope, &Seat)| matches!(seat, Seat::Quiescent(_)).then(|| scope.clone());
+        self.seats.iter().filter_map(quiescent).collect()
+    }
+
+    /// Whether any guest moves.
+    pub(crate) fn any_running(&self) -> bool {
+        self.seats.values().any(|seat| matches!(seat, Seat::Running(_)))
+    }
+
+    /// Which guest's stretch is over first, and when.
+    pub(crate) fn next_overrun(&self) -> Option<(Instant, Scope)> {
+        let ends = self.stretches.iter().filter_map(|(scope, stretch)| Some((stretch.until?, scope)));
+        ends.min().map(|(until, scope)| (until, scope.clone()))
+    }
+
+    /// Comes back when that is so.
+    pub(crate) async fn overrun(next: Option<(Instant, Scope)>) -> Scope {
+        match next {
+            Some((until, scope)) => {
+                tokio::time::sleep_until(until).await;
+                scope
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

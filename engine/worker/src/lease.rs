@@ -1,0 +1,122 @@
+//! This node's lease (L11): who it is, for how long, and who has to know when that ends.
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cerebelum_store::{Incarnation, Store};
+use tokio::sync::watch;
+
+use crate::clock::{Clock, boot_ms};
+
+/// An effect leaves only while the lease still lasts at least this long.
+const MARGIN_MS: u64 = 1_000;
+
+/// The lease as it stands.
+pub(crate) struct Leasehold {
+    until_boot_ms: AtomicU64,
+    current: watch::Sender<Option<Incarnation>>,
+}
+
+impl Leasehold {
+    pub(crate) fn new() -> Self {
+        Self { until_boot_ms: AtomicU64::new(0), current: watch::Sender::new(None) }
+    }
+
+    /// The incarnation, while there is a lease.
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        self.current.borrow().filter(|_| boot_ms() < self.until_boot_ms.load(Ordering::Acquire))
+    }
+
+    /// Whether the lease lasts long enough for an effect to leave.
+    pub(crate) fn has_margin(&self) -> bool {
+        boot_ms() + MARGIN_MS < self.until_boot_ms.load(Ordering::Acquire)
+    }
+
+    /// Comes back when this incarnation is over.
+    pub(crate) async fn ended(&self, incarnation: Incarnation) {
+        let mut current = self.current.subscribe();
+        // The sender lives as long as the node; its end is an end as well.
+        let _ = current.wait_for(|now| *now != Some(incarnation)).await;
+    }
+
+    /// Takes a lease and keeps it, a new one after each that was lost, until told to stop. Never returns otherwise.
+    pub(crate) async fn keep(&self, store: Arc<dyn Store>, clock: Arc<Clock>, (node, length): (String, Duration)) {
+        loop {
+            if self.current.borrow().is_none() {
+                self.begin(&*store, &clock, &node, length).await;
+            }
+            tokio::time::sleep(length / 3).await;
+            let Some(incarnation) = *self.current.borrow() else { continue };
+            let asked = boot_ms();
+            match tokio::time::timeout(length / 3, store.renew_lease(incarnation, length)).await {
+                Ok(Ok(Some(lease))) => {
+                    clock.set(lease.now);
+                    self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
+                }
+                Ok(Ok(None)) => self.lose("it was taken over"),
+                _ if self.incarnation().is_none() => self.lose("the database did not renew it in time"),
+                _ => {}
+            }
+        }
+    }
+
+    async fn begin(&self, store: &dyn Store, clock: &Clock, node: &str, length: Duration) {
+        let asked = boot_ms();
+        match store.begin_lease(node, length).await {
+            Ok(lease) => {
+                clock.set(lease.now);
+                self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
+                self.current.send_replace(Some(lease.incarnation));
+                tracing::info!(incarnation = lease.incarnation.0, "lease begun");
+            }
+            Err(error) => tracing::warn!(%error, "no lease: nothing runs until the database answers"),
+        }
+    }
+
+    /// Waits for the first lease.
+    pub(crate) async fn first(&self) {
+        let mut current = self.current.subscribe();
+        let _ = current.wait_for(Option::is_some).await;
+    }
+
+    /// Ends the lease on this side: whatever runs under it has to stop.
+    pub(crate) fn lose(&self, why: &str) {
+        tracing::warn!(why, "lease lost: all activations are dropped");
+        self.until_boot_ms.store(0, Ordering::Release);
+        self.current.send_replace(None);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The node's name, kept in `--data` under a lock: a restart on the same folder is the same node, and two cannot be.
+pub(crate) struct NodeName {
+    pub(crate) name: String,
+    _lock: File,
+}
+
+impl NodeName {
+    /// # Errors
+    /// One line for a person, when the folder cannot be used or another engine uses it.
+    pub(crate) fn claim(data: &Path) -> Result<Self, String> {
+        let cannot = |e: std::io::Error| format!("cannot use the data folder {}: {e}", data.display());
+        std::fs::create_dir_all(data).map_err(cannot)?;
+        let path = data.join("node-id");
+        let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(cannot)?;
+        lock.try_lock().map_err(|_| {
+            format!("another engine uses the data folder {}: stop it, or give this one its own --data", data.display())
+        })?;
+        let stored = std::fs::read_to_string(&path).map_err(cannot)?;
+        let mut name = stored.trim().to_owned();
+        if name.is_empty() {
+            name = format!("node-{:016x}", rand::random::<u64>());
+            std::fs::write(&path, &name).map_err(cannot)?;
+        }
+        Ok(Self { name, _lock: lock })
+    }
+}

@@ -1,0 +1,29 @@
+//! The loop: claim → replay → perform → commit. `activation.rs` is the file to read first.
+
+mod activation;
+mod api;
+mod batch;
+mod beginning;
+mod blame;
+mod clock;
+mod committer;
+mod config;
+mod directory;
+mod effects;
+mod engine;
+mod fail;
+mod fetch;
+mod guests;
+mod lease;
+mod metrics;
+mod node;
+mod restore;
+mod retention;
+mod verbs;
+mod views;
+mod wake;
+mod watchers;
+
+pub use api::*;
+pub use config::Config;
+pub use engine::Engine;

@@ -1,0 +1,328 @@
+//! One engine on one database: claims executions and keeps them running.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cerebelum_history::Event;
+use cerebelum_store::{Batch, Claimed, ExecutionKey, Incarnation, NewExecution, Refusal, Started, Store, StoreError};
+use tokio::sync::mpsc;
+
+use crate::activation::{Activation, Over};
+use crate::batch::parking;
+use crate::blame::{Blame, Solitude, Verdict};
+use crate::clock::Clock;
+use crate::committer::Gather;
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::fetch::Fetcher;
+use crate::lease::Leasehold;
+use crate::metrics::Metrics;
+use crate::wake::Wake;
+use crate::watchers::Watchers;
+
+/// The most batches in one transaction.
+const GROUP_MAX: usize = 512;
+/// The most executions claimed in one transaction.
+const CLAIM_MAX: u32 = 256;
+
+/// What all activations of an engine share.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) directory: Directory,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) lease: Arc<Leasehold>,
+    pub(crate) appends: Gather<Batch, Result<(), Refusal>>,
+    pub(crate) starts: Gather<NewExecution, Result<Started, StoreError>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) wake: Wake,
+    pub(crate) watchers: Watchers,
+    pub(crate) blame: Arc<Blame>,
+    pub(crate) solitude: Solitude,
+    active: Mutex<HashMap<ExecutionKey, mpsc::UnboundedSender<()>>>,
+    pub(crate) stopping: AtomicBool,
+}
+
+impl Node {
+    pub(crate) fn new(config: Config, store: Arc<dyn Store>, directory: Directory, (fetcher, blame): (Fetcher, Blame)) -> Arc<Self> {
+        let clock = Arc::new(Clock::default());
+        let lease = Arc::new(Leasehold::new());
+        let metrics = Arc::new(Metrics::new());
+        let watchers = Watchers::default();
+        let appender = Appender {
+            store: store.clone(),
+            lease: lease.clone(),
+            metrics: metrics.clone(),
+            watchers: watchers.clone(),
+            next_id: AtomicU64::new(rand::random()),
+        };
+        let appender = Arc::new(appender);
+        let appends = Gather::new(GROUP_MAX, move |batches| appender.clone().append(batches));
+        let (starter, its_lease) = (store.clone(), lease.clone());
+        let starts = Gather::new(GROUP_MAX, move |new| start_all(starter.clone(), its_lease.incarnation(), new));
+        Arc::new(Self {
+            config,
+            store,
+            directory,
+            fetcher,
+            clock,
+            lease,
+            appends,
+            starts,
+            metrics,
+            wake: Wake::new(),
+            watchers,
+            blame: Arc::new(blame),
+            solitude: Solitude::default(),
+            active: Mutex::new(HashMap::new()),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// How many executions are in memory.
+    pub(crate) fn active(&self) -> usize {
+        self.active.lock().expect("nobody panics while holding the list").len()
+    }
+
+    /// Whether another execution may be taken into memory.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.stopping.load(Ordering::Relaxed) && self.active() < self.config.activations_max
+    }
+
+    /// Takes a claimed execution into memory and runs it.
+    pub(crate) fn activate(self: &Arc<Self>, incarnation: Incarnation, claimed: Claimed, first: Option<Vec<Event>>) {
+        let key = claimed.head.key.clone();
+        let (nudge, nudges) = mpsc::unbounded_channel();
+        {
+            let mut active = self.active.lock().expect("nobody panics while holding the list");
+            if active.contains_key(&key) {
+                return;
+            }
+            active.insert(key.clone(), nudge);
+        }
+        self.metrics.activations.add(1);
+        let node = self.clone();
+        tokio::spawn(async move {
+            let mut nudges = node.clone().run(incarnation, claimed, first, nudges).await;
+            node.active.lock().expect("nobody panics while holding the list").remove(&key);
+            // A message that came while the activation was ending is for the next one.
+            if nudges.try_recv().is_ok() {
+                node.wake.now();
+            }
+        });
+    }
+
+    /// Activation after activation, until the claim is given back or lost.
+    async fn run(
+        self: Arc<Self>,
+        incarnation: Incarnation,
+        mut claimed: Claimed,
+        mut first: Option<Vec<Event>>,
+        mut nudges: mpsc::UnboundedReceiver<()>,
+    ) -> mpsc::UnboundedReceiver<()> {
+        loop {
+            let key = claimed.head.key.clone();
+            let over = if self.blame.verdict(&key.id) == Verdict::Park {
+                let reason = "engine-crash: the engine died while this execution ran alone".to_owned();
+                self.set_aside(incarnation, &claimed.head, reason).await
+            } else {
+                match Activation::new(self.clone(), (incarnation, claimed), first.take(), nudges) {
+                    Ok(activation) => {
+                        let (over, back) = activation.live().await;
+                        nudges = back;
+                        over
+                    }
+                    Err((head, reason, back)) => {
+                        nudges = back;
+                        self.set_aside(incarnation, &head, reason).await
+                    }
+                }
+            };
+            if over == Over::Released {
+                // A new run or a message may be waiting already.
+                self.wake.now();
+            }
+            if over != Over::Rebuild || self.lease.incarnation() != Some(incarnation) {
+                return nudges;
+            }
+            claimed = match self.store.look(&key).await {
+                Ok(Some(claimed)) => claimed,
+                Ok(None) | Err(_) => return nudges,
+            };
+        }
+    }
+
+    /// Parks an execution that cannot even be taken into memory.
+    async fn set_aside(&self, incarnation: Incarnation, head: &cerebelum_store::Execution, reason: String) -> Over {
+        tracing::error!(execution = %head.key.id, reason, "parked");
+        self.metrics.parked.add(1);
+        match self.appends.hand_in(parking(incarnation, head, head.position, reason)).await {
+            Some(Ok(())) => Over::Released,
+            Some(Err(_)) | None => Over::Lost,
+        }
+    }
+
+    /// Tells an activation, or whoever claims, that a message came for this execution.
+    pub(crate) fn nudge(&self, key: &ExecutionKey) {
+        let nudged = {
+            let active = self.active.lock().expect("nobody panics while holding the list");
+            active.get(key).is_some_and(|nudges| nudges.send(()).is_ok())
+        };
+        if !nudged {
+            self.wake.now();
+        }
+    }
+
+    /// Claims whatever can move, for ever.
+    pub(crate) async fn keep_claiming(self: Arc<Self>) {
+        loop {
+            self.wake.reset();
+            let room = self.config.activations_max.saturating_sub(self.active());
+            let limit = CLAIM_MAX.min(u32::try_from(room).unwrap_or(CLAIM_MAX));
+            let claimed = match self.lease.incarnation().filter(|_| limit > 0 && self.has_room()) {
+                Some(incarnation) => self.claim(incarnation, limit).await,
+                None => 0,
+            };
+            if claimed == limit && limit > 0 {
+                continue;
+            }
+            if let Ok(Some(due)) = self.store.next_due().await {
+                self.wake.expect(due);
+            }
+            self.until_due().await;
+        }
+    }
+
+    /// Comes back when something is due or announced, at the latest after the backstop.
+    async fn until_due(&self) {
+        let backstop = tokio::time::Instant::now() + self.config.backstop;
+        loop {
+            let left = backstop.saturating_duration_since(tokio::time::Instant::now());
+            let wait = self.clock.until(self.wake.next()).min(left);
+            if wait.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.wake.moved() => {}
+            }
+        }
+    }
+
+    async fn claim(self: &Arc<Self>, incarnation: Incarnation, limit: u32) -> u32 {
+        let claimed = match self.store.claim(incarnation, limit).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::warn!(%error, "cannot claim");
+                return 0;
+            }
+        };
+        let count = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
+        let now = self.clock.now();
+        for claimed in claimed {
+            if let Some(due) = claimed.head.due.filter(|due| *due <= now) {
+                self.metrics.timer_lateness_ms.observe(now.since(due));
+            }
+            self.activate(incarnation, claimed, None);
+        }
+        count
+    }
+
+    /// Passes hints on, for ever.
+    pub(crate) async fn keep_listening(self: Arc<Self>) {
+        let mut hints = self.store.hints();
+        loop {
+            match hints.recv().await {
+                Ok(key) => {
+                    self.nudge(&key);
+                    self.watchers.changed(&key);
+                }
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => self.nudge_all(),
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn nudge_all(&self) {
+        for nudges in self.active.lock().expect("nobody panics while holding the list").values() {
+            let _ = nudges.send(());
+        }
+        self.wake.now();
+    }
+
+    /// Takes over what silent nodes had claimed, for ever.
+    pub(crate) async fn keep_taking_over(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.config.lease / 4).await;
+            match self.store.take_over().await {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!(count, "leases of silent nodes ended");
+                    self.wake.now();
+                }
+                Err(error) => tracing::debug!(%error, "cannot take over"),
+            }
+        }
+    }
+}
+
+struct Appender {
+    store: Arc<dyn Store>,
+    lease: Arc<Leasehold>,
+    metrics: Arc<Metrics>,
+    watchers: Watchers,
+    next_id: AtomicU64,
+}
+
+impl Appender {
+    /// Writes a group; keeps trying, with the same id, as long as the lease stands and the database does not answer.
+    async fn append(self: Arc<Self>, batches: Vec<Batch>) -> Vec<Result<(), Refusal>> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let count = batches.len();
+        let keys: Vec<ExecutionKey> = batches.iter().map(|batch| batch.key.clone()).collect();
+        let events: u64 = batches.iter().filter_map(|b| b.chunk.as_ref()).map(|c| c.last.0 + 1 - c.first.0).sum();
+        loop {
+            match self.store.append(id, batches.clone()).await {
+                Ok(answers) => {
+                    self.metrics.commits.add(1);
+                    self.metrics.batches.add(count as u64);
+                    self.metrics.events.add(events);
+                    self.metrics.batch_sizes.observe(count as u64);
+                    for (key, answer) in keys.iter().zip(&answers) {
+                        match answer {
+                            Ok(()) => self.watchers.changed(key),
+                            Err(_) => self.metrics.refused.add(1),
+                        }
+                    }
+                    return answers;
+                }
+                Err(StoreError::Unavailable(cause)) if self.lease.incarnation().is_some() => {
+                    tracing::warn!(cause, "the database does not answer: trying again");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a group of batches could not be written");
+                    if matches!(error, StoreError::Unknown(_)) {
+                        self.lease.lose("it is not known what was committed");
+                    }
+                    return vec![Err(Refusal::ClaimLost); count];
+                }
+            }
+        }
+    }
+}
+
+async fn start_all(
+    store: Arc<dyn Store>,
+    incarnation: Option<Incarnation>,
+    new: Vec<NewExecution>,
+) -> Vec<Result<Started, StoreError>> {
+    let count = new.len();
+    match store.start(incarnation, new).await {
+        Ok(started) => started.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error); count],
+    }
+}

@@ -1,0 +1,95 @@
+//! From rows to an execution in memory.
+
+use std::collections::BTreeMap;
+
+use cerebelum_history::{
+    Call, CallName, Event, Execution, Facts, Identity, Json, OpenCall, Position, Request, Stored,
+};
+use cerebelum_store::{CallRow, Chunk, Claimed, Execution as Head, ExecutionKey, Store, StoreError};
+
+/// The execution that was stored, or why it cannot be read.
+pub(crate) fn execution(claimed: &Claimed) -> Result<Execution, String> {
+    let head = &claimed.head;
+    let stored = Stored {
+        position: head.position,
+        stamp: head.stamp,
+        paused: head.paused,
+        settled: head.settled,
+        facts: facts(head)?,
+        attributes: attributes(head)?,
+        open: open_calls(&claimed.calls)?.into_iter().collect(),
+    };
+    Ok(Execution::restore(identity(head), stored))
+}
+
+/// What does not change about an execution.
+pub(crate) fn identity(head: &Head) -> Identity {
+    Identity {
+        id: head.key.id.clone(),
+        workflow: head.workflow.clone(),
+        digest: head.digest.clone(),
+        seed: head.seed,
+        run: head.run,
+    }
+}
+
+/// The small facts beside a history.
+pub(crate) fn facts(head: &Head) -> Result<Facts, String> {
+    if head.facts.is_empty() {
+        return Ok(Facts::default());
+    }
+    serde_json::from_str(&head.facts).map_err(|e| format!("corrupt-history: facts that cannot be read: {e}"))
+}
+
+/// The attributes by name.
+pub(crate) fn attributes(head: &Head) -> Result<BTreeMap<String, Json>, String> {
+    if head.attributes.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    serde_json::from_str(&head.attributes).map_err(|e| format!("corrupt-history: attributes that cannot be read: {e}"))
+}
+
+/// Open calls by name.
+pub(crate) fn open_calls(rows: &[CallRow]) -> Result<BTreeMap<CallName, OpenCall>, String> {
+    let decode = |row: &CallRow| {
+        let call = OpenCall::decode(&row.state);
+        call.map(|call| (row.name.clone(), call))
+            .map_err(|e| format!("corrupt-history: open call {} cannot be read: {e}", row.name))
+    };
+    rows.iter().map(decode).collect()
+}
+
+/// The events of these positions.
+pub(crate) async fn events(
+    store: &dyn Store,
+    key: &ExecutionKey,
+    run: u32,
+    (from, to): (Position, Position),
+) -> Result<Vec<Event>, StoreError> {
+    let chunks = store.history(key, run, from, to).await?;
+    let mut events = Vec::new();
+    for chunk in &chunks {
+        let before = events.len() as u64;
+        events.extend(decode(chunk)?);
+        let counted = events.len() as u64 - before;
+        if counted != chunk.last.0 + 1 - chunk.first.0 {
+            return Err(StoreError::Corrupt(format!("{counted} events where {}..{} should be", chunk.first.0, chunk.last.0)));
+        }
+    }
+    // The chunk that holds the first wanted event may begin before it, the last may end behind.
+    let begins = chunks.first().map_or(from.0, |chunk| chunk.first.0);
+    let skip = usize::try_from(from.0 - begins.min(from.0)).unwrap_or(usize::MAX);
+    let count = usize::try_from(to.0 + 1 - from.0).unwrap_or(usize::MAX);
+    Ok(events.into_iter().skip(skip).take(count).collect())
+}
+
+/// The events of one stored chunk.
+pub(crate) fn decode(chunk: &Chunk) -> Result<Vec<Event>, StoreError> {
+    let place = || format!("positions {}..{}", chunk.first.0, chunk.last.0);
+    Event::decode(&chunk.events).map_err(|e| StoreError::Corrupt(format!("{}: {e}", place())))
+}
+
+/// Whether a request names a step rather than a workflow.
+pub(crate) fn names_step(request: &Request) -> bool {
+    matches!(request, Request::Call(_, Call::Step(..) | Call::Poll(..)))
+}

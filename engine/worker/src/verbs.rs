@@ -1,0 +1,268 @@
+//! What changes an execution from outside: start, answer, signal, cancel, pause, resume, delete.
+
+use std::collections::BTreeMap;
+
+use cerebelum_history::{Approval, ExecutionId, Facts, Json, Message, Position, Timestamp};
+use cerebelum_store::{Answered, ApprovalRow, ApprovalState, Claimed, Execution as Head, ExecutionKey, Started, State, TenantId};
+
+use crate::api::{Decision, Refused, StartRequest, Summary};
+use crate::beginning::Beginning;
+use crate::directory::{Found, unavailable};
+use crate::engine::{Engine, key, no_execution};
+use crate::{restore, views};
+
+const TENANT: TenantId = TenantId::DEFAULT;
+
+impl Engine {
+    /// Starts an execution. The same id with the same workflow and an equal input answers with the one that exists.
+    ///
+    /// # Errors
+    /// When the workflow is unknown, the input does not fit, the id is taken, or the database does not answer.
+    pub async fn start(&self, request: StartRequest) -> Result<Summary, Refused> {
+        let found = self.node.directory.workflow(TENANT, &request.workflow).await?;
+        let input = self.input(&request.input, &found)?;
+        let id = match &request.id {
+            Some(id) => key(id)?.id,
+            None => fresh_id(),
+        };
+        let at = self.node.clock.now();
+        let facts = Facts {
+            deadline: request.deadline_ms.map(|deadline| at.plus(deadline)),
+            starts_at: (request.delay_ms > 0).then(|| at.plus(request.delay_ms)),
+            cancel_until: None,
+        };
+        let attributes: BTreeMap<String, Json> = request.attributes.into_iter().collect();
+        let beginning = Beginning {
+            tenant: TENANT,
+            id,
+            workflow: found.workflow,
+            digest: found.digest,
+            input: input.clone(),
+            attributes,
+            facts,
+            parent: None,
+        };
+        self.begin(beginning.rows(at, self.node.has_room()), &input).await
+    }
+
+    /// Starts many executions, each alone.
+    pub async fn start_many(&self, requests: Vec<StartRequest>) -> Vec<Result<Summary, Refused>> {
+        futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
+    }
+
+    async fn begin(&self, new: cerebelum_store::NewExecution, input: &Json) -> Result<Summary, Refused> {
+        let (head, claims, due) = (new.head.clone(), new.claim, new.head.due);
+        let first = restore::decode(&new.first).map_err(unavailable)?;
+        // Before the start is handed in, so that the claim is not under a later lease.
+        let incarnation = self.node.lease.incarnation();
+        let started = self.node.starts.hand_in(new).await;
+        match started.ok_or_else(|| Refused::Unavailable("the engine is stopping: try another node".to_owned()))? {
+            Ok(Started::New) => {
+                self.node.metrics.started.add(1);
+                match incarnation.filter(|_| claims) {
+                    Some(incarnation) => {
+                        let claimed = Claimed { head: head.clone(), calls: Vec::new(), inbox: Vec::new() };
+                        self.node.activate(incarnation, claimed, Some(first));
+                    }
+                    None => self.node.wake.expect(due.unwrap_or(Timestamp(0))),
+                }
+                Ok(views::summary(&head))
+            }
+            Ok(Started::Exists(existing, chunk)) => {
+                let events = restore::decode(&chunk).map_err(unavailable)?;
+                let same = existing.workflow == head.workflow
+                    && views::input(&events).is_some_and(|theirs| theirs.means_the_same(input));
+                if same {
+                    return Ok(views::summary(&existing));
+                }
+                let id = &head.key.id;
+                Err(Refused::Conflict(format!(
+                    "execution `{id}` exists with another workflow or input: choose another id, or look at `cerebelum status {id}`"
+                )))
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    fn input(&self, text: &str, found: &Found) -> Result<Json, Refused> {
+        let input = Json::parse(text).map_err(|e| Refused::Invalid(format!("the input is {e}")))?;
+        let Some(schema) = &found.input_schema else { return Ok(input) };
+        check_schema(schema, &input)
+            .map_err(|e| Refused::Invalid(format!("the input does not fit workflow `{}`: {e}", found.workflow)))?;
+        Ok(input)
+    }
+
+    /// Answers a question: by its own id, or by its execution's while that has one open.
+    ///
+    /// # Errors
+    /// When there is no such question, it has ended, or the answer does not fit.
+    pub async fn decide(&self, id: &str, by: &str, decision: Decision) -> Result<ExecutionId, Refused> {
+        let row = self.question(id).await?;
+        let request = views::request(&row)?;
+        let (to, message) = match decision {
+            Decision::Approve { data, comment } => {
+                let data = Json::parse(data).map_err(|e| Refused::Invalid(format!("the answer is {e}")))?;
+                if let Some(schema) = &request.schema {
+                    check_schema(schema.as_str(), &data)
+                        .map_err(|e| Refused::Invalid(format!("the answer does not fit what was asked for: {e}")))?;
+                }
+                let approval = Approval { data, by: by.to_owned(), comment };
+                (ApprovalState::Approved, Message::Approved { call: row.call.clone(), id: row.id.clone(), approval })
+            }
+            Decision::Reject { reason } => {
+                let (call, id, by) = (row.call.clone(), row.id.clone(), by.to_owned());
+                (ApprovalState::Rejected, Message::Rejected { call, id, by, reason })
+            }
+        };
+        let message = Json::of(&message).to_string();
+        match self.node.store.answer(TENANT, &row.id, to, message).await.map_err(unavailable)? {
+            Answered::Accepted(execution) => Ok(execution),
+            Answered::TooLate(state) => Err(too_late(&row, state)),
+            Answered::Unknown => Err(no_question(id)),
+        }
+    }
+
+    async fn question(&self, id: &str) -> Result<ApprovalRow, Refused> {
+        if let Some(row) = self.node.store.approval(TENANT, id).await.map_err(unavailable)? {
+            return Ok(row);
+        }
+        let key = key(id).map_err(|_| no_question(id))?;
+        if self.node.store.execution(&key).await.map_err(unavailable)?.is_none() {
+            return Err(no_question(id));
+        }
+        let mut rows = self.node.store.approvals(TENANT, Some(&key.id)).await.map_err(unavailable)?;
+        let last = rows.first().cloned();
+        rows.retain(|row| row.state == ApprovalState::Open);
+        match (rows.len(), last) {
+            (1, _) => Ok(rows.remove(0)),
+            (0, Some(last)) => Err(too_late(&last, last.state)),
+            (0, None) => Err(Refused::Conflict(format!("execution `{id}` asks for no approval"))),
+            (count, _) => {
+                let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+                Err(Refused::Conflict(format!("execution `{id}` has {count} open approvals: say which of {}", ids.join(", "))))
+            }
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When there is no such execution, it has ended, or the data is no JSON.
+    pub async fn signal(&self, id: &str, name: &str, data: &str) -> Result<(), Refused> {
+        if name.is_empty() || name.len() > 128 {
+            return Err(Refused::Invalid("a signal's name has 1 to 128 characters".to_owned()));
+        }
+        let data = Json::parse(data).map_err(|e| Refused::Invalid(format!("the signal's data is {e}")))?;
+        self.send(id, Message::Signal { name: name.to_owned(), data }, "takes no signals").await
+    }
+
+    /// Asks an execution to end; its clean-up code runs.
+    ///
+    /// # Errors
+    /// When there is no such execution, or it has ended.
+    pub async fn cancel(&self, id: &str) -> Result<(), Refused> {
+        let at = self.node.store.now().await.map_err(unavailable)?;
+        self.send(id, Message::Cancel { at }, "cannot be cancelled").await
+    }
+
+    /// Ends an execution at once.
+    ///
+    /// # Errors
+    /// When there is no such execution, or it has ended.
+    pub async fn terminate(&self, id: &str) -> Result<(), Refused> {
+        self.send(id, Message::Terminate, "cannot be terminated").await
+    }
+
+    /// Lets nothing of an execution move.
+    ///
+    /// # Errors
+    /// When there is no such execution, or it has ended.
+    pub async fn pause(&self, id: &str) -> Result<(), Refused> {
+        self.send(id, Message::Pause, "cannot be paused").await
+    }
+
+    /// Lets an execution go on after a pause, a parking or a failure.
+    ///
+    /// # Errors
+    /// When there is no such execution, or nothing keeps it from going on.
+    pub async fn resume(&self, id: &str) -> Result<(), Refused> {
+        let key = key(id)?;
+        let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+        if head.parked.is_some() {
+            self.node.blame.forgive(&key.id);
+            self.node.store.unpark(&key).await.map_err(unavailable)?;
+            self.node.wake.now();
+            return Ok(());
+        }
+        match head.state {
+            State::Open if head.paused => self.send(id, Message::Resume, "cannot be resumed").await,
+            State::Open => Err(Refused::Conflict(format!("execution `{id}` is {}: there is nothing to resume", head.status))),
+            State::Failed => self.reopen(&key, &head).await,
+            State::Completed | State::Cancelled => {
+                Err(Refused::Conflict(format!("execution `{id}` is {} and stays so: start another one", head.status)))
+            }
+        }
+    }
+
+    async fn reopen(&self, key: &ExecutionKey, head: &Head) -> Result<(), Refused> {
+        let history = restore::events(&*self.node.store, key, head.run, (Position(1), head.position)).await;
+        if cerebelum_history::failed_call(&history.map_err(unavailable)?).is_none() {
+            let id = &key.id;
+            return Err(Refused::Conflict(format!("execution `{id}` failed in its own code, no call did: it would fail again")));
+        }
+        let message = Json::of(&Message::Reopen).to_string();
+        if self.node.store.reopen(key, message).await.map_err(unavailable)? {
+            self.node.wake.now();
+        }
+        Ok(())
+    }
+
+    /// Removes an execution that has ended.
+    ///
+    /// # Errors
+    /// When there is no such execution, or it has not ended.
+    pub async fn delete(&self, id: &str) -> Result<(), Refused> {
+        let key = self.existing(id).await?;
+        if self.node.store.delete(&key).await.map_err(unavailable)? {
+            return Ok(());
+        }
+        Err(Refused::Conflict(format!("execution `{id}` has not ended: cancel or terminate it first")))
+    }
+
+    async fn send(&self, id: &str, message: Message, refusal: &str) -> Result<(), Refused> {
+        let key = key(id)?;
+        if self.node.store.send(&key, Json::of(&message).to_string()).await.map_err(unavailable)? {
+            return Ok(());
+        }
+        match self.node.store.execution(&key).await.map_err(unavailable)? {
+            Some(head) => Err(Refused::Conflict(format!("execution `{id}` is {} and {refusal}", head.status))),
+            None => Err(no_execution(id)),
+        }
+    }
+}
+
+/// Whether a value satisfies a JSON Schema; the first thing that does not, in one line.
+fn check_schema(schema: &str, value: &Json) -> Result<(), String> {
+    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).map_err(|e| e.to_string());
+    let (schema, value) = (read(schema)?, read(value.as_str())?);
+    // A schema that is none checks nothing: its author's mistake must not keep anybody from starting.
+    let Ok(validator) = jsonschema::validator_for(&schema) else { return Ok(()) };
+    validator.validate(&value).map_err(|error| {
+        let place = error.instance_path().to_string();
+        if place.is_empty() { error.to_string() } else { format!("at {place}: {error}") }
+    })
+}
+
+fn no_question(id: &str) -> Refused {
+    Refused::NotFound(format!("there is no approval or execution `{id}`: see `cerebelum approvals`"))
+}
+
+fn too_late(row: &ApprovalRow, state: ApprovalState) -> Refused {
+    Refused::Conflict(format!("approval `{}` is {}: your answer changes nothing", row.id, views::approval_state(state)))
+}
+
+/// A new id: sortable by time, unique by chance.
+fn fresh_id() -> ExecutionId {
+    let (time, chance) = (crate::clock::wall_ms(), rand::random::<u64>());
+    format!("{time:011x}-{chance:016x}").parse().expect("hex digits and a dash are an execution id")
+}

@@ -1,0 +1,153 @@
+//! From rows and events to what readers see.
+
+use cerebelum_history::{ApprovalRequest, Event, Fact, Failure, Json, Position, StepLine, Waiting, steps, waiting_on};
+use cerebelum_sandbox::Manifest;
+use cerebelum_store::{ApprovalRow, ApprovalState, Claimed, Component, Execution as Head, LogRow, Progress};
+
+use crate::api::{
+    ApprovalView, ComponentInfo, EventView, LogView, ProgressView, Refused, Status, StepView, Summary, WaitingOn,
+};
+use crate::restore;
+
+pub(crate) fn component(component: &Component, manifest: &Manifest) -> ComponentInfo {
+    let hosts = manifest.hosts.iter().map(|host| format!("http:{host}"));
+    let secrets = manifest.secrets.iter().map(|name| format!("secret:{name}"));
+    ComponentInfo {
+        name: component.name.clone(),
+        digest: component.digest.clone(),
+        workflows: manifest.workflows.iter().map(|workflow| workflow.name.clone()).collect(),
+        steps: manifest.steps.iter().map(|step| step.name.clone()).collect(),
+        capabilities: hosts.chain(secrets).collect(),
+        size: component.size,
+        uploaded_at: component.uploaded_at,
+        current: component.current,
+    }
+}
+
+pub(crate) fn summary(head: &Head) -> Summary {
+    let attributes = if head.attributes.is_empty() { "{}" } else { &head.attributes };
+    Summary {
+        id: head.key.id.clone(),
+        workflow: head.workflow.clone(),
+        digest: head.digest.clone(),
+        status: head.status.clone(),
+        attributes: Json::parse(attributes).unwrap_or_else(|_| Json::null()),
+        started_at: head.started_at,
+        ended_at: head.ended_at,
+        run: head.run,
+        events: head.position.0,
+        parent: head.parent.as_ref().map(|parent| parent.id.clone()),
+    }
+}
+
+/// The input of an execution whose history these are the first events of.
+pub(crate) fn input(events: &[Event]) -> Option<Json> {
+    match &events.first()?.fact {
+        Fact::ExecutionStarted { input, .. } => Some(input.clone()),
+        _ => None,
+    }
+}
+
+pub(crate) fn status(look: &Claimed, history: &[Event], progress: Vec<Progress>) -> Result<Status, Refused> {
+    let open = restore::open_calls(&look.calls).unwrap_or_default();
+    let lines = steps(history, &open);
+    let (mut output, mut failure) = (None, None);
+    match history.last().map(|event| &event.fact) {
+        Some(Fact::ExecutionCompleted { output: value }) => output = Some(value.clone()),
+        Some(Fact::ExecutionFailed { failure: cause } | Fact::ExecutionCancelled { failure: cause }) => {
+            failure = Some(cause.clone());
+        }
+        _ => {}
+    }
+    if let Some(reason) = &look.head.parked {
+        let (kind, message) = reason.split_once(": ").unwrap_or(("parked", reason));
+        failure = Some(Failure::new(kind, message));
+    }
+    let progress = progress.into_iter().map(|progress| {
+        let of_step = lines.iter().find(|line| line.call.step_scope() == progress.scope);
+        let name = of_step.map_or(&*look.head.workflow, |line| &line.name).to_owned();
+        ProgressView { name, scope: progress.scope, percent: progress.percent, message: progress.message }
+    });
+    Ok(Status {
+        summary: summary(&look.head),
+        input: input(history).unwrap_or_else(Json::null),
+        output,
+        failure,
+        waiting_on: waiting_on(&open).into_iter().map(waiting).collect(),
+        progress: progress.collect(),
+        steps: lines.into_iter().map(step).collect(),
+    })
+}
+
+fn waiting(of: Waiting) -> WaitingOn {
+    WaitingOn {
+        kind: of.kind.to_owned(),
+        name: of.name,
+        scope: of.call.scope,
+        since: of.since,
+        until: of.until,
+        attempts: of.attempts,
+        last: of.last,
+    }
+}
+
+fn step(line: StepLine) -> StepView {
+    StepView {
+        name: line.name,
+        scope: line.call.step_scope(),
+        status: line.status.to_owned(),
+        attempt: line.attempt,
+        started_at: line.started_at,
+        ended_at: line.ended_at,
+        output: line.output,
+        failure: line.failure,
+    }
+}
+
+pub(crate) fn events(after: Position, events: &[Event]) -> Vec<EventView> {
+    let numbered = (after.0 + 1..).zip(events);
+    let view = |(position, event): (u64, &Event)| EventView {
+        position: Position(position),
+        time: event.at,
+        kind: event.fact.kind(),
+        scope: event.scope.clone(),
+        fields: event.fact.fields(),
+    };
+    numbered.map(view).collect()
+}
+
+pub(crate) fn log(row: LogRow) -> LogView {
+    let line = row.line;
+    LogView { seq: row.seq, time: line.at, level: line.level, scope: line.scope, attempt: line.attempt, text: line.text }
+}
+
+/// What a question asks.
+pub(crate) fn request(row: &ApprovalRow) -> Result<ApprovalRequest, Refused> {
+    serde_json::from_str(&row.request)
+        .map_err(|e| Refused::Unavailable(format!("the stored approval `{}` cannot be read: {e}", row.id)))
+}
+
+pub(crate) fn approval(row: ApprovalRow) -> Result<ApprovalView, Refused> {
+    let asked = request(&row)?;
+    Ok(ApprovalView {
+        id: row.id,
+        execution: row.execution,
+        kind: asked.kind,
+        title: asked.title,
+        data: asked.data,
+        schema: asked.schema,
+        requested_at: row.requested_at,
+        deadline: row.deadline,
+        state: approval_state(row.state).to_owned(),
+    })
+}
+
+pub(crate) fn approval_state(state: ApprovalState) -> &'static str {
+    match state {
+        ApprovalState::Open => "open",
+        ApprovalState::Approved => "approved",
+        ApprovalState::Rejected => "rejected",
+        ApprovalState::TimedOut => "timed-out",
+        ApprovalState::Withdrawn => "withdrawn",
+    }
+}

@@ -1,0 +1,78 @@
+//! The one future behind every durable call: nothing happens until it is awaited, and dropping it cancels the call.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as Poller, Poll};
+
+use futures::future::{FusedFuture, LocalBoxFuture};
+
+use crate::error::Result;
+
+/// What a durable call will ask, once it is awaited.
+pub trait Ask<'a>: Unpin + 'a {
+    /// What a success yields.
+    type Output;
+    /// Issues the call.
+    #[doc(hidden)]
+    fn ask(self) -> LocalBoxFuture<'a, Result<Self::Output>>;
+}
+
+/// A durable call: configure it, then `.await` it, or hand it to `join!` or `select!`.
+///
+/// Nothing happens before it is polled for the first time. Dropping one that is under way (the loser of a
+/// `select!`) cancels the call, and the history says so.
+#[must_use = "a durable call does nothing until it is awaited"]
+pub struct Durable<'a, A: Ask<'a>> {
+    state: State<'a, A>,
+}
+
+enum State<'a, A: Ask<'a>> {
+    Asking(A),
+    Waiting(LocalBoxFuture<'a, Result<A::Output>>),
+    Done,
+}
+
+impl<'a, A: Ask<'a>> Durable<'a, A> {
+    pub(crate) const fn new(ask: A) -> Self {
+        Self { state: State::Asking(ask) }
+    }
+
+    /// The same call, asked differently. Only builder methods come here, and they own a call not yet polled.
+    pub(crate) fn map<'b, B: Ask<'b>>(self, change: impl FnOnce(A) -> B) -> Durable<'b, B> {
+        Durable::new(change(self.into_ask()))
+    }
+
+    pub(crate) fn into_ask(self) -> A {
+        match self.state {
+            State::Asking(ask) => ask,
+            State::Waiting(_) | State::Done => panic!("a durable call is configured before it is awaited"),
+        }
+    }
+}
+
+impl<'a, A: Ask<'a>> Future for Durable<'a, A> {
+    type Output = Result<A::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, poller: &mut Poller<'_>) -> Poll<Self::Output> {
+        loop {
+            match std::mem::replace(&mut self.state, State::Done) {
+                State::Asking(ask) => self.state = State::Waiting(ask.ask()),
+                State::Waiting(mut waiting) => {
+                    let polled = waiting.as_mut().poll(poller);
+                    if polled.is_pending() {
+                        self.state = State::Waiting(waiting);
+                    }
+                    return polled;
+                }
+                State::Done => panic!("a durable call was polled after it had completed"),
+            }
+        }
+    }
+}
+
+// So that `futures::select!` takes a call as it is, without `.fuse()`.
+impl<'a, A: Ask<'a>> FusedFuture for Durable<'a, A> {
+    fn is_terminated(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+}

@@ -1,0 +1,160 @@
+//! Values on their way in and out: typed where the author has a type, text as written where not.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result, kind};
+
+/// What can be an input or an output: it goes to JSON and back, and has a schema.
+///
+/// Never implemented by hand: put [`#[data]`](macro@crate::data) on a struct or an enum.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an input or an output",
+    note = "put `#[data]` on a type of your own: it goes to JSON and back, and has a schema"
+)]
+pub trait Data: Serialize + DeserializeOwned + JsonSchema + 'static {}
+
+impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Data for T {}
+
+/// One JSON document exactly as it was written: every digit, the order of keys, nested nulls.
+///
+/// For values that only pass through; [`serde_json::Value`] is for those to be looked into.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    /// The JSON form of a value.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn of(value: &(impl Serialize + ?Sized)) -> Result<Self> {
+        Ok(Self(RawValue::from_string(encode(value)?)?))
+    }
+
+    /// The value that this document describes.
+    ///
+    /// # Errors
+    /// When it describes no value of that type.
+    pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
+        decode(self.as_str())
+    }
+
+    /// The document.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl std::str::FromStr for Json {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(Self(RawValue::from_string(text.to_owned())?))
+    }
+}
+
+impl Default for Json {
+    fn default() -> Self {
+        Self(RawValue::NULL.to_owned())
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl JsonSchema for Json {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Json".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!(true)
+    }
+}
+
+/// The JSON text of a value that leaves this guest.
+pub(crate) fn encode(value: &(impl Serialize + ?Sized)) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|e| Error::new(kind::INVALID_OUTPUT, format!("a value has no JSON form: {e}")).permanent())
+}
+
+/// The value behind a JSON text that came in.
+pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| {
+        let shown: String = text.chars().take(200).collect();
+        let message = format!("`{shown}` is no {}: {e}", short_name(std::any::type_name::<T>()));
+        Error::new(kind::SCHEMA_MISMATCH, message).permanent()
+    })
+}
+
+/// `Vec<Order>` instead of `alloc::vec::Vec<shop::Order>`.
+fn short_name(name: &str) -> String {
+    let mut short = String::new();
+    for part in name.split_inclusive(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
+        short.push_str(part.rsplit("::").next().unwrap_or(part));
+    }
+    short
+}
+
+/// The JSON Schema of an input.
+pub(crate) fn input_schema<T: JsonSchema>() -> String {
+    schema(schemars::generate::SchemaSettings::draft2020_12().for_deserialize(), T::json_schema_root)
+}
+
+/// The JSON Schema of an output.
+pub(crate) fn output_schema<T: JsonSchema>() -> String {
+    schema(schemars::generate::SchemaSettings::draft2020_12().for_serialize(), T::json_schema_root)
+}
+
+fn schema(settings: schemars::generate::SchemaSettings, root: fn(SchemaGenerator) -> Schema) -> String {
+    root(settings.into_generator()).as_value().to_string()
+}
+
+trait Root: JsonSchema {
+    fn json_schema_root(generator: SchemaGenerator) -> Schema {
+        generator.into_root_schema_for::<Self>()
+    }
+}
+
+impl<T: JsonSchema + ?Sized> Root for T {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_passes_through_unmodified() {
+        let text = r#"{"b":18446744073709551617,"a":[null,[null],"\u0000"]}"#;
+        let json: Json = decode(text).unwrap();
+        assert_eq!(encode(&json).unwrap(), text);
+        assert_eq!(decode::<u64>("18446744073709551615").unwrap(), u64::MAX);
+    }
+
+    #[test]
+    fn a_mismatch_names_the_type_and_shows_the_value() {
+        let error = decode::<Vec<std::collections::BTreeMap<String, u8>>>("7").unwrap_err();
+        assert!(error.message().starts_with("`7` is no Vec<BTreeMap<String, u8>>: "), "{error}");
+        assert!(error.is(kind::SCHEMA_MISMATCH) && !error.is_retryable());
+    }
+}

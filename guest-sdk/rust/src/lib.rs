@@ -1,0 +1,180 @@
+//! Write durable workflows and steps as ordinary `async` Rust.
+//!
+//! ```
+//! use cerebelum::prelude::*;
+//!
+//! #[data]
+//! struct Order {
+//!     size: String,
+//! }
+//!
+//! /// Steps have effects; a failed one is tried again.
+//! #[step(retry(max_attempts = 5, delay = "1s"), timeout = "30s")]
+//! async fn create_droplet(ctx: Context, order: Order) -> Result<u64> {
+//!     let url = format!("https://api.example.com/droplets?size={}", order.size);
+//!     http::post(url).send(&ctx).await?.error_for_status()?.json()
+//! }
+//!
+//! /// A workflow says what happens when, with ordinary control flow. It survives everything.
+//! #[workflow]
+//! async fn deploy(ctx: Context, order: Order) -> Result<u64> {
+//!     let droplet = create_droplet(&ctx, order).await?;
+//!     ctx.approval("Go live?").timeout(days(3)).await?;
+//!     ctx.sleep(days(1)).await?;
+//!     Ok(droplet)
+//! }
+//!
+//! cerebelum::component!(hosts = ["api.example.com"]);
+//! ```
+//!
+//! A guest crate has `crate-type = ["cdylib", "rlib"]`: the first becomes the component, the second is what
+//! `cargo test` runs on the local executor of the module `testing`, days in milliseconds.
+
+mod context;
+mod durable;
+mod error;
+mod host;
+pub mod http;
+mod json;
+mod poll;
+mod registry;
+mod retry;
+mod step;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+mod time;
+mod waits;
+mod workflow;
+
+/// Makes a struct or an enum fit to be an input or an output: derives `Clone`, `Debug`, serde's `Serialize` and
+/// `Deserialize`, and schemars' `JsonSchema`, without these crates in the author's `Cargo.toml`. Attributes of serde
+/// (`#[serde(default)]` …) and further derives can stand beside it.
+pub use cerebelum_macros::data;
+/// Makes an `async fn name(ctx: Context, input: I) -> Result<O>` a step: a unit of effects in a sandbox of its own,
+/// tried again when it fails, called from workflows and other steps like a function: `name(&ctx, input).await?`.
+///
+/// Options: `name = "…"`, `retry(max_attempts = 3, delay = "1s", backoff = 2.0, max_delay = "5m", jitter = 0.2)`
+/// (shown with the defaults), `timeout = "30s"` for each stretch between durable waits, `deadline = "1h"` for the whole.
+pub use cerebelum_macros::step;
+/// Makes an `async fn name(ctx: Context, input: I) -> Result<O>` a workflow. Option: `name = "…"`.
+pub use cerebelum_macros::workflow;
+
+pub use context::{Context, Scalar};
+pub use durable::{Ask, Durable};
+pub use error::{Error, Result, kind};
+/// Waits for several futures at once; see the crate `futures`.
+pub use futures::{select, select_biased, try_join};
+pub use host::Level;
+pub use json::{Data, Json};
+pub use poll::{AskPoll, AskUntil, Check, IsCheck, Poll, PollUntil};
+pub use retry::{AskRetry, Retry};
+pub use step::{AskStep, IsStep, RetryPolicy, Step, StepByName, StepOptions, StepRun};
+pub use time::{IntoDuration, days, hours, millis, minutes, seconds};
+pub use waits::{Approval, AskApproval, AskSignal, AskSleep, AwaitApproval, AwaitSignal, Sleep};
+pub use workflow::{
+    AskStart, AskWorkflow, IsWorkflow, Workflow, WorkflowByName, WorkflowRun, WorkflowStart,
+};
+
+/// Everything a guest usually needs: `use cerebelum::prelude::*;`.
+pub mod prelude {
+    pub use crate::http::{self, ResponseExt as _, secret};
+    pub use crate::{
+        Approval, Check, Context, Error, Json, Result, RetryPolicy, bail, data, days, ensure, hours, join, join_all,
+        kind, millis, minutes, seconds, select, step, workflow,
+    };
+}
+
+/// Runs a collection of durable calls at once and yields their values in order, or the first error; the calls still
+/// open are cancelled then.
+pub fn join_all<I, T>(calls: I) -> impl Future<Output = Result<Vec<T>>>
+where
+    I: IntoIterator,
+    I::Item: Future<Output = Result<T>>,
+{
+    futures::future::try_join_all(calls)
+}
+
+/// Runs several durable calls at once: `let (a, b) = join!(step_a(&ctx, x), step_b(&ctx, y)).await?;`.
+///
+/// The first error ends it; calls still open are cancelled then. `futures::join!`, which waits for all whatever
+/// happens, works as well, and so do `select!` and `FuturesUnordered`.
+#[macro_export]
+macro_rules! join {
+    ($($call:expr),+ $(,)?) => {
+        // The calls are made here and now, as arguments of a function would be; only the waiting is moved.
+        $crate::__join!(@ () $($call,)+)
+    };
+}
+
+/// Not for use: the nesting behind [`join!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __join {
+    (@ ($($named:ident = $call:expr;)*)) => {{
+        $(let $named = $call;)*
+        async move { $crate::try_join!($($named),*) }
+    }};
+    (@ ($($named:ident = $before:expr;)*) $call:expr, $($rest:expr,)*) => {
+        $crate::__join!(@ ($($named = $before;)* call = $call;) $($rest,)*)
+    };
+}
+
+/// Ends a guest crate: `cerebelum::component!();`, or with what its steps may reach.
+///
+/// Workflows and steps are not listed; their attributes have registered them.
+///
+/// ```
+/// cerebelum::component!(hosts = ["api.example.com", "localhost:8080"], secrets = ["TOKEN"]);
+/// ```
+#[macro_export]
+macro_rules! component {
+    () => { $crate::component!(hosts = []); };
+    (hosts = [$($host:literal),* $(,)?] $(,)?) => { $crate::component!(hosts = [$($host),*], secrets = []); };
+    (secrets = [$($secret:literal),* $(,)?] $(,)?) => { $crate::component!(hosts = [], secrets = [$($secret),*]); };
+    (hosts = [$($host:literal),* $(,)?], secrets = [$($secret:literal),* $(,)?] $(,)?) => {
+        $crate::__private::inventory::submit! {
+            $crate::__private::Grants { hosts: &[$($host),*], secrets: &[$($secret),*] }
+        }
+    };
+}
+
+/// For the macros of this crate only.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+    pub use schemars;
+    pub use serde;
+
+    pub use crate::registry::{Grants, Registration};
+
+    use crate::{Data, Error, Result};
+
+    /// Holds where a type is fit to be an input or an output.
+    pub const fn is_data<T: Data>() {}
+
+    /// Holds where a type is a `Result` of something fit to be an output.
+    pub const fn is_result<T: IsResult<Value: Data>>() {}
+
+    /// What workflows and steps return.
+    #[diagnostic::on_unimplemented(
+        message = "a workflow or step returns a `Result<…>`, not `{Self}`",
+        label = "expected `Result<…>`"
+    )]
+    pub trait IsResult {
+        /// What a success yields.
+        type Value;
+        /// The same with the error of this crate.
+        ///
+        /// # Errors
+        /// When it is one.
+        fn into_result(self) -> Result<Self::Value>;
+    }
+
+    impl<T, E: Into<Error>> IsResult for std::result::Result<T, E> {
+        type Value = T;
+
+        fn into_result(self) -> Result<T> {
+            self.map_err(Into::into)
+        }
+    }
+}

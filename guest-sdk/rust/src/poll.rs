@@ -1,0 +1,220 @@
+//! Waiting until something is so: driven by the engine with a check step, or in place with a closure.
+
+use std::marker::PhantomData;
+
+use futures::future::{FutureExt, LocalBoxFuture};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::durable::{Ask, Durable};
+use crate::error::{Error, Result, kind};
+use crate::host::{Host, PollPolicy};
+use crate::json::{Json, decode};
+use crate::time::IntoDuration;
+
+/// What a check step says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Check<T> {
+    /// It is so: the poll ends with this value.
+    Ready(T),
+    /// Not yet, and what was seen instead, for whoever looks at the execution meanwhile.
+    NotYet(Option<Json>),
+}
+
+impl<T> Check<T> {
+    /// Not yet, and nothing to show for it.
+    #[must_use]
+    pub const fn not_yet() -> Self {
+        Self::NotYet(None)
+    }
+
+    /// Not yet, and what was seen instead.
+    ///
+    /// # Errors
+    /// When that has no JSON form.
+    pub fn not_yet_but(seen: &impl Serialize) -> Result<Self> {
+        Ok(Self::NotYet(Some(Json::of(seen)?)))
+    }
+}
+
+impl<T> From<Option<T>> for Check<T> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::NotYet(None), Self::Ready)
+    }
+}
+
+/// How often, how many times, how long: the same for both forms.
+struct Rhythm {
+    interval: Result<u64>,
+    attempts: u32,
+    timeout: Option<Result<u64>>,
+}
+
+impl Rhythm {
+    /// Every 5 seconds, 30 times.
+    const fn new() -> Self {
+        Self { interval: Ok(5_000), attempts: 30, timeout: None }
+    }
+
+    fn policy(self) -> Result<PollPolicy> {
+        if self.attempts == 0 {
+            return Err(Error::new(kind::INVALID_ARGUMENT, "a poll needs at least one attempt").permanent());
+        }
+        let (interval_ms, timeout_ms) = (self.interval?, self.timeout.transpose()?);
+        Ok(PollPolicy { interval_ms, max_attempts: self.attempts, timeout_ms })
+    }
+}
+
+/// A poll driven by the engine: `ctx.poll(check, input).every("5s").attempts(30).await?`.
+pub type Poll<T> = Durable<'static, AskPoll<T>>;
+
+/// The question behind [`Poll`].
+pub struct AskPoll<T> {
+    host: Host,
+    step: String,
+    input: Result<String>,
+    rhythm: Rhythm,
+    yields: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned + 'static> AskPoll<T> {
+    pub(crate) fn call(ctx: &Context, step: String, input: Result<String>) -> Poll<T> {
+        Durable::new(Self { host: ctx.host.clone(), step, input, rhythm: Rhythm::new(), yields: PhantomData })
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Poll<T> {
+    /// From the end of one check to the start of the next; 5 s unless told.
+    pub fn every(self, interval: impl IntoDuration) -> Self {
+        self.map(|ask| AskPoll { rhythm: Rhythm { interval: interval.into_ms(), ..ask.rhythm }, ..ask })
+    }
+
+    /// Checks in all; 30 unless told. One more would fail with kind `poll-exhausted`.
+    pub fn attempts(self, attempts: u32) -> Self {
+        self.map(|ask| AskPoll { rhythm: Rhythm { attempts, ..ask.rhythm }, ..ask })
+    }
+
+    /// From the poll's start, looked at before each check; fails with kind `poll-timeout`.
+    pub fn timeout(self, timeout: impl IntoDuration) -> Self {
+        self.map(|ask| AskPoll { rhythm: Rhythm { timeout: Some(timeout.into_ms()), ..ask.rhythm }, ..ask })
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Ask<'static> for AskPoll<T> {
+    type Output = T;
+
+    fn ask(self) -> LocalBoxFuture<'static, Result<T>> {
+        async move { decode(&self.host.poll(self.step, self.input?, self.rhythm.policy()?).await?) }.boxed_local()
+    }
+}
+
+/// A poll in place: `ctx.poll_until(|attempt| async move { … }).every("5s").await?`.
+pub type PollUntil<'a, F, R, C, T> = Durable<'a, AskUntil<F, R, C, T>>;
+
+/// The question behind [`PollUntil`].
+pub struct AskUntil<F, R, C, T> {
+    ctx: Context,
+    check: F,
+    rhythm: Rhythm,
+    yields: PhantomData<fn() -> (R, C, T)>,
+}
+
+/// What the closure of [`Context::poll_until`] may yield: a [`Check`], or an `Option` where `None` is not yet.
+pub trait IsCheck<T> {
+    /// The value, when it is so.
+    fn into_ready(self) -> Option<T>;
+}
+
+impl<T> IsCheck<T> for Check<T> {
+    fn into_ready(self) -> Option<T> {
+        match self {
+            Self::Ready(value) => Some(value),
+            Self::NotYet(_) => None,
+        }
+    }
+}
+
+impl<T> IsCheck<T> for Option<T> {
+    fn into_ready(self) -> Option<T> {
+        self
+    }
+}
+
+impl<'a, F, R, C, T> AskUntil<F, R, C, T>
+where
+    F: FnMut(u32) -> R + Unpin + 'a,
+    R: Future<Output = Result<C>> + 'a,
+    C: IsCheck<T> + 'a,
+    T: 'a,
+{
+    pub(crate) fn call(ctx: &Context, check: F) -> PollUntil<'a, F, R, C, T> {
+        Durable::new(Self { ctx: ctx.clone(), check, rhythm: Rhythm::new(), yields: PhantomData })
+    }
+}
+
+impl<'a, F, R, C, T> PollUntil<'a, F, R, C, T>
+where
+    F: FnMut(u32) -> R + Unpin + 'a,
+    R: Future<Output = Result<C>> + 'a,
+    C: IsCheck<T> + 'a,
+    T: 'a,
+{
+    /// From the end of one check to the start of the next; 5 s unless told.
+    pub fn every(self, interval: impl IntoDuration) -> Self {
+        self.map(|ask| AskUntil { rhythm: Rhythm { interval: interval.into_ms(), ..ask.rhythm }, ..ask })
+    }
+
+    /// Checks in all; 30 unless told.
+    pub fn attempts(self, attempts: u32) -> Self {
+        self.map(|ask| AskUntil { rhythm: Rhythm { attempts, ..ask.rhythm }, ..ask })
+    }
+
+    /// From the poll's start, looked at before each check.
+    pub fn timeout(self, timeout: impl IntoDuration) -> Self {
+        self.map(|ask| AskUntil { rhythm: Rhythm { timeout: Some(timeout.into_ms()), ..ask.rhythm }, ..ask })
+    }
+}
+
+impl<'a, F, R, C, T> Ask<'a> for AskUntil<F, R, C, T>
+where
+    F: FnMut(u32) -> R + Unpin + 'a,
+    R: Future<Output = Result<C>> + 'a,
+    C: IsCheck<T> + 'a,
+    T: 'a,
+{
+    type Output = T;
+
+    fn ask(self) -> LocalBoxFuture<'a, Result<T>> {
+        let Self { ctx, check, rhythm, .. } = self;
+        async move { poll_in_place(&ctx, check, rhythm.policy()?).await }.boxed_local()
+    }
+}
+
+/// Durable through its sleeps: a rerun gets the outcomes of past attempts from the history and goes on counting.
+async fn poll_in_place<F, R, C, T>(ctx: &Context, mut check: F, policy: PollPolicy) -> Result<T>
+where
+    F: FnMut(u32) -> R,
+    R: Future<Output = Result<C>>,
+    C: IsCheck<T>,
+{
+    let PollPolicy { interval_ms, max_attempts, timeout_ms } = policy;
+    let started_ms = ctx.host.now_ms();
+    for attempt in 1..=max_attempts {
+        if attempt > 1 {
+            ctx.host.sleep(interval_ms).await?;
+        }
+        let elapsed_ms = ctx.host.now_ms().saturating_sub(started_ms);
+        if let Some(timeout_ms) = timeout_ms.filter(|&timeout_ms| elapsed_ms > timeout_ms) {
+            let message = format!("Polling timed out after {elapsed_ms}ms (timeout: {timeout_ms}ms)");
+            return Err(Error::new(kind::POLL_TIMEOUT, message));
+        }
+        if let Some(value) = check(attempt).await?.into_ready() {
+            return Ok(value);
+        }
+    }
+    let message = format!("Polling failed after {max_attempts} attempts (interval: {interval_ms}ms)");
+    Err(Error::new(kind::POLL_EXHAUSTED, message))
+}

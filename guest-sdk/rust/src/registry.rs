@@ -1,0 +1,97 @@
+//! What this component consists of: every attribute registers its function, nobody keeps a list.
+
+use futures::future::{FutureExt, LocalBoxFuture};
+
+use crate::context::Context;
+use crate::error::{Error, Result, kind};
+use crate::json::{decode, encode, input_schema, output_schema};
+use crate::step::{Step, StepOptions};
+use crate::workflow::Workflow;
+
+/// A workflow or a step of this program.
+pub struct Registration {
+    pub(crate) role: Role,
+    pub(crate) name: &'static str,
+    pub(crate) summary: Option<&'static str>,
+    pub(crate) input_schema: fn() -> String,
+    pub(crate) output_schema: fn() -> String,
+    run: Body,
+}
+
+/// Which of the two it is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Role {
+    Workflow,
+    Step(StepOptions),
+}
+
+/// From JSON text to JSON text.
+pub(crate) type Body = fn(Context, String) -> LocalBoxFuture<'static, Result<String>>;
+
+inventory::collect!(Registration);
+
+/// What this component asks for.
+pub struct Grants {
+    /// Hosts that its steps want to fetch from.
+    pub hosts: &'static [&'static str],
+    /// Names of the secrets that its requests mention.
+    pub secrets: &'static [&'static str],
+}
+
+inventory::collect!(Grants);
+
+impl Registration {
+    /// Its body, from JSON text to JSON text.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) const fn body(&self) -> Body {
+        self.run
+    }
+
+    /// The registration of a step.
+    #[must_use]
+    pub const fn step<S: Step>() -> Self {
+        Self {
+            role: Role::Step(S::OPTIONS),
+            name: S::NAME,
+            summary: S::SUMMARY,
+            input_schema: input_schema::<S::Input>,
+            output_schema: output_schema::<S::Output>,
+            run: |ctx, input| async move { encode(&S::run(ctx, decode(&input)?).await?) }.boxed_local(),
+        }
+    }
+
+    /// The registration of a workflow.
+    #[must_use]
+    pub const fn workflow<W: Workflow>() -> Self {
+        Self {
+            role: Role::Workflow,
+            name: W::NAME,
+            summary: W::SUMMARY,
+            input_schema: input_schema::<W::Input>,
+            output_schema: output_schema::<W::Output>,
+            run: |ctx, input| async move { encode(&W::run(ctx, decode(&input)?).await?) }.boxed_local(),
+        }
+    }
+
+    pub(crate) const fn is_workflow(&self) -> bool {
+        matches!(self.role, Role::Workflow)
+    }
+}
+
+/// Every workflow and step of this program, by name.
+pub(crate) fn registrations() -> Vec<&'static Registration> {
+    // The linker's order is nobody's promise; a manifest should not depend on it.
+    let mut all: Vec<_> = inventory::iter::<Registration>.into_iter().collect();
+    all.sort_by_key(|r| (!r.is_workflow(), r.name));
+    all
+}
+
+/// Runs a workflow or a step of this program to its end.
+pub(crate) async fn run(is_workflow: bool, name: &str, ctx: Context, input: String) -> Result<String> {
+    let found = inventory::iter::<Registration>.into_iter().find(|r| r.is_workflow() == is_workflow && r.name == name);
+    let Some(found) = found else {
+        let noun = if is_workflow { "workflow" } else { "step" };
+        return Err(Error::new(kind::NOT_FOUND, format!("this component has no {noun} `{name}`")).permanent());
+    };
+    (found.run)(ctx, input).await
+}

@@ -1,0 +1,147 @@
+//! Steps: how they are declared, and how they are called.
+
+use std::marker::PhantomData;
+
+use futures::future::{FutureExt, LocalBoxFuture};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::context::Context;
+use crate::durable::{Ask, Durable};
+use crate::error::Result;
+use crate::host::Host;
+use crate::json::{Data, decode, encode};
+use crate::time::IntoDuration;
+
+/// How often a failed step is tried again, and when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryPolicy {
+    /// Attempts in all, the first included; 1 means no retry.
+    pub max_attempts: u32,
+    /// Wait before the second attempt, in milliseconds.
+    pub delay_ms: u64,
+    /// Each further wait is the one before it times this factor.
+    pub backoff: f64,
+    /// No wait is longer than this, in milliseconds.
+    pub max_delay_ms: u64,
+    /// Random share added to or taken from each wait: 0.2 means ±20 %.
+    pub jitter: f64,
+}
+
+impl RetryPolicy {
+    /// Three attempts, 1 s, doubling, at most 5 minutes, ±20 %.
+    pub const DEFAULT: Self =
+        Self { max_attempts: 3, delay_ms: 1_000, backoff: 2.0, max_delay_ms: 300_000, jitter: 0.2 };
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What bounds a step. What is left out comes from the step's declaration, then from the engine.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StepOptions {
+    /// How often to try again, and when.
+    pub retry: Option<RetryPolicy>,
+    /// Bounds each stretch between two durable waits, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Bounds the whole step, retries and waits included, in milliseconds.
+    pub deadline_ms: Option<u64>,
+}
+
+/// What `#[step]` makes of a function `f`: a type of the same name, besides the function that calls it.
+pub trait Step: 'static {
+    /// Its name in the component.
+    const NAME: &'static str;
+    /// The first paragraph of its doc comment.
+    const SUMMARY: Option<&'static str>;
+    /// What bounds it.
+    const OPTIONS: StepOptions;
+    /// What it takes; `()` when nothing.
+    type Input: Data;
+    /// What it yields.
+    type Output: Data;
+
+    /// Its body, without retries, journal or sandbox.
+    fn run(ctx: Context, input: Self::Input) -> impl Future<Output = Result<Self::Output>> + 'static;
+}
+
+/// A function made by `#[step]`, for everything that takes a step without calling it.
+#[diagnostic::on_unimplemented(message = "expected a function with `#[step]`", label = "not a step")]
+pub trait IsStep<S: Step, Arity> {}
+
+impl<S: Step, F: Fn(&Context, S::Input) -> StepRun<S>> IsStep<S, (S::Input,)> for F {}
+impl<S: Step, F: Fn(&Context) -> StepRun<S>> IsStep<S, ()> for F {}
+
+/// A call of a step: `create_droplet(&ctx, order).await?`.
+pub type StepRun<S> = Durable<'static, AskStep<S, <S as Step>::Output>>;
+
+/// A call of a step of which only the name is known: `component/step` for those of other components.
+pub type StepByName<T> = Durable<'static, AskStep<(), T>>;
+
+/// The question behind [`StepRun`] and [`StepByName`]: step `S` (`()` when only its name is known) yielding `T`.
+pub struct AskStep<S, T> {
+    host: Host,
+    pub(crate) step: String,
+    pub(crate) input: Result<String>,
+    retry: Option<RetryPolicy>,
+    timeout: Option<Result<u64>>,
+    deadline: Option<Result<u64>>,
+    yields: PhantomData<fn() -> (S, T)>,
+}
+
+impl<S: Step> StepRun<S> {
+    /// The call of a step; the function that `#[step]` makes consists of this.
+    pub fn of(ctx: &Context, input: S::Input) -> Self {
+        AskStep::call(ctx, S::NAME, &input)
+    }
+}
+
+impl<S: 'static, T: DeserializeOwned + 'static> AskStep<S, T> {
+    pub(crate) fn call(ctx: &Context, step: &str, input: &impl Serialize) -> Durable<'static, Self> {
+        Durable::new(Self {
+            host: ctx.host.clone(),
+            step: step.to_owned(),
+            input: encode(input),
+            retry: None,
+            timeout: None,
+            deadline: None,
+            yields: PhantomData,
+        })
+    }
+}
+
+impl<S: 'static, T: DeserializeOwned + 'static> Durable<'static, AskStep<S, T>> {
+    /// Tries this call by another policy than the step declares.
+    pub fn retry(self, policy: RetryPolicy) -> Self {
+        self.map(|ask| AskStep { retry: Some(policy), ..ask })
+    }
+
+    /// Bounds each stretch of this call between two durable waits.
+    pub fn timeout(self, timeout: impl IntoDuration) -> Self {
+        self.map(|ask| AskStep { timeout: Some(timeout.into_ms()), ..ask })
+    }
+
+    /// Bounds this whole call, retries and waits included.
+    pub fn deadline(self, deadline: impl IntoDuration) -> Self {
+        self.map(|ask| AskStep { deadline: Some(deadline.into_ms()), ..ask })
+    }
+}
+
+impl<S: 'static, T: DeserializeOwned + 'static> Ask<'static> for AskStep<S, T> {
+    type Output = T;
+
+    fn ask(self) -> LocalBoxFuture<'static, Result<T>> {
+        async move {
+            let options = StepOptions {
+                retry: self.retry,
+                timeout_ms: self.timeout.transpose()?,
+                deadline_ms: self.deadline.transpose()?,
+            };
+            decode(&self.host.run_step(self.step, self.input?, options).await?)
+        }
+        .boxed_local()
+    }
+}

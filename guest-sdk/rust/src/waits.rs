@@ -1,0 +1,149 @@
+//! Waiting for time, for a person, for a message.
+
+use std::marker::PhantomData;
+
+use futures::future::{FutureExt, LocalBoxFuture};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::durable::{Ask, Durable};
+use crate::error::Result;
+use crate::host::{Host, Question};
+use crate::json::{decode, encode, input_schema};
+use crate::time::IntoDuration;
+
+/// `ctx.sleep(days(1)).await?`.
+pub type Sleep = Durable<'static, AskSleep>;
+
+/// The question behind [`Sleep`].
+pub struct AskSleep {
+    host: Host,
+    duration: Result<u64>,
+}
+
+impl AskSleep {
+    pub(crate) fn call(ctx: &Context, duration: impl IntoDuration) -> Sleep {
+        Durable::new(Self { host: ctx.host.clone(), duration: duration.into_ms() })
+    }
+}
+
+impl Ask<'static> for AskSleep {
+    type Output = ();
+
+    fn ask(self) -> LocalBoxFuture<'static, Result<()>> {
+        async move { self.host.sleep(self.duration?).await }.boxed_local()
+    }
+}
+
+/// A person's yes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Approval<T = Value> {
+    /// The answer.
+    pub data: T,
+    /// Who gave it.
+    pub by: String,
+    /// What they said besides.
+    pub comment: Option<String>,
+}
+
+/// `ctx.approval("Go live?").data(&plan).timeout(days(3)).await?`.
+pub type AwaitApproval<T = Value> = Durable<'static, AskApproval<T>>;
+
+/// The question behind [`AwaitApproval`].
+pub struct AskApproval<T> {
+    host: Host,
+    kind: String,
+    title: String,
+    data: Result<String>,
+    schema: Option<String>,
+    timeout: Option<Result<u64>>,
+    answer: PhantomData<fn() -> T>,
+}
+
+impl AskApproval<Value> {
+    pub(crate) fn call(ctx: &Context, title: String) -> AwaitApproval {
+        Durable::new(Self {
+            host: ctx.host.clone(),
+            kind: "manual".to_owned(),
+            title,
+            data: Ok("null".to_owned()),
+            schema: None,
+            timeout: None,
+            answer: PhantomData,
+        })
+    }
+}
+
+impl<T: DeserializeOwned + 'static> AwaitApproval<T> {
+    /// Which sort of approval this is; `manual` unless told.
+    pub fn kind(self, kind: impl Into<String>) -> Self {
+        self.map(|ask| AskApproval { kind: kind.into(), ..ask })
+    }
+
+    /// What the person needs to see in order to decide.
+    pub fn data(self, data: &impl Serialize) -> Self {
+        self.map(|ask| AskApproval { data: encode(data), ..ask })
+    }
+
+    /// Asks for an answer of this type: others are refused with what is wrong with them.
+    pub fn schema_of<A: DeserializeOwned + JsonSchema + 'static>(self) -> AwaitApproval<A> {
+        self.map(|AskApproval { host, kind, title, data, timeout, .. }| {
+            let schema = Some(input_schema::<A>());
+            AskApproval { host, kind, title, data, schema, timeout, answer: PhantomData }
+        })
+    }
+
+    /// How long the question stands; then the call fails with kind `approval-timeout`.
+    pub fn timeout(self, timeout: impl IntoDuration) -> Self {
+        self.map(|ask| AskApproval { timeout: Some(timeout.into_ms()), ..ask })
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Ask<'static> for AskApproval<T> {
+    type Output = Approval<T>;
+
+    fn ask(self) -> LocalBoxFuture<'static, Result<Approval<T>>> {
+        async move {
+            let Self { host, kind, title, schema, .. } = self;
+            let question = Question { kind, title, data: self.data?, schema, timeout_ms: self.timeout.transpose()? };
+            let answer = host.await_approval(question).await?;
+            Ok(Approval { data: decode(&answer.data)?, by: answer.by, comment: answer.comment })
+        }
+        .boxed_local()
+    }
+}
+
+/// `ctx.signal::<Payment>("paid").timeout("1h").await?`.
+pub type AwaitSignal<T> = Durable<'static, AskSignal<T>>;
+
+/// The question behind [`AwaitSignal`].
+pub struct AskSignal<T> {
+    host: Host,
+    name: String,
+    timeout: Option<Result<u64>>,
+    data: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned + 'static> AskSignal<T> {
+    pub(crate) fn call(ctx: &Context, name: String) -> AwaitSignal<T> {
+        Durable::new(Self { host: ctx.host.clone(), name, timeout: None, data: PhantomData })
+    }
+}
+
+impl<T: DeserializeOwned + 'static> AwaitSignal<T> {
+    /// How long to wait for it; then the call fails with kind `timeout`.
+    pub fn timeout(self, timeout: impl IntoDuration) -> Self {
+        self.map(|ask| AskSignal { timeout: Some(timeout.into_ms()), ..ask })
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Ask<'static> for AskSignal<T> {
+    type Output = T;
+
+    fn ask(self) -> LocalBoxFuture<'static, Result<T>> {
+        async move { decode(&self.host.await_signal(self.name, self.timeout.transpose()?).await?) }.boxed_local()
+    }
+}

@@ -1,0 +1,78 @@
+//! The outside world: a fake cloud in a process of its own, with a ledger of every request.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::engine::http_get;
+use crate::program;
+
+/// A fake cloud.
+#[derive(Debug)]
+pub struct Cloud {
+    child: Child,
+    url: String,
+}
+
+impl Cloud {
+    /// Starts one.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one that behaves as these arguments say.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let mut child = Command::new(program("fake-cloud"))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the fake cloud can be started");
+        let line = BufReader::new(child.stdout.take().expect("its output is piped")).lines().next();
+        let line = line.and_then(Result::ok).expect("it says where it listens");
+        let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
+        Self { child, url }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Every request so far, in order.
+    ///
+    /// # Panics
+    /// When the ledger cannot be read.
+    #[must_use]
+    pub fn ledger(&self) -> Vec<Value> {
+        let text = http_get(&format!("{}/ledger", self.url));
+        match serde_json::from_str(&text).expect("the ledger is JSON") {
+            Value::Array(entries) => entries,
+            other => panic!("the ledger is a list, not {other}"),
+        }
+    }
+
+    /// The requests of this method to paths that begin so.
+    #[must_use]
+    pub fn requests(&self, method: &str, path: &str) -> Vec<Value> {
+        let fits = |entry: &Value| {
+            entry["method"] == method && entry["path"].as_str().is_some_and(|asked| asked.starts_with(path))
+        };
+        self.ledger().into_iter().filter(fits).collect()
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        // It may have died already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

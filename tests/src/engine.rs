@@ -1,0 +1,301 @@
+//! One engine process: started, killed, started again on the same data, and spoken to through the command line.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{Scratch, program, scratch, until};
+
+/// Where an engine keeps its histories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    /// A file in the engine's data folder.
+    Sqlite,
+    /// A fresh database on the test process's own PostgreSQL.
+    Postgres,
+}
+
+/// What the command line answered.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code.
+    pub code: i32,
+    /// What it printed.
+    pub out: String,
+    /// What it complained of.
+    pub err: String,
+}
+
+/// An engine process.
+#[derive(Debug)]
+pub struct Engine {
+    child: Option<Child>,
+    url: String,
+    data: Scratch,
+    database: String,
+    variables: Vec<(String, String)>,
+}
+
+impl Engine {
+    /// Starts an engine on an empty database. Steps may ask any loopback address.
+    #[must_use]
+    pub fn start(database: Database) -> Self {
+        Self::start_with(database, &[])
+    }
+
+    /// The same, with these settings (`CEREBELUM_…` variables without the prefix).
+    #[must_use]
+    pub fn start_with(database: Database, settings: &[(&str, &str)]) -> Self {
+        let data = scratch();
+        let database = match database {
+            Database::Sqlite => format!("sqlite:{}", data.0.join("cerebelum.db").display()),
+            Database::Postgres => test_postgres::database(),
+        };
+        let variables = settings.iter().map(|(name, value)| (format!("CEREBELUM_{name}"), (*value).to_owned())).collect();
+        let mut engine = Self { child: None, url: String::new(), data, database, variables };
+        engine.restart();
+        engine
+    }
+
+    /// Starts the process on the same data and database, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// The same, with these further variables for this one process.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn restart_with(&mut self, variables: &[(&str, &str)]) {
+        assert!(self.child.is_none(), "the engine runs already");
+        let log = File::options().create(true).append(true).open(self.data.0.join("engine.log"));
+        let mut child = Command::new(program("cerebelum"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--database", &self.database])
+            .args(["--allow-http", "127.0.0.1,localhost", "--data"])
+            .arg(self.data.0.join("data"))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(log.expect("the engine's log can be written"))
+            .spawn()
+            .expect("the engine can be started");
+        let said = BufReader::new(child.stdout.take().expect("its output is piped")).lines().next();
+        let ready = said.and_then(Result::ok).unwrap_or_else(|| panic!("the engine died:\n{}", self.log()));
+        let url = ready.split_whitespace().find(|word| word.starts_with("http://"));
+        self.url = url.unwrap_or_else(|| panic!("no address in `{ready}`")).to_owned();
+        self.child = Some(child);
+    }
+
+    /// Kills the process as `kill -9` does.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the engine runs");
+        child.kill().expect("a running process can be killed");
+        child.wait().expect("a killed process ends");
+    }
+
+    /// Waits until the process has died of itself (a failpoint).
+    ///
+    /// # Panics
+    /// When it lives on.
+    pub fn wait_for_death(&mut self) {
+        let mut child = self.child.take().expect("the engine runs");
+        until("the engine dies", || child.try_wait().expect("its state can be read"));
+    }
+
+    /// Kills it and starts it again.
+    pub fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// The process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the engine runs").id()
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The address of its database.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.data.0.join("engine.log")).unwrap_or_default()
+    }
+
+    /// Runs the command line against this engine.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    #[must_use]
+    pub fn cli(&self, arguments: &[&str]) -> Said {
+        let done = Command::new(program("cerebelum"))
+            .args(["--url", &self.url])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the command line can be run");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes UTF-8");
+        Said { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
+    }
+
+    /// Runs it and expects it to succeed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let said = self.cli(arguments);
+        assert_eq!(said.code, 0, "{arguments:?} said {}{}\n{}", said.out, said.err, self.log());
+        said.out
+    }
+
+    /// Runs it with `--json` and reads the answer, whatever the exit code.
+    ///
+    /// # Panics
+    /// When the answer is no JSON.
+    #[must_use]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let said = self.cli(&[arguments, &["--json"]].concat());
+        serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {}{}\n{}", said.out, said.err, self.log()))
+    }
+
+    /// Uploads a component that `make examples` has built.
+    pub fn upload(&self, name: &str) {
+        self.ok(&["upload", &crate::component(name), "--name", name]);
+    }
+
+    /// Starts an execution and returns its id.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[must_use]
+    pub fn begin(&self, workflow: &str, input: &Value) -> String {
+        let said = self.json(&["start", workflow, "--input", &input.to_string()]);
+        said["execution_id"].as_str().unwrap_or_else(|| panic!("no id in {said}")).to_owned()
+    }
+
+    /// Starts an execution and waits for its end.
+    #[must_use]
+    pub fn run(&self, workflow: &str, input: &Value) -> Value {
+        self.json(&["start", workflow, "--input", &input.to_string(), "--wait"])
+    }
+
+    /// The status of an execution.
+    #[must_use]
+    pub fn status(&self, id: &str) -> Value {
+        self.json(&["status", id])
+    }
+
+    /// Waits until it has one of these statuses.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub fn wait_for(&self, id: &str, statuses: &[&str]) -> Value {
+        let mut last = Value::Null;
+        let began = std::time::Instant::now();
+        loop {
+            last = if began.elapsed() > Duration::from_secs(30) {
+                panic!("{id} never became {statuses:?}: {last:#}\n{}", self.log())
+            } else {
+                self.status(id)
+            };
+            if statuses.iter().any(|status| last["status"] == *status) {
+                return last;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until it has ended.
+    #[must_use]
+    pub fn wait_for_end(&self, id: &str) -> Value {
+        self.wait_for(id, &["completed", "failed", "cancelled"])
+    }
+
+    /// The events of an execution.
+    ///
+    /// # Panics
+    /// When a line is no JSON.
+    #[must_use]
+    pub fn history(&self, id: &str) -> Vec<Value> {
+        let lines = self.ok(&["history", id, "--json"]);
+        lines.lines().map(|line| serde_json::from_str(line).expect("an event is one line of JSON")).collect()
+    }
+
+    /// How often a kind of event stands in its history.
+    #[must_use]
+    pub fn count(&self, id: &str, kind: &str) -> usize {
+        self.history(id).iter().filter(|event| event["kind"] == kind).count()
+    }
+
+    /// The value of a metric without labels.
+    ///
+    /// # Panics
+    /// When the metrics cannot be read or lack it.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = http_get(&format!("{}/metrics", self.url));
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no metric {name} in:\n{text}"))
+    }
+
+    /// Its resident memory in bytes.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory is known");
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number of kB") * 1024
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have died already, which is what is wanted.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("the engine's log:\n{}", self.log());
+        }
+    }
+}
+
+/// Asks a plain HTTP service on loopback and returns the body.
+///
+/// # Panics
+/// When there is no answer.
+pub(crate) fn http_get(url: &str) -> String {
+    use std::io::{Read, Write};
+    let rest = url.strip_prefix("http://").expect("an http address");
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let mut stream = std::net::TcpStream::connect(host).expect("it listens");
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").expect("it takes a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("an answer has a body")
+}

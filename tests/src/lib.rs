@@ -1,0 +1,66 @@
+//! The real engine for tests: its own process on a real database, spoken to through its own command line.
+
+mod cloud;
+mod engine;
+mod wait;
+
+pub use cloud::Cloud;
+pub use engine::{Database, Engine, Said};
+pub use wait::{until, within};
+
+use std::path::PathBuf;
+
+/// The workspace's root.
+#[must_use]
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests live inside the workspace").to_owned()
+}
+
+/// A component that `examples/build` has laid down.
+///
+/// # Panics
+/// When it is not there: the tests are run by `make test`, which builds it.
+#[must_use]
+pub fn component(name: &str) -> String {
+    let path = root().join("target/components").join(format!("{name}.wasm"));
+    assert!(path.exists(), "{} is missing: run `make examples` first", path.display());
+    path.display().to_string()
+}
+
+/// A program that `make test` has built.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let path = root().join("target/release").join(name);
+    assert!(path.exists(), "{} is missing: run `make build` first", path.display());
+    path
+}
+
+/// An empty folder of its own for one test; it stays for inspection when the test fails.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn scratch() -> Scratch {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("cerebelum-test-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&path).expect("a folder can be made among the temporary ones");
+    Scratch(path)
+}
+
+/// A folder that goes with its test.
+#[derive(Debug)]
+pub struct Scratch(pub PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // What cannot be removed now is removed with the machine's temporary files.
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
