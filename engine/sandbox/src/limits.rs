@@ -128,10 +128,10 @@ pub(crate) mod structure {
     pub(crate) const ENTRIES_MAX: u64 = 200_000;
     /// Functions named by element segments.
     pub(crate) const ELEMENTS_MAX: u64 = 100_000;
-    /// Memories of one component.
-    pub(crate) const MEMORIES_MAX: u64 = 4;
-    /// Tables of one component.
-    pub(crate) const TABLES_MAX: u64 = 12;
+    /// Memories of one component (1, 1). Each reserves 4 GiB of address space per slot.
+    pub(crate) const MEMORIES_MAX: u64 = 2;
+    /// Tables of one component (2, 2).
+    pub(crate) const TABLES_MAX: u64 = 8;
     /// Elements of one table.
     pub(crate) const TABLE_ELEMENTS_MAX: u64 = 20_000;
     /// The longest name of an import or export, in bytes.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cerebelum_history::Digest;
 use tokio::sync::{OnceCell, Semaphore};
@@ -15,15 +15,18 @@ use crate::{Config, InspectError, LoadError, Manifest, SandboxError};
 
 /// Runs guests. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Sandbox(Arc<Shared>);
+pub struct Sandbox {
+    shared: Arc<Shared>,
+    shelf: Arc<Mutex<Shelf>>,
+}
 
-/// What all programs and guests of a sandbox share.
+/// What all programs and guests of a sandbox share. The shelf of programs is not part of it, or they would keep
+/// each other alive.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) engines: Engines,
     pub(crate) cache: Cache,
     pub(crate) admission: Arc<Admission>,
-    shelf: Mutex<Shelf>,
     /// One compilation at a time: each takes all cores already, and guests need them too.
     compiling: Semaphore,
 }
@@ -43,14 +46,14 @@ impl Sandbox {
     /// # Errors
     /// When the data folder cannot be used, or the machine cannot run guests as configured.
     pub fn new(config: Config) -> Result<Self, SandboxError> {
-        Ok(Self(Arc::new(Shared {
+        let shared = Shared {
             engines: Engines::new(&config)?,
             cache: Cache::open(&config.data)?,
             admission: Admission::new(config.memory_bytes_max),
-            shelf: Mutex::new(Shelf::default()),
             compiling: Semaphore::new(1),
             config,
-        })))
+        };
+        Ok(Self { shared: Arc::new(shared), shelf: Arc::default() })
     }
 
     /// Looks at an uploaded component: checks and compiles it, and asks it what it is.
@@ -88,20 +91,24 @@ impl Sandbox {
 
     /// Removes the compiled form of a component from memory and disk. Guests that run it go on.
     pub fn forget(&self, digest: &Digest) {
-        self.0.shelf().cells.remove(digest);
-        self.0.cache.forget(digest);
+        self.shelf().cells.remove(digest);
+        self.shared.cache.forget(digest);
     }
 
     /// Guests that live now.
     #[must_use]
     pub fn live(&self) -> usize {
-        self.0.admission.live()
+        self.shared.admission.live()
     }
 
     /// Guests started since the sandbox was made.
     #[must_use]
     pub fn started(&self) -> u64 {
-        self.0.admission.started()
+        self.shared.admission.started()
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ready<E>(
@@ -109,7 +116,7 @@ impl Sandbox {
         digest: &Digest,
         bytes: impl Future<Output = Result<Vec<u8>, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
-        let cell = self.0.shelf().cell(digest, self.0.config.programs_max);
+        let cell = self.shelf().cell(digest, self.shared.config.programs_max);
         cell.get_or_try_init(|| self.prepare(digest, bytes)).await.cloned()
     }
 
@@ -118,16 +125,16 @@ impl Sandbox {
         digest: &Digest,
         bytes: impl Future<Output = Result<Vec<u8>, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
-        let (shared, name) = (Arc::clone(&self.0), digest.clone());
+        let (shared, name) = (Arc::clone(&self.shared), digest.clone());
         if let Some(program) = blocking(move || program::recall(&shared, &name)).await? {
             return Ok(program);
         }
         let bytes = bytes.await?;
-        let turn = self.0.compiling.acquire().await.expect("nobody closes the semaphore");
-        let shared = Arc::clone(&self.0);
+        let turn = self.shared.compiling.acquire().await.expect("nobody closes the semaphore");
+        let shared = Arc::clone(&self.shared);
         let compiled = blocking(move || program::compile(&shared, &bytes)).await??;
         drop(turn);
-        Ok(program::describe(&self.0, digest, compiled).await?)
+        Ok(program::describe(&self.shared, digest, compiled).await?)
     }
 }
 
@@ -135,12 +142,6 @@ impl Sandbox {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, InspectError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| InspectError::Trouble(format!("preparing a component broke off: {error}")))
-}
-
-impl Shared {
-    fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Programs that are ready, or being made so; the least recently used goes first.

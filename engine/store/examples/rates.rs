@@ -120,7 +120,8 @@ fn new(id: &str, claim: bool) -> NewExecution {
         started_at: Timestamp(1_700_000_000_000),
         ended_at: None,
     };
-    let events = format!(r#"[[1,1700000000000,"",{{"ExecutionStarted":{{"workflow":"remind","input":"{input}","rules":1}}}}]]"#);
+    let events =
+        format!(r#"[[1,1700000000000,"",{{"ExecutionStarted":{{"workflow":"remind","input":"{input}","rules":1}}}}]]"#);
     NewExecution { head, first: Chunk { first: Position(1), last: Position(1), events }, claim }
 }
 

@@ -29,9 +29,11 @@ pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<(), 
     static HAS_BYTES: Statement =
         Statement::new("select length(bytes) from component_bytes where tenant_id = $1 and digest = $2");
     // Two uploads of one name take turns here.
-    static TURN: Statement = Statement::new("select name from tenants where tenant_id = $1 {postgres: for no key update}");
-    static RETIRE: Statement =
-        Statement::new("update names set current = 0 where tenant_id = $1 and name = $2 and current = 1 and digest <> $3");
+    static TURN: Statement =
+        Statement::new("select name from tenants where tenant_id = $1 {postgres: for no key update}");
+    static RETIRE: Statement = Statement::new(
+        "update names set current = 0 where tenant_id = $1 and name = $2 and current = 1 and digest <> $3",
+    );
     static NAME: Statement = Statement::new(
         "insert into names (tenant_id, name, digest, uploaded_at, current) values ($1, $2, $3, {clock}, 1)
         on conflict (tenant_id, name, digest) do update set uploaded_at = {clock}, current = 1
@@ -89,14 +91,15 @@ pub(crate) async fn current(database: &Database, tenant: TenantId, name: &str) -
 
 /// See [`crate::Store::component_bytes`].
 pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
-    static BYTES: Statement =
-        Statement::new("select bytes from component_bytes where tenant_id = $1 and digest = $2");
+    static BYTES: Statement = Statement::new("select bytes from component_bytes where tenant_id = $1 and digest = $2");
     let mut session = database.read().await?;
     let mut rows = session.rows(&BYTES, &[tenant.into(), digest.as_str().into()]).await?;
     let Some(row) = rows.first_mut() else { return Ok(None) };
     let bytes = row.bytes()?;
     if Digest::of(&bytes) != *digest {
-        return Err(StoreError::Corrupt(format!("component {digest}: its bytes are not those that were uploaded")).into());
+        return Err(
+            StoreError::Corrupt(format!("component {digest}: its bytes are not those that were uploaded")).into()
+        );
     }
     Ok(Some(bytes))
 }

@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions, Connection, Error};
 
 use crate::StoreError;
-use crate::fault::{Fault, cause, severity, Severity};
+use crate::fault::{Fault, Severity, cause, severity};
 use crate::sql::Session;
 
 static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -111,15 +111,15 @@ async fn open_sqlite(file: &Path) -> Result<Database, StoreError> {
 
 /// Takes the lock that keeps a second engine away from the file. The system gives it back when the process ends.
 fn lock_beside(file: &Path) -> Result<File, StoreError> {
-    let unusable = |error: std::io::Error| {
-        StoreError::Unusable(format!("cannot open the database `{}`: {error}", file.display()))
-    };
+    let unusable =
+        |error: std::io::Error| StoreError::Unusable(format!("cannot open the database `{}`: {error}", file.display()));
     if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(unusable)?;
     }
     let mut beside = file.as_os_str().to_owned();
     beside.push(".lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(PathBuf::from(beside)).map_err(unusable)?;
+    let lock =
+        File::options().create(true).truncate(false).write(true).open(PathBuf::from(beside)).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
@@ -131,8 +131,9 @@ fn lock_beside(file: &Path) -> Result<File, StoreError> {
 }
 
 async fn open_postgres(url: &str) -> Result<Database, StoreError> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|error| StoreError::Unusable(format!("not the address of a PostgreSQL database: {}", cause(&error))))?;
+    let options = PgConnectOptions::from_str(url).map_err(|error| {
+        StoreError::Unusable(format!("not the address of a PostgreSQL database: {}", cause(&error)))
+    })?;
     let place = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
     let options = options.application_name("cerebelum").disable_statement_logging().options([
         // What a lost owner holds must be free well before its lease is over (L11).

@@ -61,7 +61,9 @@ pub(crate) fn severity(error: &Error) -> Severity {
             Some(postgres) => severity_of_state(postgres.code()),
             None => severity_of_sqlite(told.code().and_then(|code| code.parse().ok()).unwrap_or(0)),
         },
-        Error::ColumnDecode { .. } | Error::Decode(_) | Error::Encode(_) | Error::TypeNotFound { .. } => Severity::Refused,
+        Error::ColumnDecode { .. } | Error::Decode(_) | Error::Encode(_) | Error::TypeNotFound { .. } => {
+            Severity::Refused
+        }
         Error::RowNotFound | Error::ColumnIndexOutOfBounds { .. } | Error::ColumnNotFound(_) => Severity::Refused,
         _ => Severity::Passing,
     }

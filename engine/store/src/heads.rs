@@ -84,8 +84,13 @@ fn parent(row: &mut Row, corrupt: &dyn Fn(&str) -> StoreError) -> Result<Option<
 
 /// The head of an execution.
 pub(crate) async fn find(session: &mut Session, key: &ExecutionKey) -> Result<Option<Stored>, Fault> {
-    static FIND: Statement =
-        Statement::new(concat!("select ", head_columns!(), " from ", heads!(), " where e.tenant_id = $1 and e.id = $2"));
+    static FIND: Statement = Statement::new(concat!(
+        "select ",
+        head_columns!(),
+        " from ",
+        heads!(),
+        " where e.tenant_id = $1 and e.id = $2"
+    ));
     let mut rows = session.rows(&FIND, &[key.tenant.into(), key.id.as_str().into()]).await?;
     rows.first_mut().map(read).transpose()
 }

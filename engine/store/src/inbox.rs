@@ -4,7 +4,7 @@ use crate::database::Database;
 use crate::fault::Fault;
 use crate::hints::Moved;
 use crate::sql::{Rows, Session, Statement};
-use crate::{ExecutionKey, Incarnation, InboxRow};
+use crate::{ExecutionKey, InboxRow, Incarnation};
 
 /// Inserts messages, in order.
 pub(crate) static INSERT: Statement = Statement::new(

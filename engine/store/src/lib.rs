@@ -133,7 +133,14 @@ pub trait Store: Send + Sync + 'static {
     // -- components --
 
     /// Keeps a component and makes it the current one of its name.
-    fn keep_component(&self, tenant: TenantId, name: &str, digest: &Digest, manifest: &str, bytes: Vec<u8>) -> Answer<'_, ()>;
+    fn keep_component(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        digest: &Digest,
+        manifest: &str,
+        bytes: Vec<u8>,
+    ) -> Answer<'_, ()>;
     /// All components, by name, the current one first.
     fn components(&self, tenant: TenantId) -> Answer<'_, Vec<Component>>;
     /// A component by digest.

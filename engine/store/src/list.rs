@@ -56,7 +56,8 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
 
 /// See [`crate::Store::census`].
 pub(crate) async fn census(store: &SqlStore) -> Result<Census, Fault> {
-    static CENSUS: Statement = Statement::new("select status, count(*) from executions group by status order by status");
+    static CENSUS: Statement =
+        Statement::new("select status, count(*) from executions group by status order by status");
     let mut session = store.database.read().await?;
     let mut census = Vec::new();
     for mut row in session.rows(&CENSUS, &[]).await? {

@@ -21,12 +21,16 @@ pub(crate) async fn start(
     loop {
         match try_start(store, incarnation, new).await {
             Ok(Some(started)) => {
-                let fresh = std::iter::zip(new, &started).filter(|(new, started)| **started == Started::New && !new.claim);
+                let fresh =
+                    std::iter::zip(new, &started).filter(|(new, started)| **started == Started::New && !new.claim);
                 store.hints.tell_here(fresh.map(|(new, _)| new.head.key.clone()));
                 return Ok(started);
             }
             Ok(None) if attempts == ATTEMPTS_MAX => {
-                return Err(StoreError::Unavailable("an execution of this id is started and deleted all the time".into()).into());
+                return Err(StoreError::Unavailable(
+                    "an execution of this id is started and deleted all the time".into(),
+                )
+                .into());
             }
             Ok(None) => attempts += 1,
             // Safe to repeat: what was stored after all is known by its seed.

@@ -27,7 +27,9 @@ impl Cluster {
     #[must_use]
     pub fn start() -> Self {
         let programs = programs().unwrap_or_else(|| {
-            panic!("PostgreSQL is not here: install it (Debian: `apt-get install postgresql`), or set TEST_DATABASE_URL")
+            panic!(
+                "PostgreSQL is not here: install it (Debian: `apt-get install postgresql`), or set TEST_DATABASE_URL"
+            )
         });
         let folder = make_folder();
         let warden = set_warden(&programs, &folder);
@@ -161,7 +163,8 @@ fn configure(data: &Path, folder: &Path, port: u16) {
         folder.display()
     );
     // The folder belongs to another user when this runs as root, who may write everywhere.
-    let mut file = std::fs::File::create(data.join("postgresql.auto.conf")).expect("the cluster's folder can be written");
+    let mut file =
+        std::fs::File::create(data.join("postgresql.auto.conf")).expect("the cluster's folder can be written");
     file.write_all(settings.as_bytes()).expect("the cluster's settings can be written");
 }
 

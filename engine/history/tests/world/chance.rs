@@ -23,6 +23,12 @@ impl Chance {
         usize::try_from(self.below(length as u64)).unwrap()
     }
 
+    /// A number below this one that belongs to a seed and a name, whenever it is asked for.
+    pub(crate) fn named(seed: u64, name: &str, end: u64) -> u64 {
+        let mixed = name.bytes().fold(Self(seed), |mut chance, byte| Self(chance.next() ^ u64::from(byte)));
+        Self(mixed.0).below(end)
+    }
+
     /// True that many times in a thousand.
     pub(crate) fn permille(&mut self, share: u64) -> bool {
         self.below(1_000) < share

@@ -150,7 +150,9 @@ async fn call(node: Node, path: String, desk: &Desk) -> Result<String, Failure> 
                 timeout_ms: None,
             };
             match ask(desk, Call::Fetch(request)).await {
-                Outcome::Responded(response) => Ok(String::from_utf8(response.body).expect("this world says only texts")),
+                Outcome::Responded(response) => {
+                    Ok(String::from_utf8(response.body).expect("this world says only texts"))
+                }
                 Outcome::Failed(failure) => Err(failure),
                 other => panic!("a strange outcome: {other:?}"),
             }

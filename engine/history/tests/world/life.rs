@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use cerebelum_history::{
-    Action, CallName, Digest, End, Execution, Fact, Facts, HttpRequest, HttpResponse, Identity, Message, Moment, Outcome,
-    Request, Scope, Seed, StepOptions, Stored, Target, Timestamp, Turn, failed_call,
+    Action, CallName, Digest, End, Execution, Fact, Facts, HttpRequest, HttpResponse, Identity, Message, Moment,
+    Outcome, Request, Scope, Seed, StepOptions, Stored, Target, Timestamp, Turn, failed_call,
 };
 
 use super::chance::Chance;
@@ -23,6 +23,8 @@ pub(crate) struct Weather {
     pub(crate) cancel: u64,
     /// Time passes although there is something to do.
     pub(crate) slow: u64,
+    /// Not chance but order decides what is done next.
+    pub(crate) orderly: bool,
 }
 
 /// A request on its way to the world, or its answer on its way back.
@@ -46,6 +48,7 @@ pub(crate) struct Life {
     errands: Vec<Errand>,
     in_flight: Option<Batch>,
     received: HashSet<i64>,
+    durable: u64,
     mended: bool,
     /// The state of affairs after each batch.
     pub(crate) trail: Vec<(Timestamp, bool, Store)>,
@@ -65,16 +68,15 @@ fn identity() -> Identity {
 impl Life {
     pub(crate) fn new(program: &Node, seed: u64, weather: Weather) -> Self {
         let now = Timestamp(1_000);
-        let mut chance = Chance(seed);
         let mut execution = Execution::start(identity(), json("0"), Facts::default(), now);
-        let mut store = Store::default();
+        let mut store = Store { seed, ..Store::default() };
         let batch = Batch::of(&mut execution);
-        assert!(store.append(batch, now, &mut chance));
-        for name in 0..2 {
-            let early = Message::Signal { name: format!("{name}"), data: json(&format!("signal {name} ")) };
-            store.plans.push((now.plus(chance.below(200)), Plan::Send(early)));
+        assert!(store.append(batch, now));
+        for name in ["0", "1"] {
+            let early = Message::Signal { name: name.to_owned(), data: json(&format!("signal {name} ")) };
+            store.plans.push((now.plus(2 * store.latency(name)), Plan::Send(early)));
         }
-        Self::from(program, store, (now, false), (chance.0, weather))
+        Self::from(program, store, (now, false), (seed, weather))
     }
 
     /// A life that goes on from a state of affairs, in whatever order this seed decides.
@@ -97,6 +99,7 @@ impl Life {
             errands: Vec::new(),
             in_flight: None,
             received: HashSet::new(),
+            durable: 0,
             mended,
             steps: 0,
         };
@@ -112,6 +115,7 @@ impl Life {
         self.errands.clear();
         self.in_flight = None;
         self.received.clear();
+        self.durable = 0;
         for seq in self.store.inbox.keys().copied().collect::<Vec<_>>() {
             self.receive(seq);
         }
@@ -126,25 +130,27 @@ impl Life {
     }
 
     fn moment(&mut self) -> Moment {
-        Moment { at: self.now, chance: self.chance.unit() }
+        Moment { at: self.now, chance: if self.weather.orderly { 0.5 } else { self.chance.unit() } }
     }
 
-    /// Lives to the end.
+    /// Lives to the end. After a failure somebody mends what was broken, once, and the execution is reopened.
     pub(crate) fn live(&mut self) -> End {
         loop {
             self.steps += 1;
             assert!(self.steps < 20_000, "a life without end: {:?}", self.execution.open());
-            if let Some(end) = self.execution.end().cloned()
-                && self.in_flight.is_none()
-                && !self.execution.has_changes()
-            {
-                match &end {
-                    End::Failed(_) if !self.mended => self.mend(),
-                    _ => return end,
-                }
-                if self.mended && self.execution.end().is_some() {
+            let is_saved = self.in_flight.is_none() && !self.execution.has_changes() && !self.execution.is_reopening();
+            if let Some(end) = self.store.end().filter(|_| is_saved) {
+                let is_mendable = matches!(end, End::Failed(_)) && !self.mended;
+                if !is_mendable || failed_call(&self.store.events).is_none() {
                     return end;
                 }
+                self.mended = true;
+                self.store.send(Message::Reopen);
+                self.restore(true);
+            }
+            if self.execution.is_reopening() {
+                let (ordinal, moment) = (failed_call(&self.store.events).unwrap(), self.moment());
+                self.execution.reopen(ordinal, moment);
             }
             self.weather();
             let moment = self.moment();
@@ -154,17 +160,6 @@ impl Life {
             if slow || !self.something() {
                 self.pass_time(slow);
             }
-        }
-    }
-
-    /// Mends what was broken and asks for the failed execution to go on, if there is something to go on with.
-    fn mend(&mut self) {
-        self.mended = true;
-        if let Some(ordinal) = failed_call(&self.store.events) {
-            self.store.settled = true;
-            self.restore(true);
-            let moment = self.moment();
-            self.execution.reopen(ordinal, moment);
         }
     }
 
@@ -213,6 +208,7 @@ impl Life {
                     assert!(self.guests.remove(&scope).is_some(), "no guest of scope `{scope}` to stop");
                 }
                 Action::Fetch { call, request, key, mark } => {
+                    assert!(self.execution.open().contains_key(&call), "nobody waits for the request of {call}");
                     if self.errands.iter().all(|errand| errand.call != call) {
                         self.errands.push(Errand { call, request, key, mark, answered_at: None });
                     }
@@ -223,12 +219,23 @@ impl Life {
 
     /// Does one of the things that can be done now; `false` when there is none.
     fn something(&mut self) -> bool {
-        let mut chores: [fn(&mut Self) -> bool; 6] =
-            [Self::begin, Self::deliver, Self::commit, Self::acknowledge, Self::send_errands, Self::read_inbox];
-        for last in (1..chores.len()).rev() {
+        let mut chores: [fn(&mut Self) -> bool; 7] = [
+            Self::begin,
+            Self::deliver,
+            Self::commit,
+            Self::acknowledge,
+            Self::let_out,
+            Self::take_answer,
+            Self::read_inbox,
+        ];
+        for last in (1..chores.len()).rev().filter(|_| !self.weather.orderly) {
             chores.swap(last, self.chance.index(last + 1));
         }
         chores.into_iter().any(|chore| chore(self))
+    }
+
+    fn choose(&mut self, among: usize) -> usize {
+        if self.weather.orderly || among == 0 { 0 } else { self.chance.index(among) }
     }
 
     fn begin(&mut self) -> bool {
@@ -236,7 +243,7 @@ impl Life {
         if wanted.is_empty() {
             return false;
         }
-        let scope = &wanted[self.chance.index(wanted.len())];
+        let scope = &wanted[self.choose(wanted.len())];
         assert!(!self.guests.contains_key(scope), "a second guest of scope `{scope}`");
         let from = self.execution.journal_from(scope);
         let first = from.map_or(self.store.events.len(), |from| usize::try_from(from.0).unwrap() - 1);
@@ -251,13 +258,14 @@ impl Life {
 
     fn deliver(&mut self) -> bool {
         let scopes: Vec<Scope> = self.guests.keys().cloned().collect();
-        let first = if scopes.is_empty() { 0 } else { self.chance.index(scopes.len()) };
+        let first = self.choose(scopes.len());
         for scope in scopes.iter().cycle().skip(first).take(scopes.len()) {
             let moment = self.moment();
             let delivery = self.execution.next_delivery(scope, moment).unwrap_or_else(|diverged| panic!("{diverged}"));
             let Some(delivery) = delivery else { continue };
             if matches!(delivery.outcome, Outcome::Slept) && scope.poll().is_none() {
-                let is_start = |fact: &Fact| matches!(fact, Fact::SleepStarted { ordinal, .. } if *ordinal == delivery.ordinal);
+                let is_start =
+                    |fact: &Fact| matches!(fact, Fact::SleepStarted { ordinal, .. } if *ordinal == delivery.ordinal);
                 let started = self.store.events.iter().any(|event| event.scope == *scope && is_start(&event.fact));
                 assert!(started, "a sleep of `{scope}` is over before its start is durable");
             }
@@ -287,7 +295,6 @@ impl Life {
             self.guests.remove(scope);
             let moment = self.moment();
             self.execution.ended(scope, result, moment).unwrap_or_else(|diverged| panic!("{diverged}"));
-            // An end of the workflow may ask for this guest, which has just ended, to stop: it is not there.
         }
     }
 
@@ -302,7 +309,7 @@ impl Life {
     fn store_batch(&mut self) -> Option<(u64, cerebelum_history::Position)> {
         let batch = self.in_flight.take()?;
         let acknowledged = (batch.changes.mark, batch.position());
-        let stored = self.store.append(batch, self.now, &mut self.chance);
+        let stored = self.store.append(batch, self.now);
         self.trail.push((self.now, self.mended, self.store.clone()));
         stored.then_some(acknowledged)
     }
@@ -314,21 +321,28 @@ impl Life {
         match self.store_batch() {
             Some((mark, position)) => {
                 self.execution.acknowledge(mark, position);
-                for errand in &mut self.errands {
-                    if errand.answered_at.is_none() && errand.mark <= mark {
-                        self.store.leave(&errand.call, errand.key.clone());
-                        errand.answered_at = Some(self.now.plus(self.chance.below(60)));
-                    }
-                }
+                self.durable = mark;
             }
             None => self.restore(true),
         }
         true
     }
 
-    fn send_errands(&mut self) -> bool {
+    /// Lets a request out once what caused it is durable.
+    fn let_out(&mut self) -> bool {
+        let durable = self.durable;
+        let may_leave = |errand: &&mut Errand| errand.answered_at.is_none() && errand.mark <= durable;
+        let Some(errand) = self.errands.iter_mut().find(may_leave) else { return false };
+        self.store.leave(&errand.call, errand.key.clone());
+        errand.answered_at = Some(self.now.plus(self.store.latency(&errand.request.url)));
+        true
+    }
+
+    fn take_answer(&mut self) -> bool {
         let now = self.now;
-        let Some(back) = self.errands.iter().position(|e| e.answered_at.is_some_and(|at| at <= now)) else { return false };
+        let Some(back) = self.errands.iter().position(|e| e.answered_at.is_some_and(|at| at <= now)) else {
+            return false;
+        };
         let errand = self.errands.remove(back);
         let path = String::from_utf8(errand.request.body).unwrap();
         let response = HttpResponse { status: 200, headers: Vec::new(), body: format!("got {path} ").into_bytes() };

@@ -178,7 +178,11 @@ fn expected_poll(poll: &PollNode, path: &str, mended: bool) -> Result<String, Fa
 }
 
 fn attempts(max: u32, attempt: impl Fn(u32) -> Result<String, Failure>) -> Result<String, Failure> {
-    (1..).map(|number| (number, attempt(number))).find(|(n, r)| !matches!(r, Err(e) if *n < max && e.retryable)).unwrap().1
+    (1..)
+        .map(|number| (number, attempt(number)))
+        .find(|(n, r)| !matches!(r, Err(e) if *n < max && e.retryable))
+        .unwrap()
+        .1
 }
 
 /// A failure as a value.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cerebelum_history::{
-    Approval, ApprovalEdge, CallName, Changes, ChildResult, ChildStart, Event, Execution, ExecutionId, Facts, Failure,
-    Json, Message, OpenCall, Position, Scope, Stored, Timestamp, kind,
+    Approval, ApprovalEdge, CallName, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Fact,
+    Facts, Json, Message, OpenCall, Position, Scope, Stored, Timestamp,
 };
 
 use super::chance::Chance;
@@ -65,6 +65,8 @@ impl Batch {
 /// The stored execution and the world. A clone of it is the state of affairs at one moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Store {
+    /// How long the world takes for everything.
+    pub(crate) seed: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) open: BTreeMap<CallName, String>,
     stamp: Timestamp,
@@ -87,7 +89,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// Makes a batch durable; `false` when a question that it closes was answered meanwhile (L5), and nothing of it is.
-    pub(crate) fn append(&mut self, batch: Batch, now: Timestamp, chance: &mut Chance) -> bool {
+    pub(crate) fn append(&mut self, batch: Batch, now: Timestamp) -> bool {
         let Batch { changes, position, .. } = batch;
         for edge in &changes.approvals {
             if let ApprovalEdge::TimedOut(id) | ApprovalEdge::Withdrawn(id) = edge
@@ -115,11 +117,10 @@ impl Store {
             self.inbox.entry(seq).and_modify(|(seen, _)| *seen = true);
         }
         for line in changes.logs {
-            let said = self.logs.entry((line.scope, line.attempt, line.number)).or_insert_with(|| line.text.clone());
-            assert_eq!(*said, line.text, "a line that was said before is another one now");
+            self.logs.entry((line.scope, line.attempt, line.number)).or_insert(line.text);
         }
-        changes.approvals.into_iter().for_each(|edge| self.question(edge, now, chance));
-        changes.children.into_iter().for_each(|child| self.child(child, now, chance));
+        changes.approvals.into_iter().for_each(|edge| self.question(edge, now));
+        changes.children.into_iter().for_each(|child| self.child(child, now));
         for orphan in changes.orphans {
             self.plans.retain(|(_, plan)| !matches!(plan, Plan::Child(_, id) if *id == orphan));
         }
@@ -128,22 +129,25 @@ impl Store {
         true
     }
 
-    fn question(&mut self, edge: ApprovalEdge, now: Timestamp, chance: &mut Chance) {
+    fn question(&mut self, edge: ApprovalEdge, now: Timestamp) {
         match edge {
             ApprovalEdge::Opened { id, call, request, until } => {
                 let before = self.questions.insert(id.clone(), Question::Open(until));
                 assert_eq!(before, None, "two questions with the id {id}");
-                let at = now.plus(chance.below(80));
+                let at = now.plus(self.latency(&request.title));
                 self.plans.push((at, Plan::Answer { id, call, yes: request.kind == "yes", path: request.title }));
             }
             ApprovalEdge::TimedOut(id) | ApprovalEdge::Withdrawn(id) => {
                 let before = self.questions.insert(id, Question::Closed);
-                assert!(matches!(before, Some(Question::Open(_))), "a question that does not stand is closed: {before:?}");
+                assert!(
+                    matches!(before, Some(Question::Open(_))),
+                    "a question that does not stand is closed: {before:?}"
+                );
             }
         }
     }
 
-    fn child(&mut self, child: ChildStart, now: Timestamp, chance: &mut Chance) {
+    fn child(&mut self, child: ChildStart, now: Timestamp) {
         let is_new = self.children.insert(child.id.clone());
         assert!(is_new || !child.awaited, "an awaited child is started twice as {}", child.id);
         let path: String = serde_json::from_str(child.workflow.input.as_str()).unwrap();
@@ -152,7 +156,12 @@ impl Store {
             false => ChildResult::Accepted(child.id.clone()),
         };
         let message = Message::Child { run: 1, call: child.call, result };
-        self.plans.push((now.plus(chance.below(80)), Plan::Child(message, child.id)));
+        self.plans.push((now.plus(self.latency(&path)), Plan::Child(message, child.id)));
+    }
+
+    /// How long the world takes for this.
+    pub(crate) fn latency(&self, name: &str) -> u64 {
+        Chance::named(self.seed, name, 80)
     }
 
     /// Puts a message into the inbox, where it has the number returned.
@@ -219,8 +228,13 @@ impl Store {
         self.plans.iter().map(|(at, _)| *at).min()
     }
 
-    /// A failure as the end of an execution that somebody cancelled.
-    pub(crate) fn is_cancelled(failure: &Failure) -> bool {
-        failure.kind == kind::CANCELLED
+    /// How it ended, if it has.
+    pub(crate) fn end(&self) -> Option<End> {
+        match &self.events.last().filter(|_| self.ended)?.fact {
+            Fact::ExecutionCompleted { output } => Some(End::Completed(output.clone())),
+            Fact::ExecutionFailed { failure } => Some(End::Failed(failure.clone())),
+            Fact::ExecutionCancelled { failure } => Some(End::Cancelled(failure.clone())),
+            other => panic!("{other:?} is no end"),
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::support::{BEGAN, config, json, program, program_of, run, run_on, step
 #[tokio::test]
 async fn a_guest_that_waits_for_nothing_is_in_a_deadlock() {
     let ran = run(workflow("deadlock", "1")).await;
-    assert_eq!((ran.failure().kind.as_str(), ran.failure().retryable), ("deadlock", false));
+    assert_eq!((ran.failure().kind.as_str(), ran.failure().retryable), ("deadlock", false), "{:?}", ran.failure());
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_memory_bomb_meets_its_limit() {
 async fn endless_recursion_overflows_the_stack_also_across_the_border() {
     for name in ["stack", "stack-edge"] {
         let ran = run(workflow(name, "1")).await;
-        assert_eq!((ran.failure().kind.as_str(), ran.failure().retryable), ("stack-overflow", false), "{name}");
+        assert_eq!((ran.failure().kind.as_str(), ran.failure().retryable), ("stack-overflow", false), "{name} {:?}", ran.failure());
     }
 }
 

@@ -56,9 +56,7 @@ pub(crate) async fn append(store: &SqlStore, id: u64, batches: &[Batch]) -> Resu
                 return Ok(answers);
             }
             // One of them breaks a rule of the tables. The others shall not suffer for it.
-            Err(Fault::Database(error))
-                if grouping == Grouping::Together && severity(&error) == Severity::Refused =>
-            {
+            Err(Fault::Database(error)) if grouping == Grouping::Together && severity(&error) == Severity::Refused => {
                 tracing::warn!(cause = crate::fault::cause(&error), "the database refused a group of batches");
                 grouping = Grouping::Apart;
             }

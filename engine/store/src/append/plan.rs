@@ -9,9 +9,7 @@ use super::{News, Programs, children};
 use crate::fault::Fault;
 use crate::hints::Moved;
 use crate::sql::{Rows, Session, Value, Writes};
-use crate::{
-    ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, heads, inbox, logs,
-};
+use crate::{ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, heads, inbox, logs};
 
 /// The rows of each table.
 #[derive(Default)]

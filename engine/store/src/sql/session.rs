@@ -3,7 +3,9 @@
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgArguments;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Error, Executor, PgConnection, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, Transaction};
+use sqlx::{
+    AssertSqlSafe, Error, Executor, PgConnection, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, Transaction,
+};
 
 use super::argument::{for_postgres, for_sqlite};
 use super::{Dialect, Row, Rows, Statement, Value};
@@ -35,7 +37,11 @@ impl Session {
     }
 
     /// Runs a statement and returns its rows.
-    pub(crate) async fn rows(&mut self, statement: &'static Statement, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+    pub(crate) async fn rows(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Error> {
         let text = statement.text(self.dialect());
         let bound = self.bind(values)?;
         self.fetch(text.into_sql_str(), bound).await

@@ -209,7 +209,11 @@ async fn a_batch_that_breaks_a_rule_harms_no_other(bench: Bench) {
     assert_eq!(answers, [Ok(()), Err(Refusal::Forbidden), Ok(())]);
     let positions = [bench.head("a").await, bench.head("b").await, bench.head("c").await].map(|head| head.position.0);
     assert_eq!(positions, [2, 1, 2]);
-    let broken = { let mut new = new("d"); new.head.run = 0; new };
+    let broken = {
+        let mut new = new("d");
+        new.head.run = 0;
+        new
+    };
     assert!(matches!(bench.start(None, vec![broken]).await, Err(StoreError::Corrupt(_))));
 }
 
@@ -244,7 +248,8 @@ async fn the_next_run_starts_anew_and_keeps_the_old_one(bench: Bench) {
 async fn texts_survive_exactly(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
-    let events_text = r#"["\u0000 \\ \" ' $1 ? :x {now} 🦀 9007199254740993 1e400 é"]"#.to_string() + &"x".repeat(1 << 20);
+    let events_text =
+        r#"["\u0000 \\ \" ' $1 ? :x {now} 🦀 9007199254740993 1e400 é"]"#.to_string() + &"x".repeat(1 << 20);
     let mut batch = events(node, &head, 1);
     batch.chunk.as_mut().unwrap().events = events_text.clone();
     batch.opened = vec![opened("1", &events_text)];

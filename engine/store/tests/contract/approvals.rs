@@ -142,12 +142,20 @@ async fn race(bench: Bench, deadline: fn(Timestamp) -> Option<Timestamp>, to: Ap
         match closing {
             Ok(()) => {
                 closed += 1;
-                assert_eq!((answer, state, bench.inbox(&id).await.len()), (Answered::TooLate(to), to, 0), "round {round}");
+                assert_eq!(
+                    (answer, state, bench.inbox(&id).await.len()),
+                    (Answered::TooLate(to), to, 0),
+                    "round {round}"
+                );
             }
             Err(refusal) => {
                 answered += 1;
                 assert_eq!(refusal, Refusal::AlreadyAnswered);
-                assert_eq!((answer, state), (Answered::Accepted(key(&id).id), ApprovalState::Approved), "round {round}");
+                assert_eq!(
+                    (answer, state),
+                    (Answered::Accepted(key(&id).id), ApprovalState::Approved),
+                    "round {round}"
+                );
                 assert_eq!((bench.inbox(&id).await.len(), bench.head(&id).await.position), (1, asked.head.position));
             }
         }

@@ -20,7 +20,10 @@ async fn ids(bench: &Bench, filter: Filter) -> Vec<String> {
 }
 
 fn attributes(of: &[(&str, &str)]) -> Filter {
-    Filter { attributes: of.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(), ..Filter::default() }
+    Filter {
+        attributes: of.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        ..Filter::default()
+    }
 }
 
 async fn pages_follow_each_other_newest_first(bench: Bench) {

@@ -20,8 +20,7 @@ on_both!(
 
 fn child(parent: &Execution, call_name: &str, id: &str, claim: bool) -> Child {
     let mut new = NewExecution { claim, ..new(id) };
-    new.head.parent =
-        Some(Parent { id: parent.key.id.clone(), run: parent.run, call: call(call_name), awaited: true });
+    new.head.parent = Some(Parent { id: parent.key.id.clone(), run: parent.run, call: call(call_name), awaited: true });
     Child { new, accepted: Some(format!("accepted {id}")), refused: format!("refused {id}") }
 }
 
@@ -33,7 +32,8 @@ async fn the_inbox_keeps_the_order_of_arrival(bench: Bench) {
     for number in 0..10 {
         if number % 3 == 0 {
             let mut letters = batch(node, &head);
-            letters.messages = vec![("b".parse().unwrap(), format!("{number}")), ("b".parse().unwrap(), format!("{number}b"))];
+            letters.messages =
+                vec![("b".parse().unwrap(), format!("{number}")), ("b".parse().unwrap(), format!("{number}b"))];
             assert_eq!(bench.write(letters).await, Ok(()));
         } else {
             assert!(other.send(&key("b"), format!("{number}")).await.unwrap());
@@ -142,14 +142,14 @@ async fn two_parents_that_want_one_id_get_one_child(bench: Bench) {
     let other = bench.second().await;
     let (here, there) = (bench.lease("here").await, bench.lease("there").await);
     for round in 0..20 {
-        let (a, b) = (bench.started(here, &format!("a{round}")).await, bench.started(there, &format!("b{round}")).await);
+        let (a, b) =
+            (bench.started(here, &format!("a{round}")).await, bench.started(there, &format!("b{round}")).await);
         let ids = [format!("x{round}"), format!("y{round}"), format!("z{round}")];
         let (mut left, mut right) = (events(here, &a, 1), events(there, &b, 1));
         // In opposite orders, the ones most likely to wait for each other.
         left.children = ids.iter().map(|id| child(&a, "1", id, true)).collect();
         right.children = ids.iter().rev().map(|id| child(&b, "1", id, true)).collect();
-        let (left, right) =
-            tokio::join!(bench.append(fresh(), vec![left]), other.append(fresh(), vec![right]));
+        let (left, right) = tokio::join!(bench.append(fresh(), vec![left]), other.append(fresh(), vec![right]));
         assert_eq!((left.unwrap(), right.unwrap()), (vec![Ok(())], vec![Ok(())]));
         let mut accepted = 0;
         for parent in [&a, &b] {

@@ -18,7 +18,9 @@ async fn a_newer_schema_is_refused_with_a_clear_line(bench: Bench) {
     let columns = "(version, description, installed_on, success, checksum, execution_time)";
     let (yes, bytes) = if bench.folder.is_some() { ("1", "x'00'") } else { ("true", "'\\x00'::bytea") };
     bench
-        .meddle(format!("insert into _sqlx_migrations {columns} values (999, 'later', current_timestamp, {yes}, {bytes}, 1)"))
+        .meddle(format!(
+            "insert into _sqlx_migrations {columns} values (999, 'later', current_timestamp, {yes}, {bytes}, 1)"
+        ))
         .await;
     let Bench { store, url, folder } = bench;
     closed(store).await;
@@ -65,7 +67,11 @@ async fn a_second_opener_of_the_same_sqlite_file_is_refused() {
 async fn what_cannot_be_opened_is_refused_with_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text");
-    std::fs::write(&text, "this is no database, and it is longer than a header of a hundred bytes would ever be ........").unwrap();
+    std::fs::write(
+        &text,
+        "this is no database, and it is longer than a header of a hundred bytes would ever be ........",
+    )
+    .unwrap();
     let urls = [
         "mysql://x/y".to_owned(),
         "sqlite:".into(),

@@ -29,7 +29,10 @@ async fn what_has_failed_is_reopened_by_a_message(bench: Bench) {
     assert!(bench.reopen(&key("a"), "resume".into()).await.unwrap());
     assert!(!bench.reopen(&key("a"), "resume".into()).await.unwrap());
     let claimed = bench.claim(node, 9).await.unwrap().remove(0);
-    assert_eq!((claimed.head.state, claimed.head.ended_at, claimed.head.position), (State::Open, None, failed.head.position));
+    assert_eq!(
+        (claimed.head.state, claimed.head.ended_at, claimed.head.position),
+        (State::Open, None, failed.head.position)
+    );
     assert_eq!(claimed.inbox[0].message, "resume");
     assert_eq!(bench.write(events(node, &claimed.head, 1)).await, Ok(()));
 }

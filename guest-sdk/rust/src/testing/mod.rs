@@ -1,1 +1,186 @@
-//! x
+//! A local executor with a virtual clock, for `cargo test`: workflows run natively, a month of waiting takes no time.
+//!
+//! It drives the same state machine as the engine, and a guest here is told and asks the same things in the same
+//! order. What differs: the host's own clock, chance and `HashMap` order are not replaced natively (use
+//! [`Context::now`](crate::Context::now)), a step's `timeout` has nothing to measure, and components other than the
+//! crate under test are what [`Local::step_by_name`] says.
+//!
+//! ```
+//! use cerebelum::prelude::*;
+//! use cerebelum::testing::{Local, approve};
+//!
+//! #[step]
+//! async fn charge(ctx: Context, cents: u64) -> Result<String> {
+//!     http::post("https://pay.example.com/charges").json(&cents).send(&ctx).await?.error_for_status()?.json()
+//! }
+//!
+//! #[workflow]
+//! async fn sell(ctx: Context, cents: u64) -> Result<String> {
+//!     ctx.approval("Sell?").timeout(days(30)).await?;
+//!     charge(&ctx, cents).await
+//! }
+//!
+//! let run = Local::new()
+//!     .on_approval("Sell?", approve(&()).after(days(29)))
+//!     .step(charge, |cents| Ok(format!("charged {cents}")))
+//!     .run(sell, 500);
+//! assert_eq!(run.output().unwrap(), "charged 500");
+//! assert_eq!(run.elapsed(), days(29));
+//! ```
+
+mod guest;
+mod run;
+mod script;
+mod seat;
+mod world;
+
+use std::time::{Duration, SystemTime};
+
+use cerebelum_history::{ExecutionId, Message, Timestamp};
+use http::Request;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::json::encode;
+use crate::step::{IsStep, Step, StepRun};
+use crate::time::IntoDuration;
+use crate::workflow::{IsWorkflow, Workflow};
+use crate::{Data, Result};
+
+pub use run::{Event, Run};
+pub use script::{Answers, Asked, Decision, Reply, approve, reject, reply, silence};
+
+use script::Script;
+use world::World;
+
+/// Midnight of 1 January 2000, UTC: where clocks begin unless told.
+const EPOCH_MS: u64 = 946_684_800_000;
+
+/// A test's world: what answers, and when things happen. [`Local::run`] sets it in motion.
+#[must_use = "nothing happens before `run`"]
+pub struct Local {
+    script: Script,
+    began_ms: u64,
+    hibernating: bool,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Local {
+    /// A world in which every workflow and step of this program is what it is, and nobody answers anything.
+    pub fn new() -> Self {
+        Self { script: Script::new(), began_ms: EPOCH_MS, hibernating: false }
+    }
+
+    /// Begins at this time instead of 1 January 2000.
+    pub fn starting_at(self, time: SystemTime) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { began_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX), ..self }
+    }
+
+    /// Drops every guest at every wait and reruns it afterwards, as an engine short of memory would. A workflow that
+    /// asks for something else on a rerun fails with kind `diverged`.
+    pub fn hibernating(self) -> Self {
+        Self { hibernating: true, ..self }
+    }
+
+    /// Puts a closure in the place of a step. It is called once per attempt; retries are those of the real step.
+    pub fn step<S: Step, A>(
+        mut self,
+        step: impl IsStep<S, A>,
+        instead: impl FnMut(S::Input) -> Result<S::Output> + 'static,
+    ) -> Self {
+        let _ = step;
+        self.script.replace(false, S::NAME, instead);
+        self
+    }
+
+    /// The same by name; `component/step` for steps of other components.
+    pub fn step_by_name<I: DeserializeOwned + 'static, O: Serialize + 'static>(
+        mut self,
+        step: &str,
+        instead: impl FnMut(I) -> Result<O> + 'static,
+    ) -> Self {
+        self.script.replace(false, step, instead);
+        self
+    }
+
+    /// Puts a closure in the place of a workflow that is run or started as a child.
+    pub fn workflow_by_name<I: DeserializeOwned + 'static, O: Serialize + 'static>(
+        mut self,
+        workflow: &str,
+        instead: impl FnMut(I) -> Result<O> + 'static,
+    ) -> Self {
+        self.script.replace(true, workflow, instead);
+        self
+    }
+
+    /// Answers approvals with this title: with one [`Decision`] for all, or with a closure that sees what is asked.
+    pub fn on_approval(mut self, title: impl Into<String>, answers: impl Answers + 'static) -> Self {
+        self.script.approvals.push((title.into(), Box::new(answers)));
+        self
+    }
+
+    /// Answers all HTTP requests of steps. Secrets still stand as `{{secret:NAME}}`.
+    pub fn on_http<R: Reply>(mut self, mut server: impl FnMut(Request<Vec<u8>>) -> R + 'static) -> Self {
+        self.script.http = Some(Box::new(move |request| server(request).into_result()));
+        self
+    }
+
+    /// Sends a signal at the start, before anybody waits for it.
+    pub fn signal(self, name: impl Into<String>, data: &impl Serialize) -> Self {
+        self.signal_after(Duration::ZERO, name, data)
+    }
+
+    /// Sends a signal this long after the start.
+    pub fn signal_after(self, wait: impl IntoDuration, name: impl Into<String>, data: &impl Serialize) -> Self {
+        let message = Message::Signal { name: name.into(), data: script::json(encode(data)) };
+        self.later(wait, message)
+    }
+
+    /// Cancels the execution this long after the start.
+    pub fn cancel_after(self, wait: impl IntoDuration) -> Self {
+        let wait_ms = script::ms(wait);
+        let at = Timestamp(self.began_ms).plus(wait_ms);
+        self.later(Duration::from_millis(wait_ms), Message::Cancel { at })
+    }
+
+    fn later(mut self, wait: impl IntoDuration, message: Message) -> Self {
+        self.script.messages.push((script::ms(wait), message));
+        self
+    }
+
+    /// Runs a workflow to its end, or until it waits for something that nothing in this world brings about.
+    ///
+    /// # Panics
+    /// When the input has no JSON form.
+    pub fn run<W: Workflow, A>(self, workflow: impl IsWorkflow<W, A>, input: W::Input) -> Run<W::Output> {
+        let _ = workflow;
+        self.start(W::NAME, &input)
+    }
+
+    /// Runs a step as if a workflow had called it, with its retries.
+    ///
+    /// # Panics
+    /// When the input has no JSON form.
+    pub fn run_step<S: Step, A>(mut self, step: impl IsStep<S, A>, input: S::Input) -> Run<S::Output> {
+        let _ = step;
+        let name = format!("call of {}", S::NAME);
+        self.script.put(true, &name, |ctx, input| {
+            Box::pin(async move { encode(&StepRun::<S>::of(&ctx, crate::json::decode(&input)?).await?) })
+        });
+        self.start(&name, &input)
+    }
+
+    fn start<T: Data>(self, workflow: &str, input: &impl Serialize) -> Run<T> {
+        let id: ExecutionId = "local".parse().expect("`local` is an execution id");
+        let mut world = World::new(self.script, Timestamp(self.began_ms), self.hibernating);
+        world.start(&id, workflow, script::json(encode(input)));
+        world.run_until_ended(&id);
+        Run::of(&world, &id, Timestamp(self.began_ms))
+    }
+}

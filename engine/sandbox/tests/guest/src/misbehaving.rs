@@ -1,7 +1,8 @@
 //! What a guest must not do, and what happens then is the sandbox's business.
 
-use crate::cerebelum::guest::context;
-use crate::{Output, step, text};
+use crate::cerebelum::guest::types::StepCall;
+use crate::cerebelum::guest::{context, durable};
+use crate::{Output, options, step, text};
 
 pub async fn workflow(name: &str, input: &str) -> Output {
     match name {
@@ -61,7 +62,8 @@ pub fn huge(mib: &str) -> Output {
 }
 
 pub async fn huge_argument(mib: &str) -> Output {
-    step("a", huge(mib)?).await
+    let call = StepCall { step: "a".into(), input: huge(mib)? };
+    durable::run_step(call, options()).await
 }
 
 fn log_flood() -> String {

@@ -1,0 +1,153 @@
+//! The replay law: whenever the engine dies or lets go, what was recorded is repeated, and the end is the same.
+
+mod world;
+
+use std::collections::BTreeMap;
+
+use cerebelum_history::{Cause, End, Event, Fact, Failure, Scope};
+use proptest::prelude::*;
+use world::life::{Life, Weather};
+use world::program::{Node, expected, programs};
+
+/// How many programs each property is tried with: `CEREBELUM_CASES`, or enough for a few seconds.
+fn cases(default: u32) -> ProptestConfig {
+    let cases = std::env::var("CEREBELUM_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+const STORMY: Weather =
+    Weather { crash: 20, hibernate: 60, forget: 30, pause: 10, cancel: 0, slow: 60, orderly: false };
+
+/// Nothing is recorded twice, nothing is told twice, nothing stays open, and finished steps hold no values.
+fn audit(history: &[Event]) {
+    let mut calls: BTreeMap<Scope, BTreeMap<u32, bool>> = BTreeMap::new();
+    for (event, position) in history.iter().zip(1..) {
+        let (scope, fact) = (&event.scope, &event.fact);
+        let Some(ordinal) = fact.ordinal() else { continue };
+        let call = cerebelum_history::CallName { scope: scope.clone(), ordinal };
+        let begins_anew = |calls: &mut BTreeMap<Scope, BTreeMap<u32, bool>>| {
+            calls.retain(|inner, _| !inner.is_within(&call.step_scope()));
+        };
+        if let Some(parent) = scope.call() {
+            assert!(calls[&parent.scope][&parent.ordinal], "{position}: {fact:?} in `{scope}`, which has ended");
+            assert_eq!(*fact, fact.clone().without_values(), "{position}: a finished step holds a value");
+        }
+        let known = calls.entry(scope.clone()).or_default();
+        match fact {
+            Fact::ExecutionReopened { .. } => drop(calls.remove(&Scope::root())),
+            Fact::StepRetried { .. } => {
+                assert_eq!(known.get(&ordinal), Some(&true), "{position}: {fact:?} of a call that is not open");
+                begins_anew(&mut calls);
+            }
+            Fact::AttributeSet { .. } => {}
+            _ if is_issue(fact) => {
+                assert_eq!(known.insert(ordinal, true), None, "{position}: {fact:?} is recorded twice");
+                begins_anew(&mut calls);
+            }
+            Fact::CallCancelled { cause: Cause::Dropped | Cause::Requested | Cause::ScopeEnded, .. } | _ => {
+                // What was reopened may be told of again, and is issued again when it was open.
+                let was_open = known.insert(ordinal, false);
+                assert_eq!(was_open, Some(true), "{position}: {fact:?} ends a call that is not open");
+            }
+        }
+    }
+    let open: Vec<_> = calls.iter().flat_map(|(scope, calls)| calls.iter().map(move |call| (scope, call))).collect();
+    assert!(open.iter().all(|(_, (_, is_open))| !**is_open), "calls are open after the end: {open:?}");
+}
+
+fn is_issue(fact: &Fact) -> bool {
+    matches!(
+        fact,
+        Fact::StepStarted { .. }
+            | Fact::SleepStarted { .. }
+            | Fact::PollStarted { .. }
+            | Fact::ApprovalRequested { .. }
+            | Fact::SignalAwaited { .. }
+            | Fact::FetchStarted { .. }
+            | Fact::ChildStarted { .. }
+    )
+}
+
+/// What a fixed program ends with: it may be mended once.
+fn expected_end(program: &Node) -> Result<String, Failure> {
+    expected(program, "0", false).or_else(|_| expected(program, "0", true))
+}
+
+fn check_end(program: &Node, life: &Life, end: &End) {
+    audit(&life.store.events);
+    if !program.is_fixed() {
+        return;
+    }
+    match (expected_end(program), end) {
+        (Ok(text), End::Completed(output)) => assert_eq!(world::guest::json(&text), *output),
+        (Err(failure), End::Failed(ended)) => assert_eq!(failure, *ended),
+        (expected, end) => panic!("expected {expected:?}, ended with {end:?}"),
+    }
+    for ((scope, attempt, number), _) in &life.store.logs {
+        let before = (scope.clone(), *attempt, number - 1);
+        assert!(
+            *number == 1 || life.store.logs.contains_key(&before),
+            "line {number} of `{scope}` came without the one before"
+        );
+    }
+}
+
+/// Lives once, then again from every state of affairs on the way.
+fn check_every_cut(program: &Node, seed: u64, weather: Weather) {
+    let mut life = Life::new(program, seed, weather);
+    let end = life.live();
+    check_end(program, &life, &end);
+    let every = life.trail.len().div_ceil(40);
+    for (cut, (now, mended, store)) in life.trail.into_iter().enumerate().step_by(every) {
+        for believe_settled in [true, false] {
+            let mut store = store.clone();
+            store.settled &= believe_settled;
+            let seed = seed.wrapping_add(cut as u64);
+            let mut again = Life::from(program, store, (now, mended), (seed, weather));
+            let end = again.live();
+            check_end(program, &again, &end);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(150))]
+
+    #[test]
+    fn programs_without_chance_come_to_the_same_end_from_every_cut(program in programs(false), seed: u64) {
+        check_every_cut(&program, seed, STORMY);
+    }
+
+    #[test]
+    fn programs_with_races_and_timeouts_never_diverge_from_any_cut(program in programs(true), seed: u64) {
+        check_every_cut(&program, seed, STORMY);
+    }
+
+    #[test]
+    fn cancelling_at_any_moment_leaves_a_sound_history(program in programs(true), seed: u64) {
+        check_every_cut_of_cancelled(&program, seed);
+    }
+
+    #[test]
+    fn hibernating_at_any_moment_changes_nothing(program in programs(true), seed: u64) {
+        let calm = Weather { orderly: true, ..Weather::default() };
+        let mut awake = Life::new(&program, seed, calm);
+        let end = awake.live();
+        let mut sleepy = Life::new(&program, seed, Weather { hibernate: 500, ..calm });
+        prop_assert_eq!(sleepy.live(), end);
+        let facts = |life: &Life| life.store.events.iter().map(|event| (event.at, event.scope.clone())).collect::<Vec<_>>();
+        prop_assert_eq!(facts(&sleepy), facts(&awake));
+    }
+}
+
+fn check_every_cut_of_cancelled(program: &Node, seed: u64) {
+    let mut life = Life::new(program, seed, Weather { cancel: 15, ..STORMY });
+    life.live();
+    audit(&life.store.events);
+    for (cut, (now, mended, store)) in life.trail.into_iter().enumerate().step_by(3) {
+        let seed = seed.wrapping_add(cut as u64);
+        let mut again = Life::from(program, store, (now, mended), (seed, STORMY));
+        again.live();
+        audit(&again.store.events);
+    }
+}

@@ -1,0 +1,158 @@
+//! How a run in a test went.
+
+use std::time::Duration;
+
+use cerebelum_history::{End, ExecutionId, Scope, Timestamp};
+use serde_json::Value;
+
+use super::script::duration;
+use super::seat::Seat;
+use super::world::World;
+use crate::Data;
+use crate::error::{Error, Result};
+use crate::host::native::error_of;
+use crate::json::decode;
+
+/// One event, as `cerebelum history --json` would show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its place, from 1.
+    pub position: u64,
+    /// How long after the start.
+    pub time: Duration,
+    /// A past-tense word such as `StepCompleted`.
+    pub kind: String,
+    /// The path of calls that leads to who was concerned; empty for the workflow itself.
+    pub scope: String,
+    /// Everything else.
+    pub fields: Value,
+}
+
+/// What came of a run: its output or error, its history, and how long it took by the virtual clock.
+#[derive(Debug)]
+pub struct Run<T> {
+    result: Result<T>,
+    elapsed: Duration,
+    history: Vec<Event>,
+    runs: u32,
+    progress: Vec<(String, u8, String)>,
+    logs: Vec<String>,
+    attributes: Vec<(String, Value)>,
+    others: Vec<String>,
+}
+
+impl<T> Run<T> {
+    /// What the workflow returned.
+    ///
+    /// # Errors
+    /// What it failed with; kind `waiting` when it still waits for something that nothing in the test brings about.
+    pub fn output(&self) -> Result<&T, &Error> {
+        self.result.as_ref()
+    }
+
+    /// The output itself, or the error.
+    ///
+    /// # Errors
+    /// Those of [`Run::output`].
+    pub fn into_output(self) -> Result<T> {
+        self.result
+    }
+
+    /// How long it took, by the virtual clock.
+    #[must_use]
+    pub const fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// The history of its last run.
+    #[must_use]
+    pub fn history(&self) -> &[Event] {
+        &self.history
+    }
+
+    /// The kinds of its events, in order.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<&str> {
+        self.history.iter().map(|event| event.kind.as_str()).collect()
+    }
+
+    /// How many runs it took: one, and one more for each continue-as-new.
+    #[must_use]
+    pub const fn runs(&self) -> u32 {
+        self.runs
+    }
+
+    /// The last progress that the workflow itself reported.
+    #[must_use]
+    pub fn progress(&self) -> Option<(u8, &str)> {
+        self.progress_of("")
+    }
+
+    /// The last progress that a scope reported: `"3"` is the step of the workflow's third call.
+    #[must_use]
+    pub fn progress_of(&self, scope: &str) -> Option<(u8, &str)> {
+        self.progress.iter().find_map(|(of, percent, text)| (of == scope).then_some((*percent, text.as_str())))
+    }
+
+    /// What was logged, in order.
+    #[must_use]
+    pub fn logs(&self) -> &[String] {
+        &self.logs
+    }
+
+    /// An attribute that the workflow set.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<&Value> {
+        self.attributes.iter().find_map(|(of, value)| (of == name).then_some(value))
+    }
+
+    /// The ids of the executions that were started besides.
+    #[must_use]
+    pub fn others(&self) -> &[String] {
+        &self.others
+    }
+}
+
+impl<T: Data> Run<T> {
+    pub(super) fn of(world: &World, id: &ExecutionId, began: Timestamp) -> Self {
+        let seat = world.seat(id.as_str()).expect("the execution that was run is there");
+        let events = seat.runs.last().map(Vec::as_slice).unwrap_or_default();
+        let history = (1..).zip(events).map(|(position, event)| Event {
+            position,
+            time: duration(event.at.since(began)),
+            kind: event.fact.kind(),
+            scope: event.scope.as_str().to_owned(),
+            fields: value(event.fact.fields().as_str()),
+        });
+        let text = |scope: &Scope| scope.as_str().to_owned();
+        Self {
+            result: result(seat),
+            elapsed: duration(world.now().since(began)),
+            history: history.collect(),
+            runs: u32::try_from(seat.runs.len()).unwrap_or(u32::MAX),
+            progress: seat.progress.iter().map(|(scope, (n, words))| (text(scope), *n, words.clone())).collect(),
+            logs: seat.logs.iter().map(|line| line.text.clone()).collect(),
+            attributes: attributes(seat),
+            others: world.ids().filter(|other| *other != id.as_str()).map(str::to_owned).collect(),
+        }
+    }
+}
+
+fn attributes(seat: &Seat) -> Vec<(String, Value)> {
+    seat.execution.attributes().iter().map(|(name, json)| (name.clone(), value(json.as_str()))).collect()
+}
+
+fn result<T: Data>(seat: &Seat) -> Result<T> {
+    match (seat.execution.end(), &seat.stuck) {
+        (Some(End::Completed(output)), _) => decode(output.as_str()),
+        (Some(End::Failed(failure) | End::Cancelled(failure)), _) => Err(error_of(failure.clone())),
+        (Some(End::Continued(_)) | None, Some(stuck)) => {
+            Err(Error::new(stuck.kind().to_owned(), stuck.message().to_owned()).permanent())
+        }
+        (Some(End::Continued(_)) | None, None) => unreachable!("a run ends, or it is known why not"),
+    }
+}
+
+fn value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
+}

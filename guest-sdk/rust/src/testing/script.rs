@@ -1,0 +1,220 @@
+//! What a test says shall answer: closures for steps and servers, decisions for approvals.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use cerebelum_history::{ApprovalRequest, Json, Message};
+use futures::future::{FutureExt, LocalBoxFuture};
+use http::{Request, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::guest::Body;
+use crate::context::Context;
+use crate::error::Result;
+use crate::json::{decode, encode};
+use crate::time::IntoDuration;
+
+type Server = Box<dyn FnMut(Request<Vec<u8>>) -> Result<Response<Vec<u8>>>>;
+
+pub(super) struct Script {
+    /// By whether it is a workflow, and its name with the component where that is another one.
+    bodies: HashMap<(bool, String), Body>,
+    pub(super) approvals: Vec<(String, Box<dyn Answers>)>,
+    pub(super) http: Option<Server>,
+    /// What the execution is told from outside, with the milliseconds after which it is.
+    pub(super) messages: Vec<(u64, Message)>,
+}
+
+impl Script {
+    pub(super) fn new() -> Self {
+        Self { bodies: HashMap::new(), approvals: Vec::new(), http: None, messages: Vec::new() }
+    }
+
+    pub(super) fn put(
+        &mut self,
+        is_workflow: bool,
+        name: &str,
+        body: impl Fn(Context, String) -> LocalBoxFuture<'static, Result<String>> + 'static,
+    ) {
+        self.bodies.insert((is_workflow, name.to_owned()), Rc::new(body));
+    }
+
+    pub(super) fn replace<I: DeserializeOwned + 'static, O: Serialize + 'static>(
+        &mut self,
+        is_workflow: bool,
+        name: &str,
+        instead: impl FnMut(I) -> Result<O> + 'static,
+    ) {
+        let instead = Rc::new(RefCell::new(instead));
+        self.put(is_workflow, name, move |_, input| {
+            let instead = instead.clone();
+            async move {
+                let input = decode(&input)?;
+                encode(&(&mut *instead.borrow_mut())(input)?)
+            }
+            .boxed_local()
+        });
+    }
+
+    pub(super) fn body(&self, is_workflow: bool, name: &str) -> Option<Body> {
+        self.bodies.get(&(is_workflow, name.to_owned())).cloned()
+    }
+
+    /// What is decided about this question, if anything.
+    pub(super) fn decide(&mut self, execution: &str, request: &ApprovalRequest) -> Option<Decision> {
+        let (_, answers) = self.approvals.iter_mut().find(|(title, _)| *title == request.title)?;
+        let asked = Asked {
+            execution_id: execution.to_owned(),
+            kind: request.kind.clone(),
+            title: request.title.clone(),
+            data: decode(request.data.as_str()).unwrap_or_default(),
+        };
+        Some(answers.answer(&asked))
+    }
+}
+
+/// A question to a person.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// Which execution asks.
+    pub execution_id: String,
+    /// Its sort.
+    pub kind: String,
+    /// What is asked.
+    pub title: String,
+    /// What the person needs to see.
+    pub data: serde_json::Value,
+}
+
+/// What a person does about a question, and after how long.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    pub(super) after_ms: u64,
+    pub(super) by: String,
+    pub(super) comment: Option<String>,
+    pub(super) verdict: Verdict,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Verdict {
+    Approve(Json),
+    Reject(String),
+    Silence,
+}
+
+/// Says yes, with an answer.
+///
+/// # Panics
+/// When the answer has no JSON form.
+#[must_use]
+pub fn approve(data: &impl Serialize) -> Decision {
+    Decision::new(Verdict::Approve(json(encode(data))))
+}
+
+/// Says no.
+#[must_use]
+pub fn reject(reason: impl Into<String>) -> Decision {
+    Decision::new(Verdict::Reject(reason.into()))
+}
+
+/// Says nothing: the question times out, if it can.
+#[must_use]
+pub fn silence() -> Decision {
+    Decision::new(Verdict::Silence)
+}
+
+impl Decision {
+    fn new(verdict: Verdict) -> Self {
+        Self { after_ms: 0, by: "test".to_owned(), comment: None, verdict }
+    }
+
+    /// Only this long after it was asked.
+    ///
+    /// # Panics
+    /// When a text is no duration.
+    #[must_use]
+    pub fn after(self, wait: impl IntoDuration) -> Self {
+        Self { after_ms: ms(wait), ..self }
+    }
+
+    /// Who decides; `test` unless told.
+    #[must_use]
+    pub fn by(self, who: impl Into<String>) -> Self {
+        Self { by: who.into(), ..self }
+    }
+
+    /// What they say besides.
+    #[must_use]
+    pub fn comment(self, comment: impl Into<String>) -> Self {
+        Self { comment: Some(comment.into()), ..self }
+    }
+}
+
+/// Something that decides about questions: a [`Decision`], or a closure that makes one.
+pub trait Answers {
+    /// What is decided about this question.
+    fn answer(&mut self, asked: &Asked) -> Decision;
+}
+
+impl Answers for Decision {
+    fn answer(&mut self, _: &Asked) -> Decision {
+        self.clone()
+    }
+}
+
+impl<F: FnMut(&Asked) -> Decision> Answers for F {
+    fn answer(&mut self, asked: &Asked) -> Decision {
+        self(asked)
+    }
+}
+
+/// What a server's closure may return: a response, or why there is none.
+pub trait Reply {
+    /// As a result.
+    ///
+    /// # Errors
+    /// When there is no response: the error is what the step sees.
+    fn into_result(self) -> Result<Response<Vec<u8>>>;
+}
+
+impl Reply for Response<Vec<u8>> {
+    fn into_result(self) -> Result<Response<Vec<u8>>> {
+        Ok(self)
+    }
+}
+
+impl Reply for Result<Response<Vec<u8>>> {
+    fn into_result(self) -> Self {
+        self
+    }
+}
+
+/// A response of this status and body.
+///
+/// # Panics
+/// When there is no such status.
+#[must_use]
+pub fn reply(status: u16, body: impl Into<Vec<u8>>) -> Response<Vec<u8>> {
+    let status = http::StatusCode::from_u16(status).expect("a status is a number from 100 to 999");
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response
+}
+
+/// A test's own value as the history keeps it.
+pub(super) fn json(text: Result<String>) -> Json {
+    Json::parse(text.expect("a test's own value has a JSON form")).expect("a test's own value is within the limits")
+}
+
+/// A test's own length of time.
+pub(super) fn ms(wait: impl IntoDuration) -> u64 {
+    wait.into_ms().expect("a test's own duration is one")
+}
+
+/// A number of milliseconds as a length of time.
+pub(super) const fn duration(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
