@@ -167,10 +167,14 @@ pub(crate) struct Start {
     pub(crate) wait: bool,
 }
 
+/// Every word that the status of an execution can be.
+const STATUSES: [&str; 9] =
+    ["running", "sleeping", "waiting-for-approval", "waiting", "paused", "parked", "completed", "failed", "cancelled"];
+
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only with this status, such as running, sleeping, failed
-    #[arg(long)]
+    /// Only with this status
+    #[arg(long, value_parser = STATUSES)]
     pub(crate) status: Option<String>,
     /// Only of this workflow
     #[arg(long)]
@@ -269,7 +273,7 @@ pub(crate) struct Dev {
     /// The workflow to start [default: the only one]
     #[arg(long)]
     pub(crate) workflow: Option<String>,
-    /// The input to start it with: JSON or @FILE
-    #[arg(long, value_name = "JSON", default_value = "null", allow_hyphen_values = true)]
-    pub(crate) input: String,
+    /// The input to start it with: JSON or @FILE [default: the project's input.json, if any]
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub(crate) input: Option<String>,
 }

@@ -49,8 +49,7 @@ impl Client {
         let endpoint = endpoint(&url)?;
         let bearer = bearer(global.token.as_deref())?;
         let channel = endpoint.connect().await.map_err(|e| unreachable_engine(&url, &e))?;
-        let engine =
-            EngineClient::with_interceptor(channel, bearer).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let engine = EngineClient::with_interceptor(channel, bearer).max_decoding_message_size(ANSWER_BYTES_MAX);
         Ok(Self { engine, url })
     }
 
@@ -114,7 +113,9 @@ impl Patience {
 
 fn endpoint(url: &str) -> Outcome<Endpoint> {
     if url.starts_with("https://") {
-        return Err(Stop::usage(format!("--url {url}: TLS is not there yet; use http:// to an engine on this machine")));
+        return Err(Stop::usage(format!(
+            "--url {url}: TLS is not there yet; use http:// to an engine on this machine"
+        )));
     }
     let wrong = || Stop::usage(format!("--url {url}: write http://HOST:PORT, such as http://127.0.0.1:9090"));
     if !url.starts_with("http://") {

@@ -41,7 +41,13 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", env = "CEREBELUM_DATA", hide_env_values = true)]
     data: Option<PathBuf>,
     /// A host that steps may fetch from; * is any public address, loopback and private ones only when named
-    #[arg(long, value_name = "HOST[:PORT]", env = "CEREBELUM_ALLOW_HTTP", hide_env_values = true, value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "HOST[:PORT]",
+        env = "CEREBELUM_ALLOW_HTTP",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
     allow_http: Option<Vec<String>>,
     /// How long an execution with nothing to do stays in memory [default: 2s]
     #[arg(long, value_name = "D", env = "CEREBELUM_HIBERNATE_AFTER", hide_env_values = true)]
@@ -212,7 +218,8 @@ mod tests {
         assert_eq!(shown.engine.database, "sqlite:/var/lib/c/cerebelum.db");
         assert_eq!(shown.engine.allow_http, ["a", "b"]);
         assert_eq!(shown.engine.run_ahead_events_max, 1_000);
-        let named = effective(flags(&["--allow-http", "x", "--allow-http", "y:1,z"]), Some(file.path()), [].into_iter());
+        let named =
+            effective(flags(&["--allow-http", "x", "--allow-http", "y:1,z"]), Some(file.path()), [].into_iter());
         assert_eq!(named.unwrap().engine.allow_http, ["x", "y:1", "z"]);
     }
 
@@ -229,7 +236,8 @@ mod tests {
 
     #[test]
     fn unknown_and_malformed_keys_are_named_with_their_line() {
-        let why = |text: &str| effective(Settings::default(), Some(file(text).path()), [].into_iter()).err().unwrap().line;
+        let why =
+            |text: &str| effective(Settings::default(), Some(file(text).path()), [].into_iter()).err().unwrap().line;
         let unknown = why("data = \"x\"\nhibernate_aftr = \"1s\"\n");
         assert!(unknown.contains("line 2") && unknown.contains("hibernate_aftr"), "{unknown}");
         assert!(why("keep_ended = \"soon\"").contains("write 500ms"));

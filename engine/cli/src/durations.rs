@@ -116,7 +116,8 @@ mod tests {
         for (text, ms) in cases {
             assert_eq!(text.parse(), Ok(Span { ms }), "{text}");
         }
-        for text in ["", "5", "s", "5 s", "-5s", "1.5h", "5x", "5sm", "99999999999999999999s", "18446744073709551615s"] {
+        for text in ["", "5", "s", "5 s", "-5s", "1.5h", "5x", "5sm", "99999999999999999999s", "18446744073709551615s"]
+        {
             let refused = text.parse::<Span>().unwrap_err();
             assert!(refused.contains("write 500ms"), "{text}: {refused}");
         }

@@ -130,7 +130,10 @@ mod tests {
     #[test]
     fn wrong_usage_is_told_in_one_line_with_a_way_out() {
         let cases = [
-            (&["start"][..], "the following required arguments were not provided: <WORKFLOW>; see `cerebelum start --help`"),
+            (
+                &["start"][..],
+                "the following required arguments were not provided: <WORKFLOW>; see `cerebelum start --help`",
+            ),
             (
                 &["start", "w", "--inptu", "1"],
                 "unexpected argument '--inptu' found; tip: a similar argument exists: '--input'; see `cerebelum start --help`",
@@ -153,7 +156,8 @@ mod tests {
 
     #[test]
     fn values_may_begin_with_a_hyphen_and_flags_stand_anywhere() {
-        let cli = Cli::try_parse_from(["cerebelum", "start", "w", "--input", "-7", "--json", "--url", "http://x:1"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["cerebelum", "start", "w", "--input", "-7", "--json", "--url", "http://x:1"]).unwrap();
         let Verb::Start(start) = cli.verb else { panic!("start was asked for") };
         assert_eq!((start.input.as_str(), cli.global.json, cli.global.url.as_str()), ("-7", true, "http://x:1"));
         let cli = Cli::try_parse_from(["cerebelum", "--json", "start", "w", "--input", "-"]).unwrap();

@@ -27,9 +27,7 @@ fn read(from: impl Read, name: &str, flag: &str) -> Outcome<String> {
     let mut bytes = Vec::new();
     // One byte more than a value may have is enough to see that it is too long.
     let limit = u64::try_from(VALUE_BYTES_MAX + 1).expect("a megabyte fits into 64 bits");
-    from.take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Stop::usage(format!("{flag}: cannot read {name}: {e}")))?;
+    from.take(limit).read_to_end(&mut bytes).map_err(|e| Stop::usage(format!("{flag}: cannot read {name}: {e}")))?;
     String::from_utf8(bytes).map_err(|_| Stop::usage(format!("{flag}: {name} is not UTF-8; JSON is")))
 }
 

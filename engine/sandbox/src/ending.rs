@@ -1,14 +1,15 @@
 //! How a guest ended, in the words of the engine: its result, its failure, or what stopped it.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use cerebelum_history::{Failure, InvalidJson, Json, kind};
-use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::bindings::types;
 use crate::desk::{Desk, cut};
-use crate::limits::{HOSTCALL_BYTES_MAX, TEXT_BYTES_MAX, WASM_STACK_BYTES};
+use crate::limits::{BACKTRACE_FRAMES_MAX, HOSTCALL_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::{Trouble, convert};
 
 /// An end that the host decided on; travels as the error of a host function.
@@ -80,10 +81,9 @@ fn describe(error: &wasmtime::Error, desk: &Desk, last_words: &str) -> Failure {
         return describe_error(&error.root_cause().to_string(), last_words);
     };
     match trap {
-        Trap::StackOverflow => {
-            let stack_kib = WASM_STACK_BYTES >> 10;
-            let message = format!("the guest's calls nest too deeply for its stack of {stack_kib} KiB");
-            Failure::new(kind::STACK_OVERFLOW, message)
+        Trap::StackOverflow => Failure::new(kind::STACK_OVERFLOW, "the guest's calls nest too deeply for its stack"),
+        Trap::MemoryOutOfBounds if ends_a_recursion(error) => {
+            Failure::new(kind::STACK_OVERFLOW, "the guest's calls nest too deeply for the stack in its memory")
         }
         Trap::AsyncDeadlock => deadlock(desk),
         trap => {
@@ -93,6 +93,16 @@ fn describe(error: &wasmtime::Error, desk: &Desk, last_words: &str) -> Failure {
             Failure::retryable(kind::TRAP, message)
         }
     }
+}
+
+/// Whether an access beyond memory was the end of a recursion. Compilers keep variables whose address is taken on a
+/// second stack, which stands at the very beginning of a guest's memory and grows downwards: below zero it ends in
+/// this trap and not in [`Trap::StackOverflow`]. The address is not told, but a long trace of few functions is.
+fn ends_a_recursion(error: &wasmtime::Error) -> bool {
+    const FUNCTIONS_MAX: usize = 8;
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return false };
+    let functions: HashSet<u32> = trace.frames().iter().map(FrameInfo::func_index).collect();
+    trace.frames().len() >= BACKTRACE_FRAMES_MAX && functions.len() <= FUNCTIONS_MAX
 }
 
 fn describe_error(cause: &str, last_words: &str) -> Failure {
@@ -114,7 +124,8 @@ pub(crate) fn deadlock(desk: &Desk) -> Failure {
 
 /// What happened, with the last thing that the guest said about it.
 fn with_reason(what: &str, last_words: &str) -> String {
-    let last_line = || last_words.lines().rev().find(|line| !line.trim().is_empty()).map(one_line);
+    let says_something = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: ");
+    let last_line = || last_words.lines().rev().find(says_something).map(one_line);
     match panic_of(last_words).or_else(last_line) {
         Some(reason) => format!("{}: {reason}", one_line(what)),
         None => one_line(what),

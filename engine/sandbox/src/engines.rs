@@ -1,5 +1,6 @@
 //! The two WebAssembly engines of a node, one tuned for small guests and one for large ones, and their clock.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -8,8 +9,8 @@ use tokio::sync::Semaphore;
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
 use crate::limits::{
-    FIBER_STACK_BYTES, FIBERS_PER_GUEST, LARGE_GUEST_BYTES, LARGE_KEEP_RESIDENT_BYTES, SMALL_KEEP_RESIDENT_BYTES,
-    WASM_STACK_BYTES, structure,
+    BACKTRACE_FRAMES_MAX, FIBER_STACK_BYTES, FIBERS_PER_GUEST, LARGE_GUEST_BYTES, LARGE_KEEP_RESIDENT_BYTES,
+    SMALL_KEEP_RESIDENT_BYTES, WASM_STACK_BYTES, structure,
 };
 use crate::state::{self, State};
 use crate::{Config, SandboxError};
@@ -83,6 +84,7 @@ fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<Plant> {
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(FIBER_STACK_BYTES)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
         .cranelift_nan_canonicalization(true);
     switch_off_proposals(&mut settings);
     let engine = Engine::new(&settings)?;

@@ -174,3 +174,42 @@ impl Wake for Woken {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cerebelum_history::{Call, Outcome, Request, Timestamp};
+
+    use super::*;
+
+    fn sleeper(desk: &Arc<Desk>) -> Drive<()> {
+        let on = Arc::clone(desk);
+        let run = async move {
+            on.open_for_calls();
+            let mut first = on.issue(Call::Sleep { duration_ms: 1 }).expect("a first call is possible");
+            let second = on.issue(Call::Sleep { duration_ms: 2 }).expect("a second call is possible");
+            first.outcome().await;
+            drop(second);
+            let mut third = on.issue(Call::Sleep { duration_ms: 3 }).expect("a third call is possible");
+            third.outcome().await;
+            Ok(())
+        };
+        Drive::new(Arc::clone(desk), Cpu::new(Duration::from_secs(1)), run)
+    }
+
+    #[tokio::test]
+    async fn a_dropped_call_is_a_request_and_a_hibernated_one_is_none() {
+        let desk = Desk::new(0);
+        let mut drive = sleeper(&desk);
+        assert!(matches!(drive.advance().await, Moved::Quiescent));
+        assert_eq!(desk.take_requests().len(), 2);
+        let delivery = Delivery { ordinal: 1, outcome: Outcome::Slept, clock: Timestamp(1) };
+        desk.deliver(delivery).expect("call 1 is a sleep and open");
+        assert!(matches!(drive.advance().await, Moved::Quiescent));
+        let requests = desk.take_requests();
+        assert!(matches!(requests[..], [Request::Drop(2), Request::Call(3, _)]), "{requests:?}");
+        drop(drive);
+        assert_eq!(desk.take_requests(), [], "hibernation is no wish of the guest");
+    }
+}

@@ -68,6 +68,8 @@ pub(crate) const WASM_STACK_BYTES: usize = 512 << 10;
 /// than [`WASM_STACK_BYTES`]: a guest that recurses to the edge and then calls an import would otherwise
 /// abort the whole process.
 pub(crate) const FIBER_STACK_BYTES: usize = 2 << 20;
+/// Frames of a trap's backtrace; a trace this long means that calls nest deeply.
+pub(crate) const BACKTRACE_FRAMES_MAX: usize = 64;
 /// Fibers per guest: one for the entry, one for calls that block or lower.
 pub(crate) const FIBERS_PER_GUEST: u32 = 2;
 

@@ -128,12 +128,7 @@ impl From<Status> for proto::ExecutionStatus {
 
 impl From<Failure> for proto::Failure {
     fn from(from: Failure) -> Self {
-        Self {
-            kind: from.kind,
-            message: from.message,
-            details: from.details.map(text),
-            retryable: from.retryable,
-        }
+        Self { kind: from.kind, message: from.message, details: from.details.map(text), retryable: from.retryable }
     }
 }
 
@@ -153,12 +148,7 @@ impl From<WaitingOn> for proto::WaitingOn {
 
 impl From<ProgressView> for proto::Progress {
     fn from(from: ProgressView) -> Self {
-        Self {
-            name: from.name,
-            scope: from.scope.to_string(),
-            percent: from.percent.into(),
-            message: from.message,
-        }
+        Self { name: from.name, scope: from.scope.to_string(), percent: from.percent.into(), message: from.message }
     }
 }
 
@@ -238,7 +228,10 @@ mod tests {
 
     #[test]
     fn moments_keep_their_milliseconds_and_the_end_of_time_is_in_the_year_9999() {
-        assert_eq!(moment(Timestamp(1_700_000_000_123)), prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_000_000 });
+        assert_eq!(
+            moment(Timestamp(1_700_000_000_123)),
+            prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_000_000 }
+        );
         assert_eq!(moment(Timestamp(u64::MAX)).seconds, 253_402_300_799);
     }
 

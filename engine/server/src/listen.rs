@@ -122,10 +122,8 @@ fn in_full(error: &dyn std::error::Error) -> String {
 fn routes(engine: Engine, stopping: &watch::Receiver<bool>) -> Routes {
     let reporter = HealthReporter::new();
     tokio::spawn(report_health(reporter.clone(), engine.clone(), stopping.clone()));
-    let pages = axum::Router::new()
-        .route("/healthz", get(healthz))
-        .route("/metrics", get(metrics))
-        .with_state(engine.clone());
+    let pages =
+        axum::Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics)).with_state(engine.clone());
     let mut routes = Routes::from(pages);
     let grpc = Routes::new(EngineServer::new(Service::new(engine, stopping.clone())))
         .add_service(tonic_health::pb::health_server::HealthServer::new(
@@ -177,7 +175,9 @@ async fn metrics(State(engine): State<Engine>) -> Response {
 async fn only_this_machine(request: Request, next: Next) -> Response {
     match is_this_machine(&called_host(request.uri(), request.headers())) {
         true => next.run(request).await,
-        false => (StatusCode::MISDIRECTED_REQUEST, "call this engine by a loopback name such as 127.0.0.1\n").into_response(),
+        false => {
+            (StatusCode::MISDIRECTED_REQUEST, "call this engine by a loopback name such as 127.0.0.1\n").into_response()
+        }
     }
 }
 

@@ -77,7 +77,11 @@ where
 }
 
 /// An execution now and after every change.
-pub(crate) async fn feed_watch(engine: Engine, id: String, reader: Reader<proto::ExecutionStatus>) -> Result<(), Ended> {
+pub(crate) async fn feed_watch(
+    engine: Engine,
+    id: String,
+    reader: Reader<proto::ExecutionStatus>,
+) -> Result<(), Ended> {
     let mut changes = pin!(engine.watch(&id));
     while let Some(status) = changes.next().await {
         reader.tell(status?.into()).await?;
@@ -145,12 +149,7 @@ pub(crate) async fn feed_logs(
     Ok(())
 }
 
-async fn tell_lines(
-    engine: &Engine,
-    id: &str,
-    after: &mut i64,
-    reader: &Reader<proto::LogLine>,
-) -> Result<(), Ended> {
+async fn tell_lines(engine: &Engine, id: &str, after: &mut i64, reader: &Reader<proto::LogLine>) -> Result<(), Ended> {
     loop {
         let lines = engine.logs(id, *after).await?;
         let Some(last) = lines.last() else { return Ok(()) };

@@ -100,7 +100,7 @@ async fn open_sqlite(file: &Path) -> Result<Database, StoreError> {
         .disable_statement_logging();
     let unusable = |error: Error| unusable(&file.display().to_string(), &error);
     let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None).max_lifetime(None);
-    // One connection is the queue of those who write. Its transactions are short, so waiting for it needs no limit of its own.
+    // One connection: its pool is the queue of those who write.
     let writer = pool().max_connections(1).test_before_acquire(false).connect_with(options.clone());
     let writer = writer.await.map_err(unusable)?;
     SQLITE_SCHEMA.run(&writer).await.map_err(|error| schema_refused(&SQLITE_SCHEMA, error))?;
@@ -147,6 +147,7 @@ async fn open_postgres(url: &str) -> Result<Database, StoreError> {
         ("enable_seqscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
+        ("enable_bitmapscan", "off"),
         ("jit", "off"),
     ]);
     let unusable = |error: Error| unusable(&place, &error);

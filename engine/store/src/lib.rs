@@ -75,7 +75,7 @@ pub trait Store: Send + Sync + 'static {
     /// Begins a lease for the node of this name, retiring its earlier incarnations at once:
     /// what they had claimed is free again, and what they still write is refused.
     fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease>;
-    /// Lengthens a lease that is not over. `None`: it is over, and stays so (L11).
+    /// Lengthens a lease that is not over; so does every committed append. `None`: it is over, and stays so (L11).
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>>;
     /// Ends a lease and frees what it had claimed.
     fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()>;
@@ -84,11 +84,12 @@ pub trait Store: Send + Sync + 'static {
 
     // -- executions --
 
-    /// Stores new executions, each alone: an id that is taken changes nothing.
+    /// Stores new executions, each alone: an id that is taken changes nothing. Asked again with the same seed, it is `New` again.
     /// Those with `claim` belong to `incarnation` (ignored, unclaimed, when its lease is over).
     fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>>;
     /// Claims up to `limit` free open executions (neither paused nor parked) that are due or have unseen messages, or are
-    /// not settled; paused ones only for their unseen messages. None when the lease is over.
+    /// not settled; paused ones only for their unseen messages. None when the lease is over. Half of the limit is for
+    /// messages first; among the others the longest overdue come first.
     fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>>;
     /// Claims this execution if it is free and open, whether or not it is due, parked or paused.
     fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>>;
@@ -103,7 +104,7 @@ pub trait Store: Send + Sync + 'static {
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>>;
     /// Head, open calls and inbox of an execution, read together and not claimed.
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>>;
-    /// A page of executions, newest first.
+    /// A page of executions, newest first, at most 1,000. [`StoreError::Invalid`]: the cursor is none, too many attributes.
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page>;
     /// How many executions have which status.
     fn census(&self) -> Answer<'_, Census>;
@@ -122,7 +123,7 @@ pub trait Store: Send + Sync + 'static {
 
     // -- approvals --
 
-    /// Questions, newest first; only open ones unless an execution is named.
+    /// Questions, newest first, at most 10,000; only open ones unless an execution is named.
     fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Answer<'_, Vec<ApprovalRow>>;
     /// One question.
     fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>>;
@@ -133,6 +134,7 @@ pub trait Store: Send + Sync + 'static {
     // -- components --
 
     /// Keeps a component and makes it the current one of its name.
+    #[expect(clippy::too_many_arguments, reason = "what a component is made of; a struct would be used once")]
     fn keep_component(
         &self,
         tenant: TenantId,

@@ -3,7 +3,7 @@
 use crate::attributes::{indexed_name, indexed_value};
 use crate::fault::Fault;
 use crate::heads::{head_columns, heads};
-use crate::sql::{Statement, Value};
+use crate::sql::{Statement, Value, expand};
 use crate::store::SqlStore;
 use crate::{Census, Filter, Page, StoreError, TenantId, heads};
 
@@ -19,7 +19,8 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
     }
     let limit = filter.limit.clamp(1, PAGE_MAX);
     let mut values: Vec<Value<'_>> = vec![tenant.into(), (i64::from(limit) + 1).into()];
-    let mut text = String::from(concat!("select ", head_columns!(), " from ", heads!(), " where e.tenant_id = $1"));
+    let mut text =
+        String::from(concat!("select ", head_columns!(), " from ", heads!(), " where {sqlite: +}e.tenant_id = $1"));
     if let Some(cursor) = &filter.cursor {
         values.push(place(cursor)?.into());
         text.push_str(&format!(" and e.execution_no < ${}", values.len()));
@@ -45,6 +46,7 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
     }
     text.push_str(" order by e.execution_no desc limit $2");
     let mut session = store.database.read().await?;
+    let text = expand(&text, session.dialect(), 0);
     let mut rows = session.rows_of_text(text, &values).await?;
     let mut executions = rows.iter_mut().map(heads::read).collect::<Result<Vec<_>, _>>()?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -145,7 +145,8 @@ pub enum ApprovalChange {
         /// When it stops standing.
         deadline: Option<Timestamp>,
     },
-    /// It is not answered in time or no longer wanted; refuses the batch when somebody answered already (L9).
+    /// It is not answered in time or no longer wanted; refuses the batch when somebody answered already, or when it would
+    /// time out before its deadline (L9).
     Close {
         /// Its id.
         id: String,

@@ -48,129 +48,127 @@ pub(crate) async fn commit(session: Session) -> Result<(), Fault> {
 }
 
 /// Boxes the future of a room, and turns its fault into what callers are told.
-macro_rules! answer {
-    ($($body:tt)*) => {
-        async move { Ok({ $($body)* }?) }.map(|answer: Result<_, Fault>| answer.map_err(StoreError::from)).boxed()
-    };
+fn told<'a, T: Send>(doing: impl Future<Output = Result<T, Fault>> + Send + 'a) -> Answer<'a, T> {
+    doing.map(|answer| answer.map_err(StoreError::from)).boxed()
 }
 
 impl Store for SqlStore {
     fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease> {
         let node = node.to_owned();
-        answer! {
+        told(async move {
             let lease = nodes::begin(&self.database, &node, duration).await?;
             self.hints.begin(lease.incarnation);
-            Ok::<_, Fault>(lease)
-        }
+            Ok(lease)
+        })
     }
 
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>> {
-        answer! { nodes::renew(&self.database, incarnation, duration).await }
+        told(async move { nodes::renew(&self.database, incarnation, duration).await })
     }
 
     fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()> {
-        answer! { nodes::end(&self.database, incarnation).await }
+        told(async move { nodes::end(&self.database, incarnation).await })
     }
 
     fn take_over(&self) -> Answer<'_, u64> {
-        answer! { nodes::take_over(&self.database).await }
+        told(async move { nodes::take_over(&self.database).await })
     }
 
     fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>> {
-        answer! { start::start(self, incarnation, &new).await }
+        told(async move { start::start(self, incarnation, &new).await })
     }
 
     fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>> {
-        answer! { claim::claim(self, incarnation, limit).await }
+        told(async move { claim::claim(self, incarnation, limit).await })
     }
 
     fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
         let key = key.clone();
-        answer! { claim::claim_one(self, incarnation, &key).await }
+        told(async move { claim::claim_one(self, incarnation, &key).await })
     }
 
     fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
-        answer! { claim::next_due(self).await }
+        told(async move { claim::next_due(self).await })
     }
 
     fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<(), Refusal>>> {
-        answer! { append::append(self, id, &batches).await }
+        told(async move { append::append(self, id, &batches).await })
     }
 
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>> {
         let key = key.clone();
-        answer! { chunks::read(&mut self.database.read().await?, &key, run, from, to).await }
+        told(async move { chunks::read(&mut self.database.read().await?, &key, run, from, to).await })
     }
 
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
         let key = key.clone();
-        answer! {
+        told(async move {
             let found = heads::find(&mut self.database.read().await?, &key).await?;
-            Ok::<_, Fault>(found.map(|stored| stored.head))
-        }
+            Ok(found.map(|stored| stored.head))
+        })
     }
 
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
         let key = key.clone();
-        answer! { claim::look(self, &key).await }
+        told(async move { claim::look(self, &key).await })
     }
 
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
-        answer! { list::list(self, tenant, &filter).await }
+        told(async move { list::list(self, tenant, &filter).await })
     }
 
     fn census(&self) -> Answer<'_, Census> {
-        answer! { list::census(self).await }
+        told(async move { list::census(self).await })
     }
 
     fn send(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
         let key = key.clone();
-        answer! {
+        told(async move {
             let moved = inbox::send(&self.database, &key, &message).await?;
             let sent = moved.is_some();
             self.hints.tell(moved);
-            Ok::<_, Fault>(sent)
-        }
+            Ok(sent)
+        })
     }
 
     fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
         let key = key.clone();
-        answer! { rescue::reopen(self, &key, &message).await }
+        told(async move { rescue::reopen(self, &key, &message).await })
     }
 
     fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool> {
         let key = key.clone();
-        answer! { rescue::unpark(self, &key).await }
+        told(async move { rescue::unpark(self, &key).await })
     }
 
     fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
         let key = key.clone();
-        answer! { rescue::delete(self, &key).await }
+        told(async move { rescue::delete(self, &key).await })
     }
 
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
         let key = key.clone();
-        answer! { logs::logs(&self.database, &key, after, limit).await }
+        told(async move { logs::logs(&self.database, &key, after, limit).await })
     }
 
     fn progress(&self, key: &ExecutionKey) -> Answer<'_, Vec<Progress>> {
         let key = key.clone();
-        answer! { logs::progress(&self.database, &key).await }
+        told(async move { logs::progress(&self.database, &key).await })
     }
 
     fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Answer<'_, Vec<ApprovalRow>> {
         let execution = execution.cloned();
-        answer! { approvals::list(self, tenant, execution.as_ref()).await }
+        told(async move { approvals::list(self, tenant, execution.as_ref()).await })
     }
 
     fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {
         let id = id.to_owned();
-        answer! { approvals::find(self, tenant, &id).await }
+        told(async move { approvals::find(self, tenant, &id).await })
     }
 
     fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> Answer<'_, Answered> {
         let id = id.to_owned();
-        answer! { approvals::answer(self, tenant, &id, to, &message).await }
+        told(async move { approvals::answer(self, tenant, &id, to, &message).await })
     }
 
     fn keep_component(
@@ -182,33 +180,33 @@ impl Store for SqlStore {
         bytes: Vec<u8>,
     ) -> Answer<'_, ()> {
         let (name, digest, manifest) = (name.to_owned(), digest.clone(), manifest.to_owned());
-        answer! {
+        told(async move {
             let upload = Upload { tenant, name: &name, digest: &digest, manifest: &manifest, bytes: &bytes };
             components::keep(&self.database, upload).await
-        }
+        })
     }
 
     fn components(&self, tenant: TenantId) -> Answer<'_, Vec<Component>> {
-        answer! { components::list(&self.database, tenant).await }
+        told(async move { components::list(&self.database, tenant).await })
     }
 
     fn component(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Component>> {
         let digest = digest.clone();
-        answer! { components::find(&self.database, tenant, &digest).await }
+        told(async move { components::find(&self.database, tenant, &digest).await })
     }
 
     fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
         let name = name.to_owned();
-        answer! { components::current(&self.database, tenant, &name).await }
+        told(async move { components::current(&self.database, tenant, &name).await })
     }
 
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
         let digest = digest.clone();
-        answer! { components::bytes(&self.database, tenant, &digest).await }
+        told(async move { components::bytes(&self.database, tenant, &digest).await })
     }
 
     fn now(&self) -> Answer<'_, Timestamp> {
-        answer! { nodes::now(&self.database).await }
+        told(async move { nodes::now(&self.database).await })
     }
 
     fn hints(&self) -> broadcast::Receiver<ExecutionKey> {

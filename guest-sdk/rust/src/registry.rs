@@ -3,7 +3,9 @@
 use futures::future::{FutureExt, LocalBoxFuture};
 
 use crate::context::Context;
-use crate::error::{Error, Result, kind};
+use crate::error::Result;
+#[cfg(target_arch = "wasm32")]
+use crate::error::{Error, kind};
 use crate::json::{decode, encode, input_schema, output_schema};
 use crate::step::{Step, StepOptions};
 use crate::workflow::Workflow;
@@ -87,6 +89,7 @@ pub(crate) fn registrations() -> Vec<&'static Registration> {
 }
 
 /// Runs a workflow or a step of this program to its end.
+#[cfg(target_arch = "wasm32")]
 pub(crate) async fn run(is_workflow: bool, name: &str, ctx: Context, input: String) -> Result<String> {
     let found = inventory::iter::<Registration>.into_iter().find(|r| r.is_workflow() == is_workflow && r.name == name);
     let Some(found) = found else {

@@ -1,1 +1,9 @@
-//! guests
+//! The guest that end-to-end tests and benches run: small workflows, driven by their input.
+#![allow(missing_docs, unreachable_pub, reason = "a guest for tests; its types are named after what they hold")]
+
+mod hostile;
+mod people;
+mod plain;
+mod waits;
+
+cerebelum::component!(hosts = ["127.0.0.1", "localhost"], secrets = ["TEST_TOKEN"]);

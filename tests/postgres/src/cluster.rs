@@ -32,27 +32,22 @@ impl Cluster {
             )
         });
         let folder = make_folder();
+        // It is there before anything else is, so that a failure below leaves nothing behind either.
         let warden = set_warden(&programs, &folder);
-        let data = folder.join("data");
-        let made = server_command(&programs.join("initdb"))
+        let mut cluster = Self { port: 0, programs, folder, warden };
+        let initdb = server_command(&cluster.programs.join("initdb"))
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
-            .arg(&data)
+            .arg(cluster.data())
             .output();
-        expect_success("initdb", made);
-        for attempt in 1.. {
-            let port = free_port();
-            configure(&data, &folder, port);
-            let mut start = pg_ctl(&programs, &data);
-            start.args(["start", "--wait", "--silent", "--log"]).arg(folder.join("log"));
-            // The server inherits what this command has open; a pipe would stay open as long as it runs.
-            let started = start.stdout(Stdio::null()).stderr(Stdio::null()).status();
-            if started.is_ok_and(|status| status.success()) {
-                return Self { port, programs, folder, warden };
-            }
-            let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-            assert!(attempt < START_ATTEMPTS_MAX, "PostgreSQL does not start:\n{log}");
-        }
-        unreachable!("the attempts are counted")
+        expect_success("initdb", initdb);
+        let started = (0..START_ATTEMPTS_MAX).any(|_| {
+            cluster.port = free_port();
+            configure(&cluster.data(), &cluster.folder, cluster.port);
+            cluster.control(&["start"])
+        });
+        let log = std::fs::read_to_string(cluster.folder.join("log")).unwrap_or_default();
+        assert!(started, "PostgreSQL does not start:\n{log}");
+        cluster
     }
 
     /// The address of one of its databases; `postgres` is always there.
@@ -66,14 +61,19 @@ impl Cluster {
     /// # Panics
     /// When it does not come back.
     pub fn crash_and_restart(&self) {
-        let data = self.folder.join("data");
-        let restarted = pg_ctl(&self.programs, &data)
-            .args(["restart", "--wait", "--silent", "--mode=immediate", "--log"])
-            .arg(self.folder.join("log"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        assert!(restarted.is_ok_and(|status| status.success()), "PostgreSQL does not come back");
+        assert!(self.control(&["restart", "--mode=immediate"]), "PostgreSQL does not come back");
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn control(&self, words: &[&str]) -> bool {
+        let mut command = pg_ctl(&self.programs, &self.data());
+        command.args(words).args(["--wait", "--silent", "--log"]).arg(self.folder.join("log"));
+        // The server inherits what this command has open; a pipe would stay open as long as it runs.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
     }
 }
 

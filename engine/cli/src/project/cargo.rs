@@ -27,8 +27,8 @@ pub(crate) struct Built {
 pub(crate) fn build(path: &Path) -> Outcome<Built> {
     let folder = crate_folder(path)?;
     let manifest = folder.join("Cargo.toml");
-    let text = fs::read_to_string(&manifest)
-        .map_err(|e| Stop::usage(format!("cannot read {}: {e}", manifest.display())))?;
+    let text =
+        fs::read_to_string(&manifest).map_err(|e| Stop::usage(format!("cannot read {}: {e}", manifest.display())))?;
     let name = package_name(&text, &manifest)?;
     has_target(&folder)?;
     if text.contains(LINK) {
@@ -54,9 +54,13 @@ fn crate_folder(path: &Path) -> Outcome<PathBuf> {
     }
     let mut entries = fs::read_dir(&folder).into_iter().flatten().flatten();
     if is_python(&folder) || entries.any(|entry| is_python(&entry.path())) {
-        return Err(Stop::usage(format!("cannot build {shown}: Python guests are not there yet; write it in Rust, see `cerebelum new`")));
+        return Err(Stop::usage(format!(
+            "cannot build {shown}: Python guests are not there yet; write it in Rust, see `cerebelum new`"
+        )));
     }
-    Err(Stop::usage(format!("cannot build {shown}: there is no Cargo.toml; name the folder of a crate, or begin one with `cerebelum new`")))
+    Err(Stop::usage(format!(
+        "cannot build {shown}: there is no Cargo.toml; name the folder of a crate, or begin one with `cerebelum new`"
+    )))
 }
 
 fn package_name(text: &str, manifest: &Path) -> Outcome<String> {
@@ -78,7 +82,10 @@ fn has_target(folder: &Path) -> Outcome {
     let libraries = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
     match asked.status.success() && libraries.is_dir() {
         true => Ok(()),
-        false => Err(Stop::new(Code::Failed, format!("Rust cannot build for {TARGET} yet; run `rustup target add {TARGET}`"))),
+        false => Err(Stop::new(
+            Code::Failed,
+            format!("Rust cannot build for {TARGET} yet; run `rustup target add {TARGET}`"),
+        )),
     }
 }
 

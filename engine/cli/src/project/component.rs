@@ -24,7 +24,10 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     }
     match has_entry {
         true => Ok(()),
-        false => Err("has no workflows; end src/lib.rs with `cerebelum::component!();`".to_owned()),
+        false => {
+            Err("has no workflows; use the crate `cerebelum` and end src/lib.rs with `cerebelum::component!();`"
+                .to_owned())
+        }
     }
 }
 

@@ -99,7 +99,9 @@ mod tests {
     #[test]
     fn the_kit_has_its_crates_and_neither_tests_nor_our_lints() {
         let has = |path: &str| FILES.iter().any(|(name, _)| *name == path);
-        for path in ["Cargo.toml", "guest-sdk/rust/Cargo.toml", "guest-sdk/rust/macros/src/lib.rs", "engine/history/src/lib.rs"] {
+        for path in
+            ["Cargo.toml", "guest-sdk/rust/Cargo.toml", "guest-sdk/rust/macros/src/lib.rs", "engine/history/src/lib.rs"]
+        {
             assert!(has(path), "{path}");
         }
         assert!(FILES.iter().all(|(path, _)| !path.contains("target/") && !path.contains("/tests/")));

@@ -6,10 +6,13 @@ use std::path::Path;
 use super::kit::{LOCK, link_kit};
 use crate::exit::{Code, Outcome, Stop};
 
-/// Path in the project, and what stands there; `{name}` is the project's name, `{crate}` the crate's.
-const FILES: [(&str, &str); 4] = [
+/// What stands for the project's name.
+const PLACEHOLDER: &str = "PROJECT_NAME";
+/// Path in the project, and what stands there.
+const FILES: [(&str, &str); 5] = [
     ("Cargo.toml", include_str!("template/manifest.toml")),
     ("src/lib.rs", include_str!("template/lib.rs.txt")),
+    ("input.json", include_str!("template/input.json")),
     ("README.md", include_str!("template/README.md")),
     (".gitignore", "/target\n/.cerebelum\n*.wasm\n"),
 ];
@@ -31,7 +34,7 @@ pub(crate) fn lay_project(folder: &Path) -> Outcome {
     for (path, text) in FILES.into_iter().chain([("Cargo.lock", LOCK)]) {
         let place = folder.join(path);
         fs::create_dir_all(place.parent().unwrap_or(folder)).map_err(failed)?;
-        fs::write(place, text.replace("{name}", name).replace("{crate}", &name.replace('-', "_"))).map_err(failed)?;
+        fs::write(place, text.replace(PLACEHOLDER, name)).map_err(failed)?;
     }
     link_kit(folder)
 }

@@ -10,7 +10,11 @@ use super::when::{Now, moment_ms};
 use crate::durations::roughly;
 
 /// The changes from `before` (none at the first look) to `after`, in the order they happened as far as it is known.
-pub(crate) fn changes(before: Option<&proto::ExecutionStatus>, after: &proto::ExecutionStatus, now: Now) -> Vec<String> {
+pub(crate) fn changes(
+    before: Option<&proto::ExecutionStatus>,
+    after: &proto::ExecutionStatus,
+    now: Now,
+) -> Vec<String> {
     let nothing = proto::ExecutionStatus::default();
     let before = before.unwrap_or(&nothing);
     let mut found: Vec<(Timestamp, String)> = Vec::new();
@@ -47,7 +51,9 @@ fn steps(before: &proto::ExecutionStatus, after: &proto::ExecutionStatus, found:
 }
 
 fn waits(before: &proto::ExecutionStatus, after: &proto::ExecutionStatus, found: &mut Vec<(Timestamp, String)>) {
-    let same = |a: &proto::WaitingOn, b: &proto::WaitingOn| (&a.kind, &a.name, &a.scope, &a.since) == (&b.kind, &b.name, &b.scope, &b.since);
+    let same = |a: &proto::WaitingOn, b: &proto::WaitingOn| {
+        (&a.kind, &a.name, &a.scope, &a.since) == (&b.kind, &b.name, &b.scope, &b.since)
+    };
     // That an execution waits for a step is said when the step starts.
     for wait in after.waiting_on.iter().filter(|wait| wait.kind != "step") {
         if before.waiting_on.iter().any(|known| same(known, wait)) {

@@ -64,7 +64,8 @@ fn heading(summary: &proto::Summary, looks: Looks) -> Line {
 
 fn subheading(summary: &proto::Summary, looks: Looks) -> Line {
     let started = summary.started_at.as_ref();
-    let took = started.zip(summary.ended_at.as_ref()).map(|(start, end)| moment_ms(end).saturating_sub(moment_ms(start)));
+    let took =
+        started.zip(summary.ended_at.as_ref()).map(|(start, end)| moment_ms(end).saturating_sub(moment_ms(start)));
     let when = match took {
         Some(ms) => format!("  took {}, ended {}", roughly(ms), ago(summary.ended_at.as_ref(), looks.now)),
         None => format!("  started {}", ago(started, looks.now)),

@@ -39,10 +39,8 @@ impl<W: Write> Live<W> {
     /// where its lines went.
     pub(crate) fn draw(&mut self, picture: &[Line], size: Size) -> io::Result<()> {
         let lines = fitted(picture, size.rows.saturating_sub(1));
-        let body: String = lines
-            .iter()
-            .map(|line| format!("\x1b[2K{}\r\n", line.render(Some(size.columns), self.colours)))
-            .collect();
+        let body: String =
+            lines.iter().map(|line| format!("\x1b[2K{}\r\n", line.render(Some(size.columns), self.colours))).collect();
         let above = match &self.drawn {
             None => String::new(),
             Some(drawn) if drawn.size != size => "\x1b[2J\x1b[H".to_owned(),
@@ -115,7 +113,8 @@ mod tests {
             unlockpt(&master).unwrap();
             let name = ptsname(&master, Vec::new()).unwrap();
             let slave = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-            let screen = vt100::Parser::new(u16::try_from(size.rows).unwrap(), u16::try_from(size.columns).unwrap(), 100);
+            let screen =
+                vt100::Parser::new(u16::try_from(size.rows).unwrap(), u16::try_from(size.columns).unwrap(), 100);
             let master = File::from(master);
             let written = reading(master.try_clone().unwrap());
             let mut terminal = Self { master, slave, written, screen };
@@ -167,7 +166,10 @@ mod tests {
         assert!(shown[4].starts_with("  ⠋ configure") && shown[4].ends_with('…'), "{shown:#?}");
         live.draw(&picture(13_000, 1)[..2], terminal.size()).unwrap();
         let shown = terminal.look("<2>");
-        assert_eq!(shown, ["$ cerebelum watch e1", "⠙ e1  shop/deploy  running", "  started 13s ago · 9 events", "<2>"]);
+        assert_eq!(
+            shown,
+            ["$ cerebelum watch e1", "⠙ e1  shop/deploy  running", "  started 13s ago · 9 events", "<2>"]
+        );
     }
 
     #[test]

@@ -54,12 +54,20 @@ pub(super) fn deployment() -> proto::ExecutionStatus {
         steps: vec![
             step("create", "1", "completed", (500, Some(2_000))),
             step("configure", "3", "running", (4_000, None)),
-            proto::Step { attempt: 2, failure: Some(failure), ..step("connect", "3.1", "failed", (5_000, Some(5_800))) },
+            proto::Step {
+                attempt: 2,
+                failure: Some(failure),
+                ..step("connect", "3.1", "failed", (5_000, Some(5_800)))
+            },
         ],
         waiting_on: vec![
             proto::WaitingOn { attempts: Some(2), until: at(13_000), ..wait("retry", "connect", "3", 5_800) },
             wait("step", "configure", "", 4_000),
-            proto::WaitingOn { attempts: Some(3), last: Some("\"new\"".into()), ..wait("poll", "wait_for_ip", "", 9_000) },
+            proto::WaitingOn {
+                attempts: Some(3),
+                last: Some("\"new\"".into()),
+                ..wait("poll", "wait_for_ip", "", 9_000)
+            },
             wait("approval", "Go\x1b[31m live?", "", 9_500),
         ],
         progress: vec![proto::Progress {

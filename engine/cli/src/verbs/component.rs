@@ -35,8 +35,9 @@ pub(crate) fn build(args: &Build, out: Out) -> Outcome {
         Some(file) => file.clone(),
         None => built.folder.join(format!("{}.wasm", built.name)),
     };
-    fs::write(&file, &built.bytes)
-        .map_err(|e| Stop::new(Code::Failed, format!("cannot write {}: {e}; choose another place with -o", file.display())))?;
+    fs::write(&file, &built.bytes).map_err(|e| {
+        Stop::new(Code::Failed, format!("cannot write {}: {e}; choose another place with -o", file.display()))
+    })?;
     let bytes = u64::try_from(built.bytes.len()).unwrap_or(u64::MAX);
     out.say(&format!("{} ({})", file.display(), size(bytes)))
 }
@@ -45,8 +46,9 @@ impl Asking {
     /// Hands a component to the engine.
     pub(crate) async fn upload(&self, args: &Upload) -> Outcome {
         let shown = args.file.display();
-        let bytes = fs::read(&args.file)
-            .map_err(|e| Stop::usage(format!("cannot read {shown}: {e}; name a component built with `cerebelum build`")))?;
+        let bytes = fs::read(&args.file).map_err(|e| {
+            Stop::usage(format!("cannot read {shown}: {e}; name a component built with `cerebelum build`"))
+        })?;
         let file_name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut client = self.client().await?;
         let component = upload(&mut client, args.name.clone(), file_name, &bytes).await?;

@@ -17,14 +17,14 @@ impl Asking {
     pub(crate) async fn terminate(&self, execution_id: String) -> Outcome {
         let (mut client, id) = (self.client().await?, execution_id.clone());
         client.engine.terminate(proto::TerminateRequest { execution_id }).await.map_err(|e| client.stop(&e))?;
-        self.done(&id, "is terminated")
+        self.done(&id, "is told to end at once")
     }
 
     /// Lets running attempts finish and starts nothing new.
     pub(crate) async fn pause(&self, execution_id: String) -> Outcome {
         let (mut client, id) = (self.client().await?, execution_id.clone());
         client.engine.pause(proto::PauseRequest { execution_id }).await.map_err(|e| client.stop(&e))?;
-        self.done(&id, "is paused; running attempts finish, nothing new starts")
+        self.done(&id, "is told to pause; running attempts finish, nothing new starts")
     }
 
     /// Goes on.

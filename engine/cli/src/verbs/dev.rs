@@ -58,7 +58,12 @@ impl Asking {
         component_lines(&component).iter().try_for_each(|line| self.out.say(line))?;
         let workflow = choose(&component, args.workflow.as_deref())?;
         // Read anew each time: a file with the input may be what was changed.
-        let input = values::json(&args.input, "--input")?;
+        let beside = args.path.join("input.json");
+        let input = match &args.input {
+            Some(input) => values::json(input, "--input")?,
+            None if beside.is_file() => values::json(&format!("@{}", beside.display()), "input.json")?,
+            None => "null".to_owned(),
+        };
         let request = proto::StartRequest { workflow, input, ..Default::default() };
         let summary = start(client, request).await?;
         *running = Some(summary.execution_id.clone());

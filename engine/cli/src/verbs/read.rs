@@ -73,7 +73,8 @@ impl Asking {
             return self.out.array(&components.iter().map(json::component).collect::<Vec<_>>());
         }
         let now = Now::measured();
-        let mut table = Table::new(&["COMPONENT", "DIGEST", "CURRENT", "UPLOADED", "SIZE", "WORKFLOWS", "STEPS", "ASKS FOR"]);
+        let mut table =
+            Table::new(&["COMPONENT", "DIGEST", "CURRENT", "UPLOADED", "SIZE", "WORKFLOWS", "STEPS", "ASKS FOR"]);
         for component in &components {
             let cell = |text: &str| Line::new(Style::Plain, text);
             table.row(vec![
@@ -189,10 +190,23 @@ mod tests {
     #[test]
     fn events_and_log_lines_are_aligned_and_harmless() {
         let time = Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 });
-        let event = proto::Event { position: 3, time, kind: "StepCompleted".into(), scope: "1".into(), fields: "{ \"a\": 1 }".into() };
+        let event = proto::Event {
+            position: 3,
+            time,
+            kind: "StepCompleted".into(),
+            scope: "1".into(),
+            fields: "{ \"a\": 1 }".into(),
+        };
         let expected = r#"    3  2023-11-14T22:13:20.000Z  1        StepCompleted        {"a":1}"#;
         assert_eq!(event_line(&event).render(None, false), expected);
-        let line = proto::LogLine { seq: 1, time, level: "warn".into(), scope: "2.1".into(), attempt: 1, text: "a\x1b[2Jb\nc".into() };
+        let line = proto::LogLine {
+            seq: 1,
+            time,
+            level: "warn".into(),
+            scope: "2.1".into(),
+            attempt: 1,
+            text: "a\x1b[2Jb\nc".into(),
+        };
         let expected = r"2023-11-14T22:13:20.000Z  warn  2.1      a\u{1b}[2Jb\nc";
         assert_eq!(log_line(&line).render(None, false), expected);
     }

@@ -33,7 +33,10 @@ impl Asking {
         }
         self.out.say(&summary.execution_id)?;
         if self.out.is_terminal {
-            self.out.say(&format!("{} is {}; follow it: cerebelum watch {}", summary.workflow, summary.status, summary.execution_id))?;
+            self.out.say(&format!(
+                "{} is {}; follow it: cerebelum watch {}",
+                summary.workflow, summary.status, summary.execution_id
+            ))?;
         }
         Ok(())
     }

@@ -49,6 +49,8 @@ pub(crate) struct Life {
     in_flight: Option<Batch>,
     received: HashSet<i64>,
     durable: u64,
+    /// In memory, and the store does not know yet.
+    is_reopened: bool,
     mended: bool,
     /// The state of affairs after each batch.
     pub(crate) trail: Vec<(Timestamp, bool, Store)>,
@@ -69,7 +71,7 @@ impl Life {
     pub(crate) fn new(program: &Node, seed: u64, weather: Weather) -> Self {
         let now = Timestamp(1_000);
         let mut execution = Execution::start(identity(), json("0"), Facts::default(), now);
-        let mut store = Store { seed, ..Store::default() };
+        let mut store = Store::new(seed);
         let batch = Batch::of(&mut execution);
         assert!(store.append(batch, now));
         for name in ["0", "1"] {
@@ -100,6 +102,7 @@ impl Life {
             in_flight: None,
             received: HashSet::new(),
             durable: 0,
+            is_reopened: false,
             mended,
             steps: 0,
         };
@@ -116,6 +119,7 @@ impl Life {
         self.in_flight = None;
         self.received.clear();
         self.durable = 0;
+        self.is_reopened = false;
         for seq in self.store.inbox.keys().copied().collect::<Vec<_>>() {
             self.receive(seq);
         }
@@ -137,22 +141,24 @@ impl Life {
     pub(crate) fn live(&mut self) -> End {
         loop {
             self.steps += 1;
-            assert!(self.steps < 20_000, "a life without end: {:?}", self.execution.open());
-            let is_saved = self.in_flight.is_none() && !self.execution.has_changes() && !self.execution.is_reopening();
-            if let Some(end) = self.store.end().filter(|_| is_saved) {
+            assert!(self.steps < 20_000, "a life without end: {:#?}", self.execution);
+            self.weather();
+            let goes_on = self.execution.is_reopening() || self.is_reopened;
+            if let Some(end) = self.store.end().filter(|_| !goes_on) {
                 let is_mendable = matches!(end, End::Failed(_)) && !self.mended;
                 if !is_mendable || failed_call(&self.store.events).is_none() {
                     return end;
                 }
                 self.mended = true;
+                self.store.inbox.retain(|_, (_, message)| matches!(message, Message::Signal { .. }));
                 self.store.send(Message::Reopen);
                 self.restore(true);
             }
             if self.execution.is_reopening() {
                 let (ordinal, moment) = (failed_call(&self.store.events).unwrap(), self.moment());
                 self.execution.reopen(ordinal, moment);
+                self.is_reopened = true;
             }
-            self.weather();
             let moment = self.moment();
             self.execution.tick(moment);
             self.perform();
@@ -310,6 +316,7 @@ impl Life {
         let batch = self.in_flight.take()?;
         let acknowledged = (batch.changes.mark, batch.position());
         let stored = self.store.append(batch, self.now);
+        self.is_reopened &= self.store.ended;
         self.trail.push((self.now, self.mended, self.store.clone()));
         stored.then_some(acknowledged)
     }
@@ -379,7 +386,8 @@ impl Life {
         let signal = waits.iter().find(|waiting| waiting.kind == "signal");
         let signal = signal.unwrap_or_else(|| {
             let (wanted, open) = (self.execution.wanted(), self.execution.open());
-            panic!("stuck at {:?}: wanted {wanted:?}, open {open:#?}", self.now)
+            let (ended, events) = (self.store.ended, &self.store.events);
+            panic!("stuck at {:?}: wanted {wanted:?}, open {open:#?}, ended {ended}, {events:#?}", self.now)
         });
         let (name, data) = (signal.name.clone(), json(&format!("signal {} ", signal.name)));
         self.say(Message::Signal { name, data });

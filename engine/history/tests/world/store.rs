@@ -88,6 +88,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Nothing yet, in a world of this seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
     /// Makes a batch durable; `false` when a question that it closes was answered meanwhile (L5), and nothing of it is.
     pub(crate) fn append(&mut self, batch: Batch, now: Timestamp) -> bool {
         let Batch { changes, position, .. } = batch;

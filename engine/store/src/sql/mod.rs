@@ -9,5 +9,5 @@ mod writes;
 pub(crate) use argument::{Rows, Value};
 pub(crate) use row::Row;
 pub(crate) use session::Session;
-pub(crate) use statement::{Dialect, Statement};
+pub(crate) use statement::{Dialect, Statement, expand};
 pub(crate) use writes::Writes;

@@ -2,7 +2,8 @@
 //!
 //! `{now}` the database's clock when the statement began, usable with an index · `{clock}` the same at this very moment ·
 //! `{rows name:type …}` many rows handed over in one statement, as table `r` (types `int`, `text`, `bytes`) ·
-//! `{postgres: …}` words that only PostgreSQL wants, such as row locks; SQLite has one writer and needs none.
+//! `{postgres: …}` words that only PostgreSQL wants, such as row locks: SQLite has one writer and needs none ·
+//! `{sqlite: …}` words that only SQLite wants, such as the `+` that keeps its planner off a column.
 
 use std::fmt::Write;
 use std::sync::OnceLock;
@@ -76,8 +77,11 @@ fn spell(mark: &str, dialect: Dialect, offset: usize) -> String {
         ("clock", Dialect::Postgres) => "floor(extract(epoch from clock_timestamp()) * 1000)::bigint".into(),
         ("now" | "clock", Dialect::Sqlite) => "cast(round(unixepoch('subsec') * 1000) as integer)".into(),
         (mark, dialect) if mark.starts_with("rows ") => rows(&columns_of(mark), dialect, offset),
-        (mark, Dialect::Postgres) => mark.strip_prefix("postgres:").expect("a mark that is known").trim().into(),
-        (_, Dialect::Sqlite) => String::new(),
+        (mark, dialect) => match mark.split_once(':').expect("a mark that is known") {
+            ("postgres", words) if dialect == Dialect::Postgres => words.trim().into(),
+            ("sqlite", words) if dialect == Dialect::Sqlite => words.trim().into(),
+            _ => String::new(),
+        },
     }
 }
 

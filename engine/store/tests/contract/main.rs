@@ -1,5 +1,7 @@
 //! The contract of the store: what the engine relies on, tested on every database that it runs on.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
+
 mod append;
 mod approvals;
 mod bench;

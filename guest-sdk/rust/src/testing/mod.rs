@@ -29,6 +29,7 @@
 //! ```
 
 mod guest;
+mod manifest;
 mod run;
 mod script;
 mod seat;
@@ -47,6 +48,7 @@ use crate::time::IntoDuration;
 use crate::workflow::{IsWorkflow, Workflow};
 use crate::{Data, Result};
 
+pub use manifest::manifest;
 pub use run::{Event, Run};
 pub use script::{Answers, Asked, Decision, Reply, approve, reject, reply, silence};
 

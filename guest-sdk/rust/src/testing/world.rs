@@ -63,8 +63,9 @@ impl World {
     }
 
     fn open(&mut self, id: &ExecutionId, workflow: &str, input: Json, parent: Option<Parent>) {
-        let (seat, changes) = Seat::new(id, workflow, input, self.setting.moment());
-        self.seats.insert(id.clone(), Seat { parent, ..seat });
+        let (mut seat, changes) = Seat::new(id, workflow, input, self.setting.moment());
+        seat.parent = parent;
+        self.seats.insert(id.clone(), seat);
         self.apply(id, changes);
     }
 

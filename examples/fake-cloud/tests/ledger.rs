@@ -1,0 +1,65 @@
+//! The service as its clients see it, over real sockets.
+
+use fake_cloud::{Config, FakeCloud};
+use reqwest::{Client, Method};
+use serde_json::Value;
+
+async fn start(config: Config) -> FakeCloud {
+    FakeCloud::start("127.0.0.1:0".parse().unwrap(), config).await.unwrap()
+}
+
+fn client() -> Client {
+    // Another test of this program may have chosen it before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().build().unwrap()
+}
+
+async fn ask(cloud: &FakeCloud, method: Method, path: &str) -> (u16, String) {
+    let answer = client().request(method, format!("{}{path}", cloud.base_url())).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn things_get_ready_after_so_many_looks_and_ssh_answers_after_so_many_refusals() {
+    let cloud = start(Config { ready_after: 2, refuse: 1, ledger: None }).await;
+    assert_eq!(ask(&cloud, Method::GET, "/droplets/1").await.0, 404);
+    ask(&cloud, Method::POST, "/droplets").await;
+    ask(&cloud, Method::POST, "/builds?outcome=failure&ready_after=0").await;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let droplet: Value = serde_json::from_str(&ask(&cloud, Method::GET, "/droplets/1").await.1).unwrap();
+        seen.push(droplet["ip"].clone());
+    }
+    assert_eq!(seen, [Value::Null, Value::from("203.0.113.1")]);
+    assert!(ask(&cloud, Method::GET, "/builds/1").await.1.contains("tests failed"));
+    let refused = ask(&cloud, Method::POST, "/ssh/203.0.113.1").await.0;
+    let accepted = ask(&cloud, Method::POST, "/ssh/203.0.113.1").await.0;
+    assert_eq!((refused, accepted), (503, 200));
+}
+
+#[tokio::test]
+async fn every_request_stands_in_the_ledger_also_repeated_ones() {
+    let cloud = start(Config::default()).await;
+    for _ in 0..2 {
+        let mail = client().post(format!("{}/mails", cloud.base_url())).header("Idempotency-Key", "k").body("hi");
+        mail.send().await.unwrap();
+    }
+    let told: Vec<fake_cloud::Entry> = serde_json::from_str(&ask(&cloud, Method::GET, "/ledger").await.1).unwrap();
+    assert_eq!(told, cloud.ledger());
+    let mails: Vec<_> = told.iter().map(|e| (e.number, e.body.as_str(), e.idempotency_key.as_deref())).collect();
+    assert_eq!(mails, [(1, "hi", Some("k")), (2, "hi", Some("k"))]);
+}
+
+#[tokio::test]
+async fn a_restarted_service_goes_on_with_its_ledger() {
+    let file = std::env::temp_dir().join(format!("fake-cloud-{}.jsonl", std::process::id()));
+    let config = Config { ledger: Some(file.clone()), ..Config::default() };
+    let first = start(config.clone()).await;
+    assert_eq!(ask(&first, Method::POST, "/switch/a").await.0, 503);
+    ask(&first, Method::PUT, "/switch/a/on").await;
+    drop(first);
+    let second = start(config).await;
+    assert_eq!(ask(&second, Method::POST, "/switch/a").await.0, 200);
+    assert_eq!(second.ledger().len(), 3);
+    std::fs::remove_file(file).unwrap();
+}

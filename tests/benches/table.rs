@@ -1,0 +1,73 @@
+//! The figures: printed as a table, written as JSON.
+
+use std::path::Path;
+
+use serde_json::json;
+
+/// One figure.
+struct Row {
+    workload: &'static str,
+    database: &'static str,
+    metric: &'static str,
+    runs: Vec<f64>,
+    /// The machine's own figure for the same thing, where there is one.
+    ceiling: Option<(&'static str, f64)>,
+}
+
+/// All figures of one run.
+#[derive(Default)]
+pub(crate) struct Table {
+    rows: Vec<Row>,
+}
+
+impl Table {
+    /// Adds a figure with all its runs; their median is the one to quote.
+    pub(crate) fn add(
+        &mut self,
+        (workload, database): (&'static str, &'static str),
+        metric: &'static str,
+        runs: Vec<f64>,
+        ceiling: Option<(&'static str, f64)>,
+    ) {
+        let row = Row { workload, database, metric, runs, ceiling };
+        eprintln!("{}", row.line());
+        self.rows.push(row);
+    }
+
+    /// Prints the table.
+    pub(crate) fn print(&self) {
+        println!("{:<4} {:<9} {:<28} {:>14} {:>14} {:>8}  ceiling is", "", "database", "metric", "median", "ceiling", "ratio");
+        for row in &self.rows {
+            println!("{}", row.line());
+        }
+    }
+
+    /// Writes the figures as a list of objects.
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let rows: Vec<_> = self.rows.iter().map(|row| {
+            json!({
+                "w": row.workload, "database": row.database, "metric": row.metric,
+                "value": median(&row.runs), "ceiling": row.ceiling.map(|(_, ceiling)| ceiling), "runs": row.runs,
+            })
+        });
+        Ok(std::fs::write(path, serde_json::to_string_pretty(&rows.collect::<Vec<_>>())?)?)
+    }
+}
+
+impl Row {
+    fn line(&self) -> String {
+        let value = median(&self.runs);
+        let (ceiling, ratio, what) = match self.ceiling {
+            Some((what, ceiling)) => (format!("{ceiling:.3}"), format!("{:.2}", value / ceiling), what),
+            None => (String::new(), String::new(), ""),
+        };
+        format!("{:<4} {:<9} {:<28} {value:>14.3} {ceiling:>14} {ratio:>8}  {what}", self.workload, self.database, self.metric)
+    }
+}
+
+/// The middle one of some figures.
+pub(crate) fn median(runs: &[f64]) -> f64 {
+    let mut sorted = runs.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
