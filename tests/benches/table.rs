@@ -44,7 +44,7 @@ impl Table {
 
     /// Writes the figures as a list of objects.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let rows: Vec<_> = self.rows.iter().map(|row| {
+        let rows = self.rows.iter().map(|row| {
             json!({
                 "w": row.workload, "database": row.database, "metric": row.metric,
                 "value": median(&row.runs), "ceiling": row.ceiling.map(|(_, ceiling)| ceiling), "runs": row.runs,

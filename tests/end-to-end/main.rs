@@ -1,1 +1,44 @@
-//! tests
+//! Real engine processes on real databases, real components, real kills. Numbers in comments are the promises of the
+//! predecessor that each test keeps.
+
+/// Runs each test of a module on both databases.
+macro_rules! on_both_databases {
+    ($($test:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test] fn $test() { super::$test(cerebelum_tests::Database::Sqlite); })+
+        }
+        mod postgres {
+            $(#[test] fn $test() { super::$test(cerebelum_tests::Database::Postgres); })+
+        }
+    };
+}
+
+mod crowd;
+mod examples;
+mod hostile;
+mod killed;
+mod people;
+mod refusals;
+mod sleeping;
+mod terminal;
+mod values;
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+/// Asserts that no request was repeated, and that each carried a key of its own.
+fn assert_each_once(requests: &[Value]) {
+    let keys: HashSet<&str> = requests.iter().filter_map(|request| request["idempotency_key"].as_str()).collect();
+    assert_eq!(keys.len(), requests.len(), "a request was repeated: {requests:#?}");
+}
+
+/// Asserts that requests with one key are alike.
+fn assert_repeats_are_alike(requests: &[Value]) {
+    for request in requests {
+        let same_key = requests.iter().filter(|other| other["idempotency_key"] == request["idempotency_key"]);
+        for other in same_key {
+            assert_eq!((&other["path"], &other["body"]), (&request["path"], &request["body"]));
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::engine::http_get;
+use crate::engine::{http, http_get};
 use crate::program;
 
 /// A fake cloud.
@@ -57,6 +57,14 @@ impl Cloud {
             Value::Array(entries) => entries,
             other => panic!("the ledger is a list, not {other}"),
         }
+    }
+
+    /// Posts to it, as somebody else would.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn post(&self, path: &str) {
+        http("POST", &format!("{}{path}", self.url));
     }
 
     /// The requests of this method to paths that begin so.

@@ -151,26 +151,3 @@ fn check_every_cut_of_cancelled(program: &Node, seed: u64) {
         audit(&again.store.events);
     }
 }
-
-#[test]
-fn debug_one() {
-    let program = Node::Join(vec![Node::Sleep(0), Node::Approval { yes: false, timeout_ms: None }]);
-    let mut life = Life::new(&program, 9245442131463307128, Weather { cancel: 15, ..STORMY });
-    let end = life.live();
-    for (n, (now, mended, store)) in life.trail.iter().enumerate() {
-        println!("{n} {now:?} mended {mended} ended {} settled {} events {} inbox {:?} open {:?}", store.ended, store.settled, store.events.len(), store.inbox, store.open.keys().collect::<Vec<_>>());
-    }
-    for event in &life.store.events { println!("{event:?}"); }
-    println!("{end:?}");
-    for (cut, (now, mended, store)) in life.trail.into_iter().enumerate().step_by(3) {
-        println!("cut {cut}");
-        let seed = 9245442131463307128u64.wrapping_add(cut as u64);
-        let mut again = Life::from(&program, store, (now, mended), (seed, STORMY));
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| again.live()));
-        if done.is_err() {
-    for event in &again.store.events { println!("{event:?}"); }
-    println!("{:?}", again.trail.len());
-    panic!();
-        }
-    }
-}

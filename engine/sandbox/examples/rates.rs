@@ -24,15 +24,15 @@ async fn measure(threads: usize, arguments: &[String]) {
     let data = std::env::temp_dir().join(format!("cerebelum-rates-{}", std::process::id()));
     let sandbox = Sandbox::new(Config::new(&data)).unwrap();
     let guest = load(&sandbox, &guest_file()).await;
-    println!("{threads} thread(s)");
-    rate(threads, "start, run and drop a step", 1, &guest, Entry::Step("echo".into()), "1").await;
-    rate(threads, "a call, lowered asynchronously", 10_000, &guest, Entry::Workflow("sequential".into()), "10000")
-        .await;
-    rate(threads, "a call, lowered synchronously", 10_000, &guest, Entry::Workflow("blocking".into()), "10000").await;
-    rate(threads, "a workflow of three calls", 1, &guest, Entry::Workflow("sequential".into()), "3").await;
-    if let [file, workflow, input] = arguments {
+    println!("{threads} thread(s): µs of one thread, of them CPU, per second");
+    let workflow = |name: &str| Entry::Workflow(name.into());
+    rate(threads, ("start, run and drop a step", 1), &guest, (Entry::Step("echo".into()), "1")).await;
+    rate(threads, ("a call, lowered asynchronously", 10_000), &guest, (workflow("sequential"), "10000")).await;
+    rate(threads, ("a call, lowered synchronously", 10_000), &guest, (workflow("blocking"), "10000")).await;
+    rate(threads, ("a workflow of three calls", 1), &guest, (workflow("sequential"), "3")).await;
+    if let [file, name, input] = arguments {
         let other = load(&sandbox, Path::new(file)).await;
-        rate(threads, "a run of the given component", 1, &other, Entry::Workflow(workflow.clone()), input).await;
+        rate(threads, ("a run of the given component", 1), &other, (workflow(name), input)).await;
     }
     std::fs::remove_dir_all(data).unwrap();
 }
@@ -55,27 +55,35 @@ fn guest_file() -> PathBuf {
     target.join("wasm32-wasip2/guest/sandbox_test_guest.wasm")
 }
 
-async fn rate(threads: usize, what: &str, per_run: u32, program: &Program, entry: Entry, input: &str) {
+/// Measures one kind of run; each run counts as so many of what is measured.
+async fn rate(threads: usize, (what, per_run): (&str, u32), program: &Program, (entry, input): (Entry, &str)) {
+    let cpu_began = process_cpu();
     let workers = (0..threads).map(|_| {
         let (program, entry, input) = (program.clone(), entry.clone(), Json::parse(input).unwrap());
         tokio::spawn(async move {
-            run(&program, &entry, &input).await;
             let started = Instant::now();
             let mut runs = 0_u32;
             while started.elapsed() < MEASURED {
                 run(&program, &entry, &input).await;
                 runs += 1;
             }
-            (runs, started.elapsed())
+            (f64::from(runs) * f64::from(per_run), started.elapsed().as_secs_f64())
         })
     });
-    let mut per_second = 0.0;
+    let (mut count, mut per_second) = (0.0, 0.0);
     for worker in futures::future::join_all(workers).await {
-        let (runs, took) = worker.unwrap();
-        per_second += f64::from(runs) * f64::from(per_run) / took.as_secs_f64();
+        let (done, took_s) = worker.unwrap();
+        count += done;
+        per_second += done / took_s;
     }
     let each_us = threads as f64 * 1e6 / per_second;
-    println!("  {what:32} {each_us:9.2} µs {per_second:12.0} /s");
+    let cpu_us = (process_cpu() - cpu_began).as_secs_f64() * 1e6 / count;
+    println!("  {what:32} {each_us:9.2} {cpu_us:9.2} {per_second:10.0}");
+}
+
+fn process_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
 }
 
 async fn run(program: &Program, entry: &Entry, input: &Json) {

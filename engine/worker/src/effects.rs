@@ -31,5 +31,8 @@ pub(crate) async fn leave(
     if !node.lease.has_margin() {
         return None;
     }
-    Some(node.fetcher.fetch(effect.request, &effect.key, &effect.grants).await)
+    node.metrics.fetches.add(1);
+    let answer = node.fetcher.fetch(effect.request, &effect.key, &effect.grants).await;
+    crate::fail::point("effect-sent");
+    Some(answer)
 }

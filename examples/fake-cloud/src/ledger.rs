@@ -55,7 +55,10 @@ impl Entry {
 
     /// A word in the query.
     pub(crate) fn word_of(&self, name: &str) -> Option<&str> {
-        self.query.split('&').filter_map(|pair| pair.split_once('=')).find_map(|(of, word)| (of == name).then_some(word))
+        self.query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find_map(|(of, word)| (of == name).then_some(word))
     }
 }
 

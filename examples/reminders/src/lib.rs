@@ -64,7 +64,10 @@ mod tests {
                 counted.set(counted.get() + 1);
                 reply(201, counted.get().to_string())
             })
-            .run(reminders, Reminder { base_url: "http://mail".to_owned(), email: "a@b".to_owned(), sleep_ms: day_ms() });
+            .run(
+                reminders,
+                Reminder { base_url: "http://mail".to_owned(), email: "a@b".to_owned(), sleep_ms: day_ms() },
+            );
         assert_eq!(*run.output().unwrap(), Sent { welcome: 1, reminder: 2 });
         assert_eq!((run.elapsed(), mails.get()), (days(1), 2));
     }

@@ -15,9 +15,7 @@ use crate::retry::{AskRetry, Retry};
 use crate::step::{AskStep, IsStep, Step, StepByName};
 use crate::time::IntoDuration;
 use crate::waits::{AskApproval, AskSignal, AskSleep, AwaitApproval, AwaitSignal, Sleep};
-use crate::workflow::{
-    AskStart, AskWorkflow, IsWorkflow, Workflow, WorkflowByName, WorkflowRun, WorkflowStart,
-};
+use crate::workflow::{AskStart, AskWorkflow, IsWorkflow, Workflow, WorkflowByName, WorkflowRun, WorkflowStart};
 
 /// The first parameter of every workflow and step. Cheap to clone.
 ///

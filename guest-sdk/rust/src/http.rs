@@ -302,7 +302,10 @@ mod tests {
         let request = built.request.unwrap();
         assert_eq!(request.url, "http://x/y?z=1&a%20b=c%26d");
         assert_eq!(request.headers[0], ("authorization".to_owned(), "Bearer {{secret:T}}".to_owned()));
-        assert_eq!((request.method.as_str(), request.body.as_slice(), request.timeout_ms), ("POST", &b"[1]"[..], Some(2_000)));
+        assert_eq!(
+            (request.method.as_str(), request.body.as_slice(), request.timeout_ms),
+            ("POST", &b"[1]"[..], Some(2_000))
+        );
         assert!(get("http://x").timeout("soon").request.is_err());
     }
 

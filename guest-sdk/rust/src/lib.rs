@@ -71,9 +71,7 @@ pub use retry::{AskRetry, Retry};
 pub use step::{AskStep, IsStep, RetryPolicy, Step, StepByName, StepOptions, StepRun};
 pub use time::{IntoDuration, days, hours, millis, minutes, seconds};
 pub use waits::{Approval, AskApproval, AskSignal, AskSleep, AwaitApproval, AwaitSignal, Sleep};
-pub use workflow::{
-    AskStart, AskWorkflow, IsWorkflow, Workflow, WorkflowByName, WorkflowRun, WorkflowStart,
-};
+pub use workflow::{AskStart, AskWorkflow, IsWorkflow, Workflow, WorkflowByName, WorkflowRun, WorkflowStart};
 
 /// Everything a guest usually needs: `use cerebelum::prelude::*;`.
 pub mod prelude {

@@ -257,10 +257,7 @@ impl Execution {
             Phase::Poll(open) => self.stop(&name.round_scope(open.round), now),
             Phase::Approval { id, .. } => self.changes.approvals.push(ApprovalEdge::Withdrawn(id.clone())),
             Phase::Child { id, awaited: true } => self.changes.orphans.push(id.clone()),
-            Phase::Fetch { .. } => {
-                self.actions.retain(|action| !matches!(action, Action::Fetch { call, .. } if call == name));
-            }
-            Phase::Child { awaited: false, .. } | Phase::Sleep { .. } | Phase::Signal { .. } => {}
+            Phase::Child { awaited: false, .. } | Phase::Sleep { .. } | Phase::Signal { .. } | Phase::Fetch { .. } => {}
         }
         self.record(now.at, &name.scope, Fact::CallCancelled { ordinal: name.ordinal, cause });
         if let Phase::Step(open) = &call.phase {

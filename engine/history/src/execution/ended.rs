@@ -216,7 +216,6 @@ impl Execution {
             self.cancel_call(&name, Cause::ScopeEnded, now);
         }
         self.wanted.remove(scope);
-        self.actions.retain(|action| !matches!(action, Action::Fetch { call, .. } if call.scope == *scope));
         if self.journals.remove(scope).is_some() {
             self.actions.push_back(Action::Stop(scope.clone()));
         }

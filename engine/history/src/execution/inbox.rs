@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CANCEL_GRACE_MS, End, Execution, Moment};
+use super::{ApprovalEdge, CANCEL_GRACE_MS, End, Execution, Moment};
 use crate::event::{Cause, Fact};
 use crate::open::{OpenCall, Phase};
 use crate::{Approval, CallName, ExecutionId, Failure, HttpResponse, Json, Scope, Timestamp, kind};
@@ -116,6 +116,11 @@ impl Execution {
         }
         self.mark += 1;
         self.changes.consumed.push(seq);
+        if let Message::Approved { id: asked, .. } | Message::Rejected { id: asked, .. } = &message {
+            // A cancel that stands before the answer withdrew the question; a batch that says so would be refused
+            // for ever, since the answer came first.
+            self.changes.approvals.retain(|edge| !matches!(edge, ApprovalEdge::Withdrawn(id) if id == asked));
+        }
         if self.end.is_some() {
             return Receipt::Consumed;
         }

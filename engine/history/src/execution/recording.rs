@@ -1,6 +1,6 @@
 //! How facts are recorded, and how open calls are kept with their timers.
 
-use super::Execution;
+use super::{Action, Execution};
 use crate::event::{Event, Fact};
 use crate::journal::Pending;
 use crate::open::{OpenCall, Phase};
@@ -78,8 +78,13 @@ impl Execution {
         }
         self.mark += 1;
         self.changes.touch(name);
-        if matches!(call.phase, Phase::Signal { .. }) {
-            self.want_signalled();
+        match &call.phase {
+            Phase::Signal { .. } => self.want_signalled(),
+            // A request that nobody waits for any more does not leave.
+            Phase::Fetch { .. } => {
+                self.actions.retain(|action| !matches!(action, Action::Fetch { call, .. } if call == name));
+            }
+            Phase::Sleep { .. } | Phase::Step(_) | Phase::Poll(_) | Phase::Approval { .. } | Phase::Child { .. } => {}
         }
         Some(call)
     }

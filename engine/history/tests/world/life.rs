@@ -141,7 +141,7 @@ impl Life {
     pub(crate) fn live(&mut self) -> End {
         loop {
             self.steps += 1;
-            assert!(self.steps < 20_000, "a life without end: {:#?}", self.execution);
+            assert!(self.steps < 20_000, "a life without end: {:#?}, {:#?}", self.store, self.execution);
             self.weather();
             let goes_on = self.execution.is_reopening() || self.is_reopened;
             if let Some(end) = self.store.end().filter(|_| !goes_on) {
@@ -211,7 +211,8 @@ impl Life {
         for action in self.execution.take_actions() {
             match action {
                 Action::Stop(scope) => {
-                    assert!(self.guests.remove(&scope).is_some(), "no guest of scope `{scope}` to stop");
+                    let guest = self.guests.remove(&scope);
+                    assert!(guest.is_some() || self.weather.forget > 0, "no guest of scope `{scope}` to stop");
                 }
                 Action::Fetch { call, request, key, mark } => {
                     assert!(self.execution.open().contains_key(&call), "nobody waits for the request of {call}");
@@ -316,7 +317,7 @@ impl Life {
         let batch = self.in_flight.take()?;
         let acknowledged = (batch.changes.mark, batch.position());
         let stored = self.store.append(batch, self.now);
-        self.is_reopened &= self.store.ended;
+        self.is_reopened = false;
         self.trail.push((self.now, self.mended, self.store.clone()));
         stored.then_some(acknowledged)
     }

@@ -30,7 +30,7 @@ struct Retry {
 
 /// One `name = value`, or `retry(…)`.
 enum Item {
-    Value(MetaNameValue),
+    Value(Box<MetaNameValue>),
     Retry(proc_macro2::Span, Vec<MetaNameValue>),
 }
 
@@ -48,7 +48,7 @@ impl Parse for Item {
         if !ahead.peek(Token![=]) {
             return Err(Error::new(name.span(), format!("`{name}` needs a value: `{name} = …`")));
         }
-        input.parse().map(Self::Value)
+        input.parse().map(|item| Self::Value(Box::new(item)))
     }
 }
 

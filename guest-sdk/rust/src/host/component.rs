@@ -6,6 +6,7 @@ use std::rc::Rc;
 use bindings::cerebelum::guest::{context, durable, http, types};
 use bindings::exports::cerebelum::guest::guest::{Guest, Manifest, StepInfo, WorkflowInfo};
 
+use super::vigil::{keep, open};
 use super::{Answer, HttpRequest, HttpResponse, Info, Level, PollPolicy, Question};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -59,11 +60,11 @@ impl Guest for Component {
     }
 
     async fn workflow(name: String, input: String) -> std::result::Result<String, types::Failure> {
-        run(true, &name, Context { host: Host(PhantomData) }, input).await.map_err(failure_of)
+        keep(run(true, &name, Context { host: Host(PhantomData) }, input)).await.map_err(failure_of)
     }
 
     async fn step(name: String, input: String) -> std::result::Result<String, types::Failure> {
-        run(false, &name, Context { host: Host(PhantomData) }, input).await.map_err(failure_of)
+        keep(run(false, &name, Context { host: Host(PhantomData) }, input)).await.map_err(failure_of)
     }
 }
 
@@ -73,45 +74,46 @@ pub(crate) struct Host(PhantomData<Rc<()>>);
 
 impl Host {
     pub(crate) async fn sleep(&self, duration_ms: u64) -> Result<()> {
-        durable::sleep(duration_ms).await.map_err(error_of)
+        open(durable::sleep(duration_ms)).await.map_err(error_of)
     }
 
     pub(crate) async fn run_step(&self, step: String, input: String, options: StepOptions) -> Result<String> {
-        durable::run_step(types::StepCall { step, input }, options.into()).await.map_err(error_of)
+        open(durable::run_step(types::StepCall { step, input }, options.into())).await.map_err(error_of)
     }
 
     pub(crate) async fn poll(&self, step: String, input: String, policy: PollPolicy) -> Result<String> {
         let PollPolicy { interval_ms: interval, max_attempts, timeout_ms: timeout } = policy;
         let policy = durable::PollPolicy { interval, max_attempts, timeout };
-        durable::poll(types::StepCall { step, input }, policy).await.map_err(error_of)
+        open(durable::poll(types::StepCall { step, input }, policy)).await.map_err(error_of)
     }
 
     pub(crate) async fn await_approval(&self, question: Question) -> Result<Answer> {
         let Question { kind, title, data, schema, timeout_ms: timeout } = question;
         let request = durable::ApprovalRequest { kind, title, data, schema, timeout };
-        let durable::Approval { data, by, comment } = durable::await_approval(request).await.map_err(error_of)?;
+        let durable::Approval { data, by, comment } = open(durable::await_approval(request)).await.map_err(error_of)?;
         Ok(Answer { data, by, comment })
     }
 
     pub(crate) async fn await_signal(&self, name: String, timeout_ms: Option<u64>) -> Result<String> {
-        durable::await_signal(name, timeout_ms).await.map_err(error_of)
+        open(durable::await_signal(name, timeout_ms)).await.map_err(error_of)
     }
 
     pub(crate) async fn run_workflow(&self, workflow: String, input: String, id: Option<String>) -> Result<String> {
-        durable::run_workflow(durable::WorkflowCall { workflow, input, id }).await.map_err(error_of)
+        open(durable::run_workflow(durable::WorkflowCall { workflow, input, id })).await.map_err(error_of)
     }
 
     pub(crate) async fn start_workflow(&self, workflow: String, input: String, id: Option<String>) -> Result<String> {
-        durable::start_workflow(durable::WorkflowCall { workflow, input, id }).await.map_err(error_of)
+        open(durable::start_workflow(durable::WorkflowCall { workflow, input, id })).await.map_err(error_of)
     }
 
     pub(crate) async fn continue_as_new(&self, input: String) -> Result<()> {
-        durable::continue_as_new(input).await.map_err(error_of)
+        open(durable::continue_as_new(input)).await.map_err(error_of)
     }
 
     pub(crate) async fn fetch(&self, request: HttpRequest) -> Result<HttpResponse> {
         let HttpRequest { method, url, headers, body, timeout_ms: timeout } = request;
-        let response = http::fetch(http::Request { method, url, headers, body, timeout }).await.map_err(error_of)?;
+        let response =
+            open(http::fetch(http::Request { method, url, headers, body, timeout })).await.map_err(error_of)?;
         Ok(HttpResponse { status: response.status, headers: response.headers, body: response.body })
     }
 

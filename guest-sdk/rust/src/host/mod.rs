@@ -4,6 +4,8 @@
 mod component;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod native;
+#[cfg(target_arch = "wasm32")]
+mod vigil;
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use component::Host;

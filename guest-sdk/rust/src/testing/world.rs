@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use cerebelum_history::{
-    ApprovalEdge, Changes, ChildResult, ChildStart, Digest, End, ExecutionId, Failure, HttpRequest,
-    HttpResponse, Json, Message, Moment, StepOptions, Target, Timestamp, kind, waiting_on,
+    ApprovalEdge, Changes, ChildResult, ChildStart, Digest, End, ExecutionId, Failure, HttpRequest, HttpResponse, Json,
+    Message, Moment, StepOptions, Target, Timestamp, kind, waiting_on,
 };
 use http::Request;
 

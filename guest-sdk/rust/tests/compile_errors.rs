@@ -1,0 +1,6 @@
+//! What the compiler says to authors who write an attribute wrong: golden texts, refreshed by `TRYBUILD=overwrite`.
+
+#[test]
+fn mistakes_are_explained() {
+    trybuild::TestCases::new().compile_fail("tests/compile_errors/*.rs");
+}

@@ -1,0 +1,16 @@
+//! A poll of a step that is no check.
+
+use cerebelum::prelude::*;
+
+#[step]
+async fn look(ctx: Context, at: String) -> Result<String> {
+    Ok(at)
+}
+
+#[workflow]
+async fn waits(ctx: Context) -> Result<()> {
+    ctx.poll(look, "there".to_owned()).await?;
+    Ok(())
+}
+
+fn main() {}

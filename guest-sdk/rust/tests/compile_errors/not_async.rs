@@ -1,0 +1,10 @@
+//! A step that is no async function.
+
+use cerebelum::prelude::*;
+
+#[step]
+fn greet(ctx: Context, name: String) -> Result<String> {
+    Ok(name)
+}
+
+fn main() {}

@@ -1,0 +1,19 @@
+//! An input and an output that have no JSON form.
+
+use cerebelum::prelude::*;
+
+struct Order {
+    size: u32,
+}
+
+#[step]
+async fn a(ctx: Context, order: Order) -> Result<u32> {
+    Ok(order.size)
+}
+
+#[step]
+async fn b(ctx: Context, size: u32) -> Result<Order> {
+    Ok(Order { size })
+}
+
+fn main() {}

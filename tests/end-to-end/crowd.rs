@@ -1,0 +1,74 @@
+//! Many at once: sleepers cost no instance, timers are on time.
+
+use std::time::Duration;
+
+use cerebelum_server::proto::StartRequest;
+use cerebelum_server::proto::engine_client::EngineClient;
+use cerebelum_tests::{Database, Engine, within};
+use serde_json::json;
+
+on_both_databases!(ten_thousand_sleepers_live_in_the_database_alone, timers_are_never_early_and_hardly_late);
+
+fn start_many(engine: &Engine, requests: Vec<StartRequest>) -> Vec<String> {
+    let url = engine.url().to_owned();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async move {
+        let mut client = EngineClient::connect(url).await.unwrap();
+        let answers = client.start_many(futures::stream::iter(requests)).await.unwrap().into_inner();
+        let id = |result: cerebelum_server::proto::start_many_response::Result| match result.result {
+            Some(cerebelum_server::proto::start_many_response::result::Result::Started(summary)) => summary.execution_id,
+            other => panic!("refused: {other:?}"),
+        };
+        answers.results.into_iter().map(id).collect()
+    })
+}
+
+fn sleeper(sleep_ms: u64) -> StartRequest {
+    StartRequest { workflow: "sleeper".to_owned(), input: sleep_ms.to_string(), ..StartRequest::default() }
+}
+
+/// 10,000 sleeping executions: no live guest, and the engine's memory is back where it was.
+fn ten_thousand_sleepers_live_in_the_database_alone(database: Database) {
+    let engine = Engine::start(database);
+    engine.upload("test-guests");
+    let _ = engine.run("sequence", &json!({"steps": 1}));
+    let idle = engine.resident_bytes();
+    let ids = start_many(&engine, (0..10_000).map(|_| sleeper(86_400_000)).collect());
+    assert_eq!(ids.len(), 10_000);
+    within(Duration::from_secs(120), "all sleep outside of memory", || {
+        (engine.metric("cerebelum_executions_in_memory") == 0).then_some(())
+    });
+    assert_eq!(engine.metric("cerebelum_guests_live"), 0);
+    let grown = within(Duration::from_secs(30), "its memory is given back", || {
+        let grown = engine.resident_bytes().saturating_sub(idle);
+        (grown < 50 << 20).then_some(grown)
+    });
+    let sleeping = engine.json(&["list", "--status", "sleeping"]);
+    assert!(!sleeping.to_string().is_empty());
+    assert!(grown < 50 << 20, "{grown} bytes more than before");
+    assert_eq!(engine.status(&ids[9_999])["status"], "sleeping");
+}
+
+/// I4: by the database's clock, never early, and p99 within 50 ms of the deadline.
+fn timers_are_never_early_and_hardly_late(database: Database) {
+    let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "50ms")]);
+    engine.upload("test-guests");
+    let ids = start_many(&engine, (0..400).map(|number| sleeper(3_000 + number * 5)).collect());
+    let mut late: Vec<i64> = ids.iter().enumerate().map(|(number, id)| {
+        let _ = engine.wait_for_end(id);
+        let events = engine.history(id);
+        let slept = millis(&events[2]["time"]) - millis(&events[1]["time"]);
+        slept - (3_000 + i64::try_from(number).unwrap() * 5)
+    }).collect();
+    late.sort_unstable();
+    assert!(late[0] >= 0, "one fired {} ms early", -late[0]);
+    let p99 = late[late.len() * 99 / 100];
+    assert!(p99 <= 50, "p99 is {p99} ms late");
+}
+
+/// Milliseconds of the day.
+fn millis(time: &serde_json::Value) -> i64 {
+    let clock = &time.as_str().unwrap()[11..23];
+    let part = |range: std::ops::Range<usize>| clock[range].parse::<i64>().unwrap();
+    ((part(0..2) * 60 + part(3..5)) * 60 + part(6..8)) * 1_000 + part(9..12)
+}
