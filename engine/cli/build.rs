@@ -26,7 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     writeln!(code, "(\"Cargo.toml\", include_str!({manifest:?})),")?;
     for file in &files {
         println!("cargo::rerun-if-changed={}", file.display());
-        writeln!(code, "({:?}, include_str!({file:?})),", file.strip_prefix(&root)?)?;
+        // Packed is what stood there now, all at one time, not what stands there when the compiler comes to read it.
+        let (name, text) = (file.strip_prefix(&root)?, fs::read_to_string(file)?);
+        writeln!(code, "({name:?}, {text:?}),")?;
     }
     code.push(']');
     fs::write(out.join("kit.rs"), code)?;

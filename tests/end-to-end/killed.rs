@@ -30,14 +30,14 @@ fn a_kill_in_the_middle_of_a_step_reruns_only_that_step(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
-    let paths = ["fast/1", "slow/800/2", "fast/3"];
+    let paths = ["notes/1", "slow/800/2", "notes/3"];
     let id = engine.begin("posts", &json!({"base_url": cloud.url(), "paths": paths}));
     until("the slow request is under way", || (!cloud.requests("POST", "/slow").is_empty()).then_some(()));
     engine.kill_and_restart();
     let done = engine.wait_for_end(&id);
     assert_eq!(done["output"], json!(3), "{done:#}");
     let asked = |path: &str| cloud.requests("POST", path).len();
-    assert_eq!((asked("/fast/1"), asked("/slow"), asked("/fast/3")), (1, 2, 1));
+    assert_eq!((asked("/notes/1"), asked("/slow"), asked("/notes/3")), (1, 2, 1));
     assert_repeats_are_alike(&cloud.ledger());
     let attempts: Vec<&Value> = done["steps"].as_array().unwrap().iter().map(|step| &step["attempt"]).collect();
     assert_eq!(attempts, [1, 1, 1], "a crash uses up no attempt");
@@ -68,12 +68,12 @@ fn an_effect_sent_and_not_recorded_is_repeated_with_the_same_key(database: Datab
     engine.upload("test-guests");
     engine.kill();
     engine.restart_with(&[("CEREBELUM_FAILPOINT", "effect-sent:2")]);
-    let id = engine.begin("posts", &json!({"base_url": cloud.url(), "paths": post_paths(3, "p")}));
+    let id = engine.begin("posts", &json!({"base_url": cloud.url(), "paths": post_paths(3, "notes/p")}));
     engine.wait_for_death();
     engine.restart();
     assert_eq!(engine.wait_for_end(&id)["output"], json!(3));
     let paths: Vec<_> = cloud.ledger().iter().map(|request| request["path"].clone()).collect();
-    assert_eq!(paths, ["/p/0", "/p/1", "/p/1", "/p/2"]);
+    assert_eq!(paths, ["/notes/p/0", "/notes/p/1", "/notes/p/1", "/notes/p/2"]);
     assert_repeats_are_alike(&cloud.ledger());
     assert_eq!(cloud.ledger()[1]["idempotency_key"], cloud.ledger()[2]["idempotency_key"]);
 }
@@ -94,7 +94,7 @@ fn a_host_driven_poll_goes_on_counting_after_a_kill(database: Database) {
     // A check may have been under way at the kill: it is asked again with its own key, and counted twice by the cloud.
     let repeated = 8 - done["output"].as_u64().unwrap().min(8);
     assert_eq!(repeated, 0);
-    let requests = cloud.requests("GET", "/looks");
+    let requests = cloud.requests("GET", "/notes/looks");
     assert_eq!(requests.len(), 8, "eight answers were needed, and no more were asked for");
     assert_repeats_are_alike(&requests);
     assert!(engine.count(&id, "PollStarted") == 1 && engine.count(&id, "PollCompleted") == 1);
@@ -112,7 +112,7 @@ fn a_poll_in_place_goes_on_counting_after_a_kill(database: Database) {
     engine.kill_and_restart();
     let done = engine.wait_for_end(&id);
     let checks = done["output"][1].as_u64().unwrap();
-    let requests = cloud.requests("GET", "/looks");
+    let requests = cloud.requests("GET", "/notes/looks");
     assert_eq!(done["output"][0], json!(8));
     assert!(requests.len() == 8 && checks >= 7, "{checks} checks and {} requests", requests.len());
     assert_repeats_are_alike(&requests);
@@ -154,7 +154,7 @@ fn many_kills_in_a_row_lose_nothing(database: Database) {
     let mut ids = Vec::new();
     for round in 0..10_u32 {
         for number in 0..3_u32 {
-            let paths = post_paths(4, &format!("r{round}/{number}"));
+            let paths = post_paths(4, &format!("notes/r{round}/{number}"));
             ids.push((engine.begin("posts", &json!({"base_url": cloud.url(), "paths": paths})), 4));
             ids.push((engine.begin("naps_in_a_step", &json!({"base_url": cloud.url(), "sleep_ms": 50, "naps": 2})), 3));
         }

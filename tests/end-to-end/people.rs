@@ -48,7 +48,7 @@ fn an_approval_inside_a_step_goes_on_behind_it(database: Database) {
     engine.ok(&["approve", &id]);
     assert_eq!(engine.wait_for_end(&id)["status"], "completed");
     let paths: Vec<_> = cloud.ledger().iter().map(|request| request["path"].clone()).collect();
-    assert_eq!(paths, ["/before", "/after"]);
+    assert_eq!(paths, ["/notes/before", "/notes/after"]);
 }
 
 /// 6: distinct kinds, and a late answer gets a clear refusal.
@@ -103,7 +103,7 @@ fn cancelling_runs_clean_up_code(database: Database) {
     engine.ok(&["cancel", &id]);
     let done = engine.wait_for_end(&id);
     assert_eq!((&done["status"], &done["failure"]["kind"]), (&json!("cancelled"), &json!("cancelled")));
-    assert_eq!(cloud.requests("POST", "/clean-up").len(), 1);
+    assert_eq!(cloud.requests("POST", "/notes/clean-up").len(), 1);
     let result = engine.cli(&["result", &id]);
     assert_eq!(result.code, 1, "{result:?}");
 }
@@ -151,12 +151,12 @@ fn a_failed_run_resumes_at_the_failed_step(database: Database) {
     engine.kill_and_restart();
     engine.ok(&["resume", &id]);
     until("it failed again", || (engine.count(&id, "ExecutionFailed") == 2).then_some(()));
-    assert_eq!(cloud.requests("POST", "/gates/one").len(), 4, "two attempts each time");
-    cloud.post("/gates/one/open");
+    assert_eq!(cloud.requests("POST", "/switch/one").len(), 4, "two attempts each time");
+    cloud.put("/switch/one/on");
     engine.ok(&["resume", &id]);
     let done = engine.wait_for(&id, &["completed"]);
     assert_eq!(done["output"], "through");
-    assert_eq!((cloud.requests("POST", "/first").len(), cloud.requests("POST", "/last").len()), (1, 1));
+    assert_eq!((cloud.requests("POST", "/notes/first").len(), cloud.requests("POST", "/notes/last").len()), (1, 1));
     let nothing = engine.cli(&["resume", &id]);
     assert_eq!(nothing.code, 5, "{nothing:?}");
 }

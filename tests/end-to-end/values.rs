@@ -119,9 +119,9 @@ fn secrets_leave_and_stand_nowhere(database: Database) {
     let cloud = cerebelum_tests::Cloud::start();
     let engine = Engine::start_with(database, &[("SECRET_TEST_TOKEN", "s3cret-s3cret")]);
     engine.upload("test-guests");
-    let done = engine.run("secrets", &json!({"base_url": cloud.url(), "path": "guarded"}));
+    let done = engine.run("secrets", &json!({"base_url": cloud.url(), "path": "notes/guarded"}));
     assert_eq!(done["output"], json!(200), "{done:#}");
-    assert_eq!(cloud.ledger()[0]["authorization"], "Bearer s3cret-s3cret");
+    assert_eq!(cloud.ledger()[0]["headers"]["authorization"], "Bearer s3cret-s3cret");
     let id = done["execution_id"].as_str().unwrap();
     for shown in [done.to_string(), engine.ok(&["history", id, "--json"]), engine.ok(&["logs", id]), engine.log()] {
         assert!(!shown.contains("s3cret-s3cret"), "{shown}");

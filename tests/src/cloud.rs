@@ -59,12 +59,12 @@ impl Cloud {
         }
     }
 
-    /// Posts to it, as somebody else would.
+    /// Puts to it, as somebody else would.
     ///
     /// # Panics
     /// When there is no answer.
-    pub fn post(&self, path: &str) {
-        http("POST", &format!("{}{path}", self.url));
+    pub fn put(&self, path: &str) {
+        http("PUT", &format!("{}{path}", self.url));
     }
 
     /// The requests of this method to paths that begin so.

@@ -107,7 +107,7 @@ fn effects_leave_through_one_door() {
             problems.push(format!("{} opens a way out of the sandbox", source.path));
         }
     }
-    let doors = all().iter().map(|source| source.code().matches("async fn leave(").count()).sum::<usize>();
+    let doors = all().iter().filter(|source| source.path.starts_with("engine/")).map(|source| source.code().matches("async fn leave(").count()).sum::<usize>();
     if doors != 1 {
         problems.push(format!("there are {doors} doors, there must be one"));
     }

@@ -58,7 +58,7 @@ fn machine_memory_bytes() -> u64 {
 /// A component with this much initial memory counts as large: it gets the engine that is tuned for Python.
 pub(crate) const LARGE_GUEST_BYTES: u64 = 4 << 20;
 /// Memory kept in a small guest's slot after use, in bytes: resetting it by hand beats asking the kernel.
-pub(crate) const SMALL_KEEP_RESIDENT_BYTES: usize = 1 << 20;
+pub(crate) const SMALL_KEEP_RESIDENT_BYTES: usize = 128 << 10;
 /// The same for a large guest's slot.
 pub(crate) const LARGE_KEEP_RESIDENT_BYTES: usize = 16 << 20;
 

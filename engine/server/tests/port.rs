@@ -1,4 +1,5 @@
 //! What stands behind the port: the service, health, reflection, `/healthz`, `/metrics`, and how it closes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its tests share")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -73,6 +73,7 @@ enum Happening {
     Nudged,
     Due,
     Overran(Scope),
+    Pressed,
     Idle,
 }
 
@@ -106,6 +107,7 @@ pub(crate) struct Activation {
     pub(crate) in_flight: Option<InFlight>,
     durable: watch::Sender<u64>,
     nudges: mpsc::UnboundedReceiver<()>,
+    pressure: watch::Receiver<u64>,
 }
 
 impl Activation {
@@ -123,6 +125,7 @@ impl Activation {
         let mut activation = Self {
             key: claimed.head.key.clone(),
             guests: Guests::new(node.clone(), claimed.head.key.id.clone()),
+            pressure: node.pressure.subscribe(),
             node,
             incarnation,
             stored: claimed.head.position,
@@ -177,6 +180,7 @@ impl Activation {
             Happening::Committed(answer) => self.take_receipt(answer),
             Happening::Nudged => self.read_inbox().await,
             Happening::Overran(scope) => self.overran(&scope),
+            Happening::Pressed => self.give_way(),
             Happening::Due => Ok(()),
             Happening::Idle => self.hibernate().await,
         }
@@ -290,6 +294,7 @@ impl Activation {
             Some(stopped) = self.guests.next_stopped() => Happening::Stopped(stopped),
             Some((call, result)) = self.fetching.next() => Happening::Fetched(call, result),
             Some(()) = self.nudges.recv() => Happening::Nudged,
+            Ok(()) = self.pressure.changed(), if self.guests.any_quiescent() => Happening::Pressed,
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Happening::Due,
             scope = Guests::overrun(overrun) => Happening::Overran(scope),
             () = tokio::time::sleep(self.node.config.hibernate_after), if idle => Happening::Idle,
@@ -350,6 +355,14 @@ impl Activation {
             (Some(Err(Refusal::Forbidden)), _) => Err(Stuck::Parked("engine-error: the store forbids what was to be written".to_owned())),
             (Some(Err(Refusal::ClaimLost)) | None, _) | (_, None) => Err(Stuck::Over(Over::Lost)),
         }
+    }
+
+    /// Others find no place for their guests: those that only wait here are rerun when they have something to be told.
+    fn give_way(&mut self) -> Result<(), Stuck> {
+        for scope in self.guests.give_way() {
+            self.execution.forget(&scope);
+        }
+        Ok(())
     }
 
     /// A stretch of a step took longer than it may.

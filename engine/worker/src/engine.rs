@@ -40,7 +40,7 @@ impl Engine {
     pub async fn open(config: Config) -> Result<Self, String> {
         let name = NodeName::claim(&config.data)?;
         let store = cerebelum_store::open(&config.database).await.map_err(|e| e.to_string())?;
-        let sandbox = Sandbox::new(cerebelum_sandbox::Config::new(config.data.join("artifacts"))).map_err(|e| e.to_string())?;
+        let sandbox = Sandbox::new(cerebelum_sandbox::Config::new(&config.data)).map_err(|e| e.to_string())?;
         let fetcher = Fetcher::new(config.allow_http.clone(), config.secrets.clone())?;
         let directory = Directory::new(store.clone(), sandbox.clone());
         let blame = Blame::open(&config.data)?;

@@ -51,8 +51,9 @@ impl Guests {
         if let Some(length) = stretch {
             self.stretches.insert(scope.clone(), Stretch { length, until: Some(Instant::now() + length) });
         }
+        let node = self.node.clone();
         self.run(scope, async move {
-            let mut guest = program.start(begin).await?;
+            let mut guest = start(&node, program, begin).await?;
             let turn = guest.turn(None).await?;
             Ok((guest, turn))
         });
@@ -128,6 +129,13 @@ impl Guests {
         self.stretches.clear();
     }
 
+    /// Drops the quiescent guests to make room for others, and names their scopes.
+    pub(crate) fn give_way(&mut self) -> Vec<Scope> {
+        let quiescent = self.quiescent();
+        quiescent.iter().for_each(|scope| self.stop(scope));
+        quiescent
+    }
+
     /// The scopes whose guest is quiescent.
     pub(crate) fn quiescent(&self) -> Vec<Scope> {
         let quiescent = |(scope, seat): (&Scope, &Seat)| matches!(seat, Seat::Quiescent(_)).then(|| scope.clone());
@@ -137,6 +145,11 @@ impl Guests {
     /// Whether any guest moves.
     pub(crate) fn any_running(&self) -> bool {
         self.seats.values().any(|seat| matches!(seat, Seat::Running(_)))
+    }
+
+    /// Whether any guest only waits.
+    pub(crate) fn any_quiescent(&self) -> bool {
+        self.seats.values().any(|seat| matches!(seat, Seat::Quiescent(_)))
     }
 
     /// Which guest's stretch is over first, and when.
@@ -153,6 +166,21 @@ impl Guests {
                 scope
             }
             None => std::future::pending().await,
+        }
+    }
+}
+
+/// How long a start may wait for a place before others are asked to give way.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Starts a guest. When all places are taken, activations are asked to drop their quiescent guests: whoever waits for a
+/// place must hold none that it can do without, or all of them could wait for each other.
+async fn start(node: &Node, program: Program, begin: Begin) -> Result<Guest, Trouble> {
+    let mut start = std::pin::pin!(program.start(begin));
+    loop {
+        match tokio::time::timeout(PATIENCE, &mut start).await {
+            Ok(started) => return started,
+            Err(_) => node.pressure.send_modify(|times| *times += 1),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cerebelum_history::Event;
 use cerebelum_store::{Batch, Claimed, ExecutionKey, Incarnation, NewExecution, Refusal, Started, Store, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::activation::{Activation, Over};
 use crate::batch::parking;
@@ -42,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) watchers: Watchers,
     pub(crate) blame: Arc<Blame>,
     pub(crate) solitude: Solitude,
+    /// Counts how often a guest found no place: whoever can give way does.
+    pub(crate) pressure: watch::Sender<u64>,
     active: Mutex<HashMap<ExecutionKey, mpsc::UnboundedSender<()>>>,
     pub(crate) stopping: AtomicBool,
 }
@@ -77,6 +79,7 @@ impl Node {
             watchers,
             blame: Arc::new(blame),
             solitude: Solitude::default(),
+            pressure: watch::Sender::new(0),
             active: Mutex::new(HashMap::new()),
             stopping: AtomicBool::new(false),
         })

@@ -18,7 +18,8 @@
 //! | any `/switch/{name}` | 503 until `PUT /switch/{name}/on` |
 //! | any `/echo/…` | what was sent |
 //! | any `/status/{code}` | that status |
-//! | any `/slow/{ms}` | after that many milliseconds |
+//! | any `/notes/…` | how often that path was asked for |
+//! | any `/slow/{ms}/…` | after that many milliseconds |
 //! | `GET /ledger` | every request so far but those to the ledger, as JSON |
 //!
 //! `?ready_after=N` and `?refuse=N`, on the request that creates the thing or on the one that asks for it, override

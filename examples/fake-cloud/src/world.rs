@@ -42,9 +42,10 @@ pub(crate) fn answer(config: &Config, ledger: &[Entry]) -> Answer {
             let is_on = ledger.iter().any(|entry| entry.method == "PUT" && entry.path == on);
             if is_on { Answer::Json(200, json!("on")) } else { Answer::Status(503) }
         }
+        (_, ["notes", ..]) => Answer::Json(200, json!({ "asked": same_path(ledger) })),
         (_, ["echo", ..]) => Answer::Echo,
         (_, ["status", status]) => Answer::Status(status.parse().unwrap_or(400)),
-        (_, ["slow", ms]) => Answer::Slow(ms.parse().unwrap_or_default()),
+        (_, ["slow", ms, ..]) => Answer::Slow(ms.parse().unwrap_or_default()),
         _ => Answer::Status(404),
     }
 }

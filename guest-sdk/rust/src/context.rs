@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::error::Result;
 use crate::host::{Host, Info, Level};
 use crate::http::{AskFetch, Body, Fetch};
-use crate::json::encode;
+use crate::json::{Data, encode};
 use crate::poll::{AskPoll, AskUntil, Check, IsCheck, Poll, PollUntil};
 use crate::retry::{AskRetry, Retry};
 use crate::step::{AskStep, IsStep, Step, StepByName};
@@ -41,7 +41,7 @@ impl Context {
         T: DeserializeOwned + 'static,
     {
         let _ = check;
-        AskPoll::call(self, S::NAME.to_owned(), encode(&input))
+        AskPoll::call(self, S::NAME.to_owned(), input.to_json())
     }
 
     /// The same with a check step of which only the name is known; `component/step` for those of other components.
@@ -85,8 +85,8 @@ impl Context {
 /// Calling others.
 impl Context {
     /// Calls a step of which only the name is known: `component/step` for those of other components, in any language.
-    pub fn step_by_name<T: DeserializeOwned + 'static>(&self, step: &str, input: &impl Serialize) -> StepByName<T> {
-        AskStep::call(self, step, input)
+    pub fn step_by_name<T: Data>(&self, step: &str, input: &impl Serialize) -> StepByName<T> {
+        AskStep::call(self, step, encode(input))
     }
 
     /// Runs a workflow of this component as a child and waits for its output; it is cancelled with this one.
@@ -96,22 +96,19 @@ impl Context {
     }
 
     /// The same for a workflow of which only the name is known: `component/workflow`.
-    pub fn run_workflow_by_name<T>(&self, child: &str, input: &impl Serialize) -> WorkflowByName<T>
-    where
-        T: DeserializeOwned + 'static,
-    {
-        AskWorkflow::call(self, child, input)
+    pub fn run_workflow_by_name<T: Data>(&self, child: &str, input: &impl Serialize) -> WorkflowByName<T> {
+        AskWorkflow::call(self, child, encode(input))
     }
 
     /// Starts a workflow of this component as an execution that outlives this one; yields its id.
     pub fn start_workflow<W: Workflow, A>(&self, workflow: impl IsWorkflow<W, A>, input: W::Input) -> WorkflowStart {
         let _ = workflow;
-        AskStart::call(self, W::NAME, &input)
+        AskStart::call(self, W::NAME, input.to_json())
     }
 
     /// The same for a workflow of which only the name is known: `component/workflow`.
     pub fn start_workflow_by_name(&self, workflow: &str, input: &impl Serialize) -> WorkflowStart {
-        AskStart::call(self, workflow, input)
+        AskStart::call(self, workflow, encode(input))
     }
 
     /// Ends this run and starts the same workflow anew under the same id, with an empty history:

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -14,11 +15,50 @@ use crate::error::{Error, Result, kind};
 /// Never implemented by hand: put [`#[data]`](macro@crate::data) on a struct or an enum.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an input or an output",
-    note = "put `#[data]` on a type of your own: it goes to JSON and back, and has a schema"
+    label = "does not go to JSON and back",
+    note = "put `#[data]` on a struct or enum of your own; types of other crates need serde and schemars"
 )]
-pub trait Data: Serialize + DeserializeOwned + JsonSchema + 'static {}
+pub trait Data: Sized + 'static {
+    /// Its JSON text.
+    ///
+    /// # Errors
+    /// When it has none.
+    fn to_json(&self) -> Result<String>;
 
-impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Data for T {}
+    /// The value that a JSON text describes.
+    ///
+    /// # Errors
+    /// When it describes no value of this type.
+    fn from_json(text: &str) -> Result<Self>;
+
+    /// The JSON Schema of texts that are accepted.
+    #[must_use]
+    fn input_schema() -> String;
+
+    /// The JSON Schema of texts that are produced.
+    #[must_use]
+    fn output_schema() -> String;
+}
+
+// No supertraits and no recommendation: causes in terms of other crates' traits would bury the advice.
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Data for T {
+    fn to_json(&self) -> Result<String> {
+        encode(self)
+    }
+
+    fn from_json(text: &str) -> Result<Self> {
+        decode(text)
+    }
+
+    fn input_schema() -> String {
+        input_schema::<T>()
+    }
+
+    fn output_schema() -> String {
+        schema::<T>(SchemaSettings::draft2020_12().for_serialize())
+    }
+}
 
 /// One JSON document exactly as it was written: every digit, the order of keys, nested nulls.
 ///
@@ -117,27 +157,14 @@ fn short_name(name: &str) -> String {
     short
 }
 
-/// The JSON Schema of an input.
+/// The JSON Schema of what is accepted as a value of this type.
 pub(crate) fn input_schema<T: JsonSchema>() -> String {
-    schema(schemars::generate::SchemaSettings::draft2020_12().for_deserialize(), T::json_schema_root)
+    schema::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
 
-/// The JSON Schema of an output.
-pub(crate) fn output_schema<T: JsonSchema>() -> String {
-    schema(schemars::generate::SchemaSettings::draft2020_12().for_serialize(), T::json_schema_root)
+fn schema<T: JsonSchema>(settings: SchemaSettings) -> String {
+    settings.into_generator().into_root_schema_for::<T>().as_value().to_string()
 }
-
-fn schema(settings: schemars::generate::SchemaSettings, root: fn(SchemaGenerator) -> Schema) -> String {
-    root(settings.into_generator()).as_value().to_string()
-}
-
-trait Root: JsonSchema {
-    fn json_schema_root(generator: SchemaGenerator) -> Schema {
-        generator.into_root_schema_for::<Self>()
-    }
-}
-
-impl<T: JsonSchema + ?Sized> Root for T {}
 
 #[cfg(test)]
 mod tests {

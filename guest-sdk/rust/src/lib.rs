@@ -145,18 +145,12 @@ pub mod __private {
 
     pub use crate::registry::{Grants, Registration};
 
-    use crate::{Data, Error, Result};
-
-    /// Holds where a type is fit to be an input or an output.
-    pub const fn is_data<T: Data>() {}
-
-    /// Holds where a type is a `Result` of something fit to be an output.
-    pub const fn is_result<T: IsResult<Value: Data>>() {}
+    use crate::{Error, Result};
 
     /// What workflows and steps return.
     #[diagnostic::on_unimplemented(
-        message = "a workflow or step returns a `Result<…>`, not `{Self}`",
-        label = "expected `Result<…>`"
+        message = "a workflow or a step returns a `Result<…>`, not `{Self}`",
+        label = "expected a `Result<…>`"
     )]
     pub trait IsResult {
         /// What a success yields.
@@ -168,6 +162,7 @@ pub mod __private {
         fn into_result(self) -> Result<Self::Value>;
     }
 
+    #[diagnostic::do_not_recommend]
     impl<T, E: Into<Error>> IsResult for std::result::Result<T, E> {
         type Value = T;
 

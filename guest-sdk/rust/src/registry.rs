@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::Result;
 #[cfg(target_arch = "wasm32")]
 use crate::error::{Error, kind};
-use crate::json::{decode, encode, input_schema, output_schema};
+use crate::json::Data;
 use crate::step::{Step, StepOptions};
 use crate::workflow::Workflow;
 
@@ -56,9 +56,9 @@ impl Registration {
             role: Role::Step(S::OPTIONS),
             name: S::NAME,
             summary: S::SUMMARY,
-            input_schema: input_schema::<S::Input>,
-            output_schema: output_schema::<S::Output>,
-            run: |ctx, input| async move { encode(&S::run(ctx, decode(&input)?).await?) }.boxed_local(),
+            input_schema: S::Input::input_schema,
+            output_schema: S::Output::output_schema,
+            run: |ctx, input| async move { S::run(ctx, Data::from_json(&input)?).await?.to_json() }.boxed_local(),
         }
     }
 
@@ -69,9 +69,9 @@ impl Registration {
             role: Role::Workflow,
             name: W::NAME,
             summary: W::SUMMARY,
-            input_schema: input_schema::<W::Input>,
-            output_schema: output_schema::<W::Output>,
-            run: |ctx, input| async move { encode(&W::run(ctx, decode(&input)?).await?) }.boxed_local(),
+            input_schema: W::Input::input_schema,
+            output_schema: W::Output::output_schema,
+            run: |ctx, input| async move { W::run(ctx, Data::from_json(&input)?).await?.to_json() }.boxed_local(),
         }
     }
 

@@ -3,14 +3,12 @@
 use std::marker::PhantomData;
 
 use futures::future::{FutureExt, LocalBoxFuture};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::durable::{Ask, Durable};
 use crate::error::Result;
 use crate::host::Host;
-use crate::json::{Data, decode, encode};
+use crate::json::Data;
 use crate::time::IntoDuration;
 
 /// How often a failed step is tried again, and when.
@@ -95,16 +93,16 @@ pub struct AskStep<S, T> {
 impl<S: Step> StepRun<S> {
     /// The call of a step; the function that `#[step]` makes consists of this.
     pub fn of(ctx: &Context, input: S::Input) -> Self {
-        AskStep::call(ctx, S::NAME, &input)
+        AskStep::call(ctx, S::NAME, input.to_json())
     }
 }
 
-impl<S: 'static, T: DeserializeOwned + 'static> AskStep<S, T> {
-    pub(crate) fn call(ctx: &Context, step: &str, input: &impl Serialize) -> Durable<'static, Self> {
+impl<S: 'static, T: Data> AskStep<S, T> {
+    pub(crate) fn call(ctx: &Context, step: &str, input: Result<String>) -> Durable<'static, Self> {
         Durable::new(Self {
             host: ctx.host.clone(),
             step: step.to_owned(),
-            input: encode(input),
+            input,
             retry: None,
             timeout: None,
             deadline: None,
@@ -113,7 +111,7 @@ impl<S: 'static, T: DeserializeOwned + 'static> AskStep<S, T> {
     }
 }
 
-impl<S: 'static, T: DeserializeOwned + 'static> Durable<'static, AskStep<S, T>> {
+impl<S: 'static, T: Data> Durable<'static, AskStep<S, T>> {
     /// Tries this call by another policy than the step declares.
     pub fn retry(self, policy: RetryPolicy) -> Self {
         self.map(|ask| AskStep { retry: Some(policy), ..ask })
@@ -130,7 +128,7 @@ impl<S: 'static, T: DeserializeOwned + 'static> Durable<'static, AskStep<S, T>> 
     }
 }
 
-impl<S: 'static, T: DeserializeOwned + 'static> Ask<'static> for AskStep<S, T> {
+impl<S: 'static, T: Data> Ask<'static> for AskStep<S, T> {
     type Output = T;
 
     fn ask(self) -> LocalBoxFuture<'static, Result<T>> {
@@ -140,7 +138,7 @@ impl<S: 'static, T: DeserializeOwned + 'static> Ask<'static> for AskStep<S, T> {
                 timeout_ms: self.timeout.transpose()?,
                 deadline_ms: self.deadline.transpose()?,
             };
-            decode(&self.host.run_step(self.step, self.input?, options).await?)
+            T::from_json(&self.host.run_step(self.step, self.input?, options).await?)
         }
         .boxed_local()
     }

@@ -3,14 +3,12 @@
 use std::marker::PhantomData;
 
 use futures::future::{FutureExt, LocalBoxFuture};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::durable::{Ask, Durable};
 use crate::error::Result;
 use crate::host::Host;
-use crate::json::{Data, decode, encode};
+use crate::json::Data;
 
 /// What `#[workflow]` makes of a function `f`: a type of the same name, besides the function that calls it.
 pub trait Workflow: 'static {
@@ -60,31 +58,31 @@ struct Child {
 }
 
 impl Child {
-    fn new(ctx: &Context, workflow: &str, input: &impl Serialize) -> Self {
-        Self { host: ctx.host.clone(), workflow: workflow.to_owned(), input: encode(input), id: None }
+    fn new(ctx: &Context, workflow: &str, input: Result<String>) -> Self {
+        Self { host: ctx.host.clone(), workflow: workflow.to_owned(), input, id: None }
     }
 }
 
 impl<W: Workflow> WorkflowRun<W> {
     /// The call of a child; the function that `#[workflow]` makes consists of this.
     pub fn of(ctx: &Context, input: W::Input) -> Self {
-        AskWorkflow::call(ctx, W::NAME, &input)
+        AskWorkflow::call(ctx, W::NAME, input.to_json())
     }
 }
 
-impl<W: 'static, T: DeserializeOwned + 'static> AskWorkflow<W, T> {
-    pub(crate) fn call(ctx: &Context, workflow: &str, input: &impl Serialize) -> Durable<'static, Self> {
+impl<W: 'static, T: Data> AskWorkflow<W, T> {
+    pub(crate) fn call(ctx: &Context, workflow: &str, input: Result<String>) -> Durable<'static, Self> {
         Durable::new(Self { call: Child::new(ctx, workflow, input), yields: PhantomData })
     }
 }
 
 impl AskStart {
-    pub(crate) fn call(ctx: &Context, workflow: &str, input: &impl Serialize) -> WorkflowStart {
+    pub(crate) fn call(ctx: &Context, workflow: &str, input: Result<String>) -> WorkflowStart {
         Durable::new(Self(Child::new(ctx, workflow, input)))
     }
 }
 
-impl<W: 'static, T: DeserializeOwned + 'static> Durable<'static, AskWorkflow<W, T>> {
+impl<W: 'static, T: Data> Durable<'static, AskWorkflow<W, T>> {
     /// Gives the child this execution id instead of one derived from its parent.
     pub fn id(self, id: impl Into<String>) -> Self {
         self.map(|ask| AskWorkflow { call: Child { id: Some(id.into()), ..ask.call }, ..ask })
@@ -98,12 +96,12 @@ impl WorkflowStart {
     }
 }
 
-impl<W: 'static, T: DeserializeOwned + 'static> Ask<'static> for AskWorkflow<W, T> {
+impl<W: 'static, T: Data> Ask<'static> for AskWorkflow<W, T> {
     type Output = T;
 
     fn ask(self) -> LocalBoxFuture<'static, Result<T>> {
         let Child { host, workflow, input, id } = self.call;
-        async move { decode(&host.run_workflow(workflow, input?, id).await?) }.boxed_local()
+        async move { T::from_json(&host.run_workflow(workflow, input?, id).await?) }.boxed_local()
     }
 }
 

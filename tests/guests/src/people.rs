@@ -26,9 +26,9 @@ pub async fn asking(ctx: Context, question: Question) -> Result<String> {
 /// Asks from inside a step, with a post before and after.
 #[step(timeout = "10s")]
 pub async fn ask_in_a_step(ctx: Context, to: Post) -> Result<String> {
-    http::post(format!("{}/before", to.base_url)).send(&ctx).await?.error_for_status()?;
+    http::post(format!("{}/notes/before", to.base_url)).send(&ctx).await?.error_for_status()?;
     let approval = ctx.approval("Go on?").await?;
-    http::post(format!("{}/after", to.base_url)).send(&ctx).await?.error_for_status()?;
+    http::post(format!("{}/notes/after", to.base_url)).send(&ctx).await?.error_for_status()?;
     Ok(approval.by)
 }
 
@@ -65,7 +65,7 @@ pub async fn listening(ctx: Context, signals: Signals) -> Result<Vec<Json>> {
 pub async fn cleaning_up(ctx: Context, base_url: String) -> Result<()> {
     match ctx.sleep(days(1)).await {
         Err(error) if error.is_cancelled() => {
-            post(&ctx, Post { base_url, path: "clean-up".to_owned() }).await?;
+            post(&ctx, Post { base_url, path: "notes/clean-up".to_owned() }).await?;
             Err(error)
         }
         other => other,
@@ -75,14 +75,14 @@ pub async fn cleaning_up(ctx: Context, base_url: String) -> Result<()> {
 /// Fails until the gate is open.
 #[step(retry(max_attempts = 2, delay = "20ms", jitter = 0.0))]
 pub async fn pass_gate(ctx: Context, base_url: String) -> Result<()> {
-    http::post(format!("{base_url}/gates/one")).send(&ctx).await?.error_for_status()?;
+    http::post(format!("{base_url}/switch/one")).send(&ctx).await?.error_for_status()?;
     Ok(())
 }
 
 /// A step that works, one that fails while a gate is closed, one that works.
 #[workflow]
 pub async fn gated(ctx: Context, base_url: String) -> Result<String> {
-    let step = |path: &str| post(&ctx, Post { base_url: base_url.clone(), path: path.to_owned() });
+    let step = |path: &str| post(&ctx, Post { base_url: base_url.clone(), path: format!("notes/{path}") });
     step("first").await?;
     pass_gate(&ctx, base_url.clone()).await?;
     step("last").await?;

@@ -84,7 +84,7 @@ pub struct Asked {
 /// Asks how often it was asked.
 #[step]
 pub async fn look(ctx: Context, at: Lookout) -> Result<Check<u64>> {
-    let seen: Asked = http::get(format!("{}/looks", at.base_url)).send(&ctx).await?.error_for_status()?.json()?;
+    let seen: Asked = http::get(format!("{}/notes/looks", at.base_url)).send(&ctx).await?.error_for_status()?.json()?;
     if seen.asked >= at.ready_at { Ok(Check::Ready(seen.asked)) } else { Check::not_yet_but(&seen.asked) }
 }
 
@@ -120,7 +120,7 @@ pub async fn look_in_place(ctx: Context, at: Lookout) -> Result<(u64, u64)> {
     let seen = ctx
         .poll_until(async |_attempt| {
             checks.set(checks.get() + 1);
-            let seen: Asked = http::get(format!("{}/looks", at.base_url)).send(&ctx).await?.error_for_status()?.json()?;
+            let seen: Asked = http::get(format!("{}/notes/looks", at.base_url)).send(&ctx).await?.error_for_status()?.json()?;
             if seen.asked >= at.ready_at { Ok(Check::Ready(seen.asked)) } else { Check::not_yet_but(&seen.asked) }
         })
         .every(millis(at.every_ms))
@@ -149,7 +149,7 @@ pub async fn try_in_place(ctx: Context, what: Flaky) -> Result<u32> {
     let tries = Cell::new(0);
     ctx.retry(async |_attempt| {
         tries.set(tries.get() + 1);
-        http::post(format!("{}/flaky/{}", what.base_url, what.failures)).send(&ctx).await?.error_for_status()?;
+        http::post(format!("{}/flaky/x?fail={}", what.base_url, what.failures)).send(&ctx).await?.error_for_status()?;
         Ok(())
     })
     .attempts(10)
@@ -168,7 +168,7 @@ pub async fn retrying_in_place(ctx: Context, what: Flaky) -> Result<u32> {
 #[workflow]
 pub async fn retrying(ctx: Context, what: Flaky) -> Result<u16> {
     let policy = RetryPolicy { max_attempts: 10, delay_ms: what.delay_ms, backoff: 1.0, jitter: 0.0, ..RetryPolicy::DEFAULT };
-    let to = crate::plain::Post { base_url: what.base_url, path: format!("flaky/{}", what.failures) };
+    let to = crate::plain::Post { base_url: what.base_url, path: format!("flaky/x?fail={}", what.failures) };
     crate::plain::post(&ctx, to).retry(policy).await
 }
 

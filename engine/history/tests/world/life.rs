@@ -137,7 +137,8 @@ impl Life {
         Moment { at: self.now, chance: if self.weather.orderly { 0.5 } else { self.chance.unit() } }
     }
 
-    /// Lives to the end. After a failure somebody mends what was broken, once, and the execution is reopened.
+    /// Lives to the end. After a failure somebody mends what was broken, and the execution is reopened
+    /// until the same call fails again.
     pub(crate) fn live(&mut self) -> End {
         loop {
             self.steps += 1;
@@ -145,8 +146,8 @@ impl Life {
             self.weather();
             let goes_on = self.execution.is_reopening() || self.is_reopened;
             if let Some(end) = self.store.end().filter(|_| !goes_on) {
-                let is_mendable = matches!(end, End::Failed(_)) && !self.mended;
-                if !is_mendable || failed_call(&self.store.events).is_none() {
+                let failed = failed_call(&self.store.events);
+                if !matches!(end, End::Failed(_)) || failed.is_none() || failed == self.store.last_reopened() {
                     return end;
                 }
                 self.mended = true;
@@ -375,7 +376,12 @@ impl Life {
             None if slow => {}
             None => self.come_to_the_rescue(),
         }
-        drop(self.store.act(self.now));
+        for seq in self.store.act(self.now) {
+            // Where order decides, what is said at a moment is heard before what is due then.
+            if self.weather.orderly {
+                self.receive(seq);
+            }
+        }
     }
 
     /// Nothing will ever happen by itself: somebody resumes it, or sends the signal that it waits for.

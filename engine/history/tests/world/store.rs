@@ -233,6 +233,14 @@ impl Store {
         self.plans.iter().map(|(at, _)| *at).min()
     }
 
+    /// The call that was reopened last.
+    pub(crate) fn last_reopened(&self) -> Option<u32> {
+        self.events.iter().rev().find_map(|event| match event.fact {
+            Fact::ExecutionReopened { ordinal } => Some(ordinal),
+            _ => None,
+        })
+    }
+
     /// How it ended, if it has.
     pub(crate) fn end(&self) -> Option<End> {
         match &self.events.last().filter(|_| self.ended)?.fact {

@@ -98,12 +98,11 @@ fn generate(role: Role, options: &Options, function: &ItemFn, signature: &Signat
         None => (TokenStream::new(), quote!(()), TokenStream::new()),
     };
     // Spans of the user's types make rustc point at them when a bound does not hold.
-    let check_input = quote_spanned!(input.span()=> ::cerebelum::__private::is_data::<#input>(););
-    let check_returns = quote_spanned!(returns.span()=> ::cerebelum::__private::is_result::<#returns>(););
+    let output = quote_spanned!(returns.span()=> <#returns as ::cerebelum::__private::IsResult>::Value);
+    let into_result = quote_spanned!(returns.span()=> ::cerebelum::__private::IsResult::into_result);
     let body = format_ident!("__{}_body", name);
     quote! {
         #(#docs)*
-        #[must_use]
         #visibility fn #name(ctx: &::cerebelum::Context #declared) -> ::cerebelum::#call<#name> {
             ::cerebelum::#call::of(ctx, #passed)
         }
@@ -116,22 +115,16 @@ fn generate(role: Role, options: &Options, function: &ItemFn, signature: &Signat
             #(#others)*
             async fn #body(#parameters) -> #returns #block
 
-            #[allow(dead_code)]
-            fn __check() {
-                #check_input
-                #check_returns
-            }
-
             impl ::cerebelum::#traits for #name {
                 const NAME: &'static str = #wire_name;
                 const SUMMARY: ::core::option::Option<&'static str> = #summary;
                 #own_options
                 type Input = #input;
-                type Output = <#returns as ::cerebelum::__private::IsResult>::Value;
+                type Output = #output;
 
                 async fn run(ctx: ::cerebelum::Context, input: #input) -> ::cerebelum::Result<Self::Output> {
                     let _ = &input;
-                    ::cerebelum::__private::IsResult::into_result(#body(ctx #given).await)
+                    #into_result(#body(ctx #given).await)
                 }
             }
 

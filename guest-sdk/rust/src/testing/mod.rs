@@ -42,7 +42,7 @@ use http::Request;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::json::encode;
+use crate::json::{decode, encode};
 use crate::step::{IsStep, Step, StepRun};
 use crate::time::IntoDuration;
 use crate::workflow::{IsWorkflow, Workflow};
@@ -97,7 +97,7 @@ impl Local {
         instead: impl FnMut(S::Input) -> Result<S::Output> + 'static,
     ) -> Self {
         let _ = step;
-        self.script.replace(false, S::NAME, instead);
+        self.script.replace(false, S::NAME, instead, (S::Input::from_json, S::Output::to_json));
         self
     }
 
@@ -107,7 +107,7 @@ impl Local {
         step: &str,
         instead: impl FnMut(I) -> Result<O> + 'static,
     ) -> Self {
-        self.script.replace(false, step, instead);
+        self.script.replace(false, step, instead, (|text| decode(text), |value| encode(value)));
         self
     }
 
@@ -117,7 +117,7 @@ impl Local {
         workflow: &str,
         instead: impl FnMut(I) -> Result<O> + 'static,
     ) -> Self {
-        self.script.replace(true, workflow, instead);
+        self.script.replace(true, workflow, instead, (|text| decode(text), |value| encode(value)));
         self
     }
 
@@ -162,7 +162,7 @@ impl Local {
     /// When the input has no JSON form.
     pub fn run<W: Workflow, A>(self, workflow: impl IsWorkflow<W, A>, input: W::Input) -> Run<W::Output> {
         let _ = workflow;
-        self.start(W::NAME, &input)
+        self.start(W::NAME, input.to_json())
     }
 
     /// Runs a step as if a workflow had called it, with its retries.
@@ -173,15 +173,15 @@ impl Local {
         let _ = step;
         let name = format!("call of {}", S::NAME);
         self.script.put(true, &name, |ctx, input| {
-            Box::pin(async move { encode(&StepRun::<S>::of(&ctx, crate::json::decode(&input)?).await?) })
+            Box::pin(async move { StepRun::<S>::of(&ctx, Data::from_json(&input)?).await?.to_json() })
         });
-        self.start(&name, &input)
+        self.start(&name, input.to_json())
     }
 
-    fn start<T: Data>(self, workflow: &str, input: &impl Serialize) -> Run<T> {
+    fn start<T: Data>(self, workflow: &str, input: Result<String>) -> Run<T> {
         let id: ExecutionId = "local".parse().expect("`local` is an execution id");
         let mut world = World::new(self.script, Timestamp(self.began_ms), self.hibernating);
-        world.start(&id, workflow, script::json(encode(input)));
+        world.start(&id, workflow, script::json(input));
         world.run_until_ended(&id);
         Run::of(&world, &id, Timestamp(self.began_ms))
     }

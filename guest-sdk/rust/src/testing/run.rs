@@ -11,7 +11,6 @@ use super::world::World;
 use crate::Data;
 use crate::error::{Error, Result};
 use crate::host::native::error_of;
-use crate::json::decode;
 
 /// One event, as `cerebelum history --json` would show it.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,7 +143,7 @@ fn attributes(seat: &Seat) -> Vec<(String, Value)> {
 
 fn result<T: Data>(seat: &Seat) -> Result<T> {
     match (seat.execution.end(), &seat.stuck) {
-        (Some(End::Completed(output)), _) => decode(output.as_str()),
+        (Some(End::Completed(output)), _) => T::from_json(output.as_str()),
         (Some(End::Failed(failure) | End::Cancelled(failure)), _) => Err(error_of(failure.clone())),
         (Some(End::Continued(_)) | None, Some(stuck)) => {
             Err(Error::new(stuck.kind().to_owned(), stuck.message().to_owned()).permanent())

@@ -9,7 +9,6 @@ use cerebelum_history::{ApprovalRequest, Json, Message};
 use futures::future::{FutureExt, LocalBoxFuture};
 use http::{Request, Response};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::guest::Body;
 use crate::context::Context;
@@ -42,18 +41,19 @@ impl Script {
         self.bodies.insert((is_workflow, name.to_owned()), Rc::new(body));
     }
 
-    pub(super) fn replace<I: DeserializeOwned + 'static, O: Serialize + 'static>(
+    pub(super) fn replace<I: 'static, O: 'static>(
         &mut self,
         is_workflow: bool,
         name: &str,
         instead: impl FnMut(I) -> Result<O> + 'static,
+        (read, write): (fn(&str) -> Result<I>, fn(&O) -> Result<String>),
     ) {
         let instead = Rc::new(RefCell::new(instead));
         self.put(is_workflow, name, move |_, input| {
             let instead = instead.clone();
             async move {
-                let input = decode(&input)?;
-                encode(&(&mut *instead.borrow_mut())(input)?)
+                let input = read(&input)?;
+                write(&(&mut *instead.borrow_mut())(input)?)
             }
             .boxed_local()
         });

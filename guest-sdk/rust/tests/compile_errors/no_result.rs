@@ -3,10 +3,10 @@
 use cerebelum::prelude::*;
 
 #[step]
-async fn a(ctx: Context) {}
+async fn a(_ctx: Context) {}
 
 #[step]
-async fn b(ctx: Context) -> u32 {
+async fn b(_ctx: Context) -> u32 {
     7
 }
 

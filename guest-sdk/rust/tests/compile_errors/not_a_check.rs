@@ -3,7 +3,7 @@
 use cerebelum::prelude::*;
 
 #[step]
-async fn look(ctx: Context, at: String) -> Result<String> {
+async fn look(_ctx: Context, at: String) -> Result<String> {
     Ok(at)
 }
 

@@ -7,12 +7,12 @@ struct Order {
 }
 
 #[step]
-async fn a(ctx: Context, order: Order) -> Result<u32> {
+async fn a(_ctx: Context, order: Order) -> Result<u32> {
     Ok(order.size)
 }
 
 #[step]
-async fn b(ctx: Context, size: u32) -> Result<Order> {
+async fn b(_ctx: Context, size: u32) -> Result<Order> {
     Ok(Order { size })
 }
 

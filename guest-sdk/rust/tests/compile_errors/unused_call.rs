@@ -5,7 +5,7 @@
 use cerebelum::prelude::*;
 
 #[step]
-async fn greet(ctx: Context, name: String) -> Result<String> {
+async fn greet(_ctx: Context, name: String) -> Result<String> {
     Ok(name)
 }
 

@@ -1,0 +1,253 @@
+//! A scene: an execution whose guests are played by hand, with a store that keeps everything at once.
+
+#![allow(dead_code, reason = "each test file plays with a part of it")]
+
+use std::collections::{BTreeMap, HashMap};
+
+use cerebelum_history::{
+    ApprovalRequest, Begin, Call, CallName, Changes, Delivery, Digest, Event, Execution, Facts, Failure, HttpRequest,
+    Identity, Json, Message, Moment, OpenCall, Outcome, PollPolicy, Receipt, Request, RetryPolicy, Scope, Seed,
+    StepCall, StepOptions, Stored, Target, Timestamp, WorkflowCall,
+};
+
+/// When every scene begins.
+pub(crate) const START: u64 = 1_000_000;
+
+/// An execution, its store and its clock.
+pub(crate) struct Scene {
+    pub(crate) ex: Execution,
+    pub(crate) now: u64,
+    /// The draw of chance for everything that follows.
+    pub(crate) chance: f64,
+    /// What the next target is declared with, or why there is none.
+    pub(crate) target: Result<Target, Failure>,
+    pub(crate) stored: Vec<Event>,
+    pub(crate) open: BTreeMap<CallName, String>,
+    ordinals: HashMap<Scope, u32>,
+    messages: i64,
+}
+
+pub(crate) fn scope(text: &str) -> Scope {
+    Scope::from_text(text)
+}
+
+pub(crate) fn name(text: &str) -> CallName {
+    text.parse().unwrap()
+}
+
+pub(crate) fn json(text: &str) -> Json {
+    Json::parse(text).unwrap()
+}
+
+fn identity() -> Identity {
+    Identity {
+        id: "order-7".parse().unwrap(),
+        workflow: "shop/order".to_owned(),
+        digest: Digest::of(b"shop"),
+        seed: Seed([7; 32]),
+        run: 1,
+    }
+}
+
+impl Scene {
+    /// A scene whose workflow has begun.
+    pub(crate) fn new() -> Self {
+        let mut scene = Self::with(Facts::default());
+        scene.begin("");
+        scene
+    }
+
+    /// A scene with these facts, stored, and nothing else.
+    pub(crate) fn with(facts: Facts) -> Self {
+        let ex = Execution::start(identity(), json("{}"), facts, Timestamp(START));
+        let mut scene = Self {
+            ex,
+            now: START,
+            chance: 0.5,
+            target: Ok(Target { component: None, options: StepOptions::default() }),
+            stored: Vec::new(),
+            open: BTreeMap::new(),
+            ordinals: HashMap::new(),
+            messages: 0,
+        };
+        scene.save();
+        scene
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { at: Timestamp(self.now), chance: self.chance }
+    }
+
+    /// The clock shows that many milliseconds since the start, and what is due happens.
+    pub(crate) fn at(&mut self, ms: u64) {
+        self.now = START + ms;
+        self.ex.tick(self.moment());
+    }
+
+    /// Makes everything durable.
+    pub(crate) fn save(&mut self) -> Changes {
+        let changes = self.ex.take_changes();
+        self.stored.extend(changes.events.iter().cloned());
+        assert_eq!(self.ex.position().0, self.stored.len() as u64);
+        for (scope, from, to) in &changes.valueless {
+            let range = usize::try_from(from.0).unwrap() - 1..usize::try_from(to.0).unwrap();
+            for event in self.stored[range].iter_mut().filter(|event| event.scope == *scope) {
+                event.fact = event.fact.clone().without_values();
+            }
+        }
+        self.open.extend(changes.opened.iter().cloned());
+        changes.closed.iter().for_each(|name| drop(self.open.remove(name)));
+        self.ex.acknowledge(changes.mark, self.ex.position());
+        changes
+    }
+
+    /// Forgets everything that is not stored, and begins again from that.
+    pub(crate) fn reload(&mut self, settled: bool) {
+        let stored = Stored {
+            position: cerebelum_history::Position(self.stored.len() as u64),
+            stamp: self.stored.last().unwrap().at,
+            paused: self.ex.is_paused(),
+            settled,
+            facts: self.ex.facts().clone(),
+            attributes: self.ex.attributes().clone(),
+            open: self.open.iter().map(|(name, text)| (name.clone(), OpenCall::decode(text).unwrap())).collect(),
+        };
+        self.ex = Execution::restore(identity(), stored);
+        self.ordinals.clear();
+    }
+
+    /// A guest begins.
+    pub(crate) fn begin(&mut self, of: &str) -> Begin {
+        let scope = scope(of);
+        assert!(self.ex.wanted().contains(&scope), "nobody wants a guest of `{of}`, but of {:?}", self.ex.wanted());
+        let first = self.ex.journal_from(&scope).map_or(self.stored.len(), |from| usize::try_from(from.0).unwrap() - 1);
+        self.ordinals.remove(&scope);
+        let events = self.stored.get(first..).unwrap_or_default().to_vec();
+        self.ex.begin(&scope, &events).unwrap()
+    }
+
+    /// A guest makes a call.
+    pub(crate) fn call(&mut self, of: &str, call: Call) -> u32 {
+        let ordinal = self.ordinals.entry(scope(of)).or_default();
+        *ordinal += 1;
+        let ordinal = *ordinal;
+        self.ask(of, Request::Call(ordinal, call)).unwrap_or_else(|diverged| panic!("{diverged}"));
+        ordinal
+    }
+
+    /// A guest asks for something.
+    pub(crate) fn ask(&mut self, of: &str, request: Request) -> Result<(), cerebelum_history::Diverged> {
+        let scope = scope(of);
+        let target = self.ex.needs_target(&scope, &request).map(|_| self.target.clone());
+        self.ex.request(&scope, request, target, self.moment())
+    }
+
+    /// A guest no longer wants the outcome of a call.
+    pub(crate) fn drops(&mut self, of: &str, ordinal: u32) {
+        self.ask(of, Request::Drop(ordinal)).unwrap();
+    }
+
+    /// A guest ends.
+    pub(crate) fn ends(&mut self, of: &str, result: Result<&str, Failure>) {
+        self.ex.ended(&scope(of), result.map(json), self.moment()).unwrap_or_else(|diverged| panic!("{diverged}"));
+    }
+
+    /// What a quiescent guest is told now.
+    pub(crate) fn told(&mut self, of: &str) -> Vec<Delivery> {
+        let mut told = Vec::new();
+        while let Some(delivery) = self.ex.next_delivery(&scope(of), self.moment()).unwrap() {
+            told.push(delivery);
+        }
+        told
+    }
+
+    /// The same in short: `2 slept`, `1 value 5`, `1 failed kind`.
+    pub(crate) fn hears(&mut self, of: &str) -> Vec<String> {
+        self.told(of).iter().map(|delivery| format!("{} {}", delivery.ordinal, short(&delivery.outcome))).collect()
+    }
+
+    /// A message comes in. Its number and what became of it.
+    pub(crate) fn say(&mut self, message: Message) -> (i64, Receipt) {
+        self.messages += 1;
+        (self.messages, self.ex.receive(self.messages, false, message, self.moment()))
+    }
+
+    pub(crate) fn signal(&mut self, name: &str, data: &str) -> i64 {
+        self.say(Message::Signal { name: name.to_owned(), data: json(data) }).0
+    }
+
+    /// The history in short, stored or not: `SleepStarted 1`, `3.1: SleepCompleted 1`, from this position on.
+    pub(crate) fn history(&mut self, from: usize) -> Vec<String> {
+        self.save();
+        self.stored[from - 1..].iter().map(line).collect()
+    }
+
+    /// The failure that a call is told of.
+    pub(crate) fn failure(&mut self, of: &str) -> Failure {
+        match self.told(of).pop().map(|delivery| delivery.outcome) {
+            Some(Outcome::Failed(failure)) => failure,
+            other => panic!("no failure but {other:?}"),
+        }
+    }
+}
+
+fn line(event: &Event) -> String {
+    let scope = if event.scope.is_root() { String::new() } else { format!("{}: ", event.scope) };
+    let ordinal = event.fact.ordinal().map_or(String::new(), |ordinal| format!(" {ordinal}"));
+    format!("{scope}{}{ordinal}", event.fact.kind())
+}
+
+fn short(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Slept => "slept".to_owned(),
+        Outcome::Value(json) => format!("value {json}"),
+        Outcome::Approved(approval) => format!("approved {} by {}", approval.data, approval.by),
+        Outcome::Responded(response) => format!("responded {}", response.status),
+        Outcome::Started(id) => format!("started {id}"),
+        Outcome::Failed(failure) => format!("failed {}", failure.kind),
+    }
+}
+
+pub(crate) fn sleep(duration_ms: u64) -> Call {
+    Call::Sleep { duration_ms }
+}
+
+pub(crate) fn step(step: &str) -> Call {
+    Call::Step(StepCall { step: step.to_owned(), input: json("0") }, StepOptions::default())
+}
+
+pub(crate) fn step_with(step: &str, options: StepOptions) -> Call {
+    Call::Step(StepCall { step: step.to_owned(), input: json("0") }, options)
+}
+
+pub(crate) fn retry(max_attempts: u32, delay_ms: u64, backoff: f64, jitter: f64) -> StepOptions {
+    let retry = RetryPolicy { max_attempts, delay_ms, backoff, delay_ms_max: 30_000, jitter };
+    StepOptions { retry: Some(retry), ..StepOptions::default() }
+}
+
+pub(crate) fn poll(check: &str, interval_ms: u64, max_attempts: u32, timeout_ms: Option<u64>) -> Call {
+    let policy = PollPolicy { interval_ms, max_attempts, timeout_ms };
+    Call::Poll(StepCall { step: check.to_owned(), input: json("0") }, policy)
+}
+
+pub(crate) fn approval(title: &str, timeout_ms: Option<u64>) -> Call {
+    let (kind, title) = ("manual".to_owned(), title.to_owned());
+    Call::Approval(ApprovalRequest { kind, title, data: json("{}"), schema: None, timeout_ms })
+}
+
+pub(crate) fn signal(name: &str, timeout_ms: Option<u64>) -> Call {
+    Call::Signal { name: name.to_owned(), timeout_ms }
+}
+
+pub(crate) fn fetch(url: &str) -> Call {
+    let (method, url) = ("GET".to_owned(), url.to_owned());
+    Call::Fetch(HttpRequest { method, url, headers: Vec::new(), body: Vec::new(), timeout_ms: None })
+}
+
+pub(crate) fn child(workflow: &str) -> WorkflowCall {
+    WorkflowCall { workflow: workflow.to_owned(), input: json("0"), id: None }
+}
+
+pub(crate) fn broken(message: &str) -> Failure {
+    Failure::retryable(cerebelum_history::kind::FAILURE, message)
+}
