@@ -22,11 +22,13 @@ pub(crate) async fn commits(database: Database) -> anyhow::Result<Commits> {
             let mut connection = sqlx::SqliteConnection::connect(&url).await?;
             connection.execute("pragma journal_mode = wal").await?;
             connection.execute("pragma synchronous = full").await?;
-            measure(&mut connection, "insert into ceiling (body) values ('some forty bytes of text, as an event has')").await
+            measure(&mut connection, "insert into ceiling (body) values ('some forty bytes of text, as an event has')")
+                .await
         }
         Database::Postgres => {
             let mut connection = sqlx::PgConnection::connect(&test_postgres::database()).await?;
-            measure(&mut connection, "insert into ceiling (body) values ('some forty bytes of text, as an event has')").await
+            measure(&mut connection, "insert into ceiling (body) values ('some forty bytes of text, as an event has')")
+                .await
         }
     }
 }

@@ -33,7 +33,8 @@ impl Client {
 
     /// Starts an execution.
     pub(crate) async fn start(&self, workflow: &str, input: &str) -> anyhow::Result<String> {
-        let request = StartRequest { workflow: workflow.to_owned(), input: input.to_owned(), ..StartRequest::default() };
+        let request =
+            StartRequest { workflow: workflow.to_owned(), input: input.to_owned(), ..StartRequest::default() };
         let started = self.connection().start(request).await?.into_inner();
         Ok(started.execution_id)
     }
@@ -61,7 +62,12 @@ impl Client {
     }
 
     /// Runs so many executions, so many at once, and says how long all of them took.
-    pub(crate) async fn run_many(&self, workflow: &'static str, input: String, (count, at_once): (usize, usize)) -> anyhow::Result<Duration> {
+    pub(crate) async fn run_many(
+        &self,
+        workflow: &'static str,
+        input: String,
+        (count, at_once): (usize, usize),
+    ) -> anyhow::Result<Duration> {
         let began = Instant::now();
         let left = Arc::new(AtomicUsize::new(count));
         let mut clients = tokio::task::JoinSet::new();

@@ -36,7 +36,10 @@ impl Table {
 
     /// Prints the table.
     pub(crate) fn print(&self) {
-        println!("{:<4} {:<9} {:<28} {:>14} {:>14} {:>8}  ceiling is", "", "database", "metric", "median", "ceiling", "ratio");
+        println!(
+            "{:<4} {:<9} {:<28} {:>14} {:>14} {:>8}  ceiling is",
+            "", "database", "metric", "median", "ceiling", "ratio"
+        );
         for row in &self.rows {
             println!("{}", row.line());
         }
@@ -61,7 +64,10 @@ impl Row {
             Some((what, ceiling)) => (format!("{ceiling:.3}"), format!("{:.2}", value / ceiling), what),
             None => (String::new(), String::new(), ""),
         };
-        format!("{:<4} {:<9} {:<28} {value:>14.3} {ceiling:>14} {ratio:>8}  {what}", self.workload, self.database, self.metric)
+        format!(
+            "{:<4} {:<9} {:<28} {value:>14.3} {ceiling:>14} {ratio:>8}  {what}",
+            self.workload, self.database, self.metric
+        )
     }
 }
 

@@ -43,7 +43,12 @@ pub(crate) async fn run(table: &mut Table, database: Where, only: Option<&str>) 
 }
 
 /// One workflow, 500 sequential steps: milliseconds a step.
-async fn w1(table: &mut Table, database: &'static str, (engine, ceiling): (&Engine, &Commits), is_strict: bool) -> anyhow::Result<()> {
+async fn w1(
+    table: &mut Table,
+    database: &'static str,
+    (engine, ceiling): (&Engine, &Commits),
+    is_strict: bool,
+) -> anyhow::Result<()> {
     let client = Client::connect(engine, 1).await?;
     let mut runs = Vec::new();
     client.run("sequence", &steps(10)).await?;
@@ -65,7 +70,12 @@ async fn w1(table: &mut Table, database: &'static str, (engine, ceiling): (&Engi
 }
 
 /// 200 workflows of 20 sequential steps at once: steps a second.
-async fn w2(table: &mut Table, database: &'static str, (engine, ceiling): (&Engine, &Commits), is_strict: bool) -> anyhow::Result<()> {
+async fn w2(
+    table: &mut Table,
+    database: &'static str,
+    (engine, ceiling): (&Engine, &Commits),
+    is_strict: bool,
+) -> anyhow::Result<()> {
     let client = Client::connect(engine, 8).await?;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
@@ -79,7 +89,9 @@ async fn w2(table: &mut Table, database: &'static str, (engine, ceiling): (&Engi
 
 /// 2,000 one-step workflows through the API: finished a second, with many connections and with one.
 async fn w4(table: &mut Table, database: &'static str, (engine, ceiling): (&Engine, &Commits)) -> anyhow::Result<()> {
-    for (metric, connections, at_once, count) in [("finished_per_s", 8, 64, 2_000), ("finished_per_s_one_connection", 1, 1, 300)] {
+    for (metric, connections, at_once, count) in
+        [("finished_per_s", 8, 64, 2_000), ("finished_per_s_one_connection", 1, 1, 300)]
+    {
         let client = Client::connect(engine, connections).await?;
         let mut runs = Vec::new();
         for _ in 0..RUNS {
@@ -102,7 +114,12 @@ async fn w7(table: &mut Table, (name, database): Where, ceiling: &Commits) -> an
         client.run("sequence", &steps(0)).await?;
         runs.push(began.elapsed().as_secs_f64() * 1e6);
     }
-    table.add(("W7", name), "empty_workflow_us", vec![crate::table::median(&runs)], Some(("one single-row commit, µs", 1e6 / ceiling.single)));
+    table.add(
+        ("W7", name),
+        "empty_workflow_us",
+        vec![crate::table::median(&runs)],
+        Some(("one single-row commit, µs", 1e6 / ceiling.single)),
+    );
     let mut runs = Vec::new();
     for _ in 0..RUNS {
         engine.kill_and_restart();
@@ -132,7 +149,9 @@ async fn w9(table: &mut Table, (name, database): Where) -> anyhow::Result<()> {
             let client = Client::connect(&engine, 1).await?;
             client.run("sequence", &steps(1)).await?;
             // After a kill everything unsettled is rerun at once; let it hibernate before it is measured.
-            cerebelum_tests::until("it hibernates", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
+            cerebelum_tests::until("it hibernates", || {
+                (engine.metric("cerebelum_executions_in_memory") == 0).then_some(())
+            });
             let began = Instant::now();
             client.signal(&id, "go").await?;
             client.wait(&id).await?;

@@ -28,7 +28,11 @@ fn droplet_deployment(database: Database) {
     let asked = |method, path| cloud.requests(method, path).len();
     assert_eq!((asked("POST", "/droplets"), asked("GET", "/droplets/1"), asked("POST", "/ssh")), (2, 4, 3));
     assert_eq!(asked("POST", "/droplets/1/configure"), 1);
-    assert_eq!(cloud.ledger().len(), engine_requests(&engine, &id) + 4, "the poll's four checks are not in the history");
+    assert_eq!(
+        cloud.ledger().len(),
+        engine_requests(&engine, &id) + 4,
+        "the poll's four checks are not in the history"
+    );
 }
 
 /// How many requests a history speaks of.

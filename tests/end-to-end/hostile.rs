@@ -26,7 +26,12 @@ fn misbehaviour_has_a_name_and_others_are_served(database: Database) {
         assert!(!failed["failure"]["message"].as_str().unwrap().contains('\n'), "one line: {failed:#}");
         assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2));
     }
-    for (how, kind) in [("memory", "memory-limit"), ("stack", "stack-overflow"), ("panic", "trap"), ("fetch-in-workflow", "not-granted")] {
+    for (how, kind) in [
+        ("memory", "memory-limit"),
+        ("stack", "stack-overflow"),
+        ("panic", "trap"),
+        ("fetch-in-workflow", "not-granted"),
+    ] {
         let failed = engine.run("hostile", &json!(how));
         assert_eq!(failed["failure"]["kind"], kind, "{how} in a workflow gave {failed:#}");
     }

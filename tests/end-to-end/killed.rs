@@ -131,7 +131,10 @@ fn retries_go_on_counting_after_a_kill(database: Database) {
     assert_eq!(done["steps"][0]["attempt"], json!(5));
     let requests = cloud.requests("POST", "/flaky");
     assert_eq!(requests.len(), 5);
-    assert!(requests.iter().all(|request| request["idempotency_key"] == requests[0]["idempotency_key"]), "a retry repeats its key");
+    assert!(
+        requests.iter().all(|request| request["idempotency_key"] == requests[0]["idempotency_key"]),
+        "a retry repeats its key"
+    );
 }
 
 fn a_retry_in_place_goes_on_after_a_kill(database: Database) {

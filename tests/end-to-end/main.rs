@@ -13,7 +13,6 @@ macro_rules! on_both_databases {
     };
 }
 
-mod crowd;
 mod examples;
 mod hostile;
 mod killed;

@@ -146,7 +146,11 @@ fn a_failed_run_resumes_at_the_failed_step(database: Database) {
     engine.upload("test-guests");
     let id = engine.begin("gated", &json!(cloud.url()));
     let failed = engine.wait_for_end(&id);
-    assert_eq!((&failed["status"], &failed["failure"]["kind"]), (&json!("failed"), &json!("http-status")), "{failed:#}");
+    assert_eq!(
+        (&failed["status"], &failed["failure"]["kind"]),
+        (&json!("failed"), &json!("http-status")),
+        "{failed:#}"
+    );
     assert_eq!(engine.cli(&["result", &id]).code, 1);
     engine.kill_and_restart();
     engine.ok(&["resume", &id]);
@@ -209,7 +213,12 @@ fn every_status_is_shown_by_status_and_list(database: Database) {
         let shown = engine.wait_for(id, &[status]);
         assert!(shown["workflow"].as_str().unwrap().starts_with("test-guests/"));
         let listed = engine.json(&["list", "--status", status]);
-        let found = listed.as_array().or_else(|| listed["executions"].as_array()).unwrap().iter().any(|one| one["execution_id"] == *id);
+        let found = listed
+            .as_array()
+            .or_else(|| listed["executions"].as_array())
+            .unwrap()
+            .iter()
+            .any(|one| one["execution_id"] == *id);
         assert!(found, "{status} is not listed: {listed:#}");
         let watched = matches!(*status, "completed" | "failed").then(|| engine.cli(&["watch", id]));
         if let Some(watched) = watched {

@@ -87,7 +87,8 @@ fn sleeps_of_more_than_twenty_four_days_are_accepted(database: Database) {
     engine.kill_and_restart();
     let status = engine.status(&id);
     assert_eq!(status["status"], "sleeping");
-    let (since, until) = (status["waiting_on"][0]["since"].as_str().unwrap(), status["waiting_on"][0]["until"].as_str().unwrap());
+    let (since, until) =
+        (status["waiting_on"][0]["since"].as_str().unwrap(), status["waiting_on"][0]["until"].as_str().unwrap());
     assert_ne!(since[..7], until[..7], "sixty days are more than a month");
     let refused = engine.run("sleeper", &json!(400_u64 * 86_400_000));
     assert_eq!(refused["failure"]["kind"], "invalid-argument", "more than a year is refused: {refused:#}");

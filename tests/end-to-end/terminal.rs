@@ -19,7 +19,22 @@ fn status_json_has_the_fields_of_the_contract() {
     let engine = Engine::start(Database::Sqlite);
     engine.upload("test-guests");
     let done = engine.run("sequence", &json!({"steps": 2}));
-    for field in ["execution_id", "workflow", "component", "status", "input", "output", "failure", "waiting_on", "progress", "steps", "attributes", "started_at", "ended_at", "events"] {
+    for field in [
+        "execution_id",
+        "workflow",
+        "component",
+        "status",
+        "input",
+        "output",
+        "failure",
+        "waiting_on",
+        "progress",
+        "steps",
+        "attributes",
+        "started_at",
+        "ended_at",
+        "events",
+    ] {
         assert!(done.get(field).is_some(), "`{field}` is missing in {done:#}");
     }
     for field in ["name", "status", "attempt", "started_at", "ended_at", "duration_ms", "output", "failure"] {

@@ -25,7 +25,11 @@ fn values_arrive_as_they_were_written(database: Database) {
     let output = engine.ok(&["result", "echo-1"]);
     assert_eq!(output.trim(), written);
     let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
-    assert_eq!(engine.ok(&["start", "echo", "--input", &deep, "--id", "echo-2", "--wait", "--json"]).matches('[').count() > 128, true);
+    assert_eq!(
+        engine.ok(&["start", "echo", "--input", &deep, "--id", "echo-2", "--wait", "--json"]).matches('[').count()
+            > 128,
+        true
+    );
 }
 
 fn children_report_to_their_parent(database: Database) {
@@ -83,7 +87,9 @@ fn a_second_start_with_the_same_id_is_the_same_execution(database: Database) {
     assert_eq!(start(r#"{"a":1,"b":2}"#).code, 0);
     assert_eq!(engine.count("once", "ExecutionStarted"), 1);
     let at_once: Vec<i32> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..20).map(|_| scope.spawn(|| engine.cli(&["start", "echo", "--id", "twenty", "--input", "1"]).code)).collect();
+        let clients: Vec<_> = (0..20)
+            .map(|_| scope.spawn(|| engine.cli(&["start", "echo", "--id", "twenty", "--input", "1"]).code))
+            .collect();
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     assert!(at_once.iter().all(|code| *code == 0), "{at_once:?}");

@@ -54,7 +54,8 @@ impl Engine {
             Database::Sqlite => format!("sqlite:{}", data.0.join("cerebelum.db").display()),
             Database::Postgres => test_postgres::database(),
         };
-        let variables = settings.iter().map(|(name, value)| (format!("CEREBELUM_{name}"), (*value).to_owned())).collect();
+        let variables =
+            settings.iter().map(|(name, value)| (format!("CEREBELUM_{name}"), (*value).to_owned())).collect();
         let mut engine = Self { child: None, url: String::new(), data, database, variables };
         engine.restart();
         engine
@@ -177,7 +178,8 @@ impl Engine {
     #[must_use]
     pub fn json(&self, arguments: &[&str]) -> Value {
         let said = self.cli(&[arguments, &["--json"]].concat());
-        serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {}{}\n{}", said.out, said.err, self.log()))
+        serde_json::from_str(&said.out)
+            .unwrap_or_else(|e| panic!("{arguments:?}: {e}: {}{}\n{}", said.out, said.err, self.log()))
     }
 
     /// Uploads a component that `make examples` has built.
@@ -302,7 +304,8 @@ pub(crate) fn http(method: &str, url: &str) -> String {
     let rest = url.strip_prefix("http://").expect("an http address");
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut stream = std::net::TcpStream::connect(host).expect("it listens");
-    write!(stream, "{method} /{path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n").expect("it takes a request");
+    write!(stream, "{method} /{path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n")
+        .expect("it takes a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("an answer has a body")

@@ -42,8 +42,10 @@ fn history_is_pure() {
     let allowed = ["serde", "serde_json", "thiserror", "blake3"];
     let names = dependencies("engine/history/Cargo.toml");
     let names = names.iter().filter_map(|line| line.split(['.', ' ']).next());
-    let mut problems: Vec<String> = names.filter(|name| !allowed.contains(name)).map(|name| format!("history depends on {name}")).collect();
-    let impure = ["std::time::SystemTime", "Instant::now", "std::fs", "std::net", "std::thread", "async fn", ".await", "rand::"];
+    let mut problems: Vec<String> =
+        names.filter(|name| !allowed.contains(name)).map(|name| format!("history depends on {name}")).collect();
+    let impure =
+        ["std::time::SystemTime", "Instant::now", "std::fs", "std::net", "std::thread", "async fn", ".await", "rand::"];
     for source in all().iter().filter(|source| source.path.starts_with("engine/history/src")) {
         for word in impure.iter().filter(|word| source.code().contains(**word)) {
             problems.push(format!("{} mentions `{word}`: time, chance and IO are parameters", source.path));
@@ -85,7 +87,11 @@ fn files_and_functions_fit() {
 #[test]
 fn each_file_says_what_it_owns() {
     let silent = |source: &Source| !source.text.trim_start().starts_with("//!");
-    let problems: Vec<String> = all().iter().filter(|source| silent(source)).map(|source| format!("{} does not begin with `//!`", source.path)).collect();
+    let problems: Vec<String> = all()
+        .iter()
+        .filter(|source| silent(source))
+        .map(|source| format!("{} does not begin with `//!`", source.path))
+        .collect();
     complain(&problems);
 }
 
@@ -103,11 +109,17 @@ fn effects_leave_through_one_door() {
         if sends > may {
             problems.push(format!("{} sends effects past the door", source.path));
         }
-        if source.path.starts_with("engine/sandbox") && (code.contains("TcpStream") || code.contains("wasmtime_wasi_http")) {
+        if source.path.starts_with("engine/sandbox")
+            && (code.contains("TcpStream") || code.contains("wasmtime_wasi_http"))
+        {
             problems.push(format!("{} opens a way out of the sandbox", source.path));
         }
     }
-    let doors = all().iter().filter(|source| source.path.starts_with("engine/")).map(|source| source.code().matches("async fn leave(").count()).sum::<usize>();
+    let doors = all()
+        .iter()
+        .filter(|source| source.path.starts_with("engine/"))
+        .map(|source| source.code().matches("async fn leave(").count())
+        .sum::<usize>();
     if doors != 1 {
         problems.push(format!("there are {doors} doors, there must be one"));
     }
@@ -116,7 +128,8 @@ fn effects_leave_through_one_door() {
 
 #[test]
 fn no_word_of_a_glossary_synonym_and_no_loose_end() {
-    let words = ["todo!(", "unimplemented!(", "dbg!(", "Manager", "Util", "mod util", "mod helpers", "mod common", "Handler {"];
+    let words =
+        ["todo!(", "unimplemented!(", "dbg!(", "Manager", "Util", "mod util", "mod helpers", "mod common", "Handler {"];
     let mut problems = Vec::new();
     for source in all().iter().filter(|source| !source.path.starts_with("tests/tidy")) {
         for word in words.iter().filter(|word| source.code().contains(**word)) {
@@ -130,7 +143,9 @@ fn no_word_of_a_glossary_synonym_and_no_loose_end() {
 fn tests_do_not_sleep() {
     // One place may: the loop that asks until something has become so.
     let mut problems = Vec::new();
-    for source in all().iter().filter(|source| source.path.contains("/tests/") || source.path.starts_with("tests/end-to-end")) {
+    for source in
+        all().iter().filter(|source| source.path.contains("/tests/") || source.path.starts_with("tests/end-to-end"))
+    {
         if source.code().contains("thread::sleep(") && !source.path.contains("guest") {
             problems.push(format!("{} sleeps: ask with `until` instead", source.path));
         }
@@ -179,7 +194,13 @@ fn the_project_stands_alone() {
 
 #[test]
 fn the_door_to_the_house_is_tidy() {
-    let entries: Vec<String> = sources::tracked().iter().filter_map(|path| path.split('/').next()).map(str::to_owned).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    let entries: Vec<String> = sources::tracked()
+        .iter()
+        .filter_map(|path| path.split('/').next())
+        .map(str::to_owned)
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
     let seen: Vec<&String> = entries.iter().filter(|name| !name.starts_with('.')).collect();
     assert!(seen.len() <= 14, "too much at the root: {seen:?}");
     let map = read("ARCHITECTURE.md");

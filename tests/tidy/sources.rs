@@ -77,7 +77,9 @@ impl Source {
 fn function_name(line: &str) -> Option<String> {
     let words = line.trim_start();
     let before = words.split("fn ").next()?;
-    let is_definition = before.split_whitespace().all(|word| matches!(word, "pub" | "async" | "const" | "unsafe") || word.starts_with("pub("));
+    let is_definition = before
+        .split_whitespace()
+        .all(|word| matches!(word, "pub" | "async" | "const" | "unsafe") || word.starts_with("pub("));
     let rest = is_definition.then(|| words.strip_prefix(before)?.strip_prefix("fn "))??;
     Some(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
 }

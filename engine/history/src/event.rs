@@ -292,7 +292,8 @@ impl Fact {
         let inner = text.find(':').map(|colon| &text[colon + 1..text.len() - 1]);
         // Stored short, shown in full.
         let inner = inner.map(|text| text.replacen(r#"{"o":"#, r#"{"ordinal":"#, 1));
-        Json::parse(inner.unwrap_or_else(|| "{}".to_owned())).unwrap_or_else(|_| Json::of(&serde_json::json!({"too_large": true})))
+        Json::parse(inner.unwrap_or_else(|| "{}".to_owned()))
+            .unwrap_or_else(|_| Json::of(&serde_json::json!({"too_large": true})))
     }
 
     /// This fact without the values that nobody will need again once its step has ended (L12).
@@ -334,7 +335,10 @@ mod tests {
     #[test]
     fn kind_and_fields_are_what_readers_see() {
         let fact = Fact::SleepStarted { ordinal: 2, duration_ms: 5 };
-        assert_eq!((fact.kind().as_str(), fact.fields().as_str()), ("SleepStarted", r#"{"ordinal":2,"duration_ms":5}"#));
+        assert_eq!(
+            (fact.kind().as_str(), fact.fields().as_str()),
+            ("SleepStarted", r#"{"ordinal":2,"duration_ms":5}"#)
+        );
         assert_eq!(
             (Fact::ExecutionPaused.kind().as_str(), Fact::ExecutionPaused.fields().as_str()),
             ("ExecutionPaused", "{}")

@@ -160,7 +160,10 @@ impl Execution {
 
     /// An execution as it was stored. Unless it was settled, every guest that may have been running is wanted again.
     #[must_use]
-    pub fn restore(identity: Identity, stored: Stored) -> Self {
+    pub fn restore(identity: Identity, mut stored: Stored) -> Self {
+        for (_, call) in &mut stored.open {
+            call.read_back();
+        }
         let mut wanted = BTreeSet::new();
         if !stored.settled && stored.facts.starts_at.is_none() {
             wanted.insert(Scope::root());

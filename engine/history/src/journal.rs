@@ -2,7 +2,7 @@
 //!
 //! Live and replay are the same loop: an outcome that arrives now is put behind those that were recorded before.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 
 use thiserror::Error;
@@ -59,7 +59,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// The journal that these events of one scope make, for a guest that begins anew. With each comes what has to be
-    /// durable before a wait that it ends may be told of (L8).
+    /// durable before the end of a wait that it begins may be told (L8); 0 when it is durable already.
     pub(crate) fn of<'a>(attempt: u32, events: impl IntoIterator<Item = (&'a Event, u64)>) -> Self {
         let mut journal = Self { attempt, ..Self::default() };
         let mut recorded: Vec<Recorded<'_>> = Vec::new();
@@ -76,11 +76,18 @@ impl Journal {
             recorded.iter().map(|(event, _)| &event.fact).filter(|fact| fact.is_issue()).collect();
         issues.sort_by_key(|fact| fact.ordinal());
         journal.expected = issues.into_iter().cloned().collect();
-        for (event, mark) in recorded {
+        let marks: HashMap<u32, u64> = recorded
+            .iter()
+            .filter_map(|(event, mark)| {
+                Some((event.fact.ordinal()?, *mark)).filter(|_| *mark > 0 && event.fact.is_issue())
+            })
+            .collect();
+        for (event, _) in recorded {
             if let Fact::CallCancelled { ordinal, cause: Cause::Dropped } = event.fact {
                 journal.drops.insert(ordinal);
             } else if let Some((ordinal, outcome)) = event.fact.outcome() {
-                let mark = if event.fact.ends_a_wait() { mark } else { 0 };
+                let begun = if event.fact.ends_a_wait() { marks.get(&ordinal).copied() } else { None };
+                let mark = begun.unwrap_or(0);
                 journal.pending.push_back(Pending { ordinal, outcome, at: event.at, mark });
             }
         }
@@ -169,7 +176,7 @@ impl Journal {
     }
 }
 
-/// An event, and what has to be durable before a wait that it ends may be told of.
+/// An event, and what has to be durable before the end of a wait that it begins may be told.
 type Recorded<'a> = (&'a Event, u64);
 
 /// Which call an event ended, if it ended one.

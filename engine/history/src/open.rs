@@ -137,6 +137,9 @@ pub struct OpenPoll {
     /// The journal of this round. It is not part of the history, which a poll lengthens by two events only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub journal: Vec<Event>,
+    /// How many of those were read from the store.
+    #[serde(skip)]
+    pub(crate) durable: usize,
 }
 
 impl OpenCall {
@@ -149,6 +152,13 @@ impl OpenCall {
             Phase::Poll(poll) => poll.next.or(poll.attempts.retry.as_ref().map(|(until, _)| *until)),
             Phase::Approval { until, .. } | Phase::Signal { until, .. } => *until,
             Phase::Fetch { .. } | Phase::Child { .. } => None,
+        }
+    }
+
+    /// Says that all of this was read from the store.
+    pub(crate) fn read_back(&mut self) {
+        if let Phase::Poll(poll) = &mut self.phase {
+            poll.durable = poll.journal.len();
         }
     }
 

@@ -222,7 +222,8 @@ impl Activation {
     fn deliver(&mut self) -> Result<(), Stuck> {
         let ahead_max = self.node.config.run_ahead_events_max;
         for scope in self.guests.quiescent() {
-            let held_back = if ahead_max == 0 { !self.execution.is_durable() } else { self.execution.unsaved() > ahead_max };
+            let held_back =
+                if ahead_max == 0 { !self.execution.is_durable() } else { self.execution.unsaved() > ahead_max };
             if held_back {
                 break;
             }
@@ -351,8 +352,12 @@ impl Activation {
                 if batch.releases { Err(Stuck::Over(Over::Released)) } else { Ok(()) }
             }
             (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) => Err(Stuck::Over(Over::Rebuild)),
-            (Some(Err(Refusal::TooEarly)), _) => Err(Stuck::Trouble("the database's clock is behind this node's".to_owned())),
-            (Some(Err(Refusal::Forbidden)), _) => Err(Stuck::Parked("engine-error: the store forbids what was to be written".to_owned())),
+            (Some(Err(Refusal::TooEarly)), _) => {
+                Err(Stuck::Trouble("the database's clock is behind this node's".to_owned()))
+            }
+            (Some(Err(Refusal::Forbidden)), _) => {
+                Err(Stuck::Parked("engine-error: the store forbids what was to be written".to_owned()))
+            }
             (Some(Err(Refusal::ClaimLost)) | None, _) | (_, None) => Err(Stuck::Over(Over::Lost)),
         }
     }
@@ -369,7 +374,8 @@ impl Activation {
     fn overran(&mut self, scope: &Scope) -> Result<(), Stuck> {
         self.guests.stop(scope);
         let limit = self.execution.stretch_ms_max(scope).unwrap_or_default();
-        let failure = Failure::retryable(kind::TIMEOUT, format!("the step took longer than {limit} ms between two waits"));
+        let failure =
+            Failure::retryable(kind::TIMEOUT, format!("the step took longer than {limit} ms between two waits"));
         self.execution.overran(scope, failure, self.node.clock.moment());
         Ok(())
     }
@@ -387,8 +393,8 @@ impl Activation {
         if !self.received.insert(seq) {
             return Ok(());
         }
-        let message: Message =
-            serde_json::from_str(message).map_err(|e| format!("corrupt-history: a message that cannot be read: {e}"))?;
+        let message: Message = serde_json::from_str(message)
+            .map_err(|e| format!("corrupt-history: a message that cannot be read: {e}"))?;
         self.execution.receive(seq, seen, message, self.node.clock.moment());
         Ok(())
     }

@@ -82,7 +82,11 @@ impl Activation {
             children,
             messages,
             logs: changes.logs.into_iter().map(log_line).collect(),
-            progress: changes.progress.into_iter().map(|(scope, percent, message)| Progress { scope, percent, message }).collect(),
+            progress: changes
+                .progress
+                .into_iter()
+                .map(|(scope, percent, message)| Progress { scope, percent, message })
+                .collect(),
             next_run,
             release: releases,
         }
@@ -146,11 +150,13 @@ impl Activation {
     }
 
     fn child(&mut self, start: ChildStart) -> Child {
-        let target = self.targets.remove(&start.call).unwrap_or(Target { component: None, options: Default::default() });
+        let target =
+            self.targets.remove(&start.call).unwrap_or(Target { component: None, options: Default::default() });
         let own_component = self.head.workflow.split('/').next().unwrap_or_default();
         let named = &start.workflow.workflow;
         let workflow = if named.contains('/') { named.clone() } else { format!("{own_component}/{named}") };
-        let parent = Parent { id: self.key.id.clone(), run: self.head.run, call: start.call.clone(), awaited: start.awaited };
+        let parent =
+            Parent { id: self.key.id.clone(), run: self.head.run, call: start.call.clone(), awaited: start.awaited };
         let beginning = Beginning {
             tenant: self.key.tenant,
             id: start.id.clone(),
@@ -161,7 +167,8 @@ impl Activation {
             facts: Facts::default(),
             parent: Some(parent),
         };
-        let say = |result| Json::of(&Message::Child { run: self.head.run, call: start.call.clone(), result }).to_string();
+        let say =
+            |result| Json::of(&Message::Child { run: self.head.run, call: start.call.clone(), result }).to_string();
         let taken = format!("the execution id `{}` is taken by another execution", start.id);
         Child {
             new: beginning.rows(self.execution.stamp(), false),
@@ -189,11 +196,22 @@ impl Activation {
 }
 
 /// The batch that only parks an execution, whatever state its history is in.
-pub(crate) fn parking(incarnation: cerebelum_store::Incarnation, head: &Head, after: Position, reason: String) -> Batch {
+pub(crate) fn parking(
+    incarnation: cerebelum_store::Incarnation,
+    head: &Head,
+    after: Position,
+    reason: String,
+) -> Batch {
     Batch {
         key: head.key.clone(),
         incarnation,
-        head: Head { parked: Some(reason), status: "parked".to_owned(), position: after, settled: false, ..head.clone() },
+        head: Head {
+            parked: Some(reason),
+            status: "parked".to_owned(),
+            position: after,
+            settled: false,
+            ..head.clone()
+        },
         after,
         chunk: None,
         rewritten: Vec::new(),

@@ -22,8 +22,13 @@ impl Beginning {
     /// The rows of the new execution.
     pub(crate) fn rows(self, at: Timestamp, claim: bool) -> NewExecution {
         let seed = Seed(rand::random());
-        let identity =
-            Identity { id: self.id.clone(), workflow: self.workflow.clone(), digest: self.digest.clone(), seed, run: 1 };
+        let identity = Identity {
+            id: self.id.clone(),
+            workflow: self.workflow.clone(),
+            digest: self.digest.clone(),
+            seed,
+            run: 1,
+        };
         let starts_at = self.facts.starts_at;
         let facts = text_of(&self.facts);
         let mut execution = Execution::start(identity, self.input, self.facts, at);
@@ -49,7 +54,11 @@ impl Beginning {
             ended_at: None,
         };
         let first = chunk(Position(1), &execution.take_changes().events);
-        NewExecution { head, first: first.expect("an execution begins with an event"), claim: claim && starts_at.is_none() }
+        NewExecution {
+            head,
+            first: first.expect("an execution begins with an event"),
+            claim: claim && starts_at.is_none(),
+        }
     }
 }
 

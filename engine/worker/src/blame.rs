@@ -54,7 +54,8 @@ impl Blame {
         let stored = std::fs::read(&path).unwrap_or_default();
         let mut records: BTreeMap<String, Record> = serde_json::from_slice(&stored).unwrap_or_default();
         let marks = data.join("running");
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&marks).map_err(cannot)?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&marks).map_err(cannot)?;
         file.set_len((SLOT_BYTES * SLOTS) as u64).map_err(cannot)?;
         // SAFETY: the folder's lock keeps other engines away from the file, and nothing else writes to it.
         let mut map = unsafe { MmapMut::map_mut(&file) }.map_err(cannot)?;

@@ -74,9 +74,14 @@ impl Directory {
     pub(crate) async fn workflow(&self, tenant: TenantId, name: &str) -> Result<Found, Refused> {
         if let Some((component, workflow)) = name.rsplit_once('/') {
             let current = self.store.current(tenant, component).await.map_err(unavailable)?;
-            let missing = || Refused::NotFound(format!("there is no component `{component}`: see `cerebelum components`"));
+            let missing =
+                || Refused::NotFound(format!("there is no component `{component}`: see `cerebelum components`"));
             let found = find(current.ok_or_else(missing)?, workflow)?;
-            let missing = || Refused::NotFound(format!("component `{component}` has no workflow `{workflow}`: see `cerebelum components`"));
+            let missing = || {
+                Refused::NotFound(format!(
+                    "component `{component}` has no workflow `{workflow}`: see `cerebelum components`"
+                ))
+            };
             return found.ok_or_else(missing);
         }
         let mut candidates = Vec::new();
@@ -137,5 +142,8 @@ fn declared(manifest: &Manifest, (name, is_step): (&str, bool)) -> Result<StepOp
         }
         ("workflow", manifest.workflows.iter().map(|workflow| workflow.name.as_str()).collect())
     };
-    Err(Failure::new(kind::NOT_FOUND, format!("there is no {what} `{name}` in the component; it has: {}", names.join(", "))))
+    Err(Failure::new(
+        kind::NOT_FOUND,
+        format!("there is no {what} `{name}` in the component; it has: {}", names.join(", ")),
+    ))
 }

@@ -10,9 +10,7 @@ use cerebelum_store::{Census, ExecutionKey, Filter, State, TenantId};
 use futures::Stream;
 use tokio::task::JoinSet;
 
-use crate::api::{
-    ApprovalView, ComponentInfo, EventView, ListRequest, LogView, Refused, Status, Summary,
-};
+use crate::api::{ApprovalView, ComponentInfo, EventView, ListRequest, LogView, Refused, Status, Summary};
 use crate::blame::Blame;
 use crate::directory::{Directory, manifest_of, unavailable};
 use crate::fetch::Fetcher;
@@ -93,14 +91,22 @@ impl Engine {
     ///
     /// # Errors
     /// When it is no component that this engine runs, in one line that names the reason.
-    pub async fn upload(&self, name: Option<String>, file_name: &str, bytes: Vec<u8>) -> Result<ComponentInfo, Refused> {
+    pub async fn upload(
+        &self,
+        name: Option<String>,
+        file_name: &str,
+        bytes: Vec<u8>,
+    ) -> Result<ComponentInfo, Refused> {
         let name = name.unwrap_or_else(|| {
             let stem = std::path::Path::new(file_name).file_stem().and_then(|stem| stem.to_str());
             stem.unwrap_or("component").replace('_', "-")
         });
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
-            return Err(Refused::Invalid(format!("`{}` is no component name: use 1 to 64 of A-Z a-z 0-9 . _ -", name.escape_debug())));
+            return Err(Refused::Invalid(format!(
+                "`{}` is no component name: use 1 to 64 of A-Z a-z 0-9 . _ -",
+                name.escape_debug()
+            )));
         }
         let inspected = self.sandbox.inspect(bytes.clone()).await.map_err(|error| match error {
             InspectError::Refused(cause) => Refused::Conflict(cause),
@@ -110,7 +116,8 @@ impl Engine {
         let kept = self.node.store.keep_component(TENANT, &name, &inspected.digest, &manifest, bytes);
         kept.await.map_err(unavailable)?;
         let component = self.node.store.current(TENANT, &name).await.map_err(unavailable)?;
-        let component = component.ok_or_else(|| Refused::Unavailable("the component was removed meanwhile: upload it again".to_owned()))?;
+        let component = component
+            .ok_or_else(|| Refused::Unavailable("the component was removed meanwhile: upload it again".to_owned()))?;
         Ok(views::component(&component, &inspected.manifest))
     }
 
@@ -120,7 +127,8 @@ impl Engine {
     /// When the database does not answer.
     pub async fn components(&self) -> Result<Vec<ComponentInfo>, Refused> {
         let components = self.node.store.components(TENANT).await.map_err(unavailable)?;
-        let view = |component| Ok(views::component(&component, &manifest_of(&component).map_err(Refused::Unavailable)?));
+        let view =
+            |component| Ok(views::component(&component, &manifest_of(&component).map_err(Refused::Unavailable)?));
         components.into_iter().map(view).collect()
     }
 
@@ -188,7 +196,8 @@ impl Engine {
     pub async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), Refused> {
         let limit = if request.limit == 0 { 100 } else { request.limit.min(1_000) };
         let attributes = request.attributes.into_iter().map(|(name, value)| (name, value.to_string())).collect();
-        let filter = Filter { status: request.status, workflow: request.workflow, attributes, cursor: request.cursor, limit };
+        let filter =
+            Filter { status: request.status, workflow: request.workflow, attributes, cursor: request.cursor, limit };
         let page = self.node.store.list(TENANT, filter).await.map_err(unavailable)?;
         let summaries = page.executions.iter().map(views::summary).collect();
         Ok((summaries, page.cursor))

@@ -44,12 +44,20 @@ impl Fetcher {
         Ok(Self { client, allowed, secrets })
     }
 
-    pub(crate) async fn fetch(&self, request: HttpRequest, key: &str, grants: &Grants) -> Result<HttpResponse, Failure> {
+    pub(crate) async fn fetch(
+        &self,
+        request: HttpRequest,
+        key: &str,
+        grants: &Grants,
+    ) -> Result<HttpResponse, Failure> {
         let timeout = request.timeout_ms.map_or(TOTAL, Duration::from_millis).min(TOTAL);
         let request = self.prepare(request, key, grants)?;
         match tokio::time::timeout(timeout, self.exchange(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Failure::retryable(kind::HTTP_TIMEOUT, format!("no complete answer within {} ms", timeout.as_millis()))),
+            Err(_) => Err(Failure::retryable(
+                kind::HTTP_TIMEOUT,
+                format!("no complete answer within {} ms", timeout.as_millis()),
+            )),
         }
     }
 
@@ -65,7 +73,8 @@ impl Fetcher {
             let bad = |_| invalid(format!("`{name}` is no HTTP header name"));
             let header = reqwest::header::HeaderName::from_bytes(name.as_bytes()).map_err(bad)?;
             let value = self.with_secrets(value, grants)?;
-            let value = value.parse().map_err(|_| invalid(format!("the value of header `{name}` is not allowed in HTTP")))?;
+            let value =
+                value.parse().map_err(|_| invalid(format!("the value of header `{name}` is not allowed in HTTP")))?;
             built.headers_mut().append(header, value);
         }
         if !built.headers().contains_key("idempotency-key") {
@@ -101,7 +110,9 @@ impl Fetcher {
         if self.allowed.iter().any(|entry| entry == "*") && public {
             return Ok(());
         }
-        Err(refused(format!("the engine does not allow requests to {host}:{port}: start it with --allow-http {host}:{port}")))
+        Err(refused(format!(
+            "the engine does not allow requests to {host}:{port}: start it with --allow-http {host}:{port}"
+        )))
     }
 
     fn with_secrets(&self, text: &str, grants: &Grants) -> Result<String, Failure> {
@@ -119,7 +130,10 @@ impl Fetcher {
                 }
                 None => {
                     let hint = "declare it in the component's list of secrets";
-                    return Err(Failure::new(kind::NOT_GRANTED, format!("the component does not ask for secret `{name}`: {hint}")));
+                    return Err(Failure::new(
+                        kind::NOT_GRANTED,
+                        format!("the component does not ask for secret `{name}`: {hint}"),
+                    ));
                 }
             }
             rest = after;
@@ -136,7 +150,10 @@ impl Fetcher {
         let mut body = Vec::new();
         while let Some(part) = response.chunk().await.map_err(|e| failure(&e))? {
             if body.len() + part.len() > RESPONSE_BYTES_MAX {
-                return Err(Failure::new(kind::HTTP_TOO_LARGE, format!("the answer is larger than {RESPONSE_BYTES_MAX} bytes")));
+                return Err(Failure::new(
+                    kind::HTTP_TOO_LARGE,
+                    format!("the answer is larger than {RESPONSE_BYTES_MAX} bytes"),
+                ));
             }
             body.extend_from_slice(&part);
         }
@@ -193,7 +210,9 @@ fn is_public(address: IpAddr) -> bool {
             let [a, b, c, _] = v4.octets();
             !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_broadcast() || v4.is_documentation())
                 && !(v4.is_multicast() || a == 0 || a >= 240)
-                && !(a == 100 && (64..128).contains(&b) || a == 198 && (18..20).contains(&b) || (a, b, c) == (192, 0, 0))
+                && !(a == 100 && (64..128).contains(&b)
+                    || a == 198 && (18..20).contains(&b)
+                    || (a, b, c) == (192, 0, 0))
         }
         IpAddr::V6(v6) => match embedded(v6) {
             Some(v4) => is_public(IpAddr::V4(v4)),
@@ -242,7 +261,16 @@ mod tests {
 
     #[test]
     fn a_star_never_means_a_private_address() {
-        for address in ["127.0.0.1", "10.1.2.3", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "169.254.169.254", "0.0.0.0"] {
+        for address in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[64:ff9b::7f00:1]",
+            "[2002:7f00:1::]",
+            "169.254.169.254",
+            "0.0.0.0",
+        ] {
             assert!(!permit(&["*"], &["*"], &format!("http://{address}/")), "{address}");
         }
         assert!(permit(&["127.0.0.1:80"], &["*"], "http://127.0.0.1/"));

@@ -107,7 +107,8 @@ impl NodeName {
         let cannot = |e: std::io::Error| format!("cannot use the data folder {}: {e}", data.display());
         std::fs::create_dir_all(data).map_err(cannot)?;
         let path = data.join("node-id");
-        let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(cannot)?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(cannot)?;
         lock.try_lock().map_err(|_| {
             format!("another engine uses the data folder {}: stop it, or give this one its own --data", data.display())
         })?;

@@ -106,17 +106,27 @@ impl Metrics {
         ];
         for (name, help, counter) in counters {
             let value = counter.get();
-            let _ = writeln!(text, "# HELP cerebelum_{name} {help}\n# TYPE cerebelum_{name} counter\ncerebelum_{name} {value}");
+            let _ = writeln!(
+                text,
+                "# HELP cerebelum_{name} {help}\n# TYPE cerebelum_{name} counter\ncerebelum_{name} {value}"
+            );
         }
         for (name, help, value) in gauges {
-            let _ = writeln!(text, "# HELP cerebelum_{name} {help}\n# TYPE cerebelum_{name} gauge\ncerebelum_{name} {value}");
+            let _ = writeln!(
+                text,
+                "# HELP cerebelum_{name} {help}\n# TYPE cerebelum_{name} gauge\ncerebelum_{name} {value}"
+            );
         }
         let _ = writeln!(text, "# HELP cerebelum_executions Executions by status.\n# TYPE cerebelum_executions gauge");
         for (status, count) in census {
             let _ = writeln!(text, "cerebelum_executions{{status=\"{status}\"}} {count}");
         }
         self.batch_sizes.render("cerebelum_batch_size", "Batches per commit.", &mut text);
-        self.timer_lateness_ms.render("cerebelum_timer_lateness_ms", "How late timers fired, in milliseconds.", &mut text);
+        self.timer_lateness_ms.render(
+            "cerebelum_timer_lateness_ms",
+            "How late timers fired, in milliseconds.",
+            &mut text,
+        );
         text
     }
 }

@@ -49,7 +49,12 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(config: Config, store: Arc<dyn Store>, directory: Directory, (fetcher, blame): (Fetcher, Blame)) -> Arc<Self> {
+    pub(crate) fn new(
+        config: Config,
+        store: Arc<dyn Store>,
+        directory: Directory,
+        (fetcher, blame): (Fetcher, Blame),
+    ) -> Arc<Self> {
         let clock = Arc::new(Clock::default());
         let lease = Arc::new(Leasehold::new());
         let metrics = Arc::new(Metrics::new());

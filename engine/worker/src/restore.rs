@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{
-    Call, CallName, Event, Execution, Facts, Identity, Json, OpenCall, Position, Request, Stored,
-};
+use cerebelum_history::{Call, CallName, Event, Execution, Facts, Identity, Json, OpenCall, Position, Request, Stored};
 use cerebelum_store::{CallRow, Chunk, Claimed, Execution as Head, ExecutionKey, Store, StoreError};
 
 /// The execution that was stored, or why it cannot be read.
@@ -73,7 +71,10 @@ pub(crate) async fn events(
         events.extend(decode(chunk)?);
         let counted = events.len() as u64 - before;
         if counted != chunk.last.0 + 1 - chunk.first.0 {
-            return Err(StoreError::Corrupt(format!("{counted} events where {}..{} should be", chunk.first.0, chunk.last.0)));
+            return Err(StoreError::Corrupt(format!(
+                "{counted} events where {}..{} should be",
+                chunk.first.0, chunk.last.0
+            )));
         }
     }
     // The chunk that holds the first wanted event may begin before it, the last may end behind.

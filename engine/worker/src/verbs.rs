@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{Approval, ExecutionId, Facts, Json, Message, Position, Timestamp};
-use cerebelum_store::{Answered, ApprovalRow, ApprovalState, Claimed, Execution as Head, ExecutionKey, Started, State, TenantId};
+use cerebelum_store::{
+    Answered, ApprovalRow, ApprovalState, Claimed, Execution as Head, ExecutionKey, Started, State, TenantId,
+};
 
 use crate::api::{Decision, Refused, StartRequest, Summary};
 use crate::beginning::Beginning;
@@ -139,7 +141,10 @@ impl Engine {
             (0, None) => Err(Refused::Conflict(format!("execution `{id}` asks for no approval"))),
             (count, _) => {
                 let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-                Err(Refused::Conflict(format!("execution `{id}` has {count} open approvals: say which of {}", ids.join(", "))))
+                Err(Refused::Conflict(format!(
+                    "execution `{id}` has {count} open approvals: say which of {}",
+                    ids.join(", ")
+                )))
             }
         }
     }
@@ -196,7 +201,9 @@ impl Engine {
         }
         match head.state {
             State::Open if head.paused => self.send(id, Message::Resume, "cannot be resumed").await,
-            State::Open => Err(Refused::Conflict(format!("execution `{id}` is {}: there is nothing to resume", head.status))),
+            State::Open => {
+                Err(Refused::Conflict(format!("execution `{id}` is {}: there is nothing to resume", head.status)))
+            }
             State::Failed => self.reopen(&key, &head).await,
             State::Completed | State::Cancelled => {
                 Err(Refused::Conflict(format!("execution `{id}` is {} and stays so: start another one", head.status)))
@@ -208,7 +215,9 @@ impl Engine {
         let history = restore::events(&*self.node.store, key, head.run, (Position(1), head.position)).await;
         if cerebelum_history::failed_call(&history.map_err(unavailable)?).is_none() {
             let id = &key.id;
-            return Err(Refused::Conflict(format!("execution `{id}` failed in its own code, no call did: it would fail again")));
+            return Err(Refused::Conflict(format!(
+                "execution `{id}` failed in its own code, no call did: it would fail again"
+            )));
         }
         let message = Json::of(&Message::Reopen).to_string();
         if self.node.store.reopen(key, message).await.map_err(unavailable)? {

@@ -118,7 +118,14 @@ pub(crate) fn events(after: Position, events: &[Event]) -> Vec<EventView> {
 
 pub(crate) fn log(row: LogRow) -> LogView {
     let line = row.line;
-    LogView { seq: row.seq, time: line.at, level: line.level, scope: line.scope, attempt: line.attempt, text: line.text }
+    LogView {
+        seq: row.seq,
+        time: line.at,
+        level: line.level,
+        scope: line.scope,
+        attempt: line.attempt,
+        text: line.text,
+    }
 }
 
 /// What a question asks.

@@ -5,18 +5,19 @@ use reqwest::{Client, Method};
 use serde_json::Value;
 
 async fn start(config: Config) -> FakeCloud {
-    FakeCloud::start("127.0.0.1:0".parse().unwrap(), config).await.unwrap()
+    let listen = "127.0.0.1:0".parse().expect("this is an address");
+    FakeCloud::start(listen, config).await.expect("a free port can be listened on")
 }
 
 fn client() -> Client {
     // Another test of this program may have chosen it before.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy().build().unwrap()
+    Client::builder().no_proxy().build().expect("a plain client can be built")
 }
 
 async fn ask(cloud: &FakeCloud, method: Method, path: &str) -> (u16, String) {
-    let answer = client().request(method, format!("{}{path}", cloud.base_url())).send().await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
+    let answer = client().request(method, format!("{}{path}", cloud.base_url())).send().await.expect("it answers");
+    (answer.status().as_u16(), answer.text().await.expect("its answers are text"))
 }
 
 #[tokio::test]

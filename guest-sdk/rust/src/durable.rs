@@ -17,6 +17,9 @@ pub trait Ask<'a>: Unpin + 'a {
     fn ask(self) -> LocalBoxFuture<'a, Result<Self::Output>>;
 }
 
+/// Which types a question is about, without holding a value of them.
+pub(crate) type Yields<T> = std::marker::PhantomData<fn() -> T>;
+
 /// A durable call: configure it, then `.await` it, or hand it to `join!` or `select!`.
 ///
 /// Nothing happens before it is polled for the first time. Dropping one that is under way (the loser of a

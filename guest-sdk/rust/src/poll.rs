@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::durable::{Ask, Durable};
+use crate::durable::{Ask, Durable, Yields};
 use crate::error::{Error, Result, kind};
 use crate::host::{Host, PollPolicy};
 use crate::json::{Json, decode};
@@ -77,7 +77,7 @@ pub struct AskPoll<T> {
     step: String,
     input: Result<String>,
     rhythm: Rhythm,
-    yields: PhantomData<fn() -> T>,
+    yields: Yields<T>,
 }
 
 impl<T: DeserializeOwned + 'static> AskPoll<T> {
@@ -119,7 +119,7 @@ pub struct AskUntil<F, R, C, T> {
     ctx: Context,
     check: F,
     rhythm: Rhythm,
-    yields: PhantomData<fn() -> (R, C, T)>,
+    yields: Yields<(R, C, T)>,
 }
 
 /// What the closure of [`Context::poll_until`] may yield: a [`Check`], or an `Option` where `None` is not yet.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use futures::future::{FutureExt, LocalBoxFuture};
 
 use crate::context::Context;
-use crate::durable::{Ask, Durable};
+use crate::durable::{Ask, Durable, Yields};
 use crate::error::{Error, Result, kind};
 use crate::time::IntoDuration;
 
@@ -21,7 +21,7 @@ pub struct AskRetry<'a, F, R, T> {
     max_delay: Result<u64>,
     backoff: f64,
     only_if: Box<dyn Fn(&Error) -> bool + 'a>,
-    yields: PhantomData<fn() -> (R, T)>,
+    yields: Yields<(R, T)>,
 }
 
 impl<'a, F, R, T> AskRetry<'a, F, R, T>

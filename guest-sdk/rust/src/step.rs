@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use futures::future::{FutureExt, LocalBoxFuture};
 
 use crate::context::Context;
-use crate::durable::{Ask, Durable};
+use crate::durable::{Ask, Durable, Yields};
 use crate::error::Result;
 use crate::host::Host;
 use crate::json::Data;
@@ -87,7 +87,7 @@ pub struct AskStep<S, T> {
     retry: Option<RetryPolicy>,
     timeout: Option<Result<u64>>,
     deadline: Option<Result<u64>>,
-    yields: PhantomData<fn() -> (S, T)>,
+    yields: Yields<(S, T)>,
 }
 
 impl<S: Step> StepRun<S> {

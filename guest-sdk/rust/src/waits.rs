@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::durable::{Ask, Durable};
+use crate::durable::{Ask, Durable, Yields};
 use crate::error::Result;
 use crate::host::{Host, Question};
 use crate::json::{decode, encode, input_schema};
@@ -60,7 +60,7 @@ pub struct AskApproval<T> {
     data: Result<String>,
     schema: Option<String>,
     timeout: Option<Result<u64>>,
-    answer: PhantomData<fn() -> T>,
+    answer: Yields<T>,
 }
 
 impl AskApproval<Value> {
@@ -124,7 +124,7 @@ pub struct AskSignal<T> {
     host: Host,
     name: String,
     timeout: Option<Result<u64>>,
-    data: PhantomData<fn() -> T>,
+    data: Yields<T>,
 }
 
 impl<T: DeserializeOwned + 'static> AskSignal<T> {

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use futures::future::{FutureExt, LocalBoxFuture};
 
 use crate::context::Context;
-use crate::durable::{Ask, Durable};
+use crate::durable::{Ask, Durable, Yields};
 use crate::error::Result;
 use crate::host::Host;
 use crate::json::Data;
@@ -44,7 +44,7 @@ pub type WorkflowStart = Durable<'static, AskStart>;
 /// The question behind [`WorkflowRun`]: workflow `W` (`()` when only its name is known) yielding `T`.
 pub struct AskWorkflow<W, T> {
     call: Child,
-    yields: PhantomData<fn() -> (W, T)>,
+    yields: Yields<(W, T)>,
 }
 
 /// The question behind [`WorkflowStart`].

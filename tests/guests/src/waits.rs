@@ -39,7 +39,11 @@ pub async fn naps_in_a_step(ctx: Context, nap: Nap) -> Result<u32> {
 pub async fn naps(ctx: Context, nap: Nap) -> Result<u32> {
     let mut count = 0;
     for number in 0..nap.naps {
-        crate::plain::post(&ctx, crate::plain::Post { base_url: nap.base_url.clone(), path: format!("notes/{number}") }).await?;
+        crate::plain::post(
+            &ctx,
+            crate::plain::Post { base_url: nap.base_url.clone(), path: format!("notes/{number}") },
+        )
+        .await?;
         count += 1;
         ctx.sleep(millis(nap.sleep_ms)).await?;
     }
@@ -120,7 +124,8 @@ pub async fn look_in_place(ctx: Context, at: Lookout) -> Result<(u64, u64)> {
     let seen = ctx
         .poll_until(async |_attempt| {
             checks.set(checks.get() + 1);
-            let seen: Asked = http::get(format!("{}/notes/looks", at.base_url)).send(&ctx).await?.error_for_status()?.json()?;
+            let seen: Asked =
+                http::get(format!("{}/notes/looks", at.base_url)).send(&ctx).await?.error_for_status()?.json()?;
             if seen.asked >= at.ready_at { Ok(Check::Ready(seen.asked)) } else { Check::not_yet_but(&seen.asked) }
         })
         .every(millis(at.every_ms))
@@ -167,7 +172,8 @@ pub async fn retrying_in_place(ctx: Context, what: Flaky) -> Result<u32> {
 /// Fails as often as it is told, retried by its policy.
 #[workflow]
 pub async fn retrying(ctx: Context, what: Flaky) -> Result<u16> {
-    let policy = RetryPolicy { max_attempts: 10, delay_ms: what.delay_ms, backoff: 1.0, jitter: 0.0, ..RetryPolicy::DEFAULT };
+    let policy =
+        RetryPolicy { max_attempts: 10, delay_ms: what.delay_ms, backoff: 1.0, jitter: 0.0, ..RetryPolicy::DEFAULT };
     let to = crate::plain::Post { base_url: what.base_url, path: format!("flaky/x?fail={}", what.failures) };
     crate::plain::post(&ctx, to).retry(policy).await
 }

@@ -187,7 +187,8 @@ impl Execution {
         // Inside another poll's round the journal is that poll's; a poll's own rounds begin with an empty one.
         let journal = if name.scope.poll().is_some() { self.journal_mark(&name.scope) } else { 0 };
         let attempts = Attempts { attempt: 1, began: since, journal, retry: None };
-        let poll = OpenPoll { step, policy, round: 1, attempts, next: None, last: None, journal: Vec::new() };
+        let poll =
+            OpenPoll { step, policy, round: 1, attempts, next: None, last: None, journal: Vec::new(), durable: 0 };
         self.open_call(name.clone(), since, Phase::Poll(Box::new(poll)));
         self.begin_round(&name, now, false);
     }

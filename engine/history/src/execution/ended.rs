@@ -157,6 +157,7 @@ impl Execution {
             open.attempts = crate::open::Attempts { attempt: 1, began: next, journal, retry: None };
             open.next = Some(next);
             open.journal.clear();
+            open.durable = 0;
         });
         if let Some((attempts, interval)) = exhausted {
             let text = format!("Polling failed after {attempts} attempts (interval: {interval}ms)");

@@ -26,10 +26,10 @@ impl Execution {
             Some(poll) => {
                 let after = usize::try_from(self.attempts(scope)?.journal).unwrap_or(usize::MAX);
                 let events = &self.poll(&poll)?.journal;
-                // Which of them are durable is not known one by one.
-                let mark = if self.is_durable() { 0 } else { self.mark };
-                let events = events.iter().skip(after).filter(|event| event.scope == *scope);
-                Journal::of(self.attempts(scope)?.attempt, events.map(|event| (event, mark)))
+                let durable = self.poll(&poll)?.durable;
+                let mark = |index| if index < durable { 0 } else { self.mark };
+                let events = events.iter().enumerate().skip(after).filter(|(_, event)| event.scope == *scope);
+                Journal::of(self.attempts(scope)?.attempt, events.map(|(index, event)| (event, mark(index))))
             }
             None => {
                 let attempt = if scope.is_root() { 1 } else { self.attempts(scope)?.attempt };

@@ -101,13 +101,13 @@ impl Scene {
         changes
     }
 
-    /// Forgets everything that is not stored, and begins again from that.
+    /// Forgets everything that is not stored, and begins again from that; `settled` is believed if it is so.
     pub(crate) fn reload(&mut self, settled: bool) {
         let stored = Stored {
             position: cerebelum_history::Position(self.stored.len() as u64),
             stamp: self.stored.last().unwrap().at,
             paused: self.ex.is_paused(),
-            settled,
+            settled: settled && self.ex.is_settled(),
             facts: self.ex.facts().clone(),
             attributes: self.ex.attributes().clone(),
             open: self.open.iter().map(|(name, text)| (name.clone(), OpenCall::decode(text).unwrap())).collect(),
@@ -124,6 +124,13 @@ impl Scene {
         self.ordinals.remove(&scope);
         let events = self.stored.get(first..).unwrap_or_default().to_vec();
         self.ex.begin(&scope, &events).unwrap()
+    }
+
+    /// The clock goes on, and a guest begins that then has been told of its first sleep.
+    pub(crate) fn begin_again_at(&mut self, of: &str, ms: u64) {
+        self.at(ms);
+        self.begin(of);
+        self.call(of, sleep(10));
     }
 
     /// A guest makes a call.
@@ -164,6 +171,12 @@ impl Scene {
     /// The same in short: `2 slept`, `1 value 5`, `1 failed kind`.
     pub(crate) fn hears(&mut self, of: &str) -> Vec<String> {
         self.told(of).iter().map(|delivery| format!("{} {}", delivery.ordinal, short(&delivery.outcome))).collect()
+    }
+
+    /// The next thing that a quiescent guest is told, in short.
+    pub(crate) fn hears_next(&mut self, of: &str) -> String {
+        let delivery = self.ex.next_delivery(&scope(of), self.moment()).unwrap().unwrap();
+        format!("{} {}", delivery.ordinal, short(&delivery.outcome))
     }
 
     /// A message comes in. Its number and what became of it.

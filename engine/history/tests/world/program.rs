@@ -202,7 +202,7 @@ pub(crate) fn programs(chance: bool) -> impl Strategy<Value = Node> {
         1 => Just(Node::Attribute),
         1 => Just(Node::Log),
     ];
-    leaf.prop_recursive(4, 18, 4, move |inner| {
+    leaf.prop_recursive(5, 40, 4, move |inner| {
         let several = prop::collection::vec(inner.clone(), 1..4);
         let step = (inner.clone(), 0_u32..3, 1_u32..4, prop::bool::weighted(0.1), timeout());
         let step = step.prop_map(|(body, fails, attempts_max, broken, deadline_ms)| {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::registry::{Grants, Role, registrations, run};
 use crate::step::{RetryPolicy, StepOptions};
 
-#[expect(unsafe_code, unused, clippy::all, reason = "generated from the WIT")]
+#[expect(unsafe_code, unused, reason = "generated from the WIT")]
 mod bindings {
     wit_bindgen::generate!({ path: "../../wit", world: "cerebelum:guest/component", generate_all });
     export!(Component with_types_in self);

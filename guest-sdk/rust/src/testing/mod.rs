@@ -94,10 +94,10 @@ impl Local {
     pub fn step<S: Step, A>(
         mut self,
         step: impl IsStep<S, A>,
-        instead: impl FnMut(S::Input) -> Result<S::Output> + 'static,
+        mut instead: impl FnMut(S::Input) -> Result<S::Output> + 'static,
     ) -> Self {
         let _ = step;
-        self.script.replace(false, S::NAME, instead, (S::Input::from_json, S::Output::to_json));
+        self.script.replace(false, S::NAME, move |text| instead(S::Input::from_json(text)?)?.to_json());
         self
     }
 
@@ -105,9 +105,9 @@ impl Local {
     pub fn step_by_name<I: DeserializeOwned + 'static, O: Serialize + 'static>(
         mut self,
         step: &str,
-        instead: impl FnMut(I) -> Result<O> + 'static,
+        mut instead: impl FnMut(I) -> Result<O> + 'static,
     ) -> Self {
-        self.script.replace(false, step, instead, (|text| decode(text), |value| encode(value)));
+        self.script.replace(false, step, move |text| encode(&instead(decode(text)?)?));
         self
     }
 
@@ -115,9 +115,9 @@ impl Local {
     pub fn workflow_by_name<I: DeserializeOwned + 'static, O: Serialize + 'static>(
         mut self,
         workflow: &str,
-        instead: impl FnMut(I) -> Result<O> + 'static,
+        mut instead: impl FnMut(I) -> Result<O> + 'static,
     ) -> Self {
-        self.script.replace(true, workflow, instead, (|text| decode(text), |value| encode(value)));
+        self.script.replace(true, workflow, move |text| encode(&instead(decode(text)?)?));
         self
     }
 

@@ -1,0 +1,244 @@
+//! Host-driven polls: rounds, their waits, how they end, and how little of them the history holds.
+
+#![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
+
+mod scene;
+
+use cerebelum_history::{Failure, HttpResponse, Phase, Scope, kind};
+use scene::{Scene, approval, broken, fetch, json, name, poll, retry, scope, sleep, step};
+
+const NOT_YET: &str = r#"{"not_yet": "soon"}"#;
+
+/// Runs rounds of the poll that is call 1 of the workflow until it no longer goes on; how many there were.
+fn rounds(scene: &mut Scene, answer: impl Fn(u32) -> String) -> u32 {
+    for round in 1.. {
+        let check = name("1").round_scope(round);
+        if !scene.ex.wanted().contains(&check) {
+            return round - 1;
+        }
+        scene.begin(check.as_str());
+        scene.ends(check.as_str(), Ok(&answer(round)));
+        if let Some(due) = scene.ex.due() {
+            scene.at(due.0 - scene::START);
+        }
+    }
+    unreachable!("polls have limits")
+}
+
+#[test]
+fn the_first_check_runs_at_once_and_the_interval_from_the_end_of_one_to_the_next() {
+    let mut scene = Scene::new();
+    scene.call("", poll("check", 5_000, 30, None));
+    assert_eq!(scene.ex.wanted(), [scope("1#1")]);
+    assert_eq!(scene.begin("1#1").clock.0, scene::START);
+    scene.at(700);
+    scene.ends("1#1", Ok(NOT_YET));
+    assert_eq!(scene.ex.wanted(), []);
+    scene.at(5_699);
+    assert_eq!(scene.ex.wanted(), []);
+    scene.at(5_700);
+    assert_eq!(scene.begin("1#2").clock.0, scene::START + 5_700);
+    scene.ends("1#2", Ok(r#"{"ready": {"ip": "10.0.0.1"}}"#));
+    assert_eq!(scene.hears(""), [r#"1 value {"ip": "10.0.0.1"}"#]);
+}
+
+#[test]
+fn a_thousand_rounds_are_two_events_and_need_the_workflow_once() {
+    let mut scene = Scene::new();
+    for _ in 0..100 {
+        let ordinal = scene.call("", step("before"));
+        scene.begin(&ordinal.to_string());
+        scene.ends(&ordinal.to_string(), Ok("1"));
+        scene.told("");
+    }
+    let ordinal = scene.call("", poll("check", 10, 2_000, None));
+    scene.save();
+    let check = |round| name(&ordinal.to_string()).round_scope(round);
+    let before = scene.stored.len();
+    for round in 1..=1_000 {
+        // The engine dies between any two rounds, and nobody else's guest is needed.
+        scene.save();
+        if round > 1 {
+            scene.reload(true);
+        }
+        scene.at(10 * u64::from(round - 1));
+        assert_eq!(scene.ex.wanted(), [check(round)]);
+        scene.begin(check(round).as_str());
+        let answer = if round < 1_000 { format!(r#"{{"not_yet": {round}}}"#) } else { r#"{"ready": 7}"#.to_owned() };
+        scene.ends(check(round).as_str(), Ok(&answer));
+        if round < 1_000 {
+            let Phase::Poll(open) = &scene.ex.open()[&name("101")].phase else { panic!("a poll") };
+            assert_eq!((open.round, open.last.clone()), (round + 1, Some(json(&round.to_string()))));
+        }
+    }
+    assert_eq!(scene.ex.wanted(), [Scope::root()]);
+    assert_eq!(scene.history(before + 1), ["PollCompleted 101"]);
+}
+
+#[test]
+fn a_poll_that_uses_up_its_checks_says_so() {
+    let mut scene = Scene::new();
+    scene.call("", poll("check", 5_000, 3, None));
+    assert_eq!(rounds(&mut scene, |_| NOT_YET.to_owned()), 3);
+    let failure = scene.failure("");
+    assert_eq!(failure.kind, kind::POLL_EXHAUSTED);
+    assert_eq!(failure.message, "Polling failed after 3 attempts (interval: 5000ms)");
+}
+
+#[test]
+fn a_poll_that_uses_up_its_time_says_so_before_the_next_check() {
+    let mut scene = Scene::new();
+    scene.call("", poll("check", 400, 99, Some(1_000)));
+    assert_eq!(rounds(&mut scene, |_| NOT_YET.to_owned()), 3, "at 0, 400 and 800 ms");
+    let failure = scene.failure("");
+    assert_eq!(failure.kind, kind::POLL_TIMEOUT);
+    assert_eq!(failure.message, "Polling timed out after 1200ms (timeout: 1000ms)");
+}
+
+#[test]
+fn the_first_check_runs_even_without_any_time() {
+    let mut scene = Scene::new();
+    scene.call("", poll("check", 10, 99, Some(0)));
+    assert_eq!(rounds(&mut scene, |_| r#"{"ready": 1}"#.to_owned()), 1);
+    assert_eq!(scene.hears(""), ["1 value 1"]);
+}
+
+#[test]
+fn a_check_that_fails_is_tried_again_and_then_fails_the_poll() {
+    let mut scene = Scene::new();
+    scene.target = Ok(cerebelum_history::Target { component: None, options: retry(3, 50, 1.0, 0.0) });
+    scene.call("", poll("check", 10, 99, None));
+    for attempt in 1..=3 {
+        let begin = scene.begin("1#1");
+        assert_eq!(begin.attempt, attempt);
+        scene.call("1#1", sleep(1));
+        scene.ends("1#1", Err(broken("no connection")));
+        scene.save();
+        scene.reload(true);
+        scene.at(50 * u64::from(attempt));
+    }
+    scene.begin("");
+    scene.call("", poll("check", 10, 99, None));
+    assert_eq!(scene.failure(""), broken("no connection"));
+    assert_eq!(scene.history(2), ["PollStarted 1", "PollFailed 1"]);
+}
+
+#[test]
+fn a_check_that_answers_something_else_fails_the_poll() {
+    for answer in ["7", r#"{"ready": 1, "not_yet": 2}"#, "{}", r#"{"done": 1}"#] {
+        let mut scene = Scene::new();
+        scene.call("", poll("check", 10, 99, None));
+        scene.begin("1#1");
+        scene.ends("1#1", Ok(answer));
+        let failure = scene.failure("");
+        assert_eq!(failure.kind, kind::INVALID_OUTPUT);
+        assert!(failure.message.contains(answer) && failure.message.contains("`check`"), "{failure}");
+    }
+}
+
+#[test]
+fn a_round_has_a_journal_of_its_own_that_survives_a_crash_and_is_gone_with_it() {
+    let mut scene = Scene::new();
+    scene.call("", poll("check", 10, 99, None));
+    for round in 1..=2 {
+        let check = format!("1#{round}");
+        scene.begin(&check);
+        scene.call(&check, fetch("http://a/"));
+        let response = HttpResponse { status: 200, headers: Vec::new(), body: Vec::new() };
+        scene.ex.fetched(&name(&format!("{check}.1")), Ok(response), scene.moment());
+        assert_eq!(scene.hears(&check), ["1 responded 200"]);
+        scene.call(&check, sleep(1_000));
+        scene.save();
+        scene.reload(true);
+        scene.at(scene.now - scene::START + 1_000);
+        assert_eq!(scene.ex.wanted(), [scope(&check)]);
+        scene.begin(&check);
+        scene.call(&check, fetch("http://a/"));
+        scene.call(&check, sleep(1_000));
+        assert_eq!(scene.ex.take_actions(), []);
+        assert_eq!(scene.hears(&check), ["1 responded 200", "2 slept"]);
+        scene.ends(&check, Ok(NOT_YET));
+        let Phase::Poll(open) = &scene.ex.open()[&name("1")].phase else { panic!("a poll") };
+        assert_eq!(open.journal, []);
+        scene.at(scene.now - scene::START + 10);
+    }
+    assert_eq!(scene.history(2), ["PollStarted 1"]);
+}
+
+#[test]
+fn polls_inside_rounds_and_steps_inside_those_end_where_they_belong() {
+    let mut scene = Scene::new();
+    scene.call("", step("outer"));
+    scene.begin("1");
+    scene.call("1", poll("check", 10, 9, None));
+    scene.begin("1.1#1");
+    scene.call("1.1#1", poll("inner", 10, 9, None));
+    scene.begin("1.1#1.1#1");
+    scene.ends("1.1#1.1#1", Ok(NOT_YET));
+    scene.save();
+    scene.reload(true);
+    scene.at(10);
+    scene.begin("1.1#1.1#2");
+    scene.call("1.1#1.1#2", step("deep"));
+    scene.begin("1.1#1.1#2.1");
+    scene.call("1.1#1.1#2.1", sleep(5));
+    scene.save();
+    scene.reload(true);
+    scene.at(15);
+    scene.begin("1.1#1.1#2.1");
+    scene.call("1.1#1.1#2.1", sleep(5));
+    assert_eq!(scene.hears("1.1#1.1#2.1"), ["1 slept"]);
+    scene.ends("1.1#1.1#2.1", Ok("1"));
+    scene.begin("1.1#1.1#2");
+    scene.call("1.1#1.1#2", step("deep"));
+    assert_eq!(scene.hears("1.1#1.1#2"), ["1 value 1"]);
+    scene.ends("1.1#1.1#2", Ok(r#"{"ready": 2}"#));
+    scene.begin("1.1#1");
+    scene.call("1.1#1", poll("inner", 10, 9, None));
+    assert_eq!(scene.hears("1.1#1"), ["1 value 2"]);
+    scene.ends("1.1#1", Ok(r#"{"ready": 3}"#));
+    scene.begin("1");
+    scene.call("1", poll("check", 10, 9, None));
+    assert_eq!(scene.hears("1"), ["1 value 3"]);
+    scene.ends("1", Ok("4"));
+    assert_eq!(scene.history(2), ["StepStarted 1", "1: PollStarted 1", "1: PollCompleted 1", "StepCompleted 1"]);
+}
+
+#[test]
+fn the_clock_never_goes_back_behind_what_a_round_has_seen() {
+    let mut scene = Scene::new();
+    scene.call("", poll("check", 10, 9, None));
+    scene.begin("1#1");
+    scene.at(500);
+    scene.call("1#1", sleep(10));
+    scene.save();
+    // The history's last event is older than the round's; and the node's clock is wrong for a while.
+    scene.reload(true);
+    scene.now = scene::START + 100;
+    scene.begin_again_at("1#1", 510);
+    assert_eq!(scene.told("1#1")[0].clock.0, scene::START + 510);
+    scene.now = scene::START + 100;
+    scene.ends("1#1", Ok(r#"{"ready": 1}"#));
+    scene.save();
+    assert!(scene.stored.last().unwrap().at.0 >= scene::START + 510);
+}
+
+#[test]
+fn questions_of_two_attempts_of_a_round_are_two_questions() {
+    let mut scene = Scene::new();
+    scene.target = Ok(cerebelum_history::Target { component: None, options: retry(2, 0, 1.0, 0.0) });
+    scene.call("", poll("check", 10, 9, None));
+    let mut ids = std::collections::HashSet::new();
+    for _ in 0..2 {
+        scene.begin("1#1");
+        scene.call("1#1", approval("may I?", None));
+        let changes = scene.save();
+        let Some(cerebelum_history::ApprovalEdge::Opened { id, .. }) = changes.approvals.last() else {
+            panic!("asked")
+        };
+        ids.insert(id.clone());
+        scene.ends("1#1", Err(Failure::retryable(kind::FAILURE, "no")));
+        scene.at(0);
+    }
+    assert_eq!(ids.len(), 2, "{ids:?}");
+}
