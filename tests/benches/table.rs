@@ -35,6 +35,7 @@ impl Table {
     }
 
     /// Prints the table.
+    #[expect(clippy::print_stdout, reason = "the table is what the program is for")]
     pub(crate) fn print(&self) {
         println!(
             "{:<4} {:<9} {:<28} {:>14} {:>14} {:>8}  ceiling is",

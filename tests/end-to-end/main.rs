@@ -1,6 +1,8 @@
 //! Real engine processes on real databases, real components, real kills. Numbers in comments are the promises of the
 //! predecessor that each test keeps.
 
+#![allow(clippy::unwrap_used, reason = "tests: a value that is not there is a failure")]
+
 /// Runs each test of a module on both databases.
 macro_rules! on_both_databases {
     ($($test:ident),+ $(,)?) => {

@@ -14,6 +14,28 @@ fn watch_prints_plain_lines_when_piped() {
     assert!(watched.out.contains("completed"), "{watched:?}");
 }
 
+/// On a terminal it redraws in place.
+#[test]
+fn watch_draws_live_on_a_terminal() {
+    let engine = Engine::start(Database::Sqlite);
+    engine.upload("test-guests");
+    let id = engine.begin("telling", &json!(400));
+    let command = format!("{} --url {} watch {id}", cerebelum_tests::program("cerebelum").display(), engine.url());
+    // `script` gives the command a terminal of its own.
+    let mut watching = std::process::Command::new("script")
+        .args(["-qefc", &command, "/dev/null"])
+        .env("TERM", "xterm-256color")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut drawn = String::new();
+    std::io::Read::read_to_string(watching.stdout.as_mut().unwrap(), &mut drawn).unwrap();
+    assert!(watching.wait().unwrap().success(), "{drawn}");
+    assert!(drawn.contains('\u{1b}'), "it redraws in place: {drawn:?}");
+    assert!(drawn.contains("almost") && drawn.contains("completed"), "{drawn:?}");
+}
+
 #[test]
 fn status_json_has_the_fields_of_the_contract() {
     let engine = Engine::start(Database::Sqlite);

@@ -25,11 +25,8 @@ fn values_arrive_as_they_were_written(database: Database) {
     let output = engine.ok(&["result", "echo-1"]);
     assert_eq!(output.trim(), written);
     let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
-    assert_eq!(
-        engine.ok(&["start", "echo", "--input", &deep, "--id", "echo-2", "--wait", "--json"]).matches('[').count()
-            > 128,
-        true
-    );
+    let shown = engine.ok(&["start", "echo", "--input", &deep, "--id", "echo-2", "--wait", "--json"]);
+    assert!(shown.matches('[').count() > 128, "{shown}");
 }
 
 fn children_report_to_their_parent(database: Database) {

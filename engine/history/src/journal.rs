@@ -212,15 +212,20 @@ fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32) {
 
 /// The call of the workflow whose failure ended an execution that has failed: what [`crate::Execution::reopen`] opens.
 ///
-/// It is the call that told the workflow of the very failure, or else of the last one. 0, which is no call, when the
+/// It is the call that told the workflow of the very failure, or else of the last one; of several the one that was
+/// reopened least, so that one which the workflow tolerates does not stand before the others for ever. 0, which is no call, when the
 /// execution's own deadline ended it; none when it has not failed or no call had.
 #[must_use]
 pub fn failed_call(history: &[Event]) -> Option<u32> {
     let Fact::ExecutionFailed { failure: end } = &history.last()?.fact else { return None };
     let mut recorded: Vec<Recorded<'_>> = Vec::new();
+    let mut reopened: HashMap<u32, u32> = HashMap::new();
     for event in history.iter().filter(|event| event.scope.is_root()) {
         match &event.fact {
-            Fact::ExecutionReopened { ordinal } => reopen(&mut recorded, *ordinal),
+            Fact::ExecutionReopened { ordinal } => {
+                reopen(&mut recorded, *ordinal);
+                *reopened.entry(*ordinal).or_default() += 1;
+            }
             _ => recorded.push((event, 0)),
         }
     }
@@ -229,11 +234,12 @@ pub fn failed_call(history: &[Event]) -> Option<u32> {
         _ => None,
     });
     let failures: Vec<(u32, Failure)> = failures.collect();
-    let the_very = failures.iter().find(|(_, failure)| failure == end);
+    let times = |(ordinal, _): &&(u32, Failure)| reopened.get(ordinal).copied().unwrap_or(0);
+    let the_very = failures.iter().filter(|(_, failure)| failure == end).min_by_key(times);
     match end.kind.as_str() {
         kind::DEADLINE if the_very.is_none() => Some(0),
         kind::HISTORY_LIMIT | kind::CALL_LIMIT if the_very.is_none() => None,
-        _ => the_very.or(failures.first()).map(|(ordinal, _)| *ordinal),
+        _ => the_very.or(failures.iter().min_by_key(times)).map(|(ordinal, _)| *ordinal),
     }
 }
 

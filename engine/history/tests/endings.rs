@@ -268,6 +268,29 @@ fn of_two_calls_that_failed_the_one_whose_failure_ended_it_is_opened_and_then_th
 }
 
 #[test]
+fn a_tolerated_failure_like_the_one_that_ended_it_does_not_stand_before_that_for_ever() {
+    let mut scene = Scene::new();
+    let no = || Failure::new(kind::FAILURE, "no");
+    let begin = |scene: &mut Scene| {
+        scene.call("", step("needed"));
+        scene.call("", step("tolerated"));
+    };
+    begin(&mut scene);
+    for of in ["1", "2"] {
+        scene.begin(of);
+        scene.ends(of, Err(no()));
+    }
+    scene.hears("");
+    assert_eq!(fail_and_reopen(&mut scene, no()), Some(2));
+    scene.begin("");
+    begin(&mut scene);
+    scene.begin("2");
+    scene.ends("2", Err(no()));
+    scene.hears("");
+    assert_eq!(fail_and_reopen(&mut scene, no()), Some(1));
+}
+
+#[test]
 fn what_the_workflow_did_about_the_failure_is_not_replayed() {
     let mut scene = Scene::new();
     scene.call("", step("pay"));

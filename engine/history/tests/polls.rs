@@ -214,6 +214,7 @@ fn the_clock_never_goes_back_behind_what_a_round_has_seen() {
     scene.save();
     // The history's last event is older than the round's; and the node's clock is wrong for a while.
     scene.reload(true);
+    assert_eq!(scene.ex.stamp().0, scene::START + 500);
     scene.now = scene::START + 100;
     scene.begin_again_at("1#1", 510);
     assert_eq!(scene.told("1#1")[0].clock.0, scene::START + 510);
@@ -221,6 +222,22 @@ fn the_clock_never_goes_back_behind_what_a_round_has_seen() {
     scene.ends("1#1", Ok(r#"{"ready": 1}"#));
     scene.save();
     assert!(scene.stored.last().unwrap().at.0 >= scene::START + 510);
+}
+
+#[test]
+fn a_late_word_about_a_round_that_is_over_changes_nothing() {
+    let mut scene = Scene::new();
+    scene.call("", poll("check", 10, 9, None));
+    scene.begin("1#1");
+    scene.ends("1#1", Ok(NOT_YET));
+    let slow = Failure::new(kind::TIMEOUT, "too slow");
+    scene.ex.overran(&scope("1#1"), slow.clone(), scene.moment());
+    scene.at(10);
+    scene.begin("1#2");
+    scene.ex.overran(&scope("1#1"), slow.clone(), scene.moment());
+    assert_eq!(scene.hears(""), Vec::<String>::new());
+    scene.ex.overran(&scope("1#2"), slow, scene.moment());
+    assert_eq!(scene.hears(""), ["1 failed timeout"]);
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn check_every_cut(program: &Node, seed: u64, weather: Weather) {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn programs_without_chance_come_to_the_same_end_from_every_cut(program in programs(false), seed: u64) {

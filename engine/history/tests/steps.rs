@@ -90,6 +90,7 @@ fn a_retry_begins_anew_with_the_same_keys_and_other_random_numbers() {
     scene.at(15);
     let second = scene.begin("1");
     assert_eq!((&first.idempotency_key, 2), (&second.idempotency_key, second.attempt));
+    assert_eq!((first.clock.0, second.clock.0), (scene::START, scene::START + 15));
     assert_ne!(first.seed, second.seed);
     assert!(scene.told("1").is_empty(), "the sleep of the first attempt is not the second one's");
     scene.call("1", sleep(5));

@@ -156,6 +156,30 @@ fn early_signals_wait_and_are_told_oldest_first() {
 }
 
 #[test]
+fn an_early_signal_is_not_bound_before_the_wait_for_it_is_durable() {
+    let mut scene = Scene::new();
+    let seq = scene.signal("go", "1");
+    scene.save();
+    scene.call("", signal("go", None));
+    assert_eq!((scene.hears(""), scene.ex.is_settled()), (vec![], false));
+    assert_eq!(scene.save().consumed, Vec::<i64>::new());
+    assert_eq!((scene.hears(""), scene.save().consumed), (vec!["1 value 1".to_owned()], vec![seq]));
+    assert!(scene.ex.is_settled());
+}
+
+#[test]
+fn events_that_are_stored_and_not_yet_acknowledged_are_replayed_once() {
+    let mut scene = Scene::new();
+    scene.call("", signal("go", None));
+    let changes = scene.ex.take_changes();
+    scene.stored.extend(changes.events);
+    scene.ex.forget(&scope(""));
+    scene.begin("");
+    scene.call("", signal("go", None));
+    assert_eq!(scene.hears(""), Vec::<String>::new(), "no second wait is expected");
+}
+
+#[test]
 fn a_signal_is_bound_to_the_oldest_wait_when_that_is_told() {
     let mut scene = Scene::new();
     scene.call("", step("s"));

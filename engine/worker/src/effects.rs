@@ -1,6 +1,7 @@
 //! The one door (L6): everything that an execution does to the outside world leaves through [`leave`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cerebelum_history::{Failure, HttpRequest, HttpResponse};
 use tokio::sync::watch;
@@ -28,8 +29,10 @@ pub(crate) async fn leave(
     effect: Effect,
 ) -> Option<Result<HttpResponse, Failure>> {
     durable.wait_for(|durable| *durable >= mark).await.ok()?;
-    if !node.lease.has_margin() {
-        return None;
+    // A renewal that is late may still come; when the lease is over, so is this activation.
+    while !node.lease.has_margin() {
+        node.lease.incarnation()?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     node.metrics.fetches.add(1);
     let answer = node.fetcher.fetch(effect.request, &effect.key, &effect.grants).await;

@@ -81,7 +81,7 @@ impl Engine {
         let gauges = [
             ("guests_live", "Guest instances in memory.", self.sandbox.live() as u64),
             ("guests_started_total", "Guest instances started by this process.", self.sandbox.started()),
-            ("executions_in_memory", "Executions in memory.", self.node.active() as u64),
+            ("executions_in_memory", "Executions in memory.", self.node.in_memory() as u64),
         ];
         let census: Census = self.node.store.census().await.unwrap_or_default();
         self.node.metrics.render(&gauges, &census)

@@ -1,8 +1,9 @@
 //! One engine on one database: claims executions and keeps them running.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use cerebelum_history::Event;
@@ -27,6 +28,13 @@ const GROUP_MAX: usize = 512;
 /// The most executions claimed in one transaction.
 const CLAIM_MAX: u32 = 256;
 
+/// An execution in memory, as others see it.
+struct Presence {
+    nudge: mpsc::UnboundedSender<()>,
+    /// Claimed again while the activation was ending.
+    next: Option<(Incarnation, Claimed)>,
+}
+
 /// What all activations of an engine share.
 pub(crate) struct Node {
     pub(crate) config: Config,
@@ -44,7 +52,7 @@ pub(crate) struct Node {
     pub(crate) solitude: Solitude,
     /// Counts how often a guest found no place: whoever can give way does.
     pub(crate) pressure: watch::Sender<u64>,
-    active: Mutex<HashMap<ExecutionKey, mpsc::UnboundedSender<()>>>,
+    active: Mutex<HashMap<ExecutionKey, Presence>>,
     pub(crate) stopping: AtomicBool,
 }
 
@@ -91,36 +99,54 @@ impl Node {
     }
 
     /// How many executions are in memory.
-    pub(crate) fn active(&self) -> usize {
-        self.active.lock().expect("nobody panics while holding the list").len()
+    pub(crate) fn in_memory(&self) -> usize {
+        self.active().len()
     }
 
     /// Whether another execution may be taken into memory.
     pub(crate) fn has_room(&self) -> bool {
-        !self.stopping.load(Ordering::Relaxed) && self.active() < self.config.activations_max
+        !self.stopping.load(Ordering::Relaxed) && self.in_memory() < self.config.activations_max
     }
 
     /// Takes a claimed execution into memory and runs it.
     pub(crate) fn activate(self: &Arc<Self>, incarnation: Incarnation, claimed: Claimed, first: Option<Vec<Event>>) {
         let key = claimed.head.key.clone();
-        let (nudge, nudges) = mpsc::unbounded_channel();
-        {
-            let mut active = self.active.lock().expect("nobody panics while holding the list");
-            if active.contains_key(&key) {
+        let (nudge, mut nudges) = mpsc::unbounded_channel();
+        match self.active().entry(key.clone()) {
+            // It was released and claimed again before its last activation is out of the way: it goes on there.
+            Entry::Occupied(mut present) => {
+                present.get_mut().next = Some((incarnation, claimed));
                 return;
             }
-            active.insert(key.clone(), nudge);
-        }
-        self.metrics.activations.add(1);
+            Entry::Vacant(free) => free.insert(Presence { nudge, next: None }),
+        };
         let node = self.clone();
         tokio::spawn(async move {
-            let mut nudges = node.clone().run(incarnation, claimed, first, nudges).await;
-            node.active.lock().expect("nobody panics while holding the list").remove(&key);
+            let mut next = Some((incarnation, claimed, first));
+            while let Some((incarnation, claimed, first)) = next {
+                node.metrics.activations.add(1);
+                nudges = node.clone().run(incarnation, claimed, first, nudges).await;
+                next = node.depart(&key).map(|(incarnation, claimed)| (incarnation, claimed, None));
+            }
             // A message that came while the activation was ending is for the next one.
             if nudges.try_recv().is_ok() {
                 node.wake.now();
             }
         });
+    }
+
+    /// An activation is over: what was claimed again meanwhile goes on, otherwise the execution is out of memory.
+    fn depart(&self, key: &ExecutionKey) -> Option<(Incarnation, Claimed)> {
+        let mut active = self.active();
+        let next = active.get_mut(key)?.next.take();
+        if next.is_none() {
+            active.remove(key);
+        }
+        next
+    }
+
+    fn active(&self) -> MutexGuard<'_, HashMap<ExecutionKey, Presence>> {
+        self.active.lock().expect("nobody panics while holding the list")
     }
 
     /// Activation after activation, until the claim is given back or lost.
@@ -156,11 +182,23 @@ impl Node {
             if over != Over::Rebuild || self.lease.incarnation() != Some(incarnation) {
                 return nudges;
             }
-            claimed = match self.store.look(&key).await {
-                Ok(Some(claimed)) => claimed,
-                Ok(None) | Err(_) => return nudges,
+            claimed = match self.look_again(&key, incarnation).await {
+                Some(claimed) => claimed,
+                None => return nudges,
             };
         }
+    }
+
+    /// Reads an execution that this node still holds, however long the database takes; none when the claim is gone.
+    async fn look_again(&self, key: &ExecutionKey, incarnation: Incarnation) -> Option<Claimed> {
+        while self.lease.incarnation() == Some(incarnation) {
+            match self.store.look(key).await {
+                Ok(found) => return found,
+                Err(error) => tracing::warn!(%error, execution = %key.id, "cannot read it again yet"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        None
     }
 
     /// Parks an execution that cannot even be taken into memory.
@@ -176,8 +214,8 @@ impl Node {
     /// Tells an activation, or whoever claims, that a message came for this execution.
     pub(crate) fn nudge(&self, key: &ExecutionKey) {
         let nudged = {
-            let active = self.active.lock().expect("nobody panics while holding the list");
-            active.get(key).is_some_and(|nudges| nudges.send(()).is_ok())
+            let active = self.active();
+            active.get(key).is_some_and(|present| present.nudge.send(()).is_ok())
         };
         if !nudged {
             self.wake.now();
@@ -188,7 +226,7 @@ impl Node {
     pub(crate) async fn keep_claiming(self: Arc<Self>) {
         loop {
             self.wake.reset();
-            let room = self.config.activations_max.saturating_sub(self.active());
+            let room = self.config.activations_max.saturating_sub(self.in_memory());
             let limit = CLAIM_MAX.min(u32::try_from(room).unwrap_or(CLAIM_MAX));
             let claimed = match self.lease.incarnation().filter(|_| limit > 0 && self.has_room()) {
                 Some(incarnation) => self.claim(incarnation, limit).await,
@@ -255,8 +293,9 @@ impl Node {
     }
 
     fn nudge_all(&self) {
-        for nudges in self.active.lock().expect("nobody panics while holding the list").values() {
-            let _ = nudges.send(());
+        for present in self.active().values() {
+            // Whoever is ending looks for messages once more by itself.
+            let _ = present.nudge.send(());
         }
         self.wake.now();
     }

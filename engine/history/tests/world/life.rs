@@ -138,7 +138,7 @@ impl Life {
     }
 
     /// Lives to the end. After a failure somebody mends what was broken, and the execution is reopened
-    /// until the same call fails again.
+    /// until the same call has failed three times.
     pub(crate) fn live(&mut self) -> End {
         loop {
             self.steps += 1;
@@ -147,7 +147,7 @@ impl Life {
             let goes_on = self.execution.is_reopening() || self.is_reopened;
             if let Some(end) = self.store.end().filter(|_| !goes_on) {
                 let failed = failed_call(&self.store.events);
-                if !matches!(end, End::Failed(_)) || failed.is_none() || failed == self.store.last_reopened() {
+                if !matches!(end, End::Failed(_)) || failed.is_none_or(|call| self.store.reopened(call) >= 2) {
                     return end;
                 }
                 self.mended = true;

@@ -233,12 +233,10 @@ impl Store {
         self.plans.iter().map(|(at, _)| *at).min()
     }
 
-    /// The call that was reopened last.
-    pub(crate) fn last_reopened(&self) -> Option<u32> {
-        self.events.iter().rev().find_map(|event| match event.fact {
-            Fact::ExecutionReopened { ordinal } => Some(ordinal),
-            _ => None,
-        })
+    /// How often this call was reopened.
+    pub(crate) fn reopened(&self, call: u32) -> usize {
+        let is_it = |fact: &Fact| matches!(fact, Fact::ExecutionReopened { ordinal } if *ordinal == call);
+        self.events.iter().filter(|event| is_it(&event.fact)).count()
     }
 
     /// How it ended, if it has.
