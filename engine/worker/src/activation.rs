@@ -180,7 +180,10 @@ impl Activation {
             Happening::Committed(answer) => self.take_receipt(answer),
             Happening::Nudged => self.read_inbox().await,
             Happening::Overran(scope) => self.overran(&scope),
-            Happening::Pressed => self.give_way(),
+            Happening::Pressed => {
+                self.give_way();
+                Ok(())
+            }
             Happening::Due => Ok(()),
             Happening::Idle => self.hibernate().await,
         }
@@ -265,6 +268,10 @@ impl Activation {
         }
         // A wait that is long enough is slept through outside of memory: the claim goes with the same batch.
         let releases = self.execution.end().is_some() || (self.is_idle() && self.wait_is_long());
+        if releases {
+            // Nobody needs the guests any more: their places are free before the disk has answered.
+            self.give_way();
+        }
         self.write(releases).await
     }
 
@@ -363,11 +370,10 @@ impl Activation {
     }
 
     /// Others find no place for their guests: those that only wait here are rerun when they have something to be told.
-    fn give_way(&mut self) -> Result<(), Stuck> {
+    fn give_way(&mut self) {
         for scope in self.guests.give_way() {
             self.execution.forget(&scope);
         }
-        Ok(())
     }
 
     /// A stretch of a step took longer than it may.
