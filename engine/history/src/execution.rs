@@ -63,6 +63,9 @@ pub struct Facts {
     /// It was cancelled, and clean-up ends then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_until: Option<Timestamp>,
+    /// It was cancelled while its workflow waited for nothing: its next call returns `cancelled`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel_owed: bool,
     /// It begins only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<Timestamp>,

@@ -27,7 +27,8 @@ fn answer(scene: &mut Scene, ordinal: usize, question: &str) {
         3 => drop(scene.signal("go", "3")),
         4 => {
             let result = ChildResult::Completed(json("4"));
-            scene.say(Message::Child { run: 1, call, result });
+            let Some(Phase::Child { id, .. }) = scene.ex.open().get(&call).map(|open| open.phase.clone()) else { return };
+            scene.say(Message::Child { run: 1, call, id, result });
         }
         _ => {
             if scene.ex.wanted().contains(&call.step_scope()) {

@@ -14,13 +14,13 @@ use crate::{CallRow, Claimed, ExecutionKey, Incarnation, State, StoreError, head
 /// The condition of the index `executions_due`, word for word: what time alone can make claimable.
 macro_rules! free {
     () => {
-        "e.owner is null and e.state = 0 and e.paused = 0 and e.parked is null and (e.settled = 0 or e.due is not null)"
+        "e.owner is null and e.state = 0 and e.parked is null and (e.due is not null or e.settled = 0 and e.paused = 0)"
     };
 }
 /// The expression of that index: when it has to be looked at.
 macro_rules! wake {
     () => {
-        "(case when e.settled = 1 then e.due else 0 end)"
+        "(case when e.settled = 1 or e.paused = 1 then e.due else 0 end)"
     };
 }
 

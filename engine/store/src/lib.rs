@@ -88,7 +88,7 @@ pub trait Store: Send + Sync + 'static {
     /// Those with `claim` belong to `incarnation` (ignored, unclaimed, when its lease is over).
     fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>>;
     /// Claims up to `limit` free open executions (neither paused nor parked) that are due or have unseen messages, or are
-    /// not settled; paused ones only for their unseen messages. None when the lease is over. Half of the limit is for
+    /// not settled; paused ones only for their unseen messages and their deadline. None when the lease is over. Half of the limit is for
     /// messages first; among the others the longest overdue come first.
     fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>>;
     /// Claims this execution if it is free and open, whether or not it is due, parked or paused.

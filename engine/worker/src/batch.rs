@@ -123,14 +123,14 @@ impl Activation {
     /// After a continue-as-new: a fresh history under the same id, to be claimed by whoever comes first.
     fn next_run(&self, head: Head, input: Json) -> (Head, Option<Chunk>) {
         let identity = Identity { run: head.run + 1, ..restore::identity(&head) };
-        let facts = Facts { deadline: self.execution.facts().deadline, ..Facts::default() };
+        let facts = Facts { starts_at: None, ..self.execution.facts().clone() };
         let mut next = Execution::start(identity, input, facts.clone(), head.stamp);
         let first = chunk(Position(1), &next.take_changes().events);
         let head = Head {
             run: head.run + 1,
             position: Position(1),
             settled: false,
-            due: facts.deadline,
+            due: [facts.deadline, facts.cancel_until].into_iter().flatten().min(),
             facts: text_of(&facts),
             ..head
         };
@@ -145,7 +145,7 @@ impl Activation {
             Some(End::Failed(failure) | End::Cancelled(failure)) => ChildResult::Failed(failure.clone()),
             Some(End::Continued(_)) | None => return Vec::new(),
         };
-        let message = Message::Child { run: parent.run, call: parent.call.clone(), result };
+        let message = Message::Child { run: parent.run, call: parent.call.clone(), id: self.key.id.clone(), result };
         vec![(parent.id.clone(), Json::of(&message).to_string())]
     }
 
@@ -168,7 +168,7 @@ impl Activation {
             parent: Some(parent),
         };
         let say =
-            |result| Json::of(&Message::Child { run: self.head.run, call: start.call.clone(), result }).to_string();
+            |result| Json::of(&Message::Child { run: self.head.run, call: start.call.clone(), id: start.id.clone(), result }).to_string();
         let taken = format!("the execution id `{}` is taken by another execution", start.id);
         Child {
             new: beginning.rows(self.execution.stamp(), false),

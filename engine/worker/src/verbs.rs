@@ -31,7 +31,7 @@ impl Engine {
         let facts = Facts {
             deadline: request.deadline_ms.map(|deadline| at.plus(deadline)),
             starts_at: (request.delay_ms > 0).then(|| at.plus(request.delay_ms)),
-            cancel_until: None,
+            ..Facts::default()
         };
         let attributes: BTreeMap<String, Json> = request.attributes.into_iter().collect();
         let beginning = Beginning {

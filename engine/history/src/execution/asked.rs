@@ -51,7 +51,13 @@ impl Execution {
         }
         let Some(journal) = self.journals.get_mut(scope) else { return Ok(()) };
         match request {
-            Request::Call(ordinal, call) => self.issue(CallName { scope: scope.clone(), ordinal }, call, target, now),
+            Request::Call(ordinal, call) => {
+                let name = CallName { scope: scope.clone(), ordinal };
+                self.issue(name.clone(), call, target, now);
+                if scope.is_root() && std::mem::take(&mut self.facts.cancel_owed) {
+                    self.cancel_call(&name, Cause::Requested, now);
+                }
+            }
             Request::Drop(ordinal) => {
                 if !journal.drops(ordinal) {
                     self.cancel_call(&CallName { scope: scope.clone(), ordinal }, Cause::Dropped, now);
@@ -244,9 +250,9 @@ impl Execution {
 
     /// A request that has no answer yet: sent now, or again after a crash, with the same key.
     fn fetch_again(&mut self, call: CallName, request: crate::HttpRequest) {
-        if self.open.contains_key(&call) {
-            let key = self.identity.seed.call_key(self.identity.run, &call);
-            self.actions.push_back(Action::Fetch { call, request, key, mark: self.mark });
+        if let Some(open) = self.open.get(&call) {
+            let (key, opened) = (self.identity.seed.call_key(self.identity.run, &call), open.mark);
+            self.actions.push_back(Action::Fetch { call, opened, request, key, mark: self.mark });
         }
     }
 

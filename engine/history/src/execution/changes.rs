@@ -100,6 +100,8 @@ pub enum Action {
     Fetch {
         /// The call that waits for the answer.
         call: CallName,
+        /// Tells apart calls of one name, which a retried step makes anew: the answer is for this one.
+        opened: u64,
         /// What to send.
         request: HttpRequest,
         /// Its default `Idempotency-Key`.

@@ -43,6 +43,8 @@ pub enum Message {
         run: u32,
         /// The call that waits.
         call: CallName,
+        /// The child: a call that was retried or reopened may wait for another one by now.
+        id: ExecutionId,
         /// How it went.
         result: ChildResult,
     },
@@ -114,6 +116,10 @@ impl Execution {
             self.want_signalled();
             return Receipt::Kept;
         }
+        if matches!(self.end, Some(End::Continued(_))) {
+            // The next run is told.
+            return Receipt::Kept;
+        }
         self.mark += 1;
         self.changes.consumed.push(seq);
         if let Message::Approved { id: asked, .. } | Message::Rejected { id: asked, .. } = &message {
@@ -134,7 +140,7 @@ impl Execution {
                 let ordinal = call.ordinal;
                 self.answered(&call, &id, Fact::ApprovalRejected { ordinal, by, reason }, now);
             }
-            Message::Child { run, call, result } => self.child_said(run, &call, result, now),
+            Message::Child { run, call, id, result } => self.child_said(run, (&call, &id), result, now),
             Message::Cancel { at } => self.cancel(at, now),
             Message::Terminate => {
                 self.finish(End::Cancelled(Failure::new(kind::CANCELLED, "the execution was terminated")), now);
@@ -157,8 +163,8 @@ impl Execution {
         }
     }
 
-    fn child_said(&mut self, run: u32, call: &CallName, result: ChildResult, now: Moment) {
-        let is_waiting = matches!(self.open.get(call), Some(OpenCall { phase: Phase::Child { .. }, .. }));
+    fn child_said(&mut self, run: u32, (call, child): (&CallName, &ExecutionId), result: ChildResult, now: Moment) {
+        let is_waiting = matches!(self.open.get(call), Some(OpenCall { phase: Phase::Child { id, .. }, .. }) if id == child);
         if run != self.identity.run || !is_waiting {
             return;
         }
@@ -189,6 +195,8 @@ impl Execution {
         }
         let root = Scope::root();
         let open: Vec<CallName> = self.open.keys().filter(|name| name.scope == root).cloned().collect();
+        // A workflow that waits for nothing at the moment is told by its next call.
+        self.facts.cancel_owed = open.is_empty();
         for name in open {
             self.cancel_call(&name, Cause::Requested, now);
         }
@@ -204,6 +212,7 @@ impl Execution {
         self.reopening = false;
         self.facts.deadline = None;
         self.facts.cancel_until = None;
+        self.facts.cancel_owed = false;
         self.record(now.at, &Scope::root(), Fact::ExecutionReopened { ordinal });
         self.wanted.insert(Scope::root());
     }

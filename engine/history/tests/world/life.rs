@@ -215,7 +215,7 @@ impl Life {
                     let guest = self.guests.remove(&scope);
                     assert!(guest.is_some() || self.weather.forget > 0, "no guest of scope `{scope}` to stop");
                 }
-                Action::Fetch { call, request, key, mark } => {
+                Action::Fetch { call, request, key, mark, .. } => {
                     assert!(self.execution.open().contains_key(&call), "nobody waits for the request of {call}");
                     if self.errands.iter().all(|errand| errand.call != call) {
                         self.errands.push(Errand { call, request, key, mark, answered_at: None });

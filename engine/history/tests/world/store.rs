@@ -160,7 +160,7 @@ impl Store {
             true => ChildResult::Completed(json(&format!("child {path} "))),
             false => ChildResult::Accepted(child.id.clone()),
         };
-        let message = Message::Child { run: 1, call: child.call, result };
+        let message = Message::Child { run: 1, call: child.call, id: child.id.clone(), result };
         self.plans.push((now.plus(self.latency(&path)), Plan::Child(message, child.id)));
     }
 

@@ -66,8 +66,8 @@ create table executions (
     )
 ) strict;
 create unique index execution_ids on executions (tenant_id, id);
-create index executions_due on executions ((case when settled = 1 then due else 0 end))
-    where owner is null and state = 0 and paused = 0 and parked is null and (settled = 0 or due is not null);
+create index executions_due on executions ((case when settled = 1 or paused = 1 then due else 0 end))
+    where owner is null and state = 0 and parked is null and (due is not null or settled = 0 and paused = 0);
 create index executions_owned on executions (owner) where owner is not null;
 
 -- Attributes a second time, one row each, for the filters of lists. Long names and values stand here by their digest.

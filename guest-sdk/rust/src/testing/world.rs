@@ -178,7 +178,8 @@ impl World {
     fn start_child(&mut self, parent: &ExecutionId, run: u32, child: ChildStart) {
         let ChildStart { call, workflow, id, awaited } = child;
         let waiting = Parent { id: parent.clone(), run, call: call.clone() };
-        let tell = |result| Message::Child { run, call: call.clone(), result };
+        let child_id = id.clone();
+        let tell = |result| Message::Child { run, call: call.clone(), id: child_id.clone(), result };
         match self.seats.get_mut(&id) {
             Some(taken) if taken.workflow != workflow.workflow || !taken.input.means_the_same(&workflow.input) => {
                 let failure = Failure::new(kind::CONFLICT, format!("an execution `{id}` exists with another input"));
@@ -214,7 +215,7 @@ impl World {
             return false;
         }
         let Some(Parent { id: parent, run, call }) = seat.parent.clone() else { return false };
-        self.send(self.now(), &parent, Message::Child { run, call, result });
+        self.send(self.now(), &parent, Message::Child { run, call, id: id.clone(), result });
         true
     }
 }
