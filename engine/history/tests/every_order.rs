@@ -27,7 +27,11 @@ fn answer(scene: &mut Scene, ordinal: usize, question: &str) {
         3 => drop(scene.signal("go", "3")),
         4 => {
             let result = ChildResult::Completed(json("4"));
-            let Some(Phase::Child { id, .. }) = scene.ex.open().get(&call).map(|open| open.phase.clone()) else { return };
+            let Some(cerebelum_history::Phase::Child { id, .. }) =
+                scene.ex.open().get(&call).map(|open| open.phase.clone())
+            else {
+                return;
+            };
             scene.say(Message::Child { run: 1, call, id, result });
         }
         _ => {

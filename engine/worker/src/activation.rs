@@ -68,7 +68,7 @@ impl From<NoProgram> for Stuck {
 /// What moved an activation.
 enum Happening {
     Stopped(Stopped),
-    Fetched(CallName, Option<Result<HttpResponse, Failure>>),
+    Fetched(Answered),
     Committed(Option<Result<(), Refusal>>),
     Nudged,
     Due,
@@ -85,7 +85,8 @@ pub(crate) struct InFlight {
     pub(crate) releases: bool,
 }
 
-type Answered = (CallName, Option<Result<HttpResponse, Failure>>);
+/// A call, which of that name, and its answer.
+type Answered = (CallName, u64, Option<Result<HttpResponse, Failure>>);
 
 /// An execution in memory, with the guests that work for it.
 pub(crate) struct Activation {
@@ -98,8 +99,8 @@ pub(crate) struct Activation {
     pub(crate) first: Option<Vec<Event>>,
     pub(crate) guests: Guests,
     fetching: FuturesUnordered<BoxFuture<'static, Answered>>,
-    /// Calls whose request is under way.
-    asked: HashSet<CallName>,
+    /// Calls whose request is under way; a retried step may make one of the same name anew.
+    asked: HashMap<CallName, u64>,
     /// What names stood for when child calls were recorded (L17).
     pub(crate) targets: HashMap<CallName, Target>,
     received: HashSet<i64>,
@@ -133,7 +134,7 @@ impl Activation {
             execution,
             first,
             fetching: FuturesUnordered::new(),
-            asked: HashSet::new(),
+            asked: HashMap::new(),
             targets: HashMap::new(),
             received: HashSet::new(),
             in_flight: None,
@@ -168,15 +169,16 @@ impl Activation {
 
     /// One round: move what is due, run guests, perform, commit, then wait for something to happen.
     async fn advance(&mut self) -> Result<(), Stuck> {
-        self.execution.tick(self.node.clock.moment());
+        // Before the clock is looked at: the deadline that an execution failed by no longer stands.
         self.reopen_if_asked().await?;
+        self.execution.tick(self.node.clock.moment());
         self.begin_guests().await?;
         self.deliver()?;
         self.perform().await?;
         self.commit().await?;
         match self.next_happening().await {
             Happening::Stopped(stopped) => self.take_turn(stopped).await,
-            Happening::Fetched(call, result) => self.take_answer(&call, result),
+            Happening::Fetched(answered) => self.take_answer(answered),
             Happening::Committed(answer) => self.take_receipt(answer),
             Happening::Nudged => self.read_inbox().await,
             Happening::Overran(scope) => self.overran(&scope),
@@ -242,8 +244,8 @@ impl Activation {
         for action in self.execution.take_actions() {
             match action {
                 Action::Stop(scope) => self.guests.stop(&scope),
-                Action::Fetch { call, request, key, mark } => {
-                    if !self.asked.insert(call.clone()) {
+                Action::Fetch { call, opened, request, key, mark } => {
+                    if self.asked.insert(call.clone(), opened) == Some(opened) {
                         continue;
                     }
                     let digest = self.execution.component(&call.scope).clone();
@@ -254,7 +256,8 @@ impl Activation {
                     };
                     let effect = Effect { request, key, grants };
                     let (node, durable) = (self.node.clone(), self.durable.subscribe());
-                    self.fetching.push(Box::pin(async move { (call, leave(node, durable, mark, effect).await) }));
+                    self.fetching
+                        .push(Box::pin(async move { (call, opened, leave(node, durable, mark, effect).await) }));
                 }
             }
         }
@@ -300,7 +303,7 @@ impl Activation {
             () = self.node.lease.ended(self.incarnation) => Happening::Committed(Some(Err(Refusal::ClaimLost))),
             answer = answer_of(&mut self.in_flight) => Happening::Committed(answer),
             Some(stopped) = self.guests.next_stopped() => Happening::Stopped(stopped),
-            Some((call, result)) = self.fetching.next() => Happening::Fetched(call, result),
+            Some(answered) = self.fetching.next() => Happening::Fetched(answered),
             Some(()) = self.nudges.recv() => Happening::Nudged,
             Ok(()) = self.pressure.changed(), if self.guests.any_quiescent() => Happening::Pressed,
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Happening::Due,
@@ -342,10 +345,13 @@ impl Activation {
         Ok(())
     }
 
-    fn take_answer(&mut self, call: &CallName, result: Option<Result<HttpResponse, Failure>>) -> Result<(), Stuck> {
+    fn take_answer(&mut self, (call, opened, result): Answered) -> Result<(), Stuck> {
         let Some(result) = result else { return Err(Stuck::Over(Over::Lost)) };
-        self.asked.remove(call);
-        self.execution.fetched(call, result, self.node.clock.moment());
+        // The answer to a request that its step no longer waits for is nobody's.
+        if self.asked.get(&call) == Some(&opened) {
+            self.asked.remove(&call);
+            self.execution.fetched(&call, result, self.node.clock.moment());
+        }
         Ok(())
     }
 
@@ -378,6 +384,11 @@ impl Activation {
 
     /// A stretch of a step took longer than it may.
     fn overran(&mut self, scope: &Scope) -> Result<(), Stuck> {
+        if !self.execution.is_durable() {
+            // The engine's own trouble with the database uses up nobody's time.
+            self.guests.extend(scope);
+            return Ok(());
+        }
         self.guests.stop(scope);
         let limit = self.execution.stretch_ms_max(scope).unwrap_or_default();
         let failure =

@@ -167,8 +167,10 @@ impl Activation {
             facts: Facts::default(),
             parent: Some(parent),
         };
-        let say =
-            |result| Json::of(&Message::Child { run: self.head.run, call: start.call.clone(), id: start.id.clone(), result }).to_string();
+        let say = |result| {
+            Json::of(&Message::Child { run: self.head.run, call: start.call.clone(), id: start.id.clone(), result })
+                .to_string()
+        };
         let taken = format!("the execution id `{}` is taken by another execution", start.id);
         Child {
             new: beginning.rows(self.execution.stamp(), false),

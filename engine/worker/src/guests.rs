@@ -1,14 +1,15 @@
 //! The guests of one activation: which run, which are quiescent, and how long they have been at it.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{Begin, Delivery, ExecutionId, Scope, Turn};
 use cerebelum_sandbox::{Guest, Program, Trouble};
-use futures::StreamExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use crate::node::Node;
@@ -77,9 +78,14 @@ impl Guests {
         let (node, id) = (self.node.clone(), self.id.clone());
         let turn = Abortable::new(
             async move {
-                let turned = node.solitude.run(&node.blame, id, turn).await;
-                let outcome = turned.map(|(guest, turn)| (turn.end.is_none().then_some(guest), turn));
-                Stopped { scope, outcome: outcome.map_err(|trouble| trouble.to_string()) }
+                let turned = AssertUnwindSafe(node.solitude.run(&node.blame, id, turn)).catch_unwind().await;
+                let outcome = match turned {
+                    Ok(Ok((guest, turn))) => Ok((turn.end.is_none().then_some(guest), turn)),
+                    Ok(Err(trouble)) => Err(trouble.to_string()),
+                    // A mistake of ours: the guest is gone, its execution is rebuilt.
+                    Err(_) => Err("the engine panicked while it ran a guest".to_owned()),
+                };
+                Stopped { scope, outcome }
             },
             registration,
         );
@@ -108,6 +114,13 @@ impl Guests {
             stretch.until = None;
         }
         self.seats.insert(scope, Seat::Quiescent(guest));
+    }
+
+    /// Gives a guest's present stretch its whole length once more.
+    pub(crate) fn extend(&mut self, scope: &Scope) {
+        if let Some(stretch) = self.stretches.get_mut(scope) {
+            stretch.until = Some(Instant::now() + stretch.length);
+        }
     }
 
     /// Drops a guest, wherever it is.

@@ -84,7 +84,7 @@ impl Leasehold {
 
     /// Ends the lease on this side: whatever runs under it has to stop.
     pub(crate) fn lose(&self, why: &str) {
-        tracing::warn!(why, "lease lost: all activations are dropped");
+        tracing::info!(why, "the lease ends here: all activations are dropped");
         self.until_boot_ms.store(0, Ordering::Release);
         self.current.send_replace(None);
     }

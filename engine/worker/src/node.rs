@@ -44,7 +44,7 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<Clock>,
     pub(crate) lease: Arc<Leasehold>,
     pub(crate) appends: Gather<Batch, Result<(), Refusal>>,
-    pub(crate) starts: Gather<NewExecution, Result<Started, StoreError>>,
+    pub(crate) starts: Gather<NewExecution, Result<(Started, Option<Incarnation>), StoreError>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wake: Wake,
     pub(crate) watchers: Watchers,
@@ -179,8 +179,12 @@ impl Node {
                 // A new run or a message may be waiting already.
                 self.wake.now();
             }
-            if over != Over::Rebuild || self.lease.incarnation() != Some(incarnation) {
+            if over == Over::Released || self.lease.incarnation() != Some(incarnation) {
                 return nudges;
+            }
+            if over == Over::Lost {
+                // The store says so, the lease does not know it yet: either it ends soon, or the claim is still ours.
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
             claimed = match self.look_again(&key, incarnation).await {
                 Some(claimed) => claimed,
@@ -362,14 +366,15 @@ impl Appender {
     }
 }
 
+/// Starts a group; says with each under which incarnation it may have been claimed.
 async fn start_all(
     store: Arc<dyn Store>,
     incarnation: Option<Incarnation>,
     new: Vec<NewExecution>,
-) -> Vec<Result<Started, StoreError>> {
+) -> Vec<Result<(Started, Option<Incarnation>), StoreError>> {
     let count = new.len();
     match store.start(incarnation, new).await {
-        Ok(started) => started.into_iter().map(Ok).collect(),
+        Ok(started) => started.into_iter().map(|started| Ok((started, incarnation))).collect(),
         Err(error) => vec![Err(error); count],
     }
 }

@@ -55,11 +55,9 @@ impl Engine {
     async fn begin(&self, new: cerebelum_store::NewExecution, input: &Json) -> Result<Summary, Refused> {
         let (head, claims, due) = (new.head.clone(), new.claim, new.head.due);
         let first = restore::decode(&new.first).map_err(unavailable)?;
-        // Before the start is handed in, so that the claim is not under a later lease.
-        let incarnation = self.node.lease.incarnation();
         let started = self.node.starts.hand_in(new).await;
         match started.ok_or_else(|| Refused::Unavailable("the engine is stopping: try another node".to_owned()))? {
-            Ok(Started::New) => {
+            Ok((Started::New, incarnation)) => {
                 self.node.metrics.started.add(1);
                 match incarnation.filter(|_| claims) {
                     Some(incarnation) => {
@@ -70,7 +68,7 @@ impl Engine {
                 }
                 Ok(views::summary(&head))
             }
-            Ok(Started::Exists(existing, chunk)) => {
+            Ok((Started::Exists(existing, chunk), _)) => {
                 let events = restore::decode(&chunk).map_err(unavailable)?;
                 let same = existing.workflow == head.workflow
                     && views::input(&events).is_some_and(|theirs| theirs.means_the_same(input));
@@ -166,6 +164,10 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, or it has ended.
     pub async fn cancel(&self, id: &str) -> Result<(), Refused> {
+        let head = self.node.store.execution(&key(id)?).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+        if head.parked.is_some() {
+            return Err(Refused::Conflict(format!("execution `{id}` is parked: resume it first, or terminate it")));
+        }
         let at = self.node.store.now().await.map_err(unavailable)?;
         self.send(id, Message::Cancel { at }, "cannot be cancelled").await
     }
@@ -175,7 +177,12 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, or it has ended.
     pub async fn terminate(&self, id: &str) -> Result<(), Refused> {
-        self.send(id, Message::Terminate, "cannot be terminated").await
+        let key = self.existing(id).await?;
+        self.send(id, Message::Terminate, "cannot be terminated").await?;
+        // Whatever it was set aside for no longer matters.
+        self.node.store.unpark(&key).await.map_err(unavailable)?;
+        self.node.wake.now();
+        Ok(())
     }
 
     /// Lets nothing of an execution move.

@@ -164,7 +164,8 @@ impl Execution {
     }
 
     fn child_said(&mut self, run: u32, (call, child): (&CallName, &ExecutionId), result: ChildResult, now: Moment) {
-        let is_waiting = matches!(self.open.get(call), Some(OpenCall { phase: Phase::Child { id, .. }, .. }) if id == child);
+        let is_waiting =
+            matches!(self.open.get(call), Some(OpenCall { phase: Phase::Child { id, .. }, .. }) if id == child);
         if run != self.identity.run || !is_waiting {
             return;
         }
