@@ -20,6 +20,8 @@ mod hostile;
 mod killed;
 mod people;
 mod refusals;
+mod same;
+mod sharing;
 mod sleeping;
 mod terminal;
 mod values;

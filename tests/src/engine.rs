@@ -61,6 +61,15 @@ impl Engine {
         engine
     }
 
+    /// Starts another engine on the same database, with a data folder of its own.
+    #[must_use]
+    pub fn beside(other: &Self) -> Self {
+        let (database, variables) = (other.database.clone(), other.variables.clone());
+        let mut engine = Self { child: None, url: String::new(), data: scratch(), database, variables };
+        engine.restart();
+        engine
+    }
+
     /// Starts the process on the same data and database, and waits until it is ready.
     ///
     /// # Panics

@@ -4,6 +4,8 @@
 mod hostile;
 mod people;
 mod plain;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod table;
 mod waits;
 
 cerebelum::component!(hosts = ["127.0.0.1", "localhost"], secrets = ["TEST_TOKEN"]);
