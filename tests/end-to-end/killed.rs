@@ -83,11 +83,12 @@ fn a_host_driven_poll_goes_on_counting_after_a_kill(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
-    let at = json!({"base_url": cloud.url(), "ready_at": 8, "every_ms": 150, "attempts": 30});
+    let at = json!({"base_url": cloud.url(), "ready_at": 8, "every_ms": 300, "attempts": 30});
     let id = engine.begin("polling", &at);
     until("four checks are recorded", || {
         let waiting = &engine.status(&id)["waiting_on"][0];
-        (waiting["kind"] == "poll" && waiting["attempts"].as_u64() >= Some(5)).then_some(())
+        (waiting["kind"] == "poll" && waiting["until"].is_string() && waiting["attempts"].as_u64() >= Some(5))
+            .then_some(())
     });
     engine.kill_and_restart();
     let done = engine.wait_for_end(&id);
@@ -106,9 +107,12 @@ fn a_poll_in_place_goes_on_counting_after_a_kill(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
-    let at = json!({"base_url": cloud.url(), "ready_at": 8, "every_ms": 150, "attempts": 30});
+    let at = json!({"base_url": cloud.url(), "ready_at": 8, "every_ms": 300, "attempts": 30});
     let id = engine.begin("polling_in_place", &at);
-    until("four checks are recorded", || (engine.count(&id, "FetchCompleted") >= 4).then_some(()));
+    until("it waits after four checks", || {
+        let (begun, over) = sleeps(&engine, &id);
+        (begun >= 4 && begun == over + 1).then_some(())
+    });
     engine.kill_and_restart();
     let done = engine.wait_for_end(&id);
     let checks = done["output"][1].as_u64().unwrap();
@@ -142,7 +146,10 @@ fn a_retry_in_place_goes_on_after_a_kill(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
     let id = engine.begin("retrying_in_place", &json!({"base_url": cloud.url(), "failures": 4, "delay_ms": 300}));
-    until("a few attempts failed", || (engine.count(&id, "SleepCompleted") >= 1).then_some(()));
+    until("it waits after a few attempts", || {
+        let (begun, over) = sleeps(&engine, &id);
+        (begun >= 2 && begun == over + 1).then_some(())
+    });
     engine.kill_and_restart();
     assert_eq!(engine.wait_for_end(&id)["output"], json!(5));
     assert_eq!(cloud.requests("POST", "/flaky").len(), 5);
@@ -226,4 +233,11 @@ fn a_loser_of_a_race_is_cancelled_and_stays_so(database: Database) {
     let paths: Vec<_> = cloud.ledger().iter().map(|request| request["path"].clone()).collect();
     assert_eq!(paths, ["/notes/0"], "the loser never came to its second post");
     assert_eq!(done["steps"][0]["status"], "cancelled");
+}
+
+/// How many sleeps have begun, and how many are over, by one reading.
+fn sleeps(engine: &Engine, id: &str) -> (usize, usize) {
+    let events = engine.history(id);
+    let count = |kind: &str| events.iter().filter(|event| event["kind"] == kind).count();
+    (count("SleepStarted"), count("SleepCompleted"))
 }

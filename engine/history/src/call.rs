@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ExecutionId, Failure, Json};
 
+/// The longest wait: one year, in milliseconds. A longer one is refused where it is asked for.
+pub const WAIT_MS_MAX: u64 = 365 * 24 * 3_600_000;
+
 /// How often a failed step is tried again, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {

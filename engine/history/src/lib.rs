@@ -16,7 +16,7 @@ mod value;
 
 pub use call::{
     Approval, ApprovalRequest, Call, HttpRequest, HttpResponse, Outcome, PollPolicy, RetryPolicy, StepCall,
-    StepOptions, WorkflowCall,
+    StepOptions, WAIT_MS_MAX, WorkflowCall,
 };
 pub use event::{Cause, Event, Fact, RULES, Unreadable};
 pub use execution::{

@@ -11,8 +11,8 @@ use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
 use crate::desk::{Desk, Waiting};
-use crate::limits::DURATION_MS_MAX;
 use crate::state::State;
+use cerebelum_history::WAIT_MS_MAX;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -69,7 +69,7 @@ impl Pollable for Deadline {
             if left_ns == 0 {
                 return;
             }
-            let duration_ms = left_ns.div_ceil(NS_PER_MS).min(DURATION_MS_MAX);
+            let duration_ms = left_ns.div_ceil(NS_PER_MS).min(WAIT_MS_MAX);
             match self.desk.issue(Call::Sleep { duration_ms }) {
                 Ok(sleep) => self.sleep = Some(sleep),
                 Err(refusal) => {

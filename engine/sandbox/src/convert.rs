@@ -7,7 +7,8 @@ use cerebelum_history::{
 
 use crate::bindings::{durable, http, types};
 use crate::desk::cut;
-use crate::limits::{DURATION_MS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use cerebelum_history::WAIT_MS_MAX;
 
 /// A failure for an argument that makes no sense.
 pub(crate) fn invalid(message: impl Into<String>) -> Failure {
@@ -24,10 +25,10 @@ pub(crate) fn json(text: String, what: &str) -> Result<Json, Failure> {
 
 /// A duration of at most a year.
 pub(crate) fn duration_ms(ms: u64, what: &str) -> Result<u64, Failure> {
-    if ms <= DURATION_MS_MAX {
+    if ms <= WAIT_MS_MAX {
         return Ok(ms);
     }
-    Err(invalid(format!("{what} of {ms} ms is longer than a year ({DURATION_MS_MAX} ms)")))
+    Err(invalid(format!("{what} of {ms} ms is longer than a year ({WAIT_MS_MAX} ms)")))
 }
 
 pub(crate) fn timeout_ms(ms: Option<u64>) -> Result<Option<u64>, Failure> {

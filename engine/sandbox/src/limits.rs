@@ -79,8 +79,6 @@ pub(crate) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
 pub(crate) const TURN_BYTES_MAX: usize = 64 << 20;
 /// Calls of one guest that may be open.
 pub(crate) const OPEN_CALLS_MAX: usize = 10_000;
-/// The longest wait: one year, in milliseconds.
-pub(crate) const DURATION_MS_MAX: u64 = 365 * 24 * 3_600_000;
 /// The longest name of a step, workflow, signal or attribute, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 256;
 /// The longest text for people (titles, progress, one log line), in bytes.

@@ -12,6 +12,7 @@ on_both!(
     what_is_due_or_not_settled_is_claimed,
     a_claim_brings_head_calls_and_inbox,
     an_unseen_message_wakes_also_what_is_paused,
+    a_deadline_wakes_also_what_is_paused,
     what_is_parked_is_left_alone,
     one_is_claimed_by_name_whatever_its_state,
     no_execution_is_claimed_twice,
@@ -59,19 +60,29 @@ async fn a_claim_brings_head_calls_and_inbox(bench: Bench) {
 async fn an_unseen_message_wakes_also_what_is_paused(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
-    let mut pause = release(node, &head, Some(Timestamp(1)));
+    let mut pause = release(node, &head, None);
     pause.head.paused = true;
     assert_eq!(bench.write(pause.clone()).await, Ok(()));
     assert_eq!(bench.claimed(node).await, [""; 0]);
     assert!(bench.send(&key("a"), "resume".into()).await.unwrap());
     let claimed = bench.claim(node, 9).await.unwrap().remove(0);
-    let mut seen = release(node, &claimed.head, Some(Timestamp(1)));
+    let mut seen = release(node, &claimed.head, None);
     seen.seen = vec![claimed.inbox[0].seq];
     assert_eq!(bench.write(seen).await, Ok(()));
     // Seen and kept; it wakes nobody again.
     assert_eq!(bench.claimed(node).await, [""; 0]);
     assert!(bench.looked("a").await.inbox[0].seen);
     assert!(bench.send(&key("a"), "again".into()).await.unwrap());
+    assert_eq!(bench.claimed(node).await, ["a"]);
+}
+
+async fn a_deadline_wakes_also_what_is_paused(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let mut pause = release(node, &head, Some(Timestamp(1)));
+    pause.head.paused = true;
+    pause.head.settled = false;
+    assert_eq!(bench.write(pause).await, Ok(()));
     assert_eq!(bench.claimed(node).await, ["a"]);
 }
 

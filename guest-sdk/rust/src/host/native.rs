@@ -110,6 +110,10 @@ impl Host {
     }
 
     pub(crate) async fn sleep(&self, duration_ms: u64) -> Result<()> {
+        if duration_ms > history::WAIT_MS_MAX {
+            return Err(Error::new("invalid-argument", format!("a sleep of {duration_ms} ms is longer than a year"))
+                .permanent());
+        }
         if duration_ms > 0 {
             self.outcome_of(Call::Sleep { duration_ms }).await?;
         }

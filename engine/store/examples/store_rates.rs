@@ -1,6 +1,6 @@
 //! How fast the store appends, and how much room a sleeping execution takes, beside the ceiling of the same machine.
 //!
-//! `cargo run --release -p cerebelum-store --example rates`
+//! `cargo run --release -p cerebelum-store --example store_rates`
 
 #![expect(clippy::print_stdout, reason = "its figures are all it has to say")]
 

@@ -1,6 +1,6 @@
 //! How fast the sandbox is here: starts, durable calls, on one thread and on two.
 //!
-//! `cargo run --release -p cerebelum-sandbox --example rates [COMPONENT.wasm WORKFLOW INPUT]`
+//! `cargo run --release -p cerebelum-sandbox --example sandbox_rates [COMPONENT.wasm WORKFLOW INPUT]`
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people to look at")]
 
 use std::path::{Path, PathBuf};
