@@ -53,10 +53,14 @@ pub(crate) async fn read(
     from: Position,
     to: Position,
 ) -> Result<Vec<Chunk>, Fault> {
-    // One statement, hence one committed state of head and history.
+    // One statement, hence one committed state of head and history. PostgreSQL is kept from reading all histories where
+    // it knows no figures about the table yet.
     static READ: Statement = Statement::new(
         "select e.run, e.position, h.first_position, h.last_position, h.checksum, h.events
-        from executions e left join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no
+        from executions e left join {postgres: lateral (
+            select * from history c where c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
+                and c.run = $3 and c.first_position <= $5 and c.last_position >= $4 offset 0)}{sqlite: history} h
+            on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no
             and h.run = $3 and h.first_position <= $5 and h.last_position >= $4
         where e.tenant_id = $1 and e.id = $2
         order by h.first_position",
