@@ -200,7 +200,7 @@ impl Activation {
                 Some(from) => self.events(from, self.execution.saved()).await?,
                 None => Vec::new(),
             };
-            if !stored.is_empty() && stored.len() > 1 {
+            if stored.len() > 1 {
                 self.node.metrics.replays.add(1);
             }
             let Some(begin) = self.execution.begin(&scope, &stored) else { continue };

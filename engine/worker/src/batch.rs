@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Facts, Failure, Identity, Json,
-    Message, Position, Scope, Target, kind, status_word,
+    ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Fact, Facts, Failure, Identity,
+    Json, Message, Position, Scope, Target, kind, status_word,
 };
 use cerebelum_store::{
     ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Execution as Head, LogLine, Parent, Progress, State,
@@ -55,6 +55,8 @@ impl Activation {
 
     fn batch(&mut self, changes: Changes, releases: bool) -> Batch {
         let after = self.stored;
+        let retried = changes.events.iter().filter(|event| matches!(event.fact, Fact::StepRetried { .. }));
+        self.node.metrics.retries.add(retried.count() as u64);
         let end = self.execution.end().cloned();
         let mut messages = self.farewells(end.as_ref());
         let at = self.execution.stamp();
