@@ -1,13 +1,12 @@
 //! One stay of an execution in memory: history → guests → perform → commit → hibernate. The file to read first.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{
     Action, CallName, Diverged, Event, Execution, Failure, HttpResponse, Message, Position, Scope, Target, Turn, kind,
 };
-use cerebelum_sandbox::Guest;
 use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, Refusal, StoreError};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -18,6 +17,7 @@ use crate::directory::NoProgram;
 use crate::effects::{Effect, leave};
 use crate::guests::{Guests, Stopped};
 use crate::node::Node;
+use crate::outside::Guest;
 use crate::restore;
 
 /// Why an activation is over.
@@ -100,10 +100,10 @@ pub(crate) struct Activation {
     pub(crate) guests: Guests,
     fetching: FuturesUnordered<BoxFuture<'static, Answered>>,
     /// Calls whose request is under way; a retried step may make one of the same name anew.
-    asked: HashMap<CallName, u64>,
+    asked: BTreeMap<CallName, u64>,
     /// What names stood for when child calls were recorded (L17).
-    pub(crate) targets: HashMap<CallName, Target>,
-    received: HashSet<i64>,
+    pub(crate) targets: BTreeMap<CallName, Target>,
+    received: BTreeSet<i64>,
     pub(crate) stored: Position,
     pub(crate) in_flight: Option<InFlight>,
     durable: watch::Sender<u64>,
@@ -134,9 +134,9 @@ impl Activation {
             execution,
             first,
             fetching: FuturesUnordered::new(),
-            asked: HashMap::new(),
-            targets: HashMap::new(),
-            received: HashSet::new(),
+            asked: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            received: BTreeSet::new(),
             in_flight: None,
             durable: watch::Sender::new(0),
             nudges,
@@ -250,7 +250,7 @@ impl Activation {
                     }
                     let digest = self.execution.component(&call.scope).clone();
                     let program = self.node.directory.program(self.key.tenant, &digest).await?;
-                    let grants = crate::fetch::Grants {
+                    let grants = crate::outside::Grants {
                         hosts: program.manifest().hosts.clone(),
                         secrets: program.manifest().secrets.clone(),
                     };
@@ -315,7 +315,7 @@ impl Activation {
     /// Takes what a guest asked for until it could not move, and its result if it has ended.
     async fn take_turn(&mut self, stopped: Stopped) -> Result<(), Stuck> {
         let Stopped { scope, outcome } = stopped;
-        let (guest, turn): (Option<Guest>, Turn) = match outcome {
+        let (guest, turn): (Option<Box<dyn Guest>>, Turn) = match outcome {
             Ok(turned) => turned,
             Err(cause) => return Err(Stuck::Trouble(cause)),
         };

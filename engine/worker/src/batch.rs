@@ -175,7 +175,7 @@ impl Activation {
         };
         let taken = format!("the execution id `{}` is taken by another execution", start.id);
         Child {
-            new: beginning.rows(self.execution.stamp(), false),
+            new: beginning.rows(&*self.node.machine, self.execution.stamp(), false),
             accepted: (!start.awaited).then(|| say(ChildResult::Accepted(start.id.clone()))),
             refused: say(ChildResult::Failed(Failure::new(kind::CONFLICT, taken))),
         }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use cerebelum_history::{Digest, Event, Execution, ExecutionId, Facts, Identity, Json, Position, Seed, Timestamp};
 use cerebelum_store::{Chunk, Execution as Head, ExecutionKey, NewExecution, Parent, State, TenantId};
 
+use crate::outside::Machine;
+
 /// What begins.
 pub(crate) struct Beginning {
     pub(crate) tenant: TenantId,
@@ -20,8 +22,10 @@ pub(crate) struct Beginning {
 
 impl Beginning {
     /// The rows of the new execution.
-    pub(crate) fn rows(self, at: Timestamp, claim: bool) -> NewExecution {
-        let seed = Seed(rand::random());
+    pub(crate) fn rows(self, machine: &dyn Machine, at: Timestamp, claim: bool) -> NewExecution {
+        let mut seed = [0; 32];
+        seed.chunks_mut(8).for_each(|bits| bits.copy_from_slice(&machine.chance().to_le_bytes()));
+        let seed = Seed(seed);
         let identity = Identity {
             id: self.id.clone(),
             workflow: self.workflow.clone(),

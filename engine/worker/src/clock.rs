@@ -1,24 +1,20 @@
 //! The node's clock: monotonic, and set by the database's (L8). A jump of the wall clock does not move it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Moment, Timestamp};
 
+use crate::outside::Machine;
+
 /// Milliseconds since 1970 by the database, carried on by this machine's boot-time clock.
-#[derive(Debug, Default)]
 pub(crate) struct Clock {
+    machine: Arc<dyn Machine>,
     /// Database time minus boot time, in milliseconds.
     offset_ms: AtomicU64,
     /// The latest time told, so that a new offset never moves the clock back.
     latest: AtomicU64,
-}
-
-/// Milliseconds since the machine booted, suspended time included.
-pub(crate) fn boot_ms() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let whole = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000;
-    whole + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
 /// Milliseconds since 1970 by this machine's wall clock; for names only, never for decisions.
@@ -28,20 +24,31 @@ pub(crate) fn wall_ms() -> u64 {
 }
 
 impl Clock {
+    pub(crate) fn new(machine: Arc<dyn Machine>) -> Self {
+        Self { machine, offset_ms: AtomicU64::new(0), latest: AtomicU64::new(0) }
+    }
+
+    /// This machine's own clock, for lengths of time.
+    pub(crate) fn boot_ms(&self) -> u64 {
+        self.machine.boot_ms()
+    }
+
     /// Sets the clock by a reading of the database's.
     pub(crate) fn set(&self, database: Timestamp) {
-        self.offset_ms.store(database.0.saturating_sub(boot_ms()), Ordering::Relaxed);
+        self.offset_ms.store(database.0.saturating_sub(self.boot_ms()), Ordering::Relaxed);
     }
 
     /// The time now; never earlier than the time before.
     pub(crate) fn now(&self) -> Timestamp {
-        let now = boot_ms() + self.offset_ms.load(Ordering::Relaxed);
+        let now = self.boot_ms() + self.offset_ms.load(Ordering::Relaxed);
         Timestamp(self.latest.fetch_max(now, Ordering::Relaxed).max(now))
     }
 
     /// The time now with a draw of chance.
     pub(crate) fn moment(&self) -> Moment {
-        Moment { at: self.now(), chance: rand::random() }
+        // As many bits as a double holds.
+        let chance = (self.machine.chance() >> 11) as f64 / (1_u64 << 53) as f64;
+        Moment { at: self.now(), chance }
     }
 
     /// How long until then; zero when it has passed.

@@ -4,6 +4,8 @@ use std::future::Future;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::outside::Machine;
+
 /// Whoever waits for an answer to one of the gathered wishes.
 pub(crate) type Reply<R> = oneshot::Sender<R>;
 
@@ -21,12 +23,16 @@ impl<T, R> Clone for Gather<T, R> {
 
 impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
     /// Begins to gather groups of at most `group_max` wishes; `write` answers each wish of a group in order.
-    pub(crate) fn new<F>(group_max: usize, mut write: impl FnMut(Vec<T>) -> F + Send + 'static) -> Self
+    pub(crate) fn new<F>(
+        machine: &dyn Machine,
+        group_max: usize,
+        mut write: impl FnMut(Vec<T>) -> F + Send + 'static,
+    ) -> Self
     where
-        F: Future<Output = Vec<R>> + Send,
+        F: Future<Output = Vec<R>> + Send + 'static,
     {
         let (wishes, mut gathered) = mpsc::unbounded_channel::<(T, Reply<R>)>();
-        tokio::spawn(async move {
+        machine.spawn(Box::pin(async move {
             let mut group = Vec::new();
             while gathered.recv_many(&mut group, group_max).await > 0 {
                 let (wanted, replies): (Vec<T>, Vec<Reply<R>>) = group.drain(..).unzip();
@@ -35,7 +41,7 @@ impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
                     let _ = reply.send(answer);
                 }
             }
-        });
+        }));
         Self { wishes }
     }
 

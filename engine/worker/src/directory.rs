@@ -1,17 +1,19 @@
 //! What names stand for: workflows, steps, programs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cerebelum_history::{Digest, Failure, StepOptions, Target, kind};
-use cerebelum_sandbox::{Manifest, Program, Sandbox};
+use cerebelum_sandbox::Manifest;
 use cerebelum_store::{Component, Store, StoreError, TenantId};
 
 use crate::api::Refused;
+use crate::outside::{Program, Programs};
 
 /// Looks names up and keeps programs at hand.
 pub(crate) struct Directory {
     store: Arc<dyn Store>,
-    sandbox: Sandbox,
+    programs: Arc<dyn Programs>,
 }
 
 /// Why a program cannot be had.
@@ -24,27 +26,27 @@ pub(crate) enum NoProgram {
 }
 
 impl Directory {
-    pub(crate) fn new(store: Arc<dyn Store>, sandbox: Sandbox) -> Self {
-        Self { store, sandbox }
+    pub(crate) fn new(store: Arc<dyn Store>, programs: Arc<dyn Programs>) -> Self {
+        Self { store, programs }
     }
 
     /// The program of a component.
-    pub(crate) async fn program(&self, tenant: TenantId, digest: &Digest) -> Result<Program, NoProgram> {
-        let mut is_missing = false;
+    pub(crate) async fn program(&self, tenant: TenantId, digest: &Digest) -> Result<Arc<dyn Program>, NoProgram> {
+        let is_missing = AtomicBool::new(false);
         let bytes = async {
             match self.store.component_bytes(tenant, digest).await {
                 Ok(Some(bytes)) => Ok(bytes),
                 Ok(None) => {
-                    is_missing = true;
+                    is_missing.store(true, Ordering::Relaxed);
                     Err(format!("component {digest} is not in the store"))
                 }
                 Err(error) => Err(error.to_string()),
             }
         };
-        let loaded = self.sandbox.load(digest, bytes).await;
+        let loaded = self.programs.load(digest, Box::pin(bytes)).await;
         match loaded {
             Ok(program) => Ok(program),
-            Err(_) if is_missing => Err(NoProgram::Missing),
+            Err(_) if is_missing.load(Ordering::Relaxed) => Err(NoProgram::Missing),
             Err(error) => Err(NoProgram::Trouble(error.to_string())),
         }
     }

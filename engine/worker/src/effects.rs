@@ -6,8 +6,8 @@ use std::time::Duration;
 use cerebelum_history::{Failure, HttpRequest, HttpResponse};
 use tokio::sync::watch;
 
-use crate::fetch::Grants;
 use crate::node::Node;
+use crate::outside::Grants;
 
 /// Something that the outside world will notice.
 pub(crate) struct Effect {
@@ -35,7 +35,7 @@ pub(crate) async fn leave(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     node.metrics.fetches.add(1);
-    let answer = node.fetcher.fetch(effect.request, &effect.key, &effect.grants).await;
+    let answer = node.web.fetch(effect.request, &effect.key, &effect.grants).await;
     crate::fail::point("effect-sent");
     Some(answer)
 }

@@ -8,14 +8,15 @@ use cerebelum_history::{ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Sandbox};
 use cerebelum_store::{Census, ExecutionKey, Filter, State, TenantId};
 use futures::Stream;
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 
 use crate::api::{ApprovalView, ComponentInfo, EventView, ListRequest, LogView, Refused, Status, Summary};
 use crate::blame::Blame;
-use crate::directory::{Directory, manifest_of, unavailable};
+use crate::directory::{manifest_of, unavailable};
 use crate::fetch::Fetcher;
 use crate::lease::NodeName;
 use crate::node::Node;
+use crate::outside::{Outside, ThisMachine};
 use crate::views;
 use crate::{Config, restore};
 
@@ -25,8 +26,7 @@ const TENANT: TenantId = TenantId::DEFAULT;
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) node: Arc<Node>,
-    pub(crate) sandbox: Sandbox,
-    running: Arc<tokio::sync::Mutex<JoinSet<()>>>,
+    running: Arc<tokio::sync::Mutex<Vec<JoinHandle<()>>>>,
     _name: Arc<NodeName>,
 }
 
@@ -36,31 +36,52 @@ impl Engine {
     /// # Errors
     /// One line for a person, when the data folder or the database cannot be used.
     pub async fn open(config: Config) -> Result<Self, String> {
-        let name = NodeName::claim(&config.data)?;
-        let store = cerebelum_store::open(&config.database).await.map_err(|e| e.to_string())?;
-        let sandbox = Sandbox::new(cerebelum_sandbox::Config::new(&config.data)).map_err(|e| e.to_string())?;
-        let fetcher = Fetcher::new(config.allow_http.clone(), config.secrets.clone())?;
-        let directory = Directory::new(store.clone(), sandbox.clone());
+        // First the folder's lock: a second engine on it must not touch the database either.
+        let name = NodeName::claim(&config.data, &ThisMachine)?;
+        let outside = Outside {
+            store: cerebelum_store::open(&config.database).await.map_err(|e| e.to_string())?,
+            programs: Arc::new(Sandbox::new(cerebelum_sandbox::Config::new(&config.data)).map_err(|e| e.to_string())?),
+            web: Arc::new(Fetcher::new(config.allow_http.clone(), config.secrets.clone())?),
+            machine: Arc::new(ThisMachine),
+        };
+        Self::run(config, outside, name).await
+    }
+
+    /// The same on a given outside; `config` then says nothing of the database and of what steps may ask.
+    ///
+    /// # Errors
+    /// One line for a person, when the data folder cannot be used.
+    pub async fn open_on(config: Config, outside: Outside) -> Result<Self, String> {
+        let name = NodeName::claim(&config.data, &*outside.machine)?;
+        Self::run(config, outside, name).await
+    }
+
+    async fn run(config: Config, outside: Outside, name: NodeName) -> Result<Self, String> {
         let blame = Blame::open(&config.data)?;
-        let node = Node::new(config, store.clone(), directory, (fetcher, blame));
-        let mut running = JoinSet::new();
-        let (lease, clock, its_name) = (node.lease.clone(), node.clock.clone(), name.name.clone());
-        let (its_store, length) = (store.clone(), node.config.lease);
-        running.spawn(async move { lease.keep(its_store, clock, (its_name, length)).await });
-        running.spawn(node.clone().keep_listening());
-        running.spawn(node.clone().keep_taking_over());
+        let node = Node::new(config, outside, blame);
+        let (lease, store, its_name, length) =
+            (node.lease.clone(), node.store.clone(), name.name.clone(), node.config.lease);
+        let machine = node.machine.clone();
+        let mut running = vec![
+            machine.spawn(Box::pin(async move { lease.keep(store, its_name, length).await })),
+            machine.spawn(Box::pin(node.clone().keep_listening())),
+            machine.spawn(Box::pin(node.clone().keep_taking_over())),
+        ];
         node.lease.first().await;
-        running.spawn(node.clone().keep_claiming());
+        running.push(machine.spawn(Box::pin(node.clone().keep_claiming())));
         if node.config.keep_ended.is_some() {
-            running.spawn(crate::retention::keep_deleting(node.clone()));
+            running.push(machine.spawn(Box::pin(crate::retention::keep_deleting(node.clone()))));
         }
-        Ok(Self { node, sandbox, running: Arc::new(tokio::sync::Mutex::new(running)), _name: Arc::new(name) })
+        Ok(Self { node, running: Arc::new(tokio::sync::Mutex::new(running)), _name: Arc::new(name) })
     }
 
     /// Stops: nothing new begins, claims are given back, so that another node may go on at once.
     pub async fn stop(&self) {
         self.node.stopping.store(true, Ordering::Relaxed);
-        self.running.lock().await.shutdown().await;
+        let running = std::mem::take(&mut *self.running.lock().await);
+        running.iter().for_each(JoinHandle::abort);
+        // Only their being over matters.
+        drop(futures::future::join_all(running).await);
         if let Some(incarnation) = self.node.lease.incarnation() {
             self.node.lease.lose("the engine stops");
             let ended = self.node.store.end_lease(incarnation);
@@ -79,8 +100,8 @@ impl Engine {
     /// Prometheus text.
     pub async fn metrics(&self) -> String {
         let gauges = [
-            ("guests_live", "Guest instances in memory.", self.sandbox.live() as u64),
-            ("guests_started_total", "Guest instances started by this process.", self.sandbox.started()),
+            ("guests_live", "Guest instances in memory.", self.node.programs.live() as u64),
+            ("guests_started_total", "Guest instances started by this process.", self.node.programs.started()),
             ("executions_in_memory", "Executions in memory.", self.node.in_memory() as u64),
         ];
         let census: Census = self.node.store.census().await.unwrap_or_default();
@@ -108,7 +129,7 @@ impl Engine {
                 name.escape_debug()
             )));
         }
-        let inspected = self.sandbox.inspect(bytes.clone()).await.map_err(|error| match error {
+        let inspected = self.node.programs.inspect(bytes.clone()).await.map_err(|error| match error {
             InspectError::Refused(cause) => Refused::Conflict(cause),
             InspectError::Trouble(cause) => Refused::Unavailable(cause),
         })?;

@@ -6,26 +6,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{Failure, HttpRequest, HttpResponse, kind};
+use futures::future::BoxFuture;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::outside::{Grants, Web};
 
 /// The largest answer accepted, in bytes.
 const RESPONSE_BYTES_MAX: usize = 8 << 20;
 const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(60);
 
-/// What a component declares it wants.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Grants {
-    pub(crate) hosts: Vec<String>,
-    pub(crate) secrets: Vec<String>,
-}
-
 /// Sends requests for steps.
 pub(crate) struct Fetcher {
     client: reqwest::Client,
     allowed: Vec<String>,
     secrets: BTreeMap<String, String>,
+}
+
+impl Web for Fetcher {
+    fn fetch<'a>(
+        &'a self,
+        request: HttpRequest,
+        key: &'a str,
+        grants: &'a Grants,
+    ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {
+        Box::pin(Self::fetch(self, request, key, grants))
+    }
 }
 
 impl Fetcher {
@@ -44,12 +51,7 @@ impl Fetcher {
         Ok(Self { client, allowed, secrets })
     }
 
-    pub(crate) async fn fetch(
-        &self,
-        request: HttpRequest,
-        key: &str,
-        grants: &Grants,
-    ) -> Result<HttpResponse, Failure> {
+    async fn fetch(&self, request: HttpRequest, key: &str, grants: &Grants) -> Result<HttpResponse, Failure> {
         let timeout = request.timeout_ms.map_or(TOTAL, Duration::from_millis).min(TOTAL);
         let request = self.prepare(request, key, grants)?;
         match tokio::time::timeout(timeout, self.exchange(request)).await {

@@ -1,29 +1,31 @@
 //! The guests of one activation: which run, which are quiescent, and how long they have been at it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{Begin, Delivery, ExecutionId, Scope, Turn};
-use cerebelum_sandbox::{Guest, Program, Trouble};
+use cerebelum_sandbox::Trouble;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::node::Node;
+use crate::outside::{Guest, Program};
 
 /// A guest that stopped moving.
 pub(crate) struct Stopped {
     pub(crate) scope: Scope,
     /// The guest unless it has ended, and what it asked for; or the engine's trouble with it.
-    pub(crate) outcome: Result<(Option<Guest>, Turn), String>,
+    pub(crate) outcome: Result<(Option<Box<dyn Guest>>, Turn), String>,
 }
 
 enum Seat {
     Running(AbortHandle),
-    Quiescent(Guest),
+    Quiescent(Box<dyn Guest>),
 }
 
 /// What a stretch of a guest may take, and when the present one is over.
@@ -37,18 +39,23 @@ struct Stretch {
 pub(crate) struct Guests {
     node: Arc<Node>,
     id: ExecutionId,
-    seats: HashMap<Scope, Seat>,
-    stretches: HashMap<Scope, Stretch>,
+    seats: BTreeMap<Scope, Seat>,
+    stretches: BTreeMap<Scope, Stretch>,
     running: FuturesUnordered<BoxFuture<'static, Option<Stopped>>>,
 }
 
 impl Guests {
     pub(crate) fn new(node: Arc<Node>, id: ExecutionId) -> Self {
-        Self { node, id, seats: HashMap::new(), stretches: HashMap::new(), running: FuturesUnordered::new() }
+        Self { node, id, seats: BTreeMap::new(), stretches: BTreeMap::new(), running: FuturesUnordered::new() }
     }
 
     /// Starts a guest and runs it until it is quiescent.
-    pub(crate) fn begin(&mut self, scope: Scope, (program, begin): (Program, Begin), stretch: Option<Duration>) {
+    pub(crate) fn begin(
+        &mut self,
+        scope: Scope,
+        (program, begin): (Arc<dyn Program>, Begin),
+        stretch: Option<Duration>,
+    ) {
         if let Some(length) = stretch {
             self.stretches.insert(scope.clone(), Stretch { length, until: Some(Instant::now() + length) });
         }
@@ -72,7 +79,11 @@ impl Guests {
         });
     }
 
-    fn run(&mut self, scope: Scope, turn: impl Future<Output = Result<(Guest, Turn), Trouble>> + Send + 'static) {
+    fn run(
+        &mut self,
+        scope: Scope,
+        turn: impl Future<Output = Result<(Box<dyn Guest>, Turn), Trouble>> + Send + 'static,
+    ) {
         let (abort, registration) = AbortHandle::new_pair();
         self.seats.insert(scope.clone(), Seat::Running(abort));
         let (node, id) = (self.node.clone(), self.id.clone());
@@ -93,7 +104,9 @@ impl Guests {
         if self.running.is_empty() {
             self.running.push(Box::pin(async move { turn.await.ok() }));
         } else {
-            let elsewhere = tokio::spawn(turn);
+            let (done, elsewhere) = oneshot::channel();
+            let turn = async move { drop(done.send(turn.await)) };
+            self.node.machine.spawn(Box::pin(turn));
             self.running.push(Box::pin(async move { elsewhere.await.ok()?.ok() }));
         }
     }
@@ -109,7 +122,7 @@ impl Guests {
     }
 
     /// Keeps a quiescent guest. A guest that waits durably has ended its stretch.
-    pub(crate) fn keep(&mut self, scope: Scope, guest: Guest, waits_durably: bool) {
+    pub(crate) fn keep(&mut self, scope: Scope, guest: Box<dyn Guest>, waits_durably: bool) {
         if waits_durably && let Some(stretch) = self.stretches.get_mut(&scope) {
             stretch.until = None;
         }
@@ -133,7 +146,7 @@ impl Guests {
 
     /// Drops all guests.
     pub(crate) fn clear(&mut self) {
-        for (_, seat) in self.seats.drain() {
+        for seat in std::mem::take(&mut self.seats).into_values() {
             if let Seat::Running(abort) = seat {
                 abort.abort();
             }
@@ -188,7 +201,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Starts a guest. When all places are taken, activations are asked to drop their quiescent guests: whoever waits for a
 /// place must hold none that it can do without, or all of them could wait for each other.
-async fn start(node: &Node, program: Program, begin: Begin) -> Result<Guest, Trouble> {
+async fn start(node: &Node, program: Arc<dyn Program>, begin: Begin) -> Result<Box<dyn Guest>, Trouble> {
     let mut start = std::pin::pin!(program.start(begin));
     loop {
         match tokio::time::timeout(PATIENCE, &mut start).await {

@@ -9,30 +9,32 @@ use std::time::Duration;
 use cerebelum_store::{Incarnation, Store};
 use tokio::sync::watch;
 
-use crate::clock::{Clock, boot_ms};
+use crate::clock::Clock;
+use crate::outside::Machine;
 
 /// An effect leaves only while the lease still lasts at least this long.
 const MARGIN_MS: u64 = 1_000;
 
 /// The lease as it stands.
 pub(crate) struct Leasehold {
+    clock: Arc<Clock>,
     until_boot_ms: AtomicU64,
     current: watch::Sender<Option<Incarnation>>,
 }
 
 impl Leasehold {
-    pub(crate) fn new() -> Self {
-        Self { until_boot_ms: AtomicU64::new(0), current: watch::Sender::new(None) }
+    pub(crate) fn new(clock: Arc<Clock>) -> Self {
+        Self { clock, until_boot_ms: AtomicU64::new(0), current: watch::Sender::new(None) }
     }
 
     /// The incarnation, while there is a lease.
     pub(crate) fn incarnation(&self) -> Option<Incarnation> {
-        self.current.borrow().filter(|_| boot_ms() < self.until_boot_ms.load(Ordering::Acquire))
+        self.current.borrow().filter(|_| self.clock.boot_ms() < self.until_boot_ms.load(Ordering::Acquire))
     }
 
     /// Whether the lease lasts long enough for an effect to leave.
     pub(crate) fn has_margin(&self) -> bool {
-        boot_ms() + MARGIN_MS < self.until_boot_ms.load(Ordering::Acquire)
+        self.clock.boot_ms() + MARGIN_MS < self.until_boot_ms.load(Ordering::Acquire)
     }
 
     /// Comes back when this incarnation is over.
@@ -43,17 +45,17 @@ impl Leasehold {
     }
 
     /// Takes a lease and keeps it, a new one after each that was lost, until told to stop. Never returns otherwise.
-    pub(crate) async fn keep(&self, store: Arc<dyn Store>, clock: Arc<Clock>, (node, length): (String, Duration)) {
+    pub(crate) async fn keep(&self, store: Arc<dyn Store>, node: String, length: Duration) {
         loop {
             if self.current.borrow().is_none() {
-                self.begin(&*store, &clock, &node, length).await;
+                self.begin(&*store, &node, length).await;
             }
             tokio::time::sleep(length / 3).await;
             let Some(incarnation) = *self.current.borrow() else { continue };
-            let asked = boot_ms();
+            let asked = self.clock.boot_ms();
             match tokio::time::timeout(length / 3, store.renew_lease(incarnation, length)).await {
                 Ok(Ok(Some(lease))) => {
-                    clock.set(lease.now);
+                    self.clock.set(lease.now);
                     self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 }
                 Ok(Ok(None)) => self.lose("it was taken over"),
@@ -63,11 +65,11 @@ impl Leasehold {
         }
     }
 
-    async fn begin(&self, store: &dyn Store, clock: &Clock, node: &str, length: Duration) {
-        let asked = boot_ms();
+    async fn begin(&self, store: &dyn Store, node: &str, length: Duration) {
+        let asked = self.clock.boot_ms();
         match store.begin_lease(node, length).await {
             Ok(lease) => {
-                clock.set(lease.now);
+                self.clock.set(lease.now);
                 self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 self.current.send_replace(Some(lease.incarnation));
                 tracing::info!(incarnation = lease.incarnation.0, "lease begun");
@@ -103,7 +105,7 @@ pub(crate) struct NodeName {
 impl NodeName {
     /// # Errors
     /// One line for a person, when the folder cannot be used or another engine uses it.
-    pub(crate) fn claim(data: &Path) -> Result<Self, String> {
+    pub(crate) fn claim(data: &Path, machine: &dyn Machine) -> Result<Self, String> {
         let cannot = |e: std::io::Error| format!("cannot use the data folder {}: {e}", data.display());
         std::fs::create_dir_all(data).map_err(cannot)?;
         let path = data.join("node-id");
@@ -115,7 +117,7 @@ impl NodeName {
         let stored = std::fs::read_to_string(&path).map_err(cannot)?;
         let mut name = stored.trim().to_owned();
         if name.is_empty() {
-            name = format!("node-{:016x}", rand::random::<u64>());
+            name = format!("node-{:016x}", machine.chance());
             std::fs::write(&path, &name).map_err(cannot)?;
         }
         Ok(Self { name, _lock: lock })

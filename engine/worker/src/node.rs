@@ -1,7 +1,7 @@
 //! One engine on one database: claims executions and keeps them running.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::clock::Clock;
 use crate::committer::Gather;
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::fetch::Fetcher;
 use crate::lease::Leasehold;
 use crate::metrics::Metrics;
+use crate::outside::{Machine, Outside, Programs, Web};
 use crate::wake::Wake;
 use crate::watchers::Watchers;
 
@@ -40,7 +40,9 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) directory: Directory,
-    pub(crate) fetcher: Fetcher,
+    pub(crate) programs: Arc<dyn Programs>,
+    pub(crate) web: Arc<dyn Web>,
+    pub(crate) machine: Arc<dyn Machine>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) lease: Arc<Leasehold>,
     pub(crate) appends: Gather<Batch, Result<(), Refusal>>,
@@ -52,19 +54,15 @@ pub(crate) struct Node {
     pub(crate) solitude: Solitude,
     /// Counts how often a guest found no place: whoever can give way does.
     pub(crate) pressure: watch::Sender<u64>,
-    active: Mutex<HashMap<ExecutionKey, Presence>>,
+    active: Mutex<BTreeMap<ExecutionKey, Presence>>,
     pub(crate) stopping: AtomicBool,
 }
 
 impl Node {
-    pub(crate) fn new(
-        config: Config,
-        store: Arc<dyn Store>,
-        directory: Directory,
-        (fetcher, blame): (Fetcher, Blame),
-    ) -> Arc<Self> {
-        let clock = Arc::new(Clock::default());
-        let lease = Arc::new(Leasehold::new());
+    pub(crate) fn new(config: Config, outside: Outside, blame: Blame) -> Arc<Self> {
+        let Outside { store, programs, web, machine } = outside;
+        let clock = Arc::new(Clock::new(machine.clone()));
+        let lease = Arc::new(Leasehold::new(clock.clone()));
         let metrics = Arc::new(Metrics::new());
         let watchers = Watchers::default();
         let appender = Appender {
@@ -72,17 +70,20 @@ impl Node {
             lease: lease.clone(),
             metrics: metrics.clone(),
             watchers: watchers.clone(),
-            next_id: AtomicU64::new(rand::random()),
+            next_id: AtomicU64::new(machine.chance()),
         };
         let appender = Arc::new(appender);
-        let appends = Gather::new(GROUP_MAX, move |batches| appender.clone().append(batches));
+        let appends = Gather::new(&*machine, GROUP_MAX, move |batches| appender.clone().append(batches));
         let (starter, its_lease) = (store.clone(), lease.clone());
-        let starts = Gather::new(GROUP_MAX, move |new| start_all(starter.clone(), its_lease.incarnation(), new));
+        let starts =
+            Gather::new(&*machine, GROUP_MAX, move |new| start_all(starter.clone(), its_lease.incarnation(), new));
         Arc::new(Self {
             config,
+            directory: Directory::new(store.clone(), programs.clone()),
+            programs,
             store,
-            directory,
-            fetcher,
+            web,
+            machine,
             clock,
             lease,
             appends,
@@ -93,7 +94,7 @@ impl Node {
             blame: Arc::new(blame),
             solitude: Solitude::default(),
             pressure: watch::Sender::new(0),
-            active: Mutex::new(HashMap::new()),
+            active: Mutex::new(BTreeMap::new()),
             stopping: AtomicBool::new(false),
         })
     }
@@ -121,7 +122,7 @@ impl Node {
             Entry::Vacant(free) => free.insert(Presence { nudge, next: None }),
         };
         let node = self.clone();
-        tokio::spawn(async move {
+        self.machine.spawn(Box::pin(async move {
             let mut next = Some((incarnation, claimed, first));
             while let Some((incarnation, claimed, first)) = next {
                 node.metrics.activations.add(1);
@@ -132,7 +133,7 @@ impl Node {
             if nudges.try_recv().is_ok() {
                 node.wake.now();
             }
-        });
+        }));
     }
 
     /// An activation is over: what was claimed again meanwhile goes on, otherwise the execution is out of memory.
@@ -145,7 +146,7 @@ impl Node {
         next
     }
 
-    fn active(&self) -> MutexGuard<'_, HashMap<ExecutionKey, Presence>> {
+    fn active(&self) -> MutexGuard<'_, BTreeMap<ExecutionKey, Presence>> {
         self.active.lock().expect("nobody panics while holding the list")
     }
 
@@ -256,6 +257,7 @@ impl Node {
                 return;
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = self.wake.moved() => {}
             }

@@ -25,7 +25,7 @@ impl Engine {
         let input = self.input(&request.input, &found)?;
         let id = match &request.id {
             Some(id) => key(id)?.id,
-            None => fresh_id(),
+            None => fresh_id(self.node.machine.chance()),
         };
         let at = self.node.clock.now();
         let facts = Facts {
@@ -44,7 +44,8 @@ impl Engine {
             facts,
             parent: None,
         };
-        self.begin(beginning.rows(at, self.node.has_room()), &input).await
+        let new = beginning.rows(&*self.node.machine, at, self.node.has_room());
+        self.begin(new, &input).await
     }
 
     /// Starts many executions, each alone.
@@ -279,7 +280,7 @@ fn too_late(row: &ApprovalRow, state: ApprovalState) -> Refused {
 }
 
 /// A new id: sortable by time, unique by chance.
-fn fresh_id() -> ExecutionId {
-    let (time, chance) = (crate::clock::wall_ms(), rand::random::<u64>());
+fn fresh_id(chance: u64) -> ExecutionId {
+    let time = crate::clock::wall_ms();
     format!("{time:011x}-{chance:016x}").parse().expect("hex digits and a dash are an execution id")
 }

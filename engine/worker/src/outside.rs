@@ -1,0 +1,141 @@
+//! What a node stands on: a store, programs, the web, and the machine. The simulation puts models of them in their
+//! place, so that a run can be repeated from its seed.
+
+use std::sync::Arc;
+
+use cerebelum_history::{Begin, Delivery, Digest, Failure, HttpRequest, HttpResponse, Turn};
+use cerebelum_sandbox::{InspectError, Inspected, LoadError, Manifest, Sandbox, Trouble};
+use cerebelum_store::Store;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::task::JoinHandle;
+
+/// Everything a node reaches for outside of itself.
+#[derive(Clone)]
+pub struct Outside {
+    /// Where histories are kept.
+    pub store: Arc<dyn Store>,
+    /// What runs guests.
+    pub programs: Arc<dyn Programs>,
+    /// What answers the requests of steps.
+    pub web: Arc<dyn Web>,
+    /// What counts time, draws chance and runs tasks.
+    pub machine: Arc<dyn Machine>,
+}
+
+/// Makes components ready to run.
+pub trait Programs: Send + Sync {
+    /// Checks an uploaded component and asks it what it is.
+    fn inspect(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<Inspected, InspectError>>;
+    /// Makes a component ready; its bytes are asked for only when they are needed.
+    fn load<'a>(
+        &'a self,
+        digest: &'a Digest,
+        bytes: BoxFuture<'a, Result<Vec<u8>, String>>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>>;
+    /// Guests that live now.
+    fn live(&self) -> usize;
+    /// Guests started so far.
+    fn started(&self) -> u64;
+}
+
+/// A component that is ready to run.
+pub trait Program: Send + Sync {
+    /// What it says about itself.
+    fn manifest(&self) -> &Manifest;
+    /// Makes a guest, waiting while there is no place for it.
+    fn start(&self, begin: Begin) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>>;
+}
+
+/// One guest, from its start to its end; dropping it at any moment is hibernation.
+pub trait Guest: Send {
+    /// Tells it one outcome (nothing at first) and lets it move until it is quiescent or has ended.
+    fn turn(&mut self, delivery: Option<Delivery>) -> BoxFuture<'_, Result<Turn, Trouble>>;
+}
+
+/// Answers HTTP requests.
+pub trait Web: Send + Sync {
+    /// Sends a request with this default `Idempotency-Key`, as far as the component's grants allow.
+    fn fetch<'a>(
+        &'a self,
+        request: HttpRequest,
+        key: &'a str,
+        grants: &'a Grants,
+    ) -> BoxFuture<'a, Result<HttpResponse, Failure>>;
+}
+
+/// What a component declares it wants of the outside world.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Hosts, as declared.
+    pub hosts: Vec<String>,
+    /// Names of secrets.
+    pub secrets: Vec<String>,
+}
+
+/// What counts time, draws chance and runs tasks.
+pub trait Machine: Send + Sync {
+    /// Milliseconds since it was started, suspended time included; wall clocks do not move it.
+    fn boot_ms(&self) -> u64;
+    /// Bits of chance.
+    fn chance(&self) -> u64;
+    /// Runs a task.
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> JoinHandle<()>;
+}
+
+/// The machine this process runs on.
+pub(crate) struct ThisMachine;
+
+impl Machine for ThisMachine {
+    fn boot_ms(&self) -> u64 {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let whole = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000;
+        whole + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+    }
+
+    fn chance(&self) -> u64 {
+        rand::random()
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> JoinHandle<()> {
+        tokio::spawn(task)
+    }
+}
+
+impl Programs for Sandbox {
+    fn inspect(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<Inspected, InspectError>> {
+        Self::inspect(self, bytes).boxed()
+    }
+
+    fn load<'a>(
+        &'a self,
+        digest: &'a Digest,
+        bytes: BoxFuture<'a, Result<Vec<u8>, String>>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>> {
+        async move { Ok(Arc::new(Self::load(self, digest, bytes).await?) as Arc<dyn Program>) }.boxed()
+    }
+
+    fn live(&self) -> usize {
+        Self::live(self)
+    }
+
+    fn started(&self) -> u64 {
+        Self::started(self)
+    }
+}
+
+impl Program for cerebelum_sandbox::Program {
+    fn manifest(&self) -> &Manifest {
+        Self::manifest(self)
+    }
+
+    fn start(&self, begin: Begin) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
+        async move { Ok(Box::new(Self::start(self, begin).await?) as Box<dyn Guest>) }.boxed()
+    }
+}
+
+impl Guest for cerebelum_sandbox::Guest {
+    fn turn(&mut self, delivery: Option<Delivery>) -> BoxFuture<'_, Result<Turn, Trouble>> {
+        Self::turn(self, delivery).boxed()
+    }
+}
