@@ -4,9 +4,9 @@ use cerebelum_history::{Position, Timestamp};
 use cerebelum_store::{LogLine, Progress, Refusal, State, StoreError};
 
 use crate::bench::{Bench, batch, call, chunk, end, events, fresh, key, new, opened, release, scope};
-use crate::on_both;
+use crate::on_all;
 
-on_both!(
+on_all!(
     a_batch_writes_everything_it_says,
     a_refused_batch_leaves_nothing_behind,
     one_of_many_is_refused_alone,
@@ -16,10 +16,11 @@ on_both!(
     batches_of_one_execution_follow_each_other_in_one_append,
     the_same_append_twice_happens_once,
     rewritten_chunks_keep_their_positions,
-    a_batch_that_breaks_a_rule_harms_no_other,
     the_next_run_starts_anew_and_keeps_the_old_one,
     texts_survive_exactly,
-    many_appends_at_once_lose_nothing,
+    many_appends_at_once_lose_nothing;
+    // Only on databases:
+    a_batch_that_breaks_a_rule_harms_no_other,
 );
 
 async fn a_batch_writes_everything_it_says(bench: Bench) {

@@ -4,9 +4,9 @@ use cerebelum_history::Timestamp;
 use cerebelum_store::{Answered, ApprovalChange, ApprovalState, Batch, Execution, Incarnation, Refusal};
 
 use crate::bench::{Bench, T, batch, call, events, fresh, key};
-use crate::on_both;
+use crate::on_all;
 
-on_both!(
+on_all!(
     a_question_is_listed_answered_and_told,
     the_first_answer_counts,
     an_answer_after_the_deadline_is_too_late,

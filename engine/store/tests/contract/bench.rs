@@ -11,6 +11,7 @@ use cerebelum_store::{
     TenantId, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use test_memory_store::MemoryStore;
 
 /// Long enough to be no part of a test that does not want it to be.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
@@ -21,6 +22,7 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) url: String,
     pub(crate) folder: Option<tempfile::TempDir>,
+    memory: Option<Arc<MemoryStore>>,
 }
 
 impl Deref for Bench {
@@ -34,24 +36,31 @@ impl Bench {
     pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("cerebelum.db").display());
-        Self { store: open(&url).await.unwrap(), url, folder: Some(folder) }
+        Self { store: open(&url).await.unwrap(), url, folder: Some(folder), memory: None }
     }
 
     pub(crate) async fn postgres() -> Self {
         let url = test_postgres::database();
-        Self { store: open(&url).await.unwrap(), url, folder: None }
+        Self { store: open(&url).await.unwrap(), url, folder: None, memory: None }
     }
 
-    /// Another engine on the same database: a second store on PostgreSQL, the only one on SQLite.
+    pub(crate) fn memory() -> Self {
+        let since = || std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let memory = Arc::new(MemoryStore::new(move || Timestamp(u64::try_from(since()).unwrap())));
+        Self { store: memory.clone(), url: String::new(), folder: None, memory: Some(memory) }
+    }
+
+    /// Another engine on the same database: a second store on PostgreSQL, otherwise the only one.
     pub(crate) async fn second(&self) -> Arc<dyn Store> {
-        match self.folder {
-            Some(_) => self.store.clone(),
-            None => open(&self.url).await.unwrap(),
+        match (&self.folder, &self.memory) {
+            (Some(_), _) | (_, Some(_)) => self.store.clone(),
+            (None, None) => open(&self.url).await.unwrap(),
         }
     }
 
     /// Runs a statement behind the store's back; returns the first number of its first row.
     pub(crate) async fn meddle(&self, words: impl Into<String>) -> i64 {
+        assert!(self.memory.is_none(), "behind the store in memory there is nothing");
         let words = AssertSqlSafe(words.into());
         if self.folder.is_some() {
             let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
@@ -69,6 +78,9 @@ impl Bench {
 
     /// Waits until a lease that is short has run out, by the clock that counts.
     pub(crate) async fn expire(&self, incarnation: Incarnation) {
+        if let Some(memory) = &self.memory {
+            return memory.tables().expire(incarnation);
+        }
         self.meddle(format!("update leases set expires_at = 1 where incarnation = {}", incarnation.0)).await;
         self.meddle(format!("update nodes set lengthened_until = 1 where incarnation = {}", incarnation.0)).await;
     }

@@ -6,9 +6,9 @@ use cerebelum_history::Timestamp;
 use cerebelum_store::Claimed;
 
 use crate::bench::{Bench, LONG, batch, events, key, new, opened, release};
-use crate::on_both;
+use crate::on_all;
 
-on_both!(
+on_all!(
     what_is_due_or_not_settled_is_claimed,
     a_claim_brings_head_calls_and_inbox,
     an_unseen_message_wakes_also_what_is_paused,

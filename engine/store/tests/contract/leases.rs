@@ -6,16 +6,17 @@ use cerebelum_history::Timestamp;
 use cerebelum_store::{Incarnation, NewExecution, Refusal, Started};
 
 use crate::bench::{Bench, LONG, batch, events, key, new, release};
-use crate::on_both;
+use crate::on_all;
 
-on_both!(
+on_all!(
     a_lease_is_renewed_while_it_stands,
     an_expired_lease_is_never_renewed,
     what_an_expired_node_had_claimed_is_taken_over,
     a_restart_of_the_same_node_retires_the_earlier_one_at_once,
     an_ended_lease_frees_what_it_had_claimed,
+    a_lost_lease_neither_claims_nor_starts;
+    // Only on databases:
     a_committed_batch_counts_as_a_renewal,
-    a_lost_lease_neither_claims_nor_starts,
     many_starts_of_one_node_leave_one_incarnation,
 );
 

@@ -3,14 +3,15 @@
 use cerebelum_store::{Filter, State, StoreError, TenantId};
 
 use crate::bench::{Bench, T, batch, end, key, new};
-use crate::on_both;
+use crate::on_all;
 
-on_both!(
+on_all!(
     pages_follow_each_other_newest_first,
+    the_census_counts_by_status;
+    // Only on databases:
     lists_are_filtered_by_status_workflow_and_attributes,
     attributes_follow_the_head,
     a_cursor_that_no_list_returned_is_refused,
-    the_census_counts_by_status,
     tenants_do_not_see_each_other,
 );
 

@@ -17,7 +17,8 @@ mod opening;
 mod rescue;
 mod start;
 
-/// Makes two tests of each function: one on SQLite, one on PostgreSQL.
+/// Makes two tests of each function: one on SQLite, one on PostgreSQL. For what looks behind the store's back, or at what
+/// only databases have.
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {
@@ -29,3 +30,15 @@ macro_rules! on_both {
     };
 }
 pub(crate) use on_both;
+
+/// The same, and a third test of those before the semicolon: the store in memory that the simulation runs on keeps the
+/// same contract.
+macro_rules! on_all {
+    ($($name:ident),+ $(; $($only:ident),+)? $(,)?) => {
+        $crate::on_both!($($name),+ $(, $($only),+)?);
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name($crate::bench::Bench::memory()).await })+
+        }
+    };
+}
+pub(crate) use on_all;

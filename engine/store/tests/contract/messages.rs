@@ -4,9 +4,9 @@ use cerebelum_history::Position;
 use cerebelum_store::{Child, Execution, NewExecution, Parent, State};
 
 use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release};
-use crate::on_both;
+use crate::on_all;
 
-on_both!(
+on_all!(
     the_inbox_keeps_the_order_of_arrival,
     consumed_messages_are_gone_and_seen_ones_stay,
     a_message_number_is_never_used_twice,

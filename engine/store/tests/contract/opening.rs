@@ -22,7 +22,7 @@ async fn a_newer_schema_is_refused_with_a_clear_line(bench: Bench) {
             "insert into _sqlx_migrations {columns} values (999, 'later', current_timestamp, {yes}, {bytes}, 1)"
         ))
         .await;
-    let Bench { store, url, folder } = bench;
+    let Bench { store, url, folder, .. } = bench;
     closed(store).await;
     let line = refusal(&url).await;
     assert!(line.starts_with("the database has schema 999, this engine knows schemas up to "), "{line}");
@@ -35,7 +35,7 @@ async fn what_was_written_is_there_after_opening_again(bench: Bench) {
     let head = bench.started(node, "a").await;
     let batch = events(node, &head, 3);
     assert_eq!(bench.write(batch.clone()).await, Ok(()));
-    let Bench { store, url, folder } = bench;
+    let Bench { store, url, folder, .. } = bench;
     closed(store).await;
     let store = open(&url).await.unwrap();
     assert_eq!(store.execution(&key("a")).await.unwrap().unwrap(), batch.head);
@@ -57,7 +57,7 @@ async fn a_second_opener_of_the_same_sqlite_file_is_refused() {
     let line = refusal(&bench.url).await;
     assert!(line.contains("is in use by another engine") && !line.contains('\n'), "{line}");
     bench.now().await.unwrap();
-    let Bench { store, url, folder } = bench;
+    let Bench { store, url, folder, .. } = bench;
     closed(store).await;
     open(&url).await.unwrap().now().await.unwrap();
     drop(folder);

@@ -4,14 +4,15 @@ use cerebelum_history::{Level, Position, Timestamp};
 use cerebelum_store::{ApprovalChange, LogLine, Progress, State};
 
 use crate::bench::{Bench, batch, call, end, events, key, opened, scope};
-use crate::on_both;
+use crate::on_all;
 
-on_both!(
+on_all!(
     what_has_failed_is_reopened_by_a_message,
-    only_what_has_ended_is_deleted_and_then_entirely,
     a_log_line_is_kept_once,
     logs_are_read_page_by_page,
-    the_latest_progress_of_a_scope_counts,
+    the_latest_progress_of_a_scope_counts;
+    // Only on databases:
+    only_what_has_ended_is_deleted_and_then_entirely,
 );
 
 async fn what_has_failed_is_reopened_by_a_message(bench: Bench) {

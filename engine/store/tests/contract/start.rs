@@ -4,15 +4,16 @@ use cerebelum_history::{Digest, Position};
 use cerebelum_store::{NewExecution, Parent, Started};
 
 use crate::bench::{Bench, call, chunk, events, key, new};
-use crate::on_both;
+use crate::on_all;
 
-on_both!(
+on_all!(
     a_new_execution_is_read_as_it_was_written,
     an_id_that_is_taken_answers_with_the_one_that_has_it,
+    many_executions_start_in_one_call,
+    a_start_may_claim_in_the_same_breath;
+    // Only on databases:
     the_same_request_twice_is_one_start,
     many_clients_at_once_start_one_execution,
-    many_executions_start_in_one_call,
-    a_start_may_claim_in_the_same_breath,
 );
 
 async fn a_new_execution_is_read_as_it_was_written(bench: Bench) {

@@ -1,0 +1,191 @@
+//! Batches: each accepted or refused alone, all of an accepted one written.
+
+use cerebelum_history::Position;
+use cerebelum_store::{
+    ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, ExecutionKey, LogRow, Refusal, Started, State,
+};
+
+use crate::tables::{Row, Tables};
+
+impl Tables {
+    pub(crate) fn append(&mut self, id: u64, batches: &[Batch]) -> Vec<Result<(), Refusal>> {
+        if let Some(answers) = batches.iter().find_map(|batch| self.outcome(batch.incarnation, id)) {
+            return answers;
+        }
+        let mut answers = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let judged = self.judge(batch);
+            if judged.is_ok() {
+                self.write(batch);
+            }
+            answers.push(judged);
+        }
+        let mut nodes: Vec<_> = batches.iter().map(|batch| batch.incarnation).collect();
+        nodes.dedup();
+        if answers.iter().any(Result::is_ok) {
+            nodes.into_iter().for_each(|node| self.record(node, id, &answers));
+        }
+        answers
+    }
+
+    fn judge(&mut self, batch: &Batch) -> Result<(), Refusal> {
+        self.standing(batch.incarnation).ok_or(Refusal::ClaimLost)?;
+        let row = self.executions.get(&batch.key).ok_or(Refusal::ClaimLost)?;
+        if row.owner != Some(batch.incarnation) || row.head.state != State::Open {
+            return Err(Refusal::ClaimLost);
+        }
+        if !joins(batch, row) {
+            return Err(Refusal::Moved);
+        }
+        let asked_here = |id: &String| {
+            batch.approvals.iter().any(|change| matches!(change, ApprovalChange::Open { id: asked, .. } if asked == id))
+        };
+        for change in &batch.approvals {
+            let ApprovalChange::Close { id, to } = change else { continue };
+            if asked_here(id) {
+                continue;
+            }
+            let question = self.questions.get(&(batch.key.tenant, id.clone()));
+            let question = question.filter(|q| q.state == ApprovalState::Open && q.execution == batch.key.id);
+            let question = question.ok_or(Refusal::AlreadyAnswered)?;
+            if *to == ApprovalState::TimedOut && question.deadline.is_some_and(|deadline| deadline > self.now) {
+                return Err(Refusal::TooEarly);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch) {
+        let own = self.children(batch);
+        for message in own {
+            self.put(&batch.key, message);
+        }
+        for (id, message) in &batch.messages {
+            let key = ExecutionKey { tenant: batch.key.tenant, id: id.clone() };
+            self.send(&key, message.clone());
+        }
+        for change in &batch.approvals {
+            self.change_question(batch, change);
+        }
+        let row = self.executions.get_mut(&batch.key).expect("a judged batch has a row");
+        write_history(row, batch);
+        write_rest(row, batch);
+        row.head = batch.head.clone();
+        if batch.release || row.head.state != State::Open {
+            row.owner = None;
+        }
+    }
+
+    /// Starts children; returns what their parent is to be told.
+    fn children(&mut self, batch: &Batch) -> Vec<String> {
+        let mut told = Vec::new();
+        for Child { new, accepted, refused } in &batch.children {
+            let same = match self.start(Some(batch.incarnation), new) {
+                Started::New => true,
+                Started::Exists(existing, _) => match (&existing.parent, &new.head.parent) {
+                    (Some(there), Some(here)) => {
+                        (&there.id, there.run, &there.call) == (&here.id, here.run, &here.call)
+                    }
+                    (None, _) | (_, None) => false,
+                },
+            };
+            told.extend(if same { accepted.clone() } else { Some(refused.clone()) });
+        }
+        told
+    }
+
+    fn change_question(&mut self, batch: &Batch, change: &ApprovalChange) {
+        match change {
+            ApprovalChange::Open { id, call, request, deadline } => {
+                let key = (batch.key.tenant, id.clone());
+                if self.questions.get(&key).is_some_and(|question| question.execution != batch.key.id) {
+                    return;
+                }
+                let question = ApprovalRow {
+                    id: id.clone(),
+                    execution: batch.key.id.clone(),
+                    call: call.clone(),
+                    request: request.clone(),
+                    requested_at: batch.head.stamp,
+                    deadline: *deadline,
+                    state: ApprovalState::Open,
+                };
+                self.questions.insert(key, question);
+            }
+            ApprovalChange::Close { id, to } => {
+                if let Some(question) = self.questions.get_mut(&(batch.key.tenant, id.clone())) {
+                    question.state = *to;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the new events follow the last ones, and the head says where they end.
+fn joins(batch: &Batch, row: &Row) -> bool {
+    let mut end = batch.after;
+    let mut joins = row.head.position == batch.after;
+    if let Some(chunk) = &batch.chunk {
+        joins &= chunk.first == end.next() && chunk.last >= chunk.first;
+        end = chunk.last;
+    }
+    joins
+        && match &batch.next_run {
+            Some(next) => {
+                next.first == Position(1)
+                    && next.last >= next.first
+                    && batch.head.run == row.head.run + 1
+                    && batch.head.position == next.last
+            }
+            None => batch.head.run == row.head.run && batch.head.position == end,
+        }
+}
+
+fn write_history(row: &mut Row, batch: &Batch) {
+    let chunks = row.runs.entry(row.head.run).or_default();
+    chunks.extend(batch.chunk.clone());
+    for rewritten in &batch.rewritten {
+        let same = chunks.iter_mut().find(|chunk| (chunk.first, chunk.last) == (rewritten.first, rewritten.last));
+        if let Some(chunk) = same {
+            *chunk = rewritten.clone();
+        }
+    }
+    if let Some(next) = &batch.next_run {
+        row.runs.insert(batch.head.run, vec![next.clone()]);
+    }
+}
+
+fn write_rest(row: &mut Row, batch: &Batch) {
+    for call in &batch.opened {
+        row.calls.insert(call.name.clone(), call.state.clone());
+    }
+    for name in &batch.closed {
+        row.calls.remove(name);
+    }
+    for seq in &batch.seen {
+        if let Some((_, seen)) = row.inbox.get_mut(seq) {
+            *seen = true;
+        }
+    }
+    for seq in &batch.consumed {
+        row.inbox.remove(seq);
+    }
+    let run = row.head.run;
+    for line in &batch.logs {
+        let is_it = |said: &LogRow| {
+            (said.run, &said.line.scope, said.line.attempt, said.line.number)
+                == (run, &line.scope, line.attempt, line.number)
+        };
+        if !row.logs.iter().any(is_it) {
+            let seq = row.logs.last().map_or(1, |last| last.seq + 1);
+            row.logs.push(LogRow { seq, run, line: line.clone() });
+        }
+    }
+    if batch.next_run.is_some() {
+        row.progress.clear();
+        return;
+    }
+    for progress in &batch.progress {
+        row.progress.insert(progress.scope.clone(), progress.clone());
+    }
+}

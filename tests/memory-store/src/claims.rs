@@ -1,0 +1,57 @@
+//! Who may run what.
+
+use cerebelum_history::Timestamp;
+use cerebelum_store::{Claimed, ExecutionKey, Incarnation, State};
+
+use crate::tables::{Row, Tables};
+
+/// When a free execution has to be looked at; none when time alone never moves it.
+fn wake(row: &Row) -> Option<Timestamp> {
+    if row.head.settled || row.head.paused { row.head.due } else { Some(Timestamp(0)) }
+}
+
+fn is_free(row: &Row) -> bool {
+    row.owner.is_none() && row.head.state == State::Open
+}
+
+impl Tables {
+    pub(crate) fn claim(&mut self, incarnation: Incarnation, limit: u32) -> Vec<Claimed> {
+        if limit == 0 || self.standing(incarnation).is_none() {
+            return Vec::new();
+        }
+        let limit = limit as usize;
+        let claimable = || self.executions.values().filter(|row| is_free(row) && row.head.parked.is_none());
+        let told: Vec<ExecutionKey> =
+            claimable().filter(|row| row.has_unseen()).map(|row| row.head.key.clone()).collect();
+        let mut due: Vec<(Timestamp, ExecutionKey)> =
+            claimable().filter_map(|row| Some((wake(row)?, row.head.key.clone()))).collect();
+        due.retain(|(at, _)| *at <= self.now);
+        due.sort();
+        let half = limit.div_ceil(2).min(told.len());
+        let (first, rest) = told.split_at(half);
+        let mut picked: Vec<ExecutionKey> = Vec::new();
+        for key in first.iter().chain(due.iter().map(|(_, key)| key)).chain(rest) {
+            if picked.len() < limit && !picked.contains(key) {
+                picked.push(key.clone());
+            }
+        }
+        picked.iter().filter_map(|key| self.take(incarnation, key)).collect()
+    }
+
+    pub(crate) fn claim_one(&mut self, incarnation: Incarnation, key: &ExecutionKey) -> Option<Claimed> {
+        self.standing(incarnation)?;
+        self.executions.get(key).filter(|row| is_free(row))?;
+        self.take(incarnation, key)
+    }
+
+    fn take(&mut self, incarnation: Incarnation, key: &ExecutionKey) -> Option<Claimed> {
+        let row = self.executions.get_mut(key)?;
+        row.owner = Some(incarnation);
+        Some(row.claimed())
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let free = self.executions.values().filter(|row| is_free(row) && row.head.parked.is_none());
+        free.filter_map(wake).filter(|at| *at > self.now).min()
+    }
+}

@@ -1,0 +1,152 @@
+//! Executions: started, read, listed, told, reopened, removed; and components.
+
+use std::collections::BTreeMap;
+
+use cerebelum_history::Position;
+use cerebelum_store::{
+    Census, Chunk, Component, ExecutionKey, Filter, Incarnation, LogRow, NewExecution, Page, Progress, Started, State,
+    TenantId,
+};
+
+use crate::tables::{Row, Tables};
+
+impl Tables {
+    pub(crate) fn start(&mut self, incarnation: Option<Incarnation>, new: &NewExecution) -> Started {
+        let key = &new.head.key;
+        if let Some(existing) = self.executions.get(key) {
+            if existing.head.seed == new.head.seed {
+                return Started::New;
+            }
+            let first = existing.runs.get(&1).and_then(|chunks| chunks.first()).expect("a history has a beginning");
+            return Started::Exists(Box::new(existing.head.clone()), first.clone());
+        }
+        let standing = incarnation.filter(|incarnation| self.standing(*incarnation).is_some());
+        let no = self.number().unsigned_abs();
+        let row = Row {
+            no,
+            head: new.head.clone(),
+            owner: standing.filter(|_| new.claim),
+            runs: BTreeMap::from([(new.head.run, vec![new.first.clone()])]),
+            calls: BTreeMap::new(),
+            inbox: BTreeMap::new(),
+            logs: Vec::new(),
+            progress: BTreeMap::new(),
+        };
+        if !new.claim {
+            self.moved.push(key.clone());
+        }
+        self.executions.insert(key.clone(), row);
+        Started::New
+    }
+
+    pub(crate) fn history(&self, key: &ExecutionKey, run: u32, (from, to): (Position, Position)) -> Vec<Chunk> {
+        let chunks = self.executions.get(key).and_then(|row| row.runs.get(&run)).into_iter().flatten();
+        chunks.filter(|chunk| chunk.first <= to && chunk.last >= from).cloned().collect()
+    }
+
+    pub(crate) fn list(&self, tenant: TenantId, filter: &Filter) -> Page {
+        let before = filter.cursor.as_ref().and_then(|cursor| cursor.parse().ok()).unwrap_or(u64::MAX);
+        let fits = |row: &&Row| {
+            let head = &row.head;
+            let workflow = |wanted: &String| {
+                head.workflow == *wanted || head.workflow.rsplit_once('/').is_some_and(|(_, name)| name == wanted)
+            };
+            head.key.tenant == tenant
+                && row.no < before
+                && filter.status.as_ref().is_none_or(|status| head.status == *status)
+                && filter.workflow.as_ref().is_none_or(workflow)
+        };
+        let mut rows: Vec<&Row> = self.executions.values().filter(fits).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.no));
+        let limit = filter.limit.clamp(1, 1_000) as usize;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let cursor = rows.last().filter(|_| more).map(|row| row.no.to_string());
+        Page { executions: rows.into_iter().map(|row| row.head.clone()).collect(), cursor }
+    }
+
+    pub(crate) fn census(&self) -> Census {
+        let mut census: BTreeMap<String, u64> = BTreeMap::new();
+        for row in self.executions.values() {
+            *census.entry(row.head.status.clone()).or_default() += 1;
+        }
+        census.into_iter().collect()
+    }
+
+    pub(crate) fn send(&mut self, key: &ExecutionKey, message: String) -> bool {
+        let is_open = self.executions.get(key).is_some_and(|row| row.head.state == State::Open);
+        if is_open {
+            self.put(key, message);
+        }
+        is_open
+    }
+
+    /// Puts a message into an inbox.
+    pub(crate) fn put(&mut self, key: &ExecutionKey, message: String) {
+        let seq = self.number();
+        if let Some(row) = self.executions.get_mut(key) {
+            row.inbox.insert(seq, (message, false));
+            self.moved.push(key.clone());
+        }
+    }
+
+    pub(crate) fn reopen(&mut self, key: &ExecutionKey, message: String) -> bool {
+        let Some(row) = self.executions.get_mut(key).filter(|row| row.head.state == State::Failed) else {
+            return false;
+        };
+        row.head.state = State::Open;
+        row.head.ended_at = None;
+        row.head.parked = None;
+        row.head.status = "running".to_owned();
+        self.put(key, message);
+        true
+    }
+
+    pub(crate) fn unpark(&mut self, key: &ExecutionKey) -> bool {
+        let Some(row) = self.executions.get_mut(key) else { return false };
+        if row.head.state != State::Open || row.head.parked.is_none() {
+            return false;
+        }
+        row.head.parked = None;
+        row.head.settled = false;
+        row.head.status = "running".to_owned();
+        self.moved.push(key.clone());
+        true
+    }
+
+    pub(crate) fn delete(&mut self, key: &ExecutionKey) -> bool {
+        let has_ended = self.executions.get(key).is_some_and(|row| row.head.state != State::Open);
+        if has_ended {
+            self.executions.remove(key);
+            self.questions.retain(|(tenant, _), question| (*tenant, &question.execution) != (key.tenant, &key.id));
+        }
+        has_ended
+    }
+
+    pub(crate) fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Vec<LogRow> {
+        let lines = self.executions.get(key).map(|row| row.logs.iter()).into_iter().flatten();
+        lines.filter(|line| line.seq > after).take(limit as usize).cloned().collect()
+    }
+
+    pub(crate) fn progress(&self, key: &ExecutionKey) -> Vec<Progress> {
+        self.executions.get(key).map(|row| row.progress.values().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(crate) fn keep_component(&mut self, tenant: TenantId, component: Component, bytes: Vec<u8>) {
+        let digest = component.digest.as_str().to_owned();
+        for ((of, name, _), there) in &mut self.components {
+            if *of == tenant && *name == component.name {
+                there.current = false;
+            }
+        }
+        self.bytes.insert((tenant, digest.clone()), bytes);
+        self.components.insert((tenant, component.name.clone(), digest), component);
+    }
+
+    pub(crate) fn components(&self, tenant: TenantId) -> Vec<Component> {
+        let of_tenant = self.components.iter().filter(|((of, _, _), _)| *of == tenant);
+        let mut all: Vec<Component> = of_tenant.map(|(_, component)| component.clone()).collect();
+        all.sort_by(|a, b| (&a.name, b.current, b.uploaded_at).cmp(&(&b.name, a.current, a.uploaded_at)));
+        all
+    }
+}

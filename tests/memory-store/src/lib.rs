@@ -1,0 +1,193 @@
+//! The store's contract in memory, for the simulation. The store's own contract suite runs on it as on the databases.
+
+mod append;
+mod claims;
+mod executions;
+mod questions;
+mod tables;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
+use cerebelum_store::{
+    Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
+    Filter, Incarnation, Lease, LogRow, NewExecution, Page, Progress, Refusal, Started, Store, TenantId,
+};
+use tokio::sync::broadcast;
+
+pub use tables::Tables;
+
+/// How many hints may wait to be heard.
+const HINTS_MAX: usize = 4_096;
+
+/// A store in memory. Each call is one transaction: it has happened when the call returns.
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+    hints: broadcast::Sender<ExecutionKey>,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl MemoryStore {
+    /// An empty store whose clock is this one.
+    pub fn new(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self { tables: Mutex::default(), hints: broadcast::Sender::new(HINTS_MAX), clock: Arc::new(clock) }
+    }
+
+    /// Does something to the tables at the present time, and tells of executions that it moved.
+    fn transact<'a, T: Send + 'a>(&self, doing: impl FnOnce(&mut Tables) -> T) -> Answer<'a, T> {
+        let (done, moved) = {
+            let mut tables = self.tables();
+            tables.now = (self.clock)();
+            (doing(&mut tables), std::mem::take(&mut tables.moved))
+        };
+        for key in moved {
+            // Nobody may be listening, and that is fine.
+            let _ = self.hints.send(key);
+        }
+        Box::pin(std::future::ready(Ok(done)))
+    }
+
+    /// The tables as they are, for whoever audits them.
+    pub fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease> {
+        self.transact(|tables| tables.begin_lease(node, duration))
+    }
+
+    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>> {
+        self.transact(|tables| tables.renew_lease(incarnation, duration))
+    }
+
+    fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()> {
+        self.transact(|tables| tables.retire(incarnation))
+    }
+
+    fn take_over(&self) -> Answer<'_, u64> {
+        self.transact(Tables::take_over)
+    }
+
+    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>> {
+        self.transact(|tables| new.iter().map(|new| tables.start(incarnation, new)).collect())
+    }
+
+    fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>> {
+        self.transact(|tables| tables.claim(incarnation, limit))
+    }
+
+    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+        self.transact(|tables| tables.claim_one(incarnation, key))
+    }
+
+    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
+        self.transact(|tables| tables.next_due())
+    }
+
+    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<(), Refusal>>> {
+        self.transact(|tables| tables.append(id, &batches))
+    }
+
+    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>> {
+        self.transact(|tables| tables.history(key, run, (from, to)))
+    }
+
+    fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
+        self.transact(|tables| tables.executions.get(key).map(|row| row.head.clone()))
+    }
+
+    fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+        self.transact(|tables| tables.executions.get(key).map(tables::Row::claimed))
+    }
+
+    fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
+        self.transact(|tables| tables.list(tenant, &filter))
+    }
+
+    fn census(&self) -> Answer<'_, Census> {
+        self.transact(|tables| tables.census())
+    }
+
+    fn send(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+        self.transact(|tables| tables.send(key, message))
+    }
+
+    fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+        self.transact(|tables| tables.reopen(key, message))
+    }
+
+    fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+        self.transact(|tables| tables.unpark(key))
+    }
+
+    fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+        self.transact(|tables| tables.delete(key))
+    }
+
+    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
+        self.transact(|tables| tables.logs(key, after, limit))
+    }
+
+    fn progress(&self, key: &ExecutionKey) -> Answer<'_, Vec<Progress>> {
+        self.transact(|tables| tables.progress(key))
+    }
+
+    fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Answer<'_, Vec<ApprovalRow>> {
+        self.transact(|tables| tables.approvals(tenant, execution))
+    }
+
+    fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {
+        self.transact(|tables| tables.questions.get(&(tenant, id.to_owned())).cloned())
+    }
+
+    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> Answer<'_, Answered> {
+        self.transact(|tables| tables.answer((tenant, id.to_owned()), to, message))
+    }
+
+    fn keep_component(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        digest: &Digest,
+        manifest: &str,
+        bytes: Vec<u8>,
+    ) -> Answer<'_, ()> {
+        let component = Component {
+            name: name.to_owned(),
+            digest: digest.clone(),
+            manifest: manifest.to_owned(),
+            size: bytes.len() as u64,
+            uploaded_at: (self.clock)(),
+            current: true,
+        };
+        self.transact(|tables| tables.keep_component(tenant, component, bytes))
+    }
+
+    fn components(&self, tenant: TenantId) -> Answer<'_, Vec<Component>> {
+        self.transact(|tables| tables.components(tenant))
+    }
+
+    fn component(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Component>> {
+        self.transact(|tables| tables.components(tenant).into_iter().find(|component| component.digest == *digest))
+    }
+
+    fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
+        let is_it = |component: &Component| component.name == name && component.current;
+        self.transact(|tables| tables.components(tenant).into_iter().find(is_it))
+    }
+
+    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
+        self.transact(|tables| tables.bytes.get(&(tenant, digest.as_str().to_owned())).cloned())
+    }
+
+    fn now(&self) -> Answer<'_, Timestamp> {
+        self.transact(|tables| tables.now)
+    }
+
+    fn hints(&self) -> broadcast::Receiver<ExecutionKey> {
+        self.hints.subscribe()
+    }
+}

@@ -1,0 +1,157 @@
+//! The tables, and the leases of nodes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use cerebelum_history::{CallName, Scope, Timestamp};
+use cerebelum_store::{
+    ApprovalRow, CallRow, Chunk, Claimed, Component, Execution, ExecutionKey, InboxRow, Incarnation, Lease, LogRow,
+    Progress, Refusal, TenantId,
+};
+
+/// A node has one append under way, or a few.
+const OUTCOMES_MAX: usize = 16;
+
+/// An execution with everything that belongs to it.
+pub struct Row {
+    /// Its number, in the order of starts.
+    pub no: u64,
+    /// Its head.
+    pub head: Execution,
+    /// Who has claimed it.
+    pub owner: Option<Incarnation>,
+    /// Its history, run by run.
+    pub runs: BTreeMap<u32, Vec<Chunk>>,
+    /// Its open calls.
+    pub calls: BTreeMap<CallName, String>,
+    /// Its messages: text, and whether it was seen.
+    pub inbox: BTreeMap<i64, (String, bool)>,
+    /// What its guests have said.
+    pub logs: Vec<LogRow>,
+    /// How far its guests say they are.
+    pub progress: BTreeMap<Scope, Progress>,
+}
+
+impl Row {
+    pub(crate) fn claimed(&self) -> Claimed {
+        let message = |(seq, (message, seen)): (&i64, &(String, bool))| InboxRow {
+            seq: *seq,
+            message: message.clone(),
+            seen: *seen,
+        };
+        let call = |(name, state): (&CallName, &String)| CallRow { name: name.clone(), state: state.clone() };
+        Claimed {
+            head: self.head.clone(),
+            calls: self.calls.iter().map(call).collect(),
+            inbox: self.inbox.iter().map(message).collect(),
+        }
+    }
+
+    pub(crate) fn has_unseen(&self) -> bool {
+        self.inbox.values().any(|(_, seen)| !seen)
+    }
+}
+
+pub(crate) struct Node {
+    name: String,
+    is_over: bool,
+    expires_at: Timestamp,
+    lease_ms: u64,
+    pub(crate) outcomes: VecDeque<(u64, Vec<Result<(), Refusal>>)>,
+}
+
+/// All tables.
+#[derive(Default)]
+pub struct Tables {
+    /// Executions.
+    pub executions: BTreeMap<ExecutionKey, Row>,
+    /// Questions to people.
+    pub questions: BTreeMap<(TenantId, String), ApprovalRow>,
+    pub(crate) components: BTreeMap<(TenantId, String, String), Component>,
+    pub(crate) bytes: BTreeMap<(TenantId, String), Vec<u8>>,
+    nodes: BTreeMap<Incarnation, Node>,
+    /// Numbers given out so far; none is given out twice.
+    numbers: i64,
+    /// The time of the transaction under way.
+    pub(crate) now: Timestamp,
+    /// Executions that others are told about when it has happened.
+    pub(crate) moved: Vec<ExecutionKey>,
+}
+
+impl Tables {
+    pub(crate) fn number(&mut self) -> i64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(crate) fn begin_lease(&mut self, node: &str, duration: Duration) -> Lease {
+        let earlier = self.nodes.iter().filter(|(_, there)| there.name == node).map(|(incarnation, _)| *incarnation);
+        for incarnation in earlier.collect::<Vec<_>>() {
+            self.retire(incarnation);
+        }
+        let incarnation = Incarnation(self.number());
+        let lease_ms = millis(duration);
+        let expires_at = self.now.plus(lease_ms);
+        let node = Node { name: node.to_owned(), is_over: false, expires_at, lease_ms, outcomes: VecDeque::new() };
+        self.nodes.insert(incarnation, node);
+        Lease { incarnation, remaining: duration, now: self.now }
+    }
+
+    pub(crate) fn renew_lease(&mut self, incarnation: Incarnation, duration: Duration) -> Option<Lease> {
+        let now = self.now;
+        let node = self.standing(incarnation)?;
+        node.expires_at = now.plus(millis(duration));
+        Some(Lease { incarnation, remaining: duration, now })
+    }
+
+    pub(crate) fn retire(&mut self, incarnation: Incarnation) {
+        if let Some(node) = self.nodes.get_mut(&incarnation) {
+            node.is_over = true;
+        }
+        for row in self.executions.values_mut().filter(|row| row.owner == Some(incarnation)) {
+            row.owner = None;
+        }
+    }
+
+    pub(crate) fn take_over(&mut self) -> u64 {
+        let now = self.now;
+        let expired = self.nodes.iter().filter(|(_, node)| !node.is_over && node.expires_at <= now);
+        let expired: Vec<Incarnation> = expired.map(|(incarnation, _)| *incarnation).collect();
+        expired.iter().for_each(|incarnation| self.retire(*incarnation));
+        expired.len() as u64
+    }
+
+    /// The node of an incarnation whose lease stands.
+    pub(crate) fn standing(&mut self, incarnation: Incarnation) -> Option<&mut Node> {
+        let now = self.now;
+        self.nodes.get_mut(&incarnation).filter(|node| !node.is_over && node.expires_at > now)
+    }
+
+    /// What an append of this id came to, if it happened.
+    pub(crate) fn outcome(&self, incarnation: Incarnation, id: u64) -> Option<Vec<Result<(), Refusal>>> {
+        let outcomes = &self.nodes.get(&incarnation)?.outcomes;
+        outcomes.iter().find(|(kept, _)| *kept == id).map(|(_, answers)| answers.clone())
+    }
+
+    /// Keeps what an append came to; it counts as a renewal.
+    pub(crate) fn record(&mut self, incarnation: Incarnation, id: u64, answers: &[Result<(), Refusal>]) {
+        let now = self.now;
+        let Some(node) = self.standing(incarnation) else { return };
+        node.expires_at = node.expires_at.max(now.plus(node.lease_ms));
+        node.outcomes.push_back((id, answers.to_vec()));
+        while node.outcomes.len() > OUTCOMES_MAX {
+            node.outcomes.pop_front();
+        }
+    }
+
+    /// Lets a lease run out now.
+    pub fn expire(&mut self, incarnation: Incarnation) {
+        if let Some(node) = self.nodes.get_mut(&incarnation) {
+            node.expires_at = Timestamp(0);
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
