@@ -4,12 +4,10 @@
 
 mod world;
 
-use std::collections::BTreeMap;
-
-use cerebelum_history::{End, Event, Fact, Failure, Scope};
+use cerebelum_history::{End, Failure};
 use proptest::prelude::*;
+use test_programs::{Node, audit, expected, json, programs};
 use world::life::{Life, Weather};
-use world::program::{Node, expected, programs};
 
 /// How many programs each property is tried with: `CEREBELUM_CASES`, or enough for a few seconds.
 fn cases(default: u32) -> ProptestConfig {
@@ -19,56 +17,6 @@ fn cases(default: u32) -> ProptestConfig {
 
 const STORMY: Weather =
     Weather { crash: 20, hibernate: 60, forget: 30, pause: 10, cancel: 0, slow: 60, orderly: false };
-
-/// Nothing is recorded twice, nothing is told twice, nothing stays open, and finished steps hold no values.
-fn audit(history: &[Event]) {
-    let mut calls: BTreeMap<Scope, BTreeMap<u32, bool>> = BTreeMap::new();
-    for (event, position) in history.iter().zip(1..) {
-        let (scope, fact) = (&event.scope, &event.fact);
-        let Some(ordinal) = fact.ordinal() else { continue };
-        let call = cerebelum_history::CallName { scope: scope.clone(), ordinal };
-        let begins_anew = |calls: &mut BTreeMap<Scope, BTreeMap<u32, bool>>| {
-            calls.retain(|inner, _| !inner.is_within(&call.step_scope()));
-        };
-        if let Some(parent) = scope.call() {
-            assert!(calls[&parent.scope][&parent.ordinal], "{position}: {fact:?} in `{scope}`, which has ended");
-            assert_eq!(*fact, fact.clone().without_values(), "{position}: a finished step holds a value");
-        }
-        let known = calls.entry(scope.clone()).or_default();
-        match fact {
-            Fact::ExecutionReopened { .. } => drop(calls.remove(&Scope::root())),
-            Fact::StepRetried { .. } => {
-                assert_eq!(known.get(&ordinal), Some(&true), "{position}: {fact:?} of a call that is not open");
-                begins_anew(&mut calls);
-            }
-            Fact::AttributeSet { .. } => {}
-            _ if is_issue(fact) => {
-                assert_eq!(known.insert(ordinal, true), None, "{position}: {fact:?} is recorded twice");
-                begins_anew(&mut calls);
-            }
-            _ => {
-                // What was reopened may be told of again, and is issued again when it was open.
-                let was_open = known.insert(ordinal, false);
-                assert_eq!(was_open, Some(true), "{position}: {fact:?} ends a call that is not open");
-            }
-        }
-    }
-    let open: Vec<_> = calls.iter().flat_map(|(scope, calls)| calls.iter().map(move |call| (scope, call))).collect();
-    assert!(open.iter().all(|(_, (_, is_open))| !**is_open), "calls are open after the end: {open:?}");
-}
-
-fn is_issue(fact: &Fact) -> bool {
-    matches!(
-        fact,
-        Fact::StepStarted { .. }
-            | Fact::SleepStarted { .. }
-            | Fact::PollStarted { .. }
-            | Fact::ApprovalRequested { .. }
-            | Fact::SignalAwaited { .. }
-            | Fact::FetchStarted { .. }
-            | Fact::ChildStarted { .. }
-    )
-}
 
 /// What a fixed program ends with: it may be mended once.
 fn expected_end(program: &Node) -> Result<String, Failure> {
@@ -81,7 +29,7 @@ fn check_end(program: &Node, life: &Life, end: &End) {
         return;
     }
     match (expected_end(program), end) {
-        (Ok(text), End::Completed(output)) => assert_eq!(world::guest::json(&text), *output),
+        (Ok(text), End::Completed(output)) => assert_eq!(json(&text), *output),
         (Err(failure), End::Failed(ended)) => assert_eq!(failure, *ended),
         (expected, end) => panic!("expected {expected:?}, ended with {end:?}"),
     }

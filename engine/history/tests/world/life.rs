@@ -1,16 +1,15 @@
 //! The life of one execution: a driver with a store, a clock and guests, in an order that chance decides.
 
 use std::collections::{BTreeMap, HashSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use cerebelum_history::{
     Action, CallName, Digest, End, Execution, Fact, Facts, HttpRequest, HttpResponse, Identity, Message, Moment,
     Outcome, Request, Scope, Seed, StepOptions, Stored, Target, Timestamp, Turn, failed_call,
 };
 
-use super::chance::Chance;
-use super::guest::{Guest, json};
-use super::program::{CHECK_RETRY, Node};
+use test_programs::{CHECK_RETRY, Chance, Guest, Node, Stay, json};
+
 use super::store::{Batch, Plan, Store};
 
 /// What may happen in a life besides what has to, each so many times in a thousand steps.
@@ -38,7 +37,7 @@ struct Errand {
 
 /// An execution with everything around it.
 pub(crate) struct Life {
-    program: Rc<Node>,
+    program: Arc<Node>,
     pub(crate) store: Store,
     pub(crate) now: Timestamp,
     pub(crate) chance: Chance,
@@ -70,7 +69,7 @@ fn identity() -> Identity {
 impl Life {
     pub(crate) fn new(program: &Node, seed: u64, weather: Weather) -> Self {
         let now = Timestamp(1_000);
-        let mut execution = Execution::start(identity(), json("0"), Facts::default(), now);
+        let mut execution = Execution::start(identity(), json(""), Facts::default(), now);
         let mut store = Store::new(seed);
         let batch = Batch::of(&mut execution);
         assert!(store.append(batch, now));
@@ -90,7 +89,7 @@ impl Life {
     ) -> Self {
         let execution = Execution::restore(identity(), store.stored(true));
         let mut life = Self {
-            program: Rc::new(program.clone()),
+            program: Arc::new(program.clone()),
             trail: vec![(now, mended, store.clone())],
             store,
             now,
@@ -257,7 +256,9 @@ impl Life {
         let first = from.map_or(self.store.events.len(), |from| usize::try_from(from.0).unwrap() - 1);
         let events = self.store.events.get(first..).unwrap_or_default().to_vec();
         if let Some(begin) = self.execution.begin(scope, &events) {
-            let mut guest = Guest::begin(self.program.clone(), scope, begin, self.mended);
+            let round = scope.as_str().rsplit_once('#').and_then(|(_, round)| round.parse().ok()).unwrap_or(0);
+            let stay = Stay { attempt: begin.attempt, round, mended: self.mended };
+            let mut guest = Guest::begin(self.program.clone(), begin, stay);
             let turn = guest.turn(None);
             self.take_turn(scope, guest, turn);
         }

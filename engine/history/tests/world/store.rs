@@ -6,9 +6,7 @@ use cerebelum_history::{
     Approval, ApprovalEdge, CallName, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Fact,
     Facts, Json, Message, OpenCall, Position, Scope, Stored, Timestamp,
 };
-
-use super::chance::Chance;
-use super::guest::json;
+use test_programs::{Chance, json};
 
 /// How a question stands.
 #[derive(Debug, Clone, PartialEq)]

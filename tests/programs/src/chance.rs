@@ -2,7 +2,7 @@
 
 /// A source of numbers (SplitMix64).
 #[derive(Debug, Clone)]
-pub(crate) struct Chance(pub(crate) u64);
+pub struct Chance(pub u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
@@ -14,28 +14,28 @@ impl Chance {
     }
 
     /// A number below this one, which is not zero.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
     /// An index into something that long.
-    pub(crate) fn index(&mut self, length: usize) -> usize {
+    pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap()
     }
 
     /// A number below this one that belongs to a seed and a name, whenever it is asked for.
-    pub(crate) fn named(seed: u64, name: &str, end: u64) -> u64 {
+    pub fn named(seed: u64, name: &str, end: u64) -> u64 {
         let mixed = name.bytes().fold(Self(seed), |mut chance, byte| Self(chance.next() ^ u64::from(byte)));
         Self(mixed.0).below(end)
     }
 
     /// True that many times in a thousand.
-    pub(crate) fn permille(&mut self, share: u64) -> bool {
+    pub fn permille(&mut self, share: u64) -> bool {
         self.below(1_000) < share
     }
 
     /// A number in 0..1.
-    pub(crate) fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         f64::from(u32::try_from(self.below(1 << 20)).unwrap()) / f64::from(1 << 20)
     }
 }

@@ -5,62 +5,88 @@ use proptest::prelude::*;
 
 /// A piece of a program. Where it stands is its path, `0.2.1`: it names everything that the piece asks for.
 #[derive(Debug, Clone)]
-pub(crate) enum Node {
+pub enum Node {
+    /// One after the other.
     Seq(Vec<Self>),
+    /// All at once.
     Join(Vec<Self>),
     /// The first to come wins, the others are dropped.
     Race(Vec<Self>),
     /// A failure inside is a value outside.
     Catch(Box<Self>),
+    /// Milliseconds.
     Sleep(u64),
+    /// A step with a program of its own.
     Step(Box<StepNode>),
+    /// A host-driven poll.
     Poll(Box<PollNode>),
+    /// A request to the world.
     Fetch,
+    /// A question to a person.
     Approval {
+        /// What the person will say.
         yes: bool,
+        /// How long it stands.
         timeout_ms: Option<u64>,
     },
+    /// A wait for a signal.
     Signal {
+        /// Its name.
         name: u8,
+        /// How long it is waited for.
         timeout_ms: Option<u64>,
     },
+    /// Another execution.
     Child {
+        /// Whether its end is waited for.
         awaited: bool,
     },
+    /// An attribute is set.
     Attribute,
+    /// A line is logged.
     Log,
 }
 
 /// A step with a program of its own.
 #[derive(Debug, Clone)]
-pub(crate) struct StepNode {
-    pub(crate) body: Node,
+pub struct StepNode {
+    /// Its program.
+    pub body: Node,
     /// That many attempts fail.
-    pub(crate) fails: u32,
-    pub(crate) attempts_max: u32,
+    pub fails: u32,
+    /// Attempts in all.
+    pub attempts_max: u32,
     /// All attempts fail until somebody mends it and reopens the execution.
-    pub(crate) broken: bool,
-    pub(crate) deadline_ms: Option<u64>,
+    pub broken: bool,
+    /// How long it may take.
+    pub deadline_ms: Option<u64>,
 }
 
 /// A host-driven poll with a program for its check.
 #[derive(Debug, Clone)]
-pub(crate) struct PollNode {
-    pub(crate) body: Node,
-    pub(crate) not_yets: u32,
-    pub(crate) checks_max: u32,
-    pub(crate) interval_ms: u64,
+pub struct PollNode {
+    /// Its check's program.
+    pub body: Node,
+    /// That many checks are not ready.
+    pub not_yets: u32,
+    /// Checks in all.
+    pub checks_max: u32,
+    /// From check to check.
+    pub interval_ms: u64,
     /// That many attempts of every check fail.
-    pub(crate) fails: u32,
-    pub(crate) timeout_ms: Option<u64>,
+    pub fails: u32,
+    /// How long it may take.
+    pub timeout_ms: Option<u64>,
 }
 
 /// What every check is declared with.
-pub(crate) const CHECK_RETRY: RetryPolicy =
+pub const CHECK_RETRY: RetryPolicy =
     RetryPolicy { max_attempts: 2, delay_ms: 7, backoff: 1.0, delay_ms_max: 10, jitter: 0.0 };
 
 impl StepNode {
-    pub(crate) fn retry(&self) -> RetryPolicy {
+    /// How it is tried again.
+    #[must_use]
+    pub fn retry(&self) -> RetryPolicy {
         RetryPolicy { max_attempts: self.attempts_max, delay_ms: 10, backoff: 2.0, delay_ms_max: 60, jitter: 0.2 }
     }
 }
@@ -84,12 +110,17 @@ impl Node {
     }
 
     /// The piece at this path.
-    pub(crate) fn at(&self, path: &str) -> &Self {
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn at(&self, path: &str) -> &Self {
         path.split('.').skip(1).fold(self, |node, index| node.inside()[index.parse::<usize>().unwrap()])
     }
 
     /// Whether what it returns depends on no order and no time.
-    pub(crate) fn is_fixed(&self) -> bool {
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
         let timeless = match self {
             Self::Race(nodes) => nodes.len() == 1,
             Self::Approval { timeout_ms, .. } | Self::Signal { timeout_ms, .. } => timeout_ms.is_none(),
@@ -103,16 +134,18 @@ impl Node {
 
 /// What one stay in a guest knows besides its path.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stay {
-    pub(crate) attempt: u32,
-    pub(crate) round: u32,
+pub struct Stay {
+    /// Of the step, from 1.
+    pub attempt: u32,
+    /// Of the poll, from 1.
+    pub round: u32,
     /// Whether somebody has mended what was broken.
-    pub(crate) mended: bool,
+    pub mended: bool,
 }
 
 impl StepNode {
     /// What an attempt makes of its body's result.
-    pub(crate) fn conclude(&self, body: Result<String, Failure>, stay: Stay) -> Result<String, Failure> {
+    pub fn conclude(&self, body: Result<String, Failure>, stay: Stay) -> Result<String, Failure> {
         let value = body?;
         let fails = stay.attempt <= self.fails || (self.broken && !stay.mended);
         if fails { Err(Failure::retryable(kind::FAILURE, "not this time")) } else { Ok(value) }
@@ -121,7 +154,7 @@ impl StepNode {
 
 impl PollNode {
     /// What a check answers.
-    pub(crate) fn conclude(&self, body: Result<String, Failure>, stay: Stay) -> Result<String, Failure> {
+    pub fn conclude(&self, body: Result<String, Failure>, stay: Stay) -> Result<String, Failure> {
         let value = body?;
         if stay.attempt <= self.fails {
             return Err(Failure::retryable(kind::FAILURE, "no check this time"));
@@ -132,7 +165,7 @@ impl PollNode {
 }
 
 /// What a piece that is fixed comes to, whatever the order and however often the engine dies.
-pub(crate) fn expected(node: &Node, path: &str, mended: bool) -> Result<String, Failure> {
+pub fn expected(node: &Node, path: &str, mended: bool) -> Result<String, Failure> {
     let inside = || node.inside().into_iter().zip(0..).map(|(inner, index)| (inner, format!("{path}.{index}")));
     match node {
         Node::Seq(_) => inside().map(|(inner, path)| expected(inner, &path, mended)).collect(),
@@ -191,7 +224,7 @@ pub(crate) fn caught(result: Result<String, Failure>) -> String {
 }
 
 /// Programs, small ones first. With `chance` they may race and run out of time.
-pub(crate) fn programs(chance: bool) -> impl Strategy<Value = Node> {
+pub fn programs(chance: bool) -> impl Strategy<Value = Node> {
     let timeout = move || if chance { prop::option::of(0_u64..60).boxed() } else { Just(None).boxed() };
     let leaf = prop_oneof![
         3 => (0_u64..100).prop_map(Node::Sleep),

@@ -1,22 +1,20 @@
 //! A native guest: a program as a future, driven to quiescence, with a desk where its calls are written down.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use cerebelum_history::{
     ApprovalRequest, Begin, Call, Delivery, Entry, Failure, HttpRequest, Json, Level, Outcome, PollPolicy, Request,
-    Scope, StepCall, StepOptions, Timestamp, Turn, WorkflowCall,
+    StepCall, StepOptions, Timestamp, Turn, WorkflowCall,
 };
 use futures::channel::oneshot;
-use futures::future::{LocalBoxFuture, join_all, select_all};
+use futures::future::{BoxFuture, join_all, select_all};
 
-use super::program::{Node, Stay, caught};
+use crate::program::{Node, Stay, caught};
 
 #[derive(Default)]
 struct Flag(AtomicBool);
@@ -29,6 +27,7 @@ impl Wake for Flag {
 
 #[derive(Default)]
 struct Papers {
+    execution: String,
     ordinals: u32,
     requests: Vec<Request>,
     open: HashMap<u32, oneshot::Sender<Outcome>>,
@@ -36,7 +35,14 @@ struct Papers {
 }
 
 /// What a guest and its driver share.
-type Desk = Rc<RefCell<Papers>>;
+#[derive(Clone, Default)]
+struct Desk(Arc<Mutex<Papers>>);
+
+impl Desk {
+    fn papers(&self) -> MutexGuard<'_, Papers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 struct Waiting {
     desk: Desk,
@@ -46,7 +52,7 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut papers = self.desk.borrow_mut();
+        let mut papers = self.desk.papers();
         if papers.open.remove(&self.ordinal).is_some() && !papers.closed {
             papers.requests.push(Request::Drop(self.ordinal));
         }
@@ -54,7 +60,7 @@ impl Drop for Waiting {
 }
 
 fn issue(desk: &Desk, call: Call) -> Waiting {
-    let mut papers = desk.borrow_mut();
+    let mut papers = desk.papers();
     papers.ordinals += 1;
     let ordinal = papers.ordinals;
     let (sender, outcome) = oneshot::channel();
@@ -77,11 +83,11 @@ async fn value(desk: &Desk, call: Call) -> Result<String, Failure> {
 }
 
 /// The text as a JSON value.
-pub(crate) fn json(text: &str) -> Json {
+pub fn json(text: &str) -> Json {
     Json::of(&text)
 }
 
-fn run(node: Node, path: String, desk: Desk) -> LocalBoxFuture<'static, Result<String, Failure>> {
+fn run(node: Node, path: String, desk: Desk) -> BoxFuture<'static, Result<String, Failure>> {
     Box::pin(async move {
         let inner = |nodes: Vec<Node>| -> Vec<_> {
             nodes.into_iter().zip(0..).map(|(node, i)| run(node, format!("{path}.{i}"), desk.clone())).collect()
@@ -105,14 +111,14 @@ fn run(node: Node, path: String, desk: Desk) -> LocalBoxFuture<'static, Result<S
             }
             Node::Catch(node) => Ok(caught(run(*node, format!("{path}.0"), desk).await)),
             Node::Attribute => {
-                let mut papers = desk.borrow_mut();
+                let mut papers = desk.papers();
                 papers.ordinals += 1;
                 let request = Request::SetAttribute(papers.ordinals, path.clone(), json(&path));
                 papers.requests.push(request);
                 Ok(String::new())
             }
             Node::Log => {
-                desk.borrow_mut().requests.push(Request::Log(Level::Info, path.clone()));
+                desk.papers().requests.push(Request::Log(Level::Info, path.clone()));
                 Ok(String::new())
             }
             leaf => call(leaf, path, &desk).await,
@@ -144,7 +150,7 @@ async fn call(node: Node, path: String, desk: &Desk) -> Result<String, Failure> 
         Node::Fetch => {
             let request = HttpRequest {
                 method: "POST".to_owned(),
-                url: format!("http://world/{path}"),
+                url: format!("http://world/{}/{path}", desk.papers().execution),
                 headers: Vec::new(),
                 body: path.clone().into_bytes(),
                 timeout_ms: None,
@@ -181,11 +187,16 @@ async fn call(node: Node, path: String, desk: &Desk) -> Result<String, Failure> 
     }
 }
 
-async fn enter(program: Rc<Node>, begin: Begin, stay: Stay, desk: Desk) -> Result<Json, Failure> {
-    if let Entry::Workflow(_) = begin.entry {
-        return run((*program).clone(), "0".to_owned(), desk).await.map(|text| json(&text));
-    }
+async fn enter(program: Arc<Node>, begin: Begin, stay: Stay, desk: Desk) -> Result<Json, Failure> {
     let path: String = serde_json::from_str(begin.input.as_str()).expect("a path");
+    if let Entry::Workflow(_) = begin.entry {
+        if path.is_empty() {
+            return run((*program).clone(), "0".to_owned(), desk).await.map(|text| json(&text));
+        }
+        let of_a_child = Node::Seq(vec![Node::Sleep(20), Node::Fetch]);
+        run(of_a_child, path.clone(), desk).await?;
+        return Ok(json(&format!("child {path} ")));
+    }
     match program.at(&path) {
         Node::Step(step) => {
             let body = run(step.body.clone(), format!("{path}.0"), desk).await;
@@ -200,27 +211,27 @@ async fn enter(program: Rc<Node>, begin: Begin, stay: Stay, desk: Desk) -> Resul
 }
 
 /// A guest in memory.
-pub(crate) struct Guest {
+pub struct Guest {
     desk: Desk,
-    future: Pin<Box<dyn Future<Output = Result<Json, Failure>>>>,
+    future: Pin<Box<dyn Future<Output = Result<Json, Failure>> + Send>>,
     clock: Timestamp,
 }
 
 impl Guest {
     /// A guest that has not moved yet.
-    pub(crate) fn begin(program: Rc<Node>, scope: &Scope, begin: Begin, mended: bool) -> Self {
-        let round = scope.as_str().rsplit_once('#').and_then(|(_, round)| round.parse().ok()).unwrap_or(0);
-        let stay = Stay { attempt: begin.attempt, round, mended };
+    #[must_use]
+    pub fn begin(program: Arc<Node>, begin: Begin, stay: Stay) -> Self {
         let (desk, clock) = (Desk::default(), begin.clock);
+        desk.papers().execution = begin.execution.to_string();
         Self { future: Box::pin(enter(program, begin, stay, desk.clone())), desk, clock }
     }
 
     /// Tells it one thing, if there is one, and runs it until it is quiescent.
-    pub(crate) fn turn(&mut self, delivery: Option<Delivery>) -> Turn {
+    pub fn turn(&mut self, delivery: Option<Delivery>) -> Turn {
         if let Some(Delivery { ordinal, outcome, clock }) = delivery {
             assert!(clock >= self.clock, "the clock went back from {:?} to {clock:?}", self.clock);
             self.clock = clock;
-            let sender = self.desk.borrow_mut().open.remove(&ordinal);
+            let sender = self.desk.papers().open.remove(&ordinal);
             let sender = sender.unwrap_or_else(|| panic!("an outcome for call {ordinal}, which is not open"));
             sender.send(outcome).expect("a call that is open is waited for");
         }
@@ -233,7 +244,7 @@ impl Guest {
                 Poll::Pending => break None,
             }
         };
-        let mut papers = self.desk.borrow_mut();
+        let mut papers = self.desk.papers();
         papers.closed |= end.is_some();
         Turn { requests: std::mem::take(&mut papers.requests), end }
     }
@@ -241,6 +252,6 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.desk.borrow_mut().closed = true;
+        self.desk.papers().closed = true;
     }
 }

@@ -1,0 +1,13 @@
+//! Random programs, native guests that run them, and a model that says what they must return.
+
+#![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
+
+mod audit;
+mod chance;
+mod guest;
+mod program;
+
+pub use audit::audit;
+pub use chance::Chance;
+pub use guest::{Guest, json};
+pub use program::{CHECK_RETRY, Node, PollNode, Stay, StepNode, expected, programs};
