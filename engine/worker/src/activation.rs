@@ -17,7 +17,7 @@ use crate::directory::NoProgram;
 use crate::effects::{Effect, leave};
 use crate::guests::{Guests, Stopped};
 use crate::node::Node;
-use crate::outside::Guest;
+use crate::outside::{Guest, Machine};
 use crate::restore;
 
 /// Why an activation is over.
@@ -158,7 +158,7 @@ impl Activation {
                 Err(Stuck::Parked(reason)) => break self.park(reason).await,
                 Err(Stuck::Trouble(cause)) => {
                     tracing::warn!(execution = %self.key.id, cause, "trouble: trying again");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    self.node.machine.sleep(Duration::from_millis(200)).await;
                     break Over::Rebuild;
                 }
             }
@@ -294,10 +294,7 @@ impl Activation {
     }
 
     async fn next_happening(&mut self) -> Happening {
-        let clock = &self.node.clock;
-        let due = self.execution.due().map(|due| clock.until(due));
-        let idle = self.in_flight.is_none() && self.is_idle();
-        let overrun = self.guests.next_overrun();
+        let alarm = self.next_alarm();
         tokio::select! {
             biased;
             () = self.node.lease.ended(self.incarnation) => Happening::Committed(Some(Err(Refusal::ClaimLost))),
@@ -306,10 +303,17 @@ impl Activation {
             Some(answered) = self.fetching.next() => Happening::Fetched(answered),
             Some(()) = self.nudges.recv() => Happening::Nudged,
             Ok(()) = self.pressure.changed(), if self.guests.any_quiescent() => Happening::Pressed,
-            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Happening::Due,
-            scope = Guests::overrun(overrun) => Happening::Overran(scope),
-            () = tokio::time::sleep(self.node.config.hibernate_after), if idle => Happening::Idle,
+            happening = ring(&*self.node.machine, alarm) => happening,
         }
+    }
+
+    /// What time alone will bring next, and how soon.
+    fn next_alarm(&self) -> Option<(Duration, Happening)> {
+        let due = self.execution.due().map(|due| (self.node.clock.until(due), Happening::Due));
+        let overrun = self.guests.next_overrun().map(|(left, scope)| (left, Happening::Overran(scope)));
+        let idle = self.in_flight.is_none() && self.is_idle();
+        let idle = idle.then_some((self.node.config.hibernate_after, Happening::Idle));
+        [due, overrun, idle].into_iter().flatten().min_by_key(|(left, _)| *left)
     }
 
     /// Takes what a guest asked for until it could not move, and its result if it has ended.
@@ -427,6 +431,16 @@ impl Activation {
             None => return Err(Stuck::Parked("nothing to resume: no call had failed".to_owned())),
         }
         Ok(())
+    }
+}
+
+async fn ring(machine: &dyn Machine, alarm: Option<(Duration, Happening)>) -> Happening {
+    match alarm {
+        Some((left, happening)) => {
+            machine.sleep(left).await;
+            happening
+        }
+        None => std::future::pending().await,
     }
 }
 

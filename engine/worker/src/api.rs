@@ -241,23 +241,3 @@ pub struct ListRequest {
     /// How many at most; 0 means 100.
     pub limit: u32,
 }
-
-// The facade itself, `Engine` (engine.rs), cheap to clone. All answers show committed state only (L7):
-//
-//   async fn upload(&self, name: Option<String>, file_name: &str, bytes: Vec<u8>) -> Result<ComponentInfo, Refused>
-//   async fn components(&self) -> Result<Vec<ComponentInfo>, Refused>
-//   async fn start(&self, request: StartRequest) -> Result<Summary, Refused>
-//   async fn start_many(&self, requests: Vec<StartRequest>) -> Vec<Result<Summary, Refused>>
-//   async fn status(&self, id: &str) -> Result<Status, Refused>
-//   async fn changed(&self, id: &str, seen: (Position, ...)) …  see `watch`
-//   fn watch(&self, id: &str) -> impl Stream<Item = Result<Status, Refused>>   // now, after each commit (coalesced), ends after the end
-//   async fn wait(&self, id: &str, timeout: Option<Duration>) -> Result<Status, Refused>   // until it has ended
-//   async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), Refused>
-//   async fn history(&self, id: &str, run: Option<u32>, after: Position) -> Result<Vec<EventView>, Refused>
-//   async fn logs(&self, id: &str, after: i64) -> Result<Vec<LogView>, Refused>
-//   async fn approvals(&self, execution: Option<&str>) -> Result<Vec<ApprovalView>, Refused>
-//   async fn decide(&self, id: &str, by: &str, decision: Decision) -> Result<ExecutionId, Refused>  // id: approval, or execution with one open
-//   async fn signal(&self, id: &str, name: &str, data: &str) -> Result<(), Refused>
-//   async fn cancel / terminate / pause / resume / delete (&self, id: &str) -> Result<(), Refused>
-//   fn metrics(&self) -> String            // Prometheus text
-//   fn is_ready(&self) -> bool

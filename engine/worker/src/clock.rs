@@ -28,6 +28,10 @@ impl Clock {
         Self { machine, offset_ms: AtomicU64::new(0), latest: AtomicU64::new(0) }
     }
 
+    pub(crate) fn machine(&self) -> &dyn Machine {
+        &*self.machine
+    }
+
     /// This machine's own clock, for lengths of time.
     pub(crate) fn boot_ms(&self) -> u64 {
         self.machine.boot_ms()

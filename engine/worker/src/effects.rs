@@ -32,7 +32,7 @@ pub(crate) async fn leave(
     // A renewal that is late may still come; when the lease is over, so is this activation.
     while !node.lease.has_margin() {
         node.lease.incarnation()?;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        node.machine.sleep(Duration::from_millis(20)).await;
     }
     node.metrics.fetches.add(1);
     let answer = node.web.fetch(effect.request, &effect.key, &effect.grants).await;

@@ -8,7 +8,6 @@ use cerebelum_history::{ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Sandbox};
 use cerebelum_store::{Census, ExecutionKey, Filter, State, TenantId};
 use futures::Stream;
-use tokio::task::JoinHandle;
 
 use crate::api::{ApprovalView, ComponentInfo, EventView, ListRequest, LogView, Refused, Status, Summary};
 use crate::blame::Blame;
@@ -16,17 +15,19 @@ use crate::directory::{manifest_of, unavailable};
 use crate::fetch::Fetcher;
 use crate::lease::NodeName;
 use crate::node::Node;
-use crate::outside::{Outside, ThisMachine};
+use crate::outside::{Outside, Running, ThisMachine};
 use crate::views;
 use crate::{Config, restore};
 
 const TENANT: TenantId = TenantId::DEFAULT;
+/// How often whoever waits for an execution looks at it without a hint: commits of other nodes give none.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A running engine; cheap to clone. All answers show committed state only (L7).
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) node: Arc<Node>,
-    running: Arc<tokio::sync::Mutex<Vec<JoinHandle<()>>>>,
+    running: Arc<tokio::sync::Mutex<Vec<Running>>>,
     _name: Arc<NodeName>,
 }
 
@@ -63,14 +64,14 @@ impl Engine {
             (node.lease.clone(), node.store.clone(), name.name.clone(), node.config.lease);
         let machine = node.machine.clone();
         let mut running = vec![
-            machine.spawn(Box::pin(async move { lease.keep(store, its_name, length).await })),
-            machine.spawn(Box::pin(node.clone().keep_listening())),
-            machine.spawn(Box::pin(node.clone().keep_taking_over())),
+            machine.run(async move { lease.keep(store, its_name, length).await }),
+            machine.run(node.clone().keep_listening()),
+            machine.run(node.clone().keep_taking_over()),
         ];
         node.lease.first().await;
-        running.push(machine.spawn(Box::pin(node.clone().keep_claiming())));
+        running.push(machine.run(node.clone().keep_claiming()));
         if node.config.keep_ended.is_some() {
-            running.push(machine.spawn(Box::pin(crate::retention::keep_deleting(node.clone()))));
+            running.push(machine.run(crate::retention::keep_deleting(node.clone())));
         }
         Ok(Self { node, running: Arc::new(tokio::sync::Mutex::new(running)), _name: Arc::new(name) })
     }
@@ -79,13 +80,11 @@ impl Engine {
     pub async fn stop(&self) {
         self.node.stopping.store(true, Ordering::Relaxed);
         let running = std::mem::take(&mut *self.running.lock().await);
-        running.iter().for_each(JoinHandle::abort);
-        // Only their being over matters.
-        drop(futures::future::join_all(running).await);
+        futures::future::join_all(running.into_iter().map(Running::end)).await;
         if let Some(incarnation) = self.node.lease.incarnation() {
             self.node.lease.lose("the engine stops");
             let ended = self.node.store.end_lease(incarnation);
-            if tokio::time::timeout(self.node.config.drain, ended).await.is_err() {
+            if self.node.machine.within(self.node.config.drain, ended).await.is_none() {
                 tracing::warn!("the database did not confirm the end of the lease");
             }
         }
@@ -182,8 +181,9 @@ impl Engine {
                     };
                     commits = Some(engine.node.watchers.watch(&key));
                 }
-                // Commits of other nodes are seen by looking again.
-                Some(commits) => drop(tokio::time::timeout(Duration::from_secs(1), commits.changed()).await),
+                Some(commits) => {
+                    let _ = engine.node.machine.within(LOOK_AGAIN, commits.changed()).await;
+                }
             }
             let status = engine.status(&id).await;
             let over = status.as_ref().map_or(true, |status| is_ended(&status.summary));
@@ -197,16 +197,17 @@ impl Engine {
     /// When there is no such execution, or the database does not answer.
     pub async fn wait(&self, id: &str, timeout: Option<Duration>) -> Result<Status, Refused> {
         let key = key(id)?;
-        let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        let machine = &self.node.machine;
+        let began = machine.boot_ms();
         let mut commits = self.node.watchers.watch(&key);
         loop {
             let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
+            let waited = Duration::from_millis(machine.boot_ms() - began);
+            let left = timeout.map(|timeout| timeout.saturating_sub(waited));
             if head.state != State::Open || left.is_some_and(|left| left.is_zero()) {
                 return self.status(id).await;
             }
-            let wait = left.unwrap_or(Duration::MAX).min(Duration::from_secs(1));
-            let _ = tokio::time::timeout(wait, commits.changed()).await;
+            let _ = machine.within(left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN), commits.changed()).await;
         }
     }
 

@@ -11,7 +11,6 @@ use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::node::Node;
 use crate::outside::{Guest, Program};
@@ -32,7 +31,8 @@ enum Seat {
 #[derive(Clone, Copy)]
 struct Stretch {
     length: Duration,
-    until: Option<Instant>,
+    /// By the machine's clock, in milliseconds.
+    until: Option<u64>,
 }
 
 /// The guests of one activation.
@@ -57,7 +57,8 @@ impl Guests {
         stretch: Option<Duration>,
     ) {
         if let Some(length) = stretch {
-            self.stretches.insert(scope.clone(), Stretch { length, until: Some(Instant::now() + length) });
+            let until = Some(ends(&self.node, length));
+            self.stretches.insert(scope.clone(), Stretch { length, until });
         }
         let node = self.node.clone();
         self.run(scope, async move {
@@ -71,7 +72,7 @@ impl Guests {
     pub(crate) fn deliver(&mut self, scope: &Scope, delivery: Delivery) {
         let Some(Seat::Quiescent(mut guest)) = self.seats.remove(scope) else { return };
         if let Some(stretch) = self.stretches.get_mut(scope) {
-            stretch.until.get_or_insert_with(|| Instant::now() + stretch.length);
+            stretch.until.get_or_insert_with(|| ends(&self.node, stretch.length));
         }
         self.run(scope.clone(), async move {
             let turn = guest.turn(Some(delivery)).await?;
@@ -132,7 +133,7 @@ impl Guests {
     /// Gives a guest's present stretch its whole length once more.
     pub(crate) fn extend(&mut self, scope: &Scope) {
         if let Some(stretch) = self.stretches.get_mut(scope) {
-            stretch.until = Some(Instant::now() + stretch.length);
+            stretch.until = Some(ends(&self.node, stretch.length));
         }
     }
 
@@ -178,21 +179,11 @@ impl Guests {
         self.seats.values().any(|seat| matches!(seat, Seat::Quiescent(_)))
     }
 
-    /// Which guest's stretch is over first, and when.
-    pub(crate) fn next_overrun(&self) -> Option<(Instant, Scope)> {
+    /// Which guest's stretch is over first, and how soon.
+    pub(crate) fn next_overrun(&self) -> Option<(Duration, Scope)> {
         let ends = self.stretches.iter().filter_map(|(scope, stretch)| Some((stretch.until?, scope)));
-        ends.min().map(|(until, scope)| (until, scope.clone()))
-    }
-
-    /// Comes back when that is so.
-    pub(crate) async fn overrun(next: Option<(Instant, Scope)>) -> Scope {
-        match next {
-            Some((until, scope)) => {
-                tokio::time::sleep_until(until).await;
-                scope
-            }
-            None => std::future::pending().await,
-        }
+        let (until, scope) = ends.min()?;
+        Some((Duration::from_millis(until.saturating_sub(self.node.machine.boot_ms())), scope.clone()))
     }
 }
 
@@ -204,11 +195,16 @@ const PATIENCE: Duration = Duration::from_millis(20);
 async fn start(node: &Node, program: Arc<dyn Program>, begin: Begin) -> Result<Box<dyn Guest>, Trouble> {
     let mut start = std::pin::pin!(program.start(begin));
     loop {
-        match tokio::time::timeout(PATIENCE, &mut start).await {
-            Ok(started) => return started,
-            Err(_) => node.pressure.send_modify(|times| *times += 1),
+        match node.machine.within(PATIENCE, &mut start).await {
+            Some(started) => return started,
+            None => node.pressure.send_modify(|times| *times += 1),
         }
     }
+}
+
+/// When a stretch that begins now is over.
+fn ends(node: &Node, length: Duration) -> u64 {
+    node.machine.boot_ms().saturating_add(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Drop for Guests {

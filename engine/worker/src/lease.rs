@@ -46,19 +46,20 @@ impl Leasehold {
 
     /// Takes a lease and keeps it, a new one after each that was lost, until told to stop. Never returns otherwise.
     pub(crate) async fn keep(&self, store: Arc<dyn Store>, node: String, length: Duration) {
+        let machine = self.clock.machine();
         loop {
             if self.current.borrow().is_none() {
                 self.begin(&*store, &node, length).await;
             }
-            tokio::time::sleep(length / 3).await;
+            machine.sleep(length / 3).await;
             let Some(incarnation) = *self.current.borrow() else { continue };
             let asked = self.clock.boot_ms();
-            match tokio::time::timeout(length / 3, store.renew_lease(incarnation, length)).await {
-                Ok(Ok(Some(lease))) => {
+            match machine.within(length / 3, store.renew_lease(incarnation, length)).await {
+                Some(Ok(Some(lease))) => {
                     self.clock.set(lease.now);
                     self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 }
-                Ok(Ok(None)) => self.lose("it was taken over"),
+                Some(Ok(None)) => self.lose("it was taken over"),
                 _ if self.incarnation().is_none() => self.lose("the database did not renew it in time"),
                 _ => {}
             }

@@ -68,6 +68,7 @@ impl Node {
         let appender = Appender {
             store: store.clone(),
             lease: lease.clone(),
+            machine: machine.clone(),
             metrics: metrics.clone(),
             watchers: watchers.clone(),
             next_id: AtomicU64::new(machine.chance()),
@@ -185,7 +186,7 @@ impl Node {
             }
             if over == Over::Lost {
                 // The store says so, the lease does not know it yet: either it ends soon, or the claim is still ours.
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                self.machine.sleep(Duration::from_millis(200)).await;
             }
             claimed = match self.look_again(&key, incarnation).await {
                 Some(claimed) => claimed,
@@ -201,7 +202,7 @@ impl Node {
                 Ok(found) => return found,
                 Err(error) => tracing::warn!(%error, execution = %key.id, "cannot read it again yet"),
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            self.machine.sleep(Duration::from_millis(200)).await;
         }
         None
     }
@@ -249,16 +250,16 @@ impl Node {
 
     /// Comes back when something is due or announced, at the latest after the backstop.
     async fn until_due(&self) {
-        let backstop = tokio::time::Instant::now() + self.config.backstop;
+        let began = self.machine.boot_ms();
         loop {
-            let left = backstop.saturating_duration_since(tokio::time::Instant::now());
-            let wait = self.clock.until(self.wake.next()).min(left);
+            let waited = Duration::from_millis(self.machine.boot_ms() - began);
+            let wait = self.clock.until(self.wake.next()).min(self.config.backstop.saturating_sub(waited));
             if wait.is_zero() {
                 return;
             }
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(wait) => {}
+                () = self.machine.sleep(wait) => {}
                 () = self.wake.moved() => {}
             }
         }
@@ -309,7 +310,7 @@ impl Node {
     /// Takes over what silent nodes had claimed, for ever.
     pub(crate) async fn keep_taking_over(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(self.config.lease / 4).await;
+            self.machine.sleep(self.config.lease / 4).await;
             match self.store.take_over().await {
                 Ok(0) => {}
                 Ok(count) => {
@@ -323,6 +324,7 @@ impl Node {
 }
 
 struct Appender {
+    machine: Arc<dyn Machine>,
     store: Arc<dyn Store>,
     lease: Arc<Leasehold>,
     metrics: Arc<Metrics>,
@@ -354,7 +356,7 @@ impl Appender {
                 }
                 Err(StoreError::Unavailable(cause)) if self.lease.incarnation().is_some() => {
                     tracing::warn!(cause, "the database does not answer: trying again");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    self.machine.sleep(Duration::from_millis(100)).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, "a group of batches could not be written");

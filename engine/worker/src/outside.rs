@@ -2,13 +2,14 @@
 //! place, so that a run can be repeated from its seed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cerebelum_history::{Begin, Delivery, Digest, Failure, HttpRequest, HttpResponse, Turn};
 use cerebelum_sandbox::{InspectError, Inspected, LoadError, Manifest, Sandbox, Trouble};
 use cerebelum_store::Store;
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use tokio::task::JoinHandle;
+use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
+use tokio::sync::oneshot;
 
 /// Everything a node reaches for outside of itself.
 #[derive(Clone)]
@@ -79,8 +80,48 @@ pub trait Machine: Send + Sync {
     fn boot_ms(&self) -> u64;
     /// Bits of chance.
     fn chance(&self) -> u64;
+    /// Comes back after that long.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
     /// Runs a task.
-    fn spawn(&self, task: BoxFuture<'static, ()>) -> JoinHandle<()>;
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+}
+
+impl dyn Machine + '_ {
+    /// What comes of this, unless it takes longer than that.
+    pub(crate) async fn within<T>(&self, limit: Duration, doing: impl Future<Output = T>) -> Option<T> {
+        match select(std::pin::pin!(doing), self.sleep(limit)).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(((), _)) => None,
+        }
+    }
+
+    /// Runs a task that can be ended from outside.
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) -> Running {
+        let (abort, registration) = AbortHandle::new_pair();
+        let (done, over) = oneshot::channel();
+        let task = Abortable::new(task, registration);
+        self.spawn(Box::pin(async move {
+            // Whoever wanted to know may be gone, and whether it was ended does not matter.
+            let _ = task.await;
+            let _ = done.send(());
+        }));
+        Running { abort, over }
+    }
+}
+
+/// A task that can be ended from outside.
+pub(crate) struct Running {
+    abort: AbortHandle,
+    over: oneshot::Receiver<()>,
+}
+
+impl Running {
+    /// Ends it; comes back when nothing of it moves any more.
+    pub(crate) async fn end(self) {
+        self.abort.abort();
+        // An error says that its machine has dropped it, which is an end as well.
+        let _ = self.over.await;
+    }
 }
 
 /// The machine this process runs on.
@@ -97,8 +138,12 @@ impl Machine for ThisMachine {
         rand::random()
     }
 
-    fn spawn(&self, task: BoxFuture<'static, ()>) -> JoinHandle<()> {
-        tokio::spawn(task)
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(duration).boxed()
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
     }
 }
 

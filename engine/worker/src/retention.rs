@@ -16,7 +16,7 @@ pub(crate) async fn keep_deleting(node: Arc<Node>) {
                 tracing::warn!(%error, "cannot delete ended executions");
             }
         }
-        tokio::time::sleep(Duration::from_secs(60).min(keep)).await;
+        node.machine.sleep(Duration::from_secs(60).min(keep)).await;
     }
 }
 
