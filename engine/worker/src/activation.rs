@@ -14,7 +14,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 
 use crate::directory::NoProgram;
-use crate::effects::{Effect, leave};
+use crate::effects::{Durable, Effect, leave};
 use crate::guests::{Guests, Stopped};
 use crate::node::Node;
 use crate::outside::{Guest, Machine};
@@ -106,7 +106,7 @@ pub(crate) struct Activation {
     received: BTreeSet<i64>,
     pub(crate) stored: Position,
     pub(crate) in_flight: Option<InFlight>,
-    durable: watch::Sender<u64>,
+    durable: Arc<Durable>,
     nudges: mpsc::UnboundedReceiver<()>,
     pressure: watch::Receiver<u64>,
 }
@@ -138,7 +138,7 @@ impl Activation {
             targets: BTreeMap::new(),
             received: BTreeSet::new(),
             in_flight: None,
-            durable: watch::Sender::new(0),
+            durable: Arc::default(),
             nudges,
         };
         for row in claimed.inbox {
@@ -255,7 +255,7 @@ impl Activation {
                         secrets: program.manifest().secrets.clone(),
                     };
                     let effect = Effect { request, key, grants };
-                    let (node, durable) = (self.node.clone(), self.durable.subscribe());
+                    let (node, durable) = (self.node.clone(), self.durable.clone());
                     self.fetching
                         .push(Box::pin(async move { (call, opened, leave(node, durable, mark, effect).await) }));
                 }
@@ -364,7 +364,7 @@ impl Activation {
         match (answer, batch) {
             (Some(Ok(())), Some(batch)) => {
                 self.execution.acknowledge(batch.mark, batch.position);
-                self.durable.send_replace(batch.mark);
+                self.durable.is_now(batch.mark);
                 self.stored = batch.position;
                 if batch.releases { Err(Stuck::Over(Over::Released)) } else { Ok(()) }
             }

@@ -54,14 +54,16 @@ impl Leasehold {
             machine.sleep(length / 3).await;
             let Some(incarnation) = *self.current.borrow() else { continue };
             let asked = self.clock.boot_ms();
-            match machine.within(length / 3, store.renew_lease(incarnation, length)).await {
+            let renewed = machine.within(length / 3, store.renew_lease(incarnation, length)).await;
+            match renewed {
+                // Whoever has seen it run out has dropped what it had claimed: a lease that is over stays so (L11).
+                _ if self.incarnation().is_none() => self.lose("the database did not renew it in time"),
                 Some(Ok(Some(lease))) => {
                     self.clock.set(lease.now);
                     self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 }
                 Some(Ok(None)) => self.lose("it was taken over"),
-                _ if self.incarnation().is_none() => self.lose("the database did not renew it in time"),
-                _ => {}
+                Some(Err(_)) | None => {}
             }
         }
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use cerebelum_history::Event;
+use cerebelum_history::{Event, Timestamp};
 use cerebelum_store::{Batch, Claimed, ExecutionKey, Incarnation, NewExecution, Refusal, Started, Store, StoreError};
 use tokio::sync::{mpsc, watch};
 
@@ -20,6 +20,7 @@ use crate::directory::Directory;
 use crate::lease::Leasehold;
 use crate::metrics::Metrics;
 use crate::outside::{Machine, Outside, Programs, Web};
+use crate::restore;
 use crate::wake::Wake;
 use crate::watchers::Watchers;
 
@@ -46,7 +47,7 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<Clock>,
     pub(crate) lease: Arc<Leasehold>,
     pub(crate) appends: Gather<Batch, Result<(), Refusal>>,
-    pub(crate) starts: Gather<NewExecution, Result<(Started, Option<Incarnation>), StoreError>>,
+    pub(crate) starts: Gather<NewExecution, Result<Started, StoreError>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wake: Wake,
     pub(crate) watchers: Watchers,
@@ -75,10 +76,11 @@ impl Node {
         };
         let appender = Arc::new(appender);
         let appends = Gather::new(&*machine, GROUP_MAX, move |batches| appender.clone().append(batches));
-        let (starter, its_lease) = (store.clone(), lease.clone());
-        let starts =
-            Gather::new(&*machine, GROUP_MAX, move |new| start_all(starter.clone(), its_lease.incarnation(), new));
-        Arc::new(Self {
+        Arc::new_cyclic(|node: &Weak<Self>| Self {
+            starts: {
+                let node = node.clone();
+                Gather::new(&*machine, GROUP_MAX, move |new| start_all(node.clone(), new))
+            },
             config,
             directory: Directory::new(store.clone(), programs.clone()),
             programs,
@@ -88,7 +90,6 @@ impl Node {
             clock,
             lease,
             appends,
-            starts,
             metrics,
             wake: Wake::new(),
             watchers,
@@ -135,6 +136,18 @@ impl Node {
                 node.wake.now();
             }
         }));
+    }
+
+    /// Goes on with an execution that was just stored.
+    fn take_up(self: &Arc<Self>, incarnation: Option<Incarnation>, new: NewExecution) {
+        let NewExecution { head, first, claim } = new;
+        match incarnation.filter(|_| claim) {
+            Some(incarnation) => {
+                let first = restore::decode(&first).ok();
+                self.activate(incarnation, Claimed { head, calls: Vec::new(), inbox: Vec::new() }, first);
+            }
+            None => self.wake.expect(head.due.unwrap_or(Timestamp(0))),
+        }
     }
 
     /// An activation is over: what was claimed again meanwhile goes on, otherwise the execution is out of memory.
@@ -270,6 +283,9 @@ impl Node {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
+                if matches!(error, StoreError::Unknown(_)) {
+                    self.lease.lose("it is not known what was claimed");
+                }
                 return 0;
             }
         };
@@ -370,15 +386,23 @@ impl Appender {
     }
 }
 
-/// Starts a group; says with each under which incarnation it may have been claimed.
-async fn start_all(
-    store: Arc<dyn Store>,
-    incarnation: Option<Incarnation>,
-    new: Vec<NewExecution>,
-) -> Vec<Result<(Started, Option<Incarnation>), StoreError>> {
-    let count = new.len();
-    match store.start(incarnation, new).await {
-        Ok(started) => started.into_iter().map(|started| Ok((started, incarnation))).collect(),
-        Err(error) => vec![Err(error); count],
+/// Starts a group and takes what was claimed with it into memory. Here and not where the client waits: it may have gone.
+async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<Started, StoreError>> {
+    let Some(node) = node.upgrade() else { return Vec::new() };
+    let incarnation = node.lease.incarnation();
+    match node.store.start(incarnation, new.clone()).await {
+        Ok(started) => {
+            for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == Started::New) {
+                node.metrics.started.add(1);
+                node.take_up(incarnation, new);
+            }
+            started.into_iter().map(Ok).collect()
+        }
+        Err(error) => {
+            if matches!(error, StoreError::Unknown(_)) {
+                node.lease.lose("it is not known what was started and claimed");
+            }
+            vec![Err(error); new.len()]
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{Approval, ExecutionId, Facts, Json, Message, Position, Timestamp};
+use cerebelum_history::{Approval, ExecutionId, Facts, Json, Message, Position};
 use cerebelum_store::{
-    Answered, ApprovalRow, ApprovalState, Claimed, Execution as Head, ExecutionKey, Started, State, TenantId,
+    Answered, ApprovalRow, ApprovalState, Execution as Head, ExecutionKey, Started, State, TenantId,
 };
 
 use crate::api::{Decision, Refused, StartRequest, Summary};
@@ -54,22 +54,11 @@ impl Engine {
     }
 
     async fn begin(&self, new: cerebelum_store::NewExecution, input: &Json) -> Result<Summary, Refused> {
-        let (head, claims, due) = (new.head.clone(), new.claim, new.head.due);
-        let first = restore::decode(&new.first).map_err(unavailable)?;
+        let head = new.head.clone();
         let started = self.node.starts.hand_in(new).await;
         match started.ok_or_else(|| Refused::Unavailable("the engine is stopping: try another node".to_owned()))? {
-            Ok((Started::New, incarnation)) => {
-                self.node.metrics.started.add(1);
-                match incarnation.filter(|_| claims) {
-                    Some(incarnation) => {
-                        let claimed = Claimed { head: head.clone(), calls: Vec::new(), inbox: Vec::new() };
-                        self.node.activate(incarnation, claimed, Some(first));
-                    }
-                    None => self.node.wake.expect(due.unwrap_or(Timestamp(0))),
-                }
-                Ok(views::summary(&head))
-            }
-            Ok((Started::Exists(existing, chunk), _)) => {
+            Ok(Started::New) => Ok(views::summary(&head)),
+            Ok(Started::Exists(existing, chunk)) => {
                 let events = restore::decode(&chunk).map_err(unavailable)?;
                 let same = existing.workflow == head.workflow
                     && views::input(&events).is_some_and(|theirs| theirs.means_the_same(input));

@@ -38,6 +38,15 @@ impl Tables {
         picked.iter().filter_map(|key| self.take(incarnation, key)).collect()
     }
 
+    /// Frees those of these executions that an incarnation has claimed.
+    pub fn give_back(&mut self, incarnation: Incarnation, keys: &[ExecutionKey]) {
+        for key in keys {
+            if let Some(row) = self.executions.get_mut(key).filter(|row| row.owner == Some(incarnation)) {
+                row.owner = None;
+            }
+        }
+    }
+
     pub(crate) fn claim_one(&mut self, incarnation: Incarnation, key: &ExecutionKey) -> Option<Claimed> {
         self.standing(incarnation)?;
         self.executions.get(key).filter(|row| is_free(row))?;

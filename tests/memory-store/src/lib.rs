@@ -16,7 +16,7 @@ use cerebelum_store::{
 };
 use tokio::sync::broadcast;
 
-pub use tables::Tables;
+pub use tables::{Row, Tables};
 
 /// How many hints may wait to be heard.
 const HINTS_MAX: usize = 4_096;

@@ -144,6 +144,12 @@ impl Tables {
         }
     }
 
+    /// The name of an incarnation's node.
+    #[must_use]
+    pub fn node_name(&self, incarnation: Incarnation) -> Option<&str> {
+        self.nodes.get(&incarnation).map(|node| node.name.as_str())
+    }
+
     /// Lets a lease run out now.
     pub fn expire(&mut self, incarnation: Incarnation) {
         if let Some(node) = self.nodes.get_mut(&incarnation) {

@@ -5,7 +5,8 @@
 pub struct Chance(pub u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -15,7 +16,7 @@ impl Chance {
 
     /// A number below this one, which is not zero.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.bits() % end
     }
 
     /// An index into something that long.
@@ -25,7 +26,7 @@ impl Chance {
 
     /// A number below this one that belongs to a seed and a name, whenever it is asked for.
     pub fn named(seed: u64, name: &str, end: u64) -> u64 {
-        let mixed = name.bytes().fold(Self(seed), |mut chance, byte| Self(chance.next() ^ u64::from(byte)));
+        let mixed = name.bytes().fold(Self(seed), |mut chance, byte| Self(chance.bits() ^ u64::from(byte)));
         Self(mixed.0).below(end)
     }
 

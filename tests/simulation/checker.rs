@@ -1,0 +1,180 @@
+//! What must hold when everything is over.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use cerebelum_history::{Event, Fact, Failure, Json, Position, Timestamp};
+use cerebelum_store::{ApprovalState, State};
+use test_memory_store::Row;
+use test_programs::{audit, expected, json};
+
+use crate::world::{World, key};
+
+/// Checks everything that was acknowledged, recorded and done.
+pub(crate) fn check(world: &World) {
+    for (id, program) in &world.acknowledged().starts {
+        let tables = world.memory.tables();
+        let Some(row) = tables.executions.get(&key(id)) else {
+            world.report.violation(format!("I1: {id} was acknowledged and is not there"));
+            continue;
+        };
+        let end = end_of(row);
+        let cancelled = is_cancelled(row);
+        let fixed = world.programs[*program].is_fixed();
+        if fixed && !cancelled {
+            let wanted: Vec<_> = [false, true]
+                .map(|mended| expected(&world.programs[*program], "0", mended).map(|text| json(&text)))
+                .into();
+            let fits = end.as_ref().is_some_and(|end| wanted.contains(end));
+            world.report.check(fits, || format!("{id} should have ended with one of {wanted:?}, it did with {end:?}"));
+        }
+    }
+    let tables = world.memory.tables();
+    for row in tables.executions.values() {
+        check_history(world, row);
+    }
+    drop(tables);
+    check_answers(world);
+    check_ledger(world);
+    check_reads(world);
+}
+
+/// Whether somebody asked it to end, and it has heard of it.
+fn is_cancelled(row: &Row) -> bool {
+    row.head.state == State::Cancelled || row.head.facts.contains("cancel")
+}
+
+fn events(row: &Row) -> Vec<Event> {
+    row.runs.values().flatten().flat_map(|chunk| Event::decode(&chunk.events)).flatten().collect()
+}
+
+fn end_of(row: &Row) -> Option<Result<Json, Failure>> {
+    match events(row).pop()?.fact {
+        Fact::ExecutionCompleted { output } => Some(Ok(output)),
+        Fact::ExecutionFailed { failure } | Fact::ExecutionCancelled { failure } => Some(Err(failure)),
+        _ => None,
+    }
+}
+
+fn check_history(world: &World, row: &Row) {
+    let id = &row.head.key.id;
+    let report = &world.report;
+    let mut next = Position(1);
+    for chunk in row.runs.values().flatten() {
+        let count = Event::decode(&chunk.events).map_or(0, |events| events.len() as u64);
+        let fits = chunk.first == next && chunk.last.0 + 1 == chunk.first.0 + count;
+        report.check(fits, || format!("I2: {id} has a gap before {}", chunk.first.0));
+        next = chunk.last.next();
+    }
+    report.check(next == row.head.position.next(), || format!("I2: {id} ends at {next:?}, its head says otherwise"));
+    report.check(row.head.state != State::Open, || format!("I8: {id} is not over"));
+    let events = events(row);
+    let panicked = catch_unwind(AssertUnwindSafe(|| audit(&events))).is_err();
+    report.check(!panicked, || format!("I3: the audit of {id} failed, see above"));
+    check_times(world, id.as_str(), &events);
+}
+
+/// Stamps never go back, and no wait is over before its time (L8).
+fn check_times(world: &World, id: &str, events: &[Event]) {
+    let mut last = Timestamp(0);
+    let mut due = BTreeMap::new();
+    for event in events {
+        world.report.check(event.at >= last, || format!("L8: the stamps of {id} go back at {:?}", event.at));
+        last = event.at;
+        let Some(ordinal) = event.fact.ordinal() else { continue };
+        let name = (event.scope.clone(), ordinal);
+        match &event.fact {
+            Fact::SleepStarted { duration_ms, .. } => drop(due.insert(name, event.at.plus(*duration_ms))),
+            Fact::SleepCompleted { .. } => {
+                let early = due.get(&name).is_some_and(|due| event.at < *due);
+                world
+                    .report
+                    .check(!early, || format!("I4: sleep {name:?} of {id} is over at {:?}, too early", event.at));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An answer that was acknowledged is the question's outcome (I5).
+fn check_answers(world: &World) {
+    let tables = world.memory.tables();
+    let acknowledged = world.acknowledged();
+    for (id, yes) in &acknowledged.answers {
+        let row = tables.questions.values().find(|question| question.id == *id);
+        let wanted = if *yes { ApprovalState::Approved } else { ApprovalState::Rejected };
+        let state = row.map(|row| row.state);
+        world.report.check(state == Some(wanted), || format!("I5: the answer to {id} was taken, and it is {state:?}"));
+        // The rounds of a poll leave no events.
+        let row = row.filter(|row| !row.call.scope.as_str().contains('#'));
+        let Some(execution) = row.and_then(|row| tables.executions.get(&key(row.execution.as_str()))) else { continue };
+        if is_cancelled(execution) {
+            continue;
+        }
+        let events = events(execution);
+        let asked =
+            events.iter().rposition(|e| matches!(&e.fact, Fact::ApprovalRequested { id: asked, .. } if asked == id));
+        let told = asked.is_some_and(|asked| {
+            let ordinal = events[asked].fact.ordinal();
+            events[asked..].iter().any(|event| {
+                let is_told = matches!(
+                    event.fact,
+                    Fact::ApprovalReceived { .. } | Fact::ApprovalRejected { .. } | Fact::CallCancelled { .. }
+                );
+                is_told && event.scope == events[asked].scope && event.fact.ordinal() == ordinal
+            })
+        });
+        // What asked may have failed or been given up before it was told.
+        let gave_up = events.iter().any(|event| {
+            matches!(
+                event.fact,
+                Fact::StepRetried { .. }
+                    | Fact::StepFailed { .. }
+                    | Fact::ExecutionFailed { .. }
+                    | Fact::CallCancelled { .. }
+            )
+        });
+        world.report.check(told || gave_up, || format!("I1: the answer to {id} was taken and never told"));
+    }
+}
+
+/// One key for an address, or one for each round of a poll.
+fn check_ledger(world: &World) {
+    let acknowledged = world.acknowledged();
+    for (url, keys) in world.ledger.keys() {
+        let address = url.strip_prefix("http://world/").and_then(|address| address.split_once('/'));
+        let (id, path) = address.expect("an execution and a path");
+        let program = acknowledged.starts.get(id).map(|program| &world.programs[*program]);
+        // A child's request has the path of the call that started it.
+        let rounds = program.map_or(1, |program| rounds_at(program, path));
+        world.report.check(keys.len() as u64 <= rounds, || {
+            format!("L3: {url} was asked under {} keys, {rounds} at most", keys.len())
+        });
+    }
+}
+
+/// How many rounds of polls can stand around a path.
+fn rounds_at(program: &test_programs::Node, path: &str) -> u64 {
+    let mut rounds = 1;
+    for (end, _) in path.match_indices('.') {
+        if let test_programs::Node::Poll(poll) = program.at(&path[..end]) {
+            rounds *= u64::from(poll.checks_max.max(poll.not_yets + 1));
+        }
+    }
+    rounds
+}
+
+/// What readers were shown is how it was (L7).
+fn check_reads(world: &World) {
+    let tables = world.memory.tables();
+    for (id, seen) in &world.acknowledged().read {
+        let Some(row) = tables.executions.get(&key(id)) else { continue };
+        let line = |(position, event): (u64, &Event)| {
+            crate::people::line(position, (event.at, &event.scope, &event.fact.kind()))
+        };
+        let events = events(row);
+        let lines: Vec<String> = (1..).zip(&events).map(line).collect();
+        let same = lines.len() >= seen.len() && lines.iter().zip(seen).all(|(kept, shown)| kept == shown);
+        world.report.check(same, || format!("L7: readers of {id} were shown {seen:#?}, it was {lines:#?}"));
+    }
+}

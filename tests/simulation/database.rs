@@ -1,0 +1,300 @@
+//! A node's link to the database: slow, cut off, or without an answer although it was done. What was sent is done even
+//! when the sender dies.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
+use cerebelum_store::{
+    Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
+    Filter, Incarnation, Lease, LogRow, NewExecution, Page, Progress, Refusal, Started, Store, StoreError, TenantId,
+};
+use futures::FutureExt;
+use futures::channel::oneshot;
+use test_memory_store::MemoryStore;
+use tokio::sync::broadcast;
+
+use crate::clockwork::Clockwork;
+
+/// What the links do besides what they should, each so many times in a thousand calls.
+#[derive(Default)]
+pub(crate) struct Weather {
+    pub(crate) unreachable: AtomicU64,
+    pub(crate) answer_lost: AtomicU64,
+    pub(crate) slow: AtomicU64,
+    pub(crate) hint_lost: AtomicU64,
+    /// Until then nobody reaches it.
+    pub(crate) down_until_ms: AtomicU64,
+}
+
+impl Weather {
+    pub(crate) fn calm(&self) {
+        for share in [&self.unreachable, &self.answer_lost, &self.slow, &self.hint_lost, &self.down_until_ms] {
+            share.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The longest that an answer takes when it is slow.
+const SLOW_MS: u64 = 3_000;
+/// As long as a real store tries again by itself.
+const PATIENCE_MS: u64 = 2_000;
+
+/// One node's link.
+pub(crate) struct Link {
+    clockwork: Clockwork,
+    memory: Arc<MemoryStore>,
+    weather: Arc<Weather>,
+    hints: broadcast::Sender<ExecutionKey>,
+}
+
+impl Link {
+    pub(crate) fn new(clockwork: Clockwork, memory: Arc<MemoryStore>, weather: Arc<Weather>) -> Self {
+        let hints = broadcast::Sender::new(4_096);
+        let (mut heard, told, links) = (memory.hints(), hints.clone(), clockwork.clone());
+        let sky = weather.clone();
+        clockwork.spawn(None, async move {
+            while let Ok(key) = heard.recv().await {
+                if !links.permille(sky.hint_lost.load(Ordering::Relaxed)) {
+                    // A node that is no more does not listen.
+                    let _ = told.send(key);
+                }
+            }
+        });
+        Self { clockwork, memory, weather, hints }
+    }
+
+    /// One call to the database, as the weather lets it.
+    fn call<T: Send + 'static>(
+        &self,
+        doing: impl FnOnce(&MemoryStore) -> Answer<'_, T> + Send + 'static,
+    ) -> Answer<'static, T> {
+        let (clockwork, memory, weather) = (self.clockwork.clone(), self.memory.clone(), self.weather.clone());
+        async move {
+            let share = |share: &AtomicU64| clockwork.permille(share.load(Ordering::Relaxed));
+            clockwork.sleep_ms(clockwork.below(3)).await;
+            let is_down = clockwork.now_ms() < weather.down_until_ms.load(Ordering::Relaxed);
+            if is_down || share(&weather.unreachable) {
+                clockwork.sleep_ms(clockwork.below(20)).await;
+                return Err(StoreError::Unavailable("cut off".to_owned()));
+            }
+            let took_ms = if share(&weather.slow) { clockwork.below(SLOW_MS) } else { clockwork.below(5) };
+            let is_lost = share(&weather.answer_lost);
+            let (tell, answer) = oneshot::channel();
+            let server = clockwork.clone();
+            clockwork.spawn(None, async move {
+                server.sleep_ms(took_ms / 2).await;
+                let done = doing(&memory).now_or_never().expect("memory answers at once");
+                server.sleep_ms(took_ms.div_ceil(2)).await;
+                // Whoever asked may have died.
+                let _ = tell.send(done);
+            });
+            let done = answer.await.expect("a database that was asked answers");
+            if is_lost { Err(StoreError::Unknown("no answer to a commit".to_owned())) } else { done }
+        }
+        .boxed()
+    }
+
+    /// A read has no commit whose answer could be lost.
+    fn read<T: Send + 'static>(
+        &self,
+        doing: impl FnOnce(&MemoryStore) -> Answer<'_, T> + Send + 'static,
+    ) -> Answer<'static, T> {
+        let call = self.call(doing);
+        let unknown = |error| match error {
+            StoreError::Unknown(cause) => StoreError::Unavailable(cause),
+            other => other,
+        };
+        async move { call.await.map_err(unknown) }.boxed()
+    }
+
+    /// As a real store does: asks again with the same id before it says that it does not know.
+    async fn append_patiently(&self, id: u64, batches: Vec<Batch>) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+        let until = self.clockwork.now_ms() + self.clockwork.below(PATIENCE_MS);
+        let mut is_unknown = false;
+        loop {
+            let again = batches.clone();
+            let error = match self.call(move |memory| memory.append(id, again)).await {
+                Ok(answers) => return Ok(answers),
+                Err(error) => error,
+            };
+            is_unknown |= matches!(error, StoreError::Unknown(_));
+            if self.clockwork.now_ms() >= until {
+                let unknown = || StoreError::Unknown("no answer to a commit".to_owned());
+                return Err(if is_unknown { unknown() } else { error });
+            }
+            self.clockwork.sleep_ms(50).await;
+        }
+    }
+}
+
+impl Store for Link {
+    fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease> {
+        let node = node.to_owned();
+        self.call(move |memory| memory.begin_lease(&node, duration))
+    }
+
+    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>> {
+        self.call(move |memory| memory.renew_lease(incarnation, duration))
+    }
+
+    fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()> {
+        self.call(move |memory| memory.end_lease(incarnation))
+    }
+
+    fn take_over(&self) -> Answer<'_, u64> {
+        self.call(|memory| memory.take_over())
+    }
+
+    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>> {
+        self.call(move |memory| memory.start(incarnation, new))
+    }
+
+    fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>> {
+        let claimed = Arc::new(Mutex::new(Vec::new()));
+        let noted = claimed.clone();
+        let call = self.call(move |memory| {
+            let answer = memory.claim(incarnation, limit).now_or_never().expect("memory answers at once");
+            let keys = answer.iter().flatten().map(|claimed| claimed.head.key.clone());
+            noted.lock().expect("nobody panics here").extend(keys);
+            Box::pin(std::future::ready(answer))
+        });
+        async move {
+            match call.await {
+                // As a real store does: what nobody here knows to be theirs is given back, when the database lets it.
+                Err(StoreError::Unknown(cause)) if self.clockwork.permille(700) => {
+                    let keys = std::mem::take(&mut *claimed.lock().expect("nobody panics here"));
+                    let freed = self.call(move |memory| {
+                        memory.tables().give_back(incarnation, &keys);
+                        Box::pin(std::future::ready(Ok(())))
+                    });
+                    freed.await.map_err(|_| StoreError::Unknown(cause.clone()))?;
+                    Err(StoreError::Unavailable(cause))
+                }
+                other => other,
+            }
+        }
+        .boxed()
+    }
+
+    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+        let key = key.clone();
+        self.read(move |memory| memory.claim_one(incarnation, &key))
+    }
+
+    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
+        self.read(|memory| memory.next_due())
+    }
+
+    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<(), Refusal>>> {
+        self.append_patiently(id, batches).boxed()
+    }
+
+    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>> {
+        let key = key.clone();
+        self.read(move |memory| memory.history(&key, run, from, to))
+    }
+
+    fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
+        let key = key.clone();
+        self.read(move |memory| memory.execution(&key))
+    }
+
+    fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+        let key = key.clone();
+        self.read(move |memory| memory.look(&key))
+    }
+
+    fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
+        self.read(move |memory| memory.list(tenant, filter))
+    }
+
+    fn census(&self) -> Answer<'_, Census> {
+        self.read(|memory| memory.census())
+    }
+
+    fn send(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+        let key = key.clone();
+        self.call(move |memory| memory.send(&key, message))
+    }
+
+    fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+        let key = key.clone();
+        self.call(move |memory| memory.reopen(&key, message))
+    }
+
+    fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+        let key = key.clone();
+        self.call(move |memory| memory.unpark(&key))
+    }
+
+    fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+        let key = key.clone();
+        self.call(move |memory| memory.delete(&key))
+    }
+
+    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
+        let key = key.clone();
+        self.read(move |memory| memory.logs(&key, after, limit))
+    }
+
+    fn progress(&self, key: &ExecutionKey) -> Answer<'_, Vec<Progress>> {
+        let key = key.clone();
+        self.read(move |memory| memory.progress(&key))
+    }
+
+    fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Answer<'_, Vec<ApprovalRow>> {
+        let execution = execution.cloned();
+        self.read(move |memory| memory.approvals(tenant, execution.as_ref()))
+    }
+
+    fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {
+        let id = id.to_owned();
+        self.read(move |memory| memory.approval(tenant, &id))
+    }
+
+    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> Answer<'_, Answered> {
+        let id = id.to_owned();
+        self.call(move |memory| memory.answer(tenant, &id, to, message))
+    }
+
+    fn keep_component(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        digest: &Digest,
+        manifest: &str,
+        bytes: Vec<u8>,
+    ) -> Answer<'_, ()> {
+        let (name, digest, manifest) = (name.to_owned(), digest.clone(), manifest.to_owned());
+        self.call(move |memory| memory.keep_component(tenant, &name, &digest, &manifest, bytes))
+    }
+
+    fn components(&self, tenant: TenantId) -> Answer<'_, Vec<Component>> {
+        self.read(move |memory| memory.components(tenant))
+    }
+
+    fn component(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Component>> {
+        let digest = digest.clone();
+        self.read(move |memory| memory.component(tenant, &digest))
+    }
+
+    fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
+        let name = name.to_owned();
+        self.read(move |memory| memory.current(tenant, &name))
+    }
+
+    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
+        let digest = digest.clone();
+        self.read(move |memory| memory.component_bytes(tenant, &digest))
+    }
+
+    fn now(&self) -> Answer<'_, Timestamp> {
+        self.read(|memory| memory.now())
+    }
+
+    fn hints(&self) -> broadcast::Receiver<ExecutionKey> {
+        self.hints.subscribe()
+    }
+}

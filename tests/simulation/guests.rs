@@ -1,0 +1,164 @@
+//! Components of the simulation: each is a program, run by a native guest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use cerebelum_history::{Begin, Delivery, Digest, StepOptions, Turn};
+use cerebelum_sandbox::{InspectError, Inspected, LoadError, Manifest, StepInfo, Trouble, WorkflowInfo};
+use cerebelum_worker::{Guest, Program, Programs};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use test_programs::{CHECK_RETRY, Node, Stay};
+
+use crate::clockwork::Clockwork;
+use crate::report::Report;
+
+/// Every program by the digest of its component, and what guests find in the outside world.
+pub(crate) struct Library {
+    clockwork: Clockwork,
+    report: Report,
+    programs: BTreeMap<Digest, Arc<Node>>,
+    /// Executions whose broken steps somebody has mended.
+    pub(crate) mended: Mutex<BTreeSet<String>>,
+    /// The keys of a poll's rounds in the order of their coming, by execution and path.
+    rounds: Mutex<BTreeMap<(String, String), Vec<String>>>,
+}
+
+impl Library {
+    pub(crate) fn new(clockwork: Clockwork, report: Report, programs: &[Node]) -> Self {
+        let programs = programs.iter().enumerate();
+        let programs = programs.map(|(number, program)| (Digest::of(&bytes(number)), Arc::new(program.clone())));
+        Self { clockwork, report, programs: programs.collect(), mended: Mutex::default(), rounds: Mutex::default() }
+    }
+
+    /// A round is known by its key, which no other has (L3).
+    fn round(&self, begin: &Begin) -> u32 {
+        let mut rounds = self.rounds.lock().expect("nobody panics here");
+        let place = (begin.execution.to_string(), begin.input.to_string());
+        let keys = rounds.entry(place).or_default();
+        if !keys.contains(&begin.idempotency_key) {
+            keys.push(begin.idempotency_key.clone());
+        }
+        let index = keys.iter().position(|key| *key == begin.idempotency_key);
+        u32::try_from(index.expect("it was just put there") + 1).expect("not that many rounds")
+    }
+}
+
+/// The bytes of a component: they only have to be its own.
+pub(crate) fn bytes(number: usize) -> Vec<u8> {
+    format!("program {number}").into_bytes()
+}
+
+/// What every component declares.
+pub(crate) fn manifest() -> Manifest {
+    let step = |name: &str, options| StepInfo {
+        name: name.to_owned(),
+        input_schema: None,
+        output_schema: None,
+        summary: None,
+        options,
+    };
+    let workflow = WorkflowInfo { name: "w".to_owned(), input_schema: None, output_schema: None, summary: None };
+    Manifest {
+        sdk: "simulation".to_owned(),
+        workflows: vec![workflow],
+        steps: vec![
+            step("step", StepOptions::default()),
+            step("check", StepOptions { retry: Some(CHECK_RETRY), ..StepOptions::default() }),
+        ],
+        hosts: vec!["world".to_owned()],
+        secrets: Vec::new(),
+    }
+}
+
+/// What one node has loaded.
+pub(crate) struct Shelf {
+    library: Arc<Library>,
+    loaded: Mutex<BTreeSet<Digest>>,
+}
+
+impl Shelf {
+    pub(crate) fn new(library: Arc<Library>) -> Self {
+        Self { library, loaded: Mutex::default() }
+    }
+}
+
+impl Programs for Shelf {
+    fn inspect(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<Inspected, InspectError>> {
+        let inspected = Inspected { digest: Digest::of(&bytes), manifest: manifest() };
+        std::future::ready(Ok(inspected)).boxed()
+    }
+
+    fn load<'a>(
+        &'a self,
+        digest: &'a Digest,
+        bytes: BoxFuture<'a, Result<Vec<u8>, String>>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>> {
+        async move {
+            let is_new = !self.loaded.lock().expect("nobody panics here").contains(digest);
+            if is_new {
+                bytes.await.map_err(LoadError::Bytes)?;
+                self.loaded.lock().expect("nobody panics here").insert(digest.clone());
+            }
+            let node = self.library.programs[digest].clone();
+            Ok(Arc::new(Loaded { library: self.library.clone(), node, manifest: manifest() }) as Arc<dyn Program>)
+        }
+        .boxed()
+    }
+
+    fn live(&self) -> usize {
+        0
+    }
+
+    fn started(&self) -> u64 {
+        0
+    }
+}
+
+struct Loaded {
+    library: Arc<Library>,
+    node: Arc<Node>,
+    manifest: Manifest,
+}
+
+impl Program for Loaded {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn start(&self, begin: Begin) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
+        let mended = self.library.mended.lock().expect("nobody panics here").contains(begin.execution.as_str());
+        let stay = Stay { attempt: begin.attempt, round: self.library.round(&begin), mended };
+        let guest = test_programs::Guest::begin(self.node.clone(), begin, stay);
+        let guest = NativeGuest { library: self.library.clone(), guest };
+        std::future::ready(Ok(Box::new(guest) as Box<dyn Guest>)).boxed()
+    }
+}
+
+struct NativeGuest {
+    library: Arc<Library>,
+    guest: test_programs::Guest,
+}
+
+impl Guest for NativeGuest {
+    fn turn(&mut self, delivery: Option<Delivery>) -> BoxFuture<'_, Result<Turn, Trouble>> {
+        async move {
+            let clockwork = &self.library.clockwork;
+            if clockwork.permille(100) {
+                clockwork.sleep_ms(clockwork.below(8)).await;
+            }
+            // What a guest complains of is a broken law, not the guest's failure.
+            catch_unwind(AssertUnwindSafe(|| self.guest.turn(delivery))).map_err(|cause| {
+                self.library.report.violation(format!("a guest complains: {}", words(&*cause)));
+                Trouble::Ended
+            })
+        }
+        .boxed()
+    }
+}
+
+fn words(cause: &(dyn std::any::Any + Send)) -> String {
+    let text = cause.downcast_ref::<String>().cloned();
+    text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}

@@ -1,0 +1,231 @@
+//! The simulated world: nodes on one database, and how it is asked for something.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use cerebelum_history::Timestamp;
+use cerebelum_store::{ExecutionKey, TenantId};
+use cerebelum_worker::{Config, Engine, Machine, Outside, Refused};
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
+use test_memory_store::MemoryStore;
+use test_programs::Node as Program;
+
+use crate::clockwork::Clockwork;
+use crate::database::{Link, Weather};
+use crate::guests::{Library, Shelf};
+use crate::report::Report;
+use crate::web::{Ledger, Web};
+
+/// How many nodes share the database.
+pub(crate) const NODES: usize = 2;
+/// How long a node may be silent.
+pub(crate) const LEASE_MS: u64 = 4_000;
+/// How long a client waits for an answer.
+const PATIENCE_MS: u64 = 15_000;
+
+/// What was acknowledged, and must therefore never be lost.
+#[derive(Default)]
+pub(crate) struct Acknowledged {
+    /// Executions by id, with the number of their program.
+    pub(crate) starts: BTreeMap<String, usize>,
+    /// Questions, with whether the answer was yes.
+    pub(crate) answers: BTreeMap<String, bool>,
+    /// Executions asked to end.
+    pub(crate) cancels: BTreeSet<String>,
+    /// Executions that were paused, since when.
+    pub(crate) pauses: BTreeMap<String, u64>,
+    /// How many signals of each name.
+    pub(crate) signals: BTreeMap<(String, String), u64>,
+    /// Executions that were resumed after a failure, or may have been.
+    pub(crate) mended: BTreeSet<String>,
+    /// Executions whose failure is not a call's: nothing can be resumed.
+    pub(crate) hopeless: BTreeSet<String>,
+    /// The histories that readers saw, event by event.
+    pub(crate) read: BTreeMap<String, Vec<String>>,
+}
+
+/// Where one node lives.
+struct Place {
+    data: tempfile::TempDir,
+    engine: Mutex<Option<Engine>>,
+}
+
+/// Everything there is.
+pub(crate) struct World {
+    pub(crate) clockwork: Clockwork,
+    pub(crate) report: Report,
+    pub(crate) memory: Arc<MemoryStore>,
+    pub(crate) weather: Arc<Weather>,
+    pub(crate) library: Arc<Library>,
+    pub(crate) programs: Vec<Program>,
+    pub(crate) ledger: Ledger,
+    acknowledged: Mutex<Acknowledged>,
+    places: Vec<Place>,
+    config: Config,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, programs: Vec<Program>) -> Arc<Self> {
+        let clockwork = Clockwork::new(seed);
+        let report = Report::default();
+        let clock = clockwork.clone();
+        let place = || Place { data: tempfile::tempdir().expect("a folder"), engine: Mutex::default() };
+        let choose = |of: &[u64]| of[usize::try_from(clockwork.below(of.len() as u64)).expect("a small number")];
+        let mut config = Config::new(PathBuf::new());
+        config.lease = Duration::from_millis(LEASE_MS);
+        config.hibernate_after = Duration::from_millis(choose(&[5, 50, 500, 3_000]));
+        config.hibernate_at_once = Duration::from_millis(choose(&[10, 60, 100_000]));
+        config.run_ahead_events_max = usize::try_from(choose(&[0, 3, 1_000])).expect("a small number");
+        config.activations_max = usize::try_from(choose(&[4, 10_000])).expect("a small number");
+        config.backstop = Duration::from_millis(choose(&[300, 2_000]));
+        Arc::new(Self {
+            memory: Arc::new(MemoryStore::new(move || Timestamp(clock.now_ms()))),
+            weather: Arc::default(),
+            library: Arc::new(Library::new(clockwork.clone(), report.clone(), &programs)),
+            programs,
+            ledger: Ledger::default(),
+            acknowledged: Mutex::default(),
+            places: (0..NODES).map(|_| place()).collect(),
+            config,
+            clockwork,
+            report,
+        })
+    }
+
+    pub(crate) fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
+        self.acknowledged.lock().expect("nobody panics here")
+    }
+
+    pub(crate) fn settings(&self) -> String {
+        let c = &self.config;
+        format!(
+            "hibernate after {:?}, at once from {:?}, run ahead {}, activations {}, backstop {:?}",
+            c.hibernate_after, c.hibernate_at_once, c.run_ahead_events_max, c.activations_max, c.backstop
+        )
+    }
+
+    /// Starts a node on what it left behind.
+    pub(crate) fn boot(self: &Arc<Self>, node: usize) {
+        let machine = Arc::new(SimulatedMachine { clockwork: self.clockwork.clone(), node });
+        let link = Link::new(self.clockwork.clone(), self.memory.clone(), self.weather.clone());
+        let outside = Outside {
+            store: Arc::new(link),
+            programs: Arc::new(Shelf::new(self.library.clone())),
+            web: Arc::new(Web::new(self, node)),
+            machine,
+        };
+        let config = Config { data: self.places[node].data.path().to_owned(), ..self.config.clone() };
+        let world = self.clone();
+        self.clockwork.spawn(Some(node), async move {
+            match Engine::open_on(config, outside).await {
+                Ok(engine) => *world.engine(node) = Some(engine),
+                Err(why) => world.report.violation(format!("node {node} does not start: {why}")),
+            }
+        });
+    }
+
+    pub(crate) fn engine(&self, node: usize) -> MutexGuard<'_, Option<Engine>> {
+        self.places[node].engine.lock().expect("nobody panics here")
+    }
+
+    /// The name a node has in the database.
+    pub(crate) fn name(&self, node: usize) -> String {
+        std::fs::read_to_string(self.places[node].data.path().join("node-id")).unwrap_or_default()
+    }
+
+    /// Kills a node as `kill -9` does.
+    pub(crate) fn kill(&self, node: usize) {
+        let engine = self.engine(node).take();
+        self.clockwork.crash(node);
+        self.clockwork.go_on(node);
+        drop(engine);
+        self.report.count("kills");
+    }
+
+    /// Asks any node for something, as a client does: it may get no answer, and may lose its patience.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(Engine) -> BoxFuture<'static, Result<T, Refused>> + Send + 'static,
+    ) -> Option<Result<T, Refused>> {
+        let first = usize::try_from(self.clockwork.below(NODES as u64)).expect("a small number");
+        let node = (0..NODES).map(|n| (first + n) % NODES).find(|node| self.engine(*node).is_some())?;
+        let engine = self.engine(node).clone()?;
+        let (tell, answer) = oneshot::channel();
+        let (abort, registration) = AbortHandle::new_pair();
+        let serving = Abortable::new(
+            async move {
+                // Whoever asked may have gone.
+                let _ = tell.send(call(engine).await);
+            },
+            registration,
+        );
+        self.clockwork.spawn(Some(node), serving.map(drop));
+        let patience = if self.clockwork.permille(50) { self.clockwork.below(40) } else { PATIENCE_MS };
+        let patience = self.clockwork.sleep(Duration::from_millis(patience));
+        match select(answer, patience).await {
+            Either::Left((answer, _)) => answer.ok(),
+            Either::Right(_) => {
+                self.report.count("clients gone");
+                abort.abort();
+                None
+            }
+        }
+    }
+
+    /// Whether an execution of this id has ended, by what the database holds.
+    pub(crate) fn is_over(&self, id: &str) -> bool {
+        let tables = self.memory.tables();
+        tables.executions.get(&key(id)).is_some_and(|row| row.head.state != cerebelum_store::State::Open)
+    }
+
+    /// The ids of all executions, children included.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.memory.tables().executions.keys().map(|key| key.id.to_string()).collect()
+    }
+
+    /// Faults stop: everybody goes on, and the database answers.
+    pub(crate) fn calm(&self) {
+        self.weather.calm();
+        (0..NODES).for_each(|node| self.clockwork.go_on(node));
+    }
+
+    /// Takes the database away for a while.
+    pub(crate) fn cut_off(&self, ms: u64) {
+        self.weather.down_until_ms.store(self.clockwork.now_ms() + ms, Ordering::Relaxed);
+        self.report.count("outages");
+    }
+}
+
+pub(crate) fn key(id: &str) -> ExecutionKey {
+    ExecutionKey { tenant: TenantId::DEFAULT, id: id.parse().expect("an id") }
+}
+
+/// A node's machine.
+struct SimulatedMachine {
+    clockwork: Clockwork,
+    node: usize,
+}
+
+impl Machine for SimulatedMachine {
+    fn boot_ms(&self) -> u64 {
+        // No two machines were started at the same time.
+        self.clockwork.now_ms() - 900_000 * self.node as u64
+    }
+
+    fn chance(&self) -> u64 {
+        self.clockwork.bits()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.clockwork.sleep(duration).boxed()
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.clockwork.spawn(Some(self.node), task);
+    }
+}
