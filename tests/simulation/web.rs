@@ -94,7 +94,13 @@ fn note(world: &World, node: usize, request: &HttpRequest, its_key: &str) {
     };
     let holder = row.owner.and_then(|owner| tables.node_name(owner)).unwrap_or_default();
     report.check(holder == world.name(node), || {
-        format!("L11: node {node} asks {} while {id} is held by `{holder}`", request.url)
+        format!(
+            "L11: at {} node {node} ({}) asks {} while {id} is held by {:?} `{holder}`",
+            world.clockwork.now_ms(),
+            world.name(node),
+            request.url,
+            row.owner
+        )
     });
     let events: Vec<Event> =
         row.runs.values().flatten().flat_map(|chunk| Event::decode(&chunk.events)).flatten().collect();

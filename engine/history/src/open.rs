@@ -143,6 +143,12 @@ pub struct OpenPoll {
 }
 
 impl OpenCall {
+    /// Tells this call from others of its name in the same activation.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
     /// The moment at which time alone moves this call.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {

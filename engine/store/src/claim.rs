@@ -160,7 +160,9 @@ async fn finish(
         debug_assert_eq!(stored.head.state, State::Open);
         nos.push([incarnation.into(), stored.head.key.tenant.into(), stored.no.into()]);
     }
-    let claimed = with_state(&mut session, found).await?;
+    let mut claimed = with_state(&mut session, found).await?;
+    // They were read before they were taken.
+    claimed.iter_mut().for_each(|claimed| claimed.owner = Some(incarnation));
     match commit(session).await {
         Ok(()) => Ok(claimed),
         Err(Fault::Told(StoreError::Unknown(cause))) => give_back(store, &nos, cause).await,
@@ -200,10 +202,10 @@ async fn with_state(session: &mut Session, found: Vec<Stored>) -> Result<Vec<Cla
     let mut nos = Rows::default();
     let mut index_of = HashMap::new();
     let mut claimed = Vec::with_capacity(found.len());
-    for (index, Stored { no, head, .. }) in found.into_iter().enumerate() {
+    for (index, Stored { no, head, owner }) in found.into_iter().enumerate() {
         nos.push([head.key.tenant.into(), no.into()]);
         index_of.insert(no, index);
-        claimed.push(Claimed { head, calls: Vec::new(), inbox: Vec::new() });
+        claimed.push(Claimed { head, owner, calls: Vec::new(), inbox: Vec::new() });
     }
     for mut row in session.rows_of(&CALLS, &nos).await? {
         let claimed = &mut claimed[index_of[&row.int()?]];

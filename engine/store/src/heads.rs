@@ -12,7 +12,7 @@ macro_rules! head_columns {
     () => {
         "e.execution_no, e.tenant_id, e.id, p.workflow, p.digest, e.seed, e.run, e.state, e.paused, e.parked, \
          e.settled, e.position, e.stamp, e.due, e.status, e.attributes, e.facts, e.parent_id, e.parent_run, \
-         e.parent_call, e.parent_awaited, e.started_at, e.ended_at"
+         e.parent_call, e.parent_awaited, e.started_at, e.ended_at, e.owner"
     };
 }
 /// Where heads come from.
@@ -27,6 +27,7 @@ pub(crate) use {head_columns, heads};
 pub(crate) struct Stored {
     pub(crate) no: i64,
     pub(crate) head: Execution,
+    pub(crate) owner: Option<Incarnation>,
 }
 
 /// Reads a row that begins with the columns of `head_columns`.
@@ -47,7 +48,7 @@ pub(crate) fn read(row: &mut Row) -> Result<Stored, Fault> {
     let attributes = row.opt_text()?.unwrap_or_else(|| EMPTY.into());
     let facts = row.opt_text()?.unwrap_or_else(|| EMPTY.into());
     let parent = parent(row, &corrupt)?;
-    let (started_at, ended_at) = (row.at()?, row.opt_at()?);
+    let (started_at, ended_at, owner) = (row.at()?, row.opt_at()?, row.opt_int()?.map(Incarnation));
     let head = Execution {
         key,
         workflow,
@@ -68,7 +69,7 @@ pub(crate) fn read(row: &mut Row) -> Result<Stored, Fault> {
         started_at,
         ended_at,
     };
-    Ok(Stored { no, head })
+    Ok(Stored { no, head, owner })
 }
 
 fn parent(row: &mut Row, corrupt: &dyn Fn(&str) -> StoreError) -> Result<Option<Parent>, Fault> {

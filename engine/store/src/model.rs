@@ -321,6 +321,8 @@ pub enum Refusal {
 pub struct Claimed {
     /// Its head.
     pub head: Execution,
+    /// Who has claimed it.
+    pub owner: Option<Incarnation>,
     /// Its open calls.
     pub calls: Vec<CallRow>,
     /// Its inbox, oldest first.

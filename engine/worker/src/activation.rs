@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{
@@ -9,12 +10,12 @@ use cerebelum_history::{
 };
 use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, Refusal, StoreError};
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 
 use crate::directory::NoProgram;
-use crate::effects::{Durable, Effect, leave};
+use crate::effects::{Barrier, Effect, leave};
 use crate::guests::{Guests, Stopped};
 use crate::node::Node;
 use crate::outside::{Guest, Machine};
@@ -68,7 +69,7 @@ impl From<NoProgram> for Stuck {
 /// What moved an activation.
 enum Happening {
     Stopped(Stopped),
-    Fetched(Answered),
+    Fetched(Option<Answered>),
     Committed(Option<Result<(), Refusal>>),
     Nudged,
     Due,
@@ -88,6 +89,14 @@ pub(crate) struct InFlight {
 /// A call, which of that name, and its answer.
 type Answered = (CallName, u64, Option<Result<HttpResponse, Failure>>);
 
+/// A request under way.
+struct Asked {
+    /// Which of the calls of that name: a retried step may make one anew.
+    opened: u64,
+    wanted: AbortHandle,
+    has_left: Arc<AtomicBool>,
+}
+
 /// An execution in memory, with the guests that work for it.
 pub(crate) struct Activation {
     pub(crate) node: Arc<Node>,
@@ -98,15 +107,15 @@ pub(crate) struct Activation {
     /// The first events, when they are at hand and need not be read.
     pub(crate) first: Option<Vec<Event>>,
     pub(crate) guests: Guests,
-    fetching: FuturesUnordered<BoxFuture<'static, Answered>>,
-    /// Calls whose request is under way; a retried step may make one of the same name anew.
-    asked: BTreeMap<CallName, u64>,
+    /// None when nobody wants the answer any more.
+    fetching: FuturesUnordered<BoxFuture<'static, Option<Answered>>>,
+    asked: BTreeMap<CallName, Asked>,
     /// What names stood for when child calls were recorded (L17).
     pub(crate) targets: BTreeMap<CallName, Target>,
     received: BTreeSet<i64>,
     pub(crate) stored: Position,
     pub(crate) in_flight: Option<InFlight>,
-    durable: Arc<Durable>,
+    barrier: Arc<Barrier>,
     nudges: mpsc::UnboundedReceiver<()>,
     pressure: watch::Receiver<u64>,
 }
@@ -138,7 +147,7 @@ impl Activation {
             targets: BTreeMap::new(),
             received: BTreeSet::new(),
             in_flight: None,
-            durable: Arc::default(),
+            barrier: Arc::default(),
             nudges,
         };
         for row in claimed.inbox {
@@ -164,7 +173,17 @@ impl Activation {
             }
         };
         self.guests.clear();
-        (over, self.nudges)
+        (self.settle(over).await, self.nudges)
+    }
+
+    /// Before memory is rebuilt: what is on its way may take the claim with it.
+    async fn settle(&mut self, over: Over) -> Over {
+        let Some(batch) = self.in_flight.take().filter(|_| over == Over::Rebuild) else { return over };
+        match batch.answer.await {
+            Some(Ok(())) if batch.releases => Over::Released,
+            Some(Err(Refusal::ClaimLost)) | None => Over::Lost,
+            Some(_) => Over::Rebuild,
+        }
     }
 
     /// One round: move what is due, run guests, perform, commit, then wait for something to happen.
@@ -241,11 +260,13 @@ impl Activation {
 
     /// Performs what the execution wants done: guests stopped, requests sent through the one door.
     async fn perform(&mut self) -> Result<(), Stuck> {
+        self.barrier.pause(self.execution.is_paused());
+        self.drop_unwanted();
         for action in self.execution.take_actions() {
             match action {
                 Action::Stop(scope) => self.guests.stop(&scope),
                 Action::Fetch { call, opened, request, key, mark } => {
-                    if self.asked.insert(call.clone(), opened) == Some(opened) {
+                    if self.asked.get(&call).is_some_and(|asked| asked.opened == opened) {
                         continue;
                     }
                     let digest = self.execution.component(&call.scope).clone();
@@ -254,14 +275,29 @@ impl Activation {
                         hosts: program.manifest().hosts.clone(),
                         secrets: program.manifest().secrets.clone(),
                     };
-                    let effect = Effect { request, key, grants };
-                    let (node, durable) = (self.node.clone(), self.durable.clone());
-                    self.fetching
-                        .push(Box::pin(async move { (call, opened, leave(node, durable, mark, effect).await) }));
+                    let has_left = Arc::new(AtomicBool::new(false));
+                    let effect = Effect { request, key, grants, has_left: has_left.clone() };
+                    let (wanted, registration) = AbortHandle::new_pair();
+                    self.asked.insert(call.clone(), Asked { opened, wanted, has_left });
+                    let leaving = leave((self.node.clone(), self.incarnation), self.barrier.clone(), mark, effect);
+                    let leaving = Abortable::new(leaving, registration);
+                    self.fetching.push(Box::pin(async move { Some((call, opened, leaving.await.ok()?)) }));
                 }
             }
         }
         Ok(())
+    }
+
+    /// A request whose call is closed does not leave any more, and nobody waits for its answer.
+    fn drop_unwanted(&mut self) {
+        let open = self.execution.open();
+        self.asked.retain(|call, asked| {
+            let is_wanted = open.get(call).is_some_and(|call| call.mark() == asked.opened);
+            if !is_wanted {
+                asked.wanted.abort();
+            }
+            is_wanted
+        });
     }
 
     /// Hands the changes to the committer unless a batch is still on its way (L4).
@@ -280,7 +316,9 @@ impl Activation {
 
     fn is_idle(&self) -> bool {
         let calm = self.execution.is_settled() || self.execution.is_paused();
-        calm && !self.guests.any_running() && self.fetching.is_empty()
+        // In a pause requests wait for its end, and go again when the guests are rerun.
+        let waits = |asked: &Asked| self.execution.is_paused() && !asked.has_left.load(Ordering::Acquire);
+        calm && !self.guests.any_running() && self.asked.values().all(waits)
     }
 
     fn wait_is_long(&self) -> bool {
@@ -349,10 +387,11 @@ impl Activation {
         Ok(())
     }
 
-    fn take_answer(&mut self, (call, opened, result): Answered) -> Result<(), Stuck> {
+    fn take_answer(&mut self, answered: Option<Answered>) -> Result<(), Stuck> {
+        let Some((call, opened, result)) = answered else { return Ok(()) };
         let Some(result) = result else { return Err(Stuck::Over(Over::Lost)) };
         // The answer to a request that its step no longer waits for is nobody's.
-        if self.asked.get(&call) == Some(&opened) {
+        if self.asked.get(&call).is_some_and(|asked| asked.opened == opened) {
             self.asked.remove(&call);
             self.execution.fetched(&call, result, self.node.clock.moment());
         }
@@ -364,7 +403,7 @@ impl Activation {
         match (answer, batch) {
             (Some(Ok(())), Some(batch)) => {
                 self.execution.acknowledge(batch.mark, batch.position);
-                self.durable.is_now(batch.mark);
+                self.barrier.is_durable(batch.mark);
                 self.stored = batch.position;
                 if batch.releases { Err(Stuck::Over(Over::Released)) } else { Ok(()) }
             }

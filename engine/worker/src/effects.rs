@@ -1,10 +1,11 @@
 //! The one door (L6): everything that an execution does to the outside world leaves through [`leave`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Failure, HttpRequest, HttpResponse};
+use cerebelum_store::Incarnation;
 use tokio::sync::Notify;
 
 use crate::node::Node;
@@ -18,27 +19,42 @@ pub(crate) struct Effect {
     pub(crate) key: String,
     /// What the component asks for and may therefore be granted.
     pub(crate) grants: Grants,
+    /// Set when it leaves.
+    pub(crate) has_left: Arc<AtomicBool>,
 }
 
-/// Up to which mark an activation's changes are durable. Whoever waits is told in the order of asking.
+/// What an activation's effects wait for: up to which mark its changes are durable, and that it is not paused. Whoever
+/// waits is told in the order of asking.
 #[derive(Default)]
-pub(crate) struct Durable {
-    mark: AtomicU64,
+pub(crate) struct Barrier {
+    durable: AtomicU64,
+    is_paused: AtomicBool,
     moved: Notify,
 }
 
-impl Durable {
+impl Barrier {
     /// Everything up to this mark is durable.
-    pub(crate) fn is_now(&self, mark: u64) {
-        self.mark.store(mark, Ordering::Release);
+    pub(crate) fn is_durable(&self, mark: u64) {
+        self.durable.store(mark, Ordering::Release);
         self.moved.notify_waiters();
     }
 
-    async fn reaches(&self, mark: u64) {
+    /// Nothing leaves in a pause (L16).
+    pub(crate) fn pause(&self, is_paused: bool) {
+        if self.is_paused.swap(is_paused, Ordering::AcqRel) && !is_paused {
+            self.moved.notify_waiters();
+        }
+    }
+
+    fn is_open(&self, mark: u64) -> bool {
+        self.durable.load(Ordering::Acquire) >= mark && !self.is_paused.load(Ordering::Acquire)
+    }
+
+    async fn opens(&self, mark: u64) {
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
-            if self.mark.load(Ordering::Acquire) >= mark {
+            if self.is_open(mark) {
                 return;
             }
             moved.await;
@@ -46,21 +62,22 @@ impl Durable {
     }
 }
 
-/// Lets an effect out once everything up to `mark` is durable and the lease still has a margin (L11).
+/// Lets an effect out once everything up to `mark` is durable and this incarnation's lease still has a margin (L11).
 ///
 /// Returns none when that will not come: the activation is over, and whoever takes the execution over asks again.
 pub(crate) async fn leave(
-    node: Arc<Node>,
-    durable: Arc<Durable>,
+    (node, incarnation): (Arc<Node>, Incarnation),
+    barrier: Arc<Barrier>,
     mark: u64,
     effect: Effect,
 ) -> Option<Result<HttpResponse, Failure>> {
-    durable.reaches(mark).await;
+    barrier.opens(mark).await;
     // A renewal that is late may still come; when the lease is over, so is this activation.
-    while !node.lease.has_margin() {
-        node.lease.incarnation()?;
+    while !(node.lease.has_margin(incarnation) && barrier.is_open(mark)) {
+        node.lease.incarnation().filter(|now| *now == incarnation)?;
         node.machine.sleep(Duration::from_millis(20)).await;
     }
+    effect.has_left.store(true, Ordering::Release);
     node.metrics.fetches.add(1);
     let answer = node.web.fetch(effect.request, &effect.key, &effect.grants).await;
     crate::fail::point("effect-sent");

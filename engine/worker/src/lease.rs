@@ -32,9 +32,10 @@ impl Leasehold {
         self.current.borrow().filter(|_| self.clock.boot_ms() < self.until_boot_ms.load(Ordering::Acquire))
     }
 
-    /// Whether the lease lasts long enough for an effect to leave.
-    pub(crate) fn has_margin(&self) -> bool {
-        self.clock.boot_ms() + MARGIN_MS < self.until_boot_ms.load(Ordering::Acquire)
+    /// Whether this incarnation's lease lasts long enough for an effect to leave.
+    pub(crate) fn has_margin(&self, incarnation: Incarnation) -> bool {
+        *self.current.borrow() == Some(incarnation)
+            && self.clock.boot_ms() + MARGIN_MS < self.until_boot_ms.load(Ordering::Acquire)
     }
 
     /// Comes back when this incarnation is over.
@@ -75,7 +76,7 @@ impl Leasehold {
                 self.clock.set(lease.now);
                 self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 self.current.send_replace(Some(lease.incarnation));
-                tracing::info!(incarnation = lease.incarnation.0, "lease begun");
+                tracing::info!(node, incarnation = lease.incarnation.0, "lease begun");
             }
             Err(error) => tracing::warn!(%error, "no lease: nothing runs until the database answers"),
         }

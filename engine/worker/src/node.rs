@@ -144,7 +144,11 @@ impl Node {
         match incarnation.filter(|_| claim) {
             Some(incarnation) => {
                 let first = restore::decode(&first).ok();
-                self.activate(incarnation, Claimed { head, calls: Vec::new(), inbox: Vec::new() }, first);
+                self.activate(
+                    incarnation,
+                    Claimed { head, owner: Some(incarnation), calls: Vec::new(), inbox: Vec::new() },
+                    first,
+                );
             }
             None => self.wake.expect(head.due.unwrap_or(Timestamp(0))),
         }
@@ -212,7 +216,7 @@ impl Node {
     async fn look_again(&self, key: &ExecutionKey, incarnation: Incarnation) -> Option<Claimed> {
         while self.lease.incarnation() == Some(incarnation) {
             match self.store.look(key).await {
-                Ok(found) => return found,
+                Ok(found) => return found.filter(|found| found.owner == Some(incarnation)),
                 Err(error) => tracing::warn!(%error, execution = %key.id, "cannot read it again yet"),
             }
             self.machine.sleep(Duration::from_millis(200)).await;

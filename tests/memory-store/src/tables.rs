@@ -42,6 +42,7 @@ impl Row {
         let call = |(name, state): (&CallName, &String)| CallRow { name: name.clone(), state: state.clone() };
         Claimed {
             head: self.head.clone(),
+            owner: self.owner,
             calls: self.calls.iter().map(call).collect(),
             inbox: self.inbox.iter().map(message).collect(),
         }
