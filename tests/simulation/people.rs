@@ -92,7 +92,11 @@ async fn look_after(world: &World, id: &str, status: &Status) {
     match status.summary.status.as_str() {
         "parked" => world.report.violation(format!("{id} is parked: {:?}", status.failure)),
         "paused" if world.clockwork.permille(200) => {
-            world.acknowledged().pauses.remove(id);
+            {
+                let mut acknowledged = world.acknowledged();
+                acknowledged.pauses.remove(id);
+                acknowledged.resumed_ms.insert(id.to_owned(), world.clockwork.now_ms());
+            }
             resume(world, id).await;
         }
         "failed" if is_mendable(world, id) => {
@@ -139,10 +143,15 @@ pub(crate) async fn interfere(world: Arc<World>, until_ms: u64) {
         let Some(id) = pick(&world, &ids) else { continue };
         let asked = id.clone();
         if world.clockwork.permille(700) {
+            let asked_ms = world.clockwork.now_ms();
             let said = world.ask(move |engine| async move { engine.pause(&asked).await }.boxed()).await;
             if matches!(said, Some(Ok(()))) {
                 let now = world.clockwork.now_ms();
-                world.acknowledged().pauses.insert(id, now);
+                let mut acknowledged = world.acknowledged();
+                // The answer may come after somebody has resumed it.
+                if acknowledged.resumed_ms.get(&id).is_none_or(|resumed| *resumed < asked_ms) {
+                    acknowledged.pauses.insert(id, now);
+                }
             }
         } else if world.clockwork.permille(300) {
             // Before the answer: it may be done although nobody hears of it.

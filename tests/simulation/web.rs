@@ -116,7 +116,10 @@ fn note(world: &World, node: usize, request: &HttpRequest, its_key: &str) {
             .check(!is_recorded(&events, call), || format!("I3: {} is asked again, its answer is known", request.url));
     }
     drop(tables);
-    if let Some(since) = world.acknowledged().pauses.get(id) {
+    let acknowledged = world.acknowledged();
+    // A cancel lets it go on, to clean up.
+    let paused = acknowledged.pauses.get(id).filter(|_| !acknowledged.cancels.contains(id));
+    if let Some(since) = paused {
         let late = world.clockwork.now_ms() > since + PAUSE_IS_KNOWN_MS;
         report.check(!late, || format!("L16: {} is asked although {id} is paused since {since}", request.url));
     }

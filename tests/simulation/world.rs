@@ -39,6 +39,8 @@ pub(crate) struct Acknowledged {
     pub(crate) cancels: BTreeSet<String>,
     /// Executions that were paused, since when.
     pub(crate) pauses: BTreeMap<String, u64>,
+    /// When somebody last asked for them to go on.
+    pub(crate) resumed_ms: BTreeMap<String, u64>,
     /// How many signals of each name.
     pub(crate) signals: BTreeMap<(String, String), u64>,
     /// Executions that were resumed after a failure, or may have been.

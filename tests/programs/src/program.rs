@@ -118,6 +118,10 @@ impl Node {
         path.split('.').skip(1).fold(self, |node, index| node.inside()[index.parse::<usize>().unwrap()])
     }
 
+    fn has_broken(&self) -> bool {
+        matches!(self, Self::Step(step) if step.broken) || self.inside().into_iter().any(Self::has_broken)
+    }
+
     /// Whether what it returns depends on no order and no time.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
@@ -126,6 +130,8 @@ impl Node {
             Self::Approval { timeout_ms, .. } | Self::Signal { timeout_ms, .. } => timeout_ms.is_none(),
             Self::Step(step) => step.deadline_ms.is_none(),
             Self::Poll(poll) => poll.timeout_ms.is_none(),
+            // What was caught before somebody mended it stays caught.
+            Self::Catch(node) => !node.has_broken(),
             _ => true,
         };
         timeless && self.inside().into_iter().all(Self::is_fixed)
