@@ -176,6 +176,7 @@ impl Node {
                 }
             };
             if over == Over::Released {
+                crate::fail::point("released");
                 // A new run or a message may be waiting already.
                 self.wake.now();
             }
@@ -335,9 +336,11 @@ impl Appender {
         let count = batches.len();
         let keys: Vec<ExecutionKey> = batches.iter().map(|batch| batch.key.clone()).collect();
         let events: u64 = batches.iter().filter_map(|b| b.chunk.as_ref()).map(|c| c.last.0 + 1 - c.first.0).sum();
+        crate::fail::point("batch-asked");
         loop {
             match self.store.append(id, batches.clone()).await {
                 Ok(answers) => {
+                    crate::fail::point("batch-sent");
                     self.metrics.commits.add(1);
                     self.metrics.batches.add(count as u64);
                     self.metrics.events.add(events);
@@ -373,7 +376,9 @@ async fn start_all(
     new: Vec<NewExecution>,
 ) -> Vec<Result<(Started, Option<Incarnation>), StoreError>> {
     let count = new.len();
-    match store.start(incarnation, new).await {
+    let started = store.start(incarnation, new).await;
+    crate::fail::point("start-sent");
+    match started {
         Ok(started) => started.into_iter().map(|started| Ok((started, incarnation))).collect(),
         Err(error) => vec![Err(error); count],
     }
