@@ -83,6 +83,14 @@ impl Engine {
     /// # Panics
     /// When it does not become ready.
     pub fn restart_with(&mut self, variables: &[(&str, &str)]) {
+        assert!(self.launch(variables), "the engine died:\n{}", self.log());
+    }
+
+    /// The same, for a process that may be meant to die at once: whether it lived to become ready.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn launch(&mut self, variables: &[(&str, &str)]) -> bool {
         assert!(self.child.is_none(), "the engine runs already");
         let log = File::options().create(true).append(true).open(self.data.0.join("engine.log"));
         let mut child = Command::new(program("cerebelum"))
@@ -96,10 +104,26 @@ impl Engine {
             .spawn()
             .expect("the engine can be started");
         let said = BufReader::new(child.stdout.take().expect("its output is piped")).lines().next();
-        let ready = said.and_then(Result::ok).unwrap_or_else(|| panic!("the engine died:\n{}", self.log()));
+        let Some(ready) = said.and_then(Result::ok) else {
+            child.wait().expect("a process that closed its output ends");
+            return false;
+        };
         let url = ready.split_whitespace().find(|word| word.starts_with("http://"));
         self.url = url.unwrap_or_else(|| panic!("no address in `{ready}`")).to_owned();
         self.child = Some(child);
+        true
+    }
+
+    /// Whether the process has died of itself, or was never started.
+    ///
+    /// # Panics
+    /// When its state cannot be read.
+    pub fn has_died(&mut self) -> bool {
+        let died = self.child.as_mut().is_none_or(|child| child.try_wait().expect("its state can be read").is_some());
+        if died {
+            self.child = None;
+        }
+        died
     }
 
     /// Kills the process as `kill -9` does.
