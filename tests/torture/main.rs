@@ -10,7 +10,7 @@ use cerebelum_tests::torture::{Length, Options, run};
 /// database instead of both.
 fn main() -> anyhow::Result<()> {
     let wanted = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
-    let minutes: f64 = wanted("MINUTES").map_or(Ok(5.0), |minutes| minutes.parse())?;
+    let minutes: f64 = wanted("MINUTES").map_or(Ok(20.0), |minutes| minutes.parse())?;
     let drawn = SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos();
     let seed: u64 = wanted("SEED").map_or(Ok(drawn.into()), |seed| seed.parse())?;
     let databases: &[Database] = match wanted("DATABASE").as_deref() {

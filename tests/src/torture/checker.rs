@@ -301,6 +301,14 @@ fn is_kept(what: &What, stored: &Stored) -> bool {
             inbox(&|message| matches!(message, Message::Cancel { .. }))
                 || history(&|fact| matches!(fact, Fact::CancelRequested { .. }))
         }
+        What::Pause => {
+            inbox(&|message| matches!(message, Message::Pause))
+                || history(&|fact| matches!(fact, Fact::ExecutionPaused))
+        }
+        What::GoOn => {
+            inbox(&|message| matches!(message, Message::Resume))
+                || history(&|fact| matches!(fact, Fact::ExecutionResumed))
+        }
         What::Mend => {
             inbox(&|message| matches!(message, Message::Reopen))
                 || history(&|fact| matches!(fact, Fact::ExecutionReopened { .. }))

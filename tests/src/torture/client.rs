@@ -65,6 +65,11 @@ impl Client {
         told(self.0.clone().cancel(proto::CancelRequest { execution_id: id.to_owned() })).await
     }
 
+    /// Pauses an execution.
+    pub(crate) async fn pause(&self, id: &str) -> Told<proto::PauseResponse> {
+        told(self.0.clone().pause(proto::PauseRequest { execution_id: id.to_owned() })).await
+    }
+
     /// Lets an execution go on.
     pub(crate) async fn resume(&self, id: &str) -> Told<proto::ResumeResponse> {
         told(self.0.clone().resume(proto::ResumeRequest { execution_id: id.to_owned() })).await

@@ -232,6 +232,8 @@ async fn act(client: &Client, cloud: &Cloud, (id, what): (&str, &What)) -> Told<
         What::Reject { reason } => done(client.reject(id, reason).await),
         What::Signal { name, number } => done(client.signal(id, name, number.to_string()).await),
         What::Cancel => done(client.cancel(id).await),
+        What::Pause => done(client.pause(id).await),
+        What::GoOn => done(client.resume(id).await),
         What::Mend => {
             cloud.put(&format!("/of/{id}/switch/one/on"));
             match client.resume(id).await {

@@ -36,6 +36,10 @@ pub(crate) enum What {
     Signal { name: String, number: u64 },
     /// Cancels it.
     Cancel,
+    /// Pauses it.
+    Pause,
+    /// Lets it go on after the pause.
+    GoOn,
     /// Once it has failed: mends what it failed by and lets it go on.
     Mend,
 }
@@ -73,6 +77,7 @@ type Case = fn(&mut Chance, &str) -> (&'static str, Value, Vec<Deed>, Expect);
 const CASES: &[Case] = &[
     fan_out,
     fan_out,
+    paused,
     mirrors,
     reminders,
     reminders,
@@ -196,6 +201,14 @@ fn naps(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>,
     let naps = chance.between(1, 6);
     let input = json!({"base_url": base_url, "sleep_ms": chance.between(200, 1_500), "naps": naps});
     ("test-guests/naps", input, vec![], Expect::Output(json!(naps)))
+}
+
+/// Naps with a pause somewhere.
+fn paused(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+    let (workflow, input, _, expect) = naps(chance, base_url);
+    let begins = chance.millis(0, 1_500);
+    let deeds = vec![deed(begins, What::Pause), deed(begins + chance.millis(50, 1_500), What::GoOn)];
+    (workflow, input, deeds, expect)
 }
 
 fn naps_in_a_step(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {

@@ -115,6 +115,9 @@ impl Torture {
             self.look_at_the_dead(class).await;
         }
         let calm = if self.checker.violations.is_empty() { self.calm_down().await } else { None };
+        if self.engine.log().contains("panicked at") {
+            self.checker.violations.push("the engine has panicked".to_owned());
+        }
         let name = match self.options.database {
             Database::Sqlite => "SQLite",
             Database::Postgres => "PostgreSQL",
@@ -153,7 +156,7 @@ impl Torture {
             }
             self.crowd.start(&client, &self.cloud, BUSY).await;
             self.crowd.act(&client, &self.cloud).await;
-            if looked.elapsed() > Duration::from_millis(250) {
+            if looked.elapsed() > Duration::from_millis(120) {
                 self.crowd.look(&client, &mut self.chance).await;
                 looked = Instant::now();
             }
@@ -172,6 +175,9 @@ impl Torture {
 
     /// Compares everything while the engine is dead.
     async fn look_at_the_dead(&mut self, aimed: Class) {
+        if !self.engine.was_killed() {
+            self.checker.violations.push("the engine ended of itself".to_owned());
+        }
         let wanted = self.checker.wanted();
         self.cloud.wait_until_deserted();
         let entries = self.cloud.ledger_after(self.checker.ledger_read()).into_iter().map(Seen::of);
