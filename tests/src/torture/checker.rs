@@ -10,7 +10,7 @@ use cerebelum_server::proto;
 use super::crowd::{Crowd, Member};
 use super::kills::Scene;
 use super::mix::What;
-use super::requests::{Seen, Tally, broken_law, tallies};
+use super::requests::{Seen, Sightings, Tally, broken_law, tallies};
 use super::rows::{Stored, Wanted};
 use super::{grammar, model};
 
@@ -101,8 +101,8 @@ impl Checker {
     }
 
     /// Sorts requests by world and key; a repeated key must repeat the whole request.
-    fn take_requests(&mut self, ledger: Vec<Seen>) -> BTreeMap<String, BTreeMap<String, u64>> {
-        let mut sorted: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    fn take_requests(&mut self, ledger: Vec<Seen>) -> BTreeMap<String, BTreeMap<String, Sightings>> {
+        let mut sorted: BTreeMap<String, BTreeMap<String, Sightings>> = BTreeMap::new();
         for request in ledger {
             self.ledger_read = self.ledger_read.max(request.number);
             let Some(key) = request.idempotency_key.clone() else {
@@ -124,7 +124,8 @@ impl Checker {
             if self.ended.contains_key(&request.world) {
                 self.violations.push(format!("{} asked after it had ended: {request:?}", request.world));
             }
-            *sorted.entry(request.world.clone()).or_default().entry(key).or_default() += 1;
+            let new = Sightings { count: 0, first_ms: request.time_ms };
+            sorted.entry(request.world.clone()).or_default().entry(key).or_insert(new).count += 1;
             self.known.entry(request.world.clone()).or_default().world.push(request);
         }
         sorted
@@ -133,7 +134,7 @@ impl Checker {
     fn compare_one(
         &mut self,
         stored: &Stored,
-        (tallies, seen): (&BTreeMap<String, Tally>, &BTreeMap<String, u64>),
+        (tallies, seen): (&BTreeMap<String, Tally>, &BTreeMap<String, Sightings>),
         member: Option<&Member>,
     ) -> Vec<String> {
         let mut complaints = Vec::new();
@@ -226,7 +227,7 @@ fn is_to_be_mended(member: &Member) -> bool {
 fn note(
     scene: &mut Scene,
     (stored, tallies): (&Stored, &BTreeMap<String, Tally>),
-    seen: &BTreeMap<String, u64>,
+    seen: &BTreeMap<String, Sightings>,
     member: Option<&Member>,
 ) {
     if !stored.is_open {

@@ -157,11 +157,11 @@ impl Crowd {
             match listed.get(member.plan.id.as_str()) {
                 Some(summary) => see(member, summary),
                 // Too old for this page.
-                None => {
-                    if let Told::Yes(summary) = client.summary(&member.plan.id).await {
-                        see(member, &summary);
-                    }
-                }
+                None => match client.summary(&member.plan.id).await {
+                    Told::Yes(summary) => see(member, &summary),
+                    Told::No(why) => self.complaints.push(format!("I1: {} was acknowledged: {why}", member.plan.id)),
+                    Told::Nothing => {}
+                },
             }
         }
         self.read(client, chance).await;

@@ -38,6 +38,8 @@ pub(crate) struct Aim {
     pub(crate) class: Class,
     /// The failpoint; none for a kill from outside.
     pub(crate) failpoint: Option<String>,
+    /// Settings of this life.
+    pub(crate) settings: [(&'static str, &'static str); 2],
     /// When it is killed from outside at the latest.
     pub(crate) at: Duration,
 }
@@ -81,12 +83,26 @@ impl Kills {
             self.deck = DECK.to_vec();
         }
         let (class, name, passes, later) = self.deck.swap_remove(self.chance.index(self.deck.len()));
+        let settings = self.settings();
         if class == Class::Random {
             let longest = u64::try_from(self.longest.as_millis()).unwrap_or(u64::MAX);
-            return Aim { class, failpoint: None, at: self.chance.millis(20, longest) };
+            let at = self.chance.millis(20, longest);
+            return Aim { class, failpoint: None, settings, at };
         }
         let (pass, later) = (self.chance.between(1, passes), self.chance.between(0, later));
-        Aim { class, failpoint: Some(format!("{name}:{pass}:{later}")), at: LIFE_MAX }
+        Aim { class, failpoint: Some(format!("{name}:{pass}:{later}")), settings, at: LIFE_MAX }
+    }
+
+    /// The first life, which fills the house.
+    pub(crate) fn first(&mut self) -> Aim {
+        Aim { class: Class::Random, failpoint: None, settings: self.settings(), at: self.longest }
+    }
+
+    /// Every other life runs ahead of the log; what is idle leaves memory at once, soon or late.
+    fn settings(&mut self) -> [(&'static str, &'static str); 2] {
+        let ahead = ["0", "1000"][self.chance.index(2)];
+        let idle = ["20ms", "400ms", "400ms", "2s"][self.chance.index(4)];
+        [("CEREBELUM_RUN_AHEAD_EVENTS_MAX", ahead), ("CEREBELUM_HIBERNATE_AFTER", idle)]
     }
 }
 

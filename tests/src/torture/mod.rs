@@ -36,8 +36,8 @@ const PAGE: usize = 2_000;
 /// The components of the mix.
 const COMPONENTS: &[&str] =
     &["test-guests", "fan-out", "reminders", "droplet-deployment", "ci-build", "certificate", "approval"];
-/// Short waits in memory, so that kills find hibernated executions, warm ones and ones in between.
-const SETTINGS: &[(&str, &str)] = &[("HIBERNATE_AFTER", "400ms"), ("HIBERNATE_AT_ONCE", "2s")];
+/// So that kills find hibernated executions, warm ones and ones in between; each life has its own settings besides.
+const SETTINGS: &[(&str, &str)] = &[("HIBERNATE_AT_ONCE", "2s")];
 
 /// How long it goes on.
 #[derive(Debug, Clone, Copy)]
@@ -85,10 +85,11 @@ struct Torture {
 
 impl Torture {
     fn new(options: Options) -> Self {
-        let engine = Engine::start_with(options.database, SETTINGS);
+        let mut engine = Engine::start_with(options.database, SETTINGS);
         for component in COMPONENTS {
             engine.upload(component);
         }
+        engine.kill();
         Self {
             options,
             engine,
@@ -103,16 +104,14 @@ impl Torture {
     }
 
     async fn run(mut self) -> Report {
-        // The first life fills the house.
-        let first = Aim { class: Class::Random, failpoint: None, at: self.options.life_max };
-        self.live(&first).await;
-        self.look_at_the_dead(first.class).await;
+        let mut aim = self.kills.first();
         while !self.is_over() {
-            let aim = self.kills.next();
-            let failpoint = aim.failpoint.as_deref().unwrap_or_default();
-            let ready = self.engine.launch(&[("CEREBELUM_FAILPOINT", failpoint)]);
+            let [ahead, idle] = aim.settings;
+            let failpoint = ("CEREBELUM_FAILPOINT", aim.failpoint.as_deref().unwrap_or_default());
+            let ready = self.engine.launch(&[failpoint, ahead, idle]);
             let class = if ready { self.live(&aim).await } else { aim.class };
             self.look_at_the_dead(class).await;
+            aim = self.kills.next();
         }
         let calm = if self.checker.violations.is_empty() { self.calm_down().await } else { None };
         if self.engine.log().contains("panicked at") {

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{CallName, Event, Fact, Phase};
+use cerebelum_history::{CallName, Event, Fact, Phase, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::rows::Stored;
 
+/// How far the engine's clock may be from the outside world's, which is the same machine's, measured through a database.
+const CLOCKS_APART_MS_MAX: u64 = 100;
+
 /// A request as the outside world's ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) number: u64,
+    pub(crate) time_ms: u64,
     #[serde(default)]
     pub(crate) world: String,
     pub(crate) method: String,
@@ -37,6 +41,8 @@ impl Seen {
 pub(crate) struct Tally {
     /// Which call, in which run.
     pub(crate) call: String,
+    /// When it was to leave first, by the history.
+    pub(crate) since: Timestamp,
     /// How often it was to leave: once, and once more for each retry of its step.
     pub(crate) begun: u64,
     /// How many answers were recorded.
@@ -50,6 +56,14 @@ impl Tally {
     pub(crate) const fn is_open(&self) -> bool {
         self.begun > self.answered + self.failed
     }
+}
+
+/// How often a key was seen in one life of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sightings {
+    pub(crate) count: u64,
+    /// When first, by the outside world's clock.
+    pub(crate) first_ms: u64,
 }
 
 /// What the stored history of an execution says of all keys.
@@ -81,8 +95,9 @@ fn note(tallies: &mut BTreeMap<String, Tally>, stored: &Stored, (run, event): (u
         _ => return,
     };
     let name = CallName { scope: event.scope.clone(), ordinal };
-    let tally = tallies.entry(stored.seed.call_key(run, &name)).or_default();
-    tally.call = format!("{} run {run} call {name}", stored.id);
+    let call = format!("{} run {run} call {name}", stored.id);
+    let new = || Tally { call, since: event.at, ..Tally::default() };
+    let tally = tallies.entry(stored.seed.call_key(run, &name)).or_insert_with(new);
     tally.begun += begun;
     tally.answered += answered;
     tally.failed += failed;
@@ -103,7 +118,10 @@ fn note_poll(tallies: &mut BTreeMap<String, Tally>, stored: &Stored, (run, event
     for round in 1..=rounds {
         let name = CallName { scope: name.round_scope(round), ordinal: 1 };
         let call = format!("{} run {run} call {name}", stored.id);
-        tallies.insert(stored.seed.call_key(run, &name), Tally { call, begun: 1, answered: 1, failed: 0 });
+        // When a round that is over asked is not kept: not before the run began.
+        let since = events.first().map_or(Timestamp(0), |event| event.at);
+        let tally = Tally { call, since, begun: 1, answered: 1, failed: 0 };
+        tallies.insert(stored.seed.call_key(run, &name), tally);
     }
 }
 
@@ -121,20 +139,24 @@ fn rounds_of(event: &Event, name: &CallName) -> Option<u32> {
 /// Compares one life of the engine: how often each key was seen in it with what the histories before and after say.
 ///
 /// What was recorded before is not asked for again, what is recorded after was asked for, and nothing was asked for whose
-/// cause is not durable.
+/// cause is not durable, or before its time.
 pub(crate) fn broken_law(
     before: &BTreeMap<String, Tally>,
     after: &BTreeMap<String, Tally>,
-    seen: &BTreeMap<String, u64>,
+    seen: &BTreeMap<String, Sightings>,
 ) -> Option<String> {
     let nothing = Tally::default();
     for key in seen.keys().filter(|key| !after.contains_key(*key)) {
         return Some(format!("a request left whose cause is not durable: key {key}"));
     }
     for (key, now) in after {
-        let (then, seen) = (before.get(key).unwrap_or(&nothing), seen.get(key).copied().unwrap_or_default());
+        let (then, first_ms) = (before.get(key).unwrap_or(&nothing), seen.get(key).map(|seen| seen.first_ms));
+        let seen = seen.get(key).map_or(0, |seen| seen.count);
         let most = now.begun.saturating_sub(then.answered + then.failed);
         let least = now.answered.saturating_sub(then.answered);
+        if first_ms.is_some_and(|first_ms| first_ms + CLOCKS_APART_MS_MAX < now.since.0) {
+            return Some(format!("{}: asked for at {first_ms:?} and not to leave before {}", now.call, now.since.0));
+        }
         if seen > most {
             return Some(format!(
                 "{}: asked for {seen} times in one life, at most {most} were to leave; recorded before: {then:?}, after: {now:?}",
@@ -153,14 +175,18 @@ mod tests {
     use super::*;
 
     fn tally(begun: u64, answered: u64) -> BTreeMap<String, Tally> {
-        [("k".to_owned(), Tally { call: "c".to_owned(), begun, answered, failed: 0 })].into()
+        let call = "c".to_owned();
+        [("k".to_owned(), Tally { call, since: Timestamp(5_000), begun, answered, failed: 0 })].into()
+    }
+
+    fn sightings(count: u64, first_ms: u64) -> BTreeMap<String, Sightings> {
+        if count == 0 { BTreeMap::new() } else { [("k".to_owned(), Sightings { count, first_ms })].into() }
     }
 
     #[test]
     fn what_was_recorded_is_not_asked_for_again_and_what_is_recorded_was_asked_for() {
         let law = |before: (u64, u64), after: (u64, u64), seen: u64| {
-            let seen = if seen == 0 { BTreeMap::new() } else { [("k".to_owned(), seen)].into() };
-            broken_law(&tally(before.0, before.1), &tally(after.0, after.1), &seen)
+            broken_law(&tally(before.0, before.1), &tally(after.0, after.1), &sightings(seen, 5_001))
         };
         assert_eq!(law((1, 0), (1, 1), 1), None, "open, and answered in this life");
         assert_eq!(law((1, 0), (1, 0), 1), None, "sent and not recorded once more");
@@ -169,7 +195,9 @@ mod tests {
         assert!(law((1, 1), (1, 1), 1).is_some(), "recorded, and asked for again");
         assert!(law((0, 0), (1, 1), 2).is_some(), "asked for twice without a kill between");
         assert!(law((0, 0), (1, 1), 0).is_some(), "an answer to nothing");
-        let seen: BTreeMap<String, u64> = [("k".to_owned(), 1)].into();
-        assert!(broken_law(&BTreeMap::new(), &BTreeMap::new(), &seen).is_some(), "nothing durable asked for it");
+        let nothing = BTreeMap::new();
+        assert!(broken_law(&nothing, &nothing, &sightings(1, 5_001)).is_some(), "nothing durable asked for it");
+        let early = broken_law(&tally(0, 0), &tally(1, 1), &sightings(1, 4_800));
+        assert!(early.is_some_and(|why| why.contains("not to leave before")), "before its time");
     }
 }

@@ -73,6 +73,11 @@ const INBOX: &str = "
     where execution_no in (select execution_no from executions where WANTED)
     order by seq";
 
+const OTHERS: &str = "
+    select count(*)
+    from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
+
 macro_rules! read_with {
     ($connection:expr, $wanted:expr) => {{
         let mut connection = $connection;
@@ -149,7 +154,12 @@ pub(crate) async fn read(database: Database, url: &str, wanted: &Wanted) -> anyh
         }
         Database::Postgres => {
             let options: PgConnectOptions = url.parse()?;
-            read_with!(options.disable_statement_logging().connect().await?, &clause)
+            let mut connection = options.disable_statement_logging().connect().await?;
+            // A COMMIT that the killed engine had sent is still carried out.
+            while sqlx::query_scalar::<_, i64>(OTHERS).fetch_one(&mut connection).await? > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            read_with!(connection, &clause)
         }
     };
     Ok(found.into_values().collect())
