@@ -321,9 +321,10 @@ fn is_kept(what: &What, stored: &Stored) -> bool {
 fn child_contradiction(stored: &Stored) -> Option<String> {
     let (first, last) = (stored.events().first()?, stored.events().last()?);
     let Fact::ExecutionStarted { input, .. } = &first.fact else { return None };
-    let input: serde_json::Value = serde_json::from_str(input.as_str()).ok()?;
+    let value = |json: &Json| serde_json::from_str::<serde_json::Value>(json.as_str()).ok();
+    let input = value(input)?;
     match &last.fact {
-        Fact::ExecutionCompleted { output } if output.as_str() == input["steps"].to_string() => None,
+        Fact::ExecutionCompleted { output } if value(output)? == input["steps"] => None,
         other => Some(format!("a child ended with {other:?}")),
     }
 }

@@ -87,6 +87,11 @@ impl Crowd {
         self.members.values().filter(|member| member.ended.is_none()).count()
     }
 
+    /// How many have been started, as far as anybody was told.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.members.values().filter(|member| member.started).count()
+    }
+
     /// Begins new ones up to this many, and starts again those whose start was not answered.
     pub(crate) async fn start(&mut self, client: &Client, cloud: &Cloud, busy: usize) {
         let mut ids: Vec<String> = self.members.values().filter(|m| !m.started).map(|m| m.plan.id.clone()).collect();

@@ -142,9 +142,12 @@ impl Torture {
 
     /// One life of the engine, until its failpoint or a kill from outside. Says what the kill was.
     async fn live(&mut self, aim: &Aim) -> Class {
+        let Some(client) = Client::connect(self.engine.url()).await else { return self.end_at_once(aim) };
+        if self.fallen.scenes.is_empty() {
+            self.fill(&client).await;
+        }
         let killer = aim.failpoint.is_none().then(|| kill_later(self.engine.pid(), aim.at));
         let began = Instant::now();
-        let Some(client) = Client::connect(self.engine.url()).await else { return self.await_death(aim) };
         let parked = self.checker.parked.clone();
         self.crowd.resume(&client, &parked).await;
         let mut looked = Instant::now();
@@ -164,12 +167,20 @@ impl Torture {
         aim.class
     }
 
-    /// It died, or is about to, before anybody could speak to it.
-    fn await_death(&mut self, aim: &Aim) -> Class {
-        if !self.engine.has_died() {
-            self.engine.wait_for_death();
+    /// The first life begins with a full house.
+    async fn fill(&mut self, client: &Client) {
+        while self.crowd.acknowledged() < BUSY {
+            self.crowd.start(client, &self.cloud, BUSY).await;
         }
-        aim.class
+    }
+
+    /// Nobody could speak to it: it has died at once, or is to.
+    fn end_at_once(&mut self, aim: &Aim) -> Class {
+        if self.engine.has_died() {
+            return aim.class;
+        }
+        self.engine.kill();
+        Class::Random
     }
 
     /// Compares everything while the engine is dead.
@@ -185,8 +196,18 @@ impl Torture {
             Ok(stored) => {
                 let scene = self.checker.compare(&stored, ledger, &mut self.crowd);
                 self.fallen.note(scene.class(aimed), scene);
+                self.say_how_far();
             }
             Err(error) => self.checker.violations.push(format!("the histories cannot be read: {error:#}")),
+        }
+    }
+
+    /// A long run shows that it lives.
+    fn say_how_far(&self) {
+        let kills = self.fallen.scenes.len();
+        if kills.is_multiple_of(100) {
+            let (database, minutes) = (self.options.database, self.began.elapsed().as_secs_f64() / 60.0);
+            eprintln!("{database:?}: {kills} kills in {minutes:.1} minutes, {} executions ended", self.checker.ended());
         }
     }
 

@@ -146,7 +146,7 @@ pub(crate) fn broken_law(
     seen: &BTreeMap<String, Sightings>,
 ) -> Option<String> {
     let nothing = Tally::default();
-    for key in seen.keys().filter(|key| !after.contains_key(*key)) {
+    if let Some(key) = seen.keys().find(|key| !after.contains_key(*key)) {
         return Some(format!("a request left whose cause is not durable: key {key}"));
     }
     for (key, now) in after {
