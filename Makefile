@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs and is quick when that is there.
-.PHONY: help setup build examples demo test bench docs
+.PHONY: help setup build examples demo test torture bench docs
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -23,6 +23,13 @@ demo: build examples
 ## make test       everything CI runs, a real PostgreSQL included
 test: setup
 	@tests/run
+
+## make torture    kills the engine for MINUTES (20) while executions run, and compares histories, ledger and answers after each kill;
+##                 SEED= fixes mix and kills, DATABASE=sqlite|postgres takes one database instead of both; exit code 1 when a law is broken
+torture: setup examples
+	@# Built as the tests are: with the same features, so that nothing is compiled twice.
+	cargo test --release --locked --workspace --no-run --quiet
+	@MINUTES="$(MINUTES)" SEED="$(SEED)" DATABASE="$(DATABASE)" target/release/torture
 
 ## make bench      the figures of docs/performance.md (W=W2 for one, DATABASE=postgres for one database)
 bench: build examples

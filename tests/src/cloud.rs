@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::engine::{http, http_get};
-use crate::program;
+use crate::{program, until};
 
 /// A fake cloud.
 #[derive(Debug)]
@@ -57,6 +57,34 @@ impl Cloud {
             Value::Array(entries) => entries,
             other => panic!("the ledger is a list, not {other}"),
         }
+    }
+
+    /// The requests numbered above this one, in order.
+    ///
+    /// # Panics
+    /// When the ledger cannot be read.
+    #[must_use]
+    pub fn ledger_after(&self, number: u64) -> Vec<Value> {
+        let text = http_get(&format!("{}/ledger?after={number}", self.url));
+        serde_json::from_str(&text).expect("the ledger is a list")
+    }
+
+    /// Waits until nobody is connected to it: what a killed engine had sent has been read and stands in the ledger.
+    ///
+    /// # Panics
+    /// When somebody stays.
+    pub fn wait_until_deserted(&self) {
+        let port: u16 = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address has a port");
+        let here = format!(":{port:04X}");
+        until("nobody is connected to the fake cloud", || {
+            let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the kernel lists its sockets");
+            // Local address and state: 01 is established, 03 about to be, 08 left by the other side.
+            let busy = sockets.lines().skip(1).any(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                words[1].ends_with(&here) && ["01", "03", "08"].contains(&words[3])
+            });
+            (!busy).then_some(())
+        });
     }
 
     /// Puts to it, as somebody else would.

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -33,6 +34,8 @@ pub struct Said {
 #[derive(Debug)]
 pub struct Engine {
     child: Option<Child>,
+    /// How the last process ended.
+    end: Option<ExitStatus>,
     url: String,
     data: Scratch,
     database: String,
@@ -56,7 +59,7 @@ impl Engine {
         };
         let variables =
             settings.iter().map(|(name, value)| (format!("CEREBELUM_{name}"), (*value).to_owned())).collect();
-        let mut engine = Self { child: None, url: String::new(), data, database, variables };
+        let mut engine = Self { child: None, end: None, url: String::new(), data, database, variables };
         engine.restart();
         engine
     }
@@ -65,7 +68,7 @@ impl Engine {
     #[must_use]
     pub fn beside(other: &Self) -> Self {
         let (database, variables) = (other.database.clone(), other.variables.clone());
-        let mut engine = Self { child: None, url: String::new(), data: scratch(), database, variables };
+        let mut engine = Self { child: None, end: None, url: String::new(), data: scratch(), database, variables };
         engine.restart();
         engine
     }
@@ -83,6 +86,14 @@ impl Engine {
     /// # Panics
     /// When it does not become ready.
     pub fn restart_with(&mut self, variables: &[(&str, &str)]) {
+        assert!(self.launch(variables), "the engine died:\n{}", self.log());
+    }
+
+    /// The same, for a process that may be meant to die at once: whether it lived to become ready.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn launch(&mut self, variables: &[(&str, &str)]) -> bool {
         assert!(self.child.is_none(), "the engine runs already");
         let log = File::options().create(true).append(true).open(self.data.0.join("engine.log"));
         let mut child = Command::new(program("cerebelum"))
@@ -96,10 +107,31 @@ impl Engine {
             .spawn()
             .expect("the engine can be started");
         let said = BufReader::new(child.stdout.take().expect("its output is piped")).lines().next();
-        let ready = said.and_then(Result::ok).unwrap_or_else(|| panic!("the engine died:\n{}", self.log()));
+        let Some(ready) = said.and_then(Result::ok) else {
+            self.end = Some(child.wait().expect("a process that closed its output ends"));
+            return false;
+        };
         let url = ready.split_whitespace().find(|word| word.starts_with("http://"));
         self.url = url.unwrap_or_else(|| panic!("no address in `{ready}`")).to_owned();
         self.child = Some(child);
+        true
+    }
+
+    /// Whether the process has died of itself, or was never started.
+    ///
+    /// # Panics
+    /// When its state cannot be read.
+    pub fn has_died(&mut self) -> bool {
+        let Some(child) = &mut self.child else { return true };
+        let Some(end) = child.try_wait().expect("its state can be read") else { return false };
+        (self.child, self.end) = (None, Some(end));
+        true
+    }
+
+    /// Whether the last process ended by `kill -9`, from outside or at a failpoint, and not otherwise.
+    #[must_use]
+    pub fn was_killed(&self) -> bool {
+        self.end.and_then(|end| end.signal()) == Some(9)
     }
 
     /// Kills the process as `kill -9` does.
@@ -109,7 +141,7 @@ impl Engine {
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("the engine runs");
         child.kill().expect("a running process can be killed");
-        child.wait().expect("a killed process ends");
+        self.end = Some(child.wait().expect("a killed process ends"));
     }
 
     /// Waits until the process has died of itself (a failpoint).
@@ -118,7 +150,7 @@ impl Engine {
     /// When it lives on.
     pub fn wait_for_death(&mut self) {
         let mut child = self.child.take().expect("the engine runs");
-        until("the engine dies", || child.try_wait().expect("its state can be read"));
+        self.end = Some(until("the engine dies", || child.try_wait().expect("its state can be read")));
     }
 
     /// Kills it and starts it again.

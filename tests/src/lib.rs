@@ -2,6 +2,7 @@
 
 mod cloud;
 mod engine;
+pub mod torture;
 mod wait;
 
 pub use cloud::Cloud;

@@ -221,6 +221,7 @@ impl Activation {
             };
             if stored.len() > 1 {
                 self.node.metrics.replays.add(1);
+                crate::fail::point("replaying");
             }
             let Some(begin) = self.execution.begin(&scope, &stored) else { continue };
             let stretch = self.execution.stretch_ms_max(&scope).map(Duration::from_millis);

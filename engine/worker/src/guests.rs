@@ -90,6 +90,7 @@ impl Guests {
         let (node, id) = (self.node.clone(), self.id.clone());
         let turn = Abortable::new(
             async move {
+                crate::fail::point(if scope.is_root() { "workflow-running" } else { "step-running" });
                 let turned = AssertUnwindSafe(node.solitude.run(&node.blame, id, turn)).catch_unwind().await;
                 let outcome = match turned {
                     Ok(Ok((guest, turn))) => Ok((turn.end.is_none().then_some(guest), turn)),

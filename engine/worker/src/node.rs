@@ -195,6 +195,7 @@ impl Node {
                 }
             };
             if over == Over::Released {
+                crate::fail::point("released");
                 // A new run or a message may be waiting already.
                 self.wake.now();
             }
@@ -359,9 +360,11 @@ impl Appender {
         let count = batches.len();
         let keys: Vec<ExecutionKey> = batches.iter().map(|batch| batch.key.clone()).collect();
         let events: u64 = batches.iter().filter_map(|b| b.chunk.as_ref()).map(|c| c.last.0 + 1 - c.first.0).sum();
+        crate::fail::point("batch-asked");
         loop {
             match self.store.append(id, batches.clone()).await {
                 Ok(answers) => {
+                    crate::fail::point("batch-sent");
                     self.metrics.commits.add(1);
                     self.metrics.batches.add(count as u64);
                     self.metrics.events.add(events);
@@ -394,7 +397,9 @@ impl Appender {
 async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<Started, StoreError>> {
     let Some(node) = node.upgrade() else { return Vec::new() };
     let incarnation = node.lease.incarnation();
-    match node.store.start(incarnation, new.clone()).await {
+    let started = node.store.start(incarnation, new.clone()).await;
+    crate::fail::point("start-sent");
+    match started {
         Ok(started) => {
             for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == Started::New) {
                 node.metrics.started.add(1);

@@ -1,9 +1,10 @@
 //! The ledger: every request in order, in memory and, if wanted, in a file of one JSON document a line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, Method, Uri};
@@ -16,9 +17,12 @@ pub struct Entry {
     pub number: u64,
     /// Milliseconds since 1970.
     pub time_ms: u64,
+    /// Whose world was asked: the name behind `/of/`, or nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub world: String,
     /// `GET`, `POST` …
     pub method: String,
-    /// Without the query.
+    /// Without the query, and without the world's name.
     pub path: String,
     /// What follows the `?`, or nothing.
     pub query: String,
@@ -36,11 +40,17 @@ impl Entry {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let headers: BTreeMap<String, String> =
             headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
+        let (world, path) = uri
+            .path()
+            .strip_prefix("/of/")
+            .and_then(|rest| rest.find('/').map(|slash| rest.split_at(slash)))
+            .unwrap_or(("", uri.path()));
         Self {
             number: 0,
             time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            world: world.to_owned(),
             method: method.to_string(),
-            path: uri.path().to_owned(),
+            path: path.to_owned(),
             query: uri.query().unwrap_or_default().to_owned(),
             idempotency_key: headers.get("idempotency-key").cloned(),
             headers,
@@ -65,7 +75,8 @@ impl Entry {
 /// Every request in order.
 #[derive(Debug)]
 pub struct Ledger {
-    entries: Vec<Entry>,
+    entries: Vec<Arc<Entry>>,
+    worlds: HashMap<String, Vec<Arc<Entry>>>,
     file: Option<File>,
 }
 
@@ -75,29 +86,38 @@ impl Ledger {
     /// # Errors
     /// When the file cannot be read or holds something else.
     pub fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self { entries: Vec::new(), file: None }) };
+        let mut ledger = Self { entries: Vec::new(), worlds: HashMap::new(), file: None };
+        let Some(path) = path else { return Ok(ledger) };
         let file = File::options().create(true).read(true).append(true).open(path)?;
-        let mut entries = Vec::new();
         for line in BufReader::new(&file).lines() {
-            entries.push(serde_json::from_str(&line?)?);
+            ledger.keep(serde_json::from_str(&line?)?);
         }
-        Ok(Self { entries, file: Some(file) })
+        ledger.file = Some(file);
+        Ok(ledger)
     }
 
     /// Every request so far.
     #[must_use]
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[Arc<Entry>] {
         &self.entries
     }
 
-    pub(crate) fn append(&mut self, mut entry: Entry) -> anyhow::Result<()> {
+    /// Takes a request in and shows those of its world, itself the last.
+    pub(crate) fn append(&mut self, mut entry: Entry) -> anyhow::Result<&[Arc<Entry>]> {
         entry.number = u64::try_from(self.entries.len())? + 1;
         if let Some(file) = &mut self.file {
             let mut line = serde_json::to_vec(&entry)?;
             line.push(b'\n');
             file.write_all(&line)?;
         }
-        self.entries.push(entry);
-        Ok(())
+        Ok(self.keep(entry))
+    }
+
+    fn keep(&mut self, entry: Entry) -> &[Arc<Entry>] {
+        let entry = Arc::new(entry);
+        self.entries.push(entry.clone());
+        let world = self.worlds.entry(entry.world.clone()).or_default();
+        world.push(entry);
+        world
     }
 }

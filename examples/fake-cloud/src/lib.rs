@@ -20,7 +20,8 @@
 //! | any `/status/{code}` | that status |
 //! | any `/notes/…` | how often that path was asked for |
 //! | any `/slow/{ms}/…` | after that many milliseconds |
-//! | `GET /ledger` | every request so far but those to the ledger, as JSON |
+//! | `GET /ledger?after=N` | every request so far but those to the ledger, as JSON; only those numbered above N if told |
+//! | any of these under `/of/{name}` | the same in a world of that name, which knows of no other |
 //!
 //! `?ready_after=N` and `?refuse=N`, on the request that creates the thing or on the one that asks for it, override
 //! the defaults. Unknown paths are 404, and stand in the ledger as well.
@@ -110,7 +111,7 @@ impl FakeCloud {
 
     /// Every request so far.
     #[must_use]
-    pub fn ledger(&self) -> Vec<Entry> {
+    pub fn ledger(&self) -> Vec<Arc<Entry>> {
         self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).entries().to_vec()
     }
 
@@ -132,17 +133,19 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let path = parts.uri.path();
-    if path == "/ledger" {
-        let entries = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).entries().to_vec();
+    let entry = Entry::new(&parts.method, &parts.uri, &parts.headers, &body);
+    if parts.uri.path() == "/ledger" {
+        let after = usize::try_from(entry.number_of("after").unwrap_or_default()).unwrap_or(usize::MAX);
+        let ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = ledger.entries().get(after..).unwrap_or_default().to_vec();
+        drop(ledger);
         return Json(entries).into_response();
     }
-    let entry = Entry::new(&parts.method, &parts.uri, &parts.headers, &body);
     let answered = {
         let mut ledger = shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         // What is not written down did not happen: the caller is told, and asks again.
         match ledger.append(entry) {
-            Ok(()) => world::answer(&shared.config, ledger.entries()),
+            Ok(world) => world::answer(&shared.config, world),
             Err(_) => Answer::Status(507),
         }
     };

@@ -1,5 +1,7 @@
 //! What the world answers, as a function of the ledger whose last entry is the request.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::{Config, Entry};
@@ -13,7 +15,7 @@ pub(crate) enum Answer {
     Slow(u64),
 }
 
-pub(crate) fn answer(config: &Config, ledger: &[Entry]) -> Answer {
+pub(crate) fn answer(config: &Config, ledger: &[Arc<Entry>]) -> Answer {
     let Some(request) = ledger.last() else { return Answer::Status(500) };
     let parts: Vec<&str> = request.path.split('/').skip(1).collect();
     match (request.method.as_str(), parts.as_slice()) {
@@ -23,7 +25,8 @@ pub(crate) fn answer(config: &Config, ledger: &[Entry]) -> Answer {
         ("GET", ["certificates", id]) => thing(config, ledger, ("certificates", id), certificate),
         ("POST", ["builds"]) => Answer::Json(201, json!({ "id": count(ledger), "status": "running", "error": null })),
         ("GET", ["builds", id]) => {
-            let broken = |build: &Entry| build.word_of("outcome") == Some("failure") || build.body.contains("broken");
+            let broken =
+                |build: &Arc<Entry>| build.word_of("outcome") == Some("failure") || build.body.contains("broken");
             let fails = creation(ledger, "builds", id).is_some_and(broken);
             thing(config, ledger, ("builds", id), move |id, ended| build(id, ended, fails))
         }
@@ -51,7 +54,12 @@ pub(crate) fn answer(config: &Config, ledger: &[Entry]) -> Answer {
 }
 
 /// Something that is there and gets ready after a number of looks at it.
-fn thing(config: &Config, ledger: &[Entry], (kind, id): (&str, &str), show: impl Fn(u64, bool) -> Value) -> Answer {
+fn thing(
+    config: &Config,
+    ledger: &[Arc<Entry>],
+    (kind, id): (&str, &str),
+    show: impl Fn(u64, bool) -> Value,
+) -> Answer {
     let (Some(request), Some(created)) = (ledger.last(), creation(ledger, kind, id)) else {
         return Answer::Status(404);
     };
@@ -61,23 +69,23 @@ fn thing(config: &Config, ledger: &[Entry], (kind, id): (&str, &str), show: impl
 }
 
 /// The request that created the thing of this number.
-fn creation<'a>(ledger: &'a [Entry], kind: &str, id: &str) -> Option<&'a Entry> {
+fn creation<'a>(ledger: &'a [Arc<Entry>], kind: &str, id: &str) -> Option<&'a Arc<Entry>> {
     let path = format!("/{kind}");
     let nth: usize = id.parse().ok()?;
     ledger.iter().filter(|entry| entry.method == "POST" && entry.path == path).nth(nth.checked_sub(1)?)
 }
 
 /// How many requests of the last one's method and path there were, itself included.
-fn count(ledger: &[Entry]) -> u64 {
+fn count(ledger: &[Arc<Entry>]) -> u64 {
     number(ledger, |entry, last| entry.method == last.method && entry.path == last.path)
 }
 
 /// How many requests of the last one's path there were, itself included.
-fn same_path(ledger: &[Entry]) -> u64 {
+fn same_path(ledger: &[Arc<Entry>]) -> u64 {
     number(ledger, |entry, last| entry.path == last.path)
 }
 
-fn number(ledger: &[Entry], like: impl Fn(&Entry, &Entry) -> bool) -> u64 {
+fn number(ledger: &[Arc<Entry>], like: impl Fn(&Entry, &Entry) -> bool) -> u64 {
     let alike = ledger.last().map_or(0, |last| ledger.iter().filter(|entry| like(entry, last)).count());
     u64::try_from(alike).unwrap_or(u64::MAX)
 }

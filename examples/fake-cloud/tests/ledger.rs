@@ -45,7 +45,8 @@ async fn every_request_stands_in_the_ledger_also_repeated_ones() {
         let mail = client().post(format!("{}/mails", cloud.base_url())).header("Idempotency-Key", "k").body("hi");
         mail.send().await.unwrap();
     }
-    let told: Vec<fake_cloud::Entry> = serde_json::from_str(&ask(&cloud, Method::GET, "/ledger").await.1).unwrap();
+    let told: Vec<std::sync::Arc<fake_cloud::Entry>> =
+        serde_json::from_str(&ask(&cloud, Method::GET, "/ledger").await.1).unwrap();
     assert_eq!(told, cloud.ledger());
     let mails: Vec<_> = told.iter().map(|e| (e.number, e.body.as_str(), e.idempotency_key.as_deref())).collect();
     assert_eq!(mails, [(1, "hi", Some("k")), (2, "hi", Some("k"))]);
@@ -63,4 +64,15 @@ async fn a_restarted_service_goes_on_with_its_ledger() {
     assert_eq!(ask(&second, Method::POST, "/switch/a").await.0, 200);
     assert_eq!(second.ledger().len(), 3);
     std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn worlds_know_nothing_of_each_other_and_share_the_ledger() {
+    let cloud = start(Config::default()).await;
+    for (path, number) in [("/of/a/mails", "1"), ("/of/b/mails", "1"), ("/of/a/mails", "2"), ("/mails", "1")] {
+        assert_eq!(ask(&cloud, Method::POST, path).await.1, number, "{path}");
+    }
+    let told: Value = serde_json::from_str(&ask(&cloud, Method::GET, "/ledger?after=2").await.1).unwrap();
+    let told: Vec<_> = told.as_array().unwrap().iter().map(|entry| (&entry["number"], &entry["world"])).collect();
+    assert_eq!(told, [(&Value::from(3), &Value::from("a")), (&Value::from(4), &Value::Null)]);
 }

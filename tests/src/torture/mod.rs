@@ -1,0 +1,288 @@
+//! The laws under fire: a real engine under a mix of workflows, killed again and again, and a checker that compares what
+//! was told, what is durable and what the outside world saw.
+
+mod chance;
+mod checker;
+mod client;
+mod crowd;
+mod grammar;
+mod kills;
+mod mix;
+mod model;
+mod report;
+mod requests;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use chance::Chance;
+use checker::Checker;
+use client::{Client, Told};
+use crowd::Crowd;
+use kills::{Aim, Class, Fallen, Kills};
+pub use report::Report;
+use requests::Seen;
+use rows::Wanted;
+
+use crate::{Cloud, Database, Engine};
+
+/// Executions that are kept under way.
+const BUSY: usize = 120;
+/// After the last kill everything has to come to its end within this (I8).
+const CALM_MAX: Duration = Duration::from_secs(60);
+/// Executions in memory at once at the last reading of all.
+const PAGE: usize = 2_000;
+/// The components of the mix.
+const COMPONENTS: &[&str] =
+    &["test-guests", "fan-out", "reminders", "droplet-deployment", "ci-build", "certificate", "approval"];
+/// So that kills find hibernated executions, warm ones and ones in between; each life has its own settings besides.
+const SETTINGS: &[(&str, &str)] = &[("HIBERNATE_AT_ONCE", "2s")];
+
+/// How long it goes on.
+#[derive(Debug, Clone, Copy)]
+pub enum Length {
+    /// So many kills.
+    Kills(usize),
+    /// So long.
+    Time(Duration),
+}
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// On which database.
+    pub database: Database,
+    /// Fixes the mix and what the kills are aimed at; not the timing of the machine.
+    pub seed: u64,
+    /// How long.
+    pub length: Length,
+    /// Kills at random moments come at the latest so long after a start.
+    pub life_max: Duration,
+}
+
+/// Runs it to its end, or to the first violation.
+///
+/// # Panics
+/// When the engine cannot be started or its database cannot be read.
+#[must_use]
+pub fn run(options: Options) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+    runtime.block_on(Torture::new(options).run())
+}
+
+struct Torture {
+    options: Options,
+    engine: Engine,
+    cloud: Cloud,
+    crowd: Crowd,
+    checker: Checker,
+    kills: Kills,
+    fallen: Fallen,
+    chance: Chance,
+    began: Instant,
+}
+
+impl Torture {
+    fn new(options: Options) -> Self {
+        let mut engine = Engine::start_with(options.database, SETTINGS);
+        for component in COMPONENTS {
+            engine.upload(component);
+        }
+        engine.kill();
+        Self {
+            options,
+            engine,
+            cloud: Cloud::start(),
+            crowd: Crowd::new(options.seed),
+            checker: Checker::default(),
+            kills: Kills::new(options.seed, options.life_max),
+            fallen: Fallen::default(),
+            chance: Chance::of(options.seed, u64::MAX - 1),
+            began: Instant::now(),
+        }
+    }
+
+    async fn run(mut self) -> Report {
+        let mut aim = self.kills.first();
+        while !self.is_over() {
+            let [ahead, idle] = aim.settings;
+            let failpoint = ("CEREBELUM_FAILPOINT", aim.failpoint.as_deref().unwrap_or_default());
+            let ready = self.engine.launch(&[failpoint, ahead, idle]);
+            let class = if ready { self.live(&aim).await } else { aim.class };
+            self.look_at_the_dead(class).await;
+            aim = self.kills.next();
+        }
+        let calm = if self.checker.violations.is_empty() { self.calm_down().await } else { None };
+        if self.engine.log().contains("panicked at") {
+            self.checker.violations.push("the engine has panicked".to_owned());
+        }
+        let name = match self.options.database {
+            Database::Sqlite => "SQLite",
+            Database::Postgres => "PostgreSQL",
+        };
+        let mut report = Report::new((name, self.options.seed), self.began.elapsed(), self.checker, self.fallen);
+        (report.counts, report.begun, report.calm) = (self.crowd.counts, self.crowd.begun(), calm);
+        if !report.violations.is_empty() {
+            let log = self.engine.log();
+            let last: Vec<&str> = log.lines().rev().take(40).collect();
+            let last: Vec<&str> = last.into_iter().rev().collect();
+            report.violations.push(format!("the end of the engine's log:\n{}", last.join("\n")));
+        }
+        report
+    }
+
+    fn is_over(&self) -> bool {
+        let enough = match self.options.length {
+            Length::Kills(kills) => self.fallen.scenes.len() >= kills,
+            Length::Time(time) => self.began.elapsed() >= time,
+        };
+        enough || !self.checker.violations.is_empty()
+    }
+
+    /// One life of the engine, until its failpoint or a kill from outside. Says what the kill was.
+    async fn live(&mut self, aim: &Aim) -> Class {
+        let Some(client) = Client::connect(self.engine.url()).await else { return self.end_at_once(aim) };
+        if self.fallen.scenes.is_empty() {
+            self.fill(&client).await;
+        }
+        let killer = aim.failpoint.is_none().then(|| kill_later(self.engine.pid(), aim.at));
+        let began = Instant::now();
+        let parked = self.checker.parked.clone();
+        self.crowd.resume(&client, &parked).await;
+        let mut looked = Instant::now();
+        while !self.engine.has_died() {
+            if killer.is_none() && began.elapsed() >= aim.at {
+                self.engine.kill();
+                return Class::Random;
+            }
+            self.crowd.start(&client, &self.cloud, BUSY).await;
+            self.crowd.act(&client, &self.cloud).await;
+            if looked.elapsed() > Duration::from_millis(120) {
+                self.crowd.look(&client, &mut self.chance).await;
+                looked = Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        aim.class
+    }
+
+    /// The first life begins with a full house.
+    async fn fill(&mut self, client: &Client) {
+        while self.crowd.acknowledged() < BUSY {
+            self.crowd.start(client, &self.cloud, BUSY).await;
+        }
+    }
+
+    /// Nobody could speak to it: it has died at once, or is to.
+    fn end_at_once(&mut self, aim: &Aim) -> Class {
+        if self.engine.has_died() {
+            return aim.class;
+        }
+        self.engine.kill();
+        Class::Random
+    }
+
+    /// Compares everything while the engine is dead.
+    async fn look_at_the_dead(&mut self, aimed: Class) {
+        if !self.engine.was_killed() {
+            self.checker.violations.push("the engine ended of itself".to_owned());
+        }
+        let wanted = self.checker.wanted();
+        self.cloud.wait_until_deserted();
+        let entries = self.cloud.ledger_after(self.checker.ledger_read()).into_iter().map(Seen::of);
+        let ledger = entries.collect::<anyhow::Result<Vec<Seen>>>().expect("the ledger can be read");
+        match rows::read(self.options.database, self.engine.database(), &wanted).await {
+            Ok(stored) => {
+                let scene = self.checker.compare(&stored, ledger, &mut self.crowd);
+                self.fallen.note(scene.class(aimed), scene);
+                self.say_how_far();
+            }
+            Err(error) => self.checker.violations.push(format!("the histories cannot be read: {error:#}")),
+        }
+    }
+
+    /// A long run shows that it lives.
+    fn say_how_far(&self) {
+        let kills = self.fallen.scenes.len();
+        if kills.is_multiple_of(100) {
+            let (database, minutes) = (self.options.database, self.began.elapsed().as_secs_f64() / 60.0);
+            eprintln!("{database:?}: {kills} kills in {minutes:.1} minutes, {} executions ended", self.checker.ended());
+        }
+    }
+
+    /// The faults have stopped: everything comes to its end, is what it was, and is listed. Says how long that took.
+    async fn calm_down(&mut self) -> Option<Duration> {
+        self.engine.restart();
+        let began = Instant::now();
+        let client = Client::connect(self.engine.url()).await.expect("an engine without failpoints lives");
+        let parked = self.checker.parked.clone();
+        self.crowd.resume(&client, &parked).await;
+        let mut open = usize::MAX;
+        while open > 0 && began.elapsed() < CALM_MAX {
+            self.crowd.start(&client, &self.cloud, 0).await;
+            self.crowd.act(&client, &self.cloud).await;
+            self.crowd.look(&client, &mut self.chance).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            open = self.crowd.busy().max(count_open(&client).await);
+        }
+        let calm = began.elapsed();
+        let two_liners = self.checker.two_liners.clone();
+        self.crowd.check_lines(&client, &two_liners).await;
+        let listed = list_all(&client).await;
+        self.engine.kill();
+        self.look_at_the_dead(Class::Random).await;
+        self.fallen.forget_last(Class::Random);
+        self.read_all_again().await;
+        self.checker.compare_list(&listed);
+        for member in self.crowd.members.values() {
+            let what = format!("I8: {} has not ended {calm:?} after the last kill: {member:?}", member.plan.id);
+            self.checker.violations.push(what);
+        }
+        (open == 0).then_some(calm)
+    }
+
+    async fn read_all_again(&mut self) {
+        let highest = self.checker.highest();
+        for above in (0..highest).step_by(PAGE) {
+            let page = Wanted::Between(above, above + PAGE as i64);
+            let stored = rows::read(self.options.database, self.engine.database(), &page).await;
+            self.checker.compare_ends(&stored.expect("the database can be read"));
+        }
+    }
+}
+
+/// Kills a process as `kill -9` does, after this time. Nobody waits for the process before that, so its id stays its own.
+fn kill_later(pid: u32, after: Duration) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        std::thread::sleep(after);
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process has an id");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a child can be killed");
+    })
+}
+
+/// How many executions are listed as not ended, children too; one page tells enough.
+async fn count_open(client: &Client) -> usize {
+    match client.list(None, 1_000).await {
+        Told::Yes(page) => page.executions.iter().filter(|summary| !has_ended(&summary.status)).count(),
+        Told::No(_) | Told::Nothing => usize::MAX,
+    }
+}
+
+fn has_ended(status: &str) -> bool {
+    matches!(status, "completed" | "failed" | "cancelled")
+}
+
+/// All executions with their status.
+async fn list_all(client: &Client) -> BTreeMap<String, String> {
+    let mut listed = BTreeMap::new();
+    let mut cursor = None;
+    while let Told::Yes(page) = client.list(cursor, 1_000).await {
+        listed.extend(page.executions.into_iter().map(|summary| (summary.execution_id, summary.status)));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    listed
+}
