@@ -184,7 +184,8 @@ async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Resul
         };
         match given_back.await {
             Ok(()) => return Err(StoreError::Unavailable(cause).into()),
-            Err(fault) => patience.endure(fault).await?,
+            // The caller must not think that nothing happened: what may be claimed is known to nobody.
+            Err(fault) => patience.endure(fault).await.map_err(|_| StoreError::Unknown(cause.clone()))?,
         }
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cerebelum_store::{Incarnation, Store};
+use cerebelum_store::{Incarnation, Store, StoreError};
 use tokio::sync::watch;
 
 use crate::clock::{Clock, boot_ms};
 
 /// An effect leaves only while the lease still lasts at least this long.
 const MARGIN_MS: u64 = 1_000;
+/// The pause before the database is asked again for a lease that it did not give.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
 /// The lease as it stands.
 pub(crate) struct Leasehold {
@@ -45,11 +47,17 @@ impl Leasehold {
     /// Takes a lease and keeps it, a new one after each that was lost, until told to stop. Never returns otherwise.
     pub(crate) async fn keep(&self, store: Arc<dyn Store>, clock: Arc<Clock>, (node, length): (String, Duration)) {
         loop {
-            if self.current.borrow().is_none() {
-                self.begin(&*store, &clock, &node, length).await;
+            let held = *self.current.borrow();
+            let Some(incarnation) = held else {
+                if !self.begin(&*store, &clock, &node, length).await {
+                    tokio::time::sleep(BEGIN_AGAIN.min(length / 3)).await;
+                }
+                continue;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(length / 3) => {}
+                () = self.ended(incarnation) => continue,
             }
-            tokio::time::sleep(length / 3).await;
-            let Some(incarnation) = *self.current.borrow() else { continue };
             let asked = boot_ms();
             match tokio::time::timeout(length / 3, store.renew_lease(incarnation, length)).await {
                 Ok(Ok(Some(lease))) => {
@@ -63,7 +71,7 @@ impl Leasehold {
         }
     }
 
-    async fn begin(&self, store: &dyn Store, clock: &Clock, node: &str, length: Duration) {
+    async fn begin(&self, store: &dyn Store, clock: &Clock, node: &str, length: Duration) -> bool {
         let asked = boot_ms();
         match store.begin_lease(node, length).await {
             Ok(lease) => {
@@ -71,8 +79,12 @@ impl Leasehold {
                 self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 self.current.send_replace(Some(lease.incarnation));
                 tracing::info!(incarnation = lease.incarnation.0, "lease begun");
+                true
             }
-            Err(error) => tracing::warn!(%error, "no lease: nothing runs until the database answers"),
+            Err(error) => {
+                tracing::warn!(%error, "no lease: nothing runs until the database answers");
+                false
+            }
         }
     }
 
@@ -80,6 +92,13 @@ impl Leasehold {
     pub(crate) async fn first(&self) {
         let mut current = self.current.subscribe();
         let _ = current.wait_for(Option::is_some).await;
+    }
+
+    /// What a COMMIT without an answer may have claimed is run by nobody as long as this lease lasts: a new one frees it.
+    pub(crate) fn lose_if_unknown(&self, error: &StoreError) {
+        if matches!(error, StoreError::Unknown(_)) {
+            self.lose("it is not known what was committed");
+        }
     }
 
     /// Ends the lease on this side: whatever runs under it has to stop.

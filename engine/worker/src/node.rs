@@ -77,7 +77,7 @@ impl Node {
         let appender = Arc::new(appender);
         let appends = Gather::new(GROUP_MAX, move |batches| appender.clone().append(batches));
         let (starter, its_lease) = (store.clone(), lease.clone());
-        let starts = Gather::new(GROUP_MAX, move |new| start_all(starter.clone(), its_lease.incarnation(), new));
+        let starts = Gather::new(GROUP_MAX, move |new| start_all(starter.clone(), its_lease.clone(), new));
         Arc::new(Self {
             config,
             store,
@@ -267,10 +267,12 @@ impl Node {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
+                self.lease.lose_if_unknown(&error);
                 return 0;
             }
         };
         let count = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
+        self.metrics.claim_sizes.observe(claimed.len() as u64);
         let now = self.clock.now();
         for claimed in claimed {
             if let Some(due) = claimed.head.due.filter(|due| *due <= now) {
@@ -356,9 +358,7 @@ impl Appender {
                 }
                 Err(error) => {
                     tracing::error!(%error, "a group of batches could not be written");
-                    if matches!(error, StoreError::Unknown(_)) {
-                        self.lease.lose("it is not known what was committed");
-                    }
+                    self.lease.lose_if_unknown(&error);
                     return vec![Err(Refusal::ClaimLost); count];
                 }
             }
@@ -369,12 +369,15 @@ impl Appender {
 /// Starts a group; says with each under which incarnation it may have been claimed.
 async fn start_all(
     store: Arc<dyn Store>,
-    incarnation: Option<Incarnation>,
+    lease: Arc<Leasehold>,
     new: Vec<NewExecution>,
 ) -> Vec<Result<(Started, Option<Incarnation>), StoreError>> {
-    let count = new.len();
+    let (incarnation, count) = (lease.incarnation(), new.len());
     match store.start(incarnation, new).await {
         Ok(started) => started.into_iter().map(|started| Ok((started, incarnation))).collect(),
-        Err(error) => vec![Err(error); count],
+        Err(error) => {
+            lease.lose_if_unknown(&error);
+            vec![Err(error); count]
+        }
     }
 }

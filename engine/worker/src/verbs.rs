@@ -44,7 +44,7 @@ impl Engine {
             facts,
             parent: None,
         };
-        self.begin(beginning.rows(at, self.node.has_room()), &input).await
+        self.begin(beginning.rows(at, self.node.has_room()), input).await
     }
 
     /// Starts many executions, each alone.
@@ -52,11 +52,18 @@ impl Engine {
         futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
     }
 
-    async fn begin(&self, new: cerebelum_store::NewExecution, input: &Json) -> Result<Summary, Refused> {
+    /// Whoever asked may hang up at any moment. What is claimed for it is run all the same.
+    async fn begin(&self, new: cerebelum_store::NewExecution, input: Json) -> Result<Summary, Refused> {
+        let engine = self.clone();
+        let begun = tokio::spawn(async move { engine.begin_unattended(new, &input).await });
+        begun.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    async fn begin_unattended(&self, new: cerebelum_store::NewExecution, input: &Json) -> Result<Summary, Refused> {
         let (head, claims, due) = (new.head.clone(), new.claim, new.head.due);
         let first = restore::decode(&new.first).map_err(unavailable)?;
         let started = self.node.starts.hand_in(new).await;
-        match started.ok_or_else(|| Refused::Unavailable("the engine is stopping: try another node".to_owned()))? {
+        match started.ok_or_else(stopping)? {
             Ok((Started::New, incarnation)) => {
                 self.node.metrics.started.add(1);
                 match incarnation.filter(|_| claims) {
@@ -268,6 +275,10 @@ fn check_schema(schema: &str, value: &Json) -> Result<(), String> {
         let place = error.instance_path().to_string();
         if place.is_empty() { error.to_string() } else { format!("at {place}: {error}") }
     })
+}
+
+fn stopping() -> Refused {
+    Refused::Unavailable("the engine is stopping: try again at another node".to_owned())
 }
 
 fn no_question(id: &str) -> Refused {
