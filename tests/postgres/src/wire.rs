@@ -219,6 +219,8 @@ fn is_commit(words: &[u8]) -> bool {
 
 /// Carries one connection. Whatever is returned, it is over.
 async fn carry(client: TcpStream, server: TcpStream, trouble: &Trouble) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
     let (client, mut to_client) = client.into_split();
     let (server, mut to_server) = server.into_split();
     let (mut client, mut server) = (Reader::new(client), Reader::new(server));
