@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests: a value that is not there is a failure")]
 
+mod storm;
+
 use std::time::Duration;
 
 use cerebelum_server::proto::StartRequest;
@@ -14,6 +16,19 @@ fn sleepers_and_timers_on_sqlite_and_then_on_postgres() {
     for database in [Database::Sqlite, Database::Postgres] {
         ten_thousand_sleepers_live_in_the_database_alone(database);
         timers_are_never_early_and_hardly_late(database);
+        if let Some(count) = timers_at_once(database) {
+            storm::timers_due_in_one_second_drain_in_bounded_batches(database, count);
+        }
+    }
+}
+
+/// How many timers are due in one second: `CEREBELUM_TIMERS` (such as 100000) on both databases, otherwise what a run of
+/// all tests has time for.
+fn timers_at_once(database: Database) -> Option<u64> {
+    match (std::env::var("CEREBELUM_TIMERS"), database) {
+        (Ok(count), _) => Some(count.parse().unwrap()),
+        (Err(_), Database::Sqlite) => Some(20_000),
+        (Err(_), Database::Postgres) => None,
     }
 }
 

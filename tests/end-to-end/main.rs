@@ -15,16 +15,21 @@ macro_rules! on_both_databases {
     };
 }
 
+mod database_trouble;
 mod examples;
 mod hostile;
 mod killed;
 mod people;
+mod referee;
 mod refusals;
 mod same;
 mod sharing;
 mod sleeping;
+mod strange;
 mod terminal;
+mod two_engines;
 mod values;
+mod waiting_is_free;
 
 use std::collections::HashSet;
 

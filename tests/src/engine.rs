@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{Scratch, program, scratch, until};
@@ -57,6 +58,16 @@ impl Engine {
             Database::Sqlite => format!("sqlite:{}", data.0.join("cerebelum.db").display()),
             Database::Postgres => test_postgres::database(),
         };
+        Self::on(database, data, settings)
+    }
+
+    /// Starts an engine on the database of this address, with these settings.
+    #[must_use]
+    pub fn start_at(database: &str, settings: &[(&str, &str)]) -> Self {
+        Self::on(database.to_owned(), scratch(), settings)
+    }
+
+    fn on(database: String, data: Scratch, settings: &[(&str, &str)]) -> Self {
         let variables =
             settings.iter().map(|(name, value)| (format!("CEREBELUM_{name}"), (*value).to_owned())).collect();
         let mut engine = Self { child: None, end: None, url: String::new(), data, database, variables };
@@ -144,6 +155,26 @@ impl Engine {
         self.end = Some(child.wait().expect("a killed process ends"));
     }
 
+    /// Sends the process a signal.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn send(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a process id"), signal).expect("a running process takes signals");
+    }
+
+    /// Tells it to stop, and returns how it ended and how long that took.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn terminate(&mut self) -> (ExitStatus, Duration) {
+        self.send(Signal::TERM);
+        let told = Instant::now();
+        let mut child = self.child.take().expect("the engine runs");
+        (until("the engine has stopped", || child.try_wait().expect("its state can be read")), told.elapsed())
+    }
+
     /// Waits until the process has died of itself (a failpoint).
     ///
     /// # Panics
@@ -157,6 +188,15 @@ impl Engine {
     pub fn kill_and_restart(&mut self) {
         self.kill();
         self.restart();
+    }
+
+    /// Removes the compiled components that it keeps in its data folder.
+    ///
+    /// # Panics
+    /// When that is not possible, or it runs.
+    pub fn forget_artifacts(&self) {
+        assert!(self.child.is_none(), "a running engine has them in memory as well");
+        std::fs::remove_dir_all(self.data.0.join("data/artifacts")).expect("a folder of its own can be removed");
     }
 
     /// The process id.
@@ -256,7 +296,7 @@ impl Engine {
     /// When it does not come to that.
     pub fn wait_for(&self, id: &str, statuses: &[&str]) -> Value {
         let mut last = Value::Null;
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         loop {
             last = if began.elapsed() > Duration::from_secs(30) {
                 panic!("{id} never became {statuses:?}: {last:#}\n{}", self.log())
@@ -332,7 +372,7 @@ impl Drop for Engine {
 ///
 /// # Panics
 /// When there is no answer.
-pub(crate) fn http_get(url: &str) -> String {
+pub fn http_get(url: &str) -> String {
     http("GET", url)
 }
 

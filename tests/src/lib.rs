@@ -2,11 +2,14 @@
 
 mod cloud;
 mod engine;
+mod history;
 pub mod torture;
 mod wait;
 
 pub use cloud::Cloud;
-pub use engine::{Database, Engine, Said};
+pub use engine::{Database, Engine, Said, http_get};
+pub use history::assert_one_writer;
+pub use rustix::process::Signal;
 pub use wait::{until, within};
 
 use std::path::PathBuf;

@@ -246,7 +246,7 @@ pub enum Fact {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Unreadable {
     /// It was written by a newer engine.
-    #[error("an event of a newer version: {0}")]
+    #[error("written by a newer engine: {0}")]
     Newer(String),
     /// It is damaged.
     #[error("events that cannot be read: {0}")]

@@ -45,7 +45,9 @@ pub(crate) async fn answer(
     );
     static ASKED_BY: Statement =
         Statement::new("select id, owner from executions where tenant_id = $1 and execution_no = $2");
-    static ENDED: Statement = Statement::new("select state from approvals where tenant_id = $1 and id = $2");
+    // Locked: whoever is just answering it in time has the last word, not what was committed before.
+    static ENDED: Statement =
+        Statement::new("select state from approvals where tenant_id = $1 and id = $2 {postgres: for no key update}");
     let mut session = store.database.write().await?;
     let mut set = session.rows(&COMPARE_AND_SET, &[tenant.into(), id.into(), state_no(to).into()]).await?;
     let Some(set) = set.first_mut() else {

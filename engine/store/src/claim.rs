@@ -186,7 +186,7 @@ async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Resul
         };
         match given_back.await {
             Ok(()) => return Err(StoreError::Unavailable(cause).into()),
-            // Whatever the fault is now, what was claimed is not known.
+            // The caller must not think that nothing happened: what may be claimed is known to nobody.
             Err(fault) => patience.endure(fault).await.map_err(|_| StoreError::Unknown(cause.clone()))?,
         }
     }

@@ -171,7 +171,13 @@ fn unusable(place: &str, error: &Error) -> StoreError {
     let passing = matches!(error, Error::Io(_) | Error::PoolTimedOut)
         || matches!(error, Error::Database(told) if told.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("53")));
     match passing && severity(error) == Severity::Passing {
-        true => StoreError::Unavailable(format!("{place}: {}", cause(error))),
+        true => {
+            let cause = match error {
+                Error::PoolTimedOut => "nobody answers there".to_owned(),
+                other => cause(other),
+            };
+            StoreError::Unavailable(format!("{place}: {cause}"))
+        }
         false => StoreError::Unusable(format!("cannot open the database {place}: {}", cause(error))),
     }
 }

@@ -96,6 +96,13 @@ pub(crate) async fn find(session: &mut Session, key: &ExecutionKey) -> Result<Op
     rows.first_mut().map(read).transpose()
 }
 
+/// Reads a tenant and an id.
+pub(crate) fn read_key(row: &mut Row) -> Result<ExecutionKey, Fault> {
+    let tenant = TenantId(row.count()?);
+    let id: ExecutionId = row.text()?.parse().map_err(|_| StoreError::Corrupt("an id that is none".into()))?;
+    Ok(ExecutionKey { tenant, id })
+}
+
 /// Inserts executions whose ids are free, with their first chunks and attributes. Returns the indexes of those inserted.
 ///
 /// Each comes with the number of its program and its owner, if it is claimed in the same breath.
@@ -133,10 +140,9 @@ pub(crate) async fn insert(
     let (mut first_chunks, mut attributes) = (Rows::default(), Rows::default());
     for mut row in session.rows_of(&INSERT, &rows).await? {
         let no = row.int()?;
-        let tenant = TenantId(row.count()?);
-        let id: ExecutionId = row.text()?.parse().map_err(|_| StoreError::Corrupt("an id that is none".into()))?;
-        let index = *first_of.get(&ExecutionKey { tenant, id }).expect("the database returns what was inserted");
+        let index = *first_of.get(&read_key(&mut row)?).expect("the database returns what was inserted");
         let (new, ..) = new[index];
+        let tenant = new.head.key.tenant;
         first_chunks.push(chunks::insertion(tenant, no, new.head.run, &new.first));
         attributes::add_rows(&mut attributes, tenant, no, &new.head.attributes);
         inserted.push(index);

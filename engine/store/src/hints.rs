@@ -79,6 +79,15 @@ impl Hints {
         }
     }
 
+    /// Tells other nodes, and returns when they are told.
+    pub(crate) async fn tell_elsewhere_now(database: &Database, key: Option<ExecutionKey>) {
+        let (Database::Postgres { pool, .. }, Some(key)) = (database, key) else { return };
+        // Nobody is called 0: all that listen hear it.
+        for payload in payloads(0, &BTreeSet::from([key])) {
+            send(pool, payload).await;
+        }
+    }
+
     /// Tells, in this process only, of executions that are new and belong to nobody yet.
     pub(crate) fn tell_here(&self, keys: impl IntoIterator<Item = ExecutionKey>) {
         for key in keys {
@@ -101,11 +110,15 @@ async fn notify(pool: PgPool, teller: u64, mut told: mpsc::UnboundedReceiver<Exe
     while told.recv_many(&mut keys, HINTS_MAX).await > 0 {
         let distinct: BTreeSet<ExecutionKey> = keys.drain(..).collect();
         for payload in payloads(teller, &distinct) {
-            let notify = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload);
-            if let Err(error) = notify.execute(&pool).await {
-                tracing::debug!(%error, "other nodes were not notified; their poll will find it");
-            }
+            send(&pool, payload).await;
         }
+    }
+}
+
+async fn send(pool: &PgPool, payload: String) {
+    let notify = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload);
+    if let Err(error) = notify.execute(pool).await {
+        tracing::debug!(%error, "other nodes were not notified; their poll will find it");
     }
 }
 

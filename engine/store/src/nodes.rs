@@ -8,7 +8,7 @@ use crate::append::Outcomes;
 use crate::database::Database;
 use crate::fault::Fault;
 use crate::sql::{Rows, Session, Statement};
-use crate::{Incarnation, Lease, StoreError};
+use crate::{ExecutionKey, Incarnation, Lease, StoreError, heads};
 
 /// Ended incarnations are kept that long, for those who still ask what became of their last batch.
 const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
@@ -69,19 +69,23 @@ pub(crate) async fn renew(
     Ok(Some(Lease { incarnation, remaining: Duration::from_millis(expires_at.since(now)), now }))
 }
 
-/// See [`crate::Store::end_lease`].
-pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result<(), Fault> {
+/// See [`crate::Store::end_lease`]. Returns one of the executions that are free now.
+pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result<Option<ExecutionKey>, Fault> {
     static LOCK: Statement = Statement::new(
         "select incarnation from nodes where incarnation = $1 and ended_at is null {postgres: for update}",
     );
+    static OWNED: Statement = Statement::new("select tenant_id, id from executions where owner = $1 limit 1");
     let mut session = database.write().await?;
-    if !session.rows(&LOCK, &[incarnation.into()]).await?.is_empty() {
-        let mut ended = Rows::default();
-        ended.push([incarnation.into()]);
-        retire(&mut session, &ended).await?;
-        session.commit().await?;
+    if session.rows(&LOCK, &[incarnation.into()]).await?.is_empty() {
+        return Ok(None);
     }
-    Ok(())
+    let mut owned = session.rows(&OWNED, &[incarnation.into()]).await?;
+    let owned = owned.first_mut().map(heads::read_key).transpose()?;
+    let mut ended = Rows::default();
+    ended.push([incarnation.into()]);
+    retire(&mut session, &ended).await?;
+    session.commit().await?;
+    Ok(owned)
 }
 
 /// See [`crate::Store::take_over`].

@@ -67,7 +67,12 @@ impl Store for SqlStore {
     }
 
     fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()> {
-        told(async move { nodes::end(&self.database, incarnation).await })
+        told(async move {
+            let freed = nodes::end(&self.database, incarnation).await?;
+            // Whoever looks for this one finds the others. This process may end before a background task has told it.
+            Hints::tell_elsewhere_now(&self.database, freed).await;
+            Ok(())
+        })
     }
 
     fn take_over(&self) -> Answer<'_, u64> {

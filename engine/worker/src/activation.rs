@@ -60,7 +60,9 @@ impl From<StoreError> for Stuck {
 impl From<NoProgram> for Stuck {
     fn from(error: NoProgram) -> Self {
         match error {
-            NoProgram::Missing => Self::Parked("component-missing: the component is not in the store".to_owned()),
+            NoProgram::Missing => Self::Parked(
+                "component-missing: the component is not in the store: upload it again, then resume".to_owned(),
+            ),
             NoProgram::Trouble(cause) => Self::Trouble(cause),
         }
     }
@@ -188,6 +190,9 @@ impl Activation {
 
     /// One round: move what is due, run guests, perform, commit, then wait for something to happen.
     async fn advance(&mut self) -> Result<(), Stuck> {
+        if self.is_leaving() {
+            return self.await_release().await;
+        }
         // Before the clock is looked at: the deadline that an execution failed by no longer stands.
         self.reopen_if_asked().await?;
         self.execution.tick(self.node.clock.moment());
@@ -208,6 +213,20 @@ impl Activation {
             Happening::Due => Ok(()),
             Happening::Idle => self.hibernate().await,
         }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.in_flight.as_ref().is_some_and(|batch| batch.releases)
+    }
+
+    /// Waits for the batch that the claim goes with. What began meanwhile would be thrown away, so nothing does.
+    async fn await_release(&mut self) -> Result<(), Stuck> {
+        let answer = tokio::select! {
+            biased;
+            () = self.node.lease.ended(self.incarnation) => Some(Err(Refusal::ClaimLost)),
+            answer = answer_of(&mut self.in_flight) => answer,
+        };
+        self.take_receipt(answer)
     }
 
     /// Starts the guests that are wanted, each from its part of the history.

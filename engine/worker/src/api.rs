@@ -20,6 +20,23 @@ pub enum Refused {
     Unavailable(String),
 }
 
+/// Why there is no engine; one line for a person.
+#[derive(Debug, Clone, Error)]
+pub enum OpenError {
+    /// The database does not answer just now (exit code 4).
+    #[error("{0}")]
+    Unavailable(String),
+    /// The data folder or the database cannot be used as they are (exit code 5).
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<String> for OpenError {
+    fn from(why: String) -> Self {
+        Self::Unusable(why)
+    }
+}
+
 /// A component that was accepted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ComponentInfo {

@@ -129,7 +129,14 @@ pub(crate) fn manifest_of(component: &Component) -> Result<Manifest, String> {
 
 /// A store's trouble in words for a client.
 pub(crate) fn unavailable(error: StoreError) -> Refused {
-    Refused::Unavailable(format!("{error}: try again in a moment"))
+    let hint = match &error {
+        StoreError::Unavailable(_) => "try again in a moment",
+        StoreError::Unknown(_) => "see what became of it before you try again",
+        StoreError::Corrupt(_) => "it has to be repaired, or restored from a backup",
+        // Both say what is wrong with what was asked for.
+        StoreError::Unusable(_) | StoreError::Invalid(_) => return Refused::Unavailable(error.to_string()),
+    };
+    Refused::Unavailable(format!("{error}: {hint}"))
 }
 
 fn declared(manifest: &Manifest, (name, is_step): (&str, bool)) -> Result<StepOptions, Failure> {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use cerebelum_history::{ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Sandbox};
-use cerebelum_store::{Census, ExecutionKey, Filter, State, TenantId};
+use cerebelum_store::{Census, ExecutionKey, Filter, State, StoreError, TenantId};
 use futures::Stream;
 
-use crate::api::{ApprovalView, ComponentInfo, EventView, ListRequest, LogView, Refused, Status, Summary};
+use crate::api::{ApprovalView, ComponentInfo, EventView, ListRequest, LogView, OpenError, Refused, Status, Summary};
 use crate::blame::Blame;
 use crate::directory::{manifest_of, unavailable};
 use crate::fetch::Fetcher;
@@ -36,16 +36,19 @@ impl Engine {
     ///
     /// # Errors
     /// One line for a person, when the data folder or the database cannot be used.
-    pub async fn open(config: Config) -> Result<Self, String> {
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
         // First the folder's lock: a second engine on it must not touch the database either.
         let name = NodeName::claim(&config.data, &ThisMachine)?;
         let outside = Outside {
-            store: cerebelum_store::open(&config.database).await.map_err(|e| e.to_string())?,
+            store: cerebelum_store::open(&config.database).await.map_err(|error| match error {
+                StoreError::Unavailable(_) => OpenError::Unavailable(error.to_string()),
+                other => OpenError::Unusable(other.to_string()),
+            })?,
             programs: Arc::new(Sandbox::new(cerebelum_sandbox::Config::new(&config.data)).map_err(|e| e.to_string())?),
             web: Arc::new(Fetcher::new(config.allow_http.clone(), config.secrets.clone())?),
             machine: Arc::new(ThisMachine),
         };
-        Self::run(config, outside, name).await
+        Ok(Self::run(config, outside, name).await?)
     }
 
     /// The same on a given outside; `config` then says nothing of the database and of what steps may ask.
@@ -160,9 +163,13 @@ impl Engine {
         let key = key(id)?;
         let look = self.node.store.look(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         let head = &look.head;
-        let history = restore::events(&*self.node.store, &key, head.run, (Position(1), head.position)).await;
+        let history = match restore::events(&*self.node.store, &key, head.run, (Position(1), head.position)).await {
+            // It is shown as far as it can be read, unless its end is what cannot.
+            Err(StoreError::Corrupt(_)) if head.state == State::Open => Vec::new(),
+            read => read.map_err(unavailable)?,
+        };
         let progress = self.node.store.progress(&key).await.map_err(unavailable)?;
-        views::status(&look, &history.unwrap_or_default(), progress)
+        views::status(&look, &history, progress)
     }
 
     /// The status now and after each commit (several at once count as one), until the execution has ended.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cerebelum_store::{Incarnation, Store};
+use cerebelum_store::{Incarnation, Store, StoreError};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -14,6 +14,8 @@ use crate::outside::Machine;
 
 /// An effect leaves only while the lease still lasts at least this long.
 const MARGIN_MS: u64 = 1_000;
+/// The pause before the database is asked again for a lease that it did not give.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
 /// The lease as it stands.
 pub(crate) struct Leasehold {
@@ -49,16 +51,23 @@ impl Leasehold {
     pub(crate) async fn keep(&self, store: Arc<dyn Store>, node: String, length: Duration) {
         let machine = self.clock.machine();
         loop {
-            if self.current.borrow().is_none() {
-                self.begin(&*store, &node, length).await;
+            let held = *self.current.borrow();
+            let Some(incarnation) = held else {
+                if !self.begin(&*store, &node, length).await {
+                    machine.sleep(BEGIN_AGAIN.min(length / 3)).await;
+                }
+                continue;
+            };
+            tokio::select! {
+                biased;
+                () = self.ended(incarnation) => continue,
+                () = machine.sleep(length / 3) => {}
             }
-            machine.sleep(length / 3).await;
-            let Some(incarnation) = *self.current.borrow() else { continue };
             let asked = self.clock.boot_ms();
             let renewed = machine.within(length / 3, store.renew_lease(incarnation, length)).await;
             match renewed {
                 // Whoever has seen it run out has dropped what it had claimed: a lease that is over stays so (L11).
-                _ if self.incarnation().is_none() => self.lose("the database did not renew it in time"),
+                _ if self.incarnation() != Some(incarnation) => self.lose("the database did not renew it in time"),
                 Some(Ok(Some(lease))) => {
                     self.clock.set(lease.now);
                     self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
@@ -69,7 +78,7 @@ impl Leasehold {
         }
     }
 
-    async fn begin(&self, store: &dyn Store, node: &str, length: Duration) {
+    async fn begin(&self, store: &dyn Store, node: &str, length: Duration) -> bool {
         let asked = self.clock.boot_ms();
         match store.begin_lease(node, length).await {
             Ok(lease) => {
@@ -77,8 +86,12 @@ impl Leasehold {
                 self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 self.current.send_replace(Some(lease.incarnation));
                 tracing::info!(node, incarnation = lease.incarnation.0, "lease begun");
+                true
             }
-            Err(error) => tracing::warn!(%error, "no lease: nothing runs until the database answers"),
+            Err(error) => {
+                tracing::warn!(%error, "no lease: nothing runs until the database answers");
+                false
+            }
         }
     }
 
@@ -86,6 +99,13 @@ impl Leasehold {
     pub(crate) async fn first(&self) {
         let mut current = self.current.subscribe();
         let _ = current.wait_for(Option::is_some).await;
+    }
+
+    /// What a COMMIT without an answer may have claimed is run by nobody as long as this lease lasts: a new one frees it.
+    pub(crate) fn lose_if_unknown(&self, error: &StoreError) {
+        if matches!(error, StoreError::Unknown(_)) {
+            self.lose("it is not known what was committed");
+        }
     }
 
     /// Ends the lease on this side: whatever runs under it has to stop.

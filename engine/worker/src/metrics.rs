@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     pub(crate) activations: Counter,
     pub(crate) fetches: Counter,
     pub(crate) batch_sizes: Histogram,
+    pub(crate) claim_sizes: Histogram,
     pub(crate) timer_lateness_ms: Histogram,
 }
 
@@ -83,6 +84,7 @@ impl Metrics {
             parked: Counter::default(),
             activations: Counter::default(),
             fetches: Counter::default(),
+            claim_sizes: Histogram::new(&[0, 1, 4, 16, 64, 256]),
             batch_sizes: Histogram::new(&[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000]),
             timer_lateness_ms: Histogram::new(&[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000]),
         }
@@ -122,6 +124,7 @@ impl Metrics {
             let _ = writeln!(text, "cerebelum_executions{{status=\"{status}\"}} {count}");
         }
         self.batch_sizes.render("cerebelum_batch_size", "Batches per commit.", &mut text);
+        self.claim_sizes.render("cerebelum_claim_size", "Executions claimed at once.", &mut text);
         self.timer_lateness_ms.render(
             "cerebelum_timer_lateness_ms",
             "How late timers fired, in milliseconds.",

@@ -288,13 +288,12 @@ impl Node {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
-                if matches!(error, StoreError::Unknown(_)) {
-                    self.lease.lose("it is not known what was claimed");
-                }
+                self.lease.lose_if_unknown(&error);
                 return 0;
             }
         };
         let count = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
+        self.metrics.claim_sizes.observe(claimed.len() as u64);
         let now = self.clock.now();
         for claimed in claimed {
             if let Some(due) = claimed.head.due.filter(|due| *due <= now) {
@@ -383,9 +382,7 @@ impl Appender {
                 }
                 Err(error) => {
                     tracing::error!(%error, "a group of batches could not be written");
-                    if matches!(error, StoreError::Unknown(_)) {
-                        self.lease.lose("it is not known what was committed");
-                    }
+                    self.lease.lose_if_unknown(&error);
                     return vec![Err(Refusal::ClaimLost); count];
                 }
             }
@@ -408,9 +405,7 @@ async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<Start
             started.into_iter().map(Ok).collect()
         }
         Err(error) => {
-            if matches!(error, StoreError::Unknown(_)) {
-                node.lease.lose("it is not known what was started and claimed");
-            }
+            node.lease.lose_if_unknown(&error);
             vec![Err(error); new.len()]
         }
     }

@@ -56,7 +56,7 @@ impl Engine {
     async fn begin(&self, new: cerebelum_store::NewExecution, input: &Json) -> Result<Summary, Refused> {
         let head = new.head.clone();
         let started = self.node.starts.hand_in(new).await;
-        match started.ok_or_else(|| Refused::Unavailable("the engine is stopping: try another node".to_owned()))? {
+        match started.ok_or_else(stopping)? {
             Ok(Started::New) => Ok(views::summary(&head)),
             Ok(Started::Exists(existing, chunk)) => {
                 let events = restore::decode(&chunk).map_err(unavailable)?;
@@ -258,6 +258,10 @@ fn check_schema(schema: &str, value: &Json) -> Result<(), String> {
         let place = error.instance_path().to_string();
         if place.is_empty() { error.to_string() } else { format!("at {place}: {error}") }
     })
+}
+
+fn stopping() -> Refused {
+    Refused::Unavailable("the engine is stopping: try again at another node".to_owned())
 }
 
 fn no_question(id: &str) -> Refused {

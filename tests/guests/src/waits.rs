@@ -114,6 +114,9 @@ pub async fn polling(ctx: Context, at: Lookout) -> Result<u64> {
 /// A host-driven poll that is never ready.
 #[workflow]
 pub async fn polling_in_vain(ctx: Context, at: Lookout) -> Result<u64> {
+    for number in 0..at.steps_before {
+        crate::plain::increment(&ctx, number).await?;
+    }
     ctx.poll(never, at.clone()).every(millis(at.every_ms)).attempts(at.attempts).await
 }
 

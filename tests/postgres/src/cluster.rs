@@ -19,6 +19,15 @@ pub struct Cluster {
     warden: Child,
 }
 
+/// How a server stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Sessions are ended, what they were doing is undone.
+    Fast,
+    /// As a crash would.
+    Immediate,
+}
+
 impl Cluster {
     /// Starts a cluster on a free port of the loopback interface; its only user `postgres` needs no password.
     ///
@@ -56,12 +65,33 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Stops the server as a crash would, and starts it again on the same port.
+    /// Stops the server in this way, and starts it again on the same port.
     ///
     /// # Panics
     /// When it does not come back.
-    pub fn crash_and_restart(&self) {
-        assert!(self.control(&["restart", "--mode=immediate"]), "PostgreSQL does not come back");
+    pub fn restart(&self, how: Shutdown) {
+        self.stop(how);
+        self.start_again();
+    }
+
+    /// Stops the server.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub fn stop(&self, how: Shutdown) {
+        let mode = match how {
+            Shutdown::Fast => "--mode=fast",
+            Shutdown::Immediate => "--mode=immediate",
+        };
+        assert!(self.control(&["stop", mode]), "PostgreSQL does not stop");
+    }
+
+    /// Starts a server that was stopped, on the same port.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn start_again(&self) {
+        assert!(self.control(&["start"]), "PostgreSQL does not come back");
     }
 
     fn data(&self) -> PathBuf {

@@ -1,6 +1,7 @@
 //! A real PostgreSQL for tests: one throw-away cluster a process, or the server that `TEST_DATABASE_URL` names.
 
 mod cluster;
+mod wire;
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Shutdown};
+pub use wire::{Cut, Wire};
 
 /// The server of this process: what `TEST_DATABASE_URL` names, otherwise a cluster that ends with the process.
 static SERVER: LazyLock<Server> = LazyLock::new(|| match std::env::var("TEST_DATABASE_URL") {

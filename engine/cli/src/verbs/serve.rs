@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use cerebelum_worker::Engine;
+use cerebelum_worker::{Engine, OpenError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -27,7 +27,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     let bound = cerebelum_server::bind(settings.listen).await.map_err(refused)?;
     let database = without_password(&settings.engine.database);
     let engine = tokio::select! {
-        opened = Engine::open(settings.engine) => opened.map_err(|why| Stop::new(Code::Refused, why))?,
+        opened = Engine::open(settings.engine) => opened.map_err(not_opened)?,
         () = stop.asked() => return Ok(()),
     };
     out.say(&format!("cerebelum is ready on http://{} (database {database})", bound.address()))?;
@@ -53,6 +53,15 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
             tracing::warn!("stopped before everything was put away; nothing acknowledged is lost");
             Ok(())
         }
+    }
+}
+
+fn not_opened(error: OpenError) -> Stop {
+    match error {
+        OpenError::Unavailable(why) => {
+            Stop::new(Code::Unreachable, format!("{why}; start it, or name another with --database"))
+        }
+        OpenError::Unusable(why) => Stop::new(Code::Refused, why),
     }
 }
 

@@ -56,6 +56,31 @@ async fn a_question_is_listed_answered_and_told(bench: Bench) {
     assert_eq!(bench.approval(T, "nothing\0").await.unwrap(), None);
 }
 
+/// The deadline passed while somebody's answer, which came in time, was being written.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_too_late_waits_for_the_answer_that_came_in_time() {
+    use sqlx::{Connection, Executor};
+    let bench = Bench::postgres().await;
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    assert_eq!(bench.write(ask(node, &head, "q", Some(Timestamp(1)))).await, Ok(()));
+    let mut other = sqlx::PgConnection::connect(&bench.url).await.unwrap();
+    let mut answering = other.begin().await.unwrap();
+    answering.execute("update approvals set state = 2 where id = 'q'").await.unwrap();
+    let late = {
+        let store = bench.store.clone();
+        tokio::spawn(async move { store.answer(T, "q", ApprovalState::Approved, "\"yes\"".into()).await })
+    };
+    // It is behind the other one's lock.
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while bench.meddle(waiting).await == 0 {
+        assert!(!late.is_finished(), "it did not wait: {:?}", late.await);
+    }
+    answering.commit().await.unwrap();
+    assert_eq!(late.await.unwrap().unwrap(), Answered::TooLate(ApprovalState::Rejected));
+}
+
 async fn the_first_answer_counts(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;

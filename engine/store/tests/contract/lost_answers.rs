@@ -1,84 +1,17 @@
 //! Lost answers: the connection breaks at the worst moment, and every append still happens once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use cerebelum_history::Position;
 use cerebelum_store::{NewExecution, Started, Store, StoreError, open};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use test_postgres::{Cluster, Cut, Shutdown, Wire};
 
 use crate::bench::{Bench, LONG, events, fresh, key, new, release};
 
-/// What the wire does to the next COMMIT.
-const NOTHING: u8 = 0;
-const LOSE_ANSWER: u8 = 1;
-const LOSE_REQUEST: u8 = 2;
-
-/// A wire to the server that can be cut in the middle of a COMMIT.
-struct Wire {
-    fault: Arc<AtomicU8>,
-    url: String,
-}
-
-impl Wire {
-    async fn to(url: &str) -> Self {
-        let (before, rest) = url.split_once("127.0.0.1:").expect("the test server listens on the loopback interface");
-        let (port, name) = rest.split_once('/').unwrap();
-        let server = format!("127.0.0.1:{port}");
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("{before}127.0.0.1:{}/{name}", listener.local_addr().unwrap().port());
-        let fault = Arc::new(AtomicU8::new(NOTHING));
-        let shared = fault.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, server.clone(), shared.clone()));
-            }
-        });
-        Self { fault, url }
-    }
-
-    fn break_next_commit(&self, fault: u8) {
-        self.fault.store(fault, Ordering::SeqCst);
-    }
-
-    fn is_broken(&self) -> bool {
-        self.fault.load(Ordering::SeqCst) == NOTHING
-    }
-}
-
-async fn carry(mut client: TcpStream, server: String, fault: Arc<AtomicU8>) {
-    let Ok(mut server) = TcpStream::connect(server).await else { return };
-    let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        tokio::select! {
-            read = client.read(&mut up) => {
-                let Ok(count @ 1..) = read else { return };
-                let is_commit = up[..count].windows(6).any(|window| window == b"COMMIT");
-                let broken = if is_commit { fault.swap(NOTHING, Ordering::SeqCst) } else { NOTHING };
-                if broken == LOSE_REQUEST || server.write_all(&up[..count]).await.is_err() {
-                    return;
-                }
-                if broken == LOSE_ANSWER {
-                    // The server has answered; nobody will hear it.
-                    let _ = server.read(&mut down).await;
-                    return;
-                }
-            }
-            read = server.read(&mut down) => {
-                let Ok(count @ 1..) = read else { return };
-                if client.write_all(&down[..count]).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
 async fn wired() -> (Bench, Wire, Arc<dyn Store>) {
     let bench = Bench::postgres().await;
-    let wire = Wire::to(&bench.url).await;
-    let store = open(&wire.url).await.unwrap();
+    let wire = Wire::to(&bench.url);
+    let store = open(wire.url()).await.unwrap();
     (bench, wire, store)
 }
 
@@ -87,13 +20,13 @@ async fn an_append_whose_commit_is_lost_on_the_way_happens_once() {
     let (bench, wire, store) = wired().await;
     let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
     let mut head = bench.started(node, "a").await;
-    for fault in [LOSE_ANSWER, LOSE_REQUEST, LOSE_ANSWER, NOTHING] {
+    for fault in [Some(Cut::AfterCommit), Some(Cut::BeforeCommit), Some(Cut::AfterCommit), None] {
         let mut batch = events(node, &head, 1);
         batch.messages = vec![("a".parse().unwrap(), format!("{}", batch.head.position.0))];
         head = batch.head.clone();
-        wire.break_next_commit(fault);
+        wire.cut_next_commits(fault);
         assert_eq!(store.append(fresh(), vec![batch]).await.unwrap(), [Ok(())]);
-        assert!(wire.is_broken());
+        assert_eq!(wire.cuts_left(), 0);
     }
     assert_eq!(bench.inbox("a").await, ["2", "3", "4", "5"]);
     assert_eq!(bench.history(&key("a"), 1, Position(1), Position(5)).await.unwrap().len(), 5);
@@ -106,11 +39,11 @@ async fn a_start_whose_commit_is_lost_on_the_way_happens_once() {
     // The first start also numbers its program; what follows has one COMMIT each.
     bench.sleeping("z", None).await;
     store.start(None, vec![new("y")]).await.unwrap();
-    for (id, fault) in [("a", LOSE_ANSWER), ("b", LOSE_REQUEST)] {
-        wire.break_next_commit(fault);
+    for (id, fault) in [("a", Cut::AfterCommit), ("b", Cut::BeforeCommit)] {
+        wire.cut_next_commits([fault]);
         let new = NewExecution { claim: true, ..new(id) };
         assert_eq!(store.start(Some(node), vec![new.clone()]).await.unwrap(), [Started::New]);
-        assert!(wire.is_broken());
+        assert_eq!(wire.cuts_left(), 0);
         assert_eq!(bench.write(events(node, &new.head, 1)).await, Ok(()));
     }
 }
@@ -121,7 +54,7 @@ async fn a_claim_whose_answer_is_lost_is_given_back() {
     let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
     let head = bench.started(node, "a").await;
     assert_eq!(bench.write(release(node, &head, Some(cerebelum_history::Timestamp(1)))).await, Ok(()));
-    wire.break_next_commit(LOSE_ANSWER);
+    wire.cut_next_commits([Cut::AfterCommit]);
     assert!(matches!(store.claim(node, 9).await, Err(StoreError::Unavailable(_))));
     assert_eq!(store.claim(node, 9).await.unwrap().len(), 1);
 }
@@ -130,14 +63,14 @@ async fn a_claim_whose_answer_is_lost_is_given_back() {
 async fn a_message_whose_commit_is_lost_is_said_to_be_unknown() {
     let (bench, wire, store) = wired().await;
     bench.sleeping("a", None).await;
-    wire.break_next_commit(LOSE_ANSWER);
+    wire.cut_next_commits([Cut::AfterCommit]);
     assert!(matches!(store.send(&key("a"), "hello".into()).await, Err(StoreError::Unknown(_))));
     assert_eq!(bench.inbox("a").await, ["hello"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_of_the_server_loses_nothing_that_was_acknowledged() {
-    let cluster = Arc::new(tokio::task::spawn_blocking(test_postgres::Cluster::start).await.unwrap());
+    let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
     let store = open(&cluster.url("postgres")).await.unwrap();
     let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
     let new = NewExecution { claim: true, ..new("a") };
@@ -145,7 +78,7 @@ async fn a_crash_of_the_server_loses_nothing_that_was_acknowledged() {
     let mut head = new.head;
     let crashing = {
         let cluster = cluster.clone();
-        tokio::task::spawn_blocking(move || cluster.crash_and_restart())
+        tokio::task::spawn_blocking(move || cluster.restart(Shutdown::Immediate))
     };
     let mut count = 0;
     // Writes go on before, during and after the crash. Those that say "unavailable" or "unknown" are asked again.

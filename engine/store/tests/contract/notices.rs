@@ -60,3 +60,22 @@ async fn another_node_hears_of_messages_to_what_it_holds_and_of_nothing_else() {
         assert_eq!(heard, key("theirs"));
     }
 }
+
+/// So that whoever else is there goes on with it at once, and not when it looks around the next time.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_hears_that_a_node_has_left() {
+    let bench = Bench::postgres().await;
+    let other = open(&bench.url).await.unwrap();
+    let mut hints = other.hints();
+    // Whether it listens already cannot be seen from outside: nodes come and leave until it hears.
+    let heard = loop {
+        let here = bench.lease("here").await;
+        bench.started(here, "a").await;
+        bench.end_lease(here).await.unwrap();
+        if let Ok(heard) = tokio::time::timeout(Duration::from_millis(200), hints.recv()).await {
+            break heard.unwrap();
+        }
+        bench.meddle("delete from executions").await;
+    };
+    assert_eq!(heard, key("a"));
+}

@@ -1,0 +1,197 @@
+//! Rows that nobody of us wrote so: the execution they belong to is parked with the right words, the others go on, and
+//! after the repair it goes on as well.
+
+use cerebelum_tests::{Cloud, Database, Engine, until};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+on_both_databases!(
+    what_cannot_be_read_is_parked_alone_and_goes_on_after_the_repair,
+    a_component_that_is_gone_is_missed
+);
+
+/// Runs a statement behind the engine's back; the rows' columns as text.
+fn sql(engine: &Engine, words: &str) -> Vec<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let query = sqlx::query(AssertSqlSafe(words.to_owned()));
+    runtime.block_on(async {
+        if engine.database().starts_with("sqlite:") {
+            let mut connection = sqlx::SqliteConnection::connect(engine.database()).await.unwrap();
+            let rows = query.fetch_all(&mut connection).await.unwrap();
+            rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
+        } else {
+            let mut connection = sqlx::PgConnection::connect(engine.database()).await.unwrap();
+            let rows = sqlx::query(AssertSqlSafe(words.to_owned())).fetch_all(&mut connection).await.unwrap();
+            rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
+        }
+    })
+}
+
+fn of(id: &str) -> String {
+    format!("execution_no = (select execution_no from executions where id = '{id}')")
+}
+
+/// The chunk in the middle of a history that holds the end of a step.
+fn middle_chunk(engine: &Engine, id: &str) -> (u64, u64, String) {
+    let chunks = sql(
+        engine,
+        &format!(
+            "select cast(first_position as text), cast(last_position as text), events from history where {}
+            order by first_position",
+            of(id)
+        ),
+    );
+    let inner = &chunks[1..chunks.len() - 1];
+    let chunk = inner.iter().find(|chunk| chunk[2].contains("StepCompleted")).expect("a step ended there");
+    (chunk[0].parse().unwrap(), chunk[1].parse().unwrap(), chunk[2].clone())
+}
+
+/// Writes other events into the middle chunk, with a checksum that is right.
+fn rewrite(engine: &Engine, id: &str, change: impl Fn(&str) -> String) {
+    let (first, last, events) = middle_chunk(engine, id);
+    let changed = change(&events);
+    assert_ne!(changed, events);
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&1_u32.to_le_bytes());
+    hasher.update(&first.to_le_bytes());
+    hasher.update(&last.to_le_bytes());
+    hasher.update(changed.as_bytes());
+    let (checksum, changed) = (hasher.finalize().cast_signed(), changed.replace('\'', "''"));
+    let place = format!("{} and first_position = {first}", of(id));
+    sql(engine, &format!("update history set events = '{changed}', checksum = {checksum} where {place}"));
+}
+
+/// A way to break an execution, and the words it is parked with.
+struct Broken {
+    id: &'static str,
+    table: &'static str,
+    words: &'static [&'static str],
+    how: fn(&Engine, &str),
+}
+
+const BROKEN: [Broken; 5] = [
+    Broken {
+        id: "flipped",
+        table: "history",
+        words: &["corrupt-history", "checksum"],
+        how: |engine, id| {
+            let (first, ..) = middle_chunk(engine, id);
+            let place = format!("{} and first_position = {first}", of(id));
+            let flipped = "substr(events, 1, 20) || '~' || substr(events, 22)";
+            sql(engine, &format!("update history set events = {flipped} where {place}"));
+        },
+    },
+    Broken {
+        id: "torn",
+        table: "history",
+        words: &["corrupt-history", "is missing"],
+        how: |engine, id| {
+            let (first, ..) = middle_chunk(engine, id);
+            sql(engine, &format!("delete from history where {} and first_position = {first}", of(id)));
+        },
+    },
+    Broken {
+        id: "thinned",
+        table: "history",
+        words: &["corrupt-history", "events where"],
+        how: |engine, id| {
+            rewrite(engine, id, |events| {
+                let mut events: Vec<Value> = serde_json::from_str(events).unwrap();
+                events.pop();
+                serde_json::to_string(&events).unwrap()
+            });
+        },
+    },
+    Broken {
+        id: "newer",
+        table: "history",
+        words: &["corrupt-history", "newer engine", "StepTeleported"],
+        how: |engine, id| rewrite(engine, id, |events| events.replacen("StepCompleted", "StepTeleported", 1)),
+    },
+    Broken {
+        id: "scrawled",
+        table: "calls",
+        words: &["corrupt-history", "open call"],
+        how: |engine, id| drop(sql(engine, &format!("update calls set state = '[' where {}", of(id)))),
+    },
+];
+
+fn what_cannot_be_read_is_parked_alone_and_goes_on_after_the_repair(database: Database) {
+    // Each outcome in a chunk of its own, and nothing in memory that the rows are not read again for.
+    let engine = Engine::start_with(database, &[("RUN_AHEAD_EVENTS_MAX", "0"), ("HIBERNATE_AFTER", "10ms")]);
+    engine.upload("test-guests");
+    let ids = || BROKEN.iter().map(|broken| broken.id).chain(["whole"]);
+    for id in ids() {
+        engine.ok(&["start", "sequence_then_signal", "--input", r#"{"steps":6,"signal":"go"}"#, "--id", id]);
+    }
+    for id in ids() {
+        engine.wait_for(id, &["waiting"]);
+    }
+    until("all are out of memory", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
+    for Broken { id, table, how, .. } in &BROKEN {
+        sql(&engine, &format!("create table saved_{id} as select * from {table} where {}", of(id)));
+        how(&engine, id);
+    }
+    for id in ids() {
+        engine.ok(&["signal", id, "go"]);
+    }
+    assert_eq!(engine.wait_for_end("whole")["output"], json!(6), "the others go on");
+    for Broken { id, words, .. } in &BROKEN {
+        assert_parked(&engine, id, words);
+    }
+    assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2));
+    assert_eq!(engine.metric("cerebelum_parked_total"), BROKEN.len() as u64);
+    // Not mended yet: it is parked again, and nothing is lost by asking.
+    engine.ok(&["resume", BROKEN[0].id]);
+    until("it is parked again", || (engine.metric("cerebelum_parked_total") > BROKEN.len() as u64).then_some(()));
+    for Broken { id, table, words, .. } in &BROKEN {
+        assert_parked(&engine, id, words);
+        sql(&engine, &format!("delete from {table} where {}", of(id)));
+        sql(&engine, &format!("insert into {table} select * from saved_{id}"));
+        engine.ok(&["resume", id]);
+        let done = engine.wait_for_end(id);
+        assert_eq!((&done["status"], &done["output"]), (&json!("completed"), &json!(6)), "{done:#}");
+        cerebelum_tests::assert_one_writer(&engine.history(id));
+    }
+}
+
+fn assert_parked(engine: &Engine, id: &str, words: &[&str]) {
+    let parked = engine.wait_for(id, &["parked"]);
+    let said = format!("{}: {}", parked["failure"]["kind"], parked["failure"]["message"]);
+    assert!(words.iter().all(|word| said.contains(word)), "{id} says {said}");
+    assert!(!said.contains('\n'), "{said}");
+    let listed = engine.json(&["list", "--status", "parked"]);
+    assert!(listed.as_array().unwrap().iter().any(|one| one["execution_id"] == id), "{listed:#}");
+    // What cannot be read is not shown as if there were nothing, and asking again would not help.
+    let history = engine.cli(&["history", id]);
+    assert!(words[0] != "corrupt-history" || words[1] == "open call" || history.code == 4, "{history:?}");
+    assert!(!history.err.contains("try again in a moment"), "{history:?}");
+}
+
+fn a_component_that_is_gone_is_missed(database: Database) {
+    let cloud = Cloud::start();
+    let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
+    engine.upload("test-guests");
+    engine.upload("approval");
+    let release = json!({"base_url": cloud.url(), "version": "1.2", "timeout_ms": 60_000});
+    let id = engine.begin("approval", &release);
+    engine.wait_for(&id, &["waiting-for-approval"]);
+    let digest = engine.status(&id)["digest"].as_str().unwrap().to_owned();
+    engine.kill();
+    engine.forget_artifacts();
+    engine.restart();
+    for table in ["component_bytes", "components", "names"] {
+        assert!(
+            !sql(&engine, &format!("delete from {table} where digest = '{digest}' returning digest")).is_empty(),
+            "{digest} was in {table}"
+        );
+    }
+    engine.ok(&["approve", &id, "--data", r#"{"percent":25}"#]);
+    assert_parked(&engine, &id, &["component-missing", "upload"]);
+    assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2), "the others go on");
+    engine.upload("approval");
+    engine.ok(&["resume", &id]);
+    let done = engine.wait_for_end(&id);
+    assert_eq!(done["output"]["outcome"], "published", "{done:#}");
+    assert_eq!(cloud.requests("POST", "/releases").len(), 1);
+}

@@ -1,0 +1,151 @@
+//! Two engines on one PostgreSQL: whatever becomes of one of them, each execution has one owner and one outcome.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use cerebelum_tests::{Cloud, Database, Engine, Signal, assert_one_writer, until, within};
+use serde_json::{Value, json};
+
+use crate::assert_repeats_are_alike;
+
+const LEASE: Duration = Duration::from_secs(2);
+
+fn two_engines() -> (Engine, Engine) {
+    let first = Engine::start_with(Database::Postgres, &[("LEASE", "2s")]);
+    first.upload("test-guests");
+    let second = Engine::beside(&first);
+    (first, second)
+}
+
+/// Fencing (L11): it was away for three leases in the middle of its steps, others went on, and it does not know.
+#[test]
+fn an_engine_stopped_for_three_leases_writes_nothing_when_it_goes_on() {
+    let cloud = Cloud::start();
+    let (first, second) = two_engines();
+    let paths = |number: u32| [format!("notes/a{number}"), format!("slow/1200/{number}"), format!("notes/b{number}")];
+    let posts = |number| json!({"base_url": cloud.url(), "paths": paths(number)});
+    let ids: Vec<String> = (0..12).map(|number| first.begin("posts", &posts(number))).collect();
+    until("all are in their slow step", || (cloud.requests("POST", "/slow").len() == ids.len()).then_some(()));
+    first.send(Signal::STOP);
+    let stopped = Instant::now();
+    for id in &ids {
+        assert_eq!(second.wait_for_end(id)["output"], json!(3), "the other engine finishes what it takes over");
+    }
+    let before: Vec<Vec<Value>> = ids.iter().map(|id| second.history(id)).collect();
+    until("three leases are over", || (stopped.elapsed() > 3 * LEASE).then_some(()));
+    first.send(Signal::CONT);
+    until("its late batches are refused", || (first.metric("cerebelum_batches_refused_total") >= 1).then_some(()));
+    // It is one of the two again: it takes a new lease and works under that.
+    assert_eq!(first.run("sequence", &json!({"steps": 3}))["output"], json!(3));
+    for (id, before) in ids.iter().zip(before) {
+        assert_one_writer(&before);
+        assert_eq!(first.history(id), before, "nothing was written after the end");
+        assert_eq!(first.status(id)["steps"].as_array().unwrap().len(), 3);
+    }
+    assert_repeats_are_alike(&cloud.ledger());
+    let asked = |path: &str| cloud.requests("POST", path).len();
+    assert_eq!((asked("/notes/a"), asked("/notes/b")), (ids.len(), ids.len()), "only what was under way is repeated");
+    assert_eq!(asked("/slow"), 2 * ids.len());
+}
+
+/// The same around the very moment at which its lease ends and the other engine takes over.
+#[test]
+fn engines_that_come_back_while_others_take_over_share_nothing() {
+    let cloud = Cloud::start();
+    let (first, second) = two_engines();
+    let nap = json!({"base_url": cloud.url(), "sleep_ms": 150, "naps": 50});
+    let paths: Vec<String> = (0..40).map(|number| format!("slow/200/{number}")).collect();
+    let posts = json!({"base_url": cloud.url(), "paths": paths});
+    let engines = [&first, &second];
+    let ids: Vec<String> = (0..12)
+        .map(|number| match number % 4 {
+            0 | 1 => engines[number % 2].begin("naps", &nap),
+            _ => engines[number % 2].begin("posts", &posts),
+        })
+        .collect();
+    until("all are under way", || (cloud.ledger().len() >= ids.len()).then_some(()));
+    // The other engine looks for leases that ran out twice a second.
+    for (round, engine) in (0..6_u32).zip(engines.iter().cycle()) {
+        engine.send(Signal::STOP);
+        let (stopped, back) = (Instant::now(), LEASE - Duration::from_millis(200) + Duration::from_millis(170) * round);
+        until("its lease is about to end", || (stopped.elapsed() >= back).then_some(()));
+        engine.send(Signal::CONT);
+    }
+    for id in &ids {
+        let done = within(Duration::from_secs(60), "it ends", || {
+            Some(second.status(id)).filter(|status| !status["ended_at"].is_null())
+        });
+        assert_eq!(done["status"], "completed", "{done:#}");
+        assert_one_writer(&second.history(id));
+        assert_eq!(first.history(id), second.history(id));
+    }
+    assert_repeats_are_alike(&cloud.ledger());
+    let keys: HashSet<String> = cloud.ledger().iter().map(|request| request["idempotency_key"].to_string()).collect();
+    assert_eq!(keys.len(), 6 * 50 + 6 * 40, "each effect has one key, however often it was repeated");
+}
+
+/// A graceful stop: everything is given back, so that nobody waits for a lease to run out.
+#[test]
+fn an_engine_told_to_stop_hands_over_within_a_second() {
+    let cloud = Cloud::start();
+    // With leases this long, whoever had to wait for one would be seen.
+    let mut first = Engine::start_with(Database::Postgres, &[("LEASE", "60s")]);
+    first.upload("test-guests");
+    let second = Engine::beside(&first);
+    let nap = json!({"base_url": cloud.url(), "sleep_ms": 100, "naps": 30});
+    let mut ids: Vec<String> = (0..8).map(|_| first.begin("naps", &nap)).collect();
+    let slow = json!({"base_url": cloud.url(), "paths": ["slow/2000/x", "notes/x"]});
+    ids.extend((0..4).map(|_| first.begin("posts", &slow)));
+    until("all are under way", || (cloud.ledger().len() >= 8 * 4 + 4).then_some(()));
+    let (status, took) = first.terminate();
+    let handed_over = Instant::now();
+    assert!(status.success(), "{status}: {}", first.log());
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
+    let events = || -> Vec<(String, u64)> {
+        let listed = second.json(&["list"]);
+        let listed = listed.as_array().unwrap().iter();
+        listed.map(|one| (one["execution_id"].to_string(), one["events"].as_u64().unwrap())).collect()
+    };
+    until("the other engine has all of them", || {
+        (second.metric("cerebelum_executions_in_memory") >= ids.len() as u64).then_some(())
+    });
+    let took = handed_over.elapsed();
+    assert!(took < Duration::from_secs(1), "taken over after {took:?}");
+    let before = events();
+    until("they go on", || (events().iter().filter(|one| !before.contains(one)).count() >= 8).then_some(()));
+    for id in &ids {
+        assert_eq!(second.wait_for_end(id)["status"], "completed");
+        assert_one_writer(&second.history(id));
+    }
+    assert_repeats_are_alike(&cloud.ledger());
+}
+
+/// Also the predecessor's promise: an execution id started twice is one execution.
+#[test]
+fn fifty_clients_with_one_id_start_one_execution() {
+    let cloud = Cloud::start();
+    let (first, second) = two_engines();
+    let input = json!({"base_url": cloud.url(), "paths": ["notes/one", "slow/300/two"]}).to_string();
+    let start = |engine: &Engine| {
+        let said = engine.cli(&["start", "posts", "--id", "once", "--input", &input, "--json"]);
+        assert_eq!(said.code, 0, "{said:?}");
+        let summary: Value = serde_json::from_str(&said.out).unwrap();
+        (summary["execution_id"].clone(), summary["digest"].clone(), summary["started_at"].clone())
+    };
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let clients = [&first, &second].into_iter().cycle().take(50);
+        let clients: Vec<_> = clients.map(|engine| scope.spawn(|| start(engine))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "all have the same answer: {answers:?}");
+    assert_eq!(second.wait_for_end("once")["output"], json!(2));
+    assert_eq!(start(&second), answers[0], "also when it has ended");
+    let history = first.history("once");
+    assert_one_writer(&history);
+    assert_eq!(history.iter().filter(|event| event["kind"] == "ExecutionStarted").count(), 1);
+    assert_eq!(cloud.ledger().len(), 2, "one execution ran: {:#?}", cloud.ledger());
+    let other = first.cli(&["start", "posts", "--id", "once", "--input", r#"{"base_url":"","paths":[]}"#]);
+    assert_eq!((other.code, other.err.lines().count()), (5, 1), "{other:?}");
+    let listed = within(Duration::from_secs(5), "it is listed", || second.json(&["list"]).as_array().cloned());
+    assert_eq!(listed.len(), 1);
+}

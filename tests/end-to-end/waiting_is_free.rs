@@ -1,0 +1,27 @@
+//! What waits costs nothing but its own turns: the workflow's guest is not started to look at a clock (L13).
+
+use cerebelum_tests::{Database, Engine};
+use serde_json::json;
+
+on_both_databases!(a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once);
+
+/// The checks of a poll are guests as well. Everything that is started is counted, so that what is left is the workflow.
+fn a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once(database: Database) {
+    const STEPS: u64 = 5_000;
+    const ROUNDS: u64 = 1_000;
+    let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "1ms")]);
+    engine.upload("test-guests");
+    let metric = |name: &str| engine.metric(&format!("cerebelum_{name}"));
+    let started = metric("guests_started_total");
+    let at = json!({"base_url": "", "ready_at": 1, "every_ms": 12, "attempts": ROUNDS, "steps_before": STEPS});
+    let id = engine.begin("polling_in_vain", &at);
+    let done = engine.json(&["result", &id, "--wait"]);
+    let ended = engine.status(&id);
+    assert_eq!(ended["failure"]["kind"], "poll-exhausted", "{done:#}");
+    let events = ended["events"].as_u64().unwrap();
+    assert_eq!(events, 1 + 2 * STEPS + 2 + 1, "a poll adds two events, however many rounds it has");
+    assert!(metric("activations_total") > ROUNDS / 10, "it leaves memory between the rounds");
+    // One at the beginning, which goes through all steps, and one that is told how the poll ended.
+    assert_eq!(metric("guests_started_total") - started, STEPS + ROUNDS + 2);
+    assert_eq!(metric("replays_total"), 1, "its 10,000 events are read once, at the end of the poll");
+}
