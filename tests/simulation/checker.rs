@@ -33,6 +33,9 @@ pub(crate) fn check(world: &World) {
     for row in tables.executions.values() {
         check_history(world, row);
     }
+    for key in &tables.early {
+        world.report.violation(format!("L8: something of {} was told before its time", key.id));
+    }
     drop(tables);
     check_answers(world);
     check_ledger(world);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
-    Filter, Incarnation, Lease, LogRow, NewExecution, Page, Progress, Refusal, Started, Store, StoreError, TenantId,
+    Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store, StoreError,
+    TenantId,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -110,7 +111,7 @@ impl Link {
     }
 
     /// As a real store does: asks again with the same id before it says that it does not know.
-    async fn append_patiently(&self, id: u64, batches: Vec<Batch>) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+    async fn append_patiently(&self, id: u64, batches: Vec<Batch>) -> Result<Vec<Result<Newest, Refusal>>, StoreError> {
         let until = self.clockwork.now_ms() + self.clockwork.below(PATIENCE_MS);
         let mut is_unknown = false;
         loop {
@@ -187,7 +188,7 @@ impl Store for Link {
         self.read(|memory| memory.next_due())
     }
 
-    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<(), Refusal>>> {
+    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>> {
         self.append_patiently(id, batches).boxed()
     }
 

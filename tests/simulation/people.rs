@@ -138,7 +138,7 @@ async fn resume(world: &World, id: &str) {
 /// Pauses, now and then cancels; until told to stop.
 pub(crate) async fn interfere(world: Arc<World>, until_ms: u64) {
     while world.clockwork.now_ms() < until_ms {
-        world.clockwork.sleep_ms(world.clockwork.below(4_000)).await;
+        world.clockwork.sleep_ms(world.clockwork.below(600)).await;
         let ids: Vec<String> = world.acknowledged().starts.keys().cloned().collect();
         let Some(id) = pick(&world, &ids) else { continue };
         let asked = id.clone();
@@ -153,7 +153,7 @@ pub(crate) async fn interfere(world: Arc<World>, until_ms: u64) {
                     acknowledged.pauses.insert(id, now);
                 }
             }
-        } else if world.clockwork.permille(300) {
+        } else if world.clockwork.permille(100) {
             // Before the answer: it may be done although nobody hears of it.
             world.acknowledged().cancels.insert(id);
             world.ask(move |engine| async move { engine.cancel(&asked).await }.boxed()).await;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 
-use cerebelum_history::{CallName, Event, Fact, Failure, HttpRequest, HttpResponse};
+use cerebelum_history::{CallName, Event, Fact, Failure, HttpRequest, HttpResponse, Position};
 use cerebelum_worker::Grants;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use test_memory_store::Row;
 
 use crate::world::{World, key};
 
@@ -115,6 +116,8 @@ fn note(world: &World, node: usize, request: &HttpRequest, its_key: &str) {
         report
             .check(!is_recorded(&events, call), || format!("I3: {} is asked again, its answer is known", request.url));
     }
+    let unheard = starts.last().is_some_and(|last| is_unheard(row, &events, last));
+    report.check(!unheard, || format!("L16: {} is asked although {id} was told to stop before", request.url));
     drop(tables);
     let acknowledged = world.acknowledged();
     // A cancel lets it go on, to clean up.
@@ -123,6 +126,16 @@ fn note(world: &World, node: usize, request: &HttpRequest, its_key: &str) {
         let late = world.clockwork.now_ms() > since + PAUSE_IS_KNOWN_MS;
         report.check(!late, || format!("L16: {} is asked although {id} is paused since {since}", request.url));
     }
+}
+
+/// Whether a pause or a cancel lay in the inbox already when this request was written down, and has not been heard.
+fn is_unheard(row: &Row, events: &[Event], call: &CallName) -> bool {
+    let is_start =
+        |event: &Event| matches!(event.fact, Fact::FetchStarted { .. }) && name_of(event).as_ref() == Some(call);
+    let Some(index) = events.iter().rposition(is_start) else { return false };
+    let Some((_, written)) = row.written.range(..=Position(index as u64 + 1)).next_back() else { return false };
+    let stops = |message: &str| ["\"Pause\"", "Cancel", "\"Terminate\""].iter().any(|word| message.contains(word));
+    row.inbox.iter().any(|(seq, (message, _))| seq < written && stops(message))
 }
 
 fn name_of(event: &Event) -> Option<CallName> {

@@ -21,7 +21,7 @@ pub use inbox::{ChildResult, Message, Receipt};
 use crate::event::{Event, Fact, RULES};
 use crate::journal::Journal;
 use crate::open::{OpenCall, Phase};
-use crate::{CallName, Digest, ExecutionId, Failure, Json, Position, Scope, Seed, StepOptions, Timestamp};
+use crate::{CallName, Digest, ExecutionId, Failure, Json, Position, Scope, Seed, StepOptions, Timestamp, planted};
 
 /// The most events a history may have; a workflow that needs more continues as new.
 pub const HISTORY_EVENTS_MAX: u64 = 50_000;
@@ -166,6 +166,11 @@ impl Execution {
     pub fn restore(identity: Identity, mut stored: Stored) -> Self {
         for (_, call) in &mut stored.open {
             call.read_back();
+            if planted("crash-uses-attempt")
+                && let crate::open::Phase::Step(open) = &mut call.phase
+            {
+                open.attempts.attempt += 1;
+            }
         }
         let mut wanted = BTreeSet::new();
         if !stored.settled && stored.facts.starts_at.is_none() {

@@ -10,6 +10,7 @@ mod ids;
 mod journal;
 mod keys;
 mod open;
+mod planted;
 mod retry;
 mod status;
 mod value;
@@ -29,5 +30,6 @@ pub use ids::{CallName, Digest, ExecutionId, InvalidName, Position, Scope, Times
 pub use journal::{Diverged, failed_call};
 pub use keys::Seed;
 pub use open::{Attempts, OpenCall, OpenPoll, OpenStep, Phase, PinnedStep};
+pub use planted::planted;
 pub use status::{StepLine, Waiting, status_word, steps, waiting_on};
 pub use value::{InvalidJson, Json, VALUE_BYTES_MAX, VALUE_DEPTH_MAX};

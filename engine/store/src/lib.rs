@@ -99,7 +99,7 @@ pub trait Store: Send + Sync + 'static {
     fn next_due(&self) -> Answer<'_, Option<Timestamp>>;
     /// Writes batches in one transaction; each is accepted or refused alone (L4), in order.
     /// `id` settles an unknown COMMIT: asked again with the same id, an applied call answers as it did.
-    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<(), Refusal>>>;
+    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>>;
     /// Reads a history's chunks from the one that holds `from` on, up to `to`, checksums verified, no gaps.
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>>;
     /// The head of an execution.

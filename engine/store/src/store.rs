@@ -15,8 +15,8 @@ use crate::programs::Programs;
 use crate::sql::Session;
 use crate::{
     Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
-    Filter, Incarnation, Lease, LogRow, NewExecution, Page, Progress, Refusal, Started, Store, StoreError, TenantId,
-    append, approvals, chunks, claim, components, heads, inbox, list, logs, nodes, rescue, start,
+    Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store, StoreError,
+    TenantId, append, approvals, chunks, claim, components, heads, inbox, list, logs, nodes, rescue, start,
 };
 
 /// Opens a database, `sqlite:FILE` or `postgres://…`, and brings its schema up to date.
@@ -96,7 +96,7 @@ impl Store for SqlStore {
         told(async move { claim::next_due(self).await })
     }
 
-    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<(), Refusal>>> {
+    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>> {
         told(async move { append::append(self, id, &batches).await })
     }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use cerebelum_history::{
     Action, CallName, Diverged, Event, Execution, Failure, HttpResponse, Message, Position, Scope, Target, Turn, kind,
+    planted,
 };
-use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, Refusal, StoreError};
+use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, Newest, Refusal, StoreError};
 use futures::StreamExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
@@ -72,7 +73,7 @@ impl From<NoProgram> for Stuck {
 enum Happening {
     Stopped(Stopped),
     Fetched(Option<Answered>),
-    Committed(Option<Result<(), Refusal>>),
+    Committed(Option<Result<Newest, Refusal>>),
     Nudged,
     Due,
     Overran(Scope),
@@ -82,7 +83,7 @@ enum Happening {
 
 /// A batch on its way.
 pub(crate) struct InFlight {
-    pub(crate) answer: BoxFuture<'static, Option<Result<(), Refusal>>>,
+    pub(crate) answer: BoxFuture<'static, Option<Result<Newest, Refusal>>>,
     pub(crate) mark: u64,
     pub(crate) position: Position,
     pub(crate) releases: bool,
@@ -182,7 +183,7 @@ impl Activation {
     async fn settle(&mut self, over: Over) -> Over {
         let Some(batch) = self.in_flight.take().filter(|_| over == Over::Rebuild) else { return over };
         match batch.answer.await {
-            Some(Ok(())) if batch.releases => Over::Released,
+            Some(Ok(_)) if batch.releases => Over::Released,
             Some(Err(Refusal::ClaimLost)) | None => Over::Lost,
             Some(_) => Over::Rebuild,
         }
@@ -203,7 +204,7 @@ impl Activation {
         match self.next_happening().await {
             Happening::Stopped(stopped) => self.take_turn(stopped).await,
             Happening::Fetched(answered) => self.take_answer(answered),
-            Happening::Committed(answer) => self.take_receipt(answer),
+            Happening::Committed(answer) => self.take_receipt(answer).await,
             Happening::Nudged => self.read_inbox().await,
             Happening::Overran(scope) => self.overran(&scope),
             Happening::Pressed => {
@@ -226,7 +227,7 @@ impl Activation {
             () = self.node.lease.ended(self.incarnation) => Some(Err(Refusal::ClaimLost)),
             answer = answer_of(&mut self.in_flight) => answer,
         };
-        self.take_receipt(answer)
+        self.take_receipt(answer).await
     }
 
     /// Starts the guests that are wanted, each from its part of the history.
@@ -280,8 +281,7 @@ impl Activation {
 
     /// Performs what the execution wants done: guests stopped, requests sent through the one door.
     async fn perform(&mut self) -> Result<(), Stuck> {
-        self.barrier.pause(self.execution.is_paused());
-        self.drop_unwanted();
+        self.hold_back();
         for action in self.execution.take_actions() {
             match action {
                 Action::Stop(scope) => self.guests.stop(&scope),
@@ -308,12 +308,13 @@ impl Activation {
         Ok(())
     }
 
-    /// A request whose call is closed does not leave any more, and nobody waits for its answer.
-    fn drop_unwanted(&mut self) {
+    /// In a pause nothing leaves, and a request whose call is closed never: nobody waits for its answer.
+    fn hold_back(&mut self) {
+        self.barrier.pause(self.execution.is_paused() && !planted("pause-lets-effects-out"));
         let open = self.execution.open();
         self.asked.retain(|call, asked| {
             let is_wanted = open.get(call).is_some_and(|call| call.mark() == asked.opened);
-            if !is_wanted {
+            if !is_wanted && !planted("closed-call-leaves") {
                 asked.wanted.abort();
             }
             is_wanted
@@ -418,14 +419,25 @@ impl Activation {
         Ok(())
     }
 
-    fn take_receipt(&mut self, answer: Option<Result<(), Refusal>>) -> Result<(), Stuck> {
+    async fn take_receipt(&mut self, answer: Option<Result<Newest, Refusal>>) -> Result<(), Stuck> {
         let batch = self.in_flight.take();
         match (answer, batch) {
-            (Some(Ok(())), Some(batch)) => {
+            (Some(Ok(_)), Some(batch)) if batch.releases => Err(Stuck::Over(Over::Released)),
+            (Some(Ok(newest)), Some(batch)) => {
                 self.execution.acknowledge(batch.mark, batch.position);
-                self.barrier.is_durable(batch.mark);
                 self.stored = batch.position;
-                if batch.releases { Err(Stuck::Over(Over::Released)) } else { Ok(()) }
+                let heard = Newest(self.received.last().copied().unwrap_or(0));
+                if newest > heard && !planted("pause-not-heard") {
+                    // Somebody may have paused or cancelled it before this was written (L16).
+                    self.read_inbox().await?;
+                }
+                self.hold_back();
+                self.barrier.is_durable(batch.mark);
+                Ok(())
+            }
+            (Some(Err(Refusal::AlreadyAnswered)), Some(batch)) if planted("refused-and-patched") => {
+                self.execution.acknowledge(batch.mark, batch.position);
+                Ok(())
             }
             (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) => Err(Stuck::Over(Over::Rebuild)),
             (Some(Err(Refusal::TooEarly)), _) => {
@@ -503,7 +515,7 @@ async fn ring(machine: &dyn Machine, alarm: Option<(Duration, Happening)>) -> Ha
     }
 }
 
-async fn answer_of(in_flight: &mut Option<InFlight>) -> Option<Result<(), Refusal>> {
+async fn answer_of(in_flight: &mut Option<InFlight>) -> Option<Result<Newest, Refusal>> {
     match in_flight {
         Some(batch) => (&mut batch.answer).await,
         None => std::future::pending().await,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{
     ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Fact, Facts, Failure, Identity,
-    Json, Message, Position, Scope, Target, kind, status_word,
+    Json, Message, Position, Scope, Target, kind, planted, status_word,
 };
 use cerebelum_store::{
     ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Execution as Head, LogLine, Parent, Progress, State,
@@ -59,6 +59,13 @@ impl Activation {
         self.node.metrics.retries.add(retried.count() as u64);
         let end = self.execution.end().cloned();
         let mut messages = self.farewells(end.as_ref());
+        if planted("child-end-not-in-batch") {
+            for (id, message) in messages.drain(..) {
+                let (store, key) =
+                    (self.node.store.clone(), cerebelum_store::ExecutionKey { tenant: self.key.tenant, id });
+                self.node.machine.spawn(Box::pin(async move { drop(store.send(&key, message).await) }));
+            }
+        }
         let at = self.execution.stamp();
         let cancel = Json::of(&Message::Cancel { at }).to_string();
         messages.extend(changes.orphans.into_iter().map(|orphan| (orphan, cancel.clone())));
@@ -186,14 +193,14 @@ impl Activation {
         tracing::error!(execution = %self.key.id, reason, "parked");
         if let Some(batch) = self.in_flight.take() {
             match batch.answer.await {
-                Some(Ok(())) => self.stored = batch.position,
+                Some(Ok(_)) => self.stored = batch.position,
                 _ => return Over::Rebuild,
             }
         }
         self.node.metrics.parked.add(1);
         let answer = self.node.appends.hand_in(parking(self.incarnation, &self.head, self.stored, reason));
         match answer.await {
-            Some(Ok(())) => Over::Released,
+            Some(Ok(_)) => Over::Released,
             Some(Err(_)) | None => Over::Lost,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use cerebelum_history::{Failure, HttpRequest, HttpResponse};
+use cerebelum_history::{Failure, HttpRequest, HttpResponse, planted};
 use cerebelum_store::Incarnation;
 use tokio::sync::Notify;
 
@@ -71,9 +71,12 @@ pub(crate) async fn leave(
     mark: u64,
     effect: Effect,
 ) -> Option<Result<HttpResponse, Failure>> {
-    barrier.opens(mark).await;
+    if !planted("effect-before-barrier") {
+        barrier.opens(mark).await;
+    }
     // A renewal that is late may still come; when the lease is over, so is this activation.
-    while !(node.lease.has_margin(incarnation) && barrier.is_open(mark)) {
+    let may_leave = || node.lease.has_margin(incarnation) && barrier.is_open(mark);
+    while !may_leave() && !planted("effect-before-barrier") {
         node.lease.incarnation().filter(|now| *now == incarnation)?;
         node.machine.sleep(Duration::from_millis(20)).await;
     }

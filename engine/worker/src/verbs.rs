@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{Approval, ExecutionId, Facts, Json, Message, Position};
+use cerebelum_history::{Approval, ExecutionId, Facts, Json, Message, Position, planted};
 use cerebelum_store::{
     Answered, ApprovalRow, ApprovalState, Execution as Head, ExecutionKey, Started, State, TenantId,
 };
@@ -55,6 +55,11 @@ impl Engine {
 
     async fn begin(&self, new: cerebelum_store::NewExecution, input: &Json) -> Result<Summary, Refused> {
         let head = new.head.clone();
+        if planted("ack-before-commit") {
+            let starting = self.node.starts.hand_in(new);
+            self.node.machine.spawn(Box::pin(async move { drop(starting.await) }));
+            return Ok(views::summary(&head));
+        }
         let started = self.node.starts.hand_in(new).await;
         match started.ok_or_else(stopping)? {
             Ok(Started::New) => Ok(views::summary(&head)),

@@ -2,23 +2,25 @@
 
 use cerebelum_history::Position;
 use cerebelum_store::{
-    ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, ExecutionKey, LogRow, Refusal, Started, State,
+    ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, ExecutionKey, LogRow, Newest, Refusal, Started, State,
 };
 
 use crate::tables::{Row, Tables};
 
 impl Tables {
-    pub(crate) fn append(&mut self, id: u64, batches: &[Batch]) -> Vec<Result<(), Refusal>> {
+    pub(crate) fn append(&mut self, id: u64, batches: &[Batch]) -> Vec<Result<Newest, Refusal>> {
         if let Some(answers) = batches.iter().find_map(|batch| self.outcome(batch.incarnation, id)) {
             return answers;
         }
         let mut answers = Vec::with_capacity(batches.len());
         for batch in batches {
             let judged = self.judge(batch);
+            let newest = self.executions.get(&batch.key).and_then(|row| row.inbox.last_key_value());
+            let newest = Newest(newest.map_or(0, |(seq, _)| *seq));
             if judged.is_ok() {
                 self.write(batch);
             }
-            answers.push(judged);
+            answers.push(judged.map(|()| newest));
         }
         let mut nodes: Vec<_> = batches.iter().map(|batch| batch.incarnation).collect();
         nodes.dedup();
@@ -56,6 +58,9 @@ impl Tables {
     }
 
     fn write(&mut self, batch: &Batch) {
+        if batch.head.stamp > self.now {
+            self.early.push(batch.key.clone());
+        }
         let own = self.children(batch);
         for message in own {
             self.put(&batch.key, message);
@@ -67,7 +72,11 @@ impl Tables {
         for change in &batch.approvals {
             self.change_question(batch, change);
         }
+        let number = self.number();
         let row = self.executions.get_mut(&batch.key).expect("a judged batch has a row");
+        if let Some(chunk) = &batch.chunk {
+            row.written.insert(chunk.first, number);
+        }
         write_history(row, batch);
         write_rest(row, batch);
         row.head = batch.head.clone();
@@ -152,6 +161,7 @@ fn write_history(row: &mut Row, batch: &Batch) {
     }
     if let Some(next) = &batch.next_run {
         row.runs.insert(batch.head.run, vec![next.clone()]);
+        row.written.clear();
     }
 }
 

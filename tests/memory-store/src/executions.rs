@@ -27,6 +27,7 @@ impl Tables {
             head: new.head.clone(),
             owner: standing.filter(|_| new.claim),
             runs: BTreeMap::from([(new.head.run, vec![new.first.clone()])]),
+            written: BTreeMap::new(),
             calls: BTreeMap::new(),
             inbox: BTreeMap::new(),
             logs: Vec::new(),

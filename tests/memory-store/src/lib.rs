@@ -12,7 +12,7 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
-    Filter, Incarnation, Lease, LogRow, NewExecution, Page, Progress, Refusal, Started, Store, TenantId,
+    Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store, TenantId,
 };
 use tokio::sync::broadcast;
 
@@ -87,7 +87,7 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.next_due())
     }
 
-    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<(), Refusal>>> {
+    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>> {
         self.transact(|tables| tables.append(id, &batches))
     }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use cerebelum_history::{CallName, Scope, Timestamp};
+use cerebelum_history::{CallName, Position, Scope, Timestamp};
 use cerebelum_store::{
     ApprovalRow, CallRow, Chunk, Claimed, Component, Execution, ExecutionKey, InboxRow, Incarnation, Lease, LogRow,
-    Progress, Refusal, TenantId,
+    Newest, Progress, Refusal, TenantId,
 };
 
 /// A node has one append under way, or a few.
@@ -22,6 +22,8 @@ pub struct Row {
     pub owner: Option<Incarnation>,
     /// Its history, run by run.
     pub runs: BTreeMap<u32, Vec<Chunk>>,
+    /// When each chunk of the present run was written: a number from the same count as those of messages.
+    pub written: BTreeMap<Position, i64>,
     /// Its open calls.
     pub calls: BTreeMap<CallName, String>,
     /// Its messages: text, and whether it was seen.
@@ -58,7 +60,7 @@ pub(crate) struct Node {
     is_over: bool,
     expires_at: Timestamp,
     lease_ms: u64,
-    pub(crate) outcomes: VecDeque<(u64, Vec<Result<(), Refusal>>)>,
+    pub(crate) outcomes: VecDeque<(u64, Vec<Result<Newest, Refusal>>)>,
 }
 
 /// All tables.
@@ -73,6 +75,8 @@ pub struct Tables {
     nodes: BTreeMap<Incarnation, Node>,
     /// Numbers given out so far; none is given out twice.
     numbers: i64,
+    /// Batches whose events were stamped later than they were written: something was told before its time.
+    pub early: Vec<ExecutionKey>,
     /// The time of the transaction under way.
     pub(crate) now: Timestamp,
     /// Executions that others are told about when it has happened.
@@ -129,13 +133,13 @@ impl Tables {
     }
 
     /// What an append of this id came to, if it happened.
-    pub(crate) fn outcome(&self, incarnation: Incarnation, id: u64) -> Option<Vec<Result<(), Refusal>>> {
+    pub(crate) fn outcome(&self, incarnation: Incarnation, id: u64) -> Option<Vec<Result<Newest, Refusal>>> {
         let outcomes = &self.nodes.get(&incarnation)?.outcomes;
         outcomes.iter().find(|(kept, _)| *kept == id).map(|(_, answers)| answers.clone())
     }
 
     /// Keeps what an append came to; it counts as a renewal.
-    pub(crate) fn record(&mut self, incarnation: Incarnation, id: u64, answers: &[Result<(), Refusal>]) {
+    pub(crate) fn record(&mut self, incarnation: Incarnation, id: u64, answers: &[Result<Newest, Refusal>]) {
         let now = self.now;
         let Some(node) = self.standing(incarnation) else { return };
         node.expires_at = node.expires_at.max(now.plus(node.lease_ms));

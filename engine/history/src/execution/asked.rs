@@ -6,7 +6,7 @@ use super::{
 use crate::event::{Cause, Fact};
 use crate::journal::Diverged;
 use crate::open::{Attempts, OpenPoll, OpenStep, Phase, PinnedStep};
-use crate::{Call, CallName, Digest, ExecutionId, Failure, Request, Scope, kind};
+use crate::{Call, CallName, Digest, ExecutionId, Failure, Request, Scope, kind, planted};
 
 impl Execution {
     /// Whether this request is new and names something that has to be looked up for [`Execution::request`].
@@ -251,7 +251,10 @@ impl Execution {
     /// A request that has no answer yet: sent now, or again after a crash, with the same key.
     fn fetch_again(&mut self, call: CallName, request: crate::HttpRequest) {
         if let Some(open) = self.open.get(&call) {
-            let (key, opened) = (self.identity.seed.call_key(self.identity.run, &call), open.mark);
+            let position = u32::try_from(self.position.0).unwrap_or(u32::MAX);
+            let ordinal = if planted("key-by-position") { position } else { call.ordinal };
+            let named = CallName { ordinal, ..call.clone() };
+            let (key, opened) = (self.identity.seed.call_key(self.identity.run, &named), open.mark);
             self.actions.push_back(Action::Fetch { call, opened, request, key, mark: self.mark });
         }
     }

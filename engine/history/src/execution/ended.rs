@@ -4,7 +4,7 @@ use super::{Action, End, Execution, Moment};
 use crate::event::{Cause, Fact};
 use crate::journal::Diverged;
 use crate::open::{OpenCall, Phase};
-use crate::{CallName, Failure, Json, Position, Scope, Timestamp, kind};
+use crate::{CallName, Failure, Json, Position, Scope, Timestamp, kind, planted};
 
 /// What a check step answers.
 #[derive(serde::Deserialize)]
@@ -95,7 +95,9 @@ impl Execution {
         self.change_call(name, |phase| {
             if let Phase::Step(open) = phase {
                 open.attempts.retry = Some((at.plus(delay_ms), failure));
-                open.attempts.journal = journal;
+                if !planted("retry-keeps-journal") {
+                    open.attempts.journal = journal;
+                }
             }
         });
     }
@@ -180,6 +182,9 @@ impl Execution {
             };
             return self.close_poll(name, fact, now);
         }
+        if planted("round-reruns-workflow") {
+            self.wanted.insert(Scope::root());
+        }
         self.change_call(name, |phase| {
             if let Phase::Poll(open) = phase {
                 open.next = None;
@@ -213,7 +218,7 @@ impl Execution {
         let first = CallName { scope: scope.clone(), ordinal: 0 };
         let inside = self.open.range(first..).map(|(name, _)| name).take_while(|name| name.scope == *scope);
         let inside: Vec<CallName> = inside.cloned().collect();
-        for name in inside {
+        for name in inside.into_iter().filter(|_| !planted("ended-scope-leaves-calls")) {
             self.cancel_call(&name, Cause::ScopeEnded, now);
         }
         self.wanted.remove(scope);
@@ -236,7 +241,7 @@ impl Execution {
 
     /// Drops the values that a finished step's journal holds (L12): those not yet taken here, stored ones by the driver.
     pub(super) fn drop_values(&mut self, name: &CallName, values_after: Option<u64>) {
-        let Some(after) = values_after else { return };
+        let Some(after) = values_after.filter(|_| !planted("values-stay")) else { return };
         let scope = name.step_scope();
         for event in self.changes.events.iter_mut().filter(|event| event.scope == scope) {
             event.fact = event.fact.clone().without_values();

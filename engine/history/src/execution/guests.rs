@@ -4,7 +4,7 @@ use super::{Execution, Identity, Moment};
 use crate::event::{Event, Fact};
 use crate::journal::{Diverged, Journal};
 use crate::open::Phase;
-use crate::{Begin, CallName, Delivery, Digest, Entry, Json, Position, Scope, Timestamp};
+use crate::{Begin, CallName, Delivery, Digest, Entry, Json, Position, Scope, Timestamp, planted};
 
 impl Execution {
     /// From which event on the driver has to hand in the history for [`Execution::begin`]; none when nothing of it matters.
@@ -122,7 +122,8 @@ impl Execution {
             return Ok(None);
         }
         let Some(journal) = self.journals.get_mut(scope) else { return Ok(None) };
-        if let Some(delivery) = journal.next(self.durable) {
+        let durable = if planted("wait-told-before-durable") { u64::MAX } else { self.durable };
+        if let Some(delivery) = journal.next(durable) {
             return Ok(Some(delivery));
         }
         if journal.has_pending() {

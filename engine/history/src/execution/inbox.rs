@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{ApprovalEdge, CANCEL_GRACE_MS, End, Execution, Moment};
 use crate::event::{Cause, Fact};
 use crate::open::{OpenCall, Phase};
-use crate::{Approval, CallName, ExecutionId, Failure, HttpResponse, Json, Scope, Timestamp, kind};
+use crate::{Approval, CallName, ExecutionId, Failure, HttpResponse, Json, Scope, Timestamp, kind, planted};
 
 /// A message to an execution, as it stands in its inbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,6 +113,12 @@ impl Execution {
                 self.changes.seen.push(seq);
             }
             self.signals.push_back(QueuedSignal { seq, name, data });
+            if planted("signal-bound-early") {
+                let scopes: Vec<Scope> = self.signalled().map(|(_, name, _)| name.scope.clone()).collect();
+                for scope in scopes {
+                    self.bind_signal(&scope, now);
+                }
+            }
             self.want_signalled();
             return Receipt::Kept;
         }

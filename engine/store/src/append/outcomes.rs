@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::Refusal;
+use crate::{Newest, Refusal};
 
 /// A node has one append under way, or a few.
 const KEPT_MAX: usize = 16;
@@ -10,15 +10,15 @@ const KEPT_MAX: usize = 16;
 /// The last appends of a node by id, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outcomes {
-    kept: VecDeque<(u64, Vec<Result<(), Refusal>>)>,
+    kept: VecDeque<(u64, Vec<Result<Newest, Refusal>>)>,
 }
 
 impl Outcomes {
-    pub(crate) fn of(&self, id: u64) -> Option<&[Result<(), Refusal>]> {
+    pub(crate) fn of(&self, id: u64) -> Option<&[Result<Newest, Refusal>]> {
         self.kept.iter().find(|(kept, _)| *kept == id).map(|(_, answers)| answers.as_slice())
     }
 
-    pub(crate) fn add(&mut self, id: u64, answers: &[Result<(), Refusal>]) {
+    pub(crate) fn add(&mut self, id: u64, answers: &[Result<Newest, Refusal>]) {
         self.kept.push_back((id, answers.to_vec()));
         while self.kept.len() > KEPT_MAX {
             self.kept.pop_front();
@@ -40,9 +40,9 @@ impl Outcomes {
     }
 }
 
-fn word(word: &str) -> Option<(u64, Vec<Result<(), Refusal>>)> {
+fn word(word: &str) -> Option<(u64, Vec<Result<Newest, Refusal>>)> {
     let (id, answers) = match word.split_once('=') {
-        Some((id, count)) => (id, vec![Ok(()); count.parse().ok()?]),
+        Some((id, count)) => (id, vec![Ok(Newest::UNKNOWN); count.parse().ok()?]),
         None => {
             let (id, letters) = word.split_once(':')?;
             (id, letters.chars().map(answer).collect::<Option<_>>()?)
@@ -51,9 +51,9 @@ fn word(word: &str) -> Option<(u64, Vec<Result<(), Refusal>>)> {
     Some((u64::from_str_radix(id, 16).ok()?, answers))
 }
 
-const fn letter(answer: Result<(), Refusal>) -> char {
+const fn letter(answer: Result<Newest, Refusal>) -> char {
     match answer {
-        Ok(()) => '.',
+        Ok(_) => '.',
         Err(Refusal::ClaimLost) => 'c',
         Err(Refusal::Moved) => 'm',
         Err(Refusal::AlreadyAnswered) => 'a',
@@ -62,9 +62,9 @@ const fn letter(answer: Result<(), Refusal>) -> char {
     }
 }
 
-const fn answer(letter: char) -> Option<Result<(), Refusal>> {
+const fn answer(letter: char) -> Option<Result<Newest, Refusal>> {
     match letter {
-        '.' => Some(Ok(())),
+        '.' => Some(Ok(Newest::UNKNOWN)),
         'c' => Some(Err(Refusal::ClaimLost)),
         'm' => Some(Err(Refusal::Moved)),
         'a' => Some(Err(Refusal::AlreadyAnswered)),
@@ -82,9 +82,9 @@ mod tests {
     fn the_last_outcomes_survive_their_text() {
         let mut outcomes = Outcomes::default();
         for id in 0..40 {
-            outcomes.add(u64::MAX - id, &[Ok(()), Ok(())]);
+            outcomes.add(u64::MAX - id, &[Ok(Newest::UNKNOWN), Ok(Newest::UNKNOWN)]);
         }
-        let mixed = [Ok(()), Err(Refusal::ClaimLost), Err(Refusal::Moved), Err(Refusal::AlreadyAnswered)];
+        let mixed = [Ok(Newest::UNKNOWN), Err(Refusal::ClaimLost), Err(Refusal::Moved), Err(Refusal::AlreadyAnswered)];
         outcomes.add(7, &mixed);
         outcomes.add(8, &[Err(Refusal::TooEarly), Err(Refusal::Forbidden)]);
         let read = Outcomes::decode(&outcomes.encode());

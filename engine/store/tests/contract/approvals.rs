@@ -125,7 +125,7 @@ async fn closing_an_answered_question_refuses_the_whole_batch(bench: Bench) {
     let mut both = close(node, &asked.head, "r", ApprovalState::Withdrawn);
     both.approvals.push(ApprovalChange::Close { id: "q".into(), to: ApprovalState::Withdrawn });
     let bystander = bench.started(node, "b").await;
-    let answers = bench.append(fresh(), vec![both, events(node, &bystander, 1)]).await.unwrap();
+    let answers = bench.append_all(fresh(), vec![both, events(node, &bystander, 1)]).await;
     assert_eq!(answers, [Err(Refusal::AlreadyAnswered), Ok(())]);
     assert_eq!(bench.approval(T, "r").await.unwrap().unwrap().state, ApprovalState::Open);
     assert_eq!(bench.head("a").await.position, asked.head.position);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cerebelum_history::{CallName, Digest, Position, Scope, Seed, Timestamp};
 use cerebelum_store::{
-    Batch, CallRow, Chunk, Claimed, Execution, ExecutionKey, Incarnation, NewExecution, Refusal, Started, State, Store,
-    TenantId, open,
+    Batch, CallRow, Chunk, Claimed, Execution, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started,
+    State, Store, TenantId, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use test_memory_store::MemoryStore;
@@ -103,7 +103,12 @@ impl Bench {
 
     /// Appends one batch under a fresh id.
     pub(crate) async fn write(&self, batch: Batch) -> Result<(), Refusal> {
-        self.append(fresh(), vec![batch]).await.unwrap().remove(0)
+        self.append_all(fresh(), vec![batch]).await.remove(0)
+    }
+
+    /// Appends batches; says of each only whether it was written.
+    pub(crate) async fn append_all(&self, id: u64, batches: Vec<Batch>) -> Vec<Result<(), Refusal>> {
+        written(self.append(id, batches).await.unwrap())
     }
 
     pub(crate) async fn head(&self, id: &str) -> Execution {
@@ -126,6 +131,11 @@ impl Bench {
         ids.sort();
         ids
     }
+}
+
+/// Of each batch only whether it was written.
+pub(crate) fn written(answers: Vec<Result<Newest, Refusal>>) -> Vec<Result<(), Refusal>> {
+    answers.into_iter().map(|answer| answer.map(|_| ())).collect()
 }
 
 /// A number for an append that no other has.

@@ -150,7 +150,7 @@ async fn two_parents_that_want_one_id_get_one_child(bench: Bench) {
         left.children = ids.iter().map(|id| child(&a, "1", id, true)).collect();
         right.children = ids.iter().rev().map(|id| child(&b, "1", id, true)).collect();
         let (left, right) = tokio::join!(bench.append(fresh(), vec![left]), other.append(fresh(), vec![right]));
-        assert_eq!((left.unwrap(), right.unwrap()), (vec![Ok(())], vec![Ok(())]));
+        assert_eq!((written(left.unwrap()), written(right.unwrap())), (vec![Ok(())], vec![Ok(())]));
         let mut accepted = 0;
         for parent in [&a, &b] {
             let messages = bench.inbox(parent.key.id.as_str()).await;
@@ -170,7 +170,7 @@ async fn a_message_during_a_release_is_not_overlooked(bench: Bench) {
             bench.append(fresh(), vec![release(node, &head, None)]),
             other.send(&head.key, format!("{round}"))
         );
-        assert_eq!((released.unwrap(), sent.unwrap()), (vec![Ok(())], true));
+        assert_eq!((written(released.unwrap()), sent.unwrap()), (vec![Ok(())], true));
         let claimed = bench.claim(node, 9).await.unwrap();
         assert_eq!(claimed.len(), 1, "round {round}");
         let mut read = batch(node, &head);

@@ -84,7 +84,7 @@ async fn logs_are_read_page_by_page(bench: Bench) {
         let (mut said, mut beside) = (batch(node, &a), batch(node, &b));
         said.logs = vec![line(1, 2 * number), line(1, 2 * number + 1)];
         beside.logs = vec![line(1, number)];
-        bench.append(crate::bench::fresh(), vec![beside, said]).await.unwrap();
+        bench.append_all(crate::bench::fresh(), vec![beside, said]).await;
     }
     let (mut after, mut numbers) = (0, Vec::new());
     loop {
