@@ -37,7 +37,7 @@ pub(crate) fn timers_due_in_one_second_drain_in_bounded_batches(database: Databa
     let (took, mut answers) = runtime.block_on(drain(&engine, &ids, wake));
     answers.sort_unstable();
     let p99 = answers[answers.len() * 99 / 100];
-    println!(
+    eprintln!(
         "{database:?}: {count} timers due within {spread_ms} ms drained in {took:.1?}; {} answers meanwhile, p99 {p99:.1?}",
         answers.len()
     );

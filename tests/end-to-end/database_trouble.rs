@@ -183,7 +183,7 @@ fn check(engine: &Engine, trouble: impl FnOnce() + Send) {
     });
     let asked = began.elapsed();
     busy.assert_whole();
-    println!(
+    eprintln!(
         "{refused} calls were told to ask again; begun {begun:.1?}, over {asked:.1?}, whole {:.1?}",
         began.elapsed()
     );

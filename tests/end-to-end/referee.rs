@@ -131,7 +131,7 @@ fn an_answer_and_its_timeout_race_a_thousand_times_over_two_engines() {
     });
     let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
     let counts = [Outcome::Approved, Outcome::Rejected, Outcome::TimedOut].map(count);
-    println!("approved, rejected, timed out: {counts:?}");
+    eprintln!("approved, rejected, timed out: {counts:?}");
     assert_eq!(outcomes.len(), RACES as usize);
     assert!(counts.iter().all(|count| *count >= 20), "each side wins at times, or it is no race: {counts:?}");
 }

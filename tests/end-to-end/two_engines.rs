@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cerebelum_tests::{Cloud, Database, Engine, Signal, assert_one_writer, until, within};
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::assert_repeats_are_alike;
 
@@ -33,7 +34,15 @@ fn an_engine_stopped_for_three_leases_writes_nothing_when_it_goes_on() {
     }
     let before: Vec<Vec<Value>> = ids.iter().map(|id| second.history(id)).collect();
     until("three leases are over", || (stopped.elapsed() > 3 * LEASE).then_some(()));
+    // It hears that its lease is over only after it has tried to write what its servers have answered meanwhile.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut meddler = runtime.block_on(sqlx::PgConnection::connect(first.database())).unwrap();
+    let lock = "begin; lock table leases in access exclusive mode";
+    runtime.block_on(sqlx::raw_sql(lock).execute(&mut meddler)).unwrap();
     first.send(Signal::CONT);
+    let back = Instant::now();
+    until("it has tried", || (back.elapsed() > Duration::from_millis(500)).then_some(()));
+    runtime.block_on(sqlx::raw_sql("commit").execute(&mut meddler)).unwrap();
     until("its late batches are refused", || (first.metric("cerebelum_batches_refused_total") >= 1).then_some(()));
     // It is one of the two again: it takes a new lease and works under that.
     assert_eq!(first.run("sequence", &json!({"steps": 3}))["output"], json!(3));

@@ -255,6 +255,11 @@ impl Node {
     pub(crate) async fn keep_claiming(self: Arc<Self>) {
         loop {
             self.wake.reset();
+            // Asked for before claiming: what becomes due between the two is claimed, or looked at again at once. The other
+            // way round it would be neither claimed nor still to come, and wait for the backstop.
+            if let Ok(Some(due)) = self.store.next_due().await {
+                self.wake.expect(due);
+            }
             let room = self.config.activations_max.saturating_sub(self.in_memory());
             let limit = CLAIM_MAX.min(u32::try_from(room).unwrap_or(CLAIM_MAX));
             let claimed = match self.lease.incarnation().filter(|_| limit > 0 && self.has_room()) {
@@ -263,9 +268,6 @@ impl Node {
             };
             if claimed == limit && limit > 0 {
                 continue;
-            }
-            if let Ok(Some(due)) = self.store.next_due().await {
-                self.wake.expect(due);
             }
             self.until_due().await;
         }

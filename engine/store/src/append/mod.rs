@@ -85,6 +85,11 @@ async fn try_append(
     }
     let standing: HashSet<Incarnation> = nodes.iter().filter(|node| node.stands).map(|node| node.incarnation).collect();
     let mut answers = vec![Err(Refusal::ClaimLost); batches.len()];
+    if standing.is_empty() {
+        // Whoever may no longer write locks nothing either: the next owner's claim passes over what is locked.
+        session.undo().await;
+        return Ok((answers, News::default()));
+    }
     let mut news = News::default();
     let mut pending = Writes::default();
     for wave in waves(batches, grouping) {
