@@ -5,20 +5,44 @@ use std::sync::atomic::Ordering;
 
 use crate::world::{LEASE_MS, NODES, World};
 
+/// What may happen in a world: a few things often show more than everything at once.
+const CLIMATES: [&[Trouble]; 5] = [
+    &[Trouble::Kill, Trouble::Kill, Trouble::Standstill, Trouble::Outage, Trouble::Stop, Trouble::Weather],
+    &[Trouble::Outage, Trouble::Weather, Trouble::Weather],
+    &[Trouble::Kill],
+    &[Trouble::Standstill, Trouble::Weather],
+    &[Trouble::Stop, Trouble::Standstill, Trouble::Outage],
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    Kill,
+    Standstill,
+    Outage,
+    Stop,
+    Weather,
+}
+
 /// Makes trouble until then.
 pub(crate) async fn reign(world: Arc<World>, until_ms: u64) {
     let clockwork = &world.clockwork;
+    let draw = |length: usize| usize::try_from(clockwork.below(length as u64)).expect("a small number");
+    let climate = CLIMATES[draw(CLIMATES.len())];
+    if climate.iter().any(|trouble| matches!(trouble, Trouble::Weather)) {
+        change_weather(&world);
+    }
     while clockwork.now_ms() < until_ms {
         clockwork.sleep_ms(20 + clockwork.below(1_200)).await;
+        let trouble = climate[draw(climate.len())];
         let node = usize::try_from(clockwork.below(NODES as u64)).expect("a small number");
-        tracing::info!(at = clockwork.now_ms(), node, "trouble");
-        match clockwork.below(10) {
-            0..=3 => {
+        tracing::info!(at = clockwork.now_ms(), node, ?trouble, "trouble");
+        match trouble {
+            Trouble::Kill => {
                 world.kill(node);
                 clockwork.sleep_ms(clockwork.below(1_000)).await;
                 world.boot(node);
             }
-            4..=5 => {
+            Trouble::Standstill => {
                 clockwork.stand_still(node);
                 world.report.count("stops");
                 let (world, ms) = (world.clone(), clockwork.below(3 * LEASE_MS));
@@ -27,16 +51,20 @@ pub(crate) async fn reign(world: Arc<World>, until_ms: u64) {
                     world.clockwork.go_on(node);
                 });
             }
-            6 => world.cut_off(clockwork.below(2 * LEASE_MS)),
-            7 => stop(&world, node).await,
-            _ => {
-                let w = &world.weather;
-                let shares = [(&w.unreachable, 60), (&w.answer_lost, 40), (&w.slow, 40), (&w.hint_lost, 700)];
-                for (share, max) in shares {
-                    share.store(clockwork.below(max), Ordering::Relaxed);
-                }
-            }
+            Trouble::Outage => world.cut_off(clockwork.below(2 * LEASE_MS)),
+            Trouble::Stop => stop(&world, node).await,
+            Trouble::Weather => change_weather(&world),
         }
+    }
+}
+
+fn change_weather(world: &World) {
+    let w = &world.weather;
+    let shares = [(&w.unreachable, 150), (&w.answer_lost, 150), (&w.slow, 300), (&w.hint_lost, 1_000)];
+    for (share, max) in shares {
+        // Now and then nothing of a kind is wrong.
+        let share_now = if world.clockwork.permille(300) { 0 } else { world.clockwork.below(max) };
+        share.store(share_now, Ordering::Relaxed);
     }
 }
 

@@ -46,7 +46,7 @@ async fn begin(world: &World, id: &str, program: usize) -> Option<Result<(), Ref
 /// Answers questions, sends signals that are waited for, and resumes what has stopped; for ever.
 pub(crate) async fn attend(world: Arc<World>) {
     loop {
-        world.clockwork.sleep_ms(20 + world.clockwork.below(200)).await;
+        world.clockwork.sleep_ms(5 + world.clockwork.below(100)).await;
         if let Some(Ok(questions)) = world.ask(|engine| async move { engine.approvals(None).await }.boxed()).await {
             for question in questions {
                 if world.clockwork.permille(400) {

@@ -134,6 +134,13 @@ fn is_unheard(row: &Row, events: &[Event], call: &CallName) -> bool {
         |event: &Event| matches!(event.fact, Fact::FetchStarted { .. }) && name_of(event).as_ref() == Some(call);
     let Some(index) = events.iter().rposition(is_start) else { return false };
     let Some((_, written)) = row.written.range(..=Position(index as u64 + 1)).next_back() else { return false };
+    // Somebody lets it go on, which is in memory before it is written.
+    if row.inbox.values().any(|(message, _)| message == "\"Resume\"") {
+        return false;
+    }
+    if row.head.paused {
+        return true;
+    }
     let stops = |message: &str| ["\"Pause\"", "Cancel", "\"Terminate\""].iter().any(|word| message.contains(word));
     row.inbox.iter().any(|(seq, (message, _))| seq < written && stops(message))
 }

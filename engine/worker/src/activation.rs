@@ -437,6 +437,7 @@ impl Activation {
             }
             (Some(Err(Refusal::AlreadyAnswered)), Some(batch)) if planted("refused-and-patched") => {
                 self.execution.acknowledge(batch.mark, batch.position);
+                self.barrier.is_durable(batch.mark);
                 Ok(())
             }
             (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) => Err(Stuck::Over(Over::Rebuild)),
