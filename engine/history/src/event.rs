@@ -308,6 +308,26 @@ impl Fact {
             other => other,
         }
     }
+
+    /// About how many bytes it takes: its values, and a little for the rest.
+    pub(crate) fn weight(&self) -> u64 {
+        let value = match self {
+            Self::ExecutionStarted { input, .. } => input.as_str().len(),
+            Self::StepStarted { call, .. } | Self::PollStarted { check: call, .. } => call.input.as_str().len(),
+            Self::ChildStarted { call, .. } => call.input.as_str().len(),
+            Self::StepCompleted { output, .. } | Self::ChildCompleted { output, .. } => length(output),
+            Self::PollCompleted { value, .. } | Self::SignalReceived { data: value, .. } => length(value),
+            Self::FetchCompleted { response: Some(response), .. } => response.body.len(),
+            Self::ApprovalReceived { approval, .. } => approval.data.as_str().len(),
+            Self::AttributeSet { value, .. } => value.as_str().len(),
+            _ => 0,
+        };
+        value as u64 + 100
+    }
+}
+
+fn length(value: &Option<Json>) -> usize {
+    value.as_ref().map_or(0, |value| value.as_str().len())
 }
 
 #[cfg(test)]

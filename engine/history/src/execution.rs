@@ -130,6 +130,8 @@ pub struct Execution {
     wanted: BTreeSet<Scope>,
     /// Events that the driver has not acknowledged as durable, with their positions.
     unsaved: VecDeque<(Position, Event)>,
+    /// About how many bytes those are.
+    unsaved_bytes: u64,
     /// Signals that nobody has been told yet, oldest first.
     signals: VecDeque<inbox::QueuedSignal>,
     changes: Changes,
@@ -193,6 +195,7 @@ impl Execution {
             journals: HashMap::new(),
             wanted,
             unsaved: VecDeque::new(),
+            unsaved_bytes: 0,
             signals: VecDeque::new(),
             changes: Changes::default(),
             actions: VecDeque::new(),
@@ -324,6 +327,12 @@ impl Execution {
         self.unsaved.len()
     }
 
+    /// About how many bytes those are.
+    #[must_use]
+    pub fn unsaved_bytes(&self) -> u64 {
+        self.unsaved_bytes
+    }
+
     /// The last position acknowledged as durable.
     #[must_use]
     pub fn saved(&self) -> Position {
@@ -343,7 +352,8 @@ impl Execution {
     pub fn acknowledge(&mut self, mark: u64, position: Position) {
         self.durable = self.durable.max(mark);
         while self.unsaved.front().is_some_and(|(at, _)| *at <= position) {
-            self.unsaved.pop_front();
+            let saved = self.unsaved.pop_front();
+            self.unsaved_bytes -= saved.map_or(0, |(_, event)| event.fact.weight());
         }
     }
 }

@@ -2,24 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{
-    Action, CallName, Diverged, Event, Execution, Failure, HttpResponse, Message, Position, Scope, Target, Turn, kind,
-    planted,
+    Action, CallName, Diverged, Event, Execution, Failure, Message, Position, Scope, Target, Turn, kind, planted,
 };
 use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, Newest, Refusal, StoreError};
-use futures::StreamExt;
-use futures::future::{AbortHandle, Abortable, BoxFuture};
-use futures::stream::FuturesUnordered;
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
+use crate::ahead::Ahead;
 use crate::directory::NoProgram;
-use crate::effects::{Barrier, Effect, leave};
+use crate::effects::Effect;
 use crate::guests::{Guests, Stopped};
 use crate::node::Node;
 use crate::outside::{Guest, Machine};
+use crate::requests::{Answered, Requests};
 use crate::restore;
 
 /// Why an activation is over.
@@ -87,17 +85,7 @@ pub(crate) struct InFlight {
     pub(crate) mark: u64,
     pub(crate) position: Position,
     pub(crate) releases: bool,
-}
-
-/// A call, which of that name, and its answer.
-type Answered = (CallName, u64, Option<Result<HttpResponse, Failure>>);
-
-/// A request under way.
-struct Asked {
-    /// Which of the calls of that name: a retried step may make one anew.
-    opened: u64,
-    wanted: AbortHandle,
-    has_left: Arc<AtomicBool>,
+    pub(crate) sent_boot_ms: u64,
 }
 
 /// An execution in memory, with the guests that work for it.
@@ -110,15 +98,13 @@ pub(crate) struct Activation {
     /// The first events, when they are at hand and need not be read.
     pub(crate) first: Option<Vec<Event>>,
     pub(crate) guests: Guests,
-    /// None when nobody wants the answer any more.
-    fetching: FuturesUnordered<BoxFuture<'static, Option<Answered>>>,
-    asked: BTreeMap<CallName, Asked>,
+    requests: Requests,
     /// What names stood for when child calls were recorded (L17).
     pub(crate) targets: BTreeMap<CallName, Target>,
     received: BTreeSet<i64>,
     pub(crate) stored: Position,
     pub(crate) in_flight: Option<InFlight>,
-    barrier: Arc<Barrier>,
+    ahead: Ahead,
     nudges: mpsc::UnboundedReceiver<()>,
     pressure: watch::Receiver<u64>,
 }
@@ -139,18 +125,17 @@ impl Activation {
             key: claimed.head.key.clone(),
             guests: Guests::new(node.clone(), claimed.head.key.id.clone()),
             pressure: node.pressure.subscribe(),
+            ahead: Ahead::new(node.bytes_ahead.clone()),
             node,
             incarnation,
             stored: claimed.head.position,
             head: claimed.head,
             execution,
             first,
-            fetching: FuturesUnordered::new(),
-            asked: BTreeMap::new(),
+            requests: Requests::default(),
             targets: BTreeMap::new(),
             received: BTreeSet::new(),
             in_flight: None,
-            barrier: Arc::default(),
             nudges,
         };
         for row in claimed.inbox {
@@ -265,11 +250,10 @@ impl Activation {
 
     /// Tells each quiescent guest the next outcome, as far as running ahead of the log is allowed.
     fn deliver(&mut self) -> Result<(), Stuck> {
-        let ahead_max = self.node.config.run_ahead_events_max;
+        let events_max = self.node.config.run_ahead_events_max;
         for scope in self.guests.quiescent() {
-            let held_back =
-                if ahead_max == 0 { !self.execution.is_durable() } else { self.execution.unsaved() > ahead_max };
-            if held_back {
+            let sent_ms = self.in_flight.as_ref().map(|batch| self.node.clock.boot_ms() - batch.sent_boot_ms);
+            if self.ahead.must_wait(&self.execution, events_max, sent_ms) {
                 break;
             }
             if let Some(delivery) = self.execution.next_delivery(&scope, self.node.clock.moment())? {
@@ -281,12 +265,12 @@ impl Activation {
 
     /// Performs what the execution wants done: guests stopped, requests sent through the one door.
     async fn perform(&mut self) -> Result<(), Stuck> {
-        self.hold_back();
+        self.requests.hold_back(&self.execution);
         for action in self.execution.take_actions() {
             match action {
                 Action::Stop(scope) => self.guests.stop(&scope),
                 Action::Fetch { call, opened, request, key, mark } => {
-                    if self.asked.get(&call).is_some_and(|asked| asked.opened == opened) {
+                    if self.requests.has(&call, opened) {
                         continue;
                     }
                     let digest = self.execution.component(&call.scope).clone();
@@ -295,30 +279,13 @@ impl Activation {
                         hosts: program.manifest().hosts.clone(),
                         secrets: program.manifest().secrets.clone(),
                     };
-                    let has_left = Arc::new(AtomicBool::new(false));
-                    let effect = Effect { request, key, grants, has_left: has_left.clone() };
-                    let (wanted, registration) = AbortHandle::new_pair();
-                    self.asked.insert(call.clone(), Asked { opened, wanted, has_left });
-                    let leaving = leave((self.node.clone(), self.incarnation), self.barrier.clone(), mark, effect);
-                    let leaving = Abortable::new(leaving, registration);
-                    self.fetching.push(Box::pin(async move { Some((call, opened, leaving.await.ok()?)) }));
+                    let effect = Effect { request, key, grants, has_left: Arc::default() };
+                    let by = (self.node.clone(), self.incarnation);
+                    self.requests.send(by, (call, opened), effect, mark);
                 }
             }
         }
         Ok(())
-    }
-
-    /// In a pause nothing leaves, and a request whose call is closed never: nobody waits for its answer.
-    fn hold_back(&mut self) {
-        self.barrier.pause(self.execution.is_paused() && !planted("pause-lets-effects-out"));
-        let open = self.execution.open();
-        self.asked.retain(|call, asked| {
-            let is_wanted = open.get(call).is_some_and(|call| call.mark() == asked.opened);
-            if !is_wanted && !planted("closed-call-leaves") {
-                asked.wanted.abort();
-            }
-            is_wanted
-        });
     }
 
     /// Hands the changes to the committer unless a batch is still on its way (L4).
@@ -337,9 +304,7 @@ impl Activation {
 
     fn is_idle(&self) -> bool {
         let calm = self.execution.is_settled() || self.execution.is_paused();
-        // In a pause requests wait for its end, and go again when the guests are rerun.
-        let waits = |asked: &Asked| self.execution.is_paused() && !asked.has_left.load(Ordering::Acquire);
-        calm && !self.guests.any_running() && self.asked.values().all(waits)
+        calm && !self.guests.any_running() && !self.requests.keep_awake(self.execution.is_paused())
     }
 
     fn wait_is_long(&self) -> bool {
@@ -359,7 +324,7 @@ impl Activation {
             () = self.node.lease.ended(self.incarnation) => Happening::Committed(Some(Err(Refusal::ClaimLost))),
             answer = answer_of(&mut self.in_flight) => Happening::Committed(answer),
             Some(stopped) = self.guests.next_stopped() => Happening::Stopped(stopped),
-            Some(answered) = self.fetching.next() => Happening::Fetched(answered),
+            Some(answered) = self.requests.next() => Happening::Fetched(answered),
             Some(()) = self.nudges.recv() => Happening::Nudged,
             Ok(()) = self.pressure.changed(), if self.guests.any_quiescent() => Happening::Pressed,
             happening = ring(&*self.node.machine, alarm) => happening,
@@ -412,8 +377,7 @@ impl Activation {
         let Some((call, opened, result)) = answered else { return Ok(()) };
         let Some(result) = result else { return Err(Stuck::Over(Over::Lost)) };
         // The answer to a request that its step no longer waits for is nobody's.
-        if self.asked.get(&call).is_some_and(|asked| asked.opened == opened) {
-            self.asked.remove(&call);
+        if self.requests.strike(&call, opened) {
             self.execution.fetched(&call, result, self.node.clock.moment());
         }
         Ok(())
@@ -431,13 +395,13 @@ impl Activation {
                     // Somebody may have paused or cancelled it before this was written (L16).
                     self.read_inbox().await?;
                 }
-                self.hold_back();
-                self.barrier.is_durable(batch.mark);
+                self.requests.hold_back(&self.execution);
+                self.requests.release(batch.mark);
                 Ok(())
             }
             (Some(Err(Refusal::AlreadyAnswered)), Some(batch)) if planted("refused-and-patched") => {
                 self.execution.acknowledge(batch.mark, batch.position);
-                self.barrier.is_durable(batch.mark);
+                self.requests.release(batch.mark);
                 Ok(())
             }
             (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) => Err(Stuck::Over(Over::Rebuild)),

@@ -20,6 +20,7 @@ impl Activation {
         let changes = self.execution.take_changes();
         let rewritten = self.without_values(&changes.valueless).await?;
         let (mark, position) = (changes.mark, self.execution.position());
+        let sent_boot_ms = self.node.clock.boot_ms();
         let batch = Batch { rewritten, ..self.batch(changes, releases) };
         let due = batch.head.due.filter(|_| releases);
         let appended = self.node.appends.hand_in(batch);
@@ -29,7 +30,7 @@ impl Activation {
             due.inspect(|due| wake.wake.expect(*due));
             answer
         };
-        self.in_flight = Some(InFlight { answer: Box::pin(answer), mark, position, releases });
+        self.in_flight = Some(InFlight { answer: Box::pin(answer), mark, position, releases, sent_boot_ms });
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The loop: claim → replay → perform → commit. `activation.rs` is the file to read first.
 
 mod activation;
+mod ahead;
 mod api;
 mod batch;
 mod beginning;
@@ -18,6 +19,7 @@ mod lease;
 mod metrics;
 mod node;
 mod outside;
+mod requests;
 mod restore;
 mod retention;
 mod verbs;

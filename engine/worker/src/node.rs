@@ -58,6 +58,8 @@ pub(crate) struct Node {
     /// Counts how often a guest found no place: whoever can give way does.
     pub(crate) pressure: watch::Sender<u64>,
     active: Mutex<BTreeMap<ExecutionKey, Presence>>,
+    /// Bytes of all executions that wait for the log (L6).
+    pub(crate) bytes_ahead: Arc<AtomicU64>,
     pub(crate) stopping: AtomicBool,
 }
 
@@ -99,6 +101,7 @@ impl Node {
             solitude: Solitude::default(),
             pressure: watch::Sender::new(0),
             active: Mutex::new(BTreeMap::new()),
+            bytes_ahead: Arc::default(),
             stopping: AtomicBool::new(false),
         })
     }

@@ -34,6 +34,7 @@ impl Execution {
             None => {
                 self.position = self.position.next();
                 self.changes.events.push(event.clone());
+                self.unsaved_bytes += event.fact.weight();
                 self.unsaved.push_back((self.position, event));
             }
         }

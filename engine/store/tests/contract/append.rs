@@ -3,7 +3,7 @@
 use cerebelum_history::{Position, Timestamp};
 use cerebelum_store::{LogLine, Progress, Refusal, State, StoreError};
 
-use crate::bench::{Bench, batch, call, chunk, end, events, fresh, key, new, opened, release, scope};
+use crate::bench::{Bench, batch, call, chunk, end, events, fresh, key, new, opened, release, scope, written};
 use crate::on_all;
 
 on_all!(

@@ -1,9 +1,9 @@
 //! Messages and children: what travels between executions (L10).
 
 use cerebelum_history::Position;
-use cerebelum_store::{Child, Execution, NewExecution, Parent, State};
+use cerebelum_store::{Child, Execution, NewExecution, Newest, Parent, State};
 
-use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release};
+use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release, written};
 use crate::on_all;
 
 on_all!(
@@ -16,6 +16,7 @@ on_all!(
     an_id_that_belongs_to_something_else_is_refused_by_message,
     two_parents_that_want_one_id_get_one_child,
     a_message_during_a_release_is_not_overlooked,
+    an_append_says_which_message_is_the_newest,
 );
 
 fn child(parent: &Execution, call_name: &str, id: &str, claim: bool) -> Child {
@@ -177,4 +178,20 @@ async fn a_message_during_a_release_is_not_overlooked(bench: Bench) {
         read.consumed = claimed[0].inbox.iter().map(|row| row.seq).collect();
         assert_eq!(bench.write(read).await, Ok(()));
     }
+}
+
+/// So that whoever lets effects out can listen first (L16).
+async fn an_append_says_which_message_is_the_newest(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let first = events(node, &head, 1);
+    let next = events(node, &first.head, 1);
+    assert_eq!(bench.append(fresh(), vec![first]).await.unwrap(), [Ok(Newest(0))]);
+    for message in ["\"one\"", "\"two\""] {
+        assert!(bench.send(&key("a"), message.into()).await.unwrap());
+    }
+    let newest = bench.looked("a").await.inbox[1].seq;
+    let id = fresh();
+    assert_eq!(bench.append(id, vec![next.clone()]).await.unwrap(), [Ok(Newest(newest))]);
+    assert!(matches!(bench.append(id, vec![next]).await.unwrap()[..], [Ok(again)] if again >= Newest(newest)));
 }

@@ -1,0 +1,50 @@
+//! How far executions may run ahead of the log (L6): events, bytes and time; at the bound their guests wait for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cerebelum_history::Execution;
+
+/// Bytes of one execution that may wait for the log.
+const EXECUTION_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of all executions of a node that may wait for the log.
+const NODE_BYTES_MAX: u64 = 64 << 20;
+/// Milliseconds that a batch may be on its way before its execution waits for it.
+const LATE_MS: u64 = 50;
+
+/// What one execution has that is not durable, counted with that of the whole node.
+pub(crate) struct Ahead {
+    bytes: u64,
+    node: Arc<AtomicU64>,
+}
+
+impl Ahead {
+    pub(crate) fn new(node: Arc<AtomicU64>) -> Self {
+        Self { bytes: 0, node }
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.node.fetch_add(bytes, Ordering::Relaxed);
+        self.node.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+
+    /// Whether the execution's guests have to wait for the log. `sent_ms` is how long its batch is on its way.
+    pub(crate) fn must_wait(&mut self, execution: &Execution, events_max: usize, sent_ms: Option<u64>) -> bool {
+        self.count(execution.unsaved_bytes());
+        if execution.is_durable() {
+            return false;
+        }
+        events_max == 0
+            || execution.unsaved() > events_max
+            || self.bytes > EXECUTION_BYTES_MAX
+            || self.node.load(Ordering::Relaxed) > NODE_BYTES_MAX
+            || sent_ms.is_some_and(|ms| ms > LATE_MS)
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.count(0);
+    }
+}
