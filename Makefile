@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs and is quick when that is there.
-.PHONY: help setup build examples demo test torture bench docs
+.PHONY: help setup build examples demo test torture planted bench docs
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -30,6 +30,10 @@ torture: setup examples
 	@# Built as the tests are: with the same features, so that nothing is compiled twice.
 	cargo test --release --locked --workspace --no-run --quiet
 	@MINUTES="$(MINUTES)" SEED="$(SEED)" DATABASE="$(DATABASE)" target/release/torture
+
+## make planted    plants one bug after the other in the engine and shows that a test fails each time
+planted: setup
+	@tests/planted/run
 
 ## make bench      the figures of docs/performance.md (W=W2 for one, DATABASE=postgres for one database)
 bench: build examples
