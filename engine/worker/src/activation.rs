@@ -399,11 +399,7 @@ impl Activation {
                 self.requests.release(batch.mark);
                 Ok(())
             }
-            (Some(Err(Refusal::AlreadyAnswered)), Some(batch)) if planted("refused-and-patched") => {
-                self.execution.acknowledge(batch.mark, batch.position);
-                self.requests.release(batch.mark);
-                Ok(())
-            }
+            (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) if planted("refused-and-patched") => Ok(()),
             (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) => Err(Stuck::Over(Over::Rebuild)),
             (Some(Err(Refusal::TooEarly)), _) => {
                 Err(Stuck::Trouble("the database's clock is behind this node's".to_owned()))

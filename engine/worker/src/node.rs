@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use cerebelum_history::{Event, Timestamp, planted};
+use cerebelum_history::{Event, Timestamp};
 use cerebelum_store::{
     Batch, Claimed, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started, Store, StoreError,
 };
@@ -222,10 +222,7 @@ impl Node {
     async fn look_again(&self, key: &ExecutionKey, incarnation: Incarnation) -> Option<Claimed> {
         while self.lease.incarnation() == Some(incarnation) {
             match self.store.look(key).await {
-                Ok(found) => {
-                    let held = |found: &Claimed| found.owner == Some(incarnation) || planted("rebuilt-without-claim");
-                    return found.filter(held);
-                }
+                Ok(found) => return found.filter(|found| found.owner == Some(incarnation)),
                 Err(error) => tracing::warn!(%error, execution = %key.id, "cannot read it again yet"),
             }
             self.machine.sleep(Duration::from_millis(200)).await;
