@@ -290,5 +290,5 @@ async fn many_appends_at_once_lose_nothing(bench: Bench) {
 
 fn line(number: u32) -> LogLine {
     let level = cerebelum_history::Level::Info;
-    LogLine { scope: scope("1"), attempt: 1, number, at: Timestamp(7), level, text: format!("line {number}") }
+    LogLine { scope: scope("1"), attempt: 1, place: 2, number, at: Timestamp(7), level, text: format!("line {number}") }
 }
