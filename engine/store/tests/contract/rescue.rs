@@ -8,7 +8,7 @@ use crate::on_all;
 
 on_all!(
     what_has_failed_is_reopened_by_a_message,
-    a_log_line_is_kept_once,
+    l07_a_log_line_is_kept_once,
     logs_are_read_page_by_page,
     the_latest_progress_of_a_scope_counts;
     // Only on databases:
@@ -65,7 +65,7 @@ async fn only_what_has_ended_is_deleted_and_then_entirely(bench: Bench) {
     bench.started(node, "a").await;
 }
 
-async fn a_log_line_is_kept_once(bench: Bench) {
+async fn l07_a_log_line_is_kept_once(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     for _ in 0..3 {
