@@ -101,7 +101,8 @@ fn l19_warm_guests_end_with_their_claims() {
     let first = Engine::start_with(Database::Postgres, &settings);
     first.upload("test-guests");
     let live = |engine: &Engine| engine.metric("cerebelum_guests_live");
-    let ids: Vec<String> = (0..SLEEPERS).map(|_| first.begin("sleeper", &json!(86_400_000))).collect();
+    // A sleep of hours would leave memory at once, whatever the patience.
+    let ids: Vec<String> = (0..SLEEPERS).map(|_| first.begin("sleeper", &json!(600_000))).collect();
     for id in &ids {
         first.wait_for(id, &["sleeping"]);
     }
