@@ -9,15 +9,15 @@ use crate::{assert_each_once, assert_repeats_are_alike};
 
 on_both_databases!(
     a_kill_in_the_middle_of_a_step_reruns_only_that_step,
-    effects_of_parallel_steps_keep_their_keys_over_a_kill,
+    l03_effects_of_parallel_steps_keep_their_keys_over_a_kill,
     an_effect_sent_and_not_recorded_is_repeated_with_the_same_key,
     a_host_driven_poll_goes_on_counting_after_a_kill,
     a_poll_in_place_goes_on_counting_after_a_kill,
-    retries_go_on_counting_after_a_kill,
+    l14_retries_go_on_counting_after_a_kill,
     a_retry_in_place_goes_on_after_a_kill,
     many_kills_in_a_row_lose_nothing,
-    an_execution_that_kills_the_engine_is_parked,
-    a_component_uploaded_meanwhile_does_not_change_what_runs,
+    l18_an_execution_that_kills_the_engine_is_parked,
+    l17_a_component_uploaded_meanwhile_does_not_change_what_runs,
     a_loser_of_a_race_is_cancelled_and_stays_so,
 );
 
@@ -44,7 +44,7 @@ fn a_kill_in_the_middle_of_a_step_reruns_only_that_step(database: Database) {
 }
 
 /// L3: keys are functions of names, so parallel steps keep theirs whatever the order.
-fn effects_of_parallel_steps_keep_their_keys_over_a_kill(database: Database) {
+fn l03_effects_of_parallel_steps_keep_their_keys_over_a_kill(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
@@ -123,7 +123,7 @@ fn a_poll_in_place_goes_on_counting_after_a_kill(database: Database) {
 }
 
 /// 5: attempts made are not made again.
-fn retries_go_on_counting_after_a_kill(database: Database) {
+fn l14_retries_go_on_counting_after_a_kill(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
@@ -182,7 +182,7 @@ fn many_kills_in_a_row_lose_nothing(database: Database) {
 }
 
 /// L18: who ran when the engine died runs alone in the end, and is parked when it dies again; others are not blamed.
-fn an_execution_that_kills_the_engine_is_parked(database: Database) {
+fn l18_an_execution_that_kills_the_engine_is_parked(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
     let bystander = engine.begin("sleeper", &json!(60_000));
@@ -206,7 +206,7 @@ fn an_execution_that_kills_the_engine_is_parked(database: Database) {
 }
 
 /// 20: a sleeping execution goes on with the component it began with.
-fn a_component_uploaded_meanwhile_does_not_change_what_runs(database: Database) {
+fn l17_a_component_uploaded_meanwhile_does_not_change_what_runs(database: Database) {
     let mut engine = Engine::start(database);
     engine.ok(&["upload", &cerebelum_tests::component("test-guests"), "--name", "app"]);
     let id = engine.begin("app/sleeper", &json!(1_500));

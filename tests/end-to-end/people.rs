@@ -15,9 +15,9 @@ on_both_databases!(
     terminating_does_not_ask,
     a_pause_lets_nothing_move_until_it_is_resumed,
     a_failed_run_resumes_at_the_failed_step,
-    progress_attributes_and_logs_are_not_repeated_by_a_rerun,
+    l07_progress_attributes_and_logs_are_not_repeated_by_a_rerun,
     only_what_has_ended_is_deleted,
-    every_status_is_shown_by_status_and_list,
+    l20_every_status_is_shown_by_status_and_list,
 );
 
 /// 6, 7, 11: approve after a kill; a second answer is refused.
@@ -166,7 +166,7 @@ fn a_failed_run_resumes_at_the_failed_step(database: Database) {
 }
 
 /// 23: neither doubled nor lost.
-fn progress_attributes_and_logs_are_not_repeated_by_a_rerun(database: Database) {
+fn l07_progress_attributes_and_logs_are_not_repeated_by_a_rerun(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
     let id = engine.begin("telling", &json!(500));
@@ -197,7 +197,7 @@ fn only_what_has_ended_is_deleted(database: Database) {
 }
 
 /// 8: each state is visible.
-fn every_status_is_shown_by_status_and_list(database: Database) {
+fn l20_every_status_is_shown_by_status_and_list(database: Database) {
     let cloud = Cloud::start();
     let engine = Engine::start(database);
     engine.upload("test-guests");

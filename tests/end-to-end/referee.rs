@@ -108,7 +108,7 @@ async fn assert_all_say(number: u32, told: Outcome, (one, other): (&mut Client, 
 
 /// 1,000 times: the deadline falls into the same instants as a yes at one engine and a no at the other.
 #[test]
-fn an_answer_and_its_timeout_race_a_thousand_times_over_two_engines() {
+fn l09_an_answer_and_its_timeout_race_a_thousand_times_over_two_engines() {
     let first = Engine::start(Database::Postgres);
     first.upload("test-guests");
     let second = Engine::beside(&first);

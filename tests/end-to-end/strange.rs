@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 
 on_both_databases!(
     what_cannot_be_read_is_parked_alone_and_goes_on_after_the_repair,
-    a_component_that_is_gone_is_missed
+    a_component_that_is_gone_is_missed,
+    l03_the_seed_of_an_execution_is_shown_nowhere
 );
 
 /// Runs a statement behind the engine's back; the rows' columns as text.
@@ -194,4 +195,37 @@ fn a_component_that_is_gone_is_missed(database: Database) {
     let done = engine.wait_for_end(&id);
     assert_eq!(done["output"]["outcome"], "published", "{done:#}");
     assert_eq!(cloud.requests("POST", "/releases").len(), 1);
+}
+
+/// Whoever knew it could guess the keys of all requests to come.
+fn l03_the_seed_of_an_execution_is_shown_nowhere(database: Database) {
+    let cloud = Cloud::start();
+    let mut engine = Engine::start(database);
+    engine.upload("test-guests");
+    engine.kill();
+    engine.restart_with(&[("RUST_LOG", "trace")]);
+    let id = engine.begin("posts", &json!({"base_url": cloud.url(), "paths": ["notes/a", "notes/b"]}));
+    assert_eq!(engine.wait_for_end(&id)["output"], json!(2));
+    let is_sqlite = engine.database().starts_with("sqlite:");
+    let hex = if is_sqlite { "hex(seed)" } else { "encode(seed, 'hex')" };
+    let seed = sql(&engine, &format!("select {hex} from executions where id = '{id}'")).remove(0).remove(0);
+    let hex = seed.to_lowercase();
+    assert_eq!(hex.len(), 64);
+    let bytes = (0..8).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap().to_string());
+    let listed = bytes.collect::<Vec<_>>().join(",");
+    let shown = [
+        engine.log(),
+        engine.ok(&["list", "--json"]),
+        engine.ok(&["status", &id, "--json"]),
+        engine.ok(&["history", &id, "--json"]),
+        engine.ok(&["logs", &id, "--json"]),
+        cerebelum_tests::http_get(&format!("{}/metrics", engine.url())),
+        json!(cloud.ledger()).to_string(),
+    ];
+    assert!(shown[0].contains("TRACE"), "the log is as loud as can be");
+    for text in shown {
+        let text = text.to_lowercase().replace(' ', "");
+        let told = text.contains(&hex[..16]) || text.contains(&listed);
+        assert!(!told, "the seed {hex} is shown");
+    }
 }

@@ -20,7 +20,7 @@ fn two_engines() -> (Engine, Engine) {
 
 /// Fencing (L11): it was away for three leases in the middle of its steps, others went on, and it does not know.
 #[test]
-fn an_engine_stopped_for_three_leases_writes_nothing_when_it_goes_on() {
+fn l11_an_engine_stopped_for_three_leases_writes_nothing_when_it_goes_on() {
     let cloud = Cloud::start();
     let (first, second) = two_engines();
     let paths = |number: u32| [format!("notes/a{number}"), format!("slow/1200/{number}"), format!("notes/b{number}")];
@@ -91,6 +91,48 @@ fn engines_that_come_back_while_others_take_over_share_nothing() {
     assert_repeats_are_alike(&cloud.ledger());
     let keys: HashSet<String> = cloud.ledger().iter().map(|request| request["idempotency_key"].to_string()).collect();
     assert_eq!(keys.len(), 6 * 50 + 6 * 40, "each effect has one key, however often it was repeated");
+}
+
+/// Who waits stays warm in memory as long as its claim stands, and not a moment longer.
+#[test]
+fn l19_warm_guests_end_with_their_claims() {
+    const SLEEPERS: u64 = 5;
+    let settings = [("LEASE", "2s"), ("HIBERNATE_AFTER", "1h")];
+    let first = Engine::start_with(Database::Postgres, &settings);
+    first.upload("test-guests");
+    let live = |engine: &Engine| engine.metric("cerebelum_guests_live");
+    // A sleep of hours would leave memory at once, whatever the patience.
+    let ids: Vec<String> = (0..SLEEPERS).map(|_| first.begin("sleeper", &json!(600_000))).collect();
+    for id in &ids {
+        first.wait_for(id, &["sleeping"]);
+    }
+    assert_eq!(live(&first), SLEEPERS, "they are warm");
+    // A claim ends with its execution.
+    first.ok(&["terminate", &ids[0]]);
+    let _ = first.wait_for_end(&ids[0]);
+    until("its guest is gone", || (live(&first) == SLEEPERS - 1).then_some(()));
+    // All claims end with the lease.
+    first.send(Signal::STOP);
+    let stopped = Instant::now();
+    until("the lease is over", || (stopped.elapsed() > 2 * LEASE).then_some(()));
+    first.send(Signal::CONT);
+    until("no guest outlives its claim", || (live(&first) == 0).then_some(()));
+    for id in &ids[1..] {
+        assert_eq!(first.status(id)["status"], "sleeping", "nothing was lost");
+    }
+}
+
+/// Without patience nobody is warm, and who sleeps has neither a claim nor a guest.
+#[test]
+fn l19_who_hibernates_has_neither_claim_nor_guest() {
+    let engine = Engine::start_with(Database::Sqlite, &[("HIBERNATE_AFTER", "10ms")]);
+    engine.upload("test-guests");
+    let ids: Vec<String> = (0..5).map(|_| engine.begin("sleeper", &json!(86_400_000))).collect();
+    for id in &ids {
+        engine.wait_for(id, &["sleeping"]);
+    }
+    until("all claims are given back", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
+    assert_eq!(engine.metric("cerebelum_guests_live"), 0);
 }
 
 /// A graceful stop: everything is given back, so that nobody waits for a lease to run out.

@@ -11,7 +11,7 @@ on_both_databases!(
     steps_call_steps_over_a_kill,
     a_second_start_with_the_same_id_is_the_same_execution,
     starts_can_be_delayed_and_bounded,
-    values_inside_a_finished_step_are_dropped,
+    l12_values_inside_a_finished_step_are_dropped,
     secrets_leave_and_stand_nowhere,
 );
 
@@ -105,7 +105,7 @@ fn starts_can_be_delayed_and_bounded(database: Database) {
 }
 
 /// L12: the values in a finished step's journal are gone, its events are there.
-fn values_inside_a_finished_step_are_dropped(database: Database) {
+fn l12_values_inside_a_finished_step_are_dropped(database: Database) {
     let engine = Engine::start(database);
     engine.upload("test-guests");
     let done = engine.run("nested", &json!(1));

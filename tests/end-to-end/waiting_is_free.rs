@@ -3,10 +3,10 @@
 use cerebelum_tests::{Database, Engine};
 use serde_json::json;
 
-on_both_databases!(a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once);
+on_both_databases!(l13_a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once);
 
 /// The checks of a poll are guests as well. Everything that is started is counted, so that what is left is the workflow.
-fn a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once(database: Database) {
+fn l13_a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once(database: Database) {
     const STEPS: u64 = 5_000;
     const ROUNDS: u64 = 1_000;
     let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "1ms")]);

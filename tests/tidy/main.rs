@@ -1,5 +1,6 @@
 //! The tidiness of the tree as tests: arrows between crates, sizes, the one door for effects, the map.
 
+mod laws;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -92,37 +93,6 @@ fn each_file_says_what_it_owns() {
         .filter(|source| silent(source))
         .map(|source| format!("{} does not begin with `//!`", source.path))
         .collect();
-    complain(&problems);
-}
-
-#[test]
-fn effects_leave_through_one_door() {
-    // L6: only `leave` in the worker's effects.rs sends a guest's request, and only fetch.rs knows an HTTP client.
-    let mut problems = Vec::new();
-    for source in all().iter().filter(|source| source.path.starts_with("engine/")) {
-        let code = source.code();
-        if code.contains("reqwest") && source.path != "engine/worker/src/fetch.rs" {
-            problems.push(format!("{} knows an HTTP client", source.path));
-        }
-        let sends = code.matches("fetcher.fetch(").count();
-        let may = usize::from(source.path == "engine/worker/src/effects.rs");
-        if sends > may {
-            problems.push(format!("{} sends effects past the door", source.path));
-        }
-        if source.path.starts_with("engine/sandbox")
-            && (code.contains("TcpStream") || code.contains("wasmtime_wasi_http"))
-        {
-            problems.push(format!("{} opens a way out of the sandbox", source.path));
-        }
-    }
-    let doors = all()
-        .iter()
-        .filter(|source| source.path.starts_with("engine/"))
-        .map(|source| source.code().matches("async fn leave(").count())
-        .sum::<usize>();
-    if doors != 1 {
-        problems.push(format!("there are {doors} doors, there must be one"));
-    }
     complain(&problems);
 }
 

@@ -56,6 +56,28 @@ impl Source {
         self.text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
     }
 
+    /// The names of its tests: functions with an attribute that makes them one, or listed for a macro that does.
+    pub(crate) fn tests(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let (mut is_test, mut is_list) = (false, false);
+        for line in self.text.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+            let starts_list =
+                ["on_both!(", "on_all!(", "on_both_databases!("].iter().any(|list| line.starts_with(list));
+            if starts_list || is_list {
+                let listed = line.split_once("!(").filter(|_| starts_list).map_or(line, |(_, rest)| rest);
+                let words = listed.split([',', ';', ')', ' ']).filter(|word| !word.is_empty());
+                names.extend(words.map(str::to_owned));
+                is_list = !line.contains(");");
+            } else if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                is_test = true;
+            } else if let Some(name) = function_name(line) {
+                names.extend(Some(name).filter(|_| is_test));
+                is_test = false;
+            }
+        }
+        names
+    }
+
     /// The functions with how many lines each has, by indentation, which rustfmt guarantees.
     pub(crate) fn functions(&self) -> Vec<(String, usize)> {
         let lines: Vec<&str> = self.text.lines().collect();

@@ -32,6 +32,8 @@ pub(crate) struct Pending {
     pub(crate) ordinal: u32,
     pub(crate) outcome: Outcome,
     pub(crate) at: Timestamp,
+    /// Where it was recorded.
+    pub(crate) place: u64,
     /// What has to be durable first.
     pub(crate) mark: u64,
 }
@@ -49,7 +51,9 @@ pub(crate) struct Journal {
     unwanted: HashSet<u32>,
     /// Which attempt of its step this is.
     pub(crate) attempt: u32,
-    /// Log lines so far.
+    /// Where the outcome that the guest was told last was recorded, or the beginning of all this.
+    pub(crate) told: u64,
+    /// Log lines since then.
     pub(crate) lines: u32,
     /// Whether a call of this scope was ever reopened.
     pub(crate) reopened: bool,
@@ -58,37 +62,36 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// The journal that these events of one scope make, for a guest that begins anew. With each comes what has to be
-    /// durable before the end of a wait that it begins may be told (L8); 0 when it is durable already.
-    pub(crate) fn of<'a>(attempt: u32, events: impl IntoIterator<Item = (&'a Event, u64)>) -> Self {
-        let mut journal = Self { attempt, ..Self::default() };
+    /// The journal that these events of one scope make, for a guest that begins anew after what was recorded at `told`.
+    pub(crate) fn of<'a>(attempt: u32, told: u64, events: impl IntoIterator<Item = Recorded<'a>>) -> Self {
+        let mut journal = Self { attempt, told, ..Self::default() };
         let mut recorded: Vec<Recorded<'_>> = Vec::new();
-        for (event, mark) in events {
+        for (event, place, mark) in events {
             match &event.fact {
                 Fact::ExecutionReopened { ordinal } => {
-                    reopen(&mut recorded, *ordinal);
+                    reopen(&mut recorded, *ordinal, place);
                     journal.reopened = true;
                 }
-                _ => recorded.push((event, mark)),
+                _ => recorded.push((event, place, mark)),
             }
         }
         let mut issues: Vec<&Fact> =
-            recorded.iter().map(|(event, _)| &event.fact).filter(|fact| fact.is_issue()).collect();
+            recorded.iter().map(|(event, ..)| &event.fact).filter(|fact| fact.is_issue()).collect();
         issues.sort_by_key(|fact| fact.ordinal());
         journal.expected = issues.into_iter().cloned().collect();
         let marks: HashMap<u32, u64> = recorded
             .iter()
-            .filter_map(|(event, mark)| {
+            .filter_map(|(event, _, mark)| {
                 Some((event.fact.ordinal()?, *mark)).filter(|_| *mark > 0 && event.fact.is_issue())
             })
             .collect();
-        for (event, _) in recorded {
+        for (event, place, _) in recorded {
             if let Fact::CallCancelled { ordinal, cause: Cause::Dropped } = event.fact {
                 journal.drops.insert(ordinal);
             } else if let Some((ordinal, outcome)) = event.fact.outcome() {
                 let begun = if event.fact.ends_a_wait() { marks.get(&ordinal).copied() } else { None };
                 let mark = begun.unwrap_or(0);
-                journal.pending.push_back(Pending { ordinal, outcome, at: event.at, mark });
+                journal.pending.push_back(Pending { ordinal, outcome, at: event.at, place, mark });
             }
         }
         journal
@@ -157,6 +160,7 @@ impl Journal {
             self.pending.pop_front();
         }
         let pending = self.pending.pop_front_if(|pending| pending.mark <= durable)?;
+        (self.told, self.lines) = (pending.place, 0);
         self.at_rest = false;
         Some(Delivery { ordinal: pending.ordinal, outcome: pending.outcome, clock: pending.at })
     }
@@ -176,8 +180,15 @@ impl Journal {
     }
 }
 
-/// An event, and what has to be durable before the end of a wait that it begins may be told.
-type Recorded<'a> = (&'a Event, u64);
+/// An event, where it was recorded, and what has to be durable before the end of a wait that it begins may be told (L8);
+/// 0 when it is durable already.
+pub(crate) type Recorded<'a> = (&'a Event, u64, u64);
+
+/// The place of what counts for itself behind something else: of events in a poll's own journal, or told anew after a
+/// reopen. No journal has as many events as the lower bits count.
+pub(crate) const fn place_behind(position: u64, number: u64) -> u64 {
+    (position << 32) | (number & 0xffff_ffff)
+}
 
 /// Which call an event ended, if it ended one.
 fn ends(event: &Event) -> Option<u32> {
@@ -191,20 +202,25 @@ fn ends(event: &Event) -> Option<u32> {
 ///
 /// Calls that were open then and came to an end of their own keep it, as if the reopened one had only taken longer:
 /// a step that completed does not run again. Those that were cancelled with the failure are issued anew.
-fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32) {
-    let outcome = recorded.iter().rposition(|(event, _)| ends(event) == Some(ordinal));
+/// What they came to is told at another point of the story now, so that it has a place behind that of the reopening.
+fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32, reopening: u64) {
+    let outcome = recorded.iter().rposition(|(event, ..)| ends(event) == Some(ordinal));
     let after = recorded.split_off(outcome.unwrap_or(recorded.len()));
-    recorded.retain(|(event, _)| !matches!(event.fact, Fact::CallCancelled { cause: Cause::ScopeEnded, .. }));
-    let issues = recorded.iter().filter(|(event, _)| event.fact.is_issue());
+    recorded.retain(|(event, ..)| !matches!(event.fact, Fact::CallCancelled { cause: Cause::ScopeEnded, .. }));
+    let issues = recorded.iter().filter(|(event, ..)| event.fact.is_issue());
+    let before = recorded.len();
     // Ordinals have no gaps: what is not beyond this was asked for before, even if it was reopened and recorded later.
-    let asked = issues.filter_map(|(event, _)| event.fact.ordinal()).max();
-    recorded.extend(after.into_iter().filter(|(event, _)| {
+    let asked = issues.filter_map(|(event, ..)| event.fact.ordinal()).max();
+    recorded.extend(after.into_iter().filter(|(event, ..)| {
         let is_own = !matches!(event.fact, Fact::CallCancelled { .. });
         let of = if event.fact.is_issue() { event.fact.ordinal() } else { ends(event).filter(|of| *of != ordinal) };
         is_own && of.is_some() && of <= asked
     }));
-    let ended: HashSet<u32> = recorded.iter().filter_map(|(event, _)| ends(event)).collect();
-    recorded.retain(|(event, _)| {
+    for (_, place, _) in &mut recorded[before..] {
+        *place = place_behind(reopening, *place);
+    }
+    let ended: HashSet<u32> = recorded.iter().filter_map(|(event, ..)| ends(event)).collect();
+    recorded.retain(|(event, ..)| {
         let is_lasting = matches!(event.fact, Fact::AttributeSet { .. });
         !event.fact.is_issue() || is_lasting || event.fact.ordinal().is_some_and(|of| ended.contains(&of))
     });
@@ -223,13 +239,13 @@ pub fn failed_call(history: &[Event]) -> Option<u32> {
     for event in history.iter().filter(|event| event.scope.is_root()) {
         match &event.fact {
             Fact::ExecutionReopened { ordinal } => {
-                reopen(&mut recorded, *ordinal);
+                reopen(&mut recorded, *ordinal, 0);
                 *reopened.entry(*ordinal).or_default() += 1;
             }
-            _ => recorded.push((event, 0)),
+            _ => recorded.push((event, 0, 0)),
         }
     }
-    let failures = recorded.iter().rev().filter_map(|(event, _)| match event.fact.outcome() {
+    let failures = recorded.iter().rev().filter_map(|(event, ..)| match event.fact.outcome() {
         Some((ordinal, Outcome::Failed(failure))) => Some((ordinal, failure)),
         _ => None,
     });

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_differ_by_run_round_scope_and_ordinal_and_by_nothing_else() {
+    fn l03_keys_differ_by_run_round_scope_and_ordinal_and_by_nothing_else() {
         let seed = Seed([7; 32]);
         let key = |run, scope: &str, ordinal| seed.call_key(run, &CallName { scope: Scope::from_text(scope), ordinal });
         let keys = [key(1, "", 1), key(2, "", 1), key(1, "1", 1), key(1, "", 2), key(1, "1#1", 1), key(1, "1#2", 1)];

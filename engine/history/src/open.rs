@@ -124,6 +124,9 @@ pub struct OpenPoll {
     pub step: PinnedStep,
     /// How the poll goes about it.
     pub policy: PollPolicy,
+    /// At which position it was issued: tells it apart from others of its name.
+    #[serde(default)]
+    pub issued: u64,
     /// The check that runs or is next, from 1.
     pub round: u32,
     /// The attempts of this round's check.

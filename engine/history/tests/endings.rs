@@ -17,7 +17,7 @@ fn cancel() -> Message {
 }
 
 #[test]
-fn after_a_cancel_each_open_call_says_so_once_in_issue_order_and_later_calls_work() {
+fn l16_after_a_cancel_each_open_call_says_so_once_in_issue_order_and_later_calls_work() {
     let mut scene = Scene::new();
     scene.call("", sleep(500));
     scene.call("", step("s"));
@@ -60,7 +60,7 @@ fn clean_up_that_completes_completes_and_one_that_fails_otherwise_fails() {
 }
 
 #[test]
-fn clean_up_that_takes_longer_than_its_grace_period_is_cut_off() {
+fn l16_clean_up_that_takes_longer_than_its_grace_period_is_cut_off() {
     let mut scene = Scene::new();
     scene.at(5_000);
     scene.say(cancel());
@@ -96,7 +96,7 @@ fn terminate_does_not_ask() {
 }
 
 #[test]
-fn in_a_pause_running_attempts_finish_and_nothing_is_told_or_begins() {
+fn l16_in_a_pause_running_attempts_finish_and_nothing_is_told_or_begins() {
     let mut scene = Scene::new();
     scene.call("", step("s"));
     scene.call("", sleep(100));
@@ -378,7 +378,7 @@ fn children_are_accepted_completed_or_refused() {
 }
 
 #[test]
-fn awaited_children_end_with_their_scope_and_started_ones_do_not() {
+fn l15_awaited_children_end_with_their_scope_and_started_ones_do_not() {
     let mut scene = Scene::new();
     scene.call("", Call::StartWorkflow(child("w")));
     scene.call("", Call::RunWorkflow(child("w")));

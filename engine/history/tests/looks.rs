@@ -25,7 +25,7 @@ fn check(play: impl FnOnce(&mut Scene), word: &str, waits: &[&str]) {
 }
 
 #[test]
-fn each_wait_has_its_word_and_its_line() {
+fn l20_each_wait_has_its_word_and_its_line() {
     check(|_| {}, "running", &[]);
     check(
         |s| {
@@ -105,7 +105,7 @@ fn retries_and_rounds_wait_until_their_next_time_and_count() {
 }
 
 #[test]
-fn of_several_waits_the_most_specific_wins_and_a_step_that_waits_inside_shows_that_instead() {
+fn l20_of_several_waits_the_most_specific_wins_and_a_step_that_waits_inside_shows_that_instead() {
     let mut scene = Scene::new();
     scene.call("", signal("go", None));
     scene.call("", step("outer"));
@@ -178,7 +178,7 @@ fn rerun() -> Scene {
 }
 
 #[test]
-fn a_changed_call_is_reported_with_both_sides() {
+fn l02_a_changed_call_is_reported_with_both_sides() {
     let mut scene = rerun();
     let diverged = scene.ask("", Request::Call(1, sleep(11))).unwrap_err();
     assert_eq!(
@@ -241,7 +241,7 @@ fn long_values_do_not_flood_the_report() {
 }
 
 #[test]
-fn what_a_rerun_says_again_is_not_said_again() {
+fn l07_what_a_rerun_says_again_is_not_said_again() {
     let mut scene = Scene::new();
     let log = |text: &str| Request::Log(Level::Info, text.to_owned());
     scene.ask("", log("one")).unwrap();

@@ -43,7 +43,7 @@ fn the_first_check_runs_at_once_and_the_interval_from_the_end_of_one_to_the_next
 }
 
 #[test]
-fn a_thousand_rounds_are_two_events_and_need_the_workflow_once() {
+fn l13_a_thousand_rounds_are_two_events_and_need_the_workflow_once() {
     let mut scene = Scene::new();
     for _ in 0..100 {
         let ordinal = scene.call("", step("before"));

@@ -33,8 +33,8 @@ fn check_end(program: &Node, life: &Life, end: &End) {
         (Err(failure), End::Failed(ended)) => assert_eq!(failure, *ended),
         (expected, end) => panic!("expected {expected:?}, ended with {end:?}"),
     }
-    for (scope, attempt, number) in life.store.logs.keys() {
-        let before = (scope.clone(), *attempt, number - 1);
+    for (scope, attempt, place, number) in life.store.logs.keys() {
+        let before = (scope.clone(), *attempt, *place, number - 1);
         assert!(
             *number == 1 || life.store.logs.contains_key(&before),
             "line {number} of `{scope}` came without the one before"

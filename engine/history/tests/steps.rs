@@ -49,7 +49,7 @@ fn a_step_is_tried_again_after_growing_waits_and_then_fails_with_its_last_failur
 }
 
 #[test]
-fn jitter_is_drawn_once_and_recorded() {
+fn l14_jitter_is_drawn_once_and_recorded() {
     assert_eq!(waits(retry(3, 1_000, 1.0, 0.2), 0.0).0, [800, 800]);
     assert_eq!(waits(retry(3, 1_000, 1.0, 0.2), 1.0).0, [1_200, 1_200]);
     let mut scene = Scene::new();
@@ -75,7 +75,7 @@ fn a_failure_that_cannot_be_mended_and_a_completed_step_are_not_tried_again() {
 }
 
 #[test]
-fn a_retry_begins_anew_with_the_same_keys_and_other_random_numbers() {
+fn l03_a_retry_begins_anew_with_the_same_keys_and_other_random_numbers() {
     let mut scene = Scene::new();
     scene.call("", step_with("pay", retry(3, 10, 1.0, 0.0)));
     let first = scene.begin("1");
@@ -101,7 +101,7 @@ fn a_retry_begins_anew_with_the_same_keys_and_other_random_numbers() {
 }
 
 #[test]
-fn a_crash_uses_up_no_attempt_and_repeats_no_answered_request() {
+fn l14_a_crash_uses_up_no_attempt_and_repeats_no_answered_request() {
     let mut scene = Scene::new();
     scene.call("", step("pay"));
     scene.begin("1");
@@ -190,7 +190,7 @@ fn a_deadline_bounds_the_whole_step_its_waits_and_retries_included() {
 }
 
 #[test]
-fn a_deadline_stops_the_guest_and_everything_it_started() {
+fn l15_a_deadline_stops_the_guest_and_everything_it_started() {
     let mut scene = Scene::new();
     scene.call("", step_with("pay", StepOptions { deadline_ms: Some(100), ..StepOptions::default() }));
     scene.begin("1");
@@ -221,7 +221,7 @@ fn what_is_not_there_fails_the_call_at_once() {
 }
 
 #[test]
-fn a_step_is_pinned_to_the_component_it_was_first_resolved_to() {
+fn l17_a_step_is_pinned_to_the_component_it_was_first_resolved_to() {
     let mut scene = Scene::new();
     let other = cerebelum_history::Digest::of(b"other");
     scene.target = Ok(Target { component: Some(other.clone()), options: retry(2, 7, 1.0, 0.0) });
@@ -268,7 +268,7 @@ fn values_left(save_between: bool, end: impl FnOnce(&mut Scene)) -> (Vec<String>
 }
 
 #[test]
-fn when_a_step_ends_the_values_inside_are_dropped_and_the_events_stay() {
+fn l12_when_a_step_ends_the_values_inside_are_dropped_and_the_events_stay() {
     let dropped = vec!["dropped".to_owned(), "dropped".to_owned()];
     for end in [Ok("1"), Err(broken("no"))] {
         // Positions: 1 started, 2 step, 3 and 4 waits, 5 first signal.

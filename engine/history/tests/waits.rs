@@ -27,7 +27,7 @@ fn asked(timeout_ms: Option<u64>) -> (Scene, String) {
 }
 
 #[test]
-fn a_sleep_ends_at_its_deadline_and_not_before() {
+fn l08_a_sleep_ends_at_its_deadline_and_not_before() {
     let mut scene = Scene::new();
     scene.call("", sleep(86_400_000));
     scene.save();
@@ -43,7 +43,7 @@ fn a_sleep_ends_at_its_deadline_and_not_before() {
 }
 
 #[test]
-fn a_wait_is_not_over_before_its_start_is_durable() {
+fn l08_a_wait_is_not_over_before_its_start_is_durable() {
     for call in [sleep(0), approval("?", Some(0)), signal("s", Some(0))] {
         let mut scene = Scene::new();
         scene.call("", call.clone());
@@ -60,7 +60,7 @@ fn a_wait_is_not_over_before_its_start_is_durable() {
 }
 
 #[test]
-fn an_outcome_is_stamped_no_earlier_than_due_and_no_stamp_goes_back() {
+fn l08_an_outcome_is_stamped_no_earlier_than_due_and_no_stamp_goes_back() {
     let mut scene = Scene::new();
     scene.at(1_000);
     scene.call("", sleep(100));
@@ -120,7 +120,7 @@ fn an_answer_to_another_question_or_a_second_one_changes_nothing() {
 }
 
 #[test]
-fn a_question_whose_race_is_lost_is_withdrawn() {
+fn l15_a_question_whose_race_is_lost_is_withdrawn() {
     let (mut scene, id) = asked(Some(60_000));
     scene.drops("", 1);
     assert_eq!(scene.save().approvals, [ApprovalEdge::Withdrawn(id.clone())]);
@@ -180,7 +180,7 @@ fn events_that_are_stored_and_not_yet_acknowledged_are_replayed_once() {
 }
 
 #[test]
-fn a_signal_is_bound_to_the_oldest_wait_when_that_is_told() {
+fn l09_a_signal_is_bound_to_the_oldest_wait_when_that_is_told() {
     let mut scene = Scene::new();
     scene.call("", step("s"));
     scene.begin("1");

@@ -1,6 +1,6 @@
 //! Log lines and progress of guests.
 
-use cerebelum_history::{Level, Scope};
+use cerebelum_history::{Level, Position, Scope};
 
 use crate::database::Database;
 use crate::fault::Fault;
@@ -10,16 +10,16 @@ use crate::{ExecutionKey, LogLine, LogRow, Progress, StoreError, TenantId};
 
 /// Inserts lines that have not been said before, numbered on after the last of their execution.
 pub(crate) static INSERT: Statement = Statement::new(
-    "insert into logs (tenant_id, execution_no, seq, run, scope, attempt, number, logged_at, level, line)
+    "insert into logs (tenant_id, execution_no, seq, run, scope, attempt, place, number, logged_at, level, line)
     select r.tenant_id, r.execution_no,
         r.ordinal + coalesce((
             select max(l.seq) from logs l where l.tenant_id = r.tenant_id and l.execution_no = r.execution_no), 0),
-        r.run, r.scope, r.attempt, r.number, r.logged_at, r.level, r.line
-    from {rows ordinal:int tenant_id:int execution_no:int run:int scope:text attempt:int number:int logged_at:int
-        level:int line:text}
+        r.run, r.scope, r.attempt, r.place, r.number, r.logged_at, r.level, r.line
+    from {rows ordinal:int tenant_id:int execution_no:int run:int scope:text attempt:int place:int number:int
+        logged_at:int level:int line:text}
     where true
     order by r.ordinal
-    on conflict (tenant_id, execution_no, run, scope, attempt, number) do nothing",
+    on conflict (tenant_id, execution_no, run, scope, attempt, place, number) do nothing",
 );
 
 /// Writes the latest progress of scopes.
@@ -47,6 +47,7 @@ pub(crate) fn insertion(ordinal: usize, tenant: TenantId, no: i64, run: u32, lin
         run.into(),
         line.scope.as_str().into(),
         line.attempt.into(),
+        Position(line.place).into(),
         line.number.into(),
         line.at.into(),
         level_no(line.level).into(),
@@ -62,7 +63,7 @@ pub(crate) async fn logs(
     limit: u32,
 ) -> Result<Vec<LogRow>, Fault> {
     static LOGS: Statement = Statement::new(
-        "select l.seq, l.run, l.scope, l.attempt, l.number, l.logged_at, l.level, l.line
+        "select l.seq, l.run, l.scope, l.attempt, l.place, l.number, l.logged_at, l.level, l.line
         from executions e join logs l on l.tenant_id = e.tenant_id and l.execution_no = e.execution_no
         where e.tenant_id = $1 and e.id = $2 and l.seq > $3
         order by l.seq
@@ -74,11 +75,11 @@ pub(crate) async fn logs(
     for mut row in session.rows(&LOGS, &values).await? {
         let (seq, run) = (row.int()?, row.count()?);
         let scope = Scope::from_text(&row.text()?);
-        let (attempt, number, at) = (row.count()?, row.count()?, row.at()?);
+        let (attempt, place, number, at) = (row.count()?, row.count()?, row.count()?, row.at()?);
         let level = level_of(row.int()?)
             .ok_or_else(|| StoreError::Corrupt(format!("execution {}: log line {seq} has no level", key.id)))?;
         let text = unescape(&row.text()?);
-        logs.push(LogRow { seq, run, line: LogLine { scope, attempt, number, at, level, text } });
+        logs.push(LogRow { seq, run, line: LogLine { scope, attempt, place, number, at, level, text } });
     }
     Ok(logs)
 }

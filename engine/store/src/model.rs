@@ -211,14 +211,16 @@ pub struct InboxRow {
     pub seen: bool,
 }
 
-/// A log line of a guest. A second line of the same number from the same attempt changes nothing (L7).
+/// A log line of a guest. A second line of the same scope, attempt, place and number changes nothing (L7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
     /// Who said it.
     pub scope: Scope,
     /// In which attempt.
     pub attempt: u32,
-    /// As its how-manieth line.
+    /// After which recorded event.
+    pub place: u64,
+    /// As its how-manieth line since then.
     pub number: u32,
     /// When.
     pub at: Timestamp,

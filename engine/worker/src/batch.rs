@@ -252,6 +252,6 @@ fn approval(edge: ApprovalEdge) -> ApprovalChange {
 }
 
 fn log_line(entry: cerebelum_history::LogEntry) -> LogLine {
-    let cerebelum_history::LogEntry { scope, attempt, number, at, level, text } = entry;
-    LogLine { scope, attempt, number, at, level, text }
+    let cerebelum_history::LogEntry { scope, attempt, place, number, at, level, text } = entry;
+    LogLine { scope, attempt, place, number, at, level, text }
 }

@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_ran_is_blamed_and_only_who_ran_alone_is_parked() {
+    fn l18_only_who_ran_is_blamed_and_only_who_ran_alone_is_parked() {
         let data = std::env::temp_dir().join(format!("cerebelum-blame-{:016x}", rand::random::<u64>()));
         std::fs::create_dir_all(&data).unwrap();
         let (guilty, bystander): (ExecutionId, ExecutionId) = ("guilty".parse().unwrap(), "bystander".parse().unwrap());

@@ -183,8 +183,8 @@ fn write_rest(row: &mut Row, batch: &Batch) {
     let run = row.head.run;
     for line in &batch.logs {
         let is_it = |said: &LogRow| {
-            (said.run, &said.line.scope, said.line.attempt, said.line.number)
-                == (run, &line.scope, line.attempt, line.number)
+            (said.run, &said.line.scope, said.line.attempt, said.line.place, said.line.number)
+                == (run, &line.scope, line.attempt, line.place, line.number)
         };
         if !row.logs.iter().any(is_it) {
             let seq = row.logs.last().map_or(1, |last| last.seq + 1);

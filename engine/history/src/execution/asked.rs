@@ -65,9 +65,9 @@ impl Execution {
             }
             Request::Log(level, text) => {
                 journal.lines += 1;
-                let (attempt, number) = (journal.attempt, journal.lines);
+                let (attempt, place, number) = (journal.attempt, journal.told, journal.lines);
                 if !replaying {
-                    let line = LogEntry { scope: scope.clone(), attempt, number, at: now.at, level, text };
+                    let line = LogEntry { scope: scope.clone(), attempt, place, number, at: now.at, level, text };
                     self.mark += 1;
                     self.changes.logs.push(line);
                 }
@@ -193,8 +193,8 @@ impl Execution {
         // Inside another poll's round the journal is that poll's; a poll's own rounds begin with an empty one.
         let journal = if name.scope.poll().is_some() { self.journal_mark(&name.scope) } else { 0 };
         let attempts = Attempts { attempt: 1, began: since, journal, retry: None };
-        let poll =
-            OpenPoll { step, policy, round: 1, attempts, next: None, last: None, journal: Vec::new(), durable: 0 };
+        let (issued, round, next, last) = (self.position.0, 1, None, None);
+        let poll = OpenPoll { step, policy, issued, round, attempts, next, last, journal: Vec::new(), durable: 0 };
         self.open_call(name.clone(), since, Phase::Poll(Box::new(poll)));
         self.begin_round(&name, now, false);
     }

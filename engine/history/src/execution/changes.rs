@@ -74,14 +74,16 @@ pub struct ChildStart {
     pub awaited: bool,
 }
 
-/// A log line of a guest.
+/// A log line of a guest. Scope, attempt, place and number are its name: a rerun that says it again names it the same (L7).
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogEntry {
     /// Who said it.
     pub scope: Scope,
     /// In which attempt.
     pub attempt: u32,
-    /// As its how-manieth line, from 1.
+    /// After which recorded event, which is another one whenever something is done again.
+    pub place: u64,
+    /// As its how-manieth line since then, from 1.
     pub number: u32,
     /// When.
     pub at: Timestamp,

@@ -28,17 +28,23 @@ impl Execution {
                 let events = &self.poll(&poll)?.journal;
                 let durable = self.poll(&poll)?.durable;
                 let mark = |index| if index < durable { 0 } else { self.mark };
+                let place = |index: usize| self.log_place(scope, u64::try_from(index).map_or(0, |index| index + 1));
                 let events = events.iter().enumerate().skip(after).filter(|(_, event)| event.scope == *scope);
-                Journal::of(self.attempts(scope)?.attempt, events.map(|(index, event)| (event, mark(index))))
+                let attempts = self.attempts(scope)?;
+                let began = self.log_place(scope, attempts.journal);
+                let recorded = events.map(|(index, event)| (event, place(index), mark(index)));
+                Journal::of(attempts.attempt, began, recorded)
             }
             None => {
-                let attempt = if scope.is_root() { 1 } else { self.attempts(scope)?.attempt };
+                let of_step = || self.attempts(scope).map(|attempts| (attempts.attempt, attempts.journal));
+                let (attempt, began) = if scope.is_root() { (1, 0) } else { of_step()? };
                 // A batch may be stored already and not yet acknowledged: its events come once all the same.
                 let handed = u64::try_from(stored.len()).unwrap_or(u64::MAX);
                 let recent = self.unsaved.iter().filter(|(at, _)| from.is_some_and(|from| at.0 >= from.0 + handed));
-                let recent = recent.map(|(_, event)| (event, self.mark));
-                let events = stored.iter().map(|event| (event, 0)).chain(recent);
-                Journal::of(attempt, events.filter(|(event, _)| event.scope == *scope))
+                let recent = recent.map(|(at, event)| (event, at.0, self.mark));
+                let places = began + 1..;
+                let events = stored.iter().zip(places).map(|(event, place)| (event, place, 0)).chain(recent);
+                Journal::of(attempt, began, events.filter(|(event, ..)| event.scope == *scope))
             }
         };
         let begin = if scope.is_root() {

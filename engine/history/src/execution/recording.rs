@@ -2,7 +2,7 @@
 
 use super::{Action, Execution};
 use crate::event::{Event, Fact};
-use crate::journal::Pending;
+use crate::journal::{Pending, place_behind};
 use crate::open::{OpenCall, Phase};
 use crate::{CallName, Scope, Timestamp};
 
@@ -17,9 +17,10 @@ impl Execution {
         self.stamp = self.stamp.max(at);
         let at = self.stamp;
         self.mark += 1;
+        let place = self.log_place(scope, self.journal_mark(scope) + 1);
         if let Some((ordinal, outcome)) = fact.outcome() {
             match self.journals.get_mut(scope) {
-                Some(journal) => journal.arrive(Pending { ordinal, outcome, at, mark }),
+                Some(journal) => journal.arrive(Pending { ordinal, outcome, at, place, mark }),
                 None => drop(self.wanted.insert(scope.clone())),
             }
         }
@@ -45,6 +46,13 @@ impl Execution {
     pub(super) fn journal_mark(&self, scope: &Scope) -> u64 {
         let recorded = |poll: CallName| self.poll(&poll).map_or(0, |open| open.journal.len());
         scope.poll().map_or(self.position.0, |poll| u64::try_from(recorded(poll)).unwrap_or(u64::MAX))
+    }
+
+    /// The place of the event with this number in the journal that this scope's events are recorded in. That of a poll
+    /// counts for itself, so that its events have the poll's own position before their number.
+    pub(super) fn log_place(&self, scope: &Scope, number: u64) -> u64 {
+        let poll = scope.poll().and_then(|poll| self.poll(&poll));
+        poll.map_or(number, |open| place_behind(open.issued, number))
     }
 
     pub(super) fn open_call(&mut self, name: CallName, since: Timestamp, phase: Phase) {

@@ -76,7 +76,7 @@ pub(crate) struct Store {
     pub(crate) inbox: BTreeMap<i64, (bool, Message)>,
     messages: i64,
     pub(crate) questions: HashMap<String, Question>,
-    pub(crate) logs: BTreeMap<(Scope, u32, u32), String>,
+    pub(crate) logs: BTreeMap<(Scope, u32, u64, u32), String>,
     /// What the world is about to do, by time.
     pub(crate) plans: Vec<(Timestamp, Plan)>,
     /// Every request that left: its key by call.
@@ -120,7 +120,7 @@ impl Store {
             self.inbox.entry(seq).and_modify(|(seen, _)| *seen = true);
         }
         for line in changes.logs {
-            self.logs.entry((line.scope, line.attempt, line.number)).or_insert(line.text);
+            self.logs.entry((line.scope, line.attempt, line.place, line.number)).or_insert(line.text);
         }
         changes.approvals.into_iter().for_each(|edge| self.question(edge, now));
         changes.children.into_iter().for_each(|child| self.child(child, now));

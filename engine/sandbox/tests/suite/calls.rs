@@ -20,7 +20,7 @@ async fn calls_in_sequence_are_numbered_from_one() {
 }
 
 #[tokio::test]
-async fn an_outcome_is_never_there_at_the_first_poll() {
+async fn l01_an_outcome_is_never_there_at_the_first_poll() {
     // Answered at once, `a` would be in the list before `other`.
     assert_eq!(run(workflow("join", "1")).await.output(), "\"other,a,b\"");
 }
@@ -66,7 +66,7 @@ async fn ten_thousand_calls_may_be_open_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_guest_that_yields_is_not_quiescent() {
+async fn l01_a_guest_that_yields_is_not_quiescent() {
     let ran = run(workflow("yields", "20")).await;
     assert_eq!(ran.output(), "190");
     assert_eq!(ran.turns.len(), 21);

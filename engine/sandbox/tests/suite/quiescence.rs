@@ -11,7 +11,7 @@ async fn ticking(tick: Duration) -> Program {
 }
 
 #[tokio::test]
-async fn requests_do_not_depend_on_when_the_epoch_ticks() {
+async fn l01_requests_do_not_depend_on_when_the_epoch_ticks() {
     let (hasty, calm) = (ticking(Duration::from_micros(100)).await, ticking(Duration::from_secs(1)).await);
     let inputs = [
         ("compute", "5"),

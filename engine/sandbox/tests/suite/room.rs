@@ -36,7 +36,7 @@ async fn a_start_waits_for_memory() {
 }
 
 #[tokio::test]
-async fn growing_beyond_the_nodes_memory_is_the_engines_trouble() {
+async fn l18_growing_beyond_the_nodes_memory_is_the_engines_trouble() {
     let limits = Config { memory_bytes_max: 8 << 20, ..config() };
     let program = program_of(&Sandbox::new(limits).unwrap()).await;
     let mut guest = program.start(workflow("memory", "1")).await.unwrap();

@@ -8,13 +8,13 @@ use crate::on_all;
 
 on_all!(
     a_batch_writes_everything_it_says,
-    a_refused_batch_leaves_nothing_behind,
-    one_of_many_is_refused_alone,
-    positions_have_no_gaps,
-    a_stale_claim_cannot_append,
+    l05_a_refused_batch_leaves_nothing_behind,
+    l04_one_of_many_is_refused_alone,
+    l04_positions_have_no_gaps,
+    l11_a_stale_claim_cannot_append,
     an_ended_execution_takes_nothing_more,
     batches_of_one_execution_follow_each_other_in_one_append,
-    the_same_append_twice_happens_once,
+    l11_the_same_append_twice_happens_once,
     rewritten_chunks_keep_their_positions,
     the_next_run_starts_anew_and_keeps_the_old_one,
     texts_survive_exactly,
@@ -53,7 +53,7 @@ async fn a_batch_writes_everything_it_says(bench: Bench) {
     assert_eq!(bench.looked("a").await.calls, [opened("1", "{\"open\":2}")]);
 }
 
-async fn a_refused_batch_leaves_nothing_behind(bench: Bench) {
+async fn l05_a_refused_batch_leaves_nothing_behind(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     bench.sleeping("b", None).await;
@@ -80,7 +80,7 @@ async fn a_refused_batch_leaves_nothing_behind(bench: Bench) {
     assert_eq!(bench.write(events(node, &head, 1)).await, Ok(()));
 }
 
-async fn one_of_many_is_refused_alone(bench: Bench) {
+async fn l04_one_of_many_is_refused_alone(bench: Bench) {
     let node = bench.lease("n").await;
     let mut batches = Vec::new();
     for number in 0..9 {
@@ -98,7 +98,7 @@ async fn one_of_many_is_refused_alone(bench: Bench) {
     }
 }
 
-async fn positions_have_no_gaps(bench: Bench) {
+async fn l04_positions_have_no_gaps(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     let good = events(node, &head, 2);
@@ -121,7 +121,7 @@ async fn positions_have_no_gaps(bench: Bench) {
     assert_eq!(bench.history(&key("a"), 1, Position(1), Position(9)).await.unwrap(), [chunk(1, 1), chunk(2, 3)]);
 }
 
-async fn a_stale_claim_cannot_append(bench: Bench) {
+async fn l11_a_stale_claim_cannot_append(bench: Bench) {
     let (first, second) = (bench.lease("first").await, bench.lease("second").await);
     let head = bench.started(first, "a").await;
     assert_eq!(bench.write(events(second, &head, 1)).await, Err(Refusal::ClaimLost));
@@ -166,7 +166,7 @@ async fn batches_of_one_execution_follow_each_other_in_one_append(bench: Bench) 
     assert_eq!(chunks, [chunk(1, 1), chunk(2, 3), chunk(4, 4), chunk(5, 5)]);
 }
 
-async fn the_same_append_twice_happens_once(bench: Bench) {
+async fn l11_the_same_append_twice_happens_once(bench: Bench) {
     let node = bench.lease("n").await;
     let (a, b) = (bench.started(node, "a").await, bench.started(node, "b").await);
     let mut refused = events(node, &b, 1);
@@ -290,5 +290,5 @@ async fn many_appends_at_once_lose_nothing(bench: Bench) {
 
 fn line(number: u32) -> LogLine {
     let level = cerebelum_history::Level::Info;
-    LogLine { scope: scope("1"), attempt: 1, number, at: Timestamp(7), level, text: format!("line {number}") }
+    LogLine { scope: scope("1"), attempt: 1, place: 2, number, at: Timestamp(7), level, text: format!("line {number}") }
 }

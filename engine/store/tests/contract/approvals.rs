@@ -13,7 +13,7 @@ on_all!(
     a_question_is_not_timed_out_before_its_deadline,
     closing_an_answered_question_refuses_the_whole_batch,
     an_answer_and_a_withdrawal_have_one_winner,
-    a_timeout_and_an_answer_have_one_winner,
+    l09_a_timeout_and_an_answer_have_one_winner,
     a_question_may_be_asked_and_withdrawn_in_one_batch,
     a_question_belongs_to_its_execution,
 );
@@ -137,7 +137,7 @@ async fn an_answer_and_a_withdrawal_have_one_winner(bench: Bench) {
     race(bench, |_| None, ApprovalState::Withdrawn).await;
 }
 
-async fn a_timeout_and_an_answer_have_one_winner(bench: Bench) {
+async fn l09_a_timeout_and_an_answer_have_one_winner(bench: Bench) {
     // The deadline is this very moment, so that both sides are refused and accepted by turns.
     race(bench, |now| Some(now.plus(3)), ApprovalState::TimedOut).await;
 }

@@ -47,7 +47,7 @@ async fn a_claim_brings_head_calls_and_inbox(bench: Bench) {
             assert!(bench.send(&key(id), format!("{id} {message}")).await.unwrap());
         }
     }
-    let expected = [bench.looked("a").await, bench.looked("b").await];
+    let expected = [bench.looked("a").await, bench.looked("b").await].map(|free| Claimed { owner: Some(node), ..free });
     let mut claimed = bench.claim(node, 9).await.unwrap();
     claimed.sort_by(|a, b| a.head.key.cmp(&b.head.key));
     assert_eq!(claimed, expected);

@@ -10,7 +10,7 @@ use crate::on_all;
 
 on_all!(
     a_lease_is_renewed_while_it_stands,
-    an_expired_lease_is_never_renewed,
+    l11_an_expired_lease_is_never_renewed,
     what_an_expired_node_had_claimed_is_taken_over,
     a_restart_of_the_same_node_retires_the_earlier_one_at_once,
     an_ended_lease_frees_what_it_had_claimed,
@@ -32,7 +32,7 @@ async fn a_lease_is_renewed_while_it_stands(bench: Bench) {
     assert_eq!(bench.take_over().await.unwrap(), 0);
 }
 
-async fn an_expired_lease_is_never_renewed(bench: Bench) {
+async fn l11_an_expired_lease_is_never_renewed(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     bench.expire(node).await;

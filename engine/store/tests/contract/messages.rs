@@ -11,7 +11,7 @@ on_all!(
     consumed_messages_are_gone_and_seen_ones_stay,
     a_message_number_is_never_used_twice,
     messages_to_nobody_are_dropped_silently,
-    a_child_is_started_with_the_batch,
+    l10_a_child_is_started_with_the_batch,
     a_child_that_is_there_already_is_accepted_again,
     an_id_that_belongs_to_something_else_is_refused_by_message,
     two_parents_that_want_one_id_get_one_child,
@@ -92,7 +92,7 @@ async fn messages_to_nobody_are_dropped_silently(bench: Bench) {
     assert!(!bench.send(&key("gone"), "4".into()).await.unwrap());
 }
 
-async fn a_child_is_started_with_the_batch(bench: Bench) {
+async fn l10_a_child_is_started_with_the_batch(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     let mut batch = events(node, &head, 1);

@@ -8,7 +8,7 @@ use crate::on_all;
 
 on_all!(
     what_has_failed_is_reopened_by_a_message,
-    a_log_line_is_kept_once,
+    l07_a_log_line_is_kept_once,
     logs_are_read_page_by_page,
     the_latest_progress_of_a_scope_counts;
     // Only on databases:
@@ -65,16 +65,17 @@ async fn only_what_has_ended_is_deleted_and_then_entirely(bench: Bench) {
     bench.started(node, "a").await;
 }
 
-async fn a_log_line_is_kept_once(bench: Bench) {
+async fn l07_a_log_line_is_kept_once(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     for _ in 0..3 {
         let mut said = batch(node, &head);
         said.logs = vec![line(1, 1), line(1, 2), LogLine { text: "another".into(), ..line(1, 1) }, line(2, 1)];
+        said.logs.push(LogLine { place: 9, ..line(1, 1) });
         assert_eq!(bench.write(said).await, Ok(()));
     }
     let lines: Vec<LogLine> = bench.logs(&key("a"), 0, 99).await.unwrap().into_iter().map(|row| row.line).collect();
-    assert_eq!(lines, [line(1, 1), line(1, 2), line(2, 1)]);
+    assert_eq!(lines, [line(1, 1), line(1, 2), line(2, 1), LogLine { place: 9, ..line(1, 1) }]);
 }
 
 async fn logs_are_read_page_by_page(bench: Bench) {
@@ -115,5 +116,5 @@ async fn the_latest_progress_of_a_scope_counts(bench: Bench) {
 
 fn line(attempt: u32, number: u32) -> LogLine {
     let text = format!("line {number} of attempt {attempt}");
-    LogLine { scope: scope("1"), attempt, number, at: Timestamp(7), level: Level::Warn, text }
+    LogLine { scope: scope("1"), attempt, place: 2, number, at: Timestamp(7), level: Level::Warn, text }
 }

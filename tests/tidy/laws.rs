@@ -1,0 +1,80 @@
+//! What can be read off the sources about the laws of the engine: each has its test, and two of them their one place.
+
+use std::collections::BTreeSet;
+
+use crate::complain;
+use crate::sources::{Source, all};
+
+/// L1 to L20.
+const LAWS: std::ops::RangeInclusive<u32> = 1..=20;
+
+#[test]
+fn each_law_has_a_test_of_its_name() {
+    let tests: BTreeSet<String> = all().iter().flat_map(|source| source.tests()).collect();
+    let mut problems = Vec::new();
+    for law in LAWS {
+        if !tests.iter().any(|test| test.starts_with(&format!("l{law:02}_"))) {
+            problems.push(format!(
+                "no test is named `l{law:02}_…`: law L{law} needs one that fails when the law is broken; if you renamed \
+                 the last one, keep the prefix, and if you removed it, write another first"
+            ));
+        }
+    }
+    complain(&problems);
+}
+
+/// Where these words stand in the engine's own code, once for each time.
+fn places(words: &str) -> Vec<&'static str> {
+    let engine = all().iter().filter(|source| source.path.starts_with("engine/") && source.path.contains("/src/"));
+    engine.flat_map(|source| source.code().matches(words).map(|_| source.path.as_str()).collect::<Vec<_>>()).collect()
+}
+
+/// Words that may stand in these places only, so often, and why.
+fn check_places(rules: &[(&str, &[&str], &str)]) {
+    let mut problems = Vec::new();
+    for (words, may, why) in rules {
+        let are = places(words);
+        if are != *may {
+            problems.push(format!("`{words}` stands in {are:?}, it may in {may:?}: {why}"));
+        }
+    }
+    complain(&problems);
+}
+
+#[test]
+fn l06_effects_leave_through_one_door() {
+    const DOOR: &str = "engine/worker/src/effects.rs";
+    const CLIENT: &str = "engine/worker/src/fetch.rs";
+    check_places(&[
+        ("async fn leave(", &[DOOR], "there is one door"),
+        (".web.", &[DOOR], "only the door may send"),
+        (".web", &[DOOR], "the web is handed to nobody"),
+        ("Web::fetch", &[], "the web is asked by the door only"),
+        ("Fetcher::new(", &["engine/worker/src/engine.rs", CLIENT, CLIENT], "one client, and its own tests"),
+        ("lookup_host", &[CLIENT], "a look-up of a name is an effect as well"),
+        ("TcpStream", &[], "nothing in the engine opens connections of its own"),
+        ("UdpSocket", &[], "nothing in the engine opens connections of its own"),
+        ("wasmtime_wasi_http", &[], "a guest's requests are calls, which are recorded"),
+    ]);
+    let knows = |source: &&Source| source.path.starts_with("engine/") && source.code().contains("reqwest");
+    let clients: Vec<&str> = all().iter().filter(knows).map(|source| source.path.as_str()).collect();
+    assert_eq!(clients, [CLIENT], "one file knows an HTTP client");
+    let door = all().iter().find(|source| source.path == DOOR).expect("there is a door").code();
+    let order = ["async fn leave(", "barrier.opens(mark)", "has_margin(", ".web."].map(|words| door.find(words));
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "what caused an effect is durable first");
+}
+
+#[test]
+fn l10_between_executions_only_rows_travel() {
+    const ACTIVATION: &str = "engine/worker/src/activation.rs";
+    check_places(&[
+        (".execution.receive(", &[ACTIVATION], "an execution hears what stands in its inbox, from one place"),
+        ("pg_notify", &["engine/store/src/hints.rs"], "a notice is no part of the transaction that commits"),
+    ]);
+    // What one activation can be told by others while it lives: that it should look at its rows, and nothing else.
+    let node = all().iter().find(|source| source.path == "engine/worker/src/node.rs").expect("there is a node").code();
+    let activation = all().iter().find(|source| source.path == ACTIVATION).expect("it is there").code();
+    assert!(node.contains("nudge: mpsc::UnboundedSender<()>"), "a nudge carries nothing");
+    let channels = |code: &str| code.matches("UnboundedReceiver<").count();
+    assert_eq!(channels(&activation), activation.matches("UnboundedReceiver<()>").count(), "a nudge carries nothing");
+}
