@@ -48,3 +48,42 @@ impl Drop for Ahead {
         self.count(0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cerebelum_history::{Digest, Facts, Identity, Json, Position, Seed, Timestamp};
+
+    use super::*;
+
+    /// An execution that has written nothing yet.
+    fn execution(input_bytes: usize) -> Execution {
+        let identity = Identity {
+            id: "e".parse().unwrap(),
+            workflow: "c/w".to_owned(),
+            digest: Digest::of(b"c"),
+            seed: Seed([0; 32]),
+            run: 1,
+        };
+        Execution::start(identity, Json::of(&"x".repeat(input_bytes)), Facts::default(), Timestamp(1))
+    }
+
+    #[test]
+    fn l06_guests_wait_for_the_log_at_each_bound() {
+        let node = Arc::new(AtomicU64::new(0));
+        let mut ahead = Ahead::new(node.clone());
+        let (mut small, mut large) = (execution(10), execution(1 << 20));
+        assert!(!ahead.must_wait(&small, 1_000, Some(LATE_MS)));
+        assert!(ahead.must_wait(&small, 1_000, Some(LATE_MS + 1)), "its batch takes too long");
+        assert!(ahead.must_wait(&small, 0, None), "strict");
+        assert!(ahead.must_wait(&large, 1_000, None), "too many bytes of its own");
+        node.fetch_add(NODE_BYTES_MAX, Ordering::Relaxed);
+        assert!(ahead.must_wait(&small, 1_000, None), "too many bytes of all");
+        for execution in [&mut small, &mut large] {
+            let mark = execution.take_changes().mark;
+            execution.acknowledge(mark, Position(1));
+            assert!(!ahead.must_wait(execution, 0, Some(LATE_MS + 1)), "everything is durable");
+        }
+        drop(ahead);
+        assert_eq!(node.load(Ordering::Relaxed), NODE_BYTES_MAX, "what is over is not counted");
+    }
+}
