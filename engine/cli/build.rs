@@ -27,7 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for file in &files {
         println!("cargo::rerun-if-changed={}", file.display());
         // Packed is what stood there now, all at one time, not what stands there when the compiler comes to read it.
-        let (name, text) = (file.strip_prefix(&root)?, fs::read_to_string(file)?);
+        let (name, mut text) = (file.strip_prefix(&root)?, fs::read_to_string(file)?);
+        if name.ends_with("Cargo.toml") {
+            text = without_tests(&text)?;
+        }
         writeln!(code, "({name:?}, {text:?}),")?;
     }
     code.push(']');
@@ -70,6 +73,13 @@ fn workspace_manifest(text: &str) -> Result<String, Box<dyn Error>> {
     kit.insert("lints".into(), lints.into());
     let mut manifest = toml::Table::new();
     manifest.insert("workspace".into(), kit.into());
+    Ok(toml::to_string(&manifest)?)
+}
+
+/// A crate's manifest without what only its tests need, which is not packed.
+fn without_tests(text: &str) -> Result<String, Box<dyn Error>> {
+    let mut manifest: toml::Table = text.parse()?;
+    manifest.remove("dev-dependencies");
     Ok(toml::to_string(&manifest)?)
 }
 
