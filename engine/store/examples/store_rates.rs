@@ -140,25 +140,10 @@ fn uuid(number: usize) -> String {
 fn batch(node: Incarnation, head: &Execution) -> Batch {
     let last = head.position.next();
     let events = format!(r#"[[{},1700000000001,"",{{"SleepStarted":{{"call":1,"ms":86400000}}}}]]"#, last.0);
-    Batch {
-        key: head.key.clone(),
-        incarnation: node,
-        head: Execution { position: last, ..head.clone() },
-        after: head.position,
-        chunk: Some(Chunk { first: last, last, events }),
-        rewritten: Vec::new(),
-        opened: Vec::new(),
-        closed: Vec::new(),
-        approvals: Vec::new(),
-        consumed: Vec::new(),
-        seen: Vec::new(),
-        children: Vec::new(),
-        messages: Vec::new(),
-        logs: Vec::new(),
-        progress: Vec::new(),
-        next_run: None,
-        release: false,
-    }
+    let mut batch = Batch::of(node, head.clone());
+    batch.head.position = last;
+    batch.chunk = Some(Chunk { first: last, last, events });
+    batch
 }
 
 /// Rows a second that one client writes into a plain table of the same database.

@@ -292,6 +292,32 @@ pub struct Batch {
     pub release: bool,
 }
 
+impl Batch {
+    /// A batch that changes nothing yet: the head as it is, written by this incarnation.
+    #[must_use]
+    pub fn of(incarnation: Incarnation, head: Execution) -> Self {
+        Self {
+            key: head.key.clone(),
+            incarnation,
+            after: head.position,
+            head,
+            chunk: None,
+            rewritten: Vec::new(),
+            opened: Vec::new(),
+            closed: Vec::new(),
+            approvals: Vec::new(),
+            consumed: Vec::new(),
+            seen: Vec::new(),
+            children: Vec::new(),
+            messages: Vec::new(),
+            logs: Vec::new(),
+            progress: Vec::new(),
+            next_run: None,
+            release: false,
+        }
+    }
+}
+
 /// A child to be started by a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Child {

@@ -70,7 +70,7 @@ impl From<NoProgram> for Stuck {
 /// What moved an activation.
 enum Happening {
     Stopped(Stopped),
-    Fetched(Option<Answered>),
+    Fetched(Answered),
     Committed(Option<Result<Newest, Refusal>>),
     Nudged,
     Due,
@@ -373,8 +373,7 @@ impl Activation {
         Ok(())
     }
 
-    fn take_answer(&mut self, answered: Option<Answered>) -> Result<(), Stuck> {
-        let Some((call, opened, result)) = answered else { return Ok(()) };
+    fn take_answer(&mut self, (call, opened, result): Answered) -> Result<(), Stuck> {
         let Some(result) = result else { return Err(Stuck::Over(Over::Lost)) };
         // The answer to a request that its step no longer waits for is nobody's.
         if self.requests.strike(&call, opened) {

@@ -214,31 +214,9 @@ pub(crate) fn parking(
     after: Position,
     reason: String,
 ) -> Batch {
-    Batch {
-        key: head.key.clone(),
-        incarnation,
-        head: Head {
-            parked: Some(reason),
-            status: "parked".to_owned(),
-            position: after,
-            settled: false,
-            ..head.clone()
-        },
-        after,
-        chunk: None,
-        rewritten: Vec::new(),
-        opened: Vec::new(),
-        closed: Vec::new(),
-        approvals: Vec::new(),
-        consumed: Vec::new(),
-        seen: Vec::new(),
-        children: Vec::new(),
-        messages: Vec::new(),
-        logs: Vec::new(),
-        progress: Vec::new(),
-        next_run: None,
-        release: true,
-    }
+    let head =
+        Head { parked: Some(reason), status: "parked".to_owned(), position: after, settled: false, ..head.clone() };
+    Batch { release: true, ..Batch::of(incarnation, head) }
 }
 
 fn approval(edge: ApprovalEdge) -> ApprovalChange {

@@ -53,9 +53,14 @@ impl Requests {
         self.under_way.push(Box::pin(async move { Some((call, opened, leaving.await.ok()?)) }));
     }
 
-    /// The next answer; none while none is waited for, `Some(None)` for a request that was dropped.
-    pub(crate) async fn next(&mut self) -> Option<Option<Answered>> {
-        self.under_way.next().await
+    /// The next answer that somebody wants; none while none is waited for.
+    pub(crate) async fn next(&mut self) -> Option<Answered> {
+        while let Some(answered) = self.under_way.next().await {
+            if answered.is_some() {
+                return answered;
+            }
+        }
+        None
     }
 
     /// Strikes a request off. `false`: its call was made anew since, or is no more, and the answer is nobody's.

@@ -189,25 +189,7 @@ pub(crate) fn new(id: &str) -> NewExecution {
 
 /// A batch that changes nothing yet.
 pub(crate) fn batch(node: Incarnation, head: &Execution) -> Batch {
-    Batch {
-        key: head.key.clone(),
-        incarnation: node,
-        head: head.clone(),
-        after: head.position,
-        chunk: None,
-        rewritten: Vec::new(),
-        opened: Vec::new(),
-        closed: Vec::new(),
-        approvals: Vec::new(),
-        consumed: Vec::new(),
-        seen: Vec::new(),
-        children: Vec::new(),
-        messages: Vec::new(),
-        logs: Vec::new(),
-        progress: Vec::new(),
-        next_run: None,
-        release: false,
-    }
+    Batch::of(node, head.clone())
 }
 
 /// A batch that adds events.
