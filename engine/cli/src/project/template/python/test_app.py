@@ -1,6 +1,6 @@
 """Tests of app.py: workflows run in this process, on a virtual clock."""
 
-from app import visit, welcome
+from app import visit
 from cerebelum.testing import Local
 
 ADA = {"name": "Ada", "stay_seconds": 30 * 24 * 3600}
