@@ -1,31 +1,157 @@
-"""Exceptions of the package: placeholder of this branch with the two that the client needs."""
+"""What can go wrong, as exceptions that say what the caller can do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .results import ExecutionResult
 
 
 class CerebelumError(Exception):
-    """Base of everything this package raises on its own account."""
+    """The base of everything that this package raises."""
+
+
+class Failure(CerebelumError):
+    """Why something did not succeed, in the words that a history records.
+
+    Raise it from a step or workflow to say exactly what is recorded; any other exception is recorded with kind
+    `exception`, its type and its traceback. A failure with `retryable=False` ends a step at once, whatever its retry
+    policy.
+
+    Failures of durable calls are of this class too; look at `kind`: `timeout`, `rejected`, `approval-timeout`,
+    `poll-exhausted`, `http-…`.
+    """
+
+    def __init__(self, message: str, *, kind: str = "failure", details: Any = None, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.message = message
+        self.kind = kind
+        self.details = details
+        self.retryable = retryable
+
+    @property
+    def type(self) -> str | None:
+        """The name of the exception that a Python guest raised."""
+        return self._detail("type")
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of the exception that a Python guest raised."""
+        return self._detail("traceback")
+
+    def _detail(self, name: str) -> str | None:
+        found = self.details.get(name) if isinstance(self.details, dict) else None
+        return found if isinstance(found, str) else None
+
+
+class StepError(Failure):
+    """A step failed for good: its retries are used up, or it said that there is no point in trying again."""
+
+    def __init__(self, step: str, failure: Failure) -> None:
+        super().__init__(failure.message, kind=failure.kind, details=failure.details, retryable=failure.retryable)
+        self.step = step
+
+    @property
+    def error(self) -> Any:
+        """What the step returned as `{"error": …}`, or else the message."""
+        details = self.details
+        return details["error"] if isinstance(details, dict) and set(details) == {"error"} else self.message
+
+    def __str__(self) -> str:
+        return f"Step '{self.step}' failed: {self.message}"
+
+
+class ApprovalRejected(Failure):
+    """A person said no; the message is the reason."""
+
+
+class ApprovalTimeout(Failure):
+    """Nobody answered in time."""
+
+
+class PollTimeout(Failure, TimeoutError):
+    """A poll ran out of attempts (kind `poll-exhausted`) or of time (kind `poll-timeout`)."""
 
 
 class ExecutionError(CerebelumError):
-    """An execution did not complete. `result` says how it ended, as far as it is known."""
+    """An execution failed or was cancelled."""
 
     def __init__(
         self,
         message: str,
         step_name: str | None = None,
-        error: BaseException | None = None,
+        error: Any = None,
         result: ExecutionResult | None = None,
     ) -> None:
-        """`message` says why in one line, `step_name` which step it was, `error` what was raised, if that is known."""
-        where = f" at step '{step_name}'" if step_name else ""
-        super().__init__(f"Execution failed{where}: {message}")
+        at = f" at step '{step_name}'" if step_name else ""
+        super().__init__(f"Execution failed{at}: {message}")
         self.message = message
         self.step_name = step_name
         self.error = error
         self.result = result
+
+
+class StepDefinitionError(CerebelumError):
+    """A function cannot be a step."""
+
+    def __init__(self, step: str, message: str) -> None:
+        super().__init__(f"Step '{step}': {message}")
+        self.step = step
+
+
+class WorkflowDefinitionError(CerebelumError):
+    """A workflow has problems; all of them are listed."""
+
+    def __init__(self, workflow: str, errors: Sequence[str]) -> None:
+        super().__init__(
+            "\n".join([f"Workflow '{workflow}' validation failed:", *(f"  - {error}" for error in errors)])
+        )
+        self.workflow = workflow
+        self.errors = list(errors)
+
+
+class DependencyError(CerebelumError):
+    """A step needs a result that is not there."""
+
+    def __init__(self, step: str, dependency: str, reason: str) -> None:
+        super().__init__(f"Step '{step}' cannot resolve dependency '{dependency}': {reason}")
+        self.step = step
+        self.dependency = dependency
+
+
+class SerializationError(CerebelumError, TypeError):
+    """A value is not JSON, or not what a type hint asks for."""
+
+
+class OutsideError(CerebelumError, RuntimeError):
+    """Something was used where it has no meaning: outside of a workflow or step, or while a component is built."""
+
+
+ValidationError = WorkflowDefinitionError
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An exception as it is recorded."""
+    if isinstance(error, Failure):
+        return error
+    name = type(error).__name__
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    message = str(error) or name
+    return Failure(message, kind="exception", details={"type": name, "traceback": trace})
+
+
+def typed(failure: Failure) -> Failure:
+    """The same failure as the exception class of its kind, so that `except ApprovalRejected` works."""
+    kinds: dict[str, type[Failure]] = {
+        "rejected": ApprovalRejected,
+        "approval-timeout": ApprovalTimeout,
+        "poll-exhausted": PollTimeout,
+        "poll-timeout": PollTimeout,
+    }
+    wanted = kinds.get(failure.kind)
+    if wanted is None or type(failure) is not Failure:
+        return failure
+    return wanted(failure.message, kind=failure.kind, details=failure.details, retryable=failure.retryable)

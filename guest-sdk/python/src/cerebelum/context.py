@@ -1,0 +1,63 @@
+"""What every workflow and step is given first: where it is, and what it may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from . import _values
+from ._host import Host, current
+
+
+@dataclass(frozen=True)
+class Context:
+    """The first parameter of every workflow and step."""
+
+    # What this workflow or step was given.
+    inputs: Any
+    execution_id: str
+    workflow_name: str
+    # None in a workflow.
+    step_name: str | None = None
+    # Which attempt of the step this is, from 1.
+    attempt: int = 1
+    # Counts up with every continue_as_new, from 1.
+    run: int = 1
+    # Stable over retries and reruns: hand it to services that know idempotency.
+    idempotency_key: str = ""
+    _host: Host | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, host: Host, inputs: Any) -> Context:
+        """The context of a scope."""
+        info = host.info()
+        return cls(
+            inputs=inputs,
+            execution_id=info.execution_id,
+            workflow_name=info.workflow,
+            step_name=info.step,
+            attempt=info.attempt,
+            run=info.run,
+            idempotency_key=info.idempotency_key,
+            _host=host,
+        )
+
+    def now(self) -> datetime:
+        """The time, in UTC; the same on a rerun."""
+        return datetime.fromtimestamp(self._at().now_ms() / 1_000, tz=timezone.utc)
+
+    def update_progress(self, percent: int, message: str = "") -> None:
+        """How far this workflow or step is, 0 to 100."""
+        self._at().progress(max(0, min(100, int(percent))), message)
+
+    def log(self, message: str, level: str = "info") -> None:
+        """A line for the log; level is `debug`, `info`, `warn` or `error`. A rerun does not repeat it."""
+        self._at().log(level, message)
+
+    def set_attribute(self, name: str, value: str | int | float | bool | None) -> None:
+        """Sets an attribute that lists can be filtered by. Workflows only."""
+        self._at().set_attribute(name, _values.encode(value, f"attribute '{name}'"))
+
+    def _at(self) -> Host:
+        return self._host or current()

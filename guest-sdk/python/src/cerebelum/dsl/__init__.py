@@ -1,0 +1,1 @@
+"""The timeline form of a workflow: steps composed with `>>`, and rules about where it goes."""

@@ -1,0 +1,200 @@
+"""Waiting until something is so: in place with a function, or driven by the engine with a check step."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar, overload
+
+from . import _values
+from ._host import PollPolicy, current
+from .durations import Duration, ms, optional_ms
+from .errors import Failure, PollTimeout, typed
+from .steps import AnyStep, Step, refuse_step
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERVAL_MS = 5_000
+ATTEMPTS_MAX = 30
+
+
+def ready(value: Any = None) -> dict[str, Any]:
+    """What a check step returns when it is so: the poll ends with this value."""
+    return {"ready": value}
+
+
+def not_yet(seen: Any = None) -> dict[str, Any]:
+    """What a check step returns when it is not so yet, and what it saw instead."""
+    return {"not_yet": seen}
+
+
+@dataclass(frozen=True)
+class _Rhythm:
+    interval_ms: int
+    max_attempts: int
+    timeout_ms: int | None
+
+
+class _Poll:
+    """`await poll(check, interval=5000)`, or `@poll(condition=…, interval=5)` under `@step`."""
+
+    @overload
+    def __call__(
+        self,
+        check_fn: Callable[..., Any],
+        /,
+        *args: Any,
+        interval: Duration = INTERVAL_MS,
+        max_attempts: int = ATTEMPTS_MAX,
+        timeout: Duration | None = None,
+        success_condition: Callable[[Any], Any] | None = None,
+        on_attempt: Callable[[int, Any], Any] | None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+
+    @overload
+    def __call__(
+        self,
+        *,
+        check_fn: Callable[..., Any],
+        interval: Duration = INTERVAL_MS,
+        max_attempts: int = ATTEMPTS_MAX,
+        timeout: Duration | None = None,
+        success_condition: Callable[[Any], Any] | None = None,
+        on_attempt: Callable[[int, Any], Any] | None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+
+    @overload
+    def __call__(
+        self,
+        *,
+        condition: Callable[[Any], Any],
+        interval: float = 5,
+        max_attempts: int = ATTEMPTS_MAX,
+        timeout: float | None = None,
+    ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Checks at once, then again after every interval, until it is so; attempts and waits are durable.
+
+        Args:
+            check_fn: a function, sync or async; or a step, which the engine then runs with `args` at every interval
+                while the caller is not in memory, and which answers `ready(value)` or `not_yet(seen)`.
+            args: for a step: its arguments besides the context.
+            interval: milliseconds or timedelta from the end of a check to the next; in the decorator seconds.
+            max_attempts: checks in all.
+            timeout: milliseconds or timedelta, looked at before each check; in the decorator seconds.
+            success_condition: says of a result whether it is so; truth of the result when left out.
+            on_attempt: told the number of the check and its result, after each.
+            condition: makes it a decorator that runs the body again until the condition holds.
+
+        # Raises
+        PollTimeout, and what a check raises.
+        """
+        if "condition" in options:
+            return _decorator(**options)
+        check = args[0] if args else options.pop("check_fn", None)
+        if not callable(check):
+            raise TypeError("poll takes a function to call, or @poll(condition=…) a condition")
+        if isinstance(check, Step):
+            return _driven(check, args[1:], **options)
+        return _in_place(check, **options)
+
+
+poll = _Poll()
+
+
+def _rhythm(interval: Duration, max_attempts: int, timeout: Duration | None) -> _Rhythm:
+    if max_attempts < 1:
+        raise ValueError(f"a poll needs at least 1 attempt, not {max_attempts}")
+    return _Rhythm(ms(interval, "a poll's interval"), max_attempts, optional_ms(timeout, "a poll's timeout"))
+
+
+async def _driven(
+    check: AnyStep,
+    args: tuple[Any, ...],
+    *,
+    interval: Duration = INTERVAL_MS,
+    max_attempts: int = ATTEMPTS_MAX,
+    timeout: Duration | None = None,
+    success_condition: None = None,
+    on_attempt: None = None,
+) -> Any:
+    if success_condition is not None or on_attempt is not None:
+        raise TypeError(
+            "a check that is a step answers ready(value) or not_yet(seen) itself: no success_condition here"
+        )
+    rhythm = _rhythm(interval, max_attempts, timeout)
+    input = check.signature.encode(args, {}, f"the input of step '{check.name}'")
+    policy = PollPolicy(rhythm.interval_ms, rhythm.max_attempts, rhythm.timeout_ms)
+    try:
+        output = await current().poll(check, input, policy)
+    except Failure as failure:
+        raise typed(failure) from None
+    return _values.decode(output, Any, f"the output of step '{check.name}'")
+
+
+async def _in_place(
+    check: Callable[[], Any],
+    *,
+    interval: Duration = INTERVAL_MS,
+    max_attempts: int = ATTEMPTS_MAX,
+    timeout: Duration | None = None,
+    success_condition: Callable[[Any], Any] | None = None,
+    on_attempt: Callable[[int, Any], Any] | None = None,
+) -> Any:
+    host = current()
+    rhythm = _rhythm(interval, max_attempts, timeout)
+    began_ms = host.now_ms()
+    for attempt in range(1, rhythm.max_attempts + 1):
+        passed_ms = host.now_ms() - began_ms
+        if rhythm.timeout_ms is not None and passed_ms >= rhythm.timeout_ms:
+            message = f"Polling timed out after {passed_ms}ms (timeout: {rhythm.timeout_ms}ms)"
+            raise PollTimeout(message, kind="poll-timeout")
+        # What a lambda returns may be awaitable though the lambda is not async.
+        result = await settled(check())
+        if on_attempt is not None:
+            await settled(on_attempt(attempt, result))
+        if await settled((success_condition or bool)(result)):
+            return result
+        if attempt < rhythm.max_attempts:
+            await host.sleep(rhythm.interval_ms)
+    message = f"Polling failed after {rhythm.max_attempts} attempts (interval: {rhythm.interval_ms}ms)"
+    raise PollTimeout(message, kind="poll-exhausted")
+
+
+async def settled(value: Any) -> Any:
+    """The value, awaited when it can be."""
+    return await value if inspect.isawaitable(value) else value
+
+
+def _decorator(
+    *,
+    condition: Callable[[Any], Any],
+    interval: float = 5,
+    max_attempts: int = ATTEMPTS_MAX,
+    timeout: float | None = None,
+) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
+    every = timedelta(seconds=interval)
+    limit = None if timeout is None else timedelta(seconds=timeout)
+
+    def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        refuse_step(function)
+
+        @functools.wraps(function)
+        async def polled(*args: P.args, **kwargs: P.kwargs) -> R:
+            result: R = await _in_place(
+                lambda: function(*args, **kwargs),
+                interval=every,
+                max_attempts=max_attempts,
+                timeout=limit,
+                success_condition=condition,
+            )
+            return result
+
+        return polled
+
+    return decorate

@@ -1,0 +1,58 @@
+"""What this program defines: its workflows and steps, and what they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .steps import AnyStep
+    from .workflows import Workflow
+
+
+class Registry:
+    """Workflows and steps in the order of their definition; of the same name, the later one counts."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, AnyStep] = {}
+        self.workflows: dict[str, Workflow] = {}
+        # Names that were defined by two different places; a component cannot have them.
+        self.doubles: list[str] = []
+        self.hosts: list[str] | None = None
+        self.secrets: list[str] = []
+
+    def add_step(self, step: AnyStep) -> None:
+        """Takes in a step."""
+        self._note_double("step", step.name, self.steps.get(step.name), step)
+        self.steps[step.name] = step
+
+    def add_workflow(self, workflow: Workflow) -> None:
+        """Takes in a workflow."""
+        self._note_double("workflow", workflow.name, self.workflows.get(workflow.name), workflow)
+        self.workflows[workflow.name] = workflow
+
+    def _note_double(self, sort: str, name: str, before: Any, now: Any) -> None:
+        if before is not None and place_of(before.function) != place_of(now.function):
+            self.doubles.append(
+                f"{sort} '{name}' is defined twice: {place_of(before.function)} and {place_of(now.function)}"
+            )
+
+
+registry = Registry()
+
+
+def component(*, hosts: Iterable[str] | None = None, secrets: Iterable[str] = ()) -> None:
+    """Says what the steps of this program may reach: `component(hosts=["api.example.com"], secrets=["TOKEN"])`.
+
+    Without it, steps ask for every host; whoever runs the engine decides what they get. A secret is written
+    `{{secret:TOKEN}}` in a request's URL or header and filled in by the engine.
+    """
+    if hosts is not None:
+        registry.hosts = [*(registry.hosts or []), *hosts]
+    registry.secrets.extend(secrets)
+
+
+def place_of(function: Any) -> str:
+    """Where a function is defined, as `file:line`."""
+    code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)

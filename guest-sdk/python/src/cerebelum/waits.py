@@ -1,0 +1,176 @@
+"""Waiting for time, people and signals."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from . import _values
+from ._host import ApprovalRequest, current
+from .durations import Duration, ms, optional_ms
+from .errors import Failure, typed
+from .steps import refuse_step
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+def before(pause: Callable[[], Awaitable[Any]]) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Any]]:
+    """A decorator that awaits something before the body of a function."""
+
+    def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        refuse_step(function)
+
+        @functools.wraps(function)
+        async def waited(*args: P.args, **kwargs: P.kwargs) -> R:
+            await pause()
+            return await function(*args, **kwargs)
+
+        return waited
+
+    return decorate
+
+
+class _Sleep:
+    """`await sleep(2000)`, `await sleep(timedelta(days=1))`, or `@sleep(seconds=60)` under `@step`."""
+
+    @overload
+    def __call__(self, duration: Duration, /) -> Coroutine[Any, Any, None]: ...
+
+    @overload
+    def __call__(
+        self, /, *, seconds: float
+    ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
+
+    def __call__(self, duration: Duration | None = None, /, *, seconds: float | None = None) -> Any:
+        """Waits, durably: what follows runs at the deadline, whatever happened meanwhile.
+
+        Args:
+            duration: milliseconds, or a timedelta; at most one year.
+            seconds: makes it a decorator instead; the wait comes before the body.
+        """
+        if (duration is None) == (seconds is None):
+            raise TypeError("sleep takes a duration: await sleep(2000), or @sleep(seconds=2)")
+        if duration is not None:
+            return self._wait(duration)
+        whole = timedelta(seconds=seconds or 0)
+        return before(lambda: self._wait(whole))
+
+    async def _wait(self, duration: Duration) -> None:
+        await current().sleep(ms(duration, "a sleep"))
+
+
+sleep = _Sleep()
+
+
+@dataclass(frozen=True)
+class Approved(Generic[T]):
+    """A person's yes: the answer, who gave it, and what they had to say."""
+
+    data: T
+    by: str = ""
+    comment: str | None = None
+
+
+class _Approval:
+    """`await approval("Go live?")`, or `@approval(type="manual", timeout_minutes=60)` under `@step`."""
+
+    @overload
+    def __call__(
+        self,
+        title: str,
+        /,
+        *,
+        data: Any = None,
+        kind: str = "manual",
+        schema: Mapping[str, Any] | None = None,
+        timeout: Duration | None = None,
+    ) -> Coroutine[Any, Any, Approved[Any]]: ...
+
+    @overload
+    def __call__(
+        self, /, *, type: str = "manual", timeout_minutes: float | None = None
+    ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
+
+    def __call__(
+        self,
+        title: str | None = None,
+        /,
+        *,
+        data: Any = None,
+        kind: str = "manual",
+        schema: Mapping[str, Any] | None = None,
+        timeout: Duration | None = None,
+        type: str = "manual",
+        timeout_minutes: float | None = None,
+    ) -> Any:
+        """Asks a person and waits, for days if need be; nothing is in memory meanwhile.
+
+        Args:
+            title: the question.
+            data: what the person needs to see, JSON.
+            kind: a word for the sort of approval.
+            schema: JSON Schema that the answer must satisfy.
+            timeout: milliseconds or timedelta, from the question on, also over restarts.
+            type: the kind, in the decorator.
+            timeout_minutes: the timeout, in the decorator.
+
+        # Raises
+        ApprovalRejected when the person says no, ApprovalTimeout when nobody answers in time.
+        """
+        if title is not None:
+            return _ask(kind, title, data, schema, timeout)
+        limit = None if timeout_minutes is None else timedelta(minutes=timeout_minutes)
+        return before(lambda: _ask(type, current().info().step or type, None, None, limit))
+
+
+approval = _Approval()
+
+
+async def wait_for_approval(
+    approval_type: str = "manual",
+    data: Any = None,
+    timeout_ms: int | None = None,
+    *,
+    title: str | None = None,
+    schema: Mapping[str, Any] | None = None,
+    timeout: Duration | None = None,
+) -> Approved[Any]:
+    """The same as `approval`, with the parameters in the order of earlier versions.
+
+    # Raises
+    ApprovalRejected, ApprovalTimeout.
+    """
+    limit = timeout if timeout is not None else timeout_ms
+    return await _ask(approval_type, title or f"{approval_type} approval", data, schema, limit)
+
+
+async def _ask(
+    kind: str, title: str, data: Any, schema: Mapping[str, Any] | None, timeout: Duration | None
+) -> Approved[Any]:
+    request = ApprovalRequest(
+        kind=kind,
+        title=title,
+        data=_values.encode(data, "what an approval shows"),
+        schema=None if schema is None else _values.encode(schema, "an approval's schema"),
+        timeout_ms=optional_ms(timeout, "an approval's timeout"),
+    )
+    try:
+        answer = await current().await_approval(request)
+    except Failure as failure:
+        raise typed(failure) from None
+    return Approved(_values.decode(answer.data, Any, "an approval"), answer.by, answer.comment)
+
+
+async def wait_for_signal(name: str, timeout: Duration | None = None) -> Any:
+    """Waits for a signal of that name and yields its data; one that came early is there already.
+
+    # Raises
+    Failure of kind `timeout`.
+    """
+    text = await current().await_signal(name, optional_ms(timeout, "a signal's timeout"))
+    return _values.decode(text, Any, f"signal '{name}'")

@@ -1,0 +1,177 @@
+"""Workflows: what happens when, as an async function or as a timeline of steps."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, overload
+
+from . import _values
+from ._envelope import opened
+from ._host import current
+from ._signature import Signature
+from .context import Context
+from .errors import Failure, SerializationError, WorkflowDefinitionError
+from .registry import registry
+from .results import ExecutionResult
+
+if TYPE_CHECKING:
+    from .dsl.builder import Definition
+    from .dsl.validate import ValidationReport
+
+
+class Workflow:
+    """A workflow: run it with `await it.execute(inputs)`, or as a child with `await it(context, inputs)`."""
+
+    def __init__(self, function: Callable[..., Any], name: str, core_url: str | None = None) -> None:
+        self.function = function
+        self.name = name
+        self.core_url = core_url
+        self.is_timeline = not inspect.iscoroutinefunction(function)
+        self.signature = Signature(function)
+        self.summary = inspect.getdoc(function)
+        self._definition: Definition | None = None
+        self.__name__ = name
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+        self.__module__ = function.__module__
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}>"
+
+    @property
+    def definition(self) -> Definition:
+        """The timeline with its rules, of a workflow that is one.
+
+        # Raises
+        WorkflowDefinitionError with all its problems.
+        """
+        if self._definition is None:
+            from .dsl.builder import build
+
+            self._definition = build(self.function, self.name)
+        return self._definition
+
+    def validate(self) -> ValidationReport:
+        """All problems and doubts at once, without raising."""
+        from .dsl.validate import report
+
+        return report(self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        """Runs the workflow as a child execution of the running one and yields its output.
+
+        # Raises
+        Failure when it fails.
+        """
+        from .calls import run_workflow
+
+        if not args:
+            kwargs.pop(self.signature.names[0] if self.signature.names else "context", None)
+        return run_workflow(self, *args[1:], **kwargs)
+
+    async def execute(
+        self,
+        inputs: Any = None,
+        executor: Any = None,
+        *,
+        distributed: bool = False,
+        execution_id: str | None = None,
+        approve: Callable[..., Any] | None = None,
+        signals: Mapping[str, Any] | None = None,
+        core_url: str | None = None,
+        token: str | None = None,
+    ) -> ExecutionResult:
+        """Runs the workflow and waits for its end: in this process, or on an engine.
+
+        Args:
+            inputs: what the workflow is given.
+            executor: anything with `execute(workflow, input_data)`, a `DistributedExecutor` say.
+            distributed: whether to run it on an engine, which knows it from an upload.
+            execution_id: its id; drawn when left out. On an engine the same id twice is the same execution.
+            approve: in this process: answers approvals; the terminal is asked when left out.
+            signals: in this process: name to data, or to a list of data, that are sent at once.
+            core_url: the engine, `localhost:9090` unless `CEREBELUM_URL` says otherwise.
+            token: the engine's token; `CEREBELUM_TOKEN` when left out.
+
+        # Raises
+        ExecutionError when it fails or is cancelled.
+        """
+        if executor is not None:
+            result: ExecutionResult = await executor.execute(self, inputs)
+            return result
+        if distributed:
+            from .client import DistributedExecutor
+
+            async with DistributedExecutor(core_url or self.core_url, token=token) as engine:
+                return await engine.execute(self, inputs, execution_id=execution_id)
+        from ._local import execute
+
+        return await execute(self, inputs, execution_id=execution_id, approve=approve, signals=signals)
+
+    async def run(self, input: str) -> str:
+        """The workflow's own side: runs it in the current scope, from JSON text to JSON text.
+
+        # Raises
+        Whatever it raises.
+        """
+        what = f"the input of workflow '{self.name}'"
+        if self.is_timeline:
+            from .dsl.interpret import interpret
+
+            inputs = _values.decode(input, Any, what)
+            value = await interpret(self.definition, Context.of(current(), inputs))
+        else:
+            try:
+                arguments = self.signature.decode(input, what)
+            except SerializationError as error:
+                raise Failure(str(error), kind="schema-mismatch", retryable=False) from None
+            given = next(iter(arguments.values()), None) if len(arguments) < 2 else arguments
+            value = opened(await self.function(Context.of(current(), given), **arguments))
+        try:
+            return _values.encode(value, f"the output of workflow '{self.name}'")
+        except SerializationError as error:
+            raise Failure(str(error), kind="invalid-output", retryable=False) from None
+
+
+@overload
+def workflow(function: Callable[..., Any], /) -> Workflow: ...
+
+
+@overload
+def workflow(*, name: str | None = None, core_url: str | None = None) -> Callable[[Callable[..., Any]], Workflow]: ...
+
+
+def workflow(
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, core_url: str | None = None
+) -> Workflow | Callable[[Callable[..., Any]], Workflow]:
+    """Makes a function a workflow.
+
+    `async def name(context, inputs)` says with ordinary control flow what happens; `def name(wf)` describes a timeline
+    of steps: `wf.timeline(first >> second)`.
+
+    Args:
+        function: the function, when the decorator is used without parentheses.
+        name: the workflow's name; the function's when left out.
+        core_url: the engine that `execute(…, distributed=True)` starts it on.
+
+    # Raises
+    WorkflowDefinitionError when the function cannot be a workflow.
+    """
+
+    def define(function: Callable[..., Any]) -> Workflow:
+        made = Workflow(function, name or str(getattr(function, "__name__", "workflow")), core_url)
+        problems = made.signature.problems() if not made.is_timeline else _timeline_problems(made)
+        if problems:
+            raise WorkflowDefinitionError(made.name, problems)
+        registry.add_workflow(made)
+        return made
+
+    return define if function is None else define(function)
+
+
+def _timeline_problems(made: Workflow) -> list[str]:
+    if len(made.signature.names) == 1:
+        return []
+    hint = "an async workflow is `async def`, a timeline takes exactly one parameter: `def flow(wf)`"
+    return [f"takes {made.signature.names}; {hint}"]
