@@ -1,4 +1,4 @@
-"""JSON as it travels: one compact text, unmodified, integers exact."""
+"""What travels as JSON besides inputs and answers."""
 
 from __future__ import annotations
 
@@ -6,21 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from .._values import encode
 from .errors import InvalidRequest
-
-
-def encode(value: Any, what: str) -> str:
-    """The value as JSON text. `what` names it in the error.
-
-    Errors: `InvalidRequest` when it is not JSON.
-    """
-    try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        # A lone surrogate is no text that anybody else could read.
-        text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{what} cannot be sent as JSON: {error}") from error
-    return text
 
 
 def decode(text: str) -> Any:

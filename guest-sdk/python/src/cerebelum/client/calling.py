@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .._proto import engine_pb2 as pb
+from .._values import encode
+from ..durations import Duration, optional_ms
 from ..errors import ExecutionError
 from ..results import ExecutionResult
 from . import _reading
 from ._address import address_of, metadata_of, person
 from ._connection import Connection
-from ._json import encode, encode_attributes
+from ._json import encode_attributes
 from ._patience import Patience
 from .errors import EngineUnreachable, InvalidRequest
 from .handle import ExecutionHandle
@@ -92,22 +94,23 @@ class ExecutionClient:
         *,
         execution_id: str | None = None,
         attributes: Mapping[str, Any] | None = None,
-        delay: timedelta | float | None = None,
-        deadline: timedelta | float | None = None,
+        delay: Duration | None = None,
+        deadline: Duration | None = None,
     ) -> ExecutionHandle:
         """Starts `workflow` (`component/workflow`, or the bare name while it is unique).
 
         The same `execution_id`, workflow and input answer with the execution that is there; an id is drawn when it is
-        left out. A start whose answer gets lost is repeated for as long as a call may take. It begins only after `delay`, and fails with kind `deadline` when it has not ended
-        after `deadline`; numbers are milliseconds. `attributes` are JSON scalars that lists can be filtered by.
+        left out. A start whose answer gets lost is repeated for as long as a call may take. The execution begins only
+        after `delay`, and fails with kind `deadline` when it has not ended after `deadline`; numbers are milliseconds.
+        `attributes` are JSON scalars that lists can be filtered by.
         """
         request = pb.StartRequest(
             workflow=workflow,
             input=encode(inputs, "the input"),
             execution_id=execution_id or _fresh_id(),
             attributes=encode_attributes(attributes),
-            delay_ms=_milliseconds(delay, "delay"),
-            deadline_ms=_milliseconds(deadline, "deadline"),
+            delay_ms=optional_ms(delay, "delay"),
+            deadline_ms=optional_ms(deadline, "deadline"),
         )
         until = time.monotonic() + self._timeout_seconds
         patience = Patience(self._timeout_seconds)
@@ -370,12 +373,3 @@ def _word(status: ExecutionState | str | None) -> str | None:
 
 def _seconds(time: timedelta | float) -> float:
     return time.total_seconds() if isinstance(time, timedelta) else float(time)
-
-
-def _milliseconds(time: timedelta | float | None, what: str) -> int | None:
-    if time is None:
-        return None
-    milliseconds = time / timedelta(milliseconds=1) if isinstance(time, timedelta) else time
-    if not 0 <= milliseconds < 1 << 63:
-        raise InvalidRequest(f"{what} has to be a time that is not negative, not {time}")
-    return round(milliseconds)
