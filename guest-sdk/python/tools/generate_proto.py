@@ -38,7 +38,8 @@ SCALARS = {
 def compiled(root: Path = PROTO_ROOT, name: str = PROTO_NAME) -> Any:
     """What the proto file says, as a `FileDescriptorProto` without anything that depends on the compiler's version.
 
-    Errors: `RuntimeError` when protoc does not accept the file, `ImportError` without grpcio-tools.
+    # Raises
+    RuntimeError when protoc does not accept the file, ImportError without grpcio-tools.
     """
     from google.protobuf import descriptor_pb2  # type: ignore[import-untyped]
     from grpc_tools import protoc  # type: ignore[import-untyped]

@@ -139,7 +139,6 @@ async def test_a_request_that_makes_no_sense_is_an_invalid_request(client: Execu
         "unknown status": lambda: client.list_executions(status="asleep"),
         "limit of nothing": lambda: client.list_executions(limit=0),
         "no id": lambda: client.get_execution_status(""),
-        "no component": lambda: client.upload(b"not a component", name="x"),
         "no name": lambda: client.upload(component("hello").read_bytes()),
     }
     for what, call in calls.items():
@@ -159,6 +158,7 @@ async def test_a_failed_execution_says_at_which_step_and_why(client: ExecutionCl
     result = caught.value.result
     assert result is not None
     assert result.failure is not None
+    assert caught.value.error == result.failure
     assert (result.status, result.output, result.error) == ("failed", None, result.failure.message)
     assert (result.failure.kind, result.failure.retryable) == ("unknown", True)
     status = await execution.status()
@@ -380,5 +380,6 @@ async def test_components_come_as_files_and_as_bytes(client: ExecutionClient) ->
         await client.start("hello", {"name": "x"})
     with pytest.raises(FileNotFoundError):
         await client.upload(path.with_name("no-such.wasm"))
-    with pytest.raises(EngineError):
-        await client.upload(b"", name="empty")
+    for content in (b"", b"not a component"):
+        with pytest.raises(Refused, match="WebAssembly component"):
+            await client.upload(content, name="py-odd")

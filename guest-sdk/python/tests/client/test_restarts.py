@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import pytest
 from engine_process import EngineProcess, component
 
-from cerebelum.client import DistributedExecutor, EngineUnreachable, ExecutionClient, ExecutionState, NotFound
+from cerebelum.client import (
+    DistributedExecutor,
+    EngineUnreachable,
+    ExecutionClient,
+    ExecutionState,
+    ExecutionStatus,
+    NotFound,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,15 +58,15 @@ async def test_a_watch_and_a_follower_of_logs_outlast_a_killed_engine(mortal_eng
     await with_guests(engine)
     async with ExecutionClient(engine.address) as client:
         execution = await client.start("telling", 1_500)
-        watching = asyncio.create_task(states(client, execution.execution_id))
+        watching = asyncio.create_task(told(client, execution.execution_id))
         reading = asyncio.create_task(lines(client, execution.execution_id))
         await reached(client, execution.execution_id, ExecutionState.SLEEPING)
         engine.kill()
         await noticed_loss(client)
         engine.start()
         seen = await watching
-        assert seen[-1] is ExecutionState.COMPLETED
-        assert seen.count(ExecutionState.COMPLETED) == 1
+        assert seen[-1].state is ExecutionState.COMPLETED
+        assert all(one != other for one, other in pairwise(seen)), "something was told twice"
         assert await reading == ["first line", "second line"]
 
 
@@ -114,14 +122,14 @@ async def test_an_engine_that_stops_in_good_order_is_waited_for_too(mortal_engin
     async with ExecutionClient(engine.address) as client:
         execution = await client.start("listening", {"names": ["go"]})
         waiting = asyncio.create_task(execution.wait())
-        watching = asyncio.create_task(states(client, execution.execution_id))
+        watching = asyncio.create_task(told(client, execution.execution_id))
         await reached(client, execution.execution_id, ExecutionState.WAITING)
         engine.stop()
         engine.start()
         await answered(client)
         await execution.signal("go")
         assert (await waiting).state is ExecutionState.COMPLETED
-        assert (await watching)[-1] is ExecutionState.COMPLETED
+        assert (await watching)[-1].state is ExecutionState.COMPLETED
 
 
 async def answered(client: ExecutionClient) -> None:
@@ -150,9 +158,9 @@ async def reached(client: ExecutionClient, execution_id: str, state: ExecutionSt
     raise AssertionError(f"{execution_id} ended without having been {state}")
 
 
-async def states(client: ExecutionClient, execution_id: str) -> list[ExecutionState]:
-    """All states that a watch shows."""
-    return [status.state async for status in client.watch(execution_id)]
+async def told(client: ExecutionClient, execution_id: str) -> list[ExecutionStatus]:
+    """Everything that a watch shows."""
+    return [status async for status in client.watch(execution_id)]
 
 
 async def lines(client: ExecutionClient, execution_id: str) -> list[str]:

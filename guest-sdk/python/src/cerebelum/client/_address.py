@@ -46,7 +46,8 @@ class Address:
 def address_of(core_url: str | None) -> Address:
     """The engine's address: `HOST:PORT` or `http://HOST:PORT`, else `CEREBELUM_URL`, `CEREBELUM_CORE_URL`, the default.
 
-    Errors: `InvalidRequest` when it is none of these.
+    # Raises
+    InvalidRequest when it is none of these.
     """
     given = core_url or _variable("CEREBELUM_URL") or _variable("CEREBELUM_CORE_URL") or DEFAULT_URL
     text = given.strip()
@@ -74,7 +75,8 @@ def _has_more(split: SplitResult) -> bool:
 def metadata_of(token: str | None) -> tuple[tuple[str, str], ...]:
     """What goes along with every call: the token that says who is asking, else the one in `CEREBELUM_TOKEN`.
 
-    Errors: `InvalidRequest` when the token cannot stand in a header; the text does not repeat it.
+    # Raises
+    InvalidRequest when the token cannot stand in a header; the text does not repeat it.
     """
     bearer = token or _variable("CEREBELUM_TOKEN")
     if not bearer:

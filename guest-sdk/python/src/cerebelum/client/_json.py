@@ -18,7 +18,8 @@ def decode(text: str) -> Any:
 def encode_attributes(attributes: Mapping[str, Any] | None) -> dict[str, str]:
     """Attributes, each a JSON scalar.
 
-    Errors: `InvalidRequest` when one is not.
+    # Raises
+    InvalidRequest when one is not.
     """
     encoded = {}
     for name, value in (attributes or {}).items():

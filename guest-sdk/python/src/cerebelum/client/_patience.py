@@ -28,7 +28,8 @@ class Patience:
     async def outlast(self, absence: EngineUnreachable, until: float | None = None) -> None:
         """Returns when it is worth asking again; at the monotonic moment `until` at the latest.
 
-        Errors: `absence` itself when the engine has been away for too long.
+        # Raises
+        `absence` itself when the engine has been away for too long.
         """
         now = time.monotonic()
         if self._since is None:

@@ -126,8 +126,10 @@ class ExecutionClient:
     async def upload(self, source: str | os.PathLike[str] | bytes, name: str | None = None) -> ComponentInfo:
         """Takes a component in, from a file or as bytes, and makes it the current one under its name.
 
-        The name comes from the file's when it is left out; bytes need one. Errors: `OSError` when the file cannot be
-        read.
+        The name comes from the file's when it is left out; bytes need one.
+
+        # Raises
+        OSError when the file cannot be read.
         """
         if isinstance(source, bytes):
             if not name:
@@ -231,7 +233,8 @@ class ExecutionClient:
     async def wait(self, execution_id: str, timeout: float | timedelta | None = None) -> ExecutionStatus:
         """An execution in full, once it has ended, however long that takes; an engine that restarts is waited for.
 
-        Errors: `TimeoutError` when it has not ended after `timeout` (a `timedelta` or seconds); it goes on.
+        # Raises
+        TimeoutError when it has not ended after `timeout` (a `timedelta` or seconds); it goes on.
         """
         until = None if timeout is None else time.monotonic() + _seconds(timeout)
         patience = Patience(self._away_seconds_max)
@@ -252,7 +255,8 @@ class ExecutionClient:
     async def result(self, execution_id: str, timeout: float | timedelta | None = None) -> ExecutionResult:
         """How an execution ended, with its output; it waits for the end as `wait` does.
 
-        Errors: `ExecutionError` with `.result` when it failed or was cancelled, `TimeoutError` as in `wait`.
+        # Raises
+        ExecutionError with `.result` when it failed or was cancelled; TimeoutError as in `wait`.
         """
         return _completed(await self.wait(execution_id, timeout))
 
@@ -347,7 +351,7 @@ def _completed(status: ExecutionStatus) -> ExecutionResult:
     if status.state is ExecutionState.COMPLETED:
         return result
     step = status.failed_step
-    raise ExecutionError(status.error or f"it is {status.state}", step.name if step else None, result=result)
+    raise ExecutionError(status.error or f"it is {status.state}", step.name if step else None, status.failure, result)
 
 
 def _fresh_id() -> str:

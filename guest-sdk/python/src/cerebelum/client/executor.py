@@ -57,9 +57,11 @@ class DistributedExecutor:
     ) -> ExecutionResult:
         """Starts a workflow and waits for its end, however long that takes; an engine that restarts is waited for.
 
-        `workflow` is a name, or something that has one. Errors: `ExecutionError` with `.result` when it failed or was
-        cancelled; `TimeoutError` when it has not ended after `timeout` (a `timedelta` or seconds), while it goes on;
-        whatever `ExecutionClient.start` raises.
+        `workflow` is a name, or something that has one.
+
+        # Raises
+        ExecutionError with `.result` when it failed or was cancelled; TimeoutError when it has not ended after
+        `timeout` (a `timedelta` or seconds), while it goes on; EngineError as `ExecutionClient.start` does.
         """
         name = workflow if isinstance(workflow, str) else workflow.name
         execution = await self.client.start(name, input_data, execution_id=execution_id)
