@@ -1,5 +1,7 @@
 """Durable workflows as ordinary async Python functions."""
 
+from typing import TYPE_CHECKING
+
 from ._host import RetryPolicy
 from .calls import call_step, continue_as_new, run_workflow, start_workflow
 from .context import Context
@@ -42,9 +44,43 @@ from .steps import Step, step
 from .waits import Approved, approval, sleep, wait_for_approval, wait_for_signal
 from .workflows import Workflow, workflow
 
+if TYPE_CHECKING:
+    from .client import (
+        ApprovalInfo,
+        DistributedExecutor,
+        ExecutionClient,
+        ExecutionState,
+        ExecutionStatus,
+        SleepInfo,
+        StepStatus,
+        Worker,
+    )
+
 __version__ = "0.1.0"
 
+# Programs that talk to an engine need grpcio; nobody else should have to.
+_OF_CLIENT = {
+    "ApprovalInfo",
+    "DistributedExecutor",
+    "ExecutionClient",
+    "ExecutionState",
+    "ExecutionStatus",
+    "SleepInfo",
+    "StepStatus",
+    "Worker",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _OF_CLIENT:
+        from . import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module 'cerebelum' has no attribute '{name}'")
+
+
 __all__ = [
+    "ApprovalInfo",
     "ApprovalRejected",
     "ApprovalTimeout",
     "Approved",
@@ -53,9 +89,13 @@ __all__ = [
     "Context",
     "DependencyError",
     "DependencyGraph",
+    "DistributedExecutor",
     "DivergeRule",
+    "ExecutionClient",
     "ExecutionError",
     "ExecutionResult",
+    "ExecutionState",
+    "ExecutionStatus",
     "Failure",
     "OutsideError",
     "ParallelStepGroup",
@@ -64,12 +104,15 @@ __all__ = [
     "ProgressReporter",
     "RetryPolicy",
     "SerializationError",
+    "SleepInfo",
     "Step",
     "StepComposition",
     "StepDefinitionError",
     "StepError",
+    "StepStatus",
     "ValidationError",
     "ValidationReport",
+    "Worker",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowDefinition",

@@ -32,11 +32,13 @@ from .records import (
     StepStatus,
     WaitingOn,
 )
+from .worker import BuildError, Worker
 
 del _grpc, _protobuf
 
 __all__ = [
     "ApprovalInfo",
+    "BuildError",
     "ComponentInfo",
     "DistributedExecutor",
     "EngineError",
@@ -58,4 +60,5 @@ __all__ = [
     "SleepInfo",
     "StepStatus",
     "WaitingOn",
+    "Worker",
 ]
