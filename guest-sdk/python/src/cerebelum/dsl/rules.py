@@ -46,7 +46,7 @@ class PatternMatch:
         if self.pattern == ANY:
             return True
         if self.pattern in (OK, ERROR):
-            return (outcome.error is None) == (self.pattern == OK)
+            return bool(self.pattern == (OK if outcome.error is None else ERROR))
         if outcome.error is not None:
             return bool(self.pattern == error_text(outcome.error))
         return is_same(self.pattern, outcome.value)
