@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from cerebelum import Failure, Step, Workflow
 from cerebelum._host import Info, StepOptions, enter
 from cerebelum.errors import failure_of

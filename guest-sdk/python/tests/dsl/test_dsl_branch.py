@@ -7,6 +7,7 @@ import traceback
 from typing import Any
 
 import pytest
+
 from cerebelum import StepError, back_to, end, fail, retry, skip_to, step
 from cerebelum.errors import failure_of
 

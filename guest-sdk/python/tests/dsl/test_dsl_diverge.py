@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from cerebelum import Failure, StepError, back_to, end, fail, retry, skip_to, step
 
 

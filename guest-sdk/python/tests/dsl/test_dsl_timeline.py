@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from cerebelum import DependencyError, Failure, StepError, WorkflowDefinitionError, end, fail, skip_to, step
 
 
@@ -262,9 +263,11 @@ def test_a_cancelled_timeline_cancels_its_groups_and_waits_for_them(host: Any, f
     from cerebelum._host import enter
 
     ended = []
+    begun = asyncio.Semaphore(0)
 
     def waiting(name: str) -> Any:
         async def body(context: Any) -> None:
+            begun.release()
             try:
                 await asyncio.Event().wait()
             finally:
@@ -277,9 +280,8 @@ def test_a_cancelled_timeline_cancels_its_groups_and_waits_for_them(host: Any, f
     async def scoped() -> None:
         enter(host)
         running = asyncio.create_task(workflow.run("null"))
-        while len(host.calls) < 2:
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await begun.acquire()
+        await begun.acquire()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

@@ -120,6 +120,12 @@ class Definition:
         )
 
 
+def titled(rule: DivergeRule | BranchRule) -> str:
+    """What a rule is called at the beginning of a line."""
+    text = str(rule)
+    return text[0].upper() + text[1:]
+
+
 def error_text(error: StepError) -> str:
     """What a string pattern is compared with."""
     return error.error if isinstance(error.error, str) else error.message
