@@ -35,7 +35,8 @@ def run(asked: Coroutine[Any, Any, Any], host: Any = None) -> Any:
     """What a coroutine yields in a scope of a host."""
 
     async def scope() -> Any:
-        _host.enter(host or Sender())
+        sender: Any = host or Sender()
+        _host.enter(sender)
         return await asked
 
     return contextvars.copy_context().run(asyncio.run, scope())
