@@ -133,8 +133,8 @@ pub(crate) fn unavailable(error: StoreError) -> Refused {
         StoreError::Unavailable(_) => "try again in a moment",
         StoreError::Unknown(_) => "see what became of it before you try again",
         StoreError::Corrupt(_) => "it has to be repaired, or restored from a backup",
-        // Both say what is wrong with what was asked for.
-        StoreError::Unusable(_) | StoreError::Invalid(_) => return Refused::Unavailable(error.to_string()),
+        StoreError::Invalid(_) => return Refused::Invalid(error.to_string()),
+        StoreError::Unusable(_) => return Refused::Unavailable(error.to_string()),
     };
     Refused::Unavailable(format!("{error}: {hint}"))
 }

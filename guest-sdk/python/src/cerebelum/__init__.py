@@ -1,8 +1,25 @@
 """Durable workflows as ordinary async Python functions."""
 
+from typing import TYPE_CHECKING
+
 from ._host import RetryPolicy
 from .calls import call_step, continue_as_new, run_workflow, start_workflow
 from .context import Context
+from .dsl import (
+    BranchRule,
+    DependencyGraph,
+    DivergeRule,
+    ParallelStepGroup,
+    PatternMatch,
+    StepComposition,
+    ValidationReport,
+    WorkflowBuilder,
+    back_to,
+    end,
+    fail,
+    skip_to,
+)
+from .dsl import Definition as WorkflowDefinition
 from .errors import (
     ApprovalRejected,
     ApprovalTimeout,
@@ -27,38 +44,92 @@ from .steps import Step, step
 from .waits import Approved, approval, sleep, wait_for_approval, wait_for_signal
 from .workflows import Workflow, workflow
 
+if TYPE_CHECKING:
+    from .client import (
+        ApprovalInfo,
+        DistributedExecutor,
+        ExecutionClient,
+        ExecutionState,
+        ExecutionStatus,
+        SleepInfo,
+        StepStatus,
+        Worker,
+    )
+
 __version__ = "0.1.0"
 
+# Programs that talk to an engine need grpcio; nobody else should have to.
+_OF_CLIENT = {
+    "ApprovalInfo",
+    "DistributedExecutor",
+    "ExecutionClient",
+    "ExecutionState",
+    "ExecutionStatus",
+    "SleepInfo",
+    "StepStatus",
+    "Worker",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _OF_CLIENT:
+        from . import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module 'cerebelum' has no attribute '{name}'")
+
+
 __all__ = [
+    "ApprovalInfo",
     "ApprovalRejected",
     "ApprovalTimeout",
     "Approved",
+    "BranchRule",
     "CerebelumError",
     "Context",
     "DependencyError",
+    "DependencyGraph",
+    "DistributedExecutor",
+    "DivergeRule",
+    "ExecutionClient",
     "ExecutionError",
     "ExecutionResult",
+    "ExecutionState",
+    "ExecutionStatus",
     "Failure",
     "OutsideError",
+    "ParallelStepGroup",
+    "PatternMatch",
     "PollTimeout",
     "ProgressReporter",
     "RetryPolicy",
     "SerializationError",
+    "SleepInfo",
     "Step",
+    "StepComposition",
     "StepDefinitionError",
     "StepError",
+    "StepStatus",
     "ValidationError",
+    "ValidationReport",
+    "Worker",
     "Workflow",
+    "WorkflowBuilder",
+    "WorkflowDefinition",
     "WorkflowDefinitionError",
     "approval",
+    "back_to",
     "call_step",
     "component",
     "continue_as_new",
+    "end",
+    "fail",
     "not_yet",
     "poll",
     "ready",
     "retry",
     "run_workflow",
+    "skip_to",
     "sleep",
     "start_workflow",
     "step",

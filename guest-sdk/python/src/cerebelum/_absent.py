@@ -7,7 +7,6 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NoReturn
 
 from .errors import OutsideError
@@ -36,28 +35,29 @@ def install() -> None:
     replace(socket, ("getaddrinfo", "create_connection", "create_server", "gethostbyname", "socketpair"), SOCKETS)
     socket.socket.__init__ = refusing(SOCKETS)  # type: ignore[method-assign]
     subprocess.Popen.__init__ = refusing(PROCESSES)  # type: ignore[method-assign]
-    replace(os, ("system", "popen", "execv", "execve"), PROCESSES)
+    # Not those that the library looks for to know what the system can do, such as fork.
+    replace(os, ("system", "popen"), PROCESSES)
 
 
-def replace(module: ModuleType, names: tuple[str, ...], why: str) -> None:
-    """Makes functions refuse. What is not there stays so: the library looks at names to know what it can do."""
+def replace(place: object, names: tuple[str, ...], why: str) -> None:
+    """Makes functions refuse."""
     for name in names:
-        if hasattr(module, name):
-            setattr(module, name, refusing(why))
+        setattr(place, name, refusing(why))
 
 
-LOOP_METHODS = {
-    "create_connection": SOCKETS,
-    "create_server": SOCKETS,
-    "create_datagram_endpoint": SOCKETS,
-    "create_unix_connection": SOCKETS,
-    "create_unix_server": SOCKETS,
-    "getaddrinfo": SOCKETS,
-    "getnameinfo": SOCKETS,
-    "sock_connect": SOCKETS,
-    "sock_accept": SOCKETS,
-    "sock_recv": SOCKETS,
-    "sock_sendall": SOCKETS,
-    "subprocess_exec": PROCESSES,
-    "subprocess_shell": PROCESSES,
-}
+# What an event loop offers elsewhere.
+LOOP_SOCKETS = (
+    "create_connection",
+    "create_datagram_endpoint",
+    "create_server",
+    "create_unix_connection",
+    "create_unix_server",
+    "getaddrinfo",
+    "getnameinfo",
+    "sock_accept",
+    "sock_connect",
+    "sock_recv",
+    "sock_sendall",
+    "start_tls",
+)
+LOOP_PROCESSES = ("subprocess_exec", "subprocess_shell")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
+import componentize_py_async_support as support
 from componentize_py_types import Err
 from wit_world.imports import context, durable, http, types
 
@@ -74,7 +74,7 @@ class EngineHost:
 
     async def run_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
         """Runs a child to its end."""
-        return str(await told(durable.run_workflow(durable.WorkflowCall(name_of(workflow), input, id))))
+        return str(await told_of_child(durable.run_workflow(durable.WorkflowCall(name_of(workflow), input, id))))
 
     async def start_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
         """Starts an execution that outlives this one."""
@@ -117,8 +117,16 @@ async def told(call: Awaitable[Any]) -> Any:
     except Err as error:
         refused = error.value
     if refused.kind == "cancelled":
-        raise asyncio.CancelledError(refused.message)
+        await support._loop.cut_off(refused.message)
     raise failure_from(refused)
+
+
+async def told_of_child(call: Awaitable[Any]) -> Any:
+    """The same for a child, which may be cancelled without this execution being so: that is a failure like others."""
+    try:
+        return await call
+    except Err as error:
+        raise failure_from(error.value) from None
 
 
 def failure_from(refused: Any) -> Failure:

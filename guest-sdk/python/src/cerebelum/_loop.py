@@ -16,13 +16,14 @@ import time
 import traceback
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import componentize_py_async_support as support
 import componentize_py_runtime as runtime
 from componentize_py_types import Err, Ok
 from wit_world.imports import durable
 
+from . import _absent
 from .errors import Failure
 
 DEADLOCK = "the guest waits, but for no call that is open: nothing can wake it"
@@ -44,6 +45,9 @@ class Loop(support._Loop):  # type: ignore[misc]
         self.entry: asyncio.Task[Any] | None = None
         self.verdict: asyncio.Future[Any] | None = None
         self.context: contextvars.Context | None = None
+        self.is_cancelled = False
+        # Whoever awaited a call that went with the execution's cancellation, until asyncio's own rules come to it.
+        self._cut_off: list[asyncio.Future[Any]] = []
 
     def poll(self, state: Any) -> None:
         """Runs everything that can run; then sees to the timer, or notices that nothing will ever happen again."""
@@ -67,10 +71,36 @@ class Loop(support._Loop):  # type: ignore[misc]
     def _notice_deadlock(self, state: Any) -> bool:
         if self.entry is None or self.entry.done() or state.futures:
             return False
+        if self._cut_off:
+            for waiting in self._cut_off:
+                waiting.cancel()
+            self._cut_off = []
+            return True
         if self.verdict is not None and not self.verdict.done():
             self.verdict.set_exception(Failure(DEADLOCK, kind="deadlock", retryable=False))
             return True
         return False
+
+    def cancel_execution(self) -> None:
+        """The execution is cancelled: so is the main task, once, as by Ctrl-C in `asyncio.run`."""
+        if not self.is_cancelled and self.entry is not None:
+            self.is_cancelled = True
+            self.entry.cancel()
+
+    async def cut_off(self, message: str) -> NoReturn:
+        """For whoever awaited a call that the engine cancelled with the execution.
+
+        The main task is told at once. Others are reached by what it does about it: by their group, their gather, or
+        its end. Were they told here as well, the second cancellation would break into their clean-up.
+        """
+        if asyncio.current_task() is self.entry:
+            self.is_cancelled = True
+            raise asyncio.CancelledError(message)
+        self.cancel_execution()
+        waiting = self.create_future()
+        self._cut_off.append(waiting)
+        await waiting
+        raise asyncio.CancelledError(message)
 
     def time(self) -> float:
         """Seconds on the scope's clock: the time of the last outcome."""
@@ -212,14 +242,13 @@ class Timers:
         self.task, self._armed = None, math.inf
 
     def _told_no(self, failure: Any) -> None:
-        """The execution is cancelled: whoever sleeps is told so; deadlines of something else stay what they are."""
-        if failure.kind != "cancelled":
-            verdict = self._loop.verdict
-            if verdict is not None and not verdict.done():
-                verdict.set_exception(Failure(failure.message, kind=failure.kind, retryable=False))
-        for _, _, timer in sorted(self._heap, key=lambda entry: entry[:2]):
-            if timer._callback is asyncio.futures._set_result_unless_cancelled:  # type: ignore[attr-defined]
-                timer._args[0].cancel()
+        """Deadlines outlive the cancellation of an execution: the next rest arms them again."""
+        if failure.kind == "cancelled":
+            self._loop.cancel_execution()
+            return
+        verdict = self._loop.verdict
+        if verdict is not None and not verdict.done():
+            verdict.set_exception(Failure(failure.message, kind=failure.kind, retryable=False))
 
     def _disarm(self) -> bool:
         if self.task is None:
@@ -320,7 +349,8 @@ def _judge(verdict: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
     if verdict.done():
         return
     if task.cancelled():
-        verdict.set_exception(Failure("the execution is cancelled", kind="cancelled", retryable=False))
+        kind = "cancelled" if support._loop.is_cancelled else "exception"
+        verdict.set_exception(Failure("the execution was cancelled", kind=kind, retryable=False))
     elif error := task.exception():
         verdict.set_exception(error)
     else:
@@ -329,6 +359,8 @@ def _judge(verdict: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
 
 def install() -> None:
     """Puts this loop in the place of the one that the runtime brought."""
+    _absent.replace(Loop, _absent.LOOP_SOCKETS, _absent.SOCKETS)
+    _absent.replace(Loop, _absent.LOOP_PROCESSES, _absent.PROCESSES)
     loop = support._loop = Loop()
     support.await_result = await_result
     asyncio.set_event_loop(loop)

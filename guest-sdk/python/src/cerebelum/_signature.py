@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from . import _values
+from . import _shapes, _values
 from .context import Context
 from .errors import SerializationError
 
@@ -24,6 +24,7 @@ class Parameter:
     name: str
     hint: Any
     required: bool
+    default: Any = inspect.Parameter.empty
 
 
 class Signature:
@@ -72,7 +73,8 @@ class Signature:
     def parameters(self) -> list[Parameter]:
         """The parameters besides the context."""
         return [
-            Parameter(p.name, self.hints.get(p.name, Any), p.default is inspect.Parameter.empty) for p in self._rest
+            Parameter(p.name, self.hints.get(p.name, Any), p.default is inspect.Parameter.empty, p.default)
+            for p in self._rest
         ]
 
     @property
@@ -80,10 +82,10 @@ class Signature:
         """The names of the parameters besides the context, without looking at hints."""
         return [p.name for p in self._rest]
 
-    @property
+    @cached_property
     def returns(self) -> Any:
-        """The hint of what is returned."""
-        return self.hints.get("return", Any)
+        """The hint of what a caller is given: what is returned, out of its envelope."""
+        return _shapes.returned(self.hints.get("return", Any))
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], what: str) -> str:
         """The JSON value that stands for a call's arguments, the context left out.
@@ -120,7 +122,7 @@ class Signature:
         if missing:
             raise SerializationError(f"{what}: {', '.join(missing)} missing")
         return {
-            p.name: _values.convert(given[p.name], p.hint, f"{what}: .{p.name}")
+            p.name: _values.convert(given[p.name], p.hint, what, f".{p.name}")
             for p in self.parameters
             if p.name in given
         }

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .results import ExecutionResult
+
+
+# The end of a traceback says what happened; a deep recursion has a long one.
+TRACEBACK_CHARACTERS_MAX = 16_384
+HERE = f"{os.path.dirname(__file__)}{os.sep}"
 
 
 class CerebelumError(Exception):
@@ -138,9 +145,18 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, Failure):
         return error
     name = type(error).__name__
-    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    trace = "".join(traceback.format_exception(type(error), error, _from_author(error.__traceback__)))
+    trace = trace[-TRACEBACK_CHARACTERS_MAX:]
     message = str(error) or name
     return Failure(message, kind="exception", details={"type": name, "traceback": trace})
+
+
+def _from_author(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of this package that led to the author's code."""
+    authors = trace
+    while authors is not None and authors.tb_frame.f_code.co_filename.startswith(HERE):
+        authors = authors.tb_next
+    return authors or trace
 
 
 def typed(failure: Failure) -> Failure:

@@ -1,4 +1,4 @@
-"""How an execution ended."""
+"""How an execution ended: the same record from local mode and from an engine."""
 
 from __future__ import annotations
 
@@ -9,22 +9,47 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FailureInfo:
-    """Why an execution failed, as its history says."""
+    """Why something did not succeed."""
 
     kind: str
+    """A stable word: `failure`, `exception`, `timeout`, `cancelled`, `rejected`, … or one of the author's choice."""
     message: str
+    """One line for a person."""
     details: Any = None
+    """Whatever helps to understand; plain JSON."""
     retryable: bool = False
+    """Whether another attempt could succeed."""
+
+    @property
+    def type(self) -> str | None:
+        """The name of the exception's type, when an exception was the reason."""
+        return self._detail("type")
+
+    @property
+    def traceback(self) -> str | None:
+        """The exception's traceback, when an exception was the reason."""
+        return self._detail("traceback")
+
+    def _detail(self, name: str) -> str | None:
+        value = self.details.get(name) if isinstance(self.details, dict) else None
+        return value if isinstance(value, str) else None
 
 
 @dataclass(frozen=True)
 class ExecutionResult:
-    """What became of an execution. `output` is what the workflow returned."""
+    """How an execution ended."""
 
     execution_id: str
+    """Which."""
     status: str
+    """`completed`, `failed` or `cancelled`."""
     output: Any = None
+    """What the workflow returned, when it completed."""
     error: str | None = None
+    """Why it did not, in one line."""
     started_at: datetime | None = None
+    """When it was started."""
     completed_at: datetime | None = None
+    """When it ended, however it did."""
     failure: FailureInfo | None = None
+    """Why it did not complete, in full."""

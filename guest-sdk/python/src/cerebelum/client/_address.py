@@ -1,0 +1,95 @@
+"""Where the engine is and who is asking: arguments, environment, defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from .errors import InvalidRequest
+
+DEFAULT_PORT = 9090
+DEFAULT_URL = f"localhost:{DEFAULT_PORT}"
+
+
+@dataclass(frozen=True)
+class Address:
+    """An engine's address."""
+
+    host: str
+    """A name, or an IP address without brackets."""
+    port: int
+
+    @property
+    def target(self) -> str:
+        """As gRPC wants it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """For people."""
+        return f"http://{self.target}"
+
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether it is certainly a loopback address."""
+        if self.host.lower() == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def address_of(core_url: str | None) -> Address:
+    """The engine's address: `HOST:PORT` or `http://HOST:PORT`, else `CEREBELUM_URL`, `CEREBELUM_CORE_URL`, the default.
+
+    # Raises
+    InvalidRequest when it is none of these.
+    """
+    given = core_url or _variable("CEREBELUM_URL") or _variable("CEREBELUM_CORE_URL") or DEFAULT_URL
+    text = given.strip()
+    if text.lower().startswith("https://"):
+        raise InvalidRequest(f"{given}: TLS is not there yet; use http:// to an engine on this machine")
+    split = urlsplit(text if "://" in text else f"http://{text}")
+    port = _port(split)
+    if split.scheme != "http" or not split.hostname or port is None or _has_more(split):
+        raise InvalidRequest(f"{given}: write HOST:PORT or http://HOST:PORT, such as {DEFAULT_URL}")
+    return Address(split.hostname, port)
+
+
+def _port(split: SplitResult) -> int | None:
+    try:
+        return split.port or DEFAULT_PORT
+    except ValueError:
+        return None
+
+
+def _has_more(split: SplitResult) -> bool:
+    is_odd = any(not char.isprintable() or char.isspace() for char in split.netloc)
+    return is_odd or "@" in split.netloc or split.path not in ("", "/") or bool(split.query or split.fragment)
+
+
+def metadata_of(token: str | None) -> tuple[tuple[str, str], ...]:
+    """What goes along with every call: the token that says who is asking, else the one in `CEREBELUM_TOKEN`.
+
+    # Raises
+    InvalidRequest when the token cannot stand in a header; the text does not repeat it.
+    """
+    bearer = token or _variable("CEREBELUM_TOKEN")
+    if not bearer:
+        return ()
+    if not all("!" <= char <= "~" for char in bearer):
+        raise InvalidRequest("the token has to consist of visible ASCII characters")
+    return (("authorization", f"Bearer {bearer}"),)
+
+
+def person() -> str:
+    """Who decides, as this machine knows them."""
+    return _variable("USER") or _variable("LOGNAME") or "unknown"
+
+
+def _variable(name: str) -> str | None:
+    return os.environ.get(name) or None

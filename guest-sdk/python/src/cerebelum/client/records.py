@@ -1,0 +1,331 @@
+"""What an engine tells: executions, their steps, waits and questions, as plain records. Moments are aware, in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from ..results import FailureInfo
+
+
+class ExecutionState(str, Enum):
+    """Where an execution stands; the values are the engine's words."""
+
+    RUNNING = "running"
+    SLEEPING = "sleeping"
+    WAITING_FOR_APPROVAL = "waiting-for-approval"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    PARKED = "parked"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNSPECIFIED = "unspecified"
+    """A word of a newer engine that this client does not know."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> ExecutionState:
+        return cls.UNSPECIFIED
+
+    def __str__(self) -> str:
+        return self.value
+
+
+ACTIVE = (
+    ExecutionState.RUNNING,
+    ExecutionState.SLEEPING,
+    ExecutionState.WAITING_FOR_APPROVAL,
+    ExecutionState.WAITING,
+    ExecutionState.PAUSED,
+    ExecutionState.PARKED,
+)
+"""The states of executions that have not ended."""
+
+
+@dataclass(frozen=True)
+class WaitingOn:
+    """Something an execution waits for."""
+
+    kind: str
+    """`sleep`, `approval`, `signal`, `retry`, `poll`, `step`, `fetch`, `child` or `start`."""
+    name: str
+    """The step's, signal's, approval's … name."""
+    scope: str
+    """Who waits: empty for the workflow itself, else the call numbers that lead to the step, such as `2.1`."""
+    since: datetime
+    until: datetime | None
+    """When it ends at the latest, if time alone ends it."""
+    attempts: int | None
+    """Checks or attempts so far, where they are counted."""
+    last: Any
+    """The last value that a poll saw."""
+
+
+@dataclass(frozen=True)
+class SleepInfo:
+    """A sleep under way."""
+
+    scope: str
+    """Who sleeps; see `WaitingOn.scope`."""
+    started_at: datetime
+    until: datetime
+
+    @property
+    def duration_seconds(self) -> float:
+        """How long it is from end to end."""
+        return (self.until - self.started_at).total_seconds()
+
+    @property
+    def remaining_seconds(self) -> float:
+        """How much of it is left now, by this machine's clock; never negative."""
+        return _seconds_until(self.until)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a scope says it is."""
+
+    name: str
+    """The step's name, or the workflow's for the workflow itself."""
+    scope: str
+    """Whose; see `WaitingOn.scope`."""
+    percent: int
+    message: str
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """One step call."""
+
+    name: str
+    scope: str
+    """Its place; see `WaitingOn.scope`."""
+    status: str
+    """`running`, `waiting`, `completed`, `failed` or `cancelled`."""
+    attempt: int
+    """Which attempt, from 1."""
+    started_at: datetime
+    ended_at: datetime | None
+    output: Any
+    """What it returned; the engine may have dropped it once nobody needs it any more."""
+    failure: FailureInfo | None
+    """Why it failed, or why its last attempt did."""
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """How long it took, once it has ended."""
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
+    @property
+    def error(self) -> str | None:
+        """Why it, or its last attempt, failed, in one line."""
+        return self.failure.message if self.failure else None
+
+    @property
+    def is_inner(self) -> bool:
+        """Whether another step called it."""
+        return "." in self.scope
+
+
+@dataclass(frozen=True)
+class ExecutionSummary:
+    """An execution as a list shows it."""
+
+    execution_id: str
+    workflow: str
+    """`component/workflow`."""
+    digest: str
+    """The content address of the component it is pinned to."""
+    state: ExecutionState
+    attributes: dict[str, Any]
+    started_at: datetime
+    ended_at: datetime | None
+    run: int
+    """Which run this is, from 1; continue-as-new counts it up."""
+    events: int
+    """How many events its history has."""
+    parent: str | None
+    """The execution that started it."""
+
+    @property
+    def workflow_name(self) -> str:
+        """The workflow's name without its component's."""
+        return self.workflow.rsplit("/", 1)[-1]
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When it ended, however it did."""
+        return self.ended_at
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has completed, failed or been cancelled."""
+        return self.ended_at is not None
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """From its start to its end, or to now by this machine's clock; never negative."""
+        until = self.ended_at or datetime.now(timezone.utc)
+        return max(0.0, (until - self.started_at).total_seconds())
+
+
+@dataclass(frozen=True)
+class ExecutionStatus(ExecutionSummary):
+    """An execution in full."""
+
+    inputs: Any
+    output: Any
+    """What the workflow returned, when it completed."""
+    failure: FailureInfo | None
+    """Why it failed, was cancelled or is parked."""
+    waiting_on: tuple[WaitingOn, ...]
+    progress: tuple[Progress, ...]
+    steps: tuple[StepStatus, ...]
+    """Its step calls in the order of their places, inner ones after the step that called them."""
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, was cancelled or is parked, in one line."""
+        return self.failure.message if self.failure else None
+
+    @property
+    def completed_steps(self) -> tuple[StepStatus, ...]:
+        """The steps that completed."""
+        return tuple(step for step in self.steps if step.status == "completed")
+
+    @property
+    def current_step_name(self) -> str | None:
+        """The step under way that was called last, if there is one."""
+        open_steps = [step for step in self.steps if step.ended_at is None and not step.is_inner]
+        return open_steps[-1].name if open_steps else None
+
+    @property
+    def failed_step(self) -> StepStatus | None:
+        """The step whose failure is the execution's own, if a step it was."""
+        if self.failure is None:
+            return None
+        reason = (self.failure.kind, self.failure.message)
+        same = [step for step in self.steps if step.failure and reason == (step.failure.kind, step.failure.message)]
+        outer = [step for step in same if step.status == "failed" and not step.is_inner]
+        return outer[-1] if outer else None
+
+    @property
+    def progress_percentage(self) -> float:
+        """How far it is, 0 to 100: what the workflow says of itself, else the mean over the steps called so far.
+
+        A step counts 100 when it has completed, else what it says of itself, else 0. How many steps are still to
+        come nobody knows, so without a word of the workflow itself this may go down.
+        """
+        if self.state is ExecutionState.COMPLETED:
+            return 100.0
+        told = {progress.scope: float(progress.percent) for progress in self.progress}
+        if "" in told:
+            return told[""]
+        steps = [step for step in self.steps if not step.is_inner]
+        shares = [100.0 if step.status == "completed" else told.get(step.scope, 0.0) for step in steps]
+        return sum(shares) / len(shares) if shares else 0.0
+
+    @property
+    def sleep_info(self) -> SleepInfo | None:
+        """The sleep under way that ends first, if there is one."""
+        sleeps = [
+            SleepInfo(scope=wait.scope, started_at=wait.since, until=wait.until)
+            for wait in self.waiting_on
+            if wait.kind == "sleep" and wait.until is not None
+        ]
+        return min(sleeps, key=lambda sleep: sleep.until, default=None)
+
+
+@dataclass(frozen=True)
+class ExecutionPage:
+    """A page of executions, the newest first."""
+
+    executions: tuple[ExecutionSummary, ...]
+    next: str | None
+    """The cursor of the next page; `None` on the last one."""
+
+    def __iter__(self) -> Iterator[ExecutionSummary]:
+        return iter(self.executions)
+
+    def __len__(self) -> int:
+        return len(self.executions)
+
+
+@dataclass(frozen=True)
+class ApprovalInfo:
+    """A question to a person."""
+
+    approval_id: str
+    execution_id: str
+    """Who asks."""
+    kind: str
+    """Its sort, `manual` unless the author has more than one."""
+    title: str
+    """What is asked."""
+    data: Any
+    """What the person needs to see."""
+    schema: Any
+    """JSON Schema of the answer, if there is one."""
+    requested_at: datetime
+    deadline: datetime | None
+    """Until when it stands."""
+    state: str
+    """`open`, `approved`, `rejected`, `timed-out` or `withdrawn`."""
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """How long it still stands, by this machine's clock; never negative; `None` without a deadline."""
+        return _seconds_until(self.deadline) if self.deadline else None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a history."""
+
+    position: int
+    """Its place, from 1 without gaps."""
+    time: datetime
+    kind: str
+    """A past-tense word: `ExecutionStarted`, `StepCompleted`, …"""
+    scope: str
+    fields: dict[str, Any]
+    """Everything else."""
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One log line."""
+
+    seq: int
+    """Its number; reading resumes after it."""
+    time: datetime
+    level: str
+    """`debug`, `info`, `warn` or `error`."""
+    scope: str
+    attempt: int
+    text: str
+
+
+@dataclass(frozen=True)
+class ComponentInfo:
+    """A component that the engine knows."""
+
+    name: str
+    digest: str
+    """Its content address, 64 hex digits."""
+    workflows: tuple[str, ...]
+    steps: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    """What it asks for: `http:HOST`, `secret:NAME`."""
+    size: int
+    """In bytes."""
+    uploaded_at: datetime
+    current: bool
+    """Whether new executions use it."""
+
+
+def _seconds_until(moment: datetime) -> float:
+    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
