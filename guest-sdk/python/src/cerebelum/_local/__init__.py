@@ -15,6 +15,7 @@ from .. import _values
 from ..errors import ExecutionError, Failure
 from ..results import ExecutionResult
 from .executions import Execution
+from .interrupts import interruptible
 from .people import Asked
 from .world import World
 
@@ -58,7 +59,8 @@ async def execute(
         raise ValueError(failure.message) from None
     send_all(execution, signals or {})
     try:
-        await until_ended(world, execution)
+        with interruptible():
+            await until_ended(world, execution)
     finally:
         await world.end()
     return outcome(execution)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
 
 from .. import progress
 
@@ -13,16 +12,12 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING,
 logger = logging.getLogger("cerebelum")
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
+class _Stderr(logging.Handler):
     """Writes to whatever `sys.stderr` is at that moment."""
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> TextIO:  # type: ignore[override]
-        """Where to."""
-        return sys.stderr
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a record."""
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 def line(name: str, level: str, message: str) -> None:

@@ -184,7 +184,11 @@ async def call_instead(instead: Any, signature: Signature | None, input: str, wh
 
 def arguments_for(instead: Callable[..., Any], given: Any, by_name: bool) -> tuple[list[Any], dict[str, Any]]:
     """How to call what stands in: with what it names, or else with everything in order; the context only if it asks."""
-    parameters = list(inspect.signature(instead).parameters.values())
+    try:
+        parameters = list(inspect.signature(instead).parameters.values())
+    except (TypeError, ValueError):
+        # Nobody knows what it takes: a builtin, a mock on Python 3.10.
+        parameters = [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)]
     args: list[Any] = []
     if parameters and parameters[0].name in CONTEXT_NAMES:
         only = next(iter(given.values()), None) if by_name and len(given) < 2 else given
