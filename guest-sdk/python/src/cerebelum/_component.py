@@ -18,7 +18,7 @@ from wit_world import WitWorld as _World
 from wit_world.exports import Guest as _Guest
 from wit_world.exports import guest as words
 
-from . import _absent, _bundle, _host, _loop
+from . import _absent, _arrivals, _bundle, _host, _loop
 from ._building import Building
 from ._engine import EngineHost, failure_to, options_of
 from .errors import Failure, failure_of
@@ -26,6 +26,7 @@ from .registry import registry
 
 _loop.install()
 _absent.install()
+_arrivals.install()
 # Until the build is over, a durable call is a mistake with a name.
 _host.occupy(Building())
 
@@ -92,6 +93,10 @@ def finish(roots: list[str]) -> None:
         roots: the folders of the author's modules and of what they depend on, as they are mounted during the build.
     """
     global _manifest
+    for workflow in registry.workflows.values():
+        if workflow.is_timeline:
+            # Here, where its problems stop the build, and so that it is frozen with the rest.
+            _ = workflow.definition
     _manifest = manifest()
     root = logging.getLogger()
     if not any(isinstance(there, LogLines) for there in root.handlers):
