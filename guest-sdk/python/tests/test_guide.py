@@ -22,7 +22,9 @@ from cerebelum.testing import VirtualLoop
 from cerebelum import ExecutionError, ExecutionResult
 from cerebelum._host import HttpRequest, HttpResponse
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "python.md"
+PACKAGE = Path(__file__).resolve().parents[1]
+PAGE = PACKAGE.parents[1] / "docs" / "python.md"
+README = PACKAGE / "README.md"
 IP = "203.0.113.7"
 ORDER = {"base_url": "http://cloud", "name": "web-1"}
 DAY_S = timedelta(days=1).total_seconds()
@@ -67,14 +69,14 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Cloud:
     return cloud
 
 
-def blocks() -> list[tuple[int, str]]:
-    """The Python blocks of the page, each with the line at which it begins."""
-    text = PAGE.read_text(encoding="utf-8")
+def blocks(page: Path = PAGE) -> list[tuple[int, str]]:
+    """The Python blocks of a page, each with the line at which it begins."""
+    text = page.read_text(encoding="utf-8")
     found = re.finditer(r"^( *)```python\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
     return [(text.count("\n", 0, block.start(2)), textwrap.dedent(block[2])) for block in found]
 
 
-def timed(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, float]:
+def timed(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, Any]:
     """What it yields, and how many seconds that took on the virtual clock."""
     loop = VirtualLoop()
     try:
@@ -104,14 +106,14 @@ def guide() -> Iterator[ModuleType]:
     del sys.modules["guide"]
 
 
-def executed(workflow: Any, inputs: Any = None, **options: Any) -> tuple[ExecutionResult, float]:
+def executed(workflow: Any, inputs: Any = None, **options: Any) -> tuple[ExecutionResult, Any]:
     """How it ended, and after how many seconds."""
     result, seconds = timed(workflow.execute(inputs, **options))
     assert isinstance(result, ExecutionResult)
     return result, seconds
 
 
-def alone(guide: ModuleType, step: Callable[..., Any], *inputs: Any) -> tuple[Any, float]:
+def alone(guide: ModuleType, step: Callable[..., Any], *inputs: Any) -> tuple[Any, Any]:
     """What a step returns, and after how many seconds."""
 
     @guide.workflow(name="alone")  # type: ignore[untyped-decorator]
@@ -190,10 +192,20 @@ def test_the_tests_of_the_page(guide: ModuleType) -> None:
         getattr(guide, name)()
 
 
-def test_every_link_of_the_page_leads_somewhere() -> None:
-    text = PAGE.read_text(encoding="utf-8")
+def test_the_program_of_the_readme(cloud: Cloud) -> None:
+    program = ModuleType("readme")
+    [(line, block)] = blocks(README)
+    timed(run(block, line, program))
+    result, seconds = executed(program.reminders, "http://mail/mails")
+    assert (result.output, seconds) == ("reminded", pytest.approx(DAY_S))
+    assert cloud.asked == ["POST /mails"] * 2
+
+
+@pytest.mark.parametrize("page", [PAGE, README], ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     anchors = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^## (.*)$", text, re.M)}
     for target in re.findall(r"\]\(([^)]+)\)", text):
         file, _, anchor = target.partition("#")
-        assert not file or (PAGE.parent / file).is_file(), target
+        assert not file or (page.parent / file).is_file(), target
         assert file or anchor in anchors, target
