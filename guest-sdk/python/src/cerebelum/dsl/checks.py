@@ -12,7 +12,7 @@ from .actions import BackTo, SkipTo
 from .compose import ParallelStepGroup, StepComposition
 from .flow import Flow, never_run
 from .graph import DependencyGraph, ring_text
-from .rules import ANY, ERROR, OK, BranchRule, Definition, DivergeRule
+from .rules import ANY, ERROR, OK, BranchRule, Definition, DivergeRule, titled
 
 INPUTS = "inputs"
 # Names of parameters that mean something else than the result of a step.
@@ -102,9 +102,9 @@ def _rule_problems(definition: Definition, steps: dict[str, AnyStep]) -> list[st
     problems: list[str] = []
     for rule in definition.rules:
         if rule.from_step not in steps:
-            problems.append(f"{_upper(rule)}: {_no_such_step(rule.from_step, steps)}")
+            problems.append(f"{titled(rule)}: {_no_such_step(rule.from_step, steps)}")
         problems += [
-            f"{_upper(rule)}: {target} jumps to a step that does not exist: {_no_such_step(target.step, steps)}"
+            f"{titled(rule)}: {target} jumps to a step that does not exist: {_no_such_step(target.step, steps)}"
             for target in rule.targets()
             if isinstance(target, (BackTo, SkipTo)) and target.step not in steps
         ]
@@ -119,7 +119,7 @@ def _dead_patterns(rule: DivergeRule) -> list[str]:
     for line in rule.patterns:
         if not ((is_ok_open and line.can_match_ok) or (is_error_open and line.can_match_error)):
             problems.append(
-                f"{_upper(rule)}: the pattern {line.pattern!r} can never match, earlier ones match all that it could"
+                f"{titled(rule)}: the pattern {line.pattern!r} can never match, earlier ones match all that it could"
             )
         is_ok_open = is_ok_open and line.pattern not in (OK, ANY)
         is_error_open = is_error_open and line.pattern not in (ERROR, ANY)
@@ -224,8 +224,3 @@ def _no_such_step(name: str, steps: Iterable[str]) -> str:
     names = list(steps)
     known = f"Available steps: {names}{close_to(name, names)}"
     return f"'{name}' stands neither in the timeline nor in a rule's target. {known}"
-
-
-def _upper(rule: DivergeRule | BranchRule) -> str:
-    text = str(rule)
-    return text[0].upper() + text[1:]

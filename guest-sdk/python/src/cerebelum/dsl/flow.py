@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..steps import AnyStep, Step
 from .actions import Action, BackTo, End, Jump, SkipTo
 from .compose import Item, ParallelStepGroup, StepComposition, steps_of
-from .rules import ANY, ERROR, OK, BranchRule, Definition, DivergeRule, Target
+from .rules import ANY, ERROR, OK, BranchRule, Definition, DivergeRule, Target, titled
 
 IN_GROUP = "inside a group a rule leads to steps, retry(n), fail(reason), or to a step of the same branch of the group"
 
@@ -144,8 +144,9 @@ class Flow:
 
     def _follow(self, rule: DivergeRule | BranchRule, target: Target, state: Known, frame: Frame) -> Known | None:
         if not isinstance(target, StepComposition):
-            self._act(rule, target, state, frame)
-            return None
+            is_sound = self._act(rule, target, state, frame)
+            # What is behind an unsound action is looked at as well, instead of being called unreachable.
+            return None if is_sound else state
         if self._is_misplaced(rule, target, frame):
             return state
         self._sources.append(rule.from_step)
@@ -157,26 +158,30 @@ class Flow:
         names = [step.name for step in target.steps()]
         round_again = next((name for name in names if name in [*self._sources, rule.from_step]), None)
         if round_again is not None:
-            self._note(f"{rule}: its target leads to '{round_again}' again: use back_to({round_again}) or retry(n)")
+            self._note(rule, f"its target leads to '{round_again}' again: use back_to({round_again}) or retry(n)")
             return True
         for around in frame.outward():
             passed = {step.name for item in around.line.items[: around.at + 1] for step in steps_of(item)}
             early = next((name for name in names if name in passed), None)
             if early is not None:
                 self._note(
-                    f"{rule}: the target '{early}' stands in the same line, not behind '{rule.from_step}': "
-                    f"use back_to({early}), or take it out there"
+                    rule,
+                    f"the target '{early}' stands in the same line, not behind '{rule.from_step}': "
+                    f"use back_to({early}), or take it out there",
                 )
                 return True
         return False
 
-    def _act(self, rule: DivergeRule | BranchRule, action: Action, state: Known, frame: Frame) -> None:
+    def _act(self, rule: DivergeRule | BranchRule, action: Action, state: Known, frame: Frame) -> bool:
+        """Takes note of where an action leads; says whether it may lead there."""
         if isinstance(action, (BackTo, SkipTo)):
-            self._jump(rule, action, state, frame)
-        elif isinstance(action, End) and any(around.is_branch_of_group for around in frame.outward()):
-            self._note(f"{rule}: end() would leave a parallel group; {IN_GROUP}")
+            return self._jump(rule, action, state, frame)
+        if isinstance(action, End) and any(around.is_branch_of_group for around in frame.outward()):
+            self._note(rule, f"end() would leave a parallel group; {IN_GROUP}")
+            return False
+        return True
 
-    def _jump(self, rule: DivergeRule | BranchRule, jump: Jump, state: Known, frame: Frame) -> None:
+    def _jump(self, rule: DivergeRule | BranchRule, jump: Jump, state: Known, frame: Frame) -> bool:
         leaves_group = False
         for around in frame.outward():
             at = around.line.entry_of(jump.step)
@@ -185,33 +190,35 @@ class Flow:
             leaves_group = leaves_group or around.is_branch_of_group
         else:
             self._note_no_target(rule, jump)
-            return
+            return False
         if leaves_group:
-            self._note(f"{rule}: {jump} would leave a parallel group; {IN_GROUP}")
-            return
+            self._note(rule, f"{jump} would leave a parallel group; {IN_GROUP}")
+            return False
         if isinstance(jump, BackTo) and at > around.at:
-            self._note(f"{rule}: {jump} goes back, but '{jump.step}' comes later: use skip_to({jump.step})")
-            return
+            self._note(rule, f"{jump} goes back, but '{jump.step}' comes later: use skip_to({jump.step})")
+            return False
         if isinstance(jump, SkipTo) and at <= around.at:
-            self._note(f"{rule}: {jump} goes forward, but '{jump.step}' does not come later: use back_to({jump.step})")
-            return
+            self._note(rule, f"{jump} goes forward, but '{jump.step}' does not come later: use back_to({jump.step})")
+            return False
         self._jumped_to.add(jump.step)
         if isinstance(jump, BackTo):
             state = state.minus(step.name for item in around.line.items[at:] for step in steps_of(item))
         around.arrive(at, state)
+        return True
 
     def _note_no_target(self, rule: DivergeRule | BranchRule, jump: Jump) -> None:
         timeline = self.definition.timeline
         if timeline is not None and any(step.name == jump.step for step in timeline.steps()):
             self._note(
-                f"{rule}: {jump} would land in the middle of a parallel group; "
-                "a jump leads to a step with which a branch of the group begins, and starts the whole group"
+                rule,
+                f"{jump} would land in the middle of a parallel group; "
+                "a jump leads to a step with which a branch of the group begins, and starts the whole group",
             )
         elif any(step.name == jump.step for step in self.definition.all_steps()):
-            self._note(f"{rule}: {jump} leads into the target of another rule; a jump leads to a step of the timeline")
+            self._note(rule, f"{jump} leads into the target of another rule; a jump leads to a step of the timeline")
 
-    def _note(self, problem: str) -> None:
-        self.problems[problem] = None
+    def _note(self, rule: DivergeRule | BranchRule, problem: str) -> None:
+        self.problems[f"{titled(rule)}: {problem}"] = None
 
 
 def never_run(definition: Definition, flow: Flow) -> list[str]:

@@ -46,7 +46,7 @@ class PatternMatch:
         if self.pattern == ANY:
             return True
         if self.pattern in (OK, ERROR):
-            return (outcome.error is None) == (self.pattern == OK)
+            return bool(self.pattern == (OK if outcome.error is None else ERROR))
         if outcome.error is not None:
             return bool(self.pattern == error_text(outcome.error))
         return is_same(self.pattern, outcome.value)
@@ -118,6 +118,12 @@ class Definition:
             if isinstance(side, StepComposition)
             for step in side.steps()
         )
+
+
+def titled(rule: DivergeRule | BranchRule) -> str:
+    """What a rule is called at the beginning of a line."""
+    text = str(rule)
+    return text[0].upper() + text[1:]
 
 
 def error_text(error: StepError) -> str:
