@@ -18,7 +18,7 @@ from wit_world import WitWorld as _World
 from wit_world.exports import Guest as _Guest
 from wit_world.exports import guest as words
 
-from . import _absent, _bundle, _host, _loop
+from . import _absent, _arrivals, _bundle, _host, _loop
 from ._building import Building
 from ._engine import EngineHost, failure_to, options_of
 from .errors import Failure, failure_of
@@ -26,6 +26,7 @@ from .registry import registry
 
 _loop.install()
 _absent.install()
+_arrivals.install()
 # Until the build is over, a durable call is a mistake with a name.
 _host.occupy(Building())
 

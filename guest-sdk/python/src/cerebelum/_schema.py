@@ -77,7 +77,7 @@ def problems(signature: Signature) -> list[str]:
     found = []
     for name in signature.parameter_names:
         found += [f"parameter '{name}'{at}: {why}" for at, why in _unfit(shape_of(hints.get(name, Any)))]
-    found += [f"what it returns{at}: {why}" for at, why in _unfit(shape_of(signature.returns), returned=True)]
+    found += [f"what it returns{at}: {why}" for at, why in _unfit(shape_of(hints.get("return", Any)), returned=True)]
     return found
 
 

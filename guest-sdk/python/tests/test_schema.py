@@ -1,0 +1,355 @@
+"""Schemas: what is written for which hint, and that they admit whatever decoding accepts."""
+
+import asyncio
+import enum
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
+
+import pytest
+import test_values as values
+
+from cerebelum import Context, SerializationError, _schema, _values, step, workflow
+from cerebelum._signature import Signature
+
+T = TypeVar("T")
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class Size(enum.Enum):
+    """How large."""
+
+    S = "s"
+    L = "l"
+
+
+@dataclass
+class Image:
+    """What it runs."""
+
+    name: str
+
+
+@dataclass
+class Droplet:
+    size: Size
+    image: Image
+    tags: list[str] = field(default_factory=list)
+    count: Annotated[int, "how many"] = 1
+    when: datetime | None = None
+    parent: "Droplet | None" = None
+
+
+class Plain(TypedDict):
+    a: int
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+
+@dataclass
+class Page(Generic[T]):
+    items: list[T]
+
+
+def schemas(function: Callable[..., Any]) -> list[Any]:
+    return [None if text is None else json.loads(text) for text in _schema.of_signature(Signature(function))]
+
+
+@pytest.mark.parametrize(
+    ("hint", "schema"),
+    [
+        (int, {"type": "integer"}),
+        (str | None, {"type": ["string", "null"]}),
+        (int | list[int], {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}),
+        (Literal["a", 1, None], {"enum": ["a", 1, None]}),
+        (Literal["a"], {"const": "a"}),
+        (dict[str, Any], {"type": "object"}),
+        (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (
+            dict[Literal["a", "b"], int],
+            {"type": "object", "additionalProperties": {"type": "integer"}, "propertyNames": {"enum": ["a", "b"]}},
+        ),
+        (list, {"type": "array"}),
+        (set[str], {"type": "array", "items": {"type": "string"}}),
+        (datetime, {"type": "string", "format": "date-time"}),
+        (timedelta, {"type": "number", "description": "milliseconds"}),
+        (Decimal, {"type": ["string", "number"], "format": "decimal"}),
+        (
+            tuple[int, str],
+            {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "minItems": 2, "maxItems": 2},
+        ),
+        (
+            Point,
+            {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "integer"}], "minItems": 1, "maxItems": 2},
+        ),
+        (Size, {"title": "Size", "description": "How large.", "enum": ["s", "l"]}),
+        (Plain, {"title": "Plain", "type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}),
+        (int | Any, None),
+        (Any, None),
+    ],
+    ids=str,
+)
+def test_hints_have_a_schema(hint: Any, schema: Any) -> None:
+    assert _schema.of_hint(hint) == (None if schema is None else {"$schema": DRAFT, **schema})
+
+
+def test_classes_inside_become_definitions() -> None:
+    assert _schema.of_hint(Droplet) == {
+        "$schema": DRAFT,
+        "$ref": "#/$defs/Droplet",
+        "$defs": {
+            "Droplet": {
+                "title": "Droplet",
+                "type": "object",
+                "properties": {
+                    "size": {"$ref": "#/$defs/Size"},
+                    "image": {"$ref": "#/$defs/Image"},
+                    "tags": {"type": "array", "items": {"type": "string"}, "default": []},
+                    "count": {"type": "integer", "description": "how many", "default": 1},
+                    "when": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}], "default": None},
+                    "parent": {"anyOf": [{"$ref": "#/$defs/Droplet"}, {"type": "null"}], "default": None},
+                },
+                "required": ["size", "image"],
+            },
+            "Size": {"title": "Size", "description": "How large.", "enum": ["s", "l"]},
+            "Image": {
+                "title": "Image",
+                "description": "What it runs.",
+                "type": "object",
+                "properties": {"name": {"type": "string"}},
+                "required": ["name"],
+            },
+        },
+    }
+
+
+def test_classes_of_the_same_name_are_kept_apart() -> None:
+    other = dataclass(type("Image", (), {"__annotations__": {"url": str}}))
+    schema = _schema.of_hint(tuple[Image, other, Page[int], Page[str]])  # type: ignore[valid-type]
+    assert schema is not None
+    assert [item["$ref"].rsplit("/", 1)[1] for item in schema["prefixItems"]] == ["Image", "Image2", "Page", "Page2"]
+    assert list(schema["$defs"]["Image2"]["properties"]) == ["url"]
+    assert schema["$defs"]["Page2"]["properties"]["items"] == {"type": "array", "items": {"type": "string"}}
+
+
+def test_one_parameter_is_the_input_itself_and_several_are_an_object_of_them() -> None:
+    async def one(context: Context, size: Size) -> int: ...  # type: ignore[empty-body]
+    async def optional(context: Context, n: int = 3) -> None: ...
+    async def two(context: Context, a: int, b: str = "x") -> None: ...
+    async def none(context: Context) -> None: ...
+    async def unhinted(context, inputs): ...  # type: ignore[no-untyped-def]
+
+    assert schemas(one) == [
+        {"$schema": DRAFT, "title": "Size", "description": "How large.", "enum": ["s", "l"]},
+        {"$schema": DRAFT, "type": "integer"},
+    ]
+    assert schemas(optional)[0] == {"$schema": DRAFT, "anyOf": [{"type": "integer", "default": 3}, {"type": "null"}]}
+    assert schemas(two)[0] == {
+        "$schema": DRAFT,
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "string", "default": "x"}},
+        "required": ["a"],
+    }
+    assert schemas(none) == [None, {"$schema": DRAFT, "type": "null"}]
+    assert schemas(unhinted) == [None, None]
+
+
+class Enveloped(TypedDict, total=False):
+    ok: int
+    error: str
+
+
+@pytest.mark.parametrize(
+    ("hint", "schema"), [(dict, None), (dict[str, int], None), (dict | None, None), (Enveloped, {"type": "integer"})]
+)
+def test_a_returned_dict_may_be_an_envelope_so_that_nothing_is_promised_of_it(hint: Any, schema: Any) -> None:
+    async def answer(context: Context) -> Any: ...
+
+    answer.__annotations__["return"] = hint
+    assert schemas(answer)[1] == (None if schema is None else {"$schema": DRAFT, **schema})
+
+
+def test_what_comes_out_of_an_envelope_is_decoded_by_what_is_known() -> None:
+    async def answer(context: Context) -> dict[str, Image]: ...  # type: ignore[empty-body]
+
+    returns = Signature(answer).returns
+    assert _values.decode('{"a":{"name":"x"}}', returns, "it") == {"a": Image("x")}
+    assert _values.decode('{"name":"x"}', returns, "it") == Image("x")
+    assert _values.decode("7", returns, "it") == 7
+
+
+FUTURE = """
+from __future__ import annotations
+from dataclasses import dataclass
+from cerebelum import Context
+
+@dataclass
+class Order:
+    size: Size
+
+@dataclass
+class Size:
+    name: str
+
+async def good(context: Context, order: Order) -> list[Size]: ...
+async def lost(context: Context, order: Missing) -> int: ...
+"""
+
+
+def test_hints_that_are_text_are_resolved_and_a_lost_name_is_a_problem(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "typed_for_schema.py").write_text(FUTURE)
+    monkeypatch.syspath_prepend(tmp_path)
+    import typed_for_schema as module  # type: ignore[import-not-found]
+
+    takes, gives = schemas(module.good)
+    assert takes["properties"] == {"size": {"$ref": "#/$defs/Size"}}
+    assert gives["items"] == {"$ref": "#/$defs/Size"}
+    assert _schema.problems(Signature(module.good)) == []
+    assert schemas(module.lost) == [None, None]
+    assert _schema.problems(Signature(module.lost)) == [
+        "its type hints cannot be resolved (name 'Missing' is not defined): define or import the name at module level"
+    ]
+
+
+class Connection:
+    pass
+
+
+@dataclass
+class Holder:
+    connections: list[Connection]
+    again: "Holder | None" = None
+
+
+def test_hints_that_json_cannot_become_are_problems_each_with_its_place() -> None:
+    async def bad(context: Context, holder: Holder, raw: bytes, fine: set[int]) -> dict[str, set[int]]: ...  # type: ignore[empty-body]
+
+    assert _schema.problems(Signature(bad)) == [
+        "parameter 'holder'.connections[]: "
+        "JSON cannot become Connection: use a dataclass, a TypedDict, an Enum or plain types",
+        "parameter 'raw': JSON has no bytes, so nothing can become bytes: use str, base64 say",
+        "what it returns (a value): JSON has no sets: return a list",
+    ]
+    assert schemas(bad)[0]["properties"]["raw"] is True
+
+
+def test_a_timeline_has_no_schema_and_an_async_workflow_has_its_own() -> None:
+    @workflow
+    def timeline(wf: Any) -> None: ...
+
+    @workflow
+    async def flow(context: Context, order: Image) -> int: ...  # type: ignore[empty-body]
+
+    assert _schema.of_workflow(timeline) == (None, None)
+    takes, gives = _schema.of_workflow(flow)
+    assert json.loads(takes or "")["title"] == "Image"
+    assert json.loads(gives or "")["type"] == "integer"
+
+
+def admits(schema: Any, value: Any, root: Any) -> bool:
+    """Whether a value satisfies a schema, for the words that are written here."""
+    if isinstance(schema, bool):
+        return schema
+    if "$ref" in schema and not admits(root["$defs"][schema["$ref"].rsplit("/", 1)[1]], value, root):
+        return False
+    if "anyOf" in schema and not any(admits(part, value, root) for part in schema["anyOf"]):
+        return False
+    same = [json.dumps(told) for told in schema.get("enum", [schema["const"]] if "const" in schema else [value])]
+    if json.dumps(value) not in same:
+        return False
+    types = schema.get("type", [])
+    if types and not any(is_of(word, value) for word in ([types] if isinstance(types, str) else types)):
+        return False
+    if isinstance(value, list):
+        places = schema.get("prefixItems", [])
+        count = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+        each = [*zip(places, value, strict=False), *((schema.get("items", True), v) for v in value[len(places) :])]
+        return count and all(admits(part, inner, root) for part, inner in each)
+    if isinstance(value, dict):
+        own = schema.get("properties", {})
+        rest = schema.get("additionalProperties", True)
+        names = schema.get("propertyNames", True)
+        return (
+            all(name in value for name in schema.get("required", []))
+            and all(admits(own.get(name, rest), inner, root) for name, inner in value.items())
+            and all(admits(names, name, root) for name in value)
+        )
+    return True
+
+
+def is_of(word: str, value: Any) -> bool:
+    if word == "integer":
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer()
+    kinds: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+    if word == "number":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, kinds[word])
+
+
+HINTS = [hint for _, hint in values.ROUND_TRIPS] + [
+    Droplet,
+    Page[Image],
+    values.Near | values.Far,
+    values.Percent,
+    set[int],
+    date_or_text := values.date | str,
+]
+SAMPLES = [json.loads(values.encode(value)) for value, _ in values.ROUND_TRIPS] + [
+    {},
+    {"x": 1},
+    {"x": 1, "y": 2, "z": 3},
+    {"items": []},
+    {"items": [{"name": "a"}]},
+    {"size": "s", "image": {"name": "a", "more": 1}, "parent": {"size": "l", "image": {"name": "b"}}},
+    {"size": "m", "image": {}},
+    {"value": 5},
+    [],
+    [1],
+    [1.0, 2],
+    "s",
+    "2030-01-01",
+    "1.5",
+    0,
+    True,
+    2.5,
+]
+
+
+@pytest.mark.parametrize("hint", HINTS, ids=lambda hint: str(hint)[:40])
+def test_a_schema_admits_whatever_decoding_accepts(hint: Any) -> None:
+    schema = _schema.of_hint(hint)
+    accepted = 0
+    for sample in SAMPLES:
+        try:
+            _values.convert(sample, hint, "it")
+        except SerializationError:
+            continue
+        accepted += 1
+        assert schema is None or admits(schema, sample, schema), sample
+    assert accepted
+
+
+def test_a_schema_refuses_what_is_far_off() -> None:
+    schema = _schema.of_hint(Droplet)
+    for sample in ({}, [], None, {"size": "m", "image": {"name": "a"}}, {"size": "s", "image": 3}):
+        assert not admits(schema, sample, schema), sample
+
+
+def test_a_step_gets_what_its_hint_says() -> None:
+    @step
+    async def order(context: Context, droplet: Droplet, factor: int = 2) -> int:
+        assert isinstance(droplet.image, Image)
+        return droplet.count * factor
+
+    made = order.signature.decode('{"droplet":{"size":"s","image":{"name":"a"},"count":4}}', "it")
+    assert asyncio.run(order.function(None, **made)) == 8  # type: ignore[arg-type]
+    with pytest.raises(SerializationError, match=r"^it: \.droplet\.image: expected an object \(Image\), got 3$"):
+        order.signature.decode('{"droplet":{"size":"s","image":3}}', "it")
