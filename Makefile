@@ -12,7 +12,7 @@ build: setup
 	cargo build --release --locked -p cerebelum-cli
 
 ## make examples   every example as a component, target/components/NAME.wasm
-examples: setup
+examples: build
 	@examples/build
 
 ## make demo       a workflow survives kill -9 of its engine (DATABASE=postgres for PostgreSQL)
@@ -26,7 +26,8 @@ test: setup
 
 ## make torture    kills the engine for MINUTES (20) while executions run, and compares histories, ledger and answers after each kill;
 ##                 SEED= fixes mix and kills, DATABASE=sqlite|postgres takes one database instead of both; exit code 1 when a law is broken
-torture: setup examples
+torture: setup
+	@examples/build rust
 	@# Built as the tests are: with the same features, so that nothing is compiled twice.
 	cargo test --release --locked --workspace --no-run --quiet
 	@MINUTES="$(MINUTES)" SEED="$(SEED)" DATABASE="$(DATABASE)" target/release/torture

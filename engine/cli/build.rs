@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 
 /// The crates of the kit; each as it stands in the repository, without its tests.
 const CRATES: [&str; 3] = ["guest-sdk/rust", "guest-sdk/rust/macros", "engine/history"];
+/// The Python package of the kit.
+const PYTHON: &str = "guest-sdk/python/src/cerebelum";
+/// What Python leaves among sources.
+const NOT_SOURCE: &str = "__pycache__";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = fs::canonicalize(PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../.."))?;
@@ -16,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         files.push(root.join(name).join("Cargo.toml"));
         collect(&root.join(name).join("src"), &mut files)?;
     }
+    collect(&root.join(PYTHON), &mut files)?;
     files.sort();
     let manifest = out.join("kit-Cargo.toml");
     fs::write(&manifest, workspace_manifest(&fs::read_to_string(root.join("Cargo.toml"))?)?)?;
@@ -42,6 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
+    if folder.ends_with(NOT_SOURCE) {
+        return Ok(());
+    }
     println!("cargo::rerun-if-changed={}", folder.display());
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -44,7 +44,11 @@ pub(crate) enum Verb {
     Serve(Serve),
     /// Lay down a project that builds and runs
     New(New),
-    /// Build a component from a crate
+    /// Build a component from a crate or a Python program
+    ///
+    /// A Python program is checked first: all its problems are told at once. Then componentize-py freezes it, from
+    /// `$CEREBELUM_COMPONENTIZE`, the project's `.venv`, or the cache, where it is installed once. Pure-Python packages
+    /// of the `requirements.txt` or `pyproject.toml` beside it come along.
     Build(Build),
     /// Hand a component to the engine
     ///
@@ -110,7 +114,7 @@ pub(crate) struct Serve {
 pub(crate) enum Language {
     /// A crate
     Rust,
-    /// Not there yet
+    /// A module
     Python,
 }
 
@@ -125,7 +129,7 @@ pub(crate) struct New {
 
 #[derive(Debug, Args)]
 pub(crate) struct Build {
-    /// The folder of a crate
+    /// A Python file; or a folder with a crate, with `app.py`, `workflow.py` or `main.py`, or with a package
     pub(crate) path: PathBuf,
     /// Where to put the component [default: NAME.wasm in the project]
     #[arg(short, long, value_name = "FILE")]
@@ -267,7 +271,7 @@ pub(crate) struct Signal {
 
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
-    /// The folder of a crate
+    /// The project: what `build` takes
     #[arg(default_value = ".")]
     pub(crate) path: PathBuf,
     /// The workflow to start [default: the only one]

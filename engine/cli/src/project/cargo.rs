@@ -7,60 +7,39 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
+use super::Built;
 use super::component::check;
 use super::kit::{LINK, link_kit};
 use crate::exit::{Code, Outcome, Stop};
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// A component that was built.
-pub(crate) struct Built {
-    /// The package's name.
-    pub(crate) name: String,
-    /// The component.
-    pub(crate) bytes: Vec<u8>,
-    /// The project's folder.
-    pub(crate) folder: PathBuf,
-}
+/// What makes a crate a component, for one that is none.
+const HINT: &str = "use the crate `cerebelum` and end src/lib.rs with `cerebelum::component!();`";
 
-/// Builds the crate at `path`, a folder or its `Cargo.toml`. Cargo tells on stderr how it goes.
-pub(crate) fn build(path: &Path) -> Outcome<Built> {
-    let folder = crate_folder(path)?;
+/// Builds the crate in `folder`. Cargo tells on stderr how it goes.
+pub(super) fn build(folder: &Path) -> Outcome<Built> {
     let manifest = folder.join("Cargo.toml");
     let text =
         fs::read_to_string(&manifest).map_err(|e| Stop::usage(format!("cannot read {}: {e}", manifest.display())))?;
     let name = package_name(&text, &manifest)?;
-    has_target(&folder)?;
+    has_target(folder)?;
     if text.contains(LINK) {
-        link_kit(&folder)?;
+        link_kit(folder)?;
     }
     let wasm = run_cargo(&manifest)?;
     let bytes = fs::read(&wasm).map_err(|e| Stop::new(Code::Failed, format!("cannot read {}: {e}", wasm.display())))?;
-    check(&bytes).map_err(|why| Stop::new(Code::Failed, format!("{name} was built but {why}")))?;
-    Ok(Built { name, bytes, folder })
+    check(&bytes, HINT).map_err(|why| Stop::new(Code::Failed, format!("{name} was built but {why}")))?;
+    Ok(Built { name, bytes, folder: folder.to_owned() })
 }
 
-fn crate_folder(path: &Path) -> Outcome<PathBuf> {
-    let shown = path.display();
-    let whole = fs::canonicalize(path)
-        .map_err(|e| Stop::usage(format!("cannot build {shown}: {e}; name the folder of a crate")))?;
-    let is_python = |path: &Path| path.extension().is_some_and(|extension| extension == "py");
+/// The folder of the crate that a whole path names by its folder or its `Cargo.toml`.
+pub(super) fn crate_folder(whole: &Path) -> Option<PathBuf> {
     let folder = match whole.file_name().is_some_and(|name| name == "Cargo.toml") {
-        true => whole.parent().unwrap_or(&whole).to_owned(),
+        true => whole.parent().unwrap_or(whole),
         false => whole,
     };
-    if folder.join("Cargo.toml").is_file() {
-        return Ok(folder);
-    }
-    let mut entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-    if is_python(&folder) || entries.any(|entry| is_python(&entry.path())) {
-        return Err(Stop::usage(format!(
-            "cannot build {shown}: Python guests are not there yet; write it in Rust, see `cerebelum new`"
-        )));
-    }
-    Err(Stop::usage(format!(
-        "cannot build {shown}: there is no Cargo.toml; name the folder of a crate, or begin one with `cerebelum new`"
-    )))
+    folder.join("Cargo.toml").is_file().then(|| folder.to_owned())
 }
 
 fn package_name(text: &str, manifest: &Path) -> Outcome<String> {
@@ -126,26 +105,4 @@ fn run_cargo(manifest: &Path) -> Outcome<PathBuf> {
     }
     let hint = "the crate builds no component; add `crate-type = [\"cdylib\", \"rlib\"]` under [lib] in Cargo.toml";
     wasm.ok_or_else(|| Stop::new(Code::Failed, hint))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_cannot_be_built_is_refused_with_a_way_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let why = |path: PathBuf| build(&path).err().unwrap().line;
-        assert!(why(at("nowhere")).contains("name the folder of a crate"));
-        assert!(why(folder.path().to_owned()).contains("cerebelum new"));
-        fs::write(at("flow.py"), "").unwrap();
-        for path in [at("flow.py"), folder.path().to_owned()] {
-            assert!(why(path).contains("not there yet"));
-        }
-        fs::write(at("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
-        assert!(why(at("Cargo.toml")).contains("is a workspace"));
-        fs::write(at("Cargo.toml"), "[package\n").unwrap();
-        assert!(!why(folder.path().to_owned()).contains('\n'));
-    }
 }

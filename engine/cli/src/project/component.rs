@@ -6,8 +6,8 @@ use wasmparser::{Encoding, Parser, Payload};
 const ENTRY: &str = "cerebelum:guest/guest@";
 
 /// # Errors
-/// Says what it is instead.
-pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
+/// Says what it is instead; `hint` is what its author forgot when it has nothing of ours.
+pub(super) fn check(bytes: &[u8], hint: &str) -> Result<(), String> {
     let mut has_entry = false;
     for (number, payload) in Parser::new(0).parse_all(bytes).enumerate() {
         match payload.map_err(|e| format!("is no WebAssembly: {e}"))? {
@@ -24,10 +24,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     }
     match has_entry {
         true => Ok(()),
-        false => {
-            Err("has no workflows; use the crate `cerebelum` and end src/lib.rs with `cerebelum::component!();`"
-                .to_owned())
-        }
+        false => Err(format!("has no workflows; {hint}")),
     }
 }
 
@@ -40,11 +37,11 @@ mod tests {
         let cases: [(&[u8], &str); 4] = [
             (b"#!/bin/sh", "no WebAssembly"),
             (b"\0asm\x01\0\0\0", "core module"),
-            (b"\0asm\x0d\0\x01\0", "component!()"),
+            (b"\0asm\x0d\0\x01\0", "look here"),
             (b"\0asm\x0d\0\x01\0\x0b\xff", "no WebAssembly"),
         ];
         for (bytes, why) in cases {
-            let told = check(bytes).unwrap_err();
+            let told = check(bytes, "look here").unwrap_err();
             assert!(told.contains(why), "{told}");
         }
     }

@@ -20,11 +20,7 @@ const DIGEST_DIGITS: usize = 12;
 
 /// Makes the kit of this binary the one that `project` is built with.
 pub(super) fn link_kit(project: &Path) -> Outcome {
-    let cache = cache_folder()?;
-    let failed = |e: io::Error| {
-        Stop::new(Code::Failed, format!("cannot lay the SDK into {}: {e}; is the folder writable?", cache.display()))
-    };
-    lay(&cache).map_err(failed)?;
+    let cache = lay_kit()?;
     let link = project.join(LINK);
     let failed = |e: io::Error| Stop::new(Code::Failed, format!("cannot link {}: {e}", link.display()));
     if fs::read_link(&link).is_ok_and(|there| there == cache) {
@@ -35,11 +31,21 @@ pub(super) fn link_kit(project: &Path) -> Outcome {
     touch(&cache).map_err(failed)
 }
 
-fn cache_folder() -> Outcome<PathBuf> {
+/// Makes sure that the kit of this binary is in the cache, and says where.
+pub(super) fn lay_kit() -> Outcome<PathBuf> {
+    let cache = cache_folder()?.join(folder_name());
+    lay(&cache).map_err(|e| {
+        Stop::new(Code::Failed, format!("cannot lay the SDK into {}: {e}; is the folder writable?", cache.display()))
+    })?;
+    Ok(cache)
+}
+
+/// Where everything is kept that can be made anew.
+pub(super) fn cache_folder() -> Outcome<PathBuf> {
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = from("XDG_CACHE_HOME").or_else(|| Some(from("HOME")?.join(".cache")));
     let base = base.ok_or_else(|| Stop::new(Code::Failed, "no place for a cache: set HOME or XDG_CACHE_HOME"))?;
-    Ok(base.join("cerebelum").join(folder_name()))
+    Ok(base.join("cerebelum"))
 }
 
 fn folder_name() -> String {
@@ -105,6 +111,10 @@ mod tests {
             assert!(has(path), "{path}");
         }
         assert!(FILES.iter().all(|(path, _)| !path.contains("target/") && !path.contains("/tests/")));
+        for path in ["__init__.py", "py.typed", "_check.py", "dsl/__init__.py"] {
+            assert!(has(&format!("guest-sdk/python/src/cerebelum/{path}")), "{path}");
+        }
+        assert!(FILES.iter().all(|(path, _)| !path.contains("__pycache__")));
         let manifest: toml::Table = FILES.iter().find(|(path, _)| *path == "Cargo.toml").unwrap().1.parse().unwrap();
         assert!(manifest["workspace"]["lints"]["rust"].as_table().unwrap().is_empty());
         assert!(manifest["workspace"]["dependencies"].get("cerebelum-store").is_none());

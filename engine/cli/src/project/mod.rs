@@ -3,7 +3,69 @@
 mod cargo;
 mod component;
 mod kit;
+mod python;
 mod template;
 
-pub(crate) use cargo::{Built, build};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::exit::{Outcome, Stop};
+pub(crate) use python::is_foreign;
 pub(crate) use template::lay_project;
+
+/// A component that was built.
+pub(crate) struct Built {
+    /// The name of the package, file or folder.
+    pub(crate) name: String,
+    /// The component.
+    pub(crate) bytes: Vec<u8>,
+    /// The project's folder.
+    pub(crate) folder: PathBuf,
+}
+
+/// Builds what stands at `path`: a crate (its folder or `Cargo.toml`) or a Python program (its file or folder). What is
+/// wrong with it, and what cargo tells, goes to stderr.
+pub(crate) fn build(path: &Path) -> Outcome<Built> {
+    let shown = path.display();
+    let whole = fs::canonicalize(path).map_err(|e| {
+        Stop::usage(format!("cannot build {shown}: {e}; name the folder of a crate, or a Python file or its folder"))
+    })?;
+    if let Some(folder) = cargo::crate_folder(&whole) {
+        return cargo::build(&folder);
+    }
+    match python::find(&whole)? {
+        Some(program) => python::build(&program),
+        None => Err(Stop::usage(format!(
+            "cannot build {shown}: there is neither a Cargo.toml nor Python; name the folder of a crate or a Python \
+             file, or begin one with `cerebelum new`"
+        ))),
+    }
+}
+
+/// A path as the user would write it: from where they stand, if it is below.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_built_is_refused_with_a_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let why = |path: PathBuf| build(&path).err().unwrap().line;
+        assert!(why(at("nowhere")).contains("name the folder of a crate"));
+        assert!(why(folder.path().to_owned()).contains("cerebelum new"));
+        fs::write(at("notes.txt"), "").unwrap();
+        assert!(why(at("notes.txt")).contains("neither a Cargo.toml nor Python"));
+        fs::write(at("flow.py"), "").unwrap();
+        assert!(why(folder.path().to_owned()).contains("flow.py"));
+        fs::write(at("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
+        assert!(why(at("Cargo.toml")).contains("is a workspace"));
+        fs::write(at("Cargo.toml"), "[package\n").unwrap();
+        assert!(!why(folder.path().to_owned()).contains('\n'));
+    }
+}

@@ -4,17 +4,29 @@ use std::fs;
 use std::path::Path;
 
 use super::kit::{LOCK, link_kit};
+use crate::args::Language;
 use crate::exit::{Code, Outcome, Stop};
 
 /// What stands for the project's name.
 const PLACEHOLDER: &str = "PROJECT_NAME";
-/// Path in the project, and what stands there.
-const FILES: [(&str, &str); 5] = [
-    ("Cargo.toml", include_str!("template/manifest.toml")),
-    ("src/lib.rs", include_str!("template/lib.rs.txt")),
+/// Path in a project, and what stands there.
+type Files = &'static [(&'static str, &'static str)];
+const RUST: Files = &[
+    ("Cargo.toml", include_str!("template/rust/manifest.toml")),
+    ("src/lib.rs", include_str!("template/rust/lib.rs.txt")),
     ("input.json", include_str!("template/input.json")),
-    ("README.md", include_str!("template/README.md")),
+    ("README.md", include_str!("template/rust/README.md")),
     (".gitignore", "/target\n/.cerebelum\n*.wasm\n"),
+    ("Cargo.lock", LOCK),
+];
+const PYTHON: Files = &[
+    ("app.py", include_str!("template/python/app.py")),
+    ("test_app.py", include_str!("template/python/test_app.py")),
+    ("requirements.txt", include_str!("template/python/requirements.txt")),
+    ("pyproject.toml", include_str!("template/python/pyproject.toml")),
+    ("input.json", include_str!("template/input.json")),
+    ("README.md", include_str!("template/python/README.md")),
+    (".gitignore", "__pycache__/\n/.cerebelum\n/.venv\n*.wasm\n"),
 ];
 const NAME_LETTERS_MAX: usize = 64;
 /// Words that cannot be the name of a crate: Rust's own, its libraries' and ours.
@@ -23,15 +35,22 @@ const TAKEN: &str = "abstract alloc as async await become box break cerebelum co
     self serde static std struct super test trait true try type typeof unsafe unsized use virtual where while yield";
 
 /// Lays a project into `folder`, which must not be there yet; its last part is the project's name.
-pub(crate) fn lay_project(folder: &Path) -> Outcome {
+pub(crate) fn lay_project(folder: &Path, language: Language) -> Outcome {
     let shown = folder.display();
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     check_name(name)?;
+    let files = match language {
+        Language::Rust => {
+            check_crate_name(name)?;
+            RUST
+        }
+        Language::Python => PYTHON,
+    };
     if folder.exists() {
         return Err(Stop::new(Code::Refused, format!("{shown} is there already; choose another name")));
     }
     let failed = |e: std::io::Error| Stop::new(Code::Failed, format!("cannot write {shown}: {e}"));
-    for (path, text) in FILES.into_iter().chain([("Cargo.lock", LOCK)]) {
+    for (path, text) in files {
         let place = folder.join(path);
         fs::create_dir_all(place.parent().unwrap_or(folder)).map_err(failed)?;
         fs::write(place, text.replace(PLACEHOLDER, name)).map_err(failed)?;
@@ -45,6 +64,10 @@ fn check_name(name: &str) -> Outcome {
     if !is_name || name.len() > NAME_LETTERS_MAX {
         return Err(Stop::usage(format!("`{name}` is no name for a project: begin with a letter, then a-z 0-9 - _")));
     }
+    Ok(())
+}
+
+fn check_crate_name(name: &str) -> Outcome {
     match TAKEN.split_whitespace().any(|taken| taken == name.replace('-', "_")) {
         true => Err(Stop::usage(format!("`{name}` means something else in Rust; choose another name"))),
         false => Ok(()),
@@ -58,10 +81,11 @@ mod tests {
     #[test]
     fn names_that_cannot_be_crates_are_refused() {
         for name in ["", "Hello", "1st", "a b", "../x y", "fn", "std", "cerebelum", "é", "-a"] {
-            assert_eq!(check_name(name).unwrap_err().code, Some(Code::Usage), "{name}");
+            let why = check_name(name).and_then(|()| check_crate_name(name)).unwrap_err();
+            assert_eq!(why.code, Some(Code::Usage), "{name}");
         }
         for name in ["hello", "droplet-deployment", "a_1"] {
-            check_name(name).unwrap();
+            check_name(name).and_then(|()| check_crate_name(name)).unwrap();
         }
     }
 
@@ -70,7 +94,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("mine");
         fs::create_dir(&place).unwrap();
-        assert_eq!(lay_project(&place).unwrap_err().code, Some(Code::Refused));
+        for language in [Language::Rust, Language::Python] {
+            assert_eq!(lay_project(&place, language).unwrap_err().code, Some(Code::Refused));
+        }
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
     }
 }

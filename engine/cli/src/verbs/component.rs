@@ -8,7 +8,7 @@ use futures::stream;
 
 use super::Asking;
 use super::read::{component_lines, size};
-use crate::args::{Build, Language, New, Upload};
+use crate::args::{Build, New, Upload};
 use crate::client::Client;
 use crate::exit::{Code, Outcome, Stop};
 use crate::out::Out;
@@ -19,11 +19,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// Lays down a project.
 pub(crate) fn new(args: &New, out: Out) -> Outcome {
-    if args.lang == Language::Python {
-        return Err(Stop::usage("--lang python is not there yet; use --lang rust"));
-    }
     let folder = Path::new(&args.name);
-    project::lay_project(folder)?;
+    project::lay_project(folder, args.lang)?;
     let shown = folder.display();
     out.say(&format!("{shown} is ready: cerebelum dev {shown}"))
 }

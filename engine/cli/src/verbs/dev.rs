@@ -17,8 +17,6 @@ use crate::values;
 
 /// How often the project's files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
-/// Folders in which nobody writes source code.
-const NOT_SOURCE: [&str; 3] = ["target", ".git", ".cerebelum"];
 
 /// The state of a project's sources: path, time of the last change and size of each file.
 type Sources = Vec<(PathBuf, Option<SystemTime>, u64)>;
@@ -58,7 +56,7 @@ impl Asking {
         component_lines(&component).iter().try_for_each(|line| self.out.say(line))?;
         let workflow = choose(&component, args.workflow.as_deref())?;
         // Read anew each time: a file with the input may be what was changed.
-        let beside = args.path.join("input.json");
+        let beside = folder(&args.path).join("input.json");
         let input = match &args.input {
             Some(input) => values::json(input, "--input")?,
             None if beside.is_file() => values::json(&format!("@{}", beside.display()), "input.json")?,
@@ -83,7 +81,9 @@ fn choose(component: &proto::Component, wanted: Option<&str>) -> Outcome<String>
         (Some(wanted), _) if wanted.contains('/') => Ok(wanted.to_owned()),
         (Some(wanted), _) => Ok(format!("{}/{wanted}", component.name)),
         (None, [only]) => Ok(format!("{}/{only}", component.name)),
-        (None, []) => Err(Stop::usage("the component has no workflow; write one with #[workflow]")),
+        (None, []) => {
+            Err(Stop::usage("the component has no workflow; write one with #[workflow], in Python @workflow"))
+        }
         (None, many) => Err(Stop::usage(format!("choose with --workflow: {}", many.join(", ")))),
     }
 }
@@ -94,14 +94,26 @@ async fn changed(path: &Path, seen: &Sources) {
     }
 }
 
+/// The folder that a path names, or that its file stands in.
+fn folder(path: &Path) -> &Path {
+    match path.is_file() {
+        // The parent of a bare name is empty.
+        true => path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")),
+        false => path,
+    }
+}
+
 fn sources(path: &Path) -> Sources {
-    let (mut found, mut folders) = (Vec::new(), vec![path.to_owned()]);
+    let mut found = Vec::new();
+    // Around a file can be anything: of what stands beside it, packages are its project.
+    let is_alone = path.extension().is_some_and(|extension| extension == "py");
+    let mut folders = vec![folder(path).to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let (path, name) = (entry.path(), entry.file_name());
+            let path = entry.path();
             let Ok(about) = entry.metadata() else { continue };
             if about.is_dir() {
-                let is_source = NOT_SOURCE.iter().all(|not| name != *not);
+                let is_source = !project::is_foreign(&path) && (!is_alone || path.join("__init__.py").is_file());
                 folders.extend(is_source.then_some(path));
             } else if path.extension().is_none_or(|extension| extension != "wasm" && extension != "lock") {
                 found.push((path, about.modified().ok(), about.len()));
@@ -126,12 +138,30 @@ mod tests {
         };
         write("src/lib.rs", "a");
         let before = sources(folder.path());
-        for built in ["target/release/x.d", "x.wasm", "Cargo.lock", ".cerebelum/sdk/x"] {
+        for built in ["target/release/x.d", "x.wasm", "Cargo.lock", ".cerebelum/sdk/x", "__pycache__/app.pyc"] {
             write(built, "b");
         }
         assert_eq!(sources(folder.path()), before);
         write("src/lib.rs", "ab");
         assert_ne!(sources(folder.path()), before);
+    }
+
+    #[test]
+    fn of_a_file_its_neighbours_and_their_packages_are_watched() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        for name in ["app.py", "input.json", "shop/__init__.py", "shop/cart.py", "photos/large.raw"] {
+            write(name);
+        }
+        let names = |path: &Path| sources(path).into_iter().map(|(path, ..)| path).collect::<Vec<_>>();
+        let watched = names(&folder.path().join("app.py"));
+        let wanted = ["app.py", "input.json", "shop/__init__.py", "shop/cart.py"];
+        assert_eq!(watched, wanted.map(|name| folder.path().join(name)));
+        assert_eq!(names(folder.path()).len(), 5);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The binary as scripts see it: exit codes, one line on stderr, precedence of settings, starting and stopping the engine.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its tests share")]
 
+mod python;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -82,9 +84,10 @@ fn wrong_usage_is_exit_2() {
         "start w --delay soon",
         "list --status bogus",
         "build /nowhere",
-        "build x.py",
+        "build /nowhere.py",
         "upload /nowhere.wasm",
-        "new x --lang python",
+        "new x --lang cobol",
+        "new Wrong --lang python",
         "new Wrong",
         "serve --config /nowhere.toml",
         "list --url https://localhost",

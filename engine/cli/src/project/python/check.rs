@@ -1,0 +1,77 @@
+//! The check in CPython that comes first: all problems of a program at once, in a fraction of a second.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::tools::Tools;
+use super::{Program, SOURCES, problems, tell};
+use crate::exit::{Code, Outcome, Stop};
+
+/// Something about a program, and where.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Problem {
+    /// The file; empty when it is about no file.
+    #[serde(default)]
+    pub(super) file: String,
+    /// The line; 0 when it is about the whole file.
+    #[serde(default)]
+    pub(super) line: u32,
+    /// What, and what to do.
+    pub(super) text: String,
+    /// How the program came there.
+    #[serde(default)]
+    pub(super) trace: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+    read: Vec<String>,
+}
+
+/// Imports the program in CPython and tells of its problems. Returns the names beside it that were read from.
+pub(super) fn check(
+    program: &Program,
+    tools: &Tools,
+    kit: &Path,
+    packages: Option<&Path>,
+    scratch: &Path,
+) -> Outcome<Vec<String>> {
+    // Without the site packages of that Python: a component does not have them either.
+    let mut check = ours(tools, kit, "_check", &["-S"]);
+    check.arg(&program.module).arg(&program.root).args(packages);
+    // Relative paths mean nothing in a component.
+    check.current_dir(scratch);
+    let answer: Answer = ask(&mut check)?;
+    tell("warning: ", &answer.warnings);
+    tell("", &answer.errors);
+    match answer.errors.len() {
+        0 => Ok(answer.read),
+        number => Err(problems(program, number)),
+    }
+}
+
+/// A command that runs a module of the kit in CPython, isolated from the caller's environment.
+pub(super) fn ours(tools: &Tools, kit: &Path, module: &str, flags: &[&str]) -> Command {
+    let run = format!(
+        "import sys; sys.path.append(sys.argv.pop(1)); from cerebelum.{module} import main; main(sys.argv[1:])"
+    );
+    let mut command = Command::new(&tools.python);
+    command.args(["-I", "-B"]).args(flags).arg("-c").arg(run).arg(kit.join(SOURCES));
+    command
+}
+
+/// Runs such a command and reads its answer.
+pub(super) fn ask<T: DeserializeOwned>(command: &mut Command) -> Outcome<T> {
+    let shown = command.get_program().to_string_lossy().into_owned();
+    let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|e| {
+        Stop::new(Code::Failed, format!("cannot run {shown}: {e}; building Python needs Python 3.10 or newer"))
+    })?;
+    serde_json::from_slice(&done.stdout).map_err(|_| {
+        Stop::new(Code::Failed, format!("{shown} broke off ({}); is it Python 3.10 or newer?", done.status))
+    })
+}

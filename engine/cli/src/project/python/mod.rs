@@ -1,0 +1,80 @@
+//! Building a Python program into a component: check it in CPython, fetch what it needs, freeze it.
+
+mod check;
+mod component;
+mod dependencies;
+mod program;
+mod tools;
+
+use std::fs;
+use std::path::Path;
+
+use super::kit::{LINK, lay_kit, link_kit};
+use super::{Built, shown};
+use crate::exit::{Code, Outcome, Stop};
+
+pub(crate) use program::is_foreign;
+pub(super) use program::{Program, find};
+
+/// Where the Python package stands in the kit.
+pub(super) const SOURCES: &str = "guest-sdk/python/src";
+/// Files in which a project can say where it finds the kit.
+const SETTINGS: [&str; 3] = ["pyproject.toml", "pytest.ini", "setup.cfg"];
+
+/// Builds a program. What is wrong with it goes to stderr, a line for each problem.
+pub(super) fn build(program: &Program) -> Outcome<Built> {
+    let kit = lay_kit()?;
+    link(program)?;
+    let tools = tools::find(program)?;
+    let scratch = tempfile::tempdir().map_err(|e| Stop::new(Code::Failed, format!("cannot make a folder: {e}")))?;
+    let packages = dependencies::fetch(program, &tools, &kit)?;
+    let read = check::check(program, &tools, &kit, packages.as_deref(), scratch.path())?;
+    let staged = scratch.path().join("program");
+    program.stage(&read, &staged)?;
+    let parts = component::Parts { program, staged: &staged, kit: &kit, packages: packages.as_deref() };
+    let bytes = component::freeze(&parts, &tools, scratch.path())?;
+    Ok(Built { name: program.name.clone(), bytes, folder: program.folder.clone() })
+}
+
+/// For editors and tests: the kit's package in a project that names the link to it.
+fn link(program: &Program) -> Outcome {
+    let folder = &program.folder;
+    let names_link = |name: &&str| fs::read_to_string(folder.join(name)).is_ok_and(|text| text.contains(LINK));
+    if !SETTINGS.iter().any(|name| names_link(name)) {
+        return Ok(());
+    }
+    link_kit(folder)?;
+    let libraries = fs::read_dir(folder.join(".venv/lib")).into_iter().flatten().flatten();
+    for library in libraries {
+        let packages = library.path().join("site-packages");
+        let note = packages.join("cerebelum-sdk.pth");
+        let text = format!("{}\n", folder.join(LINK).join(SOURCES).display());
+        let is_wanted = packages.is_dir() && !packages.join("cerebelum").exists();
+        if is_wanted && fs::read_to_string(&note).ok().as_ref() != Some(&text) {
+            fs::write(&note, text)
+                .map_err(|e| Stop::new(Code::Failed, format!("cannot write {}: {e}", shown(&note))))?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells of problems on stderr, each at its place.
+fn tell(before: &str, problems: &[check::Problem]) {
+    for problem in problems {
+        let place = match (problem.file.as_str(), problem.line) {
+            ("", _) => String::new(),
+            (file, 0) => format!("{}: ", shown(Path::new(file))),
+            (file, line) => format!("{}:{line}: ", shown(Path::new(file))),
+        };
+        eprintln!("{before}{place}{}", problem.text.trim_end().replace('\n', "\n    "));
+        for step in &problem.trace {
+            eprintln!("    at {}", shown(Path::new(step)));
+        }
+    }
+}
+
+/// What the verb ends with when the program has problems.
+fn problems(program: &Program, number: usize) -> Stop {
+    let words = if number == 1 { "a problem" } else { "problems" };
+    Stop::new(Code::Failed, format!("{} has {words}; see above", shown(&program.entry)))
+}

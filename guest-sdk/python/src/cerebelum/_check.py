@@ -1,0 +1,271 @@
+"""What `cerebelum build` asks CPython before it makes a component: the author's problems, all of them at once.
+
+The author's module is imported here under observation. The answer is one JSON document on stdout; what the module
+itself prints goes to stderr. Nothing but the standard library is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ._watch import Watch
+
+if TYPE_CHECKING:
+    from .steps import AnyStep
+    from .workflows import Workflow
+
+EMPTY = "defines no workflow and no step: decorate an async function with @workflow or @step"
+FROZEN = (
+    "{0}() at module level runs once, when the component is built: its value is the same in every execution; "
+    "call it in a workflow or step"
+)
+ABSENT = "{0} are used at module level, which runs while the component is built; a component has no {0}"
+SHADOWED = "has the name of a module that comes first in a component, and is not found there; rename it"
+TAKEN = {*sys.stdlib_module_names, "cerebelum", "wit_world"}
+
+
+@dataclass
+class Problem:
+    """Something about the author's program, and where; the line is 0 when it is about a whole file."""
+
+    file: str
+    line: int
+    text: str
+    # How the program came there, outermost first, where that is not obvious: `file:line: function`.
+    trace: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Answer:
+    """What the check found."""
+
+    errors: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    # Names beside the entry from which something was read while it was imported: they belong to the program.
+    read: list[str] = field(default_factory=list)
+
+
+class Check:
+    """One check of one module."""
+
+    def __init__(self, module: str, root: str) -> None:
+        self.module = module
+        self.root = os.path.realpath(root)
+        self.answer = Answer()
+        self.file = ""
+
+    def run(self) -> Answer:
+        """Imports the module and asks everything that it defined for its problems."""
+        self._observe_definitions()
+        watch = Watch(self.is_authors)
+        # Of ours is loaded what the author may import, so that only the author's doing is watched.
+        try:
+            with watch:
+                module = importlib.import_module(self.module)
+            self.file = str(module.__file__ or "")
+            self._ask_definitions()
+        except Known:
+            pass
+        except BaseException as error:
+            self.answer.errors.append(self.problem_of(error))
+        self._note_watched(watch)
+        self._note_shadowed(watch)
+        self.answer.errors = unique(self.answer.errors)
+        return self.answer
+
+    def is_authors(self, file: str) -> bool:
+        """Whether a file is the author's own."""
+        return os.path.realpath(file).startswith(self.root + os.sep) and "site-packages" not in file
+
+    def problem_of(self, error: BaseException) -> Problem:
+        """An exception as a problem at the author's innermost line."""
+        text = "".join(traceback.format_exception_only(type(error), error)).strip()
+        if isinstance(error, SyntaxError) and error.filename and self.is_authors(error.filename):
+            return Problem(error.filename, error.lineno or 0, f"{type(error).__name__}: {error.msg}")
+        if isinstance(error, SystemExit):
+            text = "the program ends while it is imported (sys.exit)"
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            text += self._hint_for_module(error.name)
+        frames = self._frames(error.__traceback__)
+        if not frames:
+            return Problem(self.file, 0, text)
+        trace = [f"{file}:{line}: {name}" for file, line, name in frames]
+        return Problem(frames[-1][0], frames[-1][1], text, trace if len(trace) > 1 else [])
+
+    def _hint_for_module(self, name: str) -> str:
+        if name == self.module or os.path.exists(os.path.join(self.root, *name.split("."))):
+            return ""
+        return "; name its package in requirements.txt (or under dependencies in pyproject.toml) beside the program"
+
+    def _frames(self, trace: TracebackType | None) -> list[tuple[str, int, str]]:
+        frames = traceback.extract_tb(trace)
+        return [(frame.filename, frame.lineno or 0, frame.name) for frame in frames if self.is_authors(frame.filename)]
+
+    def _observe_definitions(self) -> None:
+        """Steps and workflows that cannot be defined are noted, and the import goes on to find the next problem."""
+        import cerebelum
+
+        from . import _building, _host, steps, workflows
+        from .errors import CerebelumError
+
+        _host.occupy(_building.Building())
+
+        def tolerant(sort: str, define: Any, stand_in: Callable[[Any, str], Any]) -> Any:
+            def decorate(function: Any = None, /, **options: Any) -> Any:
+                if function is None:
+                    return lambda function: attempt(function, **options)
+                return attempt(function, **options)
+
+            def attempt(function: Any, **options: Any) -> Any:
+                try:
+                    return define(function) if not options else define(**options)(function)
+                except CerebelumError as error:
+                    file, line = place(function) or self._place_of_caller()
+                    name = str(options.get("name") or getattr(function, "__name__", "?"))
+                    listed = [f"{sort} '{name}': {text}" for text in getattr(error, "errors", ())]
+                    self.answer.errors += [Problem(file, line, text) for text in listed or [str(error)]]
+                    if isinstance(function, steps.Step):
+                        return function
+                    if not callable(function):
+                        raise Known from None
+                    return stand_in(function, name)
+
+            return decorate
+
+        step = tolerant("step", steps.step, lambda function, name: steps.Step(function, name, _host.StepOptions()))
+        workflow = tolerant("workflow", workflows.workflow, workflows.Workflow)
+        for package, name, made in ((cerebelum, "step", step), (cerebelum, "workflow", workflow)):
+            setattr(package, name, made)
+        setattr(steps, "step", step)  # noqa: B010
+        setattr(workflows, "workflow", workflow)  # noqa: B010
+
+    def _place_of_caller(self) -> tuple[str, int]:
+        frame = sys._getframe()
+        while frame.f_back is not None:
+            frame = frame.f_back
+            if self.is_authors(frame.f_code.co_filename):
+                return frame.f_code.co_filename, frame.f_lineno
+        return self.file, 0
+
+    def _ask_definitions(self) -> None:
+        from .registry import registry
+
+        if not registry.steps and not registry.workflows and not self.answer.errors:
+            self.answer.errors.append(Problem(self.file, 0, EMPTY))
+        for double in registry.doubles:
+            file, line, text = placed_first(double)
+            self.answer.errors.append(Problem(file or self.file, line, text))
+        for step in registry.steps.values():
+            self._ask(step, f"step '{step.name}'")
+        for workflow in registry.workflows.values():
+            if workflow.is_timeline:
+                self._validate(workflow)
+            self._ask(workflow, f"workflow '{workflow.name}'")
+
+    def _ask(self, definition: AnyStep | Workflow, what: str) -> None:
+        """Whether hints can be resolved and told in a schema."""
+        file, line = place(definition.function) or (self.file, 0)
+        try:
+            _ = definition.signature.hints
+        except Exception as error:
+            text = f"{what}: a type hint cannot be resolved while the module is imported: {error}"
+            self.answer.errors.append(Problem(file, line, text))
+            return
+        try:
+            self._describe(definition)
+        except Exception as error:
+            if not getattr(error, "errors", None):  # A definition's own problems are told by its validation.
+                self.answer.errors.append(Problem(file, line, f"{what}: {error}"))
+
+    def _describe(self, definition: AnyStep | Workflow) -> None:
+        from . import _schema
+        from .workflows import Workflow
+
+        if isinstance(definition, Workflow):
+            _schema.of_workflow(definition)
+        else:
+            _schema.of_signature(definition.signature)
+
+    def _validate(self, workflow: Any) -> None:
+        file, line = place(workflow.function) or (self.file, 0)
+        try:
+            report = workflow.validate()
+        except Exception as error:
+            errors = getattr(error, "errors", None)
+            if errors is None:
+                self.answer.errors.append(self.problem_of(error))
+            for text in errors or []:
+                self.answer.errors.append(Problem(file, line, f"workflow '{workflow.name}': {text}"))
+            return
+        for text in getattr(report, "errors", ()):
+            self.answer.errors.append(Problem(file, line, f"workflow '{workflow.name}': {text}"))
+        for text in getattr(report, "warnings", ()):
+            self.answer.warnings.append(Problem(file, line, f"workflow '{workflow.name}': {text}"))
+
+    def _note_watched(self, watch: Watch) -> None:
+        for seen in watch.frozen:
+            self.answer.warnings.append(Problem(seen.file, seen.line, FROZEN.format(seen.what)))
+        for seen in watch.absent:
+            self.answer.warnings.append(Problem(seen.file, seen.line, ABSENT.format(seen.what)))
+
+    def _note_shadowed(self, watch: Watch) -> None:
+        read = {os.path.relpath(os.path.realpath(file), self.root).split(os.sep)[0] for file in watch.read}
+        self.answer.read = sorted(read - {"__pycache__"})
+        for name in sorted(os.listdir(self.root)):
+            path = os.path.join(self.root, name)
+            is_module = name.endswith(".py") or os.path.isfile(os.path.join(path, "__init__.py"))
+            if is_module and name.removesuffix(".py") in TAKEN:
+                self.answer.warnings.append(Problem(path, 0, SHADOWED))
+
+
+class Known(Exception):
+    """The import cannot go on, for a reason that is noted already."""
+
+
+def place(function: Any) -> tuple[str, int] | None:
+    """Where a function is defined."""
+    from .registry import place_of
+
+    file, _, line = place_of(function).rpartition(":")
+    return (file, int(line)) if file and line.isdigit() else None
+
+
+def placed_first(double: str) -> tuple[str, int, str]:
+    """The later place that a message about a double names last, and the message."""
+    file, _, line = double.rpartition(" and ")[2].rpartition(":")
+    return (file, int(line), double) if line.isdigit() else ("", 0, double)
+
+
+def unique(problems: list[Problem]) -> list[Problem]:
+    """Each problem once."""
+    seen: dict[tuple[str, int, str], Problem] = {}
+    for problem in problems:
+        seen.setdefault((problem.file, problem.line, problem.text), problem)
+    return list(seen.values())
+
+
+def main(arguments: list[str]) -> None:
+    """Checks the module `arguments[0]` of the folder `arguments[1]`; further arguments are folders of dependencies."""
+    module, root, *dependencies = arguments
+    # The standard library comes first, as it does in a component.
+    sys.path += [root, *dependencies]
+    sys.dont_write_bytecode = True
+    answer, sys.stdout = sys.stdout, sys.stderr
+    found = Check(module, root).run()
+    answer.write(json.dumps(asdict(found)))
+    answer.flush()
+    sys.stderr.flush()
+    # What the author's module left running does not keep us.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
