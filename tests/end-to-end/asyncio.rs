@@ -1,8 +1,9 @@
 //! Plain asyncio in Python guests: each thing it offers comes to the same result undisturbed and when the engine is
 //! killed after every single commit.
 
-use cerebelum_tests::{Database, Engine, until};
+use cerebelum_tests::{Database, Engine, assert_one_writer, until};
 use serde_json::{Value, json};
+use test_postgres::{Cut, Wire};
 
 /// The component with the workflows of this file.
 const COMPONENT: &str = "test-python";
@@ -91,6 +92,41 @@ fn run_killed(engine: &mut Engine, workflow: &str, events: u64) -> u64 {
             return kills;
         }
         kills += 1;
+    }
+}
+
+/// 16: every execution has one owner, also when one of two engines is killed.
+#[test]
+fn two_engines_share_python_executions_and_one_outlives_the_other() {
+    let mut first = Engine::start_with(Database::Postgres, &[("LEASE", "2s")]);
+    first.upload(COMPONENT);
+    let second = Engine::beside(&first);
+    let inside = format!("{COMPONENT}/inside");
+    let ids: Vec<String> = (0..8).map(|number| [&first, &second][number % 2].begin(&inside, &Value::Null)).collect();
+    until("they are under way", || (first.history(&ids[0]).len() > 4).then_some(()));
+    first.kill();
+    for id in &ids {
+        let ended = second.wait_for_end(id);
+        assert_eq!(ended["output"], json!([[1, 5, "out of time"], [1, 5, "out of time"]]), "{ended:#}");
+        assert_one_writer(&second.history(id));
+    }
+}
+
+/// 19: a commit whose answer is lost, and one that never arrived, change nothing for a Python guest.
+#[test]
+fn commits_whose_connections_are_cut_happen_once_for_python_guests() {
+    let wire = Wire::to(&test_postgres::database());
+    let engine = Engine::start_at(wire.url(), &[STRICT]);
+    engine.upload(COMPONENT);
+    let ids: Vec<String> = (0..4).map(|_| engine.begin(&format!("{COMPONENT}/inside"), &Value::Null)).collect();
+    for cut in [Cut::AfterCommit, Cut::BeforeCommit, Cut::AfterCommit] {
+        wire.cut_next_commits([cut]);
+        until("it is cut", || (wire.cuts_left() == 0).then_some(()));
+    }
+    for id in &ids {
+        let ended = engine.wait_for_end(id);
+        assert_eq!(ended["output"], json!([[1, 5, "out of time"], [1, 5, "out of time"]]), "{ended:#}");
+        assert_one_writer(&engine.history(id));
     }
 }
 

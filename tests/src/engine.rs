@@ -70,6 +70,7 @@ impl Engine {
     fn on(database: String, data: Scratch, settings: &[(&str, &str)]) -> Self {
         let variables =
             settings.iter().map(|(name, value)| (format!("CEREBELUM_{name}"), (*value).to_owned())).collect();
+        share_artifacts(&data);
         let mut engine = Self { child: None, end: None, url: String::new(), data, database, variables };
         engine.restart();
         engine
@@ -79,7 +80,9 @@ impl Engine {
     #[must_use]
     pub fn beside(other: &Self) -> Self {
         let (database, variables) = (other.database.clone(), other.variables.clone());
-        let mut engine = Self { child: None, end: None, url: String::new(), data: scratch(), database, variables };
+        let data = scratch();
+        share_artifacts(&data);
+        let mut engine = Self { child: None, end: None, url: String::new(), data, database, variables };
         engine.restart();
         engine
     }
@@ -352,6 +355,23 @@ impl Engine {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory is known");
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number of kB") * 1024
+    }
+}
+
+/// Lets an engine find what others have compiled: a Python component takes seconds. `tests/run` begins without any.
+fn share_artifacts(data: &Scratch) {
+    let (own, shared) = (data.0.join("data"), crate::root().join("target/tests/compiled"));
+    for folder in [&own, &shared.join("artifacts")] {
+        std::fs::create_dir_all(folder).expect("a folder can be made");
+    }
+    let key = shared.join("artifact.key");
+    if !key.exists() {
+        let draft = shared.join(format!("artifact.key-{}", std::process::id()));
+        let written = std::fs::write(&draft, [7; 32]).and_then(|()| std::fs::rename(&draft, &key));
+        written.expect("a key can be laid beside what it seals");
+    }
+    for name in ["artifacts", "artifact.key"] {
+        std::os::unix::fs::symlink(shared.join(name), own.join(name)).expect("a link can be made in a new folder");
     }
 }
 

@@ -93,6 +93,10 @@ def finish(roots: list[str]) -> None:
         roots: the folders of the author's modules and of what they depend on, as they are mounted during the build.
     """
     global _manifest
+    for workflow in registry.workflows.values():
+        if workflow.is_timeline:
+            # Here, where its problems stop the build, and so that it is frozen with the rest.
+            _ = workflow.definition
     _manifest = manifest()
     root = logging.getLogger()
     if not any(isinstance(there, LogLines) for there in root.handlers):

@@ -1,4 +1,4 @@
-"""A tiny host for timelines: steps run in line, once, and everything that was asked of it is kept in order."""
+"""What the tests of timelines share: a host, steps that answer as they are told, workflows nobody else sees."""
 
 from __future__ import annotations
 
@@ -8,47 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fake_host import FakeHost
 
-from cerebelum import Failure, Step, Workflow
-from cerebelum._host import Info, StepOptions, enter
-from cerebelum.errors import failure_of
-
-
-class FakeHost:
-    """Runs a step's function in a scope of its own; sleeps take no time."""
-
-    def __init__(self, step: str | None = None, calls: list[Any] | None = None) -> None:
-        self.step = step
-        self.calls: list[Any] = [] if calls is None else calls
-        self.inputs: dict[str, list[Any]] = {}
-
-    def info(self) -> Info:
-        return Info("execution-1", "flow", self.step, 1, 1, "key")
-
-    async def sleep(self, duration_ms: int) -> None:
-        self.calls.append(("sleep", duration_ms))
-
-    async def run_step(self, step: Step[Any, Any], input: str, options: StepOptions) -> str:
-        self.calls.append(step.name)
-        self.inputs.setdefault(step.name, []).append(json.loads(input))
-
-        async def scoped() -> str:
-            enter(FakeHost(step.name))  # type: ignore[arg-type]
-            try:
-                return await step.run(input)
-            except Exception as error:
-                raise failure_of(error) from None
-
-        try:
-            return await asyncio.create_task(scoped())
-        except Failure as failure:
-            # As it comes out of a history: another object, and nothing but its fields.
-            raise Failure(
-                failure.message,
-                kind=failure.kind,
-                details=json.loads(json.dumps(failure.details)),
-                retryable=failure.retryable,
-            ) from None
+from cerebelum import Step, Workflow, step
+from cerebelum._host import enter
+from cerebelum.registry import registry
 
 
 @pytest.fixture
@@ -83,8 +47,6 @@ def answers() -> Callable[..., Step[Any, Any]]:
                 raise answer
             return answer
 
-        from cerebelum import step
-
         made: Step[Any, Any] = step(name=name)(body)
         return made
 
@@ -100,8 +62,6 @@ def flow() -> Callable[[Callable[..., Any]], Workflow]:
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What these tests define is unknown to all others."""
-    from cerebelum.registry import registry
-
     for name in ("steps", "workflows"):
         monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
     monkeypatch.setattr(registry, "doubles", list(registry.doubles))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cerebelum import Failure, StepError, back_to, end, fail, retry, skip_to, step
+from cerebelum import DependencyError, Failure, StepError, back_to, end, fail, retry, skip_to, step
 
 
 @pytest.mark.parametrize(
@@ -404,3 +404,65 @@ def test_a_failure_that_a_rule_took_over_leaves_no_result(run: Any, flow: Any, a
         wf.diverge(a, {"fine": retry(1), "error": skip_to(c)})
 
     assert run(flow(body)) == "none"
+
+
+def test_a_repetition_begins_from_what_was_known_before_the_step(run: Any, flow: Any, answers: Any, host: Any) -> None:
+    a = answers("a", "odd", "even")
+
+    @step
+    async def last(context: Any, x: str = "dropped") -> str:
+        return x
+
+    def body(wf: Any) -> None:
+        wf.timeline(a >> last)
+        wf.diverge(a, {"odd": answers("x")})
+        wf.branch(a, lambda value: value == "odd", when_true=retry(1))
+
+    assert run(flow(body)) == "dropped"
+    assert host.calls == ["a", "x", "a", "last"]
+
+
+def test_a_value_that_was_repeated_away_is_not_the_output(run: Any, flow: Any, answers: Any) -> None:
+    a = answers("a", "pending", {"error": "gone"})
+
+    def body(wf: Any) -> None:
+        wf.timeline(answers("zeroth") >> a)
+        wf.diverge(a, {"pending": retry(1), "error": end()})
+
+    assert run(flow(body)) == "ZEROTH"
+
+
+def test_what_ran_as_a_target_in_a_group_does_not_run_again_behind_it(
+    run: Any, flow: Any, answers: Any, host: Any
+) -> None:
+    a, c = answers("a"), answers("c")
+
+    def body(wf: Any) -> None:
+        wf.timeline([[a, answers("b")], c])
+        wf.diverge(a, {"ok": c})
+
+    run(flow(body))
+    assert host.calls == ["a", "b", "c"]
+
+
+def test_a_failure_within_a_group_takes_the_earlier_result_away(run: Any, flow: Any, answers: Any, host: Any) -> None:
+    a, b, told = answers("a"), answers("b"), answers("told", "fine", {"error": "no"})
+
+    @step
+    async def optional(context: Any, told: str = "none") -> str:
+        return told
+
+    @step
+    async def required(context: Any, told: str) -> str:
+        return told
+
+    def body(wf: Any) -> None:
+        wf.timeline(a >> [b, answers("c")] >> optional >> required)
+        wf.diverge(a, {"ok": told})
+        wf.diverge(b, {"ok": told})
+        wf.diverge(told, {"error": answers("x")})
+
+    with pytest.raises(DependencyError, match="'told': it failed, and a rule took over"):
+        run(flow(body))
+    assert host.calls == ["a", "told", "b", "c", "told", "x", "optional"]
+    assert host.inputs["optional"] == [None]

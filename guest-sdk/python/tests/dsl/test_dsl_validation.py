@@ -426,3 +426,11 @@ def test_a_step_must_be_async_and_take_the_context_first() -> None:
 
         @step
         async def other(inputs: Any) -> None: ...
+
+
+def test_a_jump_back_does_not_bring_the_results_of_later_steps() -> None:
+    def body(wf: Any) -> None:
+        wf.timeline(make("early", "late") >> make("late"))
+        wf.diverge("late", {"again": back_to("early")})
+
+    check(body, ["Step 'early' depends on 'late', which runs later"])
