@@ -5,7 +5,7 @@ import enum
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
@@ -130,8 +130,8 @@ def test_classes_inside_become_definitions() -> None:
 
 
 def test_classes_of_the_same_name_are_kept_apart() -> None:
-    other = dataclass(type("Image", (), {"__annotations__": {"url": str}}))
-    schema = _schema.of_hint(tuple[Image, other, Page[int], Page[str]])  # type: ignore[valid-type]
+    other: Any = dataclass(type("Image", (), {"__annotations__": {"url": str}}))
+    schema = _schema.of_hint(tuple[Image, other, Page[int], Page[str]])
     assert schema is not None
     assert [item["$ref"].rsplit("/", 1)[1] for item in schema["prefixItems"]] == ["Image", "Image2", "Page", "Page2"]
     assert list(schema["$defs"]["Image2"]["properties"]) == ["url"]
@@ -300,7 +300,7 @@ HINTS = [hint for _, hint in values.ROUND_TRIPS] + [
     values.Near | values.Far,
     values.Percent,
     set[int],
-    date_or_text := values.date | str,
+    date | str,
 ]
 SAMPLES = [json.loads(values.encode(value)) for value, _ in values.ROUND_TRIPS] + [
     {},
@@ -339,7 +339,8 @@ def test_a_schema_admits_whatever_decoding_accepts(hint: Any) -> None:
 
 def test_a_schema_refuses_what_is_far_off() -> None:
     schema = _schema.of_hint(Droplet)
-    for sample in ({}, [], None, {"size": "m", "image": {"name": "a"}}, {"size": "s", "image": 3}):
+    samples: list[Any] = [{}, [], None, {"size": "m", "image": {"name": "a"}}, {"size": "s", "image": 3}]
+    for sample in samples:
         assert not admits(schema, sample, schema), sample
 
 

@@ -108,6 +108,10 @@ class Point(NamedTuple):
     y: int = 7
 
 
+class Sized(TypedDict):
+    size: str
+
+
 class Movie(TypedDict, total=False):
     name: str
     year: int
@@ -312,7 +316,7 @@ def test_text_that_fits_only_without_escapes_goes_without() -> None:
 @pytest.mark.parametrize(
     ("value", "hint", "told"),
     [
-        ({"size": 3}, TypedDict("Sized", {"size": str}), ".size: expected a string, got 3"),
+        ({"size": 3}, Sized, ".size: expected a string, got 3"),
         ({"items": [{"name": "a"}, {}], "when": "2030-01-01"}, Order, ".items[1]: .name is missing"),
         ({"items": [], "when": "soon"}, Order, '.when: expected a date and time (2030-01-31T12:00:00Z), got "soon"'),
         ({"items": [], "when": 5}, Order, ".when: expected a date and time"),

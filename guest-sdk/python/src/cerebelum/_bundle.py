@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import json
 import linecache
 import marshal
 import os
@@ -13,10 +15,11 @@ import zlib
 from types import ModuleType
 from typing import Any
 
-# What the standard library imports only when it is used.
+# Imported while the component is built, so that their first use at run time costs nothing.
 USUAL = (
     "_strptime",
     "asyncio",
+    "base64",
     "calendar",
     "decimal",
     "encodings.idna",
@@ -25,9 +28,69 @@ USUAL = (
     "encodings.unicode_escape",
     "encodings.utf_8_sig",
     "fractions",
+    "hashlib",
+    "hmac",
+    "secrets",
     "statistics",
+    "urllib.parse",
+    "uuid",
     "zoneinfo",
 )
+
+# What of the standard library is left out: what needs a terminal, a process, a socket or a file system, what only
+# developers use, and twins of native modules that are there.
+UNUSABLE = frozenset(
+    {
+        "__phello__",
+        "_pydatetime",
+        "_pydecimal",
+        "_pyio",
+        "_pyrepl",
+        "antigravity",
+        "bdb",
+        "cProfile",
+        "concurrent",
+        "ctypes",
+        "curses",
+        "dbm",
+        "doctest",
+        "ensurepip",
+        "ftplib",
+        "idlelib",
+        "imaplib",
+        "lib-dynload",
+        "lib2to3",
+        "mailbox",
+        "multiprocessing",
+        "pdb",
+        "pickletools",
+        "poplib",
+        "profile",
+        "proactor_events",
+        "pstats",
+        "pty",
+        "pydoc",
+        "pydoc_data",
+        "site-packages",
+        "smtplib",
+        "socketserver",
+        "test",
+        "tests",
+        "this",
+        "tkinter",
+        "trace",
+        "turtle",
+        "turtledemo",
+        "unix_events",
+        "venv",
+        "webbrowser",
+        "windows_events",
+        "windows_utils",
+        "wsgiref",
+    }
+)
+# About what compiling leaves behind, in bytes.
+LEFTOVER_BYTES = 8 << 20
 
 
 class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -36,11 +99,12 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self) -> None:
         self._modules: dict[str, tuple[str, bool, bytes]] = {}
 
-    def add(self, root: str) -> None:
-        """Takes in every module below a folder that is not imported yet."""
-        for folder, _, files in os.walk(root):
-            for file in files:
-                if file.endswith(".py"):
+    def add(self, root: str, without: frozenset[str] = frozenset()) -> None:
+        """Takes in every module below a folder that is not imported yet, but for those of some names."""
+        for folder, inner, files in os.walk(root):
+            inner[:] = sorted(name for name in inner if name not in without)
+            for file in sorted(files):
+                if file.endswith(".py") and file[:-3] not in without:
                     self._add_file(root, os.path.join(folder, file))
 
     def _add_file(self, root: str, path: str) -> None:
@@ -84,4 +148,16 @@ def keep(roots: list[str]) -> None:
     bundle = Bundle()
     for root in roots:
         bundle.add(root)
+    # What authors import inside functions is mostly this.
+    bundle.add(os.path.dirname(os.path.dirname(json.__file__)), UNUSABLE)
     sys.meta_path.append(bundle)
+    wipe()
+
+
+def wipe() -> None:
+    """Overwrites free memory with zeros: it becomes a part of the component, and zeros take no place there."""
+    gc.collect()
+    # Small ones first: each has a head that is not zero, which larger ones wipe where they find room.
+    for size in (448, 1 << 12, 1 << 14, 1 << 16):
+        zeros = [bytes(size) for _ in range(LEFTOVER_BYTES // size)]
+        del zeros

@@ -88,6 +88,8 @@ def prepared(request: HttpRequest, idempotency_key: str) -> Prepared:
     if url.username is not None and "authorization" not in names:
         pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
         headers.append(("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}"))
+    if "accept" not in names:
+        headers.append(("Accept", "*/*"))
     if "idempotency-key" not in names:
         headers.append(("Idempotency-Key", idempotency_key))
     return Prepared(request.method, url, headers, request.body)

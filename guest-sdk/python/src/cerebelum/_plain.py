@@ -59,45 +59,121 @@ def is_plain(value: Any) -> bool:
     return False
 
 
-def plain(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911 - one line for each sort of value
+# What writes a value of a type, given how many containers are around it.
+Write = Callable[[Any, int], Any]
+
+
+def plain(value: Any, depth: int = 0) -> Any:
     """The JSON data that a value becomes.
 
     # Raises
     NotPlain where it becomes none.
     """
     kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return value
-    if kind is int or kind is float:
-        return _number(value)
-    if isinstance(value, Enum):
-        return plain(value.value, depth)
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, (int, float)):
-        return _number(value)
-    if (single := _single(value)) is not None:
-        return single
-    members = _members(value)
-    if members is not None:
-        return {key: _part(inner, key, depth) for key, inner in members}
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
-        return [_part(inner, index, depth) for index, inner in enumerate(value)]
+    write = _writers.get(kind) or _writer_of(kind)
+    return write(value, depth)
+
+
+def _writer_of(kind: type) -> Write:
+    """What writes values of a type; found once for each."""
+    if len(_writers) >= WRITERS_MAX:
+        _writers.clear()
+    write = _writers[kind] = _simple(kind) or _composed(kind) or _refuse
+    return write
+
+
+def _simple(kind: type) -> Write | None:  # noqa: PLR0911 - one line for each sort of type
+    """For types whose values become one text or number."""
+    if issubclass(kind, Enum):
+        return lambda value, depth: plain(value.value, depth)
+    if kind is bool or kind is type(None):
+        return lambda value, _: value
+    if issubclass(kind, str):
+        return lambda value, _: str.__str__(value)
+    if issubclass(kind, (int, float)):
+        return lambda value, _: _number(value)
+    if issubclass(kind, (datetime, date, time)):
+        return lambda value, _: value.isoformat()
+    if issubclass(kind, timedelta):
+        return lambda value, _: _milliseconds(value)
+    return (lambda value, _: str(value)) if issubclass(kind, (Decimal, UUID, PurePath)) else None
+
+
+def _composed(kind: type) -> Write | None:  # noqa: PLR0911 - one line for each sort of type
+    """For types whose values become an object or an array."""
+    if issubclass(kind, Mapping):
+        return _mapping
+    if dataclasses.is_dataclass(kind):
+        return _named([field.name for field in dataclasses.fields(kind)])
+    if hasattr(kind, "__attrs_attrs__"):
+        return _named([attribute.name for attribute in kind.__attrs_attrs__])
+    # pydantic's models, of either generation.
+    if hasattr(kind, "model_dump"):
+        return lambda value, depth: _mapping(value.model_dump(mode="json"), depth)
+    if hasattr(kind, "parse_obj") and hasattr(kind, "dict"):
+        return lambda value, depth: _mapping(value.dict(), depth)
+    if issubclass(kind, Sequence) and not issubclass(kind, (bytes, bytearray, memoryview)):
+        return _array
+    return None
+
+
+def _mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    _check(depth)
+    made = {}
+    for key, inner in value.items():
+        name = key if type(key) is str else _key(key)
+        try:
+            made[name] = plain(inner, depth + 1)
+        except NotPlain as trouble:
+            trouble.path.append(name)
+            raise
+    return made
+
+
+def _named(names: list[str]) -> Write:
+    def write(value: Any, depth: int) -> dict[str, Any]:
+        _check(depth)
+        made = {}
+        for name in names:
+            try:
+                made[name] = plain(getattr(value, name), depth + 1)
+            except NotPlain as trouble:
+                trouble.path.append(name)
+                raise
+        return made
+
+    return write
+
+
+def _array(value: Iterable[Any], depth: int) -> list[Any]:
+    _check(depth)
+    made: list[Any] = []
+    for inner in value:
+        try:
+            made.append(plain(inner, depth + 1))
+        except NotPlain as trouble:
+            trouble.path.append(len(made))
+            raise
+    return made
+
+
+def _check(depth: int) -> None:
+    if depth >= DEPTH_MAX:
+        raise NotPlain(TOO_DEEP)
+
+
+def _refuse(value: Any, _: int) -> Any:
     raise NotPlain(_refusal(value))
 
 
-def _part(value: Any, at: str | int, depth: int) -> Any:
-    try:
-        if depth >= DEPTH_MAX - 1 and type(value) not in SCALARS and not _is_leaf(value):
-            raise NotPlain(TOO_DEEP)
-        return plain(value, depth + 1)
-    except NotPlain as trouble:
-        trouble.path.append(at)
-        raise
+_writers: dict[type, Write] = {dict: _mapping, list: _array, tuple: _array}
+# Classes that are made while the program runs must not pile up.
+WRITERS_MAX = 10_000
 
 
-def _is_leaf(value: Any) -> bool:
-    return isinstance(value, (Enum, str, int, float)) or _single(value) is not None
+def _milliseconds(value: timedelta) -> int | float:
+    micros = value // timedelta(microseconds=1)
+    return micros // 1_000 if micros % 1_000 == 0 else micros / 1_000
 
 
 def _number(value: int | float) -> int | float:
@@ -117,42 +193,6 @@ def _number(value: int | float) -> int | float:
     return int(value)
 
 
-def _single(value: Any) -> str | int | float | None:
-    """What types that stand for one text or number become; None for others."""
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        micros = value // timedelta(microseconds=1)
-        return micros // 1_000 if micros % 1_000 == 0 else micros / 1_000
-    if isinstance(value, (Decimal, UUID, PurePath)):
-        return str(value)
-    return None
-
-
-def _members(value: Any) -> Iterator[tuple[str, Any]] | None:
-    """The members of what becomes an object; None for others."""
-    if isinstance(value, Mapping):
-        return ((_key(key), inner) for key, inner in value.items())
-    if isinstance(value, type):
-        return None
-    if dataclasses.is_dataclass(value):
-        return ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-    attributes = getattr(type(value), "__attrs_attrs__", None)
-    if attributes is not None:
-        return ((attribute.name, getattr(value, attribute.name)) for attribute in attributes)
-    dump = dumper(value)
-    return None if dump is None else iter(dump().items())
-
-
-def dumper(value: Any) -> Callable[[], dict[str, Any]] | None:
-    """What turns a pydantic model into a dict, of either of its generations."""
-    if hasattr(type(value), "model_dump"):
-        return lambda: dict(value.model_dump(mode="json"))
-    if hasattr(type(value), "parse_obj") and hasattr(type(value), "dict"):
-        return lambda: dict(value.dict())
-    return None
-
-
 def _key(key: Any) -> str:
     if isinstance(key, Enum):
         return _key(key.value)
@@ -161,7 +201,7 @@ def _key(key: Any) -> str:
     if key is None or isinstance(key, (bool, int, float)):
         return json.dumps(_number(key) if isinstance(key, (int, float)) and not isinstance(key, bool) else key)
     if isinstance(key, (datetime, date, time, Decimal, UUID, PurePath)):
-        return str(_single(key))
+        return str(plain(key))
     raise NotPlain(f"has a key that is {a(type(key).__name__)}: keys are text")
 
 
