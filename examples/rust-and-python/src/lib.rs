@@ -1,6 +1,8 @@
 //! A Rust workflow that calls a step in Python, and a step in Rust for a workflow in Python: `examples/python-and-rust` is
 //! the other side. Values and failures are JSON, so neither side sees which language the other one speaks.
 
+use std::collections::BTreeMap;
+
 use cerebelum::prelude::*;
 
 /// A fingerprint with a name that people can say.
@@ -15,7 +17,7 @@ pub struct Labelled {
 
 /// Why there is no label, in the words of whoever said so.
 #[data]
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq)]
 pub struct Refusal {
     /// The stable word for it.
     pub kind: String,
@@ -27,7 +29,7 @@ pub struct Refusal {
 
 /// What came of a text.
 #[data]
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// It has a label.
@@ -41,7 +43,7 @@ pub enum Answer {
 pub async fn fingerprint(_ctx: Context, text: String) -> Result<u64> {
     if text.is_empty() {
         let error = Error::new("nothing-to-hash", "an empty text has no fingerprint");
-        return Err(error.permanent().with_details([("length", text.len())]));
+        return Err(error.permanent().with_details(BTreeMap::from([("length", text.len())])));
     }
     Ok(text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)))
 }
