@@ -3,12 +3,14 @@
 mod cloud;
 mod engine;
 mod history;
+mod python;
 pub mod torture;
 mod wait;
 
 pub use cloud::Cloud;
 pub use engine::{Database, Engine, Said, http_get};
 pub use history::assert_one_writer;
+pub use python::{python, python_component};
 pub use rustix::process::Signal;
 pub use wait::{until, within};
 

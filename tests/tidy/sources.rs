@@ -19,6 +19,12 @@ pub(crate) fn all() -> &'static [Source] {
     &ALL
 }
 
+/// All Python files of ours; what a tool made from the protocol is not.
+pub(crate) fn python() -> Vec<Source> {
+    let is_ours = |path: &String| path.ends_with(".py") && !path.contains("/_proto/");
+    tracked().into_iter().filter(is_ours).map(|path| Source { text: read(&path), path }).collect()
+}
+
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
     cerebelum_tests::root()
@@ -40,10 +46,13 @@ pub(crate) fn tracked() -> Vec<String> {
     text.lines().filter(|path| root().join(path).exists()).map(str::to_owned).collect()
 }
 
-/// The folders with a `Cargo.toml`, without the examples, which are named as one room.
+/// The folders with a manifest, without the examples, which are named as one room, and what `new` lays down.
 pub(crate) fn rooms() -> Vec<String> {
-    let manifests = tracked().into_iter().filter_map(|path| path.strip_suffix("/Cargo.toml").map(str::to_owned));
-    manifests.filter(|room| !room.starts_with("examples/") || room == "examples/fake-cloud").collect()
+    let folder =
+        |path: &str| Some(path.strip_suffix("/Cargo.toml").or(path.strip_suffix("/pyproject.toml"))?.to_owned());
+    let manifests = tracked().into_iter().filter_map(|path| folder(&path));
+    let is_room = |room: &String| !room.starts_with("examples/") && !room.contains("/template/");
+    manifests.filter(|room| is_room(room) || room == "examples/fake-cloud").collect()
 }
 
 impl Source {

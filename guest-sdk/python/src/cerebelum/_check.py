@@ -127,11 +127,12 @@ class Check:
             def attempt(function: Any, **options: Any) -> Any:
                 try:
                     return define(function) if not options else define(**options)(function)
-                except CerebelumError as error:
+                except Exception as error:
                     file, line = place(function) or self._place_of_caller()
                     name = str(options.get("name") or getattr(function, "__name__", "?"))
                     listed = [f"{sort} '{name}': {text}" for text in getattr(error, "errors", ())]
-                    self.answer.errors += [Problem(file, line, text) for text in listed or [str(error)]]
+                    alone = str(error) if isinstance(error, CerebelumError) else f"{sort} '{name}': {error}"
+                    self.answer.errors += [Problem(file, line, text) for text in listed or [alone]]
                     if isinstance(function, steps.Step):
                         return function
                     if not callable(function):

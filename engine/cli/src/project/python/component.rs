@@ -13,6 +13,7 @@ use crate::project::component::check;
 /// The module that the component begins with.
 const ENTRY: &str = "cerebelum_entry";
 /// Where folders are mounted while a component is built: in the order of their `-p`.
+const KIT: &str = "/1";
 const PROGRAM: &str = "/2";
 const PACKAGES: &str = "/3";
 /// What makes a program a component, for one that is none.
@@ -63,14 +64,16 @@ pub(super) fn freeze(parts: &Parts<'_>, tools: &Tools, scratch: &Path) -> Outcom
 
 /// The module that imports the program between the beginning and the end of the build.
 fn entry_module(parts: &Parts<'_>) -> String {
-    let mounts = if parts.packages.is_some() { format!("{PROGRAM:?}, {PACKAGES:?}") } else { format!("{PROGRAM:?}") };
+    // At run time there are no files: what is imported inside functions is kept from all of these.
+    let mounts = [Some(KIT), Some(PROGRAM), parts.packages.map(|_| PACKAGES)];
+    let mounts = serde_json::to_string(&mounts.into_iter().flatten().collect::<Vec<_>>()).unwrap_or_default();
     let module = serde_json::to_string(&parts.program.module).unwrap_or_default();
     format!(
         "\"\"\"The entry of a component; made by `cerebelum build`.\"\"\"\n\n\
          import importlib\n\nfrom cerebelum import _component\n\n\
          importlib.import_module({module})\n\
          from cerebelum._component import Guest, WitWorld  # noqa: E402, F401\n\n\
-         _component.finish([{mounts}])\n"
+         _component.finish({mounts})\n"
     )
 }
 
@@ -93,7 +96,7 @@ fn problem(said: &str, parts: &Parts<'_>) -> Problem {
     };
     let trace = frames.iter().map(|(file, line, name)| format!("{file}:{line}: {name}"));
     let trace = if frames.len() > 1 { trace.collect() } else { Vec::new() };
-    let text = format!("{} (only there inside a component)", text.join("\n").trim_end());
+    let text = format!("{}; not in CPython, only inside a component", text.join("\n").trim_end());
     Problem { file, line, text, trace }
 }
 

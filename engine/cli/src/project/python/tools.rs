@@ -121,7 +121,7 @@ fn quietly(command: &mut Command) -> Result<(), String> {
     let said = [done.stdout, done.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     let last = said.lines().map(str::trim).filter(|line| !line.is_empty()).next_back();
-    Err(last.unwrap_or("without a word").to_owned())
+    Err(last.unwrap_or("without a word").trim_start_matches("ERROR: ").to_owned())
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
-"""Tests of app.py: workflows run in this process, on a virtual clock."""
+"""Tests of app.py: workflows run in this process, no engine needed."""
 
-from app import visit, welcome
-from cerebelum.testing import Local
+import asyncio
 
-ADA = {"name": "Ada", "stay_seconds": 30 * 24 * 3600}
+from app import visit
 
 
-def test_a_visit_of_a_month_is_tested_in_no_time() -> None:
-    run = Local().run(visit, ADA)
-    assert run.output == ["Welcome, Ada!", "Goodbye, Ada!"]
+def test_a_visit_goes_from_hello_to_goodbye() -> None:
+    result = asyncio.run(visit.execute({"name": "Ada", "stay_seconds": 0.01}))
+    assert result.output == ["Welcome, Ada!", "Goodbye, Ada!"]

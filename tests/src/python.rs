@@ -1,0 +1,91 @@
+//! Python for tests: programs that a test writes, as components; and programs that talk to an engine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use cerebelum_history::Digest;
+
+use crate::{program, root};
+
+/// How many digits of a digest tell programs apart.
+const DIGEST_DIGITS: usize = 12;
+
+/// A component of a program that the test gives: paths and texts, with an `app.py` among them. It is built once, and
+/// again when the text or the `cerebelum` that builds it changes. (Components of `examples` and `tests/guests` are built
+/// by `examples/build`; ask for them with [`component`](crate::component).)
+///
+/// # Panics
+/// With what the build says when it fails.
+#[must_use]
+pub fn python_component(name: &str, files: &[(&str, &str)]) -> String {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let builder = program("cerebelum");
+    let about = fs::metadata(&builder).expect("it was just found");
+    let built_ns =
+        about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|age| age.as_nanos());
+    let digest = Digest::of(format!("{built_ns:?} {} {files:?}", about.len()).as_bytes());
+    let folder = root().join("target/components/of-tests");
+    let wasm = folder.join(format!("{name}-{}.wasm", &digest.as_str()[..DIGEST_DIGITS]));
+    // One at a time: the second of two tests that want the same program finds it.
+    let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !wasm.is_file() {
+        forget_older(&folder, name);
+        let sources = folder.join(name);
+        for (path, text) in files {
+            let path = sources.join(path);
+            fs::create_dir_all(path.parent().expect("it is inside the folder")).expect("a folder can be made there");
+            fs::write(path, text).expect("a file can be written there");
+        }
+        build(&builder, &sources, &wasm);
+    }
+    wasm.display().to_string()
+}
+
+fn forget_older(folder: &Path, name: &str) {
+    // What is not there need not go.
+    let _ = fs::remove_dir_all(folder.join(name));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let rest = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
+        if rest.len() == DIGEST_DIGITS + ".wasm".len() && rest.ends_with(".wasm") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn build(builder: &Path, sources: &Path, wasm: &Path) {
+    // Under another name until it is whole.
+    let beside = wasm.with_extension(format!("new-{}", std::process::id()));
+    let done = Command::new(builder)
+        .arg("build")
+        .arg(sources.join("app.py"))
+        .arg("-o")
+        .arg(&beside)
+        .env("CEREBELUM_COMPONENTIZE", environment().join("componentize-py"))
+        .env("XDG_CACHE_HOME", root().join("target/cache"))
+        .output()
+        .expect("the command line can be run");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    fs::rename(&beside, wasm).expect("a file can be renamed beside itself");
+}
+
+/// A command that runs the tests' own Python, with the SDK and its client at hand.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn python() -> Command {
+    let mut command = Command::new(environment().join("python"));
+    command.env("PYTHONPATH", root().join("guest-sdk/python/src")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// The programs of the tests' own Python.
+fn environment() -> PathBuf {
+    let folder = root().join("target/python/bin");
+    assert!(folder.is_dir(), "{} is missing: run `make setup` first", folder.display());
+    folder
+}
