@@ -21,6 +21,8 @@ mod examples;
 mod hostile;
 mod killed;
 mod people;
+mod python;
+mod python_guests;
 mod referee;
 mod refusals;
 mod same;
