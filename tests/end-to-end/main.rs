@@ -21,6 +21,7 @@ mod examples;
 mod hostile;
 mod killed;
 mod people;
+mod python_programs;
 mod referee;
 mod refusals;
 mod same;
