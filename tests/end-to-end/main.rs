@@ -21,8 +21,12 @@ mod examples;
 mod hostile;
 mod killed;
 mod people;
+<<<<<<< HEAD
 mod python;
 mod python_guests;
+=======
+mod python_programs;
+>>>>>>> cli
 mod referee;
 mod refusals;
 mod same;
