@@ -21,12 +21,9 @@ mod examples;
 mod hostile;
 mod killed;
 mod people;
-<<<<<<< HEAD
 mod python;
 mod python_guests;
-=======
 mod python_programs;
->>>>>>> cli
 mod referee;
 mod refusals;
 mod same;
