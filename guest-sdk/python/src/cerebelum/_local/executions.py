@@ -97,9 +97,12 @@ class Execution:
         self._task = beside(self._execute(), f"execution {self.id}")
 
     async def ended(self) -> None:
-        """Waits for its end, however it is."""
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        """Waits for its end, however it is. A mistake in this package is raised, so that nobody takes it for an end."""
+        if self._task is None:
+            return
+        await asyncio.wait({self._task})
+        if not self._task.cancelled() and (error := self._task.exception()):
+            raise error
 
     async def awaited(self) -> str:
         """Its output, for a parent that waits for it; a parent that stops waiting cancels it.
@@ -161,6 +164,8 @@ class Execution:
         except Failure as failure:
             self._fail(failure, "cancelled" if self._cancelling and failure.kind == "cancelled" else "failed")
         finally:
+            if self.status == "running":
+                self.status = "failed"
             self.ended_ms = self.world.now_ms()
             if self._overdue is not None:
                 self._overdue.cancel()

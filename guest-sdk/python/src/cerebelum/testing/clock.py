@@ -1,0 +1,133 @@
+"""An event loop whose time jumps: nobody waits, and everything that waits for time sees the same time pass."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import threading
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# Where clocks begin unless told.
+EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
+# How long an open socket, or a thread of somebody else's, is given before the clock jumps.
+PATIENCE_S = 1.0
+# A program that still runs then never ends.
+YEARS_MAX = 100
+END_S = YEARS_MAX * 366 * 86_400.0
+
+
+class _Selector(selectors.DefaultSelector):
+    """Asks the loop what waiting means."""
+
+    loop: VirtualLoop | None = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Events of real files, or none after a jump in time."""
+        events = super().select(0)
+        if events or timeout == 0 or self.loop is None:
+            return events
+        if self.loop.has_work_in_threads:
+            return super().select(None)
+        if self.loop.may_be_told_something:
+            events = super().select(PATIENCE_S)
+        if not events:
+            self.loop.jump()
+        return events
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """When nothing can move, time jumps to the next deadline.
+
+    `asyncio.sleep`, `wait_for`, `timeout` and all else that counts this loop's time take no time at all. Threads of
+    `asyncio.to_thread` are waited for; what waits for a socket has a second of real time before the clock jumps.
+    """
+
+    def __init__(self, start: datetime | None = None) -> None:
+        selector = _Selector()
+        self._now_s = 0.0
+        begin = start or EPOCH
+        self._epoch_ms = (begin - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(milliseconds=1)
+        self._in_threads = 0
+        self._threads_before = set(threading.enumerate())
+        # Told that nothing will ever move again, or that time is up; says whether something moves now.
+        self.on_standstill: Callable[[str], bool] = lambda _: False
+        super().__init__(selector)
+        # Far from zero, doubles cannot tell times apart that are closer than this.
+        self._clock_resolution = 1e-6
+        selector.loop = self
+
+    def time(self) -> float:
+        """Seconds since this loop's beginning."""
+        return self._now_s
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970, by this clock."""
+        return self._epoch_ms + round(self._now_s * 1_000)
+
+    def jump(self) -> None:
+        """Nothing can move: goes to the next deadline.
+
+        # Raises
+        RuntimeError when there is none.
+        """
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        why = "nothing can move any more: what is awaited will never happen"
+        if scheduled:
+            when = scheduled[0].when()
+            if when <= END_S:
+                self._now_s = max(self._now_s, when)
+                return
+            why = f"still running after {YEARS_MAX} years"
+        if not self.on_standstill(why):
+            raise RuntimeError(why)
+
+    @property
+    def has_work_in_threads(self) -> bool:
+        """Whether a function runs in a thread for somebody here."""
+        return self._in_threads > 0
+
+    @property
+    def may_be_told_something(self) -> bool:
+        """Whether the world outside may have something to tell: a socket is open, or somebody started a thread."""
+        selector: selectors.BaseSelector = self._selector  # type: ignore[attr-defined]
+        executor: Any = self._default_executor  # type: ignore[attr-defined]
+        own = set() if executor is None else set(executor._threads)
+        # One file is this loop's own, which wakes it up.
+        return len(selector.get_map()) > 1 or bool(set(threading.enumerate()) - self._threads_before - own)
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """Runs a function in a thread; the clock stands still meanwhile."""
+        future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
+        self._in_threads += 1
+        future.add_done_callback(self._back_from_thread)
+        return future
+
+    def _back_from_thread(self, _: asyncio.Future[Any]) -> None:
+        self._in_threads -= 1
+
+
+def run_virtually(coroutine: Coroutine[Any, Any, T], *, start: datetime | None = None) -> T:
+    """What `asyncio.run` does, on a clock that jumps."""
+    return run_on(VirtualLoop(start), coroutine)
+
+
+def run_on(loop: VirtualLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end and closes the loop."""
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        rest = asyncio.all_tasks(loop)
+        for task in rest:
+            task.cancel()
+        loop.on_standstill = lambda _: False
+        try:
+            if rest:
+                loop.run_until_complete(asyncio.wait(rest, timeout=1.0))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            loop.close()

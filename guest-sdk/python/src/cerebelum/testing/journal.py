@@ -1,0 +1,44 @@
+"""What a workflow that is rerun has asked for and was told."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call or a guest ended."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+    @classmethod
+    def of(cls, task: asyncio.Task[Any]) -> Outcome:
+        """How a task ended."""
+        if task.cancelled():
+            return cls(error=asyncio.CancelledError("cancelled"))
+        error = task.exception()
+        return cls(error=error) if error is not None else cls(task.result())
+
+    def tell(self, future: asyncio.Future[Any]) -> None:
+        """Tells somebody who waits for it."""
+        if isinstance(self.error, asyncio.CancelledError):
+            future.cancel("the execution was cancelled")
+        elif self.error is not None:
+            future.set_exception(self.error)
+        else:
+            future.set_result(self.value)
+
+
+@dataclass
+class Journal:
+    """What a run of a workflow has asked for and was told."""
+
+    # What was asked for, by ordinal from 1.
+    asked: list[str] = field(default_factory=list)
+    # What the workflow itself gave up.
+    dropped: set[int] = field(default_factory=set)
+    # Ordinal, how it went, and the time then in milliseconds since 1970.
+    told: list[tuple[int, Outcome, int]] = field(default_factory=list)
