@@ -52,7 +52,10 @@ async fn databases_and_deployments_get_ready_and_some_articles_are_not_there() {
     assert_eq!(order("common").await, (201, "1".to_owned()));
     assert_eq!(order("rare-one").await, (409, "back soon".to_owned()));
     assert_eq!(order("rare-one").await, (201, "2".to_owned()));
-    assert_eq!((order("gone").await, order("gone").await.1), ((409, "out of stock".to_owned()), "out of stock".to_owned()));
+    assert_eq!(
+        (order("gone").await, order("gone").await.1),
+        ((409, "out of stock".to_owned()), "out of stock".to_owned())
+    );
 }
 
 #[tokio::test]

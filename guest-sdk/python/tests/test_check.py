@@ -171,6 +171,10 @@ def test_a_module_that_hides_behind_the_standard_library_is_warned_of(program: P
 
 
 def test_a_durable_call_while_the_module_is_imported_is_told(program: Program) -> None:
-    told = program.errors(FINE + "import asyncio\nasyncio.run(fine(None))\n")
+    program.write("app.py", FINE + "import asyncio\nasyncio.run(fine(None))\n")
+    answer = program.check()
+    # That the event loop of CPython has a socket is not the author's doing.
+    assert answer["warnings"] == []
+    told = program.told(answer["errors"])
     assert len(told) == 1
     assert told[0].startswith("app.py:6: cerebelum.errors.OutsideError: ")

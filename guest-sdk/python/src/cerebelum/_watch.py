@@ -29,6 +29,7 @@ EVENTS = {
     "os.exec": "processes",
 }
 STDLIB = os.path.dirname(os.path.realpath(os.__file__)) + os.sep
+ASYNCIO = os.path.join(STDLIB, "asyncio") + os.sep
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,11 @@ def name_of_builtin(function: Any) -> str | None:
 
 
 def first_foreign(frame: FrameType | None) -> FrameType | None:
-    """The innermost caller that is neither ours nor the standard library's."""
+    """The innermost caller that is neither ours nor the standard library's; none for what an event loop needs."""
     while frame is not None:
         file = frame.f_code.co_filename
+        if file.startswith(ASYNCIO):
+            return None
         if file != __file__ and not file.startswith(("<", STDLIB)):
             return frame
         frame = frame.f_back

@@ -60,4 +60,7 @@ class Context:
         self._at().set_attribute(name, _values.encode(value, f"attribute '{name}'"))
 
     def _at(self) -> Host:
-        return self._host or current()
+        host = self._host or current()
+        # Outside of any workflow, a context that somebody made by hand says what it is called.
+        seen_as = getattr(host, "seen_as", None)
+        return seen_as(self.step_name or self.workflow_name) if seen_as else host

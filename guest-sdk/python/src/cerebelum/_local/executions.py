@@ -1,0 +1,184 @@
+"""One execution in local mode: its runs, its signals, how it is cancelled and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from datetime import datetime, timezone
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from .. import _values
+from ..errors import Failure
+from ..results import ExecutionResult, FailureInfo
+from . import limits
+from .host import LocalHost
+from .scopes import Continued, beside
+from .stepping import Target
+
+if TYPE_CHECKING:
+    from .world import World
+
+OVERDUE = "cancelled, and clean-up took longer than its grace period"
+
+
+class Signals:
+    """Signals of one execution by name, and who waits for them."""
+
+    def __init__(self) -> None:
+        self._early: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._waiting: defaultdict[str, deque[asyncio.Future[str]]] = defaultdict(deque)
+
+    def send(self, name: str, data: str) -> None:
+        """Tells who has waited longest; with nobody waiting, it stays until somebody does."""
+        self._early[name].append(data)
+        self._match(name)
+
+    async def wait(self, name: str, timeout_s: float | None) -> str:
+        """The next signal of that name.
+
+        # Raises
+        Failure of kind `timeout`.
+        """
+        mine: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting[name].append(mine)
+        self._match(name)
+        try:
+            await asyncio.wait({mine}, timeout=timeout_s)
+        except asyncio.CancelledError:
+            if mine.done():
+                # Whoever waited wants it no more: it was not consumed.
+                self._early[name].appendleft(mine.result())
+            mine.cancel()
+            self._match(name)
+            raise
+        if mine.done():
+            return mine.result()
+        mine.cancel()
+        raise Failure("the signal did not come in time", kind="timeout", retryable=False)
+
+    def _match(self, name: str) -> None:
+        early, waiting = self._early[name], self._waiting[name]
+        while early and waiting:
+            first = waiting.popleft()
+            if not first.done():
+                first.set_result(early.popleft())
+
+
+class Execution:
+    """A workflow that runs, or has run."""
+
+    def __init__(self, world: World, target: Target, input: str, id: str, parent: Execution | None) -> None:
+        self.world = world
+        self.target = target
+        self.workflow = target.name
+        self.input = input
+        self.id = limits.execution_id(id)
+        self.parent = parent
+        self.run = 1
+        self.seed = blake2b(self.id.encode(), digest_size=32).digest()
+        self.signals = Signals()
+        # JSON text by name.
+        self.attributes: dict[str, str] = {}
+        # The last step that failed with this kind and message.
+        self.failed_steps: dict[tuple[str, str], str] = {}
+        self.output: str | None = None
+        self.failure: Failure | None = None
+        self.status = "running"
+        self.began_ms = world.now_ms()
+        self.ended_ms: int | None = None
+        self.host = LocalHost(self)
+        self._cancelling = False
+        self._overdue: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Starts running."""
+        self._task = beside(self._execute(), f"execution {self.id}")
+
+    async def ended(self) -> None:
+        """Waits for its end, however it is."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def awaited(self) -> str:
+        """Its output, for a parent that waits for it; a parent that stops waiting cancels it.
+
+        # Raises
+        Failure when it failed.
+        """
+        try:
+            await self.ended()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if self.failure is not None:
+            raise limits.recorded(self.failure)
+        return self.output or "null"
+
+    def cancel(self) -> None:
+        """Tells it to end: its open calls are cancelled, and it has a minute to clean up."""
+        if self._cancelling or self.status != "running":
+            return
+        self._cancelling = True
+        self.host.cancel_calls()
+        loop = asyncio.get_running_loop()
+        self._overdue = loop.call_later(limits.CANCEL_GRACE_S, self.terminate, OVERDUE)
+
+    def terminate(self, why: str = "the execution was terminated") -> None:
+        """Ends it without asking."""
+        if self.status == "running":
+            self._cancelling = True
+            self.host.scope.decide(Failure(why, kind="cancelled", retryable=False))
+
+    def result(self) -> ExecutionResult:
+        """How it ended."""
+        failure = self.failure
+        info = FailureInfo(failure.kind, failure.message, failure.details, failure.retryable) if failure else None
+        output = None if self.output is None else _values.decode(self.output, Any, "the output")
+        return ExecutionResult(
+            execution_id=self.id,
+            status=self.status,
+            output=output,
+            error=failure.message if failure else None,
+            started_at=moment(self.began_ms),
+            completed_at=None if self.ended_ms is None else moment(self.ended_ms),
+            failure=info,
+        )
+
+    def failed_step(self) -> str | None:
+        """The step whose failure is the execution's own, if a step it was."""
+        failure = self.failure
+        return self.failed_steps.get((failure.kind, failure.message)) if failure else None
+
+    async def _execute(self) -> None:
+        try:
+            self.output = limits.value(await self._runs(), "the output", too_deep="invalid-output")
+            self.status = "completed"
+        except asyncio.CancelledError:
+            self._fail(limits.cancelled(), "cancelled")
+            raise
+        except Failure as failure:
+            self._fail(failure, "cancelled" if self._cancelling and failure.kind == "cancelled" else "failed")
+        finally:
+            self.ended_ms = self.world.now_ms()
+            if self._overdue is not None:
+                self._overdue.cancel()
+
+    async def _runs(self) -> str:
+        """One run after another, until one ends and does not continue as new."""
+        input = self.input
+        while True:
+            try:
+                return await self.world.run_workflow(self.host, self.target.body, input)
+            except Continued as following:
+                self.run, input = self.run + 1, following.input
+            self.host = LocalHost(self)
+
+    def _fail(self, failure: Failure, status: str) -> None:
+        self.failure, self.status = failure, status
+
+
+def moment(ms: int) -> datetime:
+    """Milliseconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(ms / 1_000, tz=timezone.utc)

@@ -1,0 +1,133 @@
+"""What crosses from one scope to another in local mode: the borders an engine has, kept in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from .. import _values
+from .._host import RetryPolicy
+from ..errors import Failure, SerializationError, failure_of
+
+# The longest wait: one year.
+WAIT_MS_MAX = 365 * 24 * 3_600_000
+# The largest value that crosses a border.
+VALUE_BYTES_MAX = 1 << 20
+# The deepest nesting of such a value.
+VALUE_DEPTH_MAX = 128
+MESSAGE_BYTES_MAX = 16 << 10
+# How long clean-up may take after a cancel.
+CANCEL_GRACE_S = 60.0
+
+_IDS = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# What stands in texts does not nest.
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def invalid(message: str) -> Failure:
+    """A failure for an argument that makes no sense."""
+    return Failure(message, kind="invalid-argument", retryable=False)
+
+
+def execution_id(id: str) -> str:
+    """An id, if it is one.
+
+    # Raises
+    Failure of kind `invalid-argument`.
+    """
+    if _IDS.fullmatch(id):
+        return id
+    raise invalid(f"an execution id has 1 to 128 letters, digits and ._:- and nothing else, not {id!r}")
+
+
+def wait_ms(duration_ms: int, what: str) -> int:
+    """A duration of at most a year.
+
+    # Raises
+    Failure of kind `invalid-argument`.
+    """
+    if duration_ms <= WAIT_MS_MAX:
+        return duration_ms
+    raise invalid(f"{what} of {duration_ms} ms is longer than a year ({WAIT_MS_MAX} ms)")
+
+
+def timeout_s(timeout_ms: int | None) -> float | None:
+    """A timeout in seconds, at most a year.
+
+    # Raises
+    Failure of kind `invalid-argument`.
+    """
+    return None if timeout_ms is None else wait_ms(timeout_ms, "a timeout") / 1_000
+
+
+def value(text: str, what: str, too_deep: str = "invalid-argument") -> str:
+    """A value's text within the limits of an engine.
+
+    # Raises
+    Failure of kind `output-too-large`, or `too_deep`.
+    """
+    size = len(text.encode("utf-8", "replace"))
+    if size > VALUE_BYTES_MAX:
+        hint = f"{size} bytes of JSON where at most {VALUE_BYTES_MAX} are accepted"
+        message = f"{what}: {hint}: store large data elsewhere and pass a reference"
+        raise Failure(message, kind="output-too-large", retryable=False)
+    if depth(text) > VALUE_DEPTH_MAX:
+        message = f"{what}: JSON nested deeper than {VALUE_DEPTH_MAX} levels"
+        raise Failure(message, kind=too_deep, retryable=False)
+    return text
+
+
+def depth(text: str) -> int:
+    """How deep a JSON text nests."""
+    if text.count("[") + text.count("{") <= VALUE_DEPTH_MAX:
+        return 0
+    deepest = now = 0
+    for character in _STRINGS.sub("", text):
+        if character in "[{":
+            now += 1
+            deepest = max(deepest, now)
+        elif character in "]}":
+            now -= 1
+    return deepest
+
+
+def recorded(error: BaseException) -> Failure:
+    """An exception as the other side of a border sees it: kind, message, details, whether to try again."""
+    seen = failure_of(error)
+    details: Any = None
+    if seen.details is not None:
+        try:
+            details = _values.decode(_values.encode(seen.details, "a failure's details"), Any, "a failure's details")
+        except SerializationError as unreadable:
+            details = {"unreadable": str(unreadable)}
+    message = seen.message.encode("utf-8", "replace")[:MESSAGE_BYTES_MAX].decode("utf-8", "ignore")
+    failure = Failure(message, kind=seen.kind, details=details, retryable=seen.retryable)
+    # For whoever looks at a traceback in this process.
+    failure.__cause__ = error
+    return failure
+
+
+def cancelled() -> Failure:
+    """What a scope ends with whose code let a cancellation pass."""
+    return Failure("the execution is cancelled", kind="cancelled", retryable=False)
+
+
+def told(failure: Failure) -> BaseException:
+    """A failed call as its caller sees it: what was cancelled is a cancellation."""
+    return asyncio.CancelledError(failure.message) if failure.kind == "cancelled" else failure
+
+
+def delay_after(policy: RetryPolicy, attempt: int, failure: Failure, chance: float) -> int | None:
+    """Milliseconds to wait after this attempt (from 1) failed; none when it was the last, or another cannot help.
+
+    `chance` in 0..1 draws the jitter.
+    """
+    if attempt >= policy.max_attempts or not failure.retryable:
+        return None
+    try:
+        plain = policy.delay_ms * max(0.0, policy.backoff) ** (attempt - 1)
+    except OverflowError:
+        plain = float(policy.max_delay_ms)
+    jitter = min(1.0, max(0.0, policy.jitter)) * (2.0 * chance - 1.0)
+    return round(min(plain, policy.max_delay_ms) * (1.0 + jitter))

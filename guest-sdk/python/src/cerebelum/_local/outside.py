@@ -1,0 +1,44 @@
+"""The host of code that runs outside of any workflow or step: a script, a notebook, a test of a helper."""
+
+from __future__ import annotations
+
+from .._host import HttpRequest, HttpResponse, StepOptions
+from ..errors import OutsideError
+from ..steps import AnyStep
+from .executions import Execution
+from .host import LocalHost
+from .scopes import Body
+from .stepping import Target
+from .world import World
+
+
+class Outside(LocalHost):
+    """A scope that never begins and never ends."""
+
+    def seen_as(self, name: str) -> Outside:
+        """The same, called by this name."""
+        return Outside(self.execution, step=name)
+
+    async def run_step(self, step: AnyStep | str, input: str, options: StepOptions) -> str:
+        """Runs a step to its end."""
+        return await super().run_step(step, input, options)
+
+    async def fetch(self, request: HttpRequest) -> HttpResponse:
+        """Sends a request: there is no workflow here that must not."""
+        return await self._call("fetch", request.url, lambda _: self.world.fetch(request, self._call_key()))
+
+    async def continue_as_new(self, input: str) -> None:
+        """There is no run to end."""
+        raise OutsideError("continue_as_new() was called outside of a workflow")
+
+    async def await_signal(self, name: str, timeout_ms: int | None) -> str:
+        """There is nothing that a signal could be sent to."""
+        raise OutsideError(f"wait_for_signal({name!r}) was called outside of a workflow: nothing can send it there")
+
+
+async def _nothing(_: str) -> str:
+    return "null"
+
+
+_body: Body = _nothing
+OUTSIDE = Outside(Execution(World(), Target("anonymous", _body), "null", "anonymous", None))
