@@ -130,11 +130,12 @@ async def grant_code(context: Context, inputs: Person, create_account: str) -> N
 
 @step(retry=1)
 async def approve_access(context: Context, inputs: Person, assign_mentor: str) -> dict[str, Any]:
-    """Asks the mentor whether to open the rest; a no is a result as well, silence is a failure."""
+    """Asks the mentor whether to open the rest; a no has a rule, silence has none and fails the execution."""
     try:
         answer = await wait_for_approval("access", {"mentor": assign_mentor}, inputs.answer_ms)
     except ApprovalRejected as no:
-        return {"error": no.message}
+        context.log(no.message)
+        return {"error": "refused"}
     return {"ok": {"by": answer.by}}
 
 
@@ -197,7 +198,7 @@ def onboarding(wf: WorkflowBuilder) -> None:
         after=reserve_desk, condition=lambda desk: desk["is_remote"], when_true=send_headset, when_false=print_badge
     )
     # Without access there is nothing to be trained in.
-    wf.diverge(approve_access, {"error": skip_to(wait_for_first_day)})
+    wf.diverge(approve_access, {"refused": skip_to(wait_for_first_day)})
 
 
 component(hosts=["127.0.0.1", "localhost"])

@@ -303,6 +303,6 @@ fn every_status_of_a_python_execution_is_shown(database: Database) {
     engine.ok(&["resume", sleeper]);
     engine.ok(&["cancel", sleeper]);
     engine.wait_for(sleeper, &["cancelled"]);
-    let watched = engine.ok(&["watch", sleeper]);
-    assert!(watched.contains("cancelled"), "{watched}");
+    let watched = engine.cli(&["watch", sleeper]);
+    assert!(watched.code == 1 && watched.out.contains("cancelled"), "{watched:?}");
 }
