@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from cerebelum.testing import VirtualLoop
+from cerebelum.testing import run_virtually
 
 from cerebelum import ExecutionError, ExecutionResult
 from cerebelum._host import HttpRequest, HttpResponse
@@ -78,12 +78,13 @@ def blocks(page: Path = PAGE) -> list[tuple[int, str]]:
 
 def timed(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, Any]:
     """What it yields, and how many seconds that took on the virtual clock."""
-    loop = VirtualLoop()
-    try:
+
+    async def measured() -> tuple[Any, float]:
+        loop = asyncio.get_running_loop()
         began_s = loop.time()
-        return loop.run_until_complete(coroutine), loop.time() - began_s
-    finally:
-        loop.close()
+        return await coroutine, loop.time() - began_s
+
+    return run_virtually(measured())
 
 
 async def run(block: str, line: int, guide: ModuleType) -> None:

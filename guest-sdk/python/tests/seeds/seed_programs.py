@@ -173,7 +173,7 @@ async def a_documented_signature(trial: Trial) -> None:
 
 def forms(helper: object) -> list[Callable[..., Any]]:
     """The ways in which a helper may be called."""
-    return list(typing.get_overloads(type(helper).__call__))
+    return list(typing.get_overloads(type(helper).__call__))  # type: ignore[attr-defined]  # Python 3.11
 
 
 def accept_call(documented: inspect.Signature, ours: list[inspect.Signature]) -> None:
@@ -214,7 +214,7 @@ async def steps_composed(trial: Trial) -> None:
     await trial.run()
     composed = trial["create_resource"] >> trial["wait_for_resource"] >> trial["configure_resource"]
 
-    @trial["workflow"]
+    @trial["workflow"]  # type: ignore[untyped-decorator]
     def flow(wf: Any) -> None:
         wf.timeline(composed)
 

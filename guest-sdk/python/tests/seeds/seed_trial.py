@@ -37,7 +37,7 @@ class Trial:
     async def run_in_step(self) -> None:
         """Runs the snippet as the body of a step."""
 
-        @self["step"](name=self.name.replace(".", "_"), retry=1)
+        @self["step"](name=self.name.replace(".", "_"), retry=1)  # type: ignore[untyped-decorator]
         async def body(context: Context) -> None:
             self.names["context"] = context
             await self.run()

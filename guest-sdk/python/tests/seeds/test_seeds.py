@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from cerebelum.testing import VirtualLoop
+from cerebelum.testing import run_virtually
 from seed_blocks import ABSENT, Block, extract, folder, snippets
 from seed_engine import ON_ENGINE, Engine
 from seed_page import PAGE, render
@@ -29,11 +29,7 @@ def named(entry: Entry) -> str:
 
 def run_here(entry: Entry, text: str) -> None:
     """Runs a snippet on the virtual clock."""
-    loop = VirtualLoop()
-    try:
-        loop.run_until_complete(PROGRAMS[entry.name](Trial(entry.name, text)))
-    finally:
-        loop.close()
+    run_virtually(PROGRAMS[entry.name](Trial(entry.name, text)))
 
 
 def run_on(engine: str, entry: Entry, text: str, place: Path) -> None:
