@@ -178,7 +178,8 @@ def test_all_of_a_group_is_awaited_and_the_first_failure_in_order_counts(run: An
 
     @step
     async def slow(context: Any) -> None:
-        await asyncio.sleep(0.02)
+        while "fine" not in ended:
+            await asyncio.sleep(0)
         ended.append("slow")
         raise ValueError("slow broke")
 
@@ -189,7 +190,8 @@ def test_all_of_a_group_is_awaited_and_the_first_failure_in_order_counts(run: An
 
     @step
     async def fine(context: Any) -> None:
-        await asyncio.sleep(0.01)
+        while "quick" not in ended:
+            await asyncio.sleep(0)
         ended.append("fine")
 
     @step
