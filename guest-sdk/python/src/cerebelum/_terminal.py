@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import select
@@ -96,6 +97,9 @@ async def read(prompt: str) -> str:
     given_up = threading.Event()
     try:
         line: str | None = await in_thread(read_line, given_up)
+    except asyncio.CancelledError:
+        print("\n  (no longer wanted)", flush=True)
+        raise
     finally:
         given_up.set()
     if not line:
@@ -104,8 +108,10 @@ async def read(prompt: str) -> str:
 
 
 def read_line(given_up: threading.Event) -> str | None:
-    """A line of stdin, or None when nobody wants it any more. It never takes a line that is not wanted."""
-    while sys.platform != "win32" and not select.select([sys.stdin], [], [], LOOK_S)[0]:
+    """A line of stdin, or None when nobody wants it any more: the line is left for who is asked next."""
+    if sys.platform != "win32":
+        while not select.select([sys.stdin], [], [], LOOK_S)[0] and not given_up.is_set():
+            pass
         if given_up.is_set():
             return None
     return sys.stdin.readline()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from .. import _values
 from ..errors import ExecutionError, Failure
 from ..results import ExecutionResult
-from . import limits
 from .executions import Execution
 from .people import Asked
 from .world import World
@@ -54,7 +53,7 @@ async def execute(
     world = World(approve)
     try:
         target = world.workflow(workflow)
-        execution = world.start(target, limits.value(text, "the input"), execution_id, None)
+        execution = world.start(target, text, execution_id, None)
     except Failure as failure:
         raise ValueError(failure.message) from None
     send_all(execution, signals or {})

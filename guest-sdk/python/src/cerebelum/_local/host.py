@@ -82,18 +82,15 @@ class LocalHost:
     async def run_step(self, step: AnyStep | str, input: str, options: StepOptions) -> str:
         """Runs a step to its end."""
         target = self.world.step(step)
-        limits.value(input, f"the input of step '{target.name}'")
         return await self._call("step", target.name, lambda path: run_step(self, path, target, input, options))
 
     async def poll(self, check: AnyStep | str, input: str, policy: PollPolicy) -> str:
         """Runs a check step until it is ready."""
         target = self.world.step(check)
-        limits.value(input, f"the input of step '{target.name}'")
         return await self._call("poll", target.name, lambda path: run_poll(self, path, target, input, policy))
 
     async def await_approval(self, request: ApprovalRequest) -> Approval:
         """Asks a person."""
-        limits.value(request.data, "an approval's data")
         return await self._call("approval", request.title, lambda _: ask(self, request))
 
     async def await_signal(self, name: str, timeout_ms: int | None) -> str:
@@ -104,7 +101,6 @@ class LocalHost:
     async def run_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
         """Runs a child to its end."""
         target = self.world.workflow(workflow)
-        limits.value(input, f"the input of workflow '{target.name}'")
 
         async def child(path: str) -> str:
             execution = self.world.start(target, input, id or self._child_id(path), self.execution)
@@ -115,7 +111,6 @@ class LocalHost:
     async def start_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
         """Starts an execution that outlives this one."""
         target = self.world.workflow(workflow)
-        limits.value(input, f"the input of workflow '{target.name}'")
 
         async def start(path: str) -> str:
             return self.world.start(target, input, id or self._child_id(path), None).id
@@ -126,7 +121,6 @@ class LocalHost:
         """Ends this run; nothing of it runs any more."""
         if self.step is not None:
             raise Failure("only a workflow can continue as new", kind="not-granted", retryable=False)
-        limits.value(input, "the next run's input")
         self.scope.decide(Continued(input))
 
     async def fetch(self, request: HttpRequest) -> HttpResponse:

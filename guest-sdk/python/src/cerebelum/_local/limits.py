@@ -12,17 +12,11 @@ from ..errors import Failure, SerializationError, failure_of
 
 # The longest wait: one year.
 WAIT_MS_MAX = 365 * 24 * 3_600_000
-# The largest value that crosses a border.
-VALUE_BYTES_MAX = 1 << 20
-# The deepest nesting of such a value.
-VALUE_DEPTH_MAX = 128
 MESSAGE_BYTES_MAX = 16 << 10
 # How long clean-up may take after a cancel.
 CANCEL_GRACE_S = 60.0
 
 _IDS = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# What stands in texts does not nest.
-_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def invalid(message: str) -> Failure:
@@ -59,37 +53,6 @@ def timeout_s(timeout_ms: int | None) -> float | None:
     Failure of kind `invalid-argument`.
     """
     return None if timeout_ms is None else wait_ms(timeout_ms, "a timeout") / 1_000
-
-
-def value(text: str, what: str, too_deep: str = "invalid-argument") -> str:
-    """A value's text within the limits of an engine.
-
-    # Raises
-    Failure of kind `output-too-large`, or `too_deep`.
-    """
-    size = len(text.encode("utf-8", "replace"))
-    if size > VALUE_BYTES_MAX:
-        hint = f"{size} bytes of JSON where at most {VALUE_BYTES_MAX} are accepted"
-        message = f"{what}: {hint}: store large data elsewhere and pass a reference"
-        raise Failure(message, kind="output-too-large", retryable=False)
-    if depth(text) > VALUE_DEPTH_MAX:
-        message = f"{what}: JSON nested deeper than {VALUE_DEPTH_MAX} levels"
-        raise Failure(message, kind=too_deep, retryable=False)
-    return text
-
-
-def depth(text: str) -> int:
-    """How deep a JSON text nests."""
-    if text.count("[") + text.count("{") <= VALUE_DEPTH_MAX:
-        return 0
-    deepest = now = 0
-    for character in _STRINGS.sub("", text):
-        if character in "[{":
-            now += 1
-            deepest = max(deepest, now)
-        elif character in "]}":
-            now -= 1
-    return deepest
 
 
 def recorded(error: BaseException) -> Failure:

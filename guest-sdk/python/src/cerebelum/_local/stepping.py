@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import _values
 from .._host import PollPolicy, RetryPolicy, StepOptions
 from ..errors import Failure
 from . import limits
@@ -73,7 +73,7 @@ async def run_step(caller: LocalHost, path: str, target: Target, input: str, ask
     bounds = Bounds.of(asked, target.options)
     attempts = Attempts(caller, path, target, input, bounds)
     deadline_s = None if bounds.deadline_ms is None else bounds.deadline_ms / 1_000
-    return await attempts.recorded(within(deadline_s, attempts.until(output_of)))
+    return await attempts.recorded(within(deadline_s, attempts.until(str)))
 
 
 async def within(deadline_s: float | None, coroutine: Any) -> Any:
@@ -90,11 +90,6 @@ async def within(deadline_s: float | None, coroutine: Any) -> Any:
         return task.result()
     finally:
         task.cancel()
-
-
-def output_of(output: str) -> str:
-    """The output of a step, within limits."""
-    return limits.value(output, "the output", too_deep="invalid-output")
 
 
 class Attempts:
@@ -183,11 +178,10 @@ def answer_of(name: str, output: str) -> tuple[bool, str]:
     # Raises
     Failure of kind `invalid-output`.
     """
-    limits.value(output, "the output", too_deep="invalid-output")
-    said = json.loads(output)
+    said = _values.decode(output, Any, "the output")
     if isinstance(said, dict) and len(said) == 1:
         for word, is_ready in (("ready", True), ("not_yet", False)):
             if word in said:
-                return is_ready, json.dumps(said[word], separators=(",", ":"))
+                return is_ready, _values.encode(said[word], "what a check saw")
     hint = 'a check step answers {"ready": value} or {"not_yet": value}'
     raise Failure(f"{hint}, `{name}` said {output}", kind="invalid-output", retryable=False)

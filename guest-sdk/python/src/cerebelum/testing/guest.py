@@ -39,6 +39,7 @@ class Guest:
         # Whether it only does again what it has done before.
         self.is_repeating = bool(journal.told)
         self.is_dropped = False
+        self._main: asyncio.Task[str] | None = None
         self._known = len(journal.asked)
         self._ordinal = 0
         self._loop = GuestLoop(self)
@@ -58,6 +59,9 @@ class Guest:
                 self.is_repeating, self.clock_ms = number < len(self.journal.told), at_ms
                 self._tell(ordinal, outcome)
                 self._loop.until_rest()
+            if self._main is not None and self._main.done() and not self.waiting:
+                # What it left running and waits for nothing must not keep it from ending.
+                self._ended(self._main)
             if self._ordinal < self._known:
                 self.diverge(f"it did not ask again for {self.journal.asked[self._ordinal]}")
             self._drop()
@@ -101,6 +105,7 @@ class Guest:
 
     async def _entry(self, body: Body, input: str) -> str:
         main: asyncio.Task[str] = self._loop.create_task(guarded(body(input)))
+        self._main = main
         try:
             return await main
         finally:

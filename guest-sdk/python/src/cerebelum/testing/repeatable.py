@@ -1,4 +1,4 @@
-"""Chance and the clock of Python's own modules, for as long as a guest runs: the same on every rerun, as on an engine."""
+"""Chance and the clock of Python's own modules while a guest runs: the same on every rerun, as on an engine."""
 
 from __future__ import annotations
 

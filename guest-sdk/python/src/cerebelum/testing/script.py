@@ -176,7 +176,10 @@ async def call_instead(instead: Any, signature: Signature | None, input: str, wh
             raise Failure(str(error), kind="schema-mismatch", retryable=False) from None
         args, kwargs = arguments_for(instead, given, signature is not None)
         value = opened(await settled(instead(*args, **kwargs)))
-    return _values.encode(value, f"the output of what stands in the place of {what}")
+    try:
+        return _values.encode(value, f"the output of what stands in the place of {what}")
+    except SerializationError as error:
+        raise Failure(str(error), kind="invalid-output", retryable=False) from None
 
 
 def arguments_for(instead: Callable[..., Any], given: Any, by_name: bool) -> tuple[list[Any], dict[str, Any]]:
