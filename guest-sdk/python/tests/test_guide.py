@@ -16,11 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from cerebelum.testing import run_virtually
 
 from cerebelum import ExecutionError, ExecutionResult
 from cerebelum._host import HttpRequest, HttpResponse
 from cerebelum._local.world import World
+from cerebelum.testing import run_virtually
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PAGE = PACKAGE.parents[1] / "docs" / "python.md"

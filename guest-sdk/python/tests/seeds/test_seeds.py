@@ -6,13 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from cerebelum.testing import run_virtually
 from seed_blocks import ABSENT, Block, extract, folder, snippets
 from seed_engine import ON_ENGINE, Engine
 from seed_page import PAGE, render
 from seed_programs import PROGRAMS
 from seed_table import TABLE, Entry
 from seed_trial import Trial
+
+from cerebelum.testing import run_virtually
 
 PLACE = folder()
 BLOCKS = {block.name: block for block in extract(PLACE)} if PLACE else {}
