@@ -1,4 +1,4 @@
-//! The workloads W1, W2, W4, W7 and W9.
+//! The workloads W1, W2, W4, W7, W9 and W10.
 
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,9 @@ pub(crate) async fn run(table: &mut Table, database: Where, only: Option<&str>) 
     }
     if wanted("W9") {
         w9(table, database).await?;
+    }
+    if wanted("W10") {
+        w10(table, database).await?;
     }
     Ok(())
 }
@@ -161,6 +164,37 @@ async fn w9(table: &mut Table, (name, database): Where) -> anyhow::Result<()> {
         runs.push(9_900.0 / slope.as_secs_f64());
     }
     table.add(("W9", name), "rust_calls_per_s", runs, None);
+    Ok(())
+}
+
+/// Python components on an engine that has compiled nothing yet: seconds from the beginning of the upload to the end of
+/// the first execution, for the first component and for one that shares its large modules; then an empty workflow, p50.
+async fn w10(table: &mut Table, (name, database): Where) -> anyhow::Result<()> {
+    let (mut first, mut second, mut empty) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let mut engine = Engine::start(database);
+        engine.kill();
+        engine.forget_artifacts();
+        engine.restart();
+        let client = Client::connect(&engine, 1).await?;
+        for (runs, component, workflow, input) in [
+            (&mut first, "python-hello", "python-hello/hello", r#""Ada""#),
+            (&mut second, "test-python", "test-python/nothing", "null"),
+        ] {
+            let began = Instant::now();
+            engine.upload(component);
+            client.run(workflow, input).await?;
+            runs.push(began.elapsed().as_secs_f64());
+        }
+        for _ in 0..100 {
+            let began = Instant::now();
+            client.run("test-python/nothing", "null").await?;
+            empty.push(began.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+    table.add(("W10", name), "first_component_s", first, None);
+    table.add(("W10", name), "s", second, None);
+    table.add(("W7", name), "python_empty_workflow_us", vec![crate::table::median(&empty)], None);
     Ok(())
 }
 

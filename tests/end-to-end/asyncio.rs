@@ -49,7 +49,12 @@ fn each_primitive_comes_to_the_same_after_a_kill_at_every_commit() {
         let events = undisturbed["events"].as_u64().unwrap();
         let kills = run_killed(&mut engine, workflow, events);
         let ended = engine.wait_for_end(&id_of(workflow));
-        assert_eq!(ended["output"], output, "{workflow}, killed {kills} times: {:#?}", engine.history(&id_of(workflow)).iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(
+            ended["output"],
+            output,
+            "{workflow}, killed {kills} times: {:#?}",
+            engine.history(&id_of(workflow)).iter().map(ToString::to_string).collect::<Vec<_>>()
+        );
         assert_eq!(kinds(&engine, &id_of(workflow)).len() as u64, ended["events"].as_u64().unwrap());
         // A step and its outcome may share a commit; that nothing else does shows that the kills were where they should be.
         assert!(kills * 2 >= events, "{workflow}: only {kills} kills for {events} events");

@@ -1,9 +1,12 @@
 //! What waits costs nothing but its own turns: the workflow's guest is not started to look at a clock (L13).
 
-use cerebelum_tests::{Database, Engine};
+use cerebelum_tests::{Database, Engine, until};
 use serde_json::json;
 
-on_both_databases!(l13_a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once);
+on_both_databases!(
+    l13_a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once,
+    guests_that_only_wait_have_so_much_memory_and_no_more,
+);
 
 /// The checks of a poll are guests as well. Everything that is started is counted, so that what is left is the workflow.
 fn l13_a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once(database: Database) {
@@ -24,4 +27,31 @@ fn l13_a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once(database: Dat
     // One at the beginning, which goes through all steps, and one that is told how the poll ended.
     assert_eq!(metric("guests_started_total") - started, STEPS + ROUNDS + 2);
     assert_eq!(metric("replays_total"), 1, "its 10,000 events are read once, at the end of the poll");
+}
+
+/// Beyond `warm_bytes_max` those that wait longest leave memory. Nobody notices: they are rerun when they are told something.
+fn guests_that_only_wait_have_so_much_memory_and_no_more(database: Database) {
+    const WAITING: usize = 12;
+    // A guest has between 1 and 2 MiB.
+    let settings = [("HIBERNATE_AFTER", "1h"), ("WARM_BYTES_MAX", "6291456")];
+    let engine = Engine::start_with(database, &settings);
+    engine.upload("test-guests");
+    let ids: Vec<String> = (0..WAITING).map(|_| engine.begin("listening", &json!({"names": ["go"]}))).collect();
+    for id in &ids {
+        engine.wait_for(id, &["waiting"]);
+    }
+    let live = until("some have gone", || {
+        let live = engine.metric("cerebelum_guests_live");
+        (live <= 6).then_some(live)
+    });
+    assert!(live >= 3, "only as many as have too much: {live}");
+    assert_eq!(engine.metric("cerebelum_executions_in_memory"), WAITING as u64, "their executions stay");
+    assert_eq!(engine.metric("cerebelum_replays_total"), 0);
+    for id in &ids {
+        engine.ok(&["signal", id, "go", "--data", "1"]);
+    }
+    for id in &ids {
+        assert_eq!(engine.wait_for_end(id)["output"], json!([1]), "{id}");
+    }
+    assert!(engine.metric("cerebelum_replays_total") >= WAITING as u64 - live);
 }

@@ -107,6 +107,8 @@ impl Programs for Shelf {
         .boxed()
     }
 
+    fn rest(&self) {}
+
     fn live(&self) -> usize {
         0
     }
@@ -136,12 +138,19 @@ impl Program for Loaded {
     }
 }
 
+/// What a guest is said to take.
+pub(crate) const GUEST_BYTES: u64 = 1 << 20;
+
 struct NativeGuest {
     library: Arc<Library>,
     guest: test_programs::Guest,
 }
 
 impl Guest for NativeGuest {
+    fn memory_bytes(&self) -> u64 {
+        GUEST_BYTES
+    }
+
     fn turn(&mut self, delivery: Option<Delivery>) -> BoxFuture<'_, Result<Turn, Trouble>> {
         async move {
             let clockwork = &self.library.clockwork;

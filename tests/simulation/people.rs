@@ -92,12 +92,10 @@ async fn look_after(world: &World, id: &str, status: &Status) {
     match status.summary.status.as_str() {
         "parked" => world.report.violation(format!("{id} is parked: {:?}", status.failure)),
         "paused" if world.clockwork.permille(200) => {
-            {
-                let mut acknowledged = world.acknowledged();
-                acknowledged.pauses.remove(id);
-                acknowledged.resumed_ms.insert(id.to_owned(), world.clockwork.now_ms());
-            }
+            forget_pause(world, id);
             resume(world, id).await;
+            // It may have been resumed at any moment up to here, also after a pause that was asked for meanwhile.
+            forget_pause(world, id);
         }
         "failed" if is_mendable(world, id) => {
             world.library.mended.lock().expect("nobody panics here").insert(id.to_owned());
@@ -114,6 +112,12 @@ async fn look_after(world: &World, id: &str, status: &Status) {
             *world.acknowledged().signals.entry((id.to_owned(), waiting.name.clone())).or_default() += 1;
         }
     }
+}
+
+fn forget_pause(world: &World, id: &str) {
+    let mut acknowledged = world.acknowledged();
+    acknowledged.pauses.remove(id);
+    acknowledged.resumed_ms.insert(id.to_owned(), world.clockwork.now_ms());
 }
 
 /// Whether it has failed, and would not once somebody has mended what is broken.

@@ -17,7 +17,7 @@ use test_programs::Node as Program;
 
 use crate::clockwork::Clockwork;
 use crate::database::{Link, Weather};
-use crate::guests::{Library, Shelf};
+use crate::guests::{GUEST_BYTES, Library, Shelf};
 use crate::report::Report;
 use crate::web::{Ledger, Web};
 
@@ -85,6 +85,7 @@ impl World {
         config.run_ahead_events_max = usize::try_from(choose(&[0, 3, 1_000])).expect("a small number");
         config.activations_max = usize::try_from(choose(&[4, 10_000])).expect("a small number");
         config.backstop = Duration::from_millis(choose(&[300, 2_000]));
+        config.warm_bytes_max = choose(&[2, 10_000]) * GUEST_BYTES;
         Arc::new(Self {
             memory: Arc::new(MemoryStore::new(move || Timestamp(clock.now_ms()))),
             weather: Arc::default(),

@@ -61,6 +61,9 @@ pub(crate) struct Settings {
     /// How many executions may be in memory at once [default: 10000]
     #[arg(long, value_name = "N", env = "CEREBELUM_ACTIVATIONS_MAX", hide_env_values = true)]
     activations_max: Option<usize>,
+    /// How much memory, in bytes, guests that only wait may have together; beyond it those that wait longest leave it [default: a quarter of the machine's]
+    #[arg(long, value_name = "BYTES", env = "CEREBELUM_WARM_BYTES_MAX", hide_env_values = true)]
+    warm_bytes_max: Option<u64>,
     /// How long an engine may be silent before others on the same database take its work over [default: 10s]
     #[arg(long, value_name = "D", env = "CEREBELUM_LEASE", hide_env_values = true)]
     lease: Option<Span>,
@@ -99,6 +102,7 @@ pub(crate) fn effective(
     engine.allow_http = flags.allow_http.or(below.allow_http).unwrap_or(engine.allow_http);
     engine.keep_ended = flags.keep_ended.or(below.keep_ended).map(Span::duration).or(engine.keep_ended);
     engine.activations_max = flags.activations_max.or(below.activations_max).unwrap_or(engine.activations_max);
+    engine.warm_bytes_max = flags.warm_bytes_max.or(below.warm_bytes_max).unwrap_or(engine.warm_bytes_max);
     engine.run_ahead_events_max =
         flags.run_ahead_events_max.or(below.run_ahead_events_max).unwrap_or(engine.run_ahead_events_max);
     engine.secrets = below.secrets;
@@ -146,7 +150,7 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 11] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 12] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
@@ -161,6 +165,7 @@ impl Effective {
             ("hibernate_at_once", span(engine.hibernate_at_once)),
             ("keep_ended", engine.keep_ended.and_then(span)),
             ("activations_max", number(engine.activations_max)),
+            ("warm_bytes_max", Some(i64::try_from(engine.warm_bytes_max).unwrap_or(i64::MAX).into())),
             ("run_ahead_events_max", number(engine.run_ahead_events_max)),
             ("lease", span(engine.lease)),
             ("log_format", format.map(toml::Value::String)),

@@ -78,6 +78,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Makes the place this large, if the node has the memory; it never shrinks.
     pub(crate) fn cover(&self, bytes: u64) -> bool {
         let have = self.bytes.load(Ordering::Relaxed);

@@ -1,6 +1,8 @@
 //! Compiled artifacts on disk. An artifact is machine code, so it is loaded only when it is sealed with this
 //! installation's key; anything else is compiled again.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
@@ -10,15 +12,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cerebelum_history::Digest;
 use serde::{Deserialize, Serialize};
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
 use crate::{Manifest, SandboxError};
 
 const KEY_FILE: &str = "artifact.key";
 const FOLDER: &str = "artifacts";
+/// Ending of the files with seals.
+const SEAL: &str = "seal";
 /// Counts up when what an artifact or its seal consists of changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The artifacts of one installation.
 pub(crate) struct Cache {
@@ -26,18 +30,28 @@ pub(crate) struct Cache {
     key: [u8; 32],
 }
 
-/// What is known about an artifact without loading it.
+/// What is known about a component without loading it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Label {
     pub(crate) manifest: Manifest,
     pub(crate) memory_bytes: u64,
+    /// The shared modules that it is linked with: it is of no use without them.
+    pub(crate) modules: Vec<Digest>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Seal {
-    label: Label,
+    /// None for a shared module.
+    label: Option<Label>,
     engine: u64,
     mac: String,
+}
+
+/// Machine code on disk that no seal makes valid yet.
+pub(crate) struct LaidDown {
+    name: String,
+    artifact: blake3::Hash,
+    engine: u64,
 }
 
 impl Cache {
@@ -52,41 +66,87 @@ impl Cache {
 
     /// What an intact artifact of this component says about itself.
     pub(crate) fn label(&self, digest: &Digest) -> Option<Label> {
-        Some(self.seal(digest)?.label)
+        self.seal(&of_component(digest))?.label
     }
 
-    /// The artifact, if it is intact and made for this engine.
+    /// The compiled component, if it is intact and made for this engine.
     pub(crate) fn load(&self, engine: &Engine, digest: &Digest) -> Option<Component> {
-        let seal = self.seal(digest)?;
-        let artifact = fs::read(self.artifact_file(digest)).ok()?;
-        let expected = blake3::Hash::from_hex(&seal.mac).ok()?;
-        // Comparing hashes takes the same time wherever they differ.
-        if seal.engine != fingerprint(engine) || expected != self.mac(digest, &seal, &artifact) {
-            tracing::warn!(%digest, "the compiled artifact is damaged or of another engine: compiling again");
-            return None;
-        }
+        let name = of_component(digest);
+        let file = self.intact(engine, &name)?;
         #[expect(unsafe_code, reason = "the artifact is sealed with this installation's key: we wrote it ourselves")]
-        let component = unsafe { Component::deserialize_file(engine, self.artifact_file(digest)) };
-        component.inspect_err(|error| tracing::warn!(%digest, %error, "cannot load a compiled artifact")).ok()
+        let component = unsafe { Component::deserialize_file(engine, file) };
+        component.inspect_err(|error| tracing::warn!(name, %error, "cannot load a compiled artifact")).ok()
     }
 
-    /// Keeps an artifact. Trouble costs another compilation later, nothing else.
-    pub(crate) fn store(&self, component: &Component, digest: &Digest, label: &Label) {
-        let stored = component.serialize().map_err(|error| format!("{error:#}")).and_then(|artifact| {
-            let mut seal = Seal { label: label.clone(), engine: fingerprint(component.engine()), mac: String::new() };
-            seal.mac = self.mac(digest, &seal, &artifact).to_hex().to_string();
-            let sealed = serde_json::to_vec(&seal).expect("a seal has a JSON form");
-            let written = write_whole(&self.artifact_file(digest), &artifact);
-            written.and_then(|()| write_whole(&self.seal_file(digest), &sealed)).map_err(|error| error.to_string())
-        });
-        if let Err(error) = stored {
-            tracing::warn!(%digest, %error, "cannot keep a compiled artifact");
+    /// The compiled module, if it is intact and made for this engine.
+    pub(crate) fn load_module(&self, engine: &Engine, digest: &Digest) -> Option<Module> {
+        let name = of_module(digest);
+        let file = self.intact(engine, &name)?;
+        #[expect(unsafe_code, reason = "the artifact is sealed with this installation's key: we wrote it ourselves")]
+        let module = unsafe { Module::deserialize_file(engine, file) };
+        module.inspect_err(|error| tracing::warn!(name, %error, "cannot load a compiled artifact")).ok()
+    }
+
+    /// Puts a component's code on disk, to be [sealed](Self::seal_component) or removed when it is known what it is.
+    pub(crate) fn lay_down(&self, component: &Component, digest: &Digest) -> Option<LaidDown> {
+        self.lay(of_component(digest), component.engine(), component.serialize())
+    }
+
+    /// Makes what was laid down valid. Trouble costs another compilation later, nothing else.
+    pub(crate) fn seal_component(&self, laid: &LaidDown, label: &Label) {
+        self.put_seal(laid, Some(label.clone()));
+    }
+
+    /// Takes back what was laid down.
+    pub(crate) fn take_back(&self, laid: &LaidDown) {
+        self.remove(&laid.name);
+    }
+
+    /// Keeps a shared module. Trouble costs another compilation later, nothing else.
+    pub(crate) fn store_module(&self, module: &Module, digest: &Digest) {
+        if let Some(laid) = self.lay(of_module(digest), module.engine(), module.serialize()) {
+            self.put_seal(&laid, None);
         }
     }
 
-    /// Removes what is kept for this component.
+    /// Whether anything is kept for this module; it may be damaged.
+    pub(crate) fn has_module(&self, digest: &Digest) -> bool {
+        self.seal_file(&of_module(digest)).exists()
+    }
+
+    /// Removes what is kept for this component, and the modules that no other component needs.
     pub(crate) fn forget(&self, digest: &Digest) {
-        for file in [self.seal_file(digest), self.artifact_file(digest)] {
+        let modules = self.label(digest).map(|label| label.modules).unwrap_or_default();
+        self.remove(&of_component(digest));
+        if modules.is_empty() {
+            return;
+        }
+        match self.needed_modules() {
+            Ok(needed) => {
+                modules.iter().filter(|module| !needed.contains(module)).for_each(|gone| self.remove(&of_module(gone)));
+            }
+            Err(error) => tracing::warn!(%error, "cannot see which compiled modules are still needed: keeping all"),
+        }
+    }
+
+    /// The modules that some component names. One that is stored at this moment may name others: it is compiled
+    /// again when it finds them gone.
+    fn needed_modules(&self) -> io::Result<BTreeSet<Digest>> {
+        let mut needed = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let file = entry?.path();
+            let name = file.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+            if file.extension() == Some(OsStr::new(SEAL))
+                && let Some(Seal { label: Some(label), .. }) = self.seal(name)
+            {
+                needed.extend(label.modules);
+            }
+        }
+        Ok(needed)
+    }
+
+    fn remove(&self, name: &str) {
+        for file in [self.seal_file(name), self.artifact_file(name)] {
             if let Err(error) = fs::remove_file(&file)
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -95,27 +155,68 @@ impl Cache {
         }
     }
 
-    fn seal(&self, digest: &Digest) -> Option<Seal> {
-        serde_json::from_slice(&fs::read(self.seal_file(digest)).ok()?).ok()
+    fn lay(&self, name: String, engine: &Engine, artifact: wasmtime::Result<Vec<u8>>) -> Option<LaidDown> {
+        let written = artifact.map_err(|error| format!("{error:#}")).and_then(|artifact| {
+            write_whole(&self.artifact_file(&name), &artifact).map_err(|error| error.to_string())?;
+            Ok(blake3::hash(&artifact))
+        });
+        let written = written.inspect_err(|error| tracing::warn!(name, error, "cannot keep a compiled artifact"));
+        Some(LaidDown { artifact: written.ok()?, engine: fingerprint(engine), name })
     }
 
-    fn mac(&self, digest: &Digest, seal: &Seal, artifact: &[u8]) -> blake3::Hash {
+    fn put_seal(&self, laid: &LaidDown, label: Option<Label>) {
+        let mut seal = Seal { label, engine: laid.engine, mac: String::new() };
+        seal.mac = self.mac(&laid.name, &seal, laid.artifact).to_hex().to_string();
+        let sealed = serde_json::to_vec(&seal).expect("a seal has a JSON form");
+        if let Err(error) = write_whole(&self.seal_file(&laid.name), &sealed) {
+            tracing::warn!(name = laid.name, %error, "cannot seal a compiled artifact");
+        }
+    }
+
+    /// The file of an artifact that is what its seal says.
+    fn intact(&self, engine: &Engine, name: &str) -> Option<PathBuf> {
+        let seal = self.seal(name)?;
+        let file = self.artifact_file(name);
+        let artifact = blake3::hash(&fs::read(&file).ok()?);
+        let expected = blake3::Hash::from_hex(&seal.mac).ok()?;
+        // Comparing hashes takes the same time wherever they differ.
+        if seal.engine != fingerprint(engine) || expected != self.mac(name, &seal, artifact) {
+            tracing::warn!(name, "the compiled artifact is damaged or of another engine: compiling again");
+            return None;
+        }
+        Some(file)
+    }
+
+    fn seal(&self, name: &str) -> Option<Seal> {
+        serde_json::from_slice(&fs::read(self.seal_file(name)).ok()?).ok()
+    }
+
+    fn mac(&self, name: &str, seal: &Seal, artifact: blake3::Hash) -> blake3::Hash {
         let label = serde_json::to_vec(&seal.label).expect("a label has a JSON form");
         let mut mac = blake3::Hasher::new_keyed(&self.key);
-        for part in [digest.as_str().as_bytes(), &seal.engine.to_le_bytes(), &label, artifact] {
+        for part in [name.as_bytes(), &seal.engine.to_le_bytes(), &label, artifact.as_bytes()] {
             mac.update(&(part.len() as u64).to_le_bytes());
             mac.update(part);
         }
         mac.finalize()
     }
 
-    fn artifact_file(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(format!("{digest}.cwasm"))
+    fn artifact_file(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.cwasm"))
     }
 
-    fn seal_file(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(format!("{digest}.seal"))
+    fn seal_file(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.{SEAL}"))
     }
+}
+
+/// The name of a component's files. The seal covers it, so that none passes for another, nor a module for a component.
+fn of_component(digest: &Digest) -> String {
+    digest.to_string()
+}
+
+fn of_module(digest: &Digest) -> String {
+    format!("module-{digest}")
 }
 
 /// Wasmtime's version and everything that machine code depends on.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
+use crate::library::Library;
 use crate::limits::{
     BACKTRACE_FRAMES_MAX, FIBER_STACK_BYTES, FIBERS_PER_GUEST, LARGE_GUEST_BYTES, LARGE_KEEP_RESIDENT_BYTES,
     SMALL_KEEP_RESIDENT_BYTES, WASM_STACK_BYTES, structure,
@@ -15,10 +16,11 @@ use crate::limits::{
 use crate::state::{self, State};
 use crate::{Config, SandboxError};
 
-/// An engine, what its guests are linked against, and how many of them may live.
+/// An engine, what its guests are linked against, the modules they share, and how many of them may live.
 pub(crate) struct Plant {
     pub(crate) engine: Engine,
     pub(crate) linker: wasmtime::component::Linker<State>,
+    pub(crate) library: Library,
     pub(crate) slots: Arc<Semaphore>,
 }
 
@@ -53,6 +55,11 @@ impl Engines {
     pub(crate) fn for_memory(&self, bytes: u64) -> &Plant {
         if bytes >= LARGE_GUEST_BYTES { &self.large } else { &self.small }
     }
+
+    /// How many shared modules were compiled.
+    pub(crate) fn modules_compiled(&self) -> u64 {
+        self.small.library.compiled() + self.large.library.compiled()
+    }
 }
 
 struct Tuning {
@@ -86,15 +93,16 @@ fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<Plant> {
         .async_stack_size(FIBER_STACK_BYTES)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX))
         .cranelift_nan_canonicalization(true);
-    switch_off_proposals(&mut settings);
+    settings.wasm_features(WasmFeatures::all().difference(proposals()), false);
+    settings.wasm_features(proposals(), true);
     let engine = Engine::new(&settings)?;
     let linker = state::linker(&engine)?;
-    Ok(Plant { engine, linker, slots: Arc::new(Semaphore::new(instances as usize)) })
+    Ok(Plant { engine, linker, library: Library::default(), slots: Arc::new(Semaphore::new(instances as usize)) })
 }
 
-/// Leaves on what Rust and Python guests are made of, and switches off everything else.
-fn switch_off_proposals(settings: &mut wasmtime::Config) {
-    let needed = WasmFeatures::MUTABLE_GLOBAL
+/// What Rust and Python guests are made of; everything else is switched off.
+pub(crate) fn proposals() -> WasmFeatures {
+    WasmFeatures::MUTABLE_GLOBAL
         | WasmFeatures::SATURATING_FLOAT_TO_INT
         | WasmFeatures::SIGN_EXTENSION
         | WasmFeatures::REFERENCE_TYPES
@@ -106,9 +114,7 @@ fn switch_off_proposals(settings: &mut wasmtime::Config) {
         | WasmFeatures::FLOATS
         | WasmFeatures::EXTENDED_CONST
         | WasmFeatures::COMPONENT_MODEL
-        | WasmFeatures::CM_ASYNC;
-    settings.wasm_features(WasmFeatures::all().difference(needed), false);
-    settings.wasm_features(needed, true);
+        | WasmFeatures::CM_ASYNC
 }
 
 /// Moves both engines' epochs until they are gone. One thread per node.

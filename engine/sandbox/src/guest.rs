@@ -5,8 +5,8 @@
 //! the waker is our own, a flag: woken means poll again, not woken means that only a delivery can move the guest.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use cerebelum_history::{Delivery, Entry, Json, Turn, planted};
@@ -17,12 +17,12 @@ use crate::bindings::{ComponentPre, types};
 use crate::cpu::Cpu;
 use crate::desk::Desk;
 use crate::state::State;
-use crate::{Trouble, ending};
+use crate::{Program, Trouble, ending};
 
 /// A store and its place among the living; the store goes first, so that a place given back is truly free.
 pub(crate) struct Inhabitant {
     pub(crate) store: Store<State>,
-    pub(crate) _place: Arc<Place>,
+    pub(crate) place: Arc<Place>,
 }
 
 /// One guest, from its start to its end. Dropping it at any moment is hibernation: nothing is recorded.
@@ -30,15 +30,30 @@ pub(crate) struct Inhabitant {
 /// A `turn` that is dropped half-way leaves the guest in the middle of it: drop the guest as well.
 pub struct Guest {
     drive: Drive<Returned>,
+    place: Weak<Place>,
+    /// Outlives the drive: what it runs on is the program's.
+    _program: Program,
 }
 
 /// What an entry function gives back.
 type Returned = Result<String, types::Failure>;
 
 impl Guest {
-    pub(crate) fn new(inhabitant: Inhabitant, pre: ComponentPre<State>, work: (Entry, Json), cpu: Arc<Cpu>) -> Self {
+    pub(crate) fn new(
+        (program, inhabitant): (Program, Inhabitant),
+        pre: ComponentPre<State>,
+        work: (Entry, Json),
+        cpu: Arc<Cpu>,
+    ) -> Self {
         let desk = Arc::clone(&inhabitant.store.data().desk);
-        Self { drive: Drive::new(desk, cpu, run(inhabitant, pre, work)) }
+        let place = Arc::downgrade(&inhabitant.place);
+        Self { drive: Drive::new(desk, cpu, run(inhabitant, pre, work)), place, _program: program }
+    }
+
+    /// What it takes of the node's memory, in bytes: its linear memory, whether it has touched all of it or not.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.place.upgrade().map_or(0, |place| place.bytes())
     }
 
     /// Tells the guest the outcome of one call (nothing at first), lets it move until it is quiescent or has ended,

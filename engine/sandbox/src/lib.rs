@@ -20,6 +20,8 @@ mod ending;
 mod engines;
 mod function_body;
 mod guest;
+mod hoist;
+mod library;
 mod limits;
 mod lines;
 mod manifest;

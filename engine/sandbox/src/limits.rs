@@ -92,6 +92,9 @@ pub(crate) const LAST_WORDS_BYTES_MAX: usize = 4 << 10;
 
 /// The largest component, in bytes.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
+/// A module with this much code and no memory of its own is a library: it is compiled apart from its component, once
+/// for all components that contain it. In bytes.
+pub(crate) const SHARED_CODE_BYTES_MIN: u32 = 64 << 10;
 /// Workflows and steps of one component.
 pub(crate) const ENTRIES_MAX: usize = 1_000;
 /// A manifest with all its schemas, in bytes.

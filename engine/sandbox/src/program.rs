@@ -14,10 +14,11 @@ use crate::desk::Desk;
 use crate::ending;
 use crate::engines::Plant;
 use crate::guest::{Drive, Guest, Inhabitant, Moved};
+use crate::limits::LARGE_GUEST_BYTES;
 use crate::memory::MemoryLimit;
 use crate::sandbox::Shared;
 use crate::state::State;
-use crate::{InspectError, Manifest, Trouble, manifest, structure, world};
+use crate::{InspectError, Manifest, Trouble, engines, hoist, library, manifest, structure, world};
 
 /// A component that is ready to run. Cheap to clone.
 #[derive(Clone)]
@@ -28,7 +29,11 @@ struct Inner {
     digest: Digest,
     label: Label,
     pre: ComponentPre<State>,
+    /// Keeps its modules on the shelf for other programs.
+    modules: Modules,
 }
+
+type Modules = Vec<Arc<library::Shared>>;
 
 impl Program {
     /// The component's content address.
@@ -49,6 +54,11 @@ impl Program {
         self.0.label.memory_bytes
     }
 
+    /// Whether its slots keep much memory, and no guest runs it. Guests hold their program; so does the shelf.
+    pub(crate) fn is_large_and_idle(&self) -> bool {
+        self.0.label.memory_bytes >= LARGE_GUEST_BYTES && Arc::strong_count(&self.0) == 1
+    }
+
     /// Makes a guest, waiting while the node has no slot or no memory for it. No guest code runs before its first turn.
     ///
     /// # Errors
@@ -63,7 +73,7 @@ impl Program {
         let cpu = Cpu::new(cpu);
         let inhabitant = inhabit(shared, label.memory_bytes, growth_bytes, &begin, &cpu).await;
         shared.admission.count_start();
-        Ok(Guest::new(inhabitant, pre.clone(), (begin.entry, begin.input), cpu))
+        Ok(Guest::new((self.clone(), inhabitant), pre.clone(), (begin.entry, begin.input), cpu))
     }
 }
 
@@ -77,21 +87,25 @@ async fn inhabit(shared: &Shared, memory_bytes: u64, growth_bytes: usize, begin:
     let memory = MemoryLimit::new(&desk, &place, bytes_max);
     let mut store = State::store(&plant.engine, begin, &desk, memory);
     cpu.watch(&mut store);
-    Inhabitant { store, _place: place }
+    Inhabitant { store, place }
 }
 
 /// Makes a component ready from what is kept on disk.
 pub(crate) fn recall(shared: &Arc<Shared>, digest: &Digest) -> Option<Program> {
     let label = shared.cache.label(digest)?;
     let plant = shared.engines.for_memory(label.memory_bytes);
+    let find = |module| plant.library.find((&plant.engine, &shared.cache), module);
+    let modules = label.modules.iter().map(find).collect::<Option<Modules>>()?;
     let component = shared.cache.load(&plant.engine, digest)?;
-    let pre = link(plant, &component).ok()?;
-    Some(Program(Arc::new(Inner { shared: Arc::clone(shared), digest: digest.clone(), label, pre })))
+    let pre = link(plant, &component, &modules).ok()?;
+    let (shared, digest) = (Arc::clone(shared), digest.clone());
+    Some(Program(Arc::new(Inner { shared, digest, label, pre, modules })))
 }
 
 /// A component that is checked and compiled, but has not been asked what it is.
 pub(crate) struct Compiled {
     component: Component,
+    modules: Modules,
     pre: ComponentPre<State>,
     memory_bytes: u64,
 }
@@ -109,10 +123,23 @@ pub(crate) fn compile(shared: &Shared, bytes: &[u8]) -> Result<Compiled, Inspect
         return Err(InspectError::Refused(line));
     }
     let plant = shared.engines.for_memory(found.memory_bytes);
-    let component = Component::from_binary(&plant.engine, bytes)
-        .map_err(|error| InspectError::Refused(format!("the component is not valid: {}", chain(&error))))?;
-    let pre = link(plant, &component)?;
-    Ok(Compiled { component, pre, memory_bytes: found.memory_bytes })
+    let build = |component: &[u8], modules: Modules| {
+        let component = Component::from_binary(&plant.engine, component)
+            .map_err(|error| InspectError::Refused(format!("the component is not valid: {}", chain(&error))))?;
+        let pre = link(plant, &component, &modules)?;
+        Ok(Compiled { component, modules, pre, memory_bytes: found.memory_bytes })
+    };
+    if let Some(hoisted) = hoist::hoist(bytes, engines::proposals()) {
+        let find = |module| plant.library.find_or_compile((&plant.engine, &shared.cache), module);
+        let modules = hoisted.modules.iter().map(find).collect::<wasmtime::Result<Modules>>();
+        let built = modules.map_err(|error| InspectError::Refused(chain(&error)));
+        match built.and_then(|modules| build(&hoisted.rest, modules)) {
+            Ok(compiled) => return Ok(compiled),
+            // What is wrong must be said of the component as it was uploaded.
+            Err(error) => tracing::debug!(%error, "compiling a component whole"),
+        }
+    }
+    build(bytes, Modules::new())
 }
 
 /// Asks a compiled component what it is, and keeps the answer with the artifact.
@@ -121,7 +148,28 @@ pub(crate) async fn describe(
     digest: &Digest,
     compiled: Compiled,
 ) -> Result<Program, InspectError> {
-    let Compiled { component, pre, memory_bytes } = compiled;
+    let Compiled { component, modules, pre, memory_bytes } = compiled;
+    let (keeper, name) = (Arc::clone(shared), digest.clone());
+    // Both take tens of milliseconds with a large component; neither needs the other.
+    let laying = tokio::task::spawn_blocking(move || keeper.cache.lay_down(&component, &name));
+    let told = tell(shared, &pre, memory_bytes).await;
+    let laid = laying.await.map_err(|error| InspectError::Trouble(error.to_string()))?;
+    let manifest = told.inspect_err(|_| laid.iter().for_each(|laid| shared.cache.take_back(laid)))?;
+    let needs = modules.iter().map(|module| module.digest.clone()).collect();
+    let label = Label { manifest, memory_bytes, modules: needs };
+    let inner = Inner { shared: Arc::clone(shared), digest: digest.clone(), label, pre, modules };
+    let keep = move || {
+        let cache = &inner.shared.cache;
+        // Modules first: a component that is kept finds what it needs.
+        inner.modules.iter().for_each(|module| module.keep(cache));
+        laid.iter().for_each(|laid| cache.seal_component(laid, &inner.label));
+        Program(Arc::new(inner))
+    };
+    tokio::task::spawn_blocking(keep).await.map_err(|error| InspectError::Trouble(error.to_string()))
+}
+
+/// What a component says about itself.
+async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> Result<Manifest, InspectError> {
     let begin = nobody();
     let cpu = Cpu::new(shared.config.workflow_cpu_max);
     let growth_bytes = shared.config.workflow_growth_bytes_max;
@@ -140,12 +188,7 @@ pub(crate) async fn describe(
         }
     };
     let told = told.map_err(|why| InspectError::Refused(format!("the component cannot be used: {why}")))?;
-    let manifest = manifest::read(told).map_err(InspectError::Refused)?;
-    let label = Label { manifest, memory_bytes };
-    let (keeper, kept_digest, kept_label) = (Arc::clone(shared), digest.clone(), label.clone());
-    let keep = move || keeper.cache.store(&component, &kept_digest, &kept_label);
-    tokio::task::spawn_blocking(keep).await.map_err(|error| InspectError::Trouble(error.to_string()))?;
-    Ok(Program(Arc::new(Inner { shared: Arc::clone(shared), digest: digest.clone(), label, pre })))
+    manifest::read(told).map_err(InspectError::Refused)
 }
 
 async fn ask(mut inhabitant: Inhabitant, pre: ComponentPre<State>) -> wasmtime::Result<guest::Manifest> {
@@ -169,9 +212,18 @@ fn nobody() -> Begin {
     }
 }
 
-fn link(plant: &Plant, component: &Component) -> Result<ComponentPre<State>, InspectError> {
+fn link(
+    plant: &Plant,
+    component: &Component,
+    modules: &[Arc<library::Shared>],
+) -> Result<ComponentPre<State>, InspectError> {
     let refused = |what: &str, error: &wasmtime::Error| InspectError::Refused(format!("{what}: {}", chain(error)));
-    let pre = plant.linker.instantiate_pre(component);
+    let mut linker = plant.linker.clone();
+    for shared in modules {
+        let named = linker.root().module(&hoist::import_name(&shared.digest), &shared.module);
+        named.map_err(|error| refused("the component's modules cannot be shared", &error))?;
+    }
+    let pre = linker.instantiate_pre(component);
     let pre = pre.map_err(|error| refused("the component does not fit the contract `cerebelum:guest@1`", &error))?;
     check_entries(component)?;
     ComponentPre::new(pre)

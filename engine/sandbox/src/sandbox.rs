@@ -95,6 +95,14 @@ impl Sandbox {
         self.shared.cache.forget(digest);
     }
 
+    /// Lets go of large programs that have no guest and that nobody has asked for since the last call. They stay on
+    /// disk; what goes is the memory that the slots of their guests keep, about as much as each such guest has.
+    pub fn rest(&self) {
+        // Dropped outside of the lock: unmapping takes milliseconds.
+        let rested = self.shelf().rest();
+        drop(rested);
+    }
+
     /// Guests that live now.
     #[must_use]
     pub fn live(&self) -> usize {
@@ -105,6 +113,12 @@ impl Sandbox {
     #[must_use]
     pub fn started(&self) -> u64 {
         self.shared.admission.started()
+    }
+
+    /// Modules compiled for sharing since the sandbox was made; a component whose modules are at hand adds none.
+    #[must_use]
+    pub fn modules_compiled(&self) -> u64 {
+        self.shared.engines.modules_compiled()
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
@@ -149,9 +163,20 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 struct Shelf {
     cells: HashMap<Digest, (u64, Arc<OnceCell<Program>>)>,
     uses: u64,
+    /// The latest use before the last rest.
+    rested: u64,
 }
 
 impl Shelf {
+    /// Takes down what nobody used for a whole rest.
+    fn rest(&mut self) -> Vec<Arc<OnceCell<Program>>> {
+        let before = std::mem::replace(&mut self.rested, self.uses);
+        let is_idle = |_: &Digest, (used, cell): &mut (u64, Arc<OnceCell<Program>>)| {
+            *used <= before && cell.get().is_some_and(Program::is_large_and_idle)
+        };
+        self.cells.extract_if(is_idle).map(|(_, (_, cell))| cell).collect()
+    }
+
     fn cell(&mut self, digest: &Digest, programs_max: usize) -> Arc<OnceCell<Program>> {
         self.uses += 1;
         let (used, cell) = self.cells.entry(digest.clone()).or_default();

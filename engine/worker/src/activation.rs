@@ -9,7 +9,7 @@ use cerebelum_history::{
 };
 use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, Newest, Refusal, StoreError};
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 
 use crate::ahead::Ahead;
 use crate::directory::NoProgram;
@@ -106,7 +106,8 @@ pub(crate) struct Activation {
     pub(crate) in_flight: Option<InFlight>,
     ahead: Ahead,
     nudges: mpsc::UnboundedReceiver<()>,
-    pressure: watch::Receiver<u64>,
+    /// Hears that guests of this activation should give way.
+    pressure: Arc<Notify>,
 }
 
 impl Activation {
@@ -121,10 +122,11 @@ impl Activation {
             Ok(execution) => execution,
             Err(cause) => return Err((Box::new(claimed.head), cause, nudges)),
         };
+        let pressure = Arc::new(Notify::new());
         let mut activation = Self {
             key: claimed.head.key.clone(),
-            guests: Guests::new(node.clone(), claimed.head.key.id.clone()),
-            pressure: node.pressure.subscribe(),
+            guests: Guests::new(node.clone(), claimed.head.key.id.clone(), pressure.clone()),
+            pressure,
             ahead: Ahead::new(node.bytes_ahead.clone()),
             node,
             incarnation,
@@ -193,7 +195,7 @@ impl Activation {
             Happening::Nudged => self.read_inbox().await,
             Happening::Overran(scope) => self.overran(&scope),
             Happening::Pressed => {
-                self.give_way();
+                self.give_way(self.guests.asked_to_go());
                 Ok(())
             }
             Happening::Due => Ok(()),
@@ -297,7 +299,7 @@ impl Activation {
         let releases = self.execution.end().is_some() || (self.is_idle() && self.wait_is_long());
         if releases {
             // Nobody needs the guests any more: their places are free before the disk has answered.
-            self.give_way();
+            self.give_way(self.guests.quiescent());
         }
         self.write(releases).await
     }
@@ -326,7 +328,7 @@ impl Activation {
             Some(stopped) = self.guests.next_stopped() => Happening::Stopped(stopped),
             Some(answered) = self.requests.next() => Happening::Fetched(answered),
             Some(()) = self.nudges.recv() => Happening::Nudged,
-            Ok(()) = self.pressure.changed(), if self.guests.any_quiescent() => Happening::Pressed,
+            () = self.pressure.notified() => Happening::Pressed,
             happening = ring(&*self.node.machine, alarm) => happening,
         }
     }
@@ -410,9 +412,10 @@ impl Activation {
         }
     }
 
-    /// Others find no place for their guests: those that only wait here are rerun when they have something to be told.
-    fn give_way(&mut self) {
-        for scope in self.guests.give_way() {
+    /// Others need the places of these guests, which only wait: they are rerun when they have something to be told.
+    fn give_way(&mut self, scopes: Vec<Scope>) {
+        for scope in scopes {
+            self.guests.stop(&scope);
             self.execution.forget(&scope);
         }
     }

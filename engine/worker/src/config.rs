@@ -23,6 +23,8 @@ pub struct Config {
     pub run_ahead_events_max: usize,
     /// How many executions may be in memory at once.
     pub activations_max: usize,
+    /// How much memory, in bytes, guests that only wait may have together; beyond it those that wait longest go.
+    pub warm_bytes_max: u64,
     /// How long a node may be silent before others take over what it had claimed.
     pub lease: Duration,
     /// How often to look for work that no hint announced.
@@ -48,6 +50,8 @@ impl Config {
             hibernate_at_once: Duration::from_secs(3600),
             run_ahead_events_max: 1_000,
             activations_max: 10_000,
+            // The other half of what guests may have is for those that move.
+            warm_bytes_max: cerebelum_sandbox::Config::new("").memory_bytes_max / 2,
             lease: Duration::from_secs(10),
             backstop: Duration::from_secs(2),
             drain: Duration::from_secs(10),

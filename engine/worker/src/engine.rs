@@ -73,6 +73,7 @@ impl Engine {
         ];
         node.lease.first().await;
         running.push(machine.run(node.clone().keep_claiming()));
+        running.push(machine.run(node.clone().keep_resting()));
         if node.config.keep_ended.is_some() {
             running.push(machine.run(crate::retention::keep_deleting(node.clone())));
         }

@@ -10,10 +10,11 @@ use cerebelum_sandbox::Trouble;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::node::Node;
 use crate::outside::{Guest, Program};
+use crate::warm::Stay;
 
 /// A guest that stopped moving.
 pub(crate) struct Stopped {
@@ -24,7 +25,7 @@ pub(crate) struct Stopped {
 
 enum Seat {
     Running(AbortHandle),
-    Quiescent(Box<dyn Guest>),
+    Quiescent(Box<dyn Guest>, Stay),
 }
 
 /// What a stretch of a guest may take, and when the present one is over.
@@ -42,11 +43,15 @@ pub(crate) struct Guests {
     seats: BTreeMap<Scope, Seat>,
     stretches: BTreeMap<Scope, Stretch>,
     running: FuturesUnordered<BoxFuture<'static, Option<Stopped>>>,
+    /// Hears that some of these should give way.
+    pressure: Arc<Notify>,
 }
 
 impl Guests {
-    pub(crate) fn new(node: Arc<Node>, id: ExecutionId) -> Self {
-        Self { node, id, seats: BTreeMap::new(), stretches: BTreeMap::new(), running: FuturesUnordered::new() }
+    /// No guests yet. `pressure` hears when some of them should give way.
+    pub(crate) fn new(node: Arc<Node>, id: ExecutionId, pressure: Arc<Notify>) -> Self {
+        let (seats, stretches, running) = (BTreeMap::new(), BTreeMap::new(), FuturesUnordered::new());
+        Self { node, id, seats, stretches, running, pressure }
     }
 
     /// Starts a guest and runs it until it is quiescent.
@@ -70,7 +75,7 @@ impl Guests {
 
     /// Tells a quiescent guest one outcome and runs it until it is quiescent again.
     pub(crate) fn deliver(&mut self, scope: &Scope, delivery: Delivery) {
-        let Some(Seat::Quiescent(mut guest)) = self.seats.remove(scope) else { return };
+        let Some(Seat::Quiescent(mut guest, _)) = self.seats.remove(scope) else { return };
         if let Some(stretch) = self.stretches.get_mut(scope) {
             stretch.until.get_or_insert_with(|| ends(&self.node, stretch.length));
         }
@@ -128,7 +133,8 @@ impl Guests {
         if waits_durably && let Some(stretch) = self.stretches.get_mut(&scope) {
             stretch.until = None;
         }
-        self.seats.insert(scope, Seat::Quiescent(guest));
+        let stay = self.node.warm.enter(guest.memory_bytes(), &self.pressure);
+        self.seats.insert(scope, Seat::Quiescent(guest, stay));
     }
 
     /// Gives a guest's present stretch its whole length once more.
@@ -157,27 +163,24 @@ impl Guests {
         self.stretches.clear();
     }
 
-    /// Drops the quiescent guests to make room for others, and names their scopes.
-    pub(crate) fn give_way(&mut self) -> Vec<Scope> {
-        let quiescent = self.quiescent();
-        quiescent.iter().for_each(|scope| self.stop(scope));
-        quiescent
+    /// The scopes whose guest only waits and should give way to others.
+    pub(crate) fn asked_to_go(&self) -> Vec<Scope> {
+        let asked = |(scope, seat): (&Scope, &Seat)| match seat {
+            Seat::Quiescent(_, stay) if stay.is_asked_to_go() => Some(scope.clone()),
+            Seat::Quiescent(..) | Seat::Running(_) => None,
+        };
+        self.seats.iter().filter_map(asked).collect()
     }
 
     /// The scopes whose guest is quiescent.
     pub(crate) fn quiescent(&self) -> Vec<Scope> {
-        let quiescent = |(scope, seat): (&Scope, &Seat)| matches!(seat, Seat::Quiescent(_)).then(|| scope.clone());
+        let quiescent = |(scope, seat): (&Scope, &Seat)| matches!(seat, Seat::Quiescent(..)).then(|| scope.clone());
         self.seats.iter().filter_map(quiescent).collect()
     }
 
     /// Whether any guest moves.
     pub(crate) fn any_running(&self) -> bool {
         self.seats.values().any(|seat| matches!(seat, Seat::Running(_)))
-    }
-
-    /// Whether any guest only waits.
-    pub(crate) fn any_quiescent(&self) -> bool {
-        self.seats.values().any(|seat| matches!(seat, Seat::Quiescent(_)))
     }
 
     /// Which guest's stretch is over first, and how soon.
@@ -191,14 +194,18 @@ impl Guests {
 /// How long a start may wait for a place before others are asked to give way.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Starts a guest. When all places are taken, activations are asked to drop their quiescent guests: whoever waits for a
-/// place must hold none that it can do without, or all of them could wait for each other.
+/// Starts a guest. When all places are taken, guests that only wait are asked to go, twice as many each time: whoever
+/// waits for a place must in the end hold none that it can do without, or all of them could wait for each other.
 async fn start(node: &Node, program: Arc<dyn Program>, begin: Begin) -> Result<Box<dyn Guest>, Trouble> {
     let mut start = std::pin::pin!(program.start(begin));
+    let mut wanted = 1;
     loop {
         match node.machine.within(PATIENCE, &mut start).await {
             Some(started) => return started,
-            None => node.pressure.send_modify(|times| *times += 1),
+            None => {
+                node.warm.make_room(wanted);
+                wanted = wanted.saturating_mul(2);
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ mod retention;
 mod verbs;
 mod views;
 mod wake;
+mod warm;
 mod watchers;
 
 pub use api::*;

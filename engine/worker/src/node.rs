@@ -10,7 +10,7 @@ use cerebelum_history::{Event, Timestamp};
 use cerebelum_store::{
     Batch, Claimed, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started, Store, StoreError,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::activation::{Activation, Over};
 use crate::batch::parking;
@@ -24,12 +24,15 @@ use crate::metrics::Metrics;
 use crate::outside::{Machine, Outside, Programs, Web};
 use crate::restore;
 use crate::wake::Wake;
+use crate::warm::Warm;
 use crate::watchers::Watchers;
 
 /// The most batches in one transaction.
 const GROUP_MAX: usize = 512;
 /// The most executions claimed in one transaction.
 const CLAIM_MAX: u32 = 256;
+/// A large program that nobody uses for one to two of these is let go, and with it the memory of its slots.
+const REST: Duration = Duration::from_secs(10);
 
 /// An execution in memory, as others see it.
 struct Presence {
@@ -55,8 +58,8 @@ pub(crate) struct Node {
     pub(crate) watchers: Watchers,
     pub(crate) blame: Arc<Blame>,
     pub(crate) solitude: Solitude,
-    /// Counts how often a guest found no place: whoever can give way does.
-    pub(crate) pressure: watch::Sender<u64>,
+    /// The guests that only wait: they give way to those that find no place.
+    pub(crate) warm: Arc<Warm>,
     active: Mutex<BTreeMap<ExecutionKey, Presence>>,
     /// Bytes of all executions that wait for the log (L6).
     pub(crate) bytes_ahead: Arc<AtomicU64>,
@@ -79,6 +82,7 @@ impl Node {
             next_id: AtomicU64::new(machine.chance()),
         };
         let appender = Arc::new(appender);
+        let warm = Warm::new(config.warm_bytes_max);
         let appends = Gather::new(&*machine, GROUP_MAX, move |batches| appender.clone().append(batches));
         Arc::new_cyclic(|node: &Weak<Self>| Self {
             starts: {
@@ -99,7 +103,7 @@ impl Node {
             watchers,
             blame: Arc::new(blame),
             solitude: Solitude::default(),
-            pressure: watch::Sender::new(0),
+            warm,
             active: Mutex::new(BTreeMap::new()),
             bytes_ahead: Arc::default(),
             stopping: AtomicBool::new(false),
@@ -309,6 +313,14 @@ impl Node {
             self.activate(incarnation, claimed, None);
         }
         count
+    }
+
+    /// Lets go of programs that nobody uses, for ever.
+    pub(crate) async fn keep_resting(self: Arc<Self>) {
+        loop {
+            self.machine.sleep(REST).await;
+            self.programs.rest();
+        }
     }
 
     /// Passes hints on, for ever.

@@ -24,6 +24,15 @@ pub struct Outside {
     pub machine: Arc<dyn Machine>,
 }
 
+/// What a component declares it wants of the outside world.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Hosts, as declared.
+    pub hosts: Vec<String>,
+    /// Names of secrets.
+    pub secrets: Vec<String>,
+}
+
 /// Makes components ready to run.
 pub trait Programs: Send + Sync {
     /// Checks an uploaded component and asks it what it is.
@@ -34,6 +43,8 @@ pub trait Programs: Send + Sync {
         digest: &'a Digest,
         bytes: BoxFuture<'a, Result<Vec<u8>, String>>,
     ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>>;
+    /// Lets go of what nobody has used since the last call and what takes much memory; it is loaded again on demand.
+    fn rest(&self);
     /// Guests that live now.
     fn live(&self) -> usize;
     /// Guests started so far.
@@ -52,6 +63,8 @@ pub trait Program: Send + Sync {
 pub trait Guest: Send {
     /// Tells it one outcome (nothing at first) and lets it move until it is quiescent or has ended.
     fn turn(&mut self, delivery: Option<Delivery>) -> BoxFuture<'_, Result<Turn, Trouble>>;
+    /// Its memory, in bytes.
+    fn memory_bytes(&self) -> u64;
 }
 
 /// Answers HTTP requests.
@@ -63,15 +76,6 @@ pub trait Web: Send + Sync {
         key: &'a str,
         grants: &'a Grants,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>>;
-}
-
-/// What a component declares it wants of the outside world.
-#[derive(Debug, Clone, Default)]
-pub struct Grants {
-    /// Hosts, as declared.
-    pub hosts: Vec<String>,
-    /// Names of secrets.
-    pub secrets: Vec<String>,
 }
 
 /// What counts time, draws chance and runs tasks.
@@ -160,6 +164,10 @@ impl Programs for Sandbox {
         async move { Ok(Arc::new(Self::load(self, digest, bytes).await?) as Arc<dyn Program>) }.boxed()
     }
 
+    fn rest(&self) {
+        Self::rest(self);
+    }
+
     fn live(&self) -> usize {
         Self::live(self)
     }
@@ -182,5 +190,9 @@ impl Program for cerebelum_sandbox::Program {
 impl Guest for cerebelum_sandbox::Guest {
     fn turn(&mut self, delivery: Option<Delivery>) -> BoxFuture<'_, Result<Turn, Trouble>> {
         Self::turn(self, delivery).boxed()
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        Self::memory_bytes(self)
     }
 }

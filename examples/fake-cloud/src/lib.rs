@@ -13,6 +13,10 @@
 //! | `POST /certificates`, `GET /certificates/{id}` | a certificate, issued after `ready_after` looks |
 //! | `POST /certificates/{id}/install` | 204 |
 //! | `POST /builds`, `GET /builds/{id}` | a build, ended after `ready_after` looks; badly if `?outcome=failure` or a body with `broken` created it |
+//! | `POST /databases`, `GET /databases/{id}` | a database, connectable after `ready_after` looks |
+//! | `POST /databases/{id}/migrate` | 204 |
+//! | `GET /deployments/{id}` | a deployment, healthy after `ready_after` looks |
+//! | `POST /orders/{article}` | 201 and its number among those; 409 `out of stock` for an article called `gone…`, 409 `back soon` for the first `refuse` orders of one called `rare…` |
 //! | `GET /mirrors/{name}` | the name |
 //! | any `/flaky/{name}?fail=N` | 503 for the first N requests of that path, then how many there were |
 //! | any `/switch/{name}` | 503 until `PUT /switch/{name}/on` |
@@ -51,7 +55,7 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 /// How the world behaves unless a request says otherwise.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Looks at a droplet, certificate or build before it is ready.
+    /// Looks at a droplet, certificate, database, build or deployment before it is ready.
     pub ready_after: u64,
     /// SSH attempts that are refused.
     pub refuse: u64,

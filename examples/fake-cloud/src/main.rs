@@ -13,7 +13,7 @@ struct Arguments {
     /// Where to listen; port 0 chooses a free one. The URL is printed.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Looks at a droplet, certificate or build before it is ready.
+    /// Looks at a droplet, certificate, database, build or deployment before it is ready.
     #[arg(long, default_value_t = 3)]
     ready_after: u64,
     /// SSH attempts that are refused.

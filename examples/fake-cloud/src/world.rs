@@ -30,7 +30,17 @@ pub(crate) fn answer(config: &Config, ledger: &[Arc<Entry>]) -> Answer {
             let fails = creation(ledger, "builds", id).is_some_and(broken);
             thing(config, ledger, ("builds", id), move |id, ended| build(id, ended, fails))
         }
-        ("POST", ["droplets", _, "configure"] | ["certificates", _, "install"]) => Answer::Status(204),
+        ("POST", ["databases"]) => Answer::Json(201, database(count(ledger), false)),
+        ("GET", ["databases", id]) => thing(config, ledger, ("databases", id), database),
+        ("GET", ["deployments", id]) => thing(config, ledger, ("deployments", id), deployment),
+        ("POST", ["droplets", _, "configure"] | ["certificates", _, "install"] | ["databases", _, "migrate"]) => {
+            Answer::Status(204)
+        }
+        ("POST", ["orders", article]) if article.starts_with("gone") => Answer::Text(409, "out of stock".to_owned()),
+        ("POST", ["orders", article]) if article.starts_with("rare") && count(ledger) <= config.refuse => {
+            Answer::Text(409, "back soon".to_owned())
+        }
+        ("POST", ["orders", _]) => Answer::Json(201, json!(count(ledger))),
         ("POST", ["ssh", _]) if count(ledger) <= request.number_of("refuse").unwrap_or(config.refuse) => {
             Answer::Text(503, "connection refused".to_owned())
         }
@@ -98,6 +108,14 @@ fn droplet(id: u64, is_ready: bool) -> Value {
 fn certificate(id: u64, is_ready: bool) -> Value {
     let pem = is_ready.then(|| format!("-----BEGIN CERTIFICATE-----\n{id}\n-----END CERTIFICATE-----\n"));
     json!({ "id": id, "status": if is_ready { "issued" } else { "pending" }, "pem": pem })
+}
+
+fn database(id: u64, is_ready: bool) -> Value {
+    json!({ "id": id, "connectable": is_ready })
+}
+
+fn deployment(id: u64, is_ready: bool) -> Value {
+    json!({ "id": id, "status": if is_ready { "healthy" } else { "starting" } })
 }
 
 fn build(id: u64, has_ended: bool, fails: bool) -> Value {

@@ -39,6 +39,26 @@ async fn things_get_ready_after_so_many_looks_and_ssh_answers_after_so_many_refu
 }
 
 #[tokio::test]
+async fn databases_and_deployments_get_ready_and_some_articles_are_not_there() {
+    let cloud = start(Config { ready_after: 1, refuse: 1, ledger: None }).await;
+    for (kind, not_yet, ready) in [("databases", "false", "true"), ("deployments", "starting", "healthy")] {
+        assert_eq!(ask(&cloud, Method::POST, &format!("/{kind}")).await.0, 201);
+        let path = format!("/{kind}/1");
+        assert!(ask(&cloud, Method::GET, &path).await.1.contains(not_yet));
+        assert!(ask(&cloud, Method::GET, &path).await.1.contains(ready));
+    }
+    assert_eq!(ask(&cloud, Method::POST, "/databases/1/migrate").await.0, 204);
+    let order = async |article: &str| ask(&cloud, Method::POST, &format!("/orders/{article}")).await;
+    assert_eq!(order("common").await, (201, "1".to_owned()));
+    assert_eq!(order("rare-one").await, (409, "back soon".to_owned()));
+    assert_eq!(order("rare-one").await, (201, "2".to_owned()));
+    assert_eq!(
+        (order("gone").await, order("gone").await.1),
+        ((409, "out of stock".to_owned()), "out of stock".to_owned())
+    );
+}
+
+#[tokio::test]
 async fn every_request_stands_in_the_ledger_also_repeated_ones() {
     let cloud = start(Config::default()).await;
     for _ in 0..2 {

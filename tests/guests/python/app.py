@@ -40,6 +40,11 @@ async def fails(context: Context, text: str) -> None:
 
 
 @workflow
+async def nothing(context: Context) -> None:
+    """What a workflow costs that does nothing."""
+
+
+@workflow
 async def gathers(context: Context) -> list:
     values = await asyncio.gather(echo(context, 1), pause(context, 20), echo(context, 3), pause(context, 5))
     mixed = await asyncio.gather(echo(context, 4), fails(context, "no"), return_exceptions=True)

@@ -5,6 +5,7 @@ mod calls;
 mod limits;
 mod quiescence;
 mod room;
+mod sharing;
 mod support;
 mod text_components;
 mod uploads;

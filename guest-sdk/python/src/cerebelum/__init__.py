@@ -45,20 +45,19 @@ from .waits import Approved, approval, sleep, wait_for_approval, wait_for_signal
 from .workflows import Workflow, workflow
 
 if TYPE_CHECKING:
-    from .client import (
-        ApprovalInfo,
-        DistributedExecutor,
-        ExecutionClient,
-        ExecutionState,
-        ExecutionStatus,
-        SleepInfo,
-        StepStatus,
-        Worker,
-    )
+    from .client import ApprovalInfo as ApprovalInfo
+    from .client import DistributedExecutor as DistributedExecutor
+    from .client import ExecutionClient as ExecutionClient
+    from .client import ExecutionState as ExecutionState
+    from .client import ExecutionStatus as ExecutionStatus
+    from .client import SleepInfo as SleepInfo
+    from .client import StepStatus as StepStatus
+    from .client import Worker as Worker
 
 __version__ = "0.1.0"
 
-# Programs that talk to an engine need grpcio; nobody else should have to.
+# Programs that talk to an engine need grpcio; nobody else should have to. Not in `__all__` for the same reason:
+# `from cerebelum import *` must do without.
 _OF_CLIENT = {
     "ApprovalInfo",
     "DistributedExecutor",
@@ -80,7 +79,6 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "ApprovalInfo",
     "ApprovalRejected",
     "ApprovalTimeout",
     "Approved",
@@ -89,13 +87,9 @@ __all__ = [
     "Context",
     "DependencyError",
     "DependencyGraph",
-    "DistributedExecutor",
     "DivergeRule",
-    "ExecutionClient",
     "ExecutionError",
     "ExecutionResult",
-    "ExecutionState",
-    "ExecutionStatus",
     "Failure",
     "OutsideError",
     "ParallelStepGroup",
@@ -104,15 +98,12 @@ __all__ = [
     "ProgressReporter",
     "RetryPolicy",
     "SerializationError",
-    "SleepInfo",
     "Step",
     "StepComposition",
     "StepDefinitionError",
     "StepError",
-    "StepStatus",
     "ValidationError",
     "ValidationReport",
-    "Worker",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowDefinition",

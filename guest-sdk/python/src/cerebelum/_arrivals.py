@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from . import _absent
+
 
 class Arrivals(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Sees the import of httpx, wherever it is found, and gives it a transport afterwards."""
@@ -43,16 +45,25 @@ class Arrivals(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         httpx_transport.install()
 
 
+def refusing(made: object, name: str) -> Any:
+    """What stands for the methods of something that is not there."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _absent.refusing(_absent.SOCKETS)
+
+
 class Absent(ModuleType):
     """A module that CPython has and a component has not: whatever is looked up in it is an empty class.
 
-    It is there so that libraries can be imported that only mention it in signatures and `except` clauses.
+    It is there so that libraries can be imported that only mention it in signatures and `except` clauses. Those who
+    really use it are told what to use instead.
     """
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        made = type(name, (OSError,) if "Error" in name else (), {"__module__": self.__name__})
+        bases, body = ((OSError,), {}) if "Error" in name else ((), {"__getattr__": refusing})
+        made = type(name, bases, {"__module__": self.__name__, **body})
         setattr(self, name, made)
         return made
 

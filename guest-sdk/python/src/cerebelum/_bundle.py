@@ -15,6 +15,8 @@ import zlib
 from types import ModuleType
 from typing import Any
 
+from . import _absent
+
 # Imported while the component is built, so that their first use at run time costs nothing.
 USUAL = (
     "_strptime",
@@ -89,6 +91,12 @@ UNUSABLE = frozenset(
         "wsgiref",
     }
 )
+# Of these, what their users should use instead.
+INSTEAD = {
+    **dict.fromkeys(("concurrent",), _absent.THREADS),
+    **dict.fromkeys(("multiprocessing", "pty"), _absent.PROCESSES),
+    **dict.fromkeys(("ftplib", "imaplib", "poplib", "smtplib", "socketserver", "wsgiref"), _absent.SOCKETS),
+}
 # About what compiling leaves behind, in bytes.
 LEFTOVER_BYTES = 8 << 20
 
@@ -121,9 +129,16 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._modules[name] = (path, is_package, zlib.compress(marshal.dumps(code), 9))
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        """A module of the bundle."""
+        """A module of the bundle.
+
+        # Raises
+        ModuleNotFoundError for one of the standard library that could not do its work here.
+        """
         found = self._modules.get(name)
         if found is None:
+            instead = INSTEAD.get(name.partition(".")[0])
+            if instead is not None:
+                raise ModuleNotFoundError(f"No module named '{name}': {instead}", name=name)
             return None
         return importlib.util.spec_from_loader(name, self, origin=found[0], is_package=found[1])
 

@@ -6,11 +6,9 @@ import os
 import traceback
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .results import ExecutionResult
-
+from .results import ExecutionResult, FromException
 
 # The end of a traceback says what happened; a deep recursion has a long one.
 TRACEBACK_CHARACTERS_MAX = 16_384
@@ -21,7 +19,7 @@ class CerebelumError(Exception):
     """The base of everything that this package raises."""
 
 
-class Failure(CerebelumError):
+class Failure(CerebelumError, FromException):
     """Why something did not succeed, in the words that a history records.
 
     Raise it from a step or workflow to say exactly what is recorded; any other exception is recorded with kind
@@ -38,20 +36,6 @@ class Failure(CerebelumError):
         self.kind = kind
         self.details = details
         self.retryable = retryable
-
-    @property
-    def type(self) -> str | None:
-        """The name of the exception that a Python guest raised."""
-        return self._detail("type")
-
-    @property
-    def traceback(self) -> str | None:
-        """The traceback of the exception that a Python guest raised."""
-        return self._detail("traceback")
-
-    def _detail(self, name: str) -> str | None:
-        found = self.details.get(name) if isinstance(self.details, dict) else None
-        return found if isinstance(found, str) else None
 
 
 class StepError(Failure):

@@ -7,18 +7,10 @@ from datetime import datetime
 from typing import Any
 
 
-@dataclass(frozen=True)
-class FailureInfo:
-    """Why something did not succeed."""
+class FromException:
+    """What the details of a failure say about the exception that was its reason."""
 
-    kind: str
-    """A stable word: `failure`, `exception`, `timeout`, `cancelled`, `rejected`, … or one of the author's choice."""
-    message: str
-    """One line for a person."""
-    details: Any = None
-    """Whatever helps to understand; plain JSON."""
-    retryable: bool = False
-    """Whether another attempt could succeed."""
+    details: Any
 
     @property
     def type(self) -> str | None:
@@ -33,6 +25,20 @@ class FailureInfo:
     def _detail(self, name: str) -> str | None:
         value = self.details.get(name) if isinstance(self.details, dict) else None
         return value if isinstance(value, str) else None
+
+
+@dataclass(frozen=True)
+class FailureInfo(FromException):
+    """Why something did not succeed."""
+
+    kind: str
+    """A stable word: `failure`, `exception`, `timeout`, `cancelled`, `rejected`, … or one of the author's choice."""
+    message: str
+    """One line for a person."""
+    details: Any = None
+    """Whatever helps to understand; plain JSON."""
+    retryable: bool = False
+    """Whether another attempt could succeed."""
 
 
 @dataclass(frozen=True)

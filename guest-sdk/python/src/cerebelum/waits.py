@@ -39,14 +39,14 @@ class _Sleep:
     """`await sleep(2000)`, `await sleep(timedelta(days=1))`, or `@sleep(seconds=60)` under `@step`."""
 
     @overload
-    def __call__(self, duration: Duration, /) -> Coroutine[Any, Any, None]: ...
+    def __call__(self, duration: Duration) -> Coroutine[Any, Any, None]: ...
 
     @overload
     def __call__(
-        self, /, *, seconds: float
+        self, *, seconds: float
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
 
-    def __call__(self, duration: Duration | None = None, /, *, seconds: float | None = None) -> Any:
+    def __call__(self, duration: Duration | None = None, *, seconds: float | None = None) -> Any:
         """Waits, durably: what follows runs at the deadline, whatever happened meanwhile.
 
         Args:

@@ -175,22 +175,25 @@ def test_an_error_without_a_diverge_fails_the_execution(
 
 def test_all_of_a_group_is_awaited_and_the_first_failure_in_order_counts(run: Any, flow: Any, host: Any) -> None:
     ended = []
+    quick_ended, fine_ended = asyncio.Event(), asyncio.Event()
 
     @step
     async def slow(context: Any) -> None:
-        await asyncio.sleep(0.02)
+        await fine_ended.wait()
         ended.append("slow")
         raise ValueError("slow broke")
 
     @step
     async def quick(context: Any) -> None:
         ended.append("quick")
+        quick_ended.set()
         raise ValueError("quick broke")
 
     @step
     async def fine(context: Any) -> None:
-        await asyncio.sleep(0.01)
+        await quick_ended.wait()
         ended.append("fine")
+        fine_ended.set()
 
     @step
     async def never(context: Any) -> None: ...

@@ -73,6 +73,11 @@ def test_a_dependency_that_is_misspelled_is_recognized() -> None:
     )
 
 
+def test_a_step_of_another_timeline_is_not_taken_for_a_misspelling() -> None:
+    make("fetch_users")
+    check(lambda wf: wf.timeline(make("fetch_user") >> make("send", "inputs fetch_users?")), [], [])
+
+
 def test_a_circular_dependency_with_a_suggestion() -> None:
     one, two = make("one", "two"), make("two", "one")
     check(

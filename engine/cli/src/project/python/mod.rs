@@ -39,8 +39,8 @@ pub(super) fn build(program: &Program) -> Outcome<Built> {
 /// For editors and tests: the kit's package in a project that names the link to it.
 fn link(program: &Program) -> Outcome {
     let folder = &program.folder;
-    let names_link = |name: &&str| fs::read_to_string(folder.join(name)).is_ok_and(|text| text.contains(LINK));
-    if !SETTINGS.iter().any(|name| names_link(name)) {
+    let names_link = |name: &str| fs::read_to_string(folder.join(name)).is_ok_and(|text| text.contains(LINK));
+    if !SETTINGS.into_iter().any(names_link) {
         return Ok(());
     }
     link_kit(folder)?;

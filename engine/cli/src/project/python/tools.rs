@@ -120,7 +120,7 @@ fn quietly(command: &mut Command) -> Result<(), String> {
     }
     let said = [done.stdout, done.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let last = said.lines().map(str::trim).filter(|line| !line.is_empty()).next_back();
+    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
     Err(last.unwrap_or("without a word").trim_start_matches("ERROR: ").to_owned())
 }
 

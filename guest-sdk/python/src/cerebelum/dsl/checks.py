@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..registry import place_of
+from ..registry import place_of, registry
 from ..steps import AnyStep
 from .actions import BackTo, SkipTo
 from .compose import ParallelStepGroup, StepComposition
@@ -152,7 +152,8 @@ def _dependency_problems(needs: dict[str, Needs], found: Problems) -> set[frozen
         found.warnings += [
             f"Step '{name}' takes '{missing}', which is no step: it always gets its default.{close}"
             for missing in need.optional
-            if missing not in needs and missing != INPUTS and (close := close_to(missing, (INPUTS, *needs)))
+            # A step of another timeline of this program is meant as it is written.
+            if missing not in (INPUTS, *needs, *registry.steps) and (close := close_to(missing, (INPUTS, *needs)))
         ]
     pairs: set[frozenset[str]] = set()
     for ring in graph.detect_cycles():

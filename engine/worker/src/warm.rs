@@ -1,0 +1,149 @@
+//! Guests that only wait: which of them go first when their memory is wanted.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// The waiting guests of a node, in the order in which they began to wait.
+pub(crate) struct Warm {
+    bytes_max: u64,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Guests that ever began to wait; each is known by its number.
+    latest: u64,
+    /// Those that may stay.
+    guests: BTreeMap<u64, Waiter>,
+    /// Memory of these guests.
+    bytes: u64,
+}
+
+struct Waiter {
+    bytes: u64,
+    asked: Arc<AtomicBool>,
+    activation: Arc<Notify>,
+}
+
+impl Warm {
+    pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
+        Arc::new(Self { bytes_max, waiting: Mutex::default() })
+    }
+
+    /// A guest with this much memory waits from now on. While all of them have more than they may have, the one that
+    /// waits longest is asked to go; its activation hears that somebody was.
+    pub(crate) fn enter(self: &Arc<Self>, bytes: u64, activation: &Arc<Notify>) -> Stay {
+        let asked = Arc::new(AtomicBool::new(false));
+        let mut waiting = self.waiting();
+        waiting.latest += 1;
+        waiting.bytes += bytes;
+        let number = waiting.latest;
+        let guest = Waiter { bytes, asked: Arc::clone(&asked), activation: Arc::clone(activation) };
+        waiting.guests.insert(number, guest);
+        while waiting.bytes > self.bytes_max && waiting.ask() {}
+        Stay { warm: Arc::clone(self), number, asked }
+    }
+
+    /// Somebody finds no place: so many guests are asked to go, or all there are.
+    pub(crate) fn make_room(&self, guests: u32) {
+        let mut waiting = self.waiting();
+        for _ in 0..guests {
+            if !waiting.ask() {
+                return;
+            }
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Asks the guest that waits longest to go, and counts it no more; says whether there was one.
+    fn ask(&mut self) -> bool {
+        let Some((_, guest)) = self.guests.pop_first() else { return false };
+        self.bytes -= guest.bytes;
+        guest.asked.store(true, Ordering::Relaxed);
+        guest.activation.notify_one();
+        true
+    }
+}
+
+/// Held with a guest for as long as it only waits.
+pub(crate) struct Stay {
+    warm: Arc<Warm>,
+    number: u64,
+    asked: Arc<AtomicBool>,
+}
+
+impl Stay {
+    pub(crate) fn is_asked_to_go(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut waiting = self.warm.waiting();
+        if let Some(guest) = waiting.guests.remove(&self.number) {
+            waiting.bytes -= guest.bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guests of these sizes wait one after the other, one of them leaves, then room is made. Names those that are
+    /// asked to go, by number.
+    fn check((bytes_max, sizes): (u64, &[u64]), leaves: Option<usize>, wanted: u32, expected: &[u64]) {
+        let warm = Warm::new(bytes_max);
+        let activation = Arc::default();
+        let mut stays: Vec<Stay> = sizes.iter().map(|bytes| warm.enter(*bytes, &activation)).collect();
+        if let Some(at) = leaves {
+            stays.remove(at);
+        }
+        warm.make_room(wanted);
+        let asked: Vec<u64> = stays.iter().filter(|stay| stay.is_asked_to_go()).map(|stay| stay.number).collect();
+        assert_eq!(asked, expected);
+        drop(stays);
+        let waiting = warm.waiting();
+        assert_eq!((waiting.bytes, waiting.guests.len()), (0, 0), "what is gone is not counted");
+    }
+
+    #[test]
+    fn whoever_waits_longest_goes_first_when_all_have_too_much() {
+        check((100, &[40, 40]), None, 0, &[]);
+        check((100, &[40, 40, 40]), None, 0, &[1]);
+        check((100, &[10, 10, 100]), None, 0, &[1, 2]);
+        check((100, &[101, 50]), None, 0, &[1]);
+        check((0, &[0, 1]), None, 0, &[1, 2]);
+    }
+
+    #[test]
+    fn just_enough_go_when_somebody_finds_no_place() {
+        check((1_000, &[40, 40, 40]), None, 1, &[1]);
+        check((1_000, &[40, 40, 40]), None, 2, &[1, 2]);
+        check((1_000, &[40, 40]), None, 5, &[1, 2]);
+    }
+
+    #[test]
+    fn whoever_moves_again_is_not_asked() {
+        check((1_000, &[40, 40, 40]), Some(0), 1, &[2]);
+        check((1_000, &[40]), Some(0), 1, &[]);
+    }
+
+    #[tokio::test]
+    async fn an_activation_hears_that_one_of_its_guests_is_asked() {
+        let warm = Warm::new(100);
+        let (first, second) = (Arc::default(), Arc::default());
+        let _stays = [warm.enter(60, &first), warm.enter(60, &second)];
+        first.notified().await;
+        assert!(futures::poll!(std::pin::pin!(second.notified())).is_pending());
+    }
+}
