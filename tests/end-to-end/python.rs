@@ -39,7 +39,7 @@ fn hello(database: Database) {
 
 /// The use case of the seeds; the engine dies in a wait between two looks, and between two SSH attempts.
 fn a_droplet_in_three_ways(database: Database) {
-    let cloud = Cloud::start();
+    let cloud = Cloud::start_with(&["--ready-after", "1", "--refuse", "1"]);
     let mut engine = Engine::start(database);
     engine.upload("python-droplet");
     let configured = json!({"name": "web", "banner": "SSH-2.0-OpenSSH_9.9"});
@@ -51,10 +51,10 @@ fn a_droplet_in_three_ways(database: Database) {
     .into_iter()
     .enumerate()
     {
-        let order = json!({"base_url": cloud.url(), "name": "web", "poll_ms": 200, "ssh_delay_ms": 200,
-            "look_seconds": 0.2, "ssh_seconds": 0.2});
+        let order = json!({"base_url": cloud.url(), "name": "web", "poll_ms": 700, "ssh_delay_ms": 700,
+            "look_seconds": 0.7, "ssh_seconds": 0.7});
         let id = engine.begin(workflow, &order);
-        for sleeps in [2, 4] {
+        for sleeps in [1, 2] {
             until("it waits", || (engine.count(&id, "SleepStarted") == sleeps).then_some(()));
             engine.kill_and_restart();
         }
@@ -62,22 +62,22 @@ fn a_droplet_in_three_ways(database: Database) {
         assert_eq!(done["output"], output, "{done:#}");
         let id_of_droplet = number + 1;
         let asked = |method, path: &str| cloud.requests(method, path).len();
-        assert_eq!(asked("GET", &format!("/droplets/{id_of_droplet}")), 4, "{workflow}");
-        assert_eq!(asked("POST", &format!("/ssh/203.0.113.{id_of_droplet}")), 3, "{workflow}");
+        assert_eq!(asked("GET", &format!("/droplets/{id_of_droplet}")), 2, "{workflow}");
+        assert_eq!(asked("POST", &format!("/ssh/203.0.113.{id_of_droplet}")), 2, "{workflow}");
         assert_eq!(asked("POST", &format!("/droplets/{id_of_droplet}/configure")), usize::from(number > 0));
-        assert_eq!(engine.count(&id, "SleepStarted"), 5, "three waits for the address, two for SSH");
-        assert_eq!(engine.count(&id, "FetchStarted"), 8 + usize::from(number > 0));
+        assert_eq!(engine.count(&id, "SleepStarted"), 2, "one wait for the address, one for SSH");
+        assert_eq!(engine.count(&id, "FetchStarted"), 5 + usize::from(number > 0));
     }
     assert_each_once(&cloud.ledger());
 }
 
 fn certificate_and_database(database: Database) {
-    let cloud = Cloud::start();
+    let cloud = Cloud::start_with(&["--ready-after", "1"]);
     let mut engine = Engine::start(database);
     engine.upload("python-waiting");
-    let order = |timeout_ms: u64| json!({"base_url": cloud.url(), "domain": "example.com", "poll_ms": 250, "timeout_ms": timeout_ms});
+    let order = |timeout_ms: u64| json!({"base_url": cloud.url(), "domain": "example.com", "poll_ms": 900, "timeout_ms": timeout_ms});
     let certificate = engine.begin("certificate", &order(60_000));
-    let new = json!({"base_url": cloud.url(), "name": "main", "poll_ms": 250});
+    let new = json!({"base_url": cloud.url(), "name": "main", "poll_ms": 900});
     let postgres = engine.begin("database", &new);
     for id in [&certificate, &postgres] {
         until("it waits", || (engine.count(id, "SleepStarted") >= 1).then_some(()));
@@ -86,8 +86,8 @@ fn certificate_and_database(database: Database) {
     assert_eq!(engine.wait_for_end(&certificate)["output"], 1);
     assert_eq!(engine.wait_for_end(&postgres)["output"], 1);
     let asked = |method, path| cloud.requests(method, path).len();
-    assert_eq!((asked("GET", "/certificates/1"), asked("POST", "/certificates/1/install")), (4, 1));
-    assert_eq!((asked("GET", "/databases/1"), asked("POST", "/databases/1/migrate")), (4, 1));
+    assert_eq!((asked("GET", "/certificates/1"), asked("POST", "/certificates/1/install")), (2, 1));
+    assert_eq!((asked("GET", "/databases/1"), asked("POST", "/databases/1/migrate")), (2, 1));
     assert!(cloud.requests("POST", "/certificates/1/install")[0]["body"].as_str().unwrap().contains("BEGIN"));
     let failed = engine.run("certificate", &order(400));
     assert_eq!(failed["failure"]["kind"], "poll-timeout", "{failed:#}");
@@ -97,10 +97,10 @@ fn certificate_and_database(database: Database) {
 
 /// Ends on success or failure of the build; a failure is a `RuntimeError` with what the build said.
 fn a_build_ends_well_or_badly(database: Database) {
-    let cloud = Cloud::start();
+    let cloud = Cloud::start_with(&["--ready-after", "1"]);
     let mut engine = Engine::start(database);
     engine.upload("python-waiting");
-    let release = |commit: &str| json!({"base_url": cloud.url(), "commit": commit, "build_poll_ms": 200});
+    let release = |commit: &str| json!({"base_url": cloud.url(), "commit": commit, "build_poll_ms": 900});
     let ids = ["c0ffee", "broken"].map(|commit| engine.begin("ci_build", &release(commit)));
     for id in &ids {
         until("it waits", || (engine.count(id, "SleepStarted") >= 1).then_some(()));
@@ -119,17 +119,17 @@ fn a_build_ends_well_or_badly(database: Database) {
 }
 
 fn a_health_check_is_told_about(database: Database) {
-    let cloud = Cloud::start();
+    let cloud = Cloud::start_with(&["--ready-after", "1"]);
     let mut engine = Engine::start(database);
     engine.upload("python-waiting");
-    let release = json!({"base_url": cloud.url(), "commit": "c0ffee", "health_poll_ms": 200});
+    let release = json!({"base_url": cloud.url(), "commit": "c0ffee", "health_poll_ms": 900});
     let id = engine.begin("health_check", &release);
-    until("it waits", || (engine.count(&id, "SleepStarted") == 2).then_some(()));
+    until("it waits", || (engine.count(&id, "SleepStarted") == 1).then_some(()));
     engine.kill_and_restart();
     assert_eq!(engine.wait_for_end(&id)["output"], "c0ffee is healthy");
     let requests: Vec<_> = cloud.ledger().iter().map(|request| request["path"].clone()).collect();
     let look = "/deployments/1";
-    assert_eq!(requests, ["/deployments", look, look, look, look, "/mails"]);
+    assert_eq!(requests, ["/deployments", look, look, "/mails"]);
 }
 
 /// 1: exactly two mails, a pause inside one step and one as a step of its own, also when killed in between.
@@ -188,7 +188,7 @@ fn pauses_of_minutes_and_decorators(database: Database) {
 
 /// The acceptance scenario of the seeds, its eleven points one by one, with a real kill and a short day.
 fn a_day_between_deployment_and_verification(database: Database) {
-    const DAY_MS: u64 = 2_500;
+    const DAY_MS: u64 = 4_000;
     let cloud = Cloud::start_with(&["--ready-after", "0"]);
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
     engine.upload("python-deployment");
@@ -239,7 +239,7 @@ fn progress_is_kept_and_not_repeated(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
     engine.upload("python-deployment");
-    let id = engine.begin("progress_deployment", &json!({"base_url": cloud.url(), "version": "1.2", "pause_ms": 500}));
+    let id = engine.begin("progress_deployment", &json!({"base_url": cloud.url(), "version": "1.2", "pause_ms": 700}));
     let mut seen = Vec::new();
     for sleeps in 1..=3 {
         until("the next part is deployed", || (engine.count(&id, "SleepStarted") == sleeps).then_some(()));
@@ -270,7 +270,7 @@ fn onboarding(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("python-onboarding");
     let person = json!({"base_url": cloud.url(), "name": "Ada", "contract": "freelance", "laptop": "gone-for-good",
-        "is_remote": true, "first_day_ms": 700});
+        "is_remote": true, "first_day_ms": 900});
     let id = engine.begin("onboarding", &person);
     engine.wait_for(&id, &["waiting-for-approval"]);
     engine.kill_and_restart();

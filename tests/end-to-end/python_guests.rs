@@ -44,7 +44,7 @@ fn wait_for_sleep(engine: &Engine, id: &str, number: usize) {
 /// 9, 10, 12: retry, `back_to`, `skip_to` and a branch, killed in the nap of every round.
 fn every_rule_of_a_timeline_holds_over_kills(database: Database) {
     let (mut engine, cloud) = start(database);
-    let plan = json!({"base_url": cloud.url(), "nap_ms": 500, "rounds": 3, "failures": 2});
+    let plan = json!({"base_url": cloud.url(), "nap_ms": 700, "rounds": 3, "failures": 2});
     let id = engine.begin("routes", &plan);
     for round in 1..=3 {
         until("the nap of the round", || {
@@ -67,7 +67,7 @@ fn every_rule_of_a_timeline_holds_over_kills(database: Database) {
 /// 9, 13: an error goes where a rule says, ends the execution well, or fails it; nothing behind it runs.
 fn an_error_is_taken_over_or_fails_the_execution(database: Database) {
     let (mut engine, cloud) = start(database);
-    let plan = |failures: u32| json!({"base_url": cloud.url(), "nap_ms": 500, "failures": failures});
+    let plan = |failures: u32| json!({"base_url": cloud.url(), "nap_ms": 700, "failures": failures});
     let id = engine.begin("detours", &plan(1));
     wait_for_sleep(&engine, &id, 1);
     engine.kill_and_restart();
@@ -100,7 +100,7 @@ fn a_condition_that_raises_fails_with_its_traceback(database: Database) {
 /// 11: the other branch comes to its end although the engine died meanwhile.
 fn a_group_waits_for_all_of_its_branches_and_then_fails(database: Database) {
     let (mut engine, cloud) = start(database);
-    let id = engine.begin("partly", &json!({"base_url": cloud.url(), "nap_ms": 600}));
+    let id = engine.begin("partly", &json!({"base_url": cloud.url(), "nap_ms": 900}));
     until("one branch failed", || (engine.count(&id, "StepFailed") == 1).then_some(()));
     wait_for_sleep(&engine, &id, 1);
     assert_eq!(engine.status(&id)["status"], "sleeping");
@@ -116,7 +116,7 @@ fn a_kill_in_the_second_sleep_of_the_last_step_repeats_nothing(database: Databas
     let cloud = Cloud::start();
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
     engine.upload(COMPONENT);
-    let id = engine.begin("ends_with_a_sleep", &json!({"base_url": cloud.url(), "nap_ms": 500, "rounds": 3}));
+    let id = engine.begin("ends_with_a_sleep", &json!({"base_url": cloud.url(), "nap_ms": 700, "rounds": 3}));
     for sleep in [2, 3] {
         wait_for_sleep(&engine, &id, sleep);
         engine.kill_and_restart();
@@ -148,16 +148,16 @@ fn a_kill_in_the_middle_of_a_python_step_reruns_only_that_step(database: Databas
 /// 5: looks and attempts are neither repeated nor forgotten.
 fn polls_and_retries_of_python_go_on_counting_after_kills(database: Database) {
     let (mut engine, cloud) = start(database);
-    let id = engine.begin("counting", &json!({"base_url": cloud.url(), "nap_ms": 300}));
-    // Seven waits between eight looks, four between five attempts.
-    for sleeps in [3, 9] {
+    let id = engine.begin("counting", &json!({"base_url": cloud.url(), "nap_ms": 600}));
+    // Four waits between five looks, three between four attempts.
+    for sleeps in [2, 6] {
         wait_for_sleep(&engine, &id, sleeps);
         engine.kill_and_restart();
     }
     let done = engine.wait_for_end(&id);
-    let (looks, tries) = ([1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5]);
-    assert_eq!(done["output"], json!([8, looks, 5, tries]), "{done:#}");
-    assert_eq!(counts(&cloud, ["look", "try"]), [8, 5]);
+    let (looks, tries) = ([1, 2, 3, 4, 5], [1, 2, 3, 4]);
+    assert_eq!(done["output"], json!([5, looks, 4, tries]), "{done:#}");
+    assert_eq!(counts(&cloud, ["look", "try"]), [5, 4]);
     assert_each_once(&cloud.ledger());
 }
 
@@ -177,7 +177,7 @@ fn decorated_steps_sleep_and_poll_over_a_kill(database: Database) {
 fn a_person_s_answer_reaches_python_over_kills(database: Database) {
     let (mut engine, _cloud) = start(database);
     let ids = ["yes", "no", "silence"].map(|answer| {
-        let input = if answer == "silence" { json!(2_000) } else { Value::Null };
+        let input = if answer == "silence" { json!(3_000) } else { Value::Null };
         let id = engine.begin("asks", &input);
         engine.wait_for(&id, &["waiting-for-approval"]);
         id
@@ -265,7 +265,7 @@ fn progress_and_output_of_a_python_step_are_told_once(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
     engine.upload(COMPONENT);
-    let id = engine.begin("tells", &json!({"base_url": cloud.url(), "nap_ms": 600}));
+    let id = engine.begin("tells", &json!({"base_url": cloud.url(), "nap_ms": 900}));
     wait_for_sleep(&engine, &id, 1);
     let first = engine.status(&id)["progress"].clone();
     assert_eq!((&first[0]["percent"], &first[0]["message"]), (&json!(10), &json!("before the sleep")));

@@ -207,25 +207,25 @@ async def posts(context: Context, inputs: Plan) -> list[int]:
 
 @step(retry=1)
 async def patient(context: Context, inputs: Plan) -> list[Any]:
-    """Polls until its eighth look and then retries until its fifth attempt, counting what it sees."""
+    """Polls until its fifth look and then retries until its fourth attempt, counting what it sees."""
     looks: list[int] = []
     tries: list[int] = []
     last = await poll(
         lambda: count(inputs, "look"),
         interval=inputs.nap_ms,
-        success_condition=lambda number: number >= 8,
+        success_condition=lambda number: number >= 5,
         on_attempt=lambda number, _: looks.append(number),
     )
 
     async def attempt() -> int:
         number = await count(inputs, "try")
-        if number < 5:
+        if number < 4:
             raise ConnectionError(f"attempt {number} failed")
         return number
 
     tried = await retry(
         attempt,
-        max_attempts=5,
+        max_attempts=4,
         delay=inputs.nap_ms,
         on_error=ConnectionError,
         on_attempt=lambda number, _: tries.append(number),
@@ -240,7 +240,7 @@ def counting(wf: WorkflowBuilder) -> None:
 
 
 @step
-@sleep(seconds=0.6)
+@sleep(seconds=0.9)
 async def decorated(context: Context, inputs: Plan) -> int:
     """Sleeps before its body."""
     return await count(inputs, "decorated")
@@ -327,7 +327,7 @@ async def same(context: Context, value: Any) -> Any:
 async def echoes(context: Context, value: Any) -> Any:
     """The same through a step, over a sleep."""
     first, second = await asyncio.gather(same(context, value), same(context, {"inside": value}))
-    await sleep(50)
+    await sleep(400)
     return [first, second["inside"]]
 
 
