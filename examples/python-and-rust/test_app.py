@@ -1,6 +1,7 @@
 """Tests of app.py; what stands in for the step in Rust is the same function in Python."""
 
 from app import fingerprints, name_number, refused
+
 from cerebelum import Failure
 from cerebelum.testing import Local
 

@@ -1,6 +1,7 @@
 """Tests of app.py: a day passes in no time."""
 
 from app import deploy, deployment, progress_deployment, verify, wait_for_deployment
+
 from cerebelum.testing import HttpRequest, HttpResponse, Local, days, reply, seconds
 
 RELEASE = {"base_url": "http://host", "version": "1.2"}

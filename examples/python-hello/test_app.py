@@ -3,6 +3,7 @@
 import json
 
 from app import double, greet, hello, welcome
+
 from cerebelum.testing import HttpRequest, HttpResponse, Local, reply
 
 

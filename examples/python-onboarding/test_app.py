@@ -3,6 +3,7 @@
 from typing import Any
 
 from app import grant_code, onboarding, schedule_training
+
 from cerebelum.testing import HttpRequest, HttpResponse, Local, approve, days, reject, reply, seconds
 
 ADA = {"base_url": "http://office", "name": "Ada"}

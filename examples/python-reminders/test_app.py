@@ -4,6 +4,7 @@ import json
 
 import pytest
 from app import droplet_reminder, handed_over, reminders, settled, short_break
+
 from cerebelum.testing import HttpRequest, HttpResponse, Local, approve, days, hours, minutes, reject, reply, seconds
 
 ADA = {"base_url": "http://world", "email": "ada@example.com"}

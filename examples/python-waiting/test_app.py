@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from app import certificate, ci_build, database, deploy, health_check, poll_build_status
+
 from cerebelum import Workflow
 from cerebelum.testing import HttpRequest, HttpResponse, Local, Run, minutes, reply, seconds
 
