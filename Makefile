@@ -16,7 +16,8 @@ examples: build
 	@examples/build
 
 ## make demo       a workflow survives kill -9 of its engine (DATABASE=postgres for PostgreSQL)
-demo: build examples
+demo: build
+	@examples/build rust
 	cargo build --release --locked -p fake-cloud
 	@examples/droplet-deployment/demo $(DATABASE)
 
