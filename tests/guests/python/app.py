@@ -126,11 +126,18 @@ async def tasks(context: Context) -> list:
         await lost
     except asyncio.CancelledError as error:
         trace.append(f"cancelled: {error}")
-    inner = asyncio.create_task(pause(context, 20))
+    gate = asyncio.Event()
+
+    async def behind_the_gate() -> int:
+        await gate.wait()
+        return await pause(context, 20)
+
+    inner = asyncio.create_task(behind_the_gate())
     try:
         await asyncio.wait_for(asyncio.shield(inner), 0.001)
     except TimeoutError:
         trace.append("still running")
+    gate.set()
     trace.append(await inner)
     return trace
 
@@ -138,8 +145,15 @@ async def tasks(context: Context) -> list:
 @workflow
 async def completions(context: Context) -> list:
     trace = []
-    for task in asyncio.as_completed([pause(context, 40), echo(context, "quick")]):
+    gate = asyncio.Event()
+
+    async def second() -> int:
+        await gate.wait()
+        return await pause(context, 40)
+
+    for task in asyncio.as_completed([second(), echo(context, "quick")]):
         trace.append(await task)
+        gate.set()
     async for task in asyncio.as_completed([asyncio.create_task(echo(context, "again"))]):
         trace.append(task.result())
     try:
