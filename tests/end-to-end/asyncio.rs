@@ -12,6 +12,7 @@ const STRICT: (&str, &str) = ("RUN_AHEAD_EVENTS_MAX", "0");
 
 on_both_databases!(
     what_a_component_does_not_have_says_what_to_use_instead,
+    odd_python_programs_end_with_a_line_that_says_what_is_wrong,
     a_python_guest_that_waits_for_nothing_fails_with_its_name,
     a_timeout_around_a_hundred_steps_is_one_timer,
     l16_a_cancelled_python_workflow_cleans_up,
@@ -153,6 +154,23 @@ fn what_a_component_does_not_have_says_what_to_use_instead(database: Database) {
         ("system", "no processes"),
     ] {
         assert!(said[thing].as_str().unwrap().contains(hint), "{thing}: {said:#}");
+    }
+}
+
+fn odd_python_programs_end_with_a_line_that_says_what_is_wrong(database: Database) {
+    let engine = Engine::start(database);
+    engine.upload(COMPONENT);
+    let said = &engine.run(&format!("{COMPONENT}/odds"), &Value::Null)["output"];
+    for (what, line) in [
+        ("mute", "exception: Mute, which cannot say what it is"),
+        ("log", "survived"),
+        ("body", "http-too-large: a request's body has at most"),
+        ("cancelled", "exception: a task that it awaited was cancelled"),
+        ("loop", "exception: a loop runs already"),
+        ("lazy", "csv"),
+        ("year", "invalid-argument"),
+    ] {
+        assert!(said[what].as_str().unwrap().starts_with(line), "{what}: {said:#}");
     }
 }
 

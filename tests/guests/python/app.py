@@ -6,6 +6,7 @@ meanwhile.
 
 import asyncio
 import contextvars
+import logging
 import os
 import random
 import socket
@@ -15,7 +16,7 @@ import time
 import uuid
 from datetime import datetime, timedelta
 
-from cerebelum import Context, Failure, call_step, poll, sleep, step, wait_for_signal, workflow
+from cerebelum import Context, Failure, call_step, http, poll, sleep, step, wait_for_signal, workflow
 
 HOUR = 3_600
 
@@ -37,6 +38,51 @@ async def pause(context: Context, ms: int) -> int:
 async def fails(context: Context, text: str) -> None:
     """Raises."""
     raise ValueError(text)
+
+
+class Mute(Exception):
+    """Cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not even that")
+
+
+@step(retry=1)
+async def odd(context: Context, what: str) -> str:
+    """Does what nobody does on purpose."""
+    if what == "mute":
+        raise Mute
+    if what == "log":
+        logging.getLogger("odd").warning("%d of %s", 1)
+    if what == "body":
+        await http.post("http://127.0.0.1:1/", content=b"x" * (4 << 20))
+    if what == "cancelled":
+        task = asyncio.create_task(asyncio.sleep(1))
+        task.cancel()
+        await task
+    if what == "loop":
+        asyncio.get_running_loop().run_until_complete(None)
+    if what == "lazy":
+        import csv
+
+        return csv.__name__
+    return "survived"
+
+
+@workflow
+async def odds(context: Context) -> dict:
+    """Each ends with a line that says what is wrong."""
+    said = {}
+    for what in ("mute", "log", "body", "cancelled", "loop", "lazy"):
+        try:
+            said[what] = await odd(context, what)
+        except Failure as failure:
+            said[what] = f"{failure.kind}: {failure.message}"
+    try:
+        await sleep(2**70)
+    except Failure as failure:
+        said["year"] = failure.kind
+    return said
 
 
 @workflow

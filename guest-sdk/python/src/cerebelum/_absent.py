@@ -45,7 +45,10 @@ def replace(place: object, names: tuple[str, ...], why: str) -> None:
         setattr(place, name, refusing(why))
 
 
+LOOPS = "a loop runs already: await the coroutine, or run it beside others with asyncio.create_task"
+
 # What an event loop offers elsewhere.
+LOOP_RUNS = ("run_forever", "run_until_complete", "set_task_factory", "add_signal_handler", "remove_signal_handler")
 LOOP_SOCKETS = (
     "create_connection",
     "create_datagram_endpoint",

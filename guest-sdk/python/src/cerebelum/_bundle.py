@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import importlib.abc
 import importlib.machinery
@@ -97,8 +98,8 @@ INSTEAD = {
     **dict.fromkeys(("multiprocessing", "pty"), _absent.PROCESSES),
     **dict.fromkeys(("ftplib", "imaplib", "poplib", "smtplib", "socketserver", "wsgiref"), _absent.SOCKETS),
 }
-# About what compiling leaves behind, in bytes.
-LEFTOVER_BYTES = 8 << 20
+# About what compiling leaves behind, in bytes; wiping more would make the memory larger.
+LEFTOVER_BYTES = 3 << 20
 
 
 class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -114,6 +115,20 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             for file in sorted(files):
                 if file.endswith(".py") and file[:-3] not in without:
                     self._add_file(root, os.path.join(folder, file))
+
+    def add_reached(self, roots: list[str], library: str) -> None:
+        """Takes in the modules of a library that the sources below some folders import, wherever they do, and what
+        those import in turn."""
+        files = [os.path.join(folder, file) for root in roots for folder, _, names in os.walk(root) for file in names]
+        waiting, seen = [file for file in files if file.endswith(".py")], set()
+        while waiting:
+            for name in imported(waiting.pop()):
+                path = os.path.join(library, *name.split("."))
+                files = [file for file in (f"{path}.py", os.path.join(path, "__init__.py")) if os.path.isfile(file)]
+                if files and name not in seen and name not in sys.modules and UNUSABLE.isdisjoint(name.split(".")):
+                    seen.add(name)
+                    self._add_file(library, files[0])
+                    waiting.append(files[0])
 
     def _add_file(self, root: str, path: str) -> None:
         name = path[len(root) + 1 : -3].replace("/", ".")
@@ -151,6 +166,24 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(marshal.loads(zlib.decompress(self._modules[module.__name__][2])), module.__dict__)
 
 
+def imported(file: str) -> set[str]:
+    """The modules that a source file imports, anywhere in it, with the packages around them."""
+    try:
+        with open(file, "rb") as source:
+            tree = ast.parse(source.read())
+    except (SyntaxError, ValueError, OSError):
+        return set()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    parts = [name.split(".") for name in names]
+    return {".".join(part[: end + 1]) for part in parts for end in range(len(part))}
+
+
 def keep(roots: list[str]) -> None:
     """Keeps what is needed of the folders of the author's modules and of what they depend on."""
     for name in USUAL:
@@ -163,8 +196,8 @@ def keep(roots: list[str]) -> None:
     bundle = Bundle()
     for root in roots:
         bundle.add(root)
-    # What authors import inside functions is mostly this.
-    bundle.add(os.path.dirname(os.path.dirname(json.__file__)), UNUSABLE)
+    # Not the whole library: every instance pays for the size of the memory that it begins with.
+    bundle.add_reached(roots, os.path.dirname(os.path.dirname(json.__file__)))
     sys.meta_path.append(bundle)
     wipe()
 

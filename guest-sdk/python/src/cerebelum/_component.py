@@ -83,7 +83,11 @@ class LogLines(logging.Handler):
         level = "error" if record.levelno >= logging.ERROR else "warn" if record.levelno >= logging.WARNING else "info"
         if record.levelno < logging.INFO:
             level = "debug"
-        _host.current().log(level, self.format(record))
+        try:
+            _host.current().log(level, self.format(record))
+        except Exception:
+            # A line that cannot be made is not worth a failed step.
+            self.handleError(record)
 
 
 def finish(roots: list[str]) -> None:
@@ -98,13 +102,7 @@ def finish(roots: list[str]) -> None:
             # Here, where its problems stop the build, and so that it is frozen with the rest.
             _ = workflow.definition
     _manifest = manifest()
-    root = logging.getLogger()
-    if not any(isinstance(there, LogLines) for there in root.handlers):
-        lines = LogLines()
-        lines.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-        root.addHandler(lines)
-    if root.level == logging.WARNING:
-        root.setLevel(logging.INFO)
+    log_lines()
     # Otherwise each argument of a print is a call of the host.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -113,6 +111,20 @@ def finish(roots: list[str]) -> None:
     # What the build made stays: looking for garbage in it would only touch, and so copy, the memory of each instance.
     gc.collect()
     gc.freeze()
+
+
+def log_lines() -> None:
+    """Makes Python's logging go to the log, in the format that the author chose for the console, if so."""
+    root, formatter = logging.getLogger(), logging.Formatter("%(name)s: %(message)s")
+    for there in list(root.handlers):
+        if isinstance(there, logging.StreamHandler) and there.stream in (sys.stdout, sys.stderr):
+            formatter = there.formatter or formatter
+            root.removeHandler(there)
+    lines = LogLines()
+    lines.setFormatter(formatter)
+    root.addHandler(lines)
+    if root.level == logging.WARNING:
+        root.setLevel(logging.INFO)
 
 
 def manifest() -> Any:

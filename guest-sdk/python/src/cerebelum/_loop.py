@@ -24,7 +24,7 @@ from componentize_py_types import Err, Ok
 from wit_world.imports import durable
 
 from . import _absent
-from .errors import Failure
+from .errors import Failure, let_pass
 
 DEADLOCK = "the guest waits, but for no call that is open: nothing can wake it"
 # The engine's longest wait, a year; a later deadline is armed again.
@@ -349,8 +349,7 @@ def _judge(verdict: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
     if verdict.done():
         return
     if task.cancelled():
-        kind = "cancelled" if support._loop.is_cancelled else "exception"
-        verdict.set_exception(Failure("the execution was cancelled", kind=kind, retryable=False))
+        verdict.set_exception(let_pass(support._loop.is_cancelled))
     elif error := task.exception():
         verdict.set_exception(error)
     else:
@@ -361,6 +360,7 @@ def install() -> None:
     """Puts this loop in the place of the one that the runtime brought."""
     _absent.replace(Loop, _absent.LOOP_SOCKETS, _absent.SOCKETS)
     _absent.replace(Loop, _absent.LOOP_PROCESSES, _absent.PROCESSES)
+    _absent.replace(Loop, _absent.LOOP_RUNS, _absent.LOOPS)
     loop = support._loop = Loop()
     support.await_result = await_result
     asyncio.set_event_loop(loop)

@@ -95,7 +95,14 @@ class Signature:
         """
         bound = inspect.Signature(self._rest).bind(*args, **kwargs).arguments
         if len(self._rest) == 1:
-            return _values.encode(bound.get(self._rest[0].name), what)
+            only = self._rest[0]
+            if only.name in bound:
+                return _values.encode(bound[only.name], what)
+            # Left out is not None: the default travels, if it can.
+            try:
+                return _values.encode(only.default, what)
+            except SerializationError:
+                return "null"
         return _values.encode(bound if self._rest else None, what)
 
     def decode(self, text: str, what: str) -> dict[str, Any]:
@@ -108,10 +115,33 @@ class Signature:
             return {}
         if len(self.parameters) == 1:
             only = self.parameters[0]
-            if text == "null" and not only.required:
+            if text == "null" and not only.required and not self._takes_none:
                 return {}
             return {only.name: _values.decode(text, only.hint, what)}
         return self._decode_object(text, what)
+
+    @cached_property
+    def _takes_none(self) -> bool:
+        """Whether null is a value of the only parameter, and not a word for leaving it out."""
+        hint = self.parameters[0].hint
+        try:
+            return hint is not Any and _values.convert(None, hint, "null") is None
+        except SerializationError:
+            return False
+
+    def without_context(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], what: str
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call besides the context, which comes first or by its name.
+
+        # Raises
+        TypeError when it does not.
+        """
+        named, name = dict(kwargs), self.names[0] if self.names else CONTEXT_NAMES[0]
+        given = args[0] if args else named.pop(name, None)
+        if given is not None and not isinstance(given, Context):
+            raise TypeError(f"{what} takes the context first: {self._function.__name__}({', '.join(self.names)})")
+        return args[1:], named
 
     def _decode_object(self, text: str, what: str) -> dict[str, Any]:
         given = json.loads(text)

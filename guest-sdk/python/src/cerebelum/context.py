@@ -8,6 +8,7 @@ from typing import Any
 
 from . import _values
 from ._host import Host, current
+from .errors import Failure
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,14 @@ class Context:
         self._at().log(level, message)
 
     def set_attribute(self, name: str, value: str | int | float | bool | None) -> None:
-        """Sets an attribute that lists can be filtered by. Workflows only."""
+        """Sets an attribute that lists can be filtered by. Workflows only.
+
+        # Raises
+        Failure when it is no scalar, or this is a step.
+        """
+        if not isinstance(value, (str, int, float, bool, type(None))) or not name:
+            message = f"attribute '{name}' is text, a number, true, false or null, and has a name"
+            raise Failure(message, kind="invalid-argument", retryable=False)
         self._at().set_attribute(name, _values.encode(value, f"attribute '{name}'"))
 
     def _at(self) -> Host:

@@ -10,6 +10,10 @@ from typing import TypeAlias
 Duration: TypeAlias = int | float | timedelta
 
 
+# What fits the contract. Whatever waits for longer than a year is refused, and so is this.
+MS_MAX = 2**63 - 1
+
+
 def ms(duration: Duration, what: str = "a duration") -> int:
     """Whole milliseconds, rounded up so that nobody is woken early; negative ones are zero.
 
@@ -19,12 +23,12 @@ def ms(duration: Duration, what: str = "a duration") -> int:
     if isinstance(duration, timedelta):
         # In whole microseconds: a float loses them after some years.
         micros = duration // timedelta(microseconds=1)
-        return max(0, -(-micros // 1_000))
+        return min(max(0, -(-micros // 1_000)), MS_MAX)
     if isinstance(duration, bool) or not isinstance(duration, (int, float)):
         raise TypeError(f"{what} is a number of milliseconds or a timedelta, not {type(duration).__name__}")
     if isinstance(duration, float) and not math.isfinite(duration):
         raise ValueError(f"{what} cannot be {duration}")
-    return max(0, math.ceil(duration))
+    return min(max(0, math.ceil(duration)), MS_MAX)
 
 
 def optional_ms(duration: Duration | None, what: str = "a duration") -> int | None:

@@ -85,6 +85,10 @@ class ExecutionError(CerebelumError):
         self.result = result
 
 
+class DefinitionError(CerebelumError):
+    """A name that a step or workflow cannot have."""
+
+
 class StepDefinitionError(CerebelumError):
     """A function cannot be a step."""
 
@@ -127,12 +131,44 @@ ValidationError = WorkflowDefinitionError
 def failure_of(error: BaseException) -> Failure:
     """An exception as it is recorded."""
     if isinstance(error, Failure):
-        return error
+        return _whole(error)
     name = type(error).__name__
-    trace = "".join(traceback.format_exception(type(error), error, _from_author(error.__traceback__)))
+    try:
+        trace = "".join(traceback.format_exception(type(error), error, _from_author(error.__traceback__)))
+    except Exception:
+        trace = "".join(traceback.format_tb(_from_author(error.__traceback__)))
     trace = trace[-TRACEBACK_CHARACTERS_MAX:]
-    message = str(error) or name
+    message = _text(error) or name
     return Failure(message, kind="exception", details={"type": name, "traceback": trace})
+
+
+def let_pass(is_cancelled: bool) -> Failure:
+    """What a scope ends with that let a cancellation pass: its execution's, or that of a task that it awaited."""
+    if is_cancelled:
+        return Failure("the execution was cancelled", kind="cancelled", retryable=False)
+    details = {"type": "CancelledError"}
+    return Failure("a task that it awaited was cancelled", kind="exception", details=details)
+
+
+def _text(error: BaseException) -> str:
+    """What an exception says; some cannot even do that."""
+    try:
+        return str(error)
+    except Exception:
+        return f"{type(error).__name__}, which cannot say what it is"
+
+
+def _whole(failure: Failure) -> Failure:
+    """A failure as its annotations promise, also when a subclass or a caller did not keep to them."""
+    kind, message = getattr(failure, "kind", None), getattr(failure, "message", None)
+    if isinstance(kind, str) and kind and isinstance(message, str):
+        return failure
+    return Failure(
+        message if isinstance(message, str) else _text(failure) or type(failure).__name__,
+        kind=kind if isinstance(kind, str) and kind else "failure",
+        details=getattr(failure, "details", None),
+        retryable=bool(getattr(failure, "retryable", True)),
+    )
 
 
 def _from_author(trace: TracebackType | None) -> TracebackType | None:

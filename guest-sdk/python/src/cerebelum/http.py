@@ -30,6 +30,8 @@ Pairs: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
 # Statuses below 500 that another attempt may change.
 PASSING = (408, 425, 429)
 EXCERPT_LENGTH = 2_000
+# What crosses the border of a sandbox at once, with room for everything besides the body.
+BODY_BYTES_MAX = (4 << 20) - (64 << 10)
 
 
 class HttpFailure(Failure):
@@ -189,6 +191,9 @@ async def request(
         body=body,
         timeout_ms=optional_ms(timeout, "a request's timeout"),
     )
+    if len(body) > BODY_BYTES_MAX:
+        message = f"a request's body has at most {BODY_BYTES_MAX} bytes, this one has {len(body)}"
+        raise HttpFailure(message, kind="http-too-large", retryable=False)
     try:
         answer = await current().fetch(asked)
     except Failure as failure:

@@ -20,6 +20,8 @@ R = TypeVar("R")
 
 INTERVAL_MS = 5_000
 ATTEMPTS_MAX = 30
+# What fits the contract.
+ATTEMPTS_LIMIT = 2**32 - 1
 
 
 def ready(value: Any = None) -> dict[str, Any]:
@@ -108,8 +110,8 @@ poll = _Poll()
 
 
 def _rhythm(interval: Duration, max_attempts: int, timeout: Duration | None) -> _Rhythm:
-    if max_attempts < 1:
-        raise ValueError(f"a poll needs at least 1 attempt, not {max_attempts}")
+    if not 1 <= max_attempts <= ATTEMPTS_LIMIT:
+        raise ValueError(f"a poll takes 1 to {ATTEMPTS_LIMIT} attempts, not {max_attempts}")
     return _Rhythm(ms(interval, "a poll's interval"), max_attempts, optional_ms(timeout, "a poll's timeout"))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .errors import DefinitionError
+
 if TYPE_CHECKING:
     from .steps import AnyStep
     from .workflows import Workflow
@@ -50,6 +52,16 @@ def component(*, hosts: Iterable[str] | None = None, secrets: Iterable[str] = ()
     if hosts is not None:
         registry.hosts = [*(registry.hosts or []), *hosts]
     registry.secrets.extend(secrets)
+
+
+def check_name(sort: str, name: str) -> None:
+    """Names travel in calls and commands.
+
+    # Raises
+    DefinitionError when one could not.
+    """
+    if not name or "/" in name or any(character.isspace() for character in name) or len(name.encode()) > 256:
+        raise DefinitionError(f"'{name}' cannot name a {sort}: 1 to 256 bytes without spaces and '/'")
 
 
 def place_of(function: Any) -> str:

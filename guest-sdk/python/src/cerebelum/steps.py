@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypedDict, TypeVar, overload
 
@@ -13,13 +14,15 @@ from ._signature import Signature
 from .context import Context
 from .durations import Duration, ms, optional_ms
 from .errors import Failure, SerializationError, StepDefinitionError, StepError
-from .registry import registry
+from .registry import check_name, registry
 
 if TYPE_CHECKING:
     from .dsl.compose import StepComposition
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+ATTEMPTS_MAX = 2**32 - 1
 
 
 class Retry(TypedDict, total=False):
@@ -62,12 +65,8 @@ class Step(Generic[P, R]):
         # Raises
         StepError when it fails for good, TypeError for wrong arguments.
         """
-        kwargs = dict(kwargs)  # type: ignore[assignment]
-        if args:
-            args = args[1:]  # type: ignore[assignment]
-        else:
-            kwargs.pop(self.signature.names[0], None)
-        return self.call(self.signature.encode(args, kwargs, f"the input of step '{self.name}'"))
+        rest, named = self.signature.without_context(args, kwargs, f"step '{self.name}'")
+        return self.call(self.signature.encode(rest, named, f"the input of step '{self.name}'"))
 
     def with_options(
         self, *, retry: RetryOption | None = None, timeout: Duration | None = None, deadline: Duration | None = None
@@ -161,8 +160,10 @@ def policy_of(step: str, retry: RetryOption | None) -> RetryPolicy | None:
         max_delay_ms=ms(given.get("max_delay", default.max_delay_ms), "the longest delay of a retry"),
         jitter=float(given.get("jitter", default.jitter)),
     )
-    if not isinstance(policy.max_attempts, int) or policy.max_attempts < 1:
-        raise StepDefinitionError(step, f"retry needs at least 1 attempt, not {policy.max_attempts!r}")
+    if not isinstance(policy.max_attempts, int) or not 1 <= policy.max_attempts <= ATTEMPTS_MAX:
+        raise StepDefinitionError(step, f"retry takes 1 to {ATTEMPTS_MAX} attempts, not {policy.max_attempts!r}")
+    if not (math.isfinite(policy.backoff) and math.isfinite(policy.jitter)):
+        raise StepDefinitionError(step, "backoff and jitter of a retry are finite numbers")
     return policy
 
 
@@ -217,6 +218,9 @@ def step(
         if isinstance(function, Step):
             raise StepDefinitionError(function.name, "is a step already: @step stands once, above all other decorators")
         called = name or str(getattr(function, "__name__", "step"))
+        check_name("step", called)
+        if inspect.isasyncgenfunction(function):
+            raise StepDefinitionError(called, "Step functions return a value; one with 'yield' cannot be a step.")
         if not inspect.iscoroutinefunction(function):
             raise StepDefinitionError(called, "Step functions must be async. Use 'async def' to define the function.")
         made = Step(function, called, options_of(called, retry, timeout, deadline))

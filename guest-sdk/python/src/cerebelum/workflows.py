@@ -12,7 +12,7 @@ from ._host import current
 from ._signature import Signature
 from .context import Context
 from .errors import Failure, SerializationError, WorkflowDefinitionError
-from .registry import registry
+from .registry import check_name, registry
 from .results import ExecutionResult
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ def workflow(
     """
 
     def define(function: Callable[..., Any]) -> Workflow:
+        check_name("workflow", name or str(getattr(function, "__name__", "workflow")))
         made = Workflow(function, name or str(getattr(function, "__name__", "workflow")), core_url)
         problems = made.signature.problems() if not made.is_timeline else _timeline_problems(made)
         if problems:

@@ -234,7 +234,7 @@ def test_back_to_repeats_from_there_and_drops_the_results_since(run: Any, flow: 
 
     assert run(flow(body)) == "done"
     assert host.calls == ["zero", "a", "b", "c", "a", "b", "c"]
-    assert host.inputs["a"] == [None, None], "the result of c was dropped"
+    assert host.inputs["a"] == ["none", "none"], "the result of c was dropped"
 
 
 def test_back_to_keeps_the_results_before_its_target(run: Any, flow: Any, answers: Any, host: Any) -> None:
@@ -465,4 +465,4 @@ def test_a_failure_within_a_group_takes_the_earlier_result_away(run: Any, flow: 
     with pytest.raises(DependencyError, match="'told': it failed, and a rule took over"):
         run(flow(body))
     assert host.calls == ["a", "told", "b", "c", "told", "x", "optional"]
-    assert host.inputs["optional"] == [None]
+    assert host.inputs["optional"] == ["none"]

@@ -71,7 +71,7 @@ def test_a_parameter_with_a_default_is_optional(run: Any, flow: Any, answers: An
 
     assert run(flow(without_end)) == "nothing"
     assert host.inputs["last"] == [{"first": "FIRST"}]
-    assert host.inputs["only"] == [None]
+    assert host.inputs["only"] == ["nothing"]
 
 
 def test_an_optional_result_that_is_there_is_handed_over(run: Any, flow: Any, answers: Any) -> None:

@@ -88,7 +88,7 @@ class Execution:
         self.began_ms = world.now_ms()
         self.ended_ms: int | None = None
         self.host = LocalHost(self)
-        self._cancelling = False
+        self.is_cancelling = False
         self._overdue: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -121,9 +121,9 @@ class Execution:
 
     def cancel(self) -> None:
         """Tells it to end: its open calls are cancelled, and it has a minute to clean up."""
-        if self._cancelling or self.status != "running":
+        if self.is_cancelling or self.status != "running":
             return
-        self._cancelling = True
+        self.is_cancelling = True
         self.host.cancel_calls()
         loop = asyncio.get_running_loop()
         self._overdue = loop.call_later(limits.CANCEL_GRACE_S, self.terminate, OVERDUE)
@@ -131,7 +131,7 @@ class Execution:
     def terminate(self, why: str = "the execution was terminated") -> None:
         """Ends it without asking."""
         if self.status == "running":
-            self._cancelling = True
+            self.is_cancelling = True
             self.host.scope.decide(Failure(why, kind="cancelled", retryable=False))
 
     def result(self) -> ExecutionResult:
@@ -162,7 +162,7 @@ class Execution:
             self._fail(limits.cancelled(), "cancelled")
             raise
         except Failure as failure:
-            self._fail(failure, "cancelled" if self._cancelling and failure.kind == "cancelled" else "failed")
+            self._fail(failure, "cancelled" if self.is_cancelling and failure.kind == "cancelled" else "failed")
         finally:
             if self.status == "running":
                 self.status = "failed"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import _host
-from ..errors import Failure, failure_of
-from .limits import cancelled, recorded
+from ..errors import Failure, failure_of, let_pass
+from .limits import recorded
 
 if TYPE_CHECKING:
     from .host import LocalHost
@@ -131,7 +131,7 @@ def start(loop: asyncio.AbstractEventLoop, host: LocalHost, body: Body, input: s
     context.run(_host.enter, host)
     main = context.run(loop.create_task, guarded(body(input)))
     main.set_name(host.name)
-    main.add_done_callback(lambda task: judge(host.scope, task))
+    main.add_done_callback(lambda task: judge(host, task))
     return main
 
 
@@ -143,10 +143,11 @@ async def guarded(coroutine: Coroutine[Any, Any, str]) -> str:
         raise recorded(failure_of(error)) from error
 
 
-def judge(scope: Scope, main: asyncio.Task[str]) -> None:
+def judge(host: LocalHost, main: asyncio.Task[str]) -> None:
     """The scope's own code has ended, and how it did decides."""
+    scope = host.scope
     if main.cancelled():
-        scope.decide(cancelled())
+        scope.decide(let_pass(host.execution.is_cancelling))
     elif error := main.exception():
         scope.decide(error if isinstance(error, Continued) else recorded(error))
     elif scope.verdict is not None and not scope.verdict.done():
