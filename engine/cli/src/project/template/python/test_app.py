@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from app import visit
+
 from cerebelum.testing import Local
 
 
