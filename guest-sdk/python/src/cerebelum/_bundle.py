@@ -108,12 +108,12 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self) -> None:
         self._modules: dict[str, tuple[str, bool, bytes]] = {}
 
-    def add(self, root: str, without: frozenset[str] = frozenset()) -> None:
-        """Takes in every module below a folder that is not imported yet, but for those of some names."""
+    def add(self, root: str) -> None:
+        """Takes in every module below a folder that is not imported yet."""
         for folder, inner, files in os.walk(root):
-            inner[:] = sorted(name for name in inner if name not in without)
+            inner.sort()
             for file in sorted(files):
-                if file.endswith(".py") and file[:-3] not in without:
+                if file.endswith(".py"):
                     self._add_file(root, os.path.join(folder, file))
 
     def add_reached(self, roots: list[str], library: str) -> None:

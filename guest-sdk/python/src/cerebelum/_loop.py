@@ -328,9 +328,10 @@ async def keep(coroutine: Coroutine[Any, Any, Any]) -> Any:
         rest = loop.leftovers()
         for task in rest:
             task.cancel()
-        # A leftover that waits for nothing must not keep the guest from ending.
-        with contextlib.suppress(Failure):
-            await _watch(loop, _all(rest), "end")
+        if rest:
+            # A leftover that waits for nothing must not keep the guest from ending.
+            with contextlib.suppress(Failure):
+                await _watch(loop, asyncio.wait(rest), "end")
 
 
 async def _watch(loop: Loop, coroutine: Coroutine[Any, Any, Any], name: str) -> Any:
@@ -338,11 +339,6 @@ async def _watch(loop: Loop, coroutine: Coroutine[Any, Any, Any], name: str) -> 
     loop.entry = loop.create_task(coroutine, name=name)
     loop.entry.add_done_callback(lambda task: _judge(verdict, task))
     return await verdict
-
-
-async def _all(ended: list[asyncio.Task[Any]]) -> None:
-    if ended:
-        await asyncio.wait(ended)
 
 
 def _judge(verdict: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:

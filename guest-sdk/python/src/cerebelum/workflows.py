@@ -66,9 +66,8 @@ class Workflow:
         """
         from .calls import run_workflow
 
-        if not args:
-            kwargs.pop(self.signature.names[0] if self.signature.names else "context", None)
-        return run_workflow(self, *args[1:], **kwargs)
+        rest, named = self.signature.without_context(args, kwargs, f"workflow '{self.name}'")
+        return run_workflow(self, *rest, **named)
 
     async def execute(
         self,
@@ -160,8 +159,9 @@ def workflow(
     """
 
     def define(function: Callable[..., Any]) -> Workflow:
-        check_name("workflow", name or str(getattr(function, "__name__", "workflow")))
-        made = Workflow(function, name or str(getattr(function, "__name__", "workflow")), core_url)
+        called = name or str(getattr(function, "__name__", "workflow"))
+        check_name("workflow", called)
+        made = Workflow(function, called, core_url)
         problems = made.signature.problems() if not made.is_timeline else _timeline_problems(made)
         if problems:
             raise WorkflowDefinitionError(made.name, problems)

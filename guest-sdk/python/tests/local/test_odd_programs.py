@@ -57,6 +57,20 @@ def test_a_forgotten_context_is_noticed() -> None:
     assert "step 'add' takes the context first: add(context, n, m)" in failure.message
 
 
+def test_a_child_without_the_context_is_noticed() -> None:
+    @workflow
+    async def child(context: Context, n: int = 1) -> int:
+        return n
+
+    @workflow
+    async def parent(context: Context) -> int:
+        return int(await child(7))
+
+    failure = Local().run(parent).failure
+    assert failure is not None
+    assert "workflow 'child' takes the context first: child(context, n)" in failure.message
+
+
 def test_none_is_a_value_where_the_hint_has_it_and_left_out_is_the_default() -> None:
     @step
     async def maybe(context: Context, n: int | None = 5) -> int | None:

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from .. import _values
-from ..errors import Failure
+from ..errors import Failure, let_pass
 from ..results import ExecutionResult, FailureInfo
 from . import limits
 from .host import LocalHost
@@ -159,7 +159,7 @@ class Execution:
             self.output = await self._runs()
             self.status = "completed"
         except asyncio.CancelledError:
-            self._fail(limits.cancelled(), "cancelled")
+            self._fail(let_pass(is_cancelled=True), "cancelled")
             raise
         except Failure as failure:
             self._fail(failure, "cancelled" if self.is_cancelling and failure.kind == "cancelled" else "failed")

@@ -71,11 +71,6 @@ def recorded(error: BaseException) -> Failure:
     return failure
 
 
-def cancelled() -> Failure:
-    """What a scope ends with whose code let a cancellation pass."""
-    return Failure("the execution is cancelled", kind="cancelled", retryable=False)
-
-
 def told(failure: Failure) -> BaseException:
     """A failed call as its caller sees it: what was cancelled is a cancellation."""
     return asyncio.CancelledError(failure.message) if failure.kind == "cancelled" else failure

@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import _host
-from .._local.limits import WAIT_MS_MAX, cancelled, recorded
+from .._local.limits import WAIT_MS_MAX, recorded
 from .._local.scopes import Body, Continued, guarded
-from ..errors import Failure
+from ..errors import Failure, let_pass
 from .journal import Journal, Outcome
 from .repeatable import repeatable
 from .replay import ReplayHost
@@ -120,7 +120,7 @@ class Guest:
             return
         end = Outcome.of(entry)
         if isinstance(end.error, asyncio.CancelledError):
-            end = Outcome(error=cancelled())
+            end = Outcome(error=let_pass(is_cancelled=True))
         elif end.error is not None and not isinstance(end.error, Continued):
             end = Outcome(error=recorded(end.error))
         self.end = end
