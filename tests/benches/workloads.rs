@@ -8,6 +8,7 @@ use crate::ceilings::{Commits, commits};
 use crate::load::Client;
 use crate::table::Table;
 
+/// How often each figure is taken, unless `RUNS` says otherwise.
 const RUNS: usize = 3;
 const STRICT: &[(&str, &str)] = &[("RUN_AHEAD_EVENTS_MAX", "0")];
 
@@ -55,7 +56,7 @@ async fn w1(
     let client = Client::connect(engine, 1).await?;
     let mut runs = Vec::new();
     client.run("sequence", &steps(10)).await?;
-    for _ in 0..RUNS {
+    for _ in 0..runs_wanted() {
         let instances = engine.metric("cerebelum_guests_started_total");
         let began = Instant::now();
         let status = client.run("sequence", &steps(500)).await?;
@@ -81,7 +82,7 @@ async fn w2(
 ) -> anyhow::Result<()> {
     let client = Client::connect(engine, 8).await?;
     let mut runs = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..runs_wanted() {
         let took = client.run_many("sequence", steps(20), (200, 200)).await?;
         runs.push(4_000.0 / took.as_secs_f64());
     }
@@ -97,7 +98,7 @@ async fn w4(table: &mut Table, database: &'static str, (engine, ceiling): (&Engi
     {
         let client = Client::connect(engine, connections).await?;
         let mut runs = Vec::new();
-        for _ in 0..RUNS {
+        for _ in 0..runs_wanted() {
             let took = client.run_many("sequence", steps(1), (count, at_once)).await?;
             runs.push(f64::from(u32::try_from(count)?) / took.as_secs_f64());
         }
@@ -124,7 +125,7 @@ async fn w7(table: &mut Table, (name, database): Where, ceiling: &Commits) -> an
         Some(("one single-row commit, µs", 1e6 / ceiling.single)),
     );
     let mut runs = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..runs_wanted() {
         engine.kill_and_restart();
         let client = Client::connect(&engine, 1).await?;
         let began = Instant::now();
@@ -140,7 +141,7 @@ async fn w9(table: &mut Table, (name, database): Where) -> anyhow::Result<()> {
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "100ms")]);
     engine.upload("test-guests");
     let mut runs = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..runs_wanted() {
         let mut took = Vec::new();
         for calls in [100_u32, 10_000] {
             let client = Client::connect(&engine, 1).await?;
@@ -171,7 +172,7 @@ async fn w9(table: &mut Table, (name, database): Where) -> anyhow::Result<()> {
 /// the first execution, for the first component and for one that shares its large modules; then an empty workflow, p50.
 async fn w10(table: &mut Table, (name, database): Where) -> anyhow::Result<()> {
     let (mut first, mut second, mut empty) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..RUNS {
+    for _ in 0..runs_wanted() {
         let mut engine = Engine::start(database);
         engine.kill();
         engine.forget_artifacts();
@@ -196,6 +197,10 @@ async fn w10(table: &mut Table, (name, database): Where) -> anyhow::Result<()> {
     table.add(("W10", name), "s", second, None);
     table.add(("W7", name), "python_empty_workflow_us", vec![crate::table::median(&empty)], None);
     Ok(())
+}
+
+fn runs_wanted() -> usize {
+    std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(RUNS)
 }
 
 fn steps(count: u32) -> String {

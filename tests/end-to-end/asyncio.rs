@@ -57,8 +57,9 @@ fn each_primitive_comes_to_the_same_after_a_kill_at_every_commit() {
             engine.history(&id_of(workflow)).iter().map(ToString::to_string).collect::<Vec<_>>()
         );
         assert_eq!(engine.history(&id_of(workflow)).len() as u64, ended["events"].as_u64().unwrap());
-        // A step and its outcome may share a commit; that nothing else does shows that the kills were where they should be.
-        assert!(kills * 2 >= events, "{workflow}: only {kills} kills for {events} events");
+        // Whatever happens while guests move shares a commit; that not everything does shows that the kills were where they
+        // should be.
+        assert!(kills * 3 >= events, "{workflow}: only {kills} kills for {events} events");
     }
 }
 

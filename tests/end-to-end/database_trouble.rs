@@ -320,7 +320,7 @@ fn a_start_whose_client_hangs_up_is_run_all_the_same() {
                 ..StartRequest::default()
             };
             // Hung up at the look-up of the workflow, and while it is being written.
-            let patience = Duration::from_millis(500 + 400 * number);
+            let patience = Duration::from_millis(150 + 200 * number);
             assert!(tokio::time::timeout(patience, client.start(request)).await.is_err(), "it takes longer than that");
         }
     });

@@ -9,7 +9,7 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
     Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store, StoreError,
-    TenantId,
+    TenantId, Whole,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -207,6 +207,11 @@ impl Store for Link {
         self.read(move |memory| memory.look(&key))
     }
 
+    fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+        let key = key.clone();
+        self.read(move |memory| memory.whole(&key))
+    }
+
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
         self.read(move |memory| memory.list(tenant, filter))
     }
@@ -284,6 +289,10 @@ impl Store for Link {
     fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
         let name = name.to_owned();
         self.read(move |memory| memory.current(tenant, &name))
+    }
+
+    fn uploads(&self, tenant: TenantId) -> Answer<'_, i64> {
+        self.read(move |memory| memory.uploads(tenant))
     }
 
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {

@@ -1,6 +1,6 @@
 //! Chunks of histories: written with a checksum, verified whenever they are read.
 
-use cerebelum_history::{ExecutionId, Position};
+use cerebelum_history::Position;
 
 use crate::fault::Fault;
 use crate::sql::{Session, Statement, Value};
@@ -67,9 +67,7 @@ pub(crate) async fn read(
     );
     let (from, to) = (from.max(Position(1)), to.min(Position(i32::MAX.unsigned_abs().into())));
     let values = [key.tenant.into(), key.id.as_str().into(), run.into(), from.into(), to.into()];
-    let mut chunks = Vec::new();
-    // The first position that is not accounted for, and the last one that must be.
-    let (mut expected, mut end) = (None, None);
+    let (mut found, mut end) = (Found::new(key, run, from), None);
     for mut row in session.rows(&READ, &values).await? {
         let (current_run, position): (u32, Position) = (row.count()?, row.position()?);
         // An earlier run ended where its last chunk ends; of a later one nothing is expected.
@@ -79,25 +77,63 @@ pub(crate) async fn read(
             std::cmp::Ordering::Less => None,
         };
         let Some(first) = row.opt_int()? else { continue };
-        let first = Position(u64::try_from(first).unwrap_or(0));
         let (last, sum) = (row.position()?, row.int()?);
-        let chunk = Chunk { first, last, events: row.text()? };
-        if expected.is_some_and(|expected| chunk.first != expected) || (expected.is_none() && chunk.first > from) {
-            return Err(corrupt(&key.id, run, expected.unwrap_or(from), "is missing"));
-        }
-        if sum != checksum(run, &chunk) {
-            return Err(corrupt(&key.id, run, chunk.first, "does not match its checksum"));
-        }
-        expected = Some(chunk.last.next());
-        chunks.push(chunk);
+        found.add(Position(u64::try_from(first).unwrap_or(0)), last, (sum, row.text()?))?;
     }
-    let expected = expected.unwrap_or(from);
-    match end {
-        Some(end) if expected <= end => Err(corrupt(&key.id, run, expected, "is missing")),
-        Some(_) | None => Ok(chunks),
-    }
+    Ok(found.up_to(end)?)
 }
 
-fn corrupt(id: &ExecutionId, run: u32, position: Position, what: &str) -> Fault {
-    StoreError::Corrupt(format!("the history of execution {id}, run {run}: position {} {what}", position.0)).into()
+/// Chunks as they are read, in order: verified, and without gaps.
+pub(crate) struct Found<'k> {
+    key: &'k ExecutionKey,
+    run: u32,
+    from: Position,
+    chunks: Vec<Chunk>,
+}
+
+impl<'k> Found<'k> {
+    /// Nothing yet of what begins with the chunk that holds `from`.
+    pub(crate) const fn new(key: &'k ExecutionKey, run: u32, from: Position) -> Self {
+        Self { key, run, from, chunks: Vec::new() }
+    }
+
+    /// The next chunk, with its checksum.
+    pub(crate) fn add(
+        &mut self,
+        first: Position,
+        last: Position,
+        (sum, events): (i64, String),
+    ) -> Result<(), StoreError> {
+        let follows = match self.chunks.last() {
+            Some(before) => first == before.last.next(),
+            None => first <= self.from,
+        };
+        if !follows {
+            return Err(self.corrupt(self.next(), "is missing"));
+        }
+        let chunk = Chunk { first, last, events };
+        if sum != checksum(self.run, &chunk) {
+            return Err(self.corrupt(first, "does not match its checksum"));
+        }
+        self.chunks.push(chunk);
+        Ok(())
+    }
+
+    /// All of them, which reach to `end`.
+    pub(crate) fn up_to(self, end: Option<Position>) -> Result<Vec<Chunk>, StoreError> {
+        match end {
+            Some(end) if self.next() <= end => Err(self.corrupt(self.next(), "is missing")),
+            Some(_) | None => Ok(self.chunks),
+        }
+    }
+
+    /// The first position that is not there.
+    fn next(&self) -> Position {
+        self.chunks.last().map_or(self.from, |last| last.last.next())
+    }
+
+    fn corrupt(&self, position: Position, what: &str) -> StoreError {
+        let (id, run) = (&self.key.id, self.run);
+        StoreError::Corrupt(format!("the history of execution {id}, run {run}: position {} {what}", position.0))
+    }
 }

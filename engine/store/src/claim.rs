@@ -160,11 +160,15 @@ async fn finish(
         debug_assert_eq!(stored.head.state, State::Open);
         nos.push([incarnation.into(), stored.head.key.tenant.into(), stored.no.into()]);
     }
+    let numbers: Vec<_> = found.iter().map(|stored| (stored.head.key.clone(), stored.no)).collect();
     let mut claimed = with_state(&mut session, found).await?;
     // They were read before they were taken.
     claimed.iter_mut().for_each(|claimed| claimed.owner = Some(incarnation));
     match commit(session).await {
-        Ok(()) => Ok(claimed),
+        Ok(()) => {
+            store.numbers.remember(numbers);
+            Ok(claimed)
+        }
         Err(Fault::Told(StoreError::Unknown(cause))) => give_back(store, &nos, cause).await,
         Err(fault) => Err(fault),
     }

@@ -29,8 +29,7 @@ pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<(), 
     static HAS_BYTES: Statement =
         Statement::new("select length(bytes) from component_bytes where tenant_id = $1 and digest = $2");
     // Two uploads of one name take turns here.
-    static TURN: Statement =
-        Statement::new("select name from tenants where tenant_id = $1 {postgres: for no key update}");
+    static TURN: Statement = Statement::new("update tenants set uploads = uploads + 1 where tenant_id = $1");
     static RETIRE: Statement = Statement::new(
         "update names set current = 0 where tenant_id = $1 and name = $2 and current = 1 and digest <> $3",
     );
@@ -41,7 +40,7 @@ pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<(), 
     );
     let Upload { tenant, name, digest, manifest, bytes } = upload;
     let mut session = database.write().await?;
-    session.rows(&TURN, &[tenant.into()]).await?;
+    session.run(&TURN, &[tenant.into()]).await?;
     let size = bytes.len().into();
     session.run(&KEEP, &[tenant.into(), digest.as_str().into(), manifest.into(), size]).await?;
     if session.rows(&HAS_BYTES, &[tenant.into(), digest.as_str().into()]).await?.is_empty() {
@@ -87,6 +86,13 @@ pub(crate) async fn current(database: &Database, tenant: TenantId, name: &str) -
     let mut session = database.read().await?;
     let mut rows = session.rows(&CURRENT, &[tenant.into(), name.into()]).await?;
     rows.first_mut().map(read).transpose()
+}
+
+/// See [`crate::Store::uploads`].
+pub(crate) async fn uploads(database: &Database, tenant: TenantId) -> Result<i64, Fault> {
+    static UPLOADS: Statement = Statement::new("select uploads from tenants where tenant_id = $1");
+    let mut rows = database.read().await?.rows(&UPLOADS, &[tenant.into()]).await?;
+    Ok(rows.first_mut().map_or(Ok(0), |row| row.int())?)
 }
 
 /// See [`crate::Store::component_bytes`].

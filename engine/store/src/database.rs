@@ -149,6 +149,7 @@ async fn open_postgres(url: &str) -> Result<Database, StoreError> {
         ("enable_mergejoin", "off"),
         ("enable_bitmapscan", "off"),
         ("jit", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
     ]);
     let unusable = |error: Error| unusable(&place, &error);
     let pool = || {

@@ -1,11 +1,13 @@
 //! Heads of executions: the row of `executions` with its program, read and inserted.
 
+use std::collections::HashSet;
+
 use cerebelum_history::{CallName, Digest, ExecutionId, Position, Seed};
 
 use crate::attributes;
 use crate::fault::Fault;
 use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
-use crate::{Chunk, Execution, ExecutionKey, Incarnation, NewExecution, Parent, State, StoreError, TenantId, chunks};
+use crate::{Batch, Chunk, Execution, ExecutionKey, Incarnation, Parent, State, StoreError, TenantId, chunks};
 
 /// The columns of a head, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
 macro_rules! head_columns {
@@ -22,6 +24,9 @@ macro_rules! heads {
     };
 }
 pub(crate) use {head_columns, heads};
+
+/// How many columns `head_columns` has.
+pub(crate) const COLUMNS: usize = 24;
 
 /// A head with what only the store knows of it.
 pub(crate) struct Stored {
@@ -103,60 +108,80 @@ pub(crate) fn read_key(row: &mut Row) -> Result<ExecutionKey, Fault> {
     Ok(ExecutionKey { tenant, id })
 }
 
-/// Inserts executions whose ids are free, with their first chunks and attributes. Returns the indexes of those inserted.
-///
-/// Each comes with the number of its program and its owner, if it is claimed in the same breath.
-pub(crate) async fn insert(
-    session: &mut Session,
-    new: &[(&NewExecution, i64, Option<Incarnation>)],
-) -> Result<Vec<usize>, Fault> {
-    // Ordered by key, so that two who insert the same ids wait for each other in one direction only.
-    static INSERT: Statement = Statement::new(
-        "insert into executions (tenant_id, id, program_no, seed, run, position, state, paused, settled, parked, stamp, due,
-            status, attributes, facts, parent_id, parent_run, parent_call, parent_awaited, started_at, ended_at, owner)
-        select r.tenant_id, r.id, r.program_no, r.seed, r.run, r.position, r.state, r.paused, r.settled, r.parked, r.stamp, r.due,
-            r.status, r.attributes, r.facts, r.parent_id, r.parent_run, r.parent_call, r.parent_awaited, r.started_at,
-            r.ended_at, r.owner
-        from {rows tenant_id:int id:text program_no:int seed:bytes run:int position:int state:int paused:int settled:int
-            parked:text stamp:int due:int status:text attributes:text facts:text parent_id:text parent_run:int
-            parent_call:text parent_awaited:int started_at:int ended_at:int owner:int}
-        where true
-        order by r.tenant_id, r.id
-        on conflict (tenant_id, id) do nothing
-        returning execution_no, tenant_id, id",
-    );
-    let mut first_of: std::collections::HashMap<&ExecutionKey, usize> = std::collections::HashMap::new();
+/// A head to be inserted.
+pub(crate) struct Fresh<'a> {
+    pub(crate) head: &'a Execution,
+    pub(crate) no: i64,
+    pub(crate) program: i64,
+    /// Who has claimed it in the same breath.
+    pub(crate) owner: Option<Incarnation>,
+}
+
+/// Inserts heads whose ids are free, and answers with the numbers of those that it inserted.
+// Ordered by key, so that two who insert the same ids wait for each other in one direction only.
+pub(crate) static INSERT: Statement = Statement::new(
+    "insert into executions (execution_no, tenant_id, id, program_no, seed, run, position, state, paused, settled, parked,
+        stamp, due, status, attributes, facts, parent_id, parent_run, parent_call, parent_awaited, started_at, ended_at,
+        owner)
+    {postgres: overriding system value}
+    select r.execution_no, r.tenant_id, r.id, r.program_no, r.seed, r.run, r.position, r.state, r.paused, r.settled, r.parked,
+        r.stamp, r.due, r.status, r.attributes, r.facts, r.parent_id, r.parent_run, r.parent_call, r.parent_awaited,
+        r.started_at, r.ended_at, r.owner
+    from {rows execution_no:int tenant_id:int id:text program_no:int seed:bytes run:int position:int state:int paused:int
+        settled:int parked:text stamp:int due:int status:text attributes:text facts:text parent_id:text parent_run:int
+        parent_call:text parent_awaited:int started_at:int ended_at:int owner:int}
+    where true
+    order by r.tenant_id, r.id
+    on conflict (tenant_id, id) do nothing
+    returning execution_no",
+);
+
+/// Inserts those heads whose ids are free, the first of several with the same id. Returns their numbers.
+pub(crate) async fn insert(session: &mut Session, fresh: &[Fresh<'_>]) -> Result<HashSet<i64>, Fault> {
+    let mut ids = HashSet::new();
     let mut rows = Rows::default();
-    for (index, (new, program, owner)) in new.iter().enumerate() {
-        if !first_of.contains_key(&new.head.key) {
-            first_of.insert(&new.head.key, index);
-            rows.push(insertion(&new.head, *program, *owner));
+    for fresh in fresh {
+        if ids.insert(&fresh.head.key) {
+            rows.push(insertion(fresh));
         }
     }
     if rows.is_empty() {
-        return Ok(Vec::new());
+        return Ok(HashSet::new());
     }
-    let mut inserted = Vec::new();
+    let mut inserted = session.rows_of(&INSERT, &rows).await?;
+    Ok(inserted.iter_mut().map(|row| row.int()).collect::<Result<_, _>>()?)
+}
+
+/// The same, with their first chunks and attributes. Returns the indexes of those inserted.
+pub(crate) async fn insert_whole(
+    session: &mut Session,
+    fresh: &[Fresh<'_>],
+    first: &[&Chunk],
+) -> Result<Vec<usize>, Fault> {
+    let inserted = insert(session, fresh).await?;
     let (mut first_chunks, mut attributes) = (Rows::default(), Rows::default());
-    for mut row in session.rows_of(&INSERT, &rows).await? {
-        let no = row.int()?;
-        let index = *first_of.get(&read_key(&mut row)?).expect("the database returns what was inserted");
-        let (new, ..) = new[index];
-        let tenant = new.head.key.tenant;
-        first_chunks.push(chunks::insertion(tenant, no, new.head.run, &new.first));
-        attributes::add_rows(&mut attributes, tenant, no, &new.head.attributes);
-        inserted.push(index);
+    let mut indexes = Vec::new();
+    for (index, (fresh, first)) in std::iter::zip(fresh, first).enumerate() {
+        let (tenant, no) = (fresh.head.key.tenant, fresh.no);
+        if inserted.contains(&no) {
+            first_chunks.push(chunks::insertion(tenant, no, fresh.head.run, first));
+            attributes::add_rows(&mut attributes, tenant, no, &fresh.head.attributes);
+            indexes.push(index);
+        }
     }
     let mut writes = Writes::default();
     writes.add(&chunks::INSERT, first_chunks);
     writes.add(&attributes::INSERT, attributes);
     writes.run(session).await?;
-    Ok(inserted)
+    Ok(indexes)
 }
 
-fn insertion<'a>(head: &'a Execution, program: i64, owner: Option<Incarnation>) -> Vec<Value<'a>> {
+/// A row for [`INSERT`].
+pub(crate) fn insertion<'a>(fresh: &Fresh<'a>) -> Vec<Value<'a>> {
+    let Fresh { head, no, program, owner } = *fresh;
     let parent = head.parent.as_ref();
     vec![
+        no.into(),
         head.key.tenant.into(),
         head.key.id.as_str().into(),
         program.into(),
@@ -180,6 +205,31 @@ fn insertion<'a>(head: &'a Execution, program: i64, owner: Option<Incarnation>) 
         head.ended_at.into(),
         owner.filter(|_| head.state == State::Open).map(|owner| owner.0).into(),
     ]
+}
+
+/// Writes the head anew of an execution that is where its owner left it; as part of a script that begins with
+/// [`crate::nodes::RECORD`]. Answers with its number and the newest message in its inbox.
+pub(crate) static ADVANCE: Statement = Statement::new(
+    "update executions
+    set position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
+        stamp = r.stamp, due = r.due, status = r.status, facts = r.facts, ended_at = r.ended_at,
+        owner = case when r.release = 1 then null else executions.owner end
+    from {rows tenant_id:int execution_no:int program_no:int run:int position:int state:int paused:int settled:int
+        parked:text stamp:int due:int status:text attributes:text facts:text ended_at:int release:int owner:int
+        after:int}{postgres:, w0}
+    where executions.tenant_id = r.tenant_id and executions.execution_no = r.execution_no
+        and executions.owner = r.owner and executions.state = 0 and executions.run = r.run
+        and executions.position = r.after and executions.attributes is not distinct from r.attributes
+    returning executions.execution_no, (
+        select coalesce(max(i.seq), 0) from inbox i
+        where i.tenant_id = executions.tenant_id and i.execution_no = executions.execution_no)",
+);
+
+/// A row for [`ADVANCE`].
+pub(crate) fn advance<'a>(no: i64, batch: &'a Batch) -> Vec<Value<'a>> {
+    let mut row = update(no, &batch.head, None, batch.release);
+    row.extend([batch.incarnation.into(), batch.after.into()]);
+    row
 }
 
 /// Writes a head anew; what never changes (key, seed, parent, start) stays. `release` ends the claim.

@@ -16,12 +16,14 @@ mod list;
 mod logs;
 mod model;
 mod nodes;
+mod numbers;
 mod patience;
 mod programs;
 mod rescue;
 mod sql;
 mod start;
 mod store;
+mod whole;
 
 use std::time::Duration;
 
@@ -99,6 +101,7 @@ pub trait Store: Send + Sync + 'static {
     fn next_due(&self) -> Answer<'_, Option<Timestamp>>;
     /// Writes batches in one transaction; each is accepted or refused alone (L4), in order.
     /// `id` settles an unknown COMMIT: asked again with the same id, an applied call answers as it did.
+    /// What takes most time here is waiting for the disk: many batches at once cost little more than one.
     fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>>;
     /// Reads a history's chunks from the one that holds `from` on, up to `to`, checksums verified, no gaps.
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>>;
@@ -106,6 +109,8 @@ pub trait Store: Send + Sync + 'static {
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>>;
     /// Head, open calls and inbox of an execution, read together and not claimed.
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>>;
+    /// An execution in full, in one committed state.
+    fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>>;
     /// A page of executions, newest first, at most 1,000. [`StoreError::Invalid`]: the cursor is none, too many attributes.
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page>;
     /// How many executions have which status.
@@ -151,6 +156,8 @@ pub trait Store: Send + Sync + 'static {
     fn component(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Component>>;
     /// The current component of a name.
     fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>>;
+    /// How many uploads have changed what names stand for: as long as it is the same, so are they.
+    fn uploads(&self, tenant: TenantId) -> Answer<'_, i64>;
     /// A component's bytes.
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>>;
 

@@ -1,5 +1,6 @@
 //! What is kept: the rows of the store, as the engine reads and writes them.
 
+use crate::StoreError;
 use cerebelum_history::{CallName, Digest, ExecutionId, Level, Position, Scope, Seed, Timestamp};
 
 /// Whose it is. The first column of every key.
@@ -261,6 +262,11 @@ pub struct Batch {
     pub incarnation: Incarnation,
     /// The head as it will be. Its `position` and `run` say where the history then ends.
     pub head: Execution,
+    /// Whether the execution begins with this batch: its head is stored, claimed by `incarnation` unless `release`, and
+    /// `after` is 0. Refused when the id is taken.
+    pub begins: bool,
+    /// Whether the head's attributes are other than they were.
+    pub relabels: bool,
     /// The position the store must be at now; refused otherwise.
     pub after: Position,
     /// New events; none when only calls changed.
@@ -299,6 +305,8 @@ impl Batch {
         Self {
             key: head.key.clone(),
             incarnation,
+            begins: false,
+            relabels: false,
             after: head.position,
             head,
             chunk: None,
@@ -346,6 +354,8 @@ pub enum Refusal {
     ClaimLost,
     /// The history is not where the batch expected it.
     Moved,
+    /// It wanted to begin an execution whose id is taken.
+    Exists,
     /// A question it wanted to close had been answered.
     AlreadyAnswered,
     /// It would time a question out before its deadline by the database's clock.
@@ -365,6 +375,19 @@ pub struct Claimed {
     pub calls: Vec<CallRow>,
     /// Its inbox, oldest first.
     pub inbox: Vec<InboxRow>,
+}
+
+/// An execution in full, as readers want it.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    /// Its head.
+    pub head: Execution,
+    /// The chunks of its present run, or [`StoreError::Corrupt`] when they are not what was written.
+    pub history: Result<Vec<Chunk>, StoreError>,
+    /// Its open calls.
+    pub calls: Vec<CallRow>,
+    /// Latest progress of each scope of the present run.
+    pub progress: Vec<Progress>,
 }
 
 /// A component and what it declares.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::fault::Fault;
+use crate::heads::Fresh;
 use crate::patience::Patience;
 use crate::store::{SqlStore, commit};
 use crate::{ExecutionKey, Incarnation, NewExecution, Started, StoreError, heads, nodes};
@@ -45,20 +46,22 @@ async fn try_start(
     incarnation: Option<Incarnation>,
     new: &[NewExecution],
 ) -> Result<Option<Vec<Started>>, Fault> {
-    let mut numbered = Vec::with_capacity(new.len());
-    for new in new {
-        numbered.push((new, store.programs.number(&store.database, &new.head).await?));
+    let numbers = store.numbers.take(&store.database, new.len()).await?;
+    let mut fresh = Vec::with_capacity(new.len());
+    for (new, no) in std::iter::zip(new, numbers) {
+        let program = store.programs.number(&store.database, &new.head).await?;
+        fresh.push(Fresh { head: &new.head, no, program, owner: incarnation.filter(|_| new.claim) });
     }
     let mut session = store.database.write().await?;
-    let claimant = match incarnation {
-        Some(incarnation) if nodes::stands(&mut session, incarnation).await? => Some(incarnation),
-        Some(_) | None => None,
-    };
-    let new: Vec<_> =
-        numbered.into_iter().map(|(new, program)| (new, program, claimant.filter(|_| new.claim))).collect();
-    let inserted: HashSet<usize> = heads::insert(&mut session, &new).await?.into_iter().collect();
+    if let Some(incarnation) = incarnation
+        && !nodes::stands(&mut session, incarnation).await?
+    {
+        fresh.iter_mut().for_each(|fresh| fresh.owner = None);
+    }
+    let first: Vec<_> = new.iter().map(|new| &new.first).collect();
+    let inserted: HashSet<usize> = heads::insert_whole(&mut session, &fresh, &first).await?.into_iter().collect();
     let mut started = Vec::with_capacity(new.len());
-    for (index, (new, ..)) in new.iter().enumerate() {
+    for (index, new) in new.iter().enumerate() {
         started.push(if inserted.contains(&index) {
             Started::New
         } else {
@@ -75,5 +78,7 @@ async fn try_start(
         true => session.undo().await,
         false => commit(session).await?,
     }
+    let claimed = fresh.iter().enumerate().filter(|(index, fresh)| inserted.contains(index) && fresh.owner.is_some());
+    store.numbers.remember(claimed.map(|(_, fresh)| (fresh.head.key.clone(), fresh.no)));
     Ok(Some(started))
 }

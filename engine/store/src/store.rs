@@ -7,16 +7,19 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use futures::FutureExt;
 use tokio::sync::broadcast;
 
+use crate::append::Lane;
 use crate::components::Upload;
 use crate::database::Database;
 use crate::fault::{Fault, cause, is_unknown};
 use crate::hints::Hints;
+use crate::numbers::Numbers;
 use crate::programs::Programs;
 use crate::sql::Session;
 use crate::{
     Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
     Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store, StoreError,
-    TenantId, append, approvals, chunks, claim, components, heads, inbox, list, logs, nodes, rescue, start,
+    TenantId, Whole, append, approvals, chunks, claim, components, heads, inbox, list, logs, nodes, rescue, start,
+    whole,
 };
 
 /// Opens a database, `sqlite:FILE` or `postgres://…`, and brings its schema up to date.
@@ -29,7 +32,8 @@ use crate::{
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     let database = Database::open(url).await?;
     let hints = Hints::new(&database);
-    Ok(Arc::new(SqlStore { database, hints, programs: Programs::default() }))
+    let (programs, numbers, lane) = Default::default();
+    Ok(Arc::new(SqlStore { database, hints, programs, numbers, lane }))
 }
 
 /// A store over one of the two databases.
@@ -37,6 +41,8 @@ pub(crate) struct SqlStore {
     pub(crate) database: Database,
     pub(crate) hints: Hints,
     pub(crate) programs: Programs,
+    pub(crate) numbers: Numbers,
+    pub(crate) lane: tokio::sync::Mutex<Lane>,
 }
 
 /// Makes a transaction durable. A COMMIT without an answer is [`StoreError::Unknown`].
@@ -58,6 +64,7 @@ impl Store for SqlStore {
         told(async move {
             let lease = nodes::begin(&self.database, &node, duration).await?;
             self.hints.begin(lease.incarnation);
+            self.numbers.forget_all();
             Ok(lease)
         })
     }
@@ -116,6 +123,11 @@ impl Store for SqlStore {
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
         let key = key.clone();
         told(async move { claim::look(self, &key).await })
+    }
+
+    fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+        let key = key.clone();
+        told(async move { whole::whole(&self.database, &key).await })
     }
 
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
@@ -203,6 +215,10 @@ impl Store for SqlStore {
     fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
         let name = name.to_owned();
         told(async move { components::current(&self.database, tenant, &name).await })
+    }
+
+    fn uploads(&self, tenant: TenantId) -> Answer<'_, i64> {
+        told(async move { components::uploads(&self.database, tenant).await })
     }
 
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {

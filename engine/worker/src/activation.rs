@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{
-    Action, CallName, Diverged, Event, Execution, Failure, Message, Position, Scope, Target, Turn, kind, planted,
+    Action, CallName, Diverged, Event, Execution, Failure, Message, Position, Scope, Target, Turn, kind,
 };
 use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, Newest, Refusal, StoreError};
-use futures::future::BoxFuture;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::ahead::Ahead;
+use crate::commit::{InFlight, answer_of};
 use crate::directory::NoProgram;
 use crate::effects::Effect;
 use crate::guests::{Guests, Stopped};
@@ -23,8 +23,10 @@ use crate::restore;
 /// Why an activation is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
-    /// The claim was given back with the last batch: it hibernates, has ended, is parked or goes on as a new run.
+    /// The claim was given back with the last batch: it hibernates, has ended or is parked.
     Released,
+    /// The same, and there is something to do for whoever claims it next: a new run, or a message that came meanwhile.
+    ReleasedWithWork,
     /// The store refused a batch: nothing of it happened, and memory is rebuilt from the store (L5).
     Rebuild,
     /// The claim is somebody else's.
@@ -79,14 +81,15 @@ enum Happening {
     Idle,
 }
 
-/// A batch on its way.
-pub(crate) struct InFlight {
-    pub(crate) answer: BoxFuture<'static, Option<Result<Newest, Refusal>>>,
-    pub(crate) mark: u64,
-    pub(crate) position: Position,
-    pub(crate) releases: bool,
-    pub(crate) sent_boot_ms: u64,
+/// An execution that is to begin, and who waits until it is stored.
+pub(crate) struct Begins {
+    pub(crate) head: Head,
+    pub(crate) execution: Execution,
+    pub(crate) stored: oneshot::Sender<Stored>,
 }
+
+/// What is said once the first batch of an execution is durable.
+pub(crate) struct Stored;
 
 /// An execution in memory, with the guests that work for it.
 pub(crate) struct Activation {
@@ -95,15 +98,18 @@ pub(crate) struct Activation {
     pub(crate) incarnation: Incarnation,
     pub(crate) head: Head,
     pub(crate) execution: Execution,
-    /// The first events, when they are at hand and need not be read.
-    pub(crate) first: Option<Vec<Event>>,
+    /// Who waits for the first batch of an execution that begins here.
+    pub(crate) starting: Option<oneshot::Sender<Stored>>,
     pub(crate) guests: Guests,
-    requests: Requests,
+    pub(crate) requests: Requests,
     /// What names stood for when child calls were recorded (L17).
     pub(crate) targets: BTreeMap<CallName, Target>,
-    received: BTreeSet<i64>,
+    pub(crate) received: BTreeSet<i64>,
+    /// The position that the store is at; 0 while nothing of the execution is stored.
     pub(crate) stored: Position,
     pub(crate) in_flight: Option<InFlight>,
+    /// Since when changes are held back, by the machine's clock.
+    pub(crate) held_since_ms: Option<u64>,
     ahead: Ahead,
     nudges: mpsc::UnboundedReceiver<()>,
     /// Hears that guests of this activation should give way.
@@ -115,37 +121,59 @@ impl Activation {
     pub(crate) fn new(
         node: Arc<Node>,
         (incarnation, claimed): (Incarnation, Claimed),
-        first: Option<Vec<Event>>,
         nudges: mpsc::UnboundedReceiver<()>,
     ) -> Result<Self, (Box<Head>, String, mpsc::UnboundedReceiver<()>)> {
         let execution = match restore::execution(&claimed) {
             Ok(execution) => execution,
             Err(cause) => return Err((Box::new(claimed.head), cause, nudges)),
         };
-        let pressure = Arc::new(Notify::new());
-        let mut activation = Self {
-            key: claimed.head.key.clone(),
-            guests: Guests::new(node.clone(), claimed.head.key.id.clone(), pressure.clone()),
-            pressure,
-            ahead: Ahead::new(node.bytes_ahead.clone()),
-            node,
-            incarnation,
-            stored: claimed.head.position,
-            head: claimed.head,
-            execution,
-            first,
-            requests: Requests::default(),
-            targets: BTreeMap::new(),
-            received: BTreeSet::new(),
-            in_flight: None,
-            nudges,
-        };
+        let mut activation = Self::of(node, incarnation, (claimed.head, execution), nudges);
+        activation.stored = activation.head.position;
         for row in claimed.inbox {
             if let Err(cause) = activation.receive(row.seq, row.seen, &row.message) {
                 return Err((Box::new(activation.head), cause, activation.nudges));
             }
         }
         Ok(activation)
+    }
+
+    /// Begins an execution: it runs ahead of its own first batch.
+    pub(crate) fn begin(
+        node: Arc<Node>,
+        (incarnation, begins): (Incarnation, Begins),
+        nudges: mpsc::UnboundedReceiver<()>,
+    ) -> Self {
+        let Begins { head, execution, stored } = begins;
+        let mut activation = Self::of(node, incarnation, (head, execution), nudges);
+        activation.starting = Some(stored);
+        activation
+    }
+
+    fn of(
+        node: Arc<Node>,
+        incarnation: Incarnation,
+        (head, execution): (Head, Execution),
+        nudges: mpsc::UnboundedReceiver<()>,
+    ) -> Self {
+        let pressure = Arc::new(Notify::new());
+        Self {
+            key: head.key.clone(),
+            guests: Guests::new(node.clone(), head.key.id.clone(), pressure.clone()),
+            pressure,
+            ahead: Ahead::new(node.bytes_ahead.clone()),
+            node,
+            incarnation,
+            head,
+            execution,
+            starting: None,
+            requests: Requests::default(),
+            targets: BTreeMap::new(),
+            received: BTreeSet::new(),
+            stored: Position(0),
+            in_flight: None,
+            held_since_ms: None,
+            nudges,
+        }
     }
 
     /// Lives until the execution hibernates, ends, or is no longer this node's. Gives the channel of nudges back.
@@ -157,6 +185,9 @@ impl Activation {
                 Err(Stuck::Parked(reason)) => break self.park(reason).await,
                 Err(Stuck::Trouble(cause)) => {
                     tracing::warn!(execution = %self.key.id, cause, "trouble: trying again");
+                    if let Err(over) = self.store_start().await {
+                        break over;
+                    }
                     self.node.machine.sleep(Duration::from_millis(200)).await;
                     break Over::Rebuild;
                 }
@@ -164,16 +195,6 @@ impl Activation {
         };
         self.guests.clear();
         (self.settle(over).await, self.nudges)
-    }
-
-    /// Before memory is rebuilt: what is on its way may take the claim with it.
-    async fn settle(&mut self, over: Over) -> Over {
-        let Some(batch) = self.in_flight.take().filter(|_| over == Over::Rebuild) else { return over };
-        match batch.answer.await {
-            Some(Ok(_)) if batch.releases => Over::Released,
-            Some(Err(Refusal::ClaimLost)) | None => Over::Lost,
-            Some(_) => Over::Rebuild,
-        }
     }
 
     /// One round: move what is due, run guests, perform, commit, then wait for something to happen.
@@ -203,20 +224,6 @@ impl Activation {
         }
     }
 
-    fn is_leaving(&self) -> bool {
-        self.in_flight.as_ref().is_some_and(|batch| batch.releases)
-    }
-
-    /// Waits for the batch that the claim goes with. What began meanwhile would be thrown away, so nothing does.
-    async fn await_release(&mut self) -> Result<(), Stuck> {
-        let answer = tokio::select! {
-            biased;
-            () = self.node.lease.ended(self.incarnation) => Some(Err(Refusal::ClaimLost)),
-            answer = answer_of(&mut self.in_flight) => answer,
-        };
-        self.take_receipt(answer).await
-    }
-
     /// Starts the guests that are wanted, each from its part of the history.
     async fn begin_guests(&mut self) -> Result<(), Stuck> {
         for scope in self.execution.wanted() {
@@ -240,12 +247,6 @@ impl Activation {
     async fn events(&mut self, from: Position, to: Position) -> Result<Vec<Event>, Stuck> {
         if to < from {
             return Ok(Vec::new());
-        }
-        if let Some(first) = self.first.take()
-            && from == Position(1)
-            && first.len() as u64 == to.0
-        {
-            return Ok(first);
         }
         restore::events(&*self.node.store, &self.key, self.head.run, (from, to)).await.map_err(Stuck::from)
     }
@@ -290,35 +291,6 @@ impl Activation {
         Ok(())
     }
 
-    /// Hands the changes to the committer unless a batch is still on its way (L4).
-    async fn commit(&mut self) -> Result<(), Stuck> {
-        if self.in_flight.is_some() || !self.execution.has_changes() {
-            return Ok(());
-        }
-        // A wait that is long enough is slept through outside of memory: the claim goes with the same batch.
-        let releases = self.execution.end().is_some() || (self.is_idle() && self.wait_is_long());
-        if releases {
-            // Nobody needs the guests any more: their places are free before the disk has answered.
-            self.give_way(self.guests.quiescent());
-        }
-        self.write(releases).await
-    }
-
-    fn is_idle(&self) -> bool {
-        let calm = self.execution.is_settled() || self.execution.is_paused();
-        calm && !self.guests.any_running() && !self.requests.keep_awake(self.execution.is_paused())
-    }
-
-    fn wait_is_long(&self) -> bool {
-        let due = self.execution.due();
-        due.is_some_and(|due| self.node.clock.until(due) >= self.node.config.hibernate_at_once)
-    }
-
-    /// Gives the claim back after a while without anything to do.
-    async fn hibernate(&mut self) -> Result<(), Stuck> {
-        if self.in_flight.is_none() && self.is_idle() { self.write(true).await } else { Ok(()) }
-    }
-
     async fn next_happening(&mut self) -> Happening {
         let alarm = self.next_alarm();
         tokio::select! {
@@ -339,7 +311,8 @@ impl Activation {
         let overrun = self.guests.next_overrun().map(|(left, scope)| (left, Happening::Overran(scope)));
         let idle = self.in_flight.is_none() && self.is_idle();
         let idle = idle.then_some((self.node.config.hibernate_after, Happening::Idle));
-        [due, overrun, idle].into_iter().flatten().min_by_key(|(left, _)| *left)
+        let held = self.hold_left().map(|left| (left, Happening::Due));
+        [due, overrun, idle, held].into_iter().flatten().min_by_key(|(left, _)| *left)
     }
 
     /// Takes what a guest asked for until it could not move, and its result if it has ended.
@@ -384,36 +357,8 @@ impl Activation {
         Ok(())
     }
 
-    async fn take_receipt(&mut self, answer: Option<Result<Newest, Refusal>>) -> Result<(), Stuck> {
-        let batch = self.in_flight.take();
-        match (answer, batch) {
-            (Some(Ok(_)), Some(batch)) if batch.releases => Err(Stuck::Over(Over::Released)),
-            (Some(Ok(newest)), Some(batch)) => {
-                self.execution.acknowledge(batch.mark, batch.position);
-                self.stored = batch.position;
-                let heard = Newest(self.received.last().copied().unwrap_or(0));
-                if newest > heard && !planted("pause-not-heard") {
-                    // Somebody may have paused or cancelled it before this was written (L16).
-                    self.read_inbox().await?;
-                }
-                self.requests.hold_back(&self.execution);
-                self.requests.release(batch.mark);
-                Ok(())
-            }
-            (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) if planted("refused-and-patched") => Ok(()),
-            (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) => Err(Stuck::Over(Over::Rebuild)),
-            (Some(Err(Refusal::TooEarly)), _) => {
-                Err(Stuck::Trouble("the database's clock is behind this node's".to_owned()))
-            }
-            (Some(Err(Refusal::Forbidden)), _) => {
-                Err(Stuck::Parked("engine-error: the store forbids what was to be written".to_owned()))
-            }
-            (Some(Err(Refusal::ClaimLost)) | None, _) | (_, None) => Err(Stuck::Over(Over::Lost)),
-        }
-    }
-
     /// Others need the places of these guests, which only wait: they are rerun when they have something to be told.
-    fn give_way(&mut self, scopes: Vec<Scope>) {
+    pub(crate) fn give_way(&mut self, scopes: Vec<Scope>) {
         for scope in scopes {
             self.guests.stop(&scope);
             self.execution.forget(&scope);
@@ -435,7 +380,7 @@ impl Activation {
         Ok(())
     }
 
-    async fn read_inbox(&mut self) -> Result<(), Stuck> {
+    pub(crate) async fn read_inbox(&mut self) -> Result<(), Stuck> {
         while self.nudges.try_recv().is_ok() {}
         let Some(look) = self.node.store.look(&self.key).await? else { return Err(Stuck::Over(Over::Lost)) };
         for row in look.inbox {
@@ -474,13 +419,6 @@ async fn ring(machine: &dyn Machine, alarm: Option<(Duration, Happening)>) -> Ha
             machine.sleep(left).await;
             happening
         }
-        None => std::future::pending().await,
-    }
-}
-
-async fn answer_of(in_flight: &mut Option<InFlight>) -> Option<Result<Newest, Refusal>> {
-    match in_flight {
-        Some(batch) => (&mut batch.answer).await,
         None => std::future::pending().await,
     }
 }

@@ -10,8 +10,9 @@ use cerebelum_store::{
     ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Execution as Head, LogLine, Parent, Progress, State,
 };
 
-use crate::activation::{Activation, InFlight, Over, Stuck};
+use crate::activation::{Activation, Stuck};
 use crate::beginning::{Beginning, chunk, text_of};
+use crate::commit::InFlight;
 use crate::restore;
 
 impl Activation {
@@ -21,8 +22,10 @@ impl Activation {
         let rewritten = self.without_values(&changes.valueless).await?;
         let (mark, position) = (changes.mark, self.execution.position());
         let sent_boot_ms = self.node.clock.boot_ms();
+        self.held_since_ms = None;
         let batch = Batch { rewritten, ..self.batch(changes, releases) };
         let due = batch.head.due.filter(|_| releases);
+        let continues = batch.next_run.is_some();
         let appended = self.node.appends.hand_in(batch);
         let wake = self.node.clone();
         let answer = async move {
@@ -30,7 +33,7 @@ impl Activation {
             due.inspect(|due| wake.wake.expect(*due));
             answer
         };
-        self.in_flight = Some(InFlight { answer: Box::pin(answer), mark, position, releases, sent_boot_ms });
+        self.in_flight = Some(InFlight { answer: Box::pin(answer), mark, position, releases, continues, sent_boot_ms });
         Ok(())
     }
 
@@ -76,10 +79,13 @@ impl Activation {
             Some(End::Continued(input)) => self.next_run(head, input),
             _ => (head, None),
         };
+        let relabels = head.attributes != self.head.attributes && after > Position(0);
         self.head = head.clone();
         Batch {
             key: self.key.clone(),
             incarnation: self.incarnation,
+            begins: after == Position(0),
+            relabels,
             head,
             after,
             chunk: chunk(after.next(), &changes.events),
@@ -183,26 +189,9 @@ impl Activation {
         };
         let taken = format!("the execution id `{}` is taken by another execution", start.id);
         Child {
-            new: beginning.rows(&*self.node.machine, self.execution.stamp(), false),
+            new: beginning.rows(&*self.node.machine, self.execution.stamp()).0,
             accepted: (!start.awaited).then(|| say(ChildResult::Accepted(start.id.clone()))),
             refused: say(ChildResult::Failed(Failure::new(kind::CONFLICT, taken))),
-        }
-    }
-
-    /// Sets the execution aside for a person to look at. Nothing is lost: what was not durable will be asked again.
-    pub(crate) async fn park(&mut self, reason: String) -> Over {
-        tracing::error!(execution = %self.key.id, reason, "parked");
-        if let Some(batch) = self.in_flight.take() {
-            match batch.answer.await {
-                Some(Ok(_)) => self.stored = batch.position,
-                _ => return Over::Rebuild,
-            }
-        }
-        self.node.metrics.parked.add(1);
-        let answer = self.node.appends.hand_in(parking(self.incarnation, &self.head, self.stored, reason));
-        match answer.await {
-            Some(Ok(_)) => Over::Released,
-            Some(Err(_)) | None => Over::Lost,
         }
     }
 }

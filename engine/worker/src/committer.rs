@@ -1,7 +1,9 @@
 //! Group commit: what many activations and clients want written goes to the store in few transactions.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 
+use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::outside::Machine;
@@ -36,7 +38,10 @@ impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
             let mut group = Vec::new();
             while gathered.recv_many(&mut group, group_max).await > 0 {
                 let (wanted, replies): (Vec<T>, Vec<Reply<R>>) = group.drain(..).unzip();
-                for (reply, answer) in replies.into_iter().zip(write(wanted).await) {
+                let written = AssertUnwindSafe(write(wanted)).catch_unwind().await;
+                // A mistake of ours must not end all writing: whoever waits for this group hears nothing and looks again.
+                let answers = written.unwrap_or_default();
+                for (reply, answer) in replies.into_iter().zip(answers) {
                     // Whoever no longer waits does not need the answer.
                     let _ = reply.send(answer);
                 }
@@ -45,7 +50,7 @@ impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
         Self { wishes }
     }
 
-    /// Hands in a wish; the answer comes once it is durable or refused. None when the engine stops.
+    /// Hands in a wish; the answer comes once it is durable or refused. None when the engine stops, or made a mistake.
     pub(crate) fn hand_in(&self, wish: T) -> impl Future<Output = Option<R>> + use<T, R> {
         let (reply, answer) = oneshot::channel();
         let sent = self.wishes.send((wish, reply));

@@ -1,19 +1,71 @@
 //! What names stand for: workflows, steps, programs.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cerebelum_history::{Digest, Failure, StepOptions, Target, kind};
 use cerebelum_sandbox::Manifest;
 use cerebelum_store::{Component, Store, StoreError, TenantId};
+use jsonschema::Validator;
 
 use crate::api::Refused;
-use crate::outside::{Program, Programs};
+use crate::committer::Gather;
+use crate::outside::{Machine, Program, Programs};
+use crate::schema;
+
+/// The most questions answered together.
+const GROUP_MAX: usize = 512;
 
 /// Looks names up and keeps programs at hand.
 pub(crate) struct Directory {
     store: Arc<dyn Store>,
     programs: Arc<dyn Programs>,
+    /// Asks how many uploads there were; those who ask meanwhile share the next answer.
+    uploads: Gather<TenantId, Result<i64, StoreError>>,
+    names: Mutex<HashMap<TenantId, Arc<Names>>>,
+}
+
+/// What the names of a tenant stand for.
+struct Names {
+    /// After how many uploads.
+    uploads: i64,
+    /// Current components by name.
+    current: BTreeMap<String, Named>,
+}
+
+/// The current component of a name.
+struct Named {
+    digest: Digest,
+    manifest: Result<Manifest, String>,
+    /// What checks the input of each workflow, where it declares a schema.
+    inputs: HashMap<String, Arc<Validator>>,
+}
+
+impl Named {
+    fn new(component: &Component) -> Self {
+        let manifest = manifest_of(component);
+        let workflows = manifest.iter().flat_map(|manifest| &manifest.workflows);
+        let inputs = workflows.filter_map(|workflow| {
+            let schema = workflow.input_schema.as_ref()?.to_string();
+            Some((workflow.name.clone(), Arc::new(schema::validator(&schema)?)))
+        });
+        Self { digest: component.digest.clone(), inputs: inputs.collect(), manifest }
+    }
+
+    fn manifest(&self) -> Result<&Manifest, String> {
+        self.manifest.as_ref().map_err(Clone::clone)
+    }
+
+    fn find(&self, component: &str, workflow: &str) -> Result<Option<Found>, Refused> {
+        let manifest = self.manifest().map_err(Refused::Unavailable)?;
+        let info = manifest.workflows.iter().find(|info| info.name == workflow);
+        Ok(info.map(|_| Found {
+            workflow: format!("{component}/{workflow}"),
+            digest: self.digest.clone(),
+            input: self.inputs.get(workflow).cloned(),
+        }))
+    }
 }
 
 /// Why a program cannot be had.
@@ -26,8 +78,42 @@ pub(crate) enum NoProgram {
 }
 
 impl Directory {
-    pub(crate) fn new(store: Arc<dyn Store>, programs: Arc<dyn Programs>) -> Self {
-        Self { store, programs }
+    pub(crate) fn new(machine: &dyn Machine, store: Arc<dyn Store>, programs: Arc<dyn Programs>) -> Self {
+        let asked = store.clone();
+        let uploads = Gather::new(machine, GROUP_MAX, move |tenants: Vec<TenantId>| {
+            let store = asked.clone();
+            async move {
+                let mut told: HashMap<TenantId, Result<i64, StoreError>> = HashMap::new();
+                for tenant in &tenants {
+                    if !told.contains_key(tenant) {
+                        told.insert(*tenant, store.uploads(*tenant).await);
+                    }
+                }
+                tenants.iter().map(|tenant| told[tenant].clone()).collect()
+            }
+        });
+        Self { store, programs, uploads, names: Mutex::default() }
+    }
+
+    /// What names stand for now: what was read before counts as long as nobody uploaded anything.
+    async fn names(&self, tenant: TenantId) -> Result<Arc<Names>, StoreError> {
+        let stopping = || StoreError::Unavailable("the engine is stopping".to_owned());
+        let uploads = self.uploads.hand_in(tenant).await.ok_or_else(stopping)??;
+        let known = self.known().get(&tenant).filter(|names| names.uploads == uploads).cloned();
+        if let Some(names) = known {
+            return Ok(names);
+        }
+        // Read after the count: what is uploaded between the two is read now, and once more next time.
+        let components = self.store.components(tenant).await?;
+        let current = components.iter().filter(|component| component.current);
+        let current = current.map(|component| (component.name.clone(), Named::new(component)));
+        let names = Arc::new(Names { uploads, current: current.collect() });
+        self.known().insert(tenant, names.clone());
+        Ok(names)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<TenantId, Arc<Names>>> {
+        self.names.lock().expect("nobody panics with the names")
     }
 
     /// The program of a component.
@@ -62,23 +148,22 @@ impl Directory {
             let program = self.program(tenant, from).await?;
             return Ok(declared(program.manifest(), (name, is_step)).map(|options| Target { component: None, options }));
         };
-        let current = self.store.current(tenant, component).await.map_err(|e| NoProgram::Trouble(e.to_string()))?;
-        let Some(current) = current else {
+        let names = self.names(tenant).await.map_err(|e| NoProgram::Trouble(e.to_string()))?;
+        let Some(current) = names.current.get(component) else {
             let hint = "upload it, or mind the spelling";
             return Ok(Err(Failure::new(kind::NOT_FOUND, format!("there is no component `{component}`: {hint}"))));
         };
-        let manifest = manifest_of(&current).map_err(NoProgram::Trouble)?;
-        let target = declared(&manifest, (local, is_step));
-        Ok(target.map(|options| Target { component: Some(current.digest), options }))
+        let target = declared(current.manifest().map_err(NoProgram::Trouble)?, (local, is_step));
+        Ok(target.map(|options| Target { component: Some(current.digest.clone()), options }))
     }
 
-    /// The component and workflow that a start request means, and the workflow's input schema.
+    /// The component and workflow that a start request means, and what checks the workflow's input.
     pub(crate) async fn workflow(&self, tenant: TenantId, name: &str) -> Result<Found, Refused> {
+        let names = self.names(tenant).await.map_err(unavailable)?;
         if let Some((component, workflow)) = name.rsplit_once('/') {
-            let current = self.store.current(tenant, component).await.map_err(unavailable)?;
             let missing =
                 || Refused::NotFound(format!("there is no component `{component}`: see `cerebelum components`"));
-            let found = find(current.ok_or_else(missing)?, workflow)?;
+            let found = names.current.get(component).ok_or_else(missing)?.find(component, workflow)?;
             let missing = || {
                 Refused::NotFound(format!(
                     "component `{component}` has no workflow `{workflow}`: see `cerebelum components`"
@@ -87,10 +172,8 @@ impl Directory {
             return found.ok_or_else(missing);
         }
         let mut candidates = Vec::new();
-        for component in self.store.components(tenant).await.map_err(unavailable)? {
-            if component.current {
-                candidates.extend(find(component, name)?);
-            }
+        for (component, named) in &names.current {
+            candidates.extend(named.find(component, name)?);
         }
         if candidates.len() > 1 {
             let names: Vec<&str> = candidates.iter().map(|found| found.workflow.as_str()).collect();
@@ -107,18 +190,8 @@ pub(crate) struct Found {
     pub(crate) workflow: String,
     /// The component.
     pub(crate) digest: Digest,
-    /// JSON Schema of its input.
-    pub(crate) input_schema: Option<String>,
-}
-
-fn find(component: Component, workflow: &str) -> Result<Option<Found>, Refused> {
-    let manifest = manifest_of(&component).map_err(Refused::Unavailable)?;
-    let found = manifest.workflows.into_iter().find(|info| info.name == workflow);
-    Ok(found.map(|info| Found {
-        workflow: format!("{}/{workflow}", component.name),
-        digest: component.digest,
-        input_schema: info.input_schema.map(|schema| schema.to_string()),
-    }))
+    /// What checks its input.
+    pub(crate) input: Option<Arc<Validator>>,
 }
 
 /// What a component declares.

@@ -161,16 +161,13 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, or the database does not answer.
     pub async fn status(&self, id: &str) -> Result<Status, Refused> {
-        let key = key(id)?;
-        let look = self.node.store.look(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
-        let head = &look.head;
-        let history = match restore::events(&*self.node.store, &key, head.run, (Position(1), head.position)).await {
+        let whole = self.node.store.whole(&key(id)?).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+        let history = match whole.history.and_then(|chunks| restore::events_of(&chunks)) {
             // It is shown as far as it can be read, unless its end is what cannot.
-            Err(StoreError::Corrupt(_)) if head.state == State::Open => Vec::new(),
+            Err(StoreError::Corrupt(_)) if whole.head.state == State::Open => Vec::new(),
             read => read.map_err(unavailable)?,
         };
-        let progress = self.node.store.progress(&key).await.map_err(unavailable)?;
-        views::status(&look, &history, progress)
+        views::status(&whole.head, &whole.calls, &history, whole.progress)
     }
 
     /// The status now and after each commit (several at once count as one), until the execution has ended.
@@ -208,14 +205,22 @@ impl Engine {
         let machine = &self.node.machine;
         let began = machine.boot_ms();
         let mut commits = self.node.watchers.watch(&key);
+        let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+        let mut has_ended = head.state != State::Open;
         loop {
-            let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
             let waited = Duration::from_millis(machine.boot_ms() - began);
             let left = timeout.map(|timeout| timeout.saturating_sub(waited));
-            if head.state != State::Open || left.is_some_and(|left| left.is_zero()) {
+            if has_ended || left.is_some_and(|left| left.is_zero()) {
                 return self.status(id).await;
             }
-            let _ = machine.within(left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN), commits.changed()).await;
+            let moved = machine.within(left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN), commits.changed()).await;
+            let news = *commits.borrow_and_update();
+            has_ended = news.ended;
+            if moved.is_none() || news.unsure {
+                // Another node may have ended it.
+                let head = self.node.store.execution(&key).await.map_err(unavailable)?;
+                has_ended = head.ok_or_else(|| no_execution(id))?.state != State::Open;
+            }
         }
     }
 

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use cerebelum_history::{Event, Timestamp};
+use cerebelum_history::{Execution, Json, Timestamp};
 use cerebelum_store::{
-    Batch, Claimed, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started, Store, StoreError,
+    Batch, Claimed, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started, State, Store, StoreError,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::activation::{Activation, Over};
+use crate::activation::{Activation, Begins, Over, Stored};
 use crate::batch::parking;
 use crate::blame::{Blame, Solitude, Verdict};
 use crate::clock::Clock;
@@ -39,6 +39,23 @@ struct Presence {
     nudge: mpsc::UnboundedSender<()>,
     /// Claimed again while the activation was ending.
     next: Option<(Incarnation, Claimed)>,
+}
+
+/// How an execution comes into memory.
+enum Arrival {
+    /// Claimed, as it is stored.
+    Claimed(Box<Claimed>),
+    /// It begins here, and nothing of it is stored.
+    New(Box<Begins>),
+}
+
+impl Arrival {
+    fn key(&self) -> &ExecutionKey {
+        match self {
+            Self::Claimed(claimed) => &claimed.head.key,
+            Self::New(begins) => &begins.head.key,
+        }
+    }
 }
 
 /// What all activations of an engine share.
@@ -90,7 +107,7 @@ impl Node {
                 Gather::new(&*machine, GROUP_MAX, move |new| start_all(node.clone(), new))
             },
             config,
-            directory: Directory::new(store.clone(), programs.clone()),
+            directory: Directory::new(&*machine, store.clone(), programs.clone()),
             programs,
             store,
             web,
@@ -121,9 +138,9 @@ impl Node {
     }
 
     /// Takes a claimed execution into memory and runs it.
-    pub(crate) fn activate(self: &Arc<Self>, incarnation: Incarnation, claimed: Claimed, first: Option<Vec<Event>>) {
+    pub(crate) fn activate(self: &Arc<Self>, incarnation: Incarnation, claimed: Claimed) {
         let key = claimed.head.key.clone();
-        let (nudge, mut nudges) = mpsc::unbounded_channel();
+        let (nudge, nudges) = mpsc::unbounded_channel();
         match self.active().entry(key.clone()) {
             // It was released and claimed again before its last activation is out of the way: it goes on there.
             Entry::Occupied(mut present) => {
@@ -132,35 +149,49 @@ impl Node {
             }
             Entry::Vacant(free) => free.insert(Presence { nudge, next: None }),
         };
+        self.stay(key, (incarnation, Arrival::Claimed(Box::new(claimed))), nudges);
+    }
+
+    /// Begins an execution in memory. Says so once it is stored; whoever hears nothing has to store it another way.
+    pub(crate) fn begin(self: &Arc<Self>, new: &NewExecution, input: &Json) -> Option<oneshot::Receiver<Stored>> {
+        let incarnation = self.lease.incarnation()?;
+        let (head, key) = (new.head.clone(), new.head.key.clone());
+        if head.settled || !self.has_room() || self.blame.verdict(&key.id) != Verdict::Beside {
+            return None;
+        }
+        let facts = restore::facts(&head).ok()?;
+        let execution = Execution::start(restore::identity(&head), input.clone(), facts, head.started_at);
+        let (nudge, nudges) = mpsc::unbounded_channel();
+        match self.active().entry(key.clone()) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(free) => free.insert(Presence { nudge, next: None }),
+        };
+        let (stored, is_stored) = oneshot::channel();
+        self.stay(key, (incarnation, Arrival::New(Box::new(Begins { head, execution, stored }))), nudges);
+        Some(is_stored)
+    }
+
+    /// Runs an execution until it is out of memory.
+    fn stay(
+        self: &Arc<Self>,
+        key: ExecutionKey,
+        arrived: (Incarnation, Arrival),
+        mut nudges: mpsc::UnboundedReceiver<()>,
+    ) {
         let node = self.clone();
         self.machine.spawn(Box::pin(async move {
-            let mut next = Some((incarnation, claimed, first));
-            while let Some((incarnation, claimed, first)) = next {
+            let mut next = Some(arrived);
+            while let Some((incarnation, arrival)) = next {
                 node.metrics.activations.add(1);
-                nudges = node.clone().run(incarnation, claimed, first, nudges).await;
-                next = node.depart(&key).map(|(incarnation, claimed)| (incarnation, claimed, None));
+                nudges = node.clone().run(incarnation, arrival, nudges).await;
+                next =
+                    node.depart(&key).map(|(incarnation, claimed)| (incarnation, Arrival::Claimed(Box::new(claimed))));
             }
             // A message that came while the activation was ending is for the next one.
             if nudges.try_recv().is_ok() {
                 node.wake.now();
             }
         }));
-    }
-
-    /// Goes on with an execution that was just stored.
-    fn take_up(self: &Arc<Self>, incarnation: Option<Incarnation>, new: NewExecution) {
-        let NewExecution { head, first, claim } = new;
-        match incarnation.filter(|_| claim) {
-            Some(incarnation) => {
-                let first = restore::decode(&first).ok();
-                self.activate(
-                    incarnation,
-                    Claimed { head, owner: Some(incarnation), calls: Vec::new(), inbox: Vec::new() },
-                    first,
-                );
-            }
-            None => self.wake.expect(head.due.unwrap_or(Timestamp(0))),
-        }
     }
 
     /// An activation is over: what was claimed again meanwhile goes on, otherwise the execution is out of memory.
@@ -181,42 +212,47 @@ impl Node {
     async fn run(
         self: Arc<Self>,
         incarnation: Incarnation,
-        mut claimed: Claimed,
-        mut first: Option<Vec<Event>>,
+        mut arrival: Arrival,
         mut nudges: mpsc::UnboundedReceiver<()>,
     ) -> mpsc::UnboundedReceiver<()> {
         loop {
-            let key = claimed.head.key.clone();
-            let over = if self.blame.verdict(&key.id) == Verdict::Park {
-                let reason = "engine-crash: the engine died while this execution ran alone".to_owned();
-                self.set_aside(incarnation, &claimed.head, reason).await
-            } else {
-                match Activation::new(self.clone(), (incarnation, claimed), first.take(), nudges) {
-                    Ok(activation) => {
-                        let (over, back) = activation.live().await;
-                        nudges = back;
-                        over
-                    }
-                    Err((head, reason, back)) => {
-                        nudges = back;
-                        self.set_aside(incarnation, &head, reason).await
-                    }
+            let (key, begins) = (arrival.key().clone(), matches!(arrival, Arrival::New(_)));
+            let activation = match arrival {
+                Arrival::New(begins) => Ok(Activation::begin(self.clone(), (incarnation, *begins), nudges)),
+                Arrival::Claimed(claimed) if self.blame.verdict(&key.id) == Verdict::Park => {
+                    let reason = "engine-crash: the engine died while this execution ran alone".to_owned();
+                    Err((Box::new(claimed.head), reason, nudges))
+                }
+                Arrival::Claimed(claimed) => Activation::new(self.clone(), (incarnation, *claimed), nudges),
+            };
+            let over = match activation {
+                Ok(activation) => {
+                    let (over, back) = activation.live().await;
+                    nudges = back;
+                    over
+                }
+                Err((head, reason, back)) => {
+                    nudges = back;
+                    self.set_aside(incarnation, &head, reason).await
                 }
             };
-            if over == Over::Released {
+            let is_released = matches!(over, Over::Released | Over::ReleasedWithWork);
+            if is_released {
                 crate::fail::point("released");
-                // A new run or a message may be waiting already.
+            }
+            if over == Over::ReleasedWithWork {
                 self.wake.now();
             }
-            if over == Over::Released || self.lease.incarnation() != Some(incarnation) {
+            // What could not begin was never this node's.
+            if is_released || (begins && over == Over::Lost) || self.lease.incarnation() != Some(incarnation) {
                 return nudges;
             }
             if over == Over::Lost {
                 // The store says so, the lease does not know it yet: either it ends soon, or the claim is still ours.
                 self.machine.sleep(Duration::from_millis(200)).await;
             }
-            claimed = match self.look_again(&key, incarnation).await {
-                Some(claimed) => claimed,
+            arrival = match self.look_again(&key, incarnation).await {
+                Some(claimed) => Arrival::Claimed(Box::new(claimed)),
                 None => return nudges,
             };
         }
@@ -310,7 +346,7 @@ impl Node {
             if let Some(due) = claimed.head.due.filter(|due| *due <= now) {
                 self.metrics.timer_lateness_ms.observe(now.since(due));
             }
-            self.activate(incarnation, claimed, None);
+            self.activate(incarnation, claimed);
         }
         count
     }
@@ -376,20 +412,23 @@ impl Appender {
     async fn append(self: Arc<Self>, batches: Vec<Batch>) -> Vec<Result<Newest, Refusal>> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let count = batches.len();
-        let keys: Vec<ExecutionKey> = batches.iter().map(|batch| batch.key.clone()).collect();
+        let ends = |batch: &Batch| batch.head.state != State::Open;
+        let heads: Vec<_> = batches.iter().map(|batch| (batch.key.clone(), ends(batch))).collect();
         let events: u64 = batches.iter().filter_map(|b| b.chunk.as_ref()).map(|c| c.last.0 + 1 - c.first.0).sum();
         crate::fail::point("batch-asked");
         loop {
             match self.store.append(id, batches.clone()).await {
                 Ok(answers) => {
-                    crate::fail::point("batch-sent");
+                    if answers.iter().any(Result::is_ok) {
+                        crate::fail::point("batch-sent");
+                    }
                     self.metrics.commits.add(1);
                     self.metrics.batches.add(count as u64);
                     self.metrics.events.add(events);
                     self.metrics.batch_sizes.observe(count as u64);
-                    for (key, answer) in keys.iter().zip(&answers) {
+                    for (head, answer) in heads.iter().zip(&answers) {
                         match answer {
-                            Ok(_) => self.watchers.changed(key),
+                            Ok(_) => self.watchers.committed(&head.0, head.1),
                             Err(_) => self.metrics.refused.add(1),
                         }
                     }
@@ -409,17 +448,16 @@ impl Appender {
     }
 }
 
-/// Starts a group and takes what was claimed with it into memory. Here and not where the client waits: it may have gone.
+/// Starts a group that nobody has claimed yet.
 async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<Started, StoreError>> {
     let Some(node) = node.upgrade() else { return Vec::new() };
-    let incarnation = node.lease.incarnation();
-    let started = node.store.start(incarnation, new.clone()).await;
+    let started = node.store.start(None, new.clone()).await;
     crate::fail::point("start-sent");
     match started {
         Ok(started) => {
             for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == Started::New) {
                 node.metrics.started.add(1);
-                node.take_up(incarnation, new);
+                node.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
             }
             started.into_iter().map(Ok).collect()
         }

@@ -90,6 +90,11 @@ impl Requests {
         self.barrier.is_durable(mark);
     }
 
+    /// Whether one waits in order to leave.
+    pub(crate) fn await_log(&self) -> bool {
+        self.asked.values().any(|asked| !asked.has_left.load(Ordering::Acquire))
+    }
+
     /// Whether one is outside, or will be as soon as its cause is durable. In a pause those inside wait for its end, and
     /// go again when the guests are rerun.
     pub(crate) fn keep_awake(&self, is_paused: bool) -> bool {

@@ -65,8 +65,18 @@ pub(crate) async fn events(
     (from, to): (Position, Position),
 ) -> Result<Vec<Event>, StoreError> {
     let chunks = store.history(key, run, from, to).await?;
+    let events = events_of(&chunks)?;
+    // The chunk that holds the first wanted event may begin before it, the last may end behind.
+    let begins = chunks.first().map_or(from.0, |chunk| chunk.first.0);
+    let skip = usize::try_from(from.0 - begins.min(from.0)).unwrap_or(usize::MAX);
+    let count = usize::try_from(to.0 + 1 - from.0).unwrap_or(usize::MAX);
+    Ok(events.into_iter().skip(skip).take(count).collect())
+}
+
+/// The events of stored chunks.
+pub(crate) fn events_of(chunks: &[Chunk]) -> Result<Vec<Event>, StoreError> {
     let mut events = Vec::new();
-    for chunk in &chunks {
+    for chunk in chunks {
         let before = events.len() as u64;
         events.extend(decode(chunk)?);
         let counted = events.len() as u64 - before;
@@ -77,11 +87,7 @@ pub(crate) async fn events(
             )));
         }
     }
-    // The chunk that holds the first wanted event may begin before it, the last may end behind.
-    let begins = chunks.first().map_or(from.0, |chunk| chunk.first.0);
-    let skip = usize::try_from(from.0 - begins.min(from.0)).unwrap_or(usize::MAX);
-    let count = usize::try_from(to.0 + 1 - from.0).unwrap_or(usize::MAX);
-    Ok(events.into_iter().skip(skip).take(count).collect())
+    Ok(events)
 }
 
 /// The events of one stored chunk.

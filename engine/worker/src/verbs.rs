@@ -11,7 +11,7 @@ use crate::api::{Decision, Refused, StartRequest, Summary};
 use crate::beginning::Beginning;
 use crate::directory::{Found, unavailable};
 use crate::engine::{Engine, key, no_execution};
-use crate::{restore, views};
+use crate::{restore, schema, views};
 
 const TENANT: TenantId = TenantId::DEFAULT;
 
@@ -39,13 +39,13 @@ impl Engine {
             id,
             workflow: found.workflow,
             digest: found.digest,
-            input: input.clone(),
+            input,
             attributes,
             facts,
             parent: None,
         };
-        let new = beginning.rows(&*self.node.machine, at, self.node.has_room());
-        self.begin(new, &input).await
+        let (new, input) = beginning.rows(&*self.node.machine, at);
+        self.begin(new, input).await
     }
 
     /// Starts many executions, each alone.
@@ -53,20 +53,26 @@ impl Engine {
         futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
     }
 
-    async fn begin(&self, new: cerebelum_store::NewExecution, input: &Json) -> Result<Summary, Refused> {
+    async fn begin(&self, new: cerebelum_store::NewExecution, input: Json) -> Result<Summary, Refused> {
         let head = new.head.clone();
         if planted("ack-before-commit") {
             let starting = self.node.starts.hand_in(new);
             self.node.machine.spawn(Box::pin(async move { drop(starting.await) }));
             return Ok(views::summary(&head));
         }
+        if let Some(is_stored) = self.node.begin(&new, &input)
+            && is_stored.await.is_ok()
+        {
+            return Ok(views::summary(&head));
+        }
+        // It cannot begin in memory, or what became of it there is not known. The same seed is the same execution.
         let started = self.node.starts.hand_in(new).await;
         match started.ok_or_else(stopping)? {
             Ok(Started::New) => Ok(views::summary(&head)),
             Ok(Started::Exists(existing, chunk)) => {
                 let events = restore::decode(&chunk).map_err(unavailable)?;
                 let same = existing.workflow == head.workflow
-                    && views::input(&events).is_some_and(|theirs| theirs.means_the_same(input));
+                    && views::input(&events).is_some_and(|theirs| theirs.means_the_same(&input));
                 if same {
                     return Ok(views::summary(&existing));
                 }
@@ -81,8 +87,8 @@ impl Engine {
 
     fn input(&self, text: &str, found: &Found) -> Result<Json, Refused> {
         let input = Json::parse(text).map_err(|e| Refused::Invalid(format!("the input is {e}")))?;
-        let Some(schema) = &found.input_schema else { return Ok(input) };
-        check_schema(schema, &input)
+        let Some(validator) = &found.input else { return Ok(input) };
+        schema::check(validator, &input)
             .map_err(|e| Refused::Invalid(format!("the input does not fit workflow `{}`: {e}", found.workflow)))?;
         Ok(input)
     }
@@ -97,8 +103,8 @@ impl Engine {
         let (to, message) = match decision {
             Decision::Approve { data, comment } => {
                 let data = Json::parse(data).map_err(|e| Refused::Invalid(format!("the answer is {e}")))?;
-                if let Some(schema) = &request.schema {
-                    check_schema(schema.as_str(), &data)
+                if let Some(validator) = request.schema.as_ref().and_then(|schema| schema::validator(schema.as_str())) {
+                    schema::check(&validator, &data)
                         .map_err(|e| Refused::Invalid(format!("the answer does not fit what was asked for: {e}")))?;
                 }
                 let approval = Approval { data, by: by.to_owned(), comment };
@@ -250,19 +256,6 @@ impl Engine {
             None => Err(no_execution(id)),
         }
     }
-}
-
-/// Whether a value satisfies a JSON Schema; the first thing that does not, in one line.
-fn check_schema(schema: &str, value: &Json) -> Result<(), String> {
-    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-    // A number beyond every machine number is valid JSON that no schema can be asked about.
-    let (Some(schema), Some(value)) = (read(schema), read(value.as_str())) else { return Ok(()) };
-    // A schema that is none checks nothing: its author's mistake must not keep anybody from starting.
-    let Ok(validator) = jsonschema::validator_for(&schema) else { return Ok(()) };
-    validator.validate(&value).map_err(|error| {
-        let place = error.instance_path().to_string();
-        if place.is_empty() { error.to_string() } else { format!("at {place}: {error}") }
-    })
 }
 
 fn stopping() -> Refused {

@@ -2,7 +2,7 @@
 
 use cerebelum_history::{ApprovalRequest, Event, Fact, Failure, Json, Position, StepLine, Waiting, steps, waiting_on};
 use cerebelum_sandbox::Manifest;
-use cerebelum_store::{ApprovalRow, ApprovalState, Claimed, Component, Execution as Head, LogRow, Progress};
+use cerebelum_store::{ApprovalRow, ApprovalState, CallRow, Component, Execution as Head, LogRow, Progress};
 
 use crate::api::{
     ApprovalView, ComponentInfo, EventView, LogView, ProgressView, Refused, Status, StepView, Summary, WaitingOn,
@@ -48,8 +48,13 @@ pub(crate) fn input(events: &[Event]) -> Option<Json> {
     }
 }
 
-pub(crate) fn status(look: &Claimed, history: &[Event], progress: Vec<Progress>) -> Result<Status, Refused> {
-    let open = restore::open_calls(&look.calls).unwrap_or_default();
+pub(crate) fn status(
+    head: &Head,
+    calls: &[CallRow],
+    history: &[Event],
+    progress: Vec<Progress>,
+) -> Result<Status, Refused> {
+    let open = restore::open_calls(calls).unwrap_or_default();
     let lines = steps(history, &open);
     let (mut output, mut failure) = (None, None);
     match history.last().map(|event| &event.fact) {
@@ -59,17 +64,17 @@ pub(crate) fn status(look: &Claimed, history: &[Event], progress: Vec<Progress>)
         }
         _ => {}
     }
-    if let Some(reason) = &look.head.parked {
+    if let Some(reason) = &head.parked {
         let (kind, message) = reason.split_once(": ").unwrap_or(("parked", reason));
         failure = Some(Failure::new(kind, message));
     }
     let progress = progress.into_iter().map(|progress| {
         let of_step = lines.iter().find(|line| line.call.step_scope() == progress.scope);
-        let name = of_step.map_or(&*look.head.workflow, |line| &line.name).to_owned();
+        let name = of_step.map_or(&*head.workflow, |line| &line.name).to_owned();
         ProgressView { name, scope: progress.scope, percent: progress.percent, message: progress.message }
     });
     Ok(Status {
-        summary: summary(&look.head),
+        summary: summary(head),
         input: input(history).unwrap_or_else(Json::null),
         output,
         failure,

@@ -6,25 +6,48 @@ use std::sync::{Arc, Mutex};
 use cerebelum_store::ExecutionKey;
 use tokio::sync::watch;
 
-/// Watched executions, each with a count of its commits.
+/// What is known of a watched execution.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct News {
+    /// Counts its commits.
+    commits: u64,
+    /// Something else may have changed it: only the store knows whether it has ended.
+    pub(crate) unsure: bool,
+    /// A commit of this node has ended it.
+    pub(crate) ended: bool,
+}
+
+/// Watched executions.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Watchers(Arc<Mutex<HashMap<ExecutionKey, watch::Sender<u64>>>>);
+pub(crate) struct Watchers(Arc<Mutex<HashMap<ExecutionKey, watch::Sender<News>>>>);
 
 impl Watchers {
     /// Begins to watch an execution.
-    pub(crate) fn watch(&self, key: &ExecutionKey) -> watch::Receiver<u64> {
+    pub(crate) fn watch(&self, key: &ExecutionKey) -> watch::Receiver<News> {
         let mut watched = self.0.lock().expect("nobody panics while holding the watchers");
-        watched.entry(key.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+        watched.entry(key.clone()).or_insert_with(|| watch::Sender::new(News::default())).subscribe()
     }
 
-    /// Says that a commit changed this execution.
+    /// Says that something may have changed this execution.
     pub(crate) fn changed(&self, key: &ExecutionKey) {
+        self.tell(key, |news| news.unsure = true);
+    }
+
+    /// Says that a commit changed this execution, and whether it ended it.
+    pub(crate) fn committed(&self, key: &ExecutionKey, ended: bool) {
+        self.tell(key, |news| news.ended = ended);
+    }
+
+    fn tell(&self, key: &ExecutionKey, what: impl FnOnce(&mut News)) {
         let mut watched = self.0.lock().expect("nobody panics while holding the watchers");
         let Some(sender) = watched.get(key) else { return };
         if sender.receiver_count() == 0 {
             watched.remove(key);
         } else {
-            sender.send_modify(|commits| *commits += 1);
+            sender.send_modify(|news| {
+                news.commits += 1;
+                what(news);
+            });
         }
     }
 }

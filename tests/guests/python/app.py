@@ -310,6 +310,7 @@ request: contextvars.ContextVar[str] = contextvars.ContextVar("request")
 @workflow
 async def generators(context: Context) -> list:
     trace: list = []
+    closed = asyncio.Event()
 
     async def numbers():
         try:
@@ -318,12 +319,13 @@ async def generators(context: Context) -> list:
         finally:
             await pause(context, 1)
             trace.append("closed")
+            closed.set()
 
     async for number in numbers():
         trace.append(number)
         if number == 1:
             break
-    await sleep(5)
+    await closed.wait()
     request.set("outer")
 
     async def named(name: str) -> str:

@@ -18,6 +18,9 @@ impl Tables {
             let newest = self.executions.get(&batch.key).and_then(|row| row.inbox.last_key_value());
             let newest = Newest(newest.map_or(0, |(seq, _)| *seq));
             if judged.is_ok() {
+                if batch.begins {
+                    self.insert(batch.head.clone(), Some(batch.incarnation));
+                }
                 self.write(batch);
             }
             answers.push(judged.map(|()| newest));
@@ -32,6 +35,9 @@ impl Tables {
 
     fn judge(&mut self, batch: &Batch) -> Result<(), Refusal> {
         self.standing(batch.incarnation).ok_or(Refusal::ClaimLost)?;
+        if batch.begins {
+            return if self.executions.contains_key(&batch.key) { Err(Refusal::Exists) } else { Ok(()) };
+        }
         let row = self.executions.get(&batch.key).ok_or(Refusal::ClaimLost)?;
         if row.owner != Some(batch.incarnation) || row.head.state != State::Open {
             return Err(Refusal::ClaimLost);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::Position;
 use cerebelum_store::{
-    Census, Chunk, Component, ExecutionKey, Filter, Incarnation, LogRow, NewExecution, Page, Progress, Started, State,
-    TenantId,
+    Census, Chunk, Component, Execution, ExecutionKey, Filter, Incarnation, LogRow, NewExecution, Page, Progress,
+    Started, State, TenantId, Whole,
 };
 
 use crate::tables::{Row, Tables};
@@ -21,28 +21,42 @@ impl Tables {
             return Started::Exists(Box::new(existing.head.clone()), first.clone());
         }
         let standing = incarnation.filter(|incarnation| self.standing(*incarnation).is_some());
+        let row = self.insert(new.head.clone(), standing.filter(|_| new.claim));
+        row.runs.insert(new.head.run, vec![new.first.clone()]);
+        if !new.claim {
+            self.moved.push(key.clone());
+        }
+        Started::New
+    }
+
+    /// Inserts an execution that has no events yet.
+    pub(crate) fn insert(&mut self, head: Execution, owner: Option<Incarnation>) -> &mut Row {
         let no = self.number().unsigned_abs();
+        let key = head.key.clone();
         let row = Row {
             no,
-            head: new.head.clone(),
-            owner: standing.filter(|_| new.claim),
-            runs: BTreeMap::from([(new.head.run, vec![new.first.clone()])]),
+            head,
+            owner,
+            runs: BTreeMap::new(),
             written: BTreeMap::new(),
             calls: BTreeMap::new(),
             inbox: BTreeMap::new(),
             logs: Vec::new(),
             progress: BTreeMap::new(),
         };
-        if !new.claim {
-            self.moved.push(key.clone());
-        }
-        self.executions.insert(key.clone(), row);
-        Started::New
+        self.executions.entry(key).insert_entry(row).into_mut()
     }
 
     pub(crate) fn history(&self, key: &ExecutionKey, run: u32, (from, to): (Position, Position)) -> Vec<Chunk> {
         let chunks = self.executions.get(key).and_then(|row| row.runs.get(&run)).into_iter().flatten();
         chunks.filter(|chunk| chunk.first <= to && chunk.last >= from).cloned().collect()
+    }
+
+    pub(crate) fn whole(&self, key: &ExecutionKey) -> Option<Whole> {
+        let row = self.executions.get(key)?;
+        let history = row.runs.get(&row.head.run).cloned().unwrap_or_default();
+        let (head, calls) = (row.head.clone(), row.claimed().calls);
+        Some(Whole { head, history: Ok(history), calls, progress: self.progress(key) })
     }
 
     pub(crate) fn list(&self, tenant: TenantId, filter: &Filter) -> Page {
@@ -134,6 +148,7 @@ impl Tables {
     }
 
     pub(crate) fn keep_component(&mut self, tenant: TenantId, component: Component, bytes: Vec<u8>) {
+        self.uploads += 1;
         let digest = component.digest.as_str().to_owned();
         for ((of, name, _), there) in &mut self.components {
             if *of == tenant && *name == component.name {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
-    Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store, TenantId,
+    Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store, TenantId, Whole,
 };
 use tokio::sync::broadcast;
 
@@ -103,6 +103,10 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.executions.get(key).map(tables::Row::claimed))
     }
 
+    fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+        self.transact(|tables| tables.whole(key))
+    }
+
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
         self.transact(|tables| tables.list(tenant, &filter))
     }
@@ -177,6 +181,10 @@ impl Store for MemoryStore {
     fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
         let is_it = |component: &Component| component.name == name && component.current;
         self.transact(|tables| tables.components(tenant).into_iter().find(is_it))
+    }
+
+    fn uploads(&self, _: TenantId) -> Answer<'_, i64> {
+        self.transact(|tables| tables.uploads)
     }
 
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {

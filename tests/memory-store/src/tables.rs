@@ -72,6 +72,8 @@ pub struct Tables {
     pub questions: BTreeMap<(TenantId, String), ApprovalRow>,
     pub(crate) components: BTreeMap<(TenantId, String, String), Component>,
     pub(crate) bytes: BTreeMap<(TenantId, String), Vec<u8>>,
+    /// How many components were kept.
+    pub(crate) uploads: i64,
     nodes: BTreeMap<Incarnation, Node>,
     /// Numbers given out so far; none is given out twice.
     numbers: i64,

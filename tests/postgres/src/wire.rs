@@ -173,6 +173,9 @@ async fn accept(listener: std::net::TcpListener, server: (String, u16), trouble:
     }
 }
 
+/// What every script of the store calls when something is not as it expects.
+const SCRIPT: &[u8] = b"not_as_expected()";
+
 /// What a client has named COMMIT, so that it is known when it says the name only.
 #[derive(Debug, Default)]
 struct Names {
@@ -214,7 +217,9 @@ fn note(names: &mut HashSet<Vec<u8>>, name: Vec<u8>, commits: bool) {
 fn is_commit(words: &[u8]) -> bool {
     let words = words.trim_ascii();
     let words = words.strip_suffix(b";").unwrap_or(words).trim_ascii();
-    words.eq_ignore_ascii_case(b"commit") || words.eq_ignore_ascii_case(b"end")
+    // The store's scripts are one statement outside of a transaction, which is committed with it.
+    let is_script = words.windows(SCRIPT.len()).any(|window| window == SCRIPT);
+    is_script || words.eq_ignore_ascii_case(b"commit") || words.eq_ignore_ascii_case(b"end")
 }
 
 /// Carries one connection. Whatever is returned, it is over.
@@ -296,6 +301,7 @@ mod tests {
             (b'Q', &b"COMMIT\0"[..], true),
             (b'Q', b" commit ; \0", true),
             (b'Q', b"select 'COMMIT'\0", false),
+            (b'Q', b"with w0 as (...) select not_as_expected()\0", true),
             (b'P', b"s1\0COMMIT\0\0\0", false),
             (b'P', b"s2\0select 1\0\0\0", false),
             (b'B', b"p\0s1\0\0\0\0\0\0\0", false),

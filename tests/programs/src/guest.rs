@@ -28,6 +28,8 @@ impl Wake for Flag {
 #[derive(Default)]
 struct Papers {
     execution: String,
+    /// Tells apart executions of one id: one may have begun in memory and never been stored.
+    life: String,
     ordinals: u32,
     requests: Vec<Request>,
     open: HashMap<u32, oneshot::Sender<Outcome>>,
@@ -41,6 +43,11 @@ struct Desk(Arc<Mutex<Papers>>);
 impl Desk {
     fn papers(&self) -> MutexGuard<'_, Papers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a step at this place is given: the place, and in whose life.
+    fn input_of_step(&self, path: &str) -> Json {
+        json(&format!("{path}@{}", self.papers().life))
     }
 }
 
@@ -135,7 +142,7 @@ async fn call(node: Node, path: String, desk: &Desk) -> Result<String, Failure> 
         Node::Step(step) => {
             let options =
                 StepOptions { retry: Some(step.retry()), deadline_ms: step.deadline_ms, ..StepOptions::default() };
-            let step = StepCall { step: "step".to_owned(), input: json(&path) };
+            let step = StepCall { step: "step".to_owned(), input: desk.input_of_step(&path) };
             Ok(format!("step({})", value(desk, Call::Step(step, options)).await?))
         }
         Node::Poll(poll) => {
@@ -144,7 +151,7 @@ async fn call(node: Node, path: String, desk: &Desk) -> Result<String, Failure> 
                 max_attempts: poll.checks_max,
                 timeout_ms: poll.timeout_ms,
             };
-            let check = StepCall { step: "check".to_owned(), input: json(&path) };
+            let check = StepCall { step: "check".to_owned(), input: desk.input_of_step(&path) };
             Ok(format!("poll({})", value(desk, Call::Poll(check, policy)).await?))
         }
         Node::Fetch => {
@@ -188,7 +195,8 @@ async fn call(node: Node, path: String, desk: &Desk) -> Result<String, Failure> 
 }
 
 async fn enter(program: Arc<Node>, begin: Begin, stay: Stay, desk: Desk) -> Result<Json, Failure> {
-    let path: String = serde_json::from_str(begin.input.as_str()).expect("a path");
+    let input: String = serde_json::from_str(begin.input.as_str()).expect("a path");
+    let path = input.split('@').next().unwrap_or_default().to_owned();
     if let Entry::Workflow(_) = begin.entry {
         if path.is_empty() {
             return run((*program).clone(), "0".to_owned(), desk).await.map(|text| json(&text));
@@ -223,6 +231,8 @@ impl Guest {
     pub fn begin(program: Arc<Node>, begin: Begin, stay: Stay) -> Self {
         let (desk, clock) = (Desk::default(), begin.clock);
         desk.papers().execution = begin.execution.to_string();
+        let handed_down = begin.input.as_str().trim_end_matches('"').split_once('@').map(|(_, life)| life.to_owned());
+        desk.papers().life = handed_down.unwrap_or_else(|| begin.idempotency_key.chars().take(8).collect());
         Self { future: Box::pin(enter(program, begin, stay, desk.clone())), desk, clock }
     }
 

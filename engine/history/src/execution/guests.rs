@@ -146,6 +146,12 @@ impl Execution {
         Ok(None)
     }
 
+    /// Whether there is something that this scope's guest has not been told yet.
+    #[must_use]
+    pub fn has_untold(&self, scope: &Scope) -> bool {
+        self.journals.get(scope).is_some_and(Journal::has_pending)
+    }
+
     /// Whether this scope's quiescent guest waits for something that may take long, rather than for an HTTP answer.
     #[must_use]
     pub fn waits_durably(&self, scope: &Scope) -> bool {

@@ -1,28 +1,31 @@
 //! Children of accepted batches: inserted, or found to be there already.
 
-use crate::append::Programs;
+use crate::append::Numbered;
 use crate::fault::Fault;
+use crate::heads::Fresh;
 use crate::sql::Session;
-use crate::{Batch, Child, ExecutionKey, Incarnation, NewExecution, heads};
+use crate::{Batch, Child, ExecutionKey, heads};
 
 /// Inserts children and returns what their parents are to be told: batch index and message, in the order of the calls.
 pub(super) async fn insert<'b>(
     session: &mut Session,
     batches: &'b [Batch],
-    programs: &[Programs],
+    numbered: &[Numbered],
     accepted: &[usize],
     fresh: &mut Vec<ExecutionKey>,
 ) -> Result<Vec<(usize, &'b str)>, Fault> {
     let mut children: Vec<(usize, &'b Child)> = Vec::new();
-    let mut new: Vec<(&NewExecution, i64, Option<Incarnation>)> = Vec::new();
+    let (mut rows, mut first) = (Vec::new(), Vec::new());
     for &index in accepted {
         let batch = &batches[index];
-        for (child, program) in std::iter::zip(&batch.children, &programs[index].children) {
+        for (child, &(no, program)) in std::iter::zip(&batch.children, &numbered[index].children) {
             children.push((index, child));
-            new.push((&child.new, *program, Some(batch.incarnation).filter(|_| child.new.claim)));
+            let owner = Some(batch.incarnation).filter(|_| child.new.claim);
+            rows.push(Fresh { head: &child.new.head, no, program, owner });
+            first.push(&child.new.first);
         }
     }
-    let inserted = heads::insert(session, &new).await?;
+    let inserted = heads::insert_whole(session, &rows, &first).await?;
     let mut messages = Vec::new();
     for (ordinal, (index, child)) in children.into_iter().enumerate() {
         if inserted.contains(&ordinal) {

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use cerebelum_history::{Position, Timestamp, planted};
 
-use super::Answers;
+use super::{Answers, Numbered};
 use crate::fault::Fault;
+use crate::heads::{self, Fresh};
 use crate::sql::{Rows, Session, Statement};
 use crate::{ApprovalChange, ApprovalState, Batch, Incarnation, Newest, Refusal, TenantId, approvals};
 
@@ -48,15 +49,20 @@ impl Judged {
 /// Locks what the batches of a wave are about, and judges each alone.
 pub(super) async fn judge(
     session: &mut Session,
-    batches: &[Batch],
+    (batches, numbered): (&[Batch], &[Numbered]),
     wave: &[usize],
     standing: &HashSet<Incarnation>,
 ) -> Result<Judged, Fault> {
+    let begun = begin(session, (batches, numbered), wave, standing).await?;
     let mut executions = lock_executions(session, batches, wave).await?;
     let (questions, now) = lock_questions(session, batches, wave).await?;
     let verdicts = wave.iter().map(|&index| {
         let batch = &batches[index];
         let verdict = executions.remove(&index).ok_or(Refusal::ClaimLost).and_then(|row| {
+            if batch.begins {
+                let ours = begun.contains(&row.no);
+                return ours.then_some(Execution { attributes: None, ..row }).ok_or(Refusal::Exists);
+            }
             fence(batch, &row, standing)?;
             join(batch, &row)?;
             referee(batch, &row, &questions, now)?;
@@ -65,6 +71,23 @@ pub(super) async fn judge(
         (index, verdict)
     });
     Ok(Judged { verdicts: verdicts.collect() })
+}
+
+/// Inserts the heads of executions that begin and whose ids are free, and returns their numbers. They have no events yet.
+async fn begin(
+    session: &mut Session,
+    (batches, numbered): (&[Batch], &[Numbered]),
+    wave: &[usize],
+    standing: &HashSet<Incarnation>,
+) -> Result<HashSet<i64>, Fault> {
+    let mut fresh = Vec::new();
+    for &index in wave {
+        let batch = &batches[index];
+        if let Some((no, program)) = numbered[index].begins.filter(|_| standing.contains(&batch.incarnation)) {
+            fresh.push(Fresh { head: &batch.head, no, program, owner: Some(batch.incarnation) });
+        }
+    }
+    heads::insert(session, &fresh).await
 }
 
 /// The claim must be this incarnation's, and its lease must stand (L11).

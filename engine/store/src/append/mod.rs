@@ -4,6 +4,7 @@ mod children;
 mod judge;
 mod outcomes;
 mod plan;
+mod straight;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -21,6 +22,9 @@ pub(crate) use outcomes::Outcomes;
 
 type Answers = Vec<Result<Newest, Refusal>>;
 
+/// What the row of the node that writes here says of its last batches; none while that is not known.
+pub(crate) type Lane = Option<(Incarnation, Outcomes)>;
+
 /// Whether a batch that the database itself refuses can be told from its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Grouping {
@@ -30,10 +34,14 @@ enum Grouping {
     Apart,
 }
 
-/// The numbers of the programs that a batch's new heads have: of its next run, and of its children in order.
-struct Programs {
+/// The numbers of the new heads that a batch has, and of their programs.
+struct Numbered {
+    /// Of the execution that begins.
+    begins: Option<(i64, i64)>,
+    /// Of the children, in order.
+    children: Vec<(i64, i64)>,
+    /// The program of the next run.
     next_run: Option<i64>,
-    children: Vec<i64>,
 }
 
 /// What is told to others once it is durable.
@@ -41,6 +49,19 @@ struct Programs {
 struct News {
     moved: Vec<Moved>,
     fresh: Vec<ExecutionKey>,
+    /// Executions that are claimed by these batches' node, with their numbers.
+    claimed: Vec<(ExecutionKey, i64)>,
+    /// Executions that are claimed no longer.
+    released: Vec<ExecutionKey>,
+}
+
+impl News {
+    fn of(&mut self, batch: &Batch, no: i64) {
+        match batch.release {
+            true => self.released.push(batch.key.clone()),
+            false => self.claimed.push((batch.key.clone(), no)),
+        }
+    }
 }
 
 /// See [`crate::Store::append`].
@@ -48,15 +69,31 @@ pub(crate) async fn append(store: &SqlStore, id: u64, batches: &[Batch]) -> Resu
     if batches.is_empty() {
         return Ok(Vec::new());
     }
+    let mut lane = store.lane.lock().await;
+    let (answers, news) = match straight::append(store, &mut lane, id, batches).await {
+        Some(written) => written,
+        None => append_judged(store, &mut lane, id, batches).await?,
+    };
+    store.numbers.remember(news.claimed);
+    news.released.iter().for_each(|key| store.numbers.forget(key));
+    store.hints.tell(news.moved);
+    store.hints.tell_here(news.fresh);
+    Ok(answers)
+}
+
+/// The way for everything: looks at what is there under locks before anything is written.
+async fn append_judged(
+    store: &SqlStore,
+    lane: &mut Lane,
+    id: u64,
+    batches: &[Batch],
+) -> Result<(Answers, News), Fault> {
     let mut patience = Patience::new();
     let mut grouping = Grouping::Together;
     loop {
-        match try_append(store, id, batches, grouping).await {
-            Ok((answers, news)) => {
-                store.hints.tell(news.moved);
-                store.hints.tell_here(news.fresh);
-                return Ok(answers);
-            }
+        *lane = None;
+        match try_append(store, lane, id, (batches, grouping)).await {
+            Ok(written) => return Ok(written),
             // One of them breaks a rule of the tables. The others shall not suffer for it.
             Err(Fault::Database(error)) if grouping == Grouping::Together && severity(&error) == Severity::Refused => {
                 tracing::warn!(cause = crate::fault::cause(&error), "the database refused a group of batches");
@@ -70,11 +107,11 @@ pub(crate) async fn append(store: &SqlStore, id: u64, batches: &[Batch]) -> Resu
 
 async fn try_append(
     store: &SqlStore,
+    lane: &mut Lane,
     id: u64,
-    batches: &[Batch],
-    grouping: Grouping,
+    (batches, grouping): (&[Batch], Grouping),
 ) -> Result<(Answers, News), Fault> {
-    let programs = number_programs(store, batches).await?;
+    let numbered = number(store, batches).await?;
     let mut session = store.database.write().await?;
     let incarnations: BTreeSet<Incarnation> = batches.iter().map(|batch| batch.incarnation).collect();
     let mut nodes = nodes::lock(&mut session, &Vec::from_iter(incarnations)).await?;
@@ -94,26 +131,23 @@ async fn try_append(
     let mut pending = Writes::default();
     for wave in waves(batches, grouping) {
         std::mem::take(&mut pending).run(&mut session).await?;
-        let judged = judge::judge(&mut session, batches, &wave, &standing).await?;
+        let judged = judge::judge(&mut session, (batches, &numbered), &wave, &standing).await?;
         let accepted = judged.accepted(&mut answers);
         if accepted.is_empty() {
             continue;
         }
         if grouping == Grouping::Together {
-            pending = plan::plan(&mut session, batches, &programs, accepted, &mut news).await?;
+            pending = plan::plan(&mut session, batches, &numbered, accepted, &mut news).await?;
         } else {
             let index = wave[0];
             session.say("savepoint batch").await?;
             let mut told = News::default();
             let written = async {
-                plan::plan(&mut session, batches, &programs, accepted, &mut told).await?.run(&mut session).await?;
+                plan::plan(&mut session, batches, &numbered, accepted, &mut told).await?.run(&mut session).await?;
                 Ok(())
             };
             match written.await {
-                Ok(()) => {
-                    news.moved.append(&mut told.moved);
-                    news.fresh.append(&mut told.fresh);
-                }
+                Ok(()) => news.add(told),
                 Err(Fault::Database(error)) if severity(&error) == Severity::Refused => {
                     session.say("rollback to savepoint batch").await?;
                     answers[index] = Err(Refusal::Forbidden);
@@ -131,7 +165,17 @@ async fn try_append(
         return Ok((vec![Err(Refusal::ClaimLost); batches.len()], News::default()));
     }
     commit(session).await?;
+    *lane = nodes.pop().filter(|_| nodes.is_empty()).map(|node| (node.incarnation, node.outcomes));
     Ok((answers, news))
+}
+
+impl News {
+    fn add(&mut self, mut other: Self) {
+        self.moved.append(&mut other.moved);
+        self.fresh.append(&mut other.fresh);
+        self.claimed.append(&mut other.claimed);
+        self.released.append(&mut other.released);
+    }
 }
 
 /// Writes what is pending, and the answers into the nodes' rows. `false`: a lease has run out since its row was locked.
@@ -170,17 +214,27 @@ fn waves(batches: &[Batch], grouping: Grouping) -> Vec<Vec<usize>> {
     waves
 }
 
-async fn number_programs(store: &SqlStore, batches: &[Batch]) -> Result<Vec<Programs>, Fault> {
-    let mut numbers = Vec::with_capacity(batches.len());
+async fn number(store: &SqlStore, batches: &[Batch]) -> Result<Vec<Numbered>, Fault> {
+    let new = |batch: &Batch| usize::from(batch.begins) + batch.children.len();
+    let numbers = store.numbers.take(&store.database, batches.iter().map(new).sum()).await?;
+    let mut numbers = numbers.into_iter();
+    let mut numbered = Vec::with_capacity(batches.len());
     for batch in batches {
-        let mut programs = Programs { next_run: None, children: Vec::with_capacity(batch.children.len()) };
+        let mut of_batch =
+            Numbered { begins: None, children: Vec::with_capacity(batch.children.len()), next_run: None };
+        let heads = batch.children.iter().map(|child| (&child.new.head, false));
+        for (head, begins) in Some((&batch.head, true)).filter(|_| batch.begins).into_iter().chain(heads) {
+            let no = numbers.next().expect("so many were taken");
+            let both = (no, store.programs.number(&store.database, head).await?);
+            match begins {
+                true => of_batch.begins = Some(both),
+                false => of_batch.children.push(both),
+            }
+        }
         if batch.next_run.is_some() {
-            programs.next_run = Some(store.programs.number(&store.database, &batch.head).await?);
+            of_batch.next_run = Some(store.programs.number(&store.database, &batch.head).await?);
         }
-        for child in &batch.children {
-            programs.children.push(store.programs.number(&store.database, &child.new.head).await?);
-        }
-        numbers.push(programs);
+        numbered.push(of_batch);
     }
-    Ok(numbers)
+    Ok(numbered)
 }

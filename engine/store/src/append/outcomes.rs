@@ -56,6 +56,7 @@ const fn letter(answer: Result<Newest, Refusal>) -> char {
         Ok(_) => '.',
         Err(Refusal::ClaimLost) => 'c',
         Err(Refusal::Moved) => 'm',
+        Err(Refusal::Exists) => 'x',
         Err(Refusal::AlreadyAnswered) => 'a',
         Err(Refusal::TooEarly) => 'e',
         Err(Refusal::Forbidden) => 'f',
@@ -67,6 +68,7 @@ const fn answer(letter: char) -> Option<Result<Newest, Refusal>> {
         '.' => Some(Ok(Newest::UNKNOWN)),
         'c' => Some(Err(Refusal::ClaimLost)),
         'm' => Some(Err(Refusal::Moved)),
+        'x' => Some(Err(Refusal::Exists)),
         'a' => Some(Err(Refusal::AlreadyAnswered)),
         'e' => Some(Err(Refusal::TooEarly)),
         'f' => Some(Err(Refusal::Forbidden)),
@@ -86,7 +88,7 @@ mod tests {
         }
         let mixed = [Ok(Newest::UNKNOWN), Err(Refusal::ClaimLost), Err(Refusal::Moved), Err(Refusal::AlreadyAnswered)];
         outcomes.add(7, &mixed);
-        outcomes.add(8, &[Err(Refusal::TooEarly), Err(Refusal::Forbidden)]);
+        outcomes.add(8, &[Err(Refusal::TooEarly), Err(Refusal::Forbidden), Err(Refusal::Exists)]);
         let read = Outcomes::decode(&outcomes.encode());
         assert_eq!(read, outcomes);
         assert_eq!(read.of(7), Some(mixed.as_slice()));

@@ -5,18 +5,18 @@ use std::collections::{HashMap, HashSet};
 use cerebelum_history::{CallName, Scope};
 
 use super::judge::Execution;
-use super::{News, Programs, children};
+use super::{News, Numbered, children};
 use crate::fault::Fault;
 use crate::hints::Moved;
-use crate::sql::{Rows, Session, Value, Writes};
+use crate::sql::{Rows, Script, Session, Statement, Value, Writes};
 use crate::{ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, heads, inbox, logs};
 
 /// The rows of each table.
 #[derive(Default)]
-struct Tables<'b> {
+pub(super) struct Tables<'b> {
     heads: Rows<'b>,
     attributes_gone: Rows<'b>,
-    attributes: Rows<'b>,
+    pub(super) attributes: Rows<'b>,
     chunks: Rows<'b>,
     rewritten: Rows<'b>,
     calls: Rows<'b>,
@@ -35,13 +35,13 @@ struct Tables<'b> {
 pub(super) async fn plan<'b>(
     session: &mut Session,
     batches: &'b [Batch],
-    programs: &[Programs],
+    numbered: &[Numbered],
     accepted: Vec<(usize, Execution)>,
     news: &mut News,
 ) -> Result<Writes<'b>, Fault> {
     let mut tables = Tables::default();
     let indexes: Vec<usize> = accepted.iter().map(|(index, _)| *index).collect();
-    let own = children::insert(session, batches, programs, &indexes, &mut news.fresh).await?;
+    let own = children::insert(session, batches, numbered, &indexes, &mut news.fresh).await?;
     let rows: HashMap<usize, Execution> = accepted.into_iter().collect();
     for (index, message) in own {
         let batch = &batches[index];
@@ -51,12 +51,9 @@ pub(super) async fn plan<'b>(
     tables.send(session, batches, &indexes, news).await?;
     for index in indexes {
         let (batch, row) = (&batches[index], &rows[&index]);
-        tables.head(batch, row, programs[index].next_run);
-        tables.history(batch, row);
-        tables.calls(batch, row);
-        tables.approvals(batch, row);
-        tables.inbox(batch, row);
-        tables.told(batch, row);
+        tables.head(batch, row, numbered[index].next_run);
+        tables.add(batch, row.no, row.run);
+        news.of(batch, row.no);
     }
     // PostgreSQL sees a deletion and an insertion in one statement as unrelated: attributes that change go first.
     session.run_of(&attributes::DELETE, &tables.attributes_gone).await?;
@@ -64,6 +61,15 @@ pub(super) async fn plan<'b>(
 }
 
 impl<'b> Tables<'b> {
+    /// Everything but the head, of the execution with this number in this run.
+    pub(super) fn add(&mut self, batch: &'b Batch, no: i64, run: u32) {
+        self.history(batch, no, run);
+        self.calls(batch, no);
+        self.approvals(batch, no);
+        self.inbox(batch, no);
+        self.told(batch, no, run);
+    }
+
     fn message(&mut self, to: &Batch, no: i64, message: &'b str) {
         let ordinal = self.messages.len();
         self.messages.push([ordinal.into(), to.key.tenant.into(), no.into(), message.into()]);
@@ -102,35 +108,35 @@ impl<'b> Tables<'b> {
         }
     }
 
-    fn history(&mut self, batch: &'b Batch, row: &Execution) {
+    fn history(&mut self, batch: &'b Batch, no: i64, run: u32) {
         let tenant = batch.key.tenant;
         let rewritten: HashMap<_, &'b Chunk> = batch.rewritten.iter().map(|chunk| (chunk.first, chunk)).collect();
         if let Some(chunk) = &batch.chunk {
             // Values may be dropped in the very batch that brings them.
             let chunk = rewritten.get(&chunk.first).copied().unwrap_or(chunk);
-            self.chunks.push(chunks::insertion(tenant, row.no, row.run, chunk));
+            self.chunks.push(chunks::insertion(tenant, no, run, chunk));
         }
         for chunk in rewritten.into_values().filter(|chunk| chunk.first <= batch.after) {
-            self.rewritten.push(chunks::insertion(tenant, row.no, row.run, chunk));
+            self.rewritten.push(chunks::insertion(tenant, no, run, chunk));
         }
         if let Some(next) = &batch.next_run {
-            self.chunks.push(chunks::insertion(tenant, row.no, batch.head.run, next));
+            self.chunks.push(chunks::insertion(tenant, no, batch.head.run, next));
         }
     }
 
-    fn calls(&mut self, batch: &'b Batch, row: &Execution) {
+    fn calls(&mut self, batch: &'b Batch, no: i64) {
         let closed: HashSet<&CallName> = batch.closed.iter().collect();
         let opened: HashMap<&CallName, &'b str> =
             batch.opened.iter().map(|call| (&call.name, call.state.as_str())).collect();
         for (name, state) in opened.into_iter().filter(|(name, _)| !closed.contains(name)) {
-            self.calls.push([batch.key.tenant.into(), row.no.into(), name.to_string().into(), state.into()]);
+            self.calls.push([batch.key.tenant.into(), no.into(), name.to_string().into(), state.into()]);
         }
         for name in closed {
-            self.calls_closed.push([batch.key.tenant.into(), row.no.into(), name.to_string().into()]);
+            self.calls_closed.push([batch.key.tenant.into(), no.into(), name.to_string().into()]);
         }
     }
 
-    fn approvals(&mut self, batch: &'b Batch, row: &Execution) {
+    fn approvals(&mut self, batch: &'b Batch, no: i64) {
         let closed: HashMap<&str, _> = batch.approvals.iter().filter_map(closing).collect();
         let mut asked = HashMap::new();
         for change in &batch.approvals {
@@ -149,7 +155,7 @@ impl<'b> Tables<'b> {
             self.asked.push([
                 batch.key.tenant.into(),
                 id.into(),
-                row.no.into(),
+                no.into(),
                 call.to_string().into(),
                 request.as_str().into(),
                 batch.head.stamp.into(),
@@ -159,32 +165,32 @@ impl<'b> Tables<'b> {
         }
     }
 
-    fn inbox(&mut self, batch: &'b Batch, row: &Execution) {
+    fn inbox(&mut self, batch: &'b Batch, no: i64) {
         let consumed: HashSet<i64> = batch.consumed.iter().copied().collect();
         for seq in &consumed {
-            self.consumed.push([batch.key.tenant.into(), row.no.into(), (*seq).into()]);
+            self.consumed.push([batch.key.tenant.into(), no.into(), (*seq).into()]);
         }
         for seq in batch.seen.iter().filter(|seq| !consumed.contains(seq)) {
-            self.seen.push([batch.key.tenant.into(), row.no.into(), (*seq).into()]);
+            self.seen.push([batch.key.tenant.into(), no.into(), (*seq).into()]);
         }
     }
 
-    fn told(&mut self, batch: &'b Batch, row: &Execution) {
+    fn told(&mut self, batch: &'b Batch, no: i64, run: u32) {
         for line in &batch.logs {
             let ordinal = self.logs.len() + 1;
-            self.logs.push(logs::insertion(ordinal, batch.key.tenant, row.no, row.run, line));
+            self.logs.push(logs::insertion(ordinal, batch.key.tenant, no, run, line));
         }
         if batch.next_run.is_some() {
             // What the run before had to say about its progress ends with it.
-            self.progress_gone.push([batch.key.tenant.into(), row.no.into()]);
+            self.progress_gone.push([batch.key.tenant.into(), no.into()]);
             return;
         }
         let latest: HashMap<&Scope, _> = batch.progress.iter().map(|progress| (&progress.scope, progress)).collect();
         for progress in latest.into_values() {
             let values: [Value<'b>; 6] = [
                 batch.key.tenant.into(),
-                row.no.into(),
-                row.run.into(),
+                no.into(),
+                run.into(),
                 progress.scope.as_str().into(),
                 u32::from(progress.percent).into(),
                 heads::escape(&progress.message).into(),
@@ -193,23 +199,34 @@ impl<'b> Tables<'b> {
         }
     }
 
-    fn writes(self) -> Writes<'b> {
+    fn writes(mut self) -> Writes<'b> {
         let mut writes = Writes::default();
-        writes.add(&chunks::INSERT, self.chunks);
-        writes.add(&chunks::REWRITE, self.rewritten);
-        writes.add(&heads::UPDATE, self.heads);
-        writes.add(&attributes::INSERT, self.attributes);
-        writes.add(&calls::UPSERT, self.calls);
-        writes.add(&calls::DELETE, self.calls_closed);
-        writes.add(&approvals::ASK, self.asked);
-        writes.add(&approvals::CLOSE, self.closed);
-        writes.add(&inbox::CONSUME, self.consumed);
-        writes.add(&inbox::MARK_SEEN, self.seen);
-        writes.add(&inbox::INSERT, self.messages);
-        writes.add(&logs::INSERT, self.logs);
-        writes.add(&logs::PROGRESS, self.progress);
-        writes.add(&logs::PROGRESS_GONE, self.progress_gone);
+        writes.add(&heads::UPDATE, std::mem::take(&mut self.heads));
+        self.parts().into_iter().for_each(|(statement, rows)| writes.add(statement, rows));
         writes
+    }
+
+    /// Adds everything but heads that were there before.
+    pub(super) fn add_to(self, script: &mut Script<'b>) {
+        self.parts().into_iter().for_each(|(statement, rows)| script.add(statement, rows));
+    }
+
+    fn parts(self) -> [(&'static Statement, Rows<'b>); 13] {
+        [
+            (&chunks::INSERT, self.chunks),
+            (&chunks::REWRITE, self.rewritten),
+            (&attributes::INSERT, self.attributes),
+            (&calls::UPSERT, self.calls),
+            (&calls::DELETE, self.calls_closed),
+            (&approvals::ASK, self.asked),
+            (&approvals::CLOSE, self.closed),
+            (&inbox::CONSUME, self.consumed),
+            (&inbox::MARK_SEEN, self.seen),
+            (&inbox::INSERT, self.messages),
+            (&logs::INSERT, self.logs),
+            (&logs::PROGRESS, self.progress),
+            (&logs::PROGRESS_GONE, self.progress_gone),
+        ]
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod argument;
 mod row;
+mod script;
 mod session;
 mod statement;
 mod writes;
 
 pub(crate) use argument::{Rows, Value};
 pub(crate) use row::Row;
+pub(crate) use script::Script;
 pub(crate) use session::Session;
 pub(crate) use statement::{Dialect, Statement, expand};
 pub(crate) use writes::Writes;

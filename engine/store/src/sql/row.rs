@@ -27,6 +27,11 @@ macro_rules! read {
 }
 
 impl Row {
+    /// Goes on with this column, counted from 0.
+    pub(crate) fn seek(&mut self, column: usize) {
+        self.next = column;
+    }
+
     pub(crate) fn opt_int(&mut self) -> Result<Option<i64>, Error> {
         let at = self.advance();
         match &self.columns {

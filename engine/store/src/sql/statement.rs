@@ -45,9 +45,9 @@ impl Statement {
         text.get_or_init(|| expand(self.template, dialect, 0))
     }
 
-    /// The text for PostgreSQL as one part of a larger statement that has `offset` arguments before it.
-    pub(crate) fn part(&self, offset: usize) -> String {
-        expand(self.template, Dialect::Postgres, offset)
+    /// The text as one part of something larger that has `offset` arguments before it.
+    pub(crate) fn part(&self, dialect: Dialect, offset: usize) -> String {
+        expand(self.template, dialect, offset)
     }
 
     /// The types of the columns of its rows, in order.
@@ -113,7 +113,7 @@ fn rows(columns: &[(&str, ColumnType)], dialect: Dialect, offset: usize) -> Stri
                     ColumnType::Int | ColumnType::Text => write!(text, "{}value ->> {index} as {name}", comma(index)),
                 };
             }
-            text.push_str(" from json_each($1)) as r");
+            let _ = write!(text, " from json_each(${})) as r", offset + 1);
         }
     }
     text
@@ -155,7 +155,8 @@ mod tests {
             DELETE.text(Dialect::Sqlite),
             "delete from calls where (tenant_id, call) in (select r.tenant_id, r.call from (select value ->> 0 as tenant_id, value ->> 1 as call from json_each($1)) as r) "
         );
-        assert!(DELETE.part(3).contains("unnest($4::bigint[], $5::text[])"));
+        assert!(DELETE.part(Dialect::Postgres, 3).contains("unnest($4::bigint[], $5::text[])"));
+        assert!(DELETE.part(Dialect::Sqlite, 3).contains("from json_each($4)"));
         assert_eq!(DELETE.columns(), [ColumnType::Int, ColumnType::Text]);
     }
 }

@@ -49,7 +49,7 @@ fn join(parts: &[(&'static Statement, Rows<'_>)]) -> String {
     let mut text = String::from("with ");
     let mut offset = 0;
     for (index, (statement, _)) in parts.iter().enumerate() {
-        let part = statement.part(offset);
+        let part = statement.part(Dialect::Postgres, offset);
         offset += statement.columns().len();
         match parts.len() - index {
             1 => text.push_str(&part),

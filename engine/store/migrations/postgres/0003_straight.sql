@@ -1,0 +1,13 @@
+-- Appends that find everything as expected are one statement. Where something is not, this ends it.
+create function not_as_expected() returns integer language plpgsql as $$
+begin
+    raise exception 'not as expected';
+end
+$$;
+
+-- A plan made while the table is empty must not walk all executions of a tenant: their numbers are unique by themselves.
+alter table executions drop constraint executions_pkey;
+alter table executions add constraint executions_pkey primary key (execution_no, tenant_id);
+
+-- As long as this is the same, so is what the names of the tenant's components stand for.
+alter table tenants add column uploads bigint not null default 0;

@@ -1,0 +1,91 @@
+//! The straight way: what is as the batches expect is written in one go, one round trip and one commit.
+//!
+//! Nothing is judged here. The script writes each head only over the one that its batch was made from, and where that is
+//! not there the database undoes all of it; then [`super::append_judged`] finds out why.
+
+use std::collections::{HashMap, HashSet};
+
+use super::plan::Tables;
+use super::{Answers, Lane, News, Numbered, number};
+use crate::database::Database;
+use crate::heads::{self, Fresh};
+use crate::sql::{Row, Rows, Script};
+use crate::store::SqlStore;
+use crate::{ApprovalChange, Batch, ExecutionKey, Newest, attributes, nodes};
+
+/// Writes them all, or nothing.
+pub(super) async fn append(store: &SqlStore, lane: &mut Lane, id: u64, batches: &[Batch]) -> Option<(Answers, News)> {
+    let (incarnation, outcomes) = lane.as_ref()?;
+    let fits = |batch: &Batch| batch.incarnation == *incarnation && is_plain(batch);
+    let keys: HashSet<&ExecutionKey> = batches.iter().map(|batch| &batch.key).collect();
+    if keys.len() < batches.len() || !batches.iter().all(fits) || outcomes.of(id).is_some() {
+        return None;
+    }
+    let numbered = number(store, batches).await.ok()?;
+    let mut news = News::default();
+    let mut tables = Tables::default();
+    let (mut begun, mut advanced) = (Rows::default(), Rows::default());
+    let mut numbers = Vec::with_capacity(batches.len());
+    for (batch, Numbered { begins, .. }) in std::iter::zip(batches, &numbered) {
+        let no = match *begins {
+            Some((no, program)) => {
+                let owner = Some(batch.incarnation).filter(|_| !batch.release);
+                begun.push(heads::insertion(&Fresh { head: &batch.head, no, program, owner }));
+                attributes::add_rows(&mut tables.attributes, batch.key.tenant, no, &batch.head.attributes);
+                no
+            }
+            None => {
+                let no = store.numbers.of(&batch.key)?;
+                advanced.push(heads::advance(no, batch));
+                no
+            }
+        };
+        tables.add(batch, no, batch.head.run);
+        news.of(batch, no);
+        numbers.push(no);
+    }
+    let mut outcomes = outcomes.clone();
+    outcomes.add(id, &vec![Ok(Newest::UNKNOWN); batches.len()]);
+    let mut record = Rows::default();
+    record.push([(*incarnation).into(), outcomes.encode().into()]);
+    let mut script = Script::default();
+    script.add_exactly(&nodes::RECORD, record);
+    script.add_exactly(&heads::ADVANCE, advanced);
+    script.add_exactly(&heads::INSERT, begun);
+    tables.add_to(&mut script);
+    let run = match &store.database {
+        Database::Sqlite { writer, .. } => script.run_on_sqlite(writer, &heads::ADVANCE).await,
+        Database::Postgres { pool, .. } => script.run_on_postgres(pool, &heads::ADVANCE).await,
+    };
+    let incarnation = *incarnation;
+    let answers = run.and_then(|rows| newest(rows, &numbers));
+    match answers {
+        Ok(answers) => {
+            *lane = Some((incarnation, outcomes));
+            Some((answers, news))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "something is not as expected");
+            None
+        }
+    }
+}
+
+/// Whether a batch concerns its own execution only, and nothing that anybody else may have answered.
+fn is_plain(batch: &Batch) -> bool {
+    let asks = |change: &ApprovalChange| matches!(change, ApprovalChange::Open { .. });
+    !batch.relabels
+        && batch.children.is_empty()
+        && batch.messages.is_empty()
+        && batch.next_run.is_none()
+        && batch.approvals.iter().all(asks)
+}
+
+/// The answers, in the order of these numbers. What begins has no messages.
+fn newest(rows: Vec<Row>, numbers: &[i64]) -> Result<Answers, sqlx::Error> {
+    let mut newest = HashMap::new();
+    for mut row in rows {
+        newest.insert(row.int()?, Newest(row.int()?));
+    }
+    Ok(numbers.iter().map(|no| Ok(newest.get(no).copied().unwrap_or(Newest(0)))).collect())
+}

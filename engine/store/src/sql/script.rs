@@ -1,0 +1,182 @@
+//! Statements that go to the database in one go and are durable together, or not at all: one round trip and one commit.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
+use futures::TryStreamExt;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgPool};
+use sqlx::sqlite::{SqliteArguments, SqlitePool};
+use sqlx::{Arguments, Either, Error, Executor, Sqlite};
+
+use super::{Dialect, Row, Rows, Statement};
+
+/// Statements of many rows. On PostgreSQL they are one statement, whose parts are called `w0`, `w1` … and see one
+/// state; on SQLite they run one after the other.
+#[derive(Default)]
+pub(crate) struct Script<'a> {
+    parts: Vec<Part<'a>>,
+}
+
+struct Part<'a> {
+    statement: &'static Statement,
+    rows: Rows<'a>,
+    /// Each of its rows must touch one; otherwise nothing of the script happens.
+    exactly: bool,
+}
+
+impl<'a> Script<'a> {
+    /// Adds a statement, unless it has no rows.
+    pub(crate) fn add(&mut self, statement: &'static Statement, rows: Rows<'a>) {
+        self.push(statement, rows, false);
+    }
+
+    /// Adds a statement that has to touch as many rows as it has, unless it has none. It ends with a RETURNING clause.
+    pub(crate) fn add_exactly(&mut self, statement: &'static Statement, rows: Rows<'a>) {
+        self.push(statement, rows, true);
+    }
+
+    fn push(&mut self, statement: &'static Statement, rows: Rows<'a>, exactly: bool) {
+        if !rows.is_empty() {
+            self.parts.push(Part { statement, rows, exactly });
+        }
+    }
+
+    /// Runs it on SQLite; the rows are those that the statement `answering` returned.
+    ///
+    /// # Errors
+    /// When anything failed or was not as expected. Nothing has happened then.
+    pub(crate) async fn run_on_sqlite(
+        self,
+        pool: &SqlitePool,
+        answering: &'static Statement,
+    ) -> Result<Vec<Row>, Error> {
+        let text = self.text(Dialect::Sqlite, answering);
+        let mut arguments = SqliteArguments::default();
+        for part in &self.parts {
+            arguments.add(part.rows.to_json()).map_err(Error::Encode)?;
+            if part.exactly {
+                arguments.add(count(&part.rows)).map_err(Error::Encode)?;
+            }
+        }
+        // BEGIN comes first, and each statement that must be exact is followed by its check.
+        let answering = self.place(answering);
+        let answering =
+            answering.map(|index| 1 + index + self.parts[..index].iter().filter(|part| part.exactly).count());
+        let mut unfinished = Unfinished(Some(pool.acquire().await?));
+        let connection = unfinished.0.as_mut().expect("it was just put there");
+        let mut rows = Vec::new();
+        let done = async {
+            let mut statement = 0;
+            let mut results = connection.fetch_many(sqlx::query_with(text, arguments));
+            while let Some(result) = results.try_next().await? {
+                match result {
+                    Either::Left(_) => statement += 1,
+                    Either::Right(row) if answering == Some(statement) => rows.push(Row::from(row)),
+                    Either::Right(_) => {}
+                }
+            }
+            Ok(())
+        };
+        let done: Result<(), Error> = done.await;
+        if done.is_err() {
+            connection.execute(sqlx::raw_sql("rollback")).await?;
+        }
+        unfinished.0 = None;
+        done.map(|()| rows)
+    }
+
+    /// Runs it on PostgreSQL; the rows are those that the statement `answering` returned.
+    ///
+    /// # Errors
+    /// When anything failed or was not as expected: nothing has happened then, unless the connection broke.
+    pub(crate) async fn run_on_postgres(self, pool: &PgPool, answering: &'static Statement) -> Result<Vec<Row>, Error> {
+        let text = self.text(Dialect::Postgres, answering);
+        let mut arguments = PgArguments::default();
+        for part in &self.parts {
+            part.rows.add_columns(part.statement.columns(), &mut arguments)?;
+        }
+        for part in self.parts.iter().filter(|part| part.exactly) {
+            arguments.add(count(&part.rows)).map_err(Error::Encode)?;
+        }
+        let rows = sqlx::query_with(text, arguments).fetch_all(pool).await?;
+        // Without that statement, one row only says that all is well.
+        let rows = rows.into_iter().filter(|_| self.place(answering).is_some());
+        Ok(rows.map(Row::from).collect())
+    }
+
+    /// The text of this combination. There are few, and each is prepared once a connection.
+    fn text(&self, dialect: Dialect, answering: &'static Statement) -> &'static str {
+        type Key = (bool, Vec<(usize, bool)>);
+        static TEXTS: LazyLock<Mutex<HashMap<Key, &'static str>>> = LazyLock::new(Mutex::default);
+        let part = |part: &Part<'_>| (std::ptr::from_ref(part.statement).addr(), part.exactly);
+        let key = (dialect == Dialect::Postgres, self.parts.iter().map(part).collect());
+        let mut texts = TEXTS.lock().expect("nobody panics while putting a script together");
+        texts.entry(key).or_insert_with(|| {
+            let text = match dialect {
+                Dialect::Sqlite => self.write_for_sqlite(),
+                Dialect::Postgres => self.write_for_postgres(self.place(answering)),
+            };
+            text.leak()
+        })
+    }
+
+    fn place(&self, statement: &'static Statement) -> Option<usize> {
+        self.parts.iter().position(|part| std::ptr::eq(part.statement, statement))
+    }
+
+    /// A text that is no JSON where JSON is asked for ends the script before its COMMIT.
+    fn write_for_sqlite(&self) -> String {
+        let (mut text, mut offset) = (String::from("begin immediate;\n"), 0);
+        for part in &self.parts {
+            text.push_str(&part.statement.part(Dialect::Sqlite, offset));
+            text.push_str(";\n");
+            offset += 1;
+            if part.exactly {
+                offset += 1;
+                text.push_str(&format!(
+                    "select case when changes() = ${offset} then 1 else json('not as expected') end;\n"
+                ));
+            }
+        }
+        text + "commit"
+    }
+
+    fn write_for_postgres(&self, answering: Option<usize>) -> String {
+        let (mut text, mut offset) = (String::from("with "), 0);
+        for (index, part) in self.parts.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ",\n" };
+            text.push_str(&format!("{comma}w{index} as ({})", part.statement.part(Dialect::Postgres, offset)));
+            offset += part.statement.columns().len();
+        }
+        text.push_str("\nselect ");
+        if let Some(index) = answering {
+            text.push_str(&format!("w{index}.*, "));
+        }
+        text.push_str("checked.ok from (select case when true");
+        for (index, _) in self.parts.iter().enumerate().filter(|(_, part)| part.exactly) {
+            offset += 1;
+            text.push_str(&format!(" and (select count(*) from w{index}) = ${offset}"));
+        }
+        text.push_str(" then 1 else not_as_expected() end as ok) as checked");
+        match answering {
+            Some(index) => text + &format!(" left join w{index} on true"),
+            None => text,
+        }
+    }
+}
+
+fn count(rows: &Rows<'_>) -> i64 {
+    i64::try_from(rows.len()).unwrap_or(i64::MAX)
+}
+
+/// A connection in the middle of a script. Whoever stops waiting there leaves one that nobody may use again.
+struct Unfinished(Option<PoolConnection<Sqlite>>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.0.take() {
+            connection.close_on_drop();
+        }
+    }
+}

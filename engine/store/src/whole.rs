@@ -1,0 +1,76 @@
+//! An execution in full, read in one statement and hence in one committed state.
+
+use cerebelum_history::{Position, Scope};
+
+use crate::chunks::Found;
+use crate::database::Database;
+use crate::fault::Fault;
+use crate::heads::{self, head_columns, heads};
+use crate::sql::{Row, Statement};
+use crate::{CallRow, Execution, ExecutionKey, Progress, StoreError, Whole};
+
+/// What a row holds beside the head, which is repeated in each.
+const CHUNK: i64 = 1;
+const CALL: i64 = 2;
+
+/// See [`crate::Store::whole`].
+pub(crate) async fn whole(database: &Database, key: &ExecutionKey) -> Result<Option<Whole>, Fault> {
+    static WHOLE: Statement = Statement::new(concat!(
+        "with e as (select ",
+        head_columns!(),
+        " from ",
+        heads!(),
+        " where e.tenant_id = $1 and e.id = $2)
+        select e.*, x.kind, x.a, x.b, x.c, x.t, x.u from e left join (
+            select 1 as kind, h.first_position as a, h.last_position as b, h.checksum as c, h.events as t, '' as u
+            from e join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = e.run
+            union all
+            select 2, 0, 0, 0, c.call, c.state
+            from e join calls c on c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
+            union all
+            select 3, p.percent, 0, 0, p.scope, p.message
+            from e join progress p on p.tenant_id = e.tenant_id and p.execution_no = e.execution_no and p.run = e.run
+        ) x on true
+        order by x.kind, x.a, x.t"
+    ));
+    let rows = database.read().await?.rows(&WHOLE, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    let mut rows = rows.into_iter();
+    let Some(mut row) = rows.next() else { return Ok(None) };
+    let head = heads::read(&mut row)?.head;
+    let (mut calls, mut progress) = (Vec::new(), Vec::new());
+    let mut history = Ok(Found::new(key, head.run, Position(1)));
+    let mut next = Some(row);
+    while let Some(mut row) = next {
+        row.seek(heads::COLUMNS);
+        match row.opt_int()? {
+            None => {}
+            Some(CHUNK) => history = history.and_then(|found| add(found, &mut row)),
+            Some(CALL) => calls.push(call(&head, &mut row)?),
+            Some(_) => progress.push(said(&mut row)?),
+        }
+        next = rows.next();
+    }
+    let history = history.and_then(|found| found.up_to(Some(head.position)));
+    Ok(Some(Whole { head, history, calls, progress }))
+}
+
+fn add<'k>(mut found: Found<'k>, row: &mut Row) -> Result<Found<'k>, StoreError> {
+    let read = |error: sqlx::Error| StoreError::from(Fault::from(error));
+    let (first, last) = (row.position().map_err(read)?, row.position().map_err(read)?);
+    found.add(first, last, (row.int().map_err(read)?, row.text().map_err(read)?))?;
+    Ok(found)
+}
+
+fn call(head: &Execution, row: &mut Row) -> Result<CallRow, Fault> {
+    row.seek(heads::COLUMNS + 4);
+    let name = row.text()?;
+    let corrupt = || StoreError::Corrupt(format!("execution {}: `{name}` names no call", head.key.id));
+    Ok(CallRow { name: name.parse().map_err(|_| corrupt())?, state: row.text()? })
+}
+
+fn said(row: &mut Row) -> Result<Progress, Fault> {
+    let percent = row.count()?;
+    row.seek(heads::COLUMNS + 4);
+    let scope = Scope::from_text(&row.text()?);
+    Ok(Progress { scope, percent, message: heads::unescape(&row.text()?) })
+}

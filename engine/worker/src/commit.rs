@@ -1,0 +1,183 @@
+//! When an activation's changes are written, and what follows once they are: effects leave, the claim goes, or memory
+//! is rebuilt.
+
+use std::time::Duration;
+
+use cerebelum_history::{Position, planted};
+use cerebelum_store::{Newest, Refusal};
+use futures::future::BoxFuture;
+
+use crate::activation::{Activation, Over, Stored, Stuck};
+use crate::batch::parking;
+
+/// How long changes that nobody waits for are held back while guests move: what those add goes with the same commit.
+const HELD_MS_MAX: u64 = 5;
+
+/// A batch on its way.
+pub(crate) struct InFlight {
+    pub(crate) answer: BoxFuture<'static, Option<Result<Newest, Refusal>>>,
+    pub(crate) mark: u64,
+    pub(crate) position: Position,
+    pub(crate) releases: bool,
+    /// Whether somebody has something to do after it: the next run.
+    pub(crate) continues: bool,
+    pub(crate) sent_boot_ms: u64,
+}
+
+impl Activation {
+    /// Hands the changes to the committer, unless a batch is still on its way (L4) or they can wait for more of them.
+    pub(crate) async fn commit(&mut self) -> Result<(), Stuck> {
+        if self.in_flight.is_some() || !self.execution.has_changes() {
+            return Ok(());
+        }
+        // A wait that is long enough is slept through outside of memory: the claim goes with the same batch.
+        let releases = self.execution.end().is_some() || (self.is_idle() && self.wait_is_long());
+        if releases {
+            // Nobody needs the guests any more: their places are free before the disk has answered.
+            self.give_way(self.guests.quiescent());
+        } else {
+            self.held_since_ms.get_or_insert_with(|| self.node.clock.boot_ms());
+            if self.hold_left().is_some_and(|left| !left.is_zero()) && !self.log_is_awaited() {
+                return Ok(());
+            }
+        }
+        self.write(releases).await
+    }
+
+    /// How much longer changes may be held back; none when there are none or no guest moves.
+    pub(crate) fn hold_left(&self) -> Option<Duration> {
+        let since = self.held_since_ms.filter(|_| self.in_flight.is_none() && self.guests.any_running())?;
+        let held = self.node.clock.boot_ms() - since;
+        Some(Duration::from_millis(HELD_MS_MAX.saturating_sub(held)))
+    }
+
+    /// Whether a request waits for the log in order to leave, or a quiescent guest in order to be told something.
+    fn log_is_awaited(&self) -> bool {
+        self.requests.await_log() || self.guests.quiescent().iter().any(|scope| self.execution.has_untold(scope))
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        let calm = self.execution.is_settled() || self.execution.is_paused();
+        calm && !self.guests.any_running() && !self.requests.keep_awake(self.execution.is_paused())
+    }
+
+    fn wait_is_long(&self) -> bool {
+        let due = self.execution.due();
+        due.is_some_and(|due| self.node.clock.until(due) >= self.node.config.hibernate_at_once)
+    }
+
+    /// Gives the claim back after a while without anything to do.
+    pub(crate) async fn hibernate(&mut self) -> Result<(), Stuck> {
+        if self.in_flight.is_none() && self.is_idle() { self.write(true).await } else { Ok(()) }
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.in_flight.as_ref().is_some_and(|batch| batch.releases)
+    }
+
+    /// Waits for the batch that the claim goes with. What began meanwhile would be thrown away, so nothing does.
+    pub(crate) async fn await_release(&mut self) -> Result<(), Stuck> {
+        let answer = tokio::select! {
+            biased;
+            () = self.node.lease.ended(self.incarnation) => Some(Err(Refusal::ClaimLost)),
+            answer = answer_of(&mut self.in_flight) => answer,
+        };
+        self.take_receipt(answer).await
+    }
+
+    /// Goes on from what became of the batch that was on its way.
+    pub(crate) async fn take_receipt(&mut self, answer: Option<Result<Newest, Refusal>>) -> Result<(), Stuck> {
+        let batch = self.in_flight.take();
+        if let (Some(Ok(_)), Some(starting)) = (&answer, self.starting.take()) {
+            crate::fail::point("start-sent");
+            self.node.metrics.started.add(1);
+            // Whoever wanted to know may be gone.
+            let _ = starting.send(Stored);
+        }
+        match (answer, batch) {
+            (Some(Ok(newest)), Some(batch)) if batch.releases => {
+                let more = batch.continues || newest > self.heard();
+                Err(Stuck::Over(if more { Over::ReleasedWithWork } else { Over::Released }))
+            }
+            (Some(Ok(newest)), Some(batch)) => {
+                self.execution.acknowledge(batch.mark, batch.position);
+                self.stored = batch.position;
+                if newest > self.heard() && !planted("pause-not-heard") {
+                    // Somebody may have paused or cancelled it before this was written (L16).
+                    self.read_inbox().await?;
+                }
+                self.requests.hold_back(&self.execution);
+                self.requests.release(batch.mark);
+                Ok(())
+            }
+            (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) if planted("refused-and-patched") => Ok(()),
+            (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) => Err(Stuck::Over(Over::Rebuild)),
+            (Some(Err(Refusal::TooEarly)), _) => {
+                Err(Stuck::Trouble("the database's clock is behind this node's".to_owned()))
+            }
+            (Some(Err(Refusal::Forbidden)), _) => {
+                Err(Stuck::Parked("engine-error: the store forbids what was to be written".to_owned()))
+            }
+            (Some(Err(Refusal::ClaimLost | Refusal::Exists)) | None, _) | (_, None) => Err(Stuck::Over(Over::Lost)),
+        }
+    }
+
+    /// The newest message that was heard.
+    fn heard(&self) -> Newest {
+        Newest(self.received.last().copied().unwrap_or(0))
+    }
+
+    /// Stores at least the beginning of an execution that begins here, before anything else becomes of it.
+    pub(crate) async fn store_start(&mut self) -> Result<(), Over> {
+        while self.starting.is_some() {
+            let stored = match self.in_flight.is_some() {
+                true => self.await_release().await,
+                false => self.write(false).await,
+            };
+            match stored {
+                Ok(()) => {}
+                Err(Stuck::Over(over)) => return Err(over),
+                Err(Stuck::Parked(_) | Stuck::Trouble(_)) => return Err(Over::Lost),
+            }
+        }
+        Ok(())
+    }
+
+    /// Before memory is rebuilt: what is on its way may take the claim with it.
+    pub(crate) async fn settle(&mut self, over: Over) -> Over {
+        let Some(batch) = self.in_flight.take().filter(|_| over == Over::Rebuild) else { return over };
+        match batch.answer.await {
+            Some(Ok(_)) if batch.releases => Over::ReleasedWithWork,
+            Some(Err(Refusal::ClaimLost)) | None => Over::Lost,
+            Some(_) => Over::Rebuild,
+        }
+    }
+
+    /// Sets the execution aside for a person to look at. Nothing is lost: what was not durable will be asked again.
+    pub(crate) async fn park(&mut self, reason: String) -> Over {
+        tracing::error!(execution = %self.key.id, reason, "parked");
+        if let Err(over) = self.store_start().await {
+            return over;
+        }
+        if let Some(batch) = self.in_flight.take() {
+            match batch.answer.await {
+                Some(Ok(_)) => self.stored = batch.position,
+                _ => return Over::Rebuild,
+            }
+        }
+        self.node.metrics.parked.add(1);
+        let answer = self.node.appends.hand_in(parking(self.incarnation, &self.head, self.stored, reason));
+        match answer.await {
+            Some(Ok(_)) => Over::Released,
+            Some(Err(_)) | None => Over::Lost,
+        }
+    }
+}
+
+/// What became of the batch on its way; never, when there is none.
+pub(crate) async fn answer_of(in_flight: &mut Option<InFlight>) -> Option<Result<Newest, Refusal>> {
+    match in_flight {
+        Some(batch) => (&mut batch.answer).await,
+        None => std::future::pending().await,
+    }
+}
