@@ -6,7 +6,8 @@ use cerebelum_tests::{Database, scratch};
 use sqlx::{Connection, Executor};
 
 /// Commits per second of one connection.
-pub(crate) struct Commits {
+#[derive(Clone, Copy)]
+pub(crate) struct Ceilings {
     /// With one row each.
     pub(crate) single: f64,
     /// Rows per second with a hundred rows each.
@@ -14,7 +15,7 @@ pub(crate) struct Commits {
 }
 
 /// Measures one connection with durable settings.
-pub(crate) async fn commits(database: Database) -> anyhow::Result<Commits> {
+pub(crate) async fn measure(database: Database) -> anyhow::Result<Ceilings> {
     let folder = scratch();
     match database {
         Database::Sqlite => {
@@ -22,18 +23,25 @@ pub(crate) async fn commits(database: Database) -> anyhow::Result<Commits> {
             let mut connection = sqlx::SqliteConnection::connect(&url).await?;
             connection.execute("pragma journal_mode = wal").await?;
             connection.execute("pragma synchronous = full").await?;
-            measure(&mut connection, "insert into ceiling (body) values ('some forty bytes of text, as an event has')")
+            commits(&mut connection, "insert into ceiling (body) values ('some forty bytes of text, as an event has')")
                 .await
         }
         Database::Postgres => {
             let mut connection = sqlx::PgConnection::connect(&test_postgres::database()).await?;
-            measure(&mut connection, "insert into ceiling (body) values ('some forty bytes of text, as an event has')")
+            commits(&mut connection, "insert into ceiling (body) values ('some forty bytes of text, as an event has')")
                 .await
         }
     }
 }
 
-async fn measure<C>(connection: &mut C, insert: &'static str) -> anyhow::Result<Commits>
+impl Ceilings {
+    /// Milliseconds of one commit with one row.
+    pub(crate) fn commit_ms(&self) -> f64 {
+        1_000.0 / self.single
+    }
+}
+
+async fn commits<C>(connection: &mut C, insert: &'static str) -> anyhow::Result<Ceilings>
 where
     C: Connection,
     for<'c> &'c mut C: Executor<'c, Database = C::Database>,
@@ -50,5 +58,5 @@ where
         connection.execute("insert into ceiling (body) with recursive n(i) as (select 1 union all select i + 1 from n where i < 100) select 'some forty bytes of text, as an event has' from n").await.map(drop)?;
         connection.execute("commit").await.map(drop)?;
     }
-    Ok(Commits { single, hundred_rows: 5_000.0 / began.elapsed().as_secs_f64() })
+    Ok(Ceilings { single, hundred_rows: 5_000.0 / began.elapsed().as_secs_f64() })
 }

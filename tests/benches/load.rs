@@ -1,12 +1,17 @@
 //! A client of the engine: many connections, no think time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cerebelum_server::proto::engine_client::EngineClient;
-use cerebelum_server::proto::{ExecutionStatus, SignalRequest, StartRequest, WaitRequest};
+use cerebelum_server::proto::{
+    ExecutionStatus, HistoryRequest, ListRequest, SignalRequest, StartRequest, StatusRequest, WaitRequest,
+    start_many_response,
+};
 use cerebelum_tests::Engine;
+use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 
 /// Some connections to one engine.
@@ -64,7 +69,7 @@ impl Client {
     /// Runs so many executions, so many at once, and says how long all of them took.
     pub(crate) async fn run_many(
         &self,
-        workflow: &'static str,
+        (workflow, output): (&'static str, Option<&'static str>),
         input: String,
         (count, at_once): (usize, usize),
     ) -> anyhow::Result<Duration> {
@@ -75,7 +80,8 @@ impl Client {
             let (client, left, input) = (self.clone(), left.clone(), input.clone());
             clients.spawn(async move {
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-                    client.run(workflow, &input).await?;
+                    let status = client.run(workflow, &input).await?;
+                    anyhow::ensure!(status.output.as_deref() == output, "{workflow} says {:?}", status.output);
                 }
                 anyhow::Ok(())
             });
@@ -84,5 +90,63 @@ impl Client {
             done??;
         }
         Ok(began.elapsed())
+    }
+
+    /// Starts so many executions in one call, and returns their ids.
+    pub(crate) async fn start_many(&self, workflow: &str, input: &str, count: usize) -> anyhow::Result<Vec<String>> {
+        let request =
+            StartRequest { workflow: workflow.to_owned(), input: input.to_owned(), ..StartRequest::default() };
+        let wishes = futures::stream::iter(std::iter::repeat_n(request, count));
+        let answer = self.connection().max_decoding_message_size(256 << 20).start_many(wishes).await?.into_inner();
+        let id = |result: start_many_response::Result| match result.result {
+            Some(start_many_response::result::Result::Started(summary)) => Ok(summary.execution_id),
+            other => anyhow::bail!("not started: {other:?}"),
+        };
+        answer.results.into_iter().map(id).collect()
+    }
+
+    /// A page of the executions with this status, and where the next one begins.
+    pub(crate) async fn page(&self, cursor: Option<(&str, Option<String>)>) -> anyhow::Result<(usize, Option<String>)> {
+        let (status, cursor) = cursor.map_or((None, None), |(status, cursor)| (Some(status.to_owned()), cursor));
+        let limit = if status.is_some() { 1_000 } else { 100 };
+        let request = ListRequest { status, cursor, limit, ..ListRequest::default() };
+        let page = self.connection().list(request).await?.into_inner();
+        Ok((page.executions.len(), page.next))
+    }
+
+    /// How many executions have this status.
+    pub(crate) async fn count(&self, status: &str) -> anyhow::Result<usize> {
+        let (mut count, mut next) = self.page(Some((status, None))).await?;
+        while next.is_some() {
+            let (more, after) = self.page(Some((status, next))).await?;
+            count += more;
+            next = after;
+        }
+        Ok(count)
+    }
+
+    /// The first event of each kind: its time in milliseconds, and what it says.
+    pub(crate) async fn history(&self, id: &str) -> anyhow::Result<HashMap<String, (f64, Value)>> {
+        let request = HistoryRequest { execution_id: id.to_owned(), ..HistoryRequest::default() };
+        let mut events = self.connection().history(request).await?.into_inner();
+        let mut first = HashMap::new();
+        while let Some(event) = events.message().await? {
+            let time = event.time.unwrap_or_default();
+            let time = time.seconds as f64 * 1e3 + f64::from(time.nanos) / 1e6;
+            first.entry(event.kind).or_insert((time, serde_json::from_str(&event.fields)?));
+        }
+        Ok(first)
+    }
+
+    /// Microseconds that a call takes which is answered without a look at anything.
+    pub(crate) async fn empty_calls(&self, count: usize) -> Vec<f64> {
+        let mut took = Vec::new();
+        for _ in 0..count {
+            let began = Instant::now();
+            // An empty id is refused at once.
+            let _ = self.connection().status(StatusRequest::default()).await;
+            took.push(began.elapsed().as_secs_f64() * 1e6);
+        }
+        took
     }
 }

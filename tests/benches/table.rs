@@ -2,7 +2,38 @@
 
 use std::path::Path;
 
+use cerebelum_tests::Database;
 use serde_json::json;
+
+use crate::ceilings::Ceilings;
+
+/// One database, and where its figures go.
+pub(crate) struct Scene<'t> {
+    pub(crate) table: &'t mut Table,
+    pub(crate) name: &'static str,
+    pub(crate) database: Database,
+    pub(crate) ceilings: Ceilings,
+}
+
+impl Scene<'_> {
+    /// Adds a figure with all its runs, beside the machine's own figure where there is one.
+    pub(crate) fn add(
+        &mut self,
+        workload: &'static str,
+        metric: &'static str,
+        runs: Vec<f64>,
+        ceiling: Option<(&'static str, f64)>,
+    ) {
+        self.table.add((workload, self.name), metric, runs, ceiling);
+    }
+
+    /// The machine's own figures.
+    pub(crate) fn add_ceilings(&mut self) {
+        let Ceilings { single, hundred_rows, .. } = self.ceilings;
+        self.add("–", "single_row_commits_per_s", vec![single], None);
+        self.add("–", "rows_per_s_in_100_row_commits", vec![hundred_rows], None);
+    }
+}
 
 /// One figure.
 struct Row {
@@ -22,7 +53,7 @@ pub(crate) struct Table {
 
 impl Table {
     /// Adds a figure with all its runs; their median is the one to quote.
-    pub(crate) fn add(
+    fn add(
         &mut self,
         (workload, database): (&'static str, &'static str),
         metric: &'static str,

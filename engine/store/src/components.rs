@@ -1,5 +1,8 @@
 //! Components: bytes kept once per digest, and the names they were uploaded under.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+
 use cerebelum_history::Digest;
 
 use crate::database::Database;
@@ -17,8 +20,8 @@ pub(crate) struct Upload<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// See [`crate::Store::keep_component`].
-pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<(), Fault> {
+/// See [`crate::Store::keep_component`]. Returns how many uploads there were.
+pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64, Fault> {
     static KEEP: Statement = Statement::new(
         "insert into components (tenant_id, digest, manifest, size_bytes) values ($1, $2, $3, $4)
         on conflict (tenant_id, digest) do update set manifest = excluded.manifest",
@@ -29,7 +32,8 @@ pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<(), 
     static HAS_BYTES: Statement =
         Statement::new("select length(bytes) from component_bytes where tenant_id = $1 and digest = $2");
     // Two uploads of one name take turns here.
-    static TURN: Statement = Statement::new("update tenants set uploads = uploads + 1 where tenant_id = $1");
+    static TURN: Statement =
+        Statement::new("update tenants set uploads = uploads + 1 where tenant_id = $1 returning uploads");
     static RETIRE: Statement = Statement::new(
         "update names set current = 0 where tenant_id = $1 and name = $2 and current = 1 and digest <> $3",
     );
@@ -40,7 +44,7 @@ pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<(), 
     );
     let Upload { tenant, name, digest, manifest, bytes } = upload;
     let mut session = database.write().await?;
-    session.run(&TURN, &[tenant.into()]).await?;
+    let uploads = session.rows(&TURN, &[tenant.into()]).await?.first_mut().map_or(Ok(0), |row| row.int())?;
     let size = bytes.len().into();
     session.run(&KEEP, &[tenant.into(), digest.as_str().into(), manifest.into(), size]).await?;
     if session.rows(&HAS_BYTES, &[tenant.into(), digest.as_str().into()]).await?.is_empty() {
@@ -49,7 +53,32 @@ pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<(), 
     let named = [tenant.into(), name.into(), digest.as_str().into()];
     session.run(&RETIRE, &named).await?;
     session.run(&NAME, &named).await?;
-    commit(session).await
+    commit(session).await?;
+    Ok(uploads)
+}
+
+/// How many uploads a file has seen, as far as it is known: nobody else writes to it. Of a server nothing is known.
+#[derive(Default)]
+pub(crate) struct Uploads(Mutex<HashMap<TenantId, i64>>);
+
+impl Uploads {
+    /// There were at least so many.
+    pub(crate) fn count(&self, tenant: TenantId, uploads: i64) {
+        let mut counted = self.0.lock().expect("nobody panics while counting");
+        let counted = counted.entry(tenant).or_default();
+        *counted = uploads.max(*counted);
+    }
+
+    /// See [`crate::Store::uploads`].
+    pub(crate) async fn of(&self, database: &Database, tenant: TenantId) -> Result<i64, Fault> {
+        let counted = self.0.lock().expect("nobody panics while counting").get(&tenant).copied();
+        if let (Database::Sqlite { .. }, Some(counted)) = (database, counted) {
+            return Ok(counted);
+        }
+        let uploads = uploads(database, tenant).await?;
+        self.count(tenant, uploads);
+        Ok(uploads)
+    }
 }
 
 macro_rules! components {
@@ -88,8 +117,7 @@ pub(crate) async fn current(database: &Database, tenant: TenantId, name: &str) -
     rows.first_mut().map(read).transpose()
 }
 
-/// See [`crate::Store::uploads`].
-pub(crate) async fn uploads(database: &Database, tenant: TenantId) -> Result<i64, Fault> {
+async fn uploads(database: &Database, tenant: TenantId) -> Result<i64, Fault> {
     static UPLOADS: Statement = Statement::new("select uploads from tenants where tenant_id = $1");
     let mut rows = database.read().await?.rows(&UPLOADS, &[tenant.into()]).await?;
     Ok(rows.first_mut().map_or(Ok(0), |row| row.int())?)

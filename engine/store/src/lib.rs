@@ -161,6 +161,8 @@ pub trait Store: Send + Sync + 'static {
     /// A component's bytes.
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>>;
 
+    /// How many transactions this process has begun, those that only read included.
+    fn transactions(&self) -> u64;
     /// The database's clock.
     fn now(&self) -> Answer<'_, Timestamp>;
     /// Executions that messages from other nodes or clients may have moved: a hint, never a truth. Ends with the store.

@@ -1,6 +1,7 @@
 //! The store over a SQL database: each method of the trait, and the room where it is done.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
@@ -8,7 +9,7 @@ use futures::FutureExt;
 use tokio::sync::broadcast;
 
 use crate::append::Lane;
-use crate::components::Upload;
+use crate::components::{Upload, Uploads};
 use crate::database::Database;
 use crate::fault::{Fault, cause, is_unknown};
 use crate::hints::Hints;
@@ -32,8 +33,8 @@ use crate::{
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     let database = Database::open(url).await?;
     let hints = Hints::new(&database);
-    let (programs, numbers, lane) = Default::default();
-    Ok(Arc::new(SqlStore { database, hints, programs, numbers, lane }))
+    let (programs, numbers, uploads, transactions, lane) = Default::default();
+    Ok(Arc::new(SqlStore { database, hints, programs, numbers, uploads, transactions, lane }))
 }
 
 /// A store over one of the two databases.
@@ -42,6 +43,8 @@ pub(crate) struct SqlStore {
     pub(crate) hints: Hints,
     pub(crate) programs: Programs,
     pub(crate) numbers: Numbers,
+    uploads: Uploads,
+    transactions: AtomicU64,
     pub(crate) lane: tokio::sync::Mutex<Lane>,
 }
 
@@ -53,15 +56,19 @@ pub(crate) async fn commit(session: Session) -> Result<(), Fault> {
     })
 }
 
-/// Boxes the future of a room, and turns its fault into what callers are told.
-fn told<'a, T: Send>(doing: impl Future<Output = Result<T, Fault>> + Send + 'a) -> Answer<'a, T> {
-    doing.map(|answer| answer.map_err(StoreError::from)).boxed()
+impl SqlStore {
+    /// Counts what is asked for, boxes the future of the room where it is done, and turns its fault into what callers are
+    /// told.
+    fn told<'a, T: Send>(&self, doing: impl Future<Output = Result<T, Fault>> + Send + 'a) -> Answer<'a, T> {
+        self.transactions.fetch_add(1, Ordering::Relaxed);
+        doing.map(|answer| answer.map_err(StoreError::from)).boxed()
+    }
 }
 
 impl Store for SqlStore {
     fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease> {
         let node = node.to_owned();
-        told(async move {
+        self.told(async move {
             let lease = nodes::begin(&self.database, &node, duration).await?;
             self.hints.begin(lease.incarnation);
             self.numbers.forget_all();
@@ -70,11 +77,11 @@ impl Store for SqlStore {
     }
 
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>> {
-        told(async move { nodes::renew(&self.database, incarnation, duration).await })
+        self.told(async move { nodes::renew(&self.database, incarnation, duration).await })
     }
 
     fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()> {
-        told(async move {
+        self.told(async move {
             let freed = nodes::end(&self.database, incarnation).await?;
             // Whoever looks for this one finds the others. This process may end before a background task has told it.
             Hints::tell_elsewhere_now(&self.database, freed).await;
@@ -83,38 +90,38 @@ impl Store for SqlStore {
     }
 
     fn take_over(&self) -> Answer<'_, u64> {
-        told(async move { nodes::take_over(&self.database).await })
+        self.told(async move { nodes::take_over(&self.database).await })
     }
 
     fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>> {
-        told(async move { start::start(self, incarnation, &new).await })
+        self.told(async move { start::start(self, incarnation, &new).await })
     }
 
     fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>> {
-        told(async move { claim::claim(self, incarnation, limit).await })
+        self.told(async move { claim::claim(self, incarnation, limit).await })
     }
 
     fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
         let key = key.clone();
-        told(async move { claim::claim_one(self, incarnation, &key).await })
+        self.told(async move { claim::claim_one(self, incarnation, &key).await })
     }
 
     fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
-        told(async move { claim::next_due(self).await })
+        self.told(async move { claim::next_due(self).await })
     }
 
     fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>> {
-        told(async move { append::append(self, id, &batches).await })
+        self.told(async move { append::append(self, id, &batches).await })
     }
 
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>> {
         let key = key.clone();
-        told(async move { chunks::read(&mut self.database.read().await?, &key, run, from, to).await })
+        self.told(async move { chunks::read(&mut self.database.read().await?, &key, run, from, to).await })
     }
 
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
         let key = key.clone();
-        told(async move {
+        self.told(async move {
             let found = heads::find(&mut self.database.read().await?, &key).await?;
             Ok(found.map(|stored| stored.head))
         })
@@ -122,25 +129,25 @@ impl Store for SqlStore {
 
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
         let key = key.clone();
-        told(async move { claim::look(self, &key).await })
+        self.told(async move { claim::look(self, &key).await })
     }
 
     fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
         let key = key.clone();
-        told(async move { whole::whole(&self.database, &key).await })
+        self.told(async move { whole::whole(&self.database, &key).await })
     }
 
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
-        told(async move { list::list(self, tenant, &filter).await })
+        self.told(async move { list::list(self, tenant, &filter).await })
     }
 
     fn census(&self) -> Answer<'_, Census> {
-        told(async move { list::census(self).await })
+        self.told(async move { list::census(self).await })
     }
 
     fn send(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
         let key = key.clone();
-        told(async move {
+        self.told(async move {
             let moved = inbox::send(&self.database, &key, &message).await?;
             let sent = moved.is_some();
             self.hints.tell(moved);
@@ -150,42 +157,42 @@ impl Store for SqlStore {
 
     fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
         let key = key.clone();
-        told(async move { rescue::reopen(self, &key, &message).await })
+        self.told(async move { rescue::reopen(self, &key, &message).await })
     }
 
     fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool> {
         let key = key.clone();
-        told(async move { rescue::unpark(self, &key).await })
+        self.told(async move { rescue::unpark(self, &key).await })
     }
 
     fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
         let key = key.clone();
-        told(async move { rescue::delete(self, &key).await })
+        self.told(async move { rescue::delete(self, &key).await })
     }
 
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
         let key = key.clone();
-        told(async move { logs::logs(&self.database, &key, after, limit).await })
+        self.told(async move { logs::logs(&self.database, &key, after, limit).await })
     }
 
     fn progress(&self, key: &ExecutionKey) -> Answer<'_, Vec<Progress>> {
         let key = key.clone();
-        told(async move { logs::progress(&self.database, &key).await })
+        self.told(async move { logs::progress(&self.database, &key).await })
     }
 
     fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Answer<'_, Vec<ApprovalRow>> {
         let execution = execution.cloned();
-        told(async move { approvals::list(self, tenant, execution.as_ref()).await })
+        self.told(async move { approvals::list(self, tenant, execution.as_ref()).await })
     }
 
     fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {
         let id = id.to_owned();
-        told(async move { approvals::find(self, tenant, &id).await })
+        self.told(async move { approvals::find(self, tenant, &id).await })
     }
 
     fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> Answer<'_, Answered> {
         let id = id.to_owned();
-        told(async move { approvals::answer(self, tenant, &id, to, &message).await })
+        self.told(async move { approvals::answer(self, tenant, &id, to, &message).await })
     }
 
     fn keep_component(
@@ -197,37 +204,43 @@ impl Store for SqlStore {
         bytes: Vec<u8>,
     ) -> Answer<'_, ()> {
         let (name, digest, manifest) = (name.to_owned(), digest.clone(), manifest.to_owned());
-        told(async move {
+        self.told(async move {
             let upload = Upload { tenant, name: &name, digest: &digest, manifest: &manifest, bytes: &bytes };
-            components::keep(&self.database, upload).await
+            let uploads = components::keep(&self.database, upload).await?;
+            self.uploads.count(tenant, uploads);
+            Ok(())
         })
     }
 
     fn components(&self, tenant: TenantId) -> Answer<'_, Vec<Component>> {
-        told(async move { components::list(&self.database, tenant).await })
+        self.told(async move { components::list(&self.database, tenant).await })
     }
 
     fn component(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Component>> {
         let digest = digest.clone();
-        told(async move { components::find(&self.database, tenant, &digest).await })
+        self.told(async move { components::find(&self.database, tenant, &digest).await })
     }
 
     fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
         let name = name.to_owned();
-        told(async move { components::current(&self.database, tenant, &name).await })
+        self.told(async move { components::current(&self.database, tenant, &name).await })
     }
 
     fn uploads(&self, tenant: TenantId) -> Answer<'_, i64> {
-        told(async move { components::uploads(&self.database, tenant).await })
+        self.told(async move { self.uploads.of(&self.database, tenant).await })
     }
 
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
         let digest = digest.clone();
-        told(async move { components::bytes(&self.database, tenant, &digest).await })
+        self.told(async move { components::bytes(&self.database, tenant, &digest).await })
+    }
+
+    fn transactions(&self) -> u64 {
+        self.transactions.load(Ordering::Relaxed)
     }
 
     fn now(&self) -> Answer<'_, Timestamp> {
-        told(async move { nodes::now(&self.database).await })
+        self.told(async move { nodes::now(&self.database).await })
     }
 
     fn hints(&self) -> broadcast::Receiver<ExecutionKey> {

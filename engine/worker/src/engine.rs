@@ -106,6 +106,11 @@ impl Engine {
             ("guests_live", "Guest instances in memory.", self.node.programs.live() as u64),
             ("guests_started_total", "Guest instances started by this process.", self.node.programs.started()),
             ("executions_in_memory", "Executions in memory.", self.node.in_memory() as u64),
+            (
+                "database_transactions_total",
+                "Transactions begun, reading ones included.",
+                self.node.store.transactions(),
+            ),
         ];
         let census: Census = self.node.store.census().await.unwrap_or_default();
         self.node.metrics.render(&gauges, &census)
@@ -205,21 +210,34 @@ impl Engine {
         let machine = &self.node.machine;
         let began = machine.boot_ms();
         let mut commits = self.node.watchers.watch(&key);
-        let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
-        let mut has_ended = head.state != State::Open;
+        let mut hints = commits.borrow().hints;
+        // What is in memory here will say when it has ended, or is out of memory. Asked in this order, nothing is missed.
+        if !self.node.is_active(&key) {
+            let status = self.status(id).await?;
+            if is_ended(&status.summary) || timeout.is_some_and(|timeout| timeout.is_zero()) {
+                return Ok(status);
+            }
+        }
         loop {
             let waited = Duration::from_millis(machine.boot_ms() - began);
-            let left = timeout.map(|timeout| timeout.saturating_sub(waited));
-            if has_ended || left.is_some_and(|left| left.is_zero()) {
+            let left = timeout.map_or(LOOK_AGAIN, |timeout| timeout.saturating_sub(waited));
+            if left.is_zero() {
                 return self.status(id).await;
             }
-            let moved = machine.within(left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN), commits.changed()).await;
+            let moved = machine.within(left.min(LOOK_AGAIN), commits.changed()).await;
             let news = *commits.borrow_and_update();
-            has_ended = news.ended;
-            if moved.is_none() || news.unsure {
+            let is_sure = moved.is_some() && news.hints == hints;
+            hints = news.hints;
+            let has_ended = match is_sure {
+                true => news.ended,
                 // Another node may have ended it.
-                let head = self.node.store.execution(&key).await.map_err(unavailable)?;
-                has_ended = head.ok_or_else(|| no_execution(id))?.state != State::Open;
+                false => {
+                    let head = self.node.store.execution(&key).await.map_err(unavailable)?;
+                    head.ok_or_else(|| no_execution(id))?.state != State::Open
+                }
+            };
+            if has_ended {
+                return self.status(id).await;
             }
         }
     }

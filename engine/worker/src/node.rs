@@ -132,6 +132,11 @@ impl Node {
         self.active().len()
     }
 
+    /// Whether this execution is in memory.
+    pub(crate) fn is_active(&self, key: &ExecutionKey) -> bool {
+        self.active().contains_key(key)
+    }
+
     /// Whether another execution may be taken into memory.
     pub(crate) fn has_room(&self) -> bool {
         !self.stopping.load(Ordering::Relaxed) && self.in_memory() < self.config.activations_max
@@ -187,6 +192,8 @@ impl Node {
                 next =
                     node.depart(&key).map(|(incarnation, claimed)| (incarnation, Arrival::Claimed(Box::new(claimed))));
             }
+            // Whoever began to watch it a moment ago may have missed its last commit.
+            node.watchers.changed(&key);
             // A message that came while the activation was ending is for the next one.
             if nudges.try_recv().is_ok() {
                 node.wake.now();

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 pub(crate) struct News {
     /// Counts its commits.
     commits: u64,
-    /// Something else may have changed it: only the store knows whether it has ended.
-    pub(crate) unsure: bool,
+    /// Counts what may have changed it otherwise: only the store knows whether it has ended then.
+    pub(crate) hints: u64,
     /// A commit of this node has ended it.
     pub(crate) ended: bool,
 }
@@ -30,7 +30,7 @@ impl Watchers {
 
     /// Says that something may have changed this execution.
     pub(crate) fn changed(&self, key: &ExecutionKey) {
-        self.tell(key, |news| news.unsure = true);
+        self.tell(key, |news| news.hints += 1);
     }
 
     /// Says that a commit changed this execution, and whether it ended it.

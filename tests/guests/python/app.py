@@ -478,3 +478,13 @@ async def cancelled_in_a_sleep(context: Context) -> str:
 async def elsewhere(context: Context, value: object) -> object:
     """Calls a step of another component, in another language."""
     return await call_step("test-guests/echo", value)
+
+
+@workflow
+async def sequence_then_signal(context: Context, steps: int) -> int:
+    """Steps one after the other, and then a wait for a signal."""
+    number = 0
+    for _ in range(steps):
+        number = await echo(context, number + 1)
+    await wait_for_signal("go")
+    return number

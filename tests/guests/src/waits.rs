@@ -57,6 +57,19 @@ pub async fn sleeper(ctx: Context, sleep_ms: u64) -> Result<String> {
     Ok("awake".to_owned())
 }
 
+/// How long to sleep, and something that only takes room.
+#[data]
+pub struct Padded {
+    pub sleep_ms: u64,
+    pub padding: String,
+}
+
+/// Sleeps once.
+#[workflow]
+pub async fn padded_sleeper(ctx: Context, input: Padded) -> Result<()> {
+    ctx.sleep(millis(input.sleep_ms)).await
+}
+
 /// Sleeps as a program does that knows nothing of us.
 #[workflow]
 pub async fn std_sleeper(_ctx: Context, sleep_ms: u64) -> Result<String> {

@@ -1,0 +1,56 @@
+//! W6: what a kill costs.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use cerebelum_tests::Engine;
+
+use crate::load::Client;
+use crate::steps::steps;
+use crate::table::Scene;
+
+/// Executions, and steps of each.
+const EXECUTIONS: usize = 4_000;
+const STEPS: usize = 50;
+
+/// W6: the engine is killed at 20 to 80 % of ten seconds of work and started again: how much longer it takes than
+/// undisturbed, and how many step bodies run again. Nothing may be missing.
+pub(crate) async fn killed(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let (undisturbed, _) = work(scene, None).await?;
+    let (mut extra, mut rerun) = (Vec::new(), Vec::new());
+    for share in [0.2, 0.35, 0.5, 0.65, 0.8] {
+        let (took, again) = work(scene, Some(undisturbed.mul_f64(share))).await?;
+        extra.push(took.as_secs_f64() - undisturbed.as_secs_f64());
+        rerun.push(again);
+    }
+    scene.add("W6", "undisturbed_s", vec![undisturbed.as_secs_f64()], None);
+    scene.add("W6", "extra_s", extra, None);
+    scene.add("W6", "steps_rerun", rerun, None);
+    Ok(())
+}
+
+/// How long the work takes, with the death of the engine after so long if one is given, and how many guests were started
+/// beyond those that an undisturbed run needs.
+async fn work(scene: &Scene<'_>, dies_after: Option<Duration>) -> anyhow::Result<(Duration, f64)> {
+    let mut engine = Engine::start(scene.database);
+    engine.upload("test-guests");
+    let client = Client::connect(&engine, 1).await?;
+    let began = Instant::now();
+    let ids = client.start_many("sequence", &steps(STEPS), EXECUTIONS).await?;
+    let mut started = 0;
+    if let Some(after) = dies_after {
+        tokio::time::sleep(after.saturating_sub(began.elapsed())).await;
+        started = engine.metric("cerebelum_guests_started_total");
+        engine.kill_and_restart();
+    }
+    let client = Client::connect(&engine, 8).await?;
+    for id in &ids {
+        let status = client.wait(id).await?;
+        anyhow::ensure!(status.output.as_deref() == Some(STEPS.to_string().as_str()), "{id} lost something");
+    }
+    let took = began.elapsed();
+    let started = started + engine.metric("cerebelum_guests_started_total");
+    let listed = client.count("completed").await?;
+    anyhow::ensure!(listed == EXECUTIONS, "{listed} executions of {EXECUTIONS} are there");
+    Ok((took, started as f64 - (EXECUTIONS * (STEPS + 1)) as f64))
+}
