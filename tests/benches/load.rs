@@ -92,17 +92,30 @@ impl Client {
         Ok(began.elapsed())
     }
 
-    /// Starts so many executions in one call, and returns their ids.
-    pub(crate) async fn start_many(&self, workflow: &str, input: &str, count: usize) -> anyhow::Result<Vec<String>> {
+    /// Starts so many executions in one call.
+    pub(crate) async fn start_many(&self, workflow: &str, input: &str, count: usize) -> anyhow::Result<()> {
         let request =
             StartRequest { workflow: workflow.to_owned(), input: input.to_owned(), ..StartRequest::default() };
-        let wishes = futures::stream::iter(std::iter::repeat_n(request, count));
+        self.start_all(vec![request; count]).await
+    }
+
+    /// Starts executions with these ids in one call.
+    pub(crate) async fn start_these(&self, workflow: &str, input: &str, ids: &[String]) -> anyhow::Result<()> {
+        let request =
+            StartRequest { workflow: workflow.to_owned(), input: input.to_owned(), ..StartRequest::default() };
+        let with = |id: &String| StartRequest { execution_id: Some(id.clone()), ..request.clone() };
+        self.start_all(ids.iter().map(with).collect()).await
+    }
+
+    async fn start_all(&self, requests: Vec<StartRequest>) -> anyhow::Result<()> {
+        let wishes = futures::stream::iter(requests);
         let answer = self.connection().max_decoding_message_size(256 << 20).start_many(wishes).await?.into_inner();
-        let id = |result: start_many_response::Result| match result.result {
-            Some(start_many_response::result::Result::Started(summary)) => Ok(summary.execution_id),
-            other => anyhow::bail!("not started: {other:?}"),
+        let refused = |result: &start_many_response::Result| {
+            !matches!(result.result, Some(start_many_response::result::Result::Started(_)))
         };
-        answer.results.into_iter().map(id).collect()
+        let refused = answer.results.iter().find(|result| refused(result));
+        anyhow::ensure!(refused.is_none(), "not started: {refused:?}");
+        Ok(())
     }
 
     /// A page of the executions with this status, and where the next one begins.

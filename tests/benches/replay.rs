@@ -15,7 +15,8 @@ pub(crate) async fn replay(scene: &mut Scene<'_>) -> anyhow::Result<()> {
         [("rust_calls_per_s", "test-guests", 10_000), ("python_calls_per_s", "test-python", 10_000_u32)]
     {
         let mut engine = Engine::start_with(scene.database, &[("HIBERNATE_AFTER", "100ms")]);
-        engine.upload(component);
+        engine.upload("test-guests");
+        engine.upload("test-python");
         let (mut runs, mut shares) = (Vec::new(), Vec::new());
         for _ in 0..runs_wanted() {
             let mut took = Vec::new();

@@ -1,13 +1,12 @@
 //! The two WebAssembly engines of a node, one tuned for small guests and one for large ones, and their clock.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
+use crate::admission::Slots;
 use crate::library::Library;
 use crate::limits::{
     BACKTRACE_FRAMES_MAX, FIBER_STACK_BYTES, FIBERS_PER_GUEST, LARGE_GUEST_BYTES, LARGE_KEEP_RESIDENT_BYTES,
@@ -21,7 +20,7 @@ pub(crate) struct Plant {
     pub(crate) engine: Engine,
     pub(crate) linker: wasmtime::component::Linker<State>,
     pub(crate) library: Library,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Slots,
 }
 
 /// Both engines.
@@ -97,7 +96,7 @@ fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<Plant> {
     settings.wasm_features(proposals(), true);
     let engine = Engine::new(&settings)?;
     let linker = state::linker(&engine)?;
-    Ok(Plant { engine, linker, library: Library::default(), slots: Arc::new(Semaphore::new(instances as usize)) })
+    Ok(Plant { engine, linker, library: Library::default(), slots: Slots::new(instances) })
 }
 
 /// What Rust and Python guests are made of; everything else is switched off.

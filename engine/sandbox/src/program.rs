@@ -80,7 +80,8 @@ impl Program {
 /// A store in its place, limits armed.
 async fn inhabit(shared: &Shared, memory_bytes: u64, growth_bytes: usize, begin: &Begin, cpu: &Arc<Cpu>) -> Inhabitant {
     let plant = shared.engines.for_memory(memory_bytes);
-    let place = shared.admission.admit(&plant.slots, memory_bytes).await;
+    let is_workflow = matches!(begin.entry, Entry::Workflow(_));
+    let place = shared.admission.admit(&plant.slots, is_workflow, memory_bytes).await;
     let desk = Desk::new(begin.clock.0);
     let initial = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
     let bytes_max = initial.saturating_add(growth_bytes).min(shared.config.guest_memory_bytes_max);

@@ -8,7 +8,7 @@ use cerebelum_history::{
     Action, CallName, Diverged, Event, Execution, Failure, Message, Position, Scope, Target, Turn, kind,
 };
 use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, Newest, Refusal, StoreError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::ahead::Ahead;
 use crate::commit::{InFlight, answer_of};
@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::outside::{Guest, Machine};
 use crate::requests::{Answered, Requests};
 use crate::restore;
+use crate::warm::Request;
 
 /// Why an activation is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,13 @@ pub(crate) struct Begins {
     pub(crate) stored: oneshot::Sender<Stored>,
 }
 
+/// A start that is not durable yet.
+pub(crate) struct Starting {
+    pub(crate) stored: oneshot::Sender<Stored>,
+    /// Only so many run ahead of their own start.
+    _turn: OwnedSemaphorePermit,
+}
+
 /// What is said once the first batch of an execution is durable.
 pub(crate) struct Stored;
 
@@ -99,7 +107,7 @@ pub(crate) struct Activation {
     pub(crate) head: Head,
     pub(crate) execution: Execution,
     /// Who waits for the first batch of an execution that begins here.
-    pub(crate) starting: Option<oneshot::Sender<Stored>>,
+    pub(crate) starting: Option<Starting>,
     pub(crate) guests: Guests,
     pub(crate) requests: Requests,
     /// What names stood for when child calls were recorded (L17).
@@ -140,12 +148,12 @@ impl Activation {
     /// Begins an execution: it runs ahead of its own first batch.
     pub(crate) fn begin(
         node: Arc<Node>,
-        (incarnation, begins): (Incarnation, Begins),
+        (incarnation, begins, turn): (Incarnation, Begins, OwnedSemaphorePermit),
         nudges: mpsc::UnboundedReceiver<()>,
     ) -> Self {
         let Begins { head, execution, stored } = begins;
         let mut activation = Self::of(node, incarnation, (head, execution), nudges);
-        activation.starting = Some(stored);
+        activation.starting = Some(Starting { stored, _turn: turn });
         activation
     }
 
@@ -216,7 +224,8 @@ impl Activation {
             Happening::Nudged => self.read_inbox().await,
             Happening::Overran(scope) => self.overran(&scope),
             Happening::Pressed => {
-                self.give_way(self.guests.asked_to_go());
+                let request = if self.is_idle() { Request::Polite } else { Request::Urgent };
+                self.give_way(self.guests.asked_to_go(request));
                 Ok(())
             }
             Happening::Due => Ok(()),

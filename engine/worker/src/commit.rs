@@ -92,7 +92,7 @@ impl Activation {
             crate::fail::point("start-sent");
             self.node.metrics.started.add(1);
             // Whoever wanted to know may be gone.
-            let _ = starting.send(Stored);
+            let _ = starting.stored.send(Stored);
         }
         match (answer, batch) {
             (Some(Ok(newest)), Some(batch)) if batch.releases => {

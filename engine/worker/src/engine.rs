@@ -102,6 +102,8 @@ impl Engine {
 
     /// Prometheus text.
     pub async fn metrics(&self) -> String {
+        // First what takes its time, so that the counters are those of the answer.
+        let census: Census = self.node.store.census().await.unwrap_or_default();
         let gauges = [
             ("guests_live", "Guest instances in memory.", self.node.programs.live() as u64),
             ("guests_started_total", "Guest instances started by this process.", self.node.programs.started()),
@@ -112,7 +114,6 @@ impl Engine {
                 self.node.store.transactions(),
             ),
         ];
-        let census: Census = self.node.store.census().await.unwrap_or_default();
         self.node.metrics.render(&gauges, &census)
     }
 

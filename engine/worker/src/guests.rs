@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{Begin, Delivery, ExecutionId, Scope, Turn};
+use cerebelum_history::{Begin, Delivery, Entry, ExecutionId, Scope, Turn};
 use cerebelum_sandbox::Trouble;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::node::Node;
 use crate::outside::{Guest, Program};
-use crate::warm::Stay;
+use crate::warm::{Request, Stay};
 
 /// A guest that stopped moving.
 pub(crate) struct Stopped {
@@ -164,9 +164,9 @@ impl Guests {
     }
 
     /// The scopes whose guest only waits and should give way to others.
-    pub(crate) fn asked_to_go(&self) -> Vec<Scope> {
+    pub(crate) fn asked_to_go(&self, request: Request) -> Vec<Scope> {
         let asked = |(scope, seat): (&Scope, &Seat)| match seat {
-            Seat::Quiescent(_, stay) if stay.is_asked_to_go() => Some(scope.clone()),
+            Seat::Quiescent(_, stay) if stay.is_asked_to_go(request) => Some(scope.clone()),
             Seat::Quiescent(..) | Seat::Running(_) => None,
         };
         self.seats.iter().filter_map(asked).collect()
@@ -194,17 +194,26 @@ impl Guests {
 /// How long a start may wait for a place before others are asked to give way.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// Those who wait for long ask more rarely, or thousands of them would ask all the time.
+const PATIENCE_MAX: Duration = Duration::from_secs(1);
+
 /// Starts a guest. When all places are taken, guests that only wait are asked to go, twice as many each time: whoever
 /// waits for a place must in the end hold none that it can do without, or all of them could wait for each other.
 async fn start(node: &Node, program: Arc<dyn Program>, begin: Begin) -> Result<Box<dyn Guest>, Trouble> {
+    let (request, mut patience) = match begin.entry {
+        Entry::Workflow(_) => (Request::Polite, PATIENCE),
+        // Places are kept for steps: when none is free, the machine is more likely busy than stuck.
+        Entry::Step(_) => (Request::Urgent, PATIENCE * 10),
+    };
     let mut start = std::pin::pin!(program.start(begin));
     let mut wanted = 1;
     loop {
-        match node.machine.within(PATIENCE, &mut start).await {
+        match node.machine.within(patience, &mut start).await {
             Some(started) => return started,
             None => {
-                node.warm.make_room(wanted);
+                node.warm.make_room(wanted, request);
                 wanted = wanted.saturating_mul(2);
+                patience = (patience * 2).min(PATIENCE_MAX);
             }
         }
     }

@@ -10,7 +10,7 @@ use cerebelum_history::{Execution, Json, Timestamp};
 use cerebelum_store::{
     Batch, Claimed, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started, State, Store, StoreError,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::activation::{Activation, Begins, Over, Stored};
 use crate::batch::parking;
@@ -29,6 +29,9 @@ use crate::watchers::Watchers;
 
 /// The most batches in one transaction.
 const GROUP_MAX: usize = 512;
+/// How many executions may run ahead of their own start: a crash costs no more of their work, and whoever is started first
+/// is answered first.
+const BEGINNING_MAX: usize = 256;
 /// The most executions claimed in one transaction.
 const CLAIM_MAX: u32 = 256;
 /// A large program that nobody uses for one to two of these is let go, and with it the memory of its slots.
@@ -77,6 +80,7 @@ pub(crate) struct Node {
     pub(crate) solitude: Solitude,
     /// The guests that only wait: they give way to those that find no place.
     pub(crate) warm: Arc<Warm>,
+    beginning: Arc<Semaphore>,
     active: Mutex<BTreeMap<ExecutionKey, Presence>>,
     /// Bytes of all executions that wait for the log (L6).
     pub(crate) bytes_ahead: Arc<AtomicU64>,
@@ -121,6 +125,7 @@ impl Node {
             blame: Arc::new(blame),
             solitude: Solitude::default(),
             warm,
+            beginning: Arc::new(Semaphore::new(BEGINNING_MAX)),
             active: Mutex::new(BTreeMap::new()),
             bytes_ahead: Arc::default(),
             stopping: AtomicBool::new(false),
@@ -225,7 +230,10 @@ impl Node {
         loop {
             let (key, begins) = (arrival.key().clone(), matches!(arrival, Arrival::New(_)));
             let activation = match arrival {
-                Arrival::New(begins) => Ok(Activation::begin(self.clone(), (incarnation, *begins), nudges)),
+                Arrival::New(begins) => {
+                    let turn = self.beginning.clone().acquire_owned().await.expect("nobody closes the beginning");
+                    Ok(Activation::begin(self.clone(), (incarnation, *begins, turn), nudges))
+                }
                 Arrival::Claimed(claimed) if self.blame.verdict(&key.id) == Verdict::Park => {
                     let reason = "engine-crash: the engine died while this execution ran alone".to_owned();
                     Err((Box::new(claimed.head), reason, nudges))

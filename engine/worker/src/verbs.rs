@@ -45,7 +45,12 @@ impl Engine {
             parent: None,
         };
         let (new, input) = beginning.rows(&*self.node.machine, at);
-        self.begin(new, input).await
+        // Whoever chose the id may be asking once more: what is there already must not run for nothing.
+        let is_free = match &request.id {
+            Some(_) => self.node.store.execution(&new.head.key).await.map_err(unavailable)?.is_none(),
+            None => true,
+        };
+        self.begin(new, input, is_free).await
     }
 
     /// Starts many executions, each alone.
@@ -53,14 +58,15 @@ impl Engine {
         futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
     }
 
-    async fn begin(&self, new: cerebelum_store::NewExecution, input: Json) -> Result<Summary, Refused> {
+    async fn begin(&self, new: cerebelum_store::NewExecution, input: Json, is_free: bool) -> Result<Summary, Refused> {
         let head = new.head.clone();
         if planted("ack-before-commit") {
             let starting = self.node.starts.hand_in(new);
             self.node.machine.spawn(Box::pin(async move { drop(starting.await) }));
             return Ok(views::summary(&head));
         }
-        if let Some(is_stored) = self.node.begin(&new, &input)
+        if is_free
+            && let Some(is_stored) = self.node.begin(&new, &input)
             && is_stored.await.is_ok()
         {
             return Ok(views::summary(&head));

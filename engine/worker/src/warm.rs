@@ -1,10 +1,19 @@
 //! Guests that only wait: which of them go first when their memory is wanted.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+
+/// How urgently a guest is asked to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Unless its execution is just working: a workflow wants to begin, or the memory is somebody else's by now.
+    Polite = 1,
+    /// In any case: a step finds no place, and whoever holds one may be waiting for it.
+    Urgent,
+}
 
 /// The waiting guests of a node, in the order in which they began to wait.
 pub(crate) struct Warm {
@@ -24,7 +33,7 @@ struct Waiting {
 
 struct Waiter {
     bytes: u64,
-    asked: Arc<AtomicBool>,
+    asked: Arc<AtomicU8>,
     activation: Arc<Notify>,
 }
 
@@ -36,22 +45,22 @@ impl Warm {
     /// A guest with this much memory waits from now on. While all of them have more than they may have, the one that
     /// waits longest is asked to go; its activation hears that somebody was.
     pub(crate) fn enter(self: &Arc<Self>, bytes: u64, activation: &Arc<Notify>) -> Stay {
-        let asked = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(AtomicU8::new(0));
         let mut waiting = self.waiting();
         waiting.latest += 1;
         waiting.bytes += bytes;
         let number = waiting.latest;
         let guest = Waiter { bytes, asked: Arc::clone(&asked), activation: Arc::clone(activation) };
         waiting.guests.insert(number, guest);
-        while waiting.bytes > self.bytes_max && waiting.ask() {}
+        while waiting.bytes > self.bytes_max && waiting.ask(Request::Polite) {}
         Stay { warm: Arc::clone(self), number, asked }
     }
 
     /// Somebody finds no place: so many guests are asked to go, or all there are.
-    pub(crate) fn make_room(&self, guests: u32) {
+    pub(crate) fn make_room(&self, guests: u32, request: Request) {
         let mut waiting = self.waiting();
         for _ in 0..guests {
-            if !waiting.ask() {
+            if !waiting.ask(request) {
                 return;
             }
         }
@@ -64,10 +73,10 @@ impl Warm {
 
 impl Waiting {
     /// Asks the guest that waits longest to go, and counts it no more; says whether there was one.
-    fn ask(&mut self) -> bool {
+    fn ask(&mut self, request: Request) -> bool {
         let Some((_, guest)) = self.guests.pop_first() else { return false };
         self.bytes -= guest.bytes;
-        guest.asked.store(true, Ordering::Relaxed);
+        guest.asked.store(request as u8, Ordering::Relaxed);
         guest.activation.notify_one();
         true
     }
@@ -77,12 +86,13 @@ impl Waiting {
 pub(crate) struct Stay {
     warm: Arc<Warm>,
     number: u64,
-    asked: Arc<AtomicBool>,
+    asked: Arc<AtomicU8>,
 }
 
 impl Stay {
-    pub(crate) fn is_asked_to_go(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
+    /// Whether it was asked at least as urgently as this.
+    pub(crate) fn is_asked_to_go(&self, request: Request) -> bool {
+        self.asked.load(Ordering::Relaxed) >= request as u8
     }
 }
 
@@ -108,8 +118,9 @@ mod tests {
         if let Some(at) = leaves {
             stays.remove(at);
         }
-        warm.make_room(wanted);
-        let asked: Vec<u64> = stays.iter().filter(|stay| stay.is_asked_to_go()).map(|stay| stay.number).collect();
+        warm.make_room(wanted, Request::Urgent);
+        let asked: Vec<u64> =
+            stays.iter().filter(|stay| stay.is_asked_to_go(Request::Polite)).map(|stay| stay.number).collect();
         assert_eq!(asked, expected);
         drop(stays);
         let waiting = warm.waiting();

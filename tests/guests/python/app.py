@@ -482,9 +482,9 @@ async def elsewhere(context: Context, value: object) -> object:
 
 @workflow
 async def sequence_then_signal(context: Context, steps: int) -> int:
-    """Steps one after the other, and then a wait for a signal."""
+    """Steps of another component one after the other, and then a wait for a signal."""
     number = 0
     for _ in range(steps):
-        number = await echo(context, number + 1)
+        number = await call_step("test-guests/increment", number)
     await wait_for_signal("go")
     return number

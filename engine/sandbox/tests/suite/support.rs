@@ -31,7 +31,7 @@ pub(crate) fn guest_bytes() -> &'static [u8] {
 pub(crate) fn config() -> Config {
     let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sandbox");
     // Small pools: several sandboxes share the address space of one test process.
-    Config { small_instances_max: 128, large_instances_max: 4, memory_bytes_max: 2 << 30, ..Config::new(data) }
+    Config { small_instances_max: 160, large_instances_max: 4, memory_bytes_max: 2 << 30, ..Config::new(data) }
 }
 
 /// One sandbox for the tests of a binary that need nothing special.
