@@ -240,6 +240,10 @@ impl Store for Link {
         self.call(move |memory| memory.delete(&key))
     }
 
+    fn delete_ended(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.call(move |memory| memory.delete_ended(before, limit))
+    }
+
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
         let key = key.clone();
         self.read(move |memory| memory.logs(&key, after, limit))

@@ -123,6 +123,8 @@ pub trait Store: Send + Sync + 'static {
     fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool>;
     /// Removes an execution that has ended, with all that belongs to it. `false`: it has not ended, or there is none.
     fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool>;
+    /// Removes up to `limit` executions that ended before this, the earliest first. Returns how many.
+    fn delete_ended(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
     /// Log lines after a place, in order.
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>>;
     /// Latest progress of each scope of the current run.

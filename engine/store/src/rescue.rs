@@ -1,8 +1,10 @@
 //! What people do to executions from outside: reopen, unpark, delete.
 
+use cerebelum_history::Timestamp;
+
 use crate::fault::Fault;
 use crate::hints::Moved;
-use crate::sql::{Rows, Session, Statement};
+use crate::sql::{Rows, Session, Statement, Value};
 use crate::store::{SqlStore, commit};
 use crate::{ExecutionKey, Incarnation, State, heads, inbox};
 
@@ -45,23 +47,48 @@ pub(crate) async fn unpark(store: &SqlStore, key: &ExecutionKey) -> Result<bool,
 /// See [`crate::Store::delete`].
 pub(crate) async fn delete(store: &SqlStore, key: &ExecutionKey) -> Result<bool, Fault> {
     static ENDED: Statement = Statement::new(
-        "select execution_no from executions where tenant_id = $1 and id = $2 and state <> 0 {postgres: for update}",
+        "select execution_no, tenant_id from executions where tenant_id = $1 and id = $2 and state <> 0 {postgres: for update}",
     );
+    Ok(delete_found(store, &ENDED, &[key.tenant.into(), key.id.as_str().into()]).await? > 0)
+}
+
+/// See [`crate::Store::delete_ended`].
+pub(crate) async fn delete_ended(store: &SqlStore, before: Timestamp, limit: u32) -> Result<u64, Fault> {
+    // The condition of the index `executions_ended`, word for word.
+    static ENDED: Statement = Statement::new(
+        "select execution_no, tenant_id from executions where ended_at is not null and ended_at < $1
+        order by ended_at limit $2 {postgres: for update skip locked}",
+    );
+    delete_found(store, &ENDED, &[before.into(), limit.into()]).await
+}
+
+/// Deletes the executions that a statement finds and locks. Returns how many.
+async fn delete_found(store: &SqlStore, statement: &'static Statement, values: &[Value<'_>]) -> Result<u64, Fault> {
     let mut session = store.database.write().await?;
-    let mut ended = session.rows(&ENDED, &[key.tenant.into(), key.id.as_str().into()]).await?;
-    let Some(row) = ended.first_mut() else { return Ok(false) };
-    let no = row.int()?;
-    delete_all(&mut session, key, no).await?;
+    let mut found = Rows::default();
+    for mut row in session.rows(statement, values).await? {
+        found.push([row.int()?.into(), row.int()?.into()]);
+    }
+    let count = found.len();
+    if count == 0 {
+        session.undo().await;
+        return Ok(0);
+    }
+    delete_all(&mut session, &found).await?;
     commit(session).await?;
-    Ok(true)
+    Ok(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
 /// No foreign keys: they would cost each insertion a look-up to make this one function shorter.
-async fn delete_all(session: &mut Session, key: &ExecutionKey, no: i64) -> Result<(), Fault> {
+async fn delete_all(session: &mut Session, executions: &Rows<'_>) -> Result<(), Fault> {
     macro_rules! delete_from {
         ($table:literal) => {{
-            static DELETE: Statement =
-                Statement::new(concat!("delete from ", $table, " where tenant_id = $1 and execution_no = $2"));
+            static DELETE: Statement = Statement::new(concat!(
+                "delete from ",
+                $table,
+                " where (tenant_id, execution_no) in (
+                    select r.tenant_id, r.execution_no from {rows execution_no:int tenant_id:int})"
+            ));
             &DELETE
         }};
     }
@@ -76,7 +103,7 @@ async fn delete_all(session: &mut Session, key: &ExecutionKey, no: i64) -> Resul
         delete_from!("executions"),
     ];
     for statement in statements {
-        session.run(statement, &[key.tenant.into(), no.into()]).await?;
+        session.run_of(statement, executions).await?;
     }
     Ok(())
 }

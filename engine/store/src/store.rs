@@ -170,6 +170,10 @@ impl Store for SqlStore {
         self.told(async move { rescue::delete(self, &key).await })
     }
 
+    fn delete_ended(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.told(async move { rescue::delete_ended(self, before, limit).await })
+    }
+
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
         let key = key.clone();
         self.told(async move { logs::logs(&self.database, &key, after, limit).await })

@@ -3,38 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_store::{Filter, TenantId};
+use cerebelum_history::Timestamp;
 
 use crate::node::Node;
+
+/// How many go in one transaction: what runs meanwhile waits for no more than that.
+const BATCH: u32 = 200;
+/// The pause after each of them.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Deletes what ended longer ago than `keep_ended`, for ever.
 pub(crate) async fn keep_deleting(node: Arc<Node>) {
     let Some(keep) = node.config.keep_ended else { return };
-    loop {
-        for status in ["completed", "failed", "cancelled"] {
-            if let Err(error) = delete_old(&node, status, keep).await {
-                tracing::warn!(%error, "cannot delete ended executions");
-            }
-        }
-        node.machine.sleep(Duration::from_secs(60).min(keep)).await;
-    }
-}
-
-async fn delete_old(node: &Node, status: &str, keep: Duration) -> Result<(), cerebelum_store::StoreError> {
     let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-    let mut cursor = None;
     loop {
-        let filter = Filter { status: Some(status.to_owned()), cursor, limit: 100, ..Filter::default() };
-        let page = node.store.list(TenantId::DEFAULT, filter).await?;
-        let now = node.clock.now();
-        for head in page.executions {
-            if head.ended_at.is_some_and(|ended| now.since(ended) > keep_ms) {
-                node.store.delete(&head.key).await?;
-            }
-        }
-        cursor = page.cursor;
-        if cursor.is_none() {
-            return Ok(());
-        }
+        let before = Timestamp(node.clock.now().0.saturating_sub(keep_ms));
+        let deleted = node.store.delete_ended(before, BATCH).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot delete ended executions");
+            0
+        });
+        let pause = if deleted < u64::from(BATCH) { Duration::from_secs(60).min(keep) } else { PAUSE };
+        node.machine.sleep(pause).await;
     }
 }

@@ -2,7 +2,8 @@
 
 use cerebelum_history::Position;
 use cerebelum_store::{
-    ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, ExecutionKey, LogRow, Newest, Refusal, Started, State,
+    ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, Execution, ExecutionKey, LogRow, Newest, Refusal,
+    Started, State,
 };
 
 use crate::tables::{Row, Tables};
@@ -19,7 +20,8 @@ impl Tables {
             let newest = Newest(newest.map_or(0, |(seq, _)| *seq));
             if judged.is_ok() {
                 if batch.begins {
-                    self.insert(batch.head.clone(), Some(batch.incarnation));
+                    let run = batch.head.run - u32::from(batch.next_run.is_some());
+                    self.insert(Execution { run, ..batch.head.clone() }, Some(batch.incarnation));
                 }
                 self.write(batch);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::Position;
+use cerebelum_history::{Position, Timestamp};
 use cerebelum_store::{
     Census, Chunk, Component, Execution, ExecutionKey, Filter, Incarnation, LogRow, NewExecution, Page, Progress,
     Started, State, TenantId, Whole,
@@ -136,6 +136,14 @@ impl Tables {
             self.questions.retain(|(tenant, _), question| (*tenant, &question.execution) != (key.tenant, &key.id));
         }
         has_ended
+    }
+
+    pub(crate) fn delete_ended(&mut self, before: Timestamp, limit: u32) -> u64 {
+        let ended = self.executions.values().filter_map(|row| Some((row.head.ended_at?, row.head.key.clone())));
+        let mut ended: Vec<_> = ended.filter(|(at, _)| *at < before).collect();
+        ended.sort();
+        ended.truncate(limit as usize);
+        ended.iter().filter(|(_, key)| self.delete(key)).count() as u64
     }
 
     pub(crate) fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Vec<LogRow> {

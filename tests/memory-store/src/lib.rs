@@ -131,6 +131,10 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.delete(key))
     }
 
+    fn delete_ended(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.transact(|tables| tables.delete_ended(before, limit))
+    }
+
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
         self.transact(|tables| tables.logs(key, after, limit))
     }

@@ -11,3 +11,6 @@ alter table executions add constraint executions_pkey primary key (execution_no,
 
 -- As long as this is the same, so is what the names of the tenant's components stand for.
 alter table tenants add column uploads bigint not null default 0;
+
+-- What has ended is found by when, to be deleted in time.
+create index executions_ended on executions (ended_at) where ended_at is not null;

@@ -61,7 +61,9 @@ pub(super) async fn judge(
         let verdict = executions.remove(&index).ok_or(Refusal::ClaimLost).and_then(|row| {
             if batch.begins {
                 let ours = begun.contains(&row.no);
-                return ours.then_some(Execution { attributes: None, ..row }).ok_or(Refusal::Exists);
+                // It may go on as a new run at once: what it begins with is of the run before.
+                let run = row.run - u32::from(ours && batch.next_run.is_some());
+                return ours.then_some(Execution { attributes: None, run, ..row }).ok_or(Refusal::Exists);
             }
             fence(batch, &row, standing)?;
             join(batch, &row)?;

@@ -131,29 +131,25 @@ async fn try_append(
     let mut pending = Writes::default();
     for wave in waves(batches, grouping) {
         std::mem::take(&mut pending).run(&mut session).await?;
-        let judged = judge::judge(&mut session, (batches, &numbered), &wave, &standing).await?;
-        let accepted = judged.accepted(&mut answers);
-        if accepted.is_empty() {
+        let asked = (batches, numbered.as_slice());
+        if grouping == Grouping::Together {
+            pending = lay_out(&mut session, asked, (&wave, &standing), &mut answers, &mut news).await?;
             continue;
         }
-        if grouping == Grouping::Together {
-            pending = plan::plan(&mut session, batches, &numbered, accepted, &mut news).await?;
-        } else {
-            let index = wave[0];
-            session.say("savepoint batch").await?;
-            let mut told = News::default();
-            let written = async {
-                plan::plan(&mut session, batches, &numbered, accepted, &mut told).await?.run(&mut session).await?;
-                Ok(())
-            };
-            match written.await {
-                Ok(()) => news.add(told),
-                Err(Fault::Database(error)) if severity(&error) == Severity::Refused => {
-                    session.say("rollback to savepoint batch").await?;
-                    answers[index] = Err(Refusal::Forbidden);
-                }
-                Err(fault) => return Err(fault),
+        session.say("savepoint batch").await?;
+        let mut told = News::default();
+        let written = async {
+            let writes = lay_out(&mut session, asked, (&wave, &standing), &mut answers, &mut told).await?;
+            writes.run(&mut session).await?;
+            Ok(())
+        };
+        match written.await {
+            Ok(()) => news.add(told),
+            Err(Fault::Database(error)) if severity(&error) == Severity::Refused => {
+                session.say("rollback to savepoint batch").await?;
+                answers[wave[0]] = Err(Refusal::Forbidden);
             }
+            Err(fault) => return Err(fault),
         }
     }
     if answers.iter().all(Result::is_err) {
@@ -167,6 +163,22 @@ async fn try_append(
     commit(session).await?;
     *lane = nodes.pop().filter(|_| nodes.is_empty()).map(|node| (node.incarnation, node.outcomes));
     Ok((answers, news))
+}
+
+/// Judges the batches of a wave, and lays out what the accepted ones write.
+async fn lay_out<'b>(
+    session: &mut Session,
+    (batches, numbered): (&'b [Batch], &[Numbered]),
+    (wave, standing): (&[usize], &HashSet<Incarnation>),
+    answers: &mut Answers,
+    news: &mut News,
+) -> Result<Writes<'b>, Fault> {
+    let judged = judge::judge(session, (batches, numbered), wave, standing).await?;
+    let accepted = judged.accepted(answers);
+    if accepted.is_empty() {
+        return Ok(Writes::default());
+    }
+    plan::plan(session, batches, numbered, accepted, news).await
 }
 
 impl News {
