@@ -20,7 +20,7 @@ pub(crate) async fn sleepers(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let engine = Engine::start(scene.database);
     engine.upload("test-guests");
     let client = Client::connect(&engine, 1).await?;
-    let input = json!({ "sleep_ms": LONG_MS, "padding": "x".repeat(62) }).to_string();
+    let input = json!({ "sleep_ms": LONG_MS, "padding": "x".repeat(64) }).to_string();
     anyhow::ensure!(input.len() == 100, "an input of {} bytes", input.len());
     let mut marks = Vec::new();
     let began = Instant::now();
