@@ -312,15 +312,15 @@ fn a_start_whose_client_hangs_up_is_run_all_the_same() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let mut client = EngineClient::connect(engine.url().to_owned()).await.unwrap();
-        for number in 0..4_u64 {
+        for (number, patience_ms) in [200, 650, 720, 800].into_iter().enumerate() {
             let request = StartRequest {
                 workflow: "sequence".to_owned(),
                 input: r#"{"steps":2}"#.to_owned(),
                 execution_id: Some(format!("left-{number}")),
                 ..StartRequest::default()
             };
-            // Hung up at the look-up of the workflow, and while it is being written.
-            let patience = Duration::from_millis(150 + 200 * number);
+            // Hung up at the look-up of the workflow, which is two statements with that of the id, and while it is written.
+            let patience = Duration::from_millis(patience_ms);
             assert!(tokio::time::timeout(patience, client.start(request)).await.is_err(), "it takes longer than that");
         }
     });

@@ -163,6 +163,12 @@ impl Execution {
         execution
     }
 
+    /// The same with these attributes.
+    #[must_use]
+    pub fn with_attributes(self, attributes: BTreeMap<String, Json>) -> Self {
+        Self { attributes, ..self }
+    }
+
     /// An execution as it was stored. Unless it was settled, every guest that may have been running is wanted again.
     #[must_use]
     pub fn restore(identity: Identity, mut stored: Stored) -> Self {

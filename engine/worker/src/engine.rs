@@ -213,10 +213,11 @@ impl Engine {
         let mut commits = self.node.watchers.watch(&key);
         let mut hints = commits.borrow().hints;
         // What is in memory here will say when it has ended, or is out of memory. Asked in this order, nothing is missed.
+        // Of what is not over only the head is read: a history may be long.
         if !self.node.is_active(&key) {
-            let status = self.status(id).await?;
-            if is_ended(&status.summary) || timeout.is_some_and(|timeout| timeout.is_zero()) {
-                return Ok(status);
+            let head = self.node.store.execution(&key).await.map_err(unavailable)?;
+            if head.ok_or_else(|| no_execution(id))?.state != State::Open {
+                return self.status(id).await;
             }
         }
         loop {

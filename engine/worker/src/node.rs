@@ -169,8 +169,9 @@ impl Node {
         if head.settled || !self.has_room() || self.blame.verdict(&key.id) != Verdict::Beside {
             return None;
         }
-        let facts = restore::facts(&head).ok()?;
+        let (facts, attributes) = (restore::facts(&head).ok()?, restore::attributes(&head).ok()?);
         let execution = Execution::start(restore::identity(&head), input.clone(), facts, head.started_at);
+        let execution = execution.with_attributes(attributes);
         let (nudge, nudges) = mpsc::unbounded_channel();
         match self.active().entry(key.clone()) {
             Entry::Occupied(_) => return None,
