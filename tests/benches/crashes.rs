@@ -1,7 +1,6 @@
 //! W6: what a kill costs.
 
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cerebelum_tests::Engine;
 

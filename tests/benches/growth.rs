@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use cerebelum_server::proto::ListRequest;
 use cerebelum_tests::{Database, Engine, component};
 
 use crate::load::Client;
@@ -100,7 +101,7 @@ pub(crate) async fn growth(scene: &mut Scene<'_>) -> anyhow::Result<()> {
             client.run("sequence", &steps(0)).await?;
             empty.push(began.elapsed().as_secs_f64() * 1e6);
             let began = Instant::now();
-            client.page(None).await?;
+            client.page(ListRequest::default()).await?;
             list.push(began.elapsed().as_secs_f64() * 1e6);
         }
         for (metric, figure) in metrics.into_iter().zip([median(&empty), median(&list), ready]) {

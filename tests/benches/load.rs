@@ -38,9 +38,7 @@ impl Client {
 
     /// Starts an execution.
     pub(crate) async fn start(&self, workflow: &str, input: &str) -> anyhow::Result<String> {
-        let request =
-            StartRequest { workflow: workflow.to_owned(), input: input.to_owned(), ..StartRequest::default() };
-        let started = self.connection().start(request).await?.into_inner();
+        let started = self.connection().start(request(workflow, input)).await?.into_inner();
         Ok(started.execution_id)
     }
 
@@ -94,16 +92,12 @@ impl Client {
 
     /// Starts so many executions in one call.
     pub(crate) async fn start_many(&self, workflow: &str, input: &str, count: usize) -> anyhow::Result<()> {
-        let request =
-            StartRequest { workflow: workflow.to_owned(), input: input.to_owned(), ..StartRequest::default() };
-        self.start_all(vec![request; count]).await
+        self.start_all(vec![request(workflow, input); count]).await
     }
 
     /// Starts executions with these ids in one call.
     pub(crate) async fn start_these(&self, workflow: &str, input: &str, ids: &[String]) -> anyhow::Result<()> {
-        let request =
-            StartRequest { workflow: workflow.to_owned(), input: input.to_owned(), ..StartRequest::default() };
-        let with = |id: &String| StartRequest { execution_id: Some(id.clone()), ..request.clone() };
+        let with = |id: &String| StartRequest { execution_id: Some(id.clone()), ..request(workflow, input) };
         self.start_all(ids.iter().map(with).collect()).await
     }
 
@@ -118,20 +112,18 @@ impl Client {
         Ok(())
     }
 
-    /// A page of the executions with this status, and where the next one begins.
-    pub(crate) async fn page(&self, cursor: Option<(&str, Option<String>)>) -> anyhow::Result<(usize, Option<String>)> {
-        let (status, cursor) = cursor.map_or((None, None), |(status, cursor)| (Some(status.to_owned()), cursor));
-        let limit = if status.is_some() { 1_000 } else { 100 };
-        let request = ListRequest { status, cursor, limit, ..ListRequest::default() };
+    /// How many executions a page has, and where the next one begins.
+    pub(crate) async fn page(&self, request: ListRequest) -> anyhow::Result<(usize, Option<String>)> {
         let page = self.connection().list(request).await?.into_inner();
         Ok((page.executions.len(), page.next))
     }
 
     /// How many executions have this status.
     pub(crate) async fn count(&self, status: &str) -> anyhow::Result<usize> {
-        let (mut count, mut next) = self.page(Some((status, None))).await?;
+        let first = ListRequest { status: Some(status.to_owned()), limit: 1_000, ..ListRequest::default() };
+        let (mut count, mut next) = self.page(first.clone()).await?;
         while next.is_some() {
-            let (more, after) = self.page(Some((status, next))).await?;
+            let (more, after) = self.page(ListRequest { cursor: next, ..first.clone() }).await?;
             count += more;
             next = after;
         }
@@ -162,4 +154,8 @@ impl Client {
         }
         took
     }
+}
+
+fn request(workflow: &str, input: &str) -> StartRequest {
+    StartRequest { workflow: workflow.to_owned(), input: input.to_owned(), ..StartRequest::default() }
 }

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection, Error};
 
 use crate::StoreError;
 use crate::fault::{Fault, Severity, cause, severity};
-use crate::sql::Session;
+use crate::sql::{Row, Script, Session};
 
 static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_SCHEMA: Migrator = sqlx::migrate!("migrations/postgres");
@@ -72,6 +72,14 @@ impl Database {
             Self::Sqlite { writer, .. } => Session::Sqlite(writer.begin_with("begin immediate").await?),
             Self::Postgres { pool, .. } => Session::Postgres(pool.begin().await?),
         })
+    }
+
+    /// Runs a script, whole or not at all.
+    pub(crate) async fn run(&self, script: Script<'_>) -> Result<Vec<Row>, Error> {
+        match self {
+            Self::Sqlite { writer, .. } => script.run_on_sqlite(writer).await,
+            Self::Postgres { pool, .. } => script.run_on_postgres(pool).await,
+        }
     }
 
     /// A session for one statement about a lease.

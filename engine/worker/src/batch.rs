@@ -189,7 +189,7 @@ impl Activation {
         };
         let taken = format!("the execution id `{}` is taken by another execution", start.id);
         Child {
-            new: beginning.rows(&*self.node.machine, self.execution.stamp()).0,
+            new: beginning.rows(&*self.node.machine, self.execution.stamp()),
             accepted: (!start.awaited).then(|| say(ChildResult::Accepted(start.id.clone()))),
             refused: say(ChildResult::Failed(Failure::new(kind::CONFLICT, taken))),
         }

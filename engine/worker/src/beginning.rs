@@ -21,8 +21,8 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
-    /// The rows of the new execution, and its input once more.
-    pub(crate) fn rows(self, machine: &dyn Machine, at: Timestamp) -> (NewExecution, Json) {
+    /// The rows of the new execution.
+    pub(crate) fn rows(self, machine: &dyn Machine, at: Timestamp) -> NewExecution {
         let mut seed = [0; 32];
         seed.chunks_mut(8).for_each(|bits| bits.copy_from_slice(&machine.chance().to_le_bytes()));
         let seed = Seed(seed);
@@ -35,7 +35,7 @@ impl Beginning {
         };
         let starts_at = self.facts.starts_at;
         let facts = text_of(&self.facts);
-        let mut execution = Execution::start(identity, self.input.clone(), self.facts, at);
+        let mut execution = Execution::start(identity, self.input, self.facts, at);
         let head = Head {
             key: ExecutionKey { tenant: self.tenant, id: self.id },
             workflow: self.workflow,
@@ -58,7 +58,7 @@ impl Beginning {
             ended_at: None,
         };
         let first = chunk(Position(1), &execution.take_changes().events);
-        (NewExecution { head, first: first.expect("an execution begins with an event"), claim: false }, self.input)
+        NewExecution { head, first: first.expect("an execution begins with an event"), claim: false }
     }
 }
 

@@ -8,6 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::outside::Machine;
 
+/// The most wishes in one group: the most batches in one transaction.
+const GROUP_MAX: usize = 512;
+
 /// Whoever waits for an answer to one of the gathered wishes.
 pub(crate) type Reply<R> = oneshot::Sender<R>;
 
@@ -24,19 +27,15 @@ impl<T, R> Clone for Gather<T, R> {
 }
 
 impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
-    /// Begins to gather groups of at most `group_max` wishes; `write` answers each wish of a group in order.
-    pub(crate) fn new<F>(
-        machine: &dyn Machine,
-        group_max: usize,
-        mut write: impl FnMut(Vec<T>) -> F + Send + 'static,
-    ) -> Self
+    /// Begins to gather; `write` answers each wish of a group in order.
+    pub(crate) fn new<F>(machine: &dyn Machine, mut write: impl FnMut(Vec<T>) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Vec<R>> + Send + 'static,
     {
         let (wishes, mut gathered) = mpsc::unbounded_channel::<(T, Reply<R>)>();
         machine.spawn(Box::pin(async move {
             let mut group = Vec::new();
-            while gathered.recv_many(&mut group, group_max).await > 0 {
+            while gathered.recv_many(&mut group, GROUP_MAX).await > 0 {
                 let (wanted, replies): (Vec<T>, Vec<Reply<R>>) = group.drain(..).unzip();
                 let written = AssertUnwindSafe(write(wanted)).catch_unwind().await;
                 // A mistake of ours must not end all writing: whoever waits for this group hears nothing and looks again.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use cerebelum_history::{Digest, Failure, StepOptions, Target, kind};
-use cerebelum_sandbox::Manifest;
+use cerebelum_sandbox::{Manifest, WorkflowInfo};
 use cerebelum_store::{Component, Store, StoreError, TenantId};
 use jsonschema::Validator;
 
@@ -13,9 +13,6 @@ use crate::api::Refused;
 use crate::committer::Gather;
 use crate::outside::{Machine, Program, Programs};
 use crate::schema;
-
-/// The most questions answered together.
-const GROUP_MAX: usize = 512;
 
 /// Looks names up and keeps programs at hand.
 pub(crate) struct Directory {
@@ -38,18 +35,15 @@ struct Names {
 struct Named {
     digest: Digest,
     manifest: Result<Manifest, String>,
-    /// What checks the input of each workflow, where it declares a schema.
-    inputs: HashMap<String, Arc<Validator>>,
+    /// What checks the input of each workflow, none without a schema; compiled when it is first asked for.
+    inputs: HashMap<String, OnceLock<Option<Arc<Validator>>>>,
 }
 
 impl Named {
     fn new(component: &Component) -> Self {
         let manifest = manifest_of(component);
         let workflows = manifest.iter().flat_map(|manifest| &manifest.workflows);
-        let inputs = workflows.filter_map(|workflow| {
-            let schema = workflow.input_schema.as_ref()?.to_string();
-            Some((workflow.name.clone(), Arc::new(schema::validator(&schema)?)))
-        });
+        let inputs = workflows.map(|workflow| (workflow.name.clone(), OnceLock::new()));
         Self { digest: component.digest.clone(), inputs: inputs.collect(), manifest }
     }
 
@@ -60,10 +54,11 @@ impl Named {
     fn find(&self, component: &str, workflow: &str) -> Result<Option<Found>, Refused> {
         let manifest = self.manifest().map_err(Refused::Unavailable)?;
         let info = manifest.workflows.iter().find(|info| info.name == workflow);
-        Ok(info.map(|_| Found {
+        let compile = |info: &WorkflowInfo| schema::validator(&info.input_schema.as_ref()?.to_string()).map(Arc::new);
+        Ok(info.map(|info| Found {
             workflow: format!("{component}/{workflow}"),
             digest: self.digest.clone(),
-            input: self.inputs.get(workflow).cloned(),
+            input: self.inputs[workflow].get_or_init(|| compile(info)).clone(),
         }))
     }
 }
@@ -80,7 +75,7 @@ pub(crate) enum NoProgram {
 impl Directory {
     pub(crate) fn new(machine: &dyn Machine, store: Arc<dyn Store>, programs: Arc<dyn Programs>) -> Self {
         let asked = store.clone();
-        let uploads = Gather::new(machine, GROUP_MAX, move |tenants: Vec<TenantId>| {
+        let uploads = Gather::new(machine, move |tenants: Vec<TenantId>| {
             let store = asked.clone();
             async move {
                 let mut told: HashMap<TenantId, Result<i64, StoreError>> = HashMap::new();

@@ -27,8 +27,6 @@ use crate::wake::Wake;
 use crate::warm::Warm;
 use crate::watchers::Watchers;
 
-/// The most batches in one transaction.
-const GROUP_MAX: usize = 512;
 /// How many executions may run ahead of their own start: a crash costs no more of their work, and whoever is started first
 /// is answered first.
 const BEGINNING_MAX: usize = 256;
@@ -104,11 +102,11 @@ impl Node {
         };
         let appender = Arc::new(appender);
         let warm = Warm::new(config.warm_bytes_max);
-        let appends = Gather::new(&*machine, GROUP_MAX, move |batches| appender.clone().append(batches));
+        let appends = Gather::new(&*machine, move |batches| appender.clone().append(batches));
         Arc::new_cyclic(|node: &Weak<Self>| Self {
             starts: {
                 let node = node.clone();
-                Gather::new(&*machine, GROUP_MAX, move |new| start_all(node.clone(), new))
+                Gather::new(&*machine, move |new| start_all(node.clone(), new))
             },
             config,
             directory: Directory::new(&*machine, store.clone(), programs.clone()),

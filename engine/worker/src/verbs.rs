@@ -39,12 +39,12 @@ impl Engine {
             id,
             workflow: found.workflow,
             digest: found.digest,
-            input,
+            input: input.clone(),
             attributes,
             facts,
             parent: None,
         };
-        let (new, input) = beginning.rows(&*self.node.machine, at);
+        let new = beginning.rows(&*self.node.machine, at);
         // Whoever chose the id may be asking once more: what is there already must not run for nothing.
         let is_free = match &request.id {
             Some(_) => self.node.store.execution(&new.head.key).await.map_err(unavailable)?.is_none(),

@@ -9,9 +9,7 @@ use tokio::sync::watch;
 /// What is known of a watched execution.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct News {
-    /// Counts its commits.
-    commits: u64,
-    /// Counts what may have changed it otherwise: only the store knows whether it has ended then.
+    /// Counts what may have changed it beside the commits of this node: only the store knows whether it has ended then.
     pub(crate) hints: u64,
     /// A commit of this node has ended it.
     pub(crate) ended: bool,
@@ -44,10 +42,7 @@ impl Watchers {
         if sender.receiver_count() == 0 {
             watched.remove(key);
         } else {
-            sender.send_modify(|news| {
-                news.commits += 1;
-                what(news);
-            });
+            sender.send_modify(what);
         }
     }
 }

@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 
 use super::plan::Tables;
 use super::{Answers, Lane, News, Numbered, number};
-use crate::database::Database;
 use crate::heads::{self, Fresh};
 use crate::sql::{Row, Rows, Script};
 use crate::store::SqlStore;
@@ -50,18 +49,12 @@ pub(super) async fn append(store: &SqlStore, lane: &mut Lane, id: u64, batches: 
     record.push([(*incarnation).into(), outcomes.encode().into()]);
     let mut script = Script::default();
     script.add_exactly(&nodes::RECORD, record);
-    script.add_exactly(&heads::ADVANCE, advanced);
+    script.add_answering(&heads::ADVANCE, advanced);
     script.add_exactly(&heads::INSERT, begun);
     tables.add_to(&mut script);
-    let run = match &store.database {
-        Database::Sqlite { writer, .. } => script.run_on_sqlite(writer, &heads::ADVANCE).await,
-        Database::Postgres { pool, .. } => script.run_on_postgres(pool, &heads::ADVANCE).await,
-    };
-    let incarnation = *incarnation;
-    let answers = run.and_then(|rows| newest(rows, &numbers));
-    match answers {
+    match store.database.run(script).await.and_then(|rows| newest(rows, &numbers)) {
         Ok(answers) => {
-            *lane = Some((incarnation, outcomes));
+            *lane = Some((*incarnation, outcomes));
             Some((answers, news))
         }
         Err(error) => {

@@ -22,48 +22,56 @@ pub(crate) struct Script<'a> {
 struct Part<'a> {
     statement: &'static Statement,
     rows: Rows<'a>,
+    demand: Demand,
+}
+
+/// What is demanded of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Demand {
     /// Each of its rows must touch one; otherwise nothing of the script happens.
     exactly: bool,
+    /// What it returns is what the script returns.
+    answers: bool,
 }
 
 impl<'a> Script<'a> {
     /// Adds a statement, unless it has no rows.
     pub(crate) fn add(&mut self, statement: &'static Statement, rows: Rows<'a>) {
-        self.push(statement, rows, false);
+        self.push(statement, rows, Demand { exactly: false, answers: false });
     }
 
     /// Adds a statement that has to touch as many rows as it has, unless it has none. It ends with a RETURNING clause.
     pub(crate) fn add_exactly(&mut self, statement: &'static Statement, rows: Rows<'a>) {
-        self.push(statement, rows, !planted("unguarded-script"));
+        self.push(statement, rows, Demand { exactly: !planted("unguarded-script"), answers: false });
     }
 
-    fn push(&mut self, statement: &'static Statement, rows: Rows<'a>, exactly: bool) {
+    /// The same, for the one statement whose rows the script returns.
+    pub(crate) fn add_answering(&mut self, statement: &'static Statement, rows: Rows<'a>) {
+        self.push(statement, rows, Demand { exactly: !planted("unguarded-script"), answers: true });
+    }
+
+    fn push(&mut self, statement: &'static Statement, rows: Rows<'a>, demand: Demand) {
         if !rows.is_empty() {
-            self.parts.push(Part { statement, rows, exactly });
+            self.parts.push(Part { statement, rows, demand });
         }
     }
 
-    /// Runs it on SQLite; the rows are those that the statement `answering` returned.
+    /// Runs it on SQLite.
     ///
     /// # Errors
     /// When anything failed or was not as expected. Nothing has happened then.
-    pub(crate) async fn run_on_sqlite(
-        self,
-        pool: &SqlitePool,
-        answering: &'static Statement,
-    ) -> Result<Vec<Row>, Error> {
-        let text = self.text(Dialect::Sqlite, answering);
+    pub(crate) async fn run_on_sqlite(self, pool: &SqlitePool) -> Result<Vec<Row>, Error> {
+        let text = self.text(Dialect::Sqlite);
         let mut arguments = SqliteArguments::default();
         for part in &self.parts {
             arguments.add(part.rows.to_json()).map_err(Error::Encode)?;
-            if part.exactly {
+            if part.demand.exactly {
                 arguments.add(count(&part.rows)).map_err(Error::Encode)?;
             }
         }
         // BEGIN comes first, and each statement that must be exact is followed by its check.
-        let answering = self.place(answering);
-        let answering =
-            answering.map(|index| 1 + index + self.parts[..index].iter().filter(|part| part.exactly).count());
+        let checks_before = |index: usize| self.parts[..index].iter().filter(|part| part.demand.exactly).count();
+        let answering = self.answering().map(|index| 1 + index + checks_before(index));
         let mut unfinished = Unfinished(Some(pool.acquire().await?));
         let connection = unfinished.0.as_mut().expect("it was just put there");
         let mut rows = Vec::new();
@@ -87,43 +95,44 @@ impl<'a> Script<'a> {
         done.map(|()| rows)
     }
 
-    /// Runs it on PostgreSQL; the rows are those that the statement `answering` returned.
+    /// Runs it on PostgreSQL.
     ///
     /// # Errors
     /// When anything failed or was not as expected: nothing has happened then, unless the connection broke.
-    pub(crate) async fn run_on_postgres(self, pool: &PgPool, answering: &'static Statement) -> Result<Vec<Row>, Error> {
-        let text = self.text(Dialect::Postgres, answering);
+    pub(crate) async fn run_on_postgres(self, pool: &PgPool) -> Result<Vec<Row>, Error> {
+        let text = self.text(Dialect::Postgres);
         let mut arguments = PgArguments::default();
         for part in &self.parts {
             part.rows.add_columns(part.statement.columns(), &mut arguments)?;
         }
-        for part in self.parts.iter().filter(|part| part.exactly) {
+        for part in self.parts.iter().filter(|part| part.demand.exactly) {
             arguments.add(count(&part.rows)).map_err(Error::Encode)?;
         }
         let rows = sqlx::query_with(text, arguments).fetch_all(pool).await?;
-        // Without that statement, one row only says that all is well.
-        let rows = rows.into_iter().filter(|_| self.place(answering).is_some());
+        // When no statement answers, one row only says that all is well.
+        let rows = rows.into_iter().filter(|_| self.answering().is_some());
         Ok(rows.map(Row::from).collect())
     }
 
     /// The text of this combination. There are few, and each is prepared once a connection.
-    fn text(&self, dialect: Dialect, answering: &'static Statement) -> &'static str {
-        type Key = (bool, Vec<(usize, bool)>);
+    fn text(&self, dialect: Dialect) -> &'static str {
+        type Key = (bool, Vec<(usize, Demand)>);
         static TEXTS: LazyLock<Mutex<HashMap<Key, &'static str>>> = LazyLock::new(Mutex::default);
-        let part = |part: &Part<'_>| (std::ptr::from_ref(part.statement).addr(), part.exactly);
+        let part = |part: &Part<'_>| (std::ptr::from_ref(part.statement).addr(), part.demand);
         let key = (dialect == Dialect::Postgres, self.parts.iter().map(part).collect());
         let mut texts = TEXTS.lock().expect("nobody panics while putting a script together");
         texts.entry(key).or_insert_with(|| {
             let text = match dialect {
                 Dialect::Sqlite => self.write_for_sqlite(),
-                Dialect::Postgres => self.write_for_postgres(self.place(answering)),
+                Dialect::Postgres => self.write_for_postgres(),
             };
             text.leak()
         })
     }
 
-    fn place(&self, statement: &'static Statement) -> Option<usize> {
-        self.parts.iter().position(|part| std::ptr::eq(part.statement, statement))
+    /// Which of the statements answers.
+    fn answering(&self) -> Option<usize> {
+        self.parts.iter().position(|part| part.demand.answers)
     }
 
     /// A text that is no JSON where JSON is asked for ends the script before its COMMIT.
@@ -133,7 +142,7 @@ impl<'a> Script<'a> {
             text.push_str(&part.statement.part(Dialect::Sqlite, offset));
             text.push_str(";\n");
             offset += 1;
-            if part.exactly {
+            if part.demand.exactly {
                 offset += 1;
                 text.push_str(&format!(
                     "select case when changes() = ${offset} then 1 else json('not as expected') end;\n"
@@ -143,7 +152,8 @@ impl<'a> Script<'a> {
         text + "commit"
     }
 
-    fn write_for_postgres(&self, answering: Option<usize>) -> String {
+    fn write_for_postgres(&self) -> String {
+        let answering = self.answering();
         let (mut text, mut offset) = (String::from("with "), 0);
         for (index, part) in self.parts.iter().enumerate() {
             let comma = if index == 0 { "" } else { ",\n" };
@@ -155,7 +165,7 @@ impl<'a> Script<'a> {
             text.push_str(&format!("w{index}.*, "));
         }
         text.push_str("checked.ok from (select case when true");
-        for (index, _) in self.parts.iter().enumerate().filter(|(_, part)| part.exactly) {
+        for (index, _) in self.parts.iter().enumerate().filter(|(_, part)| part.demand.exactly) {
             offset += 1;
             text.push_str(&format!(" and (select count(*) from w{index}) = ${offset}"));
         }
