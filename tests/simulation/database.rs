@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
-    Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store, StoreError,
-    TenantId, Whole,
+    Answer, Answered, ApprovalRow, ApprovalState, Batch, Begun, Census, Chunk, Claimed, Component, Execution,
+    ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store,
+    StoreError, TenantId, Whole,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -200,6 +200,10 @@ impl Store for Link {
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
         let key = key.clone();
         self.read(move |memory| memory.execution(&key))
+    }
+
+    fn begun(&self, keys: Vec<ExecutionKey>) -> Answer<'_, Vec<Option<Begun>>> {
+        self.read(move |memory| memory.begun(keys))
     }
 
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {

@@ -12,17 +12,67 @@ use crate::{
 pub const RULES: u32 = 1;
 
 /// Something that happened to an execution, in one of its scopes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// When; stamped once, never before the event ahead of it (L8).
-    #[serde(rename = "t")]
     pub at: Timestamp,
     /// In which scope.
-    #[serde(rename = "s", default = "Scope::root", skip_serializing_if = "Scope::is_root")]
     pub scope: Scope,
     /// What.
-    #[serde(rename = "f")]
     pub fact: Fact,
+}
+
+/// Consecutive events in a text.
+pub(crate) mod in_a_row {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Event, Fact};
+    use crate::{Scope, Timestamp};
+
+    #[derive(Serialize)]
+    pub(super) struct Written<'a> {
+        /// Left out where it is that of the event before.
+        #[serde(rename = "t", skip_serializing_if = "Option::is_none")]
+        at: Option<Timestamp>,
+        #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
+        scope: Option<&'a Scope>,
+        #[serde(rename = "f")]
+        fact: &'a Fact,
+    }
+
+    #[derive(Deserialize)]
+    struct Found {
+        #[serde(rename = "t")]
+        at: Option<Timestamp>,
+        #[serde(rename = "s", default = "Scope::root")]
+        scope: Scope,
+        #[serde(rename = "f")]
+        fact: Fact,
+    }
+
+    pub(super) fn written<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<Written<'a>> {
+        let mut before = None;
+        let written = |Event { at, scope, fact }: &'a Event| {
+            let at = Some(*at).filter(|at| before.replace(*at) != Some(*at));
+            Written { at, scope: Some(scope).filter(|scope| !scope.is_root()), fact }
+        };
+        events.into_iter().map(written).collect()
+    }
+
+    pub(crate) fn serialize<S: Serializer>(events: &[Event], serializer: S) -> Result<S::Ok, S::Error> {
+        written(events).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Event>, D::Error> {
+        let mut before = None;
+        let timed = |Found { at, scope, fact }| {
+            before = at.or(before);
+            let at = before.ok_or_else(|| D::Error::custom("the first event has no time"))?;
+            Ok(Event { at, scope, fact })
+        };
+        Vec::<Found>::deserialize(deserializer)?.into_iter().map(timed).collect()
+    }
 }
 
 /// Why a call was closed without an outcome of its own.
@@ -257,8 +307,7 @@ impl Event {
     /// The text of consecutive events, as the store keeps it.
     #[must_use]
     pub fn encode<'a>(events: impl IntoIterator<Item = &'a Self>) -> String {
-        let events: Vec<&Self> = events.into_iter().collect();
-        serde_json::to_string(&events).expect("events have a JSON form")
+        serde_json::to_string(&in_a_row::written(events)).expect("events have a JSON form")
     }
 
     /// The events of such a text.
@@ -266,7 +315,9 @@ impl Event {
     /// # Errors
     /// When the text was not written by [`Event::encode`] of this version or an earlier one.
     pub fn decode(text: &str) -> Result<Vec<Self>, Unreadable> {
-        serde_json::from_str(text).map_err(|e| {
+        let mut text = serde_json::Deserializer::from_str(text);
+        let events = in_a_row::deserialize(&mut text).and_then(|events| text.end().map(|()| events));
+        events.map_err(|e| {
             let cause = e.to_string();
             if cause.contains("unknown variant") { Unreadable::Newer(cause) } else { Unreadable::Damaged(cause) }
         })
@@ -343,6 +394,18 @@ mod tests {
         let read = Event::decode(&text).unwrap();
         assert_eq!(read, [event]);
         assert!(text.contains(input.as_str()));
+    }
+
+    #[test]
+    fn a_time_is_written_once_for_events_of_one_moment() {
+        let event =
+            |at, scope: &str| Event { at: Timestamp(at), scope: Scope::from_text(scope), fact: Fact::ExecutionPaused };
+        let events = [event(7, ""), event(7, "1"), event(8, ""), event(7, "")];
+        let text = Event::encode(&events);
+        let pause = r#""f":"ExecutionPaused"}"#;
+        assert_eq!(text, format!(r#"[{{"t":7,{pause},{{"s":"1",{pause},{{"t":8,{pause},{{"t":7,{pause}]"#));
+        assert_eq!(Event::decode(&text).unwrap(), events);
+        assert!(matches!(Event::decode(&format!("[{{{pause}]")), Err(Unreadable::Damaged(_))));
     }
 
     #[test]

@@ -139,6 +139,7 @@ pub struct OpenPoll {
     pub last: Option<Json>,
     /// The journal of this round. It is not part of the history, which a poll lengthens by two events only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(with = "crate::event::in_a_row")]
     pub journal: Vec<Event>,
     /// How many of those were read from the store.
     #[serde(skip)]

@@ -7,33 +7,33 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Error};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Error, PgConnection, SqliteConnection};
 
 use crate::StoreError;
+use crate::connections::Connections;
 use crate::fault::{Fault, Severity, cause, severity};
-use crate::sql::{Row, Script, Session};
+use crate::sql::{Link, Row, Script, Session};
 
 static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_SCHEMA: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// How long a call waits for a free connection, connecting included.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long SQLite waits for a reader or a checkpoint in its way.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections for everything but leases.
-const POSTGRES_CONNECTIONS_MAX: u32 = 12;
+const POSTGRES_CONNECTIONS_MAX: usize = 12;
 /// Readers beside the one writer.
-const SQLITE_READERS_MAX: u32 = 4;
-/// A connection that was idle for longer is asked whether it still stands before it is used.
-const TRUSTED_IDLE: Duration = Duration::from_millis(500);
+const SQLITE_READERS_MAX: usize = 4;
+/// A connection that was idle for longer is asked whether it still stands before it is used: longer than the pauses of an
+/// engine that has nothing to do.
+const TRUSTED_IDLE: Duration = Duration::from_secs(5);
 
 /// A database that is open.
 pub(crate) enum Database {
     /// One file: a single writer, readers beside it, and nobody else.
-    Sqlite { writer: SqlitePool, readers: SqlitePool, _lock: File },
-    /// A server. Leases have a connection of their own, so that renewals wait for nothing (L11).
-    Postgres { pool: PgPool, leases: PgPool },
+    Sqlite { writer: Connections<SqliteConnection>, readers: Connections<SqliteConnection>, _lock: File },
+    /// A server. Leases have a connection of their own, so that renewals wait for nothing (L11); so has listening.
+    Postgres { pool: Connections<PgConnection>, leases: Connections<PgConnection>, listening: PgPool },
 }
 
 impl Database {
@@ -50,43 +50,48 @@ impl Database {
 
     /// A session that sees one committed state and changes nothing, for one statement.
     pub(crate) async fn read(&self) -> Result<Session, Fault> {
-        Ok(match self {
-            Self::Sqlite { readers, .. } => Session::SqliteReader(readers.acquire().await?),
-            Self::Postgres { pool, .. } => Session::PostgresReader(pool.acquire().await?),
-        })
+        Ok(Session::new(self.reader().await?))
     }
 
     /// A session whose statements all see the same committed state.
     pub(crate) async fn snapshot(&self) -> Result<Session, Fault> {
-        Ok(match self {
-            Self::Sqlite { readers, .. } => Session::Sqlite(readers.begin().await?),
-            Self::Postgres { pool, .. } => {
-                Session::Postgres(pool.begin_with("begin isolation level repeatable read read only").await?)
-            }
-        })
+        let words = match self {
+            Self::Sqlite { .. } => "begin",
+            Self::Postgres { .. } => "begin isolation level repeatable read read only",
+        };
+        Ok(Session::begin(self.reader().await?, words).await?)
     }
 
     /// A transaction.
     pub(crate) async fn write(&self) -> Result<Session, Fault> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => Session::Sqlite(writer.begin_with("begin immediate").await?),
-            Self::Postgres { pool, .. } => Session::Postgres(pool.begin().await?),
+            Self::Sqlite { writer, .. } => {
+                Session::begin(Link::Sqlite(writer.lend().await?), "begin immediate").await?
+            }
+            Self::Postgres { pool, .. } => Session::begin(Link::Postgres(pool.lend().await?), "begin").await?,
         })
     }
 
     /// Runs a script, whole or not at all.
     pub(crate) async fn run(&self, script: Script<'_>) -> Result<Vec<Row>, Error> {
         match self {
-            Self::Sqlite { writer, .. } => script.run_on_sqlite(writer).await,
-            Self::Postgres { pool, .. } => script.run_on_postgres(pool).await,
+            Self::Sqlite { writer, .. } => script.run_on_sqlite(writer.lend().await?).await,
+            Self::Postgres { pool, .. } => script.run_on_postgres(pool.lend().await?).await,
         }
     }
 
     /// A session for one statement about a lease.
     pub(crate) async fn lease(&self) -> Result<Session, Fault> {
+        Ok(Session::new(match self {
+            Self::Sqlite { writer, .. } => Link::Sqlite(writer.lend().await?),
+            Self::Postgres { leases, .. } => Link::Postgres(leases.lend().await?),
+        }))
+    }
+
+    async fn reader(&self) -> Result<Link, Error> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => Session::SqliteReader(writer.acquire().await?),
-            Self::Postgres { leases, .. } => Session::PostgresReader(leases.acquire().await?),
+            Self::Sqlite { readers, .. } => Link::Sqlite(readers.lend().await?),
+            Self::Postgres { pool, .. } => Link::Postgres(pool.lend().await?),
         })
     }
 }
@@ -107,14 +112,14 @@ async fn open_sqlite(file: &Path) -> Result<Database, StoreError> {
         .pragma("journal_size_limit", "67108864")
         .disable_statement_logging();
     let unusable = |error: Error| unusable(&file.display().to_string(), &error);
-    let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None).max_lifetime(None);
-    // One connection: its pool is the queue of those who write.
-    let writer = pool().max_connections(1).test_before_acquire(false).connect_with(options.clone());
-    let writer = writer.await.map_err(unusable)?;
-    SQLITE_SCHEMA.run(&writer).await.map_err(|error| schema_refused(&SQLITE_SCHEMA, error))?;
+    // One connection: those who write wait for it in turn.
+    let writer = Connections::new(options.clone(), 1, Duration::MAX);
+    let mut first = writer.lend().await.map_err(unusable)?;
+    let migrated = SQLITE_SCHEMA.run(first.begin()).await;
+    migrated.map_err(|error| schema_refused(&SQLITE_SCHEMA, error))?;
+    first.settle(&Ok(()));
     let readers = options.create_if_missing(false).pragma("query_only", "on");
-    let readers = pool().max_connections(SQLITE_READERS_MAX).test_before_acquire(false).connect_with(readers);
-    Ok(Database::Sqlite { writer, readers: readers.await.map_err(unusable)?, _lock: lock })
+    Ok(Database::Sqlite { writer, readers: Connections::new(readers, SQLITE_READERS_MAX, Duration::MAX), _lock: lock })
 }
 
 /// Takes the lock that keeps a second engine away from the file. The system gives it back when the process ends.
@@ -160,19 +165,13 @@ async fn open_postgres(url: &str) -> Result<Database, StoreError> {
         ("plan_cache_mode", "force_generic_plan"),
     ]);
     let unusable = |error: Error| unusable(&place, &error);
-    let pool = || {
-        let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false);
-        pool.before_acquire(|connection, idle| {
-            // Asking each time would cost a round trip a call; not asking at all, a failed call each after a restart.
-            let doubtful = idle.idle_for > TRUSTED_IDLE;
-            Box::pin(async move { Ok(!doubtful || connection.ping().await.is_ok()) })
-        })
-    };
-    let writers = pool().max_connections(POSTGRES_CONNECTIONS_MAX).connect_with(options.clone()).await;
-    let writers = writers.map_err(unusable)?;
-    POSTGRES_SCHEMA.run(&writers).await.map_err(|error| schema_refused(&POSTGRES_SCHEMA, error))?;
-    let leases = pool().max_connections(1).connect_with(options).await.map_err(unusable)?;
-    Ok(Database::Postgres { pool: writers, leases })
+    let pool = Connections::new(options.clone(), POSTGRES_CONNECTIONS_MAX, TRUSTED_IDLE);
+    let mut first = pool.lend().await.map_err(unusable)?;
+    let migrated = POSTGRES_SCHEMA.run(first.begin()).await;
+    migrated.map_err(|error| schema_refused(&POSTGRES_SCHEMA, error))?;
+    first.settle(&Ok(()));
+    let leases = Connections::new(options.clone(), 1, TRUSTED_IDLE);
+    Ok(Database::Postgres { pool, leases, listening: PgPoolOptions::new().connect_lazy_with(options) })
 }
 
 fn unusable(place: &str, error: &Error) -> StoreError {

@@ -1,10 +1,11 @@
 //! Heads of executions: the row of `executions` with its program, read and inserted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use cerebelum_history::{CallName, Digest, ExecutionId, Position, Seed};
 
 use crate::attributes;
+use crate::chunks::Found;
 use crate::fault::Fault;
 use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
 use crate::{Batch, Chunk, Execution, ExecutionKey, Incarnation, Parent, State, StoreError, TenantId, chunks};
@@ -267,13 +268,42 @@ pub(crate) fn update<'a>(no: i64, head: &'a Execution, program: Option<i64>, rel
     ]
 }
 
-/// The first chunk of an execution's first run.
-pub(crate) async fn first_chunk(session: &mut Session, key: &ExecutionKey) -> Result<Chunk, Fault> {
-    let mut chunks = chunks::read(session, key, 1, Position(1), Position(1)).await?;
-    if chunks.is_empty() {
-        return Err(StoreError::Corrupt(format!("execution {}: position 1 is missing", key.id)).into());
+/// The executions of these ids, as far as there are any, each with the chunk it began with.
+pub(crate) async fn find_begun<'k>(
+    session: &mut Session,
+    keys: impl IntoIterator<Item = &'k ExecutionKey>,
+) -> Result<HashMap<ExecutionKey, (Stored, Result<Chunk, StoreError>)>, Fault> {
+    static BEGUN: Statement = Statement::new(concat!(
+        "select ",
+        head_columns!(),
+        ", h.first_position, h.last_position, h.checksum, h.events
+        from ",
+        heads!(),
+        " join {rows tenant:int name:text} on e.tenant_id = r.tenant and e.id = r.name
+        left join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = 1
+            and h.first_position = 1"
+    ));
+    let mut wanted = Rows::default();
+    keys.into_iter().for_each(|key| wanted.push([key.tenant.into(), key.id.as_str().into()]));
+    let mut begun = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(begun);
     }
-    Ok(chunks.swap_remove(0))
+    for mut row in session.rows_of(&BEGUN, &wanted).await? {
+        let stored = read(&mut row)?;
+        let key = stored.head.key.clone();
+        let mut found = Found::new(&key, 1, Position(1));
+        let first = match row.opt_int()? {
+            Some(first) => {
+                let (last, sum) = (row.position()?, row.int()?);
+                found.add(Position(u64::try_from(first).unwrap_or(0)), last, (sum, row.text()?))
+            }
+            None => Ok(()),
+        };
+        let first = first.and_then(|()| found.up_to(Some(Position(1)))).map(|mut chunks| chunks.swap_remove(0));
+        begun.insert(key, (stored, first));
+    }
+    Ok(begun)
 }
 
 const EMPTY: &str = "{}";

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use sqlx::postgres::{PgListener, PgPool};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::AbortHandle;
 
+use crate::connections::Connections;
 use crate::database::Database;
+use crate::sql::{Link, Session, Statement};
 use crate::{ExecutionKey, Incarnation, TenantId};
 
 /// Where nodes of one database tell each other. A payload is the teller, then one `tenant id` a line.
@@ -43,13 +46,13 @@ impl Hints {
         let own = AtomicI64::new(0);
         match database {
             Database::Sqlite { .. } => Self { here, elsewhere: None, own, running: Vec::new() },
-            Database::Postgres { pool, .. } => {
+            Database::Postgres { pool, listening, .. } => {
                 let (elsewhere, told) = mpsc::unbounded_channel();
                 // Any number that two processes are unlikely to share.
                 let teller = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), CHANNEL);
                 let running = vec![
                     tokio::spawn(notify(pool.clone(), teller, told)).abort_handle(),
-                    tokio::spawn(listen(pool.clone(), teller, here.clone())).abort_handle(),
+                    tokio::spawn(listen(listening.clone(), teller, here.clone())).abort_handle(),
                 ];
                 Self { here, elsewhere: Some(elsewhere), own, running }
             }
@@ -105,7 +108,7 @@ impl Drop for Hints {
 }
 
 /// Gathers what is told while a NOTIFY is under way into the next one.
-async fn notify(pool: PgPool, teller: u64, mut told: mpsc::UnboundedReceiver<ExecutionKey>) {
+async fn notify(pool: Connections<PgConnection>, teller: u64, mut told: mpsc::UnboundedReceiver<ExecutionKey>) {
     let mut keys = Vec::new();
     while told.recv_many(&mut keys, HINTS_MAX).await > 0 {
         let distinct: BTreeSet<ExecutionKey> = keys.drain(..).collect();
@@ -115,9 +118,13 @@ async fn notify(pool: PgPool, teller: u64, mut told: mpsc::UnboundedReceiver<Exe
     }
 }
 
-async fn send(pool: &PgPool, payload: String) {
-    let notify = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload);
-    if let Err(error) = notify.execute(pool).await {
+async fn send(pool: &Connections<PgConnection>, payload: String) {
+    static NOTIFY: Statement = Statement::new("select pg_notify($1, $2)");
+    let sent = async {
+        let mut session = Session::new(Link::Postgres(pool.lend().await?));
+        session.rows(&NOTIFY, &[CHANNEL.into(), payload.as_str().into()]).await
+    };
+    if let Err(error) = sent.await {
         tracing::debug!(%error, "other nodes were not notified; their poll will find it");
     }
 }

@@ -7,6 +7,7 @@ mod calls;
 mod chunks;
 mod claim;
 mod components;
+mod connections;
 mod database;
 mod fault;
 mod heads;
@@ -107,6 +108,8 @@ pub trait Store: Send + Sync + 'static {
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>>;
     /// The head of an execution.
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>>;
+    /// The executions of these ids, in order, as far as there are any: what [`Store::start`] would find in its way.
+    fn begun(&self, keys: Vec<ExecutionKey>) -> Answer<'_, Vec<Option<Begun>>>;
     /// Head, open calls and inbox of an execution, read together and not claimed.
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>>;
     /// An execution in full, in one committed state.

@@ -112,6 +112,9 @@ pub enum Started {
     Exists(Box<Execution>, Chunk),
 }
 
+/// An execution that is there already, and its first chunk for comparison, or why that cannot be read.
+pub type Begun = (Execution, Result<Chunk, StoreError>);
+
 /// Some consecutive events of a history, as the text `history` encoded them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {

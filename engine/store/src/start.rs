@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::heads::Fresh;
 use crate::patience::Patience;
 use crate::store::{SqlStore, commit};
-use crate::{ExecutionKey, Incarnation, NewExecution, Started, StoreError, heads, nodes};
+use crate::{Incarnation, NewExecution, Started, StoreError, heads, nodes};
 
 /// An id that is taken and free again at once, over and over, is not worth more than this.
 const ATTEMPTS_MAX: u32 = 8;
@@ -60,17 +60,17 @@ async fn try_start(
     }
     let first: Vec<_> = new.iter().map(|new| &new.first).collect();
     let inserted: HashSet<usize> = heads::insert_whole(&mut session, &fresh, &first).await?.into_iter().collect();
+    let taken = (0..new.len()).filter(|index| !inserted.contains(index)).map(|index| &new[index].head.key);
+    let existing = heads::find_begun(&mut session, taken).await?;
     let mut started = Vec::with_capacity(new.len());
     for (index, new) in new.iter().enumerate() {
         started.push(if inserted.contains(&index) {
             Started::New
         } else {
-            let key: &ExecutionKey = &new.head.key;
-            let Some(existing) = heads::find(&mut session, key).await? else { return Ok(None) };
-            if existing.head.seed == new.head.seed {
-                Started::New
-            } else {
-                Started::Exists(Box::new(existing.head), heads::first_chunk(&mut session, key).await?)
+            let Some((existing, first)) = existing.get(&new.head.key) else { return Ok(None) };
+            match existing.head.seed == new.head.seed {
+                true => Started::New,
+                false => Started::Exists(Box::new(existing.head.clone()), first.clone()?),
             }
         });
     }

@@ -17,10 +17,10 @@ use crate::numbers::Numbers;
 use crate::programs::Programs;
 use crate::sql::Session;
 use crate::{
-    Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
-    Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store, StoreError,
-    TenantId, Whole, append, approvals, chunks, claim, components, heads, inbox, list, logs, nodes, rescue, start,
-    whole,
+    Answer, Answered, ApprovalRow, ApprovalState, Batch, Begun, Census, Chunk, Claimed, Component, Execution,
+    ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store,
+    StoreError, TenantId, Whole, append, approvals, chunks, claim, components, heads, inbox, list, logs, nodes, rescue,
+    start, whole,
 };
 
 /// Opens a database, `sqlite:FILE` or `postgres://…`, and brings its schema up to date.
@@ -124,6 +124,14 @@ impl Store for SqlStore {
         self.told(async move {
             let found = heads::find(&mut self.database.read().await?, &key).await?;
             Ok(found.map(|stored| stored.head))
+        })
+    }
+
+    fn begun(&self, keys: Vec<ExecutionKey>) -> Answer<'_, Vec<Option<Begun>>> {
+        self.told(async move {
+            let begun = heads::find_begun(&mut self.database.read().await?, &keys).await?;
+            let of = |key| begun.get(key).map(|(stored, first)| (stored.head.clone(), first.clone()));
+            Ok(keys.iter().map(of).collect())
         })
     }
 

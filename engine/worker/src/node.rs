@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cerebelum_history::{Execution, Json, Timestamp};
 use cerebelum_store::{
-    Batch, Claimed, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started, State, Store, StoreError,
+    Batch, Begun, Claimed, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started, State, Store, StoreError,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -71,6 +71,8 @@ pub(crate) struct Node {
     pub(crate) lease: Arc<Leasehold>,
     pub(crate) appends: Gather<Batch, Result<Newest, Refusal>>,
     pub(crate) starts: Gather<NewExecution, Result<Started, StoreError>>,
+    /// What exists of the executions that somebody wants to start.
+    pub(crate) begun: Gather<ExecutionKey, Result<Option<Begun>, StoreError>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wake: Wake,
     pub(crate) watchers: Watchers,
@@ -107,6 +109,10 @@ impl Node {
             starts: {
                 let node = node.clone();
                 Gather::new(&*machine, move |new| start_all(node.clone(), new))
+            },
+            begun: {
+                let store = store.clone();
+                Gather::new(&*machine, move |keys| look_up(store.clone(), keys))
             },
             config,
             directory: Directory::new(&*machine, store.clone(), programs.clone()),
@@ -459,6 +465,15 @@ impl Appender {
                 }
             }
         }
+    }
+}
+
+/// Answers a group in one statement.
+async fn look_up(store: Arc<dyn Store>, keys: Vec<ExecutionKey>) -> Vec<Result<Option<Begun>, StoreError>> {
+    let count = keys.len();
+    match store.begun(keys).await {
+        Ok(begun) => begun.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error); count],
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{Approval, ExecutionId, Facts, Json, Message, Position, planted};
 use cerebelum_store::{
-    Answered, ApprovalRow, ApprovalState, Execution as Head, ExecutionKey, Started, State, TenantId,
+    Answered, ApprovalRow, ApprovalState, Chunk, Execution as Head, ExecutionKey, Started, State, TenantId,
 };
 
 use crate::api::{Decision, Refused, StartRequest, Summary};
@@ -44,13 +44,15 @@ impl Engine {
             facts,
             parent: None,
         };
-        let new = beginning.rows(&*self.node.machine, at);
         // Whoever chose the id may be asking once more: what is there already must not run for nothing.
-        let is_free = match &request.id {
-            Some(_) => self.node.store.execution(&new.head.key).await.map_err(unavailable)?.is_none(),
-            None => true,
-        };
-        self.begin(new, input, is_free).await
+        if request.id.is_some() {
+            let key = ExecutionKey { tenant: TENANT, id: beginning.id.clone() };
+            let there = self.node.begun.hand_in(key).await.ok_or_else(stopping)?.map_err(unavailable)?;
+            if let Some((existing, first)) = there {
+                return started_before(existing, &first.map_err(unavailable)?, (&beginning.workflow, &input));
+            }
+        }
+        self.begin(beginning.rows(&*self.node.machine, at), input).await
     }
 
     /// Starts many executions, each alone.
@@ -58,36 +60,23 @@ impl Engine {
         futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
     }
 
-    async fn begin(&self, new: cerebelum_store::NewExecution, input: Json, is_free: bool) -> Result<Summary, Refused> {
+    async fn begin(&self, new: cerebelum_store::NewExecution, input: Json) -> Result<Summary, Refused> {
         let head = new.head.clone();
         if planted("ack-before-commit") {
             let starting = self.node.starts.hand_in(new);
             self.node.machine.spawn(Box::pin(async move { drop(starting.await) }));
             return Ok(views::summary(&head));
         }
-        if is_free
-            && let Some(is_stored) = self.node.begin(&new, &input)
+        if let Some(is_stored) = self.node.begin(&new, &input)
             && is_stored.await.is_ok()
         {
             return Ok(views::summary(&head));
         }
         // It cannot begin in memory, or what became of it there is not known. The same seed is the same execution.
         let started = self.node.starts.hand_in(new).await;
-        match started.ok_or_else(stopping)? {
-            Ok(Started::New) => Ok(views::summary(&head)),
-            Ok(Started::Exists(existing, chunk)) => {
-                let events = restore::decode(&chunk).map_err(unavailable)?;
-                let same = existing.workflow == head.workflow
-                    && views::input(&events).is_some_and(|theirs| theirs.means_the_same(&input));
-                if same {
-                    return Ok(views::summary(&existing));
-                }
-                let id = &head.key.id;
-                Err(Refused::Conflict(format!(
-                    "execution `{id}` exists with another workflow or input: choose another id, or look at `cerebelum status {id}`"
-                )))
-            }
-            Err(error) => Err(unavailable(error)),
+        match started.ok_or_else(stopping)?.map_err(unavailable)? {
+            Started::New => Ok(views::summary(&head)),
+            Started::Exists(existing, first) => started_before(*existing, &first, (&head.workflow, &input)),
         }
     }
 
@@ -262,6 +251,20 @@ impl Engine {
             None => Err(no_execution(id)),
         }
     }
+}
+
+/// The answer to a start whose id is taken: the execution that is there, if it is the same one.
+fn started_before(existing: Head, first: &Chunk, (workflow, input): (&str, &Json)) -> Result<Summary, Refused> {
+    let events = restore::decode(first).map_err(unavailable)?;
+    let is_same =
+        existing.workflow == workflow && views::input(&events).is_some_and(|theirs| theirs.means_the_same(input));
+    if is_same {
+        return Ok(views::summary(&existing));
+    }
+    let id = &existing.key.id;
+    Err(Refused::Conflict(format!(
+        "execution `{id}` exists with another workflow or input: choose another id, or look at `cerebelum status {id}`"
+    )))
 }
 
 fn stopping() -> Refused {

@@ -13,12 +13,11 @@ use crate::tables::{Row, Tables};
 impl Tables {
     pub(crate) fn start(&mut self, incarnation: Option<Incarnation>, new: &NewExecution) -> Started {
         let key = &new.head.key;
-        if let Some(existing) = self.executions.get(key) {
-            if existing.head.seed == new.head.seed {
-                return Started::New;
-            }
-            let first = existing.runs.get(&1).and_then(|chunks| chunks.first()).expect("a history has a beginning");
-            return Started::Exists(Box::new(existing.head.clone()), first.clone());
+        if let Some((existing, first)) = self.begun(key) {
+            return match existing.seed == new.head.seed {
+                true => Started::New,
+                false => Started::Exists(Box::new(existing), first),
+            };
         }
         let standing = incarnation.filter(|incarnation| self.standing(*incarnation).is_some());
         let row = self.insert(new.head.clone(), standing.filter(|_| new.claim));
@@ -27,6 +26,13 @@ impl Tables {
             self.moved.push(key.clone());
         }
         Started::New
+    }
+
+    /// An execution with the chunk it began with.
+    pub(crate) fn begun(&self, key: &ExecutionKey) -> Option<(Execution, Chunk)> {
+        let existing = self.executions.get(key)?;
+        let first = existing.runs.get(&1).and_then(|chunks| chunks.first()).expect("a history has a beginning");
+        Some((existing.head.clone(), first.clone()))
     }
 
     /// Inserts an execution that has no events yet.

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    Answer, Answered, ApprovalRow, ApprovalState, Batch, Census, Chunk, Claimed, Component, Execution, ExecutionKey,
-    Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store, TenantId, Whole,
+    Answer, Answered, ApprovalRow, ApprovalState, Batch, Begun, Census, Chunk, Claimed, Component, Execution,
+    ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store,
+    TenantId, Whole,
 };
 use tokio::sync::broadcast;
 
@@ -97,6 +98,12 @@ impl Store for MemoryStore {
 
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
         self.transact(|tables| tables.executions.get(key).map(|row| row.head.clone()))
+    }
+
+    fn begun(&self, keys: Vec<ExecutionKey>) -> Answer<'_, Vec<Option<Begun>>> {
+        self.transact(|tables| {
+            keys.iter().map(|key| tables.begun(key).map(|(head, first)| (head, Ok(first)))).collect()
+        })
     }
 
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {

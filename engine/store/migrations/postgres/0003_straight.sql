@@ -14,3 +14,6 @@ alter table tenants add column uploads bigint not null default 0;
 
 -- What has ended is found by when, to be deleted in time.
 create index executions_ended on executions (ended_at) where ended_at is not null;
+
+-- To compress the bytes of a component takes longer than to write them.
+alter table component_bytes alter column bytes set storage external;

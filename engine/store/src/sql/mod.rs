@@ -10,6 +10,6 @@ mod writes;
 pub(crate) use argument::{Rows, Value};
 pub(crate) use row::Row;
 pub(crate) use script::Script;
-pub(crate) use session::Session;
+pub(crate) use session::{Link, Session};
 pub(crate) use statement::{Dialect, Statement, expand};
 pub(crate) use writes::Writes;

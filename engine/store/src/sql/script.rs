@@ -5,12 +5,12 @@ use std::sync::{LazyLock, Mutex};
 
 use cerebelum_history::planted;
 use futures::TryStreamExt;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgPool};
-use sqlx::sqlite::{SqliteArguments, SqlitePool};
-use sqlx::{Arguments, Either, Error, Executor, Sqlite};
+use sqlx::postgres::PgArguments;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, Either, Error, Executor, PgConnection, SqliteConnection};
 
 use super::{Dialect, Row, Rows, Statement};
+use crate::connections::Lent;
 
 /// Statements of many rows. On PostgreSQL they are one statement, whose parts are called `w0`, `w1` … and see one
 /// state; on SQLite they run one after the other.
@@ -60,7 +60,7 @@ impl<'a> Script<'a> {
     ///
     /// # Errors
     /// When anything failed or was not as expected. Nothing has happened then.
-    pub(crate) async fn run_on_sqlite(self, pool: &SqlitePool) -> Result<Vec<Row>, Error> {
+    pub(crate) async fn run_on_sqlite(self, mut lent: Lent<SqliteConnection>) -> Result<Vec<Row>, Error> {
         let text = self.text(Dialect::Sqlite);
         let mut arguments = SqliteArguments::default();
         for part in &self.parts {
@@ -72,8 +72,7 @@ impl<'a> Script<'a> {
         // BEGIN comes first, and each statement that must be exact is followed by its check.
         let checks_before = |index: usize| self.parts[..index].iter().filter(|part| part.demand.exactly).count();
         let answering = self.answering().map(|index| 1 + index + checks_before(index));
-        let mut unfinished = Unfinished(Some(pool.acquire().await?));
-        let connection = unfinished.0.as_mut().expect("it was just put there");
+        let connection = lent.begin();
         let mut rows = Vec::new();
         let done = async {
             let mut statement = 0;
@@ -88,10 +87,13 @@ impl<'a> Script<'a> {
             Ok(())
         };
         let done: Result<(), Error> = done.await;
-        if done.is_err() {
-            connection.execute(sqlx::raw_sql("rollback")).await?;
+        let ended = match &done {
+            Ok(()) => Ok(()),
+            Err(_) => connection.execute(sqlx::raw_sql("rollback")).await.map(drop),
+        };
+        if ended.is_ok() {
+            lent.settle(&ended);
         }
-        unfinished.0 = None;
         done.map(|()| rows)
     }
 
@@ -99,7 +101,7 @@ impl<'a> Script<'a> {
     ///
     /// # Errors
     /// When anything failed or was not as expected: nothing has happened then, unless the connection broke.
-    pub(crate) async fn run_on_postgres(self, pool: &PgPool) -> Result<Vec<Row>, Error> {
+    pub(crate) async fn run_on_postgres(self, mut lent: Lent<PgConnection>) -> Result<Vec<Row>, Error> {
         let text = self.text(Dialect::Postgres);
         let mut arguments = PgArguments::default();
         for part in &self.parts {
@@ -108,9 +110,10 @@ impl<'a> Script<'a> {
         for part in self.parts.iter().filter(|part| part.demand.exactly) {
             arguments.add(count(&part.rows)).map_err(Error::Encode)?;
         }
-        let rows = sqlx::query_with(text, arguments).fetch_all(pool).await?;
+        let rows = sqlx::query_with(text, arguments).fetch_all(lent.begin()).await;
+        lent.settle(&rows);
         // When no statement answers, one row only says that all is well.
-        let rows = rows.into_iter().filter(|_| self.answering().is_some());
+        let rows = rows?.into_iter().filter(|_| self.answering().is_some());
         Ok(rows.map(Row::from).collect())
     }
 
@@ -179,15 +182,4 @@ impl<'a> Script<'a> {
 
 fn count(rows: &Rows<'_>) -> i64 {
     i64::try_from(rows.len()).unwrap_or(i64::MAX)
-}
-
-/// A connection in the middle of a script. Whoever stops waiting there leaves one that nobody may use again.
-struct Unfinished(Option<PoolConnection<Sqlite>>);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(mut connection) = self.0.take() {
-            connection.close_on_drop();
-        }
-    }
 }

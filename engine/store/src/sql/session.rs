@@ -1,26 +1,23 @@
 //! One connection in use: a reader, or a transaction that writes.
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgArguments;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{
-    AssertSqlSafe, Error, Executor, PgConnection, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, Transaction,
-};
+use sqlx::{AssertSqlSafe, Error, Executor, PgConnection, SqlSafeStr, SqlStr, SqliteConnection};
 
 use super::argument::{for_postgres, for_sqlite};
 use super::{Dialect, Row, Rows, Statement, Value};
+use crate::connections::Lent;
 
 /// A conversation with the database. Dropped without [`Session::commit`], nothing of it happened.
-pub(crate) enum Session {
-    SqliteReader(PoolConnection<Sqlite>),
-    Sqlite(Transaction<'static, Sqlite>),
-    PostgresReader(PoolConnection<Postgres>),
-    Postgres(Transaction<'static, Postgres>),
+pub(crate) struct Session {
+    link: Link,
+    in_transaction: bool,
 }
 
-enum Link<'s> {
-    Sqlite(&'s mut SqliteConnection),
-    Postgres(&'s mut PgConnection),
+/// Which database it is held with.
+pub(crate) enum Link {
+    Sqlite(Lent<SqliteConnection>),
+    Postgres(Lent<PgConnection>),
 }
 
 enum Bound {
@@ -29,10 +26,22 @@ enum Bound {
 }
 
 impl Session {
-    pub(crate) fn dialect(&self) -> Dialect {
-        match self {
-            Self::SqliteReader(_) | Self::Sqlite(_) => Dialect::Sqlite,
-            Self::PostgresReader(_) | Self::Postgres(_) => Dialect::Postgres,
+    /// A conversation of statements that are each by itself.
+    pub(crate) const fn new(link: Link) -> Self {
+        Self { link, in_transaction: false }
+    }
+
+    /// A conversation that begins with these words, and is one transaction.
+    pub(crate) async fn begin(link: Link, words: &'static str) -> Result<Self, Error> {
+        let mut session = Self { link, in_transaction: true };
+        session.say(words).await?;
+        Ok(session)
+    }
+
+    pub(crate) const fn dialect(&self) -> Dialect {
+        match self.link {
+            Link::Sqlite(_) => Dialect::Sqlite,
+            Link::Postgres(_) => Dialect::Postgres,
         }
     }
 
@@ -89,31 +98,45 @@ impl Session {
 
     /// Sends words that take no argument, such as `savepoint`.
     pub(crate) async fn say(&mut self, words: &'static str) -> Result<(), Error> {
-        match self.link() {
-            Link::Sqlite(connection) => connection.execute(sqlx::raw_sql(words)).await.map(drop),
-            Link::Postgres(connection) => connection.execute(sqlx::raw_sql(words)).await.map(drop),
-        }
+        let said = match &mut self.link {
+            Link::Sqlite(lent) => lent.begin().execute(sqlx::raw_sql(words)).await.map(drop),
+            Link::Postgres(lent) => lent.begin().execute(sqlx::raw_sql(words)).await.map(drop),
+        };
+        self.settle(&said);
+        said
     }
 
     /// Makes it all durable.
     pub(crate) async fn commit(self) -> Result<(), Error> {
-        match self {
-            Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => transaction.commit().await,
-            Self::SqliteReader(_) | Self::PostgresReader(_) => Ok(()),
-        }
+        self.end("commit").await
     }
 
     /// Undoes it all, and returns when its locks are gone: whoever passes over locked rows must not pass over these.
     pub(crate) async fn undo(self) {
-        let undone = match self {
-            Self::Sqlite(transaction) => transaction.rollback().await,
-            Self::Postgres(transaction) => transaction.rollback().await,
-            Self::SqliteReader(_) | Self::PostgresReader(_) => Ok(()),
-        };
-        if let Err(error) = undone {
+        if let Err(error) = self.end("rollback").await {
             // A connection that cannot say so is closed, which undoes it as well.
             tracing::debug!(%error, "a transaction was not undone in so many words");
+        }
+    }
+
+    async fn end(mut self, words: &'static str) -> Result<(), Error> {
+        if !self.in_transaction {
+            return Ok(());
+        }
+        let ended = self.say(words).await;
+        if ended.is_ok() {
+            self.in_transaction = false;
+            self.settle(&ended);
+        }
+        ended
+    }
+
+    /// In the middle of a transaction nothing is settled.
+    fn settle<T>(&mut self, done: &Result<T, Error>) {
+        match &mut self.link {
+            Link::Sqlite(lent) if !self.in_transaction => lent.settle(done),
+            Link::Postgres(lent) if !self.in_transaction => lent.settle(done),
+            Link::Sqlite(_) | Link::Postgres(_) => {}
         }
     }
 
@@ -136,41 +159,34 @@ impl Session {
     }
 
     async fn fetch(&mut self, text: SqlStr, bound: Bound) -> Result<Vec<Row>, Error> {
-        match (self.link(), bound) {
-            (Link::Sqlite(connection), Bound::Sqlite(arguments)) => {
-                let rows = sqlx::query_with(text, arguments).fetch_all(connection).await?;
-                Ok(rows.into_iter().map(Row::from).collect())
+        let fetched = match (&mut self.link, bound) {
+            (Link::Sqlite(lent), Bound::Sqlite(arguments)) => {
+                let rows = sqlx::query_with(text, arguments).fetch_all(lent.begin()).await;
+                rows.map(|rows| rows.into_iter().map(Row::from).collect())
             }
-            (Link::Postgres(connection), Bound::Postgres(arguments)) => {
-                let rows = sqlx::query_with(text, arguments).fetch_all(connection).await?;
-                Ok(rows.into_iter().map(Row::from).collect())
+            (Link::Postgres(lent), Bound::Postgres(arguments)) => {
+                let rows = sqlx::query_with(text, arguments).fetch_all(lent.begin()).await;
+                rows.map(|rows| rows.into_iter().map(Row::from).collect())
             }
-            (Link::Sqlite(_), Bound::Postgres(_)) | (Link::Postgres(_), Bound::Sqlite(_)) => {
-                unreachable!("arguments are bound for the database they go to")
-            }
-        }
+            (Link::Sqlite(_), Bound::Postgres(_)) | (Link::Postgres(_), Bound::Sqlite(_)) => unreachable!("{MISBOUND}"),
+        };
+        self.settle(&fetched);
+        fetched
     }
 
     async fn execute(&mut self, text: &'static str, bound: Bound) -> Result<u64, Error> {
-        match (self.link(), bound) {
-            (Link::Sqlite(connection), Bound::Sqlite(arguments)) => {
-                Ok(sqlx::query_with(text, arguments).execute(connection).await?.rows_affected())
+        let executed = match (&mut self.link, bound) {
+            (Link::Sqlite(lent), Bound::Sqlite(arguments)) => {
+                sqlx::query_with(text, arguments).execute(lent.begin()).await.map(|done| done.rows_affected())
             }
-            (Link::Postgres(connection), Bound::Postgres(arguments)) => {
-                Ok(sqlx::query_with(text, arguments).execute(connection).await?.rows_affected())
+            (Link::Postgres(lent), Bound::Postgres(arguments)) => {
+                sqlx::query_with(text, arguments).execute(lent.begin()).await.map(|done| done.rows_affected())
             }
-            (Link::Sqlite(_), Bound::Postgres(_)) | (Link::Postgres(_), Bound::Sqlite(_)) => {
-                unreachable!("arguments are bound for the database they go to")
-            }
-        }
-    }
-
-    fn link(&mut self) -> Link<'_> {
-        match self {
-            Self::SqliteReader(connection) => Link::Sqlite(&mut *connection),
-            Self::Sqlite(transaction) => Link::Sqlite(&mut *transaction),
-            Self::PostgresReader(connection) => Link::Postgres(&mut *connection),
-            Self::Postgres(transaction) => Link::Postgres(&mut *transaction),
-        }
+            (Link::Sqlite(_), Bound::Postgres(_)) | (Link::Postgres(_), Bound::Sqlite(_)) => unreachable!("{MISBOUND}"),
+        };
+        self.settle(&executed);
+        executed
     }
 }
+
+const MISBOUND: &str = "arguments are bound for the database they go to";

@@ -9,6 +9,7 @@ use crate::on_all;
 on_all!(
     a_new_execution_is_read_as_it_was_written,
     an_id_that_is_taken_answers_with_the_one_that_has_it,
+    what_exists_is_known_before_a_start,
     many_executions_start_in_one_call,
     a_start_may_claim_in_the_same_breath;
     // Only on databases:
@@ -44,6 +45,17 @@ async fn an_id_that_is_taken_answers_with_the_one_that_has_it(bench: Bench) {
     assert_eq!(started[..2], [Started::New, existing]);
     assert!(matches!(&started[2], Started::Exists(head, _) if head.key == key("b")));
     assert_eq!(bench.head("a").await.workflow, "shop/order");
+}
+
+async fn what_exists_is_known_before_a_start(bench: Bench) {
+    let node = bench.lease("n").await;
+    let grown = events(node, &bench.started(node, "a").await, 2);
+    assert_eq!(bench.write(grown.clone()).await, Ok(()));
+    let begun = bench.begun(vec![key("b"), key("a"), key("a")]).await.unwrap();
+    let (head, first) = begun[1].clone().unwrap();
+    assert_eq!((head, first.unwrap()), (grown.head, chunk(1, 1)));
+    assert!(begun[0].is_none() && begun[2].is_some());
+    assert_eq!(bench.begun(Vec::new()).await.unwrap().len(), 0);
 }
 
 async fn the_same_request_twice_is_one_start(bench: Bench) {
