@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cerebelum_tests::Engine;
+use futures::StreamExt;
 
 use crate::load::Client;
 use crate::steps::steps;
@@ -11,6 +12,8 @@ use crate::table::Scene;
 /// Executions, and steps of each.
 const EXECUTIONS: usize = 6_000;
 const STEPS: usize = 50;
+/// Clients that wait for an end at once.
+const WAITS: usize = 64;
 
 /// W6: the engine is killed at 20 to 80 % of ten seconds of work and started again: how much longer it takes than
 /// undisturbed, and how many step bodies run again. Nothing may be missing.
@@ -48,9 +51,10 @@ async fn work(scene: &Scene<'_>, dies_after: Option<Duration>) -> anyhow::Result
         starting.await??;
     }
     let client = Client::connect(&engine, 8).await?;
-    for number in 0..EXECUTIONS {
-        let status = client.wait(&id(number)).await?;
-        anyhow::ensure!(status.output.as_deref() == Some(STEPS.to_string().as_str()), "{number} lost something");
+    let wait = async |number| (number, client.wait(&id(number)).await);
+    let mut ends = futures::stream::iter(0..EXECUTIONS).map(wait).buffer_unordered(WAITS);
+    while let Some((number, status)) = ends.next().await {
+        anyhow::ensure!(status?.output.as_deref() == Some(STEPS.to_string().as_str()), "{number} lost something");
     }
     let took = began.elapsed();
     let started = started + engine.metric("cerebelum_guests_started_total");

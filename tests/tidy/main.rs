@@ -101,9 +101,12 @@ fn each_file_says_what_it_owns() {
 fn no_word_of_a_glossary_synonym_and_no_loose_end() {
     let words =
         ["todo!(", "unimplemented!(", "dbg!(", "Manager", "Util", "mod util", "mod helpers", "mod common", "Handler {"];
+    // What a library calls its own is not ours to name.
+    let theirs = "deadpool::managed::Manager";
     let mut problems = Vec::new();
     for source in all().iter().filter(|source| !source.path.starts_with("tests/tidy")) {
-        for word in words.iter().filter(|word| source.code().contains(**word)) {
+        let code = source.code().replace(theirs, "");
+        for word in words.iter().filter(|word| code.contains(**word)) {
             problems.push(format!("{} says `{word}`", source.path));
         }
     }

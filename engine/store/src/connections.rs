@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult};
+use deadpool::managed::{Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection, Error};
 
@@ -61,7 +61,7 @@ impl<C: Connection> Opener<C> {
     }
 }
 
-impl<C: Connection> Manager for Opener<C> {
+impl<C: Connection> deadpool::managed::Manager for Opener<C> {
     type Type = C;
     type Error = Error;
 
@@ -99,7 +99,7 @@ pub(crate) struct Lent<C: Connection + 'static> {
 impl<C: Connection> Lent<C> {
     /// The connection, for something that may break off: until [`Lent::settle`] nobody else will use it.
     pub(crate) fn begin(&mut self) -> &mut C {
-        self.in_order = false;
+        self.abandon();
         self.connection.as_mut().expect("it is taken away in drop only")
     }
 
@@ -112,6 +112,16 @@ impl<C: Connection> Lent<C> {
                 .is_none_or(|told| !matches!(told.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
             Err(_) => false,
         };
+    }
+
+    /// Until [`Lent::settle`] nobody else will use it.
+    pub(crate) const fn abandon(&mut self) {
+        self.in_order = false;
+    }
+
+    /// Whether nothing is under way on it.
+    pub(crate) const fn is_in_order(&self) -> bool {
+        self.in_order
     }
 }
 

@@ -147,9 +147,7 @@ impl<'a> Script<'a> {
             offset += 1;
             if part.demand.exactly {
                 offset += 1;
-                text.push_str(&format!(
-                    "select case when changes() = ${offset} then 1 else json('not as expected') end;\n"
-                ));
+                text.push_str(&format!("select json('not as expected') where changes() <> ${offset};\n"));
             }
         }
         text + "commit"

@@ -10,7 +10,8 @@ use crate::connections::Lent;
 
 /// A conversation with the database. Dropped without [`Session::commit`], nothing of it happened.
 pub(crate) struct Session {
-    link: Link,
+    /// There until the session is dropped.
+    link: Option<Link>,
     in_transaction: bool,
 }
 
@@ -28,20 +29,20 @@ enum Bound {
 impl Session {
     /// A conversation of statements that are each by itself.
     pub(crate) const fn new(link: Link) -> Self {
-        Self { link, in_transaction: false }
+        Self { link: Some(link), in_transaction: false }
     }
 
     /// A conversation that begins with these words, and is one transaction.
     pub(crate) async fn begin(link: Link, words: &'static str) -> Result<Self, Error> {
-        let mut session = Self { link, in_transaction: true };
+        let mut session = Self { link: Some(link), in_transaction: true };
         session.say(words).await?;
         Ok(session)
     }
 
     pub(crate) const fn dialect(&self) -> Dialect {
         match self.link {
-            Link::Sqlite(_) => Dialect::Sqlite,
-            Link::Postgres(_) => Dialect::Postgres,
+            Some(Link::Sqlite(_)) => Dialect::Sqlite,
+            Some(Link::Postgres(_)) | None => Dialect::Postgres,
         }
     }
 
@@ -98,12 +99,7 @@ impl Session {
 
     /// Sends words that take no argument, such as `savepoint`.
     pub(crate) async fn say(&mut self, words: &'static str) -> Result<(), Error> {
-        let said = match &mut self.link {
-            Link::Sqlite(lent) => lent.begin().execute(sqlx::raw_sql(words)).await.map(drop),
-            Link::Postgres(lent) => lent.begin().execute(sqlx::raw_sql(words)).await.map(drop),
-        };
-        self.settle(&said);
-        said
+        self.link().say(words).await
     }
 
     /// Makes it all durable.
@@ -123,21 +119,13 @@ impl Session {
         if !self.in_transaction {
             return Ok(());
         }
-        let ended = self.say(words).await;
-        if ended.is_ok() {
-            self.in_transaction = false;
-            self.settle(&ended);
-        }
+        let ended = self.link().end(words).await;
+        self.in_transaction = false;
         ended
     }
 
-    /// In the middle of a transaction nothing is settled.
-    fn settle<T>(&mut self, done: &Result<T, Error>) {
-        match &mut self.link {
-            Link::Sqlite(lent) if !self.in_transaction => lent.settle(done),
-            Link::Postgres(lent) if !self.in_transaction => lent.settle(done),
-            Link::Sqlite(_) | Link::Postgres(_) => {}
-        }
+    fn link(&mut self) -> &mut Link {
+        self.link.as_mut().expect("it is taken away in drop only")
     }
 
     fn bind(&self, values: &[Value<'_>]) -> Result<Bound, Error> {
@@ -159,7 +147,7 @@ impl Session {
     }
 
     async fn fetch(&mut self, text: SqlStr, bound: Bound) -> Result<Vec<Row>, Error> {
-        let fetched = match (&mut self.link, bound) {
+        let fetched = match (self.link(), bound) {
             (Link::Sqlite(lent), Bound::Sqlite(arguments)) => {
                 let rows = sqlx::query_with(text, arguments).fetch_all(lent.begin()).await;
                 rows.map(|rows| rows.into_iter().map(Row::from).collect())
@@ -170,12 +158,12 @@ impl Session {
             }
             (Link::Sqlite(_), Bound::Postgres(_)) | (Link::Postgres(_), Bound::Sqlite(_)) => unreachable!("{MISBOUND}"),
         };
-        self.settle(&fetched);
+        self.link().settle(&fetched);
         fetched
     }
 
     async fn execute(&mut self, text: &'static str, bound: Bound) -> Result<u64, Error> {
-        let executed = match (&mut self.link, bound) {
+        let executed = match (self.link(), bound) {
             (Link::Sqlite(lent), Bound::Sqlite(arguments)) => {
                 sqlx::query_with(text, arguments).execute(lent.begin()).await.map(|done| done.rows_affected())
             }
@@ -184,8 +172,61 @@ impl Session {
             }
             (Link::Sqlite(_), Bound::Postgres(_)) | (Link::Postgres(_), Bound::Sqlite(_)) => unreachable!("{MISBOUND}"),
         };
-        self.settle(&executed);
+        self.link().settle(&executed);
         executed
+    }
+}
+
+impl Link {
+    async fn say(&mut self, words: &'static str) -> Result<(), Error> {
+        let said = match self {
+            Self::Sqlite(lent) => lent.begin().execute(sqlx::raw_sql(words)).await.map(drop),
+            Self::Postgres(lent) => lent.begin().execute(sqlx::raw_sql(words)).await.map(drop),
+        };
+        self.settle(&said);
+        said
+    }
+
+    /// Says the last words of a transaction. Where they are not understood nobody uses the connection again.
+    async fn end(&mut self, words: &'static str) -> Result<(), Error> {
+        let ended = self.say(words).await;
+        if ended.is_err() {
+            self.abandon();
+        }
+        ended
+    }
+
+    fn settle<T>(&mut self, done: &Result<T, Error>) {
+        match self {
+            Self::Sqlite(lent) => lent.settle(done),
+            Self::Postgres(lent) => lent.settle(done),
+        }
+    }
+
+    /// From here on nobody else uses it, unless it is settled again.
+    fn abandon(&mut self) {
+        match self {
+            Self::Sqlite(lent) => lent.abandon(),
+            Self::Postgres(lent) => lent.abandon(),
+        }
+    }
+
+    const fn is_in_order(&self) -> bool {
+        match self {
+            Self::Sqlite(lent) => lent.is_in_order(),
+            Self::Postgres(lent) => lent.is_in_order(),
+        }
+    }
+}
+
+impl Drop for Session {
+    /// A transaction that nobody ended is undone in the background; one that broke off in a statement, with its connection.
+    fn drop(&mut self) {
+        let Some(mut link) = self.link.take().filter(|link| self.in_transaction && link.is_in_order()) else { return };
+        link.abandon();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { link.end("rollback").await });
+        }
     }
 }
 
