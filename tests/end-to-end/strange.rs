@@ -1,6 +1,8 @@
 //! Rows that nobody of us wrote so: the execution they belong to is parked with the right words, the others go on, and
 //! after the repair it goes on as well.
 
+use cerebelum_server::proto::engine_client::EngineClient;
+use cerebelum_server::proto::{StartRequest, start_many_response};
 use cerebelum_tests::{Cloud, Database, Engine, until};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Row};
@@ -8,6 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 on_both_databases!(
     what_cannot_be_read_is_parked_alone_and_goes_on_after_the_repair,
     a_component_that_is_gone_is_missed,
+    a_head_that_cannot_be_read_is_in_nobody_elses_way,
     l03_the_seed_of_an_execution_is_shown_nowhere
 );
 
@@ -195,6 +198,32 @@ fn a_component_that_is_gone_is_missed(database: Database) {
     let done = engine.wait_for_end(&id);
     assert_eq!(done["output"]["outcome"], "published", "{done:#}");
     assert_eq!(cloud.requests("POST", "/releases").len(), 1);
+}
+
+/// Starts that are asked for together are looked up together, and each is answered for itself.
+fn a_head_that_cannot_be_read_is_in_nobody_elses_way(database: Database) {
+    use start_many_response::result::Result::{Refused, Started};
+    let engine = Engine::start(database);
+    engine.upload("test-guests");
+    let start = |id: &str| StartRequest {
+        workflow: "sleeper".to_owned(),
+        input: "86400000".to_owned(),
+        execution_id: Some(id.to_owned()),
+        ..StartRequest::default()
+    };
+    let ask = |requests: Vec<StartRequest>| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut client = EngineClient::connect(engine.url().to_owned()).await.unwrap();
+            let answers = client.start_many(futures::stream::iter(requests)).await.unwrap().into_inner().results;
+            answers.into_iter().map(|answer| answer.result.unwrap()).collect::<Vec<_>>()
+        })
+    };
+    assert!(matches!(&ask(vec![start("bad")])[..], [Started(_)]));
+    let none = if engine.database().starts_with("sqlite:") { "x'00'" } else { "'\\x00'::bytea" };
+    let _ = sql(&engine, &format!("update executions set seed = {none} where id = 'bad'"));
+    let answers = ask(vec![start("good"), start("bad"), start("better")]);
+    assert!(matches!(&answers[..], [Started(_), Refused(_), Started(_)]), "{answers:?}");
 }
 
 /// Whoever knew it could guess the keys of all requests to come.

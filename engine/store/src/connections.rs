@@ -3,7 +3,7 @@
 //! The pool of sqlx asks each connection that comes back whether it still stands: one more round trip for each use, and a
 //! writer that is not free meanwhile. Here a connection that was left in the middle of something is not used again.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult};
@@ -11,7 +11,7 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection, Error};
 
 /// How long a call waits for a free connection, connecting included.
-const LEND_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const LEND_TIMEOUT: Duration = Duration::from_secs(4);
 /// Between two attempts to reach a server that is not there.
 const CONNECT_AGAIN: Duration = Duration::from_millis(50);
 /// What a server keeps in memory for a connection grows with it.
@@ -26,13 +26,14 @@ impl<C: Connection> Clone for Connections<C> {
     }
 }
 
+/// When a connection to a server was last found broken: those that were opened or used before may be so, too.
+pub(crate) type Doubt = Arc<Mutex<Option<Instant>>>;
+
 impl<C: Connection> Connections<C> {
     /// At most so many. One that was idle for longer than `trusted_idle`, or since another one broke, is asked whether it
     /// still stands.
-    pub(crate) fn new(options: C::Options, max: usize, trusted_idle: Duration) -> Self {
-        let pool = Pool::builder(Opener { options, trusted_idle, doubted_at: Mutex::default() })
-            .max_size(max)
-            .queue_mode(QueueMode::Lifo);
+    pub(crate) fn new(options: C::Options, max: usize, (trusted_idle, doubt): (Duration, Doubt)) -> Self {
+        let pool = Pool::builder(Opener { options, trusted_idle, doubt }).max_size(max).queue_mode(QueueMode::Lifo);
         Self(pool.build().expect("without timeouts of its own a pool asks for no runtime"))
     }
 
@@ -51,13 +52,12 @@ impl<C: Connection> Connections<C> {
 struct Opener<C: Connection> {
     options: C::Options,
     trusted_idle: Duration,
-    /// When a connection was last found broken: what was opened or used before may be so, too.
-    doubted_at: Mutex<Option<Instant>>,
+    doubt: Doubt,
 }
 
 impl<C: Connection> Opener<C> {
     fn doubted_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.doubted_at.lock().expect("nobody panics with a point in time")
+        self.doubt.lock().expect("nobody panics with a point in time")
     }
 }
 
@@ -84,7 +84,8 @@ impl<C: Connection> deadpool::managed::Manager for Opener<C> {
         let used_at = metrics.recycled.unwrap_or(metrics.created);
         let is_doubted = self.doubted_at().is_some_and(|doubted_at| used_at < doubted_at);
         if is_doubted || used_at.elapsed() > self.trusted_idle {
-            connection.ping().await?;
+            let answered = connection.ping().await;
+            answered.inspect_err(|_| *self.doubted_at() = Some(Instant::now()))?;
         }
         Ok(())
     }
@@ -112,6 +113,9 @@ impl<C: Connection> Lent<C> {
                 .is_none_or(|told| !matches!(told.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
             Err(_) => false,
         };
+        if let (false, Some(pool)) = (self.in_order, self.connection.as_ref().and_then(Object::pool)) {
+            *pool.manager().doubted_at() = Some(Instant::now());
+        }
     }
 
     /// Until [`Lent::settle`] nobody else will use it.
@@ -127,10 +131,8 @@ impl<C: Connection> Lent<C> {
 
 impl<C: Connection> Drop for Lent<C> {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take().filter(|_| !self.in_order) else { return };
-        if let Some(pool) = Object::pool(&connection) {
-            *pool.manager().doubted_at() = Some(Instant::now());
+        if let Some(connection) = self.connection.take().filter(|_| !self.in_order) {
+            drop(Object::take(connection));
         }
-        drop(Object::take(connection));
     }
 }

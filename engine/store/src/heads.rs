@@ -280,8 +280,10 @@ pub(crate) async fn find_begun<'k>(
         from ",
         heads!(),
         " join {rows tenant:int name:text} on e.tenant_id = r.tenant and e.id = r.name
-        left join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = 1
-            and h.first_position = 1"
+        left join {postgres: lateral (
+            select * from history c where c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
+                and c.run = 1 and c.first_position = 1 offset 0)}{sqlite: history} h
+            on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = 1 and h.first_position = 1"
     ));
     let mut wanted = Rows::default();
     keys.into_iter().for_each(|key| wanted.push([key.tenant.into(), key.id.as_str().into()]));

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use crate::database::Database;
 use crate::fault::Fault;
 use crate::heads::Fresh;
 use crate::patience::Patience;
 use crate::store::{SqlStore, commit};
-use crate::{Incarnation, NewExecution, Started, StoreError, heads, nodes};
+use crate::{Begun, ExecutionKey, Incarnation, NewExecution, Started, StoreError, heads, nodes};
 
 /// An id that is taken and free again at once, over and over, is not worth more than this.
 const ATTEMPTS_MAX: u32 = 8;
@@ -38,6 +39,20 @@ pub(crate) async fn start(
             Err(fault) => patience.endure(fault).await?,
         }
     }
+}
+
+/// See [`crate::Store::begun`].
+pub(crate) async fn begun(database: &Database, keys: &[ExecutionKey]) -> Result<Vec<Option<Begun>>, Fault> {
+    let mut patience = Patience::new();
+    let found = loop {
+        let found = async { heads::find_begun(&mut database.read().await?, keys).await };
+        match found.await {
+            Ok(found) => break found,
+            Err(fault) => patience.endure(fault).await?,
+        }
+    };
+    let of = |key| found.get(key).map(|(stored, first)| (stored.head.clone(), first.clone()));
+    Ok(keys.iter().map(of).collect())
 }
 
 /// `None`: an id was taken, and free again a moment later.

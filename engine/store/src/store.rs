@@ -128,11 +128,7 @@ impl Store for SqlStore {
     }
 
     fn begun(&self, keys: Vec<ExecutionKey>) -> Answer<'_, Vec<Option<Begun>>> {
-        self.told(async move {
-            let begun = heads::find_begun(&mut self.database.read().await?, &keys).await?;
-            let of = |key| begun.get(key).map(|(stored, first)| (stored.head.clone(), first.clone()));
-            Ok(keys.iter().map(of).collect())
-        })
+        self.told(async move { start::begun(&self.database, &keys).await })
     }
 
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {

@@ -1,10 +1,15 @@
-//! How an execution begins: its head and its first event.
+//! How an execution begins: its head and its first event, whether it is there already, and the way of those that are
+//! stored before they run.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use cerebelum_history::{Digest, Event, Execution, ExecutionId, Facts, Identity, Json, Position, Seed, Timestamp};
-use cerebelum_store::{Chunk, Execution as Head, ExecutionKey, NewExecution, Parent, State, TenantId};
+use cerebelum_store::{
+    Begun, Chunk, Execution as Head, ExecutionKey, NewExecution, Parent, Started, State, Store, StoreError, TenantId,
+};
 
+use crate::node::Node;
 use crate::outside::Machine;
 
 /// What begins.
@@ -72,4 +77,39 @@ pub(crate) fn chunk(first: Position, events: &[Event]) -> Option<Chunk> {
 pub(crate) fn text_of(value: &impl serde::Serialize) -> String {
     let text = Json::of(value).to_string();
     if text == "{}" { String::new() } else { text }
+}
+
+/// Answers a group in one statement; one by one where something is damaged, which is nobody else's trouble.
+pub(crate) async fn look_up(store: Arc<dyn Store>, keys: Vec<ExecutionKey>) -> Vec<Result<Option<Begun>, StoreError>> {
+    match store.begun(keys.clone()).await {
+        Ok(begun) => begun.into_iter().map(Ok).collect(),
+        Err(StoreError::Corrupt(_)) if keys.len() > 1 => {
+            let mut answers = Vec::with_capacity(keys.len());
+            for key in keys {
+                answers.push(store.begun(vec![key]).await.map(|mut begun| begun.pop().flatten()));
+            }
+            answers
+        }
+        Err(error) => vec![Err(error); keys.len()],
+    }
+}
+
+/// Starts a group that nobody has claimed yet.
+pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<Started, StoreError>> {
+    let Some(node) = node.upgrade() else { return Vec::new() };
+    let started = node.store.start(None, new.clone()).await;
+    crate::fail::point("start-sent");
+    match started {
+        Ok(started) => {
+            for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == Started::New) {
+                node.metrics.started.add(1);
+                node.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
+            }
+            started.into_iter().map(Ok).collect()
+        }
+        Err(error) => {
+            node.lease.lose_if_unknown(&error);
+            vec![Err(error); new.len()]
+        }
+    }
 }

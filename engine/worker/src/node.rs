@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use cerebelum_history::{Execution, Json, Timestamp};
+use cerebelum_history::{Execution, Json};
 use cerebelum_store::{
     Batch, Begun, Claimed, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started, State, Store, StoreError,
 };
@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::activation::{Activation, Begins, Over, Stored};
 use crate::batch::parking;
+use crate::beginning::{look_up, start_all};
 use crate::blame::{Blame, Solitude, Verdict};
 use crate::clock::Clock;
 use crate::committer::Gather;
@@ -464,35 +465,6 @@ impl Appender {
                     return vec![Err(Refusal::ClaimLost); count];
                 }
             }
-        }
-    }
-}
-
-/// Answers a group in one statement.
-async fn look_up(store: Arc<dyn Store>, keys: Vec<ExecutionKey>) -> Vec<Result<Option<Begun>, StoreError>> {
-    let count = keys.len();
-    match store.begun(keys).await {
-        Ok(begun) => begun.into_iter().map(Ok).collect(),
-        Err(error) => vec![Err(error); count],
-    }
-}
-
-/// Starts a group that nobody has claimed yet.
-async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<Started, StoreError>> {
-    let Some(node) = node.upgrade() else { return Vec::new() };
-    let started = node.store.start(None, new.clone()).await;
-    crate::fail::point("start-sent");
-    match started {
-        Ok(started) => {
-            for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == Started::New) {
-                node.metrics.started.add(1);
-                node.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
-            }
-            started.into_iter().map(Ok).collect()
-        }
-        Err(error) => {
-            node.lease.lose_if_unknown(&error);
-            vec![Err(error); new.len()]
         }
     }
 }

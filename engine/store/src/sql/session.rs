@@ -34,8 +34,9 @@ impl Session {
 
     /// A conversation that begins with these words, and is one transaction.
     pub(crate) async fn begin(link: Link, words: &'static str) -> Result<Self, Error> {
-        let mut session = Self { link: Some(link), in_transaction: true };
+        let mut session = Self::new(link);
         session.say(words).await?;
+        session.in_transaction = true;
         Ok(session)
     }
 
