@@ -2,6 +2,7 @@
 
 mod ceilings;
 mod crashes;
+mod goals;
 mod growth;
 mod load;
 mod replay;

@@ -6,6 +6,7 @@ use cerebelum_tests::Database;
 use serde_json::json;
 
 use crate::ceilings::Ceilings;
+use crate::goals::Goal;
 
 /// One database, and where its figures go.
 pub(crate) struct Scene<'t> {
@@ -69,8 +70,8 @@ impl Table {
     #[expect(clippy::print_stdout, reason = "the table is what the program is for")]
     pub(crate) fn print(&self) {
         println!(
-            "{:<4} {:<9} {:<28} {:>14} {:>14} {:>8}  ceiling is",
-            "", "database", "metric", "median", "ceiling", "ratio"
+            "{:<4} {:<9} {:<28} {:>14} {:>14} {:>8}  {:<28} ceiling is",
+            "", "database", "metric", "median", "ceiling", "ratio", "goal"
         );
         for row in &self.rows {
             println!("{}", row.line());
@@ -96,10 +97,13 @@ impl Row {
             Some((what, ceiling)) => (format!("{ceiling:.3}"), format!("{:.2}", value / ceiling), what),
             None => (String::new(), String::new(), ""),
         };
-        format!(
-            "{:<4} {:<9} {:<28} {value:>14.3} {ceiling:>14} {ratio:>8}  {what}",
+        let goal = Goal::of(self.workload, self.metric, self.database);
+        let goal = goal.map(|goal| goal.judge(value, self.ceiling.map(|(_, ceiling)| ceiling))).unwrap_or_default();
+        let line = format!(
+            "{:<4} {:<9} {:<28} {value:>14.3} {ceiling:>14} {ratio:>8}  {goal:<28} {what}",
             self.workload, self.database, self.metric
-        )
+        );
+        line.trim_end().to_owned()
     }
 }
 
