@@ -4,7 +4,9 @@
 
 mod storm;
 
-use std::time::Duration;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cerebelum_server::proto::StartRequest;
 use cerebelum_server::proto::engine_client::EngineClient;
@@ -67,7 +69,7 @@ fn ten_thousand_sleepers_live_in_the_database_alone(database: Database) {
         (engine.metric("cerebelum_executions_in_memory") == 0).then_some(())
     });
     assert_eq!(engine.metric("cerebelum_guests_live"), 0);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let mut grown = u64::MAX;
     while grown >= MEMORY_GROWTH_BYTES_MAX {
         grown = engine.resident_bytes().saturating_sub(idle);
@@ -80,16 +82,45 @@ fn ten_thousand_sleepers_live_in_the_database_alone(database: Database) {
     assert_eq!(engine.status(&ids[9_999])["status"], "sleeping");
 }
 
-/// I4: by the database's clock, never early, and p99 within 50 ms of the deadline. A machine that stood still meanwhile
-/// says nothing about the engine, so the best of three runs counts.
+/// What p99 may be late, in milliseconds.
+const LATE_MS_MAX: i64 = 50;
+
+/// I4: by the database's clock, never early, and p99 within 50 ms of the deadline. It is measured again, up to three times
+/// in all, only where the machine held up a bystander for as long, which says nothing about the engine.
 fn timers_are_never_early_and_hardly_late(database: Database) {
     let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "50ms")]);
     engine.upload("test-guests");
-    let mut p99s = Vec::new();
-    while p99s.len() < 3 && p99s.last().is_none_or(|p99| *p99 > 50) {
-        p99s.push(p99_late(&engine));
+    let mut seen = Vec::new();
+    loop {
+        let (p99, held_up) = beside_a_bystander(|| p99_late(&engine));
+        seen.push((p99, held_up));
+        let was_held_up = i64::try_from(held_up.as_millis()).unwrap() > LATE_MS_MAX;
+        if p99 <= LATE_MS_MAX || !was_held_up || seen.len() == 3 {
+            break;
+        }
     }
-    assert!(p99s.last().is_some_and(|p99| *p99 <= 50), "p99 is {p99s:?} ms late");
+    eprintln!("{database:?}: p99 in ms, and how long a bystander was held up: {seen:?}");
+    assert!(seen.last().is_some_and(|(p99, _)| *p99 <= LATE_MS_MAX), "p99 is late: {seen:?}");
+}
+
+/// Does it, and tells the longest that somebody was held up meanwhile who sleeps for 10 ms and writes a byte, over and over.
+fn beside_a_bystander<T>(doing: impl FnOnce() -> T) -> (T, Duration) {
+    let here = Arc::new(());
+    let there = Arc::downgrade(&here);
+    let bystander = std::thread::spawn(move || {
+        let (mut file, nap, mut longest) = (tempfile::tempfile().unwrap(), Duration::from_millis(10), Duration::ZERO);
+        while there.strong_count() > 0 {
+            let began = Instant::now();
+            std::thread::sleep(nap);
+            file.write_all(b".").unwrap();
+            file.sync_data().unwrap();
+            longest = longest.max(began.elapsed().saturating_sub(nap));
+        }
+        longest
+    });
+    let done = doing();
+    drop(here);
+    (done, bystander.join().unwrap())
 }
 
 /// How late the timers of 400 sleepers are, 200 a second, in milliseconds at the 99th percentile. None may be early.
