@@ -3,7 +3,7 @@
 use cerebelum_history::Position;
 
 use crate::fault::Fault;
-use crate::sql::{Session, Statement, Value};
+use crate::sql::{Row, Session, Statement, Value};
 use crate::{Chunk, ExecutionKey, StoreError, TenantId};
 
 /// Inserts chunks.
@@ -76,9 +76,7 @@ pub(crate) async fn read(
             std::cmp::Ordering::Greater => Some(Position(1).min(to)),
             std::cmp::Ordering::Less => None,
         };
-        let Some(first) = row.opt_int()? else { continue };
-        let (last, sum) = (row.position()?, row.int()?);
-        found.add(Position(u64::try_from(first).unwrap_or(0)), last, (sum, row.text()?))?;
+        found.read(&mut row)?;
     }
     Ok(found.up_to(end)?)
 }
@@ -97,13 +95,16 @@ impl<'k> Found<'k> {
         Self { key, run, from, chunks: Vec::new() }
     }
 
+    /// The next chunk, where the row goes on with one: first and last position, checksum, events.
+    pub(crate) fn read(&mut self, row: &mut Row) -> Result<(), StoreError> {
+        let unreadable = |error: sqlx::Error| StoreError::from(Fault::from(error));
+        let Some(first) = row.opt_int().map_err(unreadable)? else { return Ok(()) };
+        let (last, sum) = (row.position().map_err(unreadable)?, row.int().map_err(unreadable)?);
+        self.add(Position(u64::try_from(first).unwrap_or(0)), last, (sum, row.text().map_err(unreadable)?))
+    }
+
     /// The next chunk, with its checksum.
-    pub(crate) fn add(
-        &mut self,
-        first: Position,
-        last: Position,
-        (sum, events): (i64, String),
-    ) -> Result<(), StoreError> {
+    fn add(&mut self, first: Position, last: Position, (sum, events): (i64, String)) -> Result<(), StoreError> {
         let follows = match self.chunks.last() {
             Some(before) => first == before.last.next(),
             None => first <= self.from,

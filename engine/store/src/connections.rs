@@ -26,14 +26,37 @@ impl<C: Connection> Clone for Connections<C> {
     }
 }
 
-/// When a connection to a server was last found broken: those that were opened or used before may be so, too.
-pub(crate) type Doubt = Arc<Mutex<Option<Instant>>>;
+/// How far connections to one server are trusted. Those to a file always are.
+#[derive(Clone)]
+pub(crate) struct Trust {
+    /// One that was idle for longer is asked whether it still stands.
+    idle: Duration,
+    /// When one was last found broken: those that were opened or used before may be so, too.
+    doubted_at: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Trust {
+    pub(crate) fn new(idle: Duration) -> Self {
+        Self { idle, doubted_at: Arc::default() }
+    }
+
+    fn doubt(&self) {
+        *self.doubted_at() = Some(Instant::now());
+    }
+
+    fn covers(&self, used_at: Instant) -> bool {
+        used_at.elapsed() <= self.idle && self.doubted_at().is_none_or(|doubted_at| used_at >= doubted_at)
+    }
+
+    fn doubted_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.doubted_at.lock().expect("nobody panics with a point in time")
+    }
+}
 
 impl<C: Connection> Connections<C> {
-    /// At most so many. One that was idle for longer than `trusted_idle`, or since another one broke, is asked whether it
-    /// still stands.
-    pub(crate) fn new(options: C::Options, max: usize, (trusted_idle, doubt): (Duration, Doubt)) -> Self {
-        let pool = Pool::builder(Opener { options, trusted_idle, doubt }).max_size(max).queue_mode(QueueMode::Lifo);
+    /// At most so many; `trust` is for those to a server.
+    pub(crate) fn new(options: C::Options, max: usize, trust: Option<Trust>) -> Self {
+        let pool = Pool::builder(Opener { options, trust }).max_size(max).queue_mode(QueueMode::Lifo);
         Self(pool.build().expect("without timeouts of its own a pool asks for no runtime"))
     }
 
@@ -51,14 +74,7 @@ impl<C: Connection> Connections<C> {
 /// Opens connections.
 struct Opener<C: Connection> {
     options: C::Options,
-    trusted_idle: Duration,
-    doubt: Doubt,
-}
-
-impl<C: Connection> Opener<C> {
-    fn doubted_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.doubt.lock().expect("nobody panics with a point in time")
-    }
+    trust: Option<Trust>,
 }
 
 impl<C: Connection> deadpool::managed::Manager for Opener<C> {
@@ -78,14 +94,12 @@ impl<C: Connection> deadpool::managed::Manager for Opener<C> {
     }
 
     async fn recycle(&self, connection: &mut C, metrics: &Metrics) -> RecycleResult<Error> {
-        if metrics.age() > AGE_MAX && self.trusted_idle < AGE_MAX {
+        let Some(trust) = &self.trust else { return Ok(()) };
+        if metrics.age() > AGE_MAX {
             return Err(RecycleError::message("it has served its time"));
         }
-        let used_at = metrics.recycled.unwrap_or(metrics.created);
-        let is_doubted = self.doubted_at().is_some_and(|doubted_at| used_at < doubted_at);
-        if is_doubted || used_at.elapsed() > self.trusted_idle {
-            let answered = connection.ping().await;
-            answered.inspect_err(|_| *self.doubted_at() = Some(Instant::now()))?;
+        if !trust.covers(metrics.recycled.unwrap_or(metrics.created)) {
+            connection.ping().await.inspect_err(|_| trust.doubt())?;
         }
         Ok(())
     }
@@ -101,7 +115,7 @@ impl<C: Connection> Lent<C> {
     /// The connection, for something that may break off: until [`Lent::settle`] nobody else will use it.
     pub(crate) fn begin(&mut self) -> &mut C {
         self.abandon();
-        self.connection.as_mut().expect("it is taken away in drop only")
+        self.connection.as_mut().expect("nobody uses what was taken")
     }
 
     /// Whoever uses it next finds nothing of what was done with it, unless this made the connection itself fail.
@@ -114,13 +128,18 @@ impl<C: Connection> Lent<C> {
             Err(_) => false,
         };
         if let (false, Some(pool)) = (self.in_order, self.connection.as_ref().and_then(Object::pool)) {
-            *pool.manager().doubted_at() = Some(Instant::now());
+            pool.manager().trust.iter().for_each(Trust::doubt);
         }
     }
 
     /// Until [`Lent::settle`] nobody else will use it.
     pub(crate) const fn abandon(&mut self) {
         self.in_order = false;
+    }
+
+    /// The same connection in other hands, abandoned; nothing is left here.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { connection: self.connection.take(), in_order: false }
     }
 
     /// Whether nothing is under way on it.

@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Error, PgConnection, SqliteConnection};
 
 use crate::StoreError;
-use crate::connections::{Connections, Doubt, LEND_TIMEOUT};
+use crate::connections::{Connections, LEND_TIMEOUT, Trust};
 use crate::fault::{Fault, Severity, cause, severity};
 use crate::sql::{Link, Row, Script, Session};
 
@@ -112,15 +112,14 @@ async fn open_sqlite(file: &Path) -> Result<Database, StoreError> {
         .pragma("journal_size_limit", "67108864")
         .disable_statement_logging();
     let unusable = |error: Error| unusable(&file.display().to_string(), &error);
-    let trust = || (Duration::MAX, Doubt::default());
     // One connection: those who write wait for it in turn.
-    let writer = Connections::new(options.clone(), 1, trust());
+    let writer = Connections::new(options.clone(), 1, None);
     let mut first = writer.lend().await.map_err(unusable)?;
     let migrated = SQLITE_SCHEMA.run(first.begin()).await;
     migrated.map_err(|error| schema_refused(&SQLITE_SCHEMA, error))?;
     first.settle(&Ok(()));
     let readers = options.create_if_missing(false).pragma("query_only", "on");
-    Ok(Database::Sqlite { writer, readers: Connections::new(readers, SQLITE_READERS_MAX, trust()), _lock: lock })
+    Ok(Database::Sqlite { writer, readers: Connections::new(readers, SQLITE_READERS_MAX, None), _lock: lock })
 }
 
 /// Takes the lock that keeps a second engine away from the file. The system gives it back when the process ends.
@@ -166,7 +165,7 @@ async fn open_postgres(url: &str) -> Result<Database, StoreError> {
         ("plan_cache_mode", "force_generic_plan"),
     ]);
     let unusable = |error: Error| unusable(&place, &error);
-    let trust = (TRUSTED_IDLE, Doubt::default());
+    let trust = Some(Trust::new(TRUSTED_IDLE));
     let pool = Connections::new(options.clone(), POSTGRES_CONNECTIONS_MAX, trust.clone());
     let mut first = pool.lend().await.map_err(unusable)?;
     let migrated = POSTGRES_SCHEMA.run(first.begin()).await;

@@ -295,14 +295,8 @@ pub(crate) async fn find_begun<'k>(
         let stored = read(&mut row)?;
         let key = stored.head.key.clone();
         let mut found = Found::new(&key, 1, Position(1));
-        let first = match row.opt_int()? {
-            Some(first) => {
-                let (last, sum) = (row.position()?, row.int()?);
-                found.add(Position(u64::try_from(first).unwrap_or(0)), last, (sum, row.text()?))
-            }
-            None => Ok(()),
-        };
-        let first = first.and_then(|()| found.up_to(Some(Position(1)))).map(|mut chunks| chunks.swap_remove(0));
+        let first = found.read(&mut row).and_then(|()| found.up_to(Some(Position(1))));
+        let first = first.map(|mut chunks| chunks.swap_remove(0));
         begun.insert(key, (stored, first));
     }
     Ok(begun)

@@ -44,7 +44,7 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey) -> Result<Opt
         row.seek(heads::COLUMNS);
         match row.opt_int()? {
             None => {}
-            Some(CHUNK) => history = history.and_then(|found| add(found, &mut row)),
+            Some(CHUNK) => history = history.and_then(|mut found| found.read(&mut row).map(|()| found)),
             Some(CALL) => calls.push(call(&head, &mut row)?),
             Some(_) => progress.push(said(&mut row)?),
         }
@@ -52,13 +52,6 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey) -> Result<Opt
     }
     let history = history.and_then(|found| found.up_to(Some(head.position)));
     Ok(Some(Whole { head, history, calls, progress }))
-}
-
-fn add<'k>(mut found: Found<'k>, row: &mut Row) -> Result<Found<'k>, StoreError> {
-    let read = |error: sqlx::Error| StoreError::from(Fault::from(error));
-    let (first, last) = (row.position().map_err(read)?, row.position().map_err(read)?);
-    found.add(first, last, (row.int().map_err(read)?, row.text().map_err(read)?))?;
-    Ok(found)
 }
 
 fn call(head: &Execution, row: &mut Row) -> Result<CallRow, Fault> {

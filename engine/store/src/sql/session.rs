@@ -10,8 +10,7 @@ use crate::connections::Lent;
 
 /// A conversation with the database. Dropped without [`Session::commit`], nothing of it happened.
 pub(crate) struct Session {
-    /// There until the session is dropped.
-    link: Option<Link>,
+    link: Link,
     in_transaction: bool,
 }
 
@@ -29,7 +28,7 @@ enum Bound {
 impl Session {
     /// A conversation of statements that are each by itself.
     pub(crate) const fn new(link: Link) -> Self {
-        Self { link: Some(link), in_transaction: false }
+        Self { link, in_transaction: false }
     }
 
     /// A conversation that begins with these words, and is one transaction.
@@ -42,8 +41,8 @@ impl Session {
 
     pub(crate) const fn dialect(&self) -> Dialect {
         match self.link {
-            Some(Link::Sqlite(_)) => Dialect::Sqlite,
-            Some(Link::Postgres(_)) | None => Dialect::Postgres,
+            Link::Sqlite(_) => Dialect::Sqlite,
+            Link::Postgres(_) => Dialect::Postgres,
         }
     }
 
@@ -100,7 +99,7 @@ impl Session {
 
     /// Sends words that take no argument, such as `savepoint`.
     pub(crate) async fn say(&mut self, words: &'static str) -> Result<(), Error> {
-        self.link().say(words).await
+        self.link.say(words).await
     }
 
     /// Makes it all durable.
@@ -120,13 +119,9 @@ impl Session {
         if !self.in_transaction {
             return Ok(());
         }
-        let ended = self.link().end(words).await;
+        let ended = self.link.end(words).await;
         self.in_transaction = false;
         ended
-    }
-
-    fn link(&mut self) -> &mut Link {
-        self.link.as_mut().expect("it is taken away in drop only")
     }
 
     fn bind(&self, values: &[Value<'_>]) -> Result<Bound, Error> {
@@ -148,7 +143,7 @@ impl Session {
     }
 
     async fn fetch(&mut self, text: SqlStr, bound: Bound) -> Result<Vec<Row>, Error> {
-        let fetched = match (self.link(), bound) {
+        let fetched = match (&mut self.link, bound) {
             (Link::Sqlite(lent), Bound::Sqlite(arguments)) => {
                 let rows = sqlx::query_with(text, arguments).fetch_all(lent.begin()).await;
                 rows.map(|rows| rows.into_iter().map(Row::from).collect())
@@ -159,12 +154,12 @@ impl Session {
             }
             (Link::Sqlite(_), Bound::Postgres(_)) | (Link::Postgres(_), Bound::Sqlite(_)) => unreachable!("{MISBOUND}"),
         };
-        self.link().settle(&fetched);
+        self.link.settle(&fetched);
         fetched
     }
 
     async fn execute(&mut self, text: &'static str, bound: Bound) -> Result<u64, Error> {
-        let executed = match (self.link(), bound) {
+        let executed = match (&mut self.link, bound) {
             (Link::Sqlite(lent), Bound::Sqlite(arguments)) => {
                 sqlx::query_with(text, arguments).execute(lent.begin()).await.map(|done| done.rows_affected())
             }
@@ -173,7 +168,7 @@ impl Session {
             }
             (Link::Sqlite(_), Bound::Postgres(_)) | (Link::Postgres(_), Bound::Sqlite(_)) => unreachable!("{MISBOUND}"),
         };
-        self.link().settle(&executed);
+        self.link.settle(&executed);
         executed
     }
 }
@@ -205,10 +200,18 @@ impl Link {
     }
 
     /// From here on nobody else uses it, unless it is settled again.
-    fn abandon(&mut self) {
+    const fn abandon(&mut self) {
         match self {
             Self::Sqlite(lent) => lent.abandon(),
             Self::Postgres(lent) => lent.abandon(),
+        }
+    }
+
+    /// The same link in other hands, abandoned; nothing is left here.
+    fn take(&mut self) -> Self {
+        match self {
+            Self::Sqlite(lent) => Self::Sqlite(lent.take()),
+            Self::Postgres(lent) => Self::Postgres(lent.take()),
         }
     }
 
@@ -223,8 +226,10 @@ impl Link {
 impl Drop for Session {
     /// A transaction that nobody ended is undone in the background; one that broke off in a statement, with its connection.
     fn drop(&mut self) {
-        let Some(mut link) = self.link.take().filter(|link| self.in_transaction && link.is_in_order()) else { return };
-        link.abandon();
+        if !self.in_transaction || !self.link.is_in_order() {
+            return;
+        }
+        let mut link = self.link.take();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { link.end("rollback").await });
         }
