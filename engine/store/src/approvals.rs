@@ -92,7 +92,7 @@ pub(crate) async fn list(
         order by a.requested_at desc, a.id
         limit $2",
     );
-    let mut session = store.database.read().await?;
+    let mut session = store.database.search().await?;
     let rows = match execution {
         None => session.rows(&OPEN, &[tenant.into(), LISTED_MAX.into()]).await?,
         Some(id) => session.rows(&OF_EXECUTION, &[tenant.into(), LISTED_MAX.into(), id.as_str().into()]).await?,

@@ -2,7 +2,7 @@
 
 use cerebelum_history::Position;
 
-use crate::fault::Fault;
+use crate::fault::{Error, Fault};
 use crate::sql::{Row, Session, Statement, Value};
 use crate::{Chunk, ExecutionKey, StoreError, TenantId};
 
@@ -97,7 +97,7 @@ impl<'k> Found<'k> {
 
     /// The next chunk, where the row goes on with one: first and last position, checksum, events.
     pub(crate) fn read(&mut self, row: &mut Row) -> Result<(), StoreError> {
-        let unreadable = |error: sqlx::Error| StoreError::from(Fault::from(error));
+        let unreadable = |error: Error| StoreError::from(Fault::from(error));
         let Some(first) = row.opt_int().map_err(unreadable)? else { return Ok(()) };
         let (last, sum) = (row.position().map_err(unreadable)?, row.int().map_err(unreadable)?);
         self.add(Position(u64::try_from(first).unwrap_or(0)), last, (sum, row.text().map_err(unreadable)?))

@@ -93,7 +93,7 @@ macro_rules! components {
 pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Component>, Fault> {
     static LIST: Statement =
         Statement::new(concat!(components!(), " order by n.name, n.current desc, n.uploaded_at desc, n.digest"));
-    let mut session = database.read().await?;
+    let mut session = database.search().await?;
     let rows = session.rows(&LIST, &[tenant.into()]).await?;
     rows.into_iter().map(|mut row| read(&mut row)).collect()
 }
@@ -126,7 +126,7 @@ async fn uploads(database: &Database, tenant: TenantId) -> Result<i64, Fault> {
 /// See [`crate::Store::component_bytes`].
 pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
     static BYTES: Statement = Statement::new("select bytes from component_bytes where tenant_id = $1 and digest = $2");
-    let mut session = database.read().await?;
+    let mut session = database.search().await?;
     let mut rows = session.rows(&BYTES, &[tenant.into(), digest.as_str().into()]).await?;
     let Some(row) = rows.first_mut() else { return Ok(None) };
     let bytes = row.bytes()?;

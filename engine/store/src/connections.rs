@@ -6,9 +6,12 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use deadpool::managed::Manager as Opener;
 use deadpool::managed::{Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult};
-use sqlx::postgres::{PgDatabaseError, PgSeverity};
-use sqlx::{ConnectOptions, Connection, Error};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSeverity};
+use sqlx::{ConnectOptions, Connection, PgConnection};
+
+use crate::fault::Error;
 
 /// How long a call waits for a free connection, connecting included.
 pub(crate) const LEND_TIMEOUT: Duration = Duration::from_secs(4);
@@ -18,15 +21,15 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(50);
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// Connections to one database, opened when they are needed.
-pub(crate) struct Connections<C: Connection + 'static>(Pool<Opener<C>>);
+pub(crate) struct Connections<O: Opener>(Pool<O>);
 
-impl<C: Connection> Clone for Connections<C> {
+impl<O: Opener> Clone for Connections<O> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-/// How far connections to one server are trusted. Those to a file always are.
+/// How far connections to one server are trusted.
 #[derive(Clone)]
 pub(crate) struct Trust {
     /// One that was idle for longer is asked whether it still stands.
@@ -53,82 +56,84 @@ impl Trust {
     }
 }
 
-impl<C: Connection> Connections<C> {
-    /// At most so many; `trust` is for those to a server.
-    pub(crate) fn new(options: C::Options, max: usize, trust: Option<Trust>) -> Self {
-        let pool = Pool::builder(Opener { options, trust }).max_size(max).queue_mode(QueueMode::Lifo);
+impl<O: Opener<Error = Error>> Connections<O> {
+    /// At most so many.
+    pub(crate) fn new(opener: O, max: usize) -> Self {
+        let pool = Pool::builder(opener).max_size(max).queue_mode(QueueMode::Lifo);
         Self(pool.build().expect("without timeouts of its own a pool asks for no runtime"))
     }
 
     /// A connection, as soon as one is free.
-    pub(crate) async fn lend(&self) -> Result<Lent<C>, Error> {
+    pub(crate) async fn lend(&self) -> Result<Object<O>, Error> {
         match tokio::time::timeout(LEND_TIMEOUT, self.0.get()).await {
-            Ok(Ok(connection)) => Ok(Lent { connection: Some(connection), in_order: true }),
+            Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(error),
-            Ok(Err(_)) => Err(Error::PoolClosed),
-            Err(_) => Err(Error::PoolTimedOut),
+            Ok(Err(_)) | Err(_) => Err(Error::NoneFree),
         }
     }
 }
 
-/// Opens connections.
-struct Opener<C: Connection> {
-    options: C::Options,
-    trust: Option<Trust>,
+/// Opens connections to a server.
+pub(crate) struct Server {
+    pub(crate) options: PgConnectOptions,
+    pub(crate) trust: Trust,
 }
 
-impl<C: Connection> deadpool::managed::Manager for Opener<C> {
-    type Type = C;
+impl Opener for Server {
+    type Type = PgConnection;
     type Error = Error;
 
     /// Waits for a server that is starting; whoever asks gives up when that takes too long.
-    async fn create(&self) -> Result<C, Error> {
+    async fn create(&self) -> Result<PgConnection, Error> {
         loop {
             match self.options.connect().await {
-                Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
-                Err(Error::Database(told)) if told.is_transient_in_connect_phase() => {}
-                connected => return connected,
+                Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                Err(sqlx::Error::Database(told)) if told.is_transient_in_connect_phase() => {}
+                connected => return Ok(connected?),
             }
             tokio::time::sleep(CONNECT_AGAIN).await;
         }
     }
 
-    async fn recycle(&self, connection: &mut C, metrics: &Metrics) -> RecycleResult<Error> {
-        let Some(trust) = &self.trust else { return Ok(()) };
+    async fn recycle(&self, connection: &mut PgConnection, metrics: &Metrics) -> RecycleResult<Error> {
         if metrics.age() > AGE_MAX {
             return Err(RecycleError::message("it has served its time"));
         }
-        if !trust.covers(metrics.recycled.unwrap_or(metrics.created)) {
-            connection.ping().await.inspect_err(|_| trust.doubt())?;
+        if !self.trust.covers(metrics.recycled.unwrap_or(metrics.created)) {
+            connection.ping().await.inspect_err(|_| self.trust.doubt()).map_err(Error::from)?;
         }
         Ok(())
     }
 }
 
-/// A connection in use. Dropped in the middle of something it is closed, which undoes what was not committed.
-pub(crate) struct Lent<C: Connection + 'static> {
-    connection: Option<Object<Opener<C>>>,
+/// A connection to a server in use. Dropped in the middle of something it is closed, which undoes what was not committed.
+pub(crate) struct Lent {
+    connection: Option<Object<Server>>,
     in_order: bool,
 }
 
-impl<C: Connection> Lent<C> {
+impl Lent {
+    pub(crate) const fn new(connection: Object<Server>) -> Self {
+        Self { connection: Some(connection), in_order: true }
+    }
+
     /// The connection, for something that may break off: until [`Lent::settle`] nobody else will use it.
-    pub(crate) fn begin(&mut self) -> &mut C {
+    pub(crate) fn begin(&mut self) -> &mut PgConnection {
         self.abandon();
         self.connection.as_mut().expect("nobody uses what was taken")
     }
 
     /// Whoever uses it next finds nothing of what was done with it, unless this made the connection itself fail.
-    pub(crate) fn settle<T>(&mut self, done: &Result<T, Error>) {
+    pub(crate) fn settle<T>(&mut self, done: &Result<T, sqlx::Error>) {
         self.in_order = match done {
             Ok(_) => true,
-            Err(Error::Database(told)) => told
+            Err(sqlx::Error::Database(told)) => told
                 .try_downcast_ref::<PgDatabaseError>()
                 .is_none_or(|told| !matches!(told.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
             Err(_) => false,
         };
         if let (false, Some(pool)) = (self.in_order, self.connection.as_ref().and_then(Object::pool)) {
-            pool.manager().trust.iter().for_each(Trust::doubt);
+            pool.manager().trust.doubt();
         }
     }
 
@@ -148,7 +153,7 @@ impl<C: Connection> Lent<C> {
     }
 }
 
-impl<C: Connection> Drop for Lent<C> {
+impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take().filter(|_| !self.in_order) {
             drop(Object::take(connection));

@@ -8,18 +8,16 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Error, PgConnection, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
 
 use crate::StoreError;
-use crate::connections::{Connections, LEND_TIMEOUT, Trust};
-use crate::fault::{Fault, Severity, cause, severity};
-use crate::sql::{Link, Row, Script, Session};
+use crate::connections::{Connections, LEND_TIMEOUT, Lent, Server, Trust};
+use crate::fault::{Error, Fault, Severity, cause, severity, state};
+use crate::sql::{Link, Open, Pace, Row, Script, Session, SqliteFile};
 
 static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_SCHEMA: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// How long SQLite waits for a reader or a checkpoint in its way.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections for everything but leases.
 const POSTGRES_CONNECTIONS_MAX: usize = 12;
 /// Readers beside the one writer.
@@ -31,9 +29,9 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(5);
 /// A database that is open.
 pub(crate) enum Database {
     /// One file: a single writer, readers beside it, and nobody else.
-    Sqlite { writer: Connections<SqliteConnection>, readers: Connections<SqliteConnection>, _lock: File },
+    Sqlite { writer: Connections<SqliteFile>, readers: Connections<SqliteFile>, _lock: File },
     /// A server. Leases have a connection of their own, so that renewals wait for nothing (L11); so has listening.
-    Postgres { pool: Connections<PgConnection>, leases: Connections<PgConnection>, listening: PgPool },
+    Postgres { pool: Connections<Server>, leases: Connections<Server>, listening: PgPool },
 }
 
 impl Database {
@@ -48,9 +46,14 @@ impl Database {
         Err(StoreError::Unusable("a database is `sqlite:FILE` or `postgres://USER@HOST/NAME`".into()))
     }
 
-    /// A session that sees one committed state and changes nothing, for one statement.
+    /// A session that changes nothing, for one statement that looks at a few rows.
     pub(crate) async fn read(&self) -> Result<Session, Fault> {
-        Ok(Session::new(self.reader().await?))
+        Ok(Session::new(self.reader(Pace::Quick).await?))
+    }
+
+    /// The same for a statement that may look at many.
+    pub(crate) async fn search(&self) -> Result<Session, Fault> {
+        Ok(Session::new(self.reader(Pace::Long).await?))
     }
 
     /// A session whose statements all see the same committed state.
@@ -59,41 +62,49 @@ impl Database {
             Self::Sqlite { .. } => "begin",
             Self::Postgres { .. } => "begin isolation level repeatable read read only",
         };
-        Ok(Session::begin(self.reader().await?, words).await?)
+        Ok(Session::begin(self.reader(Pace::Quick).await?, words).await?)
     }
 
     /// A transaction.
     pub(crate) async fn write(&self) -> Result<Session, Fault> {
-        Ok(match self {
-            Self::Sqlite { writer, .. } => {
-                Session::begin(Link::Sqlite(writer.lend().await?), "begin immediate").await?
-            }
-            Self::Postgres { pool, .. } => Session::begin(Link::Postgres(pool.lend().await?), "begin").await?,
-        })
+        let (link, words) = match self {
+            Self::Sqlite { writer, .. } => (on_file(writer, Pace::Long).await?, "begin immediate"),
+            Self::Postgres { pool, .. } => (on_server(pool).await?, "begin"),
+        };
+        Ok(Session::begin(link, words).await?)
     }
 
     /// Runs a script, whole or not at all.
     pub(crate) async fn run(&self, script: Script<'_>) -> Result<Vec<Row>, Error> {
         match self {
-            Self::Sqlite { writer, .. } => script.run_on_sqlite(writer.lend().await?).await,
-            Self::Postgres { pool, .. } => script.run_on_postgres(pool.lend().await?).await,
+            Self::Sqlite { writer, .. } => Open::run(writer.lend().await?, &script),
+            Self::Postgres { pool, .. } => script.run_on_postgres(Lent::new(pool.lend().await?)).await,
         }
     }
 
     /// A session for one statement about a lease.
     pub(crate) async fn lease(&self) -> Result<Session, Fault> {
         Ok(Session::new(match self {
-            Self::Sqlite { writer, .. } => Link::Sqlite(writer.lend().await?),
-            Self::Postgres { leases, .. } => Link::Postgres(leases.lend().await?),
+            Self::Sqlite { writer, .. } => on_file(writer, Pace::Long).await?,
+            Self::Postgres { leases, .. } => on_server(leases).await?,
         }))
     }
 
-    async fn reader(&self) -> Result<Link, Error> {
-        Ok(match self {
-            Self::Sqlite { readers, .. } => Link::Sqlite(readers.lend().await?),
-            Self::Postgres { pool, .. } => Link::Postgres(pool.lend().await?),
-        })
+    async fn reader(&self, pace: Pace) -> Result<Link, Error> {
+        match self {
+            Self::Sqlite { readers, .. } => on_file(readers, pace).await,
+            Self::Postgres { pool, .. } => on_server(pool).await,
+        }
     }
+}
+
+async fn on_file(connections: &Connections<SqliteFile>, pace: Pace) -> Result<Link, Error> {
+    Ok(Link::Sqlite(Open { connection: connections.lend().await?, pace }))
+}
+
+/// A connection to a server.
+pub(crate) async fn on_server(connections: &Connections<Server>) -> Result<Link, Error> {
+    Ok(Link::Postgres(Lent::new(connections.lend().await?)))
 }
 
 async fn open_sqlite(file: &Path) -> Result<Database, StoreError> {
@@ -101,25 +112,21 @@ async fn open_sqlite(file: &Path) -> Result<Database, StoreError> {
         return Err(StoreError::Unusable("a SQLite database needs a file: `sqlite:FILE`".into()));
     }
     let lock = lock_beside(file)?;
+    let place = file.display().to_string();
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", "-16384")
-        .pragma("temp_store", "memory")
-        .pragma("journal_size_limit", "67108864")
         .disable_statement_logging();
-    let unusable = |error: Error| unusable(&file.display().to_string(), &error);
-    // One connection: those who write wait for it in turn.
-    let writer = Connections::new(options.clone(), 1, None);
-    let mut first = writer.lend().await.map_err(unusable)?;
-    let migrated = SQLITE_SCHEMA.run(first.begin()).await;
+    let mut first = options.connect().await.map_err(|error| unusable(&place, error.into()))?;
+    let migrated = SQLITE_SCHEMA.run(&mut first).await;
     migrated.map_err(|error| schema_refused(&SQLITE_SCHEMA, error))?;
-    first.settle(&Ok(()));
-    let readers = options.create_if_missing(false).pragma("query_only", "on");
-    Ok(Database::Sqlite { writer, readers: Connections::new(readers, SQLITE_READERS_MAX, None), _lock: lock })
+    first.close().await.map_err(|error| unusable(&place, error.into()))?;
+    let opener = |only_reads| SqliteFile { path: file.to_owned(), only_reads };
+    // One connection: those who write wait for it in turn.
+    let writer = Connections::new(opener(false), 1);
+    Ok(Database::Sqlite { writer, readers: Connections::new(opener(true), SQLITE_READERS_MAX), _lock: lock })
 }
 
 /// Takes the lock that keeps a second engine away from the file. The system gives it back when the process ends.
@@ -145,7 +152,7 @@ fn lock_beside(file: &Path) -> Result<File, StoreError> {
 
 async fn open_postgres(url: &str) -> Result<Database, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|error| {
-        StoreError::Unusable(format!("not the address of a PostgreSQL database: {}", cause(&error)))
+        StoreError::Unusable(format!("not the address of a PostgreSQL database: {}", cause(&error.into())))
     })?;
     let place = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
     let options = options.application_name("cerebelum").disable_statement_logging().options([
@@ -164,31 +171,34 @@ async fn open_postgres(url: &str) -> Result<Database, StoreError> {
         ("jit", "off"),
         ("plan_cache_mode", "force_generic_plan"),
     ]);
-    let unusable = |error: Error| unusable(&place, &error);
-    let trust = Some(Trust::new(TRUSTED_IDLE));
-    let pool = Connections::new(options.clone(), POSTGRES_CONNECTIONS_MAX, trust.clone());
-    let mut first = pool.lend().await.map_err(unusable)?;
+    let trust = Trust::new(TRUSTED_IDLE);
+    let opener = || Server { options: options.clone(), trust: trust.clone() };
+    let pool = Connections::new(opener(), POSTGRES_CONNECTIONS_MAX);
+    let mut first = Lent::new(pool.lend().await.map_err(|error| unusable(&place, error))?);
     let migrated = POSTGRES_SCHEMA.run(first.begin()).await;
     migrated.map_err(|error| schema_refused(&POSTGRES_SCHEMA, error))?;
     first.settle(&Ok(()));
-    let leases = Connections::new(options.clone(), 1, trust);
+    let leases = Connections::new(opener(), 1);
     let listening = PgPoolOptions::new().max_connections(1).acquire_timeout(LEND_TIMEOUT).connect_lazy_with(options);
     Ok(Database::Postgres { pool, leases, listening })
 }
 
-fn unusable(place: &str, error: &Error) -> StoreError {
+fn unusable(place: &str, error: Error) -> StoreError {
     // The server is starting or not there yet: worth another try, unlike a wrong password.
-    let passing = matches!(error, Error::Io(_) | Error::PoolTimedOut)
-        || matches!(error, Error::Database(told) if told.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("53")));
-    match passing && severity(error) == Severity::Passing {
+    let passing = match &error {
+        Error::NoneFree | Error::Postgres(sqlx::Error::Io(_)) => true,
+        Error::Postgres(error) => state(error).is_some_and(|state| state.starts_with("57P") || state.starts_with("53")),
+        Error::Sqlite(_) | Error::Unexpected(_) => false,
+    };
+    match passing && severity(&error) == Severity::Passing {
         true => {
-            let cause = match error {
-                Error::PoolTimedOut => "nobody answers there".to_owned(),
+            let cause = match &error {
+                Error::NoneFree => "nobody answers there".to_owned(),
                 other => cause(other),
             };
             StoreError::Unavailable(format!("{place}: {cause}"))
         }
-        false => StoreError::Unusable(format!("cannot open the database {place}: {}", cause(error))),
+        false => StoreError::Unusable(format!("cannot open the database {place}: {}", cause(&error))),
     }
 }
 
@@ -202,7 +212,7 @@ fn schema_refused(schema: &Migrator, error: MigrateError) -> StoreError {
             "schema {version} of the database is not the one this engine knows: it was made by another build"
         )),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            StoreError::Unusable(format!("cannot prepare the database's schema: {}", cause(&error)))
+            StoreError::Unusable(format!("cannot prepare the database's schema: {}", cause(&error.into())))
         }
         other => StoreError::Unusable(format!("cannot prepare the database's schema: {other}")),
     }

@@ -1,8 +1,21 @@
 //! What goes wrong with a database, and what that means to the caller.
 
-use sqlx::Error;
-
 use crate::StoreError;
+
+/// What a database, or the way to it, answers when something fails.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Postgres(#[from] sqlx::Error),
+    /// All connections are in use.
+    #[error("no connection became free in time")]
+    NoneFree,
+    /// What was found is not what was written.
+    #[error("{0}")]
+    Unexpected(&'static str),
+}
 
 /// Why something inside the store did not succeed.
 #[derive(Debug)]
@@ -24,9 +37,9 @@ pub(crate) enum Severity {
     Damaged,
 }
 
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Self::Database(error)
+impl<E: Into<Error>> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
     }
 }
 
@@ -57,45 +70,58 @@ impl From<Fault> for StoreError {
 /// What a failure of the database allows to do next.
 pub(crate) fn severity(error: &Error) -> Severity {
     match error {
-        Error::Database(told) => match told.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
-            Some(postgres) => severity_of_state(postgres.code()),
-            None => severity_of_sqlite(told.code().and_then(|code| code.parse().ok()).unwrap_or(0)),
+        Error::Sqlite(rusqlite::Error::SqliteFailure(told, _)) => severity_of_sqlite(told.extended_code),
+        Error::Sqlite(_) | Error::Unexpected(_) => Severity::Refused,
+        Error::NoneFree => Severity::Passing,
+        Error::Postgres(error) => match error {
+            sqlx::Error::Database(_) => severity_of_state(state(error).unwrap_or_default()),
+            sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::TypeNotFound { .. }
+            | sqlx::Error::RowNotFound
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::ColumnNotFound(_) => Severity::Refused,
+            _ => Severity::Passing,
         },
-        Error::ColumnDecode { .. } | Error::Decode(_) | Error::Encode(_) | Error::TypeNotFound { .. } => {
-            Severity::Refused
-        }
-        Error::RowNotFound | Error::ColumnIndexOutOfBounds { .. } | Error::ColumnNotFound(_) => Severity::Refused,
-        _ => Severity::Passing,
     }
 }
 
 /// Whether the answer to a COMMIT leaves open what happened.
 pub(crate) fn is_unknown(error: &Error) -> bool {
+    let Error::Postgres(error) = error else { return false };
     match error {
-        Error::Database(told) => match told.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
-            // A server that is told to stop may say so instead of answering the COMMIT it has just made.
-            Some(postgres) => postgres.code().starts_with("57P") || postgres.code().starts_with("08"),
-            None => false,
-        },
-        Error::Io(_) | Error::Protocol(_) | Error::WorkerCrashed | Error::Tls(_) => true,
+        // A server that is told to stop may say so instead of answering the COMMIT it has just made.
+        sqlx::Error::Database(_) => {
+            state(error).is_some_and(|state| state.starts_with("57P") || state.starts_with("08"))
+        }
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::Tls(_) => true,
         _ => false,
     }
 }
 
 /// A few words for the operator, without any statement in them.
 pub(crate) fn cause(error: &Error) -> String {
+    let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
     match error {
-        Error::Database(told) => match (told.constraint(), told.code()) {
+        Error::Sqlite(rusqlite::Error::SqliteFailure(told, message)) => {
+            let message = message.as_deref().map_or_else(|| told.to_string(), first_line);
+            format!("{message} (code {})", told.extended_code)
+        }
+        Error::Postgres(sqlx::Error::Database(told)) => match (told.constraint(), told.code()) {
             (Some(constraint), _) => format!("constraint {constraint}"),
-            (None, Some(code)) => format!("{} (code {code})", told.message().lines().next().unwrap_or_default()),
-            (None, None) => told.message().lines().next().unwrap_or_default().to_owned(),
+            (None, Some(code)) => format!("{} (code {code})", first_line(told.message())),
+            (None, None) => first_line(told.message()),
         },
-        Error::Io(io) => io.to_string(),
-        Error::PoolTimedOut => "no connection became free in time".into(),
-        Error::PoolClosed => "the store is closed".into(),
-        Error::WorkerCrashed => "its thread has ended".into(),
-        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+        Error::Postgres(sqlx::Error::Io(io)) => io.to_string(),
+        other => first_line(&other.to_string()),
     }
+}
+
+/// The SQLSTATE of what PostgreSQL said.
+pub(crate) fn state(error: &sqlx::Error) -> Option<&str> {
+    let sqlx::Error::Database(told) = error else { return None };
+    told.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().map(sqlx::postgres::PgDatabaseError::code)
 }
 
 fn severity_of_state(state: &str) -> Severity {

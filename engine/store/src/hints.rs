@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use sqlx::postgres::{PgListener, PgPool};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::AbortHandle;
 
-use crate::connections::Connections;
-use crate::database::Database;
-use crate::sql::{Link, Session, Statement};
+use crate::connections::{Connections, Server};
+use crate::database::{Database, on_server};
+use crate::sql::{Session, Statement};
 use crate::{ExecutionKey, Incarnation, TenantId};
 
 /// Where nodes of one database tell each other. A payload is the teller, then one `tenant id` a line.
@@ -108,7 +107,7 @@ impl Drop for Hints {
 }
 
 /// Gathers what is told while a NOTIFY is under way into the next one.
-async fn notify(pool: Connections<PgConnection>, teller: u64, mut told: mpsc::UnboundedReceiver<ExecutionKey>) {
+async fn notify(pool: Connections<Server>, teller: u64, mut told: mpsc::UnboundedReceiver<ExecutionKey>) {
     let mut keys = Vec::new();
     while told.recv_many(&mut keys, HINTS_MAX).await > 0 {
         let distinct: BTreeSet<ExecutionKey> = keys.drain(..).collect();
@@ -118,10 +117,10 @@ async fn notify(pool: Connections<PgConnection>, teller: u64, mut told: mpsc::Un
     }
 }
 
-async fn send(pool: &Connections<PgConnection>, payload: String) {
+async fn send(pool: &Connections<Server>, payload: String) {
     static NOTIFY: Statement = Statement::new("select pg_notify($1, $2)");
     let sent = async {
-        let mut session = Session::new(Link::Postgres(pool.lend().await?));
+        let mut session = Session::new(on_server(pool).await?);
         session.rows(&NOTIFY, &[CHANNEL.into(), payload.as_str().into()]).await
     };
     if let Err(error) = sent.await {

@@ -50,8 +50,8 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
         ));
     }
     text.push_str(" order by e.execution_no desc limit $2");
-    let mut session = store.database.read().await?;
-    let text = expand(&text, session.dialect(), 0);
+    let mut session = store.database.search().await?;
+    let text = expand(&text, session.dialect());
     let mut rows = session.rows_of_text(text, &values).await?;
     let mut executions = rows.iter_mut().map(heads::read).collect::<Result<Vec<_>, _>>()?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -65,7 +65,7 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
 pub(crate) async fn census(store: &SqlStore) -> Result<Census, Fault> {
     static CENSUS: Statement =
         Statement::new("select status, count(*) from executions group by status order by status");
-    let mut session = store.database.read().await?;
+    let mut session = store.database.search().await?;
     let mut census = Vec::new();
     for mut row in session.rows(&CENSUS, &[]).await? {
         census.push((row.text()?, row.count()?));

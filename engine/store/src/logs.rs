@@ -69,7 +69,7 @@ pub(crate) async fn logs(
         order by l.seq
         limit $4",
     );
-    let mut session = database.read().await?;
+    let mut session = database.search().await?;
     let values = [key.tenant.into(), key.id.as_str().into(), after.into(), limit.into()];
     let mut logs = Vec::new();
     for mut row in session.rows(&LOGS, &values).await? {

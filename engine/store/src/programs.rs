@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use crate::database::Database;
-use crate::fault::Fault;
+use crate::fault::{Error, Fault};
 use crate::sql::Statement;
 use crate::store::commit;
 use crate::{Execution, TenantId};
@@ -51,5 +51,5 @@ async fn number(database: &Database, head: &Execution) -> Result<i64, Fault> {
             return Ok(number);
         }
     }
-    Err(Fault::Database(sqlx::Error::RowNotFound))
+    Err(Error::Unexpected("a program that was written is not there").into())
 }

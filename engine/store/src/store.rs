@@ -116,7 +116,7 @@ impl Store for SqlStore {
 
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>> {
         let key = key.clone();
-        self.told(async move { chunks::read(&mut self.database.read().await?, &key, run, from, to).await })
+        self.told(async move { chunks::read(&mut self.database.search().await?, &key, run, from, to).await })
     }
 
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use cerebelum_history::{ExecutionId, planted};
@@ -151,14 +151,36 @@ impl<F: Future> Future for Marked<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local!(static SLOT: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS);
-        let slot = SLOT.with(|slot| *slot);
+        thread_local!(static SLOT: Slot = Slot::take());
+        let slot = SLOT.with(|slot| slot.0);
         self.blame.mark(slot, self.id.as_str(), self.alone);
         crate::fail::point("guest-running");
         let polled = self.turn.as_mut().poll(context);
         self.blame.clear(slot);
         polled
+    }
+}
+
+/// A thread's place for its mark. Threads come and go, and no two that live share one, as long as there are enough.
+struct Slot(usize);
+
+impl Slot {
+    fn take() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let free = Self::free().pop();
+        Self(free.unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS))
+    }
+
+    /// Those of threads that have ended.
+    fn free() -> MutexGuard<'static, Vec<usize>> {
+        static FREE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+        FREE.lock().expect("nobody panics while taking a place")
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        Self::free().push(self.0);
     }
 }
 

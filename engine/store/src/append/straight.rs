@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::plan::Tables;
 use super::{Answers, Lane, News, Numbered, number};
+use crate::fault::Error;
 use crate::heads::{self, Fresh};
 use crate::sql::{Row, Rows, Script};
 use crate::store::SqlStore;
@@ -75,7 +76,7 @@ fn is_plain(batch: &Batch) -> bool {
 }
 
 /// The answers, in the order of these numbers. What begins has no messages.
-fn newest(rows: Vec<Row>, numbers: &[i64]) -> Result<Answers, sqlx::Error> {
+fn newest(rows: Vec<Row>, numbers: &[i64]) -> Result<Answers, Error> {
     let mut newest = HashMap::new();
     for mut row in rows {
         newest.insert(row.int()?, Newest(row.int()?));

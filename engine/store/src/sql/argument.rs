@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use cerebelum_history::{Position, Timestamp};
+use sqlx::Arguments;
 use sqlx::postgres::PgArguments;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, Error};
 
 use super::statement::ColumnType;
+use crate::fault::Error;
 use crate::{Incarnation, TenantId};
 
 /// One value for the database.
@@ -47,6 +47,10 @@ impl<'a> Rows<'a> {
         self.rows.len()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[Value<'a>]> {
+        self.rows.iter().map(Vec::as_slice)
+    }
+
     /// As one JSON text: an array of arrays, bytes as hex digits.
     pub(crate) fn to_json(&self) -> String {
         let mut json = String::with_capacity(64 * self.rows.len());
@@ -65,6 +69,11 @@ impl<'a> Rows<'a> {
         json
     }
 
+    /// As single values, row by row.
+    pub(crate) fn add_values(&self, arguments: &mut PgArguments) -> Result<(), Error> {
+        self.rows.iter().try_for_each(|row| add_values(row, arguments))
+    }
+
     /// As one array a column.
     pub(crate) fn add_columns(&self, columns: &[ColumnType], arguments: &mut PgArguments) -> Result<(), Error> {
         for (index, kind) in columns.iter().enumerate() {
@@ -74,7 +83,7 @@ impl<'a> Rows<'a> {
                 ColumnType::Text => arguments.add(column.map(as_text).collect::<Vec<_>>()),
                 ColumnType::Bytes => arguments.add(column.map(as_bytes).collect::<Vec<_>>()),
             };
-            added.map_err(Error::Encode)?;
+            added.map_err(sqlx::Error::Encode)?;
         }
         Ok(())
     }
@@ -124,29 +133,20 @@ fn write_json(json: &mut String, value: &Value<'_>) {
 /// Values as arguments for PostgreSQL.
 pub(crate) fn for_postgres(values: &[Value<'_>]) -> Result<PgArguments, Error> {
     let mut arguments = PgArguments::default();
+    add_values(values, &mut arguments)?;
+    Ok(arguments)
+}
+
+fn add_values(values: &[Value<'_>], arguments: &mut PgArguments) -> Result<(), Error> {
     for value in values {
         let added = match value {
             Value::Int(int) => arguments.add(int),
             Value::Text(text) => arguments.add(text.as_deref()),
             Value::Bytes(bytes) => arguments.add(*bytes),
         };
-        added.map_err(Error::Encode)?;
+        added.map_err(sqlx::Error::Encode)?;
     }
-    Ok(arguments)
-}
-
-/// Values as arguments for SQLite.
-pub(crate) fn for_sqlite(values: &[Value<'_>]) -> Result<SqliteArguments, Error> {
-    let mut arguments = SqliteArguments::default();
-    for value in values {
-        let added = match value {
-            Value::Int(int) => arguments.add(*int),
-            Value::Text(text) => arguments.add(text.as_deref().map(str::to_owned)),
-            Value::Bytes(bytes) => arguments.add(bytes.map(<[u8]>::to_vec)),
-        };
-        added.map_err(Error::Encode)?;
-    }
-    Ok(arguments)
+    Ok(())
 }
 
 impl From<i64> for Value<'_> {

@@ -1,6 +1,7 @@
 //! One wording of each statement for both databases, and the narrow door through which statements reach them.
 
 mod argument;
+mod file;
 mod row;
 mod script;
 mod session;
@@ -8,6 +9,7 @@ mod statement;
 mod writes;
 
 pub(crate) use argument::{Rows, Value};
+pub(crate) use file::{Open, Pace, SqliteFile};
 pub(crate) use row::Row;
 pub(crate) use script::Script;
 pub(crate) use session::{Link, Session};

@@ -1,9 +1,12 @@
 //! One row of an answer, read column by column from the left.
 
 use cerebelum_history::{Position, Timestamp};
+use rusqlite::types::Value as SqliteValue;
+use rusqlite::types::Value::Null;
 use sqlx::postgres::PgRow;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Column, Error, Row as _, TypeInfo};
+use sqlx::{Column, Row as _, TypeInfo};
+
+use crate::fault::Error;
 
 /// A row, and how far it has been read.
 pub(crate) struct Row {
@@ -12,16 +15,20 @@ pub(crate) struct Row {
 }
 
 enum Columns {
-    Sqlite(SqliteRow),
+    Sqlite(Vec<SqliteValue>),
     Postgres(PgRow),
 }
 
 macro_rules! read {
-    ($self:ident, $type:ty) => {{
+    ($self:ident, $kind:ident, $type:ty) => {{
         let at = $self.advance();
-        match &$self.columns {
-            Columns::Sqlite(row) => row.try_get::<$type, _>(at),
-            Columns::Postgres(row) => row.try_get::<$type, _>(at),
+        match &mut $self.columns {
+            Columns::Sqlite(values) => match values.get_mut(at).map(|value| std::mem::replace(value, Null)) {
+                Some(SqliteValue::$kind(value)) => Ok(Some(value)),
+                Some(Null) => Ok(None),
+                Some(_) | None => Err(Error::Unexpected("a column is of another type")),
+            },
+            Columns::Postgres(row) => Ok(row.try_get::<Option<$type>, _>(at)?),
         }
     }};
 }
@@ -33,24 +40,27 @@ impl Row {
     }
 
     pub(crate) fn opt_int(&mut self) -> Result<Option<i64>, Error> {
-        let at = self.advance();
-        match &self.columns {
-            Columns::Sqlite(row) => row.try_get(at),
-            Columns::Postgres(row) => match row.column(at).type_info().name() {
-                "INT2" => Ok(row.try_get::<Option<i16>, _>(at)?.map(i64::from)),
-                "INT4" => Ok(row.try_get::<Option<i32>, _>(at)?.map(i64::from)),
-                _ => row.try_get(at),
-            },
+        if let Columns::Postgres(row) = &self.columns {
+            let narrow = match row.column(self.next).type_info().name() {
+                "INT2" => Some(row.try_get::<Option<i16>, _>(self.next)?.map(i64::from)),
+                "INT4" => Some(row.try_get::<Option<i32>, _>(self.next)?.map(i64::from)),
+                _ => None,
+            };
+            if let Some(int) = narrow {
+                self.next += 1;
+                return Ok(int);
+            }
         }
+        read!(self, Integer, i64)
     }
 
     pub(crate) fn int(&mut self) -> Result<i64, Error> {
-        self.opt_int()?.ok_or_else(|| unexpected("a number is missing"))
+        self.opt_int()?.ok_or(Error::Unexpected("a number is missing"))
     }
 
     /// A number that counts something.
     pub(crate) fn count<T: TryFrom<i64>>(&mut self) -> Result<T, Error> {
-        T::try_from(self.int()?).map_err(|_| unexpected("a number is out of range"))
+        T::try_from(self.int()?).map_err(|_| Error::Unexpected("a number is out of range"))
     }
 
     pub(crate) fn flag(&mut self) -> Result<bool, Error> {
@@ -58,15 +68,15 @@ impl Row {
     }
 
     pub(crate) fn opt_text(&mut self) -> Result<Option<String>, Error> {
-        read!(self, Option<String>)
+        read!(self, Text, String)
     }
 
     pub(crate) fn text(&mut self) -> Result<String, Error> {
-        read!(self, String)
+        self.opt_text()?.ok_or(Error::Unexpected("a text is missing"))
     }
 
     pub(crate) fn bytes(&mut self) -> Result<Vec<u8>, Error> {
-        read!(self, Vec<u8>)
+        read!(self, Blob, Vec<u8>)?.ok_or(Error::Unexpected("bytes are missing"))
     }
 
     pub(crate) fn position(&mut self) -> Result<Position, Error> {
@@ -87,9 +97,9 @@ impl Row {
     }
 }
 
-impl From<SqliteRow> for Row {
-    fn from(row: SqliteRow) -> Self {
-        Self { columns: Columns::Sqlite(row), next: 0 }
+impl From<Vec<SqliteValue>> for Row {
+    fn from(values: Vec<SqliteValue>) -> Self {
+        Self { columns: Columns::Sqlite(values), next: 0 }
     }
 }
 
@@ -102,8 +112,4 @@ impl From<PgRow> for Row {
 /// The end of time is stored as the largest signed number.
 fn moment(at: i64) -> Timestamp {
     if at == i64::MAX { Timestamp(u64::MAX) } else { Timestamp(u64::try_from(at).unwrap_or(0)) }
-}
-
-fn unexpected(what: &str) -> Error {
-    Error::Decode(what.into())
 }

@@ -1,12 +1,12 @@
 //! One connection in use: a reader, or a transaction that writes.
 
 use sqlx::postgres::PgArguments;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Error, Executor, PgConnection, SqlSafeStr, SqlStr, SqliteConnection};
+use sqlx::{AssertSqlSafe, Executor, SqlSafeStr, SqlStr};
 
-use super::argument::{for_postgres, for_sqlite};
-use super::{Dialect, Row, Rows, Statement, Value};
+use super::argument::for_postgres;
+use super::{Dialect, Open, Row, Rows, Statement, Value};
 use crate::connections::Lent;
+use crate::fault::Error;
 
 /// A conversation with the database. Dropped without [`Session::commit`], nothing of it happened.
 pub(crate) struct Session {
@@ -16,13 +16,15 @@ pub(crate) struct Session {
 
 /// Which database it is held with.
 pub(crate) enum Link {
-    Sqlite(Lent<SqliteConnection>),
-    Postgres(Lent<PgConnection>),
+    Sqlite(Open),
+    Postgres(Lent),
 }
 
-enum Bound {
-    Sqlite(SqliteArguments),
-    Postgres(PgArguments),
+/// What a statement is given.
+#[derive(Clone, Copy)]
+enum Given<'g> {
+    Values(&'g [Value<'g>]),
+    Rows(&'static Statement, &'g Rows<'g>),
 }
 
 impl Session {
@@ -52,36 +54,30 @@ impl Session {
         statement: &'static Statement,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Error> {
-        let text = statement.text(self.dialect());
-        let bound = self.bind(values)?;
-        self.fetch(text.into_sql_str(), bound).await
+        self.link.fetch(statement.text(self.dialect()).into_sql_str(), Given::Values(values)).await
     }
 
     /// Runs a statement that was put together from constant parts, and returns its rows.
     pub(crate) async fn rows_of_text(&mut self, text: String, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
-        let bound = self.bind(values)?;
-        self.fetch(AssertSqlSafe(text).into_sql_str(), bound).await
+        self.link.fetch(AssertSqlSafe(text).into_sql_str(), Given::Values(values)).await
     }
 
     /// Runs a statement of many rows and returns what it answers.
     pub(crate) async fn rows_of(&mut self, statement: &'static Statement, rows: &Rows<'_>) -> Result<Vec<Row>, Error> {
-        let bound = self.bind_rows(statement, rows)?;
-        self.fetch(statement.text(self.dialect()).into_sql_str(), bound).await
+        self.link.fetch(statement.text(self.dialect()).into_sql_str(), Given::Rows(statement, rows)).await
     }
 
     /// Runs a statement and returns how many rows it touched.
     pub(crate) async fn run(&mut self, statement: &'static Statement, values: &[Value<'_>]) -> Result<u64, Error> {
-        let bound = self.bind(values)?;
-        self.execute(statement.text(self.dialect()), bound).await
+        self.link.execute(statement.text(self.dialect()), Given::Values(values)).await
     }
 
     /// Runs a statement of many rows; none when there are no rows.
     pub(crate) async fn run_of(&mut self, statement: &'static Statement, rows: &Rows<'_>) -> Result<u64, Error> {
-        if rows.is_empty() {
-            return Ok(0);
+        match rows.is_empty() {
+            true => Ok(0),
+            false => self.link.execute(statement.text(self.dialect()), Given::Rows(statement, rows)).await,
         }
-        let bound = self.bind_rows(statement, rows)?;
-        self.execute(statement.text(self.dialect()), bound).await
     }
 
     /// Runs several statements of many rows as one, PostgreSQL only; `text` has their arguments in order.
@@ -94,7 +90,10 @@ impl Session {
         for (statement, rows) in parts {
             rows.add_columns(statement.columns(), &mut arguments)?;
         }
-        self.fetch(text.into_sql_str(), Bound::Postgres(arguments)).await
+        match &mut self.link {
+            Link::Sqlite(_) => unreachable!("SQLite runs them one after the other"),
+            Link::Postgres(lent) => lent.fetch(text.into_sql_str(), arguments).await,
+        }
     }
 
     /// Sends words that take no argument, such as `savepoint`.
@@ -116,124 +115,108 @@ impl Session {
     }
 
     async fn end(mut self, words: &'static str) -> Result<(), Error> {
-        if !self.in_transaction {
-            return Ok(());
+        if self.in_transaction {
+            self.link.end(words).await?;
+            self.in_transaction = false;
         }
-        let ended = self.link.end(words).await;
-        self.in_transaction = false;
-        ended
-    }
-
-    fn bind(&self, values: &[Value<'_>]) -> Result<Bound, Error> {
-        Ok(match self.dialect() {
-            Dialect::Sqlite => Bound::Sqlite(for_sqlite(values)?),
-            Dialect::Postgres => Bound::Postgres(for_postgres(values)?),
-        })
-    }
-
-    fn bind_rows(&self, statement: &'static Statement, rows: &Rows<'_>) -> Result<Bound, Error> {
-        Ok(match self.dialect() {
-            Dialect::Sqlite => Bound::Sqlite(for_sqlite(&[Value::Text(Some(rows.to_json().into()))])?),
-            Dialect::Postgres => {
-                let mut arguments = PgArguments::default();
-                rows.add_columns(statement.columns(), &mut arguments)?;
-                Bound::Postgres(arguments)
-            }
-        })
-    }
-
-    async fn fetch(&mut self, text: SqlStr, bound: Bound) -> Result<Vec<Row>, Error> {
-        let fetched = match (&mut self.link, bound) {
-            (Link::Sqlite(lent), Bound::Sqlite(arguments)) => {
-                let rows = sqlx::query_with(text, arguments).fetch_all(lent.begin()).await;
-                rows.map(|rows| rows.into_iter().map(Row::from).collect())
-            }
-            (Link::Postgres(lent), Bound::Postgres(arguments)) => {
-                let rows = sqlx::query_with(text, arguments).fetch_all(lent.begin()).await;
-                rows.map(|rows| rows.into_iter().map(Row::from).collect())
-            }
-            (Link::Sqlite(_), Bound::Postgres(_)) | (Link::Postgres(_), Bound::Sqlite(_)) => unreachable!("{MISBOUND}"),
-        };
-        self.link.settle(&fetched);
-        fetched
-    }
-
-    async fn execute(&mut self, text: &'static str, bound: Bound) -> Result<u64, Error> {
-        let executed = match (&mut self.link, bound) {
-            (Link::Sqlite(lent), Bound::Sqlite(arguments)) => {
-                sqlx::query_with(text, arguments).execute(lent.begin()).await.map(|done| done.rows_affected())
-            }
-            (Link::Postgres(lent), Bound::Postgres(arguments)) => {
-                sqlx::query_with(text, arguments).execute(lent.begin()).await.map(|done| done.rows_affected())
-            }
-            (Link::Sqlite(_), Bound::Postgres(_)) | (Link::Postgres(_), Bound::Sqlite(_)) => unreachable!("{MISBOUND}"),
-        };
-        self.link.settle(&executed);
-        executed
+        Ok(())
     }
 }
 
 impl Link {
-    async fn say(&mut self, words: &'static str) -> Result<(), Error> {
-        let said = match self {
-            Self::Sqlite(lent) => lent.begin().execute(sqlx::raw_sql(words)).await.map(drop),
-            Self::Postgres(lent) => lent.begin().execute(sqlx::raw_sql(words)).await.map(drop),
-        };
-        self.settle(&said);
-        said
+    async fn fetch(&mut self, text: SqlStr, given: Given<'_>) -> Result<Vec<Row>, Error> {
+        match self {
+            Self::Sqlite(open) => given.to_sqlite(|values| open.fetch(text.as_str(), values)),
+            Self::Postgres(lent) => lent.fetch(text, given.to_postgres()?).await,
+        }
     }
 
-    /// Says the last words of a transaction. Where they are not understood nobody uses the connection again.
+    async fn execute(&mut self, text: &'static str, given: Given<'_>) -> Result<u64, Error> {
+        match self {
+            Self::Sqlite(open) => given.to_sqlite(|values| open.execute(text, values)),
+            Self::Postgres(lent) => {
+                let executed = sqlx::query_with(text, given.to_postgres()?).execute(lent.begin()).await;
+                lent.settle(&executed);
+                Ok(executed?.rows_affected())
+            }
+        }
+    }
+
+    async fn say(&mut self, words: &'static str) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(open) => open.say(words),
+            Self::Postgres(lent) => lent.say(words).await,
+        }
+    }
+
+    /// Says the last words of a transaction. Where a server does not understand them nobody uses the connection again.
     async fn end(&mut self, words: &'static str) -> Result<(), Error> {
         let ended = self.say(words).await;
-        if ended.is_err() {
-            self.abandon();
+        if let (Err(_), Self::Postgres(lent)) = (&ended, self) {
+            lent.abandon();
         }
         ended
     }
+}
 
-    fn settle<T>(&mut self, done: &Result<T, Error>) {
+impl Lent {
+    async fn fetch(&mut self, text: SqlStr, arguments: PgArguments) -> Result<Vec<Row>, Error> {
+        let rows = sqlx::query_with(text, arguments).fetch_all(self.begin()).await;
+        self.settle(&rows);
+        Ok(rows?.into_iter().map(Row::from).collect())
+    }
+
+    async fn say(&mut self, words: &'static str) -> Result<(), Error> {
+        let said = self.begin().execute(sqlx::raw_sql(words)).await;
+        self.settle(&said);
+        said?;
+        Ok(())
+    }
+}
+
+impl Given<'_> {
+    fn to_sqlite<T>(self, run: impl FnOnce(&[Value<'_>]) -> T) -> T {
         match self {
-            Self::Sqlite(lent) => lent.settle(done),
-            Self::Postgres(lent) => lent.settle(done),
+            Self::Values(values) => run(values),
+            Self::Rows(_, rows) => run(&[Value::Text(Some(rows.to_json().into()))]),
         }
     }
 
-    /// From here on nobody else uses it, unless it is settled again.
-    const fn abandon(&mut self) {
+    fn to_postgres(self) -> Result<PgArguments, Error> {
         match self {
-            Self::Sqlite(lent) => lent.abandon(),
-            Self::Postgres(lent) => lent.abandon(),
-        }
-    }
-
-    /// The same link in other hands, abandoned; nothing is left here.
-    fn take(&mut self) -> Self {
-        match self {
-            Self::Sqlite(lent) => Self::Sqlite(lent.take()),
-            Self::Postgres(lent) => Self::Postgres(lent.take()),
-        }
-    }
-
-    const fn is_in_order(&self) -> bool {
-        match self {
-            Self::Sqlite(lent) => lent.is_in_order(),
-            Self::Postgres(lent) => lent.is_in_order(),
+            Self::Values(values) => for_postgres(values),
+            Self::Rows(statement, rows) => {
+                let mut arguments = PgArguments::default();
+                rows.add_columns(statement.columns(), &mut arguments)?;
+                Ok(arguments)
+            }
         }
     }
 }
 
 impl Drop for Session {
-    /// A transaction that nobody ended is undone in the background; one that broke off in a statement, with its connection.
+    /// A transaction that nobody ended is undone, that of a server in the background; there, one that broke off in a
+    /// statement goes with its connection.
     fn drop(&mut self) {
-        if !self.in_transaction || !self.link.is_in_order() {
+        if !self.in_transaction {
             return;
         }
-        let mut link = self.link.take();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { link.end("rollback").await });
+        match &mut self.link {
+            Link::Sqlite(open) => {
+                // The pool does not lend again what is still in a transaction.
+                let _ = open.say("rollback");
+            }
+            Link::Postgres(lent) if lent.is_in_order() => {
+                let mut lent = lent.take();
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(async move {
+                        if lent.say("rollback").await.is_err() {
+                            lent.abandon();
+                        }
+                    });
+                }
+            }
+            Link::Postgres(_) => {}
         }
     }
 }
-
-const MISBOUND: &str = "arguments are bound for the database they go to";

@@ -1,11 +1,10 @@
 //! Statements written once: a template with a few marks in braces that each database spells its own way.
 //!
 //! `{now}` the database's clock when the statement began, usable with an index · `{clock}` the same at this very moment ·
-//! `{rows name:type …}` many rows handed over in one statement, as table `r` (types `int`, `text`, `bytes`) ·
+//! `{rows name:type …}` rows handed over as table `r` (types `int`, `text`, `bytes`): many in one statement, or one ·
 //! `{postgres: …}` words that only PostgreSQL wants, such as row locks: SQLite has one writer and needs none ·
-//! `{sqlite: …}` words that only SQLite wants, such as the `+` that keeps its planner off a column.
+//! `{sqlite: …}` words that only SQLite wants, such as the `+` that keeps its planner off a column. Arguments are `$1`, `$2` ….
 
-use std::fmt::Write;
 use std::sync::OnceLock;
 
 /// Which database is spoken to.
@@ -23,31 +22,58 @@ pub(crate) enum ColumnType {
     Bytes,
 }
 
+impl ColumnType {
+    const fn in_postgres(self) -> &'static str {
+        match self {
+            Self::Int => "bigint",
+            Self::Text => "text",
+            Self::Bytes => "bytea",
+        }
+    }
+}
+
 /// A statement in both dialects.
 pub(crate) struct Statement {
     template: &'static str,
     sqlite: OnceLock<String>,
+    sqlite_one: OnceLock<String>,
     postgres: OnceLock<String>,
     columns: OnceLock<Vec<ColumnType>>,
 }
 
 impl Statement {
     pub(crate) const fn new(template: &'static str) -> Self {
-        Self { template, sqlite: OnceLock::new(), postgres: OnceLock::new(), columns: OnceLock::new() }
+        Self {
+            template,
+            sqlite: OnceLock::new(),
+            sqlite_one: OnceLock::new(),
+            postgres: OnceLock::new(),
+            columns: OnceLock::new(),
+        }
     }
 
-    /// The text for one database.
+    /// The text for one database. Its rows are one argument for SQLite, and one a column for PostgreSQL.
     pub(crate) fn text(&'static self, dialect: Dialect) -> &'static str {
-        let text = match dialect {
-            Dialect::Sqlite => &self.sqlite,
-            Dialect::Postgres => &self.postgres,
-        };
-        text.get_or_init(|| expand(self.template, dialect, 0))
+        match dialect {
+            Dialect::Sqlite => self.sqlite.get_or_init(|| expand(self.template, dialect)),
+            Dialect::Postgres => self.postgres.get_or_init(|| expand(self.template, dialect)),
+        }
     }
 
-    /// The text as one part of something larger that has `offset` arguments before it.
-    pub(crate) fn part(&self, dialect: Dialect, offset: usize) -> String {
-        expand(self.template, dialect, offset)
+    /// The text for SQLite that takes one row, each column of it an argument.
+    pub(crate) fn text_of_one(&'static self) -> &'static str {
+        self.sqlite_one
+            .get_or_init(|| spell_out(self.template, Dialect::Sqlite, &|columns| one_row(columns, Dialect::Sqlite, 0)))
+    }
+
+    /// The text for PostgreSQL as one part of something larger that has `offset` arguments before it.
+    pub(crate) fn part(&self, offset: usize) -> String {
+        spell_out(self.template, Dialect::Postgres, &|columns| arrays(columns, offset))
+    }
+
+    /// The same for one row, each column of it an argument.
+    pub(crate) fn part_of_one(&self, offset: usize) -> String {
+        spell_out(self.template, Dialect::Postgres, &|columns| one_row(columns, Dialect::Postgres, offset))
     }
 
     /// The types of the columns of its rows, in order.
@@ -57,26 +83,41 @@ impl Statement {
 }
 
 /// A text that is put together at run time, from constant parts only.
-pub(crate) fn expand(template: &str, dialect: Dialect, offset: usize) -> String {
+pub(crate) fn expand(template: &str, dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Sqlite => spell_out(template, dialect, &json_rows),
+        Dialect::Postgres => spell_out(template, dialect, &|columns| arrays(columns, 0)),
+    }
+}
+
+type Columns<'t> = [(&'t str, ColumnType)];
+
+fn spell_out(template: &str, dialect: Dialect, rows: &dyn Fn(&Columns<'_>) -> String) -> String {
     let mut text = String::with_capacity(template.len() + 128);
     let mut rest = template;
     while let Some((before, mark)) = rest.split_once('{') {
         let (mark, after) = mark.split_once('}').expect("a mark in a statement ends with a brace");
         text.push_str(before);
-        text.push_str(&spell(mark, dialect, offset));
+        match mark.starts_with("rows ") {
+            true => text.push_str(&rows(&columns_of(mark))),
+            false => text.push_str(&spell(mark, dialect)),
+        }
         rest = after;
     }
     text.push_str(rest);
-    text
+    match dialect {
+        // There `$1` would be a name like any other, counted by where it stands first.
+        Dialect::Sqlite => text.replace('$', "?"),
+        Dialect::Postgres => text,
+    }
 }
 
-fn spell(mark: &str, dialect: Dialect, offset: usize) -> String {
+fn spell(mark: &str, dialect: Dialect) -> String {
     match (mark, dialect) {
         // Rounded down, so that nothing is due early.
         ("now", Dialect::Postgres) => "floor(extract(epoch from statement_timestamp()) * 1000)::bigint".into(),
         ("clock", Dialect::Postgres) => "floor(extract(epoch from clock_timestamp()) * 1000)::bigint".into(),
         ("now" | "clock", Dialect::Sqlite) => "cast(round(unixepoch('subsec') * 1000) as integer)".into(),
-        (mark, dialect) if mark.starts_with("rows ") => rows(&columns_of(mark), dialect, offset),
         (mark, dialect) => match mark.split_once(':').expect("a mark that is known") {
             ("postgres", words) if dialect == Dialect::Postgres => words.trim().into(),
             ("sqlite", words) if dialect == Dialect::Sqlite => words.trim().into(),
@@ -85,38 +126,33 @@ fn spell(mark: &str, dialect: Dialect, offset: usize) -> String {
     }
 }
 
-fn rows(columns: &[(&str, ColumnType)], dialect: Dialect, offset: usize) -> String {
-    let mut text = String::new();
-    let comma = |index: usize| if index == 0 { "" } else { ", " };
-    match dialect {
-        Dialect::Postgres => {
-            text.push_str("unnest(");
-            for (index, (_, kind)) in columns.iter().enumerate() {
-                let array = match kind {
-                    ColumnType::Int => "bigint[]",
-                    ColumnType::Text => "text[]",
-                    ColumnType::Bytes => "bytea[]",
-                };
-                let _ = write!(text, "{}${}::{array}", comma(index), offset + index + 1);
-            }
-            text.push_str(") as r(");
-            for (index, (name, _)) in columns.iter().enumerate() {
-                let _ = write!(text, "{}{name}", comma(index));
-            }
-            text.push(')');
-        }
-        Dialect::Sqlite => {
-            text.push_str("(select ");
-            for (index, (name, kind)) in columns.iter().enumerate() {
-                let _ = match kind {
-                    ColumnType::Bytes => write!(text, "{}unhex(value ->> {index}) as {name}", comma(index)),
-                    ColumnType::Int | ColumnType::Text => write!(text, "{}value ->> {index} as {name}", comma(index)),
-                };
-            }
-            let _ = write!(text, " from json_each(${})) as r", offset + 1);
-        }
-    }
-    text
+/// Many rows as one array a column.
+fn arrays(columns: &Columns<'_>, offset: usize) -> String {
+    let array =
+        |(index, (_, kind)): (usize, &(&str, ColumnType))| format!("${}::{}[]", offset + index + 1, kind.in_postgres());
+    let arrays: Vec<String> = columns.iter().enumerate().map(array).collect();
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    format!("unnest({}) as r({})", arrays.join(", "), names.join(", "))
+}
+
+/// Many rows as one JSON text.
+fn json_rows(columns: &Columns<'_>) -> String {
+    let value = |(index, (name, kind)): (usize, &(&str, ColumnType))| match kind {
+        ColumnType::Bytes => format!("unhex(value ->> {index}) as {name}"),
+        ColumnType::Int | ColumnType::Text => format!("value ->> {index} as {name}"),
+    };
+    let values: Vec<String> = columns.iter().enumerate().map(value).collect();
+    format!("(select {} from json_each($1)) as r", values.join(", "))
+}
+
+/// One row, whose columns are the arguments.
+fn one_row(columns: &Columns<'_>, dialect: Dialect, offset: usize) -> String {
+    let value = |(index, (name, kind)): (usize, &(&str, ColumnType))| match dialect {
+        Dialect::Sqlite => format!("${} as {name}", offset + index + 1),
+        Dialect::Postgres => format!("${}::{} as {name}", offset + index + 1, kind.in_postgres()),
+    };
+    let values: Vec<String> = columns.iter().enumerate().map(value).collect();
+    format!("(select {}) as r", values.join(", "))
 }
 
 fn columns(template: &str) -> Vec<(&str, ColumnType)> {
@@ -153,10 +189,11 @@ mod tests {
         );
         assert_eq!(
             DELETE.text(Dialect::Sqlite),
-            "delete from calls where (tenant_id, call) in (select r.tenant_id, r.call from (select value ->> 0 as tenant_id, value ->> 1 as call from json_each($1)) as r) "
+            "delete from calls where (tenant_id, call) in (select r.tenant_id, r.call from (select value ->> 0 as tenant_id, value ->> 1 as call from json_each(?1)) as r) "
         );
-        assert!(DELETE.part(Dialect::Postgres, 3).contains("unnest($4::bigint[], $5::text[])"));
-        assert!(DELETE.part(Dialect::Sqlite, 3).contains("from json_each($4)"));
+        assert!(DELETE.part(3).contains("unnest($4::bigint[], $5::text[])"));
+        assert!(DELETE.part_of_one(3).contains("from (select $4::bigint as tenant_id, $5::text as call) as r"));
+        assert!(DELETE.text_of_one().contains("from (select ?1 as tenant_id, ?2 as call) as r"));
         assert_eq!(DELETE.columns(), [ColumnType::Int, ColumnType::Text]);
     }
 }

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
 
-use sqlx::Error;
-
 use super::{Dialect, Row, Rows, Session, Statement};
+use crate::fault::Error;
 
 /// Statements that touch different rows, so that their order means nothing.
 #[derive(Default)]
@@ -49,7 +48,7 @@ fn join(parts: &[(&'static Statement, Rows<'_>)]) -> String {
     let mut text = String::from("with ");
     let mut offset = 0;
     for (index, (statement, _)) in parts.iter().enumerate() {
-        let part = statement.part(Dialect::Postgres, offset);
+        let part = statement.part(offset);
         offset += statement.columns().len();
         match parts.len() - index {
             1 => text.push_str(&part),
