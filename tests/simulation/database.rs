@@ -216,6 +216,11 @@ impl Store for Link {
         self.read(move |memory| memory.whole(&key))
     }
 
+    fn whole_if_ended(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+        let key = key.clone();
+        self.read(move |memory| memory.whole_if_ended(&key))
+    }
+
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
         self.read(move |memory| memory.list(tenant, filter))
     }

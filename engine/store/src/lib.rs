@@ -114,6 +114,8 @@ pub trait Store: Send + Sync + 'static {
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>>;
     /// An execution in full, in one committed state.
     fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>>;
+    /// The same; of an execution that has not ended only the head, however long its history is.
+    fn whole_if_ended(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>>;
     /// A page of executions, newest first, at most 1,000. [`StoreError::Invalid`]: the cursor is none, too many attributes.
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page>;
     /// How many executions have which status.

@@ -16,6 +16,7 @@ use crate::hints::Hints;
 use crate::numbers::Numbers;
 use crate::programs::Programs;
 use crate::sql::Session;
+use crate::whole::Extent;
 use crate::{
     Answer, Answered, ApprovalRow, ApprovalState, Batch, Begun, Census, Chunk, Claimed, Component, Execution,
     ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store,
@@ -138,7 +139,12 @@ impl Store for SqlStore {
 
     fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
         let key = key.clone();
-        self.told(async move { whole::whole(&self.database, &key).await })
+        self.told(async move { whole::whole(&self.database, &key, Extent::All).await })
+    }
+
+    fn whole_if_ended(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+        let key = key.clone();
+        self.told(async move { whole::whole(&self.database, &key, Extent::HeadUnlessEnded).await })
     }
 
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {

@@ -7,14 +7,23 @@ use crate::database::Database;
 use crate::fault::Fault;
 use crate::heads::{self, head_columns, heads};
 use crate::sql::{Row, Statement};
-use crate::{CallRow, Execution, ExecutionKey, Progress, StoreError, Whole};
+use crate::{CallRow, Execution, ExecutionKey, Progress, State, StoreError, Whole};
 
 /// What a row holds beside the head, which is repeated in each.
 const CHUNK: i64 = 1;
 const CALL: i64 = 2;
 
-/// See [`crate::Store::whole`].
-pub(crate) async fn whole(database: &Database, key: &ExecutionKey) -> Result<Option<Whole>, Fault> {
+/// How much of an execution is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Everything.
+    All,
+    /// Everything if it has ended, otherwise its head.
+    HeadUnlessEnded,
+}
+
+/// See [`crate::Store::whole`] and [`crate::Store::whole_if_ended`].
+pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Extent) -> Result<Option<Whole>, Fault> {
     static WHOLE: Statement = Statement::new(concat!(
         "with e as (select ",
         head_columns!(),
@@ -24,16 +33,20 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey) -> Result<Opt
         select e.*, x.kind, x.a, x.b, x.c, x.t, x.u from e left join (
             select 1 as kind, h.first_position as a, h.last_position as b, h.checksum as c, h.events as t, '' as u
             from e join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = e.run
+            where $3 = 0 or e.state <> 0
             union all
             select 2, 0, 0, 0, c.call, c.state
             from e join calls c on c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
+            where $3 = 0 or e.state <> 0
             union all
             select 3, p.percent, 0, 0, p.scope, p.message
             from e join progress p on p.tenant_id = e.tenant_id and p.execution_no = e.execution_no and p.run = e.run
+            where $3 = 0 or e.state <> 0
         ) x on true
         order by x.kind, x.a, x.t"
     ));
-    let rows = database.read().await?.rows(&WHOLE, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    let values = [key.tenant.into(), key.id.as_str().into(), (extent == Extent::HeadUnlessEnded).into()];
+    let rows = database.read().await?.rows(&WHOLE, &values).await?;
     let mut rows = rows.into_iter();
     let Some(mut row) = rows.next() else { return Ok(None) };
     let head = heads::read(&mut row)?.head;
@@ -50,7 +63,8 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey) -> Result<Opt
         }
         next = rows.next();
     }
-    let history = history.and_then(|found| found.up_to(Some(head.position)));
+    let is_read = extent == Extent::All || head.state != State::Open;
+    let history = history.and_then(|found| found.up_to(Some(head.position).filter(|_| is_read)));
     Ok(Some(Whole { head, history, calls, progress }))
 }
 

@@ -167,13 +167,15 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, or the database does not answer.
     pub async fn status(&self, id: &str) -> Result<Status, Refused> {
-        let whole = self.node.store.whole(&key(id)?).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
-        let history = match whole.history.and_then(|chunks| restore::events_of(&chunks)) {
-            // It is shown as far as it can be read, unless its end is what cannot.
-            Err(StoreError::Corrupt(_)) if whole.head.state == State::Open => Vec::new(),
-            read => read.map_err(unavailable)?,
-        };
-        views::status(&whole.head, &whole.calls, &history, whole.progress)
+        let whole = self.node.store.whole(&key(id)?).await.map_err(unavailable)?;
+        views::status(whole.ok_or_else(|| no_execution(id))?)
+    }
+
+    /// An execution in full once it has ended.
+    async fn ended(&self, key: &ExecutionKey) -> Result<Option<Status>, Refused> {
+        let whole = self.node.store.whole_if_ended(key).await.map_err(unavailable)?;
+        let whole = whole.ok_or_else(|| no_execution(key.id.as_str()))?;
+        Some(whole).filter(|whole| whole.head.state != State::Open).map(views::status).transpose()
     }
 
     /// The status now and after each commit (several at once count as one), until the execution has ended.
@@ -213,12 +215,10 @@ impl Engine {
         let mut commits = self.node.watchers.watch(&key);
         let mut hints = commits.borrow().hints;
         // What is in memory here will say when it has ended, or is out of memory. Asked in this order, nothing is missed.
-        // Of what is not over only the head is read: a history may be long.
-        if !self.node.is_active(&key) {
-            let head = self.node.store.execution(&key).await.map_err(unavailable)?;
-            if head.ok_or_else(|| no_execution(id))?.state != State::Open {
-                return self.status(id).await;
-            }
+        if !self.node.is_active(&key)
+            && let Some(status) = self.ended(&key).await?
+        {
+            return Ok(status);
         }
         loop {
             let waited = Duration::from_millis(machine.boot_ms() - began);
@@ -230,16 +230,12 @@ impl Engine {
             let news = *commits.borrow_and_update();
             let is_sure = moved.is_some() && news.hints == hints;
             hints = news.hints;
-            let has_ended = match is_sure {
-                true => news.ended,
-                // Another node may have ended it.
-                false => {
-                    let head = self.node.store.execution(&key).await.map_err(unavailable)?;
-                    head.ok_or_else(|| no_execution(id))?.state != State::Open
-                }
-            };
-            if has_ended {
+            if is_sure && news.ended {
                 return self.status(id).await;
+            }
+            // Another node may have ended it.
+            if !is_sure && let Some(status) = self.ended(&key).await? {
+                return Ok(status);
             }
         }
     }

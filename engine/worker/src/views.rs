@@ -2,11 +2,12 @@
 
 use cerebelum_history::{ApprovalRequest, Event, Fact, Failure, Json, Position, StepLine, Waiting, steps, waiting_on};
 use cerebelum_sandbox::Manifest;
-use cerebelum_store::{ApprovalRow, ApprovalState, CallRow, Component, Execution as Head, LogRow, Progress};
+use cerebelum_store::{ApprovalRow, ApprovalState, Component, Execution as Head, LogRow, State, StoreError, Whole};
 
 use crate::api::{
     ApprovalView, ComponentInfo, EventView, LogView, ProgressView, Refused, Status, StepView, Summary, WaitingOn,
 };
+use crate::directory::unavailable;
 use crate::restore;
 
 pub(crate) fn component(component: &Component, manifest: &Manifest) -> ComponentInfo {
@@ -48,14 +49,15 @@ pub(crate) fn input(events: &[Event]) -> Option<Json> {
     }
 }
 
-pub(crate) fn status(
-    head: &Head,
-    calls: &[CallRow],
-    history: &[Event],
-    progress: Vec<Progress>,
-) -> Result<Status, Refused> {
-    let open = restore::open_calls(calls).unwrap_or_default();
-    let lines = steps(history, &open);
+pub(crate) fn status(whole: Whole) -> Result<Status, Refused> {
+    let Whole { head, history, calls, progress } = whole;
+    let history = match history.and_then(|chunks| restore::events_of(&chunks)) {
+        // It is shown as far as it can be read, unless its end is what cannot.
+        Err(StoreError::Corrupt(_)) if head.state == State::Open => Vec::new(),
+        read => read.map_err(unavailable)?,
+    };
+    let open = restore::open_calls(&calls).unwrap_or_default();
+    let lines = steps(&history, &open);
     let (mut output, mut failure) = (None, None);
     match history.last().map(|event| &event.fact) {
         Some(Fact::ExecutionCompleted { output: value }) => output = Some(value.clone()),
@@ -74,8 +76,8 @@ pub(crate) fn status(
         ProgressView { name, scope: progress.scope, percent: progress.percent, message: progress.message }
     });
     Ok(Status {
-        summary: summary(head),
-        input: input(history).unwrap_or_else(Json::null),
+        summary: summary(&head),
+        input: input(&history).unwrap_or_else(Json::null),
         output,
         failure,
         waiting_on: waiting_on(&open).into_iter().map(waiting).collect(),

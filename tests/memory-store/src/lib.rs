@@ -12,8 +12,8 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalRow, ApprovalState, Batch, Begun, Census, Chunk, Claimed, Component, Execution,
-    ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store,
-    TenantId, Whole,
+    ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, State,
+    Store, TenantId, Whole,
 };
 use tokio::sync::broadcast;
 
@@ -112,6 +112,14 @@ impl Store for MemoryStore {
 
     fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
         self.transact(|tables| tables.whole(key))
+    }
+
+    fn whole_if_ended(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+        self.transact(|tables| {
+            let whole = tables.whole(key)?;
+            let only_head = |head| Whole { head, history: Ok(Vec::new()), calls: Vec::new(), progress: Vec::new() };
+            Some(if whole.head.state == State::Open { only_head(whole.head) } else { whole })
+        })
     }
 
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {

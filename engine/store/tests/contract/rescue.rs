@@ -3,14 +3,15 @@
 use cerebelum_history::{Level, Position, Timestamp};
 use cerebelum_store::{ApprovalChange, LogLine, Progress, State};
 
-use crate::bench::{Bench, batch, call, end, events, key, opened, scope};
+use crate::bench::{Bench, batch, call, chunk, end, events, key, opened, scope};
 use crate::on_all;
 
 on_all!(
     what_has_failed_is_reopened_by_a_message,
     l07_a_log_line_is_kept_once,
     logs_are_read_page_by_page,
-    the_latest_progress_of_a_scope_counts;
+    the_latest_progress_of_a_scope_counts,
+    an_execution_is_read_in_full_or_only_its_head_until_it_has_ended;
     // Only on databases:
     only_what_has_ended_is_deleted_and_then_entirely,
 );
@@ -117,4 +118,32 @@ async fn the_latest_progress_of_a_scope_counts(bench: Bench) {
 fn line(attempt: u32, number: u32) -> LogLine {
     let text = format!("line {number} of attempt {attempt}");
     LogLine { scope: scope("1"), attempt, place: 2, number, at: Timestamp(7), level: Level::Warn, text }
+}
+
+async fn an_execution_is_read_in_full_or_only_its_head_until_it_has_ended(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let mut batch = events(node, &head, 3);
+    batch.opened = vec![opened("1", "{}")];
+    batch.progress = vec![Progress { scope: scope("1"), percent: 33, message: "on".into() }];
+    let head = batch.head.clone();
+    assert_eq!(bench.write(batch.clone()).await, Ok(()));
+    let all = bench.whole(&key("a")).await.unwrap().unwrap();
+    assert_eq!((&all.head, all.history.unwrap()), (&head, vec![chunk(1, 1), chunk(2, 4)]));
+    assert_eq!((all.calls, all.progress), (batch.opened, batch.progress));
+    let only_head = bench.whole_if_ended(&key("a")).await.unwrap().unwrap();
+    assert_eq!((&only_head.head, only_head.history.unwrap()), (&head, vec![]));
+    assert!(only_head.calls.is_empty() && only_head.progress.is_empty());
+
+    let last = end(node, &head, State::Completed);
+    let head = last.head.clone();
+    assert_eq!(bench.write(last).await, Ok(()));
+    for all in [bench.whole(&key("a")).await, bench.whole_if_ended(&key("a")).await] {
+        let all = all.unwrap().unwrap();
+        let last = all.history.unwrap().last().unwrap().last;
+        assert_eq!((&all.head, last), (&head, head.position));
+        assert_eq!(all.progress.len(), 1);
+    }
+    assert!(bench.whole(&key("nobody")).await.unwrap().is_none());
+    assert!(bench.whole_if_ended(&key("nobody")).await.unwrap().is_none());
 }
