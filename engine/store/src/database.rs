@@ -20,6 +20,8 @@ static POSTGRES_SCHEMA: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Connections for everything but leases.
 const POSTGRES_CONNECTIONS_MAX: usize = 12;
+/// More statements than there are, in all their combinations: one that is forgotten is planned again.
+const STATEMENTS_MAX: usize = 512;
 /// Readers beside the one writer.
 const SQLITE_READERS_MAX: usize = 4;
 /// A connection that was idle for longer is asked whether it still stands before it is used: longer than the pauses of an
@@ -77,7 +79,7 @@ impl Database {
     /// Runs a script, whole or not at all.
     pub(crate) async fn run(&self, script: Script<'_>) -> Result<Vec<Row>, Error> {
         match self {
-            Self::Sqlite { writer, .. } => Open::run(writer.lend().await?, &script),
+            Self::Sqlite { writer, .. } => writer.lend().await?.run(&script),
             Self::Postgres { pool, .. } => script.run_on_postgres(Lent::new(pool.lend().await?)).await,
         }
     }
@@ -155,22 +157,26 @@ async fn open_postgres(url: &str) -> Result<Database, StoreError> {
         StoreError::Unusable(format!("not the address of a PostgreSQL database: {}", cause(&error.into())))
     })?;
     let place = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
-    let options = options.application_name("cerebelum").disable_statement_logging().options([
-        // What a lost owner holds must be free well before its lease is over (L11).
-        ("idle_in_transaction_session_timeout", "5s"),
-        ("lock_timeout", "5s"),
-        ("statement_timeout", "60s"),
-        ("default_transaction_isolation", "read committed"),
-        ("synchronous_commit", "on"),
-        ("client_min_messages", "warning"),
-        // Everything here looks rows up by key. A plan made while a table was empty must not scan it when it has grown.
-        ("enable_seqscan", "off"),
-        ("enable_hashjoin", "off"),
-        ("enable_mergejoin", "off"),
-        ("enable_bitmapscan", "off"),
-        ("jit", "off"),
-        ("plan_cache_mode", "force_generic_plan"),
-    ]);
+    let options = options
+        .application_name("cerebelum")
+        .disable_statement_logging()
+        .statement_cache_capacity(STATEMENTS_MAX)
+        .options([
+            // What a lost owner holds must be free well before its lease is over (L11).
+            ("idle_in_transaction_session_timeout", "5s"),
+            ("lock_timeout", "5s"),
+            ("statement_timeout", "60s"),
+            ("default_transaction_isolation", "read committed"),
+            ("synchronous_commit", "on"),
+            ("client_min_messages", "warning"),
+            // Everything here looks rows up by key. A plan made while a table was empty must not scan it when it has grown.
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("enable_bitmapscan", "off"),
+            ("jit", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+        ]);
     let trust = Trust::new(TRUSTED_IDLE);
     let opener = || Server { options: options.clone(), trust: trust.clone() };
     let pool = Connections::new(opener(), POSTGRES_CONNECTIONS_MAX);

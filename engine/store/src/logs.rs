@@ -12,7 +12,7 @@ use crate::{ExecutionKey, LogLine, LogRow, Progress, StoreError, TenantId};
 pub(crate) static INSERT: Statement = Statement::new(
     "insert into logs (tenant_id, execution_no, seq, run, scope, attempt, place, number, logged_at, level, line)
     select r.tenant_id, r.execution_no,
-        r.ordinal + coalesce((
+        {postgres: r.ordinal}{sqlite: 1} + coalesce((
             select max(l.seq) from logs l where l.tenant_id = r.tenant_id and l.execution_no = r.execution_no), 0),
         r.run, r.scope, r.attempt, r.place, r.number, r.logged_at, r.level, r.line
     from {rows ordinal:int tenant_id:int execution_no:int run:int scope:text attempt:int place:int number:int
@@ -38,7 +38,7 @@ pub(crate) static PROGRESS_GONE: Statement = Statement::new(
     where (tenant_id, execution_no) in (select r.tenant_id, r.execution_no from {rows tenant_id:int execution_no:int})",
 );
 
-/// A row for [`INSERT`]; `ordinal` grows from 1 within one statement.
+/// A row for [`INSERT`]; `ordinal` grows from 1 within one statement. SQLite, which takes line by line, counts by itself.
 pub(crate) fn insertion(ordinal: usize, tenant: TenantId, no: i64, run: u32, line: &LogLine) -> Vec<Value<'_>> {
     vec![
         ordinal.into(),

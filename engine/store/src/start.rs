@@ -45,7 +45,7 @@ pub(crate) async fn start(
 pub(crate) async fn begun(database: &Database, keys: &[ExecutionKey]) -> Result<Vec<Option<Begun>>, Fault> {
     let mut patience = Patience::new();
     let found = loop {
-        let found = async { heads::find_begun(&mut database.read().await?, keys).await };
+        let found = async { heads::find_begun(&mut database.search().await?, keys).await };
         match found.await {
             Ok(found) => break found,
             Err(fault) => patience.endure(fault).await?,

@@ -46,7 +46,7 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Exten
         order by x.kind, x.a, x.t"
     ));
     let values = [key.tenant.into(), key.id.as_str().into(), (extent == Extent::HeadUnlessEnded).into()];
-    let rows = database.read().await?.rows(&WHOLE, &values).await?;
+    let rows = database.search().await?.rows(&WHOLE, &values).await?;
     let mut rows = rows.into_iter();
     let Some(mut row) = rows.next() else { return Ok(None) };
     let head = heads::read(&mut row)?.head;

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use cerebelum_history::{ExecutionId, planted};
@@ -152,35 +151,44 @@ impl<F: Future> Future for Marked<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         thread_local!(static SLOT: Slot = Slot::take());
-        let slot = SLOT.with(|slot| slot.0);
-        self.blame.mark(slot, self.id.as_str(), self.alone);
+        let Self { turn, blame, id, alone } = &mut *self;
+        let Some(slot) = SLOT.with(|slot| slot.0) else { return turn.as_mut().poll(context) };
+        blame.mark(slot, id.as_str(), *alone);
+        let _cleared = Cleared { blame, slot };
         crate::fail::point("guest-running");
-        let polled = self.turn.as_mut().poll(context);
-        self.blame.clear(slot);
-        polled
+        turn.as_mut().poll(context)
     }
 }
 
-/// A thread's place for its mark. Threads come and go, and no two that live share one, as long as there are enough.
-struct Slot(usize);
+/// Clears a mark when the guest gives its thread back, also by a panic.
+struct Cleared<'b> {
+    blame: &'b Blame,
+    slot: usize,
+}
+
+impl Drop for Cleared<'_> {
+    fn drop(&mut self) {
+        self.blame.clear(self.slot);
+    }
+}
+
+/// A thread's place for its mark; none while all are taken. Threads come and go, no two that live share one.
+struct Slot(Option<usize>);
 
 impl Slot {
     fn take() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let free = Self::free().pop();
-        Self(free.unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS))
+        Self(Self::free().pop())
     }
 
-    /// Those of threads that have ended.
     fn free() -> MutexGuard<'static, Vec<usize>> {
-        static FREE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+        static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| Mutex::new((0..SLOTS).rev().collect()));
         FREE.lock().expect("nobody panics while taking a place")
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        Self::free().push(self.0);
+        Self::free().extend(self.0);
     }
 }
 

@@ -1,13 +1,14 @@
 //! A SQLite file: its statements run in the thread that asks for them (decision 014).
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{Metrics, Object, RecycleError, RecycleResult};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, ToSql, params_from_iter};
+use rusqlite::{CachedStatement, OpenFlags, ToSql, params_from_iter};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::row::Stored;
 use super::{Row, Script, Value};
 use crate::fault::Error;
 
@@ -15,6 +16,8 @@ use crate::fault::Error;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 /// More texts of statements than there are.
 const STATEMENTS_MAX: usize = 512;
+/// A disk that takes longer is not waited for in place.
+const WAITED_IN_PLACE_MAX: Duration = Duration::from_millis(1);
 
 /// Opens connections to a file that has its schema.
 pub(crate) struct SqliteFile {
@@ -23,17 +26,26 @@ pub(crate) struct SqliteFile {
     pub(crate) only_reads: bool,
 }
 
+/// A connection to the file.
+pub(crate) struct Connection {
+    sqlite: rusqlite::Connection,
+    /// How long its last script took.
+    took: Duration,
+}
+
 impl SqliteFile {
     fn connect(&self) -> Result<Connection, Error> {
-        let connection = Connection::open(&self.path)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        connection.execute_batch(
+        // Not created: a file that is gone must not come back empty.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let sqlite = rusqlite::Connection::open_with_flags(&self.path, flags)?;
+        sqlite.busy_timeout(BUSY_TIMEOUT)?;
+        sqlite.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        sqlite.execute_batch(
             "pragma synchronous = full; pragma cache_size = -16384; pragma temp_store = memory;
             pragma journal_size_limit = 67108864",
         )?;
-        connection.pragma_update(None, "query_only", self.only_reads)?;
-        Ok(connection)
+        sqlite.pragma_update(None, "query_only", self.only_reads)?;
+        Ok(Connection { sqlite, took: Duration::ZERO })
     }
 }
 
@@ -46,7 +58,7 @@ impl deadpool::managed::Manager for SqliteFile {
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
-        match connection.is_autocommit() {
+        match connection.sqlite.is_autocommit() {
             true => Ok(()),
             false => Err(RecycleError::message("its transaction could not be undone")),
         }
@@ -81,14 +93,14 @@ pub(crate) struct Open {
 impl Open {
     /// Runs a statement and returns its rows.
     pub(super) fn fetch(&self, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
-        self.pace.run(|| rows(&mut self.connection.prepare_cached(text)?, values))
+        self.pace.run(|| self.connection.fetch(text, values))
     }
 
     /// Runs a statement and returns how many rows it touched.
     pub(super) fn execute(&self, text: &str, values: &[Value<'_>]) -> Result<u64, Error> {
         self.pace.run(|| {
-            rows(&mut self.connection.prepare_cached(text)?, values)?;
-            Ok(self.connection.changes())
+            self.connection.fetch(text, values)?;
+            Ok(self.connection.sqlite.changes())
         })
     }
 
@@ -96,42 +108,61 @@ impl Open {
     pub(super) fn say(&self, words: &str) -> Result<(), Error> {
         self.fetch(words, &[]).map(drop)
     }
+}
 
+impl Connection {
     /// Runs a script: each statement once for each of its rows, in one transaction.
+    ///
+    /// The commit of an execution that writes alone is waited for in place, as long as the disk is quick: to have another
+    /// thread go on takes longer. Nobody else's lock is waited for like that.
     ///
     /// # Errors
     /// When anything failed or was not as expected. Nothing has happened then.
-    pub(crate) fn run(connection: Object<SqliteFile>, script: &Script<'_>) -> Result<Vec<Row>, Error> {
-        // Of an execution that writes alone; its commit is waited for here, as there is nobody else to go on with.
-        let pace = if script.is_of_single_rows() { Pace::Quick } else { Pace::Long };
-        pace.run(|| {
-            let open = Self { connection, pace: Pace::Quick };
-            open.say("begin immediate")?;
-            let answer = run_parts(&open.connection, script).and_then(|answer| open.say("commit").map(|()| answer));
-            if answer.is_err() {
-                // The pool does not lend again what is still in a transaction.
-                let _ = open.say("rollback");
+    pub(crate) fn run(&mut self, script: &Script<'_>) -> Result<Vec<Row>, Error> {
+        let began = Instant::now();
+        let answer = match script.is_of_single_rows() && self.took < WAITED_IN_PLACE_MAX {
+            true => {
+                self.sqlite.busy_timeout(Duration::ZERO)?;
+                let answer = self.transact(script);
+                self.sqlite.busy_timeout(BUSY_TIMEOUT)?;
+                answer
             }
-            answer
-        })
+            false => Pace::Long.run(|| self.transact(script)),
+        };
+        self.took = began.elapsed();
+        answer
     }
-}
 
-fn run_parts(connection: &Connection, script: &Script<'_>) -> Result<Vec<Row>, Error> {
-    let mut answer = Vec::new();
-    for part in script.parts() {
-        let mut statement = connection.prepare_cached(part.statement.text_of_one())?;
-        for values in part.rows.iter() {
-            let mut touched = rows(&mut statement, values)?;
-            if part.demand.exactly && touched.len() != 1 {
-                return Err(Error::Unexpected("a row that was expected is not there"));
-            }
-            if part.demand.answers {
-                answer.append(&mut touched);
+    fn transact(&self, script: &Script<'_>) -> Result<Vec<Row>, Error> {
+        self.fetch("begin immediate", &[])?;
+        let answer = self.run_parts(script).and_then(|answer| self.fetch("commit", &[]).map(|_| answer));
+        if answer.is_err() {
+            // The pool does not lend again what is still in a transaction.
+            let _ = self.fetch("rollback", &[]);
+        }
+        answer
+    }
+
+    fn run_parts(&self, script: &Script<'_>) -> Result<Vec<Row>, Error> {
+        let mut answer = Vec::new();
+        for part in script.parts() {
+            let mut statement = self.sqlite.prepare_cached(part.statement.text_of_one())?;
+            for values in part.rows.iter() {
+                let mut touched = rows(&mut statement, values)?;
+                if part.demand.exactly && touched.len() != 1 {
+                    return Err(Error::Unexpected("a row that was expected is not there"));
+                }
+                if part.demand.answers {
+                    answer.append(&mut touched);
+                }
             }
         }
+        Ok(answer)
     }
-    Ok(answer)
+
+    fn fetch(&self, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+        rows(&mut self.sqlite.prepare_cached(text)?, values)
+    }
 }
 
 fn rows(statement: &mut CachedStatement<'_>, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
@@ -139,7 +170,8 @@ fn rows(statement: &mut CachedStatement<'_>, values: &[Value<'_>]) -> Result<Vec
     let mut found = statement.query(params_from_iter(values))?;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
-        let values = (0..columns).map(|column| row.get(column)).collect::<Result<Vec<_>, _>>()?;
+        let values =
+            (0..columns).map(|column| Ok(Stored::from(row.get_ref(column)?))).collect::<Result<Vec<_>, Error>>()?;
         rows.push(Row::from(values));
     }
     Ok(rows)

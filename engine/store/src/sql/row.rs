@@ -1,8 +1,7 @@
 //! One row of an answer, read column by column from the left.
 
 use cerebelum_history::{Position, Timestamp};
-use rusqlite::types::Value as SqliteValue;
-use rusqlite::types::Value::Null;
+use rusqlite::types::ValueRef;
 use sqlx::postgres::PgRow;
 use sqlx::{Column, Row as _, TypeInfo};
 
@@ -15,23 +14,33 @@ pub(crate) struct Row {
 }
 
 enum Columns {
-    Sqlite(Vec<SqliteValue>),
+    Sqlite(Vec<Stored>),
     Postgres(PgRow),
 }
 
-macro_rules! read {
-    ($self:ident, $kind:ident, $type:ty) => {{
-        let at = $self.advance();
-        match &mut $self.columns {
-            Columns::Sqlite(values) => match values.get_mut(at).map(|value| std::mem::replace(value, Null)) {
-                Some(SqliteValue::$kind(value)) => Ok(Some(value)),
-                Some(Null) => Ok(None),
-                Some(_) | None => Err(Error::Unexpected("a column is of another type")),
-            },
-            Columns::Postgres(row) => Ok(row.try_get::<Option<$type>, _>(at)?),
-        }
-    }};
+/// What a column of SQLite holds. Whether a text is one is seen when it is read: the rest of its row may be of use.
+pub(super) enum Stored {
+    Null,
+    Int(i64),
+    Text(Vec<u8>),
+    Bytes(Vec<u8>),
+    /// Nothing here has fractions.
+    Real,
 }
+
+impl From<ValueRef<'_>> for Stored {
+    fn from(value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Null => Self::Null,
+            ValueRef::Integer(int) => Self::Int(int),
+            ValueRef::Text(text) => Self::Text(text.to_vec()),
+            ValueRef::Blob(bytes) => Self::Bytes(bytes.to_vec()),
+            ValueRef::Real(_) => Self::Real,
+        }
+    }
+}
+
+const MISFIT: Error = Error::Unexpected("a column is of another type");
 
 impl Row {
     /// Goes on with this column, counted from 0.
@@ -40,18 +49,19 @@ impl Row {
     }
 
     pub(crate) fn opt_int(&mut self) -> Result<Option<i64>, Error> {
-        if let Columns::Postgres(row) = &self.columns {
-            let narrow = match row.column(self.next).type_info().name() {
-                "INT2" => Some(row.try_get::<Option<i16>, _>(self.next)?.map(i64::from)),
-                "INT4" => Some(row.try_get::<Option<i32>, _>(self.next)?.map(i64::from)),
-                _ => None,
-            };
-            if let Some(int) = narrow {
-                self.next += 1;
-                return Ok(int);
-            }
+        let at = self.advance();
+        match &self.columns {
+            Columns::Sqlite(values) => match values.get(at) {
+                Some(Stored::Int(int)) => Ok(Some(*int)),
+                Some(Stored::Null) => Ok(None),
+                Some(_) | None => Err(MISFIT),
+            },
+            Columns::Postgres(row) => Ok(match row.column(at).type_info().name() {
+                "INT2" => row.try_get::<Option<i16>, _>(at)?.map(i64::from),
+                "INT4" => row.try_get::<Option<i32>, _>(at)?.map(i64::from),
+                _ => row.try_get(at)?,
+            }),
         }
-        read!(self, Integer, i64)
     }
 
     pub(crate) fn int(&mut self) -> Result<i64, Error> {
@@ -68,7 +78,18 @@ impl Row {
     }
 
     pub(crate) fn opt_text(&mut self) -> Result<Option<String>, Error> {
-        read!(self, Text, String)
+        let at = self.advance();
+        match &mut self.columns {
+            Columns::Sqlite(values) => match values.get_mut(at) {
+                Some(Stored::Text(text)) => {
+                    let text = String::from_utf8(std::mem::take(text));
+                    text.map(Some).map_err(|_| Error::Unexpected("a text is damaged"))
+                }
+                Some(Stored::Null) => Ok(None),
+                Some(_) | None => Err(MISFIT),
+            },
+            Columns::Postgres(row) => Ok(row.try_get(at)?),
+        }
     }
 
     pub(crate) fn text(&mut self) -> Result<String, Error> {
@@ -76,7 +97,14 @@ impl Row {
     }
 
     pub(crate) fn bytes(&mut self) -> Result<Vec<u8>, Error> {
-        read!(self, Blob, Vec<u8>)?.ok_or(Error::Unexpected("bytes are missing"))
+        let at = self.advance();
+        match &mut self.columns {
+            Columns::Sqlite(values) => match values.get_mut(at) {
+                Some(Stored::Bytes(bytes)) => Ok(std::mem::take(bytes)),
+                Some(_) | None => Err(MISFIT),
+            },
+            Columns::Postgres(row) => Ok(row.try_get(at)?),
+        }
     }
 
     pub(crate) fn position(&mut self) -> Result<Position, Error> {
@@ -97,8 +125,8 @@ impl Row {
     }
 }
 
-impl From<Vec<SqliteValue>> for Row {
-    fn from(values: Vec<SqliteValue>) -> Self {
+impl From<Vec<Stored>> for Row {
+    fn from(values: Vec<Stored>) -> Self {
         Self { columns: Columns::Sqlite(values), next: 0 }
     }
 }

@@ -96,6 +96,20 @@ impl Session {
         }
     }
 
+    /// Runs a statement once for each row, SQLite only, and returns what it answers.
+    pub(crate) async fn rows_one_by_one(
+        &mut self,
+        statement: &'static Statement,
+        rows: &Rows<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let Link::Sqlite(open) = &self.link else { unreachable!("PostgreSQL takes them together") };
+        let mut answer = Vec::new();
+        for values in rows.iter() {
+            answer.append(&mut open.fetch(statement.text_of_one(), values)?);
+        }
+        Ok(answer)
+    }
+
     /// Sends words that take no argument, such as `savepoint`.
     pub(crate) async fn say(&mut self, words: &'static str) -> Result<(), Error> {
         self.link.say(words).await

@@ -24,11 +24,12 @@ impl<'a> Writes<'a> {
     pub(crate) async fn run(self, session: &mut Session) -> Result<Vec<Row>, Error> {
         match (session.dialect(), self.parts.len()) {
             (_, 0) => Ok(Vec::new()),
-            (Dialect::Postgres, 2..) => session.rows_of_parts(joined(&self.parts), &self.parts).await,
-            (Dialect::Postgres, _) | (Dialect::Sqlite, _) => {
+            (Dialect::Postgres, 1) => session.rows_of(self.parts[0].0, &self.parts[0].1).await,
+            (Dialect::Postgres, _) => session.rows_of_parts(joined(&self.parts), &self.parts).await,
+            (Dialect::Sqlite, _) => {
                 let mut answer = Vec::new();
                 for (statement, rows) in &self.parts {
-                    answer = session.rows_of(statement, rows).await?;
+                    answer = session.rows_one_by_one(statement, rows).await?;
                 }
                 Ok(answer)
             }
