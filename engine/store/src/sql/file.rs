@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, OpenFlags, ToSql, params_from_iter};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::row::Stored;
-use super::{Row, Script, Value};
+use super::{Row, Rows, Script, Value};
 use crate::fault::Error;
 
 /// How long SQLite waits for a reader or a checkpoint in its way.
@@ -94,6 +94,18 @@ impl Open {
     /// Runs a statement and returns its rows.
     pub(super) fn fetch(&self, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
         self.pace.run(|| self.connection.fetch(text, values))
+    }
+
+    /// Runs a statement once for each of these rows and returns all of its rows.
+    pub(super) fn fetch_each(&self, text: &str, each: &Rows<'_>) -> Result<Vec<Row>, Error> {
+        self.pace.run(|| {
+            let mut statement = self.connection.sqlite.prepare_cached(text)?;
+            let mut answer = Vec::new();
+            for values in each.iter() {
+                answer.append(&mut rows(&mut statement, values)?);
+            }
+            Ok(answer)
+        })
     }
 
     /// Runs a statement and returns how many rows it touched.

@@ -102,12 +102,10 @@ impl Session {
         statement: &'static Statement,
         rows: &Rows<'_>,
     ) -> Result<Vec<Row>, Error> {
-        let Link::Sqlite(open) = &self.link else { unreachable!("PostgreSQL takes them together") };
-        let mut answer = Vec::new();
-        for values in rows.iter() {
-            answer.append(&mut open.fetch(statement.text_of_one(), values)?);
+        match &self.link {
+            Link::Sqlite(open) => open.fetch_each(statement.text_of_one(), rows),
+            Link::Postgres(_) => unreachable!("PostgreSQL takes them together"),
         }
-        Ok(answer)
     }
 
     /// Sends words that take no argument, such as `savepoint`.
