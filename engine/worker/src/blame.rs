@@ -194,6 +194,8 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -215,5 +217,15 @@ mod tests {
         blame.forgive(&guilty);
         assert_eq!(Blame::open(&data).unwrap().verdict(&guilty), Verdict::Beside);
         std::fs::remove_dir_all(&data).unwrap();
+    }
+
+    #[test]
+    fn l18_no_two_threads_that_live_share_a_place() {
+        let taken: Vec<Slot> = (0..=SLOTS).map(|_| Slot::take()).collect();
+        let places: Vec<usize> = taken.iter().filter_map(|slot| slot.0).collect();
+        assert_eq!(BTreeSet::from_iter(&places).len(), places.len());
+        assert!(places.len() <= SLOTS && taken[SLOTS].0.is_none(), "there are no more");
+        drop(taken);
+        assert!(Slot::take().0.is_some(), "threads that ended gave theirs back");
     }
 }
