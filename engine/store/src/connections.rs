@@ -1,7 +1,8 @@
 //! Connections that are lent, and used again when they come back in order.
 //!
-//! The pool of sqlx asks each connection that comes back whether it still stands: one more round trip for each use, and a
-//! writer that is not free meanwhile. Here a connection that was left in the middle of something is not used again.
+//! The pool of sqlx asks each connection that comes back whether it still stands: one more round trip for each use. Here a
+//! connection to a server that was left in the middle of something is not used again (decision 013); what is done with
+//! one to a file is not broken off in the middle (decision 014).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};

@@ -13,15 +13,13 @@ use sqlx::{ConnectOptions, Connection};
 use crate::StoreError;
 use crate::connections::{Connections, LEND_TIMEOUT, Lent, Server, Trust};
 use crate::fault::{Error, Fault, Severity, cause, severity, state};
-use crate::sql::{Link, Open, Pace, Row, Script, Session, SqliteFile};
+use crate::sql::{Link, Open, Pace, Row, STATEMENTS_MAX, Script, Session, SqliteFile};
 
 static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_SCHEMA: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Connections for everything but leases.
 const POSTGRES_CONNECTIONS_MAX: usize = 12;
-/// More statements than there are, in all their combinations: one that is forgotten is planned again.
-const STATEMENTS_MAX: usize = 512;
 /// Readers beside the one writer.
 const SQLITE_READERS_MAX: usize = 4;
 /// A connection that was idle for longer is asked whether it still stands before it is used: longer than the pauses of an

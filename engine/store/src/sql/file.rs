@@ -9,13 +9,11 @@ use rusqlite::{CachedStatement, OpenFlags, ToSql, params_from_iter};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::row::Stored;
-use super::{Row, Rows, Script, Value};
+use super::{Row, Rows, STATEMENTS_MAX, Script, Value};
 use crate::fault::Error;
 
 /// How long SQLite waits for a reader or a checkpoint in its way.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
-/// More texts of statements than there are.
-const STATEMENTS_MAX: usize = 512;
 /// A disk that takes longer is not waited for in place.
 const WAITED_IN_PLACE_MAX: Duration = Duration::from_millis(1);
 

@@ -13,5 +13,5 @@ pub(crate) use file::{Open, Pace, SqliteFile};
 pub(crate) use row::Row;
 pub(crate) use script::Script;
 pub(crate) use session::{Link, Session};
-pub(crate) use statement::{Dialect, Statement, expand};
+pub(crate) use statement::{Dialect, STATEMENTS_MAX, Statement, expand};
 pub(crate) use writes::Writes;

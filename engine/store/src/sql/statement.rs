@@ -7,6 +7,10 @@
 
 use std::sync::OnceLock;
 
+/// More texts of statements than there are, in all their combinations: a connection keeps so many prepared, and one that
+/// it forgets is planned again.
+pub(crate) const STATEMENTS_MAX: usize = 512;
+
 /// Which database is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
