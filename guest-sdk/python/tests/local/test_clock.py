@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from cerebelum import Context, step, workflow
 from cerebelum.testing import Local, VirtualLoop, run_virtually
+from cerebelum.testing.clock import PATIENCE_S, run_on
 
 
 def test_time_jumps_to_the_next_deadline_and_no_further() -> None:
@@ -63,6 +65,37 @@ def test_a_thread_of_somebody_else_has_a_moment() -> None:
         return [await asyncio.wait_for(future, 10), loop.time()]
 
     assert run_virtually(script()) == ["told", 0.0]
+
+
+def test_a_thread_is_heard_that_ends_while_the_loop_looks() -> None:
+    class Late(VirtualLoop):
+        future: asyncio.Future[str] | None = None
+
+        @property
+        def may_be_told_something(self) -> bool:
+            if self.future is not None and not self.future.done():
+                thread = threading.Thread(target=self.call_soon_threadsafe, args=(self.future.set_result, "told"))
+                thread.start()
+                thread.join()
+            return super().may_be_told_something
+
+    async def script() -> list[Any]:
+        loop.future = loop.create_future()
+        return [await asyncio.wait_for(loop.future, 10), loop.time()]
+
+    loop = Late()
+    assert run_on(loop, script()) == ["told", 0.0]
+
+
+def test_threads_may_take_their_time_to_end() -> None:
+    class Slow(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            time.sleep(1.5 * PATIENCE_S)
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    loop = VirtualLoop()
+    loop.set_default_executor(Slow())
+    assert run_on(loop, asyncio.to_thread("x".upper)) == "X"
 
 
 def test_a_real_server_is_waited_for() -> None:

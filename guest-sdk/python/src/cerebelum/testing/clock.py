@@ -32,8 +32,9 @@ class _Selector(selectors.DefaultSelector):
             return events
         if self.loop.has_work_in_threads:
             return super().select(None)
-        if self.loop.may_be_told_something:
-            events = super().select(PATIENCE_S)
+        # Asked before looking again: a thread that has ended since has said what it had to say.
+        patience = PATIENCE_S if self.loop.may_be_told_something else 0
+        events = super().select(patience)
         if not events:
             self.loop.jump()
         return events
@@ -105,6 +106,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._in_threads += 1
         future.add_done_callback(self._back_from_thread)
         return future
+
+    async def shutdown_default_executor(self, *args: Any) -> None:
+        """Waits in a thread of its own for the others to end."""
+        self._in_threads += 1
+        try:
+            await super().shutdown_default_executor(*args)
+        finally:
+            self._in_threads -= 1
 
     def _back_from_thread(self, _: asyncio.Future[Any]) -> None:
         self._in_threads -= 1
