@@ -16,16 +16,19 @@ const STEPS: usize = 50;
 const WAITS: usize = 64;
 
 /// W6: the engine is killed at 20 to 80 % of ten seconds of work and started again: how much longer it takes than
-/// undisturbed, and how many step bodies run again. Nothing may be missing.
+/// undisturbed right before and right after, and how many step bodies run again. Nothing may be missing.
 pub(crate) async fn killed(scene: &mut Scene<'_>) -> anyhow::Result<()> {
-    let (undisturbed, _) = work(scene, None).await?;
+    let mut undisturbed = vec![work(scene, None).await?.0.as_secs_f64()];
     let (mut extra, mut rerun) = (Vec::new(), Vec::new());
     for share in [0.2, 0.35, 0.5, 0.65, 0.8] {
-        let (took, again) = work(scene, Some(undisturbed.mul_f64(share))).await?;
-        extra.push(took.as_secs_f64() - undisturbed.as_secs_f64());
+        let before = undisturbed[undisturbed.len() - 1];
+        let (took, again) = work(scene, Some(Duration::from_secs_f64(before * share))).await?;
+        let after = work(scene, None).await?.0.as_secs_f64();
+        extra.push(took.as_secs_f64() - before.midpoint(after));
         rerun.push(again);
+        undisturbed.push(after);
     }
-    scene.add("W6", "undisturbed_s", vec![undisturbed.as_secs_f64()], None);
+    scene.add("W6", "undisturbed_s", undisturbed, None);
     scene.add("W6", "extra_s", extra, None);
     scene.add("W6", "steps_rerun", rerun, None);
     Ok(())
