@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use cerebelum_history::{Begin, Delivery, Digest, StepOptions, Turn};
 use cerebelum_sandbox::{InspectError, Inspected, LoadError, Manifest, StepInfo, Trouble, WorkflowInfo};
 use cerebelum_worker::{Guest, Program, Programs};
@@ -85,7 +86,7 @@ impl Shelf {
 }
 
 impl Programs for Shelf {
-    fn inspect(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<Inspected, InspectError>> {
+    fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspected, InspectError>> {
         let inspected = Inspected { digest: Digest::of(&bytes), manifest: manifest() };
         std::future::ready(Ok(inspected)).boxed()
     }
@@ -108,6 +109,10 @@ impl Programs for Shelf {
     }
 
     fn rest(&self) {}
+
+    fn kept(&self) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
 
     fn live(&self) -> usize {
         0

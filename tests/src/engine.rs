@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use cerebelum_history::Digest;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -200,6 +201,16 @@ impl Engine {
     pub fn forget_artifacts(&self) {
         assert!(self.child.is_none(), "a running engine has them in memory as well");
         std::fs::remove_dir_all(self.data.0.join("data/artifacts")).expect("a folder of its own can be removed");
+    }
+
+    /// Whether a component's compiled form is on disk.
+    ///
+    /// # Panics
+    /// When there is no such component.
+    #[must_use]
+    pub fn has_artifact(&self, name: &str) -> bool {
+        let bytes = std::fs::read(crate::component(name)).expect("the component can be read");
+        self.data.0.join(format!("data/artifacts/{}.seal", Digest::of(&bytes))).exists()
     }
 
     /// The process id.

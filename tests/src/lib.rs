@@ -1,5 +1,6 @@
 //! The real engine for tests: its own process on a real database, spoken to through its own command line.
 
+mod bystander;
 mod cloud;
 mod engine;
 mod history;
@@ -7,6 +8,7 @@ mod python;
 pub mod torture;
 mod wait;
 
+pub use bystander::Bystander;
 pub use cloud::Cloud;
 pub use engine::{Database, Engine, Said, http_get};
 pub use history::assert_one_writer;

@@ -35,6 +35,8 @@ async fn measure(threads: usize, data: &Path, files: [&Path; 2], entry: &(Entry,
         sandbox.inspect(bytes).await.unwrap();
         let compiled = sandbox.modules_compiled() - before;
         println!("  upload of {}: {:.1?}, shared modules compiled: {compiled}", file.display(), began.elapsed());
+        sandbox.kept().await;
+        println!("    on disk after {:.1?}", began.elapsed());
     }
     drop(sandbox);
     let sandbox = Sandbox::new(Config::new(data)).unwrap();

@@ -47,13 +47,6 @@ struct Seal {
     mac: String,
 }
 
-/// Machine code on disk that no seal makes valid yet.
-pub(crate) struct LaidDown {
-    name: String,
-    artifact: blake3::Hash,
-    engine: u64,
-}
-
 impl Cache {
     pub(crate) fn open(data: &Path) -> Result<Self, SandboxError> {
         let open = || -> io::Result<Self> {
@@ -87,26 +80,14 @@ impl Cache {
         module.inspect_err(|error| tracing::warn!(name, %error, "cannot load a compiled artifact")).ok()
     }
 
-    /// Puts a component's code on disk, to be [sealed](Self::seal_component) or removed when it is known what it is.
-    pub(crate) fn lay_down(&self, component: &Component, digest: &Digest) -> Option<LaidDown> {
-        self.lay(of_component(digest), component.engine(), component.serialize())
-    }
-
-    /// Makes what was laid down valid. Trouble costs another compilation later, nothing else.
-    pub(crate) fn seal_component(&self, laid: &LaidDown, label: &Label) {
-        self.put_seal(laid, Some(label.clone()));
-    }
-
-    /// Takes back what was laid down.
-    pub(crate) fn take_back(&self, laid: &LaidDown) {
-        self.remove(&laid.name);
+    /// Keeps a component. Trouble costs another compilation later, nothing else.
+    pub(crate) fn store_component(&self, component: &Component, digest: &Digest, label: &Label) {
+        self.store(&of_component(digest), component.engine(), component.serialize(), Some(label.clone()));
     }
 
     /// Keeps a shared module. Trouble costs another compilation later, nothing else.
     pub(crate) fn store_module(&self, module: &Module, digest: &Digest) {
-        if let Some(laid) = self.lay(of_module(digest), module.engine(), module.serialize()) {
-            self.put_seal(&laid, None);
-        }
+        self.store(&of_module(digest), module.engine(), module.serialize(), None);
     }
 
     /// Whether anything is kept for this module; it may be damaged.
@@ -155,21 +136,18 @@ impl Cache {
         }
     }
 
-    fn lay(&self, name: String, engine: &Engine, artifact: wasmtime::Result<Vec<u8>>) -> Option<LaidDown> {
-        let written = artifact.map_err(|error| format!("{error:#}")).and_then(|artifact| {
-            write_whole(&self.artifact_file(&name), &artifact).map_err(|error| error.to_string())?;
-            Ok(blake3::hash(&artifact))
+    fn store(&self, name: &str, engine: &Engine, artifact: wasmtime::Result<Vec<u8>>, label: Option<Label>) {
+        let kept = artifact.map_err(|error| format!("{error:#}")).and_then(|artifact| {
+            let mut seal = Seal { label, engine: fingerprint(engine), mac: String::new() };
+            seal.mac = self.mac(name, &seal, blake3::hash(&artifact)).to_hex().to_string();
+            let sealed = serde_json::to_vec(&seal).expect("a seal has a JSON form");
+            // The seal last: it is what makes the artifact count.
+            write_whole(&self.artifact_file(name), &artifact)
+                .and_then(|()| write_whole(&self.seal_file(name), &sealed))
+                .map_err(|error| error.to_string())
         });
-        let written = written.inspect_err(|error| tracing::warn!(name, error, "cannot keep a compiled artifact"));
-        Some(LaidDown { artifact: written.ok()?, engine: fingerprint(engine), name })
-    }
-
-    fn put_seal(&self, laid: &LaidDown, label: Option<Label>) {
-        let mut seal = Seal { label, engine: laid.engine, mac: String::new() };
-        seal.mac = self.mac(&laid.name, &seal, laid.artifact).to_hex().to_string();
-        let sealed = serde_json::to_vec(&seal).expect("a seal has a JSON form");
-        if let Err(error) = write_whole(&self.seal_file(&laid.name), &sealed) {
-            tracing::warn!(name = laid.name, %error, "cannot seal a compiled artifact");
+        if let Err(error) = kept {
+            tracing::warn!(name, error, "cannot keep a compiled artifact");
         }
     }
 

@@ -21,6 +21,7 @@ mod engines;
 mod function_body;
 mod guest;
 mod hoist;
+mod keeping;
 mod library;
 mod limits;
 mod lines;

@@ -59,6 +59,14 @@ impl Program {
         self.0.label.memory_bytes >= LARGE_GUEST_BYTES && Arc::strong_count(&self.0) == 1
     }
 
+    /// Keeps it on disk. Takes tenths of a second with a large component: not for an async thread.
+    fn keep(&self, component: &Component) {
+        let Inner { shared, digest, label, modules, .. } = &*self.0;
+        // Modules first: a component that is kept finds what it needs.
+        modules.iter().for_each(|module| module.keep(&shared.cache));
+        shared.cache.store_component(component, digest, label);
+    }
+
     /// Makes a guest, waiting while the node has no slot or no memory for it. No guest code runs before its first turn.
     ///
     /// # Errors
@@ -143,30 +151,21 @@ pub(crate) fn compile(shared: &Shared, bytes: &[u8]) -> Result<Compiled, Inspect
     build(bytes, Modules::new())
 }
 
-/// Asks a compiled component what it is, and keeps the answer with the artifact.
+/// Asks a compiled component what it is, and has it kept on disk: nobody waits for that.
 pub(crate) async fn describe(
     shared: &Arc<Shared>,
     digest: &Digest,
     compiled: Compiled,
 ) -> Result<Program, InspectError> {
     let Compiled { component, modules, pre, memory_bytes } = compiled;
-    let (keeper, name) = (Arc::clone(shared), digest.clone());
-    // Both take tens of milliseconds with a large component; neither needs the other.
-    let laying = tokio::task::spawn_blocking(move || keeper.cache.lay_down(&component, &name));
-    let told = tell(shared, &pre, memory_bytes).await;
-    let laid = laying.await.map_err(|error| InspectError::Trouble(error.to_string()))?;
-    let manifest = told.inspect_err(|_| laid.iter().for_each(|laid| shared.cache.take_back(laid)))?;
+    let manifest = tell(shared, &pre, memory_bytes).await?;
     let needs = modules.iter().map(|module| module.digest.clone()).collect();
     let label = Label { manifest, memory_bytes, modules: needs };
     let inner = Inner { shared: Arc::clone(shared), digest: digest.clone(), label, pre, modules };
-    let keep = move || {
-        let cache = &inner.shared.cache;
-        // Modules first: a component that is kept finds what it needs.
-        inner.modules.iter().for_each(|module| module.keep(cache));
-        laid.iter().for_each(|laid| cache.seal_component(laid, &inner.label));
-        Program(Arc::new(inner))
-    };
-    tokio::task::spawn_blocking(keep).await.map_err(|error| InspectError::Trouble(error.to_string()))
+    let program = Program(Arc::new(inner));
+    let kept = program.clone();
+    shared.keeping.add(move || kept.keep(&component));
+    Ok(program)
 }
 
 /// What a component says about itself.

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use cerebelum_history::Digest;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::admission::Admission;
 use crate::cache::Cache;
 use crate::engines::Engines;
+use crate::keeping::Keeping;
 use crate::program::{self, Program};
 use crate::{Config, InspectError, LoadError, Manifest, SandboxError};
 
@@ -29,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     /// One compilation at a time: each takes all cores already, and guests need them too.
     compiling: Semaphore,
+    pub(crate) keeping: Keeping,
 }
 
 /// A component that was looked at.
@@ -51,6 +54,7 @@ impl Sandbox {
             cache: Cache::open(&config.data)?,
             admission: Admission::new(config.memory_bytes_max),
             compiling: Semaphore::new(1),
+            keeping: Keeping::default(),
             config,
         };
         Ok(Self { shared: Arc::new(shared), shelf: Arc::default() })
@@ -60,7 +64,8 @@ impl Sandbox {
     ///
     /// # Errors
     /// `Refused` with one line that names what is wrong with it; `Trouble` when the fault is not its own.
-    pub async fn inspect(&self, bytes: Vec<u8>) -> Result<Inspected, InspectError> {
+    pub async fn inspect(&self, bytes: impl Into<Bytes>) -> Result<Inspected, InspectError> {
+        let bytes = bytes.into();
         let (digest, bytes) = blocking(move || (Digest::of(&bytes), bytes)).await?;
         let program =
             self.ready(&digest, async { Ok(bytes) }).await.map_err(|error: LoadError<Infallible>| match error {
@@ -81,7 +86,7 @@ impl Sandbox {
         bytes: impl Future<Output = Result<Vec<u8>, E>>,
     ) -> Result<Program, LoadError<E>> {
         let checked = async {
-            let (expected, bytes) = (digest.clone(), bytes.await.map_err(LoadError::Bytes)?);
+            let (expected, bytes) = (digest.clone(), Bytes::from(bytes.await.map_err(LoadError::Bytes)?));
             let (intact, bytes) = blocking(move || (Digest::of(&bytes) == expected, bytes)).await?;
             let damaged = || InspectError::Trouble(format!("the stored bytes of component {digest} are damaged"));
             if intact { Ok(bytes) } else { Err(damaged().into()) }
@@ -89,7 +94,14 @@ impl Sandbox {
         self.ready(digest, checked).await
     }
 
-    /// Removes the compiled form of a component from memory and disk. Guests that run it go on.
+    /// Waits until everything compiled so far is on disk, or was found not to fit there. Without that a component is
+    /// compiled again after a restart.
+    pub async fn kept(&self) {
+        self.shared.keeping.done().await;
+    }
+
+    /// Removes the compiled form of a component from memory and disk. Guests that run it go on. One that is just being
+    /// kept comes back on disk, where it is in nobody's way.
     pub fn forget(&self, digest: &Digest) {
         self.shelf().cells.remove(digest);
         self.shared.cache.forget(digest);
@@ -128,7 +140,7 @@ impl Sandbox {
     async fn ready<E>(
         &self,
         digest: &Digest,
-        bytes: impl Future<Output = Result<Vec<u8>, LoadError<E>>>,
+        bytes: impl Future<Output = Result<Bytes, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
         let cell = self.shelf().cell(digest, self.shared.config.programs_max);
         cell.get_or_try_init(|| self.prepare(digest, bytes)).await.cloned()
@@ -137,7 +149,7 @@ impl Sandbox {
     async fn prepare<E>(
         &self,
         digest: &Digest,
-        bytes: impl Future<Output = Result<Vec<u8>, LoadError<E>>>,
+        bytes: impl Future<Output = Result<Bytes, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
         let (shared, name) = (Arc::clone(&self.shared), digest.clone());
         if let Some(program) = blocking(move || program::recall(&shared, &name)).await? {

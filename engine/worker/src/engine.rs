@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cerebelum_history::{ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Sandbox};
 use cerebelum_store::{Census, ExecutionKey, Filter, State, StoreError, TenantId};
@@ -92,6 +93,7 @@ impl Engine {
                 tracing::warn!("the database did not confirm the end of the lease");
             }
         }
+        self.node.programs.kept().await;
     }
 
     /// Whether it holds a lease and the database answers.
@@ -138,12 +140,13 @@ impl Engine {
                 name.escape_debug()
             )));
         }
+        let bytes = Bytes::from(bytes);
         let inspected = self.node.programs.inspect(bytes.clone()).await.map_err(|error| match error {
             InspectError::Refused(cause) => Refused::Conflict(cause),
             InspectError::Trouble(cause) => Refused::Unavailable(cause),
         })?;
         let manifest = Json::of(&inspected.manifest).to_string();
-        let kept = self.node.store.keep_component(TENANT, &name, &inspected.digest, &manifest, bytes);
+        let kept = self.node.store.keep_component(TENANT, &name, &inspected.digest, &manifest, bytes.into());
         kept.await.map_err(unavailable)?;
         let component = self.node.store.current(TENANT, &name).await.map_err(unavailable)?;
         let component = component

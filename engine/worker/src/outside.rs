@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cerebelum_history::{Begin, Delivery, Digest, Failure, HttpRequest, HttpResponse, Turn};
 use cerebelum_sandbox::{InspectError, Inspected, LoadError, Manifest, Sandbox, Trouble};
 use cerebelum_store::Store;
@@ -36,7 +37,7 @@ pub struct Grants {
 /// Makes components ready to run.
 pub trait Programs: Send + Sync {
     /// Checks an uploaded component and asks it what it is.
-    fn inspect(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<Inspected, InspectError>>;
+    fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspected, InspectError>>;
     /// Makes a component ready; its bytes are asked for only when they are needed.
     fn load<'a>(
         &'a self,
@@ -45,6 +46,8 @@ pub trait Programs: Send + Sync {
     ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>>;
     /// Lets go of what nobody has used since the last call and what takes much memory; it is loaded again on demand.
     fn rest(&self);
+    /// Waits until what was compiled so far is kept for the next process.
+    fn kept(&self) -> BoxFuture<'_, ()>;
     /// Guests that live now.
     fn live(&self) -> usize;
     /// Guests started so far.
@@ -152,7 +155,7 @@ impl Machine for ThisMachine {
 }
 
 impl Programs for Sandbox {
-    fn inspect(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<Inspected, InspectError>> {
+    fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspected, InspectError>> {
         Self::inspect(self, bytes).boxed()
     }
 
@@ -166,6 +169,10 @@ impl Programs for Sandbox {
 
     fn rest(&self) {
         Self::rest(self);
+    }
+
+    fn kept(&self) -> BoxFuture<'_, ()> {
+        Self::kept(self).boxed()
     }
 
     fn live(&self) -> usize {

@@ -105,7 +105,7 @@ fn libraries(config: &Config) -> Vec<PathBuf> {
     files.filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with("module-")).collect()
 }
 
-/// Loads a component; says whether its bytes were asked for.
+/// Loads a component and has it kept; says whether its bytes were asked for.
 async fn load(sandbox: &Sandbox, bytes: &[u8]) -> (Program, bool) {
     let mut asked = false;
     let given = async {
@@ -113,6 +113,7 @@ async fn load(sandbox: &Sandbox, bytes: &[u8]) -> (Program, bool) {
         Ok::<_, String>(bytes.to_vec())
     };
     let program = sandbox.load(&Digest::of(bytes), given).await.unwrap();
+    sandbox.kept().await;
     (program, asked)
 }
 

@@ -136,7 +136,7 @@ fn file_in(config: &Config, extension: &str) -> PathBuf {
     config.data.join("artifacts").join(format!("{}.{extension}", Digest::of(guest_bytes())))
 }
 
-/// Loads the test guest; says whether its bytes were asked for.
+/// Loads the test guest and has it kept; says whether its bytes were asked for.
 async fn load(sandbox: &Sandbox) -> (Program, bool) {
     let asked = AtomicUsize::new(0);
     let bytes = async {
@@ -144,6 +144,7 @@ async fn load(sandbox: &Sandbox) -> (Program, bool) {
         Ok::<_, String>(guest_bytes().to_vec())
     };
     let program = sandbox.load(&Digest::of(guest_bytes()), bytes).await.unwrap();
+    sandbox.kept().await;
     (program, asked.into_inner() == 1)
 }
 
