@@ -109,7 +109,16 @@ impl Row {
 
 /// The middle one of some figures.
 pub(crate) fn median(runs: &[f64]) -> f64 {
+    percentile(runs, 50)
+}
+
+/// The figure that 99 of 100 do not exceed.
+pub(crate) fn p99(runs: &[f64]) -> f64 {
+    percentile(runs, 99)
+}
+
+fn percentile(runs: &[f64], percent: usize) -> f64 {
     let mut sorted = runs.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    sorted.get(sorted.len() * percent / 100).copied().unwrap_or(f64::NAN)
 }

@@ -4,13 +4,11 @@
 
 mod storm;
 
-use std::io::Write;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cerebelum_server::proto::StartRequest;
 use cerebelum_server::proto::engine_client::EngineClient;
-use cerebelum_tests::{Database, Engine, within};
+use cerebelum_tests::{Bystander, Database, Engine, within};
 use serde_json::json;
 
 #[test]
@@ -92,7 +90,8 @@ fn timers_are_never_early_and_hardly_late(database: Database) {
     engine.upload("test-guests");
     let mut seen = Vec::new();
     loop {
-        let (p99, held_up) = beside_a_bystander(|| p99_late(&engine));
+        let bystander = Bystander::begin();
+        let (p99, held_up) = (p99_late(&engine), bystander.end());
         seen.push((p99, held_up));
         let was_held_up = i64::try_from(held_up.as_millis()).unwrap() > LATE_MS_MAX;
         if p99 <= LATE_MS_MAX || !was_held_up || seen.len() == 3 {
@@ -101,26 +100,6 @@ fn timers_are_never_early_and_hardly_late(database: Database) {
     }
     eprintln!("{database:?}: p99 in ms, and how long a bystander was held up: {seen:?}");
     assert!(seen.last().is_some_and(|(p99, _)| *p99 <= LATE_MS_MAX), "p99 is late: {seen:?}");
-}
-
-/// Does it, and tells the longest that somebody was held up meanwhile who sleeps for 10 ms and writes a byte, over and over.
-fn beside_a_bystander<T>(doing: impl FnOnce() -> T) -> (T, Duration) {
-    let here = Arc::new(());
-    let there = Arc::downgrade(&here);
-    let bystander = std::thread::spawn(move || {
-        let (mut file, nap, mut longest) = (tempfile::tempfile().unwrap(), Duration::from_millis(10), Duration::ZERO);
-        while there.strong_count() > 0 {
-            let began = Instant::now();
-            std::thread::sleep(nap);
-            file.write_all(b".").unwrap();
-            file.sync_data().unwrap();
-            longest = longest.max(began.elapsed().saturating_sub(nap));
-        }
-        longest
-    });
-    let done = doing();
-    drop(here);
-    (done, bystander.join().unwrap())
 }
 
 /// How late the timers of 400 sleepers are, 200 a second, in milliseconds at the 99th percentile. None may be early.
