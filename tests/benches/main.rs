@@ -6,6 +6,7 @@ mod goals;
 mod growth;
 mod load;
 mod replay;
+mod retention;
 mod starts;
 mod steps;
 mod table;
@@ -69,6 +70,9 @@ async fn run(scene: &mut Scene<'_>, only: Option<&str>) -> anyhow::Result<()> {
     }
     if wanted("idle") {
         growth::idle(scene).await?;
+    }
+    if wanted("retention") {
+        retention::deleting(scene).await?;
     }
     if wanted("growth") {
         growth::growth(scene).await?;

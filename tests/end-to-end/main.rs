@@ -26,6 +26,7 @@ mod python_guests;
 mod python_programs;
 mod referee;
 mod refusals;
+mod retention;
 mod same;
 mod sharing;
 mod sleeping;
@@ -37,7 +38,9 @@ mod waiting_is_free;
 
 use std::collections::HashSet;
 
+use cerebelum_tests::Engine;
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, Row};
 
 /// Asserts that no request was repeated, and that each carried a key of its own.
 fn assert_each_once(requests: &[Value]) {
@@ -53,4 +56,21 @@ fn assert_repeats_are_alike(requests: &[Value]) {
             assert_eq!((&other["path"], &other["body"]), (&request["path"], &request["body"]));
         }
     }
+}
+
+/// Runs a statement behind the engine's back; the rows' columns as text.
+fn sql(engine: &Engine, words: &str) -> Vec<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let query = sqlx::query(AssertSqlSafe(words.to_owned()));
+    runtime.block_on(async {
+        if engine.database().starts_with("sqlite:") {
+            let mut connection = sqlx::SqliteConnection::connect(engine.database()).await.unwrap();
+            let rows = query.fetch_all(&mut connection).await.unwrap();
+            rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
+        } else {
+            let mut connection = sqlx::PgConnection::connect(engine.database()).await.unwrap();
+            let rows = sqlx::query(AssertSqlSafe(words.to_owned())).fetch_all(&mut connection).await.unwrap();
+            rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
+        }
+    })
 }

@@ -5,7 +5,8 @@ use cerebelum_server::proto::engine_client::EngineClient;
 use cerebelum_server::proto::{StartRequest, start_many_response};
 use cerebelum_tests::{Cloud, Database, Engine, until};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, Row};
+
+use crate::sql;
 
 on_both_databases!(
     what_cannot_be_read_is_parked_alone_and_goes_on_after_the_repair,
@@ -13,23 +14,6 @@ on_both_databases!(
     a_head_that_cannot_be_read_is_in_nobody_elses_way,
     l03_the_seed_of_an_execution_is_shown_nowhere
 );
-
-/// Runs a statement behind the engine's back; the rows' columns as text.
-fn sql(engine: &Engine, words: &str) -> Vec<Vec<String>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let query = sqlx::query(AssertSqlSafe(words.to_owned()));
-    runtime.block_on(async {
-        if engine.database().starts_with("sqlite:") {
-            let mut connection = sqlx::SqliteConnection::connect(engine.database()).await.unwrap();
-            let rows = query.fetch_all(&mut connection).await.unwrap();
-            rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
-        } else {
-            let mut connection = sqlx::PgConnection::connect(engine.database()).await.unwrap();
-            let rows = sqlx::query(AssertSqlSafe(words.to_owned())).fetch_all(&mut connection).await.unwrap();
-            rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
-        }
-    })
-}
 
 fn of(id: &str) -> String {
     format!("execution_no = (select execution_no from executions where id = '{id}')")
@@ -198,6 +182,23 @@ fn a_component_that_is_gone_is_missed(database: Database) {
     let done = engine.wait_for_end(&id);
     assert_eq!(done["output"]["outcome"], "published", "{done:#}");
     assert_eq!(cloud.requests("POST", "/releases").len(), 1);
+}
+
+/// An upload is answered before its machine code is on disk. A stop waits for that; a kill costs another compilation.
+#[test]
+fn what_was_compiled_outlives_a_stop() {
+    let mut engine = Engine::start(Database::Sqlite);
+    engine.kill();
+    engine.forget_artifacts();
+    engine.restart();
+    engine.upload("python-hello");
+    let (status, _) = engine.terminate();
+    assert!(status.success() && engine.has_artifact("python-hello"), "{status}: {}", engine.log());
+    engine.restart();
+    engine.upload("test-guests");
+    engine.kill_and_restart();
+    assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2));
+    until("it is kept now", || engine.has_artifact("test-guests").then_some(()));
 }
 
 /// Starts that are asked for together are looked up together, and each is answered for itself.

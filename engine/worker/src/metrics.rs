@@ -65,6 +65,7 @@ pub(crate) struct Metrics {
     pub(crate) parked: Counter,
     pub(crate) activations: Counter,
     pub(crate) fetches: Counter,
+    pub(crate) deleted: Counter,
     pub(crate) batch_sizes: Histogram,
     pub(crate) claim_sizes: Histogram,
     pub(crate) timer_lateness_ms: Histogram,
@@ -84,6 +85,7 @@ impl Metrics {
             parked: Counter::default(),
             activations: Counter::default(),
             fetches: Counter::default(),
+            deleted: Counter::default(),
             claim_sizes: Histogram::new(&[0, 1, 4, 16, 64, 256]),
             batch_sizes: Histogram::new(&[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000]),
             timer_lateness_ms: Histogram::new(&[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000]),
@@ -93,7 +95,7 @@ impl Metrics {
     /// Prometheus text. Gauges that are read elsewhere come in by name, help and value.
     pub(crate) fn render(&self, gauges: &[(&str, &str, u64)], census: &[(String, u64)]) -> String {
         let mut text = String::new();
-        let counters: [(&str, &str, &Counter); 11] = [
+        let counters: [(&str, &str, &Counter); 12] = [
             ("executions_started_total", "Executions started by this node.", &self.started),
             ("commits_total", "Transactions that wrote batches.", &self.commits),
             ("batches_total", "Batches written.", &self.batches),
@@ -105,6 +107,7 @@ impl Metrics {
             ("parked_total", "Executions set aside for a person.", &self.parked),
             ("activations_total", "Times an execution was taken into memory.", &self.activations),
             ("fetches_total", "HTTP requests that left.", &self.fetches),
+            ("deleted_total", "Ended executions deleted in the background.", &self.deleted),
         ];
         for (name, help, counter) in counters {
             let value = counter.get();
