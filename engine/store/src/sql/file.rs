@@ -130,7 +130,7 @@ impl Connection {
     /// When anything failed or was not as expected. Nothing has happened then.
     pub(crate) fn run(&mut self, script: &Script<'_>) -> Result<Vec<Row>, Error> {
         let began = Instant::now();
-        let answer = match script.is_of_single_rows() && self.took < WAITED_IN_PLACE_MAX {
+        let answer = match script.is_small() && self.took < WAITED_IN_PLACE_MAX {
             true => {
                 self.sqlite.busy_timeout(Duration::ZERO)?;
                 let answer = self.transact(script);

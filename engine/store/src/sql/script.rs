@@ -11,6 +11,9 @@ use super::{Row, Rows, Statement};
 use crate::connections::Lent;
 use crate::fault::Error;
 
+/// Rows that one execution writes at a time, as long as it goes one step after the other.
+const SMALL_ROWS_MAX: usize = 8;
+
 /// Statements of many rows. On PostgreSQL they are one statement, whose parts are called `w0`, `w1` … and see one
 /// state; on SQLite each runs once for each of its rows, one after the other.
 #[derive(Default)]
@@ -95,6 +98,11 @@ impl<'a> Script<'a> {
     /// Whether each statement has one row.
     pub(super) fn is_of_single_rows(&self) -> bool {
         self.parts.iter().all(|part| part.rows.len() == 1)
+    }
+
+    /// Whether it may be what one execution writes alone.
+    pub(super) fn is_small(&self) -> bool {
+        self.parts.iter().map(|part| part.rows.len()).sum::<usize>() <= SMALL_ROWS_MAX
     }
 
     /// Which of the statements answers.
