@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use cerebelum_server::proto::ListRequest;
 use cerebelum_tests::{Database, Engine, component};
+use sqlx::Connection;
 
 use crate::load::Client;
 use crate::steps::steps;
@@ -29,14 +30,18 @@ pub(crate) async fn idle(scene: &mut Scene<'_>) -> anyhow::Result<()> {
         ready.push(began.elapsed().as_secs_f64() * 1_000.0);
     }
     scene.add("idle", "ready_ms_100_components", ready, None);
+    let mut server = match scene.database {
+        Database::Sqlite => None,
+        Database::Postgres => Some(sqlx::PgConnection::connect(engine.database()).await?),
+    };
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let first = transactions(scene.database, &engine).await?;
-    let (cpu, before) = (cpu_ms(&engine), transactions(scene.database, &engine).await?);
+    let first = transactions(server.as_mut(), &engine).await?;
+    let (cpu, before) = (cpu_ms(&engine), transactions(server.as_mut(), &engine).await?);
     tokio::time::sleep(IDLE).await;
     let seconds = IDLE.as_secs_f64();
     scene.add("idle", "cpu_percent", vec![(cpu_ms(&engine) - cpu) / seconds / 10.0], None);
-    // To look at the count costs some as well.
-    let more = transactions(scene.database, &engine).await? - before - (before - first);
+    // To look at the metrics costs some as well.
+    let more = transactions(server.as_mut(), &engine).await? - before - (before - first);
     scene.add("idle", "transactions_per_s", vec![more / seconds], None);
     scene.add("idle", "rss_mib", vec![engine.resident_bytes() as f64 / f64::from(1 << 20)], None);
     let client = Client::connect(&engine, 8).await?;
@@ -58,20 +63,15 @@ fn cpu_ms(engine: &Engine) -> f64 {
     (ticks(11) + ticks(12)) * 10.0
 }
 
-/// Transactions that the database has seen; of SQLite, what the engine asked of it.
-async fn transactions(database: Database, engine: &Engine) -> anyhow::Result<f64> {
-    match database {
-        Database::Sqlite => Ok(engine.metric("cerebelum_database_transactions_total") as f64),
-        Database::Postgres => {
-            let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(engine.database()).await?;
-            let count: i64 = sqlx::query_scalar(
-                "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()",
-            )
-            .fetch_one(&mut connection)
-            .await?;
-            Ok(count as f64)
-        }
-    }
+/// Transactions that the server has seen; of SQLite, what the engine asked of it.
+async fn transactions(server: Option<&mut sqlx::PgConnection>, engine: &Engine) -> anyhow::Result<f64> {
+    let Some(server) = server else { return Ok(engine.metric("cerebelum_database_transactions_total") as f64) };
+    let count: i64 = sqlx::query_scalar(
+        "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()",
+    )
+    .fetch_one(server)
+    .await?;
+    Ok(count as f64)
 }
 
 /// What merely being stored costs: an empty workflow, a status, a list and a start-up beside 1,000, 100,000 and a million

@@ -92,15 +92,17 @@ pub(crate) async fn timers(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     }
     let bystander = Bystander::begin();
     anyhow::ensure!(began.elapsed() < Duration::from_secs(6), "the starts took too long: {:?}", began.elapsed());
-    let mut late = Vec::new();
     for id in &ids {
         client.wait(id).await?;
+    }
+    let held_up = bystander.end().as_secs_f64() * 1_000.0;
+    let mut late = Vec::new();
+    for id in &ids {
         let times: HashMap<String, (f64, Value)> = client.history(id).await?;
         let (started, fields) = &times["SleepStarted"];
         let duration = fields["duration_ms"].as_f64().unwrap_or(f64::NAN);
         late.push(times["SleepCompleted"].0 - started - duration);
     }
-    let held_up = bystander.end().as_secs_f64() * 1_000.0;
     scene.add("W8", "late_p50_ms", vec![median(&late)], None);
     scene.add("W8", "late_p99_ms", vec![p99(&late)], Some(("the longest that a bystander was held up, ms", held_up)));
     scene.add("W8", "early_max_ms", vec![-late.iter().copied().fold(f64::INFINITY, f64::min)], None);

@@ -84,7 +84,7 @@ fn ten_thousand_sleepers_live_in_the_database_alone(database: Database) {
 const LATE_MS_MAX: i64 = 50;
 
 /// I4: by the database's clock, never early, and p99 within 50 ms of the deadline. It is measured again, up to three times
-/// in all, only where the machine held up a bystander for as long, which says nothing about the engine.
+/// in all, only where a bystander was held up for as long.
 fn timers_are_never_early_and_hardly_late(database: Database) {
     let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "50ms")]);
     engine.upload("test-guests");

@@ -196,7 +196,9 @@ fn what_was_compiled_outlives_a_stop() {
     assert!(status.success() && engine.has_artifact("python-hello"), "{status}: {}", engine.log());
     engine.restart();
     engine.upload("test-guests");
-    engine.kill_and_restart();
+    engine.kill();
+    engine.forget_artifacts();
+    engine.restart();
     assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2));
     until("it is kept now", || engine.has_artifact("test-guests").then_some(()));
 }

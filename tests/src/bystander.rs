@@ -1,4 +1,5 @@
-//! Somebody who has nothing to do with the engine: what holds him up as well says nothing about it.
+//! Somebody on the same machine who asks the engine for nothing: where he is held up as long, it is not the engine's ways
+//! that are slow, but the machine, or all that goes on there.
 
 use std::io::Write;
 use std::sync::Arc;

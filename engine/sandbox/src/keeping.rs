@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
+/// How many may be left when the next one is compiled: until it is kept, its machine code is in memory.
+const LEFT_MAX: usize = 4;
+
 /// What is to be kept, one after the other: each is a copy of all its machine code and memory.
 pub(crate) struct Keeping {
     /// How many are left.
@@ -31,10 +34,19 @@ impl Keeping {
         });
     }
 
+    /// Waits until another one may come.
+    pub(crate) async fn has_room(&self) {
+        self.until_left(LEFT_MAX - 1).await;
+    }
+
     /// Waits until none is left.
     pub(crate) async fn done(&self) {
-        let none_left = self.left.subscribe().wait_for(|left| *left == 0).await.map(drop);
-        none_left.expect("the sender is here");
+        self.until_left(0).await;
+    }
+
+    async fn until_left(&self, max: usize) {
+        let few_left = self.left.subscribe().wait_for(|left| *left <= max).await.map(drop);
+        few_left.expect("the sender is here");
     }
 }
 

@@ -157,6 +157,7 @@ impl Sandbox {
         }
         let bytes = bytes.await?;
         let turn = self.shared.compiling.acquire().await.expect("nobody closes the semaphore");
+        self.shared.keeping.has_room().await;
         let shared = Arc::clone(&self.shared);
         let compiled = blocking(move || program::compile(&shared, &bytes)).await??;
         drop(turn);

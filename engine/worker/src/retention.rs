@@ -1,5 +1,6 @@
 //! Ended executions are kept for a while, then deleted, a few at a time.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,30 +8,35 @@ use cerebelum_history::Timestamp;
 
 use crate::node::Node;
 
-/// How many go in one transaction: what runs meanwhile waits for no more than that.
-const BATCH: u32 = 200;
-/// After each of them nothing is deleted for so many times as long as it took: deleting has a quarter of the database at
-/// most. That is enough for all that one engine can end.
+/// How many go in one transaction at most: what runs meanwhile waits for no more than that.
+const BATCH_MAX: u32 = 200;
+/// After a transaction that took longer, the next one has half as many: histories may be long.
+const SLOW: Duration = Duration::from_millis(100);
+/// After each of them this engine deletes nothing for so many times as long as it took: a quarter of its time at most.
 const REST: u32 = 3;
 /// The shortest pause.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// The longest pause, when nothing is left to be deleted.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// When nothing is left to be deleted, it looks again after `keep_ended`, within these bounds.
+const LOOK_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// Deletes what ended longer ago than `keep_ended`, for ever.
 pub(crate) async fn keep_deleting(node: Arc<Node>) {
     let Some(keep) = node.config.keep_ended else { return };
     let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+    let mut batch = BATCH_MAX;
     loop {
         let began_ms = node.clock.boot_ms();
         let before = Timestamp(node.clock.now().0.saturating_sub(keep_ms));
-        let deleted = node.store.delete_ended(before, BATCH).await.unwrap_or_else(|error| {
+        let deleted = node.store.delete_ended(before, batch).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot delete ended executions");
             0
         });
         node.metrics.deleted.add(deleted);
         let took = Duration::from_millis(node.clock.boot_ms() - began_ms);
-        let pause = if deleted < u64::from(BATCH) { PAUSE_MAX.min(keep) } else { (took * REST).max(PAUSE_MIN) };
-        node.machine.sleep(pause).await;
+        let rest = (took * REST).max(PAUSE_MIN);
+        let is_done = deleted < u64::from(batch);
+        batch = if took > SLOW { (batch / 2).max(1) } else { (batch * 2).min(BATCH_MAX) };
+        let look_again = keep.clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
+        node.machine.sleep(if is_done { rest.max(look_again) } else { rest }).await;
     }
 }

@@ -123,8 +123,8 @@ impl Open {
 impl Connection {
     /// Runs a script: each statement once for each of its rows, in one transaction.
     ///
-    /// The commit of an execution that writes alone is waited for in place, as long as the disk is quick: to have another
-    /// thread go on takes longer. Nobody else's lock is waited for like that.
+    /// The commit of a small one is waited for in place, as long as the disk is quick: to have another thread go on takes
+    /// longer. Nobody else's lock is waited for like that.
     ///
     /// # Errors
     /// When anything failed or was not as expected. Nothing has happened then.

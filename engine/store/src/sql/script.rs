@@ -11,7 +11,7 @@ use super::{Row, Rows, Statement};
 use crate::connections::Lent;
 use crate::fault::Error;
 
-/// Rows that one execution writes at a time, as long as it goes one step after the other.
+/// Rows of a small script: what one execution writes that does one thing after the other, seldom two of them.
 const SMALL_ROWS_MAX: usize = 8;
 
 /// Statements of many rows. On PostgreSQL they are one statement, whose parts are called `w0`, `w1` … and see one
@@ -100,7 +100,7 @@ impl<'a> Script<'a> {
         self.parts.iter().all(|part| part.rows.len() == 1)
     }
 
-    /// Whether it may be what one execution writes alone.
+    /// Whether it has few rows.
     pub(super) fn is_small(&self) -> bool {
         self.parts.iter().map(|part| part.rows.len()).sum::<usize>() <= SMALL_ROWS_MAX
     }
