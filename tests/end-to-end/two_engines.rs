@@ -180,6 +180,8 @@ fn fifty_clients_with_one_id_start_one_execution() {
     let start = |engine: &Engine| {
         let said = engine.cli(&["start", "posts", "--id", "once", "--input", &input, "--json"]);
         assert_eq!(said.code, 0, "{said:?}");
+        let summary: Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(summary["execution_id"], "once", "all have the same answer, also when it has ended");
     };
     std::thread::scope(|scope| {
         [&first, &second].into_iter().cycle().take(50).for_each(|engine| _ = scope.spawn(|| start(engine)));
