@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use crate::world::{LEASE_MS, NODES, World};
 
 /// What may happen in a world: a few things often show more than everything at once.
-const CLIMATES: [&[Trouble]; 5] = [
+const CLIMATES: [&[Trouble]; 6] = [
+    &[Trouble::Crash, Trouble::Crash, Trouble::Kill],
     &[Trouble::Kill, Trouble::Kill, Trouble::Standstill, Trouble::Outage, Trouble::Stop, Trouble::Weather],
     &[Trouble::Outage, Trouble::Weather, Trouble::Weather],
     &[Trouble::Kill],
@@ -17,6 +18,8 @@ const CLIMATES: [&[Trouble]; 5] = [
 #[derive(Debug, Clone, Copy)]
 enum Trouble {
     Kill,
+    /// It dies while a guest computes, which is remembered (L18).
+    Crash,
     Standstill,
     Outage,
     Stop,
@@ -42,6 +45,7 @@ pub(crate) async fn reign(world: Arc<World>, until_ms: u64) {
                 clockwork.sleep_ms(clockwork.below(1_000)).await;
                 world.boot(node);
             }
+            Trouble::Crash => crash(&world, node).await,
             Trouble::Standstill => {
                 clockwork.stand_still(node);
                 world.report.count("stops");
@@ -60,11 +64,29 @@ pub(crate) async fn reign(world: Arc<World>, until_ms: u64) {
 
 fn change_weather(world: &World) {
     let w = &world.weather;
-    let shares = [(&w.unreachable, 150), (&w.answer_lost, 150), (&w.slow, 300), (&w.hint_lost, 1_000)];
+    let shares =
+        [(&w.unreachable, 150), (&w.answer_lost, 150), (&w.slow, 300), (&w.hint_lost, 1_000), (&w.rejected, 100)];
     for (share, max) in shares {
         // Now and then nothing of a kind is wrong.
         let share_now = if world.clockwork.permille(300) { 0 } else { world.clockwork.below(max) };
         share.store(share_now, Ordering::Relaxed);
+    }
+}
+
+/// A death in the middle of a guest's turn, as soon as there is one, and a start again.
+async fn crash(world: &Arc<World>, node: usize) {
+    world.crash_soon(node);
+    for _ in 0..30 {
+        world.clockwork.sleep_ms(50).await;
+        if world.has_crashed(node) {
+            world.clockwork.sleep_ms(world.clockwork.below(300)).await;
+            world.boot(node);
+            return;
+        }
+    }
+    // No guest has moved: perhaps there is none, or it begins at this very moment.
+    if !world.crashes_no_more(node) {
+        world.boot(node);
     }
 }
 

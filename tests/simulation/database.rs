@@ -25,13 +25,19 @@ pub(crate) struct Weather {
     pub(crate) answer_lost: AtomicU64,
     pub(crate) slow: AtomicU64,
     pub(crate) hint_lost: AtomicU64,
+    /// Groups of batches that are not taken, for no reason that anybody knows.
+    pub(crate) rejected: AtomicU64,
+    /// The execution that nothing more can be written for, if there is one, also when all is calm.
+    pub(crate) unwritable: Mutex<Option<String>>,
     /// Until then nobody reaches it.
     pub(crate) down_until_ms: AtomicU64,
 }
 
 impl Weather {
     pub(crate) fn calm(&self) {
-        for share in [&self.unreachable, &self.answer_lost, &self.slow, &self.hint_lost, &self.down_until_ms] {
+        for share in
+            [&self.unreachable, &self.answer_lost, &self.slow, &self.hint_lost, &self.rejected, &self.down_until_ms]
+        {
             share.store(0, Ordering::Relaxed);
         }
     }
@@ -41,6 +47,9 @@ impl Weather {
 const SLOW_MS: u64 = 3_000;
 /// As long as a real store tries again by itself.
 const PATIENCE_MS: u64 = 2_000;
+
+/// The most bytes in one group of batches: a database has limits of its own, and refuses what is beyond them.
+const GROUP_BYTES_MAX: usize = 4_000;
 
 /// One node's link.
 pub(crate) struct Link {
@@ -110,8 +119,28 @@ impl Link {
         async move { call.await.map_err(unknown) }.boxed()
     }
 
+    /// Refuses what the database never takes, or not together, or not just now.
+    fn take(&self, batches: &[Batch]) -> Result<(), StoreError> {
+        let never = |batch: &Batch| self.is_unwritable(batch);
+        let rejected = |why: &str| Err(StoreError::Rejected(why.to_owned()));
+        let bytes: usize = batches.iter().map(Batch::bytes).sum();
+        match () {
+            () if batches.iter().any(never) => rejected("no reason that anybody knows"),
+            () if batches.len() > 1 && bytes > GROUP_BYTES_MAX => rejected("too large"),
+            () if self.clockwork.permille(self.weather.rejected.load(Ordering::Relaxed)) => rejected("not now"),
+            () => Ok(()),
+        }
+    }
+
+    /// Whether this is a batch of the one execution that nothing more can be written for; it may be set aside.
+    fn is_unwritable(&self, batch: &Batch) -> bool {
+        let unwritable = self.weather.unwritable.lock().expect("nobody panics here");
+        unwritable.as_deref() == Some(batch.key.id.as_str()) && batch.head.parked.is_none()
+    }
+
     /// As a real store does: asks again with the same id before it says that it does not know.
     async fn append_patiently(&self, id: u64, batches: Vec<Batch>) -> Result<Vec<Result<Newest, Refusal>>, StoreError> {
+        self.take(&batches)?;
         let until = self.clockwork.now_ms() + self.clockwork.below(PATIENCE_MS);
         let mut is_unknown = false;
         loop {

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
-use cerebelum_history::{Begin, Delivery, Digest, StepOptions, Turn};
+use cerebelum_history::{Begin, Delivery, Digest, Entry, StepOptions, Turn};
 use cerebelum_sandbox::{InspectError, Inspected, LoadError, Manifest, StepInfo, Trouble, WorkflowInfo};
 use cerebelum_worker::{Guest, Program, Programs};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use test_programs::{CHECK_RETRY, Node, Stay};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clockwork::Clockwork;
 use crate::report::Report;
+use crate::world::World;
 
 /// Every program by the digest of its component, and what guests find in the outside world.
 pub(crate) struct Library {
@@ -75,13 +77,33 @@ pub(crate) fn manifest() -> Manifest {
 
 /// What one node has loaded.
 pub(crate) struct Shelf {
-    library: Arc<Library>,
+    node: Home,
     loaded: Mutex<BTreeSet<Digest>>,
 }
 
+/// Where guests live.
+#[derive(Clone)]
+struct Home {
+    world: Weak<World>,
+    node: usize,
+    library: Arc<Library>,
+    /// Places for guests, and what workflows may have of them: as in the sandbox.
+    places: Arc<Semaphore>,
+    workflows: Arc<Semaphore>,
+}
+
 impl Shelf {
-    pub(crate) fn new(library: Arc<Library>) -> Self {
-        Self { library, loaded: Mutex::default() }
+    /// With places for so many guests.
+    pub(crate) fn new(world: &Arc<World>, node: usize, guests_max: u32) -> Self {
+        let places = |count: u32| Arc::new(Semaphore::new(count as usize));
+        let node = Home {
+            world: Arc::downgrade(world),
+            node,
+            library: world.library.clone(),
+            places: places(guests_max),
+            workflows: places(guests_max - guests_max / 4),
+        };
+        Self { node, loaded: Mutex::default() }
     }
 }
 
@@ -102,8 +124,8 @@ impl Programs for Shelf {
                 bytes.await.map_err(LoadError::Bytes)?;
                 self.loaded.lock().expect("nobody panics here").insert(digest.clone());
             }
-            let node = self.library.programs[digest].clone();
-            Ok(Arc::new(Loaded { library: self.library.clone(), node, manifest: manifest() }) as Arc<dyn Program>)
+            let program = self.node.library.programs[digest].clone();
+            Ok(Arc::new(Loaded { home: self.node.clone(), program, manifest: manifest() }) as Arc<dyn Program>)
         }
         .boxed()
     }
@@ -124,8 +146,8 @@ impl Programs for Shelf {
 }
 
 struct Loaded {
-    library: Arc<Library>,
-    node: Arc<Node>,
+    home: Home,
+    program: Arc<Node>,
     manifest: Manifest,
 }
 
@@ -135,11 +157,18 @@ impl Program for Loaded {
     }
 
     fn start(&self, begin: Begin) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
-        let mended = self.library.mended.lock().expect("nobody panics here").contains(begin.execution.as_str());
-        let stay = Stay { attempt: begin.attempt, round: self.library.round(&begin), mended };
-        let guest = test_programs::Guest::begin(self.node.clone(), begin, stay);
-        let guest = NativeGuest { library: self.library.clone(), guest };
-        std::future::ready(Ok(Box::new(guest) as Box<dyn Guest>)).boxed()
+        async move {
+            let take = async |places: &Arc<Semaphore>| places.clone().acquire_owned().await.expect("nobody closes it");
+            let is_workflow = matches!(begin.entry, Entry::Workflow(_));
+            let as_workflow = if is_workflow { Some(take(&self.home.workflows).await) } else { None };
+            let place = (take(&self.home.places).await, as_workflow);
+            let library = &self.home.library;
+            let mended = library.mended.lock().expect("nobody panics here").contains(begin.execution.as_str());
+            let stay = Stay { attempt: begin.attempt, round: library.round(&begin), mended };
+            let guest = test_programs::Guest::begin(self.program.clone(), begin, stay);
+            Ok(Box::new(NativeGuest { home: self.home.clone(), guest, _place: place }) as Box<dyn Guest>)
+        }
+        .boxed()
     }
 }
 
@@ -147,8 +176,9 @@ impl Program for Loaded {
 pub(crate) const GUEST_BYTES: u64 = 1 << 20;
 
 struct NativeGuest {
-    library: Arc<Library>,
+    home: Home,
     guest: test_programs::Guest,
+    _place: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 impl Guest for NativeGuest {
@@ -158,13 +188,18 @@ impl Guest for NativeGuest {
 
     fn turn(&mut self, delivery: Option<Delivery>) -> BoxFuture<'_, Result<Turn, Trouble>> {
         async move {
-            let clockwork = &self.library.clockwork;
+            let library = &self.home.library;
+            let clockwork = &library.clockwork;
+            if self.home.world.upgrade().is_some_and(|world| world.crashes_now(self.home.node)) {
+                // It goes no further than this.
+                std::future::pending::<()>().await;
+            }
             if clockwork.permille(100) {
                 clockwork.sleep_ms(clockwork.below(8)).await;
             }
             // What a guest complains of is a broken law, not the guest's failure.
             catch_unwind(AssertUnwindSafe(|| self.guest.turn(delivery))).map_err(|cause| {
-                self.library.report.violation(format!("a guest complains: {}", words(&*cause)));
+                library.report.violation(format!("a guest complains: {}", words(&*cause)));
                 Trouble::Ended
             })
         }

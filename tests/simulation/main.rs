@@ -82,7 +82,10 @@ async fn drive(world: Arc<World>, end_ms: u64) {
     loop {
         clockwork.sleep_ms(100).await;
         let all_started = world.acknowledged().starts.len() == count;
-        let over = |id: &String| world.is_over(id) && !has_to_go_on(&world, id);
+        let over = |id: &String| match world.is_unwritable(id) {
+            true => world.is_parked(id),
+            false => world.is_over(id) && !has_to_go_on(&world, id),
+        };
         if all_started && world.ids().iter().all(over) {
             return;
         }

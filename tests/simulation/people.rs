@@ -90,6 +90,11 @@ async fn answer(world: &World, question: &ApprovalView) {
 
 async fn look_after(world: &World, id: &str, status: &Status) {
     match status.summary.status.as_str() {
+        "parked" if world.is_unwritable(id) => {}
+        // It ran alone when the engine died, by bad luck: somebody looks at it, and lets it go on.
+        "parked" if status.failure.as_ref().is_some_and(|failure| failure.kind == "engine-crash") => {
+            resume(world, id).await;
+        }
         "parked" => world.report.violation(format!("{id} is parked: {:?}", status.failure)),
         "paused" if world.clockwork.permille(200) => {
             forget_pause(world, id);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -55,6 +55,9 @@ pub(crate) struct Acknowledged {
 struct Place {
     data: tempfile::TempDir,
     engine: Mutex<Option<Engine>>,
+    /// Whether it dies in the next turn of a guest, and whether it has.
+    crashes: AtomicBool,
+    has_crashed: AtomicBool,
 }
 
 /// Everything there is.
@@ -68,6 +71,8 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     acknowledged: Mutex<Acknowledged>,
     places: Vec<Place>,
+    /// How many guests a node has places for.
+    guests_max: u32,
     config: Config,
 }
 
@@ -76,7 +81,12 @@ impl World {
         let clockwork = Clockwork::new(seed);
         let report = Report::default();
         let clock = clockwork.clone();
-        let place = || Place { data: tempfile::tempdir().expect("a folder"), engine: Mutex::default() };
+        let place = || Place {
+            data: tempfile::tempdir().expect("a folder"),
+            engine: Mutex::default(),
+            crashes: AtomicBool::default(),
+            has_crashed: AtomicBool::default(),
+        };
         let choose = |of: &[u64]| of[usize::try_from(clockwork.below(of.len() as u64)).expect("a small number")];
         let mut config = Config::new(PathBuf::new());
         config.lease = Duration::from_millis(LEASE_MS);
@@ -86,14 +96,21 @@ impl World {
         config.activations_max = usize::try_from(choose(&[4, 10_000])).expect("a small number");
         config.backstop = Duration::from_millis(choose(&[300, 2_000]));
         config.warm_bytes_max = choose(&[2, 10_000]) * GUEST_BYTES;
+        let guests_max = u32::try_from(choose(&[4, 1_000])).expect("a small number");
+        let weather = Arc::<Weather>::default();
+        if clockwork.permille(250) {
+            let number = clockwork.below(programs.len() as u64);
+            *weather.unwritable.lock().expect("nobody panics here") = Some(format!("e{number}"));
+        }
         Arc::new(Self {
             memory: Arc::new(MemoryStore::new(move || Timestamp(clock.now_ms()))),
-            weather: Arc::default(),
+            weather,
             library: Arc::new(Library::new(clockwork.clone(), report.clone(), &programs)),
             programs,
             ledger: Ledger::default(),
             acknowledged: Mutex::default(),
             places: (0..NODES).map(|_| place()).collect(),
+            guests_max,
             config,
             clockwork,
             report,
@@ -107,8 +124,14 @@ impl World {
     pub(crate) fn settings(&self) -> String {
         let c = &self.config;
         format!(
-            "hibernate after {:?}, at once from {:?}, run ahead {}, activations {}, backstop {:?}",
-            c.hibernate_after, c.hibernate_at_once, c.run_ahead_events_max, c.activations_max, c.backstop
+            "hibernate after {:?}, at once from {:?}, run ahead {}, activations {}, backstop {:?}, guests {}, unwritable {:?}",
+            c.hibernate_after,
+            c.hibernate_at_once,
+            c.run_ahead_events_max,
+            c.activations_max,
+            c.backstop,
+            self.guests_max,
+            self.weather.unwritable
         )
     }
 
@@ -118,7 +141,7 @@ impl World {
         let link = Link::new(self.clockwork.clone(), self.memory.clone(), self.weather.clone());
         let outside = Outside {
             store: Arc::new(link),
-            programs: Arc::new(Shelf::new(self.library.clone())),
+            programs: Arc::new(Shelf::new(self, node, self.guests_max)),
             web: Arc::new(Web::new(self, node)),
             machine,
         };
@@ -148,6 +171,38 @@ impl World {
         self.clockwork.go_on(node);
         drop(engine);
         self.report.count("kills");
+    }
+
+    /// This node dies in the next turn of a guest.
+    pub(crate) fn crash_soon(&self, node: usize) {
+        self.places[node].has_crashed.store(false, Ordering::Relaxed);
+        self.places[node].crashes.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_crashed(&self, node: usize) -> bool {
+        self.places[node].has_crashed.load(Ordering::Relaxed)
+    }
+
+    /// It need not die any more; `false`: it is about to.
+    pub(crate) fn crashes_no_more(&self, node: usize) -> bool {
+        self.places[node].crashes.swap(false, Ordering::Relaxed)
+    }
+
+    /// Called from within a turn: whether the node dies in it. What it has written down by now is what it leaves behind.
+    pub(crate) fn crashes_now(self: &Arc<Self>, node: usize) -> bool {
+        if !self.places[node].crashes.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        let running = self.places[node].data.path().join("running");
+        let left_behind = std::fs::read(&running).expect("a node that runs guests marks them");
+        let world = self.clone();
+        self.clockwork.spawn(None, async move {
+            world.kill(node);
+            world.report.count("crashes");
+            std::fs::write(running, left_behind).expect("the folder can be written");
+            world.places[node].has_crashed.store(true, Ordering::Relaxed);
+        });
+        true
     }
 
     /// Asks any node for something, as a client does: it may get no answer, and may lose its patience.
@@ -184,6 +239,17 @@ impl World {
     pub(crate) fn is_over(&self, id: &str) -> bool {
         let tables = self.memory.tables();
         tables.executions.get(&key(id)).is_some_and(|row| row.head.state != cerebelum_store::State::Open)
+    }
+
+    /// Whether this is the execution that nothing more can be written for.
+    pub(crate) fn is_unwritable(&self, id: &str) -> bool {
+        self.weather.unwritable.lock().expect("nobody panics here").as_deref() == Some(id)
+    }
+
+    /// Whether a person has to look at it.
+    pub(crate) fn is_parked(&self, id: &str) -> bool {
+        let tables = self.memory.tables();
+        tables.executions.get(&key(id)).is_some_and(|row| row.head.parked.is_some())
     }
 
     /// The ids of all executions, children included.

@@ -144,7 +144,7 @@ fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
 async fn report_health(reporter: HealthReporter, engine: Engine, stopping: watch::Receiver<bool>) {
     let mut told = None;
     loop {
-        let ready = engine.is_ready();
+        let ready = engine.readiness().is_ok();
         if told.replace(ready) != Some(ready) {
             let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
             reporter.set_service_status("", status).await;
@@ -160,9 +160,9 @@ async fn report_health(reporter: HealthReporter, engine: Engine, stopping: watch
 }
 
 async fn healthz(State(engine): State<Engine>) -> Response {
-    match engine.is_ready() {
-        true => (StatusCode::OK, "ready\n").into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
+    match engine.readiness() {
+        Ok(()) => (StatusCode::OK, "ready\n").into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
 }
 

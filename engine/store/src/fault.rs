@@ -29,8 +29,12 @@ pub(crate) enum Fault {
 /// What a failure of the database allows to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Severity {
-    /// Nothing happened and the same may succeed in a moment: connection lost, lock not granted, disk full, deadlock.
+    /// Nothing happened and the same may succeed in a moment: connection lost, lock not granted, disk full, deadlock. Only
+    /// what is known to pass counts as passing.
     Passing,
+    /// Nothing happened, and nobody knows whether the same will ever succeed: too large, too slow, out of memory, or
+    /// nothing that is known. Less at once may succeed.
+    Rejected,
     /// A constraint or a type refused what was to be written: the same will be refused again.
     Refused,
     /// The database file or cluster is damaged.
@@ -57,6 +61,7 @@ impl From<Fault> for StoreError {
                 tracing::debug!(%error, "the database failed");
                 match severity(&error) {
                     Severity::Passing => Self::Unavailable(cause(&error)),
+                    Severity::Rejected => Self::Rejected(cause(&error)),
                     Severity::Refused => {
                         Self::Corrupt(format!("the database refused what breaks its rules: {}", cause(&error)))
                     }
@@ -82,7 +87,12 @@ pub(crate) fn severity(error: &Error) -> Severity {
             | sqlx::Error::RowNotFound
             | sqlx::Error::ColumnIndexOutOfBounds { .. }
             | sqlx::Error::ColumnNotFound(_) => Severity::Refused,
-            _ => Severity::Passing,
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Severity::Passing,
+            _ => Severity::Rejected,
         },
     }
 }
@@ -129,7 +139,12 @@ fn severity_of_state(state: &str) -> Severity {
         // Integrity, data and syntax.
         ("23" | "22" | "42", _) => Severity::Refused,
         (_, "XX001" | "XX002") => Severity::Damaged,
-        _ => Severity::Passing,
+        // Connections, transactions rolled back for others' sake, the system around the server, a server that stops.
+        ("08" | "40" | "58", _) | (_, "57P01" | "57P02" | "57P03" | "57P05") => Severity::Passing,
+        // Disk full, too many connections; a lock not granted in time, a session that was idle for too long; a server
+        // that only reads, because another one has taken its part.
+        (_, "53100" | "53300" | "55P03" | "55006" | "25P03" | "25006") => Severity::Passing,
+        _ => Severity::Rejected,
     }
 }
 
@@ -139,6 +154,8 @@ fn severity_of_sqlite(code: i32) -> Severity {
         11 | 26 => Severity::Damaged,
         // SQLITE_ERROR, SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH, SQLITE_RANGE
         1 | 18 | 19 | 20 | 25 => Severity::Refused,
-        _ => Severity::Passing,
+        // SQLITE_BUSY, _LOCKED, _READONLY, _INTERRUPT, _IOERR, _FULL, _CANTOPEN, _PROTOCOL, _SCHEMA
+        5 | 6 | 8 | 9 | 10 | 13 | 14 | 15 | 17 => Severity::Passing,
+        _ => Severity::Rejected,
     }
 }

@@ -41,6 +41,10 @@ pub enum StoreError {
     /// It cannot be reached just now; nothing is known to have happened. Try again.
     #[error("the database does not answer: {0}")]
     Unavailable(String),
+    /// It did not take this, and may never do: too large, too slow, or for a reason that is not known to pass. Nothing has
+    /// happened. Less at once may succeed.
+    #[error("the database did not take it: {0}")]
+    Rejected(String),
     /// Whether it happened is not known: the answer to a COMMIT was lost. Ask with the batch id.
     #[error("the database did not say whether it committed: {0}")]
     Unknown(String),

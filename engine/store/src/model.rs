@@ -103,6 +103,14 @@ pub struct NewExecution {
     pub claim: bool,
 }
 
+impl NewExecution {
+    /// About how many bytes it writes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.first.events.len() + self.head.attributes.len() + self.head.facts.len()
+    }
+}
+
 /// What became of a [`NewExecution`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Started {
@@ -326,6 +334,24 @@ impl Batch {
             next_run: None,
             release: false,
         }
+    }
+
+    /// About how many bytes it writes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let chunks = self.chunk.iter().chain(&self.rewritten).chain(&self.next_run).map(|chunk| chunk.events.len());
+        let calls = self.opened.iter().map(|call| call.state.len());
+        let asked = self.approvals.iter().map(|change| match change {
+            ApprovalChange::Open { request, .. } => request.len(),
+            ApprovalChange::Close { .. } => 0,
+        });
+        let children = self.children.iter().map(|child| child.new.bytes() + child.refused.len());
+        let messages = self.messages.iter().map(|(_, message)| message.len());
+        let logs = self.logs.iter().map(|line| line.text.len());
+        let progress = self.progress.iter().map(|progress| progress.message.len());
+        let head = self.head.attributes.len() + self.head.facts.len();
+        let all = chunks.chain(calls).chain(asked).chain(children).chain(messages).chain(logs).chain(progress);
+        all.fold(head, usize::saturating_add)
     }
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use cerebelum_history::{
     Action, CallName, Diverged, Event, Execution, Failure, Message, Position, Scope, Target, Turn, kind,
 };
-use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, Newest, Refusal, StoreError};
+use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::ahead::Ahead;
+use crate::appender::{Appended, CLAIM_LOST};
 use crate::commit::{InFlight, answer_of};
 use crate::directory::NoProgram;
 use crate::effects::Effect;
@@ -19,10 +20,11 @@ use crate::node::Node;
 use crate::outside::{Guest, Machine};
 use crate::requests::{Answered, Requests};
 use crate::restore;
+use crate::trouble::Trouble;
 use crate::warm::Request;
 
 /// Why an activation is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Over {
     /// The claim was given back with the last batch: it hibernates, has ended or is parked.
     Released,
@@ -30,6 +32,8 @@ pub(crate) enum Over {
     ReleasedWithWork,
     /// The store refused a batch: nothing of it happened, and memory is rebuilt from the store (L5).
     Rebuild,
+    /// The engine's own trouble: memory is rebuilt from the store after a pause.
+    Trouble(Trouble),
     /// The claim is somebody else's.
     Lost,
 }
@@ -39,7 +43,7 @@ pub(crate) enum Stuck {
     /// A person must look at it.
     Parked(String),
     /// The engine's own trouble; another activation tries again later.
-    Trouble(String),
+    Trouble(Trouble),
     /// It ended in this way.
     Over(Over),
 }
@@ -54,7 +58,7 @@ impl From<StoreError> for Stuck {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Corrupt(cause) => Self::Parked(format!("corrupt-history: {cause}")),
-            other => Self::Trouble(other.to_string()),
+            other => Self::Trouble(Trouble::Passing(other.to_string())),
         }
     }
 }
@@ -65,7 +69,7 @@ impl From<NoProgram> for Stuck {
             NoProgram::Missing => Self::Parked(
                 "component-missing: the component is not in the store: upload it again, then resume".to_owned(),
             ),
-            NoProgram::Trouble(cause) => Self::Trouble(cause),
+            NoProgram::Trouble(cause) => Self::Trouble(Trouble::Passing(cause)),
         }
     }
 }
@@ -74,7 +78,7 @@ impl From<NoProgram> for Stuck {
 enum Happening {
     Stopped(Stopped),
     Fetched(Answered),
-    Committed(Option<Result<Newest, Refusal>>),
+    Committed(Option<Appended>),
     Nudged,
     Due,
     Overran(Scope),
@@ -191,14 +195,10 @@ impl Activation {
                 Ok(()) => {}
                 Err(Stuck::Over(over)) => break over,
                 Err(Stuck::Parked(reason)) => break self.park(reason).await,
-                Err(Stuck::Trouble(cause)) => {
-                    tracing::warn!(execution = %self.key.id, cause, "trouble: trying again");
-                    if let Err(over) = self.store_start().await {
-                        break over;
-                    }
-                    self.node.machine.sleep(Duration::from_millis(200)).await;
-                    break Over::Rebuild;
-                }
+                Err(Stuck::Trouble(trouble)) => match self.store_start().await {
+                    Ok(()) => break Over::Trouble(trouble),
+                    Err(over) => break over,
+                },
             }
         };
         self.guests.clear();
@@ -304,7 +304,7 @@ impl Activation {
         let alarm = self.next_alarm();
         tokio::select! {
             biased;
-            () = self.node.lease.ended(self.incarnation) => Happening::Committed(Some(Err(Refusal::ClaimLost))),
+            () = self.node.lease.ended(self.incarnation) => Happening::Committed(Some(Err(CLAIM_LOST))),
             answer = answer_of(&mut self.in_flight) => Happening::Committed(answer),
             Some(stopped) = self.guests.next_stopped() => Happening::Stopped(stopped),
             Some(answered) = self.requests.next() => Happening::Fetched(answered),
@@ -329,7 +329,7 @@ impl Activation {
         let Stopped { scope, outcome } = stopped;
         let (guest, turn): (Option<Box<dyn Guest>>, Turn) = match outcome {
             Ok(turned) => turned,
-            Err(cause) => return Err(Stuck::Trouble(cause)),
+            Err(cause) => return Err(Stuck::Trouble(Trouble::Passing(cause))),
         };
         self.node.metrics.turns.add(1);
         for request in turn.requests {

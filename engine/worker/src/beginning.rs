@@ -107,6 +107,14 @@ pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<R
             }
             started.into_iter().map(Ok).collect()
         }
+        // One of them is too much for the database: the others shall not suffer for it.
+        Err(StoreError::Rejected(_)) if new.len() > 1 => {
+            let mut answers = Vec::with_capacity(new.len());
+            for new in new {
+                answers.extend(Box::pin(start_all(Arc::downgrade(&node), vec![new])).await);
+            }
+            answers
+        }
         Err(error) => {
             node.lease.lose_if_unknown(&error);
             vec![Err(error); new.len()]

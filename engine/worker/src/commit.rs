@@ -8,14 +8,16 @@ use cerebelum_store::{Newest, Refusal};
 use futures::future::BoxFuture;
 
 use crate::activation::{Activation, Over, Stored, Stuck};
+use crate::appender::{Appended, CLAIM_LOST, NotWritten};
 use crate::batch::parking;
+use crate::trouble::Trouble;
 
 /// How long changes that nobody waits for are held back while guests move: what those add goes with the same commit.
 const HELD_MS_MAX: u64 = 5;
 
 /// A batch on its way.
 pub(crate) struct InFlight {
-    pub(crate) answer: BoxFuture<'static, Option<Result<Newest, Refusal>>>,
+    pub(crate) answer: BoxFuture<'static, Option<Appended>>,
     pub(crate) mark: u64,
     pub(crate) position: Position,
     pub(crate) releases: bool,
@@ -79,14 +81,14 @@ impl Activation {
     pub(crate) async fn await_release(&mut self) -> Result<(), Stuck> {
         let answer = tokio::select! {
             biased;
-            () = self.node.lease.ended(self.incarnation) => Some(Err(Refusal::ClaimLost)),
+            () = self.node.lease.ended(self.incarnation) => Some(Err(CLAIM_LOST)),
             answer = answer_of(&mut self.in_flight) => answer,
         };
         self.take_receipt(answer).await
     }
 
     /// Goes on from what became of the batch that was on its way.
-    pub(crate) async fn take_receipt(&mut self, answer: Option<Result<Newest, Refusal>>) -> Result<(), Stuck> {
+    pub(crate) async fn take_receipt(&mut self, answer: Option<Appended>) -> Result<(), Stuck> {
         let batch = self.in_flight.take();
         if let (Some(Ok(_)), Some(starting)) = (&answer, self.starting.take()) {
             crate::fail::point("start-sent");
@@ -110,15 +112,9 @@ impl Activation {
                 self.requests.release(batch.mark);
                 Ok(())
             }
-            (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) if planted("refused-and-patched") => Ok(()),
-            (Some(Err(Refusal::Moved | Refusal::AlreadyAnswered)), _) => Err(Stuck::Over(Over::Rebuild)),
-            (Some(Err(Refusal::TooEarly)), _) => {
-                Err(Stuck::Trouble("the database's clock is behind this node's".to_owned()))
-            }
-            (Some(Err(Refusal::Forbidden)), _) => {
-                Err(Stuck::Parked("engine-error: the store forbids what was to be written".to_owned()))
-            }
-            (Some(Err(Refusal::ClaimLost | Refusal::Exists)) | None, _) | (_, None) => Err(Stuck::Over(Over::Lost)),
+            (Some(Err(NotWritten::Refused(refusal))), Some(_)) => not_written(refusal),
+            (Some(Err(NotWritten::Rejected(cause))), Some(_)) => Err(Stuck::Trouble(Trouble::Rejected(cause))),
+            (None, _) | (_, None) => Err(Stuck::Over(Over::Lost)),
         }
     }
 
@@ -145,11 +141,12 @@ impl Activation {
 
     /// Before memory is rebuilt: what is on its way may take the claim with it.
     pub(crate) async fn settle(&mut self, over: Over) -> Over {
-        let Some(batch) = self.in_flight.take().filter(|_| over == Over::Rebuild) else { return over };
+        let rebuilds = matches!(over, Over::Rebuild | Over::Trouble(_));
+        let Some(batch) = self.in_flight.take().filter(|_| rebuilds) else { return over };
         match batch.answer.await {
             Some(Ok(_)) if batch.releases => Over::ReleasedWithWork,
-            Some(Err(Refusal::ClaimLost)) | None => Over::Lost,
-            Some(_) => Over::Rebuild,
+            Some(Err(CLAIM_LOST)) | None => Over::Lost,
+            Some(_) => over,
         }
     }
 
@@ -174,8 +171,21 @@ impl Activation {
     }
 }
 
+/// Goes on from a batch that does not fit what is stored.
+fn not_written(refusal: Refusal) -> Result<(), Stuck> {
+    match refusal {
+        Refusal::Moved | Refusal::AlreadyAnswered if planted("refused-and-patched") => Ok(()),
+        Refusal::Moved | Refusal::AlreadyAnswered => Err(Stuck::Over(Over::Rebuild)),
+        Refusal::TooEarly => {
+            Err(Stuck::Trouble(Trouble::Passing("the database's clock is behind this node's".to_owned())))
+        }
+        Refusal::Forbidden => Err(Stuck::Parked("engine-error: the store forbids what was to be written".to_owned())),
+        Refusal::ClaimLost | Refusal::Exists => Err(Stuck::Over(Over::Lost)),
+    }
+}
+
 /// What became of the batch on its way; never, when there is none.
-pub(crate) async fn answer_of(in_flight: &mut Option<InFlight>) -> Option<Result<Newest, Refusal>> {
+pub(crate) async fn answer_of(in_flight: &mut Option<InFlight>) -> Option<Appended> {
     match in_flight {
         Some(batch) => (&mut batch.answer).await,
         None => std::future::pending().await,

@@ -11,7 +11,8 @@ use jsonschema::Validator;
 
 use crate::api::Refused;
 use crate::committer::Gather;
-use crate::outside::{Machine, Program, Programs};
+use crate::liveness::Liveness;
+use crate::outside::{Program, Programs};
 use crate::schema;
 
 /// Looks names up and keeps programs at hand.
@@ -73,20 +74,24 @@ pub(crate) enum NoProgram {
 }
 
 impl Directory {
-    pub(crate) fn new(machine: &dyn Machine, store: Arc<dyn Store>, programs: Arc<dyn Programs>) -> Self {
+    pub(crate) fn new(liveness: &Arc<Liveness>, store: Arc<dyn Store>, programs: Arc<dyn Programs>) -> Self {
         let asked = store.clone();
-        let uploads = Gather::new(machine, move |tenants: Vec<TenantId>| {
-            let store = asked.clone();
-            async move {
-                let mut told: HashMap<TenantId, Result<i64, StoreError>> = HashMap::new();
-                for tenant in &tenants {
-                    if !told.contains_key(tenant) {
-                        told.insert(*tenant, store.uploads(*tenant).await);
+        let uploads = Gather::new(
+            liveness,
+            |_| 0,
+            move |tenants: Vec<TenantId>| {
+                let store = asked.clone();
+                async move {
+                    let mut told: HashMap<TenantId, Result<i64, StoreError>> = HashMap::new();
+                    for tenant in &tenants {
+                        if !told.contains_key(tenant) {
+                            told.insert(*tenant, store.uploads(*tenant).await);
+                        }
                     }
+                    tenants.iter().map(|tenant| told[tenant].clone()).collect()
                 }
-                tenants.iter().map(|tenant| told[tenant].clone()).collect()
-            }
-        });
+            },
+        );
         Self { store, programs, uploads, names: Mutex::default() }
     }
 
@@ -198,7 +203,7 @@ pub(crate) fn manifest_of(component: &Component) -> Result<Manifest, String> {
 /// A store's trouble in words for a client.
 pub(crate) fn unavailable(error: StoreError) -> Refused {
     let hint = match &error {
-        StoreError::Unavailable(_) => "try again in a moment",
+        StoreError::Unavailable(_) | StoreError::Rejected(_) => "try again in a moment",
         StoreError::Unknown(_) => "see what became of it before you try again",
         StoreError::Corrupt(_) => "it has to be repaired, or restored from a backup",
         StoreError::Invalid(_) => return Refused::Invalid(error.to_string()),

@@ -8,15 +8,16 @@ use bytes::Bytes;
 use cerebelum_history::{ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Sandbox};
 use cerebelum_store::{Census, ExecutionKey, Filter, State, StoreError, TenantId};
-use futures::Stream;
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream};
 
 use crate::api::{ApprovalView, ComponentInfo, EventView, ListRequest, LogView, OpenError, Refused, Status, Summary};
-use crate::blame::Blame;
 use crate::directory::{manifest_of, unavailable};
 use crate::fetch::Fetcher;
 use crate::lease::NodeName;
 use crate::node::Node;
 use crate::outside::{Outside, Running, ThisMachine};
+use crate::poison::CrashLog;
 use crate::views;
 use crate::{Config, restore};
 
@@ -62,21 +63,29 @@ impl Engine {
     }
 
     async fn run(config: Config, outside: Outside, name: NodeName) -> Result<Self, String> {
-        let blame = Blame::open(&config.data)?;
-        let node = Node::new(config, outside, blame);
+        let crash_log = CrashLog::open(&config.data)?;
+        let node = Node::new(config, outside, crash_log);
         let (lease, store, its_name, length) =
             (node.lease.clone(), node.store.clone(), name.name.clone(), node.config.lease);
         let machine = node.machine.clone();
+        let lease = move || {
+            let (lease, store, its_name) = (lease.clone(), store.clone(), its_name.clone());
+            async move { lease.keep(store, its_name, length).await }
+        };
+        let core = |task: &'static str, run: fn(Arc<Node>) -> BoxFuture<'static, ()>| {
+            let kept = node.clone();
+            machine.run(node.supervisor.clone().keep(task, move || run(kept.clone())))
+        };
         let mut running = vec![
-            machine.run(async move { lease.keep(store, its_name, length).await }),
-            machine.run(node.clone().keep_listening()),
-            machine.run(node.clone().keep_taking_over()),
+            machine.run(node.supervisor.clone().keep("lease", lease)),
+            core("hints", |node| node.keep_listening().boxed()),
+            core("takeover", |node| node.keep_taking_over().boxed()),
         ];
         node.lease.first().await;
-        running.push(machine.run(node.clone().keep_claiming()));
-        running.push(machine.run(node.clone().keep_resting()));
+        running.push(core("claims", |node| node.keep_claiming().boxed()));
+        running.push(core("programs", |node| node.keep_resting().boxed()));
         if node.config.keep_ended.is_some() {
-            running.push(machine.run(crate::retention::keep_deleting(node.clone())));
+            running.push(core("retention", |node| crate::retention::keep_deleting(node).boxed()));
         }
         Ok(Self { node, running: Arc::new(tokio::sync::Mutex::new(running)), _name: Arc::new(name) })
     }
@@ -96,10 +105,26 @@ impl Engine {
         self.node.programs.kept().await;
     }
 
-    /// Whether it holds a lease and the database answers.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.node.lease.incarnation().is_some() && !self.node.stopping.load(Ordering::Relaxed)
+    /// Whether it holds a lease, and everything that can move does: nothing has waited for longer than a lease (L22).
+    ///
+    /// # Errors
+    /// With the reason, in one line.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.node.stopping.load(Ordering::Relaxed) {
+            return Err("the engine is stopping".to_owned());
+        }
+        if self.node.lease.incarnation().is_none() {
+            return Err("the engine has no lease on its database".to_owned());
+        }
+        match self.node.liveness.oldest().filter(|(_, waited)| *waited > self.node.config.lease) {
+            Some((what, waited)) => Err(format!("{what} has waited for {} s", waited.as_secs())),
+            None => Ok(()),
+        }
+    }
+
+    /// Comes back with the reason when the engine cannot go on, and only a new process can.
+    pub async fn broken(&self) -> String {
+        self.node.supervisor.broken().await
     }
 
     /// Prometheus text.

@@ -66,29 +66,24 @@ impl Guests {
             self.stretches.insert(scope.clone(), Stretch { length, until });
         }
         let node = self.node.clone();
-        self.run(scope, async move {
-            let mut guest = start(&node, program, begin).await?;
-            let turn = guest.turn(None).await?;
-            Ok((guest, turn))
-        });
+        self.run(scope, async move { start(&node, program, begin).await }, None);
     }
 
     /// Tells a quiescent guest one outcome and runs it until it is quiescent again.
     pub(crate) fn deliver(&mut self, scope: &Scope, delivery: Delivery) {
-        let Some(Seat::Quiescent(mut guest, _)) = self.seats.remove(scope) else { return };
+        let Some(Seat::Quiescent(guest, _)) = self.seats.remove(scope) else { return };
         if let Some(stretch) = self.stretches.get_mut(scope) {
             stretch.until.get_or_insert_with(|| ends(&self.node, stretch.length));
         }
-        self.run(scope.clone(), async move {
-            let turn = guest.turn(Some(delivery)).await?;
-            Ok((guest, turn))
-        });
+        self.run(scope.clone(), std::future::ready(Ok(guest)), Some(delivery));
     }
 
+    /// Runs a turn of a guest, as soon as the guest is there.
     fn run(
         &mut self,
         scope: Scope,
-        turn: impl Future<Output = Result<(Box<dyn Guest>, Turn), Trouble>> + Send + 'static,
+        guest: impl Future<Output = Result<Box<dyn Guest>, Trouble>> + Send + 'static,
+        delivery: Option<Delivery>,
     ) {
         let (abort, registration) = AbortHandle::new_pair();
         self.seats.insert(scope.clone(), Seat::Running(abort));
@@ -96,9 +91,16 @@ impl Guests {
         let turn = Abortable::new(
             async move {
                 crate::fail::point(if scope.is_root() { "workflow-running" } else { "step-running" });
-                let turned = AssertUnwindSafe(node.solitude.run(&node.blame, id, turn)).catch_unwind().await;
+                let turn = async {
+                    let waits = node.isolation.held_while_waiting().await;
+                    let mut guest = guest.await?;
+                    drop(waits);
+                    let turn = node.isolation.run(&node.crash_log, id, guest.turn(delivery)).await?;
+                    Ok((guest, turn))
+                };
+                let turned: Result<Result<_, Trouble>, _> = AssertUnwindSafe(turn).catch_unwind().await;
                 let outcome = match turned {
-                    Ok(Ok((guest, turn))) => Ok((turn.end.is_none().then_some(guest), turn)),
+                    Ok(Ok((guest, turn))) => Ok((Some(guest).filter(|_| turn.end.is_none()), turn)),
                     Ok(Err(trouble)) => Err(trouble.to_string()),
                     // A mistake of ours: the guest is gone, its execution is rebuilt.
                     Err(_) => Err("the engine panicked while it ran a guest".to_owned()),
@@ -206,11 +208,12 @@ async fn start(node: &Node, program: Arc<dyn Program>, begin: Begin) -> Result<B
         Entry::Step(_) => (Request::Urgent, PATIENCE * 10),
     };
     let mut start = std::pin::pin!(program.start(begin));
-    let mut wanted = 1;
+    let (mut wanted, mut waiting) = (1, None);
     loop {
         match node.machine.within(patience, &mut start).await {
             Some(started) => return started,
             None => {
+                let _ = waiting.get_or_insert_with(|| node.liveness.waits("a guest for a place"));
                 node.warm.make_room(wanted, request);
                 wanted = wanted.saturating_mul(2);
                 patience = (patience * 2).min(PATIENCE_MAX);

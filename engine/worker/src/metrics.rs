@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     pub(crate) activations: Counter,
     pub(crate) fetches: Counter,
     pub(crate) deleted: Counter,
+    pub(crate) core_task_restarts: Counter,
     pub(crate) batch_sizes: Histogram,
     pub(crate) claim_sizes: Histogram,
     pub(crate) timer_lateness_ms: Histogram,
@@ -86,6 +87,7 @@ impl Metrics {
             activations: Counter::default(),
             fetches: Counter::default(),
             deleted: Counter::default(),
+            core_task_restarts: Counter::default(),
             claim_sizes: Histogram::new(&[0, 1, 4, 16, 64, 256]),
             batch_sizes: Histogram::new(&[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000]),
             timer_lateness_ms: Histogram::new(&[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000]),
@@ -95,7 +97,7 @@ impl Metrics {
     /// Prometheus text. Gauges that are read elsewhere come in by name, help and value.
     pub(crate) fn render(&self, gauges: &[(&str, &str, u64)], census: &[(String, u64)]) -> String {
         let mut text = String::new();
-        let counters: [(&str, &str, &Counter); 12] = [
+        let counters: [(&str, &str, &Counter); 13] = [
             ("executions_started_total", "Executions started by this node.", &self.started),
             ("commits_total", "Transactions that wrote batches.", &self.commits),
             ("batches_total", "Batches written.", &self.batches),
@@ -108,6 +110,7 @@ impl Metrics {
             ("activations_total", "Times an execution was taken into memory.", &self.activations),
             ("fetches_total", "HTTP requests that left.", &self.fetches),
             ("deleted_total", "Ended executions deleted in the background.", &self.deleted),
+            ("core_task_restarts_total", "Core tasks that ended and began again.", &self.core_task_restarts),
         ];
         for (name, help, counter) in counters {
             let value = counter.get();

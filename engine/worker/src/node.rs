@@ -2,28 +2,33 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use cerebelum_history::{Execution, Json};
-use cerebelum_store::{
-    Batch, Begun, Claimed, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started, State, Store, StoreError,
-};
+use cerebelum_store::{Batch, Begun, Claimed, ExecutionKey, Incarnation, NewExecution, Started, Store, StoreError};
+use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::activation::{Activation, Begins, Over, Stored};
+use crate::appender::{Appended, Appender};
 use crate::batch::parking;
 use crate::beginning::{look_up, start_all};
-use crate::blame::{Blame, Solitude, Verdict};
 use crate::clock::Clock;
 use crate::committer::Gather;
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::lease::Leasehold;
+use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::outside::{Machine, Outside, Programs, Web};
+use crate::poison::{CrashLog, Isolation, IsolationGate};
 use crate::restore;
+use crate::supervise::{Supervisor, words};
+use crate::throttle::Throttle;
+use crate::trouble::{PAUSE_MIN, Trouble, Troubles};
 use crate::wake::Wake;
 use crate::warm::Warm;
 use crate::watchers::Watchers;
@@ -70,15 +75,19 @@ pub(crate) struct Node {
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) lease: Arc<Leasehold>,
-    pub(crate) appends: Gather<Batch, Result<Newest, Refusal>>,
+    pub(crate) appends: Gather<Batch, Appended>,
     pub(crate) starts: Gather<NewExecution, Result<Started, StoreError>>,
     /// What exists of the executions that somebody wants to start.
     pub(crate) begun: Gather<ExecutionKey, Result<Option<Begun>, StoreError>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wake: Wake,
     pub(crate) watchers: Watchers,
-    pub(crate) blame: Arc<Blame>,
-    pub(crate) solitude: Solitude,
+    pub(crate) crash_log: Arc<CrashLog>,
+    pub(crate) isolation: IsolationGate,
+    pub(crate) liveness: Arc<Liveness>,
+    pub(crate) supervisor: Supervisor,
+    /// What is said of the engine's own trouble with executions.
+    pub(crate) said: Throttle,
     /// The guests that only wait: they give way to those that find no place.
     pub(crate) warm: Arc<Warm>,
     beginning: Arc<Semaphore>,
@@ -89,34 +98,31 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(config: Config, outside: Outside, blame: Blame) -> Arc<Self> {
+    pub(crate) fn new(config: Config, outside: Outside, crash_log: CrashLog) -> Arc<Self> {
         let Outside { store, programs, web, machine } = outside;
         let clock = Arc::new(Clock::new(machine.clone()));
         let lease = Arc::new(Leasehold::new(clock.clone()));
         let metrics = Arc::new(Metrics::new());
         let watchers = Watchers::default();
-        let appender = Appender {
-            store: store.clone(),
-            lease: lease.clone(),
-            machine: machine.clone(),
-            metrics: metrics.clone(),
-            watchers: watchers.clone(),
-            next_id: AtomicU64::new(machine.chance()),
-        };
-        let appender = Arc::new(appender);
+        let appender = Arc::new(Appender::new(&store, &lease, &machine, (&metrics, &watchers)));
         let warm = Warm::new(config.warm_bytes_max);
-        let appends = Gather::new(&*machine, move |batches| appender.clone().append(batches));
+        let liveness = Liveness::new(machine.clone());
+        let watched = liveness.clone();
+        let appends = Gather::new(&watched, Batch::bytes, move |batches| appender.clone().append(batches));
         Arc::new_cyclic(|node: &Weak<Self>| Self {
             starts: {
                 let node = node.clone();
-                Gather::new(&*machine, move |new| start_all(node.clone(), new))
+                Gather::new(&watched, NewExecution::bytes, move |new| start_all(node.clone(), new))
             },
             begun: {
                 let store = store.clone();
-                Gather::new(&*machine, move |keys| look_up(store.clone(), keys))
+                Gather::new(&watched, |_| 0, move |keys| look_up(store.clone(), keys))
             },
             config,
-            directory: Directory::new(&*machine, store.clone(), programs.clone()),
+            directory: Directory::new(&watched, store.clone(), programs.clone()),
+            supervisor: Supervisor::new(machine.clone(), metrics.clone()),
+            said: Throttle::default(),
+            liveness,
             programs,
             store,
             web,
@@ -127,8 +133,8 @@ impl Node {
             metrics,
             wake: Wake::new(),
             watchers,
-            blame: Arc::new(blame),
-            solitude: Solitude::default(),
+            crash_log: Arc::new(crash_log),
+            isolation: IsolationGate::default(),
             warm,
             beginning: Arc::new(Semaphore::new(BEGINNING_MAX)),
             active: Mutex::new(BTreeMap::new()),
@@ -171,7 +177,7 @@ impl Node {
     pub(crate) fn begin(self: &Arc<Self>, new: &NewExecution, input: &Json) -> Option<oneshot::Receiver<Stored>> {
         let incarnation = self.lease.incarnation()?;
         let (head, key) = (new.head.clone(), new.head.key.clone());
-        if head.settled || !self.has_room() || self.blame.verdict(&key.id) != Verdict::Beside {
+        if head.settled || !self.has_room() || self.crash_log.isolation(&key.id) != Isolation::Shared {
             return None;
         }
         let (facts, attributes) = (restore::facts(&head).ok()?, restore::attributes(&head).ok()?);
@@ -223,7 +229,7 @@ impl Node {
     }
 
     fn active(&self) -> MutexGuard<'_, BTreeMap<ExecutionKey, Presence>> {
-        self.active.lock().expect("nobody panics while holding the list")
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Activation after activation, until the claim is given back or lost.
@@ -233,22 +239,32 @@ impl Node {
         mut arrival: Arrival,
         mut nudges: mpsc::UnboundedReceiver<()>,
     ) -> mpsc::UnboundedReceiver<()> {
+        let mut troubles = Troubles::default();
         loop {
             let (key, begins) = (arrival.key().clone(), matches!(arrival, Arrival::New(_)));
-            let activation = match arrival {
-                Arrival::New(begins) => {
+            let reason = match &arrival {
+                Arrival::New(_) => None,
+                Arrival::Claimed(claimed) => troubles.why_park(&self, claimed).or_else(|| {
+                    let is_quarantined = self.crash_log.isolation(&key.id) == Isolation::Quarantined;
+                    is_quarantined.then(|| "engine-crash: the engine died while this execution ran alone".to_owned())
+                }),
+            };
+            let activation = match (arrival, reason) {
+                (Arrival::New(begins), _) => {
                     let turn = self.beginning.clone().acquire_owned().await.expect("nobody closes the beginning");
                     Ok(Activation::begin(self.clone(), (incarnation, *begins, turn), nudges))
                 }
-                Arrival::Claimed(claimed) if self.blame.verdict(&key.id) == Verdict::Park => {
-                    let reason = "engine-crash: the engine died while this execution ran alone".to_owned();
-                    Err((Box::new(claimed.head), reason, nudges))
-                }
-                Arrival::Claimed(claimed) => Activation::new(self.clone(), (incarnation, *claimed), nudges),
+                (Arrival::Claimed(claimed), Some(reason)) => Err((Box::new(claimed.head), reason, nudges)),
+                (Arrival::Claimed(claimed), None) => Activation::new(self.clone(), (incarnation, *claimed), nudges),
             };
             let over = match activation {
                 Ok(activation) => {
-                    let (over, back) = activation.live().await;
+                    let lived = AssertUnwindSafe(activation.live()).catch_unwind().await;
+                    let (over, back) = lived.unwrap_or_else(|panic| {
+                        let cause = words(&*panic);
+                        tracing::error!(execution = %key.id, cause, "a mistake of the engine ended an activation");
+                        (Over::Trouble(Trouble::Panic(cause)), self.new_nudges(&key))
+                    });
                     nudges = back;
                     over
                 }
@@ -268,9 +284,15 @@ impl Node {
             if is_released || (begins && over == Over::Lost) || self.lease.incarnation() != Some(incarnation) {
                 return nudges;
             }
-            if over == Over::Lost {
+            match over {
                 // The store says so, the lease does not know it yet: either it ends soon, or the claim is still ours.
-                self.machine.sleep(Duration::from_millis(200)).await;
+                Over::Lost => self.machine.sleep(PAUSE_MIN).await,
+                Over::Trouble(trouble) => {
+                    self.say(&key, &trouble);
+                    troubles.one_more(&self, trouble);
+                    troubles.pause(&self, &mut nudges).await;
+                }
+                Over::Rebuild | Over::Released | Over::ReleasedWithWork => {}
             }
             arrival = match self.look_again(&key, incarnation).await {
                 Some(claimed) => Arrival::Claimed(Box::new(claimed)),
@@ -279,14 +301,33 @@ impl Node {
         }
     }
 
+    fn say(&self, key: &ExecutionKey, trouble: &Trouble) {
+        self.said.warn(&*self.machine, |more| {
+            tracing::warn!(execution = %key.id, cause = %trouble, more, "trouble: it is tried again");
+        });
+    }
+
+    /// A channel of nudges in place of one that is gone.
+    fn new_nudges(&self, key: &ExecutionKey) -> mpsc::UnboundedReceiver<()> {
+        let (nudge, nudges) = mpsc::unbounded_channel();
+        if let Some(present) = self.active().get_mut(key) {
+            // Whoever nudged the one that is gone is heard here.
+            let _ = nudge.send(());
+            present.nudge = nudge;
+        }
+        nudges
+    }
+
     /// Reads an execution that this node still holds, however long the database takes; none when the claim is gone.
     async fn look_again(&self, key: &ExecutionKey, incarnation: Incarnation) -> Option<Claimed> {
         while self.lease.incarnation() == Some(incarnation) {
             match self.store.look(key).await {
                 Ok(found) => return found.filter(|found| found.owner == Some(incarnation)),
-                Err(error) => tracing::warn!(%error, execution = %key.id, "cannot read it again yet"),
+                Err(error) => self.said.warn(&*self.machine, |more| {
+                    tracing::warn!(%error, execution = %key.id, more, "cannot read it again yet");
+                }),
             }
-            self.machine.sleep(Duration::from_millis(200)).await;
+            self.machine.sleep(PAUSE_MIN).await;
         }
         None
     }
@@ -314,7 +355,9 @@ impl Node {
 
     /// Claims whatever can move, for ever.
     pub(crate) async fn keep_claiming(self: Arc<Self>) {
+        let mut waiting = None;
         loop {
+            let _ = waiting.get_or_insert_with(|| self.liveness.waits("what is due for being claimed"));
             self.wake.reset();
             // Asked for before claiming: what becomes due between the two is claimed, or looked at again at once. The other
             // way round it would be neither claimed nor still to come, and wait for the backstop.
@@ -325,9 +368,12 @@ impl Node {
             let limit = CLAIM_MAX.min(u32::try_from(room).unwrap_or(CLAIM_MAX));
             let claimed = match self.lease.incarnation().filter(|_| limit > 0 && self.has_room()) {
                 Some(incarnation) => self.claim(incarnation, limit).await,
-                None => 0,
+                None => None,
             };
-            if claimed == limit && limit > 0 {
+            if claimed.is_some() {
+                waiting = None;
+            }
+            if claimed == Some(limit) {
                 continue;
             }
             self.until_due().await;
@@ -351,13 +397,14 @@ impl Node {
         }
     }
 
-    async fn claim(self: &Arc<Self>, incarnation: Incarnation, limit: u32) -> u32 {
+    /// How many it claimed; none when the store did not say.
+    async fn claim(self: &Arc<Self>, incarnation: Incarnation, limit: u32) -> Option<u32> {
         let claimed = match self.store.claim(incarnation, limit).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
                 self.lease.lose_if_unknown(&error);
-                return 0;
+                return None;
             }
         };
         let count = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
@@ -369,7 +416,7 @@ impl Node {
             }
             self.activate(incarnation, claimed);
         }
-        count
+        Some(count)
     }
 
     /// Lets go of programs that nobody uses, for ever.
@@ -414,56 +461,6 @@ impl Node {
                     self.wake.now();
                 }
                 Err(error) => tracing::debug!(%error, "cannot take over"),
-            }
-        }
-    }
-}
-
-struct Appender {
-    machine: Arc<dyn Machine>,
-    store: Arc<dyn Store>,
-    lease: Arc<Leasehold>,
-    metrics: Arc<Metrics>,
-    watchers: Watchers,
-    next_id: AtomicU64,
-}
-
-impl Appender {
-    /// Writes a group; keeps trying, with the same id, as long as the lease stands and the database does not answer.
-    async fn append(self: Arc<Self>, batches: Vec<Batch>) -> Vec<Result<Newest, Refusal>> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let count = batches.len();
-        let ends = |batch: &Batch| batch.head.state != State::Open;
-        let heads: Vec<_> = batches.iter().map(|batch| (batch.key.clone(), ends(batch))).collect();
-        let events: u64 = batches.iter().filter_map(|b| b.chunk.as_ref()).map(|c| c.last.0 + 1 - c.first.0).sum();
-        crate::fail::point("batch-asked");
-        loop {
-            match self.store.append(id, batches.clone()).await {
-                Ok(answers) => {
-                    if answers.iter().any(Result::is_ok) {
-                        crate::fail::point("batch-sent");
-                    }
-                    self.metrics.commits.add(1);
-                    self.metrics.batches.add(count as u64);
-                    self.metrics.events.add(events);
-                    self.metrics.batch_sizes.observe(count as u64);
-                    for (head, answer) in heads.iter().zip(&answers) {
-                        match answer {
-                            Ok(_) => self.watchers.committed(&head.0, head.1),
-                            Err(_) => self.metrics.refused.add(1),
-                        }
-                    }
-                    return answers;
-                }
-                Err(StoreError::Unavailable(cause)) if self.lease.incarnation().is_some() => {
-                    tracing::warn!(cause, "the database does not answer: trying again");
-                    self.machine.sleep(Duration::from_millis(100)).await;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a group of batches could not be written");
-                    self.lease.lose_if_unknown(&error);
-                    return vec![Err(Refusal::ClaimLost); count];
-                }
             }
         }
     }

@@ -197,7 +197,7 @@ impl Engine {
         let key = key(id)?;
         let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         if head.parked.is_some() {
-            self.node.blame.forgive(&key.id);
+            self.node.crash_log.forgive(&key.id);
             self.node.store.unpark(&key).await.map_err(unavailable)?;
             self.node.wake.now();
             return Ok(());

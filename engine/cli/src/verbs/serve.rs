@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cerebelum_worker::{Engine, OpenError};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Serve;
@@ -12,6 +13,8 @@ use crate::config::{self, LogFormat, effective, without_password};
 use crate::exit::{Code, Outcome, Stop};
 use crate::out::Out;
 
+/// Lines of the log that may wait to be written; beyond them they are lost.
+const LOG_LINES_MAX: usize = 4_096;
 /// How long the whole of a graceful stop may take.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -21,7 +24,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     if args.print_config {
         return out.say(settings.to_toml().trim_end());
     }
-    start_log(settings.log_format);
+    let _log = start_log(settings.log_format);
     let mut stop = Stopping::listen()?;
     // The port first: a second engine on it should say so before it touches the database.
     let bound = cerebelum_server::bind(settings.listen).await.map_err(refused)?;
@@ -42,6 +45,10 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
             () = tokio::time::sleep(STOP_MAX) => {}
         }
     };
+    let broken = {
+        let engine = engine.clone();
+        async move { engine.broken().await }
+    };
     let serving = async {
         let served = bound.serve(engine.clone(), async { drop(heard.await) }).await.map_err(refused);
         engine.stop().await;
@@ -49,6 +56,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     };
     tokio::select! {
         served = serving => served,
+        why = broken => Err(Stop::new(Code::Failed, format!("{why}; nothing acknowledged is lost: start the engine again"))),
         () = asked => {
             tracing::warn!("stopped before everything was put away; nothing acknowledged is lost");
             Ok(())
@@ -73,13 +81,19 @@ fn refused(error: cerebelum_server::ServeError) -> Stop {
     Stop::new(code, error.to_string())
 }
 
-fn start_log(format: LogFormat) {
+/// Starts the log on stderr. Lines are written by a thread of their own: a pipe that is full or that nobody reads any more
+/// keeps nobody waiting, and a line that cannot be written is lost. What is returned flushes the last lines.
+fn start_log(format: LogFormat) -> WorkerGuard {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES_MAX).lossy(true);
+    let (writer, guard) = lines.finish(std::io::stderr());
+    // Without this a line that cannot be written is told on stderr, which panics where stderr is gone.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(writer);
     match format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.with_ansi(Out::detect().colours && std::io::stderr().is_terminal()).init(),
     }
+    guard
 }
 
 /// The two ways a process is asked to stop.

@@ -1,0 +1,184 @@
+//! Writes groups of batches: tries again what the database cannot take now, and finds the one batch that it does not take
+//! at all.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cerebelum_history::planted;
+use cerebelum_store::{Batch, ExecutionKey, Newest, Refusal, State, Store, StoreError};
+
+use crate::lease::Leasehold;
+use crate::metrics::Metrics;
+use crate::outside::Machine;
+use crate::throttle::Throttle;
+use crate::watchers::Watchers;
+
+/// The pause before a database that does not answer is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What became of a batch.
+pub(crate) type Appended = Result<Newest, NotWritten>;
+
+/// Why a batch was not written. Nothing of it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotWritten {
+    /// It does not fit what is stored.
+    Refused(Refusal),
+    /// The database does not take it, not even by itself.
+    Rejected(String),
+}
+
+/// What is told when the claim is somebody else's.
+pub(crate) const CLAIM_LOST: NotWritten = NotWritten::Refused(Refusal::ClaimLost);
+
+/// Writes the batches of a node.
+pub(crate) struct Appender {
+    store: Arc<dyn Store>,
+    lease: Arc<Leasehold>,
+    machine: Arc<dyn Machine>,
+    metrics: Arc<Metrics>,
+    watchers: Watchers,
+    next_id: AtomicU64,
+    /// Executions whose last batch the database did not take: their next one is written by itself, after all others, so
+    /// that it costs nobody else a second attempt.
+    suspects: Mutex<HashSet<ExecutionKey>>,
+    said: Throttle,
+}
+
+/// Batches with their places in the group that was handed in.
+type Group = (Vec<usize>, Vec<Batch>);
+
+/// The second half, then the first: the one that is to be written next comes last.
+fn halves(mut places: Vec<usize>, mut batches: Vec<Batch>) -> [Group; 2] {
+    let half = batches.len() / 2;
+    let second = (places.split_off(half), batches.split_off(half));
+    [second, (places, batches)]
+}
+
+impl Appender {
+    pub(crate) fn new(
+        store: &Arc<dyn Store>,
+        lease: &Arc<Leasehold>,
+        machine: &Arc<dyn Machine>,
+        (metrics, watchers): (&Arc<Metrics>, &Watchers),
+    ) -> Self {
+        Self {
+            store: store.clone(),
+            lease: lease.clone(),
+            machine: machine.clone(),
+            metrics: metrics.clone(),
+            watchers: watchers.clone(),
+            next_id: AtomicU64::new(machine.chance()),
+            suspects: Mutex::default(),
+            said: Throttle::default(),
+        }
+    }
+
+    /// Writes a group. What the database does not take is split until the one batch is found that it does not take: the
+    /// others are written. Returns what became of each, in order.
+    pub(crate) async fn append(self: Arc<Self>, batches: Vec<Batch>) -> Vec<Appended> {
+        let mut answers = vec![Err(CLAIM_LOST); batches.len()];
+        crate::fail::point("batch-asked");
+        let mut groups = self.groups(batches);
+        while let Some((places, batches)) = groups.pop() {
+            match self.write(&batches).await {
+                Ok(written) => {
+                    self.absolve(&batches);
+                    for (place, answer) in places.into_iter().zip(written) {
+                        answers[place] = answer.map_err(NotWritten::Refused);
+                    }
+                }
+                Err(cause) if batches.len() == 1 => {
+                    self.suspects().insert(batches[0].key.clone());
+                    answers[places[0]] = Err(NotWritten::Rejected(cause));
+                }
+                Err(cause) => {
+                    let count = batches.len();
+                    self.said.warn(&*self.machine, |more| {
+                        tracing::warn!(cause, count, more, "the database did not take a group of batches: it is split");
+                    });
+                    groups.extend(halves(places, batches));
+                }
+            }
+        }
+        answers
+    }
+
+    /// The batches with their places, as they are to be written: the last group first.
+    fn groups(&self, batches: Vec<Batch>) -> Vec<Group> {
+        let suspects = self.suspects();
+        if suspects.is_empty() {
+            return vec![((0..batches.len()).collect(), batches)];
+        }
+        let (mut alone, mut together) = (Vec::new(), Group::default());
+        for (place, batch) in batches.into_iter().enumerate() {
+            if suspects.contains(&batch.key) {
+                alone.push((vec![place], vec![batch]));
+            } else {
+                together.0.push(place);
+                together.1.push(batch);
+            }
+        }
+        alone.extend(Some(together).filter(|(places, _)| !places.is_empty()));
+        alone
+    }
+
+    fn absolve(&self, batches: &[Batch]) {
+        let mut suspects = self.suspects();
+        if !suspects.is_empty() {
+            suspects.retain(|key| !batches.iter().any(|batch| batch.key == *key));
+        }
+    }
+
+    fn suspects(&self) -> MutexGuard<'_, HashSet<ExecutionKey>> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a group; keeps trying, with the same id, as long as the lease stands and the database does not answer.
+    ///
+    /// # Errors
+    /// With the cause, when the database does not take it: nothing happened, and the same may never succeed.
+    async fn write(&self, batches: &[Batch]) -> Result<Vec<Result<Newest, Refusal>>, String> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let count = batches.len();
+        let ends = |batch: &Batch| batch.head.state != State::Open;
+        let heads: Vec<_> = batches.iter().map(|batch| (batch.key.clone(), ends(batch))).collect();
+        let events: u64 = batches.iter().filter_map(|b| b.chunk.as_ref()).map(|c| c.last.0 + 1 - c.first.0).sum();
+        loop {
+            match self.store.append(id, batches.to_vec()).await {
+                Ok(answers) => {
+                    if answers.iter().any(Result::is_ok) {
+                        crate::fail::point("batch-sent");
+                    }
+                    self.metrics.commits.add(1);
+                    self.metrics.batches.add(count as u64);
+                    self.metrics.events.add(events);
+                    self.metrics.batch_sizes.observe(count as u64);
+                    for (head, answer) in heads.iter().zip(&answers) {
+                        match answer {
+                            Ok(_) => self.watchers.committed(&head.0, head.1),
+                            Err(_) => self.metrics.refused.add(1),
+                        }
+                    }
+                    return Ok(answers);
+                }
+                Err(StoreError::Rejected(cause)) if !planted("rejected-is-tried-again") => return Err(cause),
+                Err(StoreError::Unavailable(cause) | StoreError::Rejected(cause))
+                    if self.lease.incarnation().is_some() =>
+                {
+                    self.said.warn(&*self.machine, |more| {
+                        tracing::warn!(cause, more, "the database does not answer: trying again");
+                    });
+                    self.machine.sleep(RETRY_PAUSE).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a group of batches could not be written");
+                    self.lease.lose_if_unknown(&error);
+                    return Ok(vec![Err(Refusal::ClaimLost); count]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Whether everything that can move does (L22): what waits, and since when.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::outside::Machine;
+
+/// What the engine waits for, and since when.
+pub(crate) struct Liveness {
+    machine: Arc<dyn Machine>,
+    next: AtomicU64,
+    waits: Mutex<BTreeMap<u64, (&'static str, u64)>>,
+}
+
+impl Liveness {
+    pub(crate) fn new(machine: Arc<dyn Machine>) -> Arc<Self> {
+        Arc::new(Self { machine, next: AtomicU64::new(0), waits: Mutex::default() })
+    }
+
+    /// The machine whose clock it goes by.
+    pub(crate) fn machine(&self) -> &dyn Machine {
+        &*self.machine
+    }
+
+    /// Something waits from now on, until the returned value is dropped. `what` fits "… has waited for 12 s".
+    pub(crate) fn waits(self: &Arc<Self>, what: &'static str) -> Waiting {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.waiting().insert(number, (what, self.machine.boot_ms()));
+        Waiting { liveness: Arc::clone(self), number }
+    }
+
+    /// What has waited for longest, and for how long.
+    pub(crate) fn oldest(&self) -> Option<(&'static str, Duration)> {
+        let (what, since_ms) = self.waiting().first_key_value().map(|(_, wait)| *wait)?;
+        Some((what, Duration::from_millis(self.machine.boot_ms().saturating_sub(since_ms))))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, (&'static str, u64)>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that waits.
+pub(crate) struct Waiting {
+    liveness: Arc<Liveness>,
+    number: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.liveness.waiting().remove(&self.number);
+    }
+}

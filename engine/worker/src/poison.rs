@@ -1,0 +1,345 @@
+//! Executions that may be what kills the engine (L18): who ran when it died, by a mark per thread in a small file that
+//! outlives the process, and how suspects run from then on.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::future::poll_fn;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use cerebelum_history::{ExecutionId, planted};
+use memmap2::MmapMut;
+use serde::{Deserialize, Serialize};
+use tokio::sync::RwLock;
+
+use crate::clock::wall_ms;
+
+/// Bytes per thread: a length, whether it ran alone, and an execution id.
+const SLOT_BYTES: usize = 256;
+const SLOTS: usize = 256;
+/// From this many crashes on an execution runs alone.
+const CRASHES_BEFORE_ALONE: u32 = 2;
+/// A crash counts for so long: whoever ran at a crash last month is not a suspect today.
+const CRASH_COUNTS_MS: u64 = 10 * 60_000;
+/// A suspect that has computed alone for so long is cleared until the next crash; twice as long after each further one.
+const TRIAL: Duration = Duration::from_secs(1);
+const TRIAL_MAX: Duration = Duration::from_secs(60);
+
+/// How an execution must be run, by what happened to engines that ran it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// Beside others.
+    Shared,
+    /// Alone, to see whether it is the one.
+    Exclusive,
+    /// Not at all: an engine died while it ran alone.
+    Quarantined,
+}
+
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+struct Record {
+    #[serde(alias = "deaths")]
+    crashes: u32,
+    died_alone: bool,
+    /// Milliseconds since 1970 by this machine's clock.
+    #[serde(default)]
+    last_crash_ms: u64,
+    /// How long it has computed alone since the last crash.
+    #[serde(skip)]
+    alone: Duration,
+}
+
+impl Record {
+    fn counts(&self, now_ms: u64) -> bool {
+        self.died_alone || now_ms.abs_diff(self.last_crash_ms) < CRASH_COUNTS_MS
+    }
+
+    fn isolation(&self) -> Isolation {
+        let doublings = self.crashes.saturating_sub(CRASHES_BEFORE_ALONE).min(16);
+        let trial = TRIAL.saturating_mul(1 << doublings).min(TRIAL_MAX);
+        match () {
+            () if self.died_alone => Isolation::Quarantined,
+            () if self.crashes >= CRASHES_BEFORE_ALONE && self.alone < trial => Isolation::Exclusive,
+            () => Isolation::Shared,
+        }
+    }
+}
+
+/// The marks of this process, and what those of earlier ones told.
+pub(crate) struct CrashLog {
+    marks: Mutex<MmapMut>,
+    records: Mutex<BTreeMap<String, Record>>,
+    path: PathBuf,
+}
+
+impl CrashLog {
+    /// Reads what the process before left behind and begins anew.
+    ///
+    /// # Errors
+    /// One line for a person, when the files in the data folder cannot be used.
+    #[expect(unsafe_code, reason = "mapping a file is unsafe because others may change it; the data folder is locked")]
+    pub(crate) fn open(data: &Path) -> Result<Self, String> {
+        let cannot = |e: std::io::Error| format!("cannot use the data folder {}: {e}", data.display());
+        let path = data.join("crashes.json");
+        let stored = std::fs::read(&path).unwrap_or_default();
+        let mut records: BTreeMap<String, Record> = serde_json::from_slice(&stored).unwrap_or_default();
+        let now_ms = wall_ms();
+        records.retain(|_, record| record.counts(now_ms));
+        let marks = data.join("running");
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&marks).map_err(cannot)?;
+        file.set_len((SLOT_BYTES * SLOTS) as u64).map_err(cannot)?;
+        // SAFETY: the folder's lock keeps other engines away from the file, and nothing else writes to it.
+        let mut map = unsafe { MmapMut::map_mut(&file) }.map_err(cannot)?;
+        for slot in map.chunks_mut(SLOT_BYTES) {
+            if let Some((id, alone)) = read_slot(slot) {
+                let record = records.entry(id).or_default();
+                record.crashes += 1;
+                record.died_alone |= alone;
+                record.last_crash_ms = now_ms;
+            }
+            slot[0] = 0;
+        }
+        let log = Self { marks: Mutex::new(map), records: Mutex::new(records), path };
+        log.save();
+        Ok(log)
+    }
+
+    /// How this execution must be run.
+    pub(crate) fn isolation(&self, id: &ExecutionId) -> Isolation {
+        self.records().get(id.as_str()).map_or(Isolation::Shared, Record::isolation)
+    }
+
+    /// Forgets an execution: it ended, or a person wants it tried again.
+    pub(crate) fn forgive(&self, id: &ExecutionId) {
+        let known = self.records().remove(id.as_str()).is_some();
+        if known {
+            self.save();
+        }
+    }
+
+    /// A suspect has computed alone for so long, and the engine lives.
+    fn count_alone(&self, id: &ExecutionId, computed: Duration) {
+        if let Some(record) = self.records().get_mut(id.as_str()) {
+            record.alone += computed;
+        }
+    }
+
+    fn records(&self) -> MutexGuard<'_, BTreeMap<String, Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn save(&self) {
+        let text = serde_json::to_vec(&*self.records()).expect("records have a JSON form");
+        if let Err(error) = std::fs::write(&self.path, text) {
+            tracing::warn!(%error, "cannot remember which executions ran when the engine died");
+        }
+    }
+
+    fn marks(&self) -> MutexGuard<'_, MmapMut> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mark(&self, slot: usize, id: &str, alone: bool) {
+        let mut marks = self.marks();
+        let slot = &mut marks[slot * SLOT_BYTES..(slot + 1) * SLOT_BYTES];
+        slot[1] = u8::from(alone);
+        slot[2..2 + id.len()].copy_from_slice(id.as_bytes());
+        slot[0] = u8::try_from(id.len()).unwrap_or(0);
+    }
+
+    fn clear(&self, slot: usize) {
+        if planted("bystanders-blamed") {
+            return;
+        }
+        self.marks()[slot * SLOT_BYTES] = 0;
+    }
+}
+
+fn read_slot(slot: &[u8]) -> Option<(String, bool)> {
+    let length = usize::from(slot[0]);
+    let id = std::str::from_utf8(slot.get(2..2 + length)?).ok()?;
+    (length > 0).then(|| (id.to_owned(), slot[1] == 1))
+}
+
+/// Lets guests run beside each other, and suspects alone.
+///
+/// Access lasts while a guest is on its thread, which is 10 ms at most, and is taken anew each time: nobody who waits for
+/// anything holds it, and a suspect that computes for long takes turns with all others.
+#[derive(Debug, Default)]
+pub(crate) struct IsolationGate(RwLock<()>);
+
+impl IsolationGate {
+    /// Runs one turn of a guest with its execution marked while a thread runs it.
+    pub(crate) async fn run<T>(&self, log: &Arc<CrashLog>, id: ExecutionId, turn: impl Future<Output = T>) -> T {
+        let mut turn = pin!(turn);
+        loop {
+            let alone = log.isolation(&id) == Isolation::Exclusive;
+            let polled = if alone {
+                let _access = self.0.write().await;
+                let began = Instant::now();
+                let polled = poll_fn(|context| Poll::Ready(marked(log, (&id, true), || turn.as_mut().poll(context))));
+                let polled = polled.await;
+                log.count_alone(&id, began.elapsed());
+                polled
+            } else {
+                let _access = self.0.read().await;
+                poll_fn(|context| Poll::Ready(marked(log, (&id, false), || turn.as_mut().poll(context)))).await
+            };
+            match polled {
+                Poll::Ready(done) => return done,
+                // The guest's own waker brings this task back.
+                Poll::Pending => woken().await,
+            }
+        }
+    }
+
+    /// With the planted bug whoever waits for a place holds the access that others need.
+    pub(crate) async fn held_while_waiting(&self) -> Option<tokio::sync::RwLockReadGuard<'_, ()>> {
+        if planted("place-awaited-with-access") { Some(self.0.read().await) } else { None }
+    }
+}
+
+/// Comes back when the task is woken.
+async fn woken() {
+    let mut is_asleep = false;
+    poll_fn(|_| if std::mem::replace(&mut is_asleep, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// Does this with the execution marked as what this thread runs.
+fn marked<T>(log: &CrashLog, (id, alone): (&ExecutionId, bool), run: impl FnOnce() -> T) -> T {
+    thread_local!(static SLOT: Slot = Slot::take());
+    let Some(slot) = SLOT.with(|slot| slot.0) else { return run() };
+    log.mark(slot, id.as_str(), alone);
+    let _cleared = Cleared { log, slot };
+    crate::fail::point("guest-running");
+    run()
+}
+
+/// Clears a mark when the guest gives its thread back, also by a panic.
+struct Cleared<'b> {
+    log: &'b CrashLog,
+    slot: usize,
+}
+
+impl Drop for Cleared<'_> {
+    fn drop(&mut self) {
+        self.log.clear(self.slot);
+    }
+}
+
+/// A thread's place for its mark; none while all are taken. Threads come and go, no two that live share one.
+struct Slot(Option<usize>);
+
+impl Slot {
+    fn take() -> Self {
+        Self(Self::free().pop())
+    }
+
+    fn free() -> MutexGuard<'static, Vec<usize>> {
+        static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| Mutex::new((0..SLOTS).rev().collect()));
+        FREE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        Self::free().extend(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::future::{pending, ready};
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn folder() -> PathBuf {
+        let data = std::env::temp_dir().join(format!("cerebelum-crashes-{:016x}", rand::random::<u64>()));
+        std::fs::create_dir_all(&data).unwrap();
+        data
+    }
+
+    /// The log of an engine that died so often while this execution ran beside others.
+    fn died(times: u32, id: &ExecutionId) -> (PathBuf, Arc<CrashLog>) {
+        let data = folder();
+        for _ in 0..times {
+            CrashLog::open(&data).unwrap().mark(0, id.as_str(), false);
+        }
+        let log = Arc::new(CrashLog::open(&data).unwrap());
+        (data, log)
+    }
+
+    #[test]
+    fn l18_only_who_ran_is_blamed_and_only_who_ran_alone_is_parked() {
+        let data = folder();
+        let (guilty, bystander): (ExecutionId, ExecutionId) = ("guilty".parse().unwrap(), "bystander".parse().unwrap());
+        let mut isolations = Vec::new();
+        for alone in [false, false, true] {
+            let log = CrashLog::open(&data).unwrap();
+            isolations.push(log.isolation(&guilty));
+            log.mark(1, bystander.as_str(), false);
+            log.clear(1);
+            log.mark(0, guilty.as_str(), alone);
+        }
+        let log = CrashLog::open(&data).unwrap();
+        assert_eq!(isolations, [Isolation::Shared, Isolation::Shared, Isolation::Exclusive]);
+        assert_eq!((log.isolation(&guilty), log.isolation(&bystander)), (Isolation::Quarantined, Isolation::Shared));
+        log.forgive(&guilty);
+        assert_eq!(CrashLog::open(&data).unwrap().isolation(&guilty), Isolation::Shared);
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+
+    #[test]
+    fn l18_a_crash_is_forgotten_after_a_while() {
+        let id: ExecutionId = "e".parse().unwrap();
+        let (data, log) = died(2, &id);
+        assert_eq!(log.isolation(&id), Isolation::Exclusive);
+        log.records().get_mut("e").unwrap().last_crash_ms -= CRASH_COUNTS_MS;
+        log.save();
+        assert_eq!(CrashLog::open(&data).unwrap().isolation(&id), Isolation::Shared);
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+
+    #[test]
+    fn l18_a_suspect_that_computed_alone_for_long_enough_runs_beside_others_again() {
+        let id: ExecutionId = "e".parse().unwrap();
+        for (crashes, trial) in [(2, TRIAL), (3, TRIAL * 2), (20, TRIAL_MAX)] {
+            let (data, log) = died(crashes, &id);
+            log.count_alone(&id, trial - Duration::from_millis(1));
+            assert_eq!(log.isolation(&id), Isolation::Exclusive, "after {crashes} crashes");
+            log.count_alone(&id, Duration::from_millis(1));
+            assert_eq!(log.isolation(&id), Isolation::Shared, "after {crashes} crashes");
+            std::fs::remove_dir_all(&data).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn l22_a_turn_that_waits_keeps_nobody_out() {
+        let (suspect, other): (ExecutionId, ExecutionId) = ("suspect".parse().unwrap(), "other".parse().unwrap());
+        let (data, log) = died(2, &suspect);
+        let gate = IsolationGate::default();
+        for (waiting, moving) in [(&suspect, &other), (&other, &suspect), (&suspect, &suspect)] {
+            let mut waits = pin!(gate.run(&log, waiting.clone(), pending::<()>()));
+            assert!(futures::poll!(waits.as_mut()).is_pending());
+            assert_eq!(gate.run(&log, moving.clone(), ready(7)).now_or_never(), Some(7));
+        }
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+
+    #[test]
+    fn l18_no_two_threads_that_live_share_a_place() {
+        let taken: Vec<Slot> = (0..=SLOTS).map(|_| Slot::take()).collect();
+        let places: Vec<usize> = taken.iter().filter_map(|slot| slot.0).collect();
+        assert_eq!(BTreeSet::from_iter(&places).len(), places.len());
+        assert!(places.len() <= SLOTS && taken[SLOTS].0.is_none(), "there are no more");
+        drop(taken);
+        assert!(Slot::take().0.is_some(), "threads that ended gave theirs back");
+    }
+}

@@ -1,0 +1,98 @@
+//! Core tasks run for ever: one that ends or panics begins again, and an engine whose tasks keep ending says so and stops.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+use crate::outside::Machine;
+
+/// The pause before a task begins again.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// A task that has ended so often within [`RESTARTS_COUNT_MS`] will end again: the process has to begin anew.
+const RESTARTS_MAX: usize = 5;
+const RESTARTS_COUNT_MS: u64 = 60_000;
+
+/// Watches over the core tasks of an engine.
+#[derive(Clone)]
+pub(crate) struct Supervisor {
+    machine: Arc<dyn Machine>,
+    metrics: Arc<Metrics>,
+    /// Why the engine cannot go on.
+    broken: watch::Sender<Option<String>>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(machine: Arc<dyn Machine>, metrics: Arc<Metrics>) -> Self {
+        Self { machine, metrics, broken: watch::Sender::new(None) }
+    }
+
+    /// Runs a core task for ever, begun anew whenever it ends.
+    pub(crate) async fn keep<F: Future<Output = ()> + Send>(self, task: &'static str, begin: impl Fn() -> F + Send) {
+        let mut ends_ms: Vec<u64> = Vec::new();
+        loop {
+            let ended = AssertUnwindSafe(async { begin().await }).catch_unwind().await;
+            let why = ended.err().map_or_else(|| "it came to its end".to_owned(), |panic| words(&*panic));
+            let now_ms = self.machine.boot_ms();
+            ends_ms.retain(|end_ms| now_ms - end_ms < RESTARTS_COUNT_MS);
+            ends_ms.push(now_ms);
+            if ends_ms.len() >= RESTARTS_MAX {
+                self.broken.send_replace(Some(format!("the core task `{task}` ended again and again: {why}")));
+            }
+            tracing::error!(task, why, "a core task ended: it begins again");
+            self.metrics.core_task_restarts.add(1);
+            self.machine.sleep(RESTART_PAUSE).await;
+        }
+    }
+
+    /// Comes back with the reason when the engine cannot go on.
+    pub(crate) async fn broken(&self) -> String {
+        let mut broken = self.broken.subscribe();
+        let reason = broken.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            // Nobody is left who could break.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("it panicked: {}", text.unwrap_or("without a word"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::outside::ThisMachine;
+
+    /// Runs a task that ends in this way each time until it was begun so often; says whether the engine is then broken.
+    async fn begun(times: usize, panics: bool) -> bool {
+        let supervisor = Supervisor::new(Arc::new(ThisMachine), Arc::new(Metrics::new()));
+        let (count, reached) = (AtomicUsize::new(0), tokio::sync::Notify::new());
+        let task = || async {
+            if count.fetch_add(1, Ordering::Relaxed) + 1 == times {
+                reached.notify_one();
+            }
+            assert!(!panics, "a mistake");
+        };
+        tokio::select! {
+            () = supervisor.clone().keep("test", task) => unreachable!("it runs for ever"),
+            () = reached.notified() => {}
+        }
+        supervisor.broken.borrow().is_some()
+    }
+
+    #[tokio::test]
+    async fn l22_a_core_task_that_ends_or_panics_begins_again() {
+        assert!(!begun(2, true).await);
+        assert!(!begun(2, false).await);
+    }
+}
