@@ -31,6 +31,7 @@ torture: setup
 	@examples/build rust
 	@# Built as the tests are: with the same features, so that nothing is compiled twice.
 	cargo test --release --locked --workspace --no-run --quiet
+	@examples/build python
 	@MINUTES="$(MINUTES)" SEED="$(SEED)" DATABASE="$(DATABASE)" target/release/torture
 
 ## make planted    plants one bug after the other in the engine and shows that a test fails each time

@@ -20,6 +20,7 @@ mod database_trouble;
 mod examples;
 mod hostile;
 mod killed;
+mod liveness;
 mod people;
 mod python;
 mod python_guests;

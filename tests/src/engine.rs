@@ -109,8 +109,16 @@ impl Engine {
     /// # Panics
     /// When it cannot be started.
     pub fn launch(&mut self, variables: &[(&str, &str)]) -> bool {
-        assert!(self.child.is_none(), "the engine runs already");
         let log = File::options().create(true).append(true).open(self.data.0.join("engine.log"));
+        self.launch_logging_to(log.expect("the engine's log can be written").into(), variables)
+    }
+
+    /// The same, with another place for its log.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn launch_logging_to(&mut self, log: Stdio, variables: &[(&str, &str)]) -> bool {
+        assert!(self.child.is_none(), "the engine runs already");
         let mut child = Command::new(program("cerebelum"))
             .args(["serve", "--listen", "127.0.0.1:0", "--database", &self.database])
             .args(["--allow-http", "127.0.0.1,localhost", "--data"])
@@ -118,7 +126,7 @@ impl Engine {
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
-            .stderr(log.expect("the engine's log can be written"))
+            .stderr(log)
             .spawn()
             .expect("the engine can be started");
         let said = BufReader::new(child.stdout.take().expect("its output is piped")).lines().next();

@@ -22,17 +22,23 @@ const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Leasehold {
     clock: Arc<Clock>,
     until_boot_ms: AtomicU64,
+    renewals: AtomicU64,
     current: watch::Sender<Option<Incarnation>>,
 }
 
 impl Leasehold {
     pub(crate) fn new(clock: Arc<Clock>) -> Self {
-        Self { clock, until_boot_ms: AtomicU64::new(0), current: watch::Sender::new(None) }
+        Self { clock, until_boot_ms: AtomicU64::new(0), renewals: AtomicU64::new(0), current: watch::Sender::new(None) }
     }
 
     /// The incarnation, while there is a lease.
     pub(crate) fn incarnation(&self) -> Option<Incarnation> {
         self.current.borrow().filter(|_| self.clock.boot_ms() < self.until_boot_ms.load(Ordering::Acquire))
+    }
+
+    /// How often it was renewed: each time the database took something.
+    pub(crate) fn renewals(&self) -> u64 {
+        self.renewals.load(Ordering::Relaxed)
     }
 
     /// Whether this incarnation's lease lasts long enough for an effect to leave.
@@ -73,6 +79,7 @@ impl Leasehold {
                     self.lose("the database did not renew it in time");
                 }
                 Some(Ok(Some(lease))) => {
+                    self.renewals.fetch_add(1, Ordering::Relaxed);
                     self.clock.set(lease.now);
                     self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 }

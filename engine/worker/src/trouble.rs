@@ -50,8 +50,8 @@ struct Own {
     why: String,
     attempts: u32,
     since_ms: u64,
-    /// How much the node had written by then.
-    commits: u64,
+    /// How often the database had taken something by then.
+    taken: u64,
 }
 
 impl Troubles {
@@ -65,8 +65,8 @@ impl Troubles {
             Trouble::Rejected(cause) => format!("the database does not take what would be written: {cause}"),
             Trouble::Panic(cause) => format!("the engine made a mistake: {cause}"),
         };
-        let (since_ms, commits) = (node.clock.boot_ms(), node.metrics.commits.get());
-        let own = self.own.get_or_insert_with(|| Own { why: String::new(), attempts: 0, since_ms, commits });
+        let (since_ms, taken) = (node.clock.boot_ms(), taken(node));
+        let own = self.own.get_or_insert_with(|| Own { why: String::new(), attempts: 0, since_ms, taken });
         own.attempts += 1;
         own.why = why;
     }
@@ -78,9 +78,9 @@ impl Troubles {
             *self = Self { position: Some(position), ..Self::default() };
         }
         let own = self.own.as_ref()?;
-        let has_lasted = node.clock.boot_ms() - own.since_ms >= LEASES as u64 * lease_ms(node);
-        let others_go_on = node.metrics.commits.get() > own.commits || own.why.starts_with("the engine");
-        (own.attempts >= ATTEMPTS_MAX && has_lasted && others_go_on).then(|| format!("engine-error: {}", own.why))
+        let has_lasted = Duration::from_millis(node.clock.boot_ms() - own.since_ms) >= node.config.lease * LEASES;
+        let others_are_taken = taken(node) > own.taken;
+        (own.attempts >= ATTEMPTS_MAX && has_lasted && others_are_taken).then(|| format!("engine-error: {}", own.why))
     }
 
     /// Waits before the next attempt; a message for the execution shortens the wait.
@@ -97,6 +97,7 @@ impl Troubles {
     }
 }
 
-fn lease_ms(node: &Node) -> u64 {
-    u64::try_from(node.config.lease.as_millis()).unwrap_or(u64::MAX / 8)
+/// How often the database has taken something of this node.
+fn taken(node: &Node) -> u64 {
+    node.metrics.commits.get() + node.lease.renewals()
 }

@@ -1,9 +1,10 @@
 //! Guests that only wait: which of them go first when their memory is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cerebelum_history::planted;
 use tokio::sync::Notify;
 
 /// How urgently a guest is asked to go.
@@ -25,9 +26,12 @@ pub(crate) struct Warm {
 struct Waiting {
     /// Guests that ever began to wait; each is known by its number.
     latest: u64,
-    /// Those that may stay.
     guests: BTreeMap<u64, Waiter>,
-    /// Memory of these guests.
+    /// Those that nobody has asked to go, and those that may stay because they were asked politely: an urgent request
+    /// finds both.
+    unasked: BTreeSet<u64>,
+    asked_politely: BTreeSet<u64>,
+    /// Memory of the guests that nobody has asked to go.
     bytes: u64,
 }
 
@@ -52,6 +56,7 @@ impl Warm {
         let number = waiting.latest;
         let guest = Waiter { bytes, asked: Arc::clone(&asked), activation: Arc::clone(activation) };
         waiting.guests.insert(number, guest);
+        waiting.unasked.insert(number);
         while waiting.bytes > self.bytes_max && waiting.ask(Request::Polite) {}
         Stay { warm: Arc::clone(self), number, asked }
     }
@@ -72,13 +77,29 @@ impl Warm {
 }
 
 impl Waiting {
-    /// Asks the guest that waits longest to go, and counts it no more; says whether there was one.
+    /// Asks the guest that waits longest to go, of those that were not asked as urgently; says whether there was one.
     fn ask(&mut self, request: Request) -> bool {
-        let Some((_, guest)) = self.guests.pop_first() else { return false };
-        self.bytes -= guest.bytes;
+        let polite = self.asked_politely.first().filter(|_| request == Request::Urgent);
+        let Some(number) = self.unasked.first().into_iter().chain(polite).min().copied() else { return false };
+        let guest = &self.guests[&number];
+        if self.unasked.remove(&number) {
+            self.bytes -= guest.bytes;
+        }
+        match request {
+            Request::Polite if !planted("polite-request-hides") => self.asked_politely.insert(number),
+            Request::Polite | Request::Urgent => self.asked_politely.remove(&number),
+        };
         guest.asked.store(request as u8, Ordering::Relaxed);
         guest.activation.notify_one();
         true
+    }
+
+    fn leave(&mut self, number: u64) {
+        let Some(guest) = self.guests.remove(&number) else { return };
+        if self.unasked.remove(&number) {
+            self.bytes -= guest.bytes;
+        }
+        self.asked_politely.remove(&number);
     }
 }
 
@@ -98,10 +119,7 @@ impl Stay {
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        let mut waiting = self.warm.waiting();
-        if let Some(guest) = waiting.guests.remove(&self.number) {
-            waiting.bytes -= guest.bytes;
-        }
+        self.warm.waiting().leave(self.number);
     }
 }
 
@@ -124,7 +142,11 @@ mod tests {
         assert_eq!(asked, expected);
         drop(stays);
         let waiting = warm.waiting();
-        assert_eq!((waiting.bytes, waiting.guests.len()), (0, 0), "what is gone is not counted");
+        assert_eq!(
+            (waiting.bytes, waiting.guests.len() + waiting.unasked.len()),
+            (0, 0),
+            "what is gone is not counted"
+        );
     }
 
     #[test]
@@ -147,6 +169,20 @@ mod tests {
     fn whoever_moves_again_is_not_asked() {
         check((1_000, &[40, 40, 40]), Some(0), 1, &[2]);
         check((1_000, &[40]), Some(0), 1, &[]);
+    }
+
+    #[test]
+    fn l22_who_was_asked_politely_and_stayed_is_asked_again_when_it_is_urgent() {
+        let warm = Warm::new(1_000);
+        let activation = Arc::default();
+        let stays = [warm.enter(40, &activation), warm.enter(40, &activation)];
+        let urgently = || stays.iter().filter(|stay| stay.is_asked_to_go(Request::Urgent)).count();
+        warm.make_room(5, Request::Polite);
+        assert_eq!(urgently(), 0);
+        warm.make_room(1, Request::Urgent);
+        assert_eq!(urgently(), 1);
+        warm.make_room(5, Request::Urgent);
+        assert_eq!(urgently(), 2);
     }
 
     #[tokio::test]

@@ -51,6 +51,8 @@ pub(crate) enum Expect {
     Output(Value),
     /// The numbers of the two mails.
     Mails,
+    /// The same as a list.
+    NumberedMails,
     /// The droplet's number, address and banner.
     Droplet,
     /// The build's number, or the build's own failure.
@@ -108,6 +110,11 @@ const CASES: &[Case] = &[
     cleaning_up,
     gated,
     parallel,
+    python_steps,
+    python_steps,
+    python_hundred,
+    python_mails,
+    python_mails,
 ];
 
 /// The execution of this number.
@@ -307,4 +314,21 @@ fn parallel(chance: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Ex
     let steps = chance.between(2, 25);
     let sum: u64 = (1..=steps).sum();
     ("test-guests/parallel", json!({"steps": steps}), vec![], Expect::Output(json!(sum)))
+}
+
+/// Steps at once in Python, one of which fails.
+fn python_steps(_: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+    let output = json!([[1, 20, 3, 5], 4, "StepError", "ValueError"]);
+    ("test-python/gathers", json!({}), vec![], Expect::Output(output))
+}
+
+/// A hundred steps one after the other in Python, within two timeouts each.
+fn python_hundred(_: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+    ("test-python/hundred", json!({}), vec![], Expect::Output(json!(100)))
+}
+
+/// Two mails with a pause between them, in a step in Python.
+fn python_mails(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+    let input = json!({"base_url": base_url, "email": "ada@example.com", "pause_ms": chance.between(200, 3_000)});
+    ("python-reminders/reminders", input, vec![], Expect::NumberedMails)
 }

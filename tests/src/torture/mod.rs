@@ -14,6 +14,7 @@ mod requests;
 mod rows;
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use chance::Chance;
@@ -34,8 +35,17 @@ const CALM_MAX: Duration = Duration::from_secs(60);
 /// Executions in memory at once at the last reading of all.
 const PAGE: usize = 2_000;
 /// The components of the mix.
-const COMPONENTS: &[&str] =
-    &["test-guests", "fan-out", "reminders", "droplet-deployment", "ci-build", "certificate", "approval"];
+const COMPONENTS: &[&str] = &[
+    "test-guests",
+    "fan-out",
+    "reminders",
+    "droplet-deployment",
+    "ci-build",
+    "certificate",
+    "approval",
+    "test-python",
+    "python-reminders",
+];
 /// So that kills find hibernated executions, warm ones and ones in between; each life has its own settings besides.
 const SETTINGS: &[(&str, &str)] = &[("HIBERNATE_AT_ONCE", "2s")];
 
@@ -108,7 +118,10 @@ impl Torture {
         while !self.is_over() {
             let [ahead, idle] = aim.settings;
             let failpoint = ("CEREBELUM_FAILPOINT", aim.failpoint.as_deref().unwrap_or_default());
-            let ready = self.engine.launch(&[failpoint, ahead, idle]);
+            let ready = match self.kills.loses_its_log() {
+                true => self.engine.launch_logging_to(nobody_reads(), &[failpoint, ahead, idle]),
+                false => self.engine.launch(&[failpoint, ahead, idle]),
+            };
             let class = if ready { self.live(&aim).await } else { aim.class };
             self.look_at_the_dead(class).await;
             aim = self.kills.next();
@@ -117,12 +130,14 @@ impl Torture {
         if self.engine.log().contains("panicked at") {
             self.checker.violations.push("the engine has panicked".to_owned());
         }
+        let frozen = self.crowd.members.len();
         let name = match self.options.database {
             Database::Sqlite => "SQLite",
             Database::Postgres => "PostgreSQL",
         };
         let mut report = Report::new((name, self.options.seed), self.began.elapsed(), self.checker, self.fallen);
         (report.counts, report.begun, report.calm) = (self.crowd.counts, self.crowd.begun(), calm);
+        report.frozen = frozen;
         if !report.violations.is_empty() {
             let log = self.engine.log();
             let last: Vec<&str> = log.lines().rev().take(40).collect();
@@ -250,6 +265,13 @@ impl Torture {
             self.checker.compare_ends(&stored.expect("the database can be read"));
         }
     }
+}
+
+/// A pipe whose other end is gone.
+fn nobody_reads() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+    drop(reader);
+    writer.into()
 }
 
 /// Kills a process as `kill -9` does, after this time. Nobody waits for the process before that, so its id stays its own.
