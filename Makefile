@@ -16,9 +16,11 @@ examples: build
 	@examples/build
 
 ## make demo       a workflow survives kill -9 of its engine (DATABASE=postgres for PostgreSQL)
-demo: build
-	@examples/build rust
-	cargo build --release --locked -p fake-cloud
+demo:
+	@tests/setup demo $(DATABASE)
+	@# Together: with features of their own each, what both need would be compiled twice.
+	cargo build --release --locked -p cerebelum-cli -p fake-cloud
+	@examples/build rust droplet-deployment
 	@examples/droplet-deployment/demo $(DATABASE)
 
 ## make test       everything CI runs, a real PostgreSQL included

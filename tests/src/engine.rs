@@ -119,8 +119,10 @@ impl Engine {
     /// When it cannot be started.
     pub fn launch_logging_to(&mut self, log: Stdio, variables: &[(&str, &str)]) -> bool {
         assert!(self.child.is_none(), "the engine runs already");
+        let listen = variables.iter().find(|(name, _)| *name == "CEREBELUM_LISTEN");
+        let listen = listen.map_or("127.0.0.1:0", |(_, address)| address);
         let mut child = Command::new(program("cerebelum"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--database", &self.database])
+            .args(["serve", "--listen", listen, "--database", &self.database])
             .args(["--allow-http", "127.0.0.1,localhost", "--data"])
             .arg(self.data.0.join("data"))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))

@@ -2,15 +2,25 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
-use crate::durations::Span;
+use crate::durations::{Moment, Span};
 
 /// Durable workflows: write ordinary async functions, compile them to WebAssembly, upload, start.
 ///
 /// Exit codes: 0 fine, 1 the execution failed or was cancelled, 2 wrong usage, 3 not found,
 /// 4 engine not reachable, 5 refused (conflict, limit, permission).
+///
+/// An error is one line on stderr. With `--json` it is `{"error":{"code":…,"message":…}}`, where `code` is the exit code.
+///
+/// With `--json` an answer is one JSON document on one or more lines; what grows while one reads it (`history`, `logs`,
+/// `watch`) and verbs that were given several executions print one document a line.
+///
+/// A command that finds no engine at its first try ends with 4. One that already waits for an execution (`watch`,
+/// `start --wait`, `result --wait`) outlasts an engine that goes away for up to a minute.
+///
+/// A reader that closes the pipe early (`cerebelum history ID | head`) ends the command quietly with 0.
 #[derive(Debug, Parser)]
 #[command(name = "cerebelum", version, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -20,8 +30,32 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// Flags that every verb takes.
+/// Verbs that ask no engine: the flags of [`Global`] mean nothing there.
+const ALONE: [&str; 5] = ["serve", "new", "build", "completions", "help-markdown"];
+
+impl Cli {
+    /// The command line, with each flag shown where it means something.
+    pub(crate) fn shown() -> clap::Command {
+        let command = Self::command();
+        let global: Vec<_> = command.get_arguments().filter(|one| one.is_global_set()).cloned().collect();
+        ALONE.into_iter().fold(command, |command, verb| {
+            command.mut_subcommand(verb, |verb| verb.args(global.iter().map(|one| one.clone().hide(true))))
+        })
+    }
+
+    /// Reads a command line.
+    pub(crate) fn read<I, T>(line: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        Self::from_arg_matches(&Self::shown().try_get_matches_from(line)?)
+    }
+}
+
+/// Flags of every verb that asks an engine.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Where the engine is
     #[arg(long, global = true, env = "CEREBELUM_URL", default_value = "http://127.0.0.1:9090", hide_env_values = true)]
@@ -52,21 +86,28 @@ pub(crate) enum Verb {
     Build(Build),
     /// Hand a component to the engine
     ///
-    /// Prints name, digest, workflows, steps and what it asks for. Under a known name it becomes the current one.
+    /// Prints name, digest, workflows, steps and what it asks for. Under a known name it becomes the current one. The
+    /// engine compiles it meanwhile: the first Python component takes some 20 s, later ones about a second.
     Upload(Upload),
     /// List the components the engine has
     Components,
     /// Start an execution
     Start(Start),
     /// List executions, the newest first
+    ///
+    /// At most 100 of them; when there are more, stderr says how to go on. A workflow that no component has is exit
+    /// code 3.
     List(List),
     /// Show one execution
-    Status(One),
+    ///
+    /// More than ten calls of one step below the same caller are one line with their numbers, and those that are worth
+    /// a look.
+    Status(StatusOf),
     /// Print the output of an execution
     Result(ResultOf),
     /// Follow an execution until it has ended
     ///
-    /// Live on a terminal; elsewhere one line for each change.
+    /// Live on a terminal; elsewhere one line for each change. Says so when the engine is away.
     Watch(One),
     /// Print the events of an execution
     History(History),
@@ -81,17 +122,22 @@ pub(crate) enum Verb {
     /// Send a message to an execution
     Signal(Signal),
     /// Ask an execution to stop; its clean-up code runs
-    Cancel(One),
+    Cancel(Several),
     /// End an execution without asking it
-    Terminate(One),
+    Terminate(Several),
     /// Let running attempts finish and start nothing new
-    Pause(One),
+    Pause(Several),
     /// Go on with an execution that is paused, parked or failed
-    Resume(One),
+    Resume(Several),
     /// Forget an execution that has ended
-    Delete(One),
+    Delete(Several),
     /// Watch a project: rebuild, upload and run it after every change
     Dev(Dev),
+    /// Print what lets a shell complete verbs and flags
+    ///
+    /// For bash: `cerebelum completions bash > ~/.local/share/bash-completion/completions/cerebelum`. For zsh: into
+    /// `_cerebelum` in a folder of `$fpath`. For fish: into `~/.config/fish/completions/cerebelum.fish`.
+    Completions(Completions),
     /// Print this reference as Markdown
     #[command(hide = true)]
     HelpMarkdown,
@@ -180,15 +226,53 @@ pub(crate) struct List {
     /// Only with this status
     #[arg(long, value_parser = STATUSES)]
     pub(crate) status: Option<String>,
-    /// Only of this workflow
+    /// Only of this workflow: `component/workflow`, or the bare name
     #[arg(long)]
     pub(crate) workflow: Option<String>,
     /// Only with this attribute; all of them when given several times
     #[arg(long, value_name = "K=V")]
     pub(crate) attr: Vec<String>,
-    /// At most this many [default: all]
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<usize>,
+    /// Only those started since: so long ago (2h, 1d), or a moment (2026-11-22T18:00:00Z)
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<Moment>,
+    /// Only those started before: so long ago, or a moment
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) until: Option<Moment>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "all")]
+    pub(crate) limit: usize,
+    /// Everything, however much that is
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Go on where another list ended
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) cursor: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusOf {
+    /// The execution
+    pub(crate) id: String,
+    /// Each step on a line of its own, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// How many of the steps with the same name to show when they are too many
+    #[arg(long, value_name = "N", default_value_t = 5, conflicts_with = "all")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Several {
+    /// The executions
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Args)]

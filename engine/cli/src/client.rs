@@ -17,6 +17,8 @@ use crate::exit::{Code, Outcome, Stop, is_lost};
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// How long an engine may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a silent connection stays unsuspected, and how long an engine may then take to say that it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long an engine may be away while somebody waits for the end of an execution.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked for meanwhile.
@@ -101,13 +103,27 @@ impl Patience {
     /// # Errors
     /// When the engine said no, or has been away for too long.
     pub(crate) async fn outlast(&mut self, client: &Client, status: &Status) -> Outcome {
+        self.bears(client, status)?;
+        Self::pause().await;
+        Ok(())
+    }
+
+    /// Whether this is an engine that may come back, and has not been away for too long.
+    ///
+    /// # Errors
+    /// What to stop with when it is not.
+    pub(crate) fn bears(&mut self, client: &Client, status: &Status) -> Outcome {
         let away = is_lost(status) || status.code() == tonic::Code::Unavailable;
         let since = *self.since.get_or_insert_with(Instant::now);
         if !away || since.elapsed() > AWAY_MAX {
             return Err(client.stop(status));
         }
-        tokio::time::sleep(AWAY_INTERVAL).await;
         Ok(())
+    }
+
+    /// The time between two tries.
+    pub(crate) async fn pause() {
+        tokio::time::sleep(AWAY_INTERVAL).await;
     }
 }
 
@@ -122,7 +138,8 @@ fn endpoint(url: &str) -> Outcome<Endpoint> {
         return Err(wrong());
     }
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).http2_keep_alive_interval(Duration::from_secs(20)))
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+    Ok(endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE))
 }
 
 fn bearer(token: Option<&str>) -> Outcome<Bearer> {

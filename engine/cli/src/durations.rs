@@ -77,6 +77,38 @@ impl fmt::Display for Span {
     }
 }
 
+/// A moment that somebody wrote down: so long ago, or in RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// This long before now.
+    Ago(Span),
+    /// In milliseconds since 1970.
+    At(u64),
+}
+
+impl Moment {
+    /// In milliseconds since 1970, as seen from `now_ms`.
+    pub(crate) fn ms(self, now_ms: u64) -> u64 {
+        match self {
+            Self::Ago(span) => now_ms.saturating_sub(span.ms),
+            Self::At(ms) => ms,
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(span) = text.parse() {
+            return Ok(Self::Ago(span));
+        }
+        let wrong = |_| format!("`{text}` is no moment: write 2h, 1d or 2026-11-22T18:00:00Z");
+        let at: jiff::Timestamp = text.parse().map_err(wrong)?;
+        Ok(Self::At(u64::try_from(at.as_millisecond()).unwrap_or(0)))
+    }
+}
+
 /// A span for a reader in a hurry: two units at most.
 pub(crate) fn roughly(ms: u64) -> String {
     let (seconds, minutes, hours, days) = (ms / 1_000, ms / 60_000, ms / 3_600_000, ms / 86_400_000);
@@ -128,6 +160,18 @@ mod tests {
         for ms in [0, 1, 999, 1_500, 9_000_000, 86_400_000, 90_061_001] {
             let span = Span { ms };
             assert_eq!(span.to_string().parse(), Ok(span));
+        }
+    }
+
+    #[test]
+    fn a_moment_is_so_long_ago_or_in_rfc_3339() {
+        let ms = |text: &str| text.parse::<Moment>().map(|moment| moment.ms(10_000_000));
+        assert_eq!(ms("2h"), Ok(2_800_000));
+        assert_eq!(ms("1w"), Ok(0));
+        assert_eq!(ms("1970-01-01T00:00:07.5Z"), Ok(7_500));
+        assert_eq!(ms("1970-01-01T01:00:07+01:00"), Ok(7_000));
+        for text in ["yesterday", "5", "1970-01-01", ""] {
+            assert!(ms(text).unwrap_err().contains("write 2h"), "{text}");
         }
     }
 

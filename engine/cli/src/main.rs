@@ -1,5 +1,8 @@
 //! The `cerebelum` binary: reads the command line, runs one verb, ends with its exit code.
 
+// A line that nobody reads must not end the program with a panic: `out` is the one place that writes.
+#![deny(clippy::print_stderr)]
+
 mod args;
 mod client;
 mod config;
@@ -12,16 +15,14 @@ mod render;
 mod values;
 mod verbs;
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::args::{Cli, Global, Verb};
 use crate::exit::{Outcome, Stop};
 use crate::out::Out;
-use crate::verbs::Asking;
+use crate::verbs::{Asking, Control};
 
 /// The system's allocator keeps what ten thousand short activations used in its arenas; this one gives it back.
 #[global_allocator]
@@ -40,13 +41,14 @@ const fn settings() -> Option<&'static std::ffi::c_char> {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return refuse_usage(&error),
     };
+    let in_json = cli.global.json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(stop) => end(&stop),
+        Err(stop) => end(&stop, in_json),
     }
 }
 
@@ -78,7 +80,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Components => asking.components().await,
         Verb::Start(args) => asking.start(args).await,
         Verb::List(args) => asking.list(args).await,
-        Verb::Status(one) => asking.status(&one.id).await,
+        Verb::Status(args) => asking.status(&args).await,
         Verb::Result(args) => asking.result(&args.id, args.wait).await,
         Verb::Watch(one) => asking.watch(&one.id).await,
         Verb::History(args) => asking.history(args).await,
@@ -87,21 +89,21 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Approve(args) => asking.approve(args).await,
         Verb::Reject(args) => asking.reject(args).await,
         Verb::Signal(args) => asking.signal(args).await,
-        Verb::Cancel(one) => asking.cancel(one.id).await,
-        Verb::Terminate(one) => asking.terminate(one.id).await,
-        Verb::Pause(one) => asking.pause(one.id).await,
-        Verb::Resume(one) => asking.resume(one.id).await,
-        Verb::Delete(one) => asking.delete(one.id).await,
+        Verb::Cancel(several) => asking.each(several.ids, Control::Cancel).await,
+        Verb::Terminate(several) => asking.each(several.ids, Control::Terminate).await,
+        Verb::Pause(several) => asking.each(several.ids, Control::Pause).await,
+        Verb::Resume(several) => asking.each(several.ids, Control::Resume).await,
+        Verb::Delete(several) => asking.each(several.ids, Control::Delete).await,
         Verb::Dev(args) => asking.dev(args).await,
+        Verb::Completions(args) => out.say(reference::completions(args.shell).trim_end()),
         Verb::HelpMarkdown => out.say(&reference::markdown()),
     }
 }
 
 /// Says why on stderr, in one line.
-fn end(stop: &Stop) -> ExitCode {
+fn end(stop: &Stop, in_json: bool) -> ExitCode {
     let Some(code) = stop.code else { return ExitCode::SUCCESS };
-    // When even stderr is closed, the exit code has to do.
-    let _ = writeln!(std::io::stderr(), "error: {}", render::plain(&stop.line));
+    out::complain(stop, in_json);
     ExitCode::from(code as u8)
 }
 
@@ -116,7 +118,12 @@ fn refuse_usage(error: &clap::Error) -> ExitCode {
             let _ = error.print();
             ExitCode::from(exit::Code::Usage as u8)
         }
-        _ => end(&Stop::usage(usage_line(&error.to_string(), std::env::args().nth(1)))),
+        _ => {
+            let mut line = std::env::args_os();
+            let verb = line.by_ref().nth(1).map(|word| word.to_string_lossy().into_owned());
+            let in_json = verb.as_deref() == Some("--json") || line.any(|word| word == "--json");
+            end(&Stop::usage(usage_line(&error.to_string(), verb)), in_json)
+        }
     }
 }
 
@@ -139,7 +146,7 @@ mod tests {
     use super::*;
 
     fn refusal(line: &[&str]) -> String {
-        let error = Cli::try_parse_from(std::iter::once(&"cerebelum").chain(line)).unwrap_err();
+        let error = Cli::read(std::iter::once(&"cerebelum").chain(line)).unwrap_err();
         usage_line(&error.to_string(), line.first().map(|verb| (*verb).to_owned()))
     }
 
@@ -167,17 +174,35 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        Cli::shown().debug_assert();
     }
 
     #[test]
     fn values_may_begin_with_a_hyphen_and_flags_stand_anywhere() {
-        let cli =
-            Cli::try_parse_from(["cerebelum", "start", "w", "--input", "-7", "--json", "--url", "http://x:1"]).unwrap();
+        let cli = Cli::read(["cerebelum", "start", "w", "--input", "-7", "--json", "--url", "http://x:1"]).unwrap();
         let Verb::Start(start) = cli.verb else { panic!("start was asked for") };
         assert_eq!((start.input.as_str(), cli.global.json, cli.global.url.as_str()), ("-7", true, "http://x:1"));
-        let cli = Cli::try_parse_from(["cerebelum", "--json", "start", "w", "--input", "-"]).unwrap();
+        let cli = Cli::read(["cerebelum", "--json", "start", "w", "--input", "-"]).unwrap();
         let Verb::Start(start) = cli.verb else { panic!("start was asked for") };
         assert_eq!((start.input.as_str(), cli.global.json), ("-", true));
+        // Also where they mean nothing: a wrapper may always give them.
+        let cli = Cli::read(["cerebelum", "--url", "http://x:1", "new", "n", "--json"]).unwrap();
+        assert_eq!((cli.global.url.as_str(), cli.global.json), ("http://x:1", true));
+    }
+
+    #[test]
+    fn the_help_of_a_verb_shows_its_own_options_first_and_global_ones_where_they_mean_something() {
+        let mut command = Cli::shown();
+        command.build();
+        for verb in command.get_subcommands_mut() {
+            let (name, help) = (verb.get_name().to_owned(), verb.render_long_help().to_string());
+            let alone = ["serve", "new", "build", "completions", "help-markdown", "help"].contains(&name.as_str());
+            assert_eq!(help.contains("--token"), !alone, "{name}: {help}");
+            if !alone {
+                let heading = help.find("Global options:").unwrap();
+                assert!(help.find("--url").unwrap() > heading && help.find("--json").unwrap() > heading, "{help}");
+                assert!(help.rfind("--help").unwrap() < heading, "{name}: {help}");
+            }
+        }
     }
 }

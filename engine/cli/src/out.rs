@@ -1,9 +1,12 @@
-//! Where answers go: stdout, with colours only for a person at a terminal.
+//! Where answers go: stdout, with colours only for a person at a terminal; and notes and errors: stderr.
+//!
+//! The one place that writes to either. A reader of stdout that has gone ends the program quietly; that nobody reads
+//! stderr is no reason to end.
 
 use std::io::{IsTerminal, Write};
 
-use crate::exit::Outcome;
-use crate::render::{Line, Size};
+use crate::exit::{Outcome, Stop};
+use crate::render::{Line, Size, plain};
 
 /// Standard output, and who reads it.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +58,35 @@ impl Out {
         }
         let lines: Vec<_> = crate::render::pretty(json).iter().map(|line| crate::render::plain(line)).collect();
         self.say(&lines.join("\n"))
+    }
+}
+
+/// Writes a line to stderr: what somebody should know besides the answer.
+pub(crate) fn note(line: &str) {
+    // When stderr is closed, there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Writes to stderr, over what stands on the last line of the terminal there.
+pub(crate) fn note_again(line: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "\r\x1b[2K{line}").and_then(|()| stderr.flush());
+}
+
+/// Whether a person sees at once what goes to stderr.
+pub(crate) fn notes_are_seen() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Says on stderr why something was not done.
+pub(crate) fn complain(stop: &Stop, in_json: bool) {
+    let Some(code) = stop.code else { return };
+    match in_json {
+        true => {
+            let error = serde_json::json!({ "code": code as u8, "message": stop.line });
+            note(&serde_json::json!({ "error": error }).to_string());
+        }
+        false => note(&format!("error: {}", plain(&stop.line))),
     }
 }
 

@@ -4,6 +4,13 @@ use clap_markdown::MarkdownOptions;
 
 use crate::args::Cli;
 
+/// What a shell needs to complete verbs and flags.
+pub(crate) fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::shown(), "cerebelum", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
 /// The reference as Markdown.
 pub(crate) fn markdown() -> String {
     let options = MarkdownOptions::new().title("The command line".to_owned()).show_footer(false);

@@ -343,8 +343,26 @@ impl Fact {
         let inner = text.find(':').map(|colon| &text[colon + 1..text.len() - 1]);
         // Stored short, shown in full.
         let inner = inner.map(|text| text.replacen(r#"{"o":"#, r#"{"ordinal":"#, 1));
+        // An answer of `null` and one that is gone are not the same.
+        let inner = match self.value_not_kept() {
+            Some(name) => {
+                inner.map(|text| text.replacen(&format!(r#""{name}":null"#), &format!(r#""not_kept":["{name}"]"#), 1))
+            }
+            None => inner,
+        };
         Json::parse(inner.unwrap_or_else(|| "{}".to_owned()))
             .unwrap_or_else(|_| Json::of(&serde_json::json!({"too_large": true})))
+    }
+
+    /// The name of the value that this fact had until its step ended (L12).
+    fn value_not_kept(&self) -> Option<&'static str> {
+        match self {
+            Self::StepCompleted { output: None, .. } | Self::ChildCompleted { output: None, .. } => Some("output"),
+            Self::PollCompleted { value: None, .. } => Some("value"),
+            Self::SignalReceived { data: None, .. } => Some("data"),
+            Self::FetchCompleted { response: None, .. } => Some("response"),
+            _ => None,
+        }
     }
 
     /// This fact without the values that nobody will need again once its step has ended (L12).
@@ -394,6 +412,25 @@ mod tests {
         let read = Event::decode(&text).unwrap();
         assert_eq!(read, [event]);
         assert!(text.contains(input.as_str()));
+    }
+
+    #[test]
+    fn a_value_that_was_null_is_told_from_one_that_is_not_kept() {
+        let null = Some(Json::null());
+        let facts = [
+            (Fact::StepCompleted { ordinal: 1, output: null.clone() }, "output"),
+            (Fact::ChildCompleted { ordinal: 1, output: null.clone() }, "output"),
+            (Fact::PollCompleted { ordinal: 1, value: null.clone(), attempts: 2 }, "value"),
+            (Fact::SignalReceived { ordinal: 1, data: null }, "data"),
+        ];
+        for (fact, name) in facts {
+            let (kept, gone) = (fact.fields(), fact.without_values().fields());
+            assert!(kept.as_str().contains(&format!(r#""{name}":null"#)), "{kept}");
+            assert!(!gone.as_str().contains("null"), "{gone}");
+            assert!(gone.as_str().starts_with(&format!(r#"{{"ordinal":1,"not_kept":["{name}"]"#)), "{gone}");
+        }
+        let gone = Fact::FetchCompleted { ordinal: 7, response: None }.fields();
+        assert_eq!(gone.as_str(), r#"{"ordinal":7,"not_kept":["response"]}"#);
     }
 
     #[test]

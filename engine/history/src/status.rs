@@ -6,6 +6,9 @@ use crate::event::{Event, Fact};
 use crate::open::{OpenCall, Phase};
 use crate::{CallName, Failure, Json, Scope, Timestamp};
 
+/// How many letters of a step's input tell it from others of its name.
+const PREVIEW_LETTERS_MAX: usize = 80;
+
 /// Something an execution waits for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
@@ -80,6 +83,8 @@ pub struct StepLine {
     pub name: String,
     /// The call.
     pub call: CallName,
+    /// How its input begins.
+    pub input_preview: String,
     /// `running`, `waiting`, `completed`, `failed`, `cancelled`.
     pub status: &'static str,
     /// Which attempt, from 1.
@@ -107,6 +112,7 @@ pub fn steps(history: &[Event], open: &BTreeMap<CallName, OpenCall>) -> Vec<Step
             lines.push(StepLine {
                 name: step.step.clone(),
                 call,
+                input_preview: preview(&step.input),
                 status: "running",
                 attempt: 1,
                 started_at: event.at,
@@ -123,6 +129,15 @@ pub fn steps(history: &[Event], open: &BTreeMap<CallName, OpenCall>) -> Vec<Step
         line.stands(open.get(&line.call.clone()), &waiting);
     }
     lines
+}
+
+/// The beginning of a value, by which a person tells calls of one step apart.
+fn preview(value: &Json) -> String {
+    let text = value.as_str();
+    match text.char_indices().nth(PREVIEW_LETTERS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 impl StepLine {

@@ -163,6 +163,7 @@ impl From<StepView> for proto::Step {
             ended_at: from.ended_at.map(moment),
             output: from.output.map(text),
             failure: from.failure.map(Into::into),
+            input_preview: from.input_preview,
         }
     }
 }

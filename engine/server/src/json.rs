@@ -77,10 +77,11 @@ pub fn event(event: &proto::Event) -> String {
     }
 }
 
-/// A log line.
+/// A log line, and the step that wrote it where that is known.
 #[must_use]
-pub fn log_line(log: &proto::LogLine) -> String {
+pub fn log_line(log: &proto::LogLine, step: Option<&str>) -> String {
     line(&LogJson {
+        step,
         seq: log.seq,
         time: log.time.as_ref().map(rfc3339),
         level: &log.level,
@@ -253,6 +254,7 @@ impl<'a> From<&'a proto::Progress> for ProgressJson<'a> {
 #[derive(Serialize)]
 struct StepJson<'a> {
     name: &'a str,
+    input_preview: &'a str,
     scope: &'a str,
     status: &'a str,
     attempt: u32,
@@ -268,6 +270,7 @@ impl<'a> From<&'a proto::Step> for StepJson<'a> {
         let times = from.started_at.as_ref().zip(from.ended_at.as_ref());
         Self {
             name: &from.name,
+            input_preview: &from.input_preview,
             scope: &from.scope,
             status: &from.status,
             attempt: from.attempt,
@@ -306,6 +309,8 @@ struct LogJson<'a> {
     time: Option<String>,
     level: &'a str,
     scope: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<&'a str>,
     attempt: u32,
     text: &'a str,
 }
@@ -357,6 +362,7 @@ mod tests {
             ended_at: at(12, 0),
             output: Some("[1 , 2]".into()),
             failure: None,
+            input_preview: r#"{"n":1}"#.into(),
         };
         let summary = proto::Summary {
             execution_id: "e1".into(),
@@ -380,7 +386,7 @@ mod tests {
             r#"{"execution_id":"e1","workflow":"hello/greet","component":"hello","digest":"d","status":"completed","#,
             r#""attributes":{},"started_at":"1970-01-01T00:00:10.000Z","ended_at":"1970-01-01T00:00:12.000Z","run":1,"#,
             r#""events":4,"parent":null,"input":null,"output":7,"failure":null,"waiting_on":[],"progress":[],"steps":["#,
-            r#"{"name":"create","scope":"1","status":"completed","attempt":2,"started_at":"1970-01-01T00:00:10.250Z","#,
+            r#"{"name":"create","input_preview":"{\"n\":1}","scope":"1","status":"completed","attempt":2,"started_at":"1970-01-01T00:00:10.250Z","#,
             r#""ended_at":"1970-01-01T00:00:12.000Z","duration_ms":1750,"output":[1,2],"failure":null}]}"#
         );
         assert_eq!(shown, expected);

@@ -78,7 +78,7 @@ pub struct StartRequest {
 /// Something an execution waits for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WaitingOn {
-    /// `sleep`, `approval`, `signal`, `retry`, `poll`, `step`, `fetch`, `child`, `start`.
+    /// `sleep`, `approval`, `signal`, `retry`, `poll`, `step`, `fetch`, `child`, `start`, `delay`.
     pub kind: String,
     /// The step's, signal's, approval's … name.
     pub name: String,
@@ -101,6 +101,8 @@ pub struct StepView {
     pub name: String,
     /// Its scope.
     pub scope: Scope,
+    /// How its input begins.
+    pub input_preview: String,
     /// `running`, `waiting`, `completed`, `failed`, `cancelled`.
     pub status: String,
     /// Which attempt, from 1.

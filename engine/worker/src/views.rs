@@ -1,6 +1,8 @@
 //! From rows and events to what readers see.
 
-use cerebelum_history::{ApprovalRequest, Event, Fact, Failure, Json, Position, StepLine, Waiting, steps, waiting_on};
+use cerebelum_history::{
+    ApprovalRequest, Event, Fact, Failure, Json, Position, Scope, StepLine, Waiting, steps, waiting_on,
+};
 use cerebelum_sandbox::Manifest;
 use cerebelum_store::{ApprovalRow, ApprovalState, Component, Execution as Head, LogRow, State, StoreError, Whole};
 
@@ -70,6 +72,8 @@ pub(crate) fn status(whole: Whole) -> Result<Status, Refused> {
         let (kind, message) = reason.split_once(": ").unwrap_or(("parked", reason));
         failure = Some(Failure::new(kind, message));
     }
+    let mut waiting_on: Vec<WaitingOn> = waiting_on(&open).into_iter().map(waiting).collect();
+    waiting_on.extend(delay(&head).filter(|_| history.len() <= 1 && open.is_empty()));
     let progress = progress.into_iter().map(|progress| {
         let of_step = lines.iter().find(|line| line.call.step_scope() == progress.scope);
         let name = of_step.map_or(&*head.workflow, |line| &line.name).to_owned();
@@ -80,9 +84,23 @@ pub(crate) fn status(whole: Whole) -> Result<Status, Refused> {
         input: input(&history).unwrap_or_else(Json::null),
         output,
         failure,
-        waiting_on: waiting_on(&open).into_iter().map(waiting).collect(),
+        waiting_on,
         progress: progress.collect(),
         steps: lines.into_iter().map(step).collect(),
+    })
+}
+
+/// That an execution begins only later.
+fn delay(head: &Head) -> Option<WaitingOn> {
+    let starts_at = restore::facts(head).ok()?.starts_at.filter(|_| head.state == State::Open)?;
+    Some(WaitingOn {
+        kind: "delay".to_owned(),
+        name: String::new(),
+        scope: Scope::root(),
+        since: head.started_at,
+        until: Some(starts_at),
+        attempts: None,
+        last: None,
     })
 }
 
@@ -102,6 +120,7 @@ fn step(line: StepLine) -> StepView {
     StepView {
         name: line.name,
         scope: line.call.step_scope(),
+        input_preview: line.input_preview,
         status: line.status.to_owned(),
         attempt: line.attempt,
         started_at: line.started_at,

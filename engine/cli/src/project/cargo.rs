@@ -27,6 +27,7 @@ pub(super) fn build(folder: &Path) -> Outcome<Built> {
     if text.contains(LINK) {
         link_kit(folder)?;
     }
+    super::foreign::check(&manifest, &name, TARGET)?;
     let wasm = run_cargo(&manifest)?;
     let bytes = fs::read(&wasm).map_err(|e| Stop::new(Code::Failed, format!("cannot read {}: {e}", wasm.display())))?;
     check(&bytes, HINT).map_err(|why| Stop::new(Code::Failed, format!("{name} was built but {why}")))?;

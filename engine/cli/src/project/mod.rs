@@ -2,6 +2,7 @@
 
 mod cargo;
 mod component;
+mod foreign;
 mod kit;
 mod python;
 mod template;

@@ -4,7 +4,7 @@ use cerebelum_server::json::{compact, rfc3339};
 use cerebelum_server::proto;
 use prost_types::Timestamp;
 
-use super::execution::failure_line;
+use super::failure::failure_line;
 use super::line::plain;
 use super::when::{Now, moment_ms};
 use crate::durations::roughly;
@@ -20,7 +20,9 @@ pub(crate) fn changes(
     let mut found: Vec<(Timestamp, String)> = Vec::new();
     steps(before, after, &mut found);
     waits(before, after, &mut found);
-    let seen = now.timestamp();
+    // What has ended did so at its own time, however late it is looked at.
+    let ended = after.summary.as_ref().and_then(|summary| summary.ended_at);
+    let seen = ended.unwrap_or_else(|| now.timestamp());
     for progress in after.progress.iter().filter(|progress| !before.progress.contains(progress)) {
         found.push((seen, format!("progress of {} {}% {}", progress.name, progress.percent, progress.message)));
     }
@@ -101,7 +103,13 @@ mod tests {
         let before = status.clone();
         status.summary.as_mut().unwrap().status = "completed".into();
         status.output = Some("{ \"ok\": 1 }".into());
-        let last = changes(Some(&before), &status, Now(START_MS + 11_000));
-        assert_eq!(last, ["2023-11-14T22:13:31.000Z  completed with {\"ok\":1}"]);
+        status.summary.as_mut().unwrap().ended_at = Some(Now(START_MS + 10_900).timestamp());
+        // Looked at three minutes later, it has still ended when it ended.
+        for later_ms in [11_000, 190_000] {
+            let last = changes(Some(&before), &status, Now(START_MS + later_ms));
+            assert_eq!(last, ["2023-11-14T22:13:30.900Z  completed with {\"ok\":1}"]);
+            let all = changes(None, &status, Now(START_MS + later_ms));
+            assert!(all.iter().all(|line| line.as_str() < "2023-11-14T22:13:31"), "{all:#?}");
+        }
     }
 }

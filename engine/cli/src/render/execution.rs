@@ -1,17 +1,19 @@
 //! An execution as a person sees it: what it is, what it does, its steps as a tree, what it waits on.
 
-use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use cerebelum_server::json::compact;
 use cerebelum_server::proto;
 
+use super::failure::{failure_line, traceback_lines, without_traceback};
 use super::line::{Line, Style};
 use super::pretty::pretty;
+use super::steps::Tree;
 use super::when::{Now, ago, moment_ms};
-use crate::durations::roughly;
+use crate::durations::{Span, roughly};
 
-/// How many columns a progress bar takes.
-const BAR_COLUMNS: usize = 20;
+/// How many steps of one name are shown when they are too many, unless more are asked for.
+pub(crate) const STEPS_SHOWN: usize = 5;
 /// Longer values are laid out over several lines.
 const VALUE_COLUMNS_MAX: usize = 100;
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
@@ -25,13 +27,28 @@ pub(crate) struct Looks {
     pub(crate) picture: Option<usize>,
     /// Whether to show input, attributes and whole values.
     pub(crate) in_full: bool,
+    /// How many steps of one name are shown when they are too many.
+    pub(crate) steps_max: usize,
+    /// How long the engine has not been reached.
+    pub(crate) away: Option<Duration>,
+}
+
+impl Looks {
+    /// The one picture of a moment.
+    pub(crate) fn at(now: Now) -> Self {
+        Self { now, picture: None, in_full: false, steps_max: STEPS_SHOWN, away: None }
+    }
 }
 
 /// An execution as lines.
 pub(crate) fn execution(status: &proto::ExecutionStatus, looks: Looks) -> Vec<Line> {
     let summary = status.summary.clone().unwrap_or_default();
     let mut lines = vec![heading(&summary, looks)];
-    lines.push(subheading(&summary, looks));
+    lines.push(subheading(status, &summary, looks));
+    if let Some(away) = looks.away {
+        let since = roughly(Span::of(away).ms);
+        lines.push(Line::new(Style::Bad, &format!("  engine not reachable since {since}, trying again")));
+    }
     if looks.in_full {
         lines.extend(facts(status, &summary));
     }
@@ -41,16 +58,24 @@ pub(crate) fn execution(status: &proto::ExecutionStatus, looks: Looks) -> Vec<Li
     }
     if let Some(failure) = &status.failure {
         lines.push(Line::new(Style::Dim, "  failure     ").and(Style::Bad, &failure_line(failure)));
-        if let Some(details) = failure.details.as_deref().filter(|_| looks.in_full) {
-            lines.extend(value("details", details));
+        if looks.in_full {
+            lines.extend(details(failure));
         }
     }
     lines
 }
 
-/// Why it failed, in one line.
-pub(crate) fn failure_line(failure: &proto::Failure) -> String {
-    format!("{}: {}", failure.kind, failure.message)
+/// What else is known of a failure; a traceback as the text it is.
+fn details(failure: &proto::Failure) -> Vec<Line> {
+    let Some(json) = failure.details.as_deref() else { return Vec::new() };
+    let Some((rest, traceback)) = without_traceback(json) else { return value("details", json) };
+    // The type stands in the line above.
+    let is_said = serde_json::from_str::<std::collections::BTreeMap<String, serde_json::Value>>(&rest)
+        .is_ok_and(|members| members.keys().all(|name| name == "type"));
+    let mut lines = if is_said { Vec::new() } else { value("details", &rest) };
+    lines.push(Line::new(Style::Dim, "  traceback"));
+    lines.extend(traceback_lines(&traceback));
+    lines
 }
 
 fn heading(summary: &proto::Summary, looks: Looks) -> Line {
@@ -62,13 +87,18 @@ fn heading(summary: &proto::Summary, looks: Looks) -> Line {
         .and(style, &summary.status)
 }
 
-fn subheading(summary: &proto::Summary, looks: Looks) -> Line {
+fn subheading(status: &proto::ExecutionStatus, summary: &proto::Summary, looks: Looks) -> Line {
+    let begins = status.waiting_on.iter().find(|wait| wait.kind == "delay").and_then(|wait| wait.until.as_ref());
+    let begins = begins.map(moment_ms).filter(|begins_ms| *begins_ms > looks.now.0);
     let started = summary.started_at.as_ref();
     let took =
         started.zip(summary.ended_at.as_ref()).map(|(start, end)| moment_ms(end).saturating_sub(moment_ms(start)));
     let when = match took {
         Some(ms) => format!("  took {}, ended {}", roughly(ms), ago(summary.ended_at.as_ref(), looks.now)),
-        None => format!("  started {}", ago(started, looks.now)),
+        None => match begins {
+            Some(begins_ms) => format!("  begins in {}", roughly(begins_ms - looks.now.0)),
+            None => format!("  started {}", ago(started, looks.now)),
+        },
     };
     let run = if summary.run > 1 { format!(" · run {}", summary.run) } else { String::new() };
     let events = if summary.events == 1 { "event" } else { "events" };
@@ -99,7 +129,7 @@ fn value(name: &str, json: &str) -> Vec<Line> {
     std::iter::once(name).chain(below).collect()
 }
 
-fn icon(status: &str, looks: Looks) -> &'static str {
+pub(super) fn icon(status: &str, looks: Looks) -> &'static str {
     match status {
         "completed" => "✓",
         "failed" => "✗",
@@ -112,124 +142,13 @@ fn icon(status: &str, looks: Looks) -> &'static str {
     }
 }
 
-/// Steps below the scope that called them, and what each scope waits on.
-struct Tree<'a> {
-    execution_id: &'a str,
-    looks: Looks,
-    /// By the scope they are shown under.
-    steps: HashMap<&'a str, Vec<&'a proto::Step>>,
-    waits: HashMap<&'a str, Vec<&'a proto::WaitingOn>>,
-    /// By the scope they are of.
-    progress: HashMap<&'a str, &'a proto::Progress>,
-}
-
-impl<'a> Tree<'a> {
-    fn new(status: &'a proto::ExecutionStatus, looks: Looks) -> Self {
-        let shown: HashSet<&str> = status.steps.iter().map(|step| step.scope.as_str()).collect();
-        let mut steps: HashMap<_, Vec<_>> = HashMap::new();
-        for step in status.steps.iter().filter(|step| !step.scope.is_empty()) {
-            steps.entry(shown_scope(above(&step.scope), &shown)).or_default().push(step);
-        }
-        let mut waits: HashMap<_, Vec<_>> = HashMap::new();
-        // That a scope waits for a step is said by the step's own line.
-        for wait in status.waiting_on.iter().filter(|wait| wait.kind != "step") {
-            waits.entry(shown_scope(&wait.scope, &shown)).or_default().push(wait);
-        }
-        let execution_id = status.summary.as_ref().map_or("", |summary| summary.execution_id.as_str());
-        let progress = status.progress.iter().map(|progress| (progress.scope.as_str(), progress)).collect();
-        Self { execution_id, looks, steps, waits, progress }
-    }
-
-    fn scope(&self, scope: &str, depth: usize, lines: &mut Vec<Line>) {
-        let progress = self.progress.get(scope).filter(|_| scope.is_empty());
-        lines.extend(progress.map(|progress| indented(depth).join(&bar(progress))));
-        for step in self.steps.get(scope).into_iter().flatten() {
-            lines.push(self.step(step, depth));
-            self.scope(&step.scope, depth + 1, lines);
-        }
-        let waits = self.waits.get(scope).into_iter().flatten();
-        lines.extend(waits.map(|wait| indented(depth).join(&self.wait(wait))));
-    }
-
-    fn step(&self, step: &proto::Step, depth: usize) -> Line {
-        let style = Style::of_status(&step.status);
-        let name = if matches!(style, Style::Dim) { Style::Dim } else { Style::Plain };
-        let width = 32_usize.saturating_sub(depth * 2);
-        let mut line = indented(depth)
-            .and(style, icon(&step.status, self.looks))
-            .and(name, &format!(" {:<width$} ", step.name))
-            .and(Style::Dim, &format!("{:>7}", self.step_took(step)));
-        if step.attempt > 1 {
-            line = line.and(Style::Needy, &format!("  attempt {}", step.attempt));
-        }
-        let progress = self.progress.get(step.scope.as_str());
-        if let Some(progress) = progress.filter(|_| step.ended_at.is_none()) {
-            line = line.and(Style::Plain, "  ").join(&bar(progress));
-        }
-        match &step.failure {
-            Some(failure) => line.and(Style::Bad, &format!("  {}", failure_line(failure))),
-            None => line,
-        }
-    }
-
-    fn step_took(&self, step: &proto::Step) -> String {
-        let Some(start) = step.started_at.as_ref().map(moment_ms) else { return String::new() };
-        let end = step.ended_at.as_ref().map_or(self.looks.now.0, moment_ms);
-        roughly(end.saturating_sub(start))
-    }
-
-    fn wait(&self, wait: &proto::WaitingOn) -> Line {
-        let style = if wait.kind == "approval" { Style::Needy } else { Style::Plain };
-        let icon = if wait.kind == "approval" { "?" } else { "◌" };
-        let mut line = Line::new(style, &format!("{icon} {}", wait.kind));
-        if !wait.name.is_empty() {
-            line = line.and(style, &format!(" {}", wait.name));
-        }
-        let mut notes = Vec::new();
-        notes.extend(wait.attempts.map(|attempts| format!("{attempts} so far")));
-        notes.extend(wait.last.as_ref().map(|last| format!("last {}", compact(last))));
-        match wait.until.as_ref().map(moment_ms) {
-            Some(until) => notes.push(format!("{} left", roughly(until.saturating_sub(self.looks.now.0)))),
-            None => notes.push(format!("since {}", ago(wait.since.as_ref(), self.looks.now))),
-        }
-        if wait.kind == "approval" {
-            notes.push(format!("cerebelum approve {}", self.execution_id));
-        }
-        line.and(Style::Dim, &format!(" · {}", notes.join(" · ")))
-    }
-}
-
-/// The scope that contains this one.
-fn above(scope: &str) -> &str {
-    scope.rsplit_once('.').map_or("", |(above, _)| above)
-}
-
-/// The nearest scope that has a line of its own: this one or one above it.
-fn shown_scope<'a>(scope: &'a str, shown: &HashSet<&str>) -> &'a str {
-    match scope.is_empty() || shown.contains(scope) {
-        true => scope,
-        false => shown_scope(above(scope), shown),
-    }
-}
-
-fn indented(depth: usize) -> Line {
-    Line::new(Style::Plain, &"  ".repeat(depth))
-}
-
-fn bar(progress: &proto::Progress) -> Line {
-    let percent = progress.percent.min(100);
-    let full = usize::try_from(percent).unwrap_or(100) * BAR_COLUMNS / 100;
-    Line::new(Style::Busy, &"█".repeat(full))
-        .and(Style::Dim, &"░".repeat(BAR_COLUMNS - full))
-        .and(Style::Plain, &format!(" {percent:>3}%  {}", progress.message))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::render::testing::{deployment, shown};
 
-    const NOW: Looks = Looks { now: Now(1_700_000_010_000), picture: None, in_full: false };
+    const NOW: Looks =
+        Looks { now: Now(1_700_000_010_000), picture: None, in_full: false, steps_max: STEPS_SHOWN, away: None };
 
     #[test]
     fn a_running_execution_is_a_tree_with_bars_and_waits() {
@@ -244,6 +163,46 @@ mod tests {
   ? approval Go\\u{1b}[31m live? · since 500ms ago · cerebelum approve e1";
         let expected: Vec<_> = expected.lines().collect();
         assert_eq!(shown(&execution(&deployment(), NOW)), expected);
+    }
+
+    #[test]
+    fn an_engine_that_is_away_is_said_and_a_start_that_is_delayed() {
+        let mut status = deployment();
+        let away = Looks { away: Some(Duration::from_secs(19)), ..NOW };
+        assert_eq!(shown(&execution(&status, away))[2], "  engine not reachable since 19s, trying again");
+        let until = Some(Now(1_700_000_013_000).timestamp());
+        status.waiting_on = vec![proto::WaitingOn { kind: "delay".into(), until, ..Default::default() }];
+        status.steps.clear();
+        status.progress.clear();
+        assert_eq!(shown(&execution(&status, NOW))[1..], ["  begins in 3.0s · 9 events"]);
+    }
+
+    #[test]
+    fn an_exception_in_full_shows_its_type_and_its_traceback_as_text() {
+        let mut status = deployment();
+        let traceback = "Traceback (most recent call last):\n  File \"/2/app.py\", line 3, in f\nKeyError: 'b'\n";
+        let details = |more: serde_json::Value| {
+            let mut details = serde_json::json!({"type": "KeyError", "traceback": traceback});
+            details.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+            Some(details.to_string())
+        };
+        let failed =
+            |details| proto::Failure { kind: "exception".into(), message: "'b'".into(), details, retryable: false };
+        let last = |status: &proto::ExecutionStatus, number: usize| {
+            let lines = shown(&execution(status, Looks { in_full: true, ..NOW }));
+            lines[lines.len() - number..].to_vec()
+        };
+        let as_text = [
+            "  traceback",
+            "    Traceback (most recent call last):",
+            "      File \"app.py\", line 3, in f",
+            "    KeyError: 'b'",
+        ];
+        status.failure = Some(failed(details(serde_json::json!({}))));
+        assert_eq!(last(&status, 5)[0], "  failure     KeyError: 'b'");
+        assert_eq!(last(&status, 4), as_text);
+        status.failure = Some(failed(details(serde_json::json!({"step": "pay"}))));
+        assert_eq!(last(&status, 5)[0], "  details     {\"step\":\"pay\",\"type\":\"KeyError\"}");
     }
 
     #[test]

@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn picture(ms: u64, number: usize) -> Vec<Line> {
-        execution(&deployment(), Looks { now: Now(START_MS + ms), picture: Some(number), in_full: false })
+        execution(&deployment(), Looks { picture: Some(number), ..Looks::at(Now(START_MS + ms)) })
     }
 
     #[test]

@@ -2,18 +2,21 @@
 
 mod changes;
 mod execution;
+mod failure;
 mod line;
 mod live;
 mod pretty;
+mod steps;
 mod table;
 #[cfg(test)]
 mod testing;
 mod when;
 
 pub(crate) use changes::changes;
-pub(crate) use execution::{Looks, execution, failure_line};
+pub(crate) use execution::{Looks, STEPS_SHOWN, execution};
+pub(crate) use failure::{failure_line, traceback_lines, without_traceback};
 pub(crate) use line::{Line, Style, plain};
 pub(crate) use live::{Live, Size};
 pub(crate) use pretty::pretty;
 pub(crate) use table::Table;
-pub(crate) use when::{Now, ago};
+pub(crate) use when::{Now, ago, moment_ms};

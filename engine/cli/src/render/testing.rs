@@ -25,8 +25,7 @@ fn step(name: &str, scope: &str, status: &str, from_to: (u64, Option<u64>)) -> p
         attempt: 1,
         started_at: at(from_to.0),
         ended_at: from_to.1.and_then(at),
-        output: None,
-        failure: None,
+        ..Default::default()
     }
 }
 

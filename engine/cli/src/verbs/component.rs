@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cerebelum_server::{json, proto};
 use futures::stream;
@@ -11,11 +12,17 @@ use super::read::{component_lines, size};
 use crate::args::{Build, New, Upload};
 use crate::client::Client;
 use crate::exit::{Code, Outcome, Stop};
-use crate::out::Out;
+use crate::out::{self, Out, note};
 use crate::project;
+use crate::render::{Now, ago};
 
 /// How many bytes of a component travel in one message.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// A component of at least this size holds an interpreter, which takes long to compile for the first time.
+const PYTHON_BYTES_MIN: u64 = 8 << 20;
+/// When somebody is told that work goes on, and how often.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Lays down a project.
 pub(crate) fn new(args: &New, out: Out) -> Outcome {
@@ -48,7 +55,7 @@ impl Asking {
         })?;
         let file_name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut client = self.client().await?;
-        let component = upload(&mut client, args.name.clone(), file_name, &bytes).await?;
+        let component = self.send(&mut client, args.name.clone(), file_name, &bytes).await?;
         if self.global.json {
             return self.out.say(&json::component(&component));
         }
@@ -56,8 +63,79 @@ impl Asking {
     }
 }
 
+impl Asking {
+    /// Hands a component in, and says meanwhile what takes long, and what it replaces.
+    pub(super) async fn send(
+        &self,
+        client: &mut Client,
+        name: Option<String>,
+        file_name: String,
+        bytes: &[u8],
+    ) -> Outcome<proto::Component> {
+        let answer = client.engine.components(proto::ComponentsRequest {}).await.map_err(|e| client.stop(&e))?;
+        let before = answer.into_inner().components;
+        let uploading = upload(client, name, file_name, bytes);
+        let component = match self.global.json {
+            true => uploading.await?,
+            false => waiting(uploading, compiling(&before, bytes.len())).await?,
+        };
+        if !self.global.json
+            && let Some(line) = replaced(&before, &component, Now::measured())
+        {
+            note(&line);
+        }
+        Ok(component)
+    }
+}
+
+/// What the engine does with an upload.
+fn compiling(before: &[proto::Component], bytes: usize) -> String {
+    let is_python = |size: u64| size >= PYTHON_BYTES_MIN;
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    match is_python(bytes) && !before.iter().any(|one| is_python(one.size)) {
+        true => "compiling (first Python component on this engine, about 20 s)…".to_owned(),
+        false => "compiling…".to_owned(),
+    }
+}
+
+/// Says what the new component has taken the place of, when that is something else.
+fn replaced(before: &[proto::Component], now: &proto::Component, at: Now) -> Option<String> {
+    let old = before.iter().find(|old| old.current && old.name == now.name && old.digest != now.digest)?;
+    let mut line = format!("{} replaces the one uploaded {}", now.name, ago(old.uploaded_at.as_ref(), at));
+    let gone: Vec<_> = old.workflows.iter().filter(|name| !now.workflows.contains(name)).map(String::as_str).collect();
+    if !gone.is_empty() {
+        line.push_str(&format!(", which also had {}", gone.join(", ")));
+    }
+    Some(crate::render::plain(&format!("{line}; executions that run stay with it")))
+}
+
+/// Waits for something, and says on stderr what it is when it is not over at once: once, or on a terminal with the
+/// seconds that it has taken.
+async fn waiting<T>(work: impl Future<Output = T>, what: String) -> T {
+    tokio::pin!(work);
+    let began = Instant::now();
+    let (mut clock, mut is_said) = (tokio::time::interval(NOTE_INTERVAL), false);
+    clock.tick().await;
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                if is_said && out::notes_are_seen() {
+                    out::note_again("");
+                }
+                return done;
+            }
+            _ = clock.tick() => match out::notes_are_seen() {
+                true => out::note_again(&format!("{what} {} s", began.elapsed().as_secs())),
+                false if !is_said => note(&what),
+                false => {}
+            },
+        }
+        is_said = true;
+    }
+}
+
 /// Sends a component piece by piece.
-pub(super) async fn upload(
+async fn upload(
     client: &mut Client,
     name: Option<String>,
     file_name: String,
@@ -73,4 +151,41 @@ pub(super) async fn upload(
     (pieces[0].name, pieces[0].file_name) = (name, file_name);
     let answer = client.engine.upload(stream::iter(pieces)).await.map_err(|e| client.stop(&e))?;
     Ok(answer.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn component(name: &str, digest: &str, workflows: &[&str], size: u64) -> proto::Component {
+        proto::Component {
+            name: name.into(),
+            digest: digest.into(),
+            workflows: workflows.iter().map(ToString::to_string).collect(),
+            size,
+            uploaded_at: Some(Now(1_000).timestamp()),
+            current: true,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn only_the_first_python_component_is_said_to_take_long() {
+        let (rust, python) = (component("a", "1", &[], 200_000), component("b", "2", &[], 20 << 20));
+        let long = |before: &[proto::Component], bytes| compiling(before, bytes).contains("about 20 s");
+        assert!(long(&[], 20 << 20) && long(std::slice::from_ref(&rust), 20 << 20));
+        assert!(!long(&[rust, python], 20 << 20) && !long(&[], 200_000));
+    }
+
+    #[test]
+    fn what_an_upload_takes_the_place_of_is_said() {
+        let before = [component("visits", "1", &["visit", "leave"], 1), component("other", "2", &["x"], 1)];
+        let at = Now(61_000);
+        let said = |name: &str, digest: &str| replaced(&before, &component(name, digest, &["visit"], 1), at);
+        assert_eq!(
+            said("visits", "9").unwrap(),
+            "visits replaces the one uploaded 1m ago, which also had leave; executions that run stay with it"
+        );
+        assert_eq!((said("visits", "1"), said("new", "9")), (None, None));
+    }
 }

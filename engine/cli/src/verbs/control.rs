@@ -1,44 +1,77 @@
-//! Cancel, terminate, pause, resume, delete.
+//! Cancel, terminate, pause, resume, delete: of one execution or of several.
 
 use cerebelum_server::proto;
 
 use super::Asking;
-use crate::exit::Outcome;
+use crate::client::Client;
+use crate::exit::{Code, Outcome, Stop};
+use crate::out;
+
+/// What can be done to executions by their ids alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Asks it to stop.
+    Cancel,
+    /// Ends it without asking it.
+    Terminate,
+    /// Lets running attempts finish and starts nothing new.
+    Pause,
+    /// Goes on.
+    Resume,
+    /// Forgets it.
+    Delete,
+}
+
+impl Control {
+    async fn perform(self, client: &mut Client, id: &str) -> Outcome {
+        let execution_id = id.to_owned();
+        let engine = &mut client.engine;
+        let done = match self {
+            Self::Cancel => engine.cancel(proto::CancelRequest { execution_id }).await.map(drop),
+            Self::Terminate => engine.terminate(proto::TerminateRequest { execution_id }).await.map(drop),
+            Self::Pause => engine.pause(proto::PauseRequest { execution_id }).await.map(drop),
+            Self::Resume => engine.resume(proto::ResumeRequest { execution_id }).await.map(drop),
+            Self::Delete => engine.delete(proto::DeleteRequest { execution_id }).await.map(drop),
+        };
+        done.map_err(|e| client.stop(&e))
+    }
+
+    const fn done(self) -> &'static str {
+        match self {
+            Self::Cancel => "is asked to stop; its clean-up code runs now",
+            Self::Terminate => "is told to end at once",
+            Self::Pause => "is told to pause; running attempts finish, nothing new starts",
+            Self::Resume => "goes on",
+            Self::Delete => "is deleted",
+        }
+    }
+}
 
 impl Asking {
-    /// Asks an execution to stop.
-    pub(crate) async fn cancel(&self, execution_id: String) -> Outcome {
-        let (mut client, id) = (self.client().await?, execution_id.clone());
-        client.engine.cancel(proto::CancelRequest { execution_id }).await.map_err(|e| client.stop(&e))?;
-        self.done(&id, "is asked to stop; its clean-up code runs now")
-    }
-
-    /// Ends an execution without asking it.
-    pub(crate) async fn terminate(&self, execution_id: String) -> Outcome {
-        let (mut client, id) = (self.client().await?, execution_id.clone());
-        client.engine.terminate(proto::TerminateRequest { execution_id }).await.map_err(|e| client.stop(&e))?;
-        self.done(&id, "is told to end at once")
-    }
-
-    /// Lets running attempts finish and starts nothing new.
-    pub(crate) async fn pause(&self, execution_id: String) -> Outcome {
-        let (mut client, id) = (self.client().await?, execution_id.clone());
-        client.engine.pause(proto::PauseRequest { execution_id }).await.map_err(|e| client.stop(&e))?;
-        self.done(&id, "is told to pause; running attempts finish, nothing new starts")
-    }
-
-    /// Goes on.
-    pub(crate) async fn resume(&self, execution_id: String) -> Outcome {
-        let (mut client, id) = (self.client().await?, execution_id.clone());
-        client.engine.resume(proto::ResumeRequest { execution_id }).await.map_err(|e| client.stop(&e))?;
-        self.done(&id, "goes on")
-    }
-
-    /// Forgets an execution.
-    pub(crate) async fn delete(&self, execution_id: String) -> Outcome {
-        let (mut client, id) = (self.client().await?, execution_id.clone());
-        client.engine.delete(proto::DeleteRequest { execution_id }).await.map_err(|e| client.stop(&e))?;
-        self.done(&id, "is deleted")
+    /// Does it to each execution in turn. One that is refused does not spare the others; the exit code is that of the
+    /// first refusal.
+    pub(crate) async fn each(&self, ids: Vec<String>, control: Control) -> Outcome {
+        let mut client = self.client().await?;
+        let mut refused: Option<Stop> = None;
+        for id in ids {
+            let stop = match control.perform(&mut client, &id).await {
+                Ok(()) => {
+                    self.done(&id, control.done())?;
+                    continue;
+                }
+                Err(stop) => stop,
+            };
+            let is_away = stop.code == Some(Code::Unreachable);
+            // The last refusal is told by whoever called us.
+            let code = refused.as_ref().map_or(stop.code, |first| first.code);
+            if let Some(before) = refused.replace(Stop { code, ..stop }) {
+                out::complain(&before, self.global.json);
+            }
+            if is_away {
+                break;
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     /// Confirms what was done to an execution.

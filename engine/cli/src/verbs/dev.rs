@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use cerebelum_server::proto;
 
 use super::Asking;
-use super::component::upload;
 use super::read::component_lines;
 use super::start::{ended_well, start};
 use crate::args::Dev;
@@ -30,10 +29,22 @@ impl Asking {
             return Err(Stop::usage(line));
         }
         let mut running = None;
+        let ended = tokio::select! {
+            ended = self.rounds(&mut client, &args, &mut running) => ended,
+            // Without a handler for it, Ctrl-C just ends the program.
+            Ok(()) = tokio::signal::ctrl_c() => Ok(()),
+        };
+        if let Some(id) = running {
+            self.out.say(&format!("{id} is left as it is; end it with `cerebelum terminate {id}`"))?;
+        }
+        ended
+    }
+
+    async fn rounds(&self, client: &mut Client, args: &Dev, running: &mut Option<String>) -> Outcome {
         loop {
             let seen = sources(&args.path);
             tokio::select! {
-                ended = self.round(&mut client, &args, &mut running) => match ended {
+                ended = self.round(client, args, running) => match ended {
                     Ok(()) => {}
                     Err(stop) if stop.code.is_none() || stop.code == Some(Code::Unreachable) => return Err(stop),
                     Err(stop) => self.out.say(&crate::render::plain(&stop.line))?,
@@ -43,7 +54,8 @@ impl Asking {
             self.out.say("waiting for changes; Ctrl-C ends this")?;
             changed(&args.path, &seen).await;
             if let Some(execution_id) = running.take() {
-                // It ran yesterday's code. When it has ended meanwhile, so much the better.
+                self.out.say(&format!("terminating {execution_id}, which runs the code from before the change"))?;
+                // When it has ended meanwhile, so much the better.
                 let _ = client.engine.terminate(proto::TerminateRequest { execution_id }).await;
             }
         }
@@ -52,7 +64,7 @@ impl Asking {
     async fn round(&self, client: &mut Client, args: &Dev, running: &mut Option<String>) -> Outcome {
         let built = build(args.path.clone()).await?;
         let file_name = format!("{}.wasm", built.name);
-        let component = upload(client, Some(built.name), file_name, &built.bytes).await?;
+        let component = self.send(client, Some(built.name), file_name, &built.bytes).await?;
         component_lines(&component).iter().try_for_each(|line| self.out.say(line))?;
         let workflow = choose(&component, args.workflow.as_deref())?;
         // Read anew each time: a file with the input may be what was changed.

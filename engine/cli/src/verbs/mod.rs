@@ -3,6 +3,7 @@
 mod component;
 mod control;
 mod dev;
+mod list;
 mod people;
 mod read;
 mod serve;
@@ -15,6 +16,7 @@ use crate::exit::Outcome;
 use crate::out::Out;
 
 pub(crate) use component::{build, new};
+pub(crate) use control::Control;
 pub(crate) use serve::serve;
 
 /// A question to an engine, and where its answer goes.

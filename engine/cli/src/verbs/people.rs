@@ -69,5 +69,34 @@ impl Asking {
 /// Who decides, as this machine knows them: there is no authentication yet.
 fn whoami() -> String {
     let known = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
-    known.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+    // A container or a timer of the system sets neither variable.
+    known.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| {
+        let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        account(&accounts, rustix::process::getuid().as_raw())
+    })
+}
+
+/// The name of an account in `/etc/passwd`, or its number.
+fn account(accounts: &str, uid: u32) -> String {
+    let number = uid.to_string();
+    let named = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(number.as_str()) && !name.is_empty()).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("user {number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::account;
+
+    #[test]
+    fn who_decides_is_known_without_a_variable() {
+        let accounts = "root:x:0:0:root:/root:/bin/bash\n:x:7:7::/:\nada:x:1000:1000::/home/ada:/bin/sh\nhalf a line\n";
+        assert_eq!(account(accounts, 0), "root");
+        assert_eq!(account(accounts, 1000), "ada");
+        assert_eq!(account(accounts, 7), "user 7");
+        assert_eq!(account("", 12), "user 12");
+    }
 }

@@ -1,69 +1,19 @@
-//! Reading lists: executions, components, events, log lines.
+//! Reading components, events, log lines.
+
+use std::collections::HashMap;
 
 use cerebelum_server::{json, proto};
 
 use super::Asking;
-use crate::args::{History, List, Logs};
+use crate::args::{History, Logs};
+use crate::client::Client;
 use crate::exit::Outcome;
-use crate::render::{Line, Now, Style, Table, ago, plain};
-use crate::values;
+use crate::render::{Line, Now, Style, Table, ago, plain, traceback_lines, without_traceback};
 
-/// How many executions are asked for at once.
-const PAGE: u32 = 100;
 /// How many digits of a digest tell components apart for a person.
 const DIGEST_DIGITS: usize = 12;
 
 impl Asking {
-    /// Lists executions.
-    pub(crate) async fn list(&self, args: List) -> Outcome {
-        let executions = self.pages(args).await?;
-        if self.global.json {
-            return self.out.array(&executions.iter().map(json::summary).collect::<Vec<_>>());
-        }
-        let now = Now::measured();
-        let mut table = Table::new(&["EXECUTION", "WORKFLOW", "STATUS", "STARTED", "ENDED", "EVENTS", "ATTRIBUTES"]);
-        for one in &executions {
-            let cell = |text: &str| Line::new(Style::Plain, text);
-            let attributes = json::compact(&one.attributes);
-            table.row(vec![
-                Line::new(Style::Bold, &one.execution_id),
-                cell(&one.workflow),
-                Line::new(Style::of_status(&one.status), &one.status),
-                cell(&ago(one.started_at.as_ref(), now)),
-                cell(&ago(one.ended_at.as_ref(), now)),
-                cell(&one.events.to_string()),
-                Line::new(Style::Dim, if attributes == "{}" { "" } else { &attributes }),
-            ]);
-        }
-        match table.is_empty() {
-            true => self.out.say("no executions"),
-            false => self.out.show(&table.lines()),
-        }
-    }
-
-    async fn pages(&self, args: List) -> Outcome<Vec<proto::Summary>> {
-        let limit = args.limit.unwrap_or(usize::MAX);
-        let mut client = self.client().await?;
-        let mut request = proto::ListRequest {
-            status: args.status,
-            workflow: args.workflow,
-            attributes: values::attributes(&args.attr)?,
-            cursor: None,
-            limit: PAGE,
-        };
-        let mut executions = Vec::new();
-        while executions.len() < limit {
-            request.limit = u32::try_from(limit - executions.len()).unwrap_or(PAGE).min(PAGE);
-            let answer = client.engine.list(request.clone()).await.map_err(|e| client.stop(&e))?.into_inner();
-            executions.extend(answer.executions);
-            if answer.next.is_none() {
-                break;
-            }
-            request.cursor = answer.next;
-        }
-        Ok(executions)
-    }
-
     /// Lists components.
     pub(crate) async fn components(&self) -> Outcome {
         let mut client = self.client().await?;
@@ -103,7 +53,7 @@ impl Asking {
         while let Some(event) = events.message().await.map_err(|e| client.stop(&e))? {
             match self.global.json {
                 true => self.out.say(&json::event(&event))?,
-                false => self.out.show(&[event_line(&event)])?,
+                false => self.out.show(&event_lines(&event))?,
             }
         }
         Ok(())
@@ -112,17 +62,47 @@ impl Asking {
     /// Prints log lines.
     pub(crate) async fn logs(&self, args: Logs) -> Outcome {
         let mut client = self.client().await?;
-        let request = proto::LogsRequest { execution_id: args.id, after: 0, follow: args.follow };
+        let request = proto::LogsRequest { execution_id: args.id.clone(), after: 0, follow: args.follow };
         let mut lines = client.engine.logs(request).await.map_err(|e| client.stop(&e))?.into_inner();
+        let mut names = Names { client: client.clone(), execution_id: args.id, known: HashMap::new() };
         while let Some(line) = lines.message().await.map_err(|e| client.stop(&e))? {
+            let name = names.of(&line.scope).await?;
             match self.global.json {
-                true => self.out.say(&json::log_line(&line))?,
+                true => self.out.say(&json::log_line(&line, name))?,
                 // A log line is not cut at the terminal's width: its end may be what somebody looks for.
-                false => self.out.say(&log_line(&line).render(None, self.out.colours))?,
+                false => self.out.say(&log_line(&line, name).render(None, self.out.colours))?,
             }
         }
         Ok(())
     }
+}
+
+/// The names of the steps that scopes belong to.
+struct Names {
+    client: Client,
+    execution_id: String,
+    known: HashMap<String, Option<String>>,
+}
+
+impl Names {
+    /// The name of the step; none of the workflow's own scope, or of a step of an earlier run.
+    async fn of(&mut self, scope: &str) -> Outcome<Option<&str>> {
+        if !scope.is_empty() && !self.known.contains_key(scope) {
+            let steps = self.client.status(&self.execution_id).await?.steps;
+            self.known.extend(steps.into_iter().map(|step| (step.scope, Some(step.name))));
+            // A check of a poll has the poll's scope and its round, as in `4#7`.
+            let poll = scope.rsplit_once('#').and_then(|(poll, _)| self.known.get(poll).cloned()).flatten();
+            self.known.entry(scope.to_owned()).or_insert(poll);
+        }
+        Ok(self.known.get(scope).and_then(Option::as_deref))
+    }
+}
+
+/// An event, and below it the traceback that it holds.
+fn event_lines(event: &proto::Event) -> Vec<Line> {
+    let Some((fields, traceback)) = without_traceback(&event.fields) else { return vec![event_line(event)] };
+    let line = event_line(&proto::Event { fields, ..event.clone() });
+    std::iter::once(line).chain(traceback_lines(&traceback)).collect()
 }
 
 fn event_line(event: &proto::Event) -> Line {
@@ -138,7 +118,7 @@ fn event_line(event: &proto::Event) -> Line {
         .and(Style::Dim, &format!(" {}", json::compact(&event.fields)))
 }
 
-fn log_line(line: &proto::LogLine) -> Line {
+fn log_line(line: &proto::LogLine, step: Option<&str>) -> Line {
     let style = match line.level.as_str() {
         "error" => Style::Bad,
         "warn" => Style::Needy,
@@ -147,7 +127,7 @@ fn log_line(line: &proto::LogLine) -> Line {
     };
     Line::new(Style::Dim, &format!("{}  ", time_of(line.time.as_ref())))
         .and(style, &format!("{:<5} ", line.level))
-        .and(Style::Dim, &format!("{:<8} ", line.scope))
+        .and(Style::Dim, &format!("{:<6} {:<16} ", line.scope, step.unwrap_or_default()))
         .and(Style::Plain, &line.text)
 }
 
@@ -207,8 +187,19 @@ mod tests {
             attempt: 1,
             text: "a\x1b[2Jb\nc".into(),
         };
-        let expected = r"2023-11-14T22:13:20.000Z  warn  2.1      a\u{1b}[2Jb\nc";
-        assert_eq!(log_line(&line).render(None, false), expected);
+        let expected = r"2023-11-14T22:13:20.000Z  warn  2.1    welcome          a\u{1b}[2Jb\nc";
+        assert_eq!(log_line(&line, Some("welcome")).render(None, false), expected);
+    }
+
+    #[test]
+    fn an_event_with_a_traceback_shows_it_as_text_below() {
+        let fields = r#"{"ordinal":1,"failure":{"kind":"exception","message":"'b'","details":{"type":"KeyError","traceback":"Traceback (most recent call last):\n  File \"/2/app.py\", line 3, in f\nKeyError: 'b'\n"}}}"#;
+        let event =
+            proto::Event { position: 4, kind: "StepFailed".into(), fields: fields.into(), ..Default::default() };
+        let lines: Vec<_> = event_lines(&event).iter().map(|line| line.render(None, false)).collect();
+        assert!(lines[0].contains("KeyError") && !lines[0].contains("Traceback"), "{lines:?}");
+        let below = ["Traceback (most recent call last):", "  File \"app.py\", line 3, in f", "KeyError: 'b'"];
+        assert_eq!(lines[1..], below.map(|line| format!("    {line}")));
     }
 
     #[test]

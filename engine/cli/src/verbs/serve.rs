@@ -33,7 +33,8 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
         opened = Engine::open(settings.engine) => opened.map_err(not_opened)?,
         () = stop.asked() => return Ok(()),
     };
-    out.say(&format!("cerebelum is ready on http://{} (database {database})", bound.address()))?;
+    // Whoever started it may have seen enough (`cerebelum serve | head -1`): the engine lives on.
+    let _ = out.say(&format!("cerebelum is ready on http://{} (database {database})", bound.address()));
     let (told, heard) = tokio::sync::oneshot::channel();
     let asked = async {
         stop.asked().await;

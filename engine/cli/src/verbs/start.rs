@@ -3,10 +3,10 @@
 use cerebelum_server::{json, proto};
 
 use super::Asking;
-use crate::args::Start;
+use crate::args::{Start, StatusOf};
 use crate::client::{Client, has_ended};
 use crate::exit::{Code, Outcome, Stop};
-use crate::render::{Looks, Now, execution, failure_line};
+use crate::render::{Looks, Now, STEPS_SHOWN, execution, failure_line};
 use crate::values;
 
 impl Asking {
@@ -24,7 +24,7 @@ impl Asking {
         let summary = start(&mut client, request).await?;
         if args.wait {
             let status = client.ended(&summary.execution_id).await?;
-            self.show(&status)?;
+            self.show(&status, STEPS_SHOWN)?;
             return ended_well(&status);
         }
         if self.global.json {
@@ -42,9 +42,9 @@ impl Asking {
     }
 
     /// Shows an execution.
-    pub(crate) async fn status(&self, id: &str) -> Outcome {
-        let status = self.client().await?.status(id).await?;
-        self.show(&status)
+    pub(crate) async fn status(&self, args: &StatusOf) -> Outcome {
+        let status = self.client().await?.status(&args.id).await?;
+        self.show(&status, if args.all { usize::MAX } else { args.limit })
     }
 
     /// Prints the output of an execution.
@@ -67,8 +67,8 @@ impl Asking {
         ended_well(&status)
     }
 
-    fn show(&self, status: &proto::ExecutionStatus) -> Outcome {
-        let looks = Looks { now: Now::measured(), picture: None, in_full: true };
+    fn show(&self, status: &proto::ExecutionStatus, steps_max: usize) -> Outcome {
+        let looks = Looks { in_full: true, steps_max, ..Looks::at(Now::measured()) };
         match self.global.json {
             true => self.out.say(&json::status(status)),
             false => self.out.show(&execution(status, looks)),
@@ -93,6 +93,6 @@ pub(super) fn ended_well(status: &proto::ExecutionStatus) -> Outcome {
         false => format!(": {}", failure_line(failure)),
     });
     let id = &summary.execution_id;
-    let line = format!("{id} {}{}; see `cerebelum history {id}`", summary.status, why.unwrap_or_default());
+    let line = format!("{id} {}{}; see `cerebelum status {id}`", summary.status, why.unwrap_or_default());
     Err(Stop::new(Code::Failed, line))
 }

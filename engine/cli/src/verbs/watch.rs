@@ -1,19 +1,22 @@
 //! Following an execution: a live picture on a terminal, a line for each change elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cerebelum_server::{json, proto};
+use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::Asking;
 use super::start::ended_well;
 use crate::client::{Client, Patience, has_ended};
-use crate::exit::Outcome;
-use crate::out::size;
+use crate::exit::{Outcome, Stop};
+use crate::out::{note, size};
 use crate::render::{Live, Looks, Now, changes, execution};
 
 /// How often a live picture is drawn: durations tick, the spinner turns.
 const PICTURE_INTERVAL: Duration = Duration::from_millis(100);
+/// How many changes may wait to be shown.
+const CHANGES_MAX: usize = 16;
 
 type Changes = tonic::Streaming<proto::ExecutionStatus>;
 
@@ -27,16 +30,29 @@ impl Asking {
 
     /// Follows an execution to its end, whatever the end is.
     pub(super) async fn follow(&self, client: &mut Client, id: &str) -> Outcome<proto::ExecutionStatus> {
+        let watched = Watched::begin(client.clone(), id);
         match self.out.is_terminal && !self.global.json {
-            true => self.follow_live(client, id).await,
-            false => self.follow_in_lines(client, id).await,
+            true => self.follow_live(watched).await,
+            false => self.follow_in_lines(watched).await,
         }
     }
 
-    async fn follow_in_lines(&self, client: &mut Client, id: &str) -> Outcome<proto::ExecutionStatus> {
-        let (mut watched, mut last) = (Watched::new(client.clone(), id), None);
+    async fn follow_in_lines(&self, mut watched: Watched) -> Outcome<proto::ExecutionStatus> {
+        let (mut last, mut is_away) = (None, false);
         loop {
-            let status = watched.next().await?;
+            let status = match watched.next().await? {
+                Seen::Away(since) => {
+                    if !std::mem::replace(&mut is_away, true) && !self.global.json {
+                        let since = json::rfc3339(&since.timestamp());
+                        note(&format!("{since}  engine not reachable, trying again"));
+                    }
+                    continue;
+                }
+                Seen::Status(status) => *status,
+            };
+            if std::mem::take(&mut is_away) && !self.global.json {
+                note(&format!("{}  engine reached again", json::rfc3339(&Now::measured().timestamp())));
+            }
             let lines = match self.global.json {
                 true if last.as_ref() != Some(&status) => vec![json::status(&status)],
                 true => vec![],
@@ -52,64 +68,107 @@ impl Asking {
         }
     }
 
-    async fn follow_live(&self, client: &mut Client, id: &str) -> Outcome<proto::ExecutionStatus> {
-        let mut watched = Watched::new(client.clone(), id);
+    async fn follow_live(&self, mut watched: Watched) -> Outcome<proto::ExecutionStatus> {
         let mut live = Live::new(std::io::stdout(), self.out.colours);
-        let mut status = watched.next().await?;
+        // The last moment of which it is known how the execution is.
+        let (mut status, mut known) = (None, Now::measured());
+        let mut away: Option<Instant> = None;
         let mut clock = tokio::time::interval(PICTURE_INTERVAL);
         for picture in 0.. {
-            let looks = Looks { now: Now::measured(), picture: Some(picture), in_full: false };
-            live.draw(&execution(&status, looks), size())?;
-            if has_ended(&status) {
+            let away_for = away.map(|since| since.elapsed());
+            known = if away_for.is_none() { Now::measured() } else { known };
+            if let Some(status) = &status {
+                // Of an engine that is away nobody knows what runs: nothing counts on, nothing turns.
+                let picture = away_for.is_none().then_some(picture);
+                let looks = Looks { picture, away: away_for, ..Looks::at(known) };
+                live.draw(&execution(status, looks), size())?;
+            }
+            if status.as_ref().is_some_and(has_ended) {
                 break;
             }
             tokio::select! {
-                next = watched.next() => status = next?,
+                next = watched.next() => match next? {
+                    Seen::Status(new) => (status, away) = (Some(*new), None),
+                    Seen::Away(_) => away = away.or_else(|| Some(Instant::now())),
+                },
                 _ = clock.tick() => {}
             }
         }
-        Ok(status)
+        Ok(status.unwrap_or_default())
     }
+}
+
+/// What is seen of an execution.
+enum Seen {
+    /// It is like this.
+    Status(Box<proto::ExecutionStatus>),
+    /// The engine went away at this moment, and is looked for.
+    Away(Now),
 }
 
 /// The changes of an execution, over restarts of its engine.
 struct Watched {
-    client: Client,
-    id: String,
-    stream: Option<Changes>,
-    patience: Patience,
+    seen: mpsc::Receiver<Outcome<Seen>>,
 }
 
 impl Watched {
-    fn new(client: Client, id: &str) -> Self {
-        Self { client, id: id.to_owned(), stream: None, patience: Patience::default() }
+    fn begin(client: Client, id: &str) -> Self {
+        let (sender, seen) = mpsc::channel(CHANGES_MAX);
+        // Ends when nobody listens any more.
+        tokio::spawn(watch(client, id.to_owned(), sender));
+        Self { seen }
     }
 
-    /// The next status. May be dropped while it waits: nothing is lost.
-    async fn next(&mut self) -> Outcome<proto::ExecutionStatus> {
-        loop {
-            match self.receive().await {
-                Ok(status) => {
-                    self.patience = Patience::default();
-                    return Ok(status);
-                }
-                Err(status) => {
-                    self.stream = None;
-                    self.patience.outlast(&self.client, &status).await?;
-                }
+    /// What is seen next. May be dropped while it waits: nothing is lost.
+    async fn next(&mut self) -> Outcome<Seen> {
+        let gone = || Err(Stop::new(crate::exit::Code::Failed, "watching broke off; try again"));
+        self.seen.recv().await.unwrap_or_else(gone)
+    }
+}
+
+async fn watch(mut client: Client, id: String, sender: mpsc::Sender<Outcome<Seen>>) {
+    let (mut stream, mut patience) = (None, Patience::default());
+    loop {
+        let seen = match receive(&mut client, &id, &mut stream).await {
+            Ok(status) => {
+                patience = Patience::default();
+                Ok(Seen::Status(Box::new(status)))
             }
-        }
-    }
-
-    async fn receive(&mut self) -> Result<proto::ExecutionStatus, Status> {
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            None => {
-                let request = proto::WatchRequest { execution_id: self.id.clone() };
-                self.stream.insert(self.client.engine.watch(request).await?.into_inner())
+            Err(status) => {
+                stream = None;
+                let since = Now::measured();
+                match patience.bears(&client, &status) {
+                    Ok(()) => Ok(Seen::Away(since)),
+                    Err(stop) => Err(stop),
+                }
             }
         };
-        // A stream that ends before the execution has was cut off by an engine that stops.
-        stream.message().await?.ok_or_else(|| Status::unavailable("the engine ended the stream"))
+        let (is_away, is_last) = match &seen {
+            Ok(Seen::Away(_)) => (true, false),
+            Ok(Seen::Status(status)) => (false, has_ended(status)),
+            Err(_) => (false, true),
+        };
+        if sender.send(seen).await.is_err() || is_last {
+            return;
+        }
+        if is_away {
+            Patience::pause().await;
+        }
     }
+}
+
+async fn receive(
+    client: &mut Client,
+    id: &str,
+    stream: &mut Option<Changes>,
+) -> Result<proto::ExecutionStatus, Status> {
+    let stream = match stream {
+        Some(stream) => stream,
+        None => {
+            let request = proto::WatchRequest { execution_id: id.to_owned() };
+            stream.insert(client.engine.watch(request).await?.into_inner())
+        }
+    };
+    // A stream that ends before the execution has was cut off by an engine that stops.
+    stream.message().await?.ok_or_else(|| Status::unavailable("the engine ended the stream"))
 }

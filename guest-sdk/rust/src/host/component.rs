@@ -60,12 +60,22 @@ impl Guest for Component {
     }
 
     async fn workflow(name: String, input: String) -> std::result::Result<String, types::Failure> {
+        tell_of_panics();
         keep(run(true, &name, Context { host: Host(PhantomData) }, input)).await.map_err(failure_of)
     }
 
     async fn step(name: String, input: String) -> std::result::Result<String, types::Failure> {
+        tell_of_panics();
         keep(run(false, &name, Context { host: Host(PhantomData) }, input)).await.map_err(failure_of)
     }
+}
+
+/// Where and why a guest panicked goes to its log, without the standard library's advice to set a variable: a component
+/// has none.
+fn tell_of_panics() {
+    use std::sync::Once;
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| eprintln!("the guest {panic}"))));
 }
 
 /// A handle on the engine. It is not `Send`, as the one of the local executor is not.

@@ -10,6 +10,7 @@ use super::check::{ask, ours};
 use super::tools::Tools;
 use super::{Program, shown};
 use crate::exit::{Code, Outcome, Stop};
+use crate::out::note;
 use crate::project::kit::cache_folder;
 
 /// How many digits of the digest tell lists apart.
@@ -45,14 +46,14 @@ pub(super) fn fetch(program: &Program, tools: &Tools, kit: &Path) -> Outcome<Opt
     let scratch = tempfile::Builder::new().prefix("fetching-").tempdir_in(&cache).map_err(failed)?;
     let (requirements, target) = (scratch.path().join("requirements.txt"), scratch.path().join("packages"));
     fs::write(&requirements, text).and_then(|()| fs::create_dir(&target)).map_err(failed)?;
-    eprintln!("fetching the packages of {}, once", shown(&list.file));
+    note(&format!("fetching the packages of {}, once", shown(&list.file)));
     let mut command = ours(tools, kit, "_dependencies", &[]);
     // Paths in the list are meant from where it stands.
     command.arg(&requirements).arg(&target).current_dir(list.file.parent().unwrap_or(&program.folder));
     let answer: Answer = ask(&mut command)?;
     let file = shown(&list.file);
-    answer.warnings.iter().for_each(|warning| eprintln!("warning: {file}: {warning}"));
-    answer.errors.iter().for_each(|error| eprintln!("{file}: {error}"));
+    answer.warnings.iter().for_each(|warning| note(&format!("warning: {file}: {warning}")));
+    answer.errors.iter().for_each(|error| note(&format!("{file}: {error}")));
     if !answer.errors.is_empty() {
         return Err(Stop::new(Code::Failed, format!("what {file} names cannot be had; see above")));
     }

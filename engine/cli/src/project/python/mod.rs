@@ -12,6 +12,7 @@ use std::path::Path;
 use super::kit::{LINK, lay_kit, link_kit};
 use super::{Built, shown};
 use crate::exit::{Code, Outcome, Stop};
+use crate::out::note;
 
 pub(crate) use program::is_foreign;
 pub(super) use program::{Program, find};
@@ -66,9 +67,9 @@ fn tell(before: &str, problems: &[check::Problem]) {
             (file, 0) => format!("{}: ", shown(Path::new(file))),
             (file, line) => format!("{}:{line}: ", shown(Path::new(file))),
         };
-        eprintln!("{before}{place}{}", problem.text.trim_end().replace('\n', "\n    "));
+        note(&format!("{before}{place}{}", problem.text.trim_end().replace('\n', "\n    ")));
         for step in &problem.trace {
-            eprintln!("    at {}", shown(Path::new(step)));
+            note(&format!("    at {}", shown(Path::new(step))));
         }
     }
 }

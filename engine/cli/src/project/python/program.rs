@@ -46,16 +46,16 @@ pub(crate) fn find(whole: &Path) -> Outcome<Option<Program>> {
     let mut there: Vec<String> = entries(whole)
         .into_iter()
         .filter(|path| is_python(path) || is_package(path))
-        .map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+        .map(|path| format!("`cerebelum build {}`", shown(&path)))
         .collect();
     there.sort();
     match there.is_empty() {
         true => Ok(None),
         false => Err(Stop::usage(format!(
-            "{} has no {}; name the one to build: {}",
+            "{} has no {} of its own; try {}",
             shown(whole),
             ENTRIES.join(", "),
-            there.join(", ")
+            there.join(" or ")
         ))),
     }
 }
@@ -216,7 +216,9 @@ mod tests {
     fn a_folder_without_an_entry_is_told_its_candidates() {
         let folder = tree(&["flow.py", "shop/__init__.py", "data/x.json"]);
         let why = find(folder.path()).unwrap_err();
-        assert!(why.code == Some(Code::Usage) && why.line.ends_with("name the one to build: flow.py, shop"), "{why}");
+        assert!(why.code == Some(Code::Usage) && why.line.contains("try `cerebelum build "), "{why}");
+        let commands = why.line.matches("`cerebelum build ").count();
+        assert!(commands == 2 && why.line.contains("/flow.py` or ") && why.line.ends_with("/shop`"), "{why}");
         assert!(find(&tree(&["readme.md"]).path().join("readme.md")).unwrap().is_none());
         assert_eq!(find(tree(&["readme.md"]).path()).unwrap(), None);
     }

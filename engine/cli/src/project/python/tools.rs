@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::Program;
 use crate::exit::{Code, Outcome, Stop};
+use crate::out::note;
 use crate::project::kit::cache_folder;
 
 /// The version that the SDK is written for; it reaches into the event loop of this one.
@@ -77,7 +78,7 @@ fn kept() -> Outcome<Tools> {
     {
         return Ok(tools);
     }
-    eprintln!("installing componentize-py {VERSION} into {}, once", environment.display());
+    note(&format!("installing componentize-py {VERSION} into {}, once", environment.display()));
     if environment.exists() {
         fs::remove_dir_all(&environment).map_err(failed)?;
     }

@@ -195,6 +195,7 @@ class Step(Message):
     ended_at: Timestamp
     output: str
     failure: Failure
+    input_preview: str
     def __init__(
         self,
         *,
@@ -206,6 +207,7 @@ class Step(Message):
         ended_at: Timestamp | None = ...,
         output: str | None = ...,
         failure: Failure | None = ...,
+        input_preview: str | None = ...,
     ) -> None: ...
 
 class ListRequest(Message):

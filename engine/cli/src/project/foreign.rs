@@ -1,0 +1,206 @@
+//! Crates that compile and can never work in a component: told before the build, with what to use instead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::exit::{Code, Outcome, Stop};
+use crate::out::note;
+use crate::render::plain;
+
+/// What a crate would need, and what to use instead.
+struct Foreign {
+    name: &'static str,
+    /// Only with one of these features; without any, always.
+    with: &'static [&'static str],
+    why: &'static str,
+    instead: &'static str,
+}
+
+const HTTP: &str = "use `http` of cerebelum";
+const WAITS: &str = "use what cerebelum::prelude has: `ctx.sleep`, `join_all`, `select!`";
+const FOREIGN: [Foreign; 8] = [
+    Foreign {
+        name: "tokio",
+        with: &["rt", "rt-multi-thread", "net", "time", "fs", "process", "signal", "full"],
+        why: "its runtime needs threads and sockets, and there is no reactor",
+        instead: "use what cerebelum::prelude has: `ctx.sleep`, `join_all`, `select!`; tokio with `sync` and `macros` is fine",
+    },
+    Foreign { name: "async-std", with: &[], why: "its runtime needs threads", instead: WAITS },
+    Foreign { name: "smol", with: &[], why: "its runtime needs threads and sockets", instead: WAITS },
+    Foreign {
+        name: "pollster",
+        with: &[],
+        why: "it blocks, and no outcome comes while a guest computes",
+        instead: "use `.await`",
+    },
+    Foreign { name: "reqwest", with: &[], why: "here it is made for browsers, and traps", instead: HTTP },
+    Foreign { name: "ureq", with: &[], why: "there are no sockets", instead: HTTP },
+    Foreign { name: "hyper-util", with: &["client", "client-legacy"], why: "there are no sockets", instead: HTTP },
+    Foreign { name: "isahc", with: &[], why: "there are no sockets", instead: HTTP },
+];
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    resolve: Resolve,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    root: Option<String>,
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    #[serde(default)]
+    features: Vec<String>,
+    #[serde(default)]
+    deps: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    pkg: String,
+    dep_kinds: Vec<Kind>,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    kind: Option<String>,
+}
+
+/// Looks through what a crate is made of for this target.
+///
+/// # Errors
+/// When it depends on something that can never work. What only comes with another crate may never be used: that is a
+/// warning on stderr.
+pub(super) fn check(manifest: &Path, name: &str, target: &str) -> Outcome {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--format-version", "1", "--filter-platform", target, "--manifest-path"]).arg(manifest);
+    // Whatever is wrong with the crate, cargo tells when it builds.
+    let Ok(asked) = cargo.stdin(Stdio::null()).stderr(Stdio::null()).output() else { return Ok(()) };
+    let Ok(metadata) = serde_json::from_slice::<Metadata>(&asked.stdout) else { return Ok(()) };
+    let (direct, brought) = judge(&metadata);
+    for line in brought {
+        note(&format!("warning: {}", plain(&line)));
+    }
+    match direct.is_empty() {
+        true => Ok(()),
+        false => Err(Stop::new(Code::Failed, format!("{name} cannot work as a component: {}", direct.join("; ")))),
+    }
+}
+
+/// What is wrong with the crate's own dependencies, and with what those bring.
+fn judge(metadata: &Metadata) -> (Vec<String>, Vec<String>) {
+    let names: BTreeMap<&str, &str> =
+        metadata.packages.iter().map(|package| (package.id.as_str(), package.name.as_str())).collect();
+    let nodes: BTreeMap<&str, &Node> = metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
+    let (mut direct, mut brought) = (Vec::new(), Vec::new());
+    let Some(root) = metadata.resolve.root.as_deref() else { return (direct, brought) };
+    let (mut seen, mut left) = (BTreeSet::from([root]), vec![root]);
+    while let Some(above) = left.pop() {
+        for id in nodes.get(above).into_iter().flat_map(|node| used(node)) {
+            if !seen.insert(id) {
+                continue;
+            }
+            left.push(id);
+            let name = names.get(id).copied().unwrap_or_default();
+            let features = nodes.get(id).map_or(&[][..], |node| &node.features);
+            let Some(foreign) = FOREIGN.iter().find(|foreign| foreign.name == name && foreign.is_met(features)) else {
+                continue;
+            };
+            let what = format!("`{name}`: {}; {}", foreign.why, foreign.instead);
+            match above == root {
+                true => direct.push(what),
+                false => {
+                    let by = names.get(above).copied().unwrap_or_default();
+                    brought.push(format!("`{by}` brings {what} if what it does here ends in a trap"));
+                }
+            }
+        }
+    }
+    (direct, brought)
+}
+
+/// What becomes part of the component: neither build scripts' dependencies nor tests'.
+fn used(node: &Node) -> impl Iterator<Item = &str> {
+    let is_used = |one: &&Dependency| one.dep_kinds.iter().any(|kind| kind.kind.is_none());
+    node.deps.iter().filter(is_used).map(|one| one.pkg.as_str())
+}
+
+impl Foreign {
+    fn is_met(&self, features: &[String]) -> bool {
+        self.with.is_empty() || features.iter().any(|feature| self.with.contains(&feature.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A crate `guest` and what depends on what: name, features, its dependencies as `kind:name`.
+    fn metadata(crates: &[(&str, &[&str], &[&str])]) -> Metadata {
+        let packages = crates.iter().map(|(name, ..)| Package { id: (*name).into(), name: (*name).into() }).collect();
+        let dependency = |text: &&str| {
+            let (kind, pkg) = text.split_once(':').unwrap();
+            let kind = Kind { kind: (kind != "normal").then(|| kind.to_owned()) };
+            Dependency { pkg: pkg.to_owned(), dep_kinds: vec![kind] }
+        };
+        let node = |(name, features, deps): &(&str, &[&str], &[&str])| Node {
+            id: (*name).into(),
+            features: features.iter().map(ToString::to_string).collect(),
+            deps: deps.iter().map(dependency).collect(),
+        };
+        Metadata { packages, resolve: Resolve { root: Some("guest".into()), nodes: crates.iter().map(node).collect() } }
+    }
+
+    #[test]
+    fn what_a_crate_itself_depends_on_is_refused_and_what_others_bring_is_a_warning() {
+        let told = |crates: &[(&str, &[&str], &[&str])]| judge(&metadata(crates));
+        let (direct, brought) =
+            told(&[("guest", &[], &["normal:reqwest", "normal:ureq"]), ("reqwest", &[], &[]), ("ureq", &[], &[])]);
+        assert!(direct.len() == 2 && direct[0].contains("`reqwest`") && direct[0].contains("use `http`"), "{direct:?}");
+        assert!(brought.is_empty());
+        let (direct, brought) =
+            told(&[("guest", &[], &["normal:api"]), ("api", &[], &["normal:reqwest"]), ("reqwest", &[], &[])]);
+        assert!(
+            direct.is_empty() && brought.len() == 1 && brought[0].starts_with("`api` brings `reqwest`"),
+            "{brought:?}"
+        );
+    }
+
+    #[test]
+    fn tokio_is_refused_with_its_runtime_and_fine_without() {
+        let refused = |features: &[&str]| {
+            !judge(&metadata(&[("guest", &[], &["normal:tokio"]), ("tokio", features, &[])])).0.is_empty()
+        };
+        for features in [&["full"][..], &["rt", "sync"], &["time"], &["net", "default"]] {
+            assert!(refused(features), "{features:?}");
+        }
+        for features in [&[][..], &["default"], &["sync", "macros"], &["io-util"]] {
+            assert!(!refused(features), "{features:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_tests_or_build_scripts_need_does_not_count() {
+        let crates: &[(&str, &[&str], &[&str])] = &[
+            ("guest", &[], &["dev:reqwest", "build:ureq", "normal:fine"]),
+            ("fine", &[], &["build:reqwest", "normal:guest"]),
+            ("reqwest", &[], &[]),
+            ("ureq", &[], &[]),
+        ];
+        assert_eq!(judge(&metadata(crates)), (vec![], vec![]));
+    }
+}
