@@ -80,7 +80,10 @@ pub(crate) enum Verb {
     New(New),
     /// Build a component from a crate or a Python program
     ///
-    /// A Python program is checked first: all its problems are told at once. Then componentize-py freezes it, from
+    /// A crate that depends on another one which can never work in a component (a runtime such as tokio's, a client such as
+    /// reqwest) is refused, with what to use instead.
+    ///
+    /// A Python program is checked first, and all its problems are reported at once. Then componentize-py freezes it, from
     /// `$CEREBELUM_COMPONENTIZE`, the project's `.venv`, or the cache, where it is installed once. Pure-Python packages
     /// of the `requirements.txt` or `pyproject.toml` beside it come along.
     Build(Build),
@@ -175,7 +178,7 @@ pub(crate) struct New {
 
 #[derive(Debug, Args)]
 pub(crate) struct Build {
-    /// A Python file; or a folder with a crate, with `app.py`, `workflow.py` or `main.py`, or with a package
+    /// A crate's folder; a Python file; a program's folder, with `app.py`, `workflow.py` or `main.py`; a package's own folder
     pub(crate) path: PathBuf,
     /// Where to put the component [default: NAME.wasm in the project]
     #[arg(short, long, value_name = "FILE")]

@@ -38,10 +38,10 @@ impl Control {
 
     const fn done(self) -> &'static str {
         match self {
-            Self::Cancel => "is asked to stop; its clean-up code runs now",
-            Self::Terminate => "is told to end at once",
-            Self::Pause => "is told to pause; running attempts finish, nothing new starts",
-            Self::Resume => "goes on",
+            Self::Cancel => "is being cancelled; its clean-up code runs now",
+            Self::Terminate => "is being terminated; none of its code runs any more",
+            Self::Pause => "is being paused: running attempts finish, nothing new starts",
+            Self::Resume => "is resumed",
             Self::Delete => "is deleted",
         }
     }

@@ -44,7 +44,7 @@ impl Asking {
         let mut client = self.client().await?;
         let request = proto::ApproveRequest { id: args.id, data, comment: args.comment, by: whoami() };
         let answer = client.engine.approve(request).await.map_err(|e| client.stop(&e))?;
-        self.done(&answer.into_inner().execution_id, "has its approval")
+        self.done(&answer.into_inner().execution_id, "is approved")
     }
 
     /// Says no.
@@ -52,7 +52,7 @@ impl Asking {
         let mut client = self.client().await?;
         let request = proto::RejectRequest { id: args.id, reason: args.reason, by: whoami() };
         let answer = client.engine.reject(request).await.map_err(|e| client.stop(&e))?;
-        self.done(&answer.into_inner().execution_id, "is told no")
+        self.done(&answer.into_inner().execution_id, "is rejected")
     }
 
     /// Sends a message.

@@ -72,4 +72,4 @@ def test_without_grpcio_the_import_says_what_to_install(missing: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("ImportError: ")
-    assert done.stderr.strip().endswith("pip install cerebelum[client]")
+    assert done.stderr.strip().endswith("pip install grpcio protobuf")

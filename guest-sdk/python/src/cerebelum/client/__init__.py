@@ -11,7 +11,7 @@ try:
     import google.protobuf as _protobuf  # type: ignore[import-untyped]
     import grpc.aio as _grpc  # type: ignore[import-untyped]
 except ImportError as error:
-    raise ImportError(f"cerebelum.client needs grpcio and protobuf ({error}): pip install cerebelum[client]") from None
+    raise ImportError(f"cerebelum.client is not complete ({error}): pip install grpcio protobuf") from None
 
 from ..results import ExecutionResult, FailureInfo
 from .calling import ExecutionClient
