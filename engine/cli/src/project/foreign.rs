@@ -10,37 +10,25 @@ use crate::exit::{Code, Outcome, Stop};
 use crate::out::note;
 use crate::render::plain;
 
-/// What a crate would need, and what to use instead.
-struct Foreign {
-    name: &'static str,
-    /// Only with one of these features; without any, always.
-    with: &'static [&'static str],
-    why: &'static str,
-    instead: &'static str,
+/// The crates, with what to use instead.
+const LIST: &str = include_str!("foreign.toml");
+
+#[derive(Deserialize)]
+struct List {
+    #[serde(rename = "crate")]
+    crates: Vec<Foreign>,
 }
 
-const HTTP: &str = "use `http` of cerebelum";
-const WAITS: &str = "use what cerebelum::prelude has: `ctx.sleep`, `join_all`, `select!`";
-const FOREIGN: [Foreign; 8] = [
-    Foreign {
-        name: "tokio",
-        with: &["rt", "rt-multi-thread", "net", "time", "fs", "process", "signal", "full"],
-        why: "its runtime needs threads and sockets, and there is no reactor",
-        instead: "use what cerebelum::prelude has: `ctx.sleep`, `join_all`, `select!`; tokio with `sync` and `macros` is fine",
-    },
-    Foreign { name: "async-std", with: &[], why: "its runtime needs threads", instead: WAITS },
-    Foreign { name: "smol", with: &[], why: "its runtime needs threads and sockets", instead: WAITS },
-    Foreign {
-        name: "pollster",
-        with: &[],
-        why: "it blocks, and no outcome comes while a guest computes",
-        instead: "use `.await`",
-    },
-    Foreign { name: "reqwest", with: &[], why: "here it is made for browsers, and traps", instead: HTTP },
-    Foreign { name: "ureq", with: &[], why: "there are no sockets", instead: HTTP },
-    Foreign { name: "hyper-util", with: &["client", "client-legacy"], why: "there are no sockets", instead: HTTP },
-    Foreign { name: "isahc", with: &[], why: "there are no sockets", instead: HTTP },
-];
+/// A crate that cannot work.
+#[derive(Deserialize)]
+struct Foreign {
+    name: String,
+    /// Only with one of these features; without any, always.
+    #[serde(default)]
+    with: Vec<String>,
+    why: String,
+    instead: String,
+}
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -107,6 +95,7 @@ fn judge(metadata: &Metadata) -> (Vec<String>, Vec<String>) {
         metadata.packages.iter().map(|package| (package.id.as_str(), package.name.as_str())).collect();
     let nodes: BTreeMap<&str, &Node> = metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
     let (mut direct, mut brought) = (Vec::new(), Vec::new());
+    let list: List = toml::from_str(LIST).expect("the list of foreign crates is written as it is read");
     let Some(root) = metadata.resolve.root.as_deref() else { return (direct, brought) };
     let (mut seen, mut left) = (BTreeSet::from([root]), vec![root]);
     while let Some(above) = left.pop() {
@@ -117,7 +106,8 @@ fn judge(metadata: &Metadata) -> (Vec<String>, Vec<String>) {
             left.push(id);
             let name = names.get(id).copied().unwrap_or_default();
             let features = nodes.get(id).map_or(&[][..], |node| &node.features);
-            let Some(foreign) = FOREIGN.iter().find(|foreign| foreign.name == name && foreign.is_met(features)) else {
+            let Some(foreign) = list.crates.iter().find(|foreign| foreign.name == name && foreign.is_met(features))
+            else {
                 continue;
             };
             let what = format!("`{name}`: {}; {}", foreign.why, foreign.instead);
@@ -141,7 +131,7 @@ fn used(node: &Node) -> impl Iterator<Item = &str> {
 
 impl Foreign {
     fn is_met(&self, features: &[String]) -> bool {
-        self.with.is_empty() || features.iter().any(|feature| self.with.contains(&feature.as_str()))
+        self.with.is_empty() || features.iter().any(|feature| self.with.contains(feature))
     }
 }
 
@@ -167,17 +157,19 @@ mod tests {
 
     #[test]
     fn what_a_crate_itself_depends_on_is_refused_and_what_others_bring_is_a_warning() {
-        let told = |crates: &[(&str, &[&str], &[&str])]| judge(&metadata(crates));
-        let (direct, brought) =
-            told(&[("guest", &[], &["normal:reqwest", "normal:ureq"]), ("reqwest", &[], &[]), ("ureq", &[], &[])]);
-        assert!(direct.len() == 2 && direct[0].contains("`reqwest`") && direct[0].contains("use `http`"), "{direct:?}");
-        assert!(brought.is_empty());
-        let (direct, brought) =
-            told(&[("guest", &[], &["normal:api"]), ("api", &[], &["normal:reqwest"]), ("reqwest", &[], &[])]);
-        assert!(
-            direct.is_empty() && brought.len() == 1 && brought[0].starts_with("`api` brings `reqwest`"),
-            "{brought:?}"
-        );
+        let list: List = toml::from_str(LIST).unwrap();
+        assert!(list.crates.len() >= 8);
+        for Foreign { name, with, .. } in &list.crates {
+            let (feature, dependency) = (with.first().map_or("default", String::as_str), format!("normal:{name}"));
+            let foreign: (&str, &[&str], &[&str]) = (name, &[feature], &[]);
+            let (direct, brought) = judge(&metadata(&[("guest", &[], &[&dependency]), foreign]));
+            assert!(direct.len() == 1 && direct[0].starts_with(&format!("`{name}`: ")), "{direct:?}");
+            assert!(brought.is_empty() && direct[0].contains("; use "), "{direct:?}");
+            let (direct, brought) =
+                judge(&metadata(&[("guest", &[], &["normal:api"]), ("api", &[], &[&dependency]), foreign]));
+            assert!(direct.is_empty() && brought.len() == 1, "{direct:?} {brought:?}");
+            assert!(brought[0].starts_with(&format!("`api` brings `{name}`")), "{brought:?}");
+        }
     }
 
     #[test]
@@ -196,9 +188,9 @@ mod tests {
     #[test]
     fn what_only_tests_or_build_scripts_need_does_not_count() {
         let crates: &[(&str, &[&str], &[&str])] = &[
-            ("guest", &[], &["dev:reqwest", "build:ureq", "normal:fine"]),
-            ("fine", &[], &["build:reqwest", "normal:guest"]),
-            ("reqwest", &[], &[]),
+            ("guest", &[], &["dev:isahc", "build:ureq", "normal:fine"]),
+            ("fine", &[], &["build:isahc", "normal:guest"]),
+            ("isahc", &[], &[]),
             ("ureq", &[], &[]),
         ];
         assert_eq!(judge(&metadata(crates)), (vec![], vec![]));
