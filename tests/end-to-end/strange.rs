@@ -12,6 +12,7 @@ on_both_databases!(
     what_cannot_be_read_is_parked_alone_and_goes_on_after_the_repair,
     a_component_that_is_gone_is_missed,
     a_head_that_cannot_be_read_is_in_nobody_elses_way,
+    whatever_is_damaged_is_parked_in_time_and_can_be_ended_and_removed,
     l03_the_seed_of_an_execution_is_shown_nowhere
 );
 
@@ -227,6 +228,47 @@ fn a_head_that_cannot_be_read_is_in_nobody_elses_way(database: Database) {
     let _ = sql(&engine, &format!("update executions set seed = {none} where id = 'bad'"));
     let answers = ask(vec![start("good"), start("bad"), start("better")]);
     assert!(matches!(&answers[..], [Started(_), Refused(_), Started(_)]), "{answers:?}");
+}
+
+/// Ways to damage an execution that waits, none of which anybody asks for: it is parked without being asked, lists and timers
+/// of the others go on, and it can be removed.
+fn whatever_is_damaged_is_parked_in_time_and_can_be_ended_and_removed(database: Database) {
+    let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
+    engine.upload("test-guests");
+    let none = if engine.database().starts_with("sqlite:") { "x'00'" } else { "'\\x00'::bytea" };
+    let damages = [
+        ("waits-a", "sequence_then_signal", "delete from calls where"),
+        ("waits-b", "sequence_then_signal", "update executions set position = 0 where"),
+        ("waits-c", "sequence_then_signal", "update calls set call = 'no call' where"),
+        ("waits-d", "sequence_then_signal", &format!("update executions set seed = {none} where")),
+        ("sleeps-a", "sleeper", "delete from calls where"),
+        ("sleeps-b", "sleeper", "update executions set program_no = 4711 where"),
+        ("sleeps-c", "sleeper", "update executions set facts = '[' where"),
+    ];
+    for (id, workflow, _) in &damages {
+        let input = if *workflow == "sleeper" { "86400000" } else { r#"{"steps":2,"signal":"go"}"# };
+        engine.ok(&["start", workflow, "--input", input, "--id", id]);
+    }
+    for (id, workflow, _) in &damages {
+        engine.wait_for(id, &[if *workflow == "sleeper" { "sleeping" } else { "waiting" }]);
+    }
+    until("all are out of memory", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
+    for (id, _, words) in &damages {
+        let _ = sql(&engine, &format!("{words} {}", of(id)));
+    }
+    assert_eq!(engine.run("sleeper", &json!(100))["status"], "completed", "timers of the others fire");
+    assert!(engine.json(&["list"]).as_array().unwrap().len() > damages.len());
+    for (id, ..) in &damages {
+        let parked = engine.wait_for(id, &["parked"]);
+        assert_eq!(parked["failure"]["kind"], "corrupt-history", "{parked:#}");
+    }
+    for (id, ..) in &damages {
+        engine.ok(&["terminate", id]);
+        assert_eq!(engine.wait_for_end(id)["status"], "cancelled", "{id}");
+        engine.ok(&["delete", id]);
+        assert_eq!(engine.cli(&["status", id]).code, 3, "{id} is gone");
+    }
+    assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2));
 }
 
 /// Whoever knew it could guess the keys of all requests to come.

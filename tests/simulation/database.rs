@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    Answer, Answered, ApprovalRow, ApprovalState, Batch, Begun, Census, Chunk, Claimed, Component, Execution,
-    ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store,
-    StoreError, TenantId, Whole,
+    Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
+    Claimed, Component, Execution, ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page,
+    Progress, Refusal, Started, Store, StoreError, TenantId, Whole,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -226,6 +226,11 @@ impl Store for Link {
         self.read(move |memory| memory.history(&key, run, from, to))
     }
 
+    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> Answer<'_, Vec<Chunk>> {
+        let key = key.clone();
+        self.read(move |memory| memory.history_page(&key, run, from, bytes_max))
+    }
+
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
         let key = key.clone();
         self.read(move |memory| memory.execution(&key))
@@ -273,6 +278,20 @@ impl Store for Link {
         self.call(move |memory| memory.unpark(&key))
     }
 
+    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> Answer<'_, bool> {
+        let key = key.clone();
+        self.call(move |memory| memory.park(incarnation, &key, reason))
+    }
+
+    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> Answer<'_, bool> {
+        let key = key.clone();
+        self.call(move |memory| memory.bury(&key, messages))
+    }
+
+    fn audit(&self, after: i64, limit: u32) -> Answer<'_, Audit> {
+        self.read(move |memory| memory.audit(after, limit))
+    }
+
     fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
         let key = key.clone();
         self.call(move |memory| memory.delete(&key))
@@ -292,9 +311,8 @@ impl Store for Link {
         self.read(move |memory| memory.progress(&key))
     }
 
-    fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Answer<'_, Vec<ApprovalRow>> {
-        let execution = execution.cloned();
-        self.read(move |memory| memory.approvals(tenant, execution.as_ref()))
+    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> Answer<'_, ApprovalPage> {
+        self.read(move |memory| memory.approvals(tenant, filter))
     }
 
     fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {

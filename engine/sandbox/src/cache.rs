@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,7 +68,7 @@ impl Cache {
         let name = of_component(digest);
         let file = self.intact(engine, &name)?;
         #[expect(unsafe_code, reason = "the artifact is sealed with this installation's key: we wrote it ourselves")]
-        let component = unsafe { Component::deserialize_file(engine, file) };
+        let component = unsafe { Component::deserialize_file(engine, opened(&file)) };
         component.inspect_err(|error| tracing::warn!(name, %error, "cannot load a compiled artifact")).ok()
     }
 
@@ -76,7 +77,7 @@ impl Cache {
         let name = of_module(digest);
         let file = self.intact(engine, &name)?;
         #[expect(unsafe_code, reason = "the artifact is sealed with this installation's key: we wrote it ourselves")]
-        let module = unsafe { Module::deserialize_file(engine, file) };
+        let module = unsafe { Module::deserialize_open_file(engine, file) };
         module.inspect_err(|error| tracing::warn!(name, %error, "cannot load a compiled artifact")).ok()
     }
 
@@ -151,11 +152,14 @@ impl Cache {
         }
     }
 
-    /// The file of an artifact that is what its seal says.
-    fn intact(&self, engine: &Engine, name: &str) -> Option<PathBuf> {
+    /// The file of an artifact that is what its seal says, open: what is loaded is the file that was checked, whatever has
+    /// that name by then.
+    fn intact(&self, engine: &Engine, name: &str) -> Option<File> {
         let seal = self.seal(name)?;
-        let file = self.artifact_file(name);
-        let artifact = blake3::hash(&fs::read(&file).ok()?);
+        let mut file = File::open(self.artifact_file(name)).ok()?;
+        let mut artifact = Vec::new();
+        file.read_to_end(&mut artifact).ok()?;
+        let artifact = blake3::hash(&artifact);
         let expected = blake3::Hash::from_hex(&seal.mac).ok()?;
         // Comparing hashes takes the same time wherever they differ.
         if seal.engine != fingerprint(engine) || expected != self.mac(name, &seal, artifact) {
@@ -186,6 +190,11 @@ impl Cache {
     fn seal_file(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.{SEAL}"))
     }
+}
+
+/// A name of a file that is open, which leads to that file and no other.
+fn opened(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 /// The name of a component's files. The seal covers it, so that none passes for another, nor a module for a component.

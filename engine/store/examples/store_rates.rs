@@ -122,6 +122,7 @@ fn new(id: &str, claim: bool) -> NewExecution {
         parent: None,
         started_at: Timestamp(1_700_000_000_000),
         ended_at: None,
+        open_calls: None,
     };
     let events =
         format!(r#"[[1,1700000000000,"",{{"ExecutionStarted":{{"workflow":"remind","input":"{input}","rules":1}}}}]]"#);

@@ -2,14 +2,23 @@
 
 use cerebelum_history::ExecutionId;
 
-use crate::fault::Fault;
+use crate::fault::{Error, Fault};
 use crate::hints::Moved;
 use crate::sql::{Row, Rows, Statement};
 use crate::store::{SqlStore, commit};
-use crate::{Answered, ApprovalRow, ApprovalState, ExecutionKey, Incarnation, StoreError, TenantId, inbox};
+use crate::{
+    Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, Incarnation, StoreError,
+    TenantId, inbox,
+};
 
-/// More questions than anybody reads in one list.
-const LISTED_MAX: u32 = 10_000;
+/// No page is longer.
+const PAGE_MAX: u32 = 1_000;
+/// A page ends with the question that brings it to so many bytes.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+/// How many questions are read at once.
+const READ_AT_ONCE: usize = 32;
+/// Comes after all ids: they are ASCII.
+const LAST_ID: &str = "\u{10ffff}";
 
 /// Inserts questions. One that its own execution asks again stands again; an id of another execution is left alone.
 pub(crate) static ASK: Statement = Statement::new(
@@ -40,7 +49,7 @@ pub(crate) async fn answer(
 ) -> Result<Answered, Fault> {
     static COMPARE_AND_SET: Statement = Statement::new(
         "update approvals set state = $3
-        where tenant_id = $1 and id = $2 and state = 0 and (deadline is null or deadline > {clock})
+        where tenant_id = $1 and id = $2 and state = 0 and (deadline is null or deadline > $4)
         returning execution_no",
     );
     static ASKED_BY: Statement =
@@ -49,7 +58,8 @@ pub(crate) async fn answer(
     static ENDED: Statement =
         Statement::new("select state from approvals where tenant_id = $1 and id = $2 {postgres: for no key update}");
     let mut session = store.database.write().await?;
-    let mut set = session.rows(&COMPARE_AND_SET, &[tenant.into(), id.into(), state_no(to).into()]).await?;
+    let values = [tenant.into(), id.into(), state_no(to).into(), store.clock.now().into()];
+    let mut set = session.rows(&COMPARE_AND_SET, &values).await?;
     let Some(set) = set.first_mut() else {
         let mut ended = session.rows(&ENDED, &[tenant.into(), id.into()]).await?;
         let Some(ended) = ended.first_mut() else { return Ok(Answered::Unknown) };
@@ -73,31 +83,69 @@ pub(crate) async fn answer(
 }
 
 /// See [`crate::Store::approvals`].
-pub(crate) async fn list(
-    store: &SqlStore,
-    tenant: TenantId,
-    execution: Option<&ExecutionId>,
-) -> Result<Vec<ApprovalRow>, Fault> {
+pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &ApprovalFilter) -> Result<ApprovalPage, Fault> {
     static OPEN: Statement = Statement::new(
         "select a.id, e.id, a.call, a.request, a.requested_at, a.deadline, a.state
         from approvals a join executions e on e.tenant_id = a.tenant_id and e.execution_no = a.execution_no
-        where a.tenant_id = $1 and a.state = 0
-        order by a.requested_at desc, a.id
-        limit $2",
+        where a.tenant_id = $1 and a.state = 0 and (a.requested_at, a.id) < ($2, $3)
+        order by a.requested_at desc, a.id desc
+        limit $4",
     );
     static OF_EXECUTION: Statement = Statement::new(
         "select a.id, e.id, a.call, a.request, a.requested_at, a.deadline, a.state
         from executions e join approvals a on a.tenant_id = e.tenant_id and a.execution_no = e.execution_no
-        where e.tenant_id = $1 and e.id = $3
-        order by a.requested_at desc, a.id
-        limit $2",
+        where e.tenant_id = $1 and e.id = $5 and (a.requested_at, a.id) < ($2, $3)
+        order by a.requested_at desc, a.id desc
+        limit $4",
     );
-    let mut session = store.database.search().await?;
-    let rows = match execution {
-        None => session.rows(&OPEN, &[tenant.into(), LISTED_MAX.into()]).await?,
-        Some(id) => session.rows(&OF_EXECUTION, &[tenant.into(), LISTED_MAX.into(), id.as_str().into()]).await?,
-    };
-    rows.into_iter().map(|mut row| read(&mut row)).collect()
+    let (mut at, mut id) = filter.cursor.as_deref().map_or(Ok((i64::MAX, LAST_ID.to_owned())), place)?;
+    let limit = usize::try_from(filter.limit.clamp(1, PAGE_MAX)).unwrap_or(usize::MAX);
+    let (mut page, mut bytes) = (ApprovalPage::default(), 0);
+    loop {
+        let count = (limit - page.approvals.len()).min(READ_AT_ONCE);
+        let mut values = vec![tenant.into(), at.into(), id.clone().into(), count.into()];
+        values.extend(filter.execution.as_ref().map(|id| id.as_str().into()));
+        let statement = if filter.execution.is_some() { &OF_EXECUTION } else { &OPEN };
+        let rows = store.database.client().await?.rows(statement, &values).await?;
+        let mut is_last = rows.len() < count;
+        let before = (at, id.clone());
+        for mut row in rows {
+            // One that cannot be read is in no other's way; its execution is parked when it is looked at.
+            let key = sort_key(&mut row);
+            row.seek(0);
+            let approval = key.map(|key| {
+                (at, id) = key;
+                read(&mut row)
+            });
+            let Ok(Ok(approval)) = approval else {
+                tracing::warn!(near = id, "the row of an approval cannot be read: it is not listed");
+                continue;
+            };
+            bytes += approval.request.len();
+            page.approvals.push(approval);
+            if bytes >= PAGE_BYTES_MAX || page.approvals.len() == limit {
+                page.cursor = Some(format!("{at:x}:{id}"));
+                return Ok(page);
+            }
+        }
+        // Behind rows of which not even the place is known there is no going on.
+        is_last |= before == (at, id.clone());
+        if is_last {
+            return Ok(page);
+        }
+    }
+}
+
+/// Where a question stands in the list.
+fn sort_key(row: &mut Row) -> Result<(i64, String), Error> {
+    let id = row.text_again(0)?;
+    row.seek(4);
+    Ok((row.int()?, id))
+}
+
+fn place(cursor: &str) -> Result<(i64, String), StoreError> {
+    let parsed = cursor.split_once(':').and_then(|(at, id)| Some((i64::from_str_radix(at, 16).ok()?, id.to_owned())));
+    parsed.ok_or_else(|| StoreError::Invalid("the cursor is not one that a list of approvals returned".into()))
 }
 
 /// See [`crate::Store::approval`].
@@ -107,7 +155,7 @@ pub(crate) async fn find(store: &SqlStore, tenant: TenantId, id: &str) -> Result
         from approvals a join executions e on e.tenant_id = a.tenant_id and e.execution_no = a.execution_no
         where a.tenant_id = $1 and a.id = $2",
     );
-    let mut session = store.database.read().await?;
+    let mut session = store.database.client().await?;
     let mut rows = session.rows(&FIND, &[tenant.into(), id.into()]).await?;
     rows.first_mut().map(read).transpose()
 }

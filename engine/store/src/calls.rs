@@ -1,6 +1,8 @@
 //! Open calls as state (L13).
 
-use crate::sql::Statement;
+use crate::CallRow;
+use crate::fault::{Error, Fault};
+use crate::sql::{Row, Rows, Session, Statement};
 
 /// Inserts calls, or writes their states anew.
 pub(crate) static UPSERT: Statement = Statement::new(
@@ -17,3 +19,30 @@ pub(crate) static DELETE: Statement = Statement::new(
     where (tenant_id, execution_no, call) in (
         select r.tenant_id, r.execution_no, r.call from {rows tenant_id:int execution_no:int call:text})",
 );
+
+/// The open calls of executions, in order of their names, with the number of the execution; or what is wrong with one.
+pub(crate) async fn of(
+    session: &mut Session,
+    executions: &Rows<'_>,
+) -> Result<Vec<(i64, Result<CallRow, String>)>, Fault> {
+    static OF: Statement = Statement::new(
+        "select c.execution_no, c.call, c.state
+        from {rows tenant_id:int execution_no:int}
+        join calls c on c.tenant_id = r.tenant_id and c.execution_no = r.execution_no
+        order by c.call",
+    );
+    let mut calls = Vec::new();
+    for mut row in session.rows_of(&OF, executions).await? {
+        calls.push((row.int()?, read(&mut row)));
+    }
+    Ok(calls)
+}
+
+/// The name and state of an open call, or what is wrong with it.
+pub(crate) fn read(row: &mut Row) -> Result<CallRow, String> {
+    let damaged = |_: Error| "the name of an open call cannot be read".to_owned();
+    let name = row.text().map_err(damaged)?;
+    let parsed = name.parse().map_err(|_| format!("`{}` names no open call", name.escape_debug()));
+    let state = row.text().map_err(|_| format!("open call {} cannot be read", name.escape_debug()));
+    Ok(CallRow { name: parsed?, state: state? })
+}

@@ -2,6 +2,7 @@
 
 use cerebelum_history::Position;
 
+use crate::database::Database;
 use crate::fault::{Error, Fault};
 use crate::sql::{Row, Session, Statement, Value};
 use crate::{Chunk, ExecutionKey, StoreError, TenantId};
@@ -45,6 +46,17 @@ fn checksum(run: u32, chunk: &Chunk) -> i64 {
     i64::from(hasher.finalize().cast_signed())
 }
 
+/// How many chunks are read at once for a page: a chunk is what one commit wrote.
+const PAGE_CHUNKS: u32 = 16;
+
+/// Which chunks are read: those of a run that hold any of these positions, the first so many of them.
+struct Range {
+    run: u32,
+    from: Position,
+    to: Position,
+    limit: u32,
+}
+
 /// Reads the chunks that hold `from` to `to`. Empty when there is no such execution, run or position.
 pub(crate) async fn read(
     session: &mut Session,
@@ -53,6 +65,47 @@ pub(crate) async fn read(
     from: Position,
     to: Position,
 ) -> Result<Vec<Chunk>, Fault> {
+    let range = Range { run, from: from.max(Position(1)), to: to.min(POSITION_MAX), limit: u32::MAX };
+    let (found, end) = some(session, key, &range).await?;
+    Ok(found.up_to(end)?)
+}
+
+/// See [`crate::Store::history_page`].
+pub(crate) async fn page(
+    database: &Database,
+    key: &ExecutionKey,
+    (run, from): (u32, Position),
+    bytes_max: u64,
+) -> Result<Vec<Chunk>, Fault> {
+    let mut from = from.max(Position(1));
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    loop {
+        let range = Range { run, from, to: POSITION_MAX, limit: PAGE_CHUNKS };
+        let (found, end) = some(&mut database.client().await?, key, &range).await?;
+        let is_last = found.len() < usize::try_from(PAGE_CHUNKS).unwrap_or(usize::MAX);
+        for chunk in found.up_to(end.filter(|_| is_last))? {
+            if bytes > 0 && bytes + chunk.events.len() as u64 > bytes_max {
+                return Ok(page);
+            }
+            bytes += chunk.events.len() as u64;
+            from = chunk.last.next();
+            page.push(chunk);
+        }
+        if is_last {
+            return Ok(page);
+        }
+    }
+}
+
+/// The largest that the databases have room for.
+const POSITION_MAX: Position = Position(i32::MAX as u64);
+
+/// Reads a range of chunks, and says up to where there must be some.
+async fn some<'k>(
+    session: &mut Session,
+    key: &'k ExecutionKey,
+    &Range { run, from, to, limit }: &Range,
+) -> Result<(Found<'k>, Option<Position>), Fault> {
     // One statement, hence one committed state of head and history. PostgreSQL is kept from reading all histories where
     // it knows no figures about the table yet.
     static READ: Statement = Statement::new(
@@ -63,10 +116,10 @@ pub(crate) async fn read(
             on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no
             and h.run = $3 and h.first_position <= $5 and h.last_position >= $4
         where e.tenant_id = $1 and e.id = $2
-        order by h.first_position",
+        order by h.first_position
+        limit $6",
     );
-    let (from, to) = (from.max(Position(1)), to.min(Position(i32::MAX.unsigned_abs().into())));
-    let values = [key.tenant.into(), key.id.as_str().into(), run.into(), from.into(), to.into()];
+    let values = [key.tenant.into(), key.id.as_str().into(), run.into(), from.into(), to.into(), limit.into()];
     let (mut found, mut end) = (Found::new(key, run, from), None);
     for mut row in session.rows(&READ, &values).await? {
         let (current_run, position): (u32, Position) = (row.count()?, row.position()?);
@@ -78,7 +131,7 @@ pub(crate) async fn read(
         };
         found.read(&mut row)?;
     }
-    Ok(found.up_to(end)?)
+    Ok((found, end))
 }
 
 /// Chunks as they are read, in order: verified, and without gaps.
@@ -118,6 +171,11 @@ impl<'k> Found<'k> {
         }
         self.chunks.push(chunk);
         Ok(())
+    }
+
+    /// How many there are.
+    const fn len(&self) -> usize {
+        self.chunks.len()
     }
 
     /// All of them, which reach to `end`.

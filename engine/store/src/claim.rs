@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
-use cerebelum_history::{CallName, Timestamp};
+use cerebelum_history::{Timestamp, planted};
 
+use crate::calls;
+use crate::damage::{self, Damaged};
 use crate::fault::Fault;
-use crate::heads::{Stored, head_columns, heads};
+use crate::heads::{Stored, head_columns, heads, history_end};
 use crate::patience::Patience;
-use crate::sql::{Rows, Session, Statement};
+use crate::sql::{Row, Rows, Session, Statement};
 use crate::store::{SqlStore, commit};
-use crate::{CallRow, Claimed, ExecutionKey, Incarnation, State, StoreError, heads, inbox, nodes};
+use crate::{Claimed, ExecutionKey, Incarnation, State, StoreError, heads, inbox, nodes};
 
 /// The condition of the index `executions_due`, word for word: what time alone can make claimable.
 macro_rules! free {
@@ -26,9 +28,12 @@ macro_rules! wake {
 
 /// See [`crate::Store::claim`].
 pub(crate) async fn claim(store: &SqlStore, incarnation: Incarnation, limit: u32) -> Result<Vec<Claimed>, Fault> {
+    let now = store.clock.now();
     static TOLD: Statement = Statement::new(concat!(
         "select ",
         head_columns!(),
+        ", ",
+        history_end!(),
         " from ",
         heads!(),
         " where (e.tenant_id, e.execution_no) in (select i.tenant_id, i.execution_no from inbox i where i.seen = 0)
@@ -38,13 +43,15 @@ pub(crate) async fn claim(store: &SqlStore, incarnation: Incarnation, limit: u32
     static DUE: Statement = Statement::new(concat!(
         "select ",
         head_columns!(),
+        ", ",
+        history_end!(),
         " from ",
         heads!(),
         " where ",
         free!(),
         " and ",
         wake!(),
-        " <= {now} order by ",
+        " <= $2 order by ",
         wake!(),
         " limit $1 {postgres: for no key update of e skip locked}"
     ));
@@ -56,14 +63,14 @@ pub(crate) async fn claim(store: &SqlStore, incarnation: Incarnation, limit: u32
     // Half for messages first, so that neither they nor timers ever wait for the last of the others.
     let half = usize::try_from(limit.div_ceil(2)).unwrap_or(usize::MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut found = pick(&mut session, &TOLD, incarnation, half).await?;
-    let more_told = found.len() == half;
-    found.extend(pick(&mut session, &DUE, incarnation, limit - found.len()).await?);
+    let mut picked = Picked::default();
+    let more_told = picked.pick(&mut session, (&TOLD, &[]), incarnation, half).await?;
+    picked.pick(&mut session, (&DUE, &[now]), incarnation, limit).await?;
     if more_told {
         // Those that were picked above are owned by now and do not come again.
-        found.extend(pick(&mut session, &TOLD, incarnation, limit - found.len()).await?);
+        picked.pick(&mut session, (&TOLD, &[]), incarnation, limit).await?;
     }
-    finish(store, session, incarnation, found).await
+    finish(store, session, incarnation, picked).await
 }
 
 /// See [`crate::Store::claim_one`].
@@ -75,6 +82,8 @@ pub(crate) async fn claim_one(
     static FREE: Statement = Statement::new(concat!(
         "select ",
         head_columns!(),
+        ", ",
+        history_end!(),
         " from ",
         heads!(),
         " where e.tenant_id = $1 and e.id = $2 and e.owner is null and e.state = 0
@@ -85,10 +94,10 @@ pub(crate) async fn claim_one(
         session.undo().await;
         return Ok(None);
     }
-    let mut rows = session.rows(&FREE, &[key.tenant.into(), key.id.as_str().into()]).await?;
-    let found = rows.iter_mut().map(heads::read).collect::<Result<Vec<_>, _>>()?;
-    take(&mut session, incarnation, &found).await?;
-    Ok(finish(store, session, incarnation, found).await?.pop())
+    let rows = session.rows(&FREE, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    let mut picked = Picked::default();
+    picked.take(&mut session, incarnation, rows).await?;
+    Ok(finish(store, session, incarnation, picked).await?.pop())
 }
 
 /// See [`crate::Store::next_due`].
@@ -100,73 +109,136 @@ pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, Faul
         free!(),
         " and ",
         wake!(),
-        " > {now} order by ",
+        " > $1 order by ",
         wake!(),
         " limit 1"
     ));
     let mut session = store.database.read().await?;
-    let mut rows = session.rows(&NEXT, &[]).await?;
+    let mut rows = session.rows(&NEXT, &[store.clock.now().into()]).await?;
     Ok(rows.first_mut().map(|row| row.at()).transpose()?)
 }
 
 /// See [`crate::Store::look`].
 pub(crate) async fn look(store: &SqlStore, key: &ExecutionKey) -> Result<Option<Claimed>, Fault> {
+    static LOOK: Statement = Statement::new(concat!(
+        "select ",
+        head_columns!(),
+        ", ",
+        history_end!(),
+        " from ",
+        heads!(),
+        " where e.tenant_id = $1 and e.id = $2"
+    ));
     let mut session = store.database.snapshot().await?;
-    let Some(stored) = heads::find(&mut session, key).await? else { return Ok(None) };
-    Ok(with_state(&mut session, vec![stored]).await?.pop())
+    let mut rows = session.rows(&LOOK, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    let Some(row) = rows.first_mut() else { return Ok(None) };
+    let stored = read(row);
+    let (stored, claimed) = with_state(&mut session, vec![stored]).await?.remove(0);
+    stored.intact()?;
+    Ok(Some(claimed))
 }
 
-async fn pick(
-    session: &mut Session,
-    statement: &'static Statement,
-    incarnation: Incarnation,
-    room: usize,
-) -> Result<Vec<Stored>, Fault> {
-    if room == 0 {
-        return Ok(Vec::new());
+/// Reads a head and, behind its columns, where its history ends: that must be where the head says.
+pub(crate) fn read(row: &mut Row) -> Stored {
+    let mut stored = heads::read(row);
+    row.seek(heads::COLUMNS);
+    let (at, run) = (stored.head.position, stored.head.run);
+    match row.opt_int() {
+        Ok(Some(end)) if u64::try_from(end) == Ok(at.0) => {}
+        Ok(Some(end)) => stored.spoil(|| format!("its history ends at position {end}, its head is at {}", at.0)),
+        Ok(None) => stored.spoil(|| format!("the history of run {} is missing", run)),
+        Err(_) => stored.spoil(|| "the end of its history cannot be read".to_owned()),
     }
-    let mut rows = session.rows(statement, &[room.into()]).await?;
-    let found = rows.iter_mut().map(heads::read).collect::<Result<Vec<_>, _>>()?;
-    take(session, incarnation, &found).await?;
-    Ok(found)
+    stored
 }
 
-async fn take(session: &mut Session, incarnation: Incarnation, found: &[Stored]) -> Result<(), Fault> {
-    static TAKE: Statement = Statement::new(
-        "update executions as e set owner = r.node
-        from {rows node:int tenant_id:int execution_no:int}
-        where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no",
-    );
-    let mut rows = Rows::default();
-    for stored in found {
-        rows.push([incarnation.into(), stored.head.key.tenant.into(), stored.no.into()]);
+/// What is picked for a node, and what must not be run.
+#[derive(Default)]
+struct Picked {
+    found: Vec<Stored>,
+    damaged: Vec<Damaged>,
+}
+
+impl Picked {
+    /// Takes what a statement finds until there are so many. Whether there may be more.
+    async fn pick(
+        &mut self,
+        session: &mut Session,
+        (statement, more): (&'static Statement, &[Timestamp]),
+        incarnation: Incarnation,
+        until: usize,
+    ) -> Result<bool, Fault> {
+        while self.found.len() < until {
+            let room = until - self.found.len();
+            let values: Vec<_> = [room.into()].into_iter().chain(more.iter().map(|at| (*at).into())).collect();
+            let rows = session.rows(statement, &values).await?;
+            let (is_last, before) = (rows.len() < room, self.damaged.len());
+            self.take(session, incarnation, rows).await?;
+            // What cannot be read has left room for others.
+            if is_last || self.damaged.len() == before {
+                return Ok(!is_last);
+            }
+        }
+        Ok(true)
     }
-    session.run_of(&TAKE, &rows).await?;
-    Ok(())
+
+    /// Marks these as the node's; those that cannot be read are parked instead.
+    async fn take(&mut self, session: &mut Session, incarnation: Incarnation, rows: Vec<Row>) -> Result<(), Fault> {
+        static TAKE: Statement = Statement::new(
+            "update executions as e set owner = r.node
+            from {rows node:int tenant_id:int execution_no:int}
+            where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no",
+        );
+        let (mut taken, mut damaged) = (Rows::default(), Vec::new());
+        for mut row in rows {
+            let stored = read(&mut row);
+            if let Some(damage) = Damaged::of(&stored) {
+                if planted("damage-fails-claim") {
+                    stored.intact()?;
+                    continue;
+                }
+                damaged.push(damage);
+                continue;
+            }
+            taken.push([incarnation.into(), stored.head.key.tenant.into(), stored.no.into()]);
+            self.found.push(stored);
+        }
+        damage::park(session, &damaged).await?;
+        self.damaged.append(&mut damaged);
+        session.run_of(&TAKE, &taken).await?;
+        Ok(())
+    }
 }
 
 async fn finish(
     store: &SqlStore,
     mut session: Session,
     incarnation: Incarnation,
-    found: Vec<Stored>,
+    Picked { found, mut damaged }: Picked,
 ) -> Result<Vec<Claimed>, Fault> {
-    if found.is_empty() {
+    if found.is_empty() && damaged.is_empty() {
         session.undo().await;
         return Ok(Vec::new());
     }
-    let mut nos = Rows::default();
-    for stored in &found {
+    let (mut nos, mut numbers, mut claimed, mut unfit) = (Rows::default(), Vec::new(), Vec::new(), Vec::new());
+    for (stored, mut with_state) in with_state(&mut session, found).await? {
         debug_assert_eq!(stored.head.state, State::Open);
+        if let Some(damage) = Damaged::of(&stored) {
+            unfit.push(damage);
+            continue;
+        }
         nos.push([incarnation.into(), stored.head.key.tenant.into(), stored.no.into()]);
+        numbers.push((stored.head.key.clone(), stored.no));
+        // They were read before they were taken.
+        with_state.owner = Some(incarnation);
+        claimed.push(with_state);
     }
-    let numbers: Vec<_> = found.iter().map(|stored| (stored.head.key.clone(), stored.no)).collect();
-    let mut claimed = with_state(&mut session, found).await?;
-    // They were read before they were taken.
-    claimed.iter_mut().for_each(|claimed| claimed.owner = Some(incarnation));
+    damage::park(&mut session, &unfit).await?;
+    damaged.append(&mut unfit);
     match commit(session).await {
         Ok(()) => {
             store.numbers.remember(numbers);
+            damage::tell(&damaged);
             Ok(claimed)
         }
         Err(Fault::Told(StoreError::Unknown(cause))) => give_back(store, &nos, cause).await,
@@ -196,31 +268,37 @@ async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Resul
     }
 }
 
-async fn with_state(session: &mut Session, found: Vec<Stored>) -> Result<Vec<Claimed>, Fault> {
-    static CALLS: Statement = Statement::new(
-        "select c.execution_no, c.call, c.state
-        from {rows tenant_id:int execution_no:int}
-        join calls c on c.tenant_id = r.tenant_id and c.execution_no = r.execution_no
-        order by c.call",
-    );
+/// The same with their open calls and messages. A row of those that cannot be read, or is missing, spoils its execution.
+pub(crate) async fn with_state(session: &mut Session, mut found: Vec<Stored>) -> Result<Vec<(Stored, Claimed)>, Fault> {
     let mut nos = Rows::default();
     let mut index_of = HashMap::new();
-    let mut claimed = Vec::with_capacity(found.len());
-    for (index, Stored { no, head, owner }) in found.into_iter().enumerate() {
-        nos.push([head.key.tenant.into(), no.into()]);
-        index_of.insert(no, index);
-        claimed.push(Claimed { head, owner, calls: Vec::new(), inbox: Vec::new() });
+    let mut states: Vec<_> = found.iter().map(|_| (Vec::new(), Vec::new())).collect();
+    for (index, Stored { no, head, .. }) in found.iter().enumerate() {
+        nos.push([head.key.tenant.into(), (*no).into()]);
+        index_of.insert(*no, index);
     }
-    for mut row in session.rows_of(&CALLS, &nos).await? {
-        let claimed = &mut claimed[index_of[&row.int()?]];
-        let name = row.text()?;
-        let name: CallName = name
-            .parse()
-            .map_err(|_| StoreError::Corrupt(format!("execution {}: `{name}` names no call", claimed.head.key.id)))?;
-        claimed.calls.push(CallRow { name, state: row.text()? });
+    for (no, call) in calls::of(session, &nos).await? {
+        let Some(&index) = index_of.get(&no) else { continue };
+        match call {
+            Ok(call) => states[index].0.push(call),
+            Err(damage) => found[index].spoil(|| damage),
+        }
     }
     for (no, message) in inbox::of(session, &nos).await? {
-        claimed[index_of[&no]].inbox.push(message);
+        let Some(&index) = index_of.get(&no) else { continue };
+        match message {
+            Ok(message) => states[index].1.push(message),
+            Err(damage) => found[index].spoil(|| damage),
+        }
     }
-    Ok(claimed)
+    let mut with_state = Vec::with_capacity(found.len());
+    for (mut stored, (calls, inbox)) in std::iter::zip(found, states) {
+        let (counted, there) = (stored.head.open_calls, calls.len());
+        if let Some(counted) = counted.filter(|counted| usize::try_from(*counted) != Ok(there)) {
+            stored.spoil(|| format!("{counted} calls of it are open, and {there} of them are there"));
+        }
+        let claimed = Claimed { head: stored.head.clone(), owner: stored.owner, calls, inbox };
+        with_state.push((stored, claimed));
+    }
+    Ok(with_state)
 }

@@ -93,7 +93,7 @@ macro_rules! components {
 pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Component>, Fault> {
     static LIST: Statement =
         Statement::new(concat!(components!(), " order by n.name, n.current desc, n.uploaded_at desc, n.digest"));
-    let mut session = database.search().await?;
+    let mut session = database.client().await?;
     let rows = session.rows(&LIST, &[tenant.into()]).await?;
     rows.into_iter().map(|mut row| read(&mut row)).collect()
 }

@@ -1,8 +1,8 @@
 //! Opening a database: who may use it, in which mode, with which schema; and handing out sessions.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -10,17 +10,21 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
-use crate::StoreError;
+use crate::clock::{Clocks, SteadyClock};
 use crate::connections::{Connections, LEND_TIMEOUT, Lent, Server, Trust};
 use crate::fault::{Error, Fault, Severity, cause, severity, state};
+use crate::file_lock::WatchedFile;
 use crate::sql::{Link, Open, Pace, Row, STATEMENTS_MAX, Script, Session, SqliteFile};
+use crate::{StoreError, nodes};
 
 static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_SCHEMA: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// Connections for everything but leases.
-const POSTGRES_CONNECTIONS_MAX: usize = 12;
-/// Readers beside the one writer.
+/// Connections for what the engine itself reads and writes, leases excepted.
+const POSTGRES_CONNECTIONS_MAX: usize = 8;
+/// Connections for what clients read: however many ask, commits do not wait for them.
+const POSTGRES_CLIENTS_MAX: usize = 4;
+/// Readers beside the one writer: so many for the engine itself, and as many for clients.
 const SQLITE_READERS_MAX: usize = 4;
 /// A connection that was idle for longer is asked whether it still stands before it is used: longer than the pauses of an
 /// engine that has nothing to do.
@@ -29,19 +33,19 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(5);
 /// A database that is open.
 pub(crate) enum Database {
     /// One file: a single writer, readers beside it, and nobody else.
-    Sqlite { writer: Connections<SqliteFile>, readers: Connections<SqliteFile>, _lock: File },
+    Sqlite { writer: Connections<SqliteFile>, readers: Connections<SqliteFile>, clients: Connections<SqliteFile> },
     /// A server. Leases have a connection of their own, so that renewals wait for nothing (L11); so has listening.
-    Postgres { pool: Connections<Server>, leases: Connections<Server>, listening: PgPool },
+    Postgres { pool: Connections<Server>, clients: Connections<Server>, leases: Connections<Server>, listening: PgPool },
 }
 
 impl Database {
     /// Opens `sqlite:FILE` or `postgres://…`, and brings its schema up to date.
-    pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
+    pub(crate) async fn open(url: &str, clocks: Arc<dyn Clocks>) -> Result<(Self, SteadyClock), StoreError> {
         if let Some(file) = url.strip_prefix("sqlite:") {
-            return open_sqlite(Path::new(file.strip_prefix("//").unwrap_or(file))).await;
+            return open_sqlite(Path::new(file.strip_prefix("//").unwrap_or(file)), clocks).await;
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return open_postgres(url).await;
+            return open_postgres(url, clocks).await;
         }
         Err(StoreError::Unusable("a database is `sqlite:FILE` or `postgres://USER@HOST/NAME`".into()))
     }
@@ -56,13 +60,33 @@ impl Database {
         Ok(Session::new(self.reader(Pace::Long).await?))
     }
 
+    /// A session for what clients read, who wait for each other and keep nobody else waiting.
+    pub(crate) async fn client(&self) -> Result<Session, Fault> {
+        Ok(Session::new(self.client_link().await?))
+    }
+
     /// A session whose statements all see the same committed state.
     pub(crate) async fn snapshot(&self) -> Result<Session, Fault> {
-        let words = match self {
+        Ok(Session::begin(self.reader(Pace::Quick).await?, self.same_state()).await?)
+    }
+
+    /// The same for what is read on behalf of clients, or can wait for them.
+    pub(crate) async fn client_snapshot(&self) -> Result<Session, Fault> {
+        Ok(Session::begin(self.client_link().await?, self.same_state()).await?)
+    }
+
+    const fn same_state(&self) -> &'static str {
+        match self {
             Self::Sqlite { .. } => "begin",
             Self::Postgres { .. } => "begin isolation level repeatable read read only",
-        };
-        Ok(Session::begin(self.reader(Pace::Quick).await?, words).await?)
+        }
+    }
+
+    async fn client_link(&self) -> Result<Link, Error> {
+        match self {
+            Self::Sqlite { clients, .. } => on_file(clients, Pace::Long).await,
+            Self::Postgres { clients, .. } => on_server(clients).await,
+        }
     }
 
     /// A transaction.
@@ -85,7 +109,11 @@ impl Database {
     /// A session for one statement about a lease.
     pub(crate) async fn lease(&self) -> Result<Session, Fault> {
         Ok(Session::new(match self {
-            Self::Sqlite { writer, .. } => on_file(writer, Pace::Long).await?,
+            Self::Sqlite { writer, .. } => {
+                let link = on_file(writer, Pace::Long).await?;
+                link.check_file()?;
+                link
+            }
             Self::Postgres { leases, .. } => on_server(leases).await?,
         }))
     }
@@ -107,50 +135,33 @@ pub(crate) async fn on_server(connections: &Connections<Server>) -> Result<Link,
     Ok(Link::Postgres(Lent::new(connections.lend().await?)))
 }
 
-async fn open_sqlite(file: &Path) -> Result<Database, StoreError> {
-    if file.as_os_str().is_empty() || file.to_string_lossy().starts_with(":memory:") {
+async fn open_sqlite(path: &Path, clocks: Arc<dyn Clocks>) -> Result<(Database, SteadyClock), StoreError> {
+    if path.as_os_str().is_empty() || path.to_string_lossy().starts_with(":memory:") {
         return Err(StoreError::Unusable("a SQLite database needs a file: `sqlite:FILE`".into()));
     }
-    let lock = lock_beside(file)?;
-    let place = file.display().to_string();
+    let file = Arc::new(WatchedFile::open(path)?);
+    let place = path.display().to_string();
     let options = SqliteConnectOptions::new()
-        .filename(file)
-        .create_if_missing(true)
+        .filename(path)
+        .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .disable_statement_logging();
     let mut first = options.connect().await.map_err(|error| unusable(&place, error.into()))?;
     let migrated = SQLITE_SCHEMA.run(&mut first).await;
     migrated.map_err(|error| schema_refused(&SQLITE_SCHEMA, error))?;
+    let kept = nodes::kept_time(&mut first).await.map_err(|error| unusable(&place, error.into()))?;
     first.close().await.map_err(|error| unusable(&place, error.into()))?;
-    let opener = |only_reads| SqliteFile { path: file.to_owned(), only_reads };
+    let clock = SteadyClock::of_file(clocks, kept.as_ref());
+    let opener = |only_reads| SqliteFile { file: file.clone(), clock: clock.clone(), only_reads };
     // One connection: those who write wait for it in turn.
     let writer = Connections::new(opener(false), 1);
-    Ok(Database::Sqlite { writer, readers: Connections::new(opener(true), SQLITE_READERS_MAX), _lock: lock })
+    let readers = Connections::new(opener(true), SQLITE_READERS_MAX);
+    let clients = Connections::new(opener(true), SQLITE_READERS_MAX);
+    Ok((Database::Sqlite { writer, readers, clients }, clock))
 }
 
-/// Takes the lock that keeps a second engine away from the file. The system gives it back when the process ends.
-fn lock_beside(file: &Path) -> Result<File, StoreError> {
-    let unusable =
-        |error: std::io::Error| StoreError::Unusable(format!("cannot open the database `{}`: {error}", file.display()));
-    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(unusable)?;
-    }
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(".lock");
-    let lock =
-        File::options().create(true).truncate(false).write(true).open(PathBuf::from(beside)).map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
-            "the database `{}` is in use by another engine: stop that one, or use another file",
-            file.display()
-        ))),
-        Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),
-    }
-}
-
-async fn open_postgres(url: &str) -> Result<Database, StoreError> {
+async fn open_postgres(url: &str, clocks: Arc<dyn Clocks>) -> Result<(Database, SteadyClock), StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|error| {
         StoreError::Unusable(format!("not the address of a PostgreSQL database: {}", cause(&error.into())))
     })?;
@@ -159,32 +170,39 @@ async fn open_postgres(url: &str) -> Result<Database, StoreError> {
         .application_name("cerebelum")
         .disable_statement_logging()
         .statement_cache_capacity(STATEMENTS_MAX)
-        .options([
-            // What a lost owner holds must be free well before its lease is over (L11).
-            ("idle_in_transaction_session_timeout", "5s"),
-            ("lock_timeout", "5s"),
-            ("statement_timeout", "60s"),
-            ("default_transaction_isolation", "read committed"),
-            ("synchronous_commit", "on"),
-            ("client_min_messages", "warning"),
-            // Everything here looks rows up by key. A plan made while a table was empty must not scan it when it has grown.
-            ("enable_seqscan", "off"),
-            ("enable_hashjoin", "off"),
-            ("enable_mergejoin", "off"),
-            ("enable_bitmapscan", "off"),
-            ("jit", "off"),
-            ("plan_cache_mode", "force_generic_plan"),
-        ]);
+        .options([("client_min_messages", "warning"), ("synchronous_commit", "on")]);
     let trust = Trust::new(TRUSTED_IDLE);
+    migrate_postgres(Server { options: options.clone(), trust: trust.clone() }, &place).await?;
+    let options = options.options([
+        // What a lost owner holds must be free well before its lease is over (L11).
+        ("idle_in_transaction_session_timeout", "5s"),
+        ("lock_timeout", "5s"),
+        ("statement_timeout", "60s"),
+        ("default_transaction_isolation", "read committed"),
+        // Everything here looks rows up by key. A plan made while a table was empty must not scan it when it has grown.
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("enable_bitmapscan", "off"),
+        ("jit", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
+    ]);
     let opener = || Server { options: options.clone(), trust: trust.clone() };
     let pool = Connections::new(opener(), POSTGRES_CONNECTIONS_MAX);
-    let mut first = Lent::new(pool.lend().await.map_err(|error| unusable(&place, error))?);
-    let migrated = POSTGRES_SCHEMA.run(first.begin()).await;
-    migrated.map_err(|error| schema_refused(&POSTGRES_SCHEMA, error))?;
-    first.settle(&Ok(()));
+    let clients = Connections::new(opener(), POSTGRES_CLIENTS_MAX);
     let leases = Connections::new(opener(), 1);
     let listening = PgPoolOptions::new().max_connections(1).acquire_timeout(LEND_TIMEOUT).connect_lazy_with(options);
-    Ok(Database::Postgres { pool, leases, listening })
+    let mut first = Session::new(on_server(&pool).await.map_err(|error| unusable(&place, error))?);
+    let clock = SteadyClock::at(clocks, nodes::server_clock(&mut first).await?.0);
+    Ok((Database::Postgres { pool, clients, leases, listening }, clock))
+}
+
+/// Brings a server's schema up to date, however long that takes: a large table is not changed within a timeout.
+async fn migrate_postgres(server: Server, place: &str) -> Result<(), StoreError> {
+    let connections = Connections::new(server, 1);
+    let mut lent = Lent::new(connections.lend().await.map_err(|error| unusable(place, error))?);
+    let migrated = POSTGRES_SCHEMA.run(lent.begin()).await;
+    migrated.map_err(|error| schema_refused(&POSTGRES_SCHEMA, error))
 }
 
 fn unusable(place: &str, error: Error) -> StoreError {
@@ -192,7 +210,7 @@ fn unusable(place: &str, error: Error) -> StoreError {
     let passing = match &error {
         Error::NoneFree | Error::Postgres(sqlx::Error::Io(_)) => true,
         Error::Postgres(error) => state(error).is_some_and(|state| state.starts_with("57P") || state.starts_with("53")),
-        Error::Sqlite(_) | Error::Unexpected(_) => false,
+        Error::Sqlite(_) | Error::Unexpected(_) | Error::FileGone(_) => false,
     };
     match passing && severity(&error) == Severity::Passing {
         true => {

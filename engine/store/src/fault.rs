@@ -15,6 +15,12 @@ pub(crate) enum Error {
     /// What was found is not what was written.
     #[error("{0}")]
     Unexpected(&'static str),
+    /// The database file was moved, replaced or deleted while it was open.
+    #[error(
+        "the database file `{0}` was moved, replaced or deleted while the engine runs, so nothing more is written: \
+         stop the engine, put the file back, and start it again"
+    )]
+    FileGone(String),
 }
 
 /// Why something inside the store did not succeed.
@@ -57,15 +63,18 @@ impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Told(error) => error,
+            Fault::Database(error @ Error::FileGone(_)) => Self::Unusable(error.to_string()),
             Fault::Database(error) => {
                 tracing::debug!(%error, "the database failed");
+                let told = |what: &str| {
+                    tracing::error!(cause = cause(&error), "{what}");
+                    Self::Corrupt(format!("{what}, and the engine's log says how"))
+                };
                 match severity(&error) {
                     Severity::Passing => Self::Unavailable(cause(&error)),
                     Severity::Rejected => Self::Rejected(cause(&error)),
-                    Severity::Refused => {
-                        Self::Corrupt(format!("the database refused what breaks its rules: {}", cause(&error)))
-                    }
-                    Severity::Damaged => Self::Corrupt(format!("the database is damaged: {}", cause(&error))),
+                    Severity::Refused => told("the database refused what breaks its rules"),
+                    Severity::Damaged => told("the database is damaged"),
                 }
             }
         }
@@ -76,7 +85,7 @@ impl From<Fault> for StoreError {
 pub(crate) fn severity(error: &Error) -> Severity {
     match error {
         Error::Sqlite(rusqlite::Error::SqliteFailure(told, _)) => severity_of_sqlite(told.extended_code),
-        Error::Sqlite(_) | Error::Unexpected(_) => Severity::Refused,
+        Error::Sqlite(_) | Error::Unexpected(_) | Error::FileGone(_) => Severity::Refused,
         Error::NoneFree => Severity::Passing,
         Error::Postgres(error) => match error {
             sqlx::Error::Database(_) => severity_of_state(state(error).unwrap_or_default()),

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cerebelum_history::{CallName, Digest, ExecutionId, Position, Seed};
+use cerebelum_history::{Digest, ExecutionId, Position, Seed, Timestamp};
 
 use crate::attributes;
 use crate::chunks::Found;
-use crate::fault::Fault;
+use crate::fault::{Error, Fault};
 use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
 use crate::{Batch, Chunk, Execution, ExecutionKey, Incarnation, Parent, State, StoreError, TenantId, chunks};
 
@@ -15,78 +15,185 @@ macro_rules! head_columns {
     () => {
         "e.execution_no, e.tenant_id, e.id, p.workflow, p.digest, e.seed, e.run, e.state, e.paused, e.parked, \
          e.settled, e.position, e.stamp, e.due, e.status, e.attributes, e.facts, e.parent_id, e.parent_run, \
-         e.parent_call, e.parent_awaited, e.started_at, e.ended_at, e.owner"
+         e.parent_call, e.parent_awaited, e.started_at, e.ended_at, e.owner, \
+         case when e.counted_at = e.position then e.open_calls end"
     };
 }
-/// Where heads come from.
+/// Where heads come from. A program that is missing is damage, and does not hide its executions.
 macro_rules! heads {
     () => {
-        "executions e join programs p on p.tenant_id = e.tenant_id and p.program_no = e.program_no"
+        "executions e left join programs p on p.tenant_id = e.tenant_id and p.program_no = e.program_no"
     };
 }
-pub(crate) use {head_columns, heads};
+/// The last position in the history of a head's run, for statements that make sure of it.
+macro_rules! history_end {
+    () => {
+        "(select h.last_position from history h where h.tenant_id = e.tenant_id and h.execution_no = e.execution_no \
+         and h.run = e.run order by h.first_position desc limit 1)"
+    };
+}
+pub(crate) use {head_columns, heads, history_end};
 
 /// How many columns `head_columns` has.
-pub(crate) const COLUMNS: usize = 24;
+pub(crate) const COLUMNS: usize = 25;
 
 /// A head with what only the store knows of it.
 pub(crate) struct Stored {
     pub(crate) no: i64,
     pub(crate) head: Execution,
     pub(crate) owner: Option<Incarnation>,
+    /// Why it must not be run, in words that follow `corrupt-history: `. The head then holds what could be read.
+    pub(crate) damage: Option<String>,
+}
+
+impl Stored {
+    /// The head for readers: one that is open and damaged is shown as parked.
+    pub(crate) fn shown(self) -> Execution {
+        let Self { mut head, damage, .. } = self;
+        if let Some(damage) = damage.filter(|_| head.state == State::Open) {
+            head.parked = Some(format!("{CORRUPT}{damage}"));
+            head.status = "parked".into();
+        }
+        head
+    }
+
+    /// The head, or what is wrong with it.
+    pub(crate) fn intact(self) -> Result<Self, StoreError> {
+        match &self.damage {
+            Some(damage) => Err(StoreError::Corrupt(format!("execution {}: {damage}", self.head.key.id))),
+            None => Ok(self),
+        }
+    }
+
+    /// Remembers the first thing that is wrong.
+    pub(crate) fn spoil(&mut self, damage: impl FnOnce() -> String) {
+        self.damage.get_or_insert_with(damage);
+    }
+}
+
+/// What the reason of a parked execution begins with whose rows cannot be read.
+pub(crate) const CORRUPT: &str = "corrupt-history: ";
+
+/// Reads columns one after the other. One that cannot be read stands empty, and the first of those is remembered: damage
+/// is a property of its row, never of the statement that met it.
+struct Columns<'r> {
+    row: &'r mut Row,
+    damage: Option<String>,
+}
+
+impl Columns<'_> {
+    /// The next column, when `read` can make something of it.
+    fn next<T>(&mut self, name: &str, read: impl FnOnce(&mut Row) -> Result<T, Error>) -> Option<T> {
+        match read(self.row) {
+            Ok(value) => Some(value),
+            Err(_) => self.spoil(name),
+        }
+    }
+
+    /// The next column, as far as it makes sense.
+    fn sane<T>(&mut self, name: &str, read: impl FnOnce(&mut Row) -> Result<Option<T>, Error>) -> Option<T> {
+        match read(self.row) {
+            Ok(Some(value)) => Some(value),
+            Ok(None) | Err(_) => self.spoil(name),
+        }
+    }
+
+    fn spoil<T>(&mut self, name: &str) -> Option<T> {
+        self.damage.get_or_insert_with(|| format!("the column `{name}` of its row cannot be read"));
+        None
+    }
 }
 
 /// Reads a row that begins with the columns of `head_columns`.
-pub(crate) fn read(row: &mut Row) -> Result<Stored, Fault> {
-    let no = row.int()?;
-    let tenant = TenantId(row.count()?);
-    let id = row.text()?;
-    let corrupt = |what: &str| StoreError::Corrupt(format!("execution {id}: its row has {what}"));
-    let key = ExecutionKey { tenant, id: id.parse().map_err(|_| corrupt("an id that is none"))? };
-    let workflow = row.text()?;
-    let digest = Digest::from_text(&row.text()?);
-    let seed = row.bytes()?.try_into().map_err(|_| corrupt("a seed of the wrong length"))?;
-    let run = row.count()?;
-    let state = state_of(row.int()?).ok_or_else(|| corrupt("a state that is none"))?;
-    let (paused, parked, settled) = (row.flag()?, row.opt_text()?.map(|text| unescape(&text)), row.flag()?);
-    let (position, stamp, due) = (row.position()?, row.at()?, row.opt_at()?);
-    let status = row.text()?;
-    let attributes = row.opt_text()?.unwrap_or_else(|| EMPTY.into());
-    let facts = row.opt_text()?.unwrap_or_else(|| EMPTY.into());
-    let parent = parent(row, &corrupt)?;
-    let (started_at, ended_at, owner) = (row.at()?, row.opt_at()?, row.opt_int()?.map(Incarnation));
+pub(crate) fn read(row: &mut Row) -> Stored {
+    let mut columns = Columns { row, damage: None };
+    let no = columns.next("execution_no", Row::int).unwrap_or_default();
+    let tenant = TenantId(columns.next("tenant_id", Row::count).unwrap_or_default());
+    let id = columns.sane("id", |row| Ok(row.text()?.parse().ok())).unwrap_or_else(|| nameless(no));
+    let workflow = columns.next("program_no", Row::text).unwrap_or_default();
+    let digest = columns.next("digest", Row::text).unwrap_or_default();
+    let seed = columns.sane("seed", |row| Ok(row.bytes()?.try_into().ok())).unwrap_or_default();
+    let run = columns.sane("run", |row| Ok(Some(row.count()?).filter(|run| *run > 0))).unwrap_or(1);
+    let state = columns.sane("state", |row| Ok(state_of(row.int()?))).unwrap_or(State::Open);
+    let paused = columns.sane("paused", flag).unwrap_or_default();
+    let parked = columns.next("parked", Row::opt_text).flatten().map(|text| unescape(&text));
+    let settled = columns.sane("settled", flag).unwrap_or_default();
+    let position = columns.sane("position", |row| Ok(Some(row.position()?).filter(|at| at.0 > 0)));
+    let stamp = columns.sane("stamp", |row| Ok(past(row.opt_int()?)));
+    let due = columns.next("due", Row::opt_at).flatten();
+    let status = columns.next("status", Row::text).unwrap_or_default();
+    let attributes = columns.next("attributes", Row::opt_text).flatten();
+    let facts = columns.next("facts", Row::opt_text).flatten();
+    let parent = parent(&mut columns);
+    let started_at = columns.sane("started_at", |row| Ok(past(row.opt_int()?)));
+    let ended_at = columns.next("ended_at", Row::opt_at).flatten();
+    let owner = columns.next("owner", Row::opt_int).flatten().map(Incarnation);
+    let open_calls = columns.sane("open_calls", |row| {
+        Ok(match row.opt_int()? {
+            None => Some(None),
+            Some(count) => u32::try_from(count).ok().map(Some),
+        })
+    });
+    if (state == State::Open) != ended_at.is_none() {
+        let _: Option<()> = columns.spoil("ended_at");
+    }
+    let damage = columns.damage;
     let head = Execution {
-        key,
+        key: ExecutionKey { tenant, id },
         workflow,
-        digest,
+        digest: Digest::from_text(&digest),
         seed: Seed(seed),
         run,
         state,
         paused,
         parked,
         settled,
-        position,
-        stamp,
+        position: position.unwrap_or_default(),
+        stamp: stamp.unwrap_or_default(),
         due,
         status,
-        attributes,
-        facts,
+        attributes: attributes.unwrap_or_else(|| EMPTY.into()),
+        facts: facts.unwrap_or_else(|| EMPTY.into()),
         parent,
-        started_at,
+        started_at: started_at.unwrap_or_default(),
         ended_at,
+        open_calls: open_calls.flatten(),
     };
-    Ok(Stored { no, head, owner })
+    Stored { no, head, owner, damage }
 }
 
-fn parent(row: &mut Row, corrupt: &dyn Fn(&str) -> StoreError) -> Result<Option<Parent>, Fault> {
-    let (id, run, call, awaited) = (row.opt_text()?, row.opt_int()?, row.opt_text()?, row.opt_int()?);
-    let (Some(id), Some(run), Some(call), Some(awaited)) = (id, run, call, awaited) else { return Ok(None) };
-    Ok(Some(Parent {
-        id: id.parse().map_err(|_| corrupt("a parent's id that is none"))?,
-        run: u32::try_from(run).map_err(|_| corrupt("a parent's run that is none"))?,
-        call: call.parse::<CallName>().map_err(|_| corrupt("a parent's call that is none"))?,
-        awaited: awaited != 0,
-    }))
+/// The name of an execution whose own cannot be read. Parking it gives it this id, so that people can speak of it.
+pub(crate) fn nameless(no: i64) -> ExecutionId {
+    format!("damaged:{no}").parse().expect("a word, a colon and digits are an execution id")
+}
+
+fn flag(row: &mut Row) -> Result<Option<bool>, Error> {
+    Ok(match row.int()? {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    })
+}
+
+/// A moment that has been: no number below zero is one.
+fn past(at: Option<i64>) -> Option<Timestamp> {
+    u64::try_from(at?).ok().map(Timestamp)
+}
+
+fn parent(columns: &mut Columns<'_>) -> Option<Parent> {
+    let id = columns.next("parent_id", Row::opt_text).flatten();
+    let run = columns.next("parent_run", Row::opt_int).flatten();
+    let call = columns.next("parent_call", Row::opt_text).flatten();
+    let awaited = columns.next("parent_awaited", Row::opt_int).flatten();
+    match (id, run, call, awaited) {
+        (None, None, None, None) => None,
+        (Some(id), Some(run), Some(call), Some(awaited @ (0 | 1))) => {
+            let whole = id.parse().ok().zip(u32::try_from(run).ok()).zip(call.parse().ok());
+            let parent = |((id, run), call)| Parent { id, run, call, awaited: awaited == 1 };
+            whole.map(parent).or_else(|| columns.spoil("parent_id"))
+        }
+        _ => columns.spoil("parent_id"),
+    }
 }
 
 /// The head of an execution.
@@ -99,7 +206,7 @@ pub(crate) async fn find(session: &mut Session, key: &ExecutionKey) -> Result<Op
         " where e.tenant_id = $1 and e.id = $2"
     ));
     let mut rows = session.rows(&FIND, &[key.tenant.into(), key.id.as_str().into()]).await?;
-    rows.first_mut().map(read).transpose()
+    Ok(rows.first_mut().map(read))
 }
 
 /// Reads a tenant and an id.
@@ -123,14 +230,15 @@ pub(crate) struct Fresh<'a> {
 pub(crate) static INSERT: Statement = Statement::new(
     "insert into executions (execution_no, tenant_id, id, program_no, seed, run, position, state, paused, settled, parked,
         stamp, due, status, attributes, facts, parent_id, parent_run, parent_call, parent_awaited, started_at, ended_at,
-        owner)
+        owner, open_calls, counted_at)
     {postgres: overriding system value}
     select r.execution_no, r.tenant_id, r.id, r.program_no, r.seed, r.run, r.position, r.state, r.paused, r.settled, r.parked,
         r.stamp, r.due, r.status, r.attributes, r.facts, r.parent_id, r.parent_run, r.parent_call, r.parent_awaited,
-        r.started_at, r.ended_at, r.owner
+        r.started_at, r.ended_at, r.owner, r.open_calls, r.position
     from {rows execution_no:int tenant_id:int id:text program_no:int seed:bytes run:int position:int state:int paused:int
         settled:int parked:text stamp:int due:int status:text attributes:text facts:text parent_id:text parent_run:int
-        parent_call:text parent_awaited:int started_at:int ended_at:int owner:int}
+        parent_call:text parent_awaited:int started_at:int ended_at:int owner:int
+        open_calls:int}
     where true
     order by r.tenant_id, r.id
     on conflict (tenant_id, id) do nothing
@@ -205,6 +313,7 @@ pub(crate) fn insertion<'a>(fresh: &Fresh<'a>) -> Vec<Value<'a>> {
         head.started_at.into(),
         head.ended_at.into(),
         owner.filter(|_| head.state == State::Open).map(|owner| owner.0).into(),
+        head.open_calls.map(i64::from).into(),
     ]
 }
 
@@ -214,10 +323,10 @@ pub(crate) static ADVANCE: Statement = Statement::new(
     "update executions
     set position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
         stamp = r.stamp, due = r.due, status = r.status, facts = r.facts, ended_at = r.ended_at,
-        owner = case when r.release = 1 then null else executions.owner end
+        open_calls = r.open_calls, counted_at = r.position, owner = case when r.release = 1 then null else executions.owner end
     from {rows tenant_id:int execution_no:int program_no:int run:int position:int state:int paused:int settled:int
-        parked:text stamp:int due:int status:text attributes:text facts:text ended_at:int release:int owner:int
-        after:int}{postgres:, w0}
+        parked:text stamp:int due:int status:text attributes:text facts:text ended_at:int release:int
+        open_calls:int owner:int after:int}{postgres:, w0}
     where executions.tenant_id = r.tenant_id and executions.execution_no = r.execution_no
         and executions.owner = r.owner and executions.state = 0 and executions.run = r.run
         and executions.position = r.after and executions.attributes is not distinct from r.attributes
@@ -238,10 +347,11 @@ pub(crate) static UPDATE: Statement = Statement::new(
     "update executions as e
     set run = r.run, position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
         stamp = r.stamp, due = r.due, status = r.status, attributes = r.attributes, facts = r.facts, ended_at = r.ended_at,
-        program_no = coalesce(r.program_no, e.program_no),
+        open_calls = r.open_calls, counted_at = r.position, program_no = coalesce(r.program_no, e.program_no),
         owner = case when r.release = 1 then null else e.owner end
     from {rows tenant_id:int execution_no:int program_no:int run:int position:int state:int paused:int settled:int
-        parked:text stamp:int due:int status:text attributes:text facts:text ended_at:int release:int}
+        parked:text stamp:int due:int status:text attributes:text facts:text ended_at:int release:int
+        open_calls:int}
     where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no",
 );
 
@@ -265,6 +375,7 @@ pub(crate) fn update<'a>(no: i64, head: &'a Execution, program: Option<i64>, rel
         head.ended_at.into(),
         // What has ended belongs to nobody.
         (release || head.state != State::Open).into(),
+        head.open_calls.map(i64::from).into(),
     ]
 }
 
@@ -292,8 +403,14 @@ pub(crate) async fn find_begun<'k>(
         return Ok(begun);
     }
     for mut row in session.rows_of(&BEGUN, &wanted).await? {
-        let stored = read(&mut row)?;
+        let stored = read(&mut row);
+        row.seek(COLUMNS);
         let key = stored.head.key.clone();
+        if let Some(damage) = &stored.damage {
+            let damage = StoreError::Corrupt(format!("execution {}: {damage}", key.id));
+            begun.insert(key, (stored, Err(damage)));
+            continue;
+        }
         let mut found = Found::new(&key, 1, Position(1));
         let first = found.read(&mut row).and_then(|()| found.up_to(Some(Position(1))));
         let first = first.map(|mut chunks| chunks.swap_remove(0));

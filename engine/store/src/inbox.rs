@@ -58,8 +58,11 @@ pub(crate) async fn receivers(session: &mut Session, keys: &[ExecutionKey]) -> R
     Ok(receivers)
 }
 
-/// The messages of executions, oldest first, with the number of the execution.
-pub(crate) async fn of(session: &mut Session, executions: &Rows<'_>) -> Result<Vec<(i64, InboxRow)>, Fault> {
+/// The messages of executions, oldest first, with the number of the execution; or what is wrong with one.
+pub(crate) async fn of(
+    session: &mut Session,
+    executions: &Rows<'_>,
+) -> Result<Vec<(i64, Result<InboxRow, String>)>, Fault> {
     static OF: Statement = Statement::new(
         "select i.execution_no, i.seq, i.message, i.seen
         from {rows tenant_id:int execution_no:int}
@@ -68,8 +71,9 @@ pub(crate) async fn of(session: &mut Session, executions: &Rows<'_>) -> Result<V
     );
     let mut messages = Vec::new();
     for mut row in session.rows_of(&OF, executions).await? {
-        let no = row.int()?;
-        messages.push((no, InboxRow { seq: row.int()?, message: row.text()?, seen: row.flag()? }));
+        let (no, seq) = (row.int()?, row.int()?);
+        let message = row.text().and_then(|message| Ok(InboxRow { seq, message, seen: row.flag()? }));
+        messages.push((no, message.map_err(|_| format!("message {seq} in its inbox cannot be read"))));
     }
     Ok(messages)
 }

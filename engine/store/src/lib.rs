@@ -6,10 +6,13 @@ mod attributes;
 mod calls;
 mod chunks;
 mod claim;
+mod clock;
 mod components;
 mod connections;
+mod damage;
 mod database;
 mod fault;
+mod file_lock;
 mod heads;
 mod hints;
 mod inbox;
@@ -32,8 +35,9 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use futures::future::BoxFuture;
 use thiserror::Error;
 
+pub use clock::{Clocks, MachineClocks};
 pub use model::*;
-pub use store::open;
+pub use store::{open, open_with};
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, Error)]
@@ -108,6 +112,10 @@ pub trait Store: Send + Sync + 'static {
     /// `id` settles an unknown COMMIT: asked again with the same id, an applied call answers as it did.
     /// What takes most time here is waiting for the disk: many batches at once cost little more than one.
     fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>>;
+    /// Reads the chunks of a history from the one that holds `from` on, in order, checksums verified, no gaps: at least one
+    /// if there is any, then as many as have `bytes_max` bytes in all. Clients read so: however many do, commits do not
+    /// wait for them.
+    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> Answer<'_, Vec<Chunk>>;
     /// Reads a history's chunks from the one that holds `from` on, up to `to`, checksums verified, no gaps.
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>>;
     /// The head of an execution.
@@ -120,7 +128,9 @@ pub trait Store: Send + Sync + 'static {
     fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>>;
     /// The same; of an execution that has not ended only the head, however long its history is.
     fn whole_if_ended(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>>;
-    /// A page of executions, newest first, at most 1,000. [`StoreError::Invalid`]: the cursor is none, too many attributes.
+    /// A page of executions, newest first, at most 1,000 and 8 MiB or a little more. A page may be shorter than that, or
+    /// empty, and still have a cursor: so far nothing fits. [`StoreError::Invalid`]: the cursor is none, or a filter is
+    /// longer than anything that could be found.
     fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page>;
     /// How many executions have which status.
     fn census(&self) -> Answer<'_, Census>;
@@ -130,19 +140,30 @@ pub trait Store: Send + Sync + 'static {
     fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool>;
     /// Clears the parked flag and makes the execution claimable. `false`: it is not parked.
     fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool>;
+    /// Sets an execution aside for a person, by its key alone: nothing of it is read. It belongs to nobody afterwards.
+    /// `false`: it has ended, is another node's, or there is none.
+    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> Answer<'_, bool>;
+    /// Ends an execution as cancelled, by its key alone: nothing of it is read, and nothing is added to its history. Its
+    /// calls and messages are gone, its questions withdrawn, and `messages` sent. For what cannot be run any more.
+    /// `false`: it has ended, or there is none.
+    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> Answer<'_, bool>;
+    /// Looks at up to `limit` executions after a place (0 at first) that no living node has claimed: parks those whose rows
+    /// cannot be read or do not fit together, frees those whose node is none, and returns the others.
+    fn audit(&self, after: i64, limit: u32) -> Answer<'_, Audit>;
     /// Removes an execution that has ended, with all that belongs to it. `false`: it has not ended, or there is none.
     fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool>;
     /// Removes up to `limit` executions that ended before this, the earliest first. Returns how many.
     fn delete_ended(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
-    /// Log lines after a place, in order.
+    /// Log lines after a place, in order: at most `limit`, and no more after the one that brings them to 8 MiB.
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>>;
     /// Latest progress of each scope of the current run.
     fn progress(&self, key: &ExecutionKey) -> Answer<'_, Vec<Progress>>;
 
     // -- approvals --
 
-    /// Questions, newest first, at most 10,000; only open ones unless an execution is named.
-    fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Answer<'_, Vec<ApprovalRow>>;
+    /// A page of questions, newest first; only open ones unless an execution is named. [`StoreError::Invalid`]: the cursor
+    /// is none.
+    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> Answer<'_, ApprovalPage>;
     /// One question.
     fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>>;
     /// Answers a question by one compare-and-set (open, and not past its deadline by the database's clock) and puts the
@@ -174,7 +195,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many transactions this process has begun, those that only read included.
     fn transactions(&self) -> u64;
-    /// The database's clock.
+    /// The database's clock, without its jumps.
     fn now(&self) -> Answer<'_, Timestamp>;
     /// Executions that messages from other nodes or clients may have moved: a hint, never a truth. Ends with the store.
     fn hints(&self) -> tokio::sync::broadcast::Receiver<ExecutionKey>;

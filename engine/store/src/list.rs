@@ -1,5 +1,7 @@
 //! Lists of executions: filters, pages, counts.
 
+use std::time::{Duration, Instant};
+
 use cerebelum_history::planted;
 
 use crate::attributes::{indexed_name, indexed_value};
@@ -7,32 +9,189 @@ use crate::fault::Fault;
 use crate::heads::{head_columns, heads};
 use crate::sql::{Statement, Value, expand};
 use crate::store::SqlStore;
-use crate::{Census, Filter, Page, StoreError, TenantId, heads};
+use crate::{Census, Execution, Filter, Page, StoreError, TenantId, heads};
 
 /// No page is longer.
 const PAGE_MAX: u32 = 1_000;
+/// A page ends with the execution that brings it to so many bytes of attributes.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+/// How many executions are read at once.
+const READ_AT_ONCE: usize = 128;
+/// How many executions are looked at in one statement for a filter that no index serves.
+const LOOKED_AT_ONCE: u32 = 50_000;
+/// After so long a page ends, however little has been found.
+const LOOKED_MAX: Duration = Duration::from_secs(2);
 /// More attributes than that in one filter are a mistake.
 const ATTRIBUTES_MAX: usize = 16;
+/// No status and no attribute has a longer name.
+const NAME_BYTES_MAX: usize = 256;
+/// `component/workflow`: no workflow has a longer one.
+const WORKFLOW_BYTES_MAX: usize = 512;
+/// No attribute has a longer value.
+const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// See [`crate::Store::list`].
 pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) -> Result<Page, Fault> {
-    if filter.attributes.len() > ATTRIBUTES_MAX {
-        return Err(StoreError::Invalid(format!("a filter takes at most {ATTRIBUTES_MAX} attributes")).into());
+    check(filter)?;
+    let mut from = filter.cursor.as_deref().map_or(Ok(i64::MAX), |cursor| place(cursor).map(|place| place - 1))?;
+    let limit = usize::try_from(filter.limit.clamp(1, PAGE_MAX)).unwrap_or(usize::MAX);
+    let began = Instant::now();
+    let mut found = Found { executions: Vec::new(), bytes: 0, limit };
+    loop {
+        // Of what no index serves so many are looked at, then a page may end.
+        let floor = match is_indexed(filter) {
+            true => None,
+            false => floor(store, tenant, from).await?,
+        };
+        if let Some(next) = found.read(store, (tenant, filter), (from, floor)).await? {
+            return Ok(found.page(Some(next)));
+        }
+        let Some(floor) = floor else { return Ok(found.page(None)) };
+        from = floor;
+        if began.elapsed() > LOOKED_MAX {
+            return Ok(found.page(Some(from)));
+        }
     }
-    let limit = filter.limit.clamp(1, PAGE_MAX);
-    let mut values: Vec<Value<'_>> = vec![tenant.into(), (i64::from(limit) + 1).into()];
-    let mut text =
-        String::from(concat!("select ", head_columns!(), " from ", heads!(), " where {sqlite: +}e.tenant_id = $1"));
+}
+
+/// What has been found for a page.
+struct Found {
+    executions: Vec<Execution>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Found {
+    /// Adds what fits, from this number down to above the floor. Where the next page begins, when this one is full.
+    async fn read(
+        &mut self,
+        store: &SqlStore,
+        (tenant, filter): (TenantId, &Filter),
+        (mut from, floor): (i64, Option<i64>),
+    ) -> Result<Option<i64>, Fault> {
+        loop {
+            // One more than there is room for says whether there is a next page.
+            let room = self.limit - self.executions.len();
+            let count = (room + 1).min(READ_AT_ONCE);
+            let (text, values) = statement(tenant, filter, (from, floor), count);
+            let mut session = store.database.client().await?;
+            let text = expand(&text, session.dialect());
+            let mut rows = session.rows_of_text(text, &values).await?;
+            drop(session);
+            for row in &mut rows {
+                if self.executions.len() == self.limit || self.bytes >= PAGE_BYTES_MAX {
+                    return Ok(Some(from));
+                }
+                let stored = heads::read(row);
+                from = stored.no.saturating_sub(1);
+                self.bytes += stored.head.attributes.len();
+                self.executions.push(stored.shown());
+            }
+            if rows.len() < count {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn page(self, next: Option<i64>) -> Page {
+        Page { executions: self.executions, cursor: next.map(|next| format!("{:x}", next + 1)) }
+    }
+}
+
+/// Refuses a filter that is longer than anything it could find.
+fn check(filter: &Filter) -> Result<(), StoreError> {
+    let too_long = |what: &str, max: usize| {
+        Err(StoreError::Invalid(format!("the filter's {what} is too long: at most {max} bytes, shorten it")))
+    };
+    if filter.attributes.len() > ATTRIBUTES_MAX {
+        let given = filter.attributes.len();
+        return Err(StoreError::Invalid(format!(
+            "a filter takes at most {ATTRIBUTES_MAX} attributes, this has {given}"
+        )));
+    }
+    if filter.status.as_ref().is_some_and(|status| status.len() > NAME_BYTES_MAX) {
+        return too_long("status", NAME_BYTES_MAX);
+    }
+    if filter.workflow.as_ref().is_some_and(|workflow| workflow.len() > WORKFLOW_BYTES_MAX) {
+        return too_long("workflow", WORKFLOW_BYTES_MAX);
+    }
+    for (name, value) in &filter.attributes {
+        if name.len() > NAME_BYTES_MAX {
+            return too_long("attribute name", NAME_BYTES_MAX);
+        }
+        if value.len() > VALUE_BYTES_MAX {
+            return too_long("attribute value", VALUE_BYTES_MAX);
+        }
+    }
+    Ok(())
+}
+
+/// Whether an index leads to what fits, or everything fits.
+fn is_indexed(filter: &Filter) -> bool {
+    let by_status = filter.status.as_deref().is_some_and(is_rare);
+    let everything = filter.status.is_none() && filter.workflow.is_none();
+    by_status || everything || !filter.attributes.is_empty()
+}
+
+/// Whether the index `executions_by_status` knows the executions of this status.
+fn is_rare(status: &str) -> bool {
+    !matches!(status, "running" | "completed")
+}
+
+/// The number below which `LOOKED_AT_ONCE` executions have been looked at; none when there are no more than that.
+async fn floor(store: &SqlStore, tenant: TenantId, from: i64) -> Result<Option<i64>, Fault> {
+    static FLOOR: Statement = Statement::new(
+        "select execution_no from executions where {sqlite: +}tenant_id = $1 and execution_no <= $2
+        order by execution_no desc limit 1 offset $3",
+    );
+    let mut session = store.database.client().await?;
+    let mut rows = session.rows(&FLOOR, &[tenant.into(), from.into(), LOOKED_AT_ONCE.into()]).await?;
+    Ok(rows.first_mut().map(|row| row.int()).transpose()?)
+}
+
+/// The statement for a filter, of constant parts, and what it is given.
+fn statement<'f>(
+    tenant: TenantId,
+    filter: &'f Filter,
+    (from, floor): (i64, Option<i64>),
+    count: usize,
+) -> (String, Vec<Value<'f>>) {
+    let mut values: Vec<Value<'f>> = vec![tenant.into(), count.into(), from.into(), floor.unwrap_or(i64::MIN).into()];
+    let mut text = String::from(concat!("select ", head_columns!(), " from "));
+    let mut attributes = filter.attributes.iter();
+    // The first attribute leads to the executions, whose numbers stand in its index in order.
+    let order = match attributes.next() {
+        Some((name, value)) => {
+            values.extend([indexed_name(name).into(), indexed_value(value).into()]);
+            text.push_str(concat!("attributes f {sqlite: cross} join ", heads!()));
+            // The programs are joined to what comes before them.
+            text = text.replace(
+                "executions e left join",
+                "executions e on e.tenant_id = f.tenant_id and e.execution_no = f.execution_no left join",
+            );
+            text.push_str(" where f.tenant_id = $1 and f.name = $5 and f.value = $6");
+            "f.execution_no"
+        }
+        None => {
+            text.push_str(heads!());
+            let by_status = filter.status.as_deref().is_some_and(is_rare);
+            // Where the status leads, the tenant does; otherwise the number.
+            let off = if by_status { "" } else { "{sqlite: +}" };
+            text.push_str(&format!(" where {off}e.tenant_id = $1"));
+            "e.execution_no"
+        }
+    };
     if planted("no-tenant-filter") {
         text.push_str(" or true");
     }
-    if let Some(cursor) = &filter.cursor {
-        values.push(place(cursor)?.into());
-        text.push_str(&format!(" and e.execution_no < ${}", values.len()));
-    }
+    text.push_str(&format!(" and {order} <= $3 and {order} > $4"));
     if let Some(status) = &filter.status {
         values.push(status.as_str().into());
         text.push_str(&format!(" and e.status = ${}", values.len()));
+        if is_rare(status) {
+            // The condition of the index, word for word.
+            text.push_str(" and e.status not in ('running', 'completed')");
+        }
     }
     if let Some(workflow) = &filter.workflow {
         values.push(workflow.as_str().into());
@@ -40,35 +199,27 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
         let (exact, suffix) = (values.len() - 1, values.len());
         text.push_str(&format!(" and (p.workflow = ${exact} or p.workflow like ${suffix} escape '\\')"));
     }
-    for (name, value) in &filter.attributes {
-        values.push(indexed_name(name).into());
-        values.push(indexed_value(value).into());
+    for (name, value) in attributes {
+        values.extend([indexed_name(name).into(), indexed_value(value).into()]);
         let (name, value) = (values.len() - 1, values.len());
         text.push_str(&format!(
             " and exists (select 1 from attributes a where a.tenant_id = e.tenant_id
                 and a.execution_no = e.execution_no and a.name = ${name} and a.value = ${value})"
         ));
     }
-    text.push_str(" order by e.execution_no desc limit $2");
-    let mut session = store.database.search().await?;
-    let text = expand(&text, session.dialect());
-    let mut rows = session.rows_of_text(text, &values).await?;
-    let mut executions = rows.iter_mut().map(heads::read).collect::<Result<Vec<_>, _>>()?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = executions.len() > limit;
-    executions.truncate(limit);
-    let cursor = executions.last().filter(|_| more).map(|last| format!("{:x}", last.no));
-    Ok(Page { executions: executions.into_iter().map(|stored| stored.head).collect(), cursor })
+    text.push_str(&format!(" order by {order} desc limit $2"));
+    (text, values)
 }
 
 /// See [`crate::Store::census`].
 pub(crate) async fn census(store: &SqlStore) -> Result<Census, Fault> {
     static CENSUS: Statement =
         Statement::new("select status, count(*) from executions group by status order by status");
-    let mut session = store.database.search().await?;
+    let mut session = store.database.client().await?;
     let mut census = Vec::new();
     for mut row in session.rows(&CENSUS, &[]).await? {
-        census.push((row.text()?, row.count()?));
+        // One that cannot be read is parked when it is looked at.
+        census.push((row.text().unwrap_or_else(|_| "parked".into()), row.count()?));
     }
     Ok(census)
 }
@@ -83,4 +234,57 @@ fn place(cursor: &str) -> Result<i64, StoreError> {
 /// A text that `like` takes for itself.
 fn literally(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::MachineClocks;
+    use crate::database::Database;
+
+    /// Filters that an index serves, and a word of how each database says so.
+    fn indexed() -> [(Filter, &'static str, &'static str); 5] {
+        let status = |status: &str| Filter { status: Some(status.into()), ..Filter::default() };
+        let attributes = vec![("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())];
+        [
+            (Filter::default(), "using integer primary key (rowid", "executions_pkey"),
+            (status("parked"), "executions_by_status", "executions_by_status"),
+            (status("sleeping"), "executions_by_status", "executions_by_status"),
+            (
+                Filter { attributes: attributes.clone(), ..Filter::default() },
+                "search f using primary key",
+                "attributes_pkey",
+            ),
+            (Filter { attributes, ..status("failed") }, "search f using primary key", "attributes_pkey"),
+        ]
+    }
+
+    async fn plan(database: &Database, filter: &Filter, explain: &str) -> String {
+        let (text, values) = statement(TenantId::DEFAULT, filter, (9, None), 3);
+        let mut session = database.client().await.unwrap();
+        let text = expand(&format!("{explain} {text}"), session.dialect());
+        let mut lines = Vec::new();
+        for mut row in session.rows_of_text(text, &values).await.unwrap() {
+            row.seek(if explain == "explain" { 0 } else { 3 });
+            lines.push(row.text().unwrap().to_lowercase());
+        }
+        lines.join("\n")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_index_leads_to_what_is_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = format!("sqlite:{}", folder.path().join("cerebelum.db").display());
+        let (sqlite, _) = Database::open(&file, Arc::new(MachineClocks)).await.unwrap();
+        let (postgres, _) = Database::open(&test_postgres::database(), Arc::new(MachineClocks)).await.unwrap();
+        for (filter, in_sqlite, in_postgres) in indexed() {
+            assert!(is_indexed(&filter));
+            let said = plan(&sqlite, &filter, "explain query plan").await;
+            assert!(said.contains(in_sqlite) && !said.contains("temp b-tree"), "{filter:?}\n{said}");
+            let said = plan(&postgres, &filter, "explain").await;
+            assert!(said.contains(in_postgres) && !said.contains("seq scan"), "{filter:?}\n{said}");
+        }
+    }
 }

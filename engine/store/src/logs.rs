@@ -1,12 +1,12 @@
 //! Log lines and progress of guests.
 
-use cerebelum_history::{Level, Position, Scope};
+use cerebelum_history::{Level, Position, Scope, Timestamp};
 
 use crate::database::Database;
-use crate::fault::Fault;
+use crate::fault::{Error, Fault};
 use crate::heads::{escape, unescape};
-use crate::sql::{Statement, Value};
-use crate::{ExecutionKey, LogLine, LogRow, Progress, StoreError, TenantId};
+use crate::sql::{Row, Statement, Value};
+use crate::{ExecutionKey, LogLine, LogRow, Progress, TenantId};
 
 /// Inserts lines that have not been said before, numbered on after the last of their execution.
 pub(crate) static INSERT: Statement = Statement::new(
@@ -55,11 +55,16 @@ pub(crate) fn insertion(ordinal: usize, tenant: TenantId, no: i64, run: u32, lin
     ]
 }
 
+/// A page of lines ends with the one that brings it to so many bytes.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+/// How many lines are read at once.
+const READ_AT_ONCE: u32 = 256;
+
 /// See [`crate::Store::logs`].
 pub(crate) async fn logs(
     database: &Database,
     key: &ExecutionKey,
-    after: i64,
+    mut after: i64,
     limit: u32,
 ) -> Result<Vec<LogRow>, Fault> {
     static LOGS: Statement = Statement::new(
@@ -69,19 +74,47 @@ pub(crate) async fn logs(
         order by l.seq
         limit $4",
     );
-    let mut session = database.search().await?;
-    let values = [key.tenant.into(), key.id.as_str().into(), after.into(), limit.into()];
-    let mut logs = Vec::new();
-    for mut row in session.rows(&LOGS, &values).await? {
-        let (seq, run) = (row.int()?, row.count()?);
-        let scope = Scope::from_text(&row.text()?);
-        let (attempt, place, number, at) = (row.count()?, row.count()?, row.count()?, row.at()?);
-        let level = level_of(row.int()?)
-            .ok_or_else(|| StoreError::Corrupt(format!("execution {}: log line {seq} has no level", key.id)))?;
-        let text = unescape(&row.text()?);
-        logs.push(LogRow { seq, run, line: LogLine { scope, attempt, place, number, at, level, text } });
+    let (mut logs, mut bytes, mut left) = (Vec::new(), 0, limit);
+    while left > 0 && bytes < PAGE_BYTES_MAX {
+        let count = left.min(READ_AT_ONCE);
+        left -= count;
+        let values = [key.tenant.into(), key.id.as_str().into(), after.into(), count.into()];
+        let rows = database.client().await?.rows(&LOGS, &values).await?;
+        let is_last = rows.len() < usize::try_from(count).unwrap_or(usize::MAX);
+        for mut row in rows {
+            after = row.int()?;
+            let line = read(after, &mut row).unwrap_or_else(|_| unreadable(after));
+            bytes += line.line.text.len();
+            logs.push(line);
+        }
+        if is_last {
+            break;
+        }
     }
     Ok(logs)
+}
+
+fn read(seq: i64, row: &mut Row) -> Result<LogRow, Error> {
+    let run = row.count()?;
+    let scope = Scope::from_text(&row.text()?);
+    let (attempt, place, number, at) = (row.count()?, row.count()?, row.count()?, row.at()?);
+    let level = level_of(row.int()?).ok_or(Error::Unexpected("a log line has no level"))?;
+    let text = unescape(&row.text()?);
+    Ok(LogRow { seq, run, line: LogLine { scope, attempt, place, number, at, level, text } })
+}
+
+/// What is shown of a line that cannot be read: it is in no other line's way.
+fn unreadable(seq: i64) -> LogRow {
+    let line = LogLine {
+        scope: Scope::root(),
+        attempt: 1,
+        place: 0,
+        number: 0,
+        at: Timestamp(0),
+        level: Level::Error,
+        text: "(this line is damaged and cannot be read)".into(),
+    };
+    LogRow { seq, run: 1, line }
 }
 
 /// See [`crate::Store::progress`].
@@ -92,13 +125,14 @@ pub(crate) async fn progress(database: &Database, key: &ExecutionKey) -> Result<
         where e.tenant_id = $1 and e.id = $2 and p.run = e.run
         order by p.scope",
     );
-    let mut session = database.read().await?;
-    let mut latest = Vec::new();
-    for mut row in session.rows(&LATEST, &[key.tenant.into(), key.id.as_str().into()]).await? {
+    let mut session = database.client().await?;
+    let rows = session.rows(&LATEST, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    let said = |mut row: Row| -> Result<Progress, Error> {
         let scope = Scope::from_text(&row.text()?);
-        latest.push(Progress { scope, percent: row.count()?, message: unescape(&row.text()?) });
-    }
-    Ok(latest)
+        Ok(Progress { scope, percent: row.count()?, message: unescape(&row.text()?) })
+    };
+    // What cannot be read is not shown: the next word about it takes its place.
+    Ok(rows.into_iter().filter_map(|row| said(row).ok()).collect())
 }
 
 const fn level_no(level: Level) -> i64 {

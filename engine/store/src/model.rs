@@ -77,6 +77,8 @@ pub struct Execution {
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// How many calls are open, so that one that is missing is missed. None when that was not counted.
+    pub open_calls: Option<u32>,
 }
 
 /// The call of another execution that started this one.
@@ -199,6 +201,26 @@ pub struct ApprovalRow {
     pub deadline: Option<Timestamp>,
     /// Where it stands.
     pub state: ApprovalState,
+}
+
+/// Which questions to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApprovalFilter {
+    /// All of this execution; otherwise those that are open, of all.
+    pub execution: Option<ExecutionId>,
+    /// Only after this place, as returned with the page before.
+    pub cursor: Option<String>,
+    /// How many at most; 1,000 are never exceeded, nor 8 MiB by more than one question.
+    pub limit: u32,
+}
+
+/// A page of questions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApprovalPage {
+    /// Newest first.
+    pub approvals: Vec<ApprovalRow>,
+    /// Where the next page begins, if there is one.
+    pub cursor: Option<String>,
 }
 
 /// What became of an answer to a question.
@@ -404,6 +426,17 @@ pub struct Claimed {
     pub calls: Vec<CallRow>,
     /// Its inbox, oldest first.
     pub inbox: Vec<InboxRow>,
+}
+
+/// A page of an audit: executions that nobody has claimed, looked at one after the other.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Audit {
+    /// Where the next page begins; none when this was the last.
+    pub next: Option<i64>,
+    /// How many were parked, because their rows cannot be read or do not fit together.
+    pub parked: u64,
+    /// The others that are open and not parked.
+    pub sound: Vec<Claimed>,
 }
 
 /// An execution in full, as readers want it.

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use cerebelum_history::Timestamp;
 
+use sqlx::{Row as _, SqliteConnection};
+
 use crate::append::Outcomes;
+use crate::clock::{Kept, SteadyClock};
 use crate::database::Database;
 use crate::fault::Fault;
-use crate::sql::{Rows, Session, Statement};
+use crate::sql::{Dialect, Rows, Session, Statement};
+use crate::store::SqlStore;
 use crate::{ExecutionKey, Incarnation, Lease, StoreError, heads};
 
 /// Ended incarnations are kept that long, for those who still ask what became of their last batch.
@@ -16,7 +20,7 @@ const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
 const BEGIN_ATTEMPTS_MAX: u32 = 16;
 
 /// See [`crate::Store::begin_lease`].
-pub(crate) async fn begin(database: &Database, node: &str, duration: Duration) -> Result<Lease, Fault> {
+pub(crate) async fn begin(store: &SqlStore, node: &str, duration: Duration) -> Result<Lease, Fault> {
     static EARLIER: Statement = Statement::new(
         "select incarnation from nodes where name = $1 and ended_at is null order by incarnation {postgres: for update}",
     );
@@ -27,7 +31,7 @@ pub(crate) async fn begin(database: &Database, node: &str, duration: Duration) -
     static FORGET: Statement = Statement::new("delete from nodes where ended_at < {now} - $1");
     let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1);
     for _ in 0..BEGIN_ATTEMPTS_MAX {
-        let mut session = database.write().await?;
+        let mut session = store.database.write().await?;
         let mut earlier = Rows::default();
         for mut row in session.rows(&EARLIER, &[node.into()]).await? {
             earlier.push([row.int()?.into()]);
@@ -39,9 +43,10 @@ pub(crate) async fn begin(database: &Database, node: &str, duration: Duration) -
             let (incarnation, now) = (row.int()?, row.at()?);
             let expires_at = now.plus(duration_ms.unsigned_abs());
             session.run(&LEASE, &[incarnation.into(), expires_at.into()]).await?;
+            keep_time(&mut session, &store.clock, now).await?;
             session.commit().await?;
             let remaining = Duration::from_millis(expires_at.since(now));
-            return Ok(Lease { incarnation: Incarnation(incarnation), remaining, now });
+            return Ok(Lease { incarnation: Incarnation(incarnation), remaining, now: store.clock.now() });
         }
     }
     Err(StoreError::Unavailable(format!("another engine keeps starting as the node `{node}`")).into())
@@ -49,7 +54,7 @@ pub(crate) async fn begin(database: &Database, node: &str, duration: Duration) -
 
 /// See [`crate::Store::renew_lease`].
 pub(crate) async fn renew(
-    database: &Database,
+    store: &SqlStore,
     incarnation: Incarnation,
     duration: Duration,
 ) -> Result<Option<Lease>, Fault> {
@@ -62,11 +67,13 @@ pub(crate) async fn renew(
         returning expires_at, {clock}",
     );
     let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let mut session = database.lease().await?;
+    let mut session = store.database.lease().await?;
     let mut rows = session.rows(&RENEW, &[incarnation.into(), duration_ms.into()]).await?;
     let Some(row) = rows.first_mut() else { return Ok(None) };
     let (expires_at, now) = (row.at()?, row.at()?);
-    Ok(Some(Lease { incarnation, remaining: Duration::from_millis(expires_at.since(now)), now }))
+    keep_time(&mut session, &store.clock, now).await?;
+    let remaining = Duration::from_millis(expires_at.since(now));
+    Ok(Some(Lease { incarnation, remaining, now: store.clock.now() }))
 }
 
 /// See [`crate::Store::end_lease`]. Returns one of the executions that are free now.
@@ -80,7 +87,8 @@ pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result
         return Ok(None);
     }
     let mut owned = session.rows(&OWNED, &[incarnation.into()]).await?;
-    let owned = owned.first_mut().map(heads::read_key).transpose()?;
+    // Only to tell others of it: one whose id cannot be read is found without.
+    let owned = owned.first_mut().and_then(|row| heads::read_key(row).ok());
     let mut ended = Rows::default();
     ended.push([incarnation.into()]);
     retire(&mut session, &ended).await?;
@@ -174,10 +182,35 @@ pub(crate) static RECORD: Statement = Statement::new(
     returning incarnation",
 );
 
-/// The database's clock.
-pub(crate) async fn now(database: &Database) -> Result<Timestamp, Fault> {
+/// Compares the time with the clock that it is kept by: that of the server, as it was just read; for a file the wall
+/// clock, and the time is written down in the file.
+async fn keep_time(session: &mut Session, clock: &SteadyClock, server: Timestamp) -> Result<(), Fault> {
+    static KEEP: Statement = Statement::new(
+        "insert into clock (only_row, told_at, boot_ms, boot_id) values (1, $1, $2, $3)
+        on conflict (only_row) do update
+        set told_at = excluded.told_at, boot_ms = excluded.boot_ms, boot_id = excluded.boot_id",
+    );
+    if session.dialect() == Dialect::Postgres {
+        clock.follow(server.0);
+        return Ok(());
+    }
+    clock.follow_wall();
+    let Kept { told_ms, boot_ms, boot_id } = clock.kept();
+    session.run(&KEEP, &[Timestamp(told_ms).into(), Timestamp(boot_ms).into(), boot_id.into()]).await?;
+    Ok(())
+}
+
+/// What a file says of the time; nothing, before anybody wrote it down.
+pub(crate) async fn kept_time(file: &mut SqliteConnection) -> Result<Option<Kept>, sqlx::Error> {
+    let row = sqlx::query("select told_at, boot_ms, boot_id from clock").fetch_optional(file).await?;
+    let Some(row) = row else { return Ok(None) };
+    let count = |column| row.try_get::<i64, _>(column).map(|value| u64::try_from(value).unwrap_or(0));
+    Ok(Some(Kept { told_ms: count(0)?, boot_ms: count(1)?, boot_id: row.try_get(2)? }))
+}
+
+/// The server's clock.
+pub(crate) async fn server_clock(session: &mut Session) -> Result<Timestamp, Fault> {
     static NOW: Statement = Statement::new("select {clock}");
-    let mut session = database.read().await?;
     let mut rows = session.rows(&NOW, &[]).await?;
     Ok(rows.first_mut().expect("a select without a table has one row").at()?)
 }

@@ -56,7 +56,7 @@ pub(crate) async fn delete(store: &SqlStore, key: &ExecutionKey) -> Result<bool,
 pub(crate) async fn delete_ended(store: &SqlStore, before: Timestamp, limit: u32) -> Result<u64, Fault> {
     // The condition of the index `executions_ended`, word for word.
     static ENDED: Statement = Statement::new(
-        "select execution_no, tenant_id from executions where ended_at is not null and ended_at < $1
+        "select execution_no, tenant_id from executions where ended_at is not null and ended_at < $1 and state <> 0
         order by ended_at limit $2 {postgres: for update skip locked}",
     );
     delete_found(store, &ENDED, &[before.into(), limit.into()]).await

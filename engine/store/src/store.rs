@@ -9,19 +9,21 @@ use futures::FutureExt;
 use tokio::sync::broadcast;
 
 use crate::append::Lane;
+use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::{Upload, Uploads};
 use crate::database::Database;
 use crate::fault::{Fault, cause, is_unknown};
+use crate::heads::Stored;
 use crate::hints::Hints;
 use crate::numbers::Numbers;
 use crate::programs::Programs;
 use crate::sql::Session;
 use crate::whole::Extent;
 use crate::{
-    Answer, Answered, ApprovalRow, ApprovalState, Batch, Begun, Census, Chunk, Claimed, Component, Execution,
-    ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, Store,
-    StoreError, TenantId, Whole, append, approvals, chunks, claim, components, heads, inbox, list, logs, nodes, rescue,
-    start, whole,
+    Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
+    Claimed, Component, Execution, ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page,
+    Progress, Refusal, Started, Store, StoreError, TenantId, Whole, append, approvals, chunks, claim, components,
+    damage, heads, inbox, list, logs, nodes, rescue, start, whole,
 };
 
 /// Opens a database, `sqlite:FILE` or `postgres://…`, and brings its schema up to date.
@@ -32,15 +34,24 @@ use crate::{
 /// [`StoreError::Unusable`] when the address is none, the file is in use, or the schema is newer than this engine;
 /// [`StoreError::Unavailable`] when the server does not answer.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    let database = Database::open(url).await?;
+    open_with(url, Arc::new(MachineClocks)).await
+}
+
+/// The same on a machine whose clocks say this.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(url: &str, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Store>, StoreError> {
+    let (database, clock) = Database::open(url, clocks).await?;
     let hints = Hints::new(&database);
     let (programs, numbers, uploads, transactions, lane) = Default::default();
-    Ok(Arc::new(SqlStore { database, hints, programs, numbers, uploads, transactions, lane }))
+    Ok(Arc::new(SqlStore { database, clock, hints, programs, numbers, uploads, transactions, lane }))
 }
 
 /// A store over one of the two databases.
 pub(crate) struct SqlStore {
     pub(crate) database: Database,
+    pub(crate) clock: SteadyClock,
     pub(crate) hints: Hints,
     pub(crate) programs: Programs,
     pub(crate) numbers: Numbers,
@@ -70,7 +81,7 @@ impl Store for SqlStore {
     fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease> {
         let node = node.to_owned();
         self.told(async move {
-            let lease = nodes::begin(&self.database, &node, duration).await?;
+            let lease = nodes::begin(self, &node, duration).await?;
             self.hints.begin(lease.incarnation);
             self.numbers.forget_all();
             Ok(lease)
@@ -78,7 +89,7 @@ impl Store for SqlStore {
     }
 
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>> {
-        self.told(async move { nodes::renew(&self.database, incarnation, duration).await })
+        self.told(async move { nodes::renew(self, incarnation, duration).await })
     }
 
     fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()> {
@@ -120,11 +131,16 @@ impl Store for SqlStore {
         self.told(async move { chunks::read(&mut self.database.search().await?, &key, run, from, to).await })
     }
 
+    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> Answer<'_, Vec<Chunk>> {
+        let key = key.clone();
+        self.told(async move { chunks::page(&self.database, &key, (run, from), bytes_max).await })
+    }
+
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
         let key = key.clone();
         self.told(async move {
-            let found = heads::find(&mut self.database.read().await?, &key).await?;
-            Ok(found.map(|stored| stored.head))
+            let found = heads::find(&mut self.database.client().await?, &key).await?;
+            Ok(found.map(Stored::shown))
         })
     }
 
@@ -175,6 +191,22 @@ impl Store for SqlStore {
         self.told(async move { rescue::unpark(self, &key).await })
     }
 
+    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> Answer<'_, bool> {
+        let key = key.clone();
+        self.told(async move { damage::park_one(self, incarnation, &key, &reason).await })
+    }
+
+    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> Answer<'_, bool> {
+        let (key, tenant) = (key.clone(), key.tenant);
+        let to = |(id, message)| (ExecutionKey { tenant, id }, message);
+        let messages: Vec<_> = messages.into_iter().map(to).collect();
+        self.told(async move { damage::bury(self, &key, &messages).await })
+    }
+
+    fn audit(&self, after: i64, limit: u32) -> Answer<'_, Audit> {
+        self.told(async move { damage::audit(self, after, limit).await })
+    }
+
     fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
         let key = key.clone();
         self.told(async move { rescue::delete(self, &key).await })
@@ -194,9 +226,8 @@ impl Store for SqlStore {
         self.told(async move { logs::progress(&self.database, &key).await })
     }
 
-    fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Answer<'_, Vec<ApprovalRow>> {
-        let execution = execution.cloned();
-        self.told(async move { approvals::list(self, tenant, execution.as_ref()).await })
+    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> Answer<'_, ApprovalPage> {
+        self.told(async move { approvals::list(self, tenant, &filter).await })
     }
 
     fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {
@@ -254,7 +285,7 @@ impl Store for SqlStore {
     }
 
     fn now(&self) -> Answer<'_, Timestamp> {
-        self.told(async move { nodes::now(&self.database).await })
+        Box::pin(std::future::ready(Ok(self.clock.now())))
     }
 
     fn hints(&self) -> broadcast::Receiver<ExecutionKey> {

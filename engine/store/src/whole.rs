@@ -7,7 +7,7 @@ use crate::database::Database;
 use crate::fault::Fault;
 use crate::heads::{self, head_columns, heads};
 use crate::sql::{Row, Statement};
-use crate::{CallRow, Execution, ExecutionKey, Progress, State, StoreError, Whole};
+use crate::{CallRow, ExecutionKey, Progress, State, Whole, calls};
 
 /// What a row holds beside the head, which is repeated in each.
 const CHUNK: i64 = 1;
@@ -49,7 +49,7 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Exten
     let rows = database.search().await?.rows(&WHOLE, &values).await?;
     let mut rows = rows.into_iter();
     let Some(mut row) = rows.next() else { return Ok(None) };
-    let head = heads::read(&mut row)?.head;
+    let head = heads::read(&mut row).shown();
     let (mut calls, mut progress) = (Vec::new(), Vec::new());
     let mut history = Ok(Found::new(key, head.run, Position(1)));
     let mut next = Some(row);
@@ -58,8 +58,9 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Exten
         match row.opt_int()? {
             None => {}
             Some(CHUNK) => history = history.and_then(|mut found| found.read(&mut row).map(|()| found)),
-            Some(CALL) => calls.push(call(&head, &mut row)?),
-            Some(_) => progress.push(said(&mut row)?),
+            // What cannot be read is not shown; the execution is parked when it is to run.
+            Some(CALL) => calls.extend(call(&mut row)),
+            Some(_) => progress.extend(said(&mut row)),
         }
         next = rows.next();
     }
@@ -68,16 +69,14 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Exten
     Ok(Some(Whole { head, history, calls, progress }))
 }
 
-fn call(head: &Execution, row: &mut Row) -> Result<CallRow, Fault> {
+fn call(row: &mut Row) -> Option<CallRow> {
     row.seek(heads::COLUMNS + 4);
-    let name = row.text()?;
-    let corrupt = || StoreError::Corrupt(format!("execution {}: `{name}` names no call", head.key.id));
-    Ok(CallRow { name: name.parse().map_err(|_| corrupt())?, state: row.text()? })
+    calls::read(row).ok()
 }
 
-fn said(row: &mut Row) -> Result<Progress, Fault> {
-    let percent = row.count()?;
+fn said(row: &mut Row) -> Option<Progress> {
+    let percent = row.count().ok()?;
     row.seek(heads::COLUMNS + 4);
-    let scope = Scope::from_text(&row.text()?);
-    Ok(Progress { scope, percent, message: heads::unescape(&row.text()?) })
+    let scope = Scope::from_text(&row.text().ok()?);
+    Some(Progress { scope, percent, message: heads::unescape(&row.text().ok()?) })
 }

@@ -132,6 +132,7 @@ impl Activation {
             attributes: text_of(execution.attributes()),
             facts: text_of(execution.facts()),
             ended_at: (state != State::Open).then(|| execution.stamp()),
+            open_calls: u32::try_from(execution.open().len()).ok(),
             ..self.head.clone()
         }
     }
@@ -148,6 +149,7 @@ impl Activation {
             settled: false,
             due: [facts.deadline, facts.cancel_until].into_iter().flatten().min(),
             facts: text_of(&facts),
+            open_calls: Some(0),
             ..head
         };
         (head, first)

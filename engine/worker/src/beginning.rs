@@ -61,6 +61,7 @@ impl Beginning {
             parent: self.parent,
             started_at: at,
             ended_at: None,
+            open_calls: Some(0),
         };
         let first = chunk(Position(1), &execution.take_changes().events);
         NewExecution { head, first: first.expect("an execution begins with an event"), claim: false }

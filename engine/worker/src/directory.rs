@@ -202,14 +202,23 @@ pub(crate) fn manifest_of(component: &Component) -> Result<Manifest, String> {
 
 /// A store's trouble in words for a client.
 pub(crate) fn unavailable(error: StoreError) -> Refused {
-    let hint = match &error {
-        StoreError::Unavailable(_) | StoreError::Rejected(_) => "try again in a moment",
-        StoreError::Unknown(_) => "see what became of it before you try again",
-        StoreError::Corrupt(_) => "it has to be repaired, or restored from a backup",
-        StoreError::Invalid(_) => return Refused::Invalid(error.to_string()),
-        StoreError::Unusable(_) => return Refused::Unavailable(error.to_string()),
-    };
-    Refused::Unavailable(format!("{error}: {hint}"))
+    // What the database itself said is for the operator: it may name hosts, tables and values.
+    match error {
+        StoreError::Unavailable(cause) | StoreError::Rejected(cause) => {
+            tracing::debug!(cause, "the database does not answer a client");
+            Refused::Unavailable("the database does not answer: try again in a moment".to_owned())
+        }
+        StoreError::Unknown(cause) => {
+            tracing::debug!(cause, "a client is not told what became of a request");
+            let told = "the database did not say whether it committed: see what became of it before you try again";
+            Refused::Unavailable(told.to_owned())
+        }
+        StoreError::Corrupt(cause) => {
+            Refused::Unavailable(format!("{cause}: it has to be repaired, or restored from a backup"))
+        }
+        StoreError::Invalid(cause) => Refused::Invalid(cause),
+        StoreError::Unusable(cause) => Refused::Unavailable(cause),
+    }
 }
 
 fn declared(manifest: &Manifest, (name, is_step): (&str, bool)) -> Result<StepOptions, Failure> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebelum_history::{ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Sandbox};
-use cerebelum_store::{Census, ExecutionKey, Filter, State, StoreError, TenantId};
+use cerebelum_store::{ApprovalFilter, Census, ExecutionKey, Filter, State, StoreError, TenantId};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream};
 
@@ -24,6 +24,10 @@ use crate::{Config, restore};
 const TENANT: TenantId = TenantId::DEFAULT;
 /// How often whoever waits for an execution looks at it without a hint: commits of other nodes give none.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How many questions are read together, and how many are listed at most.
+const APPROVALS_PAGE: u32 = 1_000;
+const APPROVALS_MAX: usize = 10_000;
 
 /// A running engine; cheap to clone. All answers show committed state only (L7).
 #[derive(Clone)]
@@ -84,6 +88,7 @@ impl Engine {
         node.lease.first().await;
         running.push(core("claims", |node| node.keep_claiming().boxed()));
         running.push(core("programs", |node| node.keep_resting().boxed()));
+        running.push(core("audit", |node| crate::audit::keep_auditing(node).boxed()));
         if node.config.keep_ended.is_some() {
             running.push(core("retention", |node| crate::retention::keep_deleting(node).boxed()));
         }
@@ -320,8 +325,17 @@ impl Engine {
             Some(id) => Some(self.existing(id).await?.id),
             None => None,
         };
-        let rows = self.node.store.approvals(TENANT, execution.as_ref()).await.map_err(unavailable)?;
-        rows.into_iter().map(views::approval).collect()
+        let mut filter = ApprovalFilter { execution, cursor: None, limit: APPROVALS_PAGE };
+        let mut approvals = Vec::new();
+        while approvals.len() < APPROVALS_MAX {
+            let page = self.node.store.approvals(TENANT, filter.clone()).await.map_err(unavailable)?;
+            approvals.extend(page.approvals.into_iter().filter_map(|row| views::approval(row).ok()));
+            filter.cursor = page.cursor;
+            if filter.cursor.is_none() {
+                break;
+            }
+        }
+        Ok(approvals)
     }
 
     /// The key of an execution that exists.

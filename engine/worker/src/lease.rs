@@ -1,6 +1,7 @@
 //! This node's lease (L11): who it is, for how long, and who has to know when that ends.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,8 @@ use crate::outside::Machine;
 
 /// An effect leaves only while the lease still lasts at least this long.
 const MARGIN_MS: u64 = 1_000;
+/// Nobody but the engine's own user looks into its data folder.
+const FOLDER_MODE: u32 = 0o700;
 /// The pause before the database is asked again for a lease that it did not give.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
@@ -84,6 +87,8 @@ impl Leasehold {
                     self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 }
                 Some(Ok(None)) => self.lose("it was taken over"),
+                // Nothing that is written there any more would last.
+                Some(Err(StoreError::Unusable(cause))) => self.lose(&cause),
                 Some(Err(_)) | None => {}
             }
         }
@@ -142,8 +147,14 @@ impl NodeName {
     /// One line for a person, when the folder cannot be used or another engine uses it.
     pub(crate) fn claim(data: &Path, machine: &dyn Machine) -> Result<Self, String> {
         let cannot = |e: std::io::Error| format!("cannot use the data folder {}: {e}", data.display());
-        std::fs::create_dir_all(data).map_err(cannot)?;
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(data).map_err(cannot)?;
         let path = data.join("node-id");
+        // A folder that an earlier engine made; any other keeps the mode that its owner gave it.
+        if path.exists() {
+            let mode = std::fs::metadata(data).map_err(cannot)?.permissions().mode();
+            let restricted = std::fs::set_permissions(data, PermissionsExt::from_mode(mode & FOLDER_MODE));
+            restricted.unwrap_or_else(|error| tracing::warn!(%error, "others may read the data folder"));
+        }
         let lock =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(cannot)?;
         lock.try_lock().map_err(|_| {

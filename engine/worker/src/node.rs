@@ -323,6 +323,13 @@ impl Node {
         while self.lease.incarnation() == Some(incarnation) {
             match self.store.look(key).await {
                 Ok(found) => return found.filter(|found| found.owner == Some(incarnation)),
+                // Read again it would be as damaged: a person has to look at it.
+                Err(StoreError::Corrupt(cause)) => {
+                    let reason = format!("corrupt-history: {cause}");
+                    if self.park(incarnation, key, reason).await {
+                        return None;
+                    }
+                }
                 Err(error) => self.said.warn(&*self.machine, |more| {
                     tracing::warn!(%error, execution = %key.id, more, "cannot read it again yet");
                 }),
@@ -336,10 +343,22 @@ impl Node {
     async fn set_aside(&self, incarnation: Incarnation, head: &cerebelum_store::Execution, reason: String) -> Over {
         tracing::error!(execution = %head.key.id, reason, "parked");
         self.metrics.parked.add(1);
-        match self.appends.hand_in(parking(incarnation, head, head.position, reason)).await {
+        match self.appends.hand_in(parking(incarnation, head, head.position, reason.clone())).await {
             Some(Ok(_)) => Over::Released,
+            // What cannot be written as it was read is set aside by its key alone.
+            Some(Err(_)) if self.park(incarnation, &head.key, reason).await => Over::Released,
             Some(Err(_)) | None => Over::Lost,
         }
+    }
+
+    /// Parks an execution by its key alone. `false`: the database does not answer, or it is not this node's any more.
+    async fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> bool {
+        tracing::error!(execution = %key.id, reason, "parked");
+        let parked = self.store.park(incarnation, key, reason).await;
+        parked.unwrap_or_else(|error| {
+            tracing::warn!(%error, execution = %key.id, "cannot park it yet");
+            false
+        })
     }
 
     /// Tells an activation, or whoever claims, that a message came for this execution.

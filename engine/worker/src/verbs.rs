@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{Approval, ExecutionId, Facts, Json, Message, Position, planted};
+use cerebelum_history::{Approval, ChildResult, ExecutionId, Facts, Failure, Json, Message, Position, kind, planted};
 use cerebelum_store::{
-    Answered, ApprovalRow, ApprovalState, Chunk, Execution as Head, ExecutionKey, Started, State, TenantId,
+    Answered, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Execution as Head, ExecutionKey, Started, State,
+    StoreError, TenantId,
 };
 
 use crate::api::{Decision, Refused, StartRequest, Summary};
@@ -14,6 +15,8 @@ use crate::engine::{Engine, key, no_execution};
 use crate::{restore, schema, views};
 
 const TENANT: TenantId = TenantId::DEFAULT;
+/// Of an execution's questions so many are looked at to find the open one.
+const QUESTIONS_MAX: u32 = 1_000;
 
 impl Engine {
     /// Starts an execution. The same id with the same workflow and an equal input answers with the one that exists.
@@ -126,7 +129,8 @@ impl Engine {
         if self.node.store.execution(&key).await.map_err(unavailable)?.is_none() {
             return Err(no_question(id));
         }
-        let mut rows = self.node.store.approvals(TENANT, Some(&key.id)).await.map_err(unavailable)?;
+        let filter = ApprovalFilter { execution: Some(key.id), cursor: None, limit: QUESTIONS_MAX };
+        let mut rows = self.node.store.approvals(TENANT, filter).await.map_err(unavailable)?.approvals;
         let last = rows.first().cloned();
         rows.retain(|row| row.state == ApprovalState::Open);
         match (rows.len(), last) {
@@ -168,17 +172,46 @@ impl Engine {
         self.send(id, Message::Cancel { at }, "cannot be cancelled").await
     }
 
-    /// Ends an execution at once.
+    /// Ends an execution at once. One that cannot be read is ended by its key alone.
     ///
     /// # Errors
     /// When there is no such execution, or it has ended.
     pub async fn terminate(&self, id: &str) -> Result<(), Refused> {
-        let key = self.existing(id).await?;
-        self.send(id, Message::Terminate, "cannot be terminated").await?;
-        // Whatever it was set aside for no longer matters.
-        self.node.store.unpark(&key).await.map_err(unavailable)?;
-        self.node.wake.now();
-        Ok(())
+        let key = key(id)?;
+        if self.is_readable(&key).await? {
+            self.send(id, Message::Terminate, "cannot be terminated").await?;
+            // Whatever it was set aside for no longer matters.
+            self.node.store.unpark(&key).await.map_err(unavailable)?;
+            self.node.wake.now();
+            return Ok(());
+        }
+        let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+        let failure = Failure::new(kind::CANCELLED, "the execution was terminated: its rows could not be read");
+        let parent = head.parent.filter(|parent| parent.awaited).map(|parent| {
+            let result = ChildResult::Failed(failure);
+            let message = Message::Child { run: parent.run, call: parent.call, id: key.id.clone(), result };
+            (parent.id, Json::of(&message).to_string())
+        });
+        if self.node.store.bury(&key, parent.into_iter().collect()).await.map_err(unavailable)? {
+            tracing::warn!(execution = id, "terminated by its key alone: its rows could not be read");
+            self.node.watchers.changed(&key);
+            return Ok(());
+        }
+        Err(Refused::Conflict(format!("execution `{id}` has ended and cannot be terminated")))
+    }
+
+    /// Whether an execution can be taken up, or need not be because it has ended.
+    async fn is_readable(&self, key: &ExecutionKey) -> Result<bool, Refused> {
+        match self.node.store.look(key).await {
+            Ok(None) => Err(no_execution(key.id.as_str())),
+            Ok(Some(found)) if found.head.state == State::Open => {
+                let reads = |text: &str| serde_json::from_str::<Message>(text).is_ok();
+                Ok(restore::execution(&found).is_ok() && found.inbox.iter().all(|row| reads(&row.message)))
+            }
+            Ok(Some(_)) => Ok(true),
+            Err(StoreError::Corrupt(_)) => Ok(false),
+            Err(error) => Err(unavailable(error)),
+        }
     }
 
     /// Lets nothing of an execution move.
@@ -234,10 +267,11 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, or it has not ended.
     pub async fn delete(&self, id: &str) -> Result<(), Refused> {
-        let key = self.existing(id).await?;
+        let key = key(id)?;
         if self.node.store.delete(&key).await.map_err(unavailable)? {
             return Ok(());
         }
+        self.existing(id).await?;
         Err(Refused::Conflict(format!("execution `{id}` has not ended: cancel or terminate it first")))
     }
 

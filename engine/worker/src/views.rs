@@ -53,14 +53,19 @@ pub(crate) fn input(events: &[Event]) -> Option<Json> {
 
 pub(crate) fn status(whole: Whole) -> Result<Status, Refused> {
     let Whole { head, history, calls, progress } = whole;
+    let (mut output, mut failure) = (None, None);
     let history = match history.and_then(|chunks| restore::events_of(&chunks)) {
         // It is shown as far as it can be read, unless its end is what cannot.
         Err(StoreError::Corrupt(_)) if head.state == State::Open => Vec::new(),
+        // One that was ended by its key alone has nothing to say about its end.
+        Err(StoreError::Corrupt(cause)) if head.state == State::Cancelled => {
+            failure = Some(Failure::new("corrupt-history", cause));
+            Vec::new()
+        }
         read => read.map_err(unavailable)?,
     };
     let open = restore::open_calls(&calls).unwrap_or_default();
     let lines = steps(&history, &open);
-    let (mut output, mut failure) = (None, None);
     match history.last().map(|event| &event.fact) {
         Some(Fact::ExecutionCompleted { output: value }) => output = Some(value.clone()),
         Some(Fact::ExecutionFailed { failure: cause } | Fact::ExecutionCancelled { failure: cause }) => {

@@ -88,6 +88,10 @@ impl Tables {
         write_history(row, batch);
         write_rest(row, batch);
         row.head = batch.head.clone();
+        // Where it is counted it is counted right: otherwise sound executions were parked.
+        if let Some(counted) = batch.head.open_calls {
+            assert_eq!(counted as usize, row.calls.len(), "open calls of {}", batch.key.id);
+        }
         if batch.release || row.head.state != State::Open {
             row.owner = None;
         }

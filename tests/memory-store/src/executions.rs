@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{Position, Timestamp};
+use cerebelum_history::{ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    Census, Chunk, Component, Execution, ExecutionKey, Filter, Incarnation, LogRow, NewExecution, Page, Progress,
-    Started, State, TenantId, Whole,
+    ApprovalState, Census, Chunk, Component, Execution, ExecutionKey, Filter, Incarnation, LogRow, NewExecution, Page,
+    Progress, Started, State, TenantId, Whole,
 };
 
 use crate::tables::{Row, Tables};
@@ -132,6 +132,38 @@ impl Tables {
         row.head.settled = false;
         row.head.status = "running".to_owned();
         self.moved.push(key.clone());
+        true
+    }
+
+    pub(crate) fn park(&mut self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> bool {
+        let holds = |row: &&mut Row| row.owner.is_none_or(|owner| owner == incarnation);
+        let open = self.executions.get_mut(key).filter(|row| row.head.state == State::Open);
+        let Some(row) = open.filter(holds) else { return false };
+        row.head.parked = Some(reason);
+        row.head.status = "parked".to_owned();
+        row.owner = None;
+        true
+    }
+
+    pub(crate) fn bury(&mut self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> bool {
+        let now = self.now;
+        let Some(row) = self.executions.get_mut(key).filter(|row| row.head.state == State::Open) else {
+            return false;
+        };
+        let head = &mut row.head;
+        (head.state, head.status, head.ended_at) = (State::Cancelled, "cancelled".to_owned(), Some(now));
+        (head.parked, head.due, row.owner) = (None, None, None);
+        row.calls.clear();
+        row.inbox.clear();
+        for question in self.questions.values_mut().filter(|question| question.execution == key.id) {
+            if question.state == ApprovalState::Open {
+                question.state = ApprovalState::Withdrawn;
+            }
+        }
+        self.moved.push(key.clone());
+        for (id, message) in messages {
+            self.send(&ExecutionKey { tenant: key.tenant, id }, message);
+        }
         true
     }
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    Answer, Answered, ApprovalRow, ApprovalState, Batch, Begun, Census, Chunk, Claimed, Component, Execution,
-    ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page, Progress, Refusal, Started, State,
-    Store, TenantId, Whole,
+    Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
+    Claimed, Component, Execution, ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page,
+    Progress, Refusal, Started, State, Store, TenantId, Whole,
 };
 use tokio::sync::broadcast;
 
@@ -96,6 +96,19 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.history(key, run, (from, to)))
     }
 
+    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> Answer<'_, Vec<Chunk>> {
+        self.transact(|tables| {
+            let mut bytes = 0;
+            let chunks = tables.history(key, run, (from, Position(u64::MAX))).into_iter();
+            let page = chunks.take_while(|chunk| {
+                let is_first = bytes == 0;
+                bytes += chunk.events.len() as u64;
+                is_first || bytes <= bytes_max
+            });
+            page.collect()
+        })
+    }
+
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
         self.transact(|tables| tables.executions.get(key).map(|row| row.head.clone()))
     }
@@ -142,6 +155,19 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.unpark(key))
     }
 
+    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> Answer<'_, bool> {
+        self.transact(|tables| tables.park(incarnation, key, reason))
+    }
+
+    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> Answer<'_, bool> {
+        self.transact(|tables| tables.bury(key, messages))
+    }
+
+    fn audit(&self, _: i64, _: u32) -> Answer<'_, Audit> {
+        // Nothing here is ever damaged, and nodes do not vanish from it.
+        self.transact(|_| Audit::default())
+    }
+
     fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
         self.transact(|tables| tables.delete(key))
     }
@@ -158,8 +184,8 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.progress(key))
     }
 
-    fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Answer<'_, Vec<ApprovalRow>> {
-        self.transact(|tables| tables.approvals(tenant, execution))
+    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> Answer<'_, ApprovalPage> {
+        self.transact(|tables| tables.approvals(tenant, &filter))
     }
 
     fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {

@@ -1,20 +1,22 @@
 //! Questions to people: each has one referee.
 
-use cerebelum_history::ExecutionId;
-use cerebelum_store::{Answered, ApprovalRow, ApprovalState, ExecutionKey, TenantId};
+use cerebelum_store::{Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, TenantId};
 
 use crate::tables::Tables;
 
 impl Tables {
-    pub(crate) fn approvals(&self, tenant: TenantId, execution: Option<&ExecutionId>) -> Vec<ApprovalRow> {
-        let wanted = |question: &&ApprovalRow| match execution {
+    pub(crate) fn approvals(&self, tenant: TenantId, filter: &ApprovalFilter) -> ApprovalPage {
+        let wanted = |question: &&ApprovalRow| match &filter.execution {
             Some(execution) => question.execution == *execution,
             None => question.state == ApprovalState::Open,
         };
         let of_tenant = self.questions.iter().filter(|((of, _), _)| *of == tenant).map(|(_, question)| question);
         let mut rows: Vec<ApprovalRow> = of_tenant.filter(wanted).cloned().collect();
-        rows.sort_by(|a, b| (b.requested_at, &a.id).cmp(&(a.requested_at, &b.id)));
-        rows
+        rows.sort_by(|a, b| (b.requested_at, &b.id).cmp(&(a.requested_at, &a.id)));
+        let skip = filter.cursor.as_ref().and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
+        let limit = filter.limit.clamp(1, 1_000) as usize;
+        let cursor = (rows.len() > skip + limit).then(|| (skip + limit).to_string());
+        ApprovalPage { approvals: rows.into_iter().skip(skip).take(limit).collect(), cursor }
     }
 
     pub(crate) fn answer(&mut self, id: (TenantId, String), to: ApprovalState, message: String) -> Answered {

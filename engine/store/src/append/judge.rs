@@ -29,6 +29,14 @@ struct Question {
     deadline: Option<Timestamp>,
 }
 
+/// Who may write, and when it is.
+pub(super) struct Standing {
+    /// The nodes whose leases stand.
+    pub(super) nodes: HashSet<Incarnation>,
+    /// The database's time, without the jumps of its clock.
+    pub(super) now: Timestamp,
+}
+
 /// What became of the batches of one wave.
 pub(super) struct Judged {
     verdicts: Vec<(usize, Result<Execution, Refusal>)>,
@@ -51,11 +59,12 @@ pub(super) async fn judge(
     session: &mut Session,
     (batches, numbered): (&[Batch], &[Numbered]),
     wave: &[usize],
-    standing: &HashSet<Incarnation>,
+    standing: &Standing,
 ) -> Result<Judged, Fault> {
+    let Standing { nodes: standing, now } = standing;
     let begun = begin(session, (batches, numbered), wave, standing).await?;
     let mut executions = lock_executions(session, batches, wave).await?;
-    let (questions, now) = lock_questions(session, batches, wave).await?;
+    let questions = lock_questions(session, batches, wave).await?;
     let verdicts = wave.iter().map(|&index| {
         let batch = &batches[index];
         let verdict = executions.remove(&index).ok_or(Refusal::ClaimLost).and_then(|row| {
@@ -67,7 +76,7 @@ pub(super) async fn judge(
             }
             fence(batch, &row, standing)?;
             join(batch, &row)?;
-            referee(batch, &row, &questions, now)?;
+            referee(batch, &row, &questions, *now)?;
             Ok(row)
         });
         (index, verdict)
@@ -182,9 +191,9 @@ async fn lock_questions<'b>(
     session: &mut Session,
     batches: &'b [Batch],
     wave: &[usize],
-) -> Result<(HashMap<(TenantId, &'b str), Question>, Timestamp), Fault> {
+) -> Result<HashMap<(TenantId, &'b str), Question>, Fault> {
     static LOCK: Statement = Statement::new(
-        "select r.ordinal, a.execution_no, a.state, a.deadline, {clock}
+        "select r.ordinal, a.execution_no, a.state, a.deadline
         from {rows ordinal:int tenant_id:int id:text}
         join approvals a on a.tenant_id = r.tenant_id and a.id = r.id
         order by a.tenant_id, a.id {postgres: for no key update of a}",
@@ -200,16 +209,15 @@ async fn lock_questions<'b>(
             }
         }
     }
-    let (mut questions, mut now) = (HashMap::new(), Timestamp(0));
+    let mut questions = HashMap::new();
     if rows.is_empty() {
-        return Ok((questions, now));
+        return Ok(questions);
     }
     for mut row in session.rows_of(&LOCK, &rows).await? {
         let ordinal: usize = row.count()?;
         let execution_no = row.int()?;
         let is_open = approvals::is_open(row.int()?);
         questions.insert(closed[ordinal], Question { execution_no, is_open, deadline: row.opt_at()? });
-        now = row.at()?;
     }
-    Ok((questions, now))
+    Ok(questions)
 }

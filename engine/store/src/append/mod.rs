@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use cerebelum_history::planted;
 
+use self::judge::Standing;
 use crate::fault::{Fault, Severity, severity};
 use crate::hints::Moved;
 use crate::nodes::Locked;
@@ -120,9 +121,10 @@ async fn try_append(
         session.undo().await;
         return Ok((answers.to_vec(), News::default()));
     }
-    let standing: HashSet<Incarnation> = nodes.iter().filter(|node| node.stands).map(|node| node.incarnation).collect();
+    let standing = nodes.iter().filter(|node| node.stands).map(|node| node.incarnation).collect();
+    let standing = Standing { nodes: standing, now: store.clock.now() };
     let mut answers = vec![Err(Refusal::ClaimLost); batches.len()];
-    if standing.is_empty() {
+    if standing.nodes.is_empty() {
         // Whoever may no longer write locks nothing either: the next owner's claim passes over what is locked.
         session.undo().await;
         return Ok((answers, News::default()));
@@ -169,7 +171,7 @@ async fn try_append(
 async fn lay_out<'b>(
     session: &mut Session,
     (batches, numbered): (&'b [Batch], &[Numbered]),
-    (wave, standing): (&[usize], &HashSet<Incarnation>),
+    (wave, standing): (&[usize], &Standing),
     answers: &mut Answers,
     news: &mut News,
 ) -> Result<Writes<'b>, Fault> {

@@ -1,16 +1,19 @@
 //! A SQLite file: its statements run in the thread that asks for them (decision 014).
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Metrics, Object, RecycleError, RecycleResult};
+use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, OpenFlags, ToSql, params_from_iter};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::row::Stored;
 use super::{Row, Rows, STATEMENTS_MAX, Script, Value};
+use crate::clock::SteadyClock;
 use crate::fault::Error;
+use crate::file_lock::WatchedFile;
 
 /// How long SQLite waits for a reader or a checkpoint in its way.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -19,7 +22,8 @@ const WAITED_IN_PLACE_MAX: Duration = Duration::from_millis(1);
 
 /// Opens connections to a file that has its schema.
 pub(crate) struct SqliteFile {
-    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<WatchedFile>,
+    pub(crate) clock: SteadyClock,
     /// Whether they refuse to write.
     pub(crate) only_reads: bool,
 }
@@ -27,6 +31,7 @@ pub(crate) struct SqliteFile {
 /// A connection to the file.
 pub(crate) struct Connection {
     sqlite: rusqlite::Connection,
+    file: Arc<WatchedFile>,
     /// How long its last script took.
     took: Duration,
 }
@@ -35,7 +40,13 @@ impl SqliteFile {
     fn connect(&self) -> Result<Connection, Error> {
         // Not created: a file that is gone must not come back empty.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let sqlite = rusqlite::Connection::open_with_flags(&self.path, flags)?;
+        self.file.check()?;
+        let sqlite = rusqlite::Connection::open_with_flags(self.file.path(), flags)?;
+        let clock = self.clock.clone();
+        // Not deterministic: a long statement may see it move, as with any clock.
+        sqlite.create_scalar_function("steady_ms", 0, FunctionFlags::SQLITE_UTF8, move |_| {
+            Ok(i64::try_from(clock.now().0).unwrap_or(i64::MAX))
+        })?;
         sqlite.busy_timeout(BUSY_TIMEOUT)?;
         sqlite.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         sqlite.execute_batch(
@@ -43,7 +54,7 @@ impl SqliteFile {
             pragma journal_size_limit = 67108864",
         )?;
         sqlite.pragma_update(None, "query_only", self.only_reads)?;
-        Ok(Connection { sqlite, took: Duration::ZERO })
+        Ok(Connection { sqlite, file: self.file.clone(), took: Duration::ZERO })
     }
 }
 
@@ -116,11 +127,26 @@ impl Open {
 
     /// Runs words that take no argument.
     pub(super) fn say(&self, words: &str) -> Result<(), Error> {
-        self.fetch(words, &[]).map(drop)
+        if words == "begin immediate" {
+            self.connection.check_file()?;
+        }
+        self.fetch(words, &[])?;
+        // What was written into a file that is not this database any more is not acknowledged.
+        if words == "commit" { self.connection.check_file() } else { Ok(()) }
     }
 }
 
 impl Connection {
+    /// Makes sure that the file is still the one of its name. Where it is not, what was acknowledged goes from the log
+    /// beside it into the file itself, wherever that is now: a file that is put back is then complete.
+    pub(crate) fn check_file(&self) -> Result<(), Error> {
+        self.file.check().inspect_err(|_| {
+            if let Err(error) = self.fetch("pragma wal_checkpoint(truncate)", &[]) {
+                tracing::warn!(%error, "the database's log could not be written into the file that was moved");
+            }
+        })
+    }
+
     /// Runs a script: each statement once for each of its rows, in one transaction.
     ///
     /// The commit of a small one is waited for in place, as long as the disk is quick: to have another thread go on takes
@@ -144,13 +170,15 @@ impl Connection {
     }
 
     fn transact(&self, script: &Script<'_>) -> Result<Vec<Row>, Error> {
+        self.check_file()?;
         self.fetch("begin immediate", &[])?;
         let answer = self.run_parts(script).and_then(|answer| self.fetch("commit", &[]).map(|_| answer));
         if answer.is_err() {
             // The pool does not lend again what is still in a transaction.
             let _ = self.fetch("rollback", &[]);
         }
-        answer
+        // What was written into a file that is not this database any more is not acknowledged.
+        answer.and_then(|answer| self.check_file().map(|()| answer))
     }
 
     fn run_parts(&self, script: &Script<'_>) -> Result<Vec<Row>, Error> {

@@ -48,6 +48,16 @@ impl Row {
         self.next = column;
     }
 
+    /// A text that is read once more later.
+    pub(crate) fn text_again(&mut self, column: usize) -> Result<String, Error> {
+        self.seek(column);
+        let text = self.text()?;
+        if let Columns::Sqlite(values) = &mut self.columns {
+            values[column] = Stored::Text(text.clone().into_bytes());
+        }
+        Ok(text)
+    }
+
     pub(crate) fn opt_int(&mut self) -> Result<Option<i64>, Error> {
         let at = self.advance();
         match &self.columns {

@@ -136,6 +136,14 @@ impl Session {
 }
 
 impl Link {
+    /// Makes sure that a database file is still the one of its name.
+    pub(crate) fn check_file(&self) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(open) => open.connection.check_file(),
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     async fn fetch(&mut self, text: SqlStr, given: Given<'_>) -> Result<Vec<Row>, Error> {
         match self {
             Self::Sqlite(open) => given.to_sqlite(|values| open.fetch(text.as_str(), values)),

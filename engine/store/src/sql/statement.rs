@@ -1,6 +1,7 @@
 //! Statements written once: a template with a few marks in braces that each database spells its own way.
 //!
-//! `{now}` the database's clock when the statement began, usable with an index · `{clock}` the same at this very moment ·
+//! `{now}` the database's clock when the statement began, usable with an index · `{clock}` the same at this very moment (a
+//! file has no clock of its own, and is told the store's) ·
 //! `{rows name:type …}` rows handed over as table `r` (types `int`, `text`, `bytes`): many in one statement, or one ·
 //! `{postgres: …}` words that only PostgreSQL wants, such as row locks: SQLite has one writer and needs none ·
 //! `{sqlite: …}` words that only SQLite wants, such as the `+` that keeps its planner off a column. Arguments are `$1`, `$2` ….
@@ -121,7 +122,7 @@ fn spell(mark: &str, dialect: Dialect) -> String {
         // Rounded down, so that nothing is due early.
         ("now", Dialect::Postgres) => "floor(extract(epoch from statement_timestamp()) * 1000)::bigint".into(),
         ("clock", Dialect::Postgres) => "floor(extract(epoch from clock_timestamp()) * 1000)::bigint".into(),
-        ("now" | "clock", Dialect::Sqlite) => "cast(round(unixepoch('subsec') * 1000) as integer)".into(),
+        ("now" | "clock", Dialect::Sqlite) => "steady_ms()".into(),
         (mark, dialect) => match mark.split_once(':').expect("a mark that is known") {
             ("postgres", words) if dialect == Dialect::Postgres => words.trim().into(),
             ("sqlite", words) if dialect == Dialect::Sqlite => words.trim().into(),

@@ -183,6 +183,7 @@ pub(crate) fn new(id: &str) -> NewExecution {
         parent: None,
         started_at: Timestamp(1_000),
         ended_at: None,
+        open_calls: None,
     };
     NewExecution { head, first: chunk(1, 1), claim: false }
 }

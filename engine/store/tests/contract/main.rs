@@ -9,12 +9,16 @@ mod bench;
 mod claims;
 mod components;
 mod damage;
+mod garbage;
 mod leases;
 mod lists;
 mod lost_answers;
 mod messages;
+mod migrations;
+mod moved_clock;
 mod notices;
 mod opening;
+mod reading;
 mod rescue;
 mod start;
 

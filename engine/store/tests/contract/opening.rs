@@ -96,3 +96,101 @@ async fn two_engines_may_open_a_fresh_postgres_at_once() {
     one.unwrap().now().await.unwrap();
     two.unwrap().now().await.unwrap();
 }
+
+/// A file has many names. Whatever it is called, one engine has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_engine_is_refused_whatever_it_calls_the_file() {
+    let bench = Bench::sqlite().await;
+    let folder = bench.folder.as_ref().unwrap().path().to_owned();
+    let file = folder.join("cerebelum.db");
+    std::os::unix::fs::symlink(&file, folder.join("symbolic.db")).unwrap();
+    std::fs::hard_link(&file, folder.join("hard.db")).unwrap();
+    std::fs::create_dir(folder.join("sub")).unwrap();
+    std::os::unix::fs::symlink(&folder, folder.join("sub/up")).unwrap();
+    for other in ["symbolic.db", "hard.db", "sub/../cerebelum.db", "sub/up/cerebelum.db", "sub/up/hard.db"] {
+        let line = refusal(&format!("sqlite:{}", folder.join(other).display())).await;
+        assert!(line.contains("is in use by another engine") && !line.contains('\n'), "{other}: {line}");
+    }
+    bench.lease("n").await;
+}
+
+/// The same against an engine that is another process.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lock_is_on_the_file_itself() {
+    let bench = Bench::sqlite().await;
+    let folder = bench.folder.as_ref().unwrap().path();
+    std::fs::hard_link(folder.join("cerebelum.db"), folder.join("hard.db")).unwrap();
+    let mut other = std::process::Command::new("flock");
+    let held = other.args(["--nonblock", "--exclusive"]).arg(folder.join("hard.db")).arg("true").status().unwrap();
+    assert!(!held.success(), "another process gets no lock on it");
+}
+
+/// What would be gone after a restart is not acknowledged, and what was acknowledged is in the file that was moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_moved_replaced_or_deleted_is_written_to_no_more() {
+    type Harm = fn(&std::path::Path, &std::path::Path);
+    let harms: [(&str, Harm); 3] = [
+        ("moved", |file, away| std::fs::rename(file, away).unwrap()),
+        ("deleted", |file, away| {
+            std::fs::hard_link(file, away).unwrap();
+            std::fs::remove_file(file).unwrap();
+        }),
+        ("replaced", |file, away| {
+            std::fs::rename(file, away).unwrap();
+            std::fs::write(file, "").unwrap();
+        }),
+    ];
+    for (name, harm) in harms {
+        let bench = Bench::sqlite().await;
+        let folder = bench.folder.as_ref().unwrap().path().to_owned();
+        let (file, away) = (folder.join("cerebelum.db"), folder.join("away.db"));
+        let node = bench.lease("n").await;
+        let head = bench.started(node, "a").await;
+        harm(&file, &away);
+        let refused = [
+            bench.start(None, vec![crate::bench::new("b")]).await.map(drop),
+            bench.append(crate::bench::fresh(), vec![events(node, &head, 1)]).await.map(drop),
+            bench.send(&key("a"), "x".into()).await.map(drop),
+            bench.renew_lease(node, crate::bench::LONG).await.map(drop),
+            bench.begin_lease("n", crate::bench::LONG).await.map(drop),
+        ];
+        for answer in refused {
+            let Err(StoreError::Unusable(line)) = &answer else { panic!("{name}: {answer:?}") };
+            assert!(line.contains("was moved, replaced or deleted") && !line.contains('\n'), "{line}");
+        }
+        let Bench { store, url, folder: kept, .. } = bench;
+        closed(store).await;
+        // Only the file itself is put back: whatever lay beside it is lost.
+        for beside in ["cerebelum.db", "cerebelum.db-wal", "cerebelum.db-shm"] {
+            let _ = std::fs::remove_file(file.with_file_name(beside));
+        }
+        std::fs::rename(&away, &file).unwrap();
+        let store = open(&url).await.unwrap();
+        assert_eq!(store.execution(&key("a")).await.unwrap().map(|found| found.key), Some(key("a")), "{name}");
+        assert_eq!(store.execution(&key("b")).await.unwrap(), None, "{name}: what was not acknowledged");
+        drop(kept);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_reads_a_database_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cerebelum.db");
+    let url = format!("sqlite:{}", file.display());
+    let modes = || {
+        ["", "-wal", "-shm"].map(|suffix| {
+            let found = std::fs::metadata(format!("{}{suffix}", file.display())).unwrap();
+            found.permissions().mode() & 0o777
+        })
+    };
+    let store = open(&url).await.unwrap();
+    store.begin_lease("n", crate::bench::LONG).await.unwrap();
+    assert_eq!(modes(), [0o600; 3]);
+    closed(store).await;
+    // One that an earlier engine made.
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let store = open(&url).await.unwrap();
+    store.begin_lease("n", crate::bench::LONG).await.unwrap();
+    assert_eq!(modes(), [0o600; 3]);
+}

@@ -1,0 +1,229 @@
+//! Executions whose rows cannot be read: parked by their number alone, so that they are in nobody else's way.
+//!
+//! Nothing here decides what an event means. It looks at whether the rows of an execution are there and fit together.
+
+use cerebelum_history::planted;
+
+use crate::fault::Fault;
+use crate::heads::{CORRUPT, Stored, escape, head_columns, heads, history_end, nameless};
+use crate::hints::Moved;
+use crate::sql::{Rows, Session, Statement};
+use crate::store::{SqlStore, commit};
+use crate::{Audit, Claimed, ExecutionKey, Incarnation, TenantId, claim, inbox};
+
+/// An execution that must not be run.
+#[derive(Debug, Clone)]
+pub(crate) struct Damaged {
+    no: i64,
+    /// By which people can speak of it: its id, or the one that it gets.
+    key: ExecutionKey,
+    what: String,
+}
+
+impl Damaged {
+    /// What is wrong with it, if anything is.
+    pub(crate) fn of(stored: &Stored) -> Option<Self> {
+        let what = stored.damage.clone()?;
+        Some(Self { no: stored.no, key: stored.head.key.clone(), what })
+    }
+}
+
+/// Parks executions, whoever holds them. One whose id or tenant is none gets one, so that it can be ended and removed.
+pub(crate) async fn park(session: &mut Session, damaged: &[Damaged]) -> Result<(), Fault> {
+    // Only what a reader needs to find it is changed: the damage itself stays as it is, for whoever repairs it.
+    static PARK: Statement = Statement::new(
+        "update executions
+        set parked = r.reason, status = 'parked', owner = null, id = coalesce(r.id, executions.id),
+            tenant_id = case when exists (select 1 from tenants t where t.tenant_id = executions.tenant_id)
+                then executions.tenant_id else r.tenant_id end
+        from {rows execution_no:int reason:text id:text tenant_id:int}
+        where executions.execution_no = r.execution_no and coalesce(executions.state, 0) not in (1, 2, 3)",
+    );
+    let mut rows = Rows::default();
+    for Damaged { no, key, what } in damaged {
+        let id = Some(key.id.as_str().to_owned()).filter(|_| key.id == nameless(*no));
+        let reason = escape(&format!("{CORRUPT}{what}"));
+        rows.push([(*no).into(), reason.into(), id.into(), TenantId::DEFAULT.into()]);
+    }
+    session.run_of(&PARK, &rows).await?;
+    Ok(())
+}
+
+/// Says of each that it is parked.
+pub(crate) fn tell(damaged: &[Damaged]) {
+    for Damaged { key, what, .. } in damaged {
+        tracing::error!(execution = %key.id, reason = format!("{CORRUPT}{what}"), "parked");
+    }
+}
+
+/// See [`crate::Store::park`].
+pub(crate) async fn park_one(
+    store: &SqlStore,
+    incarnation: Incarnation,
+    key: &ExecutionKey,
+    reason: &str,
+) -> Result<bool, Fault> {
+    static PARK: Statement = Statement::new(
+        "update executions set parked = $3, status = 'parked', owner = null
+        where tenant_id = $1 and id = $2 and coalesce(state, 0) not in (1, 2, 3) and (owner is null or owner = $4)",
+    );
+    let mut session = store.database.write().await?;
+    let values = [key.tenant.into(), key.id.as_str().into(), escape(reason).into(), incarnation.into()];
+    let parked = session.run(&PARK, &values).await? > 0;
+    commit(session).await?;
+    store.numbers.forget(key);
+    Ok(parked)
+}
+
+/// See [`crate::Store::bury`].
+pub(crate) async fn bury(
+    store: &SqlStore,
+    key: &ExecutionKey,
+    messages: &[(ExecutionKey, String)],
+) -> Result<bool, Fault> {
+    static BURY: Statement = Statement::new(
+        "update executions
+        set state = 3, status = 'cancelled', ended_at = {clock}, owner = null, parked = null, due = null
+        where tenant_id = $1 and id = $2 and coalesce(state, 0) not in (1, 2, 3)
+        returning execution_no",
+    );
+    static CALLS: Statement = Statement::new("delete from calls where tenant_id = $1 and execution_no = $2");
+    static INBOX: Statement = Statement::new("delete from inbox where tenant_id = $1 and execution_no = $2");
+    static QUESTIONS: Statement =
+        Statement::new("update approvals set state = 4 where tenant_id = $1 and execution_no = $2 and state = 0");
+    let mut session = store.database.write().await?;
+    let mut buried = session.rows(&BURY, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    let Some(row) = buried.first_mut() else { return Ok(false) };
+    let no = row.int()?;
+    for statement in [&CALLS, &INBOX, &QUESTIONS] {
+        session.run(statement, &[key.tenant.into(), no.into()]).await?;
+    }
+    let mut moved = vec![Moved { key: key.clone(), owner: None }];
+    for (to, message) in messages {
+        moved.extend(inbox::put(&mut session, to, message).await?);
+    }
+    commit(session).await?;
+    store.numbers.forget(key);
+    store.hints.tell(moved);
+    Ok(true)
+}
+
+/// See [`crate::Store::audit`].
+pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Audit, Fault> {
+    static LAST: Statement = Statement::new(
+        "select max(execution_no) from (
+            select execution_no from executions where execution_no > $1 order by execution_no limit $2) page",
+    );
+    // What a living node has claimed is in its memory, and it looks for itself when something is not as it should be.
+    static PAGE: Statement = Statement::new(concat!(
+        "select ",
+        head_columns!(),
+        ", ",
+        history_end!(),
+        " from ",
+        heads!(),
+        " where e.execution_no > $1 and e.execution_no <= $2 and coalesce(e.state, 0) not in (1, 2, 3)
+            and (e.parked is null or e.owner is not null)
+            and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)"
+    ));
+    // Numbers begin at 1, but for those that were damaged.
+    let after = if after == 0 { i64::MIN } else { after };
+    let mut session = store.database.client_snapshot().await?;
+    let mut last = session.rows(&LAST, &[after.into(), limit.into()]).await?;
+    let Some(last) = last.first_mut().map(|row| row.opt_int()).transpose()?.flatten() else {
+        return Ok(Audit::default());
+    };
+    let mut rows = session.rows(&PAGE, &[after.into(), last.into()]).await?;
+    let found: Vec<Stored> = rows.iter_mut().map(claim::read).collect();
+    let orphaned: Vec<i64> = found.iter().filter(|stored| stored.owner.is_some()).map(|stored| stored.no).collect();
+    let checked = claim::with_state(&mut session, found).await?;
+    drop(session);
+    let (mut damaged, mut sound) = (Vec::new(), Vec::new());
+    for (mut stored, claimed) in checked {
+        if stands_still(&stored, &claimed) {
+            stored.spoil(|| "nothing can ever move it: it waits, and no call of it is open".to_owned());
+        }
+        match Damaged::of(&stored) {
+            Some(damage) if !planted("damage-stays-silent") => damaged.push(damage),
+            Some(_) => {}
+            None => sound.push(claimed),
+        }
+    }
+    let parked = set_aside(store, &damaged).await?;
+    free(store, &orphaned).await?;
+    Ok(Audit { next: Some(last), parked, sound })
+}
+
+/// Whether neither time, nor a message, nor a person that knows of it will ever move it.
+fn stands_still(stored: &Stored, claimed: &Claimed) -> bool {
+    let head = &stored.head;
+    let waits = head.settled && !head.paused && head.due.is_none() && head.parked.is_none();
+    waits && claimed.calls.is_empty() && claimed.inbox.iter().all(|message| message.seen)
+}
+
+/// Parks those of these executions that are still damaged when nobody else writes to them.
+async fn set_aside(store: &SqlStore, suspects: &[Damaged]) -> Result<u64, Fault> {
+    static AGAIN: Statement = Statement::new(concat!(
+        "select ",
+        head_columns!(),
+        ", ",
+        history_end!(),
+        " from ",
+        heads!(),
+        " where e.execution_no = $1 and coalesce(e.state, 0) not in (1, 2, 3)
+            and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)
+        {postgres: for no key update of e}"
+    ));
+    let mut parked = 0;
+    for suspect in suspects {
+        let mut session = store.database.write().await?;
+        let mut rows = session.rows(&AGAIN, &[suspect.no.into()]).await?;
+        let found: Vec<Stored> = rows.iter_mut().map(claim::read).collect();
+        let checked = claim::with_state(&mut session, found).await?;
+        let still = checked.into_iter().next().and_then(|(mut stored, claimed)| {
+            if stands_still(&stored, &claimed) {
+                stored.spoil(|| suspect.what.clone());
+            }
+            Damaged::of(&stored)
+        });
+        let Some(damage) = still else {
+            session.undo().await;
+            continue;
+        };
+        let damaged = [damage];
+        park(&mut session, &damaged).await?;
+        commit(session).await?;
+        tell(&damaged);
+        parked += 1;
+    }
+    Ok(parked)
+}
+
+/// Frees executions that belong to a node that is none.
+async fn free(store: &SqlStore, orphaned: &[i64]) -> Result<(), Fault> {
+    static FREE: Statement = Statement::new(
+        "update executions set owner = null
+        where execution_no in (select r.execution_no from {rows execution_no:int})
+            and not exists (select 1 from nodes n where n.incarnation = executions.owner and n.ended_at is null)",
+    );
+    if orphaned.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::default();
+    orphaned.iter().for_each(|no| rows.push([(*no).into()]));
+    let mut session = store.database.write().await?;
+    session.run_of(&FREE, &rows).await?;
+    commit(session).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::State;
+
+    #[test]
+    fn what_is_open_is_told_from_what_has_ended() {
+        let ended = [State::Completed, State::Failed, State::Cancelled].map(crate::heads::state_no);
+        assert_eq!(ended, [1, 2, 3], "the statements above name the states that have ended");
+    }
+}
