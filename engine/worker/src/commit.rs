@@ -179,7 +179,10 @@ fn not_written(refusal: Refusal) -> Result<(), Stuck> {
         Refusal::TooEarly => {
             Err(Stuck::Trouble(Trouble::Passing("the database's clock is behind this node's".to_owned())))
         }
-        Refusal::Forbidden => Err(Stuck::Parked("engine-error: the store forbids what was to be written".to_owned())),
+        // Parked as it is stored: memory holds the head that was not written.
+        Refusal::Forbidden => {
+            Err(Stuck::Trouble(Trouble::Forbidden("the store forbids what was to be written".to_owned())))
+        }
         Refusal::ClaimLost | Refusal::Exists => Err(Stuck::Over(Over::Lost)),
     }
 }

@@ -25,13 +25,15 @@ pub(crate) enum Trouble {
     Passing(String),
     /// The database does not take what would be written, not even by itself.
     Rejected(String),
+    /// The tables' own rules forbid what would be written: another attempt would end in the same way.
+    Forbidden(String),
     /// A mistake of the engine.
     Panic(String),
 }
 
 impl Display for Trouble {
     fn fmt(&self, f: &mut Formatter<'_>) -> FmtResult {
-        let (Self::Passing(cause) | Self::Rejected(cause) | Self::Panic(cause)) = self;
+        let (Self::Passing(cause) | Self::Rejected(cause) | Self::Forbidden(cause) | Self::Panic(cause)) = self;
         f.write_str(cause)
     }
 }
@@ -48,6 +50,7 @@ pub(crate) struct Troubles {
 
 struct Own {
     why: String,
+    is_hopeless: bool,
     attempts: u32,
     since_ms: u64,
     /// How often the database had taken something by then.
@@ -57,16 +60,20 @@ struct Own {
 impl Troubles {
     pub(crate) fn one_more(&mut self, node: &Node, trouble: Trouble) {
         self.count += 1;
+        let is_hopeless = matches!(trouble, Trouble::Forbidden(_));
         let why = match trouble {
             Trouble::Passing(_) => {
                 self.own = None;
                 return;
             }
+            Trouble::Forbidden(cause) => cause,
             Trouble::Rejected(cause) => format!("the database does not take what would be written: {cause}"),
             Trouble::Panic(cause) => format!("the engine made a mistake: {cause}"),
         };
         let (since_ms, taken) = (node.clock.boot_ms(), taken(node));
-        let own = self.own.get_or_insert_with(|| Own { why: String::new(), attempts: 0, since_ms, taken });
+        let begins = || Own { why: String::new(), is_hopeless: false, attempts: 0, since_ms, taken };
+        let own = self.own.get_or_insert_with(begins);
+        own.is_hopeless = is_hopeless;
         own.attempts += 1;
         own.why = why;
     }
@@ -80,7 +87,8 @@ impl Troubles {
         let own = self.own.as_ref()?;
         let has_lasted = Duration::from_millis(node.clock.boot_ms() - own.since_ms) >= node.config.lease * LEASES;
         let others_are_taken = taken(node) > own.taken;
-        (own.attempts >= ATTEMPTS_MAX && has_lasted && others_are_taken).then(|| format!("engine-error: {}", own.why))
+        let is_tried_enough = own.attempts >= ATTEMPTS_MAX && has_lasted && others_are_taken;
+        (own.is_hopeless || is_tried_enough).then(|| format!("engine-error: {}", own.why))
     }
 
     /// Waits before the next attempt; a message for the execution shortens the wait.

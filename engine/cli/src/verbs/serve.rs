@@ -84,7 +84,7 @@ fn refused(error: cerebelum_server::ServeError) -> Stop {
 
 /// Starts the log on stderr. Lines are written by a thread of their own: a pipe that is full or that nobody reads any more
 /// keeps nobody waiting, and a line that cannot be written is lost. What is returned flushes the last lines.
-fn start_log(format: LogFormat) -> WorkerGuard {
+fn start_log(format: LogFormat) -> Log {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES_MAX).lossy(true);
     let (writer, guard) = lines.finish(std::io::stderr());
@@ -94,7 +94,28 @@ fn start_log(format: LogFormat) -> WorkerGuard {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.with_ansi(Out::detect().colours && std::io::stderr().is_terminal()).init(),
     }
-    guard
+    // Otherwise a panic is written by the thread that panics, which waits when nobody reads.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    Log(Some(guard))
+}
+
+/// Lines that still wait to be written get so long when the process ends.
+const LAST_LINES_MAX: Duration = Duration::from_millis(1_200);
+
+/// The thread that writes the log. When this is dropped, it writes what it has, unless nobody reads it.
+struct Log(Option<WorkerGuard>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        let (done, is_done) = std::sync::mpsc::channel();
+        // In a thread of its own: where nobody reads, the guard complains on stdout, where perhaps nobody reads either.
+        std::thread::spawn(move || {
+            drop(guard);
+            done.send(())
+        });
+        let _ = is_done.recv_timeout(LAST_LINES_MAX);
+    }
 }
 
 /// The two ways a process is asked to stop.
