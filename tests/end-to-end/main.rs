@@ -29,6 +29,7 @@ mod referee;
 mod refusals;
 mod retention;
 mod same;
+mod schemas;
 mod sharing;
 mod sleeping;
 mod strange;

@@ -8,6 +8,7 @@ use cerebelum_history::{
 use crate::bindings::{durable, http, types};
 use crate::desk::cut;
 use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::schema::Schema;
 use cerebelum_history::WAIT_MS_MAX;
 
 /// A failure for an argument that makes no sense.
@@ -98,9 +99,17 @@ pub(crate) fn approval_request(asked: durable::ApprovalRequest) -> Result<Approv
         kind: name(asked.kind, "an approval's kind")?,
         title: text(asked.title, "an approval's title")?,
         data: json(asked.data, "an approval's data")?,
-        schema: asked.schema.map(|schema| json(schema, "an approval's schema")).transpose()?,
+        schema: asked.schema.map(schema).transpose()?,
         timeout_ms: timeout_ms(asked.timeout)?,
     })
+}
+
+/// A schema that answers are checked against: within limits that follow from its text alone, so that every rerun of the
+/// guest is told the same.
+fn schema(text: String) -> Result<Json, Failure> {
+    let json = json(text, "an approval's schema")?;
+    Schema::parse(json.as_str()).map_err(|why| invalid(format!("an approval's schema is not accepted: {why}")))?;
+    Ok(json)
 }
 
 pub(crate) fn workflow_call(call: durable::WorkflowCall) -> Result<WorkflowCall, Failure> {

@@ -1,20 +1,68 @@
-//! Counts what makes one function slow to compile.
+//! Estimates what one function takes to compile, and refuses one that is out of all proportion.
+//!
+//! The compiler's work grows with the instructions, and where paths meet with the variables that were set on the way:
+//! each path brings a value for each of them. Both are counted; what one unit takes was measured, over the shapes in
+//! `structure/tests.rs`, and is rounded up.
 
-use wasmparser::{BinaryReaderError, FunctionBody, Operator};
+use std::sync::Arc;
+
+use wasmparser::{BinaryReaderError, BlockType, FunctionBody, Operator};
 
 use crate::limits::structure::{BLOCK_DEPTH_MAX, BLOCKS_MAX, BODY_BYTES_MAX, JUMP_TARGETS_MAX, LOCALS_MAX, LOOPS_MAX};
+
+/// Parameters and results of the types of a module.
+pub(crate) type Arities = Arc<Vec<u32>>;
+
+/// A function, with what its module says about it.
+pub(crate) struct Function<'a> {
+    pub(crate) body: FunctionBody<'a>,
+    /// Its parameters and results.
+    pub(crate) arity: u64,
+    pub(crate) types: Arities,
+}
+
+/// Any function at all, in nanoseconds of CPU time.
+const FUNCTION_NS: u64 = 60_000;
+/// An instruction.
+const OPERATOR_NS: u64 = 2_500;
+/// A parameter or result.
+const PARAMETER_NS: u64 = 1_000;
+/// A variable that a path brings to where it meets others.
+const MEETING_NS: u64 = 1_500;
+/// A variable that is looked for in a block.
+const LOOKUP_NS: u64 = 100;
+/// The targets of jump tables.
+const TARGET_NS: u64 = 2_000;
 
 #[derive(Debug, Default)]
 struct Count {
     loops: u64,
     blocks: u64,
-    depth: u64,
     deepest: u64,
     jump_targets: u64,
+    operators_ns: u64,
+    /// What paths bring to where they meet.
+    meetings: u64,
+    /// The blocks that are open here.
+    open: Vec<Open>,
+    variables: u64,
 }
 
-/// Looks at one function; the inner error is one line for the uploader.
-pub(crate) fn examine(body: &FunctionBody<'_>) -> Result<Result<(), String>, BinaryReaderError> {
+/// A block that is not over yet.
+#[derive(Debug, Default)]
+struct Open {
+    /// Jumps to it.
+    jumps: u64,
+    /// How often a variable is set inside of it.
+    sets: u64,
+    /// Values that it takes and yields.
+    arity: u64,
+}
+
+/// Looks at one function: what compiling it takes at most, in nanoseconds of CPU time. The inner error is one line for
+/// the uploader.
+pub(crate) fn examine(function: &Function<'_>) -> Result<Result<u64, String>, BinaryReaderError> {
+    let body = &function.body;
     let size = body.range().len() as u64;
     if size > BODY_BYTES_MAX {
         return Ok(Err(format!(
@@ -25,7 +73,7 @@ pub(crate) fn examine(body: &FunctionBody<'_>) -> Result<Result<(), String>, Bin
     for group in body.get_locals_reader()? {
         locals += u64::from(group?.0);
     }
-    let count = count(body)?;
+    let count = count(function, locals + function.arity)?;
     let limits = [
         (locals, LOCALS_MAX, "local variables"),
         (count.loops, LOOPS_MAX, "loops"),
@@ -35,32 +83,102 @@ pub(crate) fn examine(body: &FunctionBody<'_>) -> Result<Result<(), String>, Bin
     ];
     Ok(match limits.into_iter().find(|(found, max, _)| found > max) {
         Some((_, max, what)) => Err(format!("a function of the component has more than {max} {what}")),
-        None => Ok(()),
+        None => Ok(count.cost_ns()),
     })
 }
 
-fn count(body: &FunctionBody<'_>) -> Result<Count, BinaryReaderError> {
-    let mut count = Count::default();
-    let mut operators = body.get_operators_reader()?;
+fn count(function: &Function<'_>, variables: u64) -> Result<Count, BinaryReaderError> {
+    let all = Open { arity: function.arity, ..Open::default() };
+    let mut count = Count { variables, open: vec![all], ..Count::default() };
+    let (bytes, begins) = (function.body.as_bytes(), function.body.range().start);
+    let mut operators = function.body.get_operators_reader()?;
     while !operators.eof() {
+        let code = bytes.get(operators.original_position() - begins).copied().unwrap_or_default();
+        count.operators_ns += OPERATOR_NS * weight(code);
         match operators.read()? {
-            Operator::Loop { .. } => {
+            Operator::Loop { blockty } => {
                 count.loops += 1;
-                count.enter();
+                count.enter(blockty, &function.types);
             }
-            Operator::Block { .. } | Operator::If { .. } => count.enter(),
-            Operator::End => count.depth = count.depth.saturating_sub(1),
-            Operator::BrTable { targets } => count.jump_targets += u64::from(targets.len()),
+            Operator::Block { blockty } | Operator::If { blockty } => count.enter(blockty, &function.types),
+            Operator::End => count.leave(),
+            Operator::LocalSet { .. } | Operator::LocalTee { .. } => count.set(),
+            Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => count.jump(relative_depth),
+            Operator::BrTable { targets } => {
+                count.jump_targets += u64::from(targets.len()) + 1;
+                count.jump(targets.default());
+                for target in targets.targets() {
+                    count.jump(target?);
+                }
+            }
             _ => {}
         }
     }
     Ok(count)
 }
 
+/// How many plain instructions an instruction with this first byte counts as.
+const fn weight(code: u8) -> u64 {
+    match code {
+        // Calls; those through tables check bounds, nulls and types.
+        0x10 => 2,
+        0x11 => 8,
+        // Tables, and growing memory.
+        0x25 | 0x26 | 0x40 | 0xd2 => 8,
+        // Operations on floats: a result that is no number is made equal on all machines, each time.
+        0x8b..=0xa6 | 0xa8..=0xbf => 4,
+        // Bulk memory and tables, saturating conversions.
+        0xfc => 8,
+        // Vectors.
+        0xfd => 6,
+        _ => 1,
+    }
+}
+
 impl Count {
-    fn enter(&mut self) {
+    fn enter(&mut self, ty: BlockType, types: &[u32]) {
         self.blocks += 1;
-        self.depth += 1;
-        self.deepest = self.deepest.max(self.depth);
+        let arity = match ty {
+            BlockType::FuncType(index) => types.get(index as usize).copied().unwrap_or_default().into(),
+            BlockType::Type(_) => 1,
+            BlockType::Empty => 0,
+        };
+        self.open.push(Open { arity, ..Open::default() });
+        self.deepest = self.deepest.max(self.open.len() as u64 - 1);
+    }
+
+    fn set(&mut self) {
+        if let Some(open) = self.open.last_mut() {
+            open.sets += 1;
+        }
+    }
+
+    fn jump(&mut self, depth: u32) {
+        let target = self.open.len().checked_sub(1 + depth as usize);
+        if let Some(open) = target.and_then(|target| self.open.get_mut(target)) {
+            open.jumps += 1;
+        }
+    }
+
+    /// What is set inside of a block may differ where paths meet at its end or, with a loop, at its beginning.
+    fn leave(&mut self) {
+        let Some(left) = self.open.pop() else { return };
+        let values = left.sets.min(self.variables) + left.arity;
+        self.meetings = self.meetings.saturating_add((left.jumps + 2).saturating_mul(values));
+        if let Some(around) = self.open.last_mut() {
+            around.sets += left.sets;
+        }
+    }
+
+    fn cost_ns(&self) -> u64 {
+        let lookups = self.blocks.saturating_mul(self.variables);
+        let counted = [
+            (self.variables, PARAMETER_NS),
+            (self.jump_targets, TARGET_NS),
+            (self.meetings, MEETING_NS),
+            (lookups, LOOKUP_NS),
+        ];
+        let fixed = FUNCTION_NS.saturating_add(self.operators_ns);
+        counted.into_iter().fold(fixed, |cost, (count, ns)| cost.saturating_add(count.saturating_mul(ns)))
     }
 }

@@ -29,11 +29,13 @@ mod manifest;
 mod memory;
 mod program;
 mod sandbox;
+pub mod schema;
 mod state;
 mod stdio;
 mod structure;
 mod trouble;
 mod weight;
+mod workshop;
 mod world;
 
 pub use guest::Guest;

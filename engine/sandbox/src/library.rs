@@ -46,7 +46,7 @@ impl Library {
         if let Some(found) = self.find(from, &taken_out.digest) {
             return Ok(found);
         }
-        // Seconds: not while others wait for the shelf. Only one component is compiled at a time anyway.
+        // Seconds: not while others wait for the shelf.
         let module = Module::from_binary(from.0, taken_out.bytes)?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
         let digest = taken_out.digest.clone();

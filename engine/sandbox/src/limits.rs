@@ -115,6 +115,11 @@ pub(crate) mod structure {
     pub(crate) const FUNCTIONS_MAX: u64 = 60_000;
     /// Code of all modules together, in bytes.
     pub(crate) const CODE_BYTES_MAX: u64 = 32 << 20;
+    /// What compiling all of it may take, in nanoseconds of CPU time, as estimated from its structure (a Python guest:
+    /// 13 s estimated, 9 s measured).
+    pub(crate) const COMPILE_NS_MAX: u64 = 20_000_000_000;
+    /// Results of one function.
+    pub(crate) const RESULTS_MAX: u64 = 16;
     /// Body of one function, in bytes.
     pub(crate) const BODY_BYTES_MAX: u64 = 1 << 20;
     /// Loops of one function: the compiler's analyses grow faster than their number.
@@ -139,4 +144,40 @@ pub(crate) mod structure {
     pub(crate) const TABLE_ELEMENTS_MAX: u64 = 20_000;
     /// The longest name of an import or export, in bytes.
     pub(crate) const NAME_BYTES_MAX: usize = 4_096;
+}
+
+/// JSON Schemas of inputs and answers, and what checking one value may take.
+pub(crate) mod schema {
+    use std::time::Duration;
+
+    /// The text of one schema, in bytes.
+    pub(crate) const BYTES_MAX: usize = 128 << 10;
+    /// Schemas inside of one schema, itself included.
+    pub(crate) const SUBSCHEMAS_MAX: usize = 2_000;
+    /// Subschemas that one value meets, `$ref`s followed, each counted as often as it is met.
+    pub(crate) const EXPANDED_MAX: u64 = 10_000;
+    /// Subschemas and `$ref`s that one value meets one inside the other.
+    pub(crate) const CHAIN_MAX: u64 = 128;
+    /// The text of one pattern, in bytes.
+    pub(crate) const PATTERN_BYTES_MAX: usize = 2_048;
+    /// States of one compiled pattern.
+    pub(crate) const PATTERN_STATES_MAX: u64 = 4_000;
+    /// States of all compiled patterns of one schema.
+    pub(crate) const STATES_MAX: u64 = 20_000;
+    /// Bytes of a text times states of the patterns that it is matched with.
+    pub(crate) const PATTERN_WORK_MAX: u64 = 4_000_000;
+    /// What checking one value may take, in CPU time of its thread.
+    pub(crate) const CHECK_CPU_MAX: Duration = Duration::from_millis(50);
+    /// Between two looks at that clock, in units: each stands for less than a microsecond.
+    pub(crate) const LOOK_UNITS: u64 = 2_000;
+    /// What checking one value may take on an async thread, in units.
+    pub(crate) const INLINE_UNITS_MAX: u64 = 1_000;
+    /// What finding words for a mismatch may take, in units.
+    pub(crate) const EXPLAIN_UNITS_MAX: u64 = 20_000;
+    /// Stack that a check may use on a thread of its own, in bytes.
+    pub(crate) const CHECK_STACK_BYTES: usize = 56 << 20;
+    /// Stack that a check may use on an async thread, in bytes.
+    pub(crate) const INLINE_STACK_BYTES: usize = 256 << 10;
+    /// The line that says what is wrong with a value, in bytes.
+    pub(crate) const MISMATCH_BYTES_MAX: usize = 1_024;
 }

@@ -9,6 +9,7 @@ use crate::bindings::guest;
 use crate::convert;
 use crate::desk::cut;
 use crate::limits::{ENTRIES_MAX, MANIFEST_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::schema::Schema;
 
 /// A component's description of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,7 +107,10 @@ fn step(told: guest::StepInfo) -> Result<StepInfo, String> {
 }
 
 fn schema(text: Option<String>, what: &str) -> Result<Option<Json>, String> {
-    text.map(|text| Json::parse(text).map_err(|error| format!("{what} is {error}"))).transpose()
+    let Some(text) = text else { return Ok(None) };
+    let json = Json::parse(text).map_err(|error| format!("{what} is {error}"))?;
+    Schema::parse(json.as_str()).map_err(|why| format!("{what} is not accepted: {why}"))?;
+    Ok(Some(json))
 }
 
 fn named(names: Vec<String>, what: &str) -> Result<Vec<String>, String> {

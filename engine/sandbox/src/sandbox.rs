@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use cerebelum_history::Digest;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 use crate::admission::Admission;
 use crate::cache::Cache;
 use crate::engines::Engines;
 use crate::keeping::Keeping;
 use crate::program::{self, Program};
+use crate::workshop::Workshop;
 use crate::{Config, InspectError, LoadError, Manifest, SandboxError};
 
 /// Runs guests. Cheap to clone; all clones are one.
@@ -29,8 +30,10 @@ pub(crate) struct Shared {
     pub(crate) engines: Engines,
     pub(crate) cache: Cache,
     pub(crate) admission: Arc<Admission>,
-    /// One compilation at a time: each takes all cores already, and guests need them too.
-    compiling: Semaphore,
+    /// Compiles uploads.
+    uploads: Workshop,
+    /// Compiles what executions wait for: not behind uploads.
+    wakes: Workshop,
     pub(crate) keeping: Keeping,
 }
 
@@ -53,7 +56,8 @@ impl Sandbox {
             engines: Engines::new(&config)?,
             cache: Cache::open(&config.data)?,
             admission: Admission::new(config.memory_bytes_max),
-            compiling: Semaphore::new(1),
+            uploads: Workshop::new("upload")?,
+            wakes: Workshop::new("compile")?,
             keeping: Keeping::default(),
             config,
         };
@@ -67,11 +71,12 @@ impl Sandbox {
     pub async fn inspect(&self, bytes: impl Into<Bytes>) -> Result<Inspected, InspectError> {
         let bytes = bytes.into();
         let (digest, bytes) = blocking(move || (Digest::of(&bytes), bytes)).await?;
-        let program =
-            self.ready(&digest, async { Ok(bytes) }).await.map_err(|error: LoadError<Infallible>| match error {
+        let program = self.ready(&digest, |shared| &shared.uploads, async { Ok(bytes) }).await.map_err(
+            |error: LoadError<Infallible>| match error {
                 LoadError::Inspect(error) => error,
                 LoadError::Bytes(never) => match never {},
-            })?;
+            },
+        )?;
         Ok(Inspected { digest, manifest: program.manifest().clone() })
     }
 
@@ -91,7 +96,7 @@ impl Sandbox {
             let damaged = || InspectError::Trouble(format!("the stored bytes of component {digest} are damaged"));
             if intact { Ok(bytes) } else { Err(damaged().into()) }
         };
-        self.ready(digest, checked).await
+        self.ready(digest, |shared| &shared.wakes, checked).await
     }
 
     /// Waits until everything compiled so far is on disk, or was found not to fit there. Without that a component is
@@ -127,6 +132,12 @@ impl Sandbox {
         self.shared.admission.started()
     }
 
+    /// Components that are compiled now, whether anybody still waits for them or not.
+    #[must_use]
+    pub fn compiling(&self) -> usize {
+        self.shared.uploads.busy() + self.shared.wakes.busy()
+    }
+
     /// Modules compiled for sharing since the sandbox was made; a component whose modules are at hand adds none.
     #[must_use]
     pub fn modules_compiled(&self) -> u64 {
@@ -140,15 +151,17 @@ impl Sandbox {
     async fn ready<E>(
         &self,
         digest: &Digest,
+        at: fn(&Shared) -> &Workshop,
         bytes: impl Future<Output = Result<Bytes, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
         let cell = self.shelf().cell(digest, self.shared.config.programs_max);
-        cell.get_or_try_init(|| self.prepare(digest, bytes)).await.cloned()
+        cell.get_or_try_init(|| self.prepare(digest, at, bytes)).await.cloned()
     }
 
     async fn prepare<E>(
         &self,
         digest: &Digest,
+        at: fn(&Shared) -> &Workshop,
         bytes: impl Future<Output = Result<Bytes, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
         let (shared, name) = (Arc::clone(&self.shared), digest.clone());
@@ -156,11 +169,16 @@ impl Sandbox {
             return Ok(program);
         }
         let bytes = bytes.await?;
-        let turn = self.shared.compiling.acquire().await.expect("nobody closes the semaphore");
+        let turn = at(&self.shared).turn().await;
         self.shared.keeping.has_room().await;
         let shared = Arc::clone(&self.shared);
-        let compiled = blocking(move || program::compile(&shared, &bytes)).await??;
-        drop(turn);
+        let compiled = blocking(move || {
+            let compiled = at(&shared).install(|| program::compile(&shared, &bytes));
+            // Not before the work is over: whoever asked may be gone by then.
+            drop(turn);
+            compiled
+        });
+        let compiled = compiled.await??;
         Ok(program::describe(&self.shared, digest, compiled).await?)
     }
 }

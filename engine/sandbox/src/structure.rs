@@ -3,7 +3,9 @@
 //! Compiling is not bounded by the size of its input: 636 bytes of nested instances took 7 s and 1.8 GiB, 60 kB of
 //! empty loops 11 s. Everything here is linear in the number of bytes.
 
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::thread;
 
 use wasmparser::{
@@ -11,16 +13,22 @@ use wasmparser::{
     ComponentTypeRef, ElementItems, Encoding, FunctionBody, Instance, Parser, Payload, SectionLimited,
 };
 
-use crate::function_body;
+use crate::function_body::{self, Arities, Function};
 use crate::limits::structure::{
-    CODE_BYTES_MAX, COMPONENT_INSTANCES_MAX, COMPONENTS_MAX, CORE_INSTANCES_MAX, ELEMENTS_MAX, ENTRIES_MAX,
-    FUNCTIONS_MAX, MEMORIES_MAX, MODULES_MAX, NAME_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    CODE_BYTES_MAX, COMPILE_NS_MAX, COMPONENT_INSTANCES_MAX, COMPONENTS_MAX, CORE_INSTANCES_MAX, ELEMENTS_MAX,
+    ENTRIES_MAX, FUNCTIONS_MAX, MEMORIES_MAX, MODULES_MAX, NAME_BYTES_MAX, RESULTS_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
 };
 use crate::limits::{COMPONENT_BYTES_MAX, NAME_BYTES_MAX as SHOWN_NAME_BYTES_MAX};
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// Fewer functions than this are not worth a thread.
 const FUNCTIONS_PER_THREAD_MIN: usize = 1_000;
+/// A byte of the component, whatever it is, in nanoseconds of CPU time.
+const BYTE_NS: u64 = 10;
+/// An entry of a section.
+const ENTRY_NS: u64 = 3_000;
+/// Code that lets the host, or another function, call one.
+const THUNK_NS: u64 = 60_000;
 
 /// What was found in an acceptable component.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,6 +39,8 @@ pub(crate) struct Structure {
     pub(crate) imports: Vec<String>,
     /// What it exports, by name.
     pub(crate) exports: Vec<String>,
+    /// What compiling it takes at most, in nanoseconds of CPU time.
+    pub(crate) compile_ns: u64,
 }
 
 /// Looks at a component's bytes; the error is one line for the uploader.
@@ -43,26 +53,38 @@ pub(crate) fn examine(bytes: &[u8]) -> Result<Structure, String> {
     }
     expect_component(bytes)?;
     let mut count = Count { frames: vec![Frame::default()], ..Count::default() };
-    let mut bodies = Vec::new();
+    let mut functions = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(corrupt)? {
-            Payload::CodeSectionEntry(body) => bodies.push(body),
+            Payload::CodeSectionEntry(body) => functions.push(count.function(body)),
             payload => count.payload(payload)?,
         }
     }
-    examine_bodies(&bodies)?;
+    count.found.compile_ns = count.cost_ns(bytes.len()).saturating_add(examine_bodies(&functions)?);
+    let (seconds, seconds_max) = (count.found.compile_ns / 1_000_000_000, COMPILE_NS_MAX / 1_000_000_000);
+    if count.found.compile_ns > COMPILE_NS_MAX {
+        return Err(format!(
+            "the component would take some {seconds} s of CPU time to compile where at most {seconds_max} are accepted: \
+             build it for size, or split it"
+        ));
+    }
     Ok(count.found)
 }
 
-/// Looks at all functions, on all cores: the 12,000 of a Python guest take 40 ms of one.
-fn examine_bodies(bodies: &[FunctionBody<'_>]) -> Result<(), String> {
-    let examine =
-        |part: &[FunctionBody<'_>]| part.iter().try_for_each(|body| function_body::examine(body).map_err(corrupt)?);
+/// Looks at all functions, on all cores: the 12,000 of a Python guest take 40 ms of one. Returns what they cost.
+fn examine_bodies(bodies: &[Function<'_>]) -> Result<u64, String> {
+    let examine = |part: &[Function<'_>]| {
+        part.iter().try_fold(0_u64, |cost, function| {
+            Ok::<u64, String>(cost.saturating_add(function_body::examine(function).map_err(corrupt)??))
+        })
+    };
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let part = bodies.len().div_ceil(cores).max(FUNCTIONS_PER_THREAD_MIN);
     thread::scope(|scope| {
         let parts: Vec<_> = bodies.chunks(part).map(|part| scope.spawn(move || examine(part))).collect();
-        parts.into_iter().try_for_each(|part| part.join().expect("looking at a function does not panic"))
+        parts.into_iter().try_fold(0_u64, |cost, part| {
+            Ok(cost.saturating_add(part.join().expect("looking at a function does not panic")?))
+        })
     })
 }
 
@@ -95,6 +117,10 @@ struct Frame {
     memory_pages: u64,
     tables: u64,
     modules: Vec<ModuleCount>,
+    /// Parameters and results of its types.
+    types: Arities,
+    /// The types of its functions that come next.
+    functions: VecDeque<u32>,
     /// For each component defined here, how many instances one instance of it makes.
     components: Vec<u64>,
     instances: u64,
@@ -117,6 +143,8 @@ struct Count {
     code_bytes: u64,
     entries: u64,
     elements: u64,
+    /// What is compiled besides functions: each export, element and canonical function may need code of its own.
+    thunks: u64,
     memories: u64,
     tables: u64,
     found: Structure,
@@ -140,7 +168,10 @@ impl Count {
             Payload::ComponentExportSection(section) => return self.exports(section),
             Payload::ComponentTypeSection(section) => return self.entries(section.count()),
             Payload::CoreTypeSection(section) => return self.entries(section.count()),
-            Payload::ComponentCanonicalSection(section) => return self.entries(section.count()),
+            Payload::ComponentCanonicalSection(section) => {
+                self.thunks += u64::from(section.count());
+                return self.entries(section.count());
+            }
             Payload::ComponentStartSection { .. } => {
                 return Err("component start functions are not accepted".to_owned());
             }
@@ -162,15 +193,51 @@ impl Count {
                 within(self.functions, FUNCTIONS_MAX, "functions")?;
                 within(self.code_bytes, CODE_BYTES_MAX, "bytes of code")
             }
-            Payload::TypeSection(section) => self.entries(section.count()),
+            Payload::TypeSection(section) => self.types(section),
             Payload::ImportSection(section) => self.entries(section.count()),
-            Payload::FunctionSection(section) => self.entries(section.count()),
+            Payload::FunctionSection(section) => self.functions(section),
             Payload::GlobalSection(section) => self.entries(section.count()),
-            Payload::ExportSection(section) => self.entries(section.count()),
+            Payload::ExportSection(section) => {
+                self.thunks += u64::from(section.count());
+                self.entries(section.count())
+            }
             Payload::DataSection(section) => self.entries(section.count()),
             Payload::TagSection(section) => self.entries(section.count()),
             _ => Ok(()),
         }
+    }
+
+    fn types(&mut self, section: wasmparser::TypeSectionReader<'_>) -> Result<(), String> {
+        self.entries(section.count())?;
+        let mut arities = Vec::with_capacity(section.count() as usize);
+        for ty in section.into_iter_err_on_gc_types() {
+            // What is no function's type is for the validator to refuse.
+            let Ok(ty) = ty else { break };
+            within(ty.results().len() as u64, RESULTS_MAX, "results of one function")?;
+            arities.push((ty.params().len() + ty.results().len()) as u32);
+        }
+        self.frame().types = Arc::new(arities);
+        Ok(())
+    }
+
+    fn functions(&mut self, section: SectionLimited<'_, u32>) -> Result<(), String> {
+        self.entries(section.count())?;
+        let types = section.into_iter().collect::<Result<VecDeque<u32>, _>>().map_err(corrupt)?;
+        self.frame().functions = types;
+        Ok(())
+    }
+
+    /// The next function of the module that is passing by.
+    fn function<'a>(&mut self, body: FunctionBody<'a>) -> Function<'a> {
+        let frame = self.frame();
+        let ty = frame.functions.pop_front().unwrap_or(u32::MAX);
+        let arity = frame.types.get(ty as usize).copied().unwrap_or_default().into();
+        Function { body, arity, types: frame.types.clone() }
+    }
+
+    /// What everything but functions costs.
+    const fn cost_ns(&self, bytes: usize) -> u64 {
+        bytes as u64 * BYTE_NS + (self.entries + self.elements) * ENTRY_NS + (self.thunks + self.elements) * THUNK_NS
     }
 
     fn frame(&mut self) -> &mut Frame {
@@ -339,3 +406,6 @@ fn short(name: &str) -> Result<String, String> {
     let shown = crate::desk::cut(name, SHOWN_NAME_BYTES_MAX);
     Err(format!("the name `{shown}…` is longer than {NAME_BYTES_MAX} bytes"))
 }
+
+#[cfg(test)]
+mod tests;

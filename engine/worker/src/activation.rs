@@ -7,6 +7,7 @@ use std::time::Duration;
 use cerebelum_history::{
     Action, CallName, Diverged, Event, Execution, Failure, Message, Position, Scope, Target, Turn, kind,
 };
+use cerebelum_sandbox::Trouble as GuestTrouble;
 use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -69,7 +70,27 @@ impl From<NoProgram> for Stuck {
             NoProgram::Missing => Self::Parked(
                 "component-missing: the component is not in the store: upload it again, then resume".to_owned(),
             ),
+            NoProgram::Damaged(cause) => {
+                Self::Parked(format!("component-damaged: {cause}: upload the component again, then resume"))
+            }
+            NoProgram::Refused(cause) => Self::Parked(format!(
+                "component-refused: this engine does not accept the component: {cause}: resume it on one that does"
+            )),
             NoProgram::Trouble(cause) => Self::Trouble(Trouble::Passing(cause)),
+        }
+    }
+}
+
+impl From<GuestTrouble> for Stuck {
+    fn from(trouble: GuestTrouble) -> Self {
+        match trouble {
+            // The history belongs to other code: to rerun the guest over it would come to the same.
+            GuestTrouble::Unasked(_) | GuestTrouble::Unfitting(_) => {
+                Self::Parked(format!("diverged: the history has {trouble}"))
+            }
+            GuestTrouble::MemoryUsedUp | GuestTrouble::NoRoom(_) | GuestTrouble::Ended => {
+                Self::Trouble(Trouble::Passing(trouble.to_string()))
+            }
         }
     }
 }
@@ -329,7 +350,7 @@ impl Activation {
         let Stopped { scope, outcome } = stopped;
         let (guest, turn): (Option<Box<dyn Guest>>, Turn) = match outcome {
             Ok(turned) => turned,
-            Err(cause) => return Err(Stuck::Trouble(Trouble::Passing(cause))),
+            Err(stuck) => return Err(stuck),
         };
         self.node.metrics.turns.add(1);
         for request in turn.requests {
@@ -429,5 +450,21 @@ async fn ring(machine: &dyn Machine, alarm: Option<(Duration, Happening)>) -> Ha
             happening
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_of_other_code_parks_and_a_lack_of_room_does_not() {
+        for (trouble, reason) in [(GuestTrouble::Unasked(7), "call 7"), (GuestTrouble::Unfitting(3), "call 3")] {
+            let Stuck::Parked(line) = Stuck::from(trouble) else { panic!("it would come to the same again") };
+            assert!(line.starts_with("diverged: the history has an outcome for ") && line.contains(reason), "{line}");
+        }
+        for trouble in [GuestTrouble::MemoryUsedUp, GuestTrouble::NoRoom(String::new()), GuestTrouble::Ended] {
+            assert!(matches!(Stuck::from(trouble), Stuck::Trouble(_)));
+        }
     }
 }

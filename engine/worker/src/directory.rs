@@ -1,19 +1,17 @@
 //! What names stand for: workflows, steps, programs.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cerebelum_history::{Digest, Failure, StepOptions, Target, kind};
-use cerebelum_sandbox::{Manifest, WorkflowInfo};
+use cerebelum_sandbox::{InspectError, LoadError, Manifest};
 use cerebelum_store::{Component, Store, StoreError, TenantId};
-use jsonschema::Validator;
 
 use crate::api::Refused;
 use crate::committer::Gather;
 use crate::liveness::Liveness;
 use crate::outside::{Program, Programs};
-use crate::schema;
+use crate::schema::Input;
 
 /// Looks names up and keeps programs at hand.
 pub(crate) struct Directory {
@@ -29,23 +27,34 @@ struct Names {
     /// After how many uploads.
     uploads: i64,
     /// Current components by name.
-    current: BTreeMap<String, Named>,
+    current: BTreeMap<String, Arc<Named>>,
 }
 
 /// The current component of a name.
 struct Named {
     digest: Digest,
+    /// As it is stored.
+    told: String,
     manifest: Result<Manifest, String>,
-    /// What checks the input of each workflow, none without a schema; compiled when it is first asked for.
-    inputs: HashMap<String, OnceLock<Option<Arc<Validator>>>>,
+    /// What checks the input of each workflow that has a schema.
+    inputs: HashMap<String, Arc<Input>>,
 }
 
 impl Named {
     fn new(component: &Component) -> Self {
         let manifest = manifest_of(component);
         let workflows = manifest.iter().flat_map(|manifest| &manifest.workflows);
-        let inputs = workflows.map(|workflow| (workflow.name.clone(), OnceLock::new()));
-        Self { digest: component.digest.clone(), inputs: inputs.collect(), manifest }
+        let inputs = workflows.filter_map(|workflow| {
+            let schema = workflow.input_schema.clone()?;
+            Some((workflow.name.clone(), Arc::new(Input::new(schema))))
+        });
+        let inputs = inputs.collect();
+        Self { digest: component.digest.clone(), told: component.manifest.clone(), inputs, manifest }
+    }
+
+    /// Whether it still stands for this component.
+    fn is(&self, component: &Component) -> bool {
+        self.digest == component.digest && self.told == component.manifest
     }
 
     fn manifest(&self) -> Result<&Manifest, String> {
@@ -55,11 +64,10 @@ impl Named {
     fn find(&self, component: &str, workflow: &str) -> Result<Option<Found>, Refused> {
         let manifest = self.manifest().map_err(Refused::Unavailable)?;
         let info = manifest.workflows.iter().find(|info| info.name == workflow);
-        let compile = |info: &WorkflowInfo| schema::validator(&info.input_schema.as_ref()?.to_string()).map(Arc::new);
         Ok(info.map(|info| Found {
             workflow: format!("{component}/{workflow}"),
             digest: self.digest.clone(),
-            input: self.inputs[workflow].get_or_init(|| compile(info)).clone(),
+            input: self.inputs.get(&info.name).cloned(),
         }))
     }
 }
@@ -69,6 +77,10 @@ impl Named {
 pub(crate) enum NoProgram {
     /// The component is gone from the store: whoever needs it is parked.
     Missing,
+    /// What the store has is not what was uploaded.
+    Damaged(String),
+    /// This engine does not accept it, although one before has.
+    Refused(String),
     /// The engine's own trouble: try again.
     Trouble(String),
 }
@@ -99,14 +111,19 @@ impl Directory {
     async fn names(&self, tenant: TenantId) -> Result<Arc<Names>, StoreError> {
         let stopping = || StoreError::Unavailable("the engine is stopping".to_owned());
         let uploads = self.uploads.hand_in(tenant).await.ok_or_else(stopping)??;
-        let known = self.known().get(&tenant).filter(|names| names.uploads == uploads).cloned();
-        if let Some(names) = known {
-            return Ok(names);
+        let known = self.known().get(&tenant).cloned();
+        if let Some(names) = known.as_ref().filter(|names| names.uploads == uploads) {
+            return Ok(names.clone());
         }
         // Read after the count: what is uploaded between the two is read now, and once more next time.
         let components = self.store.components(tenant).await?;
         let current = components.iter().filter(|component| component.current);
-        let current = current.map(|component| (component.name.clone(), Named::new(component)));
+        let current = current.map(|component| {
+            // Somebody else's upload does not have the schemas of this one compiled again.
+            let before = known.as_ref().and_then(|names| names.current.get(&component.name));
+            let before = before.filter(|named| named.is(component)).cloned();
+            (component.name.clone(), before.unwrap_or_else(|| Arc::new(Named::new(component))))
+        });
         let names = Arc::new(Names { uploads, current: current.collect() });
         self.known().insert(tenant, names.clone());
         Ok(names)
@@ -118,23 +135,24 @@ impl Directory {
 
     /// The program of a component.
     pub(crate) async fn program(&self, tenant: TenantId, digest: &Digest) -> Result<Arc<dyn Program>, NoProgram> {
-        let is_missing = AtomicBool::new(false);
+        let found = Mutex::new(None);
         let bytes = async {
-            match self.store.component_bytes(tenant, digest).await {
-                Ok(Some(bytes)) => Ok(bytes),
-                Ok(None) => {
-                    is_missing.store(true, Ordering::Relaxed);
-                    Err(format!("component {digest} is not in the store"))
-                }
-                Err(error) => Err(error.to_string()),
-            }
+            let why = match self.store.component_bytes(tenant, digest).await {
+                Ok(Some(bytes)) => return Ok(bytes),
+                Ok(None) => NoProgram::Missing,
+                Err(StoreError::Corrupt(cause)) => NoProgram::Damaged(cause),
+                Err(error) => NoProgram::Trouble(error.to_string()),
+            };
+            *found.lock().expect("nobody panics with a reason") = Some(why);
+            Err("its bytes cannot be had".to_owned())
         };
         let loaded = self.programs.load(digest, Box::pin(bytes)).await;
-        match loaded {
-            Ok(program) => Ok(program),
-            Err(_) if is_missing.load(Ordering::Relaxed) => Err(NoProgram::Missing),
-            Err(error) => Err(NoProgram::Trouble(error.to_string())),
-        }
+        let found = found.into_inner().expect("nobody panics with a reason");
+        loaded.map_err(|error| match (error, found) {
+            (_, Some(why)) => why,
+            (LoadError::Inspect(InspectError::Refused(cause)), None) => NoProgram::Refused(cause),
+            (error, None) => NoProgram::Trouble(error.to_string()),
+        })
     }
 
     /// What a step's or workflow's name stands for, seen from a component.
@@ -191,7 +209,7 @@ pub(crate) struct Found {
     /// The component.
     pub(crate) digest: Digest,
     /// What checks its input.
-    pub(crate) input: Option<Arc<Validator>>,
+    pub(crate) input: Option<Arc<Input>>,
 }
 
 /// What a component declares.

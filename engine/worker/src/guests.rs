@@ -12,6 +12,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot};
 
+use crate::activation::Stuck;
 use crate::node::Node;
 use crate::outside::{Guest, Program};
 use crate::warm::{Request, Stay};
@@ -19,8 +20,8 @@ use crate::warm::{Request, Stay};
 /// A guest that stopped moving.
 pub(crate) struct Stopped {
     pub(crate) scope: Scope,
-    /// The guest unless it has ended, and what it asked for; or the engine's trouble with it.
-    pub(crate) outcome: Result<(Option<Box<dyn Guest>>, Turn), String>,
+    /// The guest unless it has ended, and what it asked for; or why the execution cannot go on with it.
+    pub(crate) outcome: Result<(Option<Box<dyn Guest>>, Turn), Stuck>,
 }
 
 enum Seat {
@@ -101,9 +102,12 @@ impl Guests {
                 let turned: Result<Result<_, Trouble>, _> = AssertUnwindSafe(turn).catch_unwind().await;
                 let outcome = match turned {
                     Ok(Ok((guest, turn))) => Ok((Some(guest).filter(|_| turn.end.is_none()), turn)),
-                    Ok(Err(trouble)) => Err(trouble.to_string()),
+                    Ok(Err(trouble)) => Err(Stuck::from(trouble)),
                     // A mistake of ours: the guest is gone, its execution is rebuilt.
-                    Err(_) => Err("the engine panicked while it ran a guest".to_owned()),
+                    Err(_) => {
+                        let cause = "the engine panicked while it ran a guest".to_owned();
+                        Err(Stuck::Trouble(crate::trouble::Trouble::Panic(cause)))
+                    }
                 };
                 Stopped { scope, outcome }
             },

@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::outside::{Machine, Outside, Programs, Web};
 use crate::poison::{CrashLog, Isolation, IsolationGate};
 use crate::restore;
+use crate::schema::Checker;
 use crate::supervise::{Supervisor, words};
 use crate::throttle::Throttle;
 use crate::trouble::{PAUSE_MIN, Trouble, Troubles};
@@ -70,6 +71,7 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) directory: Directory,
+    pub(crate) checker: Checker,
     pub(crate) programs: Arc<dyn Programs>,
     pub(crate) web: Arc<dyn Web>,
     pub(crate) machine: Arc<dyn Machine>,
@@ -119,6 +121,7 @@ impl Node {
                 Gather::new(&watched, |_| 0, move |keys| look_up(store.clone(), keys))
             },
             config,
+            checker: Checker::new(),
             directory: Directory::new(&watched, store.clone(), programs.clone()),
             supervisor: Supervisor::new(machine.clone(), metrics.clone()),
             said: Throttle::default(),

@@ -1,20 +1,128 @@
-//! JSON Schemas of inputs and answers.
+//! Values against the JSON Schemas of inputs and answers: little things at once, everything else away from the runtime.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use cerebelum_history::Json;
-use jsonschema::Validator;
+use cerebelum_sandbox::schema::{Effort, Mismatch, Schema, Validator};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// What checks values by this schema. A schema that is none checks nothing: its author's mistake must not keep anybody
-/// from starting.
-pub(crate) fn validator(schema: &str) -> Option<Validator> {
-    jsonschema::validator_for(&serde_json::from_str(schema).ok()?).ok()
+/// Threads that compile schemas and check values.
+const THREADS: usize = 2;
+/// Compilations and checks that have begun or wait for a thread; further ones wait for a place.
+const PLACES: usize = 64;
+/// Values with more text than this are not even read on an async thread, in bytes.
+const INLINE_BYTES_MAX: usize = 4 << 10;
+/// How much lower the priority of these threads is than that of the runtime's.
+const NICENESS: i32 = 10;
+
+/// Why a value was not accepted, or could not be checked.
+#[derive(Debug)]
+pub(crate) enum Unfit {
+    /// The value is wrong.
+    Value(String),
+    /// The schema is beyond the limits of this engine, or checking takes more than it may.
+    Schema(String),
+    /// The engine's own trouble.
+    Trouble(String),
 }
 
-/// Whether a value satisfies a schema; the first thing that does not, in one line.
-pub(crate) fn check(validator: &Validator, value: &Json) -> Result<(), String> {
+/// A schema in use, compiled when it is first asked for.
+pub(crate) struct Input {
+    text: Json,
+    compiled: OnceCell<Result<Option<Arc<Validator>>, String>>,
+}
+
+impl Input {
+    pub(crate) fn new(text: Json) -> Self {
+        Self { text, compiled: OnceCell::new() }
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Where schemas are compiled and values checked.
+pub(crate) struct Checker {
+    jobs: OnceCell<mpsc::Sender<Job>>,
+    places: Arc<Semaphore>,
+}
+
+impl Checker {
+    /// No thread runs before there is something to do.
+    pub(crate) fn new() -> Self {
+        Self { jobs: OnceCell::new(), places: Arc::new(Semaphore::new(PLACES)) }
+    }
+
+    /// Checks a value.
+    pub(crate) async fn check(&self, schema: &Input, value: &Json) -> Result<(), Unfit> {
+        let text = schema.text.clone();
+        let compiled = schema.compiled.get_or_try_init(|| self.away(move || compile(&text))).await?;
+        let Some(validator) = compiled.as_ref().map_err(|why| Unfit::Schema(why.clone()))? else { return Ok(()) };
+        if value.as_str().len() <= INLINE_BYTES_MAX {
+            match judge(validator, value, Effort::SMALL) {
+                Err(Mismatch::TooMuchWork) => {}
+                Err(Mismatch::Value(line)) => return Err(Unfit::Value(line)),
+                Ok(()) => return Ok(()),
+            }
+        }
+        let (validator, value) = (validator.clone(), value.clone());
+        match self.away(move || judge(&validator, &value, Effort::FULL)).await? {
+            Ok(()) => Ok(()),
+            Err(Mismatch::Value(line)) => Err(Unfit::Value(line)),
+            Err(Mismatch::TooMuchWork) => {
+                Err(Unfit::Schema("checking it takes more work than is allowed: simplify the schema".to_owned()))
+            }
+        }
+    }
+
+    /// Does this on a thread of its own. The place is taken until it is done, also when nobody waits any more.
+    async fn away<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Unfit> {
+        let place = self.places.clone().acquire_owned().await.expect("nobody closes the places");
+        let jobs = self.jobs.get_or_try_init(|| async { start_threads() }).await;
+        let jobs = jobs.map_err(|error| Unfit::Trouble(format!("cannot start a thread: {error}")))?;
+        let (done, result) = oneshot::channel();
+        let broke_off = || Unfit::Trouble("checking a value broke off".to_owned());
+        jobs.send(Box::new(move || finish(place, done, work))).map_err(|_| broke_off())?;
+        result.await.map_err(|_| broke_off())
+    }
+}
+
+fn finish<T>(place: OwnedSemaphorePermit, done: oneshot::Sender<T>, work: impl FnOnce() -> T) {
+    // A panic is a mistake of ours: whoever waits hears that nothing came of it, and the thread goes on.
+    if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
+        // Whoever asked may be gone.
+        let _ = done.send(result);
+    }
+    drop(place);
+}
+
+fn start_threads() -> std::io::Result<mpsc::Sender<Job>> {
+    let (jobs, queue) = mpsc::channel::<Job>();
+    let queue = Arc::new(Mutex::new(queue));
+    for _ in 0..THREADS {
+        let queue = queue.clone();
+        let thread = std::thread::Builder::new().name("schema".to_owned()).stack_size(Effort::THREAD_STACK_BYTES);
+        thread.spawn(move || {
+            // Not being allowed to is no reason to do nothing.
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+            loop {
+                let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                match job {
+                    Ok(job) => job(),
+                    Err(mpsc::RecvError) => return,
+                }
+            }
+        })?;
+    }
+    Ok(jobs)
+}
+
+fn compile(text: &Json) -> Result<Option<Arc<Validator>>, String> {
+    Ok(Schema::parse(text.as_str())?.compile().map(Arc::new))
+}
+
+fn judge(validator: &Validator, value: &Json, effort: Effort) -> Result<(), Mismatch> {
     // A number beyond every machine number is valid JSON that no schema can be asked about.
     let Ok(value) = serde_json::from_str::<serde_json::Value>(value.as_str()) else { return Ok(()) };
-    validator.validate(&value).map_err(|error| {
-        let place = error.instance_path().to_string();
-        if place.is_empty() { error.to_string() } else { format!("at {place}: {error}") }
-    })
+    validator.check(&value, effort)
 }

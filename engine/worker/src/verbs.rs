@@ -12,7 +12,8 @@ use crate::api::{Decision, Refused, StartRequest, Summary};
 use crate::beginning::Beginning;
 use crate::directory::{Found, unavailable};
 use crate::engine::{Engine, key, no_execution};
-use crate::{restore, schema, views};
+use crate::schema::{Input, Unfit};
+use crate::{restore, views};
 
 const TENANT: TenantId = TenantId::DEFAULT;
 /// Of an execution's questions so many are looked at to find the open one.
@@ -25,7 +26,7 @@ impl Engine {
     /// When the workflow is unknown, the input does not fit, the id is taken, or the database does not answer.
     pub async fn start(&self, request: StartRequest) -> Result<Summary, Refused> {
         let found = self.node.directory.workflow(TENANT, &request.workflow).await?;
-        let input = self.input(&request.input, &found)?;
+        let input = self.input(&request.input, &found).await?;
         let id = match &request.id {
             Some(id) => key(id)?.id,
             None => fresh_id(self.node.machine.chance()),
@@ -83,12 +84,29 @@ impl Engine {
         }
     }
 
-    fn input(&self, text: &str, found: &Found) -> Result<Json, Refused> {
+    async fn input(&self, text: &str, found: &Found) -> Result<Json, Refused> {
         let input = Json::parse(text).map_err(|e| Refused::Invalid(format!("the input is {e}")))?;
-        let Some(validator) = &found.input else { return Ok(input) };
-        schema::check(validator, &input)
-            .map_err(|e| Refused::Invalid(format!("the input does not fit workflow `{}`: {e}", found.workflow)))?;
+        let Some(schema) = &found.input else { return Ok(input) };
+        let workflow = &found.workflow;
+        self.node.checker.check(schema, &input).await.map_err(|unfit| match unfit {
+            Unfit::Value(line) => Refused::Invalid(format!("the input does not fit workflow `{workflow}`: {line}")),
+            Unfit::Schema(why) => {
+                Refused::Conflict(format!("the input cannot be checked by the schema of workflow `{workflow}`: {why}"))
+            }
+            Unfit::Trouble(cause) => Refused::Unavailable(cause),
+        })?;
         Ok(input)
+    }
+
+    /// Checks the answer to a question by the question's schema.
+    async fn fits(&self, schema: Json, answer: &Json) -> Result<(), Refused> {
+        self.node.checker.check(&Input::new(schema), answer).await.map_err(|unfit| match unfit {
+            Unfit::Value(line) => Refused::Invalid(format!("the answer does not fit what was asked for: {line}")),
+            Unfit::Schema(why) => {
+                Refused::Conflict(format!("the answer cannot be checked by the schema of the question: {why}"))
+            }
+            Unfit::Trouble(cause) => Refused::Unavailable(cause),
+        })
     }
 
     /// Answers a question: by its own id, or by its execution's while that has one open.
@@ -101,9 +119,8 @@ impl Engine {
         let (to, message) = match decision {
             Decision::Approve { data, comment } => {
                 let data = Json::parse(data).map_err(|e| Refused::Invalid(format!("the answer is {e}")))?;
-                if let Some(validator) = request.schema.as_ref().and_then(|schema| schema::validator(schema.as_str())) {
-                    schema::check(&validator, &data)
-                        .map_err(|e| Refused::Invalid(format!("the answer does not fit what was asked for: {e}")))?;
+                if let Some(schema) = request.schema {
+                    self.fits(schema, &data).await?;
                 }
                 let approval = Approval { data, by: by.to_owned(), comment };
                 (ApprovalState::Approved, Message::Approved { call: row.call.clone(), id: row.id.clone(), approval })

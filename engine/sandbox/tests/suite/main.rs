@@ -5,6 +5,7 @@ mod calls;
 mod limits;
 mod quiescence;
 mod room;
+mod schemas;
 mod sharing;
 mod support;
 mod text_components;

@@ -126,6 +126,51 @@ async fn what_would_be_dear_to_compile_is_refused_before() {
     check(&binary("(component (component (core module)))"), "other components with code").await;
 }
 
+/// A component that takes a second or two to compile, and is refused afterwards.
+fn slow(salt: usize) -> Vec<u8> {
+    let function = format!("(func (result i64) i64.const {salt} {})", "i64.const 3 i64.add ".repeat(2_000));
+    with_entry(&function.repeat(300))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_hangs_up_leaves_no_second_compilation_behind() {
+    let sandbox = Sandbox::new(fresh("hung-up")).unwrap();
+    let upload = |salt| {
+        let sandbox = sandbox.clone();
+        tokio::spawn(async move { sandbox.inspect(slow(salt)).await.map(drop) })
+    };
+    let first = upload(0);
+    while sandbox.compiling() == 0 {
+        tokio::task::yield_now().await;
+    }
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    assert_eq!(sandbox.compiling(), 1, "what has begun goes on");
+    let second = upload(1);
+    while !second.is_finished() {
+        assert!(sandbox.compiling() <= 1, "one at a time, whoever waits for it");
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(second.await.unwrap(), Err(InspectError::Refused(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_an_execution_waits_for_is_not_compiled_behind_uploads() {
+    let sandbox = Sandbox::new(fresh("not-behind")).unwrap();
+    let uploads: Vec<_> = (10..16)
+        .map(|salt| {
+            let sandbox = sandbox.clone();
+            tokio::spawn(async move { sandbox.inspect(slow(salt)).await.map(drop) })
+        })
+        .collect();
+    while sandbox.compiling() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(load(&sandbox).await.1, "it was compiled");
+    assert!(uploads.iter().any(|upload| !upload.is_finished()), "meanwhile uploads waited for their turn");
+    uploads.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
 fn fresh(name: &str) -> Config {
     let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sandbox-cache").join(name);
     let _ = std::fs::remove_dir_all(&data);

@@ -1,0 +1,263 @@
+//! Which schemas are accepted: bounded in size, in what they expand to, and in what one place of them costs.
+
+use std::collections::HashMap;
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+
+use super::effort::{KEYWORD, Weight};
+use super::pattern;
+use crate::desk::cut;
+use crate::limits::schema::{BYTES_MAX, CHAIN_MAX, EXPANDED_MAX, STATES_MAX, SUBSCHEMAS_MAX};
+
+/// Where a keyword keeps subschemas, and whether they are applied to the same value as the schema itself.
+enum Holds {
+    One,
+    /// One, or an array of them.
+    Some,
+    Array,
+    Map,
+}
+
+/// Keywords whose subschemas are applied to the very value that the schema is applied to.
+const IN_PLACE: [(&str, Holds); 9] = [
+    ("allOf", Holds::Array),
+    ("anyOf", Holds::Array),
+    ("oneOf", Holds::Array),
+    ("not", Holds::One),
+    ("if", Holds::One),
+    ("then", Holds::One),
+    ("else", Holds::One),
+    ("dependentSchemas", Holds::Map),
+    ("dependencies", Holds::Map),
+];
+/// Keywords whose subschemas are applied to parts of the value, or only where something refers to them.
+const ELSEWHERE: [(&str, Holds); 13] = [
+    ("properties", Holds::Map),
+    ("patternProperties", Holds::Map),
+    ("additionalProperties", Holds::One),
+    ("unevaluatedProperties", Holds::One),
+    ("propertyNames", Holds::One),
+    ("items", Holds::Some),
+    ("prefixItems", Holds::Array),
+    ("additionalItems", Holds::One),
+    ("unevaluatedItems", Holds::One),
+    ("contains", Holds::One),
+    ("contentSchema", Holds::One),
+    ("$defs", Holds::Map),
+    ("definitions", Holds::Map),
+];
+/// Drafts that are known; another meta-schema could give keywords another meaning.
+const DRAFTS: [&str; 5] = ["draft-04/", "draft-06/", "draft-07/", "draft/2019-09/", "draft/2020-12/"];
+
+/// Reads a schema and has each subschema carry what it costs; the error is one line that names the limit.
+pub(super) fn accept(text: &str) -> Result<Value, String> {
+    if text.len() > BYTES_MAX {
+        return Err(format!("it has {} bytes where at most {BYTES_MAX} are accepted", text.len()));
+    }
+    let mut schema: Value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    let graph = Graph::of(&schema)?;
+    graph.examine(&schema)?;
+    let weights = graph.nodes.into_iter().map(|node| node.weight).collect::<Vec<_>>();
+    load(&mut schema, &mut weights.into_iter());
+    Ok(schema)
+}
+
+/// The subschemas of a schema, in the order in which [`subschemas`] finds them.
+#[derive(Default)]
+struct Graph<'s> {
+    nodes: Vec<Node<'s>>,
+    /// The nodes by their place in memory.
+    numbers: HashMap<*const Value, usize>,
+    states: u64,
+}
+
+#[derive(Default)]
+struct Node<'s> {
+    weight: Weight,
+    reference: Option<&'s str>,
+    /// What is applied to the same value.
+    in_place: Vec<usize>,
+}
+
+impl<'s> Graph<'s> {
+    fn of(root: &'s Value) -> Result<Self, String> {
+        let mut graph = Self::default();
+        graph.add(root)?;
+        Ok(graph)
+    }
+
+    /// Adds a subschema and all inside of it. Nesting is bounded: the JSON was parsed.
+    fn add(&mut self, schema: &'s Value) -> Result<usize, String> {
+        let number = self.nodes.len();
+        if number == SUBSCHEMAS_MAX {
+            return Err(format!("it has more than {SUBSCHEMAS_MAX} subschemas"));
+        }
+        self.nodes.push(Node::default());
+        self.numbers.insert(std::ptr::from_ref(schema), number);
+        let Value::Object(keywords) = schema else { return Ok(number) };
+        expect_known(keywords, number == 0)?;
+        let states = self.states(keywords)?;
+        let reference = keywords.get("$ref").and_then(Value::as_str);
+        let mut in_place = Vec::new();
+        for (keyword, holds, is_in_place) in holders() {
+            for inside in keywords.get(keyword).into_iter().flat_map(|value| subschemas(value, holds)) {
+                let inside = self.add(inside)?;
+                if is_in_place {
+                    in_place.push(inside);
+                }
+            }
+        }
+        self.nodes[number] = Node { weight: Weight { entries: entries(keywords), states }, reference, in_place };
+        Ok(number)
+    }
+
+    /// The states of a subschema's patterns; what is too much is not built to the end.
+    fn states(&mut self, keywords: &Map<String, Value>) -> Result<u64, String> {
+        let before = self.states;
+        let names = keywords.get("patternProperties").and_then(Value::as_object);
+        let patterns = keywords.get("pattern").and_then(Value::as_str).into_iter();
+        for pattern in patterns.chain(names.into_iter().flat_map(|names| names.keys().map(String::as_str))) {
+            self.states += pattern::states(pattern)?;
+            if self.states > STATES_MAX {
+                return Err(format!("its patterns have more than {STATES_MAX} states in all"));
+            }
+        }
+        Ok(self.states - before)
+    }
+
+    /// Follows the references: none may lead away, in a circle without end, or to too much.
+    fn examine(&self, root: &Value) -> Result<(), String> {
+        let mut found = vec![Found::New; self.nodes.len()];
+        for number in 0..self.nodes.len() {
+            self.expand(number, root, (&mut found, 0))?;
+        }
+        Ok(())
+    }
+
+    /// How many subschemas one value meets here, each counted as often as it is met; and how long the longest chain is.
+    fn expand(
+        &self,
+        number: usize,
+        root: &Value,
+        (found, depth): (&mut Vec<Found>, u64),
+    ) -> Result<(u64, u64), String> {
+        match found[number] {
+            Found::Done(expanded, chain) => return Ok((expanded, chain)),
+            Found::Open => return Err("it refers to itself without going into the value".to_owned()),
+            Found::New if depth > CHAIN_MAX => return Err(too_long()),
+            Found::New => found[number] = Found::Open,
+        }
+        let node = &self.nodes[number];
+        let target = node.reference.map(|reference| self.target(reference, root)).transpose()?;
+        let (mut expanded, mut chain) = (1_u64, 0);
+        for next in node.in_place.iter().copied().chain(target) {
+            let (more, further) = self.expand(next, root, (found, depth + 1))?;
+            (expanded, chain) = (expanded.saturating_add(more), further.max(chain));
+        }
+        if expanded > EXPANDED_MAX {
+            return Err(format!("it expands to more than {EXPANDED_MAX} subschemas for one value"));
+        }
+        if chain >= CHAIN_MAX {
+            return Err(too_long());
+        }
+        found[number] = Found::Done(expanded, chain + 1);
+        Ok((expanded, chain + 1))
+    }
+
+    fn target(&self, reference: &str, root: &Value) -> Result<usize, String> {
+        let shown = cut(reference, 60).escape_debug();
+        let pointer = reference.strip_prefix('#').filter(|pointer| pointer.is_empty() || pointer.starts_with('/'));
+        let pointer = pointer.ok_or_else(|| {
+            format!("its `$ref` to `{shown}` is not accepted: only places in the schema itself, such as `#/$defs/name`")
+        })?;
+        let pointer = percent_decode_str(pointer).decode_utf8_lossy();
+        let target = root.pointer(&pointer).and_then(|target| self.numbers.get(&std::ptr::from_ref(target)));
+        target.copied().ok_or_else(|| format!("its `$ref` to `{shown}` leads to no subschema"))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Found {
+    New,
+    Open,
+    Done(u64, u64),
+}
+
+fn too_long() -> String {
+    format!("more than {CHAIN_MAX} of its subschemas and `$ref`s apply to one value in a chain")
+}
+
+/// What would change the meaning of everything else.
+fn expect_known(keywords: &Map<String, Value>, is_root: bool) -> Result<(), String> {
+    for keyword in ["$dynamicRef", "$recursiveRef", KEYWORD] {
+        if keywords.contains_key(keyword) {
+            return Err(format!("`{keyword}` is not accepted: use `$ref`"));
+        }
+    }
+    for keyword in ["$id", "id", "$schema"] {
+        let is_text = keywords.get(keyword).is_some_and(Value::is_string);
+        if is_text && !is_root {
+            return Err(format!("`{keyword}` is accepted at its root only"));
+        }
+    }
+    match keywords.get("$schema").and_then(Value::as_str) {
+        Some(draft) if !DRAFTS.iter().any(|known| draft.contains(&format!("//json-schema.org/{known}schema"))) => {
+            Err(format!("`$schema` is `{}`, which is not known", cut(draft, 60).escape_debug()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn holders() -> impl Iterator<Item = (&'static str, &'static Holds, bool)> {
+    let in_place = IN_PLACE.iter().map(|(keyword, holds)| (*keyword, holds, true));
+    in_place.chain(ELSEWHERE.iter().map(|(keyword, holds)| (*keyword, holds, false)))
+}
+
+/// The subschemas that a keyword's value holds.
+fn subschemas<'s>(value: &'s Value, holds: &Holds) -> Vec<&'s Value> {
+    let is_schema = |value: &&Value| value.is_object() || value.is_boolean();
+    match (holds, value) {
+        (Holds::Array | Holds::Some, Value::Array(all)) => all.iter().filter(is_schema).collect(),
+        (Holds::Map, Value::Object(all)) => all.values().filter(is_schema).collect(),
+        (Holds::One | Holds::Some, one) if is_schema(&one) => vec![one],
+        _ => Vec::new(),
+    }
+}
+
+/// The same, to be changed.
+fn subschemas_mut<'s>(value: &'s mut Value, holds: &Holds) -> Vec<&'s mut Value> {
+    let is_schema = |value: &&mut Value| value.is_object() || value.is_boolean();
+    match (holds, value) {
+        (Holds::Array | Holds::Some, Value::Array(all)) => all.iter_mut().filter(is_schema).collect(),
+        (Holds::Map, Value::Object(all)) => all.values_mut().filter(is_schema).collect(),
+        (Holds::One | Holds::Some, one) if one.is_object() || one.is_boolean() => vec![one],
+        _ => Vec::new(),
+    }
+}
+
+/// Entries of the keywords: each is looked at once where the schema is applied.
+fn entries(keywords: &Map<String, Value>) -> u64 {
+    let of = |(keyword, value): (&String, &Value)| match (keyword.as_str(), value) {
+        // The value is compared with each of them, in the whole of it.
+        ("enum" | "const", value) => value.to_string().len() as u64 / 8,
+        (_, Value::Array(all)) => all.len() as u64,
+        (_, Value::Object(all)) => all.len() as u64,
+        _ => 1,
+    };
+    keywords.iter().map(of).sum()
+}
+
+/// Has each subschema carry its weight; they come in the order in which [`Graph::add`] found them.
+fn load(schema: &mut Value, weights: &mut impl Iterator<Item = Weight>) {
+    let weight = weights.next().expect("every subschema has a weight");
+    let Value::Object(keywords) = schema else { return };
+    // Not of JSON Schema; what it means to the library is said by `oneOf` as well.
+    keywords.remove("discriminator");
+    for (keyword, holds, _) in holders() {
+        for inside in keywords.get_mut(keyword).into_iter().flat_map(|value| subschemas_mut(value, holds)) {
+            load(inside, weights);
+        }
+    }
+    keywords.insert(KEYWORD.to_owned(), weight.to_value());
+}
