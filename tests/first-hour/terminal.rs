@@ -13,7 +13,7 @@ use rustix::process::{Pid, kill_process_group};
 /// How long a block may take: it may compile the SDK on a busy machine.
 const BLOCK_MAX: Duration = Duration::from_secs(900);
 /// What a new user's machine has besides what they were told to install.
-const PROGRAMS: &str = "awk basename bash cat cc chmod cp cut date dirname env expr false find gcc git grep head id install \
+const PROGRAMS: &str = "ar as awk basename bash cat cc chmod cp cut date dirname env expr false find gcc git grep head id install \
     ld ln ls mkdir mktemp mv nproc printf pwd readlink realpath rm sed seq sh sleep sort tail tee test touch tr true uname \
     uniq wc which";
 /// What they were told to install, besides Python.
