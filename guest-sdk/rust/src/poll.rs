@@ -209,12 +209,13 @@ where
         let elapsed_ms = ctx.host.now_ms().saturating_sub(started_ms);
         if let Some(timeout_ms) = timeout_ms.filter(|&timeout_ms| elapsed_ms > timeout_ms) {
             let message = format!("Polling timed out after {elapsed_ms}ms (timeout: {timeout_ms}ms)");
-            return Err(Error::new(kind::POLL_TIMEOUT, message));
+            return Err(Error::new(kind::POLL_TIMEOUT, message).permanent());
         }
         if let Some(value) = check(attempt).await?.into_ready() {
             return Ok(value);
         }
     }
     let message = format!("Polling failed after {max_attempts} attempts (interval: {interval_ms}ms)");
-    Err(Error::new(kind::POLL_EXHAUSTED, message))
+    // All attempts that its author wanted were made: the policy of the step around it is not to multiply them.
+    Err(Error::new(kind::POLL_EXHAUSTED, message).permanent())
 }

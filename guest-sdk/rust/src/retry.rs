@@ -94,8 +94,12 @@ where
                     Err(error) => error,
                 };
                 // A cancelled execution is to end, not to be stubborn.
-                if attempt >= self.attempts || error.is(kind::CANCELLED) || !(self.only_if)(&error) {
+                if error.is(kind::CANCELLED) || !(self.only_if)(&error) {
                     return Err(error);
+                }
+                if attempt >= self.attempts {
+                    // The policy of the step around it is not to multiply the attempts that its author wanted.
+                    return Err(error.permanent());
                 }
                 self.ctx.host.sleep(wait_ms(delay_ms, self.backoff, attempt).min(max_delay_ms)).await?;
                 attempt += 1;

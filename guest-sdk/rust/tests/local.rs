@@ -203,6 +203,40 @@ fn an_exhausted_poll_says_how_often_and_at_which_interval() {
     );
 }
 
+#[step]
+async fn exhausts_a_poll(ctx: Context, looks: Looks) -> Result<()> {
+    let poll = ctx.poll_until(|_| async { Ok(None) }).every("1s").attempts(looks.max);
+    match looks.timeout_s {
+        Some(timeout_s) => poll.timeout(seconds(timeout_s)).await,
+        None => poll.await,
+    }
+}
+
+#[step]
+async fn exhausts_a_retry(ctx: Context, attempts: u32) -> Result<()> {
+    ctx.retry(|n| async move { Err(Error::new("busy", format!("attempt {n}"))) }).attempts(attempts).delay("1s").await
+}
+
+#[data]
+struct Looks {
+    max: u32,
+    timeout_s: Option<u64>,
+}
+
+#[test]
+fn what_is_exhausted_inside_a_step_is_not_multiplied_by_the_policy_of_the_step() {
+    let runs = [
+        check(|local| local.run_step(exhausts_a_poll, Looks { max: 30, timeout_s: None })),
+        check(|local| local.run_step(exhausts_a_poll, Looks { max: 100, timeout_s: Some(28) })),
+        check(|local| local.run_step(exhausts_a_retry, 30)),
+    ];
+    for run in runs {
+        assert!(!run.output().unwrap_err().is_retryable());
+        // 30 attempts a second apart; another round would take as long again.
+        assert_eq!(run.elapsed(), seconds(29));
+    }
+}
+
 #[data]
 #[derive(PartialEq)]
 struct Terms {

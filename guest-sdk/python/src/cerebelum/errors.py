@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import traceback
 from collections.abc import Sequence
@@ -122,7 +123,12 @@ class SerializationError(CerebelumError, TypeError):
 
 
 class OutsideError(CerebelumError, RuntimeError):
-    """Something was used where it has no meaning: outside of a workflow or step, or while a component is built."""
+    """Something was used where it has no meaning: outside of a workflow or step, or while a component is built.
+
+    No further attempt can help, so a step that lets it pass is not tried again.
+    """
+
+    _is_permanent = True
 
 
 ValidationError = WorkflowDefinitionError
@@ -139,7 +145,23 @@ def failure_of(error: BaseException) -> Failure:
         trace = "".join(traceback.format_tb(_from_author(error.__traceback__)))
     trace = trace[-TRACEBACK_CHARACTERS_MAX:]
     message = _text(error) or name
-    return Failure(message, kind="exception", details={"type": name, "traceback": trace})
+    details = {"type": name, "traceback": trace}
+    return Failure(message, kind="exception", details=details, retryable=not is_permanent(error))
+
+
+def make_permanent(error: BaseException) -> None:
+    """Says of an exception that no further attempt can help."""
+    if isinstance(error, Failure):
+        error.retryable = False
+    else:
+        # Some classes have no room for it.
+        with contextlib.suppress(AttributeError, TypeError):
+            error._is_permanent = True  # type: ignore[attr-defined]
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether no further attempt can help."""
+    return bool(getattr(error, "_is_permanent", False))
 
 
 def let_pass(is_cancelled: bool) -> Failure:

@@ -155,7 +155,7 @@ async def _in_place(
         passed_ms = host.now_ms() - began_ms
         if rhythm.timeout_ms is not None and passed_ms >= rhythm.timeout_ms:
             message = f"Polling timed out after {passed_ms}ms (timeout: {rhythm.timeout_ms}ms)"
-            raise PollTimeout(message, kind="poll-timeout")
+            raise PollTimeout(message, kind="poll-timeout", retryable=False)
         # What a lambda returns may be awaitable though the lambda is not async.
         result = await settled(check())
         if on_attempt is not None:
@@ -165,7 +165,8 @@ async def _in_place(
         if attempt < rhythm.max_attempts:
             await host.sleep(rhythm.interval_ms)
     message = f"Polling failed after {rhythm.max_attempts} attempts (interval: {rhythm.interval_ms}ms)"
-    raise PollTimeout(message, kind="poll-exhausted")
+    # All checks that its author wanted were made: the policy of the step around it is not to multiply them.
+    raise PollTimeout(message, kind="poll-exhausted", retryable=False)
 
 
 async def settled(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ._host import current
 from .durations import Duration, ms
+from .errors import make_permanent
 from .polls import settled
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class _Retry:
                 attempt, all when left out; `on_attempt`, told the number and the last exception before each attempt.
 
         # Raises
-        What the last attempt raised.
+        What the last attempt raised; it is permanent then, also for the retry policy of the step around this.
         """
         if isinstance(fn, int):
             from .dsl.actions import RetryAction
@@ -77,6 +78,8 @@ async def _attempts(fn: Callable[..., Any], args: tuple[Any, ...], options: dict
             return await settled(fn(*args, **options))
         except on_error as error:
             if attempt == max_attempts:
+                # The policy of the step around it is not to multiply the attempts that its author wanted.
+                make_permanent(error)
                 raise
             last = error
         await current().sleep(ms(wait_ms))

@@ -172,6 +172,7 @@ class LocalHost:
         """One durable call: it runs beside all scopes, and whoever awaits it can be told that it is cancelled."""
         if self.scope.closed:
             raise asyncio.CancelledError("the scope has ended")
+        self.world.moved()
         self._ordinal += 1
         ordinal = self._ordinal
         path = f"{self.path}.{ordinal}" if self.path else str(ordinal)

@@ -121,6 +121,9 @@ class World:
         """A draw in 0..1."""
         return random.random()
 
+    def moved(self) -> None:
+        """A durable call is made."""
+
     def timeout_ms(self, timeout_ms: int | None) -> int | None:
         """What bounds a step's stretches here."""
         return timeout_ms

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import selectors
 import threading
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
+
+from .order import Numbers
 
 T = TypeVar("T")
 
@@ -18,6 +21,10 @@ PATIENCE_S = 1.0
 # A program that still runs then never ends.
 YEARS_MAX = 100
 END_S = YEARS_MAX * 366 * 86_400.0
+# How often a program may come back to the loop without a durable call and without time passing: some seconds of CPU
+# time. An engine counts that time.
+SPINS_MAX = 100_000
+SPINNING = "the guest used up its CPU time: it comes back again and again without waiting for anything that can happen"
 
 
 class _Selector(selectors.DefaultSelector):
@@ -28,7 +35,10 @@ class _Selector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Events of real files, or none after a jump in time."""
         events = super().select(0)
-        if events or timeout == 0 or self.loop is None:
+        if self.loop is None:
+            return events
+        if events or timeout == 0:
+            self.loop.spin()
             return events
         if self.loop.has_work_in_threads:
             return super().select(None)
@@ -56,7 +66,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._threads_before = set(threading.enumerate())
         # Told that nothing will ever move again, or that time is up; says whether something moves now.
         self.on_standstill: Callable[[str], bool] = lambda _: False
+        # Told that something moves without getting anywhere.
+        self.on_spin: Callable[[], object] = lambda: None
+        self._spins = 0
         super().__init__(selector)
+        # So that a test in which tasks stand in a set goes the same way each time.
+        self.set_task_factory(Numbers().task)
         # Far from zero, doubles cannot tell times apart that are closer than this.
         self._clock_resolution = 1e-6
         selector.loop = self
@@ -75,6 +90,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Raises
         RuntimeError when there is none.
         """
+        self.moved()
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         why = "nothing can move any more: what is awaited will never happen"
         if scheduled:
@@ -85,6 +101,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             why = f"still running after {YEARS_MAX} years"
         if not self.on_standstill(why):
             raise RuntimeError(why)
+
+    def moved(self) -> None:
+        """Something got somewhere: time passed, or a durable call was made."""
+        self._spins = 0
+
+    def spin(self) -> None:
+        """A round in which time stood still."""
+        self._spins += 1
+        if self._spins > SPINS_MAX and not self.has_work_in_threads:
+            self._spins = 0
+            self.on_spin()
+
+    def spinning(self) -> list[contextvars.Context]:
+        """The contexts of what wants to run."""
+        ready: list[Any] = list(self._ready)  # type: ignore[attr-defined]
+        return [handle._context for handle in ready if not handle.cancelled()]
 
     @property
     def has_work_in_threads(self) -> bool:

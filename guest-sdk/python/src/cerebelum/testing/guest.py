@@ -15,7 +15,9 @@ from .. import _host
 from .._local.limits import WAIT_MS_MAX, recorded
 from .._local.scopes import Body, Continued, guarded
 from ..errors import Failure, let_pass
+from .clock import SPINNING, SPINS_MAX
 from .journal import Journal, Outcome
+from .order import Numbers
 from .repeatable import repeatable
 from .replay import ReplayHost
 
@@ -68,6 +70,7 @@ class Guest:
 
     def new_call(self, what: str, perform: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[int, asyncio.Future[Any]]:
         """Notes a call, and that it was not made before if so. What it is answered with."""
+        self._loop.spins = 0
         self._ordinal = ordinal = self._ordinal + 1
         if ordinal > self._known:
             if self.is_repeating:
@@ -144,12 +147,15 @@ class GuestLoop(asyncio.BaseEventLoop):
     def __init__(self, guest: Guest) -> None:
         # What the base class asks for while it is made.
         self._in_turn = False
+        self._numbers = Numbers()
         super().__init__()
         self._guest = guest
         # In the order of their creation.
         self.tasks: list[asyncio.Task[Any]] = []
         self._timer: asyncio.Task[None] | None = None
         self._armed = math.inf
+        # How much ran since the last durable call.
+        self.spins = 0
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -170,8 +176,12 @@ class GuestLoop(asyncio.BaseEventLoop):
     def until_rest(self) -> None:
         """Runs what can run, and sees that a sleep for the earliest deadline is open."""
         ready: Any = self._ready  # type: ignore[attr-defined]
+        self.spins = 0
         while self._guest.end is None:
             if ready:
+                self.spins += 1
+                if self.spins > SPINS_MAX:
+                    self._guest.end = Outcome(error=Failure(SPINNING, kind="cpu-limit", retryable=False))
                 handle = ready.popleft()
                 if not handle.cancelled():
                     # Whoever awaits the task gets it.
@@ -187,9 +197,13 @@ class GuestLoop(asyncio.BaseEventLoop):
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """Runs a coroutine beside the others."""
         options.pop("eager_start", None)
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, **options)
+        task = self._numbers.task(self, coro, **options)
         self.tasks.append(task)
         return task
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future of this loop."""
+        return self._numbers.future(self)
 
     def others(self) -> list[asyncio.Task[Any]]:
         """Tasks that have not ended, besides the current one and the timer's."""

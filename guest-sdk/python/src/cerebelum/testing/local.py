@@ -16,6 +16,7 @@ from ..errors import Failure, failure_of
 from ..steps import Step, call_by_text
 from ..workflows import Workflow
 from .clock import VirtualLoop, run_on
+from .order import in_order
 from .run import Run
 from .script import Failing, Script
 from .world import Stage
@@ -142,11 +143,12 @@ class Local:
         def play() -> Run:
             loop, stage = VirtualLoop(self._start), Stage(self._script.fresh())
             loop.on_standstill = stage.stand_still
-            return run_on(loop, played(stage, target(stage), input, id))
+            loop.on_spin = lambda: stage.stop_spinning(loop.spinning())
+            with in_order():
+                return run_on(loop, played(stage, target(stage), input, id))
 
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        # Not asked in a `try`: what goes wrong in the workflow would be told as a consequence of the answer.
+        if asyncio.events._get_running_loop() is None:
             return play()
         # Two loops cannot run in one thread.
         return in_another_thread(play)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from .._local.scopes import Body, release
 from .._local.world import World
 from ..errors import Failure, failure_of
 from ..polls import settled
+from .clock import SPINNING, VirtualLoop
 from .reruns import rerun_scope
 from .script import Script, call_instead, decision_of
 
@@ -43,6 +45,12 @@ class Stage(World):
     def chance(self) -> float:
         """The middle, so that delays are what the policy says; with a seed, its draws."""
         return 0.5 if self._chance is None else self._chance.random()
+
+    def moved(self) -> None:
+        """Tells the clock."""
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, VirtualLoop):
+            loop.moved()
 
     def timeout_ms(self, timeout_ms: int | None) -> int | None:
         """None: code takes no time by this clock, and waits do not count."""
@@ -124,6 +132,18 @@ class Stage(World):
                 release(host.scope.rest)
                 moved = True
         return moved or self._give_up(why)
+
+    def stop_spinning(self, contexts: list[contextvars.Context]) -> None:
+        """Ends the scopes that keep time from passing, as an engine does with those that use up their CPU time."""
+        from .._host import _scope
+
+        for host in {id(host): host for host in (context.get(_scope) for context in contexts)}.values():
+            scope = getattr(host, "scope", None)
+            if scope is None:
+                continue
+            scope.decide(Failure(SPINNING, kind="cpu-limit", retryable=False))
+            if scope.rest is not None:
+                release(scope.rest)
 
     def _give_up(self, why: str) -> bool:
         moved = False
