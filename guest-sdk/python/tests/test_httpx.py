@@ -107,15 +107,15 @@ class Recording:
 @pytest.mark.parametrize(
     ("timeout", "limit_ms"),
     [
-        (5, 15_000),
-        (0.1, 300),
+        (5, 5_000),
+        (0.1, 100),
         (None, None),
-        (httpx.Timeout(1, read=2, pool=9), 4_000),
+        (httpx.Timeout(1, read=2, pool=9), 2_000),
         (httpx.Timeout(1, read=None), None),
     ],
     ids=str,
 )
-def test_the_whole_exchange_gets_the_time_of_its_parts(timeout: Any, limit_ms: int | None) -> None:
+def test_the_whole_exchange_gets_the_time_of_its_longest_phase(timeout: Any, limit_ms: int | None) -> None:
     host = Recording()
     run(httpx.AsyncClient(transport=Transport(), timeout=timeout).get("http://x"), host)
     assert host.sent[0].timeout_ms == limit_ms

@@ -230,15 +230,25 @@ class Holder:
 
 
 def test_hints_that_json_cannot_become_are_problems_each_with_its_place() -> None:
-    async def bad(context: Context, holder: Holder, raw: bytes, fine: set[int]) -> dict[str, set[int]]: ...  # type: ignore[empty-body]
+    async def bad(context: Context, holder: Holder, raw: memoryview, fine: set[int]) -> dict[str, memoryview]: ...  # type: ignore[empty-body]
 
     assert _schema.problems(Signature(bad)) == [
         "parameter 'holder'.connections[]: "
         "JSON cannot become Connection: use a dataclass, a TypedDict, an Enum or plain types",
-        "parameter 'raw': JSON has no bytes, so nothing can become bytes: use str, base64 say",
-        "what it returns (a value): JSON has no sets: return a list",
+        "parameter 'raw': JSON cannot become memoryview: use bytes",
+        "what it returns (a value): JSON cannot become memoryview: use bytes",
     ]
     assert schemas(bad)[0]["properties"]["raw"] is True
+
+
+def test_bytes_are_base64_text_and_sets_are_arrays_on_both_sides() -> None:
+    async def packs(context: Context, blob: bytes, tags: set[str]) -> list[frozenset[bytes]]: ...  # type: ignore[empty-body]
+
+    assert _schema.problems(Signature(packs)) == []
+    takes, gives = schemas(packs)
+    assert takes["properties"]["blob"] == {"type": "string", "contentEncoding": "base64", "format": "byte"}
+    assert takes["properties"]["tags"] == {"type": "array", "items": {"type": "string"}}
+    assert gives["items"]["items"]["contentEncoding"] == "base64"
 
 
 def test_a_timeline_has_no_schema_and_an_async_workflow_has_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -120,6 +121,7 @@ EXPECTED: dict[type, str] = {
     Decimal: "a decimal number as text",
     UUID: "a UUID as text",
     PurePath: "a path as text",
+    bytes: "bytes as base64 text",
 }
 
 
@@ -208,6 +210,7 @@ READERS: dict[type, Convert] = {
     timedelta: _timedelta,
     Decimal: lambda value: NotImplemented if (read := _decimal(value)) is None else read,
     UUID: lambda value: UUID(value) if isinstance(value, str) else NotImplemented,
+    bytes: lambda value: base64.b64decode(value, validate=True) if isinstance(value, str) else NotImplemented,
     PurePath: lambda value: value if isinstance(value, str) else NotImplemented,
 }
 EXACT: dict[type, Convert] = {

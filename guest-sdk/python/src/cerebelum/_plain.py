@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
@@ -96,6 +97,8 @@ def _simple(kind: type) -> Write | None:  # noqa: PLR0911 - one line for each so
         return lambda value, _: value.isoformat()
     if issubclass(kind, timedelta):
         return lambda value, _: _milliseconds(value)
+    if issubclass(kind, (bytes, bytearray, memoryview)):
+        return lambda value, _: base64.b64encode(value).decode("ascii")
     return (lambda value, _: str(value)) if issubclass(kind, (Decimal, UUID, PurePath)) else None
 
 
@@ -112,9 +115,9 @@ def _composed(kind: type) -> Write | None:  # noqa: PLR0911 - one line for each 
         return lambda value, depth: _mapping(value.model_dump(mode="json"), depth)
     if hasattr(kind, "parse_obj") and hasattr(kind, "dict"):
         return lambda value, depth: _mapping(value.dict(), depth)
-    if issubclass(kind, Sequence) and not issubclass(kind, (bytes, bytearray, memoryview)):
-        return _array
-    return None
+    if issubclass(kind, (set, frozenset)):
+        return lambda value, depth: _in_order(_array(value, depth))
+    return _array if issubclass(kind, Sequence) else None
 
 
 def _mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
@@ -155,6 +158,13 @@ def _array(value: Iterable[Any], depth: int) -> list[Any]:
             trouble.path.append(len(made))
             raise
     return made
+
+
+def _in_order(items: list[Any]) -> list[Any]:
+    """The items of a set in an order that is the same each time: numbers and texts by value, others by their JSON."""
+    if all(type(item) is str for item in items) or all(type(item) in (int, float) for item in items):
+        return sorted(items)
+    return sorted(items, key=lambda item: json.dumps(item, sort_keys=True))
 
 
 def _check(depth: int) -> None:
@@ -205,12 +215,8 @@ def _key(key: Any) -> str:
     raise NotPlain(f"has a key that is {a(type(key).__name__)}: keys are text")
 
 
-def _refusal(value: Any) -> str:  # noqa: PLR0911 - one line for each sort of value
+def _refusal(value: Any) -> str:
     name = type(value).__name__
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"is {name}: use text, base64.b64encode(…).decode() say"
-    if isinstance(value, (set, frozenset)):
-        return f"is a {name}, which has no order: use a list, sorted(…) say"
     if isawaitable(value):
         return f"is a {name}: await it"
     if isinstance(value, Iterator):

@@ -77,11 +77,10 @@ def problems(signature: Signature) -> list[str]:
     found = []
     for name in signature.parameter_names:
         found += [f"parameter '{name}'{at}: {why}" for at, why in _unfit(shape_of(hints.get(name, Any)))]
-    found += [f"what it returns{at}: {why}" for at, why in _unfit(shape_of(hints.get("return", Any)), returned=True)]
-    return found
+    return found + [f"what it returns{at}: {why}" for at, why in _unfit(shape_of(hints.get("return", Any)))]
 
 
-def _unfit(shape: Shape, *, returned: bool = False) -> list[tuple[str, str]]:
+def _unfit(shape: Shape) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     seen: set[int] = set()
     left = [("", shape)]
@@ -92,8 +91,6 @@ def _unfit(shape: Shape, *, returned: bool = False) -> list[tuple[str, str]]:
         seen.add(id(current))
         if isinstance(current, Unfit):
             found.append((at, current.why))
-        elif returned and isinstance(current, Items) and current.make in (set, frozenset):
-            found.append((at, "JSON has no sets: return a list"))
         left.extend((at + place, inner) for place, inner in inner_shapes(current))
     return found
 
@@ -172,6 +169,7 @@ SCALARS: dict[type, dict[str, Any]] = {
     Decimal: {"type": ["string", "number"], "format": "decimal"},
     UUID: {"type": "string", "format": "uuid"},
     PurePath: {"type": "string"},
+    bytes: {"type": "string", "contentEncoding": "base64", "format": "byte"},
 }
 
 

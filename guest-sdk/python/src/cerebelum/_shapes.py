@@ -136,7 +136,7 @@ LISTS: dict[Any, Callable[[list[Any]], Any]] = dict.fromkeys(
     collections.deque: collections.deque,
 }
 TABLES = (dict, collections.abc.Mapping, collections.abc.MutableMapping, collections.OrderedDict)
-SCALARS = (type(None), bool, int, float, str, datetime, date, time, timedelta, Decimal, UUID)
+SCALARS = (type(None), bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, UUID)
 WRAPPERS = ("Required", "NotRequired", "ReadOnly", "Final", "ClassVar")
 
 # By identity: hints that are equal can differ in the order of a union's members. The hint is kept, so that its id is.
@@ -222,7 +222,9 @@ def _of_derived(hint: type) -> Shape:  # noqa: PLR0911 - one line for each sort 
         return Scalar(PurePath, hint)
     if issubclass(hint, tuple):
         return _tuple(()) if hint is tuple else _named_tuple(hint)
-    for kind in (int, float, str):
+    if hint is bytearray:
+        return Scalar(bytes, bytearray)
+    for kind in (int, float, str, bytes):
         if issubclass(hint, kind):
             return Scalar(kind, hint)
     if issubclass(hint, list):
@@ -234,8 +236,8 @@ def _of_derived(hint: type) -> Shape:  # noqa: PLR0911 - one line for each sort 
 
 def _unfit(hint: Any) -> Unfit:
     name = name_of(hint)
-    if isinstance(hint, type) and issubclass(hint, (bytes, bytearray, memoryview)):
-        return Unfit(f"JSON has no bytes, so nothing can become {name}: use str, base64 say")
+    if hint is memoryview:
+        return Unfit("JSON cannot become memoryview: use bytes")
     return Unfit(f"JSON cannot become {name}: use a dataclass, a TypedDict, an Enum or plain types")
 
 

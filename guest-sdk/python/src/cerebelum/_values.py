@@ -2,8 +2,8 @@
 
 What becomes what: a dataclass, attrs class, TypedDict, pydantic model or mapping becomes an object; lists, tuples and
 other sequences an array; an Enum its value; datetime, date and time ISO 8601 text with the offset that they have; a
-timedelta a number of milliseconds, as durations are everywhere in this package; Decimal, UUID and Path text. Sets and
-bytes are refused, since JSON has neither.
+timedelta a number of milliseconds, as durations are everywhere in this package; Decimal, UUID and Path text; bytes
+base64 text; a set an array in order.
 """
 
 from __future__ import annotations

@@ -93,11 +93,14 @@ async def send(request: httpx.Request) -> httpx.Response:
 
 
 def timeout_ms(timeouts: dict[str, Any]) -> int | None:
-    """The time that connecting, writing and reading may take together, since the engine counts the whole exchange."""
+    """The time for the whole exchange, which is what the engine counts: that of the longest phase.
+
+    httpx counts connecting, writing and each read alone; `timeout=1` is one second here, not the sum of them.
+    """
     parts = [timeouts.get(name) for name in ("connect", "write", "read")]
     if any(part is None for part in parts):
         return None
-    return max(1, round(sum(float(part) for part in parts if part is not None) * 1_000))
+    return max(1, round(max(float(part) for part in parts if part is not None) * 1_000))
 
 
 def text(value: bytes) -> str:
