@@ -41,7 +41,9 @@ impl Effort {
 
     /// What finding words for a mismatch may take.
     pub(super) fn of_explanation(self) -> Self {
-        Self { units: self.units.min(EXPLAIN_UNITS_MAX), cpu_max: None, ..self }
+        // Without a clock the units are all there is.
+        let units = if self.cpu_max.is_some() { EXPLAIN_UNITS_MAX } else { self.units };
+        Self { units, cpu_max: None, ..self }
     }
 
     /// Limits what this thread does until the guard is dropped.
