@@ -105,7 +105,7 @@ fn run_killed(engine: &mut Engine, workflow: &str, events: u64) -> u64 {
 /// 16: every execution has one owner, also when one of two engines is killed.
 #[test]
 fn two_engines_share_python_executions_and_one_outlives_the_other() {
-    let mut first = Engine::start_with(Database::Postgres, &[("LEASE", "2s")]);
+    let mut first = Engine::start_with(Database::Postgres, &[("LEASE", "3s")]);
     first.upload(COMPONENT);
     let second = Engine::beside(&first);
     let inside = format!("{COMPONENT}/inside");

@@ -28,6 +28,7 @@ mod python_programs;
 mod referee;
 mod refusals;
 mod retention;
+mod sagas;
 mod same;
 mod schemas;
 mod sharing;

@@ -9,10 +9,10 @@ use sqlx::Connection;
 
 use crate::assert_repeats_are_alike;
 
-const LEASE: Duration = Duration::from_secs(2);
+const LEASE: Duration = Duration::from_secs(3);
 
 fn two_engines() -> (Engine, Engine) {
-    let first = Engine::start_with(Database::Postgres, &[("LEASE", "2s")]);
+    let first = Engine::start_with(Database::Postgres, &[("LEASE", "3s")]);
     first.upload("test-guests");
     let second = Engine::beside(&first);
     (first, second)
@@ -73,7 +73,7 @@ fn engines_that_come_back_while_others_take_over_share_nothing() {
         })
         .collect();
     until("all are under way", || (cloud.ledger().len() >= ids.len()).then_some(()));
-    // The other engine looks for leases that ran out twice a second.
+    // The other engine looks for leases that ran out every 750 ms.
     for (round, engine) in (0..6_u32).zip(engines.iter().cycle()) {
         engine.send(Signal::STOP);
         let (stopped, back) = (Instant::now(), LEASE - Duration::from_millis(200) + Duration::from_millis(170) * round);
@@ -97,7 +97,7 @@ fn engines_that_come_back_while_others_take_over_share_nothing() {
 #[test]
 fn l19_warm_guests_end_with_their_claims() {
     const SLEEPERS: u64 = 5;
-    let settings = [("LEASE", "2s"), ("HIBERNATE_AFTER", "1h")];
+    let settings = [("LEASE", "3s"), ("HIBERNATE_AFTER", "1h")];
     let first = Engine::start_with(Database::Postgres, &settings);
     first.upload("test-guests");
     let live = |engine: &Engine| engine.metric("cerebelum_guests_live");

@@ -62,7 +62,13 @@ pub(crate) fn manifest() -> Manifest {
         summary: None,
         options,
     };
-    let workflow = WorkflowInfo { name: "w".to_owned(), input_schema: None, output_schema: None, summary: None };
+    let workflow = WorkflowInfo {
+        name: "w".to_owned(),
+        input_schema: None,
+        output_schema: None,
+        summary: None,
+        cancel_grace_ms: None,
+    };
     Manifest {
         sdk: "simulation".to_owned(),
         workflows: vec![workflow],

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cerebelum_history::{Position, Scope, Timestamp};
+use cerebelum_history::{Position, ReopenMode, Scope, Timestamp};
 use cerebelum_worker::{ApprovalView, Decision, Refused, StartRequest, Status};
 use futures::FutureExt;
 use futures::future::join;
@@ -136,7 +136,7 @@ pub(crate) fn is_mendable(world: &World, id: &str) -> bool {
 
 async fn resume(world: &World, id: &str) {
     let asked = id.to_owned();
-    let said = world.ask(move |engine| async move { engine.resume(&asked).await }.boxed()).await;
+    let said = world.ask(move |engine| async move { engine.resume(&asked, ReopenMode::Forced).await }.boxed()).await;
     if let Some(Err(Refused::Conflict(why))) = said
         && why.contains("failed in its own code")
     {

@@ -131,7 +131,7 @@ pub(crate) enum Verb {
     /// Let running attempts finish and start nothing new
     Pause(Several),
     /// Go on with an execution that is paused, parked or failed
-    Resume(Several),
+    Resume(Resume),
     /// Forget an execution that has ended
     Delete(Several),
     /// Watch a project: rebuild, upload and run it after every change
@@ -282,6 +282,16 @@ pub(crate) struct Completions {
 pub(crate) struct One {
     /// The execution
     pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// The executions
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// Reopen a failed execution even though its code made further calls after the failure; they are not undone
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -64,7 +64,7 @@ pub(crate) struct Settings {
     /// How much memory, in bytes, guests that only wait may have together; beyond it those that wait longest leave it [default: a quarter of the machine's]
     #[arg(long, value_name = "BYTES", env = "CEREBELUM_WARM_BYTES_MAX", hide_env_values = true)]
     warm_bytes_max: Option<u64>,
-    /// How long an engine may be silent before others on the same database take its work over [default: 10s]
+    /// How long an engine may be silent before others on the same database take its work over; 3s or more [default: 10s]
     #[arg(long, value_name = "D", env = "CEREBELUM_LEASE", hide_env_values = true)]
     lease: Option<Span>,
     /// How many events of an execution may wait for the disk before its guest does; 0: each outcome is durable before it is delivered [default: 1000]
@@ -108,6 +108,7 @@ pub(crate) fn effective(
     engine.secrets = below.secrets;
     let secrets = variables.filter_map(|(name, value)| Some((name.strip_prefix(SECRET_PREFIX)?.to_owned(), value)));
     engine.secrets.extend(secrets);
+    engine.check().map_err(Stop::usage)?;
     Ok(Effective {
         engine,
         listen: flags.listen.or(below.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9090))),

@@ -92,7 +92,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Cancel(several) => asking.each(several.ids, Control::Cancel).await,
         Verb::Terminate(several) => asking.each(several.ids, Control::Terminate).await,
         Verb::Pause(several) => asking.each(several.ids, Control::Pause).await,
-        Verb::Resume(several) => asking.each(several.ids, Control::Resume).await,
+        Verb::Resume(args) => asking.each(args.ids, Control::Resume { force: args.force }).await,
         Verb::Delete(several) => asking.each(several.ids, Control::Delete).await,
         Verb::Dev(args) => asking.dev(args).await,
         Verb::Completions(args) => out.say(reference::completions(args.shell).trim_end()),

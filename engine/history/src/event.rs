@@ -102,8 +102,11 @@ pub enum Fact {
     ExecutionCancelled { failure: Failure },
     /// It goes on as a new run with this input.
     ExecutionContinued { input: Json },
-    /// Somebody asked for it to be cancelled; clean-up may take until then.
-    CancelRequested { until: Timestamp },
+    /// Somebody asked for it to be cancelled; clean-up may take until then, or as long as it needs.
+    CancelRequested {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
     /// Nothing is delivered and nothing starts from here on.
     ExecutionPaused,
     /// It goes on after a pause.

@@ -21,14 +21,14 @@ pub use inbox::{ChildResult, Message, Receipt};
 use crate::event::{Event, Fact, RULES};
 use crate::journal::Journal;
 use crate::open::{OpenCall, Phase};
-use crate::{CallName, Digest, ExecutionId, Failure, Json, Position, Scope, Seed, StepOptions, Timestamp, planted};
+use crate::{
+    CallName, Digest, ExecutionId, Failure, Json, Position, ReopenMode, Scope, Seed, StepOptions, Timestamp, planted,
+};
 
 /// The most events a history may have; a workflow that needs more continues as new.
 pub const HISTORY_EVENTS_MAX: u64 = 50_000;
 /// The most calls that may be open in one execution at once.
 pub const OPEN_CALLS_MAX: usize = 10_000;
-/// How long clean-up may take after a cancel.
-pub const CANCEL_GRACE_MS: u64 = 60_000;
 
 /// When something happens, and a draw of chance in 0..1 for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,6 +60,12 @@ pub struct Facts {
     /// When the whole execution has to be over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// How long its clean-up may take after a cancel, as its workflow declared when it started; none for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_grace_ms: Option<u64>,
+    /// It was cancelled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
     /// It was cancelled, and clean-up ends then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_until: Option<Timestamp>,
@@ -69,6 +75,15 @@ pub struct Facts {
     /// It begins only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<Timestamp>,
+}
+
+impl Facts {
+    /// Whether somebody asked for the execution to be cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        // Every cancel had a time limit when the flag was not there yet.
+        self.cancelled || self.cancel_until.is_some()
+    }
 }
 
 /// How an execution, or a run of it, ended.
@@ -85,12 +100,14 @@ pub enum End {
 }
 
 /// What a step or workflow name stands for, resolved when a call is first recorded (L17).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Target {
     /// The component, when it is not the execution's own.
     pub component: Option<Digest>,
     /// What the step declares for itself.
     pub options: StepOptions,
+    /// How long the workflow's clean-up may take after a cancel; none for no limit.
+    pub cancel_grace_ms: Option<u64>,
 }
 
 /// What was stored of an execution, for [`Execution::restore`].
@@ -136,7 +153,7 @@ pub struct Execution {
     signals: VecDeque<inbox::QueuedSignal>,
     changes: Changes,
     actions: VecDeque<Action>,
-    reopening: bool,
+    reopening: Option<ReopenMode>,
     /// Counts changes, so that effects can wait for those that caused them.
     mark: u64,
     /// How much of that the driver has taken, and how much is durable.
@@ -205,7 +222,7 @@ impl Execution {
             signals: VecDeque::new(),
             changes: Changes::default(),
             actions: VecDeque::new(),
-            reopening: false,
+            reopening: None,
             mark: 0,
             taken: 0,
             durable: 0,
@@ -296,6 +313,12 @@ impl Execution {
     /// Whether somebody asked for a failed execution to go on, and the driver has yet to call [`Execution::reopen`].
     #[must_use]
     pub fn is_reopening(&self) -> bool {
+        self.reopening.is_some()
+    }
+
+    /// How much that somebody insists.
+    #[must_use]
+    pub fn reopening(&self) -> Option<ReopenMode> {
         self.reopening
     }
 

@@ -203,7 +203,7 @@ fn ends(event: &Event) -> Option<u32> {
 /// Calls that were open then and came to an end of their own keep it, as if the reopened one had only taken longer:
 /// a step that completed does not run again. Those that were cancelled with the failure are issued anew.
 /// What they came to is told at another point of the story now, so that it has a place behind that of the reopening.
-fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32, reopening: u64) {
+pub(crate) fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32, reopening: u64) {
     let outcome = recorded.iter().rposition(|(event, ..)| ends(event) == Some(ordinal));
     let after = recorded.split_off(outcome.unwrap_or(recorded.len()));
     recorded.retain(|(event, ..)| !matches!(event.fact, Fact::CallCancelled { cause: Cause::ScopeEnded, .. }));
@@ -224,39 +224,6 @@ fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32, reopening: u64) {
         let is_lasting = matches!(event.fact, Fact::AttributeSet { .. });
         !event.fact.is_issue() || is_lasting || event.fact.ordinal().is_some_and(|of| ended.contains(&of))
     });
-}
-
-/// The call of the workflow whose failure ended an execution that has failed: what [`crate::Execution::reopen`] opens.
-///
-/// It is the call that told the workflow of the very failure, or else of the last one; of several the one that was
-/// reopened least, so that one which the workflow tolerates does not stand before the others for ever. 0, which is no call, when the
-/// execution's own deadline ended it; none when it has not failed or no call had.
-#[must_use]
-pub fn failed_call(history: &[Event]) -> Option<u32> {
-    let Fact::ExecutionFailed { failure: end } = &history.last()?.fact else { return None };
-    let mut recorded: Vec<Recorded<'_>> = Vec::new();
-    let mut reopened: HashMap<u32, u32> = HashMap::new();
-    for event in history.iter().filter(|event| event.scope.is_root()) {
-        match &event.fact {
-            Fact::ExecutionReopened { ordinal } => {
-                reopen(&mut recorded, *ordinal, 0);
-                *reopened.entry(*ordinal).or_default() += 1;
-            }
-            _ => recorded.push((event, 0, 0)),
-        }
-    }
-    let failures = recorded.iter().rev().filter_map(|(event, ..)| match event.fact.outcome() {
-        Some((ordinal, Outcome::Failed(failure))) => Some((ordinal, failure)),
-        _ => None,
-    });
-    let failures: Vec<(u32, Failure)> = failures.collect();
-    let times = |(ordinal, _): &&(u32, Failure)| reopened.get(ordinal).copied().unwrap_or(0);
-    let the_very = failures.iter().filter(|(_, failure)| failure == end).min_by_key(times);
-    match end.kind.as_str() {
-        kind::DEADLINE if the_very.is_none() => Some(0),
-        kind::HISTORY_LIMIT | kind::CALL_LIMIT if the_very.is_none() => None,
-        _ => the_very.or(failures.iter().min_by_key(times)).map(|(ordinal, _)| *ordinal),
-    }
 }
 
 fn brief(text: &str) -> String {

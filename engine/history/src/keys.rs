@@ -31,6 +31,13 @@ impl Seed {
         *blake3::keyed_hash(&self.0, format!("random {run} {scope} {attempt}").as_bytes()).as_bytes()
     }
 
+    /// The seed of the execution that this call starts: a function of names as well, so that whatever starts the child
+    /// again (an engine on a restored backup, say) gives its effects the same keys.
+    #[must_use]
+    pub fn child(&self, run: u32, call: &CallName) -> Self {
+        Self(*blake3::keyed_hash(&self.0, format!("child {run} {} {}", call.scope, call.ordinal).as_bytes()).as_bytes())
+    }
+
     fn key(&self, of: &str) -> String {
         body::to_hex(&blake3::keyed_hash(&self.0, of.as_bytes()).as_bytes()[..16])
     }
@@ -49,5 +56,17 @@ mod tests {
         assert_eq!(distinct.len(), keys.len());
         assert_eq!(key(1, "3.1", 2), key(1, "3.1", 2));
         assert_eq!(keys[0].len(), 32);
+        let child =
+            |run, scope: &str, ordinal| seed.child(run, &CallName { scope: Scope::from_text(scope), ordinal }).0;
+        let children = [
+            child(1, "", 1),
+            child(2, "", 1),
+            child(1, "1", 1),
+            child(1, "", 2),
+            child(1, "1#1", 1),
+            child(1, "1#2", 1),
+        ];
+        let distinct: std::collections::HashSet<_> = children.iter().chain([&seed.0]).collect();
+        assert_eq!((distinct.len(), child(1, "3.1", 2)), (children.len() + 1, child(1, "3.1", 2)));
     }
 }

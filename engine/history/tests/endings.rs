@@ -60,22 +60,6 @@ fn clean_up_that_completes_completes_and_one_that_fails_otherwise_fails() {
 }
 
 #[test]
-fn l16_clean_up_that_takes_longer_than_its_grace_period_is_cut_off() {
-    let mut scene = Scene::new();
-    scene.at(5_000);
-    scene.say(cancel());
-    scene.call("", sleep(500_000));
-    scene.save();
-    assert_eq!(scene.ex.due(), Some(Timestamp(START + 60_000)), "counted from the request");
-    scene.reload(true);
-    scene.at(59_999);
-    assert_eq!(scene.ex.end(), None);
-    scene.at(60_000);
-    assert!(matches!(scene.ex.end(), Some(End::Cancelled(_))));
-    assert_eq!(scene.history(3), ["SleepStarted 1", "CallCancelled 1", "ExecutionCancelled"]);
-}
-
-#[test]
 fn terminate_does_not_ask() {
     let mut scene = Scene::new();
     scene.call("", step("s"));

@@ -71,7 +71,8 @@ fn l07_what_runs_inside_a_retried_step_says_its_lines_each_time_and_a_rerun_says
 #[test]
 fn l07_rounds_and_attempts_of_a_check_say_their_lines_each_time() {
     let (mut scene, mut book) = (Scene::new(), Book::default());
-    scene.target = Ok(cerebelum_history::Target { component: None, options: retry(2, 0, 1.0, 0.0) });
+    scene.target =
+        Ok(cerebelum_history::Target { options: retry(2, 0, 1.0, 0.0), ..cerebelum_history::Target::default() });
     scene.call("", poll("check", 0, 9, None));
     for round in 1..=2 {
         let of = format!("1#{round}");

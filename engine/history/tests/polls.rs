@@ -106,7 +106,8 @@ fn the_first_check_runs_even_without_any_time() {
 #[test]
 fn a_check_that_fails_is_tried_again_and_then_fails_the_poll() {
     let mut scene = Scene::new();
-    scene.target = Ok(cerebelum_history::Target { component: None, options: retry(3, 50, 1.0, 0.0) });
+    scene.target =
+        Ok(cerebelum_history::Target { options: retry(3, 50, 1.0, 0.0), ..cerebelum_history::Target::default() });
     scene.call("", poll("check", 10, 99, None));
     for attempt in 1..=3 {
         let begin = scene.begin("1#1");
@@ -243,7 +244,8 @@ fn a_late_word_about_a_round_that_is_over_changes_nothing() {
 #[test]
 fn questions_of_two_attempts_of_a_round_are_two_questions() {
     let mut scene = Scene::new();
-    scene.target = Ok(cerebelum_history::Target { component: None, options: retry(2, 0, 1.0, 0.0) });
+    scene.target =
+        Ok(cerebelum_history::Target { options: retry(2, 0, 1.0, 0.0), ..cerebelum_history::Target::default() });
     scene.call("", poll("check", 10, 9, None));
     let mut ids = std::collections::HashSet::new();
     for _ in 0..2 {

@@ -224,10 +224,10 @@ fn what_is_not_there_fails_the_call_at_once() {
 fn l17_a_step_is_pinned_to_the_component_it_was_first_resolved_to() {
     let mut scene = Scene::new();
     let other = cerebelum_history::Digest::of(b"other");
-    scene.target = Ok(Target { component: Some(other.clone()), options: retry(2, 7, 1.0, 0.0) });
+    scene.target = Ok(Target { component: Some(other.clone()), options: retry(2, 7, 1.0, 0.0), ..Target::default() });
     scene.call("", step("other/pay"));
     scene.begin("1");
-    scene.target = Ok(Target { component: None, options: StepOptions::default() });
+    scene.target = Ok(Target::default());
     scene.call("1", step("inner"));
     assert_eq!([scope(""), scope("1"), scope("1.1")].map(|of| *scene.ex.component(&of) == other), [false, true, true]);
     scene.save();

@@ -62,7 +62,8 @@ pub(crate) fn stopped(error: &wasmtime::Error, desk: &Desk) -> Result<Failure, T
     }
     let last_words = desk.last_words();
     let failure = describe(error, desk, &last_words);
-    let details = (!last_words.is_empty()).then(|| Json::of(&serde_json::json!({ "stderr": last_words })));
+    let told = without_advice(&last_words);
+    let details = (!told.is_empty()).then(|| Json::of(&serde_json::json!({ "stderr": told })));
     Ok(Failure { details, ..failure })
 }
 
@@ -140,6 +141,12 @@ fn panic_of(last_words: &str) -> Option<String> {
     Some(one_line(&format!("panicked at {place} {}", message.join(" "))))
 }
 
+/// What a guest said, without what Rust's runtime advises: a component has no environment to set `RUST_BACKTRACE` in.
+fn without_advice(last_words: &str) -> String {
+    let is_advice = |line: &&str| line.starts_with("note: run with `RUST_BACKTRACE");
+    last_words.split_inclusive('\n').filter(|line| !is_advice(line)).collect()
+}
+
 fn one_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     cut(&line, TEXT_BYTES_MAX).to_owned()
@@ -154,6 +161,8 @@ mod tests {
         let stderr =
             "\nthread 'main' (1) panicked at src/lib.rs:7:9:\nno such\nserver\nnote: run with `RUST_BACKTRACE=1`\n";
         assert_eq!(panic_of(stderr).as_deref(), Some("panicked at src/lib.rs:7:9: no such server"));
+        assert_eq!(without_advice(stderr), stderr.replace("note: run with `RUST_BACKTRACE=1`\n", ""));
+        assert_eq!(without_advice("note: a\nb"), "note: a\nb");
         assert_eq!(panic_of("a\nValueError: b\n"), None);
         assert_eq!(with_reason("it  stopped", "a\nValueError: b\n"), "it stopped: ValueError: b");
         assert_eq!(with_reason("it stopped", ""), "it stopped");

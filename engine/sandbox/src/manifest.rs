@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use cerebelum_history::{Json, StepOptions};
+use cerebelum_history::{Json, StepOptions, WAIT_MS_MAX};
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::guest;
@@ -40,7 +40,14 @@ pub struct WorkflowInfo {
     /// A word about it, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// How long its clean-up may take after a cancel; none for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_grace_ms: Option<u64>,
 }
+
+/// Where a workflow says how long its clean-up may take after a cancel: a keyword of its input schema, in milliseconds.
+/// The contract's record of a workflow cannot get another field without breaking every component built before.
+const CANCEL_GRACE_KEYWORD: &str = "x-cerebelum-cancel-grace-ms";
 
 /// One step of a component.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,12 +94,24 @@ pub(crate) fn read(told: guest::Manifest) -> Result<Manifest, String> {
 }
 
 fn workflow(told: guest::WorkflowInfo) -> Result<WorkflowInfo, String> {
+    let cancel_grace_ms = cancel_grace(told.input_schema.as_deref())
+        .ok_or_else(|| format!("workflow `{}`: its cancel_grace is not 0 to {WAIT_MS_MAX} milliseconds", told.name))?;
     Ok(WorkflowInfo {
+        cancel_grace_ms,
         input_schema: schema(told.input_schema, &format!("workflow `{}`: its input schema", told.name))?,
         output_schema: schema(told.output_schema, &format!("workflow `{}`: its output schema", told.name))?,
         summary: told.summary.map(|summary| cut(&summary, TEXT_BYTES_MAX).to_owned()),
         name: told.name,
     })
+}
+
+/// The grace period that an input schema mentions, if any; none when it is not one.
+fn cancel_grace(schema: Option<&str>) -> Option<Option<u64>> {
+    let schema: Option<serde_json::Value> = schema.and_then(|text| serde_json::from_str(text).ok());
+    match schema.as_ref().and_then(|schema| schema.get(CANCEL_GRACE_KEYWORD)) {
+        None => Some(None),
+        Some(grace) => grace.as_u64().filter(|grace| *grace <= WAIT_MS_MAX).map(Some),
+    }
 }
 
 fn step(told: guest::StepInfo) -> Result<StepInfo, String> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cerebelum_worker::{Decision, Engine, Refused};
+use cerebelum_worker::{Decision, Engine, Refused, ReopenMode};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -202,7 +202,9 @@ impl Verbs for Service {
     }
 
     async fn resume(&self, request: Request<proto::ResumeRequest>) -> Answer<proto::ResumeResponse> {
-        self.engine.resume(&request.into_inner().execution_id).await.map_err(refusal)?;
+        let request = request.into_inner();
+        let mode = if request.force { ReopenMode::Forced } else { ReopenMode::Checked };
+        self.engine.resume(&request.execution_id, mode).await.map_err(refusal)?;
         Ok(Response::new(proto::ResumeResponse {}))
     }
 

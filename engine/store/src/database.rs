@@ -29,6 +29,8 @@ const SQLITE_READERS_MAX: usize = 4;
 /// A connection that was idle for longer is asked whether it still stands before it is used: longer than the pauses of an
 /// engine that has nothing to do.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
+/// The longest that a transaction may stand idle or wait for a lock, however long leases are.
+const TRANSACTION_PATIENCE_MAX: Duration = Duration::from_secs(5);
 
 /// A database that is open.
 pub(crate) enum Database {
@@ -40,12 +42,16 @@ pub(crate) enum Database {
 
 impl Database {
     /// Opens `sqlite:FILE` or `postgres://…`, and brings its schema up to date.
-    pub(crate) async fn open(url: &str, clocks: Arc<dyn Clocks>) -> Result<(Self, SteadyClock), StoreError> {
+    pub(crate) async fn open(
+        url: &str,
+        lease: Duration,
+        clocks: Arc<dyn Clocks>,
+    ) -> Result<(Self, SteadyClock), StoreError> {
         if let Some(file) = url.strip_prefix("sqlite:") {
             return open_sqlite(Path::new(file.strip_prefix("//").unwrap_or(file)), clocks).await;
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return open_postgres(url, clocks).await;
+            return open_postgres(url, lease, clocks).await;
         }
         Err(StoreError::Unusable("a database is `sqlite:FILE` or `postgres://USER@HOST/NAME`".into()))
     }
@@ -161,7 +167,17 @@ async fn open_sqlite(path: &Path, clocks: Arc<dyn Clocks>) -> Result<(Database, 
     Ok((Database::Sqlite { writer, readers, clients }, clock))
 }
 
-async fn open_postgres(url: &str, clocks: Arc<dyn Clocks>) -> Result<(Database, SteadyClock), StoreError> {
+/// The longest that a transaction of an engine may stand idle, or wait for a lock: below half a lease, so that what a
+/// lost owner holds is free well before its lease is over (L11).
+fn transaction_patience(lease: Duration) -> Duration {
+    (lease * 2 / 5).min(TRANSACTION_PATIENCE_MAX)
+}
+
+async fn open_postgres(
+    url: &str,
+    lease: Duration,
+    clocks: Arc<dyn Clocks>,
+) -> Result<(Database, SteadyClock), StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|error| {
         StoreError::Unusable(format!("not the address of a PostgreSQL database: {}", cause(&error.into())))
     })?;
@@ -173,10 +189,10 @@ async fn open_postgres(url: &str, clocks: Arc<dyn Clocks>) -> Result<(Database, 
         .options([("client_min_messages", "warning"), ("synchronous_commit", "on")]);
     let trust = Trust::new(TRUSTED_IDLE);
     migrate_postgres(Server { options: options.clone(), trust: trust.clone() }, &place).await?;
+    let patience = format!("{}ms", transaction_patience(lease).as_millis());
     let options = options.options([
-        // What a lost owner holds must be free well before its lease is over (L11).
-        ("idle_in_transaction_session_timeout", "5s"),
-        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", patience.as_str()),
+        ("lock_timeout", patience.as_str()),
         ("statement_timeout", "60s"),
         ("default_transaction_isolation", "read committed"),
         // Everything here looks rows up by key. A plan made while a table was empty must not scan it when it has grown.
@@ -237,5 +253,22 @@ fn schema_refused(schema: &Migrator, error: MigrateError) -> StoreError {
             StoreError::Unusable(format!("cannot prepare the database's schema: {}", cause(&error.into())))
         }
         other => StoreError::Unusable(format!("cannot prepare the database's schema: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l11_what_a_lost_owner_holds_is_free_before_half_of_its_lease_is_over() {
+        for lease_ms in (3_000..200_000).step_by(137) {
+            let lease = Duration::from_millis(lease_ms);
+            let patience = transaction_patience(lease);
+            assert!(
+                patience < lease / 2 && patience >= lease / 50 && patience <= TRANSACTION_PATIENCE_MAX,
+                "{lease:?}"
+            );
+        }
     }
 }

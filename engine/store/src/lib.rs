@@ -37,7 +37,7 @@ use thiserror::Error;
 
 pub use clock::{Clocks, MachineClocks};
 pub use model::*;
-pub use store::{open, open_with};
+pub use store::{open, open_for, open_with};
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, Error)]

@@ -26,6 +26,9 @@ use crate::{
     damage, heads, inbox, list, logs, nodes, rescue, start, whole,
 };
 
+/// What [`open`] assumes of leases.
+const LEASE_DEFAULT: Duration = Duration::from_secs(10);
+
 /// Opens a database, `sqlite:FILE` or `postgres://…`, and brings its schema up to date.
 ///
 /// A SQLite file belongs to one engine at a time: a second one is refused until the first store is dropped.
@@ -34,15 +37,28 @@ use crate::{
 /// [`StoreError::Unusable`] when the address is none, the file is in use, or the schema is newer than this engine;
 /// [`StoreError::Unavailable`] when the server does not answer.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    open_with(url, Arc::new(MachineClocks)).await
+    open_for(url, LEASE_DEFAULT).await
 }
 
-/// The same on a machine whose clocks say this.
+/// The same, for engines with leases of this length: a server ends what a silent engine has left open well before the
+/// lease is over.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_for(url: &str, lease: Duration) -> Result<Arc<dyn Store>, StoreError> {
+    open_on(url, lease, Arc::new(MachineClocks)).await
+}
+
+/// The same as [`open`], on a machine whose clocks say this.
 ///
 /// # Errors
 /// As [`open`].
 pub async fn open_with(url: &str, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Store>, StoreError> {
-    let (database, clock) = Database::open(url, clocks).await?;
+    open_on(url, LEASE_DEFAULT, clocks).await
+}
+
+async fn open_on(url: &str, lease: Duration, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Store>, StoreError> {
+    let (database, clock) = Database::open(url, lease, clocks).await?;
     let hints = Hints::new(&database);
     let (programs, numbers, uploads, transactions, lane) = Default::default();
     Ok(Arc::new(SqlStore { database, clock, hints, programs, numbers, uploads, transactions, lane }))

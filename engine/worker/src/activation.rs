@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{
-    Action, CallName, Diverged, Event, Execution, Failure, Message, Position, Scope, Target, Turn, kind,
+    Action, CallName, Diverged, Event, Execution, Fact, Failure, Message, Position, Scope, Target, Turn, kind,
 };
 use cerebelum_sandbox::Trouble as GuestTrouble;
 use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, StoreError};
@@ -431,13 +431,14 @@ impl Activation {
 
     /// After a failure somebody asked to go on: the call that failed is open again.
     async fn reopen_if_asked(&mut self) -> Result<(), Stuck> {
-        if !self.execution.is_reopening() {
-            return Ok(());
-        }
+        let Some(mode) = self.execution.reopening() else { return Ok(()) };
         let history = self.events(Position(1), self.execution.saved()).await?;
-        match cerebelum_history::failed_call(&history) {
-            Some(ordinal) => self.execution.reopen(ordinal, self.node.clock.moment()),
-            None => return Err(Stuck::Parked("nothing to resume: no call had failed".to_owned())),
+        let (found, now) = (cerebelum_history::reopening(&history), self.node.clock.moment());
+        match (found.call(mode), history.last().map(|event| &event.fact)) {
+            (Some(ordinal), _) => self.execution.reopen(ordinal, now),
+            // It was asked for in the light of an older failure.
+            (None, Some(Fact::ExecutionFailed { failure })) => self.execution.stay_failed(failure.clone(), now),
+            (None, _) => return Err(Stuck::Parked("nothing to resume: the execution has not failed".to_owned())),
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{
     ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Fact, Facts, Failure, Identity,
-    Json, Message, Position, Scope, Target, kind, planted, status_word,
+    Json, Message, Position, Scope, kind, planted, status_word,
 };
 use cerebelum_store::{
     ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Execution as Head, LogLine, Parent, Progress, State,
@@ -168,8 +168,7 @@ impl Activation {
     }
 
     fn child(&mut self, start: ChildStart) -> Child {
-        let target =
-            self.targets.remove(&start.call).unwrap_or(Target { component: None, options: Default::default() });
+        let target = self.targets.remove(&start.call).unwrap_or_default();
         let own_component = self.head.workflow.split('/').next().unwrap_or_default();
         let named = &start.workflow.workflow;
         let workflow = if named.contains('/') { named.clone() } else { format!("{own_component}/{named}") };
@@ -182,7 +181,9 @@ impl Activation {
             digest: target.component.unwrap_or_else(|| self.execution.component(&start.call.scope).clone()),
             input: start.workflow.input,
             attributes: BTreeMap::new(),
-            facts: Facts::default(),
+            facts: Facts { cancel_grace_ms: target.cancel_grace_ms, ..Facts::default() },
+            // After a restore of a backup the same call starts the same child: its effects have the same keys.
+            seed: self.head.seed.child(parent.run, &parent.call),
             parent: Some(parent),
         };
         let say = |result| {
@@ -191,7 +192,7 @@ impl Activation {
         };
         let taken = format!("the execution id `{}` is taken by another execution", start.id);
         Child {
-            new: beginning.rows(&*self.node.machine, self.execution.stamp()),
+            new: beginning.rows(self.execution.stamp()),
             accepted: (!start.awaited).then(|| say(ChildResult::Accepted(start.id.clone()))),
             refused: say(ChildResult::Failed(Failure::new(kind::CONFLICT, taken))),
         }

@@ -23,14 +23,21 @@ pub(crate) struct Beginning {
     pub(crate) attributes: BTreeMap<String, Json>,
     pub(crate) facts: Facts,
     pub(crate) parent: Option<Parent>,
+    /// The root of its keys and random numbers.
+    pub(crate) seed: Seed,
+}
+
+/// A seed that nobody else has, for an execution that a client starts.
+pub(crate) fn fresh_seed(machine: &dyn Machine) -> Seed {
+    let mut seed = [0; 32];
+    seed.chunks_mut(8).for_each(|bits| bits.copy_from_slice(&machine.chance().to_le_bytes()));
+    Seed(seed)
 }
 
 impl Beginning {
     /// The rows of the new execution.
-    pub(crate) fn rows(self, machine: &dyn Machine, at: Timestamp) -> NewExecution {
-        let mut seed = [0; 32];
-        seed.chunks_mut(8).for_each(|bits| bits.copy_from_slice(&machine.chance().to_le_bytes()));
-        let seed = Seed(seed);
+    pub(crate) fn rows(self, at: Timestamp) -> NewExecution {
+        let seed = self.seed;
         let identity = Identity {
             id: self.id.clone(),
             workflow: self.workflow.clone(),

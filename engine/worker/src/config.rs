@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The shortest lease. It is renewed every third of it, and an effect leaves only while a second of it is left: with less
+/// than this, one slow renewal would keep every request of every step from leaving.
+pub const LEASE_MIN: Duration = Duration::from_secs(3);
+
 /// The settings of one engine.
 #[derive(Clone)]
 pub struct Config {
@@ -57,5 +61,19 @@ impl Config {
             drain: Duration::from_secs(10),
             keep_ended: None,
         }
+    }
+
+    /// Whether an engine can run with these settings.
+    ///
+    /// # Errors
+    /// One line for a person: which setting cannot be used, and what to set it to.
+    pub fn check(&self) -> Result<(), String> {
+        if self.lease >= LEASE_MIN {
+            return Ok(());
+        }
+        let (lease, least) = (self.lease.as_millis(), LEASE_MIN.as_secs());
+        Err(format!(
+            "a lease of {lease} ms is too short for requests of steps to leave: set `lease` to {least}s or more"
+        ))
     }
 }

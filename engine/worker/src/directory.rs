@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cerebelum_history::{Digest, Failure, StepOptions, Target, kind};
+use cerebelum_history::{Digest, Failure, Target, kind};
 use cerebelum_sandbox::{InspectError, LoadError, Manifest};
 use cerebelum_store::{Component, Store, StoreError, TenantId};
 
@@ -68,6 +68,7 @@ impl Named {
             workflow: format!("{component}/{workflow}"),
             digest: self.digest.clone(),
             input: self.inputs.get(&info.name).cloned(),
+            cancel_grace_ms: info.cancel_grace_ms,
         }))
     }
 }
@@ -164,7 +165,7 @@ impl Directory {
     ) -> Result<Result<Target, Failure>, NoProgram> {
         let Some((component, local)) = name.rsplit_once('/') else {
             let program = self.program(tenant, from).await?;
-            return Ok(declared(program.manifest(), (name, is_step)).map(|options| Target { component: None, options }));
+            return Ok(declared(program.manifest(), (name, is_step)));
         };
         let names = self.names(tenant).await.map_err(|e| NoProgram::Trouble(e.to_string()))?;
         let Some(current) = names.current.get(component) else {
@@ -172,7 +173,7 @@ impl Directory {
             return Ok(Err(Failure::new(kind::NOT_FOUND, format!("there is no component `{component}`: {hint}"))));
         };
         let target = declared(current.manifest().map_err(NoProgram::Trouble)?, (local, is_step));
-        Ok(target.map(|options| Target { component: Some(current.digest.clone()), options }))
+        Ok(target.map(|target| Target { component: Some(current.digest.clone()), ..target }))
     }
 
     /// The component and workflow that a start request means, and what checks the workflow's input.
@@ -210,6 +211,8 @@ pub(crate) struct Found {
     pub(crate) digest: Digest,
     /// What checks its input.
     pub(crate) input: Option<Arc<Input>>,
+    /// How long its clean-up may take after a cancel.
+    pub(crate) cancel_grace_ms: Option<u64>,
 }
 
 /// What a component declares.
@@ -239,15 +242,15 @@ pub(crate) fn unavailable(error: StoreError) -> Refused {
     }
 }
 
-fn declared(manifest: &Manifest, (name, is_step): (&str, bool)) -> Result<StepOptions, Failure> {
+fn declared(manifest: &Manifest, (name, is_step): (&str, bool)) -> Result<Target, Failure> {
     let (what, names): (&str, Vec<&str>) = if is_step {
         if let Some(step) = manifest.steps.iter().find(|step| step.name == name) {
-            return Ok(step.options.clone());
+            return Ok(Target { options: step.options.clone(), ..Target::default() });
         }
         ("step", manifest.steps.iter().map(|step| step.name.as_str()).collect())
     } else {
-        if manifest.workflows.iter().any(|workflow| workflow.name == name) {
-            return Ok(StepOptions::default());
+        if let Some(workflow) = manifest.workflows.iter().find(|workflow| workflow.name == name) {
+            return Ok(Target { cancel_grace_ms: workflow.cancel_grace_ms, ..Target::default() });
         }
         ("workflow", manifest.workflows.iter().map(|workflow| workflow.name.as_str()).collect())
     };

@@ -43,10 +43,11 @@ impl Engine {
     /// # Errors
     /// One line for a person, when the data folder or the database cannot be used.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
+        config.check()?;
         // First the folder's lock: a second engine on it must not touch the database either.
         let name = NodeName::claim(&config.data, &ThisMachine)?;
         let outside = Outside {
-            store: cerebelum_store::open(&config.database).await.map_err(|error| match error {
+            store: cerebelum_store::open_for(&config.database, config.lease).await.map_err(|error| match error {
                 StoreError::Unavailable(_) => OpenError::Unavailable(error.to_string()),
                 other => OpenError::Unusable(other.to_string()),
             })?,

@@ -38,6 +38,7 @@ mod warm;
 mod watchers;
 
 pub use api::*;
-pub use config::Config;
+pub use cerebelum_history::ReopenMode;
+pub use config::{Config, LEASE_MIN};
 pub use engine::Engine;
 pub use outside::{Grants, Guest, Machine, Outside, Program, Programs, Web};

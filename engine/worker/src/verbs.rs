@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{Approval, ChildResult, ExecutionId, Facts, Failure, Json, Message, Position, kind, planted};
+use cerebelum_history::{
+    Approval, ChildResult, ExecutionId, Facts, Failure, Json, Message, Position, ReopenMode, Reopening, kind, planted,
+};
 use cerebelum_store::{
     Answered, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Execution as Head, ExecutionKey, Started, State,
     StoreError, TenantId,
 };
 
 use crate::api::{Decision, Refused, StartRequest, Summary};
-use crate::beginning::Beginning;
+use crate::beginning::{Beginning, fresh_seed};
 use crate::directory::{Found, unavailable};
 use crate::engine::{Engine, key, no_execution};
 use crate::schema::{Input, Unfit};
@@ -35,6 +37,7 @@ impl Engine {
         let facts = Facts {
             deadline: request.deadline_ms.map(|deadline| at.plus(deadline)),
             starts_at: (request.delay_ms > 0).then(|| at.plus(request.delay_ms)),
+            cancel_grace_ms: found.cancel_grace_ms,
             ..Facts::default()
         };
         let attributes: BTreeMap<String, Json> = request.attributes.into_iter().collect();
@@ -47,6 +50,7 @@ impl Engine {
             attributes,
             facts,
             parent: None,
+            seed: fresh_seed(&*self.node.machine),
         };
         // Whoever chose the id may be asking once more: what is there already must not run for nothing.
         if request.id.is_some() {
@@ -56,7 +60,7 @@ impl Engine {
                 return started_before(existing, &first.map_err(unavailable)?, (&beginning.workflow, &input));
             }
         }
-        self.begin(beginning.rows(&*self.node.machine, at), input).await
+        self.begin(beginning.rows(at), input).await
     }
 
     /// Starts many executions, each alone.
@@ -242,8 +246,9 @@ impl Engine {
     /// Lets an execution go on after a pause, a parking or a failure.
     ///
     /// # Errors
-    /// When there is no such execution, or nothing keeps it from going on.
-    pub async fn resume(&self, id: &str) -> Result<(), Refused> {
+    /// When there is no such execution, nothing keeps it from going on, or its code went on after the failure and the
+    /// mode is [`ReopenMode::Checked`].
+    pub async fn resume(&self, id: &str, mode: ReopenMode) -> Result<(), Refused> {
         let key = key(id)?;
         let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         if head.parked.is_some() {
@@ -257,22 +262,33 @@ impl Engine {
             State::Open => {
                 Err(Refused::Conflict(format!("execution `{id}` is {}: there is nothing to resume", head.status)))
             }
-            State::Failed => self.reopen(&key, &head).await,
+            State::Failed => self.reopen(&key, &head, mode).await,
             State::Completed | State::Cancelled => {
                 Err(Refused::Conflict(format!("execution `{id}` is {} and stays so: start another one", head.status)))
             }
         }
     }
 
-    async fn reopen(&self, key: &ExecutionKey, head: &Head) -> Result<(), Refused> {
+    async fn reopen(&self, key: &ExecutionKey, head: &Head, mode: ReopenMode) -> Result<(), Refused> {
         let history = restore::events(&*self.node.store, key, head.run, (Position(1), head.position)).await;
-        if cerebelum_history::failed_call(&history.map_err(unavailable)?).is_none() {
-            let id = &key.id;
-            return Err(Refused::Conflict(format!(
-                "execution `{id}` failed in its own code, no call did: it would fail again"
-            )));
-        }
-        let message = Json::of(&Message::Reopen).to_string();
+        let found = cerebelum_history::reopening(&history.map_err(unavailable)?);
+        let id = &key.id;
+        let message = match (found, mode) {
+            (Reopening::Nothing, _) => {
+                return Err(Refused::Conflict(format!(
+                    "execution `{id}` failed in its own code, no call did: it would fail again"
+                )));
+            }
+            (Reopening::Unsafe { failed, later, .. }, ReopenMode::Checked) => {
+                return Err(Refused::Conflict(format!(
+                    "execution `{id}` went on to {later} after {failed} had failed, and resuming would not undo that: \
+                     start a new execution, or insist with `cerebelum resume {id} --force`"
+                )));
+            }
+            (_, ReopenMode::Checked) => Message::Reopen,
+            (_, ReopenMode::Forced) => Message::ReopenForced,
+        };
+        let message = Json::of(&message).to_string();
         if self.node.store.reopen(key, message).await.map_err(unavailable)? {
             self.node.wake.now();
         }

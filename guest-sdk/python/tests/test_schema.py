@@ -364,3 +364,15 @@ def test_a_step_gets_what_its_hint_says() -> None:
     assert asyncio.run(order.function(None, **made)) == 8  # type: ignore[arg-type]
     with pytest.raises(SerializationError, match=r"^it: \.droplet\.image: expected an object \(Image\), got 3$"):
         order.signature.decode('{"droplet":{"size":"s","image":3}}', "it")
+
+
+def test_the_limit_of_clean_up_stands_in_the_input_schema_and_accepts_what_was_accepted() -> None:
+    async def flow(context: Context, order: int) -> None: ...
+    async def anything(context: Context, order: Any) -> None: ...
+
+    grace = {"x-cerebelum-cancel-grace-ms": 300_000}
+    for function in [flow, anything]:
+        plain, _ = _schema.of_workflow(workflow(function))
+        limited, _ = _schema.of_workflow(workflow(cancel_grace=timedelta(minutes=5))(function))
+        assert limited is not None
+        assert json.loads(limited) == (json.loads(plain) if plain else {}) | grace

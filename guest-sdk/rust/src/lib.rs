@@ -62,8 +62,13 @@ pub use cerebelum_macros::workflow;
 pub use context::{Context, Scalar};
 pub use durable::{Ask, Durable};
 pub use error::{Error, Result, kind};
+/// Goes on with the first of several futures that is ready, `select! { a = first => …, b = second => … }`.
+///
+/// When several are ready at once the one that stands first wins. `futures::select!` draws one by chance instead; a
+/// component repeats that chance, but a native test with `Local::hibernating` cannot.
+pub use futures::select_biased as select;
 /// Waits for several futures at once; see the crate `futures`.
-pub use futures::{select, select_biased, try_join};
+pub use futures::{select_biased, try_join};
 pub use host::Level;
 pub use json::{Data, Json};
 pub use poll::{AskPoll, AskUntil, Check, IsCheck, Poll, PollUntil};

@@ -15,7 +15,7 @@ pub struct Registration {
     pub(crate) role: Role,
     pub(crate) name: &'static str,
     pub(crate) summary: Option<&'static str>,
-    pub(crate) input_schema: fn() -> String,
+    input_schema: fn() -> String,
     pub(crate) output_schema: fn() -> String,
     run: Body,
 }
@@ -23,12 +23,15 @@ pub struct Registration {
 /// Which of the two it is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Role {
-    Workflow,
+    Workflow { cancel_grace_ms: Option<u64> },
     Step(StepOptions),
 }
 
 /// From JSON text to JSON text.
 pub(crate) type Body = fn(Context, String) -> LocalBoxFuture<'static, Result<String>>;
+
+/// The keyword of a workflow's input schema that limits its clean-up after a cancel.
+const CANCEL_GRACE_KEYWORD: &str = "x-cerebelum-cancel-grace-ms";
 
 inventory::collect!(Registration);
 
@@ -66,7 +69,7 @@ impl Registration {
     #[must_use]
     pub const fn workflow<W: Workflow>() -> Self {
         Self {
-            role: Role::Workflow,
+            role: Role::Workflow { cancel_grace_ms: W::CANCEL_GRACE_MS },
             name: W::NAME,
             summary: W::SUMMARY,
             input_schema: W::Input::input_schema,
@@ -75,8 +78,21 @@ impl Registration {
         }
     }
 
+    /// The JSON Schema of its input, with what else the engine learns from there.
+    pub(crate) fn input_schema(&self) -> String {
+        let schema = (self.input_schema)();
+        let Role::Workflow { cancel_grace_ms: Some(grace) } = self.role else { return schema };
+        let mut members = match serde_json::from_str(&schema) {
+            Ok(serde_json::Value::Object(members)) => members,
+            // `true`, which accepts everything.
+            _ => serde_json::Map::new(),
+        };
+        members.insert(CANCEL_GRACE_KEYWORD.to_owned(), grace.into());
+        serde_json::Value::Object(members).to_string()
+    }
+
     pub(crate) const fn is_workflow(&self) -> bool {
-        matches!(self.role, Role::Workflow)
+        matches!(self.role, Role::Workflow { .. })
     }
 }
 

@@ -16,6 +16,8 @@ pub trait Workflow: 'static {
     const NAME: &'static str;
     /// The first paragraph of its doc comment.
     const SUMMARY: Option<&'static str>;
+    /// How long its clean-up may take after a cancel, in milliseconds; none for no limit.
+    const CANCEL_GRACE_MS: Option<u64> = None;
     /// What it takes; `()` when nothing.
     type Input: Data;
     /// What it yields.

@@ -4,6 +4,7 @@
 mod hostile;
 mod people;
 mod plain;
+mod sagas;
 mod schemas;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod table;

@@ -311,7 +311,7 @@ fn is_kept(what: &What, stored: &Stored) -> bool {
                 || history(&|fact| matches!(fact, Fact::ExecutionResumed))
         }
         What::Mend => {
-            inbox(&|message| matches!(message, Message::Reopen))
+            inbox(&|message| matches!(message, Message::Reopen | Message::ReopenForced))
                 || history(&|fact| matches!(fact, Fact::ExecutionReopened { .. }))
         }
     }

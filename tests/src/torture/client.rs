@@ -72,7 +72,7 @@ impl Client {
 
     /// Lets an execution go on.
     pub(crate) async fn resume(&self, id: &str) -> Told<proto::ResumeResponse> {
-        told(self.0.clone().resume(proto::ResumeRequest { execution_id: id.to_owned() })).await
+        told(self.0.clone().resume(proto::ResumeRequest { execution_id: id.to_owned(), force: true })).await
     }
 
     /// A page of executions, the newest first.

@@ -16,8 +16,8 @@ pub(crate) enum Control {
     Terminate,
     /// Lets running attempts finish and starts nothing new.
     Pause,
-    /// Goes on.
-    Resume,
+    /// Goes on, whatever its code did after a failure when forced.
+    Resume { force: bool },
     /// Forgets it.
     Delete,
 }
@@ -30,7 +30,7 @@ impl Control {
             Self::Cancel => engine.cancel(proto::CancelRequest { execution_id }).await.map(drop),
             Self::Terminate => engine.terminate(proto::TerminateRequest { execution_id }).await.map(drop),
             Self::Pause => engine.pause(proto::PauseRequest { execution_id }).await.map(drop),
-            Self::Resume => engine.resume(proto::ResumeRequest { execution_id }).await.map(drop),
+            Self::Resume { force } => engine.resume(proto::ResumeRequest { execution_id, force }).await.map(drop),
             Self::Delete => engine.delete(proto::DeleteRequest { execution_id }).await.map(drop),
         };
         done.map_err(|e| client.stop(&e))
@@ -41,7 +41,7 @@ impl Control {
             Self::Cancel => "is being cancelled; its clean-up code runs now",
             Self::Terminate => "is being terminated; none of its code runs any more",
             Self::Pause => "is being paused: running attempts finish, nothing new starts",
-            Self::Resume => "is resumed",
+            Self::Resume { .. } => "is resumed",
             Self::Delete => "is deleted",
         }
     }

@@ -122,6 +122,13 @@ fn a_flag_beats_a_variable_and_a_variable_beats_the_file() {
     assert!(shown.contains("# A\n# B") && !shown.contains("hush"), "{shown}");
     assert!(print("", &[("CEREBELUM_LEASE", "2m")]).contains("\nlease = \"2m\"\n"));
     assert!(print("--lease 3m", &[("CEREBELUM_LEASE", "2m")]).contains("\nlease = \"3m\"\n"));
+    for short in ["0s", "1ms", "1s", "2999ms"] {
+        for command in ["serve", "serve --print-config"] {
+            let (_, err) = check(&mut cerebelum(&format!("{command} --lease {short}")), 2);
+            assert!(err.contains("lease") && err.contains("3s or more"), "{err}");
+        }
+    }
+    assert!(print("--lease 3s", &[]).contains("\nlease = \"3s\"\n"));
     std::fs::write(&file, "leese = \"1m\"\n").unwrap();
     let (_, err) = check(&mut cerebelum(&format!("serve --config {}", file.display())), 2);
     assert!(err.contains("line 1") && err.contains("leese"), "{err}");

@@ -59,9 +59,7 @@ impl Execution {
     fn workflow_ended(&mut self, result: Result<Json, Failure>, now: Moment) {
         let end = match result {
             Ok(output) => End::Completed(output),
-            Err(failure) if failure.kind == kind::CANCELLED && self.facts.cancel_until.is_some() => {
-                End::Cancelled(failure)
-            }
+            Err(failure) if failure.kind == kind::CANCELLED && self.facts.is_cancelled() => End::Cancelled(failure),
             Err(failure) => End::Failed(failure),
         };
         self.finish(end, now);

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ApprovalEdge, CANCEL_GRACE_MS, End, Execution, Moment};
+use super::{ApprovalEdge, End, Execution, Moment};
 use crate::event::{Cause, Fact};
 use crate::open::{OpenCall, Phase};
-use crate::{Approval, CallName, ExecutionId, Failure, HttpResponse, Json, Scope, Timestamp, kind, planted};
+use crate::{
+    Approval, CallName, ExecutionId, Failure, HttpResponse, Json, ReopenMode, Scope, Timestamp, kind, planted,
+};
 
 /// A message to an execution, as it stands in its inbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,7 +50,7 @@ pub enum Message {
         /// How it went.
         result: ChildResult,
     },
-    /// Cancel it; clean-up may take until the grace period after the request is over.
+    /// Cancel it; clean-up may take as long as the workflow allows, counted from the request.
     Cancel {
         /// When that was asked.
         at: Timestamp,
@@ -59,8 +61,10 @@ pub enum Message {
     Pause,
     /// Go on after a pause.
     Resume,
-    /// Go on after a failure.
+    /// Go on after a failure, if that is safe.
     Reopen,
+    /// Go on after a failure, whatever the workflow did since.
+    ReopenForced,
 }
 
 /// How a child went.
@@ -156,7 +160,8 @@ impl Execution {
                 self.record(now.at, &Scope::root(), Fact::ExecutionPaused);
             }
             Message::Resume if self.paused => self.resume(now),
-            Message::Reopen => self.reopening = true,
+            Message::Reopen => self.reopening = Some(ReopenMode::Checked),
+            Message::ReopenForced => self.reopening = Some(ReopenMode::Forced),
             Message::Pause | Message::Resume => {}
         }
         Receipt::Consumed
@@ -187,14 +192,14 @@ impl Execution {
     }
 
     fn cancel(&mut self, at: Timestamp, now: Moment) {
-        if self.facts.cancel_until.is_some() {
+        if self.facts.is_cancelled() {
             return;
         }
         if self.paused {
             self.resume(now);
         }
-        let until = at.plus(CANCEL_GRACE_MS);
-        self.facts.cancel_until = Some(until);
+        let until = self.facts.cancel_grace_ms.map(|grace| at.plus(grace));
+        (self.facts.cancelled, self.facts.cancel_until) = (true, until);
         self.record(now.at, &Scope::root(), Fact::CancelRequested { until });
         if self.facts.starts_at.is_some() {
             let failure = Failure::new(kind::CANCELLED, "the execution was cancelled before it began");
@@ -214,14 +219,20 @@ impl Execution {
         self.record(now.at, &Scope::root(), Fact::ExecutionResumed);
     }
 
-    /// Goes on after a failure: this call of the workflow, see [`crate::failed_call`], is open again (behaviour 21).
+    /// Goes on after a failure: this call of the workflow, see [`crate::reopening`], is open again (behaviour 21).
     pub fn reopen(&mut self, ordinal: u32, now: Moment) {
-        self.reopening = false;
+        self.reopening = None;
         self.facts.deadline = None;
-        self.facts.cancel_until = None;
+        (self.facts.cancelled, self.facts.cancel_until) = (false, None);
         self.facts.cancel_owed = false;
         self.record(now.at, &Scope::root(), Fact::ExecutionReopened { ordinal });
         self.wanted.insert(Scope::root());
+    }
+
+    /// It stays failed with what it had failed with: going on is not safe.
+    pub fn stay_failed(&mut self, failure: Failure, now: Moment) {
+        self.reopening = None;
+        self.finish(End::Failed(failure), now);
     }
 
     /// The calls that a signal is there for, each with that signal's place in the queue: oldest to oldest.

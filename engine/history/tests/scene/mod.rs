@@ -64,7 +64,7 @@ impl Scene {
             ex,
             now: START,
             chance: 0.5,
-            target: Ok(Target { component: None, options: StepOptions::default() }),
+            target: Ok(Target::default()),
             stored: Vec::new(),
             open: BTreeMap::new(),
             ordinals: HashMap::new(),
@@ -139,6 +139,15 @@ impl Scene {
         *ordinal += 1;
         let ordinal = *ordinal;
         self.ask(of, Request::Call(ordinal, call)).unwrap_or_else(|diverged| panic!("{diverged}"));
+        ordinal
+    }
+
+    /// A guest sets an attribute.
+    pub(crate) fn sets(&mut self, of: &str, name: &str, value: &str) -> u32 {
+        let ordinal = self.ordinals.entry(scope(of)).or_default();
+        *ordinal += 1;
+        let ordinal = *ordinal;
+        self.ask(of, Request::SetAttribute(ordinal, name.to_owned(), json(value))).unwrap();
         ordinal
     }
 

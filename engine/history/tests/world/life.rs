@@ -290,7 +290,7 @@ impl Life {
         for request in turn.requests {
             let target = self.execution.needs_target(scope, &request).map(|name| {
                 let retry = (name == "check").then_some(CHECK_RETRY);
-                Ok(Target { component: None, options: StepOptions { retry, ..StepOptions::default() } })
+                Ok(Target { options: StepOptions { retry, ..StepOptions::default() }, ..Target::default() })
             });
             if let Request::Call(ordinal, _) = request {
                 let call = CallName { scope: scope.clone(), ordinal };

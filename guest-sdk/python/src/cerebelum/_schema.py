@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .workflows import Workflow
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
+# Limits a workflow's clean-up after a cancel, in its input schema.
+CANCEL_GRACE_KEYWORD = "x-cerebelum-cancel-grace-ms"
 # A schema; True admits everything.
 Schema = dict[str, Any] | bool
 
@@ -58,8 +60,16 @@ def of_signature(signature: Signature) -> tuple[str | None, str | None]:
 
 
 def of_workflow(workflow: Workflow) -> tuple[str | None, str | None]:
-    """The schemas of what a workflow takes and returns. A timeline has none: its steps' hints speak for themselves."""
-    return (None, None) if workflow.is_timeline else of_signature(workflow.signature)
+    """The schemas of what a workflow takes and returns. A timeline has none: its steps' hints speak for themselves.
+
+    The first one also tells the engine how long clean-up may take after a cancel, if that is limited.
+    """
+    takes, gives = (None, None) if workflow.is_timeline else of_signature(workflow.signature)
+    if workflow.cancel_grace_ms is None:
+        return takes, gives
+    members = {} if takes is None else json.loads(takes)
+    members = members if isinstance(members, dict) else {}
+    return json.dumps(members | {CANCEL_GRACE_KEYWORD: workflow.cancel_grace_ms}), gives
 
 
 def of_hint(hint: Any) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from ._envelope import opened
 from ._host import current
 from ._signature import Signature
 from .context import Context
+from .durations import Duration, optional_ms
 from .errors import Failure, SerializationError, WorkflowDefinitionError
 from .registry import check_name, registry
 from .results import ExecutionResult
@@ -23,10 +24,18 @@ if TYPE_CHECKING:
 class Workflow:
     """A workflow: run it with `await it.execute(inputs)`, or as a child with `await it(context, inputs)`."""
 
-    def __init__(self, function: Callable[..., Any], name: str, core_url: str | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        core_url: str | None = None,
+        cancel_grace: Duration | None = None,
+    ) -> None:
         self.function = function
         self.name = name
         self.core_url = core_url
+        # How long clean-up may take after a cancel; None for no limit.
+        self.cancel_grace_ms = optional_ms(cancel_grace, "cancel_grace")
         self.is_timeline = not inspect.iscoroutinefunction(function)
         self.signature = Signature(function)
         self.summary = inspect.getdoc(function)
@@ -138,11 +147,18 @@ def workflow(function: Callable[..., Any], /) -> Workflow: ...
 
 
 @overload
-def workflow(*, name: str | None = None, core_url: str | None = None) -> Callable[[Callable[..., Any]], Workflow]: ...
+def workflow(
+    *, name: str | None = None, core_url: str | None = None, cancel_grace: Duration | None = None
+) -> Callable[[Callable[..., Any]], Workflow]: ...
 
 
 def workflow(
-    function: Callable[..., Any] | None = None, /, *, name: str | None = None, core_url: str | None = None
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    core_url: str | None = None,
+    cancel_grace: Duration | None = None,
 ) -> Workflow | Callable[[Callable[..., Any]], Workflow]:
     """Makes a function a workflow.
 
@@ -153,6 +169,8 @@ def workflow(
         function: the function, when the decorator is used without parentheses.
         name: the workflow's name; the function's when left out.
         core_url: the engine that `execute(…, distributed=True)` starts it on.
+        cancel_grace: how long its clean-up may take after a cancel, `timedelta(minutes=5)` say; as long as it needs
+            when left out.
 
     # Raises
     WorkflowDefinitionError when the function cannot be a workflow.
@@ -161,7 +179,7 @@ def workflow(
     def define(function: Callable[..., Any]) -> Workflow:
         called = name or str(getattr(function, "__name__", "workflow"))
         check_name("workflow", called)
-        made = Workflow(function, called, core_url)
+        made = Workflow(function, called, core_url, cancel_grace)
         problems = made.signature.problems() if not made.is_timeline else _timeline_problems(made)
         if problems:
             raise WorkflowDefinitionError(made.name, problems)

@@ -282,12 +282,11 @@ def test_a_step_can_be_run_alone() -> None:
         Local().run_step(charge)
 
 
-def test_cancelling_lets_the_workflow_clean_up_for_a_minute(hibernating: bool) -> None:
+def test_clean_up_after_a_cancel_takes_as_long_as_the_workflow_allows(hibernating: bool) -> None:
     @step
     async def undo(context: Context) -> None:
         await sleep(seconds(10))
 
-    @workflow
     async def flow(context: Context, waits: int) -> None:
         try:
             await asyncio.gather(sleep(days(3)), asyncio.sleep(86_400 * 4))
@@ -296,10 +295,14 @@ def test_cancelling_lets_the_workflow_clean_up_for_a_minute(hibernating: bool) -
             await sleep(seconds(waits))
             raise
 
-    def run(waits: int) -> Any:
+    def run(waits: int, grace: timedelta | None = timedelta(minutes=1)) -> Any:
         local = Local().cancel(after=days(1))
-        return (local.hibernating() if hibernating else local).run(flow, waits)
+        defined = workflow(name="flow", cancel_grace=grace)(flow)
+        return (local.hibernating() if hibernating else local).run(defined, waits)
 
+    patient = run(86_400, grace=None)
+    assert (patient.status, patient.elapsed) == ("cancelled", days(2) + seconds(10))
+    assert patient.failure.message != "cancelled, and clean-up took longer than its grace period"
     cleaned = run(20)
     assert (cleaned.status, cleaned.elapsed) == ("cancelled", days(1) + seconds(30))
     assert [(step.name, step.output, step.failure) for step in cleaned.steps] == [("undo", None, None)]

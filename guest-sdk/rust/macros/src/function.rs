@@ -91,7 +91,10 @@ fn generate(role: Role, options: &Options, function: &ItemFn, signature: &Signat
             let options = options.to_tokens();
             quote!(const OPTIONS: ::cerebelum::StepOptions = #options;)
         }
-        Role::Workflow => TokenStream::new(),
+        Role::Workflow => {
+            let grace = options.cancel_grace_to_tokens();
+            quote!(const CANCEL_GRACE_MS: ::core::option::Option<u64> = #grace;)
+        }
     };
     let (declared, passed, given) = match signature.input {
         Some(ty) => (quote!(, input: #ty), quote!(input), quote!(, input)),

@@ -17,6 +17,7 @@ pub(crate) struct Options {
     retry: Option<Retry>,
     timeout_ms: Option<u64>,
     deadline_ms: Option<u64>,
+    cancel_grace_ms: Option<u64>,
 }
 
 #[derive(Default)]
@@ -75,6 +76,7 @@ impl Options {
             ("retry", Role::Step) => {
                 return Err(Error::new(item.span(), "write `retry(max_attempts = 5, delay = \"1s\")`"));
             }
+            ("cancel_grace", Role::Workflow) => self.cancel_grace_ms = Some(duration_ms(&item.value)?),
             ("timeout" | "deadline" | "retry", Role::Workflow) => return Err(steps_only(item.path.span(), &name)),
             (_, Role::Step) => {
                 return Err(Error::new(
@@ -83,10 +85,15 @@ impl Options {
                 ));
             }
             (_, Role::Workflow) => {
-                return Err(Error::new(item.path.span(), "unknown option: a workflow has `name`"));
+                return Err(Error::new(item.path.span(), "unknown option: a workflow has `name` and `cancel_grace`"));
             }
         }
         Ok(())
+    }
+
+    /// An expression of type `Option<u64>`: how long a workflow's clean-up may take, in milliseconds.
+    pub(crate) fn cancel_grace_to_tokens(&self) -> TokenStream {
+        option(self.cancel_grace_ms)
     }
 
     /// An expression of type `cerebelum::StepOptions`.

@@ -36,7 +36,7 @@ impl Guest for Component {
                 .into_iter()
                 .map(|r| WorkflowInfo {
                     name: r.name.to_owned(),
-                    input_schema: Some((r.input_schema)()),
+                    input_schema: Some(r.input_schema()),
                     output_schema: Some((r.output_schema)()),
                     summary: r.summary.map(str::to_owned),
                 })
@@ -45,12 +45,12 @@ impl Guest for Component {
                 .into_iter()
                 .map(|r| StepInfo {
                     name: r.name.to_owned(),
-                    input_schema: Some((r.input_schema)()),
+                    input_schema: Some(r.input_schema()),
                     output_schema: Some((r.output_schema)()),
                     summary: r.summary.map(str::to_owned),
                     options: match &r.role {
                         Role::Step(options) => options.clone().into(),
-                        Role::Workflow => StepOptions::default().into(),
+                        Role::Workflow { .. } => StepOptions::default().into(),
                     },
                 })
                 .collect(),

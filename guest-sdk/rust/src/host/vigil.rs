@@ -8,12 +8,21 @@ use std::task::{Context as Poller, Poll, Wake, Waker};
 
 use crate::error::{Error, Result};
 
+/// How often durable calls may be polled in vain before the guest gives way. No guest that is awaited properly comes
+/// near it; an executor of its own, such as `block_on`, would otherwise compute until the limit.
+const POLLS_IN_VAIN_MAX: usize = 1_000_000;
+
 thread_local! {
     /// Durable calls under way. A component instance runs one workflow or step, so there is one count.
     static OPEN: Cell<usize> = const { Cell::new(0) };
+    /// Polls in vain since the guest was last polled or one of its calls completed.
+    static IN_VAIN: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Waits for a durable call, and counts it as open meanwhile.
+///
+/// # Panics
+/// When the guest polls its calls for ever instead of giving way.
 pub(super) async fn open<T>(call: impl Future<Output = T>) -> T {
     struct Counted;
     impl Drop for Counted {
@@ -23,7 +32,18 @@ pub(super) async fn open<T>(call: impl Future<Output = T>) -> T {
     }
     OPEN.set(OPEN.get() + 1);
     let _counted = Counted;
-    call.await
+    let mut call = pin!(call);
+    std::future::poll_fn(|poller| {
+        let polled = call.as_mut().poll(poller);
+        IN_VAIN.set(if polled.is_pending() { IN_VAIN.get() + 1 } else { 0 });
+        assert!(
+            IN_VAIN.get() <= POLLS_IN_VAIN_MAX,
+            "a durable call cannot complete while the guest keeps polling it: `.await` it instead of handing it to an \
+             executor such as `futures::executor::block_on` or a tokio runtime"
+        );
+        polled
+    })
+    .await
 }
 
 /// Runs a guest to its end, or until it is pending with no open call and nothing woken: it could never move again.
@@ -44,6 +64,7 @@ fn poll(
         *task = Some(poller.waker().clone());
     }
     drop(task);
+    IN_VAIN.set(0);
     noticed.woken.store(false, Ordering::Relaxed);
     match guest.poll(&mut Poller::from_waker(waker)) {
         Poll::Pending if OPEN.get() == 0 && !noticed.woken.load(Ordering::Relaxed) => {

@@ -24,7 +24,7 @@ fn entry(of: &Registration) -> Value {
     let mut entry = json!({
         "name": of.name,
         "summary": of.summary,
-        "input_schema": schema((of.input_schema)()),
+        "input_schema": schema(of.input_schema()),
         "output_schema": schema((of.output_schema)()),
     });
     if let Role::Step(options) = &of.role {

@@ -56,7 +56,7 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub(super) fn new(id: &ExecutionId, workflow: &str, input: Json, now: Moment) -> (Self, Changes) {
+    pub(super) fn new(id: &ExecutionId, workflow: &str, (input, facts): (Json, Facts), now: Moment) -> (Self, Changes) {
         let identity = Identity {
             id: id.clone(),
             workflow: if workflow.contains('/') { workflow.to_owned() } else { format!("{OWN}/{workflow}") },
@@ -64,7 +64,7 @@ impl Seat {
             seed: seed_of(id),
             run: 1,
         };
-        let mut execution = Execution::start(identity, input.clone(), Facts::default(), now.at);
+        let mut execution = Execution::start(identity, input.clone(), facts, now.at);
         let changes = execution.take_changes();
         let seat = Self {
             execution,

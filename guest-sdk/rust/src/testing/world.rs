@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use cerebelum_history::{
-    ApprovalEdge, Changes, ChildResult, ChildStart, Digest, End, ExecutionId, Failure, HttpRequest, HttpResponse, Json,
-    Message, Moment, StepOptions, Target, Timestamp, kind, waiting_on,
+    ApprovalEdge, Changes, ChildResult, ChildStart, Digest, End, ExecutionId, Facts, Failure, HttpRequest,
+    HttpResponse, Json, Message, Moment, StepOptions, Target, Timestamp, kind, waiting_on,
 };
 use http::Request;
 
@@ -63,7 +63,9 @@ impl World {
     }
 
     fn open(&mut self, id: &ExecutionId, workflow: &str, input: Json, parent: Option<Parent>) {
-        let (mut seat, changes) = Seat::new(id, workflow, input, self.setting.moment());
+        let declared = self.setting.target(true, workflow).ok();
+        let facts = Facts { cancel_grace_ms: declared.and_then(|target| target.cancel_grace_ms), ..Facts::default() };
+        let (mut seat, changes) = Seat::new(id, workflow, (input, facts), self.setting.moment());
         seat.parent = parent;
         self.seats.insert(id.clone(), seat);
         self.apply(id, changes);
@@ -233,14 +235,15 @@ impl Around for Setting {
             let noun = if is_workflow { "workflow" } else { "step" };
             return Err(Failure::new(kind::NOT_FOUND, format!("there is no {noun} `{name}` in this test")));
         }
-        // A step that a closure stands in for keeps what it declares.
-        let own = registrations().into_iter().find(|r| !r.is_workflow() && r.name == name);
-        let options = match own.map(|r| &r.role) {
-            Some(Role::Step(options)) => options.clone(),
-            Some(Role::Workflow) | None => crate::step::StepOptions::default(),
+        // What a closure stands in for keeps what it declares.
+        let own = registrations().into_iter().find(|r| r.is_workflow() == is_workflow && r.name == name);
+        let (options, cancel_grace_ms) = match own.map(|r| &r.role) {
+            Some(Role::Step(options)) => (options.clone(), None),
+            Some(Role::Workflow { cancel_grace_ms }) => (crate::step::StepOptions::default(), *cancel_grace_ms),
+            None => (crate::step::StepOptions::default(), None),
         };
         let component = name.split_once('/').map(|(component, _)| Digest::from_text(component));
-        Ok(Target { component, options: StepOptions::from(options) })
+        Ok(Target { component, options: StepOptions::from(options), cancel_grace_ms })
     }
 
     fn fetch(&mut self, request: HttpRequest, key: &str) -> Result<HttpResponse, Failure> {

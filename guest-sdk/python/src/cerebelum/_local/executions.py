@@ -120,13 +120,14 @@ class Execution:
         return self.output or "null"
 
     def cancel(self) -> None:
-        """Tells it to end: its open calls are cancelled, and it has a minute to clean up."""
+        """Tells it to end: its open calls are cancelled, and it may clean up for as long as its workflow allows."""
         if self.is_cancelling or self.status != "running":
             return
         self.is_cancelling = True
         self.host.cancel_calls()
-        loop = asyncio.get_running_loop()
-        self._overdue = loop.call_later(limits.CANCEL_GRACE_S, self.terminate, OVERDUE)
+        if self.target.cancel_grace_ms is not None:
+            loop = asyncio.get_running_loop()
+            self._overdue = loop.call_later(self.target.cancel_grace_ms / 1_000, self.terminate, OVERDUE)
 
     def terminate(self, why: str = "the execution was terminated") -> None:
         """Ends it without asking."""

@@ -13,8 +13,6 @@ from ..errors import Failure, SerializationError, failure_of
 # The longest wait: one year.
 WAIT_MS_MAX = 365 * 24 * 3_600_000
 MESSAGE_BYTES_MAX = 16 << 10
-# How long clean-up may take after a cancel.
-CANCEL_GRACE_S = 60.0
 
 _IDS = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

@@ -26,6 +26,8 @@ class Target:
     name: str
     body: Body
     options: StepOptions = field(default_factory=StepOptions)
+    # How long a workflow's clean-up may take after a cancel; None for no limit.
+    cancel_grace_ms: int | None = None
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ class World:
         instead = self.instead("workflow", name, found)
         if found is None and instead is None:
             raise missing("workflow", name, registry.workflows)
-        return Target(name, instead or (found.run if found else unreachable))
+        grace = found.cancel_grace_ms if found else None
+        return Target(name, instead or (found.run if found else unreachable), cancel_grace_ms=grace)
 
     @contextlib.contextmanager
     def alive(self, host: LocalHost) -> Iterator[None]:

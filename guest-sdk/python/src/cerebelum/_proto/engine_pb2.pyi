@@ -379,7 +379,8 @@ class PauseResponse(Message):
 
 class ResumeRequest(Message):
     execution_id: str
-    def __init__(self, *, execution_id: str | None = ...) -> None: ...
+    force: bool
+    def __init__(self, *, execution_id: str | None = ..., force: bool | None = ...) -> None: ...
 
 class ResumeResponse(Message):
     def __init__(self) -> None: ...

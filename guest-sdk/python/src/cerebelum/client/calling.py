@@ -329,9 +329,13 @@ class ExecutionClient:
         """Lets running attempts finish and starts nothing new."""
         await self._connection.ask(pb.Engine.Pause, pb.PauseRequest(execution_id=execution_id))
 
-    async def resume_execution(self, execution_id: str) -> None:
-        """Goes on with what is paused, parked or failed. Steps that completed do not run again."""
-        await self._connection.ask(pb.Engine.Resume, pb.ResumeRequest(execution_id=execution_id))
+    async def resume_execution(self, execution_id: str, *, force: bool = False) -> None:
+        """Goes on with what is paused, parked or failed. Steps that completed do not run again.
+
+        A failed execution whose code made further calls after the failure is refused, because resuming does not undo
+        them; `force=True` insists.
+        """
+        await self._connection.ask(pb.Engine.Resume, pb.ResumeRequest(execution_id=execution_id, force=force))
 
     async def delete(self, execution_id: str) -> None:
         """Forgets an execution that has ended."""

@@ -1,0 +1,293 @@
+//! Which call of a failed execution can be opened again, and whether that is safe.
+
+use std::collections::HashMap;
+
+use crate::event::{Event, Fact};
+use crate::journal::{Recorded, reopen};
+use crate::{CallName, Failure, Outcome, Scope, kind};
+
+/// How much a request to reopen a failed execution insists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReopenMode {
+    /// Only when nothing was done in the light of the failure.
+    Checked,
+    /// Whatever was done since: somebody has looked.
+    Forced,
+}
+
+/// What reopening an execution would mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reopening {
+    /// It has not failed, or the failure came from no call: it would fail again.
+    Nothing,
+    /// This call of the workflow can be opened again. 0, which is no call, when only the execution's deadline passed.
+    Safe(u32),
+    /// The code went on after this call of the workflow had failed, and what it did then stays done.
+    Unsafe {
+        /// The call that would be opened again.
+        call: u32,
+        /// Which failed call the code reacted to, in words.
+        failed: String,
+        /// What it called afterwards, in words.
+        later: String,
+    },
+}
+
+impl Reopening {
+    /// The call to open again, if this mode allows it.
+    #[must_use]
+    pub fn call(&self, mode: ReopenMode) -> Option<u32> {
+        match self {
+            Self::Nothing => None,
+            Self::Safe(call) => Some(*call),
+            Self::Unsafe { call, .. } => (mode == ReopenMode::Forced).then_some(*call),
+        }
+    }
+}
+
+/// What reopening an execution with this history would mean.
+///
+/// The call to open is the one that told the workflow of the very failure it ended with, or else of the last failure.
+/// Of several candidates the safe ones come first, and of those the one that was reopened least, so that a failure that
+/// the workflow tolerates does not stand before the others for ever.
+///
+/// Replay forgets what followed the delivery of the reopened call's failure. That is safe as long as the code did
+/// nothing in the light of it. It is unsafe when the workflow issued any call afterwards (a compensation, say), and when
+/// the failed step had itself gone on after a failed call of its own, see [`StepScopes`]. Calls that were issued before
+/// the failure are harmless, whatever became of them since: they keep their outcomes, or are issued again if they were
+/// cut off.
+#[must_use]
+pub fn reopening(history: &[Event]) -> Reopening {
+    let Some(Fact::ExecutionFailed { failure: end }) = history.last().map(|event| &event.fact) else {
+        return Reopening::Nothing;
+    };
+    let mut recorded: Vec<Recorded<'_>> = Vec::new();
+    let mut reopened: HashMap<u32, u32> = HashMap::new();
+    for event in history.iter().filter(|event| event.scope.is_root()) {
+        match &event.fact {
+            Fact::ExecutionReopened { ordinal } => {
+                reopen(&mut recorded, *ordinal, 0);
+                *reopened.entry(*ordinal).or_default() += 1;
+            }
+            _ => recorded.push((event, 0, 0)),
+        }
+    }
+    let failures: Vec<Failed<'_>> = failures(&recorded).collect();
+    let is_the_very = |failed: &&Failed<'_>| failed.failure == *end;
+    let has_the_very = failures.iter().any(|failed| is_the_very(&failed));
+    match end.kind.as_str() {
+        kind::DEADLINE if !has_the_very => return Reopening::Safe(0),
+        kind::HISTORY_LIMIT | kind::CALL_LIMIT if !has_the_very => return Reopening::Nothing,
+        _ => {}
+    }
+    let candidates = failures.iter().filter(|failed| !has_the_very || is_the_very(failed));
+    let inside = StepScopes::of(history);
+    let judged = candidates.map(|failed| {
+        let later =
+            failed.later.map(|event| (failed.event(&recorded), event)).or_else(|| inside.went_on(failed.ordinal));
+        (failed.ordinal, later)
+    });
+    let times = |ordinal: u32| reopened.get(&ordinal).copied().unwrap_or(0);
+    match judged.min_by_key(|(ordinal, later)| (later.is_some(), times(*ordinal))) {
+        None => Reopening::Nothing,
+        Some((call, None)) => Reopening::Safe(call),
+        Some((call, Some((failed, later)))) => {
+            Reopening::Unsafe { call, failed: in_words(failed), later: in_words(later) }
+        }
+    }
+}
+
+/// The call that is opened when somebody insists, see [`reopening`].
+#[must_use]
+pub fn failed_call(history: &[Event]) -> Option<u32> {
+    reopening(history).call(ReopenMode::Forced)
+}
+
+/// A call of the workflow that failed.
+struct Failed<'a> {
+    ordinal: u32,
+    failure: Failure,
+    /// The first call that the workflow issued afterwards.
+    later: Option<&'a Event>,
+}
+
+impl<'a> Failed<'a> {
+    /// The event that issued the call.
+    fn event(&self, recorded: &[Recorded<'a>]) -> &'a Event {
+        let is_issue = |event: &Event| event.fact.is_issue() && event.fact.ordinal() == Some(self.ordinal);
+        let issue = recorded.iter().map(|(event, ..)| *event).find(|event| is_issue(event));
+        issue.expect("a call that failed was issued")
+    }
+}
+
+/// The calls of the workflow that failed, the last one first.
+fn failures<'a>(recorded: &[Recorded<'a>]) -> impl Iterator<Item = Failed<'a>> {
+    let mut failures = Vec::new();
+    // The highest ordinal so far. Ordinals have no gaps: what is not beyond it was asked for before, even when a
+    // reopening had it issued anew.
+    let mut asked = 0;
+    let mut untroubled = 0;
+    for (event, ..) in recorded {
+        if event.fact.is_issue() {
+            let ordinal = event.fact.ordinal().unwrap_or(0);
+            if ordinal > asked {
+                for failed in &mut failures[untroubled..] {
+                    let Failed { later, .. } = failed;
+                    *later = Some(*event);
+                }
+                untroubled = failures.len();
+                asked = ordinal;
+            }
+        } else if let Some((ordinal, Outcome::Failed(failure))) = event.fact.outcome() {
+            failures.push(Failed { ordinal, failure, later: None });
+        }
+    }
+    failures.into_iter().rev()
+}
+
+/// What the steps of a history did after failed calls of their own.
+///
+/// A step that is opened again starts anew and repeats its calls with the same keys, as a retry does. A server that
+/// knows the keys answers as before, so that a step which charges, fails to ship and refunds would next time ship what
+/// is not paid for. A step has gone on when, in one attempt, a call failed and another thing was called after it that
+/// did not fail; the same thing asked for once more is only another try, and when that succeeds, all is well again.
+#[derive(Default)]
+struct StepScopes<'a> {
+    scopes: HashMap<Scope, StepScope<'a>>,
+}
+
+#[derive(Default)]
+struct StepScope<'a> {
+    /// Calls of the current attempt by ordinal.
+    calls: HashMap<u32, &'a Event>,
+    /// The first one of them that failed.
+    failed: Option<&'a Event>,
+    /// Calls issued since, which have not failed.
+    later: Vec<&'a Event>,
+    /// The same of an attempt that is over, or of a step within that has failed.
+    went_on: Option<(&'a Event, &'a Event)>,
+}
+
+impl<'a> StepScope<'a> {
+    fn take(&mut self, event: &'a Event) {
+        let Some(ordinal) = event.fact.ordinal() else { return };
+        if event.fact.is_issue() {
+            self.calls.insert(ordinal, event);
+            if self.failed.is_some_and(|failed| is_effect(&event.fact) && !is_repeat(&failed.fact, &event.fact)) {
+                self.later.push(event);
+            }
+        } else if is_failure(&event.fact) {
+            self.later.retain(|later| later.fact.ordinal() != Some(ordinal));
+            self.failed = self.failed.or_else(|| self.calls.get(&ordinal).copied());
+        } else if event.fact.outcome().is_some() && self.is_another_try(ordinal) {
+            (self.failed, self.later) = Default::default();
+        }
+    }
+
+    /// Whether this call asks for what had failed.
+    fn is_another_try(&self, ordinal: u32) -> bool {
+        self.failed.zip(self.calls.get(&ordinal)).is_some_and(|(failed, call)| is_repeat(&failed.fact, &call.fact))
+    }
+
+    /// The attempt is over.
+    fn close(&mut self) {
+        let went_on = self.failed.zip(self.later.first().copied());
+        self.went_on = self.went_on.or(went_on);
+        (self.calls, self.failed, self.later) = Default::default();
+    }
+}
+
+impl<'a> StepScopes<'a> {
+    fn of(history: &'a [Event]) -> Self {
+        let mut steps = Self::default();
+        for event in history {
+            if !event.scope.is_root() {
+                steps.scopes.entry(event.scope.clone()).or_default().take(event);
+            }
+            let Some(ordinal) = event.fact.ordinal() else { continue };
+            let scope = || CallName { scope: event.scope.clone(), ordinal }.step_scope();
+            match &event.fact {
+                Fact::StepStarted { .. } | Fact::StepCompleted { .. } => drop(steps.scopes.remove(&scope())),
+                Fact::StepRetried { .. } => {
+                    steps.scopes.entry(scope()).or_default().close();
+                }
+                Fact::StepFailed { .. } => steps.failed(&scope(), &event.scope),
+                _ => {}
+            }
+        }
+        steps
+    }
+
+    /// A step has failed: what it went on with is its caller's.
+    fn failed(&mut self, step: &Scope, caller: &Scope) {
+        let Some(scope) = self.scopes.get_mut(step) else { return };
+        scope.close();
+        let went_on = scope.went_on;
+        if !caller.is_root() {
+            let caller = self.scopes.entry(caller.clone()).or_default();
+            caller.went_on = caller.went_on.or(went_on);
+        }
+    }
+
+    /// What the step that this call of the workflow started went on with after a failed call of its own.
+    fn went_on(&self, ordinal: u32) -> Option<(&'a Event, &'a Event)> {
+        let step = CallName { scope: Scope::root(), ordinal }.step_scope();
+        self.scopes.get(&step).and_then(|scope| scope.went_on)
+    }
+}
+
+/// Whether this call changes something outside of the step that issues it.
+fn is_effect(issue: &Fact) -> bool {
+    matches!(
+        issue,
+        Fact::StepStarted { .. }
+            | Fact::PollStarted { .. }
+            | Fact::ApprovalRequested { .. }
+            | Fact::FetchStarted { .. }
+            | Fact::ChildStarted { .. }
+            | Fact::AttributeSet { .. }
+    )
+}
+
+fn is_failure(fact: &Fact) -> bool {
+    matches!(
+        fact,
+        Fact::StepFailed { .. }
+            | Fact::PollFailed { .. }
+            | Fact::FetchFailed { .. }
+            | Fact::ChildFailed { .. }
+            | Fact::ApprovalRejected { .. }
+    )
+}
+
+/// Whether the second call asks for the same thing as the first.
+fn is_repeat(first: &Fact, second: &Fact) -> bool {
+    match (first, second) {
+        (Fact::StepStarted { call: a, .. }, Fact::StepStarted { call: b, .. }) => a == b,
+        (Fact::PollStarted { check: a, .. }, Fact::PollStarted { check: b, .. }) => a == b,
+        (Fact::ApprovalRequested { request: a, .. }, Fact::ApprovalRequested { request: b, .. }) => a == b,
+        (Fact::ChildStarted { call: a, .. }, Fact::ChildStarted { call: b, .. }) => a == b,
+        (Fact::FetchStarted { method: a, url, .. }, Fact::FetchStarted { method: b, url: other, .. }) => {
+            (a, url) == (b, other)
+        }
+        _ => false,
+    }
+}
+
+/// A call in words: "`ship` (call 3)".
+fn in_words(issue: &Event) -> String {
+    let what = match &issue.fact {
+        Fact::StepStarted { call, .. } => format!("`{}`", call.step),
+        Fact::PollStarted { check, .. } => format!("the poll of `{}`", check.step),
+        Fact::ApprovalRequested { request, .. } => format!("the approval `{}`", request.title),
+        Fact::SignalAwaited { name, .. } => format!("the wait for signal `{name}`"),
+        Fact::FetchStarted { method, url, .. } => format!("the request {method} {url}"),
+        Fact::ChildStarted { call, .. } => format!("workflow `{}`", call.workflow),
+        Fact::AttributeSet { name, .. } => format!("the change of attribute `{name}`"),
+        Fact::SleepStarted { .. } => "a sleep".to_owned(),
+        _ => issue.fact.kind(),
+    };
+    let ordinal = issue.fact.ordinal().unwrap_or(0);
+    let name = CallName { scope: issue.scope.clone(), ordinal };
+    format!("{what} (call {name})")
+}

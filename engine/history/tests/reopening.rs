@@ -1,0 +1,331 @@
+//! Which failed executions can go on: those whose code did nothing in the light of the failure.
+
+#![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
+
+mod scene;
+
+use cerebelum_history::{
+    Call, ChildResult, ExecutionId, Failure, Message, Phase, ReopenMode, Reopening, Request, kind, reopening,
+};
+use proptest::prelude::*;
+use scene::{Scene, approval, child, fetch, name, poll, retry, scope, signal, sleep, step, step_with};
+
+/// A failure that is not retried.
+fn no(message: &str) -> Failure {
+    Failure::new(kind::FAILURE, message)
+}
+
+/// The calls that a workflow may make, and an attribute that it sets.
+const KINDS: u8 = 8;
+
+fn issue(scene: &mut Scene, of: &str, kind: u8) -> u32 {
+    match kind {
+        0 => scene.call(of, step("s")),
+        1 => scene.call(of, sleep(3_600_000)),
+        2 => scene.call(of, Call::RunWorkflow(child("w"))),
+        3 => scene.call(of, approval("ship?", None)),
+        4 => scene.call(of, signal("go", None)),
+        5 => scene.call(of, poll("check", 1_000, 3, None)),
+        6 => scene.call(of, Call::StartWorkflow(child("w"))),
+        _ => scene.sets(of, "state", "1"),
+    }
+}
+
+fn child_of(scene: &Scene, call: &str) -> ExecutionId {
+    match &scene.ex.open()[&name(call)].phase {
+        Phase::Child { id, .. } => id.clone(),
+        other => panic!("no child but {other:?}"),
+    }
+}
+
+/// Fails an open call of the workflow, in the way of its kind.
+fn fail(scene: &mut Scene, ordinal: u32, kind: u8) {
+    let call = ordinal.to_string();
+    match kind {
+        2 => {
+            let (id, result) = (child_of(scene, &call), ChildResult::Failed(no("the child")));
+            scene.say(Message::Child { run: 1, call: name(&call), id, result });
+        }
+        3 => {
+            let Phase::Approval { id, .. } = scene.ex.open()[&name(&call)].phase.clone() else { panic!("a question") };
+            let (by, reason) = ("grace".to_owned(), "no".to_owned());
+            scene.say(Message::Rejected { call: name(&call), id, by, reason });
+        }
+        _ => {
+            scene.begin(&call);
+            scene.ends(&call, Err(no("the step")));
+        }
+    }
+}
+
+fn complete(scene: &mut Scene, ordinal: u32) {
+    scene.begin(&ordinal.to_string());
+    scene.ends(&ordinal.to_string(), Ok("1"));
+}
+
+/// The workflow ends with the failure that it was told of.
+fn end(scene: &mut Scene, failure: Failure) -> Reopening {
+    scene.ends("", Err(failure));
+    scene.save();
+    reopening(&scene.stored)
+}
+
+#[test]
+fn a_saga_that_has_compensated_is_not_reopened_unless_somebody_insists() {
+    let mut scene = Scene::new();
+    for (ordinal, call) in ["charge", "reserve"].into_iter().enumerate() {
+        scene.call("", step(call));
+        complete(&mut scene, u32::try_from(ordinal + 1).unwrap());
+        scene.hears("");
+    }
+    scene.call("", step_with("ship", retry(1, 1, 1.0, 0.0)));
+    fail(&mut scene, 3, 0);
+    scene.hears("");
+    for (ordinal, call) in [(4, "release"), (5, "refund")] {
+        scene.call("", step(call));
+        complete(&mut scene, ordinal);
+        scene.hears("");
+    }
+    let found = end(&mut scene, no("the step"));
+    let (failed, later) = ("`ship` (call 3)".to_owned(), "`release` (call 4)".to_owned());
+    assert_eq!(found, Reopening::Unsafe { call: 3, failed, later });
+    assert_eq!((found.call(ReopenMode::Checked), found.call(ReopenMode::Forced)), (None, Some(3)));
+}
+
+#[test]
+fn every_kind_of_call_after_a_caught_failure_of_every_kind_counts_open_or_over() {
+    for failing in [0, 2, 3] {
+        for later in 0..KINDS {
+            for wrapped in [false, true] {
+                let mut scene = Scene::new();
+                issue(&mut scene, "", failing);
+                fail(&mut scene, 1, failing);
+                let failure = scene.failure("");
+                issue(&mut scene, "", later);
+                let found = end(&mut scene, if wrapped { no("rolled back") } else { failure });
+                assert!(matches!(found, Reopening::Unsafe { call: 1, .. }), "{failing}, then {later}: {found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn log_lines_and_dropped_siblings_are_harmless() {
+    let mut scene = Scene::new();
+    scene.call("", step("s"));
+    scene.call("", sleep(10));
+    fail(&mut scene, 1, 0);
+    let failure = scene.failure("");
+    scene.drops("", 2);
+    scene.ask("", Request::Log(cerebelum_history::Level::Info, "no luck".to_owned())).unwrap();
+    assert_eq!(end(&mut scene, failure), Reopening::Safe(1));
+}
+
+#[test]
+fn a_compensation_that_failed_itself_is_tried_again() {
+    let mut scene = Scene::new();
+    scene.call("", step("ship"));
+    fail(&mut scene, 1, 0);
+    scene.hears("");
+    scene.call("", step("refund"));
+    scene.begin("2");
+    scene.ends("2", Err(no("the bank")));
+    let failure = scene.failure("");
+    assert_eq!(end(&mut scene, failure), Reopening::Safe(2));
+}
+
+#[test]
+fn a_failure_that_the_workflow_tolerated_and_went_on_from_is_not_what_its_own_bug_reopens() {
+    let mut scene = Scene::new();
+    scene.call("", step("tolerated"));
+    fail(&mut scene, 1, 0);
+    scene.hears("");
+    scene.call("", step("next"));
+    complete(&mut scene, 2);
+    scene.hears("");
+    assert!(matches!(end(&mut scene, no("a bug")), Reopening::Unsafe { call: 1, .. }));
+}
+
+#[test]
+fn of_equal_failures_a_safe_one_is_opened_however_often_it_was_before() {
+    let mut scene = Scene::new();
+    let begin = |scene: &mut Scene, told: bool| {
+        scene.call("", step("tolerated"));
+        if !told {
+            fail(scene, 1, 0);
+        }
+        scene.hears_next("");
+        scene.call("", step("needed"));
+    };
+    begin(&mut scene, false);
+    for _ in 0..3 {
+        fail(&mut scene, 2, 0);
+        let failure = scene.failure("");
+        assert_eq!(end(&mut scene, failure), Reopening::Safe(2));
+        scene.reload(true);
+        scene.say(Message::Reopen);
+        scene.ex.reopen(2, scene.moment());
+        scene.save();
+        scene.begin("");
+        begin(&mut scene, true);
+    }
+}
+
+/// A step of the workflow plays this: `+a` calls `a`, which succeeds, `-a` calls `a`, which fails, `?a` leaves it open,
+/// `>+a` fetches, `~` sleeps, `|` ends the attempt and begins the next.
+fn play(script: &str) -> Reopening {
+    let mut scene = Scene::new();
+    scene.call("", step_with("outer", retry(9, 1, 1.0, 0.0)));
+    scene.begin("1");
+    for word in script.split(' ').filter(|word| !word.is_empty()) {
+        match word {
+            "|" => {
+                scene.ends("1", Err(scene::broken("again")));
+                scene.now += 1_000;
+                scene.ex.tick(scene.moment());
+                scene.begin("1");
+            }
+            "~" => drop(scene.call("1", sleep(10))),
+            _ if word.starts_with('>') => {
+                let ordinal = scene.call("1", fetch(&word[2..]));
+                let failed = || Err(Failure::retryable("http-connect", "nobody there"));
+                let response = cerebelum_history::HttpResponse { status: 503, headers: Vec::new(), body: Vec::new() };
+                let result = if word.starts_with(">-") { failed() } else { Ok(response) };
+                scene.ex.fetched(&name(&format!("1.{ordinal}")), result, scene.moment());
+            }
+            _ => {
+                let ordinal = scene.call("1", step(&word[1..]));
+                let inner = format!("1.{ordinal}");
+                match &word[..1] {
+                    "+" => {
+                        scene.begin(&inner);
+                        scene.ends(&inner, Ok("1"));
+                    }
+                    "-" => {
+                        scene.begin(&inner);
+                        scene.ends(&inner, Err(no("inner")));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        scene.hears("1");
+    }
+    scene.ends("1", Err(no("outer")));
+    let failure = scene.failure("");
+    end(&mut scene, failure)
+}
+
+#[test]
+fn a_step_that_compensated_within_itself_is_not_reopened_and_one_that_only_tried_again_is() {
+    for safe in ["", "+charge -ship", "-ship ~ -ship ~", "-ship ~ +ship +notify", ">-http://a ~ >+http://a", "-a -b"] {
+        assert_eq!(play(safe), Reopening::Safe(1), "{safe}");
+    }
+    for not in
+        ["+charge -ship +refund", "-ship ~ +refund", "-ship ?refund", ">-http://ship >+http://refund", "-a +b | ~"]
+    {
+        assert!(matches!(play(not), Reopening::Unsafe { call: 1, .. }), "{not}");
+    }
+}
+
+#[test]
+fn a_step_that_caught_a_failure_within_itself_and_succeeded_is_harmless() {
+    let mut scene = Scene::new();
+    scene.call("", step("mirrors"));
+    scene.begin("1");
+    scene.call("1", step("first"));
+    scene.begin("1.1");
+    scene.ends("1.1", Err(no("away")));
+    scene.hears("1");
+    scene.call("1", step("second"));
+    scene.begin("1.2");
+    scene.ends("1.2", Ok("1"));
+    scene.hears("1");
+    scene.ends("1", Ok("1"));
+    scene.hears("");
+    scene.call("", step("ship"));
+    fail(&mut scene, 2, 0);
+    let failure = scene.failure("");
+    assert_eq!(end(&mut scene, failure), Reopening::Safe(2));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However many calls are open beside the one that fails, and whatever becomes of them: what counts is whether
+    /// anything was issued after it failed. When it goes on, nothing that had completed runs again.
+    #[test]
+    fn what_was_issued_before_the_failure_is_harmless_and_what_was_issued_after_it_is_not(
+        before in prop::collection::vec((0..KINDS, any::<bool>()), 0..6),
+        failing in prop::sample::select(vec![0_u8, 2, 3]),
+        beside in prop::collection::vec((0..KINDS, any::<bool>()), 0..6),
+        after in prop::collection::vec(0..KINDS, 0..3),
+    ) {
+        let mut scene = Scene::new();
+        let mut kinds = Vec::new();
+        let mut finish = Vec::new();
+        for (kind, completes) in &before {
+            let ordinal = issue(&mut scene, "", *kind);
+            kinds.push(*kind);
+            if *kind == 0 && *completes {
+                complete(&mut scene, ordinal);
+                scene.hears("");
+            }
+        }
+        let failed = issue(&mut scene, "", failing);
+        kinds.push(failing);
+        for (kind, completes) in &beside {
+            let ordinal = issue(&mut scene, "", *kind);
+            kinds.push(*kind);
+            if *kind == 0 && *completes {
+                finish.push(ordinal);
+            }
+        }
+        fail(&mut scene, failed, failing);
+        let failure = scene.failure("");
+        for ordinal in &finish {
+            complete(&mut scene, *ordinal);
+            scene.hears("");
+        }
+        for kind in &after {
+            issue(&mut scene, "", *kind);
+        }
+        let found = end(&mut scene, failure);
+        prop_assert_eq!(found.call(ReopenMode::Forced), Some(failed));
+        prop_assert_eq!(found.call(ReopenMode::Checked), after.is_empty().then_some(failed));
+
+        if after.is_empty() {
+            let completed = scene.stored.iter().filter(|event| event.fact.kind() == "StepCompleted");
+            let completed: Vec<String> = completed.map(|event| event.fact.ordinal().unwrap().to_string()).collect();
+            scene.reload(true);
+            scene.say(Message::Reopen);
+            scene.ex.reopen(failed, scene.moment());
+            scene.begin("");
+            for kind in kinds {
+                issue(&mut scene, "", kind);
+                scene.hears("");
+            }
+            for ordinal in completed {
+                prop_assert!(!scene.ex.wanted().contains(&scope(&ordinal)), "step {} runs again", ordinal);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_execution_that_must_not_go_on_stays_failed() {
+    let mut scene = Scene::new();
+    scene.call("", step("ship"));
+    fail(&mut scene, 1, 0);
+    let failure = scene.failure("");
+    scene.call("", step("refund"));
+    end(&mut scene, failure.clone());
+    scene.reload(true);
+    scene.say(Message::Reopen);
+    assert_eq!(scene.ex.reopening(), Some(ReopenMode::Checked));
+    scene.ex.stay_failed(failure.clone(), scene.moment());
+    assert_eq!((scene.ex.is_reopening(), scene.ex.wanted()), (false, Vec::new()));
+    scene.save();
+    assert_eq!(scene.ex.end(), Some(&cerebelum_history::End::Failed(failure)));
+    assert!(matches!(reopening(&scene.stored), Reopening::Unsafe { call: 1, .. }));
+}
