@@ -75,8 +75,8 @@ impl Journal {
                 _ => recorded.push((event, place, mark)),
             }
         }
-        let mut issues: Vec<&Fact> =
-            recorded.iter().map(|(event, ..)| &event.fact).filter(|fact| fact.is_issue()).collect();
+        let issued = recorded.iter().filter(|(event, place, _)| event.fact.is_issue() && *place != ISSUED_ANEW);
+        let mut issues: Vec<&Fact> = issued.clone().map(|(event, ..)| &event.fact).collect();
         issues.sort_by_key(|fact| fact.ordinal());
         journal.expected = issues.into_iter().cloned().collect();
         let marks: HashMap<u32, u64> = recorded
@@ -198,6 +198,9 @@ fn ends(event: &Event) -> Option<u32> {
     }
 }
 
+/// The place of a call that was cut off and is issued anew. It still says what had been asked for by then.
+const ISSUED_ANEW: u64 = u64::MAX;
+
 /// Forgets the last outcome of this call and what followed its delivery, as [`Fact::ExecutionReopened`] says.
 ///
 /// Calls that were open then and came to an end of their own keep it, as if the reopened one had only taken longer:
@@ -216,14 +219,16 @@ pub(crate) fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32, reopening: 
         let of = if event.fact.is_issue() { event.fact.ordinal() } else { ends(event).filter(|of| *of != ordinal) };
         is_own && of.is_some() && of <= asked
     }));
-    for (_, place, _) in &mut recorded[before..] {
+    for (_, place, _) in recorded[before..].iter_mut().filter(|(_, place, _)| *place != ISSUED_ANEW) {
         *place = place_behind(reopening, *place);
     }
     let ended: HashSet<u32> = recorded.iter().filter_map(|(event, ..)| ends(event)).collect();
-    recorded.retain(|(event, ..)| {
+    for (event, place, _) in recorded {
         let is_lasting = matches!(event.fact, Fact::AttributeSet { .. });
-        !event.fact.is_issue() || is_lasting || event.fact.ordinal().is_some_and(|of| ended.contains(&of))
-    });
+        if event.fact.is_issue() && !is_lasting && event.fact.ordinal().is_some_and(|of| !ended.contains(&of)) {
+            *place = ISSUED_ANEW;
+        }
+    }
 }
 
 fn brief(text: &str) -> String {

@@ -171,6 +171,34 @@ fn of_equal_failures_a_safe_one_is_opened_however_often_it_was_before() {
     }
 }
 
+#[test]
+fn a_sibling_that_was_opened_again_and_completed_does_not_run_once_more() {
+    let mut scene = Scene::new();
+    let begin = |scene: &mut Scene| {
+        scene.call("", step("first"));
+        scene.call("", step("second"));
+    };
+    begin(&mut scene);
+    for of in ["1", "2"] {
+        scene.begin(of);
+        scene.ends(of, Err(no(of)));
+    }
+    scene.hears("");
+    for (ended_by, completes) in [("2", true), ("1", false)] {
+        assert_eq!(end(&mut scene, no(ended_by)), Reopening::Safe(ended_by.parse().unwrap()));
+        scene.reload(true);
+        scene.say(Message::Reopen);
+        scene.ex.reopen(ended_by.parse().unwrap(), scene.moment());
+        scene.begin("");
+        begin(&mut scene);
+        if completes {
+            complete(&mut scene, 2);
+            assert_eq!(scene.hears(""), ["1 failed failure", "2 value 1"]);
+        }
+    }
+    assert_eq!((scene.ex.wanted(), scene.hears("")), (vec![scope("1")], vec!["2 value 1".to_owned()]));
+}
+
 /// A step of the workflow plays this: `+a` calls `a`, which succeeds, `-a` calls `a`, which fails, `?a` leaves it open,
 /// `>+a` fetches, `~` sleeps, `|` ends the attempt and begins the next.
 fn play(script: &str) -> Reopening {
