@@ -277,8 +277,9 @@ mod tests {
     async fn an_index_leads_to_what_is_listed() {
         let folder = tempfile::tempdir().unwrap();
         let file = format!("sqlite:{}", folder.path().join("cerebelum.db").display());
-        let (sqlite, _) = Database::open(&file, Arc::new(MachineClocks)).await.unwrap();
-        let (postgres, _) = Database::open(&test_postgres::database(), Arc::new(MachineClocks)).await.unwrap();
+        let lease = std::time::Duration::from_secs(10);
+        let (sqlite, _) = Database::open(&file, lease, Arc::new(MachineClocks)).await.unwrap();
+        let (postgres, _) = Database::open(&test_postgres::database(), lease, Arc::new(MachineClocks)).await.unwrap();
         for (filter, in_sqlite, in_postgres) in indexed() {
             assert!(is_indexed(&filter));
             let said = plan(&sqlite, &filter, "explain query plan").await;
