@@ -71,7 +71,7 @@ impl From<NoProgram> for Stuck {
                 "component-missing: the component is not in the store: upload it again, then resume".to_owned(),
             ),
             NoProgram::Damaged(cause) => {
-                Self::Parked(format!("component-damaged: {cause}: upload the component again, then resume"))
+                Self::Parked(format!("component-damaged: {cause}: restore it from a backup, then resume"))
             }
             NoProgram::Refused(cause) => Self::Parked(format!(
                 "component-refused: this engine does not accept the component: {cause}: resume it on one that does"
