@@ -21,6 +21,7 @@ mod examples;
 mod hostile;
 mod killed;
 mod liveness;
+mod panics;
 mod people;
 mod python;
 mod python_guests;
@@ -38,6 +39,7 @@ mod terminal;
 mod two_engines;
 mod values;
 mod waiting_is_free;
+mod walls;
 
 use std::collections::HashSet;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use cerebelum_history::{CallName, Event, Fact, Failure, HttpRequest, HttpResponse, Position};
-use cerebelum_worker::Grants;
+use cerebelum_worker::{Grants, Room};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use test_memory_store::Row;
@@ -56,6 +56,7 @@ impl cerebelum_worker::Web for Web {
         request: HttpRequest,
         key: &'a str,
         _grants: &'a Grants,
+        _room: &'a mut Room,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {
         async move {
             let world = self.world.upgrade().expect("the world outlives its nodes");

@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::{Scratch, program, scratch, until};
 
+/// The hosts that steps may ask unless a test says otherwise.
+const HOSTS: &str = "127.0.0.1,localhost";
+
 /// Where an engine keeps its histories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Database {
@@ -42,6 +45,8 @@ pub struct Engine {
     data: Scratch,
     database: String,
     variables: Vec<(String, String)>,
+    /// What steps may ask.
+    hosts: String,
 }
 
 impl Engine {
@@ -72,7 +77,8 @@ impl Engine {
         let variables =
             settings.iter().map(|(name, value)| (format!("CEREBELUM_{name}"), (*value).to_owned())).collect();
         share_artifacts(&data);
-        let mut engine = Self { child: None, end: None, url: String::new(), data, database, variables };
+        let mut engine =
+            Self { child: None, end: None, url: String::new(), data, database, variables, hosts: HOSTS.to_owned() };
         engine.restart();
         engine
     }
@@ -83,9 +89,15 @@ impl Engine {
         let (database, variables) = (other.database.clone(), other.variables.clone());
         let data = scratch();
         share_artifacts(&data);
-        let mut engine = Self { child: None, end: None, url: String::new(), data, database, variables };
+        let mut engine =
+            Self { child: None, end: None, url: String::new(), data, database, variables, hosts: HOSTS.to_owned() };
         engine.restart();
         engine
+    }
+
+    /// From its next start on, steps may ask these hosts only.
+    pub fn allow(&mut self, hosts: &str) {
+        hosts.clone_into(&mut self.hosts);
     }
 
     /// Starts the process on the same data and database, and waits until it is ready.
@@ -123,7 +135,7 @@ impl Engine {
         let listen = listen.map_or("127.0.0.1:0", |(_, address)| address);
         let mut child = Command::new(program("cerebelum"))
             .args(["serve", "--listen", listen, "--database", &self.database])
-            .args(["--allow-http", "127.0.0.1,localhost", "--data"])
+            .args(["--allow-http", &self.hosts, "--data"])
             .arg(self.data.0.join("data"))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .envs(variables.iter().copied())

@@ -5,6 +5,7 @@ mod cloud;
 mod engine;
 mod history;
 mod python;
+mod server;
 pub mod torture;
 mod wait;
 
@@ -14,6 +15,7 @@ pub use engine::{Database, Engine, Said, http_get};
 pub use history::assert_one_writer;
 pub use python::{python, python_component};
 pub use rustix::process::Signal;
+pub use server::Server;
 pub use wait::{until, within};
 
 use std::path::PathBuf;

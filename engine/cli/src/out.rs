@@ -6,7 +6,7 @@
 use std::io::{IsTerminal, Write};
 
 use crate::exit::{Outcome, Stop};
-use crate::render::{Line, Size, plain};
+use crate::render::{Line, Size, harmless, plain};
 
 /// Standard output, and who reads it.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +26,10 @@ impl Out {
         Self { is_terminal, colours: is_terminal && !refused && !dumb }
     }
 
-    /// Writes one line as it is.
+    /// Writes one line; on a terminal, characters that it would obey are escaped as JSON escapes them.
     pub(crate) fn say(self, line: &str) -> Outcome {
+        let shown = if self.is_terminal { harmless(line) } else { line.into() };
+        let line = &*shown;
         let mut stdout = std::io::stdout().lock();
         writeln!(stdout, "{line}")?;
         Ok(stdout.flush()?)

@@ -122,7 +122,7 @@ pub struct WorkflowCall {
 pub struct HttpRequest {
     /// The method.
     pub method: String,
-    /// Where to; may hold `{{secret:NAME}}`.
+    /// Where to; may hold `{{secret:NAME}}` in its path and query.
     pub url: String,
     /// Names and values; values may hold `{{secret:NAME}}`.
     pub headers: Vec<(String, String)>,

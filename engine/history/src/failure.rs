@@ -92,6 +92,8 @@ pub mod kind {
     pub const CALL_LIMIT: &str = "call-limit";
     /// The guest waits for nothing that could ever happen.
     pub const DEADLOCK: &str = "deadlock";
+    /// The engine failed while it performed a call; its log says how.
+    pub const ENGINE_FAILURE: &str = "engine-failure";
     /// The guest may not do this.
     pub const NOT_GRANTED: &str = "not-granted";
     /// An argument makes no sense.

@@ -12,7 +12,7 @@ use crate::convert::refusal;
 use crate::proto;
 
 /// How many messages wait for a slow reader before its stream waits for it.
-const MESSAGES_AHEAD_MAX: usize = 64;
+const MESSAGES_AHEAD_MAX: usize = 2;
 
 /// A stream of answers.
 pub(crate) type Answers<T> = ReceiverStream<Result<T, tonic::Status>>;
@@ -101,9 +101,9 @@ pub(crate) async fn feed_history(
         return tell_events(&engine, (&id, request.run), &mut after, &reader).await;
     }
     let mut reading = request.run;
-    let mut changes = pin!(engine.watch(&id));
-    while let Some(status) = changes.next().await {
-        let current = status?.summary.run;
+    let mut changes = pin!(engine.follow(&id));
+    while let Some(summary) = changes.next().await {
+        let current = summary?.run;
         let mut run = reading.unwrap_or(current);
         while run < current {
             tell_events(&engine, (&id, Some(run)), &mut after, &reader).await?;
@@ -141,9 +141,9 @@ pub(crate) async fn feed_logs(
     if !request.follow {
         return tell_lines(&engine, &id, &mut after, &reader).await;
     }
-    let mut changes = pin!(engine.watch(&id));
-    while let Some(status) = changes.next().await {
-        status?;
+    let mut changes = pin!(engine.follow(&id));
+    while let Some(summary) = changes.next().await {
+        summary?;
         tell_lines(&engine, &id, &mut after, &reader).await?;
     }
     Ok(())

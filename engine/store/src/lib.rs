@@ -1,5 +1,6 @@
 //! Keeps histories, components and tenants. It appends and claims; it makes no decisions.
 
+mod address;
 mod append;
 mod approvals;
 mod attributes;
@@ -35,6 +36,7 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use futures::future::BoxFuture;
 use thiserror::Error;
 
+pub use address::server_of;
 pub use clock::{Clocks, MachineClocks};
 pub use model::*;
 pub use store::{open, open_for, open_with};

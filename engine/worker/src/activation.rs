@@ -15,7 +15,7 @@ use crate::ahead::Ahead;
 use crate::appender::{Appended, CLAIM_LOST};
 use crate::commit::{InFlight, answer_of};
 use crate::directory::NoProgram;
-use crate::effects::Effect;
+use crate::effects::{Arrived, Effect};
 use crate::guests::{Guests, Stopped};
 use crate::node::Node;
 use crate::outside::{Guest, Machine};
@@ -193,13 +193,13 @@ impl Activation {
             key: head.key.clone(),
             guests: Guests::new(node.clone(), head.key.id.clone(), pressure.clone()),
             pressure,
+            requests: Requests::new(&node),
             ahead: Ahead::new(node.bytes_ahead.clone()),
             node,
             incarnation,
             head,
             execution,
             starting: None,
-            requests: Requests::default(),
             targets: BTreeMap::new(),
             received: BTreeSet::new(),
             stored: Position(0),
@@ -312,7 +312,7 @@ impl Activation {
                         hosts: program.manifest().hosts.clone(),
                         secrets: program.manifest().secrets.clone(),
                     };
-                    let effect = Effect { request, key, grants, has_left: Arc::default() };
+                    let effect = Effect { request, key, grants, way: Arc::default() };
                     let by = (self.node.clone(), self.incarnation);
                     self.requests.send(by, (call, opened), effect, mark);
                 }
@@ -378,11 +378,12 @@ impl Activation {
         Ok(())
     }
 
-    fn take_answer(&mut self, (call, opened, result): Answered) -> Result<(), Stuck> {
-        let Some(result) = result else { return Err(Stuck::Over(Over::Lost)) };
+    fn take_answer(&mut self, (call, opened, arrived): Answered) -> Result<(), Stuck> {
+        let Some(Arrived { result, held }) = arrived else { return Err(Stuck::Over(Over::Lost)) };
         // The answer to a request that its step no longer waits for is nobody's.
         if self.requests.strike(&call, opened) {
             self.execution.fetched(&call, result, self.node.clock.moment());
+            self.requests.hold(self.execution.mark(), held);
         }
         Ok(())
     }
@@ -397,8 +398,8 @@ impl Activation {
 
     /// A stretch of a step took longer than it may.
     fn overran(&mut self, scope: &Scope) -> Result<(), Stuck> {
-        if !self.execution.is_durable() {
-            // The engine's own trouble with the database uses up nobody's time.
+        if !self.execution.is_durable() || self.requests.await_turn(scope) {
+            // The engine's own trouble with the database uses up nobody's time, nor does a request's wait for its turn.
             self.guests.extend(scope);
             return Ok(());
         }

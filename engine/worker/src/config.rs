@@ -1,6 +1,7 @@
 //! What an operator may set, with its default.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct Config {
     pub database: String,
     /// Hosts (`host` or `host:port`) that steps may `fetch` from; `*` means any public address.
     pub allow_http: Vec<String>,
+    /// Where this engine itself can be reached: no request of a step goes there, whatever `allow_http` says.
+    pub listens_on: Vec<SocketAddr>,
     /// Secrets by name, for `{{secret:NAME}}` in requests.
     pub secrets: BTreeMap<String, String>,
     /// How long an execution with nothing to do stays in memory.
@@ -49,6 +52,7 @@ impl Config {
             data,
             database,
             allow_http: Vec::new(),
+            listens_on: Vec::new(),
             secrets: BTreeMap::new(),
             hibernate_after: Duration::from_secs(2),
             hibernate_at_once: Duration::from_secs(3600),

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use cerebelum_history::{ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Sandbox};
 use cerebelum_store::{ApprovalFilter, Census, ExecutionKey, Filter, State, StoreError, TenantId};
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, Stream};
 
 use crate::api::{ApprovalView, ComponentInfo, EventView, ListRequest, LogView, OpenError, Refused, Status, Summary};
 use crate::directory::{manifest_of, unavailable};
@@ -22,8 +22,14 @@ use crate::views;
 use crate::{Config, restore};
 
 const TENANT: TenantId = TenantId::DEFAULT;
+/// How many bytes of a history are read together, if it is more than one chunk.
+const HISTORY_PAGE_BYTES_MAX: u64 = 1 << 20;
+/// How many log lines are read together.
+const LINES_PER_PAGE: u32 = 200;
+/// How long a stop waits for the answers to requests that are outside, and until they are recorded.
+const STOP_ANSWERS: Duration = Duration::from_secs(3);
 /// How often whoever waits for an execution looks at it without a hint: commits of other nodes give none.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How many questions are read together, and how many are listed at most.
 const APPROVALS_PAGE: u32 = 1_000;
@@ -52,7 +58,7 @@ impl Engine {
                 other => OpenError::Unusable(other.to_string()),
             })?,
             programs: Arc::new(Sandbox::new(cerebelum_sandbox::Config::new(&config.data)).map_err(|e| e.to_string())?),
-            web: Arc::new(Fetcher::new(config.allow_http.clone(), config.secrets.clone())?),
+            web: Arc::new(Fetcher::new(&config)?),
             machine: Arc::new(ThisMachine),
         };
         Ok(Self::run(config, outside, name).await?)
@@ -99,6 +105,11 @@ impl Engine {
     /// Stops: nothing new begins, claims are given back, so that another node may go on at once.
     pub async fn stop(&self) {
         self.node.stopping.store(true, Ordering::Relaxed);
+        // Nothing leaves any more. What is outside already is worth a moment: what it did would be done again.
+        let patience = STOP_ANSWERS.min(self.node.config.drain);
+        if self.node.machine.within(patience, self.node.exchanges.none()).await.is_none() {
+            tracing::warn!("some answers did not come in time: those requests are repeated");
+        }
         let running = std::mem::take(&mut *self.running.lock().await);
         futures::future::join_all(running.into_iter().map(Running::end)).await;
         if let Some(incarnation) = self.node.lease.incarnation() {
@@ -212,32 +223,6 @@ impl Engine {
         Some(whole).filter(|whole| whole.head.state != State::Open).map(views::status).transpose()
     }
 
-    /// The status now and after each commit (several at once count as one), until the execution has ended.
-    pub fn watch(&self, id: &str) -> impl Stream<Item = Result<Status, Refused>> + Send + use<> {
-        let (engine, id) = (self.clone(), id.to_owned());
-        let state = (None, false);
-        futures::stream::unfold((engine, id, state), |(engine, id, (mut commits, over))| async move {
-            if over {
-                return None;
-            }
-            match &mut commits {
-                None => {
-                    let key = match key(&id) {
-                        Ok(key) => key,
-                        Err(refused) => return Some((Err(refused), (engine, id, (None, true)))),
-                    };
-                    commits = Some(engine.node.watchers.watch(&key));
-                }
-                Some(commits) => {
-                    let _ = engine.node.machine.within(LOOK_AGAIN, commits.changed()).await;
-                }
-            }
-            let status = engine.status(&id).await;
-            let over = status.as_ref().map_or(true, |status| is_ended(&status.summary));
-            Some((status, (engine, id, (commits, over))))
-        })
-    }
-
     /// The status once the execution has ended, or as it is after the timeout.
     ///
     /// # Errors
@@ -288,7 +273,7 @@ impl Engine {
         Ok((summaries, page.cursor))
     }
 
-    /// The events of an execution's run (the current one unless another is named) after a position.
+    /// A page of the events of an execution's run (the current one unless another is named) after a position; empty at its end.
     ///
     /// # Errors
     /// When there is no such execution or run, or the database does not answer.
@@ -303,8 +288,13 @@ impl Engine {
         if to <= after {
             return Ok(Vec::new());
         }
-        let events = restore::events(&*self.node.store, &key, run, (after.next(), to)).await.map_err(unavailable)?;
-        Ok(views::events(after, &events))
+        let next = after.next();
+        let page = self.node.store.history_page(&key, run, next, HISTORY_PAGE_BYTES_MAX).await.map_err(unavailable)?;
+        let events = restore::events_of(&page).map_err(unavailable)?;
+        // The chunk that holds the first wanted event may begin before it.
+        let told = page.first().map_or(0, |chunk| next.0.saturating_sub(chunk.first.0));
+        let told = usize::try_from(told).unwrap_or(usize::MAX);
+        Ok(views::events(after, events.get(told..).unwrap_or_default()))
     }
 
     /// Log lines after a place.
@@ -313,7 +303,7 @@ impl Engine {
     /// When there is no such execution, or the database does not answer.
     pub async fn logs(&self, id: &str, after: i64) -> Result<Vec<LogView>, Refused> {
         let key = self.existing(id).await?;
-        let rows = self.node.store.logs(&key, after, 1_000).await.map_err(unavailable)?;
+        let rows = self.node.store.logs(&key, after, LINES_PER_PAGE).await.map_err(unavailable)?;
         Ok(rows.into_iter().map(views::log).collect())
     }
 

@@ -1,44 +1,55 @@
 //! Named places where tests let the process die: `CEREBELUM_FAILPOINT=NAME[:N[:MICROSECONDS]]` kills it at the N-th
-//! pass, or so long after it.
+//! pass, or so long after it. They exist only in builds with the feature `failpoints`, which the tests' own crate asks for.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+#[cfg(feature = "failpoints")]
+pub(crate) use armed::point;
 
-struct Armed {
-    name: String,
-    passes_left: AtomicU64,
-    delay: Duration,
-}
+/// Nothing, in a build that is not for tests.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) const fn point(_name: &str) {}
 
-impl Armed {
-    fn by(asked: &str) -> Option<Self> {
-        let mut words = asked.split(':');
-        let name = words.next()?.to_owned();
-        let passes_left = AtomicU64::new(words.next().unwrap_or("1").parse().ok()?);
-        let delay = Duration::from_micros(words.next().unwrap_or("0").parse().ok()?);
-        Some(Self { name, passes_left, delay })
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    struct Armed {
+        name: String,
+        passes_left: AtomicU64,
+        delay: Duration,
     }
-}
 
-/// Dies here, as by `kill -9`, when a test asked for it.
-pub(crate) fn point(name: &str) {
-    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
-    let armed = ARMED.get_or_init(|| Armed::by(&std::env::var("CEREBELUM_FAILPOINT").ok()?));
-    let Some(armed) = armed.as_ref().filter(|armed| armed.name == name) else { return };
-    if armed.passes_left.fetch_sub(1, Ordering::SeqCst) != 1 {
-        return;
+    impl Armed {
+        fn by(asked: &str) -> Option<Self> {
+            let mut words = asked.split(':');
+            let name = words.next()?.to_owned();
+            let passes_left = AtomicU64::new(words.next().unwrap_or("1").parse().ok()?);
+            let delay = Duration::from_micros(words.next().unwrap_or("0").parse().ok()?);
+            Some(Self { name, passes_left, delay })
+        }
     }
-    if armed.delay.is_zero() {
-        die();
-    } else {
-        std::thread::spawn(|| {
-            std::thread::sleep(armed.delay);
+
+    /// Dies here, as by `kill -9`, when a test asked for it.
+    pub(crate) fn point(name: &str) {
+        static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+        let armed = ARMED.get_or_init(|| Armed::by(&std::env::var("CEREBELUM_FAILPOINT").ok()?));
+        let Some(armed) = armed.as_ref().filter(|armed| armed.name == name) else { return };
+        if armed.passes_left.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return;
+        }
+        if armed.delay.is_zero() {
             die();
-        });
+        } else {
+            std::thread::spawn(|| {
+                std::thread::sleep(armed.delay);
+                die();
+            });
+        }
     }
-}
 
-fn die() {
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    fn die() {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
 }

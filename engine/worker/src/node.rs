@@ -20,6 +20,8 @@ use crate::clock::Clock;
 use crate::committer::Gather;
 use crate::config::Config;
 use crate::directory::Directory;
+use crate::effects::Exchanges;
+use crate::fetch::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX};
 use crate::lease::Leasehold;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
@@ -97,6 +99,10 @@ pub(crate) struct Node {
     /// Bytes of all executions that wait for the log (L6).
     pub(crate) bytes_ahead: Arc<AtomicU64>,
     pub(crate) stopping: AtomicBool,
+    /// Memory for answers on their way in.
+    pub(crate) answers: AnswerMemory,
+    /// Requests that are outside, until their answers are durable.
+    pub(crate) exchanges: Arc<Exchanges>,
 }
 
 impl Node {
@@ -143,6 +149,8 @@ impl Node {
             active: Mutex::new(BTreeMap::new()),
             bytes_ahead: Arc::default(),
             stopping: AtomicBool::new(false),
+            answers: AnswerMemory::new(ENGINE_ANSWER_BYTES_MAX),
+            exchanges: Arc::default(),
         })
     }
 

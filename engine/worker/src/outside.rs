@@ -12,6 +12,8 @@ use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use tokio::sync::oneshot;
 
+pub use crate::fetch::Room;
+
 /// Everything a node reaches for outside of itself.
 #[derive(Clone)]
 pub struct Outside {
@@ -72,12 +74,14 @@ pub trait Guest: Send {
 
 /// Answers HTTP requests.
 pub trait Web: Send + Sync {
-    /// Sends a request with this default `Idempotency-Key`, as far as the component's grants allow.
+    /// Sends a request with this default `Idempotency-Key`, as far as the component's grants allow. The memory that the
+    /// answer takes is counted in `room` before it is taken.
     fn fetch<'a>(
         &'a self,
         request: HttpRequest,
         key: &'a str,
         grants: &'a Grants,
+        room: &'a mut Room,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>>;
 }
 

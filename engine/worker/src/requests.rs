@@ -1,39 +1,50 @@
 //! The requests of one activation on their way out and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use cerebelum_history::{CallName, Execution, Failure, HttpResponse, planted};
+use cerebelum_history::{CallName, Execution, Failure, Scope, kind, planted};
 use cerebelum_store::Incarnation;
-use futures::StreamExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 
-use crate::effects::{Barrier, Effect, leave};
+use crate::effects::{Arrived, Doorway, Effect, Held, Way, leave};
 use crate::node::Node;
 
 /// A call, which of that name, and its answer; none when the lease was over before it could leave.
-pub(crate) type Answered = (CallName, u64, Option<Result<HttpResponse, Failure>>);
+pub(crate) type Answered = (CallName, u64, Option<Arrived>);
 
 /// A request under way.
 struct Asked {
     /// Which of the calls of that name: a retried step may make one anew.
     opened: u64,
     wanted: AbortHandle,
-    has_left: Arc<AtomicBool>,
+    way: Arc<Way>,
 }
 
 /// The requests of one activation.
-#[derive(Default)]
 pub(crate) struct Requests {
     /// None when nobody wants the answer any more.
     under_way: FuturesUnordered<BoxFuture<'static, Option<Answered>>>,
     asked: BTreeMap<CallName, Asked>,
-    barrier: Arc<Barrier>,
+    doorway: Doorway,
+    /// What answers hold until everything up to these marks is durable, in their order.
+    arrived: VecDeque<(u64, Held)>,
 }
 
 impl Requests {
+    /// None yet.
+    pub(crate) fn new(node: &Node) -> Self {
+        Self {
+            under_way: FuturesUnordered::new(),
+            asked: BTreeMap::new(),
+            doorway: Doorway::new(node),
+            arrived: VecDeque::new(),
+        }
+    }
+
     /// Whether this very call is on its way.
     pub(crate) fn has(&self, call: &CallName, opened: u64) -> bool {
         self.asked.get(call).is_some_and(|asked| asked.opened == opened)
@@ -48,8 +59,11 @@ impl Requests {
         mark: u64,
     ) {
         let (wanted, registration) = AbortHandle::new_pair();
-        self.asked.insert(call.clone(), Asked { opened, wanted, has_left: effect.has_left.clone() });
-        let leaving = Abortable::new(leave(by, self.barrier.clone(), mark, effect), registration);
+        self.asked.insert(call.clone(), Asked { opened, wanted, way: effect.way.clone() });
+        let leaving = AssertUnwindSafe(leave(by, self.doorway.clone(), mark, effect)).catch_unwind();
+        // A mistake of ours must not leave the call open for ever: timeouts and deadlines wait for its end.
+        let leaving = leaving.map(|left| left.unwrap_or_else(|_| Some(panicked())));
+        let leaving = Abortable::new(leaving, registration);
         self.under_way.push(Box::pin(async move { Some((call, opened, leaving.await.ok()?)) }));
     }
 
@@ -74,7 +88,7 @@ impl Requests {
 
     /// In a pause nothing leaves, and a request whose call is closed never: nobody waits for its answer (L16).
     pub(crate) fn hold_back(&mut self, execution: &Execution) {
-        self.barrier.pause(execution.is_paused() && !planted("pause-lets-effects-out"));
+        self.doorway.barrier.pause(execution.is_paused() && !planted("pause-lets-effects-out"));
         let open = execution.open();
         self.asked.retain(|call, asked| {
             let is_wanted = open.get(call).is_some_and(|call| call.mark() == asked.opened);
@@ -86,18 +100,39 @@ impl Requests {
     }
 
     /// Everything up to this mark is durable: what waits for it may leave.
-    pub(crate) fn release(&self, mark: u64) {
-        self.barrier.is_durable(mark);
+    pub(crate) fn release(&mut self, mark: u64) {
+        self.doorway.barrier.is_durable(mark);
+        while self.arrived.front().is_some_and(|(until, _)| *until <= mark) {
+            self.arrived.pop_front();
+        }
     }
 
-    /// Whether one waits in order to leave.
+    /// Keeps what an answer holds until everything up to this mark is durable. From there on what is left of the answer is
+    /// part of the execution's own memory.
+    pub(crate) fn hold(&mut self, mark: u64, held: Option<Held>) {
+        self.arrived.extend(held.map(|held| (mark, held)));
+    }
+
+    /// Whether one waits for the log in order to leave.
     pub(crate) fn await_log(&self) -> bool {
-        self.asked.values().any(|asked| !asked.has_left.load(Ordering::Acquire))
+        self.asked.values().any(|asked| asked.way.awaits_log())
+    }
+
+    /// Whether one of this scope only waits because so many others are outside.
+    pub(crate) fn await_turn(&self, scope: &Scope) -> bool {
+        self.asked.iter().any(|(call, asked)| call.scope == *scope && asked.way.awaits_turn())
     }
 
     /// Whether one is outside, or will be as soon as its cause is durable. In a pause those inside wait for its end, and
     /// go again when the guests are rerun.
     pub(crate) fn keep_awake(&self, is_paused: bool) -> bool {
-        self.asked.values().any(|asked| !is_paused || asked.has_left.load(Ordering::Acquire))
+        self.asked.values().any(|asked| !is_paused || asked.way.has_left())
     }
+}
+
+/// The answer to a call that the engine failed to perform.
+fn panicked() -> Arrived {
+    let failure =
+        Failure::retryable(kind::ENGINE_FAILURE, "the engine failed while it performed this call: see its log");
+    Arrived { result: Err(failure), held: None }
 }

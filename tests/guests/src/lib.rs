@@ -9,5 +9,6 @@ mod schemas;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod table;
 mod waits;
+mod web;
 
 cerebelum::component!(hosts = ["127.0.0.1", "localhost"], secrets = ["TEST_TOKEN"]);

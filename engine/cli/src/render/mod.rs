@@ -15,7 +15,7 @@ mod when;
 pub(crate) use changes::changes;
 pub(crate) use execution::{Looks, STEPS_SHOWN, execution};
 pub(crate) use failure::{failure_line, traceback_lines, without_traceback};
-pub(crate) use line::{Line, Style, plain};
+pub(crate) use line::{Line, Style, harmless, plain};
 pub(crate) use live::{Live, Size};
 pub(crate) use pretty::pretty;
 pub(crate) use table::Table;

@@ -20,7 +20,7 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// Runs the engine until it is told to stop.
 pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
-    let settings = effective(args.settings, args.config.as_deref(), config::variables())?;
+    let mut settings = effective(args.settings, args.config.as_deref(), config::variables())?;
     if args.print_config {
         return out.say(settings.to_toml().trim_end());
     }
@@ -28,6 +28,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     let mut stop = Stopping::listen()?;
     // The port first: a second engine on it should say so before it touches the database.
     let bound = cerebelum_server::bind(settings.listen).await.map_err(refused)?;
+    settings.engine.listens_on = vec![bound.address()];
     let database = without_password(&settings.engine.database);
     let engine = tokio::select! {
         opened = Engine::open(settings.engine) => opened.map_err(not_opened)?,
@@ -39,7 +40,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     let asked = async {
         stop.asked().await;
         tracing::info!("stopping; once more to stop at once");
-        // Nobody hears it when serving has broken off already.
+        // Nobody hears it when serving is over already.
         let _ = told.send(());
         tokio::select! {
             () = stop.asked() => {}
@@ -51,12 +52,11 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
         async move { engine.broken().await }
     };
     let serving = async {
-        let served = bound.serve(engine.clone(), async { drop(heard.await) }).await.map_err(refused);
+        bound.serve(engine.clone(), async { drop(heard.await) }).await;
         engine.stop().await;
-        served
     };
     tokio::select! {
-        served = serving => served,
+        () = serving => Ok(()),
         why = broken => Err(Stop::new(Code::Failed, format!("{why}; nothing acknowledged is lost: start the engine again"))),
         () = asked => {
             tracing::warn!("stopped before everything was put away; nothing acknowledged is lost");
@@ -75,11 +75,7 @@ fn not_opened(error: OpenError) -> Stop {
 }
 
 fn refused(error: cerebelum_server::ServeError) -> Stop {
-    let code = match error {
-        cerebelum_server::ServeError::BeyondLoopback(_) | cerebelum_server::ServeError::Bind(..) => Code::Refused,
-        cerebelum_server::ServeError::Broken(..) => Code::Failed,
-    };
-    Stop::new(code, error.to_string())
+    Stop::new(Code::Refused, error.to_string())
 }
 
 /// Starts the log on stderr. Lines are written by a thread of their own: a pipe that is full or that nobody reads any more

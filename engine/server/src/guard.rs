@@ -1,0 +1,185 @@
+//! Who may ask: programs that call this engine by its own name. A web page that somebody on this machine has open may not.
+//!
+//! A browser lets any page send some requests anywhere, without asking first and with a content type that is harmless by
+//! itself; and a page's name can be made to lead to this machine (DNS rebinding). So gRPC is what gRPC says it is, which no
+//! page can send, and whatever a browser says of a request's origin must be this engine.
+
+use axum::extract::Request;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Method, StatusCode, Version, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+/// What is served to everybody who may ask at all, over HTTP/1.1, too.
+pub(crate) const PAGES: [&str; 2] = ["/healthz", "/metrics"];
+/// What a gRPC request says it holds.
+const GRPC: [&str; 2] = ["application/grpc", "application/grpc+proto"];
+
+/// Lets a request pass, or says why not.
+pub(crate) async fn guard(request: Request, next: Next) -> Response {
+    match check(&request) {
+        Ok(()) => next.run(request).await,
+        Err((status, why)) => (status, format!("{why}\n")).into_response(),
+    }
+}
+
+type Refused = (StatusCode, &'static str);
+
+fn check(request: &Request) -> Result<(), Refused> {
+    let called = called(request)?;
+    if !comes_from_here(request.headers(), &called) {
+        return Err((StatusCode::FORBIDDEN, "web pages of others may not ask this engine"));
+    }
+    match PAGES.contains(&request.uri().path()) {
+        true => Ok(()),
+        false => is_grpc(request),
+    }
+}
+
+/// The name that this engine is called by. It has to be one of this machine's.
+fn called(request: &Request) -> Result<Authority, Refused> {
+    let elsewhere = (StatusCode::MISDIRECTED_REQUEST, "call this engine by a loopback name such as 127.0.0.1");
+    let hosts = request.headers().get_all(header::HOST).iter();
+    let hosts = hosts.map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()));
+    let of_uri = request.uri().authority().map(|authority| Some(authority.clone()));
+    let mut names = of_uri.into_iter().chain(hosts);
+    let first = names.next().flatten().filter(is_this_machine).ok_or(elsewhere)?;
+    match names.all(|name| name.is_some_and(|name| name.as_str().eq_ignore_ascii_case(first.as_str()))) {
+        true => Ok(first),
+        false => Err(elsewhere),
+    }
+}
+
+fn is_this_machine(name: &Authority) -> bool {
+    let host = name.host();
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let is_loopback = |ip: std::net::IpAddr| ip.to_canonical().is_loopback();
+    !name.as_str().contains('@') && (bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(is_loopback))
+}
+
+/// Whether a browser, if it is one, says that this engine's own page asks, or the person at it.
+fn comes_from_here(headers: &HeaderMap, called: &Authority) -> bool {
+    let own = format!("http://{called}");
+    let is_own = |origin: &header::HeaderValue| origin.as_bytes().eq_ignore_ascii_case(own.as_bytes());
+    let is_near = |site: &header::HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
+    headers.get_all(header::ORIGIN).iter().all(is_own) && headers.get_all("sec-fetch-site").iter().all(is_near)
+}
+
+fn is_grpc(request: &Request) -> Result<(), Refused> {
+    if request.version() != Version::HTTP_2 {
+        return Err((StatusCode::HTTP_VERSION_NOT_SUPPORTED, "this is gRPC, which is spoken over HTTP/2"));
+    }
+    if request.method() != Method::POST {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "this is gRPC, whose method is POST"));
+    }
+    let mut types = request.headers().get_all(header::CONTENT_TYPE).iter();
+    let is_grpc =
+        |held: &header::HeaderValue| GRPC.iter().any(|grpc| held.as_bytes().eq_ignore_ascii_case(grpc.as_bytes()));
+    match (types.next(), types.next()) {
+        (Some(held), None) if is_grpc(held) => Ok(()),
+        _ => Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "this is gRPC: its content type is application/grpc")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn asked(version: Version, uri: &str, headers: &[(&str, &str)]) -> u16 {
+        let mut request = Request::builder().method("POST").version(version).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        check(&request.body(Body::empty()).unwrap()).map_or_else(|(status, _)| status.as_u16(), |()| 200)
+    }
+
+    const STATUS: &str = "/cerebelum.v1.Engine/Status";
+
+    #[test]
+    fn only_loopback_names_call_this_machine() {
+        for host in
+            ["localhost", "LOCALHOST:1", "127.0.0.1", "127.8.9.1:9090", "[::1]", "[::1]:9090", "[::ffff:127.0.0.1]"]
+        {
+            assert_eq!(asked(Version::HTTP_11, "/healthz", &[("host", host)]), 200, "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "evil.example:9090",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "0.0.0.0",
+            "[fe80::1]",
+            "localhost@evil.example",
+            "evil.example@localhost",
+            "localhost, evil.example",
+            "[::1",
+        ] {
+            assert_eq!(asked(Version::HTTP_11, "/healthz", &[("host", host)]), 421, "{host}");
+        }
+        assert_eq!(asked(Version::HTTP_11, "/healthz", &[]), 421);
+        assert_eq!(asked(Version::HTTP_11, "/healthz", &[("host", "localhost"), ("host", "evil.example")]), 421);
+        assert_eq!(asked(Version::HTTP_2, "http://evil.example/healthz", &[("host", "localhost")]), 421);
+        assert_eq!(asked(Version::HTTP_2, "http://localhost/healthz", &[("host", "evil.example")]), 421);
+    }
+
+    #[test]
+    fn what_a_browser_says_of_a_pages_origin_must_be_this_engine() {
+        let with = |path: &str, name: &str, value: &str| {
+            let held = ("content-type", "application/grpc");
+            asked(Version::HTTP_2, &format!("http://localhost:9090{path}"), &[held, (name, value)])
+        };
+        for path in [STATUS, "/healthz", "/metrics"] {
+            assert_eq!(with(path, "origin", "http://localhost:9090"), 200);
+            for site in ["same-origin", "none"] {
+                assert_eq!(with(path, "sec-fetch-site", site), 200);
+            }
+            for origin in [
+                "null",
+                "",
+                "http://evil.example",
+                "http://localhost:3000",
+                "http://localhost",
+                "https://localhost:9090",
+                "http://127.0.0.1:9090",
+                "http://localhost:9090.evil.example",
+                "http://localhost:9090, http://evil.example",
+                "chrome-extension://abc",
+            ] {
+                assert_eq!(with(path, "origin", origin), 403, "{path} {origin}");
+            }
+            for site in ["cross-site", "same-site", "", "Cross-Site", "same-origin, cross-site"] {
+                assert_eq!(with(path, "sec-fetch-site", site), 403, "{path} {site}");
+            }
+        }
+    }
+
+    #[test]
+    fn grpc_is_what_it_says() {
+        let uri = format!("http://127.0.0.1:9090{STATUS}");
+        for held in ["application/grpc", "application/grpc+proto", "Application/gRPC"] {
+            assert_eq!(asked(Version::HTTP_2, &uri, &[("content-type", held)]), 200, "{held}");
+            let over_1 = [("content-type", held), ("host", "127.0.0.1:9090")];
+            assert_eq!(asked(Version::HTTP_11, STATUS, &over_1), 505, "{held}");
+        }
+        for held in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+            "application/json",
+            "application/grpc-web",
+            "application/grpc-web+proto",
+            "application/grpc+json",
+            "application/grpc;x=y",
+            "",
+        ] {
+            assert_eq!(asked(Version::HTTP_2, &uri, &[("content-type", held)]), 415, "{held}");
+        }
+        assert_eq!(asked(Version::HTTP_2, &uri, &[]), 415);
+        let twice = [("content-type", "text/plain"), ("content-type", "application/grpc")];
+        assert_eq!(asked(Version::HTTP_2, &uri, &twice), 415);
+    }
+}

@@ -1,0 +1,109 @@
+//! Opens connections for requests, each only to addresses that were checked for its host and port.
+//!
+//! The client keeps connections by scheme, host and port, and what is decided of them depends on nothing else: a kept
+//! connection leads nowhere that a new one would not.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls_platform_verifier::BuilderVerifierExt;
+use tower_service::Service;
+
+use super::permits::Permits;
+
+type Tcp = <HttpConnector as Service<Uri>>::Response;
+
+/// Opens TCP connections to checked addresses.
+#[derive(Clone)]
+pub(super) struct Checked {
+    tcp: HttpConnector,
+    permits: Permits,
+    timeout: Duration,
+}
+
+impl Service<Uri> for Checked {
+    type Response = Tcp;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Tcp>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let this = self.clone();
+        async move {
+            let host = to.host().ok_or_else(|| io::Error::other("the URL names no host"))?;
+            let is_https = to.scheme_str() == Some("https");
+            let port = to.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+            let addresses = this.permits.addresses(host, port).await?;
+            this.open(&addresses).await
+        }
+        .boxed()
+    }
+}
+
+impl Checked {
+    /// Tries one address after the other.
+    async fn open(mut self, addresses: &[SocketAddr]) -> io::Result<Tcp> {
+        let share = self.timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name leads to no address");
+        for address in addresses {
+            // An address in place of the name: nothing is looked up any more.
+            let literal = Uri::try_from(format!("http://{address}/")).map_err(io::Error::other)?;
+            last = match tokio::time::timeout(share, self.tcp.call(literal)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => io::Error::other(error),
+                Err(_) => io::ErrorKind::TimedOut.into(),
+            };
+        }
+        Err(last)
+    }
+}
+
+/// Opens connections, with TLS where the URL says so, within a time.
+#[derive(Clone)]
+pub(super) struct Connector {
+    inner: HttpsConnector<Checked>,
+    timeout: Duration,
+}
+
+impl Connector {
+    /// # Errors
+    /// When the system's certificates cannot be used.
+    pub(super) fn new(permits: Permits, timeout: Duration) -> Result<Self, rustls::Error> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_platform_verifier()?
+            .with_no_client_auth();
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions();
+        Ok(Self { inner: https.wrap_connector(Checked { tcp, permits, timeout }), timeout })
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = <HttpsConnector<Checked> as Service<Uri>>::Response;
+    type Error = <HttpsConnector<Checked> as Service<Uri>>::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let opened = tokio::time::timeout(self.timeout, self.inner.call(to));
+        async move { opened.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) }.boxed()
+    }
+}

@@ -1,0 +1,341 @@
+//! From what a guest asked for to a request that may leave: limits, permission, and only then secrets.
+//!
+//! All words of a failure come from the guest's own text, in which secrets are placeholders: what was filled in stands in
+//! no message.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use cerebelum_history::{Failure, HttpRequest, kind};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Uri};
+use http_body_util::Full;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use url::{Position, Url};
+
+use super::permits::{NotGranted, Permits, asks_for};
+use crate::outside::Grants;
+
+/// The longest method, in bytes.
+const METHOD_BYTES_MAX: usize = 32;
+/// The longest URL, in bytes.
+const URL_BYTES_MAX: usize = 8 << 10;
+/// How many headers a request may have.
+const REQUEST_HEADERS_MAX: usize = 128;
+/// The longest name of a header, in bytes.
+const HEADER_NAME_BYTES_MAX: usize = 256;
+/// The longest value of a header, in bytes.
+const HEADER_VALUE_BYTES_MAX: usize = 16 << 10;
+/// How many bytes the names and values of a request's headers may have together.
+const REQUEST_HEADER_BYTES_MAX: usize = 32 << 10;
+/// The largest body of a request, in bytes.
+const REQUEST_BODY_BYTES_MAX: usize = 8 << 20;
+/// How much of a guest's text stands in a message.
+const QUOTED_CHARS_MAX: usize = 200;
+
+/// Methods that mean something to whatever stands between engine and server.
+const METHODS_REFUSED: [&str; 4] = ["CONNECT", "TRACE", "TRACK", "PRI"];
+/// Headers about the connection and not the request: the engine writes them itself, a guest's are dropped.
+const HEADERS_DROPPED: [&str; 11] = [
+    "connection",
+    "content-length",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "proxy-authorization",
+    "proxy-connection",
+];
+
+/// What a placeholder in a request begins with.
+const PLACEHOLDER: &str = "{{secret:";
+
+/// What may stand in a path without being escaped.
+const PATH: &AsciiSet = &QUERY.remove(b'&').remove(b'+').remove(b'=');
+/// What may stand in the name or value of a query without being escaped.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b',')
+    .remove(b';')
+    .remove(b':')
+    .remove(b'@');
+
+impl From<NotGranted> for Failure {
+    fn from(why: NotGranted) -> Self {
+        Self::new(kind::NOT_GRANTED, why.0)
+    }
+}
+
+/// The request as it may leave.
+///
+/// # Errors
+/// `invalid-argument` when it is none or exceeds a limit, `not-granted` when its host or a secret is not allowed.
+pub(super) fn prepare(
+    request: HttpRequest,
+    key: &str,
+    grants: &Grants,
+    (permits, secrets): (&Permits, &BTreeMap<String, String>),
+) -> Result<Request<Full<Bytes>>, Failure> {
+    let method = method(&request.method)?;
+    let headers = headers(&request.headers)?;
+    if request.body.len() > REQUEST_BODY_BYTES_MAX {
+        return Err(too_large("the body of a request", request.body.len(), REQUEST_BODY_BYTES_MAX));
+    }
+    let template = Template::parse(&request.url)?;
+    permit(&template.url, grants, permits)?;
+    let granted = Secrets { grants, secrets };
+    let uri = template.fill(&granted)?;
+    let mut built = Request::new(Full::from(request.body));
+    (*built.method_mut(), *built.uri_mut()) = (method, uri);
+    *built.headers_mut() = fill_headers(headers, (&template.url, key), &granted)?;
+    Ok(built)
+}
+
+fn invalid(what: String) -> Failure {
+    Failure::new(kind::INVALID_ARGUMENT, what)
+}
+
+fn too_large(what: &str, is: usize, max: usize) -> Failure {
+    invalid(format!("{what} has {is} bytes, at most {max} are allowed"))
+}
+
+/// A guest's text as it may stand in a message.
+fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(QUOTED_CHARS_MAX).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    format!("`{}`", shown.escape_debug())
+}
+
+fn method(text: &str) -> Result<Method, Failure> {
+    let method = Method::from_bytes(text.as_bytes()).ok().filter(|_| text.len() <= METHOD_BYTES_MAX);
+    let method = method.ok_or_else(|| invalid(format!("{} is not an HTTP method", quoted(text))))?;
+    match METHODS_REFUSED.iter().any(|refused| refused.eq_ignore_ascii_case(text)) {
+        true => Err(invalid(format!("requests with the method {} are not sent", quoted(text)))),
+        false => Ok(method),
+    }
+}
+
+/// The headers that are sent on, each with the template of its value.
+fn headers(asked: &[(String, String)]) -> Result<Vec<(HeaderName, &str)>, Failure> {
+    if asked.len() > REQUEST_HEADERS_MAX {
+        let count = asked.len();
+        return Err(invalid(format!("the request has {count} headers, at most {REQUEST_HEADERS_MAX} are allowed")));
+    }
+    let bytes: usize = asked.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let mut headers = Vec::with_capacity(asked.len());
+    for (name, value) in asked {
+        if name.len() > HEADER_NAME_BYTES_MAX {
+            return Err(too_large("the name of a header", name.len(), HEADER_NAME_BYTES_MAX));
+        }
+        let header = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| invalid(format!("{} is not the name of an HTTP header", quoted(name))))?;
+        if value.len() > HEADER_VALUE_BYTES_MAX {
+            return Err(too_large(
+                &format!("the value of header {}", quoted(name)),
+                value.len(),
+                HEADER_VALUE_BYTES_MAX,
+            ));
+        }
+        if !HEADERS_DROPPED.contains(&header.as_str()) {
+            headers.push((header, value.as_str()));
+        }
+    }
+    match bytes > REQUEST_HEADER_BYTES_MAX {
+        true => Err(too_large("the names and values of all headers", bytes, REQUEST_HEADER_BYTES_MAX)),
+        false => Ok(headers),
+    }
+}
+
+fn fill_headers(
+    asked: Vec<(HeaderName, &str)>,
+    (url, key): (&Url, &str),
+    secrets: &Secrets<'_>,
+) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::with_capacity(asked.len() + 2);
+    for (name, template) in asked {
+        if name == http::header::HOST {
+            if !template.eq_ignore_ascii_case(authority(url)) {
+                return Err(invalid(format!(
+                    "the header `host` is {}, the URL's host is `{}`: they must be the same",
+                    quoted(template),
+                    authority(url)
+                )));
+            }
+            continue;
+        }
+        let (filled, is_secret) = secrets.fill(template)?;
+        let mut value = HeaderValue::from_bytes(filled.as_bytes())
+            .map_err(|_| invalid(format!("the value of header `{name}` is not allowed in HTTP")))?;
+        value.set_sensitive(is_secret);
+        headers.append(name, value);
+    }
+    if !headers.contains_key("idempotency-key") {
+        let key = key.parse().map_err(|_| invalid("the idempotency key is not allowed in HTTP".to_owned()))?;
+        headers.insert("idempotency-key", key);
+    }
+    headers.entry(http::header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    Ok(headers)
+}
+
+/// Refuses hosts that the component did not ask for or the operator did not allow.
+fn permit(url: &Url, grants: &Grants, permits: &Permits) -> Result<(), Failure> {
+    let refused = |what: String| Failure::new(kind::NOT_GRANTED, what);
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refused(format!("{} is neither http nor https", quoted(url.scheme()))));
+    }
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return Err(refused("the URL names no host".to_owned()));
+    };
+    if !asks_for(&grants.hosts, host, port) {
+        let hint = "declare it in the component's list of hosts";
+        return Err(refused(format!("the component does not ask for host {host}:{port}: {hint}")));
+    }
+    Ok(permits.check(host, port)?)
+}
+
+fn authority(url: &Url) -> &str {
+    &url[Position::BeforeHost..Position::AfterPort]
+}
+
+/// A URL whose placeholders are set aside: each is a word that stands nowhere else in it.
+struct Template {
+    url: Url,
+    /// The word, and the secret that belongs there.
+    places: Vec<(String, String)>,
+}
+
+impl Template {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        if text.len() > URL_BYTES_MAX {
+            return Err(too_large("the URL", text.len(), URL_BYTES_MAX));
+        }
+        let lower = text.to_ascii_lowercase();
+        let mut word = "placeholder".to_owned();
+        while lower.contains(&word) {
+            word.push('x');
+        }
+        let (mut places, mut plain) = (Vec::new(), String::with_capacity(text.len()));
+        for piece in pieces(text) {
+            match piece? {
+                Piece::Text(text) => plain.push_str(text),
+                Piece::Secret(name) => {
+                    // Digits behind the word and a letter behind those: no place is the beginning of another one.
+                    let place = format!("{word}{}z", places.len());
+                    plain.push_str(&place);
+                    places.push((place, name.to_owned()));
+                }
+            }
+        }
+        let misplaced = || invalid(format!("{}: a secret may stand in the path and the query only", quoted(text)));
+        let url = match Url::parse(&plain) {
+            Ok(url) => url,
+            Err(_) if !places.is_empty() && Url::parse(text).is_err() => return Err(misplaced()),
+            Err(e) => return Err(invalid(format!("{} is not a valid URL: {e}", quoted(text)))),
+        };
+        let rest = &url[Position::BeforePath..Position::AfterQuery];
+        if !places.iter().all(|(place, _)| rest.contains(place.as_str())) {
+            return Err(misplaced());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(invalid("a URL may not hold a user or a password: send the header `authorization`".to_owned()));
+        }
+        Ok(Self { url, places })
+    }
+
+    fn fill(&self, secrets: &Secrets<'_>) -> Result<Uri, Failure> {
+        let (mut path, mut query) = (self.url.path().to_owned(), self.url.query().map(str::to_owned));
+        for (place, name) in &self.places {
+            let secret = secrets.get(name)?;
+            path = path.replacen(place, &utf8_percent_encode(secret, PATH).to_string(), 1);
+            query = query.map(|query| query.replacen(place, &utf8_percent_encode(secret, QUERY).to_string(), 1));
+        }
+        let rest = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+        let unsuitable = || invalid(format!("{} cannot be asked over HTTP", quoted(self.url.as_str())));
+        Uri::builder()
+            .scheme(self.url.scheme())
+            .authority(authority(&self.url))
+            .path_and_query(PathAndQuery::try_from(rest).map_err(|_| unsuitable())?)
+            .build()
+            .map_err(|_| unsuitable())
+    }
+}
+
+/// A piece of a text that may hold placeholders.
+enum Piece<'a> {
+    Text(&'a str),
+    Secret(&'a str),
+}
+
+fn pieces(text: &str) -> impl Iterator<Item = Result<Piece<'_>, Failure>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let at = rest.find(PLACEHOLDER).unwrap_or(rest.len());
+        if at > 0 {
+            let (before, after) = rest.split_at(at);
+            rest = after;
+            return Some(Ok(Piece::Text(before)));
+        }
+        let after = rest.strip_prefix(PLACEHOLDER)?;
+        let piece = after.split_once("}}");
+        rest = piece.map_or("", |(_, after)| after);
+        let unclosed = || invalid(format!("a placeholder `{PLACEHOLDER}NAME}}}}` is not closed"));
+        Some(piece.map(|(name, _)| Piece::Secret(name)).ok_or_else(unclosed))
+    })
+}
+
+/// The secrets that a component may use.
+struct Secrets<'a> {
+    grants: &'a Grants,
+    secrets: &'a BTreeMap<String, String>,
+}
+
+impl Secrets<'_> {
+    fn get(&self, name: &str) -> Result<&str, Failure> {
+        let refused = |what: String| Err(Failure::new(kind::NOT_GRANTED, what));
+        let shown = quoted(name);
+        if !self.grants.secrets.iter().any(|secret| secret == name) {
+            return refused(format!(
+                "the component does not ask for secret {shown}: declare it in the component's list of secrets"
+            ));
+        }
+        match self.secrets.get(name) {
+            Some(secret) => Ok(secret),
+            None => refused(format!(
+                "the engine has no secret {shown}: set CEREBELUM_SECRET_{name} or [secrets] in its configuration"
+            )),
+        }
+    }
+
+    /// The text with its secrets, and whether it has any.
+    fn fill(&self, template: &str) -> Result<(String, bool), Failure> {
+        let (mut filled, mut is_secret) = (String::with_capacity(template.len()), false);
+        for piece in pieces(template) {
+            match piece? {
+                Piece::Text(text) => filled.push_str(text),
+                Piece::Secret(name) => {
+                    filled.push_str(self.get(name)?);
+                    is_secret = true;
+                }
+            }
+        }
+        Ok((filled, is_secret))
+    }
+}
+
+#[cfg(test)]
+mod tests;

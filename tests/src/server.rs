@@ -1,0 +1,100 @@
+//! A plain HTTP server that hears what really leaves: request lines, headers, and how many requests at once.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A server that answers each request with so many bytes after a time, and keeps what it heard.
+#[derive(Debug)]
+pub struct Server {
+    port: u16,
+    answer: Arc<Answer>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    bytes: usize,
+    after: Duration,
+    heard: Mutex<Vec<String>>,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Server {
+    /// Starts one on a free port.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn start(bytes: usize, after: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = listener.local_addr().expect("it has an address").port();
+        let answer = Arc::new(Answer {
+            bytes,
+            after,
+            heard: Mutex::default(),
+            now: Default::default(),
+            most: Default::default(),
+        });
+        let server = Self { port, answer: answer.clone() };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let answer = answer.clone();
+                std::thread::spawn(move || answer.serve(&stream));
+            }
+        });
+        server
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL of a path.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// The head of each request so far.
+    ///
+    /// # Panics
+    /// When one of its own threads did.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        self.answer.heard.lock().expect("nobody panics while holding it").clone()
+    }
+
+    /// How many requests it had at once at most.
+    #[must_use]
+    pub fn most_at_once(&self) -> usize {
+        self.answer.most.load(Ordering::SeqCst)
+    }
+}
+
+impl Answer {
+    /// Answers the requests of one connection; those of the tests have no bodies.
+    fn serve(&self, mut stream: &TcpStream) {
+        let mut reader = BufReader::new(stream);
+        loop {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+            self.heard.lock().expect("nobody panics while holding it").push(head);
+            self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::sleep(self.after);
+            self.now.fetch_sub(1, Ordering::SeqCst);
+            let said = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", self.bytes);
+            if said.and_then(|()| stream.write_all(&vec![b'a'; self.bytes])).is_err() {
+                return;
+            }
+        }
+    }
+}
