@@ -1,6 +1,6 @@
 //! Idempotency keys and random seeds (L3): functions of the recorded seed and of names, never of positions.
 
-use crate::{CallName, Scope, body};
+use crate::{CallName, ExecutionId, Scope, body};
 
 /// The secret that all keys and random numbers of an execution derive from. Never shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,10 +32,12 @@ impl Seed {
     }
 
     /// The seed of the execution that this call starts: a function of names as well, so that whatever starts the child
-    /// again (an engine on a restored backup, say) gives its effects the same keys.
+    /// again (an engine on a restored backup, say) gives its effects the same keys. The child's id is one of the names: a
+    /// retried step starts another child, whose requests are others.
     #[must_use]
-    pub fn child(&self, run: u32, call: &CallName) -> Self {
-        Self(*blake3::keyed_hash(&self.0, format!("child {run} {} {}", call.scope, call.ordinal).as_bytes()).as_bytes())
+    pub fn child(&self, run: u32, call: &CallName, id: &ExecutionId) -> Self {
+        let names = format!("child {run} {} {} {id}", call.scope, call.ordinal);
+        Self(*blake3::keyed_hash(&self.0, names.as_bytes()).as_bytes())
     }
 
     fn key(&self, of: &str) -> String {
@@ -56,8 +58,9 @@ mod tests {
         assert_eq!(distinct.len(), keys.len());
         assert_eq!(key(1, "3.1", 2), key(1, "3.1", 2));
         assert_eq!(keys[0].len(), 32);
-        let child =
-            |run, scope: &str, ordinal| seed.child(run, &CallName { scope: Scope::from_text(scope), ordinal }).0;
+        let (id, other): (ExecutionId, ExecutionId) = ("e".parse().unwrap(), "f".parse().unwrap());
+        let call = |scope: &str, ordinal| CallName { scope: Scope::from_text(scope), ordinal };
+        let child = |run, scope: &str, ordinal| seed.child(run, &call(scope, ordinal), &id).0;
         let children = [
             child(1, "", 1),
             child(2, "", 1),
@@ -65,6 +68,7 @@ mod tests {
             child(1, "", 2),
             child(1, "1#1", 1),
             child(1, "1#2", 1),
+            seed.child(1, &call("", 1), &other).0,
         ];
         let distinct: std::collections::HashSet<_> = children.iter().chain([&seed.0]).collect();
         assert_eq!((distinct.len(), child(1, "3.1", 2)), (children.len() + 1, child(1, "3.1", 2)));

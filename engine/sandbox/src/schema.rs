@@ -51,6 +51,7 @@ impl Schema {
             // Formats are annotations, as the current draft has it: they would check text in ways that nobody bounds.
             .should_validate_formats(false)
             .with_keyword(effort::KEYWORD, effort::keyword)
+            .with_keyword(effort::NEVER, effort::never)
             .build(&self.0);
         built.inspect_err(|error| tracing::debug!(%error, "a schema that checks nothing")).ok().map(Validator)
     }

@@ -112,7 +112,7 @@ pub(crate) async fn bury(
 pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Audit, Fault> {
     static LAST: Statement = Statement::new(
         "select max(execution_no) from (
-            select execution_no from executions where execution_no > $1 order by execution_no limit $2) page",
+            select execution_no from executions where execution_no >= $1 order by execution_no limit $2) page",
     );
     // What a living node has claimed is in its memory, and it looks for itself when something is not as it should be.
     static PAGE: Statement = Statement::new(concat!(
@@ -122,12 +122,12 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
         history_end!(),
         " from ",
         heads!(),
-        " where e.execution_no > $1 and e.execution_no <= $2 and coalesce(e.state, 0) not in (1, 2, 3)
+        " where e.execution_no >= $1 and e.execution_no <= $2 and coalesce(e.state, 0) not in (1, 2, 3)
             and (e.parked is null or e.owner is not null)
             and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)"
     ));
     // Numbers begin at 1, but for those that were damaged.
-    let after = if after == 0 { i64::MIN } else { after };
+    let after = if after == 0 { i64::MIN } else { after.saturating_add(1) };
     let mut session = store.database.client_snapshot().await?;
     let mut last = session.rows(&LAST, &[after.into(), limit.into()]).await?;
     let Some(last) = last.first_mut().map(|row| row.opt_int()).transpose()?.flatten() else {

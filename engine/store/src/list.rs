@@ -156,7 +156,9 @@ fn statement<'f>(
     (from, floor): (i64, Option<i64>),
     count: usize,
 ) -> (String, Vec<Value<'f>>) {
-    let mut values: Vec<Value<'f>> = vec![tenant.into(), count.into(), from.into(), floor.unwrap_or(i64::MIN).into()];
+    // Numbers begin at 1, but for those that were damaged.
+    let lowest = floor.map_or(i64::MIN, |floor| floor.saturating_add(1));
+    let mut values: Vec<Value<'f>> = vec![tenant.into(), count.into(), from.into(), lowest.into()];
     let mut text = String::from(concat!("select ", head_columns!(), " from "));
     let mut attributes = filter.attributes.iter();
     // The first attribute leads to the executions, whose numbers stand in its index in order.
@@ -184,7 +186,7 @@ fn statement<'f>(
     if planted("no-tenant-filter") {
         text.push_str(" or true");
     }
-    text.push_str(&format!(" and {order} <= $3 and {order} > $4"));
+    text.push_str(&format!(" and {order} <= $3 and {order} >= $4"));
     if let Some(status) = &filter.status {
         values.push(status.as_str().into());
         text.push_str(&format!(" and e.status = ${}", values.len()));

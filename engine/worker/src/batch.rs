@@ -183,7 +183,7 @@ impl Activation {
             attributes: BTreeMap::new(),
             facts: Facts { cancel_grace_ms: target.cancel_grace_ms, ..Facts::default() },
             // After a restore of a backup the same call starts the same child: its effects have the same keys.
-            seed: self.head.seed.child(parent.run, &parent.call),
+            seed: self.head.seed.child(parent.run, &parent.call, &start.id),
             parent: Some(parent),
         };
         let say = |result| {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::effort::{KEYWORD, Weight};
+use super::effort::{KEYWORD, NEVER, Weight};
 use super::pattern;
 use crate::desk::cut;
 use crate::limits::schema::{BYTES_MAX, CHAIN_MAX, EXPANDED_MAX, STATES_MAX, SUBSCHEMAS_MAX};
@@ -172,6 +172,10 @@ impl<'s> Graph<'s> {
             format!("its `$ref` to `{shown}` is not accepted: only places in the schema itself, such as `#/$defs/name`")
         })?;
         let pointer = percent_decode_str(pointer).decode_utf8_lossy();
+        // There stand other subschemas as well, by the time it is compiled: see `load`.
+        if pointer.split('/').any(|name| ALTERNATIVES.contains(&name) || WRAPPED.contains(&name)) {
+            return Err(format!("its `$ref` to `{shown}` is not accepted: move what it refers to into `$defs`"));
+        }
         let target = root.pointer(&pointer).and_then(|target| self.numbers.get(&std::ptr::from_ref(target)));
         target.copied().ok_or_else(|| format!("its `$ref` to `{shown}` leads to no subschema"))
     }
@@ -184,13 +188,18 @@ enum Found {
     Done(u64, u64),
 }
 
+/// Keywords after whose subschemas the library goes on when one does not fit, and the order in which it asks them.
+const ALTERNATIVES: [&str; 3] = ["allOf", "anyOf", "oneOf"];
+/// The same for keywords of one subschema.
+const WRAPPED: [&str; 3] = ["not", "if", "contains"];
+
 fn too_long() -> String {
     format!("more than {CHAIN_MAX} of its subschemas and `$ref`s apply to one value in a chain")
 }
 
 /// What would change the meaning of everything else.
 fn expect_known(keywords: &Map<String, Value>, is_root: bool) -> Result<(), String> {
-    for keyword in ["$dynamicRef", "$recursiveRef", KEYWORD] {
+    for keyword in ["$dynamicRef", "$recursiveRef", KEYWORD, NEVER] {
         if keywords.contains_key(keyword) {
             return Err(format!("`{keyword}` is not accepted: use `$ref`"));
         }
@@ -257,6 +266,21 @@ fn load(schema: &mut Value, weights: &mut impl Iterator<Item = Weight>) {
     for (keyword, holds, _) in holders() {
         for inside in keywords.get_mut(keyword).into_iter().flat_map(|value| subschemas_mut(value, holds)) {
             load(inside, weights);
+        }
+    }
+    // The library asks a keyword of ours last, which it never comes to where another one does not fit. Where it goes on
+    // all the same, to the next of several or to the other side of an `if`, the effort has to be counted before.
+    for keyword in ALTERNATIVES {
+        if let Some(Value::Array(all)) = keywords.get_mut(keyword) {
+            let fits = if keyword == "allOf" { KEYWORD } else { NEVER };
+            all.insert(0, Value::Object(Map::from_iter([(fits.to_owned(), weight.to_value())])));
+        }
+    }
+    for keyword in WRAPPED {
+        if let Some(inside) = keywords.get_mut(keyword).filter(|inside| inside.is_object()) {
+            let first = Value::Object(Map::from_iter([(KEYWORD.to_owned(), weight.to_value())]));
+            let both = Value::Array(vec![first, inside.take()]);
+            *inside = Value::Object(Map::from_iter([("allOf".to_owned(), both)]));
         }
     }
     keywords.insert(KEYWORD.to_owned(), weight.to_value());

@@ -21,6 +21,9 @@ use crate::limits::schema::{
 /// The keyword that subschemas carry; no schema that arrives has it.
 pub(super) const KEYWORD: &str = "cerebelum:effort";
 
+/// The same, as the first of several alternatives: it fits no value.
+pub(super) const NEVER: &str = "cerebelum:effort-of-alternatives";
+
 /// What a check may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
@@ -168,4 +171,28 @@ pub(super) fn keyword<'a>(
     _: Location,
 ) -> Result<Box<dyn for<'i> Keyword<'i>>, ValidationError<'a>> {
     Ok(Box::new(Weight::of(value)))
+}
+
+/// The keyword that fits no value.
+struct Never(Weight);
+
+impl<'i> Keyword<'i> for Never {
+    fn validate(&self, value: &'i Value) -> Result<(), ValidationError<'i>> {
+        Keyword::is_valid(&self.0, value);
+        Err(ValidationError::custom("it is no alternative"))
+    }
+
+    fn is_valid(&self, value: &'i Value) -> bool {
+        Keyword::is_valid(&self.0, value);
+        false
+    }
+}
+
+/// Makes the keyword that fits no value.
+pub(super) fn never<'a>(
+    _: &'a Map<String, Value>,
+    value: &'a Value,
+    _: Location,
+) -> Result<Box<dyn for<'i> Keyword<'i>>, ValidationError<'a>> {
+    Ok(Box::new(Never(Weight::of(value))))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cerebelum_sandbox::{Config, Program, Sandbox};
 
-use crate::support::{config, program, program_of, run, run_on, sandbox, workflow};
+use crate::support::{config, program_of, run, run_on, sandbox, workflow};
 
 async fn ticking(tick: Duration) -> Program {
     program_of(&Sandbox::new(Config { tick, ..config() }).unwrap()).await
@@ -54,25 +54,6 @@ async fn equal_seeds_make_equal_runs_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn hibernating_ten_thousand_times_leaves_nothing_behind() {
-    let program = program().await;
-    let shapes = ["sequential", "join", "spawn", "blocking", "thread-sleep", "many"];
-    let mut resident_early = 0;
-    for round in 0..10_000 {
-        let input = if round % 6 == 5 { "100" } else { "5" };
-        let mut guest = program.start(workflow(shapes[round % 6], input)).await.unwrap();
-        let turn = guest.turn(None).await.unwrap();
-        assert!(turn.end.is_none() && !turn.requests.is_empty());
-        drop(guest);
-        if round == 1_000 {
-            resident_early = resident_bytes();
-        }
-    }
-    let grown = resident_bytes().saturating_sub(resident_early);
-    assert!(grown < 64 << 20, "{grown} bytes more after 9,000 further guests");
-}
-
-#[tokio::test]
 async fn a_guest_may_be_dropped_in_the_middle_of_a_turn() {
     let sandbox = Sandbox::new(Config { tick: Duration::from_micros(100), ..config() }).unwrap();
     let program = program_of(&sandbox).await;
@@ -102,10 +83,4 @@ async fn a_hundred_parked_guests_wake_one_after_the_other() {
             assert_eq!(guest.turn(Some(delivery)).await.unwrap().end.is_some(), ended);
         }
     }
-}
-
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
