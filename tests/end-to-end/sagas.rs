@@ -108,10 +108,11 @@ fn backup(address: &str) -> String {
         }
         return format!("{address}.copy");
     }
-    let (server, name) = address.rsplit_once('/').unwrap();
+    let (place, options) = address.split_once('?').map_or((address, String::new()), |(a, b)| (a, format!("?{b}")));
+    let (server, name) = place.rsplit_once('/').unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut connection = sqlx::PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+        let mut connection = sqlx::PgConnection::connect(&format!("{server}/postgres{options}")).await.unwrap();
         // The server may take a moment to notice that the engine is gone.
         let end = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'");
         let copy = format!("create database {name}_copy template {name}");
@@ -123,5 +124,5 @@ fn backup(address: &str) -> String {
             }
         }
     });
-    format!("{address}_copy")
+    format!("{place}_copy{options}")
 }

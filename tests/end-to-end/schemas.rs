@@ -2,16 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use cerebelum_history::Digest;
 use cerebelum_tests::{Database, Engine, Scratch, component, scratch};
 use serde_json::{Value, json};
 
 on_both_databases!(
     hostile_schemas_are_refused_when_they_are_uploaded,
     a_schema_that_takes_long_stops_nobody,
-    an_approval_with_a_hostile_schema_fails_by_name,
-    stored_schemas_beyond_the_limits_refuse_a_start,
-    a_stored_component_that_is_refused_parks_what_needs_it,
 );
 
 /// The test guest with another schema in its room.
@@ -65,7 +61,8 @@ fn hostile_schemas_are_refused_when_they_are_uploaded(database: Database) {
     engine.ok(&["upload", &with_schema(&folder, &json!({"type": "string"})), "--name", "fine"]);
     for (schema, line) in hostile() {
         let said = engine.cli(&["upload", &with_schema(&folder, &schema), "--name", "fine"]);
-        assert_eq!((said.code, said.err.trim_end().lines().count()), (5, 1), "{said:?}");
+        let errors = said.err.lines().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!((said.code, errors), (5, 1), "{said:?}");
         assert!(said.err.contains("workflow `fitting`: its input schema is not accepted"), "{said:?}");
         assert!(said.err.contains(line), "{said:?}");
     }
@@ -99,70 +96,4 @@ fn a_schema_that_takes_long_stops_nobody(database: Database) {
     assert!(began.elapsed() < Duration::from_secs(20), "each is refused in time");
     let (end, took) = engine.terminate();
     assert!(end.success() && took < Duration::from_secs(10), "{end} after {took:?}");
-}
-
-fn an_approval_with_a_hostile_schema_fails_by_name(database: Database) {
-    let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
-    engine.upload("test-guests");
-    for (schema, line) in hostile() {
-        let failed = engine.run("asking_by_schema", &schema);
-        assert_eq!((&failed["status"], &failed["output"]["kind"]), (&json!("completed"), &json!("invalid-argument")));
-        let message = failed["output"]["message"].as_str().unwrap();
-        assert!(message.contains("an approval's schema is not accepted") && message.contains(line), "{message}");
-    }
-    // What is within the limits is asked, and an answer that takes long to check is refused; others go on.
-    let id = engine.begin("asking_by_schema", &long_taking());
-    engine.wait_for(&id, &["waiting-for-approval"]);
-    engine.kill_and_restart();
-    let said = engine.cli(&["approve", &id, "--data", &deep(45).to_string()]);
-    assert!(said.code == 5 && said.err.contains("takes more work than is allowed"), "{said:?}");
-    let said = engine.cli(&["approve", &id, "--data", "1"]);
-    assert!(said.code == 2 && said.err.contains("1 is not of type \"string\""), "{said:?}");
-    engine.ok(&["approve", &id, "--data", "\"fine\""]);
-    assert_eq!(engine.wait_for_end(&id)["output"], json!("fine"));
-}
-
-/// An earlier engine may have taken them in.
-fn stored_schemas_beyond_the_limits_refuse_a_start(database: Database) {
-    let mut engine = Engine::start(database);
-    engine.ok(&["upload", &with_schema(&scratch(), &json!({"type": "string"})), "--name", "old"]);
-    let bomb = chain(40, |next| json!({"allOf": [next, next]})).to_string();
-    let laid = r#"{"type":"string"}"#;
-    engine.kill();
-    let rows = crate::sql(&engine, "select manifest from components");
-    assert!(rows[0][0].contains(laid), "{rows:?}");
-    let _ = crate::sql(&engine, &format!("update components set manifest = replace(manifest, '{laid}', '{bomb}')"));
-    engine.restart();
-    let said = engine.cli(&["start", "old/fitting", "--input", "\"text\""]);
-    assert!(said.code == 5 && said.err.contains("expands to more than 10000"), "{said:?}");
-}
-
-/// As after an upgrade to an engine with other limits: what the store has is not accepted any more.
-fn a_stored_component_that_is_refused_parks_what_needs_it(database: Database) {
-    let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
-    engine.upload("test-guests");
-    let id = engine.begin("asking", &json!({"title": "Well?"}));
-    engine.wait_for(&id, &["waiting-for-approval"]);
-    engine.kill();
-    let refused = with_schema(&scratch(), &chain(40, |next| json!({"allOf": [next, next]})));
-    let bytes = std::fs::read(refused).unwrap();
-    let digest = Digest::of(&bytes);
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let blob =
-        if engine.database().starts_with("sqlite:") { format!("x'{hex}'") } else { format!("'\\x{hex}'::bytea") };
-    let _ = crate::sql(&engine, &format!("update component_bytes set bytes = {blob}, digest = '{digest}'"));
-    for table in ["components", "names", "programs"] {
-        let _ = crate::sql(&engine, &format!("update {table} set digest = '{digest}'"));
-    }
-    engine.restart();
-    engine.ok(&["approve", &id]);
-    let parked = engine.wait_for(&id, &["parked"]);
-    let reason = parked.to_string();
-    assert!(reason.contains("component-refused") && reason.contains("expands to more than 10000"), "{reason}");
-    // Nothing goes on in secret, and resuming it comes to the same.
-    engine.ok(&["resume", &id]);
-    engine.wait_for(&id, &["parked"]);
-    assert!(!engine.log().contains("it is tried again"), "{}", engine.log());
-    engine.ok(&["terminate", &id]);
-    assert_eq!(engine.wait_for_end(&id)["status"], "cancelled");
 }
