@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use cerebelum_tests::{Database, Engine, Scratch, component, scratch};
 use serde_json::{Value, json};
 
-on_both_databases!(
-    hostile_schemas_are_refused_when_they_are_uploaded,
-    a_schema_that_takes_long_stops_nobody,
-);
+on_both_databases!(hostile_schemas_are_refused_when_they_are_uploaded, a_schema_that_takes_long_stops_nobody,);
 
 /// The test guest with another schema in its room.
 fn with_schema(folder: &Scratch, schema: &Value) -> String {

@@ -47,9 +47,10 @@ pub(crate) async fn answer(
     to: ApprovalState,
     message: &str,
 ) -> Result<Answered, Fault> {
+    // The database's own clock: several engines answer, each with a steady clock of its own, and one has to be the referee.
     static COMPARE_AND_SET: Statement = Statement::new(
         "update approvals set state = $3
-        where tenant_id = $1 and id = $2 and state = 0 and (deadline is null or deadline > $4)
+        where tenant_id = $1 and id = $2 and state = 0 and (deadline is null or deadline > {clock})
         returning execution_no",
     );
     static ASKED_BY: Statement =
@@ -58,8 +59,7 @@ pub(crate) async fn answer(
     static ENDED: Statement =
         Statement::new("select state from approvals where tenant_id = $1 and id = $2 {postgres: for no key update}");
     let mut session = store.database.write().await?;
-    let values = [tenant.into(), id.into(), state_no(to).into(), store.clock.now().into()];
-    let mut set = session.rows(&COMPARE_AND_SET, &values).await?;
+    let mut set = session.rows(&COMPARE_AND_SET, &[tenant.into(), id.into(), state_no(to).into()]).await?;
     let Some(set) = set.first_mut() else {
         let mut ended = session.rows(&ENDED, &[tenant.into(), id.into()]).await?;
         let Some(ended) = ended.first_mut() else { return Ok(Answered::Unknown) };
