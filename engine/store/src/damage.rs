@@ -127,7 +127,9 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
             and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)"
     ));
     // Numbers begin at 1, but for those that were damaged.
-    let after = if after == 0 { i64::MIN } else { after.saturating_add(1) };
+    let Some(after) = (if after == 0 { Some(i64::MIN) } else { after.checked_add(1) }) else {
+        return Ok(Audit::default());
+    };
     let mut session = store.database.client_snapshot().await?;
     let mut last = session.rows(&LAST, &[after.into(), limit.into()]).await?;
     let Some(last) = last.first_mut().map(|row| row.opt_int()).transpose()?.flatten() else {
