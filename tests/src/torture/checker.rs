@@ -272,9 +272,10 @@ fn is_shown(shown: &proto::Event, durable: &Event) -> bool {
 
 fn without_values(fields: &str) -> serde_json::Value {
     let mut fields: serde_json::Value = serde_json::from_str(fields).unwrap_or_default();
-    for name in ["output", "value", "data", "response"] {
-        if let Some(value) = fields.get_mut(name) {
-            *value = serde_json::Value::Null;
+    if let Some(members) = fields.as_object_mut() {
+        // What is no longer kept is named instead of shown.
+        for name in ["output", "value", "data", "response", "not_kept"] {
+            members.remove(name);
         }
     }
     fields
