@@ -29,7 +29,7 @@ use rows::Wanted;
 use crate::{Cloud, Database, Engine};
 
 /// Executions that are kept under way.
-const BUSY: usize = 170;
+const BUSY: usize = 240;
 /// After the last kill everything has to come to its end within this (I8).
 const CALM_MAX: Duration = Duration::from_secs(60);
 /// Executions in memory at once at the last reading of all.
