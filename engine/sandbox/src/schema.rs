@@ -50,8 +50,8 @@ impl Schema {
             .with_pattern_options(pattern::options())
             // Formats are annotations, as the current draft has it: they would check text in ways that nobody bounds.
             .should_validate_formats(false)
-            .with_keyword(effort::KEYWORD, effort::keyword)
-            .with_keyword(effort::NEVER, effort::never)
+            .with_keyword(effort::KEYWORD, |_, weight, _| Ok(effort::keyword(weight, true)))
+            .with_keyword(effort::NEVER, |_, weight, _| Ok(effort::keyword(weight, false)))
             .build(&self.0);
         built.inspect_err(|error| tracing::debug!(%error, "a schema that checks nothing")).ok().map(Validator)
     }

@@ -7,7 +7,7 @@ use cerebelum_history::{Timestamp, planted};
 use crate::calls;
 use crate::damage::{self, Damaged};
 use crate::fault::Fault;
-use crate::heads::{Stored, head_columns, heads, history_end};
+use crate::heads::{Stored, ends};
 use crate::patience::Patience;
 use crate::sql::{Row, Rows, Session, Statement};
 use crate::store::{SqlStore, commit};
@@ -30,23 +30,13 @@ macro_rules! wake {
 pub(crate) async fn claim(store: &SqlStore, incarnation: Incarnation, limit: u32) -> Result<Vec<Claimed>, Fault> {
     let now = store.clock.now();
     static TOLD: Statement = Statement::new(concat!(
-        "select ",
-        head_columns!(),
-        ", ",
-        history_end!(),
-        " from ",
-        heads!(),
+        ends!(),
         " where (e.tenant_id, e.execution_no) in (select i.tenant_id, i.execution_no from inbox i where i.seen = 0)
             and e.owner is null and e.state = 0 and e.parked is null
         limit $1 {postgres: for no key update of e skip locked}"
     ));
     static DUE: Statement = Statement::new(concat!(
-        "select ",
-        head_columns!(),
-        ", ",
-        history_end!(),
-        " from ",
-        heads!(),
+        ends!(),
         " where ",
         free!(),
         " and ",
@@ -80,12 +70,7 @@ pub(crate) async fn claim_one(
     key: &ExecutionKey,
 ) -> Result<Option<Claimed>, Fault> {
     static FREE: Statement = Statement::new(concat!(
-        "select ",
-        head_columns!(),
-        ", ",
-        history_end!(),
-        " from ",
-        heads!(),
+        ends!(),
         " where e.tenant_id = $1 and e.id = $2 and e.owner is null and e.state = 0
         {postgres: for no key update of e skip locked}"
     ));
@@ -120,15 +105,7 @@ pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, Faul
 
 /// See [`crate::Store::look`].
 pub(crate) async fn look(store: &SqlStore, key: &ExecutionKey) -> Result<Option<Claimed>, Fault> {
-    static LOOK: Statement = Statement::new(concat!(
-        "select ",
-        head_columns!(),
-        ", ",
-        history_end!(),
-        " from ",
-        heads!(),
-        " where e.tenant_id = $1 and e.id = $2"
-    ));
+    static LOOK: Statement = Statement::new(concat!(ends!(), " where e.tenant_id = $1 and e.id = $2"));
     let mut session = store.database.snapshot().await?;
     let mut rows = session.rows(&LOOK, &[key.tenant.into(), key.id.as_str().into()]).await?;
     let Some(row) = rows.first_mut() else { return Ok(None) };

@@ -5,7 +5,7 @@
 use cerebelum_history::planted;
 
 use crate::fault::Fault;
-use crate::heads::{CORRUPT, Stored, escape, head_columns, heads, history_end, nameless};
+use crate::heads::{CORRUPT, Stored, ends, escape, nameless};
 use crate::hints::Moved;
 use crate::sql::{Rows, Session, Statement};
 use crate::store::{SqlStore, commit};
@@ -116,12 +116,7 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
     );
     // What a living node has claimed is in its memory, and it looks for itself when something is not as it should be.
     static PAGE: Statement = Statement::new(concat!(
-        "select ",
-        head_columns!(),
-        ", ",
-        history_end!(),
-        " from ",
-        heads!(),
+        ends!(),
         " where e.execution_no >= $1 and e.execution_no <= $2 and coalesce(e.state, 0) not in (1, 2, 3)
             and (e.parked is null or e.owner is not null)
             and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)"
@@ -166,12 +161,7 @@ fn stands_still(stored: &Stored, claimed: &Claimed) -> bool {
 /// Parks those of these executions that are still damaged when nobody else writes to them.
 async fn set_aside(store: &SqlStore, suspects: &[Damaged]) -> Result<u64, Fault> {
     static AGAIN: Statement = Statement::new(concat!(
-        "select ",
-        head_columns!(),
-        ", ",
-        history_end!(),
-        " from ",
-        heads!(),
+        ends!(),
         " where e.execution_no = $1 and coalesce(e.state, 0) not in (1, 2, 3)
             and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)
         {postgres: for no key update of e}"

@@ -32,7 +32,20 @@ macro_rules! history_end {
          and h.run = e.run order by h.first_position desc limit 1)"
     };
 }
-pub(crate) use {head_columns, heads, history_end};
+/// Heads with the end of each one's history beside the columns.
+macro_rules! ends {
+    () => {
+        concat!(
+            "select ",
+            $crate::heads::head_columns!(),
+            ", ",
+            $crate::heads::history_end!(),
+            " from ",
+            $crate::heads::heads!()
+        )
+    };
+}
+pub(crate) use {ends, head_columns, heads, history_end};
 
 /// How many columns `head_columns` has.
 pub(crate) const COLUMNS: usize = 25;

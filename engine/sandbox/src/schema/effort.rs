@@ -8,10 +8,9 @@ use std::any::Any;
 use std::cell::Cell;
 use std::time::Duration;
 
-use jsonschema::paths::Location;
 use jsonschema::{Keyword, ValidationError};
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::limits::schema::{
     CHECK_CPU_MAX, CHECK_STACK_BYTES, EXPLAIN_UNITS_MAX, INLINE_STACK_BYTES, INLINE_UNITS_MAX, LOOK_UNITS,
@@ -164,15 +163,6 @@ impl<'i> Keyword<'i> for Weight {
     }
 }
 
-/// Makes the keyword.
-pub(super) fn keyword<'a>(
-    _: &'a Map<String, Value>,
-    value: &'a Value,
-    _: Location,
-) -> Result<Box<dyn for<'i> Keyword<'i>>, ValidationError<'a>> {
-    Ok(Box::new(Weight::of(value)))
-}
-
 /// The keyword that fits no value.
 struct Never(Weight);
 
@@ -188,11 +178,8 @@ impl<'i> Keyword<'i> for Never {
     }
 }
 
-/// Makes the keyword that fits no value.
-pub(super) fn never<'a>(
-    _: &'a Map<String, Value>,
-    value: &'a Value,
-    _: Location,
-) -> Result<Box<dyn for<'i> Keyword<'i>>, ValidationError<'a>> {
-    Ok(Box::new(Never(Weight::of(value))))
+/// Makes a keyword that counts the effort, and fits every value or none.
+pub(super) fn keyword(weight: &Value, fits: bool) -> Box<dyn for<'i> Keyword<'i>> {
+    let weight = Weight::of(weight);
+    if fits { Box::new(weight) } else { Box::new(Never(weight)) }
 }

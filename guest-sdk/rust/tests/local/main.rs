@@ -1,6 +1,8 @@
 //! What guests are promised, on the local executor: every case also with guests dropped at every wait, which must
 //! not show in the history.
 
+mod endings;
+
 use std::cell::Cell;
 use std::fmt::Debug;
 use std::rc::Rc;

@@ -1,26 +1,10 @@
 //! How races and clean-up end on the local executor: every case also with guests dropped at every wait.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
 use cerebelum::prelude::*;
-use cerebelum::testing::{Local, Run};
 
-/// Runs a case warm and hibernating; both must agree in everything. Yields the warm one.
-#[track_caller]
-fn check<T: Debug + PartialEq>(case: impl Fn(Local) -> Run<T>) -> Run<T> {
-    let (warm, cold) = (case(Local::new()), case(Local::new().hibernating()));
-    assert_eq!(format!("{:?}", warm.output()), format!("{:?}", cold.output()));
-    assert_eq!(warm.history(), cold.history());
-    assert_eq!(warm.logs(), cold.logs());
-    assert_eq!(warm.elapsed(), cold.elapsed());
-    warm
-}
-
-#[step]
-async fn double(_ctx: Context, number: u64) -> Result<u64> {
-    Ok(number * 2)
-}
+use crate::{check, double};
 
 async fn cleans_up_for(ctx: &Context, clean_up: Duration) -> Result<()> {
     let slept = ctx.sleep(days(3)).await;
@@ -87,5 +71,3 @@ fn a_race_takes_the_same_branch_on_every_rerun() {
         assert_eq!(run.output().unwrap().len(), 40);
     }
 }
-
-cerebelum::component!();
