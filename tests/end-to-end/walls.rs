@@ -34,9 +34,10 @@ fn requests_beyond_the_limits_fail_by_name(database: Database) {
         (json!({"method": "GET", "url": format!("{url}{}", "x".repeat(9_000))}), "URL has"),
         (json!({"method": "X".repeat(99), "url": url}), "HTTP method"),
         (json!({"method": "CONNECT", "url": url}), "CONNECT"),
-        (json!({"method": "POST", "url": url, "body_bytes": (8 << 20) + 1}), "body of a request"),
+        (json!({"method": "POST", "url": url, "body_bytes": (3 << 20) + 1}), "body of a request"),
         (json!({"method": "GET", "url": "http://127.0.0.1:99999/"}), "port"),
         (json!({"method": "GET", "url": "http://"}), "URL"),
+        (json!({"method": "GET", "url": url, "timeout_ms": u64::MAX >> 12}), "longer than a year"),
         (json!({"method": "GET", "url": url, "headers": header("host", "elsewhere")}), "must be the same"),
     ] {
         let (kind, message) = failure(&engine, &asking);
@@ -45,8 +46,11 @@ fn requests_beyond_the_limits_fail_by_name(database: Database) {
     assert!(server.requests().is_empty(), "none of them left");
     let dropped =
         json!([["connection", "close, x-keep"], ["transfer-encoding", "chunked"], ["te", "trailers"], ["x-keep", "1"]]);
-    let fine = json!({"method": "GET", "url": url, "headers": dropped, "timeout_ms": u64::MAX >> 12});
-    assert_eq!(engine.run("asks", &fine)["output"], json!([200, 1]));
+    let fine = json!({"method": "GET", "url": url, "headers": dropped, "timeout_ms": 365 * 86_400_000_u64});
+    let answered = engine.run("asks", &fine);
+    assert_eq!(answered["output"], json!([200, 1]), "{answered:#}");
+    let largest = json!({"method": "POST", "url": url, "body_bytes": 3 << 20});
+    assert_eq!(engine.run("asks", &largest)["status"], "completed");
     let heard = server.requests()[0].to_ascii_lowercase();
     assert!(heard.contains("x-keep: 1"), "{heard}");
     for own in ["transfer-encoding", "te:", "connection"] {

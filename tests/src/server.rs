@@ -1,6 +1,6 @@
 //! A plain HTTP server that hears what really leaves: request lines, headers, and how many requests at once.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write, copy, sink};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -77,7 +77,7 @@ impl Server {
 }
 
 impl Answer {
-    /// Answers the requests of one connection; those of the tests have no bodies.
+    /// Answers the requests of one connection.
     fn serve(&self, mut stream: &TcpStream) {
         let mut reader = BufReader::new(stream);
         loop {
@@ -86,6 +86,11 @@ impl Answer {
                 if reader.read_line(&mut head).unwrap_or(0) == 0 {
                     return;
                 }
+            }
+            let body =
+                head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            if copy(&mut reader.by_ref().take(body.unwrap_or(0)), &mut sink()).is_err() {
+                return;
             }
             self.heard.lock().expect("nobody panics while holding it").push(head);
             self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);

@@ -29,8 +29,8 @@ const HEADER_NAME_BYTES_MAX: usize = 256;
 const HEADER_VALUE_BYTES_MAX: usize = 16 << 10;
 /// How many bytes the names and values of a request's headers may have together.
 const REQUEST_HEADER_BYTES_MAX: usize = 32 << 10;
-/// The largest body of a request, in bytes.
-const REQUEST_BODY_BYTES_MAX: usize = 8 << 20;
+/// The largest body of a request, in bytes. What a guest hands over with one call has 4 MiB in all, headers included.
+const REQUEST_BODY_BYTES_MAX: usize = 3 << 20;
 /// How much of a guest's text stands in a message.
 const QUOTED_CHARS_MAX: usize = 200;
 
