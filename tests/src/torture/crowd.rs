@@ -13,7 +13,7 @@ use super::mix::{Expect, Plan, What, plan};
 use crate::Cloud;
 
 /// Starts and deeds at once, in one round.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 64;
 /// How many histories are read in one look.
 const READINGS: usize = 4;
 /// How many executions a look sees.

@@ -111,7 +111,6 @@ const CASES: &[Case] = &[
     gated,
     parallel,
     python_steps,
-    python_steps,
     python_hundred,
     python_mails,
     python_mails,
@@ -329,6 +328,6 @@ fn python_hundred(_: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, E
 
 /// Two mails with a pause between them, in a step in Python.
 fn python_mails(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
-    let input = json!({"base_url": base_url, "email": "ada@example.com", "pause_ms": chance.between(200, 3_000)});
+    let input = json!({"base_url": base_url, "email": "ada@example.com", "pause_ms": chance.between(1_000, 6_000)});
     ("python-reminders/reminders", input, vec![], Expect::NumberedMails)
 }
