@@ -8,8 +8,8 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
-    Claimed, Component, Execution, ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page,
-    Progress, Refusal, Started, Store, StoreError, TenantId, Whole,
+    Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
+    Page, Progress, Refusal, Started, Store, StoreError, TenantId, Whole,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -231,6 +231,11 @@ impl Store for Link {
         self.read(move |memory| memory.history_page(&key, run, from, bytes_max))
     }
 
+    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> Answer<'_, Vec<Chunk>> {
+        let key = key.clone();
+        self.read(move |memory| memory.chunks(&key, run, firsts))
+    }
+
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
         let key = key.clone();
         self.read(move |memory| memory.execution(&key))
@@ -243,6 +248,11 @@ impl Store for Link {
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
         let key = key.clone();
         self.read(move |memory| memory.look(&key))
+    }
+
+    fn unseen(&self, key: &ExecutionKey) -> Answer<'_, Vec<InboxRow>> {
+        let key = key.clone();
+        self.read(move |memory| memory.unseen(&key))
     }
 
     fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {

@@ -95,6 +95,8 @@ impl World {
         config.run_ahead_events_max = usize::try_from(choose(&[0, 3, 1_000])).expect("a small number");
         config.activations_max = usize::try_from(choose(&[4, 10_000])).expect("a small number");
         config.backstop = Duration::from_millis(choose(&[300, 2_000]));
+        // The same on every machine.
+        config.guests_moving_max = usize::try_from(choose(&[1, 8])).expect("a small number");
         config.warm_bytes_max = choose(&[2, 10_000]) * GUEST_BYTES;
         let guests_max = u32::try_from(choose(&[4, 1_000])).expect("a small number");
         let weather = Arc::<Weather>::default();

@@ -381,8 +381,33 @@ impl Fact {
         }
     }
 
+    /// Whether [`Fact::without_values`] leaves anything out.
+    #[must_use]
+    pub fn has_value(&self) -> bool {
+        match self {
+            Self::StepCompleted { output: value, .. }
+            | Self::PollCompleted { value, .. }
+            | Self::SignalReceived { data: value, .. }
+            | Self::ChildCompleted { output: value, .. } => value.is_some(),
+            Self::FetchCompleted { response, .. } => response.is_some(),
+            _ => false,
+        }
+    }
+
+    /// The step call that ended with this, if it was one.
+    #[must_use]
+    pub fn ended_step(&self) -> Option<u32> {
+        match self {
+            Self::StepCompleted { ordinal, .. }
+            | Self::StepFailed { ordinal, .. }
+            | Self::CallCancelled { ordinal, .. } => Some(*ordinal),
+            _ => None,
+        }
+    }
+
     /// About how many bytes it takes: its values, and a little for the rest.
-    pub(crate) fn weight(&self) -> u64 {
+    #[must_use]
+    pub fn weight(&self) -> u64 {
         let value = match self {
             Self::ExecutionStarted { input, .. } => input.as_str().len(),
             Self::StepStarted { call, .. } | Self::PollStarted { check: call, .. } => call.input.as_str().len(),

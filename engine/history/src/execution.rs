@@ -9,7 +9,11 @@ mod ended;
 mod guests;
 mod inbox;
 mod recording;
+mod signals;
+mod tally;
+mod telling;
 mod timers;
+mod unsaved;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -18,9 +22,9 @@ use serde::{Deserialize, Serialize};
 pub use changes::{Action, ApprovalEdge, Changes, ChildStart, LogEntry};
 pub use inbox::{ChildResult, Message, Receipt};
 
-use crate::event::{Event, Fact, RULES};
+use crate::event::{Fact, RULES};
 use crate::journal::Journal;
-use crate::open::{OpenCall, Phase};
+use crate::open::OpenCall;
 use crate::{
     CallName, Digest, ExecutionId, Failure, Json, Position, ReopenMode, Scope, Seed, StepOptions, Timestamp, planted,
 };
@@ -145,14 +149,22 @@ pub struct Execution {
     journals: HashMap<Scope, Journal>,
     /// Scopes that need a guest in memory.
     wanted: BTreeSet<Scope>,
-    /// Events that the driver has not acknowledged as durable, with their positions.
-    unsaved: VecDeque<(Position, Event)>,
-    /// About how many bytes those are.
-    unsaved_bytes: u64,
-    /// Signals that nobody has been told yet, oldest first.
-    signals: VecDeque<inbox::QueuedSignal>,
+    /// Which quiescent guests may have something to be told.
+    telling: telling::Telling,
+    /// Events that the driver has not acknowledged as durable.
+    unsaved: unsaved::Unsaved,
+    /// Signals that nobody has been told yet, and who waits for them.
+    signals: signals::Signals,
+    /// Counts of the open calls.
+    tally: tally::Tally,
     changes: Changes,
+    /// The latest progress by scope since the driver last took it.
+    progress: BTreeMap<Scope, (u8, String)>,
     actions: VecDeque<Action>,
+    /// Requests that do not start in a pause.
+    held_back: VecDeque<Action>,
+    /// Requests that nobody waits for any more, each with its mark.
+    withdrawn: Vec<(CallName, u64)>,
     reopening: Option<ReopenMode>,
     /// Counts changes, so that effects can wait for those that caused them.
     mark: u64,
@@ -205,7 +217,7 @@ impl Execution {
         let due = |(name, call): &(CallName, OpenCall)| call.due().map(|due| (due, name.clone()));
         // What a poll's journal holds is stamped as well, and no stamp goes back.
         let stamps = stored.open.iter().map(|(_, call)| call.stamp());
-        Self {
+        let mut execution = Self {
             identity,
             position: stored.position,
             stamp: stamps.fold(stored.stamp, Timestamp::max),
@@ -214,19 +226,28 @@ impl Execution {
             attributes: stored.attributes,
             end: None,
             timers: stored.open.iter().filter_map(due).collect(),
-            open: stored.open.into_iter().collect(),
+            open: BTreeMap::new(),
             journals: HashMap::new(),
             wanted,
-            unsaved: VecDeque::new(),
-            unsaved_bytes: 0,
-            signals: VecDeque::new(),
+            telling: telling::Telling::default(),
+            unsaved: unsaved::Unsaved::default(),
+            signals: signals::Signals::default(),
+            tally: tally::Tally::default(),
             changes: Changes::default(),
+            progress: BTreeMap::new(),
             actions: VecDeque::new(),
+            held_back: VecDeque::new(),
+            withdrawn: Vec::new(),
             reopening: None,
             mark: 0,
             taken: 0,
             durable: 0,
+        };
+        for (name, call) in stored.open {
+            execution.count_in(&name, &call);
+            execution.open.insert(name, call);
         }
+        execution
     }
 
     // -- what the driver asks --
@@ -282,15 +303,27 @@ impl Execution {
     /// Scopes that need a guest and have none. Nothing starts in a pause.
     #[must_use]
     pub fn wanted(&self) -> Vec<Scope> {
-        if self.paused || self.end.is_some() { Vec::new() } else { self.wanted.iter().cloned().collect() }
+        self.first_wanted(usize::MAX)
+    }
+
+    /// The same, at most so many of them.
+    #[must_use]
+    pub fn first_wanted(&self, count: usize) -> Vec<Scope> {
+        let count = if self.paused || self.end.is_some() { 0 } else { count };
+        self.wanted.iter().take(count).cloned().collect()
+    }
+
+    /// What [`crate::status_word`] says of the open calls, at no cost that grows with them.
+    #[must_use]
+    pub fn status_word(&self) -> &'static str {
+        self.tally.counts().word()
     }
 
     /// Whether every guest has been told everything it can be told: with all of them quiescent, only the world moves it.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let fetching = || self.open.values().any(|call| matches!(call.phase, Phase::Fetch { .. }));
-        let untold = || self.journals.values().any(Journal::has_pending) || self.signalled().next().is_some();
-        self.end.is_some() || (self.wanted.is_empty() && !untold() && !fetching())
+        let is_untold = || self.telling.any_untold() || self.signals.any_matched();
+        self.end.is_some() || (self.wanted.is_empty() && !is_untold() && !self.tally.any_fetch())
     }
 
     /// When time alone will move it next. A pause stops all clocks but the deadlines.
@@ -341,6 +374,8 @@ impl Execution {
                 None => self.changes.closed.push(name),
             }
         }
+        let progress = std::mem::take(&mut self.progress).into_iter();
+        self.changes.progress = progress.map(|(scope, (percent, message))| (scope, percent, message)).collect();
         std::mem::take(&mut self.changes)
     }
 
@@ -348,6 +383,12 @@ impl Execution {
     #[must_use]
     pub fn has_changes(&self) -> bool {
         self.taken < self.mark
+    }
+
+    /// How many events the driver has not taken.
+    #[must_use]
+    pub fn untaken(&self) -> usize {
+        self.changes.events.len()
     }
 
     /// How many events the driver has not acknowledged as durable.
@@ -359,30 +400,43 @@ impl Execution {
     /// About how many bytes those are.
     #[must_use]
     pub fn unsaved_bytes(&self) -> u64 {
-        self.unsaved_bytes
+        self.unsaved.bytes()
     }
 
     /// The last position acknowledged as durable.
     #[must_use]
     pub fn saved(&self) -> Position {
-        self.unsaved.front().map_or(self.position, |(first, _)| Position(first.0 - 1))
+        self.unsaved.first().map_or(self.position, |(first, _)| Position(first.0 - 1))
     }
 
     /// Takes what has to be performed now, in order. Nothing starts in a pause, but what is to stop stops.
     pub fn take_actions(&mut self) -> Vec<Action> {
-        let starts = |action: &Action| matches!(action, Action::Fetch { .. });
-        let held_back = |action: &Action| self.paused && self.end.is_none() && starts(action);
-        let (later, now): (Vec<Action>, Vec<Action>) = self.actions.drain(..).partition(held_back);
-        self.actions = later.into();
-        now
+        if self.paused && self.end.is_none() {
+            let starts = |action: &Action| matches!(action, Action::Fetch { .. });
+            let (later, now): (Vec<Action>, Vec<Action>) = self.actions.drain(..).partition(starts);
+            self.held_back.extend(later);
+            return now;
+        }
+        let open = &self.open;
+        // A request that nobody waits for any more does not leave.
+        let is_wanted = |action: &Action| match action {
+            Action::Fetch { call, opened, .. } => open.get(call).is_some_and(|call| call.mark == *opened),
+            Action::Stop(_) => true,
+        };
+        self.held_back.drain(..).chain(self.actions.drain(..)).filter(is_wanted).collect()
+    }
+
+    /// Takes the requests that nobody waits for any more: the calls and their [`OpenCall::mark`].
+    pub fn take_withdrawn(&mut self) -> Vec<(CallName, u64)> {
+        std::mem::take(&mut self.withdrawn)
     }
 
     /// Says that changes up to this mark, and events up to this position, are durable.
     pub fn acknowledge(&mut self, mark: u64, position: Position) {
         self.durable = self.durable.max(mark);
-        while self.unsaved.front().is_some_and(|(at, _)| *at <= position) {
-            let saved = self.unsaved.pop_front();
-            self.unsaved_bytes -= saved.map_or(0, |(_, event)| event.fact.weight());
+        self.unsaved.acknowledge(position);
+        for scope in self.telling.unblock(self.durable) {
+            self.look_at(&scope);
         }
     }
 }

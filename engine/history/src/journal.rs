@@ -47,8 +47,14 @@ pub(crate) struct Journal {
     drops: HashSet<u32>,
     /// Outcomes recorded and not yet delivered, in order.
     pending: VecDeque<Pending>,
+    /// The calls that those belong to, without the unwanted ones.
+    untold: HashSet<u32>,
     /// Calls whose outcome the guest no longer wants.
     unwanted: HashSet<u32>,
+    /// The last call that the guest asked for.
+    pub(crate) asked: u32,
+    /// Whether the guest is quiescent, and everything that it asked for was taken.
+    pub(crate) is_quiescent: bool,
     /// Which attempt of its step this is.
     pub(crate) attempt: u32,
     /// Where the outcome that the guest was told last was recorded, or the beginning of all this.
@@ -91,7 +97,7 @@ impl Journal {
             } else if let Some((ordinal, outcome)) = event.fact.outcome() {
                 let begun = if event.fact.ends_a_wait() { marks.get(&ordinal).copied() } else { None };
                 let mark = begun.unwrap_or(0);
-                journal.pending.push_back(Pending { ordinal, outcome, at: event.at, place, mark });
+                journal.arrive(Pending { ordinal, outcome, at: event.at, place, mark });
             }
         }
         journal
@@ -119,17 +125,21 @@ impl Journal {
 
     /// Whether the guest has something coming.
     pub(crate) fn has_pending(&self) -> bool {
-        self.pending.iter().any(|pending| !self.unwanted.contains(&pending.ordinal))
+        !self.untold.is_empty()
     }
 
     /// Puts an outcome behind the others.
     pub(crate) fn arrive(&mut self, pending: Pending) {
+        if !self.unwanted.contains(&pending.ordinal) {
+            self.untold.insert(pending.ordinal);
+        }
         self.pending.push_back(pending);
     }
 
     /// Matches a call with the next recorded one. `true`: it was recorded before.
     pub(crate) fn repeats(&mut self, scope: &str, request: &Request) -> Result<bool, Diverged> {
         let (Request::Call(ordinal, _) | Request::SetAttribute(ordinal, ..)) = request else { return Ok(false) };
+        self.asked = self.asked.max(*ordinal);
         // An earlier ordinal than the next recorded one is a call that was reopened: it is issued anew.
         let Some(fact) = self.expected.front().filter(|fact| fact.ordinal() <= Some(*ordinal)) else {
             return Ok(false);
@@ -151,7 +161,13 @@ impl Journal {
     /// The guest drops a call. `true`: nothing is left to record about it.
     pub(crate) fn drops(&mut self, ordinal: u32) -> bool {
         self.unwanted.insert(ordinal);
-        self.drops.remove(&ordinal) || self.pending.iter().any(|pending| pending.ordinal == ordinal)
+        let has_come = self.untold.remove(&ordinal);
+        self.drops.remove(&ordinal) || has_come
+    }
+
+    /// What has to be durable before the next outcome can be told; none when there is none.
+    pub(crate) fn awaited_mark(&self) -> Option<u64> {
+        self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal)).map(|pending| pending.mark)
     }
 
     /// The next outcome that the guest wants.
@@ -160,6 +176,7 @@ impl Journal {
             self.pending.pop_front();
         }
         let pending = self.pending.pop_front_if(|pending| pending.mark <= durable)?;
+        self.untold.remove(&pending.ordinal);
         (self.told, self.lines) = (pending.place, 0);
         self.at_rest = false;
         Some(Delivery { ordinal: pending.ordinal, outcome: pending.outcome, clock: pending.at })

@@ -181,14 +181,21 @@ impl OpenCall {
         within.unwrap_or(self.since).max(self.since)
     }
 
+    /// Whether a guest works for this call at the moment.
+    pub(crate) fn is_running(&self) -> bool {
+        match &self.phase {
+            Phase::Step(step) => step.attempts.retry.is_none(),
+            Phase::Poll(poll) => poll.next.is_none() && poll.attempts.retry.is_none(),
+            _ => false,
+        }
+    }
+
     /// The scope whose guest works for this call at the moment; none while it waits.
     #[must_use]
     pub fn running(&self, name: &CallName) -> Option<Scope> {
         match &self.phase {
-            Phase::Step(step) if step.attempts.retry.is_none() => Some(name.step_scope()),
-            Phase::Poll(poll) if poll.next.is_none() && poll.attempts.retry.is_none() => {
-                Some(name.round_scope(poll.round))
-            }
+            Phase::Step(_) if self.is_running() => Some(name.step_scope()),
+            Phase::Poll(poll) if self.is_running() => Some(name.round_scope(poll.round)),
             _ => None,
         }
     }

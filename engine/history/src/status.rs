@@ -28,28 +28,81 @@ pub struct Waiting {
     pub last: Option<Json>,
 }
 
+/// As what an open call counts for the status word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    Approval,
+    /// A step or a request that is under way.
+    Busy,
+    Sleep,
+    Other,
+}
+
+impl Class {
+    pub(crate) fn of(call: &OpenCall) -> Self {
+        match &call.phase {
+            Phase::Approval { .. } => Self::Approval,
+            Phase::Step(step) if step.attempts.retry.is_none() => Self::Busy,
+            Phase::Fetch { .. } => Self::Busy,
+            Phase::Sleep { .. } => Self::Sleep,
+            Phase::Step(_) | Phase::Poll(_) | Phase::Signal { .. } | Phase::Child { .. } => Self::Other,
+        }
+    }
+}
+
+/// How many of the calls that an execution waits for are of which class.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    approvals: usize,
+    busy: usize,
+    sleeps: usize,
+    others: usize,
+}
+
+impl Counts {
+    pub(crate) fn of(&mut self, class: Class) -> &mut usize {
+        match class {
+            Class::Approval => &mut self.approvals,
+            Class::Busy => &mut self.busy,
+            Class::Sleep => &mut self.sleeps,
+            Class::Other => &mut self.others,
+        }
+    }
+
+    /// The status word: the most specific of what is waited for, `running` when nothing is.
+    pub(crate) fn word(&self) -> &'static str {
+        if self.approvals > 0 {
+            "waiting-for-approval"
+        } else if self.busy > 0 || self.sleeps + self.others == 0 {
+            "running"
+        } else if self.sleeps > 0 {
+            "sleeping"
+        } else {
+            "waiting"
+        }
+    }
+}
+
 /// The status word of an execution that is open: the most specific of what it waits for, `running` when it does not wait.
 #[must_use]
 pub fn status_word(open: &BTreeMap<CallName, OpenCall>) -> &'static str {
-    let waiting = waiting_on(open);
-    let any = |kinds: &[&str]| waiting.iter().any(|waiting| kinds.contains(&waiting.kind));
-    if any(&["approval"]) {
-        "waiting-for-approval"
-    } else if waiting.is_empty() || any(&["step", "fetch"]) {
-        "running"
-    } else if any(&["sleep"]) {
-        "sleeping"
-    } else {
-        "waiting"
+    let mut counts = Counts::default();
+    for (_, call) in leaves(open) {
+        *counts.of(Class::of(call)) += 1;
     }
+    counts.word()
+}
+
+/// The open calls without the steps and polls that wait for something inside themselves.
+fn leaves(open: &BTreeMap<CallName, OpenCall>) -> impl Iterator<Item = (&CallName, &OpenCall)> {
+    let inner: std::collections::HashSet<CallName> = open.keys().filter_map(|name| name.scope.call()).collect();
+    open.iter().filter(move |(name, call)| !inner.contains(name) || !call.is_running())
 }
 
 /// What an execution waits for: its open calls, without the steps and polls that wait for something inside themselves.
 #[must_use]
 pub fn waiting_on(open: &BTreeMap<CallName, OpenCall>) -> Vec<Waiting> {
-    let inner: std::collections::HashSet<CallName> = open.keys().filter_map(|name| name.scope.call()).collect();
-    let leaves = open.iter().filter(|(name, call)| !inner.contains(name) || call.running(name).is_none());
-    let mut waiting: Vec<Waiting> = leaves.map(|(name, call)| waiting(name, call)).collect();
+    let mut waiting: Vec<Waiting> = leaves(open).map(|(name, call)| waiting(name, call)).collect();
     waiting.sort_by_key(|waiting| (waiting.since, waiting.call.clone()));
     waiting
 }

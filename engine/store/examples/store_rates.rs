@@ -143,7 +143,7 @@ fn batch(node: Incarnation, head: &Execution) -> Batch {
     let events = format!(r#"[[{},1700000000001,"",{{"SleepStarted":{{"call":1,"ms":86400000}}}}]]"#, last.0);
     let mut batch = Batch::of(node, head.clone());
     batch.head.position = last;
-    batch.chunk = Some(Chunk { first: last, last, events });
+    batch.chunks = vec![Chunk { first: last, last, events }];
     batch
 }
 

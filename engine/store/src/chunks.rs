@@ -4,7 +4,7 @@ use cerebelum_history::Position;
 
 use crate::database::Database;
 use crate::fault::{Error, Fault};
-use crate::sql::{Row, Session, Statement, Value};
+use crate::sql::{Row, Rows, Session, Statement, Value};
 use crate::{Chunk, ExecutionKey, StoreError, TenantId};
 
 /// Inserts chunks.
@@ -107,14 +107,21 @@ async fn some<'k>(
     &Range { run, from, to, limit }: &Range,
 ) -> Result<(Found<'k>, Option<Position>), Fault> {
     // One statement, hence one committed state of head and history. PostgreSQL is kept from reading all histories where
-    // it knows no figures about the table yet.
+    // it knows no figures about the table yet. Chunks before the one that holds the first position are not looked at.
     static READ: Statement = Statement::new(
         "select e.run, e.position, h.first_position, h.last_position, h.checksum, h.events
         from executions e left join {postgres: lateral (
             select * from history c where c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
-                and c.run = $3 and c.first_position <= $5 and c.last_position >= $4 offset 0)}{sqlite: history} h
+                and c.run = $3 and c.first_position <= $5 and c.first_position >= coalesce((
+                    select max(b.first_position) from history b
+                    where b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = $3
+                        and b.first_position <= $4), 1) offset 0)}{sqlite: history} h
             on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no
             and h.run = $3 and h.first_position <= $5 and h.last_position >= $4
+            {sqlite: and h.first_position >= coalesce((
+                select max(b.first_position) from history b
+                where b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = $3
+                    and b.first_position <= $4), 1)}
         where e.tenant_id = $1 and e.id = $2
         order by h.first_position
         limit $6",
@@ -132,6 +139,45 @@ async fn some<'k>(
         found.read(&mut row)?;
     }
     Ok((found, end))
+}
+
+/// See [`crate::Store::chunks`].
+pub(crate) async fn find(
+    session: &mut Session,
+    key: &ExecutionKey,
+    run: u32,
+    firsts: &[Position],
+) -> Result<Vec<Chunk>, Fault> {
+    static FIND: Statement = Statement::new(
+        "select h.first_position, h.last_position, h.checksum, h.events
+        from {rows tenant_id:int id:text run:int first_position:int}
+        join executions e on e.tenant_id = r.tenant_id and e.id = r.id
+        join {postgres: lateral (
+            select * from history c where c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
+                and c.run = r.run and c.first_position = r.first_position offset 0)}{sqlite: history} h
+            on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no
+            and h.run = r.run and h.first_position = r.first_position
+        order by h.first_position",
+    );
+    let mut wanted = Rows::default();
+    for first in firsts {
+        wanted.push([key.tenant.into(), key.id.as_str().into(), run.into(), (*first).into()]);
+    }
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut chunks = Vec::with_capacity(firsts.len());
+    for mut row in session.rows_of(&FIND, &wanted).await? {
+        let first = row.position()?;
+        let mut found = Found::new(key, run, first);
+        found.add(first, row.position()?, (row.int()?, row.text()?))?;
+        chunks.append(&mut found.chunks);
+    }
+    let missing = firsts.iter().find(|first| chunks.binary_search_by_key(*first, |chunk| chunk.first).is_err());
+    match missing {
+        Some(first) => Err(Found::new(key, run, *first).corrupt(*first, "is missing").into()),
+        None => Ok(chunks),
+    }
 }
 
 /// Chunks as they are read, in order: verified, and without gaps.

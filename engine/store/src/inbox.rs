@@ -78,6 +78,22 @@ pub(crate) async fn of(
     Ok(messages)
 }
 
+/// See [`crate::Store::unseen`].
+pub(crate) async fn unseen(session: &mut Session, key: &ExecutionKey) -> Result<Vec<InboxRow>, Fault> {
+    static UNSEEN: Statement = Statement::new(
+        "select i.seq, i.message
+        from executions e
+        join inbox i on i.tenant_id = e.tenant_id and i.execution_no = e.execution_no and i.seen = 0
+        where e.tenant_id = $1 and e.id = $2
+        order by i.seq",
+    );
+    let mut messages = Vec::new();
+    for mut row in session.rows(&UNSEEN, &[key.tenant.into(), key.id.as_str().into()]).await? {
+        messages.push(InboxRow { seq: row.int()?, message: row.text()?, seen: false });
+    }
+    Ok(messages)
+}
+
 /// See [`crate::Store::send`].
 pub(crate) async fn send(database: &Database, key: &ExecutionKey, message: &str) -> Result<Option<Moved>, Fault> {
     let mut session = database.write().await?;

@@ -120,12 +120,16 @@ pub trait Store: Send + Sync + 'static {
     fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> Answer<'_, Vec<Chunk>>;
     /// Reads a history's chunks from the one that holds `from` on, up to `to`, checksums verified, no gaps.
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>>;
+    /// Reads the chunks of a history that begin at these positions, checksums verified. One that is missing is corrupt.
+    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> Answer<'_, Vec<Chunk>>;
     /// The head of an execution.
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>>;
     /// The executions of these ids, in order, as far as there are any: what [`Store::start`] would find in its way.
     fn begun(&self, keys: Vec<ExecutionKey>) -> Answer<'_, Vec<Option<Begun>>>;
     /// Head, open calls and inbox of an execution, read together and not claimed.
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>>;
+    /// The messages in an execution's inbox that no batch has marked as seen, oldest first.
+    fn unseen(&self, key: &ExecutionKey) -> Answer<'_, Vec<InboxRow>>;
     /// An execution in full, in one committed state.
     fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>>;
     /// The same; of an execution that has not ended only the head, however long its history is.

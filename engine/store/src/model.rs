@@ -302,8 +302,8 @@ pub struct Batch {
     pub relabels: bool,
     /// The position the store must be at now; refused otherwise.
     pub after: Position,
-    /// New events; none when only calls changed.
-    pub chunk: Option<Chunk>,
+    /// New events, each chunk behind the one before; none when only calls changed.
+    pub chunks: Vec<Chunk>,
     /// Chunks to be written anew with the values of finished scopes left out (L12). Same `first` and `last`.
     pub rewritten: Vec<Chunk>,
     /// Calls that are open now, or have changed.
@@ -325,7 +325,7 @@ pub struct Batch {
     /// Latest progress by scope.
     pub progress: Vec<Progress>,
     /// The first chunk of the next run, after a continue-as-new: `head.run` is that run and `head.position` its last
-    /// position, while `chunk` still ends the run before.
+    /// position, while `chunks` still end the run before.
     pub next_run: Option<Chunk>,
     /// Whether the claim ends with this batch (the execution hibernates or has ended).
     pub release: bool,
@@ -342,7 +342,7 @@ impl Batch {
             relabels: false,
             after: head.position,
             head,
-            chunk: None,
+            chunks: Vec::new(),
             rewritten: Vec::new(),
             opened: Vec::new(),
             closed: Vec::new(),

@@ -21,8 +21,8 @@ use crate::sql::Session;
 use crate::whole::Extent;
 use crate::{
     Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
-    Claimed, Component, Execution, ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page,
-    Progress, Refusal, Started, Store, StoreError, TenantId, Whole, append, approvals, chunks, claim, components,
+    Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
+    Page, Progress, Refusal, Started, Store, StoreError, TenantId, Whole, append, approvals, chunks, claim, components,
     damage, heads, inbox, list, logs, nodes, rescue, start, whole,
 };
 
@@ -152,6 +152,11 @@ impl Store for SqlStore {
         self.told(async move { chunks::page(&self.database, &key, (run, from), bytes_max).await })
     }
 
+    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> Answer<'_, Vec<Chunk>> {
+        let key = key.clone();
+        self.told(async move { chunks::find(&mut self.database.search().await?, &key, run, &firsts).await })
+    }
+
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
         let key = key.clone();
         self.told(async move {
@@ -167,6 +172,11 @@ impl Store for SqlStore {
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
         let key = key.clone();
         self.told(async move { claim::look(self, &key).await })
+    }
+
+    fn unseen(&self, key: &ExecutionKey) -> Answer<'_, Vec<InboxRow>> {
+        let key = key.clone();
+        self.told(async move { inbox::unseen(&mut self.database.read().await?, &key).await })
     }
 
     fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {

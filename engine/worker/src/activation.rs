@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{
-    Action, CallName, Diverged, Event, Execution, Fact, Failure, Message, Position, Scope, Target, Turn, kind,
+    Action, CallName, Diverged, Event, Execution, Fact, Failure, Message, Position, Request, Scope, Target, kind,
 };
 use cerebelum_sandbox::Trouble as GuestTrouble;
 use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, StoreError};
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::ahead::Ahead;
 use crate::appender::{Appended, CLAIM_LOST};
 use crate::commit::{InFlight, answer_of};
 use crate::directory::NoProgram;
 use crate::effects::{Arrived, Effect};
-use crate::guests::{Guests, Stopped};
+use crate::guests::{Asking, Guests, Stopped};
+use crate::journals::ChunkIndex;
 use crate::node::Node;
-use crate::outside::{Guest, Machine};
+use crate::outside::Machine;
 use crate::requests::{Answered, Requests};
 use crate::restore;
 use crate::trouble::Trouble;
-use crate::warm::Request;
+use crate::warm::Request as Urgency;
 
 /// Why an activation is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,9 +95,15 @@ impl From<GuestTrouble> for Stuck {
         }
     }
 }
+/// How many requests of guests are taken in one round, so that no round takes long.
+const ROUND_REQUESTS_MAX: usize = 256;
+/// How many events may wait for the batch before theirs: beyond it no more requests are taken, so that no batch is huge.
+pub(crate) const BATCH_EVENTS_MAX: usize = 128;
 
 /// What moved an activation.
 enum Happening {
+    /// Guests have asked for more than one round takes.
+    Asking,
     Stopped(Stopped),
     Fetched(Answered),
     Committed(Option<Appended>),
@@ -143,10 +150,10 @@ pub(crate) struct Activation {
     pub(crate) in_flight: Option<InFlight>,
     /// Since when changes are held back, by the machine's clock.
     pub(crate) held_since_ms: Option<u64>,
+    /// Where the stored events of open steps are.
+    pub(crate) chunk_index: ChunkIndex,
     ahead: Ahead,
     nudges: mpsc::UnboundedReceiver<()>,
-    /// Hears that guests of this activation should give way.
-    pressure: Arc<Notify>,
 }
 
 impl Activation {
@@ -162,6 +169,7 @@ impl Activation {
         };
         let mut activation = Self::of(node, incarnation, (claimed.head, execution), nudges);
         activation.stored = activation.head.position;
+        activation.chunk_index = ChunkIndex::new(activation.stored.next());
         for row in claimed.inbox {
             if let Err(cause) = activation.receive(row.seq, row.seen, &row.message) {
                 return Err((Box::new(activation.head), cause, activation.nudges));
@@ -188,11 +196,10 @@ impl Activation {
         (head, execution): (Head, Execution),
         nudges: mpsc::UnboundedReceiver<()>,
     ) -> Self {
-        let pressure = Arc::new(Notify::new());
         Self {
             key: head.key.clone(),
-            guests: Guests::new(node.clone(), head.key.id.clone(), pressure.clone()),
-            pressure,
+            guests: Guests::new(node.clone(), head.key.id.clone()),
+            chunk_index: ChunkIndex::new(Position(1)),
             requests: Requests::new(&node),
             ahead: Ahead::new(node.bytes_ahead.clone()),
             node,
@@ -234,18 +241,20 @@ impl Activation {
         // Before the clock is looked at: the deadline that an execution failed by no longer stands.
         self.reopen_if_asked().await?;
         self.execution.tick(self.node.clock.moment());
+        self.take_requests().await?;
         self.begin_guests().await?;
         self.deliver()?;
         self.perform().await?;
         self.commit().await?;
         match self.next_happening().await {
-            Happening::Stopped(stopped) => self.take_turn(stopped).await,
+            Happening::Asking => Ok(()),
+            Happening::Stopped(stopped) => self.take_turn(stopped),
             Happening::Fetched(answered) => self.take_answer(answered),
             Happening::Committed(answer) => self.take_receipt(answer).await,
             Happening::Nudged => self.read_inbox().await,
             Happening::Overran(scope) => self.overran(&scope),
             Happening::Pressed => {
-                let request = if self.is_idle() { Request::Polite } else { Request::Urgent };
+                let request = if self.is_idle() { Urgency::Polite } else { Urgency::Urgent };
                 self.give_way(self.guests.asked_to_go(request));
                 Ok(())
             }
@@ -254,37 +263,46 @@ impl Activation {
         }
     }
 
-    /// Starts the guests that are wanted, each from its part of the history.
+    /// Starts guests that are wanted, as many as may move at once, each from its part of the history.
     async fn begin_guests(&mut self) -> Result<(), Stuck> {
-        for scope in self.execution.wanted() {
+        let wanted = self.execution.first_wanted(self.guests.room_to_begin());
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let from = |scope: Scope| Some((scope.clone(), self.execution.journal_from(&scope)?));
+        let from: Vec<(Scope, Position)> = wanted.iter().cloned().filter_map(from).collect();
+        let journals = self.journals(&from).await?;
+        for scope in wanted {
             let digest = self.execution.component(&scope).clone();
             let program = self.node.directory.program(self.key.tenant, &digest).await?;
-            let stored = match self.execution.journal_from(&scope) {
-                Some(from) => self.events(from, self.execution.saved()).await?,
-                None => Vec::new(),
-            };
-            if stored.len() > 1 {
+            let stored = journals.get(&scope).map_or(&[][..], Vec::as_slice);
+            if stored.len() > usize::from(scope.is_root()) {
                 self.node.metrics.replays.add(1);
                 crate::fail::point("replaying");
             }
-            let Some(begin) = self.execution.begin(&scope, &stored) else { continue };
+            let stored: Vec<(Position, &Event)> = stored.iter().map(|(position, event)| (*position, event)).collect();
+            let Some(begin) = self.execution.begin_with(&scope, &stored) else { continue };
             let stretch = self.execution.stretch_ms_max(&scope).map(Duration::from_millis);
             self.guests.begin(scope, (program, begin), stretch);
         }
         Ok(())
     }
 
-    async fn events(&mut self, from: Position, to: Position) -> Result<Vec<Event>, Stuck> {
+    pub(crate) async fn events(&mut self, from: Position, to: Position) -> Result<Vec<Event>, Stuck> {
         if to < from {
             return Ok(Vec::new());
         }
-        restore::events(&*self.node.store, &self.key, self.head.run, (from, to)).await.map_err(Stuck::from)
+        let events = restore::events(&*self.node.store, &self.key, self.head.run, (from, to)).await?;
+        self.node.metrics.events_read.add(events.len() as u64);
+        Ok(events)
     }
 
-    /// Tells each quiescent guest the next outcome, as far as running ahead of the log is allowed.
+    /// Tells quiescent guests the next outcome each, as far as running ahead of the log is allowed, and as many as may
+    /// move at once.
     fn deliver(&mut self) -> Result<(), Stuck> {
         let events_max = self.node.config.run_ahead_events_max;
-        for scope in self.guests.quiescent() {
+        while self.guests.has_room_to_move() {
+            let Some(scope) = self.execution.next_to_tell().cloned() else { break };
             let sent_ms = self.in_flight.as_ref().map(|batch| self.node.clock.boot_ms() - batch.sent_boot_ms);
             if self.ahead.must_wait(&self.execution, events_max, sent_ms) {
                 break;
@@ -298,7 +316,7 @@ impl Activation {
 
     /// Performs what the execution wants done: guests stopped, requests sent through the one door.
     async fn perform(&mut self) -> Result<(), Stuck> {
-        self.requests.hold_back(&self.execution);
+        self.requests.hold_back(&mut self.execution);
         for action in self.execution.take_actions() {
             match action {
                 Action::Stop(scope) => self.guests.stop(&scope),
@@ -312,7 +330,7 @@ impl Activation {
                         hosts: program.manifest().hosts.clone(),
                         secrets: program.manifest().secrets.clone(),
                     };
-                    let effect = Effect { request, key, grants, way: Arc::default() };
+                    let effect = Effect { request, key, grants };
                     let by = (self.node.clone(), self.incarnation);
                     self.requests.send(by, (call, opened), effect, mark);
                 }
@@ -323,14 +341,18 @@ impl Activation {
 
     async fn next_happening(&mut self) -> Happening {
         let alarm = self.next_alarm();
+        let may_take = self.may_take_requests();
+        let (pressed, one_seeks) = (self.guests.pressed(), self.guests.one_seeks());
         tokio::select! {
             biased;
             () = self.node.lease.ended(self.incarnation) => Happening::Committed(Some(Err(CLAIM_LOST))),
             answer = answer_of(&mut self.in_flight) => Happening::Committed(answer),
+            () = std::future::ready(()), if may_take => Happening::Asking,
             Some(stopped) = self.guests.next_stopped() => Happening::Stopped(stopped),
             Some(answered) = self.requests.next() => Happening::Fetched(answered),
             Some(()) = self.nudges.recv() => Happening::Nudged,
-            () = self.pressure.notified() => Happening::Pressed,
+            () = pressed => Happening::Pressed,
+            () = one_seeks => Happening::Due,
             happening = ring(&*self.node.machine, alarm) => happening,
         }
     }
@@ -345,36 +367,62 @@ impl Activation {
         [due, overrun, idle, held].into_iter().flatten().min_by_key(|(left, _)| *left)
     }
 
-    /// Takes what a guest asked for until it could not move, and its result if it has ended.
-    async fn take_turn(&mut self, stopped: Stopped) -> Result<(), Stuck> {
-        let Stopped { scope, outcome } = stopped;
-        let (guest, turn): (Option<Box<dyn Guest>>, Turn) = match outcome {
-            Ok(turned) => turned,
-            Err(stuck) => return Err(stuck),
-        };
+    /// A guest stopped: lines up what it asked for until it could not move, and its result if it has ended.
+    fn take_turn(&mut self, stopped: Stopped) -> Result<(), Stuck> {
+        let (guest, turn) = stopped.outcome?;
         self.node.metrics.turns.add(1);
-        for request in turn.requests {
-            let mut target = None;
-            if let Some(name) = self.execution.needs_target(&scope, &request) {
-                let from = self.execution.component(&scope).clone();
-                let is_step = crate::restore::names_step(&request);
-                let found = self.node.directory.target(self.key.tenant, &from, (name, is_step)).await?;
-                if let (Ok(found), cerebelum_history::Request::Call(ordinal, _)) = (&found, &request) {
-                    let call = CallName { scope: scope.clone(), ordinal: *ordinal };
-                    self.targets.insert(call, found.clone());
+        let requests = turn.requests.into_iter();
+        self.guests.ask(Asking { scope: stopped.scope, guest, requests, end: turn.end });
+        Ok(())
+    }
+
+    /// Whether there are requests to take, and the batch that they will go with is not full.
+    fn may_take_requests(&self) -> bool {
+        self.guests.any_asking() && self.execution.untaken() < BATCH_EVENTS_MAX
+    }
+
+    /// Takes what guests asked for, guest after guest, as far as one round goes.
+    async fn take_requests(&mut self) -> Result<(), Stuck> {
+        let mut left = ROUND_REQUESTS_MAX;
+        while left > 0 && self.may_take_requests() {
+            let Some(mut asking) = self.guests.asking() else { break };
+            for request in asking.requests.by_ref().take(left) {
+                left -= 1;
+                self.take_request(&asking.scope, request).await?;
+            }
+            if !asking.requests.as_slice().is_empty() {
+                self.guests.ask_on(asking);
+                continue;
+            }
+            left = left.saturating_sub(1);
+            let Asking { scope, guest, end, .. } = asking;
+            match (end, guest) {
+                (Some(result), _) => self.execution.ended(&scope, result, self.node.clock.moment())?,
+                (None, Some(guest)) => {
+                    let repeats = (self.execution.calls_of(&scope), self.execution.waits_durably(&scope));
+                    self.guests.keep(scope.clone(), guest, repeats);
+                    self.execution.quiescent(&scope);
                 }
-                target = Some(found);
+                (None, None) => {}
             }
-            self.execution.request(&scope, request, target, self.node.clock.moment())?;
         }
-        match (turn.end, guest) {
-            (Some(result), _) => self.execution.ended(&scope, result, self.node.clock.moment())?,
-            (None, Some(guest)) => {
-                let waits = self.execution.waits_durably(&scope);
-                self.guests.keep(scope, guest, waits);
+        Ok(())
+    }
+
+    async fn take_request(&mut self, scope: &Scope, request: Request) -> Result<(), Stuck> {
+        let mut target = None;
+        if let Some(name) = self.execution.needs_target(scope, &request) {
+            let from = self.execution.component(scope).clone();
+            let is_step = crate::restore::names_step(&request);
+            let found = self.node.directory.target(self.key.tenant, &from, (name, is_step)).await?;
+            // A child is begun with the batch that records it.
+            if let (Ok(found), false, Request::Call(ordinal, _)) = (&found, is_step, &request) {
+                let call = CallName { scope: scope.clone(), ordinal: *ordinal };
+                self.targets.insert(call, found.clone());
             }
-            (None, None) => {}
+            target = Some(found);
         }
+        self.execution.request(scope, request, target, self.node.clock.moment())?;
         Ok(())
     }
 
@@ -413,8 +461,7 @@ impl Activation {
 
     pub(crate) async fn read_inbox(&mut self) -> Result<(), Stuck> {
         while self.nudges.try_recv().is_ok() {}
-        let Some(look) = self.node.store.look(&self.key).await? else { return Err(Stuck::Over(Over::Lost)) };
-        for row in look.inbox {
+        for row in self.node.store.unseen(&self.key).await? {
             self.receive(row.seq, row.seen, &row.message).map_err(Stuck::Parked)?;
         }
         Ok(())

@@ -145,7 +145,7 @@ impl Appender {
         let count = batches.len();
         let ends = |batch: &Batch| batch.head.state != State::Open;
         let heads: Vec<_> = batches.iter().map(|batch| (batch.key.clone(), ends(batch))).collect();
-        let events: u64 = batches.iter().filter_map(|b| b.chunk.as_ref()).map(|c| c.last.0 + 1 - c.first.0).sum();
+        let events: u64 = batches.iter().flat_map(|b| &b.chunks).map(|c| c.last.0 + 1 - c.first.0).sum();
         loop {
             match self.store.append(id, batches.to_vec()).await {
                 Ok(answers) => {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{
     ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Fact, Facts, Failure, Identity,
-    Json, Message, Position, Scope, kind, planted, status_word,
+    Json, Message, Position, kind, planted,
 };
 use cerebelum_store::{
     ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Execution as Head, LogLine, Parent, Progress, State,
 };
 
 use crate::activation::{Activation, Stuck};
-use crate::beginning::{Beginning, chunk, text_of};
+use crate::beginning::{Beginning, chunk, pieces, text_of};
 use crate::commit::InFlight;
 use crate::restore;
 
@@ -37,26 +37,6 @@ impl Activation {
         Ok(())
     }
 
-    /// The stored chunks that hold values of finished scopes, without those values (L12).
-    async fn without_values(&mut self, scopes: &[(Scope, Position, Position)]) -> Result<Vec<Chunk>, Stuck> {
-        let mut rewritten: BTreeMap<Position, Chunk> = BTreeMap::new();
-        for (scope, from, to) in scopes {
-            let to = Position(to.0.min(self.stored.0));
-            if to < *from {
-                continue;
-            }
-            for stored in self.node.store.history(&self.key, self.head.run, *from, to).await? {
-                let base = rewritten.remove(&stored.first).unwrap_or(stored);
-                let mut events = restore::decode(&base)?;
-                for event in events.iter_mut().filter(|event| event.scope == *scope) {
-                    event.fact = event.fact.clone().without_values();
-                }
-                rewritten.insert(base.first, Chunk { events: Event::encode(&events), ..base });
-            }
-        }
-        Ok(rewritten.into_values().collect())
-    }
-
     fn batch(&mut self, changes: Changes, releases: bool) -> Batch {
         let after = self.stored;
         let retried = changes.events.iter().filter(|event| matches!(event.fact, Fact::StepRetried { .. }));
@@ -80,6 +60,11 @@ impl Activation {
             _ => (head, None),
         };
         let relabels = head.attributes != self.head.attributes && after > Position(0);
+        let mut chunks = Vec::new();
+        for ((first, last), events) in pieces(after.next(), &changes.events) {
+            self.chunk_index.add((first, last), events);
+            chunks.push(Chunk { first, last, events: Event::encode(events) });
+        }
         self.head = head.clone();
         Batch {
             key: self.key.clone(),
@@ -88,7 +73,7 @@ impl Activation {
             relabels,
             head,
             after,
-            chunk: chunk(after.next(), &changes.events),
+            chunks,
             rewritten: Vec::new(),
             opened: changes.opened.into_iter().map(|(name, state)| CallRow { name, state }).collect(),
             closed: changes.closed,
@@ -118,7 +103,7 @@ impl Activation {
             Some(End::Continued(_)) => (State::Open, "running"),
             None if execution.is_paused() => (State::Open, "paused"),
             None if execution.facts().starts_at.is_some() => (State::Open, "waiting"),
-            None => (State::Open, status_word(execution.open())),
+            None => (State::Open, execution.status_word()),
         };
         Head {
             state,

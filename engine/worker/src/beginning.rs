@@ -81,6 +81,28 @@ pub(crate) fn chunk(first: Position, events: &[Event]) -> Option<Chunk> {
     Some(Chunk { first, last: Position(first.0 + count - 1), events: Event::encode(events) })
 }
 
+/// How many events one chunk holds, and about how many bytes of them: so much is read and written again for one event.
+const CHUNK_EVENTS_MAX: usize = 64;
+const CHUNK_BYTES_MAX: u64 = 64 << 10;
+
+/// These events in pieces of a chunk each, with the positions that they begin and end at; the first begins at `first`.
+pub(crate) fn pieces(first: Position, events: &[Event]) -> Vec<((Position, Position), &[Event])> {
+    let (mut pieces, mut next, mut rest) = (Vec::new(), first, events);
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |event: &&Event| {
+            bytes += event.fact.weight();
+            bytes <= CHUNK_BYTES_MAX
+        };
+        let count = rest.iter().take(CHUNK_EVENTS_MAX).take_while(fits).count().max(1);
+        let (piece, behind) = rest.split_at(count);
+        let last = Position(next.0 + count as u64 - 1);
+        pieces.push(((next, last), piece));
+        (next, rest) = (last.next(), behind);
+    }
+    pieces
+}
+
 /// The JSON text of something small; empty when there is nothing in it.
 pub(crate) fn text_of(value: &impl serde::Serialize) -> String {
     let text = Json::of(value).to_string();

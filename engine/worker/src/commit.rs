@@ -7,7 +7,7 @@ use cerebelum_history::{Position, planted};
 use cerebelum_store::{Newest, Refusal};
 use futures::future::BoxFuture;
 
-use crate::activation::{Activation, Over, Stored, Stuck};
+use crate::activation::{Activation, BATCH_EVENTS_MAX, Over, Stored, Stuck};
 use crate::appender::{Appended, CLAIM_LOST, NotWritten};
 use crate::batch::parking;
 use crate::trouble::Trouble;
@@ -39,7 +39,8 @@ impl Activation {
             self.give_way(self.guests.quiescent());
         } else {
             self.held_since_ms.get_or_insert_with(|| self.node.clock.boot_ms());
-            if self.hold_left().is_some_and(|left| !left.is_zero()) && !self.log_is_awaited() {
+            let is_full = self.execution.untaken() >= BATCH_EVENTS_MAX;
+            if self.hold_left().is_some_and(|left| !left.is_zero()) && !is_full && !self.log_is_awaited() {
                 return Ok(());
             }
         }
@@ -55,7 +56,7 @@ impl Activation {
 
     /// Whether a request waits for the log in order to leave, or a quiescent guest in order to be told something.
     fn log_is_awaited(&self) -> bool {
-        self.requests.await_log() || self.guests.quiescent().iter().any(|scope| self.execution.has_untold(scope))
+        self.requests.await_log() || self.execution.holds_any_up()
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -108,7 +109,7 @@ impl Activation {
                     // Somebody may have paused or cancelled it before this was written (L16).
                     self.read_inbox().await?;
                 }
-                self.requests.hold_back(&self.execution);
+                self.requests.hold_back(&mut self.execution);
                 self.requests.release(batch.mark);
                 Ok(())
             }

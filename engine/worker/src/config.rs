@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,7 +31,9 @@ pub struct Config {
     pub run_ahead_events_max: usize,
     /// How many executions may be in memory at once.
     pub activations_max: usize,
-    /// How much memory, in bytes, guests that only wait may have together; beyond it those that wait longest go.
+    /// How many guests of one execution may move at once: others get their share of the machine.
+    pub guests_moving_max: usize,
+    /// How much memory, in bytes, guests that only wait may have together; beyond it those go that a rerun costs least.
     pub warm_bytes_max: u64,
     /// How long a node may be silent before others take over what it had claimed.
     pub lease: Duration,
@@ -58,6 +61,7 @@ impl Config {
             hibernate_at_once: Duration::from_secs(3600),
             run_ahead_events_max: 1_000,
             activations_max: 10_000,
+            guests_moving_max: std::thread::available_parallelism().map_or(1, NonZero::get) * 4,
             // The other half of what guests may have is for those that move.
             warm_bytes_max: cerebelum_sandbox::Config::new("").memory_bytes_max / 2,
             lease: Duration::from_secs(10),

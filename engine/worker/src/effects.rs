@@ -1,12 +1,13 @@
 //! The one door (L6): everything that an execution does to the outside world leaves through [`leave`].
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebelum_history::{Failure, HttpRequest, HttpResponse, planted};
 use cerebelum_store::Incarnation;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::fetch::{EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 use crate::node::Node;
@@ -23,32 +24,65 @@ pub(crate) struct Effect {
     pub(crate) key: String,
     /// What the component asks for and may therefore be granted.
     pub(crate) grants: Grants,
-    /// How far it has come.
-    pub(crate) way: Arc<Way>,
+}
+
+/// How many requests of an activation are where.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// What caused them is not durable yet.
+    unlogged: AtomicUsize,
+    /// They have not left, whatever they wait for.
+    inside: AtomicUsize,
+}
+
+impl Counts {
+    /// Whether one waits until its cause is durable.
+    pub(crate) fn any_unlogged(&self) -> bool {
+        self.unlogged.load(Ordering::Acquire) > 0
+    }
+
+    /// How many have not left.
+    pub(crate) fn inside(&self) -> usize {
+        self.inside.load(Ordering::Acquire)
+    }
 }
 
 /// How far a request has come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Way {
     /// What caused it is durable: it waits for its turn, if for anything.
     is_caused: AtomicBool,
     has_left: AtomicBool,
+    counts: Arc<Counts>,
 }
 
 impl Way {
-    /// Whether it waits until its cause is durable.
-    pub(crate) fn awaits_log(&self) -> bool {
-        !self.is_caused.load(Ordering::Acquire)
+    /// The way of a request that is asked for now, counted with the others.
+    pub(crate) fn new(counts: &Arc<Counts>) -> Arc<Self> {
+        counts.unlogged.fetch_add(1, Ordering::AcqRel);
+        counts.inside.fetch_add(1, Ordering::AcqRel);
+        let (is_caused, has_left) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { is_caused, has_left, counts: counts.clone() })
     }
 
     /// Whether it could leave, were there not so many others.
     pub(crate) fn awaits_turn(&self) -> bool {
-        !self.awaits_log() && !self.has_left()
+        self.is_caused.load(Ordering::Acquire) && !self.has_left.load(Ordering::Acquire)
     }
 
-    /// Whether it is outside.
-    pub(crate) fn has_left(&self) -> bool {
-        self.has_left.load(Ordering::Acquire)
+    /// What caused it is durable.
+    fn is_caused(&self) {
+        if !self.is_caused.swap(true, Ordering::AcqRel) {
+            self.counts.unlogged.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// It leaves, or is given up.
+    pub(crate) fn leave(&self) {
+        self.is_caused();
+        if !self.has_left.swap(true, Ordering::AcqRel) {
+            self.counts.inside.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -108,41 +142,72 @@ impl Doorway {
     }
 }
 
-/// What an activation's effects wait for: up to which mark its changes are durable, and that it is not paused. Whoever
-/// waits is told in the order of asking.
+/// What an activation's effects wait for: up to which mark its changes are durable, and that it is not paused. Those
+/// that wait are told in the order of their marks, and only those that may leave.
 #[derive(Default)]
-pub(crate) struct Barrier {
-    durable: AtomicU64,
-    is_paused: AtomicBool,
-    moved: Notify,
+pub(crate) struct Barrier(Mutex<Gate>);
+
+#[derive(Default)]
+struct Gate {
+    durable: u64,
+    is_paused: bool,
+    waiting: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
+}
+
+impl Gate {
+    fn is_open(&self, mark: u64) -> bool {
+        self.durable >= mark && !self.is_paused
+    }
+
+    fn release(&mut self) {
+        while let Some(first) =
+            self.waiting.first_entry().filter(|first| *first.key() <= self.durable && !self.is_paused)
+        {
+            for waiting in first.remove() {
+                // One that no longer waits was withdrawn.
+                let _ = waiting.send(());
+            }
+        }
+    }
 }
 
 impl Barrier {
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Everything up to this mark is durable.
     pub(crate) fn is_durable(&self, mark: u64) {
-        self.durable.store(mark, Ordering::Release);
-        self.moved.notify_waiters();
+        let mut gate = self.gate();
+        gate.durable = mark;
+        gate.release();
     }
 
     /// Nothing leaves in a pause (L16).
     pub(crate) fn pause(&self, is_paused: bool) {
-        if self.is_paused.swap(is_paused, Ordering::AcqRel) && !is_paused {
-            self.moved.notify_waiters();
+        let mut gate = self.gate();
+        if std::mem::replace(&mut gate.is_paused, is_paused) && !is_paused {
+            gate.release();
         }
     }
 
     fn is_open(&self, mark: u64) -> bool {
-        self.durable.load(Ordering::Acquire) >= mark && !self.is_paused.load(Ordering::Acquire)
+        self.gate().is_open(mark)
     }
 
     async fn opens(&self, mark: u64) {
         loop {
-            let mut moved = std::pin::pin!(self.moved.notified());
-            moved.as_mut().enable();
-            if self.is_open(mark) {
-                return;
-            }
-            moved.await;
+            let opened = {
+                let mut gate = self.gate();
+                if gate.is_open(mark) {
+                    return;
+                }
+                let (open, opened) = oneshot::channel();
+                gate.waiting.entry(mark).or_default().push(open);
+                opened
+            };
+            // The barrier outlives those that wait at it; and who is told looks again.
+            let _ = opened.await;
         }
     }
 }
@@ -153,15 +218,15 @@ impl Barrier {
 /// Returns none when that will not come: the activation is over, and whoever takes the execution over asks again.
 pub(crate) async fn leave(
     (node, incarnation): (Arc<Node>, Incarnation),
-    doorway: Doorway,
-    mark: u64,
+    (doorway, mark): (Doorway, u64),
+    way: Arc<Way>,
     effect: Effect,
 ) -> Option<Arrived> {
     let Doorway { barrier, turns, memory } = doorway;
     if !planted("effect-before-barrier") {
         barrier.opens(mark).await;
     }
-    effect.way.is_caused.store(true, Ordering::Release);
+    way.is_caused();
     let turn = turns.acquire_owned().await.ok()?;
     // A renewal that is late may still come; when the lease is over, so is this activation.
     let may_leave = || {
@@ -176,7 +241,7 @@ pub(crate) async fn leave(
         node.machine.sleep(Duration::from_millis(20)).await;
         exchange = node.exchanges.begin();
     }
-    effect.way.has_left.store(true, Ordering::Release);
+    way.leave();
     node.metrics.fetches.add(1);
     let mut room = memory.room();
     let result = node.web.fetch(effect.request, &effect.key, &effect.grants, &mut room).await;

@@ -1,11 +1,12 @@
 //! The guests of one activation: which run, which are quiescent, and how long they have been at it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cerebelum_history::{Begin, Delivery, Entry, ExecutionId, Scope, Turn};
+use cerebelum_history::{Begin, Delivery, Entry, ExecutionId, Failure, Json, Request, Scope, Turn};
 use cerebelum_sandbox::Trouble;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
@@ -15,18 +16,36 @@ use tokio::sync::{Notify, oneshot};
 use crate::activation::Stuck;
 use crate::node::Node;
 use crate::outside::{Guest, Program};
-use crate::warm::{Request, Stay};
+use crate::warm::{Pressure, Request as Urgency, Stay};
+
+/// How many guests of one execution may wait for a place at once.
+const WAITING_MAX: usize = 256;
 
 /// A guest that stopped moving.
 pub(crate) struct Stopped {
     pub(crate) scope: Scope,
     /// The guest unless it has ended, and what it asked for; or why the execution cannot go on with it.
     pub(crate) outcome: Result<(Option<Box<dyn Guest>>, Turn), Stuck>,
+    /// Which of the turns of this activation it was.
+    number: u64,
+}
+
+/// What a guest asked for in a turn, as far as it was not taken yet.
+pub(crate) struct Asking {
+    pub(crate) scope: Scope,
+    /// The guest, unless it has ended.
+    pub(crate) guest: Option<Box<dyn Guest>>,
+    pub(crate) requests: std::vec::IntoIter<Request>,
+    pub(crate) end: Option<Result<Json, Failure>>,
 }
 
 enum Seat {
-    Running(AbortHandle),
-    Quiescent(Box<dyn Guest>, Stay),
+    Running(AbortHandle, u64),
+    Quiescent {
+        guest: Box<dyn Guest>,
+        /// Held as long as it waits.
+        _stay: Stay,
+    },
 }
 
 /// What a stretch of a guest may take, and when the present one is over.
@@ -42,17 +61,84 @@ pub(crate) struct Guests {
     node: Arc<Node>,
     id: ExecutionId,
     seats: BTreeMap<Scope, Seat>,
+    /// How many of the seats are of guests that run.
+    moving: usize,
+    /// Guests whose turn is over, with what they asked for, in the order in which they stopped.
+    asking: VecDeque<Asking>,
     stretches: BTreeMap<Scope, Stretch>,
+    /// When stretches are over, the earliest first.
+    ends: BTreeSet<(u64, Scope)>,
     running: FuturesUnordered<BoxFuture<'static, Option<Stopped>>>,
+    /// Turns so far.
+    turns: u64,
+    /// Those that find no place at the moment.
+    homeless: Arc<Homeless>,
     /// Hears that some of these should give way.
-    pressure: Arc<Notify>,
+    pressure: Arc<Pressure>,
+}
+
+/// Guests on their way to begin that find no place.
+#[derive(Default)]
+struct Homeless {
+    count: AtomicUsize,
+    more: Notify,
+}
+
+/// One of them.
+struct Seeking(Arc<Homeless>);
+
+impl Seeking {
+    fn new(homeless: &Arc<Homeless>) -> Self {
+        homeless.count.fetch_add(1, Ordering::Relaxed);
+        homeless.more.notify_one();
+        Self(homeless.clone())
+    }
+}
+
+impl Drop for Seeking {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Guests {
-    /// No guests yet. `pressure` hears when some of them should give way.
-    pub(crate) fn new(node: Arc<Node>, id: ExecutionId, pressure: Arc<Notify>) -> Self {
-        let (seats, stretches, running) = (BTreeMap::new(), BTreeMap::new(), FuturesUnordered::new());
-        Self { node, id, seats, stretches, running, pressure }
+    /// No guests yet.
+    pub(crate) fn new(node: Arc<Node>, id: ExecutionId) -> Self {
+        Self {
+            node,
+            id,
+            seats: BTreeMap::new(),
+            moving: 0,
+            asking: VecDeque::new(),
+            stretches: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            running: FuturesUnordered::new(),
+            turns: 0,
+            homeless: Arc::default(),
+            pressure: Arc::default(),
+        }
+    }
+
+    /// How many more guests may begin now. Half of those that may move are told something: they have a place.
+    pub(crate) fn room_to_begin(&self) -> usize {
+        let homeless = self.homeless.count.load(Ordering::Relaxed);
+        let moving = self.moving.saturating_sub(homeless);
+        self.moving_max().div_ceil(2).saturating_sub(moving).min(WAITING_MAX.saturating_sub(homeless))
+    }
+
+    /// Whether one more quiescent guest may be told something now.
+    pub(crate) fn has_room_to_move(&self) -> bool {
+        self.moving.saturating_sub(self.homeless.count.load(Ordering::Relaxed)) < self.moving_max()
+    }
+
+    fn moving_max(&self) -> usize {
+        self.node.config.guests_moving_max.max(1)
+    }
+
+    /// Comes back when one more finds no place, so that others may move meanwhile.
+    pub(crate) fn one_seeks(&self) -> impl Future<Output = ()> + use<> {
+        let homeless = self.homeless.clone();
+        async move { homeless.more.notified().await }
     }
 
     /// Starts a guest and runs it until it is quiescent.
@@ -63,18 +149,18 @@ impl Guests {
         stretch: Option<Duration>,
     ) {
         if let Some(length) = stretch {
-            let until = Some(ends(&self.node, length));
-            self.stretches.insert(scope.clone(), Stretch { length, until });
+            self.stretches.insert(scope.clone(), Stretch { length, until: None });
+            self.set_end(&scope, Some(ends(&self.node, length)));
         }
-        let node = self.node.clone();
-        self.run(scope, async move { start(&node, program, begin).await }, None);
+        let (node, homeless) = (self.node.clone(), self.homeless.clone());
+        self.run(scope, async move { start(&node, &homeless, program, begin).await }, None);
     }
 
     /// Tells a quiescent guest one outcome and runs it until it is quiescent again.
     pub(crate) fn deliver(&mut self, scope: &Scope, delivery: Delivery) {
-        let Some(Seat::Quiescent(guest, _)) = self.seats.remove(scope) else { return };
-        if let Some(stretch) = self.stretches.get_mut(scope) {
-            stretch.until.get_or_insert_with(|| ends(&self.node, stretch.length));
+        let Some(Seat::Quiescent { guest, .. }) = self.seats.remove(scope) else { return };
+        if let Some(length) = self.stretches.get(scope).filter(|stretch| stretch.until.is_none()).map(|of| of.length) {
+            self.set_end(scope, Some(ends(&self.node, length)));
         }
         self.run(scope.clone(), std::future::ready(Ok(guest)), Some(delivery));
     }
@@ -87,7 +173,10 @@ impl Guests {
         delivery: Option<Delivery>,
     ) {
         let (abort, registration) = AbortHandle::new_pair();
-        self.seats.insert(scope.clone(), Seat::Running(abort));
+        self.turns += 1;
+        let number = self.turns;
+        self.moving += 1;
+        self.seats.insert(scope.clone(), Seat::Running(abort, number));
         let (node, id) = (self.node.clone(), self.id.clone());
         let turn = Abortable::new(
             async move {
@@ -109,7 +198,7 @@ impl Guests {
                         Err(Stuck::Trouble(crate::trouble::Trouble::Panic(cause)))
                     }
                 };
-                Stopped { scope, outcome }
+                Stopped { scope, outcome, number }
             },
             registration,
         );
@@ -127,33 +216,68 @@ impl Guests {
     /// The next guest that stops; none while none runs.
     pub(crate) async fn next_stopped(&mut self) -> Option<Stopped> {
         loop {
-            if let Some(stopped) = self.running.next().await? {
+            let Some(stopped) = self.running.next().await? else { continue };
+            // Its scope may have been stopped, and begun anew, before this was heard.
+            let is_it = |seat: &Seat| matches!(seat, Seat::Running(_, number) if *number == stopped.number);
+            if self.seats.get(&stopped.scope).is_some_and(is_it) {
                 self.seats.remove(&stopped.scope);
+                self.moving -= 1;
                 return Some(stopped);
             }
         }
     }
 
-    /// Keeps a quiescent guest. A guest that waits durably has ended its stretch.
-    pub(crate) fn keep(&mut self, scope: Scope, guest: Box<dyn Guest>, waits_durably: bool) {
-        if waits_durably && let Some(stretch) = self.stretches.get_mut(&scope) {
-            stretch.until = None;
+    /// Lines up what a guest asked for.
+    pub(crate) fn ask(&mut self, asking: Asking) {
+        self.asking.push_back(asking);
+    }
+
+    /// The guest whose requests are to be taken now.
+    pub(crate) fn asking(&mut self) -> Option<Asking> {
+        self.asking.pop_front()
+    }
+
+    /// Puts a guest back whose requests were not all taken.
+    pub(crate) fn ask_on(&mut self, asking: Asking) {
+        self.asking.push_front(asking);
+    }
+
+    /// Whether any guest's requests are still to be taken.
+    pub(crate) fn any_asking(&self) -> bool {
+        !self.asking.is_empty()
+    }
+
+    /// Keeps a quiescent guest, of which a rerun repeats so many calls. One that waits durably has ended its stretch.
+    pub(crate) fn keep(&mut self, scope: Scope, guest: Box<dyn Guest>, (calls, waits_durably): (u32, bool)) {
+        if waits_durably {
+            self.set_end(&scope, None);
         }
-        let stay = self.node.warm.enter(guest.memory_bytes(), &self.pressure);
-        self.seats.insert(scope, Seat::Quiescent(guest, stay));
+        let stay = self.node.warm.enter(&scope, (guest.memory_bytes(), calls), &self.pressure);
+        self.seats.insert(scope, Seat::Quiescent { guest, _stay: stay });
     }
 
     /// Gives a guest's present stretch its whole length once more.
     pub(crate) fn extend(&mut self, scope: &Scope) {
-        if let Some(stretch) = self.stretches.get_mut(scope) {
-            stretch.until = Some(ends(&self.node, stretch.length));
+        if let Some(length) = self.stretches.get(scope).map(|stretch| stretch.length) {
+            self.set_end(scope, Some(ends(&self.node, length)));
         }
+    }
+
+    fn set_end(&mut self, scope: &Scope, until: Option<u64>) {
+        let Some(stretch) = self.stretches.get_mut(scope) else { return };
+        if let Some(before) = std::mem::replace(&mut stretch.until, until) {
+            self.ends.remove(&(before, scope.clone()));
+        }
+        self.ends.extend(until.map(|until| (until, scope.clone())));
     }
 
     /// Drops a guest, wherever it is.
     pub(crate) fn stop(&mut self, scope: &Scope) {
+        self.set_end(scope, None);
         self.stretches.remove(scope);
-        if let Some(Seat::Running(abort)) = self.seats.remove(scope) {
+        self.asking.retain(|asking| asking.scope != *scope);
+        if let Some(Seat::Running(abort, _)) = self.seats.remove(scope) {
+            self.moving -= 1;
             abort.abort();
         }
     }
@@ -161,38 +285,42 @@ impl Guests {
     /// Drops all guests.
     pub(crate) fn clear(&mut self) {
         for seat in std::mem::take(&mut self.seats).into_values() {
-            if let Seat::Running(abort) = seat {
+            if let Seat::Running(abort, _) = seat {
                 abort.abort();
             }
         }
+        self.moving = 0;
+        self.asking.clear();
         self.running.clear();
         self.stretches.clear();
+        self.ends.clear();
+    }
+
+    /// Comes back when some of the guests should give way.
+    pub(crate) fn pressed(&self) -> impl Future<Output = ()> + use<> {
+        let pressure = self.pressure.clone();
+        async move { pressure.notified().await }
     }
 
     /// The scopes whose guest only waits and should give way to others.
-    pub(crate) fn asked_to_go(&self, request: Request) -> Vec<Scope> {
-        let asked = |(scope, seat): (&Scope, &Seat)| match seat {
-            Seat::Quiescent(_, stay) if stay.is_asked_to_go(request) => Some(scope.clone()),
-            Seat::Quiescent(..) | Seat::Running(_) => None,
-        };
-        self.seats.iter().filter_map(asked).collect()
+    pub(crate) fn asked_to_go(&self, request: Urgency) -> Vec<Scope> {
+        self.pressure.asked(request)
     }
 
     /// The scopes whose guest is quiescent.
     pub(crate) fn quiescent(&self) -> Vec<Scope> {
-        let quiescent = |(scope, seat): (&Scope, &Seat)| matches!(seat, Seat::Quiescent(..)).then(|| scope.clone());
+        let quiescent = |(scope, seat): (&Scope, &Seat)| matches!(seat, Seat::Quiescent { .. }).then(|| scope.clone());
         self.seats.iter().filter_map(quiescent).collect()
     }
 
-    /// Whether any guest moves.
+    /// Whether any guest moves, or has requests that were not taken yet.
     pub(crate) fn any_running(&self) -> bool {
-        self.seats.values().any(|seat| matches!(seat, Seat::Running(_)))
+        self.moving > 0 || self.any_asking()
     }
 
     /// Which guest's stretch is over first, and how soon.
     pub(crate) fn next_overrun(&self) -> Option<(Duration, Scope)> {
-        let ends = self.stretches.iter().filter_map(|(scope, stretch)| Some((stretch.until?, scope)));
-        let (until, scope) = ends.min()?;
+        let (until, scope) = self.ends.first()?;
         Some((Duration::from_millis(until.saturating_sub(self.node.machine.boot_ms())), scope.clone()))
     }
 }
@@ -205,13 +333,22 @@ const PATIENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Starts a guest. When all places are taken, guests that only wait are asked to go, twice as many each time: whoever
 /// waits for a place must in the end hold none that it can do without, or all of them could wait for each other.
-async fn start(node: &Node, program: Arc<dyn Program>, begin: Begin) -> Result<Box<dyn Guest>, Trouble> {
+async fn start(
+    node: &Node,
+    homeless: &Arc<Homeless>,
+    program: Arc<dyn Program>,
+    begin: Begin,
+) -> Result<Box<dyn Guest>, Trouble> {
     let (request, mut patience) = match begin.entry {
-        Entry::Workflow(_) => (Request::Polite, PATIENCE),
+        Entry::Workflow(_) => (Urgency::Polite, Duration::ZERO),
         // Places are kept for steps: when none is free, the machine is more likely busy than stuck.
-        Entry::Step(_) => (Request::Urgent, PATIENCE * 10),
+        Entry::Step(_) => (Urgency::Urgent, PATIENCE * 9),
     };
     let mut start = std::pin::pin!(program.start(begin));
+    if let Some(started) = node.machine.within(PATIENCE, &mut start).await {
+        return started;
+    }
+    let _seeking = Seeking::new(homeless);
     let (mut wanted, mut waiting) = (1, None);
     loop {
         match node.machine.within(patience, &mut start).await {
@@ -220,7 +357,7 @@ async fn start(node: &Node, program: Arc<dyn Program>, begin: Begin) -> Result<B
                 let _ = waiting.get_or_insert_with(|| node.liveness.waits("a guest for a place"));
                 node.warm.make_room(wanted, request);
                 wanted = wanted.saturating_mul(2);
-                patience = (patience * 2).min(PATIENCE_MAX);
+                patience = (patience * 2).clamp(PATIENCE, PATIENCE_MAX);
             }
         }
     }

@@ -19,6 +19,7 @@ mod fail;
 mod fetch;
 mod follow;
 mod guests;
+mod journals;
 mod lease;
 mod liveness;
 mod metrics;

@@ -10,7 +10,7 @@ use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
-use crate::effects::{Arrived, Doorway, Effect, Held, Way, leave};
+use crate::effects::{Arrived, Counts, Doorway, Effect, Held, Way, leave};
 use crate::node::Node;
 
 /// A call, which of that name, and its answer; none when the lease was over before it could leave.
@@ -29,6 +29,8 @@ pub(crate) struct Requests {
     /// None when nobody wants the answer any more.
     under_way: FuturesUnordered<BoxFuture<'static, Option<Answered>>>,
     asked: BTreeMap<CallName, Asked>,
+    /// How many of those are where.
+    counts: Arc<Counts>,
     doorway: Doorway,
     /// What answers hold until everything up to these marks is durable, in their order.
     arrived: VecDeque<(u64, Held)>,
@@ -40,6 +42,7 @@ impl Requests {
         Self {
             under_way: FuturesUnordered::new(),
             asked: BTreeMap::new(),
+            counts: Arc::default(),
             doorway: Doorway::new(node),
             arrived: VecDeque::new(),
         }
@@ -59,8 +62,9 @@ impl Requests {
         mark: u64,
     ) {
         let (wanted, registration) = AbortHandle::new_pair();
-        self.asked.insert(call.clone(), Asked { opened, wanted, way: effect.way.clone() });
-        let leaving = AssertUnwindSafe(leave(by, self.doorway.clone(), mark, effect)).catch_unwind();
+        let way = Way::new(&self.counts);
+        self.asked.insert(call.clone(), Asked { opened, wanted, way: way.clone() });
+        let leaving = AssertUnwindSafe(leave(by, (self.doorway.clone(), mark), way, effect)).catch_unwind();
         // A mistake of ours must not leave the call open for ever: timeouts and deadlines wait for its end.
         let leaving = leaving.map(|left| left.unwrap_or_else(|_| Some(panicked())));
         let leaving = Abortable::new(leaving, registration);
@@ -80,23 +84,25 @@ impl Requests {
     /// Strikes a request off. `false`: its call was made anew since, or is no more, and the answer is nobody's.
     pub(crate) fn strike(&mut self, call: &CallName, opened: u64) -> bool {
         let is_ours = self.has(call, opened);
-        if is_ours {
-            self.asked.remove(call);
+        if is_ours && let Some(asked) = self.asked.remove(call) {
+            // One that the engine failed to perform may never have left.
+            asked.way.leave();
         }
         is_ours
     }
 
     /// In a pause nothing leaves, and a request whose call is closed never: nobody waits for its answer (L16).
-    pub(crate) fn hold_back(&mut self, execution: &Execution) {
+    pub(crate) fn hold_back(&mut self, execution: &mut Execution) {
         self.doorway.barrier.pause(execution.is_paused() && !planted("pause-lets-effects-out"));
-        let open = execution.open();
-        self.asked.retain(|call, asked| {
-            let is_wanted = open.get(call).is_some_and(|call| call.mark() == asked.opened);
-            if !is_wanted && !planted("closed-call-leaves") {
-                asked.wanted.abort();
+        for (call, opened) in execution.take_withdrawn() {
+            if !self.has(&call, opened) {
+                continue;
             }
-            is_wanted
-        });
+            if let Some(asked) = self.asked.remove(&call).filter(|_| !planted("closed-call-leaves")) {
+                asked.wanted.abort();
+                asked.way.leave();
+            }
+        }
     }
 
     /// Everything up to this mark is durable: what waits for it may leave.
@@ -115,18 +121,20 @@ impl Requests {
 
     /// Whether one waits for the log in order to leave.
     pub(crate) fn await_log(&self) -> bool {
-        self.asked.values().any(|asked| asked.way.awaits_log())
+        self.counts.any_unlogged()
     }
 
     /// Whether one of this scope only waits because so many others are outside.
     pub(crate) fn await_turn(&self, scope: &Scope) -> bool {
-        self.asked.iter().any(|(call, asked)| call.scope == *scope && asked.way.awaits_turn())
+        let first = CallName { scope: scope.clone(), ordinal: 0 };
+        let mut own = self.asked.range(first..).take_while(|(call, _)| call.scope == *scope);
+        own.any(|(_, asked)| asked.way.awaits_turn())
     }
 
     /// Whether one is outside, or will be as soon as its cause is durable. In a pause those inside wait for its end, and
     /// go again when the guests are rerun.
     pub(crate) fn keep_awake(&self, is_paused: bool) -> bool {
-        self.asked.values().any(|asked| !is_paused || asked.way.has_left())
+        self.asked.len() > if is_paused { self.counts.inside() } else { 0 }
     }
 }
 

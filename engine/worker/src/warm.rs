@@ -1,10 +1,9 @@
 //! Guests that only wait: which of them go first when their memory is wanted.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cerebelum_history::planted;
+use cerebelum_history::{Scope, planted};
 use tokio::sync::Notify;
 
 /// How urgently a guest is asked to go.
@@ -16,29 +15,63 @@ pub(crate) enum Request {
     Urgent,
 }
 
-/// The waiting guests of a node, in the order in which they began to wait.
+/// The waiting guests of a node: those that a rerun costs least first, and of these those that wait longest.
 pub(crate) struct Warm {
     bytes_max: u64,
     waiting: Mutex<Waiting>,
 }
 
+/// Where a guest stands among those that wait: how much a rerun of it costs, and its number, in the order of waiting.
+type Rank = (u32, u64);
+
 #[derive(Default)]
 struct Waiting {
     /// Guests that ever began to wait; each is known by its number.
     latest: u64,
-    guests: BTreeMap<u64, Waiter>,
-    /// Those that nobody has asked to go, and those that may stay because they were asked politely: an urgent request
-    /// finds both.
-    unasked: BTreeSet<u64>,
-    asked_politely: BTreeSet<u64>,
-    /// Memory of the guests that nobody has asked to go.
+    /// Those that may stay.
+    guests: BTreeMap<Rank, Waiter>,
+    /// Those that were asked politely: they may be asked urgently still.
+    asked: BTreeMap<Rank, Waiter>,
+    /// Memory of the guests that may stay.
     bytes: u64,
 }
 
 struct Waiter {
     bytes: u64,
-    asked: Arc<AtomicU8>,
-    activation: Arc<Notify>,
+    scope: Scope,
+    pressure: Arc<Pressure>,
+}
+
+/// What the guests of one activation are asked.
+#[derive(Default)]
+pub(crate) struct Pressure {
+    heard: Notify,
+    asked: Mutex<Asked>,
+}
+
+/// The guests of an activation that should go.
+#[derive(Default)]
+struct Asked {
+    politely: BTreeMap<Rank, Scope>,
+    urgently: BTreeMap<Rank, Scope>,
+}
+
+impl Pressure {
+    /// Comes back when one was asked.
+    pub(crate) async fn notified(&self) {
+        self.heard.notified().await;
+    }
+
+    /// The guests that were asked at least as urgently as this.
+    pub(crate) fn asked(&self, request: Request) -> Vec<Scope> {
+        let asked = self.list();
+        let politely = asked.politely.values().filter(|_| request == Request::Polite);
+        asked.urgently.values().chain(politely).cloned().collect()
+    }
+
+    fn list(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Warm {
@@ -46,19 +79,17 @@ impl Warm {
         Arc::new(Self { bytes_max, waiting: Mutex::default() })
     }
 
-    /// A guest with this much memory waits from now on. While all of them have more than they may have, the one that
-    /// waits longest is asked to go; its activation hears that somebody was.
-    pub(crate) fn enter(self: &Arc<Self>, bytes: u64, activation: &Arc<Notify>) -> Stay {
-        let asked = Arc::new(AtomicU8::new(0));
+    /// The guest of this scope waits from now on, with this much memory and so many calls that a rerun would repeat.
+    /// While all of them have more memory than they may have, the first one is asked to go; its activation hears that.
+    pub(crate) fn enter(self: &Arc<Self>, scope: &Scope, (bytes, calls): (u64, u32), pressure: &Arc<Pressure>) -> Stay {
         let mut waiting = self.waiting();
         waiting.latest += 1;
         waiting.bytes += bytes;
-        let number = waiting.latest;
-        let guest = Waiter { bytes, asked: Arc::clone(&asked), activation: Arc::clone(activation) };
-        waiting.guests.insert(number, guest);
-        waiting.unasked.insert(number);
+        let rank = (cost(calls), waiting.latest);
+        let guest = Waiter { bytes, scope: scope.clone(), pressure: Arc::clone(pressure) };
+        waiting.guests.insert(rank, guest);
         while waiting.bytes > self.bytes_max && waiting.ask(Request::Polite) {}
-        Stay { warm: Arc::clone(self), number, asked }
+        Stay { warm: Arc::clone(self), pressure: Arc::clone(pressure), rank }
     }
 
     /// Somebody finds no place: so many guests are asked to go, or all there are.
@@ -76,50 +107,61 @@ impl Warm {
     }
 }
 
-impl Waiting {
-    /// Asks the guest that waits longest to go, of those that were not asked as urgently; says whether there was one.
-    fn ask(&mut self, request: Request) -> bool {
-        let polite = self.asked_politely.first().filter(|_| request == Request::Urgent);
-        let Some(number) = self.unasked.first().into_iter().chain(polite).min().copied() else { return false };
-        let guest = &self.guests[&number];
-        if self.unasked.remove(&number) {
-            self.bytes -= guest.bytes;
-        }
-        match request {
-            Request::Polite if !planted("polite-request-hides") => self.asked_politely.insert(number),
-            Request::Polite | Request::Urgent => self.asked_politely.remove(&number),
-        };
-        guest.asked.store(request as u8, Ordering::Relaxed);
-        guest.activation.notify_one();
-        true
-    }
+/// Reruns of up to this many calls cost about the same.
+const CHEAP_CALLS: u32 = 64;
 
-    fn leave(&mut self, number: u64) {
-        let Some(guest) = self.guests.remove(&number) else { return };
-        if self.unasked.remove(&number) {
-            self.bytes -= guest.bytes;
+/// How much a rerun costs that repeats so many calls, in steps of the double.
+fn cost(calls: u32) -> u32 {
+    (calls / CHEAP_CALLS).checked_ilog2().map_or(0, |log| log + 1)
+}
+
+impl Waiting {
+    /// Asks the first guest to go, of those that were not asked as urgently; says whether there was one.
+    fn ask(&mut self, request: Request) -> bool {
+        let polite = self.asked.first_key_value().filter(|_| request == Request::Urgent);
+        let first = self.guests.first_key_value().into_iter().chain(polite).map(|(rank, _)| *rank).min();
+        let Some(rank) = first else { return false };
+        let guest = match self.guests.remove(&rank) {
+            Some(guest) => {
+                self.bytes -= guest.bytes;
+                guest
+            }
+            None => self.asked.remove(&rank).expect("it stands in one of the two lists"),
+        };
+        let mut asked = guest.pressure.list();
+        match request {
+            Request::Polite => asked.politely.insert(rank, guest.scope.clone()),
+            Request::Urgent => {
+                asked.politely.remove(&rank);
+                asked.urgently.insert(rank, guest.scope.clone())
+            }
+        };
+        drop(asked);
+        guest.pressure.heard.notify_one();
+        if request == Request::Polite && !planted("polite-request-hides") {
+            self.asked.insert(rank, guest);
         }
-        self.asked_politely.remove(&number);
+        true
     }
 }
 
 /// Held with a guest for as long as it only waits.
 pub(crate) struct Stay {
     warm: Arc<Warm>,
-    number: u64,
-    asked: Arc<AtomicU8>,
-}
-
-impl Stay {
-    /// Whether it was asked at least as urgently as this.
-    pub(crate) fn is_asked_to_go(&self, request: Request) -> bool {
-        self.asked.load(Ordering::Relaxed) >= request as u8
-    }
+    pressure: Arc<Pressure>,
+    rank: Rank,
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        self.warm.waiting().leave(self.number);
+        let mut waiting = self.warm.waiting();
+        if let Some(guest) = waiting.guests.remove(&self.rank) {
+            waiting.bytes -= guest.bytes;
+        }
+        waiting.asked.remove(&self.rank);
+        let mut asked = self.pressure.list();
+        asked.politely.remove(&self.rank);
+        asked.urgently.remove(&self.rank);
     }
 }
 
@@ -131,65 +173,54 @@ mod tests {
     /// asked to go, by number.
     fn check((bytes_max, sizes): (u64, &[u64]), leaves: Option<usize>, wanted: u32, expected: &[u64]) {
         let warm = Warm::new(bytes_max);
-        let activation = Arc::default();
-        let mut stays: Vec<Stay> = sizes.iter().map(|bytes| warm.enter(*bytes, &activation)).collect();
+        let pressure: Arc<Pressure> = Arc::default();
+        let mut stays: Vec<Stay> =
+            sizes.iter().map(|bytes| warm.enter(&Scope::root(), (*bytes, 0), &pressure)).collect();
         if let Some(at) = leaves {
             stays.remove(at);
         }
         warm.make_room(wanted, Request::Urgent);
-        let asked: Vec<u64> =
-            stays.iter().filter(|stay| stay.is_asked_to_go(Request::Polite)).map(|stay| stay.number).collect();
+        let asked: Vec<u64> = numbers(&pressure);
         assert_eq!(asked, expected);
         drop(stays);
         let waiting = warm.waiting();
-        assert_eq!(
-            (waiting.bytes, waiting.guests.len() + waiting.unasked.len()),
-            (0, 0),
-            "what is gone is not counted"
-        );
+        let left = waiting.guests.len() + waiting.asked.len() + numbers(&pressure).len();
+        assert_eq!((waiting.bytes, left), (0, 0), "what is gone is not counted");
     }
 
     #[test]
-    fn whoever_waits_longest_goes_first_when_all_have_too_much() {
-        check((100, &[40, 40]), None, 0, &[]);
-        check((100, &[40, 40, 40]), None, 0, &[1]);
-        check((100, &[10, 10, 100]), None, 0, &[1, 2]);
-        check((100, &[101, 50]), None, 0, &[1]);
-        check((0, &[0, 1]), None, 0, &[1, 2]);
-    }
-
-    #[test]
-    fn just_enough_go_when_somebody_finds_no_place() {
-        check((1_000, &[40, 40, 40]), None, 1, &[1]);
-        check((1_000, &[40, 40, 40]), None, 2, &[1, 2]);
-        check((1_000, &[40, 40]), None, 5, &[1, 2]);
-    }
-
-    #[test]
-    fn whoever_moves_again_is_not_asked() {
-        check((1_000, &[40, 40, 40]), Some(0), 1, &[2]);
-        check((1_000, &[40]), Some(0), 1, &[]);
+    fn whoever_has_most_to_repeat_goes_last() {
+        let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
+        let enter = |scope: &str, calls| warm.enter(&Scope::from_text(scope), (10, calls), &pressure);
+        let _stays = [enter("", 10_000), enter("1", 500), enter("2", 3), enter("3", CHEAP_CALLS)];
+        let mut gone = Vec::new();
+        for _ in 0..4 {
+            warm.make_room(1, Request::Urgent);
+            gone.push(numbers(&pressure).len());
+        }
+        assert_eq!(gone, [1, 2, 3, 4]);
+        let order: Vec<Scope> = pressure.asked(Request::Urgent);
+        assert_eq!(order, ["2", "3", "1", ""].map(Scope::from_text));
     }
 
     #[test]
     fn l22_who_was_asked_politely_and_stayed_is_asked_again_when_it_is_urgent() {
-        let warm = Warm::new(1_000);
-        let activation = Arc::default();
-        let stays = [warm.enter(40, &activation), warm.enter(40, &activation)];
-        let urgently = || stays.iter().filter(|stay| stay.is_asked_to_go(Request::Urgent)).count();
+        let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
+        let _stays = [1, 2].map(|_| warm.enter(&Scope::root(), (40, 0), &pressure));
+        let urgently = || pressure.asked(Request::Urgent).len();
         warm.make_room(5, Request::Polite);
-        assert_eq!(urgently(), 0);
+        assert_eq!((urgently(), pressure.asked(Request::Polite).len()), (0, 2));
         warm.make_room(1, Request::Urgent);
         assert_eq!(urgently(), 1);
         warm.make_room(5, Request::Urgent);
-        assert_eq!(urgently(), 2);
+        assert_eq!((urgently(), pressure.asked(Request::Polite).len()), (2, 2));
     }
 
     #[tokio::test]
     async fn an_activation_hears_that_one_of_its_guests_is_asked() {
         let warm = Warm::new(100);
-        let (first, second) = (Arc::default(), Arc::default());
-        let _stays = [warm.enter(60, &first), warm.enter(60, &second)];
+        let (first, second): (Arc<Pressure>, Arc<Pressure>) = Default::default();
+        let _stays = [&first, &second].map(|pressure| warm.enter(&Scope::root(), (60, 0), pressure));
         first.notified().await;
         assert!(futures::poll!(std::pin::pin!(second.notified())).is_pending());
     }

@@ -172,6 +172,23 @@ pub async fn family(ctx: Context, input: Family) -> Result<u32> {
     Ok(input.children)
 }
 
+/// Runs so many children at once that do nothing.
+#[workflow]
+pub async fn brood(ctx: Context, children: u32) -> Result<usize> {
+    let child = |_| ctx.run_workflow(sequence, Steps { steps: 0, signal: None });
+    Ok(join_all((0..children).map(child)).await?.len())
+}
+
+/// Sets one attribute after the other, so many times, with a step between; there are so many names.
+#[workflow]
+pub async fn labels(ctx: Context, (times, names): (u32, u32)) -> Result<u32> {
+    for number in 0..times {
+        ctx.set_attribute(format!("label-{}", number % names), number);
+        increment(&ctx, number).await?;
+    }
+    Ok(times)
+}
+
 /// Counts down, one run a number.
 #[workflow]
 pub async fn countdown(ctx: Context, from: u32) -> Result<u32> {

@@ -82,7 +82,7 @@ impl Tables {
         }
         let number = self.number();
         let row = self.executions.get_mut(&batch.key).expect("a judged batch has a row");
-        if let Some(chunk) = &batch.chunk {
+        for chunk in &batch.chunks {
             row.written.insert(chunk.first, number);
         }
         write_history(row, batch);
@@ -146,7 +146,7 @@ impl Tables {
 fn joins(batch: &Batch, row: &Row) -> bool {
     let mut end = batch.after;
     let mut joins = row.head.position == batch.after;
-    if let Some(chunk) = &batch.chunk {
+    for chunk in &batch.chunks {
         joins &= chunk.first == end.next() && chunk.last >= chunk.first;
         end = chunk.last;
     }
@@ -164,7 +164,7 @@ fn joins(batch: &Batch, row: &Row) -> bool {
 
 fn write_history(row: &mut Row, batch: &Batch) {
     let chunks = row.runs.entry(row.head.run).or_default();
-    chunks.extend(batch.chunk.clone());
+    chunks.extend(batch.chunks.iter().cloned());
     for rewritten in &batch.rewritten {
         let same = chunks.iter_mut().find(|chunk| (chunk.first, chunk.last) == (rewritten.first, rewritten.last));
         if let Some(chunk) = same {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    ApprovalState, Census, Chunk, Component, Execution, ExecutionKey, Filter, Incarnation, LogRow, NewExecution, Page,
-    Progress, Started, State, TenantId, Whole,
+    ApprovalState, Census, Chunk, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, LogRow,
+    NewExecution, Page, Progress, Started, State, TenantId, Whole,
 };
 
 use crate::tables::{Row, Tables};
@@ -56,6 +56,16 @@ impl Tables {
     pub(crate) fn history(&self, key: &ExecutionKey, run: u32, (from, to): (Position, Position)) -> Vec<Chunk> {
         let chunks = self.executions.get(key).and_then(|row| row.runs.get(&run)).into_iter().flatten();
         chunks.filter(|chunk| chunk.first <= to && chunk.last >= from).cloned().collect()
+    }
+
+    pub(crate) fn chunks(&self, key: &ExecutionKey, run: u32, firsts: &[Position]) -> Vec<Chunk> {
+        let chunks = self.executions.get(key).and_then(|row| row.runs.get(&run)).into_iter().flatten();
+        chunks.filter(|chunk| firsts.contains(&chunk.first)).cloned().collect()
+    }
+
+    pub(crate) fn unseen(&self, key: &ExecutionKey) -> Vec<InboxRow> {
+        let claimed = self.executions.get(key).map(Row::claimed);
+        claimed.into_iter().flat_map(|claimed| claimed.inbox).filter(|row| !row.seen).collect()
     }
 
     pub(crate) fn whole(&self, key: &ExecutionKey) -> Option<Whole> {

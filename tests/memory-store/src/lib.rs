@@ -12,8 +12,8 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
-    Claimed, Component, Execution, ExecutionKey, Filter, Incarnation, Lease, LogRow, NewExecution, Newest, Page,
-    Progress, Refusal, Started, State, Store, TenantId, Whole,
+    Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
+    Page, Progress, Refusal, Started, State, Store, TenantId, Whole,
 };
 use tokio::sync::broadcast;
 
@@ -109,6 +109,10 @@ impl Store for MemoryStore {
         })
     }
 
+    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> Answer<'_, Vec<Chunk>> {
+        self.transact(|tables| tables.chunks(key, run, &firsts))
+    }
+
     fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
         self.transact(|tables| tables.executions.get(key).map(|row| row.head.clone()))
     }
@@ -121,6 +125,10 @@ impl Store for MemoryStore {
 
     fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
         self.transact(|tables| tables.executions.get(key).map(tables::Row::claimed))
+    }
+
+    fn unseen(&self, key: &ExecutionKey) -> Answer<'_, Vec<InboxRow>> {
+        self.transact(|tables| tables.unseen(key))
     }
 
     fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {

@@ -59,7 +59,9 @@ impl Execution {
                 }
             }
             Request::Drop(ordinal) => {
-                if !journal.drops(ordinal) {
+                let has_come = journal.drops(ordinal);
+                self.follow(scope);
+                if !has_come {
                     self.cancel_call(&CallName { scope: scope.clone(), ordinal }, Cause::Dropped, now);
                 }
             }
@@ -75,8 +77,7 @@ impl Execution {
             Request::Progress(percent, message) => {
                 if !replaying {
                     self.mark += 1;
-                    self.changes.progress.retain(|(of, ..)| of != scope);
-                    self.changes.progress.push((scope.clone(), percent.min(100), message));
+                    self.progress.insert(scope.clone(), (percent.min(100), message));
                 }
             }
             Request::SetAttribute(ordinal, name, value) => {

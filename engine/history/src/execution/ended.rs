@@ -20,7 +20,7 @@ impl Execution {
     /// # Errors
     /// When it ended before it had repeated what was recorded.
     pub fn ended(&mut self, scope: &Scope, result: Result<Json, Failure>, now: Moment) -> Result<(), Diverged> {
-        let Some(journal) = self.journals.remove(scope) else { return Ok(()) };
+        let Some(journal) = self.drop_journal(scope) else { return Ok(()) };
         if self.end.is_some() {
             return Ok(());
         }
@@ -40,7 +40,7 @@ impl Execution {
 
     /// The engine gave up on a guest's stretch: its attempt fails, and what it had recorded is void.
     pub fn overran(&mut self, scope: &Scope, failure: Failure, now: Moment) {
-        self.journals.remove(scope);
+        self.drop_journal(scope);
         if self.end.is_some() {
             return;
         }
@@ -220,7 +220,7 @@ impl Execution {
             self.cancel_call(&name, Cause::ScopeEnded, now);
         }
         self.wanted.remove(scope);
-        if self.journals.remove(scope).is_some() {
+        if self.drop_journal(scope).is_some() {
             self.actions.push_back(Action::Stop(scope.clone()));
         }
     }
@@ -241,11 +241,14 @@ impl Execution {
     pub(super) fn drop_values(&mut self, name: &CallName, values_after: Option<u64>) {
         let Some(after) = values_after.filter(|_| !planted("values-stay")) else { return };
         let scope = name.step_scope();
-        for event in self.changes.events.iter_mut().filter(|event| event.scope == scope) {
-            event.fact = event.fact.clone().without_values();
-        }
         let untaken = u64::try_from(self.changes.events.len()).unwrap_or(u64::MAX);
         let taken = self.position.0.saturating_sub(untaken);
+        for position in self.unsaved.positions_of(&scope, Position(taken)) {
+            let index = usize::try_from(position.0 - taken - 1).unwrap_or(usize::MAX);
+            if let Some(event) = self.changes.events.get_mut(index) {
+                event.fact = event.fact.clone().without_values();
+            }
+        }
         if after < taken {
             self.changes.valueless.push((scope, Position(after + 1), Position(taken)));
         }

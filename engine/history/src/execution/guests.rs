@@ -20,38 +20,24 @@ impl Execution {
     /// Makes a scope's guest begin, with the stored events from [`Execution::journal_from`] on (of any scope, in order).
     /// None when nobody wants it any more.
     pub fn begin(&mut self, scope: &Scope, stored: &[Event]) -> Option<Begin> {
+        let from = self.journal_from(scope).map_or(0, |from| from.0);
+        let stored: Vec<(Position, &Event)> = (from..).map(Position).zip(stored).collect();
+        self.begin_with(scope, &stored)
+    }
+
+    /// The same with each event's position, so that those of other scopes may be left out.
+    pub fn begin_with(&mut self, scope: &Scope, stored: &[(Position, &Event)]) -> Option<Begin> {
         self.wanted.remove(scope);
-        let from = self.journal_from(scope);
         let journal = match scope.poll() {
-            Some(poll) => {
-                let after = usize::try_from(self.attempts(scope)?.journal).unwrap_or(usize::MAX);
-                let events = &self.poll(&poll)?.journal;
-                let durable = self.poll(&poll)?.durable;
-                let mark = |index| if index < durable { 0 } else { self.mark };
-                let place = |index: usize| self.log_place(scope, u64::try_from(index).map_or(0, |index| index + 1));
-                let events = events.iter().enumerate().skip(after).filter(|(_, event)| event.scope == *scope);
-                let attempts = self.attempts(scope)?;
-                let began = self.log_place(scope, attempts.journal);
-                let recorded = events.map(|(index, event)| (event, place(index), mark(index)));
-                Journal::of(attempts.attempt, began, recorded)
-            }
-            None => {
-                let of_step = || self.attempts(scope).map(|attempts| (attempts.attempt, attempts.journal));
-                let (attempt, began) = if scope.is_root() { (1, 0) } else { of_step()? };
-                // A batch may be stored already and not yet acknowledged: its events come once all the same.
-                let handed = u64::try_from(stored.len()).unwrap_or(u64::MAX);
-                let recent = self.unsaved.iter().filter(|(at, _)| from.is_some_and(|from| at.0 >= from.0 + handed));
-                let recent = recent.map(|(at, event)| (event, at.0, self.mark));
-                let places = began + 1..;
-                let events = stored.iter().zip(places).map(|(event, place)| (event, place, 0)).chain(recent);
-                Journal::of(attempt, began, events.filter(|(event, ..)| event.scope == *scope))
-            }
+            Some(poll) => self.journal_in_poll(scope, &poll)?,
+            None => self.journal_in_history(scope, stored)?,
         };
         let begin = if scope.is_root() {
-            let first = stored.first().or_else(|| self.unsaved.front().map(|(_, event)| event))?;
+            let first = stored.first().map(|(_, event)| *event);
+            let first = first.or_else(|| self.unsaved.first().map(|(_, event)| event))?;
             let Fact::ExecutionStarted { input, .. } = &first.fact else { return None };
             let workflow = self.identity.workflow.rsplit('/').next().unwrap_or_default();
-            self.begin_with(scope, Entry::Workflow(workflow.to_owned()), input.clone(), (first.at, 1))
+            self.beginning(scope, Entry::Workflow(workflow.to_owned()), input.clone(), (first.at, 1))
         } else {
             let name = scope.call()?;
             let step = match &self.open.get(&name)?.phase {
@@ -61,13 +47,37 @@ impl Execution {
             };
             let attempts = self.attempts(scope)?;
             let entry = Entry::Step(step.local_name().to_owned());
-            self.begin_with(scope, entry, step.call.input.clone(), (attempts.began, attempts.attempt))
+            self.beginning(scope, entry, step.call.input.clone(), (attempts.began, attempts.attempt))
         };
         self.journals.insert(scope.clone(), journal);
+        self.follow(scope);
         Some(begin)
     }
 
-    fn begin_with(&self, scope: &Scope, entry: Entry, input: Json, (clock, attempt): (Timestamp, u32)) -> Begin {
+    fn journal_in_poll(&self, scope: &Scope, poll: &CallName) -> Option<Journal> {
+        let attempts = self.attempts(scope)?;
+        let after = usize::try_from(attempts.journal).unwrap_or(usize::MAX);
+        let open = self.poll(poll)?;
+        let mark = |index| if index < open.durable { 0 } else { self.mark };
+        let place = |index: usize| self.log_place(scope, u64::try_from(index).map_or(0, |index| index + 1));
+        let events = open.journal.iter().enumerate().skip(after).filter(|(_, event)| event.scope == *scope);
+        let began = self.log_place(scope, attempts.journal);
+        let recorded = events.map(|(index, event)| (event, place(index), mark(index)));
+        Some(Journal::of(attempts.attempt, began, recorded))
+    }
+
+    fn journal_in_history(&self, scope: &Scope, stored: &[(Position, &Event)]) -> Option<Journal> {
+        let of_step = || self.attempts(scope).map(|attempts| (attempts.attempt, attempts.journal));
+        let (attempt, began) = if scope.is_root() { (1, 0) } else { of_step()? };
+        // A batch may be stored already and not yet acknowledged: its events come once all the same.
+        let handed = stored.last().map_or(Position(began), |(last, _)| *last).max(Position(began));
+        let recent = self.unsaved.events_of(scope, handed).map(|(at, event)| (event, at.0, self.mark));
+        let stored = stored.iter().filter(|(_, event)| event.scope == *scope);
+        let events = stored.map(|(at, event)| (*event, at.0, 0)).chain(recent);
+        Some(Journal::of(attempt, began, events))
+    }
+
+    fn beginning(&self, scope: &Scope, entry: Entry, input: Json, (clock, attempt): (Timestamp, u32)) -> Begin {
         let Identity { id, workflow, seed, run, .. } = &self.identity;
         Begin {
             entry,
@@ -113,10 +123,9 @@ impl Execution {
 
     /// Says that a scope's guest is no longer in memory. It is wanted again unless it was at rest.
     pub fn forget(&mut self, scope: &Scope) {
-        if self.journals.remove(scope).is_some_and(|journal| !journal.is_at_rest()) {
+        if self.drop_journal(scope).is_some_and(|journal| !journal.is_at_rest()) || self.signals.any_matched_of(scope) {
             self.wanted.insert(scope.clone());
         }
-        self.want_signalled();
     }
 
     /// What a quiescent guest is told next, if anything. Outcomes of waits are held back until their start is durable (L8).
@@ -129,34 +138,31 @@ impl Execution {
         }
         let Some(journal) = self.journals.get_mut(scope) else { return Ok(None) };
         let durable = if planted("wait-told-before-durable") { u64::MAX } else { self.durable };
-        if let Some(delivery) = journal.next(durable) {
-            return Ok(Some(delivery));
+        let (mut delivery, mut blocked) = (journal.next(durable), None);
+        if delivery.is_none() && journal.has_pending() {
+            blocked = journal.awaited_mark();
+        } else if delivery.is_none() {
+            journal.check_complete(scope.as_str(), "the guest waits for something else")?;
+            blocked = self.bind_signal(scope, now).err();
+            let journal = self.journals.get_mut(scope).expect("a bound signal drops no guest");
+            delivery = journal.next(self.durable);
+            if delivery.is_none() && !journal.has_pending() {
+                journal.rest();
+            }
         }
-        if journal.has_pending() {
-            return Ok(None);
-        }
-        journal.check_complete(scope.as_str(), "the guest waits for something else")?;
-        if self.bind_signal(scope, now) {
-            let journal = self.journals.get_mut(scope).expect("the scope whose signal was bound has a guest");
-            return Ok(journal.next(self.durable));
-        }
-        if let Some(journal) = self.journals.get_mut(scope) {
-            journal.rest();
-        }
-        Ok(None)
+        self.looked_at(scope, delivery.as_ref(), blocked);
+        Ok(delivery)
     }
 
-    /// Whether there is something that this scope's guest has not been told yet.
+    /// How many calls a rerun of this scope's guest repeats.
     #[must_use]
-    pub fn has_untold(&self, scope: &Scope) -> bool {
-        self.journals.get(scope).is_some_and(Journal::has_pending)
+    pub fn calls_of(&self, scope: &Scope) -> u32 {
+        self.journals.get(scope).map_or(0, |journal| journal.asked)
     }
 
     /// Whether this scope's quiescent guest waits for something that may take long, rather than for an HTTP answer.
     #[must_use]
     pub fn waits_durably(&self, scope: &Scope) -> bool {
-        let first = CallName { scope: scope.clone(), ordinal: 0 };
-        let mut calls = self.open.range(first..).take_while(|(name, _)| name.scope == *scope);
-        !calls.any(|(_, call)| matches!(call.phase, Phase::Fetch { .. }))
+        !self.tally.any_fetch_of(scope)
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::signals::QueuedSignal;
 use super::{ApprovalEdge, End, Execution, Moment};
 use crate::event::{Cause, Fact};
 use crate::open::{OpenCall, Phase};
@@ -87,13 +88,6 @@ pub enum Receipt {
     Kept,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct QueuedSignal {
-    seq: i64,
-    name: String,
-    data: Json,
-}
-
 impl Execution {
     /// A server answered, or could not be asked.
     pub fn fetched(&mut self, name: &CallName, result: Result<HttpResponse, Failure>, now: Moment) {
@@ -116,14 +110,14 @@ impl Execution {
                 self.mark += 1;
                 self.changes.seen.push(seq);
             }
-            self.signals.push_back(QueuedSignal { seq, name, data });
+            let matched = self.signals.arrive(&name, QueuedSignal { seq, data });
             if planted("signal-bound-early") {
-                let scopes: Vec<Scope> = self.signalled().map(|(_, name, _)| name.scope.clone()).collect();
-                for scope in scopes {
-                    self.bind_signal(&scope, now);
+                for scope in self.signals.ready_scopes() {
+                    // Whether anything was bound does not matter to a mistake.
+                    let _ = self.bind_signal(&scope, now);
                 }
             }
-            self.want_signalled();
+            self.signalled(&name, matched);
             return Receipt::Kept;
         }
         if matches!(self.end, Some(End::Continued(_))) {
@@ -235,49 +229,38 @@ impl Execution {
         self.finish(End::Failed(failure), now);
     }
 
-    /// The calls that a signal is there for, each with that signal's place in the queue: oldest to oldest.
-    pub(super) fn signalled(&self) -> impl Iterator<Item = (usize, &CallName, &OpenCall)> {
-        // Who waits matters only once there is a signal.
-        let is_waiting = |call: &OpenCall| matches!(call.phase, Phase::Signal { .. }) && !self.signals.is_empty();
-        let mut waiting: Vec<_> = self.open.iter().filter(|(_, call)| is_waiting(call)).collect();
-        waiting.sort_by_key(|(name, call)| (call.since, *name));
-        self.signals.iter().enumerate().filter_map(move |(index, signal)| {
-            let names = |call: &OpenCall| matches!(&call.phase, Phase::Signal { name, .. } if *name == signal.name);
-            let first = waiting.iter().position(|(_, call)| names(call))?;
-            let (name, call) = waiting.remove(first);
-            Some((index, name, call))
-        })
-    }
-
-    /// Whether a signal is there for this call.
-    pub(super) fn is_signalled(&self, call: &CallName) -> bool {
-        self.signalled().any(|(_, name, _)| name == call)
-    }
-
-    /// Wants the guests that a signal is there for.
-    pub(super) fn want_signalled(&mut self) {
-        let scopes = self.signalled().map(|(_, name, _)| name.scope.clone());
-        let scopes: Vec<Scope> = scopes.filter(|scope| !self.journals.contains_key(scope)).collect();
-        self.wanted.extend(scopes);
+    /// Who waits for signals of this name, or what waits for them, has changed: wants the guest of the call that a signal
+    /// is there for now, and has the guest that is to be told the oldest one looked at.
+    pub(super) fn signalled(&mut self, name: &str, matched: Option<CallName>) {
+        if let Some(call) = matched.filter(|call| !self.journals.contains_key(&call.scope)) {
+            self.wanted.insert(call.scope);
+        }
+        if let Some(scope) = self.signals.ready_scope(name).cloned() {
+            self.look_at(&scope);
+        }
     }
 
     /// Binds a signal to the call of this scope that it is there for: at the moment of delivery, never ahead (L9).
-    pub(super) fn bind_signal(&mut self, scope: &Scope, now: Moment) -> bool {
-        let is_next = |index: usize| {
-            let name = |index: usize| &self.signals[index].name;
-            !(0..index).any(|earlier| name(earlier) == name(index))
-        };
-        let bound = self.signalled().find_map(|(index, name, call)| {
-            let is_here = name.scope == *scope && call.mark <= self.durable && is_next(index);
-            is_here.then(|| (index, name.clone()))
+    ///
+    /// # Errors
+    /// What has to be durable before one that is there can be bound.
+    pub(super) fn bind_signal(&mut self, scope: &Scope, now: Moment) -> Result<(), u64> {
+        let mark = |call: &CallName| self.open.get(call).map_or(u64::MAX, |call| call.mark);
+        let mut awaited = None;
+        let bound = self.signals.ready_of(scope).find(|(_, call)| {
+            let mark = mark(call);
+            awaited = awaited.into_iter().chain((mark > self.durable).then_some(mark)).min();
+            mark <= self.durable
         });
-        let Some((index, name)) = bound else { return false };
-        let Some(signal) = self.signals.remove(index) else { return false };
+        let Some((name, call)) = bound.map(|(name, call)| (name.to_owned(), call.clone())) else {
+            return awaited.map_or(Ok(()), Err);
+        };
+        let Some(signal) = self.signals.take(&name) else { return Ok(()) };
         self.changes.consumed.push(signal.seq);
-        self.close_call(&name);
-        self.note_value(&name.scope);
-        let fact = Fact::SignalReceived { ordinal: name.ordinal, data: Some(signal.data) };
-        self.record(now.at, &name.scope, fact);
-        true
+        self.close_call(&call);
+        self.note_value(&call.scope);
+        let fact = Fact::SignalReceived { ordinal: call.ordinal, data: Some(signal.data) };
+        self.record(now.at, &call.scope, fact);
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! How facts are recorded, and how open calls are kept with their timers.
 
-use super::{Action, Execution};
+use super::Execution;
 use crate::event::{Event, Fact};
 use crate::journal::{Pending, place_behind};
 use crate::open::{OpenCall, Phase};
@@ -20,7 +20,11 @@ impl Execution {
         let place = self.log_place(scope, self.journal_mark(scope) + 1);
         if let Some((ordinal, outcome)) = fact.outcome() {
             match self.journals.get_mut(scope) {
-                Some(journal) => journal.arrive(Pending { ordinal, outcome, at, place, mark }),
+                Some(journal) => {
+                    journal.arrive(Pending { ordinal, outcome, at, place, mark });
+                    self.follow(scope);
+                    self.look_at(scope);
+                }
                 None => drop(self.wanted.insert(scope.clone())),
             }
         }
@@ -35,8 +39,7 @@ impl Execution {
             None => {
                 self.position = self.position.next();
                 self.changes.events.push(event.clone());
-                self.unsaved_bytes += event.fact.weight();
-                self.unsaved.push_back((self.position, event));
+                self.unsaved.push(self.position, event);
             }
         }
         at
@@ -62,7 +65,16 @@ impl Execution {
         }
         self.wanted.extend(call.running(&name));
         self.changes.touch(&name);
+        self.count_in(&name, &call);
         self.open.insert(name, call);
+    }
+
+    /// Counts a call that is open from now on.
+    pub(super) fn count_in(&mut self, name: &CallName, call: &OpenCall) {
+        self.tally.opened(&self.open, name, call);
+        if let Phase::Signal { name: signal, .. } = &call.phase {
+            self.signals.wait(signal, call.since, name);
+        }
     }
 
     /// Changes an open call and keeps its timer in step.
@@ -76,6 +88,7 @@ impl Execution {
             self.timers.insert((due, name.clone()));
         }
         self.wanted.extend(call.running(name).filter(|scope| !self.journals.contains_key(scope)));
+        self.tally.changed(&self.open, name);
         self.mark += 1;
         self.changes.touch(name);
     }
@@ -87,12 +100,13 @@ impl Execution {
         }
         self.mark += 1;
         self.changes.touch(name);
+        self.tally.closed(&self.open, name, &call);
         match &call.phase {
-            Phase::Signal { .. } => self.want_signalled(),
-            // A request that nobody waits for any more does not leave.
-            Phase::Fetch { .. } => {
-                self.actions.retain(|action| !matches!(action, Action::Fetch { call, .. } if call == name));
+            Phase::Signal { name: signal, .. } => {
+                let matched = self.signals.leave(signal, call.since, name);
+                self.signalled(signal, matched);
             }
+            Phase::Fetch { .. } => self.withdrawn.push((name.clone(), call.mark)),
             Phase::Sleep { .. } | Phase::Step(_) | Phase::Poll(_) | Phase::Approval { .. } | Phase::Child { .. } => {}
         }
         Some(call)

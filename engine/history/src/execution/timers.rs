@@ -70,7 +70,7 @@ impl Execution {
                 self.record_after(now.at, &name.scope, Fact::ApprovalTimedOut { ordinal }, started);
             }
             // One that came in time is still to be told; it is bound when it is.
-            Phase::Signal { .. } if self.is_signalled(name) => {}
+            Phase::Signal { name: signal, .. } if self.signals.is_matched(signal, call.since, name) => {}
             Phase::Signal { .. } => {
                 self.close_call(name);
                 self.record_after(now.at, &name.scope, Fact::SignalTimedOut { ordinal }, started);

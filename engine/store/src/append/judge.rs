@@ -111,7 +111,7 @@ fn fence(batch: &Batch, row: &Execution, standing: &HashSet<Incarnation>) -> Res
 fn join(batch: &Batch, row: &Execution) -> Result<(), Refusal> {
     let mut end = batch.after;
     let mut joins = row.position == batch.after;
-    if let Some(chunk) = &batch.chunk {
+    for chunk in &batch.chunks {
         joins &= chunk.first == end.next() && chunk.last >= chunk.first;
         end = chunk.last;
     }

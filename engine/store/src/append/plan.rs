@@ -111,7 +111,7 @@ impl<'b> Tables<'b> {
     fn history(&mut self, batch: &'b Batch, no: i64, run: u32) {
         let tenant = batch.key.tenant;
         let rewritten: HashMap<_, &'b Chunk> = batch.rewritten.iter().map(|chunk| (chunk.first, chunk)).collect();
-        if let Some(chunk) = &batch.chunk {
+        for chunk in &batch.chunks {
             // Values may be dropped in the very batch that brings them.
             let chunk = rewritten.get(&chunk.first).copied().unwrap_or(chunk);
             self.chunks.push(chunks::insertion(tenant, no, run, chunk));

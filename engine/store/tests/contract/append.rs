@@ -61,7 +61,7 @@ async fn l05_a_refused_batch_leaves_nothing_behind(bench: Bench) {
     let before = bench.looked("a").await;
     let mut moved = events(node, &head, 2);
     moved.after = Position(7);
-    moved.chunk = Some(chunk(8, 9));
+    moved.chunks = vec![chunk(8, 9)];
     moved.head.position = Position(9);
     moved.opened = vec![opened("1", "{}")];
     moved.consumed = vec![before.inbox[0].seq];
@@ -103,12 +103,12 @@ async fn l04_positions_have_no_gaps(bench: Bench) {
     let head = bench.started(node, "a").await;
     let good = events(node, &head, 2);
     let mut gap = good.clone();
-    gap.chunk = Some(chunk(3, 4));
+    gap.chunks = vec![chunk(3, 4)];
     gap.head.position = Position(4);
     let mut overlap = good.clone();
-    overlap.chunk = Some(chunk(1, 3));
+    overlap.chunks = vec![chunk(1, 3)];
     let mut backwards = good.clone();
-    backwards.chunk = Some(chunk(2, 1));
+    backwards.chunks = vec![chunk(2, 1)];
     let mut wrong_head = good.clone();
     wrong_head.head.position = Position(9);
     let mut wrong_run = good.clone();
@@ -252,7 +252,7 @@ async fn texts_survive_exactly(bench: Bench) {
     let events_text =
         r#"["\u0000 \\ \" ' $1 ? :x {now} 🦀 9007199254740993 1e400 é"]"#.to_string() + &"x".repeat(1 << 20);
     let mut batch = events(node, &head, 1);
-    batch.chunk.as_mut().unwrap().events = events_text.clone();
+    batch.chunks[0].events = events_text.clone();
     batch.opened = vec![opened("1", &events_text)];
     batch.logs = vec![LogLine { text: "nul \0 and \\0 and \\".into(), ..line(1) }];
     batch.progress = vec![Progress { scope: scope(""), percent: 100, message: "nul \0".into() }];

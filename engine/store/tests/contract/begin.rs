@@ -23,7 +23,7 @@ on_all!(
 /// The batch that an execution begins with.
 fn begin(node: Incarnation, id: &str) -> Batch {
     let new = new(id);
-    Batch { begins: true, after: Position(0), chunk: Some(new.first), ..Batch::of(node, new.head) }
+    Batch { begins: true, after: Position(0), chunks: vec![new.first], ..Batch::of(node, new.head) }
 }
 
 /// Makes the next appends of this node go the straight way: what its row says is known from now on.
@@ -51,12 +51,12 @@ async fn an_execution_may_end_or_sleep_in_its_first_batch(bench: Bench) {
     let node = bench.lease("n").await;
     for id in ["one", "two"] {
         let ended = end(node, &new(id).head, State::Completed);
-        let batch = Batch { begins: true, after: Position(0), chunk: Some(chunk(1, 2)), ..ended };
+        let batch = Batch { begins: true, after: Position(0), chunks: vec![chunk(1, 2)], ..ended };
         assert_eq!(bench.write(batch).await, Ok(()));
         assert_eq!((bench.head(id).await.state, bench.looked(id).await.owner), (State::Completed, None));
         let id = format!("sleeps-{id}");
         let asleep = release(node, &new(&id).head, Some(Timestamp(1)));
-        let batch = Batch { begins: true, after: Position(0), chunk: Some(chunk(1, 1)), ..asleep };
+        let batch = Batch { begins: true, after: Position(0), chunks: vec![chunk(1, 1)], ..asleep };
         assert_eq!(bench.write(batch).await, Ok(()));
         assert_eq!(bench.claimed(node).await, [id.as_str()]);
     }
@@ -66,7 +66,7 @@ async fn a_first_batch_may_go_on_as_a_new_run(bench: Bench) {
     let node = bench.lease("n").await;
     warm(&bench, node).await;
     let mut batch = begin(node, "a");
-    batch.chunk = Some(chunk(1, 2));
+    batch.chunks = vec![chunk(1, 2)];
     batch.next_run = Some(chunk(1, 1));
     batch.head.run = 2;
     let head = batch.head.clone();
@@ -139,7 +139,7 @@ async fn what_ended_long_ago_goes_first_and_no_more_than_asked(bench: Bench) {
     for (id, ended_at) in [("late", 3_000), ("early", 1_000), ("middle", 2_000)] {
         let mut ended = end(node, &new(id).head, State::Completed);
         ended.head.ended_at = Some(Timestamp(ended_at));
-        let batch = Batch { begins: true, after: Position(0), chunk: Some(chunk(1, 2)), ..ended };
+        let batch = Batch { begins: true, after: Position(0), chunks: vec![chunk(1, 2)], ..ended };
         assert_eq!(bench.write(batch).await, Ok(()));
     }
     bench.started(node, "open").await;

@@ -197,7 +197,7 @@ pub(crate) fn batch(node: Incarnation, head: &Execution) -> Batch {
 pub(crate) fn events(node: Incarnation, head: &Execution, count: u64) -> Batch {
     let mut batch = batch(node, head);
     let last = Position(head.position.0 + count);
-    batch.chunk = Some(chunk(head.position.0 + 1, last.0));
+    batch.chunks = vec![chunk(head.position.0 + 1, last.0)];
     batch.head.position = last;
     batch
 }

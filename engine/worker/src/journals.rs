@@ -1,0 +1,188 @@
+//! Each guest's part of the stored history: which chunks hold it, so that many guests read the history once, not each.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use cerebelum_history::{CallName, Event, Position, Scope, planted};
+use cerebelum_store::Chunk;
+
+use crate::activation::{Activation, Stuck};
+use crate::restore;
+use crate::trouble::Trouble;
+
+/// How many positions are read at once when a history is listed: the rest of the engine moves in between.
+const WINDOW_EVENTS: u64 = 2_000;
+
+/// Where chunks begin, and where they end.
+type Places = BTreeMap<Position, Position>;
+
+/// The stored chunks that hold events of each open step. Listed back to where it is needed, and kept up to date.
+pub(crate) struct ChunkIndex {
+    /// From here on everything is listed; a chunk begins here.
+    from: Position,
+    of: HashMap<Scope, Listed>,
+}
+
+/// The chunks of one scope.
+#[derive(Default)]
+struct Listed {
+    /// Those that hold any event of it.
+    events: Places,
+    /// Those that hold a value which is dropped when the scope ends (L12).
+    values: Places,
+}
+
+impl ChunkIndex {
+    /// An index of what is written from this position on.
+    pub(crate) fn new(from: Position) -> Self {
+        Self { from, of: HashMap::new() }
+    }
+
+    /// Lists the events of a chunk that is written now, and forgets the scopes that they end.
+    pub(crate) fn add(&mut self, place: (Position, Position), events: &[Event]) {
+        for event in events {
+            self.list(place, event);
+            if !self.of.is_empty()
+                && let Some(ordinal) = event.fact.ended_step()
+            {
+                self.of.remove(&CallName { scope: event.scope.clone(), ordinal }.step_scope());
+            }
+        }
+    }
+
+    fn list(&mut self, (first, last): (Position, Position), event: &Event) {
+        if event.scope.is_root() {
+            return;
+        }
+        let listed = self.of.entry(event.scope.clone()).or_default();
+        listed.events.insert(first, last);
+        if event.fact.has_value() {
+            listed.values.insert(first, last);
+        }
+    }
+
+    fn events_of(&self, scope: &Scope, from: Position) -> impl Iterator<Item = Position> {
+        ending_behind(self.of.get(scope).map(|listed| &listed.events), from)
+    }
+
+    fn values_of(&self, scope: &Scope, from: Position) -> impl Iterator<Item = Position> {
+        ending_behind(self.of.get(scope).map(|listed| &listed.values), from)
+    }
+}
+
+/// The places that do not end before a position.
+fn ending_behind(places: Option<&Places>, from: Position) -> impl Iterator<Item = Position> {
+    let first = move |places: &Places| places.range(..=from).next_back().map_or(from, |(first, _)| *first);
+    let places = places.into_iter().flat_map(move |places| places.range(first(places)..));
+    places.filter(move |(_, last)| **last >= from).map(|(first, _)| *first)
+}
+
+/// Stored events by the scope that asked for them, with their positions.
+pub(crate) type Journals = HashMap<Scope, Vec<(Position, Event)>>;
+
+impl Activation {
+    /// The stored events that these scopes begin from, each from its position on: its own events, and of the workflow's
+    /// scope all.
+    pub(crate) async fn journals(&mut self, wanted: &[(Scope, Position)]) -> Result<Journals, Stuck> {
+        let mut journals = Journals::new();
+        let to = self.execution.saved();
+        let mut steps: HashMap<&Scope, Position> = HashMap::new();
+        for (scope, from) in wanted {
+            if scope.is_root() || planted("open-steps-read-all") {
+                let events = self.events(*from, to).await?;
+                journals.insert(scope.clone(), (from.0..).map(Position).zip(events).collect());
+            } else if *from <= to {
+                steps.insert(scope, *from);
+            }
+        }
+        let Some(first) = steps.values().min().copied() else { return Ok(journals) };
+        let mut keep = |position: Position, event: &Event| {
+            if position <= to && steps.get(&event.scope).is_some_and(|from| *from <= position) {
+                journals.entry(event.scope.clone()).or_default().push((position, event.clone()));
+            }
+        };
+        let listed = self.list_from(first, &mut keep).await?;
+        let mut places = BTreeSet::new();
+        for (scope, from) in &steps {
+            // What lies before that was read just now.
+            places.extend(self.chunk_index.events_of(scope, (*from).max(listed)));
+        }
+        places.retain(|first| *first <= to);
+        for chunk in self.chunks(places).await? {
+            let events = restore::decode(&chunk)?;
+            (chunk.first.0..).map(Position).zip(&events).for_each(|(position, event)| keep(position, event));
+        }
+        Ok(journals)
+    }
+
+    /// Sees that everything from this position on is listed. What has to be read for that goes to `read`; returns up to
+    /// where that was, so that no event is read twice.
+    async fn list_from(
+        &mut self,
+        first: Position,
+        read: &mut (impl FnMut(Position, &Event) + Send),
+    ) -> Result<Position, Stuck> {
+        let listed = self.chunk_index.from;
+        let (mut next, mut begins) = (first, listed);
+        while next < listed {
+            let to = Position((next.0 + WINDOW_EVENTS - 1).min(listed.0 - 1));
+            let chunks = self.node.store.history(&self.key, self.head.run, next, to).await?;
+            for chunk in &chunks {
+                let events = restore::decode(chunk)?;
+                self.node.metrics.events_read.add(events.len() as u64);
+                for (position, event) in (chunk.first.0..).map(Position).zip(&events) {
+                    read(position, event);
+                    // What has ended is never asked for again.
+                    if event.scope.call().is_some_and(|call| self.execution.open().contains_key(&call)) {
+                        self.chunk_index.list((chunk.first, chunk.last), event);
+                    }
+                }
+                begins = begins.min(chunk.first);
+                next = chunk.last.next();
+            }
+            if chunks.is_empty() {
+                return Err(Stuck::Trouble(Trouble::Passing("a part of the history could not be read".to_owned())));
+            }
+        }
+        self.chunk_index.from = begins;
+        Ok(listed)
+    }
+
+    /// The stored chunks that begin at these positions.
+    async fn chunks(&mut self, places: BTreeSet<Position>) -> Result<Vec<Chunk>, Stuck> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let chunks = self.node.store.chunks(&self.key, self.head.run, places.into_iter().collect()).await?;
+        let events: u64 = chunks.iter().map(|chunk| chunk.last.0 + 1 - chunk.first.0).sum();
+        self.node.metrics.events_read.add(events);
+        Ok(chunks)
+    }
+
+    /// The stored chunks that hold values of finished scopes, without those values (L12).
+    pub(crate) async fn without_values(&mut self, scopes: &[(Scope, Position, Position)]) -> Result<Vec<Chunk>, Stuck> {
+        let stored = self.stored;
+        let scopes = || scopes.iter().filter(move |(_, from, to)| *from <= (*to).min(stored));
+        let Some(first) = scopes().map(|(_, from, _)| *from).min() else { return Ok(Vec::new()) };
+        self.list_from(first, &mut |_, _| ()).await?;
+        let mut places: BTreeSet<Position> = BTreeSet::new();
+        for (scope, from, _) in scopes() {
+            places.extend(self.chunk_index.values_of(scope, *from).filter(|first| *first <= stored));
+        }
+        let mut ended: HashMap<&Scope, (Position, Position)> = HashMap::new();
+        for (scope, from, to) in scopes() {
+            let range = ended.entry(scope).or_insert((*from, *to));
+            *range = (range.0.min(*from), range.1.max(*to));
+        }
+        let mut rewritten = Vec::new();
+        for chunk in self.chunks(places).await? {
+            let mut events = restore::decode(&chunk)?;
+            for (position, event) in (chunk.first.0..).map(Position).zip(&mut events) {
+                if ended.get(&event.scope).is_some_and(|(from, to)| (*from..=*to).contains(&position)) {
+                    event.fact = event.fact.clone().without_values();
+                }
+            }
+            rewritten.push(Chunk { events: Event::encode(&events), ..chunk });
+        }
+        Ok(rewritten)
+    }
+}
