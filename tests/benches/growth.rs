@@ -55,7 +55,7 @@ pub(crate) async fn idle(scene: &mut Scene<'_>) -> anyhow::Result<()> {
 }
 
 /// Processor time of the engine so far.
-fn cpu_ms(engine: &Engine) -> f64 {
+pub(crate) fn cpu_ms(engine: &Engine) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", engine.pid())).expect("it runs");
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);

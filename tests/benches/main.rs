@@ -7,6 +7,7 @@ mod growth;
 mod load;
 mod replay;
 mod retention;
+mod slopes;
 mod starts;
 mod steps;
 mod table;
@@ -76,6 +77,11 @@ async fn run(scene: &mut Scene<'_>, only: Option<&str>) -> anyhow::Result<()> {
     }
     if wanted("growth") {
         growth::growth(scene).await?;
+    }
+    for (name, _) in slopes::SLOPES {
+        if wanted(name) || only.is_some_and(|only| only.eq_ignore_ascii_case("slopes")) {
+            slopes::measure(scene, name).await?;
+        }
     }
     Ok(())
 }

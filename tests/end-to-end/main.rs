@@ -18,6 +18,7 @@ macro_rules! on_both_databases {
 mod asyncio;
 mod database_trouble;
 mod examples;
+mod growth;
 mod hostile;
 mod killed;
 mod liveness;

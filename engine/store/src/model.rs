@@ -361,7 +361,7 @@ impl Batch {
     /// About how many bytes it writes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let chunks = self.chunk.iter().chain(&self.rewritten).chain(&self.next_run).map(|chunk| chunk.events.len());
+        let chunks = self.chunks.iter().chain(&self.rewritten).chain(&self.next_run).map(|chunk| chunk.events.len());
         let calls = self.opened.iter().map(|call| call.state.len());
         let asked = self.approvals.iter().map(|change| match change {
             ApprovalChange::Open { request, .. } => request.len(),

@@ -1,0 +1,105 @@
+//! Nothing costs more than in proportion to what there is: many open calls, live and after a kill, and who stands beside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use cerebelum_tests::{Bystander, Cloud, Database, Engine, within};
+use serde_json::json;
+
+on_both_databases!(open_steps_read_the_history_together_after_a_kill, signals_are_read_once);
+
+/// How many steps of a fan-out are open at once.
+const FAN_OUT: usize = 2_000;
+/// How many events may be read back for each step of a fan-out: a few chunks of 64. If each step read the history of all
+/// of them, these would be thousands.
+const READ_BACK_MAX: u64 = 256;
+
+fn fan_out(cloud: &Cloud, steps: usize) -> serde_json::Value {
+    json!({"base_url": cloud.url(), "paths": vec!["parts"; steps]})
+}
+
+/// What an engine has read back of histories so far.
+fn events_read(engine: &Engine) -> u64 {
+    engine.metric("cerebelum_events_read_total")
+}
+
+fn open_steps_read_the_history_together_after_a_kill(database: Database) {
+    let cloud = Cloud::start();
+    let mut engine = Engine::start(database);
+    engine.upload("test-guests");
+    let id = engine.begin("posts_at_once", &fan_out(&cloud, FAN_OUT));
+    let minute = Duration::from_secs(60);
+    within(minute, "a quarter is done", || (cloud.ledger().len() >= FAN_OUT / 4).then_some(()));
+    let live = events_read(&engine);
+    engine.kill_and_restart();
+    within(minute * 3, "the fan-out ends", || {
+        (engine.json(&["list", "--status", "completed"]).as_array()?.len() == 1).then_some(())
+    });
+    assert_eq!(engine.status(&id)["output"], json!(FAN_OUT));
+    let per_step = |events: u64| events / FAN_OUT as u64;
+    let after = events_read(&engine);
+    assert!(per_step(live) <= READ_BACK_MAX, "{live} events read back while nothing was killed");
+    assert!(per_step(after) <= READ_BACK_MAX, "{after} events read back after the kill");
+    assert!(after > 0, "the metric counts");
+    crate::assert_repeats_are_alike(&cloud.ledger()[..100]);
+}
+
+/// A signal is read when it comes, and not again with each that follows.
+fn signals_are_read_once(database: Database) {
+    const SIGNALS: usize = 300;
+    let engine = Engine::start(database);
+    engine.upload("test-guests");
+    let id = engine.begin("listening", &json!({"names": vec!["go"; SIGNALS]}));
+    for number in 0..SIGNALS {
+        engine.ok(&["signal", &id, "go", &number.to_string()]);
+    }
+    let done = engine.wait_for_end(&id);
+    let heard: Vec<u64> = done["output"].as_array().unwrap().iter().map(|heard| heard.as_u64().unwrap()).collect();
+    assert_eq!(heard, (0..SIGNALS as u64).collect::<Vec<_>>(), "each once, in order");
+}
+
+/// Runs a workflow of two steps over and over until told to stop; how long each took.
+fn neighbour(engine: &Engine, for_at_least: usize, until: &AtomicBool) -> Vec<Duration> {
+    let mut took = Vec::new();
+    while took.len() < for_at_least || !until.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        assert_eq!(engine.run("sequence", &json!({"steps": 2}))["status"], "completed");
+        took.push(began.elapsed());
+    }
+    took
+}
+
+fn p99(mut took: Vec<Duration>) -> Duration {
+    took.sort();
+    took[(took.len() * 99).div_ceil(100) - 1]
+}
+
+/// 5,000 steps at once, killed on the way; a neighbour is served as if there were no kill and no fan-out.
+#[test]
+fn a_neighbour_of_a_large_fan_out_is_served_live_and_after_a_kill() {
+    const STEPS: usize = 5_000;
+    let cloud = Cloud::start();
+    let mut engine = Engine::start(Database::Sqlite);
+    engine.upload("test-guests");
+    let quiet = p99(neighbour(&engine, 100, &AtomicBool::new(true)));
+    let id = engine.begin("posts_at_once", &fan_out(&cloud, STEPS));
+    within(Duration::from_secs(120), "some is done", || (cloud.ledger().len() >= STEPS / 10).then_some(()));
+    engine.kill_and_restart();
+    let (bystander, stop) = (Bystander::begin(), Arc::new(AtomicBool::new(false)));
+    let busy = std::thread::scope(|threads| {
+        let beside = threads.spawn(|| neighbour(&engine, 50, &stop));
+        within(Duration::from_secs(240), "the fan-out ends", || {
+            let asked = engine.json(&["status", &id]);
+            (asked["status"] == "completed").then_some(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        beside.join().unwrap()
+    });
+    let held_up = bystander.end();
+    let (count, busy) = (busy.len(), p99(busy));
+    assert!(
+        busy <= quiet * 2 + held_up,
+        "p99 of {count}: {busy:?}, quiet {quiet:?}; the machine held up for {held_up:?}"
+    );
+}
