@@ -18,6 +18,7 @@ mod migrations;
 mod moved_clock;
 mod notices;
 mod opening;
+mod parts;
 mod reading;
 mod rescue;
 mod start;
