@@ -1,6 +1,6 @@
 //! Attributes as rows, so that lists can be filtered by them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cerebelum_history::Digest;
 use serde_json::value::RawValue;
@@ -17,10 +17,12 @@ pub(crate) static INSERT: Statement = Statement::new(
     on conflict do nothing",
 );
 
-/// Removes all attributes of executions.
-pub(crate) static DELETE: Statement = Statement::new(
+/// Removes single attributes; takes the rows of [`INSERT`].
+pub(crate) static REMOVE: Statement = Statement::new(
     "delete from attributes
-    where (tenant_id, execution_no) in (select r.tenant_id, r.execution_no from {rows tenant_id:int execution_no:int})",
+    where (tenant_id, name, value, execution_no) in (
+        select r.tenant_id, r.name, r.value, r.execution_no
+        from {rows tenant_id:int execution_no:int name:text value:text})",
 );
 
 /// Longer names and values are known by their digest: an index has no room for them.
@@ -36,6 +38,22 @@ pub(crate) fn add_rows(rows: &mut Rows<'_>, tenant: TenantId, no: i64, object: &
     for (name, value) in members {
         rows.push([tenant.into(), no.into(), indexed_name(&name).into(), indexed_value(value.get()).into()]);
     }
+}
+
+/// Adds rows for what has changed between two JSON objects: to `gone` what is no more, to `rows` what is new.
+pub(crate) fn add_changes(
+    (gone, rows): (&mut Rows<'_>, &mut Rows<'_>),
+    (tenant, no): (TenantId, i64),
+    (before, after): (&str, &str),
+) {
+    let members = |object: &str| -> BTreeSet<(String, String)> {
+        let members: BTreeMap<String, &RawValue> = serde_json::from_str(object).unwrap_or_default();
+        members.iter().map(|(name, value)| (indexed_name(name), indexed_value(value.get()))).collect()
+    };
+    let (before, after) = (members(before), members(after));
+    let row = |(name, value): &(String, String)| [tenant.into(), no.into(), name.clone().into(), value.clone().into()];
+    before.difference(&after).for_each(|member| gone.push(row(member)));
+    after.difference(&before).for_each(|member| rows.push(row(member)));
 }
 
 /// How a name stands in the index.

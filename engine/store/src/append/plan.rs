@@ -56,7 +56,7 @@ pub(super) async fn plan<'b>(
         news.of(batch, row.no);
     }
     // PostgreSQL sees a deletion and an insertion in one statement as unrelated: attributes that change go first.
-    session.run_of(&attributes::DELETE, &tables.attributes_gone).await?;
+    session.run_of(&attributes::REMOVE, &tables.attributes_gone).await?;
     Ok(tables.writes())
 }
 
@@ -101,10 +101,9 @@ impl<'b> Tables<'b> {
     fn head(&mut self, batch: &'b Batch, row: &Execution, program: Option<i64>) {
         self.heads.push(heads::update(row.no, &batch.head, program, batch.release));
         if row.attributes.as_deref().unwrap_or("{}") != batch.head.attributes {
-            if row.attributes.is_some() {
-                self.attributes_gone.push([batch.key.tenant.into(), row.no.into()]);
-            }
-            attributes::add_rows(&mut self.attributes, batch.key.tenant, row.no, &batch.head.attributes);
+            let texts = (row.attributes.as_deref().unwrap_or("{}"), batch.head.attributes.as_str());
+            let changed = (&mut self.attributes_gone, &mut self.attributes);
+            attributes::add_changes(changed, (batch.key.tenant, row.no), texts);
         }
     }
 
