@@ -15,7 +15,7 @@ const WINDOW_EVENTS: u64 = 2_000;
 /// Where chunks begin, and where they end.
 type Places = BTreeMap<Position, Position>;
 
-/// The stored chunks that hold events of each open step. Listed back to where it is needed, and kept up to date.
+/// The stored chunks that hold events of each step. Listed back to where it is needed, and kept up to date.
 pub(crate) struct ChunkIndex {
     /// From here on everything is listed; a chunk begins here.
     from: Position,
@@ -114,8 +114,9 @@ impl Activation {
         Ok(journals)
     }
 
-    /// Sees that everything from this position on is listed. What has to be read for that goes to `read`; returns up to
-    /// where that was, so that no event is read twice.
+    /// Sees that everything from this position on is listed: of steps that have just ended as well, since their values are
+    /// still to be dropped. `read` is shown what has to be read for that; returns up to where that was, so that no event
+    /// is read twice.
     async fn list_from(
         &mut self,
         first: Position,
@@ -131,10 +132,7 @@ impl Activation {
                 self.node.metrics.events_read.add(events.len() as u64);
                 for (position, event) in (chunk.first.0..).map(Position).zip(&events) {
                     read(position, event);
-                    // What has ended is never asked for again.
-                    if event.scope.call().is_some_and(|call| self.execution.open().contains_key(&call)) {
-                        self.chunk_index.list((chunk.first, chunk.last), event);
-                    }
+                    self.chunk_index.list((chunk.first, chunk.last), event);
                 }
                 begins = begins.min(chunk.first);
                 next = chunk.last.next();
@@ -163,15 +161,15 @@ impl Activation {
         let stored = self.stored;
         let scopes = || scopes.iter().filter(move |(_, from, to)| *from <= (*to).min(stored));
         let Some(first) = scopes().map(|(_, from, _)| *from).min() else { return Ok(Vec::new()) };
-        self.list_from(first, &mut |_, _| ()).await?;
-        let mut places: BTreeSet<Position> = BTreeSet::new();
-        for (scope, from, _) in scopes() {
-            places.extend(self.chunk_index.values_of(scope, *from).filter(|first| *first <= stored));
-        }
         let mut ended: HashMap<&Scope, (Position, Position)> = HashMap::new();
         for (scope, from, to) in scopes() {
             let range = ended.entry(scope).or_insert((*from, *to));
             *range = (range.0.min(*from), range.1.max(*to));
+        }
+        self.list_from(first, &mut |_, _| ()).await?;
+        let mut places: BTreeSet<Position> = BTreeSet::new();
+        for (scope, from, _) in scopes() {
+            places.extend(self.chunk_index.values_of(scope, *from).filter(|first| *first <= stored));
         }
         let mut rewritten = Vec::new();
         for chunk in self.chunks(places).await? {
