@@ -99,7 +99,7 @@ impl Metrics {
     /// Prometheus text. Gauges that are read elsewhere come in by name, help and value.
     pub(crate) fn render(&self, gauges: &[(&str, &str, u64)], census: &[(String, u64)]) -> String {
         let mut text = String::new();
-        let counters: [(&str, &str, &Counter); 13] = [
+        let counters: [(&str, &str, &Counter); 14] = [
             ("executions_started_total", "Executions started by this node.", &self.started),
             ("commits_total", "Transactions that wrote batches.", &self.commits),
             ("batches_total", "Batches written.", &self.batches),

@@ -216,6 +216,36 @@ mod tests {
         assert_eq!((urgently(), pressure.asked(Request::Polite).len()), (2, 2));
     }
 
+    /// Those that were asked, by number.
+    fn numbers(pressure: &Pressure) -> Vec<u64> {
+        let asked = pressure.list();
+        let mut numbers: Vec<u64> = asked.politely.keys().chain(asked.urgently.keys()).map(|rank| rank.1).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn whoever_waits_longest_goes_first_when_all_have_too_much() {
+        check((100, &[40, 40]), None, 0, &[]);
+        check((100, &[40, 40, 40]), None, 0, &[1]);
+        check((100, &[10, 10, 100]), None, 0, &[1, 2]);
+        check((100, &[101, 50]), None, 0, &[1]);
+        check((0, &[0, 1]), None, 0, &[1, 2]);
+    }
+
+    #[test]
+    fn just_enough_go_when_somebody_finds_no_place() {
+        check((1_000, &[40, 40, 40]), None, 1, &[1]);
+        check((1_000, &[40, 40, 40]), None, 2, &[1, 2]);
+        check((1_000, &[40, 40]), None, 5, &[1, 2]);
+    }
+
+    #[test]
+    fn whoever_moves_again_is_not_asked() {
+        check((1_000, &[40, 40, 40]), Some(0), 1, &[2]);
+        check((1_000, &[40]), Some(0), 1, &[]);
+    }
+
     #[tokio::test]
     async fn an_activation_hears_that_one_of_its_guests_is_asked() {
         let warm = Warm::new(100);
