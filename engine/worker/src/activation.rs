@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{
-    Action, CallName, Diverged, Event, Execution, Fact, Failure, Message, Position, Request, Scope, Target, kind,
+    Action, CallName, Diverged, Event, Execution, Fact, Failure, Message, Position, Scope, Target, kind,
 };
 use cerebelum_sandbox::Trouble as GuestTrouble;
 use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, StoreError};
@@ -16,7 +16,7 @@ use crate::appender::{Appended, CLAIM_LOST};
 use crate::commit::{InFlight, answer_of};
 use crate::directory::NoProgram;
 use crate::effects::{Arrived, Effect};
-use crate::guests::{Asking, Guests, Stopped};
+use crate::guests::{Guests, Stopped};
 use crate::journals::ChunkIndex;
 use crate::node::Node;
 use crate::outside::Machine;
@@ -95,11 +95,6 @@ impl From<GuestTrouble> for Stuck {
         }
     }
 }
-/// How many requests of guests are taken in one round, so that no round takes long.
-const ROUND_REQUESTS_MAX: usize = 256;
-/// How many events may wait for the batch before theirs: beyond it no more requests are taken, so that no batch is huge.
-pub(crate) const BATCH_EVENTS_MAX: usize = 128;
-
 /// What moved an activation.
 enum Happening {
     /// Guests have asked for more than one round takes.
@@ -365,65 +360,6 @@ impl Activation {
         let idle = idle.then_some((self.node.config.hibernate_after, Happening::Idle));
         let held = self.hold_left().map(|left| (left, Happening::Due));
         [due, overrun, idle, held].into_iter().flatten().min_by_key(|(left, _)| *left)
-    }
-
-    /// A guest stopped: lines up what it asked for until it could not move, and its result if it has ended.
-    fn take_turn(&mut self, stopped: Stopped) -> Result<(), Stuck> {
-        let (guest, turn) = stopped.outcome?;
-        self.node.metrics.turns.add(1);
-        let requests = turn.requests.into_iter();
-        self.guests.ask(Asking { scope: stopped.scope, guest, requests, end: turn.end });
-        Ok(())
-    }
-
-    /// Whether there are requests to take, and the batch that they will go with is not full.
-    fn may_take_requests(&self) -> bool {
-        self.guests.any_asking() && self.execution.untaken() < BATCH_EVENTS_MAX
-    }
-
-    /// Takes what guests asked for, guest after guest, as far as one round goes.
-    async fn take_requests(&mut self) -> Result<(), Stuck> {
-        let mut left = ROUND_REQUESTS_MAX;
-        while left > 0 && self.may_take_requests() {
-            let Some(mut asking) = self.guests.asking() else { break };
-            for request in asking.requests.by_ref().take(left) {
-                left -= 1;
-                self.take_request(&asking.scope, request).await?;
-            }
-            if !asking.requests.as_slice().is_empty() {
-                self.guests.ask_on(asking);
-                continue;
-            }
-            left = left.saturating_sub(1);
-            let Asking { scope, guest, end, .. } = asking;
-            match (end, guest) {
-                (Some(result), _) => self.execution.ended(&scope, result, self.node.clock.moment())?,
-                (None, Some(guest)) => {
-                    let repeats = (self.execution.calls_of(&scope), self.execution.waits_durably(&scope));
-                    self.guests.keep(scope.clone(), guest, repeats);
-                    self.execution.quiescent(&scope);
-                }
-                (None, None) => {}
-            }
-        }
-        Ok(())
-    }
-
-    async fn take_request(&mut self, scope: &Scope, request: Request) -> Result<(), Stuck> {
-        let mut target = None;
-        if let Some(name) = self.execution.needs_target(scope, &request) {
-            let from = self.execution.component(scope).clone();
-            let is_step = crate::restore::names_step(&request);
-            let found = self.node.directory.target(self.key.tenant, &from, (name, is_step)).await?;
-            // A child is begun with the batch that records it.
-            if let (Ok(found), false, Request::Call(ordinal, _)) = (&found, is_step, &request) {
-                let call = CallName { scope: scope.clone(), ordinal: *ordinal };
-                self.targets.insert(call, found.clone());
-            }
-            target = Some(found);
-        }
-        self.execution.request(scope, request, target, self.node.clock.moment())?;
-        Ok(())
     }
 
     fn take_answer(&mut self, (call, opened, arrived): Answered) -> Result<(), Stuck> {

@@ -7,8 +7,9 @@ use cerebelum_history::{Position, planted};
 use cerebelum_store::{Newest, Refusal};
 use futures::future::BoxFuture;
 
-use crate::activation::{Activation, BATCH_EVENTS_MAX, Over, Stored, Stuck};
+use crate::activation::{Activation, Over, Stored, Stuck};
 use crate::appender::{Appended, CLAIM_LOST, NotWritten};
+use crate::asking::BATCH_EVENTS_MAX;
 use crate::batch::parking;
 use crate::trouble::Trouble;
 

@@ -4,6 +4,7 @@ mod activation;
 mod ahead;
 mod api;
 mod appender;
+mod asking;
 mod audit;
 mod batch;
 mod beginning;
