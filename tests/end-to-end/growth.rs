@@ -60,7 +60,7 @@ fn signals_are_read_once(database: Database) {
     engine.upload("test-guests");
     let id = engine.begin("listening", &json!({"names": vec!["go"; SIGNALS]}));
     for number in 0..SIGNALS {
-        engine.ok(&["signal", &id, "go", &number.to_string()]);
+        engine.ok(&["signal", &id, "go", "--data", &number.to_string()]);
     }
     let done = engine.wait_for_end(&id);
     let heard: Vec<u64> = done["output"].as_array().unwrap().iter().map(|heard| heard.as_u64().unwrap()).collect();
@@ -85,28 +85,43 @@ fn p99(mut took: Vec<Duration>) -> Duration {
     took[(took.len() * 99).div_ceil(100) - 1]
 }
 
-/// 5,000 steps at once, killed on the way; a neighbour is served as if there were no kill and no fan-out.
+/// 5,000 steps at once, killed on the way: a neighbour is served as well as beside the same steps in a hundred executions,
+/// which take as much of the machine. It is measured again, up to three times in all, only where a bystander was held up.
 #[test]
 fn a_neighbour_of_a_large_fan_out_is_served_live_and_after_a_kill() {
     const STEPS: usize = 5_000;
+    let mut seen = Vec::new();
+    loop {
+        let ((many, first), (one, second)) = (beside(&[STEPS / 100; 100]), beside(&[STEPS]));
+        seen.push((many, one, first, second));
+        let (is_served, was_held_up) = (one <= many * 2, second > many);
+        if is_served || !was_held_up || seen.len() == 3 {
+            assert!(is_served, "p99 beside many, beside one; how long a bystander was held up each time: {seen:?}");
+            return;
+        }
+    }
+}
+
+/// The 99th percentile of a neighbour's executions beside so many fan-outs of so many steps, which a kill interrupts; and
+/// the longest that the machine held up a bystander.
+fn beside(fan_outs: &[usize]) -> (Duration, Duration) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(Database::Sqlite);
     engine.upload("test-guests");
-    let quiet = p99(neighbour(&engine, 100, &AtomicBool::new(true)));
-    let id = engine.begin("posts_at_once", &fan_out(&cloud, STEPS));
-    within(Duration::from_secs(120), "some have been asked", || has_asked(&engine, STEPS / 10));
+    let ids: Vec<String> =
+        fan_outs.iter().map(|steps| engine.begin("posts_at_once", &fan_out(&cloud, *steps))).collect();
+    within(Duration::from_secs(120), "some have been asked", || {
+        has_asked(&engine, fan_outs.iter().sum::<usize>() / 10)
+    });
     engine.kill_and_restart();
     let (bystander, stop) = (Bystander::begin(), Arc::new(AtomicBool::new(false)));
-    let busy = std::thread::scope(|threads| {
+    let took = std::thread::scope(|threads| {
         let beside = threads.spawn(|| neighbour(&engine, 50, &stop));
-        within(Duration::from_secs(240), "the fan-out ends", || ended(&engine, &id));
+        for id in &ids {
+            within(Duration::from_secs(240), "the fan-out ends", || ended(&engine, id));
+        }
         stop.store(true, Ordering::Relaxed);
         beside.join().unwrap()
     });
-    let held_up = bystander.end();
-    let (count, busy) = (busy.len(), p99(busy));
-    assert!(
-        busy <= quiet * 2 + held_up,
-        "p99 of {count}: {busy:?}, quiet {quiet:?}; the machine held up for {held_up:?}"
-    );
+    (p99(took), bystander.end())
 }

@@ -39,6 +39,12 @@ fn round(ex: &mut Execution) {
     let _ = (ex.holds_any_up(), ex.waits_durably(&scope("")), ex.next_to_tell().cloned());
 }
 
+/// A guest that comes to rest and has nothing to be told.
+fn rests(scene: &mut Scene, of: &str) {
+    scene.ex.quiescent(&scope(of));
+    assert!(scene.told(of).is_empty());
+}
+
 /// Steps that are all open at once, with a request each; they end one after the other.
 fn fan_out(steps: usize) {
     let mut scene = Scene::new();
@@ -46,12 +52,12 @@ fn fan_out(steps: usize) {
     for _ in &numbers {
         scene.call("", step("s"));
     }
-    scene.ex.quiescent(&scope(""));
+    rests(&mut scene, "");
     for of in &numbers {
         let begin = scene.ex.begin(&scope(of), &[]).unwrap();
         assert_eq!(begin.attempt, 1);
         scene.call(of, fetch("https://example.com"));
-        scene.ex.quiescent(&scope(of));
+        rests(&mut scene, of);
         round(&mut scene.ex);
     }
     let changes = scene.ex.take_changes();
@@ -64,7 +70,7 @@ fn fan_out(steps: usize) {
         scene.ends(of, Ok("1"));
         round(&mut scene.ex);
         assert!(matches!(scene.told("")[0].outcome, Outcome::Value(_)));
-        scene.ex.quiescent(&scope(""));
+        rests(&mut scene, "");
     }
     assert!(scene.ex.open().is_empty() && scene.ex.is_settled());
 }
