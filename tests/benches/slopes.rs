@@ -20,7 +20,7 @@ pub(crate) const SLOPES: [(&str, [usize; 4]); 8] = [
     ("growth-signals", [500, 1_000, 2_000, 4_000]),
     ("growth-attributes", [500, 1_000, 2_000, 4_000]),
     ("growth-runs", [250, 500, 1_000, 2_000]),
-    ("growth-children", [500, 1_000, 2_000, 4_000]),
+    ("growth-children", [125, 250, 500, 1_000]),
     ("growth-history", [2_500, 5_000, 10_000, 20_000]),
     ("growth-components", [25, 50, 100, 200]),
     ("growth-executions", [1_250, 2_500, 5_000, 10_000]),

@@ -278,6 +278,11 @@ impl Store for Link {
         self.call(move |memory| memory.send(&key, message))
     }
 
+    fn unread(&self, key: &ExecutionKey) -> Answer<'_, (u64, u64)> {
+        let key = key.clone();
+        self.call(move |memory| memory.unread(&key))
+    }
+
     fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
         let key = key.clone();
         self.call(move |memory| memory.reopen(&key, message))

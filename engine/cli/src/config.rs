@@ -61,9 +61,15 @@ pub(crate) struct Settings {
     /// How many executions may be in memory at once [default: 10000]
     #[arg(long, value_name = "N", env = "CEREBELUM_ACTIVATIONS_MAX", hide_env_values = true)]
     activations_max: Option<usize>,
-    /// How much memory, in bytes, guests that only wait may have together; beyond it those that wait longest leave it [default: a quarter of the machine's]
+    /// How much memory, in bytes, guests that only wait may have together; beyond it those that wait longest leave it [default: a quarter of the memory that this process may have]
     #[arg(long, value_name = "BYTES", env = "CEREBELUM_WARM_BYTES_MAX", hide_env_values = true)]
     warm_bytes_max: Option<u64>,
+    /// How much linear memory, in bytes, all guests may have together [default: half of the memory that this process may have]
+    #[arg(long, value_name = "BYTES", env = "CEREBELUM_MEMORY_BYTES_MAX", hide_env_values = true)]
+    memory_bytes_max: Option<u64>,
+    /// How much host memory, in bytes, may be held for guests and clients; beyond it nothing new begins and one execution at a time goes on [default: an eighth of the memory that this process may have]
+    #[arg(long, value_name = "BYTES", env = "CEREBELUM_HOST_BYTES_MAX", hide_env_values = true)]
+    host_bytes_max: Option<u64>,
     /// How long an engine may be silent before others on the same database take its work over; 3s or more [default: 10s]
     #[arg(long, value_name = "D", env = "CEREBELUM_LEASE", hide_env_values = true)]
     lease: Option<Span>,
@@ -103,6 +109,8 @@ pub(crate) fn effective(
     engine.keep_ended = flags.keep_ended.or(below.keep_ended).map(Span::duration).or(engine.keep_ended);
     engine.activations_max = flags.activations_max.or(below.activations_max).unwrap_or(engine.activations_max);
     engine.warm_bytes_max = flags.warm_bytes_max.or(below.warm_bytes_max).unwrap_or(engine.warm_bytes_max);
+    engine.memory_bytes_max = flags.memory_bytes_max.or(below.memory_bytes_max).unwrap_or(engine.memory_bytes_max);
+    engine.host_bytes_max = flags.host_bytes_max.or(below.host_bytes_max).unwrap_or(engine.host_bytes_max);
     engine.run_ahead_events_max =
         flags.run_ahead_events_max.or(below.run_ahead_events_max).unwrap_or(engine.run_ahead_events_max);
     engine.secrets = below.secrets;
@@ -151,10 +159,11 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 12] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 14] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
+        let bytes = |value: u64| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
         let format = self.log_format.to_possible_value().map(|value| value.get_name().to_owned());
         let engine = &self.engine;
         [
@@ -166,7 +175,9 @@ impl Effective {
             ("hibernate_at_once", span(engine.hibernate_at_once)),
             ("keep_ended", engine.keep_ended.and_then(span)),
             ("activations_max", number(engine.activations_max)),
-            ("warm_bytes_max", Some(i64::try_from(engine.warm_bytes_max).unwrap_or(i64::MAX).into())),
+            ("warm_bytes_max", bytes(engine.warm_bytes_max)),
+            ("memory_bytes_max", bytes(engine.memory_bytes_max)),
+            ("host_bytes_max", bytes(engine.host_bytes_max)),
             ("run_ahead_events_max", number(engine.run_ahead_events_max)),
             ("lease", span(engine.lease)),
             ("log_format", format.map(toml::Value::String)),

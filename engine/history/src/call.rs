@@ -195,7 +195,64 @@ pub enum Outcome {
     Failed(Failure),
 }
 
+impl Call {
+    /// What replay compares instead of a refused call itself: 32 hex digits over all that it asks for.
+    pub(crate) fn digest(&self) -> String {
+        let text = match self {
+            Self::Sleep { duration_ms } => format!("sleep {duration_ms}"),
+            Self::Step(call, _) => written("step", call),
+            Self::Poll(call, policy) => written("poll", &(call, policy)),
+            Self::Approval(request) => written("approval", request),
+            Self::Signal { name, timeout_ms } => written("signal", &(name, timeout_ms)),
+            Self::Fetch(request) => format!("fetch {}", request.digest()),
+            Self::RunWorkflow(call) => written("child", call),
+            Self::StartWorkflow(call) => written("start", call),
+            Self::ContinueAsNew { input } => written("continue", input),
+        };
+        crate::body::to_hex(&blake3::hash(text.as_bytes()).as_bytes()[..16])
+    }
+
+    /// Bytes of the arguments that are held while it is open.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Sleep { .. } => 0,
+            Self::Step(call, _) | Self::Poll(call, _) => call.step.len() + call.input.as_str().len(),
+            Self::Approval(request) => request.weight(),
+            Self::Signal { name, .. } => name.len(),
+            Self::Fetch(request) => request.weight(),
+            Self::RunWorkflow(call) | Self::StartWorkflow(call) => call.workflow.len() + call.input.as_str().len(),
+            Self::ContinueAsNew { input } => input.as_str().len(),
+        }
+    }
+}
+
+fn written(what: &str, arguments: &impl Serialize) -> String {
+    format!("{what} {}", serde_json::to_string(arguments).expect("calls have a JSON form"))
+}
+
+impl ApprovalRequest {
+    /// Bytes of its texts.
+    pub(crate) fn weight(&self) -> usize {
+        let schema = self.schema.as_ref().map_or(0, |schema| schema.as_str().len());
+        self.kind.len() + self.title.len() + self.data.as_str().len() + schema
+    }
+}
+
+impl HttpResponse {
+    /// Bytes of its headers and body.
+    pub(crate) fn weight(&self) -> usize {
+        self.body.len() + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    }
+}
+
 impl HttpRequest {
+    /// Bytes of its texts and its body.
+    pub(crate) fn weight(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        self.method.len() + self.url.len() + headers + self.body.len()
+    }
+
     /// What replay compares instead of the request itself: 32 hex digits over all of it but the timeout.
     #[must_use]
     pub fn digest(&self) -> String {

@@ -293,6 +293,13 @@ pub enum Fact {
         ordinal: u32,
         cause: Cause,
     },
+    /// A call was made that a limit forbids: it failed at once, and nothing is kept of its arguments but their digest.
+    CallRefused {
+        #[serde(rename = "o")]
+        ordinal: u32,
+        digest: String,
+        failure: Failure,
+    },
 }
 
 /// Why a stored text is no history.
@@ -404,27 +411,6 @@ impl Fact {
             _ => None,
         }
     }
-
-    /// About how many bytes it takes: its values, and a little for the rest.
-    #[must_use]
-    pub fn weight(&self) -> u64 {
-        let value = match self {
-            Self::ExecutionStarted { input, .. } => input.as_str().len(),
-            Self::StepStarted { call, .. } | Self::PollStarted { check: call, .. } => call.input.as_str().len(),
-            Self::ChildStarted { call, .. } => call.input.as_str().len(),
-            Self::StepCompleted { output, .. } | Self::ChildCompleted { output, .. } => length(output),
-            Self::PollCompleted { value, .. } | Self::SignalReceived { data: value, .. } => length(value),
-            Self::FetchCompleted { response: Some(response), .. } => response.body.len(),
-            Self::ApprovalReceived { approval, .. } => approval.data.as_str().len(),
-            Self::AttributeSet { value, .. } => value.as_str().len(),
-            _ => 0,
-        };
-        value as u64 + 100
-    }
-}
-
-fn length(value: &Option<Json>) -> usize {
-    value.as_ref().map_or(0, |value| value.as_str().len())
 }
 
 #[cfg(test)]

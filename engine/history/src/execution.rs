@@ -6,6 +6,7 @@
 mod asked;
 mod changes;
 mod ended;
+mod facts;
 mod guests;
 mod inbox;
 mod recording;
@@ -17,11 +18,14 @@ mod unsaved;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use changes::{Action, ApprovalEdge, Changes, ChildStart, LogEntry};
+pub use facts::Facts;
 pub use inbox::{ChildResult, Message, Receipt};
 
+use crate::attributes::attributes_bytes;
 use crate::event::{Fact, RULES};
 use crate::journal::Journal;
 use crate::open::OpenCall;
@@ -29,10 +33,8 @@ use crate::{
     CallName, Digest, ExecutionId, Failure, Json, Position, ReopenMode, Scope, Seed, StepOptions, Timestamp, planted,
 };
 
-/// The most events a history may have; a workflow that needs more continues as new.
-pub const HISTORY_EVENTS_MAX: u64 = 50_000;
-/// The most calls that may be open in one execution at once.
-pub const OPEN_CALLS_MAX: usize = 10_000;
+/// In steps of so many bytes the size of a history is noted beside it.
+const NOTED_BYTES: u64 = 256 << 10;
 
 /// When something happens, and a draw of chance in 0..1 for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,38 +58,6 @@ pub struct Identity {
     pub seed: Seed,
     /// Which run, from 1.
     pub run: u32,
-}
-
-/// Small facts that stand beside the history.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
-    /// When the whole execution has to be over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<Timestamp>,
-    /// How long its clean-up may take after a cancel, as its workflow declared when it started; none for no limit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cancel_grace_ms: Option<u64>,
-    /// It was cancelled.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub cancelled: bool,
-    /// It was cancelled, and clean-up ends then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cancel_until: Option<Timestamp>,
-    /// It was cancelled while its workflow waited for nothing: its next call returns `cancelled`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub cancel_owed: bool,
-    /// It begins only then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub starts_at: Option<Timestamp>,
-}
-
-impl Facts {
-    /// Whether somebody asked for the execution to be cancelled.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        // Every cancel had a time limit when the flag was not there yet.
-        self.cancelled || self.cancel_until.is_some()
-    }
 }
 
 /// How an execution, or a run of it, ended.
@@ -144,7 +114,13 @@ pub struct Execution {
     attributes: BTreeMap<String, Json>,
     end: Option<End>,
     open: BTreeMap<CallName, OpenCall>,
+    /// Bytes of arguments and journals of the open calls.
+    open_bytes: u64,
+    /// Open calls that wait for the end of a child.
+    open_children: usize,
     timers: BTreeSet<(Timestamp, CallName)>,
+    /// Bytes of all these journals.
+    journal_bytes: Arc<AtomicU64>,
     /// Scopes whose guest is in memory.
     journals: HashMap<Scope, Journal>,
     /// Scopes that need a guest in memory.
@@ -153,8 +129,16 @@ pub struct Execution {
     telling: telling::Telling,
     /// Events that the driver has not acknowledged as durable.
     unsaved: unsaved::Unsaved,
+    /// About how many bytes the changes hold besides events: log lines and progress not taken yet, and those that were
+    /// taken and are not durable.
+    loose_bytes: u64,
+    taken_bytes: u64,
+    /// About how many bytes the history of this run holds.
+    history_bytes: u64,
+    attributes_bytes: usize,
     /// Signals that nobody has been told yet, and who waits for them.
     signals: signals::Signals,
+    signals_bytes: u64,
     /// Counts of the open calls.
     tally: tally::Tally,
     changes: Changes,
@@ -195,7 +179,7 @@ impl Execution {
     /// The same with these attributes.
     #[must_use]
     pub fn with_attributes(self, attributes: BTreeMap<String, Json>) -> Self {
-        Self { attributes, ..self }
+        Self { attributes_bytes: attributes_bytes(&attributes), attributes, ..self }
     }
 
     /// An execution as it was stored. Unless it was settled, every guest that may have been running is wanted again.
@@ -219,19 +203,27 @@ impl Execution {
         let stamps = stored.open.iter().map(|(_, call)| call.stamp());
         let mut execution = Self {
             identity,
+            open_bytes: stored.open.iter().map(|(_, call)| call.weight()).sum(),
+            open_children: stored.open.iter().filter(|(_, call)| call.awaits_child()).count(),
             position: stored.position,
             stamp: stamps.fold(stored.stamp, Timestamp::max),
             paused: stored.paused,
+            history_bytes: stored.facts.history_bytes,
             facts: stored.facts,
+            attributes_bytes: attributes_bytes(&stored.attributes),
             attributes: stored.attributes,
             end: None,
             timers: stored.open.iter().filter_map(due).collect(),
             open: BTreeMap::new(),
             journals: HashMap::new(),
+            journal_bytes: Arc::default(),
             wanted,
             telling: telling::Telling::default(),
             unsaved: unsaved::Unsaved::default(),
+            loose_bytes: 0,
+            taken_bytes: 0,
             signals: signals::Signals::default(),
+            signals_bytes: 0,
             tally: tally::Tally::default(),
             changes: Changes::default(),
             progress: BTreeMap::new(),
@@ -367,6 +359,10 @@ impl Execution {
     pub fn take_changes(&mut self) -> Changes {
         self.changes.mark = self.mark;
         self.taken = self.mark;
+        self.taken_bytes += std::mem::take(&mut self.loose_bytes);
+        if self.history_bytes.abs_diff(self.facts.history_bytes) >= NOTED_BYTES {
+            self.facts.history_bytes = self.history_bytes;
+        }
         let touched = std::mem::take(&mut self.changes.touched);
         for name in touched {
             match self.open.get(&name) {
@@ -397,10 +393,31 @@ impl Execution {
         self.unsaved.len()
     }
 
-    /// About how many bytes those are.
+    /// About how many bytes are not durable: those events, log lines and progress.
     #[must_use]
     pub fn unsaved_bytes(&self) -> u64 {
-        self.unsaved.bytes()
+        self.unsaved.bytes() + self.loose_bytes + self.taken_bytes
+    }
+
+    /// About how many bytes the next [`Execution::take_changes`] takes.
+    #[must_use]
+    pub fn unwritten_bytes(&self) -> u64 {
+        let touched = self.changes.touched.iter().filter_map(|name| self.open.get(name));
+        let open: u64 = touched.map(OpenCall::weight).sum();
+        self.unsaved_bytes() + open
+    }
+
+    /// About how many bytes all of this holds in memory.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        let journals = self.journal_bytes.load(Ordering::Relaxed);
+        self.unsaved_bytes() + self.open_bytes + journals + self.signals_bytes + self.attributes_bytes as u64
+    }
+
+    /// About how many bytes the history of this run holds.
+    #[must_use]
+    pub fn history_bytes(&self) -> u64 {
+        self.history_bytes
     }
 
     /// The last position acknowledged as durable.
@@ -434,6 +451,9 @@ impl Execution {
     /// Says that changes up to this mark, and events up to this position, are durable.
     pub fn acknowledge(&mut self, mark: u64, position: Position) {
         self.durable = self.durable.max(mark);
+        if mark >= self.taken {
+            self.taken_bytes = 0;
+        }
         self.unsaved.acknowledge(position);
         for scope in self.telling.unblock(self.durable) {
             self.look_at(&scope);

@@ -8,6 +8,10 @@ use crate::Json;
 
 /// The longest failure message kept, in bytes; longer ones are cut.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
+/// The longest failure kind, in bytes; longer ones are cut.
+pub const KIND_BYTES_MAX: usize = 64;
+/// The largest failure details kept, in bytes; of larger ones the beginning is kept, as a text.
+pub const DETAILS_BYTES_MAX: usize = 64 << 10;
 
 /// Why a call, a step or an execution did not succeed. It is data: guests return and receive it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,15 +41,40 @@ impl Failure {
         Self { retryable: true, ..Self::new(kind, message) }
     }
 
-    /// The same with its message cut to [`MESSAGE_BYTES_MAX`].
+    /// The same with a kind of at most [`KIND_BYTES_MAX`] of `A-Z a-z 0-9 . _ : -` (other characters become `-`), a
+    /// message cut to [`MESSAGE_BYTES_MAX`], and details of at most [`DETAILS_BYTES_MAX`].
     #[must_use]
     pub fn within_limits(mut self) -> Self {
-        if self.message.len() > MESSAGE_BYTES_MAX {
-            let cut = (0..=MESSAGE_BYTES_MAX).rev().find(|&i| self.message.is_char_boundary(i)).unwrap_or(0);
-            self.message.truncate(cut);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+        if self.kind.is_empty() {
+            kind::FAILURE.clone_into(&mut self.kind);
+        } else if self.kind.len() > KIND_BYTES_MAX || !self.kind.chars().all(allowed) {
+            let word = |c| if allowed(c) { c } else { '-' };
+            self.kind = self.kind.chars().take(KIND_BYTES_MAX).map(word).collect();
+        }
+        self.message.truncate(cut(&self.message, MESSAGE_BYTES_MAX).len());
+        if let Some(details) = self.details.as_ref().filter(|details| details.as_str().len() > DETAILS_BYTES_MAX) {
+            self.details = Some(Json::of(&cut(details.as_str(), DETAILS_BYTES_MAX / 4)));
         }
         self
     }
+
+    /// The same for a place where it is only shown: a short message and no details.
+    pub(crate) fn in_short(&self) -> Self {
+        const SHORT_BYTES: usize = 1 << 10;
+        Self { message: cut(&self.message, SHORT_BYTES).to_owned(), details: None, ..self.clone() }
+    }
+
+    /// Bytes of its texts.
+    pub(crate) fn weight(&self) -> usize {
+        self.kind.len() + self.message.len() + self.details.as_ref().map_or(0, |details| details.as_str().len())
+    }
+}
+
+/// The beginning of a text, at most this many bytes of it.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    &text[..end]
 }
 
 impl fmt::Display for Failure {
@@ -88,8 +117,10 @@ pub mod kind {
     pub const INVALID_OUTPUT: &str = "invalid-output";
     /// The history is full.
     pub const HISTORY_LIMIT: &str = "history-limit";
-    /// Too many calls are open.
+    /// Too many calls are open, their arguments are too large together, or they nest too deeply.
     pub const CALL_LIMIT: &str = "call-limit";
+    /// An attribute has no proper name or value, or the execution has too many of them.
+    pub const ATTRIBUTE_LIMIT: &str = "attribute-limit";
     /// The guest waits for nothing that could ever happen.
     pub const DEADLOCK: &str = "deadlock";
     /// The engine failed while it performed a call; its log says how.
@@ -112,4 +143,32 @@ pub mod kind {
     pub const HTTP_PROTOCOL: &str = "http-protocol";
     /// The answer was larger than an answer may be.
     pub const HTTP_TOO_LARGE: &str = "http-too-large";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kind_message_and_details_are_kept_within_limits() {
+        let of = |kind: &str, message: &str, details: Option<Json>| {
+            let failure = Failure { kind: kind.to_owned(), message: message.to_owned(), details, retryable: true }
+                .within_limits();
+            assert!(failure.kind.len() <= KIND_BYTES_MAX && !failure.kind.is_empty());
+            assert!(failure.message.len() <= MESSAGE_BYTES_MAX);
+            assert!(failure.details.as_ref().is_none_or(|details| details.as_str().len() <= DETAILS_BYTES_MAX));
+            failure
+        };
+        assert_eq!(of("Card.Declined_2:x-y", "m", None).kind, "Card.Declined_2:x-y");
+        assert_eq!(of("", "m", None).kind, kind::FAILURE);
+        assert_eq!(of("two words\nand ü", "m", None).kind, "two-words-and--");
+        assert_eq!(of(&"é".repeat(1 << 20), "m", None).kind, "-".repeat(KIND_BYTES_MAX));
+        assert_eq!(of("k", &"é".repeat(MESSAGE_BYTES_MAX), None).message.len(), MESSAGE_BYTES_MAX);
+        let small = Json::of(&"x".repeat(100));
+        assert_eq!(of("k", "m", Some(small.clone())).details, Some(small));
+        for filler in ["x", "\"", "\u{1}", "é"] {
+            let large = of("k", "m", Some(Json::of(&filler.repeat(100 << 10)))).details;
+            assert!(large.is_some_and(|details| details.as_str().starts_with(r#""\""#)), "the beginning stays");
+        }
+    }
 }

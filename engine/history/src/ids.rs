@@ -162,6 +162,12 @@ impl Scope {
             || self.0.strip_prefix(&*other.0).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '#']))
     }
 
+    /// How many steps it lies inside of; 0 for the root.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        if self.is_root() { 0 } else { self.0.split('.').count() }
+    }
+
     /// The call that started this scope; none for the root.
     #[must_use]
     pub fn call(&self) -> Option<CallName> {

@@ -4,10 +4,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use thiserror::Error;
 
 use crate::event::{Cause, Event, Fact};
+use crate::limits::FLAT_BYTES;
+use crate::weight::Weight;
 use crate::{Call, Delivery, Failure, Json, Outcome, Request, Timestamp, kind};
 
 /// A rerun asked for something else than was recorded: the execution is parked with this text.
@@ -65,6 +69,8 @@ pub(crate) struct Journal {
     pub(crate) reopened: bool,
     /// Whether the guest was told everything there was, and has done what it could with it.
     at_rest: bool,
+    /// Bytes of what is expected and pending.
+    weight: Weight,
 }
 
 impl Journal {
@@ -85,6 +91,7 @@ impl Journal {
         let mut issues: Vec<&Fact> = issued.clone().map(|(event, ..)| &event.fact).collect();
         issues.sort_by_key(|fact| fact.ordinal());
         journal.expected = issues.into_iter().cloned().collect();
+        journal.weight.add(journal.expected.iter().map(Fact::weight).sum());
         let marks: HashMap<u32, u64> = recorded
             .iter()
             .filter_map(|(event, _, mark)| {
@@ -101,6 +108,11 @@ impl Journal {
             }
         }
         journal
+    }
+
+    /// Counts what it holds in this sum from now on.
+    pub(crate) fn weigh_in(&mut self, sum: &Arc<AtomicU64>) {
+        self.weight.move_to(sum);
     }
 
     /// Whether the guest is quiescent and only something new moves it.
@@ -130,6 +142,7 @@ impl Journal {
 
     /// Puts an outcome behind the others.
     pub(crate) fn arrive(&mut self, pending: Pending) {
+        self.weight.add(pending.outcome.weight());
         if !self.unwanted.contains(&pending.ordinal) {
             self.untold.insert(pending.ordinal);
         }
@@ -154,7 +167,8 @@ impl Journal {
         if !same {
             return Err(self.diverged(scope, &Asked(request).to_string()));
         }
-        self.expected.pop_front();
+        let bytes = self.expected.pop_front().map_or(0, |fact| fact.weight());
+        self.weight.sub(bytes);
         Ok(true)
     }
 
@@ -173,10 +187,12 @@ impl Journal {
     /// The next outcome that the guest wants.
     pub(crate) fn next(&mut self, durable: u64) -> Option<Delivery> {
         while self.pending.front().is_some_and(|pending| self.unwanted.contains(&pending.ordinal)) {
-            self.pending.pop_front();
+            let bytes = self.pending.pop_front().map_or(0, |pending| pending.outcome.weight());
+            self.weight.sub(bytes);
         }
         let pending = self.pending.pop_front_if(|pending| pending.mark <= durable)?;
         self.untold.remove(&pending.ordinal);
+        self.weight.sub(pending.outcome.weight());
         (self.told, self.lines) = (pending.place, 0);
         self.at_rest = false;
         Some(Delivery { ordinal: pending.ordinal, outcome: pending.outcome, clock: pending.at })
@@ -274,7 +290,8 @@ impl Fact {
             | Self::SignalAwaited { .. }
             | Self::FetchStarted { .. }
             | Self::ChildStarted { .. }
-            | Self::AttributeSet { .. } => true,
+            | Self::AttributeSet { .. }
+            | Self::CallRefused { .. } => true,
             Self::ExecutionStarted { .. }
             | Self::ExecutionCompleted { .. }
             | Self::ExecutionFailed { .. }
@@ -347,7 +364,8 @@ impl Fact {
             | Self::ChildFailed { ordinal, .. }
             | Self::AttributeSet { ordinal, .. }
             | Self::ExecutionReopened { ordinal }
-            | Self::CallCancelled { ordinal, .. } => Some(*ordinal),
+            | Self::CallCancelled { ordinal, .. }
+            | Self::CallRefused { ordinal, .. } => Some(*ordinal),
             Self::ExecutionStarted { .. }
             | Self::ExecutionCompleted { .. }
             | Self::ExecutionFailed { .. }
@@ -378,6 +396,7 @@ impl Fact {
             (Self::FetchStarted { digest, .. }, Call::Fetch(asked)) => *digest == asked.digest(),
             (Self::ChildStarted { call, awaited, .. }, Call::RunWorkflow(asked)) => call == asked && *awaited,
             (Self::ChildStarted { call, awaited, .. }, Call::StartWorkflow(asked)) => call == asked && !*awaited,
+            (Self::CallRefused { digest, .. }, asked) => *digest == asked.digest(),
             _ => false,
         }
     }
@@ -397,7 +416,8 @@ impl Fact {
             Self::StepFailed { ordinal, failure, .. }
             | Self::PollFailed { ordinal, failure, .. }
             | Self::FetchFailed { ordinal, failure }
-            | Self::ChildFailed { ordinal, failure } => (*ordinal, Outcome::Failed(failure.clone())),
+            | Self::ChildFailed { ordinal, failure }
+            | Self::CallRefused { ordinal, failure, .. } => (*ordinal, Outcome::Failed(failure.clone())),
             Self::ApprovalRejected { ordinal, by, reason } => {
                 (*ordinal, failed(kind::REJECTED, &format!("rejected by {by}: {reason}")))
             }
@@ -408,6 +428,21 @@ impl Fact {
             }
             _ => return None,
         })
+    }
+}
+
+impl Outcome {
+    /// About how many bytes it takes.
+    pub(crate) fn weight(&self) -> u64 {
+        let texts = match self {
+            Self::Slept => 0,
+            Self::Value(value) => value.as_str().len(),
+            Self::Approved(approval) => approval.data.as_str().len(),
+            Self::Responded(response) => response.weight(),
+            Self::Started(id) => id.as_str().len(),
+            Self::Failed(failure) => failure.weight(),
+        };
+        texts as u64 + FLAT_BYTES
     }
 }
 

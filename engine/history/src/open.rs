@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+use crate::limits::FLAT_BYTES;
 use crate::{
     CallName, Digest, ExecutionId, Failure, Json, PollPolicy, RetryPolicy, Scope, StepCall, StepOptions, Timestamp,
 };
@@ -17,6 +18,9 @@ pub struct OpenCall {
     /// What has to be durable before its outcome may be delivered; not kept, since what was read is durable.
     #[serde(skip)]
     pub(crate) mark: u64,
+    /// What its arguments and its journal hold, in bytes.
+    #[serde(skip)]
+    pub(crate) bytes: u64,
 }
 
 /// Where an open call stands.
@@ -115,6 +119,14 @@ pub struct OpenStep {
     /// After how many recorded events the call was issued, once its journal holds values to be dropped at its end (L12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values_after: Option<u64>,
+    /// Bytes of those values.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub value_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_nothing(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// An open host-driven poll.
@@ -147,6 +159,12 @@ pub struct OpenPoll {
 }
 
 impl OpenCall {
+    /// A call of this kind that holds its arguments.
+    pub(crate) fn new(since: Timestamp, phase: Phase, mark: u64) -> Self {
+        let bytes = phase.weight();
+        Self { since, phase, mark, bytes }
+    }
+
     /// Tells this call from others of its name in the same activation.
     #[must_use]
     pub fn mark(&self) -> u64 {
@@ -165,8 +183,24 @@ impl OpenCall {
         }
     }
 
+    /// Whether it waits for the end of a child.
+    pub(crate) fn awaits_child(&self) -> bool {
+        matches!(self.phase, Phase::Child { awaited: true, .. })
+    }
+
+    /// Weighs it anew after a change.
+    pub(crate) fn weigh(&mut self) {
+        self.bytes = self.phase.weight();
+    }
+
+    /// What it holds, in bytes.
+    pub(crate) fn weight(&self) -> u64 {
+        self.bytes + FLAT_BYTES
+    }
+
     /// Says that all of this was read from the store.
     pub(crate) fn read_back(&mut self) {
+        self.weigh();
         if let Phase::Poll(poll) = &mut self.phase {
             poll.durable = poll.journal.len();
         }
@@ -212,6 +246,29 @@ impl OpenCall {
     /// The cause, when it was not written by [`OpenCall::encode`].
     pub fn decode(text: &str) -> Result<Self, String> {
         serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+}
+
+impl Phase {
+    /// Bytes of its texts, its input and its journal.
+    fn weight(&self) -> u64 {
+        let texts = match self {
+            Self::Sleep { .. } => 0,
+            Self::Step(open) => open.step.call.input.as_str().len(),
+            Self::Poll(open) => {
+                let last = open.last.as_ref().map_or(0, |last| last.as_str().len());
+                open.step.call.input.as_str().len() + last
+            }
+            Self::Approval { id, title, .. } => id.len() + title.len(),
+            Self::Signal { name, .. } => name.len(),
+            Self::Fetch { url } => url.len(),
+            Self::Child { id, .. } => id.as_str().len(),
+        };
+        let journal = match self {
+            Self::Poll(open) => open.journal.iter().map(|event| event.fact.weight()).sum(),
+            _ => 0,
+        };
+        texts as u64 + journal
     }
 }
 

@@ -77,7 +77,7 @@ pub fn reopening(history: &[Event]) -> Reopening {
     let has_the_very = failures.iter().any(|failed| is_the_very(&failed));
     match end.kind.as_str() {
         kind::DEADLINE if !has_the_very => return Reopening::Safe(0),
-        kind::HISTORY_LIMIT | kind::CALL_LIMIT if !has_the_very => return Reopening::Nothing,
+        kind::HISTORY_LIMIT | kind::CALL_LIMIT | kind::ATTRIBUTE_LIMIT if !has_the_very => return Reopening::Nothing,
         _ => {}
     }
     let candidates = failures.iter().filter(|failed| !has_the_very || is_the_very(failed));
@@ -128,6 +128,7 @@ fn failures<'a>(recorded: &[Recorded<'a>]) -> impl Iterator<Item = Failed<'a>> {
     let mut asked = 0;
     let mut untroubled = 0;
     for (event, ..) in recorded {
+        // A call that a limit forbade is no failure to open again: the limit would forbid it again.
         if event.fact.is_issue() {
             let ordinal = event.fact.ordinal().unwrap_or(0);
             if ordinal > asked {
@@ -175,6 +176,9 @@ impl<'a> StepScope<'a> {
             self.calls.insert(ordinal, event);
             if self.failed.is_some_and(|failed| is_effect(&event.fact) && !is_repeat(&failed.fact, &event.fact)) {
                 self.later.push(event);
+            }
+            if matches!(event.fact, Fact::CallRefused { .. }) {
+                self.failed = self.failed.or(Some(event));
             }
         } else if is_failure(&event.fact) {
             self.later.retain(|later| later.fact.ordinal() != Some(ordinal));
@@ -285,6 +289,7 @@ fn in_words(issue: &Event) -> String {
         Fact::ChildStarted { call, .. } => format!("workflow `{}`", call.workflow),
         Fact::AttributeSet { name, .. } => format!("the change of attribute `{name}`"),
         Fact::SleepStarted { .. } => "a sleep".to_owned(),
+        Fact::CallRefused { .. } => "what a limit forbids".to_owned(),
         _ => issue.fact.kind(),
     };
     let ordinal = issue.fact.ordinal().unwrap_or(0);

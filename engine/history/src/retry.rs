@@ -1,9 +1,11 @@
 //! When to try again.
 
+use crate::limits::RETRY_DELAY_MS_MIN;
 use crate::{Failure, RetryPolicy};
 
 impl RetryPolicy {
     /// How long to wait after this attempt (from 1) failed; none when it was the last or another cannot help.
+    /// A wait is never shorter than [`RETRY_DELAY_MS_MIN`]: a step that fails at once must not keep the engine busy.
     /// `chance` in 0..1 draws the jitter; the caller records the result and never draws it again (L14).
     #[must_use]
     pub fn delay_after(&self, attempt: u32, failure: &Failure, chance: f64) -> Option<u64> {
@@ -20,7 +22,7 @@ impl RetryPolicy {
             clippy::cast_sign_loss,
             reason = "clamped to 0..2^32 the line before"
         )]
-        Some(delay.round() as u64)
+        Some((delay.round() as u64).max(RETRY_DELAY_MS_MIN))
     }
 }
 
@@ -49,6 +51,13 @@ mod tests {
         check(&policy, 0.0, &[Some(800)]);
         check(&policy, 0.5, &[Some(1_000)]);
         check(&policy, 1.0, &[Some(1_200)]);
+    }
+
+    #[test]
+    fn no_wait_is_shorter_than_the_floor() {
+        let none = RetryPolicy { delay_ms: 0, delay_ms_max: 0, ..RetryPolicy::default() };
+        check(&none, 0.5, &[Some(RETRY_DELAY_MS_MIN), Some(RETRY_DELAY_MS_MIN), None]);
+        check(&RetryPolicy { delay_ms: 11, jitter: 1.0, ..none }, 0.0, &[Some(RETRY_DELAY_MS_MIN)]);
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn l07_what_runs_inside_a_retried_step_says_its_lines_each_time_and_a_rerun_says
         assert_eq!(play_nested(&mut scene, &mut book), [""; 0], "attempt {attempt}, again after a crash");
         scene.ends("1", Err(broken("no")));
         scene.save();
-        scene.at(scene.now - START);
+        scene.later(10);
     }
 }
 
@@ -86,7 +86,7 @@ fn l07_rounds_and_attempts_of_a_check_say_their_lines_each_time() {
             assert_eq!(book.takes(&mut scene), ["look", "inner"], "round {round}, {answer:?}");
             scene.ends(&of, answer);
             scene.save();
-            scene.at(scene.now - START);
+            scene.later(10);
         }
     }
 }

@@ -257,7 +257,7 @@ fn questions_of_two_attempts_of_a_round_are_two_questions() {
         };
         ids.insert(id.clone());
         scene.ends("1#1", Err(Failure::retryable(kind::FAILURE, "no")));
-        scene.at(0);
+        scene.later(10);
     }
     assert_eq!(ids.len(), 2, "{ids:?}");
 }

@@ -224,7 +224,7 @@ fn what_is_not_there_fails_the_call_at_once() {
 fn l17_a_step_is_pinned_to_the_component_it_was_first_resolved_to() {
     let mut scene = Scene::new();
     let other = cerebelum_history::Digest::of(b"other");
-    scene.target = Ok(Target { component: Some(other.clone()), options: retry(2, 7, 1.0, 0.0), ..Target::default() });
+    scene.target = Ok(Target { component: Some(other.clone()), options: retry(2, 70, 1.0, 0.0), ..Target::default() });
     scene.call("", step("other/pay"));
     scene.begin("1");
     scene.target = Ok(Target::default());
@@ -240,7 +240,7 @@ fn l17_a_step_is_pinned_to_the_component_it_was_first_resolved_to() {
     scene.begin("1");
     scene.call("1", step("inner"));
     scene.ends("1", Err(broken("no")));
-    assert_eq!(scene.ex.due().map(|due| due.0 - scene.now), Some(7), "what it declares for itself counts");
+    assert_eq!(scene.ex.due().map(|due| due.0 - scene.now), Some(70), "what it declares for itself counts");
 }
 
 /// A step that heard of two values, saved after the first or not, and then ends by `end`.
@@ -299,7 +299,7 @@ fn values_of_every_attempt_and_of_every_nested_step_are_dropped() {
         scene.save();
         scene.ends("1", if attempt == 1 { Err(broken("no")) } else { Ok("6") });
         scene.save();
-        scene.at(attempt);
+        scene.at(10 * attempt);
     }
     scene.save();
     for event in &scene.stored {

@@ -1,6 +1,6 @@
 //! What a guest asks about itself and has to tell: none of it suspends.
 
-use cerebelum_history::{Failure, Level, kind};
+use cerebelum_history::{Failure, Level, check_attribute, kind};
 use wasmtime::component::HasData;
 
 use crate::bindings::context;
@@ -46,11 +46,8 @@ impl State {
         if self.info.step.is_some() {
             return Err(Failure::new(kind::NOT_GRANTED, "only a workflow can set attributes"));
         }
-        let name = convert::name(name, "an attribute's name")?;
         let value = convert::json(value, "an attribute's value")?;
-        if value.as_str().starts_with(['{', '[']) {
-            return Err(convert::invalid(format!("the attribute `{name}` is a text, number, boolean or null")));
-        }
+        check_attribute(&name, &value).map_err(convert::invalid)?;
         self.desk.set_attribute(name, value)
     }
 }

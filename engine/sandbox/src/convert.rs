@@ -154,11 +154,10 @@ pub(crate) fn to_failure(failure: Failure) -> types::Failure {
 
 /// A failure that a guest returns: kept as it is, within limits.
 pub(crate) fn from_failure(failure: types::Failure) -> Failure {
-    let kind = if failure.kind.is_empty() { kind::FAILURE } else { cut(&failure.kind, NAME_BYTES_MAX) };
     let details = failure.details.map(|text| {
         let beginning = cut(&text, TEXT_BYTES_MAX).to_owned();
         // What is no JSON is still worth reading.
         Json::parse(text).unwrap_or_else(|_| Json::of(&beginning))
     });
-    Failure { kind: kind.to_owned(), message: failure.message, details, retryable: failure.retryable }.within_limits()
+    Failure { kind: failure.kind, message: failure.message, details, retryable: failure.retryable }.within_limits()
 }

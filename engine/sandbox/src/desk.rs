@@ -7,12 +7,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cerebelum_history::{Call, Delivery, Failure, Level, Outcome, Request, kind};
+use cerebelum_history::{Call, Delivery, Failure, Level, OPEN_CALLS_MAX, Outcome, Request, kind};
 use futures::channel::oneshot;
 
-use crate::limits::{LAST_WORDS_BYTES_MAX, LOG_BYTES_MAX, OPEN_CALLS_MAX, TEXT_BYTES_MAX, TURN_BYTES_MAX};
+use crate::limits::{
+    LAST_WORDS_BYTES_MAX, LOG_BYTES_MAX, LOG_LINE_BYTES, REQUEST_BYTES, TEXT_BYTES_MAX, TURN_BYTES_MAX,
+};
 use crate::lines::Lines;
-use crate::{Trouble, weight};
+use crate::{Held, Ledger, Trouble};
 
 /// The monotonic clock's first value: late enough that a program may subtract from it, early enough that
 /// a floating-point number of seconds still tells microseconds apart.
@@ -48,6 +50,8 @@ struct Papers {
     open: HashMap<u32, Open>,
     requests: Vec<Request>,
     turn_bytes: usize,
+    /// What this turn has asked for and said, in the ledger until it is taken.
+    held: Held,
     progress_at: Option<usize>,
     log_bytes: usize,
     log_lines_dropped: u64,
@@ -62,7 +66,7 @@ struct Papers {
 pub(crate) struct Desk(Mutex<Papers>);
 
 impl Desk {
-    pub(crate) fn new(clock_ms: u64) -> Arc<Self> {
+    pub(crate) fn new(clock_ms: u64, ledger: &Arc<Ledger>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Papers {
             phase: Phase::Preparing,
             began_ms: clock_ms,
@@ -71,6 +75,7 @@ impl Desk {
             open: HashMap::new(),
             requests: Vec::new(),
             turn_bytes: 0,
+            held: ledger.hold(0),
             progress_at: None,
             log_bytes: 0,
             log_lines_dropped: 0,
@@ -99,7 +104,7 @@ impl Desk {
     /// Writes a call down and gives it its ordinal; or says at once, live and on replay alike, why not.
     pub(crate) fn issue(self: &Arc<Self>, call: Call) -> Result<Waiting, Failure> {
         let mut papers = self.papers();
-        papers.admit(weight::of_call(&call))?;
+        papers.admit(call.weight())?;
         let (answer, outcome) = oneshot::channel();
         let ordinal = papers.next_ordinal();
         papers.open.insert(ordinal, Open { answer, fits: fitting(&call) });
@@ -163,6 +168,7 @@ impl Desk {
     pub(crate) fn take_requests(&self) -> Vec<Request> {
         let mut papers = self.papers();
         papers.progress_at = None;
+        papers.held.set(0);
         std::mem::take(&mut papers.requests)
     }
 
@@ -269,11 +275,12 @@ impl Papers {
             return Err(Failure::new(kind::CALL_LIMIT, why));
         }
         // A flat price per request besides its values, so that empty ones are bounded as well.
-        let bytes = self.turn_bytes.saturating_add(bytes).saturating_add(64);
+        let bytes = self.turn_bytes.saturating_add(bytes).saturating_add(REQUEST_BYTES);
         if bytes > TURN_BYTES_MAX {
             let why = format!("more than {TURN_BYTES_MAX} bytes asked for at one moment: await some calls first");
             return Err(Failure::new(kind::CALL_LIMIT, why));
         }
+        self.held.grow((bytes - self.turn_bytes) as u64);
         self.turn_bytes = bytes;
         Ok(())
     }
@@ -292,10 +299,11 @@ impl Papers {
     fn log(&mut self, level: Level, line: &str) {
         let line = cut(line, TEXT_BYTES_MAX);
         // Counted over the whole attempt, so that a rerun drops the very same lines.
-        self.log_bytes = self.log_bytes.saturating_add(line.len() + 16);
+        self.log_bytes = self.log_bytes.saturating_add(line.len() + LOG_LINE_BYTES);
         if self.log_bytes > LOG_BYTES_MAX {
             self.log_lines_dropped += 1;
         } else {
+            self.held.grow((line.len() + LOG_LINE_BYTES) as u64);
             self.requests.push(Request::Log(level, line.to_owned()));
         }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use cerebelum_history::{Delivery, Entry, Json, Turn, planted};
+use cerebelum_history::{Delivery, Entry, ExecutionId, Json, Turn, planted};
 use wasmtime::Store;
 
 use crate::admission::Place;
@@ -17,7 +17,7 @@ use crate::bindings::{ComponentPre, types};
 use crate::cpu::Cpu;
 use crate::desk::Desk;
 use crate::state::State;
-use crate::{Program, Trouble, ending};
+use crate::{Ledger, Program, Trouble, ending};
 
 /// A store and its place among the living; the store goes first, so that a place given back is truly free.
 pub(crate) struct Inhabitant {
@@ -43,11 +43,11 @@ impl Guest {
         (program, inhabitant): (Program, Inhabitant),
         pre: ComponentPre<State>,
         work: (Entry, Json),
-        cpu: Arc<Cpu>,
+        with: (Arc<Cpu>, Gate),
     ) -> Self {
         let desk = Arc::clone(&inhabitant.store.data().desk);
         let place = Arc::downgrade(&inhabitant.place);
-        Self { drive: Drive::new(desk, cpu, run(inhabitant, pre, work)), place, _program: program }
+        Self { drive: Drive::new(desk, with, run(inhabitant, pre, work)), place, _program: program }
     }
 
     /// What it takes of the node's memory, in bytes: its linear memory, whether it has touched all of it or not.
@@ -124,11 +124,18 @@ pub(crate) enum Moved<T> {
     Ended(wasmtime::Result<T>),
 }
 
+/// Whom the ledger of host memory lets move, and when.
+pub(crate) struct Gate {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) execution: ExecutionId,
+}
+
 /// Polls one guest's future until it is quiescent.
 pub(crate) struct Drive<T> {
     run: Option<Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send>>>,
     desk: Arc<Desk>,
     cpu: Arc<Cpu>,
+    gate: Gate,
     woken: Arc<Woken>,
     waker: Waker,
 }
@@ -136,15 +143,16 @@ pub(crate) struct Drive<T> {
 impl<T> Drive<T> {
     pub(crate) fn new(
         desk: Arc<Desk>,
-        cpu: Arc<Cpu>,
+        (cpu, gate): (Arc<Cpu>, Gate),
         run: impl Future<Output = wasmtime::Result<T>> + Send + 'static,
     ) -> Self {
         let woken = Arc::new(Woken(AtomicBool::new(false)));
-        Self { run: Some(Box::pin(run)), desk, cpu, waker: Waker::from(Arc::clone(&woken)), woken }
+        Self { run: Some(Box::pin(run)), desk, cpu, gate, waker: Waker::from(Arc::clone(&woken)), woken }
     }
 
     /// Moves the guest as far as it can go by itself.
     pub(crate) async fn advance(&mut self) -> Moved<T> {
+        let mut moving = self.gate.ledger.moving(&self.gate.execution).await;
         loop {
             let run = self.run.as_mut().expect("nobody advances a guest that has ended");
             self.woken.0.store(false, Ordering::Relaxed);
@@ -159,6 +167,9 @@ impl<T> Drive<T> {
                 }
                 Poll::Pending if self.cpu.take_gave_way() => {
                     tokio::task::yield_now().await;
+                    // What others have asked for meanwhile may be more than there is room for.
+                    drop(moving);
+                    moving = self.gate.ledger.moving(&self.gate.execution).await;
                     self.cpu.resume();
                 }
                 Poll::Pending => {}
@@ -212,12 +223,13 @@ mod tests {
             third.outcome().await;
             Ok(())
         };
-        Drive::new(Arc::clone(desk), Cpu::new(Duration::from_secs(1)), run)
+        let gate = Gate { ledger: Ledger::new(1 << 20), execution: "e".parse().expect("an id") };
+        Drive::new(Arc::clone(desk), (Cpu::new(Duration::from_secs(1)), gate), run)
     }
 
     #[tokio::test]
     async fn a_dropped_call_is_a_request_and_a_hibernated_one_is_none() {
-        let desk = Desk::new(0);
+        let desk = Desk::new(0, &Ledger::new(1 << 20));
         let mut drive = sleeper(&desk);
         assert!(matches!(drive.advance().await, Moved::Quiescent));
         assert_eq!(desk.take_requests().len(), 2);

@@ -1,7 +1,10 @@
 //! Every limit of the sandbox, with its unit and its default, in one place.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::{Ledger, memory_bytes};
 
 /// What an operator may set. [`Config::new`] gives the documented defaults.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub struct Config {
     pub tick: Duration,
     /// Compiled components kept ready in memory. Default 200.
     pub programs_max: usize,
+    /// What the node holds in host memory. Default: a ledger of its own, bounded by an eighth of the memory that this process may have.
+    pub ledger: Arc<Ledger>,
 }
 
 impl Config {
@@ -38,7 +43,7 @@ impl Config {
             data: data.into(),
             small_instances_max: 1_000,
             large_instances_max: 100,
-            memory_bytes_max: machine_memory_bytes() / 2,
+            memory_bytes_max: memory_bytes() / 2,
             workflow_growth_bytes_max: 64 << 20,
             step_growth_bytes_max: 128 << 20,
             guest_memory_bytes_max: 256 << 20,
@@ -46,13 +51,9 @@ impl Config {
             step_cpu_max: Duration::from_secs(30),
             tick: Duration::from_millis(10),
             programs_max: 200,
+            ledger: Ledger::new(memory_bytes() / 8),
         }
     }
-}
-
-fn machine_memory_bytes() -> u64 {
-    let info = rustix::system::sysinfo();
-    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
 }
 
 /// A component with this much initial memory counts as large: it gets the engine that is tuned for Python.
@@ -76,15 +77,17 @@ pub(crate) const FIBERS_PER_GUEST: u32 = 2;
 /// What one crossing of the border may copy, in bytes.
 pub(crate) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
 /// What a guest may ask for between two deliveries, in bytes of names and values.
-pub(crate) const TURN_BYTES_MAX: usize = 64 << 20;
-/// Calls of one guest that may be open.
-pub(crate) const OPEN_CALLS_MAX: usize = 10_000;
+pub(crate) const TURN_BYTES_MAX: usize = 16 << 20;
+/// What a request counts besides those, in bytes.
+pub(crate) const REQUEST_BYTES: usize = 512;
 /// The longest name of a step, workflow, signal or attribute, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 256;
 /// The longest text for people (titles, progress, one log line), in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 16 << 10;
 /// Log lines of one attempt, in bytes; further ones are dropped and counted.
 pub(crate) const LOG_BYTES_MAX: usize = 1 << 20;
+/// What a log line counts besides its text, in bytes.
+pub(crate) const LOG_LINE_BYTES: usize = 64;
 /// Random bytes that one call may ask for.
 pub(crate) const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of standard error that a trap's failure carries.

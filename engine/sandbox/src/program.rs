@@ -13,7 +13,7 @@ use crate::cpu::Cpu;
 use crate::desk::Desk;
 use crate::ending;
 use crate::engines::Plant;
-use crate::guest::{Drive, Guest, Inhabitant, Moved};
+use crate::guest::{Drive, Gate, Guest, Inhabitant, Moved};
 use crate::limits::LARGE_GUEST_BYTES;
 use crate::memory::MemoryLimit;
 use crate::sandbox::Shared;
@@ -81,7 +81,8 @@ impl Program {
         let cpu = Cpu::new(cpu);
         let inhabitant = inhabit(shared, label.memory_bytes, growth_bytes, &begin, &cpu).await;
         shared.admission.count_start();
-        Ok(Guest::new((self.clone(), inhabitant), pre.clone(), (begin.entry, begin.input), cpu))
+        let gate = Gate { ledger: Arc::clone(&config.ledger), execution: begin.execution };
+        Ok(Guest::new((self.clone(), inhabitant), pre.clone(), (begin.entry, begin.input), (cpu, gate)))
     }
 }
 
@@ -90,7 +91,7 @@ async fn inhabit(shared: &Shared, memory_bytes: u64, growth_bytes: usize, begin:
     let plant = shared.engines.for_memory(memory_bytes);
     let is_workflow = matches!(begin.entry, Entry::Workflow(_));
     let place = shared.admission.admit(&plant.slots, is_workflow, memory_bytes).await;
-    let desk = Desk::new(begin.clock.0);
+    let desk = Desk::new(begin.clock.0, &shared.config.ledger);
     let initial = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
     let bytes_max = initial.saturating_add(growth_bytes).min(shared.config.guest_memory_bytes_max);
     let memory = MemoryLimit::new(&desk, &place, bytes_max);
@@ -175,7 +176,8 @@ async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> 
     let growth_bytes = shared.config.workflow_growth_bytes_max;
     let inhabitant = inhabit(shared, memory_bytes, growth_bytes, &begin, &cpu).await;
     let desk = Arc::clone(&inhabitant.store.data().desk);
-    let mut drive = Drive::new(Arc::clone(&desk), cpu, ask(inhabitant, pre.clone()));
+    let gate = Gate { ledger: Arc::clone(&shared.config.ledger), execution: begin.execution.clone() };
+    let mut drive = Drive::new(Arc::clone(&desk), (cpu, gate), ask(inhabitant, pre.clone()));
     let told = match drive.advance().await {
         Moved::Quiescent => Err("its `describe` waits for something: it must not make a durable call".to_owned()),
         Moved::Ended(Ok(told)) => Ok(told),

@@ -13,6 +13,10 @@ use tonic::Status;
 
 /// How many bytes of requests may be in memory until those are answered.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
+/// The call whose messages are worked off while further ones come: only so many bytes of it are in memory at once.
+const WORKED_OFF: &str = "/cerebelum.v1.Engine/StartMany";
+/// How many these are: what is handed to the engine together, with the message that passed that bound and the one behind it.
+const WORKED_OFF_BYTES_MAX: usize = 16 << 20;
 /// How long a request may say nothing before all of it is there.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -24,10 +28,13 @@ pub(crate) struct Intake(Arc<AtomicUsize>);
 struct Taken {
     all: Intake,
     own: AtomicUsize,
+    /// More bytes of it are never in memory.
+    own_max: usize,
 }
 
 impl Taken {
     fn add(&self, bytes: usize) -> Result<(), Status> {
+        let bytes = bytes.min(self.own_max - self.own.load(Ordering::Relaxed));
         self.own.fetch_add(bytes, Ordering::Relaxed);
         match self.all.0.fetch_add(bytes, Ordering::Relaxed) + bytes > REQUEST_BYTES_MAX {
             true => Err(Status::resource_exhausted(format!(
@@ -47,7 +54,8 @@ impl Drop for Taken {
 
 /// Counts what a request brings in until its answer begins.
 pub(crate) async fn count(State(all): State<Intake>, request: Request, next: Next) -> Response {
-    let taken = Arc::new(Taken { all, own: AtomicUsize::new(0) });
+    let own_max = if request.uri().path() == WORKED_OFF { WORKED_OFF_BYTES_MAX } else { usize::MAX };
+    let taken = Arc::new(Taken { all, own: AtomicUsize::new(0), own_max });
     let counted = taken.clone();
     let request = request.map(|body| Body::from_stream(pieces(body, counted)));
     let response = next.run(request).await;

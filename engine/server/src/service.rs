@@ -18,6 +18,8 @@ const COMPONENT_BYTES_MAX: usize = 64 << 20;
 const STARTS_PER_CALL_MAX: usize = 100_000;
 /// How many of them are handed to the engine together.
 const STARTS_TOGETHER_MAX: usize = 1_000;
+/// How many bytes these may have before they are handed on.
+const STARTS_TOGETHER_BYTES_MAX: usize = 4 << 20;
 /// The longest that one call waits for an end; who wants to wait longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -109,6 +111,7 @@ impl Verbs for Service {
 
     async fn start_many(&self, request: Request<Streaming<proto::StartRequest>>) -> Answer<proto::StartManyResponse> {
         let (mut wishes, mut group, mut results) = (request.into_inner(), Vec::new(), Vec::new());
+        let mut bytes = 0;
         while let Some(wish) = wishes.next().await.transpose()? {
             if results.len() + group.len() == STARTS_PER_CALL_MAX {
                 results.append(&mut self.start_together(std::mem::take(&mut group)).await);
@@ -116,8 +119,10 @@ impl Verbs for Service {
                     "one call may start at most {STARTS_PER_CALL_MAX} executions; those were started, send the rest in another call"
                 )));
             }
+            bytes += wish.input.len();
             group.push(wish);
-            if group.len() == STARTS_TOGETHER_MAX {
+            if group.len() == STARTS_TOGETHER_MAX || bytes > STARTS_TOGETHER_BYTES_MAX {
+                bytes = 0;
                 results.append(&mut self.start_together(std::mem::take(&mut group)).await);
             }
         }

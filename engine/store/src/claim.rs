@@ -13,6 +13,9 @@ use crate::sql::{Row, Rows, Session, Statement};
 use crate::store::{SqlStore, commit};
 use crate::{Claimed, ExecutionKey, Incarnation, State, StoreError, heads, inbox, nodes};
 
+/// What all executions that are claimed together may bring along, in bytes of open calls and messages.
+const CLAIM_BYTES_MAX: u64 = 16 << 20;
+
 /// The condition of the index `executions_due`, word for word: what time alone can make claimable.
 macro_rules! free {
     () => {
@@ -197,6 +200,7 @@ async fn finish(
         session.undo().await;
         return Ok(Vec::new());
     }
+    let (found, leaves_others) = cut(&mut session, found).await?;
     let (mut nos, mut numbers, mut claimed, mut unfit) = (Rows::default(), Vec::new(), Vec::new(), Vec::new());
     for (stored, mut with_state) in with_state(&mut session, found).await? {
         debug_assert_eq!(stored.head.state, State::Open);
@@ -207,7 +211,7 @@ async fn finish(
         nos.push([incarnation.into(), stored.head.key.tenant.into(), stored.no.into()]);
         numbers.push((stored.head.key.clone(), stored.no));
         // They were read before they were taken.
-        with_state.owner = Some(incarnation);
+        (with_state.owner, with_state.leaves_others) = (Some(incarnation), leaves_others);
         claimed.push(with_state);
     }
     damage::park(&mut session, &unfit).await?;
@@ -221,6 +225,51 @@ async fn finish(
         Err(Fault::Told(StoreError::Unknown(cause))) => give_back(store, &nos, cause).await,
         Err(fault) => Err(fault),
     }
+}
+
+/// How many of them do not bring too much with them, from the first on; one in any case.
+pub(crate) async fn fitting(session: &mut Session, found: &[Stored]) -> Result<usize, Fault> {
+    static SIZES: Statement = Statement::new(
+        "select r.ordinal,
+            (select coalesce(sum(octet_length(c.state)), 0) from calls c
+            where c.tenant_id = r.tenant_id and c.execution_no = r.execution_no)
+            + (select coalesce(sum(octet_length(i.message)), 0) from inbox i
+            where i.tenant_id = r.tenant_id and i.execution_no = r.execution_no)
+        from {rows ordinal:int tenant_id:int execution_no:int}
+        order by r.ordinal",
+    );
+    if found.len() < 2 {
+        return Ok(found.len());
+    }
+    let mut rows = Rows::default();
+    for (ordinal, stored) in found.iter().enumerate() {
+        rows.push([ordinal.into(), stored.head.key.tenant.into(), stored.no.into()]);
+    }
+    let mut bytes = 0_u64;
+    for mut row in session.rows_of(&SIZES, &rows).await? {
+        let ordinal: usize = row.count()?;
+        bytes = bytes.saturating_add(row.count()?);
+        if bytes > CLAIM_BYTES_MAX && ordinal > 0 {
+            return Ok(ordinal);
+        }
+    }
+    Ok(found.len())
+}
+
+/// Those of them that fit; the others are free again.
+async fn cut(session: &mut Session, mut found: Vec<Stored>) -> Result<(Vec<Stored>, bool), Fault> {
+    static FREE: Statement = Statement::new(
+        "update executions as e set owner = null
+        from {rows tenant_id:int execution_no:int}
+        where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no",
+    );
+    let left = found.split_off(fitting(session, &found).await?);
+    let mut rows = Rows::default();
+    for stored in &left {
+        rows.push([stored.head.key.tenant.into(), stored.no.into()]);
+    }
+    session.run_of(&FREE, &rows).await?;
+    Ok((found, !left.is_empty()))
 }
 
 /// Frees what may have been claimed by a COMMIT whose answer was lost: nobody here knows that it is theirs.
@@ -274,7 +323,7 @@ pub(crate) async fn with_state(session: &mut Session, mut found: Vec<Stored>) ->
         if let Some(counted) = counted.filter(|counted| usize::try_from(*counted) != Ok(there)) {
             stored.spoil(|| format!("{counted} calls of it are open, and {there} of them are there"));
         }
-        let claimed = Claimed { head: stored.head.clone(), owner: stored.owner, calls, inbox };
+        let claimed = Claimed { head: stored.head.clone(), owner: stored.owner, calls, inbox, leaves_others: false };
         with_state.push((stored, claimed));
     }
     Ok(with_state)

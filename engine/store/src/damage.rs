@@ -119,7 +119,8 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
         ends!(),
         " where e.execution_no >= $1 and e.execution_no <= $2 and coalesce(e.state, 0) not in (1, 2, 3)
             and (e.parked is null or e.owner is not null)
-            and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)"
+            and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)
+        order by e.execution_no"
     ));
     // Numbers begin at 1, but for those that were damaged.
     let Some(after) = (if after == 0 { Some(i64::MIN) } else { after.checked_add(1) }) else {
@@ -127,11 +128,16 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
     };
     let mut session = store.database.client_snapshot().await?;
     let mut last = session.rows(&LAST, &[after.into(), limit.into()]).await?;
-    let Some(last) = last.first_mut().map(|row| row.opt_int()).transpose()?.flatten() else {
+    let Some(mut last) = last.first_mut().map(|row| row.opt_int()).transpose()?.flatten() else {
         return Ok(Audit::default());
     };
     let mut rows = session.rows(&PAGE, &[after.into(), last.into()]).await?;
-    let found: Vec<Stored> = rows.iter_mut().map(claim::read).collect();
+    let mut found: Vec<Stored> = rows.iter_mut().map(claim::read).collect();
+    // Large ones are left for the next page.
+    found.truncate(claim::fitting(&mut session, &found).await?);
+    if found.len() < rows.len() {
+        last = found.last().map_or(last, |stored| stored.no);
+    }
     let orphaned: Vec<i64> = found.iter().filter(|stored| stored.owner.is_some()).map(|stored| stored.no).collect();
     let checked = claim::with_state(&mut session, found).await?;
     drop(session);

@@ -58,15 +58,24 @@ pub(crate) async fn receivers(session: &mut Session, keys: &[ExecutionKey]) -> R
     Ok(receivers)
 }
 
-/// The messages of executions, oldest first, with the number of the execution; or what is wrong with one.
+/// The messages of executions, oldest first, with the number of the execution; or what is wrong with one. Of each execution at
+/// most 32 MiB and one message: who has dealt with these is told that there are more ([`crate::Newest`]).
 pub(crate) async fn of(
     session: &mut Session,
     executions: &Rows<'_>,
 ) -> Result<Vec<(i64, Result<InboxRow, String>)>, Fault> {
     static OF: Statement = Statement::new(
         "select i.execution_no, i.seq, i.message, i.seen
-        from {rows tenant_id:int execution_no:int}
-        join inbox i on i.tenant_id = r.tenant_id and i.execution_no = r.execution_no
+        from (
+            select m.seq, m.size, sum(m.size) over (partition by m.execution_no order by m.seq) as sum
+            from (
+                select i.seq, i.execution_no, octet_length(i.message) as size
+                from {rows tenant_id:int execution_no:int}
+                join inbox i on i.tenant_id = r.tenant_id and i.execution_no = r.execution_no
+            ) m
+        ) p
+        join inbox i on i.seq = p.seq
+        where p.sum - p.size < 33554432
         order by i.seq",
     );
     let mut messages = Vec::new();
@@ -78,13 +87,21 @@ pub(crate) async fn of(
     Ok(messages)
 }
 
-/// See [`crate::Store::unseen`].
+/// See [`crate::Store::unseen`]; at most as much of them as [`of`] reads.
 pub(crate) async fn unseen(session: &mut Session, key: &ExecutionKey) -> Result<Vec<InboxRow>, Fault> {
     static UNSEEN: Statement = Statement::new(
         "select i.seq, i.message
-        from executions e
-        join inbox i on i.tenant_id = e.tenant_id and i.execution_no = e.execution_no and i.seen = 0
-        where e.tenant_id = $1 and e.id = $2
+        from (
+            select m.seq, m.size, sum(m.size) over (order by m.seq) as sum
+            from (
+                select i.seq, octet_length(i.message) as size
+                from executions e
+                join inbox i on i.tenant_id = e.tenant_id and i.execution_no = e.execution_no and i.seen = 0
+                where e.tenant_id = $1 and e.id = $2
+            ) m
+        ) p
+        join inbox i on i.seq = p.seq
+        where p.sum - p.size < 33554432
         order by i.seq",
     );
     let mut messages = Vec::new();
@@ -92,6 +109,19 @@ pub(crate) async fn unseen(session: &mut Session, key: &ExecutionKey) -> Result<
         messages.push(InboxRow { seq: row.int()?, message: row.text()?, seen: false });
     }
     Ok(messages)
+}
+
+/// See [`crate::Store::unread`].
+pub(crate) async fn unread(session: &mut Session, key: &ExecutionKey) -> Result<(u64, u64), Fault> {
+    static UNREAD: Statement = Statement::new(
+        "select count(*), coalesce(sum(octet_length(i.message)), 0)
+        from executions e
+        join inbox i on i.tenant_id = e.tenant_id and i.execution_no = e.execution_no
+        where e.tenant_id = $1 and e.id = $2",
+    );
+    let mut rows = session.rows(&UNREAD, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    let Some(row) = rows.first_mut() else { return Ok((0, 0)) };
+    Ok((row.count()?, row.count()?))
 }
 
 /// See [`crate::Store::send`].

@@ -142,6 +142,8 @@ pub trait Store: Send + Sync + 'static {
     fn census(&self) -> Answer<'_, Census>;
     /// Puts a message into an execution's inbox. `false`: there is no such execution, or it has ended.
     fn send(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool>;
+    /// How many messages wait in an execution's inbox, and how many bytes they have together.
+    fn unread(&self, key: &ExecutionKey) -> Answer<'_, (u64, u64)>;
     /// Reopens an execution that has failed: its state becomes open, its inbox holds the message. `false`: it has not failed.
     fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool>;
     /// Clears the parked flag and makes the execution claimable. `false`: it is not parked.

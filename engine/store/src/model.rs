@@ -424,8 +424,10 @@ pub struct Claimed {
     pub owner: Option<Incarnation>,
     /// Its open calls.
     pub calls: Vec<CallRow>,
-    /// Its inbox, oldest first.
+    /// Its inbox, oldest first; only its beginning where it is large.
     pub inbox: Vec<InboxRow>,
+    /// Whether others were left for the next claim, because these are large.
+    pub leaves_others: bool,
 }
 
 /// A page of an audit: executions that nobody has claimed, looked at one after the other.

@@ -207,6 +207,11 @@ impl Store for SqlStore {
         })
     }
 
+    fn unread(&self, key: &ExecutionKey) -> Answer<'_, (u64, u64)> {
+        let key = key.clone();
+        self.told(async move { inbox::unread(&mut self.database.read().await?, &key).await })
+    }
+
     fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
         let key = key.clone();
         self.told(async move { rescue::reopen(self, &key, &message).await })

@@ -4,17 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{
-    Action, CallName, Diverged, Event, Execution, Fact, Failure, Message, Position, Scope, Target, kind,
-};
-use cerebelum_sandbox::Trouble as GuestTrouble;
-use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation, StoreError};
+use cerebelum_history::{Action, CallName, Event, Execution, Fact, Failure, Message, Position, Scope, Target, kind};
+use cerebelum_sandbox::{Held, Moving};
+use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::ahead::Ahead;
 use crate::appender::{Appended, CLAIM_LOST};
 use crate::commit::{InFlight, answer_of};
-use crate::directory::NoProgram;
 use crate::effects::{Arrived, Effect};
 use crate::guests::{Guests, Stopped};
 use crate::journals::ChunkIndex;
@@ -22,8 +19,14 @@ use crate::node::Node;
 use crate::outside::Machine;
 use crate::requests::{Answered, Requests};
 use crate::restore;
+use crate::stuck::Stuck;
 use crate::trouble::Trouble;
 use crate::warm::Request as Urgency;
+
+/// A history of so many bytes is read only where there is room for it.
+const LONG_BYTES: u64 = 1 << 20;
+/// How often an execution that waits for room looks whether it may go on.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why an activation is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,61 +43,6 @@ pub(crate) enum Over {
     Lost,
 }
 
-/// Why an activation cannot go on.
-pub(crate) enum Stuck {
-    /// A person must look at it.
-    Parked(String),
-    /// The engine's own trouble; another activation tries again later.
-    Trouble(Trouble),
-    /// It ended in this way.
-    Over(Over),
-}
-
-impl From<Diverged> for Stuck {
-    fn from(diverged: Diverged) -> Self {
-        Self::Parked(format!("diverged: {diverged}"))
-    }
-}
-
-impl From<StoreError> for Stuck {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Corrupt(cause) => Self::Parked(format!("corrupt-history: {cause}")),
-            other => Self::Trouble(Trouble::Passing(other.to_string())),
-        }
-    }
-}
-
-impl From<NoProgram> for Stuck {
-    fn from(error: NoProgram) -> Self {
-        match error {
-            NoProgram::Missing => Self::Parked(
-                "component-missing: the component is not in the store: upload it again, then resume".to_owned(),
-            ),
-            NoProgram::Damaged(cause) => {
-                Self::Parked(format!("component-damaged: {cause}: restore it from a backup, then resume"))
-            }
-            NoProgram::Refused(cause) => Self::Parked(format!(
-                "component-refused: this engine does not accept the component: {cause}: resume it on one that does"
-            )),
-            NoProgram::Trouble(cause) => Self::Trouble(Trouble::Passing(cause)),
-        }
-    }
-}
-
-impl From<GuestTrouble> for Stuck {
-    fn from(trouble: GuestTrouble) -> Self {
-        match trouble {
-            // The history belongs to other code: to rerun the guest over it would come to the same.
-            GuestTrouble::Unasked(_) | GuestTrouble::Unfitting(_) => {
-                Self::Parked(format!("diverged: the history has {trouble}"))
-            }
-            GuestTrouble::MemoryUsedUp | GuestTrouble::NoRoom(_) | GuestTrouble::Ended => {
-                Self::Trouble(Trouble::Passing(trouble.to_string()))
-            }
-        }
-    }
-}
 /// What moved an activation.
 enum Happening {
     /// Guests have asked for more than one round takes.
@@ -113,6 +61,8 @@ enum Happening {
 pub(crate) struct Begins {
     pub(crate) head: Head,
     pub(crate) execution: Execution,
+    /// Its place in the ledger.
+    pub(crate) held: Held,
     pub(crate) stored: oneshot::Sender<Stored>,
 }
 
@@ -148,6 +98,8 @@ pub(crate) struct Activation {
     /// Where the stored events of open steps are.
     pub(crate) chunk_index: ChunkIndex,
     ahead: Ahead,
+    /// What the execution holds in memory, in the ledger.
+    held: Held,
     nudges: mpsc::UnboundedReceiver<()>,
 }
 
@@ -179,8 +131,9 @@ impl Activation {
         (incarnation, begins, turn): (Incarnation, Begins, OwnedSemaphorePermit),
         nudges: mpsc::UnboundedReceiver<()>,
     ) -> Self {
-        let Begins { head, execution, stored } = begins;
+        let Begins { head, execution, held, stored } = begins;
         let mut activation = Self::of(node, incarnation, (head, execution), nudges);
+        activation.held = held;
         activation.starting = Some(Starting { stored, _turn: turn });
         activation
     }
@@ -197,6 +150,7 @@ impl Activation {
             chunk_index: ChunkIndex::new(Position(1)),
             requests: Requests::new(&node),
             ahead: Ahead::new(node.bytes_ahead.clone()),
+            held: node.ledger.hold(0),
             node,
             incarnation,
             head,
@@ -233,6 +187,7 @@ impl Activation {
         if self.is_leaving() {
             return self.await_release().await;
         }
+        self.weigh();
         // Before the clock is looked at: the deadline that an execution failed by no longer stands.
         self.reopen_if_asked().await?;
         self.execution.tick(self.node.clock.moment());
@@ -251,7 +206,7 @@ impl Activation {
             Happening::Pressed => {
                 let request = if self.is_idle() { Urgency::Polite } else { Urgency::Urgent };
                 self.give_way(self.guests.asked_to_go(request));
-                Ok(())
+                if self.node.ledger.has_room() { Ok(()) } else { self.hibernate().await }
             }
             Happening::Due => Ok(()),
             Happening::Idle => self.hibernate().await,
@@ -260,12 +215,17 @@ impl Activation {
 
     /// Starts guests that are wanted, as many as may move at once, each from its part of the history.
     async fn begin_guests(&mut self) -> Result<(), Stuck> {
+        // What they do goes to the log: guests that are begun again and again must not be ahead of it by more than that.
+        if self.ahead.is_full(&self.execution) {
+            return Ok(());
+        }
         let wanted = self.execution.first_wanted(self.guests.room_to_begin());
         if wanted.is_empty() {
             return Ok(());
         }
         let from = |scope: Scope| Some((scope.clone(), self.execution.journal_from(&scope)?));
         let from: Vec<(Scope, Position)> = wanted.iter().cloned().filter_map(from).collect();
+        let _loading = self.room_to_load(&wanted).await;
         let journals = self.journals(&from).await?;
         for scope in wanted {
             let digest = self.execution.component(&scope).clone();
@@ -281,6 +241,30 @@ impl Activation {
             self.guests.begin(scope, (program, begin), stretch);
         }
         Ok(())
+    }
+
+    /// Waits for room for a long history, which is held while it is read.
+    async fn room_to_load(&mut self, wanted: &[Scope]) -> Option<(Held, Moving)> {
+        const COPIES: u64 = 2;
+        let bytes = self.execution.history_bytes();
+        if bytes < LONG_BYTES || !wanted.iter().any(Scope::is_root) {
+            return None;
+        }
+        loop {
+            if let Some(moving) = self.node.ledger.may_move(&self.key.id) {
+                return Some((self.node.ledger.hold(bytes * COPIES), moving));
+            }
+            // Whoever moves may stand still for something of ours.
+            let _ = self.node.machine.within(LOOK_AGAIN, self.node.ledger.freed()).await;
+        }
+    }
+
+    /// Says what the execution holds.
+    pub(crate) fn weigh(&mut self) {
+        self.held.set(self.execution.held_bytes());
+        if !self.guests.any_running() {
+            self.node.ledger.rest(&self.key.id);
+        }
     }
 
     pub(crate) async fn events(&mut self, from: Position, to: Position) -> Result<Vec<Event>, Stuck> {
@@ -357,7 +341,9 @@ impl Activation {
         let due = self.execution.due().map(|due| (self.node.clock.until(due), Happening::Due));
         let overrun = self.guests.next_overrun().map(|(left, scope)| (left, Happening::Overran(scope)));
         let idle = self.in_flight.is_none() && self.is_idle();
-        let idle = idle.then_some((self.node.config.hibernate_after, Happening::Idle));
+        // Nobody keeps what others need.
+        let rests = if self.node.ledger.has_room() { self.node.config.hibernate_after } else { Duration::ZERO };
+        let idle = idle.then_some((rests, Happening::Idle));
         let held = self.hold_left().map(|left| (left, Happening::Due));
         [due, overrun, idle, held].into_iter().flatten().min_by_key(|(left, _)| *left)
     }
@@ -382,8 +368,10 @@ impl Activation {
 
     /// A stretch of a step took longer than it may.
     fn overran(&mut self, scope: &Scope) -> Result<(), Stuck> {
-        if !self.execution.is_durable() || self.requests.await_turn(scope) {
-            // The engine's own trouble with the database uses up nobody's time, nor does a request's wait for its turn.
+        let is_hindered = !self.execution.is_durable() || !self.node.ledger.has_room();
+        if is_hindered || self.requests.await_turn(scope) {
+            // The engine's own trouble, with the database or with memory, uses up nobody's time, nor does a request's wait for
+            // its turn.
             self.guests.extend(scope);
             return Ok(());
         }
@@ -435,21 +423,5 @@ async fn ring(machine: &dyn Machine, alarm: Option<(Duration, Happening)>) -> Ha
             happening
         }
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_history_of_other_code_parks_and_a_lack_of_room_does_not() {
-        for (trouble, reason) in [(GuestTrouble::Unasked(7), "call 7"), (GuestTrouble::Unfitting(3), "call 3")] {
-            let Stuck::Parked(line) = Stuck::from(trouble) else { panic!("it would come to the same again") };
-            assert!(line.starts_with("diverged: the history has an outcome for ") && line.contains(reason), "{line}");
-        }
-        for trouble in [GuestTrouble::MemoryUsedUp, GuestTrouble::NoRoom(String::new()), GuestTrouble::Ended] {
-            assert!(matches!(Stuck::from(trouble), Stuck::Trouble(_)));
-        }
     }
 }

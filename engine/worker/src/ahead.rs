@@ -29,6 +29,13 @@ impl Ahead {
         self.bytes = bytes;
     }
 
+    /// Whether so much waits for the log that no further guest of the execution begins.
+    pub(crate) fn is_full(&mut self, execution: &Execution) -> bool {
+        self.count(execution.unsaved_bytes());
+        let is_much = self.bytes > EXECUTION_BYTES_MAX || self.node.load(Ordering::Relaxed) > NODE_BYTES_MAX;
+        is_much && !execution.is_durable()
+    }
+
     /// Whether the execution's guests have to wait for the log. `sent_ms` is how long its batch is on its way.
     pub(crate) fn must_wait(&mut self, execution: &Execution, events_max: usize, sent_ms: Option<u64>) -> bool {
         self.count(execution.unsaved_bytes());

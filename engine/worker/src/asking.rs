@@ -2,8 +2,9 @@
 
 use cerebelum_history::{CallName, Request, Scope};
 
-use crate::activation::{Activation, Stuck};
+use crate::activation::Activation;
 use crate::guests::{Asking, Stopped};
+use crate::stuck::Stuck;
 
 /// How many requests of guests are taken in one round, so that no round takes long.
 const ROUND_REQUESTS_MAX: usize = 256;
@@ -16,7 +17,7 @@ impl Activation {
         let (guest, turn) = stopped.outcome?;
         self.node.metrics.turns.add(1);
         let requests = turn.requests.into_iter();
-        self.guests.ask(Asking { scope: stopped.scope, guest, requests, end: turn.end });
+        self.guests.ask(Asking { scope: stopped.scope, guest, requests, end: turn.end, _held: stopped.held });
         Ok(())
     }
 
@@ -50,6 +51,7 @@ impl Activation {
                 (None, None) => {}
             }
         }
+        self.weigh();
         Ok(())
     }
 

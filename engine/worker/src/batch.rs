@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{
     ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Fact, Facts, Failure, Identity,
-    Json, Message, Position, kind, planted,
+    Json, Message, Position, RUN_PACE_MS, RUNS_UNPACED_MAX, kind, planted,
 };
 use cerebelum_store::{
     ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Execution as Head, LogLine, Parent, Progress, State,
 };
 
-use crate::activation::{Activation, Stuck};
+use crate::activation::Activation;
 use crate::beginning::{Beginning, chunk, pieces, text_of};
 use crate::commit::InFlight;
 use crate::restore;
+use crate::stuck::Stuck;
 
 impl Activation {
     /// Hands everything that changed to the committer; the claim goes with it when `releases`.
     pub(crate) async fn write(&mut self, releases: bool) -> Result<(), Stuck> {
+        let room = self.node.room.to_write(self.execution.unwritten_bytes()).await;
         let changes = self.execution.take_changes();
         let rewritten = self.without_values(&changes.valueless).await?;
         let (mark, position) = (changes.mark, self.execution.position());
@@ -33,7 +35,8 @@ impl Activation {
             due.inspect(|due| wake.wake.expect(*due));
             answer
         };
-        self.in_flight = Some(InFlight { answer: Box::pin(answer), mark, position, releases, continues, sent_boot_ms });
+        let answer = Box::pin(answer);
+        self.in_flight = Some(InFlight { answer, mark, position, releases, continues, sent_boot_ms, _room: room });
         Ok(())
     }
 
@@ -125,14 +128,16 @@ impl Activation {
     /// After a continue-as-new: a fresh history under the same id, to be claimed by whoever comes first.
     fn next_run(&self, head: Head, input: Json) -> (Head, Option<Chunk>) {
         let identity = Identity { run: head.run + 1, ..restore::identity(&head) };
-        let facts = Facts { starts_at: None, ..self.execution.facts().clone() };
+        let mut facts = self.execution.facts().of_next_run();
+        // A chain that does nothing but begin anew must not keep the engine busy.
+        facts.starts_at = (head.run >= RUNS_UNPACED_MAX).then(|| head.stamp.plus(RUN_PACE_MS));
         let mut next = Execution::start(identity, input, facts.clone(), head.stamp);
         let first = chunk(Position(1), &next.take_changes().events);
         let head = Head {
             run: head.run + 1,
             position: Position(1),
-            settled: false,
-            due: [facts.deadline, facts.cancel_until].into_iter().flatten().min(),
+            settled: facts.starts_at.is_some(),
+            due: [facts.starts_at, facts.deadline, facts.cancel_until].into_iter().flatten().min(),
             facts: text_of(&facts),
             open_calls: Some(0),
             ..head
@@ -166,7 +171,11 @@ impl Activation {
             digest: target.component.unwrap_or_else(|| self.execution.component(&start.call.scope).clone()),
             input: start.workflow.input,
             attributes: BTreeMap::new(),
-            facts: Facts { cancel_grace_ms: target.cancel_grace_ms, ..Facts::default() },
+            facts: Facts {
+                cancel_grace_ms: target.cancel_grace_ms,
+                depth: self.execution.facts().depth + 1,
+                ..Facts::default()
+            },
             // After a restore of a backup the same call starts the same child: its effects have the same keys.
             seed: self.head.seed.child(parent.run, &parent.call, &start.id),
             parent: Some(parent),

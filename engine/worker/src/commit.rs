@@ -7,10 +7,12 @@ use cerebelum_history::{Position, planted};
 use cerebelum_store::{Newest, Refusal};
 use futures::future::BoxFuture;
 
-use crate::activation::{Activation, Over, Stored, Stuck};
+use crate::activation::{Activation, Over, Stored};
 use crate::appender::{Appended, CLAIM_LOST, NotWritten};
 use crate::asking::BATCH_EVENTS_MAX;
 use crate::batch::parking;
+use crate::room::OnTheWay;
+use crate::stuck::Stuck;
 use crate::trouble::Trouble;
 
 /// How long changes that nobody waits for are held back while guests move: what those add goes with the same commit.
@@ -25,6 +27,7 @@ pub(crate) struct InFlight {
     /// Whether somebody has something to do after it: the next run.
     pub(crate) continues: bool,
     pub(crate) sent_boot_ms: u64,
+    pub(crate) _room: OnTheWay,
 }
 
 impl Activation {

@@ -35,6 +35,10 @@ pub struct Config {
     pub guests_moving_max: usize,
     /// How much memory, in bytes, guests that only wait may have together; beyond it those go that a rerun costs least.
     pub warm_bytes_max: u64,
+    /// How much linear memory, in bytes, all guests may have together.
+    pub memory_bytes_max: u64,
+    /// How much host memory, in bytes, may be held for guests and clients before only one execution at a time goes on.
+    pub host_bytes_max: u64,
     /// How long a node may be silent before others take over what it had claimed.
     pub lease: Duration,
     /// How often to look for work that no hint announced.
@@ -63,7 +67,9 @@ impl Config {
             activations_max: 10_000,
             guests_moving_max: std::thread::available_parallelism().map_or(1, NonZero::get) * 4,
             // The other half of what guests may have is for those that move.
-            warm_bytes_max: cerebelum_sandbox::Config::new("").memory_bytes_max / 2,
+            warm_bytes_max: cerebelum_sandbox::memory_bytes() / 4,
+            memory_bytes_max: cerebelum_sandbox::memory_bytes() / 2,
+            host_bytes_max: cerebelum_sandbox::memory_bytes() / 8,
             lease: Duration::from_secs(10),
             backstop: Duration::from_secs(2),
             drain: Duration::from_secs(10),

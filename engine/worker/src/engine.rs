@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cerebelum_history::{ExecutionId, Json, Position};
-use cerebelum_sandbox::{InspectError, Sandbox};
+use cerebelum_sandbox::{InspectError, Ledger, Sandbox};
 use cerebelum_store::{ApprovalFilter, Census, ExecutionKey, Filter, State, StoreError, TenantId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -52,16 +52,19 @@ impl Engine {
         config.check()?;
         // First the folder's lock: a second engine on it must not touch the database either.
         let name = NodeName::claim(&config.data, &ThisMachine)?;
+        let ledger = Ledger::new(config.host_bytes_max);
+        let mut sandbox = cerebelum_sandbox::Config::new(&config.data);
+        (sandbox.memory_bytes_max, sandbox.ledger) = (config.memory_bytes_max, ledger.clone());
         let outside = Outside {
             store: cerebelum_store::open_for(&config.database, config.lease).await.map_err(|error| match error {
                 StoreError::Unavailable(_) => OpenError::Unavailable(error.to_string()),
                 other => OpenError::Unusable(other.to_string()),
             })?,
-            programs: Arc::new(Sandbox::new(cerebelum_sandbox::Config::new(&config.data)).map_err(|e| e.to_string())?),
+            programs: Arc::new(Sandbox::new(sandbox).map_err(|e| e.to_string())?),
             web: Arc::new(Fetcher::new(&config)?),
             machine: Arc::new(ThisMachine),
         };
-        Ok(Self::run(config, outside, name).await?)
+        Ok(Self::run(config, outside, (name, ledger)).await?)
     }
 
     /// The same on a given outside; `config` then says nothing of the database and of what steps may ask.
@@ -70,12 +73,14 @@ impl Engine {
     /// One line for a person, when the data folder cannot be used.
     pub async fn open_on(config: Config, outside: Outside) -> Result<Self, String> {
         let name = NodeName::claim(&config.data, &*outside.machine)?;
-        Self::run(config, outside, name).await
+        let ledger = Ledger::new(config.host_bytes_max);
+        Self::run(config, outside, (name, ledger)).await
     }
 
-    async fn run(config: Config, outside: Outside, name: NodeName) -> Result<Self, String> {
+    async fn run(config: Config, outside: Outside, with: (NodeName, Arc<Ledger>)) -> Result<Self, String> {
+        let (name, ledger) = with;
         let crash_log = CrashLog::open(&config.data)?;
-        let node = Node::new(config, outside, crash_log);
+        let node = Node::new(config, outside, (crash_log, ledger));
         let (lease, store, its_name, length) =
             (node.lease.clone(), node.store.clone(), name.name.clone(), node.config.lease);
         let machine = node.machine.clone();
@@ -151,6 +156,7 @@ impl Engine {
         let gauges = [
             ("guests_live", "Guest instances in memory.", self.node.programs.live() as u64),
             ("guests_started_total", "Guest instances started by this process.", self.node.programs.started()),
+            ("host_bytes_held", "Host memory held for guests and clients, in bytes.", self.node.ledger.held()),
             ("executions_in_memory", "Executions in memory.", self.node.in_memory() as u64),
             (
                 "database_transactions_total",

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Begin, Delivery, Entry, ExecutionId, Failure, Json, Request, Scope, Turn};
-use cerebelum_sandbox::Trouble;
+use cerebelum_sandbox::{Held, Trouble};
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot};
 
-use crate::activation::Stuck;
 use crate::node::Node;
 use crate::outside::{Guest, Program};
+use crate::stuck::Stuck;
 use crate::warm::{Pressure, Request as Urgency, Stay};
 
 /// How many guests of one execution may wait for a place at once.
@@ -28,6 +28,8 @@ pub(crate) struct Stopped {
     pub(crate) outcome: Result<(Option<Box<dyn Guest>>, Turn), Stuck>,
     /// Which of the turns of this activation it was.
     number: u64,
+    /// What it asked for, in the ledger until it has been taken up.
+    pub(crate) held: Held,
 }
 
 /// What a guest asked for in a turn, as far as it was not taken yet.
@@ -37,6 +39,21 @@ pub(crate) struct Asking {
     pub(crate) guest: Option<Box<dyn Guest>>,
     pub(crate) requests: std::vec::IntoIter<Request>,
     pub(crate) end: Option<Result<Json, Failure>>,
+    /// All of it, in the ledger.
+    pub(crate) _held: Held,
+}
+
+/// About how many bytes a turn has brought.
+fn weight(turn: &Turn) -> u64 {
+    let of = |request: &Request| match request {
+        Request::Call(_, call) => call.weight(),
+        Request::Drop(_) => 0,
+        Request::Log(_, text) | Request::Progress(_, text) => text.len(),
+        Request::SetAttribute(_, name, value) => name.len() + value.as_str().len(),
+    };
+    let asked: usize = turn.requests.iter().map(|request| of(request) + size_of::<Request>()).sum();
+    let output = turn.end.iter().flatten().map(|output| output.as_str().len()).sum::<usize>();
+    (asked + output) as u64
 }
 
 enum Seat {
@@ -177,7 +194,7 @@ impl Guests {
         let number = self.turns;
         self.moving += 1;
         self.seats.insert(scope.clone(), Seat::Running(abort, number));
-        let (node, id) = (self.node.clone(), self.id.clone());
+        let (node, id, ledger) = (self.node.clone(), self.id.clone(), self.node.ledger.clone());
         let turn = Abortable::new(
             async move {
                 crate::fail::point(if scope.is_root() { "workflow-running" } else { "step-running" });
@@ -198,7 +215,8 @@ impl Guests {
                         Err(Stuck::Trouble(crate::trouble::Trouble::Panic(cause)))
                     }
                 };
-                Stopped { scope, outcome, number }
+                let held = ledger.hold(outcome.as_ref().map_or(0, |(_, turn)| weight(turn)));
+                Stopped { scope, outcome, number, held }
             },
             registration,
         );

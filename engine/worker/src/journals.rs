@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use cerebelum_history::{CallName, Event, Position, Scope, planted};
 use cerebelum_store::Chunk;
 
-use crate::activation::{Activation, Stuck};
+use crate::activation::Activation;
 use crate::restore;
+use crate::stuck::Stuck;
 use crate::trouble::Trouble;
 
 /// How many positions are read at once when a history is listed: the rest of the engine moves in between.

@@ -8,7 +8,7 @@ mod asking;
 mod audit;
 mod batch;
 mod beginning;
-
+mod claiming;
 mod clock;
 mod commit;
 mod committer;
@@ -30,7 +30,9 @@ mod poison;
 mod requests;
 mod restore;
 mod retention;
+mod room;
 mod schema;
+mod stuck;
 mod supervise;
 mod throttle;
 mod trouble;

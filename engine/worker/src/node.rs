@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use cerebelum_history::{Execution, Json};
+use cerebelum_sandbox::Ledger;
 use cerebelum_store::{Batch, Begun, Claimed, ExecutionKey, Incarnation, NewExecution, Started, Store, StoreError};
 use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::outside::{Machine, Outside, Programs, Web};
 use crate::poison::{CrashLog, Isolation, IsolationGate};
 use crate::restore;
+use crate::room::Room;
 use crate::schema::Checker;
 use crate::supervise::{Supervisor, words};
 use crate::throttle::Throttle;
@@ -39,8 +41,6 @@ use crate::watchers::Watchers;
 /// How many executions may run ahead of their own start: a crash costs no more of their work, and whoever is started first
 /// is answered first.
 const BEGINNING_MAX: usize = 256;
-/// The most executions claimed in one transaction.
-const CLAIM_MAX: u32 = 256;
 /// A large program that nobody uses for one to two of these is let go, and with it the memory of its slots.
 const REST: Duration = Duration::from_secs(10);
 
@@ -94,6 +94,9 @@ pub(crate) struct Node {
     pub(crate) said: Throttle,
     /// The guests that only wait: they give way to those that find no place.
     pub(crate) warm: Arc<Warm>,
+    /// What is held in host memory for guests and clients.
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) room: Room,
     beginning: Arc<Semaphore>,
     active: Mutex<BTreeMap<ExecutionKey, Presence>>,
     /// Bytes of all executions that wait for the log (L6).
@@ -106,7 +109,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(config: Config, outside: Outside, crash_log: CrashLog) -> Arc<Self> {
+    pub(crate) fn new(config: Config, outside: Outside, (crash_log, ledger): (CrashLog, Arc<Ledger>)) -> Arc<Self> {
         let Outside { store, programs, web, machine } = outside;
         let clock = Arc::new(Clock::new(machine.clone()));
         let lease = Arc::new(Leasehold::new(clock.clone()));
@@ -145,6 +148,8 @@ impl Node {
             crash_log: Arc::new(crash_log),
             isolation: IsolationGate::default(),
             warm,
+            room: Room::new(ledger.bytes_max()),
+            ledger,
             beginning: Arc::new(Semaphore::new(BEGINNING_MAX)),
             active: Mutex::new(BTreeMap::new()),
             bytes_ahead: Arc::default(),
@@ -166,7 +171,10 @@ impl Node {
 
     /// Whether another execution may be taken into memory.
     pub(crate) fn has_room(&self) -> bool {
-        !self.stopping.load(Ordering::Relaxed) && self.in_memory() < self.config.activations_max
+        let in_memory = self.in_memory();
+        // Where nothing is in memory, nothing becomes smaller: then one more may come in any case.
+        let is_light = self.ledger.has_room() || in_memory == 0;
+        !self.stopping.load(Ordering::Relaxed) && in_memory < self.config.activations_max && is_light
     }
 
     /// Takes a claimed execution into memory and runs it.
@@ -200,7 +208,8 @@ impl Node {
             Entry::Vacant(free) => free.insert(Presence { nudge, next: None }),
         };
         let (stored, is_stored) = oneshot::channel();
-        self.stay(key, (incarnation, Arrival::New(Box::new(Begins { head, execution, stored }))), nudges);
+        let held = self.ledger.hold(execution.held_bytes());
+        self.stay(key, (incarnation, Arrival::New(Box::new(Begins { head, execution, held, stored }))), nudges);
         Some(is_stored)
     }
 
@@ -381,72 +390,6 @@ impl Node {
         if !nudged {
             self.wake.now();
         }
-    }
-
-    /// Claims whatever can move, for ever.
-    pub(crate) async fn keep_claiming(self: Arc<Self>) {
-        let mut waiting = None;
-        loop {
-            let _ = waiting.get_or_insert_with(|| self.liveness.waits("what is due for being claimed"));
-            self.wake.reset();
-            // Asked for before claiming: what becomes due between the two is claimed, or looked at again at once. The other
-            // way round it would be neither claimed nor still to come, and wait for the backstop.
-            if let Ok(Some(due)) = self.store.next_due().await {
-                self.wake.expect(due);
-            }
-            let room = self.config.activations_max.saturating_sub(self.in_memory());
-            let limit = CLAIM_MAX.min(u32::try_from(room).unwrap_or(CLAIM_MAX));
-            let claimed = match self.lease.incarnation().filter(|_| limit > 0 && self.has_room()) {
-                Some(incarnation) => self.claim(incarnation, limit).await,
-                None => None,
-            };
-            if claimed.is_some() {
-                waiting = None;
-            }
-            if claimed == Some(limit) {
-                continue;
-            }
-            self.until_due().await;
-        }
-    }
-
-    /// Comes back when something is due or announced, at the latest after the backstop.
-    async fn until_due(&self) {
-        let began = self.machine.boot_ms();
-        loop {
-            let waited = Duration::from_millis(self.machine.boot_ms() - began);
-            let wait = self.clock.until(self.wake.next()).min(self.config.backstop.saturating_sub(waited));
-            if wait.is_zero() {
-                return;
-            }
-            tokio::select! {
-                biased;
-                () = self.machine.sleep(wait) => {}
-                () = self.wake.moved() => {}
-            }
-        }
-    }
-
-    /// How many it claimed; none when the store did not say.
-    async fn claim(self: &Arc<Self>, incarnation: Incarnation, limit: u32) -> Option<u32> {
-        let claimed = match self.store.claim(incarnation, limit).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                tracing::warn!(%error, "cannot claim");
-                self.lease.lose_if_unknown(&error);
-                return None;
-            }
-        };
-        let count = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
-        self.metrics.claim_sizes.observe(claimed.len() as u64);
-        let now = self.clock.now();
-        for claimed in claimed {
-            if let Some(due) = claimed.head.due.filter(|due| *due <= now) {
-                self.metrics.timer_lateness_ms.observe(now.since(due));
-            }
-            self.activate(incarnation, claimed);
-        }
-        Some(count)
     }
 
     /// Lets go of programs that nobody uses, for ever.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    Approval, ChildResult, ExecutionId, Facts, Failure, Json, Message, Position, ReopenMode, Reopening, kind, planted,
+    Approval, ChildResult, ExecutionId, Facts, Failure, INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Json, Message, Position,
+    ReopenMode, Reopening, kind, planted,
 };
 use cerebelum_store::{
     Answered, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Execution as Head, ExecutionKey, Started, State,
@@ -27,6 +28,7 @@ impl Engine {
     /// # Errors
     /// When the workflow is unknown, the input does not fit, the id is taken, or the database does not answer.
     pub async fn start(&self, request: StartRequest) -> Result<Summary, Refused> {
+        let _room = self.node.room.for_request(request.input.len()).await?;
         let found = self.node.directory.workflow(TENANT, &request.workflow).await?;
         let input = self.input(&request.input, &found).await?;
         let id = match &request.id {
@@ -41,6 +43,7 @@ impl Engine {
             ..Facts::default()
         };
         let attributes: BTreeMap<String, Json> = request.attributes.into_iter().collect();
+        cerebelum_history::check_attributes(&attributes).map_err(Refused::Invalid)?;
         let beginning = Beginning {
             tenant: TENANT,
             id,
@@ -123,6 +126,7 @@ impl Engine {
         let (to, message) = match decision {
             Decision::Approve { data, comment } => {
                 let data = Json::parse(data).map_err(|e| Refused::Invalid(format!("the answer is {e}")))?;
+                self.has_inbox_room(&ExecutionKey { tenant: TENANT, id: row.execution.clone() }).await?;
                 if let Some(schema) = request.schema {
                     self.fits(schema, &data).await?;
                 }
@@ -176,7 +180,9 @@ impl Engine {
         if name.is_empty() || name.len() > 128 {
             return Err(Refused::Invalid("a signal's name has 1 to 128 characters".to_owned()));
         }
+        let _room = self.node.room.for_request(data.len()).await?;
         let data = Json::parse(data).map_err(|e| Refused::Invalid(format!("the signal's data is {e}")))?;
+        self.has_inbox_room(&key(id)?).await?;
         self.send(id, Message::Signal { name: name.to_owned(), data }, "takes no signals").await
     }
 
@@ -306,6 +312,18 @@ impl Engine {
         }
         self.existing(id).await?;
         Err(Refused::Conflict(format!("execution `{id}` has not ended: cancel or terminate it first")))
+    }
+
+    /// Whether an execution has read enough of what was sent to it.
+    async fn has_inbox_room(&self, key: &ExecutionKey) -> Result<(), Refused> {
+        let (messages, bytes) = self.node.store.unread(key).await.map_err(unavailable)?;
+        if messages < INBOX_MESSAGES_MAX && bytes < INBOX_BYTES_MAX {
+            return Ok(());
+        }
+        Err(Refused::Conflict(format!(
+            "inbox-full: execution `{}` has {messages} unread messages of {bytes} bytes where {INBOX_MESSAGES_MAX} and {INBOX_BYTES_MAX} are the limit: wait until it has read some",
+            key.id
+        )))
     }
 
     async fn send(&self, id: &str, message: Message, refusal: &str) -> Result<(), Refused> {

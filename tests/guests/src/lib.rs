@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "a guest for tests; its types are named after what they hold")]
 
 mod hostile;
+mod limits;
 mod people;
 mod plain;
 mod sagas;

@@ -155,6 +155,10 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.send(key, message))
     }
 
+    fn unread(&self, key: &ExecutionKey) -> Answer<'_, (u64, u64)> {
+        self.transact(|tables| tables.executions.get(key).map_or((0, 0), tables::Row::unread))
+    }
+
     fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
         self.transact(|tables| tables.reopen(key, message))
     }

@@ -47,7 +47,14 @@ impl Row {
             owner: self.owner,
             calls: self.calls.iter().map(call).collect(),
             inbox: self.inbox.iter().map(message).collect(),
+            leaves_others: false,
         }
+    }
+
+    /// How many messages wait, and how many bytes they have.
+    pub(crate) fn unread(&self) -> (u64, u64) {
+        let bytes: usize = self.inbox.values().map(|(message, _)| message.len()).sum();
+        (self.inbox.len() as u64, bytes as u64)
     }
 
     pub(crate) fn has_unseen(&self) -> bool {

@@ -28,7 +28,7 @@ pub fn audit(history: &[Event]) {
                 assert_eq!(known.get(&ordinal), Some(&true), "{position}: {fact:?} of a call that is not open");
                 begins_anew(&mut calls);
             }
-            Fact::AttributeSet { .. } => {}
+            Fact::AttributeSet { .. } | Fact::CallRefused { .. } => {}
             _ if is_issue(fact) => {
                 assert_eq!(known.insert(ordinal, true), None, "{position}: {fact:?} is recorded twice");
                 begins_anew(&mut calls);

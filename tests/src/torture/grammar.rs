@@ -119,7 +119,7 @@ fn part_of(fact: &Fact) -> Option<(u32, Part)> {
         | Fact::ChildCompleted { ordinal, .. }
         | Fact::ChildFailed { ordinal, .. }
         | Fact::CallCancelled { ordinal, .. } => (*ordinal, Part::Ends),
-        Fact::AttributeSet { ordinal, .. } => (*ordinal, Part::Stands),
+        Fact::AttributeSet { ordinal, .. } | Fact::CallRefused { ordinal, .. } => (*ordinal, Part::Stands),
         Fact::ExecutionStarted { .. }
         | Fact::ExecutionCompleted { .. }
         | Fact::ExecutionFailed { .. }

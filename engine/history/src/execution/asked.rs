@@ -1,10 +1,13 @@
 //! What guests ask: each request is matched with the journal or recorded as new.
 
-use super::{
-    Action, ApprovalEdge, ChildStart, End, Execution, HISTORY_EVENTS_MAX, LogEntry, Moment, OPEN_CALLS_MAX, Target,
-};
+use super::{Action, ApprovalEdge, ChildStart, End, Execution, LogEntry, Moment, Target};
+use crate::attributes::{attributes_bytes, check_room};
 use crate::event::{Cause, Fact};
 use crate::journal::Diverged;
+use crate::limits::{
+    APPROVAL_BYTES_MAX, CHILD_DEPTH_MAX, FLAT_BYTES, HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, OPEN_CALL_BYTES_MAX,
+    OPEN_CALLS_MAX, OPEN_CHILDREN_MAX, ROUND_BYTES_MAX, RUN_LOG_BYTES_MAX, STEP_DEPTH_MAX,
+};
 use crate::open::{Attempts, OpenPoll, OpenStep, Phase, PinnedStep};
 use crate::{Call, CallName, Digest, ExecutionId, Failure, Request, Scope, kind, planted};
 
@@ -53,7 +56,12 @@ impl Execution {
         match request {
             Request::Call(ordinal, call) => {
                 let name = CallName { scope: scope.clone(), ordinal };
-                self.issue(name.clone(), call, target, now);
+                match self.refusal(scope, &call) {
+                    None => self.issue(name.clone(), call, target, now),
+                    Some(failure) => {
+                        self.record(now.at, scope, Fact::CallRefused { ordinal, digest: call.digest(), failure });
+                    }
+                }
                 if scope.is_root() && std::mem::take(&mut self.facts.cancel_owed) {
                     self.cancel_call(&name, Cause::Requested, now);
                 }
@@ -68,7 +76,8 @@ impl Execution {
             Request::Log(level, text) => {
                 journal.lines += 1;
                 let (attempt, place, number) = (journal.attempt, journal.told, journal.lines);
-                if !replaying {
+                let text = if replaying { None } else { self.log_text(text) };
+                if let Some(text) = text {
                     let line = LogEntry { scope: scope.clone(), attempt, place, number, at: now.at, level, text };
                     self.mark += 1;
                     self.changes.logs.push(line);
@@ -77,35 +86,79 @@ impl Execution {
             Request::Progress(percent, message) => {
                 if !replaying {
                     self.mark += 1;
-                    self.progress.insert(scope.clone(), (percent.min(100), message));
+                    self.loose_bytes += message.len() as u64 + FLAT_BYTES;
+                    let before = self.progress.insert(scope.clone(), (percent.min(100), message));
+                    self.loose_bytes -= before.map_or(0, |(_, message)| message.len() as u64 + FLAT_BYTES);
                 }
             }
             Request::SetAttribute(ordinal, name, value) => {
                 self.attributes.insert(name.clone(), value.clone());
+                self.attributes_bytes = attributes_bytes(&self.attributes);
                 self.record(now.at, scope, Fact::AttributeSet { ordinal, name, value });
             }
         }
         Ok(())
     }
 
-    /// Which limit forbids this request.
+    /// A log line that the run still has room for; in place of the first that it has none for, a note.
+    fn log_text(&mut self, text: String) -> Option<String> {
+        let before = self.facts.log_bytes;
+        if before > RUN_LOG_BYTES_MAX {
+            return None;
+        }
+        let bytes = text.len() as u64 + FLAT_BYTES;
+        self.facts.log_bytes = before + bytes;
+        self.loose_bytes += bytes;
+        let note = || format!("this run has logged {RUN_LOG_BYTES_MAX} bytes: all further lines are dropped");
+        Some(if self.facts.log_bytes > RUN_LOG_BYTES_MAX { note() } else { text })
+    }
+
+    /// Which limit, broken by this request, ends the execution: there is no call to be told.
     fn limit(&self, scope: &Scope, request: &Request) -> Option<Failure> {
-        let (records, opens) = match request {
-            Request::Drop(_) | Request::Log(..) | Request::Progress(..) => (false, false),
-            Request::Call(_, Call::ContinueAsNew { .. }) => (false, false),
-            Request::SetAttribute(..) => (true, false),
-            Request::Call(..) => (true, true),
+        match request {
+            Request::Drop(_) | Request::Log(..) | Request::Progress(..) => return None,
+            Request::Call(_, Call::ContinueAsNew { .. }) => return None,
+            Request::SetAttribute(_, name, value) => {
+                if let Err(why) = check_room((&self.attributes, self.attributes_bytes), name, value) {
+                    return Some(Failure::new(kind::ATTRIBUTE_LIMIT, why));
+                }
+            }
+            Request::Call(..) => {}
+        }
+        let round_bytes = scope.poll().and_then(|poll| self.open.get(&poll)).map_or(0, |call| call.weight());
+        let is_full = self.journal_mark(scope) >= HISTORY_EVENTS_MAX
+            || self.history_bytes >= HISTORY_BYTES_MAX
+            || round_bytes >= ROUND_BYTES_MAX;
+        is_full.then(|| self.overfull())
+    }
+
+    /// Why a limit forbids this call, which fails at once.
+    fn refusal(&self, scope: &Scope, call: &Call) -> Option<Failure> {
+        let bytes = self.open_bytes + call.weight() as u64 + FLAT_BYTES;
+        let why = match call {
+            Call::ContinueAsNew { .. } => return None,
+            _ if self.open.len() >= OPEN_CALLS_MAX => {
+                format!("{OPEN_CALLS_MAX} calls are open in this execution: await some of them first")
+            }
+            _ if bytes > OPEN_CALL_BYTES_MAX => format!(
+                "the open calls of this execution would hold {bytes} bytes of arguments where {OPEN_CALL_BYTES_MAX} are the limit: await some of them first, or pass references"
+            ),
+            Call::Step(..) | Call::Poll(..) if scope.depth() >= STEP_DEPTH_MAX => {
+                format!("steps nest at most {STEP_DEPTH_MAX} deep: use a loop, or a child workflow")
+            }
+            Call::RunWorkflow(_) | Call::StartWorkflow(_) if self.facts.depth >= CHILD_DEPTH_MAX => {
+                format!("children nest at most {CHILD_DEPTH_MAX} deep: use a loop, or continue_as_new")
+            }
+            Call::RunWorkflow(_) if self.open_children >= OPEN_CHILDREN_MAX => {
+                format!("{OPEN_CHILDREN_MAX} children are awaited in this execution: await some of them first")
+            }
+            Call::Approval(request) if request.weight() > APPROVAL_BYTES_MAX => format!(
+                "a question to a person holds at most {APPROVAL_BYTES_MAX} bytes, this one {}: pass a reference",
+                request.weight()
+            ),
+            _ => return None,
         };
-        if records && self.journal_mark(scope) >= HISTORY_EVENTS_MAX {
-            let hint =
-                format!("the history has {HISTORY_EVENTS_MAX} events: use continue_as_new to go on with a fresh one");
-            return Some(Failure::new(kind::HISTORY_LIMIT, hint));
-        }
-        if opens && self.open.len() >= OPEN_CALLS_MAX {
-            let hint = format!("{OPEN_CALLS_MAX} calls are open at once: await some of them before issuing more");
-            return Some(Failure::new(kind::CALL_LIMIT, hint));
-        }
-        None
+        Some(Failure::new(kind::CALL_LIMIT, why))
     }
 
     fn issue(&mut self, name: CallName, call: Call, target: Option<Result<Target, Failure>>, now: Moment) {
@@ -171,7 +224,11 @@ impl Execution {
         let deadline = options.deadline_ms.map(|deadline| since.plus(deadline));
         let attempts = Attempts { attempt: 1, began: since, journal: self.journal_mark(&name.scope), retry: None };
         let step = PinnedStep::new(call, component, options);
-        self.open_call(name, since, Phase::Step(Box::new(OpenStep { step, attempts, deadline, values_after: None })));
+        self.open_call(
+            name,
+            since,
+            Phase::Step(Box::new(OpenStep { step, attempts, deadline, values_after: None, value_bytes: 0 })),
+        );
     }
 
     fn issue_poll(
@@ -251,6 +308,7 @@ impl Execution {
 
     /// A request that has no answer yet: sent now, or again after a crash, with the same key.
     fn fetch_again(&mut self, call: CallName, request: crate::HttpRequest) {
+        self.weigh_request(&call, request.weight() as u64);
         if let Some(open) = self.open.get(&call) {
             let position = u32::try_from(self.position.0).unwrap_or(u32::MAX);
             let ordinal = if planted("key-by-position") { position } else { call.ordinal };
@@ -272,7 +330,7 @@ impl Execution {
         }
         self.record(now.at, &name.scope, Fact::CallCancelled { ordinal: name.ordinal, cause });
         if let Phase::Step(open) = &call.phase {
-            self.drop_values(name, open.values_after);
+            self.drop_values(name, open);
         }
     }
 }

@@ -3,8 +3,17 @@
 use super::{Action, End, Execution, Moment};
 use crate::event::{Cause, Fact};
 use crate::journal::Diverged;
-use crate::open::{OpenCall, Phase};
+use crate::limits::{HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, LAST_CHECK_BYTES_MAX, POLL_INTERVAL_MS_MIN};
+use crate::open::{OpenCall, OpenStep, Phase};
 use crate::{CallName, Failure, Json, Position, Scope, Timestamp, kind, planted};
+
+/// What is kept of the value of a check that goes on: it is only shown.
+fn shown(value: Json) -> Json {
+    match value.as_str().len() {
+        0..=LAST_CHECK_BYTES_MAX => value,
+        bytes => Json::of(&serde_json::json!({ "too_large": bytes })),
+    }
+}
 
 /// What a check step answers.
 #[derive(serde::Deserialize)]
@@ -83,7 +92,7 @@ impl Execution {
         let Some(OpenCall { phase: Phase::Step(open), .. }) = self.close_call(name) else { return };
         self.note_value(&name.scope);
         self.record(now.at, &name.scope, fact);
-        self.drop_values(name, open.values_after);
+        self.drop_values(name, &open);
     }
 
     fn retry_step(&mut self, name: &CallName, (attempt, failure): (u32, Failure), delay_ms: u64, now: Moment) {
@@ -92,7 +101,7 @@ impl Execution {
         let journal = self.journal_mark(&name.scope);
         self.change_call(name, |phase| {
             if let Phase::Step(open) = phase {
-                open.attempts.retry = Some((at.plus(delay_ms), failure));
+                open.attempts.retry = Some((at.plus(delay_ms), failure.in_short()));
                 if !planted("retry-keeps-journal") {
                     open.attempts.journal = journal;
                 }
@@ -123,7 +132,7 @@ impl Execution {
                     let until = self.stamp.max(now.at).plus(delay_ms);
                     self.change_call(name, |phase| {
                         if let Phase::Poll(open) = phase {
-                            open.attempts.retry = Some((until, failure));
+                            open.attempts.retry = Some((until, failure.in_short()));
                             open.attempts.journal = journal;
                         }
                     });
@@ -147,13 +156,13 @@ impl Execution {
         let mut exhausted = None;
         self.change_call(name, |phase| {
             let Phase::Poll(open) = phase else { return };
-            open.last = Some(value);
+            open.last = Some(shown(value));
             if open.round >= open.policy.max_attempts {
                 exhausted = Some((open.round, open.policy.interval_ms));
                 return;
             }
             open.round += 1;
-            let next = now_at.plus(open.policy.interval_ms);
+            let next = now_at.plus(open.policy.interval_ms.max(POLL_INTERVAL_MS_MIN));
             open.attempts = crate::open::Attempts { attempt: 1, began: next, journal, retry: None };
             open.next = Some(next);
             open.journal.clear();
@@ -164,6 +173,28 @@ impl Execution {
             let failure = Failure::new(kind::POLL_EXHAUSTED, text);
             self.close_poll(name, Fact::PollFailed { ordinal: name.ordinal, failure, attempts }, now);
         }
+    }
+
+    /// Ends the run when what it came to is more than a history may hold: outcomes are recorded whether there is room or
+    /// not, and a step that is retried for ever asks for nothing.
+    pub(super) fn end_if_overfull(&mut self, now: Moment) {
+        // Each open call may still come to an end when the last one that is allowed is made.
+        const EVENTS_MAX: u64 = HISTORY_EVENTS_MAX * 2;
+        if self.history_bytes > HISTORY_BYTES_MAX || self.position.0 > EVENTS_MAX {
+            let failure = self.overfull();
+            self.finish(End::Failed(failure), now);
+        }
+    }
+
+    /// What is said of a history that is full.
+    pub(super) fn overfull(&self) -> Failure {
+        let (events, bytes) = (self.position.0, self.history_bytes);
+        Failure::new(
+            kind::HISTORY_LIMIT,
+            format!(
+                "the history has {events} events and {bytes} bytes where {HISTORY_EVENTS_MAX} and {HISTORY_BYTES_MAX} are the limit: use continue_as_new to go on with a fresh one, and keep large data elsewhere"
+            ),
+        )
     }
 
     /// Begins the next check of a poll, unless its time is over.
@@ -238,8 +269,9 @@ impl Execution {
     }
 
     /// Drops the values that a finished step's journal holds (L12): those not yet taken here, stored ones by the driver.
-    pub(super) fn drop_values(&mut self, name: &CallName, values_after: Option<u64>) {
-        let Some(after) = values_after.filter(|_| !planted("values-stay")) else { return };
+    pub(super) fn drop_values(&mut self, name: &CallName, ended: &OpenStep) {
+        let Some(after) = ended.values_after.filter(|_| !planted("values-stay")) else { return };
+        self.history_bytes = self.history_bytes.saturating_sub(ended.value_bytes);
         let scope = name.step_scope();
         let untaken = u64::try_from(self.changes.events.len()).unwrap_or(u64::MAX);
         let taken = self.position.0.saturating_sub(untaken);

@@ -49,6 +49,8 @@ impl Execution {
             let entry = Entry::Step(step.local_name().to_owned());
             self.beginning(scope, entry, step.call.input.clone(), (attempts.began, attempts.attempt))
         };
+        let mut journal = journal;
+        journal.weigh_in(&self.journal_bytes);
         self.journals.insert(scope.clone(), journal);
         self.follow(scope);
         Some(begin)

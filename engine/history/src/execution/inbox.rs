@@ -110,7 +110,9 @@ impl Execution {
                 self.mark += 1;
                 self.changes.seen.push(seq);
             }
-            let matched = self.signals.arrive(&name, QueuedSignal { seq, data });
+            let signal = QueuedSignal { seq, data };
+            self.signals_bytes += signal.weight(&name);
+            let matched = self.signals.arrive(&name, signal);
             if planted("signal-bound-early") {
                 for scope in self.signals.ready_scopes() {
                     // Whether anything was bound does not matter to a mistake.
@@ -256,6 +258,7 @@ impl Execution {
             return awaited.map_or(Ok(()), Err);
         };
         let Some(signal) = self.signals.take(&name) else { return Ok(()) };
+        self.signals_bytes -= signal.weight(&name);
         self.changes.consumed.push(signal.seq);
         self.close_call(&call);
         self.note_value(&call.scope);

@@ -28,21 +28,52 @@ impl Execution {
                 None => drop(self.wanted.insert(scope.clone())),
             }
         }
+        let bytes = fact.weight();
+        self.count_value(scope, fact.value_weight());
         let event = Event { at, scope: scope.clone(), fact };
         match scope.poll() {
             Some(poll) => {
                 if let Some(Phase::Poll(open)) = self.open.get_mut(&poll).map(|call| &mut call.phase) {
                     open.journal.push(event);
                     self.changes.touch(&poll);
+                    self.count_journal(&poll, bytes);
                 }
             }
             None => {
                 self.position = self.position.next();
                 self.changes.events.push(event.clone());
+                self.history_bytes += bytes;
                 self.unsaved.push(self.position, event);
             }
         }
         at
+    }
+
+    /// Counts a value that goes when the step whose scope this is has ended (L12).
+    fn count_value(&mut self, scope: &Scope, bytes: u64) {
+        if bytes == 0 || scope.poll().is_some() {
+            return;
+        }
+        let step = scope.call().and_then(|name| self.open.get_mut(&name));
+        if let Some(Phase::Step(open)) = step.map(|call| &mut call.phase) {
+            open.value_bytes += bytes;
+        }
+    }
+
+    /// Counts a request that is held until it is answered.
+    pub(super) fn weigh_request(&mut self, name: &CallName, bytes: u64) {
+        if let Some(call) = self.open.get_mut(name) {
+            self.open_bytes = self.open_bytes + bytes - call.bytes;
+            call.bytes = bytes;
+        }
+    }
+
+    /// Counts an event in a poll's own journal.
+    fn count_journal(&mut self, poll: &CallName, bytes: u64) {
+        if let Some(call) = self.open.get_mut(poll) {
+            call.bytes += bytes;
+            self.open_bytes += bytes;
+        }
     }
 
     /// After how many recorded events a journal of this scope that begins now would lie.
@@ -59,7 +90,9 @@ impl Execution {
     }
 
     pub(super) fn open_call(&mut self, name: CallName, since: Timestamp, phase: Phase) {
-        let call = OpenCall { since, phase, mark: self.mark };
+        let call = OpenCall::new(since, phase, self.mark);
+        self.open_bytes += call.weight();
+        self.open_children += usize::from(call.awaits_child());
         if let Some(due) = call.due() {
             self.timers.insert((due, name.clone()));
         }
@@ -83,7 +116,10 @@ impl Execution {
         if let Some(due) = call.due() {
             self.timers.remove(&(due, name.clone()));
         }
+        let before = call.weight();
         change(&mut call.phase);
+        call.weigh();
+        self.open_bytes = self.open_bytes + call.weight() - before;
         if let Some(due) = call.due() {
             self.timers.insert((due, name.clone()));
         }
@@ -95,6 +131,8 @@ impl Execution {
 
     pub(super) fn close_call(&mut self, name: &CallName) -> Option<OpenCall> {
         let call = self.open.remove(name)?;
+        self.open_bytes -= call.weight();
+        self.open_children -= usize::from(call.awaits_child());
         if let Some(due) = call.due() {
             self.timers.remove(&(due, name.clone()));
         }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::limits::FLAT_BYTES;
 use crate::{CallName, Json, Scope, Timestamp};
 
 /// A signal in the queue.
@@ -12,6 +13,13 @@ use crate::{CallName, Json, Scope, Timestamp};
 pub(super) struct QueuedSignal {
     pub(super) seq: i64,
     pub(super) data: Json,
+}
+
+impl QueuedSignal {
+    /// About how many bytes it takes, with the name that it has.
+    pub(super) fn weight(&self, name: &str) -> u64 {
+        (name.len() + self.data.as_str().len()) as u64 + FLAT_BYTES
+    }
 }
 
 /// A waiting call in the order in which calls are served.

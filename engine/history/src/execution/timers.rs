@@ -19,7 +19,8 @@ impl Execution {
             let failure = Failure::new(kind::CANCELLED, "cancelled, and clean-up took longer than its grace period");
             return self.finish(End::Cancelled(failure), now);
         }
-        if self.paused {
+        self.end_if_overfull(now);
+        if self.paused || self.end.is_some() {
             return;
         }
         if self.facts.starts_at.is_some_and(|starts_at| starts_at <= now.at) {

@@ -84,6 +84,11 @@ impl Scene {
         self.ex.tick(self.moment());
     }
 
+    /// The clock goes on by that much.
+    pub(crate) fn later(&mut self, ms: u64) {
+        self.at(self.now - START + ms);
+    }
+
     /// Makes everything durable.
     pub(crate) fn save(&mut self) -> Changes {
         let changes = self.ex.take_changes();

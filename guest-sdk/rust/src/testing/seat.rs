@@ -87,7 +87,7 @@ impl Seat {
         let old = self.execution.identity();
         let identity = Identity { run: old.run + 1, ..old.clone() };
         let attributes = self.execution.attributes().clone();
-        let facts = self.execution.facts().clone();
+        let facts = self.execution.facts().of_next_run();
         let mut first = Execution::start(identity.clone(), input, facts.clone(), now.at);
         let changes = first.take_changes();
         let stored = Stored {

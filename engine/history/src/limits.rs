@@ -1,0 +1,45 @@
+//! Every limit of an execution, with its unit, in one place. What is refused, is refused as a function of recorded history.
+
+/// The most events a history may have; a workflow that needs more continues as new.
+pub const HISTORY_EVENTS_MAX: u64 = 50_000;
+/// The most bytes of values, texts and flat prices that the history of one run may hold.
+pub const HISTORY_BYTES_MAX: u64 = 64 << 20;
+/// The most bytes that the journal of one round of a poll may hold.
+pub const ROUND_BYTES_MAX: u64 = 16 << 20;
+/// The most calls that may be open in one execution at once.
+pub const OPEN_CALLS_MAX: usize = 10_000;
+/// The most bytes of arguments that the open calls of one execution may hold together.
+pub const OPEN_CALL_BYTES_MAX: u64 = 16 << 20;
+/// The most children whose end one execution may wait for at once: each may answer with a whole value.
+pub const OPEN_CHILDREN_MAX: usize = 1_000;
+/// How deep steps may call steps.
+pub const STEP_DEPTH_MAX: usize = 16;
+/// How deep children may start children.
+pub const CHILD_DEPTH_MAX: u32 = 16;
+/// The most bytes that a question to a person may hold: its data and the schema of its answer.
+pub const APPROVAL_BYTES_MAX: usize = 256 << 10;
+/// The most attributes that an execution may have.
+pub const ATTRIBUTES_MAX: usize = 64;
+/// The most bytes that their names and values may hold together.
+pub const ATTRIBUTES_BYTES_MAX: usize = 64 << 10;
+/// The longest name of an attribute, in bytes.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 64;
+/// The most messages that may wait in an execution's inbox; a further signal is refused.
+pub const INBOX_MESSAGES_MAX: u64 = 1_000;
+/// The most bytes that these messages may hold together.
+pub const INBOX_BYTES_MAX: u64 = 16 << 20;
+/// The shortest pause between two checks of a poll.
+pub const POLL_INTERVAL_MS_MIN: u64 = 10;
+/// The shortest wait before a step is retried.
+pub const RETRY_DELAY_MS_MIN: u64 = 10;
+/// The most bytes that are kept of what a poll's last check said: it is only shown.
+pub const LAST_CHECK_BYTES_MAX: usize = 16 << 10;
+/// The most bytes of log lines that one run of an execution may write; further ones are dropped.
+pub const RUN_LOG_BYTES_MAX: u64 = 64 << 20;
+/// How many runs of a chain begin without a pause.
+pub const RUNS_UNPACED_MAX: u32 = 100;
+/// The pause before each further run.
+pub const RUN_PACE_MS: u64 = 100;
+
+/// What an open call, a log line or an attribute costs besides its texts, in bytes.
+pub(crate) const FLAT_BYTES: u64 = 128;

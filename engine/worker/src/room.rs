@@ -1,0 +1,132 @@
+//! Bounds on what is on its way in host memory: from clients into the engine, and from the engine to the database.
+//!
+//! Whoever waits here holds nothing that somebody else waits for: what is on its way needs only the database.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::api::Refused;
+
+/// Each way may take this share of what the ledger may hold.
+const SHARE: u64 = 4;
+/// And this much in any case, in bytes: the largest batch goes through.
+const WAY_BYTES_MIN: u64 = 16 << 20;
+/// What a batch and a request count besides their values, in bytes.
+const FLAT_BYTES: u64 = 1 << 10;
+/// A value on its way stands in memory about so many times: as it came, as an event, as text, and in a statement.
+const COPIES: u64 = 4;
+
+/// A way on which only so many bytes are at once; first come, first served.
+struct Way {
+    free: Arc<Semaphore>,
+    kib_max: u32,
+}
+
+/// Room on a way, until it is dropped.
+pub(crate) type OnTheWay = Option<OwnedSemaphorePermit>;
+
+impl Way {
+    fn new(ledger_bytes_max: u64) -> Self {
+        let kib_max = u32::try_from((ledger_bytes_max / SHARE).max(WAY_BYTES_MIN) >> 10).unwrap_or(u32::MAX >> 3);
+        let kib_max = kib_max.min(u32::MAX >> 3);
+        Self { free: Arc::new(Semaphore::new(kib_max as usize)), kib_max }
+    }
+
+    /// What is larger than the whole way goes alone.
+    async fn enter(&self, bytes: u64) -> OnTheWay {
+        let kib = u32::try_from(bytes.saturating_mul(COPIES).saturating_add(FLAT_BYTES) >> 10).unwrap_or(u32::MAX);
+        self.free.clone().acquire_many_owned(kib.min(self.kib_max)).await.ok()
+    }
+}
+
+/// Both ways of a node.
+pub(crate) struct Room {
+    writes: Way,
+    requests: Way,
+    /// Bytes of requests that wait.
+    waiting: AtomicU64,
+    waiting_max: u64,
+}
+
+impl Room {
+    pub(crate) fn new(ledger_bytes_max: u64) -> Self {
+        Self {
+            writes: Way::new(ledger_bytes_max),
+            requests: Way::new(ledger_bytes_max),
+            waiting: AtomicU64::new(0),
+            waiting_max: (ledger_bytes_max / SHARE).max(WAY_BYTES_MIN),
+        }
+    }
+
+    /// Waits until so many bytes may be on their way to the database.
+    pub(crate) async fn to_write(&self, bytes: u64) -> OnTheWay {
+        self.writes.enter(bytes).await
+    }
+
+    /// Waits until a request of a client with so many bytes may be worked on.
+    ///
+    /// # Errors
+    /// When too many bytes wait already.
+    pub(crate) async fn for_request(&self, bytes: usize) -> Result<OnTheWay, Refused> {
+        let bytes = bytes as u64 + FLAT_BYTES;
+        let waiting = Waiting { waiting: &self.waiting, bytes };
+        if self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes > self.waiting_max {
+            return Err(Refused::Unavailable(format!(
+                "requests with {} bytes wait already: try again, with fewer at once",
+                self.waiting_max
+            )));
+        }
+        let entered = self.requests.enter(bytes).await;
+        drop(waiting);
+        Ok(entered)
+    }
+}
+
+/// Counted while it waits, also when the client goes.
+struct Waiting<'r> {
+    waiting: &'r AtomicU64,
+    bytes: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_wait_for_each_other_and_too_many_are_refused() {
+        let room = Room::new(0);
+        let mut under_way = Vec::new();
+        while let Some(entered) = room.for_request(1 << 20).now_or_never() {
+            under_way.push(entered.unwrap());
+        }
+        assert_eq!(under_way.len(), 3, "four copies of each fit into 16 MiB three times");
+        let mut waiting: Vec<_> = (0..15).map(|_| Box::pin(room.for_request(1 << 20))).collect();
+        for waits in &mut waiting {
+            assert!(waits.now_or_never().is_none());
+        }
+        assert!(matches!(room.for_request(1 << 20).now_or_never(), Some(Err(Refused::Unavailable(_)))));
+        under_way.pop();
+        assert!(matches!((&mut waiting[0]).now_or_never(), Some(Ok(_))));
+        drop(waiting);
+        assert_eq!(room.waiting.load(Ordering::Relaxed), 0, "whoever has gone waits no more");
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_than_the_way_goes_alone() {
+        let room = Room::new(0);
+        let alone = room.to_write(1 << 30).now_or_never();
+        assert!(alone.is_some() && room.to_write(1).now_or_never().is_none());
+        drop(alone);
+        assert!(room.to_write(1).now_or_never().is_some());
+    }
+}

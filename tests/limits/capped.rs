@@ -1,0 +1,131 @@
+//! An engine whose resident memory is capped: a watchdog looks at it all the time and kills it when it has too much.
+//! (`RLIMIT_AS` is no such cap: guests reserve far more address space than they use.)
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cerebelum_tests::{Bystander, Database, Engine};
+use serde_json::json;
+
+/// What the engine may have, in bytes.
+pub(crate) const RESIDENT_BYTES_MAX: u64 = 1 << 30;
+/// What the machine may hold the bystander up besides what it is measured to, for all that a busy machine does.
+const NOISE: Duration = Duration::from_secs(3);
+
+/// An engine, and what looks after it.
+pub(crate) struct Capped {
+    pub(crate) engine: Engine,
+    watchdog: Option<Watchdog>,
+    usual: Duration,
+}
+
+impl Capped {
+    /// Starts an engine that is told what it may have, and measures how long others usually take.
+    pub(crate) fn start(database: Database) -> Self {
+        let settings = [
+            ("MEMORY_BYTES_MAX", (RESIDENT_BYTES_MAX / 4).to_string()),
+            ("WARM_BYTES_MAX", (RESIDENT_BYTES_MAX / 16).to_string()),
+            ("HOST_BYTES_MAX", (RESIDENT_BYTES_MAX / 16).to_string()),
+        ];
+        let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let engine = Engine::start_with(database, &settings);
+        engine.upload("test-guests");
+        let mut capped = Self { engine, watchdog: None, usual: Duration::ZERO };
+        capped.watch();
+        capped.usual = (0..10).map(|_| capped.served()).max().unwrap();
+        capped
+    }
+
+    fn watch(&mut self) {
+        self.watchdog = Some(Watchdog::begin(self.engine.pid()));
+    }
+
+    /// How long somebody else's execution takes.
+    fn served(&self) -> Duration {
+        let began = Instant::now();
+        assert_eq!(self.engine.run("sequence", &json!({"steps": 2}))["output"], json!(2), "others are served");
+        began.elapsed()
+    }
+
+    /// Others are served while something goes on, about as fast as ever; comes back when it is over.
+    pub(crate) fn serves_others_while(&self, mut goes_on: impl FnMut() -> bool) {
+        let machine = Bystander::begin();
+        let mut took = Vec::new();
+        while goes_on() || took.len() < 3 {
+            took.push(self.served());
+            self.is_alive();
+        }
+        took.sort();
+        let slowest = took[(took.len() * 99 / 100).min(took.len() - 1)];
+        let allowed = self.usual * 2 + machine.end() * 4 + NOISE;
+        assert!(slowest <= allowed, "others took {slowest:?} where {allowed:?} are allowed, of {} runs", took.len());
+    }
+
+    /// Dies in the middle of it and comes back.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.watchdog.take().expect("it is watched").end();
+        self.engine.kill_and_restart();
+        self.watch();
+    }
+
+    fn is_alive(&self) {
+        let watchdog = self.watchdog.as_ref().unwrap();
+        let most = watchdog.shared.most.load(Ordering::Relaxed);
+        assert!(most <= RESIDENT_BYTES_MAX, "the engine had {} MiB and was killed", most >> 20);
+    }
+
+    /// Its memory never passed the cap; tells the most that it had, in bytes.
+    pub(crate) fn end(mut self, what: &str) -> u64 {
+        self.is_alive();
+        let most = self.watchdog.take().unwrap().end();
+        eprintln!("{what}: at most {} MiB", most >> 20);
+        most
+    }
+}
+
+/// Looks at a process until it is dropped.
+struct Watchdog {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    over: AtomicBool,
+    most: AtomicU64,
+}
+
+impl Watchdog {
+    fn begin(pid: u32) -> Self {
+        let shared = Arc::new(Shared::default());
+        let there = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            while !there.over.load(Ordering::Relaxed) {
+                let resident = resident_bytes(pid).unwrap_or(0);
+                there.most.fetch_max(resident, Ordering::Relaxed);
+                if resident > RESIDENT_BYTES_MAX {
+                    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+                    // It may be gone already.
+                    let _ = rustix::process::kill_process(pid, cerebelum_tests::Signal::KILL);
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Self { shared, thread }
+    }
+
+    fn end(self) -> u64 {
+        self.shared.over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        self.shared.most.load(Ordering::Relaxed)
+    }
+}
+
+fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
+}
