@@ -1,6 +1,9 @@
 //! Programs in Python that are written in a test: built by the command line, uploaded, run.
 
-use cerebelum_tests::{Database, Engine, python_component};
+use std::fs;
+use std::path::Path;
+
+use cerebelum_tests::{Database, Engine, python_build, python_component};
 use serde_json::{Value, json};
 
 /// A timeline beside an async workflow; imports inside functions, of the program itself and of the library.
@@ -56,4 +59,42 @@ fn a_program_written_in_a_test_is_built_uploaded_and_run() {
         traceback.contains("app.py\", line 21, in stumble") && traceback.contains("raise ValueError"),
         "{fallen:#}"
     );
+}
+
+/// Whatever would differ between two builds, and what an execution has of its own.
+const CHANCE: &str = r#"
+import random
+import time
+import uuid
+
+from cerebelum import Context, workflow
+
+FROZEN = [random.random(), uuid.uuid4().hex, time.time(), repr({"one", "two", "three"}), id(object())]
+
+
+@workflow
+async def draw(context: Context) -> dict:
+    return {"frozen": FROZEN, "own": [random.random(), uuid.uuid4().hex]}
+"#;
+
+#[test]
+fn the_same_source_becomes_the_same_bytes_and_each_execution_has_its_own_chance() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = |name: &str, text: &str| {
+        let (sources, wasm) = (folder.path().join(name), folder.path().join(format!("{name}.wasm")));
+        fs::create_dir(&sources).unwrap();
+        fs::write(sources.join("app.py"), text).unwrap();
+        let done = python_build(&sources, &wasm);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        wasm
+    };
+    let bytes = |wasm: &Path| fs::read(wasm).unwrap();
+    let first = built("first", CHANCE);
+    assert!(bytes(&first) == bytes(&built("second", CHANCE)), "two builds of one source differ");
+    assert!(bytes(&first) != bytes(&built("third", &CHANCE.replace("own", "mine"))), "another source is built alike");
+    let engine = Engine::start(Database::Sqlite);
+    engine.ok(&["upload", first.to_str().unwrap(), "--name", "chance"]);
+    let [one, other] = [(); 2].map(|()| engine.run("chance/draw", &Value::Null)["output"].clone());
+    assert!(one["frozen"] == other["frozen"] && one["frozen"][0] != one["own"][0], "{one:#}");
+    assert!(one["own"][0] != other["own"][0] && one["own"][1] != other["own"][1], "{one:#} {other:#}");
 }

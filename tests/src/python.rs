@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
@@ -39,7 +39,7 @@ pub fn python_component(name: &str, files: &[(&str, &str)]) -> String {
             fs::create_dir_all(path.parent().expect("it is inside the folder")).expect("a folder can be made there");
             fs::write(path, text).expect("a file can be written there");
         }
-        build(&builder, &sources, &wasm);
+        build(&sources, &wasm);
     }
     wasm.display().to_string()
 }
@@ -56,18 +56,22 @@ fn forget_older(folder: &Path, name: &str) {
     }
 }
 
-fn build(builder: &Path, sources: &Path, wasm: &Path) {
+/// `cerebelum build` of the program in a folder.
+///
+/// # Panics
+/// When the command line cannot be run.
+#[must_use]
+pub fn python_build(sources: &Path, wasm: &Path) -> Output {
+    let mut build = Command::new(program("cerebelum"));
+    build.arg("build").arg(sources.join("app.py")).arg("-o").arg(wasm);
+    build.env("CEREBELUM_COMPONENTIZE", environment().join("componentize-py"));
+    build.env("XDG_CACHE_HOME", root().join("target/cache")).output().expect("the command line can be run")
+}
+
+fn build(sources: &Path, wasm: &Path) {
     // Under another name until it is whole.
     let beside = wasm.with_extension(format!("new-{}", std::process::id()));
-    let done = Command::new(builder)
-        .arg("build")
-        .arg(sources.join("app.py"))
-        .arg("-o")
-        .arg(&beside)
-        .env("CEREBELUM_COMPONENTIZE", environment().join("componentize-py"))
-        .env("XDG_CACHE_HOME", root().join("target/cache"))
-        .output()
-        .expect("the command line can be run");
+    let done = python_build(sources, &beside);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     fs::rename(&beside, wasm).expect("a file can be renamed beside itself");
 }

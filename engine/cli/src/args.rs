@@ -83,9 +83,10 @@ pub(crate) enum Verb {
     /// A crate that depends on another one which can never work in a component (a runtime such as tokio's, a client such as
     /// reqwest) is refused, with what to use instead.
     ///
-    /// A Python program is checked first, and all its problems are reported at once. Then componentize-py freezes it, from
-    /// `$CEREBELUM_COMPONENTIZE`, the project's `.venv`, or the cache, where it is installed once. Pure-Python packages
-    /// of the `requirements.txt` or `pyproject.toml` beside it come along.
+    /// A Python program is checked first, and all its problems are reported at once. Pure-Python packages of the
+    /// `requirements.txt` or `pyproject.toml` beside it come along. The interpreter is made by componentize-py, from
+    /// `$CEREBELUM_COMPONENTIZE`, the project's `.venv`, or the cache, where it is installed; which takes half a minute
+    /// and happens once for each version of the SDK. After it a build takes about a second.
     Build(Build),
     /// Hand a component to the engine
     ///

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
 import linecache
-import marshal
 import os
 import sys
-import zlib
 from types import ModuleType
 from typing import Any
 
 from . import _absent
+from ._code import Library, sources, unpack
 
 # Imported while the component is built, so that their first use at run time costs nothing.
 USUAL = (
@@ -105,24 +103,21 @@ LEFTOVER_BYTES = 3 << 20
 class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Modules that nobody imported while the component was built, kept as compiled code."""
 
-    def __init__(self) -> None:
+    def __init__(self, code: Library) -> None:
+        self._code = code
         self._modules: dict[str, tuple[str, bool, bytes]] = {}
 
     def add(self, root: str) -> None:
         """Takes in every module below a folder that is not imported yet."""
-        for folder, inner, files in os.walk(root):
-            inner.sort()
-            for file in sorted(files):
-                if file.endswith(".py"):
-                    self._add_file(root, os.path.join(folder, file))
+        for path in sources(root):
+            self._add_file(root, path)
 
     def add_reached(self, roots: list[str], library: str) -> None:
         """Takes in the modules of a library that the sources below some folders import, wherever they do, and what
         those import in turn."""
-        files = [os.path.join(folder, file) for root in roots for folder, _, names in os.walk(root) for file in names]
-        waiting, seen = [file for file in files if file.endswith(".py")], set()
+        waiting, seen = [path for root in roots for path in sources(root)], set()
         while waiting:
-            for name in imported(waiting.pop()):
+            for name in self._code.of(waiting.pop()).imports:
                 path = os.path.join(library, *name.split("."))
                 files = [file for file in (f"{path}.py", os.path.join(path, "__init__.py")) if os.path.isfile(file)]
                 if files and name not in seen and name not in sys.modules and UNUSABLE.isdisjoint(name.split(".")):
@@ -136,12 +131,9 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         name = name.removesuffix(".__init__")
         if name in sys.modules or name in self._modules or not all(part.isidentifier() for part in name.split(".")):
             return
-        try:
-            with open(path, encoding="utf-8") as source:
-                code = compile(source.read(), path, "exec", dont_inherit=True, optimize=1)
-        except (SyntaxError, ValueError, OSError):
-            return  # A template, or a test of the compiler: nobody can import it anyway.
-        self._modules[name] = (path, is_package, zlib.compress(marshal.dumps(code), 9))
+        packed = self._code.of(path).packed()
+        if packed:
+            self._modules[name] = (path, is_package, packed)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """A module of the bundle.
@@ -163,43 +155,33 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Runs its code."""
-        exec(marshal.loads(zlib.decompress(self._modules[module.__name__][2])), module.__dict__)
+        exec(unpack(self._modules[module.__name__][2]), module.__dict__)
 
 
-def imported(file: str) -> set[str]:
-    """The modules that a source file imports, anywhere in it, with the packages around them."""
-    try:
-        with open(file, "rb") as source:
-            tree = ast.parse(source.read())
-    except (SyntaxError, ValueError, OSError):
-        return set()
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    parts = [name.split(".") for name in names]
-    return {".".join(part[: end + 1]) for part in parts for end in range(len(part))}
-
-
-def keep(roots: list[str]) -> None:
-    """Keeps what is needed of the folders of the author's modules and of what they depend on."""
+def import_usual() -> None:
+    """Imports what most programs import sooner or later."""
     for name in USUAL:
         importlib.import_module(name)
+
+
+def library() -> str:
+    """Where the standard library is."""
+    return os.path.dirname(os.path.dirname(json.__file__))
+
+
+def keep(roots: list[str], code: Library) -> None:
+    """Keeps what is needed of the folders of the author's modules and of what they depend on."""
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if isinstance(path, str) and path.startswith(tuple(f"{root}/" for root in roots)):
             # Without a time of change, so that nobody looks whether the file is still there.
             linecache.cache[path] = (0, None, linecache.getlines(path), path)
-    bundle = Bundle()
+    bundle = Bundle(code)
     for root in roots:
         bundle.add(root)
     # Not the whole library: every instance pays for the size of the memory that it begins with.
-    bundle.add_reached(roots, os.path.dirname(os.path.dirname(json.__file__)))
+    bundle.add_reached(roots, library())
     sys.meta_path.append(bundle)
-    wipe()
 
 
 def wipe() -> None:

@@ -1,8 +1,10 @@
 //! Building a Python program into a component: check it in CPython, fetch what it needs, freeze it.
 
+mod base;
 mod check;
 mod component;
 mod dependencies;
+mod freeze;
 mod program;
 mod tools;
 
@@ -32,8 +34,8 @@ pub(super) fn build(program: &Program) -> Outcome<Built> {
     let read = check::check(program, &tools, &kit, packages.as_deref(), scratch.path())?;
     let staged = scratch.path().join("program");
     program.stage(&read, &staged)?;
-    let parts = component::Parts { program, staged: &staged, kit: &kit, packages: packages.as_deref() };
-    let bytes = component::freeze(&parts, &tools, scratch.path())?;
+    let parts = component::Parts { program, staged: &staged, packages: packages.as_deref() };
+    let bytes = component::freeze(&parts, &base::find(&tools, &kit)?)?;
     Ok(Built { name: program.name.clone(), bytes, folder: program.folder.clone() })
 }
 

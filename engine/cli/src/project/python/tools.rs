@@ -10,7 +10,7 @@ use crate::out::note;
 use crate::project::kit::cache_folder;
 
 /// The version that the SDK is written for; it reaches into the event loop of this one.
-const VERSION: &str = "0.25.1";
+pub(super) const VERSION: &str = "0.25.1";
 /// Names the program to use instead of ours.
 const VARIABLE: &str = "CEREBELUM_COMPONENTIZE";
 /// The oldest pip that can say what it would install.
