@@ -41,6 +41,11 @@ def review(wf):
 @workflow
 async def fall(context: Context) -> None:
     await stumble(context)
+
+
+@workflow
+async def double(context: Context, number: int) -> int:
+    return number * 2
 "#,
     ),
     ("late.py", "def judgement(number):\n    return 'much' if number > 1 else 'little'\n"),
@@ -52,6 +57,14 @@ fn a_program_written_in_a_test_is_built_uploaded_and_run() {
     engine.ok(&["upload", &python_component("review", &PROGRAM), "--name", "review"]);
     let ended = engine.run("review/review", &json!({ "files": ["a.py", "b.py", "c.rs"] }));
     assert_eq!((&ended["status"], &ended["output"]), (&json!("completed"), &json!("much")), "{ended:#}");
+    for input in [json!(21), json!({ "number": 21 })] {
+        assert_eq!(engine.run("review/double", &input)["output"], 42, "{input}");
+    }
+    for (input, place) in [("\"x\"", ""), (r#"{"number":"x"}"#, "/number")] {
+        let said = engine.cli(&["start", "review/double", "--input", input]);
+        let told = said.err.contains(r#""x" is not of type "integer""#) && said.err.contains(place);
+        assert!(said.code == 2 && told, "{}: {}", said.code, said.err);
+    }
     // The line of the failure is there, although the files are not.
     let fallen = engine.run("review/fall", &Value::Null);
     let traceback = fallen["failure"]["details"]["traceback"].as_str().unwrap_or_default();

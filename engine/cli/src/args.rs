@@ -84,9 +84,9 @@ pub(crate) enum Verb {
     /// reqwest) is refused, with what to use instead.
     ///
     /// A Python program is checked first, and all its problems are reported at once. Pure-Python packages of the
-    /// `requirements.txt` or `pyproject.toml` beside it come along. The interpreter is made by componentize-py, from
-    /// `$CEREBELUM_COMPONENTIZE`, the project's `.venv`, or the cache, where it is installed; which takes half a minute
-    /// and happens once for each version of the SDK. After it a build takes about a second.
+    /// `requirements.txt` or `pyproject.toml` beside it come along. The interpreter is made once for each version of the
+    /// SDK, which takes half a minute, by componentize-py: from `$CEREBELUM_COMPONENTIZE`, the project's `.venv`, or the
+    /// cache, where it is installed. Later builds take a second or two.
     Build(Build),
     /// Hand a component to the engine
     ///

@@ -61,6 +61,11 @@ def schemas(function: Callable[..., Any]) -> list[Any]:
     return [None if text is None else json.loads(text) for text in _schema.of_signature(Signature(function))]
 
 
+def bare(schema: Any) -> Any:
+    """What a schema says of an only parameter that is not an object with its name."""
+    return schema["else"]
+
+
 @pytest.mark.parametrize(
     ("hint", "schema"),
     [
@@ -145,11 +150,16 @@ def test_one_parameter_is_the_input_itself_and_several_are_an_object_of_them() -
     async def none(context: Context) -> None: ...
     async def unhinted(context, inputs): ...  # type: ignore[no-untyped-def]
 
-    assert schemas(one) == [
-        {"$schema": DRAFT, "title": "Size", "description": "How large.", "enum": ["s", "l"]},
-        {"$schema": DRAFT, "type": "integer"},
-    ]
-    assert schemas(optional)[0] == {"$schema": DRAFT, "anyOf": [{"type": "integer", "default": 3}, {"type": "null"}]}
+    takes, gives = schemas(one)
+    assert (bare(takes), gives) == ({"$ref": "#/$defs/Size"}, {"$schema": DRAFT, "type": "integer"})
+    assert takes["$defs"] == {"Size": {"title": "Size", "description": "How large.", "enum": ["s", "l"]}}
+    number = {"type": "integer", "default": 3}
+    assert schemas(optional)[0] == {
+        "$schema": DRAFT,
+        "if": {"type": "object", "required": ["n"], "maxProperties": 1},
+        "then": {"properties": {"n": number}},
+        "else": {"anyOf": [number, {"type": "null"}]},
+    }
     assert schemas(two)[0] == {
         "$schema": DRAFT,
         "type": "object",
@@ -210,7 +220,7 @@ def test_hints_that_are_text_are_resolved_and_a_lost_name_is_a_problem(
     import typed_for_schema as module  # type: ignore[import-not-found]
 
     takes, gives = schemas(module.good)
-    assert takes["properties"] == {"size": {"$ref": "#/$defs/Size"}}
+    assert takes["$defs"][bare(takes)["$ref"].rsplit("/", 1)[1]]["properties"] == {"size": {"$ref": "#/$defs/Size"}}
     assert gives["items"] == {"$ref": "#/$defs/Size"}
     assert _schema.problems(Signature(module.good)) == []
     assert schemas(module.lost) == [None, None]
@@ -260,7 +270,7 @@ def test_a_timeline_has_no_schema_and_an_async_workflow_has_its_own() -> None:
 
     assert _schema.of_workflow(timeline) == (None, None)
     takes, gives = _schema.of_workflow(flow)
-    assert json.loads(takes or "")["title"] == "Image"
+    assert bare(json.loads(takes or "")) == {"$ref": "#/$defs/Image"}
     assert json.loads(gives or "")["type"] == "integer"
 
 
@@ -271,6 +281,8 @@ def admits(schema: Any, value: Any, root: Any) -> bool:
     if "$ref" in schema and not admits(root["$defs"][schema["$ref"].rsplit("/", 1)[1]], value, root):
         return False
     if "anyOf" in schema and not any(admits(part, value, root) for part in schema["anyOf"]):
+        return False
+    if "if" in schema and not admits(schema["then" if admits(schema["if"], value, root) else "else"], value, root):
         return False
     same = [json.dumps(told) for told in schema.get("enum", [schema["const"]] if "const" in schema else [value])]
     if json.dumps(value) not in same:
@@ -289,6 +301,7 @@ def admits(schema: Any, value: Any, root: Any) -> bool:
         names = schema.get("propertyNames", True)
         return (
             all(name in value for name in schema.get("required", []))
+            and len(value) <= schema.get("maxProperties", len(value))
             and all(admits(own.get(name, rest), inner, root) for name, inner in value.items())
             and all(admits(names, name, root) for name in value)
         )
@@ -345,6 +358,56 @@ def test_a_schema_admits_whatever_decoding_accepts(hint: Any) -> None:
         accepted += 1
         assert schema is None or admits(schema, sample, schema), sample
     assert accepted
+
+
+@pytest.mark.parametrize("hint", HINTS, ids=lambda hint: str(hint)[:40])
+def test_an_only_parameter_is_admitted_bare_and_by_its_name(hint: Any) -> None:
+    async def one(context: Context, order: Any = None) -> None: ...
+
+    one.__annotations__["order"] = hint
+    signature = Signature(one)
+    (schema, _), named = schemas(one), 0
+    for sample in SAMPLES:
+        for given in (sample, {"order": sample}):
+            try:
+                taken = signature.decode(json.dumps(given), "it")
+            except SerializationError:
+                continue
+            assert schema is None or admits(schema, given, schema), given
+            if given is not sample and signature.only_by_name:
+                assert taken == {"order": _values.convert(sample, hint, "it")}
+                named += 1
+    assert bool(named) == signature.only_by_name
+
+
+@pytest.mark.parametrize(
+    ("hint", "text", "taken"),
+    [
+        (int, '{"order":3}', 3),
+        (Image, '{"order":{"name":"a"}}', Image("a")),
+        (Image | None, '{"order":{"name":"a"}}', Image("a")),
+        (list[int], '{"order":[1]}', [1]),
+        # What such an object is already, it stays.
+        (Any, '{"order":3}', {"order": 3}),
+        (dict[str, int], '{"order":3}', {"order": 3}),
+        (TypedDict("Ordered", {"order": int}), '{"order":3}', {"order": 3}),
+        (int | dict[str, int], '{"order":3}', {"order": 3}),
+    ],
+)
+def test_an_object_with_the_only_parameter_s_name_stands_for_it(hint: Any, text: str, taken: Any) -> None:
+    async def one(context: Context, order: Any) -> None: ...
+
+    one.__annotations__["order"] = hint
+    assert Signature(one).decode(text, "it") == {"order": taken}
+
+
+def test_what_does_not_fit_by_name_is_told_at_its_place() -> None:
+    async def one(context: Context, order: int) -> None: ...
+
+    with pytest.raises(SerializationError, match=r'^it: \.order: expected an integer, got "x"$'):
+        Signature(one).decode('{"order":"x"}', "it")
+    with pytest.raises(SerializationError, match=r"^it: expected an integer, got an object$"):
+        Signature(one).decode('{"order":1,"more":2}', "it")
 
 
 def test_a_schema_refuses_what_is_far_off() -> None:

@@ -115,7 +115,12 @@ def _input(signature: Signature) -> Schema:
         def single(writer: Writer) -> Schema:
             schema = writer.member(Member(only.name, shape_of(only.hint), only.required, only.name, only.default))
             # Without an input, the default counts.
-            return schema if only.required else any_of([schema, {"type": "null"}])
+            bare = schema if only.required else any_of([schema, {"type": "null"}])
+            if bare is True or not signature.only_by_name:
+                return bare
+            # What does not fit is told of the one that is meant, as `anyOf` would not.
+            is_named = {"type": "object", "required": [only.name], "maxProperties": 1}
+            return {"if": is_named, "then": {"properties": {only.name: schema}}, "else": bare}
 
         return _root(single)
     members = [

@@ -406,6 +406,17 @@ def is_flag(cls: type[Enum] | None) -> bool:
     return cls is not None and issubclass(cls, Flag)
 
 
+def may_have(shape: Shape, name: str) -> bool:
+    """Whether an object with a member of this name can be a value of a shape."""
+    if isinstance(shape, OneOf):
+        return any(may_have(member, name) for member in shape.members)
+    if isinstance(shape, Record):
+        return shape.keeps_rest or any(member.name == name for member in shape.members)
+    if isinstance(shape, Choice):
+        return any(isinstance(told, dict) for told, _ in shape.pairs)
+    return not isinstance(shape, Scalar | Items | Fixed)
+
+
 def inner_shapes(shape: Shape) -> list[tuple[str, Shape]]:
     """The shapes directly inside, each with its place."""
     if isinstance(shape, Items):

@@ -30,8 +30,8 @@ class Parameter:
 class Signature:
     """The signature of a workflow or step.
 
-    With one parameter besides the context the JSON value is that parameter's; with several it is an object of them;
-    with none it is null.
+    With one parameter besides the context the JSON value is that parameter's, or an object of it (see `only_by_name`);
+    with several it is an object of them; with none it is null.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -117,8 +117,21 @@ class Signature:
             only = self.parameters[0]
             if text == "null" and not only.required and not self._takes_none:
                 return {}
-            return {only.name: _values.decode(text, only.hint, what)}
+            given = _values.read(text, what)
+            if self.only_by_name and isinstance(given, dict) and given.keys() == {only.name}:
+                return {only.name: _values.convert(given[only.name], only.hint, what, f".{only.name}")}
+            return {only.name: _values.convert(given, only.hint, what)}
         return self._decode_object(text, what)
+
+    @cached_property
+    def only_by_name(self) -> bool:
+        """Whether an object with nothing but the only parameter's name stands for that parameter.
+
+        Callers that write it go on being understood when there is a second parameter. Where such an object can be a
+        value of the parameter itself, it is that.
+        """
+        only = self.parameters[0]
+        return not _shapes.may_have(_shapes.shape_of(only.hint), only.name)
 
     @cached_property
     def _takes_none(self) -> bool:

@@ -89,7 +89,7 @@ def decode(text: str, hint: Any, what: str) -> Any:
     # Raises
     SerializationError when it does not fit.
     """
-    return convert(_read(text, what), hint, what)
+    return convert(read(text, what), hint, what)
 
 
 def parse(text: str, hint: Any, what: str) -> Any:
@@ -99,10 +99,15 @@ def parse(text: str, hint: Any, what: str) -> Any:
     """
     if is_too_deep(text):
         raise SerializationError(f"{what} is nested deeper than {DEPTH_MAX} levels")
-    return convert(_read(text, what), hint, what)
+    return convert(read(text, what), hint, what)
 
 
-def _read(text: str, what: str) -> Any:
+def read(text: str, what: str) -> Any:
+    """The value of a JSON text.
+
+    # Raises
+    SerializationError when it is not JSON.
+    """
     try:
         return _DECODER.decode(text)
     except ValueError as error:
