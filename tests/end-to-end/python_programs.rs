@@ -111,3 +111,74 @@ fn the_same_source_becomes_the_same_bytes_and_each_execution_has_its_own_chance(
     assert!(one["frozen"] == other["frozen"] && one["frozen"][0] != one["own"][0], "{one:#}");
     assert!(one["own"][0] != other["own"][0] && one["own"][1] != other["own"][1], "{one:#} {other:#}");
 }
+
+/// What can never work in a component, a step for each.
+const HOPELESS: &str = r#"
+import os
+import sys
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from cerebelum import Context, step, workflow
+
+
+@step
+async def zone(context: Context) -> str:
+    return str(ZoneInfo("Europe/Berlin"))
+
+
+@step
+async def threads(context: Context) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+
+@step
+async def processes(context: Context) -> None:
+    from concurrent.futures import ProcessPoolExecutor
+
+
+@step
+async def ending(context: Context) -> None:
+    sys.exit(3)
+
+
+@step
+async def writing(context: Context) -> None:
+    Path("/tmp/x").write_text("1")
+
+
+@step
+async def scratch(context: Context) -> None:
+    os.open("/x", os.O_CREAT | os.O_WRONLY)
+
+
+@step
+async def wanting(context: Context, n: int) -> None: ...
+
+
+@workflow
+async def attempt(context: Context, which: str) -> None:
+    await globals()[which](context)
+"#;
+
+#[test]
+fn what_can_never_work_is_tried_once_and_says_what_to_do() {
+    let engine = Engine::start(Database::Sqlite);
+    engine.ok(&["upload", &python_component("hopeless", &[("app.py", HOPELESS)]), "--name", "hopeless"]);
+    let cases = [
+        ("zone", "there is no time zone 'Europe/Berlin' here: list tzdata in requirements.txt"),
+        ("threads", "there are no threads in a component: use asyncio.create_task"),
+        ("processes", "there are no processes in a component"),
+        ("ending", "3"),
+        ("writing", "a component cannot write files: use io.BytesIO"),
+        ("scratch", "a component cannot write files: use io.BytesIO"),
+    ];
+    for (step, why) in cases {
+        let ended = engine.run("hopeless/attempt", &json!(step));
+        let told = ended["failure"]["message"].as_str().unwrap_or_default();
+        assert!(told.contains(why), "{step}: {ended:#}");
+        assert_eq!(ended["steps"][0]["attempt"], 1, "{step}: {ended:#}");
+    }
+    let told = engine.run("hopeless/attempt", &json!("wanting"))["failure"]["message"].to_string();
+    assert!(told.contains("the input of step 'wanting': missing a required argument: 'n'"), "{told}");
+}

@@ -73,3 +73,13 @@ def test_what_a_component_cannot_use_is_left_out(tmp_path: Path) -> None:
         path.write_text("")
     _dependencies.strip(str(tmp_path))
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["yaml/__init__.py"]
+
+
+def test_a_package_that_opens_sockets_is_refused_when_the_author_asks_for_it() -> None:
+    wheel = "https://files.example/x-1.0-py3-none-any.whl"
+    wanted = Package("requests", "2.0", wheel, "cachecontrol")
+    _dependencies.refuse_hopeless([wanted, Package("httpx", "1", wheel, None)])
+    with pytest.raises(_dependencies.Refused) as refused:
+        _dependencies.refuse_hopeless([Package("Requests", "2.0", wheel, None), Package("redis", "5", wheel, None)])
+    assert len(refused.value.sentences) == 2
+    assert refused.value.sentences[0].startswith("Requests opens sockets")

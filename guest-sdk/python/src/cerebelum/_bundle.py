@@ -93,7 +93,7 @@ UNUSABLE = frozenset(
 # Of these, what their users should use instead.
 INSTEAD = {
     **dict.fromkeys(("concurrent",), _absent.THREADS),
-    **dict.fromkeys(("multiprocessing", "pty"), _absent.PROCESSES),
+    **dict.fromkeys(("concurrent.futures.process", "multiprocessing", "pty"), _absent.PROCESSES),
     **dict.fromkeys(("ftplib", "imaplib", "poplib", "smtplib", "socketserver", "wsgiref"), _absent.SOCKETS),
 }
 # About what compiling leaves behind, in bytes; wiping more would make the memory larger.
@@ -139,13 +139,13 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """A module of the bundle.
 
         # Raises
-        ModuleNotFoundError for one of the standard library that could not do its work here.
+        NoModule for one of the standard library that could not do its work here.
         """
         found = self._modules.get(name)
         if found is None:
-            instead = INSTEAD.get(name.partition(".")[0])
+            instead = INSTEAD.get(name) or INSTEAD.get(name.partition(".")[0])
             if instead is not None:
-                raise ModuleNotFoundError(f"No module named '{name}': {instead}", name=name)
+                raise _absent.NoModule(f"No module named '{name}': {instead}", name=name)
             return None
         return importlib.util.spec_from_loader(name, self, origin=found[0], is_package=found[1])
 

@@ -30,6 +30,9 @@ INSTEAD = {
     "grpcio": "use cerebelum.http",
     "cryptography": "hashlib and hmac are there",
 }
+# Pure Python that opens sockets itself, so that nothing of it works; asked for by the author, it is refused.
+HOPELESS = frozenset({"boto3", "pg8000", "pymongo", "pymysql", "redis", "requests", "urllib3", "websockets"})
+SOCKETS = "{0} opens sockets, which a component does not have: use cerebelum.http, or httpx, for which the engine sends"
 NATIVE = "{0} has native code; only pure-Python packages can run in a component{1}"
 SOURCE = "{0} is published as source only; it was built here, with the code that its author runs for that"
 UNREACHED = ("connection error", "Failed to establish", "Max retries", "Name or service", "name resolution")
@@ -100,6 +103,7 @@ def install(requirements: str, target: str) -> list[str]:
         packages = packages_of(resolve(requirements, os.path.join(folder, "report.json")))
         if not packages:
             return []
+        refuse_hopeless(packages)
         warnings, natives = [], []
         for package in packages:
             if package.is_pure or fetch_pure(package, wheels):
@@ -119,6 +123,13 @@ def install(requirements: str, target: str) -> list[str]:
         pip("install", "--no-deps", "--no-index", "--no-compile", "--target", target, *files)
     strip(target)
     return warnings
+
+
+def refuse_hopeless(packages: Iterable[Package]) -> None:
+    """Refuses packages that can never work. What another package asks for may be optional to it."""
+    hopeless = [package for package in packages if normal(package.name) in HOPELESS and package.wanted_by is None]
+    if hopeless:
+        raise Refused(*(SOCKETS.format(package) for package in hopeless))
 
 
 def resolve(requirements: str, report: str) -> Any:

@@ -93,7 +93,10 @@ class Signature:
         # Raises
         TypeError for wrong arguments, SerializationError for one that is not JSON.
         """
-        bound = inspect.Signature(self._rest).bind(*args, **kwargs).arguments
+        try:
+            bound = inspect.Signature(self._rest).bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{what}: {error}") from None
         if len(self._rest) == 1:
             only = self._rest[0]
             if only.name in bound:
