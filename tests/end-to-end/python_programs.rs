@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use cerebelum_tests::{Database, Engine, python_build, python_component};
+use cerebelum_tests::{Cloud, Database, Engine, python_build, python_component, python_packages};
 use serde_json::{Value, json};
 
 /// A timeline beside an async workflow; imports inside functions, of the program itself and of the library.
@@ -181,4 +181,40 @@ fn what_can_never_work_is_tried_once_and_says_what_to_do() {
     }
     let told = engine.run("hopeless/attempt", &json!("wanting"))["failure"]["message"].to_string();
     assert!(told.contains("the input of step 'wanting': missing a required argument: 'n'"), "{told}");
+}
+
+/// A library of the world's, which brings its requests to the engine.
+const HTTPX: &str = r#"
+import httpx
+
+from cerebelum import Context, step, workflow
+
+
+@step
+async def send(context: Context, url: str) -> list:
+    async with httpx.AsyncClient(base_url=url) as client:
+        noted = await client.post("/notes/httpx", json={"text": "hello"})
+        missing = await client.get("/nowhere")
+        try:
+            missing.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            return [noted.is_success, error.response.status_code]
+
+
+@workflow
+async def flow(context: Context, url: str) -> list:
+    return await send(context, url)
+"#;
+
+#[test]
+fn httpx_sends_its_requests_through_the_engine() {
+    let packages = python_packages(&["httpx", "httpcore", "anyio", "h11", "idna", "certifi"]);
+    let mut files: Vec<(&str, &str)> = packages.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    files.push(("app.py", HTTPX));
+    let (engine, cloud) = (Engine::start(Database::Sqlite), Cloud::start());
+    engine.ok(&["upload", &python_component("with-httpx", &files), "--name", "with-httpx"]);
+    let ended = engine.run("with-httpx/flow", &json!(cloud.url()));
+    assert_eq!(ended["output"], json!([true, 404]), "{ended:#}");
+    let noted = cloud.requests("POST", "/notes/httpx");
+    assert_eq!(noted.len(), 1, "{noted:?}");
 }

@@ -13,7 +13,7 @@ pub use bystander::Bystander;
 pub use cloud::Cloud;
 pub use engine::{Database, Engine, Said, http_get};
 pub use history::assert_one_writer;
-pub use python::{python, python_build, python_component};
+pub use python::{python, python_build, python_component, python_packages};
 pub use rustix::process::Signal;
 pub use server::Server;
 pub use wait::{until, within};

@@ -44,6 +44,31 @@ pub fn python_component(name: &str, files: &[(&str, &str)]) -> String {
     wasm.display().to_string()
 }
 
+/// The sources of packages that are installed for the tests' own Python, as files of a program.
+///
+/// # Panics
+/// When one of them is not there.
+#[must_use]
+pub fn python_packages(names: &[&str]) -> Vec<(String, String)> {
+    let libraries = environment().with_file_name("lib").read_dir().expect("there are libraries");
+    let library = libraries.flatten().next().expect("there is one version of Python").path().join("site-packages");
+    let mut files = Vec::new();
+    let mut folders: Vec<PathBuf> = names.iter().map(|name| library.join(name)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir().expect("the package is installed").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "py") {
+                let name = path.strip_prefix(&library).expect("it was found there").display().to_string();
+                files.push((name, fs::read_to_string(&path).expect("it is a text")));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
 fn forget_older(folder: &Path, name: &str) {
     // What is not there need not go.
     let _ = fs::remove_dir_all(folder.join(name));
