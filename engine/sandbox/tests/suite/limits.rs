@@ -113,7 +113,8 @@ async fn an_output_that_is_no_json_is_named() {
 #[tokio::test]
 async fn a_flood_of_log_lines_is_cut_and_counted() {
     let logs = run(workflow("log-flood", "1")).await.logs();
-    assert!(logs.len() > 1000 && logs.len() < 1100, "{}", logs.len());
+    // 1 MiB in lines of 1,000 bytes, which count 64 besides.
+    assert!(logs.len() > 950 && logs.len() < 1000, "{}", logs.len());
     let dropped = 5001 - (logs.len() - 1);
     assert_eq!(logs.last().unwrap(), &format!("warn {dropped} log lines beyond 1048576 bytes were dropped"));
 }
