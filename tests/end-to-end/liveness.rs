@@ -114,7 +114,14 @@ fn l22_a_suspect_among_more_guests_than_places_keeps_nobody_waiting() {
     }
     engine.restart();
     within(Duration::from_secs(120), "all have ended", || {
-        ids.iter().all(|id| engine.status(id)["status"] == "completed").then_some(())
+        let of = |id: &String| engine.status(id)["status"].as_str().unwrap().to_owned();
+        let open: Vec<(&String, String)> =
+            ids.iter().map(|id| (id, of(id))).filter(|(_, is)| is != "completed").collect();
+        // One that was on a thread at the kill as well has died for the third time, alone: a person lets it go on.
+        for (id, _) in open.iter().filter(|(_, is)| is == "parked") {
+            engine.ok(&["resume", id]);
+        }
+        open.is_empty().then_some(())
     });
     assert_eq!(http_get(&format!("{}/healthz", engine.url())), "ready\n");
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cerebelum_history::planted;
 use cerebelum_store::{Incarnation, Store, StoreError};
@@ -136,6 +136,11 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A process that was killed may hold its lock for so long still: an engine that is started right after it waits.
+const LETS_GO_AFTER: Duration = Duration::from_secs(2);
+/// The pause between two tries of the lock.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// The node's name, kept in `--data` under a lock: a restart on the same folder is the same node, and two cannot be.
 pub(crate) struct NodeName {
     pub(crate) name: String,
@@ -157,9 +162,16 @@ impl NodeName {
         }
         let lock =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(cannot)?;
-        lock.try_lock().map_err(|_| {
-            format!("another engine uses the data folder {}: stop it, or give this one its own --data", data.display())
-        })?;
+        let began = Instant::now();
+        while lock.try_lock().is_err() {
+            if began.elapsed() > LETS_GO_AFTER {
+                let data = data.display();
+                return Err(format!(
+                    "another engine uses the data folder {data}: stop it, or give this one its own --data"
+                ));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
         let stored = std::fs::read_to_string(&path).map_err(cannot)?;
         let mut name = stored.trim().to_owned();
         if name.is_empty() {
