@@ -204,7 +204,7 @@ impl Execution {
         let mut execution = Self {
             identity,
             open_bytes: stored.open.iter().map(|(_, call)| call.weight()).sum(),
-            open_children: stored.open.iter().filter(|(_, call)| call.awaits_child()).count(),
+            open_children: stored.open.iter().filter(|(_, call)| call.waits_for_child()).count(),
             position: stored.position,
             stamp: stamps.fold(stored.stamp, Timestamp::max),
             paused: stored.paused,

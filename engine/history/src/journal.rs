@@ -180,7 +180,7 @@ impl Journal {
     }
 
     /// What has to be durable before the next outcome can be told; none when there is none.
-    pub(crate) fn awaited_mark(&self) -> Option<u64> {
+    pub(crate) fn blocking_mark(&self) -> Option<u64> {
         self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal)).map(|pending| pending.mark)
     }
 

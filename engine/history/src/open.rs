@@ -184,7 +184,7 @@ impl OpenCall {
     }
 
     /// Whether it waits for the end of a child.
-    pub(crate) fn awaits_child(&self) -> bool {
+    pub(crate) fn waits_for_child(&self) -> bool {
         matches!(self.phase, Phase::Child { awaited: true, .. })
     }
 

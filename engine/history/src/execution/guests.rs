@@ -142,7 +142,7 @@ impl Execution {
         let durable = if planted("wait-told-before-durable") { u64::MAX } else { self.durable };
         let (mut delivery, mut blocked) = (journal.next(durable), None);
         if delivery.is_none() && journal.has_pending() {
-            blocked = journal.awaited_mark();
+            blocked = journal.blocking_mark();
         } else if delivery.is_none() {
             journal.check_complete(scope.as_str(), "the guest waits for something else")?;
             blocked = self.bind_signal(scope, now).err();

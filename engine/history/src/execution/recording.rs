@@ -92,7 +92,7 @@ impl Execution {
     pub(super) fn open_call(&mut self, name: CallName, since: Timestamp, phase: Phase) {
         let call = OpenCall::new(since, phase, self.mark);
         self.open_bytes += call.weight();
-        self.open_children += usize::from(call.awaits_child());
+        self.open_children += usize::from(call.waits_for_child());
         if let Some(due) = call.due() {
             self.timers.insert((due, name.clone()));
         }
@@ -132,7 +132,7 @@ impl Execution {
     pub(super) fn close_call(&mut self, name: &CallName) -> Option<OpenCall> {
         let call = self.open.remove(name)?;
         self.open_bytes -= call.weight();
-        self.open_children -= usize::from(call.awaits_child());
+        self.open_children -= usize::from(call.waits_for_child());
         if let Some(due) = call.due() {
             self.timers.remove(&(due, name.clone()));
         }
