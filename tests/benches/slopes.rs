@@ -108,7 +108,7 @@ async fn cost(database: Database, workload: &str, size: usize) -> anyhow::Result
             killed_ms = Some(cpu_ms(&engine) - before);
             return Ok(Cost { live_ms, killed_ms });
         }
-        other => anyhow::bail!("{other} is no workload"),
+        other => anyhow::bail!("there is no workload `{other}`"),
     }
     Ok(Cost { live_ms: cpu_ms(&engine) - before, killed_ms })
 }

@@ -1,5 +1,5 @@
 //! An engine whose resident memory is capped: a watchdog looks at it all the time and kills it when it has too much.
-//! (`RLIMIT_AS` is no such cap: guests reserve far more address space than they use.)
+//! (`RLIMIT_AS` cannot be that cap: guests reserve far more address space than they use.)
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -54,7 +54,7 @@ impl Capped {
         self.watchdog = Some(Watchdog::begin(self.engine.pid()));
     }
 
-    /// How long somebody else's execution takes.
+    /// How long an execution of another program takes.
     fn served(&self) -> Duration {
         let began = Instant::now();
         assert_eq!(self.engine.run("sequence", &json!({"steps": 2}))["output"], json!(2), "others are served");

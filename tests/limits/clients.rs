@@ -22,7 +22,12 @@ macro_rules! on_both_databases {
     )+ };
 }
 
-on_both_databases!(large_starts, many_large_starts_in_one_call, signals_that_nobody_reads, attributes_at_the_start);
+on_both_databases!(
+    large_starts,
+    many_large_starts_in_one_call,
+    signals_that_no_workflow_reads,
+    attributes_at_the_start
+);
 
 /// Attacks an engine from so many connections, while others are served.
 fn check<A: Future<Output = ()> + Send + 'static>(database: Database, attack: fn(Vec<EngineClient<Channel>>) -> A) {
@@ -72,8 +77,8 @@ async fn many_large_starts_in_one_call(clients: Vec<EngineClient<Channel>>) {
     while calls.next().await.is_some() {}
 }
 
-/// Signals that nobody reads: the sender is refused when the inbox is full, by number or by size.
-async fn signals_that_nobody_reads(clients: Vec<EngineClient<Channel>>) {
+/// Signals that no workflow reads: the sender is refused when the inbox is full, by number or by size.
+async fn signals_that_no_workflow_reads(clients: Vec<EngineClient<Channel>>) {
     let mut client = clients[0].clone();
     for (bytes, at_least, at_most) in [(MIB - 100, 10, 40), (10, 900, 1_100)] {
         let input = json!({"what": "hold", "count": 1}).to_string();
@@ -86,7 +91,7 @@ async fn signals_that_nobody_reads(clients: Vec<EngineClient<Channel>>) {
         };
         let mut taken = 0;
         let refused = loop {
-            match client.signal(signal("nobody-waits")).await {
+            match client.signal(signal("not-awaited")).await {
                 Ok(_) => taken += 1,
                 Err(status) => break status,
             }

@@ -70,7 +70,7 @@ macro_rules! attacks {
 }
 
 attacks! {
-    large_steps_at_once: 20, {"what": "steps", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]), Slowly;
+    large_steps_at_once: 60, {"what": "steps", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]), Slowly;
     large_children_at_once: 20, {"what": "children", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]), Slowly;
     large_starts_at_once: 20, {"what": "starts", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]), Slowly;
     large_questions: 20, {"what": "questions", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]), AsUsual;

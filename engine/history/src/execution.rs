@@ -125,7 +125,7 @@ pub struct Execution {
     journals: HashMap<Scope, Journal>,
     /// Scopes that need a guest in memory.
     wanted: BTreeSet<Scope>,
-    /// Which quiescent guests may have something to be told.
+    /// The quiescent guests that there may be something to tell.
     telling: telling::Telling,
     /// Events that the driver has not acknowledged as durable.
     unsaved: unsaved::Unsaved,
@@ -136,7 +136,7 @@ pub struct Execution {
     /// About how many bytes the history of this run holds.
     history_bytes: u64,
     attributes_bytes: usize,
-    /// Signals that nobody has been told yet, and who waits for them.
+    /// Signals that no guest has been told yet, and the calls that wait for them.
     signals: signals::Signals,
     signals_bytes: u64,
     /// Counts of the open calls.
@@ -147,7 +147,7 @@ pub struct Execution {
     actions: VecDeque<Action>,
     /// Requests that do not start in a pause.
     held_back: VecDeque<Action>,
-    /// Requests that nobody waits for any more, each with its mark.
+    /// Requests whose step no longer waits for them, each with its mark.
     withdrawn: Vec<(CallName, u64)>,
     reopening: Option<ReopenMode>,
     /// Counts changes, so that effects can wait for those that caused them.
@@ -435,7 +435,7 @@ impl Execution {
             return now;
         }
         let open = &self.open;
-        // A request that nobody waits for any more does not leave.
+        // A request whose step no longer waits for it does not leave.
         let is_wanted = |action: &Action| match action {
             Action::Fetch { call, opened, .. } => open.get(call).is_some_and(|call| call.mark == *opened),
             Action::Stop(_) => true,
@@ -443,7 +443,7 @@ impl Execution {
         self.held_back.drain(..).chain(self.actions.drain(..)).filter(is_wanted).collect()
     }
 
-    /// Takes the requests that nobody waits for any more: the calls and their [`OpenCall::mark`].
+    /// Takes the requests whose step no longer waits for them: the calls and their [`OpenCall::mark`].
     pub fn take_withdrawn(&mut self) -> Vec<(CallName, u64)> {
         std::mem::take(&mut self.withdrawn)
     }

@@ -166,9 +166,11 @@ impl<T> Drive<T> {
                     return Moved::Quiescent;
                 }
                 Poll::Pending if self.cpu.take_gave_way() => {
+                    // Given back before it waits: an activation that waits for the database does not drive its guests, and a guest
+                    // that keeps the turn meanwhile would keep all others from moving.
+                    drop(moving);
                     tokio::task::yield_now().await;
                     // What others have asked for meanwhile may be more than there is room for.
-                    drop(moving);
                     moving = self.gate.ledger.moving(&self.gate.execution).await;
                     self.cpu.resume();
                 }

@@ -1,8 +1,8 @@
 //! The ledger of host memory: what an engine holds for guests and clients besides linear memory, in bytes; one sum, one
 //! bound, and who goes on above it.
 //!
-//! It is looked at before somebody moves and written while they do: what one guest asks for in one turn is bounded, so
-//! that the sum passes the bound by no more than what those that move at the same moment may ask for.
+//! The sum is looked at before a guest moves and updated while the guest moves: what one guest asks for in one turn is
+//! bounded, so that the sum passes the bound by no more than what the guests that move at the same moment may ask for.
 //! Above the bound one execution at a time goes on, so that there is always one that can become smaller.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +53,7 @@ impl Ledger {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody new may come.
+    /// Whether an execution that is not in memory may be taken into it.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.held() <= self.bytes_max
@@ -93,7 +93,7 @@ impl Ledger {
             if let Some(moving) = self.may_move(execution) {
                 return moving;
             }
-            // Nobody says that the one that goes on has stood still for too long.
+            // No notification says that the execution whose turn it is has stood still for too long.
             let _ = tokio::time::timeout(TURN_TAKEN_AFTER, self.freed()).await;
         }
     }
@@ -146,7 +146,7 @@ impl Drop for Moving {
     }
 }
 
-/// Bytes that somebody holds.
+/// Bytes that are held, until this is dropped.
 #[derive(Debug)]
 pub struct Held {
     ledger: Arc<Ledger>,
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_goes_on_when_there_is_room_again() {
+    async fn an_execution_that_waits_goes_on_when_there_is_room_again() {
         let ledger = Ledger::new(100);
         let mut held = ledger.hold(90);
         assert!(ledger.has_room());

@@ -58,26 +58,36 @@ pub(crate) async fn receivers(session: &mut Session, keys: &[ExecutionKey]) -> R
     Ok(receivers)
 }
 
-/// The messages of executions, oldest first, with the number of the execution; or what is wrong with one. Of each execution at
-/// most 32 MiB and one message: who has dealt with these is told that there are more ([`crate::Newest`]).
+/// Reads messages `$from` an inbox, oldest first: of each execution at most 32 MiB and one message. An activation that has
+/// dealt with these hears that there are more ([`crate::Newest`]).
+macro_rules! oldest_messages {
+    ($columns:literal, $from:literal) => {
+        concat!(
+            "select ",
+            $columns,
+            " from (
+                select m.seq, m.size, sum(m.size) over (partition by m.execution_no order by m.seq) as sum
+                from (select i.seq, i.execution_no, octet_length(i.message) as size from ",
+            $from,
+            ") m
+            ) p
+            join inbox i on i.seq = p.seq
+            where p.sum - p.size < 33554432
+            order by i.seq"
+        )
+    };
+}
+
+/// The messages of executions, oldest first, with the number of the execution; or what is wrong with one.
 pub(crate) async fn of(
     session: &mut Session,
     executions: &Rows<'_>,
 ) -> Result<Vec<(i64, Result<InboxRow, String>)>, Fault> {
-    static OF: Statement = Statement::new(
-        "select i.execution_no, i.seq, i.message, i.seen
-        from (
-            select m.seq, m.size, sum(m.size) over (partition by m.execution_no order by m.seq) as sum
-            from (
-                select i.seq, i.execution_no, octet_length(i.message) as size
-                from {rows tenant_id:int execution_no:int}
-                join inbox i on i.tenant_id = r.tenant_id and i.execution_no = r.execution_no
-            ) m
-        ) p
-        join inbox i on i.seq = p.seq
-        where p.sum - p.size < 33554432
-        order by i.seq",
-    );
+    static OF: Statement = Statement::new(oldest_messages!(
+        "i.execution_no, i.seq, i.message, i.seen",
+        "{rows tenant_id:int execution_no:int}
+        join inbox i on i.tenant_id = r.tenant_id and i.execution_no = r.execution_no"
+    ));
     let mut messages = Vec::new();
     for mut row in session.rows_of(&OF, executions).await? {
         let (no, seq) = (row.int()?, row.int()?);
@@ -89,21 +99,12 @@ pub(crate) async fn of(
 
 /// See [`crate::Store::unseen`]; at most as much of them as [`of`] reads.
 pub(crate) async fn unseen(session: &mut Session, key: &ExecutionKey) -> Result<Vec<InboxRow>, Fault> {
-    static UNSEEN: Statement = Statement::new(
-        "select i.seq, i.message
-        from (
-            select m.seq, m.size, sum(m.size) over (order by m.seq) as sum
-            from (
-                select i.seq, octet_length(i.message) as size
-                from executions e
-                join inbox i on i.tenant_id = e.tenant_id and i.execution_no = e.execution_no and i.seen = 0
-                where e.tenant_id = $1 and e.id = $2
-            ) m
-        ) p
-        join inbox i on i.seq = p.seq
-        where p.sum - p.size < 33554432
-        order by i.seq",
-    );
+    static UNSEEN: Statement = Statement::new(oldest_messages!(
+        "i.seq, i.message",
+        "executions e
+        join inbox i on i.tenant_id = e.tenant_id and i.execution_no = e.execution_no and i.seen = 0
+        where e.tenant_id = $1 and e.id = $2"
+    ));
     let mut messages = Vec::new();
     for mut row in session.rows(&UNSEEN, &[key.tenant.into(), key.id.as_str().into()]).await? {
         messages.push(InboxRow { seq: row.int()?, message: row.text()?, seen: false });

@@ -254,7 +254,7 @@ impl Activation {
             if let Some(moving) = self.node.ledger.may_move(&self.key.id) {
                 return Some((self.node.ledger.hold(bytes * COPIES), moving));
             }
-            // Whoever moves may stand still for something of ours.
+            // The execution whose turn it is may stand still because it needs something that this one holds.
             let _ = self.node.machine.within(LOOK_AGAIN, self.node.ledger.freed()).await;
         }
     }
@@ -341,7 +341,7 @@ impl Activation {
         let due = self.execution.due().map(|due| (self.node.clock.until(due), Happening::Due));
         let overrun = self.guests.next_overrun().map(|(left, scope)| (left, Happening::Overran(scope)));
         let idle = self.in_flight.is_none() && self.is_idle();
-        // Nobody keeps what others need.
+        // When memory is short, an idle execution leaves it at once.
         let rests = if self.node.ledger.has_room() { self.node.config.hibernate_after } else { Duration::ZERO };
         let idle = idle.then_some((rests, Happening::Idle));
         let held = self.hold_left().map(|left| (left, Happening::Due));
@@ -350,7 +350,7 @@ impl Activation {
 
     fn take_answer(&mut self, (call, opened, arrived): Answered) -> Result<(), Stuck> {
         let Some(Arrived { result, held }) = arrived else { return Err(Stuck::Over(Over::Lost)) };
-        // The answer to a request that its step no longer waits for is nobody's.
+        // The answer to a request that its step no longer waits for is dropped.
         if self.requests.strike(&call, opened) {
             self.execution.fetched(&call, result, self.node.clock.moment());
             self.requests.hold(self.execution.mark(), held);
@@ -370,8 +370,7 @@ impl Activation {
     fn overran(&mut self, scope: &Scope) -> Result<(), Stuck> {
         let is_hindered = !self.execution.is_durable() || !self.node.ledger.has_room();
         if is_hindered || self.requests.await_turn(scope) {
-            // The engine's own trouble, with the database or with memory, uses up nobody's time, nor does a request's wait for
-            // its turn.
+            // Time in which the engine waits for its database, for memory or for a request's turn is not the step's.
             self.guests.extend(scope);
             return Ok(());
         }

@@ -28,7 +28,7 @@ impl Activation {
         let batch = Batch { rewritten, ..self.batch(changes, releases) };
         let due = batch.head.due.filter(|_| releases);
         let continues = batch.next_run.is_some();
-        let appended = self.node.appends.hand_in(batch);
+        let appended = self.node.appends.hand_in((batch, room));
         let wake = self.node.clone();
         let answer = async move {
             let answer = appended.await;
@@ -36,7 +36,7 @@ impl Activation {
             answer
         };
         let answer = Box::pin(answer);
-        self.in_flight = Some(InFlight { answer, mark, position, releases, continues, sent_boot_ms, _room: room });
+        self.in_flight = Some(InFlight { answer, mark, position, releases, continues, sent_boot_ms });
         Ok(())
     }
 

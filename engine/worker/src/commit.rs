@@ -11,7 +11,6 @@ use crate::activation::{Activation, Over, Stored};
 use crate::appender::{Appended, CLAIM_LOST, NotWritten};
 use crate::asking::BATCH_EVENTS_MAX;
 use crate::batch::parking;
-use crate::room::OnTheWay;
 use crate::stuck::Stuck;
 use crate::trouble::Trouble;
 
@@ -27,7 +26,6 @@ pub(crate) struct InFlight {
     /// Whether somebody has something to do after it: the next run.
     pub(crate) continues: bool,
     pub(crate) sent_boot_ms: u64,
-    pub(crate) _room: OnTheWay,
 }
 
 impl Activation {
@@ -168,7 +166,8 @@ impl Activation {
             }
         }
         self.node.metrics.parked.add(1);
-        let answer = self.node.appends.hand_in(parking(self.incarnation, &self.head, self.stored, reason));
+        let parking = parking(self.incarnation, &self.head, self.stored, reason);
+        let answer = self.node.appends.hand_in((parking, None));
         match answer.await {
             Some(Ok(_)) => Over::Released,
             Some(Err(_)) | None => Over::Lost,

@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::outside::{Machine, Outside, Programs, Web};
 use crate::poison::{CrashLog, Isolation, IsolationGate};
 use crate::restore;
-use crate::room::Room;
+use crate::room::{OnTheWay, Room};
 use crate::schema::Checker;
 use crate::supervise::{Supervisor, words};
 use crate::throttle::Throttle;
@@ -79,7 +79,8 @@ pub(crate) struct Node {
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) lease: Arc<Leasehold>,
-    pub(crate) appends: Gather<Batch, Appended>,
+    /// Each batch brings its room on the way to the database, which is free again when that has answered.
+    pub(crate) appends: Gather<(Batch, OnTheWay), Appended>,
     pub(crate) starts: Gather<NewExecution, Result<Started, StoreError>>,
     /// What exists of the executions that somebody wants to start.
     pub(crate) begun: Gather<ExecutionKey, Result<Option<Begun>, StoreError>>,
@@ -119,7 +120,15 @@ impl Node {
         let warm = Warm::new(config.warm_bytes_max);
         let liveness = Liveness::new(machine.clone());
         let watched = liveness.clone();
-        let appends = Gather::new(&watched, Batch::bytes, move |batches| appender.clone().append(batches));
+        let appends = Gather::new(
+            &watched,
+            |(batch, _): &(Batch, OnTheWay)| batch.bytes(),
+            move |sent: Vec<_>| {
+                let (batches, on_the_way): (Vec<Batch>, Vec<OnTheWay>) = sent.into_iter().unzip();
+                let written = appender.clone().append(batches);
+                written.inspect(move |_| drop(on_the_way))
+            },
+        );
         Arc::new_cyclic(|node: &Weak<Self>| Self {
             starts: {
                 let node = node.clone();
@@ -363,7 +372,7 @@ impl Node {
     async fn set_aside(&self, incarnation: Incarnation, head: &cerebelum_store::Execution, reason: String) -> Over {
         tracing::error!(execution = %head.key.id, reason, "parked");
         self.metrics.parked.add(1);
-        match self.appends.hand_in(parking(incarnation, head, head.position, reason.clone())).await {
+        match self.appends.hand_in((parking(incarnation, head, head.position, reason.clone()), None)).await {
             Some(Ok(_)) => Over::Released,
             // What cannot be written as it was read is set aside by its key alone.
             Some(Err(_)) if self.park(incarnation, &head.key, reason).await => Over::Released,

@@ -1,6 +1,7 @@
 //! Bounds on what is on its way in host memory: from clients into the engine, and from the engine to the database.
 //!
-//! Whoever waits here holds nothing that somebody else waits for: what is on its way needs only the database.
+//! A batch leaves its way when the database has answered, whether or not its activation has taken the answer: what is on
+//! its way waits for nothing but the database, so that all that wait here come to an end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,7 +119,7 @@ mod tests {
         under_way.pop();
         assert!(matches!((&mut waiting[0]).now_or_never(), Some(Ok(_))));
         drop(waiting);
-        assert_eq!(room.waiting.load(Ordering::Relaxed), 0, "whoever has gone waits no more");
+        assert_eq!(room.waiting.load(Ordering::Relaxed), 0, "a request that is gone waits no longer");
     }
 
     #[tokio::test]

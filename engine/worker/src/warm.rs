@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_most_to_repeat_goes_last() {
+    fn the_guest_with_most_to_repeat_goes_last() {
         let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
         let enter = |scope: &str, calls| warm.enter(&Scope::from_text(scope), (10, calls), &pressure);
         let _stays = [enter("", 10_000), enter("1", 500), enter("2", 3), enter("3", CHEAP_CALLS)];

@@ -1,4 +1,4 @@
-//! Signals that nobody was told yet, and the calls that wait for them: which call gets which signal.
+//! Signals that no guest has been told yet, and the calls that wait for them: which call gets which signal.
 //!
 //! Of one name the oldest signal is for the oldest call, the next for the next. Each change costs the logarithm of how
 //! many there are, however many signals and calls meet.

@@ -1,4 +1,4 @@
-//! Which quiescent guests may have something to be told, so that nobody has to look at all of them.
+//! The quiescent guests that there may be something to tell, so that not all of them have to be looked at.
 
 use std::collections::{BTreeSet, HashSet};
 
