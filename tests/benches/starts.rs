@@ -93,7 +93,10 @@ async fn first_call(program: &Program, workflow: &str, input: &Json) -> anyhow::
         attempt: 1,
         idempotency_key: String::new(),
     };
-    let mut guest = program.start(begin).await.map_err(|e| anyhow::anyhow!("{e}"))?;
+    let mut guest = program
+        .start(begin, cerebelum_sandbox::Ledger::new(1 << 30).account())
+        .await
+        .map_err(|e| anyhow::anyhow!("{e}"))?;
     let turn = guest.turn(None).await.map_err(|e| anyhow::anyhow!("{e}"))?;
     anyhow::ensure!(turn.end.is_none(), "{workflow} makes a call: {turn:?}");
     Ok(())

@@ -8,7 +8,7 @@ use serde_json::json;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::capped::{Capped, Others};
+use crate::capped::Capped;
 
 const MIB: usize = 1 << 20;
 
@@ -42,7 +42,7 @@ fn check<A: Future<Output = ()> + Send + 'static>(database: Database, attack: fn
         }
         attack(clients).await;
     });
-    capped.serves_others_while(Others::AsUsual, || !attack.is_finished());
+    capped.serves_others_while(|| !attack.is_finished());
     runtime.block_on(attack).unwrap();
     capped.end("clients");
 }

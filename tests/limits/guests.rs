@@ -3,7 +3,7 @@
 use cerebelum_tests::Database;
 use serde_json::{Value, json};
 
-use crate::capped::{Capped, Others};
+use crate::capped::Capped;
 
 /// How an attack ends.
 enum Ends {
@@ -17,7 +17,7 @@ use Ends::{Completed, Failed};
 const MIB: usize = 1 << 20;
 
 /// So many executions of this at once; the engine dies once meanwhile and comes back; each ends as it should.
-fn check(database: Database, (executions, load): (usize, Value), ends: &Ends, others: Others) {
+fn check(database: Database, (executions, load): (usize, Value), ends: &Ends) {
     let mut capped = Capped::start(database);
     let begin = |capped: &Capped, number: usize| {
         let id = format!("load-{number}");
@@ -30,7 +30,7 @@ fn check(database: Database, (executions, load): (usize, Value), ends: &Ends, ot
     ids.extend((executions / 2..executions).map(|number| begin(&capped, number)));
     let began = std::time::Instant::now();
     let mut last = Vec::new();
-    capped.serves_others_while(others, || {
+    capped.serves_others_while(|| {
         assert!(began.elapsed().as_secs() < 150, "{load}: it goes on and on: {last:?}\n{}", capped.engine.log());
         last = look(&capped);
         !ids.iter().all(|id| last.iter().any(|(other, status, _)| other == id && ENDED.contains(&&**status)))
@@ -60,30 +60,30 @@ fn look(capped: &Capped) -> Vec<(String, String, u64)> {
 }
 
 macro_rules! attacks {
-    ($($name:ident: $executions:expr, $load:tt, $ends:expr, $others:ident;)+) => { $(
+    ($($name:ident: $executions:expr, $load:tt, $ends:expr;)+) => { $(
         mod $name {
             use super::*;
-            #[test] fn sqlite() { check(Database::Sqlite, ($executions, json!($load)), &$ends, Others::$others); }
-            #[test] fn postgres() { check(Database::Postgres, ($executions, json!($load)), &$ends, Others::$others); }
+            #[test] fn sqlite() { check(Database::Sqlite, ($executions, json!($load)), &$ends); }
+            #[test] fn postgres() { check(Database::Postgres, ($executions, json!($load)), &$ends); }
         }
     )+ };
 }
 
 attacks! {
-    large_steps_at_once: 60, {"what": "steps", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]), Slowly;
-    large_children_at_once: 20, {"what": "children", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]), Slowly;
-    large_starts_at_once: 20, {"what": "starts", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]), Slowly;
-    large_questions: 20, {"what": "questions", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]), AsUsual;
-    large_outputs_at_once: 20, {"what": "outputs", "count": 200, "bytes": (MIB - 2)}, Failed(&["history-limit", "memory-limit"]), Slowly;
-    large_outputs_in_turn: 10, {"what": "outputs-in-turn", "count": 200, "bytes": (MIB - 2)}, Failed(&["history-limit"]), Slowly;
-    polls_without_a_pause: 10, {"what": "polls", "count": 20, "bytes": (MIB / 2)}, Failed(&["poll-exhausted"]), AsUsual;
-    many_tiny_calls: 20, {"what": "sleeps", "count": 20_000}, Failed(&["call-limit"]), AsUsual;
-    large_attributes: 20, {"what": "attributes", "count": 60, "bytes": (MIB - 2)}, Failed(&["attribute-limit"]), AsUsual;
-    many_attributes: 20, {"what": "attributes", "count": 1_000, "bytes": 10}, Failed(&["attribute-limit"]), AsUsual;
-    a_long_attribute_name: 5, {"what": "attribute-name", "count": 1, "bytes": 65}, Failed(&["attribute-limit", "invalid-argument"]), AsUsual;
-    shouting_without_end: 3, {"what": "shout", "count": 1, "bytes": 16_000}, Failed(&["history-limit"]), AsUsual;
-    deep_steps: 20, {"what": "dig", "count": 100}, Failed(&["call-limit"]), AsUsual;
-    much_progress: 20, {"what": "report", "count": 2_000, "bytes": (MIB)}, Completed, AsUsual;
-    a_long_kind: 20, {"what": "kind", "count": 1, "bytes": (MIB / 2)}, Failed(&["xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"]), AsUsual;
-    a_long_chain: 10, {"what": "chain", "count": 120}, Completed, AsUsual;
+    large_steps_at_once: 60, {"what": "steps", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]);
+    large_children_at_once: 20, {"what": "children", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]);
+    large_starts_at_once: 20, {"what": "starts", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]);
+    large_questions: 20, {"what": "questions", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]);
+    large_outputs_at_once: 20, {"what": "outputs", "count": 200, "bytes": (MIB - 2)}, Failed(&["history-limit", "memory-limit"]);
+    large_outputs_in_turn: 10, {"what": "outputs-in-turn", "count": 200, "bytes": (MIB - 2)}, Failed(&["history-limit"]);
+    polls_without_a_pause: 10, {"what": "polls", "count": 20, "bytes": (MIB / 2)}, Failed(&["poll-exhausted"]);
+    many_tiny_calls: 20, {"what": "sleeps", "count": 20_000}, Failed(&["call-limit"]);
+    large_attributes: 20, {"what": "attributes", "count": 60, "bytes": (MIB - 2)}, Failed(&["attribute-limit"]);
+    many_attributes: 20, {"what": "attributes", "count": 1_000, "bytes": 10}, Failed(&["attribute-limit"]);
+    a_long_attribute_name: 5, {"what": "attribute-name", "count": 1, "bytes": 65}, Failed(&["attribute-limit", "invalid-argument"]);
+    shouting_without_end: 3, {"what": "shout", "count": 1, "bytes": 16_000}, Failed(&["history-limit"]);
+    deep_steps: 20, {"what": "dig", "count": 100}, Failed(&["call-limit"]);
+    much_progress: 20, {"what": "report", "count": 2_000, "bytes": (MIB)}, Completed;
+    a_long_kind: 20, {"what": "kind", "count": 1, "bytes": (MIB / 2)}, Failed(&["xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"]);
+    a_long_chain: 10, {"what": "chain", "count": 120}, Completed;
 }

@@ -9,7 +9,7 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
     Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
-    Page, Progress, Refusal, Started, Store, StoreError, TenantId, Whole,
+    Page, Progress, Refusal, Size, Started, Store, StoreError, TenantId, Whole,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -181,11 +181,11 @@ impl Store for Link {
         self.call(move |memory| memory.start(incarnation, new))
     }
 
-    fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>> {
+    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> Answer<'_, Vec<Claimed>> {
         let claimed = Arc::new(Mutex::new(Vec::new()));
         let noted = claimed.clone();
         let call = self.call(move |memory| {
-            let answer = memory.claim(incarnation, limit).now_or_never().expect("memory answers at once");
+            let answer = memory.claim(incarnation, limit, size).now_or_never().expect("memory answers at once");
             let keys = answer.iter().flatten().map(|claimed| claimed.head.key.clone());
             noted.lock().expect("nobody panics here").extend(keys);
             Box::pin(std::future::ready(answer))

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use cerebelum_history::{Begin, Delivery, Digest, Entry, StepOptions, Turn};
-use cerebelum_sandbox::{InspectError, Inspected, LoadError, Manifest, StepInfo, Trouble, WorkflowInfo};
+use cerebelum_sandbox::{Account, InspectError, Inspected, LoadError, Manifest, StepInfo, Trouble, WorkflowInfo};
 use cerebelum_worker::{Guest, Program, Programs};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -162,7 +162,7 @@ impl Program for Loaded {
         &self.manifest
     }
 
-    fn start(&self, begin: Begin) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
+    fn start(&self, begin: Begin, _: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
         async move {
             let take = async |places: &Arc<Semaphore>| places.clone().acquire_owned().await.expect("nobody closes it");
             let is_workflow = matches!(begin.entry, Entry::Workflow(_));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cerebelum_history::{Begin, Digest, Entry, Json, Timestamp};
-use cerebelum_sandbox::{Config, Guest, Program, Sandbox};
+use cerebelum_sandbox::{Config, Guest, Ledger, Program, Sandbox};
 
 const MEASURED: Duration = Duration::from_secs(3);
 const PARKED: usize = 50;
@@ -120,7 +120,7 @@ async fn quiescent(program: &Program, (entry, input): &(Entry, Json)) -> Guest {
         attempt: 1,
         idempotency_key: String::new(),
     };
-    let mut guest = program.start(begin).await.unwrap();
+    let mut guest = program.start(begin, Ledger::new(1 << 30).account()).await.unwrap();
     let turn = guest.turn(None).await.unwrap();
     assert!(turn.end.is_none(), "the workflow must make a call: {turn:?}");
     guest

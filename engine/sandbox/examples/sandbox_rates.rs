@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cerebelum_history::{Begin, Call, Delivery, Entry, Json, Outcome, Request, Timestamp};
-use cerebelum_sandbox::{Config, Program, Sandbox};
+use cerebelum_sandbox::{Config, Ledger, Program, Sandbox};
 
 const MEASURED: Duration = Duration::from_secs(2);
 
@@ -98,7 +98,7 @@ async fn run(program: &Program, entry: &Entry, input: &Json) {
         attempt: 1,
         idempotency_key: String::new(),
     };
-    let mut guest = program.start(begin).await.unwrap();
+    let mut guest = program.start(begin, Ledger::new(1 << 30).account()).await.unwrap();
     let mut open = std::collections::VecDeque::new();
     let (mut clock, mut delivery) = (Timestamp(1_800_000_000_000), None);
     loop {

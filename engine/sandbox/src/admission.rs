@@ -1,39 +1,123 @@
-//! Who may live: slots for instances and bytes of linear memory, for the whole node. Whoever finds none waits.
+//! Which guests may live: slots for instances and bytes of linear memory, for the whole node. A guest that finds none
+//! waits.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
-/// Of the node's memory, workflows begin in at most so many sixteenths, and steps in so many: they find room where
-/// workflows no longer do. The rest is for those that live to grow into.
-const SHARES: (u64, u64) = (9, 12);
+use crate::line::Line;
 
-/// The places for guests of one kind.
+/// Guests begin in so many sixteenths of the node's memory; the rest is for those that live to grow into.
+const SHARE: u64 = 12;
+/// Of these, workflows have at most so many: their steps always find room.
+const WORKFLOWS_SHARE: u64 = 9;
+
+/// How many guests of one size may live.
 pub(crate) struct Slots {
-    all: Arc<Semaphore>,
+    all: u32,
     /// What workflows may have of them. They wait for their steps: without a rest that is the steps' own, workflows could
-    /// take all places and wait for each other.
-    workflows: Arc<Semaphore>,
+    /// take all slots and wait for each other.
+    workflows: u32,
 }
 
 impl Slots {
     pub(crate) fn new(count: u32) -> Self {
-        let places = |count: u32| Arc::new(Semaphore::new(count as usize));
-        Self { all: places(count), workflows: places(count - count / 4) }
+        Self { all: count, workflows: count - count / 4 }
+    }
+}
+
+/// Which guests there are besides others: each kind has a line of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    /// Of which slots it takes one.
+    pub(crate) is_large: bool,
+    /// Otherwise it is a step.
+    pub(crate) is_workflow: bool,
+}
+
+impl Kind {
+    fn line(self) -> usize {
+        usize::from(self.is_workflow) + 2 * usize::from(self.is_large)
+    }
+}
+
+/// A guest that wants to live.
+pub(crate) struct Applicant {
+    pub(crate) kind: Kind,
+    /// The workflow that its execution runs.
+    pub(crate) workflow: String,
+    /// The memory that it begins with.
+    pub(crate) bytes: u64,
+}
+
+/// What the living have, in bytes and slots, and those that wait for some.
+#[derive(Default)]
+struct Occupancy {
+    bytes: u64,
+    /// Of guests that are workflows, not steps.
+    bytes_of_workflows: u64,
+    /// By the workflow of the execution.
+    bytes_by_workflow: HashMap<String, u64>,
+    /// By kind.
+    slots: [u32; 4],
+    lines: [Line; 4],
+    /// How many ever joined a line; each is known by its number.
+    joined: u64,
+    /// The workflow of the guest that is next in its line and has found no place.
+    sought_by: Option<String>,
+}
+
+impl Occupancy {
+    fn add(&mut self, kind: Kind, workflow: &str, bytes: u64) {
+        self.bytes += bytes;
+        self.bytes_of_workflows += if kind.is_workflow { bytes } else { 0 };
+        match self.bytes_by_workflow.get_mut(workflow) {
+            Some(of_workflow) => *of_workflow += bytes,
+            None => drop(self.bytes_by_workflow.insert(workflow.to_owned(), bytes)),
+        }
+    }
+
+    fn sub(&mut self, kind: Kind, workflow: &str, bytes: u64) {
+        self.bytes -= bytes;
+        self.bytes_of_workflows -= if kind.is_workflow { bytes } else { 0 };
+        if let Some(of_workflow) = self.bytes_by_workflow.get_mut(workflow) {
+            *of_workflow -= bytes;
+            if *of_workflow == 0 {
+                self.bytes_by_workflow.remove(workflow);
+            }
+        }
+    }
+
+    fn bytes_of(&self, workflow: &str) -> u64 {
+        self.bytes_by_workflow.get(workflow).copied().unwrap_or(0)
+    }
+
+    fn has_slot(&self, slots: &Slots, kind: Kind) -> bool {
+        let taken = |is_workflow: bool| self.slots[Kind { is_workflow, ..kind }.line()];
+        let is_free = taken(true) + taken(false) < slots.all;
+        is_free && (!kind.is_workflow || taken(true) < slots.workflows)
+    }
+
+    fn next(&self, line: usize) -> Option<(u64, &Arc<Notify>)> {
+        self.lines[line].next(|workflow| self.bytes_of(workflow))
+    }
+
+    /// Calls those that are next in their lines: they may find a place now.
+    fn call(&self) {
+        for (_, called) in (0..self.lines.len()).filter_map(|line| self.next(line)) {
+            called.notify_one();
+        }
     }
 }
 
 /// Counts the living guests of a node and the memory they use.
 pub(crate) struct Admission {
-    used_bytes: AtomicU64,
+    occupancy: Mutex<Occupancy>,
     bytes_max: u64,
-    freed: Notify,
-    /// Held while waiting for memory: first come, first served, so that a large guest is not starved by small ones.
-    /// Workflows and steps have a queue each.
-    queues: [Mutex<()>; 2],
-    /// How many are in each.
-    waiting: [AtomicUsize; 2],
+    /// Says that [`Occupancy::sought_by`] has changed.
+    sought: Notify,
     live: AtomicUsize,
     started: AtomicU64,
 }
@@ -41,11 +125,9 @@ pub(crate) struct Admission {
 impl Admission {
     pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
         Arc::new(Self {
-            used_bytes: AtomicU64::new(0),
+            occupancy: Mutex::default(),
             bytes_max,
-            freed: Notify::new(),
-            queues: Default::default(),
-            waiting: Default::default(),
+            sought: Notify::new(),
             live: AtomicUsize::new(0),
             started: AtomicU64::new(0),
         })
@@ -63,65 +145,117 @@ impl Admission {
         self.started.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits for a slot and for this many bytes.
-    pub(crate) async fn admit(self: &Arc<Self>, slots: &Slots, is_workflow: bool, bytes: u64) -> Arc<Place> {
-        let take =
-            async |slots: &Arc<Semaphore>| Arc::clone(slots).acquire_owned().await.expect("nobody closes the slots");
-        let as_workflow = if is_workflow { Some(take(&slots.workflows).await) } else { None };
-        let slot = take(&slots.all).await;
-        let share = self.bytes_max / 16 * if is_workflow { SHARES.0 } else { SHARES.1 };
-        // A guest larger than the share could never live beside another; alone it may.
-        let max = share.max(bytes);
-        let kind = usize::from(is_workflow);
-        // Nobody before us: no turn to wait for, which takes its time where thousands want to move.
-        if self.waiting[kind].load(Ordering::Relaxed) > 0 || !self.take(bytes, max) {
-            self.queue_for(kind, (bytes, max)).await;
+    /// Waits for a slot and for memory.
+    pub(crate) async fn admit(self: &Arc<Self>, slots: &Slots, applicant: Applicant) -> Arc<Place> {
+        let is_admitted = {
+            let mut occupancy = self.occupancy();
+            occupancy.lines[applicant.kind.line()].is_empty() && self.take(&mut occupancy, slots, &applicant)
+        };
+        if !is_admitted {
+            Ticket::new(self, slots, &applicant).wait().await;
         }
         self.live.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Place { admission: Arc::clone(self), bytes: AtomicU64::new(bytes), _slots: (slot, as_workflow) })
+        let Applicant { kind, workflow, bytes } = applicant;
+        Arc::new(Place { admission: Arc::clone(self), kind, workflow, bytes: AtomicU64::new(bytes) })
     }
 
-    async fn queue_for(&self, kind: usize, (bytes, max): (u64, u64)) {
-        let _counted = Counted::one_more(&self.waiting[kind]);
-        let _turn = self.queues[kind].lock().await;
+    /// Comes back when a guest of this workflow, which waits for the ledger, has to go for one of a workflow that has
+    /// less memory.
+    pub(crate) async fn displaced(&self, workflow: &str) {
         loop {
-            let freed = self.freed.notified();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            if self.take(bytes, max) {
-                return;
+            let sought = self.sought.notified();
+            tokio::pin!(sought);
+            sought.as_mut().enable();
+            {
+                let mut occupancy = self.occupancy();
+                let bytes = occupancy.bytes_of(workflow);
+                let by = occupancy.sought_by.as_ref().filter(|by| *by != workflow);
+                if by.is_some_and(|by| occupancy.bytes_of(by) < bytes) {
+                    occupancy.sought_by = None;
+                    return;
+                }
             }
-            freed.await;
+            sought.await;
         }
     }
 
-    fn take(&self, bytes: u64, max: u64) -> bool {
-        let add = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= max);
-        self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+    /// A slot and memory for a guest to begin in, if there is enough of both.
+    fn take(&self, occupancy: &mut Occupancy, slots: &Slots, Applicant { kind, workflow, bytes }: &Applicant) -> bool {
+        // A guest larger than its share could never live beside another; alone it may.
+        let share = |sixteenths: u64| (self.bytes_max / 16 * sixteenths).max(*bytes);
+        let fits = occupancy.has_slot(slots, *kind)
+            && occupancy.bytes.saturating_add(*bytes) <= share(SHARE)
+            && (!kind.is_workflow || occupancy.bytes_of_workflows.saturating_add(*bytes) <= share(WORKFLOWS_SHARE));
+        if fits {
+            occupancy.add(*kind, workflow, *bytes);
+            occupancy.slots[kind.line()] += 1;
+        }
+        fits
+    }
+
+    fn occupancy(&self) -> MutexGuard<'_, Occupancy> {
+        self.occupancy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One more of something, as long as this lives.
-struct Counted<'c>(&'c AtomicUsize);
+/// A guest in line for a place, until it is dropped.
+struct Ticket<'a> {
+    admission: &'a Admission,
+    slots: &'a Slots,
+    applicant: &'a Applicant,
+    number: u64,
+    called: Arc<Notify>,
+}
 
-impl<'c> Counted<'c> {
-    fn one_more(count: &'c AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+impl<'a> Ticket<'a> {
+    fn new(admission: &'a Admission, slots: &'a Slots, applicant: &'a Applicant) -> Self {
+        let mut occupancy = admission.occupancy();
+        occupancy.joined += 1;
+        let number = occupancy.joined;
+        let called = occupancy.lines[applicant.kind.line()].join(&applicant.workflow, number);
+        drop(occupancy);
+        Self { admission, slots, applicant, number, called }
+    }
+
+    /// Waits until it is next and finds a place.
+    async fn wait(self) {
+        while !self.find() {
+            self.called.notified().await;
+        }
+    }
+
+    fn find(&self) -> bool {
+        let mut occupancy = self.admission.occupancy();
+        let next = occupancy.next(self.applicant.kind.line());
+        if next.is_none_or(|(number, _)| number != self.number) {
+            return false;
+        }
+        let found = self.admission.take(&mut occupancy, self.slots, self.applicant);
+        // Until it is served, one guest after the other goes of workflows that have more memory.
+        occupancy.sought_by = Some(self.applicant.workflow.clone()).filter(|_| !found);
+        drop(occupancy);
+        if !found {
+            self.admission.sought.notify_waiters();
+        }
+        found
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut occupancy = self.admission.occupancy();
+        occupancy.lines[self.applicant.kind.line()].leave(&self.applicant.workflow, self.number);
+        occupancy.sought_by.take_if(|by| *by == self.applicant.workflow);
+        occupancy.call();
     }
 }
 
 /// A place among the living; given back when dropped.
 pub(crate) struct Place {
     admission: Arc<Admission>,
+    kind: Kind,
+    workflow: String,
     bytes: AtomicU64,
-    _slots: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 impl Place {
@@ -135,8 +269,10 @@ impl Place {
         if bytes <= have {
             return true;
         }
-        let covered = self.admission.take(bytes - have, self.admission.bytes_max);
+        let mut occupancy = self.admission.occupancy();
+        let covered = occupancy.bytes.saturating_add(bytes - have) <= self.admission.bytes_max;
         if covered {
+            occupancy.add(self.kind, &self.workflow, bytes - have);
             self.bytes.store(bytes, Ordering::Relaxed);
         }
         covered
@@ -145,8 +281,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.admission.used_bytes.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         self.admission.live.fetch_sub(1, Ordering::Relaxed);
-        self.admission.freed.notify_waiters();
+        let mut occupancy = self.admission.occupancy();
+        occupancy.sub(self.kind, &self.workflow, self.bytes.load(Ordering::Relaxed));
+        occupancy.slots[self.kind.line()] -= 1;
+        occupancy.call();
     }
 }

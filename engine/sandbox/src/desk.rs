@@ -14,7 +14,7 @@ use crate::limits::{
     LAST_WORDS_BYTES_MAX, LOG_BYTES_MAX, LOG_LINE_BYTES, REQUEST_BYTES, TEXT_BYTES_MAX, TURN_BYTES_MAX,
 };
 use crate::lines::Lines;
-use crate::{Held, Ledger, Trouble};
+use crate::{Account, Held, Trouble};
 
 /// The monotonic clock's first value: late enough that a program may subtract from it, early enough that
 /// a floating-point number of seconds still tells microseconds apart.
@@ -66,7 +66,7 @@ struct Papers {
 pub(crate) struct Desk(Mutex<Papers>);
 
 impl Desk {
-    pub(crate) fn new(clock_ms: u64, ledger: &Arc<Ledger>) -> Arc<Self> {
+    pub(crate) fn new(clock_ms: u64, account: &Arc<Account>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Papers {
             phase: Phase::Preparing,
             began_ms: clock_ms,
@@ -75,7 +75,7 @@ impl Desk {
             open: HashMap::new(),
             requests: Vec::new(),
             turn_bytes: 0,
-            held: ledger.hold(0),
+            held: account.hold(0),
             progress_at: None,
             log_bytes: 0,
             log_lines_dropped: 0,
@@ -110,6 +110,12 @@ impl Desk {
         papers.open.insert(ordinal, Open { answer, fits: fitting(&call) });
         papers.requests.push(Request::Call(ordinal, call));
         Ok(Waiting { desk: Arc::clone(self), ordinal, outcome })
+    }
+
+    /// Whether the execution has come to hold more than it may while others wait.
+    pub(crate) fn has_outgrown(&self) -> bool {
+        let account = Arc::clone(self.papers().held.account());
+        account.has_outgrown()
     }
 
     /// Writes down an attribute; it takes an ordinal, but nobody waits for it.

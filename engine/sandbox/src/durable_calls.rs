@@ -1,6 +1,9 @@
 //! The durable suspension points of the contract: each becomes a call on the guest's desk and waits for its outcome.
 
+use std::sync::Arc;
+
 use cerebelum_history::{Call, Failure, Outcome, kind};
+use wasmtime::AsContextMut;
 use wasmtime::component::Accessor;
 
 use crate::bindings::{durable, http, types};
@@ -12,7 +15,15 @@ type Told<T> = Result<T, types::Failure>;
 
 /// Writes a call down and waits; the only await of any host function (L1).
 async fn outcome_of(accessor: &Accessor<State, Border>, call: Result<Call, Failure>) -> Result<Outcome, Failure> {
-    let mut waiting = accessor.with(|mut access| access.get().desk.issue(call?))?;
+    let mut waiting = accessor.with(|mut access| {
+        let desk = Arc::clone(&access.get().desk);
+        let waiting = desk.issue(call?)?;
+        if desk.has_outgrown() {
+            // It gives way at its next instruction instead of at the next tick.
+            access.as_context_mut().set_epoch_deadline(0);
+        }
+        Ok(waiting)
+    })?;
     match waiting.outcome().await {
         Outcome::Failed(failure) => Err(failure),
         outcome => Ok(outcome),

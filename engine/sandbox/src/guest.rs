@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use cerebelum_history::{Delivery, Entry, ExecutionId, Json, Turn, planted};
+use cerebelum_history::{Delivery, Entry, Json, Turn, planted};
 use wasmtime::Store;
 
-use crate::admission::Place;
+use crate::admission::{Admission, Place};
 use crate::bindings::{ComponentPre, types};
 use crate::cpu::Cpu;
 use crate::desk::Desk;
 use crate::state::State;
-use crate::{Ledger, Program, Trouble, ending};
+use crate::{Account, Moving, Program, Trouble, ending};
 
 /// A store and its place among the living; the store goes first, so that a place given back is truly free.
 pub(crate) struct Inhabitant {
@@ -74,6 +74,10 @@ impl Guest {
             desk.deliver(delivery)?;
         }
         let end = match self.drive.advance().await {
+            Moved::Displaced => {
+                self.drive.stop();
+                return Err(Trouble::Displaced);
+            }
             Moved::Quiescent if desk.has_open_call() => None,
             Moved::Quiescent => {
                 self.drive.stop();
@@ -122,12 +126,27 @@ pub(crate) enum Moved<T> {
     Quiescent,
     /// Its function returned, or it was stopped.
     Ended(wasmtime::Result<T>),
+    /// It waited for the ledger, and a guest of a workflow that has less memory needs its place.
+    Displaced,
 }
 
-/// Whom the ledger of host memory lets move, and when.
+/// What a guest passes before it moves: the ledger of host memory, for which it waits in its place unless a guest of a
+/// workflow that has less memory needs that.
 pub(crate) struct Gate {
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) execution: ExecutionId,
+    pub(crate) account: Arc<Account>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) workflow: String,
+}
+
+impl Gate {
+    /// Waits until the guest may move; none when it has to go.
+    async fn pass(&self) -> Option<Moving> {
+        tokio::select! {
+            biased;
+            moving = self.account.moving() => Some(moving),
+            () = self.admission.displaced(&self.workflow) => None,
+        }
+    }
 }
 
 /// Polls one guest's future until it is quiescent.
@@ -152,7 +171,7 @@ impl<T> Drive<T> {
 
     /// Moves the guest as far as it can go by itself.
     pub(crate) async fn advance(&mut self) -> Moved<T> {
-        let mut moving = self.gate.ledger.moving(&self.gate.execution).await;
+        let Some(mut moving) = self.gate.pass().await else { return Moved::Displaced };
         loop {
             let run = self.run.as_mut().expect("nobody advances a guest that has ended");
             self.woken.0.store(false, Ordering::Relaxed);
@@ -166,12 +185,13 @@ impl<T> Drive<T> {
                     return Moved::Quiescent;
                 }
                 Poll::Pending if self.cpu.take_gave_way() => {
-                    // Given back before it waits: an activation that waits for the database does not drive its guests, and a guest
-                    // that keeps the turn meanwhile would keep all others from moving.
+                    // Given back before it waits: an activation that waits for the database does not drive its guests, and a
+                    // guest that keeps the turn meanwhile would keep all others from moving.
                     drop(moving);
                     tokio::task::yield_now().await;
                     // What others have asked for meanwhile may be more than there is room for.
-                    moving = self.gate.ledger.moving(&self.gate.execution).await;
+                    let Some(again) = self.gate.pass().await else { return Moved::Displaced };
+                    moving = again;
                     self.cpu.resume();
                 }
                 Poll::Pending => {}
@@ -212,6 +232,7 @@ mod tests {
     use cerebelum_history::{Call, Outcome, Request, Timestamp};
 
     use super::*;
+    use crate::Ledger;
 
     fn sleeper(desk: &Arc<Desk>) -> Drive<()> {
         let on = Arc::clone(desk);
@@ -225,13 +246,17 @@ mod tests {
             third.outcome().await;
             Ok(())
         };
-        let gate = Gate { ledger: Ledger::new(1 << 20), execution: "e".parse().expect("an id") };
+        let gate = Gate {
+            account: Ledger::new(1 << 20).account(),
+            admission: Admission::new(1 << 20),
+            workflow: String::new(),
+        };
         Drive::new(Arc::clone(desk), (Cpu::new(Duration::from_secs(1)), gate), run)
     }
 
     #[tokio::test]
     async fn a_dropped_call_is_a_request_and_a_hibernated_one_is_none() {
-        let desk = Desk::new(0, &Ledger::new(1 << 20));
+        let desk = Desk::new(0, &Ledger::new(1 << 20).account());
         let mut drive = sleeper(&desk);
         assert!(matches!(drive.advance().await, Moved::Quiescent));
         assert_eq!(desk.take_requests().len(), 2);

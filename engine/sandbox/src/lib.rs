@@ -25,6 +25,7 @@ mod keeping;
 mod ledger;
 mod library;
 mod limits;
+mod line;
 mod lines;
 mod machine;
 mod manifest;
@@ -40,7 +41,7 @@ mod workshop;
 mod world;
 
 pub use guest::Guest;
-pub use ledger::{Held, Ledger, Moving};
+pub use ledger::{Account, Held, Ledger, Moving, SMALL_BYTES};
 pub use limits::{COMPONENT_BYTES_MAX, Config};
 pub use machine::memory_bytes;
 pub use manifest::{Manifest, StepInfo, WorkflowInfo};

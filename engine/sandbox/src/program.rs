@@ -7,6 +7,7 @@ use wasmtime::Store;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
+use crate::admission::{Applicant, Kind};
 use crate::bindings::{ComponentPre, guest};
 use crate::cache::Label;
 use crate::cpu::Cpu;
@@ -18,7 +19,7 @@ use crate::limits::LARGE_GUEST_BYTES;
 use crate::memory::MemoryLimit;
 use crate::sandbox::Shared;
 use crate::state::State;
-use crate::{InspectError, Manifest, Trouble, engines, hoist, library, manifest, structure, world};
+use crate::{Account, InspectError, Manifest, Trouble, engines, hoist, library, manifest, structure, world};
 
 /// A component that is ready to run. Cheap to clone.
 #[derive(Clone)]
@@ -71,27 +72,36 @@ impl Program {
     ///
     /// # Errors
     /// None at present; the engine's own trouble shows in the guest's turns.
-    pub async fn start(&self, begin: Begin) -> Result<Guest, Trouble> {
+    pub async fn start(&self, begin: Begin, account: Arc<Account>) -> Result<Guest, Trouble> {
         let Inner { shared, label, pre, .. } = &*self.0;
+        let workflow = begin.workflow.clone();
         let config = &shared.config;
         let (growth_bytes, cpu) = match begin.entry {
             Entry::Workflow(_) => (config.workflow_growth_bytes_max, config.workflow_cpu_max),
             Entry::Step(_) => (config.step_growth_bytes_max, config.step_cpu_max),
         };
         let cpu = Cpu::new(cpu);
-        let inhabitant = inhabit(shared, label.memory_bytes, growth_bytes, &begin, &cpu).await;
+        let inhabitant = inhabit(shared, label.memory_bytes, growth_bytes, (&begin, &account), &cpu).await;
         shared.admission.count_start();
-        let gate = Gate { ledger: Arc::clone(&config.ledger), execution: begin.execution };
+        let gate = Gate { account, admission: Arc::clone(&shared.admission), workflow };
         Ok(Guest::new((self.clone(), inhabitant), pre.clone(), (begin.entry, begin.input), (cpu, gate)))
     }
 }
 
 /// A store in its place, limits armed.
-async fn inhabit(shared: &Shared, memory_bytes: u64, growth_bytes: usize, begin: &Begin, cpu: &Arc<Cpu>) -> Inhabitant {
+async fn inhabit(
+    shared: &Shared,
+    memory_bytes: u64,
+    growth_bytes: usize,
+    (begin, account): (&Begin, &Arc<Account>),
+    cpu: &Arc<Cpu>,
+) -> Inhabitant {
     let plant = shared.engines.for_memory(memory_bytes);
     let is_workflow = matches!(begin.entry, Entry::Workflow(_));
-    let place = shared.admission.admit(&plant.slots, is_workflow, memory_bytes).await;
-    let desk = Desk::new(begin.clock.0, &shared.config.ledger);
+    let kind = Kind { is_large: memory_bytes >= LARGE_GUEST_BYTES, is_workflow };
+    let applicant = Applicant { kind, workflow: begin.workflow.clone(), bytes: memory_bytes };
+    let place = shared.admission.admit(&plant.slots, applicant).await;
+    let desk = Desk::new(begin.clock.0, account);
     let initial = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
     let bytes_max = initial.saturating_add(growth_bytes).min(shared.config.guest_memory_bytes_max);
     let memory = MemoryLimit::new(&desk, &place, bytes_max);
@@ -174,12 +184,14 @@ async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> 
     let begin = nobody();
     let cpu = Cpu::new(shared.config.workflow_cpu_max);
     let growth_bytes = shared.config.workflow_growth_bytes_max;
-    let inhabitant = inhabit(shared, memory_bytes, growth_bytes, &begin, &cpu).await;
+    let account = shared.config.ledger.account();
+    let inhabitant = inhabit(shared, memory_bytes, growth_bytes, (&begin, &account), &cpu).await;
     let desk = Arc::clone(&inhabitant.store.data().desk);
-    let gate = Gate { ledger: Arc::clone(&shared.config.ledger), execution: begin.execution.clone() };
+    let gate = Gate { account, admission: Arc::clone(&shared.admission), workflow: String::new() };
     let mut drive = Drive::new(Arc::clone(&desk), (cpu, gate), ask(inhabitant, pre.clone()));
     let told = match drive.advance().await {
         Moved::Quiescent => Err("its `describe` waits for something: it must not make a durable call".to_owned()),
+        Moved::Displaced => return Err(InspectError::Trouble(Trouble::Displaced.to_string())),
         Moved::Ended(Ok(told)) => Ok(told),
         Moved::Ended(Err(error)) => {
             desk.flush_lines();

@@ -8,6 +8,9 @@ pub enum Trouble {
     /// The memory that all guests may use together is used up.
     #[error("the memory for guests is used up: try again when others have ended, or raise the limit")]
     MemoryUsedUp,
+    /// It waited for the ledger of host memory, and a guest of a workflow that has less memory needs its place.
+    #[error("a guest of a workflow that has less memory needs the place of this one")]
+    Displaced,
     /// The instance pool has no room, although admission found some.
     #[error("no room for another guest: {0}")]
     NoRoom(String),

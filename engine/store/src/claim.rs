@@ -9,9 +9,9 @@ use crate::damage::{self, Damaged};
 use crate::fault::Fault;
 use crate::heads::{Stored, ends};
 use crate::patience::Patience;
-use crate::sql::{Row, Rows, Session, Statement};
+use crate::sql::{Row, Rows, Session, Statement, Value};
 use crate::store::{SqlStore, commit};
-use crate::{Claimed, ExecutionKey, Incarnation, State, StoreError, heads, inbox, nodes};
+use crate::{Claimed, ExecutionKey, Incarnation, SMALL_BYTES, Size, State, StoreError, heads, inbox, nodes};
 
 /// What all executions that are claimed together may bring along, in bytes of open calls and messages.
 const CLAIM_BYTES_MAX: u64 = 16 << 20;
@@ -29,25 +29,73 @@ macro_rules! wake {
     };
 }
 
+/// What a row of an execution brings along, in bytes of open calls and messages.
+macro_rules! brings {
+    ($row:literal) => {
+        concat!(
+            "((select coalesce(sum(octet_length(c.state)), 0) from calls c
+                where c.tenant_id = ",
+            $row,
+            ".tenant_id and c.execution_no = ",
+            $row,
+            ".execution_no)
+            + (select coalesce(sum(octet_length(i.message)), 0) from inbox i
+                where i.tenant_id = ",
+            $row,
+            ".tenant_id and i.execution_no = ",
+            $row,
+            ".execution_no))"
+        )
+    };
+}
+/// Executions with unseen messages that bring along what the condition says.
+macro_rules! told {
+    ($small:expr) => {
+        Statement::new(concat!(
+            ends!(),
+            " where (e.tenant_id, e.execution_no) in
+                (select i.tenant_id, i.execution_no from inbox i where i.seen = 0)
+                and e.owner is null and e.state = 0 and e.parked is null",
+            $small,
+            " limit $1 {postgres: for no key update of e skip locked}"
+        ))
+    };
+}
+/// Executions that are due and bring along what the condition says.
+macro_rules! due {
+    ($small:expr) => {
+        Statement::new(concat!(
+            ends!(),
+            " where ",
+            free!(),
+            " and ",
+            wake!(),
+            " <= $2",
+            $small,
+            " order by ",
+            wake!(),
+            " limit $1 {postgres: for no key update of e skip locked}"
+        ))
+    };
+}
+static TOLD: Statement = told!("");
+static TOLD_SMALL: Statement = told!(concat!(" and ", brings!("e"), " <= $2"));
+static DUE: Statement = due!("");
+static DUE_SMALL: Statement = due!(concat!(" and ", brings!("e"), " <= $3"));
+
 /// See [`crate::Store::claim`].
-pub(crate) async fn claim(store: &SqlStore, incarnation: Incarnation, limit: u32) -> Result<Vec<Claimed>, Fault> {
+pub(crate) async fn claim(
+    store: &SqlStore,
+    incarnation: Incarnation,
+    limit: u32,
+    size: Size,
+) -> Result<Vec<Claimed>, Fault> {
     let now = store.clock.now();
-    static TOLD: Statement = Statement::new(concat!(
-        ends!(),
-        " where (e.tenant_id, e.execution_no) in (select i.tenant_id, i.execution_no from inbox i where i.seen = 0)
-            and e.owner is null and e.state = 0 and e.parked is null
-        limit $1 {postgres: for no key update of e skip locked}"
-    ));
-    static DUE: Statement = Statement::new(concat!(
-        ends!(),
-        " where ",
-        free!(),
-        " and ",
-        wake!(),
-        " <= $2 order by ",
-        wake!(),
-        " limit $1 {postgres: for no key update of e skip locked}"
-    ));
+    let bytes = Value::from(i64::try_from(SMALL_BYTES).unwrap_or(i64::MAX));
+    let (told, told_values, due, due_values): (_, &[Value<'_>], _, &[Value<'_>]) = match size {
+        Size::Any => (&TOLD, &[], &DUE, &[now.into()]),
+        Size::Small => (&TOLD_SMALL, std::slice::from_ref(&bytes), &DUE_SMALL, &[now.into(), bytes.clone()]),
+    };
     let mut session = store.database.write().await?;
     if limit == 0 || !nodes::stands(&mut session, incarnation).await? {
         session.undo().await;
@@ -57,11 +105,11 @@ pub(crate) async fn claim(store: &SqlStore, incarnation: Incarnation, limit: u32
     let half = usize::try_from(limit.div_ceil(2)).unwrap_or(usize::MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut picked = Picked::default();
-    let more_told = picked.pick(&mut session, (&TOLD, &[]), incarnation, half).await?;
-    picked.pick(&mut session, (&DUE, &[now]), incarnation, limit).await?;
+    let more_told = picked.pick(&mut session, (told, told_values), incarnation, half).await?;
+    picked.pick(&mut session, (due, due_values), incarnation, limit).await?;
     if more_told {
         // Those that were picked above are owned by now and do not come again.
-        picked.pick(&mut session, (&TOLD, &[]), incarnation, limit).await?;
+        picked.pick(&mut session, (told, told_values), incarnation, limit).await?;
     }
     finish(store, session, incarnation, picked).await
 }
@@ -144,13 +192,13 @@ impl Picked {
     async fn pick(
         &mut self,
         session: &mut Session,
-        (statement, more): (&'static Statement, &[Timestamp]),
+        (statement, more): (&'static Statement, &[Value<'_>]),
         incarnation: Incarnation,
         until: usize,
     ) -> Result<bool, Fault> {
         while self.found.len() < until {
             let room = until - self.found.len();
-            let values: Vec<_> = [room.into()].into_iter().chain(more.iter().map(|at| (*at).into())).collect();
+            let values: Vec<_> = [room.into()].into_iter().chain(more.iter().cloned()).collect();
             let rows = session.rows(statement, &values).await?;
             let (is_last, before) = (rows.len() < room, self.damaged.len());
             self.take(session, incarnation, rows).await?;
@@ -229,15 +277,11 @@ async fn finish(
 
 /// How many of them do not bring too much with them, from the first on; one in any case.
 pub(crate) async fn fitting(session: &mut Session, found: &[Stored]) -> Result<usize, Fault> {
-    static SIZES: Statement = Statement::new(
-        "select r.ordinal,
-            (select coalesce(sum(octet_length(c.state)), 0) from calls c
-            where c.tenant_id = r.tenant_id and c.execution_no = r.execution_no)
-            + (select coalesce(sum(octet_length(i.message)), 0) from inbox i
-            where i.tenant_id = r.tenant_id and i.execution_no = r.execution_no)
-        from {rows ordinal:int tenant_id:int execution_no:int}
-        order by r.ordinal",
-    );
+    static SIZES: Statement = Statement::new(concat!(
+        "select r.ordinal, ",
+        brings!("r"),
+        " from {rows ordinal:int tenant_id:int execution_no:int} order by r.ordinal"
+    ));
     if found.len() < 2 {
         return Ok(found.len());
     }

@@ -105,7 +105,7 @@ pub trait Store: Send + Sync + 'static {
     /// not settled; paused ones only for their unseen messages and their deadline. None when the lease is over. Half of the limit is for
     /// messages first; among the others the longest overdue come first. [`StoreError::Unknown`]: some may have been
     /// claimed, and only the end of the lease frees them.
-    fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>>;
+    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> Answer<'_, Vec<Claimed>>;
     /// Claims this execution if it is free and open, whether or not it is due, parked or paused.
     fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>>;
     /// When the earliest free execution that is not yet due will be.

@@ -22,8 +22,8 @@ use crate::whole::Extent;
 use crate::{
     Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
     Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
-    Page, Progress, Refusal, Started, Store, StoreError, TenantId, Whole, append, approvals, chunks, claim, components,
-    damage, heads, inbox, list, logs, nodes, rescue, start, whole,
+    Page, Progress, Refusal, Size, Started, Store, StoreError, TenantId, Whole, append, approvals, chunks, claim,
+    components, damage, heads, inbox, list, logs, nodes, rescue, start, whole,
 };
 
 /// What [`open`] assumes of leases.
@@ -125,8 +125,8 @@ impl Store for SqlStore {
         self.told(async move { start::start(self, incarnation, &new).await })
     }
 
-    fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>> {
-        self.told(async move { claim::claim(self, incarnation, limit).await })
+    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> Answer<'_, Vec<Claimed>> {
+        self.told(async move { claim::claim(self, incarnation, limit, size).await })
     }
 
     fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {

@@ -114,7 +114,8 @@ impl Activation {
             Ok(execution) => execution,
             Err(cause) => return Err((Box::new(claimed.head), cause, nudges)),
         };
-        let mut activation = Self::of(node, incarnation, (claimed.head, execution), nudges);
+        let held = node.ledger.account().hold(0);
+        let mut activation = Self::of(node, incarnation, (claimed.head, execution, held), nudges);
         activation.stored = activation.head.position;
         activation.chunk_index = ChunkIndex::new(activation.stored.next());
         for row in claimed.inbox {
@@ -132,8 +133,7 @@ impl Activation {
         nudges: mpsc::UnboundedReceiver<()>,
     ) -> Self {
         let Begins { head, execution, held, stored } = begins;
-        let mut activation = Self::of(node, incarnation, (head, execution), nudges);
-        activation.held = held;
+        let mut activation = Self::of(node, incarnation, (head, execution, held), nudges);
         activation.starting = Some(Starting { stored, _turn: turn });
         activation
     }
@@ -141,16 +141,16 @@ impl Activation {
     fn of(
         node: Arc<Node>,
         incarnation: Incarnation,
-        (head, execution): (Head, Execution),
+        (head, execution, held): (Head, Execution, Held),
         nudges: mpsc::UnboundedReceiver<()>,
     ) -> Self {
         Self {
             key: head.key.clone(),
-            guests: Guests::new(node.clone(), head.key.id.clone()),
+            guests: Guests::new(node.clone(), head.key.id.clone(), held.account().clone()),
             chunk_index: ChunkIndex::new(Position(1)),
             requests: Requests::new(&node),
             ahead: Ahead::new(node.bytes_ahead.clone()),
-            held: node.ledger.hold(0),
+            held,
             node,
             incarnation,
             head,
@@ -206,7 +206,7 @@ impl Activation {
             Happening::Pressed => {
                 let request = if self.is_idle() { Urgency::Polite } else { Urgency::Urgent };
                 self.give_way(self.guests.asked_to_go(request));
-                if self.node.ledger.has_room() { Ok(()) } else { self.hibernate().await }
+                if self.held.account().has_room() { Ok(()) } else { self.hibernate().await }
             }
             Happening::Due => Ok(()),
             Happening::Idle => self.hibernate().await,
@@ -251,8 +251,9 @@ impl Activation {
             return None;
         }
         loop {
-            if let Some(moving) = self.node.ledger.may_move(&self.key.id) {
-                return Some((self.node.ledger.hold(bytes * COPIES), moving));
+            let account = self.held.account();
+            if let Some(moving) = account.may_move(bytes * COPIES) {
+                return Some((account.hold(bytes * COPIES), moving));
             }
             // The execution whose turn it is may stand still because it needs something that this one holds.
             let _ = self.node.machine.within(LOOK_AGAIN, self.node.ledger.freed()).await;
@@ -263,7 +264,7 @@ impl Activation {
     pub(crate) fn weigh(&mut self) {
         self.held.set(self.execution.held_bytes());
         if !self.guests.any_running() {
-            self.node.ledger.rest(&self.key.id);
+            self.held.account().rest();
         }
     }
 
@@ -342,7 +343,7 @@ impl Activation {
         let overrun = self.guests.next_overrun().map(|(left, scope)| (left, Happening::Overran(scope)));
         let idle = self.in_flight.is_none() && self.is_idle();
         // When memory is short, an idle execution leaves it at once.
-        let rests = if self.node.ledger.has_room() { self.node.config.hibernate_after } else { Duration::ZERO };
+        let rests = if self.held.account().has_room() { self.node.config.hibernate_after } else { Duration::ZERO };
         let idle = idle.then_some((rests, Happening::Idle));
         let held = self.hold_left().map(|left| (left, Happening::Due));
         [due, overrun, idle, held].into_iter().flatten().min_by_key(|(left, _)| *left)
@@ -368,7 +369,7 @@ impl Activation {
 
     /// A stretch of a step took longer than it may.
     fn overran(&mut self, scope: &Scope) -> Result<(), Stuck> {
-        let is_hindered = !self.execution.is_durable() || !self.node.ledger.has_room();
+        let is_hindered = !self.execution.is_durable() || !self.held.account().has_room();
         if is_hindered || self.requests.await_turn(scope) {
             // Time in which the engine waits for its database, for memory or for a request's turn is not the step's.
             self.guests.extend(scope);

@@ -14,7 +14,10 @@ pub(crate) const BATCH_EVENTS_MAX: usize = 128;
 impl Activation {
     /// A guest stopped: lines up what it asked for until it could not move, and its result if it has ended.
     pub(crate) fn take_turn(&mut self, stopped: Stopped) -> Result<(), Stuck> {
-        let (guest, turn) = stopped.outcome?;
+        let Some((guest, turn)) = stopped.outcome? else {
+            self.give_way(vec![stopped.scope]);
+            return Ok(());
+        };
         self.node.metrics.turns.add(1);
         let requests = turn.requests.into_iter();
         self.guests.ask(Asking { scope: stopped.scope, guest, requests, end: turn.end, _held: stopped.held });
@@ -45,7 +48,7 @@ impl Activation {
                 (Some(result), _) => self.execution.ended(&scope, result, self.node.clock.moment())?,
                 (None, Some(guest)) => {
                     let repeats = (self.execution.calls_of(&scope), self.execution.waits_durably(&scope));
-                    self.guests.keep(scope.clone(), guest, repeats);
+                    self.guests.keep((scope.clone(), &self.head.workflow), guest, repeats);
                     self.execution.quiescent(&scope);
                 }
                 (None, None) => {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_store::Claimed;
+use cerebelum_store::{Claimed, Size};
 
 use crate::node::Node;
 use crate::restore;
@@ -44,7 +44,7 @@ pub(crate) async fn keep_auditing(node: Arc<Node>) {
 /// out anew, or found to be impossible.
 async fn wake(node: &Arc<Node>, sound: Vec<Claimed>) {
     for claimed in sound.into_iter().filter(waits_for_the_wrong_thing) {
-        let Some(incarnation) = node.lease.incarnation().filter(|_| node.has_room()) else { return };
+        let Some(incarnation) = node.lease.incarnation().filter(|_| node.room() == Some(Size::Any)) else { return };
         match node.store.claim_one(incarnation, &claimed.head.key).await {
             Ok(Some(claimed)) => {
                 tracing::warn!(execution = %claimed.head.key.id, "its row says that it waits for something else: looking");

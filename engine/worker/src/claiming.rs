@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_store::Incarnation;
+use cerebelum_store::{Incarnation, Size};
 
 use crate::node::Node;
 
@@ -24,9 +24,9 @@ impl Node {
             }
             let room = self.config.activations_max.saturating_sub(self.in_memory());
             let limit = CLAIM_MAX.min(u32::try_from(room).unwrap_or(CLAIM_MAX));
-            let claimed = match self.lease.incarnation().filter(|_| limit > 0 && self.has_room()) {
-                Some(incarnation) => self.claim(incarnation, limit).await,
-                None => None,
+            let claimed = match (self.lease.incarnation().filter(|_| limit > 0), self.room()) {
+                (Some(incarnation), Some(size)) => self.claim(incarnation, limit, size).await,
+                _ => None,
             };
             if claimed.is_some() {
                 waiting = None;
@@ -34,11 +34,12 @@ impl Node {
             if claimed == Some(limit) {
                 continue;
             }
-            if !self.ledger.has_room() {
-                let _ = self.machine.within(self.config.backstop, self.ledger.freed()).await;
-                continue;
+            tokio::select! {
+                biased;
+                () = self.until_due() => {}
+                // What is large was left out.
+                () = self.ledger.freed(), if !self.ledger.has_room() => {}
             }
-            self.until_due().await;
         }
     }
 
@@ -60,8 +61,8 @@ impl Node {
     }
 
     /// How many it claimed; none when the store did not say.
-    async fn claim(self: &Arc<Self>, incarnation: Incarnation, limit: u32) -> Option<u32> {
-        let claimed = match self.store.claim(incarnation, limit).await {
+    async fn claim(self: &Arc<Self>, incarnation: Incarnation, limit: u32, size: Size) -> Option<u32> {
+        let claimed = match self.store.claim(incarnation, limit, size).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Begin, Delivery, Entry, ExecutionId, Failure, Json, Request, Scope, Turn};
-use cerebelum_sandbox::{Held, Trouble};
+use cerebelum_sandbox::{Account, Held, Trouble};
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -24,8 +24,9 @@ const WAITING_MAX: usize = 256;
 /// A guest that stopped moving.
 pub(crate) struct Stopped {
     pub(crate) scope: Scope,
-    /// The guest unless it has ended, and what it asked for; or why the execution cannot go on with it.
-    pub(crate) outcome: Result<(Option<Box<dyn Guest>>, Turn), Stuck>,
+    /// The guest unless it has ended, and what it asked for; nothing when it had to give its place to another one; or why the
+    /// execution cannot go on with it.
+    pub(crate) outcome: Result<Option<(Option<Box<dyn Guest>>, Turn)>, Stuck>,
     /// Which of the turns of this activation it was.
     number: u64,
     /// What it asked for, in the ledger until it has been taken up.
@@ -77,6 +78,8 @@ struct Stretch {
 pub(crate) struct Guests {
     node: Arc<Node>,
     id: ExecutionId,
+    /// What the execution holds.
+    account: Arc<Account>,
     seats: BTreeMap<Scope, Seat>,
     /// How many of the seats are of guests that run.
     moving: usize,
@@ -120,10 +123,11 @@ impl Drop for Seeking {
 
 impl Guests {
     /// No guests yet.
-    pub(crate) fn new(node: Arc<Node>, id: ExecutionId) -> Self {
+    pub(crate) fn new(node: Arc<Node>, id: ExecutionId, account: Arc<Account>) -> Self {
         Self {
             node,
             id,
+            account,
             seats: BTreeMap::new(),
             moving: 0,
             asking: VecDeque::new(),
@@ -169,8 +173,8 @@ impl Guests {
             self.stretches.insert(scope.clone(), Stretch { length, until: None });
             self.set_end(&scope, Some(ends(&self.node, length)));
         }
-        let (node, homeless) = (self.node.clone(), self.homeless.clone());
-        self.run(scope, async move { start(&node, &homeless, program, begin).await }, None);
+        let (node, homeless, account) = (self.node.clone(), self.homeless.clone(), self.account.clone());
+        self.run(scope, async move { start(&node, &homeless, (program, account), begin).await }, None);
     }
 
     /// Tells a quiescent guest one outcome and runs it until it is quiescent again.
@@ -194,7 +198,7 @@ impl Guests {
         let number = self.turns;
         self.moving += 1;
         self.seats.insert(scope.clone(), Seat::Running(abort, number));
-        let (node, id, ledger) = (self.node.clone(), self.id.clone(), self.node.ledger.clone());
+        let (node, id, account) = (self.node.clone(), self.id.clone(), self.account.clone());
         let turn = Abortable::new(
             async move {
                 crate::fail::point(if scope.is_root() { "workflow-running" } else { "step-running" });
@@ -207,7 +211,8 @@ impl Guests {
                 };
                 let turned: Result<Result<_, Trouble>, _> = AssertUnwindSafe(turn).catch_unwind().await;
                 let outcome = match turned {
-                    Ok(Ok((guest, turn))) => Ok((Some(guest).filter(|_| turn.end.is_none()), turn)),
+                    Ok(Ok((guest, turn))) => Ok(Some((Some(guest).filter(|_| turn.end.is_none()), turn))),
+                    Ok(Err(Trouble::Displaced)) => Ok(None),
                     Ok(Err(trouble)) => Err(Stuck::from(trouble)),
                     // A mistake of ours: the guest is gone, its execution is rebuilt.
                     Err(_) => {
@@ -215,7 +220,7 @@ impl Guests {
                         Err(Stuck::Trouble(crate::trouble::Trouble::Panic(cause)))
                     }
                 };
-                let held = ledger.hold(outcome.as_ref().map_or(0, |(_, turn)| weight(turn)));
+                let held = account.hold(outcome.iter().flatten().map(|(_, turn)| weight(turn)).sum());
                 Stopped { scope, outcome, number, held }
             },
             registration,
@@ -266,11 +271,16 @@ impl Guests {
     }
 
     /// Keeps a quiescent guest, of which a rerun repeats so many calls. One that waits durably has ended its stretch.
-    pub(crate) fn keep(&mut self, scope: Scope, guest: Box<dyn Guest>, (calls, waits_durably): (u32, bool)) {
+    pub(crate) fn keep(
+        &mut self,
+        (scope, workflow): (Scope, &str),
+        guest: Box<dyn Guest>,
+        (calls, waits_durably): (u32, bool),
+    ) {
         if waits_durably {
             self.set_end(&scope, None);
         }
-        let stay = self.node.warm.enter(&scope, (guest.memory_bytes(), calls), &self.pressure);
+        let stay = self.node.warm.enter((&scope, workflow), (guest.memory_bytes(), calls), &self.pressure);
         self.seats.insert(scope, Seat::Quiescent { guest, _stay: stay });
     }
 
@@ -349,12 +359,15 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// Those who wait for long ask more rarely, or thousands of them would ask all the time.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
 
+/// A guest that has asked for so many to go asks those of workflows that have more waiting, urgently.
+const ASKED_MAX: u32 = 4;
+
 /// Starts a guest. When all places are taken, guests that only wait are asked to go, twice as many each time: whoever
 /// waits for a place must in the end hold none that it can do without, or all of them could wait for each other.
 async fn start(
     node: &Node,
     homeless: &Arc<Homeless>,
-    program: Arc<dyn Program>,
+    (program, account): (Arc<dyn Program>, Arc<Account>),
     begin: Begin,
 ) -> Result<Box<dyn Guest>, Trouble> {
     let (request, mut patience) = match begin.entry {
@@ -362,7 +375,8 @@ async fn start(
         // Places are kept for steps: when none is free, the machine is more likely busy than stuck.
         Entry::Step(_) => (Urgency::Urgent, PATIENCE * 9),
     };
-    let mut start = std::pin::pin!(program.start(begin));
+    let workflow = begin.workflow.clone();
+    let mut start = std::pin::pin!(program.start(begin, account));
     if let Some(started) = node.machine.within(PATIENCE, &mut start).await {
         return started;
     }
@@ -374,6 +388,9 @@ async fn start(
             None => {
                 let _ = waiting.get_or_insert_with(|| node.liveness.waits("a guest for a place"));
                 node.warm.make_room(wanted, request);
+                if wanted > ASKED_MAX {
+                    node.warm.make_room_among_others(wanted, &workflow);
+                }
                 wanted = wanted.saturating_mul(2);
                 patience = (patience * 2).clamp(PATIENCE, PATIENCE_MAX);
             }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use cerebelum_history::{Execution, Json};
 use cerebelum_sandbox::Ledger;
-use cerebelum_store::{Batch, Begun, Claimed, ExecutionKey, Incarnation, NewExecution, Started, Store, StoreError};
+use cerebelum_store::{
+    Batch, Begun, Claimed, ExecutionKey, Incarnation, NewExecution, Size, Started, Store, StoreError,
+};
 use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -178,12 +180,17 @@ impl Node {
         self.active().contains_key(key)
     }
 
-    /// Whether another execution may be taken into memory.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Of what size another execution may be that is taken into memory, if there is room for any.
+    pub(crate) fn room(&self) -> Option<Size> {
         let in_memory = self.in_memory();
+        if self.stopping.load(Ordering::Relaxed) || in_memory >= self.config.activations_max {
+            return None;
+        }
         // Where nothing is in memory, nothing becomes smaller: then one more may come in any case.
-        let is_light = self.ledger.has_room() || in_memory == 0;
-        !self.stopping.load(Ordering::Relaxed) && in_memory < self.config.activations_max && is_light
+        if self.ledger.has_room() || in_memory == 0 {
+            return Some(Size::Any);
+        }
+        Some(Size::Small).filter(|_| self.ledger.has_room_for(0))
     }
 
     /// Takes a claimed execution into memory and runs it.
@@ -205,19 +212,24 @@ impl Node {
     pub(crate) fn begin(self: &Arc<Self>, new: &NewExecution, input: &Json) -> Option<oneshot::Receiver<Stored>> {
         let incarnation = self.lease.incarnation()?;
         let (head, key) = (new.head.clone(), new.head.key.clone());
-        if head.settled || !self.has_room() || self.crash_log.isolation(&key.id) != Isolation::Shared {
+        let room = self.room();
+        if head.settled || room.is_none() || self.crash_log.isolation(&key.id) != Isolation::Shared {
             return None;
         }
         let (facts, attributes) = (restore::facts(&head).ok()?, restore::attributes(&head).ok()?);
         let execution = Execution::start(restore::identity(&head), input.clone(), facts, head.started_at);
         let execution = execution.with_attributes(attributes);
+        let bytes = execution.held_bytes();
+        if room == Some(Size::Small) && !self.ledger.has_room_for(bytes) {
+            return None;
+        }
         let (nudge, nudges) = mpsc::unbounded_channel();
         match self.active().entry(key.clone()) {
             Entry::Occupied(_) => return None,
             Entry::Vacant(free) => free.insert(Presence { nudge, next: None }),
         };
         let (stored, is_stored) = oneshot::channel();
-        let held = self.ledger.hold(execution.held_bytes());
+        let held = self.ledger.account().hold(bytes);
         self.stay(key, (incarnation, Arrival::New(Box::new(Begins { head, execution, held, stored }))), nudges);
         Some(is_stored)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cerebelum_history::{Begin, Delivery, Digest, Failure, HttpRequest, HttpResponse, Turn};
-use cerebelum_sandbox::{InspectError, Inspected, LoadError, Manifest, Sandbox, Trouble};
+use cerebelum_sandbox::{Account, InspectError, Inspected, LoadError, Manifest, Sandbox, Trouble};
 use cerebelum_store::Store;
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
@@ -60,8 +60,8 @@ pub trait Programs: Send + Sync {
 pub trait Program: Send + Sync {
     /// What it says about itself.
     fn manifest(&self) -> &Manifest;
-    /// Makes a guest, waiting while there is no place for it.
-    fn start(&self, begin: Begin) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>>;
+    /// Makes a guest, waiting while there is no place for it. What it asks for in a turn is held on its execution's account.
+    fn start(&self, begin: Begin, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>>;
 }
 
 /// One guest, from its start to its end; dropping it at any moment is hibernation.
@@ -193,8 +193,8 @@ impl Program for cerebelum_sandbox::Program {
         Self::manifest(self)
     }
 
-    fn start(&self, begin: Begin) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
-        async move { Ok(Box::new(Self::start(self, begin).await?) as Box<dyn Guest>) }.boxed()
+    fn start(&self, begin: Begin, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
+        async move { Ok(Box::new(Self::start(self, begin, account).await?) as Box<dyn Guest>) }.boxed()
     }
 }
 

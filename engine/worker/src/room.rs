@@ -19,26 +19,42 @@ const FLAT_BYTES: u64 = 1 << 10;
 /// A value on its way stands in memory about so many times: as it came, as an event, as text, and in a statement.
 const COPIES: u64 = 4;
 
+/// What is no larger than this, in bytes, does not wait for what is.
+const SMALL_BYTES: u64 = 64 << 10;
+
 /// A way on which only so many bytes are at once; first come, first served.
-struct Way {
+struct Lane {
     free: Arc<Semaphore>,
     kib_max: u32,
+}
+
+/// A lane for what is small and one for what is large, so that the one never waits for the other.
+struct Way {
+    small: Lane,
+    large: Lane,
 }
 
 /// Room on a way, until it is dropped.
 pub(crate) type OnTheWay = Option<OwnedSemaphorePermit>;
 
-impl Way {
-    fn new(ledger_bytes_max: u64) -> Self {
-        let kib_max = u32::try_from((ledger_bytes_max / SHARE).max(WAY_BYTES_MIN) >> 10).unwrap_or(u32::MAX >> 3);
-        let kib_max = kib_max.min(u32::MAX >> 3);
+impl Lane {
+    fn new(bytes_max: u64) -> Self {
+        let kib_max = u32::try_from(bytes_max >> 10).unwrap_or(u32::MAX).min(u32::MAX >> 3);
         Self { free: Arc::new(Semaphore::new(kib_max as usize)), kib_max }
     }
+}
 
-    /// What is larger than the whole way goes alone.
+impl Way {
+    fn new(ledger_bytes_max: u64) -> Self {
+        let bytes_max = (ledger_bytes_max / SHARE).max(WAY_BYTES_MIN);
+        Self { small: Lane::new(bytes_max / SHARE), large: Lane::new(bytes_max) }
+    }
+
+    /// What is larger than a whole lane goes alone.
     async fn enter(&self, bytes: u64) -> OnTheWay {
+        let lane = if bytes <= SMALL_BYTES { &self.small } else { &self.large };
         let kib = u32::try_from(bytes.saturating_mul(COPIES).saturating_add(FLAT_BYTES) >> 10).unwrap_or(u32::MAX);
-        self.free.clone().acquire_many_owned(kib.min(self.kib_max)).await.ok()
+        lane.free.clone().acquire_many_owned(kib.min(lane.kib_max)).await.ok()
     }
 }
 
@@ -126,8 +142,9 @@ mod tests {
     async fn what_is_larger_than_the_way_goes_alone() {
         let room = Room::new(0);
         let alone = room.to_write(1 << 30).now_or_never();
-        assert!(alone.is_some() && room.to_write(1).now_or_never().is_none());
+        assert!(alone.is_some() && room.to_write(1 << 20).now_or_never().is_none());
+        assert!(room.to_write(1).now_or_never().is_some(), "what is small does not wait for it");
         drop(alone);
-        assert!(room.to_write(1).now_or_never().is_some());
+        assert!(room.to_write(1 << 20).now_or_never().is_some());
     }
 }

@@ -57,7 +57,7 @@ impl From<GuestTrouble> for Stuck {
             GuestTrouble::Unasked(_) | GuestTrouble::Unfitting(_) => {
                 Self::Parked(format!("diverged: the history has {trouble}"))
             }
-            GuestTrouble::MemoryUsedUp | GuestTrouble::NoRoom(_) | GuestTrouble::Ended => {
+            GuestTrouble::MemoryUsedUp | GuestTrouble::Displaced | GuestTrouble::NoRoom(_) | GuestTrouble::Ended => {
                 Self::Trouble(Trouble::Passing(trouble.to_string()))
             }
         }

@@ -1,6 +1,6 @@
 //! Guests that only wait: which of them go first when their memory is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cerebelum_history::{Scope, planted};
@@ -34,11 +34,14 @@ struct Waiting {
     asked: BTreeMap<Rank, Waiter>,
     /// Memory of the guests that may stay.
     bytes: u64,
+    /// Memory of all that wait.
+    by_workflow: HashMap<String, u64>,
 }
 
 struct Waiter {
     bytes: u64,
     scope: Scope,
+    workflow: String,
     pressure: Arc<Pressure>,
 }
 
@@ -79,17 +82,27 @@ impl Warm {
         Arc::new(Self { bytes_max, waiting: Mutex::default() })
     }
 
-    /// The guest of this scope waits from now on, with this much memory and so many calls that a rerun would repeat.
+    /// The guest of this scope, of an execution of a workflow, waits from now on, with this much memory and so many calls that a
+    /// rerun would repeat.
     /// While all of them have more memory than they may have, the first one is asked to go; its activation hears that.
-    pub(crate) fn enter(self: &Arc<Self>, scope: &Scope, (bytes, calls): (u64, u32), pressure: &Arc<Pressure>) -> Stay {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        (scope, workflow): (&Scope, &str),
+        (bytes, calls): (u64, u32),
+        pressure: &Arc<Pressure>,
+    ) -> Stay {
         let mut waiting = self.waiting();
         waiting.latest += 1;
         waiting.bytes += bytes;
+        *waiting.by_workflow.entry(workflow.to_owned()).or_default() += bytes;
         let rank = (cost(calls), waiting.latest);
-        let guest = Waiter { bytes, scope: scope.clone(), pressure: Arc::clone(pressure) };
+        let (warm, scope, workflow) = (Arc::clone(self), scope.clone(), workflow.to_owned());
+        let stay = Stay { warm, pressure: Arc::clone(pressure), rank, workflow: workflow.clone(), bytes };
+        let guest = Waiter { bytes, scope, workflow, pressure: Arc::clone(pressure) };
         waiting.guests.insert(rank, guest);
         while waiting.bytes > self.bytes_max && waiting.ask(Request::Polite) {}
-        Stay { warm: Arc::clone(self), pressure: Arc::clone(pressure), rank }
+        // The lock is free again before a caller can drop what it gets.
+        stay
     }
 
     /// Somebody finds no place: so many guests are asked to go, or all there are.
@@ -102,10 +115,22 @@ impl Warm {
         }
     }
 
+    /// A guest of this workflow has found no place for long: so many guests of workflows that have more waiting are asked to
+    /// go, whatever their executions do. Otherwise one workflow could fill all places and keep them.
+    pub(crate) fn make_room_among_others(&self, guests: u32, workflow: &str) {
+        let mut waiting = self.waiting();
+        for rank in waiting.of_others(workflow, guests) {
+            waiting.ask_one(rank, Request::Urgent);
+        }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How many waiting guests are looked at for one of another workflow.
+const LOOKED_AT_MAX: usize = 256;
 
 /// Reruns of up to this many calls cost about the same.
 const CHEAP_CALLS: u32 = 64;
@@ -120,7 +145,23 @@ impl Waiting {
     fn ask(&mut self, request: Request) -> bool {
         let polite = self.asked.first_key_value().filter(|_| request == Request::Urgent);
         let first = self.guests.first_key_value().into_iter().chain(polite).map(|(rank, _)| *rank).min();
-        let Some(rank) = first else { return false };
+        first.inspect(|rank| self.ask_one(*rank, request)).is_some()
+    }
+
+    /// The first ones of workflows that have more than this one, of the first [`LOOKED_AT_MAX`] of both lists.
+    fn of_others(&self, workflow: &str, count: u32) -> Vec<Rank> {
+        let has = |workflow: &str| self.by_workflow.get(workflow).copied().unwrap_or(0);
+        let least = has(workflow);
+        let looked_at = self.guests.iter().take(LOOKED_AT_MAX).chain(self.asked.iter().take(LOOKED_AT_MAX));
+        let of_others = looked_at.filter(|(_, guest)| has(&guest.workflow) > least).map(|(rank, _)| *rank);
+        let mut ranks: Vec<Rank> = of_others.collect();
+        ranks.sort_unstable();
+        ranks.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        ranks
+    }
+
+    /// Asks one of those in the lists.
+    fn ask_one(&mut self, rank: Rank, request: Request) {
         let guest = match self.guests.remove(&rank) {
             Some(guest) => {
                 self.bytes -= guest.bytes;
@@ -141,7 +182,6 @@ impl Waiting {
         if request == Request::Polite && !planted("polite-request-hides") {
             self.asked.insert(rank, guest);
         }
-        true
     }
 }
 
@@ -150,6 +190,8 @@ pub(crate) struct Stay {
     warm: Arc<Warm>,
     pressure: Arc<Pressure>,
     rank: Rank,
+    workflow: String,
+    bytes: u64,
 }
 
 impl Drop for Stay {
@@ -159,6 +201,12 @@ impl Drop for Stay {
             waiting.bytes -= guest.bytes;
         }
         waiting.asked.remove(&self.rank);
+        if let Some(has) = waiting.by_workflow.get_mut(&self.workflow) {
+            *has -= self.bytes;
+            if *has == 0 {
+                waiting.by_workflow.remove(&self.workflow);
+            }
+        }
         let mut asked = self.pressure.list();
         asked.politely.remove(&self.rank);
         asked.urgently.remove(&self.rank);
@@ -175,7 +223,7 @@ mod tests {
         let warm = Warm::new(bytes_max);
         let pressure: Arc<Pressure> = Arc::default();
         let mut stays: Vec<Stay> =
-            sizes.iter().map(|bytes| warm.enter(&Scope::root(), (*bytes, 0), &pressure)).collect();
+            sizes.iter().map(|bytes| warm.enter((&Scope::root(), "w"), (*bytes, 0), &pressure)).collect();
         if let Some(at) = leaves {
             stays.remove(at);
         }
@@ -191,7 +239,7 @@ mod tests {
     #[test]
     fn the_guest_with_most_to_repeat_goes_last() {
         let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
-        let enter = |scope: &str, calls| warm.enter(&Scope::from_text(scope), (10, calls), &pressure);
+        let enter = |scope: &str, calls| warm.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
         let _stays = [enter("", 10_000), enter("1", 500), enter("2", 3), enter("3", CHEAP_CALLS)];
         let mut gone = Vec::new();
         for _ in 0..4 {
@@ -206,7 +254,7 @@ mod tests {
     #[test]
     fn l22_who_was_asked_politely_and_stayed_is_asked_again_when_it_is_urgent() {
         let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
-        let _stays = [1, 2].map(|_| warm.enter(&Scope::root(), (40, 0), &pressure));
+        let _stays = [1, 2].map(|_| warm.enter((&Scope::root(), "w"), (40, 0), &pressure));
         let urgently = || pressure.asked(Request::Urgent).len();
         warm.make_room(5, Request::Polite);
         assert_eq!((urgently(), pressure.asked(Request::Polite).len()), (0, 2));
@@ -214,6 +262,15 @@ mod tests {
         assert_eq!(urgently(), 1);
         warm.make_room(5, Request::Urgent);
         assert_eq!((urgently(), pressure.asked(Request::Polite).len()), (2, 2));
+    }
+
+    #[test]
+    fn a_workflow_that_waits_for_long_finds_room_among_the_others() {
+        let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
+        let _stays = ["a", "b", "a"].map(|workflow| warm.enter((&Scope::root(), workflow), (40, 0), &pressure));
+        warm.make_room(1, Request::Polite);
+        warm.make_room_among_others(5, "b");
+        assert_eq!(pressure.list().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
     }
 
     /// Those that were asked, by number.
@@ -250,7 +307,7 @@ mod tests {
     async fn an_activation_hears_that_one_of_its_guests_is_asked() {
         let warm = Warm::new(100);
         let (first, second): (Arc<Pressure>, Arc<Pressure>) = Default::default();
-        let _stays = [&first, &second].map(|pressure| warm.enter(&Scope::root(), (60, 0), pressure));
+        let _stays = [&first, &second].map(|pressure| warm.enter((&Scope::root(), "w"), (60, 0), pressure));
         first.notified().await;
         assert!(futures::poll!(std::pin::pin!(second.notified())).is_pending());
     }

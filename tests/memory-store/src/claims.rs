@@ -1,7 +1,7 @@
 //! Who may run what.
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Claimed, ExecutionKey, Incarnation, State};
+use cerebelum_store::{Claimed, ExecutionKey, Incarnation, SMALL_BYTES, Size, State};
 
 use crate::tables::{Row, Tables};
 
@@ -15,12 +15,14 @@ fn is_free(row: &Row) -> bool {
 }
 
 impl Tables {
-    pub(crate) fn claim(&mut self, incarnation: Incarnation, limit: u32) -> Vec<Claimed> {
+    pub(crate) fn claim(&mut self, incarnation: Incarnation, limit: u32, size: Size) -> Vec<Claimed> {
         if limit == 0 || self.standing(incarnation).is_none() {
             return Vec::new();
         }
         let limit = limit as usize;
-        let claimable = || self.executions.values().filter(|row| is_free(row) && row.head.parked.is_none());
+        let fits = |row: &Row| size == Size::Any || row.brings() <= SMALL_BYTES;
+        let claimable =
+            || self.executions.values().filter(|row| is_free(row) && row.head.parked.is_none() && fits(row));
         let told: Vec<ExecutionKey> =
             claimable().filter(|row| row.has_unseen()).map(|row| row.head.key.clone()).collect();
         let mut due: Vec<(Timestamp, ExecutionKey)> =

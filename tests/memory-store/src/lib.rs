@@ -13,7 +13,7 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
     Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
-    Page, Progress, Refusal, Started, State, Store, TenantId, Whole,
+    Page, Progress, Refusal, Size, Started, State, Store, TenantId, Whole,
 };
 use tokio::sync::broadcast;
 
@@ -76,8 +76,8 @@ impl Store for MemoryStore {
         self.transact(|tables| new.iter().map(|new| tables.start(incarnation, new)).collect())
     }
 
-    fn claim(&self, incarnation: Incarnation, limit: u32) -> Answer<'_, Vec<Claimed>> {
-        self.transact(|tables| tables.claim(incarnation, limit))
+    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> Answer<'_, Vec<Claimed>> {
+        self.transact(|tables| tables.claim(incarnation, limit, size))
     }
 
     fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {

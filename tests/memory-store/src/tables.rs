@@ -57,6 +57,11 @@ impl Row {
         (self.inbox.len() as u64, bytes as u64)
     }
 
+    /// How many bytes of open calls and messages come with it.
+    pub(crate) fn brings(&self) -> u64 {
+        self.calls.values().map(|state| state.len() as u64).sum::<u64>() + self.unread().1
+    }
+
     pub(crate) fn has_unseen(&self) -> bool {
         self.inbox.values().any(|(_, seen)| !seen)
     }

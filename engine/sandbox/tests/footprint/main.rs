@@ -5,7 +5,7 @@
 #[allow(dead_code, reason = "shared with the suite, which uses all of it")]
 mod support;
 
-use crate::support::{program, workflow};
+use crate::support::{ample, program, workflow};
 
 #[tokio::test]
 async fn hibernating_ten_thousand_times_leaves_nothing_behind() {
@@ -14,7 +14,7 @@ async fn hibernating_ten_thousand_times_leaves_nothing_behind() {
     let mut resident_early = 0;
     for round in 0..10_000 {
         let input = if round % 6 == 5 { "100" } else { "5" };
-        let mut guest = program.start(workflow(shapes[round % 6], input)).await.unwrap();
+        let mut guest = program.start(workflow(shapes[round % 6], input), ample()).await.unwrap();
         let turn = guest.turn(None).await.unwrap();
         assert!(turn.end.is_none() && !turn.requests.is_empty());
         drop(guest);

@@ -1,6 +1,6 @@
 //! What well-behaved guests see: each durable call, concurrency, cancellation, clocks, chance and output.
 
-use crate::support::{BEGAN, json, program, run, step, workflow};
+use crate::support::{BEGAN, ample, json, program, run, step, workflow};
 use cerebelum_history::{Call, Delivery, Entry, Level, Outcome, Request, Timestamp};
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn blocking_sleep_is_a_durable_sleep() {
 
 #[tokio::test]
 async fn the_clock_never_goes_back() {
-    let mut guest = program().await.start(workflow("thread-sleep", "1500")).await.unwrap();
+    let mut guest = program().await.start(workflow("thread-sleep", "1500"), ample()).await.unwrap();
     guest.turn(None).await.unwrap();
     let early = Delivery { ordinal: 1, outcome: Outcome::Slept, clock: Timestamp(BEGAN - 5) };
     let turn = guest.turn(Some(early)).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_returned_failure_is_kept_within_limits() {
 
 #[tokio::test]
 async fn a_delivery_for_a_dropped_call_changes_nothing() {
-    let mut guest = program().await.start(workflow("race", "1")).await.unwrap();
+    let mut guest = program().await.start(workflow("race", "1"), ample()).await.unwrap();
     guest.turn(None).await.unwrap();
     let deliver = |ordinal, outcome| Some(Delivery { ordinal, outcome, clock: Timestamp(BEGAN + 9) });
     let turn = guest.turn(deliver(2, Outcome::Slept)).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_delivery_for_a_dropped_call_changes_nothing() {
 #[tokio::test]
 async fn outcomes_that_do_not_belong_here_are_the_engines_trouble() {
     use cerebelum_sandbox::Trouble;
-    let mut guest = program().await.start(workflow("sequential", "1")).await.unwrap();
+    let mut guest = program().await.start(workflow("sequential", "1"), ample()).await.unwrap();
     guest.turn(None).await.unwrap();
     let deliver = |ordinal, outcome| Some(Delivery { ordinal, outcome, clock: Timestamp(BEGAN) });
     assert_eq!(guest.turn(deliver(1, Outcome::Slept)).await, Err(Trouble::Unfitting(1)));

@@ -3,7 +3,7 @@
 use cerebelum_history::{Call, Delivery, Outcome, Request, Timestamp};
 use cerebelum_sandbox::{Config, Sandbox};
 
-use crate::support::{BEGAN, config, json, program, program_of, run, run_on, step, workflow};
+use crate::support::{BEGAN, ample, config, json, program, program_of, run, run_on, step, workflow};
 
 #[tokio::test]
 async fn a_guest_that_waits_for_nothing_is_in_a_deadlock() {
@@ -140,7 +140,7 @@ async fn the_longest_sleep_is_a_year() {
 
 #[tokio::test]
 async fn a_value_in_a_delivery_arrives_unchanged() {
-    let mut guest = program().await.start(workflow("many", "1")).await.unwrap();
+    let mut guest = program().await.start(workflow("many", "1"), ample()).await.unwrap();
     guest.turn(None).await.unwrap();
     let value = format!("{{\"b\":9007199254740993,\"a\":\"{}\"}}", "x".repeat(1_000_000));
     let delivery = Delivery { ordinal: 1, outcome: Outcome::Value(json(&value)), clock: Timestamp(BEGAN) };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cerebelum_sandbox::{Config, Program, Sandbox};
 
-use crate::support::{config, program_of, run, run_on, sandbox, workflow};
+use crate::support::{ample, config, program_of, run, run_on, sandbox, workflow};
 
 async fn ticking(tick: Duration) -> Program {
     program_of(&Sandbox::new(Config { tick, ..config() }).unwrap()).await
@@ -58,7 +58,7 @@ async fn a_guest_may_be_dropped_in_the_middle_of_a_turn() {
     let sandbox = Sandbox::new(Config { tick: Duration::from_micros(100), ..config() }).unwrap();
     let program = program_of(&sandbox).await;
     for _ in 0..200 {
-        let mut guest = program.start(workflow("loop", "1")).await.unwrap();
+        let mut guest = program.start(workflow("loop", "1"), ample()).await.unwrap();
         let turn = std::pin::pin!(guest.turn(None));
         // Its first epoch yield is as far as it gets.
         assert!(futures::poll!(turn).is_pending());
@@ -71,7 +71,7 @@ async fn a_hundred_parked_guests_wake_one_after_the_other() {
     let program = program_of(&sandbox()).await;
     let mut parked = Vec::new();
     for _ in 0..100 {
-        let mut guest = program.start(workflow("sequential", "2")).await.unwrap();
+        let mut guest = program.start(workflow("sequential", "2"), ample()).await.unwrap();
         guest.turn(None).await.unwrap();
         parked.push(guest);
     }

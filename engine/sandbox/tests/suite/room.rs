@@ -1,16 +1,17 @@
 //! Admission: who finds no slot or no memory waits; nobody fails for it.
 
-use cerebelum_sandbox::{Config, Sandbox, Trouble};
+use cerebelum_history::Begin;
+use cerebelum_sandbox::{Config, Ledger, Sandbox, Trouble};
 
-use crate::support::{config, play, program_of, run_on, workflow};
+use crate::support::{ample, config, play, program_of, run_on, workflow};
 
 #[tokio::test]
 async fn a_start_waits_for_a_slot() {
     let sandbox = Sandbox::new(Config { small_instances_max: 2, ..config() }).unwrap();
     let program = program_of(&sandbox).await;
-    let first = program.start(workflow("sequential", "1")).await.unwrap();
-    let _second = program.start(workflow("sequential", "1")).await.unwrap();
-    let mut third = Box::pin(program.start(workflow("sequential", "1")));
+    let first = program.start(workflow("sequential", "1"), ample()).await.unwrap();
+    let _second = program.start(workflow("sequential", "1"), ample()).await.unwrap();
+    let mut third = Box::pin(program.start(workflow("sequential", "1"), ample()));
     assert!(futures::poll!(&mut third).is_pending());
     assert_eq!(sandbox.live(), 2);
     drop(first);
@@ -27,8 +28,8 @@ async fn a_start_waits_for_memory() {
     let limits = Config { memory_bytes_max: program_bytes * 2, ..config() };
     let sandbox = Sandbox::new(limits).unwrap();
     let program = program_of(&sandbox).await;
-    let first = program.start(workflow("sequential", "1")).await.unwrap();
-    let mut second = Box::pin(program.start(workflow("sequential", "1")));
+    let first = program.start(workflow("sequential", "1"), ample()).await.unwrap();
+    let mut second = Box::pin(program.start(workflow("sequential", "1"), ample()));
     assert!(futures::poll!(&mut second).is_pending());
     drop(first);
     second.await.unwrap();
@@ -36,10 +37,33 @@ async fn a_start_waits_for_memory() {
 }
 
 #[tokio::test]
+async fn a_guest_that_waits_for_the_ledger_gives_its_place_to_one_of_another_workflow() {
+    let program_bytes = program_of(&crate::support::sandbox()).await.memory_bytes();
+    let sandbox = Sandbox::new(Config { memory_bytes_max: program_bytes * 2, ..config() }).unwrap();
+    let program = program_of(&sandbox).await;
+    let ledger = Ledger::new(0);
+    let (holder, large) = (ledger.account(), ledger.account());
+    let _held = (holder.hold(1), large.hold(1));
+    let _moves = holder.may_move(0).expect("one goes on above the bound");
+    let mut first = program.start(workflow("sequential", "1"), large).await.unwrap();
+    let mut turn = Box::pin(first.turn(None));
+    assert!(futures::poll!(&mut turn).is_pending());
+    let mut same = Box::pin(program.start(workflow("sequential", "1"), ledger.account()));
+    assert!(futures::poll!(&mut same).is_pending() && futures::poll!(&mut turn).is_pending());
+    let other = Begin { workflow: "another/workflow".to_owned(), ..workflow("sequential", "1") };
+    let mut other = Box::pin(program.start(other, ledger.account()));
+    assert!(futures::poll!(&mut other).is_pending());
+    assert_eq!(turn.await, Err(Trouble::Displaced));
+    drop(first);
+    other.await.unwrap();
+    same.await.unwrap();
+}
+
+#[tokio::test]
 async fn l18_growing_beyond_the_nodes_memory_is_the_engines_trouble() {
     let limits = Config { memory_bytes_max: 8 << 20, ..config() };
     let program = program_of(&Sandbox::new(limits).unwrap()).await;
-    let mut guest = program.start(workflow("memory", "1")).await.unwrap();
+    let mut guest = program.start(workflow("memory", "1"), ample()).await.unwrap();
     assert_eq!(guest.turn(None).await, Err(Trouble::MemoryUsedUp));
     drop(guest);
     assert_eq!(run_on(&program, workflow("sequential", "3")).await.output(), "3");

@@ -10,7 +10,7 @@ use wasm_encoder::{
 };
 use wasmparser::{Parser, Payload};
 
-use crate::support::{config, guest_bytes, run_on, workflow};
+use crate::support::{ample, config, guest_bytes, run_on, workflow};
 use crate::text_components::binary;
 
 /// A large module without a memory of its own, which uses what it imports in each way that there is.
@@ -256,7 +256,7 @@ async fn a_large_program_that_nobody_uses_is_let_go() {
     let (small, large) = (with_library(&library(10), 1, 1), with_library(&library(10), 1, 100));
     let (program, _) = load(&sandbox, &large).await;
     load(&sandbox, &small).await;
-    let guest = program.start(workflow("sequential", "1")).await.unwrap();
+    let guest = program.start(workflow("sequential", "1"), ample()).await.unwrap();
     drop(program);
     // With nothing on disk, only what is in memory needs no bytes.
     std::fs::remove_dir_all(config.data.join("artifacts")).unwrap();

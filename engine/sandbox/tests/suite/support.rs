@@ -3,14 +3,19 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use cerebelum_history::{
     Begin, Call, Delivery, Digest, Entry, Failure, Json, Outcome, Request, Seed, Timestamp, Turn, kind,
 };
-use cerebelum_sandbox::{Config, Guest, Program, Sandbox};
+use cerebelum_sandbox::{Account, Config, Guest, Ledger, Program, Sandbox};
 
 pub(crate) const BEGAN: u64 = 1_800_000_000_000;
+
+/// An account of a ledger that is never full.
+pub(crate) fn ample() -> Arc<Account> {
+    Ledger::new(1 << 30).account()
+}
 
 /// The test guest, built once per run.
 pub(crate) fn guest_bytes() -> &'static [u8] {
@@ -131,7 +136,7 @@ pub(crate) async fn run(begin: Begin) -> Ran {
 }
 
 pub(crate) async fn run_on(program: &Program, begin: Begin) -> Ran {
-    let mut guest = program.start(begin).await.unwrap();
+    let mut guest = program.start(begin, ample()).await.unwrap();
     play(&mut guest, answer).await
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cerebelum_history::{CallName, Digest, Position, Scope, Seed, Timestamp};
 use cerebelum_store::{
-    Batch, CallRow, Chunk, Claimed, Execution, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Started,
+    Batch, CallRow, Chunk, Claimed, Execution, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Size, Started,
     State, Store, TenantId, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
@@ -126,8 +126,13 @@ impl Bench {
 
     /// The ids of what a node claims now.
     pub(crate) async fn claimed(&self, node: Incarnation) -> Vec<String> {
-        let mut ids: Vec<String> =
-            self.claim(node, 100).await.unwrap().into_iter().map(|claimed| claimed.head.key.id.to_string()).collect();
+        let mut ids: Vec<String> = self
+            .claim(node, 100, Size::Any)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|claimed| claimed.head.key.id.to_string())
+            .collect();
         ids.sort();
         ids
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::Claimed;
+use cerebelum_store::{Claimed, SMALL_BYTES, Size};
 
 use crate::bench::{Bench, LONG, batch, events, key, new, opened, release};
 use crate::on_all;
@@ -18,6 +18,7 @@ on_all!(
     no_execution_is_claimed_twice,
     claims_are_bounded,
     messages_and_timers_share_a_bounded_claim,
+    a_claim_for_small_executions_leaves_large_ones,
     the_next_due_time_is_that_of_the_earliest_free_sleeper,
 );
 
@@ -48,7 +49,7 @@ async fn a_claim_brings_head_calls_and_inbox(bench: Bench) {
         }
     }
     let expected = [bench.looked("a").await, bench.looked("b").await].map(|free| Claimed { owner: Some(node), ..free });
-    let mut claimed = bench.claim(node, 9).await.unwrap();
+    let mut claimed = bench.claim(node, 9, Size::Any).await.unwrap();
     claimed.sort_by(|a, b| a.head.key.cmp(&b.head.key));
     assert_eq!(claimed, expected);
     let Claimed { head, owner, calls, inbox, leaves_others: _ } = &claimed[1];
@@ -66,7 +67,7 @@ async fn an_unseen_message_wakes_also_what_is_paused(bench: Bench) {
     assert_eq!(bench.write(pause.clone()).await, Ok(()));
     assert_eq!(bench.claimed(node).await, [""; 0]);
     assert!(bench.send(&key("a"), "resume".into()).await.unwrap());
-    let claimed = bench.claim(node, 9).await.unwrap().remove(0);
+    let claimed = bench.claim(node, 9, Size::Any).await.unwrap().remove(0);
     let mut seen = release(node, &claimed.head, None);
     seen.seen = vec![claimed.inbox[0].seq];
     assert_eq!(bench.write(seen).await, Ok(()));
@@ -125,7 +126,7 @@ async fn no_execution_is_claimed_twice(bench: Bench) {
         claimers.push(tokio::spawn(async move {
             let mut ids = Vec::new();
             loop {
-                let claimed = store.claim(incarnation, 7).await.unwrap();
+                let claimed = store.claim(incarnation, 7, Size::Any).await.unwrap();
                 if claimed.is_empty() {
                     return ids;
                 }
@@ -145,11 +146,12 @@ async fn claims_are_bounded(bench: Bench) {
     for number in 0..5 {
         bench.sleeping(&format!("e{number}"), Some(Timestamp(10 - number))).await;
     }
-    assert_eq!(bench.claim(node, 0).await.unwrap(), []);
+    assert_eq!(bench.claim(node, 0, Size::Any).await.unwrap(), []);
     // The longest overdue first.
-    let claimed: Vec<_> = bench.claim(node, 2).await.unwrap().into_iter().map(|claimed| claimed.head.due).collect();
+    let claimed: Vec<_> =
+        bench.claim(node, 2, Size::Any).await.unwrap().into_iter().map(|claimed| claimed.head.due).collect();
     assert_eq!(claimed, [Some(Timestamp(6)), Some(Timestamp(7))]);
-    assert_eq!(bench.claim(node, 9).await.unwrap().len(), 3);
+    assert_eq!(bench.claim(node, 9, Size::Any).await.unwrap().len(), 3);
 }
 
 async fn messages_and_timers_share_a_bounded_claim(bench: Bench) {
@@ -160,11 +162,32 @@ async fn messages_and_timers_share_a_bounded_claim(bench: Bench) {
         bench.send(&key(&format!("told{number}")), "hello".into()).await.unwrap();
     }
     let told = |claimed: &[Claimed]| claimed.iter().filter(|claimed| !claimed.inbox.is_empty()).count();
-    let first = bench.claim(node, 8).await.unwrap();
+    let first = bench.claim(node, 8, Size::Any).await.unwrap();
     assert_eq!((first.len(), told(&first)), (8, 4));
-    let second = bench.claim(node, 50).await.unwrap();
+    let second = bench.claim(node, 50, Size::Any).await.unwrap();
     assert_eq!((second.len(), told(&second)), (12, 6));
     bench.write(events(node, &first[0].head, 1)).await.unwrap();
+}
+
+/// What is large stays free for a claim of any size, whether it is due or has messages; what is small is claimed.
+async fn a_claim_for_small_executions_leaves_large_ones(bench: Bench) {
+    let node = bench.lease("n").await;
+    let large = "x".repeat(usize::try_from(SMALL_BYTES).unwrap());
+    bench.sleeping("due", Some(Timestamp(1))).await;
+    for (id, due, message) in
+        [("told", None, "hello"), ("full", None, &*large), ("full-due", Some(Timestamp(1)), &*large)]
+    {
+        bench.sleeping(id, due).await;
+        bench.send(&key(id), message.into()).await.unwrap();
+    }
+    let ids = |claimed: Vec<Claimed>| -> Vec<String> {
+        let mut ids: Vec<String> = claimed.iter().map(|claimed| claimed.head.key.id.to_string()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(bench.claim(node, 9, Size::Small).await.unwrap()), ["due", "told"]);
+    assert_eq!(ids(bench.claim(node, 9, Size::Small).await.unwrap()), [""; 0]);
+    assert_eq!(ids(bench.claim(node, 9, Size::Any).await.unwrap()), ["full", "full-due"]);
 }
 
 async fn the_next_due_time_is_that_of_the_earliest_free_sleeper(bench: Bench) {

@@ -1,6 +1,6 @@
 //! Lists: pages, filters, counts.
 
-use cerebelum_store::{Filter, State, StoreError, TenantId};
+use cerebelum_store::{Filter, Size, State, StoreError, TenantId};
 
 use crate::bench::{Bench, T, batch, end, key, new};
 use crate::on_all;
@@ -122,7 +122,7 @@ async fn tenants_do_not_see_each_other(bench: Bench) {
     assert_eq!(bench.list(TenantId(2), Filter { limit: 9, ..Filter::default() }).await.unwrap().executions.len(), 1);
     assert_eq!(bench.list(TenantId(3), Filter { limit: 9, ..Filter::default() }).await.unwrap().executions.len(), 0);
     // One node serves all of them.
-    let claimed = bench.claim(node, 9).await.unwrap();
+    let claimed = bench.claim(node, 9, Size::Any).await.unwrap();
     assert_eq!(claimed.iter().map(|claimed| &claimed.head.key).collect::<Vec<_>>(), [&theirs.head.key]);
     assert_ne!(theirs.head.key, key("a"));
 }

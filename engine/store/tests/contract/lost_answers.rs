@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cerebelum_history::Position;
-use cerebelum_store::{NewExecution, Started, Store, StoreError, open};
+use cerebelum_store::{NewExecution, Size, Started, Store, StoreError, open};
 use test_postgres::{Cluster, Cut, Shutdown, Wire};
 
 use crate::bench::{Bench, LONG, events, fresh, key, new, release, written};
@@ -55,8 +55,8 @@ async fn a_claim_whose_answer_is_lost_is_given_back() {
     let head = bench.started(node, "a").await;
     assert_eq!(bench.write(release(node, &head, Some(cerebelum_history::Timestamp(1)))).await, Ok(()));
     wire.cut_next_commits([Cut::AfterCommit]);
-    assert!(matches!(store.claim(node, 9).await, Err(StoreError::Unavailable(_))));
-    assert_eq!(store.claim(node, 9).await.unwrap().len(), 1);
+    assert!(matches!(store.claim(node, 9, Size::Any).await, Err(StoreError::Unavailable(_))));
+    assert_eq!(store.claim(node, 9, Size::Any).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

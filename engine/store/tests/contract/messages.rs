@@ -1,7 +1,7 @@
 //! Messages and children: what travels between executions (L10).
 
 use cerebelum_history::Position;
-use cerebelum_store::{Child, Execution, NewExecution, Newest, Parent, State};
+use cerebelum_store::{Child, Execution, NewExecution, Newest, Parent, Size, State};
 
 use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release, written};
 use crate::on_all;
@@ -172,7 +172,7 @@ async fn a_message_during_a_release_is_not_overlooked(bench: Bench) {
             other.send(&head.key, format!("{round}"))
         );
         assert_eq!((written(released.unwrap()), sent.unwrap()), (vec![Ok(())], true));
-        let claimed = bench.claim(node, 9).await.unwrap();
+        let claimed = bench.claim(node, 9, Size::Any).await.unwrap();
         assert_eq!(claimed.len(), 1, "round {round}");
         let mut read = batch(node, &head);
         read.consumed = claimed[0].inbox.iter().map(|row| row.seq).collect();

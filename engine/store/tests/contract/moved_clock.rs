@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Clocks, Store, open_with};
+use cerebelum_store::{Clocks, Size, Store, open_with};
 
 use crate::bench::{Bench, LONG, key, new};
 
@@ -86,10 +86,15 @@ async fn a_jump_of_the_wall_clock_neither_fires_a_timer_early_nor_delays_it() {
             let lease =
                 store.renew_lease(node, LONG).await.unwrap().expect("a lease does not end because a clock jumps");
             assert_eq!(lease.remaining, LONG);
-            assert_eq!(store.claim(node, 9).await.unwrap(), [], "{there}, {back}: after {} minutes", 3 * (step + 1));
+            assert_eq!(
+                store.claim(node, 9, Size::Any).await.unwrap(),
+                [],
+                "{there}, {back}: after {} minutes",
+                3 * (step + 1)
+            );
         }
         scene.machine.pass(MINUTE + 1_000);
-        let claimed = store.claim(node, 9).await.unwrap();
+        let claimed = store.claim(node, 9, Size::Any).await.unwrap();
         assert_eq!(claimed.len(), 1, "{there}, {back}: a second after its time");
     }
 }
@@ -107,12 +112,12 @@ async fn a_restart_of_the_engine_with_another_wall_clock_counts_the_time_that_pa
         scene.machine.pass(5 * MINUTE);
         let store = scene.open().await;
         let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
-        assert_eq!(store.claim(node, 9).await.unwrap(), [], "{jump}");
+        assert_eq!(store.claim(node, 9, Size::Any).await.unwrap(), [], "{jump}");
         drop(store);
         scene.machine.pass(5 * MINUTE + 1);
         let store = scene.open().await;
         let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
-        assert_eq!(store.claim(node, 9).await.unwrap().len(), 1, "{jump}");
+        assert_eq!(store.claim(node, 9, Size::Any).await.unwrap().len(), 1, "{jump}");
     }
 }
 
@@ -151,9 +156,13 @@ async fn when_a_servers_clock_jumps_timers_keep_their_time() {
         machine.pass(1_000);
         let lease = store.renew_lease(node, LONG).await.unwrap().unwrap();
         assert!(lease.now.0.abs_diff(later + 1_000) < jump / 100, "followed slowly");
-        assert_eq!(store.claim(node, 9).await.unwrap(), []);
+        assert_eq!(store.claim(node, 9, Size::Any).await.unwrap(), []);
         machine.pass(MINUTE + jump / 100);
-        assert_eq!(store.claim(node, 9).await.unwrap().len(), 1, "it does not wait until the server has caught up");
+        assert_eq!(
+            store.claim(node, 9, Size::Any).await.unwrap().len(),
+            1,
+            "it does not wait until the server has caught up"
+        );
         assert!(store.renew_lease(node, Duration::from_secs(60)).await.unwrap().is_some());
         assert!(bench.execution(&key("sleeper")).await.unwrap().is_some());
     }

@@ -1,7 +1,7 @@
 //! What people do from outside: reopen, delete; and what a reader finds of logs and progress.
 
 use cerebelum_history::{Level, Position, Timestamp};
-use cerebelum_store::{ApprovalChange, LogLine, Progress, State};
+use cerebelum_store::{ApprovalChange, LogLine, Progress, Size, State};
 
 use crate::bench::{Bench, batch, call, chunk, end, events, key, opened, scope};
 use crate::on_all;
@@ -30,7 +30,7 @@ async fn what_has_failed_is_reopened_by_a_message(bench: Bench) {
     assert_eq!(bench.write(failed.clone()).await, Ok(()));
     assert!(bench.reopen(&key("a"), "resume".into()).await.unwrap());
     assert!(!bench.reopen(&key("a"), "resume".into()).await.unwrap());
-    let claimed = bench.claim(node, 9).await.unwrap().remove(0);
+    let claimed = bench.claim(node, 9, Size::Any).await.unwrap().remove(0);
     assert_eq!(
         (claimed.head.state, claimed.head.ended_at, claimed.head.position),
         (State::Open, None, failed.head.position)
