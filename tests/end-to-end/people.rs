@@ -1,5 +1,9 @@
 //! Approvals, signals, cancel, pause, resume, delete.
 
+use std::collections::BTreeSet;
+
+use cerebelum_server::proto::engine_client::EngineClient;
+use cerebelum_server::proto::{ApprovalsRequest, ApprovalsResponse};
 use cerebelum_tests::{Cloud, Database, Engine, until};
 use serde_json::json;
 
@@ -18,6 +22,7 @@ on_both_databases!(
     l07_progress_attributes_and_logs_are_not_repeated_by_a_rerun,
     only_what_has_ended_is_deleted,
     l20_every_status_is_shown_by_status_and_list,
+    open_questions_are_listed_page_by_page,
 );
 
 /// 6, 7, 11: approve after a kill; a second answer is refused.
@@ -36,6 +41,35 @@ fn an_approval_survives_a_kill_and_answers_once(database: Database) {
     let done = engine.wait_for_end(&id);
     assert!(done["output"].as_str().unwrap().starts_with(r#"{"yes":true} by"#), "{done:#}");
     assert_eq!(engine.cli(&["approve", &id]).code, 5);
+}
+
+/// However many questions are open and however large they are, a page has an end, and the next one goes on there.
+fn open_questions_are_listed_page_by_page(database: Database) {
+    const QUESTIONS: usize = 50;
+    let engine = Engine::start(database);
+    engine.upload("test-guests");
+    let id = engine.begin("load", &json!({"what": "questions", "count": QUESTIONS, "bytes": 200 << 10}));
+    engine.wait_for(&id, &["waiting-for-approval"]);
+    let pages: Vec<ApprovalsResponse> = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let client = EngineClient::connect(engine.url().to_owned()).await.unwrap();
+        let mut client = client.max_decoding_message_size(16 << 20);
+        let (mut request, mut pages) = (ApprovalsRequest::default(), Vec::new());
+        loop {
+            let page = client.approvals(request.clone()).await.unwrap().into_inner();
+            request.cursor = page.next.clone();
+            pages.push(page);
+            if request.cursor.is_none() {
+                return pages;
+            }
+        }
+    });
+    let bytes = |page: &ApprovalsResponse| page.approvals.iter().map(|approval| approval.data.len()).sum::<usize>();
+    assert!(pages.len() > 1 && pages.iter().all(|page| bytes(page) < 9 << 20), "pages end at 8 MiB");
+    let listed: BTreeSet<&str> =
+        pages.iter().flat_map(|page| &page.approvals).map(|approval| approval.approval_id.as_str()).collect();
+    assert_eq!((listed.len(), pages.iter().map(|page| page.approvals.len()).sum::<usize>()), (QUESTIONS, QUESTIONS));
+    assert_eq!(engine.json(&["approvals"]).as_array().unwrap().len(), QUESTIONS);
+    engine.ok(&["terminate", &id]);
 }
 
 fn an_approval_inside_a_step_goes_on_behind_it(database: Database) {

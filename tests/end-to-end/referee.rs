@@ -40,7 +40,7 @@ async fn race(number: u32, (mut one, mut other): (Client, Client)) -> Outcome {
     };
     let id = one.start(request).await.unwrap().into_inner().execution_id;
     let deadline = loop {
-        let asked = ApprovalsRequest { execution_id: Some(id.clone()) };
+        let asked = ApprovalsRequest { execution_id: Some(id.clone()), ..Default::default() };
         let approvals = other.approvals(asked).await.unwrap().into_inner().approvals;
         if let Some(approval) = approvals.first() {
             let at = approval.deadline.unwrap();
@@ -85,7 +85,7 @@ async fn assert_all_say(number: u32, told: Outcome, (one, other): (&mut Client, 
             break status;
         }
     };
-    let asked = ApprovalsRequest { execution_id: Some(id.to_owned()) };
+    let asked = ApprovalsRequest { execution_id: Some(id.to_owned()), ..Default::default() };
     let listed = one.approvals(asked).await.unwrap().into_inner().approvals;
     let request = HistoryRequest { execution_id: id.to_owned(), run: None, after: 0, follow: false };
     let events: Vec<_> = other.history(request).await.unwrap().into_inner().map(Result::unwrap).collect().await;

@@ -203,6 +203,10 @@ impl Guest for NativeGuest {
             if clockwork.permille(100) {
                 clockwork.sleep_ms(clockwork.below(8)).await;
             }
+            if clockwork.permille(5) {
+                // Another guest needs its place.
+                return Err(Trouble::Displaced);
+            }
             // What a guest complains of is a broken law, not the guest's failure.
             catch_unwind(AssertUnwindSafe(|| self.guest.turn(delivery))).map_err(|cause| {
                 library.report.violation(format!("a guest complains: {}", words(&*cause)));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cerebelum_history::{Position, ReopenMode, Scope, Timestamp};
-use cerebelum_worker::{ApprovalView, Decision, Refused, StartRequest, Status};
+use cerebelum_worker::{ApprovalView, ApprovalsRequest, Decision, Engine, Refused, StartRequest, Status};
 use futures::FutureExt;
 use futures::future::join;
 use test_programs::{expected, json};
@@ -47,7 +47,8 @@ async fn begin(world: &World, id: &str, program: usize) -> Option<Result<(), Ref
 pub(crate) async fn attend(world: Arc<World>) {
     loop {
         world.clockwork.sleep_ms(5 + world.clockwork.below(100)).await;
-        if let Some(Ok(questions)) = world.ask(|engine| async move { engine.approvals(None).await }.boxed()).await {
+        let asked = |engine: Engine| async move { engine.approvals(ApprovalsRequest::default()).await }.boxed();
+        if let Some(Ok((questions, _))) = world.ask(asked).await {
             for question in questions {
                 if world.clockwork.permille(400) {
                     join(answer(&world, &question), twice(&world, &question)).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cerebelum_worker::{Decision, Engine, Refused, ReopenMode};
+use cerebelum_worker::{ApprovalsRequest, Decision, Engine, Refused, ReopenMode};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -168,9 +168,11 @@ impl Verbs for Service {
     }
 
     async fn approvals(&self, request: Request<proto::ApprovalsRequest>) -> Answer<proto::ApprovalsResponse> {
-        let execution = request.into_inner().execution_id;
-        let approvals = self.engine.approvals(execution.as_deref()).await.map_err(refusal)?;
-        Ok(Response::new(proto::ApprovalsResponse { approvals: approvals.into_iter().map(Into::into).collect() }))
+        let proto::ApprovalsRequest { execution_id: execution, cursor, limit } = request.into_inner();
+        let wish = ApprovalsRequest { execution, cursor, limit };
+        let (approvals, next) = self.engine.approvals(wish).await.map_err(refusal)?;
+        let approvals = approvals.into_iter().map(Into::into).collect();
+        Ok(Response::new(proto::ApprovalsResponse { approvals, next }))
     }
 
     async fn approve(&self, request: Request<proto::ApproveRequest>) -> Answer<proto::DecideResponse> {

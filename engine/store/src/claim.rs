@@ -11,10 +11,22 @@ use crate::heads::{Stored, ends};
 use crate::patience::Patience;
 use crate::sql::{Row, Rows, Session, Statement, Value};
 use crate::store::{SqlStore, commit};
-use crate::{Claimed, ExecutionKey, Incarnation, SMALL_BYTES, Size, State, StoreError, heads, inbox, nodes};
+use crate::{Claimed, ExecutionKey, Incarnation, State, StoreError, heads, inbox, nodes};
 
 /// What all executions that are claimed together may bring along, in bytes of open calls and messages.
 const CLAIM_BYTES_MAX: u64 = 16 << 20;
+
+/// An execution that brings no more bytes of open calls and messages along is small.
+pub const SMALL_BYTES: u64 = 128 << 10;
+
+/// Which executions a claim is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// All of them.
+    Any,
+    /// Those that bring no more than [`SMALL_BYTES`] along: there is no room for others at present.
+    Small,
+}
 
 /// The condition of the index `executions_due`, word for word: what time alone can make claimable.
 macro_rules! free {

@@ -37,6 +37,7 @@ use futures::future::BoxFuture;
 use thiserror::Error;
 
 pub use address::server_of;
+pub use claim::{SMALL_BYTES, Size};
 pub use clock::{Clocks, MachineClocks};
 pub use model::*;
 pub use store::{open, open_for, open_with};

@@ -415,18 +415,6 @@ pub enum Refusal {
     Forbidden,
 }
 
-/// An execution that brings no more bytes of open calls and messages along is small.
-pub const SMALL_BYTES: u64 = 128 << 10;
-
-/// Which executions a claim is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
-    /// All of them.
-    Any,
-    /// Those that bring no more than [`SMALL_BYTES`] along: there is no room for others at present.
-    Small,
-}
-
 /// An execution that was picked up, with what is needed to go on without reading its history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {

@@ -246,6 +246,17 @@ pub struct LogView {
     pub text: String,
 }
 
+/// Which questions to list.
+#[derive(Debug, Clone, Default)]
+pub struct ApprovalsRequest {
+    /// Only of this execution: all that it has asked, not only the open ones.
+    pub execution: Option<String>,
+    /// Continue after this place.
+    pub cursor: Option<String>,
+    /// How many at most, 1,000 in any case; 0 means as many.
+    pub limit: u32,
+}
+
 /// Which executions to list.
 #[derive(Debug, Clone, Default)]
 pub struct ListRequest {

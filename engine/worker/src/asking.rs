@@ -3,7 +3,7 @@
 use cerebelum_history::{CallName, Request, Scope};
 
 use crate::activation::Activation;
-use crate::guests::{Asking, Stopped};
+use crate::guests::{Asking, Stopped, TurnEnd};
 use crate::stuck::Stuck;
 
 /// How many requests of guests are taken in one round, so that no round takes long.
@@ -14,9 +14,12 @@ pub(crate) const BATCH_EVENTS_MAX: usize = 128;
 impl Activation {
     /// A guest stopped: lines up what it asked for until it could not move, and its result if it has ended.
     pub(crate) fn take_turn(&mut self, stopped: Stopped) -> Result<(), Stuck> {
-        let Some((guest, turn)) = stopped.outcome? else {
-            self.give_way(vec![stopped.scope]);
-            return Ok(());
+        let (guest, turn) = match stopped.outcome? {
+            TurnEnd::Complete(guest, turn) => (guest, turn),
+            TurnEnd::Displaced => {
+                self.give_way(vec![stopped.scope]);
+                return Ok(());
+            }
         };
         self.node.metrics.turns.add(1);
         let requests = turn.requests.into_iter();

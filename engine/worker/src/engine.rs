@@ -11,7 +11,9 @@ use cerebelum_store::{ApprovalFilter, Census, ExecutionKey, Filter, State, Store
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::api::{ApprovalView, ComponentInfo, EventView, ListRequest, LogView, OpenError, Refused, Status, Summary};
+use crate::api::{
+    ApprovalView, ApprovalsRequest, ComponentInfo, EventView, ListRequest, LogView, OpenError, Refused, Status, Summary,
+};
 use crate::directory::{manifest_of, unavailable};
 use crate::fetch::Fetcher;
 use crate::lease::NodeName;
@@ -31,9 +33,8 @@ const STOP_ANSWERS: Duration = Duration::from_secs(3);
 /// How often whoever waits for an execution looks at it without a hint: commits of other nodes give none.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How many questions are read together, and how many are listed at most.
+/// How many questions a page has, unless the request says less.
 const APPROVALS_PAGE: u32 = 1_000;
-const APPROVALS_MAX: usize = 10_000;
 
 /// A running engine; cheap to clone. All answers show committed state only (L7).
 #[derive(Clone)]
@@ -313,26 +314,21 @@ impl Engine {
         Ok(rows.into_iter().map(views::log).collect())
     }
 
-    /// Open questions, or all of one execution, newest first.
+    /// A page of open questions, or of all that one execution has asked, newest first, and where the next page begins.
     ///
     /// # Errors
-    /// When there is no such execution, or the database does not answer.
-    pub async fn approvals(&self, execution: Option<&str>) -> Result<Vec<ApprovalView>, Refused> {
-        let execution = match execution {
-            Some(id) => Some(self.existing(id).await?.id),
+    /// When there is no such execution, the cursor makes no sense, or the database does not answer.
+    pub async fn approvals(&self, request: ApprovalsRequest) -> Result<(Vec<ApprovalView>, Option<String>), Refused> {
+        let execution = match request.execution {
+            Some(id) => Some(self.existing(&id).await?.id),
             None => None,
         };
-        let mut filter = ApprovalFilter { execution, cursor: None, limit: APPROVALS_PAGE };
-        let mut approvals = Vec::new();
-        while approvals.len() < APPROVALS_MAX {
-            let page = self.node.store.approvals(TENANT, filter.clone()).await.map_err(unavailable)?;
-            approvals.extend(page.approvals.into_iter().filter_map(|row| views::approval(row).ok()));
-            filter.cursor = page.cursor;
-            if filter.cursor.is_none() {
-                break;
-            }
-        }
-        Ok(approvals)
+        let limit = if request.limit == 0 { APPROVALS_PAGE } else { request.limit };
+        let filter = ApprovalFilter { execution, cursor: request.cursor, limit };
+        let page = self.node.store.approvals(TENANT, filter).await.map_err(unavailable)?;
+        // One that cannot be read is in no other's way.
+        let approvals = page.approvals.into_iter().filter_map(|row| views::approval(row).ok());
+        Ok((approvals.collect(), page.cursor))
     }
 
     /// The key of an execution that exists.

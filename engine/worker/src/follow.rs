@@ -14,6 +14,8 @@ use crate::watchers::News;
 
 /// The shortest time between two looks at an execution that somebody follows: what changes meanwhile comes as one.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// A look at a long history takes long: one that follows it reads for at most one part in so many of the time.
+const READING_SHARE: u32 = 5;
 
 /// A look at an execution that somebody follows.
 struct Look {
@@ -27,12 +29,14 @@ struct Follower {
     engine: Engine,
     key: ExecutionKey,
     commits: Option<watch::Receiver<News>>,
+    /// What passes at least until the next look.
+    pause: Duration,
     is_over: bool,
 }
 
 impl Follower {
     fn new(engine: &Engine, id: &str) -> Result<Self, Refused> {
-        Ok(Self { engine: engine.clone(), key: key(id)?, commits: None, is_over: false })
+        Ok(Self { engine: engine.clone(), key: key(id)?, commits: None, pause: BETWEEN_LOOKS, is_over: false })
     }
 
     /// The next look, the first one at once; none after the execution has ended.
@@ -54,7 +58,7 @@ impl Follower {
             self.commits = Some(self.engine.node.watchers.watch(&self.key));
             return true;
         };
-        machine.sleep(BETWEEN_LOOKS).await;
+        machine.sleep(self.pause).await;
         machine.within(LOOK_AGAIN, commits.changed()).await.is_some()
     }
 }
@@ -75,7 +79,10 @@ impl Watcher {
             // Only a look that somebody asked for, or that shows something new, is worth reading the rest.
             if is_told || self.last != seen {
                 self.last = seen;
+                let began_ms = engine.node.machine.boot_ms();
                 let status = engine.status(key.id.as_str()).await?;
+                let took = Duration::from_millis(engine.node.machine.boot_ms() - began_ms);
+                self.follower.pause = BETWEEN_LOOKS.max(took * (READING_SHARE - 1));
                 self.follower.is_over = is_ended(&status.summary);
                 return Ok(Some(status));
             }

@@ -21,12 +21,19 @@ use crate::warm::{Pressure, Request as Urgency, Stay};
 /// How many guests of one execution may wait for a place at once.
 const WAITING_MAX: usize = 256;
 
+/// How a turn of a guest ends.
+pub(crate) enum TurnEnd {
+    /// It is quiescent or has ended: the guest unless it has ended, and what it asked for.
+    Complete(Option<Box<dyn Guest>>, Turn),
+    /// It had to give its place to another guest; nothing of the turn counts.
+    Displaced,
+}
+
 /// A guest that stopped moving.
 pub(crate) struct Stopped {
     pub(crate) scope: Scope,
-    /// The guest unless it has ended, and what it asked for; nothing when it had to give its place to another one; or why the
-    /// execution cannot go on with it.
-    pub(crate) outcome: Result<Option<(Option<Box<dyn Guest>>, Turn)>, Stuck>,
+    /// Why it stopped, or why the execution cannot go on with it.
+    pub(crate) outcome: Result<TurnEnd, Stuck>,
     /// Which of the turns of this activation it was.
     number: u64,
     /// What it asked for, in the ledger until it has been taken up.
@@ -211,8 +218,8 @@ impl Guests {
                 };
                 let turned: Result<Result<_, Trouble>, _> = AssertUnwindSafe(turn).catch_unwind().await;
                 let outcome = match turned {
-                    Ok(Ok((guest, turn))) => Ok(Some((Some(guest).filter(|_| turn.end.is_none()), turn))),
-                    Ok(Err(Trouble::Displaced)) => Ok(None),
+                    Ok(Ok((guest, turn))) => Ok(TurnEnd::Complete(Some(guest).filter(|_| turn.end.is_none()), turn)),
+                    Ok(Err(Trouble::Displaced)) => Ok(TurnEnd::Displaced),
                     Ok(Err(trouble)) => Err(Stuck::from(trouble)),
                     // A mistake of ours: the guest is gone, its execution is rebuilt.
                     Err(_) => {
@@ -220,7 +227,10 @@ impl Guests {
                         Err(Stuck::Trouble(crate::trouble::Trouble::Panic(cause)))
                     }
                 };
-                let held = account.hold(outcome.iter().flatten().map(|(_, turn)| weight(turn)).sum());
+                let held = account.hold(match &outcome {
+                    Ok(TurnEnd::Complete(_, turn)) => weight(turn),
+                    Ok(TurnEnd::Displaced) | Err(_) => 0,
+                });
                 Stopped { scope, outcome, number, held }
             },
             registration,

@@ -5,16 +5,30 @@ use cerebelum_server::{json, proto};
 use super::Asking;
 use crate::args::{Approvals, Approve, Reject, Signal};
 use crate::exit::Outcome;
+use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
 use crate::values;
+
+/// Pages are asked for until there are so many questions.
+const APPROVALS_MAX: usize = 10_000;
 
 impl Asking {
     /// Lists open questions.
     pub(crate) async fn approvals(&self, args: Approvals) -> Outcome {
         let mut client = self.client().await?;
-        let request = proto::ApprovalsRequest { execution_id: args.execution };
-        let answer = client.engine.approvals(request).await.map_err(|e| client.stop(&e))?;
-        let approvals = answer.into_inner().approvals;
+        let mut request = proto::ApprovalsRequest { execution_id: args.execution, ..Default::default() };
+        let mut approvals = Vec::new();
+        while approvals.len() < APPROVALS_MAX {
+            let answer = client.engine.approvals(request.clone()).await.map_err(|e| client.stop(&e))?.into_inner();
+            approvals.extend(answer.approvals);
+            request.cursor = answer.next;
+            if request.cursor.is_none() {
+                break;
+            }
+        }
+        if request.cursor.is_some() {
+            note(&format!("there are more than these {}: --execution ID shows those of one", approvals.len()));
+        }
         if self.global.json {
             return self.out.array(&approvals.iter().map(json::approval).collect::<Vec<_>>());
         }

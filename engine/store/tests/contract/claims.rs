@@ -172,7 +172,7 @@ async fn messages_and_timers_share_a_bounded_claim(bench: Bench) {
 /// What is large stays free for a claim of any size, whether it is due or has messages; what is small is claimed.
 async fn a_claim_for_small_executions_leaves_large_ones(bench: Bench) {
     let node = bench.lease("n").await;
-    let large = "x".repeat(usize::try_from(SMALL_BYTES).unwrap());
+    let large = "x".repeat(usize::try_from(SMALL_BYTES).unwrap() + 1);
     bench.sleeping("due", Some(Timestamp(1))).await;
     for (id, due, message) in
         [("told", None, "hello"), ("full", None, &*large), ("full-due", Some(Timestamp(1)), &*large)]

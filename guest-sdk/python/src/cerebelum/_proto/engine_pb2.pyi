@@ -293,11 +293,20 @@ class LogLine(Message):
 
 class ApprovalsRequest(Message):
     execution_id: str
-    def __init__(self, *, execution_id: str | None = ...) -> None: ...
+    cursor: str
+    limit: int
+    def __init__(
+        self,
+        *,
+        execution_id: str | None = ...,
+        cursor: str | None = ...,
+        limit: int | None = ...,
+    ) -> None: ...
 
 class ApprovalsResponse(Message):
     approvals: Sequence[Approval]
-    def __init__(self, *, approvals: Sequence[Approval] | None = ...) -> None: ...
+    next: str
+    def __init__(self, *, approvals: Sequence[Approval] | None = ..., next: str | None = ...) -> None: ...
 
 class Approval(Message):
     approval_id: str

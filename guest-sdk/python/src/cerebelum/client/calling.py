@@ -291,10 +291,14 @@ class ExecutionClient:
     # Deciding
 
     async def approvals(self, execution_id: str | None = None) -> list[ApprovalInfo]:
-        """Questions that wait for a person, the oldest first."""
-        request = pb.ApprovalsRequest(execution_id=execution_id)
-        answer = await self._connection.ask(pb.Engine.Approvals, request)
-        return [_reading.approval(approval) for approval in answer.approvals]
+        """Questions that wait for a person, or all that one execution has asked, the newest first."""
+        request, approvals = pb.ApprovalsRequest(execution_id=execution_id), []
+        while True:
+            answer = await self._connection.ask(pb.Engine.Approvals, request)
+            approvals.extend(_reading.approval(approval) for approval in answer.approvals)
+            if not answer.HasField("next"):
+                return approvals
+            request.cursor = answer.next
 
     async def approve(self, id: str, data: Any = None, comment: str | None = None, by: str | None = None) -> str:
         """Says yes to an approval, or to an execution that has exactly one open; returns the execution's id.
