@@ -333,6 +333,16 @@ mod tests {
         std::fs::remove_dir_all(&data).unwrap();
     }
 
+    #[tokio::test]
+    async fn l22_a_guest_that_waits_for_a_place_keeps_no_suspect_out() {
+        let suspect: ExecutionId = "suspect".parse().unwrap();
+        let (data, log) = died(2, &suspect);
+        let gate = IsolationGate::default();
+        let _waits = gate.held_while_waiting().await;
+        assert_eq!(gate.run(&log, suspect, ready(7)).now_or_never(), Some(7));
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+
     #[test]
     fn l18_no_two_threads_that_live_share_a_place() {
         let taken: Vec<Slot> = (0..=SLOTS).map(|_| Slot::take()).collect();
