@@ -292,7 +292,8 @@ class ExecutionClient:
 
     async def approvals(self, execution_id: str | None = None) -> list[ApprovalInfo]:
         """Questions that wait for a person, or all that one execution has asked, the newest first."""
-        request, approvals = pb.ApprovalsRequest(execution_id=execution_id), []
+        request = pb.ApprovalsRequest(execution_id=execution_id)
+        approvals: list[ApprovalInfo] = []
         while True:
             answer = await self._connection.ask(pb.Engine.Approvals, request)
             approvals.extend(_reading.approval(approval) for approval in answer.approvals)
