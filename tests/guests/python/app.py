@@ -392,7 +392,7 @@ async def hundred(context: Context) -> int:
     total = 0
     async with asyncio.timeout(HOUR):
         for _ in range(100):
-            total += await asyncio.wait_for(echo(context, 1), 60)
+            total += await asyncio.wait_for(echo(context, 1), HOUR // 2)
     return total
 
 
