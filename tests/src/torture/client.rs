@@ -81,6 +81,22 @@ impl Client {
         told(self.0.clone().list(request)).await
     }
 
+    /// The executions that are parked because engines died while they ran.
+    pub(crate) async fn parked_after_crashes(&self) -> Vec<String> {
+        let request = proto::ListRequest { status: Some("parked".to_owned()), ..proto::ListRequest::default() };
+        let Told::Yes(page) = told(self.0.clone().list(request)).await else { return Vec::new() };
+        let mut ids = Vec::new();
+        for execution_id in page.executions.into_iter().map(|summary| summary.execution_id) {
+            let request = proto::StatusRequest { execution_id: execution_id.clone() };
+            if let Told::Yes(status) = told(self.0.clone().status(request)).await
+                && status.failure.is_some_and(|failure| failure.kind == "engine-crash")
+            {
+                ids.push(execution_id);
+            }
+        }
+        ids
+    }
+
     /// What a list shows of one execution.
     pub(crate) async fn summary(&self, id: &str) -> Told<proto::Summary> {
         match told(self.0.clone().status(proto::StatusRequest { execution_id: id.to_owned() })).await {

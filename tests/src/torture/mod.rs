@@ -126,11 +126,13 @@ impl Torture {
             self.look_at_the_dead(class).await;
             aim = self.kills.next();
         }
-        let calm = if self.checker.violations.is_empty() { self.calm_down().await } else { None };
+        let (calm, frozen) = match self.checker.violations.is_empty() {
+            true => (self.calm_down().await, Some(self.crowd.members.len())),
+            false => (None, None),
+        };
         if self.engine.log().contains("panicked at") {
             self.checker.violations.push("the engine has panicked".to_owned());
         }
-        let frozen = self.crowd.members.len();
         let name = match self.options.database {
             Database::Sqlite => "SQLite",
             Database::Postgres => "PostgreSQL",
@@ -231,10 +233,10 @@ impl Torture {
         self.engine.restart();
         let began = Instant::now();
         let client = Client::connect(self.engine.url()).await.expect("an engine without failpoints lives");
-        let parked = self.checker.parked.clone();
-        self.crowd.resume(&client, &parked).await;
         let mut open = usize::MAX;
         while open > 0 && began.elapsed() < CALM_MAX {
+            // The engine parks what ran alone at the last kill only now, when it picks that up.
+            self.crowd.resume(&client, &client.parked_after_crashes().await).await;
             self.crowd.start(&client, &self.cloud, 0).await;
             self.crowd.act(&client, &self.cloud).await;
             self.crowd.look(&client, &mut self.chance).await;

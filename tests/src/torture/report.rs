@@ -22,8 +22,8 @@ pub struct Report {
     pub(crate) requests: u64,
     pub(crate) repeats: u64,
     pub(crate) calm: Option<Duration>,
-    /// Executions that had not ended a minute after the last kill.
-    pub(crate) frozen: usize,
+    /// Executions that had not ended a minute after the last kill; `None` when a violation ended the run before.
+    pub(crate) frozen: Option<usize>,
     /// What was broken, each with the history and the ledger that show it.
     pub violations: Vec<String>,
 }
@@ -43,7 +43,7 @@ impl Report {
             requests: checker.requests,
             repeats: checker.repeats,
             calm: None,
-            frozen: 0,
+            frozen: None,
             violations: checker.violations,
         }
     }
@@ -109,7 +109,9 @@ impl fmt::Display for Report {
             Some(calm) => writeln!(f, "  after the last kill all had ended within {:.1} s", calm.as_secs_f64())?,
             None => writeln!(f, "  it did not come to the end")?,
         }
-        writeln!(f, "  frozen executions: {}", self.frozen)?;
+        if let Some(frozen) = self.frozen {
+            writeln!(f, "  frozen executions: {frozen}")?;
+        }
         write!(f, "  violations: {}", self.violations.len())?;
         for violation in &self.violations {
             write!(f, "\n\n{violation}")?;
