@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
@@ -96,6 +97,7 @@ struct Home {
     /// Places for guests, and what workflows may have of them: as in the sandbox.
     places: Arc<Semaphore>,
     workflows: Arc<Semaphore>,
+    steps_admitted: Arc<AtomicU64>,
 }
 
 impl Shelf {
@@ -108,6 +110,7 @@ impl Shelf {
             library: world.library.clone(),
             places: places(guests_max),
             workflows: places(guests_max - guests_max / 4),
+            steps_admitted: Arc::default(),
         };
         Self { node, loaded: Mutex::default() }
     }
@@ -172,9 +175,16 @@ impl Program for Loaded {
             let mended = library.mended.lock().expect("nobody panics here").contains(begin.execution.as_str());
             let stay = Stay { attempt: begin.attempt, round: library.round(&begin), mended };
             let guest = test_programs::Guest::begin(self.program.clone(), begin, stay);
+            if !is_workflow {
+                self.home.steps_admitted.fetch_add(1, Ordering::Relaxed);
+            }
             Ok(Box::new(NativeGuest { home: self.home.clone(), guest, _place: place }) as Box<dyn Guest>)
         }
         .boxed()
+    }
+
+    fn steps_admitted(&self) -> u64 {
+        self.home.steps_admitted.load(Ordering::Relaxed)
     }
 }
 

@@ -120,6 +120,8 @@ pub(crate) struct Admission {
     sought: Notify,
     live: AtomicUsize,
     started: AtomicU64,
+    /// Guests that ever found a place, by kind.
+    admitted: [AtomicU64; 4],
 }
 
 impl Admission {
@@ -130,6 +132,7 @@ impl Admission {
             sought: Notify::new(),
             live: AtomicUsize::new(0),
             started: AtomicU64::new(0),
+            admitted: Default::default(),
         })
     }
 
@@ -139,6 +142,11 @@ impl Admission {
 
     pub(crate) fn started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
+    }
+
+    /// How many guests of this kind ever found a place.
+    pub(crate) fn admitted(&self, kind: Kind) -> u64 {
+        self.admitted[kind.line()].load(Ordering::Relaxed)
     }
 
     pub(crate) fn count_start(&self) {
@@ -155,6 +163,7 @@ impl Admission {
             Ticket::new(self, slots, &applicant).wait().await;
         }
         self.live.fetch_add(1, Ordering::Relaxed);
+        self.admitted[applicant.kind.line()].fetch_add(1, Ordering::Relaxed);
         let Applicant { kind, workflow, bytes } = applicant;
         Arc::new(Place { admission: Arc::clone(self), kind, workflow, bytes: AtomicU64::new(bytes) })
     }

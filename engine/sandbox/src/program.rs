@@ -86,6 +86,13 @@ impl Program {
         let gate = Gate { account, admission: Arc::clone(&shared.admission), workflow };
         Ok(Guest::new((self.clone(), inhabitant), pre.clone(), (begin.entry, begin.input), (cpu, gate)))
     }
+
+    /// How many steps have ever found places, of those that stand in one line with the steps of this component.
+    #[must_use]
+    pub fn steps_admitted(&self) -> u64 {
+        let Inner { shared, label, .. } = &*self.0;
+        shared.admission.admitted(Kind { is_large: label.memory_bytes >= LARGE_GUEST_BYTES, is_workflow: false })
+    }
 }
 
 /// A store in its place, limits armed.

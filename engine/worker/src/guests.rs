@@ -374,18 +374,24 @@ const ASKED_MAX: u32 = 4;
 
 /// Starts a guest. When all places are taken, guests that only wait are asked to go, twice as many each time: whoever
 /// waits for a place must in the end hold none that it can do without, or all of them could wait for each other.
+///
+/// While other steps find places, a step asks none before it has waited for [`PATIENCE_MAX`], and then only guests that have
+/// waited as long. Most of the others are workflows whose steps stand in the same line, and what their reruns cost is
+/// taken from those steps.
 async fn start(
     node: &Node,
     homeless: &Arc<Homeless>,
     (program, account): (Arc<dyn Program>, Arc<Account>),
     begin: Begin,
 ) -> Result<Box<dyn Guest>, Trouble> {
-    let (request, mut patience) = match begin.entry {
-        Entry::Workflow(_) => (Urgency::Polite, Duration::ZERO),
+    let is_step = matches!(begin.entry, Entry::Step(_));
+    let (request, mut patience) = match is_step {
+        false => (Urgency::Polite, Duration::ZERO),
         // Places are kept for steps: when none is free, the machine is more likely busy than stuck.
-        Entry::Step(_) => (Urgency::Urgent, PATIENCE * 9),
+        true => (Urgency::Urgent, PATIENCE * 9),
     };
-    let workflow = begin.workflow.clone();
+    let (workflow, latest) = (begin.workflow.clone(), node.warm.latest());
+    let mut admitted = program.steps_admitted();
     let mut start = std::pin::pin!(program.start(begin, account));
     if let Some(started) = node.machine.within(PATIENCE, &mut start).await {
         return started;
@@ -397,11 +403,15 @@ async fn start(
             Some(started) => return started,
             None => {
                 let _ = waiting.get_or_insert_with(|| node.liveness.waits("a guest for a place"));
-                node.warm.make_room(wanted, request);
-                if wanted > ASKED_MAX {
-                    node.warm.make_room_among_others(wanted, &workflow);
+                let before = std::mem::replace(&mut admitted, program.steps_admitted());
+                let line_moves = is_step && admitted != before;
+                if !line_moves || patience == PATIENCE_MAX {
+                    node.warm.make_room(wanted, request, if line_moves { latest } else { u64::MAX });
+                    if wanted > ASKED_MAX {
+                        node.warm.make_room_among_others(wanted, &workflow);
+                    }
+                    wanted = wanted.saturating_mul(2);
                 }
-                wanted = wanted.saturating_mul(2);
                 patience = (patience * 2).clamp(PATIENCE, PATIENCE_MAX);
             }
         }

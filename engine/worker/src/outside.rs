@@ -62,6 +62,8 @@ pub trait Program: Send + Sync {
     fn manifest(&self) -> &Manifest;
     /// Makes a guest, waiting while there is no place for it. What it asks for in a turn is held on its execution's account.
     fn start(&self, begin: Begin, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>>;
+    /// How many steps have ever found places, of those that stand in one line with the steps of this component.
+    fn steps_admitted(&self) -> u64;
 }
 
 /// One guest, from its start to its end; dropping it at any moment is hibernation.
@@ -195,6 +197,10 @@ impl Program for cerebelum_sandbox::Program {
 
     fn start(&self, begin: Begin, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
         async move { Ok(Box::new(Self::start(self, begin, account).await?) as Box<dyn Guest>) }.boxed()
+    }
+
+    fn steps_admitted(&self) -> u64 {
+        Self::steps_admitted(self)
     }
 }
 

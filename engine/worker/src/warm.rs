@@ -100,16 +100,22 @@ impl Warm {
         let stay = Stay { warm, pressure: Arc::clone(pressure), rank, workflow: workflow.clone(), bytes };
         let guest = Waiter { bytes, scope, workflow, pressure: Arc::clone(pressure) };
         waiting.guests.insert(rank, guest);
-        while waiting.bytes > self.bytes_max && waiting.ask(Request::Polite) {}
+        while waiting.bytes > self.bytes_max && waiting.ask(Request::Polite, u64::MAX) {}
         // The lock is free again before a caller can drop what it gets.
         stay
     }
 
-    /// Somebody finds no place: so many guests are asked to go, or all there are.
-    pub(crate) fn make_room(&self, guests: u32, request: Request) {
+    /// How many guests ever began to wait: those that wait by now have this number or a lower one.
+    pub(crate) fn latest(&self) -> u64 {
+        self.waiting().latest
+    }
+
+    /// A guest finds no place: so many of those that have waited since this number or before are asked to go, or all there
+    /// are.
+    pub(crate) fn make_room(&self, guests: u32, request: Request, latest: u64) {
         let mut waiting = self.waiting();
         for _ in 0..guests {
-            if !waiting.ask(request) {
+            if !waiting.ask(request, latest) {
                 return;
             }
         }
@@ -141,10 +147,14 @@ fn cost(calls: u32) -> u32 {
 }
 
 impl Waiting {
-    /// Asks the first guest to go, of those that were not asked as urgently; says whether there was one.
-    fn ask(&mut self, request: Request) -> bool {
-        let polite = self.asked.first_key_value().filter(|_| request == Request::Urgent);
-        let first = self.guests.first_key_value().into_iter().chain(polite).map(|(rank, _)| *rank).min();
+    /// Asks the first guest to go, of those that were not asked as urgently and have waited since this number or before;
+    /// says whether there was one.
+    fn ask(&mut self, request: Request, latest: u64) -> bool {
+        let first = |list: &BTreeMap<Rank, Waiter>| {
+            list.keys().take(LOOKED_AT_MAX).find(|(_, number)| *number <= latest).copied()
+        };
+        let polite = first(&self.asked).filter(|_| request == Request::Urgent);
+        let first = first(&self.guests).into_iter().chain(polite).min();
         first.inspect(|rank| self.ask_one(*rank, request)).is_some()
     }
 
@@ -227,7 +237,7 @@ mod tests {
         if let Some(at) = leaves {
             stays.remove(at);
         }
-        warm.make_room(wanted, Request::Urgent);
+        warm.make_room(wanted, Request::Urgent, u64::MAX);
         let asked: Vec<u64> = numbers(&pressure);
         assert_eq!(asked, expected);
         drop(stays);
@@ -243,7 +253,7 @@ mod tests {
         let _stays = [enter("", 10_000), enter("1", 500), enter("2", 3), enter("3", CHEAP_CALLS)];
         let mut gone = Vec::new();
         for _ in 0..4 {
-            warm.make_room(1, Request::Urgent);
+            warm.make_room(1, Request::Urgent, u64::MAX);
             gone.push(numbers(&pressure).len());
         }
         assert_eq!(gone, [1, 2, 3, 4]);
@@ -252,15 +262,28 @@ mod tests {
     }
 
     #[test]
+    fn who_has_waited_for_less_long_is_left_alone() {
+        let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
+        let enter = |scope: &str, calls| warm.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
+        let _early = [enter("1", 10_000), enter("2", 0)];
+        let since = warm.latest();
+        let _late = [enter("3", 0), enter("4", 0)];
+        warm.make_room(9, Request::Urgent, since);
+        assert_eq!(pressure.asked(Request::Urgent), ["2", "1"].map(Scope::from_text));
+        warm.make_room(1, Request::Urgent, warm.latest());
+        assert_eq!(numbers(&pressure), [1, 2, 3]);
+    }
+
+    #[test]
     fn l22_who_was_asked_politely_and_stayed_is_asked_again_when_it_is_urgent() {
         let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
         let _stays = [1, 2].map(|_| warm.enter((&Scope::root(), "w"), (40, 0), &pressure));
         let urgently = || pressure.asked(Request::Urgent).len();
-        warm.make_room(5, Request::Polite);
+        warm.make_room(5, Request::Polite, u64::MAX);
         assert_eq!((urgently(), pressure.asked(Request::Polite).len()), (0, 2));
-        warm.make_room(1, Request::Urgent);
+        warm.make_room(1, Request::Urgent, u64::MAX);
         assert_eq!(urgently(), 1);
-        warm.make_room(5, Request::Urgent);
+        warm.make_room(5, Request::Urgent, u64::MAX);
         assert_eq!((urgently(), pressure.asked(Request::Polite).len()), (2, 2));
     }
 
@@ -268,7 +291,7 @@ mod tests {
     fn a_workflow_that_waits_for_long_finds_room_among_the_others() {
         let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
         let _stays = ["a", "b", "a"].map(|workflow| warm.enter((&Scope::root(), workflow), (40, 0), &pressure));
-        warm.make_room(1, Request::Polite);
+        warm.make_room(1, Request::Polite, u64::MAX);
         warm.make_room_among_others(5, "b");
         assert_eq!(pressure.list().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
     }
