@@ -17,6 +17,7 @@ on_both_databases!(
     a_retry_in_place_goes_on_after_a_kill,
     many_kills_in_a_row_lose_nothing,
     l18_an_execution_that_kills_the_engine_is_parked,
+    l18_an_execution_that_kills_one_container_after_the_other_is_parked,
     l17_a_component_uploaded_meanwhile_does_not_change_what_runs,
     a_loser_of_a_race_is_cancelled_and_stays_so,
 );
@@ -210,6 +211,31 @@ fn l18_an_execution_that_kills_the_engine_is_parked(database: Database) {
     assert_eq!(engine.status(&bystander)["status"], "sleeping");
     engine.ok(&["resume", "poison"]);
     assert_eq!(engine.wait_for_end("poison")["output"], json!(1), "nothing was lost");
+}
+
+/// L18: the same where each engine begins with an empty data folder; what only slept is not blamed.
+fn l18_an_execution_that_kills_one_container_after_the_other_is_parked(database: Database) {
+    let mut engine = Engine::start_with(database, &[("LEASE", "3s")]);
+    engine.upload("test-guests");
+    let bystander = engine.begin("sleeper", &json!(3_600_000));
+    let poison = engine.begin("sleeper", &json!(8_000));
+    for id in [&bystander, &poison] {
+        engine.wait_for(id, &["sleeping"]);
+    }
+    engine.kill();
+    for _ in 0..4 {
+        engine.forget_node();
+        // It dies as soon as it has taken over what the one before had claimed, and a guest runs.
+        engine.launch(&[("CEREBELUM_FAILPOINT", "guest-running")]);
+        engine.wait_for_death();
+    }
+    engine.forget_node();
+    engine.restart();
+    let parked = engine.wait_for(&poison, &["parked"]);
+    assert_eq!(parked["failure"]["kind"], "engine-crash", "{parked:#}");
+    assert_eq!(engine.status(&bystander)["status"], "sleeping");
+    engine.ok(&["resume", &poison]);
+    assert_eq!(engine.wait_for_end(&poison)["output"], json!("awake"), "nothing was lost");
 }
 
 /// 20: a sleeping execution goes on with the component it began with.

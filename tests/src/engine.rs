@@ -225,6 +225,18 @@ impl Engine {
         std::fs::remove_dir_all(self.data.0.join("data/artifacts")).expect("a folder of its own can be removed");
     }
 
+    /// Loses what makes it the node that it was: its name, and its notes of what ran when it died. As a container does that
+    /// starts on an empty data folder.
+    ///
+    /// # Panics
+    /// When that is not possible, or it runs.
+    pub fn forget_node(&self) {
+        assert!(self.child.is_none(), "a running engine keeps them open");
+        for file in ["node-id", "running", "crashes.json"] {
+            std::fs::remove_file(self.data.0.join("data").join(file)).expect("a file of its own can be removed");
+        }
+    }
+
     /// Whether a component's compiled form is on disk.
     ///
     /// # Panics

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use cerebelum_history::{Timestamp, planted};
 
 use crate::calls;
+use crate::crashes::{self, free_suspects, unsuspected};
 use crate::damage::{self, Damaged};
 use crate::fault::Fault;
 use crate::heads::{Stored, ends};
@@ -67,7 +68,8 @@ macro_rules! told {
             ends!(),
             " where (e.tenant_id, e.execution_no) in
                 (select i.tenant_id, i.execution_no from inbox i where i.seen = 0)
-                and e.owner is null and e.state = 0 and e.parked is null",
+                and e.owner is null and e.state = 0 and e.parked is null and ",
+            unsuspected!(),
             $small,
             " limit $1 {postgres: for no key update of e skip locked}"
         ))
@@ -82,7 +84,8 @@ macro_rules! due {
             free!(),
             " and ",
             wake!(),
-            " <= $2",
+            " <= $2 and ",
+            unsuspected!(),
             $small,
             " order by ",
             wake!(),
@@ -109,14 +112,19 @@ pub(crate) async fn claim(
         Size::Small => (&TOLD_SMALL, std::slice::from_ref(&bytes), &DUE_SMALL, &[now.into(), bytes.clone()]),
     };
     let mut session = store.database.write().await?;
-    if limit == 0 || !nodes::stands(&mut session, incarnation).await? {
+    let standing = nodes::standing(&mut session, incarnation, now).await?;
+    let Some(standing) = standing.filter(|_| limit > 0) else {
         session.undo().await;
         return Ok(Vec::new());
-    }
+    };
     // Half for messages first, so that neither they nor timers ever wait for the last of the others.
     let half = usize::try_from(limit.div_ceil(2)).unwrap_or(usize::MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut picked = Picked::default();
+    if standing.free_suspects && size == Size::Any {
+        let suspect = crashes::free_suspect(&mut session, incarnation, now).await?;
+        picked.take(&mut session, incarnation, suspect).await?;
+    }
     let more_told = picked.pick(&mut session, (told, told_values), incarnation, half).await?;
     picked.pick(&mut session, (due, due_values), incarnation, limit).await?;
     if more_told {
@@ -138,7 +146,7 @@ pub(crate) async fn claim_one(
         {postgres: for no key update of e skip locked}"
     ));
     let mut session = store.database.write().await?;
-    if !nodes::stands(&mut session, incarnation).await? {
+    if nodes::standing(&mut session, incarnation, store.clock.now()).await?.is_none() {
         session.undo().await;
         return Ok(None);
     }
@@ -151,7 +159,7 @@ pub(crate) async fn claim_one(
 /// See [`crate::Store::next_due`].
 pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, Fault> {
     static NEXT: Statement = Statement::new(concat!(
-        "select ",
+        "select (select ",
         wake!(),
         " from executions e where ",
         free!(),
@@ -159,11 +167,16 @@ pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, Faul
         wake!(),
         " > $1 order by ",
         wake!(),
-        " limit 1"
+        " limit 1), ",
+        free_suspects!("$1"),
     ));
+    let now = store.clock.now();
     let mut session = store.database.read().await?;
-    let mut rows = session.rows(&NEXT, &[store.clock.now().into()]).await?;
-    Ok(rows.first_mut().map(|row| row.at()).transpose()?)
+    let mut rows = session.rows(&NEXT, &[now.into()]).await?;
+    let row = rows.first_mut().expect("a select without a table has one row");
+    let (due, has_suspects) = (row.opt_at()?, row.flag()?);
+    let look_again = has_suspects.then(|| now.plus(crashes::LOOK_AGAIN_MS));
+    Ok(due.into_iter().chain(look_again).min())
 }
 
 /// See [`crate::Store::look`].
@@ -375,11 +388,13 @@ pub(crate) async fn with_state(session: &mut Session, mut found: Vec<Stored>) ->
     }
     let mut with_state = Vec::with_capacity(found.len());
     for (mut stored, (calls, inbox)) in std::iter::zip(found, states) {
+        let crashes = stored.crashes;
         let (counted, there) = (stored.head.open_calls, calls.len());
         if let Some(counted) = counted.filter(|counted| usize::try_from(*counted) != Ok(there)) {
             stored.spoil(|| format!("{counted} calls of it are open, and {there} of them are there"));
         }
-        let claimed = Claimed { head: stored.head.clone(), owner: stored.owner, calls, inbox, leaves_others: false };
+        let claimed =
+            Claimed { head: stored.head.clone(), owner: stored.owner, calls, inbox, crashes, leaves_others: false };
         with_state.push((stored, claimed));
     }
     Ok(with_state)

@@ -16,7 +16,8 @@ macro_rules! head_columns {
         "e.execution_no, e.tenant_id, e.id, p.workflow, p.digest, e.seed, e.run, e.state, e.paused, e.parked, \
          e.settled, e.position, e.stamp, e.due, e.status, e.attributes, e.facts, e.parent_id, e.parent_run, \
          e.parent_call, e.parent_awaited, e.started_at, e.ended_at, e.owner, \
-         case when e.counted_at = e.position then e.open_calls end"
+         case when e.counted_at = e.position then e.open_calls end, \
+         case when e.crashed_at = e.position then e.crashes end"
     };
 }
 /// Where heads come from. A program that is missing is damage, and does not hide its executions.
@@ -48,13 +49,15 @@ macro_rules! ends {
 pub(crate) use {ends, head_columns, heads, history_end};
 
 /// How many columns `head_columns` has.
-pub(crate) const COLUMNS: usize = 25;
+pub(crate) const COLUMNS: usize = 26;
 
 /// A head with what only the store knows of it.
 pub(crate) struct Stored {
     pub(crate) no: i64,
     pub(crate) head: Execution,
     pub(crate) owner: Option<Incarnation>,
+    /// How often nodes died and never came back while it could move from where it stands.
+    pub(crate) crashes: u32,
     /// Why it must not be run, in words that follow `corrupt-history: `. The head then holds what could be read.
     pub(crate) damage: Option<String>,
 }
@@ -147,6 +150,7 @@ pub(crate) fn read(row: &mut Row) -> Stored {
             Some(count) => u32::try_from(count).ok().map(Some),
         })
     });
+    let crashes = columns.next("crashes", Row::opt_int).flatten();
     if (state == State::Open) != ended_at.is_none() {
         let _: Option<()> = columns.spoil("ended_at");
     }
@@ -172,7 +176,7 @@ pub(crate) fn read(row: &mut Row) -> Stored {
         ended_at,
         open_calls: open_calls.flatten(),
     };
-    Stored { no, head, owner, damage }
+    Stored { no, head, owner, crashes: crashes.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)), damage }
 }
 
 /// The name of an execution whose own cannot be read. Parking it gives it this id, so that people can speak of it.

@@ -10,6 +10,7 @@ mod claim;
 mod clock;
 mod components;
 mod connections;
+mod crashes;
 mod damage;
 mod database;
 mod fault;
@@ -93,7 +94,8 @@ pub trait Store: Send + Sync + 'static {
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>>;
     /// Ends a lease and frees what it had claimed.
     fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()>;
-    /// Ends the leases that have run out, so that what they had claimed is free. Returns how many.
+    /// Ends the leases that have run out, so that what they had claimed is free. Returns how many. What could have moved has
+    /// crashed once more at its position (L18).
     fn take_over(&self) -> Answer<'_, u64>;
 
     // -- executions --

@@ -159,8 +159,7 @@ pub enum ApprovalChange {
         /// When it stops standing.
         deadline: Option<Timestamp>,
     },
-    /// It is not answered in time or no longer wanted; refuses the batch when somebody answered already, or when it would
-    /// time out before its deadline (L9).
+    /// It is not answered in time or no longer wanted. The batch is refused when an answer came or its deadline did not (L9).
     Close {
         /// Its id.
         id: String,
@@ -426,6 +425,8 @@ pub struct Claimed {
     pub calls: Vec<CallRow>,
     /// Its inbox, oldest first; only its beginning where it is large.
     pub inbox: Vec<InboxRow>,
+    /// How often nodes died and never came back while it could move from where it stands (L18).
+    pub crashes: u32,
     /// Whether others were left for the next claim, because these are large.
     pub leaves_others: bool,
 }

@@ -8,11 +8,12 @@ use sqlx::{Row as _, SqliteConnection};
 
 use crate::append::Outcomes;
 use crate::clock::{Kept, SteadyClock};
+use crate::crashes::free_suspects;
 use crate::database::Database;
 use crate::fault::Fault;
 use crate::sql::{Dialect, Rows, Session, Statement};
 use crate::store::SqlStore;
-use crate::{ExecutionKey, Incarnation, Lease, StoreError, heads};
+use crate::{ExecutionKey, Incarnation, Lease, StoreError, crashes, heads};
 
 /// Ended incarnations are kept that long, for those who still ask what became of their last batch.
 const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
@@ -100,18 +101,22 @@ pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result
 pub(crate) async fn take_over(database: &Database) -> Result<u64, Fault> {
     // A node that is just committing or renewing is passed over: it is alive, or will be found next time.
     static EXPIRED: Statement = Statement::new(
-        "select n.incarnation from nodes n join leases l on l.incarnation = n.incarnation
+        "select n.incarnation, case when l.expires_at > n.lengthened_until then l.expires_at else n.lengthened_until end
+        from nodes n join leases l on l.incarnation = n.incarnation
         where n.ended_at is null and l.expires_at <= {clock} and n.lengthened_until <= {clock}
         order by n.incarnation {postgres: for update skip locked}",
     );
     let mut session = database.write().await?;
-    let mut expired = Rows::default();
+    let (mut expired, mut died) = (Rows::default(), Rows::default());
     for mut row in session.rows(&EXPIRED, &[]).await? {
-        expired.push([row.int()?.into()]);
+        let node = row.int()?;
+        expired.push([node.into()]);
+        died.push([node.into(), row.at()?.into()]);
     }
     if expired.is_empty() {
         return Ok(0);
     }
+    session.run_of(&crashes::COUNT, &died).await?;
     retire(&mut session, &expired).await?;
     session.commit().await?;
     Ok(u64::try_from(expired.len()).unwrap_or(u64::MAX))
@@ -131,15 +136,28 @@ async fn retire(session: &mut Session, incarnations: &Rows<'_>) -> Result<(), Fa
     Ok(())
 }
 
-/// Whether a lease stands; if so, it stands until this transaction ends.
-pub(crate) async fn stands(session: &mut Session, incarnation: Incarnation) -> Result<bool, Fault> {
+/// A lease that stands.
+pub(crate) struct Standing {
+    /// Whether a suspect that can move belongs to no node.
+    pub(crate) free_suspects: bool,
+}
+
+/// A lease, when it stands; then it stands until this transaction ends.
+pub(crate) async fn standing(
+    session: &mut Session,
+    incarnation: Incarnation,
+    now: Timestamp,
+) -> Result<Option<Standing>, Fault> {
     // A shared lock on the key: takeover waits for it, batches of the same node do not.
-    static STANDS: Statement = Statement::new(
-        "select n.incarnation from nodes n join leases l on l.incarnation = n.incarnation
+    static STANDS: Statement = Statement::new(concat!(
+        "select ",
+        free_suspects!("$2"),
+        " from nodes n join leases l on l.incarnation = n.incarnation
         where n.incarnation = $1 and n.ended_at is null and (l.expires_at > {clock} or n.lengthened_until > {clock})
-        {postgres: for key share of n}",
-    );
-    Ok(!session.rows(&STANDS, &[incarnation.into()]).await?.is_empty())
+        {postgres: for key share of n}"
+    ));
+    let mut rows = session.rows(&STANDS, &[incarnation.into(), now.into()]).await?;
+    rows.first_mut().map(|row| Ok(Standing { free_suspects: row.flag()? })).transpose()
 }
 
 /// A node's row, locked for the batches of one append.

@@ -31,7 +31,7 @@ pub(crate) async fn reopen(store: &SqlStore, key: &ExecutionKey, message: &str) 
 pub(crate) async fn unpark(store: &SqlStore, key: &ExecutionKey) -> Result<bool, Fault> {
     // What is not settled is due at once.
     static UNPARK: Statement = Statement::new(
-        "update executions set parked = null, settled = 0, status = 'running'
+        "update executions set parked = null, settled = 0, status = 'running', crashes = null
         where tenant_id = $1 and id = $2 and state = 0 and parked is not null
         returning owner",
     );

@@ -69,7 +69,7 @@ async fn try_start(
     }
     let mut session = store.database.write().await?;
     if let Some(incarnation) = incarnation
-        && !nodes::stands(&mut session, incarnation).await?
+        && nodes::standing(&mut session, incarnation, store.clock.now()).await?.is_none()
     {
         fresh.iter_mut().for_each(|fresh| fresh.owner = None);
     }

@@ -285,10 +285,9 @@ impl Node {
             let (key, begins) = (arrival.key().clone(), matches!(arrival, Arrival::New(_)));
             let reason = match &arrival {
                 Arrival::New(_) => None,
-                Arrival::Claimed(claimed) => troubles.why_park(&self, claimed).or_else(|| {
-                    let is_quarantined = self.crash_log.isolation(&key.id) == Isolation::Quarantined;
-                    is_quarantined.then(|| "engine-crash: the engine died while this execution ran alone".to_owned())
-                }),
+                Arrival::Claimed(claimed) => {
+                    troubles.why_park(&self, claimed).or_else(|| self.crash_log.why_park(claimed))
+                }
             };
             let activation = match (arrival, reason) {
                 (Arrival::New(begins), _) => {

@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use cerebelum_history::{ExecutionId, planted};
+use cerebelum_store::Claimed;
 use memmap2::MmapMut;
 use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
@@ -22,6 +23,9 @@ const SLOT_BYTES: usize = 256;
 const SLOTS: usize = 256;
 /// From this many crashes on an execution runs alone.
 const CRASHES_BEFORE_ALONE: u32 = 2;
+/// So many nodes that never came back to their data folder died of it: at the last two crashes it was the only suspect
+/// that the node had claimed.
+const CRASHES_ELSEWHERE_MAX: u32 = 4;
 /// A crash counts for so long: whoever ran at a crash last month is not a suspect today.
 const CRASH_COUNTS_MS: u64 = 10 * 60_000;
 /// A suspect that has computed alone for so long is cleared until the next crash; twice as long after each further one.
@@ -111,6 +115,20 @@ impl CrashLog {
     /// How this execution must be run.
     pub(crate) fn isolation(&self, id: &ExecutionId) -> Isolation {
         self.records().get(id.as_str()).map_or(Isolation::Shared, Record::isolation)
+    }
+
+    /// Why an execution must not be run, when that is so.
+    pub(crate) fn why_park(&self, claimed: &Claimed) -> Option<String> {
+        let why = match () {
+            () if self.isolation(&claimed.head.key.id) == Isolation::Quarantined => {
+                "the engine died while this execution ran alone".to_owned()
+            }
+            () if claimed.crashes >= CRASHES_ELSEWHERE_MAX && !planted("crashes-elsewhere-forgotten") => {
+                format!("{} engines that had it in memory died and never came back", claimed.crashes)
+            }
+            () => return None,
+        };
+        Some(format!("engine-crash: {why}"))
     }
 
     /// Forgets an execution: it ended, or a person wants it tried again.

@@ -14,6 +14,15 @@ fn is_free(row: &Row) -> bool {
     row.owner.is_none() && row.head.state == State::Open
 }
 
+/// Whether it has something to do at this time.
+pub(crate) fn can_move(row: &Row, now: Timestamp) -> bool {
+    let is_due = wake(row).is_some_and(|at| at <= now);
+    row.head.state == State::Open && row.head.parked.is_none() && (is_due || row.has_unseen())
+}
+
+/// A suspect waits until the one that its node has claimed has gone on: so often the node looks, in milliseconds.
+const LOOK_AGAIN_MS: u64 = 100;
+
 impl Tables {
     pub(crate) fn claim(&mut self, incarnation: Incarnation, limit: u32, size: Size) -> Vec<Claimed> {
         if limit == 0 || self.standing(incarnation).is_none() {
@@ -23,6 +32,8 @@ impl Tables {
         let fits = |row: &Row| size == Size::Any || row.brings() <= SMALL_BYTES;
         let claimable =
             || self.executions.values().filter(|row| is_free(row) && row.head.parked.is_none() && fits(row));
+        let (suspects, claimable) =
+            (|| claimable().filter(|row| row.is_suspect()), || claimable().filter(|row| !row.is_suspect()));
         let told: Vec<ExecutionKey> =
             claimable().filter(|row| row.has_unseen()).map(|row| row.head.key.clone()).collect();
         let mut due: Vec<(Timestamp, ExecutionKey)> =
@@ -31,7 +42,15 @@ impl Tables {
         due.sort();
         let half = limit.div_ceil(2).min(told.len());
         let (first, rest) = told.split_at(half);
-        let mut picked: Vec<ExecutionKey> = Vec::new();
+        let has_one = self.executions.values().any(|row| {
+            row.owner == Some(incarnation)
+                && row.is_suspect()
+                && row.head.state == State::Open
+                && row.head.parked.is_none()
+        });
+        let suspect = suspects().filter(|row| !has_one && can_move(row, self.now));
+        let suspect = suspect.min_by_key(|row| (row.crashes_here(), row.no)).map(|row| row.head.key.clone());
+        let mut picked: Vec<ExecutionKey> = suspect.into_iter().filter(|_| size == Size::Any).collect();
         for key in first.iter().chain(due.iter().map(|(_, key)| key)).chain(rest) {
             if picked.len() < limit && !picked.contains(key) {
                 picked.push(key.clone());
@@ -63,6 +82,8 @@ impl Tables {
 
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let free = self.executions.values().filter(|row| is_free(row) && row.head.parked.is_none());
-        free.filter_map(wake).filter(|at| *at > self.now).min()
+        let has_suspects = free.clone().any(|row| row.is_suspect() && can_move(row, self.now));
+        let look_again = has_suspects.then(|| self.now.plus(LOOK_AGAIN_MS));
+        free.filter_map(wake).filter(|at| *at > self.now).chain(look_again).min()
     }
 }

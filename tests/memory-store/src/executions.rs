@@ -49,6 +49,7 @@ impl Tables {
             inbox: BTreeMap::new(),
             logs: Vec::new(),
             progress: BTreeMap::new(),
+            crashes: (0, Position(0)),
         };
         self.executions.entry(key).insert_entry(row).into_mut()
     }
@@ -139,6 +140,7 @@ impl Tables {
             return false;
         }
         row.head.parked = None;
+        row.crashes = (0, Position(0));
         row.head.settled = false;
         row.head.status = "running".to_owned();
         self.moved.push(key.clone());

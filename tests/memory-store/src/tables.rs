@@ -9,6 +9,8 @@ use cerebelum_store::{
     Newest, Progress, Refusal, TenantId,
 };
 
+use crate::claims;
+
 /// A node has one append under way, or a few.
 const OUTCOMES_MAX: usize = 16;
 
@@ -32,6 +34,8 @@ pub struct Row {
     pub logs: Vec<LogRow>,
     /// How far its guests say they are.
     pub progress: BTreeMap<Scope, Progress>,
+    /// How often nodes died and never came back while it could move, and where it stood then.
+    pub crashes: (u32, Position),
 }
 
 impl Row {
@@ -47,8 +51,20 @@ impl Row {
             owner: self.owner,
             calls: self.calls.iter().map(call).collect(),
             inbox: self.inbox.iter().map(message).collect(),
+            crashes: self.crashes_here(),
             leaves_others: false,
         }
+    }
+
+    /// The crashes at the position where it stands.
+    pub(crate) fn crashes_here(&self) -> u32 {
+        let (crashes, at) = self.crashes;
+        if at == self.head.position { crashes } else { 0 }
+    }
+
+    /// A node is suspected to die of it.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.crashes_here() >= 2
     }
 
     /// How many messages wait, and how many bytes they have.
@@ -135,8 +151,15 @@ impl Tables {
     pub(crate) fn take_over(&mut self) -> u64 {
         let now = self.now;
         let expired = self.nodes.iter().filter(|(_, node)| !node.is_over && node.expires_at <= now);
-        let expired: Vec<Incarnation> = expired.map(|(incarnation, _)| *incarnation).collect();
-        expired.iter().for_each(|incarnation| self.retire(*incarnation));
+        let expired: Vec<_> = expired.map(|(incarnation, node)| (*incarnation, node.expires_at)).collect();
+        for (incarnation, at) in &expired {
+            for row in self.executions.values_mut().filter(|row| row.owner == Some(*incarnation)) {
+                if claims::can_move(row, *at) {
+                    row.crashes = (row.crashes_here() + 1, row.head.position);
+                }
+            }
+            self.retire(*incarnation);
+        }
         expired.len() as u64
     }
 

@@ -52,7 +52,7 @@ async fn a_claim_brings_head_calls_and_inbox(bench: Bench) {
     let mut claimed = bench.claim(node, 9, Size::Any).await.unwrap();
     claimed.sort_by(|a, b| a.head.key.cmp(&b.head.key));
     assert_eq!(claimed, expected);
-    let Claimed { head, owner, calls, inbox, leaves_others: _ } = &claimed[1];
+    let Claimed { head, owner, calls, inbox, crashes: _, leaves_others: _ } = &claimed[1];
     assert_eq!(*owner, Some(node));
     assert_eq!((head.due, calls[0].state.as_str()), (Some(Timestamp(5)), "\"b\""));
     assert_eq!(inbox.iter().map(|row| row.message.as_str()).collect::<Vec<_>>(), ["b first", "b second", "b third"]);

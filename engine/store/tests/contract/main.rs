@@ -8,6 +8,7 @@ mod begin;
 mod bench;
 mod claims;
 mod components;
+mod crashes;
 mod damage;
 mod garbage;
 mod leases;

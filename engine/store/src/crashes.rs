@@ -1,0 +1,81 @@
+//! Executions whose nodes died again and again while they could run (L18). A node's own notes of what ran when it died are
+//! in its data folder; this is what is known of nodes that never came back to theirs.
+//!
+//! A crash is counted at the position where the execution stood. One that has moved on since then is no suspect.
+
+use cerebelum_history::Timestamp;
+
+use crate::Incarnation;
+use crate::fault::Fault;
+use crate::heads::ends;
+use crate::sql::{Row, Session, Statement};
+
+/// A suspect waits until the one that its node has claimed has gone on: so often the node looks, in milliseconds.
+pub(crate) const LOOK_AGAIN_MS: u64 = 100;
+
+/// Whether the row `e` is a suspect: it has crashed twice where it stands. A node claims one suspect at a time. The index
+/// `executions_suspected` says the same number.
+macro_rules! suspected {
+    () => {
+        "(e.crashes >= 2 and e.crashed_at = e.position)"
+    };
+}
+/// The opposite.
+macro_rules! unsuspected {
+    () => {
+        "(e.crashes is null or e.crashes < 2 or e.crashed_at is distinct from e.position)"
+    };
+}
+/// Whether the row `e` can move at the time that is the parameter.
+macro_rules! movable {
+    ($now:literal) => {
+        concat!(
+            "(e.state = 0 and e.parked is null and (e.settled = 0 and e.paused = 0 or e.due <= ",
+            $now,
+            " or exists (select 1 from inbox i where i.tenant_id = e.tenant_id and i.execution_no = e.execution_no
+                and i.seen = 0)))"
+        )
+    };
+}
+/// Whether a suspect that can move at the time that is the parameter belongs to no node.
+macro_rules! free_suspects {
+    ($now:literal) => {
+        concat!(
+            "(case when exists (select 1 from executions e where e.owner is null and ",
+            $crate::crashes::suspected!(),
+            " and ",
+            $crate::crashes::movable!($now),
+            ") then 1 else 0 end)"
+        )
+    };
+}
+pub(crate) use {free_suspects, movable, suspected, unsuspected};
+
+/// Counts a crash for what these nodes could run before their leases were over.
+pub(crate) static COUNT: Statement = Statement::new(concat!(
+    "update executions as e
+    set crashes = case when e.crashed_at = e.position and e.crashes between 1 and 1000 then e.crashes + 1 else 1 end,
+        crashed_at = e.position
+    from {rows node:int at:int}
+    where e.owner = r.node and ",
+    movable!("r.at")
+));
+
+/// A suspect that can move, for a node that has none: first the one with the fewest crashes.
+pub(crate) async fn free_suspect(
+    session: &mut Session,
+    incarnation: Incarnation,
+    now: Timestamp,
+) -> Result<Vec<Row>, Fault> {
+    static FREE: Statement = Statement::new(concat!(
+        ends!(),
+        " where e.owner is null and ",
+        suspected!(),
+        " and ",
+        movable!("$2"),
+        " and not exists (select 1 from executions s
+            where s.owner = $1 and s.crashes >= 2 and s.crashed_at = s.position and s.state = 0 and s.parked is null)
+        order by e.crashes, e.execution_no limit 1 {postgres: for no key update of e skip locked}"
+    ));
+    Ok(session.rows(&FREE, &[incarnation.into(), now.into()]).await?)
+}
