@@ -116,10 +116,33 @@ fn the_same_source_becomes_the_same_bytes_and_each_execution_has_its_own_chance(
 const HOPELESS: &str = r#"
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from cerebelum import Context, step, workflow
+
+
+@step
+async def pool(context: Context) -> None:
+    ProcessPoolExecutor()
+
+
+@step
+async def reading(context: Context) -> str:
+    return open("/rates.json").read()
+
+
+@step
+async def folder(context: Context) -> str:
+    import tempfile
+
+    return tempfile.mkdtemp()
+
+
+@step
+async def asking(context: Context) -> str:
+    return input("Go on?")
 
 
 @step
@@ -169,6 +192,10 @@ fn what_can_never_work_is_tried_once_and_says_what_to_do() {
         ("zone", "there is no time zone 'Europe/Berlin' here: list tzdata in requirements.txt"),
         ("threads", "there are no threads in a component: use asyncio.create_task"),
         ("processes", "there are no processes in a component"),
+        ("pool", "there are no processes in a component"),
+        ("reading", "there is no file '/rates.json' in a component: read files at module level"),
+        ("folder", "a component has no folder for temporary files"),
+        ("asking", "a component has no terminal"),
         ("ending", "3"),
         ("writing", "a component cannot write files: use io.BytesIO"),
         ("scratch", "a component cannot write files: use io.BytesIO"),

@@ -178,3 +178,16 @@ def test_a_durable_call_while_the_module_is_imported_is_told(program: Program) -
     told = program.told(answer["errors"])
     assert len(told) == 1
     assert told[0].startswith("app.py:6: cerebelum.errors.OutsideError: ")
+
+
+def test_what_functions_do_that_cannot_work_is_warned_of_and_no_error(program: Program) -> None:
+    told = program.warnings("import threading\n\ndef f():\n    threading.Thread(target=print).start()\n")
+    assert told == [
+        "app.py:8: threading.Thread: there are no threads in a component: use asyncio.create_task, or "
+        "asyncio.to_thread, which runs in line"
+    ]
+
+
+def test_a_package_that_can_never_work_is_told_where_it_is_missing(program: Program) -> None:
+    [told] = program.errors(FINE + "import redis.client\n")
+    assert "redis opens sockets, which a component does not have" in told

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
+import errno
 import io
 import os
 import socket
 import subprocess
+import sys
 import threading
 import zoneinfo
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NoReturn
 
 from .errors import OutsideError
 
 THREADS = "there are no threads in a component: use asyncio.create_task, or asyncio.to_thread, which runs in line"
-PROCESSES = "there are no processes in a component: put what the program does into a step of another kind"
+PROCESSES = "there are no processes in a component: call a service over HTTP that does what the program does"
 SOCKETS = "there are no sockets in a component: use cerebelum.http, or httpx with cerebelum.httpx_transport.Transport"
 FILES = "a component cannot write files: use io.BytesIO or io.StringIO, or a store behind HTTP"
+MISSING = "there is no file {0!r} in a component: read files at module level, with a path that starts at your module"
+FOLDERS = "a component has no folder for temporary files: use io.BytesIO or io.StringIO, or a store behind HTTP"
+INPUT = "a component has no terminal: take it as the workflow's input, or ask a person with approval(…)"
+LOOPS = "a loop runs already: await the coroutine, or run it beside others with asyncio.create_task"
 ZONES = "there is no time zone {0!r} here: list tzdata in requirements.txt, and make ZoneInfo({0!r}) at module level"
 # What opening a file with one of these would change.
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -29,6 +37,18 @@ class NotThere(OutsideError, OSError):
 
 class NoModule(OutsideError, ModuleNotFoundError):
     """A module of the library that could not do its work in a component."""
+
+
+class NoFile(OutsideError, FileNotFoundError):
+    """A file that was not read while the component was built."""
+
+    def __init__(self, file: object) -> None:
+        super().__init__(MISSING.format(file))
+        # Those of an OSError are not taken from the arguments of a subclass.
+        self.errno, self.strerror, self.filename = errno.ENOENT, MISSING.format(file), file
+
+    # That of an OSError would begin with the number.
+    __str__ = Exception.__str__
 
 
 class NoZone(OutsideError, zoneinfo.ZoneInfoNotFoundError):
@@ -55,14 +75,41 @@ def install() -> None:
     subprocess.Popen.__init__ = refusing(PROCESSES)  # type: ignore[method-assign]
     # Not those that the library looks for to know what the system can do, such as fork.
     replace(os, ("system", "popen"), PROCESSES)
+    asyncio.run = refusing(LOOPS)
     zones: Any = zoneinfo._common
     zones.load_tzdata = finding_zone(zones.load_tzdata)
 
 
-def refuse_writing() -> None:
-    """Refuses to open files for writing, with what to do instead; reading fails by itself."""
+def end_build() -> None:
+    """Refuses what only a build has: files and a terminal."""
     builtins.open = io.open = reading(builtins.open)
     os.open = reading_flags(os.open)
+    builtins.input = refusing(INPUT)
+    replace(os, ("mkdir",), FILES)
+    for name in AFTERWARDS.keys() & sys.modules.keys():
+        arrived(sys.modules[name])
+
+
+def arrived(module: ModuleType) -> None:
+    """Puts refusals into a module that was just imported."""
+    if refuse := AFTERWARDS.get(module.__name__):
+        refuse(module)
+
+
+def refuse_folders(tempfile: Any) -> None:
+    """There is no folder for temporary files."""
+    tempfile._get_default_tempdir = refusing(FOLDERS)
+
+
+def refuse_pool(process: Any) -> None:
+    """There are no processes in a pool."""
+    process.ProcessPoolExecutor.__init__ = refusing(PROCESSES)
+
+
+AFTERWARDS: dict[str, Callable[[Any], None]] = {
+    "concurrent.futures.process": refuse_pool,
+    "tempfile": refuse_folders,
+}
 
 
 def reading(own: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +118,10 @@ def reading(own: Callable[..., Any]) -> Callable[..., Any]:
     def open(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         if isinstance(mode, str) and not {"w", "a", "x", "+"}.isdisjoint(mode) and not isinstance(file, int):
             raise NotThere(FILES)
-        return own(file, mode, *args, **kwargs)
+        try:
+            return own(file, mode, *args, **kwargs)
+        except FileNotFoundError:
+            raise NoFile(file) from None
 
     return open
 
@@ -82,7 +132,10 @@ def reading_flags(own: Callable[..., int]) -> Callable[..., int]:
     def open(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
         if flags & WRITING:
             raise NotThere(FILES)
-        return own(path, flags, *args, **kwargs)
+        try:
+            return own(path, flags, *args, **kwargs)
+        except FileNotFoundError:
+            raise NoFile(path) from None
 
     return open
 
@@ -104,8 +157,6 @@ def replace(place: object, names: tuple[str, ...], why: str) -> None:
     for name in names:
         setattr(place, name, refusing(why))
 
-
-LOOPS = "a loop runs already: await the coroutine, or run it beside others with asyncio.create_task"
 
 # What an event loop offers elsewhere.
 LOOP_RUNS = ("run_forever", "run_until_complete", "set_task_factory", "add_signal_handler", "remove_signal_handler")

@@ -156,6 +156,7 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Runs its code."""
         exec(unpack(self._modules[module.__name__][2]), module.__dict__)
+        _absent.arrived(module)
 
 
 def import_usual() -> None:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from . import _dependencies, _source_check
 from ._watch import Watch
 
 if TYPE_CHECKING:
@@ -77,8 +78,9 @@ class Check:
         except BaseException as error:
             self.answer.errors.append(self.problem_of(error))
         self._note_watched(watch)
+        self._note_sources()
         self._note_shadowed(watch)
-        self.answer.errors = unique(self.answer.errors)
+        self.answer.errors, self.answer.warnings = unique(self.answer.errors), unique(self.answer.warnings)
         return self.answer
 
     def is_authors(self, file: str) -> bool:
@@ -103,6 +105,8 @@ class Check:
     def _hint_for_module(self, name: str) -> str:
         if name == self.module or os.path.exists(os.path.join(self.root, *name.split("."))):
             return ""
+        if name.partition(".")[0] in _dependencies.HOPELESS:
+            return f"; {_dependencies.SOCKETS.format(name.partition('.')[0])}"
         return "; name its package in requirements.txt (or under dependencies in pyproject.toml) beside the program"
 
     def _frames(self, trace: TracebackType | None) -> list[tuple[str, int, str]]:
@@ -216,6 +220,13 @@ class Check:
             self.answer.warnings.append(Problem(seen.file, seen.line, FROZEN.format(seen.what)))
         for seen in watch.absent:
             self.answer.warnings.append(Problem(seen.file, seen.line, ABSENT.format(seen.what)))
+
+    def _note_sources(self) -> None:
+        """What functions call that a component does not have; they are not run here."""
+        files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+        authors = [file for file in files if isinstance(file, str) and self.is_authors(file)]
+        for found in _source_check.check(authors, self.root):
+            self.answer.warnings.append(Problem(found.file, found.line, found.text))
 
     def _note_shadowed(self, watch: Watch) -> None:
         read = {os.path.relpath(os.path.realpath(file), self.root).split(os.sep)[0] for file in watch.read}

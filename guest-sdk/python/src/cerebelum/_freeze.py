@@ -93,7 +93,7 @@ def finish(roots: list[str], code: Library) -> Any:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, write_through=False)
     _bundle.keep(roots, code)
-    _absent.refuse_writing()
+    _absent.end_build()
     settle()
     return described
 
