@@ -115,15 +115,24 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def add_reached(self, roots: list[str], library: str) -> None:
         """Takes in the modules of a library that the sources below some folders import, wherever they do, and what
         those import in turn."""
-        waiting, seen = [path for root in roots for path in sources(root)], set()
+        # Each with the package that its relative imports begin at: below the roots, everything is taken in anyway.
+        waiting, seen = [(path, "") for root in roots for path in sources(root)], set()
         while waiting:
-            for name in self._code.of(waiting.pop()).imports:
+            source, package = waiting.pop()
+            for imported in self._code.of(source).imports:
+                name = absolute(imported, package)
                 path = os.path.join(library, *name.split("."))
                 files = [file for file in (f"{path}.py", os.path.join(path, "__init__.py")) if os.path.isfile(file)]
-                if files and name not in seen and name not in sys.modules and UNUSABLE.isdisjoint(name.split(".")):
+                if (
+                    name
+                    and files
+                    and name not in seen
+                    and name not in sys.modules
+                    and UNUSABLE.isdisjoint(name.split("."))
+                ):
                     seen.add(name)
                     self._add_file(library, files[0])
-                    waiting.append(files[0])
+                    waiting.append((files[0], name if files[0].endswith("__init__.py") else name.rpartition(".")[0]))
 
     def _add_file(self, root: str, path: str) -> None:
         name = path[len(root) + 1 : -3].replace("/", ".")
@@ -157,6 +166,16 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Runs its code."""
         exec(unpack(self._modules[module.__name__][2]), module.__dict__)
         _absent.arrived(module)
+
+
+def absolute(name: str, package: str) -> str:
+    """The whole name of a module that is imported in a package; empty when it leads out of it."""
+    near = name.lstrip(".")
+    up = len(name) - len(near) - 1
+    if up < 0:
+        return name
+    parts = package.split(".")
+    return ".".join([*parts[: len(parts) - up], near]) if package and up < len(parts) else ""
 
 
 def import_usual() -> None:

@@ -105,16 +105,27 @@ def compiled(path: str) -> Compiled:
 
 
 def imported(tree: ast.AST) -> list[str]:
-    """The modules that a module imports, with the packages around them, always in the same order."""
+    """The modules that a module imports, with the packages around them, always in the same order. Those that are
+    relative to its package begin with a dot."""
     names: set[str] = set()
+    near: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            below = [node.module] if node.module else []
+            paths = {".".join([*below, alias.name]) for alias in node.names}
+            near.update("." * node.level + path for path in with_packages(paths))
+    return sorted(with_packages(names) | near)
+
+
+def with_packages(names: Collection[str]) -> set[str]:
+    """Modules, and the packages around them."""
     parts = [name.split(".") for name in names]
-    return sorted({".".join(part[: end + 1]) for part in parts for end in range(len(part))})
+    return {".".join(part[: end + 1]) for part in parts for end in range(len(part))}
 
 
 def unpack(packed: bytes) -> CodeType:
