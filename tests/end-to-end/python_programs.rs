@@ -210,6 +210,92 @@ fn what_can_never_work_is_tried_once_and_says_what_to_do() {
     assert!(told.contains("the input of step 'wanting': missing a required argument: 'n'"), "{told}");
 }
 
+/// Programs that come to nothing, and library modules that only functions import.
+const NOWHERE: &str = r#"
+import asyncio
+
+from cerebelum import Context, sleep, step, workflow
+
+
+@workflow
+async def stuck(context: Context) -> None:
+    async def wait_for_nothing():
+        await asyncio.Event().wait()
+
+    await asyncio.create_task(wait_for_nothing())
+
+
+@workflow
+async def spinning(context: Context) -> None:
+    timer = asyncio.create_task(asyncio.sleep(3600))
+    while not timer.done():
+        await asyncio.sleep(0)
+
+
+@workflow
+async def careless(context: Context) -> None:
+    async def fail():
+        raise ValueError("boom")
+
+    asyncio.create_task(fail())
+    kept = asyncio.create_task(fail())
+    late(context)
+    await sleep("1ms")
+
+
+@step(retry=1)
+async def late(context: Context) -> list:
+    import tomllib
+    import xml.etree.ElementTree
+    import zipfile
+
+    return [tomllib.loads("a = 1"), xml.etree.ElementTree.fromstring("<a/>").tag, zipfile.ZIP_STORED]
+
+
+@step
+async def never(context: Context) -> None:
+    import threading
+
+    threading.Thread(target=print).start()
+
+
+@workflow
+async def reading(context: Context) -> list:
+    return await late(context)
+"#;
+
+#[test]
+fn what_comes_to_nothing_says_where_it_stands() {
+    let engine = Engine::start(Database::Sqlite);
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("app.py"), NOWHERE).unwrap();
+    let wasm = folder.path().join("nowhere.wasm");
+    let built = python_build(folder.path(), &wasm);
+    let told = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{told}");
+    assert!(told.contains("app.py:46: threading.Thread: there are no threads in a component: use"), "{told}");
+    engine.ok(&["upload", wasm.to_str().unwrap(), "--name", "nowhere"]);
+
+    let stuck = engine.run("nowhere/stuck", &Value::Null);
+    let traceback = stuck["failure"]["details"]["traceback"].as_str().unwrap_or_default();
+    for line in ["Task 'main' is here:", "in stuck", "in wait_for_nothing\n    await asyncio.Event().wait()\n"] {
+        assert!(traceback.contains(line), "{line}: {stuck:#}");
+    }
+
+    let spinning = engine.run("nowhere/spinning", &Value::Null);
+    assert_eq!(spinning["failure"]["kind"], "cpu-limit", "{spinning:#}");
+    let logs = engine.ok(&["logs", spinning["execution_id"].as_str().unwrap()]);
+    assert!(logs.contains("came round 50,000 times") && logs.contains("line 19, in spinning"), "{logs}");
+
+    let careless = engine.run("nowhere/careless", &Value::Null);
+    let logs = engine.ok(&["logs", careless["execution_id"].as_str().unwrap()]);
+    assert_eq!(logs.matches("Task exception was never retrieved").count(), 2, "{logs}");
+    assert!(logs.contains("coroutine 'late' was never awaited"), "{logs}");
+
+    let read = engine.run("nowhere/reading", &Value::Null);
+    assert_eq!(read["output"], json!([{ "a": 1 }, "a", 0]), "{read:#}");
+}
+
 /// A library of the world's, which brings its requests to the engine.
 const HTTPX: &str = r#"
 import httpx

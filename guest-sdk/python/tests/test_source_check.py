@@ -101,6 +101,46 @@ def test_what_is_not_certain_is_left_alone(tmp_path: Path, text: str) -> None:
     assert found(tmp_path, text) == []
 
 
+@pytest.mark.parametrize(
+    ("imports", "call", "told"),
+    [
+        ("from cerebelum import sleep", "await sleep(2)", 'sleep(2) is 2 milliseconds: write "2s" or a timedelta'),
+        ("import cerebelum as c", "await c.sleep(0.5)", 'sleep(0.5) is 0.5 milliseconds: write "0.5s"'),
+        ("from cerebelum import poll", "await poll(f, interval=5)", "interval=5 is 5 milliseconds"),
+        ("from cerebelum import retry", "await retry(f, delay=1)", "delay=1 is 1 milliseconds"),
+        ("from cerebelum import http", "await http.get('x', timeout=10)", "timeout=10 is 10 milliseconds"),
+        ("from cerebelum import step", "@step(timeout=30)\n    async def g(): ...", "timeout=30 is 30 milliseconds"),
+        (
+            "from cerebelum import step",
+            "@step(retry={'delay': 5})\n    async def g(): ...",
+            "delay=5 is 5 milliseconds",
+        ),
+        (
+            "from cerebelum import poll",
+            "@poll(condition=bool, interval=5_000)\n    async def g(): ...",
+            'interval=5000 is 5000 seconds here: write "5000ms" or a timedelta',
+        ),
+    ],
+)
+def test_a_duration_in_a_doubtful_unit_is_told(tmp_path: Path, imports: str, call: str, told: str) -> None:
+    [line] = found(tmp_path, f"{imports}\n\nasync def f(context):\n    {call}\n")
+    assert line.startswith(f"app.py:4: {told}")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "sleep(2000), sleep(0), sleep('2ms'), sleep(n), sleep(timedelta(seconds=2)), asyncio.sleep(2)",
+        "sleep(seconds=2), poll(condition=bool, interval=5, timeout=60), poll(f, interval=5_000, max_attempts=5)",
+        "step(retry={'max_attempts': 5, 'delay': 1000, 'jitter': 0.2}), retry(f, max_attempts=3, backoff=2.0)",
+        "httpx.get('x', timeout=10)",
+    ],
+)
+def test_a_duration_that_is_plausible_is_left_alone(tmp_path: Path, call: str) -> None:
+    text = f"import asyncio\nfrom cerebelum import poll, retry, sleep, step\nfrom mine import httpx\nX = ({call})\n"
+    assert found(tmp_path, text) == []
+
+
 def test_a_step_that_main_calls_as_well_is_looked_at(tmp_path: Path) -> None:
     text = "@step\nasync def s(context):\n    open('x', 'w')\nif __name__ == '__main__':\n    s(None)\n"
     assert len(found(tmp_path, text)) == 1

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from .errors import OutsideError
+from .errors import OutsideError, make_permanent
 
 THREADS = "there are no threads in a component: use asyncio.create_task, or asyncio.to_thread, which runs in line"
 PROCESSES = "there are no processes in a component: call a service over HTTP that does what the program does"
@@ -24,6 +24,7 @@ SOCKETS = "there are no sockets in a component: use cerebelum.http, or httpx wit
 FILES = "a component cannot write files: use io.BytesIO or io.StringIO, or a store behind HTTP"
 MISSING = "there is no file {0!r} in a component: read files at module level, with a path that starts at your module"
 FOLDERS = "a component has no folder for temporary files: use io.BytesIO or io.StringIO, or a store behind HTTP"
+DATABASE = "a component cannot keep a database file: use sqlite3.connect(':memory:'), or a store behind HTTP"
 INPUT = "a component has no terminal: take it as the workflow's input, or ask a person with approval(…)"
 LOOPS = "a loop runs already: await the coroutine, or run it beside others with asyncio.create_task"
 ZONES = "there is no time zone {0!r} here: list tzdata in requirements.txt, and make ZoneInfo({0!r}) at module level"
@@ -106,8 +107,24 @@ def refuse_pool(process: Any) -> None:
     process.ProcessPoolExecutor.__init__ = refusing(PROCESSES)
 
 
+def refuse_databases(sqlite3: Any) -> None:
+    """There are no files for databases."""
+    own = sqlite3.connect
+
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return own(*args, **kwargs)
+        except sqlite3.OperationalError:
+            error = sqlite3.OperationalError(DATABASE)
+            make_permanent(error)
+            raise error from None
+
+    sqlite3.connect = connect
+
+
 AFTERWARDS: dict[str, Callable[[Any], None]] = {
     "concurrent.futures.process": refuse_pool,
+    "sqlite3": refuse_databases,
     "tempfile": refuse_folders,
 }
 

@@ -23,10 +23,13 @@ import componentize_py_runtime as runtime
 from componentize_py_types import Err, Ok
 from wit_world.imports import durable
 
-from . import _absent
+from . import _absent, _tasks
 from .errors import Failure, let_pass
 
 DEADLOCK = "the guest waits, but for no call that is open: nothing can wake it"
+SPINNING = "the event loop came round {0:,} times, and time only passes while it rests: await a timer or an event"
+# How often it comes round before that is told; a workflow's second of CPU time is enough for some more.
+ROUNDS_NOTED = 50_000
 # The engine's longest wait, a year; a later deadline is armed again.
 SLEEP_MS_MAX = 365 * 24 * 3_600 * 1_000
 
@@ -39,10 +42,14 @@ class Loop(support._Loop):  # type: ignore[misc]
         self.running = True
         self.timers = Timers(self)
         self._state: Any = None
+        # How often what can run has run since the last outcome.
+        self._rounds = 0
         self._created = 0
         # Tasks in the order of their creation, for an end that is the same on a rerun.
         self._order: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
+        # The guest's, and the one that sees it to its end.
         self.entry: asyncio.Task[Any] | None = None
+        self.keeper: asyncio.Task[Any] | None = None
         self.verdict: asyncio.Future[Any] | None = None
         self.context: contextvars.Context | None = None
         self.is_cancelled = False
@@ -52,12 +59,16 @@ class Loop(support._Loop):  # type: ignore[misc]
     def poll(self, state: Any) -> None:
         """Runs everything that can run; then sees to the timer, or notices that nothing will ever happen again."""
         self._state = state
+        self._rounds = 0
         while True:
             while state.handles:
                 handles, state.handles = state.handles, []
+                self._note_round()
                 for handle in handles:
                     if not handle._cancelled:
                         self._run(handle)
+                # The traceback of a task's exception leads to this frame: it must not lead back to the task.
+                del handle, handles
             if self.exception is not None:
                 raise self.exception
             if not self.timers.before_rest() and not self._notice_deadlock(state):
@@ -67,6 +78,14 @@ class Loop(support._Loop):  # type: ignore[misc]
         # They are set as the task's exception as well: whoever awaits that gets them.
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             handle._run()
+        # See `poll`.
+        del handle
+
+    def _note_round(self) -> None:
+        """Says once where a program stands that comes back again and again: the engine ends it, and cannot tell."""
+        self._rounds += 1
+        if self._rounds == ROUNDS_NOTED and self.entry is not None:
+            print(SPINNING.format(ROUNDS_NOTED), _tasks.places_of(self.leftovers()), sep="\n", file=sys.stderr)
 
     def _notice_deadlock(self, state: Any) -> bool:
         if self.entry is None or self.entry.done() or state.futures:
@@ -77,7 +96,8 @@ class Loop(support._Loop):  # type: ignore[misc]
             self._cut_off = []
             return True
         if self.verdict is not None and not self.verdict.done():
-            self.verdict.set_exception(Failure(DEADLOCK, kind="deadlock", retryable=False))
+            details = {"traceback": _tasks.places_of(self.leftovers())}
+            self.verdict.set_exception(Failure(DEADLOCK, kind="deadlock", details=details, retryable=False))
             return True
         return False
 
@@ -156,9 +176,16 @@ class Loop(support._Loop):  # type: ignore[misc]
         return task
 
     def leftovers(self) -> list[asyncio.Task[Any]]:
-        """Tasks that have not ended, besides the current one and the timer's, in the order of their creation."""
-        own = {asyncio.current_task(), self.timers.task}
-        return sorted((task for task in asyncio.all_tasks() if task not in own), key=lambda t: self._order.get(t, 0))
+        """The guest's tasks that have not ended, in the order of their creation."""
+        ours = (self.timers.task, self.keeper)
+        return sorted((task for task in asyncio.all_tasks() if task not in ours), key=lambda t: self._order.get(t, 0))
+
+    def tell_unawaited(self) -> None:
+        """Has exceptions logged that no task has asked for, while the scope is still there to log for."""
+        for task in sorted(self._order, key=lambda task: self._order.get(task, 0)):
+            if task.done() and task._log_traceback:
+                context = {"message": "Task exception was never retrieved", "exception": task.exception(), "task": task}
+                self.call_exception_handler(context)
 
     def run_in_executor(self, executor: Any, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Runs a function here and now: there are no threads."""
@@ -171,7 +198,8 @@ class Loop(support._Loop):  # type: ignore[misc]
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """An exception that nobody awaited goes to the log; it ends nothing."""
-        print(context.get("message"), file=sys.stderr)
+        task = context.get("task") or context.get("future")
+        print(f"{context.get('message')}{f': {task!r}' if task else ''}", file=sys.stderr)
         if error := context.get("exception"):
             traceback.print_exception(error, file=sys.stderr)
 
@@ -322,6 +350,7 @@ async def keep(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """
     loop: Loop = support._loop
     loop.context = contextvars.copy_context()
+    loop.keeper = asyncio.current_task()
     try:
         return await _watch(loop, coroutine, "main")
     finally:
@@ -332,6 +361,7 @@ async def keep(coroutine: Coroutine[Any, Any, Any]) -> Any:
             # A leftover that waits for nothing must not keep the guest from ending.
             with contextlib.suppress(Failure):
                 await _watch(loop, asyncio.wait(rest), "end")
+        loop.tell_unawaited()
 
 
 async def _watch(loop: Loop, coroutine: Coroutine[Any, Any, Any], name: str) -> Any:

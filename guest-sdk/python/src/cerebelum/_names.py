@@ -89,8 +89,16 @@ def own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
     while body:
         node = body.pop(0)
         yield node
-        if not isinstance(node, SCOPES):
-            body.extend(ast.iter_child_nodes(node))
+        body.extend(around(node) if isinstance(node, SCOPES) else ast.iter_child_nodes(node))
+
+
+def around(scope: ast.AST) -> Iterator[ast.AST]:
+    """What belongs to the scope around a function or class: its decorators, and the defaults of its parameters."""
+    yield from getattr(scope, "decorator_list", ())
+    yield from getattr(scope, "bases", ())
+    if isinstance(scope, FUNCTIONS):
+        yield from scope.args.defaults
+        yield from (default for default in scope.args.kw_defaults if default is not None)
 
 
 def _bind_from(found: Bindings, node: ast.ImportFrom) -> None:

@@ -1,4 +1,5 @@
-"""What the functions of a program call that a component does not have, found in the source without running it.
+"""What the functions of a program call that a component does not have, and durations in a doubtful unit: found in the
+source without running it.
 
 Only what is certain is reported: a name counts when nothing but an import binds it. What a function does on purpose
 in one place only, behind `sys.platform` or from `if __name__ == "__main__"`, is left alone.
@@ -14,7 +15,7 @@ import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from . import _absent, _dependencies
+from . import _absent, _dependencies, _unit_check
 from ._names import FUNCTIONS, Bindings, Names, bindings_of, own_nodes
 from ._source_rules import (
     ALWAYS,
@@ -31,7 +32,7 @@ from ._source_rules import (
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that cannot work, and where it stands."""
+    """Something that cannot work or is doubtful, and where it stands."""
 
     file: str
     line: int
@@ -72,6 +73,14 @@ class Source:
                 text = self._told(node, function, scopes, zones)
                 if text is not None:
                     yield Finding(self.file, node.lineno, text)
+
+    def doubts(self) -> Iterator[Finding]:
+        """Durations anywhere in it that are probably meant in another unit."""
+        for scope, scopes in ((self.tree, ()), *functions(self.tree, ())):
+            for node in own_nodes(scope):
+                if isinstance(node, ast.Call):
+                    for text in _unit_check.doubts(self.names.resolve(node.func, scopes), node):
+                        yield Finding(self.file, node.lineno, text)
 
     def _functions(self) -> Iterator[tuple[ast.AST, tuple[Bindings, ...]]]:
         for function, scopes in functions(self.tree, ()):
@@ -132,7 +141,7 @@ class Source:
 
 
 def check(files: Iterable[str], root: str) -> list[Finding]:
-    """What the functions of a program do that cannot work in a component.
+    """What the functions of a program do that cannot work in a component, and durations that are doubtful.
 
     Args:
         files: the program's modules that are imported.
@@ -140,7 +149,7 @@ def check(files: Iterable[str], root: str) -> list[Finding]:
     """
     sources = read_all(files, root)
     zones = Zones(sources)
-    found = [finding for source in sources for finding in source.findings(zones)]
+    found = [finding for source in sources for finding in (*source.findings(zones), *source.doubts())]
     for source in sources:
         for line, name in source.imports_of_functions():
             text = why_missing(name, root)

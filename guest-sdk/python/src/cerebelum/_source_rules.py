@@ -11,13 +11,12 @@ HTTPX = (
     "it blocks, and nothing can block in a component: use `async with httpx.AsyncClient() as client: "
     "await client.get(…)`"
 )
-DATABASE = "a component cannot keep a database file: use sqlite3.connect(':memory:'), or a store behind HTTP"
 ENVIRONMENT = (
     "the environment of a component is empty: take it as the workflow's input, or, where it is a secret for a request, "
     "write http.secret(…)"
 )
 MISSING = "there is no module {0!r} in the component: name its package in requirements.txt"
-NATIVE = "there is no module {0!r} in a component, which has no native code besides that of Python itself"
+NATIVE = "there is no module {0!r} in a component"
 
 # What fails whatever it is called with, and why.
 ALWAYS = {
@@ -97,8 +96,27 @@ ALWAYS = {
 }
 PATHS = ("pathlib.Path", "pathlib.PosixPath")
 PATHS_WRITING = ("mkdir", "touch", "write_bytes", "write_text")
-# Modules of the standard library that need native code which a component does not have.
-NATIVE_MODULES = frozenset({"_ctypes", "bz2", "ctypes", "curses", "fcntl", "lzma", "mmap", "readline", "tkinter"})
+# Modules of the standard library that need an operating system, or native code that a component does not have.
+NATIVE_MODULES = frozenset(
+    {
+        "_ctypes",
+        "bz2",
+        "ctypes",
+        "curses",
+        "dbm",
+        "fcntl",
+        "grp",
+        "lzma",
+        "mmap",
+        "pwd",
+        "readline",
+        "resource",
+        "syslog",
+        "termios",
+        "tkinter",
+        "tty",
+    }
+)
 
 
 def literal(node: ast.expr) -> str | None:
@@ -122,7 +140,7 @@ def of_open(call: ast.Call) -> str | None:
 def of_database(call: ast.Call) -> str | None:
     """`sqlite3.connect` fails with the name of a file."""
     name = literal(call.args[0]) if call.args else None
-    return None if name in (None, "", ":memory:") or has_keyword(call, "uri") else DATABASE
+    return None if name in (None, "", ":memory:") or has_keyword(call, "uri") else _absent.DATABASE
 
 
 def of_client(call: ast.Call) -> str | None:

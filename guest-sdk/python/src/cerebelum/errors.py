@@ -160,8 +160,9 @@ def make_permanent(error: BaseException) -> None:
 
 
 def is_permanent(error: BaseException) -> bool:
-    """Whether no further attempt can help. A program that ends itself would do so again."""
-    return isinstance(error, SystemExit) or bool(getattr(error, "_is_permanent", False))
+    """Whether no further attempt can help. A program that ends itself would do so again, and a module that is not
+    there will not be there later."""
+    return isinstance(error, (SystemExit, ModuleNotFoundError)) or bool(getattr(error, "_is_permanent", False))
 
 
 def let_pass(is_cancelled: bool) -> Failure:

@@ -6,12 +6,12 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
 
 from . import _values
 from ._host import PollPolicy, current
-from .durations import Duration, ms, optional_ms
+from ._tasks import named
+from .durations import Duration, SecondsDuration, from_seconds, ms, optional_ms
 from .errors import Failure, PollTimeout, typed
 from .steps import AnyStep, Step, refuse_step
 
@@ -74,9 +74,9 @@ class _Poll:
         self,
         *,
         condition: Callable[[Any], Any],
-        interval: float = 5,
+        interval: SecondsDuration = 5,
         max_attempts: int = ATTEMPTS_MAX,
-        timeout: float | None = None,
+        timeout: SecondsDuration | None = None,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -86,9 +86,10 @@ class _Poll:
             check_fn: a function, sync or async; or a step, which the engine then runs with `args` at every interval
                 while the caller is not in memory, and which answers `ready(value)` or `not_yet(seen)`.
             args: for a step: its arguments besides the context.
-            interval: milliseconds or timedelta from the end of a check to the next; in the decorator seconds.
+            interval: from the end of a check to the next: a timedelta or text such as `"30s"`. A number is milliseconds
+                here and seconds in the decorator.
             max_attempts: checks in all.
-            timeout: milliseconds or timedelta, looked at before each check; in the decorator seconds.
+            timeout: the same sort of duration, looked at before each check.
             success_condition: says of a result whether it is so; truth of the result when left out.
             on_attempt: told the number of the check and its result, after each.
             condition: makes it a decorator that runs the body again until the condition holds.
@@ -102,8 +103,8 @@ class _Poll:
         if not callable(check):
             raise TypeError("poll takes a function to call, or @poll(condition=…) a condition")
         if isinstance(check, Step):
-            return _driven(check, args[1:], **options)
-        return _in_place(check, **options)
+            return named(_driven(check, args[1:], **options), "poll")
+        return named(_in_place(check, **options), "poll")
 
 
 poll = _Poll()
@@ -177,12 +178,12 @@ async def settled(value: Any) -> Any:
 def _decorator(
     *,
     condition: Callable[[Any], Any],
-    interval: float = 5,
+    interval: SecondsDuration = 5,
     max_attempts: int = ATTEMPTS_MAX,
-    timeout: float | None = None,
+    timeout: SecondsDuration | None = None,
 ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
-    every = timedelta(seconds=interval)
-    limit = None if timeout is None else timedelta(seconds=timeout)
+    every = from_seconds(interval, "a poll's interval")
+    limit = None if timeout is None else from_seconds(timeout, "a poll's timeout")
 
     def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         refuse_step(function)

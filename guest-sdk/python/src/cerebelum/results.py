@@ -19,7 +19,7 @@ class FromException:
 
     @property
     def traceback(self) -> str | None:
-        """The exception's traceback, when an exception was the reason."""
+        """The exception's traceback; for a `deadlock`, and a `cpu-limit` in a test, where the tasks stood."""
         return self._detail("traceback")
 
     def _detail(self, name: str) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
 from ._host import current
+from ._tasks import named
 from .durations import Duration, ms
 from .errors import make_permanent
 from .polls import settled
@@ -42,9 +43,10 @@ class _Retry:
             fn: the function, sync or async, called with `args` and the remaining keywords. A number instead makes it
                 an action of `wf.diverge`.
             args: its arguments.
-            options: `max_attempts`, 3 when left out; `delay` before the second attempt, milliseconds or timedelta;
-                `backoff`, the factor from each further delay to the next; `on_error`, the exceptions worth another
-                attempt, all when left out; `on_attempt`, told the number and the last exception before each attempt.
+            options: `max_attempts`, 3 when left out; `delay` before the second attempt, a timedelta, text such as
+                `"30s"`, or a number of milliseconds; `backoff`, the factor from each further delay to the next;
+                `on_error`, the exceptions worth another attempt, all when left out; `on_attempt`, told the number and
+                the last exception before each attempt.
 
         # Raises
         What the last attempt raised; it is permanent then, also for the retry policy of the step around this.
@@ -55,7 +57,7 @@ class _Retry:
             return RetryAction.of(fn, *args, **options)
         if not callable(fn):
             raise TypeError(f"retry takes a function to call, not {type(fn).__name__}")
-        return _attempts(fn, args, options)
+        return named(_attempts(fn, args, options), "retry")
 
 
 retry = _Retry()

@@ -11,6 +11,7 @@ from . import _values
 from ._envelope import opened
 from ._host import RetryPolicy, StepOptions, current
 from ._signature import Signature
+from ._tasks import named
 from .context import Context
 from .durations import Duration, ms, optional_ms
 from .errors import Failure, SerializationError, StepDefinitionError, StepError
@@ -28,7 +29,8 @@ ATTEMPTS_MAX = 2**32 - 1
 class Retry(TypedDict, total=False):
     """A retry policy as one writes it: `retry={"max_attempts": 5, "delay": 1000, "backoff": 2.0}`.
 
-    Durations are milliseconds or timedelta. The defaults are 3 attempts, 1 s, factor 2, at most 5 min, 20 % jitter.
+    Durations are timedelta, text such as `"30s"`, or numbers of milliseconds. The defaults are 3 attempts, 1 s,
+    factor 2, at most 5 min, 20 % jitter.
     """
 
     max_attempts: int
@@ -65,8 +67,9 @@ class Step(Generic[P, R]):
         # Raises
         StepError when it fails for good, TypeError for wrong arguments.
         """
-        rest, named = self.signature.without_context(args, kwargs, f"step '{self.name}'")
-        return self.call(self.signature.encode(rest, named, f"the input of step '{self.name}'"))
+        rest, keywords = self.signature.without_context(args, kwargs, f"step '{self.name}'")
+        input = self.signature.encode(rest, keywords, f"the input of step '{self.name}'")
+        return named(self.call(input), self.name)
 
     def with_options(
         self, *, retry: RetryOption | None = None, timeout: Duration | None = None, deadline: Duration | None = None

@@ -10,7 +10,8 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from . import _values
 from ._host import ApprovalRequest, current
-from .durations import Duration, ms, optional_ms
+from ._tasks import named
+from .durations import Duration, SecondsDuration, from_seconds, ms, optional_ms
 from .errors import Failure, typed
 from .steps import refuse_step
 
@@ -43,21 +44,21 @@ class _Sleep:
 
     @overload
     def __call__(
-        self, *, seconds: float
+        self, *, seconds: SecondsDuration
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
 
-    def __call__(self, duration: Duration | None = None, *, seconds: float | None = None) -> Any:
+    def __call__(self, duration: Duration | None = None, *, seconds: SecondsDuration | None = None) -> Any:
         """Waits, durably: what follows runs at the deadline, whatever happened meanwhile.
 
         Args:
-            duration: milliseconds, or a timedelta; at most one year.
+            duration: a timedelta, text such as `"30s"`, or a number of milliseconds; at most one year.
             seconds: makes it a decorator instead; the wait comes before the body.
         """
         if (duration is None) == (seconds is None):
             raise TypeError("sleep takes a duration: await sleep(2000), or @sleep(seconds=2)")
         if duration is not None:
-            return self._wait(duration)
-        whole = timedelta(seconds=seconds or 0)
+            return named(self._wait(duration), "sleep")
+        whole = from_seconds(seconds or 0, "a sleep")
         return before(lambda: self._wait(whole))
 
     async def _wait(self, duration: Duration) -> None:
@@ -93,7 +94,14 @@ class _Approval:
 
     @overload
     def __call__(
-        self, /, *, type: str = "manual", timeout_minutes: float | None = None
+        self,
+        /,
+        *,
+        type: str = "manual",
+        data: Any = None,
+        schema: Mapping[str, Any] | None = None,
+        timeout: Duration | None = None,
+        timeout_minutes: float | None = None,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
 
     def __call__(
@@ -115,17 +123,21 @@ class _Approval:
             data: what the person needs to see, JSON.
             kind: a word for the sort of approval.
             schema: JSON Schema that the answer must satisfy.
-            timeout: milliseconds or timedelta, from the question on, also over restarts.
+            timeout: from the question on, also over restarts: a timedelta, text such as `"3d"`, or a number of
+                milliseconds.
             type: the kind, in the decorator.
-            timeout_minutes: the timeout, in the decorator.
+            timeout_minutes: the timeout in minutes, in the decorator.
 
         # Raises
         ApprovalRejected when the person says no, ApprovalTimeout when nobody answers in time.
         """
         if title is not None:
-            return _ask(kind, title, data, schema, timeout)
-        limit = None if timeout_minutes is None else timedelta(minutes=timeout_minutes)
-        return before(lambda: _ask(type, current().info().step or type, None, None, limit))
+            return named(_ask(kind, title, data, schema, timeout), "approval")
+        if timeout is not None and timeout_minutes is not None:
+            raise TypeError("approval takes timeout or timeout_minutes, not both")
+        limit = timeout if timeout_minutes is None else timedelta(minutes=timeout_minutes)
+        _ = optional_ms(limit, "an approval's timeout")
+        return before(lambda: _ask(type, current().info().step or type, data, schema, limit))
 
 
 approval = _Approval()

@@ -10,6 +10,7 @@ from . import _values
 from ._envelope import opened
 from ._host import current
 from ._signature import Signature
+from ._tasks import named
 from .context import Context
 from .durations import Duration, optional_ms
 from .errors import Failure, SerializationError, WorkflowDefinitionError
@@ -75,8 +76,8 @@ class Workflow:
         """
         from .calls import run_workflow
 
-        rest, named = self.signature.without_context(args, kwargs, f"workflow '{self.name}'")
-        return run_workflow(self, *rest, **named)
+        rest, keywords = self.signature.without_context(args, kwargs, f"workflow '{self.name}'")
+        return named(run_workflow(self, *rest, **keywords), self.name)
 
     async def execute(
         self,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import _host
+from .._tasks import places_of
 from ..errors import Failure, failure_of, let_pass
 from .limits import recorded
 
@@ -60,6 +61,8 @@ class Scope:
         # While what it left running comes to its end.
         self.rest: asyncio.Future[None] | None = None
         self.closed = False
+        # Where the tasks of a guest waited that is no longer in memory.
+        self.last_places = ""
 
     def add(self, task: asyncio.Task[Any]) -> None:
         """Notes a task that this scope created."""
@@ -68,6 +71,10 @@ class Scope:
     def running(self) -> list[asyncio.Task[Any]]:
         """Its tasks that have not ended, in the order of their creation."""
         return sorted((task for task in self._tasks if not task.done()), key=lambda task: self._tasks[task])
+
+    def places(self) -> str:
+        """Where its tasks wait, in the form of a traceback."""
+        return self.last_places or places_of(self.running())
 
     def decide(self, error: BaseException) -> bool:
         """Ends the scope with this. Whether that was news."""

@@ -8,14 +8,13 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .._proto import engine_pb2 as pb
 from .._values import encode
-from ..durations import Duration, optional_ms
+from ..durations import Duration, SecondsDuration, from_seconds, optional_ms
 from ..errors import ExecutionError
 from ..results import ExecutionResult
 from . import _reading
@@ -230,11 +229,11 @@ class ExecutionClient:
 
     # Waiting
 
-    async def wait(self, execution_id: str, timeout: float | timedelta | None = None) -> ExecutionStatus:
+    async def wait(self, execution_id: str, timeout: SecondsDuration | None = None) -> ExecutionStatus:
         """An execution in full, once it has ended, however long that takes; an engine that restarts is waited for.
 
         # Raises
-        TimeoutError when it has not ended after `timeout` (a `timedelta` or seconds); it goes on.
+        TimeoutError when it has not ended after `timeout` (a `timedelta`, text such as `"5m"`, or seconds); it goes on.
         """
         until = None if timeout is None else time.monotonic() + _seconds(timeout)
         patience = Patience(self._away_seconds_max)
@@ -252,7 +251,7 @@ class ExecutionClient:
             if until is not None and time.monotonic() >= until:
                 raise TimeoutError(f"execution `{execution_id}` has not ended after {timeout}; it goes on")
 
-    async def result(self, execution_id: str, timeout: float | timedelta | None = None) -> ExecutionResult:
+    async def result(self, execution_id: str, timeout: SecondsDuration | None = None) -> ExecutionResult:
         """How an execution ended, with its output; it waits for the end as `wait` does.
 
         # Raises
@@ -384,5 +383,5 @@ def _word(status: ExecutionState | str | None) -> str | None:
     return word
 
 
-def _seconds(time: timedelta | float) -> float:
-    return time.total_seconds() if isinstance(time, timedelta) else float(time)
+def _seconds(time: SecondsDuration) -> float:
+    return from_seconds(time, "a timeout").total_seconds()

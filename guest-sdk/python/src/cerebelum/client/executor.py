@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..durations import SecondsDuration
 from ..results import ExecutionResult
 from .calling import ExecutionClient
 
@@ -53,7 +53,7 @@ class DistributedExecutor:
         workflow: str | Named,
         input_data: Any = None,
         execution_id: str | None = None,
-        timeout: float | timedelta | None = None,
+        timeout: SecondsDuration | None = None,
     ) -> ExecutionResult:
         """Starts a workflow and waits for its end, however long that takes; an engine that restarts is waited for.
 
@@ -61,7 +61,8 @@ class DistributedExecutor:
 
         # Raises
         ExecutionError with `.result` when it failed or was cancelled; TimeoutError when it has not ended after
-        `timeout` (a `timedelta` or seconds), while it goes on; EngineError as `ExecutionClient.start` does.
+        `timeout` (a `timedelta`, text such as `"5m"`, or seconds), while it goes on; EngineError as
+        `ExecutionClient.start` does.
         """
         name = workflow if isinstance(workflow, str) else workflow.name
         execution = await self.client.start(name, input_data, execution_id=execution_id)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ..durations import SecondsDuration
 from ..results import ExecutionResult
 from .records import ExecutionState, ExecutionStatus, ExecutionSummary
 
@@ -40,11 +41,11 @@ class ExecutionHandle:
         """It in full, as it is now."""
         return await self._client.get_execution_status(self.execution_id)
 
-    async def wait(self, timeout: float | timedelta | None = None) -> ExecutionStatus:
+    async def wait(self, timeout: SecondsDuration | None = None) -> ExecutionStatus:
         """It in full, once it has ended; see `ExecutionClient.wait`."""
         return await self._client.wait(self.execution_id, timeout)
 
-    async def result(self, timeout: float | timedelta | None = None) -> ExecutionResult:
+    async def result(self, timeout: SecondsDuration | None = None) -> ExecutionResult:
         """How it ended; see `ExecutionClient.result`."""
         return await self._client.result(self.execution_id, timeout)
 

@@ -6,10 +6,12 @@ import asyncio
 import contextvars
 import selectors
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
+from .._tasks import places_of
+from ..errors import Failure
 from .order import Numbers
 
 T = TypeVar("T")
@@ -66,8 +68,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._threads_before = set(threading.enumerate())
         # Told that nothing will ever move again, or that time is up; says whether something moves now.
         self.on_standstill: Callable[[str], bool] = lambda _: False
-        # Told that something moves without getting anywhere.
-        self.on_spin: Callable[[], object] = lambda: None
+        # Told that something moves without getting anywhere; says whether that is over now.
+        self.on_spin: Callable[[], bool] = lambda: False
         self._spins = 0
         super().__init__(selector)
         # So that a test in which tasks stand in a set goes the same way each time.
@@ -107,13 +109,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._spins = 0
 
     def spin(self) -> None:
-        """A round in which time stood still."""
+        """A round in which time stood still.
+
+        # Raises
+        Failure of kind `cpu-limit` when there are too many.
+        """
         self._spins += 1
         if self._spins > SPINS_MAX and not self.has_work_in_threads:
             self._spins = 0
-            self.on_spin()
+            if not self.on_spin():
+                raise spinning(asyncio.all_tasks(self))
 
-    def spinning(self) -> list[contextvars.Context]:
+    def ready_contexts(self) -> list[contextvars.Context]:
         """The contexts of what wants to run."""
         ready: list[Any] = list(self._ready)  # type: ignore[attr-defined]
         return [handle._context for handle in ready if not handle.cancelled()]
@@ -151,8 +158,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._in_threads -= 1
 
 
+def spinning(tasks: Collection[asyncio.Task[Any]]) -> Failure:
+    """What ends code that keeps time from passing."""
+    in_order = sorted(tasks, key=lambda task: task.get_name())
+    details = {"traceback": places_of(in_order)}
+    return Failure(SPINNING, kind="cpu-limit", details=details, retryable=False)
+
+
 def run_virtually(coroutine: Coroutine[Any, Any, T], *, start: datetime | None = None) -> T:
-    """What `asyncio.run` does, on a clock that jumps."""
+    """What `asyncio.run` does, on a clock that jumps.
+
+    # Raises
+    What the coroutine raises; Failure of kind `cpu-limit` when it keeps time from passing.
+    """
     return run_on(VirtualLoop(start), coroutine)
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from .. import _host
 from .._local.limits import WAIT_MS_MAX, recorded
 from .._local.scopes import Body, Continued, guarded
+from .._tasks import places_of
 from ..errors import Failure, let_pass
-from .clock import SPINNING, SPINS_MAX
+from .clock import SPINS_MAX, spinning
 from .journal import Journal, Outcome
 from .order import Numbers
 from .repeatable import repeatable
@@ -64,6 +65,7 @@ class Guest:
             if self._main is not None and self._main.done() and not self.waiting:
                 # What it left running and waits for nothing must not keep it from ending.
                 self._ended(self._main)
+            self.host.scope.last_places = places_of(self._loop.unfinished())
             if self._ordinal < self._known:
                 self.diverge(f"it did not ask again for {self.journal.asked[self._ordinal]}")
             self._drop()
@@ -108,6 +110,7 @@ class Guest:
 
     async def _entry(self, body: Body, input: str) -> str:
         main: asyncio.Task[str] = self._loop.create_task(guarded(body(input)))
+        main.set_name(self.host.name)
         self._main = main
         try:
             return await main
@@ -129,6 +132,8 @@ class Guest:
         self.end = end
 
     def _drop(self) -> None:
+        if self.end is not None:
+            self._loop.tell_unawaited()
         self.is_dropped = True
         for task in self._loop.tasks:
             if task.done():
@@ -181,12 +186,14 @@ class GuestLoop(asyncio.BaseEventLoop):
             if ready:
                 self.spins += 1
                 if self.spins > SPINS_MAX:
-                    self._guest.end = Outcome(error=Failure(SPINNING, kind="cpu-limit", retryable=False))
+                    self._guest.end = Outcome(error=spinning(self.unfinished()))
                 handle = ready.popleft()
                 if not handle.cancelled():
-                    # Whoever awaits the task gets it.
+                    # It is raised where the task is awaited.
                     with contextlib.suppress(SystemExit):
                         handle._run()
+                # The traceback of a task's exception leads to this frame: it must not lead back to the task.
+                del handle
             elif not self._before_rest():
                 return
 
@@ -204,6 +211,10 @@ class GuestLoop(asyncio.BaseEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         """A future of this loop."""
         return self._numbers.future(self)
+
+    def unfinished(self) -> list[asyncio.Task[Any]]:
+        """Tasks that have not ended, besides the timer's and the one that runs the others."""
+        return [task for task in self.tasks[1:] if not task.done() and task is not self._timer]
 
     def others(self) -> list[asyncio.Task[Any]]:
         """Tasks that have not ended, besides the current one and the timer's."""
@@ -223,6 +234,13 @@ class GuestLoop(asyncio.BaseEventLoop):
         """Says what nobody awaited, once."""
         if not self._guest.is_repeating and not self._guest.is_dropped:
             super().call_exception_handler(context)
+
+    def tell_unawaited(self) -> None:
+        """Has exceptions logged that no task has asked for."""
+        for task in self.tasks:
+            if task.done() and getattr(task, "_log_traceback", False):
+                context = {"message": "Task exception was never retrieved", "exception": task.exception(), "task": task}
+                self.call_exception_handler(context)
 
     def dispose(self) -> None:
         """Forgets everything."""

@@ -143,7 +143,7 @@ class Local:
         def play() -> Run:
             loop, stage = VirtualLoop(self._start), Stage(self._script.fresh())
             loop.on_standstill = stage.stand_still
-            loop.on_spin = lambda: stage.stop_spinning(loop.spinning())
+            loop.on_spin = lambda: stage.stop_spinning(loop.ready_contexts())
             with in_order():
                 return run_on(loop, played(stage, target(stage), input, id))
 

@@ -28,6 +28,10 @@ class NumberedTask(asyncio.Task):  # type: ignore[type-arg]
         return self is other
 
 
+# As asyncio has it in its messages and its reprs.
+NumberedTask.__name__ = NumberedTask.__qualname__ = "Task"
+
+
 class NumberedFuture(asyncio.Future):  # type: ignore[type-arg]
     """A future whose hash is its number."""
 

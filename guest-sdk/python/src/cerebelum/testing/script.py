@@ -53,7 +53,7 @@ class Decision:
     note: str | None = None
 
     def after(self, wait: Duration) -> Decision:
-        """Only this long after it was asked: milliseconds or timedelta."""
+        """Only this long after it was asked: a timedelta, text such as `"2d"`, or milliseconds."""
         return replace(self, after_ms=ms(wait, "a decision's delay"))
 
     def by(self, who: str) -> Decision:

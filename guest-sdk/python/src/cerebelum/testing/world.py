@@ -13,7 +13,7 @@ from .._local.scopes import Body, release
 from .._local.world import World
 from ..errors import Failure, failure_of
 from ..polls import settled
-from .clock import SPINNING, VirtualLoop
+from .clock import VirtualLoop, spinning
 from .reruns import rerun_scope
 from .script import Script, call_instead, decision_of
 
@@ -126,24 +126,29 @@ class Stage(World):
         for host in list(self.hosts):
             if host.waiting:
                 continue
-            if host.scope.decide(Failure(DEADLOCK, kind="deadlock", retryable=False)):
+            details = {"traceback": host.scope.places()}
+            if host.scope.decide(Failure(DEADLOCK, kind="deadlock", details=details, retryable=False)):
                 moved = True
             elif host.scope.rest is not None and not host.scope.rest.done():
                 release(host.scope.rest)
                 moved = True
         return moved or self._give_up(why)
 
-    def stop_spinning(self, contexts: list[contextvars.Context]) -> None:
-        """Ends the scopes that keep time from passing, as an engine does with those that use up their CPU time."""
+    def stop_spinning(self, contexts: list[contextvars.Context]) -> bool:
+        """Ends the scopes that keep time from passing, as an engine does with those that use up their CPU time.
+        Whether there was one to end."""
         from .._host import _scope
 
+        has_ended = False
         for host in {id(host): host for host in (context.get(_scope) for context in contexts)}.values():
             scope = getattr(host, "scope", None)
             if scope is None:
                 continue
-            scope.decide(Failure(SPINNING, kind="cpu-limit", retryable=False))
-            if scope.rest is not None:
+            has_ended |= scope.decide(spinning(scope.running()))
+            if scope.rest is not None and not scope.rest.done():
                 release(scope.rest)
+                has_ended = True
+        return has_ended
 
     def _give_up(self, why: str) -> bool:
         moved = False

@@ -1,0 +1,56 @@
+"""Numbers that are probably meant in another unit: a number is milliseconds here, and seconds in asyncio."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+# Nobody waits for less on purpose, and seconds are seldom more.
+MS_DOUBTED_MAX = 100
+SECONDS_DOUBTED_MIN = 1_000
+DOUBT_MS = '{0} is {1:g} milliseconds: write "{1:g}s" or a timedelta for seconds, and "{1:g}ms" if they are meant'
+DOUBT_SECONDS = (
+    '{0} is {1:g} seconds here: write "{1:g}ms" or a timedelta for milliseconds, and "{1:g}s" if they are meant'
+)
+# Functions of ours that take durations, and by which names.
+WAITS = ("timeout", "deadline", "delay", "max_delay", "interval", "cancel_grace", "duration")
+REQUESTS = ("delete", "fetch", "get", "head", "options", "patch", "post", "put", "request")
+TAKE_MS = {
+    *(f"cerebelum.{name}" for name in ("approval", "call_step", "poll", "retry", "sleep", "step")),
+    *(f"cerebelum.{name}" for name in ("wait_for_approval", "wait_for_signal", "workflow")),
+    *(f"cerebelum.http.{name}" for name in REQUESTS),
+}
+
+
+def doubts(called: str | None, call: ast.Call) -> Iterator[str]:
+    """What is doubtful about the durations of a call."""
+    if called not in TAKE_MS:
+        return
+    name = str(called).removeprefix("cerebelum.")
+    is_seconds = name == "poll" and any(keyword.arg == "condition" for keyword in call.keywords)
+    for argument, number in durations(name, call):
+        given = f"{name}({number:g})" if argument == "" else f"{argument}={number:g}"
+        if is_seconds and number >= SECONDS_DOUBTED_MIN:
+            yield DOUBT_SECONDS.format(given, number)
+        elif not is_seconds and 0 < number < MS_DOUBTED_MAX:
+            yield DOUBT_MS.format(given, number)
+
+
+def durations(name: str, call: ast.Call) -> Iterator[tuple[str, float]]:
+    """The durations of a call that are literal numbers, with the names of their arguments."""
+    if name == "sleep" and call.args and (number := literal_number(call.args[0])) is not None:
+        yield "", number
+    for keyword in call.keywords:
+        if keyword.arg in WAITS and (number := literal_number(keyword.value)) is not None:
+            yield keyword.arg, number
+        if keyword.arg == "retry" and isinstance(keyword.value, ast.Dict):
+            for key, value in zip(keyword.value.keys, keyword.value.values, strict=True):
+                inner = key.value if isinstance(key, ast.Constant) else None
+                if inner in WAITS and (number := literal_number(value)) is not None:
+                    yield str(inner), number
+
+
+def literal_number(node: ast.expr) -> float | None:
+    """The value of a number that is written as one."""
+    value = node.value if isinstance(node, ast.Constant) else None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
