@@ -54,7 +54,7 @@ async def say_hello(order: Order, ip: str) -> str:
     return reply.text
 
 
-@step(retry={"max_attempts": 5, "delay": 1_000, "backoff": 2.0}, timeout=30_000)
+@step(retry={"max_attempts": 5, "delay": "1s", "backoff": 2.0}, timeout="30s")
 async def create_droplet(context: Context, inputs: Order) -> Droplet:
     """Orders the droplet. A repetition carries the same idempotency key, so that none is paid for twice."""
     reply = await http.post(f"{inputs.base_url}/droplets", json={"name": inputs.name})

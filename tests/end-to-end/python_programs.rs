@@ -213,6 +213,7 @@ fn what_can_never_work_is_tried_once_and_says_what_to_do() {
 /// Programs that come to nothing, and library modules that only functions import.
 const NOWHERE: &str = r#"
 import asyncio
+from datetime import datetime
 
 from cerebelum import Context, sleep, step, workflow
 
@@ -262,6 +263,11 @@ async def never(context: Context) -> None:
 @workflow
 async def reading(context: Context) -> list:
     return await late(context)
+
+
+@workflow
+async def meeting(context: Context, at: datetime) -> str:
+    return at.isoformat()
 "#;
 
 #[test]
@@ -273,7 +279,7 @@ fn what_comes_to_nothing_says_where_it_stands() {
     let built = python_build(folder.path(), &wasm);
     let told = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "{told}");
-    assert!(told.contains("app.py:46: threading.Thread: there are no threads in a component: use"), "{told}");
+    assert!(told.contains("app.py:47: threading.Thread: there are no threads in a component: use"), "{told}");
     engine.ok(&["upload", wasm.to_str().unwrap(), "--name", "nowhere"]);
 
     let stuck = engine.run("nowhere/stuck", &Value::Null);
@@ -285,7 +291,7 @@ fn what_comes_to_nothing_says_where_it_stands() {
     let spinning = engine.run("nowhere/spinning", &Value::Null);
     assert_eq!(spinning["failure"]["kind"], "cpu-limit", "{spinning:#}");
     let logs = engine.ok(&["logs", spinning["execution_id"].as_str().unwrap()]);
-    assert!(logs.contains("came round 50,000 times") && logs.contains("line 19, in spinning"), "{logs}");
+    assert!(logs.contains("came round 50,000 times") && logs.contains("line 20, in spinning"), "{logs}");
 
     let careless = engine.run("nowhere/careless", &Value::Null);
     let logs = engine.ok(&["logs", careless["execution_id"].as_str().unwrap()]);
@@ -294,6 +300,10 @@ fn what_comes_to_nothing_says_where_it_stands() {
 
     let read = engine.run("nowhere/reading", &Value::Null);
     assert_eq!(read["output"], json!([{ "a": 1 }, "a", 0]), "{read:#}");
+
+    let met = engine.cli(&["start", "nowhere/meeting", "--input", "\"yesterday\""]);
+    assert!(met.code == 2 && met.err.contains("\"yesterday\" does not match"), "{}: {}", met.code, met.err);
+    assert_eq!(engine.run("nowhere/meeting", &json!("2030-01-31T12:00:00Z"))["output"], "2030-01-31T12:00:00+00:00");
 }
 
 /// A library of the world's, which brings its requests to the engine.

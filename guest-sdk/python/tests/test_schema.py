@@ -1,11 +1,15 @@
 """Schemas: what is written for which hint, and that they admit whatever decoding accepts."""
 
 import asyncio
+import contextlib
 import enum
 import json
+import random
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
@@ -82,7 +86,7 @@ def bare(schema: Any) -> Any:
         ),
         (list, {"type": "array"}),
         (set[str], {"type": "array", "items": {"type": "string"}}),
-        (datetime, {"type": "string", "format": "date-time"}),
+        (datetime, {"type": "string", "format": "date-time", "pattern": _schema.DAY}),
         (timedelta, {"type": "number", "description": "milliseconds"}),
         (Decimal, {"type": ["string", "number"], "format": "decimal"}),
         (
@@ -117,7 +121,13 @@ def test_classes_inside_become_definitions() -> None:
                     "image": {"$ref": "#/$defs/Image"},
                     "tags": {"type": "array", "items": {"type": "string"}, "default": []},
                     "count": {"type": "integer", "description": "how many", "default": 1},
-                    "when": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}], "default": None},
+                    "when": {
+                        "anyOf": [
+                            {"type": "string", "format": "date-time", "pattern": _schema.DAY},
+                            {"type": "null"},
+                        ],
+                        "default": None,
+                    },
                     "parent": {"anyOf": [{"$ref": "#/$defs/Droplet"}, {"type": "null"}], "default": None},
                 },
                 "required": ["size", "image"],
@@ -439,3 +449,48 @@ def test_the_limit_of_clean_up_stands_in_the_input_schema_and_accepts_what_was_a
         limited, _ = _schema.of_workflow(workflow(cancel_grace=timedelta(minutes=5))(function))
         assert limited is not None
         assert json.loads(limited) == (json.loads(plain) if plain else {}) | grace
+
+
+@pytest.mark.parametrize(
+    ("hint", "text", "fits"),
+    [
+        (datetime, "2030-01-31T12:00:00Z", True),
+        (datetime, "2030-01-31 12:00", True),
+        (date, "2030-01-31", True),
+        (time, "12:00", True),
+        (datetime, "yesterday", False),
+        (datetime, "31.01.2030", False),
+        (date, "tomorrow", False),
+        (time, "noon", False),
+    ],
+)
+def test_what_is_no_date_does_not_match_the_schema_either(hint: Any, text: str, fits: bool) -> None:
+    pattern = (_schema.of_hint(hint) or {})["pattern"]
+    assert (re.search(pattern, text) is not None) is fits
+    try:
+        _values.decode(json.dumps(text), hint, "it")
+    except SerializationError:
+        assert not fits
+    else:
+        assert fits
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 reads fewer forms")
+def test_the_schema_admits_every_date_and_time_that_is_read() -> None:
+    chance = random.Random(1)
+    given = {
+        datetime: ("2030-01-31T12:00:00Z", "20300131T120000", "2030-W05-4T12", "2030W054 12:00:00.5+01:00"),
+        date: ("2030-01-31", "20300131", "2030-W05-4", "2030W05"),
+        time: ("12:00", "T12:00:00.123Z", "120000+01:00"),
+    }
+    for hint, texts in given.items():
+        pattern, read = (_schema.of_hint(hint) or {})["pattern"], 0
+        for _ in range(3_000):
+            text = chance.choice(texts)
+            at = chance.randrange(len(text))
+            text = text[:at] + chance.choice("0123456789-WTZ:.+ ") + text[at + chance.randrange(2) :]
+            with contextlib.suppress(SerializationError):
+                _values.decode(json.dumps(text), hint, "it")
+                read += 1
+                assert re.search(pattern, text), text
+        assert read > 100

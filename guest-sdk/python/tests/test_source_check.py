@@ -158,6 +158,10 @@ def test_a_module_that_only_a_function_imports_is_looked_at(tmp_path: Path) -> N
     assert found(tmp_path, "def f():\n    from parts import late\n")[0].startswith("late.py:3: os.system: ")
 
 
+def test_an_expression_that_is_nested_too_deeply_stops_nothing(tmp_path: Path) -> None:
+    assert found(tmp_path, f"import os\nX = {'+'.join(['x'] * 3_000)}\ndef f():\n    os.system('ls')\n") == []
+
+
 def test_a_file_that_cannot_be_parsed_is_left_to_the_import(tmp_path: Path) -> None:
     assert found(tmp_path, "def f(:\n") == []
 

@@ -87,7 +87,7 @@ def own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
     """Everything in a scope's body besides the bodies of scopes that are nested in it."""
     body = [scope.body] if isinstance(scope, ast.Lambda) else list(getattr(scope, "body", ()))
     while body:
-        node = body.pop(0)
+        node = body.pop()
         yield node
         body.extend(around(node) if isinstance(node, SCOPES) else ast.iter_child_nodes(node))
 

@@ -171,15 +171,19 @@ def any_of(schemas: list[Schema]) -> Schema:
     return flat[0] if len(flat) == 1 else {"anyOf": flat}
 
 
+# How dates and times of ISO 8601 begin: `2030-01`, `203001`, `2030-W05`; `12`, `T12`.
+DAY = "^[0-9]{4}-?[0-9W][0-9]"
+HOUR = "^T?[0-9]{2}"
 SCALARS: dict[type, dict[str, Any]] = {
     type(None): {"type": "null"},
     bool: {"type": "boolean"},
     int: {"type": "integer"},
     float: {"type": "number"},
     str: {"type": "string"},
-    datetime: {"type": "string", "format": "date-time"},
-    date: {"type": "string", "format": "date"},
-    time: {"type": "string", "format": "time"},
+    # An engine takes formats for remarks, and refuses a start by the patterns. They admit every form that is read.
+    datetime: {"type": "string", "format": "date-time", "pattern": DAY},
+    date: {"type": "string", "format": "date", "pattern": DAY},
+    time: {"type": "string", "format": "time", "pattern": HOUR},
     timedelta: {"type": "number", "description": "milliseconds"},
     Decimal: {"type": ["string", "number"], "format": "decimal"},
     UUID: {"type": "string", "format": "uuid"},

@@ -8,6 +8,7 @@ in one place only, behind `sys.platform` or from `if __name__ == "__main__"`, is
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import os
 import sys
@@ -59,6 +60,7 @@ class Source:
             self.tree = ast.parse(stream.read(), file)
         self.names = Names(self.tree)
         self._by_hand = by_hand(self.tree)
+        self._all = list(functions(self.tree, ()))
 
     def zones_of_module(self) -> Iterator[str | None]:
         """The keys of the zones that it makes at module level; None for one that is not a literal."""
@@ -76,14 +78,14 @@ class Source:
 
     def doubts(self) -> Iterator[Finding]:
         """Durations anywhere in it that are probably meant in another unit."""
-        for scope, scopes in ((self.tree, ()), *functions(self.tree, ())):
+        for scope, scopes in ((self.tree, ()), *self._all):
             for node in own_nodes(scope):
                 if isinstance(node, ast.Call):
                     for text in _unit_check.doubts(self.names.resolve(node.func, scopes), node):
                         yield Finding(self.file, node.lineno, text)
 
     def _functions(self) -> Iterator[tuple[ast.AST, tuple[Bindings, ...]]]:
-        for function, scopes in functions(self.tree, ()):
+        for function, scopes in self._all:
             is_nested = len(scopes) > 1
             if is_nested or getattr(function, "name", None) not in self._by_hand:
                 yield function, scopes
@@ -119,14 +121,14 @@ class Source:
             node = node.left
         return isinstance(node, ast.Call) and self.names.resolve(node.func, scopes) in PATHS
 
-    def imports_of_functions(self) -> Iterator[tuple[int, str]]:
-        """The modules that its functions import unconditionally, each with the line."""
+    def missing(self, root: str) -> Iterator[Finding]:
+        """The modules that its functions import unconditionally and that are nowhere."""
         for function, _ in self._functions():
             for node in certain(function):
-                if isinstance(node, ast.Import):
-                    yield from ((node.lineno, alias.name) for alias in node.names)
-                elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                    yield node.lineno, node.module
+                for name in imported_modules(node):
+                    text = why_missing(name, root)
+                    if text is not None:
+                        yield Finding(self.file, node.lineno, f"import {name}: {text}")
 
     def imports(self) -> set[str]:
         """Every module that it imports anywhere, and what it imports from one, as that may be a module."""
@@ -149,12 +151,11 @@ def check(files: Iterable[str], root: str) -> list[Finding]:
     """
     sources = read_all(files, root)
     zones = Zones(sources)
-    found = [finding for source in sources for finding in (*source.findings(zones), *source.doubts())]
+    found: list[Finding] = []
     for source in sources:
-        for line, name in source.imports_of_functions():
-            text = why_missing(name, root)
-            if text is not None:
-                found.append(Finding(source.file, line, f"import {name}: {text}"))
+        # An expression of a thousand parts is nested as deeply.
+        with contextlib.suppress(RecursionError):
+            found += [*source.findings(zones), *source.doubts(), *source.missing(root)]
     return sorted(found, key=lambda finding: (finding.file, finding.line))
 
 
@@ -167,7 +168,7 @@ def read_all(files: Iterable[str], root: str) -> list[Source]:
             continue
         try:
             source = sources[file] = Source(file)
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         for name in sorted(source.imports()):
             path = os.path.join(root, *name.split("."))
@@ -191,6 +192,13 @@ def why_missing(name: str, root: str) -> str | None:
     return _dependencies.SOCKETS.format(top) if top in _dependencies.HOPELESS else MISSING.format(top)
 
 
+def imported_modules(node: ast.AST) -> list[str]:
+    """The modules that an import statement names; none for any other."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module else []
+
+
 def functions(node: ast.AST, scopes: tuple[Bindings, ...]) -> Iterator[tuple[ast.AST, tuple[Bindings, ...]]]:
     """All functions in a module, each with the scopes that its names are looked up in, its own last."""
     for inner in ast.iter_child_nodes(node):
@@ -208,7 +216,7 @@ def certain(function: ast.AST) -> Iterator[ast.expr | ast.stmt]:
     body = [function.body] if isinstance(function, ast.Lambda) else list(getattr(function, "body", ()))
     tried: set[ast.AST] = set()
     while body:
-        node = body.pop(0)
+        node = body.pop()
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)) or (isinstance(node, ast.If) and asks_for_platform(node.test)):
             continue
         if expects_import_error(node):
@@ -245,13 +253,14 @@ def by_hand(tree: ast.Module) -> set[str]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.decorator_list
     }
     found: set[str] = set()
-    while True:
+    while main:
         inside = [*main, *(plain[name] for name in found)]
         elsewhere = {name for node in tree.body if node not in inside for name in loaded(node)}
         new = {name for node in inside for name in loaded(node)} & plain.keys() - elsewhere - found
         if not new:
-            return found
+            break
         found |= new
+    return found
 
 
 def is_main(test: ast.expr) -> bool:

@@ -1,5 +1,6 @@
 """Welcomes somebody, waits, and says goodbye. Stop the engine in between: it goes on where it was."""
 
+from datetime import timedelta
 from typing import TypedDict
 
 from cerebelum import Context, sleep, step, workflow
@@ -13,7 +14,7 @@ class Guest(TypedDict):
 
 
 # Steps are where things happen. A failed one is tried again, each runs in a sandbox of its own.
-@step(retry={"max_attempts": 5, "delay": 1_000}, timeout=30_000)
+@step(retry={"max_attempts": 5, "delay": "1s"}, timeout="30s")
 async def welcome(context: Context, guest: Guest) -> str:
     """Says hello."""
     print(f"{guest['name']} is here")
@@ -32,6 +33,6 @@ async def say_goodbye(context: Context, name: str) -> str:
 async def visit(context: Context, guest: Guest) -> list[str]:
     """A visit from hello to goodbye."""
     hello = await welcome(context, guest)
-    await sleep(guest["stay_seconds"] * 1_000)
+    await sleep(timedelta(seconds=guest["stay_seconds"]))
     goodbye = await say_goodbye(context, guest["name"])
     return [hello, goodbye]
