@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-# Nobody waits for less on purpose, and seconds are seldom more.
+# A wait of fewer milliseconds is seldom meant, and so is one of more seconds.
 MS_DOUBTED_MAX = 100
 SECONDS_DOUBTED_MIN = 1_000
 DOUBT_MS = '{0} is {1:g} milliseconds: write "{1:g}s" or a timedelta for seconds, and "{1:g}ms" if they are meant'
