@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import selectors
+import sys
 import threading
 from collections.abc import Callable, Collection, Coroutine
 from datetime import datetime, timedelta, timezone
@@ -118,7 +119,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._spins > SPINS_MAX and not self.has_work_in_threads:
             self._spins = 0
             if not self.on_spin():
-                raise spinning(asyncio.all_tasks(self))
+                failure = spinning(asyncio.all_tasks(self))
+                if sys.version_info >= (3, 11):
+                    failure.add_note(failure.details["traceback"])
+                raise failure
 
     def ready_contexts(self) -> list[contextvars.Context]:
         """The contexts of what wants to run."""
