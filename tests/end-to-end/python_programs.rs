@@ -213,7 +213,9 @@ fn what_can_never_work_is_tried_once_and_says_what_to_do() {
 /// Programs that come to nothing, and library modules that only functions import.
 const NOWHERE: &str = r#"
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from cerebelum import Context, sleep, step, workflow
 
@@ -268,6 +270,23 @@ async def reading(context: Context) -> list:
 @workflow
 async def meeting(context: Context, at: datetime) -> str:
     return at.isoformat()
+
+
+@dataclass
+class Circle:
+    radius: int
+    type: Literal["circle"] = "circle"
+
+
+@dataclass
+class Square:
+    side: int
+    type: Literal["square"] = "square"
+
+
+@workflow
+async def drawing(context: Context, shape: Circle | Square) -> str:
+    return shape.type
 "#;
 
 #[test]
@@ -279,7 +298,7 @@ fn what_comes_to_nothing_says_where_it_stands() {
     let built = python_build(folder.path(), &wasm);
     let told = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "{told}");
-    assert!(told.contains("app.py:47: threading.Thread: there are no threads in a component: use"), "{told}");
+    assert!(told.contains("app.py:49: threading.Thread: there are no threads in a component: use"), "{told}");
     engine.ok(&["upload", wasm.to_str().unwrap(), "--name", "nowhere"]);
 
     let stuck = engine.run("nowhere/stuck", &Value::Null);
@@ -291,7 +310,7 @@ fn what_comes_to_nothing_says_where_it_stands() {
     let spinning = engine.run("nowhere/spinning", &Value::Null);
     assert_eq!(spinning["failure"]["kind"], "cpu-limit", "{spinning:#}");
     let logs = engine.ok(&["logs", spinning["execution_id"].as_str().unwrap()]);
-    assert!(logs.contains("came round 50,000 times") && logs.contains("line 20, in spinning"), "{logs}");
+    assert!(logs.contains("came round 50,000 times") && logs.contains("line 22, in spinning"), "{logs}");
 
     let careless = engine.run("nowhere/careless", &Value::Null);
     let logs = engine.ok(&["logs", careless["execution_id"].as_str().unwrap()]);
@@ -300,6 +319,17 @@ fn what_comes_to_nothing_says_where_it_stands() {
 
     let read = engine.run("nowhere/reading", &Value::Null);
     assert_eq!(read["output"], json!([{ "a": 1 }, "a", 0]), "{read:#}");
+
+    for (shape, why) in [
+        (r#"{"side":1,"type":"squar"}"#, r#"at /type: "squar" is not one of "circle" or "square""#),
+        (r#"{"side":"x","type":"square"}"#, r#"at /side: "x" is not of type "integer""#),
+    ] {
+        let said = engine.cli(&["start", "nowhere/drawing", "--input", shape]);
+        assert!(said.code == 2 && said.err.contains(why), "{}: {}", said.code, said.err);
+    }
+    for (shape, kind) in [(json!({ "side": 1 }), "square"), (json!({ "radius": 1, "type": "circle" }), "circle")] {
+        assert_eq!(engine.run("nowhere/drawing", &shape)["output"], kind);
+    }
 
     let met = engine.cli(&["start", "nowhere/meeting", "--input", "\"yesterday\""]);
     assert!(met.code == 2 && met.err.contains("\"yesterday\" does not match"), "{}: {}", met.code, met.err);

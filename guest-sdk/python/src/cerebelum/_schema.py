@@ -205,7 +205,7 @@ class Writer:
             Fixed: self._fixed,
             Table: self._table,
             Record: lambda shape: self._defined(shape, shape.cls, lambda: self._record(shape)),
-            OneOf: lambda shape: any_of([self.of(member) for member in shape.members]),
+            OneOf: self._one_of,
             Model: lambda shape: self._defined(shape, shape.cls, lambda: self._model(shape.cls)),
         }
 
@@ -250,6 +250,16 @@ class Writer:
             return {"const": told[0]} if len(told) == 1 else {"enum": told}
         return self._defined(shape, shape.cls, lambda: {**_described(shape.cls), "enum": told})
 
+    def _one_of(self, shape: OneOf) -> Schema:
+        either = any_of([self.of(member) for member in shape.members])
+        name, records = tagged(shape.members)
+        if either is True or not records:
+            return either
+        # What does not fit is told of the member that the tag names, as `anyOf` would not.
+        chosen = [{"if": _has(name, value), "then": self.of(record)} for value, record in records.items()]
+        named = {"properties": {name: {"enum": list(records)}}, "allOf": chosen}
+        return {"if": {"type": "object", "required": [name]}, "then": named, "else": either}
+
     def _fixed(self, shape: Fixed) -> Schema:
         # Each at its place, none more; an empty list of places is no schema.
         places = {"prefixItems": [self.of(item) for item in shape.items]} if shape.items else {}
@@ -290,6 +300,31 @@ class Writer:
             number += 1
             free = f"{name}{number}"
         return free
+
+
+def tagged(members: list[Shape]) -> tuple[str, dict[str, Record]]:
+    """The name of a member whose text says which record of a union is meant, and the records by that text; no records
+    when there is no such member, or when another sort of object fits as well."""
+    records = [member for member in members if isinstance(member, Record)]
+    if any(not isinstance(member, (Record, Scalar, Items, Fixed)) for member in members) or len(records) < 2:
+        return "", {}
+    for candidate in records[0].members:
+        by_text = [(text, record) for record in records for text in _texts(record, candidate.name)]
+        is_told_by_all = len({id(record) for _, record in by_text}) == len(records)
+        if is_told_by_all and len(dict(by_text)) == len(by_text):
+            return candidate.name, dict(by_text)
+    return "", {}
+
+
+def _texts(record: Record, name: str) -> list[str]:
+    """The texts that a member of a record may be; none when it may be anything else."""
+    shapes = [member.shape for member in record.members if member.name == name]
+    told = [text for text, _ in shapes[0].pairs] if shapes and isinstance(shapes[0], Choice) else []
+    return told if all(isinstance(text, str) for text in told) else []
+
+
+def _has(name: str, value: str) -> Schema:
+    return {"properties": {name: {"const": value}}}
 
 
 def _described(cls: Any) -> Mapping[str, Any]:
