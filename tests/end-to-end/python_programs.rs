@@ -116,16 +116,10 @@ fn the_same_source_becomes_the_same_bytes_and_each_execution_has_its_own_chance(
 const HOPELESS: &str = r#"
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from cerebelum import Context, step, workflow
-
-
-@step
-async def pool(context: Context) -> None:
-    ProcessPoolExecutor()
 
 
 @step
@@ -192,7 +186,6 @@ fn what_can_never_work_is_tried_once_and_says_what_to_do() {
         ("zone", "there is no time zone 'Europe/Berlin' here: list tzdata in requirements.txt"),
         ("threads", "there are no threads in a component: use asyncio.create_task"),
         ("processes", "there are no processes in a component"),
-        ("pool", "there are no processes in a component"),
         ("reading", "there is no file '/rates.json' in a component: read files at module level"),
         ("folder", "a component has no folder for temporary files"),
         ("asking", "a component has no terminal"),
@@ -213,6 +206,7 @@ fn what_can_never_work_is_tried_once_and_says_what_to_do() {
 /// Programs that come to nothing, and library modules that only functions import.
 const NOWHERE: &str = r#"
 import asyncio
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -262,6 +256,16 @@ async def never(context: Context) -> None:
     threading.Thread(target=print).start()
 
 
+@step
+async def pool(context: Context) -> None:
+    ProcessPoolExecutor()
+
+
+@workflow
+async def pooling(context: Context) -> None:
+    await pool(context)
+
+
 @workflow
 async def reading(context: Context) -> list:
     return await late(context)
@@ -298,7 +302,7 @@ fn what_comes_to_nothing_says_where_it_stands() {
     let built = python_build(folder.path(), &wasm);
     let told = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "{told}");
-    assert!(told.contains("app.py:49: threading.Thread: there are no threads in a component: use"), "{told}");
+    assert!(told.contains("app.py:50: threading.Thread: there are no threads in a component: use"), "{told}");
     engine.ok(&["upload", wasm.to_str().unwrap(), "--name", "nowhere"]);
 
     let stuck = engine.run("nowhere/stuck", &Value::Null);
@@ -310,12 +314,17 @@ fn what_comes_to_nothing_says_where_it_stands() {
     let spinning = engine.run("nowhere/spinning", &Value::Null);
     assert_eq!(spinning["failure"]["kind"], "cpu-limit", "{spinning:#}");
     let logs = engine.ok(&["logs", spinning["execution_id"].as_str().unwrap()]);
-    assert!(logs.contains("came round 50,000 times") && logs.contains("line 22, in spinning"), "{logs}");
+    assert!(logs.contains("came round 50,000 times") && logs.contains("line 23, in spinning"), "{logs}");
 
     let careless = engine.run("nowhere/careless", &Value::Null);
     let logs = engine.ok(&["logs", careless["execution_id"].as_str().unwrap()]);
     assert_eq!(logs.matches("Task exception was never retrieved").count(), 2, "{logs}");
     assert!(logs.contains("coroutine 'late' was never awaited"), "{logs}");
+
+    let pooling = engine.run("nowhere/pooling", &Value::Null);
+    let told = pooling["failure"]["message"].as_str().unwrap_or_default();
+    assert!(told.starts_with("there are no processes in a component"), "{pooling:#}");
+    assert_eq!(pooling["steps"][0]["attempt"], 1, "{pooling:#}");
 
     let read = engine.run("nowhere/reading", &Value::Null);
     assert_eq!(read["output"], json!([{ "a": 1 }, "a", 0]), "{read:#}");
