@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Programs that talk to an engine need grpcio; nobody else should have to. Not in `__all__` for the same reason:
+# Programs that talk to an engine need grpcio; all others do without. Not in `__all__` for the same reason:
 # `from cerebelum import *` must do without.
 _OF_CLIENT = {
     "ApprovalInfo",

@@ -101,7 +101,7 @@ LEFTOVER_BYTES = 3 << 20
 
 
 class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Modules that nobody imported while the component was built, kept as compiled code."""
+    """Modules that were not imported while the component was built, kept as compiled code."""
 
     def __init__(self, code: Library) -> None:
         self._code = code
@@ -194,7 +194,7 @@ def keep(roots: list[str], code: Library) -> None:
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if isinstance(path, str) and path.startswith(tuple(f"{root}/" for root in roots)):
-            # Without a time of change, so that nobody looks whether the file is still there.
+            # Without a time of change, so that the file is not looked for again.
             linecache.cache[path] = (0, None, linecache.getlines(path), path)
     bundle = Bundle(code)
     for root in roots:

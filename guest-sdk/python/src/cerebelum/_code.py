@@ -94,7 +94,7 @@ def sources(root: str, without: Collection[str] = ()) -> Iterator[str]:
 
 
 def compiled(path: str) -> Compiled:
-    """Compiles a source file. It is empty for a template, or a test of the compiler: nobody can import it anyway."""
+    """Compiles a source file. It is empty for a template or a test of the compiler, which cannot be imported."""
     try:
         with open(path, "rb") as source:
             tree = ast.parse(source.read(), path)

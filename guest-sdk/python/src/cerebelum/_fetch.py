@@ -48,7 +48,7 @@ async def fetch(request: HttpRequest, idempotency_key: str) -> HttpResponse:
     try:
         return await asyncio.to_thread(exchange.run)
     except asyncio.CancelledError:
-        # Nobody waits for it any more: let the thread go, or the loop could not end.
+        # It is no longer waited for: let the thread go, or the loop could not end.
         exchange.abort()
         raise
 
@@ -204,7 +204,7 @@ class Exchange:
                 self._connection.close()
 
     def abort(self) -> None:
-        """Ends it from another thread: whoever reads is told so."""
+        """Ends it from another thread; a read that waits fails."""
         self._is_aborted = True
         connected = None if self._connection is None else self._connection.sock
         if connected is not None:

@@ -1,4 +1,4 @@
-"""The seam: what the code of a scope asks of whoever drives it, an engine or this process."""
+"""The seam: what the code of a scope asks of the engine or process that drives it."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Loop(support._Loop):  # type: ignore[misc]
         self.verdict: asyncio.Future[Any] | None = None
         self.context: contextvars.Context | None = None
         self.is_cancelled = False
-        # Whoever awaited a call that went with the execution's cancellation, until asyncio's own rules come to it.
+        # What awaits calls that went with the execution's cancellation, until asyncio's own rules come to it.
         self._cut_off: list[asyncio.Future[Any]] = []
 
     def poll(self, state: Any) -> None:
@@ -75,7 +75,7 @@ class Loop(support._Loop):  # type: ignore[misc]
                 return
 
     def _run(self, handle: asyncio.Handle) -> None:
-        # They are set as the task's exception as well: whoever awaits that gets them.
+        # They are set as the task's exception as well, and raised where it is awaited.
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             handle._run()
         # See `poll`.
@@ -108,7 +108,7 @@ class Loop(support._Loop):  # type: ignore[misc]
             self.entry.cancel()
 
     async def cut_off(self, message: str) -> NoReturn:
-        """For whoever awaited a call that the engine cancelled with the execution.
+        """Ends the wait for a call that the engine cancelled with the execution.
 
         The main task is told at once. Others are reached by what it does about it: by their group, their gather, or
         its end. Were they told here as well, the second cancellation would break into their clean-up.
@@ -197,7 +197,7 @@ class Loop(support._Loop):  # type: ignore[misc]
         return future  # type: ignore[no-any-return]
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """An exception that nobody awaited goes to the log; it ends nothing."""
+        """An exception that was never awaited goes to the log; it ends nothing."""
         task = context.get("task") or context.get("future")
         print(f"{context.get('message')}{f': {task!r}' if task else ''}", file=sys.stderr)
         if error := context.get("exception"):
@@ -212,7 +212,7 @@ class Loop(support._Loop):  # type: ignore[misc]
         """There is none."""
 
     def set_exception_handler(self, handler: Any) -> None:
-        """Ignored: exceptions that nobody awaits go to the log."""
+        """Ignored: exceptions that are never awaited go to the log."""
 
     def set_debug(self, enabled: bool) -> None:
         """Ignored."""
@@ -305,7 +305,7 @@ class Open(dict):  # type: ignore[type-arg]
 
 
 class Abandoned:
-    """Stands where the future of a call was that nobody awaits any more."""
+    """Stands where the future of a call was that is no longer awaited."""
 
     def __init__(self, promise: int) -> None:
         self._promise = promise

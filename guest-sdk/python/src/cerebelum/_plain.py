@@ -191,7 +191,7 @@ def _number(value: int | float) -> int | float:
         if not math.isfinite(value):
             raise NotPlain(f"is {value!r}, which JSON does not have: use None or text")
         return value
-    # Nobody sees a limit below 640 digits: that is the least that can be set.
+    # A limit below 640 digits cannot be set.
     if value.bit_length() > 2_000:
         try:
             int.__repr__(value)

@@ -1,4 +1,4 @@
-"""Asks whoever sits at the terminal, one question at a time."""
+"""Asks the person at the terminal, one question at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from .errors import Failure
 if TYPE_CHECKING:
     from ._local.people import Asked
 
-NOBODY = "nobody can be asked: stdin is no terminal; answer in the program with execute(…, approve=…)"
+NO_TERMINAL = (
+    "stdin is not a terminal, so the question cannot be asked: answer in the program with execute(…, approve=…)"
+)
 # How often a reader looks whether it is still wanted.
 LOOK_S = 0.1
 
@@ -26,10 +28,10 @@ async def ask(asked: Asked) -> Approval:
     """Shows a question and reads the answer.
 
     # Raises
-    Failure of kind `rejected`, or `failure` where nobody can be asked.
+    Failure of kind `rejected`, or `failure` where there is no terminal.
     """
     if not is_terminal():
-        raise Failure(f"'{asked.title}': {NOBODY}", kind="failure", retryable=False)
+        raise Failure(f"'{asked.title}': {NO_TERMINAL}", kind="failure", retryable=False)
     print(shown(asked), flush=True)
     while True:
         said = await read(_prompt(asked))
@@ -49,7 +51,7 @@ async def ask(asked: Asked) -> Approval:
 
 
 def is_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Whether there is a person to ask."""
     stdin = sys.stdin
     try:
         return stdin is not None and stdin.isatty()
@@ -108,7 +110,7 @@ async def read(prompt: str) -> str:
 
 
 def read_line(given_up: threading.Event) -> str | None:
-    """A line of stdin, or None when nobody wants it any more: the line is left for who is asked next."""
+    """A line of stdin, or None when it is no longer wanted: the line is left for the next question."""
     if sys.platform != "win32":
         while not select.select([sys.stdin], [], [], LOOK_S)[0] and not given_up.is_set():
             pass

@@ -69,6 +69,6 @@ class Context:
 
     def _at(self) -> Host:
         host = self._host or current()
-        # Outside of any workflow, a context that somebody made by hand says what it is called.
+        # Outside of any workflow, a context that was made by hand says what it is called.
         seen_as = getattr(host, "seen_as", None)
         return seen_as(self.step_name or self.workflow_name) if seen_as else host

@@ -61,7 +61,7 @@ class ApprovalRejected(Failure):
 
 
 class ApprovalTimeout(Failure):
-    """Nobody answered in time."""
+    """No answer came in time."""
 
 
 class PollTimeout(Failure, TimeoutError):

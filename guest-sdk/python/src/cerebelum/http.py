@@ -147,7 +147,7 @@ class Response:
 
 
 def secret(name: str) -> str:
-    """Stands for a secret in a URL or header; whoever sends the request fills it in, after it was recorded.
+    """Stands for a secret in a URL or header; it is filled in when the request is sent, after it was recorded.
 
     The secret must be named in `component(secrets=[…])`.
     """

@@ -4,7 +4,7 @@ In a component a plain `httpx.AsyncClient()` sends its requests through the engi
 as ever; `httpx.AsyncClient(transport=Transport())` sends them as `cerebelum.http` does, with an idempotency key and
 with secrets filled in, in a component and in local mode alike.
 
-What httpx raises here is an `HttpFailure` too, so that a request that nobody caught is recorded by its own kind.
+What httpx raises here is an `HttpFailure` too, so that one that is not caught is recorded by its own kind.
 """
 
 from __future__ import annotations

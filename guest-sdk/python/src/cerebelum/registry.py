@@ -46,7 +46,7 @@ registry = Registry()
 def component(*, hosts: Iterable[str] | None = None, secrets: Iterable[str] = ()) -> None:
     """Says what the steps of this program may reach: `component(hosts=["api.example.com"], secrets=["TOKEN"])`.
 
-    Without it, steps ask for every host; whoever runs the engine decides what they get. A secret is written
+    Without it, steps ask for every host; the operator of the engine decides what they get. A secret is written
     `{{secret:TOKEN}}` in a request's URL or header and filled in by the engine.
     """
     if hosts is not None:

@@ -129,7 +129,7 @@ class _Approval:
             timeout_minutes: the timeout in minutes, in the decorator.
 
         # Raises
-        ApprovalRejected when the person says no, ApprovalTimeout when nobody answers in time.
+        ApprovalRejected when the person says no, ApprovalTimeout when no answer comes in time.
         """
         if title is not None:
             return named(_ask(kind, title, data, schema, timeout), "approval")

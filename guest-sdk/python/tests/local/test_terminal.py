@@ -167,5 +167,5 @@ def test_without_a_terminal_the_failure_says_how_to_answer(tmp_path: Path) -> No
     ended = subprocess.run(
         command, stdin=subprocess.DEVNULL, env=environment, capture_output=True, text=True, check=True
     )
-    assert "'Spend it?': nobody can be asked: stdin is no terminal" in ended.stdout
+    assert "'Spend it?': stdin is not a terminal, so the question cannot be asked" in ended.stdout
     assert "execute(…, approve=…)" in ended.stdout

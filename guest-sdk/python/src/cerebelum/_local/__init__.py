@@ -74,7 +74,7 @@ def send_all(execution: Execution, signals: Mapping[str, Any]) -> None:
 
 
 async def until_ended(world: World, execution: Execution) -> None:
-    """Waits for the end of an execution, and of those that nobody else waits for."""
+    """Waits for the end of an execution, and of those that are not waited for elsewhere."""
     try:
         await execution.ended()
         while others := [other for other in world.executions.values() if other.status == "running"]:

@@ -30,7 +30,7 @@ class Signals:
         self._waiting: defaultdict[str, deque[asyncio.Future[str]]] = defaultdict(deque)
 
     def send(self, name: str, data: str) -> None:
-        """Tells who has waited longest; with nobody waiting, it stays until somebody does."""
+        """Tells the call that has waited longest; without one, it stays until there is one."""
         self._early[name].append(data)
         self._match(name)
 
@@ -47,7 +47,7 @@ class Signals:
             await asyncio.wait({mine}, timeout=timeout_s)
         except asyncio.CancelledError:
             if mine.done():
-                # Whoever waited wants it no more: it was not consumed.
+                # The call that waited wants it no more: it was not consumed.
                 self._early[name].appendleft(mine.result())
             mine.cancel()
             self._match(name)
@@ -97,7 +97,7 @@ class Execution:
         self._task = beside(self._execute(), f"execution {self.id}")
 
     async def ended(self) -> None:
-        """Waits for its end, however it is. A mistake in this package is raised, so that nobody takes it for an end."""
+        """Waits for its end, however it is. A mistake in this package is raised, so that it is not taken for an end."""
         if self._task is None:
             return
         await asyncio.wait({self._task})

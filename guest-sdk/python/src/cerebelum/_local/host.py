@@ -169,7 +169,7 @@ class LocalHost:
         return [timer._args[0] for timer in sorted(mine) if timer._context.get(_scope) is self]
 
     async def _call(self, sort: str, name: str, perform: Callable[[str], Coroutine[Any, Any, T]]) -> T:
-        """One durable call: it runs beside all scopes, and whoever awaits it can be told that it is cancelled."""
+        """One durable call: it runs beside all scopes, and the task that awaits it can be told that it is cancelled."""
         if self.scope.closed:
             raise asyncio.CancelledError("the scope has ended")
         self.world.moved()
@@ -202,7 +202,7 @@ class LocalHost:
 
 
 def tell(told: asyncio.Future[T], call: asyncio.Task[T]) -> None:
-    """Hands on how a call went, unless nobody wants to know any more."""
+    """Hands on how a call went, unless that is no longer wanted."""
     if told.done():
         return
     if call.cancelled():

@@ -64,7 +64,7 @@ def recorded(error: BaseException) -> Failure:
             details = {"unreadable": str(unreadable)}
     message = seen.message.encode("utf-8", "replace")[:MESSAGE_BYTES_MAX].decode("utf-8", "ignore")
     failure = Failure(message, kind=seen.kind, details=details, retryable=seen.retryable)
-    # For whoever looks at a traceback in this process.
+    # For readers of a traceback in this process.
     failure.__cause__ = error
     return failure
 

@@ -1,4 +1,4 @@
-"""Questions to people in local mode: a callback answers them, or whoever sits at the terminal."""
+"""Questions to people in local mode: a callback answers them, or the person at the terminal."""
 
 from __future__ import annotations
 

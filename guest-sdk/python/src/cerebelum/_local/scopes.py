@@ -41,7 +41,7 @@ def beside(coroutine: Coroutine[Any, Any, T], name: str | None = None) -> asynci
 
 
 def _look(task: asyncio.Task[Any]) -> None:
-    # Whoever awaits it sees its exception; where nobody does any more, asyncio need not complain.
+    # Its exception is raised where it is awaited; where it is not, asyncio need not complain.
     if not task.cancelled():
         task.exception()
 
@@ -56,7 +56,7 @@ class Scope:
         self._timeout_ms = timeout_ms
         self._timer: asyncio.TimerHandle | None = None
         self.main: asyncio.Task[str] | None = None
-        # How the scope ends; whoever knows first decides.
+        # How the scope ends; the first to know decides.
         self.verdict: asyncio.Future[str] | None = None
         # While what it left running comes to its end.
         self.rest: asyncio.Future[None] | None = None
@@ -175,7 +175,7 @@ async def end(scope: Scope) -> None:
 
 
 def release(waiting: asyncio.Future[None]) -> None:
-    """Lets whoever waits for this go on."""
+    """Lets what waits for this go on."""
     if not waiting.done():
         waiting.set_result(None)
 

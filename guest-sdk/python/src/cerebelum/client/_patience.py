@@ -1,4 +1,4 @@
-"""How long somebody who waits puts up with an engine that is away."""
+"""How long a caller that waits puts up with an engine that is away."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class StepStatus:
     started_at: datetime
     ended_at: datetime | None
     output: Any
-    """What it returned; the engine may have dropped it once nobody needs it any more."""
+    """What it returned; the engine may have dropped it once it was no longer needed."""
     failure: FailureInfo | None
     """Why it failed, or why its last attempt did."""
 
@@ -216,8 +216,8 @@ class ExecutionStatus(ExecutionSummary):
     def progress_percentage(self) -> float:
         """How far it is, 0 to 100: what the workflow says of itself, else the mean over the steps called so far.
 
-        A step counts 100 when it has completed, else what it says of itself, else 0. How many steps are still to
-        come nobody knows, so without a word of the workflow itself this may go down.
+        A step counts 100 when it has completed, else what it says of itself, else 0. The number of
+        steps still to come is not known, so without a word of the workflow itself this may go down.
         """
         if self.state is ExecutionState.COMPLETED:
             return 100.0

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from ..durations import Duration, ms
 from ..steps import AnyStep, Step
 
-# However large the factor, nobody waits longer than the engine lets a sleep last.
+# However large the factor, no wait is longer than the engine lets a sleep last.
 DELAY_MS_MAX = 365 * 24 * 3_600 * 1_000
 
 

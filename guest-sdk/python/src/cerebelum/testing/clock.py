@@ -1,4 +1,4 @@
-"""An event loop whose time jumps: nobody waits, and everything that waits for time sees the same time pass."""
+"""An event loop whose time jumps: waiting takes no time, and everything that waits sees the same time pass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 # Where clocks begin unless told.
 EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
-# How long an open socket, or a thread of somebody else's, is given before the clock jumps.
+# How long an open socket, or a thread that the loop did not start, is given before the clock jumps.
 PATIENCE_S = 1.0
 # A program that still runs then never ends.
 YEARS_MAX = 100
@@ -131,12 +131,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @property
     def has_work_in_threads(self) -> bool:
-        """Whether a function runs in a thread for somebody here."""
+        """Whether a function runs in a thread for a task of this loop."""
         return self._in_threads > 0
 
     @property
     def may_be_told_something(self) -> bool:
-        """Whether the world outside may have something to tell: a socket is open, or somebody started a thread."""
+        """Whether the world outside may have something to tell: a socket is open, or a thread was started."""
         selector: selectors.BaseSelector = self._selector  # type: ignore[attr-defined]
         executor: Any = self._default_executor  # type: ignore[attr-defined]
         own = set() if executor is None else set(executor._threads)

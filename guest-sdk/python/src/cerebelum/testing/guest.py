@@ -231,7 +231,7 @@ class GuestLoop(asyncio.BaseEventLoop):
         return future
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Says what nobody awaited, once."""
+        """Says once what was never awaited."""
         if not self._guest.is_repeating and not self._guest.is_dropped:
             super().call_exception_handler(context)
 
@@ -275,7 +275,7 @@ class GuestLoop(asyncio.BaseEventLoop):
         except asyncio.CancelledError:
             if self._timer is not asyncio.current_task():
                 raise
-            # The execution is cancelled, and whoever sleeps is told so.
+            # The execution is cancelled, and so are its sleeps.
             self._cancel_sleepers()
         self._timer, self._armed = None, math.inf
 

@@ -23,7 +23,7 @@ class Outcome:
         return cls(error=error) if error is not None else cls(task.result())
 
     def tell(self, future: asyncio.Future[Any]) -> None:
-        """Tells somebody who waits for it."""
+        """Tells the future that waits for it."""
         if isinstance(self.error, asyncio.CancelledError):
             future.cancel("the execution was cancelled")
         elif self.error is not None:

@@ -31,7 +31,7 @@ ID = "local"
 class Local:
     """A test's world: what answers, and when things happen. `run` sets it in motion, any number of times.
 
-    Unless told otherwise, every step and workflow is what it is, nobody answers anything, and time begins at midnight
+    Unless told otherwise, every step and workflow is what it is, no question is answered, and time begins at midnight
     of 1 January 2000, UTC. Its methods return the same object, so that they can be written one behind the other.
     """
 
@@ -85,7 +85,9 @@ class Local:
         return self
 
     def signal(self, name: str, data: Any = None, *, after: Duration = 0) -> Local:
-        """Sends a signal this long after the start, milliseconds or timedelta; at the start nobody waits for it yet."""
+        """Sends a signal this long after the start: a timedelta, text such as `"2d"`, or milliseconds. At the start
+        nothing waits for it yet.
+        """
         text = _values.encode(data, f"signal '{name}'")
         self._script.signals.append((ms(after, "a signal's delay"), name, text))
         return self
@@ -99,7 +101,7 @@ class Local:
         return self
 
     def cancel(self, *, after: Duration = 0) -> Local:
-        """Cancels the execution this long after the start: milliseconds or timedelta."""
+        """Cancels the execution this long after the start: a timedelta, text such as `"2d"`, or milliseconds."""
         self._script.cancel_ms = ms(after, "a cancel's delay")
         return self
 

@@ -104,7 +104,7 @@ class ReplayHost:
         try:
             return await future
         except Failure as failure:
-            # Every rerun gets one of its own: tracebacks and details are changed by whoever catches them.
+            # Every rerun gets one of its own: code that catches them changes tracebacks and details.
             raise told(recorded(failure)) from None
         except asyncio.CancelledError:
             if guest.waiting.pop(ordinal, None) is not None:

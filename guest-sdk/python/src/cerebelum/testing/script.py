@@ -187,7 +187,7 @@ def arguments_for(instead: Callable[..., Any], given: Any, by_name: bool) -> tup
     try:
         parameters = list(inspect.signature(instead).parameters.values())
     except (TypeError, ValueError):
-        # Nobody knows what it takes: a builtin, a mock on Python 3.10.
+        # What it takes is not known: a builtin, a mock on Python 3.10.
         parameters = [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)]
     args: list[Any] = []
     if parameters and parameters[0].name in CONTEXT_NAMES:

@@ -121,7 +121,7 @@ class Stage(World):
         self.logs.append((name, level, message))
 
     def stand_still(self, why: str) -> bool:
-        """Nothing will ever move again: says so to whoever waits for nothing, or else ends the run."""
+        """Nothing will ever move again: fails the scopes that wait for nothing, or else ends the run."""
         moved = False
         for host in list(self.hosts):
             if host.waiting:
