@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from cerebelum import _absent
 from cerebelum._source_check import check
+from cerebelum.durations import ms
 from cerebelum.errors import is_permanent
 
 THREADS, PROCESSES, SOCKETS = "there are no threads", "there are no processes", "there are no sockets"
@@ -105,7 +107,8 @@ def test_what_is_not_certain_is_left_alone(tmp_path: Path, text: str) -> None:
     ("imports", "call", "told"),
     [
         ("from cerebelum import sleep", "await sleep(2)", 'sleep(2) is 2 milliseconds: write "2s" or a timedelta'),
-        ("import cerebelum as c", "await c.sleep(0.5)", 'sleep(0.5) is 0.5 milliseconds: write "0.5s"'),
+        ("import cerebelum as c", "await c.sleep(0.5)", 'sleep(0.5) is 0.5 milliseconds: write "500ms" or'),
+        ("from cerebelum import sleep", "await sleep(2.5)", 'sleep(2.5) is 2.5 milliseconds: write "2500ms" or'),
         ("from cerebelum import poll", "await poll(f, interval=5)", "interval=5 is 5 milliseconds"),
         ("from cerebelum import retry", "await retry(f, delay=1)", "delay=1 is 1 milliseconds"),
         ("from cerebelum import http", "await http.get('x', timeout=10)", "timeout=10 is 10 milliseconds"),
@@ -120,11 +123,18 @@ def test_what_is_not_certain_is_left_alone(tmp_path: Path, text: str) -> None:
             "@poll(condition=bool, interval=5_000)\n    async def g(): ...",
             'interval=5000 is 5000 seconds here: write "5000ms" or a timedelta',
         ),
+        (
+            "from cerebelum import poll",
+            "@poll(condition=bool, timeout=3_600_000)\n    async def g(): ...",
+            'timeout=3600000 is 3600000 seconds here: write "3600000ms" or',
+        ),
     ],
 )
 def test_a_duration_in_a_doubtful_unit_is_told(tmp_path: Path, imports: str, call: str, told: str) -> None:
     [line] = found(tmp_path, f"{imports}\n\nasync def f(context):\n    {call}\n")
     assert line.startswith(f"app.py:4: {told}")
+    # What it says to write is a duration.
+    assert all(ms(text) for text in re.findall(r'"(.*?)"', line))
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator
 
 # A wait of fewer milliseconds is seldom meant, and so is one of more seconds.
 MS_DOUBTED_MAX = 100
 SECONDS_DOUBTED_MIN = 1_000
-DOUBT_MS = '{0} is {1:g} milliseconds: write "{1:g}s" or a timedelta for seconds, and "{1:g}ms" if they are meant'
-DOUBT_SECONDS = (
-    '{0} is {1:g} seconds here: write "{1:g}ms" or a timedelta for milliseconds, and "{1:g}s" if they are meant'
-)
+DOUBT_MS = '{0} is {1} milliseconds: write "{2}" or a timedelta for seconds, and "{3}" if milliseconds are meant'
+DOUBT_SECONDS = '{0} is {1} seconds here: write "{3}" or a timedelta for milliseconds, and "{2}" if seconds are meant'
 # Functions of ours that take durations, and by which names.
 WAITS = ("timeout", "deadline", "delay", "max_delay", "interval", "cancel_grace", "duration")
 REQUESTS = ("delete", "fetch", "get", "head", "options", "patch", "post", "put", "request")
@@ -29,11 +28,13 @@ def doubts(called: str | None, call: ast.Call) -> Iterator[str]:
     name = str(called).removeprefix("cerebelum.")
     is_seconds = name == "poll" and any(keyword.arg == "condition" for keyword in call.keywords)
     for argument, number in durations(name, call):
-        given = f"{name}({number:g})" if argument == "" else f"{argument}={number:g}"
+        shown = f"{number:.0f}" if number.is_integer() else f"{number}"
+        given = f"{argument}={shown}" if argument else f"{name}({shown})"
+        as_seconds = f"{number:.0f}s" if number.is_integer() else f"{math.ceil(number * 1_000)}ms"
         if is_seconds and number >= SECONDS_DOUBTED_MIN:
-            yield DOUBT_SECONDS.format(given, number)
+            yield DOUBT_SECONDS.format(given, shown, as_seconds, f"{math.ceil(number)}ms")
         elif not is_seconds and 0 < number < MS_DOUBTED_MAX:
-            yield DOUBT_MS.format(given, number)
+            yield DOUBT_MS.format(given, shown, as_seconds, f"{math.ceil(number)}ms")
 
 
 def durations(name: str, call: ast.Call) -> Iterator[tuple[str, float]]:
