@@ -29,6 +29,7 @@ mod python_guests;
 mod python_programs;
 mod referee;
 mod refusals;
+mod removal;
 mod retention;
 mod sagas;
 mod same;

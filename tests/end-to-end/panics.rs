@@ -1,5 +1,6 @@
 //! Mistakes of the engine itself: a task of it that panics ends its call, and leaves an execution that can be ended.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -62,6 +63,14 @@ impl Programs for Tricky {
     }
 
     fn rest(&self) {}
+
+    fn forget(&self, digest: &Digest) {
+        Programs::forget(&self.sandbox, digest);
+    }
+
+    fn forget_others(&self, known: &BTreeSet<Digest>, age: Duration) {
+        Programs::forget_others(&self.sandbox, known, age);
+    }
 
     fn kept(&self) -> BoxFuture<'_, ()> {
         Programs::kept(&self.sandbox)

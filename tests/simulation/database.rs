@@ -9,7 +9,7 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
     Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
-    Page, Progress, Refusal, Size, Started, Store, StoreError, TenantId, Whole,
+    Page, Progress, Refusal, Removable, Size, Started, Store, StoreError, TenantId, Version, Whole,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -373,6 +373,32 @@ impl Store for Link {
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
         let digest = digest.clone();
         self.read(move |memory| memory.component_bytes(tenant, &digest))
+    }
+
+    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Answer<'_, Vec<ExecutionId>> {
+        let digest = digest.clone();
+        self.read(move |memory| memory.component_users(tenant, &digest, limit))
+    }
+
+    fn remove_component(&self, version: Version, which: Removable) -> Answer<'_, bool> {
+        self.call(move |memory| memory.remove_component(version, which))
+    }
+
+    fn replaced_components(&self, before: Timestamp) -> Answer<'_, Vec<Version>> {
+        self.read(move |memory| memory.replaced_components(before))
+    }
+
+    fn nameless_components(&self, before: Timestamp) -> Answer<'_, Vec<(TenantId, Digest)>> {
+        self.read(move |memory| memory.nameless_components(before))
+    }
+
+    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> Answer<'_, bool> {
+        let digest = digest.clone();
+        self.call(move |memory| memory.delete_component(tenant, &digest, before))
+    }
+
+    fn digests(&self) -> Answer<'_, Vec<Digest>> {
+        self.read(|memory| memory.digests())
     }
 
     fn transactions(&self) -> u64 {

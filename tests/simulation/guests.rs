@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cerebelum_history::{Begin, Delivery, Digest, Entry, StepOptions, Turn};
@@ -140,6 +141,12 @@ impl Programs for Shelf {
     }
 
     fn rest(&self) {}
+
+    fn forget(&self, digest: &Digest) {
+        self.loaded.lock().expect("nobody panics here").remove(digest);
+    }
+
+    fn forget_others(&self, _: &BTreeSet<Digest>, _: Duration) {}
 
     fn kept(&self) -> BoxFuture<'_, ()> {
         std::future::ready(()).boxed()

@@ -93,8 +93,8 @@ pub(crate) enum Verb {
     /// Prints name, digest, workflows, steps and what it asks for. Under a known name it becomes the current one. The
     /// engine compiles it meanwhile: the first Python component takes some 20 s, later ones about a second.
     Upload(Upload),
-    /// List the components the engine has
-    Components,
+    /// List the components the engine has, or remove one
+    Components(Components),
     /// Start an execution
     Start(Start),
     /// List executions, the newest first
@@ -193,6 +193,31 @@ pub(crate) struct Upload {
     /// The name to know it by [default: the file's name]
     #[arg(long)]
     pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Components {
+    #[command(subcommand)]
+    pub(crate) verb: Option<ComponentsVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ComponentsVerb {
+    /// Remove a component, or one version of it
+    ///
+    /// A version that an open execution may still need is not removed, nor one that a failed execution needs when it is
+    /// resumed. Executions that completed or were cancelled keep their history without it. What it took on disk is
+    /// free about half a minute later.
+    Remove(RemoveComponent),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveComponent {
+    /// The component
+    pub(crate) name: String,
+    /// Only the version whose digest begins so; all versions when left out
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) digest: Option<String>,
 }
 
 #[derive(Debug, Args)]

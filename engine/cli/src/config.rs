@@ -55,6 +55,9 @@ pub(crate) struct Settings {
     /// How long an execution is kept after its end; without it, for ever
     #[arg(long, value_name = "D", env = "CEREBELUM_KEEP_ENDED", hide_env_values = true)]
     keep_ended: Option<Span>,
+    /// How long a version of a component is kept after another has replaced it, if no execution needs it [default: 30d]
+    #[arg(long, value_name = "D", env = "CEREBELUM_KEEP_COMPONENTS", hide_env_values = true)]
+    keep_components: Option<Span>,
     /// A wait of at least this long leaves memory at once [default: 1h]
     #[arg(long, value_name = "D", env = "CEREBELUM_HIBERNATE_AT_ONCE", hide_env_values = true)]
     hibernate_at_once: Option<Span>,
@@ -104,6 +107,7 @@ pub(crate) fn effective(
     set_span(&mut engine.hibernate_after, flags.hibernate_after, below.hibernate_after);
     set_span(&mut engine.hibernate_at_once, flags.hibernate_at_once, below.hibernate_at_once);
     set_span(&mut engine.lease, flags.lease, below.lease);
+    set_span(&mut engine.keep_components, flags.keep_components, below.keep_components);
     engine.database = flags.database.or(below.database).unwrap_or(engine.database);
     engine.allow_http = flags.allow_http.or(below.allow_http).unwrap_or(engine.allow_http);
     engine.keep_ended = flags.keep_ended.or(below.keep_ended).map(Span::duration).or(engine.keep_ended);
@@ -159,7 +163,7 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 14] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 15] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
@@ -174,6 +178,7 @@ impl Effective {
             ("hibernate_after", span(engine.hibernate_after)),
             ("hibernate_at_once", span(engine.hibernate_at_once)),
             ("keep_ended", engine.keep_ended.and_then(span)),
+            ("keep_components", span(engine.keep_components)),
             ("activations_max", number(engine.activations_max)),
             ("warm_bytes_max", bytes(engine.warm_bytes_max)),
             ("memory_bytes_max", bytes(engine.memory_bytes_max)),

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-use crate::args::{Cli, Global, Verb};
+use crate::args::{Cli, ComponentsVerb, Global, Verb};
 use crate::exit::{Outcome, Stop};
 use crate::out::Out;
 use crate::verbs::{Asking, Control};
@@ -77,7 +77,10 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::New(args) => verbs::new(&args, out),
         Verb::Build(args) => verbs::build(&args, out),
         Verb::Upload(args) => asking.upload(&args).await,
-        Verb::Components => asking.components().await,
+        Verb::Components(args) => match args.verb {
+            None => asking.components().await,
+            Some(ComponentsVerb::Remove(args)) => asking.remove_component(args).await,
+        },
         Verb::Start(args) => asking.start(args).await,
         Verb::List(args) => asking.list(args).await,
         Verb::Status(args) => asking.status(&args).await,

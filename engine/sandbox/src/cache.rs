@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use cerebelum_history::Digest;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ const KEY_FILE: &str = "artifact.key";
 const FOLDER: &str = "artifacts";
 /// Ending of the files with seals.
 const SEAL: &str = "seal";
+/// What the names of shared modules begin with.
+const MODULE: &str = "module-";
 /// Counts up when what an artifact or its seal consists of changes.
 const FORMAT: u32 = 2;
 
@@ -109,6 +112,18 @@ impl Cache {
             }
             Err(error) => tracing::warn!(%error, "cannot see which compiled modules are still needed: keeping all"),
         }
+    }
+
+    /// The components that are kept for longer than that.
+    pub(crate) fn kept_before(&self, age: Duration) -> BTreeSet<Digest> {
+        let is_old = |file: &Path| {
+            let kept = fs::metadata(file).and_then(|about| about.modified()).ok();
+            kept.and_then(|kept| kept.elapsed().ok()).is_some_and(|elapsed| elapsed > age)
+        };
+        let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let old = files.filter(|file| file.extension() == Some(OsStr::new(SEAL)) && is_old(file));
+        let names = old.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
+        names.filter(|name| !name.starts_with(MODULE)).map(|name| Digest::from_text(&name)).collect()
     }
 
     /// The modules that some component names. One that is stored at this moment may name others: it is compiled
@@ -203,7 +218,7 @@ fn of_component(digest: &Digest) -> String {
 }
 
 fn of_module(digest: &Digest) -> String {
-    format!("module-{digest}")
+    format!("{MODULE}{digest}")
 }
 
 /// Wasmtime's version and everything that machine code depends on.

@@ -1,8 +1,9 @@
 //! The sandbox of a node: takes components in, keeps them ready, counts their guests.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cerebelum_history::Digest;
@@ -110,6 +111,12 @@ impl Sandbox {
     pub fn forget(&self, digest: &Digest) {
         self.shelf().cells.remove(digest);
         self.shared.cache.forget(digest);
+    }
+
+    /// Removes the compiled forms of components that are not among these and were kept on disk longer ago than that: what
+    /// a process that died would have removed.
+    pub fn forget_others(&self, known: &BTreeSet<Digest>, age: Duration) {
+        self.shared.cache.kept_before(age).difference(known).for_each(|digest| self.forget(digest));
     }
 
     /// Lets go of large programs that have no guest and that nobody has asked for since the last call. They stay on

@@ -61,6 +61,12 @@ pub fn component(component: &proto::Component) -> String {
     })
 }
 
+/// Versions of a component that were removed.
+#[must_use]
+pub fn removed(name: &str, digests: &[String]) -> String {
+    line(&RemovedJson { name, digests })
+}
+
 /// An event: its head, then the members of its `fields`.
 #[must_use]
 pub fn event(event: &proto::Event) -> String {
@@ -293,6 +299,12 @@ struct ComponentJson<'a> {
     size: u64,
     uploaded_at: Option<String>,
     current: bool,
+}
+
+#[derive(Serialize)]
+struct RemovedJson<'a> {
+    name: &'a str,
+    digests: &'a [String],
 }
 
 #[derive(Serialize)]

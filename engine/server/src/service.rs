@@ -103,6 +103,15 @@ impl Verbs for Service {
         Ok(Response::new(proto::ComponentsResponse { components: components.into_iter().map(Into::into).collect() }))
     }
 
+    async fn remove_component(
+        &self,
+        request: Request<proto::RemoveComponentRequest>,
+    ) -> Answer<proto::RemoveComponentResponse> {
+        let proto::RemoveComponentRequest { name, digest } = request.into_inner();
+        let removed = self.engine.remove_component(&name, digest.as_deref()).await.map_err(refusal)?;
+        Ok(Response::new(proto::RemoveComponentResponse { digests: removed.iter().map(ToString::to_string).collect() }))
+    }
+
     async fn start(&self, request: Request<proto::StartRequest>) -> Answer<proto::Summary> {
         let wish = request.into_inner().try_into().map_err(refusal)?;
         let summary = self.engine.start(wish).await.map_err(refusal)?;

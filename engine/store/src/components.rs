@@ -7,7 +7,7 @@ use cerebelum_history::Digest;
 
 use crate::database::Database;
 use crate::fault::Fault;
-use crate::sql::{Row, Statement};
+use crate::sql::{Row, Session, Statement};
 use crate::store::commit;
 use crate::{Component, StoreError, TenantId};
 
@@ -24,16 +24,13 @@ pub(crate) struct Upload<'a> {
 pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64, Fault> {
     static KEEP: Statement = Statement::new(
         "insert into components (tenant_id, digest, manifest, size_bytes) values ($1, $2, $3, $4)
-        on conflict (tenant_id, digest) do update set manifest = excluded.manifest",
+        on conflict (tenant_id, digest) do update set manifest = excluded.manifest, nameless_since = null",
     );
     static KEEP_BYTES: Statement = Statement::new(
         "insert into component_bytes (tenant_id, digest, bytes) values ($1, $2, $3) on conflict do nothing",
     );
     static HAS_BYTES: Statement =
         Statement::new("select length(bytes) from component_bytes where tenant_id = $1 and digest = $2");
-    // Two uploads of one name take turns here.
-    static TURN: Statement =
-        Statement::new("update tenants set uploads = uploads + 1 where tenant_id = $1 returning uploads");
     static RETIRE: Statement = Statement::new(
         "update names set current = 0 where tenant_id = $1 and name = $2 and current = 1 and digest <> $3",
     );
@@ -44,7 +41,7 @@ pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64,
     );
     let Upload { tenant, name, digest, manifest, bytes } = upload;
     let mut session = database.write().await?;
-    let uploads = session.rows(&TURN, &[tenant.into()]).await?.first_mut().map_or(Ok(0), |row| row.int())?;
+    let uploads = take_turn(&mut session, tenant).await?;
     let size = bytes.len().into();
     session.run(&KEEP, &[tenant.into(), digest.as_str().into(), manifest.into(), size]).await?;
     if session.rows(&HAS_BYTES, &[tenant.into(), digest.as_str().into()]).await?.is_empty() {
@@ -55,6 +52,14 @@ pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64,
     session.run(&NAME, &named).await?;
     commit(session).await?;
     Ok(uploads)
+}
+
+/// Waits for the other uploads and removals of a tenant, and has them wait until the transaction ends. Returns how many
+/// there were.
+pub(crate) async fn take_turn(session: &mut Session, tenant: TenantId) -> Result<i64, Fault> {
+    static TURN: Statement =
+        Statement::new("update tenants set uploads = uploads + 1 where tenant_id = $1 returning uploads");
+    Ok(session.rows(&TURN, &[tenant.into()]).await?.first_mut().map_or(Ok(0), |row| row.int())?)
 }
 
 /// How many uploads a file has seen, as far as it is known: nobody else writes to it. Of a server nothing is known.

@@ -25,6 +25,7 @@ mod nodes;
 mod numbers;
 mod patience;
 mod programs;
+mod removal;
 mod rescue;
 mod sql;
 mod start;
@@ -41,6 +42,7 @@ pub use address::server_of;
 pub use claim::{SMALL_BYTES, Size};
 pub use clock::{Clocks, MachineClocks};
 pub use model::*;
+pub use removal::{Removable, Version};
 pub use store::{open, open_for, open_with};
 
 /// Why the store did not do it.
@@ -203,6 +205,23 @@ pub trait Store: Send + Sync + 'static {
     fn uploads(&self, tenant: TenantId) -> Answer<'_, i64>;
     /// A component's bytes.
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>>;
+
+    // -- components that go --
+
+    /// Executions that may still run a component or call a step of it, at most `limit` of them: open ones, and failed ones,
+    /// which may be reopened. Reads all of those once: not for every second.
+    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Answer<'_, Vec<ExecutionId>>;
+    /// Takes a version away from its name, so that nothing new finds it. `false`: the name has no such version, or it is
+    /// not removable.
+    fn remove_component(&self, version: Version, which: Removable) -> Answer<'_, bool>;
+    /// The versions that another has taken the place of before this.
+    fn replaced_components(&self, before: Timestamp) -> Answer<'_, Vec<Version>>;
+    /// The components that have had no name since before this.
+    fn nameless_components(&self, before: Timestamp) -> Answer<'_, Vec<(TenantId, Digest)>>;
+    /// Removes a component that has had no name since before this, with its bytes. `false`: it has one, or is gone.
+    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> Answer<'_, bool>;
+    /// All components of all tenants.
+    fn digests(&self) -> Answer<'_, Vec<Digest>>;
 
     /// How many transactions this process has begun, those that only read included.
     fn transactions(&self) -> u64;

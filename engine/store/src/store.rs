@@ -22,8 +22,8 @@ use crate::whole::Extent;
 use crate::{
     Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
     Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
-    Page, Progress, Refusal, Size, Started, Store, StoreError, TenantId, Whole, append, approvals, chunks, claim,
-    components, damage, heads, inbox, list, logs, nodes, rescue, start, whole,
+    Page, Progress, Refusal, Removable, Size, Started, Store, StoreError, TenantId, Version, Whole, append, approvals,
+    chunks, claim, components, damage, heads, inbox, list, logs, nodes, removal, rescue, start, whole,
 };
 
 /// What [`open`] assumes of leases.
@@ -309,6 +309,38 @@ impl Store for SqlStore {
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
         let digest = digest.clone();
         self.told(async move { components::bytes(&self.database, tenant, &digest).await })
+    }
+
+    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Answer<'_, Vec<ExecutionId>> {
+        let digest = digest.clone();
+        self.told(async move { removal::users(&self.database, tenant, &digest, limit).await })
+    }
+
+    fn remove_component(&self, version: Version, which: Removable) -> Answer<'_, bool> {
+        self.told(async move {
+            let removed = removal::remove(&self.database, &version, which).await?;
+            if let Some(uploads) = removed {
+                self.uploads.count(version.tenant, uploads);
+            }
+            Ok(removed.is_some())
+        })
+    }
+
+    fn replaced_components(&self, before: Timestamp) -> Answer<'_, Vec<Version>> {
+        self.told(async move { removal::replaced(&self.database, before).await })
+    }
+
+    fn nameless_components(&self, before: Timestamp) -> Answer<'_, Vec<(TenantId, Digest)>> {
+        self.told(async move { removal::nameless(&self.database, before).await })
+    }
+
+    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> Answer<'_, bool> {
+        let digest = digest.clone();
+        self.told(async move { removal::delete(&self.database, tenant, &digest, before).await })
+    }
+
+    fn digests(&self) -> Answer<'_, Vec<Digest>> {
+        self.told(async move { removal::digests(&self.database).await })
     }
 
     fn transactions(&self) -> u64 {

@@ -47,6 +47,8 @@ pub struct Config {
     pub drain: Duration,
     /// Ended executions older than this are deleted; none keeps them.
     pub keep_ended: Option<Duration>,
+    /// Versions of components that were replaced longer ago, and that no execution can need any more, are removed.
+    pub keep_components: Duration,
 }
 
 impl Config {
@@ -74,6 +76,7 @@ impl Config {
             backstop: Duration::from_secs(2),
             drain: Duration::from_secs(10),
             keep_ended: None,
+            keep_components: Duration::from_secs(30 * 86_400),
         }
     }
 

@@ -102,6 +102,7 @@ impl Engine {
         running.push(core("claims", |node| node.keep_claiming().boxed()));
         running.push(core("programs", |node| node.keep_resting().boxed()));
         running.push(core("audit", |node| crate::audit::keep_auditing(node).boxed()));
+        running.push(core("components", |node| crate::removal::keep_removing(node).boxed()));
         if node.config.keep_ended.is_some() {
             running.push(core("retention", |node| crate::retention::keep_deleting(node).boxed()));
         }

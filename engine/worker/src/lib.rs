@@ -27,6 +27,7 @@ mod metrics;
 mod node;
 mod outside;
 mod poison;
+mod removal;
 mod requests;
 mod restore;
 mod retention;

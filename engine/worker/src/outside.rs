@@ -1,6 +1,7 @@
 //! What a node stands on: a store, programs, the web, and the machine. The simulation puts models of them in their
 //! place, so that a run can be repeated from its seed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,10 @@ pub trait Programs: Send + Sync {
     ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>>;
     /// Lets go of what nobody has used since the last call and what takes much memory; it is loaded again on demand.
     fn rest(&self);
+    /// Removes the compiled form of a component from memory and disk; guests that run it go on.
+    fn forget(&self, digest: &Digest);
+    /// Removes the compiled forms of components that are not among these and were compiled longer ago than that.
+    fn forget_others(&self, known: &BTreeSet<Digest>, age: Duration);
     /// Waits until what was compiled so far is kept for the next process.
     fn kept(&self) -> BoxFuture<'_, ()>;
     /// Guests that live now.
@@ -175,6 +180,14 @@ impl Programs for Sandbox {
 
     fn rest(&self) {
         Self::rest(self);
+    }
+
+    fn forget(&self, digest: &Digest) {
+        Self::forget(self, digest);
+    }
+
+    fn forget_others(&self, known: &BTreeSet<Digest>, age: Duration) {
+        Self::forget_others(self, known, age);
     }
 
     fn kept(&self) -> BoxFuture<'_, ()> {

@@ -1,11 +1,11 @@
-//! Executions: started, read, listed, told, reopened, removed; and components.
+//! Executions: started, read, listed, told, reopened, removed.
 
 use std::collections::BTreeMap;
 
 use cerebelum_history::{ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    ApprovalState, Census, Chunk, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, LogRow,
-    NewExecution, Page, Progress, Started, State, TenantId, Whole,
+    ApprovalState, Census, Chunk, Execution, ExecutionKey, Filter, InboxRow, Incarnation, LogRow, NewExecution, Page,
+    Progress, Started, State, TenantId, Whole,
 };
 
 use crate::tables::{Row, Tables};
@@ -203,24 +203,5 @@ impl Tables {
 
     pub(crate) fn progress(&self, key: &ExecutionKey) -> Vec<Progress> {
         self.executions.get(key).map(|row| row.progress.values().cloned().collect()).unwrap_or_default()
-    }
-
-    pub(crate) fn keep_component(&mut self, tenant: TenantId, component: Component, bytes: Vec<u8>) {
-        self.uploads += 1;
-        let digest = component.digest.as_str().to_owned();
-        for ((of, name, _), there) in &mut self.components {
-            if *of == tenant && *name == component.name {
-                there.current = false;
-            }
-        }
-        self.bytes.insert((tenant, digest.clone()), bytes);
-        self.components.insert((tenant, component.name.clone(), digest), component);
-    }
-
-    pub(crate) fn components(&self, tenant: TenantId) -> Vec<Component> {
-        let of_tenant = self.components.iter().filter(|((of, _, _), _)| *of == tenant);
-        let mut all: Vec<Component> = of_tenant.map(|(_, component)| component.clone()).collect();
-        all.sort_by(|a, b| (&a.name, b.current, b.uploaded_at).cmp(&(&b.name, a.current, a.uploaded_at)));
-        all
     }
 }

@@ -2,6 +2,7 @@
 
 mod append;
 mod claims;
+mod components;
 mod executions;
 mod questions;
 mod tables;
@@ -13,7 +14,7 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
     Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
-    Page, Progress, Refusal, Size, Started, State, Store, TenantId, Whole,
+    Page, Progress, Refusal, Removable, Size, Started, State, Store, TenantId, Version, Whole,
 };
 use tokio::sync::broadcast;
 
@@ -246,6 +247,30 @@ impl Store for MemoryStore {
 
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
         self.transact(|tables| tables.bytes.get(&(tenant, digest.as_str().to_owned())).cloned())
+    }
+
+    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Answer<'_, Vec<ExecutionId>> {
+        self.transact(|tables| tables.component_users(tenant, digest, limit))
+    }
+
+    fn remove_component(&self, version: Version, which: Removable) -> Answer<'_, bool> {
+        self.transact(|tables| tables.remove_component(&version, which))
+    }
+
+    fn replaced_components(&self, before: Timestamp) -> Answer<'_, Vec<Version>> {
+        self.transact(|tables| tables.replaced_components(before))
+    }
+
+    fn nameless_components(&self, before: Timestamp) -> Answer<'_, Vec<(TenantId, Digest)>> {
+        self.transact(|tables| tables.nameless_components(before))
+    }
+
+    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> Answer<'_, bool> {
+        self.transact(|tables| tables.delete_component(tenant, digest, before))
+    }
+
+    fn digests(&self) -> Answer<'_, Vec<Digest>> {
+        self.transact(|tables| tables.digests())
     }
 
     fn transactions(&self) -> u64 {

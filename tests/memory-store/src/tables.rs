@@ -100,7 +100,9 @@ pub struct Tables {
     pub questions: BTreeMap<(TenantId, String), ApprovalRow>,
     pub(crate) components: BTreeMap<(TenantId, String, String), Component>,
     pub(crate) bytes: BTreeMap<(TenantId, String), Vec<u8>>,
-    /// How many components were kept.
+    /// Components without a name, and since when.
+    pub(crate) nameless: BTreeMap<(TenantId, String), Timestamp>,
+    /// How many components were kept, and removed.
     pub(crate) uploads: i64,
     nodes: BTreeMap<Incarnation, Node>,
     /// Numbers given out so far; none is given out twice.

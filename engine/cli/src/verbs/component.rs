@@ -8,8 +8,8 @@ use cerebelum_server::{json, proto};
 use futures::stream;
 
 use super::Asking;
-use super::read::{component_lines, size};
-use crate::args::{Build, New, Upload};
+use super::read::{component_lines, short, size};
+use crate::args::{Build, New, RemoveComponent, Upload};
 use crate::client::Client;
 use crate::exit::{Code, Outcome, Stop};
 use crate::out::{self, Out, note};
@@ -64,6 +64,19 @@ impl Asking {
 }
 
 impl Asking {
+    /// Removes a component, or one version of it.
+    pub(crate) async fn remove_component(&self, args: RemoveComponent) -> Outcome {
+        let mut client = self.client().await?;
+        let RemoveComponent { name, digest } = args;
+        let request = proto::RemoveComponentRequest { name: name.clone(), digest };
+        let answer = client.engine.remove_component(request).await.map_err(|e| client.stop(&e))?;
+        let digests = answer.into_inner().digests;
+        if self.global.json {
+            return self.out.say(&json::removed(&name, &digests));
+        }
+        digests.iter().try_for_each(|digest| self.out.say(&format!("removed {name} {}", short(digest))))
+    }
+
     /// Hands a component in, and says meanwhile what takes long, and what it replaces.
     pub(super) async fn send(
         &self,

@@ -21,6 +21,7 @@ mod notices;
 mod opening;
 mod parts;
 mod reading;
+mod removal;
 mod rescue;
 mod start;
 

@@ -378,6 +378,9 @@ async def test_components_come_as_files_and_as_bytes(client: ExecutionClient) ->
     assert (await (await client.start("py-hello/hello", {"name": "x"})).result()).output == {"text": "Hello, x!"}
     with pytest.raises(InvalidRequest, match="say one of"):
         await client.start("hello", {"name": "x"})
+    assert await client.remove_component("py-hello", uploaded.digest[:12]) == [uploaded.digest]
+    with pytest.raises(NotFound, match="py-hello"):
+        await client.remove_component("py-hello")
     with pytest.raises(FileNotFoundError):
         await client.upload(path.with_name("no-such.wasm"))
     for content in (b"", b"not a component"):

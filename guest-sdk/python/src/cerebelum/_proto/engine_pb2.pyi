@@ -47,6 +47,15 @@ class ComponentsResponse(Message):
     components: Sequence[Component]
     def __init__(self, *, components: Sequence[Component] | None = ...) -> None: ...
 
+class RemoveComponentRequest(Message):
+    name: str
+    digest: str
+    def __init__(self, *, name: str | None = ..., digest: str | None = ...) -> None: ...
+
+class RemoveComponentResponse(Message):
+    digests: Sequence[str]
+    def __init__(self, *, digests: Sequence[str] | None = ...) -> None: ...
+
 class StartRequest(Message):
     workflow: str
     input: str
@@ -404,6 +413,7 @@ class DeleteResponse(Message):
 class Engine:
     Upload: ClassVar[ClientStream[UploadRequest, Component]]
     Components: ClassVar[Unary[ComponentsRequest, ComponentsResponse]]
+    RemoveComponent: ClassVar[Unary[RemoveComponentRequest, RemoveComponentResponse]]
     Start: ClassVar[Unary[StartRequest, Summary]]
     StartMany: ClassVar[ClientStream[StartRequest, StartManyResponse]]
     Status: ClassVar[Unary[StatusRequest, ExecutionStatus]]

@@ -145,6 +145,15 @@ class ExecutionClient:
         answer = await self._connection.ask(pb.Engine.Components, pb.ComponentsRequest())
         return [_reading.component(component) for component in answer.components]
 
+    async def remove_component(self, name: str, digest: str | None = None) -> list[str]:
+        """Removes a component, or only the version whose digest begins so; yields the digests of what is removed.
+
+        # Raises
+        Refused when an execution may still need it: it is open, or has failed and could be resumed.
+        """
+        request = pb.RemoveComponentRequest(name=name, digest=digest)
+        return list((await self._connection.ask(pb.Engine.RemoveComponent, request)).digests)
+
     # Looking
 
     async def get_execution_status(self, execution_id: str) -> ExecutionStatus:

@@ -1,0 +1,154 @@
+//! Components on their way out: versions lose their names first, and go once nothing can refer to them any more.
+//!
+//! A start, or a call of another component's step, looks a name up and is stored a little later. So a version that loses
+//! its last name keeps its bytes for a while. Whoever looked it up before is stored by then, and is found as its user.
+
+use cerebelum_history::{Digest, ExecutionId, Timestamp};
+
+use crate::database::Database;
+use crate::fault::Fault;
+use crate::sql::{Row, Statement};
+use crate::store::commit;
+use crate::{TenantId, components};
+
+/// A version of a component: what a name stands for, or has stood for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Whose name it is.
+    pub tenant: TenantId,
+    /// The name it was uploaded under.
+    pub name: String,
+    /// Its content address.
+    pub digest: Digest,
+}
+
+/// Which versions may lose their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removable {
+    /// Any, also the one that new executions use.
+    Any,
+    /// Only one that another has taken the place of.
+    Replaced,
+}
+
+/// See [`crate::Store::remove_component`]. Returns how many uploads and removals there were, if anything was removed.
+pub(crate) async fn remove(database: &Database, version: &Version, which: Removable) -> Result<Option<i64>, Fault> {
+    static UNNAME: Statement =
+        Statement::new("delete from names where tenant_id = $1 and name = $2 and digest = $3 and current <= $4");
+    static FORGET_IN_TIME: Statement = Statement::new(
+        "update components set nameless_since = {clock}
+        where tenant_id = $1 and digest = $2 and not exists (
+            select 1 from names n where n.tenant_id = components.tenant_id and n.digest = components.digest)",
+    );
+    let Version { tenant, name, digest } = version;
+    let mut session = database.write().await?;
+    let turn = components::take_turn(&mut session, *tenant).await?;
+    let current_max: i64 = match which {
+        Removable::Any => 1,
+        Removable::Replaced => 0,
+    };
+    let values = [(*tenant).into(), name.as_str().into(), digest.as_str().into(), current_max.into()];
+    if session.run(&UNNAME, &values).await? == 0 {
+        session.undo().await;
+        return Ok(None);
+    }
+    session.run(&FORGET_IN_TIME, &[(*tenant).into(), digest.as_str().into()]).await?;
+    commit(session).await?;
+    Ok(Some(turn))
+}
+
+/// See [`crate::Store::delete_component`].
+pub(crate) async fn delete(
+    database: &Database,
+    tenant: TenantId,
+    digest: &Digest,
+    before: Timestamp,
+) -> Result<bool, Fault> {
+    static DELETE: Statement = Statement::new(
+        "delete from components
+        where tenant_id = $1 and digest = $2 and nameless_since < $3 and not exists (
+            select 1 from names n where n.tenant_id = components.tenant_id and n.digest = components.digest)",
+    );
+    static DELETE_BYTES: Statement = Statement::new("delete from component_bytes where tenant_id = $1 and digest = $2");
+    let mut session = database.write().await?;
+    // An upload of the same component comes wholly before this or wholly after it.
+    components::take_turn(&mut session, tenant).await?;
+    if session.run(&DELETE, &[tenant.into(), digest.as_str().into(), before.into()]).await? == 0 {
+        session.undo().await;
+        return Ok(false);
+    }
+    session.run(&DELETE_BYTES, &[tenant.into(), digest.as_str().into()]).await?;
+    commit(session).await?;
+    Ok(true)
+}
+
+/// See [`crate::Store::component_users`].
+pub(crate) async fn users(
+    database: &Database,
+    tenant: TenantId,
+    digest: &Digest,
+    limit: u32,
+) -> Result<Vec<ExecutionId>, Fault> {
+    // Open executions and failed ones, which may be reopened. Calls of another component's step name its digest: those
+    // that are open stand in `calls`, those of a failed execution in its history.
+    static USERS: Statement = Statement::new(
+        "select e.id from executions e join programs p on p.tenant_id = e.tenant_id and p.program_no = e.program_no
+        where e.tenant_id = $1 and e.state in (0, 2) and p.digest = $2
+        union
+        select e.id from calls c join executions e on e.tenant_id = c.tenant_id and e.execution_no = c.execution_no
+        where c.tenant_id = $1 and {postgres: strpos}{sqlite: instr}(c.state, $2) > 0 and e.state in (0, 2)
+        union
+        select e.id from executions e join history h
+            on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = e.run
+        where e.tenant_id = $1 and e.state = 2 and {postgres: strpos}{sqlite: instr}(h.events, $2) > 0
+        order by 1 limit $3",
+    );
+    let mut session = database.client().await?;
+    let rows = session.rows(&USERS, &[tenant.into(), digest.as_str().into(), limit.into()]).await?;
+    // An id that cannot be read is damage, and still a user.
+    let id = |mut row: Row| Ok(row.text()?.parse().unwrap_or_else(|_| unreadable()));
+    rows.into_iter().map(id).collect()
+}
+
+fn unreadable() -> ExecutionId {
+    "damaged".parse().expect("a word is an execution id")
+}
+
+/// See [`crate::Store::replaced_components`].
+pub(crate) async fn replaced(database: &Database, before: Timestamp) -> Result<Vec<Version>, Fault> {
+    // Whatever became current after this one took its place then or later.
+    static REPLACED: Statement = Statement::new(
+        "select n.tenant_id, n.name, n.digest from names n
+        where n.current = 0 and exists (
+            select 1 from names l where l.tenant_id = n.tenant_id and l.name = n.name
+                and l.uploaded_at > n.uploaded_at and l.uploaded_at < $1)
+        order by n.tenant_id, n.name, n.digest",
+    );
+    let mut session = database.client().await?;
+    let version = |mut row: Row| {
+        let tenant = TenantId(row.count()?);
+        Ok(Version { tenant, name: row.text()?, digest: Digest::from_text(&row.text()?) })
+    };
+    session.rows(&REPLACED, &[before.into()]).await?.into_iter().map(version).collect()
+}
+
+/// See [`crate::Store::nameless_components`].
+pub(crate) async fn nameless(database: &Database, before: Timestamp) -> Result<Vec<(TenantId, Digest)>, Fault> {
+    static NAMELESS: Statement = Statement::new(
+        "select c.tenant_id, c.digest from components c
+        where c.nameless_since < $1 and not exists (
+            select 1 from names n where n.tenant_id = c.tenant_id and n.digest = c.digest)
+        order by c.tenant_id, c.digest",
+    );
+    let mut session = database.client().await?;
+    let found = |mut row: Row| Ok((TenantId(row.count()?), Digest::from_text(&row.text()?)));
+    session.rows(&NAMELESS, &[before.into()]).await?.into_iter().map(found).collect()
+}
+
+/// See [`crate::Store::digests`].
+pub(crate) async fn digests(database: &Database) -> Result<Vec<Digest>, Fault> {
+    static DIGESTS: Statement = Statement::new("select distinct digest from components order by digest");
+    let mut session = database.client().await?;
+    let digest = |mut row: Row| Ok::<_, Fault>(Digest::from_text(&row.text()?));
+    session.rows(&DIGESTS, &[]).await?.into_iter().map(digest).collect()
+}

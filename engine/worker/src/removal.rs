@@ -1,0 +1,173 @@
+//! Removing components: on request, and old versions after a while.
+//!
+//! A version first loses its name, then, after a grace, its bytes, then its compiled form. A crash between two of these
+//! leaves something for the next round, and nothing that is missing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cerebelum_history::{Digest, ExecutionId, Timestamp};
+use cerebelum_store::{Component, Removable, StoreError, TenantId, Version};
+
+use crate::api::Refused;
+use crate::directory::unavailable;
+use crate::engine::Engine;
+use crate::node::Node;
+
+const TENANT: TenantId = TenantId::DEFAULT;
+/// How many users of a component are named to whoever wants to remove it.
+const USERS_SHOWN: usize = 3;
+/// How many digits of a digest stand for it in a line.
+const DIGEST_DIGITS: usize = 12;
+/// How many leases a version keeps its bytes after its last name. What has looked the name up before, and is not stored
+/// by then, has lost its lease.
+const GRACE_LEASES: u32 = 2;
+/// Looking for users reads all executions that are open or have failed. After each round this task rests for so many
+/// times as long as it took: a hundredth of the time at most.
+const REST: u32 = 99;
+/// The longest time between two looks for versions that are old enough.
+const LOOK_MAX: Duration = Duration::from_secs(600);
+
+impl Engine {
+    /// Removes versions of a component: all of a name, or the one whose digest begins so. Returns their digests.
+    ///
+    /// # Errors
+    /// When there is no such component or version, an execution may still need one of them, or the database does not
+    /// answer.
+    pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, Refused> {
+        let store = &self.node.store;
+        let all = store.components(TENANT).await.map_err(unavailable)?;
+        let mut versions = versions_of(&all, name, digest)?;
+        for version in &versions {
+            // Under another name it stays.
+            let is_last_name = !all.iter().any(|other| other.digest == version.digest && other.name != name);
+            if is_last_name {
+                let limit = u32::try_from(USERS_SHOWN + 1).unwrap_or(u32::MAX);
+                let users = store.component_users(TENANT, &version.digest, limit).await.map_err(unavailable)?;
+                refuse_if_used(version, &users)?;
+            }
+        }
+        // The current one last: as long as the name stands for something, it stands for that.
+        versions.sort_by_key(|version| version.current);
+        let mut removed = Vec::new();
+        for Component { name, digest, .. } in versions {
+            let version = Version { tenant: TENANT, name: name.clone(), digest: digest.clone() };
+            // One that is gone already was removed by somebody else, which is just as well.
+            store.remove_component(version, Removable::Any).await.map_err(unavailable)?;
+            removed.push(digest.clone());
+        }
+        Ok(removed)
+    }
+}
+
+/// The versions that a name and a part of a digest mean.
+fn versions_of<'c>(all: &'c [Component], name: &str, digest: Option<&str>) -> Result<Vec<&'c Component>, Refused> {
+    let shown = name.escape_debug();
+    let mut versions: Vec<&Component> = all.iter().filter(|component| component.name == name).collect();
+    if versions.is_empty() {
+        return Err(Refused::NotFound(format!("there is no component `{shown}`: see `cerebelum components`")));
+    }
+    let Some(digest) = digest else { return Ok(versions) };
+    versions.retain(|component| !digest.is_empty() && component.digest.as_str().starts_with(digest));
+    match versions.len() {
+        0 => Err(Refused::NotFound(format!(
+            "component `{shown}` has no version `{}`: see `cerebelum components`",
+            digest.escape_debug()
+        ))),
+        1 => Ok(versions),
+        count => Err(Refused::Invalid(format!(
+            "component `{shown}` has {count} versions whose digest begins with `{digest}`: give more digits"
+        ))),
+    }
+}
+
+fn refuse_if_used(version: &Component, users: &[ExecutionId]) -> Result<(), Refused> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<&str> = users.iter().take(USERS_SHOWN).map(ExecutionId::as_str).collect();
+    if users.len() > USERS_SHOWN {
+        names.push("…");
+    }
+    Err(Refused::Conflict(format!(
+        "version {} of component `{}` is needed by {}, open or failed: cancel or terminate what is open, then delete \
+         what has failed",
+        short(&version.digest),
+        version.name,
+        names.join(", ")
+    )))
+}
+
+fn short(digest: &Digest) -> &str {
+    digest.as_str().get(..DIGEST_DIGITS).unwrap_or(digest.as_str())
+}
+
+/// What the rounds of one engine remember.
+#[derive(Default)]
+struct Rounds {
+    /// The components that were there in the round before.
+    known: BTreeSet<Digest>,
+    /// When old versions are looked for again, by the boot-time clock.
+    look_at_ms: u64,
+}
+
+/// Removes old versions and what is left of removed ones, round after round, for ever.
+pub(crate) async fn keep_removing(node: Arc<Node>) {
+    let grace = node.config.lease * GRACE_LEASES;
+    let mut rounds = Rounds::default();
+    loop {
+        let began_ms = node.clock.boot_ms();
+        if let Err(error) = round(&node, grace, &mut rounds).await {
+            tracing::debug!(%error, "cannot look for components to be removed");
+        }
+        let took = Duration::from_millis(node.clock.boot_ms() - began_ms);
+        node.machine.sleep((took * REST).max(grace)).await;
+    }
+}
+
+async fn round(node: &Node, grace: Duration, rounds: &mut Rounds) -> Result<(), StoreError> {
+    let is_time_to_look = node.clock.boot_ms() >= rounds.look_at_ms;
+    if is_time_to_look {
+        remove_old(node).await?;
+        rounds.look_at_ms = node.clock.boot_ms() + millis(node.config.keep_components.min(LOOK_MAX));
+    }
+    let before = Timestamp(node.clock.now().0.saturating_sub(millis(grace)));
+    for (tenant, digest) in node.store.nameless_components(before).await? {
+        let is_used = !node.store.component_users(tenant, &digest, 1).await?.is_empty();
+        if !is_used && node.store.delete_component(tenant, &digest, before).await? {
+            rounds.known.remove(&digest);
+            node.programs.forget(&digest);
+            tracing::info!(digest = short(&digest), "a component without a name is deleted");
+        }
+    }
+    // What other engines have deleted.
+    let now: BTreeSet<Digest> = node.store.digests().await?.into_iter().collect();
+    for gone in rounds.known.difference(&now) {
+        node.programs.forget(gone);
+    }
+    if is_time_to_look {
+        // Left by an engine that died, or by another database.
+        node.programs.forget_others(&now, node.config.keep_components);
+    }
+    rounds.known = now;
+    Ok(())
+}
+
+/// Takes the names of versions away that were replaced long ago and that nothing can need any more.
+async fn remove_old(node: &Node) -> Result<(), StoreError> {
+    let before = Timestamp(node.clock.now().0.saturating_sub(millis(node.config.keep_components)));
+    for version in node.store.replaced_components(before).await? {
+        if node.store.component_users(version.tenant, &version.digest, 1).await?.is_empty() {
+            let (name, digest) = (version.name.clone(), version.digest.clone());
+            if node.store.remove_component(version, Removable::Replaced).await? {
+                tracing::info!(name, digest = short(&digest), "an old version of a component is removed");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
