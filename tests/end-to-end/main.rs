@@ -35,6 +35,7 @@ mod sagas;
 mod same;
 mod schemas;
 mod sharing;
+mod sizes;
 mod sleeping;
 mod strange;
 mod terminal;

@@ -169,7 +169,7 @@ fn a_component_that_is_gone_is_missed(database: Database) {
     engine.kill();
     engine.forget_artifacts();
     engine.restart();
-    for table in ["component_bytes", "components", "names"] {
+    for table in ["component_packs", "components", "names"] {
         assert!(
             !sql(&engine, &format!("delete from {table} where digest = '{digest}' returning digest")).is_empty(),
             "{digest} was in {table}"

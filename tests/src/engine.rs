@@ -237,6 +237,12 @@ impl Engine {
         }
     }
 
+    /// The folder of compiled components.
+    #[must_use]
+    pub fn artifacts(&self) -> std::path::PathBuf {
+        self.data.0.join("data/artifacts")
+    }
+
     /// Whether a component's compiled form is on disk.
     ///
     /// # Panics

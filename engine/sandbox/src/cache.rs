@@ -1,11 +1,13 @@
 //! Compiled artifacts on disk. An artifact is machine code, so it is loaded only when it is sealed with this
 //! installation's key; anything else is compiled again.
 
+mod difference;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+use crate::cache::difference::{Base, Unpacked};
 use crate::{Manifest, SandboxError};
 
 const KEY_FILE: &str = "artifact.key";
@@ -32,6 +35,7 @@ const FORMAT: u32 = 2;
 pub(crate) struct Cache {
     folder: PathBuf,
     key: [u8; 32],
+    unpacked: Unpacked,
 }
 
 /// What is known about a component without loading it.
@@ -48,6 +52,9 @@ struct Seal {
     /// None for a shared module.
     label: Option<Label>,
     engine: u64,
+    /// What the artifact is kept as a difference from; none when it is kept whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<Base>,
     mac: String,
 }
 
@@ -56,7 +63,8 @@ impl Cache {
         let open = || -> io::Result<Self> {
             let folder = data.join(FOLDER);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-            Ok(Self { folder, key: installation_key(&data.join(KEY_FILE))? })
+            let key = installation_key(&data.join(KEY_FILE))?;
+            Ok(Self { folder, key, unpacked: Unpacked::default() })
         };
         open().map_err(|cause| SandboxError::Folder { folder: data.display().to_string(), cause })
     }
@@ -102,7 +110,7 @@ impl Cache {
     /// Removes what is kept for this component, and the modules that no other component needs.
     pub(crate) fn forget(&self, digest: &Digest) {
         let modules = self.label(digest).map(|label| label.modules).unwrap_or_default();
-        self.remove(&of_component(digest));
+        self.remove_or_keep_as_base(&of_component(digest));
         if modules.is_empty() {
             return;
         }
@@ -129,38 +137,52 @@ impl Cache {
     /// The modules that some component names. One that is stored at this moment may name others: it is compiled
     /// again when it finds them gone.
     fn needed_modules(&self) -> io::Result<BTreeSet<Digest>> {
-        let mut needed = BTreeSet::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let file = entry?.path();
-            let name = file.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-            if file.extension() == Some(OsStr::new(SEAL))
-                && let Some(Seal { label: Some(label), .. }) = self.seal(name)
-            {
-                needed.extend(label.modules);
-            }
-        }
-        Ok(needed)
+        // A folder that cannot be read has no seals; that is no reason to remove what they name.
+        fs::read_dir(&self.folder)?;
+        Ok(self.seals().filter_map(|(_, seal)| seal.label).flat_map(|label| label.modules).collect())
+    }
+
+    /// All seals, by the names of their artifacts.
+    fn seals(&self) -> impl Iterator<Item = (String, Seal)> + '_ {
+        let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let seals = files.filter(|file| file.extension() == Some(OsStr::new(SEAL)));
+        let names = seals.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
+        names.filter_map(|name| Some((self.seal(&name)?, name))).map(|(seal, name)| (name, seal))
     }
 
     fn remove(&self, name: &str) {
-        for file in [self.seal_file(name), self.artifact_file(name)] {
-            if let Err(error) = fs::remove_file(&file)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!(file = %file.display(), %error, "cannot remove a compiled artifact");
-            }
+        for file in [self.seal_file(name), self.base_file(name), self.whole_file(name), self.difference_file(name)] {
+            self.complain(fs::remove_file(file));
+        }
+    }
+
+    /// What was not there need not go.
+    fn complain(&self, done: io::Result<()>) {
+        if let Err(error) = done
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(folder = %self.folder.display(), %error, "cannot remove a compiled artifact");
         }
     }
 
     fn store(&self, name: &str, engine: &Engine, artifact: wasmtime::Result<Vec<u8>>, label: Option<Label>) {
         let kept = artifact.map_err(|error| format!("{error:#}")).and_then(|artifact| {
-            let mut seal = Seal { label, engine: fingerprint(engine), mac: String::new() };
-            seal.mac = self.mac(name, &seal, blake3::hash(&artifact)).to_hex().to_string();
+            let engine = fingerprint(engine);
+            let difference = label.as_ref().and_then(|label| self.difference(name, (engine, label), &artifact));
+            let (base, stored) = difference.map_or((None, artifact), |(base, packed)| (Some(base), packed));
+            let mut seal = Seal { label, engine, base, mac: String::new() };
+            seal.mac = self.mac(name, &seal, blake3::hash(&stored)).to_hex().to_string();
             let sealed = serde_json::to_vec(&seal).expect("a seal has a JSON form");
+            let (file, other) = match seal.base {
+                None => (self.whole_file(name), self.difference_file(name)),
+                Some(_) => (self.difference_file(name), self.whole_file(name)),
+            };
             // The seal last: it is what makes the artifact count.
-            write_whole(&self.artifact_file(name), &artifact)
+            write_whole(&file, &stored)
                 .and_then(|()| write_whole(&self.seal_file(name), &sealed))
-                .map_err(|error| error.to_string())
+                .map_err(|error| error.to_string())?;
+            [other, self.base_file(name)].into_iter().for_each(|stale| self.complain(fs::remove_file(stale)));
+            Ok(())
         });
         if let Err(error) = kept {
             tracing::warn!(name, error, "cannot keep a compiled artifact");
@@ -170,36 +192,57 @@ impl Cache {
     /// The file of an artifact that is what its seal says, open: what is loaded is the file that was checked, whatever has
     /// that name by then.
     fn intact(&self, engine: &Engine, name: &str) -> Option<File> {
-        let seal = self.seal(name)?;
-        let mut file = File::open(self.artifact_file(name)).ok()?;
-        let mut artifact = Vec::new();
-        file.read_to_end(&mut artifact).ok()?;
-        let artifact = blake3::hash(&artifact);
+        let engine = fingerprint(engine);
+        let (seal, file) = self.sealed(engine, name, self.seal(name)?)?;
+        match &seal.base {
+            None => Some(file),
+            Some(base) => self.unpacked(engine, (base, &seal.mac), file),
+        }
+    }
+
+    /// The file that a seal is the seal of, open at its beginning: a whole artifact, or a difference.
+    fn sealed(&self, engine: u64, name: &str, seal: Seal) -> Option<(Seal, File)> {
+        let file = if seal.base.is_none() { self.whole_file(name) } else { self.difference_file(name) };
+        let mut file = File::open(file).ok()?;
+        let mut stored = Vec::new();
+        file.read_to_end(&mut stored).ok()?;
+        file.rewind().ok()?;
         let expected = blake3::Hash::from_hex(&seal.mac).ok()?;
         // Comparing hashes takes the same time wherever they differ.
-        if seal.engine != fingerprint(engine) || expected != self.mac(name, &seal, artifact) {
+        if seal.engine != engine || expected != self.mac(name, &seal, blake3::hash(&stored)) {
             tracing::warn!(name, "the compiled artifact is damaged or of another engine: compiling again");
             return None;
         }
-        Some(file)
+        Some((seal, file))
     }
 
     fn seal(&self, name: &str) -> Option<Seal> {
-        serde_json::from_slice(&fs::read(self.seal_file(name)).ok()?).ok()
+        self.seal_in(&self.seal_file(name))
     }
 
-    fn mac(&self, name: &str, seal: &Seal, artifact: blake3::Hash) -> blake3::Hash {
+    fn seal_in(&self, file: &Path) -> Option<Seal> {
+        serde_json::from_slice(&fs::read(file).ok()?).ok()
+    }
+
+    fn mac(&self, name: &str, seal: &Seal, stored: blake3::Hash) -> blake3::Hash {
         let label = serde_json::to_vec(&seal.label).expect("a label has a JSON form");
+        // Nothing when it is kept whole, so that such seals are what they were before there were others.
+        let base = seal.base.as_ref().map(|base| serde_json::to_vec(base).expect("a base has a JSON form"));
         let mut mac = blake3::Hasher::new_keyed(&self.key);
-        for part in [name.as_bytes(), &seal.engine.to_le_bytes(), &label, artifact.as_bytes()] {
+        let parts = [name.as_bytes(), &seal.engine.to_le_bytes(), &label, stored.as_bytes()];
+        for part in parts.into_iter().chain(base.as_deref()) {
             mac.update(&(part.len() as u64).to_le_bytes());
             mac.update(part);
         }
         mac.finalize()
     }
 
-    fn artifact_file(&self, name: &str) -> PathBuf {
+    fn whole_file(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.cwasm"))
+    }
+
+    fn difference_file(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.delta"))
     }
 
     fn seal_file(&self, name: &str) -> PathBuf {

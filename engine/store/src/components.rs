@@ -1,15 +1,16 @@
 //! Components: bytes kept once per digest, and the names they were uploaded under.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use cerebelum_history::Digest;
 
 use crate::database::Database;
 use crate::fault::Fault;
+use crate::packs::Packed;
 use crate::sql::{Row, Session, Statement};
 use crate::store::commit;
-use crate::{Component, StoreError, TenantId};
+use crate::{Component, StoreError, TenantId, packs};
 
 /// A component to be kept.
 pub(crate) struct Upload<'a> {
@@ -17,20 +18,45 @@ pub(crate) struct Upload<'a> {
     pub(crate) name: &'a str,
     pub(crate) digest: &'a Digest,
     pub(crate) manifest: &'a str,
-    pub(crate) bytes: &'a [u8],
+    pub(crate) bytes: Vec<u8>,
 }
+
+/// A component that this one is stored as a difference from may go before that, and another one come: not for ever.
+const ATTEMPTS_MAX: u32 = 8;
 
 /// See [`crate::Store::keep_component`]. Returns how many uploads there were.
 pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64, Fault> {
+    let Upload { tenant, name, digest, manifest, bytes } = upload;
+    let bytes = Arc::new(bytes);
+    let component = NewComponent { tenant, name, digest, manifest, bytes: &bytes };
+    for _ in 0..ATTEMPTS_MAX {
+        let packed = packs::pack(database, tenant, digest, &bytes).await?;
+        if let Some(uploads) = try_keep(database, &component, packed.as_ref()).await? {
+            return Ok(uploads);
+        }
+    }
+    Err(StoreError::Unavailable("components are uploaded and removed all the time".into()).into())
+}
+
+/// A component with what is to be stored of it, but for its packed bytes.
+struct NewComponent<'a> {
+    tenant: TenantId,
+    name: &'a str,
+    digest: &'a Digest,
+    manifest: &'a str,
+    bytes: &'a [u8],
+}
+
+/// Keeps it with these bytes, or with those that are stored. `None`: they are not, or not what these differ from.
+async fn try_keep(
+    database: &Database,
+    component: &NewComponent<'_>,
+    packed: Option<&Packed>,
+) -> Result<Option<i64>, Fault> {
     static KEEP: Statement = Statement::new(
         "insert into components (tenant_id, digest, manifest, size_bytes) values ($1, $2, $3, $4)
         on conflict (tenant_id, digest) do update set manifest = excluded.manifest, nameless_since = null",
     );
-    static KEEP_BYTES: Statement = Statement::new(
-        "insert into component_bytes (tenant_id, digest, bytes) values ($1, $2, $3) on conflict do nothing",
-    );
-    static HAS_BYTES: Statement =
-        Statement::new("select length(bytes) from component_bytes where tenant_id = $1 and digest = $2");
     static RETIRE: Statement = Statement::new(
         "update names set current = 0 where tenant_id = $1 and name = $2 and current = 1 and digest <> $3",
     );
@@ -39,19 +65,26 @@ pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64,
         on conflict (tenant_id, name, digest) do update set uploaded_at = {clock}, current = 1
         where names.current = 0",
     );
-    let Upload { tenant, name, digest, manifest, bytes } = upload;
+    let &NewComponent { tenant, name, digest, manifest, bytes } = component;
     let mut session = database.write().await?;
     let uploads = take_turn(&mut session, tenant).await?;
-    let size = bytes.len().into();
-    session.run(&KEEP, &[tenant.into(), digest.as_str().into(), manifest.into(), size]).await?;
-    if session.rows(&HAS_BYTES, &[tenant.into(), digest.as_str().into()]).await?.is_empty() {
-        session.run(&KEEP_BYTES, &[tenant.into(), digest.as_str().into(), bytes.into()]).await?;
+    if !packs::are_there(&mut session, tenant, digest).await? {
+        let is_stored = match packed {
+            Some(packed) => packs::insert(&mut session, (tenant, digest), bytes.len(), packed).await?,
+            None => false,
+        };
+        if !is_stored {
+            session.undo().await;
+            return Ok(None);
+        }
     }
+    session.run(&KEEP, &[tenant.into(), digest.as_str().into(), manifest.into(), bytes.len().into()]).await?;
+    packs::write_for_older_engines(&mut session, (tenant, digest), bytes).await?;
     let named = [tenant.into(), name.into(), digest.as_str().into()];
     session.run(&RETIRE, &named).await?;
     session.run(&NAME, &named).await?;
     commit(session).await?;
-    Ok(uploads)
+    Ok(Some(uploads))
 }
 
 /// Waits for the other uploads and removals of a tenant, and has them wait until the transaction ends. Returns how many
@@ -130,17 +163,26 @@ async fn uploads(database: &Database, tenant: TenantId) -> Result<i64, Fault> {
 
 /// See [`crate::Store::component_bytes`].
 pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
-    static BYTES: Statement = Statement::new("select bytes from component_bytes where tenant_id = $1 and digest = $2");
-    let mut session = database.search().await?;
-    let mut rows = session.rows(&BYTES, &[tenant.into(), digest.as_str().into()]).await?;
-    let Some(row) = rows.first_mut() else { return Ok(None) };
-    let bytes = row.bytes()?;
+    let bytes = match packs::bytes(database, tenant, digest).await? {
+        Some(bytes) => bytes,
+        None => match whole_bytes(database, tenant, digest).await? {
+            Some(bytes) => bytes,
+            None => return Ok(None),
+        },
+    };
     if Digest::of(&bytes) != *digest {
         return Err(
             StoreError::Corrupt(format!("component {digest}: its bytes are not those that were uploaded")).into()
         );
     }
     Ok(Some(bytes))
+}
+
+/// Bytes as earlier engines stored them.
+async fn whole_bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
+    static BYTES: Statement = Statement::new("select bytes from component_bytes where tenant_id = $1 and digest = $2");
+    let mut rows = database.search().await?.rows(&BYTES, &[tenant.into(), digest.as_str().into()]).await?;
+    Ok(rows.first_mut().map(Row::bytes).transpose()?)
 }
 
 fn read(row: &mut Row) -> Result<Component, Fault> {

@@ -23,6 +23,7 @@ mod logs;
 mod model;
 mod nodes;
 mod numbers;
+mod packs;
 mod patience;
 mod programs;
 mod removal;

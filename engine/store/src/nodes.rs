@@ -26,7 +26,8 @@ pub(crate) async fn begin(store: &SqlStore, node: &str, duration: Duration) -> R
         "select incarnation from nodes where name = $1 and ended_at is null order by incarnation {postgres: for update}",
     );
     static INSERT: Statement = Statement::new(
-        "insert into nodes (name, duration_ms) values ($1, $2) on conflict do nothing returning incarnation, {clock}",
+        "insert into nodes (name, duration_ms, reads_packs) values ($1, $2, 1)
+        on conflict do nothing returning incarnation, {clock}",
     );
     static LEASE: Statement = Statement::new("insert into leases (incarnation, expires_at) values ($1, $2)");
     static FORGET: Statement = Statement::new("delete from nodes where ended_at < {now} - $1");

@@ -9,7 +9,7 @@ use crate::database::Database;
 use crate::fault::Fault;
 use crate::sql::{Row, Statement};
 use crate::store::commit;
-use crate::{TenantId, components};
+use crate::{TenantId, components, packs};
 
 /// A version of a component: what a name stands for, or has stood for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,7 @@ pub(crate) async fn delete(
         return Ok(false);
     }
     session.run(&DELETE_BYTES, &[tenant.into(), digest.as_str().into()]).await?;
+    packs::delete_orphans(&mut session, tenant).await?;
     commit(session).await?;
     Ok(true)
 }

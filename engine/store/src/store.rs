@@ -281,7 +281,7 @@ impl Store for SqlStore {
     ) -> Answer<'_, ()> {
         let (name, digest, manifest) = (name.to_owned(), digest.clone(), manifest.to_owned());
         self.told(async move {
-            let upload = Upload { tenant, name: &name, digest: &digest, manifest: &manifest, bytes: &bytes };
+            let upload = Upload { tenant, name: &name, digest: &digest, manifest: &manifest, bytes };
             let uploads = components::keep(&self.database, upload).await?;
             self.uploads.count(tenant, uploads);
             Ok(())

@@ -24,8 +24,8 @@ const DIGEST_DIGITS: usize = 12;
 /// by then, has lost its lease.
 const GRACE_LEASES: u32 = 2;
 /// Looking for users reads all executions that are open or have failed. After each round this task rests for so many
-/// times as long as it took: a hundredth of the time at most.
-const REST: u32 = 99;
+/// times as long as it took: it takes a tenth of the time at most.
+const REST: u32 = 9;
 /// The longest time between two looks for versions that are old enough.
 const LOOK_MAX: Duration = Duration::from_secs(600);
 

@@ -198,6 +198,71 @@ async fn the_artifact_of_a_library_does_not_pass_for_another() {
     assert_eq!(later.modules_compiled(), 1);
 }
 
+/// The files of compiled components with this ending.
+fn components(config: &Config, ending: &str) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(config.data.join("artifacts")).unwrap().map(|entry| entry.unwrap().path());
+    let is_one = |file: &PathBuf| !file.file_name().unwrap().to_str().unwrap().starts_with("module-");
+    files.filter(is_one).filter(|file| file.extension().unwrap() == ending).collect()
+}
+
+#[tokio::test]
+async fn a_component_like_another_is_kept_as_the_difference() {
+    let config = fresh("difference");
+    let sandbox = Sandbox::new(config.clone()).unwrap();
+    let all = [1, 2, 3].map(|salt| with_library(&library(LARGE), salt, 1));
+    for component in &all {
+        load(&sandbox, component).await;
+    }
+    let [whole, differences] = ["cwasm", "delta"].map(|ending| components(&config, ending));
+    assert_eq!((whole.len(), differences.len()), (1, 2));
+    let size = |file: &PathBuf| std::fs::metadata(file).unwrap().len();
+    assert!(differences.iter().all(|file| size(file) * 50 < size(&whole[0])), "a few bytes differ");
+    let later = Sandbox::new(config.clone()).unwrap();
+    for component in &all {
+        let (program, asked) = load(&later, component).await;
+        assert!(!asked, "it is on disk");
+        assert_eq!(run_on(&program, workflow("sequential", "3")).await.output(), "3");
+    }
+    // What the others differ from stays as long as they do, and is nobody's component.
+    let [first, second, third] = all.each_ref().map(|bytes| Digest::of(bytes));
+    later.forget(&first);
+    assert!(!load(&Sandbox::new(config.clone()).unwrap(), &all[1]).await.1);
+    assert!(load(&Sandbox::new(config.clone()).unwrap(), &all[0]).await.1, "it was forgotten, and is kept again");
+    later.forget(&first);
+    later.forget(&second);
+    assert!(!load(&Sandbox::new(config.clone()).unwrap(), &all[2]).await.1);
+    later.forget(&third);
+    assert_eq!(std::fs::read_dir(config.data.join("artifacts")).unwrap().count(), 0, "nothing is left");
+}
+
+#[tokio::test]
+async fn a_difference_that_is_damaged_or_has_lost_its_base_is_compiled_again() {
+    let config = fresh("difference-damaged");
+    let [first, second] = [1, 2].map(|salt| with_library(&library(LARGE), salt, 1));
+    let sandbox = Sandbox::new(config.clone()).unwrap();
+    let spoil = |file: &PathBuf| {
+        let mut bytes = std::fs::read(file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(file, bytes).unwrap();
+    };
+    let remove = |file: &PathBuf| std::fs::remove_file(file).unwrap();
+    for (harm, ending) in
+        [(&spoil as &dyn Fn(&PathBuf), "delta"), (&remove, "delta"), (&spoil, "cwasm"), (&remove, "cwasm")]
+    {
+        for digest in [&first, &second].map(|bytes| Digest::of(bytes)) {
+            sandbox.forget(&digest);
+        }
+        load(&sandbox, &first).await;
+        load(&sandbox, &second).await;
+        harm(&components(&config, ending)[0]);
+        let (program, asked) = load(&Sandbox::new(config.clone()).unwrap(), &second).await;
+        assert!(asked, "{ending}");
+        assert_eq!(run_on(&program, workflow("sequential", "3")).await.output(), "3");
+        assert!(!load(&Sandbox::new(config.clone()).unwrap(), &second).await.1, "{ending}: it is kept again");
+    }
+}
+
 async fn refusal(sandbox: &Sandbox, bytes: &[u8]) -> String {
     match sandbox.inspect(bytes.to_vec()).await {
         Err(InspectError::Refused(line)) => line,

@@ -47,7 +47,7 @@ async fn one_component_may_have_two_names(bench: Bench) {
     let one = keep(&bench, "a", b"same").await;
     keep(&bench, "b", b"same").await;
     assert_eq!(names(&bench).await, [("a".to_owned(), one.clone(), true), ("b".to_owned(), one.clone(), true)]);
-    assert_eq!(bench.meddle("select count(*) from component_bytes").await, 1);
+    assert_eq!(bench.meddle("select count(*) from component_packs").await, 1);
     assert_eq!(bench.component_bytes(T, &one).await.unwrap().unwrap(), b"same");
 }
 
@@ -60,7 +60,7 @@ async fn a_large_component_survives(bench: Bench) {
 async fn damaged_bytes_are_not_handed_out(bench: Bench) {
     let digest = keep(&bench, "a", b"good").await;
     let bad = if bench.folder.is_some() { "x'626164'" } else { "'\\x626164'::bytea" };
-    bench.meddle(format!("update component_bytes set bytes = {bad}")).await;
+    bench.meddle(format!("update component_packs set packed = {bad}")).await;
     assert!(matches!(bench.component_bytes(T, &digest).await, Err(StoreError::Corrupt(_))));
 }
 

@@ -19,6 +19,7 @@ mod migrations;
 mod moved_clock;
 mod notices;
 mod opening;
+mod packs;
 mod parts;
 mod reading;
 mod removal;
