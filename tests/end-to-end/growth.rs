@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 use cerebelum_tests::{Bystander, Cloud, Database, Engine, within};
 use serde_json::json;
 
-on_both_databases!(open_steps_read_the_history_together_after_a_kill, signals_are_read_once);
+on_both_databases!(
+    open_steps_read_the_history_together_after_a_kill,
+    signals_are_read_once,
+    a_status_reads_the_end_of_a_long_history,
+);
 
 /// How many steps of a fan-out are open at once.
 const FAN_OUT: usize = 2_000;
@@ -124,4 +128,24 @@ fn beside(fan_outs: &[usize]) -> (Duration, Duration) {
         beside.join().unwrap()
     });
     (p99(took), bystander.end())
+}
+
+/// What a status shows of ten steps with 1 MiB of output each are the last ones, and how many events came before.
+fn a_status_reads_the_end_of_a_long_history(database: Database) {
+    let engine = Engine::start(database);
+    engine.upload("test-guests");
+    let input = json!({"what": "outputs-in-turn", "count": 10, "bytes": (1 << 20) - 2});
+    let id = engine.begin("load", &input);
+    let status = engine.wait_for_end(&id);
+    assert_eq!((&status["status"], &status["input"]), (&json!("completed"), &input));
+    let (events, earlier) = (status["events"].as_u64().unwrap(), status["earlier_events"].as_u64().unwrap());
+    let shown = status["steps"].as_array().unwrap();
+    assert!(
+        (1..=5).contains(&shown.len()) && shown.iter().all(|step| step["status"] == "completed"),
+        "{}",
+        shown.len()
+    );
+    assert!(earlier > 10 && earlier < events, "{earlier} of {events}");
+    let said = engine.ok(&["status", &id]);
+    assert!(said.contains(&format!("… {earlier} earlier events: cerebelum history {id}")), "{:.2000}", said);
 }

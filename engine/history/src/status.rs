@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::event::{Event, Fact};
 use crate::open::{OpenCall, Phase};
-use crate::{CallName, Failure, Json, Scope, Timestamp};
+use crate::{CallName, Failure, Json, Scope, StepCall, Timestamp};
 
 /// How many letters of a step's input tell it from others of its name.
 const PREVIEW_LETTERS_MAX: usize = 80;
@@ -152,7 +152,8 @@ pub struct StepLine {
     pub failure: Option<Failure>,
 }
 
-/// The step calls and polls of a history in order of their start.
+/// The step calls and polls of a history in order of their start. Where its beginning is missing, those that are open since
+/// then are there all the same.
 #[must_use]
 pub fn steps(history: &[Event], open: &BTreeMap<CallName, OpenCall>) -> Vec<StepLine> {
     let mut lines: Vec<StepLine> = Vec::new();
@@ -162,21 +163,20 @@ pub fn steps(history: &[Event], open: &BTreeMap<CallName, OpenCall>) -> Vec<Step
         let call = CallName { scope: event.scope.clone(), ordinal };
         if let Fact::StepStarted { call: step, .. } | Fact::PollStarted { check: step, .. } = &event.fact {
             index.insert(call.clone(), lines.len());
-            lines.push(StepLine {
-                name: step.step.clone(),
-                call,
-                input_preview: preview(&step.input),
-                status: "running",
-                attempt: 1,
-                started_at: event.at,
-                ended_at: None,
-                output: None,
-                failure: None,
-            });
+            lines.push(StepLine::begun(call, step, event.at));
         } else if let Some(line) = index.get(&call).map(|at| &mut lines[*at]) {
             line.follow(event);
         }
     }
+    let earlier =
+        open.iter().filter(|(name, _)| !index.contains_key(name)).filter_map(|(name, call)| match &call.phase {
+            Phase::Step(open) => Some(StepLine::begun(name.clone(), &open.step.call, call.since)),
+            Phase::Poll(open) => Some(StepLine::begun(name.clone(), &open.step.call, call.since)),
+            _ => None,
+        });
+    let mut earlier: Vec<StepLine> = earlier.collect();
+    earlier.sort_by_key(|line| (line.started_at, line.call.clone()));
+    lines.splice(0..0, earlier);
     let waiting = waiting_on(open);
     for line in lines.iter_mut().filter(|line| line.ended_at.is_none()) {
         line.stands(open.get(&line.call.clone()), &waiting);
@@ -194,6 +194,20 @@ fn preview(value: &Json) -> String {
 }
 
 impl StepLine {
+    fn begun(call: CallName, step: &StepCall, at: Timestamp) -> Self {
+        Self {
+            name: step.step.clone(),
+            call,
+            input_preview: preview(&step.input),
+            status: "running",
+            attempt: 1,
+            started_at: at,
+            ended_at: None,
+            output: None,
+            failure: None,
+        }
+    }
+
     fn follow(&mut self, event: &Event) {
         let (status, output, failure) = match &event.fact {
             Fact::StepCompleted { output, .. } => ("completed", output.clone(), None),

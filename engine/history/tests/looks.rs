@@ -164,6 +164,11 @@ fn step_lines_tell_name_status_attempt_and_output() {
         ("7", "waiting", 1, false),
     ];
     assert_eq!(lines, expected.map(|(call, status, attempt, output)| (call.to_owned(), status, attempt, output)));
+    // Where the beginning was not read, what is open is there all the same.
+    let end = steps(&scene.stored[scene.stored.len() - 1..], scene.ex.open());
+    let end: Vec<_> = end.iter().map(|line| (line.call.to_string(), line.status)).collect();
+    let expected = [("3", "waiting"), ("4", "waiting"), ("5", "running"), ("7", "waiting")];
+    assert_eq!(end, expected.map(|(call, status)| (call.to_owned(), status)));
 }
 
 /// A workflow that slept and then called a step, begun again.

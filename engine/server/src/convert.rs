@@ -122,6 +122,7 @@ impl From<Status> for proto::ExecutionStatus {
             waiting_on: from.waiting_on.into_iter().map(Into::into).collect(),
             progress: from.progress.into_iter().map(Into::into).collect(),
             steps: from.steps.into_iter().map(Into::into).collect(),
+            earlier_events: from.earlier_events,
         }
     }
 }

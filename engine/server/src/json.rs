@@ -25,6 +25,7 @@ pub fn status(status: &proto::ExecutionStatus) -> String {
         waiting_on: status.waiting_on.iter().map(Into::into).collect(),
         progress: status.progress.iter().map(Into::into).collect(),
         steps: status.steps.iter().map(Into::into).collect(),
+        earlier_events: Some(status.earlier_events).filter(|events| *events > 0),
     })
 }
 
@@ -160,6 +161,8 @@ struct StatusJson<'a> {
     waiting_on: Vec<WaitingOnJson<'a>>,
     progress: Vec<ProgressJson<'a>>,
     steps: Vec<StepJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    earlier_events: Option<u64>,
 }
 
 #[derive(Serialize)]

@@ -202,6 +202,21 @@ impl<'k> Found<'k> {
         self.add(Position(u64::try_from(first).unwrap_or(0)), last, (sum, row.text().map_err(unreadable)?))
     }
 
+    /// The same where a row may be without events: then nothing is kept of what came up to it.
+    pub(crate) fn read_or_skip(&mut self, row: &mut Row) -> Result<(), StoreError> {
+        let unreadable = |error: Error| StoreError::from(Fault::from(error));
+        let (first, last) = (row.position().map_err(unreadable)?, row.position().map_err(unreadable)?);
+        let sum = row.int().map_err(unreadable)?;
+        match row.opt_text().map_err(unreadable)? {
+            Some(events) => self.add(first, last, (sum, events)),
+            None if self.chunks.is_empty() && first <= self.from => {
+                self.from = last.next();
+                Ok(())
+            }
+            None => Err(self.corrupt(self.next(), "is missing")),
+        }
+    }
+
     /// The next chunk, with its checksum.
     fn add(&mut self, first: Position, last: Position, (sum, events): (i64, String)) -> Result<(), StoreError> {
         let follows = match self.chunks.last() {

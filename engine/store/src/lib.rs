@@ -45,6 +45,7 @@ pub use clock::{Clocks, MachineClocks};
 pub use model::*;
 pub use removal::{Removable, Version};
 pub use store::{open, open_for, open_with};
+pub use whole::Whole;
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, Error)]

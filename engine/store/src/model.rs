@@ -442,19 +442,6 @@ pub struct Audit {
     pub sound: Vec<Claimed>,
 }
 
-/// An execution in full, as readers want it.
-#[derive(Debug, Clone)]
-pub struct Whole {
-    /// Its head.
-    pub head: Execution,
-    /// The chunks of its present run, or [`StoreError::Corrupt`] when they are not what was written.
-    pub history: Result<Vec<Chunk>, StoreError>,
-    /// Its open calls.
-    pub calls: Vec<CallRow>,
-    /// Latest progress of each scope of the present run.
-    pub progress: Vec<Progress>,
-}
-
 /// A component and what it declares.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Component {

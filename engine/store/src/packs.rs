@@ -16,6 +16,8 @@ const BASES_MAX: u32 = 2;
 /// A difference is worth it when it has at most this share of the bytes. A component that is stored whole has about 40 %
 /// of its own bytes, and others can differ from it in turn.
 const DIFFERENCE_SHARE: usize = 8;
+/// More than any component has, in bytes.
+const SIZE_MAX: usize = 256 << 20;
 /// How many are packed or unpacked at once: each takes some times the memory of a component.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
@@ -189,7 +191,9 @@ async fn find(database: &Database, tenant: TenantId, digest: &Digest) -> Result<
 }
 
 fn read(row: &mut Row) -> Result<Pack, Error> {
-    Ok(Pack { size: row.count()?, packed: row.bytes()? })
+    let size: usize = row.count()?;
+    // It is taken at once: a damaged number must not take what the machine has.
+    Ok(Pack { size: size.min(SIZE_MAX), packed: row.bytes()? })
 }
 
 /// Computes away from the async threads.

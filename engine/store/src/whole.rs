@@ -7,11 +7,32 @@ use crate::database::Database;
 use crate::fault::Fault;
 use crate::heads::{self, head_columns, heads};
 use crate::sql::{Row, Statement};
-use crate::{CallRow, ExecutionKey, Progress, State, Whole, calls};
+use crate::{CallRow, Chunk, Execution, ExecutionKey, Progress, State, StoreError, calls};
+
+/// An execution in full, as readers want it; of a long one its beginning and its end.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    /// Its head.
+    pub head: Execution,
+    /// The first chunk of its present run where that is not the first one of `history`.
+    pub first: Option<Chunk>,
+    /// The last chunks of its present run, all of them unless they are many; or [`StoreError::Corrupt`].
+    pub history: Result<Vec<Chunk>, StoreError>,
+    /// Its open calls.
+    pub calls: Vec<CallRow>,
+    /// Latest progress of each scope of the present run.
+    pub progress: Vec<Progress>,
+}
 
 /// What a row holds beside the head, which is repeated in each.
+const FIRST: i64 = 0;
 const CHUNK: i64 = 1;
 const CALL: i64 = 2;
+
+/// How many events of a long history are read, its last ones. The statement says the same number.
+const EVENTS_MAX: u64 = 10_000;
+/// How many bytes of a long history are read: the last chunk and as many before it as fit. The beginning comes besides.
+const BYTES_MAX: u64 = 4 << 20;
 
 /// How much of an execution is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +45,30 @@ pub(crate) enum Extent {
 
 /// See [`crate::Store::whole`] and [`crate::Store::whole_if_ended`].
 pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Extent) -> Result<Option<Whole>, Fault> {
+    // The last chunks, from the one on that holds the first of the last 10,000 events. Those that are too much have no
+    // events here; the first chunk stands apart then.
     static WHOLE: Statement = Statement::new(concat!(
         "with e as (select ",
         head_columns!(),
         " from ",
         heads!(),
-        " where e.tenant_id = $1 and e.id = $2)
-        select e.*, x.kind, x.a, x.b, x.c, x.t, x.u from e left join (
-            select 1 as kind, h.first_position as a, h.last_position as b, h.checksum as c, h.events as t, '' as u
+        " where e.tenant_id = $1 and e.id = $2),
+        h as (
+            select h.first_position, h.last_position, h.checksum, h.events,
+                sum(octet_length(h.events)) over (order by h.first_position desc) - octet_length(h.events) < $4 as fits
             from e join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = e.run
-            where $3 = 0 or e.state <> 0
+                and h.first_position >= coalesce((
+                    select max(b.first_position) from history b
+                    where b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
+                        and b.first_position <= e.position - 9999), 1)
+            where $3 = 0 or e.state <> 0)
+        select e.*, x.kind, x.a, x.b, x.c, x.t, x.u from e left join (
+            select 0 as kind, b.first_position as a, b.last_position as b, b.checksum as c, b.events as t, '' as u
+            from e join history b on b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
+                and b.first_position = 1
+            where ($3 = 0 or e.state <> 0) and not exists (select 1 from h where h.first_position = 1 and h.fits)
+            union all
+            select 1, h.first_position, h.last_position, h.checksum, case when h.fits then h.events end, '' from h
             union all
             select 2, 0, 0, 0, c.call, c.state
             from e join calls c on c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
@@ -45,19 +80,23 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Exten
         ) x on true
         order by x.kind, x.a, x.t"
     ));
-    let values = [key.tenant.into(), key.id.as_str().into(), (extent == Extent::HeadUnlessEnded).into()];
+    let is_head_only = extent == Extent::HeadUnlessEnded;
+    let bytes_max = i64::try_from(BYTES_MAX).unwrap_or(i64::MAX);
+    let values = [key.tenant.into(), key.id.as_str().into(), is_head_only.into(), bytes_max.into()];
     let rows = database.search().await?.rows(&WHOLE, &values).await?;
     let mut rows = rows.into_iter();
     let Some(mut row) = rows.next() else { return Ok(None) };
     let head = heads::read(&mut row).shown();
     let (mut calls, mut progress) = (Vec::new(), Vec::new());
-    let mut history = Ok(Found::new(key, head.run, Position(1)));
+    let mut first = Ok(Found::new(key, head.run, Position(1)));
+    let mut history = Ok(Found::new(key, head.run, Position(head.position.0.saturating_sub(EVENTS_MAX - 1).max(1))));
     let mut next = Some(row);
     while let Some(mut row) = next {
         row.seek(heads::COLUMNS);
         match row.opt_int()? {
             None => {}
-            Some(CHUNK) => history = history.and_then(|mut found| found.read(&mut row).map(|()| found)),
+            Some(FIRST) => first = first.and_then(|mut found| found.read(&mut row).map(|()| found)),
+            Some(CHUNK) => history = history.and_then(|mut found| found.read_or_skip(&mut row).map(|()| found)),
             // What cannot be read is not shown; the execution is parked when it is to run.
             Some(CALL) => calls.extend(call(&mut row)),
             Some(_) => progress.extend(said(&mut row)),
@@ -66,7 +105,12 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Exten
     }
     let is_read = extent == Extent::All || head.state != State::Open;
     let history = history.and_then(|found| found.up_to(Some(head.position).filter(|_| is_read)));
-    Ok(Some(Whole { head, history, calls, progress }))
+    let first = first.and_then(|found| found.up_to(None));
+    let (first, history) = match (first, history) {
+        (Ok(mut first), Ok(history)) => (first.pop(), Ok(history)),
+        (Err(damage), _) | (_, Err(damage)) => (None, Err(damage)),
+    };
+    Ok(Some(Whole { head, first, history, calls, progress }))
 }
 
 fn call(row: &mut Row) -> Option<CallRow> {

@@ -170,8 +170,10 @@ pub struct Status {
     pub waiting_on: Vec<WaitingOn>,
     /// How far it says it is.
     pub progress: Vec<ProgressView>,
-    /// Its step calls in order.
+    /// Its step calls in order, as far as they are open or among the last events.
     pub steps: Vec<StepView>,
+    /// How many events came before those: of a long history only the end is read.
+    pub earlier_events: u64,
 }
 
 /// One event as shown to a reader.

@@ -52,7 +52,9 @@ pub(crate) fn input(events: &[Event]) -> Option<Json> {
 }
 
 pub(crate) fn status(whole: Whole) -> Result<Status, Refused> {
-    let Whole { head, history, calls, progress } = whole;
+    let Whole { head, first, history, calls, progress } = whole;
+    let earlier_events = history.as_ref().ok().and_then(|chunks| chunks.first()).map_or(0, |chunk| chunk.first.0 - 1);
+    let beginning = first.and_then(|first| restore::decode(&first).ok());
     let (mut output, mut failure) = (None, None);
     let history = match history.and_then(|chunks| restore::events_of(&chunks)) {
         // It is shown as far as it can be read, unless its end is what cannot.
@@ -86,12 +88,13 @@ pub(crate) fn status(whole: Whole) -> Result<Status, Refused> {
     });
     Ok(Status {
         summary: summary(&head),
-        input: input(&history).unwrap_or_else(Json::null),
+        input: input(beginning.as_deref().unwrap_or(&history)).unwrap_or_else(Json::null),
         output,
         failure,
         waiting_on,
         progress: progress.collect(),
         steps: lines.into_iter().map(step).collect(),
+        earlier_events,
     })
 }
 

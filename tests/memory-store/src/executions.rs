@@ -73,7 +73,7 @@ impl Tables {
         let row = self.executions.get(key)?;
         let history = row.runs.get(&row.head.run).cloned().unwrap_or_default();
         let (head, calls) = (row.head.clone(), row.claimed().calls);
-        Some(Whole { head, history: Ok(history), calls, progress: self.progress(key) })
+        Some(Whole { head, first: None, history: Ok(history), calls, progress: self.progress(key) })
     }
 
     pub(crate) fn list(&self, tenant: TenantId, filter: &Filter) -> Page {

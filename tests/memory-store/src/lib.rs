@@ -139,7 +139,8 @@ impl Store for MemoryStore {
     fn whole_if_ended(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
         self.transact(|tables| {
             let whole = tables.whole(key)?;
-            let only_head = |head| Whole { head, history: Ok(Vec::new()), calls: Vec::new(), progress: Vec::new() };
+            let only_head =
+                |head| Whole { head, first: None, history: Ok(Vec::new()), calls: Vec::new(), progress: Vec::new() };
             Some(if whole.head.state == State::Open { only_head(whole.head) } else { whole })
         })
     }

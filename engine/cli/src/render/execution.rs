@@ -52,6 +52,11 @@ pub(crate) fn execution(status: &proto::ExecutionStatus, looks: Looks) -> Vec<Li
     if looks.in_full {
         lines.extend(facts(status, &summary));
     }
+    if status.earlier_events > 0 {
+        let earlier =
+            format!("  … {} earlier events: cerebelum history {}", status.earlier_events, summary.execution_id);
+        lines.push(Line::new(Style::Dim, &earlier));
+    }
     Tree::new(status, looks).scope("", 1, &mut lines);
     if let Some(output) = &status.output {
         lines.extend(value("output", output));

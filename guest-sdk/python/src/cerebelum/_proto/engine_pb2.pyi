@@ -135,6 +135,7 @@ class ExecutionStatus(Message):
     waiting_on: Sequence[WaitingOn]
     progress: Sequence[Progress]
     steps: Sequence[Step]
+    earlier_events: int
     def __init__(
         self,
         *,
@@ -145,6 +146,7 @@ class ExecutionStatus(Message):
         waiting_on: Sequence[WaitingOn] | None = ...,
         progress: Sequence[Progress] | None = ...,
         steps: Sequence[Step] | None = ...,
+        earlier_events: int | None = ...,
     ) -> None: ...
 
 class Failure(Message):

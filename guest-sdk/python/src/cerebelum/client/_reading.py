@@ -23,6 +23,7 @@ def status(message: pb.ExecutionStatus) -> records.ExecutionStatus:
         waiting_on=tuple(map(_waiting_on, message.waiting_on)),
         progress=tuple(map(_progress, message.progress)),
         steps=tuple(map(_step, message.steps)),
+        earlier_events=message.earlier_events,
     )
 
 
