@@ -30,8 +30,12 @@ use crate::{Cloud, Database, Engine};
 
 /// Executions that are kept under way.
 const BUSY: usize = 240;
-/// After the last kill everything has to come to its end within this (I8).
+/// After the last kill each execution has to move within this, until all have come to their end (I8).
 const CALM_MAX: Duration = Duration::from_secs(60);
+/// However much they move, all have ended within this.
+const CALM_IN_ALL_MAX: Duration = Duration::from_secs(600);
+/// How often it is looked whether they have moved: all are listed for that.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Executions in memory at once at the last reading of all.
 const PAGE: usize = 2_000;
 /// The components of the mix.
@@ -233,15 +237,20 @@ impl Torture {
         self.engine.restart();
         let began = Instant::now();
         let client = Client::connect(self.engine.url()).await.expect("an engine without failpoints lives");
-        let mut open = usize::MAX;
-        while open > 0 && began.elapsed() < CALM_MAX {
+        let (mut open, mut moves, mut looked) = (usize::MAX, Moves::default(), None::<Instant>);
+        while open > 0 && moves.longest() < CALM_MAX && began.elapsed() < CALM_IN_ALL_MAX {
             // The engine parks what ran alone at the last kill only now, when it picks that up.
             self.crowd.resume(&client, &client.parked_after_crashes().await).await;
             self.crowd.start(&client, &self.cloud, 0).await;
             self.crowd.act(&client, &self.cloud).await;
             self.crowd.look(&client, &mut self.chance).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
-            open = self.crowd.busy().max(count_open(&client).await);
+            if looked.is_none_or(|looked| looked.elapsed() > LOOK_AGAIN)
+                && let Some(events) = open_executions(&client).await
+            {
+                moves.note(&events);
+                (open, looked) = (self.crowd.busy().max(events.len()), Some(Instant::now()));
+            }
         }
         let calm = began.elapsed();
         let two_liners = self.checker.two_liners.clone();
@@ -253,7 +262,8 @@ impl Torture {
         self.read_all_again().await;
         self.checker.compare_list(&listed);
         for member in self.crowd.members.values() {
-            let what = format!("I8: {} has not ended {calm:?} after the last kill: {member:?}", member.plan.id);
+            let member = format!("{member:?}");
+            let what = format!("I8: it has not ended {calm:?} after the last kill: {member:.300}");
             self.checker.violations.push(what);
         }
         (open == 0).then_some(calm)
@@ -286,10 +296,38 @@ fn kill_later(pid: u32, after: Duration) -> std::thread::JoinHandle<()> {
 }
 
 /// How many executions are listed as not ended, children too; one page tells enough.
-async fn count_open(client: &Client) -> usize {
-    match client.list(None, 1_000).await {
-        Told::Yes(page) => page.executions.iter().filter(|summary| !has_ended(&summary.status)).count(),
-        Told::No(_) | Told::Nothing => usize::MAX,
+/// The executions that have not ended, with how many events each has. `None` when the engine does not say.
+async fn open_executions(client: &Client) -> Option<BTreeMap<String, u64>> {
+    let (mut open, mut cursor) = (BTreeMap::new(), None);
+    loop {
+        let Told::Yes(page) = client.list(cursor, 1_000).await else { return None };
+        let executions = page.executions.into_iter().filter(|summary| !has_ended(&summary.status));
+        open.extend(executions.map(|summary| (summary.execution_id, summary.events)));
+        cursor = page.next;
+        if cursor.is_none() {
+            return Some(open);
+        }
+    }
+}
+
+/// How many events each open execution has, and since when.
+#[derive(Default)]
+struct Moves(BTreeMap<String, (u64, Option<Instant>)>);
+
+impl Moves {
+    fn note(&mut self, open: &BTreeMap<String, u64>) {
+        self.0.retain(|id, _| open.contains_key(id));
+        for (id, events) in open {
+            let known = self.0.entry(id.clone()).or_default();
+            if known.0 != *events {
+                *known = (*events, Some(Instant::now()));
+            }
+        }
+    }
+
+    /// How long the one stands still that moved least lately.
+    fn longest(&self) -> Duration {
+        self.0.values().filter_map(|(_, since)| *since).map(|since| since.elapsed()).max().unwrap_or_default()
     }
 }
 

@@ -22,7 +22,8 @@ pub struct Report {
     pub(crate) requests: u64,
     pub(crate) repeats: u64,
     pub(crate) calm: Option<Duration>,
-    /// Executions that had not ended a minute after the last kill; `None` when a violation ended the run before.
+    /// Executions that had not ended when one of them had not moved for a minute after the last kill; `None` when a violation
+    /// ended the run before.
     pub(crate) frozen: Option<usize>,
     /// What was broken, each with the history and the ledger that show it.
     pub violations: Vec<String>,
