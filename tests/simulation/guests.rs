@@ -209,7 +209,7 @@ impl Guest for NativeGuest {
         GUEST_BYTES
     }
 
-    fn turn(&mut self, delivery: Option<Delivery>) -> BoxFuture<'_, Result<Turn, Trouble>> {
+    fn turn(&mut self, delivery: Option<Delivery>, _: bool) -> BoxFuture<'_, Result<Turn, Trouble>> {
         async move {
             let library = &self.home.library;
             let clockwork = &library.clockwork;

@@ -69,6 +69,8 @@ pub(crate) struct Journal {
     pub(crate) reopened: bool,
     /// Whether the guest was told everything there was, and has done what it could with it.
     at_rest: bool,
+    /// Where the last thing stands that was recorded before this guest began; none when nothing was.
+    recorded_to: Option<u64>,
     /// Bytes of what is expected and pending.
     weight: Weight,
 }
@@ -107,7 +109,14 @@ impl Journal {
                 journal.arrive(Pending { ordinal, outcome, at: event.at, place, mark });
             }
         }
+        let is_new = journal.expected.is_empty() && journal.pending.is_empty();
+        journal.recorded_to = (!is_new).then(|| journal.pending.back().map_or(told, |last| last.place));
         journal
+    }
+
+    /// Whether an earlier guest may have done before what the guest does with what it was told last.
+    pub(crate) fn is_repeating(&self) -> bool {
+        self.recorded_to.is_some_and(|to| self.told <= to)
     }
 
     /// Counts what it holds in this sum from now on.

@@ -4,7 +4,7 @@
 
 mod scene;
 
-use cerebelum_history::{Level, Message, Request, Waiting, status_word, steps, waiting_on};
+use cerebelum_history::{Level, Message, Request, Scope, Waiting, status_word, steps, waiting_on};
 use scene::{START, Scene, approval, broken, child, fetch, json, poll, retry, scope, signal, sleep, step, step_with};
 
 fn line(waiting: &Waiting) -> String {
@@ -180,6 +180,27 @@ fn rerun() -> Scene {
     scene.reload(false);
     scene.begin("");
     scene
+}
+
+#[test]
+fn what_an_earlier_guest_has_done_is_repeated_and_what_follows_is_not() {
+    let mut scene = Scene::new();
+    assert!(!scene.ex.is_repeating(&Scope::root()));
+    scene.call("", sleep(10));
+    scene.save();
+    scene.reload(false);
+    scene.begin("");
+    assert!(scene.ex.is_repeating(&Scope::root()));
+    scene.call("", sleep(10));
+    scene.at(20);
+    assert_eq!(scene.told("").len(), 1);
+    assert!(!scene.ex.is_repeating(&Scope::root()));
+    scene.save();
+    scene.reload(false);
+    scene.begin("");
+    scene.call("", sleep(10));
+    assert_eq!(scene.told("").len(), 1);
+    assert!(scene.ex.is_repeating(&Scope::root()), "it may have done something since it was told that");
 }
 
 #[test]

@@ -10,6 +10,9 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::ending::Ending;
 
+/// What was recorded may take so many times as long when it is repeated.
+const REPEAT_FACTOR: u64 = 10;
+
 /// What one guest may still compute before the next delivery.
 pub(crate) struct Cpu {
     max_ns: u64,
@@ -41,7 +44,16 @@ impl Cpu {
     /// A delivery: everything is left again. Reading the clock is a system call, too dear for every short turn, so
     /// the first tick of a turn is free.
     pub(crate) fn refill(&self) {
-        self.left_ns.store(self.max_ns, Ordering::Relaxed);
+        self.fill(self.max_ns);
+    }
+
+    /// The same for what was done before and is repeated.
+    pub(crate) fn refill_for_repeat(&self) {
+        self.fill(self.max_ns.saturating_mul(REPEAT_FACTOR));
+    }
+
+    fn fill(&self, ns: u64) {
+        self.left_ns.store(ns, Ordering::Relaxed);
         self.mark_ns.store(0, Ordering::Relaxed);
     }
 

@@ -64,12 +64,26 @@ impl Guest {
     /// # Errors
     /// The engine's own trouble; the guest is then of no further use.
     pub async fn turn(&mut self, delivery: Option<Delivery>) -> Result<Turn, Trouble> {
+        self.drive.cpu.refill();
+        self.take_turn(delivery).await
+    }
+
+    /// The same for a turn that an earlier guest has done and that was recorded: it may take several times as long, so that
+    /// a slower machine comes to the same end.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn turn_again(&mut self, delivery: Option<Delivery>) -> Result<Turn, Trouble> {
+        self.drive.cpu.refill_for_repeat();
+        self.take_turn(delivery).await
+    }
+
+    async fn take_turn(&mut self, delivery: Option<Delivery>) -> Result<Turn, Trouble> {
         if self.drive.run.is_none() {
             return Err(Trouble::Ended);
         }
         let desk = Arc::clone(&self.drive.desk);
         desk.begin_turn();
-        self.drive.cpu.refill();
         if let Some(delivery) = delivery {
             desk.deliver(delivery)?;
         }

@@ -238,7 +238,8 @@ impl Activation {
             let stored: Vec<(Position, &Event)> = stored.iter().map(|(position, event)| (*position, event)).collect();
             let Some(begin) = self.execution.begin_with(&scope, &stored) else { continue };
             let stretch = self.execution.stretch_ms_max(&scope).map(Duration::from_millis);
-            self.guests.begin(scope, (program, begin), stretch);
+            let repeats = self.execution.is_repeating(&scope);
+            self.guests.begin(scope, (program, begin), (stretch, repeats));
         }
         Ok(())
     }
@@ -288,7 +289,8 @@ impl Activation {
                 break;
             }
             if let Some(delivery) = self.execution.next_delivery(&scope, self.node.clock.moment())? {
-                self.guests.deliver(&scope, delivery);
+                let repeats = self.execution.is_repeating(&scope);
+                self.guests.deliver(&scope, (delivery, repeats));
             }
         }
         Ok(())

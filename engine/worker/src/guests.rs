@@ -174,23 +174,23 @@ impl Guests {
         &mut self,
         scope: Scope,
         (program, begin): (Arc<dyn Program>, Begin),
-        stretch: Option<Duration>,
+        (stretch, repeats): (Option<Duration>, bool),
     ) {
         if let Some(length) = stretch {
             self.stretches.insert(scope.clone(), Stretch { length, until: None });
             self.set_end(&scope, Some(ends(&self.node, length)));
         }
         let (node, homeless, account) = (self.node.clone(), self.homeless.clone(), self.account.clone());
-        self.run(scope, async move { start(&node, &homeless, (program, account), begin).await }, None);
+        self.run(scope, async move { start(&node, &homeless, (program, account), begin).await }, (None, repeats));
     }
 
     /// Tells a quiescent guest one outcome and runs it until it is quiescent again.
-    pub(crate) fn deliver(&mut self, scope: &Scope, delivery: Delivery) {
+    pub(crate) fn deliver(&mut self, scope: &Scope, (delivery, repeats): (Delivery, bool)) {
         let Some(Seat::Quiescent { guest, .. }) = self.seats.remove(scope) else { return };
         if let Some(length) = self.stretches.get(scope).filter(|stretch| stretch.until.is_none()).map(|of| of.length) {
             self.set_end(scope, Some(ends(&self.node, length)));
         }
-        self.run(scope.clone(), std::future::ready(Ok(guest)), Some(delivery));
+        self.run(scope.clone(), std::future::ready(Ok(guest)), (Some(delivery), repeats));
     }
 
     /// Runs a turn of a guest, as soon as the guest is there.
@@ -198,7 +198,7 @@ impl Guests {
         &mut self,
         scope: Scope,
         guest: impl Future<Output = Result<Box<dyn Guest>, Trouble>> + Send + 'static,
-        delivery: Option<Delivery>,
+        (delivery, repeats): (Option<Delivery>, bool),
     ) {
         let (abort, registration) = AbortHandle::new_pair();
         self.turns += 1;
@@ -213,7 +213,7 @@ impl Guests {
                     let waits = node.isolation.held_while_waiting().await;
                     let mut guest = guest.await?;
                     drop(waits);
-                    let turn = node.isolation.run(&node.crash_log, id, guest.turn(delivery)).await?;
+                    let turn = node.isolation.run(&node.crash_log, id, guest.turn(delivery, repeats)).await?;
                     Ok((guest, turn))
                 };
                 let turned: Result<Result<_, Trouble>, _> = AssertUnwindSafe(turn).catch_unwind().await;

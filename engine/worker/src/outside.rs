@@ -73,8 +73,9 @@ pub trait Program: Send + Sync {
 
 /// One guest, from its start to its end; dropping it at any moment is hibernation.
 pub trait Guest: Send {
-    /// Tells it one outcome (nothing at first) and lets it move until it is quiescent or has ended.
-    fn turn(&mut self, delivery: Option<Delivery>) -> BoxFuture<'_, Result<Turn, Trouble>>;
+    /// Tells it one outcome (nothing at first) and lets it move until it is quiescent or has ended. What `repeats` a turn of
+    /// an earlier guest may take longer.
+    fn turn(&mut self, delivery: Option<Delivery>, repeats: bool) -> BoxFuture<'_, Result<Turn, Trouble>>;
     /// Its memory, in bytes.
     fn memory_bytes(&self) -> u64;
 }
@@ -218,8 +219,8 @@ impl Program for cerebelum_sandbox::Program {
 }
 
 impl Guest for cerebelum_sandbox::Guest {
-    fn turn(&mut self, delivery: Option<Delivery>) -> BoxFuture<'_, Result<Turn, Trouble>> {
-        Self::turn(self, delivery).boxed()
+    fn turn(&mut self, delivery: Option<Delivery>, repeats: bool) -> BoxFuture<'_, Result<Turn, Trouble>> {
+        if repeats { self.turn_again(delivery).boxed() } else { Self::turn(self, delivery).boxed() }
     }
 
     fn memory_bytes(&self) -> u64 {

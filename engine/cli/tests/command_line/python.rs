@@ -196,8 +196,12 @@ fn all_problems_of_a_program_are_told_at_once() {
 fn what_only_a_component_lacks_is_told_at_its_line_as_well() {
     let place = Place::with(&[("app.py", "from cerebelum import step\n\ndef load():\n    import ctypes\n\nload()\n")]);
     place.write("app.py", &format!("{FINE}\ndef load():\n    import ctypes\n\nload()\n"));
-    let wanted =
-        ["app.py:7: ModuleNotFoundError: No module named '_ctypes'", "at app.py:9: <module>", "at app.py:7: load"];
+    let wanted = [
+        "warning: app.py:7: import ctypes: there is no module 'ctypes' in a component",
+        "app.py:7: ModuleNotFoundError: No module named '_ctypes'",
+        "at app.py:9: <module>",
+        "at app.py:7: load",
+    ];
     place.refuses("build app.py", &wanted);
 }
 

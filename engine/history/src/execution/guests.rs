@@ -130,6 +130,13 @@ impl Execution {
         }
     }
 
+    /// Whether an earlier guest of this scope may have done before what this one does next: how long that takes decides
+    /// nothing then.
+    #[must_use]
+    pub fn is_repeating(&self, scope: &Scope) -> bool {
+        self.journals.get(scope).is_some_and(Journal::is_repeating)
+    }
+
     /// What a quiescent guest is told next, if anything. Outcomes of waits are held back until their start is durable (L8).
     ///
     /// # Errors

@@ -39,6 +39,18 @@ async fn a_step_may_compute_longer_than_a_workflow() {
 }
 
 #[tokio::test]
+async fn what_is_repeated_may_compute_ten_times_as_long() {
+    let limits = Config { workflow_cpu_max: std::time::Duration::from_millis(30), ..config() };
+    let program = program_of(&Sandbox::new(limits).unwrap()).await;
+    let mut guest = program.start(workflow("loop", "1"), ample()).await.unwrap();
+    let began = std::time::Instant::now();
+    let end = guest.turn_again(None).await.unwrap().end.unwrap();
+    assert_eq!(end.unwrap_err().kind, "cpu-limit");
+    // The first tick of a turn is free.
+    assert!(began.elapsed().as_millis() >= 300, "it has computed for {:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn every_delivery_refills_the_cpu_budget() {
     // Each of the 15 stretches computes for some milliseconds; all together exceed what one may take.
     let limits = Config { workflow_cpu_max: std::time::Duration::from_millis(60), ..config() };
