@@ -407,11 +407,11 @@ async fn start(
                 let line_moves = is_step && admitted != before;
                 if !line_moves || patience == PATIENCE_MAX {
                     node.warm.make_room(wanted, request, if line_moves { latest } else { u64::MAX });
-                    if wanted > ASKED_MAX {
-                        node.warm.make_room_among_others(wanted, &workflow);
-                    }
-                    wanted = wanted.saturating_mul(2);
                 }
+                if wanted > ASKED_MAX {
+                    node.warm.make_room_among_others(wanted, &workflow);
+                }
+                wanted = wanted.saturating_mul(2);
                 patience = (patience * 2).clamp(PATIENCE, PATIENCE_MAX);
             }
         }
