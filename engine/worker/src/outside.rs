@@ -73,8 +73,7 @@ pub trait Program: Send + Sync {
 
 /// One guest, from its start to its end; dropping it at any moment is hibernation.
 pub trait Guest: Send {
-    /// Tells it one outcome (nothing at first) and lets it move until it is quiescent or has ended. What `repeats` a turn of
-    /// an earlier guest may take longer.
+    /// Tells it one outcome (nothing at first) and lets it move until it is quiescent or has ended; longer if that `repeats`.
     fn turn(&mut self, delivery: Option<Delivery>, repeats: bool) -> BoxFuture<'_, Result<Turn, Trouble>>;
     /// Its memory, in bytes.
     fn memory_bytes(&self) -> u64;
@@ -82,8 +81,7 @@ pub trait Guest: Send {
 
 /// Answers HTTP requests.
 pub trait Web: Send + Sync {
-    /// Sends a request with this default `Idempotency-Key`, as far as the component's grants allow. The memory that the
-    /// answer takes is counted in `room` before it is taken.
+    /// Sends a request with this default `Idempotency-Key`, as far as grants allow. `room` counts the answer's memory first.
     fn fetch<'a>(
         &'a self,
         request: HttpRequest,

@@ -26,6 +26,8 @@ const SMALL_BYTES: u64 = 64 << 10;
 struct Lane {
     free: Arc<Semaphore>,
     kib_max: u32,
+    /// Bytes of requests that wait; as many may as are let in.
+    waiting: AtomicU64,
 }
 
 /// A lane for what is small and one for what is large, so that the one never waits for the other.
@@ -40,7 +42,13 @@ pub(crate) type OnTheWay = Option<OwnedSemaphorePermit>;
 impl Lane {
     fn new(bytes_max: u64) -> Self {
         let kib_max = u32::try_from(bytes_max >> 10).unwrap_or(u32::MAX).min(u32::MAX >> 3);
-        Self { free: Arc::new(Semaphore::new(kib_max as usize)), kib_max }
+        Self { free: Arc::new(Semaphore::new(kib_max as usize)), kib_max, waiting: AtomicU64::new(0) }
+    }
+
+    /// What is larger than the whole lane goes alone.
+    async fn enter(&self, bytes: u64) -> OnTheWay {
+        let kib = u32::try_from(bytes.saturating_mul(COPIES).saturating_add(FLAT_BYTES) >> 10).unwrap_or(u32::MAX);
+        self.free.clone().acquire_many_owned(kib.min(self.kib_max)).await.ok()
     }
 }
 
@@ -50,11 +58,8 @@ impl Way {
         Self { small: Lane::new(bytes_max / SHARE), large: Lane::new(bytes_max) }
     }
 
-    /// What is larger than a whole lane goes alone.
-    async fn enter(&self, bytes: u64) -> OnTheWay {
-        let lane = if bytes <= SMALL_BYTES { &self.small } else { &self.large };
-        let kib = u32::try_from(bytes.saturating_mul(COPIES).saturating_add(FLAT_BYTES) >> 10).unwrap_or(u32::MAX);
-        lane.free.clone().acquire_many_owned(kib.min(lane.kib_max)).await.ok()
+    fn lane(&self, bytes: u64) -> &Lane {
+        if bytes <= SMALL_BYTES { &self.small } else { &self.large }
     }
 }
 
@@ -62,24 +67,16 @@ impl Way {
 pub(crate) struct Room {
     writes: Way,
     requests: Way,
-    /// Bytes of requests that wait.
-    waiting: AtomicU64,
-    waiting_max: u64,
 }
 
 impl Room {
     pub(crate) fn new(ledger_bytes_max: u64) -> Self {
-        Self {
-            writes: Way::new(ledger_bytes_max),
-            requests: Way::new(ledger_bytes_max),
-            waiting: AtomicU64::new(0),
-            waiting_max: (ledger_bytes_max / SHARE).max(WAY_BYTES_MIN),
-        }
+        Self { writes: Way::new(ledger_bytes_max), requests: Way::new(ledger_bytes_max) }
     }
 
     /// Waits until so many bytes may be on their way to the database.
     pub(crate) async fn to_write(&self, bytes: u64) -> OnTheWay {
-        self.writes.enter(bytes).await
+        self.writes.lane(bytes).enter(bytes).await
     }
 
     /// Waits until a request of a client with so many bytes may be worked on.
@@ -87,15 +84,15 @@ impl Room {
     /// # Errors
     /// When too many bytes wait already.
     pub(crate) async fn for_request(&self, bytes: usize) -> Result<OnTheWay, Refused> {
-        let bytes = bytes as u64 + FLAT_BYTES;
-        let waiting = Waiting { waiting: &self.waiting, bytes };
-        if self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes > self.waiting_max {
+        let lane = self.requests.lane(bytes as u64);
+        let (bytes, waiting_max) = (bytes as u64 + FLAT_BYTES, u64::from(lane.kib_max) << 10);
+        let waiting = Waiting { waiting: &lane.waiting, bytes };
+        if lane.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes > waiting_max {
             return Err(Refused::Unavailable(format!(
-                "requests with {} bytes wait already: try again, with fewer at once",
-                self.waiting_max
+                "requests with {waiting_max} bytes wait already: try again, with fewer at once"
             )));
         }
-        let entered = self.requests.enter(bytes).await;
+        let entered = lane.enter(bytes).await;
         drop(waiting);
         Ok(entered)
     }
@@ -132,10 +129,14 @@ mod tests {
             assert!(waits.now_or_never().is_none());
         }
         assert!(matches!(room.for_request(1 << 20).now_or_never(), Some(Err(Refused::Unavailable(_)))));
+        assert!(
+            matches!(room.for_request(1 << 10).now_or_never(), Some(Ok(_))),
+            "what is small is not refused for them"
+        );
         under_way.pop();
         assert!(matches!((&mut waiting[0]).now_or_never(), Some(Ok(_))));
         drop(waiting);
-        assert_eq!(room.waiting.load(Ordering::Relaxed), 0, "a request that is gone waits no longer");
+        assert_eq!(room.requests.large.waiting.load(Ordering::Relaxed), 0, "a request that is gone waits no longer");
     }
 
     #[tokio::test]
