@@ -47,4 +47,4 @@ pub use api::*;
 pub use cerebelum_history::ReopenMode;
 pub use config::{Config, LEASE_MIN};
 pub use engine::Engine;
-pub use outside::{Grants, Guest, Machine, Outside, Program, Programs, Room, Web};
+pub use outside::{Fetching, Grants, Guest, Machine, Outside, Program, Programs, Room, Web};

@@ -37,6 +37,9 @@ pub struct Grants {
     pub secrets: Vec<String>,
 }
 
+/// An answer to come.
+pub type Fetching<'a> = BoxFuture<'a, Result<HttpResponse, Failure>>;
+
 /// Makes components ready to run.
 pub trait Programs: Send + Sync {
     /// Checks an uploaded component and asks it what it is.
@@ -82,13 +85,7 @@ pub trait Guest: Send {
 /// Answers HTTP requests.
 pub trait Web: Send + Sync {
     /// Sends a request with this default `Idempotency-Key`, as far as grants allow. `room` counts the answer's memory first.
-    fn fetch<'a>(
-        &'a self,
-        request: HttpRequest,
-        key: &'a str,
-        grants: &'a Grants,
-        room: &'a mut Room,
-    ) -> BoxFuture<'a, Result<HttpResponse, Failure>>;
+    fn fetch<'a>(&'a self, request: HttpRequest, key: &'a str, grants: &'a Grants, room: &'a mut Room) -> Fetching<'a>;
 }
 
 /// What counts time, draws chance and runs tasks.
