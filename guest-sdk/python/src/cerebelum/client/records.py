@@ -184,8 +184,8 @@ class ExecutionStatus(ExecutionSummary):
     waiting_on: tuple[WaitingOn, ...]
     progress: tuple[Progress, ...]
     steps: tuple[StepStatus, ...]
-    """Its step calls in the order of their places, inner ones after the step that called them. Of a history of more than
-    10,000 events or 4 MiB, those that are open or among its end."""
+    """Its step calls in the order of their places, inner ones after the step that called them. Of a history of more
+    than 10,000 events or 4 MiB, those that are open or among its end."""
     earlier_events: int = 0
     """How many events came before that end."""
 
