@@ -65,6 +65,17 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// The step that is called, or that checks.
+    pub(crate) fn step(&self) -> Option<&PinnedStep> {
+        match self {
+            Self::Step(open) => Some(&open.step),
+            Self::Poll(open) => Some(&open.step),
+            _ => None,
+        }
+    }
+}
+
 /// A component's step with what bounds it, resolved when the call was first recorded (L17).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PinnedStep {

@@ -168,13 +168,11 @@ pub fn steps(history: &[Event], open: &BTreeMap<CallName, OpenCall>) -> Vec<Step
             line.follow(event);
         }
     }
-    let earlier =
-        open.iter().filter(|(name, _)| !index.contains_key(name)).filter_map(|(name, call)| match &call.phase {
-            Phase::Step(open) => Some(StepLine::begun(name.clone(), &open.step.call, call.since)),
-            Phase::Poll(open) => Some(StepLine::begun(name.clone(), &open.step.call, call.since)),
-            _ => None,
-        });
-    let mut earlier: Vec<StepLine> = earlier.collect();
+    let unseen = open.iter().filter(|(name, _)| !index.contains_key(name));
+    let begun = |(name, call): (&CallName, &OpenCall)| {
+        Some(StepLine::begun(name.clone(), &call.phase.step()?.call, call.since))
+    };
+    let mut earlier: Vec<StepLine> = unseen.filter_map(begun).collect();
     earlier.sort_by_key(|line| (line.started_at, line.call.clone()));
     lines.splice(0..0, earlier);
     let waiting = waiting_on(open);

@@ -137,7 +137,7 @@ impl Cache {
     /// The modules that some component names. One that is stored at this moment may name others: it is compiled
     /// again when it finds them gone.
     fn needed_modules(&self) -> io::Result<BTreeSet<Digest>> {
-        // A folder that cannot be read has no seals; that is no reason to remove what they name.
+        // A folder that cannot be read seems to have no seals: the modules that they name must stay.
         fs::read_dir(&self.folder)?;
         Ok(self.seals().filter_map(|(_, seal)| seal.label).flat_map(|label| label.modules).collect())
     }

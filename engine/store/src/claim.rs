@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cerebelum_history::{Timestamp, planted};
 
 use crate::calls;
-use crate::crashes::{self, free_suspects, unsuspected};
+use crate::crashes::{self, free_suspects, suspected};
 use crate::damage::{self, Damaged};
 use crate::fault::Fault;
 use crate::heads::{Stored, ends};
@@ -69,7 +69,8 @@ macro_rules! told {
             " where (e.tenant_id, e.execution_no) in
                 (select i.tenant_id, i.execution_no from inbox i where i.seen = 0)
                 and e.owner is null and e.state = 0 and e.parked is null and ",
-            unsuspected!(),
+            suspected!("e"),
+            " is not true",
             $small,
             " limit $1 {postgres: for no key update of e skip locked}"
         ))
@@ -85,7 +86,8 @@ macro_rules! due {
             " and ",
             wake!(),
             " <= $2 and ",
-            unsuspected!(),
+            suspected!("e"),
+            " is not true",
             $small,
             " order by ",
             wake!(),

@@ -1,7 +1,7 @@
 //! Executions whose nodes died again and again while they could run (L18). A node's own notes of what ran when it died are
 //! in its data folder; this is what is known of nodes that never came back to theirs.
 //!
-//! A crash is counted at the position where the execution stood. One that has moved on since then is no suspect.
+//! A crash is counted at the position where the execution stood. An execution that has moved on since then is cleared.
 
 use cerebelum_history::Timestamp;
 
@@ -13,17 +13,11 @@ use crate::sql::{Row, Session, Statement};
 /// A suspect waits until the one that its node has claimed has gone on: so often the node looks, in milliseconds.
 pub(crate) const LOOK_AGAIN_MS: u64 = 100;
 
-/// Whether the row `e` is a suspect: it has crashed twice where it stands. A node claims one suspect at a time. The index
-/// `executions_suspected` says the same number.
+/// Whether a row of executions is a suspect: it has crashed twice where it stands. A node claims one suspect at a time. The
+/// index `executions_suspected` says the same number.
 macro_rules! suspected {
-    () => {
-        "(e.crashes >= 2 and e.crashed_at = e.position)"
-    };
-}
-/// The opposite.
-macro_rules! unsuspected {
-    () => {
-        "(e.crashes is null or e.crashes < 2 or e.crashed_at is distinct from e.position)"
+    ($row:literal) => {
+        concat!("(", $row, ".crashes >= 2 and ", $row, ".crashed_at = ", $row, ".position)")
     };
 }
 /// Whether the row `e` can move at the time that is the parameter.
@@ -42,14 +36,14 @@ macro_rules! free_suspects {
     ($now:literal) => {
         concat!(
             "(case when exists (select 1 from executions e where e.owner is null and ",
-            $crate::crashes::suspected!(),
+            $crate::crashes::suspected!("e"),
             " and ",
             $crate::crashes::movable!($now),
             ") then 1 else 0 end)"
         )
     };
 }
-pub(crate) use {free_suspects, movable, suspected, unsuspected};
+pub(crate) use {free_suspects, movable, suspected};
 
 /// Counts a crash for what these nodes could run before their leases were over.
 pub(crate) static COUNT: Statement = Statement::new(concat!(
@@ -70,11 +64,12 @@ pub(crate) async fn free_suspect(
     static FREE: Statement = Statement::new(concat!(
         ends!(),
         " where e.owner is null and ",
-        suspected!(),
+        suspected!("e"),
         " and ",
         movable!("$2"),
-        " and not exists (select 1 from executions s
-            where s.owner = $1 and s.crashes >= 2 and s.crashed_at = s.position and s.state = 0 and s.parked is null)
+        " and not exists (select 1 from executions s where s.owner = $1 and s.state = 0 and s.parked is null and ",
+        suspected!("s"),
+        ")
         order by e.crashes, e.execution_no limit 1 {postgres: for no key update of e skip locked}"
     ));
     Ok(session.rows(&FREE, &[incarnation.into(), now.into()]).await?)

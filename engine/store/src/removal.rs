@@ -1,7 +1,7 @@
 //! Components on their way out: versions lose their names first, and go once nothing can refer to them any more.
 //!
 //! A start, or a call of another component's step, looks a name up and is stored a little later. So a version that loses
-//! its last name keeps its bytes for a while. Whoever looked it up before is stored by then, and is found as its user.
+//! its last name keeps its bytes for a while. An execution that looked it up before is stored by then, and is found as its user.
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 
@@ -117,7 +117,7 @@ fn unreadable() -> ExecutionId {
 
 /// See [`crate::Store::replaced_components`].
 pub(crate) async fn replaced(database: &Database, before: Timestamp) -> Result<Vec<Version>, Fault> {
-    // Whatever became current after this one took its place then or later.
+    // A version that became current after this one took its place then or later.
     static REPLACED: Statement = Statement::new(
         "select n.tenant_id, n.name, n.digest from names n
         where n.current = 0 and exists (

@@ -29,10 +29,10 @@ const FIRST: i64 = 0;
 const CHUNK: i64 = 1;
 const CALL: i64 = 2;
 
-/// How many events of a long history are read, its last ones. The statement says the same number.
-const EVENTS_MAX: u64 = 10_000;
+/// How many events of a long history are read, its last ones.
+const EVENTS_MAX: i64 = 10_000;
 /// How many bytes of a long history are read: the last chunk and as many before it as fit. The beginning comes besides.
-const BYTES_MAX: u64 = 4 << 20;
+const BYTES_MAX: i64 = 4 << 20;
 
 /// How much of an execution is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(crate) enum Extent {
 
 /// See [`crate::Store::whole`] and [`crate::Store::whole_if_ended`].
 pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Extent) -> Result<Option<Whole>, Fault> {
-    // The last chunks, from the one on that holds the first of the last 10,000 events. Those that are too much have no
+    // The last chunks, from the one on that holds the first of the last events. Those that are too much have no
     // events here; the first chunk stands apart then.
     static WHOLE: Statement = Statement::new(concat!(
         "with e as (select ",
@@ -60,7 +60,7 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Exten
                 and h.first_position >= coalesce((
                     select max(b.first_position) from history b
                     where b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
-                        and b.first_position <= e.position - 9999), 1)
+                        and b.first_position <= e.position - $5 + 1), 1)
             where $3 = 0 or e.state <> 0)
         select e.*, x.kind, x.a, x.b, x.c, x.t, x.u from e left join (
             select 0 as kind, b.first_position as a, b.last_position as b, b.checksum as c, b.events as t, '' as u
@@ -81,15 +81,15 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Exten
         order by x.kind, x.a, x.t"
     ));
     let is_head_only = extent == Extent::HeadUnlessEnded;
-    let bytes_max = i64::try_from(BYTES_MAX).unwrap_or(i64::MAX);
-    let values = [key.tenant.into(), key.id.as_str().into(), is_head_only.into(), bytes_max.into()];
+    let values = [key.tenant.into(), key.id.as_str().into(), is_head_only.into(), BYTES_MAX.into(), EVENTS_MAX.into()];
     let rows = database.search().await?.rows(&WHOLE, &values).await?;
     let mut rows = rows.into_iter();
     let Some(mut row) = rows.next() else { return Ok(None) };
     let head = heads::read(&mut row).shown();
     let (mut calls, mut progress) = (Vec::new(), Vec::new());
     let mut first = Ok(Found::new(key, head.run, Position(1)));
-    let mut history = Ok(Found::new(key, head.run, Position(head.position.0.saturating_sub(EVENTS_MAX - 1).max(1))));
+    let mut history =
+        Ok(Found::new(key, head.run, Position(head.position.0.saturating_sub(EVENTS_MAX.unsigned_abs() - 1).max(1))));
     let mut next = Some(row);
     while let Some(mut row) = next {
         row.seek(heads::COLUMNS);

@@ -372,48 +372,74 @@ const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// A guest that has asked for so many to go asks those of workflows that have more waiting, urgently.
 const ASKED_MAX: u32 = 4;
 
-/// Starts a guest. When all places are taken, guests that only wait are asked to go, twice as many each time: whoever
-/// waits for a place must in the end hold none that it can do without, or all of them could wait for each other.
+/// How a guest without a place asks guests that only wait to go: twice as many each time, ever more rarely.
 ///
 /// While other steps find places, a step asks none before it has waited for [`PATIENCE_MAX`], and then only guests that have
 /// waited as long. Most of the others are workflows whose steps stand in the same line, and what their reruns cost is
 /// taken from those steps.
+struct Plea {
+    is_step: bool,
+    patience: Duration,
+    wanted: u32,
+    /// How many steps had found places when it was looked last.
+    admitted: u64,
+    /// The last guest that had begun to wait when this one came.
+    latest: u64,
+}
+
+impl Plea {
+    fn new(is_step: bool, admitted: u64, latest: u64) -> Self {
+        // Places are kept for steps: when none is free, the machine is more likely busy than stuck.
+        let patience = if is_step { PATIENCE * 9 } else { Duration::ZERO };
+        Self { is_step, patience, wanted: 1, admitted, latest }
+    }
+
+    fn request(&self) -> Urgency {
+        if self.is_step { Urgency::Urgent } else { Urgency::Polite }
+    }
+
+    /// It has waited in vain, and so many steps have found places by now. Says how many guests to ask, if any: those that
+    /// began to wait up to this number.
+    fn ask(&mut self, admitted: u64) -> (u32, Option<u64>) {
+        let line_moves = self.is_step && std::mem::replace(&mut self.admitted, admitted) != admitted;
+        let up_to = match line_moves {
+            false => Some(u64::MAX),
+            true => Some(self.latest).filter(|_| self.patience == PATIENCE_MAX),
+        };
+        let wanted = self.wanted;
+        self.wanted = wanted.saturating_mul(2);
+        self.patience = (self.patience * 2).clamp(PATIENCE, PATIENCE_MAX);
+        (wanted, up_to)
+    }
+}
+
+/// Starts a guest. When all places are taken, guests that only wait are asked to go: a guest that waits for a place must in
+/// the end hold none that it can do without, or all of them could wait for each other.
 async fn start(
     node: &Node,
     homeless: &Arc<Homeless>,
     (program, account): (Arc<dyn Program>, Arc<Account>),
     begin: Begin,
 ) -> Result<Box<dyn Guest>, Trouble> {
-    let is_step = matches!(begin.entry, Entry::Step(_));
-    let (request, mut patience) = match is_step {
-        false => (Urgency::Polite, Duration::ZERO),
-        // Places are kept for steps: when none is free, the machine is more likely busy than stuck.
-        true => (Urgency::Urgent, PATIENCE * 9),
-    };
-    let (workflow, latest) = (begin.workflow.clone(), node.warm.latest());
-    let mut admitted = program.steps_admitted();
+    let (is_step, workflow) = (matches!(begin.entry, Entry::Step(_)), begin.workflow.clone());
     let mut start = std::pin::pin!(program.start(begin, account));
     if let Some(started) = node.machine.within(PATIENCE, &mut start).await {
         return started;
     }
     let _seeking = Seeking::new(homeless);
-    let (mut wanted, mut waiting) = (1, None);
+    let mut plea = Plea::new(is_step, program.steps_admitted(), node.warm.latest());
+    let mut waiting = None;
     loop {
-        match node.machine.within(patience, &mut start).await {
-            Some(started) => return started,
-            None => {
-                let _ = waiting.get_or_insert_with(|| node.liveness.waits("a guest for a place"));
-                let before = std::mem::replace(&mut admitted, program.steps_admitted());
-                let line_moves = is_step && admitted != before;
-                if !line_moves || patience == PATIENCE_MAX {
-                    node.warm.make_room(wanted, request, if line_moves { latest } else { u64::MAX });
-                }
-                if wanted > ASKED_MAX {
-                    node.warm.make_room_among_others(wanted, &workflow);
-                }
-                wanted = wanted.saturating_mul(2);
-                patience = (patience * 2).clamp(PATIENCE, PATIENCE_MAX);
-            }
+        if let Some(started) = node.machine.within(plea.patience, &mut start).await {
+            return started;
+        }
+        let _ = waiting.get_or_insert_with(|| node.liveness.waits("a guest for a place"));
+        let (wanted, up_to) = plea.ask(program.steps_admitted());
+        if let Some(up_to) = up_to {
+            node.warm.make_room(wanted, plea.request(), up_to);
+        }
+        if wanted > ASKED_MAX {
+            node.warm.make_room_among_others(wanted, &workflow);
         }
     }
 }
@@ -426,5 +452,35 @@ fn ends(node: &Node, length: Duration) -> u64 {
 impl Drop for Guests {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long it waits before each of its first six looks, how many it then asks, and up to which number.
+    fn asks(is_step: bool, line_moves: bool) -> Vec<(u128, u32, Option<u64>)> {
+        let mut plea = Plea::new(is_step, 0, 7);
+        let mut look = |admitted| {
+            let waited = plea.patience.as_millis();
+            let (wanted, up_to) = plea.ask(admitted);
+            (waited, wanted, up_to)
+        };
+        (1..=6).map(|number| look(if line_moves { number } else { 0 })).collect()
+    }
+
+    #[test]
+    fn a_step_whose_line_moves_asks_late_and_only_those_that_wait_as_long() {
+        let all = Some(u64::MAX);
+        let standing = [(180, 1), (360, 2), (720, 4), (1_000, 8), (1_000, 16), (1_000, 32)];
+        assert_eq!(asks(true, false), standing.map(|(waited, wanted)| (waited, wanted, all)));
+        let up_to = [None, None, None, Some(7), Some(7), Some(7)];
+        let moving: Vec<_> =
+            standing.iter().zip(up_to).map(|((waited, wanted), up_to)| (*waited, *wanted, up_to)).collect();
+        assert_eq!(asks(true, true), moving);
+        let workflow =
+            [(0, 1), (20, 2), (40, 4), (80, 8), (160, 16), (320, 32)].map(|(waited, wanted)| (waited, wanted, all));
+        assert_eq!((asks(false, false), asks(false, true)), (workflow.to_vec(), workflow.to_vec()));
     }
 }

@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::node::Node;
 
 const TENANT: TenantId = TenantId::DEFAULT;
-/// How many users of a component are named to whoever wants to remove it.
+/// How many users of a component a refused removal names.
 const USERS_SHOWN: usize = 3;
 /// How many digits of a digest stand for it in a line.
 const DIGEST_DIGITS: usize = 12;
@@ -53,7 +53,7 @@ impl Engine {
         let mut removed = Vec::new();
         for Component { name, digest, .. } in versions {
             let version = Version { tenant: TENANT, name: name.clone(), digest: digest.clone() };
-            // One that is gone already was removed by somebody else, which is just as well.
+            // A version that is gone already was removed by another request, which is just as well.
             store.remove_component(version, Removable::Any).await.map_err(unavailable)?;
             removed.push(digest.clone());
         }
@@ -119,7 +119,7 @@ pub(crate) async fn keep_removing(node: Arc<Node>) {
     loop {
         let began_ms = node.clock.boot_ms();
         if let Err(error) = round(&node, grace, &mut rounds).await {
-            tracing::debug!(%error, "cannot look for components to be removed");
+            tracing::warn!(%error, "cannot look for components to be removed");
         }
         let took = Duration::from_millis(node.clock.boot_ms() - began_ms);
         node.machine.sleep((took * REST).max(grace)).await;

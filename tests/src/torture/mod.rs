@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use cerebelum_server::proto;
 use chance::Chance;
 use checker::Checker;
 use client::{Client, Told};
@@ -246,16 +247,17 @@ impl Torture {
             self.crowd.look(&client, &mut self.chance).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
             if looked.is_none_or(|looked| looked.elapsed() > LOOK_AGAIN)
-                && let Some(events) = open_executions(&client).await
+                && let Some(all) = list_all(&client).await
             {
-                moves.note(&events);
-                (open, looked) = (self.crowd.busy().max(events.len()), Some(Instant::now()));
+                let listed = moves.note(all);
+                (open, looked) = (self.crowd.busy().max(listed), Some(Instant::now()));
             }
         }
         let calm = began.elapsed();
         let two_liners = self.checker.two_liners.clone();
         self.crowd.check_lines(&client, &two_liners).await;
-        let listed = list_all(&client).await;
+        let listed = list_all(&client).await.unwrap_or_default();
+        let listed = listed.into_iter().map(|summary| (summary.execution_id, summary.status)).collect();
         self.engine.kill();
         self.look_at_the_dead(Class::Random).await;
         self.fallen.forget_last(Class::Random);
@@ -295,39 +297,24 @@ fn kill_later(pid: u32, after: Duration) -> std::thread::JoinHandle<()> {
     })
 }
 
-/// How many executions are listed as not ended, children too; one page tells enough.
-/// The executions that have not ended, with how many events each has. `None` when the engine does not say.
-async fn open_executions(client: &Client) -> Option<BTreeMap<String, u64>> {
-    let (mut open, mut cursor) = (BTreeMap::new(), None);
-    loop {
-        let Told::Yes(page) = client.list(cursor, 1_000).await else { return None };
-        let executions = page.executions.into_iter().filter(|summary| !has_ended(&summary.status));
-        open.extend(executions.map(|summary| (summary.execution_id, summary.events)));
-        cursor = page.next;
-        if cursor.is_none() {
-            return Some(open);
-        }
-    }
-}
-
 /// How many events each open execution has, and since when.
 #[derive(Default)]
-struct Moves(BTreeMap<String, (u64, Option<Instant>)>);
+struct Moves(BTreeMap<String, (u64, Instant)>);
 
 impl Moves {
-    fn note(&mut self, open: &BTreeMap<String, u64>) {
-        self.0.retain(|id, _| open.contains_key(id));
-        for (id, events) in open {
-            let known = self.0.entry(id.clone()).or_default();
-            if known.0 != *events {
-                *known = (*events, Some(Instant::now()));
-            }
+    /// Compares with what is listed now. Returns how many executions are open.
+    fn note(&mut self, all: Vec<proto::Summary>) -> usize {
+        let mut known = std::mem::take(&mut self.0);
+        for summary in all.into_iter().filter(|summary| !has_ended(&summary.status)) {
+            let before = known.remove(&summary.execution_id).filter(|(events, _)| *events == summary.events);
+            self.0.insert(summary.execution_id, before.unwrap_or((summary.events, Instant::now())));
         }
+        self.0.len()
     }
 
     /// How long the one stands still that moved least lately.
     fn longest(&self) -> Duration {
-        self.0.values().filter_map(|(_, since)| *since).map(|since| since.elapsed()).max().unwrap_or_default()
+        self.0.values().map(|(_, since)| since.elapsed()).max().unwrap_or_default()
     }
 }
 
@@ -335,16 +322,15 @@ fn has_ended(status: &str) -> bool {
     matches!(status, "completed" | "failed" | "cancelled")
 }
 
-/// All executions with their status.
-async fn list_all(client: &Client) -> BTreeMap<String, String> {
-    let mut listed = BTreeMap::new();
-    let mut cursor = None;
-    while let Told::Yes(page) = client.list(cursor, 1_000).await {
-        listed.extend(page.executions.into_iter().map(|summary| (summary.execution_id, summary.status)));
+/// All executions; `None` when the engine does not say.
+async fn list_all(client: &Client) -> Option<Vec<proto::Summary>> {
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let Told::Yes(page) = client.list(cursor, 1_000).await else { return None };
+        all.extend(page.executions);
         cursor = page.next;
         if cursor.is_none() {
-            break;
+            return Some(all);
         }
     }
-    listed
 }

@@ -40,11 +40,7 @@ impl Execution {
             self.beginning(scope, Entry::Workflow(workflow.to_owned()), input.clone(), (first.at, 1))
         } else {
             let name = scope.call()?;
-            let step = match &self.open.get(&name)?.phase {
-                Phase::Step(open) => &open.step,
-                Phase::Poll(open) => &open.step,
-                _ => return None,
-            };
+            let step = self.open.get(&name)?.phase.step()?;
             let attempts = self.attempts(scope)?;
             let entry = Entry::Step(step.local_name().to_owned());
             self.beginning(scope, entry, step.call.input.clone(), (attempts.began, attempts.attempt))

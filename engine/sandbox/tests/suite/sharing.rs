@@ -1,6 +1,6 @@
 //! Modules that components share: compiled once, kept once, nobody's but those who contain them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cerebelum_history::Digest;
 use cerebelum_sandbox::{Config, InspectError, Program, Sandbox};
@@ -154,21 +154,24 @@ async fn a_library_of_two_components_is_compiled_and_kept_once() {
     assert_eq!(libraries(&config), [] as [PathBuf; 0]);
 }
 
+/// Changes one bit in the middle of a file.
+fn spoil(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+fn remove(file: &Path) {
+    std::fs::remove_file(file).unwrap();
+}
+
 #[tokio::test]
 async fn a_damaged_or_missing_library_is_compiled_again() {
     let config = fresh("damaged");
     let component = with_library(&library(LARGE), 1, 1);
     load(&Sandbox::new(config.clone()).unwrap(), &component).await;
-    let spoil = |file: &PathBuf| {
-        let mut bytes = std::fs::read(file).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        std::fs::write(file, bytes).unwrap();
-    };
-    let remove = |file: &PathBuf| std::fs::remove_file(file).unwrap();
-    for (harm, extension) in
-        [(&spoil as &dyn Fn(&PathBuf), "cwasm"), (&spoil, "seal"), (&remove, "cwasm"), (&remove, "seal")]
-    {
+    for (harm, extension) in [(spoil as fn(&Path), "cwasm"), (spoil, "seal"), (remove, "cwasm"), (remove, "seal")] {
         let file = libraries(&config).into_iter().find(|file| file.extension().unwrap() == extension).unwrap();
         harm(&file);
         let sandbox = Sandbox::new(config.clone()).unwrap();
@@ -223,7 +226,7 @@ async fn a_component_like_another_is_kept_as_the_difference() {
         assert!(!asked, "it is on disk");
         assert_eq!(run_on(&program, workflow("sequential", "3")).await.output(), "3");
     }
-    // What the others differ from stays as long as they do, and is nobody's component.
+    // What the others differ from stays as long as they do, and belongs to no component.
     let [first, second, third] = all.each_ref().map(|bytes| Digest::of(bytes));
     later.forget(&first);
     assert!(!load(&Sandbox::new(config.clone()).unwrap(), &all[1]).await.1);
@@ -240,16 +243,7 @@ async fn a_difference_that_is_damaged_or_has_lost_its_base_is_compiled_again() {
     let config = fresh("difference-damaged");
     let [first, second] = [1, 2].map(|salt| with_library(&library(LARGE), salt, 1));
     let sandbox = Sandbox::new(config.clone()).unwrap();
-    let spoil = |file: &PathBuf| {
-        let mut bytes = std::fs::read(file).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        std::fs::write(file, bytes).unwrap();
-    };
-    let remove = |file: &PathBuf| std::fs::remove_file(file).unwrap();
-    for (harm, ending) in
-        [(&spoil as &dyn Fn(&PathBuf), "delta"), (&remove, "delta"), (&spoil, "cwasm"), (&remove, "cwasm")]
-    {
+    for (harm, ending) in [(spoil as fn(&Path), "delta"), (remove, "delta"), (spoil, "cwasm"), (remove, "cwasm")] {
         for digest in [&first, &second].map(|bytes| Digest::of(bytes)) {
             sandbox.forget(&digest);
         }

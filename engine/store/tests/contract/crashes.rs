@@ -36,7 +36,7 @@ async fn l18_what_could_move_when_a_node_died_for_good_has_crashed_once_more(ben
     assert_eq!((claimed.head.key.id.as_str(), claimed.crashes), ("a", 3));
     assert!(bench.park(heir, &key("a"), "engine-crash: …".to_owned()).await.unwrap());
     assert!(bench.unpark(&key("a")).await.unwrap());
-    assert_eq!(bench.looked("a").await.crashes, 0, "whoever resumes it wants it tried again");
+    assert_eq!(bench.looked("a").await.crashes, 0, "a person who resumes it wants it tried again");
 }
 
 async fn l18_crashes_count_only_where_an_execution_still_stands(bench: Bench) {

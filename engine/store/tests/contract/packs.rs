@@ -94,7 +94,7 @@ async fn what_a_difference_is_made_of_stays_until_the_last_one_goes(bench: Bench
     assert_eq!(packs(&bench).await, (0, 0), "nothing is left");
 }
 
-/// An upload finds a similar component, and that one is removed before it is stored: whatever comes first.
+/// An upload finds a similar component, and that one is removed before it is stored, in either order.
 async fn a_component_that_shares_bytes_with_one_that_goes_is_whole(bench: Bench) {
     let (base, mine) = (Digest::of(&variant(0)), Digest::of(&variant(1)));
     let other = bench.second().await;
@@ -149,7 +149,7 @@ async fn an_engine_of_the_version_before_finds_whole_bytes(bench: Bench) {
     );
     bench.meddle("update nodes set ended_at = 1 where name = 'old'").await;
     keep(&*bench, "a", &variant(2)).await;
-    assert_eq!(whole().await, 0, "nobody reads them any more");
+    assert_eq!(whole().await, 0, "no engine reads them any more");
     assert!(read(&bench, &digest).await == Some(variant(1)));
 }
 

@@ -146,7 +146,7 @@ async fn calls_of_its_steps_make_users(bench: Bench) {
     assert_eq!(bench.component_users(T, &step, 9).await.unwrap(), [id]);
 }
 
-/// Whatever comes first: a component that is uploaded has its bytes.
+/// In either order, a component that is uploaded has its bytes.
 async fn uploads_and_deletions_of_the_same_component_take_turns(bench: Bench) {
     let (digest, other) = (Digest::of(b"same"), bench.second().await);
     for round in 0..40 {

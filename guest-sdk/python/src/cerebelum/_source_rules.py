@@ -18,7 +18,7 @@ ENVIRONMENT = (
 MISSING = "there is no module {0!r} in the component: name its package in requirements.txt"
 NATIVE = "there is no module {0!r} in a component"
 
-# What fails whatever it is called with, and why.
+# Functions that fail with any arguments, and why.
 ALWAYS = {
     **dict.fromkeys(
         (

@@ -92,11 +92,11 @@ def test_an_approval_before_a_step_takes_any_duration() -> None:
 
     asked: list[Any] = []
 
-    def nobody(question: Any) -> Decision:
+    def no_answer(question: Any) -> Decision:
         asked.append(question.data)
         return silence()
 
-    run = Local().on_approval(None, nobody).run_step(careful)
+    run = Local().on_approval(None, no_answer).run_step(careful)
     assert (run.elapsed, asked) == (timedelta(hours=2), [{"n": 1}])
     with pytest.raises(TypeError, match="not both"):
         approval(timeout="2h", timeout_minutes=5)
