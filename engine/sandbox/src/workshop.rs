@@ -1,4 +1,4 @@
-//! Where components are compiled: threads that leave a core to everybody else, and one component at a time.
+//! Where components are compiled: on threads of low priority, and one component at a time.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::SandboxError;
 
-/// How much lower the priority of these threads is than that of the threads that run guests.
+/// How much lower the priority of these threads is than that of all others: beside a busy thread, one of these gets a tenth
+/// of a core.
 const NICENESS: i32 = 10;
 
 /// A place where one component after the other is compiled.
@@ -24,7 +25,7 @@ impl Workshop {
     pub(crate) fn new(name: &'static str) -> Result<Self, SandboxError> {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = ThreadPoolBuilder::new()
-            .num_threads((cores - 1).max(1))
+            .num_threads(cores)
             .thread_name(move |number| format!("{name}-{number}"))
             .start_handler(|_| {
                 // Not being allowed to is no reason to do nothing.

@@ -9,7 +9,7 @@ use crate::stuck::Stuck;
 /// How many requests of guests are taken in one round, so that no round takes long.
 const ROUND_REQUESTS_MAX: usize = 256;
 /// How many events may wait for the batch before theirs: beyond it no more requests are taken, so that no batch is huge.
-pub(crate) const BATCH_EVENTS_MAX: usize = 128;
+const BATCH_EVENTS_MAX: usize = 128;
 
 impl Activation {
     /// A guest stopped: lines up what it asked for until it could not move, and its result if it has ended.
@@ -30,6 +30,11 @@ impl Activation {
     /// Whether there are requests to take, and the batch that they will go with is not full.
     pub(crate) fn may_take_requests(&self) -> bool {
         self.guests.any_asking() && self.execution.untaken() < BATCH_EVENTS_MAX
+    }
+
+    /// Whether there are requests that cannot be taken before the next batch is on its way.
+    pub(crate) fn requests_await_batch(&self) -> bool {
+        self.guests.any_asking() && self.execution.untaken() >= BATCH_EVENTS_MAX
     }
 
     /// Takes what guests asked for, guest after guest, as far as one round goes.

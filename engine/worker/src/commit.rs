@@ -9,7 +9,6 @@ use futures::future::BoxFuture;
 
 use crate::activation::{Activation, Over, Stored};
 use crate::appender::{Appended, CLAIM_LOST, NotWritten};
-use crate::asking::BATCH_EVENTS_MAX;
 use crate::batch::parking;
 use crate::stuck::Stuck;
 use crate::trouble::Trouble;
@@ -41,8 +40,8 @@ impl Activation {
             self.give_way(self.guests.quiescent());
         } else {
             self.held_since_ms.get_or_insert_with(|| self.node.clock.boot_ms());
-            let is_full = self.execution.untaken() >= BATCH_EVENTS_MAX;
-            if self.hold_left().is_some_and(|left| !left.is_zero()) && !is_full && !self.log_is_awaited() {
+            let is_awaited = self.log_is_awaited() || self.requests_await_batch();
+            if self.hold_left().is_some_and(|left| !left.is_zero()) && !is_awaited {
                 return Ok(());
             }
         }
