@@ -189,6 +189,20 @@ fn laws() -> Page {
     Page { text: read(&path), path }
 }
 
+/// The fenced blocks of a page in this language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let fenced = page.split("\n```").skip(1).step_by(2);
+    fenced.filter_map(|block| Some(block.strip_prefix(language)?.strip_prefix('\n')?.to_owned())).collect()
+}
+
+#[test]
+fn the_program_of_the_readme_is_an_example_that_is_built() {
+    const EXAMPLE: &str = "examples/trial/src/lib.rs";
+    let (shown, built) = (blocks(&read("README.md"), "rust"), read(EXAMPLE));
+    assert_eq!(shown.len(), 1, "the README shows one program in Rust");
+    assert!(built.contains(&shown[0]), "README.md shows something else than {EXAMPLE}");
+}
+
 #[test]
 fn links_lead_somewhere() {
     complain(&broken_links(&pages(), |path| root().join(path).exists()));
@@ -299,6 +313,12 @@ mod tests {
             page("docs/decisions/001-x.md", "\n"),
         ];
         assert_eq!(orphans(&pages), ["no other page links to docs/b.md"]);
+    }
+
+    #[test]
+    fn blocks_are_taken_by_their_language() {
+        let page = "a\n```rust\nfn f() {}\n```\nb\n```sh\nls\n```\n```rust\nfn g() {}\n```\n";
+        assert_eq!(blocks(page, "rust"), ["fn f() {}", "fn g() {}"]);
     }
 
     #[test]
