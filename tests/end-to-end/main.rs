@@ -1,5 +1,4 @@
-//! Real engine processes on real databases, real components, real kills. Numbers in comments are the promises of the
-//! predecessor that each test keeps.
+//! Real engine processes on real databases, real components, real kills.
 
 #![allow(clippy::unwrap_used, reason = "tests: a value that is not there is a failure")]
 

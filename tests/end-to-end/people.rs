@@ -25,7 +25,7 @@ on_both_databases!(
     open_questions_are_listed_page_by_page,
 );
 
-/// 6, 7, 11: approve after a kill; a second answer is refused.
+/// Approve after a kill; a second answer is refused.
 fn an_approval_survives_a_kill_and_answers_once(database: Database) {
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
     engine.upload("test-guests");
@@ -85,7 +85,7 @@ fn an_approval_inside_a_step_goes_on_behind_it(database: Database) {
     assert_eq!(paths, ["/notes/before", "/notes/after"]);
 }
 
-/// 6: distinct kinds, and a late answer gets a clear refusal.
+/// Distinct kinds, and a late answer gets a clear refusal.
 fn a_rejection_and_a_timeout_are_told_apart(database: Database) {
     let engine = Engine::start(database);
     engine.upload("test-guests");
@@ -101,7 +101,7 @@ fn a_rejection_and_a_timeout_are_told_apart(database: Database) {
     assert!(said.code == 5 && said.err.contains("timed-out"), "{said:?}");
 }
 
-/// 6: the timeout counts from the persisted request.
+/// The timeout counts from the persisted request.
 fn the_time_left_for_an_approval_survives_a_kill(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
@@ -173,7 +173,7 @@ fn a_pause_lets_nothing_move_until_it_is_resumed(database: Database) {
     assert_each_once(&cloud.ledger());
 }
 
-/// 21: what was done stays done, the failed step has a fresh budget.
+/// What was done stays done, the failed step has a fresh budget.
 fn a_failed_run_resumes_at_the_failed_step(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -199,7 +199,7 @@ fn a_failed_run_resumes_at_the_failed_step(database: Database) {
     assert_eq!(nothing.code, 5, "{nothing:?}");
 }
 
-/// 23: neither doubled nor lost.
+/// Neither doubled nor lost.
 fn l07_progress_attributes_and_logs_are_not_repeated_by_a_rerun(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
@@ -230,7 +230,7 @@ fn only_what_has_ended_is_deleted(database: Database) {
     assert_eq!(engine.cli(&["status", &id]).code, 3);
 }
 
-/// 8: each state is visible.
+/// Each state is visible.
 fn l20_every_status_is_shown_by_status_and_list(database: Database) {
     let cloud = Cloud::start();
     let engine = Engine::start(database);

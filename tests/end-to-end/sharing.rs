@@ -9,7 +9,7 @@ use crate::{assert_each_once, assert_repeats_are_alike};
 
 on_both_databases!(one_of_several_parallel_steps_fails);
 
-/// 11: the failure is the execution's, what was done is done, and a resume repeats only what failed.
+/// The failure is the execution's, what was done is done, and a resume repeats only what failed.
 fn one_of_several_parallel_steps_fails(database: Database) {
     let cloud = Cloud::start();
     let engine = Engine::start(database);
@@ -28,7 +28,7 @@ fn one_of_several_parallel_steps_fails(database: Database) {
     assert_each_once(&cloud.requests("POST", "/notes"));
 }
 
-/// 16: whoever holds an execution is the only one; when an engine dies, the other one goes on.
+/// Whoever holds an execution is the only one; when an engine dies, the other one goes on.
 #[test]
 fn two_engines_on_one_postgres_have_one_owner_for_each_execution() {
     let cloud = Cloud::start();

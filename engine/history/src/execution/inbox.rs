@@ -215,7 +215,7 @@ impl Execution {
         self.record(now.at, &Scope::root(), Fact::ExecutionResumed);
     }
 
-    /// Goes on after a failure: this call of the workflow, see [`crate::reopening`], is open again (behaviour 21).
+    /// Goes on after a failure: this call of the workflow, see [`crate::reopening`], is open again.
     pub fn reopen(&mut self, ordinal: u32, now: Moment) {
         self.reopening = None;
         self.facts.deadline = None;
