@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cerebelum_history::{Begin, Digest, Failure, HttpRequest, HttpResponse, ReopenMode};
+use cerebelum_history::{GuestInput, Digest, Failure, HttpRequest, HttpResponse, ReopenMode};
 use cerebelum_sandbox::{Account, InspectError, Inspected, LoadError, Manifest, Sandbox, Trouble};
 use cerebelum_tests::{Database, component, scratch};
 use cerebelum_worker::{Config, Engine, Grants, Guest, Machine, Outside, Program, Programs, Room, StartRequest, Web};
@@ -91,7 +91,7 @@ impl Program for TrickyProgram {
         self.program.manifest()
     }
 
-    fn start(&self, begin: Begin, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
+    fn start(&self, begin: GuestInput, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
         self.program.start(begin, account)
     }
 

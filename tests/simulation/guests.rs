@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebelum_history::{Begin, Delivery, Digest, Entry, StepOptions, Turn};
+use cerebelum_history::{GuestInput, Delivery, Digest, Entry, StepOptions, Turn};
 use cerebelum_sandbox::{Account, InspectError, Inspected, LoadError, Manifest, StepInfo, Trouble, WorkflowInfo};
 use cerebelum_worker::{Guest, Program, Programs};
 use futures::FutureExt;
@@ -38,7 +38,7 @@ impl Library {
     }
 
     /// A round is known by its key, which no other has (L3).
-    fn round(&self, begin: &Begin) -> u32 {
+    fn round(&self, begin: &GuestInput) -> u32 {
         let mut rounds = self.rounds.lock().expect("nobody panics here");
         let place = (begin.execution.to_string(), begin.input.to_string());
         let keys = rounds.entry(place).or_default();
@@ -172,7 +172,7 @@ impl Program for Loaded {
         &self.manifest
     }
 
-    fn start(&self, begin: Begin, _: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
+    fn start(&self, begin: GuestInput, _: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
         async move {
             let take = async |places: &Arc<Semaphore>| places.clone().acquire_owned().await.expect("nobody closes it");
             let is_workflow = matches!(begin.entry, Entry::Workflow(_));

@@ -21,7 +21,7 @@ use crate::{Account, Held, Trouble};
 const MONOTONIC_START_NS: u64 = 24 * 3_600_000_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum TablePhase {
     /// Start functions may run; no durable call is possible yet.
     Preparing,
     /// The guest's function runs.
@@ -43,7 +43,7 @@ struct Open {
 }
 
 struct Papers {
-    phase: Phase,
+    phase: TablePhase,
     began_ms: u64,
     clock_ms: u64,
     last_ordinal: u32,
@@ -68,7 +68,7 @@ pub(crate) struct Desk(Mutex<Papers>);
 impl Desk {
     pub(crate) fn new(clock_ms: u64, account: &Arc<Account>) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Papers {
-            phase: Phase::Preparing,
+            phase: TablePhase::Preparing,
             began_ms: clock_ms,
             clock_ms,
             last_ordinal: 0,
@@ -93,12 +93,12 @@ impl Desk {
 
     /// From here on durable calls are possible.
     pub(crate) fn open_for_calls(&self) {
-        self.papers().phase = Phase::Running;
+        self.papers().phase = TablePhase::Running;
     }
 
     /// From here on nothing that happens is a wish of the guest.
     pub(crate) fn close(&self) {
-        self.papers().phase = Phase::Closed;
+        self.papers().phase = TablePhase::Closed;
     }
 
     /// Writes a call down and gives it its ordinal; or says at once, live and on replay alike, why not.
@@ -140,7 +140,7 @@ impl Desk {
 
     fn withdraw(&self, ordinal: u32) {
         let mut papers = self.papers();
-        if papers.phase == Phase::Running && papers.open.remove(&ordinal).is_some() {
+        if papers.phase == TablePhase::Running && papers.open.remove(&ordinal).is_some() {
             papers.requests.push(Request::Drop(ordinal));
         }
     }
@@ -272,7 +272,7 @@ impl Papers {
     }
 
     fn admit(&mut self, bytes: usize) -> Result<(), Failure> {
-        if self.phase != Phase::Running {
+        if self.phase != TablePhase::Running {
             let why = "no durable call is possible while a component starts or describes itself";
             return Err(Failure::new(kind::NOT_GRANTED, why));
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cerebelum_history::{Begin, Digest, Entry, Json, Timestamp};
+use cerebelum_history::{GuestInput, Digest, Entry, Json, Timestamp};
 use wasmtime::Store;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
@@ -72,7 +72,7 @@ impl Program {
     ///
     /// # Errors
     /// None at present; the engine's own trouble shows in the guest's turns.
-    pub async fn start(&self, begin: Begin, account: Arc<Account>) -> Result<Guest, Trouble> {
+    pub async fn start(&self, begin: GuestInput, account: Arc<Account>) -> Result<Guest, Trouble> {
         let Inner { shared, label, pre, .. } = &*self.0;
         let workflow = begin.workflow.clone();
         let config = &shared.config;
@@ -100,7 +100,7 @@ async fn inhabit(
     shared: &Shared,
     memory_bytes: u64,
     growth_bytes: usize,
-    (begin, account): (&Begin, &Arc<Account>),
+    (begin, account): (&GuestInput, &Arc<Account>),
     cpu: &Arc<Cpu>,
 ) -> Inhabitant {
     let plant = shared.engines.for_memory(memory_bytes);
@@ -219,8 +219,8 @@ async fn ask(mut inhabitant: Inhabitant, pre: ComponentPre<State>) -> wasmtime::
 }
 
 /// The beginning of a guest that is only asked what it is.
-fn nobody() -> Begin {
-    Begin {
+fn nobody() -> GuestInput {
+    GuestInput {
         entry: Entry::Workflow(String::new()),
         input: Json::null(),
         clock: Timestamp(0),

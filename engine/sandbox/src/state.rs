@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cerebelum_history::{Begin, Entry};
+use cerebelum_history::{GuestInput, Entry};
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::p2::bindings::{clocks, random};
@@ -31,7 +31,7 @@ pub(crate) struct Border;
 
 impl State {
     /// A store with its limits armed: start functions and allocators run guest code before anything else does.
-    pub(crate) fn store(engine: &Engine, begin: &Begin, desk: &Arc<Desk>, memory: MemoryLimit) -> Store<Self> {
+    pub(crate) fn store(engine: &Engine, begin: &GuestInput, desk: &Arc<Desk>, memory: MemoryLimit) -> Store<Self> {
         let wasi = WasiCtx::builder()
             .wall_clock(WallClock(Arc::clone(desk)))
             .max_random_size(RANDOM_BYTES_MAX)
@@ -58,7 +58,7 @@ impl State {
     }
 }
 
-fn info(begin: &Begin) -> context::Info {
+fn info(begin: &GuestInput) -> context::Info {
     let step = match &begin.entry {
         Entry::Workflow(_) => None,
         Entry::Step(name) => Some(name.clone()),

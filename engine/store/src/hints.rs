@@ -24,7 +24,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// An execution that a message may have moved, and who had claimed it.
 #[derive(Debug, Clone)]
-pub(crate) struct Moved {
+pub(crate) struct InboxNotice {
     pub(crate) key: ExecutionKey,
     pub(crate) owner: Option<Incarnation>,
 }
@@ -68,9 +68,9 @@ impl Hints {
     }
 
     /// Tells of executions that got a message.
-    pub(crate) fn tell(&self, moved: impl IntoIterator<Item = Moved>) {
+    pub(crate) fn tell(&self, moved: impl IntoIterator<Item = InboxNotice>) {
         let own = self.own.load(Ordering::Relaxed);
-        for Moved { key, owner } in moved {
+        for InboxNotice { key, owner } in moved {
             if let Some(elsewhere) = &self.elsewhere
                 && owner != Some(Incarnation(own))
             {

@@ -8,22 +8,22 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use futures::FutureExt;
 use tokio::sync::broadcast;
 
-use crate::append::Lane;
+use crate::append::RecentBatches;
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::{Upload, Uploads};
 use crate::database::Database;
-use crate::fault::{Fault, cause, is_unknown};
-use crate::heads::Stored;
+use crate::db_error::{DbError, cause, is_unknown};
+use crate::executions::StoredRow;
 use crate::hints::Hints;
-use crate::numbers::Numbers;
-use crate::programs::Programs;
+use crate::row_ids::RowIds;
+use crate::program_ids::ProgramIds;
 use crate::sql::Session;
-use crate::whole::Extent;
+use crate::describe::DetailExtent;
 use crate::{
-    Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
-    Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
-    Page, Progress, Refusal, Removable, Size, Started, Store, StoreError, TenantId, Version, Whole, append, approvals,
-    chunks, claim, components, damage, heads, inbox, list, logs, nodes, removal, rescue, start, whole,
+    StoreFuture, AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Existing, Census, Chunk,
+    Claimed, Component, ExecutionRow, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, InboxCursor,
+    Page, Progress, AppendError, Removable, Size, StartOutcome, Store, StoreError, TenantId, Version, ExecutionDetail, append, approvals,
+    chunks, claim, components, damage, executions, inbox, list, logs, nodes, removal, admin, start, describe,
 };
 
 /// What [`open`] assumes of leases.
@@ -69,32 +69,32 @@ pub(crate) struct SqlStore {
     pub(crate) database: Database,
     pub(crate) clock: SteadyClock,
     pub(crate) hints: Hints,
-    pub(crate) programs: Programs,
-    pub(crate) numbers: Numbers,
+    pub(crate) programs: ProgramIds,
+    pub(crate) numbers: RowIds,
     uploads: Uploads,
     transactions: AtomicU64,
-    pub(crate) lane: tokio::sync::Mutex<Lane>,
+    pub(crate) lane: tokio::sync::Mutex<RecentBatches>,
 }
 
 /// Makes a transaction durable. A COMMIT without an answer is [`StoreError::Unknown`].
-pub(crate) async fn commit(session: Session) -> Result<(), Fault> {
+pub(crate) async fn commit(session: Session) -> Result<(), DbError> {
     session.commit().await.map_err(|error| match is_unknown(&error) {
-        true => Fault::Told(StoreError::Unknown(cause(&error))),
-        false => Fault::Database(error),
+        true => DbError::Store(StoreError::Unknown(cause(&error))),
+        false => DbError::Database(error),
     })
 }
 
 impl SqlStore {
     /// Counts what is asked for, boxes the future of the room where it is done, and turns its fault into what callers are
     /// told.
-    fn told<'a, T: Send>(&self, doing: impl Future<Output = Result<T, Fault>> + Send + 'a) -> Answer<'a, T> {
+    fn told<'a, T: Send>(&self, doing: impl Future<Output = Result<T, DbError>> + Send + 'a) -> StoreFuture<'a, T> {
         self.transactions.fetch_add(1, Ordering::Relaxed);
         doing.map(|answer| answer.map_err(StoreError::from)).boxed()
     }
 }
 
 impl Store for SqlStore {
-    fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease> {
+    fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease> {
         let node = node.to_owned();
         self.told(async move {
             let lease = nodes::begin(self, &node, duration).await?;
@@ -104,11 +104,11 @@ impl Store for SqlStore {
         })
     }
 
-    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>> {
+    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>> {
         self.told(async move { nodes::renew(self, incarnation, duration).await })
     }
 
-    fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()> {
+    fn end_lease(&self, incarnation: Incarnation) -> StoreFuture<'_, ()> {
         self.told(async move {
             let freed = nodes::end(&self.database, incarnation).await?;
             // Whoever looks for this one finds the others. This process may end before a background task has told it.
@@ -117,87 +117,87 @@ impl Store for SqlStore {
         })
     }
 
-    fn take_over(&self) -> Answer<'_, u64> {
+    fn take_over(&self) -> StoreFuture<'_, u64> {
         self.told(async move { nodes::take_over(&self.database).await })
     }
 
-    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>> {
+    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
         self.told(async move { start::start(self, incarnation, &new).await })
     }
 
-    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> Answer<'_, Vec<Claimed>> {
+    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {
         self.told(async move { claim::claim(self, incarnation, limit, size).await })
     }
 
-    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
         self.told(async move { claim::claim_one(self, incarnation, &key).await })
     }
 
-    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
+    fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>> {
         self.told(async move { claim::next_due(self).await })
     }
 
-    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>> {
+    fn append(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'_, Vec<Result<InboxCursor, AppendError>>> {
         self.told(async move { append::append(self, id, &batches).await })
     }
 
-    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>> {
+    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
         self.told(async move { chunks::read(&mut self.database.search().await?, &key, run, from, to).await })
     }
 
-    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> Answer<'_, Vec<Chunk>> {
+    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
         self.told(async move { chunks::page(&self.database, &key, (run, from), bytes_max).await })
     }
 
-    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> Answer<'_, Vec<Chunk>> {
+    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
         self.told(async move { chunks::find(&mut self.database.search().await?, &key, run, &firsts).await })
     }
 
-    fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
+    fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
         let key = key.clone();
         self.told(async move {
-            let found = heads::find(&mut self.database.client().await?, &key).await?;
-            Ok(found.map(Stored::shown))
+            let found = executions::find(&mut self.database.client().await?, &key).await?;
+            Ok(found.map(StoredRow::shown))
         })
     }
 
-    fn begun(&self, keys: Vec<ExecutionKey>) -> Answer<'_, Vec<Option<Begun>>> {
+    fn begun(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
         self.told(async move { start::begun(&self.database, &keys).await })
     }
 
-    fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+    fn look(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
         self.told(async move { claim::look(self, &key).await })
     }
 
-    fn unseen(&self, key: &ExecutionKey) -> Answer<'_, Vec<InboxRow>> {
+    fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>> {
         let key = key.clone();
         self.told(async move { inbox::unseen(&mut self.database.read().await?, &key).await })
     }
 
-    fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+    fn whole(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.told(async move { whole::whole(&self.database, &key, Extent::All).await })
+        self.told(async move { describe::whole(&self.database, &key, DetailExtent::All).await })
     }
 
-    fn whole_if_ended(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+    fn whole_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.told(async move { whole::whole(&self.database, &key, Extent::HeadUnlessEnded).await })
+        self.told(async move { describe::whole(&self.database, &key, DetailExtent::HeadUnlessEnded).await })
     }
 
-    fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
+    fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page> {
         self.told(async move { list::list(self, tenant, &filter).await })
     }
 
-    fn census(&self) -> Answer<'_, Census> {
+    fn census(&self) -> StoreFuture<'_, Census> {
         self.told(async move { list::census(self).await })
     }
 
-    fn send(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+    fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
         let key = key.clone();
         self.told(async move {
             let moved = inbox::send(&self.database, &key, &message).await?;
@@ -207,66 +207,66 @@ impl Store for SqlStore {
         })
     }
 
-    fn unread(&self, key: &ExecutionKey) -> Answer<'_, (u64, u64)> {
+    fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {
         let key = key.clone();
         self.told(async move { inbox::unread(&mut self.database.read().await?, &key).await })
     }
 
-    fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+    fn reopen(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.told(async move { rescue::reopen(self, &key, &message).await })
+        self.told(async move { admin::reopen(self, &key, &message).await })
     }
 
-    fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+    fn unpark(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.told(async move { rescue::unpark(self, &key).await })
+        self.told(async move { admin::unpark(self, &key).await })
     }
 
-    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> Answer<'_, bool> {
+    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> StoreFuture<'_, bool> {
         let key = key.clone();
         self.told(async move { damage::park_one(self, incarnation, &key, &reason).await })
     }
 
-    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> Answer<'_, bool> {
+    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> StoreFuture<'_, bool> {
         let (key, tenant) = (key.clone(), key.tenant);
         let to = |(id, message)| (ExecutionKey { tenant, id }, message);
         let messages: Vec<_> = messages.into_iter().map(to).collect();
         self.told(async move { damage::bury(self, &key, &messages).await })
     }
 
-    fn audit(&self, after: i64, limit: u32) -> Answer<'_, Audit> {
+    fn audit(&self, after: i64, limit: u32) -> StoreFuture<'_, Audit> {
         self.told(async move { damage::audit(self, after, limit).await })
     }
 
-    fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+    fn delete(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.told(async move { rescue::delete(self, &key).await })
+        self.told(async move { admin::delete(self, &key).await })
     }
 
-    fn delete_ended(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
-        self.told(async move { rescue::delete_ended(self, before, limit).await })
+    fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
+        self.told(async move { admin::delete_ended(self, before, limit).await })
     }
 
-    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
+    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {
         let key = key.clone();
         self.told(async move { logs::logs(&self.database, &key, after, limit).await })
     }
 
-    fn progress(&self, key: &ExecutionKey) -> Answer<'_, Vec<Progress>> {
+    fn progress(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<Progress>> {
         let key = key.clone();
         self.told(async move { logs::progress(&self.database, &key).await })
     }
 
-    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> Answer<'_, ApprovalPage> {
+    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> StoreFuture<'_, ApprovalPage> {
         self.told(async move { approvals::list(self, tenant, &filter).await })
     }
 
-    fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {
+    fn approval(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<ApprovalRow>> {
         let id = id.to_owned();
         self.told(async move { approvals::find(self, tenant, &id).await })
     }
 
-    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> Answer<'_, Answered> {
+    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome> {
         let id = id.to_owned();
         self.told(async move { approvals::answer(self, tenant, &id, to, &message).await })
     }
@@ -278,7 +278,7 @@ impl Store for SqlStore {
         digest: &Digest,
         manifest: &str,
         bytes: Vec<u8>,
-    ) -> Answer<'_, ()> {
+    ) -> StoreFuture<'_, ()> {
         let (name, digest, manifest) = (name.to_owned(), digest.clone(), manifest.to_owned());
         self.told(async move {
             let upload = Upload { tenant, name: &name, digest: &digest, manifest: &manifest, bytes };
@@ -288,35 +288,35 @@ impl Store for SqlStore {
         })
     }
 
-    fn components(&self, tenant: TenantId) -> Answer<'_, Vec<Component>> {
+    fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
         self.told(async move { components::list(&self.database, tenant).await })
     }
 
-    fn component(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Component>> {
+    fn component(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Component>> {
         let digest = digest.clone();
         self.told(async move { components::find(&self.database, tenant, &digest).await })
     }
 
-    fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
+    fn current(&self, tenant: TenantId, name: &str) -> StoreFuture<'_, Option<Component>> {
         let name = name.to_owned();
         self.told(async move { components::current(&self.database, tenant, &name).await })
     }
 
-    fn uploads(&self, tenant: TenantId) -> Answer<'_, i64> {
+    fn uploads(&self, tenant: TenantId) -> StoreFuture<'_, i64> {
         self.told(async move { self.uploads.of(&self.database, tenant).await })
     }
 
-    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
+    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Vec<u8>>> {
         let digest = digest.clone();
         self.told(async move { components::bytes(&self.database, tenant, &digest).await })
     }
 
-    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Answer<'_, Vec<ExecutionId>> {
+    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>> {
         let digest = digest.clone();
         self.told(async move { removal::users(&self.database, tenant, &digest, limit).await })
     }
 
-    fn remove_component(&self, version: Version, which: Removable) -> Answer<'_, bool> {
+    fn remove_component(&self, version: Version, which: Removable) -> StoreFuture<'_, bool> {
         self.told(async move {
             let removed = removal::remove(&self.database, &version, which).await?;
             if let Some(uploads) = removed {
@@ -326,20 +326,20 @@ impl Store for SqlStore {
         })
     }
 
-    fn replaced_components(&self, before: Timestamp) -> Answer<'_, Vec<Version>> {
+    fn replaced_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<Version>> {
         self.told(async move { removal::replaced(&self.database, before).await })
     }
 
-    fn nameless_components(&self, before: Timestamp) -> Answer<'_, Vec<(TenantId, Digest)>> {
+    fn nameless_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<(TenantId, Digest)>> {
         self.told(async move { removal::nameless(&self.database, before).await })
     }
 
-    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> Answer<'_, bool> {
+    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> StoreFuture<'_, bool> {
         let digest = digest.clone();
         self.told(async move { removal::delete(&self.database, tenant, &digest, before).await })
     }
 
-    fn digests(&self) -> Answer<'_, Vec<Digest>> {
+    fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {
         self.told(async move { removal::digests(&self.database).await })
     }
 
@@ -347,7 +347,7 @@ impl Store for SqlStore {
         self.transactions.load(Ordering::Relaxed)
     }
 
-    fn now(&self) -> Answer<'_, Timestamp> {
+    fn now(&self) -> StoreFuture<'_, Timestamp> {
         Box::pin(std::future::ready(Ok(self.clock.now())))
     }
 

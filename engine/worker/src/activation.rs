@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{Action, CallName, Event, Execution, Fact, Failure, Message, Position, Scope, Target, kind};
+use cerebelum_history::{Action, CallName, Event, Execution, EventData, Failure, Message, Position, Scope, Target, kind};
 use cerebelum_sandbox::{Held, Moving};
-use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation};
+use cerebelum_store::{Claimed, ExecutionRow, ExecutionKey, Incarnation};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::ahead::Ahead;
@@ -59,7 +59,7 @@ enum Happening {
 
 /// An execution that is to begin, and who waits until it is stored.
 pub(crate) struct Begins {
-    pub(crate) head: Head,
+    pub(crate) head: ExecutionRow,
     pub(crate) execution: Execution,
     /// Its place in the ledger.
     pub(crate) held: Held,
@@ -81,7 +81,7 @@ pub(crate) struct Activation {
     pub(crate) node: Arc<Node>,
     pub(crate) key: ExecutionKey,
     pub(crate) incarnation: Incarnation,
-    pub(crate) head: Head,
+    pub(crate) head: ExecutionRow,
     pub(crate) execution: Execution,
     /// Who waits for the first batch of an execution that begins here.
     pub(crate) starting: Option<Starting>,
@@ -109,7 +109,7 @@ impl Activation {
         node: Arc<Node>,
         (incarnation, claimed): (Incarnation, Claimed),
         nudges: mpsc::UnboundedReceiver<()>,
-    ) -> Result<Self, (Box<Head>, String, mpsc::UnboundedReceiver<()>)> {
+    ) -> Result<Self, (Box<ExecutionRow>, String, mpsc::UnboundedReceiver<()>)> {
         let execution = match restore::execution(&claimed) {
             Ok(execution) => execution,
             Err(cause) => return Err((Box::new(claimed.head), cause, nudges)),
@@ -141,7 +141,7 @@ impl Activation {
     fn of(
         node: Arc<Node>,
         incarnation: Incarnation,
-        (head, execution, held): (Head, Execution, Held),
+        (head, execution, held): (ExecutionRow, Execution, Held),
         nudges: mpsc::UnboundedReceiver<()>,
     ) -> Self {
         Self {
@@ -302,7 +302,7 @@ impl Activation {
         for action in self.execution.take_actions() {
             match action {
                 Action::Stop(scope) => self.guests.stop(&scope),
-                Action::Fetch { call, opened, request, key, mark } => {
+                Action::Fetch { call, opened, request, key, lsn } => {
                     if self.requests.has(&call, opened) {
                         continue;
                     }
@@ -314,7 +314,7 @@ impl Activation {
                     };
                     let effect = Effect { request, key, grants };
                     let by = (self.node.clone(), self.incarnation);
-                    self.requests.send(by, (call, opened), effect, mark);
+                    self.requests.send(by, (call, opened), effect, lsn);
                 }
             }
         }
@@ -356,7 +356,7 @@ impl Activation {
         // The answer to a request that its step no longer waits for is dropped.
         if self.requests.strike(&call, opened) {
             self.execution.fetched(&call, result, self.node.clock.moment());
-            self.requests.hold(self.execution.mark(), held);
+            self.requests.hold(self.execution.lsn(), held);
         }
         Ok(())
     }
@@ -408,10 +408,10 @@ impl Activation {
         let Some(mode) = self.execution.reopening() else { return Ok(()) };
         let history = self.events(Position(1), self.execution.saved()).await?;
         let (found, now) = (cerebelum_history::reopening(&history), self.node.clock.moment());
-        match (found.call(mode), history.last().map(|event| &event.fact)) {
+        match (found.call(mode), history.last().map(|event| &event.data)) {
             (Some(ordinal), _) => self.execution.reopen(ordinal, now),
             // It was asked for in the light of an older failure.
-            (None, Some(Fact::ExecutionFailed { failure })) => self.execution.stay_failed(failure.clone(), now),
+            (None, Some(EventData::ExecutionFailed { failure })) => self.execution.stay_failed(failure.clone(), now),
             (None, _) => return Err(Stuck::Parked("nothing to resume: the execution has not failed".to_owned())),
         }
         Ok(())

@@ -58,7 +58,7 @@ impl Drop for Ahead {
 
 #[cfg(test)]
 mod tests {
-    use cerebelum_history::{Digest, Facts, Identity, Json, Position, Seed, Timestamp};
+    use cerebelum_history::{Digest, ExecutionOptions, Identity, Json, Position, Seed, Timestamp};
 
     use super::*;
 
@@ -71,7 +71,7 @@ mod tests {
             seed: Seed([0; 32]),
             run: 1,
         };
-        Execution::start(identity, Json::of(&"x".repeat(input_bytes)), Facts::default(), Timestamp(1))
+        Execution::start(identity, Json::of(&"x".repeat(input_bytes)), ExecutionOptions::default(), Timestamp(1))
     }
 
     #[test]
@@ -86,8 +86,8 @@ mod tests {
         node.fetch_add(NODE_BYTES_MAX, Ordering::Relaxed);
         assert!(ahead.must_wait(&small, 1_000, None), "too many bytes of all");
         for execution in [&mut small, &mut large] {
-            let mark = execution.take_changes().mark;
-            execution.acknowledge(mark, Position(1));
+            let lsn = execution.take_changes().lsn;
+            execution.acknowledge(lsn, Position(1));
             assert!(!ahead.must_wait(execution, 0, Some(LATE_MS + 1)), "everything is durable");
         }
         drop(ahead);

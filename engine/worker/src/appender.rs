@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebelum_history::planted;
-use cerebelum_store::{Batch, ExecutionKey, Newest, Refusal, State, Store, StoreError};
+use cerebelum_store::{Batch, ExecutionKey, InboxCursor, AppendError, State, Store, StoreError};
 
 use crate::lease::Leasehold;
 use crate::metrics::Metrics;
@@ -19,19 +19,19 @@ use crate::watchers::Watchers;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What became of a batch.
-pub(crate) type Appended = Result<Newest, NotWritten>;
+pub(crate) type Appended = Result<InboxCursor, NotWritten>;
 
 /// Why a batch was not written. Nothing of it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotWritten {
     /// It does not fit what is stored.
-    Refused(Refusal),
+    Refused(AppendError),
     /// The database does not take it, not even by itself.
     Rejected(String),
 }
 
 /// What is told when the claim is somebody else's.
-pub(crate) const CLAIM_LOST: NotWritten = NotWritten::Refused(Refusal::ClaimLost);
+pub(crate) const CLAIM_LOST: NotWritten = NotWritten::Refused(AppendError::ClaimLost);
 
 /// Writes the batches of a node.
 pub(crate) struct Appender {
@@ -140,7 +140,7 @@ impl Appender {
     ///
     /// # Errors
     /// With the cause, when the database does not take it: nothing happened, and the same may never succeed.
-    async fn write(&self, batches: &[Batch]) -> Result<Vec<Result<Newest, Refusal>>, String> {
+    async fn write(&self, batches: &[Batch]) -> Result<Vec<Result<InboxCursor, AppendError>>, String> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let count = batches.len();
         let ends = |batch: &Batch| batch.head.state != State::Open;
@@ -176,7 +176,7 @@ impl Appender {
                 Err(error) => {
                     tracing::error!(%error, "a group of batches could not be written");
                     self.lease.lose_if_unknown(&error);
-                    return Ok(vec![Err(Refusal::ClaimLost); count]);
+                    return Ok(vec![Err(AppendError::ClaimLost); count]);
                 }
             }
         }

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use cerebelum_history::{Digest, Event, Execution, ExecutionId, Facts, Identity, Json, Position, Seed, Timestamp};
+use cerebelum_history::{Digest, Event, Execution, ExecutionId, ExecutionOptions, Identity, Json, Position, Seed, Timestamp};
 use cerebelum_store::{
-    Begun, Chunk, Execution as Head, ExecutionKey, NewExecution, Parent, Started, State, Store, StoreError, TenantId,
+    Existing, Chunk, ExecutionRow, ExecutionKey, NewExecution, Parent, StartOutcome, State, Store, StoreError, TenantId,
 };
 
 use crate::node::Node;
@@ -21,7 +21,7 @@ pub(crate) struct Beginning {
     pub(crate) digest: Digest,
     pub(crate) input: Json,
     pub(crate) attributes: BTreeMap<String, Json>,
-    pub(crate) facts: Facts,
+    pub(crate) options: ExecutionOptions,
     pub(crate) parent: Option<Parent>,
     /// The root of its keys and random numbers.
     pub(crate) seed: Seed,
@@ -45,10 +45,10 @@ impl Beginning {
             seed,
             run: 1,
         };
-        let starts_at = self.facts.starts_at;
-        let facts = text_of(&self.facts);
-        let mut execution = Execution::start(identity, self.input, self.facts, at);
-        let head = Head {
+        let starts_at = self.options.starts_at;
+        let options = text_of(&self.options);
+        let mut execution = Execution::start(identity, self.input, self.options, at);
+        let head = ExecutionRow {
             key: ExecutionKey { tenant: self.tenant, id: self.id },
             workflow: self.workflow,
             digest: self.digest,
@@ -64,7 +64,7 @@ impl Beginning {
             due: execution.due(),
             status: if starts_at.is_some() { "waiting" } else { "running" }.to_owned(),
             attributes: text_of(&self.attributes),
-            facts,
+            options,
             parent: self.parent,
             started_at: at,
             ended_at: None,
@@ -91,7 +91,7 @@ pub(crate) fn pieces(first: Position, events: &[Event]) -> Vec<((Position, Posit
     while !rest.is_empty() {
         let mut bytes = 0;
         let fits = |event: &&Event| {
-            bytes += event.fact.weight();
+            bytes += event.data.weight();
             bytes <= CHUNK_BYTES_MAX
         };
         let count = rest.iter().take(CHUNK_EVENTS_MAX).take_while(fits).count().max(1);
@@ -110,7 +110,7 @@ pub(crate) fn text_of(value: &impl serde::Serialize) -> String {
 }
 
 /// Answers a group in one statement; one by one where something is damaged, which is nobody else's trouble.
-pub(crate) async fn look_up(store: Arc<dyn Store>, keys: Vec<ExecutionKey>) -> Vec<Result<Option<Begun>, StoreError>> {
+pub(crate) async fn look_up(store: Arc<dyn Store>, keys: Vec<ExecutionKey>) -> Vec<Result<Option<Existing>, StoreError>> {
     match store.begun(keys.clone()).await {
         Ok(begun) => begun.into_iter().map(Ok).collect(),
         Err(StoreError::Corrupt(_)) if keys.len() > 1 => {
@@ -125,13 +125,13 @@ pub(crate) async fn look_up(store: Arc<dyn Store>, keys: Vec<ExecutionKey>) -> V
 }
 
 /// Starts a group that nobody has claimed yet.
-pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<Started, StoreError>> {
+pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<StartOutcome, StoreError>> {
     let Some(node) = node.upgrade() else { return Vec::new() };
     let started = node.store.start(None, new.clone()).await;
     crate::fail::point("start-sent");
     match started {
         Ok(started) => {
-            for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == Started::New) {
+            for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == StartOutcome::New) {
                 node.metrics.started.add(1);
                 node.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
             }

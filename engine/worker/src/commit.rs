@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cerebelum_history::{Position, planted};
-use cerebelum_store::{Newest, Refusal};
+use cerebelum_store::{InboxCursor, AppendError};
 use futures::future::BoxFuture;
 
 use crate::activation::{Activation, Over, Stored};
@@ -19,7 +19,7 @@ const HELD_MS_MAX: u64 = 5;
 /// A batch on its way.
 pub(crate) struct InFlight {
     pub(crate) answer: BoxFuture<'static, Option<Appended>>,
-    pub(crate) mark: u64,
+    pub(crate) lsn: u64,
     pub(crate) position: Position,
     pub(crate) releases: bool,
     /// Whether somebody has something to do after it: the next run.
@@ -104,14 +104,14 @@ impl Activation {
                 Err(Stuck::Over(if more { Over::ReleasedWithWork } else { Over::Released }))
             }
             (Some(Ok(newest)), Some(batch)) => {
-                self.execution.acknowledge(batch.mark, batch.position);
+                self.execution.acknowledge(batch.lsn, batch.position);
                 self.stored = batch.position;
                 if newest > self.heard() && !planted("pause-not-heard") {
                     // Somebody may have paused or cancelled it before this was written (L16).
                     self.read_inbox().await?;
                 }
                 self.requests.hold_back(&mut self.execution);
-                self.requests.release(batch.mark);
+                self.requests.release(batch.lsn);
                 Ok(())
             }
             (Some(Err(NotWritten::Refused(refusal))), Some(_)) => not_written(refusal),
@@ -121,8 +121,8 @@ impl Activation {
     }
 
     /// The newest message that was heard.
-    fn heard(&self) -> Newest {
-        Newest(self.received.last().copied().unwrap_or(0))
+    fn heard(&self) -> InboxCursor {
+        InboxCursor(self.received.last().copied().unwrap_or(0))
     }
 
     /// Stores at least the beginning of an execution that begins here, before anything else becomes of it.
@@ -175,18 +175,18 @@ impl Activation {
 }
 
 /// Goes on from a batch that does not fit what is stored.
-fn not_written(refusal: Refusal) -> Result<(), Stuck> {
+fn not_written(refusal: AppendError) -> Result<(), Stuck> {
     match refusal {
-        Refusal::Moved | Refusal::AlreadyAnswered if planted("refused-and-patched") => Ok(()),
-        Refusal::Moved | Refusal::AlreadyAnswered => Err(Stuck::Over(Over::Rebuild)),
-        Refusal::TooEarly => {
+        AppendError::Moved | AppendError::AlreadyAnswered if planted("refused-and-patched") => Ok(()),
+        AppendError::Moved | AppendError::AlreadyAnswered => Err(Stuck::Over(Over::Rebuild)),
+        AppendError::TooEarly => {
             Err(Stuck::Trouble(Trouble::Passing("the database's clock is behind this node's".to_owned())))
         }
         // Parked as it is stored: memory holds the head that was not written.
-        Refusal::Forbidden => {
+        AppendError::Forbidden => {
             Err(Stuck::Trouble(Trouble::Forbidden("the store forbids what was to be written".to_owned())))
         }
-        Refusal::ClaimLost | Refusal::Exists => Err(Stuck::Over(Over::Lost)),
+        AppendError::ClaimLost | AppendError::Exists => Err(Stuck::Over(Over::Lost)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cerebelum_store::{Execution as Head, ExecutionKey, Progress};
+use cerebelum_store::{ExecutionRow, ExecutionKey, Progress};
 use futures::Stream;
 use tokio::sync::watch;
 
@@ -19,7 +19,7 @@ const READING_SHARE: u32 = 5;
 
 /// A look at an execution that somebody follows.
 struct Look {
-    head: Head,
+    head: ExecutionRow,
     /// A commit of this node or a hint says that something has changed. Commits of other nodes say nothing.
     is_told: bool,
 }
@@ -66,7 +66,7 @@ impl Follower {
 /// The status of an execution that somebody follows.
 struct Watcher {
     follower: Follower,
-    last: Option<(Head, Vec<Progress>)>,
+    last: Option<(ExecutionRow, Vec<Progress>)>,
 }
 
 impl Watcher {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cerebelum_history::{Begin, Delivery, Entry, ExecutionId, Failure, Json, Request, Scope, Turn};
+use cerebelum_history::{GuestInput, Delivery, Entry, ExecutionId, Failure, Json, Request, Scope, Turn};
 use cerebelum_sandbox::{Account, Held, Trouble};
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
@@ -173,7 +173,7 @@ impl Guests {
     pub(crate) fn begin(
         &mut self,
         scope: Scope,
-        (program, begin): (Arc<dyn Program>, Begin),
+        (program, begin): (Arc<dyn Program>, GuestInput),
         (stretch, repeats): (Option<Duration>, bool),
     ) {
         if let Some(length) = stretch {
@@ -419,7 +419,7 @@ async fn start(
     node: &Node,
     homeless: &Arc<Homeless>,
     (program, account): (Arc<dyn Program>, Arc<Account>),
-    begin: Begin,
+    begin: GuestInput,
 ) -> Result<Box<dyn Guest>, Trouble> {
     let (is_step, workflow) = (matches!(begin.entry, Entry::Step(_)), begin.workflow.clone());
     let mut start = std::pin::pin!(program.start(begin, account));

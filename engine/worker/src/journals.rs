@@ -43,7 +43,7 @@ impl ChunkIndex {
         for event in events {
             self.list(place, event);
             if !self.of.is_empty()
-                && let Some(ordinal) = event.fact.ended_step()
+                && let Some(ordinal) = event.data.ended_step()
             {
                 self.of.remove(&CallName { scope: event.scope.clone(), ordinal }.step_scope());
             }
@@ -56,7 +56,7 @@ impl ChunkIndex {
         }
         let listed = self.of.entry(event.scope.clone()).or_default();
         listed.events.insert(first, last);
-        if event.fact.has_value() {
+        if event.data.has_value() {
             listed.values.insert(first, last);
         }
     }
@@ -177,7 +177,7 @@ impl Activation {
             let mut events = restore::decode(&chunk)?;
             for (position, event) in (chunk.first.0..).map(Position).zip(&mut events) {
                 if ended.get(&event.scope).is_some_and(|(from, to)| (*from..=*to).contains(&position)) {
-                    event.fact = event.fact.clone().without_values();
+                    event.data = event.data.clone().without_values();
                 }
             }
             rewritten.push(Chunk { events: Event::encode(&events), ..chunk });

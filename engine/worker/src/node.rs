@@ -10,7 +10,7 @@ use std::time::Duration;
 use cerebelum_history::{Execution, Json};
 use cerebelum_sandbox::Ledger;
 use cerebelum_store::{
-    Batch, Begun, Claimed, ExecutionKey, Incarnation, NewExecution, Size, Started, Store, StoreError,
+    Batch, Existing, Claimed, ExecutionKey, Incarnation, NewExecution, Size, StartOutcome, Store, StoreError,
 };
 use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -83,9 +83,9 @@ pub(crate) struct Node {
     pub(crate) lease: Arc<Leasehold>,
     /// Each batch brings its room on the way to the database, which is free again when that has answered.
     pub(crate) appends: Gather<(Batch, OnTheWay), Appended>,
-    pub(crate) starts: Gather<NewExecution, Result<Started, StoreError>>,
+    pub(crate) starts: Gather<NewExecution, Result<StartOutcome, StoreError>>,
     /// What exists of the executions that somebody wants to start.
-    pub(crate) begun: Gather<ExecutionKey, Result<Option<Begun>, StoreError>>,
+    pub(crate) begun: Gather<ExecutionKey, Result<Option<Existing>, StoreError>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wake: Wake,
     pub(crate) watchers: Watchers,
@@ -216,8 +216,8 @@ impl Node {
         if head.settled || room.is_none() || self.crash_log.isolation(&key.id) != Isolation::Shared {
             return None;
         }
-        let (facts, attributes) = (restore::facts(&head).ok()?, restore::attributes(&head).ok()?);
-        let execution = Execution::start(restore::identity(&head), input.clone(), facts, head.started_at);
+        let (options, attributes) = (restore::options(&head).ok()?, restore::attributes(&head).ok()?);
+        let execution = Execution::start(restore::identity(&head), input.clone(), options, head.started_at);
         let execution = execution.with_attributes(attributes);
         let bytes = execution.held_bytes();
         if room == Some(Size::Small) && !self.ledger.has_room_for(bytes) {
@@ -380,7 +380,7 @@ impl Node {
     }
 
     /// Parks an execution that cannot even be taken into memory.
-    async fn set_aside(&self, incarnation: Incarnation, head: &cerebelum_store::Execution, reason: String) -> Over {
+    async fn set_aside(&self, incarnation: Incarnation, head: &cerebelum_store::ExecutionRow, reason: String) -> Over {
         tracing::error!(execution = %head.key.id, reason, "parked");
         self.metrics.parked.add(1);
         match self.appends.hand_in((parking(incarnation, head, head.position, reason.clone()), None)).await {

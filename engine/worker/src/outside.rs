@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebelum_history::{Begin, Delivery, Digest, Failure, HttpRequest, HttpResponse, Turn};
+use cerebelum_history::{GuestInput, Delivery, Digest, Failure, HttpRequest, HttpResponse, Turn};
 use cerebelum_sandbox::{Account, InspectError, Inspected, LoadError, Manifest, Sandbox, Trouble};
 use cerebelum_store::Store;
 use futures::FutureExt;
@@ -69,7 +69,7 @@ pub trait Program: Send + Sync {
     /// What it says about itself.
     fn manifest(&self) -> &Manifest;
     /// Makes a guest, waiting while there is no place for it. What it asks for in a turn is held on its execution's account.
-    fn start(&self, begin: Begin, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>>;
+    fn start(&self, begin: GuestInput, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>>;
     /// How many steps have ever found places, of those that stand in one line with the steps of this component.
     fn steps_admitted(&self) -> u64;
 }
@@ -204,7 +204,7 @@ impl Program for cerebelum_sandbox::Program {
         Self::manifest(self)
     }
 
-    fn start(&self, begin: Begin, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
+    fn start(&self, begin: GuestInput, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
         async move { Ok(Box::new(Self::start(self, begin, account).await?) as Box<dyn Guest>) }.boxed()
     }
 

@@ -1,6 +1,6 @@
 //! Why an activation cannot go on, and which mistakes a person must look at.
 
-use cerebelum_history::Diverged;
+use cerebelum_history::NonDeterminism;
 use cerebelum_sandbox::Trouble as GuestTrouble;
 use cerebelum_store::StoreError;
 
@@ -18,8 +18,8 @@ pub(crate) enum Stuck {
     Over(Over),
 }
 
-impl From<Diverged> for Stuck {
-    fn from(diverged: Diverged) -> Self {
+impl From<NonDeterminism> for Stuck {
+    fn from(diverged: NonDeterminism) -> Self {
         Self::Parked(format!("diverged: {diverged}"))
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    Approval, ChildResult, ExecutionId, Facts, Failure, INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Json, Message, Position,
+    Approval, ChildResult, ExecutionId, ExecutionOptions, Failure, INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Json, Message, Position,
     ReopenMode, Reopening, kind, planted,
 };
 use cerebelum_store::{
-    Answered, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Execution as Head, ExecutionKey, Started, State,
+    AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, ExecutionRow, ExecutionKey, StartOutcome, State,
     StoreError, TenantId,
 };
 
@@ -36,11 +36,11 @@ impl Engine {
             None => fresh_id(self.node.machine.chance()),
         };
         let at = self.node.clock.now();
-        let facts = Facts {
+        let options = ExecutionOptions {
             deadline: request.deadline_ms.map(|deadline| at.plus(deadline)),
             starts_at: (request.delay_ms > 0).then(|| at.plus(request.delay_ms)),
             cancel_grace_ms: found.cancel_grace_ms,
-            ..Facts::default()
+            ..ExecutionOptions::default()
         };
         let attributes: BTreeMap<String, Json> = request.attributes.into_iter().collect();
         cerebelum_history::check_attributes(&attributes).map_err(Refused::Invalid)?;
@@ -51,7 +51,7 @@ impl Engine {
             digest: found.digest,
             input: input.clone(),
             attributes,
-            facts,
+            options,
             parent: None,
             seed: fresh_seed(&*self.node.machine),
         };
@@ -86,8 +86,8 @@ impl Engine {
         // It cannot begin in memory, or what became of it there is not known. The same seed is the same execution.
         let started = self.node.starts.hand_in(new).await;
         match started.ok_or_else(stopping)?.map_err(unavailable)? {
-            Started::New => Ok(views::summary(&head)),
-            Started::Exists(existing, first) => started_before(*existing, &first, (&head.workflow, &input)),
+            StartOutcome::New => Ok(views::summary(&head)),
+            StartOutcome::Exists(existing, first) => started_before(*existing, &first, (&head.workflow, &input)),
         }
     }
 
@@ -140,9 +140,9 @@ impl Engine {
         };
         let message = Json::of(&message).to_string();
         match self.node.store.answer(TENANT, &row.id, to, message).await.map_err(unavailable)? {
-            Answered::Accepted(execution) => Ok(execution),
-            Answered::TooLate(state) => Err(too_late(&row, state)),
-            Answered::Unknown => Err(no_question(id)),
+            AnswerOutcome::Accepted(execution) => Ok(execution),
+            AnswerOutcome::TooLate(state) => Err(too_late(&row, state)),
+            AnswerOutcome::Unknown => Err(no_question(id)),
         }
     }
 
@@ -275,7 +275,7 @@ impl Engine {
         }
     }
 
-    async fn reopen(&self, key: &ExecutionKey, head: &Head, mode: ReopenMode) -> Result<(), Refused> {
+    async fn reopen(&self, key: &ExecutionKey, head: &ExecutionRow, mode: ReopenMode) -> Result<(), Refused> {
         let history = restore::events(&*self.node.store, key, head.run, (Position(1), head.position)).await;
         let found = cerebelum_history::reopening(&history.map_err(unavailable)?);
         let id = &key.id;
@@ -339,7 +339,7 @@ impl Engine {
 }
 
 /// The answer to a start whose id is taken: the execution that is there, if it is the same one.
-fn started_before(existing: Head, first: &Chunk, (workflow, input): (&str, &Json)) -> Result<Summary, Refused> {
+fn started_before(existing: ExecutionRow, first: &Chunk, (workflow, input): (&str, &Json)) -> Result<Summary, Refused> {
     let events = restore::decode(first).map_err(unavailable)?;
     let is_same =
         existing.workflow == workflow && views::input(&events).is_some_and(|theirs| theirs.means_the_same(input));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use cerebelum_history::{
-    ApprovalRequest, Begin, Call, Delivery, Entry, Failure, HttpRequest, Json, Level, Outcome, PollPolicy, Request,
+    ApprovalRequest, GuestInput, Call, Delivery, Entry, Failure, HttpRequest, Json, Level, Outcome, PollPolicy, Request,
     StepCall, StepOptions, Timestamp, Turn, WorkflowCall,
 };
 use futures::channel::oneshot;
@@ -194,7 +194,7 @@ async fn call(node: Node, path: String, desk: &Desk) -> Result<String, Failure> 
     }
 }
 
-async fn enter(program: Arc<Node>, begin: Begin, stay: Stay, desk: Desk) -> Result<Json, Failure> {
+async fn enter(program: Arc<Node>, begin: GuestInput, stay: Stay, desk: Desk) -> Result<Json, Failure> {
     let input: String = serde_json::from_str(begin.input.as_str()).expect("a path");
     let path = input.split('@').next().unwrap_or_default().to_owned();
     if let Entry::Workflow(_) = begin.entry {
@@ -228,7 +228,7 @@ pub struct Guest {
 impl Guest {
     /// A guest that has not moved yet.
     #[must_use]
-    pub fn begin(program: Arc<Node>, begin: Begin, stay: Stay) -> Self {
+    pub fn begin(program: Arc<Node>, begin: GuestInput, stay: Stay) -> Self {
         let (desk, clock) = (Desk::default(), begin.clock);
         desk.papers().execution = begin.execution.to_string();
         let handed_down = begin.input.as_str().trim_end_matches('"').split_once('@').map(|(_, life)| life.to_owned());

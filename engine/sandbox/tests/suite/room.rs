@@ -1,6 +1,6 @@
 //! Admission: who finds no slot or no memory waits; nobody fails for it.
 
-use cerebelum_history::Begin;
+use cerebelum_history::GuestInput;
 use cerebelum_sandbox::{Config, Ledger, Sandbox, Trouble};
 
 use crate::support::{ample, config, play, program_of, run_on, workflow};
@@ -51,7 +51,7 @@ async fn a_guest_that_waits_for_the_ledger_gives_its_place_to_one_of_another_wor
     let mut same = Box::pin(program.start(workflow("sequential", "1"), ledger.account()));
     assert!(futures::poll!(&mut same).is_pending() && futures::poll!(&mut turn).is_pending(), "not for its own");
     drop(same);
-    let other = Begin { workflow: "another/workflow".to_owned(), ..workflow("sequential", "1") };
+    let other = GuestInput { workflow: "another/workflow".to_owned(), ..workflow("sequential", "1") };
     let mut other = Box::pin(program.start(other, ledger.account()));
     assert!(futures::poll!(&mut other).is_pending());
     assert_eq!(turn.await, Err(Trouble::Displaced));

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use cerebelum_history::{CallName, Scope};
 
-use super::judge::Execution;
-use super::{News, Numbered, children};
-use crate::fault::Fault;
-use crate::hints::Moved;
+use super::locked::ExecutionRow;
+use super::{PostCommit, BatchRowIds, children};
+use crate::db_error::DbError;
+use crate::hints::InboxNotice;
 use crate::sql::{Rows, Script, Session, Statement, Value, Writes};
-use crate::{ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, heads, inbox, logs};
+use crate::{ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, executions, inbox, logs};
 
 /// The rows of each table.
 #[derive(Default)]
@@ -35,18 +35,18 @@ pub(super) struct Tables<'b> {
 pub(super) async fn plan<'b>(
     session: &mut Session,
     batches: &'b [Batch],
-    numbered: &[Numbered],
-    accepted: Vec<(usize, Execution)>,
-    news: &mut News,
-) -> Result<Writes<'b>, Fault> {
+    numbered: &[BatchRowIds],
+    accepted: Vec<(usize, ExecutionRow)>,
+    news: &mut PostCommit,
+) -> Result<Writes<'b>, DbError> {
     let mut tables = Tables::default();
     let indexes: Vec<usize> = accepted.iter().map(|(index, _)| *index).collect();
     let own = children::insert(session, batches, numbered, &indexes, &mut news.fresh).await?;
-    let rows: HashMap<usize, Execution> = accepted.into_iter().collect();
+    let rows: HashMap<usize, ExecutionRow> = accepted.into_iter().collect();
     for (index, message) in own {
         let batch = &batches[index];
         tables.message(batch, rows[&index].no, message);
-        news.moved.push(Moved { key: batch.key.clone(), owner: Some(batch.incarnation).filter(|_| !batch.release) });
+        news.moved.push(InboxNotice { key: batch.key.clone(), owner: Some(batch.incarnation).filter(|_| !batch.release) });
     }
     tables.send(session, batches, &indexes, news).await?;
     for index in indexes {
@@ -80,8 +80,8 @@ impl<'b> Tables<'b> {
         session: &mut Session,
         batches: &'b [Batch],
         indexes: &[usize],
-        news: &mut News,
-    ) -> Result<(), Fault> {
+        news: &mut PostCommit,
+    ) -> Result<(), DbError> {
         let mut keys = Vec::new();
         let mut letters: Vec<(usize, &'b str)> = Vec::new();
         for &index in indexes {
@@ -93,13 +93,13 @@ impl<'b> Tables<'b> {
         for receiver in inbox::receivers(session, &keys).await? {
             let (index, message) = letters[receiver.index];
             self.message(&batches[index], receiver.no, message);
-            news.moved.push(Moved { key: keys[receiver.index].clone(), owner: receiver.owner });
+            news.moved.push(InboxNotice { key: keys[receiver.index].clone(), owner: receiver.owner });
         }
         Ok(())
     }
 
-    fn head(&mut self, batch: &'b Batch, row: &Execution, program: Option<i64>) {
-        self.heads.push(heads::update(row.no, &batch.head, program, batch.release));
+    fn head(&mut self, batch: &'b Batch, row: &ExecutionRow, program: Option<i64>) {
+        self.heads.push(executions::update(row.no, &batch.head, program, batch.release));
         if row.attributes.as_deref().unwrap_or("{}") != batch.head.attributes {
             let texts = (row.attributes.as_deref().unwrap_or("{}"), batch.head.attributes.as_str());
             let changed = (&mut self.attributes_gone, &mut self.attributes);
@@ -192,7 +192,7 @@ impl<'b> Tables<'b> {
                 run.into(),
                 progress.scope.as_str().into(),
                 u32::from(progress.percent).into(),
-                heads::escape(&progress.message).into(),
+                executions::escape(&progress.message).into(),
             ];
             self.progress.push(values);
         }
@@ -200,7 +200,7 @@ impl<'b> Tables<'b> {
 
     fn writes(mut self) -> Writes<'b> {
         let mut writes = Writes::default();
-        writes.add(&heads::UPDATE, std::mem::take(&mut self.heads));
+        writes.add(&executions::UPDATE, std::mem::take(&mut self.heads));
         self.parts().into_iter().for_each(|(statement, rows)| writes.add(statement, rows));
         writes
     }

@@ -1,7 +1,7 @@
 //! Garbage in any column of any table of an execution: it is parked, or harmless, and in nobody else's way.
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{ApprovalChange, ApprovalFilter, Execution, Filter, Incarnation, LogLine, Progress, State};
+use cerebelum_store::{ApprovalChange, ApprovalFilter, ExecutionRow, Filter, Incarnation, LogLine, Progress, State};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
 use crate::bench::{Bench, T, call, events, key, new, opened, release, scope};
@@ -96,7 +96,7 @@ impl Meddler {
 }
 
 /// An execution that owns a row of each table, and waits for a moment that has passed.
-async fn full(bench: &Bench, node: Incarnation, id: &str) -> Execution {
+async fn full(bench: &Bench, node: Incarnation, id: &str) -> ExecutionRow {
     let head = bench.started(node, id).await;
     bench.send(&key(id), "{}".into()).await.unwrap();
     let seen = bench.looked(id).await.inbox[0].seq;
@@ -148,7 +148,7 @@ async fn audit(bench: &Bench) {
     }
 }
 
-async fn listed(bench: &Bench, status: Option<&str>) -> Vec<Execution> {
+async fn listed(bench: &Bench, status: Option<&str>) -> Vec<ExecutionRow> {
     let filter = Filter { status: status.map(Into::into), limit: 99, ..Filter::default() };
     bench.list(T, filter).await.unwrap().executions
 }

@@ -1,7 +1,7 @@
 //! What people do from outside: reopen, delete; and what a reader finds of logs and progress.
 
 use cerebelum_history::{Level, Position, Timestamp};
-use cerebelum_store::{ApprovalChange, Execution, Incarnation, LogLine, Progress, Size, State, StoreError, Whole};
+use cerebelum_store::{ApprovalChange, ExecutionRow, Incarnation, LogLine, Progress, Size, State, StoreError, ExecutionDetail};
 
 use crate::bench::{Bench, batch, call, chunk, end, events, key, opened, scope};
 use crate::on_all;
@@ -150,7 +150,7 @@ async fn an_execution_is_read_in_full_or_only_its_head_until_it_has_ended(bench:
 }
 
 /// Writes commits of so many events, each with so many bytes.
-async fn grown(bench: &Bench, node: Incarnation, head: &mut Execution, commits: u64, (events, bytes): (u64, usize)) {
+async fn grown(bench: &Bench, node: Incarnation, head: &mut ExecutionRow, commits: u64, (events, bytes): (u64, usize)) {
     for _ in 0..commits {
         let mut grows = self::events(node, head, events);
         grows.chunks[0].events = format!("[{}]", "1".repeat(bytes));
@@ -162,7 +162,7 @@ async fn grown(bench: &Bench, node: Incarnation, head: &mut Execution, commits: 
 async fn of_a_long_history_the_beginning_and_the_end_are_read(bench: Bench) {
     let node = bench.lease("n").await;
     let mut head = bench.started(node, "a").await;
-    let ends = |whole: &Whole| {
+    let ends = |whole: &ExecutionDetail| {
         let history = whole.history.as_ref().unwrap();
         (whole.first.as_ref().map(|first| first.last.0), history[0].first.0, history.last().unwrap().last.0)
     };

@@ -14,7 +14,7 @@ use crate::step::{RetryPolicy, StepOptions};
 
 /// The desk of one guest. The executor reads what the guest wrote down, after the guest has come to rest.
 pub(crate) struct Desk {
-    begin: history::Begin,
+    begin: history::GuestInput,
     clock_ms: Cell<u64>,
     /// The guest is being dropped: futures that vanish now are no wish of it.
     closed: Cell<bool>,
@@ -24,7 +24,7 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(begin: history::Begin) -> Rc<Self> {
+    pub(crate) fn new(begin: history::GuestInput) -> Rc<Self> {
         Rc::new(Self {
             clock_ms: Cell::new(begin.clock.0),
             begin,

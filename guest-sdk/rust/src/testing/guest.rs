@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as Poller, Poll, Wake, Waker};
 
-use cerebelum_history::{Begin, Delivery, Failure, Json, Turn, kind};
+use cerebelum_history::{GuestInput, Delivery, Failure, Json, Turn, kind};
 use futures::future::LocalBoxFuture;
 
 use crate::context::Context;
@@ -24,7 +24,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    pub(super) fn new(begin: Begin, body: &Body) -> Self {
+    pub(super) fn new(begin: GuestInput, body: &Body) -> Self {
         let input = begin.input.as_str().to_owned();
         let desk = Desk::new(begin);
         let future = body(Context { host: Host(desk.clone()) }, input);

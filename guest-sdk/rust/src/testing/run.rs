@@ -119,9 +119,9 @@ impl<T: Data> Run<T> {
         let history = (1..).zip(events).map(|(position, event)| Event {
             position,
             time: duration(event.at.since(began)),
-            kind: event.fact.kind(),
+            kind: event.data.kind(),
             scope: event.scope.as_str().to_owned(),
-            fields: value(event.fact.fields().as_str()),
+            fields: value(event.data.fields().as_str()),
         });
         let text = |scope: &Scope| scope.as_str().to_owned();
         Self {

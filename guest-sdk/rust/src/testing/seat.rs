@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    Action, CallName, Changes, Delivery, Digest, Diverged, Event, Execution, ExecutionId, Facts, HttpRequest, Identity,
-    Json, LogEntry, Message, Moment, Request, Scope, Seed, Stored, Target, Turn,
+    Action, CallName, Changes, Delivery, Digest, NonDeterminism, Event, Execution, ExecutionId, ExecutionOptions, HttpRequest, Identity,
+    Json, LogEntry, Message, Moment, Request, Scope, Seed, Snapshot, Target, Turn,
 };
 
 use super::guest::{Body, Guest};
@@ -56,7 +56,7 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub(super) fn new(id: &ExecutionId, workflow: &str, (input, facts): (Json, Facts), now: Moment) -> (Self, Changes) {
+    pub(super) fn new(id: &ExecutionId, workflow: &str, (input, options): (Json, ExecutionOptions), now: Moment) -> (Self, Changes) {
         let identity = Identity {
             id: id.clone(),
             workflow: if workflow.contains('/') { workflow.to_owned() } else { format!("{OWN}/{workflow}") },
@@ -64,7 +64,7 @@ impl Seat {
             seed: seed_of(id),
             run: 1,
         };
-        let mut execution = Execution::start(identity, input.clone(), facts, now.at);
+        let mut execution = Execution::start(identity, input.clone(), options, now.at);
         let changes = execution.take_changes();
         let seat = Self {
             execution,
@@ -87,15 +87,15 @@ impl Seat {
         let old = self.execution.identity();
         let identity = Identity { run: old.run + 1, ..old.clone() };
         let attributes = self.execution.attributes().clone();
-        let facts = self.execution.facts().of_next_run();
-        let mut first = Execution::start(identity.clone(), input, facts.clone(), now.at);
+        let options = self.execution.options().of_next_run();
+        let mut first = Execution::start(identity.clone(), input, options.clone(), now.at);
         let changes = first.take_changes();
-        let stored = Stored {
+        let stored = Snapshot {
             position: first.position(),
             stamp: first.stamp(),
             paused: false,
             settled: false,
-            facts,
+            options,
             attributes,
             open: Vec::new(),
         };
@@ -131,7 +131,7 @@ impl Seat {
         }
     }
 
-    fn try_advance(&mut self, world: &mut dyn Around) -> Result<bool, Diverged> {
+    fn try_advance(&mut self, world: &mut dyn Around) -> Result<bool, NonDeterminism> {
         self.execution.tick(world.moment());
         let mut moved = false;
         for scope in self.execution.wanted() {
@@ -160,7 +160,7 @@ impl Seat {
         Ok(moved)
     }
 
-    fn begin(&mut self, scope: &Scope, world: &mut dyn Around) -> Result<(), Diverged> {
+    fn begin(&mut self, scope: &Scope, world: &mut dyn Around) -> Result<(), NonDeterminism> {
         let stored = self.execution.journal_from(scope).map_or(&[][..], |from| {
             let from = usize::try_from(from.0 - 1).unwrap_or(usize::MAX);
             self.runs.last().and_then(|events| events.get(from..)).unwrap_or_default()
@@ -178,7 +178,7 @@ impl Seat {
         self.turn(scope, None, world)
     }
 
-    fn turn(&mut self, scope: &Scope, delivery: Option<Delivery>, world: &mut dyn Around) -> Result<(), Diverged> {
+    fn turn(&mut self, scope: &Scope, delivery: Option<Delivery>, world: &mut dyn Around) -> Result<(), NonDeterminism> {
         let Some(guest) = self.guests.get_mut(scope) else { return Ok(()) };
         let Turn { requests, end } = guest.turn(delivery);
         for request in requests {
@@ -214,7 +214,7 @@ impl Seat {
             let (from, to) = (usize::try_from(from.0 - 1), usize::try_from(to.0));
             let range = from.unwrap_or(usize::MAX)..to.unwrap_or(usize::MAX).min(events.len());
             for event in events[range].iter_mut().filter(|event| event.scope == scope) {
-                event.fact = event.fact.clone().without_values();
+                event.data = event.data.clone().without_values();
             }
         }
         for seq in changes.consumed.drain(..) {
@@ -222,7 +222,7 @@ impl Seat {
         }
         self.logs.append(&mut changes.logs);
         self.progress.extend(changes.progress.drain(..).map(|(scope, percent, text)| (scope, (percent, text))));
-        self.execution.acknowledge(changes.mark, self.execution.position());
+        self.execution.acknowledge(changes.lsn, self.execution.position());
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use cerebelum_history::{
-    ApprovalEdge, Changes, ChildResult, ChildStart, Digest, End, ExecutionId, Facts, Failure, HttpRequest,
+    ApprovalEdge, Changes, ChildResult, ChildStart, Digest, End, ExecutionId, ExecutionOptions, Failure, HttpRequest,
     HttpResponse, Json, Message, Moment, StepOptions, Target, Timestamp, kind, waiting_on,
 };
 use http::Request;
@@ -64,8 +64,8 @@ impl World {
 
     fn open(&mut self, id: &ExecutionId, workflow: &str, input: Json, parent: Option<Parent>) {
         let declared = self.setting.target(true, workflow).ok();
-        let facts = Facts { cancel_grace_ms: declared.and_then(|target| target.cancel_grace_ms), ..Facts::default() };
-        let (mut seat, changes) = Seat::new(id, workflow, (input, facts), self.setting.moment());
+        let options = ExecutionOptions { cancel_grace_ms: declared.and_then(|target| target.cancel_grace_ms), ..ExecutionOptions::default() };
+        let (mut seat, changes) = Seat::new(id, workflow, (input, options), self.setting.moment());
         seat.parent = parent;
         self.seats.insert(id.clone(), seat);
         self.apply(id, changes);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Json;
-use crate::event::Fact;
+use crate::event::EventData;
 use crate::limits::FLAT_BYTES;
 
 /// What something has added to a sum that several share; it takes it back when it is dropped.
@@ -45,7 +45,7 @@ impl Drop for Weight {
     }
 }
 
-impl Fact {
+impl EventData {
     /// About how many bytes it takes: its values and texts, and a little for the rest.
     #[must_use]
     pub fn weight(&self) -> u64 {
@@ -74,7 +74,7 @@ impl Fact {
         texts as u64 + self.value_weight() + FLAT_BYTES
     }
 
-    /// Bytes of the value that [`Fact::without_values`] drops.
+    /// Bytes of the value that [`EventData::without_values`] drops.
     pub(crate) fn value_weight(&self) -> u64 {
         let value = match self {
             Self::StepCompleted { output, .. } | Self::ChildCompleted { output, .. } => length(output),

@@ -2,18 +2,18 @@
 
 use cerebelum_history::{Position, Scope};
 
-use crate::chunks::Found;
+use crate::chunks::ChunkReader;
 use crate::database::Database;
-use crate::fault::Fault;
-use crate::heads::{self, head_columns, heads};
+use crate::db_error::DbError;
+use crate::executions::{self, head_columns, heads};
 use crate::sql::{Row, Statement};
-use crate::{CallRow, Chunk, Execution, ExecutionKey, Progress, State, StoreError, calls};
+use crate::{CallRow, Chunk, ExecutionRow, ExecutionKey, Progress, State, StoreError, calls};
 
 /// An execution in full, as readers want it; of a long one its beginning and its end.
 #[derive(Debug, Clone)]
-pub struct Whole {
+pub struct ExecutionDetail {
     /// Its head.
-    pub head: Execution,
+    pub head: ExecutionRow,
     /// The first chunk of its present run where that is not the first one of `history`.
     pub first: Option<Chunk>,
     /// The last chunks of its present run, all of them unless they are many; or [`StoreError::Corrupt`].
@@ -36,7 +36,7 @@ const BYTES_MAX: i64 = 4 << 20;
 
 /// How much of an execution is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub(crate) enum DetailExtent {
     /// Everything.
     All,
     /// Everything if it has ended, otherwise its head.
@@ -44,7 +44,7 @@ pub(crate) enum Extent {
 }
 
 /// See [`crate::Store::whole`] and [`crate::Store::whole_if_ended`].
-pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Extent) -> Result<Option<Whole>, Fault> {
+pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: DetailExtent) -> Result<Option<ExecutionDetail>, DbError> {
     // The last chunks, from the one on that holds the first of the last events. Those that are too much have no
     // events here; the first chunk stands apart then.
     static WHOLE: Statement = Statement::new(concat!(
@@ -80,19 +80,19 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Exten
         ) x on true
         order by x.kind, x.a, x.t"
     ));
-    let is_head_only = extent == Extent::HeadUnlessEnded;
+    let is_head_only = extent == DetailExtent::HeadUnlessEnded;
     let values = [key.tenant.into(), key.id.as_str().into(), is_head_only.into(), BYTES_MAX.into(), EVENTS_MAX.into()];
     let rows = database.search().await?.rows(&WHOLE, &values).await?;
     let mut rows = rows.into_iter();
     let Some(mut row) = rows.next() else { return Ok(None) };
-    let head = heads::read(&mut row).shown();
+    let head = executions::read(&mut row).shown();
     let (mut calls, mut progress) = (Vec::new(), Vec::new());
-    let mut first = Ok(Found::new(key, head.run, Position(1)));
+    let mut first = Ok(ChunkReader::new(key, head.run, Position(1)));
     let mut history =
-        Ok(Found::new(key, head.run, Position(head.position.0.saturating_sub(EVENTS_MAX.unsigned_abs() - 1).max(1))));
+        Ok(ChunkReader::new(key, head.run, Position(head.position.0.saturating_sub(EVENTS_MAX.unsigned_abs() - 1).max(1))));
     let mut next = Some(row);
     while let Some(mut row) = next {
-        row.seek(heads::COLUMNS);
+        row.seek(executions::COLUMNS);
         match row.opt_int()? {
             None => {}
             Some(FIRST) => first = first.and_then(|mut found| found.read(&mut row).map(|()| found)),
@@ -103,24 +103,24 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Exten
         }
         next = rows.next();
     }
-    let is_read = extent == Extent::All || head.state != State::Open;
+    let is_read = extent == DetailExtent::All || head.state != State::Open;
     let history = history.and_then(|found| found.up_to(Some(head.position).filter(|_| is_read)));
     let first = first.and_then(|found| found.up_to(None));
     let (first, history) = match (first, history) {
         (Ok(mut first), Ok(history)) => (first.pop(), Ok(history)),
         (Err(damage), _) | (_, Err(damage)) => (None, Err(damage)),
     };
-    Ok(Some(Whole { head, first, history, calls, progress }))
+    Ok(Some(ExecutionDetail { head, first, history, calls, progress }))
 }
 
 fn call(row: &mut Row) -> Option<CallRow> {
-    row.seek(heads::COLUMNS + 4);
+    row.seek(executions::COLUMNS + 4);
     calls::read(row).ok()
 }
 
 fn said(row: &mut Row) -> Option<Progress> {
     let percent = row.count().ok()?;
-    row.seek(heads::COLUMNS + 4);
+    row.seek(executions::COLUMNS + 4);
     let scope = Scope::from_text(&row.text().ok()?);
-    Some(Progress { scope, percent, message: heads::unescape(&row.text().ok()?) })
+    Some(Progress { scope, percent, message: executions::unescape(&row.text().ok()?) })
 }

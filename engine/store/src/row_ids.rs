@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::ExecutionKey;
 use crate::database::Database;
-use crate::fault::Fault;
+use crate::db_error::DbError;
 use crate::sql::Statement;
 
 /// The most numbers taken from a server at once.
@@ -16,7 +16,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// The numbers at hand.
 #[derive(Default)]
-pub(crate) struct Numbers {
+pub(crate) struct RowIds {
     free: tokio::sync::Mutex<Free>,
     known: Mutex<HashMap<ExecutionKey, i64>>,
 }
@@ -32,9 +32,9 @@ struct Free {
     next: Option<i64>,
 }
 
-impl Numbers {
+impl RowIds {
     /// So many numbers that nobody else has, rising.
-    pub(crate) async fn take(&self, database: &Database, count: usize) -> Result<Vec<i64>, Fault> {
+    pub(crate) async fn take(&self, database: &Database, count: usize) -> Result<Vec<i64>, DbError> {
         if count == 0 {
             return Ok(Vec::new());
         }
@@ -93,14 +93,14 @@ impl Numbers {
 }
 
 /// The last number that was ever used in a file; AUTOINCREMENT keeps count.
-async fn last_used(database: &Database) -> Result<i64, Fault> {
+async fn last_used(database: &Database) -> Result<i64, DbError> {
     static LAST: Statement =
         Statement::new("select coalesce(max(seq), 0) from sqlite_sequence where name = 'executions'");
     let mut rows = database.read().await?.rows(&LAST, &[]).await?;
     Ok(rows.first_mut().map_or(Ok(0), |row| row.int())?)
 }
 
-async fn fetch(database: &Database, count: usize) -> Result<Vec<i64>, Fault> {
+async fn fetch(database: &Database, count: usize) -> Result<Vec<i64>, DbError> {
     static FETCH: Statement = Statement::new(
         "select nextval(pg_get_serial_sequence('executions', 'execution_no')) from generate_series(1, $1)",
     );

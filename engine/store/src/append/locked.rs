@@ -4,22 +4,22 @@ use std::collections::{HashMap, HashSet};
 
 use cerebelum_history::{Position, Timestamp, planted};
 
-use super::{Answers, Numbered};
-use crate::fault::Fault;
-use crate::heads::{self, Fresh};
+use super::{Answers, BatchRowIds};
+use crate::db_error::DbError;
+use crate::executions::{self, NewRow};
 use crate::sql::{Rows, Session, Statement};
-use crate::{ApprovalChange, ApprovalState, Batch, Incarnation, Newest, Refusal, TenantId, approvals};
+use crate::{ApprovalChange, ApprovalState, Batch, Incarnation, InboxCursor, AppendError, TenantId, approvals};
 
 /// The locked row of an execution.
 #[derive(Debug, Clone)]
-pub(super) struct Execution {
+pub(super) struct ExecutionRow {
     pub(super) no: i64,
     pub(super) run: u32,
     pub(super) attributes: Option<String>,
     owner: Option<Incarnation>,
     position: Position,
     is_open: bool,
-    newest: Newest,
+    newest: InboxCursor,
 }
 
 /// The locked row of a question.
@@ -38,13 +38,13 @@ pub(super) struct Standing {
 }
 
 /// What became of the batches of one wave.
-pub(super) struct Judged {
-    verdicts: Vec<(usize, Result<Execution, Refusal>)>,
+pub(super) struct WaveVerdicts {
+    verdicts: Vec<(usize, Result<ExecutionRow, AppendError>)>,
 }
 
-impl Judged {
+impl WaveVerdicts {
     /// The accepted batches by index with their rows; the answers of all are put down.
-    pub(super) fn accepted(self, answers: &mut Answers) -> Vec<(usize, Execution)> {
+    pub(super) fn accepted(self, answers: &mut Answers) -> Vec<(usize, ExecutionRow)> {
         let mut accepted = Vec::new();
         for (index, verdict) in self.verdicts {
             answers[index] = verdict.as_ref().map(|row| row.newest).map_err(|refusal| *refusal);
@@ -57,22 +57,22 @@ impl Judged {
 /// Locks what the batches of a wave are about, and judges each alone.
 pub(super) async fn judge(
     session: &mut Session,
-    (batches, numbered): (&[Batch], &[Numbered]),
+    (batches, numbered): (&[Batch], &[BatchRowIds]),
     wave: &[usize],
     standing: &Standing,
-) -> Result<Judged, Fault> {
+) -> Result<WaveVerdicts, DbError> {
     let Standing { nodes: standing, now } = standing;
     let begun = begin(session, (batches, numbered), wave, standing).await?;
     let mut executions = lock_executions(session, batches, wave).await?;
     let questions = lock_questions(session, batches, wave).await?;
     let verdicts = wave.iter().map(|&index| {
         let batch = &batches[index];
-        let verdict = executions.remove(&index).ok_or(Refusal::ClaimLost).and_then(|row| {
+        let verdict = executions.remove(&index).ok_or(AppendError::ClaimLost).and_then(|row| {
             if batch.begins {
                 let ours = begun.contains(&row.no);
                 // It may go on as a new run at once: what it begins with is of the run before.
                 let run = row.run - u32::from(ours && batch.next_run.is_some());
-                return ours.then_some(Execution { attributes: None, run, ..row }).ok_or(Refusal::Exists);
+                return ours.then_some(ExecutionRow { attributes: None, run, ..row }).ok_or(AppendError::Exists);
             }
             fence(batch, &row, standing)?;
             join(batch, &row)?;
@@ -81,34 +81,34 @@ pub(super) async fn judge(
         });
         (index, verdict)
     });
-    Ok(Judged { verdicts: verdicts.collect() })
+    Ok(WaveVerdicts { verdicts: verdicts.collect() })
 }
 
 /// Inserts the heads of executions that begin and whose ids are free, and returns their numbers. They have no events yet.
 async fn begin(
     session: &mut Session,
-    (batches, numbered): (&[Batch], &[Numbered]),
+    (batches, numbered): (&[Batch], &[BatchRowIds]),
     wave: &[usize],
     standing: &HashSet<Incarnation>,
-) -> Result<HashSet<i64>, Fault> {
+) -> Result<HashSet<i64>, DbError> {
     let mut fresh = Vec::new();
     for &index in wave {
         let batch = &batches[index];
         if let Some((no, program)) = numbered[index].begins.filter(|_| standing.contains(&batch.incarnation)) {
-            fresh.push(Fresh { head: &batch.head, no, program, owner: Some(batch.incarnation) });
+            fresh.push(NewRow { head: &batch.head, no, program, owner: Some(batch.incarnation) });
         }
     }
-    heads::insert(session, &fresh).await
+    executions::insert(session, &fresh).await
 }
 
 /// The claim must be this incarnation's, and its lease must stand (L11).
-fn fence(batch: &Batch, row: &Execution, standing: &HashSet<Incarnation>) -> Result<(), Refusal> {
+fn fence(batch: &Batch, row: &ExecutionRow, standing: &HashSet<Incarnation>) -> Result<(), AppendError> {
     let holds = row.is_open && row.owner == Some(batch.incarnation) && standing.contains(&batch.incarnation);
-    if holds || planted("no-fence") { Ok(()) } else { Err(Refusal::ClaimLost) }
+    if holds || planted("no-fence") { Ok(()) } else { Err(AppendError::ClaimLost) }
 }
 
 /// The new events must follow the last ones without a gap, and the head must say where they end.
-fn join(batch: &Batch, row: &Execution) -> Result<(), Refusal> {
+fn join(batch: &Batch, row: &ExecutionRow) -> Result<(), AppendError> {
     let mut end = batch.after;
     let mut joins = row.position == batch.after;
     for chunk in &batch.chunks {
@@ -124,16 +124,16 @@ fn join(batch: &Batch, row: &Execution) -> Result<(), Refusal> {
         }
         None => batch.head.run == row.run && batch.head.position == end,
     };
-    if joins || planted("gaps-allowed") { Ok(()) } else { Err(Refusal::Moved) }
+    if joins || planted("gaps-allowed") { Ok(()) } else { Err(AppendError::Moved) }
 }
 
 /// A question that the batch closes must be open still, and must not be timed out before its time (L9).
 fn referee(
     batch: &Batch,
-    row: &Execution,
+    row: &ExecutionRow,
     questions: &HashMap<(TenantId, &str), Question>,
     now: Timestamp,
-) -> Result<(), Refusal> {
+) -> Result<(), AppendError> {
     let mut opened = HashSet::new();
     for change in &batch.approvals {
         match change {
@@ -147,9 +147,9 @@ fn referee(
                 if question.is_none() && planted("no-referee") {
                     continue;
                 }
-                let question = question.ok_or(Refusal::AlreadyAnswered)?;
+                let question = question.ok_or(AppendError::AlreadyAnswered)?;
                 if *to == ApprovalState::TimedOut && question.deadline.is_some_and(|deadline| deadline > now) {
-                    return Err(Refusal::TooEarly);
+                    return Err(AppendError::TooEarly);
                 }
             }
         }
@@ -161,7 +161,7 @@ async fn lock_executions(
     session: &mut Session,
     batches: &[Batch],
     wave: &[usize],
-) -> Result<HashMap<usize, Execution>, Fault> {
+) -> Result<HashMap<usize, ExecutionRow>, DbError> {
     // In the order of keys, so that two who lock the same rows wait for each other in one direction only.
     static LOCK: Statement = Statement::new(
         "select r.ordinal, e.execution_no, e.run, e.attributes, e.owner, e.position, e.state,
@@ -181,8 +181,8 @@ async fn lock_executions(
         let index = row.count()?;
         let (no, run, attributes) = (row.int()?, row.count()?, row.opt_text()?);
         let owner = row.opt_int()?.map(Incarnation);
-        let (position, is_open, newest) = (row.position()?, row.int()? == 0, Newest(row.int()?));
-        executions.insert(index, Execution { no, run, attributes, owner, position, is_open, newest });
+        let (position, is_open, newest) = (row.position()?, row.int()? == 0, InboxCursor(row.int()?));
+        executions.insert(index, ExecutionRow { no, run, attributes, owner, position, is_open, newest });
     }
     Ok(executions)
 }
@@ -191,7 +191,7 @@ async fn lock_questions<'b>(
     session: &mut Session,
     batches: &'b [Batch],
     wave: &[usize],
-) -> Result<HashMap<(TenantId, &'b str), Question>, Fault> {
+) -> Result<HashMap<(TenantId, &'b str), Question>, DbError> {
     static LOCK: Statement = Statement::new(
         "select r.ordinal, a.execution_no, a.state, a.deadline
         from {rows ordinal:int tenant_id:int id:text}

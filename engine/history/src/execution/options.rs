@@ -6,7 +6,7 @@ use crate::Timestamp;
 
 /// Small facts that stand beside the history.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct ExecutionOptions {
     /// When the whole execution has to be over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
@@ -46,7 +46,7 @@ fn is_none_yet(bytes: &u64) -> bool {
     *bytes == 0
 }
 
-impl Facts {
+impl ExecutionOptions {
     /// The facts of the next run of a chain: what was counted for this one begins anew.
     #[must_use]
     pub fn of_next_run(&self) -> Self {

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use cerebelum_history::{Digest, ExecutionId, Position, Seed, Timestamp};
 
 use crate::attributes;
-use crate::chunks::Found;
-use crate::fault::{Error, Fault};
+use crate::chunks::ChunkReader;
+use crate::db_error::{Error, DbError};
 use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
-use crate::{Batch, Chunk, Execution, ExecutionKey, Incarnation, Parent, State, StoreError, TenantId, chunks};
+use crate::{Batch, Chunk, ExecutionRow, ExecutionKey, Incarnation, Parent, State, StoreError, TenantId, chunks};
 
 /// The columns of a head, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
 macro_rules! head_columns {
@@ -38,11 +38,11 @@ macro_rules! ends {
     () => {
         concat!(
             "select ",
-            $crate::heads::head_columns!(),
+            $crate::executions::head_columns!(),
             ", ",
-            $crate::heads::history_end!(),
+            $crate::executions::history_end!(),
             " from ",
-            $crate::heads::heads!()
+            $crate::executions::heads!()
         )
     };
 }
@@ -52,9 +52,9 @@ pub(crate) use {ends, head_columns, heads, history_end};
 pub(crate) const COLUMNS: usize = 26;
 
 /// A head with what only the store knows of it.
-pub(crate) struct Stored {
+pub(crate) struct StoredRow {
     pub(crate) no: i64,
-    pub(crate) head: Execution,
+    pub(crate) head: ExecutionRow,
     pub(crate) owner: Option<Incarnation>,
     /// How often nodes died and never came back while it could move from where it stands.
     pub(crate) crashes: u32,
@@ -62,9 +62,9 @@ pub(crate) struct Stored {
     pub(crate) damage: Option<String>,
 }
 
-impl Stored {
+impl StoredRow {
     /// The head for readers: one that is open and damaged is shown as parked.
-    pub(crate) fn shown(self) -> Execution {
+    pub(crate) fn shown(self) -> ExecutionRow {
         let Self { mut head, damage, .. } = self;
         if let Some(damage) = damage.filter(|_| head.state == State::Open) {
             head.parked = Some(format!("{CORRUPT}{damage}"));
@@ -121,7 +121,7 @@ impl Columns<'_> {
 }
 
 /// Reads a row that begins with the columns of `head_columns`.
-pub(crate) fn read(row: &mut Row) -> Stored {
+pub(crate) fn read(row: &mut Row) -> StoredRow {
     let mut columns = Columns { row, damage: None };
     let no = columns.next("execution_no", Row::int).unwrap_or_default();
     let tenant = TenantId(columns.next("tenant_id", Row::count).unwrap_or_default());
@@ -139,7 +139,7 @@ pub(crate) fn read(row: &mut Row) -> Stored {
     let due = columns.next("due", Row::opt_at).flatten();
     let status = columns.next("status", Row::text).unwrap_or_default();
     let attributes = columns.next("attributes", Row::opt_text).flatten();
-    let facts = columns.next("facts", Row::opt_text).flatten();
+    let options = columns.next("facts", Row::opt_text).flatten();
     let parent = parent(&mut columns);
     let started_at = columns.sane("started_at", |row| Ok(past(row.opt_int()?)));
     let ended_at = columns.next("ended_at", Row::opt_at).flatten();
@@ -155,7 +155,7 @@ pub(crate) fn read(row: &mut Row) -> Stored {
         let _: Option<()> = columns.spoil("ended_at");
     }
     let damage = columns.damage;
-    let head = Execution {
+    let head = ExecutionRow {
         key: ExecutionKey { tenant, id },
         workflow,
         digest: Digest::from_text(&digest),
@@ -170,13 +170,13 @@ pub(crate) fn read(row: &mut Row) -> Stored {
         due,
         status,
         attributes: attributes.unwrap_or_else(|| EMPTY.into()),
-        facts: facts.unwrap_or_else(|| EMPTY.into()),
+        options: options.unwrap_or_else(|| EMPTY.into()),
         parent,
         started_at: started_at.unwrap_or_default(),
         ended_at,
         open_calls: open_calls.flatten(),
     };
-    Stored { no, head, owner, crashes: crashes.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)), damage }
+    StoredRow { no, head, owner, crashes: crashes.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)), damage }
 }
 
 /// The name of an execution whose own cannot be read. Parking it gives it this id, so that people can speak of it.
@@ -214,7 +214,7 @@ fn parent(columns: &mut Columns<'_>) -> Option<Parent> {
 }
 
 /// The head of an execution.
-pub(crate) async fn find(session: &mut Session, key: &ExecutionKey) -> Result<Option<Stored>, Fault> {
+pub(crate) async fn find(session: &mut Session, key: &ExecutionKey) -> Result<Option<StoredRow>, DbError> {
     static FIND: Statement = Statement::new(concat!(
         "select ",
         head_columns!(),
@@ -227,15 +227,15 @@ pub(crate) async fn find(session: &mut Session, key: &ExecutionKey) -> Result<Op
 }
 
 /// Reads a tenant and an id.
-pub(crate) fn read_key(row: &mut Row) -> Result<ExecutionKey, Fault> {
+pub(crate) fn read_key(row: &mut Row) -> Result<ExecutionKey, DbError> {
     let tenant = TenantId(row.count()?);
     let id: ExecutionId = row.text()?.parse().map_err(|_| StoreError::Corrupt("an id that is none".into()))?;
     Ok(ExecutionKey { tenant, id })
 }
 
 /// A head to be inserted.
-pub(crate) struct Fresh<'a> {
-    pub(crate) head: &'a Execution,
+pub(crate) struct NewRow<'a> {
+    pub(crate) head: &'a ExecutionRow,
     pub(crate) no: i64,
     pub(crate) program: i64,
     /// Who has claimed it in the same breath.
@@ -263,7 +263,7 @@ pub(crate) static INSERT: Statement = Statement::new(
 );
 
 /// Inserts those heads whose ids are free, the first of several with the same id. Returns their numbers.
-pub(crate) async fn insert(session: &mut Session, fresh: &[Fresh<'_>]) -> Result<HashSet<i64>, Fault> {
+pub(crate) async fn insert(session: &mut Session, fresh: &[NewRow<'_>]) -> Result<HashSet<i64>, DbError> {
     let mut ids = HashSet::new();
     let mut rows = Rows::default();
     for fresh in fresh {
@@ -281,9 +281,9 @@ pub(crate) async fn insert(session: &mut Session, fresh: &[Fresh<'_>]) -> Result
 /// The same, with their first chunks and attributes. Returns the indexes of those inserted.
 pub(crate) async fn insert_whole(
     session: &mut Session,
-    fresh: &[Fresh<'_>],
+    fresh: &[NewRow<'_>],
     first: &[&Chunk],
-) -> Result<Vec<usize>, Fault> {
+) -> Result<Vec<usize>, DbError> {
     let inserted = insert(session, fresh).await?;
     let (mut first_chunks, mut attributes) = (Rows::default(), Rows::default());
     let mut indexes = Vec::new();
@@ -303,8 +303,8 @@ pub(crate) async fn insert_whole(
 }
 
 /// A row for [`INSERT`].
-pub(crate) fn insertion<'a>(fresh: &Fresh<'a>) -> Vec<Value<'a>> {
-    let Fresh { head, no, program, owner } = *fresh;
+pub(crate) fn insertion<'a>(fresh: &NewRow<'a>) -> Vec<Value<'a>> {
+    let NewRow { head, no, program, owner } = *fresh;
     let parent = head.parent.as_ref();
     vec![
         no.into(),
@@ -322,7 +322,7 @@ pub(crate) fn insertion<'a>(fresh: &Fresh<'a>) -> Vec<Value<'a>> {
         head.due.into(),
         head.status.as_str().into(),
         unless_empty(&head.attributes).into(),
-        unless_empty(&head.facts).into(),
+        unless_empty(&head.options).into(),
         parent.map(|parent| parent.id.as_str()).into(),
         parent.map(|parent| i64::from(parent.run)).into(),
         parent.map(|parent| parent.call.to_string()).into(),
@@ -373,7 +373,7 @@ pub(crate) static UPDATE: Statement = Statement::new(
 );
 
 /// A row for [`UPDATE`].
-pub(crate) fn update<'a>(no: i64, head: &'a Execution, program: Option<i64>, release: bool) -> Vec<Value<'a>> {
+pub(crate) fn update<'a>(no: i64, head: &'a ExecutionRow, program: Option<i64>, release: bool) -> Vec<Value<'a>> {
     vec![
         head.key.tenant.into(),
         no.into(),
@@ -388,7 +388,7 @@ pub(crate) fn update<'a>(no: i64, head: &'a Execution, program: Option<i64>, rel
         head.due.into(),
         head.status.as_str().into(),
         unless_empty(&head.attributes).into(),
-        unless_empty(&head.facts).into(),
+        unless_empty(&head.options).into(),
         head.ended_at.into(),
         // What has ended belongs to nobody.
         (release || head.state != State::Open).into(),
@@ -400,7 +400,7 @@ pub(crate) fn update<'a>(no: i64, head: &'a Execution, program: Option<i64>, rel
 pub(crate) async fn find_begun<'k>(
     session: &mut Session,
     keys: impl IntoIterator<Item = &'k ExecutionKey>,
-) -> Result<HashMap<ExecutionKey, (Stored, Result<Chunk, StoreError>)>, Fault> {
+) -> Result<HashMap<ExecutionKey, (StoredRow, Result<Chunk, StoreError>)>, DbError> {
     static BEGUN: Statement = Statement::new(concat!(
         "select ",
         head_columns!(),
@@ -428,7 +428,7 @@ pub(crate) async fn find_begun<'k>(
             begun.insert(key, (stored, Err(damage)));
             continue;
         }
-        let mut found = Found::new(&key, 1, Position(1));
+        let mut found = ChunkReader::new(&key, 1, Position(1));
         let first = found.read(&mut row).and_then(|()| found.up_to(Some(Position(1))));
         let first = first.map(|mut chunks| chunks.swap_remove(0));
         begun.insert(key, (stored, first));

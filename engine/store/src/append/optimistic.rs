@@ -6,15 +6,15 @@
 use std::collections::{HashMap, HashSet};
 
 use super::plan::Tables;
-use super::{Answers, Lane, News, Numbered, number};
-use crate::fault::Error;
-use crate::heads::{self, Fresh};
+use super::{Answers, RecentBatches, PostCommit, BatchRowIds, number};
+use crate::db_error::Error;
+use crate::executions::{self, NewRow};
 use crate::sql::{Row, Rows, Script};
 use crate::store::SqlStore;
-use crate::{ApprovalChange, Batch, ExecutionKey, Newest, attributes, nodes};
+use crate::{ApprovalChange, Batch, ExecutionKey, InboxCursor, attributes, nodes};
 
 /// Writes them all, or nothing.
-pub(super) async fn append(store: &SqlStore, lane: &mut Lane, id: u64, batches: &[Batch]) -> Option<(Answers, News)> {
+pub(super) async fn append(store: &SqlStore, lane: &mut RecentBatches, id: u64, batches: &[Batch]) -> Option<(Answers, PostCommit)> {
     let (incarnation, outcomes) = lane.as_ref()?;
     let fits = |batch: &Batch| batch.incarnation == *incarnation && is_plain(batch);
     let keys: HashSet<&ExecutionKey> = batches.iter().map(|batch| &batch.key).collect();
@@ -22,21 +22,21 @@ pub(super) async fn append(store: &SqlStore, lane: &mut Lane, id: u64, batches: 
         return None;
     }
     let numbered = number(store, batches).await.ok()?;
-    let mut news = News::default();
+    let mut news = PostCommit::default();
     let mut tables = Tables::default();
     let (mut begun, mut advanced) = (Rows::default(), Rows::default());
     let mut numbers = Vec::with_capacity(batches.len());
-    for (batch, Numbered { begins, .. }) in std::iter::zip(batches, &numbered) {
+    for (batch, BatchRowIds { begins, .. }) in std::iter::zip(batches, &numbered) {
         let no = match *begins {
             Some((no, program)) => {
                 let owner = Some(batch.incarnation).filter(|_| !batch.release);
-                begun.push(heads::insertion(&Fresh { head: &batch.head, no, program, owner }));
+                begun.push(executions::insertion(&NewRow { head: &batch.head, no, program, owner }));
                 attributes::add_rows(&mut tables.attributes, batch.key.tenant, no, &batch.head.attributes);
                 no
             }
             None => {
                 let no = store.numbers.of(&batch.key)?;
-                advanced.push(heads::advance(no, batch));
+                advanced.push(executions::advance(no, batch));
                 no
             }
         };
@@ -45,13 +45,13 @@ pub(super) async fn append(store: &SqlStore, lane: &mut Lane, id: u64, batches: 
         numbers.push(no);
     }
     let mut outcomes = outcomes.clone();
-    outcomes.add(id, &vec![Ok(Newest::UNKNOWN); batches.len()]);
+    outcomes.add(id, &vec![Ok(InboxCursor::UNKNOWN); batches.len()]);
     let mut record = Rows::default();
     record.push([(*incarnation).into(), outcomes.encode().into()]);
     let mut script = Script::default();
     script.add_exactly(&nodes::RECORD, record);
-    script.add_answering(&heads::ADVANCE, advanced);
-    script.add_exactly(&heads::INSERT, begun);
+    script.add_answering(&executions::ADVANCE, advanced);
+    script.add_exactly(&executions::INSERT, begun);
     tables.add_to(&mut script);
     match store.database.run(script).await.and_then(|rows| newest(rows, &numbers)) {
         Ok(answers) => {
@@ -79,7 +79,7 @@ fn is_plain(batch: &Batch) -> bool {
 fn newest(rows: Vec<Row>, numbers: &[i64]) -> Result<Answers, Error> {
     let mut newest = HashMap::new();
     for mut row in rows {
-        newest.insert(row.int()?, Newest(row.int()?));
+        newest.insert(row.int()?, InboxCursor(row.int()?));
     }
-    Ok(numbers.iter().map(|no| Ok(newest.get(no).copied().unwrap_or(Newest(0)))).collect())
+    Ok(numbers.iter().map(|no| Ok(newest.get(no).copied().unwrap_or(InboxCursor(0)))).collect())
 }

@@ -25,19 +25,19 @@ pub(crate) enum Error {
 
 /// Why something inside the store did not succeed.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum DbError {
     /// The database or the way to it failed.
     Database(Error),
     /// What the caller is to be told.
-    Told(StoreError),
+    Store(StoreError),
 }
 
 /// What a failure of the database allows to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Severity {
+pub(crate) enum ErrorClass {
     /// Nothing happened and the same may succeed in a moment: connection lost, lock not granted, disk full, deadlock. Only
     /// what is known to pass counts as passing.
-    Passing,
+    Transient,
     /// Nothing happened, and nobody knows whether the same will ever succeed: too large, too slow, out of memory, or
     /// nothing that is known. Less at once may succeed.
     Rejected,
@@ -47,34 +47,34 @@ pub(crate) enum Severity {
     Damaged,
 }
 
-impl<E: Into<Error>> From<E> for Fault {
+impl<E: Into<Error>> From<E> for DbError {
     fn from(error: E) -> Self {
         Self::Database(error.into())
     }
 }
 
-impl From<StoreError> for Fault {
+impl From<StoreError> for DbError {
     fn from(error: StoreError) -> Self {
-        Self::Told(error)
+        Self::Store(error)
     }
 }
 
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
+impl From<DbError> for StoreError {
+    fn from(fault: DbError) -> Self {
         match fault {
-            Fault::Told(error) => error,
-            Fault::Database(error @ Error::FileGone(_)) => Self::Unusable(error.to_string()),
-            Fault::Database(error) => {
+            DbError::Store(error) => error,
+            DbError::Database(error @ Error::FileGone(_)) => Self::Unusable(error.to_string()),
+            DbError::Database(error) => {
                 tracing::debug!(%error, "the database failed");
                 let told = |what: &str| {
                     tracing::error!(cause = cause(&error), "{what}");
                     Self::Corrupt(format!("{what}, and the engine's log says how"))
                 };
                 match severity(&error) {
-                    Severity::Passing => Self::Unavailable(cause(&error)),
-                    Severity::Rejected => Self::Rejected(cause(&error)),
-                    Severity::Refused => told("the database refused what breaks its rules"),
-                    Severity::Damaged => told("the database is damaged"),
+                    ErrorClass::Transient => Self::Unavailable(cause(&error)),
+                    ErrorClass::Rejected => Self::Rejected(cause(&error)),
+                    ErrorClass::Refused => told("the database refused what breaks its rules"),
+                    ErrorClass::Damaged => told("the database is damaged"),
                 }
             }
         }
@@ -82,11 +82,11 @@ impl From<Fault> for StoreError {
 }
 
 /// What a failure of the database allows to do next.
-pub(crate) fn severity(error: &Error) -> Severity {
+pub(crate) fn severity(error: &Error) -> ErrorClass {
     match error {
         Error::Sqlite(rusqlite::Error::SqliteFailure(told, _)) => severity_of_sqlite(told.extended_code),
-        Error::Sqlite(_) | Error::Unexpected(_) | Error::FileGone(_) => Severity::Refused,
-        Error::NoneFree => Severity::Passing,
+        Error::Sqlite(_) | Error::Unexpected(_) | Error::FileGone(_) => ErrorClass::Refused,
+        Error::NoneFree => ErrorClass::Transient,
         Error::Postgres(error) => match error {
             sqlx::Error::Database(_) => severity_of_state(state(error).unwrap_or_default()),
             sqlx::Error::ColumnDecode { .. }
@@ -95,13 +95,13 @@ pub(crate) fn severity(error: &Error) -> Severity {
             | sqlx::Error::TypeNotFound { .. }
             | sqlx::Error::RowNotFound
             | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::ColumnNotFound(_) => Severity::Refused,
+            | sqlx::Error::ColumnNotFound(_) => ErrorClass::Refused,
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Severity::Passing,
-            _ => Severity::Rejected,
+            | sqlx::Error::WorkerCrashed => ErrorClass::Transient,
+            _ => ErrorClass::Rejected,
         },
     }
 }
@@ -143,28 +143,28 @@ pub(crate) fn state(error: &sqlx::Error) -> Option<&str> {
     told.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().map(sqlx::postgres::PgDatabaseError::code)
 }
 
-fn severity_of_state(state: &str) -> Severity {
+fn severity_of_state(state: &str) -> ErrorClass {
     match (&state[..2.min(state.len())], state) {
         // Integrity, data and syntax.
-        ("23" | "22" | "42", _) => Severity::Refused,
-        (_, "XX001" | "XX002") => Severity::Damaged,
+        ("23" | "22" | "42", _) => ErrorClass::Refused,
+        (_, "XX001" | "XX002") => ErrorClass::Damaged,
         // Connections, transactions rolled back for others' sake, the system around the server, a server that stops.
-        ("08" | "40" | "58", _) | (_, "57P01" | "57P02" | "57P03" | "57P05") => Severity::Passing,
+        ("08" | "40" | "58", _) | (_, "57P01" | "57P02" | "57P03" | "57P05") => ErrorClass::Transient,
         // Disk full, too many connections; a lock not granted in time, a session that was idle for too long; a server
         // that only reads, because another one has taken its part.
-        (_, "53100" | "53300" | "55P03" | "55006" | "25P03" | "25006") => Severity::Passing,
-        _ => Severity::Rejected,
+        (_, "53100" | "53300" | "55P03" | "55006" | "25P03" | "25006") => ErrorClass::Transient,
+        _ => ErrorClass::Rejected,
     }
 }
 
-fn severity_of_sqlite(code: i32) -> Severity {
+fn severity_of_sqlite(code: i32) -> ErrorClass {
     match code & 0xff {
         // SQLITE_CORRUPT, SQLITE_NOTADB
-        11 | 26 => Severity::Damaged,
+        11 | 26 => ErrorClass::Damaged,
         // SQLITE_ERROR, SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH, SQLITE_RANGE
-        1 | 18 | 19 | 20 | 25 => Severity::Refused,
+        1 | 18 | 19 | 20 | 25 => ErrorClass::Refused,
         // SQLITE_BUSY, _LOCKED, _READONLY, _INTERRUPT, _IOERR, _FULL, _CANTOPEN, _PROTOCOL, _SCHEMA
-        5 | 6 | 8 | 9 | 10 | 13 | 14 | 15 | 17 => Severity::Passing,
-        _ => Severity::Rejected,
+        5 | 6 | 8 | 9 | 10 | 13 | 14 | 15 | 17 => ErrorClass::Transient,
+        _ => ErrorClass::Rejected,
     }
 }

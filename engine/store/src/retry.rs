@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::StoreError;
-use crate::fault::{Fault, Severity, severity};
+use crate::db_error::{DbError, ErrorClass, severity};
 
 /// Longer than a restart of the database's connection, shorter than half a lease.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -11,13 +11,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
 /// Counts down while something is tried again.
-pub(crate) struct Patience {
+pub(crate) struct Backoff {
     until: Instant,
     pause: Duration,
     unknown: bool,
 }
 
-impl Patience {
+impl Backoff {
     pub(crate) fn new() -> Self {
         Self { until: Instant::now() + PATIENCE, pause: FIRST_PAUSE, unknown: false }
     }
@@ -26,14 +26,14 @@ impl Patience {
     ///
     /// # Errors
     /// With the fault, when trying again cannot help or the time is up. Once a COMMIT's answer was lost, it stays unknown.
-    pub(crate) async fn endure(&mut self, fault: Fault) -> Result<(), Fault> {
+    pub(crate) async fn wait(&mut self, fault: DbError) -> Result<(), DbError> {
         let passing = match &fault {
-            Fault::Told(StoreError::Unknown(_)) => {
+            DbError::Store(StoreError::Unknown(_)) => {
                 self.unknown = true;
                 true
             }
-            Fault::Told(_) => false,
-            Fault::Database(error) => severity(error) == Severity::Passing,
+            DbError::Store(_) => false,
+            DbError::Database(error) => severity(error) == ErrorClass::Transient,
         };
         if !passing || Instant::now() + self.pause > self.until {
             return Err(match StoreError::from(fault) {

@@ -4,23 +4,23 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use crate::database::Database;
-use crate::fault::{Error, Fault};
+use crate::db_error::{Error, DbError};
 use crate::sql::Statement;
 use crate::store::commit;
-use crate::{Execution, TenantId};
+use crate::{ExecutionRow, TenantId};
 
 /// Numbers are forgotten in memory beyond this many; the database knows them.
 const KNOWN_MAX: usize = 100_000;
 
 /// The numbers that were looked up so far. A number never changes its meaning.
 #[derive(Default)]
-pub(crate) struct Programs {
+pub(crate) struct ProgramIds {
     known: Mutex<HashMap<(TenantId, String), i64>>,
 }
 
-impl Programs {
+impl ProgramIds {
     /// The number of an execution's program.
-    pub(crate) async fn number(&self, database: &Database, head: &Execution) -> Result<i64, Fault> {
+    pub(crate) async fn number(&self, database: &Database, head: &ExecutionRow) -> Result<i64, DbError> {
         let key = (head.key.tenant, format!("{}\n{}", head.workflow, head.digest));
         if let Some(number) = self.known.lock().expect("nobody panics with the numbers").get(&key) {
             return Ok(*number);
@@ -35,7 +35,7 @@ impl Programs {
     }
 }
 
-async fn number(database: &Database, head: &Execution) -> Result<i64, Fault> {
+async fn number(database: &Database, head: &ExecutionRow) -> Result<i64, DbError> {
     static FIND: Statement =
         Statement::new("select program_no from programs where tenant_id = $1 and workflow = $2 and digest = $3");
     static INSERT: Statement = Statement::new(
