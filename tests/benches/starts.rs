@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{GuestInput, Digest, Entry, Json, Timestamp};
+use cerebelum_history::{Digest, Entry, GuestInput, Json, Timestamp};
 use cerebelum_sandbox::{Config, Program, Sandbox};
 use cerebelum_tests::{Engine, component, scratch, until};
 

@@ -15,14 +15,17 @@ macro_rules! on_both_databases {
 }
 
 mod asyncio;
+mod corruption;
 mod database_trouble;
 mod examples;
 mod growth;
 mod hostile;
 mod killed;
 mod liveness;
+mod node_sharing;
+mod operators;
 mod panics;
-mod people;
+mod parity;
 mod python;
 mod python_guests;
 mod python_programs;
@@ -31,12 +34,9 @@ mod refusals;
 mod removal;
 mod retention;
 mod sagas;
-mod same;
 mod schemas;
-mod sharing;
 mod sizes;
 mod sleeping;
-mod strange;
 mod terminal;
 mod two_engines;
 mod values;

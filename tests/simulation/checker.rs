@@ -116,14 +116,17 @@ fn check_answers(world: &World) {
             continue;
         }
         let events = events(execution);
-        let asked =
-            events.iter().rposition(|e| matches!(&e.data, EventData::ApprovalRequested { id: asked, .. } if asked == id));
+        let asked = events
+            .iter()
+            .rposition(|e| matches!(&e.data, EventData::ApprovalRequested { id: asked, .. } if asked == id));
         let told = asked.is_some_and(|asked| {
             let ordinal = events[asked].data.ordinal();
             events[asked..].iter().any(|event| {
                 let is_told = matches!(
                     event.data,
-                    EventData::ApprovalReceived { .. } | EventData::ApprovalRejected { .. } | EventData::CallCancelled { .. }
+                    EventData::ApprovalReceived { .. }
+                        | EventData::ApprovalRejected { .. }
+                        | EventData::CallCancelled { .. }
                 );
                 is_told && event.scope == events[asked].scope && event.data.ordinal() == ordinal
             })

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    StoreFuture, AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Existing, Census, Chunk,
-    Claimed, Component, ExecutionRow, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, InboxCursor,
-    Page, Progress, AppendError, Removable, Size, StartOutcome, Store, StoreError, TenantId, Version, ExecutionDetail,
+    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
+    Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
+    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, StatusCounts, Store, StoreError,
+    StoreFuture, TenantId, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -139,7 +140,11 @@ impl Link {
     }
 
     /// As a real store does: asks again with the same id before it says that it does not know.
-    async fn append_patiently(&self, id: u64, batches: Vec<Batch>) -> Result<Vec<Result<InboxCursor, AppendError>>, StoreError> {
+    async fn append_patiently(
+        &self,
+        id: u64,
+        batches: Vec<Batch>,
+    ) -> Result<Vec<Result<InboxCursor, AppendError>>, StoreError> {
         self.take(&batches)?;
         let until = self.clockwork.now_ms() + self.clockwork.below(PATIENCE_MS);
         let mut is_unknown = false;
@@ -173,8 +178,8 @@ impl Store for Link {
         self.call(move |memory| memory.end_lease(incarnation))
     }
 
-    fn take_over(&self) -> StoreFuture<'_, u64> {
-        self.call(|memory| memory.take_over())
+    fn expire_leases(&self) -> StoreFuture<'_, u64> {
+        self.call(|memory| memory.expire_leases())
     }
 
     fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
@@ -226,7 +231,13 @@ impl Store for Link {
         self.read(move |memory| memory.history(&key, run, from, to))
     }
 
-    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> StoreFuture<'_, Vec<Chunk>> {
+    fn history_page(
+        &self,
+        key: &ExecutionKey,
+        run: u32,
+        from: Position,
+        bytes_max: u64,
+    ) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
         self.read(move |memory| memory.history_page(&key, run, from, bytes_max))
     }
@@ -241,11 +252,11 @@ impl Store for Link {
         self.read(move |memory| memory.execution(&key))
     }
 
-    fn begun(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
-        self.read(move |memory| memory.begun(keys))
+    fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
+        self.read(move |memory| memory.find_existing(keys))
     }
 
-    fn look(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
+    fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
         self.read(move |memory| memory.look(&key))
     }
@@ -255,9 +266,9 @@ impl Store for Link {
         self.read(move |memory| memory.unseen(&key))
     }
 
-    fn whole(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
+    fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.read(move |memory| memory.whole(&key))
+        self.read(move |memory| memory.describe(&key))
     }
 
     fn whole_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
@@ -269,8 +280,8 @@ impl Store for Link {
         self.read(move |memory| memory.list(tenant, filter))
     }
 
-    fn census(&self) -> StoreFuture<'_, Census> {
-        self.read(|memory| memory.census())
+    fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {
+        self.read(|memory| memory.count_by_status())
     }
 
     fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {

@@ -39,18 +39,18 @@ impl Ledger {
 }
 
 /// The web as one node sees it.
-pub(crate) struct Web {
+pub(crate) struct HttpClient {
     world: Weak<World>,
     node: usize,
 }
 
-impl Web {
+impl HttpClient {
     pub(crate) fn new(world: &Arc<World>, node: usize) -> Self {
         Self { world: Arc::downgrade(world), node }
     }
 }
 
-impl cerebelum_worker::Web for Web {
+impl cerebelum_worker::HttpClient for HttpClient {
     fn fetch<'a>(
         &'a self,
         request: HttpRequest,

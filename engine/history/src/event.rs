@@ -449,8 +449,11 @@ mod tests {
 
     #[test]
     fn a_time_is_written_once_for_events_of_one_moment() {
-        let event =
-            |at, scope: &str| Event { at: Timestamp(at), scope: Scope::from_text(scope), data: EventData::ExecutionPaused };
+        let event = |at, scope: &str| Event {
+            at: Timestamp(at),
+            scope: Scope::from_text(scope),
+            data: EventData::ExecutionPaused,
+        };
         let events = [event(7, ""), event(7, "1"), event(8, ""), event(7, "")];
         let text = Event::encode(&events);
         let pause = r#""f":"ExecutionPaused"}"#;

@@ -6,9 +6,9 @@
 mod asked;
 mod changes;
 mod ended;
-mod options;
 mod guests;
 mod inbox;
+mod options;
 mod recording;
 mod signals;
 mod tally;
@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use changes::{Action, ApprovalEdge, Changes, ChildStart, LogEntry};
-pub use options::ExecutionOptions;
 pub use inbox::{ChildResult, Message, Receipt};
+pub use options::ExecutionOptions;
 
 use crate::attributes::attributes_bytes;
 use crate::event::{EventData, RULES};

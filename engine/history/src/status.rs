@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::event::{Event, EventData};
-use crate::open::{OpenCall, CallPhase};
+use crate::open::{CallPhase, OpenCall};
 use crate::{CallName, Failure, Json, Scope, StepCall, Timestamp};
 
 /// How many letters of a step's input tell it from others of its name.

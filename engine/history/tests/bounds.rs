@@ -5,9 +5,10 @@
 mod scene;
 
 use cerebelum_history::{
-    APPROVAL_BYTES_MAX, ATTRIBUTES_MAX, Approval, CHILD_DEPTH_MAX, Call, End, ExecutionOptions, Failure, HISTORY_BYTES_MAX, Json,
-    LAST_CHECK_BYTES_MAX, Level, Message, OPEN_CALL_BYTES_MAX, OPEN_CHILDREN_MAX, Outcome, POLL_INTERVAL_MS_MIN,
-    PollPolicy, RETRY_DELAY_MS_MIN, RUN_LOG_BYTES_MAX, Request, STEP_DEPTH_MAX, StepCall, StepOptions, Timestamp, kind,
+    APPROVAL_BYTES_MAX, ATTRIBUTES_MAX, Approval, CHILD_DEPTH_MAX, Call, End, ExecutionOptions, Failure,
+    HISTORY_BYTES_MAX, Json, LAST_CHECK_BYTES_MAX, Level, Message, OPEN_CALL_BYTES_MAX, OPEN_CHILDREN_MAX, Outcome,
+    POLL_INTERVAL_MS_MIN, PollPolicy, RETRY_DELAY_MS_MIN, RUN_LOG_BYTES_MAX, Request, STEP_DEPTH_MAX, StepCall,
+    StepOptions, Timestamp, kind,
 };
 use scene::*;
 

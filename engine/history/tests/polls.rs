@@ -4,7 +4,7 @@
 
 mod scene;
 
-use cerebelum_history::{Failure, HttpResponse, CallPhase, Scope, kind};
+use cerebelum_history::{CallPhase, Failure, HttpResponse, Scope, kind};
 use scene::{Scene, approval, broken, fetch, json, name, poll, retry, scope, sleep, step};
 
 const NOT_YET: &str = r#"{"not_yet": "soon"}"#;
@@ -232,12 +232,12 @@ fn a_late_word_about_a_round_that_is_over_changes_nothing() {
     scene.begin("1#1");
     scene.ends("1#1", Ok(NOT_YET));
     let slow = Failure::new(kind::TIMEOUT, "too slow");
-    scene.ex.overran(&scope("1#1"), slow.clone(), scene.moment());
+    scene.ex.timed_out(&scope("1#1"), slow.clone(), scene.moment());
     scene.at(10);
     scene.begin("1#2");
-    scene.ex.overran(&scope("1#1"), slow.clone(), scene.moment());
+    scene.ex.timed_out(&scope("1#1"), slow.clone(), scene.moment());
     assert_eq!(scene.hears(""), Vec::<String>::new());
-    scene.ex.overran(&scope("1#2"), slow, scene.moment());
+    scene.ex.timed_out(&scope("1#2"), slow, scene.moment());
     assert_eq!(scene.hears(""), ["1 failed timeout"]);
 }
 

@@ -5,7 +5,7 @@
 mod scene;
 
 use cerebelum_history::{
-    Call, ChildResult, ExecutionId, Failure, Message, CallPhase, ReopenMode, Reopening, Request, kind, reopening,
+    Call, CallPhase, ChildResult, ExecutionId, Failure, Message, ReopenMode, Reopening, Request, kind, reopening,
 };
 use proptest::prelude::*;
 use scene::{Scene, approval, child, fetch, name, poll, retry, scope, signal, sleep, step, step_with};
@@ -49,7 +49,9 @@ fn fail(scene: &mut Scene, ordinal: u32, kind: u8) {
             scene.say(Message::Child { run: 1, call: name(&call), id, result });
         }
         3 => {
-            let CallPhase::Approval { id, .. } = scene.ex.open()[&name(&call)].phase.clone() else { panic!("a question") };
+            let CallPhase::Approval { id, .. } = scene.ex.open()[&name(&call)].phase.clone() else {
+                panic!("a question")
+            };
             let (by, reason) = ("grace".to_owned(), "no".to_owned());
             scene.say(Message::Rejected { call: name(&call), id, by, reason });
         }

@@ -5,7 +5,7 @@
 mod scene;
 
 use cerebelum_history::{
-    Action, EventData, Failure, HttpResponse, Json, CallPhase, Position, Request, StepOptions, Target, kind,
+    Action, CallPhase, EventData, Failure, HttpResponse, Json, Position, Request, StepOptions, Target, kind,
 };
 use scene::{Scene, broken, child, fetch, json, name, poll, retry, scope, signal, sleep, step, step_with};
 
@@ -156,18 +156,18 @@ fn a_stretch_that_takes_too_long_is_an_attempt_that_failed() {
     let mut scene = Scene::new();
     let options = StepOptions { timeout_ms: Some(500), ..retry(2, 10, 1.0, 0.0) };
     scene.call("", step_with("pay", options));
-    assert_eq!(scene.ex.stretch_ms_max(&scope("1")), Some(500));
+    assert_eq!(scene.ex.active_ms_max(&scope("1")), Some(500));
     scene.begin("1");
     scene.call("1", sleep(1));
     let slow = Failure::retryable(kind::TIMEOUT, "too slow");
-    scene.ex.overran(&scope("1"), slow.clone(), scene.moment());
+    scene.ex.timed_out(&scope("1"), slow.clone(), scene.moment());
     assert_eq!(scene.history(3), ["1: SleepStarted 1", "1: CallCancelled 1", "StepRetried 1"]);
     scene.at(10);
     scene.begin("1");
-    scene.ex.overran(&scope("1"), slow.clone(), scene.moment());
+    scene.ex.timed_out(&scope("1"), slow.clone(), scene.moment());
     assert_eq!(scene.failure(""), slow);
     // A late word about a guest that is gone changes nothing.
-    scene.ex.overran(&scope("1"), slow, scene.moment());
+    scene.ex.timed_out(&scope("1"), slow, scene.moment());
     assert_eq!(scene.history(6), ["StepFailed 1"]);
 }
 

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{GuestInput, Digest, Entry, Json, Timestamp};
+use cerebelum_history::{Digest, Entry, GuestInput, Json, Timestamp};
 use cerebelum_sandbox::{Config, Guest, Ledger, Program, Sandbox};
 
 const MEASURED: Duration = Duration::from_secs(3);

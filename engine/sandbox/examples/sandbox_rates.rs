@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{GuestInput, Call, Delivery, Entry, Json, Outcome, Request, Timestamp};
+use cerebelum_history::{Call, Delivery, Entry, GuestInput, Json, Outcome, Request, Timestamp};
 use cerebelum_sandbox::{Config, Ledger, Program, Sandbox};
 
 const MEASURED: Duration = Duration::from_secs(2);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cerebelum_history::{Digest, Position, Seed, Timestamp};
 use cerebelum_store::{
-    Batch, CallRow, Chunk, ExecutionRow, ExecutionKey, Incarnation, NewExecution, State, Store, TenantId, open,
+    Batch, CallRow, Chunk, ExecutionKey, ExecutionRow, Incarnation, NewExecution, State, Store, TenantId, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 

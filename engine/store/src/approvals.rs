@@ -2,7 +2,7 @@
 
 use cerebelum_history::ExecutionId;
 
-use crate::db_error::{Error, DbError};
+use crate::db_error::{DbError, Error};
 use crate::hints::InboxNotice;
 use crate::sql::{Row, Rows, Statement};
 use crate::store::{SqlStore, commit};

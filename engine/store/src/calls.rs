@@ -1,7 +1,7 @@
 //! Open calls as state (L13).
 
 use crate::CallRow;
-use crate::db_error::{Error, DbError};
+use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Rows, Session, Statement};
 
 /// Inserts calls, or writes their states anew.

@@ -3,7 +3,7 @@
 use cerebelum_history::Position;
 
 use crate::database::Database;
-use crate::db_error::{Error, DbError};
+use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Rows, Session, Statement, Value};
 use crate::{Chunk, ExecutionKey, StoreError, TenantId};
 

@@ -62,7 +62,7 @@ macro_rules! brings {
     };
 }
 /// Executions with unseen messages that bring along what the condition says.
-macro_rules! told {
+macro_rules! run {
     ($small:expr) => {
         Statement::new(concat!(
             ends!(),
@@ -95,8 +95,8 @@ macro_rules! due {
         ))
     };
 }
-static TOLD: Statement = told!("");
-static TOLD_SMALL: Statement = told!(concat!(" and ", brings!("e"), " <= $2"));
+static TOLD: Statement = run!("");
+static TOLD_SMALL: Statement = run!(concat!(" and ", brings!("e"), " <= $2"));
 static DUE: Statement = due!("");
 static DUE_SMALL: Statement = due!(concat!(" and ", brings!("e"), " <= $3"));
 
@@ -109,7 +109,7 @@ pub(crate) async fn claim(
 ) -> Result<Vec<Claimed>, DbError> {
     let now = store.clock.now();
     let bytes = Value::from(i64::try_from(SMALL_BYTES).unwrap_or(i64::MAX));
-    let (told, told_values, due, due_values): (_, &[Value<'_>], _, &[Value<'_>]) = match size {
+    let (run, told_values, due, due_values): (_, &[Value<'_>], _, &[Value<'_>]) = match size {
         Size::Any => (&TOLD, &[], &DUE, &[now.into()]),
         Size::Small => (&TOLD_SMALL, std::slice::from_ref(&bytes), &DUE_SMALL, &[now.into(), bytes.clone()]),
     };
@@ -127,11 +127,11 @@ pub(crate) async fn claim(
         let suspect = crashes::free_suspect(&mut session, incarnation, now).await?;
         picked.take(&mut session, incarnation, suspect).await?;
     }
-    let more_told = picked.pick(&mut session, (told, told_values), incarnation, half).await?;
+    let more_told = picked.pick(&mut session, (run, told_values), incarnation, half).await?;
     picked.pick(&mut session, (due, due_values), incarnation, limit).await?;
     if more_told {
         // Those that were picked above are owned by now and do not come again.
-        picked.pick(&mut session, (told, told_values), incarnation, limit).await?;
+        picked.pick(&mut session, (run, told_values), incarnation, limit).await?;
     }
     finish(store, session, incarnation, picked).await
 }
@@ -182,7 +182,7 @@ pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, DbEr
 }
 
 /// See [`crate::Store::look`].
-pub(crate) async fn look(store: &SqlStore, key: &ExecutionKey) -> Result<Option<Claimed>, DbError> {
+pub(crate) async fn peek(store: &SqlStore, key: &ExecutionKey) -> Result<Option<Claimed>, DbError> {
     static LOOK: Statement = Statement::new(concat!(ends!(), " where e.tenant_id = $1 and e.id = $2"));
     let mut session = store.database.snapshot().await?;
     let mut rows = session.rows(&LOOK, &[key.tenant.into(), key.id.as_str().into()]).await?;
@@ -366,7 +366,10 @@ async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Resul
 }
 
 /// The same with their open calls and messages. A row of those that cannot be read, or is missing, spoils its execution.
-pub(crate) async fn with_state(session: &mut Session, mut found: Vec<StoredRow>) -> Result<Vec<(StoredRow, Claimed)>, DbError> {
+pub(crate) async fn with_state(
+    session: &mut Session,
+    mut found: Vec<StoredRow>,
+) -> Result<Vec<(StoredRow, Claimed)>, DbError> {
     let mut nos = Rows::default();
     let mut index_of = HashMap::new();
     let mut states: Vec<_> = found.iter().map(|_| (Vec::new(), Vec::new())).collect();

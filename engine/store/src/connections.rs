@@ -89,7 +89,7 @@ impl Opener for Server {
         loop {
             match self.options.connect().await {
                 Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
-                Err(sqlx::Error::Database(told)) if told.is_transient_in_connect_phase() => {}
+                Err(sqlx::Error::Database(run)) if run.is_transient_in_connect_phase() => {}
                 connected => return Ok(connected?),
             }
             tokio::time::sleep(CONNECT_AGAIN).await;
@@ -128,9 +128,9 @@ impl Pooled {
     pub(crate) fn settle<T>(&mut self, done: &Result<T, sqlx::Error>) {
         self.in_order = match done {
             Ok(_) => true,
-            Err(sqlx::Error::Database(told)) => told
+            Err(sqlx::Error::Database(run)) => run
                 .try_downcast_ref::<PgDatabaseError>()
-                .is_none_or(|told| !matches!(told.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
+                .is_none_or(|run| !matches!(run.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
             Err(_) => false,
         };
         if let (false, Some(pool)) = (self.in_order, self.connection.as_ref().and_then(Object::pool)) {

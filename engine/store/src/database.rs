@@ -11,10 +11,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
 use crate::clock::{Clocks, SteadyClock};
-use crate::connections::{Connections, LEND_TIMEOUT, Pooled, Server, ConnectionLiveness};
-use crate::db_error::{Error, DbError, ErrorClass, cause, severity, state};
+use crate::connections::{ConnectionLiveness, Connections, LEND_TIMEOUT, Pooled, Server};
+use crate::db_error::{DbError, Error, ErrorClass, cause, severity, state};
 use crate::file_lock::WatchedFile;
-use crate::sql::{Conn, SqliteConn, Blocking, Row, STATEMENTS_MAX, Script, Session, SqliteFile};
+use crate::sql::{Blocking, Conn, Row, STATEMENTS_MAX, Script, Session, SqliteConn, SqliteFile};
 use crate::{StoreError, nodes};
 
 static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");

@@ -66,15 +66,15 @@ impl From<DbError> for StoreError {
             DbError::Database(error @ Error::FileGone(_)) => Self::Unusable(error.to_string()),
             DbError::Database(error) => {
                 tracing::debug!(%error, "the database failed");
-                let told = |what: &str| {
+                let run = |what: &str| {
                     tracing::error!(cause = cause(&error), "{what}");
                     Self::Corrupt(format!("{what}, and the engine's log says how"))
                 };
                 match severity(&error) {
                     ErrorClass::Transient => Self::Unavailable(cause(&error)),
                     ErrorClass::Rejected => Self::Rejected(cause(&error)),
-                    ErrorClass::Refused => told("the database refused what breaks its rules"),
-                    ErrorClass::Damaged => told("the database is damaged"),
+                    ErrorClass::Refused => run("the database refused what breaks its rules"),
+                    ErrorClass::Damaged => run("the database is damaged"),
                 }
             }
         }
@@ -84,7 +84,7 @@ impl From<DbError> for StoreError {
 /// What a failure of the database allows to do next.
 pub(crate) fn severity(error: &Error) -> ErrorClass {
     match error {
-        Error::Sqlite(rusqlite::Error::SqliteFailure(told, _)) => severity_of_sqlite(told.extended_code),
+        Error::Sqlite(rusqlite::Error::SqliteFailure(run, _)) => severity_of_sqlite(run.extended_code),
         Error::Sqlite(_) | Error::Unexpected(_) | Error::FileGone(_) => ErrorClass::Refused,
         Error::NoneFree => ErrorClass::Transient,
         Error::Postgres(error) => match error {
@@ -123,14 +123,14 @@ pub(crate) fn is_unknown(error: &Error) -> bool {
 pub(crate) fn cause(error: &Error) -> String {
     let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
     match error {
-        Error::Sqlite(rusqlite::Error::SqliteFailure(told, message)) => {
-            let message = message.as_deref().map_or_else(|| told.to_string(), first_line);
-            format!("{message} (code {})", told.extended_code)
+        Error::Sqlite(rusqlite::Error::SqliteFailure(run, message)) => {
+            let message = message.as_deref().map_or_else(|| run.to_string(), first_line);
+            format!("{message} (code {})", run.extended_code)
         }
-        Error::Postgres(sqlx::Error::Database(told)) => match (told.constraint(), told.code()) {
+        Error::Postgres(sqlx::Error::Database(run)) => match (run.constraint(), run.code()) {
             (Some(constraint), _) => format!("constraint {constraint}"),
-            (None, Some(code)) => format!("{} (code {code})", first_line(told.message())),
-            (None, None) => first_line(told.message()),
+            (None, Some(code)) => format!("{} (code {code})", first_line(run.message())),
+            (None, None) => first_line(run.message()),
         },
         Error::Postgres(sqlx::Error::Io(io)) => io.to_string(),
         other => first_line(&other.to_string()),
@@ -139,8 +139,8 @@ pub(crate) fn cause(error: &Error) -> String {
 
 /// The SQLSTATE of what PostgreSQL said.
 pub(crate) fn state(error: &sqlx::Error) -> Option<&str> {
-    let sqlx::Error::Database(told) = error else { return None };
-    told.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().map(sqlx::postgres::PgDatabaseError::code)
+    let sqlx::Error::Database(run) = error else { return None };
+    run.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().map(sqlx::postgres::PgDatabaseError::code)
 }
 
 fn severity_of_state(state: &str) -> ErrorClass {

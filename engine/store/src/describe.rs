@@ -7,7 +7,7 @@ use crate::database::Database;
 use crate::db_error::DbError;
 use crate::executions::{self, head_columns, heads};
 use crate::sql::{Row, Statement};
-use crate::{CallRow, Chunk, ExecutionRow, ExecutionKey, Progress, State, StoreError, calls};
+use crate::{CallRow, Chunk, ExecutionKey, ExecutionRow, Progress, State, StoreError, calls};
 
 /// An execution in full, as readers want it; of a long one its beginning and its end.
 #[derive(Debug, Clone)]
@@ -44,7 +44,11 @@ pub(crate) enum DetailExtent {
 }
 
 /// See [`crate::Store::whole`] and [`crate::Store::whole_if_ended`].
-pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: DetailExtent) -> Result<Option<ExecutionDetail>, DbError> {
+pub(crate) async fn read(
+    database: &Database,
+    key: &ExecutionKey,
+    extent: DetailExtent,
+) -> Result<Option<ExecutionDetail>, DbError> {
     // The last chunks, from the one on that holds the first of the last events. Those that are too much have no
     // events here; the first chunk stands apart then.
     static WHOLE: Statement = Statement::new(concat!(
@@ -88,8 +92,11 @@ pub(crate) async fn whole(database: &Database, key: &ExecutionKey, extent: Detai
     let head = executions::read(&mut row).shown();
     let (mut calls, mut progress) = (Vec::new(), Vec::new());
     let mut first = Ok(ChunkReader::new(key, head.run, Position(1)));
-    let mut history =
-        Ok(ChunkReader::new(key, head.run, Position(head.position.0.saturating_sub(EVENTS_MAX.unsigned_abs() - 1).max(1))));
+    let mut history = Ok(ChunkReader::new(
+        key,
+        head.run,
+        Position(head.position.0.saturating_sub(EVENTS_MAX.unsigned_abs() - 1).max(1)),
+    ));
     let mut next = Some(row);
     while let Some(mut row) = next {
         row.seek(executions::COLUMNS);

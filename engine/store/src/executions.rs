@@ -6,9 +6,9 @@ use cerebelum_history::{Digest, ExecutionId, Position, Seed, Timestamp};
 
 use crate::attributes;
 use crate::chunks::ChunkReader;
-use crate::db_error::{Error, DbError};
+use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
-use crate::{Batch, Chunk, ExecutionRow, ExecutionKey, Incarnation, Parent, State, StoreError, TenantId, chunks};
+use crate::{Batch, Chunk, ExecutionKey, ExecutionRow, Incarnation, Parent, State, StoreError, TenantId, chunks};
 
 /// The columns of a head, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
 macro_rules! head_columns {
@@ -397,7 +397,7 @@ pub(crate) fn update<'a>(no: i64, head: &'a ExecutionRow, program: Option<i64>, 
 }
 
 /// The executions of these ids, as far as there are any, each with the chunk it began with.
-pub(crate) async fn find_begun<'k>(
+pub(crate) async fn find_existing<'k>(
     session: &mut Session,
     keys: impl IntoIterator<Item = &'k ExecutionKey>,
 ) -> Result<HashMap<ExecutionKey, (StoredRow, Result<Chunk, StoreError>)>, DbError> {

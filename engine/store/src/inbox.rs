@@ -126,7 +126,11 @@ pub(crate) async fn unread(session: &mut Session, key: &ExecutionKey) -> Result<
 }
 
 /// See [`crate::Store::send`].
-pub(crate) async fn send(database: &Database, key: &ExecutionKey, message: &str) -> Result<Option<InboxNotice>, DbError> {
+pub(crate) async fn send(
+    database: &Database,
+    key: &ExecutionKey,
+    message: &str,
+) -> Result<Option<InboxNotice>, DbError> {
     let mut session = database.write().await?;
     let Some(moved) = put(&mut session, key, message).await? else { return Ok(None) };
     crate::store::commit(session).await?;
@@ -134,7 +138,11 @@ pub(crate) async fn send(database: &Database, key: &ExecutionKey, message: &str)
 }
 
 /// Puts a message into an open execution's inbox.
-pub(crate) async fn put(session: &mut Session, key: &ExecutionKey, message: &str) -> Result<Option<InboxNotice>, DbError> {
+pub(crate) async fn put(
+    session: &mut Session,
+    key: &ExecutionKey,
+    message: &str,
+) -> Result<Option<InboxNotice>, DbError> {
     let receivers = receivers(session, std::slice::from_ref(key)).await?;
     let Some(receiver) = receivers.first() else { return Ok(None) };
     let mut rows = Rows::default();

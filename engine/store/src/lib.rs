@@ -1,6 +1,7 @@
 //! Keeps histories, components and tenants. It appends and claims; it makes no decisions.
 
 mod address;
+mod admin;
 mod append;
 mod approvals;
 mod attributes;
@@ -14,24 +15,23 @@ mod crashes;
 mod damage;
 mod database;
 mod db_error;
-mod file_lock;
+mod describe;
 mod executions;
+mod file_lock;
 mod hints;
 mod inbox;
 mod list;
 mod logs;
 mod model;
 mod nodes;
-mod row_ids;
 mod packs;
-mod retry;
 mod program_ids;
 mod removal;
-mod admin;
+mod retry;
+mod row_ids;
 mod sql;
 mod start;
 mod store;
-mod describe;
 
 use std::time::Duration;
 
@@ -42,10 +42,10 @@ use thiserror::Error;
 pub use address::server_of;
 pub use claim::{SMALL_BYTES, Size};
 pub use clock::{Clocks, MachineClocks};
+pub use describe::ExecutionDetail;
 pub use model::*;
 pub use removal::{Removable, Version};
 pub use store::{open, open_for, open_with};
-pub use describe::ExecutionDetail;
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, Error)]
@@ -100,7 +100,7 @@ pub trait Store: Send + Sync + 'static {
     fn end_lease(&self, incarnation: Incarnation) -> StoreFuture<'_, ()>;
     /// Ends the leases that have run out, so that what they had claimed is free. Returns how many. What could have moved has
     /// crashed once more at its position (L18).
-    fn take_over(&self) -> StoreFuture<'_, u64>;
+    fn expire_leases(&self) -> StoreFuture<'_, u64>;
 
     // -- executions --
 
@@ -124,7 +124,8 @@ pub trait Store: Send + Sync + 'static {
     /// Reads the chunks of a history from the one that holds `from` on, in order, checksums verified, no gaps: at least one
     /// if there is any, then as many as have `bytes_max` bytes in all. Clients read so: however many do, commits do not
     /// wait for them.
-    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> StoreFuture<'_, Vec<Chunk>>;
+    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64)
+    -> StoreFuture<'_, Vec<Chunk>>;
     /// Reads a history's chunks from the one that holds `from` on, up to `to`, checksums verified, no gaps.
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> StoreFuture<'_, Vec<Chunk>>;
     /// Reads the chunks of a history that begin at these positions, checksums verified. One that is missing is corrupt.
@@ -132,13 +133,13 @@ pub trait Store: Send + Sync + 'static {
     /// The head of an execution.
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>>;
     /// The executions of these ids, in order, as far as there are any: what [`Store::start`] would find in its way.
-    fn begun(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>>;
+    fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>>;
     /// Head, open calls and inbox of an execution, read together and not claimed.
-    fn look(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>>;
+    fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>>;
     /// The messages in an execution's inbox that no batch has marked as seen, oldest first.
     fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>>;
     /// An execution in full, in one committed state.
-    fn whole(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>>;
+    fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>>;
     /// The same; of an execution that has not ended only the head, however long its history is.
     fn whole_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>>;
     /// A page of executions, newest first, at most 1,000 and 8 MiB or a little more. A page may be shorter than that, or
@@ -146,7 +147,7 @@ pub trait Store: Send + Sync + 'static {
     /// longer than anything that could be found.
     fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page>;
     /// How many executions have which status.
-    fn census(&self) -> StoreFuture<'_, Census>;
+    fn count_by_status(&self) -> StoreFuture<'_, StatusCounts>;
     /// Puts a message into an execution's inbox. `false`: there is no such execution, or it has ended.
     fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool>;
     /// How many messages wait in an execution's inbox, and how many bytes they have together.

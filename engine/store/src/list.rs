@@ -9,7 +9,7 @@ use crate::db_error::DbError;
 use crate::executions::{head_columns, heads};
 use crate::sql::{Statement, Value, expand};
 use crate::store::SqlStore;
-use crate::{Census, ExecutionRow, Filter, Page, StoreError, TenantId, executions};
+use crate::{ExecutionRow, Filter, Page, StatusCounts, StoreError, TenantId, executions};
 
 /// No page is longer.
 const PAGE_MAX: u32 = 1_000;
@@ -214,7 +214,7 @@ fn statement<'f>(
 }
 
 /// See [`crate::Store::census`].
-pub(crate) async fn census(store: &SqlStore) -> Result<Census, DbError> {
+pub(crate) async fn count_by_status(store: &SqlStore) -> Result<StatusCounts, DbError> {
     static CENSUS: Statement =
         Statement::new("select status, count(*) from executions group by status order by status");
     let mut session = store.database.client().await?;

@@ -3,7 +3,7 @@
 use cerebelum_history::{Level, Position, Scope, Timestamp};
 
 use crate::database::Database;
-use crate::db_error::{Error, DbError};
+use crate::db_error::{DbError, Error};
 use crate::executions::{escape, unescape};
 use crate::sql::{Row, Statement, Value};
 use crate::{ExecutionKey, LogLine, LogRow, Progress, TenantId};

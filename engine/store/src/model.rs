@@ -484,4 +484,4 @@ pub struct Page {
 }
 
 /// How many executions there are of each status word.
-pub type Census = Vec<(String, u64)>;
+pub type StatusCounts = Vec<(String, u64)>;

@@ -99,7 +99,7 @@ pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result
 }
 
 /// See [`crate::Store::take_over`].
-pub(crate) async fn take_over(database: &Database) -> Result<u64, DbError> {
+pub(crate) async fn expire_leases(database: &Database) -> Result<u64, DbError> {
     // A node that is just committing or renewing is passed over: it is alive, or will be found next time.
     static EXPIRED: Statement = Statement::new(
         "select n.incarnation, case when l.expires_at > n.lengthened_until then l.expires_at else n.lengthened_until end

@@ -7,7 +7,7 @@ use cerebelum_history::Digest;
 use tokio::sync::Semaphore;
 
 use crate::database::Database;
-use crate::db_error::{Error, DbError};
+use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Session, Statement};
 use crate::{StoreError, TenantId};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use crate::database::Database;
-use crate::db_error::{Error, DbError};
+use crate::db_error::{DbError, Error};
 use crate::sql::Statement;
 use crate::store::commit;
 use crate::{ExecutionRow, TenantId};

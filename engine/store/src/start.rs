@@ -7,7 +7,7 @@ use crate::db_error::DbError;
 use crate::executions::NewRow;
 use crate::retry::Backoff;
 use crate::store::{SqlStore, commit};
-use crate::{Existing, ExecutionKey, Incarnation, NewExecution, StartOutcome, StoreError, executions, nodes};
+use crate::{ExecutionKey, Existing, Incarnation, NewExecution, StartOutcome, StoreError, executions, nodes};
 
 /// An id that is taken and free again at once, over and over, is not worth more than this.
 const ATTEMPTS_MAX: u32 = 8;
@@ -42,10 +42,13 @@ pub(crate) async fn start(
 }
 
 /// See [`crate::Store::begun`].
-pub(crate) async fn begun(database: &Database, keys: &[ExecutionKey]) -> Result<Vec<Option<Existing>>, DbError> {
+pub(crate) async fn find_existing(
+    database: &Database,
+    keys: &[ExecutionKey],
+) -> Result<Vec<Option<Existing>>, DbError> {
     let mut patience = Backoff::new();
     let found = loop {
-        let found = async { executions::find_begun(&mut database.search().await?, keys).await };
+        let found = async { executions::find_existing(&mut database.search().await?, keys).await };
         match found.await {
             Ok(found) => break found,
             Err(fault) => patience.wait(fault).await?,
@@ -76,7 +79,7 @@ async fn try_start(
     let first: Vec<_> = new.iter().map(|new| &new.first).collect();
     let inserted: HashSet<usize> = executions::insert_whole(&mut session, &fresh, &first).await?.into_iter().collect();
     let taken = (0..new.len()).filter(|index| !inserted.contains(index)).map(|index| &new[index].head.key);
-    let existing = executions::find_begun(&mut session, taken).await?;
+    let existing = executions::find_existing(&mut session, taken).await?;
     let mut started = Vec::with_capacity(new.len());
     for (index, new) in new.iter().enumerate() {
         started.push(if inserted.contains(&index) {

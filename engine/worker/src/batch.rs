@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, EventData, ExecutionOptions, Failure, Identity,
-    Json, Message, Position, RUN_PACE_MS, RUNS_UNPACED_MAX, kind, planted,
+    ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, EventData, Execution, ExecutionId, ExecutionOptions,
+    Failure, Identity, Json, Message, Position, RUN_PACE_MS, RUNS_UNPACED_MAX, kind, planted,
 };
 use cerebelum_store::{
     ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, ExecutionRow, LogLine, Parent, Progress, State,
 };
 
 use crate::activation::Activation;
-use crate::beginning::{Beginning, chunk, pieces, text_of};
+use crate::activation_error::ActivationError;
 use crate::commit::InFlight;
 use crate::restore;
-use crate::stuck::Stuck;
+use crate::start_command::{StartCommand, chunk, pieces, text_of};
 
 impl Activation {
     /// Hands everything that changed to the committer; the claim goes with it when `releases`.
-    pub(crate) async fn write(&mut self, releases: bool) -> Result<(), Stuck> {
+    pub(crate) async fn write(&mut self, releases: bool) -> Result<(), ActivationError> {
         let room = self.node.room.to_write(self.execution.unwritten_bytes()).await;
         let changes = self.execution.take_changes();
         let rewritten = self.without_values(&changes.valueless).await?;
@@ -28,7 +28,7 @@ impl Activation {
         let batch = Batch { rewritten, ..self.batch(changes, releases) };
         let due = batch.head.due.filter(|_| releases);
         let continues = batch.next_run.is_some();
-        let appended = self.node.appends.hand_in((batch, room));
+        let appended = self.node.appends.submit((batch, room));
         let wake = self.node.clone();
         let answer = async move {
             let answer = appended.await;
@@ -50,7 +50,7 @@ impl Activation {
             for (id, message) in messages.drain(..) {
                 let (store, key) =
                     (self.node.store.clone(), cerebelum_store::ExecutionKey { tenant: self.key.tenant, id });
-                self.node.machine.spawn(Box::pin(async move { drop(store.send(&key, message).await) }));
+                self.node.runtime.spawn(Box::pin(async move { drop(store.send(&key, message).await) }));
             }
         }
         let at = self.execution.stamp();
@@ -164,7 +164,7 @@ impl Activation {
         let workflow = if named.contains('/') { named.clone() } else { format!("{own_component}/{named}") };
         let parent =
             Parent { id: self.key.id.clone(), run: self.head.run, call: start.call.clone(), awaited: start.awaited };
-        let beginning = Beginning {
+        let beginning = StartCommand {
             tenant: self.key.tenant,
             id: start.id.clone(),
             workflow,
@@ -200,8 +200,13 @@ pub(crate) fn parking(
     after: Position,
     reason: String,
 ) -> Batch {
-    let head =
-        ExecutionRow { parked: Some(reason), status: "parked".to_owned(), position: after, settled: false, ..head.clone() };
+    let head = ExecutionRow {
+        parked: Some(reason),
+        status: "parked".to_owned(),
+        position: after,
+        settled: false,
+        ..head.clone()
+    };
     Batch { release: true, ..Batch::of(incarnation, head) }
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{Call, CallName, Event, Execution, ExecutionOptions, Identity, Json, OpenCall, Position, Request, Snapshot};
-use cerebelum_store::{CallRow, Chunk, Claimed, ExecutionRow, ExecutionKey, Store, StoreError};
+use cerebelum_history::{
+    Call, CallName, Event, Execution, ExecutionOptions, Identity, Json, OpenCall, Position, Request, Snapshot,
+};
+use cerebelum_store::{CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, Store, StoreError};
 
 /// The execution that was stored, or why it cannot be read.
 pub(crate) fn execution(claimed: &Claimed) -> Result<Execution, String> {

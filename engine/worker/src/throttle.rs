@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::outside::Machine;
+use crate::env::Runtime;
 
 /// The least milliseconds between two lines of one kind.
 const PAUSE_MS: u64 = 1_000;
@@ -17,8 +17,8 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     /// Writes a line, unless one was written within the last second. `line` is given how many were held back before it.
-    pub(crate) fn warn(&self, machine: &dyn Machine, line: impl FnOnce(u64)) {
-        let now_ms = machine.boot_ms();
+    pub(crate) fn warn(&self, runtime: &dyn Runtime, line: impl FnOnce(u64)) {
+        let now_ms = runtime.boot_ms();
         let next_ms = self.next_ms.load(Ordering::Relaxed);
         let is_ours = now_ms >= next_ms
             && self.next_ms.compare_exchange(next_ms, now_ms + PAUSE_MS, Ordering::Relaxed, Ordering::Relaxed).is_ok();

@@ -4,10 +4,12 @@ use cerebelum_history::{
     ApprovalRequest, Event, EventData, Failure, Json, Position, Scope, StepLine, Waiting, steps, waiting_on,
 };
 use cerebelum_sandbox::Manifest;
-use cerebelum_store::{ApprovalRow, ApprovalState, Component, ExecutionRow, LogRow, State, StoreError, ExecutionDetail};
+use cerebelum_store::{
+    ApprovalRow, ApprovalState, Component, ExecutionDetail, ExecutionRow, LogRow, State, StoreError,
+};
 
 use crate::api::{
-    ApprovalView, ComponentInfo, EventView, LogView, ProgressView, Refused, Status, StepView, Summary, WaitingOn,
+    ApiError, ApprovalView, ComponentInfo, EventView, LogView, ProgressView, Status, StepView, Summary, WaitingOn,
 };
 use crate::directory::unavailable;
 use crate::restore;
@@ -51,7 +53,7 @@ pub(crate) fn input(events: &[Event]) -> Option<Json> {
     }
 }
 
-pub(crate) fn status(whole: ExecutionDetail) -> Result<Status, Refused> {
+pub(crate) fn status(whole: ExecutionDetail) -> Result<Status, ApiError> {
     let ExecutionDetail { head, first, history, calls, progress } = whole;
     let earlier_events = history.as_ref().ok().and_then(|chunks| chunks.first()).map_or(0, |chunk| chunk.first.0 - 1);
     let beginning = first.and_then(|first| restore::decode(&first).ok());
@@ -163,12 +165,12 @@ pub(crate) fn log(row: LogRow) -> LogView {
 }
 
 /// What a question asks.
-pub(crate) fn request(row: &ApprovalRow) -> Result<ApprovalRequest, Refused> {
+pub(crate) fn request(row: &ApprovalRow) -> Result<ApprovalRequest, ApiError> {
     serde_json::from_str(&row.request)
-        .map_err(|e| Refused::Unavailable(format!("the stored approval `{}` cannot be read: {e}", row.id)))
+        .map_err(|e| ApiError::Unavailable(format!("the stored approval `{}` cannot be read: {e}", row.id)))
 }
 
-pub(crate) fn approval(row: ApprovalRow) -> Result<ApprovalView, Refused> {
+pub(crate) fn approval(row: ApprovalRow) -> Result<ApprovalView, ApiError> {
     let asked = request(&row)?;
     Ok(ApprovalView {
         id: row.id,

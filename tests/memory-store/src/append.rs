@@ -2,8 +2,8 @@
 
 use cerebelum_history::Position;
 use cerebelum_store::{
-    ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, ExecutionRow, ExecutionKey, LogRow, InboxCursor, AppendError,
-    StartOutcome, State,
+    AppendError, ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, ExecutionKey, ExecutionRow, InboxCursor,
+    LogRow, StartOutcome, State,
 };
 
 use crate::tables::{Row, Tables};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    ApprovalState, Census, Chunk, ExecutionRow, ExecutionKey, Filter, InboxRow, Incarnation, LogRow, NewExecution, Page,
-    Progress, StartOutcome, State, TenantId, ExecutionDetail,
+    ApprovalState, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, InboxRow, Incarnation, LogRow,
+    NewExecution, Page, Progress, StartOutcome, State, StatusCounts, TenantId,
 };
 
 use crate::tables::{Row, Tables};
@@ -13,7 +13,7 @@ use crate::tables::{Row, Tables};
 impl Tables {
     pub(crate) fn start(&mut self, incarnation: Option<Incarnation>, new: &NewExecution) -> StartOutcome {
         let key = &new.head.key;
-        if let Some((existing, first)) = self.begun(key) {
+        if let Some((existing, first)) = self.find_existing(key) {
             return match existing.seed == new.head.seed {
                 true => StartOutcome::New,
                 false => StartOutcome::Exists(Box::new(existing), first),
@@ -29,7 +29,7 @@ impl Tables {
     }
 
     /// An execution with the chunk it began with.
-    pub(crate) fn begun(&self, key: &ExecutionKey) -> Option<(ExecutionRow, Chunk)> {
+    pub(crate) fn find_existing(&self, key: &ExecutionKey) -> Option<(ExecutionRow, Chunk)> {
         let existing = self.executions.get(key)?;
         let first = existing.runs.get(&1).and_then(|chunks| chunks.first()).expect("a history has a beginning");
         Some((existing.head.clone(), first.clone()))
@@ -69,7 +69,7 @@ impl Tables {
         claimed.into_iter().flat_map(|claimed| claimed.inbox).filter(|row| !row.seen).collect()
     }
 
-    pub(crate) fn whole(&self, key: &ExecutionKey) -> Option<ExecutionDetail> {
+    pub(crate) fn describe(&self, key: &ExecutionKey) -> Option<ExecutionDetail> {
         let row = self.executions.get(key)?;
         let history = row.runs.get(&row.head.run).cloned().unwrap_or_default();
         let (head, calls) = (row.head.clone(), row.claimed().calls);
@@ -97,7 +97,7 @@ impl Tables {
         Page { executions: rows.into_iter().map(|row| row.head.clone()).collect(), cursor }
     }
 
-    pub(crate) fn census(&self) -> Census {
+    pub(crate) fn count_by_status(&self) -> StatusCounts {
         let mut census: BTreeMap<String, u64> = BTreeMap::new();
         for row in self.executions.values() {
             *census.entry(row.head.status.clone()).or_default() += 1;

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    StoreFuture, AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Existing, Census, Chunk,
-    Claimed, Component, ExecutionRow, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, InboxCursor,
-    Page, Progress, AppendError, Removable, Size, StartOutcome, State, Store, TenantId, Version, ExecutionDetail,
+    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
+    Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
+    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, State, StatusCounts, Store,
+    StoreFuture, TenantId, Version,
 };
 use tokio::sync::broadcast;
 
@@ -69,8 +70,8 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.retire(incarnation))
     }
 
-    fn take_over(&self) -> StoreFuture<'_, u64> {
-        self.transact(Tables::take_over)
+    fn expire_leases(&self) -> StoreFuture<'_, u64> {
+        self.transact(Tables::expire_leases)
     }
 
     fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
@@ -97,7 +98,13 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.history(key, run, (from, to)))
     }
 
-    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> StoreFuture<'_, Vec<Chunk>> {
+    fn history_page(
+        &self,
+        key: &ExecutionKey,
+        run: u32,
+        from: Position,
+        bytes_max: u64,
+    ) -> StoreFuture<'_, Vec<Chunk>> {
         self.transact(|tables| {
             let mut bytes = 0;
             let chunks = tables.history(key, run, (from, Position(u64::MAX))).into_iter();
@@ -118,13 +125,13 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.executions.get(key).map(|row| row.head.clone()))
     }
 
-    fn begun(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
+    fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
         self.transact(|tables| {
-            keys.iter().map(|key| tables.begun(key).map(|(head, first)| (head, Ok(first)))).collect()
+            keys.iter().map(|key| tables.find_existing(key).map(|(head, first)| (head, Ok(first)))).collect()
         })
     }
 
-    fn look(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
+    fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         self.transact(|tables| tables.executions.get(key).map(tables::Row::claimed))
     }
 
@@ -132,15 +139,20 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.unseen(key))
     }
 
-    fn whole(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
-        self.transact(|tables| tables.whole(key))
+    fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
+        self.transact(|tables| tables.describe(key))
     }
 
     fn whole_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         self.transact(|tables| {
-            let whole = tables.whole(key)?;
-            let only_head =
-                |head| ExecutionDetail { head, first: None, history: Ok(Vec::new()), calls: Vec::new(), progress: Vec::new() };
+            let whole = tables.describe(key)?;
+            let only_head = |head| ExecutionDetail {
+                head,
+                first: None,
+                history: Ok(Vec::new()),
+                calls: Vec::new(),
+                progress: Vec::new(),
+            };
             Some(if whole.head.state == State::Open { only_head(whole.head) } else { whole })
         })
     }
@@ -149,8 +161,8 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.list(tenant, &filter))
     }
 
-    fn census(&self) -> StoreFuture<'_, Census> {
-        self.transact(|tables| tables.census())
+    fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {
+        self.transact(|tables| tables.count_by_status())
     }
 
     fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {

@@ -1,6 +1,8 @@
 //! Questions to people: each has one referee.
 
-use cerebelum_store::{AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, TenantId};
+use cerebelum_store::{
+    AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, TenantId,
+};
 
 use crate::tables::Tables;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cerebelum_history::{CallName, Position, Scope, Timestamp};
 use cerebelum_store::{
-    ApprovalRow, CallRow, Chunk, Claimed, Component, ExecutionRow, ExecutionKey, InboxRow, Incarnation, Lease, LogRow,
-    InboxCursor, Progress, AppendError, TenantId,
+    AppendError, ApprovalRow, CallRow, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, InboxCursor, InboxRow,
+    Incarnation, Lease, LogRow, Progress, TenantId,
 };
 
 use crate::claims;
@@ -150,7 +150,7 @@ impl Tables {
         }
     }
 
-    pub(crate) fn take_over(&mut self) -> u64 {
+    pub(crate) fn expire_leases(&mut self) -> u64 {
         let now = self.now;
         let expired = self.nodes.iter().filter(|(_, node)| !node.is_over && node.expires_at <= now);
         let expired: Vec<_> = expired.map(|(incarnation, node)| (*incarnation, node.expires_at)).collect();

@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 
-use cerebelum_history::{Event, EventData, Json, Message, CallPhase};
+use cerebelum_history::{CallPhase, Event, EventData, Json, Message};
 use cerebelum_server::proto;
 
 use super::crowd::{Crowd, Member};

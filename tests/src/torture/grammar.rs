@@ -168,7 +168,10 @@ mod tests {
             (vec![started(), sleep(2, 1), slept(1, 1)], "back"),
             (vec![started(), end(), sleep(13, 1)], "after the end"),
             (vec![started(), started()], "once"),
-            (vec![started(), (3, "1", EventData::SleepStarted { ordinal: 1, duration_ms: 1 })], "scope that is not open"),
+            (
+                vec![started(), (3, "1", EventData::SleepStarted { ordinal: 1, duration_ms: 1 })],
+                "scope that is not open",
+            ),
         ];
         for (options, why) in cases {
             let said = broken_law(&history(options)).unwrap_or_default();

@@ -1,7 +1,6 @@
 //! The laws under fire: a real engine under a mix of workflows, killed again and again, and a checker that compares what
 //! was told, what is durable and what the outside world saw.
 
-mod chance;
 mod checker;
 mod client;
 mod crowd;
@@ -11,6 +10,7 @@ mod mix;
 mod model;
 mod report;
 mod requests;
+mod rng;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -18,13 +18,13 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cerebelum_server::proto;
-use chance::Chance;
 use checker::Checker;
 use client::{Client, Told};
 use crowd::Crowd;
 use kills::{Aim, Class, Fallen, Kills};
 pub use report::Report;
 use requests::Seen;
+use rng::DeterministicRng;
 use rows::Wanted;
 
 use crate::{Cloud, Database, Engine};
@@ -94,7 +94,7 @@ struct Torture {
     checker: Checker,
     kills: Kills,
     fallen: Fallen,
-    chance: Chance,
+    chance: DeterministicRng,
     began: Instant,
 }
 
@@ -113,7 +113,7 @@ impl Torture {
             checker: Checker::default(),
             kills: Kills::new(options.seed, options.life_max),
             fallen: Fallen::default(),
-            chance: Chance::of(options.seed, u64::MAX - 1),
+            chance: DeterministicRng::of(options.seed, u64::MAX - 1),
             began: Instant::now(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{CallName, Event, EventData, CallPhase, Timestamp};
+use cerebelum_history::{CallName, CallPhase, Event, EventData, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -20,7 +20,7 @@ pub(crate) enum Style {
     /// It goes on.
     Busy,
     /// It needs somebody.
-    Needy,
+    ActionNeeded,
 }
 
 impl Style {

@@ -8,7 +8,7 @@ use crate::limits::{
     APPROVAL_BYTES_MAX, CHILD_DEPTH_MAX, FLAT_BYTES, HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, OPEN_CALL_BYTES_MAX,
     OPEN_CALLS_MAX, OPEN_CHILDREN_MAX, ROUND_BYTES_MAX, RUN_LOG_BYTES_MAX, STEP_DEPTH_MAX,
 };
-use crate::open::{Attempts, OpenPoll, OpenStep, CallPhase, PinnedStep};
+use crate::open::{Attempts, CallPhase, OpenPoll, OpenStep, PinnedStep};
 use crate::{Call, CallName, Digest, ExecutionId, Failure, Request, Scope, kind, planted};
 
 impl Execution {
@@ -192,8 +192,11 @@ impl Execution {
             }
             Call::Fetch(request) => {
                 let (method, url, digest) = (request.method.clone(), request.url.clone(), request.digest());
-                let since =
-                    self.record(now.at, &name.scope, EventData::FetchStarted { ordinal, method, url: url.clone(), digest });
+                let since = self.record(
+                    now.at,
+                    &name.scope,
+                    EventData::FetchStarted { ordinal, method, url: url.clone(), digest },
+                );
                 self.open_call(name.clone(), since, CallPhase::Fetch { url });
                 self.fetch_again(name, request);
             }
@@ -240,8 +243,12 @@ impl Execution {
     ) {
         let ordinal = name.ordinal;
         let (component, declared, missing) = split(target);
-        let data =
-            EventData::PollStarted { ordinal, check: check.clone(), policy: policy.clone(), component: component.clone() };
+        let data = EventData::PollStarted {
+            ordinal,
+            check: check.clone(),
+            policy: policy.clone(),
+            component: component.clone(),
+        };
         let since = self.record(now.at, &name.scope, data);
         if let Some(failure) = missing {
             self.record(now.at, &name.scope, EventData::PollFailed { ordinal, failure, attempts: 0 });
@@ -326,7 +333,10 @@ impl Execution {
             CallPhase::Poll(open) => self.stop(&name.round_scope(open.round), now),
             CallPhase::Approval { id, .. } => self.changes.approvals.push(ApprovalEdge::Withdrawn(id.clone())),
             CallPhase::Child { id, awaited: true } => self.changes.orphans.push(id.clone()),
-            CallPhase::Child { awaited: false, .. } | CallPhase::Sleep { .. } | CallPhase::Signal { .. } | CallPhase::Fetch { .. } => {}
+            CallPhase::Child { awaited: false, .. }
+            | CallPhase::Sleep { .. }
+            | CallPhase::Signal { .. }
+            | CallPhase::Fetch { .. } => {}
         }
         self.record(now.at, &name.scope, EventData::CallCancelled { ordinal: name.ordinal, cause });
         if let CallPhase::Step(open) = &call.phase {

@@ -4,7 +4,7 @@ use super::{Action, End, Execution, Moment};
 use crate::event::{Cause, EventData};
 use crate::journal::NonDeterminism;
 use crate::limits::{HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, LAST_CHECK_BYTES_MAX, POLL_INTERVAL_MS_MIN};
-use crate::open::{OpenCall, OpenStep, CallPhase};
+use crate::open::{CallPhase, OpenCall, OpenStep};
 use crate::{CallName, Failure, Json, Position, Scope, Timestamp, kind, planted};
 
 /// What is kept of the value of a check that goes on: it is only shown.
@@ -48,7 +48,7 @@ impl Execution {
     }
 
     /// The engine gave up on a guest's stretch: its attempt fails, and what it had recorded is void.
-    pub fn overran(&mut self, scope: &Scope, failure: Failure, now: Moment) {
+    pub fn timed_out(&mut self, scope: &Scope, failure: Failure, now: Moment) {
         self.drop_journal(scope);
         if self.end.is_some() {
             return;

@@ -2,9 +2,9 @@
 
 use super::{Execution, Identity, Moment};
 use crate::event::{Event, EventData};
-use crate::journal::{NonDeterminism, Journal};
+use crate::journal::{Journal, NonDeterminism};
 use crate::open::CallPhase;
-use crate::{GuestInput, CallName, Delivery, Digest, Entry, Json, Position, Scope, Timestamp, planted};
+use crate::{CallName, Delivery, Digest, Entry, GuestInput, Json, Position, Scope, Timestamp, planted};
 
 impl Execution {
     /// From which event on the driver has to hand in the history for [`Execution::begin`]; none when nothing of it matters.
@@ -111,7 +111,7 @@ impl Execution {
 
     /// How long one stretch of this scope's guest may take.
     #[must_use]
-    pub fn stretch_ms_max(&self, scope: &Scope) -> Option<u64> {
+    pub fn active_ms_max(&self, scope: &Scope) -> Option<u64> {
         match &self.open.get(&scope.call()?)?.phase {
             CallPhase::Step(open) => open.step.timeout_ms,
             CallPhase::Poll(open) => open.step.timeout_ms,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::signals::QueuedSignal;
 use super::{ApprovalEdge, End, Execution, Moment};
 use crate::event::{Cause, EventData};
-use crate::open::{OpenCall, CallPhase};
+use crate::open::{CallPhase, OpenCall};
 use crate::{
     Approval, CallName, ExecutionId, Failure, HttpResponse, Json, ReopenMode, Scope, Timestamp, kind, planted,
 };

@@ -3,7 +3,7 @@
 use super::Execution;
 use crate::event::{Event, EventData};
 use crate::journal::{Pending, place_behind};
-use crate::open::{OpenCall, CallPhase};
+use crate::open::{CallPhase, OpenCall};
 use crate::{CallName, Scope, Timestamp};
 
 impl Execution {
@@ -145,7 +145,11 @@ impl Execution {
                 self.signalled(signal, matched);
             }
             CallPhase::Fetch { .. } => self.withdrawn.push((name.clone(), call.lsn)),
-            CallPhase::Sleep { .. } | CallPhase::Step(_) | CallPhase::Poll(_) | CallPhase::Approval { .. } | CallPhase::Child { .. } => {}
+            CallPhase::Sleep { .. }
+            | CallPhase::Step(_)
+            | CallPhase::Poll(_)
+            | CallPhase::Approval { .. }
+            | CallPhase::Child { .. } => {}
         }
         Some(call)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::open::{OpenCall, CallPhase};
+use crate::open::{CallPhase, OpenCall};
 use crate::status::{Class, Counts};
 use crate::{CallName, Scope};
 

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use cerebelum_history::{
-    ApprovalRequest, GuestInput, Call, CallName, Changes, Delivery, Digest, Event, Execution, ExecutionOptions, Failure, HttpRequest,
-    Identity, Json, Message, Moment, OpenCall, Outcome, PollPolicy, Receipt, Request, RetryPolicy, Scope, Seed,
-    StepCall, StepOptions, Snapshot, Target, Timestamp, WorkflowCall,
+    ApprovalRequest, Call, CallName, Changes, Delivery, Digest, Event, Execution, ExecutionOptions, Failure,
+    GuestInput, HttpRequest, Identity, Json, Message, Moment, OpenCall, Outcome, PollPolicy, Receipt, Request,
+    RetryPolicy, Scope, Seed, Snapshot, StepCall, StepOptions, Target, Timestamp, WorkflowCall,
 };
 
 /// When every scene begins.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use cerebelum_history::{
-    Action, CallName, Digest, End, Execution, EventData, ExecutionOptions, HttpRequest, HttpResponse, Identity, Message, Moment,
-    Outcome, Request, Scope, Seed, StepOptions, Snapshot, Target, Timestamp, Turn, failed_call,
+    Action, CallName, Digest, End, EventData, Execution, ExecutionOptions, HttpRequest, HttpResponse, Identity,
+    Message, Moment, Outcome, Request, Scope, Seed, Snapshot, StepOptions, Target, Timestamp, Turn, failed_call,
 };
 
 use test_programs::{CHECK_RETRY, Chance, Guest, Node, Stay, json};
@@ -273,8 +273,7 @@ impl Life {
             let delivery = self.execution.next_delivery(scope, moment).unwrap_or_else(|diverged| panic!("{diverged}"));
             let Some(delivery) = delivery else { continue };
             if matches!(delivery.outcome, Outcome::Slept) && scope.poll().is_none() {
-                let is_start =
-                    |data: &EventData| matches!(data, EventData::SleepStarted { ordinal, .. } if *ordinal == delivery.ordinal);
+                let is_start = |data: &EventData| matches!(data, EventData::SleepStarted { ordinal, .. } if *ordinal == delivery.ordinal);
                 let started = self.store.events.iter().any(|event| event.scope == *scope && is_start(&event.data));
                 assert!(started, "a sleep of `{scope}` is over before its start is durable");
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cerebelum_history::{
-    Approval, ApprovalEdge, CallName, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, EventData,
+    Approval, ApprovalEdge, CallName, Changes, ChildResult, ChildStart, End, Event, EventData, Execution, ExecutionId,
     ExecutionOptions, Json, Message, OpenCall, Position, Scope, Snapshot, Timestamp,
 };
 use test_programs::{Chance, json};

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use cerebelum_history::{
-    GuestInput, Call, Delivery, Digest, Entry, Failure, Json, Outcome, Request, Seed, Timestamp, Turn, kind,
+    Call, Delivery, Digest, Entry, Failure, GuestInput, Json, Outcome, Request, Seed, Timestamp, Turn, kind,
 };
 use cerebelum_sandbox::{Account, Config, Guest, Ledger, Program, Sandbox};
 

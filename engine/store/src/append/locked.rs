@@ -8,7 +8,7 @@ use super::{Answers, BatchRowIds};
 use crate::db_error::DbError;
 use crate::executions::{self, NewRow};
 use crate::sql::{Rows, Session, Statement};
-use crate::{ApprovalChange, ApprovalState, Batch, Incarnation, InboxCursor, AppendError, TenantId, approvals};
+use crate::{AppendError, ApprovalChange, ApprovalState, Batch, InboxCursor, Incarnation, TenantId, approvals};
 
 /// The locked row of an execution.
 #[derive(Debug, Clone)]

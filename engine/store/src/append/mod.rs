@@ -2,9 +2,9 @@
 
 mod children;
 mod locked;
-mod receipts;
-mod plan;
 mod optimistic;
+mod plan;
+mod receipts;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -17,7 +17,7 @@ use crate::nodes::Locked;
 use crate::retry::Backoff;
 use crate::sql::{Rows, Session, Writes};
 use crate::store::{SqlStore, commit};
-use crate::{Batch, ExecutionKey, Incarnation, InboxCursor, AppendError, nodes};
+use crate::{AppendError, Batch, ExecutionKey, InboxCursor, Incarnation, nodes};
 
 pub(crate) use receipts::BatchReceipts;
 
@@ -96,7 +96,9 @@ async fn append_judged(
         match try_append(store, lane, id, (batches, grouping)).await {
             Ok(written) => return Ok(written),
             // One of them breaks a rule of the tables. The others shall not suffer for it.
-            Err(DbError::Database(error)) if grouping == Grouping::Together && severity(&error) == ErrorClass::Refused => {
+            Err(DbError::Database(error))
+                if grouping == Grouping::Together && severity(&error) == ErrorClass::Refused =>
+            {
                 tracing::warn!(cause = crate::db_error::cause(&error), "the database refused a group of batches");
                 grouping = Grouping::Apart;
             }
@@ -139,14 +141,14 @@ async fn try_append(
             continue;
         }
         session.say("savepoint batch").await?;
-        let mut told = PostCommit::default();
+        let mut run = PostCommit::default();
         let written = async {
-            let writes = lay_out(&mut session, asked, (&wave, &standing), &mut answers, &mut told).await?;
+            let writes = lay_out(&mut session, asked, (&wave, &standing), &mut answers, &mut run).await?;
             writes.run(&mut session).await?;
             Ok(())
         };
         match written.await {
-            Ok(()) => news.add(told),
+            Ok(()) => news.add(run),
             Err(DbError::Database(error)) if severity(&error) == ErrorClass::Refused => {
                 session.say("rollback to savepoint batch").await?;
                 answers[wave[0]] = Err(AppendError::Forbidden);

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::plan::Tables;
-use super::{Answers, RecentBatches, PostCommit, BatchRowIds, number};
+use super::{Answers, BatchRowIds, PostCommit, RecentBatches, number};
 use crate::db_error::Error;
 use crate::executions::{self, NewRow};
 use crate::sql::{Row, Rows, Script};
@@ -14,7 +14,12 @@ use crate::store::SqlStore;
 use crate::{ApprovalChange, Batch, ExecutionKey, InboxCursor, attributes, nodes};
 
 /// Writes them all, or nothing.
-pub(super) async fn append(store: &SqlStore, lane: &mut RecentBatches, id: u64, batches: &[Batch]) -> Option<(Answers, PostCommit)> {
+pub(super) async fn append(
+    store: &SqlStore,
+    lane: &mut RecentBatches,
+    id: u64,
+    batches: &[Batch],
+) -> Option<(Answers, PostCommit)> {
     let (incarnation, outcomes) = lane.as_ref()?;
     let fits = |batch: &Batch| batch.incarnation == *incarnation && is_plain(batch);
     let keys: HashSet<&ExecutionKey> = batches.iter().map(|batch| &batch.key).collect();

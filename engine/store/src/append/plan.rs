@@ -5,11 +5,13 @@ use std::collections::{HashMap, HashSet};
 use cerebelum_history::{CallName, Scope};
 
 use super::locked::ExecutionRow;
-use super::{PostCommit, BatchRowIds, children};
+use super::{BatchRowIds, PostCommit, children};
 use crate::db_error::DbError;
 use crate::hints::InboxNotice;
 use crate::sql::{Rows, Script, Session, Statement, Value, Writes};
-use crate::{ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, executions, inbox, logs};
+use crate::{
+    ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, executions, inbox, logs,
+};
 
 /// The rows of each table.
 #[derive(Default)]
@@ -46,7 +48,8 @@ pub(super) async fn plan<'b>(
     for (index, message) in own {
         let batch = &batches[index];
         tables.message(batch, rows[&index].no, message);
-        news.moved.push(InboxNotice { key: batch.key.clone(), owner: Some(batch.incarnation).filter(|_| !batch.release) });
+        news.moved
+            .push(InboxNotice { key: batch.key.clone(), owner: Some(batch.incarnation).filter(|_| !batch.release) });
     }
     tables.send(session, batches, &indexes, news).await?;
     for index in indexes {
@@ -67,7 +70,7 @@ impl<'b> Tables<'b> {
         self.calls(batch, no);
         self.approvals(batch, no);
         self.inbox(batch, no);
-        self.told(batch, no, run);
+        self.run(batch, no, run);
     }
 
     fn message(&mut self, to: &Batch, no: i64, message: &'b str) {
@@ -174,7 +177,7 @@ impl<'b> Tables<'b> {
         }
     }
 
-    fn told(&mut self, batch: &'b Batch, no: i64, run: u32) {
+    fn run(&mut self, batch: &'b Batch, no: i64, run: u32) {
         for line in &batch.logs {
             let ordinal = self.logs.len() + 1;
             self.logs.push(logs::insertion(ordinal, batch.key.tenant, no, run, line));

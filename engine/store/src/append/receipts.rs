@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{InboxCursor, AppendError};
+use crate::{AppendError, InboxCursor};
 
 /// A node has one append under way, or a few.
 const KEPT_MAX: usize = 16;
@@ -86,7 +86,12 @@ mod tests {
         for id in 0..40 {
             outcomes.add(u64::MAX - id, &[Ok(InboxCursor::UNKNOWN), Ok(InboxCursor::UNKNOWN)]);
         }
-        let mixed = [Ok(InboxCursor::UNKNOWN), Err(AppendError::ClaimLost), Err(AppendError::Moved), Err(AppendError::AlreadyAnswered)];
+        let mixed = [
+            Ok(InboxCursor::UNKNOWN),
+            Err(AppendError::ClaimLost),
+            Err(AppendError::Moved),
+            Err(AppendError::AlreadyAnswered),
+        ];
         outcomes.add(7, &mixed);
         outcomes.add(8, &[Err(AppendError::TooEarly), Err(AppendError::Forbidden), Err(AppendError::Exists)]);
         let read = BatchReceipts::decode(&outcomes.encode());

@@ -208,8 +208,9 @@ fn rows(statement: &mut CachedStatement<'_>, values: &[Value<'_>]) -> Result<Vec
     let mut found = statement.query(params_from_iter(values))?;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
-        let values =
-            (0..columns).map(|column| Ok(SqliteValue::from(row.get_ref(column)?))).collect::<Result<Vec<_>, Error>>()?;
+        let values = (0..columns)
+            .map(|column| Ok(SqliteValue::from(row.get_ref(column)?)))
+            .collect::<Result<Vec<_>, Error>>()?;
         rows.push(Row::from(values));
     }
     Ok(rows)

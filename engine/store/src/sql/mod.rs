@@ -9,7 +9,7 @@ mod statement;
 mod writes;
 
 pub(crate) use argument::{Rows, Value};
-pub(crate) use file::{SqliteConn, Blocking, SqliteFile};
+pub(crate) use file::{Blocking, SqliteConn, SqliteFile};
 pub(crate) use row::Row;
 pub(crate) use script::Script;
 pub(crate) use session::{Conn, Session};

@@ -4,7 +4,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr, SqlStr};
 
 use super::argument::for_postgres;
-use super::{Dialect, SqliteConn, Row, Rows, Statement, Value};
+use super::{Dialect, Row, Rows, SqliteConn, Statement, Value};
 use crate::connections::Pooled;
 use crate::db_error::Error;
 

@@ -1,7 +1,7 @@
 //! Appends: all or nothing, without gaps, each batch alone.
 
 use cerebelum_history::{Position, Timestamp};
-use cerebelum_store::{LogLine, Progress, AppendError, State, StoreError};
+use cerebelum_store::{AppendError, LogLine, Progress, State, StoreError};
 
 use crate::bench::{Bench, batch, call, chunk, end, events, fresh, key, new, opened, release, scope, written};
 use crate::on_all;

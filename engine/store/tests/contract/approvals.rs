@@ -2,7 +2,8 @@
 
 use cerebelum_history::Timestamp;
 use cerebelum_store::{
-    AnswerOutcome, ApprovalChange, ApprovalFilter, ApprovalRow, ApprovalState, Batch, ExecutionRow, Incarnation, AppendError,
+    AnswerOutcome, AppendError, ApprovalChange, ApprovalFilter, ApprovalRow, ApprovalState, Batch, ExecutionRow,
+    Incarnation,
 };
 
 use crate::bench::{Bench, T, batch, call, events, fresh, key};

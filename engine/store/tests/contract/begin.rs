@@ -2,7 +2,7 @@
 //! everything as it left it.
 
 use cerebelum_history::{Position, Timestamp};
-use cerebelum_store::{Batch, Incarnation, AppendError, State};
+use cerebelum_store::{AppendError, Batch, Incarnation, State};
 
 use crate::bench::{Bench, chunk, end, events, fresh, key, new, opened, release};
 use crate::on_all;
@@ -97,7 +97,7 @@ async fn l11_a_claim_that_was_lost_writes_nothing(bench: Bench) {
     assert_eq!(bench.write(batch).await, Ok(()));
     warm(&bench, node).await;
     bench.expire(node).await;
-    assert_eq!(bench.take_over().await.unwrap(), 1);
+    assert_eq!(bench.expire_leases().await.unwrap(), 1);
     let mut late = events(node, &head, 1);
     late.opened = vec![opened("1", "{}")];
     assert_eq!(bench.append_all(fresh(), vec![late, begin(node, "b")]).await, [Err(AppendError::ClaimLost); 2]);

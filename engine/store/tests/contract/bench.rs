@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cerebelum_history::{CallName, Digest, Position, Scope, Seed, Timestamp};
 use cerebelum_store::{
-    Batch, CallRow, Chunk, Claimed, ExecutionRow, ExecutionKey, Incarnation, NewExecution, InboxCursor, AppendError, Size, StartOutcome,
-    State, Store, TenantId, open,
+    AppendError, Batch, CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, InboxCursor, Incarnation, NewExecution,
+    Size, StartOutcome, State, Store, TenantId, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use test_memory_store::MemoryStore;
@@ -116,7 +116,7 @@ impl Bench {
     }
 
     pub(crate) async fn looked(&self, id: &str) -> Claimed {
-        self.look(&key(id)).await.unwrap().unwrap()
+        self.peek(&key(id)).await.unwrap().unwrap()
     }
 
     /// The texts in an execution's inbox.

@@ -133,7 +133,7 @@ async fn others_go_on(bench: &Bench, node: Incarnation, case: &str) -> bool {
     assert_eq!(bench.next_due().await.unwrap().filter(|due| *due < Timestamp(2_000_000)), None, "{case}");
     audit(bench).await;
     let freed = bench.claimed(node).await;
-    bench.census().await.unwrap();
+    bench.count_by_status().await.unwrap();
     bench.approvals(T, ApprovalFilter { limit: 99, ..ApprovalFilter::default() }).await.unwrap();
     bench.delete_ended(Timestamp(1), 9).await.unwrap();
     assert!(bench.bury(&key("good"), Vec::new()).await.unwrap(), "{case}");
@@ -169,7 +169,7 @@ async fn garbage_in_any_column_is_in_nobody_elses_way(bench: Bench) {
                 let rest = listed(&bench, None).await;
                 assert_eq!(rest.len(), 1, "{case}: it is listed");
                 let shown = &rest[0];
-                bench.whole(&shown.key).await.unwrap();
+                bench.describe(&shown.key).await.unwrap();
                 bench.logs(&shown.key, 0, 9).await.unwrap();
                 if let Some(reason) = &shown.parked {
                     parked += 1;

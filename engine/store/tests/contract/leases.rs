@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Incarnation, NewExecution, AppendError, StartOutcome};
+use cerebelum_store::{AppendError, Incarnation, NewExecution, StartOutcome};
 
 use crate::bench::{Bench, LONG, batch, events, key, new, release};
 use crate::on_all;
@@ -29,7 +29,7 @@ async fn a_lease_is_renewed_while_it_stands(bench: Bench) {
     assert!(renewed.remaining <= LONG && LONG - renewed.remaining < Duration::from_secs(1), "{renewed:?}");
     assert!(renewed.now >= lease.now && bench.now().await.unwrap() >= renewed.now);
     assert_eq!(bench.renew_lease(Incarnation(99), LONG).await.unwrap(), None);
-    assert_eq!(bench.take_over().await.unwrap(), 0);
+    assert_eq!(bench.expire_leases().await.unwrap(), 0);
 }
 
 async fn l11_an_expired_lease_is_never_renewed(bench: Bench) {
@@ -47,13 +47,13 @@ async fn what_an_expired_node_had_claimed_is_taken_over(bench: Bench) {
     let (old, heir) = (bench.lease("old").await, bench.lease("heir").await);
     let head = bench.started(old, "a").await;
     bench.started(heir, "b").await;
-    assert_eq!(bench.take_over().await.unwrap(), 0);
+    assert_eq!(bench.expire_leases().await.unwrap(), 0);
     assert_eq!(bench.claimed(heir).await, [""; 0]);
     bench.expire(old).await;
     // Expired is not yet free: the takeover makes it so.
     assert_eq!(bench.claimed(heir).await, [""; 0]);
-    assert_eq!(bench.take_over().await.unwrap(), 1);
-    assert_eq!(bench.take_over().await.unwrap(), 0);
+    assert_eq!(bench.expire_leases().await.unwrap(), 1);
+    assert_eq!(bench.expire_leases().await.unwrap(), 0);
     assert_eq!(bench.write(events(old, &head, 1)).await, Err(AppendError::ClaimLost));
     assert_eq!(bench.claimed(heir).await, ["a"]);
     assert_eq!(bench.write(events(old, &head, 1)).await, Err(AppendError::ClaimLost));
@@ -87,7 +87,7 @@ async fn a_committed_batch_counts_as_a_renewal(bench: Bench) {
     let head = bench.started(node, "a").await;
     assert_eq!(bench.write(batch(node, &head)).await, Ok(()));
     bench.meddle(format!("update leases set expires_at = 1 where incarnation = {}", node.0)).await;
-    assert_eq!(bench.take_over().await.unwrap(), 0);
+    assert_eq!(bench.expire_leases().await.unwrap(), 0);
     assert_eq!(bench.write(batch(node, &head)).await, Ok(()));
     assert!(bench.renew_lease(node, LONG).await.unwrap().is_some());
 }

@@ -1,7 +1,7 @@
 //! Messages and children: what travels between executions (L10).
 
 use cerebelum_history::Position;
-use cerebelum_store::{Child, ExecutionRow, NewExecution, InboxCursor, Parent, Size, State};
+use cerebelum_store::{Child, ExecutionRow, InboxCursor, NewExecution, Parent, Size, State};
 
 use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release, written};
 use crate::on_all;

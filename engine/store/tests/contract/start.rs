@@ -30,7 +30,7 @@ async fn a_new_execution_is_read_as_it_was_written(bench: Bench) {
     assert_eq!(bench.head("a-Z_0.9:x").await, new.head);
     assert_eq!(bench.history(&new.head.key, 1, Position(1), Position(2)).await.unwrap(), [new.first]);
     assert_eq!(bench.execution(&key("nobody")).await.unwrap(), None);
-    assert_eq!(bench.look(&key("nobody")).await.unwrap(), None);
+    assert_eq!(bench.peek(&key("nobody")).await.unwrap(), None);
 }
 
 async fn an_id_that_is_taken_answers_with_the_one_that_has_it(bench: Bench) {
@@ -51,11 +51,11 @@ async fn what_exists_is_known_before_a_start(bench: Bench) {
     let node = bench.lease("n").await;
     let grown = events(node, &bench.started(node, "a").await, 2);
     assert_eq!(bench.write(grown.clone()).await, Ok(()));
-    let begun = bench.begun(vec![key("b"), key("a"), key("a")]).await.unwrap();
+    let begun = bench.find_existing(vec![key("b"), key("a"), key("a")]).await.unwrap();
     let (head, first) = begun[1].clone().unwrap();
     assert_eq!((head, first.unwrap()), (grown.head, chunk(1, 1)));
     assert!(begun[0].is_none() && begun[2].is_some());
-    assert_eq!(bench.begun(Vec::new()).await.unwrap().len(), 0);
+    assert_eq!(bench.find_existing(Vec::new()).await.unwrap().len(), 0);
 }
 
 async fn the_same_request_twice_is_one_start(bench: Bench) {

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// The engine's own trouble with a guest: the activation is thrown away and rebuilt later, nothing is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Trouble {
+pub enum HostError {
     /// The memory that all guests may use together is used up.
     #[error("the memory for guests is used up: try again when others have ended, or raise the limit")]
     MemoryUsedUp,
@@ -33,7 +33,7 @@ pub enum InspectError {
     Refused(String),
     /// The engine's own trouble.
     #[error("{0}")]
-    Trouble(String),
+    HostError(String),
 }
 
 /// Why a component that was accepted earlier could not be made ready.

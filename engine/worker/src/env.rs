@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebelum_history::{GuestInput, Delivery, Digest, Failure, HttpRequest, HttpResponse, Turn};
-use cerebelum_sandbox::{Account, InspectError, Inspected, LoadError, Manifest, Sandbox, Trouble};
+use cerebelum_history::{Delivery, Digest, Failure, GuestInput, HttpRequest, HttpResponse, Turn};
+use cerebelum_sandbox::{Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox};
 use cerebelum_store::Store;
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
@@ -17,15 +17,15 @@ pub use crate::fetch::Room;
 
 /// Everything a node reaches for outside of itself.
 #[derive(Clone)]
-pub struct Outside {
+pub struct Env {
     /// Where histories are kept.
     pub store: Arc<dyn Store>,
     /// What runs guests.
-    pub programs: Arc<dyn Programs>,
+    pub programs: Arc<dyn ComponentLoader>,
     /// What answers the requests of steps.
-    pub web: Arc<dyn Web>,
+    pub web: Arc<dyn HttpClient>,
     /// What counts time, draws chance and runs tasks.
-    pub machine: Arc<dyn Machine>,
+    pub runtime: Arc<dyn Runtime>,
 }
 
 /// What a component declares it wants of the outside world.
@@ -41,7 +41,7 @@ pub struct Grants {
 pub type Fetching<'a> = BoxFuture<'a, Result<HttpResponse, Failure>>;
 
 /// Makes components ready to run.
-pub trait Programs: Send + Sync {
+pub trait ComponentLoader: Send + Sync {
     /// Checks an uploaded component and asks it what it is.
     fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspected, InspectError>>;
     /// Makes a component ready; its bytes are asked for only when they are needed.
@@ -69,7 +69,7 @@ pub trait Program: Send + Sync {
     /// What it says about itself.
     fn manifest(&self) -> &Manifest;
     /// Makes a guest, waiting while there is no place for it. What it asks for in a turn is held on its execution's account.
-    fn start(&self, begin: GuestInput, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>>;
+    fn start(&self, begin: GuestInput, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, HostError>>;
     /// How many steps have ever found places, of those that stand in one line with the steps of this component.
     fn steps_admitted(&self) -> u64;
 }
@@ -77,19 +77,19 @@ pub trait Program: Send + Sync {
 /// One guest, from its start to its end; dropping it at any moment is hibernation.
 pub trait Guest: Send {
     /// Tells it one outcome (nothing at first) and lets it move until it is quiescent or has ended; longer if that `repeats`.
-    fn turn(&mut self, delivery: Option<Delivery>, repeats: bool) -> BoxFuture<'_, Result<Turn, Trouble>>;
+    fn turn(&mut self, delivery: Option<Delivery>, repeats: bool) -> BoxFuture<'_, Result<Turn, HostError>>;
     /// Its memory, in bytes.
     fn memory_bytes(&self) -> u64;
 }
 
 /// Answers HTTP requests.
-pub trait Web: Send + Sync {
+pub trait HttpClient: Send + Sync {
     /// Sends a request with this default `Idempotency-Key`, as far as grants allow. `room` counts the answer's memory first.
     fn fetch<'a>(&'a self, request: HttpRequest, key: &'a str, grants: &'a Grants, room: &'a mut Room) -> Fetching<'a>;
 }
 
 /// What counts time, draws chance and runs tasks.
-pub trait Machine: Send + Sync {
+pub trait Runtime: Send + Sync {
     /// Milliseconds since it was started, suspended time included; wall clocks do not move it.
     fn boot_ms(&self) -> u64;
     /// Bits of chance.
@@ -100,7 +100,7 @@ pub trait Machine: Send + Sync {
     fn spawn(&self, task: BoxFuture<'static, ()>);
 }
 
-impl dyn Machine + '_ {
+impl dyn Runtime + '_ {
     /// What comes of this, unless it takes longer than that.
     pub(crate) async fn within<T>(&self, limit: Duration, doing: impl Future<Output = T>) -> Option<T> {
         match select(std::pin::pin!(doing), self.sleep(limit)).await {
@@ -139,9 +139,9 @@ impl Running {
 }
 
 /// The machine this process runs on.
-pub(crate) struct ThisMachine;
+pub(crate) struct ThisRuntime;
 
-impl Machine for ThisMachine {
+impl Runtime for ThisRuntime {
     fn boot_ms(&self) -> u64 {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let whole = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000;
@@ -161,7 +161,7 @@ impl Machine for ThisMachine {
     }
 }
 
-impl Programs for Sandbox {
+impl ComponentLoader for Sandbox {
     fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspected, InspectError>> {
         Self::inspect(self, bytes).boxed()
     }
@@ -204,7 +204,7 @@ impl Program for cerebelum_sandbox::Program {
         Self::manifest(self)
     }
 
-    fn start(&self, begin: GuestInput, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
+    fn start(&self, begin: GuestInput, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, HostError>> {
         async move { Ok(Box::new(Self::start(self, begin, account).await?) as Box<dyn Guest>) }.boxed()
     }
 
@@ -214,7 +214,7 @@ impl Program for cerebelum_sandbox::Program {
 }
 
 impl Guest for cerebelum_sandbox::Guest {
-    fn turn(&mut self, delivery: Option<Delivery>, repeats: bool) -> BoxFuture<'_, Result<Turn, Trouble>> {
+    fn turn(&mut self, delivery: Option<Delivery>, repeats: bool) -> BoxFuture<'_, Result<Turn, HostError>> {
         if repeats { self.turn_again(delivery).boxed() } else { Self::turn(self, delivery).boxed() }
     }
 

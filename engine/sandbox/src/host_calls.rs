@@ -14,7 +14,7 @@ use crate::limits::{
     LAST_WORDS_BYTES_MAX, LOG_BYTES_MAX, LOG_LINE_BYTES, REQUEST_BYTES, TEXT_BYTES_MAX, TURN_BYTES_MAX,
 };
 use crate::lines::Lines;
-use crate::{Account, Held, Trouble};
+use crate::{Account, Held, HostError};
 
 /// The monotonic clock's first value: late enough that a program may subtract from it, early enough that
 /// a floating-point number of seconds still tells microseconds apart.
@@ -37,17 +37,17 @@ pub(crate) enum Stream {
     Err,
 }
 
-struct Open {
+struct OpenSlot {
     answer: oneshot::Sender<Outcome>,
     fits: fn(&Outcome) -> bool,
 }
 
-struct Papers {
+struct CallTable {
     phase: TablePhase,
     began_ms: u64,
     clock_ms: u64,
     last_ordinal: u32,
-    open: HashMap<u32, Open>,
+    open: HashMap<u32, OpenSlot>,
     requests: Vec<Request>,
     turn_bytes: usize,
     /// What this turn has asked for and said, in the ledger until it is taken.
@@ -57,17 +57,17 @@ struct Papers {
     log_lines_dropped: u64,
     out: Lines,
     err: Lines,
-    last_words: String,
+    stderr_tail: String,
     memory_refused: bool,
     refusal: Option<Failure>,
 }
 
 /// The desk of one guest.
-pub(crate) struct Desk(Mutex<Papers>);
+pub(crate) struct HostCalls(Mutex<CallTable>);
 
-impl Desk {
+impl HostCalls {
     pub(crate) fn new(clock_ms: u64, account: &Arc<Account>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Papers {
+        Arc::new(Self(Mutex::new(CallTable {
             phase: TablePhase::Preparing,
             began_ms: clock_ms,
             clock_ms,
@@ -81,13 +81,13 @@ impl Desk {
             log_lines_dropped: 0,
             out: Lines::default(),
             err: Lines::default(),
-            last_words: String::new(),
+            stderr_tail: String::new(),
             memory_refused: false,
             refusal: None,
         })))
     }
 
-    fn papers(&self) -> MutexGuard<'_, Papers> {
+    fn papers(&self) -> MutexGuard<'_, CallTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -102,14 +102,14 @@ impl Desk {
     }
 
     /// Writes a call down and gives it its ordinal; or says at once, live and on replay alike, why not.
-    pub(crate) fn issue(self: &Arc<Self>, call: Call) -> Result<Waiting, Failure> {
+    pub(crate) fn issue(self: &Arc<Self>, call: Call) -> Result<PendingCall, Failure> {
         let mut papers = self.papers();
         papers.admit(call.weight())?;
         let (answer, outcome) = oneshot::channel();
         let ordinal = papers.next_ordinal();
-        papers.open.insert(ordinal, Open { answer, fits: fitting(&call) });
+        papers.open.insert(ordinal, OpenSlot { answer, fits: fitting(&call) });
         papers.requests.push(Request::Call(ordinal, call));
-        Ok(Waiting { desk: Arc::clone(self), ordinal, outcome })
+        Ok(PendingCall { calls: Arc::clone(self), ordinal, outcome })
     }
 
     /// Whether the execution has come to hold more than it may while others wait.
@@ -146,13 +146,13 @@ impl Desk {
     }
 
     /// Moves the clock and answers one call.
-    pub(crate) fn deliver(&self, delivery: Delivery) -> Result<(), Trouble> {
+    pub(crate) fn deliver(&self, delivery: Delivery) -> Result<(), HostError> {
         let mut papers = self.papers();
         let ordinal = delivery.ordinal;
         match papers.open.get(&ordinal) {
             None if ordinal <= papers.last_ordinal => return Ok(()),
-            None => return Err(Trouble::Unasked(ordinal)),
-            Some(open) if !(open.fits)(&delivery.outcome) => return Err(Trouble::Unfitting(ordinal)),
+            None => return Err(HostError::Unasked(ordinal)),
+            Some(open) if !(open.fits)(&delivery.outcome) => return Err(HostError::Unfitting(ordinal)),
             Some(_) => {}
         }
         papers.clock_ms = papers.clock_ms.max(delivery.clock.0);
@@ -167,7 +167,7 @@ impl Desk {
         papers.turn_bytes = 0;
         papers.memory_refused = false;
         papers.refusal = None;
-        papers.last_words.clear();
+        papers.stderr_tail.clear();
     }
 
     /// Everything asked for and said since the last time.
@@ -252,8 +252,8 @@ impl Desk {
     }
 
     /// What it wrote to standard error during this turn, the end of it.
-    pub(crate) fn last_words(&self) -> String {
-        self.papers().last_words.clone()
+    pub(crate) fn stderr_tail(&self) -> String {
+        self.papers().stderr_tail.clone()
     }
 
     pub(crate) fn refuse_memory(&self) {
@@ -265,7 +265,7 @@ impl Desk {
     }
 }
 
-impl Papers {
+impl CallTable {
     fn next_ordinal(&mut self) -> u32 {
         self.last_ordinal = self.last_ordinal.checked_add(1).expect("no scope lives for four billion calls");
         self.last_ordinal
@@ -293,11 +293,11 @@ impl Papers {
 
     fn log_from(&mut self, level: Level, line: &str) {
         if level >= Level::Warn {
-            self.last_words.push_str(line);
-            self.last_words.push('\n');
-            let excess = self.last_words.len().saturating_sub(LAST_WORDS_BYTES_MAX);
-            let cut = (excess..).find(|&at| self.last_words.is_char_boundary(at)).unwrap_or(0);
-            self.last_words.drain(..cut);
+            self.stderr_tail.push_str(line);
+            self.stderr_tail.push('\n');
+            let excess = self.stderr_tail.len().saturating_sub(LAST_WORDS_BYTES_MAX);
+            let cut = (excess..).find(|&at| self.stderr_tail.is_char_boundary(at)).unwrap_or(0);
+            self.stderr_tail.drain(..cut);
         }
         self.log(level, line);
     }
@@ -316,21 +316,21 @@ impl Papers {
 }
 
 /// A call that waits for its outcome. Dropping it tells the engine that the guest no longer wants it.
-pub(crate) struct Waiting {
-    desk: Arc<Desk>,
+pub(crate) struct PendingCall {
+    calls: Arc<HostCalls>,
     ordinal: u32,
     outcome: oneshot::Receiver<Outcome>,
 }
 
-impl Waiting {
+impl PendingCall {
     pub(crate) async fn outcome(&mut self) -> Outcome {
         (&mut self.outcome).await.expect("the desk keeps a call's sender until it answers")
     }
 }
 
-impl Drop for Waiting {
+impl Drop for PendingCall {
     fn drop(&mut self) {
-        self.desk.withdraw(self.ordinal);
+        self.calls.withdraw(self.ordinal);
     }
 }
 

@@ -7,29 +7,29 @@ use std::time::Duration;
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
 use crate::admission::Slots;
-use crate::library::Library;
 use crate::limits::{
     BACKTRACE_FRAMES_MAX, FIBER_STACK_BYTES, FIBERS_PER_GUEST, LARGE_GUEST_BYTES, LARGE_KEEP_RESIDENT_BYTES,
     SMALL_KEEP_RESIDENT_BYTES, WASM_STACK_BYTES, structure,
 };
+use crate::module_cache::ModuleCache;
 use crate::state::{self, State};
 use crate::{Config, SandboxError};
 
 /// An engine, what its guests are linked against, the modules they share, and how many of them may live.
-pub(crate) struct Plant {
+pub(crate) struct EngineProfile {
     pub(crate) engine: Engine,
     pub(crate) linker: wasmtime::component::Linker<State>,
-    pub(crate) library: Library,
+    pub(crate) library: ModuleCache,
     pub(crate) slots: Slots,
 }
 
 /// Both engines.
-pub(crate) struct Engines {
-    small: Plant,
-    large: Plant,
+pub(crate) struct EnginePair {
+    small: EngineProfile,
+    large: EngineProfile,
 }
 
-impl Engines {
+impl EnginePair {
     pub(crate) fn new(config: &Config) -> Result<Self, SandboxError> {
         // Measured: scanning for dirty pages makes small guests fast and large ones slow when threads compete.
         let small = Tuning {
@@ -51,7 +51,7 @@ impl Engines {
     }
 
     /// The engine for guests with this much initial memory.
-    pub(crate) fn for_memory(&self, bytes: u64) -> &Plant {
+    pub(crate) fn for_memory(&self, bytes: u64) -> &EngineProfile {
         if bytes >= LARGE_GUEST_BYTES { &self.large } else { &self.small }
     }
 
@@ -68,7 +68,7 @@ struct Tuning {
     warm_slots: u32,
 }
 
-fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<Plant> {
+fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<EngineProfile> {
     let instances = tuning.instances_max;
     let mut pool = PoolingAllocationConfig::new();
     // Admission keeps to the number of guests; everything else only has to suffice for them.
@@ -96,7 +96,7 @@ fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<Plant> {
     settings.wasm_features(proposals(), true);
     let engine = Engine::new(&settings)?;
     let linker = state::linker(&engine)?;
-    Ok(Plant { engine, linker, library: Library::default(), slots: Slots::new(instances) })
+    Ok(EngineProfile { engine, linker, library: ModuleCache::default(), slots: Slots::new(instances) })
 }
 
 /// What Rust and Python guests are made of; everything else is switched off.

@@ -9,13 +9,13 @@ use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 use crate::limits::RANDOM_BYTES_MAX;
 
 /// The random numbers of one guest.
-pub(crate) struct Chance {
+pub(crate) struct DeterministicRng {
     seed: [u8; 32],
     secure: Option<OutputReader>,
     insecure: Option<OutputReader>,
 }
 
-impl Chance {
+impl DeterministicRng {
     pub(crate) fn new(seed: [u8; 32]) -> Self {
         Self { seed, secure: None, insecure: None }
     }
@@ -48,7 +48,7 @@ fn number(from: &mut OutputReader) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-impl random::Host for Chance {
+impl random::Host for DeterministicRng {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
         bytes(self.secure(), len)
     }
@@ -58,7 +58,7 @@ impl random::Host for Chance {
     }
 }
 
-impl insecure::Host for Chance {
+impl insecure::Host for DeterministicRng {
     fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
         bytes(self.insecure(), len)
     }
@@ -68,7 +68,7 @@ impl insecure::Host for Chance {
     }
 }
 
-impl insecure_seed::Host for Chance {
+impl insecure_seed::Host for DeterministicRng {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
         let mut seed = stream(&self.seed, "insecure seed");
         Ok((number(&mut seed), number(&mut seed)))

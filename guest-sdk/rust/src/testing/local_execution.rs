@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    Action, CallName, Changes, Delivery, Digest, NonDeterminism, Event, Execution, ExecutionId, ExecutionOptions, HttpRequest, Identity,
-    Json, LogEntry, Message, Moment, Request, Scope, Seed, Snapshot, Target, Turn,
+    Action, CallName, Changes, Delivery, Digest, Event, Execution, ExecutionId, ExecutionOptions, HttpRequest,
+    Identity, Json, LogEntry, Message, Moment, NonDeterminism, Request, Scope, Seed, Snapshot, Target, Turn,
 };
 
 use super::guest::{Body, Guest};
@@ -37,7 +37,7 @@ pub(super) struct Parent {
     pub(super) call: CallName,
 }
 
-pub(super) struct Seat {
+pub(super) struct LocalExecution {
     pub(super) execution: Execution,
     /// Name with the component where that is another one.
     pub(super) workflow: String,
@@ -55,8 +55,13 @@ pub(super) struct Seat {
     guests: BTreeMap<Scope, Guest>,
 }
 
-impl Seat {
-    pub(super) fn new(id: &ExecutionId, workflow: &str, (input, options): (Json, ExecutionOptions), now: Moment) -> (Self, Changes) {
+impl LocalExecution {
+    pub(super) fn new(
+        id: &ExecutionId,
+        workflow: &str,
+        (input, options): (Json, ExecutionOptions),
+        now: Moment,
+    ) -> (Self, Changes) {
         let identity = Identity {
             id: id.clone(),
             workflow: if workflow.contains('/') { workflow.to_owned() } else { format!("{OWN}/{workflow}") },
@@ -178,7 +183,12 @@ impl Seat {
         self.turn(scope, None, world)
     }
 
-    fn turn(&mut self, scope: &Scope, delivery: Option<Delivery>, world: &mut dyn Around) -> Result<(), NonDeterminism> {
+    fn turn(
+        &mut self,
+        scope: &Scope,
+        delivery: Option<Delivery>,
+        world: &mut dyn Around,
+    ) -> Result<(), NonDeterminism> {
         let Some(guest) = self.guests.get_mut(scope) else { return Ok(()) };
         let Turn { requests, end } = guest.turn(delivery);
         for request in requests {

@@ -15,13 +15,13 @@ use crate::SandboxError;
 const NICENESS: i32 = 10;
 
 /// A place where one component after the other is compiled.
-pub(crate) struct Workshop {
+pub(crate) struct CompilePool {
     one: Arc<Semaphore>,
     threads: ThreadPool,
     busy: AtomicUsize,
 }
 
-impl Workshop {
+impl CompilePool {
     pub(crate) fn new(name: &'static str) -> Result<Self, SandboxError> {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = ThreadPoolBuilder::new()

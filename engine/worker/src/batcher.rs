@@ -21,17 +21,17 @@ pub(crate) type Reply<R> = oneshot::Sender<R>;
 
 /// Gathers wishes: while one group is being written the next one collects.
 #[derive(Debug)]
-pub(crate) struct Gather<T, R> {
-    wishes: mpsc::UnboundedSender<(T, Reply<R>)>,
+pub(crate) struct Batcher<T, R> {
+    submitted: mpsc::UnboundedSender<(T, Reply<R>)>,
 }
 
-impl<T, R> Clone for Gather<T, R> {
+impl<T, R> Clone for Batcher<T, R> {
     fn clone(&self) -> Self {
-        Self { wishes: self.wishes.clone() }
+        Self { submitted: self.submitted.clone() }
     }
 }
 
-impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
+impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
     /// Begins to gather; `write` answers each wish of a group in order. `weigh` says how many bytes a wish has, `liveness`
     /// hears since when a group is being written.
     pub(crate) fn new<F>(
@@ -42,9 +42,9 @@ impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
     where
         F: Future<Output = Vec<R>> + Send + 'static,
     {
-        let (wishes, mut gathered) = mpsc::unbounded_channel::<(T, Reply<R>)>();
+        let (submitted, mut gathered) = mpsc::unbounded_channel::<(T, Reply<R>)>();
         let watched = liveness.clone();
-        liveness.machine().spawn(Box::pin(async move {
+        liveness.runtime().spawn(Box::pin(async move {
             let mut group = Vec::new();
             while gathered.recv_many(&mut group, GROUP_MAX).await > 0 {
                 let _waiting = watched.waits("a group for the database");
@@ -61,13 +61,13 @@ impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
                 }
             }
         }));
-        Self { wishes }
+        Self { submitted }
     }
 
     /// Hands in a wish; the answer comes once it is durable or refused. None when the engine stops, or made a mistake.
-    pub(crate) fn hand_in(&self, wish: T) -> impl Future<Output = Option<R>> + use<T, R> {
+    pub(crate) fn submit(&self, wish: T) -> impl Future<Output = Option<R>> + use<T, R> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.wishes.send((wish, reply));
+        let sent = self.submitted.send((wish, reply));
         async move {
             sent.ok()?;
             answer.await.ok()

@@ -2,9 +2,9 @@
 
 /// A source of numbers (SplitMix64).
 #[derive(Debug, Clone)]
-pub struct Chance(pub u64);
+pub struct DeterministicRng(pub u64);
 
-impl Chance {
+impl DeterministicRng {
     /// The next number.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);

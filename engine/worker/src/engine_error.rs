@@ -20,7 +20,7 @@ const LEASES: u32 = 3;
 
 /// Why an activation could not go on; nothing of it is the guest's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum EngineError {
     /// Something the engine needs is not there just now.
     Passing(String),
     /// The database does not take what would be written, not even by itself.
@@ -31,7 +31,7 @@ pub(crate) enum Trouble {
     Panic(String),
 }
 
-impl Display for Trouble {
+impl Display for EngineError {
     fn fmt(&self, f: &mut Formatter<'_>) -> FmtResult {
         let (Self::Passing(cause) | Self::Rejected(cause) | Self::Forbidden(cause) | Self::Panic(cause)) = self;
         f.write_str(cause)
@@ -40,7 +40,7 @@ impl Display for Trouble {
 
 /// The troubles of one execution since it last made progress.
 #[derive(Default)]
-pub(crate) struct Troubles {
+pub(crate) struct EngineErrors {
     count: u32,
     /// Where its history stood at the first of them.
     position: Option<Position>,
@@ -57,18 +57,18 @@ struct Own {
     taken: u64,
 }
 
-impl Troubles {
-    pub(crate) fn one_more(&mut self, node: &Node, trouble: Trouble) {
+impl EngineErrors {
+    pub(crate) fn one_more(&mut self, node: &Node, trouble: EngineError) {
         self.count += 1;
-        let is_hopeless = matches!(trouble, Trouble::Forbidden(_));
+        let is_hopeless = matches!(trouble, EngineError::Forbidden(_));
         let why = match trouble {
-            Trouble::Passing(_) => {
+            EngineError::Passing(_) => {
                 self.own = None;
                 return;
             }
-            Trouble::Forbidden(cause) => cause,
-            Trouble::Rejected(cause) => format!("the database does not take what would be written: {cause}"),
-            Trouble::Panic(cause) => format!("the engine made a mistake: {cause}"),
+            EngineError::Forbidden(cause) => cause,
+            EngineError::Rejected(cause) => format!("the database does not take what would be written: {cause}"),
+            EngineError::Panic(cause) => format!("the engine made a mistake: {cause}"),
         };
         let (since_ms, taken) = (node.clock.boot_ms(), taken(node));
         let begins = || Own { why: String::new(), is_hopeless: false, attempts: 0, since_ms, taken };
@@ -93,13 +93,13 @@ impl Troubles {
 
     /// Waits before the next attempt; a message for the execution shortens the wait.
     pub(crate) async fn pause(&self, node: &Node, nudges: &mut mpsc::UnboundedReceiver<()>) {
-        node.machine.sleep(PAUSE_MIN).await;
+        node.runtime.sleep(PAUSE_MIN).await;
         let doubled = PAUSE_MIN.saturating_mul(1 << self.count.min(16)).min(PAUSE_MAX).saturating_sub(PAUSE_MIN);
         // Those that stopped together do not come back together.
         let pause = doubled.mul_f64(0.5 + node.clock.moment().chance / 2.0);
         tokio::select! {
             biased;
-            () = node.machine.sleep(pause) => {}
+            () = node.runtime.sleep(pause) => {}
             Some(()) = nudges.recv() => {}
         }
     }

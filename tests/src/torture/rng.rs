@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// A source of numbers (SplitMix64).
 #[derive(Debug, Clone)]
-pub(crate) struct Chance(u64);
+pub(crate) struct DeterministicRng(u64);
 
-impl Chance {
+impl DeterministicRng {
     /// The source of this seed for the thing of this number.
     pub(crate) fn of(seed: u64, number: u64) -> Self {
         let mut chance = Self(seed ^ number.wrapping_mul(0xD6E8_FEB8_6659_FD93));

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 /// How urgently a guest is asked to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(crate) enum EvictionPriority {
     /// Unless its execution is just working: a workflow wants to begin, or the memory is somebody else's by now.
     Polite = 1,
     /// In any case: a step finds no place, and whoever holds one may be waiting for it.
@@ -16,29 +16,29 @@ pub(crate) enum Request {
 }
 
 /// The waiting guests of a node: those that a rerun costs least first, and of these those that wait longest.
-pub(crate) struct Warm {
+pub(crate) struct IdleGuests {
     bytes_max: u64,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<IdleState>,
 }
 
 /// Where a guest stands among those that wait: how much a rerun of it costs, and its number, in the order of waiting.
 type Rank = (u32, u64);
 
 #[derive(Default)]
-struct Waiting {
+struct IdleState {
     /// Guests that ever began to wait; each is known by its number.
     latest: u64,
     /// Those that may stay.
-    guests: BTreeMap<Rank, Waiter>,
+    guests: BTreeMap<Rank, IdleEntry>,
     /// Those that were asked politely: they may be asked urgently still.
-    asked: BTreeMap<Rank, Waiter>,
+    asked: BTreeMap<Rank, IdleEntry>,
     /// Memory of the guests that may stay.
     bytes: u64,
     /// Memory of all that wait.
     by_workflow: HashMap<String, u64>,
 }
 
-struct Waiter {
+struct IdleEntry {
     bytes: u64,
     scope: Scope,
     workflow: String,
@@ -49,12 +49,12 @@ struct Waiter {
 #[derive(Default)]
 pub(crate) struct Pressure {
     heard: Notify,
-    asked: Mutex<Asked>,
+    asked: Mutex<EvictionRequests>,
 }
 
 /// The guests of an activation that should go.
 #[derive(Default)]
-struct Asked {
+struct EvictionRequests {
     politely: BTreeMap<Rank, Scope>,
     urgently: BTreeMap<Rank, Scope>,
 }
@@ -66,18 +66,18 @@ impl Pressure {
     }
 
     /// The guests that were asked at least as urgently as this.
-    pub(crate) fn asked(&self, request: Request) -> Vec<Scope> {
+    pub(crate) fn asked(&self, request: EvictionPriority) -> Vec<Scope> {
         let asked = self.list();
-        let politely = asked.politely.values().filter(|_| request == Request::Polite);
+        let politely = asked.politely.values().filter(|_| request == EvictionPriority::Polite);
         asked.urgently.values().chain(politely).cloned().collect()
     }
 
-    fn list(&self) -> MutexGuard<'_, Asked> {
+    fn list(&self) -> MutexGuard<'_, EvictionRequests> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Warm {
+impl IdleGuests {
     pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
         Arc::new(Self { bytes_max, waiting: Mutex::default() })
     }
@@ -90,17 +90,17 @@ impl Warm {
         (scope, workflow): (&Scope, &str),
         (bytes, calls): (u64, u32),
         pressure: &Arc<Pressure>,
-    ) -> Stay {
+    ) -> IdleGuest {
         let mut waiting = self.waiting();
         waiting.latest += 1;
         waiting.bytes += bytes;
         *waiting.by_workflow.entry(workflow.to_owned()).or_default() += bytes;
         let rank = (cost(calls), waiting.latest);
         let (warm, scope, workflow) = (Arc::clone(self), scope.clone(), workflow.to_owned());
-        let stay = Stay { warm, pressure: Arc::clone(pressure), rank, workflow: workflow.clone(), bytes };
-        let guest = Waiter { bytes, scope, workflow, pressure: Arc::clone(pressure) };
+        let stay = IdleGuest { warm, pressure: Arc::clone(pressure), rank, workflow: workflow.clone(), bytes };
+        let guest = IdleEntry { bytes, scope, workflow, pressure: Arc::clone(pressure) };
         waiting.guests.insert(rank, guest);
-        while waiting.bytes > self.bytes_max && waiting.ask(Request::Polite, u64::MAX) {}
+        while waiting.bytes > self.bytes_max && waiting.ask(EvictionPriority::Polite, u64::MAX) {}
         // The lock is free again before a caller can drop what it gets.
         stay
     }
@@ -112,7 +112,7 @@ impl Warm {
 
     /// A guest finds no place: so many of those that have waited since this number or before are asked to go, or all there
     /// are.
-    pub(crate) fn make_room(&self, guests: u32, request: Request, latest: u64) {
+    pub(crate) fn evict(&self, guests: u32, request: EvictionPriority, latest: u64) {
         let mut waiting = self.waiting();
         for _ in 0..guests {
             if !waiting.ask(request, latest) {
@@ -123,14 +123,14 @@ impl Warm {
 
     /// A guest of this workflow has found no place for long: so many guests of workflows that have more waiting are asked to
     /// go, whatever their executions do. Otherwise one workflow could fill all places and keep them.
-    pub(crate) fn make_room_among_others(&self, guests: u32, workflow: &str) {
+    pub(crate) fn evict_among_others(&self, guests: u32, workflow: &str) {
         let mut waiting = self.waiting();
         for rank in waiting.of_others(workflow, guests) {
-            waiting.ask_one(rank, Request::Urgent);
+            waiting.ask_one(rank, EvictionPriority::Urgent);
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, IdleState> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -146,14 +146,14 @@ fn cost(calls: u32) -> u32 {
     (calls / CHEAP_CALLS).checked_ilog2().map_or(0, |log| log + 1)
 }
 
-impl Waiting {
+impl IdleState {
     /// Asks the first guest to go, of those that were not asked as urgently and have waited since this number or before;
     /// says whether there was one.
-    fn ask(&mut self, request: Request, latest: u64) -> bool {
-        let first = |list: &BTreeMap<Rank, Waiter>| {
+    fn ask(&mut self, request: EvictionPriority, latest: u64) -> bool {
+        let first = |list: &BTreeMap<Rank, IdleEntry>| {
             list.keys().take(LOOKED_AT_MAX).find(|(_, number)| *number <= latest).copied()
         };
-        let polite = first(&self.asked).filter(|_| request == Request::Urgent);
+        let polite = first(&self.asked).filter(|_| request == EvictionPriority::Urgent);
         let first = first(&self.guests).into_iter().chain(polite).min();
         first.inspect(|rank| self.ask_one(*rank, request)).is_some()
     }
@@ -171,7 +171,7 @@ impl Waiting {
     }
 
     /// Asks one of those in the lists.
-    fn ask_one(&mut self, rank: Rank, request: Request) {
+    fn ask_one(&mut self, rank: Rank, request: EvictionPriority) {
         let guest = match self.guests.remove(&rank) {
             Some(guest) => {
                 self.bytes -= guest.bytes;
@@ -181,30 +181,30 @@ impl Waiting {
         };
         let mut asked = guest.pressure.list();
         match request {
-            Request::Polite => asked.politely.insert(rank, guest.scope.clone()),
-            Request::Urgent => {
+            EvictionPriority::Polite => asked.politely.insert(rank, guest.scope.clone()),
+            EvictionPriority::Urgent => {
                 asked.politely.remove(&rank);
                 asked.urgently.insert(rank, guest.scope.clone())
             }
         };
         drop(asked);
         guest.pressure.heard.notify_one();
-        if request == Request::Polite && !planted("polite-request-hides") {
+        if request == EvictionPriority::Polite && !planted("polite-request-hides") {
             self.asked.insert(rank, guest);
         }
     }
 }
 
 /// Held with a guest for as long as it only waits.
-pub(crate) struct Stay {
-    warm: Arc<Warm>,
+pub(crate) struct IdleGuest {
+    warm: Arc<IdleGuests>,
     pressure: Arc<Pressure>,
     rank: Rank,
     workflow: String,
     bytes: u64,
 }
 
-impl Drop for Stay {
+impl Drop for IdleGuest {
     fn drop(&mut self) {
         let mut waiting = self.warm.waiting();
         if let Some(guest) = waiting.guests.remove(&self.rank) {
@@ -230,14 +230,14 @@ mod tests {
     /// Guests of these sizes wait one after the other, one of them leaves, then room is made. Names those that are
     /// asked to go, by number.
     fn check((bytes_max, sizes): (u64, &[u64]), leaves: Option<usize>, wanted: u32, expected: &[u64]) {
-        let warm = Warm::new(bytes_max);
+        let warm = IdleGuests::new(bytes_max);
         let pressure: Arc<Pressure> = Arc::default();
-        let mut stays: Vec<Stay> =
+        let mut stays: Vec<IdleGuest> =
             sizes.iter().map(|bytes| warm.enter((&Scope::root(), "w"), (*bytes, 0), &pressure)).collect();
         if let Some(at) = leaves {
             stays.remove(at);
         }
-        warm.make_room(wanted, Request::Urgent, u64::MAX);
+        warm.evict(wanted, EvictionPriority::Urgent, u64::MAX);
         let asked: Vec<u64> = numbers(&pressure);
         assert_eq!(asked, expected);
         drop(stays);
@@ -248,51 +248,51 @@ mod tests {
 
     #[test]
     fn the_guest_with_most_to_repeat_goes_last() {
-        let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
+        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
         let enter = |scope: &str, calls| warm.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
         let _stays = [enter("", 10_000), enter("1", 500), enter("2", 3), enter("3", CHEAP_CALLS)];
         let mut gone = Vec::new();
         for _ in 0..4 {
-            warm.make_room(1, Request::Urgent, u64::MAX);
+            warm.evict(1, EvictionPriority::Urgent, u64::MAX);
             gone.push(numbers(&pressure).len());
         }
         assert_eq!(gone, [1, 2, 3, 4]);
-        let order: Vec<Scope> = pressure.asked(Request::Urgent);
+        let order: Vec<Scope> = pressure.asked(EvictionPriority::Urgent);
         assert_eq!(order, ["2", "3", "1", ""].map(Scope::from_text));
     }
 
     #[test]
     fn who_has_waited_for_less_long_is_left_alone() {
-        let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
+        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
         let enter = |scope: &str, calls| warm.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
         let _early = [enter("1", 10_000), enter("2", 0)];
         let since = warm.latest();
         let _late = [enter("3", 0), enter("4", 0)];
-        warm.make_room(9, Request::Urgent, since);
-        assert_eq!(pressure.asked(Request::Urgent), ["2", "1"].map(Scope::from_text));
-        warm.make_room(1, Request::Urgent, warm.latest());
+        warm.evict(9, EvictionPriority::Urgent, since);
+        assert_eq!(pressure.asked(EvictionPriority::Urgent), ["2", "1"].map(Scope::from_text));
+        warm.evict(1, EvictionPriority::Urgent, warm.latest());
         assert_eq!(numbers(&pressure), [1, 2, 3]);
     }
 
     #[test]
     fn l22_who_was_asked_politely_and_stayed_is_asked_again_when_it_is_urgent() {
-        let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
+        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
         let _stays = [1, 2].map(|_| warm.enter((&Scope::root(), "w"), (40, 0), &pressure));
-        let urgently = || pressure.asked(Request::Urgent).len();
-        warm.make_room(5, Request::Polite, u64::MAX);
-        assert_eq!((urgently(), pressure.asked(Request::Polite).len()), (0, 2));
-        warm.make_room(1, Request::Urgent, u64::MAX);
+        let urgently = || pressure.asked(EvictionPriority::Urgent).len();
+        warm.evict(5, EvictionPriority::Polite, u64::MAX);
+        assert_eq!((urgently(), pressure.asked(EvictionPriority::Polite).len()), (0, 2));
+        warm.evict(1, EvictionPriority::Urgent, u64::MAX);
         assert_eq!(urgently(), 1);
-        warm.make_room(5, Request::Urgent, u64::MAX);
-        assert_eq!((urgently(), pressure.asked(Request::Polite).len()), (2, 2));
+        warm.evict(5, EvictionPriority::Urgent, u64::MAX);
+        assert_eq!((urgently(), pressure.asked(EvictionPriority::Polite).len()), (2, 2));
     }
 
     #[test]
     fn a_workflow_that_waits_for_long_finds_room_among_the_others() {
-        let (warm, pressure) = (Warm::new(1_000), Arc::<Pressure>::default());
+        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
         let _stays = ["a", "b", "a"].map(|workflow| warm.enter((&Scope::root(), workflow), (40, 0), &pressure));
-        warm.make_room(1, Request::Polite, u64::MAX);
-        warm.make_room_among_others(5, "b");
+        warm.evict(1, EvictionPriority::Polite, u64::MAX);
+        warm.evict_among_others(5, "b");
         assert_eq!(pressure.list().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
     }
 
@@ -328,7 +328,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_activation_hears_that_one_of_its_guests_is_asked() {
-        let warm = Warm::new(100);
+        let warm = IdleGuests::new(100);
         let (first, second): (Arc<Pressure>, Arc<Pressure>) = Default::default();
         let _stays = [&first, &second].map(|pressure| warm.enter((&Scope::root(), "w"), (60, 0), pressure));
         first.notified().await;

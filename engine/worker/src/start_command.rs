@@ -4,16 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use cerebelum_history::{Digest, Event, Execution, ExecutionId, ExecutionOptions, Identity, Json, Position, Seed, Timestamp};
+use cerebelum_history::{
+    Digest, Event, Execution, ExecutionId, ExecutionOptions, Identity, Json, Position, Seed, Timestamp,
+};
 use cerebelum_store::{
-    Existing, Chunk, ExecutionRow, ExecutionKey, NewExecution, Parent, StartOutcome, State, Store, StoreError, TenantId,
+    Chunk, ExecutionKey, ExecutionRow, Existing, NewExecution, Parent, StartOutcome, State, Store, StoreError, TenantId,
 };
 
+use crate::env::Runtime;
 use crate::node::Node;
-use crate::outside::Machine;
 
 /// What begins.
-pub(crate) struct Beginning {
+pub(crate) struct StartCommand {
     pub(crate) tenant: TenantId,
     pub(crate) id: ExecutionId,
     /// `component/workflow`.
@@ -28,13 +30,13 @@ pub(crate) struct Beginning {
 }
 
 /// A seed that nobody else has, for an execution that a client starts.
-pub(crate) fn fresh_seed(machine: &dyn Machine) -> Seed {
+pub(crate) fn fresh_seed(runtime: &dyn Runtime) -> Seed {
     let mut seed = [0; 32];
-    seed.chunks_mut(8).for_each(|bits| bits.copy_from_slice(&machine.chance().to_le_bytes()));
+    seed.chunks_mut(8).for_each(|bits| bits.copy_from_slice(&runtime.chance().to_le_bytes()));
     Seed(seed)
 }
 
-impl Beginning {
+impl StartCommand {
     /// The rows of the new execution.
     pub(crate) fn rows(self, at: Timestamp) -> NewExecution {
         let seed = self.seed;
@@ -110,13 +112,16 @@ pub(crate) fn text_of(value: &impl serde::Serialize) -> String {
 }
 
 /// Answers a group in one statement; one by one where something is damaged, which is nobody else's trouble.
-pub(crate) async fn look_up(store: Arc<dyn Store>, keys: Vec<ExecutionKey>) -> Vec<Result<Option<Existing>, StoreError>> {
-    match store.begun(keys.clone()).await {
+pub(crate) async fn look_up(
+    store: Arc<dyn Store>,
+    keys: Vec<ExecutionKey>,
+) -> Vec<Result<Option<Existing>, StoreError>> {
+    match store.find_existing(keys.clone()).await {
         Ok(begun) => begun.into_iter().map(Ok).collect(),
         Err(StoreError::Corrupt(_)) if keys.len() > 1 => {
             let mut answers = Vec::with_capacity(keys.len());
             for key in keys {
-                answers.push(store.begun(vec![key]).await.map(|mut begun| begun.pop().flatten()));
+                answers.push(store.find_existing(vec![key]).await.map(|mut begun| begun.pop().flatten()));
             }
             answers
         }

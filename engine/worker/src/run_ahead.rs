@@ -13,12 +13,12 @@ const NODE_BYTES_MAX: u64 = 64 << 20;
 const LATE_MS: u64 = 50;
 
 /// What one execution has that is not durable, counted with that of the whole node.
-pub(crate) struct Ahead {
+pub(crate) struct RunAheadLimit {
     bytes: u64,
     node: Arc<AtomicU64>,
 }
 
-impl Ahead {
+impl RunAheadLimit {
     pub(crate) fn new(node: Arc<AtomicU64>) -> Self {
         Self { bytes: 0, node }
     }
@@ -37,7 +37,7 @@ impl Ahead {
     }
 
     /// Whether the execution's guests have to wait for the log. `sent_ms` is how long its batch is on its way.
-    pub(crate) fn must_wait(&mut self, execution: &Execution, events_max: usize, sent_ms: Option<u64>) -> bool {
+    pub(crate) fn is_exceeded(&mut self, execution: &Execution, events_max: usize, sent_ms: Option<u64>) -> bool {
         self.count(execution.unsaved_bytes());
         if execution.is_durable() {
             return false;
@@ -50,7 +50,7 @@ impl Ahead {
     }
 }
 
-impl Drop for Ahead {
+impl Drop for RunAheadLimit {
     fn drop(&mut self) {
         self.count(0);
     }
@@ -77,18 +77,18 @@ mod tests {
     #[test]
     fn l06_guests_wait_for_the_log_at_each_bound() {
         let node = Arc::new(AtomicU64::new(0));
-        let mut ahead = Ahead::new(node.clone());
+        let mut ahead = RunAheadLimit::new(node.clone());
         let (mut small, mut large) = (execution(10), execution(1 << 20));
-        assert!(!ahead.must_wait(&small, 1_000, Some(LATE_MS)));
-        assert!(ahead.must_wait(&small, 1_000, Some(LATE_MS + 1)), "its batch takes too long");
-        assert!(ahead.must_wait(&small, 0, None), "strict");
-        assert!(ahead.must_wait(&large, 1_000, None), "too many bytes of its own");
+        assert!(!ahead.is_exceeded(&small, 1_000, Some(LATE_MS)));
+        assert!(ahead.is_exceeded(&small, 1_000, Some(LATE_MS + 1)), "its batch takes too long");
+        assert!(ahead.is_exceeded(&small, 0, None), "strict");
+        assert!(ahead.is_exceeded(&large, 1_000, None), "too many bytes of its own");
         node.fetch_add(NODE_BYTES_MAX, Ordering::Relaxed);
-        assert!(ahead.must_wait(&small, 1_000, None), "too many bytes of all");
+        assert!(ahead.is_exceeded(&small, 1_000, None), "too many bytes of all");
         for execution in [&mut small, &mut large] {
             let lsn = execution.take_changes().lsn;
             execution.acknowledge(lsn, Position(1));
-            assert!(!ahead.must_wait(execution, 0, Some(LATE_MS + 1)), "everything is durable");
+            assert!(!ahead.is_exceeded(execution, 0, Some(LATE_MS + 1)), "everything is durable");
         }
         drop(ahead);
         assert_eq!(node.load(Ordering::Relaxed), NODE_BYTES_MAX, "what is over is not counted");
