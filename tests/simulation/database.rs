@@ -258,7 +258,7 @@ impl Store for Link {
 
     fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
-        self.read(move |memory| memory.look(&key))
+        self.read(move |memory| memory.peek(&key))
     }
 
     fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>> {

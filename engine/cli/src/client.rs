@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::args::Global;
-use crate::exit::{Code, Outcome, CliError, is_lost};
+use crate::exit::{CliError, Code, Outcome, is_lost};
 
 /// The largest answer that is taken: an execution with many steps and large outputs.
 const ANSWER_BYTES_MAX: usize = 256 << 20;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::args::Cli;
 use crate::durations::Span;
-use crate::exit::{Outcome, CliError};
+use crate::exit::{CliError, Outcome};
 
 /// Variables that begin so hold secrets.
 const SECRET_PREFIX: &str = "CEREBELUM_SECRET_";
@@ -130,8 +130,8 @@ pub(crate) fn effective(
 
 fn read(path: &Path) -> Outcome<Settings> {
     let name = path.display();
-    let text =
-        std::fs::read_to_string(path).map_err(|e| CliError::usage(format!("cannot read the configuration {name}: {e}")))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| CliError::usage(format!("cannot read the configuration {name}: {e}")))?;
     toml::from_str(&text).map_err(|e| {
         let line = e.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
         CliError::usage(format!("{name}, line {line}: {}", e.message().replace('\n', " ")))

@@ -17,7 +17,7 @@ pub(crate) enum Code {
     /// The engine is not reachable, or in trouble itself.
     Unreachable = 4,
     /// The engine says no: conflict, limit, permission.
-    ApiError = 5,
+    Refused = 5,
 }
 
 /// Why the program stops: what, and what to do.

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 
 use crate::args::{Cli, ComponentsVerb, Global, Verb};
-use crate::exit::{Outcome, CliError};
+use crate::exit::{CliError, Outcome};
 use crate::out::Out;
 use crate::verbs::{ApiCommand, Control};
 
@@ -60,10 +60,9 @@ fn run(cli: Cli) -> Outcome {
         // A question to the engine is over sooner than threads are started.
         false => tokio::runtime::Builder::new_current_thread(),
     };
-    let runtime = runtime
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(exit::Code::Failed, format!("cannot start: {e}; is this process out of threads?")))?;
+    let runtime = runtime.enable_all().build().map_err(|e| {
+        CliError::new(exit::Code::Failed, format!("cannot start: {e}; is this process out of threads?"))
+    })?;
     let outcome = runtime.block_on(perform(cli.verb, cli.global, out));
     // What is still blocked (a read from a pipe) must not keep the program alive.
     runtime.shutdown_background();

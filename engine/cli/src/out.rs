@@ -5,7 +5,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use crate::exit::{Outcome, CliError};
+use crate::exit::{CliError, Outcome};
 use crate::render::{Line, Size, harmless, plain};
 
 /// Standard output, and who reads it.

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use cerebelum_history::{Json, VALUE_BYTES_MAX};
 
-use crate::exit::{Outcome, CliError};
+use crate::exit::{CliError, Outcome};
 
 /// Reads `JSON`, `@FILE` or `-`; `flag` is where it stood, for the refusal.
 pub(crate) fn json(argument: &str, flag: &str) -> Outcome<String> {
@@ -27,7 +27,9 @@ fn read(from: impl Read, name: &str, flag: &str) -> Outcome<String> {
     let mut bytes = Vec::new();
     // One byte more than a value may have is enough to see that it is too long.
     let limit = u64::try_from(VALUE_BYTES_MAX + 1).expect("a megabyte fits into 64 bits");
-    from.take(limit).read_to_end(&mut bytes).map_err(|e| CliError::usage(format!("{flag}: cannot read {name}: {e}")))?;
+    from.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|e| CliError::usage(format!("{flag}: cannot read {name}: {e}")))?;
     String::from_utf8(bytes).map_err(|_| CliError::usage(format!("{flag}: {name} is not UTF-8; JSON is")))
 }
 

@@ -78,7 +78,7 @@ mod tests {
     use crate::env::ThisRuntime;
 
     /// Runs a task that ends in this way each time until it was begun so often; says whether the engine is then broken.
-    async fn find_existing(times: usize, panics: bool) -> bool {
+    async fn begun(times: usize, panics: bool) -> bool {
         let supervisor = Supervisor::new(Arc::new(ThisRuntime), Arc::new(Metrics::new()));
         let (count, reached) = (AtomicUsize::new(0), tokio::sync::Notify::new());
         let task = || async {

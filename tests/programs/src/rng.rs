@@ -1,4 +1,4 @@
-//! Chance as a value: the same seed draws the same numbers.
+//! DeterministicRng as a value: the same seed draws the same numbers.
 
 /// A source of numbers (SplitMix64).
 #[derive(Debug, Clone)]

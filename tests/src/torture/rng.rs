@@ -1,4 +1,4 @@
-//! Chance as a value: the same seed draws the same numbers.
+//! DeterministicRng as a value: the same seed draws the same numbers.
 
 use std::time::Duration;
 

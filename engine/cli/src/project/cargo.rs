@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::Built;
 use super::component::check;
 use super::sdk_bundle::{LINK, link_kit};
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 
 const TARGET: &str = "wasm32-wasip2";
 
@@ -20,8 +20,8 @@ const HINT: &str = "use the crate `cerebelum` and end src/lib.rs with `cerebelum
 /// Builds the crate in `folder`. Cargo tells on stderr how it goes.
 pub(super) fn build(folder: &Path) -> Outcome<Built> {
     let manifest = folder.join("Cargo.toml");
-    let text =
-        fs::read_to_string(&manifest).map_err(|e| CliError::usage(format!("cannot read {}: {e}", manifest.display())))?;
+    let text = fs::read_to_string(&manifest)
+        .map_err(|e| CliError::usage(format!("cannot read {}: {e}", manifest.display())))?;
     let name = package_name(&text, &manifest)?;
     has_target(folder)?;
     if text.contains(LINK) {
@@ -29,7 +29,8 @@ pub(super) fn build(folder: &Path) -> Outcome<Built> {
     }
     super::foreign::check(&manifest, &name, TARGET)?;
     let wasm = run_cargo(&manifest)?;
-    let bytes = fs::read(&wasm).map_err(|e| CliError::new(Code::Failed, format!("cannot read {}: {e}", wasm.display())))?;
+    let bytes =
+        fs::read(&wasm).map_err(|e| CliError::new(Code::Failed, format!("cannot read {}: {e}", wasm.display())))?;
     check(&bytes, HINT).map_err(|why| CliError::new(Code::Failed, format!("{name} was built but {why}")))?;
     Ok(Built { name, bytes, folder: folder.to_owned() })
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::render::plain;
 

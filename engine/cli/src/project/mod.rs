@@ -3,14 +3,14 @@
 mod cargo;
 mod component;
 mod foreign;
-mod sdk_bundle;
 mod python;
+mod sdk_bundle;
 mod template;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::exit::{Outcome, CliError};
+use crate::exit::{CliError, Outcome};
 pub(crate) use python::is_foreign;
 pub(crate) use template::scaffold;
 
@@ -29,7 +29,9 @@ pub(crate) struct Built {
 pub(crate) fn build(path: &Path) -> Outcome<Built> {
     let shown = path.display();
     let whole = fs::canonicalize(path).map_err(|e| {
-        CliError::usage(format!("cannot build {shown}: {e}; name the folder of a crate, or a Python file or its folder"))
+        CliError::usage(format!(
+            "cannot build {shown}: {e}; name the folder of a crate, or a Python file or its folder"
+        ))
     })?;
     if let Some(folder) = cargo::crate_folder(&whole) {
         return cargo::build(&folder);

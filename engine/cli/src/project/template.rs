@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::sdk_bundle::{LOCK, link_kit};
 use crate::args::Language;
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 
 /// What stands for the project's name.
 const PLACEHOLDER: &str = "PROJECT_NAME";
@@ -62,7 +62,9 @@ fn check_name(name: &str) -> Outcome {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let is_name = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(allowed);
     if !is_name || name.len() > NAME_LETTERS_MAX {
-        return Err(CliError::usage(format!("`{name}` is no name for a project: begin with a letter, then a-z 0-9 - _")));
+        return Err(CliError::usage(format!(
+            "`{name}` is no name for a project: begin with a letter, then a-z 0-9 - _"
+        )));
     }
     Ok(())
 }

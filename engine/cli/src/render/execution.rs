@@ -152,8 +152,13 @@ mod tests {
     use super::*;
     use crate::render::testing::{deployment, shown};
 
-    const NOW: RenderOptions =
-        RenderOptions { now: Now(1_700_000_010_000), picture: None, in_full: false, steps_max: STEPS_SHOWN, away: None };
+    const NOW: RenderOptions = RenderOptions {
+        now: Now(1_700_000_010_000),
+        picture: None,
+        in_full: false,
+        steps_max: STEPS_SHOWN,
+        away: None,
+    };
 
     #[test]
     fn a_running_execution_is_a_tree_with_bars_and_waits() {
@@ -237,6 +242,9 @@ mod tests {
             "",
             "x".repeat(120)
         );
-        assert_eq!(shown(&execution(&status, RenderOptions { in_full: true, ..NOW })), expected.lines().collect::<Vec<_>>());
+        assert_eq!(
+            shown(&execution(&status, RenderOptions { in_full: true, ..NOW })),
+            expected.lines().collect::<Vec<_>>()
+        );
     }
 }

@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::render::testing::{START_MS, deployment};
-    use crate::render::{RenderOptions, Now, execution};
+    use crate::render::{Now, RenderOptions, execution};
 
     /// Both ends of a pseudo-terminal, and what a person sees on it.
     struct Terminal {

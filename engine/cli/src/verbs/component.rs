@@ -11,7 +11,7 @@ use super::ApiCommand;
 use super::read::{component_lines, short, size};
 use crate::args::{Build, New, RemoveComponent, Upload};
 use crate::client::Client;
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::{self, Out, note};
 use crate::project;
 use crate::render::{Now, ago};
@@ -27,7 +27,7 @@ const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// Lays down a project.
 pub(crate) fn new(args: &New, out: Out) -> Outcome {
     let folder = Path::new(&args.name);
-    project::lay_project(folder, args.lang)?;
+    project::scaffold(folder, args.lang)?;
     let shown = folder.display();
     out.say(&format!("{shown} is ready: cerebelum dev {shown}"))
 }

@@ -4,7 +4,7 @@ use cerebelum_server::proto;
 
 use super::ApiCommand;
 use crate::client::Client;
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out;
 
 /// What can be done to executions by their ids alone.

@@ -10,7 +10,7 @@ use super::read::component_lines;
 use super::start::{ended_well, start};
 use crate::args::Dev;
 use crate::client::Client;
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::project::{self, Built};
 use crate::values;
 

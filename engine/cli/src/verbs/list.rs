@@ -5,7 +5,7 @@ use cerebelum_server::{json, proto};
 use super::ApiCommand;
 use crate::args::List;
 use crate::client::Client;
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago, moment_ms};
 use crate::values;

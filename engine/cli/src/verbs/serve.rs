@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Serve;
 use crate::config::{self, LogFormat, effective, without_password};
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::Out;
 
 /// Lines of the log that may wait to be written; beyond them they are lost.

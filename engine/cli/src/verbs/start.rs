@@ -5,8 +5,8 @@ use cerebelum_server::{json, proto};
 use super::ApiCommand;
 use crate::args::{Start, StatusOf};
 use crate::client::{Client, has_ended};
-use crate::exit::{Code, Outcome, CliError};
-use crate::render::{RenderOptions, Now, STEPS_SHOWN, execution, failure_line};
+use crate::exit::{CliError, Code, Outcome};
+use crate::render::{Now, RenderOptions, STEPS_SHOWN, execution, failure_line};
 use crate::values;
 
 impl ApiCommand {

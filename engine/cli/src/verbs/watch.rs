@@ -9,9 +9,9 @@ use tonic::Status;
 use super::ApiCommand;
 use super::start::ended_well;
 use crate::client::{Client, ReconnectBackoff, has_ended};
-use crate::exit::{Outcome, CliError};
+use crate::exit::{CliError, Outcome};
 use crate::out::{note, size};
-use crate::render::{Live, RenderOptions, Now, changes, execution};
+use crate::render::{Live, Now, RenderOptions, changes, execution};
 
 /// How often a live picture is drawn: durations tick, the spinner turns.
 const PICTURE_INTERVAL: Duration = Duration::from_millis(100);

@@ -8,7 +8,7 @@ use cerebelum_history::{
     Message, Moment, Outcome, Request, Scope, Seed, Snapshot, StepOptions, Target, Timestamp, Turn, failed_call,
 };
 
-use test_programs::{CHECK_RETRY, Chance, Guest, Node, Stay, json};
+use test_programs::{CHECK_RETRY, DeterministicRng, Guest, Node, Stay, json};
 
 use super::store::{Batch, Plan, Store};
 
@@ -40,7 +40,7 @@ pub(crate) struct Life {
     program: Arc<Node>,
     pub(crate) store: Store,
     pub(crate) now: Timestamp,
-    pub(crate) chance: Chance,
+    pub(crate) chance: DeterministicRng,
     weather: Weather,
     execution: Execution,
     guests: BTreeMap<Scope, Guest>,
@@ -93,7 +93,7 @@ impl Life {
             trail: vec![(now, mended, store.clone())],
             store,
             now,
-            chance: Chance(seed),
+            chance: DeterministicRng(seed),
             weather,
             execution,
             guests: BTreeMap::new(),

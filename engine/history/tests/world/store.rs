@@ -6,7 +6,7 @@ use cerebelum_history::{
     Approval, ApprovalEdge, CallName, Changes, ChildResult, ChildStart, End, Event, EventData, Execution, ExecutionId,
     ExecutionOptions, Json, Message, OpenCall, Position, Scope, Snapshot, Timestamp,
 };
-use test_programs::{Chance, json};
+use test_programs::{DeterministicRng, json};
 
 /// How a question stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,7 +164,7 @@ impl Store {
 
     /// How long the world takes for this.
     pub(crate) fn latency(&self, name: &str) -> u64 {
-        Chance::named(self.seed, name, 80)
+        DeterministicRng::named(self.seed, name, 80)
     }
 
     /// Puts a message into the inbox, where it has the number returned.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::SOURCES;
 use super::freeze::{self, Failed, Job, Mount};
 use super::tools::{Tools, VERSION};
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::project::sdk_bundle::cache_folder;
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::tools::Tools;
 use super::{PythonProgram, SOURCES, problems, tell};
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 
 /// Something about a program, and where.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]

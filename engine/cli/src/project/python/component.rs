@@ -9,7 +9,7 @@ use super::base::{Base, Sources};
 use super::check::Problem;
 use super::freeze::Failed;
 use super::{PythonProgram, problems, tell};
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::project::component::check;
 
 /// What makes a program a component, for one that is none.

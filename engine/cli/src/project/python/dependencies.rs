@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::check::{ask, ours};
 use super::tools::Tools;
 use super::{PythonProgram, shown};
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::project::sdk_bundle::cache_folder;
 

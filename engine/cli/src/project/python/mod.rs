@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::sdk_bundle::{LINK, lay_kit, link_kit};
 use super::{Built, shown};
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 
 pub(crate) use program::is_foreign;

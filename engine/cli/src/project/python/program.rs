@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::shown;
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 
 /// Files that are the entry of a program when only its folder is named, the first one first.
 const ENTRIES: [&str; 3] = ["app.py", "workflow.py", "main.py"];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::PythonProgram;
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::project::sdk_bundle::cache_folder;
 
@@ -69,7 +69,8 @@ fn kept() -> Outcome<Tools> {
     let cache = cache_folder()?;
     let environment = cache.join(format!("python-tools-{VERSION}"));
     let ready = environment.join("ready");
-    let failed = |e: std::io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", environment.display()));
+    let failed =
+        |e: std::io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", environment.display()));
     fs::create_dir_all(&cache).map_err(failed)?;
     let lock = File::create(cache.join("python-tools.lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;

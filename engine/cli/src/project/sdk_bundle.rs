@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use cerebelum_history::Digest;
 
-use crate::exit::{Code, Outcome, CliError};
+use crate::exit::{CliError, Code, Outcome};
 
 /// Paths in the kit, and what stands there.
 static FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kit.rs"));
@@ -35,7 +35,10 @@ pub(super) fn link_kit(project: &Path) -> Outcome {
 pub(super) fn lay_kit() -> Outcome<PathBuf> {
     let cache = cache_folder()?.join(folder_name());
     lay(&cache).map_err(|e| {
-        CliError::new(Code::Failed, format!("cannot lay the SDK into {}: {e}; is the folder writable?", cache.display()))
+        CliError::new(
+            Code::Failed,
+            format!("cannot lay the SDK into {}: {e}; is the folder writable?", cache.display()),
+        )
     })?;
     Ok(cache)
 }
