@@ -254,7 +254,7 @@ fn l17_a_component_uploaded_meanwhile_does_not_change_what_runs(database: Databa
     assert_eq!(engine.run("app/hello", &json!({"name": "Ada"}))["output"]["text"], "Hello, Ada!");
 }
 
-/// 13 and the race of the seeds: the loser is cancelled, its later effects never happen, also over a kill.
+/// The loser of a race is cancelled, its later effects never happen, also over a kill.
 fn a_loser_of_a_race_is_cancelled_and_stays_so(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);

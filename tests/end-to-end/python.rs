@@ -37,7 +37,7 @@ fn hello(database: Database) {
     assert_eq!(cloud.requests("POST", "/mails").len(), 1, "nothing is sent to nobody");
 }
 
-/// The use case of the seeds; the engine dies in a wait between two looks, and between two SSH attempts.
+/// A droplet, written in three forms; the engine dies in a wait between two looks, and between two SSH attempts.
 fn a_droplet_in_three_ways(database: Database) {
     let cloud = Cloud::start_with(&["--ready-after", "1", "--refuse", "1"]);
     let mut engine = Engine::start(database);
@@ -186,7 +186,7 @@ fn pauses_of_minutes_and_decorators(database: Database) {
     assert_eq!(soon["status"], "completed", "{soon:#}");
 }
 
-/// The acceptance scenario of the seeds, its eleven points one by one, with a real kill and a short day.
+/// Each point of the way of a deployment that waits for a day, one by one, with a real kill and a short day.
 fn a_day_between_deployment_and_verification(database: Database) {
     const DAY_MS: u64 = 4_000;
     let cloud = Cloud::start_with(&["--ready-after", "0"]);

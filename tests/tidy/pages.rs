@@ -152,15 +152,15 @@ fn orphans(pages: &[Page]) -> Vec<String> {
     lost.map(|path| format!("no other page links to {path}")).collect()
 }
 
-/// The numbers of the laws that a text cites, each with its line.
-fn cited(text: &str) -> Vec<(usize, u32)> {
-    let mut laws = Vec::new();
+/// The numbers behind this letter that a text cites, each with its line: `L8` for a law, `I2` for an invariant.
+fn cited(letter: char, text: &str) -> Vec<(usize, u32)> {
+    let mut found = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
-        let law = |word: &str| word.strip_prefix('L').filter(|digits| digits.len() <= 2)?.parse().ok();
-        laws.extend(words.filter_map(law).map(|law| (number, law)));
+        let cited = |word: &str| word.strip_prefix(letter).filter(|digits| digits.len() <= 2)?.parse().ok();
+        found.extend(words.filter_map(cited).map(|cited| (number, cited)));
     }
-    laws
+    found
 }
 
 /// The numbers of the laws that have a chapter, in order.
@@ -218,25 +218,55 @@ fn every_page_is_linked() {
     complain(&orphans(&pages()));
 }
 
-#[test]
-fn laws_that_are_cited_stand_on_their_page() {
-    let chapters = chapters(&laws());
-    let mut problems = Vec::new();
-    for (expected, law) in (1..).zip(&chapters) {
-        if expected != *law {
-            problems.push(format!("docs/laws.md has L{law} where L{expected} is next"));
-        }
-    }
+/// Texts that may cite laws and invariants, without this file, which plants some.
+fn citing() -> impl Iterator<Item = (String, String)> {
     const KINDS: [&str; 9] = [".rs", ".py", ".sql", ".wit", ".proto", ".md", ".toml", "/run", "/build"];
-    for path in tracked().into_iter().filter(|path| KINDS.iter().any(|kind| path.ends_with(kind))) {
-        if path == "tests/tidy/pages.rs" {
-            continue;
-        }
-        for (number, law) in cited(&read(&path)).into_iter().filter(|(_, law)| !chapters.contains(law)) {
-            problems.push(format!("{path}, line {number} cites L{law}, which docs/laws.md does not have"));
+    let paths = tracked().into_iter().filter(|path| KINDS.iter().any(|kind| path.ends_with(kind)));
+    paths.filter(|path| path != "tests/tidy/pages.rs").map(|path| (read(&path), path)).map(|(text, path)| (path, text))
+}
+
+#[test]
+fn laws_and_invariants_that_are_cited_stand_on_their_pages() {
+    const INVARIANTS: &str = "docs/reliability.md";
+    let laws = chapters(&laws());
+    assert!((1..).zip(&laws).all(|(expected, law)| expected == *law), "docs/laws.md has its laws in order: {laws:?}");
+    let page = read(INVARIANTS);
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| I")?.split(' ').next()?.parse().ok());
+    let invariants: Vec<u32> = rows.collect();
+    let mut problems = Vec::new();
+    for (path, text) in citing() {
+        for (letter, known, page) in [('L', &laws, "docs/laws.md"), ('I', &invariants, INVARIANTS)] {
+            // `I32` and `I64` are types of WebAssembly.
+            let is_meant = |cited: u32| letter == 'L' || cited < 32;
+            let lost = cited(letter, &text).into_iter().filter(|(_, cited)| is_meant(*cited) && !known.contains(cited));
+            for (number, cited) in lost {
+                problems.push(format!("{path}, line {number} cites {letter}{cited}, which {page} does not have"));
+            }
         }
     }
     complain(&problems);
+}
+
+#[test]
+fn nothing_is_cited_that_stands_nowhere() {
+    // Numbers and words of papers that are not part of this project.
+    let problems = citing().flat_map(|(path, text)| {
+        let lines = strays(&text).into_iter();
+        lines.map(move |number| format!("{path}, line {number} cites a paper that is not here")).collect::<Vec<_>>()
+    });
+    complain(&problems.collect::<Vec<_>>());
+}
+
+/// The lines that speak of a predecessor, or of behaviours and promises by their number.
+fn strays(text: &str) -> Vec<usize> {
+    let is_stray = |line: &str| {
+        let line = line.to_lowercase();
+        let numbered = ["behaviour ", "behaviours ", "promise ", "promises "];
+        let has_number =
+            |word: &str| line.split(word).skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        line.contains("predecessor") || numbered.into_iter().any(has_number)
+    };
+    (1..).zip(text.lines()).filter(|(_, line)| is_stray(line)).map(|(number, _)| number).collect()
 }
 
 #[test]
@@ -323,7 +353,9 @@ mod tests {
 
     #[test]
     fn laws_are_told_from_other_words() {
-        assert_eq!(cited("// as (L8) and L22 say\nLINE L100 XL3 L4x\nl05_test L9:"), [(1, 8), (1, 22), (3, 9)]);
+        assert_eq!(cited('L', "// as (L8) and L22 say\nLINE L100 XL3 L4x I1\nl05_test L9:"), [(1, 8), (1, 22), (3, 9)]);
+        assert_eq!(cited('I', "(I1) I77: L2 IO"), [(1, 1), (1, 77)]);
+        assert_eq!(strays("its behaviour is 1\nsee behaviour 21\nthe Predecessor\nkeeps promises 2, 3\n"), [2, 3, 4]);
         let laws =
             page("docs/laws.md", "## L1: One\nHeld by: `a/b.rs` (`x`, `y`), `c/d.rs` (`z`).\n## L2: Two\n## Lists\n");
         assert_eq!(chapters(&laws), [1, 2]);

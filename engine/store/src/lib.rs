@@ -1,4 +1,4 @@
-//! Keeps histories, components and tenants. It appends and claims; it makes no decisions.
+//! Keeps histories, components and tenants. It decides who may write, and never what an event means.
 
 mod address;
 mod admin;
