@@ -116,11 +116,17 @@ impl Faults {
         Some(writer.into())
     }
 
-    /// Some lives begin on a full disk.
-    pub(crate) fn before_launch(&mut self, mode: Option<Mode>) {
-        if mode == Some(Mode::Disk) && self.chance.index(3) == 0 {
+    /// Some lives begin on a full disk, which has room after a while: until then an engine may wait for it.
+    pub(crate) fn before_launch(&mut self, mode: Option<Mode>) -> Option<Infliction> {
+        let begins_full = mode == Some(Mode::Disk) && self.chance.index(3) == 0;
+        begins_full.then(|| {
             self.disk.fill(None, self.chance.between(0, ROOM_MAX));
-        }
+            let (disk, after) = (self.disk.clone(), self.chance.millis(100, 1_500));
+            Infliction::of(move |_| {
+                std::thread::park_timeout(after);
+                disk.free(None);
+            })
+        })
     }
 
     /// There is room again.
@@ -133,14 +139,9 @@ impl Faults {
         if mode != Mode::Log {
             self.count(mode);
         }
-        let goes_on = Arc::new(AtomicBool::new(true));
         let stroke = Stroke { clock: self.clock.clone(), disk: self.disk.clone(), pid };
         let (chance, strokes) = (Chance::of(self.chance.draw(), 0), self.strokes[&mode].clone());
-        let thread = std::thread::spawn({
-            let goes_on = goes_on.clone();
-            move || stroke.go_on(mode, chance, (&goes_on, &strokes))
-        });
-        Infliction { goes_on, thread: Some(thread) }
+        Infliction::of(move |goes_on| stroke.go_on(mode, chance, (goes_on, &strokes)))
     }
 
     /// How far the database's time may be from the outside world's after so long, beyond what measuring costs.
@@ -175,6 +176,17 @@ impl Faults {
 pub(crate) struct Infliction {
     goes_on: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Infliction {
+    fn of(what: impl FnOnce(&AtomicBool) + Send + 'static) -> Self {
+        let goes_on = Arc::new(AtomicBool::new(true));
+        let thread = std::thread::spawn({
+            let goes_on = goes_on.clone();
+            move || what(&goes_on)
+        });
+        Self { goes_on, thread: Some(thread) }
+    }
 }
 
 impl Drop for Infliction {

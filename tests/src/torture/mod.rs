@@ -134,8 +134,10 @@ impl Torture {
     async fn run(mut self) -> Report {
         let (mut aim, mut fault) = (self.kills.first(), None);
         while !self.is_over() {
-            self.faults.before_launch(fault);
-            let class = if self.launch(&aim, fault) {
+            let full = self.faults.before_launch(fault);
+            let is_ready = self.launch(&aim, fault);
+            drop(full);
+            let class = if is_ready {
                 let _infliction = fault.map(|mode| self.faults.inflict(mode, self.engine.pid()));
                 self.live(&aim).await
             } else {
