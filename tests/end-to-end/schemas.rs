@@ -205,7 +205,7 @@ fn whatever_schema_comes_with_a_component_holds_up_nobody(database: Database) {
     beside_others(engine, |engine| {
         let folder = scratch();
         let mut accepted = 0;
-        for (number, (schema, values)) in drawn(24, (schemas(), prop::collection::vec(values(), 3))).iter().enumerate()
+        for (number, (schema, values)) in drawn(12, (schemas(), prop::collection::vec(values(), 3))).iter().enumerate()
         {
             let (file, name) = (with_schema(&folder, schema), format!("drawn-{number}"));
             if answered(engine, &["upload", &file, "--name", &name], &[0, 5]) == 0 {
@@ -216,7 +216,7 @@ fn whatever_schema_comes_with_a_component_holds_up_nobody(database: Database) {
                 }
             }
         }
-        assert!((5..20).contains(&accepted), "{accepted} are accepted");
+        assert!((2..11).contains(&accepted), "{accepted} are accepted");
     });
 }
 
