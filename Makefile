@@ -32,13 +32,14 @@ test: setup
 	@tests/run
 
 ## make torture    kills the engine for MINUTES (20) while executions run, and compares histories, ledger and answers after each kill;
-##                 SEED= fixes mix and kills, DATABASE=sqlite|postgres takes one database instead of both; exit code 1 when a law is broken
+##                 SEED= fixes mix and kills, DATABASE=sqlite|postgres takes one database instead of both,
+##                 MODE=clock|disk|log one fault beside the kills instead of all three; exit code 1 when a law is broken
 torture: setup
 	@examples/build rust
 	@# Built as the tests are: with the same features, so that nothing is compiled twice.
 	cargo test --release --locked --workspace --no-run --quiet
 	@examples/build python
-	@MINUTES="$(MINUTES)" SEED="$(SEED)" DATABASE="$(DATABASE)" target/release/torture
+	@MINUTES="$(MINUTES)" SEED="$(SEED)" DATABASE="$(DATABASE)" MODE="$(MODE)" target/release/torture
 
 ## make planted    plants one bug after the other in the engine and shows that a test fails each time
 planted: setup

@@ -16,13 +16,14 @@ on_both_databases!(
     l03_the_seed_of_an_execution_is_shown_nowhere
 );
 
-fn of(id: &str) -> String {
+/// Where the rows of an execution are.
+pub(crate) fn of(id: &str) -> String {
     format!("execution_no = (select execution_no from executions where id = '{id}')")
 }
 
-/// The chunk in the middle of a history that holds the end of a step.
-fn middle_chunk(engine: &Engine, id: &str) -> (u64, u64, String) {
-    let chunks = sql(
+/// The chunks of a history: first and last position, and the events.
+fn chunks(engine: &Engine, id: &str) -> Vec<(u64, u64, String)> {
+    let rows = sql(
         engine,
         &format!(
             "select cast(first_position as text), cast(last_position as text), events from history where {}
@@ -30,15 +31,24 @@ fn middle_chunk(engine: &Engine, id: &str) -> (u64, u64, String) {
             of(id)
         ),
     );
-    let inner = &chunks[1..chunks.len() - 1];
-    let chunk = inner.iter().find(|chunk| chunk[2].contains("StepCompleted")).expect("a step ended there");
-    (chunk[0].parse().unwrap(), chunk[1].parse().unwrap(), chunk[2].clone())
+    rows.into_iter().map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap(), row[2].clone())).collect()
 }
 
-/// Writes other events into the middle chunk, with a checksum that is right.
-fn rewrite(engine: &Engine, id: &str, change: impl Fn(&str) -> String) {
-    let (first, last, events) = middle_chunk(engine, id);
-    let changed = change(&events);
+/// The chunk in the middle of a history that holds the end of a step.
+fn middle_chunk(engine: &Engine, id: &str) -> (u64, u64, String) {
+    let chunks = chunks(engine, id);
+    let inner = &chunks[1..chunks.len() - 1];
+    inner.iter().find(|(.., events)| events.contains("StepCompleted")).expect("a step ended there").clone()
+}
+
+/// Writes other events into the first chunk of this kind, with a checksum that is right.
+pub(crate) fn rewrite(engine: &Engine, id: &str, which: impl Fn(&str) -> bool, change: impl Fn(&str) -> String) {
+    let chunks = chunks(engine, id);
+    let chunk = chunks.iter().find(|(.., events)| which(events)).expect("there is such a chunk");
+    write_chunk(engine, id, chunk, &change(&chunk.2));
+}
+
+fn write_chunk(engine: &Engine, id: &str, (first, last, events): &(u64, u64, String), changed: &str) {
     assert_ne!(changed, events);
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&1_u32.to_le_bytes());
@@ -48,6 +58,11 @@ fn rewrite(engine: &Engine, id: &str, change: impl Fn(&str) -> String) {
     let (checksum, changed) = (hasher.finalize().cast_signed(), changed.replace('\'', "''"));
     let place = format!("{} and first_position = {first}", of(id));
     sql(engine, &format!("update history set events = '{changed}', checksum = {checksum} where {place}"));
+}
+
+fn rewrite_middle(engine: &Engine, id: &str, change: impl Fn(&str) -> String) {
+    let chunk = middle_chunk(engine, id);
+    write_chunk(engine, id, &chunk, &change(&chunk.2));
 }
 
 /// A way to break an execution, and the words it is parked with.
@@ -84,7 +99,7 @@ const BROKEN: [Broken; 5] = [
         table: "history",
         words: &["corrupt-history", "events where"],
         how: |engine, id| {
-            rewrite(engine, id, |events| {
+            rewrite_middle(engine, id, |events| {
                 let mut events: Vec<Value> = serde_json::from_str(events).unwrap();
                 events.pop();
                 serde_json::to_string(&events).unwrap()
@@ -95,7 +110,7 @@ const BROKEN: [Broken; 5] = [
         id: "newer",
         table: "history",
         words: &["corrupt-history", "newer engine", "StepTeleported"],
-        how: |engine, id| rewrite(engine, id, |events| events.replacen("StepCompleted", "StepTeleported", 1)),
+        how: |engine, id| rewrite_middle(engine, id, |events| events.replacen("StepCompleted", "StepTeleported", 1)),
     },
     Broken {
         id: "scrawled",

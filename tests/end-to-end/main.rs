@@ -17,7 +17,9 @@ macro_rules! on_both_databases {
 mod asyncio;
 mod corruption;
 mod database_trouble;
+mod diverged;
 mod examples;
+mod faults;
 mod growth;
 mod hostile;
 mod killed;

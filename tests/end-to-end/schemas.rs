@@ -1,11 +1,20 @@
 //! JSON Schemas that come with guests: hostile ones are refused by name, or checked while everybody else is served.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cerebelum_tests::{Database, Engine, Scratch, component, scratch};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-on_both_databases!(hostile_schemas_are_refused_when_they_are_uploaded, a_schema_that_takes_long_stops_nobody,);
+on_both_databases!(
+    hostile_schemas_are_refused_when_they_are_uploaded,
+    a_schema_that_takes_long_stops_nobody,
+    whatever_schema_comes_with_a_component_holds_up_nobody,
+    whatever_schema_a_question_has_holds_up_nobody,
+);
 
 /// The test guest with another schema in its room.
 fn with_schema(folder: &Scratch, schema: &Value) -> String {
@@ -93,4 +102,146 @@ fn a_schema_that_takes_long_stops_nobody(database: Database) {
     assert!(began.elapsed() < Duration::from_secs(20), "each is refused in time");
     let (end, took) = engine.terminate();
     assert!(end.success() && took < Duration::from_secs(10), "{end} after {took:?}");
+}
+
+/// Schemas that are made to cost much, each in its way, from harmless to absurd.
+fn schemas() -> impl Strategy<Value = Value> {
+    fn wrapped(levels: usize, wrap: impl Fn(Value) -> Value) -> Value {
+        (0..levels).fold(json!({"type": "string"}), |inside, _| wrap(inside))
+    }
+    let keyword = prop::sample::select(vec!["allOf", "anyOf", "oneOf"]);
+    prop_oneof![
+        (1..60_usize, keyword).prop_map(|(links, both)| chain(links, |next| json!({both: [next, next]}))),
+        (1..2_500_usize).prop_map(|links| chain(links, |next| next)),
+        (1..60_usize).prop_map(|links| chain(links, |next| json!({"items": {"anyOf": [next, next]}}))),
+        (1..200_usize).prop_map(|levels| wrapped(levels, |inside| json!({"items": inside}))),
+        (1..40_usize).prop_map(|levels| wrapped(levels, |inside| json!({"not": {"allOf": [inside, {}]}}))),
+        (1..6_u32, 1..1_000_u32).prop_map(|(levels, times)| {
+            let pattern = (0..levels).fold("a".to_owned(), |inside, _| format!("({inside}{{1,{times}}})"));
+            json!({"pattern": pattern, "items": {"pattern": pattern}})
+        }),
+        (1..8_usize).prop_map(|levels| {
+            let pattern = format!("^{}$", (0..levels).fold("a".to_owned(), |inside, _| format!("({inside}+)+")));
+            json!({"pattern": pattern, "items": {"pattern": pattern}})
+        }),
+        prop::sample::select(vec!["^(?=(a+))a*b$", "(a*)*\\1b", "(?<!a)b", "(x+x+)+y"])
+            .prop_map(|pattern| json!({"pattern": pattern, "items": {"pattern": pattern}})),
+        (1..12_000_usize).prop_map(|count| json!({"items": {"enum": (0..count).collect::<Vec<_>>()}})),
+        (1..2_500_usize).prop_map(|count| {
+            let one = |number| json!({"contains": {"const": number}, "uniqueItems": true});
+            json!({"allOf": (0..count).map(one).collect::<Vec<_>>()})
+        }),
+        (1..20_usize).prop_map(|count| {
+            let one = |number| json!({"items": {"$ref": "#"}, "minItems": number});
+            json!({"anyOf": (0..count).map(one).collect::<Vec<_>>()})
+        }),
+    ]
+}
+
+/// Values that make the most of them.
+fn values() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        (1..100_usize).prop_map(deep),
+        (1..14_usize).prop_map(|levels| (0..levels).fold(json!(1), |inside, _| json!([inside, inside]))),
+        (1..50_000_usize).prop_map(|length| json!(format!("{}!", "a".repeat(length)))),
+        (1..2_000_usize).prop_map(|count| json!(vec![format!("{}!", "a".repeat(30)); count])),
+        (1..30_000_usize).prop_map(|count| json!((0..count).collect::<Vec<_>>())),
+    ]
+}
+
+/// The same ones in each run.
+fn drawn<T>(count: usize, strategy: impl Strategy<Value = T>) -> Vec<T> {
+    let mut runner = TestRunner::deterministic();
+    (0..count).map(|_| strategy.new_tree(&mut runner).expect("something is drawn").current()).collect()
+}
+
+/// Does this while somebody else runs workflow after workflow, and stops the engine: nobody waited for long.
+fn beside_others(mut engine: Engine, work: impl FnOnce(&Engine)) {
+    const LONGEST: Duration = Duration::from_secs(5);
+    let _ = engine.run("test-guests/sequence", &json!({"steps": 1}));
+    let is_done = AtomicBool::new(false);
+    let longest = std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let mut longest = Duration::ZERO;
+            while !is_done.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                assert_eq!(engine.run("test-guests/sequence", &json!({"steps": 2}))["output"], json!(2));
+                longest = longest.max(began.elapsed());
+            }
+            longest
+        });
+        work(&engine);
+        is_done.store(true, Ordering::Relaxed);
+        other.join().unwrap()
+    });
+    assert!(longest < LONGEST, "others waited for {longest:?}");
+    let (end, took) = engine.terminate();
+    assert!(end.success() && took < Duration::from_secs(10), "{end} after {took:?}");
+    assert!(!engine.log().contains("panicked"), "{}", engine.log());
+}
+
+/// How long anything may take that is answered, the machine's other work included.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Sees to it that this is answered soon by one of these exit codes, and by one line where it is a refusal.
+fn answered(engine: &Engine, arguments: &[&str], codes: &[i32]) -> i32 {
+    let began = Instant::now();
+    let said = engine.cli(arguments);
+    let errors = said.err.lines().filter(|line| line.starts_with("error: ")).count();
+    assert!(codes.contains(&said.code) && errors == usize::from(said.code != 0), "{:.2000}", format!("{said:?}"));
+    assert!(began.elapsed() < ANSWER_MAX, "after {:?}: {:.2000}", began.elapsed(), format!("{said:?}"));
+    said.code
+}
+
+fn written(folder: &Scratch, value: &Value) -> String {
+    let file = folder.0.join("value.json");
+    std::fs::write(&file, value.to_string()).unwrap();
+    format!("@{}", file.display())
+}
+
+fn whatever_schema_comes_with_a_component_holds_up_nobody(database: Database) {
+    let engine = Engine::start(database);
+    engine.upload("test-guests");
+    beside_others(engine, |engine| {
+        let folder = scratch();
+        let mut accepted = 0;
+        for (number, (schema, values)) in drawn(12, (schemas(), prop::collection::vec(values(), 3))).iter().enumerate()
+        {
+            let (file, name) = (with_schema(&folder, schema), format!("drawn-{number}"));
+            if answered(engine, &["upload", &file, "--name", &name], &[0, 5]) == 0 {
+                accepted += 1;
+                for value in values {
+                    let value = written(&folder, value);
+                    answered(engine, &["start", &format!("{name}/fitting"), "--input", &value], &[0, 2, 5]);
+                }
+            }
+        }
+        assert!((2..11).contains(&accepted), "{accepted} are accepted");
+    });
+}
+
+/// A question's schema is made at run time: what is refused is the failure of the call that asks.
+fn whatever_schema_a_question_has_holds_up_nobody(database: Database) {
+    let engine = Engine::start(database);
+    engine.upload("test-guests");
+    beside_others(engine, |engine| {
+        let folder = scratch();
+        let mut asked = 0;
+        for (schema, values) in drawn(60, (schemas(), prop::collection::vec(values(), 2))) {
+            let id = engine.begin("test-guests/asking_by_schema", &schema);
+            let status = engine.wait_for(&id, &["waiting-for-approval", "completed", "failed"]);
+            if status["status"] == "waiting-for-approval" {
+                asked += 1;
+                let answers = values.iter().map(|value| written(&folder, value));
+                let _ = answers
+                    .into_iter()
+                    .find(|value| answered(engine, &["approve", &id, "--data", value], &[0, 2, 5]) == 0);
+                let _ = engine.cli(&["terminate", &id]);
+            } else {
+                let kind = [&status["output"]["kind"], &status["failure"]["kind"]];
+                assert!(kind.iter().any(|kind| kind.is_string()), "{status:#}");
+            }
+        }
+        assert!((10..55).contains(&asked), "{asked} are asked");
+    });
 }

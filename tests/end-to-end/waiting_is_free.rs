@@ -1,11 +1,16 @@
 //! What waits costs nothing but its own turns: the workflow's guest is not started to look at a clock (L13).
 
+use std::time::{Duration, Instant};
+
 use cerebelum_tests::{Database, Engine, until};
-use serde_json::json;
+use serde_json::{Value, json};
+
+use crate::sql;
 
 on_both_databases!(
     l13_a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once,
     guests_that_only_wait_have_so_much_memory_and_no_more,
+    a_wait_of_an_hour_leaves_memory_at_once_and_one_of_a_millisecond_less_does_not,
 );
 
 /// The checks of a poll are guests as well. Everything that is started is counted, so that what is left is the workflow.
@@ -54,4 +59,42 @@ fn guests_that_only_wait_have_so_much_memory_and_no_more(database: Database) {
         assert_eq!(engine.wait_for_end(id)["output"], json!([1]), "{id}");
     }
     assert!(engine.metric("cerebelum_replays_total") >= WAITING as u64 - live);
+}
+
+/// E9: the boundary is what is asked for, not what is left of it when the engine looks. However things wait.
+fn a_wait_of_an_hour_leaves_memory_at_once_and_one_of_a_millisecond_less_does_not(database: Database) {
+    const HOUR_MS: u64 = 3_600_000;
+    const OF_EACH: usize = 5;
+    let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "24h")]);
+    engine.upload("test-guests");
+    // The end of a poll's round is no event: its wait is measured from the last one, some milliseconds before.
+    let waits: [(&str, u64, fn(u64) -> Value); 4] = [
+        ("sleeper", 1, |ms| json!(ms)),
+        ("polling_in_vain", 1_000, |ms| json!({"base_url": "", "ready_at": 1, "every_ms": ms, "attempts": 9})),
+        ("asking", 1, |ms| json!({"title": "Go on?", "timeout_ms": ms})),
+        ("listening", 1, |ms| json!({"names": ["go"], "timeout_ms": ms})),
+    ];
+    let (mut short, mut long) = (Vec::new(), Vec::new());
+    for (workflow, less, input) in waits {
+        for ms in [HOUR_MS - less, HOUR_MS, HOUR_MS + 1] {
+            for number in 0..OF_EACH {
+                let id = format!("{workflow}-{ms}-{number}");
+                engine.ok(&["start", workflow, "--input", &input(ms).to_string(), "--id", &id]);
+                if ms < HOUR_MS { short.push(id) } else { long.push(id) }
+            }
+        }
+    }
+    for id in short.iter().chain(&long) {
+        engine.wait_for(id, &["sleeping", "polling", "waiting-for-approval", "waiting"]);
+    }
+    let in_memory = || {
+        let rows = sql(&engine, "select id from executions where owner is not null order by id");
+        rows.into_iter().map(|mut row| row.remove(0)).collect::<Vec<_>>()
+    };
+    short.sort();
+    let began = Instant::now();
+    until("what waits for an hour has left, or will not", || {
+        (in_memory().len() <= short.len() || began.elapsed() > Duration::from_secs(10)).then_some(())
+    });
+    assert_eq!(in_memory(), short, "what waits for less is still there, and nothing else");
 }

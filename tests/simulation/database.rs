@@ -271,9 +271,9 @@ impl Store for Link {
         self.read(move |memory| memory.describe(&key))
     }
 
-    fn whole_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
+    fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.read(move |memory| memory.whole_if_ended(&key))
+        self.read(move |memory| memory.describe_if_ended(&key))
     }
 
     fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page> {

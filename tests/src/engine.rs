@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cerebelum_history::Digest;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Scratch, program, scratch, until};
+use crate::{Disk, Scratch, program, scratch, until};
 
 /// The hosts that steps may ask unless a test says otherwise.
 const HOSTS: &str = "127.0.0.1,localhost";
@@ -43,6 +44,8 @@ pub struct Engine {
     end: Option<ExitStatus>,
     url: String,
     data: Scratch,
+    /// The disk that its data is on, when a test fills it.
+    disk: Option<Arc<Disk>>,
     database: String,
     variables: Vec<(String, String)>,
     /// What steps may ask.
@@ -60,25 +63,39 @@ impl Engine {
     #[must_use]
     pub fn start_with(database: Database, settings: &[(&str, &str)]) -> Self {
         let data = scratch();
-        let database = match database {
-            Database::Sqlite => format!("sqlite:{}", data.0.join("cerebelum.db").display()),
-            Database::Postgres => test_postgres::database(),
-        };
-        Self::on(database, data, settings)
+        Self::on(address(database, &data), (data, None), settings)
+    }
+
+    /// The same, with its data folder and a SQLite file on a disk that can be filled; its log is elsewhere.
+    ///
+    /// # Panics
+    /// When there is one on this disk already.
+    #[must_use]
+    pub fn start_on(disk: &Arc<Disk>, database: Database, settings: &[(&str, &str)]) -> Self {
+        let data = Scratch(disk.folder().join("engine"));
+        std::fs::create_dir(&data.0).expect("a folder can be made on an empty disk");
+        Self::on(address(database, &data), (data, Some(disk.clone())), settings)
     }
 
     /// Starts an engine on the database of this address, with these settings.
     #[must_use]
     pub fn start_at(database: &str, settings: &[(&str, &str)]) -> Self {
-        Self::on(database.to_owned(), scratch(), settings)
+        Self::on(database.to_owned(), (scratch(), None), settings)
     }
 
-    fn on(database: String, data: Scratch, settings: &[(&str, &str)]) -> Self {
-        let variables =
-            settings.iter().map(|(name, value)| (format!("CEREBELUM_{name}"), (*value).to_owned())).collect();
+    fn on(database: String, place: (Scratch, Option<Arc<Disk>>), settings: &[(&str, &str)]) -> Self {
+        let setting = |(name, value): &(&str, &str)| (format!("CEREBELUM_{name}"), (*value).to_owned());
+        Self::begin_life(database, place, settings.iter().map(setting).collect())
+    }
+
+    fn begin_life(
+        database: String,
+        (data, disk): (Scratch, Option<Arc<Disk>>),
+        variables: Vec<(String, String)>,
+    ) -> Self {
         share_artifacts(&data);
-        let mut engine =
-            Self { child: None, end: None, url: String::new(), data, database, variables, hosts: HOSTS.to_owned() };
+        let (url, hosts) = (String::new(), HOSTS.to_owned());
+        let mut engine = Self { child: None, end: None, url, data, disk, database, variables, hosts };
         engine.restart();
         engine
     }
@@ -86,13 +103,7 @@ impl Engine {
     /// Starts another engine on the same database, with a data folder of its own.
     #[must_use]
     pub fn beside(other: &Self) -> Self {
-        let (database, variables) = (other.database.clone(), other.variables.clone());
-        let data = scratch();
-        share_artifacts(&data);
-        let mut engine =
-            Self { child: None, end: None, url: String::new(), data, database, variables, hosts: HOSTS.to_owned() };
-        engine.restart();
-        engine
+        Self::begin_life(other.database.clone(), (scratch(), None), other.variables.clone())
     }
 
     /// From its next start on, steps may ask these hosts only.
@@ -121,7 +132,7 @@ impl Engine {
     /// # Panics
     /// When it cannot be started.
     pub fn launch(&mut self, variables: &[(&str, &str)]) -> bool {
-        let log = File::options().create(true).append(true).open(self.data.0.join("engine.log"));
+        let log = File::options().create(true).append(true).open(self.log_file());
         self.launch_logging_to(log.expect("the engine's log can be written").into(), variables)
     }
 
@@ -133,7 +144,9 @@ impl Engine {
         assert!(self.child.is_none(), "the engine runs already");
         let listen = variables.iter().find(|(name, _)| *name == "CEREBELUM_LISTEN");
         let listen = listen.map_or("127.0.0.1:0", |(_, address)| address);
-        let mut child = Command::new(program("cerebelum"))
+        let cerebelum = program("cerebelum");
+        let mut command = self.disk.as_ref().map_or_else(|| Command::new(&cerebelum), |disk| disk.command(&cerebelum));
+        let mut child = command
             .args(["serve", "--listen", listen, "--database", &self.database])
             .args(["--allow-http", &self.hosts, "--data"])
             .arg(self.data.0.join("data"))
@@ -169,6 +182,12 @@ impl Engine {
     #[must_use]
     pub fn was_killed(&self) -> bool {
         self.end.and_then(|end| end.signal()) == Some(9)
+    }
+
+    /// With which code the last process ended, if with one.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        self.end.and_then(|end| end.code())
     }
 
     /// Kills the process as `kill -9` does.
@@ -277,7 +296,11 @@ impl Engine {
     /// What it has logged so far.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.data.0.join("engine.log")).unwrap_or_default()
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> std::path::PathBuf {
+        self.disk.as_ref().map_or(self.data.0.as_path(), |disk| disk.beside()).join("engine.log")
     }
 
     /// Runs the command line against this engine.
@@ -406,6 +429,13 @@ impl Engine {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory is known");
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number of kB") * 1024
+    }
+}
+
+fn address(database: Database, data: &Scratch) -> String {
+    match database {
+        Database::Sqlite => format!("sqlite:{}", data.0.join("cerebelum.db").display()),
+        Database::Postgres => test_postgres::database(),
     }
 }
 

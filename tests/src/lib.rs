@@ -1,7 +1,9 @@
 //! The real engine for tests: its own process on a real database, spoken to through its own command line.
 
 mod bystander;
+mod clock;
 mod cloud;
+mod disk;
 mod engine;
 mod history;
 mod python;
@@ -10,7 +12,9 @@ pub mod torture;
 mod wait;
 
 pub use bystander::Bystander;
+pub use clock::WallClock;
 pub use cloud::Cloud;
+pub use disk::Disk;
 pub use engine::{Database, Engine, Said, http_get};
 pub use history::assert_one_writer;
 pub use python::{python, python_build, python_component, python_packages};

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cerebelum_tests::Database;
-use cerebelum_tests::torture::{Length, Options, run};
+use cerebelum_tests::torture::{Length, Mode, Options, run};
 
 /// `MINUTES=20` goes on for so long, `SEED=7` fixes mix and kills (not the machine's timing), `DATABASE=postgres` takes one
-/// database instead of both.
+/// database instead of both, `MODE=clock`, `disk` or `log` one fault besides kills instead of all.
 fn main() -> anyhow::Result<()> {
     let wanted = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
     let minutes: f64 = wanted("MINUTES").map_or(Ok(20.0), |minutes| minutes.parse())?;
@@ -19,12 +19,16 @@ fn main() -> anyhow::Result<()> {
         Some("postgres") => &[Database::Postgres],
         Some(other) => anyhow::bail!("DATABASE is sqlite or postgres, not {other}"),
     };
+    let modes: &'static [Mode] = match wanted("MODE") {
+        None => Mode::ALL,
+        Some(mode) => vec![mode.parse().map_err(anyhow::Error::msg)?].leak(),
+    };
     writeln!(
         std::io::stdout(),
         "SEED={seed} fixes what is started and what kills are aimed at, not the machine's timing"
     )?;
     let length = Length::Time(Duration::from_secs_f64(minutes * 60.0));
-    let options = |database| Options { database, seed, length, life_max: Duration::from_secs(3) };
+    let options = |database| Options { database, seed, length, life_max: Duration::from_secs(3), modes };
     let runs: Vec<_> = databases
         .iter()
         .map(|database| {

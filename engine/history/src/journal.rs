@@ -207,6 +207,15 @@ impl Journal {
         Some(Delivery { ordinal: pending.ordinal, outcome: pending.outcome, clock: pending.at })
     }
 
+    /// A quiescent guest made the call that it is told the outcome of next: it makes no more before it is told something.
+    pub(crate) fn check_made(&self, scope: &str) -> Result<(), NonDeterminism> {
+        let next = self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal));
+        match next.is_some_and(|pending| pending.ordinal > self.asked) && self.is_replaying() {
+            true => Err(self.diverged(scope, WAITS)),
+            false => Ok(()),
+        }
+    }
+
     /// A quiescent guest with nothing coming, or one that ended, must have repeated everything.
     pub(crate) fn check_complete(&self, scope: &str, did: &str) -> Result<(), NonDeterminism> {
         if self.is_replaying() || !self.drops.is_empty() { Err(self.diverged(scope, did)) } else { Ok(()) }
@@ -231,6 +240,9 @@ pub(crate) type Recorded<'a> = (&'a Event, u64, u64);
 pub(crate) const fn place_behind(position: u64, number: u64) -> u64 {
     (position << 32) | (number & 0xffff_ffff)
 }
+
+/// What a quiescent guest does instead of repeating a call.
+pub(crate) const WAITS: &str = "the guest waits for something else";
 
 /// Which call an event ended, if it ended one.
 fn ends(event: &Event) -> Option<u32> {

@@ -36,22 +36,22 @@ const BYTES_MAX: i64 = 4 << 20;
 
 /// How much of an execution is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DetailExtent {
+pub(crate) enum Extent {
     /// Everything.
     All,
     /// Everything if it has ended, otherwise its head.
     HeadUnlessEnded,
 }
 
-/// See [`crate::Store::whole`] and [`crate::Store::whole_if_ended`].
+/// See [`crate::Store::describe`] and [`crate::Store::describe_if_ended`].
 pub(crate) async fn read(
     database: &Database,
     key: &ExecutionKey,
-    extent: DetailExtent,
+    extent: Extent,
 ) -> Result<Option<ExecutionDetail>, DbError> {
     // The last chunks, from the one on that holds the first of the last events. Those that are too much have no
     // events here; the first chunk stands apart then.
-    static WHOLE: Statement = Statement::new(concat!(
+    static DETAIL: Statement = Statement::new(concat!(
         "with e as (select ",
         head_columns!(),
         " from ",
@@ -84,19 +84,16 @@ pub(crate) async fn read(
         ) x on true
         order by x.kind, x.a, x.t"
     ));
-    let is_head_only = extent == DetailExtent::HeadUnlessEnded;
+    let is_head_only = extent == Extent::HeadUnlessEnded;
     let values = [key.tenant.into(), key.id.as_str().into(), is_head_only.into(), BYTES_MAX.into(), EVENTS_MAX.into()];
-    let rows = database.search().await?.rows(&WHOLE, &values).await?;
+    let rows = database.search().await?.rows(&DETAIL, &values).await?;
     let mut rows = rows.into_iter();
     let Some(mut row) = rows.next() else { return Ok(None) };
     let head = executions::read(&mut row).shown();
     let (mut calls, mut progress) = (Vec::new(), Vec::new());
     let mut first = Ok(ChunkReader::new(key, head.run, Position(1)));
-    let mut history = Ok(ChunkReader::new(
-        key,
-        head.run,
-        Position(head.position.0.saturating_sub(EVENTS_MAX.unsigned_abs() - 1).max(1)),
-    ));
+    let late = head.position.0.saturating_sub(EVENTS_MAX.unsigned_abs() - 1).max(1);
+    let mut history = Ok(ChunkReader::new(key, head.run, Position(late)));
     let mut next = Some(row);
     while let Some(mut row) = next {
         row.seek(executions::COLUMNS);
@@ -110,7 +107,7 @@ pub(crate) async fn read(
         }
         next = rows.next();
     }
-    let is_read = extent == DetailExtent::All || head.state != State::Open;
+    let is_read = extent == Extent::All || head.state != State::Open;
     let history = history.and_then(|found| found.up_to(Some(head.position).filter(|_| is_read)));
     let first = first.and_then(|found| found.up_to(None));
     let (first, history) = match (first, history) {

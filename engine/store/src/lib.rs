@@ -141,7 +141,7 @@ pub trait Store: Send + Sync + 'static {
     /// An execution in full, in one committed state.
     fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>>;
     /// The same; of an execution that has not ended only the head, however long its history is.
-    fn whole_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>>;
+    fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>>;
     /// A page of executions, newest first, at most 1,000 and 8 MiB or a little more. A page may be shorter than that, or
     /// empty, and still have a cursor: so far nothing fits. [`StoreError::Invalid`]: the cursor is none, or a filter is
     /// longer than anything that could be found.

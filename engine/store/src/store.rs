@@ -13,7 +13,7 @@ use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::{Upload, Uploads};
 use crate::database::Database;
 use crate::db_error::{DbError, cause, is_unknown};
-use crate::describe::DetailExtent;
+use crate::describe::Extent;
 use crate::executions::StoredRow;
 use crate::hints::Hints;
 use crate::program_ids::ProgramIds;
@@ -188,12 +188,12 @@ impl Store for SqlStore {
 
     fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.run(async move { describe::read(&self.database, &key, DetailExtent::All).await })
+        self.run(async move { describe::read(&self.database, &key, Extent::All).await })
     }
 
-    fn whole_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
+    fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.run(async move { describe::read(&self.database, &key, DetailExtent::HeadUnlessEnded).await })
+        self.run(async move { describe::read(&self.database, &key, Extent::HeadUnlessEnded).await })
     }
 
     fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page> {

@@ -65,9 +65,10 @@ impl Activation {
         calm && !self.guests.any_running() && !self.requests.keep_awake(self.execution.is_paused())
     }
 
+    /// By the history alone: how soon this is asked after the wait began decides nothing.
     fn wait_is_long(&self) -> bool {
-        let due = self.execution.due();
-        due.is_some_and(|due| self.node.clock.until(due) >= self.node.config.hibernate_at_once)
+        let wait = self.execution.due().map(|due| Duration::from_millis(due.since(self.execution.stamp())));
+        wait.is_some_and(|wait| wait >= self.node.config.hibernate_at_once)
     }
 
     /// Gives the claim back after a while without anything to do.

@@ -227,7 +227,7 @@ impl Engine {
 
     /// An execution in full once it has ended.
     async fn ended(&self, key: &ExecutionKey) -> Result<Option<Status>, ApiError> {
-        let whole = self.node.store.whole_if_ended(key).await.map_err(unavailable)?;
+        let whole = self.node.store.describe_if_ended(key).await.map_err(unavailable)?;
         let whole = whole.ok_or_else(|| no_execution(key.id.as_str()))?;
         Some(whole).filter(|whole| whole.head.state != State::Open).map(views::status).transpose()
     }

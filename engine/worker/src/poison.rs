@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::future::poll_fn;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -95,21 +97,20 @@ impl CrashLog {
         let marks = data.join("running");
         let file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&marks).map_err(cannot)?;
-        file.set_len((SLOT_BYTES * SLOTS) as u64).map_err(cannot)?;
-        // SAFETY: the folder's lock keeps other engines away from the file, and nothing else writes to it.
-        let mut map = unsafe { MmapMut::map_mut(&file) }.map_err(cannot)?;
-        for slot in map.chunks_mut(SLOT_BYTES) {
-            if let Some((id, alone)) = read_slot(slot) {
-                let record = records.entry(id).or_default();
-                record.crashes += 1;
-                record.died_alone |= alone;
-                record.last_crash_ms = now_ms;
-            }
-            slot[0] = 0;
+        let mut slots = Vec::new();
+        (&file).take((SLOT_BYTES * SLOTS) as u64).read_to_end(&mut slots).map_err(cannot)?;
+        for (id, alone) in slots.chunks(SLOT_BYTES).filter_map(read_slot) {
+            let record = records.entry(id).or_default();
+            record.crashes += 1;
+            record.died_alone |= alone;
+            record.last_crash_ms = now_ms;
         }
-        let log = Self { marks: Mutex::new(map), records: Mutex::new(records), path };
-        log.save();
-        Ok(log)
+        save(&path, &records);
+        // Written, not only mapped: where a disk has no room for it, a write into the map would kill the process.
+        file.write_all_at(&[0; SLOT_BYTES * SLOTS], 0).map_err(cannot)?;
+        // SAFETY: the folder's lock keeps other engines away from the file, and nothing else writes to it.
+        let map = unsafe { MmapMut::map_mut(&file) }.map_err(cannot)?;
+        Ok(Self { marks: Mutex::new(map), records: Mutex::new(records), path })
     }
 
     /// How this execution must be run.
@@ -135,7 +136,7 @@ impl CrashLog {
     pub(crate) fn forgive(&self, id: &ExecutionId) {
         let known = self.records().remove(id.as_str()).is_some();
         if known {
-            self.save();
+            save(&self.path, &self.records());
         }
     }
 
@@ -148,13 +149,6 @@ impl CrashLog {
 
     fn records(&self) -> MutexGuard<'_, BTreeMap<String, Record>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn save(&self) {
-        let text = serde_json::to_vec(&*self.records()).expect("records have a JSON form");
-        if let Err(error) = std::fs::write(&self.path, text) {
-            tracing::warn!(%error, "cannot remember which executions ran when the engine died");
-        }
     }
 
     fn marks(&self) -> MutexGuard<'_, MmapMut> {
@@ -178,9 +172,18 @@ impl CrashLog {
 }
 
 fn read_slot(slot: &[u8]) -> Option<(String, bool)> {
-    let length = usize::from(slot[0]);
+    let length = usize::from(*slot.first()?);
     let id = std::str::from_utf8(slot.get(2..2 + length)?).ok()?;
     (length > 0).then(|| (id.to_owned(), slot[1] == 1))
+}
+
+/// Puts the records in place whole or not at all: what was known outlives a disk without room.
+fn save(path: &Path, records: &BTreeMap<String, Record>) {
+    let text = serde_json::to_vec(records).expect("records have a JSON form");
+    let draft = path.with_extension("draft");
+    if let Err(error) = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, path)) {
+        tracing::warn!(%error, "cannot remember which executions ran when the engine died");
+    }
 }
 
 /// Lets guests run beside each other, and suspects alone.
@@ -320,7 +323,7 @@ mod tests {
         let (data, log) = died(2, &id);
         assert_eq!(log.isolation(&id), Isolation::Exclusive);
         log.records().get_mut("e").unwrap().last_crash_ms -= CRASH_COUNTS_MS;
-        log.save();
+        save(&log.path, &log.records());
         assert_eq!(CrashLog::open(&data).unwrap().isolation(&id), Isolation::Shared);
         std::fs::remove_dir_all(&data).unwrap();
     }

@@ -18,7 +18,10 @@ pub(crate) struct Throttle {
 impl Throttle {
     /// Writes a line, unless one was written within the last second. `line` is given how many were held back before it.
     pub(crate) fn warn(&self, runtime: &dyn Runtime, line: impl FnOnce(u64)) {
-        let now_ms = runtime.boot_ms();
+        self.warn_at(runtime.boot_ms(), line);
+    }
+
+    fn warn_at(&self, now_ms: u64, line: impl FnOnce(u64)) {
         let next_ms = self.next_ms.load(Ordering::Relaxed);
         let is_ours = now_ms >= next_ms
             && self.next_ms.compare_exchange(next_ms, now_ms + PAUSE_MS, Ordering::Relaxed, Ordering::Relaxed).is_ok();
@@ -27,5 +30,25 @@ impl Throttle {
         } else {
             self.held_back.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_much_goes_wrong_there_is_one_line_a_second_and_each_is_counted() {
+        const EACH_MS: u64 = 50;
+        let (throttle, mut lines) = (Throttle::default(), Vec::new());
+        for now_ms in 7_000..17_000 {
+            for _ in 0..EACH_MS {
+                throttle.warn_at(now_ms, |held_back| lines.push((now_ms, held_back)));
+            }
+        }
+        assert_eq!(lines.len(), 10, "{lines:?}");
+        assert!(lines.windows(2).all(|two| two[1].0 - two[0].0 == PAUSE_MS), "{lines:?}");
+        let told: u64 = lines.iter().map(|(_, held_back)| held_back + 1).sum();
+        assert_eq!(told, 1 + 9 * PAUSE_MS * EACH_MS, "all up to the last line");
     }
 }

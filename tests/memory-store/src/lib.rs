@@ -143,7 +143,7 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.describe(key))
     }
 
-    fn whole_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
+    fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         self.transact(|tables| {
             let whole = tables.describe(key)?;
             let only_head = |head| ExecutionDetail {

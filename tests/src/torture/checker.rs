@@ -37,6 +37,8 @@ pub(crate) struct Checker {
     above: i64,
     ledger_read: u64,
     contents: HashMap<String, u64>,
+    /// How far the database's time may have gone away from the outside world's.
+    pub(crate) drift_ms: u64,
     pub(crate) violations: Vec<String>,
     pub(crate) requests: u64,
     pub(crate) repeats: u64,
@@ -156,7 +158,7 @@ impl Checker {
                 complaints.push(format!("run {run} is not what it was, which was {}", Event::encode(before)));
             }
         }
-        complaints.extend(broken_law(&known.tallies, tallies, seen));
+        complaints.extend(broken_law(&known.tallies, tallies, seen, self.drift_ms));
         if let Some(member) = member {
             complaints.extend(untold(member, stored));
         }

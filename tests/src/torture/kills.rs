@@ -98,11 +98,6 @@ impl Kills {
         Aim { class: Class::Random, failpoint: None, settings: self.settings(), at: self.longest }
     }
 
-    /// One life in four writes its log where nobody reads it.
-    pub(crate) fn loses_its_log(&mut self) -> bool {
-        self.chance.index(4) == 0
-    }
-
     /// Every other life runs ahead of the log; what is idle leaves memory at once, soon or late.
     fn settings(&mut self) -> [(&'static str, &'static str); 2] {
         let ahead = ["0", "1000"][self.chance.index(2)];

@@ -4,6 +4,7 @@
 mod checker;
 mod client;
 mod crowd;
+mod faults;
 mod grammar;
 mod kills;
 mod mix;
@@ -14,20 +15,22 @@ mod rng;
 mod rows;
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cerebelum_server::proto;
 use checker::Checker;
 use client::{Client, Told};
 use crowd::Crowd;
+use faults::Faults;
+pub use faults::Mode;
 use kills::{Aim, Class, Fallen, Kills};
 pub use report::Report;
 use requests::Seen;
 use rng::DeterministicRng;
 use rows::Wanted;
 
-use crate::{Cloud, Database, Engine};
+use crate::{Cloud, Database, Disk, Engine};
 
 /// Executions that are kept under way.
 const BUSY: usize = 240;
@@ -35,6 +38,8 @@ const BUSY: usize = 240;
 const CALM_MAX: Duration = Duration::from_secs(60);
 /// However much they move, all have ended within this.
 const CALM_IN_ALL_MAX: Duration = Duration::from_secs(600);
+/// How long each fault goes on once more before the calm, under an engine that is not killed then.
+const LAST_FAULTS: Duration = Duration::from_secs(2);
 /// How often it is looked whether they have moved: all are listed for that.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Executions in memory at once at the last reading of all.
@@ -74,6 +79,8 @@ pub struct Options {
     pub length: Length,
     /// Kills at random moments come at the latest so long after a start.
     pub life_max: Duration,
+    /// What goes wrong besides.
+    pub modes: &'static [Mode],
 }
 
 /// Runs it to its end, or to the first violation.
@@ -93,6 +100,7 @@ struct Torture {
     crowd: Crowd,
     checker: Checker,
     kills: Kills,
+    faults: Faults,
     fallen: Fallen,
     chance: DeterministicRng,
     began: Instant,
@@ -100,7 +108,11 @@ struct Torture {
 
 impl Torture {
     fn new(options: Options) -> Self {
-        let mut engine = Engine::start_with(options.database, SETTINGS);
+        let disk = Arc::new(Disk::new());
+        let mut engine = match options.modes.contains(&Mode::Disk) {
+            true => Engine::start_on(&disk, options.database, SETTINGS),
+            false => Engine::start_with(options.database, SETTINGS),
+        };
         for component in COMPONENTS {
             engine.upload(component);
         }
@@ -112,6 +124,7 @@ impl Torture {
             crowd: Crowd::new(options.seed),
             checker: Checker::default(),
             kills: Kills::new(options.seed, options.life_max),
+            faults: Faults::new(options.modes, options.seed, disk),
             fallen: Fallen::default(),
             chance: DeterministicRng::of(options.seed, u64::MAX - 1),
             began: Instant::now(),
@@ -119,17 +132,21 @@ impl Torture {
     }
 
     async fn run(mut self) -> Report {
-        let mut aim = self.kills.first();
+        let (mut aim, mut fault) = (self.kills.first(), None);
         while !self.is_over() {
-            let [ahead, idle] = aim.settings;
-            let failpoint = ("CEREBELUM_FAILPOINT", aim.failpoint.as_deref().unwrap_or_default());
-            let ready = match self.kills.loses_its_log() {
-                true => self.engine.launch_logging_to(nobody_reads(), &[failpoint, ahead, idle]),
-                false => self.engine.launch(&[failpoint, ahead, idle]),
+            let full = self.faults.before_launch(fault);
+            let is_ready = self.launch(&aim, fault);
+            drop(full);
+            let class = if is_ready {
+                let _infliction = fault.map(|mode| self.faults.inflict(mode, self.engine.pid()));
+                self.live(&aim).await
+            } else {
+                aim.class
             };
-            let class = if ready { self.live(&aim).await } else { aim.class };
+            self.faults.stop();
+            let class = self.class_of_end(class, fault);
             self.look_at_the_dead(class).await;
-            aim = self.kills.next();
+            (aim, fault) = (self.kills.next(), self.faults.next());
         }
         let (calm, frozen) = match self.checker.violations.is_empty() {
             true => (self.calm_down().await, Some(self.crowd.members.len())),
@@ -144,7 +161,7 @@ impl Torture {
         };
         let mut report = Report::new((name, self.options.seed), self.began.elapsed(), self.checker, self.fallen);
         (report.counts, report.begun, report.calm) = (self.crowd.counts, self.crowd.begun(), calm);
-        report.frozen = frozen;
+        (report.frozen, report.faults) = (frozen, self.faults.summary());
         if !report.violations.is_empty() {
             let log = self.engine.log();
             let last: Vec<&str> = log.lines().rev().take(40).collect();
@@ -152,6 +169,32 @@ impl Torture {
             report.violations.push(format!("the end of the engine's log:\n{}", last.join("\n")));
         }
         report
+    }
+
+    /// Begins a life of the engine. Says whether it became ready.
+    fn launch(&mut self, aim: &Aim, fault: Option<Mode>) -> bool {
+        let clock = self.faults.variables(fault);
+        let mut variables: Vec<(&str, &str)> = clock.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        variables.extend(aim.settings);
+        variables.push(("CEREBELUM_FAILPOINT", aim.failpoint.as_deref().unwrap_or_default()));
+        match self.faults.log(fault) {
+            Some(log) => self.engine.launch_logging_to(log, &variables),
+            None => self.engine.launch(&variables),
+        }
+    }
+
+    /// Where the end of a life counts. An engine that was not killed may have ended for lack of room only.
+    fn class_of_end(&mut self, class: Class, fault: Option<Mode>) -> Class {
+        if self.engine.was_killed() {
+            return class;
+        }
+        if fault == Some(Mode::Disk) && self.engine.exit_code().is_some_and(|code| (1..=5).contains(&code)) {
+            self.faults.gave_up += 1;
+        } else {
+            let end = self.engine.exit_code();
+            self.checker.violations.push(format!("the engine ended of itself (exit code {end:?}, beside {fault:?})"));
+        }
+        Class::Random
     }
 
     fn is_over(&self) -> bool {
@@ -207,10 +250,8 @@ impl Torture {
 
     /// Compares everything while the engine is dead.
     async fn look_at_the_dead(&mut self, aimed: Class) {
-        if !self.engine.was_killed() {
-            self.checker.violations.push("the engine ended of itself".to_owned());
-        }
         let wanted = self.checker.wanted();
+        self.checker.drift_ms = self.faults.drift_ms(self.began.elapsed());
         self.cloud.wait_until_deserted();
         let entries = self.cloud.ledger_after(self.checker.ledger_read()).into_iter().map(Seen::of);
         let ledger = entries.collect::<anyhow::Result<Vec<Seen>>>().expect("the ledger can be read");
@@ -235,9 +276,8 @@ impl Torture {
 
     /// The faults have stopped: everything comes to its end, is what it was, and is listed. Says how long that took.
     async fn calm_down(&mut self) -> Option<Duration> {
-        self.engine.restart();
+        let client = self.bear_the_last_faults().await;
         let began = Instant::now();
-        let client = Client::connect(self.engine.url()).await.expect("an engine without failpoints lives");
         let (mut open, mut moves, mut looked) = (usize::MAX, Moves::default(), None::<Instant>);
         while open > 0 && moves.longest() < CALM_MAX && began.elapsed() < CALM_IN_ALL_MAX {
             // The engine parks what ran alone at the last kill only now, when it picks that up.
@@ -271,6 +311,34 @@ impl Torture {
         (open == 0).then_some(calm)
     }
 
+    /// All faults strike once more, one after the other, an engine that is to go on by itself when they have stopped.
+    async fn bear_the_last_faults(&mut self) -> Client {
+        let modes = self.faults.modes();
+        let aim = self.kills.first();
+        let launched = self.launch(&aim, modes.contains(&Mode::Clock).then_some(Mode::Clock));
+        assert!(launched, "an engine without failpoints lives:\n{}", self.engine.log());
+        for mode in modes {
+            let client = self.connect().await;
+            let infliction = self.faults.inflict(mode, self.engine.pid());
+            let began = Instant::now();
+            while began.elapsed() < LAST_FAULTS && !self.engine.has_died() {
+                self.crowd.start(&client, &self.cloud, BUSY).await;
+                self.crowd.act(&client, &self.cloud).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            drop(infliction);
+            if self.engine.has_died() {
+                self.class_of_end(Class::Random, Some(mode));
+                self.engine.restart();
+            }
+        }
+        self.connect().await
+    }
+
+    async fn connect(&self) -> Client {
+        Client::connect(self.engine.url()).await.expect("an engine without failpoints lives")
+    }
+
     async fn read_all_again(&mut self) {
         let highest = self.checker.highest();
         for above in (0..highest).step_by(PAGE) {
@@ -279,13 +347,6 @@ impl Torture {
             self.checker.compare_ends(&stored.expect("the database can be read"));
         }
     }
-}
-
-/// A pipe whose other end is gone.
-fn nobody_reads() -> Stdio {
-    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
-    drop(reader);
-    writer.into()
 }
 
 /// Kills a process as `kill -9` does, after this time. Nobody waits for the process before that, so its id stays its own.

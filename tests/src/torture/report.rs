@@ -25,6 +25,8 @@ pub struct Report {
     /// Executions that had not ended when one of them had not moved for a minute after the last kill; `None` when a violation
     /// ended the run before.
     pub(crate) frozen: Option<usize>,
+    /// What went wrong besides kills, in words.
+    pub(crate) faults: String,
     /// What was broken, each with the history and the ledger that show it.
     pub violations: Vec<String>,
 }
@@ -45,6 +47,7 @@ impl Report {
             repeats: checker.repeats,
             calm: None,
             frozen: None,
+            faults: String::new(),
             violations: checker.violations,
         }
     }
@@ -74,6 +77,7 @@ impl fmt::Display for Report {
         writeln!(f, "torture on {}: SEED={}, {minutes:.1} minutes, {} kills", self.name, self.seed, self.kills())?;
         let classes: Vec<String> = self.by_class().map(|(name, count)| format!("{name} {count}")).collect();
         writeln!(f, "  kills by where they fell: {}", classes.join(", "))?;
+        writeln!(f, "  besides: {}", self.faults)?;
         let at = |what: fn(&Scene) -> u64| scenes.iter().filter(|scene| what(scene) > 0).count();
         writeln!(
             f,

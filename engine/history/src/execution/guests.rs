@@ -2,7 +2,7 @@
 
 use super::{Execution, Identity, Moment};
 use crate::event::{Event, EventData};
-use crate::journal::{Journal, NonDeterminism};
+use crate::journal::{Journal, NonDeterminism, WAITS};
 use crate::open::CallPhase;
 use crate::{CallName, Delivery, Digest, Entry, GuestInput, Json, Position, Scope, Timestamp, planted};
 
@@ -136,18 +136,20 @@ impl Execution {
     /// What a quiescent guest is told next, if anything. Outcomes of waits are held back until their start is durable (L8).
     ///
     /// # Errors
-    /// When nothing is left to tell and the guest has not repeated what was recorded.
+    /// When the guest has not repeated what was recorded: nothing is left to tell, or what is told next belongs to a call
+    /// that it has not made.
     pub fn next_delivery(&mut self, scope: &Scope, now: Moment) -> Result<Option<Delivery>, NonDeterminism> {
         if self.paused || self.end.is_some() {
             return Ok(None);
         }
         let Some(journal) = self.journals.get_mut(scope) else { return Ok(None) };
         let durable = if planted("wait-told-before-durable") { u64::MAX } else { self.durable };
+        journal.check_made(scope.as_str())?;
         let (mut delivery, mut blocked) = (journal.next(durable), None);
         if delivery.is_none() && journal.has_pending() {
             blocked = journal.blocking_mark();
         } else if delivery.is_none() {
-            journal.check_complete(scope.as_str(), "the guest waits for something else")?;
+            journal.check_complete(scope.as_str(), WAITS)?;
             blocked = self.bind_signal(scope, now).err();
             let journal = self.journals.get_mut(scope).expect("a bound signal drops no guest");
             delivery = journal.next(self.durable);

@@ -134,21 +134,21 @@ async fn an_execution_is_read_in_full_or_only_its_head_until_it_has_ended(bench:
     let all = bench.describe(&key("a")).await.unwrap().unwrap();
     assert_eq!((&all.head, all.history.unwrap()), (&head, vec![chunk(1, 1), chunk(2, 4)]));
     assert_eq!((all.calls, all.progress), (batch.opened, batch.progress));
-    let only_head = bench.whole_if_ended(&key("a")).await.unwrap().unwrap();
+    let only_head = bench.describe_if_ended(&key("a")).await.unwrap().unwrap();
     assert_eq!((&only_head.head, only_head.history.unwrap()), (&head, vec![]));
     assert!(only_head.calls.is_empty() && only_head.progress.is_empty());
 
     let last = end(node, &head, State::Completed);
     let head = last.head.clone();
     assert_eq!(bench.write(last).await, Ok(()));
-    for all in [bench.describe(&key("a")).await, bench.whole_if_ended(&key("a")).await] {
+    for all in [bench.describe(&key("a")).await, bench.describe_if_ended(&key("a")).await] {
         let all = all.unwrap().unwrap();
         let last = all.history.unwrap().last().unwrap().last;
         assert_eq!((&all.head, last), (&head, head.position));
         assert_eq!(all.progress.len(), 1);
     }
     assert!(bench.describe(&key("nobody")).await.unwrap().is_none());
-    assert!(bench.whole_if_ended(&key("nobody")).await.unwrap().is_none());
+    assert!(bench.describe_if_ended(&key("nobody")).await.unwrap().is_none());
 }
 
 /// Writes commits of so many events, each with so many bytes.
