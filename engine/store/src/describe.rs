@@ -43,47 +43,48 @@ pub(crate) enum Extent {
     HeadUnlessEnded,
 }
 
+/// The last chunks, from the one on that holds the first of the last events. Those that are too much have no
+/// events here; the first chunk stands apart then.
+static DETAIL: Statement = Statement::new(concat!(
+    "with e as (select ",
+    head_columns!(),
+    " from ",
+    heads!(),
+    " where e.tenant_id = $1 and e.id = $2),
+    h as (
+        select h.first_position, h.last_position, h.checksum, h.events,
+            sum(octet_length(h.events)) over (order by h.first_position desc) - octet_length(h.events) < $4 as fits
+        from e join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = e.run
+            and h.first_position >= coalesce((
+                select max(b.first_position) from history b
+                where b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
+                    and b.first_position <= e.position - $5 + 1), 1)
+        where $3 = 0 or e.state <> 0)
+    select e.*, x.kind, x.a, x.b, x.c, x.t, x.u from e left join (
+        select 0 as kind, b.first_position as a, b.last_position as b, b.checksum as c, b.events as t, '' as u
+        from e join history b on b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
+            and b.first_position = 1
+        where ($3 = 0 or e.state <> 0) and not exists (select 1 from h where h.first_position = 1 and h.fits)
+        union all
+        select 1, h.first_position, h.last_position, h.checksum, case when h.fits then h.events end, '' from h
+        union all
+        select 2, 0, 0, 0, c.call, c.state
+        from e join calls c on c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
+        where $3 = 0 or e.state <> 0
+        union all
+        select 3, p.percent, 0, 0, p.scope, p.message
+        from e join progress p on p.tenant_id = e.tenant_id and p.execution_no = e.execution_no and p.run = e.run
+        where $3 = 0 or e.state <> 0
+    ) x on true
+    order by x.kind, x.a, x.t"
+));
+
 /// See [`crate::Store::describe`] and [`crate::Store::describe_if_ended`].
 pub(crate) async fn read(
     database: &Database,
     key: &ExecutionKey,
     extent: Extent,
 ) -> Result<Option<ExecutionDetail>, DbError> {
-    // The last chunks, from the one on that holds the first of the last events. Those that are too much have no
-    // events here; the first chunk stands apart then.
-    static DETAIL: Statement = Statement::new(concat!(
-        "with e as (select ",
-        head_columns!(),
-        " from ",
-        heads!(),
-        " where e.tenant_id = $1 and e.id = $2),
-        h as (
-            select h.first_position, h.last_position, h.checksum, h.events,
-                sum(octet_length(h.events)) over (order by h.first_position desc) - octet_length(h.events) < $4 as fits
-            from e join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = e.run
-                and h.first_position >= coalesce((
-                    select max(b.first_position) from history b
-                    where b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
-                        and b.first_position <= e.position - $5 + 1), 1)
-            where $3 = 0 or e.state <> 0)
-        select e.*, x.kind, x.a, x.b, x.c, x.t, x.u from e left join (
-            select 0 as kind, b.first_position as a, b.last_position as b, b.checksum as c, b.events as t, '' as u
-            from e join history b on b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
-                and b.first_position = 1
-            where ($3 = 0 or e.state <> 0) and not exists (select 1 from h where h.first_position = 1 and h.fits)
-            union all
-            select 1, h.first_position, h.last_position, h.checksum, case when h.fits then h.events end, '' from h
-            union all
-            select 2, 0, 0, 0, c.call, c.state
-            from e join calls c on c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
-            where $3 = 0 or e.state <> 0
-            union all
-            select 3, p.percent, 0, 0, p.scope, p.message
-            from e join progress p on p.tenant_id = e.tenant_id and p.execution_no = e.execution_no and p.run = e.run
-            where $3 = 0 or e.state <> 0
-        ) x on true
-        order by x.kind, x.a, x.t"
-    ));
     let is_head_only = extent == Extent::HeadUnlessEnded;
     let values = [key.tenant.into(), key.id.as_str().into(), is_head_only.into(), BYTES_MAX.into(), EVENTS_MAX.into()];
     let rows = database.search().await?.rows(&DETAIL, &values).await?;
