@@ -68,7 +68,8 @@ fn a_wait_of_an_hour_leaves_memory_at_once_and_one_of_a_millisecond_less_does_no
     let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "24h")]);
     engine.upload("test-guests");
     // The end of a poll's round is no event: its wait is measured from the last one, some milliseconds before.
-    let waits: [(&str, u64, fn(u64) -> Value); 4] = [
+    type Input = fn(u64) -> Value;
+    let waits: [(&str, u64, Input); 4] = [
         ("sleeper", 1, |ms| json!(ms)),
         ("polling_in_vain", 1_000, |ms| json!({"base_url": "", "ready_at": 1, "every_ms": ms, "attempts": 9})),
         ("asking", 1, |ms| json!({"title": "Go on?", "timeout_ms": ms})),
