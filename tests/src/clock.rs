@@ -1,7 +1,7 @@
 //! A wall clock that a test moves under a running process, as somebody does who sets a machine's clock.
 
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{Scratch, scratch};
@@ -21,10 +21,7 @@ impl WallClock {
     #[must_use]
     pub fn new() -> Self {
         let folder = scratch();
-        let source = crate::root().join("tests/src/clock.c");
-        let library = folder.0.join("clock.so");
-        let compiled = Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(library).arg(source).status();
-        assert!(compiled.expect("there is a C compiler").success(), "the library of moved clocks compiles");
+        compile("clock.c", &folder.0.join("clock.so"));
         let moved_ms = std::fs::File::create(folder.0.join("moved-ms")).expect("a file can be made");
         let clock = Self { folder, moved_ms };
         clock.move_to(0);
@@ -54,6 +51,13 @@ impl Default for WallClock {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Compiles a library that is loaded before everything else, from a source beside this one.
+pub(crate) fn compile(source: &str, library: &Path) {
+    let source = crate::root().join("tests/src").join(source);
+    let compiled = Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(library).arg(source).status();
+    assert!(compiled.expect("there is a C compiler").success(), "a library for tests compiles");
 }
 
 #[cfg(test)]

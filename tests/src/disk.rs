@@ -1,10 +1,10 @@
 //! A disk that a test fills: what is written to it fails for lack of room, until there is room again.
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Resource, Rlimit};
-
+use crate::clock::compile;
 use crate::{Scratch, scratch};
 
 /// What a file system of its own has room for.
@@ -14,9 +14,8 @@ const ATTEMPTS_MAX: usize = 20;
 
 /// A folder on a disk that can be full.
 ///
-/// It is a file system of its own where this process may mount one (as root outside of most containers): then writes fail
-/// with ENOSPC, and writing to a hole of a mapped file kills. Elsewhere the process is forbidden to write to files: writes
-/// fail with EFBIG.
+/// It is a file system of its own where this process may mount one (as root outside of most containers); there, writing to
+/// a hole of a mapped file kills. Elsewhere a library lets the writes of the process fail.
 #[derive(Debug)]
 pub struct Disk {
     /// What is on no full disk.
@@ -38,6 +37,10 @@ impl Disk {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={BYTES}"), "tmpfs"]).arg(&folder);
         let is_mounted = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        if !is_mounted {
+            std::fs::write(beside.0.join("is-full"), [0]).expect("a file can be made in a new folder");
+            compile("disk.c", &beside.0.join("disk.so"));
+        }
         Self { beside, folder, is_mounted }
     }
 
@@ -53,31 +56,29 @@ impl Disk {
         &self.beside.0
     }
 
-    /// How writes fail when it is full, in words.
+    /// Who lets writes fail when it is full, in words.
     #[must_use]
     pub const fn way(&self) -> &'static str {
-        if self.is_mounted { "ENOSPC" } else { "EFBIG" }
+        if self.is_mounted { "a file system of its own" } else { "a library" }
     }
 
     /// The command that starts a program whose writes can be made to fail.
     pub(crate) fn command(&self, program: &Path) -> Command {
-        if self.is_mounted {
-            return Command::new(program);
+        let mut command = Command::new(program);
+        if !self.is_mounted {
+            command.env("LD_PRELOAD", self.beside.0.join("disk.so"));
+            command.env("CEREBELUM_TEST_DISK", self.beside.0.join("is-full"));
         }
-        // A process that writes beyond its limit is killed unless it was started deaf to that signal.
-        let mut command = Command::new("sh");
-        command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(program);
         command
     }
 
-    /// From now on there is room for so many bytes more; without a file system of its own, for none, and only this process
-    /// notices.
+    /// From now on there is room for so many bytes more; without a file system of its own, for none.
     ///
     /// # Panics
     /// When it cannot be made smaller.
-    pub fn fill(&self, pid: Option<u32>, room: u64) {
+    pub fn fill(&self, room: u64) {
         if !self.is_mounted {
-            return limit(pid, Some(0));
+            return self.say_whether_full(true);
         }
         // Meanwhile somebody writes to it, and it does not become smaller than what is on it.
         let is_done = (0..ATTEMPTS_MAX).any(|_| {
@@ -91,11 +92,18 @@ impl Disk {
     ///
     /// # Panics
     /// When it cannot be made larger.
-    pub fn free(&self, pid: Option<u32>) {
+    pub fn free(&self) {
         match self.is_mounted {
             true => assert!(self.resize(BYTES), "the disk can be freed"),
-            false => limit(pid, None),
+            false => self.say_whether_full(false),
         }
+    }
+
+    fn say_whether_full(&self, is_full: bool) {
+        // In place: processes have it mapped.
+        let file = std::fs::File::options().write(true).open(self.beside.0.join("is-full"));
+        let written = file.and_then(|file| file.write_all_at(&[u8::from(is_full)], 0));
+        written.expect("a file on another disk can be written");
     }
 
     fn resize(&self, bytes: u64) -> bool {
@@ -103,14 +111,6 @@ impl Disk {
         mount.args(["-o", &format!("remount,size={bytes}")]).arg(&self.folder);
         mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
-}
-
-/// Limits how large a file may become that this process writes.
-fn limit(pid: Option<u32>, bytes: Option<u64>) {
-    let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else { return };
-    let maximum = rustix::process::getrlimit(Resource::Fsize).maximum;
-    // A process that has ended writes nothing.
-    let _ = rustix::process::prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum });
 }
 
 impl Default for Disk {

@@ -120,26 +120,26 @@ impl Faults {
     pub(crate) fn before_launch(&mut self, mode: Option<Mode>) -> Option<Infliction> {
         let begins_full = mode == Some(Mode::Disk) && self.chance.index(3) == 0;
         begins_full.then(|| {
-            self.disk.fill(None, self.chance.between(0, ROOM_MAX));
+            self.disk.fill(self.chance.between(0, ROOM_MAX));
             let (disk, after) = (self.disk.clone(), self.chance.millis(100, 1_500));
             Infliction::of(move |_| {
                 std::thread::park_timeout(after);
-                disk.free(None);
+                disk.free();
             })
         })
     }
 
     /// There is room again.
     pub(crate) fn stop(&self) {
-        self.disk.free(None);
+        self.disk.free();
     }
 
-    /// Lets this happen to a process until the returned value is dropped.
-    pub(crate) fn inflict(&mut self, mode: Mode, pid: u32) -> Infliction {
+    /// Lets this happen until the returned value is dropped.
+    pub(crate) fn inflict(&mut self, mode: Mode) -> Infliction {
         if mode != Mode::Log {
             self.count(mode);
         }
-        let stroke = Stroke { clock: self.clock.clone(), disk: self.disk.clone(), pid };
+        let stroke = Stroke { clock: self.clock.clone(), disk: self.disk.clone() };
         let (chance, strokes) = (DeterministicRng::of(self.chance.draw(), 0), self.strokes[&mode].clone());
         Infliction::of(move |goes_on| stroke.go_on(mode, chance, (goes_on, &strokes)))
     }
@@ -202,7 +202,6 @@ impl Drop for Infliction {
 struct Stroke {
     clock: Arc<WallClock>,
     disk: Arc<Disk>,
-    pid: u32,
 }
 
 impl Stroke {
@@ -217,9 +216,9 @@ impl Stroke {
                 }
                 Mode::Disk => {
                     let room = [0, chance.between(0, ROOM_MAX)][chance.index(2)];
-                    self.disk.fill(Some(self.pid), room);
+                    self.disk.fill(room);
                     std::thread::park_timeout(chance.millis(20, 800));
-                    self.disk.free(Some(self.pid));
+                    self.disk.free();
                     std::thread::park_timeout(chance.millis(100, 600));
                 }
                 Mode::Log => {}

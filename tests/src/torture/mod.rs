@@ -138,7 +138,7 @@ impl Torture {
             let is_ready = self.launch(&aim, fault);
             drop(full);
             let class = if is_ready {
-                let _infliction = fault.map(|mode| self.faults.inflict(mode, self.engine.pid()));
+                let _infliction = fault.map(|mode| self.faults.inflict(mode));
                 self.live(&aim).await
             } else {
                 aim.class
@@ -319,7 +319,7 @@ impl Torture {
         assert!(launched, "an engine without failpoints lives:\n{}", self.engine.log());
         for mode in modes {
             let client = self.connect().await;
-            let infliction = self.faults.inflict(mode, self.engine.pid());
+            let infliction = self.faults.inflict(mode);
             let began = Instant::now();
             while began.elapsed() < LAST_FAULTS && !self.engine.has_died() {
                 self.crowd.start(&client, &self.cloud, BUSY).await;
