@@ -182,8 +182,8 @@ impl Store for Link {
         self.call(|memory| memory.expire_leases())
     }
 
-    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
-        self.call(move |memory| memory.start(incarnation, new))
+    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
+        self.call(move |memory| memory.start(new))
     }
 
     fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {

@@ -54,9 +54,12 @@ async fn measure(name: &str, url: &str) {
 async fn appends(store: &Arc<dyn Store>, node: Incarnation, group: usize) -> f64 {
     let mut heads = Vec::new();
     for number in 0..group {
-        let new = new(&format!("rate-{group}-{number}"), true);
+        let new = new(&format!("rate-{group}-{number}"));
         heads.push(new.head.clone());
-        store.start(Some(node), vec![new]).await.expect("a start");
+        store.start(vec![new]).await.expect("a start");
+    }
+    for head in &heads {
+        store.claim_one(node, &head.key).await.expect("a claim").expect("it is free");
     }
     let (begun, mut count, mut id) = (Instant::now(), 0_u32, u64::try_from(group).expect("small") << 32);
     while begun.elapsed() < MEASURED {
@@ -73,18 +76,21 @@ async fn appends(store: &Arc<dyn Store>, node: Incarnation, group: usize) -> f64
 async fn starts(store: &Arc<dyn Store>) -> f64 {
     let (begun, mut count) = (Instant::now(), 0_u32);
     while begun.elapsed() < MEASURED {
-        let news = (0..100).map(|number| new(&format!("start-{count}-{number}"), false)).collect();
-        store.start(None, news).await.expect("a start");
+        let news = (0..100).map(|number| new(&format!("start-{count}-{number}"))).collect();
+        store.start(news).await.expect("a start");
         count += 100;
     }
     f64::from(count) / begun.elapsed().as_secs_f64()
 }
 
-/// As the engine does it: started with a claim, then hibernated by a batch that records the sleep.
+/// Starts executions, claims them, and lets a batch that records their sleep release them.
 async fn sleep(store: &Arc<dyn Store>, node: Incarnation) {
     for chunk in 0..SLEEPERS / 100 {
-        let news: Vec<NewExecution> = (0..100).map(|number| new(&uuid(chunk * 100 + number), true)).collect();
-        store.start(Some(node), news.clone()).await.expect("a start");
+        let news: Vec<NewExecution> = (0..100).map(|number| new(&uuid(chunk * 100 + number))).collect();
+        store.start(news.clone()).await.expect("a start");
+        for new in &news {
+            store.claim_one(node, &new.head.key).await.expect("a claim").expect("it is free");
+        }
         let batches = news.iter().map(|new| {
             let mut batch = batch(node, &new.head);
             batch.head.settled = true;
@@ -101,7 +107,7 @@ async fn sleep(store: &Arc<dyn Store>, node: Incarnation) {
     }
 }
 
-fn new(id: &str, claim: bool) -> NewExecution {
+fn new(id: &str) -> NewExecution {
     let input = "x".repeat(98);
     let head = ExecutionRow {
         key: ExecutionKey { tenant: TenantId::DEFAULT, id: id.parse().expect("an id") },
@@ -126,7 +132,7 @@ fn new(id: &str, claim: bool) -> NewExecution {
     };
     let events =
         format!(r#"[[1,1700000000000,"",{{"ExecutionStarted":{{"workflow":"remind","input":"{input}","rules":1}}}}]]"#);
-    NewExecution { head, first: Chunk { first: Position(1), last: Position(1), events }, claim }
+    NewExecution { head, first: Chunk { first: Position(1), last: Position(1), events } }
 }
 
 fn blake(id: &str) -> Vec<u8> {

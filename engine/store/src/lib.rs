@@ -105,9 +105,7 @@ pub trait Store: Send + Sync + 'static {
     // -- executions --
 
     /// Stores new executions, each alone: an id that is taken changes nothing. Asked again with the same seed, it is `New` again.
-    /// Those with `claim` belong to `incarnation` (ignored, unclaimed, when its lease is over). [`StoreError::Unknown`] is
-    /// as in [`Store::claim`].
-    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>>;
+    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>>;
     /// Claims up to `limit` free open executions (neither paused nor parked) that are due or have unseen messages, or are
     /// not settled; paused ones only for their unseen messages and their deadline. None when the lease is over. Half of the limit is for
     /// messages first; among the others the longest overdue come first. [`StoreError::Unknown`]: some may have been

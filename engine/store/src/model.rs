@@ -101,8 +101,6 @@ pub struct NewExecution {
     pub head: ExecutionRow,
     /// Its first events.
     pub first: Chunk,
-    /// Whether the inserting node claims it in the same breath.
-    pub claim: bool,
 }
 
 impl NewExecution {

@@ -7,24 +7,19 @@ use crate::db_error::DbError;
 use crate::executions::NewRow;
 use crate::retry::Backoff;
 use crate::store::{SqlStore, commit};
-use crate::{ExecutionKey, Existing, Incarnation, NewExecution, StartOutcome, StoreError, executions, nodes};
+use crate::{ExecutionKey, Existing, NewExecution, StartOutcome, StoreError, executions};
 
 /// An id that is taken and free again at once, over and over, is not worth more than this.
 const ATTEMPTS_MAX: u32 = 8;
 
 /// See [`crate::Store::start`].
-pub(crate) async fn start(
-    store: &SqlStore,
-    incarnation: Option<Incarnation>,
-    new: &[NewExecution],
-) -> Result<Vec<StartOutcome>, DbError> {
+pub(crate) async fn start(store: &SqlStore, new: &[NewExecution]) -> Result<Vec<StartOutcome>, DbError> {
     let mut patience = Backoff::new();
     let mut attempts = 0;
     loop {
-        match try_start(store, incarnation, new).await {
+        match try_start(store, new).await {
             Ok(Some(started)) => {
-                let fresh =
-                    std::iter::zip(new, &started).filter(|(new, started)| **started == StartOutcome::New && !new.claim);
+                let fresh = std::iter::zip(new, &started).filter(|(_, started)| **started == StartOutcome::New);
                 store.hints.tell_here(fresh.map(|(new, _)| new.head.key.clone()));
                 return Ok(started);
             }
@@ -41,7 +36,7 @@ pub(crate) async fn start(
     }
 }
 
-/// See [`crate::Store::begun`].
+/// See [`crate::Store::find_existing`].
 pub(crate) async fn find_existing(
     database: &Database,
     keys: &[ExecutionKey],
@@ -59,23 +54,14 @@ pub(crate) async fn find_existing(
 }
 
 /// `None`: an id was taken, and free again a moment later.
-async fn try_start(
-    store: &SqlStore,
-    incarnation: Option<Incarnation>,
-    new: &[NewExecution],
-) -> Result<Option<Vec<StartOutcome>>, DbError> {
+async fn try_start(store: &SqlStore, new: &[NewExecution]) -> Result<Option<Vec<StartOutcome>>, DbError> {
     let numbers = store.numbers.take(&store.database, new.len()).await?;
     let mut fresh = Vec::with_capacity(new.len());
     for (new, no) in std::iter::zip(new, numbers) {
         let program = store.programs.number(&store.database, &new.head).await?;
-        fresh.push(NewRow { head: &new.head, no, program, owner: incarnation.filter(|_| new.claim) });
+        fresh.push(NewRow { head: &new.head, no, program, owner: None });
     }
     let mut session = store.database.write().await?;
-    if let Some(incarnation) = incarnation
-        && nodes::standing(&mut session, incarnation, store.clock.now()).await?.is_none()
-    {
-        fresh.iter_mut().for_each(|fresh| fresh.owner = None);
-    }
     let first: Vec<_> = new.iter().map(|new| &new.first).collect();
     let inserted: HashSet<usize> = executions::insert_whole(&mut session, &fresh, &first).await?.into_iter().collect();
     let taken = (0..new.len()).filter(|index| !inserted.contains(index)).map(|index| &new[index].head.key);
@@ -96,7 +82,5 @@ async fn try_start(
         true => session.undo().await,
         false => commit(session).await?,
     }
-    let claimed = fresh.iter().enumerate().filter(|(index, fresh)| inserted.contains(index) && fresh.owner.is_some());
-    store.numbers.remember(claimed.map(|(_, fresh)| (fresh.head.key.clone(), fresh.no)));
     Ok(Some(started))
 }

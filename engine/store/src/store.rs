@@ -122,8 +122,8 @@ impl Store for SqlStore {
         self.run(async move { nodes::expire_leases(&self.database).await })
     }
 
-    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
-        self.run(async move { start::start(self, incarnation, &new).await })
+    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
+        self.run(async move { start::start(self, &new).await })
     }
 
     fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {

@@ -73,7 +73,7 @@ impl StartCommand {
             open_calls: Some(0),
         };
         let first = chunk(Position(1), &execution.take_changes().events);
-        NewExecution { head, first: first.expect("an execution begins with an event"), claim: false }
+        NewExecution { head, first: first.expect("an execution begins with an event") }
     }
 }
 
@@ -132,7 +132,7 @@ pub(crate) async fn look_up(
 /// Starts a group that nobody has claimed yet.
 pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<StartOutcome, StoreError>> {
     let Some(node) = node.upgrade() else { return Vec::new() };
-    let started = node.store.start(None, new.clone()).await;
+    let started = node.store.start(new.clone()).await;
     crate::fail::point("start-sent");
     match started {
         Ok(started) => {

@@ -101,7 +101,7 @@ impl Tables {
     fn children(&mut self, batch: &Batch) -> Vec<String> {
         let mut told = Vec::new();
         for Child { new, accepted, refused } in &batch.children {
-            let same = match self.start(Some(batch.incarnation), new) {
+            let same = match self.start(new) {
                 StartOutcome::New => true,
                 StartOutcome::Exists(existing, _) => match (&existing.parent, &new.head.parent) {
                     (Some(there), Some(here)) => {

@@ -11,7 +11,7 @@ use cerebelum_store::{
 use crate::tables::{Row, Tables};
 
 impl Tables {
-    pub(crate) fn start(&mut self, incarnation: Option<Incarnation>, new: &NewExecution) -> StartOutcome {
+    pub(crate) fn start(&mut self, new: &NewExecution) -> StartOutcome {
         let key = &new.head.key;
         if let Some((existing, first)) = self.find_existing(key) {
             return match existing.seed == new.head.seed {
@@ -19,12 +19,9 @@ impl Tables {
                 false => StartOutcome::Exists(Box::new(existing), first),
             };
         }
-        let standing = incarnation.filter(|incarnation| self.standing(*incarnation).is_some());
-        let row = self.insert(new.head.clone(), standing.filter(|_| new.claim));
+        let row = self.insert(new.head.clone(), None);
         row.runs.insert(new.head.run, vec![new.first.clone()]);
-        if !new.claim {
-            self.moved.push(key.clone());
-        }
+        self.moved.push(key.clone());
         StartOutcome::New
     }
 

@@ -74,8 +74,8 @@ impl Store for MemoryStore {
         self.transact(Tables::expire_leases)
     }
 
-    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
-        self.transact(|tables| new.iter().map(|new| tables.start(incarnation, new)).collect())
+    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
+        self.transact(|tables| new.iter().map(|new| tables.start(new)).collect())
     }
 
     fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {

@@ -20,8 +20,7 @@ pub(super) async fn insert<'b>(
         let batch = &batches[index];
         for (child, &(no, program)) in std::iter::zip(&batch.children, &numbered[index].children) {
             children.push((index, child));
-            let owner = Some(batch.incarnation).filter(|_| child.new.claim);
-            rows.push(NewRow { head: &child.new.head, no, program, owner });
+            rows.push(NewRow { head: &child.new.head, no, program, owner: None });
             first.push(&child.new.first);
         }
     }
@@ -29,9 +28,7 @@ pub(super) async fn insert<'b>(
     let mut messages = Vec::new();
     for (ordinal, (index, child)) in children.into_iter().enumerate() {
         if inserted.contains(&ordinal) {
-            if !child.new.claim {
-                fresh.push(child.new.head.key.clone());
-            }
+            fresh.push(child.new.head.key.clone());
             messages.extend(child.accepted.as_deref().map(|accepted| (index, accepted)));
             continue;
         }

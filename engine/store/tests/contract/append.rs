@@ -215,7 +215,7 @@ async fn a_batch_that_breaks_a_rule_harms_no_other(bench: Bench) {
         new.head.run = 0;
         new
     };
-    assert!(matches!(bench.start(None, vec![broken]).await, Err(StoreError::Corrupt(_))));
+    assert!(matches!(bench.start(vec![broken]).await, Err(StoreError::Corrupt(_))));
 }
 
 async fn the_next_run_starts_anew_and_keeps_the_old_one(bench: Bench) {

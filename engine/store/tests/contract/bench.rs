@@ -87,8 +87,9 @@ impl Bench {
 
     /// Starts an execution that the node has claimed.
     pub(crate) async fn started(&self, node: Incarnation, id: &str) -> ExecutionRow {
-        let new = NewExecution { claim: true, ..new(id) };
-        assert_eq!(self.start(Some(node), vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
+        let new = new(id);
+        assert_eq!(self.start(vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
+        assert!(self.claim_one(node, &new.head.key).await.unwrap().is_some());
         new.head
     }
 
@@ -97,7 +98,7 @@ impl Bench {
         let mut new = new(id);
         new.head.settled = true;
         new.head.due = due;
-        assert_eq!(self.start(None, vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
+        assert_eq!(self.start(vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
         new.head
     }
 
@@ -190,7 +191,7 @@ pub(crate) fn new(id: &str) -> NewExecution {
         ended_at: None,
         open_calls: None,
     };
-    NewExecution { head, first: chunk(1, 1), claim: false }
+    NewExecution { head, first: chunk(1, 1) }
 }
 
 /// A batch that changes nothing yet.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{AppendError, Incarnation, NewExecution, StartOutcome};
+use cerebelum_store::{AppendError, Incarnation};
 
-use crate::bench::{Bench, LONG, batch, events, key, new, release};
+use crate::bench::{Bench, LONG, batch, events, key, release};
 use crate::on_all;
 
 on_all!(
@@ -14,7 +14,7 @@ on_all!(
     what_an_expired_node_had_claimed_is_taken_over,
     a_restart_of_the_same_node_retires_the_earlier_one_at_once,
     an_ended_lease_frees_what_it_had_claimed,
-    a_lost_lease_neither_claims_nor_starts;
+    a_lost_lease_claims_nothing;
     // Only on databases:
     a_committed_batch_counts_as_a_renewal,
     many_starts_of_one_node_leave_one_incarnation,
@@ -92,18 +92,15 @@ async fn a_committed_batch_counts_as_a_renewal(bench: Bench) {
     assert!(bench.renew_lease(node, LONG).await.unwrap().is_some());
 }
 
-async fn a_lost_lease_neither_claims_nor_starts(bench: Bench) {
+async fn a_lost_lease_claims_nothing(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     assert_eq!(bench.write(release(node, &head, Some(Timestamp(1)))).await, Ok(()));
     bench.expire(node).await;
     assert_eq!(bench.claimed(node).await, [""; 0]);
     assert_eq!(bench.claim_one(node, &key("a")).await.unwrap(), None);
-    let claiming = NewExecution { claim: true, ..new("b") };
-    assert_eq!(bench.start(Some(node), vec![claiming]).await.unwrap(), [StartOutcome::New]);
-    // Both are there for whoever comes next.
     let next = bench.lease("next").await;
-    assert_eq!(bench.claimed(next).await, ["a", "b"]);
+    assert_eq!(bench.claimed(next).await, ["a"]);
 }
 
 async fn many_starts_of_one_node_leave_one_incarnation(bench: Bench) {

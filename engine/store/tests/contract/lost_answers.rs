@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cerebelum_history::Position;
-use cerebelum_store::{NewExecution, Size, StartOutcome, Store, StoreError, open};
+use cerebelum_store::{Size, StartOutcome, Store, StoreError, open};
 use test_postgres::{Cluster, Cut, Shutdown, Wire};
 
 use crate::bench::{Bench, LONG, events, fresh, key, new, release, written};
@@ -38,12 +38,13 @@ async fn a_start_whose_commit_is_lost_on_the_way_happens_once() {
     let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
     // The first start also numbers its program; what follows has one COMMIT each.
     bench.sleeping("z", None).await;
-    store.start(None, vec![new("y")]).await.unwrap();
+    store.start(vec![new("y")]).await.unwrap();
     for (id, fault) in [("a", Cut::AfterCommit), ("b", Cut::BeforeCommit)] {
         wire.cut_next_commits([fault]);
-        let new = NewExecution { claim: true, ..new(id) };
-        assert_eq!(store.start(Some(node), vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
+        let new = new(id);
+        assert_eq!(store.start(vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
         assert_eq!(wire.cuts_left(), 0);
+        assert!(bench.claim_one(node, &new.head.key).await.unwrap().is_some());
         assert_eq!(bench.write(events(node, &new.head, 1)).await, Ok(()));
     }
 }
@@ -73,8 +74,9 @@ async fn a_crash_of_the_server_loses_nothing_that_was_acknowledged() {
     let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
     let store = open(&cluster.url("postgres")).await.unwrap();
     let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
-    let new = NewExecution { claim: true, ..new("a") };
-    store.start(Some(node), vec![new.clone()]).await.unwrap();
+    let new = new("a");
+    store.start(vec![new.clone()]).await.unwrap();
+    assert!(store.claim_one(node, &new.head.key).await.unwrap().is_some());
     let mut head = new.head;
     let crashing = {
         let cluster = cluster.clone();

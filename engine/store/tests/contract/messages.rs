@@ -1,7 +1,7 @@
 //! Messages and children: what travels between executions (L10).
 
 use cerebelum_history::Position;
-use cerebelum_store::{Child, ExecutionRow, InboxCursor, NewExecution, Parent, Size, State};
+use cerebelum_store::{Child, ExecutionRow, InboxCursor, Parent, Size, State};
 
 use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release, written};
 use crate::on_all;
@@ -19,8 +19,8 @@ on_all!(
     an_append_says_which_message_is_the_newest,
 );
 
-fn child(parent: &ExecutionRow, call_name: &str, id: &str, claim: bool) -> Child {
-    let mut new = NewExecution { claim, ..new(id) };
+fn child(parent: &ExecutionRow, call_name: &str, id: &str) -> Child {
+    let mut new = new(id);
     new.head.parent = Some(Parent { id: parent.key.id.clone(), run: parent.run, call: call(call_name), awaited: true });
     Child { new, accepted: Some(format!("accepted {id}")), refused: format!("refused {id}") }
 }
@@ -96,7 +96,7 @@ async fn l10_a_child_is_started_with_the_batch(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     let mut batch = events(node, &head, 1);
-    batch.children = vec![child(&head, "1", "c", true), child(&head, "2", "d", false)];
+    batch.children = vec![child(&head, "1", "c"), child(&head, "2", "d")];
     batch.children[1].accepted = None;
     batch.messages = vec![("d".parse().unwrap(), "welcome".into())];
     let expected = batch.children[0].new.head.clone();
@@ -105,20 +105,18 @@ async fn l10_a_child_is_started_with_the_batch(bench: Bench) {
     assert_eq!(bench.head("c").await, expected);
     assert_eq!(bench.inbox("d").await, ["welcome"]);
     assert_eq!(bench.history(&key("c"), 1, Position(1), Position(9)).await.unwrap().len(), 1);
-    // One is claimed by the node that inserted it, the other is for anybody.
-    assert_eq!(bench.write(events(node, &expected, 1)).await, Ok(()));
-    assert_eq!(bench.claimed(node).await, ["d"]);
+    assert_eq!(bench.claimed(node).await, ["c", "d"]);
 }
 
 async fn a_child_that_is_there_already_is_accepted_again(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     let mut batch = events(node, &head, 1);
-    batch.children = vec![child(&head, "1", "c", false)];
+    batch.children = vec![child(&head, "1", "c")];
     assert_eq!(bench.write(batch.clone()).await, Ok(()));
     let first = bench.head("c").await;
     let mut again = events(node, &batch.head, 1);
-    again.children = vec![child(&head, "1", "c", false)];
+    again.children = vec![child(&head, "1", "c")];
     assert_eq!(bench.write(again).await, Ok(()));
     assert_eq!(bench.inbox("a").await, ["accepted c", "accepted c"]);
     assert_eq!(bench.head("c").await, first);
@@ -129,11 +127,11 @@ async fn an_id_that_belongs_to_something_else_is_refused_by_message(bench: Bench
     let (a, b) = (bench.started(node, "a").await, bench.started(node, "b").await);
     bench.sleeping("taken", None).await;
     let mut first = events(node, &a, 1);
-    first.children = vec![child(&a, "1", "taken", false), child(&a, "2", "c", false), child(&a, "3", "c", false)];
+    first.children = vec![child(&a, "1", "taken"), child(&a, "2", "c"), child(&a, "3", "c")];
     assert_eq!(bench.write(first).await, Ok(()));
     assert_eq!(bench.inbox("a").await, ["refused taken", "accepted c", "refused c"]);
     let mut second = events(node, &b, 1);
-    second.children = vec![child(&b, "2", "c", true)];
+    second.children = vec![child(&b, "2", "c")];
     assert_eq!(bench.write(second).await, Ok(()));
     assert_eq!(bench.inbox("b").await, ["refused c"]);
     assert_eq!(bench.head("c").await.parent.unwrap().id, a.key.id);
@@ -148,8 +146,8 @@ async fn two_parents_that_want_one_id_get_one_child(bench: Bench) {
         let ids = [format!("x{round}"), format!("y{round}"), format!("z{round}")];
         let (mut left, mut right) = (events(here, &a, 1), events(there, &b, 1));
         // In opposite orders, the ones most likely to wait for each other.
-        left.children = ids.iter().map(|id| child(&a, "1", id, true)).collect();
-        right.children = ids.iter().rev().map(|id| child(&b, "1", id, true)).collect();
+        left.children = ids.iter().map(|id| child(&a, "1", id)).collect();
+        right.children = ids.iter().rev().map(|id| child(&b, "1", id)).collect();
         let (left, right) = tokio::join!(bench.append(fresh(), vec![left]), other.append(fresh(), vec![right]));
         assert_eq!((written(left.unwrap()), written(right.unwrap())), (vec![Ok(())], vec![Ok(())]));
         let mut accepted = 0;

@@ -69,7 +69,7 @@ async fn sleep_until(store: &dyn Store, id: &str, due: u64) {
     let mut sleeper = new(id);
     sleeper.head.settled = true;
     sleeper.head.due = Some(Timestamp(due));
-    store.start(None, vec![sleeper]).await.unwrap();
+    store.start(vec![sleeper]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -148,7 +148,7 @@ async fn a_file_that_is_moved_replaced_or_deleted_is_written_to_no_more() {
         let head = bench.started(node, "a").await;
         harm(&file, &away);
         let refused = [
-            bench.start(None, vec![crate::bench::new("b")]).await.map(drop),
+            bench.start(vec![crate::bench::new("b")]).await.map(drop),
             bench.append(crate::bench::fresh(), vec![events(node, &head, 1)]).await.map(drop),
             bench.send(&key("a"), "x".into()).await.map(drop),
             bench.renew_lease(node, crate::bench::LONG).await.map(drop),

@@ -138,8 +138,9 @@ async fn calls_of_its_steps_make_users(bench: Bench) {
     assert_eq!(users(&bench, &step).await, [""; 0], "its outcome is recorded");
     // A failed execution may be reopened at a call of its history.
     let first = Chunk { events: names_it, ..chunk(1, 1) };
-    let failing = NewExecution { first, claim: true, ..new("failed") };
-    bench.start(Some(node), vec![failing.clone()]).await.unwrap();
+    let failing = NewExecution { first, ..new("failed") };
+    bench.start(vec![failing.clone()]).await.unwrap();
+    assert!(bench.claim_one(node, &failing.head.key).await.unwrap().is_some());
     assert_eq!(users(&bench, &step).await, [""; 0]);
     assert_eq!(bench.write(end(node, &failing.head, State::Failed)).await, Ok(()));
     let id: ExecutionId = "failed".parse().unwrap();

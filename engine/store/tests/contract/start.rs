@@ -10,8 +10,7 @@ on_all!(
     a_new_execution_is_read_as_it_was_written,
     an_id_that_is_taken_answers_with_the_one_that_has_it,
     what_exists_is_known_before_a_start,
-    many_executions_start_in_one_call,
-    a_start_may_claim_in_the_same_breath;
+    many_executions_start_in_one_call;
     // Only on databases:
     the_same_request_twice_is_one_start,
     many_clients_at_once_start_one_execution,
@@ -26,7 +25,7 @@ async fn a_new_execution_is_read_as_it_was_written(bench: Bench) {
     new.head.workflow = "weird name/with \"quotes\"".into();
     new.head.digest = Digest::of(b"other");
     new.first = chunk(1, 2);
-    assert_eq!(bench.start(None, vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
+    assert_eq!(bench.start(vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
     assert_eq!(bench.head("a-Z_0.9:x").await, new.head);
     assert_eq!(bench.history(&new.head.key, 1, Position(1), Position(2)).await.unwrap(), [new.first]);
     assert_eq!(bench.execution(&key("nobody")).await.unwrap(), None);
@@ -40,7 +39,7 @@ async fn an_id_that_is_taken_answers_with_the_one_that_has_it(bench: Bench) {
     assert_eq!(bench.write(grown.clone()).await, Ok(()));
     let mut second = new("a");
     second.head.workflow = "shop/refund".into();
-    let started = bench.start(Some(node), vec![new("b"), second, new("b")]).await.unwrap();
+    let started = bench.start(vec![new("b"), second, new("b")]).await.unwrap();
     let existing = StartOutcome::Exists(Box::new(grown.head), chunk(1, 1));
     assert_eq!(started[..2], [StartOutcome::New, existing]);
     assert!(matches!(&started[2], StartOutcome::Exists(head, _) if head.key == key("b")));
@@ -61,8 +60,8 @@ async fn what_exists_is_known_before_a_start(bench: Bench) {
 async fn the_same_request_twice_is_one_start(bench: Bench) {
     // A client that lost the answer asks again with the same seed.
     let new = new("a");
-    assert_eq!(bench.start(None, vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
-    assert_eq!(bench.start(None, vec![new]).await.unwrap(), [StartOutcome::New]);
+    assert_eq!(bench.start(vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
+    assert_eq!(bench.start(vec![new]).await.unwrap(), [StartOutcome::New]);
     assert_eq!(bench.meddle("select count(*) from history").await, 1);
 }
 
@@ -72,7 +71,7 @@ async fn many_clients_at_once_start_one_execution(bench: Bench) {
         for client in 0..50 {
             let store = if client % 10 == 0 { bench.second().await } else { bench.store.clone() };
             let new = new(&format!("e{round}"));
-            clients.push(tokio::spawn(async move { store.start(None, vec![new]).await.unwrap().remove(0) }));
+            clients.push(tokio::spawn(async move { store.start(vec![new]).await.unwrap().remove(0) }));
         }
         let mut new = 0;
         for client in clients {
@@ -86,19 +85,8 @@ async fn many_clients_at_once_start_one_execution(bench: Bench) {
 
 async fn many_executions_start_in_one_call(bench: Bench) {
     let news: Vec<NewExecution> = (0..1_500).map(|number| new(&format!("e{number}"))).collect();
-    let started = bench.start(None, news.clone()).await.unwrap();
+    let started = bench.start(news.clone()).await.unwrap();
     assert!(started.iter().all(|started| *started == StartOutcome::New));
     assert_eq!(bench.head("e777").await, news[777].head);
-    assert_eq!(bench.start(None, vec![]).await.unwrap(), []);
-}
-
-async fn a_start_may_claim_in_the_same_breath(bench: Bench) {
-    let node = bench.lease("n").await;
-    let head = bench.started(node, "a").await;
-    bench.start(Some(node), vec![new("b")]).await.unwrap();
-    assert_eq!(bench.claimed(node).await, ["b"]);
-    assert_eq!(bench.write(events(node, &head, 1)).await, Ok(()));
-    // Nobody to claim it for.
-    bench.start(None, vec![NewExecution { claim: true, ..new("c") }]).await.unwrap();
-    assert_eq!(bench.claimed(node).await, ["c"]);
+    assert_eq!(bench.start(vec![]).await.unwrap(), []);
 }
