@@ -10,4 +10,4 @@ pub mod proto;
 mod service;
 mod streams;
 
-pub use listen::{Bound, ServeError, bind, serve};
+pub use listen::{Bound, ServeError, bind};

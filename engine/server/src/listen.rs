@@ -63,19 +63,6 @@ pub async fn bind(listen: SocketAddr) -> Result<Bound, ServeError> {
     Ok(Bound { listener, address })
 }
 
-/// Takes a port and serves the engine on it until `shutdown` resolves.
-///
-/// # Errors
-/// When the port cannot be taken.
-pub async fn serve(
-    engine: Engine,
-    listen: SocketAddr,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), ServeError> {
-    bind(listen).await?.serve(engine, shutdown).await;
-    Ok(())
-}
-
 impl Bound {
     /// Where it listens.
     #[must_use]
