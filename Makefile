@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs and is quick when that is there.
-.PHONY: help setup build examples demo test torture planted bench docs
+.PHONY: help setup build examples demo check test torture planted bench docs
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -22,6 +22,10 @@ demo:
 	cargo build --release --locked -p cerebelum-cli -p fake-cloud
 	@examples/build rust droplet-deployment
 	@examples/droplet-deployment/demo $(DATABASE)
+
+## make check      format, lints, types and tidiness, without the other tests
+check: setup
+	@tests/run check
 
 ## make test       everything CI runs, a real PostgreSQL included
 test: setup

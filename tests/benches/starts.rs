@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{Begin, Digest, Entry, Json, Timestamp};
+use cerebelum_history::{Digest, Entry, GuestInput, Json, Timestamp};
 use cerebelum_sandbox::{Config, Program, Sandbox};
 use cerebelum_tests::{Engine, component, scratch, until};
 
@@ -82,7 +82,7 @@ pub(crate) async fn guests(scene: &mut Scene<'_>) -> anyhow::Result<()> {
 }
 
 async fn first_call(program: &Program, workflow: &str, input: &Json) -> anyhow::Result<()> {
-    let begin = Begin {
+    let begin = GuestInput {
         entry: Entry::Workflow(workflow.to_owned()),
         input: input.clone(),
         clock: Timestamp(1_800_000_000_000),

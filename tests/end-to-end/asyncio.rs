@@ -102,7 +102,7 @@ fn run_killed(engine: &mut Engine, workflow: &str, events: u64) -> u64 {
     }
 }
 
-/// 16: every execution has one owner, also when one of two engines is killed.
+/// Every execution has one owner, also when one of two engines is killed.
 #[test]
 fn two_engines_share_python_executions_and_one_outlives_the_other() {
     let mut first = Engine::start_with(Database::Postgres, &[("LEASE", "3s")]);
@@ -119,7 +119,7 @@ fn two_engines_share_python_executions_and_one_outlives_the_other() {
     }
 }
 
-/// 19: a commit whose answer is lost, and one that never arrived, change nothing for a Python guest.
+/// A commit whose answer is lost, and one that never arrived, change nothing for a Python guest.
 #[test]
 fn commits_whose_connections_are_cut_happen_once_for_python_guests() {
     let wire = Wire::to(&test_postgres::database());

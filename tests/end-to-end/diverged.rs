@@ -5,8 +5,8 @@
 use cerebelum_tests::{Cloud, Database, Engine, until};
 use serde_json::{Value, json};
 
+use crate::corruption::{of, rewrite};
 use crate::sql;
-use crate::strange::{of, rewrite};
 
 on_both_databases!(
     a_rerun_that_does_something_else_is_parked_with_both_sides,

@@ -13,7 +13,7 @@ fn hello(database: Database) {
     assert_eq!(engine.run("hello", &json!({"name": "Ada"}))["output"], json!({"text": "Hello, Ada!"}));
 }
 
-/// The use case of the seeds, with a kill in its durable sleep.
+/// A deployment, with a kill in its durable sleep.
 fn droplet_deployment(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);

@@ -26,7 +26,7 @@ fn post_paths(count: u32, kind: &str) -> Vec<String> {
     (0..count).map(|number| format!("{kind}/{number}")).collect()
 }
 
-/// 4, 7: the step that ran is run again, those before it are not.
+/// The step that ran is run again, those before it are not.
 fn a_kill_in_the_middle_of_a_step_reruns_only_that_step(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -79,7 +79,7 @@ fn an_effect_sent_and_not_recorded_is_repeated_with_the_same_key(database: Datab
     assert_eq!(cloud.ledger()[1]["idempotency_key"], cloud.ledger()[2]["idempotency_key"]);
 }
 
-/// 5: checks done are not done again, the count goes on.
+/// Checks done are not done again, the count goes on.
 fn a_host_driven_poll_goes_on_counting_after_a_kill(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -103,7 +103,7 @@ fn a_host_driven_poll_goes_on_counting_after_a_kill(database: Database) {
     assert_eq!(engine.history(&id).len(), 4, "a poll adds two events, however many rounds it has");
 }
 
-/// 5: the seed's form, with a closure and a local that counts.
+/// The poll in place, with a closure and a local that counts.
 fn a_poll_in_place_goes_on_counting_after_a_kill(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -123,7 +123,7 @@ fn a_poll_in_place_goes_on_counting_after_a_kill(database: Database) {
     assert_repeats_are_alike(&requests);
 }
 
-/// 5: attempts made are not made again.
+/// Attempts made are not made again.
 fn l14_retries_go_on_counting_after_a_kill(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -158,7 +158,7 @@ fn a_retry_in_place_goes_on_after_a_kill(database: Database) {
     assert_each_once(&cloud.ledger());
 }
 
-/// 19: whatever was acknowledged is there after each of twenty kills, and every recorded step ran once.
+/// Whatever was acknowledged is there after each of twenty kills, and every recorded step ran once.
 fn many_kills_in_a_row_lose_nothing(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "20ms")]);
@@ -238,7 +238,7 @@ fn l18_an_execution_that_kills_one_container_after_the_other_is_parked(database:
     assert_eq!(engine.wait_for_end(&poison)["output"], json!("awake"), "nothing was lost");
 }
 
-/// 20: a sleeping execution goes on with the component it began with.
+/// A sleeping execution goes on with the component it began with.
 fn l17_a_component_uploaded_meanwhile_does_not_change_what_runs(database: Database) {
     let mut engine = Engine::start(database);
     engine.ok(&["upload", &cerebelum_tests::component("test-guests"), "--name", "app"]);
@@ -254,7 +254,7 @@ fn l17_a_component_uploaded_meanwhile_does_not_change_what_runs(database: Databa
     assert_eq!(engine.run("app/hello", &json!({"name": "Ada"}))["output"]["text"], "Hello, Ada!");
 }
 
-/// 13 and the race of the seeds: the loser is cancelled, its later effects never happen, also over a kill.
+/// The loser of a race is cancelled, its later effects never happen, also over a kill.
 fn a_loser_of_a_race_is_cancelled_and_stays_so(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);

@@ -1,5 +1,4 @@
-//! Real engine processes on real databases, real components, real kills. Numbers in comments are the promises of the
-//! predecessor that each test keeps.
+//! Real engine processes on real databases, real components, real kills.
 
 #![allow(clippy::unwrap_used, reason = "tests: a value that is not there is a failure")]
 
@@ -16,6 +15,7 @@ macro_rules! on_both_databases {
 }
 
 mod asyncio;
+mod corruption;
 mod database_trouble;
 mod diverged;
 mod examples;
@@ -24,8 +24,10 @@ mod growth;
 mod hostile;
 mod killed;
 mod liveness;
+mod node_sharing;
+mod operators;
 mod panics;
-mod people;
+mod parity;
 mod python;
 mod python_guests;
 mod python_programs;
@@ -34,12 +36,9 @@ mod refusals;
 mod removal;
 mod retention;
 mod sagas;
-mod same;
 mod schemas;
-mod sharing;
 mod sizes;
 mod sleeping;
-mod strange;
 mod terminal;
 mod two_engines;
 mod values;

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cerebelum_history::{Begin, Digest, Failure, HttpRequest, HttpResponse, ReopenMode};
-use cerebelum_sandbox::{Account, InspectError, Inspected, LoadError, Manifest, Sandbox, Trouble};
+use cerebelum_history::{Digest, Failure, GuestInput, HttpRequest, HttpResponse, ReopenMode};
+use cerebelum_sandbox::{Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox};
 use cerebelum_tests::{Database, component, scratch};
-use cerebelum_worker::{Config, Engine, Grants, Guest, Machine, Outside, Program, Programs, Room, StartRequest, Web};
+use cerebelum_worker::{
+    ComponentLoader, Config, Engine, Env, Grants, Guest, HttpClient, Program, Room, Runtime, StartRequest,
+};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -21,7 +23,7 @@ const LEASE: Duration = Duration::from_secs(3);
 /// A web that panics.
 struct Panicking(AtomicUsize);
 
-impl Web for Panicking {
+impl HttpClient for Panicking {
     fn fetch<'a>(
         &'a self,
         _: HttpRequest,
@@ -45,9 +47,9 @@ struct TrickyProgram {
     panics: Arc<AtomicBool>,
 }
 
-impl Programs for Tricky {
+impl ComponentLoader for Tricky {
     fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspected, InspectError>> {
-        Programs::inspect(&self.sandbox, bytes)
+        ComponentLoader::inspect(&self.sandbox, bytes)
     }
 
     fn load<'a>(
@@ -56,7 +58,7 @@ impl Programs for Tricky {
         bytes: BoxFuture<'a, Result<Vec<u8>, String>>,
     ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>> {
         async move {
-            let program = Programs::load(&self.sandbox, digest, bytes).await?;
+            let program = ComponentLoader::load(&self.sandbox, digest, bytes).await?;
             Ok(Arc::new(TrickyProgram { program, panics: self.panics.clone() }) as Arc<dyn Program>)
         }
         .boxed()
@@ -65,23 +67,23 @@ impl Programs for Tricky {
     fn rest(&self) {}
 
     fn forget(&self, digest: &Digest) {
-        Programs::forget(&self.sandbox, digest);
+        ComponentLoader::forget(&self.sandbox, digest);
     }
 
     fn forget_others(&self, known: &BTreeSet<Digest>, age: Duration) {
-        Programs::forget_others(&self.sandbox, known, age);
+        ComponentLoader::forget_others(&self.sandbox, known, age);
     }
 
     fn kept(&self) -> BoxFuture<'_, ()> {
-        Programs::kept(&self.sandbox)
+        ComponentLoader::kept(&self.sandbox)
     }
 
     fn live(&self) -> usize {
-        Programs::live(&self.sandbox)
+        ComponentLoader::live(&self.sandbox)
     }
 
     fn started(&self) -> u64 {
-        Programs::started(&self.sandbox)
+        ComponentLoader::started(&self.sandbox)
     }
 }
 
@@ -91,7 +93,7 @@ impl Program for TrickyProgram {
         self.program.manifest()
     }
 
-    fn start(&self, begin: Begin, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
+    fn start(&self, begin: GuestInput, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, HostError>> {
         self.program.start(begin, account)
     }
 
@@ -102,7 +104,7 @@ impl Program for TrickyProgram {
 
 struct Clock(Instant);
 
-impl Machine for Clock {
+impl Runtime for Clock {
     fn boot_ms(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_millis()).unwrap()
     }
@@ -131,14 +133,14 @@ fn check<F: Future<Output = ()>>(database: Database, test: impl FnOnce(Engine, A
         };
         let panics = Arc::new(AtomicBool::new(false));
         let sandbox = Sandbox::new(cerebelum_sandbox::Config::new(&data.0)).map_err(|e| e.to_string()).unwrap();
-        let outside = Outside {
+        let env = Env {
             store: cerebelum_store::open(&url).await.unwrap(),
             programs: Arc::new(Tricky { sandbox, panics: panics.clone() }),
             web: Arc::new(Panicking(AtomicUsize::new(0))),
-            machine: Arc::new(Clock(Instant::now())),
+            runtime: Arc::new(Clock(Instant::now())),
         };
         let config = Config { lease: LEASE, ..Config::new(&data.0) };
-        let engine = Engine::open_on(config, outside).await.unwrap();
+        let engine = Engine::open_on(config, env).await.unwrap();
         let bytes = std::fs::read(component("test-guests")).unwrap();
         engine.upload(Some("test-guests".into()), "test-guests.wasm", bytes).await.unwrap();
         test(engine.clone(), panics).await;

@@ -37,7 +37,7 @@ fn hello(database: Database) {
     assert_eq!(cloud.requests("POST", "/mails").len(), 1, "nothing is sent to nobody");
 }
 
-/// The use case of the seeds; the engine dies in a wait between two looks, and between two SSH attempts.
+/// A droplet, written in three forms; the engine dies in a wait between two looks, and between two SSH attempts.
 fn a_droplet_in_three_ways(database: Database) {
     let cloud = Cloud::start_with(&["--ready-after", "1", "--refuse", "1"]);
     let mut engine = Engine::start(database);
@@ -132,7 +132,7 @@ fn a_health_check_is_told_about(database: Database) {
     assert_eq!(requests, ["/deployments", look, look, "/mails"]);
 }
 
-/// 1: exactly two mails, a pause inside one step and one as a step of its own, also when killed in between.
+/// Exactly two mails, a pause inside one step and one as a step of its own, also when killed in between.
 fn reminders(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -186,7 +186,7 @@ fn pauses_of_minutes_and_decorators(database: Database) {
     assert_eq!(soon["status"], "completed", "{soon:#}");
 }
 
-/// The acceptance scenario of the seeds, its eleven points one by one, with a real kill and a short day.
+/// Each point of the way of a deployment that waits for a day, one by one, with a real kill and a short day.
 fn a_day_between_deployment_and_verification(database: Database) {
     const DAY_MS: u64 = 4_000;
     let cloud = Cloud::start_with(&["--ready-after", "0"]);
@@ -197,24 +197,24 @@ fn a_day_between_deployment_and_verification(database: Database) {
     let history = engine.history(&id);
     let told: Vec<_> = history.iter().map(|event| (event["kind"].as_str().unwrap(), &event["scope"])).collect();
     let (flow, first, second) = (json!(""), json!("1"), json!("2"));
-    // 1: the first step ran.
+    // The first step ran.
     assert_eq!(told[..2], [("ExecutionStarted", &flow), ("StepStarted", &flow)]);
     assert_eq!(told[2..5], [("FetchStarted", &first), ("FetchCompleted", &first), ("StepCompleted", &flow)]);
     assert_eq!(cloud.requests("POST", "/deployments").len(), 1);
-    // 2: the second one began. 3, 4, 5: it asked for its sleep, and the sleep is recorded as such.
+    // The second one began and asked for its sleep, and the sleep is recorded as such.
     assert_eq!(told[5..], [("StepStarted", &flow), ("SleepStarted", &second)]);
     assert_eq!(history[6]["duration_ms"], json!(DAY_MS));
-    // 6: nothing of it is in memory.
+    // Nothing of it is in memory.
     until("it hibernates", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
     assert_eq!(engine.metric("cerebelum_guests_live"), 0);
-    // 7: the engine dies, and another process finds the execution asleep until the same moment.
+    // The engine dies, and another process finds the execution asleep until the same moment.
     engine.kill();
     assert!(engine.was_killed());
     engine.restart();
     let after = engine.status(&id);
     assert_eq!((&after["status"], &after["waiting_on"]), (&json!("sleeping"), &before["waiting_on"]));
     assert_eq!(engine.history(&id), history, "nothing is lost and nothing is added");
-    // 8: it wakes at its time. 9, 10: the third step begins then, and runs. 11: the execution completes.
+    // It wakes at its time, the third step begins then and runs, and the execution completes.
     let done = engine.wait_for_end(&id);
     let verified = json!({"id": 1, "was": "deployed", "is": "healthy"});
     assert_eq!((&done["status"], &done["output"]), (&json!("completed"), &verified), "{done:#}");
@@ -234,7 +234,7 @@ fn a_day_between_deployment_and_verification(database: Database) {
     assert_eq!(engine.history(&real)[6]["duration_ms"], json!(86_400_000));
 }
 
-/// 23: 0, 33, 66, 100 with messages; a kill in between neither repeats a report nor loses the latest.
+/// 0, 33, 66, 100 with messages; a kill in between neither repeats a report nor loses the latest.
 fn progress_is_kept_and_not_repeated(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);

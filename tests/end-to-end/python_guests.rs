@@ -1,5 +1,5 @@
-//! What the predecessor promised and did not keep, for Python guests. Numbers in comments are those of its promises; 9, 10
-//! and 12 are pinned step by step in the SDK's own tests, and here once on an engine that dies.
+//! Python guests on an engine that dies: timelines, sleeps, polls, retries, answers, values and pins. The rules of a
+//! timeline are pinned step by step in the SDK's own tests, and here once over kills.
 
 use cerebelum_tests::{Cloud, Database, Engine, component, until};
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ fn wait_for_sleep(engine: &Engine, id: &str, number: usize) {
     until("the sleep has begun", || (engine.count(id, "SleepStarted") == number).then_some(()));
 }
 
-/// 9, 10, 12: retry, `back_to`, `skip_to` and a branch, killed in the nap of every round.
+/// Retry, `back_to`, `skip_to` and a branch, killed in the nap of every round.
 fn every_rule_of_a_timeline_holds_over_kills(database: Database) {
     let (mut engine, cloud) = start(database);
     let plan = json!({"base_url": cloud.url(), "nap_ms": 700, "rounds": 3, "failures": 2});
@@ -64,7 +64,7 @@ fn every_rule_of_a_timeline_holds_over_kills(database: Database) {
     assert_eq!(other["output"], json!([1, "small 1", null]), "{other:#}");
 }
 
-/// 9, 13: an error goes where a rule says, ends the execution well, or fails it; nothing behind it runs.
+/// An error goes where a rule says, ends the execution well, or fails it; nothing behind it runs.
 fn an_error_is_taken_over_or_fails_the_execution(database: Database) {
     let (mut engine, cloud) = start(database);
     let plan = |failures: u32| json!({"base_url": cloud.url(), "nap_ms": 700, "failures": failures});
@@ -82,7 +82,7 @@ fn an_error_is_taken_over_or_fails_the_execution(database: Database) {
     assert_eq!(engine.run("detours", &plan(0))["output"], 3, "the third one is accepted and ends it");
 }
 
-/// 10: the predicate's exception is the failure of the execution.
+/// The predicate's exception is the failure of the execution.
 fn a_condition_that_raises_fails_with_its_traceback(database: Database) {
     let (engine, cloud) = start(database);
     let failed = engine.run("crossroads", &json!({"base_url": cloud.url()}));
@@ -97,7 +97,7 @@ fn a_condition_that_raises_fails_with_its_traceback(database: Database) {
     assert_eq!(counts(&cloud, ["begin", "detour", "report"]), [1, 0, 0]);
 }
 
-/// 11: the other branch comes to its end although the engine died meanwhile.
+/// The other branch comes to its end although the engine died meanwhile.
 fn a_group_waits_for_all_of_its_branches_and_then_fails(database: Database) {
     let (mut engine, cloud) = start(database);
     let id = engine.begin("partly", &json!({"base_url": cloud.url(), "nap_ms": 900}));
@@ -111,7 +111,7 @@ fn a_group_waits_for_all_of_its_branches_and_then_fails(database: Database) {
     assert_eq!(counts(&cloud, ["late", "report"]), [1, 0]);
 }
 
-/// 2, 3, 7: locals survive, nothing is counted twice, and a last line that is a sleep is an end like any other.
+/// Locals survive, nothing is counted twice, and a last line that is a sleep is an end like any other.
 fn a_kill_in_the_second_sleep_of_the_last_step_repeats_nothing(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
@@ -127,7 +127,7 @@ fn a_kill_in_the_second_sleep_of_the_last_step_repeats_nothing(database: Databas
     assert_each_once(&cloud.ledger());
 }
 
-/// 4, 7: the step that ran is run again, those before it are not.
+/// The step that ran is run again, those before it are not.
 fn a_kill_in_the_middle_of_a_python_step_reruns_only_that_step(database: Database) {
     let (mut engine, cloud) = start(database);
     let paths = ["notes/1", "slow/800/2", "notes/3"];
@@ -145,7 +145,7 @@ fn a_kill_in_the_middle_of_a_python_step_reruns_only_that_step(database: Databas
     assert_eq!(attempts, [1, 1, 1], "a crash uses up no attempt");
 }
 
-/// 5: looks and attempts are neither repeated nor forgotten.
+/// Looks and attempts are neither repeated nor forgotten.
 fn polls_and_retries_of_python_go_on_counting_after_kills(database: Database) {
     let (mut engine, cloud) = start(database);
     let id = engine.begin("counting", &json!({"base_url": cloud.url(), "nap_ms": 600}));
@@ -173,7 +173,7 @@ fn decorated_steps_sleep_and_poll_over_a_kill(database: Database) {
     assert_eq!(engine.count(&id, "SleepStarted"), 3);
 }
 
-/// 6: yes, no and silence, each over a kill; the time left is that of the question, and a late answer is refused.
+/// Yes, no and silence, each over a kill; the time left is that of the question, and a late answer is refused.
 fn a_person_s_answer_reaches_python_over_kills(database: Database) {
     let (mut engine, _cloud) = start(database);
     let ids = ["yes", "no", "silence"].map(|answer| {
@@ -199,7 +199,7 @@ fn a_person_s_answer_reaches_python_over_kills(database: Database) {
     }
 }
 
-/// 15: beyond what 32 bits of milliseconds hold.
+/// Beyond what 32 bits of milliseconds hold.
 fn python_sleeps_longer_than_twenty_four_days(database: Database) {
     let (mut engine, _cloud) = start(database);
     let id = engine.begin("sleeps", &json!(60_u64 * 86_400_000));
@@ -211,7 +211,7 @@ fn python_sleeps_longer_than_twenty_four_days(database: Database) {
     assert_eq!(engine.history(&id)[1]["duration_ms"], json!(60_u64 * 86_400_000));
 }
 
-/// 14: integers above 2^53 and beyond 64 bits, nested nulls, names in their order, every character.
+/// Integers above 2^53 and beyond 64 bits, nested nulls, names in their order, every character.
 fn values_of_python_arrive_as_they_were(database: Database) {
     let (mut engine, _cloud) = start(database);
     let written =
@@ -225,7 +225,7 @@ fn values_of_python_arrive_as_they_were(database: Database) {
     assert_eq!(output, format!("[{written},{written}]"));
 }
 
-/// 20: a sleeping execution goes on with the component it began with.
+/// A sleeping execution goes on with the component it began with.
 fn a_python_component_uploaded_meanwhile_does_not_change_what_runs(database: Database) {
     let mut engine = Engine::start(database);
     engine.ok(&["upload", &component(COMPONENT), "--name", "app"]);
@@ -241,7 +241,7 @@ fn a_python_component_uploaded_meanwhile_does_not_change_what_runs(database: Dat
     assert_eq!(engine.run("app/hello", &json!("Ada"))["output"], "Hello, Ada!");
 }
 
-/// 21: what ran is not run again.
+/// What ran is not run again.
 fn a_failed_python_run_resumes_at_the_failed_step(database: Database) {
     let (mut engine, cloud) = start(database);
     let id = engine.begin("gated", &json!({"base_url": cloud.url()}));
@@ -260,7 +260,7 @@ fn a_failed_python_run_resumes_at_the_failed_step(database: Database) {
     assert_eq!(cloud.requests("POST", "/switch/gate").len(), 2);
 }
 
-/// 23: what a rerun comes by again is not told again.
+/// What a rerun comes by again is not told again.
 fn progress_and_output_of_a_python_step_are_told_once(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
@@ -276,7 +276,7 @@ fn progress_and_output_of_a_python_step_are_told_once(database: Database) {
     assert_eq!(logs.matches("printed before the sleep").count(), 1, "{logs}");
 }
 
-/// 8: each status as `status` and `list` show it.
+/// Each status as `status` and `list` show it.
 fn every_status_of_a_python_execution_is_shown(database: Database) {
     let (engine, cloud) = start(database);
     let nothing = json!({"base_url": cloud.url()});

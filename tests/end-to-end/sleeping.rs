@@ -15,7 +15,7 @@ on_both_databases!(
     a_rerun_sees_the_same_clock_and_the_same_chance,
 );
 
-/// 1, 2: statements after a sleep run, also in the last step.
+/// Statements after a sleep run, also in the last step.
 fn code_after_a_sleep_inside_the_last_step_runs(database: Database) {
     let (engine, cloud) = (Engine::start(database), Cloud::start());
     engine.upload("test-guests");
@@ -25,7 +25,7 @@ fn code_after_a_sleep_inside_the_last_step_runs(database: Database) {
     assert_eq!(paths, ["/notes/0", "/notes/1", "/notes/2"]);
 }
 
-/// 3, 7: killed in the second sleep, with the guest hibernated or not; locals survive, nothing is posted twice.
+/// Killed in the second sleep, with the guest hibernated or not; locals survive, nothing is posted twice.
 fn a_kill_in_the_second_of_three_sleeps_repeats_nothing(database: Database) {
     for hibernate_after in ["10ms", "1h"] {
         let cloud = Cloud::start();
@@ -41,7 +41,7 @@ fn a_kill_in_the_second_of_three_sleeps_repeats_nothing(database: Database) {
     }
 }
 
-/// 7: steps before the sleep are not run again, those after it are run.
+/// Steps before the sleep are not run again, those after it are run.
 fn a_kill_in_a_workflow_s_sleep_repeats_no_step(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -78,7 +78,7 @@ fn a_sleep_over_a_kill_ends_at_its_deadline_and_not_later(database: Database) {
     assert!((1_500..2_500).contains(&slept), "it slept {slept} ms");
 }
 
-/// 15: beyond what 32 bits of milliseconds hold.
+/// Beyond what 32 bits of milliseconds hold.
 fn sleeps_of_more_than_twenty_four_days_are_accepted(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");

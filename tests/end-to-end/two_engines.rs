@@ -171,7 +171,7 @@ fn an_engine_told_to_stop_hands_over_within_a_second() {
     assert_repeats_are_alike(&cloud.ledger());
 }
 
-/// Also the predecessor's promise: an execution id started twice is one execution.
+/// An execution id that is started twice is one execution.
 #[test]
 fn fifty_clients_with_one_id_start_one_execution() {
     let cloud = Cloud::start();

@@ -15,7 +15,7 @@ on_both_databases!(
     secrets_leave_and_stand_nowhere,
 );
 
-/// 14: integers above 2^53, nested nulls, key order, escapes.
+/// Integers above 2^53, nested nulls, key order, escapes.
 fn values_arrive_as_they_were_written(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");

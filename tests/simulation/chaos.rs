@@ -6,17 +6,17 @@ use std::sync::atomic::Ordering;
 use crate::world::{LEASE_MS, NODES, World};
 
 /// What may happen in a world: a few things often show more than everything at once.
-const CLIMATES: [&[Trouble]; 6] = [
-    &[Trouble::Crash, Trouble::Crash, Trouble::Kill],
-    &[Trouble::Kill, Trouble::Kill, Trouble::Standstill, Trouble::Outage, Trouble::Stop, Trouble::Weather],
-    &[Trouble::Outage, Trouble::Weather, Trouble::Weather],
-    &[Trouble::Kill],
-    &[Trouble::Standstill, Trouble::Weather],
-    &[Trouble::Stop, Trouble::Standstill, Trouble::Outage],
+const CLIMATES: [&[HostError]; 6] = [
+    &[HostError::Crash, HostError::Crash, HostError::Kill],
+    &[HostError::Kill, HostError::Kill, HostError::Standstill, HostError::Outage, HostError::Stop, HostError::Weather],
+    &[HostError::Outage, HostError::Weather, HostError::Weather],
+    &[HostError::Kill],
+    &[HostError::Standstill, HostError::Weather],
+    &[HostError::Stop, HostError::Standstill, HostError::Outage],
 ];
 
 #[derive(Debug, Clone, Copy)]
-enum Trouble {
+enum HostError {
     Kill,
     /// It dies while a guest computes, which is remembered (L18).
     Crash,
@@ -31,7 +31,7 @@ pub(crate) async fn reign(world: Arc<World>, until_ms: u64) {
     let clockwork = &world.clockwork;
     let draw = |length: usize| usize::try_from(clockwork.below(length as u64)).expect("a small number");
     let climate = CLIMATES[draw(CLIMATES.len())];
-    if climate.iter().any(|trouble| matches!(trouble, Trouble::Weather)) {
+    if climate.iter().any(|trouble| matches!(trouble, HostError::Weather)) {
         change_weather(&world);
     }
     while clockwork.now_ms() < until_ms {
@@ -40,13 +40,13 @@ pub(crate) async fn reign(world: Arc<World>, until_ms: u64) {
         let node = usize::try_from(clockwork.below(NODES as u64)).expect("a small number");
         tracing::info!(at = clockwork.now_ms(), node, ?trouble, "trouble");
         match trouble {
-            Trouble::Kill => {
+            HostError::Kill => {
                 world.kill(node);
                 clockwork.sleep_ms(clockwork.below(1_000)).await;
                 world.boot(node);
             }
-            Trouble::Crash => crash(&world, node).await,
-            Trouble::Standstill => {
+            HostError::Crash => crash(&world, node).await,
+            HostError::Standstill => {
                 clockwork.stand_still(node);
                 world.report.count("stops");
                 let (world, ms) = (world.clone(), clockwork.below(3 * LEASE_MS));
@@ -55,9 +55,9 @@ pub(crate) async fn reign(world: Arc<World>, until_ms: u64) {
                     world.clockwork.go_on(node);
                 });
             }
-            Trouble::Outage => world.cut_off(clockwork.below(2 * LEASE_MS)),
-            Trouble::Stop => stop(&world, node).await,
-            Trouble::Weather => change_weather(&world),
+            HostError::Outage => world.cut_off(clockwork.below(2 * LEASE_MS)),
+            HostError::Stop => stop(&world, node).await,
+            HostError::Weather => change_weather(&world),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use cerebelum_history::{Event, Fact, Failure, Json, Position, Timestamp};
+use cerebelum_history::{Event, EventData, Failure, Json, Position, Timestamp};
 use cerebelum_store::{ApprovalState, State};
 use test_memory_store::Row;
 use test_programs::{audit, expected, json};
@@ -44,7 +44,7 @@ pub(crate) fn check(world: &World) {
 
 /// Whether somebody asked it to end, and it has heard of it.
 fn is_cancelled(row: &Row) -> bool {
-    row.head.state == State::Cancelled || row.head.facts.contains("cancel")
+    row.head.state == State::Cancelled || row.head.options.contains("cancel")
 }
 
 fn events(row: &Row) -> Vec<Event> {
@@ -52,9 +52,9 @@ fn events(row: &Row) -> Vec<Event> {
 }
 
 fn end_of(row: &Row) -> Option<Result<Json, Failure>> {
-    match events(row).pop()?.fact {
-        Fact::ExecutionCompleted { output } => Some(Ok(output)),
-        Fact::ExecutionFailed { failure } | Fact::ExecutionCancelled { failure } => Some(Err(failure)),
+    match events(row).pop()?.data {
+        EventData::ExecutionCompleted { output } => Some(Ok(output)),
+        EventData::ExecutionFailed { failure } | EventData::ExecutionCancelled { failure } => Some(Err(failure)),
         _ => None,
     }
 }
@@ -85,11 +85,11 @@ fn check_times(world: &World, id: &str, events: &[Event]) {
     for event in events {
         world.report.check(event.at >= last, || format!("L8: the stamps of {id} go back at {:?}", event.at));
         last = event.at;
-        let Some(ordinal) = event.fact.ordinal() else { continue };
+        let Some(ordinal) = event.data.ordinal() else { continue };
         let name = (event.scope.clone(), ordinal);
-        match &event.fact {
-            Fact::SleepStarted { duration_ms, .. } => drop(due.insert(name, event.at.plus(*duration_ms))),
-            Fact::SleepCompleted { .. } => {
+        match &event.data {
+            EventData::SleepStarted { duration_ms, .. } => drop(due.insert(name, event.at.plus(*duration_ms))),
+            EventData::SleepCompleted { .. } => {
                 let early = due.get(&name).is_some_and(|due| event.at < *due);
                 world
                     .report
@@ -116,26 +116,29 @@ fn check_answers(world: &World) {
             continue;
         }
         let events = events(execution);
-        let asked =
-            events.iter().rposition(|e| matches!(&e.fact, Fact::ApprovalRequested { id: asked, .. } if asked == id));
+        let asked = events
+            .iter()
+            .rposition(|e| matches!(&e.data, EventData::ApprovalRequested { id: asked, .. } if asked == id));
         let told = asked.is_some_and(|asked| {
-            let ordinal = events[asked].fact.ordinal();
+            let ordinal = events[asked].data.ordinal();
             events[asked..].iter().any(|event| {
                 let is_told = matches!(
-                    event.fact,
-                    Fact::ApprovalReceived { .. } | Fact::ApprovalRejected { .. } | Fact::CallCancelled { .. }
+                    event.data,
+                    EventData::ApprovalReceived { .. }
+                        | EventData::ApprovalRejected { .. }
+                        | EventData::CallCancelled { .. }
                 );
-                is_told && event.scope == events[asked].scope && event.fact.ordinal() == ordinal
+                is_told && event.scope == events[asked].scope && event.data.ordinal() == ordinal
             })
         });
         // What asked may have failed or been given up before it was told.
         let gave_up = events.iter().any(|event| {
             matches!(
-                event.fact,
-                Fact::StepRetried { .. }
-                    | Fact::StepFailed { .. }
-                    | Fact::ExecutionFailed { .. }
-                    | Fact::CallCancelled { .. }
+                event.data,
+                EventData::StepRetried { .. }
+                    | EventData::StepFailed { .. }
+                    | EventData::ExecutionFailed { .. }
+                    | EventData::CallCancelled { .. }
             )
         });
         world.report.check(told || gave_up, || format!("I1: the answer to {id} was taken and never told"));
@@ -174,7 +177,7 @@ fn check_reads(world: &World) {
     for (id, seen) in &world.acknowledged().read {
         let Some(row) = tables.executions.get(&key(id)) else { continue };
         let line = |(position, event): (u64, &Event)| {
-            crate::people::line(position, (event.at, &event.scope, &event.fact.kind()))
+            crate::people::line(position, (event.at, &event.scope, &event.data.kind()))
         };
         let events = events(row);
         let lines: Vec<String> = (1..).zip(&events).map(line).collect();

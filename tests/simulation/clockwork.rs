@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use test_programs::Chance;
+use test_programs::DeterministicRng;
 
 /// Whose a task is: a node's (by number), or the world's, which neither crashes nor stands still.
 pub(crate) type Owner = Option<usize>;
@@ -24,7 +24,7 @@ struct Inner {
     ready: Arc<Mutex<Vec<u64>>>,
     timers: BTreeMap<(u64, u64), Waker>,
     standing_still: Vec<usize>,
-    chance: Chance,
+    chance: DeterministicRng,
     /// Every choice that was made, folded into one number: equal runs have equal ones.
     trace: u64,
 }
@@ -58,7 +58,7 @@ impl Clockwork {
             ready: Arc::default(),
             timers: BTreeMap::new(),
             standing_still: Vec::new(),
-            chance: Chance(seed),
+            chance: DeterministicRng(seed),
             trace: 0,
         })))
     }

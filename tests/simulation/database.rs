@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
-    Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
-    Page, Progress, Refusal, Removable, Size, Started, Store, StoreError, TenantId, Version, Whole,
+    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
+    Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
+    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, StatusCounts, Store, StoreError,
+    StoreFuture, TenantId, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -78,8 +79,8 @@ impl Link {
     /// One call to the database, as the weather lets it.
     fn call<T: Send + 'static>(
         &self,
-        doing: impl FnOnce(&MemoryStore) -> Answer<'_, T> + Send + 'static,
-    ) -> Answer<'static, T> {
+        doing: impl FnOnce(&MemoryStore) -> StoreFuture<'_, T> + Send + 'static,
+    ) -> StoreFuture<'static, T> {
         let (clockwork, memory, weather) = (self.clockwork.clone(), self.memory.clone(), self.weather.clone());
         async move {
             let share = |share: &AtomicU64| clockwork.permille(share.load(Ordering::Relaxed));
@@ -109,8 +110,8 @@ impl Link {
     /// A read has no commit whose answer could be lost.
     fn read<T: Send + 'static>(
         &self,
-        doing: impl FnOnce(&MemoryStore) -> Answer<'_, T> + Send + 'static,
-    ) -> Answer<'static, T> {
+        doing: impl FnOnce(&MemoryStore) -> StoreFuture<'_, T> + Send + 'static,
+    ) -> StoreFuture<'static, T> {
         let call = self.call(doing);
         let unknown = |error| match error {
             StoreError::Unknown(cause) => StoreError::Unavailable(cause),
@@ -139,7 +140,11 @@ impl Link {
     }
 
     /// As a real store does: asks again with the same id before it says that it does not know.
-    async fn append_patiently(&self, id: u64, batches: Vec<Batch>) -> Result<Vec<Result<Newest, Refusal>>, StoreError> {
+    async fn append_patiently(
+        &self,
+        id: u64,
+        batches: Vec<Batch>,
+    ) -> Result<Vec<Result<InboxCursor, AppendError>>, StoreError> {
         self.take(&batches)?;
         let until = self.clockwork.now_ms() + self.clockwork.below(PATIENCE_MS);
         let mut is_unknown = false;
@@ -160,28 +165,28 @@ impl Link {
 }
 
 impl Store for Link {
-    fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease> {
+    fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease> {
         let node = node.to_owned();
         self.call(move |memory| memory.begin_lease(&node, duration))
     }
 
-    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>> {
+    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>> {
         self.call(move |memory| memory.renew_lease(incarnation, duration))
     }
 
-    fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()> {
+    fn end_lease(&self, incarnation: Incarnation) -> StoreFuture<'_, ()> {
         self.call(move |memory| memory.end_lease(incarnation))
     }
 
-    fn take_over(&self) -> Answer<'_, u64> {
-        self.call(|memory| memory.take_over())
+    fn expire_leases(&self) -> StoreFuture<'_, u64> {
+        self.call(|memory| memory.expire_leases())
     }
 
-    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>> {
+    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
         self.call(move |memory| memory.start(incarnation, new))
     }
 
-    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> Answer<'_, Vec<Claimed>> {
+    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {
         let claimed = Arc::new(Mutex::new(Vec::new()));
         let noted = claimed.clone();
         let call = self.call(move |memory| {
@@ -208,134 +213,140 @@ impl Store for Link {
         .boxed()
     }
 
-    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
         self.read(move |memory| memory.claim_one(incarnation, &key))
     }
 
-    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
+    fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>> {
         self.read(|memory| memory.next_due())
     }
 
-    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>> {
+    fn append(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'_, Vec<Result<InboxCursor, AppendError>>> {
         self.append_patiently(id, batches).boxed()
     }
 
-    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>> {
+    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
         self.read(move |memory| memory.history(&key, run, from, to))
     }
 
-    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> Answer<'_, Vec<Chunk>> {
+    fn history_page(
+        &self,
+        key: &ExecutionKey,
+        run: u32,
+        from: Position,
+        bytes_max: u64,
+    ) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
         self.read(move |memory| memory.history_page(&key, run, from, bytes_max))
     }
 
-    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> Answer<'_, Vec<Chunk>> {
+    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
         self.read(move |memory| memory.chunks(&key, run, firsts))
     }
 
-    fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
+    fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
         let key = key.clone();
         self.read(move |memory| memory.execution(&key))
     }
 
-    fn begun(&self, keys: Vec<ExecutionKey>) -> Answer<'_, Vec<Option<Begun>>> {
-        self.read(move |memory| memory.begun(keys))
+    fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
+        self.read(move |memory| memory.find_existing(keys))
     }
 
-    fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+    fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
-        self.read(move |memory| memory.look(&key))
+        self.read(move |memory| memory.peek(&key))
     }
 
-    fn unseen(&self, key: &ExecutionKey) -> Answer<'_, Vec<InboxRow>> {
+    fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>> {
         let key = key.clone();
         self.read(move |memory| memory.unseen(&key))
     }
 
-    fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+    fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.read(move |memory| memory.whole(&key))
+        self.read(move |memory| memory.describe(&key))
     }
 
-    fn whole_if_ended(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+    fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.read(move |memory| memory.whole_if_ended(&key))
+        self.read(move |memory| memory.describe_if_ended(&key))
     }
 
-    fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
+    fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page> {
         self.read(move |memory| memory.list(tenant, filter))
     }
 
-    fn census(&self) -> Answer<'_, Census> {
-        self.read(|memory| memory.census())
+    fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {
+        self.read(|memory| memory.count_by_status())
     }
 
-    fn send(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+    fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
         let key = key.clone();
         self.call(move |memory| memory.send(&key, message))
     }
 
-    fn unread(&self, key: &ExecutionKey) -> Answer<'_, (u64, u64)> {
+    fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {
         let key = key.clone();
         self.call(move |memory| memory.unread(&key))
     }
 
-    fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+    fn reopen(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
         let key = key.clone();
         self.call(move |memory| memory.reopen(&key, message))
     }
 
-    fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+    fn unpark(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
         let key = key.clone();
         self.call(move |memory| memory.unpark(&key))
     }
 
-    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> Answer<'_, bool> {
+    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> StoreFuture<'_, bool> {
         let key = key.clone();
         self.call(move |memory| memory.park(incarnation, &key, reason))
     }
 
-    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> Answer<'_, bool> {
+    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> StoreFuture<'_, bool> {
         let key = key.clone();
         self.call(move |memory| memory.bury(&key, messages))
     }
 
-    fn audit(&self, after: i64, limit: u32) -> Answer<'_, Audit> {
+    fn audit(&self, after: i64, limit: u32) -> StoreFuture<'_, Audit> {
         self.read(move |memory| memory.audit(after, limit))
     }
 
-    fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+    fn delete(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
         let key = key.clone();
         self.call(move |memory| memory.delete(&key))
     }
 
-    fn delete_ended(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+    fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
         self.call(move |memory| memory.delete_ended(before, limit))
     }
 
-    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
+    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {
         let key = key.clone();
         self.read(move |memory| memory.logs(&key, after, limit))
     }
 
-    fn progress(&self, key: &ExecutionKey) -> Answer<'_, Vec<Progress>> {
+    fn progress(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<Progress>> {
         let key = key.clone();
         self.read(move |memory| memory.progress(&key))
     }
 
-    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> Answer<'_, ApprovalPage> {
+    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> StoreFuture<'_, ApprovalPage> {
         self.read(move |memory| memory.approvals(tenant, filter))
     }
 
-    fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {
+    fn approval(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<ApprovalRow>> {
         let id = id.to_owned();
         self.read(move |memory| memory.approval(tenant, &id))
     }
 
-    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> Answer<'_, Answered> {
+    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome> {
         let id = id.to_owned();
         self.call(move |memory| memory.answer(tenant, &id, to, message))
     }
@@ -347,57 +358,57 @@ impl Store for Link {
         digest: &Digest,
         manifest: &str,
         bytes: Vec<u8>,
-    ) -> Answer<'_, ()> {
+    ) -> StoreFuture<'_, ()> {
         let (name, digest, manifest) = (name.to_owned(), digest.clone(), manifest.to_owned());
         self.call(move |memory| memory.keep_component(tenant, &name, &digest, &manifest, bytes))
     }
 
-    fn components(&self, tenant: TenantId) -> Answer<'_, Vec<Component>> {
+    fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
         self.read(move |memory| memory.components(tenant))
     }
 
-    fn component(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Component>> {
+    fn component(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Component>> {
         let digest = digest.clone();
         self.read(move |memory| memory.component(tenant, &digest))
     }
 
-    fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
+    fn current(&self, tenant: TenantId, name: &str) -> StoreFuture<'_, Option<Component>> {
         let name = name.to_owned();
         self.read(move |memory| memory.current(tenant, &name))
     }
 
-    fn uploads(&self, tenant: TenantId) -> Answer<'_, i64> {
+    fn uploads(&self, tenant: TenantId) -> StoreFuture<'_, i64> {
         self.read(move |memory| memory.uploads(tenant))
     }
 
-    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
+    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Vec<u8>>> {
         let digest = digest.clone();
         self.read(move |memory| memory.component_bytes(tenant, &digest))
     }
 
-    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Answer<'_, Vec<ExecutionId>> {
+    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>> {
         let digest = digest.clone();
         self.read(move |memory| memory.component_users(tenant, &digest, limit))
     }
 
-    fn remove_component(&self, version: Version, which: Removable) -> Answer<'_, bool> {
+    fn remove_component(&self, version: Version, which: Removable) -> StoreFuture<'_, bool> {
         self.call(move |memory| memory.remove_component(version, which))
     }
 
-    fn replaced_components(&self, before: Timestamp) -> Answer<'_, Vec<Version>> {
+    fn replaced_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<Version>> {
         self.read(move |memory| memory.replaced_components(before))
     }
 
-    fn nameless_components(&self, before: Timestamp) -> Answer<'_, Vec<(TenantId, Digest)>> {
+    fn nameless_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<(TenantId, Digest)>> {
         self.read(move |memory| memory.nameless_components(before))
     }
 
-    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> Answer<'_, bool> {
+    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> StoreFuture<'_, bool> {
         let digest = digest.clone();
         self.call(move |memory| memory.delete_component(tenant, &digest, before))
     }
 
-    fn digests(&self) -> Answer<'_, Vec<Digest>> {
+    fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {
         self.read(|memory| memory.digests())
     }
 
@@ -405,7 +416,7 @@ impl Store for Link {
         0
     }
 
-    fn now(&self) -> Answer<'_, Timestamp> {
+    fn now(&self) -> StoreFuture<'_, Timestamp> {
         self.read(|memory| memory.now())
     }
 

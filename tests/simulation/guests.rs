@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebelum_history::{Begin, Delivery, Digest, Entry, StepOptions, Turn};
-use cerebelum_sandbox::{Account, InspectError, Inspected, LoadError, Manifest, StepInfo, Trouble, WorkflowInfo};
-use cerebelum_worker::{Guest, Program, Programs};
+use cerebelum_history::{Delivery, Digest, Entry, GuestInput, StepOptions, Turn};
+use cerebelum_sandbox::{Account, HostError, InspectError, Inspected, LoadError, Manifest, StepInfo, WorkflowInfo};
+use cerebelum_worker::{ComponentLoader, Guest, Program};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use test_programs::{CHECK_RETRY, Node, Stay};
@@ -38,7 +38,7 @@ impl Library {
     }
 
     /// A round is known by its key, which no other has (L3).
-    fn round(&self, begin: &Begin) -> u32 {
+    fn round(&self, begin: &GuestInput) -> u32 {
         let mut rounds = self.rounds.lock().expect("nobody panics here");
         let place = (begin.execution.to_string(), begin.input.to_string());
         let keys = rounds.entry(place).or_default();
@@ -117,7 +117,7 @@ impl Shelf {
     }
 }
 
-impl Programs for Shelf {
+impl ComponentLoader for Shelf {
     fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspected, InspectError>> {
         let inspected = Inspected { digest: Digest::of(&bytes), manifest: manifest() };
         std::future::ready(Ok(inspected)).boxed()
@@ -172,7 +172,7 @@ impl Program for Loaded {
         &self.manifest
     }
 
-    fn start(&self, begin: Begin, _: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, Trouble>> {
+    fn start(&self, begin: GuestInput, _: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, HostError>> {
         async move {
             let take = async |places: &Arc<Semaphore>| places.clone().acquire_owned().await.expect("nobody closes it");
             let is_workflow = matches!(begin.entry, Entry::Workflow(_));
@@ -209,7 +209,7 @@ impl Guest for NativeGuest {
         GUEST_BYTES
     }
 
-    fn turn(&mut self, delivery: Option<Delivery>, _: bool) -> BoxFuture<'_, Result<Turn, Trouble>> {
+    fn turn(&mut self, delivery: Option<Delivery>, _: bool) -> BoxFuture<'_, Result<Turn, HostError>> {
         async move {
             let library = &self.home.library;
             let clockwork = &library.clockwork;
@@ -222,12 +222,12 @@ impl Guest for NativeGuest {
             }
             if clockwork.permille(5) {
                 // Another guest needs its place.
-                return Err(Trouble::Displaced);
+                return Err(HostError::Displaced);
             }
             // What a guest complains of is a broken law, not the guest's failure.
             catch_unwind(AssertUnwindSafe(|| self.guest.turn(delivery))).map_err(|cause| {
                 library.report.violation(format!("a guest complains: {}", words(&*cause)));
-                Trouble::Ended
+                HostError::Ended
             })
         }
         .boxed()

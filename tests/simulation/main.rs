@@ -140,11 +140,11 @@ fn story(world: &World) -> String {
             head.paused,
             head.due,
             head.parked,
-            head.facts
+            head.options
         ));
         let events = row.runs.values().flatten().flat_map(|chunk| Event::decode(&chunk.events)).flatten();
         for (event, position) in events.zip(1..) {
-            story.push_str(&format!("  {position} {} `{}` {:?}\n", event.at.0, event.scope, event.fact));
+            story.push_str(&format!("  {position} {} `{}` {:?}\n", event.at.0, event.scope, event.data));
         }
         for (name, state) in &row.calls {
             story.push_str(&format!("  open {name}: {state}\n"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cerebelum_history::{Position, ReopenMode, Scope, Timestamp};
-use cerebelum_worker::{ApprovalView, ApprovalsRequest, Decision, Engine, Refused, StartRequest, Status};
+use cerebelum_worker::{ApiError, ApprovalView, ApprovalsRequest, Decision, Engine, StartRequest, Status};
 use futures::FutureExt;
 use futures::future::join;
 use test_programs::{expected, json};
@@ -20,7 +20,7 @@ pub(crate) async fn start(world: Arc<World>, id: String, program: usize, after_m
         for answer in [said.0, said.1].into_iter().flatten() {
             match answer {
                 Ok(()) => drop(world.acknowledged().starts.insert(id.clone(), program)),
-                Err(Refused::Unavailable(_)) => {}
+                Err(ApiError::Unavailable(_)) => {}
                 Err(refused) => return world.report.violation(format!("the start of {id} is refused: {refused}")),
             }
         }
@@ -31,7 +31,7 @@ pub(crate) async fn start(world: Arc<World>, id: String, program: usize, after_m
     }
 }
 
-async fn begin(world: &World, id: &str, program: usize) -> Option<Result<(), Refused>> {
+async fn begin(world: &World, id: &str, program: usize) -> Option<Result<(), ApiError>> {
     let request = StartRequest {
         workflow: format!("p{program}/w"),
         input: json("").to_string(),
@@ -84,7 +84,7 @@ async fn answer(world: &World, question: &ApprovalView) {
     let said = world.ask(move |engine| async move { engine.decide(&id, "ann", decision).await }.boxed()).await;
     match said {
         Some(Ok(_)) => drop(world.acknowledged().answers.insert(question.id.clone(), yes)),
-        Some(Err(Refused::Conflict(_) | Refused::Unavailable(_))) | None => {}
+        Some(Err(ApiError::Conflict(_) | ApiError::Unavailable(_))) | None => {}
         Some(Err(refused)) => world.report.violation(format!("the answer to {} is refused: {refused}", question.id)),
     }
 }
@@ -138,7 +138,7 @@ pub(crate) fn is_mendable(world: &World, id: &str) -> bool {
 async fn resume(world: &World, id: &str) {
     let asked = id.to_owned();
     let said = world.ask(move |engine| async move { engine.resume(&asked, ReopenMode::Forced).await }.boxed()).await;
-    if let Some(Err(Refused::Conflict(why))) = said
+    if let Some(Err(ApiError::Conflict(why))) = said
         && why.contains("failed in its own code")
     {
         world.acknowledged().hopeless.insert(id.to_owned());

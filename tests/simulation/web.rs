@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 
-use cerebelum_history::{CallName, Event, Fact, Failure, HttpRequest, HttpResponse, Position};
+use cerebelum_history::{CallName, Event, EventData, Failure, HttpRequest, HttpResponse, Position};
 use cerebelum_worker::{Grants, Room};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -39,18 +39,18 @@ impl Ledger {
 }
 
 /// The web as one node sees it.
-pub(crate) struct Web {
+pub(crate) struct HttpClient {
     world: Weak<World>,
     node: usize,
 }
 
-impl Web {
+impl HttpClient {
     pub(crate) fn new(world: &Arc<World>, node: usize) -> Self {
         Self { world: Arc::downgrade(world), node }
     }
 }
 
-impl cerebelum_worker::Web for Web {
+impl cerebelum_worker::HttpClient for HttpClient {
     fn fetch<'a>(
         &'a self,
         request: HttpRequest,
@@ -106,7 +106,7 @@ fn note(world: &World, node: usize, request: &HttpRequest, its_key: &str) {
     });
     let events: Vec<Event> =
         row.runs.values().flatten().flat_map(|chunk| Event::decode(&chunk.events)).flatten().collect();
-    let starts = |event: &&Event| matches!(&event.fact, Fact::FetchStarted { url, .. } if *url == request.url);
+    let starts = |event: &&Event| matches!(&event.data, EventData::FetchStarted { url, .. } if *url == request.url);
     let starts: Vec<CallName> = events.iter().filter(starts).filter_map(name_of).collect();
     // A round of a poll keeps its journal in the open call.
     let in_a_poll = row.calls.values().any(|state| state.contains(&request.url));
@@ -132,7 +132,7 @@ fn note(world: &World, node: usize, request: &HttpRequest, its_key: &str) {
 /// Whether a pause or a cancel lay in the inbox already when this request was written down, and has not been heard.
 fn is_unheard(row: &Row, events: &[Event], call: &CallName) -> bool {
     let is_start =
-        |event: &Event| matches!(event.fact, Fact::FetchStarted { .. }) && name_of(event).as_ref() == Some(call);
+        |event: &Event| matches!(event.data, EventData::FetchStarted { .. }) && name_of(event).as_ref() == Some(call);
     let Some(index) = events.iter().rposition(is_start) else { return false };
     let Some((_, written)) = row.written.range(..=Position(index as u64 + 1)).next_back() else { return false };
     // Somebody lets it go on, which is in memory before it is written.
@@ -147,16 +147,16 @@ fn is_unheard(row: &Row, events: &[Event], call: &CallName) -> bool {
 }
 
 fn name_of(event: &Event) -> Option<CallName> {
-    Some(CallName { scope: event.scope.clone(), ordinal: event.fact.ordinal()? })
+    Some(CallName { scope: event.scope.clone(), ordinal: event.data.ordinal()? })
 }
 
 /// Whether the answer is recorded, and nothing was begun anew since.
 fn is_recorded(events: &[Event], call: &CallName) -> bool {
     let mut recorded = false;
     for event in events {
-        match &event.fact {
-            Fact::FetchCompleted { .. } if name_of(event).as_ref() == Some(call) => recorded = true,
-            Fact::StepRetried { .. } | Fact::ExecutionReopened { .. } => recorded = false,
+        match &event.data {
+            EventData::FetchCompleted { .. } if name_of(event).as_ref() == Some(call) => recorded = true,
+            EventData::StepRetried { .. } | EventData::ExecutionReopened { .. } => recorded = false,
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cerebelum_history::Timestamp;
 use cerebelum_store::{ExecutionKey, TenantId};
-use cerebelum_worker::{Config, Engine, Machine, Outside, Refused};
+use cerebelum_worker::{ApiError, Config, Engine, Env, Runtime};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
@@ -19,7 +19,7 @@ use crate::clockwork::Clockwork;
 use crate::database::{Link, Weather};
 use crate::guests::{GUEST_BYTES, Library, Shelf};
 use crate::report::Report;
-use crate::web::{Ledger, Web};
+use crate::web::{HttpClient, Ledger};
 
 /// How many nodes share the database.
 pub(crate) const NODES: usize = 2;
@@ -139,18 +139,18 @@ impl World {
 
     /// Starts a node on what it left behind.
     pub(crate) fn boot(self: &Arc<Self>, node: usize) {
-        let machine = Arc::new(SimulatedMachine { clockwork: self.clockwork.clone(), node });
+        let runtime = Arc::new(SimulatedMachine { clockwork: self.clockwork.clone(), node });
         let link = Link::new(self.clockwork.clone(), self.memory.clone(), self.weather.clone());
-        let outside = Outside {
+        let env = Env {
             store: Arc::new(link),
             programs: Arc::new(Shelf::new(self, node, self.guests_max)),
-            web: Arc::new(Web::new(self, node)),
-            machine,
+            web: Arc::new(HttpClient::new(self, node)),
+            runtime,
         };
         let config = Config { data: self.places[node].data.path().to_owned(), ..self.config.clone() };
         let world = self.clone();
         self.clockwork.spawn(Some(node), async move {
-            match Engine::open_on(config, outside).await {
+            match Engine::open_on(config, env).await {
                 Ok(engine) => *world.engine(node) = Some(engine),
                 Err(why) => world.report.violation(format!("node {node} does not start: {why}")),
             }
@@ -210,8 +210,8 @@ impl World {
     /// Asks any node for something, as a client does: it may get no answer, and may lose its patience.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
-        call: impl FnOnce(Engine) -> BoxFuture<'static, Result<T, Refused>> + Send + 'static,
-    ) -> Option<Result<T, Refused>> {
+        call: impl FnOnce(Engine) -> BoxFuture<'static, Result<T, ApiError>> + Send + 'static,
+    ) -> Option<Result<T, ApiError>> {
         let first = usize::try_from(self.clockwork.below(NODES as u64)).expect("a small number");
         let node = (0..NODES).map(|n| (first + n) % NODES).find(|node| self.engine(*node).is_some())?;
         let engine = self.engine(node).clone()?;
@@ -282,7 +282,7 @@ struct SimulatedMachine {
     node: usize,
 }
 
-impl Machine for SimulatedMachine {
+impl Runtime for SimulatedMachine {
     fn boot_ms(&self) -> u64 {
         // No two machines were started at the same time.
         self.clockwork.now_ms() - 900_000 * self.node as u64

@@ -112,7 +112,7 @@ pub(crate) enum Verb {
     /// Follow an execution until it has ended
     ///
     /// Live on a terminal; elsewhere one line for each change. Says so when the engine is away.
-    Watch(One),
+    Watch(ExecutionArg),
     /// Print the events of an execution
     History(History),
     /// Print the log lines of an execution
@@ -305,7 +305,7 @@ pub(crate) struct Completions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct One {
+pub(crate) struct ExecutionArg {
     /// The execution
     pub(crate) id: String,
 }

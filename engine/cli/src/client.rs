@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::args::Global;
-use crate::exit::{Code, Outcome, Stop, is_lost};
+use crate::exit::{CliError, Code, Outcome, is_lost};
 
 /// The largest answer that is taken: an execution with many steps and large outputs.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -56,8 +56,8 @@ impl Client {
     }
 
     /// What an error of this engine means for us.
-    pub(crate) fn stop(&self, status: &Status) -> Stop {
-        Stop::from_status(status, &self.url)
+    pub(crate) fn stop(&self, status: &Status) -> CliError {
+        CliError::from_status(status, &self.url)
     }
 
     /// An execution as it is now.
@@ -69,12 +69,12 @@ impl Client {
 
     /// An execution once it has ended; an engine that is restarted meanwhile is waited for.
     pub(crate) async fn ended(&mut self, id: &str) -> Outcome<proto::ExecutionStatus> {
-        let mut patience = Patience::default();
+        let mut patience = ReconnectBackoff::default();
         loop {
             let request = proto::WaitRequest { execution_id: id.to_owned(), timeout_ms: None };
             match self.engine.wait(request).await {
                 Ok(answer) => {
-                    patience = Patience::default();
+                    patience = ReconnectBackoff::default();
                     let status = answer.into_inner();
                     if has_ended(&status) {
                         return Ok(status);
@@ -93,11 +93,11 @@ pub(crate) fn has_ended(status: &proto::ExecutionStatus) -> bool {
 
 /// Waits for an engine that has gone away, but not for ever.
 #[derive(Default)]
-pub(crate) struct Patience {
+pub(crate) struct ReconnectBackoff {
     since: Option<Instant>,
 }
 
-impl Patience {
+impl ReconnectBackoff {
     /// Returns when it is worth asking again.
     ///
     /// # Errors
@@ -129,11 +129,11 @@ impl Patience {
 
 fn endpoint(url: &str) -> Outcome<Endpoint> {
     if url.starts_with("https://") {
-        return Err(Stop::usage(format!(
+        return Err(CliError::usage(format!(
             "--url {url}: TLS is not there yet; use http:// to an engine on this machine"
         )));
     }
-    let wrong = || Stop::usage(format!("--url {url}: write http://HOST:PORT, such as http://127.0.0.1:9090"));
+    let wrong = || CliError::usage(format!("--url {url}: write http://HOST:PORT, such as http://127.0.0.1:9090"));
     if !url.starts_with("http://") {
         return Err(wrong());
     }
@@ -144,10 +144,10 @@ fn endpoint(url: &str) -> Outcome<Endpoint> {
 
 fn bearer(token: Option<&str>) -> Outcome<Bearer> {
     let value = token.map(|token| format!("Bearer {token}").parse()).transpose();
-    value.map(Bearer).map_err(|_| Stop::usage("--token: a token has only visible ASCII characters"))
+    value.map(Bearer).map_err(|_| CliError::usage("--token: a token has only visible ASCII characters"))
 }
 
-fn unreachable_engine(url: &str, error: &dyn std::error::Error) -> Stop {
+fn unreachable_engine(url: &str, error: &dyn std::error::Error) -> CliError {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
@@ -155,7 +155,7 @@ fn unreachable_engine(url: &str, error: &dyn std::error::Error) -> Stop {
     let line = format!(
         "no engine at {url} ({cause}); start one with `cerebelum serve`, or name another with --url or CEREBELUM_URL"
     );
-    Stop::new(Code::Unreachable, line)
+    CliError::new(Code::Unreachable, line)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::args::Cli;
 use crate::durations::Span;
-use crate::exit::{Outcome, Stop};
+use crate::exit::{CliError, Outcome};
 
 /// Variables that begin so hold secrets.
 const SECRET_PREFIX: &str = "CEREBELUM_SECRET_";
@@ -120,7 +120,7 @@ pub(crate) fn effective(
     engine.secrets = below.secrets;
     let secrets = variables.filter_map(|(name, value)| Some((name.strip_prefix(SECRET_PREFIX)?.to_owned(), value)));
     engine.secrets.extend(secrets);
-    engine.check().map_err(Stop::usage)?;
+    engine.check().map_err(CliError::usage)?;
     Ok(Effective {
         engine,
         listen: flags.listen.or(below.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9090))),
@@ -130,11 +130,11 @@ pub(crate) fn effective(
 
 fn read(path: &Path) -> Outcome<Settings> {
     let name = path.display();
-    let text =
-        std::fs::read_to_string(path).map_err(|e| Stop::usage(format!("cannot read the configuration {name}: {e}")))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| CliError::usage(format!("cannot read the configuration {name}: {e}")))?;
     toml::from_str(&text).map_err(|e| {
         let line = e.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-        Stop::usage(format!("{name}, line {line}: {}", e.message().replace('\n', " ")))
+        CliError::usage(format!("{name}, line {line}: {}", e.message().replace('\n', " ")))
     })
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What a verb comes to.
-pub(crate) type Outcome<T = ()> = Result<T, Stop>;
+pub(crate) type Outcome<T = ()> = Result<T, CliError>;
 
 /// The exit codes; scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +22,14 @@ pub(crate) enum Code {
 
 /// Why the program stops: what, and what to do.
 #[derive(Debug, Clone)]
-pub(crate) struct Stop {
+pub(crate) struct CliError {
     /// The exit code; none when the reader of our output has gone, which is no failure of ours.
     pub(crate) code: Option<Code>,
     /// One line for stderr.
     pub(crate) line: String,
 }
 
-impl Stop {
+impl CliError {
     pub(crate) fn new(code: Code, line: impl Into<String>) -> Self {
         Self { code: Some(code), line: line.into() }
     }
@@ -88,13 +88,13 @@ fn root_cause(status: &tonic::Status) -> String {
     cause.to_string()
 }
 
-impl fmt::Display for Stop {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.line)
     }
 }
 
-impl From<std::io::Error> for Stop {
+impl From<std::io::Error> for CliError {
     /// For writes to stdout: everything else names what it failed on.
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
@@ -125,7 +125,7 @@ mod tests {
             (Grpc::Unauthenticated, 5),
         ];
         for (code, exit) in cases {
-            let stop = Stop::from_status(&tonic::Status::new(code, "why"), "http://x");
+            let stop = CliError::from_status(&tonic::Status::new(code, "why"), "http://x");
             assert_eq!((stop.code.map(|c| c as i32), stop.line.as_str()), (Some(exit), "why"), "{code:?}");
         }
     }
@@ -134,7 +134,7 @@ mod tests {
     fn a_broken_connection_is_told_from_an_answer() {
         let mut status = tonic::Status::unknown("transport error");
         status.set_source(std::sync::Arc::new(std::io::Error::other("connection reset")));
-        let stop = Stop::from_status(&status, "http://127.0.0.1:9");
+        let stop = CliError::from_status(&status, "http://127.0.0.1:9");
         assert_eq!(stop.code, Some(Code::Unreachable));
         assert!(stop.line.contains("http://127.0.0.1:9") && stop.line.contains("connection reset"), "{stop}");
     }

@@ -20,9 +20,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 
 use crate::args::{Cli, ComponentsVerb, Global, Verb};
-use crate::exit::{Outcome, Stop};
+use crate::exit::{CliError, Outcome};
 use crate::out::Out;
-use crate::verbs::{Asking, Control};
+use crate::verbs::{ApiCommand, Control};
 
 /// The system's allocator keeps what ten thousand short activations used in its arenas; this one gives it back.
 #[global_allocator]
@@ -60,10 +60,9 @@ fn run(cli: Cli) -> Outcome {
         // A question to the engine is over sooner than threads are started.
         false => tokio::runtime::Builder::new_current_thread(),
     };
-    let runtime = runtime
-        .enable_all()
-        .build()
-        .map_err(|e| Stop::new(exit::Code::Failed, format!("cannot start: {e}; is this process out of threads?")))?;
+    let runtime = runtime.enable_all().build().map_err(|e| {
+        CliError::new(exit::Code::Failed, format!("cannot start: {e}; is this process out of threads?"))
+    })?;
     let outcome = runtime.block_on(perform(cli.verb, cli.global, out));
     // What is still blocked (a read from a pipe) must not keep the program alive.
     runtime.shutdown_background();
@@ -71,7 +70,7 @@ fn run(cli: Cli) -> Outcome {
 }
 
 async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
-    let asking = Asking { global, out };
+    let asking = ApiCommand { global, out };
     match verb {
         Verb::Serve(args) => verbs::serve(args, out).await,
         Verb::New(args) => verbs::new(&args, out),
@@ -104,7 +103,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
 }
 
 /// Says why on stderr, in one line.
-fn end(stop: &Stop, in_json: bool) -> ExitCode {
+fn end(stop: &CliError, in_json: bool) -> ExitCode {
     let Some(code) = stop.code else { return ExitCode::SUCCESS };
     out::complain(stop, in_json);
     ExitCode::from(code as u8)
@@ -125,7 +124,7 @@ fn refuse_usage(error: &clap::Error) -> ExitCode {
             let mut line = std::env::args_os();
             let verb = line.by_ref().nth(1).map(|word| word.to_string_lossy().into_owned());
             let in_json = verb.as_deref() == Some("--json") || line.any(|word| word == "--json");
-            end(&Stop::usage(usage_line(&error.to_string(), verb)), in_json)
+            end(&CliError::usage(usage_line(&error.to_string(), verb)), in_json)
         }
     }
 }

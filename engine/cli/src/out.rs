@@ -5,7 +5,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use crate::exit::{Outcome, Stop};
+use crate::exit::{CliError, Outcome};
 use crate::render::{Line, Size, harmless, plain};
 
 /// Standard output, and who reads it.
@@ -81,7 +81,7 @@ pub(crate) fn notes_are_seen() -> bool {
 }
 
 /// Says on stderr why something was not done.
-pub(crate) fn complain(stop: &Stop, in_json: bool) {
+pub(crate) fn complain(stop: &CliError, in_json: bool) {
     let Some(code) = stop.code else { return };
     match in_json {
         true => {

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use cerebelum_history::{Json, VALUE_BYTES_MAX};
 
-use crate::exit::{Outcome, Stop};
+use crate::exit::{CliError, Outcome};
 
 /// Reads `JSON`, `@FILE` or `-`; `flag` is where it stood, for the refusal.
 pub(crate) fn json(argument: &str, flag: &str) -> Outcome<String> {
@@ -13,13 +13,13 @@ pub(crate) fn json(argument: &str, flag: &str) -> Outcome<String> {
         _ if argument == "-" => read(std::io::stdin().lock(), "stdin", flag)?,
         Some(path) => {
             let file = std::fs::File::open(path)
-                .map_err(|e| Stop::usage(format!("{flag}: cannot read {path}: {e}; give a file that exists")))?;
+                .map_err(|e| CliError::usage(format!("{flag}: cannot read {path}: {e}; give a file that exists")))?;
             read(file, path, flag)?
         }
         None => argument.to_owned(),
     };
     let hint = if argument == "-" || argument.starts_with('@') { "" } else { "; write JSON, @FILE or - for stdin" };
-    let json = Json::parse(text).map_err(|e| Stop::usage(format!("{flag}: {e}{hint}")))?;
+    let json = Json::parse(text).map_err(|e| CliError::usage(format!("{flag}: {e}{hint}")))?;
     Ok(json.as_str().to_owned())
 }
 
@@ -27,8 +27,10 @@ fn read(from: impl Read, name: &str, flag: &str) -> Outcome<String> {
     let mut bytes = Vec::new();
     // One byte more than a value may have is enough to see that it is too long.
     let limit = u64::try_from(VALUE_BYTES_MAX + 1).expect("a megabyte fits into 64 bits");
-    from.take(limit).read_to_end(&mut bytes).map_err(|e| Stop::usage(format!("{flag}: cannot read {name}: {e}")))?;
-    String::from_utf8(bytes).map_err(|_| Stop::usage(format!("{flag}: {name} is not UTF-8; JSON is")))
+    from.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|e| CliError::usage(format!("{flag}: cannot read {name}: {e}")))?;
+    String::from_utf8(bytes).map_err(|_| CliError::usage(format!("{flag}: {name} is not UTF-8; JSON is")))
 }
 
 /// Reads `K=V` pairs: V is a JSON scalar where it looks like one, else a string.
@@ -38,7 +40,7 @@ pub(crate) fn attributes(pairs: &[String]) -> Outcome<HashMap<String, String>> {
         let (name, value) = pair
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
-            .ok_or_else(|| Stop::usage(format!("--attr {pair}: write NAME=VALUE")))?;
+            .ok_or_else(|| CliError::usage(format!("--attr {pair}: write NAME=VALUE")))?;
         let scalar = Json::parse(value).ok().filter(|json| !json.as_str().starts_with(['{', '[']));
         let json = scalar.unwrap_or_else(|| Json::of(&value));
         attributes.insert(name.to_owned(), json.as_str().to_owned());

@@ -19,7 +19,7 @@ pub struct Event {
     /// In which scope.
     pub scope: Scope,
     /// What.
-    pub fact: Fact,
+    pub data: EventData,
 }
 
 /// Consecutive events in a text.
@@ -27,7 +27,7 @@ pub(crate) mod in_a_row {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::{Event, Fact};
+    use super::{Event, EventData};
     use crate::{Scope, Timestamp};
 
     #[derive(Serialize)]
@@ -38,24 +38,24 @@ pub(crate) mod in_a_row {
         #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
         scope: Option<&'a Scope>,
         #[serde(rename = "f")]
-        fact: &'a Fact,
+        data: &'a EventData,
     }
 
     #[derive(Deserialize)]
-    struct Found {
+    struct StoredEvent {
         #[serde(rename = "t")]
         at: Option<Timestamp>,
         #[serde(rename = "s", default = "Scope::root")]
         scope: Scope,
         #[serde(rename = "f")]
-        fact: Fact,
+        data: EventData,
     }
 
     pub(super) fn written<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<Written<'a>> {
         let mut before = None;
-        let written = |Event { at, scope, fact }: &'a Event| {
+        let written = |Event { at, scope, data }: &'a Event| {
             let at = Some(*at).filter(|at| before.replace(*at) != Some(*at));
-            Written { at, scope: Some(scope).filter(|scope| !scope.is_root()), fact }
+            Written { at, scope: Some(scope).filter(|scope| !scope.is_root()), data }
         };
         events.into_iter().map(written).collect()
     }
@@ -66,12 +66,12 @@ pub(crate) mod in_a_row {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Event>, D::Error> {
         let mut before = None;
-        let timed = |Found { at, scope, fact }| {
+        let timed = |StoredEvent { at, scope, data }| {
             before = at.or(before);
             let at = before.ok_or_else(|| D::Error::custom("the first event has no time"))?;
-            Ok(Event { at, scope, fact })
+            Ok(Event { at, scope, data })
         };
-        Vec::<Found>::deserialize(deserializer)?.into_iter().map(timed).collect()
+        Vec::<StoredEvent>::deserialize(deserializer)?.into_iter().map(timed).collect()
     }
 }
 
@@ -91,7 +91,7 @@ pub enum Cause {
 /// dropped when its step ended (L12).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the words of the glossary; each variant says what happened")]
-pub enum Fact {
+pub enum EventData {
     /// The execution (this run of it) began.
     ExecutionStarted { workflow: String, input: Json, rules: u32 },
     /// Its workflow returned.
@@ -334,7 +334,7 @@ impl Event {
     }
 }
 
-impl Fact {
+impl EventData {
     /// The past-tense word of this fact, as readers see it.
     #[must_use]
     pub fn kind(&self) -> String {
@@ -388,7 +388,7 @@ impl Fact {
         }
     }
 
-    /// Whether [`Fact::without_values`] leaves anything out.
+    /// Whether [`EventData::without_values`] leaves anything out.
     #[must_use]
     pub fn has_value(&self) -> bool {
         match self {
@@ -420,8 +420,8 @@ mod tests {
     #[test]
     fn values_inside_events_survive_unmodified() {
         let input = Json::parse(r#"{"z": 9007199254740993, "a": [null, "\u0000"]}"#).unwrap();
-        let fact = Fact::ExecutionStarted { workflow: "w".into(), input: input.clone(), rules: RULES };
-        let event = Event { at: Timestamp(7), scope: Scope::root(), fact };
+        let data = EventData::ExecutionStarted { workflow: "w".into(), input: input.clone(), rules: RULES };
+        let event = Event { at: Timestamp(7), scope: Scope::root(), data };
         let text = Event::encode([&event]);
         let read = Event::decode(&text).unwrap();
         assert_eq!(read, [event]);
@@ -431,26 +431,29 @@ mod tests {
     #[test]
     fn a_value_that_was_null_is_told_from_one_that_is_not_kept() {
         let null = Some(Json::null());
-        let facts = [
-            (Fact::StepCompleted { ordinal: 1, output: null.clone() }, "output"),
-            (Fact::ChildCompleted { ordinal: 1, output: null.clone() }, "output"),
-            (Fact::PollCompleted { ordinal: 1, value: null.clone(), attempts: 2 }, "value"),
-            (Fact::SignalReceived { ordinal: 1, data: null }, "data"),
+        let options = [
+            (EventData::StepCompleted { ordinal: 1, output: null.clone() }, "output"),
+            (EventData::ChildCompleted { ordinal: 1, output: null.clone() }, "output"),
+            (EventData::PollCompleted { ordinal: 1, value: null.clone(), attempts: 2 }, "value"),
+            (EventData::SignalReceived { ordinal: 1, data: null }, "data"),
         ];
-        for (fact, name) in facts {
-            let (kept, gone) = (fact.fields(), fact.without_values().fields());
+        for (data, name) in options {
+            let (kept, gone) = (data.fields(), data.without_values().fields());
             assert!(kept.as_str().contains(&format!(r#""{name}":null"#)), "{kept}");
             assert!(!gone.as_str().contains("null"), "{gone}");
             assert!(gone.as_str().starts_with(&format!(r#"{{"ordinal":1,"not_kept":["{name}"]"#)), "{gone}");
         }
-        let gone = Fact::FetchCompleted { ordinal: 7, response: None }.fields();
+        let gone = EventData::FetchCompleted { ordinal: 7, response: None }.fields();
         assert_eq!(gone.as_str(), r#"{"ordinal":7,"not_kept":["response"]}"#);
     }
 
     #[test]
     fn a_time_is_written_once_for_events_of_one_moment() {
-        let event =
-            |at, scope: &str| Event { at: Timestamp(at), scope: Scope::from_text(scope), fact: Fact::ExecutionPaused };
+        let event = |at, scope: &str| Event {
+            at: Timestamp(at),
+            scope: Scope::from_text(scope),
+            data: EventData::ExecutionPaused,
+        };
         let events = [event(7, ""), event(7, "1"), event(8, ""), event(7, "")];
         let text = Event::encode(&events);
         let pause = r#""f":"ExecutionPaused"}"#;
@@ -468,13 +471,13 @@ mod tests {
 
     #[test]
     fn kind_and_fields_are_what_readers_see() {
-        let fact = Fact::SleepStarted { ordinal: 2, duration_ms: 5 };
+        let data = EventData::SleepStarted { ordinal: 2, duration_ms: 5 };
         assert_eq!(
-            (fact.kind().as_str(), fact.fields().as_str()),
+            (data.kind().as_str(), data.fields().as_str()),
             ("SleepStarted", r#"{"ordinal":2,"duration_ms":5}"#)
         );
         assert_eq!(
-            (Fact::ExecutionPaused.kind().as_str(), Fact::ExecutionPaused.fields().as_str()),
+            (EventData::ExecutionPaused.kind().as_str(), EventData::ExecutionPaused.fields().as_str()),
             ("ExecutionPaused", "{}")
         );
     }

@@ -6,9 +6,9 @@
 mod asked;
 mod changes;
 mod ended;
-mod facts;
 mod guests;
 mod inbox;
+mod options;
 mod recording;
 mod signals;
 mod tally;
@@ -22,11 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use changes::{Action, ApprovalEdge, Changes, ChildStart, LogEntry};
-pub use facts::Facts;
 pub use inbox::{ChildResult, Message, Receipt};
+pub use options::ExecutionOptions;
 
 use crate::attributes::attributes_bytes;
-use crate::event::{Fact, RULES};
+use crate::event::{EventData, RULES};
 use crate::journal::Journal;
 use crate::open::OpenCall;
 use crate::{
@@ -86,7 +86,7 @@ pub struct Target {
 
 /// What was stored of an execution, for [`Execution::restore`].
 #[derive(Debug)]
-pub struct Stored {
+pub struct Snapshot {
     /// Its last event.
     pub position: Position,
     /// That event's stamp.
@@ -96,7 +96,7 @@ pub struct Stored {
     /// Whether nothing had to move when it was stored.
     pub settled: bool,
     /// The facts beside it.
-    pub facts: Facts,
+    pub options: ExecutionOptions,
     /// Its attributes.
     pub attributes: BTreeMap<String, Json>,
     /// Its open calls.
@@ -110,7 +110,7 @@ pub struct Execution {
     position: Position,
     stamp: Timestamp,
     paused: bool,
-    facts: Facts,
+    options: ExecutionOptions,
     attributes: BTreeMap<String, Json>,
     end: Option<End>,
     open: BTreeMap<CallName, OpenCall>,
@@ -151,7 +151,7 @@ pub struct Execution {
     withdrawn: Vec<(CallName, u64)>,
     reopening: Option<ReopenMode>,
     /// Counts changes, so that effects can wait for those that caused them.
-    mark: u64,
+    lsn: u64,
     /// How much of that the driver has taken, and how much is durable.
     taken: u64,
     durable: u64,
@@ -160,19 +160,19 @@ pub struct Execution {
 impl Execution {
     /// A new execution and its first event, encoded; the driver stores both before it goes on with the execution.
     #[must_use]
-    pub fn start(identity: Identity, input: Json, facts: Facts, at: Timestamp) -> Self {
+    pub fn start(identity: Identity, input: Json, options: ExecutionOptions, at: Timestamp) -> Self {
         let workflow = identity.workflow.clone();
-        let stored = Stored {
+        let stored = Snapshot {
             position: Position(0),
             stamp: at,
             paused: false,
             settled: false,
-            facts,
+            options,
             attributes: BTreeMap::new(),
             open: Vec::new(),
         };
         let mut execution = Self::restore(identity, stored);
-        execution.record(at, &Scope::root(), Fact::ExecutionStarted { workflow, input, rules: RULES });
+        execution.record(at, &Scope::root(), EventData::ExecutionStarted { workflow, input, rules: RULES });
         execution
     }
 
@@ -184,17 +184,17 @@ impl Execution {
 
     /// An execution as it was stored. Unless it was settled, every guest that may have been running is wanted again.
     #[must_use]
-    pub fn restore(identity: Identity, mut stored: Stored) -> Self {
+    pub fn restore(identity: Identity, mut stored: Snapshot) -> Self {
         for (_, call) in &mut stored.open {
             call.read_back();
             if planted("crash-uses-attempt")
-                && let crate::open::Phase::Step(open) = &mut call.phase
+                && let crate::open::CallPhase::Step(open) = &mut call.phase
             {
                 open.attempts.attempt += 1;
             }
         }
         let mut wanted = BTreeSet::new();
-        if !stored.settled && stored.facts.starts_at.is_none() {
+        if !stored.settled && stored.options.starts_at.is_none() {
             wanted.insert(Scope::root());
             wanted.extend(stored.open.iter().filter_map(|(name, call)| call.running(name)));
         }
@@ -208,8 +208,8 @@ impl Execution {
             position: stored.position,
             stamp: stamps.fold(stored.stamp, Timestamp::max),
             paused: stored.paused,
-            history_bytes: stored.facts.history_bytes,
-            facts: stored.facts,
+            history_bytes: stored.options.history_bytes,
+            options: stored.options,
             attributes_bytes: attributes_bytes(&stored.attributes),
             attributes: stored.attributes,
             end: None,
@@ -231,7 +231,7 @@ impl Execution {
             held_back: VecDeque::new(),
             withdrawn: Vec::new(),
             reopening: None,
-            mark: 0,
+            lsn: 0,
             taken: 0,
             durable: 0,
         };
@@ -264,8 +264,8 @@ impl Execution {
 
     /// The facts beside the history.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
-        &self.facts
+    pub fn options(&self) -> &ExecutionOptions {
+        &self.options
     }
 
     /// The attributes.
@@ -325,14 +325,14 @@ impl Execution {
             return None;
         }
         let call = self.timers.first().map(|(due, _)| *due).filter(|_| !self.paused);
-        let start = self.facts.starts_at.filter(|_| !self.paused);
-        [call, start, self.facts.deadline, self.facts.cancel_until].into_iter().flatten().min()
+        let start = self.options.starts_at.filter(|_| !self.paused);
+        [call, start, self.options.deadline, self.options.cancel_until].into_iter().flatten().min()
     }
 
     /// Whether everything so far is durable.
     #[must_use]
     pub fn is_durable(&self) -> bool {
-        self.durable >= self.mark
+        self.durable >= self.lsn
     }
 
     /// Whether somebody asked for a failed execution to go on, and the driver has yet to call [`Execution::reopen`].
@@ -349,19 +349,19 @@ impl Execution {
 
     /// Counts changes so far: what is caused now may leave once this much is durable.
     #[must_use]
-    pub fn mark(&self) -> u64 {
-        self.mark
+    pub fn lsn(&self) -> u64 {
+        self.lsn
     }
 
     // -- durability --
 
     /// Takes what has to be written since the last time.
     pub fn take_changes(&mut self) -> Changes {
-        self.changes.mark = self.mark;
-        self.taken = self.mark;
+        self.changes.lsn = self.lsn;
+        self.taken = self.lsn;
         self.taken_bytes += std::mem::take(&mut self.loose_bytes);
-        if self.history_bytes.abs_diff(self.facts.history_bytes) >= NOTED_BYTES {
-            self.facts.history_bytes = self.history_bytes;
+        if self.history_bytes.abs_diff(self.options.history_bytes) >= NOTED_BYTES {
+            self.options.history_bytes = self.history_bytes;
         }
         let touched = std::mem::take(&mut self.changes.touched);
         for name in touched {
@@ -378,7 +378,7 @@ impl Execution {
     /// Whether there is anything to write.
     #[must_use]
     pub fn has_changes(&self) -> bool {
-        self.taken < self.mark
+        self.taken < self.lsn
     }
 
     /// How many events the driver has not taken.
@@ -437,21 +437,21 @@ impl Execution {
         let open = &self.open;
         // A request whose step no longer waits for it does not leave.
         let is_wanted = |action: &Action| match action {
-            Action::Fetch { call, opened, .. } => open.get(call).is_some_and(|call| call.mark == *opened),
+            Action::Fetch { call, opened, .. } => open.get(call).is_some_and(|call| call.lsn == *opened),
             Action::Stop(_) => true,
         };
         self.held_back.drain(..).chain(self.actions.drain(..)).filter(is_wanted).collect()
     }
 
-    /// Takes the requests whose step no longer waits for them: the calls and their [`OpenCall::mark`].
+    /// Takes the requests whose step no longer waits for them: the calls and their [`OpenCall::lsn`].
     pub fn take_withdrawn(&mut self) -> Vec<(CallName, u64)> {
         std::mem::take(&mut self.withdrawn)
     }
 
     /// Says that changes up to this mark, and events up to this position, are durable.
-    pub fn acknowledge(&mut self, mark: u64, position: Position) {
-        self.durable = self.durable.max(mark);
-        if mark >= self.taken {
+    pub fn acknowledge(&mut self, lsn: u64, position: Position) {
+        self.durable = self.durable.max(lsn);
+        if lsn >= self.taken {
             self.taken_bytes = 0;
         }
         self.unsaved.acknowledge(position);

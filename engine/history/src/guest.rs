@@ -15,7 +15,7 @@ pub enum Entry {
 
 /// What a guest begins with. Equal beginnings and deliveries make equal requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begin {
+pub struct GuestInput {
     /// What runs.
     pub entry: Entry,
     /// With what.

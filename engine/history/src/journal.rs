@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicU64;
 
 use thiserror::Error;
 
-use crate::event::{Cause, Event, Fact};
+use crate::event::{Cause, Event, EventData};
 use crate::limits::FLAT_BYTES;
-use crate::weight::Weight;
+use crate::size::Weight;
 use crate::{Call, Delivery, Failure, Json, Outcome, Request, Timestamp, kind};
 
 /// A rerun asked for something else than was recorded: the execution is parked with this text.
@@ -19,7 +19,7 @@ use crate::{Call, Delivery, Failure, Json, Outcome, Request, Timestamp, kind};
 #[error(
     "the rerun diverged from the history in scope `{scope}` at call {ordinal}:\n  expected {expected}\n  actual   {actual}"
 )]
-pub struct Diverged {
+pub struct NonDeterminism {
     /// In which scope.
     pub scope: String,
     /// At which call.
@@ -39,14 +39,14 @@ pub(crate) struct Pending {
     /// Where it was recorded.
     pub(crate) place: u64,
     /// What has to be durable first.
-    pub(crate) mark: u64,
+    pub(crate) lsn: u64,
 }
 
 /// The journal of one scope whose guest is in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     /// Calls recorded and not yet asked for again, in order.
-    expected: VecDeque<Fact>,
+    expected: VecDeque<EventData>,
     /// Calls that the guest dropped as recorded, and has not yet dropped again.
     drops: HashSet<u32>,
     /// Outcomes recorded and not yet delivered, in order.
@@ -80,33 +80,33 @@ impl Journal {
     pub(crate) fn of<'a>(attempt: u32, told: u64, events: impl IntoIterator<Item = Recorded<'a>>) -> Self {
         let mut journal = Self { attempt, told, ..Self::default() };
         let mut recorded: Vec<Recorded<'_>> = Vec::new();
-        for (event, place, mark) in events {
-            match &event.fact {
-                Fact::ExecutionReopened { ordinal } => {
+        for (event, place, lsn) in events {
+            match &event.data {
+                EventData::ExecutionReopened { ordinal } => {
                     reopen(&mut recorded, *ordinal, place);
                     journal.reopened = true;
                 }
-                _ => recorded.push((event, place, mark)),
+                _ => recorded.push((event, place, lsn)),
             }
         }
-        let issued = recorded.iter().filter(|(event, place, _)| event.fact.is_issue() && *place != ISSUED_ANEW);
-        let mut issues: Vec<&Fact> = issued.clone().map(|(event, ..)| &event.fact).collect();
-        issues.sort_by_key(|fact| fact.ordinal());
+        let issued = recorded.iter().filter(|(event, place, _)| event.data.is_issue() && *place != ISSUED_ANEW);
+        let mut issues: Vec<&EventData> = issued.clone().map(|(event, ..)| &event.data).collect();
+        issues.sort_by_key(|data| data.ordinal());
         journal.expected = issues.into_iter().cloned().collect();
-        journal.weight.add(journal.expected.iter().map(Fact::weight).sum());
+        journal.weight.add(journal.expected.iter().map(EventData::weight).sum());
         let marks: HashMap<u32, u64> = recorded
             .iter()
-            .filter_map(|(event, _, mark)| {
-                Some((event.fact.ordinal()?, *mark)).filter(|_| *mark > 0 && event.fact.is_issue())
+            .filter_map(|(event, _, lsn)| {
+                Some((event.data.ordinal()?, *lsn)).filter(|_| *lsn > 0 && event.data.is_issue())
             })
             .collect();
         for (event, place, _) in recorded {
-            if let Fact::CallCancelled { ordinal, cause: Cause::Dropped } = event.fact {
+            if let EventData::CallCancelled { ordinal, cause: Cause::Dropped } = event.data {
                 journal.drops.insert(ordinal);
-            } else if let Some((ordinal, outcome)) = event.fact.outcome() {
-                let begun = if event.fact.ends_a_wait() { marks.get(&ordinal).copied() } else { None };
-                let mark = begun.unwrap_or(0);
-                journal.arrive(Pending { ordinal, outcome, at: event.at, place, mark });
+            } else if let Some((ordinal, outcome)) = event.data.outcome() {
+                let begun = if event.data.ends_a_wait() { marks.get(&ordinal).copied() } else { None };
+                let lsn = begun.unwrap_or(0);
+                journal.arrive(Pending { ordinal, outcome, at: event.at, place, lsn });
             }
         }
         let is_new = journal.expected.is_empty() && journal.pending.is_empty();
@@ -141,7 +141,7 @@ impl Journal {
 
     /// Whether this call of the guest was recorded before.
     pub(crate) fn records(&self, ordinal: u32) -> bool {
-        self.expected.front().and_then(Fact::ordinal) == Some(ordinal)
+        self.expected.front().and_then(EventData::ordinal) == Some(ordinal)
     }
 
     /// Whether the guest has something coming.
@@ -159,24 +159,24 @@ impl Journal {
     }
 
     /// Matches a call with the next recorded one. `true`: it was recorded before.
-    pub(crate) fn repeats(&mut self, scope: &str, request: &Request) -> Result<bool, Diverged> {
+    pub(crate) fn repeats(&mut self, scope: &str, request: &Request) -> Result<bool, NonDeterminism> {
         let (Request::Call(ordinal, _) | Request::SetAttribute(ordinal, ..)) = request else { return Ok(false) };
         self.asked = self.asked.max(*ordinal);
         // An earlier ordinal than the next recorded one is a call that was reopened: it is issued anew.
-        let Some(fact) = self.expected.front().filter(|fact| fact.ordinal() <= Some(*ordinal)) else {
+        let Some(data) = self.expected.front().filter(|data| data.ordinal() <= Some(*ordinal)) else {
             return Ok(false);
         };
         let same = match request {
-            Request::Call(ordinal, call) => fact.is_issue_of(*ordinal, call),
+            Request::Call(ordinal, call) => data.is_issue_of(*ordinal, call),
             Request::SetAttribute(ordinal, name, value) => {
-                matches!(fact, Fact::AttributeSet { ordinal: o, name: n, value: v } if (o, n, v) == (ordinal, name, value))
+                matches!(data, EventData::AttributeSet { ordinal: o, name: n, value: v } if (o, n, v) == (ordinal, name, value))
             }
             Request::Drop(_) | Request::Log(..) | Request::Progress(..) => false,
         };
         if !same {
-            return Err(self.diverged(scope, &Asked(request).to_string()));
+            return Err(self.diverged(scope, &Described(request).to_string()));
         }
-        let bytes = self.expected.pop_front().map_or(0, |fact| fact.weight());
+        let bytes = self.expected.pop_front().map_or(0, |data| data.weight());
         self.weight.sub(bytes);
         Ok(true)
     }
@@ -190,7 +190,7 @@ impl Journal {
 
     /// What has to be durable before the next outcome can be told; none when there is none.
     pub(crate) fn blocking_mark(&self) -> Option<u64> {
-        self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal)).map(|pending| pending.mark)
+        self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal)).map(|pending| pending.lsn)
     }
 
     /// The next outcome that the guest wants.
@@ -199,7 +199,7 @@ impl Journal {
             let bytes = self.pending.pop_front().map_or(0, |pending| pending.outcome.weight());
             self.weight.sub(bytes);
         }
-        let pending = self.pending.pop_front_if(|pending| pending.mark <= durable)?;
+        let pending = self.pending.pop_front_if(|pending| pending.lsn <= durable)?;
         self.untold.remove(&pending.ordinal);
         self.weight.sub(pending.outcome.weight());
         (self.told, self.lines) = (pending.place, 0);
@@ -208,7 +208,7 @@ impl Journal {
     }
 
     /// A quiescent guest made the call that it is told the outcome of next: it makes no more before it is told something.
-    pub(crate) fn check_made(&self, scope: &str) -> Result<(), Diverged> {
+    pub(crate) fn check_made(&self, scope: &str) -> Result<(), NonDeterminism> {
         let next = self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal));
         match next.is_some_and(|pending| pending.ordinal > self.asked) && self.is_replaying() {
             true => Err(self.diverged(scope, WAITS)),
@@ -217,17 +217,17 @@ impl Journal {
     }
 
     /// A quiescent guest with nothing coming, or one that ended, must have repeated everything.
-    pub(crate) fn check_complete(&self, scope: &str, did: &str) -> Result<(), Diverged> {
+    pub(crate) fn check_complete(&self, scope: &str, did: &str) -> Result<(), NonDeterminism> {
         if self.is_replaying() || !self.drops.is_empty() { Err(self.diverged(scope, did)) } else { Ok(()) }
     }
 
-    fn diverged(&self, scope: &str, actual: &str) -> Diverged {
+    fn diverged(&self, scope: &str, actual: &str) -> NonDeterminism {
         let (ordinal, expected) = match (self.expected.front(), self.drops.iter().min()) {
-            (Some(fact), _) => (fact.ordinal().unwrap_or(0), format!("{} {}", fact.kind(), fact.fields())),
+            (Some(data), _) => (data.ordinal().unwrap_or(0), format!("{} {}", data.kind(), data.fields())),
             (None, Some(ordinal)) => (*ordinal, "this call to be dropped".to_owned()),
             (None, None) => (0, "nothing more".to_owned()),
         };
-        Diverged { scope: scope.to_owned(), ordinal, expected: brief(&expected), actual: brief(actual) }
+        NonDeterminism { scope: scope.to_owned(), ordinal, expected: brief(&expected), actual: brief(actual) }
     }
 }
 
@@ -246,16 +246,16 @@ pub(crate) const WAITS: &str = "the guest waits for something else";
 
 /// Which call an event ended, if it ended one.
 fn ends(event: &Event) -> Option<u32> {
-    match event.fact {
-        Fact::CallCancelled { ordinal, .. } => Some(ordinal),
-        _ => event.fact.outcome().map(|(ordinal, _)| ordinal),
+    match event.data {
+        EventData::CallCancelled { ordinal, .. } => Some(ordinal),
+        _ => event.data.outcome().map(|(ordinal, _)| ordinal),
     }
 }
 
 /// The place of a call that was cut off and is issued anew. It still says what had been asked for by then.
 const ISSUED_ANEW: u64 = u64::MAX;
 
-/// Forgets the last outcome of this call and what followed its delivery, as [`Fact::ExecutionReopened`] says.
+/// Forgets the last outcome of this call and what followed its delivery, as [`EventData::ExecutionReopened`] says.
 ///
 /// Calls that were open then and came to an end of their own keep it, as if the reopened one had only taken longer:
 /// a step that completed does not run again. Those that were cancelled with the failure are issued anew.
@@ -263,14 +263,14 @@ const ISSUED_ANEW: u64 = u64::MAX;
 pub(crate) fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32, reopening: u64) {
     let outcome = recorded.iter().rposition(|(event, ..)| ends(event) == Some(ordinal));
     let after = recorded.split_off(outcome.unwrap_or(recorded.len()));
-    recorded.retain(|(event, ..)| !matches!(event.fact, Fact::CallCancelled { cause: Cause::ScopeEnded, .. }));
-    let issues = recorded.iter().filter(|(event, ..)| event.fact.is_issue());
+    recorded.retain(|(event, ..)| !matches!(event.data, EventData::CallCancelled { cause: Cause::ScopeEnded, .. }));
+    let issues = recorded.iter().filter(|(event, ..)| event.data.is_issue());
     let before = recorded.len();
     // Ordinals have no gaps: what is not beyond this was asked for before, even if it was reopened and recorded later.
-    let asked = issues.filter_map(|(event, ..)| event.fact.ordinal()).max();
+    let asked = issues.filter_map(|(event, ..)| event.data.ordinal()).max();
     recorded.extend(after.into_iter().filter(|(event, ..)| {
-        let is_own = !matches!(event.fact, Fact::CallCancelled { .. });
-        let of = if event.fact.is_issue() { event.fact.ordinal() } else { ends(event).filter(|of| *of != ordinal) };
+        let is_own = !matches!(event.data, EventData::CallCancelled { .. });
+        let of = if event.data.is_issue() { event.data.ordinal() } else { ends(event).filter(|of| *of != ordinal) };
         is_own && of.is_some() && of <= asked
     }));
     for (_, place, _) in recorded[before..].iter_mut().filter(|(_, place, _)| *place != ISSUED_ANEW) {
@@ -278,8 +278,8 @@ pub(crate) fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32, reopening: 
     }
     let ended: HashSet<u32> = recorded.iter().filter_map(|(event, ..)| ends(event)).collect();
     for (event, place, _) in recorded {
-        let is_lasting = matches!(event.fact, Fact::AttributeSet { .. });
-        if event.fact.is_issue() && !is_lasting && event.fact.ordinal().is_some_and(|of| !ended.contains(&of)) {
+        let is_lasting = matches!(event.data, EventData::AttributeSet { .. });
+        if event.data.is_issue() && !is_lasting && event.data.ordinal().is_some_and(|of| !ended.contains(&of)) {
             *place = ISSUED_ANEW;
         }
     }
@@ -289,9 +289,9 @@ fn brief(text: &str) -> String {
     if text.chars().count() <= 300 { text.to_owned() } else { text.chars().take(300).chain("…".chars()).collect() }
 }
 
-struct Asked<'a>(&'a Request);
+struct Described<'a>(&'a Request);
 
-impl fmt::Display for Asked<'_> {
+impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Request::Call(ordinal, call) => write!(f, "call {ordinal}, {call:?}"),
@@ -300,7 +300,7 @@ impl fmt::Display for Asked<'_> {
     }
 }
 
-impl Fact {
+impl EventData {
     /// Whether a guest asked for this: a call, or something that takes its place in the order of calls.
     pub(crate) fn is_issue(&self) -> bool {
         match self {

@@ -15,24 +15,24 @@ mod open;
 mod planted;
 mod reopening;
 mod retry;
+mod size;
 mod status;
 mod value;
-mod weight;
 
 pub use attributes::{check_attribute, check_attributes};
 pub use call::{
     Approval, ApprovalRequest, Call, HttpRequest, HttpResponse, Outcome, PollPolicy, RetryPolicy, StepCall,
     StepOptions, WAIT_MS_MAX, WorkflowCall,
 };
-pub use event::{Cause, Event, Fact, RULES, Unreadable};
+pub use event::{Cause, Event, EventData, RULES, Unreadable};
 pub use execution::{
-    Action, ApprovalEdge, Changes, ChildResult, ChildStart, End, Execution, Facts, Identity, LogEntry, Message, Moment,
-    Receipt, Stored, Target,
+    Action, ApprovalEdge, Changes, ChildResult, ChildStart, End, Execution, ExecutionOptions, Identity, LogEntry,
+    Message, Moment, Receipt, Snapshot, Target,
 };
 pub use failure::{DETAILS_BYTES_MAX, Failure, KIND_BYTES_MAX, MESSAGE_BYTES_MAX, kind};
-pub use guest::{Begin, Delivery, Entry, Level, Request, Turn};
+pub use guest::{Delivery, Entry, GuestInput, Level, Request, Turn};
 pub use ids::{CallName, Digest, ExecutionId, InvalidName, Position, Scope, Timestamp};
-pub use journal::Diverged;
+pub use journal::NonDeterminism;
 pub use keys::Seed;
 pub use limits::{
     APPROVAL_BYTES_MAX, ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTES_BYTES_MAX, ATTRIBUTES_MAX, CHILD_DEPTH_MAX,
@@ -40,7 +40,7 @@ pub use limits::{
     OPEN_CALL_BYTES_MAX, OPEN_CALLS_MAX, OPEN_CHILDREN_MAX, POLL_INTERVAL_MS_MIN, RETRY_DELAY_MS_MIN, ROUND_BYTES_MAX,
     RUN_LOG_BYTES_MAX, RUN_PACE_MS, RUNS_UNPACED_MAX, STEP_DEPTH_MAX,
 };
-pub use open::{Attempts, OpenCall, OpenPoll, OpenStep, Phase, PinnedStep};
+pub use open::{Attempts, CallPhase, OpenCall, OpenPoll, OpenStep, PinnedStep};
 pub use planted::planted;
 pub use reopening::{ReopenMode, Reopening, failed_call, reopening};
 pub use status::{StepLine, Waiting, status_word, steps, waiting_on};

@@ -14,10 +14,10 @@ pub struct OpenCall {
     /// When it was issued.
     pub since: Timestamp,
     /// Where it stands.
-    pub phase: Phase,
+    pub phase: CallPhase,
     /// What has to be durable before its outcome may be delivered; not kept, since what was read is durable.
     #[serde(skip)]
-    pub(crate) mark: u64,
+    pub(crate) lsn: u64,
     /// What its arguments and its journal hold, in bytes.
     #[serde(skip)]
     pub(crate) bytes: u64,
@@ -25,7 +25,7 @@ pub struct OpenCall {
 
 /// Where an open call stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Phase {
+pub enum CallPhase {
     /// A sleep.
     Sleep {
         /// When it is over.
@@ -65,7 +65,7 @@ pub enum Phase {
     },
 }
 
-impl Phase {
+impl CallPhase {
     /// The step that is called, or that checks.
     pub(crate) fn step(&self) -> Option<&PinnedStep> {
         match self {
@@ -171,32 +171,32 @@ pub struct OpenPoll {
 
 impl OpenCall {
     /// A call of this kind that holds its arguments.
-    pub(crate) fn new(since: Timestamp, phase: Phase, mark: u64) -> Self {
+    pub(crate) fn new(since: Timestamp, phase: CallPhase, lsn: u64) -> Self {
         let bytes = phase.weight();
-        Self { since, phase, mark, bytes }
+        Self { since, phase, lsn, bytes }
     }
 
     /// Tells this call from others of its name in the same activation.
     #[must_use]
-    pub fn mark(&self) -> u64 {
-        self.mark
+    pub fn lsn(&self) -> u64 {
+        self.lsn
     }
 
     /// The moment at which time alone moves this call.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         match &self.phase {
-            Phase::Sleep { until } => Some(*until),
-            Phase::Step(step) => earlier(step.attempts.retry.as_ref().map(|(until, _)| *until), step.deadline),
-            Phase::Poll(poll) => poll.next.or(poll.attempts.retry.as_ref().map(|(until, _)| *until)),
-            Phase::Approval { until, .. } | Phase::Signal { until, .. } => *until,
-            Phase::Fetch { .. } | Phase::Child { .. } => None,
+            CallPhase::Sleep { until } => Some(*until),
+            CallPhase::Step(step) => earlier(step.attempts.retry.as_ref().map(|(until, _)| *until), step.deadline),
+            CallPhase::Poll(poll) => poll.next.or(poll.attempts.retry.as_ref().map(|(until, _)| *until)),
+            CallPhase::Approval { until, .. } | CallPhase::Signal { until, .. } => *until,
+            CallPhase::Fetch { .. } | CallPhase::Child { .. } => None,
         }
     }
 
     /// Whether it waits for the end of a child.
     pub(crate) fn waits_for_child(&self) -> bool {
-        matches!(self.phase, Phase::Child { awaited: true, .. })
+        matches!(self.phase, CallPhase::Child { awaited: true, .. })
     }
 
     /// Weighs it anew after a change.
@@ -212,7 +212,7 @@ impl OpenCall {
     /// Says that all of this was read from the store.
     pub(crate) fn read_back(&mut self) {
         self.weigh();
-        if let Phase::Poll(poll) = &mut self.phase {
+        if let CallPhase::Poll(poll) = &mut self.phase {
             poll.durable = poll.journal.len();
         }
     }
@@ -220,7 +220,7 @@ impl OpenCall {
     /// The last stamp that this call knows of.
     pub(crate) fn stamp(&self) -> Timestamp {
         let within = match &self.phase {
-            Phase::Poll(poll) => poll.journal.last().map(|event| event.at),
+            CallPhase::Poll(poll) => poll.journal.last().map(|event| event.at),
             _ => None,
         };
         within.unwrap_or(self.since).max(self.since)
@@ -229,8 +229,8 @@ impl OpenCall {
     /// Whether a guest works for this call at the moment.
     pub(crate) fn is_running(&self) -> bool {
         match &self.phase {
-            Phase::Step(step) => step.attempts.retry.is_none(),
-            Phase::Poll(poll) => poll.next.is_none() && poll.attempts.retry.is_none(),
+            CallPhase::Step(step) => step.attempts.retry.is_none(),
+            CallPhase::Poll(poll) => poll.next.is_none() && poll.attempts.retry.is_none(),
             _ => false,
         }
     }
@@ -239,8 +239,8 @@ impl OpenCall {
     #[must_use]
     pub fn running(&self, name: &CallName) -> Option<Scope> {
         match &self.phase {
-            Phase::Step(_) if self.is_running() => Some(name.step_scope()),
-            Phase::Poll(poll) if self.is_running() => Some(name.round_scope(poll.round)),
+            CallPhase::Step(_) if self.is_running() => Some(name.step_scope()),
+            CallPhase::Poll(poll) if self.is_running() => Some(name.round_scope(poll.round)),
             _ => None,
         }
     }
@@ -260,7 +260,7 @@ impl OpenCall {
     }
 }
 
-impl Phase {
+impl CallPhase {
     /// Bytes of its texts, its input and its journal.
     fn weight(&self) -> u64 {
         let texts = match self {
@@ -276,7 +276,7 @@ impl Phase {
             Self::Child { id, .. } => id.as_str().len(),
         };
         let journal = match self {
-            Self::Poll(open) => open.journal.iter().map(|event| event.fact.weight()).sum(),
+            Self::Poll(open) => open.journal.iter().map(|event| event.data.weight()).sum(),
             _ => 0,
         };
         texts as u64 + journal

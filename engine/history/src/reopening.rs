@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::event::{Event, Fact};
+use crate::event::{Event, EventData};
 use crate::journal::{Recorded, reopen};
 use crate::{CallName, Failure, Outcome, Scope, kind};
 
@@ -58,14 +58,14 @@ impl Reopening {
 /// cut off.
 #[must_use]
 pub fn reopening(history: &[Event]) -> Reopening {
-    let Some(Fact::ExecutionFailed { failure: end }) = history.last().map(|event| &event.fact) else {
+    let Some(EventData::ExecutionFailed { failure: end }) = history.last().map(|event| &event.data) else {
         return Reopening::Nothing;
     };
     let mut recorded: Vec<Recorded<'_>> = Vec::new();
     let mut reopened: HashMap<u32, u32> = HashMap::new();
     for event in history.iter().filter(|event| event.scope.is_root()) {
-        match &event.fact {
-            Fact::ExecutionReopened { ordinal } => {
+        match &event.data {
+            EventData::ExecutionReopened { ordinal } => {
                 reopen(&mut recorded, *ordinal, 0);
                 *reopened.entry(*ordinal).or_default() += 1;
             }
@@ -114,7 +114,7 @@ struct Failed<'a> {
 impl<'a> Failed<'a> {
     /// The event that issued the call.
     fn event(&self, recorded: &[Recorded<'a>]) -> &'a Event {
-        let is_issue = |event: &Event| event.fact.is_issue() && event.fact.ordinal() == Some(self.ordinal);
+        let is_issue = |event: &Event| event.data.is_issue() && event.data.ordinal() == Some(self.ordinal);
         let issue = recorded.iter().map(|(event, ..)| *event).find(|event| is_issue(event));
         issue.expect("a call that failed was issued")
     }
@@ -129,8 +129,8 @@ fn failures<'a>(recorded: &[Recorded<'a>]) -> impl Iterator<Item = Failed<'a>> {
     let mut untroubled = 0;
     for (event, ..) in recorded {
         // A call that a limit forbade is no failure to open again: the limit would forbid it again.
-        if event.fact.is_issue() {
-            let ordinal = event.fact.ordinal().unwrap_or(0);
+        if event.data.is_issue() {
+            let ordinal = event.data.ordinal().unwrap_or(0);
             if ordinal > asked {
                 for failed in &mut failures[untroubled..] {
                     let Failed { later, .. } = failed;
@@ -139,7 +139,7 @@ fn failures<'a>(recorded: &[Recorded<'a>]) -> impl Iterator<Item = Failed<'a>> {
                 untroubled = failures.len();
                 asked = ordinal;
             }
-        } else if let Some((ordinal, Outcome::Failed(failure))) = event.fact.outcome() {
+        } else if let Some((ordinal, Outcome::Failed(failure))) = event.data.outcome() {
             failures.push(Failed { ordinal, failure, later: None });
         }
     }
@@ -171,26 +171,26 @@ struct StepScope<'a> {
 
 impl<'a> StepScope<'a> {
     fn take(&mut self, event: &'a Event) {
-        let Some(ordinal) = event.fact.ordinal() else { return };
-        if event.fact.is_issue() {
+        let Some(ordinal) = event.data.ordinal() else { return };
+        if event.data.is_issue() {
             self.calls.insert(ordinal, event);
-            if self.failed.is_some_and(|failed| is_effect(&event.fact) && !is_repeat(&failed.fact, &event.fact)) {
+            if self.failed.is_some_and(|failed| is_effect(&event.data) && !is_repeat(&failed.data, &event.data)) {
                 self.later.push(event);
             }
-            if matches!(event.fact, Fact::CallRefused { .. }) {
+            if matches!(event.data, EventData::CallRefused { .. }) {
                 self.failed = self.failed.or(Some(event));
             }
-        } else if is_failure(&event.fact) {
-            self.later.retain(|later| later.fact.ordinal() != Some(ordinal));
+        } else if is_failure(&event.data) {
+            self.later.retain(|later| later.data.ordinal() != Some(ordinal));
             self.failed = self.failed.or_else(|| self.calls.get(&ordinal).copied());
-        } else if event.fact.outcome().is_some() && self.is_another_try(ordinal) {
+        } else if event.data.outcome().is_some() && self.is_another_try(ordinal) {
             (self.failed, self.later) = Default::default();
         }
     }
 
     /// Whether this call asks for what had failed.
     fn is_another_try(&self, ordinal: u32) -> bool {
-        self.failed.zip(self.calls.get(&ordinal)).is_some_and(|(failed, call)| is_repeat(&failed.fact, &call.fact))
+        self.failed.zip(self.calls.get(&ordinal)).is_some_and(|(failed, call)| is_repeat(&failed.data, &call.data))
     }
 
     /// The attempt is over.
@@ -208,14 +208,14 @@ impl<'a> StepScopes<'a> {
             if !event.scope.is_root() {
                 steps.scopes.entry(event.scope.clone()).or_default().take(event);
             }
-            let Some(ordinal) = event.fact.ordinal() else { continue };
+            let Some(ordinal) = event.data.ordinal() else { continue };
             let scope = || CallName { scope: event.scope.clone(), ordinal }.step_scope();
-            match &event.fact {
-                Fact::StepStarted { .. } | Fact::StepCompleted { .. } => drop(steps.scopes.remove(&scope())),
-                Fact::StepRetried { .. } => {
+            match &event.data {
+                EventData::StepStarted { .. } | EventData::StepCompleted { .. } => drop(steps.scopes.remove(&scope())),
+                EventData::StepRetried { .. } => {
                     steps.scopes.entry(scope()).or_default().close();
                 }
-                Fact::StepFailed { .. } => steps.failed(&scope(), &event.scope),
+                EventData::StepFailed { .. } => steps.failed(&scope(), &event.scope),
                 _ => {}
             }
         }
@@ -241,37 +241,37 @@ impl<'a> StepScopes<'a> {
 }
 
 /// Whether this call changes something outside of the step that issues it.
-fn is_effect(issue: &Fact) -> bool {
+fn is_effect(issue: &EventData) -> bool {
     matches!(
         issue,
-        Fact::StepStarted { .. }
-            | Fact::PollStarted { .. }
-            | Fact::ApprovalRequested { .. }
-            | Fact::FetchStarted { .. }
-            | Fact::ChildStarted { .. }
-            | Fact::AttributeSet { .. }
+        EventData::StepStarted { .. }
+            | EventData::PollStarted { .. }
+            | EventData::ApprovalRequested { .. }
+            | EventData::FetchStarted { .. }
+            | EventData::ChildStarted { .. }
+            | EventData::AttributeSet { .. }
     )
 }
 
-fn is_failure(fact: &Fact) -> bool {
+fn is_failure(data: &EventData) -> bool {
     matches!(
-        fact,
-        Fact::StepFailed { .. }
-            | Fact::PollFailed { .. }
-            | Fact::FetchFailed { .. }
-            | Fact::ChildFailed { .. }
-            | Fact::ApprovalRejected { .. }
+        data,
+        EventData::StepFailed { .. }
+            | EventData::PollFailed { .. }
+            | EventData::FetchFailed { .. }
+            | EventData::ChildFailed { .. }
+            | EventData::ApprovalRejected { .. }
     )
 }
 
 /// Whether the second call asks for the same thing as the first.
-fn is_repeat(first: &Fact, second: &Fact) -> bool {
+fn is_repeat(first: &EventData, second: &EventData) -> bool {
     match (first, second) {
-        (Fact::StepStarted { call: a, .. }, Fact::StepStarted { call: b, .. }) => a == b,
-        (Fact::PollStarted { check: a, .. }, Fact::PollStarted { check: b, .. }) => a == b,
-        (Fact::ApprovalRequested { request: a, .. }, Fact::ApprovalRequested { request: b, .. }) => a == b,
-        (Fact::ChildStarted { call: a, .. }, Fact::ChildStarted { call: b, .. }) => a == b,
-        (Fact::FetchStarted { method: a, url, .. }, Fact::FetchStarted { method: b, url: other, .. }) => {
+        (EventData::StepStarted { call: a, .. }, EventData::StepStarted { call: b, .. }) => a == b,
+        (EventData::PollStarted { check: a, .. }, EventData::PollStarted { check: b, .. }) => a == b,
+        (EventData::ApprovalRequested { request: a, .. }, EventData::ApprovalRequested { request: b, .. }) => a == b,
+        (EventData::ChildStarted { call: a, .. }, EventData::ChildStarted { call: b, .. }) => a == b,
+        (EventData::FetchStarted { method: a, url, .. }, EventData::FetchStarted { method: b, url: other, .. }) => {
             (a, url) == (b, other)
         }
         _ => false,
@@ -280,19 +280,19 @@ fn is_repeat(first: &Fact, second: &Fact) -> bool {
 
 /// A call in words: "`ship` (call 3)".
 fn in_words(issue: &Event) -> String {
-    let what = match &issue.fact {
-        Fact::StepStarted { call, .. } => format!("`{}`", call.step),
-        Fact::PollStarted { check, .. } => format!("the poll of `{}`", check.step),
-        Fact::ApprovalRequested { request, .. } => format!("the approval `{}`", request.title),
-        Fact::SignalAwaited { name, .. } => format!("the wait for signal `{name}`"),
-        Fact::FetchStarted { method, url, .. } => format!("the request {method} {url}"),
-        Fact::ChildStarted { call, .. } => format!("workflow `{}`", call.workflow),
-        Fact::AttributeSet { name, .. } => format!("the change of attribute `{name}`"),
-        Fact::SleepStarted { .. } => "a sleep".to_owned(),
-        Fact::CallRefused { .. } => "what a limit forbids".to_owned(),
-        _ => issue.fact.kind(),
+    let what = match &issue.data {
+        EventData::StepStarted { call, .. } => format!("`{}`", call.step),
+        EventData::PollStarted { check, .. } => format!("the poll of `{}`", check.step),
+        EventData::ApprovalRequested { request, .. } => format!("the approval `{}`", request.title),
+        EventData::SignalAwaited { name, .. } => format!("the wait for signal `{name}`"),
+        EventData::FetchStarted { method, url, .. } => format!("the request {method} {url}"),
+        EventData::ChildStarted { call, .. } => format!("workflow `{}`", call.workflow),
+        EventData::AttributeSet { name, .. } => format!("the change of attribute `{name}`"),
+        EventData::SleepStarted { .. } => "a sleep".to_owned(),
+        EventData::CallRefused { .. } => "what a limit forbids".to_owned(),
+        _ => issue.data.kind(),
     };
-    let ordinal = issue.fact.ordinal().unwrap_or(0);
+    let ordinal = issue.data.ordinal().unwrap_or(0);
     let name = CallName { scope: issue.scope.clone(), ordinal };
     format!("{what} (call {name})")
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::event::{Event, Fact};
-use crate::open::{OpenCall, Phase};
+use crate::event::{Event, EventData};
+use crate::open::{CallPhase, OpenCall};
 use crate::{CallName, Failure, Json, Scope, StepCall, Timestamp};
 
 /// How many letters of a step's input tell it from others of its name.
@@ -41,11 +41,11 @@ pub(crate) enum Class {
 impl Class {
     pub(crate) fn of(call: &OpenCall) -> Self {
         match &call.phase {
-            Phase::Approval { .. } => Self::Approval,
-            Phase::Step(step) if step.attempts.retry.is_none() => Self::Busy,
-            Phase::Fetch { .. } => Self::Busy,
-            Phase::Sleep { .. } => Self::Sleep,
-            Phase::Step(_) | Phase::Poll(_) | Phase::Signal { .. } | Phase::Child { .. } => Self::Other,
+            CallPhase::Approval { .. } => Self::Approval,
+            CallPhase::Step(step) if step.attempts.retry.is_none() => Self::Busy,
+            CallPhase::Fetch { .. } => Self::Busy,
+            CallPhase::Sleep { .. } => Self::Sleep,
+            CallPhase::Step(_) | CallPhase::Poll(_) | CallPhase::Signal { .. } | CallPhase::Child { .. } => Self::Other,
         }
     }
 }
@@ -110,21 +110,21 @@ pub fn waiting_on(open: &BTreeMap<CallName, OpenCall>) -> Vec<Waiting> {
 fn waiting(name: &CallName, call: &OpenCall) -> Waiting {
     let none = (None, None, None);
     let (kind, what, (until, attempts, last)) = match &call.phase {
-        Phase::Sleep { until } => ("sleep", String::new(), (Some(*until), None, None)),
-        Phase::Step(open) => {
+        CallPhase::Sleep { until } => ("sleep", String::new(), (Some(*until), None, None)),
+        CallPhase::Step(open) => {
             let until = open.attempts.retry.as_ref().map(|(until, _)| *until);
             let kind = if until.is_some() { "retry" } else { "step" };
             (kind, open.step.call.step.clone(), (until, Some(open.attempts.attempt), None))
         }
-        Phase::Poll(open) => {
+        CallPhase::Poll(open) => {
             let until = call.due();
             ("poll", open.step.call.step.clone(), (until, Some(open.round), open.last.clone()))
         }
-        Phase::Approval { title, until, .. } => ("approval", title.clone(), (*until, None, None)),
-        Phase::Signal { name, until } => ("signal", name.clone(), (*until, None, None)),
-        Phase::Fetch { url } => ("fetch", url.clone(), none),
-        Phase::Child { id, awaited: true } => ("child", id.to_string(), none),
-        Phase::Child { id, awaited: false } => ("start", id.to_string(), none),
+        CallPhase::Approval { title, until, .. } => ("approval", title.clone(), (*until, None, None)),
+        CallPhase::Signal { name, until } => ("signal", name.clone(), (*until, None, None)),
+        CallPhase::Fetch { url } => ("fetch", url.clone(), none),
+        CallPhase::Child { id, awaited: true } => ("child", id.to_string(), none),
+        CallPhase::Child { id, awaited: false } => ("start", id.to_string(), none),
     };
     Waiting { kind, name: what, call: name.clone(), since: call.since, until, attempts, last }
 }
@@ -159,9 +159,9 @@ pub fn steps(history: &[Event], open: &BTreeMap<CallName, OpenCall>) -> Vec<Step
     let mut lines: Vec<StepLine> = Vec::new();
     let mut index: HashMap<CallName, usize> = HashMap::new();
     for event in history {
-        let Some(ordinal) = event.fact.ordinal() else { continue };
+        let Some(ordinal) = event.data.ordinal() else { continue };
         let call = CallName { scope: event.scope.clone(), ordinal };
-        if let Fact::StepStarted { call: step, .. } | Fact::PollStarted { check: step, .. } = &event.fact {
+        if let EventData::StepStarted { call: step, .. } | EventData::PollStarted { check: step, .. } = &event.data {
             index.insert(call.clone(), lines.len());
             lines.push(StepLine::begun(call, step, event.at));
         } else if let Some(line) = index.get(&call).map(|at| &mut lines[*at]) {
@@ -207,22 +207,22 @@ impl StepLine {
     }
 
     fn follow(&mut self, event: &Event) {
-        let (status, output, failure) = match &event.fact {
-            Fact::StepCompleted { output, .. } => ("completed", output.clone(), None),
-            Fact::PollCompleted { value, attempts, .. } => {
+        let (status, output, failure) = match &event.data {
+            EventData::StepCompleted { output, .. } => ("completed", output.clone(), None),
+            EventData::PollCompleted { value, attempts, .. } => {
                 self.attempt = *attempts;
                 ("completed", value.clone(), None)
             }
-            Fact::StepFailed { failure, attempt, .. } => {
+            EventData::StepFailed { failure, attempt, .. } => {
                 self.attempt = *attempt;
                 ("failed", None, Some(failure.clone()))
             }
-            Fact::PollFailed { failure, attempts, .. } => {
+            EventData::PollFailed { failure, attempts, .. } => {
                 self.attempt = *attempts;
                 ("failed", None, Some(failure.clone()))
             }
-            Fact::CallCancelled { .. } => ("cancelled", None, None),
-            Fact::StepRetried { attempt, failure, .. } => {
+            EventData::CallCancelled { .. } => ("cancelled", None, None),
+            EventData::StepRetried { attempt, failure, .. } => {
                 self.attempt = attempt + 1;
                 self.failure = Some(failure.clone());
                 return;
@@ -235,8 +235,8 @@ impl StepLine {
 
     fn stands(&mut self, call: Option<&OpenCall>, waiting: &[Waiting]) {
         match call.map(|call| &call.phase) {
-            Some(Phase::Step(open)) => self.attempt = open.attempts.attempt,
-            Some(Phase::Poll(open)) => self.attempt = open.round,
+            Some(CallPhase::Step(open)) => self.attempt = open.attempts.attempt,
+            Some(CallPhase::Poll(open)) => self.attempt = open.round,
             _ => {}
         }
         let scope: Scope = self.call.step_scope();

@@ -5,9 +5,10 @@
 mod scene;
 
 use cerebelum_history::{
-    APPROVAL_BYTES_MAX, ATTRIBUTES_MAX, Approval, CHILD_DEPTH_MAX, Call, End, Facts, Failure, HISTORY_BYTES_MAX, Json,
-    LAST_CHECK_BYTES_MAX, Level, Message, OPEN_CALL_BYTES_MAX, OPEN_CHILDREN_MAX, Outcome, POLL_INTERVAL_MS_MIN,
-    PollPolicy, RETRY_DELAY_MS_MIN, RUN_LOG_BYTES_MAX, Request, STEP_DEPTH_MAX, StepCall, StepOptions, Timestamp, kind,
+    APPROVAL_BYTES_MAX, ATTRIBUTES_MAX, Approval, CHILD_DEPTH_MAX, Call, End, ExecutionOptions, Failure,
+    HISTORY_BYTES_MAX, Json, LAST_CHECK_BYTES_MAX, Level, Message, OPEN_CALL_BYTES_MAX, OPEN_CHILDREN_MAX, Outcome,
+    POLL_INTERVAL_MS_MIN, PollPolicy, RETRY_DELAY_MS_MIN, RUN_LOG_BYTES_MAX, Request, STEP_DEPTH_MAX, StepCall,
+    StepOptions, Timestamp, kind,
 };
 use scene::*;
 
@@ -41,8 +42,8 @@ fn is_refused(outcome: &Outcome) -> bool {
 
 /// Makes this call so often at once; the first `taken` are taken, the others are told that there is a limit, and a rerun
 /// from the history meets the same.
-fn check_calls(facts: Facts, call: &Call, (made, taken): (usize, usize)) {
-    let mut scene = Scene::with(facts);
+fn check_calls(options: ExecutionOptions, call: &Call, (made, taken): (usize, usize)) {
+    let mut scene = Scene::with(options);
     scene.begin("");
     (0..made).for_each(|_| {
         scene.call("", call.clone());
@@ -65,22 +66,22 @@ fn check_calls(facts: Facts, call: &Call, (made, taken): (usize, usize)) {
 #[test]
 fn open_calls_hold_so_many_bytes_of_arguments_and_no_more() {
     let fits = usize::try_from(OPEN_CALL_BYTES_MAX).unwrap() / MIB - 1;
-    check_calls(Facts::default(), &large_step(MIB), (60, fits));
-    check_calls(Facts::default(), &large_poll(MIB), (60, fits));
-    check_calls(Facts::default(), &large_fetch(MIB), (60, fits));
-    check_calls(Facts::default(), &large_step(MIB / 64), (2_000, 1_016));
+    check_calls(ExecutionOptions::default(), &large_step(MIB), (60, fits));
+    check_calls(ExecutionOptions::default(), &large_poll(MIB), (60, fits));
+    check_calls(ExecutionOptions::default(), &large_fetch(MIB), (60, fits));
+    check_calls(ExecutionOptions::default(), &large_step(MIB / 64), (2_000, 1_016));
 }
 
 #[test]
 fn questions_children_and_depth_are_bounded() {
     let Call::Approval(request) = approval("t", None) else { unreachable!("this is a question") };
     let asked = |bytes| Call::Approval(cerebelum_history::ApprovalRequest { data: large(bytes), ..request.clone() });
-    check_calls(Facts::default(), &asked(APPROVAL_BYTES_MAX / 2), (3, 3));
-    check_calls(Facts::default(), &asked(APPROVAL_BYTES_MAX), (3, 0));
+    check_calls(ExecutionOptions::default(), &asked(APPROVAL_BYTES_MAX / 2), (3, 3));
+    check_calls(ExecutionOptions::default(), &asked(APPROVAL_BYTES_MAX), (3, 0));
     let many = (OPEN_CHILDREN_MAX + 5, OPEN_CHILDREN_MAX);
-    check_calls(Facts::default(), &Call::RunWorkflow(child("w")), many);
-    check_calls(Facts::default(), &Call::StartWorkflow(child("w")), (many.0, many.0));
-    let at = |depth| Facts { depth, ..Facts::default() };
+    check_calls(ExecutionOptions::default(), &Call::RunWorkflow(child("w")), many);
+    check_calls(ExecutionOptions::default(), &Call::StartWorkflow(child("w")), (many.0, many.0));
+    let at = |depth| ExecutionOptions { depth, ..ExecutionOptions::default() };
     check_calls(at(CHILD_DEPTH_MAX - 1), &Call::RunWorkflow(child("w")), (2, 2));
     check_calls(at(CHILD_DEPTH_MAX), &Call::RunWorkflow(child("w")), (2, 0));
     check_calls(at(CHILD_DEPTH_MAX), &Call::StartWorkflow(child("w")), (2, 0));

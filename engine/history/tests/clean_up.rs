@@ -4,7 +4,7 @@
 
 mod scene;
 
-use cerebelum_history::{End, Fact, Facts, Failure, Message, Timestamp, kind};
+use cerebelum_history::{End, EventData, ExecutionOptions, Failure, Message, Timestamp, kind};
 use scene::{START, Scene, sleep};
 
 fn cancel() -> Message {
@@ -13,7 +13,7 @@ fn cancel() -> Message {
 
 #[test]
 fn l16_clean_up_that_takes_longer_than_its_grace_period_is_cut_off() {
-    let mut scene = Scene::with(Facts { cancel_grace_ms: Some(60_000), ..Facts::default() });
+    let mut scene = Scene::with(ExecutionOptions { cancel_grace_ms: Some(60_000), ..ExecutionOptions::default() });
     scene.begin("");
     scene.at(5_000);
     scene.say(cancel());
@@ -38,7 +38,7 @@ fn l16_clean_up_has_no_time_limit_unless_the_workflow_declares_one() {
     scene.call("", sleep(year));
     scene.save();
     scene.reload(true);
-    assert!(scene.ex.facts().is_cancelled());
+    assert!(scene.ex.options().is_cancelled());
     assert_eq!(scene.ex.due(), Some(Timestamp(START + year)), "nothing else ends it");
     scene.at(year);
     scene.begin("");
@@ -51,12 +51,12 @@ fn l16_clean_up_has_no_time_limit_unless_the_workflow_declares_one() {
 
 #[test]
 fn l16_executions_that_were_cancelled_before_the_limit_became_a_choice_keep_theirs() {
-    let facts: Facts = serde_json::from_str(r#"{"cancel_until":60000}"#).unwrap();
-    assert!(facts.is_cancelled());
+    let options: ExecutionOptions = serde_json::from_str(r#"{"cancel_until":60000}"#).unwrap();
+    assert!(options.is_cancelled());
     let old = r#"[{"t":7,"f":{"CancelRequested":{"until":60007}}},{"t":8,"f":{"CancelRequested":{}}}]"#;
     let events = cerebelum_history::Event::decode(old).unwrap();
-    let until = |at: usize| match events[at].fact {
-        Fact::CancelRequested { until } => until,
+    let until = |at: usize| match events[at].data {
+        EventData::CancelRequested { until } => until,
         _ => None,
     };
     assert_eq!((until(0), until(1)), (Some(Timestamp(60_007)), None));

@@ -5,8 +5,8 @@
 mod scene;
 
 use cerebelum_history::{
-    Action, ApprovalEdge, Call, ChildResult, End, Facts, Failure, Message, Outcome, Receipt, Request, StepOptions,
-    Timestamp, failed_call, kind,
+    Action, ApprovalEdge, Call, ChildResult, End, ExecutionOptions, Failure, Message, Outcome, Receipt, Request,
+    StepOptions, Timestamp, failed_call, kind,
 };
 use scene::{
     START, Scene, approval, broken, child, fetch, json, name, poll, retry, scope, signal, sleep, step, step_with,
@@ -72,7 +72,7 @@ fn terminate_does_not_ask() {
     let expected = ["1: CallCancelled 1", "CallCancelled 1", "ExecutionCancelled"];
     assert_eq!(scene.history(4), expected);
     // Nothing moves it any more.
-    scene.ex.overran(&scope(""), broken("late"), scene.moment());
+    scene.ex.timed_out(&scope(""), broken("late"), scene.moment());
     scene.ends("", Ok("1"));
     scene.at(99_999);
     assert_eq!(scene.say(Message::Terminate).1, Receipt::Consumed);
@@ -107,7 +107,8 @@ fn l16_in_a_pause_running_attempts_finish_and_nothing_is_told_or_begins() {
 
 #[test]
 fn deadlines_stand_in_a_pause_and_a_cancel_ends_it() {
-    let mut scene = Scene::with(Facts { deadline: Some(Timestamp(START + 50)), ..Facts::default() });
+    let mut scene =
+        Scene::with(ExecutionOptions { deadline: Some(Timestamp(START + 50)), ..ExecutionOptions::default() });
     scene.begin("");
     scene.call("", sleep(10));
     scene.say(Message::Pause);
@@ -316,7 +317,8 @@ fn only_what_has_failed_can_be_reopened_and_a_passed_deadline_no_longer_counts()
     let mut scene = Scene::new();
     assert_eq!(fail_and_reopen(&mut scene, broken("by itself")), None);
 
-    let mut scene = Scene::with(Facts { deadline: Some(Timestamp(START + 50)), ..Facts::default() });
+    let mut scene =
+        Scene::with(ExecutionOptions { deadline: Some(Timestamp(START + 50)), ..ExecutionOptions::default() });
     scene.begin("");
     scene.call("", sleep(80));
     scene.at(50);
@@ -441,16 +443,16 @@ fn a_full_history_can_still_continue_as_new_and_a_check_cannot_evade_the_limit()
 
 #[test]
 fn a_delayed_start_begins_at_its_time_and_can_be_cancelled_before() {
-    let facts = Facts { starts_at: Some(Timestamp(START + 500)), ..Facts::default() };
-    let mut scene = Scene::with(facts.clone());
+    let options = ExecutionOptions { starts_at: Some(Timestamp(START + 500)), ..ExecutionOptions::default() };
+    let mut scene = Scene::with(options.clone());
     scene.reload(false);
-    assert_eq!((scene.ex.wanted(), scene.ex.due()), (vec![], facts.starts_at));
+    assert_eq!((scene.ex.wanted(), scene.ex.due()), (vec![], options.starts_at));
     scene.at(500);
     scene.save();
     assert_eq!(scene.begin("").clock.0, START, "its clock shows when it was started");
-    assert_eq!(scene.ex.facts().starts_at, None);
+    assert_eq!(scene.ex.options().starts_at, None);
 
-    let mut scene = Scene::with(facts);
+    let mut scene = Scene::with(options);
     scene.say(cancel());
     assert!(matches!(scene.ex.end(), Some(End::Cancelled(_))));
 }

@@ -27,7 +27,7 @@ fn answer(scene: &mut Scene, ordinal: usize, question: &str) {
         3 => drop(scene.signal("go", "3")),
         4 => {
             let result = ChildResult::Completed(json("4"));
-            let Some(cerebelum_history::Phase::Child { id, .. }) =
+            let Some(cerebelum_history::CallPhase::Child { id, .. }) =
                 scene.ex.open().get(&call).map(|open| open.phase.clone())
             else {
                 return;

@@ -61,7 +61,7 @@ fn fan_out(steps: usize) {
         round(&mut scene.ex);
     }
     let changes = scene.ex.take_changes();
-    scene.ex.acknowledge(changes.mark, scene.ex.position());
+    scene.ex.acknowledge(changes.lsn, scene.ex.position());
     for of in &numbers {
         let call = name(&format!("{of}.1"));
         scene.ex.fetched(&call, Ok(response()), scene.moment());
@@ -91,7 +91,7 @@ fn signals(count: usize) {
         scene.call("", Call::Signal { name: named(number), timeout_ms: None });
     }
     let changes = scene.ex.take_changes();
-    scene.ex.acknowledge(changes.mark, scene.ex.position());
+    scene.ex.acknowledge(changes.lsn, scene.ex.position());
     // Those that are due have their signals already.
     scene.at(5_000);
     scene.ex.quiescent(&scope(""));

@@ -4,7 +4,7 @@
 
 mod scene;
 
-use cerebelum_history::{Failure, HttpResponse, Phase, Scope, kind};
+use cerebelum_history::{CallPhase, Failure, HttpResponse, Scope, kind};
 use scene::{Scene, approval, broken, fetch, json, name, poll, retry, scope, sleep, step};
 
 const NOT_YET: &str = r#"{"not_yet": "soon"}"#;
@@ -67,7 +67,7 @@ fn l13_a_thousand_rounds_are_two_events_and_need_the_workflow_once() {
         let answer = if round < 1_000 { format!(r#"{{"not_yet": {round}}}"#) } else { r#"{"ready": 7}"#.to_owned() };
         scene.ends(check(round).as_str(), Ok(&answer));
         if round < 1_000 {
-            let Phase::Poll(open) = &scene.ex.open()[&name("101")].phase else { panic!("a poll") };
+            let CallPhase::Poll(open) = &scene.ex.open()[&name("101")].phase else { panic!("a poll") };
             assert_eq!((open.round, open.last.clone()), (round + 1, Some(json(&round.to_string()))));
         }
     }
@@ -159,7 +159,7 @@ fn a_round_has_a_journal_of_its_own_that_survives_a_crash_and_is_gone_with_it() 
         assert_eq!(scene.ex.take_actions(), []);
         assert_eq!(scene.hears(&check), ["1 responded 200", "2 slept"]);
         scene.ends(&check, Ok(NOT_YET));
-        let Phase::Poll(open) = &scene.ex.open()[&name("1")].phase else { panic!("a poll") };
+        let CallPhase::Poll(open) = &scene.ex.open()[&name("1")].phase else { panic!("a poll") };
         assert_eq!(open.journal, []);
         scene.at(scene.now - scene::START + 10);
     }
@@ -232,12 +232,12 @@ fn a_late_word_about_a_round_that_is_over_changes_nothing() {
     scene.begin("1#1");
     scene.ends("1#1", Ok(NOT_YET));
     let slow = Failure::new(kind::TIMEOUT, "too slow");
-    scene.ex.overran(&scope("1#1"), slow.clone(), scene.moment());
+    scene.ex.timed_out(&scope("1#1"), slow.clone(), scene.moment());
     scene.at(10);
     scene.begin("1#2");
-    scene.ex.overran(&scope("1#1"), slow.clone(), scene.moment());
+    scene.ex.timed_out(&scope("1#1"), slow.clone(), scene.moment());
     assert_eq!(scene.hears(""), Vec::<String>::new());
-    scene.ex.overran(&scope("1#2"), slow, scene.moment());
+    scene.ex.timed_out(&scope("1#2"), slow, scene.moment());
     assert_eq!(scene.hears(""), ["1 failed timeout"]);
 }
 

@@ -5,7 +5,7 @@
 mod scene;
 
 use cerebelum_history::{
-    Call, ChildResult, ExecutionId, Failure, Message, Phase, ReopenMode, Reopening, Request, kind, reopening,
+    Call, CallPhase, ChildResult, ExecutionId, Failure, Message, ReopenMode, Reopening, Request, kind, reopening,
 };
 use proptest::prelude::*;
 use scene::{Scene, approval, child, fetch, name, poll, retry, scope, signal, sleep, step, step_with};
@@ -33,7 +33,7 @@ fn issue(scene: &mut Scene, of: &str, kind: u8) -> u32 {
 
 fn child_of(scene: &Scene, call: &str) -> ExecutionId {
     match &scene.ex.open()[&name(call)].phase {
-        Phase::Child { id, .. } => id.clone(),
+        CallPhase::Child { id, .. } => id.clone(),
         other => panic!("no child but {other:?}"),
     }
 }
@@ -49,7 +49,9 @@ fn fail(scene: &mut Scene, ordinal: u32, kind: u8) {
             scene.say(Message::Child { run: 1, call: name(&call), id, result });
         }
         3 => {
-            let Phase::Approval { id, .. } = scene.ex.open()[&name(&call)].phase.clone() else { panic!("a question") };
+            let CallPhase::Approval { id, .. } = scene.ex.open()[&name(&call)].phase.clone() else {
+                panic!("a question")
+            };
             let (by, reason) = ("grace".to_owned(), "no".to_owned());
             scene.say(Message::Rejected { call: name(&call), id, by, reason });
         }
@@ -325,8 +327,8 @@ proptest! {
         prop_assert_eq!(found.call(ReopenMode::Checked), after.is_empty().then_some(failed));
 
         if after.is_empty() {
-            let completed = scene.stored.iter().filter(|event| event.fact.kind() == "StepCompleted");
-            let completed: Vec<String> = completed.map(|event| event.fact.ordinal().unwrap().to_string()).collect();
+            let completed = scene.stored.iter().filter(|event| event.data.kind() == "StepCompleted");
+            let completed: Vec<String> = completed.map(|event| event.data.ordinal().unwrap().to_string()).collect();
             scene.reload(true);
             scene.say(Message::Reopen);
             scene.ex.reopen(failed, scene.moment());

@@ -85,8 +85,8 @@ proptest! {
         let end = awake.live();
         let mut sleepy = Life::new(&program, seed, Weather { hibernate: 500, ..calm });
         prop_assert_eq!(sleepy.live(), end);
-        let facts = |life: &Life| life.store.events.iter().map(|event| (event.at, event.scope.clone())).collect::<Vec<_>>();
-        prop_assert_eq!(facts(&sleepy), facts(&awake));
+        let options = |life: &Life| life.store.events.iter().map(|event| (event.at, event.scope.clone())).collect::<Vec<_>>();
+        prop_assert_eq!(options(&sleepy), options(&awake));
     }
 }
 

@@ -5,7 +5,7 @@
 mod scene;
 
 use cerebelum_history::{
-    Action, Fact, Failure, HttpResponse, Json, Phase, Position, Request, StepOptions, Target, kind,
+    Action, CallPhase, EventData, Failure, HttpResponse, Json, Position, Request, StepOptions, Target, kind,
 };
 use scene::{Scene, broken, child, fetch, json, name, poll, retry, scope, signal, sleep, step, step_with};
 
@@ -57,7 +57,7 @@ fn l14_jitter_is_drawn_once_and_recorded() {
     scene.begin("1");
     scene.ends("1", Err(broken("no")));
     scene.save();
-    let Fact::StepRetried { attempt: 1, delay_ms: 800, .. } = scene.stored.last().unwrap().fact else {
+    let EventData::StepRetried { attempt: 1, delay_ms: 800, .. } = scene.stored.last().unwrap().data else {
         panic!("{:?}", scene.stored)
     };
 }
@@ -156,18 +156,18 @@ fn a_stretch_that_takes_too_long_is_an_attempt_that_failed() {
     let mut scene = Scene::new();
     let options = StepOptions { timeout_ms: Some(500), ..retry(2, 10, 1.0, 0.0) };
     scene.call("", step_with("pay", options));
-    assert_eq!(scene.ex.stretch_ms_max(&scope("1")), Some(500));
+    assert_eq!(scene.ex.active_ms_max(&scope("1")), Some(500));
     scene.begin("1");
     scene.call("1", sleep(1));
     let slow = Failure::retryable(kind::TIMEOUT, "too slow");
-    scene.ex.overran(&scope("1"), slow.clone(), scene.moment());
+    scene.ex.timed_out(&scope("1"), slow.clone(), scene.moment());
     assert_eq!(scene.history(3), ["1: SleepStarted 1", "1: CallCancelled 1", "StepRetried 1"]);
     scene.at(10);
     scene.begin("1");
-    scene.ex.overran(&scope("1"), slow.clone(), scene.moment());
+    scene.ex.timed_out(&scope("1"), slow.clone(), scene.moment());
     assert_eq!(scene.failure(""), slow);
     // A late word about a guest that is gone changes nothing.
-    scene.ex.overran(&scope("1"), slow, scene.moment());
+    scene.ex.timed_out(&scope("1"), slow, scene.moment());
     assert_eq!(scene.history(6), ["StepFailed 1"]);
 }
 
@@ -260,8 +260,8 @@ fn values_left(save_between: bool, end: impl FnOnce(&mut Scene)) -> (Vec<String>
     assert_eq!(scene.hears("1"), [r#"2 value "second""#]);
     end(&mut scene);
     let changes = scene.save();
-    let data = scene.stored.iter().filter_map(|event| match &event.fact {
-        Fact::SignalReceived { data, .. } => Some(data.as_ref().map_or("dropped".to_owned(), Json::to_string)),
+    let data = scene.stored.iter().filter_map(|event| match &event.data {
+        EventData::SignalReceived { data, .. } => Some(data.as_ref().map_or("dropped".to_owned(), Json::to_string)),
         _ => None,
     });
     (data.collect(), changes.valueless.into_iter().map(|(_, from, to)| (from, to)).collect())
@@ -304,10 +304,10 @@ fn values_of_every_attempt_and_of_every_nested_step_are_dropped() {
     scene.save();
     for event in &scene.stored {
         let is_inner = !event.scope.is_root();
-        assert!(!is_inner || event.fact == event.fact.clone().without_values(), "{event:?}");
+        assert!(!is_inner || event.data == event.data.clone().without_values(), "{event:?}");
     }
     assert_eq!(scene.hears(""), ["1 value 6"]);
-    let Fact::StepCompleted { output: Some(output), .. } = &scene.stored.last().unwrap().fact else { panic!() };
+    let EventData::StepCompleted { output: Some(output), .. } = &scene.stored.last().unwrap().data else { panic!() };
     assert_eq!(*output, json("6"));
 }
 
@@ -327,6 +327,6 @@ fn while_a_step_is_open_its_values_stay() {
     scene.begin("1");
     scene.call("1", signal("a", None));
     assert_eq!(scene.hears_next("1"), "1 value 5");
-    let Phase::Step(open) = &scene.ex.open()[&name("1")].phase else { panic!("a step") };
+    let CallPhase::Step(open) = &scene.ex.open()[&name("1")].phase else { panic!("a step") };
     assert_eq!(open.values_after, Some(3));
 }

@@ -298,7 +298,7 @@ fn outcomes_of_calls_that_the_guest_dropped_are_skipped_again_and_again() {
 
 #[test]
 fn a_guest_that_is_forgotten_before_it_could_move_is_wanted_again() {
-    let mut scene = Scene::with(cerebelum_history::Facts::default());
+    let mut scene = Scene::with(cerebelum_history::ExecutionOptions::default());
     scene.begin("");
     scene.ex.forget(&scope(""));
     assert_eq!(scene.ex.wanted(), [scope("")], "it has not asked for anything yet");

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{Begin, Digest, Entry, Json, Timestamp};
+use cerebelum_history::{Digest, Entry, GuestInput, Json, Timestamp};
 use cerebelum_sandbox::{Config, Guest, Ledger, Program, Sandbox};
 
 const MEASURED: Duration = Duration::from_secs(3);
@@ -109,7 +109,7 @@ async fn parked(program: &Program, entry: &(Entry, Json)) -> u64 {
 }
 
 async fn quiescent(program: &Program, (entry, input): &(Entry, Json)) -> Guest {
-    let begin = Begin {
+    let begin = GuestInput {
         entry: entry.clone(),
         input: input.clone(),
         clock: Timestamp(1_800_000_000_000),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{Begin, Call, Delivery, Entry, Json, Outcome, Request, Timestamp};
+use cerebelum_history::{Call, Delivery, Entry, GuestInput, Json, Outcome, Request, Timestamp};
 use cerebelum_sandbox::{Config, Ledger, Program, Sandbox};
 
 const MEASURED: Duration = Duration::from_secs(2);
@@ -87,7 +87,7 @@ fn process_cpu() -> Duration {
 }
 
 async fn run(program: &Program, entry: &Entry, input: &Json) {
-    let begin = Begin {
+    let begin = GuestInput {
         entry: entry.clone(),
         input: input.clone(),
         clock: Timestamp(1_800_000_000_000),

@@ -154,7 +154,7 @@ impl Admission {
     }
 
     /// Waits for a slot and for memory.
-    pub(crate) async fn admit(self: &Arc<Self>, slots: &Slots, applicant: Applicant) -> Arc<Place> {
+    pub(crate) async fn admit(self: &Arc<Self>, slots: &Slots, applicant: Applicant) -> Arc<Permit> {
         let is_admitted = {
             let mut occupancy = self.occupancy();
             occupancy.lines[applicant.kind.line()].is_empty() && self.take(&mut occupancy, slots, &applicant)
@@ -165,7 +165,7 @@ impl Admission {
         self.live.fetch_add(1, Ordering::Relaxed);
         self.admitted[applicant.kind.line()].fetch_add(1, Ordering::Relaxed);
         let Applicant { kind, workflow, bytes } = applicant;
-        Arc::new(Place { admission: Arc::clone(self), kind, workflow, bytes: AtomicU64::new(bytes) })
+        Arc::new(Permit { admission: Arc::clone(self), kind, workflow, bytes: AtomicU64::new(bytes) })
     }
 
     /// Comes back when a guest of this workflow, which waits for the ledger, has to go for one of a workflow that has
@@ -260,14 +260,14 @@ impl Drop for Ticket<'_> {
 }
 
 /// A place among the living; given back when dropped.
-pub(crate) struct Place {
+pub(crate) struct Permit {
     admission: Arc<Admission>,
     kind: Kind,
     workflow: String,
     bytes: AtomicU64,
 }
 
-impl Place {
+impl Permit {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -288,7 +288,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.live.fetch_sub(1, Ordering::Relaxed);
         let mut occupancy = self.admission.occupancy();

@@ -40,7 +40,7 @@ pub(crate) struct Cache {
 
 /// What is known about a component without loading it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Label {
+pub(crate) struct ArtifactMeta {
     pub(crate) manifest: Manifest,
     pub(crate) memory_bytes: u64,
     /// The shared modules that it is linked with: it is of no use without them.
@@ -48,9 +48,9 @@ pub(crate) struct Label {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Seal {
+struct Signature {
     /// None for a shared module.
-    label: Option<Label>,
+    label: Option<ArtifactMeta>,
     engine: u64,
     /// What the artifact is kept as a difference from; none when it is kept whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,7 @@ impl Cache {
     }
 
     /// What an intact artifact of this component says about itself.
-    pub(crate) fn label(&self, digest: &Digest) -> Option<Label> {
+    pub(crate) fn label(&self, digest: &Digest) -> Option<ArtifactMeta> {
         self.seal(&of_component(digest))?.label
     }
 
@@ -93,7 +93,7 @@ impl Cache {
     }
 
     /// Keeps a component. Trouble costs another compilation later, nothing else.
-    pub(crate) fn store_component(&self, component: &Component, digest: &Digest, label: &Label) {
+    pub(crate) fn store_component(&self, component: &Component, digest: &Digest, label: &ArtifactMeta) {
         self.store(&of_component(digest), component.engine(), component.serialize(), Some(label.clone()));
     }
 
@@ -143,7 +143,7 @@ impl Cache {
     }
 
     /// All seals, by the names of their artifacts.
-    fn seals(&self) -> impl Iterator<Item = (String, Seal)> + '_ {
+    fn seals(&self) -> impl Iterator<Item = (String, Signature)> + '_ {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let seals = files.filter(|file| file.extension() == Some(OsStr::new(SEAL)));
         let names = seals.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
@@ -165,12 +165,12 @@ impl Cache {
         }
     }
 
-    fn store(&self, name: &str, engine: &Engine, artifact: wasmtime::Result<Vec<u8>>, label: Option<Label>) {
+    fn store(&self, name: &str, engine: &Engine, artifact: wasmtime::Result<Vec<u8>>, label: Option<ArtifactMeta>) {
         let kept = artifact.map_err(|error| format!("{error:#}")).and_then(|artifact| {
             let engine = fingerprint(engine);
             let difference = label.as_ref().and_then(|label| self.difference(name, (engine, label), &artifact));
             let (base, stored) = difference.map_or((None, artifact), |(base, packed)| (Some(base), packed));
-            let mut seal = Seal { label, engine, base, mac: String::new() };
+            let mut seal = Signature { label, engine, base, mac: String::new() };
             seal.mac = self.mac(name, &seal, blake3::hash(&stored)).to_hex().to_string();
             let sealed = serde_json::to_vec(&seal).expect("a seal has a JSON form");
             let (file, other) = match seal.base {
@@ -201,7 +201,7 @@ impl Cache {
     }
 
     /// The file that a seal is the seal of, open at its beginning: a whole artifact, or a difference.
-    fn sealed(&self, engine: u64, name: &str, seal: Seal) -> Option<(Seal, File)> {
+    fn sealed(&self, engine: u64, name: &str, seal: Signature) -> Option<(Signature, File)> {
         let file = if seal.base.is_none() { self.whole_file(name) } else { self.difference_file(name) };
         let mut file = File::open(file).ok()?;
         let mut stored = Vec::new();
@@ -216,15 +216,15 @@ impl Cache {
         Some((seal, file))
     }
 
-    fn seal(&self, name: &str) -> Option<Seal> {
+    fn seal(&self, name: &str) -> Option<Signature> {
         self.seal_in(&self.seal_file(name))
     }
 
-    fn seal_in(&self, file: &Path) -> Option<Seal> {
+    fn seal_in(&self, file: &Path) -> Option<Signature> {
         serde_json::from_slice(&fs::read(file).ok()?).ok()
     }
 
-    fn mac(&self, name: &str, seal: &Seal, stored: blake3::Hash) -> blake3::Hash {
+    fn mac(&self, name: &str, seal: &Signature, stored: blake3::Hash) -> blake3::Hash {
         let label = serde_json::to_vec(&seal.label).expect("a label has a JSON form");
         // Nothing when it is kept whole, so that such seals are what they were before there were others.
         let base = seal.base.as_ref().map(|base| serde_json::to_vec(base).expect("a base has a JSON form"));

@@ -10,14 +10,14 @@ use wasmtime_wasi::clocks::HostWallClock;
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 
-use crate::desk::{Desk, Waiting};
+use crate::host_calls::{HostCalls, PendingCall};
 use crate::state::State;
 use cerebelum_history::WAIT_MS_MAX;
 
 const NS_PER_MS: u64 = 1_000_000;
 
 /// The time of day, as delivered.
-pub(crate) struct WallClock(pub(crate) Arc<Desk>);
+pub(crate) struct WallClock(pub(crate) Arc<HostCalls>);
 
 impl HostWallClock for WallClock {
     fn resolution(&self) -> Duration {
@@ -31,7 +31,7 @@ impl HostWallClock for WallClock {
 
 impl monotonic_clock::Host for State {
     fn now(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.desk.monotonic_ns())
+        Ok(self.calls.monotonic_ns())
     }
 
     fn resolution(&mut self) -> wasmtime::Result<u64> {
@@ -39,22 +39,22 @@ impl monotonic_clock::Host for State {
     }
 
     fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        let deadline = Deadline { desk: Arc::clone(&self.desk), due_ns: when, sleep: None };
+        let deadline = Deadline { calls: Arc::clone(&self.calls), due_ns: when, sleep: None };
         let deadline = self.table.push(deadline)?;
         subscribe(&mut self.table, deadline)
     }
 
     fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        self.subscribe_instant(self.desk.monotonic_ns().saturating_add(duration))
+        self.subscribe_instant(self.calls.monotonic_ns().saturating_add(duration))
     }
 }
 
 /// A moment that a guest waits for through WASI: `std::thread::sleep`, Python's `time.sleep`.
 struct Deadline {
-    desk: Arc<Desk>,
+    calls: Arc<HostCalls>,
     due_ns: u64,
     /// Kept between polls, so that asking twice is one sleep.
-    sleep: Option<Waiting>,
+    sleep: Option<PendingCall>,
 }
 
 #[async_trait]
@@ -65,16 +65,16 @@ impl Pollable for Deadline {
                 sleep.outcome().await;
                 self.sleep = None;
             }
-            let left_ns = self.due_ns.saturating_sub(self.desk.monotonic_ns());
+            let left_ns = self.due_ns.saturating_sub(self.calls.monotonic_ns());
             if left_ns == 0 {
                 return;
             }
             let duration_ms = left_ns.div_ceil(NS_PER_MS).min(WAIT_MS_MAX);
-            match self.desk.issue(Call::Sleep { duration_ms }) {
+            match self.calls.issue(Call::Sleep { duration_ms }) {
                 Ok(sleep) => self.sleep = Some(sleep),
                 Err(refusal) => {
                     // There is no way to say no here. Nobody will ever wake it, and the desk remembers why.
-                    self.desk.refuse_wait(refusal);
+                    self.calls.refuse_wait(refusal);
                     std::future::pending().await
                 }
             }

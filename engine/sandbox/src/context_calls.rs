@@ -5,10 +5,10 @@ use wasmtime::component::HasData;
 
 use crate::bindings::context;
 use crate::convert;
-use crate::ending::Ending;
-use crate::state::{Border, State};
+use crate::state::{HostImpl, State};
+use crate::trap::GuestExit;
 
-impl HasData for Border {
+impl HasData for HostImpl {
     type Data<'a> = &'a mut State;
 }
 
@@ -18,11 +18,11 @@ impl context::Host for State {
     }
 
     fn now(&mut self) -> u64 {
-        self.desk.clock_ms()
+        self.calls.clock_ms()
     }
 
     fn progress(&mut self, percent: u8, message: String) {
-        self.desk.progress(percent, &message);
+        self.calls.progress(percent, &message);
     }
 
     fn log(&mut self, level: context::Level, message: String) {
@@ -32,12 +32,12 @@ impl context::Host for State {
             context::Level::Warn => Level::Warn,
             context::Level::Error => Level::Error,
         };
-        self.desk.log(level, &message);
+        self.calls.log(level, &message);
     }
 
     /// Has no result to say no with, so a refusal ends the guest: better than an attribute silently missing.
     fn set_attribute(&mut self, name: String, value: String) -> wasmtime::Result<()> {
-        self.attribute(name, value).map_err(|failure| Ending::Failed(failure).into())
+        self.attribute(name, value).map_err(|failure| GuestExit::Failed(failure).into())
     }
 }
 
@@ -48,6 +48,6 @@ impl State {
         }
         let value = convert::json(value, "an attribute's value")?;
         check_attribute(&name, &value).map_err(convert::invalid)?;
-        self.desk.set_attribute(name, value)
+        self.calls.set_attribute(name, value)
     }
 }

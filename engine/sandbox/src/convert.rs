@@ -6,7 +6,7 @@ use cerebelum_history::{
 };
 
 use crate::bindings::{durable, http, types};
-use crate::desk::cut;
+use crate::host_calls::cut;
 use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::schema::Schema;
 use cerebelum_history::WAIT_MS_MAX;

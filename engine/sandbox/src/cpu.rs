@@ -8,7 +8,7 @@ use cerebelum_history::{Failure, kind};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::ending::Ending;
+use crate::trap::GuestExit;
 
 /// What was recorded may take so many times as long when it is repeated.
 const REPEAT_FACTOR: u64 = 10;
@@ -37,7 +37,7 @@ impl Cpu {
                 return Ok(UpdateDeadline::Yield(1));
             }
             let message = format!("the guest computed for {} ms without waiting for anything", cpu.max_ns / 1_000_000);
-            Err(Ending::Failed(Failure::new(kind::CPU_LIMIT, message)).into())
+            Err(GuestExit::Failed(Failure::new(kind::CPU_LIMIT, message)).into())
         });
     }
 

@@ -8,17 +8,17 @@ use wasmtime::component::Accessor;
 
 use crate::bindings::{durable, http, types};
 use crate::convert;
-use crate::state::{Border, State};
+use crate::state::{HostImpl, State};
 
 /// What every durable call gives back to a guest.
-type Told<T> = Result<T, types::Failure>;
+type CallResult<T> = Result<T, types::Failure>;
 
 /// Writes a call down and waits; the only await of any host function (L1).
-async fn outcome_of(accessor: &Accessor<State, Border>, call: Result<Call, Failure>) -> Result<Outcome, Failure> {
+async fn outcome_of(accessor: &Accessor<State, HostImpl>, call: Result<Call, Failure>) -> Result<Outcome, Failure> {
     let mut waiting = accessor.with(|mut access| {
-        let desk = Arc::clone(&access.get().desk);
-        let waiting = desk.issue(call?)?;
-        if desk.has_outgrown() {
+        let calls = Arc::clone(&access.get().calls);
+        let waiting = calls.issue(call?)?;
+        if calls.has_outgrown() {
             // It gives way at its next instruction instead of at the next tick.
             access.as_context_mut().set_epoch_deadline(0);
         }
@@ -30,7 +30,7 @@ async fn outcome_of(accessor: &Accessor<State, Border>, call: Result<Call, Failu
     }
 }
 
-async fn value_of(accessor: &Accessor<State, Border>, call: Result<Call, Failure>) -> Told<String> {
+async fn value_of(accessor: &Accessor<State, HostImpl>, call: Result<Call, Failure>) -> CallResult<String> {
     match outcome_of(accessor, call).await {
         Ok(Outcome::Value(value)) => Ok(convert::to_text(&value)),
         Ok(_) => unreachable!("the desk lets only fitting outcomes pass"),
@@ -38,7 +38,7 @@ async fn value_of(accessor: &Accessor<State, Border>, call: Result<Call, Failure
     }
 }
 
-fn only_in_a_workflow(accessor: &Accessor<State, Border>, what: &str) -> Result<(), Failure> {
+fn only_in_a_workflow(accessor: &Accessor<State, HostImpl>, what: &str) -> Result<(), Failure> {
     match accessor.with(|mut access| access.get().info.step.is_some()) {
         true => Err(Failure::new(kind::NOT_GRANTED, format!("only a workflow can {what}"))),
         false => Ok(()),
@@ -47,16 +47,16 @@ fn only_in_a_workflow(accessor: &Accessor<State, Border>, what: &str) -> Result<
 
 impl durable::Host for State {
     fn last_call(&mut self) -> u32 {
-        self.desk.last_ordinal()
+        self.calls.last_ordinal()
     }
 
     fn cancel(&mut self, call: u32) {
-        self.desk.cancel(call);
+        self.calls.cancel(call);
     }
 }
 
-impl durable::HostWithStore<State> for Border {
-    async fn sleep(accessor: &Accessor<State, Self>, duration: u64) -> Told<()> {
+impl durable::HostWithStore<State> for HostImpl {
+    async fn sleep(accessor: &Accessor<State, Self>, duration: u64) -> CallResult<()> {
         if duration == 0 {
             return Ok(());
         }
@@ -68,7 +68,7 @@ impl durable::HostWithStore<State> for Border {
         accessor: &Accessor<State, Self>,
         call: types::StepCall,
         options: types::StepOptions,
-    ) -> Told<String> {
+    ) -> CallResult<String> {
         let step = convert::step_call(call);
         value_of(accessor, step.and_then(|step| Ok(Call::Step(step, convert::step_options(options)?)))).await
     }
@@ -77,7 +77,7 @@ impl durable::HostWithStore<State> for Border {
         accessor: &Accessor<State, Self>,
         check: types::StepCall,
         policy: durable::PollPolicy,
-    ) -> Told<String> {
+    ) -> CallResult<String> {
         let step = convert::step_call(check);
         value_of(accessor, step.and_then(|step| Ok(Call::Poll(step, convert::poll_policy(policy)?)))).await
     }
@@ -85,7 +85,7 @@ impl durable::HostWithStore<State> for Border {
     async fn await_approval(
         accessor: &Accessor<State, Self>,
         request: durable::ApprovalRequest,
-    ) -> Told<durable::Approval> {
+    ) -> CallResult<durable::Approval> {
         match outcome_of(accessor, convert::approval_request(request).map(Call::Approval)).await {
             Ok(Outcome::Approved(approval)) => Ok(convert::to_approval(approval)),
             Ok(_) => unreachable!("the desk lets only fitting outcomes pass"),
@@ -93,17 +93,17 @@ impl durable::HostWithStore<State> for Border {
         }
     }
 
-    async fn await_signal(accessor: &Accessor<State, Self>, name: String, timeout: Option<u64>) -> Told<String> {
+    async fn await_signal(accessor: &Accessor<State, Self>, name: String, timeout: Option<u64>) -> CallResult<String> {
         let name = convert::name(name, "a signal's name");
         let call = name.and_then(|name| Ok(Call::Signal { name, timeout_ms: convert::timeout_ms(timeout)? }));
         value_of(accessor, call).await
     }
 
-    async fn run_workflow(accessor: &Accessor<State, Self>, call: durable::WorkflowCall) -> Told<String> {
+    async fn run_workflow(accessor: &Accessor<State, Self>, call: durable::WorkflowCall) -> CallResult<String> {
         value_of(accessor, convert::workflow_call(call).map(Call::RunWorkflow)).await
     }
 
-    async fn start_workflow(accessor: &Accessor<State, Self>, call: durable::WorkflowCall) -> Told<String> {
+    async fn start_workflow(accessor: &Accessor<State, Self>, call: durable::WorkflowCall) -> CallResult<String> {
         match outcome_of(accessor, convert::workflow_call(call).map(Call::StartWorkflow)).await {
             Ok(Outcome::Started(id)) => Ok(id.to_string()),
             Ok(_) => unreachable!("the desk lets only fitting outcomes pass"),
@@ -111,7 +111,7 @@ impl durable::HostWithStore<State> for Border {
         }
     }
 
-    async fn continue_as_new(accessor: &Accessor<State, Self>, input: String) -> Told<()> {
+    async fn continue_as_new(accessor: &Accessor<State, Self>, input: String) -> CallResult<()> {
         let allowed = only_in_a_workflow(accessor, "continue as new");
         let input = allowed.and_then(|()| convert::json(input, "the next run's input"));
         let call = input.map(|input| Call::ContinueAsNew { input });
@@ -121,8 +121,8 @@ impl durable::HostWithStore<State> for Border {
 
 impl http::Host for State {}
 
-impl http::HostWithStore<State> for Border {
-    async fn fetch(accessor: &Accessor<State, Self>, request: http::Request) -> Told<http::Response> {
+impl http::HostWithStore<State> for HostImpl {
+    async fn fetch(accessor: &Accessor<State, Self>, request: http::Request) -> CallResult<http::Response> {
         let is_step = accessor.with(|mut access| access.get().info.step.is_some());
         let granted = match is_step {
             true => Ok(()),

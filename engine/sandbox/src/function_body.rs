@@ -44,13 +44,13 @@ struct Count {
     /// What paths bring to where they meet.
     meetings: u64,
     /// The blocks that are open here.
-    open: Vec<Open>,
+    open: Vec<OpenBlock>,
     variables: u64,
 }
 
 /// A block that is not over yet.
 #[derive(Debug, Default)]
-struct Open {
+struct OpenBlock {
     /// Jumps to it.
     jumps: u64,
     /// How often a variable is set inside of it.
@@ -88,7 +88,7 @@ pub(crate) fn examine(function: &Function<'_>) -> Result<Result<u64, String>, Bi
 }
 
 fn count(function: &Function<'_>, variables: u64) -> Result<Count, BinaryReaderError> {
-    let all = Open { arity: function.arity, ..Open::default() };
+    let all = OpenBlock { arity: function.arity, ..OpenBlock::default() };
     let mut count = Count { variables, open: vec![all], ..Count::default() };
     let (bytes, begins) = (function.body.as_bytes(), function.body.range().start);
     let mut operators = function.body.get_operators_reader()?;
@@ -143,7 +143,7 @@ impl Count {
             BlockType::Type(_) => 1,
             BlockType::Empty => 0,
         };
-        self.open.push(Open { arity, ..Open::default() });
+        self.open.push(OpenBlock { arity, ..OpenBlock::default() });
         self.deepest = self.deepest.max(self.open.len() as u64 - 1);
     }
 

@@ -12,25 +12,25 @@ use std::task::{Context, Poll, Wake, Waker};
 use cerebelum_history::{Delivery, Entry, Json, Turn, planted};
 use wasmtime::Store;
 
-use crate::admission::{Admission, Place};
+use crate::admission::{Admission, Permit};
 use crate::bindings::{ComponentPre, types};
 use crate::cpu::Cpu;
-use crate::desk::Desk;
+use crate::host_calls::HostCalls;
 use crate::state::State;
-use crate::{Account, Moving, Program, Trouble, ending};
+use crate::{Account, HostError, Moving, Program, trap};
 
 /// A store and its place among the living; the store goes first, so that a place given back is truly free.
-pub(crate) struct Inhabitant {
+pub(crate) struct Instance {
     pub(crate) store: Store<State>,
-    pub(crate) place: Arc<Place>,
+    pub(crate) place: Arc<Permit>,
 }
 
 /// One guest, from its start to its end. Dropping it at any moment is hibernation: nothing is recorded.
 ///
 /// A `turn` that is dropped half-way leaves the guest in the middle of it: drop the guest as well.
 pub struct Guest {
-    drive: Drive<Returned>,
-    place: Weak<Place>,
+    drive: GuestDriver<Returned>,
+    place: Weak<Permit>,
     /// Outlives the drive: what it runs on is the program's.
     _program: Program,
 }
@@ -40,14 +40,14 @@ type Returned = Result<String, types::Failure>;
 
 impl Guest {
     pub(crate) fn new(
-        (program, inhabitant): (Program, Inhabitant),
+        (program, instance): (Program, Instance),
         pre: ComponentPre<State>,
         work: (Entry, Json),
-        with: (Arc<Cpu>, Gate),
+        with: (Arc<Cpu>, MoveGate),
     ) -> Self {
-        let desk = Arc::clone(&inhabitant.store.data().desk);
-        let place = Arc::downgrade(&inhabitant.place);
-        Self { drive: Drive::new(desk, with, run(inhabitant, pre, work)), place, _program: program }
+        let calls = Arc::clone(&instance.store.data().calls);
+        let place = Arc::downgrade(&instance.place);
+        Self { drive: GuestDriver::new(calls, with, run(instance, pre, work)), place, _program: program }
     }
 
     /// What it takes of the node's memory, in bytes: its linear memory, whether it has touched all of it or not.
@@ -63,7 +63,7 @@ impl Guest {
     ///
     /// # Errors
     /// The engine's own trouble; the guest is then of no further use.
-    pub async fn turn(&mut self, delivery: Option<Delivery>) -> Result<Turn, Trouble> {
+    pub async fn turn(&mut self, delivery: Option<Delivery>) -> Result<Turn, HostError> {
         self.drive.cpu.refill();
         self.take_turn(delivery).await
     }
@@ -73,45 +73,45 @@ impl Guest {
     ///
     /// # Errors
     /// As above.
-    pub async fn turn_again(&mut self, delivery: Option<Delivery>) -> Result<Turn, Trouble> {
+    pub async fn turn_again(&mut self, delivery: Option<Delivery>) -> Result<Turn, HostError> {
         self.drive.cpu.refill_for_repeat();
         self.take_turn(delivery).await
     }
 
-    async fn take_turn(&mut self, delivery: Option<Delivery>) -> Result<Turn, Trouble> {
+    async fn take_turn(&mut self, delivery: Option<Delivery>) -> Result<Turn, HostError> {
         if self.drive.run.is_none() {
-            return Err(Trouble::Ended);
+            return Err(HostError::Ended);
         }
-        let desk = Arc::clone(&self.drive.desk);
-        desk.begin_turn();
+        let calls = Arc::clone(&self.drive.calls);
+        calls.begin_turn();
         if let Some(delivery) = delivery {
-            desk.deliver(delivery)?;
+            calls.deliver(delivery)?;
         }
         let end = match self.drive.advance().await {
-            Moved::Displaced => {
+            Progress::Displaced => {
                 self.drive.stop();
-                return Err(Trouble::Displaced);
+                return Err(HostError::Displaced);
             }
-            Moved::Quiescent if desk.has_open_call() => None,
-            Moved::Quiescent => {
+            Progress::Quiescent if calls.has_open_call() => None,
+            Progress::Quiescent => {
                 self.drive.stop();
-                Some(Err(ending::deadlock(&desk)))
+                Some(Err(trap::deadlock(&calls)))
             }
-            Moved::Ended(returned) => {
+            Progress::Ended(returned) => {
                 // First the rest of its output: a panic's message may stand there.
-                desk.flush_lines();
-                Some(ending::of(returned, &desk)?)
+                calls.flush_lines();
+                Some(trap::of(returned, &calls)?)
             }
         };
-        Ok(Turn { requests: desk.take_requests(), end })
+        Ok(Turn { requests: calls.take_requests(), end })
     }
 }
 
-async fn run(mut inhabitant: Inhabitant, pre: ComponentPre<State>, work: (Entry, Json)) -> wasmtime::Result<Returned> {
-    let desk = Arc::clone(&inhabitant.store.data().desk);
-    let returned = enter(&mut inhabitant.store, pre, work, &desk).await;
+async fn run(mut instance: Instance, pre: ComponentPre<State>, work: (Entry, Json)) -> wasmtime::Result<Returned> {
+    let calls = Arc::clone(&instance.store.data().calls);
+    let returned = enter(&mut instance.store, pre, work, &calls).await;
     // The store is dropped next, and with it the calls that are still open: no wish of the guest.
-    desk.close();
+    calls.close();
     returned
 }
 
@@ -119,10 +119,10 @@ async fn enter(
     store: &mut Store<State>,
     pre: ComponentPre<State>,
     (entry, input): (Entry, Json),
-    desk: &Desk,
+    calls: &HostCalls,
 ) -> wasmtime::Result<Returned> {
     let instance = pre.instantiate_async(&mut *store).await?;
-    desk.open_for_calls();
+    calls.open_for_calls();
     let input = input.as_str().to_owned();
     let call = async |accessor: &wasmtime::component::Accessor<State>| {
         let guest = instance.cerebelum_guest_guest();
@@ -135,7 +135,7 @@ async fn enter(
 }
 
 /// How far a guest moved.
-pub(crate) enum Moved<T> {
+pub(crate) enum Progress<T> {
     /// Only a delivery can move it further.
     Quiescent,
     /// Its function returned, or it was stopped.
@@ -146,13 +146,13 @@ pub(crate) enum Moved<T> {
 
 /// What a guest passes before it moves: the ledger of host memory, for which it waits in its place unless a guest of a
 /// workflow that has less memory needs that.
-pub(crate) struct Gate {
+pub(crate) struct MoveGate {
     pub(crate) account: Arc<Account>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) workflow: String,
 }
 
-impl Gate {
+impl MoveGate {
     /// Waits until the guest may move; none when it has to go.
     async fn pass(&self) -> Option<Moving> {
         tokio::select! {
@@ -164,28 +164,28 @@ impl Gate {
 }
 
 /// Polls one guest's future until it is quiescent.
-pub(crate) struct Drive<T> {
+pub(crate) struct GuestDriver<T> {
     run: Option<Pin<Box<dyn Future<Output = wasmtime::Result<T>> + Send>>>,
-    desk: Arc<Desk>,
+    calls: Arc<HostCalls>,
     cpu: Arc<Cpu>,
-    gate: Gate,
+    gate: MoveGate,
     woken: Arc<Woken>,
     waker: Waker,
 }
 
-impl<T> Drive<T> {
+impl<T> GuestDriver<T> {
     pub(crate) fn new(
-        desk: Arc<Desk>,
-        (cpu, gate): (Arc<Cpu>, Gate),
+        calls: Arc<HostCalls>,
+        (cpu, gate): (Arc<Cpu>, MoveGate),
         run: impl Future<Output = wasmtime::Result<T>> + Send + 'static,
     ) -> Self {
         let woken = Arc::new(Woken(AtomicBool::new(false)));
-        Self { run: Some(Box::pin(run)), desk, cpu, gate, waker: Waker::from(Arc::clone(&woken)), woken }
+        Self { run: Some(Box::pin(run)), calls, cpu, gate, waker: Waker::from(Arc::clone(&woken)), woken }
     }
 
     /// Moves the guest as far as it can go by itself.
-    pub(crate) async fn advance(&mut self) -> Moved<T> {
-        let Some(mut moving) = self.gate.pass().await else { return Moved::Displaced };
+    pub(crate) async fn advance(&mut self) -> Progress<T> {
+        let Some(mut moving) = self.gate.pass().await else { return Progress::Displaced };
         loop {
             let run = self.run.as_mut().expect("nobody advances a guest that has ended");
             self.woken.0.store(false, Ordering::Relaxed);
@@ -193,10 +193,10 @@ impl<T> Drive<T> {
             match polled {
                 Poll::Ready(returned) => {
                     self.stop();
-                    return Moved::Ended(returned);
+                    return Progress::Ended(returned);
                 }
                 Poll::Pending if !self.woken.0.load(Ordering::Relaxed) || planted("pending-is-quiescent") => {
-                    return Moved::Quiescent;
+                    return Progress::Quiescent;
                 }
                 Poll::Pending if self.cpu.take_gave_way() => {
                     // Given back before it waits: an activation that waits for the database does not drive its guests, and a
@@ -204,7 +204,7 @@ impl<T> Drive<T> {
                     drop(moving);
                     tokio::task::yield_now().await;
                     // What others have asked for meanwhile may be more than there is room for.
-                    let Some(again) = self.gate.pass().await else { return Moved::Displaced };
+                    let Some(again) = self.gate.pass().await else { return Progress::Displaced };
                     moving = again;
                     self.cpu.resume();
                 }
@@ -215,12 +215,12 @@ impl<T> Drive<T> {
 
     /// Lets the guest go; what it still waits for is no longer wanted by anybody.
     pub(crate) fn stop(&mut self) {
-        self.desk.close();
+        self.calls.close();
         self.run = None;
     }
 }
 
-impl<T> Drop for Drive<T> {
+impl<T> Drop for GuestDriver<T> {
     fn drop(&mut self) {
         self.stop();
     }
@@ -248,8 +248,8 @@ mod tests {
     use super::*;
     use crate::Ledger;
 
-    fn sleeper(desk: &Arc<Desk>) -> Drive<()> {
-        let on = Arc::clone(desk);
+    fn sleeper(calls: &Arc<HostCalls>) -> GuestDriver<()> {
+        let on = Arc::clone(calls);
         let run = async move {
             on.open_for_calls();
             let mut first = on.issue(Call::Sleep { duration_ms: 1 }).expect("a first call is possible");
@@ -260,26 +260,26 @@ mod tests {
             third.outcome().await;
             Ok(())
         };
-        let gate = Gate {
+        let gate = MoveGate {
             account: Ledger::new(1 << 20).account(),
             admission: Admission::new(1 << 20),
             workflow: String::new(),
         };
-        Drive::new(Arc::clone(desk), (Cpu::new(Duration::from_secs(1)), gate), run)
+        GuestDriver::new(Arc::clone(calls), (Cpu::new(Duration::from_secs(1)), gate), run)
     }
 
     #[tokio::test]
     async fn a_dropped_call_is_a_request_and_a_hibernated_one_is_none() {
-        let desk = Desk::new(0, &Ledger::new(1 << 20).account());
-        let mut drive = sleeper(&desk);
-        assert!(matches!(drive.advance().await, Moved::Quiescent));
-        assert_eq!(desk.take_requests().len(), 2);
+        let calls = HostCalls::new(0, &Ledger::new(1 << 20).account());
+        let mut drive = sleeper(&calls);
+        assert!(matches!(drive.advance().await, Progress::Quiescent));
+        assert_eq!(calls.take_requests().len(), 2);
         let delivery = Delivery { ordinal: 1, outcome: Outcome::Slept, clock: Timestamp(1) };
-        desk.deliver(delivery).expect("call 1 is a sleep and open");
-        assert!(matches!(drive.advance().await, Moved::Quiescent));
-        let requests = desk.take_requests();
+        calls.deliver(delivery).expect("call 1 is a sleep and open");
+        assert!(matches!(drive.advance().await, Progress::Quiescent));
+        let requests = calls.take_requests();
         assert!(matches!(requests[..], [Request::Drop(2), Request::Call(3, _)]), "{requests:?}");
         drop(drive);
-        assert_eq!(desk.take_requests(), [], "hibernation is no wish of the guest");
+        assert_eq!(calls.take_requests(), [], "hibernation is no wish of the guest");
     }
 }

@@ -6,45 +6,45 @@
 //! functions of them, and everything else that could differ is not there.
 
 mod admission;
+mod artifact_writer;
 #[allow(unreachable_pub, reason = "generated")]
 mod bindings;
 mod cache;
-mod chance;
 mod clocks;
+mod compile_pool;
 mod context_calls;
 mod convert;
 mod cpu;
-mod desk;
 mod durable_calls;
-mod ending;
-mod engines;
+mod engine_pair;
 mod function_body;
 mod guest;
-mod hoist;
-mod keeping;
+mod host_calls;
+mod host_error;
 mod ledger;
-mod library;
 mod limits;
 mod line;
 mod lines;
 mod machine;
 mod manifest;
 mod memory;
+mod module_cache;
 mod program;
+mod rng;
 mod sandbox;
 pub mod schema;
+mod shared_modules;
 mod state;
 mod stdio;
 mod structure;
-mod trouble;
-mod workshop;
+mod trap;
 mod world;
 
 pub use guest::Guest;
+pub use host_error::{HostError, InspectError, LoadError, SandboxError};
 pub use ledger::{Account, Held, Ledger, Moving, SMALL_BYTES};
 pub use limits::{COMPONENT_BYTES_MAX, Config};
 pub use machine::memory_bytes;
 pub use manifest::{Manifest, StepInfo, WorkflowInfo};
 pub use program::Program;
 pub use sandbox::{Inspected, Sandbox};
-pub use trouble::{InspectError, LoadError, SandboxError, Trouble};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bindings::guest;
 use crate::convert;
-use crate::desk::cut;
+use crate::host_calls::cut;
 use crate::limits::{ENTRIES_MAX, MANIFEST_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::schema::Schema;
 

@@ -4,24 +4,24 @@ use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
-use crate::Trouble;
-use crate::admission::Place;
-use crate::desk::Desk;
-use crate::ending::Ending;
+use crate::HostError;
+use crate::admission::Permit;
+use crate::host_calls::HostCalls;
 use crate::limits::structure;
+use crate::trap::GuestExit;
 
 /// The limit of one guest.
 pub(crate) struct MemoryLimit {
-    desk: Arc<Desk>,
-    place: Arc<Place>,
+    calls: Arc<HostCalls>,
+    place: Arc<Permit>,
     used: usize,
     latest: usize,
     max: usize,
 }
 
 impl MemoryLimit {
-    pub(crate) fn new(desk: &Arc<Desk>, place: &Arc<Place>, bytes_max: usize) -> Self {
-        Self { desk: Arc::clone(desk), place: Arc::clone(place), used: 0, latest: 0, max: bytes_max }
+    pub(crate) fn new(calls: &Arc<HostCalls>, place: &Arc<Permit>, bytes_max: usize) -> Self {
+        Self { calls: Arc::clone(calls), place: Arc::clone(place), used: 0, latest: 0, max: bytes_max }
     }
 }
 
@@ -31,12 +31,12 @@ impl ResourceLimiter for MemoryLimit {
         let used = self.used.saturating_add(self.latest);
         if used > self.max {
             self.latest = 0;
-            self.desk.refuse_memory();
+            self.calls.refuse_memory();
             return Ok(false);
         }
         if !self.place.cover(used as u64) {
             // The guest must not see this: its next attempt would run differently from a rerun.
-            return Err(Ending::Trouble(Trouble::MemoryUsedUp).into());
+            return Err(GuestExit::HostError(HostError::MemoryUsedUp).into());
         }
         self.used = used;
         Ok(true)
@@ -51,7 +51,7 @@ impl ResourceLimiter for MemoryLimit {
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let allowed = desired as u64 <= structure::TABLE_ELEMENTS_MAX;
         if !allowed {
-            self.desk.refuse_memory();
+            self.calls.refuse_memory();
         }
         Ok(allowed)
     }

@@ -2,24 +2,26 @@
 
 use std::sync::Arc;
 
-use cerebelum_history::{Begin, Digest, Entry, Json, Timestamp};
+use cerebelum_history::{Digest, Entry, GuestInput, Json, Timestamp};
 use wasmtime::Store;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use crate::admission::{Applicant, Kind};
 use crate::bindings::{ComponentPre, guest};
-use crate::cache::Label;
+use crate::cache::ArtifactMeta;
 use crate::cpu::Cpu;
-use crate::desk::Desk;
-use crate::ending;
-use crate::engines::Plant;
-use crate::guest::{Drive, Gate, Guest, Inhabitant, Moved};
+use crate::engine_pair::EngineProfile;
+use crate::guest::{Guest, GuestDriver, Instance, MoveGate, Progress};
+use crate::host_calls::HostCalls;
 use crate::limits::LARGE_GUEST_BYTES;
 use crate::memory::MemoryLimit;
 use crate::sandbox::Shared;
 use crate::state::State;
-use crate::{Account, InspectError, Manifest, Trouble, engines, hoist, library, manifest, structure, world};
+use crate::trap;
+use crate::{
+    Account, HostError, InspectError, Manifest, engine_pair, manifest, module_cache, shared_modules, structure, world,
+};
 
 /// A component that is ready to run. Cheap to clone.
 #[derive(Clone)]
@@ -28,13 +30,13 @@ pub struct Program(Arc<Inner>);
 struct Inner {
     shared: Arc<Shared>,
     digest: Digest,
-    label: Label,
+    label: ArtifactMeta,
     pre: ComponentPre<State>,
     /// Keeps its modules on the shelf for other programs.
     modules: Modules,
 }
 
-type Modules = Vec<Arc<library::Shared>>;
+type Modules = Vec<Arc<module_cache::CachedModule>>;
 
 impl Program {
     /// The component's content address.
@@ -72,7 +74,7 @@ impl Program {
     ///
     /// # Errors
     /// None at present; the engine's own trouble shows in the guest's turns.
-    pub async fn start(&self, begin: Begin, account: Arc<Account>) -> Result<Guest, Trouble> {
+    pub async fn start(&self, begin: GuestInput, account: Arc<Account>) -> Result<Guest, HostError> {
         let Inner { shared, label, pre, .. } = &*self.0;
         let workflow = begin.workflow.clone();
         let config = &shared.config;
@@ -81,10 +83,10 @@ impl Program {
             Entry::Step(_) => (config.step_growth_bytes_max, config.step_cpu_max),
         };
         let cpu = Cpu::new(cpu);
-        let inhabitant = inhabit(shared, label.memory_bytes, growth_bytes, (&begin, &account), &cpu).await;
+        let instance = instantiate(shared, label.memory_bytes, growth_bytes, (&begin, &account), &cpu).await;
         shared.admission.count_start();
-        let gate = Gate { account, admission: Arc::clone(&shared.admission), workflow };
-        Ok(Guest::new((self.clone(), inhabitant), pre.clone(), (begin.entry, begin.input), (cpu, gate)))
+        let gate = MoveGate { account, admission: Arc::clone(&shared.admission), workflow };
+        Ok(Guest::new((self.clone(), instance), pre.clone(), (begin.entry, begin.input), (cpu, gate)))
     }
 
     /// How many steps have ever found places, of those that stand in one line with the steps of this component.
@@ -96,25 +98,25 @@ impl Program {
 }
 
 /// A store in its place, limits armed.
-async fn inhabit(
+async fn instantiate(
     shared: &Shared,
     memory_bytes: u64,
     growth_bytes: usize,
-    (begin, account): (&Begin, &Arc<Account>),
+    (begin, account): (&GuestInput, &Arc<Account>),
     cpu: &Arc<Cpu>,
-) -> Inhabitant {
+) -> Instance {
     let plant = shared.engines.for_memory(memory_bytes);
     let is_workflow = matches!(begin.entry, Entry::Workflow(_));
     let kind = Kind { is_large: memory_bytes >= LARGE_GUEST_BYTES, is_workflow };
     let applicant = Applicant { kind, workflow: begin.workflow.clone(), bytes: memory_bytes };
     let place = shared.admission.admit(&plant.slots, applicant).await;
-    let desk = Desk::new(begin.clock.0, account);
+    let calls = HostCalls::new(begin.clock.0, account);
     let initial = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
     let bytes_max = initial.saturating_add(growth_bytes).min(shared.config.guest_memory_bytes_max);
-    let memory = MemoryLimit::new(&desk, &place, bytes_max);
-    let mut store = State::store(&plant.engine, begin, &desk, memory);
+    let memory = MemoryLimit::new(&calls, &place, bytes_max);
+    let mut store = State::store(&plant.engine, begin, &calls, memory);
     cpu.watch(&mut store);
-    Inhabitant { store, place }
+    Instance { store, place }
 }
 
 /// Makes a component ready from what is kept on disk.
@@ -156,7 +158,7 @@ pub(crate) fn compile(shared: &Shared, bytes: &[u8]) -> Result<Compiled, Inspect
         let pre = link(plant, &component, &modules)?;
         Ok(Compiled { component, modules, pre, memory_bytes: found.memory_bytes })
     };
-    if let Some(hoisted) = hoist::hoist(bytes, engines::proposals()) {
+    if let Some(hoisted) = shared_modules::hoist(bytes, engine_pair::proposals()) {
         let find = |module| plant.library.find_or_compile((&plant.engine, &shared.cache), module);
         let modules = hoisted.modules.iter().map(find).collect::<wasmtime::Result<Modules>>();
         let built = modules.map_err(|error| InspectError::Refused(chain(&error)));
@@ -178,7 +180,7 @@ pub(crate) async fn describe(
     let Compiled { component, modules, pre, memory_bytes } = compiled;
     let manifest = tell(shared, &pre, memory_bytes).await?;
     let needs = modules.iter().map(|module| module.digest.clone()).collect();
-    let label = Label { manifest, memory_bytes, modules: needs };
+    let label = ArtifactMeta { manifest, memory_bytes, modules: needs };
     let inner = Inner { shared: Arc::clone(shared), digest: digest.clone(), label, pre, modules };
     let program = Program(Arc::new(inner));
     let kept = program.clone();
@@ -192,19 +194,19 @@ async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> 
     let cpu = Cpu::new(shared.config.workflow_cpu_max);
     let growth_bytes = shared.config.workflow_growth_bytes_max;
     let account = shared.config.ledger.account();
-    let inhabitant = inhabit(shared, memory_bytes, growth_bytes, (&begin, &account), &cpu).await;
-    let desk = Arc::clone(&inhabitant.store.data().desk);
-    let gate = Gate { account, admission: Arc::clone(&shared.admission), workflow: String::new() };
-    let mut drive = Drive::new(Arc::clone(&desk), (cpu, gate), ask(inhabitant, pre.clone()));
+    let instance = instantiate(shared, memory_bytes, growth_bytes, (&begin, &account), &cpu).await;
+    let calls = Arc::clone(&instance.store.data().calls);
+    let gate = MoveGate { account, admission: Arc::clone(&shared.admission), workflow: String::new() };
+    let mut drive = GuestDriver::new(Arc::clone(&calls), (cpu, gate), ask(instance, pre.clone()));
     let told = match drive.advance().await {
-        Moved::Quiescent => Err("its `describe` waits for something: it must not make a durable call".to_owned()),
-        Moved::Displaced => return Err(InspectError::Trouble(Trouble::Displaced.to_string())),
-        Moved::Ended(Ok(told)) => Ok(told),
-        Moved::Ended(Err(error)) => {
-            desk.flush_lines();
-            match ending::stopped(&error, &desk) {
+        Progress::Quiescent => Err("its `describe` waits for something: it must not make a durable call".to_owned()),
+        Progress::Displaced => return Err(InspectError::HostError(HostError::Displaced.to_string())),
+        Progress::Ended(Ok(told)) => Ok(told),
+        Progress::Ended(Err(error)) => {
+            calls.flush_lines();
+            match trap::stopped(&error, &calls) {
                 Ok(failure) => Err(format!("its `describe` failed with {failure}")),
-                Err(trouble) => return Err(InspectError::Trouble(trouble.to_string())),
+                Err(trouble) => return Err(InspectError::HostError(trouble.to_string())),
             }
         }
     };
@@ -212,15 +214,15 @@ async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> 
     manifest::read(told).map_err(InspectError::Refused)
 }
 
-async fn ask(mut inhabitant: Inhabitant, pre: ComponentPre<State>) -> wasmtime::Result<guest::Manifest> {
-    let store: &mut Store<State> = &mut inhabitant.store;
+async fn ask(mut instance: Instance, pre: ComponentPre<State>) -> wasmtime::Result<guest::Manifest> {
+    let store: &mut Store<State> = &mut instance.store;
     let instance = pre.instantiate_async(&mut *store).await?;
     instance.cerebelum_guest_guest().call_describe(&mut *store).await
 }
 
 /// The beginning of a guest that is only asked what it is.
-fn nobody() -> Begin {
-    Begin {
+fn nobody() -> GuestInput {
+    GuestInput {
         entry: Entry::Workflow(String::new()),
         input: Json::null(),
         clock: Timestamp(0),
@@ -234,14 +236,14 @@ fn nobody() -> Begin {
 }
 
 fn link(
-    plant: &Plant,
+    plant: &EngineProfile,
     component: &Component,
-    modules: &[Arc<library::Shared>],
+    modules: &[Arc<module_cache::CachedModule>],
 ) -> Result<ComponentPre<State>, InspectError> {
     let refused = |what: &str, error: &wasmtime::Error| InspectError::Refused(format!("{what}: {}", chain(error)));
     let mut linker = plant.linker.clone();
     for shared in modules {
-        let named = linker.root().module(&hoist::import_name(&shared.digest), &shared.module);
+        let named = linker.root().module(&shared_modules::import_name(&shared.digest), &shared.module);
         named.map_err(|error| refused("the component's modules cannot be shared", &error))?;
     }
     let pre = linker.instantiate_pre(component);

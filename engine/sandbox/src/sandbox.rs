@@ -10,31 +10,31 @@ use cerebelum_history::Digest;
 use tokio::sync::OnceCell;
 
 use crate::admission::Admission;
+use crate::artifact_writer::Keeping;
 use crate::cache::Cache;
-use crate::engines::Engines;
-use crate::keeping::Keeping;
+use crate::compile_pool::CompilePool;
+use crate::engine_pair::EnginePair;
 use crate::program::{self, Program};
-use crate::workshop::Workshop;
 use crate::{Config, InspectError, LoadError, Manifest, SandboxError};
 
 /// Runs guests. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Sandbox {
     shared: Arc<Shared>,
-    shelf: Arc<Mutex<Shelf>>,
+    shelf: Arc<Mutex<ComponentCache>>,
 }
 
 /// What all programs and guests of a sandbox share. The shelf of programs is not part of it, or they would keep
 /// each other alive.
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    pub(crate) engines: Engines,
+    pub(crate) engines: EnginePair,
     pub(crate) cache: Cache,
     pub(crate) admission: Arc<Admission>,
     /// Compiles uploads.
-    uploads: Workshop,
+    uploads: CompilePool,
     /// Compiles what executions wait for: not behind uploads.
-    wakes: Workshop,
+    wakes: CompilePool,
     pub(crate) keeping: Keeping,
 }
 
@@ -54,11 +54,11 @@ impl Sandbox {
     /// When the data folder cannot be used, or the machine cannot run guests as configured.
     pub fn new(config: Config) -> Result<Self, SandboxError> {
         let shared = Shared {
-            engines: Engines::new(&config)?,
+            engines: EnginePair::new(&config)?,
             cache: Cache::open(&config.data)?,
             admission: Admission::new(config.memory_bytes_max),
-            uploads: Workshop::new("upload")?,
-            wakes: Workshop::new("compile")?,
+            uploads: CompilePool::new("upload")?,
+            wakes: CompilePool::new("compile")?,
             keeping: Keeping::default(),
             config,
         };
@@ -68,7 +68,7 @@ impl Sandbox {
     /// Looks at an uploaded component: checks and compiles it, and asks it what it is.
     ///
     /// # Errors
-    /// `Refused` with one line that names what is wrong with it; `Trouble` when the fault is not its own.
+    /// `Refused` with one line that names what is wrong with it; `HostError` when the fault is not its own.
     pub async fn inspect(&self, bytes: impl Into<Bytes>) -> Result<Inspected, InspectError> {
         let bytes = bytes.into();
         let (digest, bytes) = blocking(move || (Digest::of(&bytes), bytes)).await?;
@@ -94,7 +94,7 @@ impl Sandbox {
         let checked = async {
             let (expected, bytes) = (digest.clone(), Bytes::from(bytes.await.map_err(LoadError::Bytes)?));
             let (intact, bytes) = blocking(move || (Digest::of(&bytes) == expected, bytes)).await?;
-            let damaged = || InspectError::Trouble(format!("the stored bytes of component {digest} are damaged"));
+            let damaged = || InspectError::HostError(format!("the stored bytes of component {digest} are damaged"));
             if intact { Ok(bytes) } else { Err(damaged().into()) }
         };
         self.ready(digest, |shared| &shared.wakes, checked).await
@@ -151,14 +151,14 @@ impl Sandbox {
         self.shared.engines.modules_compiled()
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+    fn shelf(&self) -> MutexGuard<'_, ComponentCache> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ready<E>(
         &self,
         digest: &Digest,
-        at: fn(&Shared) -> &Workshop,
+        at: fn(&Shared) -> &CompilePool,
         bytes: impl Future<Output = Result<Bytes, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
         let cell = self.shelf().cell(digest, self.shared.config.programs_max);
@@ -168,7 +168,7 @@ impl Sandbox {
     async fn prepare<E>(
         &self,
         digest: &Digest,
-        at: fn(&Shared) -> &Workshop,
+        at: fn(&Shared) -> &CompilePool,
         bytes: impl Future<Output = Result<Bytes, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
         let (shared, name) = (Arc::clone(&self.shared), digest.clone());
@@ -193,19 +193,19 @@ impl Sandbox {
 /// Runs something that computes for long away from the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, InspectError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| InspectError::Trouble(format!("preparing a component broke off: {error}")))
+    done.map_err(|error| InspectError::HostError(format!("preparing a component broke off: {error}")))
 }
 
 /// Programs that are ready, or being made so; the least recently used goes first.
 #[derive(Default)]
-struct Shelf {
+struct ComponentCache {
     cells: HashMap<Digest, (u64, Arc<OnceCell<Program>>)>,
     uses: u64,
     /// The latest use before the last rest.
     rested: u64,
 }
 
-impl Shelf {
+impl ComponentCache {
     /// Takes down what nobody used for a whole rest.
     fn rest(&mut self) -> Vec<Arc<OnceCell<Program>>> {
         let before = std::mem::replace(&mut self.rested, self.uses);

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub use effort::Effort;
 
-use crate::desk::cut;
+use crate::host_calls::cut;
 use crate::limits::schema::MISMATCH_BYTES_MAX;
 
 /// A schema within its limits.

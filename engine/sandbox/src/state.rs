@@ -2,41 +2,46 @@
 
 use std::sync::Arc;
 
-use cerebelum_history::{Begin, Entry};
+use cerebelum_history::{Entry, GuestInput};
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::p2::bindings::{clocks, random};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::bindings::{Component, context};
-use crate::chance::Chance;
 use crate::clocks::WallClock;
-use crate::desk::{Desk, Stream};
+use crate::host_calls::{HostCalls, Stream};
 use crate::limits::{HOSTCALL_BYTES_MAX, RANDOM_BYTES_MAX};
 use crate::memory::MemoryLimit;
+use crate::rng::DeterministicRng;
 use crate::stdio::StandardStream;
 
 /// One guest's belongings.
 pub(crate) struct State {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) calls: Arc<HostCalls>,
     pub(crate) info: context::Info,
-    pub(crate) chance: Chance,
+    pub(crate) chance: DeterministicRng,
     memory: MemoryLimit,
 }
 
 /// Names the host's side of the border.
-pub(crate) struct Border;
+pub(crate) struct HostImpl;
 
 impl State {
     /// A store with its limits armed: start functions and allocators run guest code before anything else does.
-    pub(crate) fn store(engine: &Engine, begin: &Begin, desk: &Arc<Desk>, memory: MemoryLimit) -> Store<Self> {
+    pub(crate) fn store(
+        engine: &Engine,
+        begin: &GuestInput,
+        calls: &Arc<HostCalls>,
+        memory: MemoryLimit,
+    ) -> Store<Self> {
         let wasi = WasiCtx::builder()
-            .wall_clock(WallClock(Arc::clone(desk)))
+            .wall_clock(WallClock(Arc::clone(calls)))
             .max_random_size(RANDOM_BYTES_MAX)
-            .stdout(StandardStream::new(desk, Stream::Out))
-            .stderr(StandardStream::new(desk, Stream::Err))
+            .stdout(StandardStream::new(calls, Stream::Out))
+            .stderr(StandardStream::new(calls, Stream::Err))
             .allow_blocking_current_thread(false)
             .allow_tcp(false)
             .allow_udp(false)
@@ -45,9 +50,9 @@ impl State {
         let state = Self {
             wasi,
             table: ResourceTable::new(),
-            desk: Arc::clone(desk),
+            calls: Arc::clone(calls),
             info: info(begin),
-            chance: Chance::new(begin.seed),
+            chance: DeterministicRng::new(begin.seed),
             memory,
         };
         let mut store = Store::new(engine, state);
@@ -58,7 +63,7 @@ impl State {
     }
 }
 
-fn info(begin: &Begin) -> context::Info {
+fn info(begin: &GuestInput) -> context::Info {
     let step = match &begin.entry {
         Entry::Workflow(_) => None,
         Entry::Step(name) => Some(name.clone()),
@@ -86,10 +91,10 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
     clocks::monotonic_clock::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
-    random::random::add_to_linker::<State, HasSelf<Chance>>(&mut linker, |state| &mut state.chance)?;
-    random::insecure::add_to_linker::<State, HasSelf<Chance>>(&mut linker, |state| &mut state.chance)?;
-    random::insecure_seed::add_to_linker::<State, HasSelf<Chance>>(&mut linker, |state| &mut state.chance)?;
-    Component::add_to_linker::<State, Border>(&mut linker, |state| state)?;
+    random::random::add_to_linker::<State, HasSelf<DeterministicRng>>(&mut linker, |state| &mut state.chance)?;
+    random::insecure::add_to_linker::<State, HasSelf<DeterministicRng>>(&mut linker, |state| &mut state.chance)?;
+    random::insecure_seed::add_to_linker::<State, HasSelf<DeterministicRng>>(&mut linker, |state| &mut state.chance)?;
+    Component::add_to_linker::<State, HostImpl>(&mut linker, |state| state)?;
     linker.allow_shadowing(false);
     Ok(linker)
 }

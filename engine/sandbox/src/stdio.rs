@@ -8,18 +8,18 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::desk::{Desk, Stream};
+use crate::host_calls::{HostCalls, Stream};
 
 /// One of the two streams; all handles to it write to the same desk.
 #[derive(Clone)]
 pub(crate) struct StandardStream {
-    desk: Arc<Desk>,
+    calls: Arc<HostCalls>,
     stream: Stream,
 }
 
 impl StandardStream {
-    pub(crate) fn new(desk: &Arc<Desk>, stream: Stream) -> Self {
-        Self { desk: Arc::clone(desk), stream }
+    pub(crate) fn new(calls: &Arc<HostCalls>, stream: Stream) -> Self {
+        Self { calls: Arc::clone(calls), stream }
     }
 }
 
@@ -47,7 +47,7 @@ impl Pollable for StandardStream {
 
 impl OutputStream for StandardStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.desk.write(self.stream, &bytes);
+        self.calls.write(self.stream, &bytes);
         Ok(())
     }
 

@@ -403,7 +403,7 @@ fn short(name: &str) -> Result<String, String> {
     if name.len() <= NAME_BYTES_MAX {
         return Ok(name.to_owned());
     }
-    let shown = crate::desk::cut(name, SHOWN_NAME_BYTES_MAX);
+    let shown = crate::host_calls::cut(name, SHOWN_NAME_BYTES_MAX);
     Err(format!("the name `{shown}…` is longer than {NAME_BYTES_MAX} bytes"))
 }
 

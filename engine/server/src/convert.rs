@@ -2,7 +2,7 @@
 
 use cerebelum_history::{Failure, Json, Timestamp};
 use cerebelum_worker::{
-    ApprovalView, ComponentInfo, EventView, ListRequest, LogView, ProgressView, Refused, StartRequest, Status,
+    ApiError, ApprovalView, ComponentInfo, EventView, ListRequest, LogView, ProgressView, StartRequest, Status,
     StepView, Summary, WaitingOn,
 };
 
@@ -11,12 +11,12 @@ use crate::proto;
 /// 9999-12-31T23:59:59.999Z, the last moment that the wire format can name.
 const MOMENT_MS_MAX: u64 = 253_402_300_799_999;
 
-pub(crate) fn refusal(refused: Refused) -> tonic::Status {
+pub(crate) fn refusal(refused: ApiError) -> tonic::Status {
     let code = match &refused {
-        Refused::Invalid(_) => tonic::Code::InvalidArgument,
-        Refused::NotFound(_) => tonic::Code::NotFound,
-        Refused::Conflict(_) => tonic::Code::FailedPrecondition,
-        Refused::Unavailable(_) => tonic::Code::Unavailable,
+        ApiError::Invalid(_) => tonic::Code::InvalidArgument,
+        ApiError::NotFound(_) => tonic::Code::NotFound,
+        ApiError::Conflict(_) => tonic::Code::FailedPrecondition,
+        ApiError::Unavailable(_) => tonic::Code::Unavailable,
     };
     tonic::Status::new(code, one_line(&refused.to_string()))
 }
@@ -36,10 +36,10 @@ fn text(json: Json) -> String {
     json.as_str().to_owned()
 }
 
-fn attributes(from: std::collections::HashMap<String, String>) -> Result<Vec<(String, Json)>, Refused> {
+fn attributes(from: std::collections::HashMap<String, String>) -> Result<Vec<(String, Json)>, ApiError> {
     let mut parsed = Vec::with_capacity(from.len());
     for (name, value) in from {
-        let json = Json::parse(value).map_err(|e| Refused::Invalid(format!("attribute `{name}`: {e}")))?;
+        let json = Json::parse(value).map_err(|e| ApiError::Invalid(format!("attribute `{name}`: {e}")))?;
         parsed.push((name, json));
     }
     parsed.sort_by(|a, b| a.0.cmp(&b.0));
@@ -47,9 +47,9 @@ fn attributes(from: std::collections::HashMap<String, String>) -> Result<Vec<(St
 }
 
 impl TryFrom<proto::StartRequest> for StartRequest {
-    type Error = Refused;
+    type Error = ApiError;
 
-    fn try_from(from: proto::StartRequest) -> Result<Self, Refused> {
+    fn try_from(from: proto::StartRequest) -> Result<Self, ApiError> {
         Ok(Self {
             workflow: from.workflow,
             input: or_default(from.input, "null"),
@@ -62,9 +62,9 @@ impl TryFrom<proto::StartRequest> for StartRequest {
 }
 
 impl TryFrom<proto::ListRequest> for ListRequest {
-    type Error = Refused;
+    type Error = ApiError;
 
-    fn try_from(from: proto::ListRequest) -> Result<Self, Refused> {
+    fn try_from(from: proto::ListRequest) -> Result<Self, ApiError> {
         Ok(Self {
             status: from.status,
             workflow: from.workflow,
@@ -217,10 +217,10 @@ mod tests {
     #[test]
     fn refusals_are_one_line_with_the_right_code() {
         let cases = [
-            (Refused::Invalid("a\n  b\r\n".into()), tonic::Code::InvalidArgument, "a; b"),
-            (Refused::NotFound("x".into()), tonic::Code::NotFound, "x"),
-            (Refused::Conflict("x".into()), tonic::Code::FailedPrecondition, "x"),
-            (Refused::Unavailable("x".into()), tonic::Code::Unavailable, "x"),
+            (ApiError::Invalid("a\n  b\r\n".into()), tonic::Code::InvalidArgument, "a; b"),
+            (ApiError::NotFound("x".into()), tonic::Code::NotFound, "x"),
+            (ApiError::Conflict("x".into()), tonic::Code::FailedPrecondition, "x"),
+            (ApiError::Unavailable("x".into()), tonic::Code::Unavailable, "x"),
         ];
         for (refused, code, message) in cases {
             let status = refusal(refused);
@@ -243,6 +243,6 @@ mod tests {
         assert_eq!(StartRequest::try_from(request.clone()).unwrap().input, "null");
         let bad = proto::StartRequest { attributes: [("team".into(), "{".into())].into(), ..request };
         let refused = StartRequest::try_from(bad).unwrap_err();
-        assert!(matches!(&refused, Refused::Invalid(why) if why.contains("`team`")), "{refused}");
+        assert!(matches!(&refused, ApiError::Invalid(why) if why.contains("`team`")), "{refused}");
     }
 }

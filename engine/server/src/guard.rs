@@ -23,9 +23,9 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
     }
 }
 
-type Refused = (StatusCode, &'static str);
+type Denied = (StatusCode, &'static str);
 
-fn check(request: &Request) -> Result<(), Refused> {
+fn check(request: &Request) -> Result<(), Denied> {
     let called = called(request)?;
     if !comes_from_here(request.headers(), &called) {
         return Err((StatusCode::FORBIDDEN, "web pages of others may not ask this engine"));
@@ -37,7 +37,7 @@ fn check(request: &Request) -> Result<(), Refused> {
 }
 
 /// The name that this engine is called by. It has to be one of this machine's.
-fn called(request: &Request) -> Result<Authority, Refused> {
+fn called(request: &Request) -> Result<Authority, Denied> {
     let elsewhere = (StatusCode::MISDIRECTED_REQUEST, "call this engine by a loopback name such as 127.0.0.1");
     let hosts = request.headers().get_all(header::HOST).iter();
     let hosts = hosts.map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()));
@@ -65,7 +65,7 @@ fn comes_from_here(headers: &HeaderMap, called: &Authority) -> bool {
     headers.get_all(header::ORIGIN).iter().all(is_own) && headers.get_all("sec-fetch-site").iter().all(is_near)
 }
 
-fn is_grpc(request: &Request) -> Result<(), Refused> {
+fn is_grpc(request: &Request) -> Result<(), Denied> {
     if request.version() != Version::HTTP_2 {
         return Err((StatusCode::HTTP_VERSION_NOT_SUPPORTED, "this is gRPC, which is spoken over HTTP/2"));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cerebelum_worker::{ApprovalsRequest, Decision, Engine, Refused, ReopenMode};
+use cerebelum_worker::{ApiError, ApprovalsRequest, Decision, Engine, ReopenMode};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -54,7 +54,7 @@ impl Service {
             }
         }
         let mut started = self.engine.start_many(wishes).await.into_iter();
-        let lost = || Err(Refused::Unavailable("the engine did not say what became of this start; ask again".into()));
+        let lost = || Err(ApiError::Unavailable("the engine did not say what became of this start; ask again".into()));
         refusals
             .into_iter()
             .map(|refusal| refusal.map_or_else(|| started.next().unwrap_or_else(lost), Err))
@@ -63,7 +63,7 @@ impl Service {
     }
 }
 
-fn start_result(result: Result<cerebelum_worker::Summary, Refused>) -> proto::start_many_response::Result {
+fn start_result(result: Result<cerebelum_worker::Summary, ApiError>) -> proto::start_many_response::Result {
     use proto::start_many_response::result::Result::{Refused, Started};
     let result = match result {
         Ok(summary) => Started(summary.into()),

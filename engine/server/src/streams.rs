@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use cerebelum_history::Position;
-use cerebelum_worker::{Engine, Refused};
+use cerebelum_worker::{ApiError, Engine};
 use futures::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,13 +23,13 @@ pub(crate) struct Reader<T>(mpsc::Sender<Result<T, tonic::Status>>);
 /// Why a stream ends before its time.
 pub(crate) enum Ended {
     /// The engine says no.
-    Refused(Refused),
+    Refused(ApiError),
     /// Nobody reads it any more.
     Gone,
 }
 
-impl From<Refused> for Ended {
-    fn from(refused: Refused) -> Self {
+impl From<ApiError> for Ended {
+    fn from(refused: ApiError) -> Self {
         Self::Refused(refused)
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cerebelum_history::{Digest, Position, Seed, Timestamp};
 use cerebelum_store::{
-    Batch, CallRow, Chunk, Execution, ExecutionKey, Incarnation, NewExecution, State, Store, TenantId, open,
+    Batch, CallRow, Chunk, ExecutionKey, ExecutionRow, Incarnation, NewExecution, State, Store, TenantId, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
@@ -103,7 +103,7 @@ async fn sleep(store: &Arc<dyn Store>, node: Incarnation) {
 
 fn new(id: &str, claim: bool) -> NewExecution {
     let input = "x".repeat(98);
-    let head = Execution {
+    let head = ExecutionRow {
         key: ExecutionKey { tenant: TenantId::DEFAULT, id: id.parse().expect("an id") },
         workflow: "reminders/remind".into(),
         digest: Digest::of(b"reminders"),
@@ -118,7 +118,7 @@ fn new(id: &str, claim: bool) -> NewExecution {
         due: None,
         status: "running".into(),
         attributes: "{}".into(),
-        facts: "{}".into(),
+        options: "{}".into(),
         parent: None,
         started_at: Timestamp(1_700_000_000_000),
         ended_at: None,
@@ -138,7 +138,7 @@ fn uuid(number: usize) -> String {
     digest.as_str()[..32].to_owned()
 }
 
-fn batch(node: Incarnation, head: &Execution) -> Batch {
+fn batch(node: Incarnation, head: &ExecutionRow) -> Batch {
     let last = head.position.next();
     let events = format!(r#"[[{},1700000000001,"",{{"SleepStarted":{{"call":1,"ms":86400000}}}}]]"#, last.0);
     let mut batch = Batch::of(node, head.clone());

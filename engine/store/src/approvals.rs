@@ -2,12 +2,12 @@
 
 use cerebelum_history::ExecutionId;
 
-use crate::fault::{Error, Fault};
-use crate::hints::Moved;
+use crate::db_error::{DbError, Error};
+use crate::hints::InboxNotice;
 use crate::sql::{Row, Rows, Statement};
 use crate::store::{SqlStore, commit};
 use crate::{
-    Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, Incarnation, StoreError,
+    AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, Incarnation, StoreError,
     TenantId, inbox,
 };
 
@@ -46,7 +46,7 @@ pub(crate) async fn answer(
     id: &str,
     to: ApprovalState,
     message: &str,
-) -> Result<Answered, Fault> {
+) -> Result<AnswerOutcome, DbError> {
     // The database's own clock: several engines answer, each with a steady clock of its own, and one has to be the referee.
     static COMPARE_AND_SET: Statement = Statement::new(
         "update approvals set state = $3
@@ -62,8 +62,8 @@ pub(crate) async fn answer(
     let mut set = session.rows(&COMPARE_AND_SET, &[tenant.into(), id.into(), state_no(to).into()]).await?;
     let Some(set) = set.first_mut() else {
         let mut ended = session.rows(&ENDED, &[tenant.into(), id.into()]).await?;
-        let Some(ended) = ended.first_mut() else { return Ok(Answered::Unknown) };
-        return Ok(Answered::TooLate(match state_of(ended.int()?) {
+        let Some(ended) = ended.first_mut() else { return Ok(AnswerOutcome::Unknown) };
+        return Ok(AnswerOutcome::TooLate(match state_of(ended.int()?) {
             // Nobody has written it down yet, but its time is over.
             Some(ApprovalState::Open) => ApprovalState::TimedOut,
             Some(state) => state,
@@ -72,18 +72,18 @@ pub(crate) async fn answer(
     };
     let no = set.int()?;
     let mut asked_by = session.rows(&ASKED_BY, &[tenant.into(), no.into()]).await?;
-    let Some(asked_by) = asked_by.first_mut() else { return Ok(Answered::Unknown) };
+    let Some(asked_by) = asked_by.first_mut() else { return Ok(AnswerOutcome::Unknown) };
     let (execution, owner) = (execution_id(asked_by)?, asked_by.opt_int()?.map(Incarnation));
     let mut rows = Rows::default();
     rows.push([0_i64.into(), tenant.into(), no.into(), message.into()]);
     session.run_of(&inbox::INSERT, &rows).await?;
     commit(session).await?;
-    store.hints.tell([Moved { key: ExecutionKey { tenant, id: execution.clone() }, owner }]);
-    Ok(Answered::Accepted(execution))
+    store.hints.tell([InboxNotice { key: ExecutionKey { tenant, id: execution.clone() }, owner }]);
+    Ok(AnswerOutcome::Accepted(execution))
 }
 
 /// See [`crate::Store::approvals`].
-pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &ApprovalFilter) -> Result<ApprovalPage, Fault> {
+pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &ApprovalFilter) -> Result<ApprovalPage, DbError> {
     static OPEN: Statement = Statement::new(
         "select a.id, e.id, a.call, a.request, a.requested_at, a.deadline, a.state
         from approvals a join executions e on e.tenant_id = a.tenant_id and e.execution_no = a.execution_no
@@ -149,7 +149,7 @@ fn place(cursor: &str) -> Result<(i64, String), StoreError> {
 }
 
 /// See [`crate::Store::approval`].
-pub(crate) async fn find(store: &SqlStore, tenant: TenantId, id: &str) -> Result<Option<ApprovalRow>, Fault> {
+pub(crate) async fn find(store: &SqlStore, tenant: TenantId, id: &str) -> Result<Option<ApprovalRow>, DbError> {
     static FIND: Statement = Statement::new(
         "select a.id, e.id, a.call, a.request, a.requested_at, a.deadline, a.state
         from approvals a join executions e on e.tenant_id = a.tenant_id and e.execution_no = a.execution_no
@@ -160,7 +160,7 @@ pub(crate) async fn find(store: &SqlStore, tenant: TenantId, id: &str) -> Result
     rows.first_mut().map(read).transpose()
 }
 
-fn read(row: &mut Row) -> Result<ApprovalRow, Fault> {
+fn read(row: &mut Row) -> Result<ApprovalRow, DbError> {
     let id = row.text()?;
     let execution = execution_id(row)?;
     let call = row.text()?.parse().map_err(|_| corrupt(&id))?;
@@ -169,7 +169,7 @@ fn read(row: &mut Row) -> Result<ApprovalRow, Fault> {
     Ok(ApprovalRow { id, execution, call, request, requested_at, deadline, state })
 }
 
-fn execution_id(row: &mut Row) -> Result<ExecutionId, Fault> {
+fn execution_id(row: &mut Row) -> Result<ExecutionId, DbError> {
     let id = row.text()?;
     Ok(id.parse().map_err(|_| StoreError::Corrupt(format!("`{id}` in the table of executions is no id")))?)
 }

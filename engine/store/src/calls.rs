@@ -1,7 +1,7 @@
 //! Open calls as state (L13).
 
 use crate::CallRow;
-use crate::fault::{Error, Fault};
+use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Rows, Session, Statement};
 
 /// Inserts calls, or writes their states anew.
@@ -24,7 +24,7 @@ pub(crate) static DELETE: Statement = Statement::new(
 pub(crate) async fn of(
     session: &mut Session,
     executions: &Rows<'_>,
-) -> Result<Vec<(i64, Result<CallRow, String>)>, Fault> {
+) -> Result<Vec<(i64, Result<CallRow, String>)>, DbError> {
     static OF: Statement = Statement::new(
         "select c.execution_no, c.call, c.state
         from {rows tenant_id:int execution_no:int}

@@ -3,7 +3,7 @@
 use cerebelum_history::Position;
 
 use crate::database::Database;
-use crate::fault::{Error, Fault};
+use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Rows, Session, Statement, Value};
 use crate::{Chunk, ExecutionKey, StoreError, TenantId};
 
@@ -64,7 +64,7 @@ pub(crate) async fn read(
     run: u32,
     from: Position,
     to: Position,
-) -> Result<Vec<Chunk>, Fault> {
+) -> Result<Vec<Chunk>, DbError> {
     let range = Range { run, from: from.max(Position(1)), to: to.min(POSITION_MAX), limit: u32::MAX };
     let (found, end) = some(session, key, &range).await?;
     Ok(found.up_to(end)?)
@@ -76,7 +76,7 @@ pub(crate) async fn page(
     key: &ExecutionKey,
     (run, from): (u32, Position),
     bytes_max: u64,
-) -> Result<Vec<Chunk>, Fault> {
+) -> Result<Vec<Chunk>, DbError> {
     let mut from = from.max(Position(1));
     let (mut page, mut bytes) = (Vec::new(), 0);
     loop {
@@ -105,7 +105,7 @@ async fn some<'k>(
     session: &mut Session,
     key: &'k ExecutionKey,
     &Range { run, from, to, limit }: &Range,
-) -> Result<(Found<'k>, Option<Position>), Fault> {
+) -> Result<(ChunkReader<'k>, Option<Position>), DbError> {
     // One statement, hence one committed state of head and history. PostgreSQL is kept from reading all histories where
     // it knows no figures about the table yet. Chunks before the one that holds the first position are not looked at.
     static READ: Statement = Statement::new(
@@ -127,7 +127,7 @@ async fn some<'k>(
         limit $6",
     );
     let values = [key.tenant.into(), key.id.as_str().into(), run.into(), from.into(), to.into(), limit.into()];
-    let (mut found, mut end) = (Found::new(key, run, from), None);
+    let (mut found, mut end) = (ChunkReader::new(key, run, from), None);
     for mut row in session.rows(&READ, &values).await? {
         let (current_run, position): (u32, Position) = (row.count()?, row.position()?);
         // An earlier run ended where its last chunk ends; of a later one nothing is expected.
@@ -147,7 +147,7 @@ pub(crate) async fn find(
     key: &ExecutionKey,
     run: u32,
     firsts: &[Position],
-) -> Result<Vec<Chunk>, Fault> {
+) -> Result<Vec<Chunk>, DbError> {
     static FIND: Statement = Statement::new(
         "select h.first_position, h.last_position, h.checksum, h.events
         from {rows tenant_id:int id:text run:int first_position:int}
@@ -169,26 +169,26 @@ pub(crate) async fn find(
     let mut chunks = Vec::with_capacity(firsts.len());
     for mut row in session.rows_of(&FIND, &wanted).await? {
         let first = row.position()?;
-        let mut found = Found::new(key, run, first);
+        let mut found = ChunkReader::new(key, run, first);
         found.add(first, row.position()?, (row.int()?, row.text()?))?;
         chunks.append(&mut found.chunks);
     }
     let missing = firsts.iter().find(|first| chunks.binary_search_by_key(*first, |chunk| chunk.first).is_err());
     match missing {
-        Some(first) => Err(Found::new(key, run, *first).corrupt(*first, "is missing").into()),
+        Some(first) => Err(ChunkReader::new(key, run, *first).corrupt(*first, "is missing").into()),
         None => Ok(chunks),
     }
 }
 
 /// Chunks as they are read, in order: verified, and without gaps.
-pub(crate) struct Found<'k> {
+pub(crate) struct ChunkReader<'k> {
     key: &'k ExecutionKey,
     run: u32,
     from: Position,
     chunks: Vec<Chunk>,
 }
 
-impl<'k> Found<'k> {
+impl<'k> ChunkReader<'k> {
     /// Nothing yet of what begins with the chunk that holds `from`.
     pub(crate) const fn new(key: &'k ExecutionKey, run: u32, from: Position) -> Self {
         Self { key, run, from, chunks: Vec::new() }
@@ -196,7 +196,7 @@ impl<'k> Found<'k> {
 
     /// The next chunk, where the row goes on with one: first and last position, checksum, events.
     pub(crate) fn read(&mut self, row: &mut Row) -> Result<(), StoreError> {
-        let unreadable = |error: Error| StoreError::from(Fault::from(error));
+        let unreadable = |error: Error| StoreError::from(DbError::from(error));
         let Some(first) = row.opt_int().map_err(unreadable)? else { return Ok(()) };
         let (last, sum) = (row.position().map_err(unreadable)?, row.int().map_err(unreadable)?);
         self.add(Position(u64::try_from(first).unwrap_or(0)), last, (sum, row.text().map_err(unreadable)?))
@@ -204,7 +204,7 @@ impl<'k> Found<'k> {
 
     /// The same where a row may be without events: then nothing is kept of what came up to it.
     pub(crate) fn read_or_skip(&mut self, row: &mut Row) -> Result<(), StoreError> {
-        let unreadable = |error: Error| StoreError::from(Fault::from(error));
+        let unreadable = |error: Error| StoreError::from(DbError::from(error));
         let (first, last) = (row.position().map_err(unreadable)?, row.position().map_err(unreadable)?);
         let sum = row.int().map_err(unreadable)?;
         match row.opt_text().map_err(unreadable)? {

@@ -7,12 +7,12 @@ use cerebelum_history::{Timestamp, planted};
 use crate::calls;
 use crate::crashes::{self, free_suspects, suspected};
 use crate::damage::{self, Damaged};
-use crate::fault::Fault;
-use crate::heads::{Stored, ends};
-use crate::patience::Patience;
+use crate::db_error::DbError;
+use crate::executions::{StoredRow, ends};
+use crate::retry::Backoff;
 use crate::sql::{Row, Rows, Session, Statement, Value};
 use crate::store::{SqlStore, commit};
-use crate::{Claimed, ExecutionKey, Incarnation, State, StoreError, heads, inbox, nodes};
+use crate::{Claimed, ExecutionKey, Incarnation, State, StoreError, executions, inbox, nodes};
 
 /// What all executions that are claimed together may bring along, in bytes of open calls and messages.
 const CLAIM_BYTES_MAX: u64 = 16 << 20;
@@ -62,7 +62,7 @@ macro_rules! brings {
     };
 }
 /// Executions with unseen messages that bring along what the condition says.
-macro_rules! told {
+macro_rules! run {
     ($small:expr) => {
         Statement::new(concat!(
             ends!(),
@@ -95,8 +95,8 @@ macro_rules! due {
         ))
     };
 }
-static TOLD: Statement = told!("");
-static TOLD_SMALL: Statement = told!(concat!(" and ", brings!("e"), " <= $2"));
+static TOLD: Statement = run!("");
+static TOLD_SMALL: Statement = run!(concat!(" and ", brings!("e"), " <= $2"));
 static DUE: Statement = due!("");
 static DUE_SMALL: Statement = due!(concat!(" and ", brings!("e"), " <= $3"));
 
@@ -106,10 +106,10 @@ pub(crate) async fn claim(
     incarnation: Incarnation,
     limit: u32,
     size: Size,
-) -> Result<Vec<Claimed>, Fault> {
+) -> Result<Vec<Claimed>, DbError> {
     let now = store.clock.now();
     let bytes = Value::from(i64::try_from(SMALL_BYTES).unwrap_or(i64::MAX));
-    let (told, told_values, due, due_values): (_, &[Value<'_>], _, &[Value<'_>]) = match size {
+    let (run, told_values, due, due_values): (_, &[Value<'_>], _, &[Value<'_>]) = match size {
         Size::Any => (&TOLD, &[], &DUE, &[now.into()]),
         Size::Small => (&TOLD_SMALL, std::slice::from_ref(&bytes), &DUE_SMALL, &[now.into(), bytes.clone()]),
     };
@@ -127,11 +127,11 @@ pub(crate) async fn claim(
         let suspect = crashes::free_suspect(&mut session, incarnation, now).await?;
         picked.take(&mut session, incarnation, suspect).await?;
     }
-    let more_told = picked.pick(&mut session, (told, told_values), incarnation, half).await?;
+    let more_told = picked.pick(&mut session, (run, told_values), incarnation, half).await?;
     picked.pick(&mut session, (due, due_values), incarnation, limit).await?;
     if more_told {
         // Those that were picked above are owned by now and do not come again.
-        picked.pick(&mut session, (told, told_values), incarnation, limit).await?;
+        picked.pick(&mut session, (run, told_values), incarnation, limit).await?;
     }
     finish(store, session, incarnation, picked).await
 }
@@ -141,7 +141,7 @@ pub(crate) async fn claim_one(
     store: &SqlStore,
     incarnation: Incarnation,
     key: &ExecutionKey,
-) -> Result<Option<Claimed>, Fault> {
+) -> Result<Option<Claimed>, DbError> {
     static FREE: Statement = Statement::new(concat!(
         ends!(),
         " where e.tenant_id = $1 and e.id = $2 and e.owner is null and e.state = 0
@@ -159,7 +159,7 @@ pub(crate) async fn claim_one(
 }
 
 /// See [`crate::Store::next_due`].
-pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, Fault> {
+pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, DbError> {
     static NEXT: Statement = Statement::new(concat!(
         "select (select ",
         wake!(),
@@ -182,7 +182,7 @@ pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, Faul
 }
 
 /// See [`crate::Store::look`].
-pub(crate) async fn look(store: &SqlStore, key: &ExecutionKey) -> Result<Option<Claimed>, Fault> {
+pub(crate) async fn peek(store: &SqlStore, key: &ExecutionKey) -> Result<Option<Claimed>, DbError> {
     static LOOK: Statement = Statement::new(concat!(ends!(), " where e.tenant_id = $1 and e.id = $2"));
     let mut session = store.database.snapshot().await?;
     let mut rows = session.rows(&LOOK, &[key.tenant.into(), key.id.as_str().into()]).await?;
@@ -194,9 +194,9 @@ pub(crate) async fn look(store: &SqlStore, key: &ExecutionKey) -> Result<Option<
 }
 
 /// Reads a head and, behind its columns, where its history ends: that must be where the head says.
-pub(crate) fn read(row: &mut Row) -> Stored {
-    let mut stored = heads::read(row);
-    row.seek(heads::COLUMNS);
+pub(crate) fn read(row: &mut Row) -> StoredRow {
+    let mut stored = executions::read(row);
+    row.seek(executions::COLUMNS);
     let (at, run) = (stored.head.position, stored.head.run);
     match row.opt_int() {
         Ok(Some(end)) if u64::try_from(end) == Ok(at.0) => {}
@@ -210,7 +210,7 @@ pub(crate) fn read(row: &mut Row) -> Stored {
 /// What is picked for a node, and what must not be run.
 #[derive(Default)]
 struct Picked {
-    found: Vec<Stored>,
+    found: Vec<StoredRow>,
     damaged: Vec<Damaged>,
 }
 
@@ -222,7 +222,7 @@ impl Picked {
         (statement, more): (&'static Statement, &[Value<'_>]),
         incarnation: Incarnation,
         until: usize,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, DbError> {
         while self.found.len() < until {
             let room = until - self.found.len();
             let values: Vec<_> = [room.into()].into_iter().chain(more.iter().cloned()).collect();
@@ -238,7 +238,7 @@ impl Picked {
     }
 
     /// Marks these as the node's; those that cannot be read are parked instead.
-    async fn take(&mut self, session: &mut Session, incarnation: Incarnation, rows: Vec<Row>) -> Result<(), Fault> {
+    async fn take(&mut self, session: &mut Session, incarnation: Incarnation, rows: Vec<Row>) -> Result<(), DbError> {
         static TAKE: Statement = Statement::new(
             "update executions as e set owner = r.node
             from {rows node:int tenant_id:int execution_no:int}
@@ -270,7 +270,7 @@ async fn finish(
     mut session: Session,
     incarnation: Incarnation,
     Picked { found, mut damaged }: Picked,
-) -> Result<Vec<Claimed>, Fault> {
+) -> Result<Vec<Claimed>, DbError> {
     if found.is_empty() && damaged.is_empty() {
         session.undo().await;
         return Ok(Vec::new());
@@ -297,13 +297,13 @@ async fn finish(
             damage::tell(&damaged);
             Ok(claimed)
         }
-        Err(Fault::Told(StoreError::Unknown(cause))) => give_back(store, &nos, cause).await,
+        Err(DbError::Store(StoreError::Unknown(cause))) => give_back(store, &nos, cause).await,
         Err(fault) => Err(fault),
     }
 }
 
 /// How many of them do not bring too much with them, from the first on; one in any case.
-pub(crate) async fn fitting(session: &mut Session, found: &[Stored]) -> Result<usize, Fault> {
+pub(crate) async fn fitting(session: &mut Session, found: &[StoredRow]) -> Result<usize, DbError> {
     static SIZES: Statement = Statement::new(concat!(
         "select r.ordinal, ",
         brings!("r"),
@@ -328,7 +328,7 @@ pub(crate) async fn fitting(session: &mut Session, found: &[Stored]) -> Result<u
 }
 
 /// Those of them that fit; the others are free again.
-async fn cut(session: &mut Session, mut found: Vec<Stored>) -> Result<(Vec<Stored>, bool), Fault> {
+async fn cut(session: &mut Session, mut found: Vec<StoredRow>) -> Result<(Vec<StoredRow>, bool), DbError> {
     static FREE: Statement = Statement::new(
         "update executions as e set owner = null
         from {rows tenant_id:int execution_no:int}
@@ -344,13 +344,13 @@ async fn cut(session: &mut Session, mut found: Vec<Stored>) -> Result<(Vec<Store
 }
 
 /// Frees what may have been claimed by a COMMIT whose answer was lost: nobody here knows that it is theirs.
-async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Result<Vec<Claimed>, Fault> {
+async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Result<Vec<Claimed>, DbError> {
     static GIVE_BACK: Statement = Statement::new(
         "update executions as e set owner = null
         from {rows node:int tenant_id:int execution_no:int}
         where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no and e.owner = r.node",
     );
-    let mut patience = Patience::new();
+    let mut patience = Backoff::new();
     loop {
         let given_back = async {
             let mut session = store.database.write().await?;
@@ -360,17 +360,20 @@ async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Resul
         match given_back.await {
             Ok(()) => return Err(StoreError::Unavailable(cause).into()),
             // The caller must not think that nothing happened: what may be claimed is known to nobody.
-            Err(fault) => patience.endure(fault).await.map_err(|_| StoreError::Unknown(cause.clone()))?,
+            Err(fault) => patience.wait(fault).await.map_err(|_| StoreError::Unknown(cause.clone()))?,
         }
     }
 }
 
 /// The same with their open calls and messages. A row of those that cannot be read, or is missing, spoils its execution.
-pub(crate) async fn with_state(session: &mut Session, mut found: Vec<Stored>) -> Result<Vec<(Stored, Claimed)>, Fault> {
+pub(crate) async fn with_state(
+    session: &mut Session,
+    mut found: Vec<StoredRow>,
+) -> Result<Vec<(StoredRow, Claimed)>, DbError> {
     let mut nos = Rows::default();
     let mut index_of = HashMap::new();
     let mut states: Vec<_> = found.iter().map(|_| (Vec::new(), Vec::new())).collect();
-    for (index, Stored { no, head, .. }) in found.iter().enumerate() {
+    for (index, StoredRow { no, head, .. }) in found.iter().enumerate() {
         nos.push([head.key.tenant.into(), (*no).into()]);
         index_of.insert(*no, index);
     }

@@ -51,7 +51,7 @@ const UNUSED_MS_MAX: u64 = 366 * 24 * 3_600_000;
 
 /// What was written down of the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct SavedTime {
     pub(crate) told_ms: u64,
     pub(crate) boot_ms: u64,
     pub(crate) boot_id: String,
@@ -78,7 +78,7 @@ struct State {
 
 impl SteadyClock {
     /// The clock of a file: goes on from what was written down, as far as that says anything about now.
-    pub(crate) fn of_file(clocks: Arc<dyn Clocks>, kept: Option<&Kept>) -> Self {
+    pub(crate) fn of_file(clocks: Arc<dyn Clocks>, kept: Option<&SavedTime>) -> Self {
         let (boot_ms, wall_ms) = (clocks.boot_ms(), clocks.wall_ms());
         let now_ms = match kept {
             None => wall_ms,
@@ -116,9 +116,9 @@ impl SteadyClock {
     }
 
     /// What is to be written down.
-    pub(crate) fn kept(&self) -> Kept {
+    pub(crate) fn kept(&self) -> SavedTime {
         let (boot_ms, boot_id) = (self.clocks.boot_ms(), self.clocks.boot_id());
-        Kept { told_ms: self.state().at(boot_ms), boot_ms, boot_id }
+        SavedTime { told_ms: self.state().at(boot_ms), boot_ms, boot_id }
     }
 
     /// Compares it with the wall clock.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use cerebelum_history::Digest;
 
 use crate::database::Database;
-use crate::fault::Fault;
+use crate::db_error::DbError;
 use crate::packs::Packed;
 use crate::sql::{Row, Session, Statement};
 use crate::store::commit;
@@ -25,7 +25,7 @@ pub(crate) struct Upload<'a> {
 const ATTEMPTS_MAX: u32 = 8;
 
 /// See [`crate::Store::keep_component`]. Returns how many uploads there were.
-pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64, Fault> {
+pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64, DbError> {
     let Upload { tenant, name, digest, manifest, bytes } = upload;
     let bytes = Arc::new(bytes);
     let component = NewComponent { tenant, name, digest, manifest, bytes: &bytes };
@@ -52,7 +52,7 @@ async fn try_keep(
     database: &Database,
     component: &NewComponent<'_>,
     packed: Option<&Packed>,
-) -> Result<Option<i64>, Fault> {
+) -> Result<Option<i64>, DbError> {
     static KEEP: Statement = Statement::new(
         "insert into components (tenant_id, digest, manifest, size_bytes) values ($1, $2, $3, $4)
         on conflict (tenant_id, digest) do update set manifest = excluded.manifest, nameless_since = null",
@@ -89,7 +89,7 @@ async fn try_keep(
 
 /// Waits for the other uploads and removals of a tenant, and has them wait until the transaction ends. Returns how many
 /// there were.
-pub(crate) async fn take_turn(session: &mut Session, tenant: TenantId) -> Result<i64, Fault> {
+pub(crate) async fn take_turn(session: &mut Session, tenant: TenantId) -> Result<i64, DbError> {
     static TURN: Statement =
         Statement::new("update tenants set uploads = uploads + 1 where tenant_id = $1 returning uploads");
     Ok(session.rows(&TURN, &[tenant.into()]).await?.first_mut().map_or(Ok(0), |row| row.int())?)
@@ -108,7 +108,7 @@ impl Uploads {
     }
 
     /// See [`crate::Store::uploads`].
-    pub(crate) async fn of(&self, database: &Database, tenant: TenantId) -> Result<i64, Fault> {
+    pub(crate) async fn of(&self, database: &Database, tenant: TenantId) -> Result<i64, DbError> {
         let counted = self.0.lock().expect("nobody panics while counting").get(&tenant).copied();
         if let (Database::Sqlite { .. }, Some(counted)) = (database, counted) {
             return Ok(counted);
@@ -128,7 +128,7 @@ macro_rules! components {
 }
 
 /// See [`crate::Store::components`].
-pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Component>, Fault> {
+pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Component>, DbError> {
     static LIST: Statement =
         Statement::new(concat!(components!(), " order by n.name, n.current desc, n.uploaded_at desc, n.digest"));
     let mut session = database.client().await?;
@@ -137,7 +137,7 @@ pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Co
 }
 
 /// See [`crate::Store::component`].
-pub(crate) async fn find(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Component>, Fault> {
+pub(crate) async fn find(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Component>, DbError> {
     static FIND: Statement = Statement::new(concat!(
         components!(),
         " and n.digest = $2 order by n.current desc, n.uploaded_at desc, n.name limit 1"
@@ -148,21 +148,21 @@ pub(crate) async fn find(database: &Database, tenant: TenantId, digest: &Digest)
 }
 
 /// See [`crate::Store::current`].
-pub(crate) async fn current(database: &Database, tenant: TenantId, name: &str) -> Result<Option<Component>, Fault> {
+pub(crate) async fn current(database: &Database, tenant: TenantId, name: &str) -> Result<Option<Component>, DbError> {
     static CURRENT: Statement = Statement::new(concat!(components!(), " and n.name = $2 and n.current = 1"));
     let mut session = database.read().await?;
     let mut rows = session.rows(&CURRENT, &[tenant.into(), name.into()]).await?;
     rows.first_mut().map(read).transpose()
 }
 
-async fn uploads(database: &Database, tenant: TenantId) -> Result<i64, Fault> {
+async fn uploads(database: &Database, tenant: TenantId) -> Result<i64, DbError> {
     static UPLOADS: Statement = Statement::new("select uploads from tenants where tenant_id = $1");
     let mut rows = database.read().await?.rows(&UPLOADS, &[tenant.into()]).await?;
     Ok(rows.first_mut().map_or(Ok(0), |row| row.int())?)
 }
 
 /// See [`crate::Store::component_bytes`].
-pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
+pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, DbError> {
     let bytes = match packs::bytes(database, tenant, digest).await? {
         Some(bytes) => bytes,
         None => match whole_bytes(database, tenant, digest).await? {
@@ -179,13 +179,13 @@ pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest
 }
 
 /// Bytes as earlier engines stored them.
-async fn whole_bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
+async fn whole_bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, DbError> {
     static BYTES: Statement = Statement::new("select bytes from component_bytes where tenant_id = $1 and digest = $2");
     let mut rows = database.search().await?.rows(&BYTES, &[tenant.into(), digest.as_str().into()]).await?;
     Ok(rows.first_mut().map(Row::bytes).transpose()?)
 }
 
-fn read(row: &mut Row) -> Result<Component, Fault> {
+fn read(row: &mut Row) -> Result<Component, DbError> {
     let name = row.text()?;
     let digest = Digest::from_text(&row.text()?);
     let (manifest, size) = (row.text()?, row.count()?);

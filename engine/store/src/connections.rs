@@ -12,7 +12,7 @@ use deadpool::managed::{Metrics, Object, Pool, PoolError, QueueMode, RecycleErro
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
-use crate::fault::Error;
+use crate::db_error::Error;
 
 /// How long a call waits for a free connection, connecting included.
 pub(crate) const LEND_TIMEOUT: Duration = Duration::from_secs(4);
@@ -32,14 +32,14 @@ impl<O: Opener> Clone for Connections<O> {
 
 /// How far connections to one server are trusted.
 #[derive(Clone)]
-pub(crate) struct Trust {
+pub(crate) struct ConnectionLiveness {
     /// One that was idle for longer is asked whether it still stands.
     idle: Duration,
     /// When one was last found broken: those that were opened or used before may be so, too.
     doubted_at: Arc<Mutex<Option<Instant>>>,
 }
 
-impl Trust {
+impl ConnectionLiveness {
     pub(crate) fn new(idle: Duration) -> Self {
         Self { idle, doubted_at: Arc::default() }
     }
@@ -77,7 +77,7 @@ impl<O: Opener<Error = Error>> Connections<O> {
 /// Opens connections to a server.
 pub(crate) struct Server {
     pub(crate) options: PgConnectOptions,
-    pub(crate) trust: Trust,
+    pub(crate) trust: ConnectionLiveness,
 }
 
 impl Opener for Server {
@@ -89,7 +89,7 @@ impl Opener for Server {
         loop {
             match self.options.connect().await {
                 Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
-                Err(sqlx::Error::Database(told)) if told.is_transient_in_connect_phase() => {}
+                Err(sqlx::Error::Database(run)) if run.is_transient_in_connect_phase() => {}
                 connected => return Ok(connected?),
             }
             tokio::time::sleep(CONNECT_AGAIN).await;
@@ -108,17 +108,17 @@ impl Opener for Server {
 }
 
 /// A connection to a server in use. Dropped in the middle of something it is closed, which undoes what was not committed.
-pub(crate) struct Lent {
+pub(crate) struct Pooled {
     connection: Option<Object<Server>>,
     in_order: bool,
 }
 
-impl Lent {
+impl Pooled {
     pub(crate) const fn new(connection: Object<Server>) -> Self {
         Self { connection: Some(connection), in_order: true }
     }
 
-    /// The connection, for something that may break off: until [`Lent::settle`] nobody else will use it.
+    /// The connection, for something that may break off: until [`Pooled::settle`] nobody else will use it.
     pub(crate) fn begin(&mut self) -> &mut PgConnection {
         self.abandon();
         self.connection.as_mut().expect("nobody uses what was taken")
@@ -128,9 +128,9 @@ impl Lent {
     pub(crate) fn settle<T>(&mut self, done: &Result<T, sqlx::Error>) {
         self.in_order = match done {
             Ok(_) => true,
-            Err(sqlx::Error::Database(told)) => told
+            Err(sqlx::Error::Database(run)) => run
                 .try_downcast_ref::<PgDatabaseError>()
-                .is_none_or(|told| !matches!(told.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
+                .is_none_or(|run| !matches!(run.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
             Err(_) => false,
         };
         if let (false, Some(pool)) = (self.in_order, self.connection.as_ref().and_then(Object::pool)) {
@@ -138,7 +138,7 @@ impl Lent {
         }
     }
 
-    /// Until [`Lent::settle`] nobody else will use it.
+    /// Until [`Pooled::settle`] nobody else will use it.
     pub(crate) const fn abandon(&mut self) {
         self.in_order = false;
     }
@@ -154,7 +154,7 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for Pooled {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take().filter(|_| !self.in_order) {
             drop(Object::take(connection));

@@ -6,8 +6,8 @@
 use cerebelum_history::Timestamp;
 
 use crate::Incarnation;
-use crate::fault::Fault;
-use crate::heads::ends;
+use crate::db_error::DbError;
+use crate::executions::ends;
 use crate::sql::{Row, Session, Statement};
 
 /// A suspect waits until the one that its node has claimed has gone on: so often the node looks, in milliseconds.
@@ -60,7 +60,7 @@ pub(crate) async fn free_suspect(
     session: &mut Session,
     incarnation: Incarnation,
     now: Timestamp,
-) -> Result<Vec<Row>, Fault> {
+) -> Result<Vec<Row>, DbError> {
     static FREE: Statement = Statement::new(concat!(
         ends!(),
         " where e.owner is null and ",

@@ -4,9 +4,9 @@
 
 use cerebelum_history::planted;
 
-use crate::fault::Fault;
-use crate::heads::{CORRUPT, Stored, ends, escape, nameless};
-use crate::hints::Moved;
+use crate::db_error::DbError;
+use crate::executions::{CORRUPT, StoredRow, ends, escape, nameless};
+use crate::hints::InboxNotice;
 use crate::sql::{Rows, Session, Statement};
 use crate::store::{SqlStore, commit};
 use crate::{Audit, Claimed, ExecutionKey, Incarnation, TenantId, claim, inbox};
@@ -22,14 +22,14 @@ pub(crate) struct Damaged {
 
 impl Damaged {
     /// What is wrong with it, if anything is.
-    pub(crate) fn of(stored: &Stored) -> Option<Self> {
+    pub(crate) fn of(stored: &StoredRow) -> Option<Self> {
         let what = stored.damage.clone()?;
         Some(Self { no: stored.no, key: stored.head.key.clone(), what })
     }
 }
 
 /// Parks executions, whoever holds them. One whose id or tenant is none gets one, so that it can be ended and removed.
-pub(crate) async fn park(session: &mut Session, damaged: &[Damaged]) -> Result<(), Fault> {
+pub(crate) async fn park(session: &mut Session, damaged: &[Damaged]) -> Result<(), DbError> {
     // Only what a reader needs to find it is changed: the damage itself stays as it is, for whoever repairs it.
     static PARK: Statement = Statement::new(
         "update executions
@@ -62,7 +62,7 @@ pub(crate) async fn park_one(
     incarnation: Incarnation,
     key: &ExecutionKey,
     reason: &str,
-) -> Result<bool, Fault> {
+) -> Result<bool, DbError> {
     static PARK: Statement = Statement::new(
         "update executions set parked = $3, status = 'parked', owner = null
         where tenant_id = $1 and id = $2 and coalesce(state, 0) not in (1, 2, 3) and (owner is null or owner = $4)",
@@ -80,7 +80,7 @@ pub(crate) async fn bury(
     store: &SqlStore,
     key: &ExecutionKey,
     messages: &[(ExecutionKey, String)],
-) -> Result<bool, Fault> {
+) -> Result<bool, DbError> {
     static BURY: Statement = Statement::new(
         "update executions
         set state = 3, status = 'cancelled', ended_at = {clock}, owner = null, parked = null, due = null
@@ -98,7 +98,7 @@ pub(crate) async fn bury(
     for statement in [&CALLS, &INBOX, &QUESTIONS] {
         session.run(statement, &[key.tenant.into(), no.into()]).await?;
     }
-    let mut moved = vec![Moved { key: key.clone(), owner: None }];
+    let mut moved = vec![InboxNotice { key: key.clone(), owner: None }];
     for (to, message) in messages {
         moved.extend(inbox::put(&mut session, to, message).await?);
     }
@@ -109,7 +109,7 @@ pub(crate) async fn bury(
 }
 
 /// See [`crate::Store::audit`].
-pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Audit, Fault> {
+pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Audit, DbError> {
     static LAST: Statement = Statement::new(
         "select max(execution_no) from (
             select execution_no from executions where execution_no >= $1 order by execution_no limit $2) page",
@@ -132,7 +132,7 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
         return Ok(Audit::default());
     };
     let mut rows = session.rows(&PAGE, &[after.into(), last.into()]).await?;
-    let mut found: Vec<Stored> = rows.iter_mut().map(claim::read).collect();
+    let mut found: Vec<StoredRow> = rows.iter_mut().map(claim::read).collect();
     // Large ones are left for the next page.
     found.truncate(claim::fitting(&mut session, &found).await?);
     if found.len() < rows.len() {
@@ -158,14 +158,14 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
 }
 
 /// Whether neither time, nor a message, nor a person that knows of it will ever move it.
-fn stands_still(stored: &Stored, claimed: &Claimed) -> bool {
+fn stands_still(stored: &StoredRow, claimed: &Claimed) -> bool {
     let head = &stored.head;
     let waits = head.settled && !head.paused && head.due.is_none() && head.parked.is_none();
     waits && claimed.calls.is_empty() && claimed.inbox.iter().all(|message| message.seen)
 }
 
 /// Parks those of these executions that are still damaged when nobody else writes to them.
-async fn set_aside(store: &SqlStore, suspects: &[Damaged]) -> Result<u64, Fault> {
+async fn set_aside(store: &SqlStore, suspects: &[Damaged]) -> Result<u64, DbError> {
     static AGAIN: Statement = Statement::new(concat!(
         ends!(),
         " where e.execution_no = $1 and coalesce(e.state, 0) not in (1, 2, 3)
@@ -176,7 +176,7 @@ async fn set_aside(store: &SqlStore, suspects: &[Damaged]) -> Result<u64, Fault>
     for suspect in suspects {
         let mut session = store.database.write().await?;
         let mut rows = session.rows(&AGAIN, &[suspect.no.into()]).await?;
-        let found: Vec<Stored> = rows.iter_mut().map(claim::read).collect();
+        let found: Vec<StoredRow> = rows.iter_mut().map(claim::read).collect();
         let checked = claim::with_state(&mut session, found).await?;
         let still = checked.into_iter().next().and_then(|(mut stored, claimed)| {
             if stands_still(&stored, &claimed) {
@@ -198,7 +198,7 @@ async fn set_aside(store: &SqlStore, suspects: &[Damaged]) -> Result<u64, Fault>
 }
 
 /// Frees executions that belong to a node that is none.
-async fn free(store: &SqlStore, orphaned: &[i64]) -> Result<(), Fault> {
+async fn free(store: &SqlStore, orphaned: &[i64]) -> Result<(), DbError> {
     static FREE: Statement = Statement::new(
         "update executions set owner = null
         where execution_no in (select r.execution_no from {rows execution_no:int})
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_is_open_is_told_from_what_has_ended() {
-        let ended = [State::Completed, State::Failed, State::Cancelled].map(crate::heads::state_no);
+        let ended = [State::Completed, State::Failed, State::Cancelled].map(crate::executions::state_no);
         assert_eq!(ended, [1, 2, 3], "the statements above name the states that have ended");
     }
 }

@@ -11,10 +11,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
 use crate::clock::{Clocks, SteadyClock};
-use crate::connections::{Connections, LEND_TIMEOUT, Lent, Server, Trust};
-use crate::fault::{Error, Fault, Severity, cause, severity, state};
+use crate::connections::{ConnectionLiveness, Connections, LEND_TIMEOUT, Pooled, Server};
+use crate::db_error::{DbError, Error, ErrorClass, cause, severity, state};
 use crate::file_lock::WatchedFile;
-use crate::sql::{Link, Open, Pace, Row, STATEMENTS_MAX, Script, Session, SqliteFile};
+use crate::sql::{Blocking, Conn, Row, STATEMENTS_MAX, Script, Session, SqliteConn, SqliteFile};
 use crate::{StoreError, nodes};
 
 static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -57,27 +57,27 @@ impl Database {
     }
 
     /// A session that changes nothing, for one statement that looks at a few rows.
-    pub(crate) async fn read(&self) -> Result<Session, Fault> {
-        Ok(Session::new(self.reader(Pace::Quick).await?))
+    pub(crate) async fn read(&self) -> Result<Session, DbError> {
+        Ok(Session::new(self.reader(Blocking::Inline).await?))
     }
 
     /// The same for a statement that may look at many.
-    pub(crate) async fn search(&self) -> Result<Session, Fault> {
-        Ok(Session::new(self.reader(Pace::Long).await?))
+    pub(crate) async fn search(&self) -> Result<Session, DbError> {
+        Ok(Session::new(self.reader(Blocking::Offload).await?))
     }
 
     /// A session for what clients read, who wait for each other and keep nobody else waiting.
-    pub(crate) async fn client(&self) -> Result<Session, Fault> {
+    pub(crate) async fn client(&self) -> Result<Session, DbError> {
         Ok(Session::new(self.client_link().await?))
     }
 
     /// A session whose statements all see the same committed state.
-    pub(crate) async fn snapshot(&self) -> Result<Session, Fault> {
-        Ok(Session::begin(self.reader(Pace::Quick).await?, self.same_state()).await?)
+    pub(crate) async fn snapshot(&self) -> Result<Session, DbError> {
+        Ok(Session::begin(self.reader(Blocking::Inline).await?, self.same_state()).await?)
     }
 
     /// The same for what is read on behalf of clients, or can wait for them.
-    pub(crate) async fn client_snapshot(&self) -> Result<Session, Fault> {
+    pub(crate) async fn client_snapshot(&self) -> Result<Session, DbError> {
         Ok(Session::begin(self.client_link().await?, self.same_state()).await?)
     }
 
@@ -88,17 +88,17 @@ impl Database {
         }
     }
 
-    async fn client_link(&self) -> Result<Link, Error> {
+    async fn client_link(&self) -> Result<Conn, Error> {
         match self {
-            Self::Sqlite { clients, .. } => on_file(clients, Pace::Long).await,
+            Self::Sqlite { clients, .. } => on_file(clients, Blocking::Offload).await,
             Self::Postgres { clients, .. } => on_server(clients).await,
         }
     }
 
     /// A transaction.
-    pub(crate) async fn write(&self) -> Result<Session, Fault> {
+    pub(crate) async fn write(&self) -> Result<Session, DbError> {
         let (link, words) = match self {
-            Self::Sqlite { writer, .. } => (on_file(writer, Pace::Long).await?, "begin immediate"),
+            Self::Sqlite { writer, .. } => (on_file(writer, Blocking::Offload).await?, "begin immediate"),
             Self::Postgres { pool, .. } => (on_server(pool).await?, "begin"),
         };
         Ok(Session::begin(link, words).await?)
@@ -108,15 +108,15 @@ impl Database {
     pub(crate) async fn run(&self, script: Script<'_>) -> Result<Vec<Row>, Error> {
         match self {
             Self::Sqlite { writer, .. } => writer.lend().await?.run(&script),
-            Self::Postgres { pool, .. } => script.run_on_postgres(Lent::new(pool.lend().await?)).await,
+            Self::Postgres { pool, .. } => script.run_on_postgres(Pooled::new(pool.lend().await?)).await,
         }
     }
 
     /// A session for one statement about a lease.
-    pub(crate) async fn lease(&self) -> Result<Session, Fault> {
+    pub(crate) async fn lease(&self) -> Result<Session, DbError> {
         Ok(Session::new(match self {
             Self::Sqlite { writer, .. } => {
-                let link = on_file(writer, Pace::Long).await?;
+                let link = on_file(writer, Blocking::Offload).await?;
                 link.check_file()?;
                 link
             }
@@ -124,7 +124,7 @@ impl Database {
         }))
     }
 
-    async fn reader(&self, pace: Pace) -> Result<Link, Error> {
+    async fn reader(&self, pace: Blocking) -> Result<Conn, Error> {
         match self {
             Self::Sqlite { readers, .. } => on_file(readers, pace).await,
             Self::Postgres { pool, .. } => on_server(pool).await,
@@ -132,13 +132,13 @@ impl Database {
     }
 }
 
-async fn on_file(connections: &Connections<SqliteFile>, pace: Pace) -> Result<Link, Error> {
-    Ok(Link::Sqlite(Open { connection: connections.lend().await?, pace }))
+async fn on_file(connections: &Connections<SqliteFile>, pace: Blocking) -> Result<Conn, Error> {
+    Ok(Conn::Sqlite(SqliteConn { connection: connections.lend().await?, pace }))
 }
 
 /// A connection to a server.
-pub(crate) async fn on_server(connections: &Connections<Server>) -> Result<Link, Error> {
-    Ok(Link::Postgres(Lent::new(connections.lend().await?)))
+pub(crate) async fn on_server(connections: &Connections<Server>) -> Result<Conn, Error> {
+    Ok(Conn::Postgres(Pooled::new(connections.lend().await?)))
 }
 
 async fn open_sqlite(path: &Path, clocks: Arc<dyn Clocks>) -> Result<(Database, SteadyClock), StoreError> {
@@ -187,7 +187,7 @@ async fn open_postgres(
         .disable_statement_logging()
         .statement_cache_capacity(STATEMENTS_MAX)
         .options([("client_min_messages", "warning"), ("synchronous_commit", "on")]);
-    let trust = Trust::new(TRUSTED_IDLE);
+    let trust = ConnectionLiveness::new(TRUSTED_IDLE);
     migrate_postgres(Server { options: options.clone(), trust: trust.clone() }, &place).await?;
     let patience = format!("{}ms", transaction_patience(lease).as_millis());
     let options = options.options([
@@ -216,7 +216,7 @@ async fn open_postgres(
 /// Brings a server's schema up to date, however long that takes: a large table is not changed within a timeout.
 async fn migrate_postgres(server: Server, place: &str) -> Result<(), StoreError> {
     let connections = Connections::new(server, 1);
-    let mut lent = Lent::new(connections.lend().await.map_err(|error| unusable(place, error))?);
+    let mut lent = Pooled::new(connections.lend().await.map_err(|error| unusable(place, error))?);
     let migrated = POSTGRES_SCHEMA.run(lent.begin()).await;
     migrated.map_err(|error| schema_refused(&POSTGRES_SCHEMA, error))
 }
@@ -228,7 +228,7 @@ fn unusable(place: &str, error: Error) -> StoreError {
         Error::Postgres(error) => state(error).is_some_and(|state| state.starts_with("57P") || state.starts_with("53")),
         Error::Sqlite(_) | Error::Unexpected(_) | Error::FileGone(_) => false,
     };
-    match passing && severity(&error) == Severity::Passing {
+    match passing && severity(&error) == ErrorClass::Transient {
         true => {
             let cause = match &error {
                 Error::NoneFree => "nobody answers there".to_owned(),

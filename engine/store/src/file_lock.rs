@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::StoreError;
-use crate::fault::Error;
+use crate::db_error::Error;
 
 /// Nobody but the engine's own user reads a database.
 const MODE: u32 = 0o600;

@@ -24,7 +24,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// An execution that a message may have moved, and who had claimed it.
 #[derive(Debug, Clone)]
-pub(crate) struct Moved {
+pub(crate) struct InboxNotice {
     pub(crate) key: ExecutionKey,
     pub(crate) owner: Option<Incarnation>,
 }
@@ -46,11 +46,11 @@ impl Hints {
         match database {
             Database::Sqlite { .. } => Self { here, elsewhere: None, own, running: Vec::new() },
             Database::Postgres { pool, listening, .. } => {
-                let (elsewhere, told) = mpsc::unbounded_channel();
+                let (elsewhere, run) = mpsc::unbounded_channel();
                 // Any number that two processes are unlikely to share.
                 let teller = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), CHANNEL);
                 let running = vec![
-                    tokio::spawn(notify(pool.clone(), teller, told)).abort_handle(),
+                    tokio::spawn(notify(pool.clone(), teller, run)).abort_handle(),
                     tokio::spawn(listen(listening.clone(), teller, here.clone())).abort_handle(),
                 ];
                 Self { here, elsewhere: Some(elsewhere), own, running }
@@ -68,9 +68,9 @@ impl Hints {
     }
 
     /// Tells of executions that got a message.
-    pub(crate) fn tell(&self, moved: impl IntoIterator<Item = Moved>) {
+    pub(crate) fn tell(&self, moved: impl IntoIterator<Item = InboxNotice>) {
         let own = self.own.load(Ordering::Relaxed);
-        for Moved { key, owner } in moved {
+        for InboxNotice { key, owner } in moved {
             if let Some(elsewhere) = &self.elsewhere
                 && owner != Some(Incarnation(own))
             {
@@ -107,9 +107,9 @@ impl Drop for Hints {
 }
 
 /// Gathers what is told while a NOTIFY is under way into the next one.
-async fn notify(pool: Connections<Server>, teller: u64, mut told: mpsc::UnboundedReceiver<ExecutionKey>) {
+async fn notify(pool: Connections<Server>, teller: u64, mut run: mpsc::UnboundedReceiver<ExecutionKey>) {
     let mut keys = Vec::new();
-    while told.recv_many(&mut keys, HINTS_MAX).await > 0 {
+    while run.recv_many(&mut keys, HINTS_MAX).await > 0 {
         let distinct: BTreeSet<ExecutionKey> = keys.drain(..).collect();
         for payload in payloads(teller, &distinct) {
             send(&pool, payload).await;

@@ -1,8 +1,8 @@
 //! Messages to executions: all that travels between executions, and from people to them (L10).
 
 use crate::database::Database;
-use crate::fault::Fault;
-use crate::hints::Moved;
+use crate::db_error::DbError;
+use crate::hints::InboxNotice;
 use crate::sql::{Rows, Session, Statement};
 use crate::{ExecutionKey, InboxRow, Incarnation};
 
@@ -36,7 +36,7 @@ pub(crate) struct Receiver {
 }
 
 /// The receivers that exist and have not ended; they are not deleted before the transaction ends.
-pub(crate) async fn receivers(session: &mut Session, keys: &[ExecutionKey]) -> Result<Vec<Receiver>, Fault> {
+pub(crate) async fn receivers(session: &mut Session, keys: &[ExecutionKey]) -> Result<Vec<Receiver>, DbError> {
     static RECEIVERS: Statement = Statement::new(
         "select r.ordinal, e.execution_no, e.owner
         from {rows ordinal:int tenant_id:int id:text}
@@ -59,7 +59,7 @@ pub(crate) async fn receivers(session: &mut Session, keys: &[ExecutionKey]) -> R
 }
 
 /// Reads messages `$from` an inbox, oldest first: of each execution at most 32 MiB and one message. An activation that has
-/// dealt with these hears that there are more ([`crate::Newest`]).
+/// dealt with these hears that there are more ([`crate::InboxCursor`]).
 macro_rules! oldest_messages {
     ($columns:literal, $from:literal) => {
         concat!(
@@ -82,7 +82,7 @@ macro_rules! oldest_messages {
 pub(crate) async fn of(
     session: &mut Session,
     executions: &Rows<'_>,
-) -> Result<Vec<(i64, Result<InboxRow, String>)>, Fault> {
+) -> Result<Vec<(i64, Result<InboxRow, String>)>, DbError> {
     static OF: Statement = Statement::new(oldest_messages!(
         "i.execution_no, i.seq, i.message, i.seen",
         "{rows tenant_id:int execution_no:int}
@@ -98,7 +98,7 @@ pub(crate) async fn of(
 }
 
 /// See [`crate::Store::unseen`]; at most as much of them as [`of`] reads.
-pub(crate) async fn unseen(session: &mut Session, key: &ExecutionKey) -> Result<Vec<InboxRow>, Fault> {
+pub(crate) async fn unseen(session: &mut Session, key: &ExecutionKey) -> Result<Vec<InboxRow>, DbError> {
     static UNSEEN: Statement = Statement::new(oldest_messages!(
         "i.seq, i.message",
         "executions e
@@ -113,7 +113,7 @@ pub(crate) async fn unseen(session: &mut Session, key: &ExecutionKey) -> Result<
 }
 
 /// See [`crate::Store::unread`].
-pub(crate) async fn unread(session: &mut Session, key: &ExecutionKey) -> Result<(u64, u64), Fault> {
+pub(crate) async fn unread(session: &mut Session, key: &ExecutionKey) -> Result<(u64, u64), DbError> {
     static UNREAD: Statement = Statement::new(
         "select count(*), coalesce(sum(octet_length(i.message)), 0)
         from executions e
@@ -126,7 +126,11 @@ pub(crate) async fn unread(session: &mut Session, key: &ExecutionKey) -> Result<
 }
 
 /// See [`crate::Store::send`].
-pub(crate) async fn send(database: &Database, key: &ExecutionKey, message: &str) -> Result<Option<Moved>, Fault> {
+pub(crate) async fn send(
+    database: &Database,
+    key: &ExecutionKey,
+    message: &str,
+) -> Result<Option<InboxNotice>, DbError> {
     let mut session = database.write().await?;
     let Some(moved) = put(&mut session, key, message).await? else { return Ok(None) };
     crate::store::commit(session).await?;
@@ -134,11 +138,15 @@ pub(crate) async fn send(database: &Database, key: &ExecutionKey, message: &str)
 }
 
 /// Puts a message into an open execution's inbox.
-pub(crate) async fn put(session: &mut Session, key: &ExecutionKey, message: &str) -> Result<Option<Moved>, Fault> {
+pub(crate) async fn put(
+    session: &mut Session,
+    key: &ExecutionKey,
+    message: &str,
+) -> Result<Option<InboxNotice>, DbError> {
     let receivers = receivers(session, std::slice::from_ref(key)).await?;
     let Some(receiver) = receivers.first() else { return Ok(None) };
     let mut rows = Rows::default();
     rows.push([0_i64.into(), key.tenant.into(), receiver.no.into(), message.into()]);
     session.run_of(&INSERT, &rows).await?;
-    Ok(Some(Moved { key: key.clone(), owner: receiver.owner }))
+    Ok(Some(InboxNotice { key: key.clone(), owner: receiver.owner }))
 }

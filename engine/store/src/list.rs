@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use cerebelum_history::planted;
 
 use crate::attributes::{indexed_name, indexed_value};
-use crate::fault::Fault;
-use crate::heads::{head_columns, heads};
+use crate::db_error::DbError;
+use crate::executions::{head_columns, heads};
 use crate::sql::{Statement, Value, expand};
 use crate::store::SqlStore;
-use crate::{Census, Execution, Filter, Page, StoreError, TenantId, heads};
+use crate::{ExecutionRow, Filter, Page, StatusCounts, StoreError, TenantId, executions};
 
 /// No page is longer.
 const PAGE_MAX: u32 = 1_000;
@@ -31,12 +31,12 @@ const WORKFLOW_BYTES_MAX: usize = 512;
 const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// See [`crate::Store::list`].
-pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) -> Result<Page, Fault> {
+pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) -> Result<Page, DbError> {
     check(filter)?;
     let mut from = filter.cursor.as_deref().map_or(Ok(i64::MAX), |cursor| place(cursor).map(|place| place - 1))?;
     let limit = usize::try_from(filter.limit.clamp(1, PAGE_MAX)).unwrap_or(usize::MAX);
     let began = Instant::now();
-    let mut found = Found { executions: Vec::new(), bytes: 0, limit };
+    let mut found = PageBuilder { executions: Vec::new(), bytes: 0, limit };
     loop {
         // Of what no index serves so many are looked at, then a page may end.
         let floor = match is_indexed(filter) {
@@ -55,20 +55,20 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
 }
 
 /// What has been found for a page.
-struct Found {
-    executions: Vec<Execution>,
+struct PageBuilder {
+    executions: Vec<ExecutionRow>,
     bytes: usize,
     limit: usize,
 }
 
-impl Found {
+impl PageBuilder {
     /// Adds what fits, from this number down to above the floor. Where the next page begins, when this one is full.
     async fn read(
         &mut self,
         store: &SqlStore,
         (tenant, filter): (TenantId, &Filter),
         (mut from, floor): (i64, Option<i64>),
-    ) -> Result<Option<i64>, Fault> {
+    ) -> Result<Option<i64>, DbError> {
         loop {
             // One more than there is room for says whether there is a next page.
             let room = self.limit - self.executions.len();
@@ -82,7 +82,7 @@ impl Found {
                 if self.executions.len() == self.limit || self.bytes >= PAGE_BYTES_MAX {
                     return Ok(Some(from));
                 }
-                let stored = heads::read(row);
+                let stored = executions::read(row);
                 from = stored.no.saturating_sub(1);
                 self.bytes += stored.head.attributes.len();
                 self.executions.push(stored.shown());
@@ -139,7 +139,7 @@ fn is_rare(status: &str) -> bool {
 }
 
 /// The number below which `LOOKED_AT_ONCE` executions have been looked at; none when there are no more than that.
-async fn floor(store: &SqlStore, tenant: TenantId, from: i64) -> Result<Option<i64>, Fault> {
+async fn floor(store: &SqlStore, tenant: TenantId, from: i64) -> Result<Option<i64>, DbError> {
     static FLOOR: Statement = Statement::new(
         "select execution_no from executions where {sqlite: +}tenant_id = $1 and execution_no <= $2
         order by execution_no desc limit 1 offset $3",
@@ -214,7 +214,7 @@ fn statement<'f>(
 }
 
 /// See [`crate::Store::census`].
-pub(crate) async fn census(store: &SqlStore) -> Result<Census, Fault> {
+pub(crate) async fn count_by_status(store: &SqlStore) -> Result<StatusCounts, DbError> {
     static CENSUS: Statement =
         Statement::new("select status, count(*) from executions group by status order by status");
     let mut session = store.database.client().await?;

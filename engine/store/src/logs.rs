@@ -3,8 +3,8 @@
 use cerebelum_history::{Level, Position, Scope, Timestamp};
 
 use crate::database::Database;
-use crate::fault::{Error, Fault};
-use crate::heads::{escape, unescape};
+use crate::db_error::{DbError, Error};
+use crate::executions::{escape, unescape};
 use crate::sql::{Row, Statement, Value};
 use crate::{ExecutionKey, LogLine, LogRow, Progress, TenantId};
 
@@ -66,7 +66,7 @@ pub(crate) async fn logs(
     key: &ExecutionKey,
     mut after: i64,
     limit: u32,
-) -> Result<Vec<LogRow>, Fault> {
+) -> Result<Vec<LogRow>, DbError> {
     static LOGS: Statement = Statement::new(
         "select l.seq, l.run, l.scope, l.attempt, l.place, l.number, l.logged_at, l.level, l.line
         from executions e join logs l on l.tenant_id = e.tenant_id and l.execution_no = e.execution_no
@@ -118,7 +118,7 @@ fn unreadable(seq: i64) -> LogRow {
 }
 
 /// See [`crate::Store::progress`].
-pub(crate) async fn progress(database: &Database, key: &ExecutionKey) -> Result<Vec<Progress>, Fault> {
+pub(crate) async fn progress(database: &Database, key: &ExecutionKey) -> Result<Vec<Progress>, DbError> {
     static LATEST: Statement = Statement::new(
         "select p.scope, p.percent, p.message
         from executions e join progress p on p.tenant_id = e.tenant_id and p.execution_no = e.execution_no

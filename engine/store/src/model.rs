@@ -40,7 +40,7 @@ pub enum State {
 
 /// The head of an execution: everything but its events and calls.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Execution {
+pub struct ExecutionRow {
     /// Its key.
     pub key: ExecutionKey,
     /// `component/workflow`, as it was started.
@@ -70,7 +70,7 @@ pub struct Execution {
     /// Name to JSON scalar, as one JSON object.
     pub attributes: String,
     /// Small facts that the worker keeps (deadline, cancel request, …), as one JSON object.
-    pub facts: String,
+    pub options: String,
     /// The execution and call that wait for it or started it.
     pub parent: Option<Parent>,
     /// When it was started.
@@ -98,7 +98,7 @@ pub struct Parent {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewExecution {
     /// Its head; `position` is that of the last event in `first`.
-    pub head: Execution,
+    pub head: ExecutionRow,
     /// Its first events.
     pub first: Chunk,
     /// Whether the inserting node claims it in the same breath.
@@ -109,21 +109,21 @@ impl NewExecution {
     /// About how many bytes it writes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.first.events.len() + self.head.attributes.len() + self.head.facts.len()
+        self.first.events.len() + self.head.attributes.len() + self.head.options.len()
     }
 }
 
 /// What became of a [`NewExecution`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Started {
+pub enum StartOutcome {
     /// It is stored.
     New,
     /// The id was taken; this is the execution that has it, and its first chunk for comparison.
-    Exists(Box<Execution>, Chunk),
+    Exists(Box<ExecutionRow>, Chunk),
 }
 
 /// An execution that is there already, and its first chunk for comparison, or why that cannot be read.
-pub type Begun = (Execution, Result<Chunk, StoreError>);
+pub type Existing = (ExecutionRow, Result<Chunk, StoreError>);
 
 /// Some consecutive events of a history, as the text `history` encoded them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,7 +224,7 @@ pub struct ApprovalPage {
 
 /// What became of an answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answered {
+pub enum AnswerOutcome {
     /// It counts.
     Accepted(ExecutionId),
     /// The question had ended before, in this way.
@@ -293,7 +293,7 @@ pub struct Batch {
     /// The fence: refused when the execution is claimed by another incarnation or this one's lease is over.
     pub incarnation: Incarnation,
     /// The head as it will be. Its `position` and `run` say where the history then ends.
-    pub head: Execution,
+    pub head: ExecutionRow,
     /// Whether the execution begins with this batch: its head is stored, claimed by `incarnation` unless `release`, and
     /// `after` is 0. Refused when the id is taken.
     pub begins: bool,
@@ -333,7 +333,7 @@ pub struct Batch {
 impl Batch {
     /// A batch that changes nothing yet: the head as it is, written by this incarnation.
     #[must_use]
-    pub fn of(incarnation: Incarnation, head: Execution) -> Self {
+    pub fn of(incarnation: Incarnation, head: ExecutionRow) -> Self {
         Self {
             key: head.key.clone(),
             incarnation,
@@ -370,7 +370,7 @@ impl Batch {
         let messages = self.messages.iter().map(|(_, message)| message.len());
         let logs = self.logs.iter().map(|line| line.text.len());
         let progress = self.progress.iter().map(|progress| progress.message.len());
-        let head = self.head.attributes.len() + self.head.facts.len();
+        let head = self.head.attributes.len() + self.head.options.len();
         let all = chunks.chain(calls).chain(asked).chain(children).chain(messages).chain(logs).chain(progress);
         all.fold(head, usize::saturating_add)
     }
@@ -390,16 +390,16 @@ pub struct Child {
 /// A batch that was written: the number of the newest message in its execution's inbox at that moment, 0 when there was
 /// none. Who has heard of less must listen before anything leaves that the batch makes durable (L16).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Newest(pub i64);
+pub struct InboxCursor(pub i64);
 
-impl Newest {
+impl InboxCursor {
     /// It is not known any more: the batch was written earlier, and its answer was lost.
     pub const UNKNOWN: Self = Self(i64::MAX);
 }
 
 /// Why a batch changed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum AppendError {
     /// The lease is over or the execution is claimed by somebody else.
     ClaimLost,
     /// The history is not where the batch expected it.
@@ -418,7 +418,7 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {
     /// Its head.
-    pub head: Execution,
+    pub head: ExecutionRow,
     /// Who has claimed it.
     pub owner: Option<Incarnation>,
     /// Its open calls.
@@ -478,10 +478,10 @@ pub struct Filter {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
     /// Newest first.
-    pub executions: Vec<Execution>,
+    pub executions: Vec<ExecutionRow>,
     /// Where the next page begins, if there is one.
     pub cursor: Option<String>,
 }
 
 /// How many executions there are of each status word.
-pub type Census = Vec<(String, u64)>;
+pub type StatusCounts = Vec<(String, u64)>;

@@ -6,14 +6,14 @@ use cerebelum_history::Timestamp;
 
 use sqlx::{Row as _, SqliteConnection};
 
-use crate::append::Outcomes;
-use crate::clock::{Kept, SteadyClock};
+use crate::append::BatchReceipts;
+use crate::clock::{SavedTime, SteadyClock};
 use crate::crashes::free_suspects;
 use crate::database::Database;
-use crate::fault::Fault;
+use crate::db_error::DbError;
 use crate::sql::{Dialect, Rows, Session, Statement};
 use crate::store::SqlStore;
-use crate::{ExecutionKey, Incarnation, Lease, StoreError, crashes, heads};
+use crate::{ExecutionKey, Incarnation, Lease, StoreError, crashes, executions};
 
 /// Ended incarnations are kept that long, for those who still ask what became of their last batch.
 const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
@@ -21,7 +21,7 @@ const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
 const BEGIN_ATTEMPTS_MAX: u32 = 16;
 
 /// See [`crate::Store::begin_lease`].
-pub(crate) async fn begin(store: &SqlStore, node: &str, duration: Duration) -> Result<Lease, Fault> {
+pub(crate) async fn begin(store: &SqlStore, node: &str, duration: Duration) -> Result<Lease, DbError> {
     static EARLIER: Statement = Statement::new(
         "select incarnation from nodes where name = $1 and ended_at is null order by incarnation {postgres: for update}",
     );
@@ -59,7 +59,7 @@ pub(crate) async fn renew(
     store: &SqlStore,
     incarnation: Incarnation,
     duration: Duration,
-) -> Result<Option<Lease>, Fault> {
+) -> Result<Option<Lease>, DbError> {
     // Only the lease's own row is changed. Whoever ends the lease deletes that row first, so this finds it or does not.
     static RENEW: Statement = Statement::new(
         "update leases set expires_at = {clock} + $2
@@ -79,7 +79,7 @@ pub(crate) async fn renew(
 }
 
 /// See [`crate::Store::end_lease`]. Returns one of the executions that are free now.
-pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result<Option<ExecutionKey>, Fault> {
+pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result<Option<ExecutionKey>, DbError> {
     static LOCK: Statement = Statement::new(
         "select incarnation from nodes where incarnation = $1 and ended_at is null {postgres: for update}",
     );
@@ -90,7 +90,7 @@ pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result
     }
     let mut owned = session.rows(&OWNED, &[incarnation.into()]).await?;
     // Only to tell others of it: one whose id cannot be read is found without.
-    let owned = owned.first_mut().and_then(|row| heads::read_key(row).ok());
+    let owned = owned.first_mut().and_then(|row| executions::read_key(row).ok());
     let mut ended = Rows::default();
     ended.push([incarnation.into()]);
     retire(&mut session, &ended).await?;
@@ -99,7 +99,7 @@ pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result
 }
 
 /// See [`crate::Store::take_over`].
-pub(crate) async fn take_over(database: &Database) -> Result<u64, Fault> {
+pub(crate) async fn expire_leases(database: &Database) -> Result<u64, DbError> {
     // A node that is just committing or renewing is passed over: it is alive, or will be found next time.
     static EXPIRED: Statement = Statement::new(
         "select n.incarnation, case when l.expires_at > n.lengthened_until then l.expires_at else n.lengthened_until end
@@ -124,7 +124,7 @@ pub(crate) async fn take_over(database: &Database) -> Result<u64, Fault> {
 }
 
 /// Ends incarnations whose rows are locked, and frees what they had claimed.
-async fn retire(session: &mut Session, incarnations: &Rows<'_>) -> Result<(), Fault> {
+async fn retire(session: &mut Session, incarnations: &Rows<'_>) -> Result<(), DbError> {
     static FORGET_LEASE: Statement =
         Statement::new("delete from leases where incarnation in (select r.node from {rows node:int})");
     static END: Statement =
@@ -148,7 +148,7 @@ pub(crate) async fn standing(
     session: &mut Session,
     incarnation: Incarnation,
     now: Timestamp,
-) -> Result<Option<Standing>, Fault> {
+) -> Result<Option<Standing>, DbError> {
     // A shared lock on the key: takeover waits for it, batches of the same node do not.
     static STANDS: Statement = Statement::new(concat!(
         "select ",
@@ -165,11 +165,11 @@ pub(crate) async fn standing(
 pub(crate) struct Locked {
     pub(crate) incarnation: Incarnation,
     pub(crate) stands: bool,
-    pub(crate) outcomes: Outcomes,
+    pub(crate) outcomes: BatchReceipts,
 }
 
 /// Locks the rows of these incarnations until the transaction ends.
-pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) -> Result<Vec<Locked>, Fault> {
+pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) -> Result<Vec<Locked>, DbError> {
     static LOCK: Statement = Statement::new(
         "select n.incarnation, n.batches,
             case when n.ended_at is null and (n.lengthened_until > {clock} or exists (
@@ -185,7 +185,7 @@ pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) ->
     let mut locked = Vec::new();
     for mut row in session.rows_of(&LOCK, &rows).await? {
         let incarnation = Incarnation(row.int()?);
-        let outcomes = Outcomes::decode(&row.text()?);
+        let outcomes = BatchReceipts::decode(&row.text()?);
         locked.push(Locked { incarnation, stands: row.flag()?, outcomes });
     }
     Ok(locked)
@@ -203,7 +203,7 @@ pub(crate) static RECORD: Statement = Statement::new(
 
 /// Compares the time with the clock that it is kept by: that of the server, as it was just read; for a file the wall
 /// clock, and the time is written down in the file.
-async fn keep_time(session: &mut Session, clock: &SteadyClock, server: Timestamp) -> Result<(), Fault> {
+async fn keep_time(session: &mut Session, clock: &SteadyClock, server: Timestamp) -> Result<(), DbError> {
     static KEEP: Statement = Statement::new(
         "insert into clock (only_row, told_at, boot_ms, boot_id) values (1, $1, $2, $3)
         on conflict (only_row) do update
@@ -214,21 +214,21 @@ async fn keep_time(session: &mut Session, clock: &SteadyClock, server: Timestamp
         return Ok(());
     }
     clock.follow_wall();
-    let Kept { told_ms, boot_ms, boot_id } = clock.kept();
+    let SavedTime { told_ms, boot_ms, boot_id } = clock.kept();
     session.run(&KEEP, &[Timestamp(told_ms).into(), Timestamp(boot_ms).into(), boot_id.into()]).await?;
     Ok(())
 }
 
 /// What a file says of the time; nothing, before anybody wrote it down.
-pub(crate) async fn kept_time(file: &mut SqliteConnection) -> Result<Option<Kept>, sqlx::Error> {
+pub(crate) async fn kept_time(file: &mut SqliteConnection) -> Result<Option<SavedTime>, sqlx::Error> {
     let row = sqlx::query("select told_at, boot_ms, boot_id from clock").fetch_optional(file).await?;
     let Some(row) = row else { return Ok(None) };
     let count = |column| row.try_get::<i64, _>(column).map(|value| u64::try_from(value).unwrap_or(0));
-    Ok(Some(Kept { told_ms: count(0)?, boot_ms: count(1)?, boot_id: row.try_get(2)? }))
+    Ok(Some(SavedTime { told_ms: count(0)?, boot_ms: count(1)?, boot_id: row.try_get(2)? }))
 }
 
 /// The server's clock.
-pub(crate) async fn server_clock(session: &mut Session) -> Result<Timestamp, Fault> {
+pub(crate) async fn server_clock(session: &mut Session) -> Result<Timestamp, DbError> {
     static NOW: Statement = Statement::new("select {clock}");
     let mut rows = session.rows(&NOW, &[]).await?;
     Ok(rows.first_mut().expect("a select without a table has one row").at()?)

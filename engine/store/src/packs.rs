@@ -7,7 +7,7 @@ use cerebelum_history::Digest;
 use tokio::sync::Semaphore;
 
 use crate::database::Database;
-use crate::fault::{Error, Fault};
+use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Session, Statement};
 use crate::{StoreError, TenantId};
 
@@ -41,7 +41,7 @@ pub(crate) async fn pack(
     tenant: TenantId,
     digest: &Digest,
     bytes: &Arc<Vec<u8>>,
-) -> Result<Option<Packed>, Fault> {
+) -> Result<Option<Packed>, DbError> {
     if are_there(&mut database.read().await?, tenant, digest).await? {
         return Ok(None);
     }
@@ -71,7 +71,7 @@ pub(crate) async fn insert(
     (tenant, digest): (TenantId, &Digest),
     size: usize,
     Packed { base, packed }: &Packed,
-) -> Result<bool, Fault> {
+) -> Result<bool, DbError> {
     static IS_BASE: Statement =
         Statement::new("select 1 from component_packs where tenant_id = $1 and digest = $2 and base is null");
     static INSERT: Statement = Statement::new(
@@ -90,7 +90,7 @@ pub(crate) async fn insert(
 }
 
 /// Whether a component's bytes are stored, packed or as earlier engines did.
-pub(crate) async fn are_there(session: &mut Session, tenant: TenantId, digest: &Digest) -> Result<bool, Fault> {
+pub(crate) async fn are_there(session: &mut Session, tenant: TenantId, digest: &Digest) -> Result<bool, DbError> {
     static ARE_THERE: Statement = Statement::new(
         "select 1 from component_packs where tenant_id = $1 and digest = $2
         union all
@@ -105,7 +105,7 @@ pub(crate) async fn write_for_older_engines(
     session: &mut Session,
     (tenant, digest): (TenantId, &Digest),
     bytes: &[u8],
-) -> Result<(), Fault> {
+) -> Result<(), DbError> {
     static OLDER: Statement =
         Statement::new("select 1 from nodes where ended_at is null and reads_packs is null limit 1");
     static INSERT: Statement = Statement::new(
@@ -124,7 +124,7 @@ pub(crate) async fn write_for_older_engines(
 
 /// Deletes the bytes of components that are gone, in a transaction that has its turn. A pack that others differ from
 /// stays until they are gone as well.
-pub(crate) async fn delete_orphans(session: &mut Session, tenant: TenantId) -> Result<(), Fault> {
+pub(crate) async fn delete_orphans(session: &mut Session, tenant: TenantId) -> Result<(), DbError> {
     static DELETE: Statement = Statement::new(
         "delete from component_packs where tenant_id = $1
             and not exists (select 1 from components c
@@ -140,7 +140,7 @@ pub(crate) async fn delete_orphans(session: &mut Session, tenant: TenantId) -> R
 }
 
 /// The bytes of a component, as they are stored: unpacked, not verified.
-pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, Fault> {
+pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, DbError> {
     static READ: Statement = Statement::new(
         "select p.size_bytes, p.packed, p.base, b.size_bytes, b.packed
         from components c join component_packs p on p.tenant_id = c.tenant_id and p.digest = c.digest
@@ -152,7 +152,7 @@ pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest
     let Some(row) = rows.first_mut() else { return Ok(None) };
     let pack = read(row)?;
     let base = row.opt_text()?;
-    let corrupt = |cause: String| Fault::from(StoreError::Corrupt(format!("component {digest}: {cause}")));
+    let corrupt = |cause: String| DbError::from(StoreError::Corrupt(format!("component {digest}: {cause}")));
     let base = match base {
         None => None,
         Some(base) => match row.opt_int()? {
@@ -170,7 +170,7 @@ pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest
 }
 
 /// What a component of this size may be similar to.
-async fn similar(database: &Database, tenant: TenantId, size: usize) -> Result<Vec<Digest>, Fault> {
+async fn similar(database: &Database, tenant: TenantId, size: usize) -> Result<Vec<Digest>, DbError> {
     static SIMILAR: Statement = Statement::new(
         "select digest from component_packs
         where tenant_id = $1 and base is null and size_bytes between $2 and $3
@@ -182,7 +182,7 @@ async fn similar(database: &Database, tenant: TenantId, size: usize) -> Result<V
 }
 
 /// A pack that is stored whole.
-async fn find(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Pack>, Fault> {
+async fn find(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Pack>, DbError> {
     static FIND: Statement = Statement::new(
         "select size_bytes, packed from component_packs where tenant_id = $1 and digest = $2 and base is null",
     );
@@ -197,7 +197,7 @@ fn read(row: &mut Row) -> Result<Pack, Error> {
 }
 
 /// Computes away from the async threads.
-async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DbError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| StoreError::Unavailable(format!("packing a component broke off: {error}")).into())
 }

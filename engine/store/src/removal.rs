@@ -6,7 +6,7 @@
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 
 use crate::database::Database;
-use crate::fault::Fault;
+use crate::db_error::DbError;
 use crate::sql::{Row, Statement};
 use crate::store::commit;
 use crate::{TenantId, components, packs};
@@ -32,7 +32,7 @@ pub enum Removable {
 }
 
 /// See [`crate::Store::remove_component`]. Returns how many uploads and removals there were, if anything was removed.
-pub(crate) async fn remove(database: &Database, version: &Version, which: Removable) -> Result<Option<i64>, Fault> {
+pub(crate) async fn remove(database: &Database, version: &Version, which: Removable) -> Result<Option<i64>, DbError> {
     static UNNAME: Statement =
         Statement::new("delete from names where tenant_id = $1 and name = $2 and digest = $3 and current <= $4");
     static FORGET_IN_TIME: Statement = Statement::new(
@@ -63,7 +63,7 @@ pub(crate) async fn delete(
     tenant: TenantId,
     digest: &Digest,
     before: Timestamp,
-) -> Result<bool, Fault> {
+) -> Result<bool, DbError> {
     static DELETE: Statement = Statement::new(
         "delete from components
         where tenant_id = $1 and digest = $2 and nameless_since < $3 and not exists (
@@ -89,7 +89,7 @@ pub(crate) async fn users(
     tenant: TenantId,
     digest: &Digest,
     limit: u32,
-) -> Result<Vec<ExecutionId>, Fault> {
+) -> Result<Vec<ExecutionId>, DbError> {
     // Open executions and failed ones, which may be reopened. Calls of another component's step name its digest: those
     // that are open stand in `calls`, those of a failed execution in its history.
     static USERS: Statement = Statement::new(
@@ -116,7 +116,7 @@ fn unreadable() -> ExecutionId {
 }
 
 /// See [`crate::Store::replaced_components`].
-pub(crate) async fn replaced(database: &Database, before: Timestamp) -> Result<Vec<Version>, Fault> {
+pub(crate) async fn replaced(database: &Database, before: Timestamp) -> Result<Vec<Version>, DbError> {
     // A version that became current after this one took its place then or later.
     static REPLACED: Statement = Statement::new(
         "select n.tenant_id, n.name, n.digest from names n
@@ -134,7 +134,7 @@ pub(crate) async fn replaced(database: &Database, before: Timestamp) -> Result<V
 }
 
 /// See [`crate::Store::nameless_components`].
-pub(crate) async fn nameless(database: &Database, before: Timestamp) -> Result<Vec<(TenantId, Digest)>, Fault> {
+pub(crate) async fn nameless(database: &Database, before: Timestamp) -> Result<Vec<(TenantId, Digest)>, DbError> {
     static NAMELESS: Statement = Statement::new(
         "select c.tenant_id, c.digest from components c
         where c.nameless_since < $1 and not exists (
@@ -147,9 +147,9 @@ pub(crate) async fn nameless(database: &Database, before: Timestamp) -> Result<V
 }
 
 /// See [`crate::Store::digests`].
-pub(crate) async fn digests(database: &Database) -> Result<Vec<Digest>, Fault> {
+pub(crate) async fn digests(database: &Database) -> Result<Vec<Digest>, DbError> {
     static DIGESTS: Statement = Statement::new("select distinct digest from components order by digest");
     let mut session = database.client().await?;
-    let digest = |mut row: Row| Ok::<_, Fault>(Digest::from_text(&row.text()?));
+    let digest = |mut row: Row| Ok::<_, DbError>(Digest::from_text(&row.text()?));
     session.rows(&DIGESTS, &[]).await?.into_iter().map(digest).collect()
 }

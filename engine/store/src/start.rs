@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use crate::database::Database;
-use crate::fault::Fault;
-use crate::heads::Fresh;
-use crate::patience::Patience;
+use crate::db_error::DbError;
+use crate::executions::NewRow;
+use crate::retry::Backoff;
 use crate::store::{SqlStore, commit};
-use crate::{Begun, ExecutionKey, Incarnation, NewExecution, Started, StoreError, heads, nodes};
+use crate::{ExecutionKey, Existing, Incarnation, NewExecution, StartOutcome, StoreError, executions, nodes};
 
 /// An id that is taken and free again at once, over and over, is not worth more than this.
 const ATTEMPTS_MAX: u32 = 8;
@@ -17,14 +17,14 @@ pub(crate) async fn start(
     store: &SqlStore,
     incarnation: Option<Incarnation>,
     new: &[NewExecution],
-) -> Result<Vec<Started>, Fault> {
-    let mut patience = Patience::new();
+) -> Result<Vec<StartOutcome>, DbError> {
+    let mut patience = Backoff::new();
     let mut attempts = 0;
     loop {
         match try_start(store, incarnation, new).await {
             Ok(Some(started)) => {
                 let fresh =
-                    std::iter::zip(new, &started).filter(|(new, started)| **started == Started::New && !new.claim);
+                    std::iter::zip(new, &started).filter(|(new, started)| **started == StartOutcome::New && !new.claim);
                 store.hints.tell_here(fresh.map(|(new, _)| new.head.key.clone()));
                 return Ok(started);
             }
@@ -36,19 +36,22 @@ pub(crate) async fn start(
             }
             Ok(None) => attempts += 1,
             // Safe to repeat: what was stored after all is known by its seed.
-            Err(fault) => patience.endure(fault).await?,
+            Err(fault) => patience.wait(fault).await?,
         }
     }
 }
 
 /// See [`crate::Store::begun`].
-pub(crate) async fn begun(database: &Database, keys: &[ExecutionKey]) -> Result<Vec<Option<Begun>>, Fault> {
-    let mut patience = Patience::new();
+pub(crate) async fn find_existing(
+    database: &Database,
+    keys: &[ExecutionKey],
+) -> Result<Vec<Option<Existing>>, DbError> {
+    let mut patience = Backoff::new();
     let found = loop {
-        let found = async { heads::find_begun(&mut database.search().await?, keys).await };
+        let found = async { executions::find_existing(&mut database.search().await?, keys).await };
         match found.await {
             Ok(found) => break found,
-            Err(fault) => patience.endure(fault).await?,
+            Err(fault) => patience.wait(fault).await?,
         }
     };
     let of = |key| found.get(key).map(|(stored, first)| (stored.head.clone(), first.clone()));
@@ -60,12 +63,12 @@ async fn try_start(
     store: &SqlStore,
     incarnation: Option<Incarnation>,
     new: &[NewExecution],
-) -> Result<Option<Vec<Started>>, Fault> {
+) -> Result<Option<Vec<StartOutcome>>, DbError> {
     let numbers = store.numbers.take(&store.database, new.len()).await?;
     let mut fresh = Vec::with_capacity(new.len());
     for (new, no) in std::iter::zip(new, numbers) {
         let program = store.programs.number(&store.database, &new.head).await?;
-        fresh.push(Fresh { head: &new.head, no, program, owner: incarnation.filter(|_| new.claim) });
+        fresh.push(NewRow { head: &new.head, no, program, owner: incarnation.filter(|_| new.claim) });
     }
     let mut session = store.database.write().await?;
     if let Some(incarnation) = incarnation
@@ -74,18 +77,18 @@ async fn try_start(
         fresh.iter_mut().for_each(|fresh| fresh.owner = None);
     }
     let first: Vec<_> = new.iter().map(|new| &new.first).collect();
-    let inserted: HashSet<usize> = heads::insert_whole(&mut session, &fresh, &first).await?.into_iter().collect();
+    let inserted: HashSet<usize> = executions::insert_whole(&mut session, &fresh, &first).await?.into_iter().collect();
     let taken = (0..new.len()).filter(|index| !inserted.contains(index)).map(|index| &new[index].head.key);
-    let existing = heads::find_begun(&mut session, taken).await?;
+    let existing = executions::find_existing(&mut session, taken).await?;
     let mut started = Vec::with_capacity(new.len());
     for (index, new) in new.iter().enumerate() {
         started.push(if inserted.contains(&index) {
-            Started::New
+            StartOutcome::New
         } else {
             let Some((existing, first)) = existing.get(&new.head.key) else { return Ok(None) };
             match existing.head.seed == new.head.seed {
-                true => Started::New,
-                false => Started::Exists(Box::new(existing.head.clone()), first.clone()?),
+                true => StartOutcome::New,
+                false => StartOutcome::Exists(Box::new(existing.head.clone()), first.clone()?),
             }
         });
     }

@@ -8,22 +8,23 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use futures::FutureExt;
 use tokio::sync::broadcast;
 
-use crate::append::Lane;
+use crate::append::RecentBatches;
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::{Upload, Uploads};
 use crate::database::Database;
-use crate::fault::{Fault, cause, is_unknown};
-use crate::heads::Stored;
+use crate::db_error::{DbError, cause, is_unknown};
+use crate::describe::Extent;
+use crate::executions::StoredRow;
 use crate::hints::Hints;
-use crate::numbers::Numbers;
-use crate::programs::Programs;
+use crate::program_ids::ProgramIds;
+use crate::row_ids::RowIds;
 use crate::sql::Session;
-use crate::whole::Extent;
 use crate::{
-    Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
-    Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
-    Page, Progress, Refusal, Removable, Size, Started, Store, StoreError, TenantId, Version, Whole, append, approvals,
-    chunks, claim, components, damage, heads, inbox, list, logs, nodes, removal, rescue, start, whole,
+    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
+    Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
+    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, StatusCounts, Store, StoreError,
+    StoreFuture, TenantId, Version, admin, append, approvals, chunks, claim, components, damage, describe, executions,
+    inbox, list, logs, nodes, removal, start,
 };
 
 /// What [`open`] assumes of leases.
@@ -69,34 +70,34 @@ pub(crate) struct SqlStore {
     pub(crate) database: Database,
     pub(crate) clock: SteadyClock,
     pub(crate) hints: Hints,
-    pub(crate) programs: Programs,
-    pub(crate) numbers: Numbers,
+    pub(crate) programs: ProgramIds,
+    pub(crate) numbers: RowIds,
     uploads: Uploads,
     transactions: AtomicU64,
-    pub(crate) lane: tokio::sync::Mutex<Lane>,
+    pub(crate) lane: tokio::sync::Mutex<RecentBatches>,
 }
 
 /// Makes a transaction durable. A COMMIT without an answer is [`StoreError::Unknown`].
-pub(crate) async fn commit(session: Session) -> Result<(), Fault> {
+pub(crate) async fn commit(session: Session) -> Result<(), DbError> {
     session.commit().await.map_err(|error| match is_unknown(&error) {
-        true => Fault::Told(StoreError::Unknown(cause(&error))),
-        false => Fault::Database(error),
+        true => DbError::Store(StoreError::Unknown(cause(&error))),
+        false => DbError::Database(error),
     })
 }
 
 impl SqlStore {
     /// Counts what is asked for, boxes the future of the room where it is done, and turns its fault into what callers are
     /// told.
-    fn told<'a, T: Send>(&self, doing: impl Future<Output = Result<T, Fault>> + Send + 'a) -> Answer<'a, T> {
+    fn run<'a, T: Send>(&self, doing: impl Future<Output = Result<T, DbError>> + Send + 'a) -> StoreFuture<'a, T> {
         self.transactions.fetch_add(1, Ordering::Relaxed);
         doing.map(|answer| answer.map_err(StoreError::from)).boxed()
     }
 }
 
 impl Store for SqlStore {
-    fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease> {
+    fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease> {
         let node = node.to_owned();
-        self.told(async move {
+        self.run(async move {
             let lease = nodes::begin(self, &node, duration).await?;
             self.hints.begin(lease.incarnation);
             self.numbers.forget_all();
@@ -104,12 +105,12 @@ impl Store for SqlStore {
         })
     }
 
-    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>> {
-        self.told(async move { nodes::renew(self, incarnation, duration).await })
+    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>> {
+        self.run(async move { nodes::renew(self, incarnation, duration).await })
     }
 
-    fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()> {
-        self.told(async move {
+    fn end_lease(&self, incarnation: Incarnation) -> StoreFuture<'_, ()> {
+        self.run(async move {
             let freed = nodes::end(&self.database, incarnation).await?;
             // Whoever looks for this one finds the others. This process may end before a background task has told it.
             Hints::tell_elsewhere_now(&self.database, freed).await;
@@ -117,89 +118,95 @@ impl Store for SqlStore {
         })
     }
 
-    fn take_over(&self) -> Answer<'_, u64> {
-        self.told(async move { nodes::take_over(&self.database).await })
+    fn expire_leases(&self) -> StoreFuture<'_, u64> {
+        self.run(async move { nodes::expire_leases(&self.database).await })
     }
 
-    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>> {
-        self.told(async move { start::start(self, incarnation, &new).await })
+    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
+        self.run(async move { start::start(self, incarnation, &new).await })
     }
 
-    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> Answer<'_, Vec<Claimed>> {
-        self.told(async move { claim::claim(self, incarnation, limit, size).await })
+    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {
+        self.run(async move { claim::claim(self, incarnation, limit, size).await })
     }
 
-    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
-        self.told(async move { claim::claim_one(self, incarnation, &key).await })
+        self.run(async move { claim::claim_one(self, incarnation, &key).await })
     }
 
-    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
-        self.told(async move { claim::next_due(self).await })
+    fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>> {
+        self.run(async move { claim::next_due(self).await })
     }
 
-    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>> {
-        self.told(async move { append::append(self, id, &batches).await })
+    fn append(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'_, Vec<Result<InboxCursor, AppendError>>> {
+        self.run(async move { append::append(self, id, &batches).await })
     }
 
-    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>> {
+    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
-        self.told(async move { chunks::read(&mut self.database.search().await?, &key, run, from, to).await })
+        self.run(async move { chunks::read(&mut self.database.search().await?, &key, run, from, to).await })
     }
 
-    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> Answer<'_, Vec<Chunk>> {
+    fn history_page(
+        &self,
+        key: &ExecutionKey,
+        run: u32,
+        from: Position,
+        bytes_max: u64,
+    ) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
-        self.told(async move { chunks::page(&self.database, &key, (run, from), bytes_max).await })
+        self.run(async move { chunks::page(&self.database, &key, (run, from), bytes_max).await })
     }
 
-    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> Answer<'_, Vec<Chunk>> {
+    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
-        self.told(async move { chunks::find(&mut self.database.search().await?, &key, run, &firsts).await })
+        self.run(async move { chunks::find(&mut self.database.search().await?, &key, run, &firsts).await })
     }
 
-    fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
+    fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
         let key = key.clone();
-        self.told(async move {
-            let found = heads::find(&mut self.database.client().await?, &key).await?;
-            Ok(found.map(Stored::shown))
+        self.run(async move {
+            let found = executions::find(&mut self.database.client().await?, &key).await?;
+            Ok(found.map(StoredRow::shown))
         })
     }
 
-    fn begun(&self, keys: Vec<ExecutionKey>) -> Answer<'_, Vec<Option<Begun>>> {
-        self.told(async move { start::begun(&self.database, &keys).await })
+    fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
+        self.run(async move { start::find_existing(&self.database, &keys).await })
     }
 
-    fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+    fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
-        self.told(async move { claim::look(self, &key).await })
+        self.run(async move { claim::peek(self, &key).await })
     }
 
-    fn unseen(&self, key: &ExecutionKey) -> Answer<'_, Vec<InboxRow>> {
+    fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>> {
         let key = key.clone();
-        self.told(async move { inbox::unseen(&mut self.database.read().await?, &key).await })
+        self.run(async move { inbox::unseen(&mut self.database.read().await?, &key).await })
     }
 
-    fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+    fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.told(async move { whole::whole(&self.database, &key, Extent::All).await })
+        self.run(async move { describe::read(&self.database, &key, Extent::All).await })
     }
 
-    fn whole_if_ended(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+    fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.told(async move { whole::whole(&self.database, &key, Extent::HeadUnlessEnded).await })
+        self.run(async move { describe::read(&self.database, &key, Extent::HeadUnlessEnded).await })
     }
 
-    fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
-        self.told(async move { list::list(self, tenant, &filter).await })
+    fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page> {
+        self.run(async move { list::list(self, tenant, &filter).await })
     }
 
-    fn census(&self) -> Answer<'_, Census> {
-        self.told(async move { list::census(self).await })
+    fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {
+        self.run(async move { list::count_by_status(self).await })
     }
 
-    fn send(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+    fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.told(async move {
+        self.run(async move {
             let moved = inbox::send(&self.database, &key, &message).await?;
             let sent = moved.is_some();
             self.hints.tell(moved);
@@ -207,68 +214,68 @@ impl Store for SqlStore {
         })
     }
 
-    fn unread(&self, key: &ExecutionKey) -> Answer<'_, (u64, u64)> {
+    fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {
         let key = key.clone();
-        self.told(async move { inbox::unread(&mut self.database.read().await?, &key).await })
+        self.run(async move { inbox::unread(&mut self.database.read().await?, &key).await })
     }
 
-    fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+    fn reopen(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.told(async move { rescue::reopen(self, &key, &message).await })
+        self.run(async move { admin::reopen(self, &key, &message).await })
     }
 
-    fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+    fn unpark(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.told(async move { rescue::unpark(self, &key).await })
+        self.run(async move { admin::unpark(self, &key).await })
     }
 
-    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> Answer<'_, bool> {
+    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.told(async move { damage::park_one(self, incarnation, &key, &reason).await })
+        self.run(async move { damage::park_one(self, incarnation, &key, &reason).await })
     }
 
-    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> Answer<'_, bool> {
+    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> StoreFuture<'_, bool> {
         let (key, tenant) = (key.clone(), key.tenant);
         let to = |(id, message)| (ExecutionKey { tenant, id }, message);
         let messages: Vec<_> = messages.into_iter().map(to).collect();
-        self.told(async move { damage::bury(self, &key, &messages).await })
+        self.run(async move { damage::bury(self, &key, &messages).await })
     }
 
-    fn audit(&self, after: i64, limit: u32) -> Answer<'_, Audit> {
-        self.told(async move { damage::audit(self, after, limit).await })
+    fn audit(&self, after: i64, limit: u32) -> StoreFuture<'_, Audit> {
+        self.run(async move { damage::audit(self, after, limit).await })
     }
 
-    fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+    fn delete(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.told(async move { rescue::delete(self, &key).await })
+        self.run(async move { admin::delete(self, &key).await })
     }
 
-    fn delete_ended(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
-        self.told(async move { rescue::delete_ended(self, before, limit).await })
+    fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
+        self.run(async move { admin::delete_ended(self, before, limit).await })
     }
 
-    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
+    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {
         let key = key.clone();
-        self.told(async move { logs::logs(&self.database, &key, after, limit).await })
+        self.run(async move { logs::logs(&self.database, &key, after, limit).await })
     }
 
-    fn progress(&self, key: &ExecutionKey) -> Answer<'_, Vec<Progress>> {
+    fn progress(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<Progress>> {
         let key = key.clone();
-        self.told(async move { logs::progress(&self.database, &key).await })
+        self.run(async move { logs::progress(&self.database, &key).await })
     }
 
-    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> Answer<'_, ApprovalPage> {
-        self.told(async move { approvals::list(self, tenant, &filter).await })
+    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> StoreFuture<'_, ApprovalPage> {
+        self.run(async move { approvals::list(self, tenant, &filter).await })
     }
 
-    fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {
+    fn approval(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<ApprovalRow>> {
         let id = id.to_owned();
-        self.told(async move { approvals::find(self, tenant, &id).await })
+        self.run(async move { approvals::find(self, tenant, &id).await })
     }
 
-    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> Answer<'_, Answered> {
+    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome> {
         let id = id.to_owned();
-        self.told(async move { approvals::answer(self, tenant, &id, to, &message).await })
+        self.run(async move { approvals::answer(self, tenant, &id, to, &message).await })
     }
 
     fn keep_component(
@@ -278,9 +285,9 @@ impl Store for SqlStore {
         digest: &Digest,
         manifest: &str,
         bytes: Vec<u8>,
-    ) -> Answer<'_, ()> {
+    ) -> StoreFuture<'_, ()> {
         let (name, digest, manifest) = (name.to_owned(), digest.clone(), manifest.to_owned());
-        self.told(async move {
+        self.run(async move {
             let upload = Upload { tenant, name: &name, digest: &digest, manifest: &manifest, bytes };
             let uploads = components::keep(&self.database, upload).await?;
             self.uploads.count(tenant, uploads);
@@ -288,36 +295,36 @@ impl Store for SqlStore {
         })
     }
 
-    fn components(&self, tenant: TenantId) -> Answer<'_, Vec<Component>> {
-        self.told(async move { components::list(&self.database, tenant).await })
+    fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
+        self.run(async move { components::list(&self.database, tenant).await })
     }
 
-    fn component(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Component>> {
+    fn component(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Component>> {
         let digest = digest.clone();
-        self.told(async move { components::find(&self.database, tenant, &digest).await })
+        self.run(async move { components::find(&self.database, tenant, &digest).await })
     }
 
-    fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
+    fn current(&self, tenant: TenantId, name: &str) -> StoreFuture<'_, Option<Component>> {
         let name = name.to_owned();
-        self.told(async move { components::current(&self.database, tenant, &name).await })
+        self.run(async move { components::current(&self.database, tenant, &name).await })
     }
 
-    fn uploads(&self, tenant: TenantId) -> Answer<'_, i64> {
-        self.told(async move { self.uploads.of(&self.database, tenant).await })
+    fn uploads(&self, tenant: TenantId) -> StoreFuture<'_, i64> {
+        self.run(async move { self.uploads.of(&self.database, tenant).await })
     }
 
-    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
+    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Vec<u8>>> {
         let digest = digest.clone();
-        self.told(async move { components::bytes(&self.database, tenant, &digest).await })
+        self.run(async move { components::bytes(&self.database, tenant, &digest).await })
     }
 
-    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Answer<'_, Vec<ExecutionId>> {
+    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>> {
         let digest = digest.clone();
-        self.told(async move { removal::users(&self.database, tenant, &digest, limit).await })
+        self.run(async move { removal::users(&self.database, tenant, &digest, limit).await })
     }
 
-    fn remove_component(&self, version: Version, which: Removable) -> Answer<'_, bool> {
-        self.told(async move {
+    fn remove_component(&self, version: Version, which: Removable) -> StoreFuture<'_, bool> {
+        self.run(async move {
             let removed = removal::remove(&self.database, &version, which).await?;
             if let Some(uploads) = removed {
                 self.uploads.count(version.tenant, uploads);
@@ -326,28 +333,28 @@ impl Store for SqlStore {
         })
     }
 
-    fn replaced_components(&self, before: Timestamp) -> Answer<'_, Vec<Version>> {
-        self.told(async move { removal::replaced(&self.database, before).await })
+    fn replaced_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<Version>> {
+        self.run(async move { removal::replaced(&self.database, before).await })
     }
 
-    fn nameless_components(&self, before: Timestamp) -> Answer<'_, Vec<(TenantId, Digest)>> {
-        self.told(async move { removal::nameless(&self.database, before).await })
+    fn nameless_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<(TenantId, Digest)>> {
+        self.run(async move { removal::nameless(&self.database, before).await })
     }
 
-    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> Answer<'_, bool> {
+    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> StoreFuture<'_, bool> {
         let digest = digest.clone();
-        self.told(async move { removal::delete(&self.database, tenant, &digest, before).await })
+        self.run(async move { removal::delete(&self.database, tenant, &digest, before).await })
     }
 
-    fn digests(&self) -> Answer<'_, Vec<Digest>> {
-        self.told(async move { removal::digests(&self.database).await })
+    fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {
+        self.run(async move { removal::digests(&self.database).await })
     }
 
     fn transactions(&self) -> u64 {
         self.transactions.load(Ordering::Relaxed)
     }
 
-    fn now(&self) -> Answer<'_, Timestamp> {
+    fn now(&self) -> StoreFuture<'_, Timestamp> {
         Box::pin(std::future::ready(Ok(self.clock.now())))
     }
 

@@ -4,24 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{Action, CallName, Event, Execution, Fact, Failure, Message, Position, Scope, Target, kind};
+use cerebelum_history::{
+    Action, CallName, Event, EventData, Execution, Failure, Message, Position, Scope, Target, kind,
+};
 use cerebelum_sandbox::{Held, Moving};
-use cerebelum_store::{Claimed, Execution as Head, ExecutionKey, Incarnation};
+use cerebelum_store::{Claimed, ExecutionKey, ExecutionRow, Incarnation};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::ahead::Ahead;
+use crate::activation_error::ActivationError;
 use crate::appender::{Appended, CLAIM_LOST};
 use crate::commit::{InFlight, answer_of};
 use crate::effects::{Arrived, Effect};
+use crate::engine_error::EngineError;
+use crate::env::Runtime;
+use crate::eviction::EvictionPriority;
 use crate::guests::{Guests, Stopped};
 use crate::journals::ChunkIndex;
 use crate::node::Node;
-use crate::outside::Machine;
-use crate::requests::{Answered, Requests};
+use crate::requests::{FetchAnswer, Requests};
 use crate::restore;
-use crate::stuck::Stuck;
-use crate::trouble::Trouble;
-use crate::warm::Request as Urgency;
+use crate::run_ahead::RunAheadLimit;
 
 /// A history of so many bytes is read only where there is room for it.
 const LONG_BYTES: u64 = 1 << 20;
@@ -30,7 +32,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why an activation is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Over {
+pub(crate) enum Exit {
     /// The claim was given back with the last batch: it hibernates, has ended or is parked.
     Released,
     /// The same, and there is something to do for whoever claims it next: a new run, or a message that came meanwhile.
@@ -38,53 +40,53 @@ pub(crate) enum Over {
     /// The store refused a batch: nothing of it happened, and memory is rebuilt from the store (L5).
     Rebuild,
     /// The engine's own trouble: memory is rebuilt from the store after a pause.
-    Trouble(Trouble),
+    EngineError(EngineError),
     /// The claim is somebody else's.
     Lost,
 }
 
 /// What moved an activation.
-enum Happening {
+enum Wakeup {
     /// Guests have asked for more than one round takes.
     Asking,
     Stopped(Stopped),
-    Fetched(Answered),
+    Fetched(FetchAnswer),
     Committed(Option<Appended>),
     Nudged,
     Due,
-    Overran(Scope),
+    TimedOut(Scope),
     Pressed,
     Idle,
 }
 
 /// An execution that is to begin, and who waits until it is stored.
-pub(crate) struct Begins {
-    pub(crate) head: Head,
+pub(crate) struct NewActivation {
+    pub(crate) head: ExecutionRow,
     pub(crate) execution: Execution,
     /// Its place in the ledger.
     pub(crate) held: Held,
-    pub(crate) stored: oneshot::Sender<Stored>,
+    pub(crate) stored: oneshot::Sender<Ack>,
 }
 
 /// A start that is not durable yet.
-pub(crate) struct Starting {
-    pub(crate) stored: oneshot::Sender<Stored>,
+pub(crate) struct PendingStart {
+    pub(crate) stored: oneshot::Sender<Ack>,
     /// Only so many run ahead of their own start.
     _turn: OwnedSemaphorePermit,
 }
 
 /// What is said once the first batch of an execution is durable.
-pub(crate) struct Stored;
+pub(crate) struct Ack;
 
 /// An execution in memory, with the guests that work for it.
 pub(crate) struct Activation {
     pub(crate) node: Arc<Node>,
     pub(crate) key: ExecutionKey,
     pub(crate) incarnation: Incarnation,
-    pub(crate) head: Head,
+    pub(crate) head: ExecutionRow,
     pub(crate) execution: Execution,
     /// Who waits for the first batch of an execution that begins here.
-    pub(crate) starting: Option<Starting>,
+    pub(crate) starting: Option<PendingStart>,
     pub(crate) guests: Guests,
     pub(crate) requests: Requests,
     /// What names stood for when child calls were recorded (L17).
@@ -97,7 +99,7 @@ pub(crate) struct Activation {
     pub(crate) held_since_ms: Option<u64>,
     /// Where the stored events of open steps are.
     pub(crate) chunk_index: ChunkIndex,
-    ahead: Ahead,
+    ahead: RunAheadLimit,
     /// What the execution holds in memory, in the ledger.
     held: Held,
     nudges: mpsc::UnboundedReceiver<()>,
@@ -109,7 +111,7 @@ impl Activation {
         node: Arc<Node>,
         (incarnation, claimed): (Incarnation, Claimed),
         nudges: mpsc::UnboundedReceiver<()>,
-    ) -> Result<Self, (Box<Head>, String, mpsc::UnboundedReceiver<()>)> {
+    ) -> Result<Self, (Box<ExecutionRow>, String, mpsc::UnboundedReceiver<()>)> {
         let execution = match restore::execution(&claimed) {
             Ok(execution) => execution,
             Err(cause) => return Err((Box::new(claimed.head), cause, nudges)),
@@ -129,19 +131,19 @@ impl Activation {
     /// Begins an execution: it runs ahead of its own first batch.
     pub(crate) fn begin(
         node: Arc<Node>,
-        (incarnation, begins, turn): (Incarnation, Begins, OwnedSemaphorePermit),
+        (incarnation, begins, turn): (Incarnation, NewActivation, OwnedSemaphorePermit),
         nudges: mpsc::UnboundedReceiver<()>,
     ) -> Self {
-        let Begins { head, execution, held, stored } = begins;
+        let NewActivation { head, execution, held, stored } = begins;
         let mut activation = Self::of(node, incarnation, (head, execution, held), nudges);
-        activation.starting = Some(Starting { stored, _turn: turn });
+        activation.starting = Some(PendingStart { stored, _turn: turn });
         activation
     }
 
     fn of(
         node: Arc<Node>,
         incarnation: Incarnation,
-        (head, execution, held): (Head, Execution, Held),
+        (head, execution, held): (ExecutionRow, Execution, Held),
         nudges: mpsc::UnboundedReceiver<()>,
     ) -> Self {
         Self {
@@ -149,7 +151,7 @@ impl Activation {
             guests: Guests::new(node.clone(), head.key.id.clone(), held.account().clone()),
             chunk_index: ChunkIndex::new(Position(1)),
             requests: Requests::new(&node),
-            ahead: Ahead::new(node.bytes_ahead.clone()),
+            ahead: RunAheadLimit::new(node.bytes_ahead.clone()),
             held,
             node,
             incarnation,
@@ -166,14 +168,14 @@ impl Activation {
     }
 
     /// Lives until the execution hibernates, ends, or is no longer this node's. Gives the channel of nudges back.
-    pub(crate) async fn live(mut self) -> (Over, mpsc::UnboundedReceiver<()>) {
+    pub(crate) async fn live(mut self) -> (Exit, mpsc::UnboundedReceiver<()>) {
         let over = loop {
             match self.advance().await {
                 Ok(()) => {}
-                Err(Stuck::Over(over)) => break over,
-                Err(Stuck::Parked(reason)) => break self.park(reason).await,
-                Err(Stuck::Trouble(trouble)) => match self.store_start().await {
-                    Ok(()) => break Over::Trouble(trouble),
+                Err(ActivationError::Exit(over)) => break over,
+                Err(ActivationError::Parked(reason)) => break self.park(reason).await,
+                Err(ActivationError::Engine(trouble)) => match self.store_start().await {
+                    Ok(()) => break Exit::EngineError(trouble),
                     Err(over) => break over,
                 },
             }
@@ -183,7 +185,7 @@ impl Activation {
     }
 
     /// One round: move what is due, run guests, perform, commit, then wait for something to happen.
-    async fn advance(&mut self) -> Result<(), Stuck> {
+    async fn advance(&mut self) -> Result<(), ActivationError> {
         if self.is_leaving() {
             return self.await_release().await;
         }
@@ -197,24 +199,24 @@ impl Activation {
         self.perform().await?;
         self.commit().await?;
         match self.next_happening().await {
-            Happening::Asking => Ok(()),
-            Happening::Stopped(stopped) => self.take_turn(stopped),
-            Happening::Fetched(answered) => self.take_answer(answered),
-            Happening::Committed(answer) => self.take_receipt(answer).await,
-            Happening::Nudged => self.read_inbox().await,
-            Happening::Overran(scope) => self.overran(&scope),
-            Happening::Pressed => {
-                let request = if self.is_idle() { Urgency::Polite } else { Urgency::Urgent };
+            Wakeup::Asking => Ok(()),
+            Wakeup::Stopped(stopped) => self.take_turn(stopped),
+            Wakeup::Fetched(answered) => self.take_answer(answered),
+            Wakeup::Committed(answer) => self.take_receipt(answer).await,
+            Wakeup::Nudged => self.read_inbox().await,
+            Wakeup::TimedOut(scope) => self.timed_out(&scope),
+            Wakeup::Pressed => {
+                let request = if self.is_idle() { EvictionPriority::Polite } else { EvictionPriority::Urgent };
                 self.give_way(self.guests.asked_to_go(request));
                 if self.held.account().has_room() { Ok(()) } else { self.hibernate().await }
             }
-            Happening::Due => Ok(()),
-            Happening::Idle => self.hibernate().await,
+            Wakeup::Due => Ok(()),
+            Wakeup::Idle => self.hibernate().await,
         }
     }
 
     /// Starts guests that are wanted, as many as may move at once, each from its part of the history.
-    async fn begin_guests(&mut self) -> Result<(), Stuck> {
+    async fn begin_guests(&mut self) -> Result<(), ActivationError> {
         // What they do goes to the log: guests that are begun again and again must not be ahead of it by more than that.
         if self.ahead.is_full(&self.execution) {
             return Ok(());
@@ -237,7 +239,7 @@ impl Activation {
             }
             let stored: Vec<(Position, &Event)> = stored.iter().map(|(position, event)| (*position, event)).collect();
             let Some(begin) = self.execution.begin_with(&scope, &stored) else { continue };
-            let stretch = self.execution.stretch_ms_max(&scope).map(Duration::from_millis);
+            let stretch = self.execution.active_ms_max(&scope).map(Duration::from_millis);
             let repeats = self.execution.is_repeating(&scope);
             self.guests.begin(scope, (program, begin), (stretch, repeats));
         }
@@ -257,7 +259,7 @@ impl Activation {
                 return Some((account.hold(bytes * COPIES), moving));
             }
             // The execution whose turn it is may stand still because it needs something that this one holds.
-            let _ = self.node.machine.within(LOOK_AGAIN, self.node.ledger.freed()).await;
+            let _ = self.node.runtime.within(LOOK_AGAIN, self.node.ledger.freed()).await;
         }
     }
 
@@ -269,7 +271,7 @@ impl Activation {
         }
     }
 
-    pub(crate) async fn events(&mut self, from: Position, to: Position) -> Result<Vec<Event>, Stuck> {
+    pub(crate) async fn events(&mut self, from: Position, to: Position) -> Result<Vec<Event>, ActivationError> {
         if to < from {
             return Ok(Vec::new());
         }
@@ -280,12 +282,12 @@ impl Activation {
 
     /// Tells quiescent guests the next outcome each, as far as running ahead of the log is allowed, and as many as may
     /// move at once.
-    fn deliver(&mut self) -> Result<(), Stuck> {
+    fn deliver(&mut self) -> Result<(), ActivationError> {
         let events_max = self.node.config.run_ahead_events_max;
         while self.guests.has_room_to_move() {
             let Some(scope) = self.execution.next_to_tell().cloned() else { break };
             let sent_ms = self.in_flight.as_ref().map(|batch| self.node.clock.boot_ms() - batch.sent_boot_ms);
-            if self.ahead.must_wait(&self.execution, events_max, sent_ms) {
+            if self.ahead.is_exceeded(&self.execution, events_max, sent_ms) {
                 break;
             }
             if let Some(delivery) = self.execution.next_delivery(&scope, self.node.clock.moment())? {
@@ -297,66 +299,66 @@ impl Activation {
     }
 
     /// Performs what the execution wants done: guests stopped, requests sent through the one door.
-    async fn perform(&mut self) -> Result<(), Stuck> {
+    async fn perform(&mut self) -> Result<(), ActivationError> {
         self.requests.hold_back(&mut self.execution);
         for action in self.execution.take_actions() {
             match action {
                 Action::Stop(scope) => self.guests.stop(&scope),
-                Action::Fetch { call, opened, request, key, mark } => {
+                Action::Fetch { call, opened, request, key, lsn } => {
                     if self.requests.has(&call, opened) {
                         continue;
                     }
                     let digest = self.execution.component(&call.scope).clone();
                     let program = self.node.directory.program(self.key.tenant, &digest).await?;
-                    let grants = crate::outside::Grants {
+                    let grants = crate::env::Grants {
                         hosts: program.manifest().hosts.clone(),
                         secrets: program.manifest().secrets.clone(),
                     };
                     let effect = Effect { request, key, grants };
                     let by = (self.node.clone(), self.incarnation);
-                    self.requests.send(by, (call, opened), effect, mark);
+                    self.requests.send(by, (call, opened), effect, lsn);
                 }
             }
         }
         Ok(())
     }
 
-    async fn next_happening(&mut self) -> Happening {
+    async fn next_happening(&mut self) -> Wakeup {
         let alarm = self.next_alarm();
         let may_take = self.may_take_requests();
         let (pressed, one_seeks) = (self.guests.pressed(), self.guests.one_seeks());
         tokio::select! {
             biased;
-            () = self.node.lease.ended(self.incarnation) => Happening::Committed(Some(Err(CLAIM_LOST))),
-            answer = answer_of(&mut self.in_flight) => Happening::Committed(answer),
-            () = std::future::ready(()), if may_take => Happening::Asking,
-            Some(stopped) = self.guests.next_stopped() => Happening::Stopped(stopped),
-            Some(answered) = self.requests.next() => Happening::Fetched(answered),
-            Some(()) = self.nudges.recv() => Happening::Nudged,
-            () = pressed => Happening::Pressed,
-            () = one_seeks => Happening::Due,
-            happening = ring(&*self.node.machine, alarm) => happening,
+            () = self.node.lease.ended(self.incarnation) => Wakeup::Committed(Some(Err(CLAIM_LOST))),
+            answer = answer_of(&mut self.in_flight) => Wakeup::Committed(answer),
+            () = std::future::ready(()), if may_take => Wakeup::Asking,
+            Some(stopped) = self.guests.next_stopped() => Wakeup::Stopped(stopped),
+            Some(answered) = self.requests.next() => Wakeup::Fetched(answered),
+            Some(()) = self.nudges.recv() => Wakeup::Nudged,
+            () = pressed => Wakeup::Pressed,
+            () = one_seeks => Wakeup::Due,
+            happening = ring(&*self.node.runtime, alarm) => happening,
         }
     }
 
     /// What time alone will bring next, and how soon.
-    fn next_alarm(&self) -> Option<(Duration, Happening)> {
-        let due = self.execution.due().map(|due| (self.node.clock.until(due), Happening::Due));
-        let overrun = self.guests.next_overrun().map(|(left, scope)| (left, Happening::Overran(scope)));
+    fn next_alarm(&self) -> Option<(Duration, Wakeup)> {
+        let due = self.execution.due().map(|due| (self.node.clock.until(due), Wakeup::Due));
+        let overrun = self.guests.next_overrun().map(|(left, scope)| (left, Wakeup::TimedOut(scope)));
         let idle = self.in_flight.is_none() && self.is_idle();
         // When memory is short, an idle execution leaves it at once.
         let rests = if self.held.account().has_room() { self.node.config.hibernate_after } else { Duration::ZERO };
-        let idle = idle.then_some((rests, Happening::Idle));
-        let held = self.hold_left().map(|left| (left, Happening::Due));
+        let idle = idle.then_some((rests, Wakeup::Idle));
+        let held = self.hold_left().map(|left| (left, Wakeup::Due));
         [due, overrun, idle, held].into_iter().flatten().min_by_key(|(left, _)| *left)
     }
 
-    fn take_answer(&mut self, (call, opened, arrived): Answered) -> Result<(), Stuck> {
-        let Some(Arrived { result, held }) = arrived else { return Err(Stuck::Over(Over::Lost)) };
+    fn take_answer(&mut self, (call, opened, arrived): FetchAnswer) -> Result<(), ActivationError> {
+        let Some(Arrived { result, held }) = arrived else { return Err(ActivationError::Exit(Exit::Lost)) };
         // The answer to a request that its step no longer waits for is dropped.
         if self.requests.strike(&call, opened) {
             self.execution.fetched(&call, result, self.node.clock.moment());
-            self.requests.hold(self.execution.mark(), held);
+            self.requests.hold(self.execution.lsn(), held);
         }
         Ok(())
     }
@@ -370,7 +372,7 @@ impl Activation {
     }
 
     /// A stretch of a step took longer than it may.
-    fn overran(&mut self, scope: &Scope) -> Result<(), Stuck> {
+    fn timed_out(&mut self, scope: &Scope) -> Result<(), ActivationError> {
         let is_hindered = !self.execution.is_durable() || !self.held.account().has_room();
         if is_hindered || self.requests.await_turn(scope) {
             // Time in which the engine waits for its database, for memory or for a request's turn is not the step's.
@@ -378,17 +380,17 @@ impl Activation {
             return Ok(());
         }
         self.guests.stop(scope);
-        let limit = self.execution.stretch_ms_max(scope).unwrap_or_default();
+        let limit = self.execution.active_ms_max(scope).unwrap_or_default();
         let failure =
             Failure::retryable(kind::TIMEOUT, format!("the step took longer than {limit} ms between two waits"));
-        self.execution.overran(scope, failure, self.node.clock.moment());
+        self.execution.timed_out(scope, failure, self.node.clock.moment());
         Ok(())
     }
 
-    pub(crate) async fn read_inbox(&mut self) -> Result<(), Stuck> {
+    pub(crate) async fn read_inbox(&mut self) -> Result<(), ActivationError> {
         while self.nudges.try_recv().is_ok() {}
         for row in self.node.store.unseen(&self.key).await? {
-            self.receive(row.seq, row.seen, &row.message).map_err(Stuck::Parked)?;
+            self.receive(row.seq, row.seen, &row.message).map_err(ActivationError::Parked)?;
         }
         Ok(())
     }
@@ -404,24 +406,26 @@ impl Activation {
     }
 
     /// After a failure somebody asked to go on: the call that failed is open again.
-    async fn reopen_if_asked(&mut self) -> Result<(), Stuck> {
+    async fn reopen_if_asked(&mut self) -> Result<(), ActivationError> {
         let Some(mode) = self.execution.reopening() else { return Ok(()) };
         let history = self.events(Position(1), self.execution.saved()).await?;
         let (found, now) = (cerebelum_history::reopening(&history), self.node.clock.moment());
-        match (found.call(mode), history.last().map(|event| &event.fact)) {
+        match (found.call(mode), history.last().map(|event| &event.data)) {
             (Some(ordinal), _) => self.execution.reopen(ordinal, now),
             // It was asked for in the light of an older failure.
-            (None, Some(Fact::ExecutionFailed { failure })) => self.execution.stay_failed(failure.clone(), now),
-            (None, _) => return Err(Stuck::Parked("nothing to resume: the execution has not failed".to_owned())),
+            (None, Some(EventData::ExecutionFailed { failure })) => self.execution.stay_failed(failure.clone(), now),
+            (None, _) => {
+                return Err(ActivationError::Parked("nothing to resume: the execution has not failed".to_owned()));
+            }
         }
         Ok(())
     }
 }
 
-async fn ring(machine: &dyn Machine, alarm: Option<(Duration, Happening)>) -> Happening {
+async fn ring(runtime: &dyn Runtime, alarm: Option<(Duration, Wakeup)>) -> Wakeup {
     match alarm {
         Some((left, happening)) => {
-            machine.sleep(left).await;
+            runtime.sleep(left).await;
             happening
         }
         None => std::future::pending().await,

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// Why the engine did not do what it was asked. Every variant is one line for a person: what, and what to do.
 #[derive(Debug, Clone, Error)]
-pub enum Refused {
+pub enum ApiError {
     /// The request makes no sense as written (exit code 2).
     #[error("{0}")]
     Invalid(String),

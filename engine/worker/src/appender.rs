@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebelum_history::planted;
-use cerebelum_store::{Batch, ExecutionKey, Newest, Refusal, State, Store, StoreError};
+use cerebelum_store::{AppendError, Batch, ExecutionKey, InboxCursor, State, Store, StoreError};
 
-use crate::lease::Leasehold;
+use crate::env::Runtime;
+use crate::lease::LeaseKeeper;
 use crate::metrics::Metrics;
-use crate::outside::Machine;
 use crate::throttle::Throttle;
 use crate::watchers::Watchers;
 
@@ -19,25 +19,25 @@ use crate::watchers::Watchers;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What became of a batch.
-pub(crate) type Appended = Result<Newest, NotWritten>;
+pub(crate) type Appended = Result<InboxCursor, NotWritten>;
 
 /// Why a batch was not written. Nothing of it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotWritten {
     /// It does not fit what is stored.
-    Refused(Refusal),
+    Refused(AppendError),
     /// The database does not take it, not even by itself.
     Rejected(String),
 }
 
 /// What is told when the claim is somebody else's.
-pub(crate) const CLAIM_LOST: NotWritten = NotWritten::Refused(Refusal::ClaimLost);
+pub(crate) const CLAIM_LOST: NotWritten = NotWritten::Refused(AppendError::ClaimLost);
 
 /// Writes the batches of a node.
 pub(crate) struct Appender {
     store: Arc<dyn Store>,
-    lease: Arc<Leasehold>,
-    machine: Arc<dyn Machine>,
+    lease: Arc<LeaseKeeper>,
+    runtime: Arc<dyn Runtime>,
     metrics: Arc<Metrics>,
     watchers: Watchers,
     next_id: AtomicU64,
@@ -60,17 +60,17 @@ fn halves(mut places: Vec<usize>, mut batches: Vec<Batch>) -> [Group; 2] {
 impl Appender {
     pub(crate) fn new(
         store: &Arc<dyn Store>,
-        lease: &Arc<Leasehold>,
-        machine: &Arc<dyn Machine>,
+        lease: &Arc<LeaseKeeper>,
+        runtime: &Arc<dyn Runtime>,
         (metrics, watchers): (&Arc<Metrics>, &Watchers),
     ) -> Self {
         Self {
             store: store.clone(),
             lease: lease.clone(),
-            machine: machine.clone(),
+            runtime: runtime.clone(),
             metrics: metrics.clone(),
             watchers: watchers.clone(),
-            next_id: AtomicU64::new(machine.chance()),
+            next_id: AtomicU64::new(runtime.chance()),
             suspects: Mutex::default(),
             said: Throttle::default(),
         }
@@ -96,7 +96,7 @@ impl Appender {
                 }
                 Err(cause) => {
                     let count = batches.len();
-                    self.said.warn(&*self.machine, |more| {
+                    self.said.warn(&*self.runtime, |more| {
                         tracing::warn!(cause, count, more, "the database did not take a group of batches: it is split");
                     });
                     groups.extend(halves(places, batches));
@@ -140,7 +140,7 @@ impl Appender {
     ///
     /// # Errors
     /// With the cause, when the database does not take it: nothing happened, and the same may never succeed.
-    async fn write(&self, batches: &[Batch]) -> Result<Vec<Result<Newest, Refusal>>, String> {
+    async fn write(&self, batches: &[Batch]) -> Result<Vec<Result<InboxCursor, AppendError>>, String> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let count = batches.len();
         let ends = |batch: &Batch| batch.head.state != State::Open;
@@ -168,15 +168,15 @@ impl Appender {
                 Err(StoreError::Unavailable(cause) | StoreError::Rejected(cause))
                     if self.lease.incarnation().is_some() =>
                 {
-                    self.said.warn(&*self.machine, |more| {
+                    self.said.warn(&*self.runtime, |more| {
                         tracing::warn!(cause, more, "the database does not answer: trying again");
                     });
-                    self.machine.sleep(RETRY_PAUSE).await;
+                    self.runtime.sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, "a group of batches could not be written");
                     self.lease.lose_if_unknown(&error);
-                    return Ok(vec![Err(Refusal::ClaimLost); count]);
+                    return Ok(vec![Err(AppendError::ClaimLost); count]);
                 }
             }
         }

@@ -3,17 +3,17 @@
 use cerebelum_history::{CallName, Request, Scope};
 
 use crate::activation::Activation;
-use crate::guests::{Asking, Stopped, TurnEnd};
-use crate::stuck::Stuck;
+use crate::activation_error::ActivationError;
+use crate::guests::{PendingRequests, Stopped, TurnEnd};
 
 /// How many requests of guests are taken in one round, so that no round takes long.
 const ROUND_REQUESTS_MAX: usize = 256;
 /// How many events may wait for the batch before theirs: beyond it no more requests are taken, so that no batch is huge.
-pub(crate) const BATCH_EVENTS_MAX: usize = 128;
+const BATCH_EVENTS_MAX: usize = 128;
 
 impl Activation {
     /// A guest stopped: lines up what it asked for until it could not move, and its result if it has ended.
-    pub(crate) fn take_turn(&mut self, stopped: Stopped) -> Result<(), Stuck> {
+    pub(crate) fn take_turn(&mut self, stopped: Stopped) -> Result<(), ActivationError> {
         let (guest, turn) = match stopped.outcome? {
             TurnEnd::Complete(guest, turn) => (guest, turn),
             TurnEnd::Displaced => {
@@ -23,7 +23,7 @@ impl Activation {
         };
         self.node.metrics.turns.add(1);
         let requests = turn.requests.into_iter();
-        self.guests.ask(Asking { scope: stopped.scope, guest, requests, end: turn.end, _held: stopped.held });
+        self.guests.ask(PendingRequests { scope: stopped.scope, guest, requests, end: turn.end, _held: stopped.held });
         Ok(())
     }
 
@@ -32,8 +32,13 @@ impl Activation {
         self.guests.any_asking() && self.execution.untaken() < BATCH_EVENTS_MAX
     }
 
+    /// Whether there are requests that cannot be taken before the next batch is on its way.
+    pub(crate) fn requests_await_batch(&self) -> bool {
+        self.guests.any_asking() && self.execution.untaken() >= BATCH_EVENTS_MAX
+    }
+
     /// Takes what guests asked for, guest after guest, as far as one round goes.
-    pub(crate) async fn take_requests(&mut self) -> Result<(), Stuck> {
+    pub(crate) async fn take_requests(&mut self) -> Result<(), ActivationError> {
         let mut left = ROUND_REQUESTS_MAX;
         while left > 0 && self.may_take_requests() {
             let Some(mut asking) = self.guests.asking() else { break };
@@ -46,7 +51,7 @@ impl Activation {
                 continue;
             }
             left = left.saturating_sub(1);
-            let Asking { scope, guest, end, .. } = asking;
+            let PendingRequests { scope, guest, end, .. } = asking;
             match (end, guest) {
                 (Some(result), _) => self.execution.ended(&scope, result, self.node.clock.moment())?,
                 (None, Some(guest)) => {
@@ -61,7 +66,7 @@ impl Activation {
         Ok(())
     }
 
-    async fn take_request(&mut self, scope: &Scope, request: Request) -> Result<(), Stuck> {
+    async fn take_request(&mut self, scope: &Scope, request: Request) -> Result<(), ActivationError> {
         let mut target = None;
         if let Some(name) = self.execution.needs_target(scope, &request) {
             let from = self.execution.component(scope).clone();

@@ -35,7 +35,7 @@ pub(crate) async fn keep_auditing(node: Arc<Node>) {
         };
         let took = Duration::from_millis(node.clock.boot_ms() - began_ms);
         let rest = (took * REST).max(PAUSE_MIN);
-        node.machine.sleep(if next.is_some() { rest } else { rest.max(BETWEEN) }).await;
+        node.runtime.sleep(if next.is_some() { rest } else { rest.max(BETWEEN) }).await;
         after = next.unwrap_or(0);
     }
 }

@@ -3,32 +3,32 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Fact, Facts, Failure, Identity,
-    Json, Message, Position, RUN_PACE_MS, RUNS_UNPACED_MAX, kind, planted,
+    ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, EventData, Execution, ExecutionId, ExecutionOptions,
+    Failure, Identity, Json, Message, Position, RUN_PACE_MS, RUNS_UNPACED_MAX, kind, planted,
 };
 use cerebelum_store::{
-    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Execution as Head, LogLine, Parent, Progress, State,
+    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, ExecutionRow, LogLine, Parent, Progress, State,
 };
 
 use crate::activation::Activation;
-use crate::beginning::{Beginning, chunk, pieces, text_of};
+use crate::activation_error::ActivationError;
 use crate::commit::InFlight;
 use crate::restore;
-use crate::stuck::Stuck;
+use crate::start_command::{StartCommand, chunk, pieces, text_of};
 
 impl Activation {
     /// Hands everything that changed to the committer; the claim goes with it when `releases`.
-    pub(crate) async fn write(&mut self, releases: bool) -> Result<(), Stuck> {
+    pub(crate) async fn write(&mut self, releases: bool) -> Result<(), ActivationError> {
         let room = self.node.room.to_write(self.execution.unwritten_bytes()).await;
         let changes = self.execution.take_changes();
         let rewritten = self.without_values(&changes.valueless).await?;
-        let (mark, position) = (changes.mark, self.execution.position());
+        let (lsn, position) = (changes.lsn, self.execution.position());
         let sent_boot_ms = self.node.clock.boot_ms();
         self.held_since_ms = None;
         let batch = Batch { rewritten, ..self.batch(changes, releases) };
         let due = batch.head.due.filter(|_| releases);
         let continues = batch.next_run.is_some();
-        let appended = self.node.appends.hand_in((batch, room));
+        let appended = self.node.appends.submit((batch, room));
         let wake = self.node.clone();
         let answer = async move {
             let answer = appended.await;
@@ -36,13 +36,13 @@ impl Activation {
             answer
         };
         let answer = Box::pin(answer);
-        self.in_flight = Some(InFlight { answer, mark, position, releases, continues, sent_boot_ms });
+        self.in_flight = Some(InFlight { answer, lsn, position, releases, continues, sent_boot_ms });
         Ok(())
     }
 
     fn batch(&mut self, changes: Changes, releases: bool) -> Batch {
         let after = self.stored;
-        let retried = changes.events.iter().filter(|event| matches!(event.fact, Fact::StepRetried { .. }));
+        let retried = changes.events.iter().filter(|event| matches!(event.data, EventData::StepRetried { .. }));
         self.node.metrics.retries.add(retried.count() as u64);
         let end = self.execution.end().cloned();
         let mut messages = self.farewells(end.as_ref());
@@ -50,7 +50,7 @@ impl Activation {
             for (id, message) in messages.drain(..) {
                 let (store, key) =
                     (self.node.store.clone(), cerebelum_store::ExecutionKey { tenant: self.key.tenant, id });
-                self.node.machine.spawn(Box::pin(async move { drop(store.send(&key, message).await) }));
+                self.node.runtime.spawn(Box::pin(async move { drop(store.send(&key, message).await) }));
             }
         }
         let at = self.execution.stamp();
@@ -97,7 +97,7 @@ impl Activation {
     }
 
     /// The head as it stands after the changes taken so far.
-    fn head_now(&self) -> Head {
+    fn head_now(&self) -> ExecutionRow {
         let execution = &self.execution;
         let (state, status) = match execution.end() {
             Some(End::Completed(_)) => (State::Completed, "completed"),
@@ -105,10 +105,10 @@ impl Activation {
             Some(End::Cancelled(_)) => (State::Cancelled, "cancelled"),
             Some(End::Continued(_)) => (State::Open, "running"),
             None if execution.is_paused() => (State::Open, "paused"),
-            None if execution.facts().starts_at.is_some() => (State::Open, "waiting"),
+            None if execution.options().starts_at.is_some() => (State::Open, "waiting"),
             None => (State::Open, execution.status_word()),
         };
-        Head {
+        ExecutionRow {
             state,
             paused: execution.is_paused(),
             parked: None,
@@ -118,7 +118,7 @@ impl Activation {
             due: execution.due(),
             status: status.to_owned(),
             attributes: text_of(execution.attributes()),
-            facts: text_of(execution.facts()),
+            options: text_of(execution.options()),
             ended_at: (state != State::Open).then(|| execution.stamp()),
             open_calls: u32::try_from(execution.open().len()).ok(),
             ..self.head.clone()
@@ -126,19 +126,19 @@ impl Activation {
     }
 
     /// After a continue-as-new: a fresh history under the same id, to be claimed by whoever comes first.
-    fn next_run(&self, head: Head, input: Json) -> (Head, Option<Chunk>) {
+    fn next_run(&self, head: ExecutionRow, input: Json) -> (ExecutionRow, Option<Chunk>) {
         let identity = Identity { run: head.run + 1, ..restore::identity(&head) };
-        let mut facts = self.execution.facts().of_next_run();
+        let mut options = self.execution.options().of_next_run();
         // A chain that does nothing but begin anew must not keep the engine busy.
-        facts.starts_at = (head.run >= RUNS_UNPACED_MAX).then(|| head.stamp.plus(RUN_PACE_MS));
-        let mut next = Execution::start(identity, input, facts.clone(), head.stamp);
+        options.starts_at = (head.run >= RUNS_UNPACED_MAX).then(|| head.stamp.plus(RUN_PACE_MS));
+        let mut next = Execution::start(identity, input, options.clone(), head.stamp);
         let first = chunk(Position(1), &next.take_changes().events);
-        let head = Head {
+        let head = ExecutionRow {
             run: head.run + 1,
             position: Position(1),
-            settled: facts.starts_at.is_some(),
-            due: [facts.starts_at, facts.deadline, facts.cancel_until].into_iter().flatten().min(),
-            facts: text_of(&facts),
+            settled: options.starts_at.is_some(),
+            due: [options.starts_at, options.deadline, options.cancel_until].into_iter().flatten().min(),
+            options: text_of(&options),
             open_calls: Some(0),
             ..head
         };
@@ -164,17 +164,17 @@ impl Activation {
         let workflow = if named.contains('/') { named.clone() } else { format!("{own_component}/{named}") };
         let parent =
             Parent { id: self.key.id.clone(), run: self.head.run, call: start.call.clone(), awaited: start.awaited };
-        let beginning = Beginning {
+        let beginning = StartCommand {
             tenant: self.key.tenant,
             id: start.id.clone(),
             workflow,
             digest: target.component.unwrap_or_else(|| self.execution.component(&start.call.scope).clone()),
             input: start.workflow.input,
             attributes: BTreeMap::new(),
-            facts: Facts {
+            options: ExecutionOptions {
                 cancel_grace_ms: target.cancel_grace_ms,
-                depth: self.execution.facts().depth + 1,
-                ..Facts::default()
+                depth: self.execution.options().depth + 1,
+                ..ExecutionOptions::default()
             },
             // After a restore of a backup the same call starts the same child: its effects have the same keys.
             seed: self.head.seed.child(parent.run, &parent.call, &start.id),
@@ -196,12 +196,17 @@ impl Activation {
 /// The batch that only parks an execution, whatever state its history is in.
 pub(crate) fn parking(
     incarnation: cerebelum_store::Incarnation,
-    head: &Head,
+    head: &ExecutionRow,
     after: Position,
     reason: String,
 ) -> Batch {
-    let head =
-        Head { parked: Some(reason), status: "parked".to_owned(), position: after, settled: false, ..head.clone() };
+    let head = ExecutionRow {
+        parked: Some(reason),
+        status: "parked".to_owned(),
+        position: after,
+        settled: false,
+        ..head.clone()
+    };
     Batch { release: true, ..Batch::of(incarnation, head) }
 }
 

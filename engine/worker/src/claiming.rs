@@ -45,16 +45,16 @@ impl Node {
 
     /// Comes back when something is due or announced, at the latest after the backstop.
     async fn until_due(&self) {
-        let began = self.machine.boot_ms();
+        let began = self.runtime.boot_ms();
         loop {
-            let waited = Duration::from_millis(self.machine.boot_ms() - began);
+            let waited = Duration::from_millis(self.runtime.boot_ms() - began);
             let wait = self.clock.until(self.wake.next()).min(self.config.backstop.saturating_sub(waited));
             if wait.is_zero() {
                 return;
             }
             tokio::select! {
                 biased;
-                () = self.machine.sleep(wait) => {}
+                () = self.runtime.sleep(wait) => {}
                 () = self.wake.moved() => {}
             }
         }

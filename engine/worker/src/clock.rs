@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use cerebelum_history::{Moment, Timestamp};
 
-use crate::outside::Machine;
+use crate::env::Runtime;
 
 /// Milliseconds since 1970 by the database, carried on by this machine's boot-time clock.
 pub(crate) struct Clock {
-    machine: Arc<dyn Machine>,
+    runtime: Arc<dyn Runtime>,
     /// Database time minus boot time, in milliseconds.
     offset_ms: AtomicU64,
     /// The latest time told, so that a new offset never moves the clock back.
@@ -24,17 +24,17 @@ pub(crate) fn wall_ms() -> u64 {
 }
 
 impl Clock {
-    pub(crate) fn new(machine: Arc<dyn Machine>) -> Self {
-        Self { machine, offset_ms: AtomicU64::new(0), latest: AtomicU64::new(0) }
+    pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
+        Self { runtime, offset_ms: AtomicU64::new(0), latest: AtomicU64::new(0) }
     }
 
-    pub(crate) fn machine(&self) -> &dyn Machine {
-        &*self.machine
+    pub(crate) fn runtime(&self) -> &dyn Runtime {
+        &*self.runtime
     }
 
     /// This machine's own clock, for lengths of time.
     pub(crate) fn boot_ms(&self) -> u64 {
-        self.machine.boot_ms()
+        self.runtime.boot_ms()
     }
 
     /// Sets the clock by a reading of the database's.
@@ -51,7 +51,7 @@ impl Clock {
     /// The time now with a draw of chance.
     pub(crate) fn moment(&self) -> Moment {
         // As many bits as a double holds.
-        let chance = (self.machine.chance() >> 11) as f64 / (1_u64 << 53) as f64;
+        let chance = (self.runtime.chance() >> 11) as f64 / (1_u64 << 53) as f64;
         Moment { at: self.now(), chance }
     }
 

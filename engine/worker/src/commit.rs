@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use cerebelum_history::{Position, planted};
-use cerebelum_store::{Newest, Refusal};
+use cerebelum_store::{AppendError, InboxCursor};
 use futures::future::BoxFuture;
 
-use crate::activation::{Activation, Over, Stored};
+use crate::activation::{Ack, Activation, Exit};
+use crate::activation_error::ActivationError;
 use crate::appender::{Appended, CLAIM_LOST, NotWritten};
-use crate::asking::BATCH_EVENTS_MAX;
 use crate::batch::parking;
-use crate::stuck::Stuck;
-use crate::trouble::Trouble;
+use crate::engine_error::EngineError;
 
 /// How long changes that nobody waits for are held back while guests move: what those add goes with the same commit.
 const HELD_MS_MAX: u64 = 5;
@@ -20,7 +19,7 @@ const HELD_MS_MAX: u64 = 5;
 /// A batch on its way.
 pub(crate) struct InFlight {
     pub(crate) answer: BoxFuture<'static, Option<Appended>>,
-    pub(crate) mark: u64,
+    pub(crate) lsn: u64,
     pub(crate) position: Position,
     pub(crate) releases: bool,
     /// Whether somebody has something to do after it: the next run.
@@ -30,7 +29,7 @@ pub(crate) struct InFlight {
 
 impl Activation {
     /// Hands the changes to the committer, unless a batch is still on its way (L4) or they can wait for more of them.
-    pub(crate) async fn commit(&mut self) -> Result<(), Stuck> {
+    pub(crate) async fn commit(&mut self) -> Result<(), ActivationError> {
         if self.in_flight.is_some() || !self.execution.has_changes() {
             return Ok(());
         }
@@ -41,8 +40,8 @@ impl Activation {
             self.give_way(self.guests.quiescent());
         } else {
             self.held_since_ms.get_or_insert_with(|| self.node.clock.boot_ms());
-            let is_full = self.execution.untaken() >= BATCH_EVENTS_MAX;
-            if self.hold_left().is_some_and(|left| !left.is_zero()) && !is_full && !self.log_is_awaited() {
+            let is_awaited = self.log_is_awaited() || self.requests_await_batch();
+            if self.hold_left().is_some_and(|left| !left.is_zero()) && !is_awaited {
                 return Ok(());
             }
         }
@@ -73,7 +72,7 @@ impl Activation {
     }
 
     /// Gives the claim back after a while without anything to do.
-    pub(crate) async fn hibernate(&mut self) -> Result<(), Stuck> {
+    pub(crate) async fn hibernate(&mut self) -> Result<(), ActivationError> {
         if self.in_flight.is_none() && self.is_idle() { self.write(true).await } else { Ok(()) }
     }
 
@@ -82,7 +81,7 @@ impl Activation {
     }
 
     /// Waits for the batch that the claim goes with. What began meanwhile would be thrown away, so nothing does.
-    pub(crate) async fn await_release(&mut self) -> Result<(), Stuck> {
+    pub(crate) async fn await_release(&mut self) -> Result<(), ActivationError> {
         let answer = tokio::select! {
             biased;
             () = self.node.lease.ended(self.incarnation) => Some(Err(CLAIM_LOST)),
@@ -92,43 +91,45 @@ impl Activation {
     }
 
     /// Goes on from what became of the batch that was on its way.
-    pub(crate) async fn take_receipt(&mut self, answer: Option<Appended>) -> Result<(), Stuck> {
+    pub(crate) async fn take_receipt(&mut self, answer: Option<Appended>) -> Result<(), ActivationError> {
         let batch = self.in_flight.take();
         if let (Some(Ok(_)), Some(starting)) = (&answer, self.starting.take()) {
             crate::fail::point("start-sent");
             self.node.metrics.started.add(1);
             // Whoever wanted to know may be gone.
-            let _ = starting.stored.send(Stored);
+            let _ = starting.stored.send(Ack);
         }
         match (answer, batch) {
             (Some(Ok(newest)), Some(batch)) if batch.releases => {
                 let more = batch.continues || newest > self.heard();
-                Err(Stuck::Over(if more { Over::ReleasedWithWork } else { Over::Released }))
+                Err(ActivationError::Exit(if more { Exit::ReleasedWithWork } else { Exit::Released }))
             }
             (Some(Ok(newest)), Some(batch)) => {
-                self.execution.acknowledge(batch.mark, batch.position);
+                self.execution.acknowledge(batch.lsn, batch.position);
                 self.stored = batch.position;
                 if newest > self.heard() && !planted("pause-not-heard") {
                     // Somebody may have paused or cancelled it before this was written (L16).
                     self.read_inbox().await?;
                 }
                 self.requests.hold_back(&mut self.execution);
-                self.requests.release(batch.mark);
+                self.requests.release(batch.lsn);
                 Ok(())
             }
             (Some(Err(NotWritten::Refused(refusal))), Some(_)) => not_written(refusal),
-            (Some(Err(NotWritten::Rejected(cause))), Some(_)) => Err(Stuck::Trouble(Trouble::Rejected(cause))),
-            (None, _) | (_, None) => Err(Stuck::Over(Over::Lost)),
+            (Some(Err(NotWritten::Rejected(cause))), Some(_)) => {
+                Err(ActivationError::Engine(EngineError::Rejected(cause)))
+            }
+            (None, _) | (_, None) => Err(ActivationError::Exit(Exit::Lost)),
         }
     }
 
     /// The newest message that was heard.
-    fn heard(&self) -> Newest {
-        Newest(self.received.last().copied().unwrap_or(0))
+    fn heard(&self) -> InboxCursor {
+        InboxCursor(self.received.last().copied().unwrap_or(0))
     }
 
     /// Stores at least the beginning of an execution that begins here, before anything else becomes of it.
-    pub(crate) async fn store_start(&mut self) -> Result<(), Over> {
+    pub(crate) async fn store_start(&mut self) -> Result<(), Exit> {
         while self.starting.is_some() {
             let stored = match self.in_flight.is_some() {
                 true => self.await_release().await,
@@ -136,26 +137,26 @@ impl Activation {
             };
             match stored {
                 Ok(()) => {}
-                Err(Stuck::Over(over)) => return Err(over),
-                Err(Stuck::Parked(_) | Stuck::Trouble(_)) => return Err(Over::Lost),
+                Err(ActivationError::Exit(over)) => return Err(over),
+                Err(ActivationError::Parked(_) | ActivationError::Engine(_)) => return Err(Exit::Lost),
             }
         }
         Ok(())
     }
 
     /// Before memory is rebuilt: what is on its way may take the claim with it.
-    pub(crate) async fn settle(&mut self, over: Over) -> Over {
-        let rebuilds = matches!(over, Over::Rebuild | Over::Trouble(_));
+    pub(crate) async fn settle(&mut self, over: Exit) -> Exit {
+        let rebuilds = matches!(over, Exit::Rebuild | Exit::EngineError(_));
         let Some(batch) = self.in_flight.take().filter(|_| rebuilds) else { return over };
         match batch.answer.await {
-            Some(Ok(_)) if batch.releases => Over::ReleasedWithWork,
-            Some(Err(CLAIM_LOST)) | None => Over::Lost,
+            Some(Ok(_)) if batch.releases => Exit::ReleasedWithWork,
+            Some(Err(CLAIM_LOST)) | None => Exit::Lost,
             Some(_) => over,
         }
     }
 
     /// Sets the execution aside for a person to look at. Nothing is lost: what was not durable will be asked again.
-    pub(crate) async fn park(&mut self, reason: String) -> Over {
+    pub(crate) async fn park(&mut self, reason: String) -> Exit {
         tracing::error!(execution = %self.key.id, reason, "parked");
         if let Err(over) = self.store_start().await {
             return over;
@@ -163,32 +164,32 @@ impl Activation {
         if let Some(batch) = self.in_flight.take() {
             match batch.answer.await {
                 Some(Ok(_)) => self.stored = batch.position,
-                _ => return Over::Rebuild,
+                _ => return Exit::Rebuild,
             }
         }
         self.node.metrics.parked.add(1);
         let parking = parking(self.incarnation, &self.head, self.stored, reason);
-        let answer = self.node.appends.hand_in((parking, None));
+        let answer = self.node.appends.submit((parking, None));
         match answer.await {
-            Some(Ok(_)) => Over::Released,
-            Some(Err(_)) | None => Over::Lost,
+            Some(Ok(_)) => Exit::Released,
+            Some(Err(_)) | None => Exit::Lost,
         }
     }
 }
 
 /// Goes on from a batch that does not fit what is stored.
-fn not_written(refusal: Refusal) -> Result<(), Stuck> {
+fn not_written(refusal: AppendError) -> Result<(), ActivationError> {
     match refusal {
-        Refusal::Moved | Refusal::AlreadyAnswered if planted("refused-and-patched") => Ok(()),
-        Refusal::Moved | Refusal::AlreadyAnswered => Err(Stuck::Over(Over::Rebuild)),
-        Refusal::TooEarly => {
-            Err(Stuck::Trouble(Trouble::Passing("the database's clock is behind this node's".to_owned())))
+        AppendError::Moved | AppendError::AlreadyAnswered if planted("refused-and-patched") => Ok(()),
+        AppendError::Moved | AppendError::AlreadyAnswered => Err(ActivationError::Exit(Exit::Rebuild)),
+        AppendError::TooEarly => {
+            Err(ActivationError::Engine(EngineError::Passing("the database's clock is behind this node's".to_owned())))
         }
         // Parked as it is stored: memory holds the head that was not written.
-        Refusal::Forbidden => {
-            Err(Stuck::Trouble(Trouble::Forbidden("the store forbids what was to be written".to_owned())))
+        AppendError::Forbidden => {
+            Err(ActivationError::Engine(EngineError::Forbidden("the store forbids what was to be written".to_owned())))
         }
-        Refusal::ClaimLost | Refusal::Exists => Err(Stuck::Over(Over::Lost)),
+        AppendError::ClaimLost | AppendError::Exists => Err(ActivationError::Exit(Exit::Lost)),
     }
 }
 

@@ -7,18 +7,18 @@ use cerebelum_history::{Digest, Failure, Target, kind};
 use cerebelum_sandbox::{InspectError, LoadError, Manifest};
 use cerebelum_store::{Component, Store, StoreError, TenantId};
 
-use crate::api::Refused;
-use crate::committer::Gather;
+use crate::api::ApiError;
+use crate::batcher::Batcher;
+use crate::env::{ComponentLoader, Program};
 use crate::liveness::Liveness;
-use crate::outside::{Program, Programs};
 use crate::schema::Input;
 
 /// Looks names up and keeps programs at hand.
 pub(crate) struct Directory {
     store: Arc<dyn Store>,
-    programs: Arc<dyn Programs>,
+    programs: Arc<dyn ComponentLoader>,
     /// Asks how many uploads there were; those who ask meanwhile share the next answer.
-    uploads: Gather<TenantId, Result<i64, StoreError>>,
+    uploads: Batcher<TenantId, Result<i64, StoreError>>,
     names: Mutex<HashMap<TenantId, Arc<Names>>>,
 }
 
@@ -61,10 +61,10 @@ impl Named {
         self.manifest.as_ref().map_err(Clone::clone)
     }
 
-    fn find(&self, component: &str, workflow: &str) -> Result<Option<Found>, Refused> {
-        let manifest = self.manifest().map_err(Refused::Unavailable)?;
+    fn find(&self, component: &str, workflow: &str) -> Result<Option<ResolvedWorkflow>, ApiError> {
+        let manifest = self.manifest().map_err(ApiError::Unavailable)?;
         let info = manifest.workflows.iter().find(|info| info.name == workflow);
-        Ok(info.map(|info| Found {
+        Ok(info.map(|info| ResolvedWorkflow {
             workflow: format!("{component}/{workflow}"),
             digest: self.digest.clone(),
             input: self.inputs.get(&info.name).cloned(),
@@ -83,13 +83,13 @@ pub(crate) enum NoProgram {
     /// This engine does not accept it, although one before has.
     Refused(String),
     /// The engine's own trouble: try again.
-    Trouble(String),
+    EngineError(String),
 }
 
 impl Directory {
-    pub(crate) fn new(liveness: &Arc<Liveness>, store: Arc<dyn Store>, programs: Arc<dyn Programs>) -> Self {
+    pub(crate) fn new(liveness: &Arc<Liveness>, store: Arc<dyn Store>, programs: Arc<dyn ComponentLoader>) -> Self {
         let asked = store.clone();
-        let uploads = Gather::new(
+        let uploads = Batcher::new(
             liveness,
             |_| 0,
             move |tenants: Vec<TenantId>| {
@@ -111,7 +111,7 @@ impl Directory {
     /// What names stand for now: what was read before counts as long as nobody uploaded anything.
     async fn names(&self, tenant: TenantId) -> Result<Arc<Names>, StoreError> {
         let stopping = || StoreError::Unavailable("the engine is stopping".to_owned());
-        let uploads = self.uploads.hand_in(tenant).await.ok_or_else(stopping)??;
+        let uploads = self.uploads.submit(tenant).await.ok_or_else(stopping)??;
         let known = self.known().get(&tenant).cloned();
         if let Some(names) = known.as_ref().filter(|names| names.uploads == uploads) {
             return Ok(names.clone());
@@ -142,7 +142,7 @@ impl Directory {
                 Ok(Some(bytes)) => return Ok(bytes),
                 Ok(None) => NoProgram::Missing,
                 Err(StoreError::Corrupt(cause)) => NoProgram::Damaged(cause),
-                Err(error) => NoProgram::Trouble(error.to_string()),
+                Err(error) => NoProgram::EngineError(error.to_string()),
             };
             *found.lock().expect("nobody panics with a reason") = Some(why);
             Err("its bytes cannot be had".to_owned())
@@ -152,7 +152,7 @@ impl Directory {
         loaded.map_err(|error| match (error, found) {
             (_, Some(why)) => why,
             (LoadError::Inspect(InspectError::Refused(cause)), None) => NoProgram::Refused(cause),
-            (error, None) => NoProgram::Trouble(error.to_string()),
+            (error, None) => NoProgram::EngineError(error.to_string()),
         })
     }
 
@@ -167,24 +167,24 @@ impl Directory {
             let program = self.program(tenant, from).await?;
             return Ok(declared(program.manifest(), (name, is_step)));
         };
-        let names = self.names(tenant).await.map_err(|e| NoProgram::Trouble(e.to_string()))?;
+        let names = self.names(tenant).await.map_err(|e| NoProgram::EngineError(e.to_string()))?;
         let Some(current) = names.current.get(component) else {
             let hint = "upload it, or mind the spelling";
             return Ok(Err(Failure::new(kind::NOT_FOUND, format!("there is no component `{component}`: {hint}"))));
         };
-        let target = declared(current.manifest().map_err(NoProgram::Trouble)?, (local, is_step));
+        let target = declared(current.manifest().map_err(NoProgram::EngineError)?, (local, is_step));
         Ok(target.map(|target| Target { component: Some(current.digest.clone()), ..target }))
     }
 
     /// The component and workflow that a start request means, and what checks the workflow's input.
-    pub(crate) async fn workflow(&self, tenant: TenantId, name: &str) -> Result<Found, Refused> {
+    pub(crate) async fn workflow(&self, tenant: TenantId, name: &str) -> Result<ResolvedWorkflow, ApiError> {
         let names = self.names(tenant).await.map_err(unavailable)?;
         if let Some((component, workflow)) = name.rsplit_once('/') {
             let missing =
-                || Refused::NotFound(format!("there is no component `{component}`: see `cerebelum components`"));
+                || ApiError::NotFound(format!("there is no component `{component}`: see `cerebelum components`"));
             let found = names.current.get(component).ok_or_else(missing)?.find(component, workflow)?;
             let missing = || {
-                Refused::NotFound(format!(
+                ApiError::NotFound(format!(
                     "component `{component}` has no workflow `{workflow}`: see `cerebelum components`"
                 ))
             };
@@ -196,15 +196,15 @@ impl Directory {
         }
         if candidates.len() > 1 {
             let names: Vec<&str> = candidates.iter().map(|found| found.workflow.as_str()).collect();
-            return Err(Refused::Invalid(format!("`{name}` is ambiguous: say one of {}", names.join(", "))));
+            return Err(ApiError::Invalid(format!("`{name}` is ambiguous: say one of {}", names.join(", "))));
         }
-        let missing = || Refused::NotFound(format!("there is no workflow `{name}`: see `cerebelum components`"));
+        let missing = || ApiError::NotFound(format!("there is no workflow `{name}`: see `cerebelum components`"));
         candidates.pop().ok_or_else(missing)
     }
 }
 
 /// A workflow that was found.
-pub(crate) struct Found {
+pub(crate) struct ResolvedWorkflow {
     /// `component/workflow`.
     pub(crate) workflow: String,
     /// The component.
@@ -222,23 +222,23 @@ pub(crate) fn manifest_of(component: &Component) -> Result<Manifest, String> {
 }
 
 /// A store's trouble in words for a client.
-pub(crate) fn unavailable(error: StoreError) -> Refused {
+pub(crate) fn unavailable(error: StoreError) -> ApiError {
     // What the database itself said is for the operator: it may name hosts, tables and values.
     match error {
         StoreError::Unavailable(cause) | StoreError::Rejected(cause) => {
             tracing::debug!(cause, "the database does not answer a client");
-            Refused::Unavailable("the database does not answer: try again in a moment".to_owned())
+            ApiError::Unavailable("the database does not answer: try again in a moment".to_owned())
         }
         StoreError::Unknown(cause) => {
             tracing::debug!(cause, "a client is not told what became of a request");
             let told = "the database did not say whether it committed: see what became of it before you try again";
-            Refused::Unavailable(told.to_owned())
+            ApiError::Unavailable(told.to_owned())
         }
         StoreError::Corrupt(cause) => {
-            Refused::Unavailable(format!("{cause}: it has to be repaired, or restored from a backup"))
+            ApiError::Unavailable(format!("{cause}: it has to be repaired, or restored from a backup"))
         }
-        StoreError::Invalid(cause) => Refused::Invalid(cause),
-        StoreError::Unusable(cause) => Refused::Unavailable(cause),
+        StoreError::Invalid(cause) => ApiError::Invalid(cause),
+        StoreError::Unusable(cause) => ApiError::Unavailable(cause),
     }
 }
 

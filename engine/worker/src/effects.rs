@@ -9,9 +9,9 @@ use cerebelum_history::{Failure, HttpRequest, HttpResponse, planted};
 use cerebelum_store::Incarnation;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use crate::env::{Grants, Room};
 use crate::fetch::{EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 use crate::node::Node;
-use crate::outside::{Grants, Room};
 
 /// How many requests of one execution may be outside at once; further ones wait for their turn.
 const REQUESTS_OUTSIDE_MAX: usize = 20;
@@ -90,11 +90,11 @@ impl Way {
 pub(crate) struct Arrived {
     pub(crate) result: Result<HttpResponse, Failure>,
     /// None when there was none to count.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<AnswerHold>,
 }
 
 /// What an answer holds until it is durable. From then on it is the execution's memory.
-pub(crate) struct Held {
+pub(crate) struct AnswerHold {
     /// The memory that it takes.
     _room: Room,
     /// A stop waits for it.
@@ -145,16 +145,16 @@ impl Doorway {
 /// What an activation's effects wait for: up to which mark its changes are durable, and that it is not paused. Those
 /// that wait are told in the order of their marks, and only those that may leave.
 #[derive(Default)]
-pub(crate) struct Barrier(Mutex<Gate>);
+pub(crate) struct Barrier(Mutex<BarrierState>);
 
 #[derive(Default)]
-struct Gate {
+struct BarrierState {
     durable: u64,
     is_paused: bool,
     waiting: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
 }
 
-impl Gate {
+impl BarrierState {
     fn is_open(&self, mark: u64) -> bool {
         self.durable >= mark && !self.is_paused
     }
@@ -172,7 +172,7 @@ impl Gate {
 }
 
 impl Barrier {
-    fn gate(&self) -> MutexGuard<'_, Gate> {
+    fn gate(&self) -> MutexGuard<'_, BarrierState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -238,7 +238,7 @@ pub(crate) async fn leave(
     while !may_leave() && !planted("effect-before-barrier") {
         drop(exchange);
         node.lease.incarnation().filter(|now| *now == incarnation)?;
-        node.machine.sleep(Duration::from_millis(20)).await;
+        node.runtime.sleep(Duration::from_millis(20)).await;
         exchange = node.exchanges.begin();
     }
     way.leave();
@@ -247,5 +247,5 @@ pub(crate) async fn leave(
     let result = node.web.fetch(effect.request, &effect.key, &effect.grants, &mut room).await;
     crate::fail::point("effect-sent");
     drop(turn);
-    Some(Arrived { result, held: Some(Held { _room: room, _exchange: exchange }) })
+    Some(Arrived { result, held: Some(AnswerHold { _room: room, _exchange: exchange }) })
 }

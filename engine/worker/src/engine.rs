@@ -7,18 +7,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebelum_history::{ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Ledger, Sandbox};
-use cerebelum_store::{ApprovalFilter, Census, ExecutionKey, Filter, State, StoreError, TenantId};
+use cerebelum_store::{ApprovalFilter, ExecutionKey, Filter, State, StatusCounts, StoreError, TenantId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::api::{
-    ApprovalView, ApprovalsRequest, ComponentInfo, EventView, ListRequest, LogView, OpenError, Refused, Status, Summary,
+    ApiError, ApprovalView, ApprovalsRequest, ComponentInfo, EventView, ListRequest, LogView, OpenError, Status,
+    Summary,
 };
 use crate::directory::{manifest_of, unavailable};
+use crate::env::{Env, Running, ThisRuntime};
 use crate::fetch::Fetcher;
 use crate::lease::NodeName;
 use crate::node::Node;
-use crate::outside::{Outside, Running, ThisMachine};
 use crate::poison::CrashLog;
 use crate::views;
 use crate::{Config, restore};
@@ -52,51 +53,51 @@ impl Engine {
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         config.check()?;
         // First the folder's lock: a second engine on it must not touch the database either.
-        let name = NodeName::claim(&config.data, &ThisMachine)?;
+        let name = NodeName::claim(&config.data, &ThisRuntime)?;
         let ledger = Ledger::new(config.host_bytes_max);
         let mut sandbox = cerebelum_sandbox::Config::new(&config.data);
         (sandbox.memory_bytes_max, sandbox.ledger) = (config.memory_bytes_max, ledger.clone());
-        let outside = Outside {
+        let env = Env {
             store: cerebelum_store::open_for(&config.database, config.lease).await.map_err(|error| match error {
                 StoreError::Unavailable(_) => OpenError::Unavailable(error.to_string()),
                 other => OpenError::Unusable(other.to_string()),
             })?,
             programs: Arc::new(Sandbox::new(sandbox).map_err(|e| e.to_string())?),
             web: Arc::new(Fetcher::new(&config)?),
-            machine: Arc::new(ThisMachine),
+            runtime: Arc::new(ThisRuntime),
         };
-        Ok(Self::run(config, outside, (name, ledger)).await?)
+        Ok(Self::run(config, env, (name, ledger)).await?)
     }
 
     /// The same on a given outside; `config` then says nothing of the database and of what steps may ask.
     ///
     /// # Errors
     /// One line for a person, when the data folder cannot be used.
-    pub async fn open_on(config: Config, outside: Outside) -> Result<Self, String> {
-        let name = NodeName::claim(&config.data, &*outside.machine)?;
+    pub async fn open_on(config: Config, env: Env) -> Result<Self, String> {
+        let name = NodeName::claim(&config.data, &*env.runtime)?;
         let ledger = Ledger::new(config.host_bytes_max);
-        Self::run(config, outside, (name, ledger)).await
+        Self::run(config, env, (name, ledger)).await
     }
 
-    async fn run(config: Config, outside: Outside, with: (NodeName, Arc<Ledger>)) -> Result<Self, String> {
+    async fn run(config: Config, env: Env, with: (NodeName, Arc<Ledger>)) -> Result<Self, String> {
         let (name, ledger) = with;
         let crash_log = CrashLog::open(&config.data)?;
-        let node = Node::new(config, outside, (crash_log, ledger));
+        let node = Node::new(config, env, (crash_log, ledger));
         let (lease, store, its_name, length) =
             (node.lease.clone(), node.store.clone(), name.name.clone(), node.config.lease);
-        let machine = node.machine.clone();
+        let runtime = node.runtime.clone();
         let lease = move || {
             let (lease, store, its_name) = (lease.clone(), store.clone(), its_name.clone());
             async move { lease.keep(store, its_name, length).await }
         };
         let core = |task: &'static str, run: fn(Arc<Node>) -> BoxFuture<'static, ()>| {
             let kept = node.clone();
-            machine.run(node.supervisor.clone().keep(task, move || run(kept.clone())))
+            runtime.run(node.supervisor.clone().keep(task, move || run(kept.clone())))
         };
         let mut running = vec![
-            machine.run(node.supervisor.clone().keep("lease", lease)),
+            runtime.run(node.supervisor.clone().keep("lease", lease)),
             core("hints", |node| node.keep_listening().boxed()),
-            core("takeover", |node| node.keep_taking_over().boxed()),
+            core("takeover", |node| node.keep_expiring_leases().boxed()),
         ];
         node.lease.first().await;
         running.push(core("claims", |node| node.keep_claiming().boxed()));
@@ -114,7 +115,7 @@ impl Engine {
         self.node.stopping.store(true, Ordering::Relaxed);
         // Nothing leaves any more. What is outside already is worth a moment: what it did would be done again.
         let patience = STOP_ANSWERS.min(self.node.config.drain);
-        if self.node.machine.within(patience, self.node.exchanges.none()).await.is_none() {
+        if self.node.runtime.within(patience, self.node.exchanges.none()).await.is_none() {
             tracing::warn!("some answers did not come in time: those requests are repeated");
         }
         let running = std::mem::take(&mut *self.running.lock().await);
@@ -122,7 +123,7 @@ impl Engine {
         if let Some(incarnation) = self.node.lease.incarnation() {
             self.node.lease.lose("the engine stops");
             let ended = self.node.store.end_lease(incarnation);
-            if self.node.machine.within(self.node.config.drain, ended).await.is_none() {
+            if self.node.runtime.within(self.node.config.drain, ended).await.is_none() {
                 tracing::warn!("the database did not confirm the end of the lease");
             }
         }
@@ -154,7 +155,7 @@ impl Engine {
     /// Prometheus text.
     pub async fn metrics(&self) -> String {
         // First what takes its time, so that the counters are those of the answer.
-        let census: Census = self.node.store.census().await.unwrap_or_default();
+        let census: StatusCounts = self.node.store.count_by_status().await.unwrap_or_default();
         let gauges = [
             ("guests_live", "Guest instances in memory.", self.node.programs.live() as u64),
             ("guests_started_total", "Guest instances started by this process.", self.node.programs.started()),
@@ -178,29 +179,29 @@ impl Engine {
         name: Option<String>,
         file_name: &str,
         bytes: Vec<u8>,
-    ) -> Result<ComponentInfo, Refused> {
+    ) -> Result<ComponentInfo, ApiError> {
         let name = name.unwrap_or_else(|| {
             let stem = std::path::Path::new(file_name).file_stem().and_then(|stem| stem.to_str());
             stem.unwrap_or("component").replace('_', "-")
         });
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
-            return Err(Refused::Invalid(format!(
+            return Err(ApiError::Invalid(format!(
                 "`{}` is no component name: use 1 to 64 of A-Z a-z 0-9 . _ -",
                 name.escape_debug()
             )));
         }
         let bytes = Bytes::from(bytes);
         let inspected = self.node.programs.inspect(bytes.clone()).await.map_err(|error| match error {
-            InspectError::Refused(cause) => Refused::Conflict(cause),
-            InspectError::Trouble(cause) => Refused::Unavailable(cause),
+            InspectError::Refused(cause) => ApiError::Conflict(cause),
+            InspectError::HostError(cause) => ApiError::Unavailable(cause),
         })?;
         let manifest = Json::of(&inspected.manifest).to_string();
         let kept = self.node.store.keep_component(TENANT, &name, &inspected.digest, &manifest, bytes.into());
         kept.await.map_err(unavailable)?;
         let component = self.node.store.current(TENANT, &name).await.map_err(unavailable)?;
         let component = component
-            .ok_or_else(|| Refused::Unavailable("the component was removed meanwhile: upload it again".to_owned()))?;
+            .ok_or_else(|| ApiError::Unavailable("the component was removed meanwhile: upload it again".to_owned()))?;
         Ok(views::component(&component, &inspected.manifest))
     }
 
@@ -208,10 +209,10 @@ impl Engine {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn components(&self) -> Result<Vec<ComponentInfo>, Refused> {
+    pub async fn components(&self) -> Result<Vec<ComponentInfo>, ApiError> {
         let components = self.node.store.components(TENANT).await.map_err(unavailable)?;
         let view =
-            |component| Ok(views::component(&component, &manifest_of(&component).map_err(Refused::Unavailable)?));
+            |component| Ok(views::component(&component, &manifest_of(&component).map_err(ApiError::Unavailable)?));
         components.into_iter().map(view).collect()
     }
 
@@ -219,14 +220,14 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, or the database does not answer.
-    pub async fn status(&self, id: &str) -> Result<Status, Refused> {
-        let whole = self.node.store.whole(&key(id)?).await.map_err(unavailable)?;
+    pub async fn status(&self, id: &str) -> Result<Status, ApiError> {
+        let whole = self.node.store.describe(&key(id)?).await.map_err(unavailable)?;
         views::status(whole.ok_or_else(|| no_execution(id))?)
     }
 
     /// An execution in full once it has ended.
-    async fn ended(&self, key: &ExecutionKey) -> Result<Option<Status>, Refused> {
-        let whole = self.node.store.whole_if_ended(key).await.map_err(unavailable)?;
+    async fn ended(&self, key: &ExecutionKey) -> Result<Option<Status>, ApiError> {
+        let whole = self.node.store.describe_if_ended(key).await.map_err(unavailable)?;
         let whole = whole.ok_or_else(|| no_execution(key.id.as_str()))?;
         Some(whole).filter(|whole| whole.head.state != State::Open).map(views::status).transpose()
     }
@@ -235,10 +236,10 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, or the database does not answer.
-    pub async fn wait(&self, id: &str, timeout: Option<Duration>) -> Result<Status, Refused> {
+    pub async fn wait(&self, id: &str, timeout: Option<Duration>) -> Result<Status, ApiError> {
         let key = key(id)?;
-        let machine = &self.node.machine;
-        let began = machine.boot_ms();
+        let runtime = &self.node.runtime;
+        let began = runtime.boot_ms();
         let mut commits = self.node.watchers.watch(&key);
         let mut hints = commits.borrow().hints;
         // What is in memory here will say when it has ended, or is out of memory. Asked in this order, nothing is missed.
@@ -248,12 +249,12 @@ impl Engine {
             return Ok(status);
         }
         loop {
-            let waited = Duration::from_millis(machine.boot_ms() - began);
+            let waited = Duration::from_millis(runtime.boot_ms() - began);
             let left = timeout.map_or(LOOK_AGAIN, |timeout| timeout.saturating_sub(waited));
             if left.is_zero() {
                 return self.status(id).await;
             }
-            let moved = machine.within(left.min(LOOK_AGAIN), commits.changed()).await;
+            let moved = runtime.within(left.min(LOOK_AGAIN), commits.changed()).await;
             let news = *commits.borrow_and_update();
             let is_sure = moved.is_some() && news.hints == hints;
             hints = news.hints;
@@ -271,7 +272,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the cursor makes no sense, or the database does not answer.
-    pub async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), Refused> {
+    pub async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), ApiError> {
         let limit = if request.limit == 0 { 100 } else { request.limit.min(1_000) };
         let attributes = request.attributes.into_iter().map(|(name, value)| (name, value.to_string())).collect();
         let filter =
@@ -285,12 +286,12 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution or run, or the database does not answer.
-    pub async fn history(&self, id: &str, run: Option<u32>, after: Position) -> Result<Vec<EventView>, Refused> {
+    pub async fn history(&self, id: &str, run: Option<u32>, after: Position) -> Result<Vec<EventView>, ApiError> {
         let key = key(id)?;
         let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         let run = run.unwrap_or(head.run);
         if run == 0 || run > head.run {
-            return Err(Refused::NotFound(format!("execution `{id}` has no run {run}: it has had {}", head.run)));
+            return Err(ApiError::NotFound(format!("execution `{id}` has no run {run}: it has had {}", head.run)));
         }
         let to = if run == head.run { head.position } else { Position(u64::MAX >> 1) };
         if to <= after {
@@ -309,7 +310,7 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, or the database does not answer.
-    pub async fn logs(&self, id: &str, after: i64) -> Result<Vec<LogView>, Refused> {
+    pub async fn logs(&self, id: &str, after: i64) -> Result<Vec<LogView>, ApiError> {
         let key = self.existing(id).await?;
         let rows = self.node.store.logs(&key, after, LINES_PER_PAGE).await.map_err(unavailable)?;
         Ok(rows.into_iter().map(views::log).collect())
@@ -319,7 +320,7 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, the cursor makes no sense, or the database does not answer.
-    pub async fn approvals(&self, request: ApprovalsRequest) -> Result<(Vec<ApprovalView>, Option<String>), Refused> {
+    pub async fn approvals(&self, request: ApprovalsRequest) -> Result<(Vec<ApprovalView>, Option<String>), ApiError> {
         let execution = match request.execution {
             Some(id) => Some(self.existing(&id).await?.id),
             None => None,
@@ -333,7 +334,7 @@ impl Engine {
     }
 
     /// The key of an execution that exists.
-    pub(crate) async fn existing(&self, id: &str) -> Result<ExecutionKey, Refused> {
+    pub(crate) async fn existing(&self, id: &str) -> Result<ExecutionKey, ApiError> {
         let key = key(id)?;
         let head = self.node.store.execution(&key).await.map_err(unavailable)?;
         head.map(|head| head.key).ok_or_else(|| no_execution(id))
@@ -345,11 +346,11 @@ pub(crate) fn is_ended(summary: &Summary) -> bool {
     matches!(summary.status.as_str(), "completed" | "failed" | "cancelled")
 }
 
-pub(crate) fn key(id: &str) -> Result<ExecutionKey, Refused> {
-    let id: ExecutionId = id.parse().map_err(|e: cerebelum_history::InvalidName| Refused::Invalid(e.to_string()))?;
+pub(crate) fn key(id: &str) -> Result<ExecutionKey, ApiError> {
+    let id: ExecutionId = id.parse().map_err(|e: cerebelum_history::InvalidName| ApiError::Invalid(e.to_string()))?;
     Ok(ExecutionKey { tenant: TENANT, id })
 }
 
-pub(crate) fn no_execution(id: &str) -> Refused {
-    Refused::NotFound(format!("there is no execution `{id}`: see `cerebelum list`"))
+pub(crate) fn no_execution(id: &str) -> ApiError {
+    ApiError::NotFound(format!("there is no execution `{id}`: see `cerebelum list`"))
 }

@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 
 use crate::Config;
-use crate::outside::{Grants, Web};
+use crate::env::{Grants, HttpClient};
 use connector::Connector;
 use permits::{NotGranted, Permits};
 pub use room::Room;
@@ -46,7 +46,7 @@ pub(crate) struct Fetcher {
     secrets: BTreeMap<String, String>,
 }
 
-impl Web for Fetcher {
+impl HttpClient for Fetcher {
     fn fetch<'a>(
         &'a self,
         request: HttpRequest,
@@ -106,7 +106,7 @@ impl Until {
     }
 
     /// Waits for memory: it is the engine's time, not the server's.
-    async fn make_room(&mut self, room: &mut Room, bytes: usize) {
+    async fn evict(&mut self, room: &mut Room, bytes: usize) {
         let began = Instant::now();
         room.grow_to(bytes).await;
         self.deadline += began.elapsed();
@@ -129,12 +129,12 @@ async fn read(response: Response<Incoming>, room: &mut Room, until: &mut Until) 
     }
     let expected = usize::try_from(body.size_hint().exact().unwrap_or(0)).unwrap_or(usize::MAX);
     check_size(expected)?;
-    until.make_room(room, head_bytes + expected).await;
+    until.evict(room, head_bytes + expected).await;
     let mut bytes = Vec::with_capacity(expected);
     while let Some(frame) = until.limit(body.frame()).await? {
         let Ok(data) = frame.map_err(|e| failure(&e))?.into_data() else { continue };
         check_size(bytes.len() + data.len())?;
-        until.make_room(room, head_bytes + bytes.len() + data.len()).await;
+        until.evict(room, head_bytes + bytes.len() + data.len()).await;
         bytes.extend_from_slice(&data);
     }
     bytes.shrink_to_fit();

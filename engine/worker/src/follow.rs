@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use cerebelum_store::{Execution as Head, ExecutionKey, Progress};
+use cerebelum_store::{ExecutionKey, ExecutionRow, Progress};
 use futures::Stream;
 use tokio::sync::watch;
 
-use crate::api::{Refused, Status, Summary};
+use crate::api::{ApiError, Status, Summary};
 use crate::directory::unavailable;
 use crate::engine::{Engine, LOOK_AGAIN, is_ended, key, no_execution};
 use crate::views;
-use crate::watchers::News;
+use crate::watchers::WatchState;
 
 /// The shortest time between two looks at an execution that somebody follows: what changes meanwhile comes as one.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -19,7 +19,7 @@ const READING_SHARE: u32 = 5;
 
 /// A look at an execution that somebody follows.
 struct Look {
-    head: Head,
+    head: ExecutionRow,
     /// A commit of this node or a hint says that something has changed. Commits of other nodes say nothing.
     is_told: bool,
 }
@@ -28,19 +28,19 @@ struct Look {
 struct Follower {
     engine: Engine,
     key: ExecutionKey,
-    commits: Option<watch::Receiver<News>>,
+    commits: Option<watch::Receiver<WatchState>>,
     /// What passes at least until the next look.
     pause: Duration,
     is_over: bool,
 }
 
 impl Follower {
-    fn new(engine: &Engine, id: &str) -> Result<Self, Refused> {
+    fn new(engine: &Engine, id: &str) -> Result<Self, ApiError> {
         Ok(Self { engine: engine.clone(), key: key(id)?, commits: None, pause: BETWEEN_LOOKS, is_over: false })
     }
 
     /// The next look, the first one at once; none after the execution has ended.
-    async fn next(&mut self) -> Result<Option<Look>, Refused> {
+    async fn next(&mut self) -> Result<Option<Look>, ApiError> {
         if self.is_over {
             return Ok(None);
         }
@@ -53,25 +53,25 @@ impl Follower {
 
     /// Comes back when something may have changed, and whether anybody says so.
     async fn moved(&mut self) -> bool {
-        let machine = &self.engine.node.machine;
+        let runtime = &self.engine.node.runtime;
         let Some(commits) = &mut self.commits else {
             self.commits = Some(self.engine.node.watchers.watch(&self.key));
             return true;
         };
-        machine.sleep(self.pause).await;
-        machine.within(LOOK_AGAIN, commits.changed()).await.is_some()
+        runtime.sleep(self.pause).await;
+        runtime.within(LOOK_AGAIN, commits.changed()).await.is_some()
     }
 }
 
 /// The status of an execution that somebody follows.
 struct Watcher {
     follower: Follower,
-    last: Option<(Head, Vec<Progress>)>,
+    last: Option<(ExecutionRow, Vec<Progress>)>,
 }
 
 impl Watcher {
     /// The next status, after something has changed; none after the execution has ended.
-    async fn next(&mut self) -> Result<Option<Status>, Refused> {
+    async fn next(&mut self) -> Result<Option<Status>, ApiError> {
         while let Some(Look { head, is_told }) = self.follower.next().await? {
             let Follower { engine, key, .. } = &self.follower;
             let progress = engine.node.store.progress(key).await.map_err(unavailable)?;
@@ -79,9 +79,9 @@ impl Watcher {
             // Only a look that somebody asked for, or that shows something new, is worth reading the rest.
             if is_told || self.last != seen {
                 self.last = seen;
-                let began_ms = engine.node.machine.boot_ms();
+                let began_ms = engine.node.runtime.boot_ms();
                 let status = engine.status(key.id.as_str()).await?;
-                let took = Duration::from_millis(engine.node.machine.boot_ms() - began_ms);
+                let took = Duration::from_millis(engine.node.runtime.boot_ms() - began_ms);
                 self.follower.pause = BETWEEN_LOOKS.max(took * (READING_SHARE - 1));
                 self.follower.is_over = is_ended(&status.summary);
                 return Ok(Some(status));
@@ -94,7 +94,7 @@ impl Watcher {
 impl Engine {
     /// What a list shows of an execution: now, after each change (several at once count as one), and every second, until it
     /// has ended. Of its history nothing is read.
-    pub fn follow(&self, id: &str) -> impl Stream<Item = Result<Summary, Refused>> + Send + use<> {
+    pub fn follow(&self, id: &str) -> impl Stream<Item = Result<Summary, ApiError>> + Send + use<> {
         futures::stream::unfold(Some(Follower::new(self, id)), |state| async move {
             match state? {
                 Err(refused) => Some((Err(refused), None)),
@@ -108,7 +108,7 @@ impl Engine {
     }
 
     /// The status now and after each change (several at once count as one), until the execution has ended.
-    pub fn watch(&self, id: &str) -> impl Stream<Item = Result<Status, Refused>> + Send + use<> {
+    pub fn watch(&self, id: &str) -> impl Stream<Item = Result<Status, ApiError>> + Send + use<> {
         let watcher = Follower::new(self, id).map(|follower| Watcher { follower, last: None });
         futures::stream::unfold(Some(watcher), |state| async move {
             match state? {

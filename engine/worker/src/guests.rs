@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cerebelum_history::{Begin, Delivery, Entry, ExecutionId, Failure, Json, Request, Scope, Turn};
-use cerebelum_sandbox::{Account, Held, Trouble};
+use cerebelum_history::{Delivery, Entry, ExecutionId, Failure, GuestInput, Json, Request, Scope, Turn};
+use cerebelum_sandbox::{Account, Held, HostError};
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot};
 
+use crate::activation_error::ActivationError;
+use crate::env::{Guest, Program};
+use crate::eviction::{EvictionPriority, IdleGuest, Pressure};
 use crate::node::Node;
-use crate::outside::{Guest, Program};
-use crate::stuck::Stuck;
-use crate::warm::{Pressure, Request as Urgency, Stay};
 
 /// How many guests of one execution may wait for a place at once.
 const WAITING_MAX: usize = 256;
@@ -33,7 +33,7 @@ pub(crate) enum TurnEnd {
 pub(crate) struct Stopped {
     pub(crate) scope: Scope,
     /// Why it stopped, or why the execution cannot go on with it.
-    pub(crate) outcome: Result<TurnEnd, Stuck>,
+    pub(crate) outcome: Result<TurnEnd, ActivationError>,
     /// Which of the turns of this activation it was.
     number: u64,
     /// What it asked for, in the ledger until it has been taken up.
@@ -41,7 +41,7 @@ pub(crate) struct Stopped {
 }
 
 /// What a guest asked for in a turn, as far as it was not taken yet.
-pub(crate) struct Asking {
+pub(crate) struct PendingRequests {
     pub(crate) scope: Scope,
     /// The guest, unless it has ended.
     pub(crate) guest: Option<Box<dyn Guest>>,
@@ -64,18 +64,18 @@ fn weight(turn: &Turn) -> u64 {
     (asked + output) as u64
 }
 
-enum Seat {
+enum GuestSlot {
     Running(AbortHandle, u64),
     Quiescent {
         guest: Box<dyn Guest>,
         /// Held as long as it waits.
-        _stay: Stay,
+        _stay: IdleGuest,
     },
 }
 
 /// What a stretch of a guest may take, and when the present one is over.
 #[derive(Clone, Copy)]
-struct Stretch {
+struct ActiveTime {
     length: Duration,
     /// By the machine's clock, in milliseconds.
     until: Option<u64>,
@@ -87,42 +87,42 @@ pub(crate) struct Guests {
     id: ExecutionId,
     /// What the execution holds.
     account: Arc<Account>,
-    seats: BTreeMap<Scope, Seat>,
+    seats: BTreeMap<Scope, GuestSlot>,
     /// How many of the seats are of guests that run.
     moving: usize,
     /// Guests whose turn is over, with what they asked for, in the order in which they stopped.
-    asking: VecDeque<Asking>,
-    stretches: BTreeMap<Scope, Stretch>,
+    asking: VecDeque<PendingRequests>,
+    stretches: BTreeMap<Scope, ActiveTime>,
     /// When stretches are over, the earliest first.
     ends: BTreeSet<(u64, Scope)>,
     running: FuturesUnordered<BoxFuture<'static, Option<Stopped>>>,
     /// Turns so far.
     turns: u64,
     /// Those that find no place at the moment.
-    homeless: Arc<Homeless>,
+    unplaced: Arc<UnplacedGuests>,
     /// Hears that some of these should give way.
     pressure: Arc<Pressure>,
 }
 
 /// Guests on their way to begin that find no place.
 #[derive(Default)]
-struct Homeless {
+struct UnplacedGuests {
     count: AtomicUsize,
     more: Notify,
 }
 
 /// One of them.
-struct Seeking(Arc<Homeless>);
+struct Unplaced(Arc<UnplacedGuests>);
 
-impl Seeking {
-    fn new(homeless: &Arc<Homeless>) -> Self {
-        homeless.count.fetch_add(1, Ordering::Relaxed);
-        homeless.more.notify_one();
-        Self(homeless.clone())
+impl Unplaced {
+    fn new(unplaced: &Arc<UnplacedGuests>) -> Self {
+        unplaced.count.fetch_add(1, Ordering::Relaxed);
+        unplaced.more.notify_one();
+        Self(unplaced.clone())
     }
 }
 
-impl Drop for Seeking {
+impl Drop for Unplaced {
     fn drop(&mut self) {
         self.0.count.fetch_sub(1, Ordering::Relaxed);
     }
@@ -142,21 +142,21 @@ impl Guests {
             ends: BTreeSet::new(),
             running: FuturesUnordered::new(),
             turns: 0,
-            homeless: Arc::default(),
+            unplaced: Arc::default(),
             pressure: Arc::default(),
         }
     }
 
     /// How many more guests may begin now. Half of those that may move are told something: they have a place.
     pub(crate) fn room_to_begin(&self) -> usize {
-        let homeless = self.homeless.count.load(Ordering::Relaxed);
-        let moving = self.moving.saturating_sub(homeless);
-        self.moving_max().div_ceil(2).saturating_sub(moving).min(WAITING_MAX.saturating_sub(homeless))
+        let unplaced = self.unplaced.count.load(Ordering::Relaxed);
+        let moving = self.moving.saturating_sub(unplaced);
+        self.moving_max().div_ceil(2).saturating_sub(moving).min(WAITING_MAX.saturating_sub(unplaced))
     }
 
     /// Whether one more quiescent guest may be told something now.
     pub(crate) fn has_room_to_move(&self) -> bool {
-        self.moving.saturating_sub(self.homeless.count.load(Ordering::Relaxed)) < self.moving_max()
+        self.moving.saturating_sub(self.unplaced.count.load(Ordering::Relaxed)) < self.moving_max()
     }
 
     fn moving_max(&self) -> usize {
@@ -165,28 +165,28 @@ impl Guests {
 
     /// Comes back when one more finds no place, so that others may move meanwhile.
     pub(crate) fn one_seeks(&self) -> impl Future<Output = ()> + use<> {
-        let homeless = self.homeless.clone();
-        async move { homeless.more.notified().await }
+        let unplaced = self.unplaced.clone();
+        async move { unplaced.more.notified().await }
     }
 
     /// Starts a guest and runs it until it is quiescent.
     pub(crate) fn begin(
         &mut self,
         scope: Scope,
-        (program, begin): (Arc<dyn Program>, Begin),
+        (program, begin): (Arc<dyn Program>, GuestInput),
         (stretch, repeats): (Option<Duration>, bool),
     ) {
         if let Some(length) = stretch {
-            self.stretches.insert(scope.clone(), Stretch { length, until: None });
+            self.stretches.insert(scope.clone(), ActiveTime { length, until: None });
             self.set_end(&scope, Some(ends(&self.node, length)));
         }
-        let (node, homeless, account) = (self.node.clone(), self.homeless.clone(), self.account.clone());
-        self.run(scope, async move { start(&node, &homeless, (program, account), begin).await }, (None, repeats));
+        let (node, unplaced, account) = (self.node.clone(), self.unplaced.clone(), self.account.clone());
+        self.run(scope, async move { start(&node, &unplaced, (program, account), begin).await }, (None, repeats));
     }
 
     /// Tells a quiescent guest one outcome and runs it until it is quiescent again.
     pub(crate) fn deliver(&mut self, scope: &Scope, (delivery, repeats): (Delivery, bool)) {
-        let Some(Seat::Quiescent { guest, .. }) = self.seats.remove(scope) else { return };
+        let Some(GuestSlot::Quiescent { guest, .. }) = self.seats.remove(scope) else { return };
         if let Some(length) = self.stretches.get(scope).filter(|stretch| stretch.until.is_none()).map(|of| of.length) {
             self.set_end(scope, Some(ends(&self.node, length)));
         }
@@ -197,14 +197,14 @@ impl Guests {
     fn run(
         &mut self,
         scope: Scope,
-        guest: impl Future<Output = Result<Box<dyn Guest>, Trouble>> + Send + 'static,
+        guest: impl Future<Output = Result<Box<dyn Guest>, HostError>> + Send + 'static,
         (delivery, repeats): (Option<Delivery>, bool),
     ) {
         let (abort, registration) = AbortHandle::new_pair();
         self.turns += 1;
         let number = self.turns;
         self.moving += 1;
-        self.seats.insert(scope.clone(), Seat::Running(abort, number));
+        self.seats.insert(scope.clone(), GuestSlot::Running(abort, number));
         let (node, id, account) = (self.node.clone(), self.id.clone(), self.account.clone());
         let turn = Abortable::new(
             async move {
@@ -216,15 +216,15 @@ impl Guests {
                     let turn = node.isolation.run(&node.crash_log, id, guest.turn(delivery, repeats)).await?;
                     Ok((guest, turn))
                 };
-                let turned: Result<Result<_, Trouble>, _> = AssertUnwindSafe(turn).catch_unwind().await;
+                let turned: Result<Result<_, HostError>, _> = AssertUnwindSafe(turn).catch_unwind().await;
                 let outcome = match turned {
                     Ok(Ok((guest, turn))) => Ok(TurnEnd::Complete(Some(guest).filter(|_| turn.end.is_none()), turn)),
-                    Ok(Err(Trouble::Displaced)) => Ok(TurnEnd::Displaced),
-                    Ok(Err(trouble)) => Err(Stuck::from(trouble)),
+                    Ok(Err(HostError::Displaced)) => Ok(TurnEnd::Displaced),
+                    Ok(Err(trouble)) => Err(ActivationError::from(trouble)),
                     // A mistake of ours: the guest is gone, its execution is rebuilt.
                     Err(_) => {
                         let cause = "the engine panicked while it ran a guest".to_owned();
-                        Err(Stuck::Trouble(crate::trouble::Trouble::Panic(cause)))
+                        Err(ActivationError::Engine(crate::engine_error::EngineError::Panic(cause)))
                     }
                 };
                 let held = account.hold(match &outcome {
@@ -241,7 +241,7 @@ impl Guests {
         } else {
             let (done, elsewhere) = oneshot::channel();
             let turn = async move { drop(done.send(turn.await)) };
-            self.node.machine.spawn(Box::pin(turn));
+            self.node.runtime.spawn(Box::pin(turn));
             self.running.push(Box::pin(async move { elsewhere.await.ok()?.ok() }));
         }
     }
@@ -251,7 +251,7 @@ impl Guests {
         loop {
             let Some(stopped) = self.running.next().await? else { continue };
             // Its scope may have been stopped, and begun anew, before this was heard.
-            let is_it = |seat: &Seat| matches!(seat, Seat::Running(_, number) if *number == stopped.number);
+            let is_it = |seat: &GuestSlot| matches!(seat, GuestSlot::Running(_, number) if *number == stopped.number);
             if self.seats.get(&stopped.scope).is_some_and(is_it) {
                 self.seats.remove(&stopped.scope);
                 self.moving -= 1;
@@ -261,17 +261,17 @@ impl Guests {
     }
 
     /// Lines up what a guest asked for.
-    pub(crate) fn ask(&mut self, asking: Asking) {
+    pub(crate) fn ask(&mut self, asking: PendingRequests) {
         self.asking.push_back(asking);
     }
 
     /// The guest whose requests are to be taken now.
-    pub(crate) fn asking(&mut self) -> Option<Asking> {
+    pub(crate) fn asking(&mut self) -> Option<PendingRequests> {
         self.asking.pop_front()
     }
 
     /// Puts a guest back whose requests were not all taken.
-    pub(crate) fn ask_on(&mut self, asking: Asking) {
+    pub(crate) fn ask_on(&mut self, asking: PendingRequests) {
         self.asking.push_front(asking);
     }
 
@@ -291,7 +291,7 @@ impl Guests {
             self.set_end(&scope, None);
         }
         let stay = self.node.warm.enter((&scope, workflow), (guest.memory_bytes(), calls), &self.pressure);
-        self.seats.insert(scope, Seat::Quiescent { guest, _stay: stay });
+        self.seats.insert(scope, GuestSlot::Quiescent { guest, _stay: stay });
     }
 
     /// Gives a guest's present stretch its whole length once more.
@@ -314,7 +314,7 @@ impl Guests {
         self.set_end(scope, None);
         self.stretches.remove(scope);
         self.asking.retain(|asking| asking.scope != *scope);
-        if let Some(Seat::Running(abort, _)) = self.seats.remove(scope) {
+        if let Some(GuestSlot::Running(abort, _)) = self.seats.remove(scope) {
             self.moving -= 1;
             abort.abort();
         }
@@ -323,7 +323,7 @@ impl Guests {
     /// Drops all guests.
     pub(crate) fn clear(&mut self) {
         for seat in std::mem::take(&mut self.seats).into_values() {
-            if let Seat::Running(abort, _) = seat {
+            if let GuestSlot::Running(abort, _) = seat {
                 abort.abort();
             }
         }
@@ -341,13 +341,14 @@ impl Guests {
     }
 
     /// The scopes whose guest only waits and should give way to others.
-    pub(crate) fn asked_to_go(&self, request: Urgency) -> Vec<Scope> {
+    pub(crate) fn asked_to_go(&self, request: EvictionPriority) -> Vec<Scope> {
         self.pressure.asked(request)
     }
 
     /// The scopes whose guest is quiescent.
     pub(crate) fn quiescent(&self) -> Vec<Scope> {
-        let quiescent = |(scope, seat): (&Scope, &Seat)| matches!(seat, Seat::Quiescent { .. }).then(|| scope.clone());
+        let quiescent =
+            |(scope, seat): (&Scope, &GuestSlot)| matches!(seat, GuestSlot::Quiescent { .. }).then(|| scope.clone());
         self.seats.iter().filter_map(quiescent).collect()
     }
 
@@ -359,7 +360,7 @@ impl Guests {
     /// Which guest's stretch is over first, and how soon.
     pub(crate) fn next_overrun(&self) -> Option<(Duration, Scope)> {
         let (until, scope) = self.ends.first()?;
-        Some((Duration::from_millis(until.saturating_sub(self.node.machine.boot_ms())), scope.clone()))
+        Some((Duration::from_millis(until.saturating_sub(self.node.runtime.boot_ms())), scope.clone()))
     }
 }
 
@@ -377,7 +378,7 @@ const ASKED_MAX: u32 = 4;
 /// While other steps find places, a step asks none before it has waited for [`PATIENCE_MAX`], and then only guests that have
 /// waited as long. Most of the others are workflows whose steps stand in the same line, and what their reruns cost is
 /// taken from those steps.
-struct Plea {
+struct EvictionBackoff {
     is_step: bool,
     patience: Duration,
     wanted: u32,
@@ -387,15 +388,15 @@ struct Plea {
     latest: u64,
 }
 
-impl Plea {
+impl EvictionBackoff {
     fn new(is_step: bool, admitted: u64, latest: u64) -> Self {
         // Places are kept for steps: when none is free, the machine is more likely busy than stuck.
         let patience = if is_step { PATIENCE * 9 } else { Duration::ZERO };
         Self { is_step, patience, wanted: 1, admitted, latest }
     }
 
-    fn request(&self) -> Urgency {
-        if self.is_step { Urgency::Urgent } else { Urgency::Polite }
+    fn request(&self) -> EvictionPriority {
+        if self.is_step { EvictionPriority::Urgent } else { EvictionPriority::Polite }
     }
 
     /// It has waited in vain, and so many steps have found places by now. Says how many guests to ask, if any: those that
@@ -417,36 +418,36 @@ impl Plea {
 /// the end hold none that it can do without, or all of them could wait for each other.
 async fn start(
     node: &Node,
-    homeless: &Arc<Homeless>,
+    unplaced: &Arc<UnplacedGuests>,
     (program, account): (Arc<dyn Program>, Arc<Account>),
-    begin: Begin,
-) -> Result<Box<dyn Guest>, Trouble> {
+    begin: GuestInput,
+) -> Result<Box<dyn Guest>, HostError> {
     let (is_step, workflow) = (matches!(begin.entry, Entry::Step(_)), begin.workflow.clone());
     let mut start = std::pin::pin!(program.start(begin, account));
-    if let Some(started) = node.machine.within(PATIENCE, &mut start).await {
+    if let Some(started) = node.runtime.within(PATIENCE, &mut start).await {
         return started;
     }
-    let _seeking = Seeking::new(homeless);
-    let mut plea = Plea::new(is_step, program.steps_admitted(), node.warm.latest());
+    let _seeking = Unplaced::new(unplaced);
+    let mut plea = EvictionBackoff::new(is_step, program.steps_admitted(), node.warm.latest());
     let mut waiting = None;
     loop {
-        if let Some(started) = node.machine.within(plea.patience, &mut start).await {
+        if let Some(started) = node.runtime.within(plea.patience, &mut start).await {
             return started;
         }
         let _ = waiting.get_or_insert_with(|| node.liveness.waits("a guest for a place"));
         let (wanted, up_to) = plea.ask(program.steps_admitted());
         if let Some(up_to) = up_to {
-            node.warm.make_room(wanted, plea.request(), up_to);
+            node.warm.evict(wanted, plea.request(), up_to);
         }
         if wanted > ASKED_MAX {
-            node.warm.make_room_among_others(wanted, &workflow);
+            node.warm.evict_among_others(wanted, &workflow);
         }
     }
 }
 
 /// When a stretch that begins now is over.
 fn ends(node: &Node, length: Duration) -> u64 {
-    node.machine.boot_ms().saturating_add(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
+    node.runtime.boot_ms().saturating_add(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Drop for Guests {
@@ -461,7 +462,7 @@ mod tests {
 
     /// How long it waits before each of its first six looks, how many it then asks, and up to which number.
     fn asks(is_step: bool, line_moves: bool) -> Vec<(u128, u32, Option<u64>)> {
-        let mut plea = Plea::new(is_step, 0, 7);
+        let mut plea = EvictionBackoff::new(is_step, 0, 7);
         let mut look = |admitted| {
             let waited = plea.patience.as_millis();
             let (wanted, up_to) = plea.ask(admitted);

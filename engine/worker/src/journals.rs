@@ -6,9 +6,9 @@ use cerebelum_history::{CallName, Event, Position, Scope, planted};
 use cerebelum_store::Chunk;
 
 use crate::activation::Activation;
+use crate::activation_error::ActivationError;
+use crate::engine_error::EngineError;
 use crate::restore;
-use crate::stuck::Stuck;
-use crate::trouble::Trouble;
 
 /// How many positions are read at once when a history is listed: the rest of the engine moves in between.
 const WINDOW_EVENTS: u64 = 2_000;
@@ -43,7 +43,7 @@ impl ChunkIndex {
         for event in events {
             self.list(place, event);
             if !self.of.is_empty()
-                && let Some(ordinal) = event.fact.ended_step()
+                && let Some(ordinal) = event.data.ended_step()
             {
                 self.of.remove(&CallName { scope: event.scope.clone(), ordinal }.step_scope());
             }
@@ -56,7 +56,7 @@ impl ChunkIndex {
         }
         let listed = self.of.entry(event.scope.clone()).or_default();
         listed.events.insert(first, last);
-        if event.fact.has_value() {
+        if event.data.has_value() {
             listed.values.insert(first, last);
         }
     }
@@ -83,7 +83,7 @@ pub(crate) type Journals = HashMap<Scope, Vec<(Position, Event)>>;
 impl Activation {
     /// The stored events that these scopes begin from, each from its position on: its own events, and of the workflow's
     /// scope all.
-    pub(crate) async fn journals(&mut self, wanted: &[(Scope, Position)]) -> Result<Journals, Stuck> {
+    pub(crate) async fn journals(&mut self, wanted: &[(Scope, Position)]) -> Result<Journals, ActivationError> {
         let mut journals = Journals::new();
         let to = self.execution.saved();
         let mut steps: HashMap<&Scope, Position> = HashMap::new();
@@ -122,7 +122,7 @@ impl Activation {
         &mut self,
         first: Position,
         read: &mut (impl FnMut(Position, &Event) + Send),
-    ) -> Result<Position, Stuck> {
+    ) -> Result<Position, ActivationError> {
         let listed = self.chunk_index.from;
         let (mut next, mut begins) = (first, listed);
         while next < listed {
@@ -139,7 +139,9 @@ impl Activation {
                 next = chunk.last.next();
             }
             if chunks.is_empty() {
-                return Err(Stuck::Trouble(Trouble::Passing("a part of the history could not be read".to_owned())));
+                return Err(ActivationError::Engine(EngineError::Passing(
+                    "a part of the history could not be read".to_owned(),
+                )));
             }
         }
         self.chunk_index.from = begins;
@@ -147,7 +149,7 @@ impl Activation {
     }
 
     /// The stored chunks that begin at these positions.
-    async fn chunks(&mut self, places: BTreeSet<Position>) -> Result<Vec<Chunk>, Stuck> {
+    async fn chunks(&mut self, places: BTreeSet<Position>) -> Result<Vec<Chunk>, ActivationError> {
         if places.is_empty() {
             return Ok(Vec::new());
         }
@@ -158,7 +160,10 @@ impl Activation {
     }
 
     /// The stored chunks that hold values of finished scopes, without those values (L12).
-    pub(crate) async fn without_values(&mut self, scopes: &[(Scope, Position, Position)]) -> Result<Vec<Chunk>, Stuck> {
+    pub(crate) async fn without_values(
+        &mut self,
+        scopes: &[(Scope, Position, Position)],
+    ) -> Result<Vec<Chunk>, ActivationError> {
         let stored = self.stored;
         let scopes = || scopes.iter().filter(move |(_, from, to)| *from <= (*to).min(stored));
         let Some(first) = scopes().map(|(_, from, _)| *from).min() else { return Ok(Vec::new()) };
@@ -177,7 +182,7 @@ impl Activation {
             let mut events = restore::decode(&chunk)?;
             for (position, event) in (chunk.first.0..).map(Position).zip(&mut events) {
                 if ended.get(&event.scope).is_some_and(|(from, to)| (*from..=*to).contains(&position)) {
-                    event.fact = event.fact.clone().without_values();
+                    event.data = event.data.clone().without_values();
                 }
             }
             rewritten.push(Chunk { events: Event::encode(&events), ..chunk });

@@ -12,7 +12,7 @@ use cerebelum_store::{Incarnation, Store, StoreError};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::outside::Machine;
+use crate::env::Runtime;
 
 /// An effect leaves only while the lease still lasts at least this long.
 const MARGIN_MS: u64 = 1_000;
@@ -22,14 +22,14 @@ const FOLDER_MODE: u32 = 0o700;
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
 /// The lease as it stands.
-pub(crate) struct Leasehold {
+pub(crate) struct LeaseKeeper {
     clock: Arc<Clock>,
     until_boot_ms: AtomicU64,
     renewals: AtomicU64,
     current: watch::Sender<Option<Incarnation>>,
 }
 
-impl Leasehold {
+impl LeaseKeeper {
     pub(crate) fn new(clock: Arc<Clock>) -> Self {
         Self { clock, until_boot_ms: AtomicU64::new(0), renewals: AtomicU64::new(0), current: watch::Sender::new(None) }
     }
@@ -60,22 +60,22 @@ impl Leasehold {
 
     /// Takes a lease and keeps it, a new one after each that was lost, until told to stop. Never returns otherwise.
     pub(crate) async fn keep(&self, store: Arc<dyn Store>, node: String, length: Duration) {
-        let machine = self.clock.machine();
+        let runtime = self.clock.runtime();
         loop {
             let held = *self.current.borrow();
             let Some(incarnation) = held else {
                 if !self.begin(&*store, &node, length).await {
-                    machine.sleep(BEGIN_AGAIN.min(length / 3)).await;
+                    runtime.sleep(BEGIN_AGAIN.min(length / 3)).await;
                 }
                 continue;
             };
             tokio::select! {
                 biased;
                 () = self.ended(incarnation) => continue,
-                () = machine.sleep(length / 3) => {}
+                () = runtime.sleep(length / 3) => {}
             }
             let asked = self.clock.boot_ms();
-            let renewed = machine.within(length / 3, store.renew_lease(incarnation, length)).await;
+            let renewed = runtime.within(length / 3, store.renew_lease(incarnation, length)).await;
             match renewed {
                 // Whoever has seen it run out has dropped what it had claimed: a lease that is over stays so (L11).
                 _ if self.incarnation() != Some(incarnation) && !planted("expired-lease-renewed") => {
@@ -150,7 +150,7 @@ pub(crate) struct NodeName {
 impl NodeName {
     /// # Errors
     /// One line for a person, when the folder cannot be used or another engine uses it.
-    pub(crate) fn claim(data: &Path, machine: &dyn Machine) -> Result<Self, String> {
+    pub(crate) fn claim(data: &Path, runtime: &dyn Runtime) -> Result<Self, String> {
         let cannot = |e: std::io::Error| format!("cannot use the data folder {}: {e}", data.display());
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(data).map_err(cannot)?;
         let path = data.join("node-id");
@@ -175,7 +175,7 @@ impl NodeName {
         let stored = std::fs::read_to_string(&path).map_err(cannot)?;
         let mut name = stored.trim().to_owned();
         if name.is_empty() {
-            name = format!("node-{:016x}", machine.chance());
+            name = format!("node-{:016x}", runtime.chance());
             std::fs::write(&path, &name).map_err(cannot)?;
         }
         Ok(Self { name, _lock: lock })

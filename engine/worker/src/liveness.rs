@@ -5,36 +5,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::outside::Machine;
+use crate::env::Runtime;
 
 /// What the engine waits for, and since when.
 pub(crate) struct Liveness {
-    machine: Arc<dyn Machine>,
+    runtime: Arc<dyn Runtime>,
     next: AtomicU64,
     waits: Mutex<BTreeMap<u64, (&'static str, u64)>>,
 }
 
 impl Liveness {
-    pub(crate) fn new(machine: Arc<dyn Machine>) -> Arc<Self> {
-        Arc::new(Self { machine, next: AtomicU64::new(0), waits: Mutex::default() })
+    pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Arc<Self> {
+        Arc::new(Self { runtime, next: AtomicU64::new(0), waits: Mutex::default() })
     }
 
     /// The machine whose clock it goes by.
-    pub(crate) fn machine(&self) -> &dyn Machine {
-        &*self.machine
+    pub(crate) fn runtime(&self) -> &dyn Runtime {
+        &*self.runtime
     }
 
     /// Something waits from now on, until the returned value is dropped. `what` fits "… has waited for 12 s".
-    pub(crate) fn waits(self: &Arc<Self>, what: &'static str) -> Waiting {
+    pub(crate) fn waits(self: &Arc<Self>, what: &'static str) -> TimedWait {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.waiting().insert(number, (what, self.machine.boot_ms()));
-        Waiting { liveness: Arc::clone(self), number }
+        self.waiting().insert(number, (what, self.runtime.boot_ms()));
+        TimedWait { liveness: Arc::clone(self), number }
     }
 
     /// What has waited for longest, and for how long.
     pub(crate) fn oldest(&self) -> Option<(&'static str, Duration)> {
         let (what, since_ms) = self.waiting().first_key_value().map(|(_, wait)| *wait)?;
-        Some((what, Duration::from_millis(self.machine.boot_ms().saturating_sub(since_ms))))
+        Some((what, Duration::from_millis(self.runtime.boot_ms().saturating_sub(since_ms))))
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, (&'static str, u64)>> {
@@ -43,12 +43,12 @@ impl Liveness {
 }
 
 /// Something that waits.
-pub(crate) struct Waiting {
+pub(crate) struct TimedWait {
     liveness: Arc<Liveness>,
     number: u64,
 }
 
-impl Drop for Waiting {
+impl Drop for TimedWait {
     fn drop(&mut self) {
         self.liveness.waiting().remove(&self.number);
     }

@@ -10,34 +10,34 @@ use std::time::Duration;
 use cerebelum_history::{Execution, Json};
 use cerebelum_sandbox::Ledger;
 use cerebelum_store::{
-    Batch, Begun, Claimed, ExecutionKey, Incarnation, NewExecution, Size, Started, Store, StoreError,
+    Batch, Claimed, ExecutionKey, Existing, Incarnation, NewExecution, Size, StartOutcome, Store, StoreError,
 };
 use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::activation::{Activation, Begins, Over, Stored};
+use crate::activation::{Ack, Activation, Exit, NewActivation};
 use crate::appender::{Appended, Appender};
 use crate::batch::parking;
-use crate::beginning::{look_up, start_all};
+use crate::batcher::Batcher;
 use crate::clock::Clock;
-use crate::committer::Gather;
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::effects::Exchanges;
+use crate::engine_error::{EngineError, EngineErrors, PAUSE_MIN};
+use crate::env::{ComponentLoader, Env, HttpClient, Runtime};
+use crate::eviction::IdleGuests;
 use crate::fetch::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX};
-use crate::lease::Leasehold;
+use crate::lease::LeaseKeeper;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
-use crate::outside::{Machine, Outside, Programs, Web};
 use crate::poison::{CrashLog, Isolation, IsolationGate};
 use crate::restore;
 use crate::room::{OnTheWay, Room};
 use crate::schema::Checker;
+use crate::start_command::{look_up, start_all};
 use crate::supervise::{Supervisor, words};
 use crate::throttle::Throttle;
-use crate::trouble::{PAUSE_MIN, Trouble, Troubles};
 use crate::wake::Wake;
-use crate::warm::Warm;
 use crate::watchers::Watchers;
 
 /// How many executions may run ahead of their own start: a crash costs no more of their work, and whoever is started first
@@ -47,21 +47,21 @@ const BEGINNING_MAX: usize = 256;
 const REST: Duration = Duration::from_secs(10);
 
 /// An execution in memory, as others see it.
-struct Presence {
+struct Slot {
     nudge: mpsc::UnboundedSender<()>,
     /// Claimed again while the activation was ending.
     next: Option<(Incarnation, Claimed)>,
 }
 
 /// How an execution comes into memory.
-enum Arrival {
+enum Load {
     /// Claimed, as it is stored.
     Claimed(Box<Claimed>),
     /// It begins here, and nothing of it is stored.
-    New(Box<Begins>),
+    New(Box<NewActivation>),
 }
 
-impl Arrival {
+impl Load {
     fn key(&self) -> &ExecutionKey {
         match self {
             Self::Claimed(claimed) => &claimed.head.key,
@@ -76,16 +76,16 @@ pub(crate) struct Node {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) directory: Directory,
     pub(crate) checker: Checker,
-    pub(crate) programs: Arc<dyn Programs>,
-    pub(crate) web: Arc<dyn Web>,
-    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) programs: Arc<dyn ComponentLoader>,
+    pub(crate) web: Arc<dyn HttpClient>,
+    pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: Arc<Clock>,
-    pub(crate) lease: Arc<Leasehold>,
+    pub(crate) lease: Arc<LeaseKeeper>,
     /// Each batch brings its room on the way to the database, which is free again when that has answered.
-    pub(crate) appends: Gather<(Batch, OnTheWay), Appended>,
-    pub(crate) starts: Gather<NewExecution, Result<Started, StoreError>>,
+    pub(crate) appends: Batcher<(Batch, OnTheWay), Appended>,
+    pub(crate) starts: Batcher<NewExecution, Result<StartOutcome, StoreError>>,
     /// What exists of the executions that somebody wants to start.
-    pub(crate) begun: Gather<ExecutionKey, Result<Option<Begun>, StoreError>>,
+    pub(crate) begun: Batcher<ExecutionKey, Result<Option<Existing>, StoreError>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wake: Wake,
     pub(crate) watchers: Watchers,
@@ -96,12 +96,12 @@ pub(crate) struct Node {
     /// What is said of the engine's own trouble with executions.
     pub(crate) said: Throttle,
     /// The guests that only wait: they give way to those that find no place.
-    pub(crate) warm: Arc<Warm>,
+    pub(crate) warm: Arc<IdleGuests>,
     /// What is held in host memory for guests and clients.
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) room: Room,
     beginning: Arc<Semaphore>,
-    active: Mutex<BTreeMap<ExecutionKey, Presence>>,
+    active: Mutex<BTreeMap<ExecutionKey, Slot>>,
     /// Bytes of all executions that wait for the log (L6).
     pub(crate) bytes_ahead: Arc<AtomicU64>,
     pub(crate) stopping: AtomicBool,
@@ -112,17 +112,17 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(config: Config, outside: Outside, (crash_log, ledger): (CrashLog, Arc<Ledger>)) -> Arc<Self> {
-        let Outside { store, programs, web, machine } = outside;
-        let clock = Arc::new(Clock::new(machine.clone()));
-        let lease = Arc::new(Leasehold::new(clock.clone()));
+    pub(crate) fn new(config: Config, env: Env, (crash_log, ledger): (CrashLog, Arc<Ledger>)) -> Arc<Self> {
+        let Env { store, programs, web, runtime } = env;
+        let clock = Arc::new(Clock::new(runtime.clone()));
+        let lease = Arc::new(LeaseKeeper::new(clock.clone()));
         let metrics = Arc::new(Metrics::new());
         let watchers = Watchers::default();
-        let appender = Arc::new(Appender::new(&store, &lease, &machine, (&metrics, &watchers)));
-        let warm = Warm::new(config.warm_bytes_max);
-        let liveness = Liveness::new(machine.clone());
+        let appender = Arc::new(Appender::new(&store, &lease, &runtime, (&metrics, &watchers)));
+        let warm = IdleGuests::new(config.warm_bytes_max);
+        let liveness = Liveness::new(runtime.clone());
         let watched = liveness.clone();
-        let appends = Gather::new(
+        let appends = Batcher::new(
             &watched,
             |(batch, _): &(Batch, OnTheWay)| batch.bytes(),
             move |sent: Vec<_>| {
@@ -134,22 +134,22 @@ impl Node {
         Arc::new_cyclic(|node: &Weak<Self>| Self {
             starts: {
                 let node = node.clone();
-                Gather::new(&watched, NewExecution::bytes, move |new| start_all(node.clone(), new))
+                Batcher::new(&watched, NewExecution::bytes, move |new| start_all(node.clone(), new))
             },
             begun: {
                 let store = store.clone();
-                Gather::new(&watched, |_| 0, move |keys| look_up(store.clone(), keys))
+                Batcher::new(&watched, |_| 0, move |keys| look_up(store.clone(), keys))
             },
             config,
             checker: Checker::new(),
             directory: Directory::new(&watched, store.clone(), programs.clone()),
-            supervisor: Supervisor::new(machine.clone(), metrics.clone()),
+            supervisor: Supervisor::new(runtime.clone(), metrics.clone()),
             said: Throttle::default(),
             liveness,
             programs,
             store,
             web,
-            machine,
+            runtime,
             clock,
             lease,
             appends,
@@ -203,21 +203,21 @@ impl Node {
                 present.get_mut().next = Some((incarnation, claimed));
                 return;
             }
-            Entry::Vacant(free) => free.insert(Presence { nudge, next: None }),
+            Entry::Vacant(free) => free.insert(Slot { nudge, next: None }),
         };
-        self.stay(key, (incarnation, Arrival::Claimed(Box::new(claimed))), nudges);
+        self.spawn_activation(key, (incarnation, Load::Claimed(Box::new(claimed))), nudges);
     }
 
     /// Begins an execution in memory. Says so once it is stored; whoever hears nothing has to store it another way.
-    pub(crate) fn begin(self: &Arc<Self>, new: &NewExecution, input: &Json) -> Option<oneshot::Receiver<Stored>> {
+    pub(crate) fn begin(self: &Arc<Self>, new: &NewExecution, input: &Json) -> Option<oneshot::Receiver<Ack>> {
         let incarnation = self.lease.incarnation()?;
         let (head, key) = (new.head.clone(), new.head.key.clone());
         let room = self.room();
         if head.settled || room.is_none() || self.crash_log.isolation(&key.id) != Isolation::Shared {
             return None;
         }
-        let (facts, attributes) = (restore::facts(&head).ok()?, restore::attributes(&head).ok()?);
-        let execution = Execution::start(restore::identity(&head), input.clone(), facts, head.started_at);
+        let (options, attributes) = (restore::options(&head).ok()?, restore::attributes(&head).ok()?);
+        let execution = Execution::start(restore::identity(&head), input.clone(), options, head.started_at);
         let execution = execution.with_attributes(attributes);
         let bytes = execution.held_bytes();
         if room == Some(Size::Small) && !self.ledger.has_room_for(bytes) {
@@ -226,29 +226,32 @@ impl Node {
         let (nudge, nudges) = mpsc::unbounded_channel();
         match self.active().entry(key.clone()) {
             Entry::Occupied(_) => return None,
-            Entry::Vacant(free) => free.insert(Presence { nudge, next: None }),
+            Entry::Vacant(free) => free.insert(Slot { nudge, next: None }),
         };
         let (stored, is_stored) = oneshot::channel();
         let held = self.ledger.account().hold(bytes);
-        self.stay(key, (incarnation, Arrival::New(Box::new(Begins { head, execution, held, stored }))), nudges);
+        self.spawn_activation(
+            key,
+            (incarnation, Load::New(Box::new(NewActivation { head, execution, held, stored }))),
+            nudges,
+        );
         Some(is_stored)
     }
 
     /// Runs an execution until it is out of memory.
-    fn stay(
+    fn spawn_activation(
         self: &Arc<Self>,
         key: ExecutionKey,
-        arrived: (Incarnation, Arrival),
+        arrived: (Incarnation, Load),
         mut nudges: mpsc::UnboundedReceiver<()>,
     ) {
         let node = self.clone();
-        self.machine.spawn(Box::pin(async move {
+        self.runtime.spawn(Box::pin(async move {
             let mut next = Some(arrived);
             while let Some((incarnation, arrival)) = next {
                 node.metrics.activations.add(1);
                 nudges = node.clone().run(incarnation, arrival, nudges).await;
-                next =
-                    node.depart(&key).map(|(incarnation, claimed)| (incarnation, Arrival::Claimed(Box::new(claimed))));
+                next = node.remove(&key).map(|(incarnation, claimed)| (incarnation, Load::Claimed(Box::new(claimed))));
             }
             // Whoever began to watch it a moment ago may have missed its last commit.
             node.watchers.changed(&key);
@@ -260,7 +263,7 @@ impl Node {
     }
 
     /// An activation is over: what was claimed again meanwhile goes on, otherwise the execution is out of memory.
-    fn depart(&self, key: &ExecutionKey) -> Option<(Incarnation, Claimed)> {
+    fn remove(&self, key: &ExecutionKey) -> Option<(Incarnation, Claimed)> {
         let mut active = self.active();
         let next = active.get_mut(key)?.next.take();
         if next.is_none() {
@@ -269,7 +272,7 @@ impl Node {
         next
     }
 
-    fn active(&self) -> MutexGuard<'_, BTreeMap<ExecutionKey, Presence>> {
+    fn active(&self) -> MutexGuard<'_, BTreeMap<ExecutionKey, Slot>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -277,25 +280,25 @@ impl Node {
     async fn run(
         self: Arc<Self>,
         incarnation: Incarnation,
-        mut arrival: Arrival,
+        mut arrival: Load,
         mut nudges: mpsc::UnboundedReceiver<()>,
     ) -> mpsc::UnboundedReceiver<()> {
-        let mut troubles = Troubles::default();
+        let mut troubles = EngineErrors::default();
         loop {
-            let (key, begins) = (arrival.key().clone(), matches!(arrival, Arrival::New(_)));
+            let (key, begins) = (arrival.key().clone(), matches!(arrival, Load::New(_)));
             let reason = match &arrival {
-                Arrival::New(_) => None,
-                Arrival::Claimed(claimed) => {
+                Load::New(_) => None,
+                Load::Claimed(claimed) => {
                     troubles.why_park(&self, claimed).or_else(|| self.crash_log.why_park(claimed))
                 }
             };
             let activation = match (arrival, reason) {
-                (Arrival::New(begins), _) => {
+                (Load::New(begins), _) => {
                     let turn = self.beginning.clone().acquire_owned().await.expect("nobody closes the beginning");
                     Ok(Activation::begin(self.clone(), (incarnation, *begins, turn), nudges))
                 }
-                (Arrival::Claimed(claimed), Some(reason)) => Err((Box::new(claimed.head), reason, nudges)),
-                (Arrival::Claimed(claimed), None) => Activation::new(self.clone(), (incarnation, *claimed), nudges),
+                (Load::Claimed(claimed), Some(reason)) => Err((Box::new(claimed.head), reason, nudges)),
+                (Load::Claimed(claimed), None) => Activation::new(self.clone(), (incarnation, *claimed), nudges),
             };
             let over = match activation {
                 Ok(activation) => {
@@ -303,7 +306,7 @@ impl Node {
                     let (over, back) = lived.unwrap_or_else(|panic| {
                         let cause = words(&*panic);
                         tracing::error!(execution = %key.id, cause, "a mistake of the engine ended an activation");
-                        (Over::Trouble(Trouble::Panic(cause)), self.new_nudges(&key))
+                        (Exit::EngineError(EngineError::Panic(cause)), self.new_nudges(&key))
                     });
                     nudges = back;
                     over
@@ -313,36 +316,36 @@ impl Node {
                     self.set_aside(incarnation, &head, reason).await
                 }
             };
-            let is_released = matches!(over, Over::Released | Over::ReleasedWithWork);
+            let is_released = matches!(over, Exit::Released | Exit::ReleasedWithWork);
             if is_released {
                 crate::fail::point("released");
             }
-            if over == Over::ReleasedWithWork {
+            if over == Exit::ReleasedWithWork {
                 self.wake.now();
             }
             // What could not begin was never this node's.
-            if is_released || (begins && over == Over::Lost) || self.lease.incarnation() != Some(incarnation) {
+            if is_released || (begins && over == Exit::Lost) || self.lease.incarnation() != Some(incarnation) {
                 return nudges;
             }
             match over {
                 // The store says so, the lease does not know it yet: either it ends soon, or the claim is still ours.
-                Over::Lost => self.machine.sleep(PAUSE_MIN).await,
-                Over::Trouble(trouble) => {
+                Exit::Lost => self.runtime.sleep(PAUSE_MIN).await,
+                Exit::EngineError(trouble) => {
                     self.say(&key, &trouble);
                     troubles.one_more(&self, trouble);
                     troubles.pause(&self, &mut nudges).await;
                 }
-                Over::Rebuild | Over::Released | Over::ReleasedWithWork => {}
+                Exit::Rebuild | Exit::Released | Exit::ReleasedWithWork => {}
             }
-            arrival = match self.look_again(&key, incarnation).await {
-                Some(claimed) => Arrival::Claimed(Box::new(claimed)),
+            arrival = match self.reload(&key, incarnation).await {
+                Some(claimed) => Load::Claimed(Box::new(claimed)),
                 None => return nudges,
             };
         }
     }
 
-    fn say(&self, key: &ExecutionKey, trouble: &Trouble) {
-        self.said.warn(&*self.machine, |more| {
+    fn say(&self, key: &ExecutionKey, trouble: &EngineError) {
+        self.said.warn(&*self.runtime, |more| {
             tracing::warn!(execution = %key.id, cause = %trouble, more, "trouble: it is tried again");
         });
     }
@@ -359,9 +362,9 @@ impl Node {
     }
 
     /// Reads an execution that this node still holds, however long the database takes; none when the claim is gone.
-    async fn look_again(&self, key: &ExecutionKey, incarnation: Incarnation) -> Option<Claimed> {
+    async fn reload(&self, key: &ExecutionKey, incarnation: Incarnation) -> Option<Claimed> {
         while self.lease.incarnation() == Some(incarnation) {
-            match self.store.look(key).await {
+            match self.store.peek(key).await {
                 Ok(found) => return found.filter(|found| found.owner == Some(incarnation)),
                 // Read again it would be as damaged: a person has to look at it.
                 Err(StoreError::Corrupt(cause)) => {
@@ -370,24 +373,24 @@ impl Node {
                         return None;
                     }
                 }
-                Err(error) => self.said.warn(&*self.machine, |more| {
+                Err(error) => self.said.warn(&*self.runtime, |more| {
                     tracing::warn!(%error, execution = %key.id, more, "cannot read it again yet");
                 }),
             }
-            self.machine.sleep(PAUSE_MIN).await;
+            self.runtime.sleep(PAUSE_MIN).await;
         }
         None
     }
 
     /// Parks an execution that cannot even be taken into memory.
-    async fn set_aside(&self, incarnation: Incarnation, head: &cerebelum_store::Execution, reason: String) -> Over {
+    async fn set_aside(&self, incarnation: Incarnation, head: &cerebelum_store::ExecutionRow, reason: String) -> Exit {
         tracing::error!(execution = %head.key.id, reason, "parked");
         self.metrics.parked.add(1);
-        match self.appends.hand_in((parking(incarnation, head, head.position, reason.clone()), None)).await {
-            Some(Ok(_)) => Over::Released,
+        match self.appends.submit((parking(incarnation, head, head.position, reason.clone()), None)).await {
+            Some(Ok(_)) => Exit::Released,
             // What cannot be written as it was read is set aside by its key alone.
-            Some(Err(_)) if self.park(incarnation, &head.key, reason).await => Over::Released,
-            Some(Err(_)) | None => Over::Lost,
+            Some(Err(_)) if self.park(incarnation, &head.key, reason).await => Exit::Released,
+            Some(Err(_)) | None => Exit::Lost,
         }
     }
 
@@ -415,7 +418,7 @@ impl Node {
     /// Lets go of programs that nobody uses, for ever.
     pub(crate) async fn keep_resting(self: Arc<Self>) {
         loop {
-            self.machine.sleep(REST).await;
+            self.runtime.sleep(REST).await;
             self.programs.rest();
         }
     }
@@ -444,10 +447,10 @@ impl Node {
     }
 
     /// Takes over what silent nodes had claimed, for ever.
-    pub(crate) async fn keep_taking_over(self: Arc<Self>) {
+    pub(crate) async fn keep_expiring_leases(self: Arc<Self>) {
         loop {
-            self.machine.sleep(self.config.lease / 4).await;
-            match self.store.take_over().await {
+            self.runtime.sleep(self.config.lease / 4).await;
+            match self.store.expire_leases().await {
                 Ok(0) => {}
                 Ok(count) => {
                     tracing::info!(count, "leases of silent nodes ended");

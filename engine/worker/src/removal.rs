@@ -10,7 +10,7 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{Component, Removable, StoreError, TenantId, Version};
 
-use crate::api::Refused;
+use crate::api::ApiError;
 use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::node::Node;
@@ -35,7 +35,7 @@ impl Engine {
     /// # Errors
     /// When there is no such component or version, an execution may still need one of them, or the database does not
     /// answer.
-    pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, Refused> {
+    pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
         let store = &self.node.store;
         let all = store.components(TENANT).await.map_err(unavailable)?;
         let mut versions = versions_of(&all, name, digest)?;
@@ -62,27 +62,27 @@ impl Engine {
 }
 
 /// The versions that a name and a part of a digest mean.
-fn versions_of<'c>(all: &'c [Component], name: &str, digest: Option<&str>) -> Result<Vec<&'c Component>, Refused> {
+fn versions_of<'c>(all: &'c [Component], name: &str, digest: Option<&str>) -> Result<Vec<&'c Component>, ApiError> {
     let shown = name.escape_debug();
     let mut versions: Vec<&Component> = all.iter().filter(|component| component.name == name).collect();
     if versions.is_empty() {
-        return Err(Refused::NotFound(format!("there is no component `{shown}`: see `cerebelum components`")));
+        return Err(ApiError::NotFound(format!("there is no component `{shown}`: see `cerebelum components`")));
     }
     let Some(digest) = digest else { return Ok(versions) };
     versions.retain(|component| !digest.is_empty() && component.digest.as_str().starts_with(digest));
     match versions.len() {
-        0 => Err(Refused::NotFound(format!(
+        0 => Err(ApiError::NotFound(format!(
             "component `{shown}` has no version `{}`: see `cerebelum components`",
             digest.escape_debug()
         ))),
         1 => Ok(versions),
-        count => Err(Refused::Invalid(format!(
+        count => Err(ApiError::Invalid(format!(
             "component `{shown}` has {count} versions whose digest begins with `{digest}`: give more digits"
         ))),
     }
 }
 
-fn refuse_if_used(version: &Component, users: &[ExecutionId]) -> Result<(), Refused> {
+fn refuse_if_used(version: &Component, users: &[ExecutionId]) -> Result<(), ApiError> {
     if users.is_empty() {
         return Ok(());
     }
@@ -90,7 +90,7 @@ fn refuse_if_used(version: &Component, users: &[ExecutionId]) -> Result<(), Refu
     if users.len() > USERS_SHOWN {
         names.push("…");
     }
-    Err(Refused::Conflict(format!(
+    Err(ApiError::Conflict(format!(
         "version {} of component `{}` is needed by {}, open or failed: cancel or terminate what is open, then delete \
          what has failed",
         short(&version.digest),
@@ -122,7 +122,7 @@ pub(crate) async fn keep_removing(node: Arc<Node>) {
             tracing::warn!(%error, "cannot look for components to be removed");
         }
         let took = Duration::from_millis(node.clock.boot_ms() - began_ms);
-        node.machine.sleep((took * REST).max(grace)).await;
+        node.runtime.sleep((took * REST).max(grace)).await;
     }
 }
 

@@ -10,14 +10,14 @@ use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
-use crate::effects::{Arrived, Counts, Doorway, Effect, Held, Way, leave};
+use crate::effects::{AnswerHold, Arrived, Counts, Doorway, Effect, Way, leave};
 use crate::node::Node;
 
 /// A call, which of that name, and its answer; none when the lease was over before it could leave.
-pub(crate) type Answered = (CallName, u64, Option<Arrived>);
+pub(crate) type FetchAnswer = (CallName, u64, Option<Arrived>);
 
 /// A request under way.
-struct Asked {
+struct OpenFetch {
     /// Which of the calls of that name: a retried step may make one anew.
     opened: u64,
     wanted: AbortHandle,
@@ -27,13 +27,13 @@ struct Asked {
 /// The requests of one activation.
 pub(crate) struct Requests {
     /// None when nobody wants the answer any more.
-    under_way: FuturesUnordered<BoxFuture<'static, Option<Answered>>>,
-    asked: BTreeMap<CallName, Asked>,
+    under_way: FuturesUnordered<BoxFuture<'static, Option<FetchAnswer>>>,
+    asked: BTreeMap<CallName, OpenFetch>,
     /// How many of those are where.
     counts: Arc<Counts>,
     doorway: Doorway,
     /// What answers hold until everything up to these marks is durable, in their order.
-    arrived: VecDeque<(u64, Held)>,
+    arrived: VecDeque<(u64, AnswerHold)>,
 }
 
 impl Requests {
@@ -53,18 +53,18 @@ impl Requests {
         self.asked.get(call).is_some_and(|asked| asked.opened == opened)
     }
 
-    /// Sends a request through the one door, behind what `mark` makes durable.
+    /// Sends a request through the one door, behind what `lsn` makes durable.
     pub(crate) fn send(
         &mut self,
         by: (Arc<Node>, Incarnation),
         (call, opened): (CallName, u64),
         effect: Effect,
-        mark: u64,
+        lsn: u64,
     ) {
         let (wanted, registration) = AbortHandle::new_pair();
         let way = Way::new(&self.counts);
-        self.asked.insert(call.clone(), Asked { opened, wanted, way: way.clone() });
-        let leaving = AssertUnwindSafe(leave(by, (self.doorway.clone(), mark), way, effect)).catch_unwind();
+        self.asked.insert(call.clone(), OpenFetch { opened, wanted, way: way.clone() });
+        let leaving = AssertUnwindSafe(leave(by, (self.doorway.clone(), lsn), way, effect)).catch_unwind();
         // A mistake of ours must not leave the call open for ever: timeouts and deadlines wait for its end.
         let leaving = leaving.map(|left| left.unwrap_or_else(|_| Some(panicked())));
         let leaving = Abortable::new(leaving, registration);
@@ -72,7 +72,7 @@ impl Requests {
     }
 
     /// The next answer that somebody wants; none while none is waited for.
-    pub(crate) async fn next(&mut self) -> Option<Answered> {
+    pub(crate) async fn next(&mut self) -> Option<FetchAnswer> {
         while let Some(answered) = self.under_way.next().await {
             if answered.is_some() {
                 return answered;
@@ -106,17 +106,17 @@ impl Requests {
     }
 
     /// Everything up to this mark is durable: what waits for it may leave.
-    pub(crate) fn release(&mut self, mark: u64) {
-        self.doorway.barrier.is_durable(mark);
-        while self.arrived.front().is_some_and(|(until, _)| *until <= mark) {
+    pub(crate) fn release(&mut self, lsn: u64) {
+        self.doorway.barrier.is_durable(lsn);
+        while self.arrived.front().is_some_and(|(until, _)| *until <= lsn) {
             self.arrived.pop_front();
         }
     }
 
     /// Keeps what an answer holds until everything up to this mark is durable. From there on what is left of the answer is
     /// part of the execution's own memory.
-    pub(crate) fn hold(&mut self, mark: u64, held: Option<Held>) {
-        self.arrived.extend(held.map(|held| (mark, held)));
+    pub(crate) fn hold(&mut self, lsn: u64, held: Option<AnswerHold>) {
+        self.arrived.extend(held.map(|held| (lsn, held)));
     }
 
     /// Whether one waits for the log in order to leave.

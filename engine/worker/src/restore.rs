@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{Call, CallName, Event, Execution, Facts, Identity, Json, OpenCall, Position, Request, Stored};
-use cerebelum_store::{CallRow, Chunk, Claimed, Execution as Head, ExecutionKey, Store, StoreError};
+use cerebelum_history::{
+    Call, CallName, Event, Execution, ExecutionOptions, Identity, Json, OpenCall, Position, Request, Snapshot,
+};
+use cerebelum_store::{CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, Store, StoreError};
 
 /// The execution that was stored, or why it cannot be read.
 pub(crate) fn execution(claimed: &Claimed) -> Result<Execution, String> {
     let head = &claimed.head;
-    let stored = Stored {
+    let stored = Snapshot {
         position: head.position,
         stamp: head.stamp,
         paused: head.paused,
         settled: head.settled,
-        facts: facts(head)?,
+        options: options(head)?,
         attributes: attributes(head)?,
         open: open_calls(&claimed.calls)?.into_iter().collect(),
     };
@@ -21,7 +23,7 @@ pub(crate) fn execution(claimed: &Claimed) -> Result<Execution, String> {
 }
 
 /// What does not change about an execution.
-pub(crate) fn identity(head: &Head) -> Identity {
+pub(crate) fn identity(head: &ExecutionRow) -> Identity {
     Identity {
         id: head.key.id.clone(),
         workflow: head.workflow.clone(),
@@ -32,15 +34,15 @@ pub(crate) fn identity(head: &Head) -> Identity {
 }
 
 /// The small facts beside a history.
-pub(crate) fn facts(head: &Head) -> Result<Facts, String> {
-    if head.facts.is_empty() {
-        return Ok(Facts::default());
+pub(crate) fn options(head: &ExecutionRow) -> Result<ExecutionOptions, String> {
+    if head.options.is_empty() {
+        return Ok(ExecutionOptions::default());
     }
-    serde_json::from_str(&head.facts).map_err(|e| format!("corrupt-history: facts that cannot be read: {e}"))
+    serde_json::from_str(&head.options).map_err(|e| format!("corrupt-history: facts that cannot be read: {e}"))
 }
 
 /// The attributes by name.
-pub(crate) fn attributes(head: &Head) -> Result<BTreeMap<String, Json>, String> {
+pub(crate) fn attributes(head: &ExecutionRow) -> Result<BTreeMap<String, Json>, String> {
     if head.attributes.is_empty() {
         return Ok(BTreeMap::new());
     }

@@ -37,6 +37,6 @@ pub(crate) async fn keep_deleting(node: Arc<Node>) {
         let is_done = deleted < u64::from(batch);
         batch = if took > SLOW { (batch / 2).max(1) } else { (batch * 2).min(BATCH_MAX) };
         let look_again = keep.clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
-        node.machine.sleep(if is_done { rest.max(look_again) } else { rest }).await;
+        node.runtime.sleep(if is_done { rest.max(look_again) } else { rest }).await;
     }
 }

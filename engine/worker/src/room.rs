@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::api::Refused;
+use crate::api::ApiError;
 
 /// Each way may take this share of what the ledger may hold.
 const SHARE: u64 = 4;
@@ -23,7 +23,7 @@ const COPIES: u64 = 4;
 const SMALL_BYTES: u64 = 64 << 10;
 
 /// A way on which only so many bytes are at once; first come, first served.
-struct Lane {
+struct ByteLane {
     free: Arc<Semaphore>,
     kib_max: u32,
     /// Bytes of requests that wait; as many may as are let in.
@@ -32,14 +32,14 @@ struct Lane {
 
 /// A lane for what is small and one for what is large, so that the one never waits for the other.
 struct Way {
-    small: Lane,
-    large: Lane,
+    small: ByteLane,
+    large: ByteLane,
 }
 
 /// Room on a way, until it is dropped.
 pub(crate) type OnTheWay = Option<OwnedSemaphorePermit>;
 
-impl Lane {
+impl ByteLane {
     fn new(bytes_max: u64) -> Self {
         let kib_max = u32::try_from(bytes_max >> 10).unwrap_or(u32::MAX).min(u32::MAX >> 3);
         Self { free: Arc::new(Semaphore::new(kib_max as usize)), kib_max, waiting: AtomicU64::new(0) }
@@ -55,10 +55,10 @@ impl Lane {
 impl Way {
     fn new(ledger_bytes_max: u64) -> Self {
         let bytes_max = (ledger_bytes_max / SHARE).max(WAY_BYTES_MIN);
-        Self { small: Lane::new(bytes_max / SHARE), large: Lane::new(bytes_max) }
+        Self { small: ByteLane::new(bytes_max / SHARE), large: ByteLane::new(bytes_max) }
     }
 
-    fn lane(&self, bytes: u64) -> &Lane {
+    fn lane(&self, bytes: u64) -> &ByteLane {
         if bytes <= SMALL_BYTES { &self.small } else { &self.large }
     }
 }
@@ -83,12 +83,12 @@ impl Room {
     ///
     /// # Errors
     /// When too many bytes wait already.
-    pub(crate) async fn for_request(&self, bytes: usize) -> Result<OnTheWay, Refused> {
+    pub(crate) async fn for_request(&self, bytes: usize) -> Result<OnTheWay, ApiError> {
         let lane = self.requests.lane(bytes as u64);
         let (bytes, waiting_max) = (bytes as u64 + FLAT_BYTES, u64::from(lane.kib_max) << 10);
-        let waiting = Waiting { waiting: &lane.waiting, bytes };
+        let waiting = QueuedBytes { waiting: &lane.waiting, bytes };
         if lane.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes > waiting_max {
-            return Err(Refused::Unavailable(format!(
+            return Err(ApiError::Unavailable(format!(
                 "requests with {waiting_max} bytes wait already: try again, with fewer at once"
             )));
         }
@@ -99,12 +99,12 @@ impl Room {
 }
 
 /// Counted while it waits, also when the client goes.
-struct Waiting<'r> {
+struct QueuedBytes<'r> {
     waiting: &'r AtomicU64,
     bytes: u64,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedBytes<'_> {
     fn drop(&mut self) {
         self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -128,7 +128,7 @@ mod tests {
         for waits in &mut waiting {
             assert!(waits.now_or_never().is_none());
         }
-        assert!(matches!(room.for_request(1 << 20).now_or_never(), Some(Err(Refused::Unavailable(_)))));
+        assert!(matches!(room.for_request(1 << 20).now_or_never(), Some(Err(ApiError::Unavailable(_)))));
         assert!(
             matches!(room.for_request(1 << 10).now_or_never(), Some(Ok(_))),
             "what is small is not refused for them"

@@ -24,7 +24,7 @@ pub(crate) enum Unfit {
     /// The schema is beyond the limits of this engine, or checking takes more than it may.
     Schema(String),
     /// The engine's own trouble.
-    Trouble(String),
+    EngineError(String),
 }
 
 /// A schema in use, compiled when it is first asked for.
@@ -79,9 +79,9 @@ impl Checker {
     async fn away<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Unfit> {
         let place = self.places.clone().acquire_owned().await.expect("nobody closes the places");
         let jobs = self.jobs.get_or_try_init(|| async { start_threads() }).await;
-        let jobs = jobs.map_err(|error| Unfit::Trouble(format!("cannot start a thread: {error}")))?;
+        let jobs = jobs.map_err(|error| Unfit::EngineError(format!("cannot start a thread: {error}")))?;
         let (done, result) = oneshot::channel();
-        let broke_off = || Unfit::Trouble("checking a value broke off".to_owned());
+        let broke_off = || Unfit::EngineError("checking a value broke off".to_owned());
         jobs.send(Box::new(move || finish(place, done, work))).map_err(|_| broke_off())?;
         result.await.map_err(|_| broke_off())
     }

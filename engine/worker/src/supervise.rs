@@ -8,8 +8,8 @@ use cerebelum_history::planted;
 use futures::FutureExt;
 use tokio::sync::watch;
 
+use crate::env::Runtime;
 use crate::metrics::Metrics;
-use crate::outside::Machine;
 
 /// The pause before a task begins again.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
@@ -20,15 +20,15 @@ const RESTARTS_COUNT_MS: u64 = 60_000;
 /// Watches over the core tasks of an engine.
 #[derive(Clone)]
 pub(crate) struct Supervisor {
-    machine: Arc<dyn Machine>,
+    runtime: Arc<dyn Runtime>,
     metrics: Arc<Metrics>,
     /// Why the engine cannot go on.
     broken: watch::Sender<Option<String>>,
 }
 
 impl Supervisor {
-    pub(crate) fn new(machine: Arc<dyn Machine>, metrics: Arc<Metrics>) -> Self {
-        Self { machine, metrics, broken: watch::Sender::new(None) }
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, metrics: Arc<Metrics>) -> Self {
+        Self { runtime, metrics, broken: watch::Sender::new(None) }
     }
 
     /// Runs a core task for ever, begun anew whenever it ends.
@@ -40,7 +40,7 @@ impl Supervisor {
                 return;
             }
             let why = ended.err().map_or_else(|| "it came to its end".to_owned(), |panic| words(&*panic));
-            let now_ms = self.machine.boot_ms();
+            let now_ms = self.runtime.boot_ms();
             ends_ms.retain(|end_ms| now_ms - end_ms < RESTARTS_COUNT_MS);
             ends_ms.push(now_ms);
             if ends_ms.len() >= RESTARTS_MAX {
@@ -48,7 +48,7 @@ impl Supervisor {
             }
             tracing::error!(task, why, "a core task ended: it begins again");
             self.metrics.core_task_restarts.add(1);
-            self.machine.sleep(RESTART_PAUSE).await;
+            self.runtime.sleep(RESTART_PAUSE).await;
         }
     }
 
@@ -75,11 +75,11 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::outside::ThisMachine;
+    use crate::env::ThisRuntime;
 
     /// Runs a task that ends in this way each time until it was begun so often; says whether the engine is then broken.
     async fn begun(times: usize, panics: bool) -> bool {
-        let supervisor = Supervisor::new(Arc::new(ThisMachine), Arc::new(Metrics::new()));
+        let supervisor = Supervisor::new(Arc::new(ThisRuntime), Arc::new(Metrics::new()));
         let (count, reached) = (AtomicUsize::new(0), tokio::sync::Notify::new());
         let task = || async {
             if count.fetch_add(1, Ordering::Relaxed) + 1 == times {

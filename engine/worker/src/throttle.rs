@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::outside::Machine;
+use crate::env::Runtime;
 
 /// The least milliseconds between two lines of one kind.
 const PAUSE_MS: u64 = 1_000;
@@ -17,8 +17,8 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     /// Writes a line, unless one was written within the last second. `line` is given how many were held back before it.
-    pub(crate) fn warn(&self, machine: &dyn Machine, line: impl FnOnce(u64)) {
-        self.warn_at(machine.boot_ms(), line);
+    pub(crate) fn warn(&self, runtime: &dyn Runtime, line: impl FnOnce(u64)) {
+        self.warn_at(runtime.boot_ms(), line);
     }
 
     fn warn_at(&self, now_ms: u64, line: impl FnOnce(u64)) {

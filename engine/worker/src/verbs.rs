@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    Approval, ChildResult, ExecutionId, Facts, Failure, INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Json, Message, Position,
-    ReopenMode, Reopening, kind, planted,
+    Approval, ChildResult, ExecutionId, ExecutionOptions, Failure, INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Json, Message,
+    Position, ReopenMode, Reopening, kind, planted,
 };
 use cerebelum_store::{
-    Answered, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Execution as Head, ExecutionKey, Started, State,
+    AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, ExecutionKey, ExecutionRow, StartOutcome, State,
     StoreError, TenantId,
 };
 
-use crate::api::{Decision, Refused, StartRequest, Summary};
-use crate::beginning::{Beginning, fresh_seed};
-use crate::directory::{Found, unavailable};
+use crate::api::{ApiError, Decision, StartRequest, Summary};
+use crate::directory::{ResolvedWorkflow, unavailable};
 use crate::engine::{Engine, key, no_execution};
 use crate::schema::{Input, Unfit};
+use crate::start_command::{StartCommand, fresh_seed};
 use crate::{restore, views};
 
 const TENANT: TenantId = TenantId::DEFAULT;
@@ -27,38 +27,38 @@ impl Engine {
     ///
     /// # Errors
     /// When the workflow is unknown, the input does not fit, the id is taken, or the database does not answer.
-    pub async fn start(&self, request: StartRequest) -> Result<Summary, Refused> {
+    pub async fn start(&self, request: StartRequest) -> Result<Summary, ApiError> {
         let _room = self.node.room.for_request(request.input.len()).await?;
         let found = self.node.directory.workflow(TENANT, &request.workflow).await?;
         let input = self.input(&request.input, &found).await?;
         let id = match &request.id {
             Some(id) => key(id)?.id,
-            None => fresh_id(self.node.machine.chance()),
+            None => fresh_id(self.node.runtime.chance()),
         };
         let at = self.node.clock.now();
-        let facts = Facts {
+        let options = ExecutionOptions {
             deadline: request.deadline_ms.map(|deadline| at.plus(deadline)),
             starts_at: (request.delay_ms > 0).then(|| at.plus(request.delay_ms)),
             cancel_grace_ms: found.cancel_grace_ms,
-            ..Facts::default()
+            ..ExecutionOptions::default()
         };
         let attributes: BTreeMap<String, Json> = request.attributes.into_iter().collect();
-        cerebelum_history::check_attributes(&attributes).map_err(Refused::Invalid)?;
-        let beginning = Beginning {
+        cerebelum_history::check_attributes(&attributes).map_err(ApiError::Invalid)?;
+        let beginning = StartCommand {
             tenant: TENANT,
             id,
             workflow: found.workflow,
             digest: found.digest,
             input: input.clone(),
             attributes,
-            facts,
+            options,
             parent: None,
-            seed: fresh_seed(&*self.node.machine),
+            seed: fresh_seed(&*self.node.runtime),
         };
         // Whoever chose the id may be asking once more: what is there already must not run for nothing.
         if request.id.is_some() {
             let key = ExecutionKey { tenant: TENANT, id: beginning.id.clone() };
-            let there = self.node.begun.hand_in(key).await.ok_or_else(stopping)?.map_err(unavailable)?;
+            let there = self.node.begun.submit(key).await.ok_or_else(stopping)?.map_err(unavailable)?;
             if let Some((existing, first)) = there {
                 return started_before(existing, &first.map_err(unavailable)?, (&beginning.workflow, &input));
             }
@@ -67,15 +67,15 @@ impl Engine {
     }
 
     /// Starts many executions, each alone.
-    pub async fn start_many(&self, requests: Vec<StartRequest>) -> Vec<Result<Summary, Refused>> {
+    pub async fn start_many(&self, requests: Vec<StartRequest>) -> Vec<Result<Summary, ApiError>> {
         futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
     }
 
-    async fn begin(&self, new: cerebelum_store::NewExecution, input: Json) -> Result<Summary, Refused> {
+    async fn begin(&self, new: cerebelum_store::NewExecution, input: Json) -> Result<Summary, ApiError> {
         let head = new.head.clone();
         if planted("ack-before-commit") {
-            let starting = self.node.starts.hand_in(new);
-            self.node.machine.spawn(Box::pin(async move { drop(starting.await) }));
+            let starting = self.node.starts.submit(new);
+            self.node.runtime.spawn(Box::pin(async move { drop(starting.await) }));
             return Ok(views::summary(&head));
         }
         if let Some(is_stored) = self.node.begin(&new, &input)
@@ -84,35 +84,35 @@ impl Engine {
             return Ok(views::summary(&head));
         }
         // It cannot begin in memory, or what became of it there is not known. The same seed is the same execution.
-        let started = self.node.starts.hand_in(new).await;
+        let started = self.node.starts.submit(new).await;
         match started.ok_or_else(stopping)?.map_err(unavailable)? {
-            Started::New => Ok(views::summary(&head)),
-            Started::Exists(existing, first) => started_before(*existing, &first, (&head.workflow, &input)),
+            StartOutcome::New => Ok(views::summary(&head)),
+            StartOutcome::Exists(existing, first) => started_before(*existing, &first, (&head.workflow, &input)),
         }
     }
 
-    async fn input(&self, text: &str, found: &Found) -> Result<Json, Refused> {
-        let input = Json::parse(text).map_err(|e| Refused::Invalid(format!("the input is {e}")))?;
+    async fn input(&self, text: &str, found: &ResolvedWorkflow) -> Result<Json, ApiError> {
+        let input = Json::parse(text).map_err(|e| ApiError::Invalid(format!("the input is {e}")))?;
         let Some(schema) = &found.input else { return Ok(input) };
         let workflow = &found.workflow;
         self.node.checker.check(schema, &input).await.map_err(|unfit| match unfit {
-            Unfit::Value(line) => Refused::Invalid(format!("the input does not fit workflow `{workflow}`: {line}")),
+            Unfit::Value(line) => ApiError::Invalid(format!("the input does not fit workflow `{workflow}`: {line}")),
             Unfit::Schema(why) => {
-                Refused::Conflict(format!("the input cannot be checked by the schema of workflow `{workflow}`: {why}"))
+                ApiError::Conflict(format!("the input cannot be checked by the schema of workflow `{workflow}`: {why}"))
             }
-            Unfit::Trouble(cause) => Refused::Unavailable(cause),
+            Unfit::EngineError(cause) => ApiError::Unavailable(cause),
         })?;
         Ok(input)
     }
 
     /// Checks the answer to a question by the question's schema.
-    async fn fits(&self, schema: Json, answer: &Json) -> Result<(), Refused> {
+    async fn fits(&self, schema: Json, answer: &Json) -> Result<(), ApiError> {
         self.node.checker.check(&Input::new(schema), answer).await.map_err(|unfit| match unfit {
-            Unfit::Value(line) => Refused::Invalid(format!("the answer does not fit what was asked for: {line}")),
+            Unfit::Value(line) => ApiError::Invalid(format!("the answer does not fit what was asked for: {line}")),
             Unfit::Schema(why) => {
-                Refused::Conflict(format!("the answer cannot be checked by the schema of the question: {why}"))
+                ApiError::Conflict(format!("the answer cannot be checked by the schema of the question: {why}"))
             }
-            Unfit::Trouble(cause) => Refused::Unavailable(cause),
+            Unfit::EngineError(cause) => ApiError::Unavailable(cause),
         })
     }
 
@@ -120,12 +120,12 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such question, it has ended, or the answer does not fit.
-    pub async fn decide(&self, id: &str, by: &str, decision: Decision) -> Result<ExecutionId, Refused> {
+    pub async fn decide(&self, id: &str, by: &str, decision: Decision) -> Result<ExecutionId, ApiError> {
         let row = self.question(id).await?;
         let request = views::request(&row)?;
         let (to, message) = match decision {
             Decision::Approve { data, comment } => {
-                let data = Json::parse(data).map_err(|e| Refused::Invalid(format!("the answer is {e}")))?;
+                let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the answer is {e}")))?;
                 self.has_inbox_room(&ExecutionKey { tenant: TENANT, id: row.execution.clone() }).await?;
                 if let Some(schema) = request.schema {
                     self.fits(schema, &data).await?;
@@ -140,13 +140,13 @@ impl Engine {
         };
         let message = Json::of(&message).to_string();
         match self.node.store.answer(TENANT, &row.id, to, message).await.map_err(unavailable)? {
-            Answered::Accepted(execution) => Ok(execution),
-            Answered::TooLate(state) => Err(too_late(&row, state)),
-            Answered::Unknown => Err(no_question(id)),
+            AnswerOutcome::Accepted(execution) => Ok(execution),
+            AnswerOutcome::TooLate(state) => Err(too_late(&row, state)),
+            AnswerOutcome::Unknown => Err(no_question(id)),
         }
     }
 
-    async fn question(&self, id: &str) -> Result<ApprovalRow, Refused> {
+    async fn question(&self, id: &str) -> Result<ApprovalRow, ApiError> {
         if let Some(row) = self.node.store.approval(TENANT, id).await.map_err(unavailable)? {
             return Ok(row);
         }
@@ -161,10 +161,10 @@ impl Engine {
         match (rows.len(), last) {
             (1, _) => Ok(rows.remove(0)),
             (0, Some(last)) => Err(too_late(&last, last.state)),
-            (0, None) => Err(Refused::Conflict(format!("execution `{id}` asks for no approval"))),
+            (0, None) => Err(ApiError::Conflict(format!("execution `{id}` asks for no approval"))),
             (count, _) => {
                 let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-                Err(Refused::Conflict(format!(
+                Err(ApiError::Conflict(format!(
                     "execution `{id}` has {count} open approvals: say which of {}",
                     ids.join(", ")
                 )))
@@ -176,12 +176,12 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, it has ended, or the data is no JSON.
-    pub async fn signal(&self, id: &str, name: &str, data: &str) -> Result<(), Refused> {
+    pub async fn signal(&self, id: &str, name: &str, data: &str) -> Result<(), ApiError> {
         if name.is_empty() || name.len() > 128 {
-            return Err(Refused::Invalid("a signal's name has 1 to 128 characters".to_owned()));
+            return Err(ApiError::Invalid("a signal's name has 1 to 128 characters".to_owned()));
         }
         let _room = self.node.room.for_request(data.len()).await?;
-        let data = Json::parse(data).map_err(|e| Refused::Invalid(format!("the signal's data is {e}")))?;
+        let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
         self.has_inbox_room(&key(id)?).await?;
         self.send(id, Message::Signal { name: name.to_owned(), data }, "takes no signals").await
     }
@@ -190,10 +190,10 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, or it has ended.
-    pub async fn cancel(&self, id: &str) -> Result<(), Refused> {
+    pub async fn cancel(&self, id: &str) -> Result<(), ApiError> {
         let head = self.node.store.execution(&key(id)?).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         if head.parked.is_some() {
-            return Err(Refused::Conflict(format!("execution `{id}` is parked: resume it first, or terminate it")));
+            return Err(ApiError::Conflict(format!("execution `{id}` is parked: resume it first, or terminate it")));
         }
         let at = self.node.store.now().await.map_err(unavailable)?;
         self.send(id, Message::Cancel { at }, "cannot be cancelled").await
@@ -203,7 +203,7 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, or it has ended.
-    pub async fn terminate(&self, id: &str) -> Result<(), Refused> {
+    pub async fn terminate(&self, id: &str) -> Result<(), ApiError> {
         let key = key(id)?;
         if self.is_readable(&key).await? {
             self.send(id, Message::Terminate, "cannot be terminated").await?;
@@ -224,12 +224,12 @@ impl Engine {
             self.node.watchers.changed(&key);
             return Ok(());
         }
-        Err(Refused::Conflict(format!("execution `{id}` has ended and cannot be terminated")))
+        Err(ApiError::Conflict(format!("execution `{id}` has ended and cannot be terminated")))
     }
 
     /// Whether an execution can be taken up, or need not be because it has ended.
-    async fn is_readable(&self, key: &ExecutionKey) -> Result<bool, Refused> {
-        match self.node.store.look(key).await {
+    async fn is_readable(&self, key: &ExecutionKey) -> Result<bool, ApiError> {
+        match self.node.store.peek(key).await {
             Ok(None) => Err(no_execution(key.id.as_str())),
             Ok(Some(found)) if found.head.state == State::Open => {
                 let reads = |text: &str| serde_json::from_str::<Message>(text).is_ok();
@@ -245,7 +245,7 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, or it has ended.
-    pub async fn pause(&self, id: &str) -> Result<(), Refused> {
+    pub async fn pause(&self, id: &str) -> Result<(), ApiError> {
         self.send(id, Message::Pause, "cannot be paused").await
     }
 
@@ -254,7 +254,7 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, nothing keeps it from going on, or its code went on after the failure and the
     /// mode is [`ReopenMode::Checked`].
-    pub async fn resume(&self, id: &str, mode: ReopenMode) -> Result<(), Refused> {
+    pub async fn resume(&self, id: &str, mode: ReopenMode) -> Result<(), ApiError> {
         let key = key(id)?;
         let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         if head.parked.is_some() {
@@ -266,27 +266,27 @@ impl Engine {
         match head.state {
             State::Open if head.paused => self.send(id, Message::Resume, "cannot be resumed").await,
             State::Open => {
-                Err(Refused::Conflict(format!("execution `{id}` is {}: there is nothing to resume", head.status)))
+                Err(ApiError::Conflict(format!("execution `{id}` is {}: there is nothing to resume", head.status)))
             }
             State::Failed => self.reopen(&key, &head, mode).await,
             State::Completed | State::Cancelled => {
-                Err(Refused::Conflict(format!("execution `{id}` is {} and stays so: start another one", head.status)))
+                Err(ApiError::Conflict(format!("execution `{id}` is {} and stays so: start another one", head.status)))
             }
         }
     }
 
-    async fn reopen(&self, key: &ExecutionKey, head: &Head, mode: ReopenMode) -> Result<(), Refused> {
+    async fn reopen(&self, key: &ExecutionKey, head: &ExecutionRow, mode: ReopenMode) -> Result<(), ApiError> {
         let history = restore::events(&*self.node.store, key, head.run, (Position(1), head.position)).await;
         let found = cerebelum_history::reopening(&history.map_err(unavailable)?);
         let id = &key.id;
         let message = match (found, mode) {
             (Reopening::Nothing, _) => {
-                return Err(Refused::Conflict(format!(
+                return Err(ApiError::Conflict(format!(
                     "execution `{id}` failed in its own code, no call did: it would fail again"
                 )));
             }
             (Reopening::Unsafe { failed, later, .. }, ReopenMode::Checked) => {
-                return Err(Refused::Conflict(format!(
+                return Err(ApiError::Conflict(format!(
                     "execution `{id}` went on to {later} after {failed} had failed, and resuming would not undo that: \
                      start a new execution, or insist with `cerebelum resume {id} --force`"
                 )));
@@ -305,41 +305,45 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, or it has not ended.
-    pub async fn delete(&self, id: &str) -> Result<(), Refused> {
+    pub async fn delete(&self, id: &str) -> Result<(), ApiError> {
         let key = key(id)?;
         if self.node.store.delete(&key).await.map_err(unavailable)? {
             return Ok(());
         }
         self.existing(id).await?;
-        Err(Refused::Conflict(format!("execution `{id}` has not ended: cancel or terminate it first")))
+        Err(ApiError::Conflict(format!("execution `{id}` has not ended: cancel or terminate it first")))
     }
 
     /// Whether an execution has read enough of what was sent to it.
-    async fn has_inbox_room(&self, key: &ExecutionKey) -> Result<(), Refused> {
+    async fn has_inbox_room(&self, key: &ExecutionKey) -> Result<(), ApiError> {
         let (messages, bytes) = self.node.store.unread(key).await.map_err(unavailable)?;
         if messages < INBOX_MESSAGES_MAX && bytes < INBOX_BYTES_MAX {
             return Ok(());
         }
-        Err(Refused::Conflict(format!(
+        Err(ApiError::Conflict(format!(
             "inbox-full: execution `{}` has {messages} unread messages of {bytes} bytes where {INBOX_MESSAGES_MAX} and {INBOX_BYTES_MAX} are the limit: wait until it has read some",
             key.id
         )))
     }
 
-    async fn send(&self, id: &str, message: Message, refusal: &str) -> Result<(), Refused> {
+    async fn send(&self, id: &str, message: Message, refusal: &str) -> Result<(), ApiError> {
         let key = key(id)?;
         if self.node.store.send(&key, Json::of(&message).to_string()).await.map_err(unavailable)? {
             return Ok(());
         }
         match self.node.store.execution(&key).await.map_err(unavailable)? {
-            Some(head) => Err(Refused::Conflict(format!("execution `{id}` is {} and {refusal}", head.status))),
+            Some(head) => Err(ApiError::Conflict(format!("execution `{id}` is {} and {refusal}", head.status))),
             None => Err(no_execution(id)),
         }
     }
 }
 
 /// The answer to a start whose id is taken: the execution that is there, if it is the same one.
-fn started_before(existing: Head, first: &Chunk, (workflow, input): (&str, &Json)) -> Result<Summary, Refused> {
+fn started_before(
+    existing: ExecutionRow,
+    first: &Chunk,
+    (workflow, input): (&str, &Json),
+) -> Result<Summary, ApiError> {
     let events = restore::decode(first).map_err(unavailable)?;
     let is_same =
         existing.workflow == workflow && views::input(&events).is_some_and(|theirs| theirs.means_the_same(input));
@@ -347,21 +351,25 @@ fn started_before(existing: Head, first: &Chunk, (workflow, input): (&str, &Json
         return Ok(views::summary(&existing));
     }
     let id = &existing.key.id;
-    Err(Refused::Conflict(format!(
+    Err(ApiError::Conflict(format!(
         "execution `{id}` exists with another workflow or input: choose another id, or look at `cerebelum status {id}`"
     )))
 }
 
-fn stopping() -> Refused {
-    Refused::Unavailable("the engine is stopping: try again at another node".to_owned())
+fn stopping() -> ApiError {
+    ApiError::Unavailable("the engine is stopping: try again at another node".to_owned())
 }
 
-fn no_question(id: &str) -> Refused {
-    Refused::NotFound(format!("there is no approval or execution `{id}`: see `cerebelum approvals`"))
+fn no_question(id: &str) -> ApiError {
+    ApiError::NotFound(format!("there is no approval or execution `{id}`: see `cerebelum approvals`"))
 }
 
-fn too_late(row: &ApprovalRow, state: ApprovalState) -> Refused {
-    Refused::Conflict(format!("approval `{}` is {}: your answer changes nothing", row.id, views::approval_state(state)))
+fn too_late(row: &ApprovalRow, state: ApprovalState) -> ApiError {
+    ApiError::Conflict(format!(
+        "approval `{}` is {}: your answer changes nothing",
+        row.id,
+        views::approval_state(state)
+    ))
 }
 
 /// A new id: sortable by time, unique by chance.

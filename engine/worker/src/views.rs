@@ -1,13 +1,15 @@
 //! From rows and events to what readers see.
 
 use cerebelum_history::{
-    ApprovalRequest, Event, Fact, Failure, Json, Position, Scope, StepLine, Waiting, steps, waiting_on,
+    ApprovalRequest, Event, EventData, Failure, Json, Position, Scope, StepLine, Waiting, steps, waiting_on,
 };
 use cerebelum_sandbox::Manifest;
-use cerebelum_store::{ApprovalRow, ApprovalState, Component, Execution as Head, LogRow, State, StoreError, Whole};
+use cerebelum_store::{
+    ApprovalRow, ApprovalState, Component, ExecutionDetail, ExecutionRow, LogRow, State, StoreError,
+};
 
 use crate::api::{
-    ApprovalView, ComponentInfo, EventView, LogView, ProgressView, Refused, Status, StepView, Summary, WaitingOn,
+    ApiError, ApprovalView, ComponentInfo, EventView, LogView, ProgressView, Status, StepView, Summary, WaitingOn,
 };
 use crate::directory::unavailable;
 use crate::restore;
@@ -27,7 +29,7 @@ pub(crate) fn component(component: &Component, manifest: &Manifest) -> Component
     }
 }
 
-pub(crate) fn summary(head: &Head) -> Summary {
+pub(crate) fn summary(head: &ExecutionRow) -> Summary {
     let attributes = if head.attributes.is_empty() { "{}" } else { &head.attributes };
     Summary {
         id: head.key.id.clone(),
@@ -45,14 +47,14 @@ pub(crate) fn summary(head: &Head) -> Summary {
 
 /// The input of an execution whose history these are the first events of.
 pub(crate) fn input(events: &[Event]) -> Option<Json> {
-    match &events.first()?.fact {
-        Fact::ExecutionStarted { input, .. } => Some(input.clone()),
+    match &events.first()?.data {
+        EventData::ExecutionStarted { input, .. } => Some(input.clone()),
         _ => None,
     }
 }
 
-pub(crate) fn status(whole: Whole) -> Result<Status, Refused> {
-    let Whole { head, first, history, calls, progress } = whole;
+pub(crate) fn status(whole: ExecutionDetail) -> Result<Status, ApiError> {
+    let ExecutionDetail { head, first, history, calls, progress } = whole;
     let earlier_events = history.as_ref().ok().and_then(|chunks| chunks.first()).map_or(0, |chunk| chunk.first.0 - 1);
     let beginning = first.and_then(|first| restore::decode(&first).ok());
     let (mut output, mut failure) = (None, None);
@@ -68,9 +70,9 @@ pub(crate) fn status(whole: Whole) -> Result<Status, Refused> {
     };
     let open = restore::open_calls(&calls).unwrap_or_default();
     let lines = steps(&history, &open);
-    match history.last().map(|event| &event.fact) {
-        Some(Fact::ExecutionCompleted { output: value }) => output = Some(value.clone()),
-        Some(Fact::ExecutionFailed { failure: cause } | Fact::ExecutionCancelled { failure: cause }) => {
+    match history.last().map(|event| &event.data) {
+        Some(EventData::ExecutionCompleted { output: value }) => output = Some(value.clone()),
+        Some(EventData::ExecutionFailed { failure: cause } | EventData::ExecutionCancelled { failure: cause }) => {
             failure = Some(cause.clone());
         }
         _ => {}
@@ -99,8 +101,8 @@ pub(crate) fn status(whole: Whole) -> Result<Status, Refused> {
 }
 
 /// That an execution begins only later.
-fn delay(head: &Head) -> Option<WaitingOn> {
-    let starts_at = restore::facts(head).ok()?.starts_at.filter(|_| head.state == State::Open)?;
+fn delay(head: &ExecutionRow) -> Option<WaitingOn> {
+    let starts_at = restore::options(head).ok()?.starts_at.filter(|_| head.state == State::Open)?;
     Some(WaitingOn {
         kind: "delay".to_owned(),
         name: String::new(),
@@ -143,9 +145,9 @@ pub(crate) fn events(after: Position, events: &[Event]) -> Vec<EventView> {
     let view = |(position, event): (u64, &Event)| EventView {
         position: Position(position),
         time: event.at,
-        kind: event.fact.kind(),
+        kind: event.data.kind(),
         scope: event.scope.clone(),
-        fields: event.fact.fields(),
+        fields: event.data.fields(),
     };
     numbered.map(view).collect()
 }
@@ -163,12 +165,12 @@ pub(crate) fn log(row: LogRow) -> LogView {
 }
 
 /// What a question asks.
-pub(crate) fn request(row: &ApprovalRow) -> Result<ApprovalRequest, Refused> {
+pub(crate) fn request(row: &ApprovalRow) -> Result<ApprovalRequest, ApiError> {
     serde_json::from_str(&row.request)
-        .map_err(|e| Refused::Unavailable(format!("the stored approval `{}` cannot be read: {e}", row.id)))
+        .map_err(|e| ApiError::Unavailable(format!("the stored approval `{}` cannot be read: {e}", row.id)))
 }
 
-pub(crate) fn approval(row: ApprovalRow) -> Result<ApprovalView, Refused> {
+pub(crate) fn approval(row: ApprovalRow) -> Result<ApprovalView, ApiError> {
     let asked = request(&row)?;
     Ok(ApprovalView {
         id: row.id,

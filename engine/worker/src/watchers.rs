@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// What is known of a watched execution.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct News {
+pub(crate) struct WatchState {
     /// Counts what may have changed it beside the commits of this node: only the store knows whether it has ended then.
     pub(crate) hints: u64,
     /// A commit of this node has ended it.
@@ -17,13 +17,13 @@ pub(crate) struct News {
 
 /// Watched executions.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Watchers(Arc<Mutex<HashMap<ExecutionKey, watch::Sender<News>>>>);
+pub(crate) struct Watchers(Arc<Mutex<HashMap<ExecutionKey, watch::Sender<WatchState>>>>);
 
 impl Watchers {
     /// Begins to watch an execution.
-    pub(crate) fn watch(&self, key: &ExecutionKey) -> watch::Receiver<News> {
+    pub(crate) fn watch(&self, key: &ExecutionKey) -> watch::Receiver<WatchState> {
         let mut watched = self.0.lock().expect("nobody panics while holding the watchers");
-        watched.entry(key.clone()).or_insert_with(|| watch::Sender::new(News::default())).subscribe()
+        watched.entry(key.clone()).or_insert_with(|| watch::Sender::new(WatchState::default())).subscribe()
     }
 
     /// Says that something may have changed this execution.
@@ -36,7 +36,7 @@ impl Watchers {
         self.tell(key, |news| news.ended = ended);
     }
 
-    fn tell(&self, key: &ExecutionKey, what: impl FnOnce(&mut News)) {
+    fn tell(&self, key: &ExecutionKey, what: impl FnOnce(&mut WatchState)) {
         let mut watched = self.0.lock().expect("nobody panics while holding the watchers");
         let Some(sender) = watched.get(key) else { return };
         if sender.receiver_count() == 0 {

@@ -47,13 +47,13 @@ impl<T> From<Option<T>> for Check<T> {
 }
 
 /// How often, how many times, how long: the same for both forms.
-struct Rhythm {
+struct PollSchedule {
     interval: Result<u64>,
     attempts: u32,
     timeout: Option<Result<u64>>,
 }
 
-impl Rhythm {
+impl PollSchedule {
     /// Every 5 seconds, 30 times.
     const fn new() -> Self {
         Self { interval: Ok(5_000), attempts: 30, timeout: None }
@@ -76,30 +76,30 @@ pub struct AskPoll<T> {
     host: Host,
     step: String,
     input: Result<String>,
-    rhythm: Rhythm,
+    rhythm: PollSchedule,
     yields: Yields<T>,
 }
 
 impl<T: DeserializeOwned + 'static> AskPoll<T> {
     pub(crate) fn call(ctx: &Context, step: String, input: Result<String>) -> Poll<T> {
-        Durable::new(Self { host: ctx.host.clone(), step, input, rhythm: Rhythm::new(), yields: PhantomData })
+        Durable::new(Self { host: ctx.host.clone(), step, input, rhythm: PollSchedule::new(), yields: PhantomData })
     }
 }
 
 impl<T: DeserializeOwned + 'static> Poll<T> {
     /// From the end of one check to the start of the next; 5 s unless told.
     pub fn every(self, interval: impl IntoDuration) -> Self {
-        self.map(|ask| AskPoll { rhythm: Rhythm { interval: interval.into_ms(), ..ask.rhythm }, ..ask })
+        self.map(|ask| AskPoll { rhythm: PollSchedule { interval: interval.into_ms(), ..ask.rhythm }, ..ask })
     }
 
     /// Checks in all; 30 unless told. One more would fail with kind `poll-exhausted`.
     pub fn attempts(self, attempts: u32) -> Self {
-        self.map(|ask| AskPoll { rhythm: Rhythm { attempts, ..ask.rhythm }, ..ask })
+        self.map(|ask| AskPoll { rhythm: PollSchedule { attempts, ..ask.rhythm }, ..ask })
     }
 
     /// From the poll's start, looked at before each check; fails with kind `poll-timeout`.
     pub fn timeout(self, timeout: impl IntoDuration) -> Self {
-        self.map(|ask| AskPoll { rhythm: Rhythm { timeout: Some(timeout.into_ms()), ..ask.rhythm }, ..ask })
+        self.map(|ask| AskPoll { rhythm: PollSchedule { timeout: Some(timeout.into_ms()), ..ask.rhythm }, ..ask })
     }
 }
 
@@ -118,7 +118,7 @@ pub type PollUntil<'a, F, R, C, T> = Durable<'a, AskUntil<F, R, C, T>>;
 pub struct AskUntil<F, R, C, T> {
     ctx: Context,
     check: F,
-    rhythm: Rhythm,
+    rhythm: PollSchedule,
     yields: Yields<(R, C, T)>,
 }
 
@@ -151,7 +151,7 @@ where
     T: 'a,
 {
     pub(crate) fn call(ctx: &Context, check: F) -> PollUntil<'a, F, R, C, T> {
-        Durable::new(Self { ctx: ctx.clone(), check, rhythm: Rhythm::new(), yields: PhantomData })
+        Durable::new(Self { ctx: ctx.clone(), check, rhythm: PollSchedule::new(), yields: PhantomData })
     }
 }
 
@@ -164,17 +164,17 @@ where
 {
     /// From the end of one check to the start of the next; 5 s unless told.
     pub fn every(self, interval: impl IntoDuration) -> Self {
-        self.map(|ask| AskUntil { rhythm: Rhythm { interval: interval.into_ms(), ..ask.rhythm }, ..ask })
+        self.map(|ask| AskUntil { rhythm: PollSchedule { interval: interval.into_ms(), ..ask.rhythm }, ..ask })
     }
 
     /// Checks in all; 30 unless told.
     pub fn attempts(self, attempts: u32) -> Self {
-        self.map(|ask| AskUntil { rhythm: Rhythm { attempts, ..ask.rhythm }, ..ask })
+        self.map(|ask| AskUntil { rhythm: PollSchedule { attempts, ..ask.rhythm }, ..ask })
     }
 
     /// From the poll's start, looked at before each check.
     pub fn timeout(self, timeout: impl IntoDuration) -> Self {
-        self.map(|ask| AskUntil { rhythm: Rhythm { timeout: Some(timeout.into_ms()), ..ask.rhythm }, ..ask })
+        self.map(|ask| AskUntil { rhythm: PollSchedule { timeout: Some(timeout.into_ms()), ..ask.rhythm }, ..ask })
     }
 }
 

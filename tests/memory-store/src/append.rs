@@ -2,14 +2,14 @@
 
 use cerebelum_history::Position;
 use cerebelum_store::{
-    ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, Execution, ExecutionKey, LogRow, Newest, Refusal,
-    Started, State,
+    AppendError, ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, ExecutionKey, ExecutionRow, InboxCursor,
+    LogRow, StartOutcome, State,
 };
 
 use crate::tables::{Row, Tables};
 
 impl Tables {
-    pub(crate) fn append(&mut self, id: u64, batches: &[Batch]) -> Vec<Result<Newest, Refusal>> {
+    pub(crate) fn append(&mut self, id: u64, batches: &[Batch]) -> Vec<Result<InboxCursor, AppendError>> {
         if let Some(answers) = batches.iter().find_map(|batch| self.outcome(batch.incarnation, id)) {
             return answers;
         }
@@ -17,11 +17,11 @@ impl Tables {
         for batch in batches {
             let judged = self.judge(batch);
             let newest = self.executions.get(&batch.key).and_then(|row| row.inbox.last_key_value());
-            let newest = Newest(newest.map_or(0, |(seq, _)| *seq));
+            let newest = InboxCursor(newest.map_or(0, |(seq, _)| *seq));
             if judged.is_ok() {
                 if batch.begins {
                     let run = batch.head.run - u32::from(batch.next_run.is_some());
-                    self.insert(Execution { run, ..batch.head.clone() }, Some(batch.incarnation));
+                    self.insert(ExecutionRow { run, ..batch.head.clone() }, Some(batch.incarnation));
                 }
                 self.write(batch);
             }
@@ -35,17 +35,17 @@ impl Tables {
         answers
     }
 
-    fn judge(&mut self, batch: &Batch) -> Result<(), Refusal> {
-        self.standing(batch.incarnation).ok_or(Refusal::ClaimLost)?;
+    fn judge(&mut self, batch: &Batch) -> Result<(), AppendError> {
+        self.standing(batch.incarnation).ok_or(AppendError::ClaimLost)?;
         if batch.begins {
-            return if self.executions.contains_key(&batch.key) { Err(Refusal::Exists) } else { Ok(()) };
+            return if self.executions.contains_key(&batch.key) { Err(AppendError::Exists) } else { Ok(()) };
         }
-        let row = self.executions.get(&batch.key).ok_or(Refusal::ClaimLost)?;
+        let row = self.executions.get(&batch.key).ok_or(AppendError::ClaimLost)?;
         if row.owner != Some(batch.incarnation) || row.head.state != State::Open {
-            return Err(Refusal::ClaimLost);
+            return Err(AppendError::ClaimLost);
         }
         if !joins(batch, row) {
-            return Err(Refusal::Moved);
+            return Err(AppendError::Moved);
         }
         let asked_here = |id: &String| {
             batch.approvals.iter().any(|change| matches!(change, ApprovalChange::Open { id: asked, .. } if asked == id))
@@ -57,9 +57,9 @@ impl Tables {
             }
             let question = self.questions.get(&(batch.key.tenant, id.clone()));
             let question = question.filter(|q| q.state == ApprovalState::Open && q.execution == batch.key.id);
-            let question = question.ok_or(Refusal::AlreadyAnswered)?;
+            let question = question.ok_or(AppendError::AlreadyAnswered)?;
             if *to == ApprovalState::TimedOut && question.deadline.is_some_and(|deadline| deadline > self.now) {
-                return Err(Refusal::TooEarly);
+                return Err(AppendError::TooEarly);
             }
         }
         Ok(())
@@ -102,8 +102,8 @@ impl Tables {
         let mut told = Vec::new();
         for Child { new, accepted, refused } in &batch.children {
             let same = match self.start(Some(batch.incarnation), new) {
-                Started::New => true,
-                Started::Exists(existing, _) => match (&existing.parent, &new.head.parent) {
+                StartOutcome::New => true,
+                StartOutcome::Exists(existing, _) => match (&existing.parent, &new.head.parent) {
                     (Some(there), Some(here)) => {
                         (&there.id, there.run, &there.call) == (&here.id, here.run, &here.call)
                     }

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    ApprovalState, Census, Chunk, Execution, ExecutionKey, Filter, InboxRow, Incarnation, LogRow, NewExecution, Page,
-    Progress, Started, State, TenantId, Whole,
+    ApprovalState, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, InboxRow, Incarnation, LogRow,
+    NewExecution, Page, Progress, StartOutcome, State, StatusCounts, TenantId,
 };
 
 use crate::tables::{Row, Tables};
 
 impl Tables {
-    pub(crate) fn start(&mut self, incarnation: Option<Incarnation>, new: &NewExecution) -> Started {
+    pub(crate) fn start(&mut self, incarnation: Option<Incarnation>, new: &NewExecution) -> StartOutcome {
         let key = &new.head.key;
-        if let Some((existing, first)) = self.begun(key) {
+        if let Some((existing, first)) = self.find_existing(key) {
             return match existing.seed == new.head.seed {
-                true => Started::New,
-                false => Started::Exists(Box::new(existing), first),
+                true => StartOutcome::New,
+                false => StartOutcome::Exists(Box::new(existing), first),
             };
         }
         let standing = incarnation.filter(|incarnation| self.standing(*incarnation).is_some());
@@ -25,18 +25,18 @@ impl Tables {
         if !new.claim {
             self.moved.push(key.clone());
         }
-        Started::New
+        StartOutcome::New
     }
 
     /// An execution with the chunk it began with.
-    pub(crate) fn begun(&self, key: &ExecutionKey) -> Option<(Execution, Chunk)> {
+    pub(crate) fn find_existing(&self, key: &ExecutionKey) -> Option<(ExecutionRow, Chunk)> {
         let existing = self.executions.get(key)?;
         let first = existing.runs.get(&1).and_then(|chunks| chunks.first()).expect("a history has a beginning");
         Some((existing.head.clone(), first.clone()))
     }
 
     /// Inserts an execution that has no events yet.
-    pub(crate) fn insert(&mut self, head: Execution, owner: Option<Incarnation>) -> &mut Row {
+    pub(crate) fn insert(&mut self, head: ExecutionRow, owner: Option<Incarnation>) -> &mut Row {
         let no = self.number().unsigned_abs();
         let key = head.key.clone();
         let row = Row {
@@ -69,11 +69,11 @@ impl Tables {
         claimed.into_iter().flat_map(|claimed| claimed.inbox).filter(|row| !row.seen).collect()
     }
 
-    pub(crate) fn whole(&self, key: &ExecutionKey) -> Option<Whole> {
+    pub(crate) fn describe(&self, key: &ExecutionKey) -> Option<ExecutionDetail> {
         let row = self.executions.get(key)?;
         let history = row.runs.get(&row.head.run).cloned().unwrap_or_default();
         let (head, calls) = (row.head.clone(), row.claimed().calls);
-        Some(Whole { head, first: None, history: Ok(history), calls, progress: self.progress(key) })
+        Some(ExecutionDetail { head, first: None, history: Ok(history), calls, progress: self.progress(key) })
     }
 
     pub(crate) fn list(&self, tenant: TenantId, filter: &Filter) -> Page {
@@ -97,7 +97,7 @@ impl Tables {
         Page { executions: rows.into_iter().map(|row| row.head.clone()).collect(), cursor }
     }
 
-    pub(crate) fn census(&self) -> Census {
+    pub(crate) fn count_by_status(&self) -> StatusCounts {
         let mut census: BTreeMap<String, u64> = BTreeMap::new();
         for row in self.executions.values() {
             *census.entry(row.head.status.clone()).or_default() += 1;

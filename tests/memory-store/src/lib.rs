@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    Answer, Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Begun, Census, Chunk,
-    Claimed, Component, Execution, ExecutionKey, Filter, InboxRow, Incarnation, Lease, LogRow, NewExecution, Newest,
-    Page, Progress, Refusal, Removable, Size, Started, State, Store, TenantId, Version, Whole,
+    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
+    Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
+    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, State, StatusCounts, Store,
+    StoreFuture, TenantId, Version,
 };
 use tokio::sync::broadcast;
 
@@ -37,7 +38,7 @@ impl MemoryStore {
     }
 
     /// Does something to the tables at the present time, and tells of executions that it moved.
-    fn transact<'a, T: Send + 'a>(&self, doing: impl FnOnce(&mut Tables) -> T) -> Answer<'a, T> {
+    fn transact<'a, T: Send + 'a>(&self, doing: impl FnOnce(&mut Tables) -> T) -> StoreFuture<'a, T> {
         let (done, moved) = {
             let mut tables = self.tables();
             tables.now = (self.clock)();
@@ -57,47 +58,53 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn begin_lease(&self, node: &str, duration: Duration) -> Answer<'_, Lease> {
+    fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease> {
         self.transact(|tables| tables.begin_lease(node, duration))
     }
 
-    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> Answer<'_, Option<Lease>> {
+    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>> {
         self.transact(|tables| tables.renew_lease(incarnation, duration))
     }
 
-    fn end_lease(&self, incarnation: Incarnation) -> Answer<'_, ()> {
+    fn end_lease(&self, incarnation: Incarnation) -> StoreFuture<'_, ()> {
         self.transact(|tables| tables.retire(incarnation))
     }
 
-    fn take_over(&self) -> Answer<'_, u64> {
-        self.transact(Tables::take_over)
+    fn expire_leases(&self) -> StoreFuture<'_, u64> {
+        self.transact(Tables::expire_leases)
     }
 
-    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> Answer<'_, Vec<Started>> {
+    fn start(&self, incarnation: Option<Incarnation>, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
         self.transact(|tables| new.iter().map(|new| tables.start(incarnation, new)).collect())
     }
 
-    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> Answer<'_, Vec<Claimed>> {
+    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {
         self.transact(|tables| tables.claim(incarnation, limit, size))
     }
 
-    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         self.transact(|tables| tables.claim_one(incarnation, key))
     }
 
-    fn next_due(&self) -> Answer<'_, Option<Timestamp>> {
+    fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>> {
         self.transact(|tables| tables.next_due())
     }
 
-    fn append(&self, id: u64, batches: Vec<Batch>) -> Answer<'_, Vec<Result<Newest, Refusal>>> {
+    fn append(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'_, Vec<Result<InboxCursor, AppendError>>> {
         self.transact(|tables| tables.append(id, &batches))
     }
 
-    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> Answer<'_, Vec<Chunk>> {
+    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> StoreFuture<'_, Vec<Chunk>> {
         self.transact(|tables| tables.history(key, run, (from, to)))
     }
 
-    fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64) -> Answer<'_, Vec<Chunk>> {
+    fn history_page(
+        &self,
+        key: &ExecutionKey,
+        run: u32,
+        from: Position,
+        bytes_max: u64,
+    ) -> StoreFuture<'_, Vec<Chunk>> {
         self.transact(|tables| {
             let mut bytes = 0;
             let chunks = tables.history(key, run, (from, Position(u64::MAX))).into_iter();
@@ -110,103 +117,108 @@ impl Store for MemoryStore {
         })
     }
 
-    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> Answer<'_, Vec<Chunk>> {
+    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> StoreFuture<'_, Vec<Chunk>> {
         self.transact(|tables| tables.chunks(key, run, &firsts))
     }
 
-    fn execution(&self, key: &ExecutionKey) -> Answer<'_, Option<Execution>> {
+    fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
         self.transact(|tables| tables.executions.get(key).map(|row| row.head.clone()))
     }
 
-    fn begun(&self, keys: Vec<ExecutionKey>) -> Answer<'_, Vec<Option<Begun>>> {
+    fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
         self.transact(|tables| {
-            keys.iter().map(|key| tables.begun(key).map(|(head, first)| (head, Ok(first)))).collect()
+            keys.iter().map(|key| tables.find_existing(key).map(|(head, first)| (head, Ok(first)))).collect()
         })
     }
 
-    fn look(&self, key: &ExecutionKey) -> Answer<'_, Option<Claimed>> {
+    fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         self.transact(|tables| tables.executions.get(key).map(tables::Row::claimed))
     }
 
-    fn unseen(&self, key: &ExecutionKey) -> Answer<'_, Vec<InboxRow>> {
+    fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>> {
         self.transact(|tables| tables.unseen(key))
     }
 
-    fn whole(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
-        self.transact(|tables| tables.whole(key))
+    fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
+        self.transact(|tables| tables.describe(key))
     }
 
-    fn whole_if_ended(&self, key: &ExecutionKey) -> Answer<'_, Option<Whole>> {
+    fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         self.transact(|tables| {
-            let whole = tables.whole(key)?;
-            let only_head =
-                |head| Whole { head, first: None, history: Ok(Vec::new()), calls: Vec::new(), progress: Vec::new() };
+            let whole = tables.describe(key)?;
+            let only_head = |head| ExecutionDetail {
+                head,
+                first: None,
+                history: Ok(Vec::new()),
+                calls: Vec::new(),
+                progress: Vec::new(),
+            };
             Some(if whole.head.state == State::Open { only_head(whole.head) } else { whole })
         })
     }
 
-    fn list(&self, tenant: TenantId, filter: Filter) -> Answer<'_, Page> {
+    fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page> {
         self.transact(|tables| tables.list(tenant, &filter))
     }
 
-    fn census(&self) -> Answer<'_, Census> {
-        self.transact(|tables| tables.census())
+    fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {
+        self.transact(|tables| tables.count_by_status())
     }
 
-    fn send(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+    fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
         self.transact(|tables| tables.send(key, message))
     }
 
-    fn unread(&self, key: &ExecutionKey) -> Answer<'_, (u64, u64)> {
+    fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {
         self.transact(|tables| tables.executions.get(key).map_or((0, 0), tables::Row::unread))
     }
 
-    fn reopen(&self, key: &ExecutionKey, message: String) -> Answer<'_, bool> {
+    fn reopen(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
         self.transact(|tables| tables.reopen(key, message))
     }
 
-    fn unpark(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+    fn unpark(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
         self.transact(|tables| tables.unpark(key))
     }
 
-    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> Answer<'_, bool> {
+    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> StoreFuture<'_, bool> {
         self.transact(|tables| tables.park(incarnation, key, reason))
     }
 
-    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> Answer<'_, bool> {
+    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> StoreFuture<'_, bool> {
         self.transact(|tables| tables.bury(key, messages))
     }
 
-    fn audit(&self, _: i64, _: u32) -> Answer<'_, Audit> {
+    fn audit(&self, _: i64, _: u32) -> StoreFuture<'_, Audit> {
         // Nothing here is ever damaged, and nodes do not vanish from it.
         self.transact(|_| Audit::default())
     }
 
-    fn delete(&self, key: &ExecutionKey) -> Answer<'_, bool> {
+    fn delete(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
         self.transact(|tables| tables.delete(key))
     }
 
-    fn delete_ended(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+    fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
         self.transact(|tables| tables.delete_ended(before, limit))
     }
 
-    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> Answer<'_, Vec<LogRow>> {
+    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {
         self.transact(|tables| tables.logs(key, after, limit))
     }
 
-    fn progress(&self, key: &ExecutionKey) -> Answer<'_, Vec<Progress>> {
+    fn progress(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<Progress>> {
         self.transact(|tables| tables.progress(key))
     }
 
-    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> Answer<'_, ApprovalPage> {
+    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> StoreFuture<'_, ApprovalPage> {
         self.transact(|tables| tables.approvals(tenant, &filter))
     }
 
-    fn approval(&self, tenant: TenantId, id: &str) -> Answer<'_, Option<ApprovalRow>> {
+    fn approval(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<ApprovalRow>> {
         self.transact(|tables| tables.questions.get(&(tenant, id.to_owned())).cloned())
     }
 
-    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> Answer<'_, Answered> {
+    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome> {
         self.transact(|tables| tables.answer((tenant, id.to_owned()), to, message))
     }
 
@@ -217,7 +229,7 @@ impl Store for MemoryStore {
         digest: &Digest,
         manifest: &str,
         bytes: Vec<u8>,
-    ) -> Answer<'_, ()> {
+    ) -> StoreFuture<'_, ()> {
         let component = Component {
             name: name.to_owned(),
             digest: digest.clone(),
@@ -229,48 +241,48 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.keep_component(tenant, component, bytes))
     }
 
-    fn components(&self, tenant: TenantId) -> Answer<'_, Vec<Component>> {
+    fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
         self.transact(|tables| tables.components(tenant))
     }
 
-    fn component(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Component>> {
+    fn component(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Component>> {
         self.transact(|tables| tables.components(tenant).into_iter().find(|component| component.digest == *digest))
     }
 
-    fn current(&self, tenant: TenantId, name: &str) -> Answer<'_, Option<Component>> {
+    fn current(&self, tenant: TenantId, name: &str) -> StoreFuture<'_, Option<Component>> {
         let is_it = |component: &Component| component.name == name && component.current;
         self.transact(|tables| tables.components(tenant).into_iter().find(is_it))
     }
 
-    fn uploads(&self, _: TenantId) -> Answer<'_, i64> {
+    fn uploads(&self, _: TenantId) -> StoreFuture<'_, i64> {
         self.transact(|tables| tables.uploads)
     }
 
-    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> Answer<'_, Option<Vec<u8>>> {
+    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Vec<u8>>> {
         self.transact(|tables| tables.bytes.get(&(tenant, digest.as_str().to_owned())).cloned())
     }
 
-    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Answer<'_, Vec<ExecutionId>> {
+    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>> {
         self.transact(|tables| tables.component_users(tenant, digest, limit))
     }
 
-    fn remove_component(&self, version: Version, which: Removable) -> Answer<'_, bool> {
+    fn remove_component(&self, version: Version, which: Removable) -> StoreFuture<'_, bool> {
         self.transact(|tables| tables.remove_component(&version, which))
     }
 
-    fn replaced_components(&self, before: Timestamp) -> Answer<'_, Vec<Version>> {
+    fn replaced_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<Version>> {
         self.transact(|tables| tables.replaced_components(before))
     }
 
-    fn nameless_components(&self, before: Timestamp) -> Answer<'_, Vec<(TenantId, Digest)>> {
+    fn nameless_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<(TenantId, Digest)>> {
         self.transact(|tables| tables.nameless_components(before))
     }
 
-    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> Answer<'_, bool> {
+    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> StoreFuture<'_, bool> {
         self.transact(|tables| tables.delete_component(tenant, digest, before))
     }
 
-    fn digests(&self) -> Answer<'_, Vec<Digest>> {
+    fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {
         self.transact(|tables| tables.digests())
     }
 
@@ -278,7 +290,7 @@ impl Store for MemoryStore {
         0
     }
 
-    fn now(&self) -> Answer<'_, Timestamp> {
+    fn now(&self) -> StoreFuture<'_, Timestamp> {
         self.transact(|tables| tables.now)
     }
 

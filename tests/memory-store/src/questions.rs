@@ -1,6 +1,8 @@
 //! Questions to people: each has one referee.
 
-use cerebelum_store::{Answered, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, TenantId};
+use cerebelum_store::{
+    AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, TenantId,
+};
 
 use crate::tables::Tables;
 
@@ -19,19 +21,19 @@ impl Tables {
         ApprovalPage { approvals: rows.into_iter().skip(skip).take(limit).collect(), cursor }
     }
 
-    pub(crate) fn answer(&mut self, id: (TenantId, String), to: ApprovalState, message: String) -> Answered {
+    pub(crate) fn answer(&mut self, id: (TenantId, String), to: ApprovalState, message: String) -> AnswerOutcome {
         let (tenant, now) = (id.0, self.now);
-        let Some(question) = self.questions.get_mut(&id) else { return Answered::Unknown };
+        let Some(question) = self.questions.get_mut(&id) else { return AnswerOutcome::Unknown };
         if question.state != ApprovalState::Open {
-            return Answered::TooLate(question.state);
+            return AnswerOutcome::TooLate(question.state);
         }
         if question.deadline.is_some_and(|deadline| deadline <= now) {
             // Nobody has written it down yet, but its time is over.
-            return Answered::TooLate(ApprovalState::TimedOut);
+            return AnswerOutcome::TooLate(ApprovalState::TimedOut);
         }
         question.state = to;
         let execution = question.execution.clone();
         self.put(&ExecutionKey { tenant, id: execution.clone() }, message);
-        Answered::Accepted(execution)
+        AnswerOutcome::Accepted(execution)
     }
 }

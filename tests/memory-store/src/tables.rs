@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cerebelum_history::{CallName, Position, Scope, Timestamp};
 use cerebelum_store::{
-    ApprovalRow, CallRow, Chunk, Claimed, Component, Execution, ExecutionKey, InboxRow, Incarnation, Lease, LogRow,
-    Newest, Progress, Refusal, TenantId,
+    AppendError, ApprovalRow, CallRow, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, InboxCursor, InboxRow,
+    Incarnation, Lease, LogRow, Progress, TenantId,
 };
 
 use crate::claims;
@@ -19,7 +19,7 @@ pub struct Row {
     /// Its number, in the order of starts.
     pub no: u64,
     /// Its head.
-    pub head: Execution,
+    pub head: ExecutionRow,
     /// Who has claimed it.
     pub owner: Option<Incarnation>,
     /// Its history, run by run.
@@ -88,7 +88,7 @@ pub(crate) struct Node {
     is_over: bool,
     expires_at: Timestamp,
     lease_ms: u64,
-    pub(crate) outcomes: VecDeque<(u64, Vec<Result<Newest, Refusal>>)>,
+    pub(crate) outcomes: VecDeque<(u64, Vec<Result<InboxCursor, AppendError>>)>,
 }
 
 /// All tables.
@@ -150,7 +150,7 @@ impl Tables {
         }
     }
 
-    pub(crate) fn take_over(&mut self) -> u64 {
+    pub(crate) fn expire_leases(&mut self) -> u64 {
         let now = self.now;
         let expired = self.nodes.iter().filter(|(_, node)| !node.is_over && node.expires_at <= now);
         let expired: Vec<_> = expired.map(|(incarnation, node)| (*incarnation, node.expires_at)).collect();
@@ -172,13 +172,13 @@ impl Tables {
     }
 
     /// What an append of this id came to, if it happened.
-    pub(crate) fn outcome(&self, incarnation: Incarnation, id: u64) -> Option<Vec<Result<Newest, Refusal>>> {
+    pub(crate) fn outcome(&self, incarnation: Incarnation, id: u64) -> Option<Vec<Result<InboxCursor, AppendError>>> {
         let outcomes = &self.nodes.get(&incarnation)?.outcomes;
         outcomes.iter().find(|(kept, _)| *kept == id).map(|(_, answers)| answers.clone())
     }
 
     /// Keeps what an append came to; it counts as a renewal.
-    pub(crate) fn record(&mut self, incarnation: Incarnation, id: u64, answers: &[Result<Newest, Refusal>]) {
+    pub(crate) fn record(&mut self, incarnation: Incarnation, id: u64, answers: &[Result<InboxCursor, AppendError>]) {
         let now = self.now;
         let Some(node) = self.standing(incarnation) else { return };
         node.expires_at = node.expires_at.max(now.plus(node.lease_ms));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{Event, Fact, Scope};
+use cerebelum_history::{Event, EventData, Scope};
 
 /// Nothing is recorded twice, nothing is told twice, nothing stays open, and finished steps hold no values.
 ///
@@ -11,32 +11,32 @@ use cerebelum_history::{Event, Fact, Scope};
 pub fn audit(history: &[Event]) {
     let mut calls: BTreeMap<Scope, BTreeMap<u32, bool>> = BTreeMap::new();
     for (event, position) in history.iter().zip(1..) {
-        let (scope, fact) = (&event.scope, &event.fact);
-        let Some(ordinal) = fact.ordinal() else { continue };
+        let (scope, data) = (&event.scope, &event.data);
+        let Some(ordinal) = data.ordinal() else { continue };
         let call = cerebelum_history::CallName { scope: scope.clone(), ordinal };
         let begins_anew = |calls: &mut BTreeMap<Scope, BTreeMap<u32, bool>>| {
             calls.retain(|inner, _| !inner.is_within(&call.step_scope()));
         };
         if let Some(parent) = scope.call() {
-            assert!(calls[&parent.scope][&parent.ordinal], "{position}: {fact:?} in `{scope}`, which has ended");
-            assert_eq!(*fact, fact.clone().without_values(), "{position}: a finished step holds a value");
+            assert!(calls[&parent.scope][&parent.ordinal], "{position}: {data:?} in `{scope}`, which has ended");
+            assert_eq!(*data, data.clone().without_values(), "{position}: a finished step holds a value");
         }
         let known = calls.entry(scope.clone()).or_default();
-        match fact {
-            Fact::ExecutionReopened { .. } => drop(calls.remove(&Scope::root())),
-            Fact::StepRetried { .. } => {
-                assert_eq!(known.get(&ordinal), Some(&true), "{position}: {fact:?} of a call that is not open");
+        match data {
+            EventData::ExecutionReopened { .. } => drop(calls.remove(&Scope::root())),
+            EventData::StepRetried { .. } => {
+                assert_eq!(known.get(&ordinal), Some(&true), "{position}: {data:?} of a call that is not open");
                 begins_anew(&mut calls);
             }
-            Fact::AttributeSet { .. } | Fact::CallRefused { .. } => {}
-            _ if is_issue(fact) => {
-                assert_eq!(known.insert(ordinal, true), None, "{position}: {fact:?} is recorded twice");
+            EventData::AttributeSet { .. } | EventData::CallRefused { .. } => {}
+            _ if is_issue(data) => {
+                assert_eq!(known.insert(ordinal, true), None, "{position}: {data:?} is recorded twice");
                 begins_anew(&mut calls);
             }
             _ => {
                 // What was reopened may be told of again, and is issued again when it was open.
                 let was_open = known.insert(ordinal, false);
-                assert_eq!(was_open, Some(true), "{position}: {fact:?} ends a call that is not open");
+                assert_eq!(was_open, Some(true), "{position}: {data:?} ends a call that is not open");
             }
         }
     }
@@ -44,15 +44,15 @@ pub fn audit(history: &[Event]) {
     assert!(open.iter().all(|(_, (_, is_open))| !**is_open), "calls are open after the end: {open:?}");
 }
 
-fn is_issue(fact: &Fact) -> bool {
+fn is_issue(data: &EventData) -> bool {
     matches!(
-        fact,
-        Fact::StepStarted { .. }
-            | Fact::SleepStarted { .. }
-            | Fact::PollStarted { .. }
-            | Fact::ApprovalRequested { .. }
-            | Fact::SignalAwaited { .. }
-            | Fact::FetchStarted { .. }
-            | Fact::ChildStarted { .. }
+        data,
+        EventData::StepStarted { .. }
+            | EventData::SleepStarted { .. }
+            | EventData::PollStarted { .. }
+            | EventData::ApprovalRequested { .. }
+            | EventData::SignalAwaited { .. }
+            | EventData::FetchStarted { .. }
+            | EventData::ChildStarted { .. }
     )
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use cerebelum_history::{
-    ApprovalRequest, Begin, Call, Delivery, Entry, Failure, HttpRequest, Json, Level, Outcome, PollPolicy, Request,
-    StepCall, StepOptions, Timestamp, Turn, WorkflowCall,
+    ApprovalRequest, Call, Delivery, Entry, Failure, GuestInput, HttpRequest, Json, Level, Outcome, PollPolicy,
+    Request, StepCall, StepOptions, Timestamp, Turn, WorkflowCall,
 };
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, join_all, select_all};
@@ -26,7 +26,7 @@ impl Wake for Flag {
 }
 
 #[derive(Default)]
-struct Papers {
+struct CallTable {
     execution: String,
     /// Tells apart executions of one id: one may have begun in memory and never been stored.
     life: String,
@@ -38,10 +38,10 @@ struct Papers {
 
 /// What a guest and its driver share.
 #[derive(Clone, Default)]
-struct Desk(Arc<Mutex<Papers>>);
+struct HostCalls(Arc<Mutex<CallTable>>);
 
-impl Desk {
-    fn papers(&self) -> MutexGuard<'_, Papers> {
+impl HostCalls {
+    fn papers(&self) -> MutexGuard<'_, CallTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -52,7 +52,7 @@ impl Desk {
 }
 
 struct Waiting {
-    desk: Desk,
+    desk: HostCalls,
     ordinal: u32,
     outcome: oneshot::Receiver<Outcome>,
 }
@@ -66,7 +66,7 @@ impl Drop for Waiting {
     }
 }
 
-fn issue(desk: &Desk, call: Call) -> Waiting {
+fn issue(desk: &HostCalls, call: Call) -> Waiting {
     let mut papers = desk.papers();
     papers.ordinals += 1;
     let ordinal = papers.ordinals;
@@ -76,12 +76,12 @@ fn issue(desk: &Desk, call: Call) -> Waiting {
     Waiting { desk: desk.clone(), ordinal, outcome }
 }
 
-async fn ask(desk: &Desk, call: Call) -> Outcome {
+async fn ask(desk: &HostCalls, call: Call) -> Outcome {
     let mut waiting = issue(desk, call);
     (&mut waiting.outcome).await.expect("a desk keeps the sender of every open call")
 }
 
-async fn value(desk: &Desk, call: Call) -> Result<String, Failure> {
+async fn value(desk: &HostCalls, call: Call) -> Result<String, Failure> {
     match ask(desk, call).await {
         Outcome::Value(json) => Ok(serde_json::from_str(json.as_str()).expect("this world says only texts")),
         Outcome::Failed(failure) => Err(failure),
@@ -94,7 +94,7 @@ pub fn json(text: &str) -> Json {
     Json::of(&text)
 }
 
-fn run(node: Node, path: String, desk: Desk) -> BoxFuture<'static, Result<String, Failure>> {
+fn run(node: Node, path: String, desk: HostCalls) -> BoxFuture<'static, Result<String, Failure>> {
     Box::pin(async move {
         let inner = |nodes: Vec<Node>| -> Vec<_> {
             nodes.into_iter().zip(0..).map(|(node, i)| run(node, format!("{path}.{i}"), desk.clone())).collect()
@@ -133,7 +133,7 @@ fn run(node: Node, path: String, desk: Desk) -> BoxFuture<'static, Result<String
     })
 }
 
-async fn call(node: Node, path: String, desk: &Desk) -> Result<String, Failure> {
+async fn call(node: Node, path: String, desk: &HostCalls) -> Result<String, Failure> {
     match node {
         Node::Sleep(duration_ms) => match ask(desk, Call::Sleep { duration_ms }).await {
             Outcome::Failed(failure) => Err(failure),
@@ -194,7 +194,7 @@ async fn call(node: Node, path: String, desk: &Desk) -> Result<String, Failure> 
     }
 }
 
-async fn enter(program: Arc<Node>, begin: Begin, stay: Stay, desk: Desk) -> Result<Json, Failure> {
+async fn enter(program: Arc<Node>, begin: GuestInput, stay: Stay, desk: HostCalls) -> Result<Json, Failure> {
     let input: String = serde_json::from_str(begin.input.as_str()).expect("a path");
     let path = input.split('@').next().unwrap_or_default().to_owned();
     if let Entry::Workflow(_) = begin.entry {
@@ -220,7 +220,7 @@ async fn enter(program: Arc<Node>, begin: Begin, stay: Stay, desk: Desk) -> Resu
 
 /// A guest in memory.
 pub struct Guest {
-    desk: Desk,
+    desk: HostCalls,
     future: Pin<Box<dyn Future<Output = Result<Json, Failure>> + Send>>,
     clock: Timestamp,
 }
@@ -228,8 +228,8 @@ pub struct Guest {
 impl Guest {
     /// A guest that has not moved yet.
     #[must_use]
-    pub fn begin(program: Arc<Node>, begin: Begin, stay: Stay) -> Self {
-        let (desk, clock) = (Desk::default(), begin.clock);
+    pub fn begin(program: Arc<Node>, begin: GuestInput, stay: Stay) -> Self {
+        let (desk, clock) = (HostCalls::default(), begin.clock);
         desk.papers().execution = begin.execution.to_string();
         let handed_down = begin.input.as_str().trim_end_matches('"').split_once('@').map(|(_, life)| life.to_owned());
         desk.papers().life = handed_down.unwrap_or_else(|| begin.idempotency_key.chars().take(8).collect());

@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 
-use cerebelum_history::{Event, Fact, Json, Message, Phase};
+use cerebelum_history::{CallPhase, Event, EventData, Json, Message};
 use cerebelum_server::proto;
 
 use super::crowd::{Crowd, Member};
@@ -235,7 +235,7 @@ fn note(
     if !stored.is_open {
         return;
     }
-    let runs = |phase: &Phase| matches!(phase, Phase::Step(step) if step.attempts.retry.is_none());
+    let runs = |phase: &CallPhase| matches!(phase, CallPhase::Step(step) if step.attempts.retry.is_none());
     scene.open += 1;
     scene.hibernated += u64::from(stored.hibernates);
     scene.steps_running += u64::from(!stored.hibernates && stored.calls.values().any(|call| runs(&call.phase)));
@@ -264,12 +264,12 @@ fn untold(member: &Member, stored: &Stored) -> Option<String> {
 
 fn is_shown(shown: &proto::Event, durable: &Event) -> bool {
     let time = shown.time.as_ref().map(|time| time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000);
-    let fields = |fact: &Fact| fact.fields().as_str() == shown.fields;
-    shown.kind == durable.fact.kind()
+    let fields = |data: &EventData| data.fields().as_str() == shown.fields;
+    shown.kind == durable.data.kind()
         && shown.scope == durable.scope.as_str()
         && time.and_then(|ms| u64::try_from(ms).ok()) == Some(durable.at.0)
         // Values of a finished step may have gone before or after it was shown.
-        && (fields(&durable.fact) || without_values(&shown.fields) == without_values(durable.fact.fields().as_str()))
+        && (fields(&durable.data) || without_values(&shown.fields) == without_values(durable.data.fields().as_str()))
 }
 
 fn without_values(fields: &str) -> serde_json::Value {
@@ -286,36 +286,36 @@ fn without_values(fields: &str) -> serde_json::Value {
 /// Whether what a person was told has been accepted stands in the inbox or in the history.
 fn is_kept(what: &What, stored: &Stored) -> bool {
     let inbox = |fits: &dyn Fn(&Message) -> bool| stored.inbox.iter().any(fits);
-    let history = |fits: &dyn Fn(&Fact) -> bool| stored.events().iter().any(|event| fits(&event.fact));
+    let history = |fits: &dyn Fn(&EventData) -> bool| stored.events().iter().any(|event| fits(&event.data));
     match what {
         What::Approve { .. } => {
             inbox(&|message| matches!(message, Message::Approved { .. }))
-                || history(&|fact| matches!(fact, Fact::ApprovalReceived { .. }))
+                || history(&|data| matches!(data, EventData::ApprovalReceived { .. }))
         }
         What::Reject { .. } => {
             inbox(&|message| matches!(message, Message::Rejected { .. }))
-                || history(&|fact| matches!(fact, Fact::ApprovalRejected { .. }))
+                || history(&|data| matches!(data, EventData::ApprovalRejected { .. }))
         }
         What::Signal { number, .. } => {
             let says = |data: &Json| data.as_str() == number.to_string();
             inbox(&|message| matches!(message, Message::Signal { data, .. } if says(data)))
-                || history(&|fact| matches!(fact, Fact::SignalReceived { data: Some(data), .. } if says(data)))
+                || history(&|data| matches!(data, EventData::SignalReceived { data: Some(data), .. } if says(data)))
         }
         What::Cancel => {
             inbox(&|message| matches!(message, Message::Cancel { .. }))
-                || history(&|fact| matches!(fact, Fact::CancelRequested { .. }))
+                || history(&|data| matches!(data, EventData::CancelRequested { .. }))
         }
         What::Pause => {
             inbox(&|message| matches!(message, Message::Pause))
-                || history(&|fact| matches!(fact, Fact::ExecutionPaused))
+                || history(&|data| matches!(data, EventData::ExecutionPaused))
         }
         What::GoOn => {
             inbox(&|message| matches!(message, Message::Resume))
-                || history(&|fact| matches!(fact, Fact::ExecutionResumed))
+                || history(&|data| matches!(data, EventData::ExecutionResumed))
         }
         What::Mend => {
             inbox(&|message| matches!(message, Message::Reopen | Message::ReopenForced))
-                || history(&|fact| matches!(fact, Fact::ExecutionReopened { .. }))
+                || history(&|data| matches!(data, EventData::ExecutionReopened { .. }))
         }
     }
 }
@@ -323,11 +323,11 @@ fn is_kept(what: &What, stored: &Stored) -> bool {
 /// Children count up to the number of their steps.
 fn child_contradiction(stored: &Stored) -> Option<String> {
     let (first, last) = (stored.events().first()?, stored.events().last()?);
-    let Fact::ExecutionStarted { input, .. } = &first.fact else { return None };
+    let EventData::ExecutionStarted { input, .. } = &first.data else { return None };
     let value = |json: &Json| serde_json::from_str::<serde_json::Value>(json.as_str()).ok();
     let input = value(input)?;
-    match &last.fact {
-        Fact::ExecutionCompleted { output } if value(output)? == input["steps"] => None,
+    match &last.data {
+        EventData::ExecutionCompleted { output } if value(output)? == input["steps"] => None,
         other => Some(format!("a child ended with {other:?}")),
     }
 }
@@ -336,7 +336,7 @@ fn fingerprint(stored: &Stored) -> Fingerprint {
     let mut whole = String::new();
     for (run, events) in &stored.runs {
         let bare: Vec<Event> =
-            events.iter().cloned().map(|event| Event { fact: event.fact.without_values(), ..event }).collect();
+            events.iter().cloned().map(|event| Event { data: event.data.without_values(), ..event }).collect();
         whole.push_str(&format!("{run} {} ", Event::encode(&bare)));
     }
     Fingerprint(hash((whole, &stored.status)))

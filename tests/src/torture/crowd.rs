@@ -7,9 +7,9 @@ use cerebelum_server::proto;
 use futures::future::join_all;
 use serde_json::json;
 
-use super::chance::Chance;
 use super::client::{Client, Told};
 use super::mix::{Expect, Plan, What, plan};
+use super::rng::DeterministicRng;
 use crate::Cloud;
 
 /// Starts and deeds at once, in one round.
@@ -154,7 +154,7 @@ impl Crowd {
     }
 
     /// Looks at the list, and reads some histories.
-    pub(crate) async fn look(&mut self, client: &Client, chance: &mut Chance) {
+    pub(crate) async fn look(&mut self, client: &Client, chance: &mut DeterministicRng) {
         let Told::Yes(page) = client.list(None, LIST_MAX).await else { return };
         let listed: BTreeMap<&str, &proto::Summary> =
             page.executions.iter().map(|summary| (summary.execution_id.as_str(), summary)).collect();
@@ -173,7 +173,7 @@ impl Crowd {
     }
 
     /// Reads some histories. An execution that goes on as a new run would show either run: those are not read.
-    async fn read(&mut self, client: &Client, chance: &mut Chance) {
+    async fn read(&mut self, client: &Client, chance: &mut DeterministicRng) {
         let is_one_run = |member: &&Member| member.started && !member.plan.workflow.ends_with("/countdown");
         let ids: Vec<String> = self.members.values().filter(is_one_run).map(|member| member.plan.id.clone()).collect();
         for _ in 0..READINGS.min(ids.len()) {

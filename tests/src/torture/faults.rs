@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::chance::Chance;
+use super::rng::DeterministicRng;
 use crate::{Disk, WallClock};
 
 /// A clock is set by so much in either direction.
@@ -57,7 +57,7 @@ impl FromStr for Mode {
 #[derive(Debug)]
 pub(crate) struct Faults {
     modes: Vec<Mode>,
-    chance: Chance,
+    chance: DeterministicRng,
     clock: Arc<WallClock>,
     disk: Arc<Disk>,
     /// The end of a pipe that nobody reads.
@@ -72,7 +72,7 @@ impl Faults {
     pub(crate) fn new(modes: &[Mode], seed: u64, disk: Arc<Disk>) -> Self {
         Self {
             modes: modes.to_vec(),
-            chance: Chance::of(seed, u64::MAX - 2),
+            chance: DeterministicRng::of(seed, u64::MAX - 2),
             clock: Arc::new(WallClock::new()),
             disk,
             unread: None,
@@ -140,7 +140,7 @@ impl Faults {
             self.count(mode);
         }
         let stroke = Stroke { clock: self.clock.clone(), disk: self.disk.clone() };
-        let (chance, strokes) = (Chance::of(self.chance.draw(), 0), self.strokes[&mode].clone());
+        let (chance, strokes) = (DeterministicRng::of(self.chance.draw(), 0), self.strokes[&mode].clone());
         Infliction::of(move |goes_on| stroke.go_on(mode, chance, (goes_on, &strokes)))
     }
 
@@ -205,7 +205,7 @@ struct Stroke {
 }
 
 impl Stroke {
-    fn go_on(&self, mode: Mode, mut chance: Chance, (goes_on, strokes): (&AtomicBool, &AtomicU64)) {
+    fn go_on(&self, mode: Mode, mut chance: DeterministicRng, (goes_on, strokes): (&AtomicBool, &AtomicU64)) {
         while goes_on.load(Ordering::Relaxed) && mode != Mode::Log {
             strokes.fetch_add(1, Ordering::Relaxed);
             match mode {

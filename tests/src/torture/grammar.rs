@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{CallName, Event, Fact, Scope, Timestamp};
+use cerebelum_history::{CallName, Event, EventData, Scope, Timestamp};
 
 /// A call, as far as the history has come.
 struct Call {
@@ -24,7 +24,7 @@ enum Part {
 /// The first law that this run of an execution breaks, if any.
 pub(crate) fn broken_law(events: &[Event]) -> Option<String> {
     let mut calls: BTreeMap<CallName, Call> = BTreeMap::new();
-    let mut ended: Option<&Fact> = None;
+    let mut ended: Option<&EventData> = None;
     let mut last = Timestamp(0);
     for (index, event) in events.iter().enumerate() {
         let say = |what: &str| Some(format!("position {}: {what}: {}", index + 1, Event::encode([event])));
@@ -32,19 +32,19 @@ pub(crate) fn broken_law(events: &[Event]) -> Option<String> {
             return say("time goes back");
         }
         last = event.at;
-        if (index == 0) != matches!(event.fact, Fact::ExecutionStarted { .. }) {
+        if (index == 0) != matches!(event.data, EventData::ExecutionStarted { .. }) {
             return say("a history begins with ExecutionStarted, once");
         }
-        match (&event.fact, ended) {
-            (Fact::ExecutionReopened { ordinal }, Some(Fact::ExecutionFailed { .. })) => {
+        match (&event.data, ended) {
+            (EventData::ExecutionReopened { ordinal }, Some(EventData::ExecutionFailed { .. })) => {
                 reopen(&mut calls, *ordinal);
                 ended = None;
             }
             (_, Some(_)) => return say("something happened after the end"),
-            (fact, None) if is_end(fact) => ended = Some(fact),
+            (data, None) if is_end(data) => ended = Some(data),
             (_, None) => {}
         }
-        let Some((ordinal, part)) = part_of(&event.fact) else { continue };
+        let Some((ordinal, part)) = part_of(&event.data) else { continue };
         if event.scope.call().is_some_and(|outer| calls.get(&outer).is_none_or(|outer| !outer.is_open)) {
             return say("something happened in a scope that is not open");
         }
@@ -56,7 +56,7 @@ pub(crate) fn broken_law(events: &[Event]) -> Option<String> {
             }
             (Part::Begins { .. }, Some(_)) => return say("a call began twice"),
             (Part::Ends, Some(call)) if call.is_open => {
-                if event.at < call.not_before && matches!(event.fact, Fact::SleepCompleted { .. }) {
+                if event.at < call.not_before && matches!(event.data, EventData::SleepCompleted { .. }) {
                     return say("a sleep ended too early");
                 }
                 (call.is_open, call.ended_at) = (false, index);
@@ -69,13 +69,13 @@ pub(crate) fn broken_law(events: &[Event]) -> Option<String> {
     None
 }
 
-fn is_end(fact: &Fact) -> bool {
+fn is_end(data: &EventData) -> bool {
     matches!(
-        fact,
-        Fact::ExecutionCompleted { .. }
-            | Fact::ExecutionFailed { .. }
-            | Fact::ExecutionCancelled { .. }
-            | Fact::ExecutionContinued { .. }
+        data,
+        EventData::ExecutionCompleted { .. }
+            | EventData::ExecutionFailed { .. }
+            | EventData::ExecutionCancelled { .. }
+            | EventData::ExecutionContinued { .. }
     )
 }
 
@@ -92,74 +92,74 @@ fn forget_inside(calls: &mut BTreeMap<CallName, Call>, scope: &Scope) {
 }
 
 /// Which call an event is about, and what it does to it.
-fn part_of(fact: &Fact) -> Option<(u32, Part)> {
+fn part_of(data: &EventData) -> Option<(u32, Part)> {
     let begins = Part::Begins { lasts_ms: 0 };
-    Some(match fact {
-        Fact::StepStarted { ordinal, .. }
-        | Fact::PollStarted { ordinal, .. }
-        | Fact::ApprovalRequested { ordinal, .. }
-        | Fact::SignalAwaited { ordinal, .. }
-        | Fact::FetchStarted { ordinal, .. }
-        | Fact::ChildStarted { ordinal, .. } => (*ordinal, begins),
-        Fact::SleepStarted { ordinal, duration_ms } => (*ordinal, Part::Begins { lasts_ms: *duration_ms }),
-        Fact::StepRetried { ordinal, .. } => (*ordinal, Part::Retries),
-        Fact::StepCompleted { ordinal, .. }
-        | Fact::StepFailed { ordinal, .. }
-        | Fact::SleepCompleted { ordinal }
-        | Fact::PollCompleted { ordinal, .. }
-        | Fact::PollFailed { ordinal, .. }
-        | Fact::ApprovalReceived { ordinal, .. }
-        | Fact::ApprovalRejected { ordinal, .. }
-        | Fact::ApprovalTimedOut { ordinal }
-        | Fact::SignalReceived { ordinal, .. }
-        | Fact::SignalTimedOut { ordinal }
-        | Fact::FetchCompleted { ordinal, .. }
-        | Fact::FetchFailed { ordinal, .. }
-        | Fact::ChildAccepted { ordinal, .. }
-        | Fact::ChildCompleted { ordinal, .. }
-        | Fact::ChildFailed { ordinal, .. }
-        | Fact::CallCancelled { ordinal, .. } => (*ordinal, Part::Ends),
-        Fact::AttributeSet { ordinal, .. } | Fact::CallRefused { ordinal, .. } => (*ordinal, Part::Stands),
-        Fact::ExecutionStarted { .. }
-        | Fact::ExecutionCompleted { .. }
-        | Fact::ExecutionFailed { .. }
-        | Fact::ExecutionCancelled { .. }
-        | Fact::ExecutionContinued { .. }
-        | Fact::CancelRequested { .. }
-        | Fact::ExecutionPaused
-        | Fact::ExecutionResumed
-        | Fact::ExecutionReopened { .. }
-        | Fact::ExecutionParked { .. } => return None,
+    Some(match data {
+        EventData::StepStarted { ordinal, .. }
+        | EventData::PollStarted { ordinal, .. }
+        | EventData::ApprovalRequested { ordinal, .. }
+        | EventData::SignalAwaited { ordinal, .. }
+        | EventData::FetchStarted { ordinal, .. }
+        | EventData::ChildStarted { ordinal, .. } => (*ordinal, begins),
+        EventData::SleepStarted { ordinal, duration_ms } => (*ordinal, Part::Begins { lasts_ms: *duration_ms }),
+        EventData::StepRetried { ordinal, .. } => (*ordinal, Part::Retries),
+        EventData::StepCompleted { ordinal, .. }
+        | EventData::StepFailed { ordinal, .. }
+        | EventData::SleepCompleted { ordinal }
+        | EventData::PollCompleted { ordinal, .. }
+        | EventData::PollFailed { ordinal, .. }
+        | EventData::ApprovalReceived { ordinal, .. }
+        | EventData::ApprovalRejected { ordinal, .. }
+        | EventData::ApprovalTimedOut { ordinal }
+        | EventData::SignalReceived { ordinal, .. }
+        | EventData::SignalTimedOut { ordinal }
+        | EventData::FetchCompleted { ordinal, .. }
+        | EventData::FetchFailed { ordinal, .. }
+        | EventData::ChildAccepted { ordinal, .. }
+        | EventData::ChildCompleted { ordinal, .. }
+        | EventData::ChildFailed { ordinal, .. }
+        | EventData::CallCancelled { ordinal, .. } => (*ordinal, Part::Ends),
+        EventData::AttributeSet { ordinal, .. } | EventData::CallRefused { ordinal, .. } => (*ordinal, Part::Stands),
+        EventData::ExecutionStarted { .. }
+        | EventData::ExecutionCompleted { .. }
+        | EventData::ExecutionFailed { .. }
+        | EventData::ExecutionCancelled { .. }
+        | EventData::ExecutionContinued { .. }
+        | EventData::CancelRequested { .. }
+        | EventData::ExecutionPaused
+        | EventData::ExecutionResumed
+        | EventData::ExecutionReopened { .. }
+        | EventData::ExecutionParked { .. } => return None,
     })
 }
 
 /// Whether an event is still what it was: a finished step's values may be gone, nothing else may change.
 pub(crate) fn is_still(before: &Event, after: &Event) -> bool {
     before == after
-        || (before.at, &before.scope) == (after.at, &after.scope) && before.fact.clone().without_values() == after.fact
+        || (before.at, &before.scope) == (after.at, &after.scope) && before.data.clone().without_values() == after.data
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn history(facts: Vec<(u64, &str, Fact)>) -> Vec<Event> {
-        let event = |(at, scope, fact)| Event { at: Timestamp(at), scope: Scope::from_text(scope), fact };
-        facts.into_iter().map(event).collect()
+    fn history(options: Vec<(u64, &str, EventData)>) -> Vec<Event> {
+        let event = |(at, scope, data)| Event { at: Timestamp(at), scope: Scope::from_text(scope), data };
+        options.into_iter().map(event).collect()
     }
 
-    fn started() -> (u64, &'static str, Fact) {
+    fn started() -> (u64, &'static str, EventData) {
         let input = cerebelum_history::Json::null();
-        (1, "", Fact::ExecutionStarted { workflow: "w".into(), input, rules: 1 })
+        (1, "", EventData::ExecutionStarted { workflow: "w".into(), input, rules: 1 })
     }
 
     #[test]
     fn each_broken_law_is_seen() {
-        let sleep = |at, ordinal| (at, "", Fact::SleepStarted { ordinal, duration_ms: 10 });
-        let slept = |at, ordinal| (at, "", Fact::SleepCompleted { ordinal });
+        let sleep = |at, ordinal| (at, "", EventData::SleepStarted { ordinal, duration_ms: 10 });
+        let slept = |at, ordinal| (at, "", EventData::SleepCompleted { ordinal });
         let lawful = history(vec![started(), sleep(2, 1), slept(12, 1)]);
         assert_eq!(broken_law(&lawful), None);
-        let end = || (12, "", Fact::ExecutionCompleted { output: cerebelum_history::Json::null() });
+        let end = || (12, "", EventData::ExecutionCompleted { output: cerebelum_history::Json::null() });
         let cases = [
             (vec![started(), sleep(2, 1), slept(11, 1)], "too early"),
             (vec![started(), sleep(2, 1), sleep(2, 1)], "began twice"),
@@ -168,10 +168,13 @@ mod tests {
             (vec![started(), sleep(2, 1), slept(1, 1)], "back"),
             (vec![started(), end(), sleep(13, 1)], "after the end"),
             (vec![started(), started()], "once"),
-            (vec![started(), (3, "1", Fact::SleepStarted { ordinal: 1, duration_ms: 1 })], "scope that is not open"),
+            (
+                vec![started(), (3, "1", EventData::SleepStarted { ordinal: 1, duration_ms: 1 })],
+                "scope that is not open",
+            ),
         ];
-        for (facts, why) in cases {
-            let said = broken_law(&history(facts)).unwrap_or_default();
+        for (options, why) in cases {
+            let said = broken_law(&history(options)).unwrap_or_default();
             assert!(said.contains(why), "`{said}` should speak of `{why}`");
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::chance::Chance;
+use super::rng::DeterministicRng;
 
 /// Where a kill fell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +67,7 @@ const LIFE_MAX: Duration = Duration::from_secs(5);
 /// Deals out aims; a seed fixes them.
 #[derive(Debug)]
 pub(crate) struct Kills {
-    chance: Chance,
+    chance: DeterministicRng,
     deck: Vec<Card>,
     longest: Duration,
 }
@@ -75,7 +75,7 @@ pub(crate) struct Kills {
 impl Kills {
     /// Kills at random moments come at the latest after this.
     pub(crate) fn new(seed: u64, longest: Duration) -> Self {
-        Self { chance: Chance::of(seed, u64::MAX), deck: Vec::new(), longest }
+        Self { chance: DeterministicRng::of(seed, u64::MAX), deck: Vec::new(), longest }
     }
 
     pub(crate) fn next(&mut self) -> Aim {

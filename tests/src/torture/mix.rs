@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::chance::Chance;
+use super::rng::DeterministicRng;
 
 /// An execution to be.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ pub(crate) enum Expect {
     TwoLines,
 }
 
-type Case = fn(&mut Chance, &str) -> (&'static str, Value, Vec<Deed>, Expect);
+type Case = fn(&mut DeterministicRng, &str) -> (&'static str, Value, Vec<Deed>, Expect);
 
 /// Each is drawn as often as it stands here.
 const CASES: &[Case] = &[
@@ -118,7 +118,7 @@ const CASES: &[Case] = &[
 
 /// The execution of this number.
 pub(crate) fn plan(seed: u64, number: u64, cloud: &str) -> Plan {
-    let mut chance = Chance::of(seed, number);
+    let mut chance = DeterministicRng::of(seed, number);
     let id = format!("t{number}");
     let case = CASES[chance.index(CASES.len())];
     let (workflow, input, deeds, expect) = case(&mut chance, &format!("{cloud}/of/{id}"));
@@ -129,43 +129,43 @@ fn deed(after: Duration, what: What) -> Deed {
     Deed { after, what }
 }
 
-fn fan_out(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn fan_out(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let parts = chance.between(3, 16);
     let output = json!((1..=parts).collect::<Vec<_>>());
     ("fan-out/fan_out", json!({"base_url": base_url, "parts": parts}), vec![], Expect::Output(output))
 }
 
-fn mirrors(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn mirrors(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let (first, second) = (chance.between(200, 3_000), chance.between(200, 3_000));
     let input = json!({"base_url": base_url, "first_ms": first, "second_ms": second});
     ("fan-out/race", input, vec![], Expect::Mirror)
 }
 
-fn reminders(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn reminders(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let input = json!({"base_url": base_url, "email": "ada@example.com", "sleep_ms": chance.between(200, 3_000)});
     ("reminders/reminders", input, vec![], Expect::Mails)
 }
 
-fn droplet(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn droplet(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let (poll, ssh, sleep) = (chance.between(50, 700), chance.between(50, 500), chance.between(200, 2_000));
     let input = json!({"base_url": base_url, "name": "web", "poll_ms": poll, "ssh_delay_ms": ssh, "sleep_ms": sleep});
     ("droplet-deployment/droplet_deployment", input, vec![], Expect::Droplet)
 }
 
-fn build(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn build(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let fails = chance.between(0, 2) == 0;
     let commit = if fails { "broken" } else { "c0ffee" };
     let input = json!({"base_url": base_url, "commit": commit, "poll_ms": chance.between(50, 900)});
     ("ci-build/ci_build", input, vec![], Expect::Build { fails })
 }
 
-fn certificate(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn certificate(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let input = json!({"base_url": base_url, "domain": "example.com", "poll_ms": chance.between(50, 900)});
     ("certificate/certificate", input, vec![], Expect::Certificate)
 }
 
 /// A yes, a no, a silence, or a yes at the last moment.
-fn decision(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn decision(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let (percent, reason) = (chance.between(1, 100), "too early".to_owned());
     let yes = What::Approve { percent };
     let (timeout, deeds, percent, reason) = match chance.index(4) {
@@ -188,14 +188,14 @@ fn paths(count: u64) -> Vec<String> {
     (0..count).map(|number| format!("notes/{number}")).collect()
 }
 
-fn posts(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn posts(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let count = chance.between(2, 12);
     let input = json!({"base_url": base_url, "paths": paths(count)});
     ("test-guests/posts", input, vec![], Expect::Output(json!(count)))
 }
 
 /// Slow answers, so that many requests are under way at any moment.
-fn posts_at_once(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn posts_at_once(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let count = chance.between(2, 8);
     let slow = chance.between(50, 900);
     let paths: Vec<String> = (0..count).map(|number| format!("slow/{slow}/{number}")).collect();
@@ -203,71 +203,71 @@ fn posts_at_once(chance: &mut Chance, base_url: &str) -> (&'static str, Value, V
     ("test-guests/posts_at_once", input, vec![], Expect::Output(json!(count)))
 }
 
-fn naps(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn naps(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let naps = chance.between(1, 6);
     let input = json!({"base_url": base_url, "sleep_ms": chance.between(200, 1_500), "naps": naps});
     ("test-guests/naps", input, vec![], Expect::Output(json!(naps)))
 }
 
 /// Naps with a pause somewhere.
-fn paused(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn paused(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let (workflow, input, _, expect) = naps(chance, base_url);
     let begins = chance.millis(0, 1_500);
     let deeds = vec![deed(begins, What::Pause), deed(begins + chance.millis(50, 1_500), What::GoOn)];
     (workflow, input, deeds, expect)
 }
 
-fn naps_in_a_step(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn naps_in_a_step(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let naps = chance.between(1, 6);
     let input = json!({"base_url": base_url, "sleep_ms": chance.between(200, 1_500), "naps": naps});
     ("test-guests/naps_in_a_step", input, vec![], Expect::Output(json!(naps + 1)))
 }
 
 /// Some sleep long.
-fn sleeper(chance: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn sleeper(chance: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let longest = if chance.between(0, 3) == 0 { 15_000 } else { 3_000 };
     ("test-guests/sleeper", json!(chance.between(200, longest)), vec![], Expect::Output(json!("awake")))
 }
 
-fn lookout(chance: &mut Chance, base_url: &str) -> (u64, Value) {
+fn lookout(chance: &mut DeterministicRng, base_url: &str) -> (u64, Value) {
     let ready_at = chance.between(1, 8);
     let every = chance.between(20, 500);
     (ready_at, json!({"base_url": base_url, "ready_at": ready_at, "every_ms": every, "attempts": 100}))
 }
 
-fn looks(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn looks(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let (ready_at, input) = lookout(chance, base_url);
     ("test-guests/polling", input, vec![], Expect::Looks { ready_at, in_place: false })
 }
 
-fn looks_in_place(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn looks_in_place(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let (ready_at, input) = lookout(chance, base_url);
     ("test-guests/polling_in_place", input, vec![], Expect::Looks { ready_at, in_place: true })
 }
 
-fn retrying(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn retrying(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let input = json!({"base_url": base_url, "failures": chance.between(1, 5), "delay_ms": chance.between(50, 700)});
     ("test-guests/retrying", input, vec![], Expect::Output(json!(200)))
 }
 
-fn tries(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn tries(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let failures = chance.between(1, 5);
     let input = json!({"base_url": base_url, "failures": failures, "delay_ms": chance.between(50, 300)});
     ("test-guests/retrying_in_place", input, vec![], Expect::Tries { failures })
 }
 
-fn race(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn race(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let input = json!({"base_url": base_url, "sleep_ms": chance.between(400, 1_500), "naps": 1});
     ("test-guests/race", input, vec![], Expect::Output(json!("timeout")))
 }
 
-fn asking(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn asking(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let yes = deed(chance.millis(50, 2_000), What::Approve { percent: 1 });
     let input = json!({"base_url": base_url, "path": ""});
     ("test-guests/asking_in_a_step", input, vec![yes], Expect::Output(json!("torture")))
 }
 
-fn listening(chance: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn listening(chance: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let names: Vec<String> = (0..chance.between(1, 4)).map(|number| format!("s{number}")).collect();
     let numbers: Vec<u64> = names.iter().map(|_| chance.draw() >> 12).collect();
     let mut deeds = Vec::new();
@@ -278,56 +278,56 @@ fn listening(chance: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, E
     ("test-guests/listening", json!({"names": names}), deeds, Expect::Output(json!(numbers)))
 }
 
-fn family(chance: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn family(chance: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let (children, awaited) = (chance.between(1, 4), chance.between(0, 2) > 0);
     let output = if awaited { (1..=children).sum() } else { children };
     let input = json!({"children": children, "awaited": awaited});
     ("test-guests/family", input, vec![], Expect::Output(json!(output)))
 }
 
-fn countdown(chance: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn countdown(chance: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let from = chance.between(1, 5);
     ("test-guests/countdown", json!(from), vec![], Expect::Output(json!(from + 1)))
 }
 
-fn nested(chance: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn nested(chance: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let number = chance.between(0, 1_000);
     ("test-guests/nested", json!(number), vec![], Expect::Output(json!(2 * number + 4)))
 }
 
-fn two_lines(chance: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn two_lines(chance: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     ("test-guests/telling", json!(chance.between(200, 1_500)), vec![], Expect::TwoLines)
 }
 
-fn cleaning_up(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn cleaning_up(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let cancel = deed(chance.millis(50, 3_000), What::Cancel);
     ("test-guests/cleaning_up", json!(base_url), vec![cancel], Expect::CleanedUp)
 }
 
-fn gated(_: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn gated(_: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let mend = deed(Duration::ZERO, What::Mend);
     ("test-guests/gated", json!(base_url), vec![mend], Expect::Output(json!("through")))
 }
 
-fn parallel(chance: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn parallel(chance: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let steps = chance.between(2, 25);
     let sum: u64 = (1..=steps).sum();
     ("test-guests/parallel", json!({"steps": steps}), vec![], Expect::Output(json!(sum)))
 }
 
 /// Steps at once in Python, one of which fails.
-fn python_steps(_: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn python_steps(_: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let output = json!([[1, 20, 3, 5], 4, "StepError", "ValueError"]);
     ("test-python/gathers", json!({}), vec![], Expect::Output(output))
 }
 
 /// A hundred steps one after the other in Python, within two timeouts each.
-fn python_hundred(_: &mut Chance, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn python_hundred(_: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     ("test-python/hundred", json!({}), vec![], Expect::Output(json!(100)))
 }
 
 /// Two mails with a pause between them, in a step in Python.
-fn python_mails(chance: &mut Chance, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
+fn python_mails(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let input = json!({"base_url": base_url, "email": "ada@example.com", "pause_ms": chance.between(1_000, 6_000)});
     ("python-reminders/reminders", input, vec![], Expect::NumberedMails)
 }

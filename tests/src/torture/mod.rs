@@ -1,7 +1,6 @@
 //! The laws under fire: a real engine under a mix of workflows, killed again and again, and a checker that compares what
 //! was told, what is durable and what the outside world saw.
 
-mod chance;
 mod checker;
 mod client;
 mod crowd;
@@ -12,6 +11,7 @@ mod mix;
 mod model;
 mod report;
 mod requests;
+mod rng;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cerebelum_server::proto;
-use chance::Chance;
 use checker::Checker;
 use client::{Client, Told};
 use crowd::Crowd;
@@ -28,6 +27,7 @@ pub use faults::Mode;
 use kills::{Aim, Class, Fallen, Kills};
 pub use report::Report;
 use requests::Seen;
+use rng::DeterministicRng;
 use rows::Wanted;
 
 use crate::{Cloud, Database, Disk, Engine};
@@ -102,7 +102,7 @@ struct Torture {
     kills: Kills,
     faults: Faults,
     fallen: Fallen,
-    chance: Chance,
+    chance: DeterministicRng,
     began: Instant,
 }
 
@@ -126,7 +126,7 @@ impl Torture {
             kills: Kills::new(options.seed, options.life_max),
             faults: Faults::new(options.modes, options.seed, disk),
             fallen: Fallen::default(),
-            chance: Chance::of(options.seed, u64::MAX - 1),
+            chance: DeterministicRng::of(options.seed, u64::MAX - 1),
             began: Instant::now(),
         }
     }

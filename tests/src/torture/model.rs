@@ -1,6 +1,6 @@
 //! What must have come of an execution, by its plan and by what the outside world answered.
 
-use cerebelum_history::{Event, Fact, kind};
+use cerebelum_history::{Event, EventData, kind};
 use serde_json::{Value, json};
 
 use super::mix::Expect;
@@ -11,9 +11,9 @@ type End = Result<Value, (String, String)>;
 
 /// Why this is not what the plan says, if so. `told_yes`: whether a person was told that a yes had been accepted.
 pub(crate) fn contradiction(expect: &Expect, events: &[Event], world: &[Seen], told_yes: bool) -> Option<String> {
-    let end = match events.last().map(|event| &event.fact) {
-        Some(Fact::ExecutionCompleted { output }) => Ok(serde_json::from_str(output.as_str()).unwrap_or_default()),
-        Some(Fact::ExecutionFailed { failure } | Fact::ExecutionCancelled { failure }) => {
+    let end = match events.last().map(|event| &event.data) {
+        Some(EventData::ExecutionCompleted { output }) => Ok(serde_json::from_str(output.as_str()).unwrap_or_default()),
+        Some(EventData::ExecutionFailed { failure } | EventData::ExecutionCancelled { failure }) => {
             Err((failure.kind.clone(), failure.message.clone()))
         }
         other => return Some(format!("it ended with {other:?}")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{CallName, Event, Fact, Phase, Timestamp};
+use cerebelum_history::{CallName, CallPhase, Event, EventData, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -81,17 +81,17 @@ pub(crate) fn tallies(stored: &Stored) -> BTreeMap<String, Tally> {
 }
 
 fn poll(event: &Event) -> Option<CallName> {
-    match event.fact {
-        Fact::PollStarted { ordinal, .. } => Some(CallName { scope: event.scope.clone(), ordinal }),
+    match event.data {
+        EventData::PollStarted { ordinal, .. } => Some(CallName { scope: event.scope.clone(), ordinal }),
         _ => None,
     }
 }
 
 fn note(tallies: &mut BTreeMap<String, Tally>, stored: &Stored, (run, event): (u32, &Event)) {
-    let (ordinal, begun, answered, failed) = match event.fact {
-        Fact::FetchStarted { ordinal, .. } => (ordinal, 1, 0, 0),
-        Fact::FetchCompleted { ordinal, .. } => (ordinal, 0, 1, 0),
-        Fact::FetchFailed { ordinal, .. } => (ordinal, 0, 0, 1),
+    let (ordinal, begun, answered, failed) = match event.data {
+        EventData::FetchStarted { ordinal, .. } => (ordinal, 1, 0, 0),
+        EventData::FetchCompleted { ordinal, .. } => (ordinal, 0, 1, 0),
+        EventData::FetchFailed { ordinal, .. } => (ordinal, 0, 0, 1),
         _ => return,
     };
     let name = CallName { scope: event.scope.clone(), ordinal };
@@ -107,7 +107,7 @@ fn note(tallies: &mut BTreeMap<String, Tally>, stored: &Stored, (run, event): (u
 fn note_poll(tallies: &mut BTreeMap<String, Tally>, stored: &Stored, (run, events, name): (u32, &[Event], &CallName)) {
     let open = stored.calls.get(name).filter(|_| run == stored.run).map(|call| &call.phase);
     let rounds = match open {
-        Some(Phase::Poll(open)) => {
+        Some(CallPhase::Poll(open)) => {
             for event in &open.journal {
                 note(tallies, stored, (run, event));
             }
@@ -126,8 +126,8 @@ fn note_poll(tallies: &mut BTreeMap<String, Tally>, stored: &Stored, (run, event
 }
 
 fn rounds_of(event: &Event, name: &CallName) -> Option<u32> {
-    match event.fact {
-        Fact::PollCompleted { ordinal, attempts, .. } | Fact::PollFailed { ordinal, attempts, .. }
+    match event.data {
+        EventData::PollCompleted { ordinal, attempts, .. } | EventData::PollFailed { ordinal, attempts, .. }
             if ordinal == name.ordinal && event.scope == name.scope =>
         {
             Some(attempts)

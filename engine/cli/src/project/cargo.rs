@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::Built;
 use super::component::check;
-use super::kit::{LINK, link_kit};
-use crate::exit::{Code, Outcome, Stop};
+use super::sdk_bundle::{LINK, link_kit};
+use crate::exit::{CliError, Code, Outcome};
 
 const TARGET: &str = "wasm32-wasip2";
 
@@ -20,8 +20,8 @@ const HINT: &str = "use the crate `cerebelum` and end src/lib.rs with `cerebelum
 /// Builds the crate in `folder`. Cargo tells on stderr how it goes.
 pub(super) fn build(folder: &Path) -> Outcome<Built> {
     let manifest = folder.join("Cargo.toml");
-    let text =
-        fs::read_to_string(&manifest).map_err(|e| Stop::usage(format!("cannot read {}: {e}", manifest.display())))?;
+    let text = fs::read_to_string(&manifest)
+        .map_err(|e| CliError::usage(format!("cannot read {}: {e}", manifest.display())))?;
     let name = package_name(&text, &manifest)?;
     has_target(folder)?;
     if text.contains(LINK) {
@@ -29,8 +29,9 @@ pub(super) fn build(folder: &Path) -> Outcome<Built> {
     }
     super::foreign::check(&manifest, &name, TARGET)?;
     let wasm = run_cargo(&manifest)?;
-    let bytes = fs::read(&wasm).map_err(|e| Stop::new(Code::Failed, format!("cannot read {}: {e}", wasm.display())))?;
-    check(&bytes, HINT).map_err(|why| Stop::new(Code::Failed, format!("{name} was built but {why}")))?;
+    let bytes =
+        fs::read(&wasm).map_err(|e| CliError::new(Code::Failed, format!("cannot read {}: {e}", wasm.display())))?;
+    check(&bytes, HINT).map_err(|why| CliError::new(Code::Failed, format!("{name} was built but {why}")))?;
     Ok(Built { name, bytes, folder: folder.to_owned() })
 }
 
@@ -46,11 +47,11 @@ pub(super) fn crate_folder(whole: &Path) -> Option<PathBuf> {
 fn package_name(text: &str, manifest: &Path) -> Outcome<String> {
     let shown = manifest.display();
     let table: toml::Table =
-        text.parse().map_err(|e: toml::de::Error| Stop::usage(format!("{shown}: {}", e.message())))?;
+        text.parse().map_err(|e: toml::de::Error| CliError::usage(format!("{shown}: {}", e.message())))?;
     let package = table.get("package").and_then(|package| package.get("name")).and_then(toml::Value::as_str);
     package
         .map(str::to_owned)
-        .ok_or_else(|| Stop::usage(format!("{shown} is a workspace; name the folder of one of its crates")))
+        .ok_or_else(|| CliError::usage(format!("{shown} is a workspace; name the folder of one of its crates")))
 }
 
 fn has_target(folder: &Path) -> Outcome {
@@ -62,15 +63,15 @@ fn has_target(folder: &Path) -> Outcome {
     let libraries = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
     match asked.status.success() && libraries.is_dir() {
         true => Ok(()),
-        false => Err(Stop::new(
+        false => Err(CliError::new(
             Code::Failed,
             format!("Rust cannot build for {TARGET} yet; run `rustup target add {TARGET}`"),
         )),
     }
 }
 
-fn not_installed(program: &str, error: &std::io::Error) -> Stop {
-    Stop::new(Code::Failed, format!("cannot run {program}: {error}; install Rust from https://rustup.rs"))
+fn not_installed(program: &str, error: &std::io::Error) -> CliError {
+    CliError::new(Code::Failed, format!("cannot run {program}: {error}; install Rust from https://rustup.rs"))
 }
 
 /// A line of cargo's messages; only those about a finished artifact have all of it.
@@ -102,8 +103,8 @@ fn run_cargo(manifest: &Path) -> Outcome<PathBuf> {
     }
     let ended = cargo.wait().map_err(|e| not_installed("cargo", &e))?;
     if !ended.success() {
-        return Err(Stop::new(Code::Failed, "the crate does not build; cargo says why above"));
+        return Err(CliError::new(Code::Failed, "the crate does not build; cargo says why above"));
     }
     let hint = "the crate builds no component; add `crate-type = [\"cdylib\", \"rlib\"]` under [lib] in Cargo.toml";
-    wasm.ok_or_else(|| Stop::new(Code::Failed, hint))
+    wasm.ok_or_else(|| CliError::new(Code::Failed, hint))
 }

@@ -3,16 +3,16 @@
 mod cargo;
 mod component;
 mod foreign;
-mod kit;
 mod python;
+mod sdk_bundle;
 mod template;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::exit::{Outcome, Stop};
+use crate::exit::{CliError, Outcome};
 pub(crate) use python::is_foreign;
-pub(crate) use template::lay_project;
+pub(crate) use template::scaffold;
 
 /// A component that was built.
 pub(crate) struct Built {
@@ -29,14 +29,16 @@ pub(crate) struct Built {
 pub(crate) fn build(path: &Path) -> Outcome<Built> {
     let shown = path.display();
     let whole = fs::canonicalize(path).map_err(|e| {
-        Stop::usage(format!("cannot build {shown}: {e}; name the folder of a crate, or a Python file or its folder"))
+        CliError::usage(format!(
+            "cannot build {shown}: {e}; name the folder of a crate, or a Python file or its folder"
+        ))
     })?;
     if let Some(folder) = cargo::crate_folder(&whole) {
         return cargo::build(&folder);
     }
     match python::find(&whole)? {
         Some(program) => python::build(&program),
-        None => Err(Stop::usage(format!(
+        None => Err(CliError::usage(format!(
             "cannot build {shown}: there is neither a Cargo.toml nor Python; name the folder of a crate or a Python \
              file, or begin one with `cerebelum new`"
         ))),

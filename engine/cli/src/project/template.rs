@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::kit::{LOCK, link_kit};
+use super::sdk_bundle::{LOCK, link_kit};
 use crate::args::Language;
-use crate::exit::{Code, Outcome, Stop};
+use crate::exit::{CliError, Code, Outcome};
 
 /// What stands for the project's name.
 const PLACEHOLDER: &str = "PROJECT_NAME";
@@ -35,7 +35,7 @@ const TAKEN: &str = "abstract alloc as async await become box break cerebelum co
     self serde static std struct super test trait true try type typeof unsafe unsized use virtual where while yield";
 
 /// Lays a project into `folder`, which must not be there yet; its last part is the project's name.
-pub(crate) fn lay_project(folder: &Path, language: Language) -> Outcome {
+pub(crate) fn scaffold(folder: &Path, language: Language) -> Outcome {
     let shown = folder.display();
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     check_name(name)?;
@@ -47,9 +47,9 @@ pub(crate) fn lay_project(folder: &Path, language: Language) -> Outcome {
         Language::Python => PYTHON,
     };
     if folder.exists() {
-        return Err(Stop::new(Code::Refused, format!("{shown} is there already; choose another name")));
+        return Err(CliError::new(Code::Refused, format!("{shown} is there already; choose another name")));
     }
-    let failed = |e: std::io::Error| Stop::new(Code::Failed, format!("cannot write {shown}: {e}"));
+    let failed = |e: std::io::Error| CliError::new(Code::Failed, format!("cannot write {shown}: {e}"));
     for (path, text) in files {
         let place = folder.join(path);
         fs::create_dir_all(place.parent().unwrap_or(folder)).map_err(failed)?;
@@ -62,14 +62,16 @@ fn check_name(name: &str) -> Outcome {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let is_name = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(allowed);
     if !is_name || name.len() > NAME_LETTERS_MAX {
-        return Err(Stop::usage(format!("`{name}` is no name for a project: begin with a letter, then a-z 0-9 - _")));
+        return Err(CliError::usage(format!(
+            "`{name}` is no name for a project: begin with a letter, then a-z 0-9 - _"
+        )));
     }
     Ok(())
 }
 
 fn check_crate_name(name: &str) -> Outcome {
     match TAKEN.split_whitespace().any(|taken| taken == name.replace('-', "_")) {
-        true => Err(Stop::usage(format!("`{name}` means something else in Rust; choose another name"))),
+        true => Err(CliError::usage(format!("`{name}` means something else in Rust; choose another name"))),
         false => Ok(()),
     }
 }
@@ -95,7 +97,7 @@ mod tests {
         let place = folder.path().join("mine");
         fs::create_dir(&place).unwrap();
         for language in [Language::Rust, Language::Python] {
-            assert_eq!(lay_project(&place, language).unwrap_err().code, Some(Code::Refused));
+            assert_eq!(scaffold(&place, language).unwrap_err().code, Some(Code::Refused));
         }
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
     }

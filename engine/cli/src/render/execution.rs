@@ -20,7 +20,7 @@ const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "�
 
 /// How an execution is looked at.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Looks {
+pub(crate) struct RenderOptions {
     /// The moment it is looked at.
     pub(crate) now: Now,
     /// Which picture of a live view this is; none when it is the only one.
@@ -33,7 +33,7 @@ pub(crate) struct Looks {
     pub(crate) away: Option<Duration>,
 }
 
-impl Looks {
+impl RenderOptions {
     /// The one picture of a moment.
     pub(crate) fn at(now: Now) -> Self {
         Self { now, picture: None, in_full: false, steps_max: STEPS_SHOWN, away: None }
@@ -41,7 +41,7 @@ impl Looks {
 }
 
 /// An execution as lines.
-pub(crate) fn execution(status: &proto::ExecutionStatus, looks: Looks) -> Vec<Line> {
+pub(crate) fn execution(status: &proto::ExecutionStatus, looks: RenderOptions) -> Vec<Line> {
     let summary = status.summary.clone().unwrap_or_default();
     let mut lines = vec![heading(&summary, looks)];
     lines.push(subheading(status, &summary, looks));
@@ -83,7 +83,7 @@ fn details(failure: &proto::Failure) -> Vec<Line> {
     lines
 }
 
-fn heading(summary: &proto::Summary, looks: Looks) -> Line {
+fn heading(summary: &proto::Summary, looks: RenderOptions) -> Line {
     let icon = icon(&summary.status, looks);
     let style = Style::of_status(&summary.status);
     Line::new(style, &format!("{icon} "))
@@ -92,7 +92,7 @@ fn heading(summary: &proto::Summary, looks: Looks) -> Line {
         .and(style, &summary.status)
 }
 
-fn subheading(status: &proto::ExecutionStatus, summary: &proto::Summary, looks: Looks) -> Line {
+fn subheading(status: &proto::ExecutionStatus, summary: &proto::Summary, looks: RenderOptions) -> Line {
     let begins = status.waiting_on.iter().find(|wait| wait.kind == "delay").and_then(|wait| wait.until.as_ref());
     let begins = begins.map(moment_ms).filter(|begins_ms| *begins_ms > looks.now.0);
     let started = summary.started_at.as_ref();
@@ -134,7 +134,7 @@ fn value(name: &str, json: &str) -> Vec<Line> {
     std::iter::once(name).chain(below).collect()
 }
 
-pub(super) fn icon(status: &str, looks: Looks) -> &'static str {
+pub(super) fn icon(status: &str, looks: RenderOptions) -> &'static str {
     match status {
         "completed" => "✓",
         "failed" => "✗",
@@ -152,8 +152,13 @@ mod tests {
     use super::*;
     use crate::render::testing::{deployment, shown};
 
-    const NOW: Looks =
-        Looks { now: Now(1_700_000_010_000), picture: None, in_full: false, steps_max: STEPS_SHOWN, away: None };
+    const NOW: RenderOptions = RenderOptions {
+        now: Now(1_700_000_010_000),
+        picture: None,
+        in_full: false,
+        steps_max: STEPS_SHOWN,
+        away: None,
+    };
 
     #[test]
     fn a_running_execution_is_a_tree_with_bars_and_waits() {
@@ -173,7 +178,7 @@ mod tests {
     #[test]
     fn an_engine_that_is_away_is_said_and_a_start_that_is_delayed() {
         let mut status = deployment();
-        let away = Looks { away: Some(Duration::from_secs(19)), ..NOW };
+        let away = RenderOptions { away: Some(Duration::from_secs(19)), ..NOW };
         assert_eq!(shown(&execution(&status, away))[2], "  engine not reachable since 19s, trying again");
         let until = Some(Now(1_700_000_013_000).timestamp());
         status.waiting_on = vec![proto::WaitingOn { kind: "delay".into(), until, ..Default::default() }];
@@ -194,7 +199,7 @@ mod tests {
         let failed =
             |details| proto::Failure { kind: "exception".into(), message: "'b'".into(), details, retryable: false };
         let last = |status: &proto::ExecutionStatus, number: usize| {
-            let lines = shown(&execution(status, Looks { in_full: true, ..NOW }));
+            let lines = shown(&execution(status, RenderOptions { in_full: true, ..NOW }));
             lines[lines.len() - number..].to_vec()
         };
         let as_text = [
@@ -237,6 +242,9 @@ mod tests {
             "",
             "x".repeat(120)
         );
-        assert_eq!(shown(&execution(&status, Looks { in_full: true, ..NOW })), expected.lines().collect::<Vec<_>>());
+        assert_eq!(
+            shown(&execution(&status, RenderOptions { in_full: true, ..NOW })),
+            expected.lines().collect::<Vec<_>>()
+        );
     }
 }

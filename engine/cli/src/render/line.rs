@@ -20,7 +20,7 @@ pub(crate) enum Style {
     /// It goes on.
     Busy,
     /// It needs somebody.
-    Needy,
+    ActionNeeded,
 }
 
 impl Style {
@@ -32,7 +32,7 @@ impl Style {
             Self::Good => "32",
             Self::Bad => "31",
             Self::Busy => "36",
-            Self::Needy => "33",
+            Self::ActionNeeded => "33",
         }
     }
 
@@ -43,7 +43,7 @@ impl Style {
             "failed" => Self::Bad,
             "cancelled" => Self::Dim,
             "running" => Self::Busy,
-            "waiting-for-approval" | "parked" | "paused" => Self::Needy,
+            "waiting-for-approval" | "parked" | "paused" => Self::ActionNeeded,
             _ => Self::Plain,
         }
     }

@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::render::testing::{START_MS, deployment};
-    use crate::render::{Looks, Now, execution};
+    use crate::render::{Now, RenderOptions, execution};
 
     /// Both ends of a pseudo-terminal, and what a person sees on it.
     struct Terminal {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn picture(ms: u64, number: usize) -> Vec<Line> {
-        execution(&deployment(), Looks { picture: Some(number), ..Looks::at(Now(START_MS + ms)) })
+        execution(&deployment(), RenderOptions { picture: Some(number), ..RenderOptions::at(Now(START_MS + ms)) })
     }
 
     #[test]

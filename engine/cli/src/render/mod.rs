@@ -13,7 +13,7 @@ mod testing;
 mod when;
 
 pub(crate) use changes::changes;
-pub(crate) use execution::{Looks, STEPS_SHOWN, execution};
+pub(crate) use execution::{RenderOptions, STEPS_SHOWN, execution};
 pub(crate) use failure::{failure_line, traceback_lines, without_traceback};
 pub(crate) use line::{Line, Style, harmless, plain};
 pub(crate) use live::{Live, Size};

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use cerebelum_server::json::compact;
 use cerebelum_server::proto;
 
-use super::execution::{Looks, icon};
+use super::execution::{RenderOptions, icon};
 use super::failure::failure_line;
 use super::line::{Line, Style};
 use super::when::{ago, moment_ms};
@@ -21,7 +21,7 @@ const WORDS: [&str; 5] = ["failed", "waiting", "running", "cancelled", "complete
 /// Steps below the scope that called them, and what each scope waits on.
 pub(super) struct Tree<'a> {
     execution_id: &'a str,
-    looks: Looks,
+    looks: RenderOptions,
     /// By the scope they are shown under.
     steps: HashMap<&'a str, Vec<&'a proto::Step>>,
     waits: HashMap<&'a str, Vec<&'a proto::WaitingOn>>,
@@ -31,7 +31,7 @@ pub(super) struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     /// The tree of an execution.
-    pub(super) fn new(status: &'a proto::ExecutionStatus, looks: Looks) -> Self {
+    pub(super) fn new(status: &'a proto::ExecutionStatus, looks: RenderOptions) -> Self {
         let shown: HashSet<&str> = status.steps.iter().map(|step| step.scope.as_str()).collect();
         let mut steps: HashMap<_, Vec<_>> = HashMap::new();
         for step in status.steps.iter().filter(|step| !step.scope.is_empty()) {
@@ -85,7 +85,7 @@ impl<'a> Tree<'a> {
             .and(name, &format!(" {:<width$} ", step.name))
             .and(Style::Dim, &format!("{:>7}", self.step_took(step)));
         if step.attempt > 1 {
-            line = line.and(Style::Needy, &format!("  attempt {}", step.attempt));
+            line = line.and(Style::ActionNeeded, &format!("  attempt {}", step.attempt));
         }
         let progress = self.progress.get(step.scope.as_str());
         if let Some(progress) = progress.filter(|_| step.ended_at.is_none()) {
@@ -107,7 +107,7 @@ impl<'a> Tree<'a> {
     }
 
     fn wait(&self, wait: &proto::WaitingOn) -> Line {
-        let style = if wait.kind == "approval" { Style::Needy } else { Style::Plain };
+        let style = if wait.kind == "approval" { Style::ActionNeeded } else { Style::Plain };
         let icon = if wait.kind == "approval" { "?" } else { "◌" };
         let mut line = Line::new(style, &format!("{icon} {}", wait.kind));
         if !wait.name.is_empty() {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn lines(status: &proto::ExecutionStatus, steps_max: usize) -> Vec<String> {
-        let looks = Looks { steps_max, ..Looks::at(Now(START_MS + 1_000)) };
+        let looks = RenderOptions { steps_max, ..RenderOptions::at(Now(START_MS + 1_000)) };
         let mut lines = Vec::new();
         Tree::new(status, looks).scope("", 1, &mut lines);
         shown(&lines)

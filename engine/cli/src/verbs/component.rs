@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use cerebelum_server::{json, proto};
 use futures::stream;
 
-use super::Asking;
+use super::ApiCommand;
 use super::read::{component_lines, short, size};
 use crate::args::{Build, New, RemoveComponent, Upload};
 use crate::client::Client;
-use crate::exit::{Code, Outcome, Stop};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::{self, Out, note};
 use crate::project;
 use crate::render::{Now, ago};
@@ -27,7 +27,7 @@ const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// Lays down a project.
 pub(crate) fn new(args: &New, out: Out) -> Outcome {
     let folder = Path::new(&args.name);
-    project::lay_project(folder, args.lang)?;
+    project::scaffold(folder, args.lang)?;
     let shown = folder.display();
     out.say(&format!("{shown} is ready: cerebelum dev {shown}"))
 }
@@ -40,18 +40,18 @@ pub(crate) fn build(args: &Build, out: Out) -> Outcome {
         None => built.folder.join(format!("{}.wasm", built.name)),
     };
     fs::write(&file, &built.bytes).map_err(|e| {
-        Stop::new(Code::Failed, format!("cannot write {}: {e}; choose another place with -o", file.display()))
+        CliError::new(Code::Failed, format!("cannot write {}: {e}; choose another place with -o", file.display()))
     })?;
     let bytes = u64::try_from(built.bytes.len()).unwrap_or(u64::MAX);
     out.say(&format!("{} ({})", file.display(), size(bytes)))
 }
 
-impl Asking {
+impl ApiCommand {
     /// Hands a component to the engine.
     pub(crate) async fn upload(&self, args: &Upload) -> Outcome {
         let shown = args.file.display();
         let bytes = fs::read(&args.file).map_err(|e| {
-            Stop::usage(format!("cannot read {shown}: {e}; name a component built with `cerebelum build`"))
+            CliError::usage(format!("cannot read {shown}: {e}; name a component built with `cerebelum build`"))
         })?;
         let file_name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut client = self.client().await?;
@@ -63,7 +63,7 @@ impl Asking {
     }
 }
 
-impl Asking {
+impl ApiCommand {
     /// Removes a component, or one version of it.
     pub(crate) async fn remove_component(&self, args: RemoveComponent) -> Outcome {
         let mut client = self.client().await?;

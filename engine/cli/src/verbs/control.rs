@@ -2,9 +2,9 @@
 
 use cerebelum_server::proto;
 
-use super::Asking;
+use super::ApiCommand;
 use crate::client::Client;
-use crate::exit::{Code, Outcome, Stop};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out;
 
 /// What can be done to executions by their ids alone.
@@ -47,12 +47,12 @@ impl Control {
     }
 }
 
-impl Asking {
+impl ApiCommand {
     /// Does it to each execution in turn. One that is refused does not spare the others; the exit code is that of the
     /// first refusal.
     pub(crate) async fn each(&self, ids: Vec<String>, control: Control) -> Outcome {
         let mut client = self.client().await?;
-        let mut refused: Option<Stop> = None;
+        let mut refused: Option<CliError> = None;
         for id in ids {
             let stop = match control.perform(&mut client, &id).await {
                 Ok(()) => {
@@ -64,7 +64,7 @@ impl Asking {
             let is_away = stop.code == Some(Code::Unreachable);
             // The last refusal is told by whoever called us.
             let code = refused.as_ref().map_or(stop.code, |first| first.code);
-            if let Some(before) = refused.replace(Stop { code, ..stop }) {
+            if let Some(before) = refused.replace(CliError { code, ..stop }) {
                 out::complain(&before, self.global.json);
             }
             if is_away {

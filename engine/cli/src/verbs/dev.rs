@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use cerebelum_server::proto;
 
-use super::Asking;
+use super::ApiCommand;
 use super::read::component_lines;
 use super::start::{ended_well, start};
 use crate::args::Dev;
 use crate::client::Client;
-use crate::exit::{Code, Outcome, Stop};
+use crate::exit::{CliError, Code, Outcome};
 use crate::project::{self, Built};
 use crate::values;
 
@@ -20,13 +20,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 /// The state of a project's sources: path, time of the last change and size of each file.
 type Sources = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
-impl Asking {
+impl ApiCommand {
     /// Builds, uploads and runs a project after every change, until it is interrupted.
     pub(crate) async fn dev(&self, args: Dev) -> Outcome {
         let mut client = self.client().await?;
         if !args.path.exists() {
             let line = format!("there is no {}; begin a project with `cerebelum new`", args.path.display());
-            return Err(Stop::usage(line));
+            return Err(CliError::usage(line));
         }
         let mut running = None;
         let ended = tokio::select! {
@@ -85,7 +85,7 @@ impl Asking {
 
 async fn build(path: PathBuf) -> Outcome<Built> {
     let building = tokio::task::spawn_blocking(move || project::build(&path));
-    building.await.unwrap_or_else(|e| Err(Stop::new(Code::Failed, format!("the build broke off: {e}"))))
+    building.await.unwrap_or_else(|e| Err(CliError::new(Code::Failed, format!("the build broke off: {e}"))))
 }
 
 fn choose(component: &proto::Component, wanted: Option<&str>) -> Outcome<String> {
@@ -94,9 +94,9 @@ fn choose(component: &proto::Component, wanted: Option<&str>) -> Outcome<String>
         (Some(wanted), _) => Ok(format!("{}/{wanted}", component.name)),
         (None, [only]) => Ok(format!("{}/{only}", component.name)),
         (None, []) => {
-            Err(Stop::usage("the component has no workflow; write one with #[workflow], in Python @workflow"))
+            Err(CliError::usage("the component has no workflow; write one with #[workflow], in Python @workflow"))
         }
-        (None, many) => Err(Stop::usage(format!("choose with --workflow: {}", many.join(", ")))),
+        (None, many) => Err(CliError::usage(format!("choose with --workflow: {}", many.join(", ")))),
     }
 }
 

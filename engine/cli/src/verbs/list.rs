@@ -2,10 +2,10 @@
 
 use cerebelum_server::{json, proto};
 
-use super::Asking;
+use super::ApiCommand;
 use crate::args::List;
 use crate::client::Client;
-use crate::exit::{Code, Outcome, Stop};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago, moment_ms};
 use crate::values;
@@ -16,7 +16,7 @@ const PAGE: usize = 100;
 const DISORDER_MS: u64 = 60_000;
 
 /// What was found, and where it goes on.
-struct Found {
+struct ListedPage {
     executions: Vec<proto::Summary>,
     next: Option<String>,
 }
@@ -40,7 +40,7 @@ impl Times {
     }
 }
 
-impl Asking {
+impl ApiCommand {
     /// Lists executions.
     pub(crate) async fn list(&self, args: List) -> Outcome {
         let mut client = self.client().await?;
@@ -87,7 +87,7 @@ fn table(executions: &[proto::Summary]) -> Table {
     table
 }
 
-async fn pages(client: &mut Client, args: List) -> Outcome<Found> {
+async fn pages(client: &mut Client, args: List) -> Outcome<ListedPage> {
     let limit = if args.all { usize::MAX } else { args.limit };
     let now_ms = Now::measured().0;
     let times = Times {
@@ -121,7 +121,7 @@ async fn pages(client: &mut Client, args: List) -> Outcome<Found> {
         }
         size = (limit - executions.len()).min(PAGE);
     }
-    Ok(Found { executions, next: request.cursor })
+    Ok(ListedPage { executions, next: request.cursor })
 }
 
 fn started_ms(one: &proto::Summary) -> u64 {
@@ -129,12 +129,12 @@ fn started_ms(one: &proto::Summary) -> u64 {
 }
 
 /// The refusal, when no component has such a workflow.
-async fn unknown_workflow(client: &mut Client, wanted: &str) -> Outcome<Option<Stop>> {
+async fn unknown_workflow(client: &mut Client, wanted: &str) -> Outcome<Option<CliError>> {
     let answer = client.engine.components(proto::ComponentsRequest {}).await.map_err(|e| client.stop(&e))?;
     Ok(refusal(&answer.into_inner().components, wanted))
 }
 
-fn refusal(components: &[proto::Component], wanted: &str) -> Option<Stop> {
+fn refusal(components: &[proto::Component], wanted: &str) -> Option<CliError> {
     let names = |one: &proto::Component| {
         let of = one.name.clone();
         one.workflows.iter().map(move |workflow| format!("{of}/{workflow}")).collect::<Vec<_>>()
@@ -154,7 +154,7 @@ fn refusal(components: &[proto::Component], wanted: &str) -> Option<Stop> {
             format!("`{wanted}` is a component, not a workflow; it has {}", some(workflows.iter().copied()))
         }
     };
-    Some(Stop::new(Code::NotFound, line))
+    Some(CliError::new(Code::NotFound, line))
 }
 
 /// The first ones of many names.

@@ -20,14 +20,14 @@ pub(crate) use control::Control;
 pub(crate) use serve::serve;
 
 /// A question to an engine, and where its answer goes.
-pub(crate) struct Asking {
+pub(crate) struct ApiCommand {
     /// Which engine, who asks, how to answer.
     pub(crate) global: Global,
     /// Where the answer goes.
     pub(crate) out: Out,
 }
 
-impl Asking {
+impl ApiCommand {
     async fn client(&self) -> Outcome<Client> {
         Client::connect(&self.global).await
     }

@@ -2,7 +2,7 @@
 
 use cerebelum_server::{json, proto};
 
-use super::Asking;
+use super::ApiCommand;
 use crate::args::{Approvals, Approve, Reject, Signal};
 use crate::exit::Outcome;
 use crate::out::note;
@@ -12,7 +12,7 @@ use crate::values;
 /// Pages are asked for until there are so many questions.
 const APPROVALS_MAX: usize = 10_000;
 
-impl Asking {
+impl ApiCommand {
     /// Lists open questions.
     pub(crate) async fn approvals(&self, args: Approvals) -> Outcome {
         let mut client = self.client().await?;
@@ -42,7 +42,7 @@ impl Asking {
                 cell(&approval.kind),
                 cell(&ago(approval.requested_at.as_ref(), now)),
                 cell(&ago(approval.deadline.as_ref(), now)),
-                Line::new(Style::Needy, &approval.title),
+                Line::new(Style::ActionNeeded, &approval.title),
                 Line::new(Style::Dim, &json::compact(&approval.data)),
             ]);
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cerebelum_server::{json, proto};
 
-use super::Asking;
+use super::ApiCommand;
 use crate::args::{History, Logs};
 use crate::client::Client;
 use crate::exit::Outcome;
@@ -13,7 +13,7 @@ use crate::render::{Line, Now, Style, Table, ago, plain, traceback_lines, withou
 /// How many digits of a digest tell components apart for a person.
 const DIGEST_DIGITS: usize = 12;
 
-impl Asking {
+impl ApiCommand {
     /// Lists components.
     pub(crate) async fn components(&self) -> Outcome {
         let mut client = self.client().await?;
@@ -108,7 +108,7 @@ fn event_lines(event: &proto::Event) -> Vec<Line> {
 fn event_line(event: &proto::Event) -> Line {
     let style = match event.kind.as_str() {
         kind if kind.ends_with("Failed") || kind.ends_with("Parked") || kind.ends_with("TimedOut") => Style::Bad,
-        kind if kind.ends_with("Cancelled") || kind.ends_with("Rejected") => Style::Needy,
+        kind if kind.ends_with("Cancelled") || kind.ends_with("Rejected") => Style::ActionNeeded,
         kind if kind.ends_with("Completed") => Style::Good,
         _ => Style::Plain,
     };
@@ -121,7 +121,7 @@ fn event_line(event: &proto::Event) -> Line {
 fn log_line(line: &proto::LogLine, step: Option<&str>) -> Line {
     let style = match line.level.as_str() {
         "error" => Style::Bad,
-        "warn" => Style::Needy,
+        "warn" => Style::ActionNeeded,
         "debug" => Style::Dim,
         _ => Style::Plain,
     };

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Serve;
 use crate::config::{self, LogFormat, effective, without_password};
-use crate::exit::{Code, Outcome, Stop};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::Out;
 
 /// Lines of the log that may wait to be written; beyond them they are lost.
@@ -57,7 +57,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     };
     tokio::select! {
         () = serving => Ok(()),
-        why = broken => Err(Stop::new(Code::Failed, format!("{why}; nothing acknowledged is lost: start the engine again"))),
+        why = broken => Err(CliError::new(Code::Failed, format!("{why}; nothing acknowledged is lost: start the engine again"))),
         () = asked => {
             tracing::warn!("stopped before everything was put away; nothing acknowledged is lost");
             Ok(())
@@ -65,17 +65,17 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     }
 }
 
-fn not_opened(error: OpenError) -> Stop {
+fn not_opened(error: OpenError) -> CliError {
     match error {
         OpenError::Unavailable(why) => {
-            Stop::new(Code::Unreachable, format!("{why}; start it, or name another with --database"))
+            CliError::new(Code::Unreachable, format!("{why}; start it, or name another with --database"))
         }
-        OpenError::Unusable(why) => Stop::new(Code::Refused, why),
+        OpenError::Unusable(why) => CliError::new(Code::Refused, why),
     }
 }
 
-fn refused(error: cerebelum_server::ServeError) -> Stop {
-    Stop::new(Code::Refused, error.to_string())
+fn refused(error: cerebelum_server::ServeError) -> CliError {
+    CliError::new(Code::Refused, error.to_string())
 }
 
 /// Starts the log on stderr. Lines are written by a thread of their own: a pipe that is full or that nobody reads any more
@@ -122,7 +122,7 @@ struct Stopping {
 
 impl Stopping {
     fn listen() -> Outcome<Self> {
-        let refused = |e| Stop::new(Code::Failed, format!("cannot listen for signals: {e}"));
+        let refused = |e| CliError::new(Code::Failed, format!("cannot listen for signals: {e}"));
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
             terminate: signal(SignalKind::terminate()).map_err(refused)?,

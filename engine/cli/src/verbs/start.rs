@@ -2,14 +2,14 @@
 
 use cerebelum_server::{json, proto};
 
-use super::Asking;
+use super::ApiCommand;
 use crate::args::{Start, StatusOf};
 use crate::client::{Client, has_ended};
-use crate::exit::{Code, Outcome, Stop};
-use crate::render::{Looks, Now, STEPS_SHOWN, execution, failure_line};
+use crate::exit::{CliError, Code, Outcome};
+use crate::render::{Now, RenderOptions, STEPS_SHOWN, execution, failure_line};
 use crate::values;
 
-impl Asking {
+impl ApiCommand {
     /// Starts an execution; with `--wait`, to its end.
     pub(crate) async fn start(&self, args: Start) -> Outcome {
         let request = proto::StartRequest {
@@ -57,7 +57,7 @@ impl Asking {
         if !has_ended(&status) {
             let word = status.summary.map(|summary| summary.status).unwrap_or_default();
             let line = format!("{id} has not ended, it is {word}; wait for the end with --wait");
-            return Err(Stop::new(Code::Refused, line));
+            return Err(CliError::new(Code::Refused, line));
         }
         match (&status.output, self.global.json) {
             (_, true) => self.out.say(&json::result(&status))?,
@@ -68,7 +68,7 @@ impl Asking {
     }
 
     fn show(&self, status: &proto::ExecutionStatus, steps_max: usize) -> Outcome {
-        let looks = Looks { in_full: true, steps_max, ..Looks::at(Now::measured()) };
+        let looks = RenderOptions { in_full: true, steps_max, ..RenderOptions::at(Now::measured()) };
         match self.global.json {
             true => self.out.say(&json::status(status)),
             false => self.out.show(&execution(status, looks)),
@@ -94,5 +94,5 @@ pub(super) fn ended_well(status: &proto::ExecutionStatus) -> Outcome {
     });
     let id = &summary.execution_id;
     let line = format!("{id} {}{}; see `cerebelum status {id}`", summary.status, why.unwrap_or_default());
-    Err(Stop::new(Code::Failed, line))
+    Err(CliError::new(Code::Failed, line))
 }

@@ -6,12 +6,12 @@ use cerebelum_server::{json, proto};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::Asking;
+use super::ApiCommand;
 use super::start::ended_well;
-use crate::client::{Client, Patience, has_ended};
-use crate::exit::{Outcome, Stop};
+use crate::client::{Client, ReconnectBackoff, has_ended};
+use crate::exit::{CliError, Outcome};
 use crate::out::{note, size};
-use crate::render::{Live, Looks, Now, changes, execution};
+use crate::render::{Live, Now, RenderOptions, changes, execution};
 
 /// How often a live picture is drawn: durations tick, the spinner turns.
 const PICTURE_INTERVAL: Duration = Duration::from_millis(100);
@@ -20,7 +20,7 @@ const CHANGES_MAX: usize = 16;
 
 type Changes = tonic::Streaming<proto::ExecutionStatus>;
 
-impl Asking {
+impl ApiCommand {
     /// Follows an execution until it has ended.
     pub(crate) async fn watch(&self, id: &str) -> Outcome {
         let mut client = self.client().await?;
@@ -80,7 +80,7 @@ impl Asking {
             if let Some(status) = &status {
                 // Of an engine that is away nobody knows what runs: nothing counts on, nothing turns.
                 let picture = away_for.is_none().then_some(picture);
-                let looks = Looks { picture, away: away_for, ..Looks::at(known) };
+                let looks = RenderOptions { picture, away: away_for, ..RenderOptions::at(known) };
                 live.draw(&execution(status, looks), size())?;
             }
             if status.as_ref().is_some_and(has_ended) {
@@ -121,17 +121,17 @@ impl Watched {
 
     /// What is seen next. May be dropped while it waits: nothing is lost.
     async fn next(&mut self) -> Outcome<Seen> {
-        let gone = || Err(Stop::new(crate::exit::Code::Failed, "watching broke off; try again"));
+        let gone = || Err(CliError::new(crate::exit::Code::Failed, "watching broke off; try again"));
         self.seen.recv().await.unwrap_or_else(gone)
     }
 }
 
 async fn watch(mut client: Client, id: String, sender: mpsc::Sender<Outcome<Seen>>) {
-    let (mut stream, mut patience) = (None, Patience::default());
+    let (mut stream, mut patience) = (None, ReconnectBackoff::default());
     loop {
         let seen = match receive(&mut client, &id, &mut stream).await {
             Ok(status) => {
-                patience = Patience::default();
+                patience = ReconnectBackoff::default();
                 Ok(Seen::Status(Box::new(status)))
             }
             Err(status) => {
@@ -152,7 +152,7 @@ async fn watch(mut client: Client, id: String, sender: mpsc::Sender<Outcome<Seen
             return;
         }
         if is_away {
-            Patience::pause().await;
+            ReconnectBackoff::pause().await;
         }
     }
 }

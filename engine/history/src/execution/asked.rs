@@ -2,13 +2,13 @@
 
 use super::{Action, ApprovalEdge, ChildStart, End, Execution, LogEntry, Moment, Target};
 use crate::attributes::{attributes_bytes, check_room};
-use crate::event::{Cause, Fact};
-use crate::journal::Diverged;
+use crate::event::{Cause, EventData};
+use crate::journal::NonDeterminism;
 use crate::limits::{
     APPROVAL_BYTES_MAX, CHILD_DEPTH_MAX, FLAT_BYTES, HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, OPEN_CALL_BYTES_MAX,
     OPEN_CALLS_MAX, OPEN_CHILDREN_MAX, ROUND_BYTES_MAX, RUN_LOG_BYTES_MAX, STEP_DEPTH_MAX,
 };
-use crate::open::{Attempts, OpenPoll, OpenStep, Phase, PinnedStep};
+use crate::open::{Attempts, CallPhase, OpenPoll, OpenStep, PinnedStep};
 use crate::{Call, CallName, Digest, ExecutionId, Failure, Request, Scope, kind, planted};
 
 impl Execution {
@@ -36,7 +36,7 @@ impl Execution {
         request: Request,
         target: Option<Result<Target, Failure>>,
         now: Moment,
-    ) -> Result<(), Diverged> {
+    ) -> Result<(), NonDeterminism> {
         if self.end.is_some() {
             return Ok(());
         }
@@ -59,10 +59,10 @@ impl Execution {
                 match self.refusal(scope, &call) {
                     None => self.issue(name.clone(), call, target, now),
                     Some(failure) => {
-                        self.record(now.at, scope, Fact::CallRefused { ordinal, digest: call.digest(), failure });
+                        self.record(now.at, scope, EventData::CallRefused { ordinal, digest: call.digest(), failure });
                     }
                 }
-                if scope.is_root() && std::mem::take(&mut self.facts.cancel_owed) {
+                if scope.is_root() && std::mem::take(&mut self.options.cancel_owed) {
                     self.cancel_call(&name, Cause::Requested, now);
                 }
             }
@@ -79,13 +79,13 @@ impl Execution {
                 let text = if replaying { None } else { self.log_text(text) };
                 if let Some(text) = text {
                     let line = LogEntry { scope: scope.clone(), attempt, place, number, at: now.at, level, text };
-                    self.mark += 1;
+                    self.lsn += 1;
                     self.changes.logs.push(line);
                 }
             }
             Request::Progress(percent, message) => {
                 if !replaying {
-                    self.mark += 1;
+                    self.lsn += 1;
                     self.loose_bytes += message.len() as u64 + FLAT_BYTES;
                     let before = self.progress.insert(scope.clone(), (percent.min(100), message));
                     self.loose_bytes -= before.map_or(0, |(_, message)| message.len() as u64 + FLAT_BYTES);
@@ -94,7 +94,7 @@ impl Execution {
             Request::SetAttribute(ordinal, name, value) => {
                 self.attributes.insert(name.clone(), value.clone());
                 self.attributes_bytes = attributes_bytes(&self.attributes);
-                self.record(now.at, scope, Fact::AttributeSet { ordinal, name, value });
+                self.record(now.at, scope, EventData::AttributeSet { ordinal, name, value });
             }
         }
         Ok(())
@@ -102,15 +102,15 @@ impl Execution {
 
     /// A log line that the run still has room for; in place of the first that it has none for, a note.
     fn log_text(&mut self, text: String) -> Option<String> {
-        let before = self.facts.log_bytes;
+        let before = self.options.log_bytes;
         if before > RUN_LOG_BYTES_MAX {
             return None;
         }
         let bytes = text.len() as u64 + FLAT_BYTES;
-        self.facts.log_bytes = before + bytes;
+        self.options.log_bytes = before + bytes;
         self.loose_bytes += bytes;
         let note = || format!("this run has logged {RUN_LOG_BYTES_MAX} bytes: all further lines are dropped");
-        Some(if self.facts.log_bytes > RUN_LOG_BYTES_MAX { note() } else { text })
+        Some(if self.options.log_bytes > RUN_LOG_BYTES_MAX { note() } else { text })
     }
 
     /// Which limit, broken by this request, ends the execution: there is no call to be told.
@@ -146,7 +146,7 @@ impl Execution {
             Call::Step(..) | Call::Poll(..) if scope.depth() >= STEP_DEPTH_MAX => {
                 format!("steps nest at most {STEP_DEPTH_MAX} deep: use a loop, or a child workflow")
             }
-            Call::RunWorkflow(_) | Call::StartWorkflow(_) if self.facts.depth >= CHILD_DEPTH_MAX => {
+            Call::RunWorkflow(_) | Call::StartWorkflow(_) if self.options.depth >= CHILD_DEPTH_MAX => {
                 format!("children nest at most {CHILD_DEPTH_MAX} deep: use a loop, or continue_as_new")
             }
             Call::RunWorkflow(_) if self.open_children >= OPEN_CHILDREN_MAX => {
@@ -165,15 +165,15 @@ impl Execution {
         let ordinal = name.ordinal;
         match call {
             Call::Sleep { duration_ms } => {
-                let since = self.record(now.at, &name.scope, Fact::SleepStarted { ordinal, duration_ms });
-                self.open_call(name, since, Phase::Sleep { until: since.plus(duration_ms) });
+                let since = self.record(now.at, &name.scope, EventData::SleepStarted { ordinal, duration_ms });
+                self.open_call(name, since, CallPhase::Sleep { until: since.plus(duration_ms) });
             }
             Call::Step(call, options) => self.issue_step(name, (call, options), target, now),
             Call::Poll(check, policy) => self.issue_poll(name, (check, policy), target, now),
             Call::Approval(request) => {
                 let id = self.approval_id(&name);
-                let fact = Fact::ApprovalRequested { ordinal, id: id.clone(), request: request.clone() };
-                let since = self.record(now.at, &name.scope, fact);
+                let data = EventData::ApprovalRequested { ordinal, id: id.clone(), request: request.clone() };
+                let since = self.record(now.at, &name.scope, data);
                 let until = request.timeout_ms.map(|timeout| since.plus(timeout));
                 let title = request.title.clone();
                 self.changes.approvals.push(ApprovalEdge::Opened {
@@ -182,19 +182,22 @@ impl Execution {
                     request,
                     until,
                 });
-                self.open_call(name, since, Phase::Approval { id, title, until });
+                self.open_call(name, since, CallPhase::Approval { id, title, until });
             }
             Call::Signal { name: signal, timeout_ms } => {
-                let fact = Fact::SignalAwaited { ordinal, name: signal.clone(), timeout_ms };
-                let since = self.record(now.at, &name.scope, fact);
+                let data = EventData::SignalAwaited { ordinal, name: signal.clone(), timeout_ms };
+                let since = self.record(now.at, &name.scope, data);
                 let until = timeout_ms.map(|timeout| since.plus(timeout));
-                self.open_call(name, since, Phase::Signal { name: signal, until });
+                self.open_call(name, since, CallPhase::Signal { name: signal, until });
             }
             Call::Fetch(request) => {
                 let (method, url, digest) = (request.method.clone(), request.url.clone(), request.digest());
-                let since =
-                    self.record(now.at, &name.scope, Fact::FetchStarted { ordinal, method, url: url.clone(), digest });
-                self.open_call(name.clone(), since, Phase::Fetch { url });
+                let since = self.record(
+                    now.at,
+                    &name.scope,
+                    EventData::FetchStarted { ordinal, method, url: url.clone(), digest },
+                );
+                self.open_call(name.clone(), since, CallPhase::Fetch { url });
                 self.fetch_again(name, request);
             }
             Call::RunWorkflow(call) => self.issue_child(name, call, true, (target, now)),
@@ -214,10 +217,10 @@ impl Execution {
     ) {
         let ordinal = name.ordinal;
         let (component, declared, missing) = split(target);
-        let fact = Fact::StepStarted { ordinal, call: call.clone(), component: component.clone() };
-        let since = self.record(now.at, &name.scope, fact);
+        let data = EventData::StepStarted { ordinal, call: call.clone(), component: component.clone() };
+        let since = self.record(now.at, &name.scope, data);
         if let Some(failure) = missing {
-            self.record(now.at, &name.scope, Fact::StepFailed { ordinal, failure, attempt: 0 });
+            self.record(now.at, &name.scope, EventData::StepFailed { ordinal, failure, attempt: 0 });
             return;
         }
         let options = options.or(&declared);
@@ -227,7 +230,7 @@ impl Execution {
         self.open_call(
             name,
             since,
-            Phase::Step(Box::new(OpenStep { step, attempts, deadline, values_after: None, value_bytes: 0 })),
+            CallPhase::Step(Box::new(OpenStep { step, attempts, deadline, values_after: None, value_bytes: 0 })),
         );
     }
 
@@ -240,11 +243,15 @@ impl Execution {
     ) {
         let ordinal = name.ordinal;
         let (component, declared, missing) = split(target);
-        let fact =
-            Fact::PollStarted { ordinal, check: check.clone(), policy: policy.clone(), component: component.clone() };
-        let since = self.record(now.at, &name.scope, fact);
+        let data = EventData::PollStarted {
+            ordinal,
+            check: check.clone(),
+            policy: policy.clone(),
+            component: component.clone(),
+        };
+        let since = self.record(now.at, &name.scope, data);
         if let Some(failure) = missing {
-            self.record(now.at, &name.scope, Fact::PollFailed { ordinal, failure, attempts: 0 });
+            self.record(now.at, &name.scope, EventData::PollFailed { ordinal, failure, attempts: 0 });
             return;
         }
         let step = PinnedStep::new(check, component, declared);
@@ -253,7 +260,7 @@ impl Execution {
         let attempts = Attempts { attempt: 1, began: since, journal, retry: None };
         let (issued, round, next, last) = (self.position.0, 1, None, None);
         let poll = OpenPoll { step, policy, issued, round, attempts, next, last, journal: Vec::new(), durable: 0 };
-        self.open_call(name.clone(), since, Phase::Poll(Box::new(poll)));
+        self.open_call(name.clone(), since, CallPhase::Poll(Box::new(poll)));
         self.begin_round(&name, now, false);
     }
 
@@ -266,14 +273,14 @@ impl Execution {
     ) {
         let ordinal = name.ordinal;
         let id = call.id.clone().unwrap_or_else(|| self.child_id(&name, awaited));
-        let fact = Fact::ChildStarted { ordinal, call: call.clone(), id: id.clone(), awaited };
-        let since = self.record(now.at, &name.scope, fact);
+        let data = EventData::ChildStarted { ordinal, call: call.clone(), id: id.clone(), awaited };
+        let since = self.record(now.at, &name.scope, data);
         if let Some(Err(failure)) = target {
-            self.record(now.at, &name.scope, Fact::ChildFailed { ordinal, failure });
+            self.record(now.at, &name.scope, EventData::ChildFailed { ordinal, failure });
             return;
         }
         self.changes.children.push(ChildStart { call: name.clone(), workflow: call, id: id.clone(), awaited });
-        self.open_call(name, since, Phase::Child { id, awaited });
+        self.open_call(name, since, CallPhase::Child { id, awaited });
     }
 
     /// Unique among all questions: a call that is reopened asks a new one. `@` stands in no execution id.
@@ -313,8 +320,8 @@ impl Execution {
             let position = u32::try_from(self.position.0).unwrap_or(u32::MAX);
             let ordinal = if planted("key-by-position") { position } else { call.ordinal };
             let named = CallName { ordinal, ..call.clone() };
-            let (key, opened) = (self.identity.seed.call_key(self.identity.run, &named), open.mark);
-            self.actions.push_back(Action::Fetch { call, opened, request, key, mark: self.mark });
+            let (key, opened) = (self.identity.seed.call_key(self.identity.run, &named), open.lsn);
+            self.actions.push_back(Action::Fetch { call, opened, request, key, lsn: self.lsn });
         }
     }
 
@@ -322,14 +329,17 @@ impl Execution {
     pub(super) fn cancel_call(&mut self, name: &CallName, cause: Cause, now: Moment) {
         let Some(call) = self.close_call(name) else { return };
         match &call.phase {
-            Phase::Step(_) => self.stop(&name.step_scope(), now),
-            Phase::Poll(open) => self.stop(&name.round_scope(open.round), now),
-            Phase::Approval { id, .. } => self.changes.approvals.push(ApprovalEdge::Withdrawn(id.clone())),
-            Phase::Child { id, awaited: true } => self.changes.orphans.push(id.clone()),
-            Phase::Child { awaited: false, .. } | Phase::Sleep { .. } | Phase::Signal { .. } | Phase::Fetch { .. } => {}
+            CallPhase::Step(_) => self.stop(&name.step_scope(), now),
+            CallPhase::Poll(open) => self.stop(&name.round_scope(open.round), now),
+            CallPhase::Approval { id, .. } => self.changes.approvals.push(ApprovalEdge::Withdrawn(id.clone())),
+            CallPhase::Child { id, awaited: true } => self.changes.orphans.push(id.clone()),
+            CallPhase::Child { awaited: false, .. }
+            | CallPhase::Sleep { .. }
+            | CallPhase::Signal { .. }
+            | CallPhase::Fetch { .. } => {}
         }
-        self.record(now.at, &name.scope, Fact::CallCancelled { ordinal: name.ordinal, cause });
-        if let Phase::Step(open) = &call.phase {
+        self.record(now.at, &name.scope, EventData::CallCancelled { ordinal: name.ordinal, cause });
+        if let CallPhase::Step(open) = &call.phase {
             self.drop_values(name, open);
         }
     }

@@ -9,7 +9,7 @@ use crate::{ApprovalRequest, CallName, ExecutionId, HttpRequest, Level, Position
 #[derive(Debug, Default)]
 pub struct Changes {
     /// How far this goes, for [`super::Execution::acknowledge`].
-    pub mark: u64,
+    pub lsn: u64,
     /// New events, in order.
     pub events: Vec<Event>,
     /// Calls that are open now, with their stored text.
@@ -109,6 +109,6 @@ pub enum Action {
         /// Its default `Idempotency-Key`.
         key: String,
         /// What has to be durable first.
-        mark: u64,
+        lsn: u64,
     },
 }

@@ -1,10 +1,10 @@
 //! How scopes and executions end.
 
 use super::{Action, End, Execution, Moment};
-use crate::event::{Cause, Fact};
-use crate::journal::Diverged;
+use crate::event::{Cause, EventData};
+use crate::journal::NonDeterminism;
 use crate::limits::{HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, LAST_CHECK_BYTES_MAX, POLL_INTERVAL_MS_MIN};
-use crate::open::{OpenCall, OpenStep, Phase};
+use crate::open::{CallPhase, OpenCall, OpenStep};
 use crate::{CallName, Failure, Json, Position, Scope, Timestamp, kind, planted};
 
 /// What is kept of the value of a check that goes on: it is only shown.
@@ -18,7 +18,7 @@ fn shown(value: Json) -> Json {
 /// What a check step answers.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Answer {
+enum CheckResult {
     Ready(Json),
     NotYet(Json),
 }
@@ -28,7 +28,7 @@ impl Execution {
     ///
     /// # Errors
     /// When it ended before it had repeated what was recorded.
-    pub fn ended(&mut self, scope: &Scope, result: Result<Json, Failure>, now: Moment) -> Result<(), Diverged> {
+    pub fn ended(&mut self, scope: &Scope, result: Result<Json, Failure>, now: Moment) -> Result<(), NonDeterminism> {
         let Some(journal) = self.drop_journal(scope) else { return Ok(()) };
         if self.end.is_some() {
             return Ok(());
@@ -37,8 +37,8 @@ impl Execution {
         match scope.call() {
             None => self.workflow_ended(result, now),
             Some(name) => match self.open.get(&name).map(|call| &call.phase) {
-                Some(Phase::Step(_)) => self.attempt_ended(&name, result, now),
-                Some(Phase::Poll(open)) if name.round_scope(open.round) == *scope => {
+                Some(CallPhase::Step(_)) => self.attempt_ended(&name, result, now),
+                Some(CallPhase::Poll(open)) if name.round_scope(open.round) == *scope => {
                     self.check_ended(&name, result, now)
                 }
                 _ => {}
@@ -48,7 +48,7 @@ impl Execution {
     }
 
     /// The engine gave up on a guest's stretch: its attempt fails, and what it had recorded is void.
-    pub fn overran(&mut self, scope: &Scope, failure: Failure, now: Moment) {
+    pub fn timed_out(&mut self, scope: &Scope, failure: Failure, now: Moment) {
         self.drop_journal(scope);
         if self.end.is_some() {
             return;
@@ -57,8 +57,8 @@ impl Execution {
         match scope.call() {
             None => self.workflow_ended(Err(failure), now),
             Some(name) if running(&name) => match self.open.get(&name).map(|call| &call.phase) {
-                Some(Phase::Step(_)) => self.attempt_ended(&name, Err(failure), now),
-                Some(Phase::Poll(_)) => self.check_ended(&name, Err(failure), now),
+                Some(CallPhase::Step(_)) => self.attempt_ended(&name, Err(failure), now),
+                Some(CallPhase::Poll(_)) => self.check_ended(&name, Err(failure), now),
                 _ => {}
             },
             Some(_) => {}
@@ -68,7 +68,7 @@ impl Execution {
     fn workflow_ended(&mut self, result: Result<Json, Failure>, now: Moment) {
         let end = match result {
             Ok(output) => End::Completed(output),
-            Err(failure) if failure.kind == kind::CANCELLED && self.facts.is_cancelled() => End::Cancelled(failure),
+            Err(failure) if failure.kind == kind::CANCELLED && self.options.is_cancelled() => End::Cancelled(failure),
             Err(failure) => End::Failed(failure),
         };
         self.finish(end, now);
@@ -76,31 +76,31 @@ impl Execution {
 
     fn attempt_ended(&mut self, name: &CallName, result: Result<Json, Failure>, now: Moment) {
         self.stop(&name.step_scope(), now);
-        let Some(Phase::Step(open)) = self.open.get(name).map(|call| &call.phase) else { return };
+        let Some(CallPhase::Step(open)) = self.open.get(name).map(|call| &call.phase) else { return };
         let (attempt, ordinal) = (open.attempts.attempt, name.ordinal);
-        let fact = match result {
-            Ok(output) => Fact::StepCompleted { ordinal, output: Some(output) },
+        let data = match result {
+            Ok(output) => EventData::StepCompleted { ordinal, output: Some(output) },
             Err(failure) => match open.step.retry.delay_after(attempt, &failure, now.chance) {
                 Some(delay_ms) => return self.retry_step(name, (attempt, failure), delay_ms, now),
-                None => Fact::StepFailed { ordinal, failure, attempt },
+                None => EventData::StepFailed { ordinal, failure, attempt },
             },
         };
-        self.close_step(name, fact, now);
+        self.close_step(name, data, now);
     }
 
-    pub(super) fn close_step(&mut self, name: &CallName, fact: Fact, now: Moment) {
-        let Some(OpenCall { phase: Phase::Step(open), .. }) = self.close_call(name) else { return };
+    pub(super) fn close_step(&mut self, name: &CallName, data: EventData, now: Moment) {
+        let Some(OpenCall { phase: CallPhase::Step(open), .. }) = self.close_call(name) else { return };
         self.note_value(&name.scope);
-        self.record(now.at, &name.scope, fact);
+        self.record(now.at, &name.scope, data);
         self.drop_values(name, &open);
     }
 
     fn retry_step(&mut self, name: &CallName, (attempt, failure): (u32, Failure), delay_ms: u64, now: Moment) {
-        let fact = Fact::StepRetried { ordinal: name.ordinal, attempt, failure: failure.clone(), delay_ms };
-        let at = self.record(now.at, &name.scope, fact);
+        let data = EventData::StepRetried { ordinal: name.ordinal, attempt, failure: failure.clone(), delay_ms };
+        let at = self.record(now.at, &name.scope, data);
         let journal = self.journal_mark(&name.scope);
         self.change_call(name, |phase| {
-            if let Phase::Step(open) = phase {
+            if let CallPhase::Step(open) = phase {
                 open.attempts.retry = Some((at.plus(delay_ms), failure.in_short()));
                 if !planted("retry-keeps-journal") {
                     open.attempts.journal = journal;
@@ -110,10 +110,10 @@ impl Execution {
     }
 
     fn check_ended(&mut self, name: &CallName, result: Result<Json, Failure>, now: Moment) {
-        let Some(Phase::Poll(open)) = self.open.get(name).map(|call| &call.phase) else { return };
+        let Some(CallPhase::Poll(open)) = self.open.get(name).map(|call| &call.phase) else { return };
         let (round, attempt, ordinal) = (open.round, open.attempts.attempt, name.ordinal);
         self.stop(&name.round_scope(round), now);
-        let Some(Phase::Poll(open)) = self.open.get(name).map(|call| &call.phase) else { return };
+        let Some(CallPhase::Poll(open)) = self.open.get(name).map(|call| &call.phase) else { return };
         let answer = result.and_then(|output| {
             serde_json::from_str(output.as_str()).map_err(|_| {
                 let hint = r#"a check step answers {"ready": value} or {"not_yet": value}"#;
@@ -121,31 +121,31 @@ impl Execution {
             })
         });
         match answer {
-            Ok(Answer::Ready(value)) => {
+            Ok(CheckResult::Ready(value)) => {
                 let value = Some(value);
-                self.close_poll(name, Fact::PollCompleted { ordinal, value, attempts: round }, now);
+                self.close_poll(name, EventData::PollCompleted { ordinal, value, attempts: round }, now);
             }
-            Ok(Answer::NotYet(value)) => self.not_yet(name, value, now),
+            Ok(CheckResult::NotYet(value)) => self.not_yet(name, value, now),
             Err(failure) => match open.step.retry.delay_after(attempt, &failure, now.chance) {
                 Some(delay_ms) => {
                     let journal = self.round_mark(name);
                     let until = self.stamp.max(now.at).plus(delay_ms);
                     self.change_call(name, |phase| {
-                        if let Phase::Poll(open) = phase {
+                        if let CallPhase::Poll(open) = phase {
                             open.attempts.retry = Some((until, failure.in_short()));
                             open.attempts.journal = journal;
                         }
                     });
                 }
-                None => self.close_poll(name, Fact::PollFailed { ordinal, failure, attempts: round }, now),
+                None => self.close_poll(name, EventData::PollFailed { ordinal, failure, attempts: round }, now),
             },
         }
     }
 
-    pub(super) fn close_poll(&mut self, name: &CallName, fact: Fact, now: Moment) {
+    pub(super) fn close_poll(&mut self, name: &CallName, data: EventData, now: Moment) {
         if self.close_call(name).is_some() {
             self.note_value(&name.scope);
-            self.record(now.at, &name.scope, fact);
+            self.record(now.at, &name.scope, data);
         }
     }
 
@@ -155,7 +155,7 @@ impl Execution {
         let journal = if nested { self.journal_mark(&name.scope) } else { 0 };
         let mut exhausted = None;
         self.change_call(name, |phase| {
-            let Phase::Poll(open) = phase else { return };
+            let CallPhase::Poll(open) = phase else { return };
             open.last = Some(shown(value));
             if open.round >= open.policy.max_attempts {
                 exhausted = Some((open.round, open.policy.interval_ms));
@@ -171,7 +171,7 @@ impl Execution {
         if let Some((attempts, interval)) = exhausted {
             let text = format!("Polling failed after {attempts} attempts (interval: {interval}ms)");
             let failure = Failure::new(kind::POLL_EXHAUSTED, text);
-            self.close_poll(name, Fact::PollFailed { ordinal: name.ordinal, failure, attempts }, now);
+            self.close_poll(name, EventData::PollFailed { ordinal: name.ordinal, failure, attempts }, now);
         }
     }
 
@@ -200,22 +200,22 @@ impl Execution {
     /// Begins the next check of a poll, unless its time is over.
     pub(super) fn begin_round(&mut self, name: &CallName, now: Moment, due: bool) {
         let Some(call) = self.open.get(name) else { return };
-        let Phase::Poll(open) = &call.phase else { return };
+        let CallPhase::Poll(open) = &call.phase else { return };
         let (spent, timeout) = (now.at.max(self.stamp).since(call.since), open.policy.timeout_ms);
         if let Some(timeout) = timeout.filter(|timeout| due && spent >= *timeout) {
             let text = format!("Polling timed out after {spent}ms (timeout: {timeout}ms)");
-            let fact = Fact::PollFailed {
+            let data = EventData::PollFailed {
                 ordinal: name.ordinal,
                 failure: Failure::new(kind::POLL_TIMEOUT, text),
                 attempts: open.round - 1,
             };
-            return self.close_poll(name, fact, now);
+            return self.close_poll(name, data, now);
         }
         if planted("round-reruns-workflow") {
             self.wanted.insert(Scope::root());
         }
         self.change_call(name, |phase| {
-            if let Phase::Poll(open) = phase {
+            if let CallPhase::Poll(open) = phase {
                 open.next = None;
             }
         });
@@ -231,13 +231,13 @@ impl Execution {
     /// Ends the execution, or this run of it.
     pub(super) fn finish(&mut self, end: End, now: Moment) {
         self.stop(&Scope::root(), now);
-        let fact = match end.clone() {
-            End::Completed(output) => Fact::ExecutionCompleted { output },
-            End::Failed(failure) => Fact::ExecutionFailed { failure },
-            End::Cancelled(failure) => Fact::ExecutionCancelled { failure },
-            End::Continued(input) => Fact::ExecutionContinued { input },
+        let data = match end.clone() {
+            End::Completed(output) => EventData::ExecutionCompleted { output },
+            End::Failed(failure) => EventData::ExecutionFailed { failure },
+            End::Cancelled(failure) => EventData::ExecutionCancelled { failure },
+            End::Continued(input) => EventData::ExecutionContinued { input },
         };
-        self.record(now.at, &Scope::root(), fact);
+        self.record(now.at, &Scope::root(), data);
         self.wanted.clear();
         self.end = Some(end);
     }
@@ -260,7 +260,7 @@ impl Execution {
     pub(super) fn note_value(&mut self, scope: &Scope) {
         let Some(name) = scope.call().filter(|_| scope.poll().is_none()) else { return };
         let position = self.position.0;
-        if let Some(Phase::Step(open)) = self.open.get_mut(&name).map(|call| &mut call.phase)
+        if let Some(CallPhase::Step(open)) = self.open.get_mut(&name).map(|call| &mut call.phase)
             && open.values_after.is_none()
         {
             open.values_after = Some(position);
@@ -278,7 +278,7 @@ impl Execution {
         for position in self.unsaved.positions_of(&scope, Position(taken)) {
             let index = usize::try_from(position.0 - taken - 1).unwrap_or(usize::MAX);
             if let Some(event) = self.changes.events.get_mut(index) {
-                event.fact = event.fact.clone().without_values();
+                event.data = event.data.clone().without_values();
             }
         }
         if after < taken {

@@ -1,10 +1,10 @@
 //! Guests come and go: what each begins with, and what it is told next.
 
 use super::{Execution, Identity, Moment};
-use crate::event::{Event, Fact};
-use crate::journal::{Diverged, Journal, WAITS};
-use crate::open::Phase;
-use crate::{Begin, CallName, Delivery, Digest, Entry, Json, Position, Scope, Timestamp, planted};
+use crate::event::{Event, EventData};
+use crate::journal::{Journal, NonDeterminism, WAITS};
+use crate::open::CallPhase;
+use crate::{CallName, Delivery, Digest, Entry, GuestInput, Json, Position, Scope, Timestamp, planted};
 
 impl Execution {
     /// From which event on the driver has to hand in the history for [`Execution::begin`]; none when nothing of it matters.
@@ -19,14 +19,14 @@ impl Execution {
 
     /// Makes a scope's guest begin, with the stored events from [`Execution::journal_from`] on (of any scope, in order).
     /// None when nobody wants it any more.
-    pub fn begin(&mut self, scope: &Scope, stored: &[Event]) -> Option<Begin> {
+    pub fn begin(&mut self, scope: &Scope, stored: &[Event]) -> Option<GuestInput> {
         let from = self.journal_from(scope).map_or(0, |from| from.0);
         let stored: Vec<(Position, &Event)> = (from..).map(Position).zip(stored).collect();
         self.begin_with(scope, &stored)
     }
 
     /// The same with each event's position, so that those of other scopes may be left out.
-    pub fn begin_with(&mut self, scope: &Scope, stored: &[(Position, &Event)]) -> Option<Begin> {
+    pub fn begin_with(&mut self, scope: &Scope, stored: &[(Position, &Event)]) -> Option<GuestInput> {
         self.wanted.remove(scope);
         let journal = match scope.poll() {
             Some(poll) => self.journal_in_poll(scope, &poll)?,
@@ -35,7 +35,7 @@ impl Execution {
         let begin = if scope.is_root() {
             let first = stored.first().map(|(_, event)| *event);
             let first = first.or_else(|| self.unsaved.first().map(|(_, event)| event))?;
-            let Fact::ExecutionStarted { input, .. } = &first.fact else { return None };
+            let EventData::ExecutionStarted { input, .. } = &first.data else { return None };
             let workflow = self.identity.workflow.rsplit('/').next().unwrap_or_default();
             self.beginning(scope, Entry::Workflow(workflow.to_owned()), input.clone(), (first.at, 1))
         } else {
@@ -56,11 +56,11 @@ impl Execution {
         let attempts = self.attempts(scope)?;
         let after = usize::try_from(attempts.journal).unwrap_or(usize::MAX);
         let open = self.poll(poll)?;
-        let mark = |index| if index < open.durable { 0 } else { self.mark };
+        let lsn = |index| if index < open.durable { 0 } else { self.lsn };
         let place = |index: usize| self.log_place(scope, u64::try_from(index).map_or(0, |index| index + 1));
         let events = open.journal.iter().enumerate().skip(after).filter(|(_, event)| event.scope == *scope);
         let began = self.log_place(scope, attempts.journal);
-        let recorded = events.map(|(index, event)| (event, place(index), mark(index)));
+        let recorded = events.map(|(index, event)| (event, place(index), lsn(index)));
         Some(Journal::of(attempts.attempt, began, recorded))
     }
 
@@ -69,15 +69,15 @@ impl Execution {
         let (attempt, began) = if scope.is_root() { (1, 0) } else { of_step()? };
         // A batch may be stored already and not yet acknowledged: its events come once all the same.
         let handed = stored.last().map_or(Position(began), |(last, _)| *last).max(Position(began));
-        let recent = self.unsaved.events_of(scope, handed).map(|(at, event)| (event, at.0, self.mark));
+        let recent = self.unsaved.events_of(scope, handed).map(|(at, event)| (event, at.0, self.lsn));
         let stored = stored.iter().filter(|(_, event)| event.scope == *scope);
         let events = stored.map(|(at, event)| (*event, at.0, 0)).chain(recent);
         Some(Journal::of(attempt, began, events))
     }
 
-    fn beginning(&self, scope: &Scope, entry: Entry, input: Json, (clock, attempt): (Timestamp, u32)) -> Begin {
+    fn beginning(&self, scope: &Scope, entry: Entry, input: Json, (clock, attempt): (Timestamp, u32)) -> GuestInput {
         let Identity { id, workflow, seed, run, .. } = &self.identity;
-        Begin {
+        GuestInput {
             entry,
             input,
             clock,
@@ -97,8 +97,8 @@ impl Execution {
         let mut scope = scope.clone();
         while let Some(name) = scope.call() {
             let pinned = self.open.get(&name).and_then(|call| match &call.phase {
-                Phase::Step(open) => open.step.component.as_ref(),
-                Phase::Poll(open) => open.step.component.as_ref(),
+                CallPhase::Step(open) => open.step.component.as_ref(),
+                CallPhase::Poll(open) => open.step.component.as_ref(),
                 _ => None,
             });
             if let Some(digest) = pinned {
@@ -111,10 +111,10 @@ impl Execution {
 
     /// How long one stretch of this scope's guest may take.
     #[must_use]
-    pub fn stretch_ms_max(&self, scope: &Scope) -> Option<u64> {
+    pub fn active_ms_max(&self, scope: &Scope) -> Option<u64> {
         match &self.open.get(&scope.call()?)?.phase {
-            Phase::Step(open) => open.step.timeout_ms,
-            Phase::Poll(open) => open.step.timeout_ms,
+            CallPhase::Step(open) => open.step.timeout_ms,
+            CallPhase::Poll(open) => open.step.timeout_ms,
             _ => None,
         }
     }
@@ -138,7 +138,7 @@ impl Execution {
     /// # Errors
     /// When the guest has not repeated what was recorded: nothing is left to tell, or what is told next belongs to a call
     /// that it has not made.
-    pub fn next_delivery(&mut self, scope: &Scope, now: Moment) -> Result<Option<Delivery>, Diverged> {
+    pub fn next_delivery(&mut self, scope: &Scope, now: Moment) -> Result<Option<Delivery>, NonDeterminism> {
         if self.paused || self.end.is_some() {
             return Ok(None);
         }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::signals::QueuedSignal;
 use super::{ApprovalEdge, End, Execution, Moment};
-use crate::event::{Cause, Fact};
-use crate::open::{OpenCall, Phase};
+use crate::event::{Cause, EventData};
+use crate::open::{CallPhase, OpenCall};
 use crate::{
     Approval, CallName, ExecutionId, Failure, HttpResponse, Json, ReopenMode, Scope, Timestamp, kind, planted,
 };
@@ -96,18 +96,18 @@ impl Execution {
         }
         let ordinal = name.ordinal;
         self.note_value(&name.scope);
-        let fact = match result {
-            Ok(response) => Fact::FetchCompleted { ordinal, response: Some(response) },
-            Err(failure) => Fact::FetchFailed { ordinal, failure },
+        let data = match result {
+            Ok(response) => EventData::FetchCompleted { ordinal, response: Some(response) },
+            Err(failure) => EventData::FetchFailed { ordinal, failure },
         };
-        self.record(now.at, &name.scope, fact);
+        self.record(now.at, &name.scope, data);
     }
 
     /// Takes a message from the inbox, where it has this number. Each number is taken once per activation.
     pub fn receive(&mut self, seq: i64, seen: bool, message: Message, now: Moment) -> Receipt {
         if let Message::Signal { name, data } = message {
             if !seen {
-                self.mark += 1;
+                self.lsn += 1;
                 self.changes.seen.push(seq);
             }
             let signal = QueuedSignal { seq, data };
@@ -126,7 +126,7 @@ impl Execution {
             // The next run is told.
             return Receipt::Kept;
         }
-        self.mark += 1;
+        self.lsn += 1;
         self.changes.consumed.push(seq);
         if let Message::Approved { id: asked, .. } | Message::Rejected { id: asked, .. } = &message {
             // A cancel that stands before the answer withdrew the question; a batch that says so would be refused
@@ -140,11 +140,11 @@ impl Execution {
             Message::Signal { .. } => {}
             Message::Approved { call, id, approval } => {
                 let ordinal = call.ordinal;
-                self.answered(&call, &id, Fact::ApprovalReceived { ordinal, approval }, now);
+                self.answered(&call, &id, EventData::ApprovalReceived { ordinal, approval }, now);
             }
             Message::Rejected { call, id, by, reason } => {
                 let ordinal = call.ordinal;
-                self.answered(&call, &id, Fact::ApprovalRejected { ordinal, by, reason }, now);
+                self.answered(&call, &id, EventData::ApprovalRejected { ordinal, by, reason }, now);
             }
             Message::Child { run, call, id, result } => self.child_said(run, (&call, &id), result, now),
             Message::Cancel { at } => self.cancel(at, now),
@@ -153,7 +153,7 @@ impl Execution {
             }
             Message::Pause if !self.paused => {
                 self.paused = true;
-                self.record(now.at, &Scope::root(), Fact::ExecutionPaused);
+                self.record(now.at, &Scope::root(), EventData::ExecutionPaused);
             }
             Message::Resume if self.paused => self.resume(now),
             Message::Reopen => self.reopening = Some(ReopenMode::Checked),
@@ -163,48 +163,48 @@ impl Execution {
         Receipt::Consumed
     }
 
-    fn answered(&mut self, call: &CallName, asked: &str, fact: Fact, now: Moment) {
-        if matches!(self.open.get(call), Some(OpenCall { phase: Phase::Approval { id, .. }, .. }) if id == asked) {
-            let started = self.close_call(call).map_or(0, |call| call.mark);
-            self.record_after(now.at, &call.scope, fact, started);
+    fn answered(&mut self, call: &CallName, asked: &str, data: EventData, now: Moment) {
+        if matches!(self.open.get(call), Some(OpenCall { phase: CallPhase::Approval { id, .. }, .. }) if id == asked) {
+            let started = self.close_call(call).map_or(0, |call| call.lsn);
+            self.record_after(now.at, &call.scope, data, started);
         }
     }
 
     fn child_said(&mut self, run: u32, (call, child): (&CallName, &ExecutionId), result: ChildResult, now: Moment) {
         let is_waiting =
-            matches!(self.open.get(call), Some(OpenCall { phase: Phase::Child { id, .. }, .. }) if id == child);
+            matches!(self.open.get(call), Some(OpenCall { phase: CallPhase::Child { id, .. }, .. }) if id == child);
         if run != self.identity.run || !is_waiting {
             return;
         }
         self.close_call(call);
         let ordinal = call.ordinal;
         self.note_value(&call.scope);
-        let fact = match result {
-            ChildResult::Accepted(id) => Fact::ChildAccepted { ordinal, id },
-            ChildResult::Completed(output) => Fact::ChildCompleted { ordinal, output: Some(output) },
-            ChildResult::Failed(failure) => Fact::ChildFailed { ordinal, failure },
+        let data = match result {
+            ChildResult::Accepted(id) => EventData::ChildAccepted { ordinal, id },
+            ChildResult::Completed(output) => EventData::ChildCompleted { ordinal, output: Some(output) },
+            ChildResult::Failed(failure) => EventData::ChildFailed { ordinal, failure },
         };
-        self.record(now.at, &call.scope, fact);
+        self.record(now.at, &call.scope, data);
     }
 
     fn cancel(&mut self, at: Timestamp, now: Moment) {
-        if self.facts.is_cancelled() {
+        if self.options.is_cancelled() {
             return;
         }
         if self.paused {
             self.resume(now);
         }
-        let until = self.facts.cancel_grace_ms.map(|grace| at.plus(grace));
-        (self.facts.cancelled, self.facts.cancel_until) = (true, until);
-        self.record(now.at, &Scope::root(), Fact::CancelRequested { until });
-        if self.facts.starts_at.is_some() {
+        let until = self.options.cancel_grace_ms.map(|grace| at.plus(grace));
+        (self.options.cancelled, self.options.cancel_until) = (true, until);
+        self.record(now.at, &Scope::root(), EventData::CancelRequested { until });
+        if self.options.starts_at.is_some() {
             let failure = Failure::new(kind::CANCELLED, "the execution was cancelled before it began");
             return self.finish(End::Cancelled(failure), now);
         }
         let root = Scope::root();
         let open: Vec<CallName> = self.open.keys().filter(|name| name.scope == root).cloned().collect();
         // A workflow that waits for nothing at the moment is told by its next call.
-        self.facts.cancel_owed = open.is_empty();
+        self.options.cancel_owed = open.is_empty();
         for name in open {
             self.cancel_call(&name, Cause::Requested, now);
         }
@@ -212,16 +212,16 @@ impl Execution {
 
     fn resume(&mut self, now: Moment) {
         self.paused = false;
-        self.record(now.at, &Scope::root(), Fact::ExecutionResumed);
+        self.record(now.at, &Scope::root(), EventData::ExecutionResumed);
     }
 
-    /// Goes on after a failure: this call of the workflow, see [`crate::reopening`], is open again (behaviour 21).
+    /// Goes on after a failure: this call of the workflow, see [`crate::reopening`], is open again.
     pub fn reopen(&mut self, ordinal: u32, now: Moment) {
         self.reopening = None;
-        self.facts.deadline = None;
-        (self.facts.cancelled, self.facts.cancel_until) = (false, None);
-        self.facts.cancel_owed = false;
-        self.record(now.at, &Scope::root(), Fact::ExecutionReopened { ordinal });
+        self.options.deadline = None;
+        (self.options.cancelled, self.options.cancel_until) = (false, None);
+        self.options.cancel_owed = false;
+        self.record(now.at, &Scope::root(), EventData::ExecutionReopened { ordinal });
         self.wanted.insert(Scope::root());
     }
 
@@ -247,12 +247,12 @@ impl Execution {
     /// # Errors
     /// What has to be durable before one that is there can be bound.
     pub(super) fn bind_signal(&mut self, scope: &Scope, now: Moment) -> Result<(), u64> {
-        let mark = |call: &CallName| self.open.get(call).map_or(u64::MAX, |call| call.mark);
+        let lsn = |call: &CallName| self.open.get(call).map_or(u64::MAX, |call| call.lsn);
         let mut awaited = None;
         let bound = self.signals.ready_of(scope).find(|(_, call)| {
-            let mark = mark(call);
-            awaited = awaited.into_iter().chain((mark > self.durable).then_some(mark)).min();
-            mark <= self.durable
+            let lsn = lsn(call);
+            awaited = awaited.into_iter().chain((lsn > self.durable).then_some(lsn)).min();
+            lsn <= self.durable
         });
         let Some((name, call)) = bound.map(|(name, call)| (name.to_owned(), call.clone())) else {
             return awaited.map_or(Ok(()), Err);
@@ -262,8 +262,8 @@ impl Execution {
         self.changes.consumed.push(signal.seq);
         self.close_call(&call);
         self.note_value(&call.scope);
-        let fact = Fact::SignalReceived { ordinal: call.ordinal, data: Some(signal.data) };
-        self.record(now.at, &call.scope, fact);
+        let data = EventData::SignalReceived { ordinal: call.ordinal, data: Some(signal.data) };
+        self.record(now.at, &call.scope, data);
         Ok(())
     }
 }

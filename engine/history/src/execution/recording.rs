@@ -1,39 +1,39 @@
 //! How facts are recorded, and how open calls are kept with their timers.
 
 use super::Execution;
-use crate::event::{Event, Fact};
+use crate::event::{Event, EventData};
 use crate::journal::{Pending, place_behind};
-use crate::open::{OpenCall, Phase};
+use crate::open::{CallPhase, OpenCall};
 use crate::{CallName, Scope, Timestamp};
 
 impl Execution {
     /// Records a fact: in the history, or in the journal of the poll whose round this is.
     /// Tells the guest of the scope, or wants it, when the fact is an outcome.
-    pub(super) fn record(&mut self, at: Timestamp, scope: &Scope, fact: Fact) -> Timestamp {
-        self.record_after(at, scope, fact, 0)
+    pub(super) fn record(&mut self, at: Timestamp, scope: &Scope, data: EventData) -> Timestamp {
+        self.record_after(at, scope, data, 0)
     }
 
-    pub(super) fn record_after(&mut self, at: Timestamp, scope: &Scope, fact: Fact, mark: u64) -> Timestamp {
+    pub(super) fn record_after(&mut self, at: Timestamp, scope: &Scope, data: EventData, lsn: u64) -> Timestamp {
         self.stamp = self.stamp.max(at);
         let at = self.stamp;
-        self.mark += 1;
+        self.lsn += 1;
         let place = self.log_place(scope, self.journal_mark(scope) + 1);
-        if let Some((ordinal, outcome)) = fact.outcome() {
+        if let Some((ordinal, outcome)) = data.outcome() {
             match self.journals.get_mut(scope) {
                 Some(journal) => {
-                    journal.arrive(Pending { ordinal, outcome, at, place, mark });
+                    journal.arrive(Pending { ordinal, outcome, at, place, lsn });
                     self.follow(scope);
                     self.look_at(scope);
                 }
                 None => drop(self.wanted.insert(scope.clone())),
             }
         }
-        let bytes = fact.weight();
-        self.count_value(scope, fact.value_weight());
-        let event = Event { at, scope: scope.clone(), fact };
+        let bytes = data.weight();
+        self.count_value(scope, data.value_weight());
+        let event = Event { at, scope: scope.clone(), data };
         match scope.poll() {
             Some(poll) => {
-                if let Some(Phase::Poll(open)) = self.open.get_mut(&poll).map(|call| &mut call.phase) {
+                if let Some(CallPhase::Poll(open)) = self.open.get_mut(&poll).map(|call| &mut call.phase) {
                     open.journal.push(event);
                     self.changes.touch(&poll);
                     self.count_journal(&poll, bytes);
@@ -55,7 +55,7 @@ impl Execution {
             return;
         }
         let step = scope.call().and_then(|name| self.open.get_mut(&name));
-        if let Some(Phase::Step(open)) = step.map(|call| &mut call.phase) {
+        if let Some(CallPhase::Step(open)) = step.map(|call| &mut call.phase) {
             open.value_bytes += bytes;
         }
     }
@@ -89,8 +89,8 @@ impl Execution {
         poll.map_or(number, |open| place_behind(open.issued, number))
     }
 
-    pub(super) fn open_call(&mut self, name: CallName, since: Timestamp, phase: Phase) {
-        let call = OpenCall::new(since, phase, self.mark);
+    pub(super) fn open_call(&mut self, name: CallName, since: Timestamp, phase: CallPhase) {
+        let call = OpenCall::new(since, phase, self.lsn);
         self.open_bytes += call.weight();
         self.open_children += usize::from(call.waits_for_child());
         if let Some(due) = call.due() {
@@ -105,13 +105,13 @@ impl Execution {
     /// Counts a call that is open from now on.
     pub(super) fn count_in(&mut self, name: &CallName, call: &OpenCall) {
         self.tally.opened(&self.open, name, call);
-        if let Phase::Signal { name: signal, .. } = &call.phase {
+        if let CallPhase::Signal { name: signal, .. } = &call.phase {
             self.signals.wait(signal, call.since, name);
         }
     }
 
     /// Changes an open call and keeps its timer in step.
-    pub(super) fn change_call(&mut self, name: &CallName, change: impl FnOnce(&mut Phase)) {
+    pub(super) fn change_call(&mut self, name: &CallName, change: impl FnOnce(&mut CallPhase)) {
         let Some(call) = self.open.get_mut(name) else { return };
         if let Some(due) = call.due() {
             self.timers.remove(&(due, name.clone()));
@@ -125,7 +125,7 @@ impl Execution {
         }
         self.wanted.extend(call.running(name).filter(|scope| !self.journals.contains_key(scope)));
         self.tally.changed(&self.open, name);
-        self.mark += 1;
+        self.lsn += 1;
         self.changes.touch(name);
     }
 
@@ -136,31 +136,35 @@ impl Execution {
         if let Some(due) = call.due() {
             self.timers.remove(&(due, name.clone()));
         }
-        self.mark += 1;
+        self.lsn += 1;
         self.changes.touch(name);
         self.tally.closed(&self.open, name, &call);
         match &call.phase {
-            Phase::Signal { name: signal, .. } => {
+            CallPhase::Signal { name: signal, .. } => {
                 let matched = self.signals.leave(signal, call.since, name);
                 self.signalled(signal, matched);
             }
-            Phase::Fetch { .. } => self.withdrawn.push((name.clone(), call.mark)),
-            Phase::Sleep { .. } | Phase::Step(_) | Phase::Poll(_) | Phase::Approval { .. } | Phase::Child { .. } => {}
+            CallPhase::Fetch { .. } => self.withdrawn.push((name.clone(), call.lsn)),
+            CallPhase::Sleep { .. }
+            | CallPhase::Step(_)
+            | CallPhase::Poll(_)
+            | CallPhase::Approval { .. }
+            | CallPhase::Child { .. } => {}
         }
         Some(call)
     }
 
     pub(super) fn attempts(&self, scope: &Scope) -> Option<&crate::open::Attempts> {
         match &self.open.get(&scope.call()?)?.phase {
-            Phase::Step(open) => Some(&open.attempts),
-            Phase::Poll(open) => Some(&open.attempts),
+            CallPhase::Step(open) => Some(&open.attempts),
+            CallPhase::Poll(open) => Some(&open.attempts),
             _ => None,
         }
     }
 
     pub(super) fn poll(&self, name: &CallName) -> Option<&crate::open::OpenPoll> {
         match &self.open.get(name)?.phase {
-            Phase::Poll(open) => Some(open),
+            CallPhase::Poll(open) => Some(open),
             _ => None,
         }
     }

@@ -23,7 +23,7 @@ impl QueuedSignal {
 }
 
 /// A waiting call in the order in which calls are served.
-type Waiter = (Timestamp, CallName);
+type WaitingCall = (Timestamp, CallName);
 
 /// The signals and the calls of one name.
 #[derive(Debug, Default)]
@@ -31,9 +31,9 @@ struct Named {
     /// With the number of its arrival among signals of all names.
     queue: VecDeque<(u64, QueuedSignal)>,
     /// The calls that a signal is there for: as many of the oldest ones as there are signals.
-    matched: BTreeSet<Waiter>,
+    matched: BTreeSet<WaitingCall>,
     /// Those that wait in vain so far.
-    others: BTreeSet<Waiter>,
+    others: BTreeSet<WaitingCall>,
     /// How this name stands in [`Signals::ready`].
     ready: Option<(Scope, u64)>,
 }
@@ -183,7 +183,7 @@ impl Named {
 }
 
 /// Counts a matched call more or less.
-fn count(matched_of: &mut HashMap<Scope, usize>, (_, call): &Waiter, more: bool) {
+fn count(matched_of: &mut HashMap<Scope, usize>, (_, call): &WaitingCall, more: bool) {
     let counted = matched_of.entry(call.scope.clone()).or_default();
     *counted = if more { *counted + 1 } else { *counted - 1 };
     if *counted == 0 {

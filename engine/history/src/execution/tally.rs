@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::open::{OpenCall, Phase};
+use crate::open::{CallPhase, OpenCall};
 use crate::status::{Class, Counts};
 use crate::{CallName, Scope};
 
@@ -40,7 +40,7 @@ impl Tally {
             *self.inner.entry(outer.clone()).or_default() += 1;
             self.changed(open, &outer);
         }
-        if matches!(call.phase, Phase::Fetch { .. }) {
+        if matches!(call.phase, CallPhase::Fetch { .. }) {
             *self.fetches_of.entry(name.scope.clone()).or_default() += 1;
         }
         self.recount(name, Some(call));
@@ -49,7 +49,7 @@ impl Tally {
     /// A call is open no more.
     pub(super) fn closed(&mut self, open: &BTreeMap<CallName, OpenCall>, name: &CallName, call: &OpenCall) {
         self.recount(name, None);
-        if matches!(call.phase, Phase::Fetch { .. }) {
+        if matches!(call.phase, CallPhase::Fetch { .. }) {
             less(&mut self.fetches_of, &name.scope);
         }
         if let Some(outer) = name.scope.call() {

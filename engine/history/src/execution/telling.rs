@@ -27,7 +27,7 @@ impl Telling {
     /// The scopes that waited for no more than this to be durable.
     pub(super) fn unblock(&mut self, durable: u64) -> Vec<Scope> {
         let mut free = Vec::new();
-        while self.blocked.first().is_some_and(|(mark, _)| *mark <= durable) {
+        while self.blocked.first().is_some_and(|(lsn, _)| *lsn <= durable) {
             free.extend(self.blocked.pop_first().map(|(_, scope)| scope));
         }
         free
@@ -98,8 +98,8 @@ impl Execution {
         self.telling.look.remove(scope);
         if let Some(journal) = self.journals.get_mut(scope) {
             journal.is_quiescent &= delivery.is_none();
-            if let Some(mark) = blocked.filter(|_| journal.is_quiescent) {
-                self.telling.blocked.insert((mark, scope.clone()));
+            if let Some(lsn) = blocked.filter(|_| journal.is_quiescent) {
+                self.telling.blocked.insert((lsn, scope.clone()));
             }
         }
         self.follow(scope);

@@ -1,8 +1,8 @@
 //! What time moves: sleeps, retries, poll rounds, timeouts, deadlines.
 
 use super::{ApprovalEdge, End, Execution, Moment};
-use crate::event::Fact;
-use crate::open::Phase;
+use crate::event::EventData;
+use crate::open::CallPhase;
 use crate::{CallName, Failure, Scope, Timestamp, kind, planted};
 
 impl Execution {
@@ -11,11 +11,11 @@ impl Execution {
         if self.end.is_some() {
             return;
         }
-        if self.facts.deadline.is_some_and(|deadline| deadline <= now.at) {
+        if self.options.deadline.is_some_and(|deadline| deadline <= now.at) {
             let failure = Failure::new(kind::DEADLINE, "the execution's deadline passed");
             return self.finish(End::Failed(failure), now);
         }
-        if self.facts.cancel_until.is_some_and(|until| until <= now.at) {
+        if self.options.cancel_until.is_some_and(|until| until <= now.at) {
             let failure = Failure::new(kind::CANCELLED, "cancelled, and clean-up took longer than its grace period");
             return self.finish(End::Cancelled(failure), now);
         }
@@ -23,9 +23,9 @@ impl Execution {
         if self.paused || self.end.is_some() {
             return;
         }
-        if self.facts.starts_at.is_some_and(|starts_at| starts_at <= now.at) {
-            self.facts.starts_at = None;
-            self.mark += 1;
+        if self.options.starts_at.is_some_and(|starts_at| starts_at <= now.at) {
+            self.options.starts_at = None;
+            self.lsn += 1;
             self.wanted.insert(Scope::root());
         }
         let early = if planted("timer-early") { 30 } else { 0 };
@@ -37,46 +37,46 @@ impl Execution {
 
     fn fire(&mut self, name: &CallName, due: Timestamp, now: Moment) {
         let Some(call) = self.open.get(name) else { return };
-        let (ordinal, started) = (name.ordinal, call.mark);
+        let (ordinal, started) = (name.ordinal, call.lsn);
         match &call.phase {
-            Phase::Sleep { .. } => {
+            CallPhase::Sleep { .. } => {
                 self.close_call(name);
-                self.record_after(now.at, &name.scope, Fact::SleepCompleted { ordinal }, started);
+                self.record_after(now.at, &name.scope, EventData::SleepCompleted { ordinal }, started);
             }
-            Phase::Step(open) if open.deadline.is_some_and(|deadline| deadline <= due) => {
+            CallPhase::Step(open) if open.deadline.is_some_and(|deadline| deadline <= due) => {
                 let attempt = open.attempts.attempt;
                 self.stop(&name.step_scope(), now);
                 let failure = Failure::new(kind::DEADLINE, "the step's deadline passed");
-                self.close_step(name, Fact::StepFailed { ordinal, failure, attempt }, now);
+                self.close_step(name, EventData::StepFailed { ordinal, failure, attempt }, now);
             }
-            Phase::Step(_) => self.change_call(name, |phase| {
-                if let Phase::Step(open) = phase {
+            CallPhase::Step(_) => self.change_call(name, |phase| {
+                if let CallPhase::Step(open) = phase {
                     open.attempts.attempt += 1;
                     open.attempts.began = due;
                     open.attempts.retry = None;
                 }
             }),
-            Phase::Poll(open) if open.attempts.retry.is_some() => self.change_call(name, |phase| {
-                if let Phase::Poll(open) = phase {
+            CallPhase::Poll(open) if open.attempts.retry.is_some() => self.change_call(name, |phase| {
+                if let CallPhase::Poll(open) = phase {
                     open.attempts.attempt += 1;
                     open.attempts.began = due;
                     open.attempts.retry = None;
                 }
             }),
-            Phase::Poll(_) => self.begin_round(name, now, true),
-            Phase::Approval { id, .. } => {
+            CallPhase::Poll(_) => self.begin_round(name, now, true),
+            CallPhase::Approval { id, .. } => {
                 let edge = ApprovalEdge::TimedOut(id.clone());
                 self.close_call(name);
                 self.changes.approvals.push(edge);
-                self.record_after(now.at, &name.scope, Fact::ApprovalTimedOut { ordinal }, started);
+                self.record_after(now.at, &name.scope, EventData::ApprovalTimedOut { ordinal }, started);
             }
             // One that came in time is still to be told; it is bound when it is.
-            Phase::Signal { name: signal, .. } if self.signals.is_matched(signal, call.since, name) => {}
-            Phase::Signal { .. } => {
+            CallPhase::Signal { name: signal, .. } if self.signals.is_matched(signal, call.since, name) => {}
+            CallPhase::Signal { .. } => {
                 self.close_call(name);
-                self.record_after(now.at, &name.scope, Fact::SignalTimedOut { ordinal }, started);
+                self.record_after(now.at, &name.scope, EventData::SignalTimedOut { ordinal }, started);
             }
-            Phase::Fetch { .. } | Phase::Child { .. } => {}
+            CallPhase::Fetch { .. } | CallPhase::Child { .. } => {}
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Unsaved {
 impl Unsaved {
     /// The next event, at the position behind the last one.
     pub(super) fn push(&mut self, position: Position, event: Event) {
-        self.bytes += event.fact.weight();
+        self.bytes += event.data.weight();
         self.of.entry(event.scope.clone()).or_default().push_back(position);
         self.events.push_back((position, event));
     }
@@ -26,7 +26,7 @@ impl Unsaved {
     /// Everything up to this position is durable.
     pub(super) fn acknowledge(&mut self, position: Position) {
         while let Some((_, event)) = self.events.pop_front_if(|(at, _)| *at <= position) {
-            self.bytes -= event.fact.weight();
+            self.bytes -= event.data.weight();
             if let Some(positions) = self.of.get_mut(&event.scope) {
                 positions.pop_front();
                 if positions.is_empty() {

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use cerebelum_history::{
-    ApprovalRequest, Begin, Call, CallName, Changes, Delivery, Digest, Event, Execution, Facts, Failure, HttpRequest,
-    Identity, Json, Message, Moment, OpenCall, Outcome, PollPolicy, Receipt, Request, RetryPolicy, Scope, Seed,
-    StepCall, StepOptions, Stored, Target, Timestamp, WorkflowCall,
+    ApprovalRequest, Call, CallName, Changes, Delivery, Digest, Event, Execution, ExecutionOptions, Failure,
+    GuestInput, HttpRequest, Identity, Json, Message, Moment, OpenCall, Outcome, PollPolicy, Receipt, Request,
+    RetryPolicy, Scope, Seed, Snapshot, StepCall, StepOptions, Target, Timestamp, WorkflowCall,
 };
 
 /// When every scene begins.
@@ -52,14 +52,14 @@ fn identity() -> Identity {
 impl Scene {
     /// A scene whose workflow has begun.
     pub(crate) fn new() -> Self {
-        let mut scene = Self::with(Facts::default());
+        let mut scene = Self::with(ExecutionOptions::default());
         scene.begin("");
         scene
     }
 
     /// A scene with these facts, stored, and nothing else.
-    pub(crate) fn with(facts: Facts) -> Self {
-        let ex = Execution::start(identity(), json("{}"), facts, Timestamp(START));
+    pub(crate) fn with(options: ExecutionOptions) -> Self {
+        let ex = Execution::start(identity(), json("{}"), options, Timestamp(START));
         let mut scene = Self {
             ex,
             now: START,
@@ -97,23 +97,23 @@ impl Scene {
         for (scope, from, to) in &changes.valueless {
             let range = usize::try_from(from.0).unwrap() - 1..usize::try_from(to.0).unwrap();
             for event in self.stored[range].iter_mut().filter(|event| event.scope == *scope) {
-                event.fact = event.fact.clone().without_values();
+                event.data = event.data.clone().without_values();
             }
         }
         self.open.extend(changes.opened.iter().cloned());
         changes.closed.iter().for_each(|name| drop(self.open.remove(name)));
-        self.ex.acknowledge(changes.mark, self.ex.position());
+        self.ex.acknowledge(changes.lsn, self.ex.position());
         changes
     }
 
     /// Forgets everything that is not stored, and begins again from that; `settled` is believed if it is so.
     pub(crate) fn reload(&mut self, settled: bool) {
-        let stored = Stored {
+        let stored = Snapshot {
             position: cerebelum_history::Position(self.stored.len() as u64),
             stamp: self.stored.last().unwrap().at,
             paused: self.ex.is_paused(),
             settled: settled && self.ex.is_settled(),
-            facts: self.ex.facts().clone(),
+            options: self.ex.options().clone(),
             attributes: self.ex.attributes().clone(),
             open: self.open.iter().map(|(name, text)| (name.clone(), OpenCall::decode(text).unwrap())).collect(),
         };
@@ -122,7 +122,7 @@ impl Scene {
     }
 
     /// A guest begins.
-    pub(crate) fn begin(&mut self, of: &str) -> Begin {
+    pub(crate) fn begin(&mut self, of: &str) -> GuestInput {
         let scope = scope(of);
         assert!(self.ex.wanted().contains(&scope), "nobody wants a guest of `{of}`, but of {:?}", self.ex.wanted());
         let first = self.ex.journal_from(&scope).map_or(self.stored.len(), |from| usize::try_from(from.0).unwrap() - 1);
@@ -157,7 +157,7 @@ impl Scene {
     }
 
     /// A guest asks for something.
-    pub(crate) fn ask(&mut self, of: &str, request: Request) -> Result<(), cerebelum_history::Diverged> {
+    pub(crate) fn ask(&mut self, of: &str, request: Request) -> Result<(), cerebelum_history::NonDeterminism> {
         let scope = scope(of);
         let target = self.ex.needs_target(&scope, &request).map(|_| self.target.clone());
         self.ex.request(&scope, request, target, self.moment())
@@ -220,8 +220,8 @@ impl Scene {
 
 fn line(event: &Event) -> String {
     let scope = if event.scope.is_root() { String::new() } else { format!("{}: ", event.scope) };
-    let ordinal = event.fact.ordinal().map_or(String::new(), |ordinal| format!(" {ordinal}"));
-    format!("{scope}{}{ordinal}", event.fact.kind())
+    let ordinal = event.data.ordinal().map_or(String::new(), |ordinal| format!(" {ordinal}"));
+    format!("{scope}{}{ordinal}", event.data.kind())
 }
 
 fn short(outcome: &Outcome) -> String {

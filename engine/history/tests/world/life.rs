@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use cerebelum_history::{
-    Action, CallName, Digest, End, Execution, Fact, Facts, HttpRequest, HttpResponse, Identity, Message, Moment,
-    Outcome, Request, Scope, Seed, StepOptions, Stored, Target, Timestamp, Turn, failed_call,
+    Action, CallName, Digest, End, EventData, Execution, ExecutionOptions, HttpRequest, HttpResponse, Identity,
+    Message, Moment, Outcome, Request, Scope, Seed, Snapshot, StepOptions, Target, Timestamp, Turn, failed_call,
 };
 
-use test_programs::{CHECK_RETRY, Chance, Guest, Node, Stay, json};
+use test_programs::{CHECK_RETRY, DeterministicRng, Guest, Node, Stay, json};
 
 use super::store::{Batch, Plan, Store};
 
@@ -31,7 +31,7 @@ struct Errand {
     call: CallName,
     request: HttpRequest,
     key: String,
-    mark: u64,
+    lsn: u64,
     answered_at: Option<Timestamp>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Life {
     program: Arc<Node>,
     pub(crate) store: Store,
     pub(crate) now: Timestamp,
-    pub(crate) chance: Chance,
+    pub(crate) chance: DeterministicRng,
     weather: Weather,
     execution: Execution,
     guests: BTreeMap<Scope, Guest>,
@@ -69,7 +69,7 @@ fn identity() -> Identity {
 impl Life {
     pub(crate) fn new(program: &Node, seed: u64, weather: Weather) -> Self {
         let now = Timestamp(1_000);
-        let mut execution = Execution::start(identity(), json(""), Facts::default(), now);
+        let mut execution = Execution::start(identity(), json(""), ExecutionOptions::default(), now);
         let mut store = Store::new(seed);
         let batch = Batch::of(&mut execution);
         assert!(store.append(batch, now));
@@ -93,7 +93,7 @@ impl Life {
             trail: vec![(now, mended, store.clone())],
             store,
             now,
-            chance: Chance(seed),
+            chance: DeterministicRng(seed),
             weather,
             execution,
             guests: BTreeMap::new(),
@@ -111,7 +111,7 @@ impl Life {
 
     /// Throws memory away and rebuilds it from the store.
     fn restore(&mut self, believe_settled: bool) {
-        let stored: Stored = self.store.stored(believe_settled);
+        let stored: Snapshot = self.store.stored(believe_settled);
         self.execution = Execution::restore(identity(), stored);
         self.guests.clear();
         self.errands.clear();
@@ -214,10 +214,10 @@ impl Life {
                     let guest = self.guests.remove(&scope);
                     assert!(guest.is_some() || self.weather.forget > 0, "no guest of scope `{scope}` to stop");
                 }
-                Action::Fetch { call, request, key, mark, .. } => {
+                Action::Fetch { call, request, key, lsn, .. } => {
                     assert!(self.execution.open().contains_key(&call), "nobody waits for the request of {call}");
                     if self.errands.iter().all(|errand| errand.call != call) {
-                        self.errands.push(Errand { call, request, key, mark, answered_at: None });
+                        self.errands.push(Errand { call, request, key, lsn, answered_at: None });
                     }
                 }
             }
@@ -273,9 +273,8 @@ impl Life {
             let delivery = self.execution.next_delivery(scope, moment).unwrap_or_else(|diverged| panic!("{diverged}"));
             let Some(delivery) = delivery else { continue };
             if matches!(delivery.outcome, Outcome::Slept) && scope.poll().is_none() {
-                let is_start =
-                    |fact: &Fact| matches!(fact, Fact::SleepStarted { ordinal, .. } if *ordinal == delivery.ordinal);
-                let started = self.store.events.iter().any(|event| event.scope == *scope && is_start(&event.fact));
+                let is_start = |data: &EventData| matches!(data, EventData::SleepStarted { ordinal, .. } if *ordinal == delivery.ordinal);
+                let started = self.store.events.iter().any(|event| event.scope == *scope && is_start(&event.data));
                 assert!(started, "a sleep of `{scope}` is over before its start is durable");
             }
             let mut guest = self.guests.remove(scope).unwrap();
@@ -317,7 +316,7 @@ impl Life {
 
     fn store_batch(&mut self) -> Option<(u64, cerebelum_history::Position)> {
         let batch = self.in_flight.take()?;
-        let acknowledged = (batch.changes.mark, batch.position());
+        let acknowledged = (batch.changes.lsn, batch.position());
         let stored = self.store.append(batch, self.now);
         self.is_reopened = false;
         self.trail.push((self.now, self.mended, self.store.clone()));
@@ -329,9 +328,9 @@ impl Life {
             return false;
         }
         match self.store_batch() {
-            Some((mark, position)) => {
-                self.execution.acknowledge(mark, position);
-                self.durable = mark;
+            Some((lsn, position)) => {
+                self.execution.acknowledge(lsn, position);
+                self.durable = lsn;
             }
             None => self.restore(true),
         }
@@ -341,7 +340,7 @@ impl Life {
     /// Lets a request out once what caused it is durable.
     fn let_out(&mut self) -> bool {
         let durable = self.durable;
-        let may_leave = |errand: &&mut Errand| errand.answered_at.is_none() && errand.mark <= durable;
+        let may_leave = |errand: &&mut Errand| errand.answered_at.is_none() && errand.lsn <= durable;
         let Some(errand) = self.errands.iter_mut().find(may_leave) else { return false };
         self.store.leave(&errand.call, errand.key.clone());
         errand.answered_at = Some(self.now.plus(self.store.latency(&errand.request.url)));

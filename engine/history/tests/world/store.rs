@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cerebelum_history::{
-    Approval, ApprovalEdge, CallName, Changes, ChildResult, ChildStart, End, Event, Execution, ExecutionId, Fact,
-    Facts, Json, Message, OpenCall, Position, Scope, Stored, Timestamp,
+    Approval, ApprovalEdge, CallName, Changes, ChildResult, ChildStart, End, Event, EventData, Execution, ExecutionId,
+    ExecutionOptions, Json, Message, OpenCall, Position, Scope, Snapshot, Timestamp,
 };
-use test_programs::{Chance, json};
+use test_programs::{DeterministicRng, json};
 
 /// How a question stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ pub(crate) struct Batch {
     stamp: Timestamp,
     paused: bool,
     settled: bool,
-    facts: Facts,
+    options: ExecutionOptions,
     attributes: BTreeMap<String, Json>,
     ended: bool,
 }
@@ -49,7 +49,7 @@ impl Batch {
             stamp: execution.stamp(),
             paused: execution.is_paused(),
             settled: execution.is_settled(),
-            facts: execution.facts().clone(),
+            options: execution.options().clone(),
             attributes: execution.attributes().clone(),
             ended: execution.end().is_some(),
         }
@@ -70,7 +70,7 @@ pub(crate) struct Store {
     stamp: Timestamp,
     paused: bool,
     pub(crate) settled: bool,
-    facts: Facts,
+    options: ExecutionOptions,
     pub(crate) attributes: BTreeMap<String, Json>,
     pub(crate) ended: bool,
     pub(crate) inbox: BTreeMap<i64, (bool, Message)>,
@@ -109,7 +109,7 @@ impl Store {
         for (scope, from, to) in changes.valueless {
             for event in &mut self.events[usize::try_from(from.0).unwrap() - 1..usize::try_from(to.0).unwrap()] {
                 if event.scope == scope {
-                    event.fact = event.fact.clone().without_values();
+                    event.data = event.data.clone().without_values();
                 }
             }
         }
@@ -128,7 +128,7 @@ impl Store {
             self.plans.retain(|(_, plan)| !matches!(plan, Plan::Child(_, id) if *id == orphan));
         }
         (self.stamp, self.paused, self.settled) = (batch.stamp, batch.paused, batch.settled);
-        (self.facts, self.attributes, self.ended) = (batch.facts, batch.attributes, batch.ended);
+        (self.options, self.attributes, self.ended) = (batch.options, batch.attributes, batch.ended);
         true
     }
 
@@ -164,7 +164,7 @@ impl Store {
 
     /// How long the world takes for this.
     pub(crate) fn latency(&self, name: &str) -> u64 {
-        Chance::named(self.seed, name, 80)
+        DeterministicRng::named(self.seed, name, 80)
     }
 
     /// Puts a message into the inbox, where it has the number returned.
@@ -213,14 +213,14 @@ impl Store {
     }
 
     /// What an activation begins with. Unless `settled` is believed, every guest is wanted again.
-    pub(crate) fn stored(&self, believe_settled: bool) -> Stored {
+    pub(crate) fn stored(&self, believe_settled: bool) -> Snapshot {
         let decode = |(name, text): (&CallName, &String)| (name.clone(), OpenCall::decode(text).unwrap());
-        Stored {
+        Snapshot {
             position: Position(self.events.len() as u64),
             stamp: self.stamp,
             paused: self.paused,
             settled: self.settled && believe_settled,
-            facts: self.facts.clone(),
+            options: self.options.clone(),
             attributes: self.attributes.clone(),
             open: self.open.iter().map(decode).collect(),
         }
@@ -233,16 +233,16 @@ impl Store {
 
     /// How often this call was reopened.
     pub(crate) fn reopened(&self, call: u32) -> usize {
-        let is_it = |fact: &Fact| matches!(fact, Fact::ExecutionReopened { ordinal } if *ordinal == call);
-        self.events.iter().filter(|event| is_it(&event.fact)).count()
+        let is_it = |data: &EventData| matches!(data, EventData::ExecutionReopened { ordinal } if *ordinal == call);
+        self.events.iter().filter(|event| is_it(&event.data)).count()
     }
 
     /// How it ended, if it has.
     pub(crate) fn end(&self) -> Option<End> {
-        match &self.events.last().filter(|_| self.ended)?.fact {
-            Fact::ExecutionCompleted { output } => Some(End::Completed(output.clone())),
-            Fact::ExecutionFailed { failure } => Some(End::Failed(failure.clone())),
-            Fact::ExecutionCancelled { failure } => Some(End::Cancelled(failure.clone())),
+        match &self.events.last().filter(|_| self.ended)?.data {
+            EventData::ExecutionCompleted { output } => Some(End::Completed(output.clone())),
+            EventData::ExecutionFailed { failure } => Some(End::Failed(failure.clone())),
+            EventData::ExecutionCancelled { failure } => Some(End::Cancelled(failure.clone())),
             other => panic!("{other:?} is no end"),
         }
     }

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cache, Label, Seal, draft_of};
+use super::{ArtifactMeta, Cache, Signature, draft_of};
 
 /// What is smaller is kept whole.
 const BYTES_MIN: usize = 256 << 10;
@@ -74,13 +74,13 @@ impl Cache {
     pub(super) fn difference(
         &self,
         name: &str,
-        (engine, label): (u64, &Label),
+        (engine, label): (u64, &ArtifactMeta),
         artifact: &[u8],
     ) -> Option<(Base, Vec<u8>)> {
         if artifact.len() < BYTES_MIN || label.modules.is_empty() || self.is_base(name) {
             return None;
         }
-        let is_similar = |seal: &Seal| {
+        let is_similar = |seal: &Signature| {
             let modules = seal.label.as_ref().map(|label| &label.modules);
             seal.engine == engine && seal.base.is_none() && modules == Some(&label.modules)
         };

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::effort::{KEYWORD, NEVER, Weight};
 use super::pattern;
-use crate::desk::cut;
+use crate::host_calls::cut;
 use crate::limits::schema::{BYTES_MAX, CHAIN_MAX, EXPANDED_MAX, STATES_MAX, SUBSCHEMAS_MAX};
 
 /// Where a keyword keeps subschemas, and whether they are applied to the same value as the schema itself.
@@ -128,7 +128,7 @@ impl<'s> Graph<'s> {
 
     /// Follows the references: none may lead away, in a circle without end, or to too much.
     fn examine(&self, root: &Value) -> Result<(), String> {
-        let mut found = vec![Found::New; self.nodes.len()];
+        let mut found = vec![Visit::New; self.nodes.len()];
         for number in 0..self.nodes.len() {
             self.expand(number, root, (&mut found, 0))?;
         }
@@ -140,13 +140,13 @@ impl<'s> Graph<'s> {
         &self,
         number: usize,
         root: &Value,
-        (found, depth): (&mut Vec<Found>, u64),
+        (found, depth): (&mut Vec<Visit>, u64),
     ) -> Result<(u64, u64), String> {
         match found[number] {
-            Found::Done(expanded, chain) => return Ok((expanded, chain)),
-            Found::Open => return Err("it refers to itself without going into the value".to_owned()),
-            Found::New if depth > CHAIN_MAX => return Err(too_long()),
-            Found::New => found[number] = Found::Open,
+            Visit::Done(expanded, chain) => return Ok((expanded, chain)),
+            Visit::Open => return Err("it refers to itself without going into the value".to_owned()),
+            Visit::New if depth > CHAIN_MAX => return Err(too_long()),
+            Visit::New => found[number] = Visit::Open,
         }
         let node = &self.nodes[number];
         let target = node.reference.map(|reference| self.target(reference, root)).transpose()?;
@@ -161,7 +161,7 @@ impl<'s> Graph<'s> {
         if chain >= CHAIN_MAX {
             return Err(too_long());
         }
-        found[number] = Found::Done(expanded, chain + 1);
+        found[number] = Visit::Done(expanded, chain + 1);
         Ok((expanded, chain + 1))
     }
 
@@ -182,7 +182,7 @@ impl<'s> Graph<'s> {
 }
 
 #[derive(Clone, Copy)]
-enum Found {
+enum Visit {
     New,
     Open,
     Done(u64, u64),

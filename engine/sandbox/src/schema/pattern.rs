@@ -3,7 +3,7 @@
 use jsonschema::PatternOptions;
 use regex_automata::nfa::thompson::NFA;
 
-use crate::desk::cut;
+use crate::host_calls::cut;
 use crate::limits::schema::{PATTERN_BYTES_MAX, PATTERN_STATES_MAX};
 
 /// Memory of one compiled pattern, in bytes; what has few states needs less.

@@ -7,7 +7,7 @@ use wasmtime::component::Component;
 
 use super::*;
 use crate::Config;
-use crate::engines::Engines;
+use crate::engine_pair::EnginePair;
 
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -150,7 +150,7 @@ const SHAPE_MAX: Duration = Duration::from_secs(15);
 fn no_shape_within_the_limits_of_a_function_takes_long_to_compile() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let config = Config { small_instances_max: 10, large_instances_max: 1, ..Config::new(folder.path()) };
-    let engines = Engines::new(&config).expect("the engines can be made");
+    let engines = EnginePair::new(&config).expect("the engines can be made");
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread can be started");
     let shapes = functions().into_iter().chain(modules()).map(|(name, text)| (name, component(&text)));
     let mut wrong = Vec::new();

@@ -186,14 +186,14 @@ async fn a_delivery_for_a_dropped_call_changes_nothing() {
 
 #[tokio::test]
 async fn outcomes_that_do_not_belong_here_are_the_engines_trouble() {
-    use cerebelum_sandbox::Trouble;
+    use cerebelum_sandbox::HostError;
     let mut guest = program().await.start(workflow("sequential", "1"), ample()).await.unwrap();
     guest.turn(None).await.unwrap();
     let deliver = |ordinal, outcome| Some(Delivery { ordinal, outcome, clock: Timestamp(BEGAN) });
-    assert_eq!(guest.turn(deliver(1, Outcome::Slept)).await, Err(Trouble::Unfitting(1)));
-    assert_eq!(guest.turn(deliver(7, Outcome::Slept)).await, Err(Trouble::Unasked(7)));
+    assert_eq!(guest.turn(deliver(1, Outcome::Slept)).await, Err(HostError::Unfitting(1)));
+    assert_eq!(guest.turn(deliver(7, Outcome::Slept)).await, Err(HostError::Unasked(7)));
     assert!(guest.turn(deliver(1, Outcome::Value(json("1")))).await.unwrap().end.is_some());
-    assert_eq!(guest.turn(None).await, Err(Trouble::Ended));
+    assert_eq!(guest.turn(None).await, Err(HostError::Ended));
 }
 
 #[tokio::test]

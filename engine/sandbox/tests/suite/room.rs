@@ -1,7 +1,7 @@
 //! Admission: who finds no slot or no memory waits; nobody fails for it.
 
-use cerebelum_history::Begin;
-use cerebelum_sandbox::{Config, Ledger, Sandbox, Trouble};
+use cerebelum_history::GuestInput;
+use cerebelum_sandbox::{Config, HostError, Ledger, Sandbox};
 
 use crate::support::{ample, config, play, program_of, run_on, workflow};
 
@@ -51,10 +51,10 @@ async fn a_guest_that_waits_for_the_ledger_gives_its_place_to_one_of_another_wor
     let mut same = Box::pin(program.start(workflow("sequential", "1"), ledger.account()));
     assert!(futures::poll!(&mut same).is_pending() && futures::poll!(&mut turn).is_pending(), "not for its own");
     drop(same);
-    let other = Begin { workflow: "another/workflow".to_owned(), ..workflow("sequential", "1") };
+    let other = GuestInput { workflow: "another/workflow".to_owned(), ..workflow("sequential", "1") };
     let mut other = Box::pin(program.start(other, ledger.account()));
     assert!(futures::poll!(&mut other).is_pending());
-    assert_eq!(turn.await, Err(Trouble::Displaced));
+    assert_eq!(turn.await, Err(HostError::Displaced));
     drop(first);
     other.await.unwrap();
 }
@@ -64,7 +64,7 @@ async fn l18_growing_beyond_the_nodes_memory_is_the_engines_trouble() {
     let limits = Config { memory_bytes_max: 8 << 20, ..config() };
     let program = program_of(&Sandbox::new(limits).unwrap()).await;
     let mut guest = program.start(workflow("memory", "1"), ample()).await.unwrap();
-    assert_eq!(guest.turn(None).await, Err(Trouble::MemoryUsedUp));
+    assert_eq!(guest.turn(None).await, Err(HostError::MemoryUsedUp));
     drop(guest);
     assert_eq!(run_on(&program, workflow("sequential", "3")).await.output(), "3");
 }

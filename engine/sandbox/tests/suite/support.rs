@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use cerebelum_history::{
-    Begin, Call, Delivery, Digest, Entry, Failure, Json, Outcome, Request, Seed, Timestamp, Turn, kind,
+    Call, Delivery, Digest, Entry, Failure, GuestInput, Json, Outcome, Request, Seed, Timestamp, Turn, kind,
 };
 use cerebelum_sandbox::{Account, Config, Guest, Ledger, Program, Sandbox};
 
@@ -54,18 +54,18 @@ pub(crate) async fn program() -> Program {
     program_of(&sandbox()).await
 }
 
-pub(crate) fn workflow(name: &str, input: &str) -> Begin {
+pub(crate) fn workflow(name: &str, input: &str) -> GuestInput {
     begin(Entry::Workflow(name.into()), input)
 }
 
-pub(crate) fn step(name: &str, input: &str) -> Begin {
+pub(crate) fn step(name: &str, input: &str) -> GuestInput {
     begin(Entry::Step(name.into()), input)
 }
 
-fn begin(entry: Entry, input: &str) -> Begin {
+fn begin(entry: Entry, input: &str) -> GuestInput {
     let seed = Seed([7; 32]);
     let scope = cerebelum_history::Scope::root();
-    Begin {
+    GuestInput {
         entry,
         input: json(input),
         clock: Timestamp(BEGAN),
@@ -131,11 +131,11 @@ impl Ran {
 
 /// Runs to the end, answering the oldest open call first: steps echo their input unless they are called `never` or
 /// `left-over`, sleeps take as long as they say, everything else takes a millisecond.
-pub(crate) async fn run(begin: Begin) -> Ran {
+pub(crate) async fn run(begin: GuestInput) -> Ran {
     run_on(&program().await, begin).await
 }
 
-pub(crate) async fn run_on(program: &Program, begin: Begin) -> Ran {
+pub(crate) async fn run_on(program: &Program, begin: GuestInput) -> Ran {
     let mut guest = program.start(begin, ample()).await.unwrap();
     play(&mut guest, answer).await
 }

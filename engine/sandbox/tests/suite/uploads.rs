@@ -245,7 +245,7 @@ async fn bytes_that_cannot_be_had_or_are_others_are_told_apart() {
     let gone = sandbox.load(&digest, async { Err("gone") }).await.err().unwrap();
     assert_eq!(gone, LoadError::Bytes("gone"));
     let other = sandbox.load(&digest, async { Ok::<_, String>(vec![1]) }).await.err().unwrap();
-    assert!(matches!(other, LoadError::Inspect(InspectError::Trouble(line)) if line.contains("are damaged")));
+    assert!(matches!(other, LoadError::Inspect(InspectError::HostError(line)) if line.contains("are damaged")));
     assert!(load(&sandbox).await.1, "an attempt that failed is forgotten");
     sandbox.forget(&digest);
     assert!(!file_in(&config, "cwasm").exists());

@@ -1,19 +1,19 @@
 //! Children of accepted batches: inserted, or found to be there already.
 
-use crate::append::Numbered;
-use crate::fault::Fault;
-use crate::heads::Fresh;
+use crate::append::BatchRowIds;
+use crate::db_error::DbError;
+use crate::executions::NewRow;
 use crate::sql::Session;
-use crate::{Batch, Child, ExecutionKey, heads};
+use crate::{Batch, Child, ExecutionKey, executions};
 
 /// Inserts children and returns what their parents are to be told: batch index and message, in the order of the calls.
 pub(super) async fn insert<'b>(
     session: &mut Session,
     batches: &'b [Batch],
-    numbered: &[Numbered],
+    numbered: &[BatchRowIds],
     accepted: &[usize],
     fresh: &mut Vec<ExecutionKey>,
-) -> Result<Vec<(usize, &'b str)>, Fault> {
+) -> Result<Vec<(usize, &'b str)>, DbError> {
     let mut children: Vec<(usize, &'b Child)> = Vec::new();
     let (mut rows, mut first) = (Vec::new(), Vec::new());
     for &index in accepted {
@@ -21,11 +21,11 @@ pub(super) async fn insert<'b>(
         for (child, &(no, program)) in std::iter::zip(&batch.children, &numbered[index].children) {
             children.push((index, child));
             let owner = Some(batch.incarnation).filter(|_| child.new.claim);
-            rows.push(Fresh { head: &child.new.head, no, program, owner });
+            rows.push(NewRow { head: &child.new.head, no, program, owner });
             first.push(&child.new.first);
         }
     }
-    let inserted = heads::insert_whole(session, &rows, &first).await?;
+    let inserted = executions::insert_whole(session, &rows, &first).await?;
     let mut messages = Vec::new();
     for (ordinal, (index, child)) in children.into_iter().enumerate() {
         if inserted.contains(&ordinal) {
@@ -35,7 +35,7 @@ pub(super) async fn insert<'b>(
             messages.extend(child.accepted.as_deref().map(|accepted| (index, accepted)));
             continue;
         }
-        let existing = heads::find(session, &child.new.head.key).await?;
+        let existing = executions::find(session, &child.new.head.key).await?;
         match existing.is_some_and(|existing| is_same_child(&existing.head.parent, child)) {
             true => messages.extend(child.accepted.as_deref().map(|accepted| (index, accepted))),
             false => messages.push((index, child.refused.as_str())),

@@ -1,30 +1,30 @@
 //! The append: many batches in one transaction, each accepted or refused alone (L4), settled even when its answer is lost.
 
 mod children;
-mod judge;
-mod outcomes;
+mod locked;
+mod optimistic;
 mod plan;
-mod straight;
+mod receipts;
 
 use std::collections::{BTreeSet, HashSet};
 
 use cerebelum_history::planted;
 
-use self::judge::Standing;
-use crate::fault::{Fault, Severity, severity};
-use crate::hints::Moved;
+use self::locked::Standing;
+use crate::db_error::{DbError, ErrorClass, severity};
+use crate::hints::InboxNotice;
 use crate::nodes::Locked;
-use crate::patience::Patience;
+use crate::retry::Backoff;
 use crate::sql::{Rows, Session, Writes};
 use crate::store::{SqlStore, commit};
-use crate::{Batch, ExecutionKey, Incarnation, Newest, Refusal, nodes};
+use crate::{AppendError, Batch, ExecutionKey, InboxCursor, Incarnation, nodes};
 
-pub(crate) use outcomes::Outcomes;
+pub(crate) use receipts::BatchReceipts;
 
-type Answers = Vec<Result<Newest, Refusal>>;
+type Answers = Vec<Result<InboxCursor, AppendError>>;
 
 /// What the row of the node that writes here says of its last batches; none while that is not known.
-pub(crate) type Lane = Option<(Incarnation, Outcomes)>;
+pub(crate) type RecentBatches = Option<(Incarnation, BatchReceipts)>;
 
 /// Whether a batch that the database itself refuses can be told from its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ enum Grouping {
 }
 
 /// The numbers of the new heads that a batch has, and of their programs.
-struct Numbered {
+struct BatchRowIds {
     /// Of the execution that begins.
     begins: Option<(i64, i64)>,
     /// Of the children, in order.
@@ -47,8 +47,8 @@ struct Numbered {
 
 /// What is told to others once it is durable.
 #[derive(Default)]
-struct News {
-    moved: Vec<Moved>,
+struct PostCommit {
+    moved: Vec<InboxNotice>,
     fresh: Vec<ExecutionKey>,
     /// Executions that are claimed by these batches' node, with their numbers.
     claimed: Vec<(ExecutionKey, i64)>,
@@ -56,7 +56,7 @@ struct News {
     released: Vec<ExecutionKey>,
 }
 
-impl News {
+impl PostCommit {
     fn of(&mut self, batch: &Batch, no: i64) {
         match batch.release {
             true => self.released.push(batch.key.clone()),
@@ -66,12 +66,12 @@ impl News {
 }
 
 /// See [`crate::Store::append`].
-pub(crate) async fn append(store: &SqlStore, id: u64, batches: &[Batch]) -> Result<Answers, Fault> {
+pub(crate) async fn append(store: &SqlStore, id: u64, batches: &[Batch]) -> Result<Answers, DbError> {
     if batches.is_empty() {
         return Ok(Vec::new());
     }
     let mut lane = store.lane.lock().await;
-    let (answers, news) = match straight::append(store, &mut lane, id, batches).await {
+    let (answers, news) = match optimistic::append(store, &mut lane, id, batches).await {
         Some(written) => written,
         None => append_judged(store, &mut lane, id, batches).await?,
     };
@@ -85,33 +85,35 @@ pub(crate) async fn append(store: &SqlStore, id: u64, batches: &[Batch]) -> Resu
 /// The way for everything: looks at what is there under locks before anything is written.
 async fn append_judged(
     store: &SqlStore,
-    lane: &mut Lane,
+    lane: &mut RecentBatches,
     id: u64,
     batches: &[Batch],
-) -> Result<(Answers, News), Fault> {
-    let mut patience = Patience::new();
+) -> Result<(Answers, PostCommit), DbError> {
+    let mut patience = Backoff::new();
     let mut grouping = Grouping::Together;
     loop {
         *lane = None;
         match try_append(store, lane, id, (batches, grouping)).await {
             Ok(written) => return Ok(written),
             // One of them breaks a rule of the tables. The others shall not suffer for it.
-            Err(Fault::Database(error)) if grouping == Grouping::Together && severity(&error) == Severity::Refused => {
-                tracing::warn!(cause = crate::fault::cause(&error), "the database refused a group of batches");
+            Err(DbError::Database(error))
+                if grouping == Grouping::Together && severity(&error) == ErrorClass::Refused =>
+            {
+                tracing::warn!(cause = crate::db_error::cause(&error), "the database refused a group of batches");
                 grouping = Grouping::Apart;
             }
             // Safe to repeat, whatever became of it: the next attempt looks the id up in the locked row first.
-            Err(fault) => patience.endure(fault).await?,
+            Err(fault) => patience.wait(fault).await?,
         }
     }
 }
 
 async fn try_append(
     store: &SqlStore,
-    lane: &mut Lane,
+    lane: &mut RecentBatches,
     id: u64,
     (batches, grouping): (&[Batch], Grouping),
-) -> Result<(Answers, News), Fault> {
+) -> Result<(Answers, PostCommit), DbError> {
     let numbered = number(store, batches).await?;
     let mut session = store.database.write().await?;
     let incarnations: BTreeSet<Incarnation> = batches.iter().map(|batch| batch.incarnation).collect();
@@ -119,17 +121,17 @@ async fn try_append(
     let known = nodes.iter().find_map(|node| node.outcomes.of(id));
     if let Some(answers) = known.filter(|_| !planted("blind-retry")) {
         session.undo().await;
-        return Ok((answers.to_vec(), News::default()));
+        return Ok((answers.to_vec(), PostCommit::default()));
     }
     let standing = nodes.iter().filter(|node| node.stands).map(|node| node.incarnation).collect();
     let standing = Standing { nodes: standing, now: store.clock.now() };
-    let mut answers = vec![Err(Refusal::ClaimLost); batches.len()];
+    let mut answers = vec![Err(AppendError::ClaimLost); batches.len()];
     if standing.nodes.is_empty() {
         // Whoever may no longer write locks nothing either: the next owner's claim passes over what is locked.
         session.undo().await;
-        return Ok((answers, News::default()));
+        return Ok((answers, PostCommit::default()));
     }
-    let mut news = News::default();
+    let mut news = PostCommit::default();
     let mut pending = Writes::default();
     for wave in waves(batches, grouping) {
         std::mem::take(&mut pending).run(&mut session).await?;
@@ -139,28 +141,28 @@ async fn try_append(
             continue;
         }
         session.say("savepoint batch").await?;
-        let mut told = News::default();
+        let mut run = PostCommit::default();
         let written = async {
-            let writes = lay_out(&mut session, asked, (&wave, &standing), &mut answers, &mut told).await?;
+            let writes = lay_out(&mut session, asked, (&wave, &standing), &mut answers, &mut run).await?;
             writes.run(&mut session).await?;
             Ok(())
         };
         match written.await {
-            Ok(()) => news.add(told),
-            Err(Fault::Database(error)) if severity(&error) == Severity::Refused => {
+            Ok(()) => news.add(run),
+            Err(DbError::Database(error)) if severity(&error) == ErrorClass::Refused => {
                 session.say("rollback to savepoint batch").await?;
-                answers[wave[0]] = Err(Refusal::Forbidden);
+                answers[wave[0]] = Err(AppendError::Forbidden);
             }
             Err(fault) => return Err(fault),
         }
     }
     if answers.iter().all(Result::is_err) {
         session.undo().await;
-        return Ok((answers, News::default()));
+        return Ok((answers, PostCommit::default()));
     }
     if !record(&mut session, pending, &mut nodes, id, &answers).await? {
         session.undo().await;
-        return Ok((vec![Err(Refusal::ClaimLost); batches.len()], News::default()));
+        return Ok((vec![Err(AppendError::ClaimLost); batches.len()], PostCommit::default()));
     }
     commit(session).await?;
     *lane = nodes.pop().filter(|_| nodes.is_empty()).map(|node| (node.incarnation, node.outcomes));
@@ -170,12 +172,12 @@ async fn try_append(
 /// Judges the batches of a wave, and lays out what the accepted ones write.
 async fn lay_out<'b>(
     session: &mut Session,
-    (batches, numbered): (&'b [Batch], &[Numbered]),
+    (batches, numbered): (&'b [Batch], &[BatchRowIds]),
     (wave, standing): (&[usize], &Standing),
     answers: &mut Answers,
-    news: &mut News,
-) -> Result<Writes<'b>, Fault> {
-    let judged = judge::judge(session, (batches, numbered), wave, standing).await?;
+    news: &mut PostCommit,
+) -> Result<Writes<'b>, DbError> {
+    let judged = locked::judge(session, (batches, numbered), wave, standing).await?;
     let accepted = judged.accepted(answers);
     if accepted.is_empty() {
         return Ok(Writes::default());
@@ -183,7 +185,7 @@ async fn lay_out<'b>(
     plan::plan(session, batches, numbered, accepted, news).await
 }
 
-impl News {
+impl PostCommit {
     fn add(&mut self, mut other: Self) {
         self.moved.append(&mut other.moved);
         self.fresh.append(&mut other.fresh);
@@ -199,7 +201,7 @@ async fn record(
     nodes: &mut [Locked],
     id: u64,
     answers: &Answers,
-) -> Result<bool, Fault> {
+) -> Result<bool, DbError> {
     let mut rows = Rows::default();
     for node in nodes.iter_mut().filter(|node| node.stands) {
         node.outcomes.add(id, answers);
@@ -228,14 +230,14 @@ fn waves(batches: &[Batch], grouping: Grouping) -> Vec<Vec<usize>> {
     waves
 }
 
-async fn number(store: &SqlStore, batches: &[Batch]) -> Result<Vec<Numbered>, Fault> {
+async fn number(store: &SqlStore, batches: &[Batch]) -> Result<Vec<BatchRowIds>, DbError> {
     let new = |batch: &Batch| usize::from(batch.begins) + batch.children.len();
     let numbers = store.numbers.take(&store.database, batches.iter().map(new).sum()).await?;
     let mut numbers = numbers.into_iter();
     let mut numbered = Vec::with_capacity(batches.len());
     for batch in batches {
         let mut of_batch =
-            Numbered { begins: None, children: Vec::with_capacity(batch.children.len()), next_run: None };
+            BatchRowIds { begins: None, children: Vec::with_capacity(batch.children.len()), next_run: None };
         let heads = batch.children.iter().map(|child| (&child.new.head, false));
         for (head, begins) in Some((&batch.head, true)).filter(|_| batch.begins).into_iter().chain(heads) {
             let no = numbers.next().expect("so many were taken");

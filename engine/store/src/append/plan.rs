@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use cerebelum_history::{CallName, Scope};
 
-use super::judge::Execution;
-use super::{News, Numbered, children};
-use crate::fault::Fault;
-use crate::hints::Moved;
+use super::locked::ExecutionRow;
+use super::{BatchRowIds, PostCommit, children};
+use crate::db_error::DbError;
+use crate::hints::InboxNotice;
 use crate::sql::{Rows, Script, Session, Statement, Value, Writes};
-use crate::{ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, heads, inbox, logs};
+use crate::{
+    ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, executions, inbox, logs,
+};
 
 /// The rows of each table.
 #[derive(Default)]
@@ -35,18 +37,19 @@ pub(super) struct Tables<'b> {
 pub(super) async fn plan<'b>(
     session: &mut Session,
     batches: &'b [Batch],
-    numbered: &[Numbered],
-    accepted: Vec<(usize, Execution)>,
-    news: &mut News,
-) -> Result<Writes<'b>, Fault> {
+    numbered: &[BatchRowIds],
+    accepted: Vec<(usize, ExecutionRow)>,
+    news: &mut PostCommit,
+) -> Result<Writes<'b>, DbError> {
     let mut tables = Tables::default();
     let indexes: Vec<usize> = accepted.iter().map(|(index, _)| *index).collect();
     let own = children::insert(session, batches, numbered, &indexes, &mut news.fresh).await?;
-    let rows: HashMap<usize, Execution> = accepted.into_iter().collect();
+    let rows: HashMap<usize, ExecutionRow> = accepted.into_iter().collect();
     for (index, message) in own {
         let batch = &batches[index];
         tables.message(batch, rows[&index].no, message);
-        news.moved.push(Moved { key: batch.key.clone(), owner: Some(batch.incarnation).filter(|_| !batch.release) });
+        news.moved
+            .push(InboxNotice { key: batch.key.clone(), owner: Some(batch.incarnation).filter(|_| !batch.release) });
     }
     tables.send(session, batches, &indexes, news).await?;
     for index in indexes {
@@ -67,7 +70,7 @@ impl<'b> Tables<'b> {
         self.calls(batch, no);
         self.approvals(batch, no);
         self.inbox(batch, no);
-        self.told(batch, no, run);
+        self.run(batch, no, run);
     }
 
     fn message(&mut self, to: &Batch, no: i64, message: &'b str) {
@@ -80,8 +83,8 @@ impl<'b> Tables<'b> {
         session: &mut Session,
         batches: &'b [Batch],
         indexes: &[usize],
-        news: &mut News,
-    ) -> Result<(), Fault> {
+        news: &mut PostCommit,
+    ) -> Result<(), DbError> {
         let mut keys = Vec::new();
         let mut letters: Vec<(usize, &'b str)> = Vec::new();
         for &index in indexes {
@@ -93,13 +96,13 @@ impl<'b> Tables<'b> {
         for receiver in inbox::receivers(session, &keys).await? {
             let (index, message) = letters[receiver.index];
             self.message(&batches[index], receiver.no, message);
-            news.moved.push(Moved { key: keys[receiver.index].clone(), owner: receiver.owner });
+            news.moved.push(InboxNotice { key: keys[receiver.index].clone(), owner: receiver.owner });
         }
         Ok(())
     }
 
-    fn head(&mut self, batch: &'b Batch, row: &Execution, program: Option<i64>) {
-        self.heads.push(heads::update(row.no, &batch.head, program, batch.release));
+    fn head(&mut self, batch: &'b Batch, row: &ExecutionRow, program: Option<i64>) {
+        self.heads.push(executions::update(row.no, &batch.head, program, batch.release));
         if row.attributes.as_deref().unwrap_or("{}") != batch.head.attributes {
             let texts = (row.attributes.as_deref().unwrap_or("{}"), batch.head.attributes.as_str());
             let changed = (&mut self.attributes_gone, &mut self.attributes);
@@ -174,7 +177,7 @@ impl<'b> Tables<'b> {
         }
     }
 
-    fn told(&mut self, batch: &'b Batch, no: i64, run: u32) {
+    fn run(&mut self, batch: &'b Batch, no: i64, run: u32) {
         for line in &batch.logs {
             let ordinal = self.logs.len() + 1;
             self.logs.push(logs::insertion(ordinal, batch.key.tenant, no, run, line));
@@ -192,7 +195,7 @@ impl<'b> Tables<'b> {
                 run.into(),
                 progress.scope.as_str().into(),
                 u32::from(progress.percent).into(),
-                heads::escape(&progress.message).into(),
+                executions::escape(&progress.message).into(),
             ];
             self.progress.push(values);
         }
@@ -200,7 +203,7 @@ impl<'b> Tables<'b> {
 
     fn writes(mut self) -> Writes<'b> {
         let mut writes = Writes::default();
-        writes.add(&heads::UPDATE, std::mem::take(&mut self.heads));
+        writes.add(&executions::UPDATE, std::mem::take(&mut self.heads));
         self.parts().into_iter().for_each(|(statement, rows)| writes.add(statement, rows));
         writes
     }

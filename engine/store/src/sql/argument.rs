@@ -7,7 +7,7 @@ use sqlx::Arguments;
 use sqlx::postgres::PgArguments;
 
 use super::statement::ColumnType;
-use crate::fault::Error;
+use crate::db_error::Error;
 use crate::{Incarnation, TenantId};
 
 /// One value for the database.

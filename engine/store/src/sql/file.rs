@@ -9,10 +9,10 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, OpenFlags, ToSql, params_from_iter};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::row::Stored;
+use super::row::SqliteValue;
 use super::{Row, Rows, STATEMENTS_MAX, Script, Value};
 use crate::clock::SteadyClock;
-use crate::fault::Error;
+use crate::db_error::Error;
 use crate::file_lock::WatchedFile;
 
 /// How long SQLite waits for a reader or a checkpoint in its way.
@@ -63,7 +63,7 @@ impl deadpool::managed::Manager for SqliteFile {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection, Error> {
-        Pace::Long.run(|| self.connect())
+        Blocking::Offload.run(|| self.connect())
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
@@ -76,17 +76,17 @@ impl deadpool::managed::Manager for SqliteFile {
 
 /// Whether the other tasks of a thread go on in another one while a statement runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum Blocking {
     /// No: it looks at a few rows, and to wake another thread would take longer.
-    Quick,
+    Inline,
     /// Yes: it waits for the disk, or reads much.
-    Long,
+    Offload,
 }
 
-impl Pace {
+impl Blocking {
     fn run<T>(self, work: impl FnOnce() -> T) -> T {
         match (self, Handle::try_current().map(|runtime| runtime.runtime_flavor())) {
-            (Self::Long, Ok(RuntimeFlavor::MultiThread)) => tokio::task::block_in_place(work),
+            (Self::Offload, Ok(RuntimeFlavor::MultiThread)) => tokio::task::block_in_place(work),
             // A runtime of one thread has nobody to go on.
             _ => work(),
         }
@@ -94,12 +94,12 @@ impl Pace {
 }
 
 /// A connection in use.
-pub(crate) struct Open {
+pub(crate) struct SqliteConn {
     pub(crate) connection: Object<SqliteFile>,
-    pub(crate) pace: Pace,
+    pub(crate) pace: Blocking,
 }
 
-impl Open {
+impl SqliteConn {
     /// Runs a statement and returns its rows.
     pub(super) fn fetch(&self, text: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
         self.pace.run(|| self.connection.fetch(text, values))
@@ -163,7 +163,7 @@ impl Connection {
                 self.sqlite.busy_timeout(BUSY_TIMEOUT)?;
                 answer
             }
-            false => Pace::Long.run(|| self.transact(script)),
+            false => Blocking::Offload.run(|| self.transact(script)),
         };
         self.took = began.elapsed();
         answer
@@ -208,8 +208,9 @@ fn rows(statement: &mut CachedStatement<'_>, values: &[Value<'_>]) -> Result<Vec
     let mut found = statement.query(params_from_iter(values))?;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
-        let values =
-            (0..columns).map(|column| Ok(Stored::from(row.get_ref(column)?))).collect::<Result<Vec<_>, Error>>()?;
+        let values = (0..columns)
+            .map(|column| Ok(SqliteValue::from(row.get_ref(column)?)))
+            .collect::<Result<Vec<_>, Error>>()?;
         rows.push(Row::from(values));
     }
     Ok(rows)

@@ -9,9 +9,9 @@ mod statement;
 mod writes;
 
 pub(crate) use argument::{Rows, Value};
-pub(crate) use file::{Open, Pace, SqliteFile};
+pub(crate) use file::{Blocking, SqliteConn, SqliteFile};
 pub(crate) use row::Row;
 pub(crate) use script::Script;
-pub(crate) use session::{Link, Session};
+pub(crate) use session::{Conn, Session};
 pub(crate) use statement::{Dialect, STATEMENTS_MAX, Statement, expand};
 pub(crate) use writes::Writes;

@@ -5,7 +5,7 @@ use rusqlite::types::ValueRef;
 use sqlx::postgres::PgRow;
 use sqlx::{Column, Row as _, TypeInfo};
 
-use crate::fault::Error;
+use crate::db_error::Error;
 
 /// A row, and how far it has been read.
 pub(crate) struct Row {
@@ -14,12 +14,12 @@ pub(crate) struct Row {
 }
 
 enum Columns {
-    Sqlite(Vec<Stored>),
+    Sqlite(Vec<SqliteValue>),
     Postgres(PgRow),
 }
 
 /// What a column of SQLite holds. Whether a text is one is seen when it is read: the rest of its row may be of use.
-pub(super) enum Stored {
+pub(super) enum SqliteValue {
     Null,
     Int(i64),
     Text(Vec<u8>),
@@ -28,7 +28,7 @@ pub(super) enum Stored {
     Real,
 }
 
-impl From<ValueRef<'_>> for Stored {
+impl From<ValueRef<'_>> for SqliteValue {
     fn from(value: ValueRef<'_>) -> Self {
         match value {
             ValueRef::Null => Self::Null,
@@ -53,7 +53,7 @@ impl Row {
         self.seek(column);
         let text = self.text()?;
         if let Columns::Sqlite(values) = &mut self.columns {
-            values[column] = Stored::Text(text.clone().into_bytes());
+            values[column] = SqliteValue::Text(text.clone().into_bytes());
         }
         Ok(text)
     }
@@ -62,8 +62,8 @@ impl Row {
         let at = self.advance();
         match &self.columns {
             Columns::Sqlite(values) => match values.get(at) {
-                Some(Stored::Int(int)) => Ok(Some(*int)),
-                Some(Stored::Null) => Ok(None),
+                Some(SqliteValue::Int(int)) => Ok(Some(*int)),
+                Some(SqliteValue::Null) => Ok(None),
                 Some(_) | None => Err(MISFIT),
             },
             Columns::Postgres(row) => Ok(match row.column(at).type_info().name() {
@@ -91,11 +91,11 @@ impl Row {
         let at = self.advance();
         match &mut self.columns {
             Columns::Sqlite(values) => match values.get_mut(at) {
-                Some(Stored::Text(text)) => {
+                Some(SqliteValue::Text(text)) => {
                     let text = String::from_utf8(std::mem::take(text));
                     text.map(Some).map_err(|_| Error::Unexpected("a text is damaged"))
                 }
-                Some(Stored::Null) => Ok(None),
+                Some(SqliteValue::Null) => Ok(None),
                 Some(_) | None => Err(MISFIT),
             },
             Columns::Postgres(row) => Ok(row.try_get(at)?),
@@ -110,7 +110,7 @@ impl Row {
         let at = self.advance();
         match &mut self.columns {
             Columns::Sqlite(values) => match values.get_mut(at) {
-                Some(Stored::Bytes(bytes)) => Ok(std::mem::take(bytes)),
+                Some(SqliteValue::Bytes(bytes)) => Ok(std::mem::take(bytes)),
                 Some(_) | None => Err(MISFIT),
             },
             Columns::Postgres(row) => Ok(row.try_get(at)?),
@@ -135,8 +135,8 @@ impl Row {
     }
 }
 
-impl From<Vec<Stored>> for Row {
-    fn from(values: Vec<Stored>) -> Self {
+impl From<Vec<SqliteValue>> for Row {
+    fn from(values: Vec<SqliteValue>) -> Self {
         Self { columns: Columns::Sqlite(values), next: 0 }
     }
 }

@@ -8,8 +8,8 @@ use sqlx::Arguments;
 use sqlx::postgres::PgArguments;
 
 use super::{Row, Rows, Statement};
-use crate::connections::Lent;
-use crate::fault::Error;
+use crate::connections::Pooled;
+use crate::db_error::Error;
 
 /// Rows of a small script: what one execution writes that does one thing after the other, seldom two of them.
 const SMALL_ROWS_MAX: usize = 8;
@@ -24,12 +24,12 @@ pub(crate) struct Script<'a> {
 pub(super) struct Part<'a> {
     pub(super) statement: &'static Statement,
     pub(super) rows: Rows<'a>,
-    pub(super) demand: Demand,
+    pub(super) demand: Expect,
 }
 
 /// What is demanded of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Demand {
+pub(super) struct Expect {
     /// Each of its rows must touch one; otherwise nothing of the script happens.
     pub(super) exactly: bool,
     /// What it returns is what the script returns.
@@ -39,20 +39,20 @@ pub(super) struct Demand {
 impl<'a> Script<'a> {
     /// Adds a statement, unless it has no rows.
     pub(crate) fn add(&mut self, statement: &'static Statement, rows: Rows<'a>) {
-        self.push(statement, rows, Demand { exactly: false, answers: false });
+        self.push(statement, rows, Expect { exactly: false, answers: false });
     }
 
     /// Adds a statement that has to touch as many rows as it has, unless it has none. It ends with a RETURNING clause.
     pub(crate) fn add_exactly(&mut self, statement: &'static Statement, rows: Rows<'a>) {
-        self.push(statement, rows, Demand { exactly: !planted("unguarded-script"), answers: false });
+        self.push(statement, rows, Expect { exactly: !planted("unguarded-script"), answers: false });
     }
 
     /// The same, for the one statement whose rows the script returns.
     pub(crate) fn add_answering(&mut self, statement: &'static Statement, rows: Rows<'a>) {
-        self.push(statement, rows, Demand { exactly: !planted("unguarded-script"), answers: true });
+        self.push(statement, rows, Expect { exactly: !planted("unguarded-script"), answers: true });
     }
 
-    fn push(&mut self, statement: &'static Statement, rows: Rows<'a>, demand: Demand) {
+    fn push(&mut self, statement: &'static Statement, rows: Rows<'a>, demand: Expect) {
         if !rows.is_empty() {
             self.parts.push(Part { statement, rows, demand });
         }
@@ -66,7 +66,7 @@ impl<'a> Script<'a> {
     ///
     /// # Errors
     /// When anything failed or was not as expected: nothing has happened then, unless the connection broke.
-    pub(crate) async fn run_on_postgres(self, mut lent: Lent) -> Result<Vec<Row>, Error> {
+    pub(crate) async fn run_on_postgres(self, mut lent: Pooled) -> Result<Vec<Row>, Error> {
         let (text, one) = (self.text(), self.is_of_single_rows());
         let mut arguments = PgArguments::default();
         for part in &self.parts {
@@ -87,7 +87,7 @@ impl<'a> Script<'a> {
 
     /// The text of this combination for PostgreSQL. There are few, and each is prepared once a connection.
     fn text(&self) -> &'static str {
-        type Key = (bool, Vec<(usize, Demand)>);
+        type Key = (bool, Vec<(usize, Expect)>);
         static TEXTS: LazyLock<Mutex<HashMap<Key, &'static str>>> = LazyLock::new(Mutex::default);
         let part = |part: &Part<'_>| (std::ptr::from_ref(part.statement).addr(), part.demand);
         let key = (self.is_of_single_rows(), self.parts.iter().map(part).collect());

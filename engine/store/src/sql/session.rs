@@ -4,37 +4,37 @@ use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr, SqlStr};
 
 use super::argument::for_postgres;
-use super::{Dialect, Open, Row, Rows, Statement, Value};
-use crate::connections::Lent;
-use crate::fault::Error;
+use super::{Dialect, Row, Rows, SqliteConn, Statement, Value};
+use crate::connections::Pooled;
+use crate::db_error::Error;
 
 /// A conversation with the database. Dropped without [`Session::commit`], nothing of it happened.
 pub(crate) struct Session {
-    link: Link,
+    link: Conn,
     in_transaction: bool,
 }
 
 /// Which database it is held with.
-pub(crate) enum Link {
-    Sqlite(Open),
-    Postgres(Lent),
+pub(crate) enum Conn {
+    Sqlite(SqliteConn),
+    Postgres(Pooled),
 }
 
 /// What a statement is given.
 #[derive(Clone, Copy)]
-enum Given<'g> {
+enum Params<'g> {
     Values(&'g [Value<'g>]),
     Rows(&'static Statement, &'g Rows<'g>),
 }
 
 impl Session {
     /// A conversation of statements that are each by itself.
-    pub(crate) const fn new(link: Link) -> Self {
+    pub(crate) const fn new(link: Conn) -> Self {
         Self { link, in_transaction: false }
     }
 
     /// A conversation that begins with these words, and is one transaction.
-    pub(crate) async fn begin(link: Link, words: &'static str) -> Result<Self, Error> {
+    pub(crate) async fn begin(link: Conn, words: &'static str) -> Result<Self, Error> {
         let mut session = Self::new(link);
         session.say(words).await?;
         session.in_transaction = true;
@@ -43,8 +43,8 @@ impl Session {
 
     pub(crate) const fn dialect(&self) -> Dialect {
         match self.link {
-            Link::Sqlite(_) => Dialect::Sqlite,
-            Link::Postgres(_) => Dialect::Postgres,
+            Conn::Sqlite(_) => Dialect::Sqlite,
+            Conn::Postgres(_) => Dialect::Postgres,
         }
     }
 
@@ -54,29 +54,29 @@ impl Session {
         statement: &'static Statement,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Error> {
-        self.link.fetch(statement.text(self.dialect()).into_sql_str(), Given::Values(values)).await
+        self.link.fetch(statement.text(self.dialect()).into_sql_str(), Params::Values(values)).await
     }
 
     /// Runs a statement that was put together from constant parts, and returns its rows.
     pub(crate) async fn rows_of_text(&mut self, text: String, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
-        self.link.fetch(AssertSqlSafe(text).into_sql_str(), Given::Values(values)).await
+        self.link.fetch(AssertSqlSafe(text).into_sql_str(), Params::Values(values)).await
     }
 
     /// Runs a statement of many rows and returns what it answers.
     pub(crate) async fn rows_of(&mut self, statement: &'static Statement, rows: &Rows<'_>) -> Result<Vec<Row>, Error> {
-        self.link.fetch(statement.text(self.dialect()).into_sql_str(), Given::Rows(statement, rows)).await
+        self.link.fetch(statement.text(self.dialect()).into_sql_str(), Params::Rows(statement, rows)).await
     }
 
     /// Runs a statement and returns how many rows it touched.
     pub(crate) async fn run(&mut self, statement: &'static Statement, values: &[Value<'_>]) -> Result<u64, Error> {
-        self.link.execute(statement.text(self.dialect()), Given::Values(values)).await
+        self.link.execute(statement.text(self.dialect()), Params::Values(values)).await
     }
 
     /// Runs a statement of many rows; none when there are no rows.
     pub(crate) async fn run_of(&mut self, statement: &'static Statement, rows: &Rows<'_>) -> Result<u64, Error> {
         match rows.is_empty() {
             true => Ok(0),
-            false => self.link.execute(statement.text(self.dialect()), Given::Rows(statement, rows)).await,
+            false => self.link.execute(statement.text(self.dialect()), Params::Rows(statement, rows)).await,
         }
     }
 
@@ -91,8 +91,8 @@ impl Session {
             rows.add_columns(statement.columns(), &mut arguments)?;
         }
         match &mut self.link {
-            Link::Sqlite(_) => unreachable!("SQLite runs them one after the other"),
-            Link::Postgres(lent) => lent.fetch(text.into_sql_str(), arguments).await,
+            Conn::Sqlite(_) => unreachable!("SQLite runs them one after the other"),
+            Conn::Postgres(lent) => lent.fetch(text.into_sql_str(), arguments).await,
         }
     }
 
@@ -103,8 +103,8 @@ impl Session {
         rows: &Rows<'_>,
     ) -> Result<Vec<Row>, Error> {
         match &self.link {
-            Link::Sqlite(open) => open.fetch_each(statement.text_of_one(), rows),
-            Link::Postgres(_) => unreachable!("PostgreSQL takes them together"),
+            Conn::Sqlite(open) => open.fetch_each(statement.text_of_one(), rows),
+            Conn::Postgres(_) => unreachable!("PostgreSQL takes them together"),
         }
     }
 
@@ -135,7 +135,7 @@ impl Session {
     }
 }
 
-impl Link {
+impl Conn {
     /// Makes sure that a database file is still the one of its name.
     pub(crate) fn check_file(&self) -> Result<(), Error> {
         match self {
@@ -144,14 +144,14 @@ impl Link {
         }
     }
 
-    async fn fetch(&mut self, text: SqlStr, given: Given<'_>) -> Result<Vec<Row>, Error> {
+    async fn fetch(&mut self, text: SqlStr, given: Params<'_>) -> Result<Vec<Row>, Error> {
         match self {
             Self::Sqlite(open) => given.to_sqlite(|values| open.fetch(text.as_str(), values)),
             Self::Postgres(lent) => lent.fetch(text, given.to_postgres()?).await,
         }
     }
 
-    async fn execute(&mut self, text: &'static str, given: Given<'_>) -> Result<u64, Error> {
+    async fn execute(&mut self, text: &'static str, given: Params<'_>) -> Result<u64, Error> {
         match self {
             Self::Sqlite(open) => given.to_sqlite(|values| open.execute(text, values)),
             Self::Postgres(lent) => {
@@ -179,7 +179,7 @@ impl Link {
     }
 }
 
-impl Lent {
+impl Pooled {
     async fn fetch(&mut self, text: SqlStr, arguments: PgArguments) -> Result<Vec<Row>, Error> {
         let rows = sqlx::query_with(text, arguments).fetch_all(self.begin()).await;
         self.settle(&rows);
@@ -194,7 +194,7 @@ impl Lent {
     }
 }
 
-impl Given<'_> {
+impl Params<'_> {
     fn to_sqlite<T>(self, run: impl FnOnce(&[Value<'_>]) -> T) -> T {
         match self {
             Self::Values(values) => run(values),
@@ -222,11 +222,11 @@ impl Drop for Session {
             return;
         }
         match &mut self.link {
-            Link::Sqlite(open) => {
+            Conn::Sqlite(open) => {
                 // The pool does not lend again what is still in a transaction.
                 let _ = open.say("rollback");
             }
-            Link::Postgres(lent) if lent.is_in_order() => {
+            Conn::Postgres(lent) if lent.is_in_order() => {
                 let mut lent = lent.take();
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                     runtime.spawn(async move {
@@ -236,7 +236,7 @@ impl Drop for Session {
                     });
                 }
             }
-            Link::Postgres(_) => {}
+            Conn::Postgres(_) => {}
         }
     }
 }

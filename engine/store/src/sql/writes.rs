@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
 
 use super::{Dialect, Row, Rows, Session, Statement};
-use crate::fault::Error;
+use crate::db_error::Error;
 
 /// Statements that touch different rows, so that their order means nothing.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! Appends: all or nothing, without gaps, each batch alone.
 
 use cerebelum_history::{Position, Timestamp};
-use cerebelum_store::{LogLine, Progress, Refusal, State, StoreError};
+use cerebelum_store::{AppendError, LogLine, Progress, State, StoreError};
 
 use crate::bench::{Bench, batch, call, chunk, end, events, fresh, key, new, opened, release, scope, written};
 use crate::on_all;
@@ -29,7 +29,7 @@ async fn a_batch_writes_everything_it_says(bench: Bench) {
     let mut batch = events(node, &head, 3);
     batch.head.status = "sleeping".into();
     batch.head.attributes = r#"{"b": 1, "a": "x"}"#.into();
-    batch.head.facts = r#"{"deadline":7}"#.into();
+    batch.head.options = r#"{"deadline":7}"#.into();
     batch.head.paused = true;
     batch.head.parked = Some("diverged\0\\".into());
     batch.head.due = Some(Timestamp(u64::MAX));
@@ -70,7 +70,7 @@ async fn l05_a_refused_batch_leaves_nothing_behind(bench: Bench) {
     moved.logs = vec![line(1)];
     moved.progress = vec![Progress { scope: scope(""), percent: 1, message: String::new() }];
     moved.release = true;
-    assert_eq!(bench.write(moved).await, Err(Refusal::Moved));
+    assert_eq!(bench.write(moved).await, Err(AppendError::Moved));
     assert_eq!(bench.looked("a").await, before);
     assert_eq!(bench.inbox("b").await, [""; 0]);
     assert_eq!(bench.execution(&key("c")).await.unwrap(), None);
@@ -93,7 +93,7 @@ async fn l04_one_of_many_is_refused_alone(bench: Bench) {
     }
     let answers = bench.append_all(fresh(), batches).await;
     for (number, answer) in answers.into_iter().enumerate() {
-        let expected = if number % 4 == 0 { (Err(Refusal::Moved), 1) } else { (Ok(()), 2) };
+        let expected = if number % 4 == 0 { (Err(AppendError::Moved), 1) } else { (Ok(()), 2) };
         assert_eq!((answer, bench.head(&format!("e{number}")).await.position.0), expected, "e{number}");
     }
 }
@@ -114,24 +114,24 @@ async fn l04_positions_have_no_gaps(bench: Bench) {
     let mut wrong_run = good.clone();
     wrong_run.head.run = 2;
     for bad in [gap, overlap, backwards, wrong_head, wrong_run] {
-        assert_eq!(bench.write(bad).await, Err(Refusal::Moved));
+        assert_eq!(bench.write(bad).await, Err(AppendError::Moved));
     }
     assert_eq!(bench.write(good.clone()).await, Ok(()));
-    assert_eq!(bench.write(good).await, Err(Refusal::Moved));
+    assert_eq!(bench.write(good).await, Err(AppendError::Moved));
     assert_eq!(bench.history(&key("a"), 1, Position(1), Position(9)).await.unwrap(), [chunk(1, 1), chunk(2, 3)]);
 }
 
 async fn l11_a_stale_claim_cannot_append(bench: Bench) {
     let (first, second) = (bench.lease("first").await, bench.lease("second").await);
     let head = bench.started(first, "a").await;
-    assert_eq!(bench.write(events(second, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.write(events(second, &head, 1)).await, Err(AppendError::ClaimLost));
     assert_eq!(bench.write(release(first, &head, None)).await, Ok(()));
-    assert_eq!(bench.write(events(first, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.write(events(first, &head, 1)).await, Err(AppendError::ClaimLost));
     assert!(bench.claim_one(second, &key("a")).await.unwrap().is_some());
-    assert_eq!(bench.write(events(first, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.write(events(first, &head, 1)).await, Err(AppendError::ClaimLost));
     assert_eq!(bench.head("a").await.position, Position(1));
     assert_eq!(bench.write(events(second, &head, 1)).await, Ok(()));
-    assert_eq!(bench.write(events(second, &new("nobody").head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.write(events(second, &new("nobody").head, 1)).await, Err(AppendError::ClaimLost));
 }
 
 async fn an_ended_execution_takes_nothing_more(bench: Bench) {
@@ -144,7 +144,7 @@ async fn an_ended_execution_takes_nothing_more(bench: Bench) {
         assert_eq!(bench.write(ending.clone()).await, Ok(()));
         let ended = bench.head(&format!("{state:?}")).await;
         assert_eq!(ended, ending.head);
-        assert_eq!(bench.write(events(node, &ended, 1)).await, Err(Refusal::ClaimLost));
+        assert_eq!(bench.write(events(node, &ended, 1)).await, Err(AppendError::ClaimLost));
         assert!(!bench.send(&ended.key, "too late".into()).await.unwrap());
         assert_eq!(bench.claim_one(node, &ended.key).await.unwrap(), None);
     }
@@ -174,7 +174,7 @@ async fn l11_the_same_append_twice_happens_once(bench: Bench) {
     let batches = vec![events(node, &a, 1), refused];
     let id = fresh();
     let answers = bench.append_all(id, batches.clone()).await;
-    assert_eq!(answers, [Ok(()), Err(Refusal::Moved)]);
+    assert_eq!(answers, [Ok(()), Err(AppendError::Moved)]);
     assert_eq!(bench.append_all(id, batches.clone()).await, answers);
     // Also after others, and after the lease has ended.
     assert_eq!(bench.write(events(node, &batches[0].head, 1)).await, Ok(()));
@@ -182,7 +182,7 @@ async fn l11_the_same_append_twice_happens_once(bench: Bench) {
     bench.end_lease(node).await.unwrap();
     assert_eq!(bench.append_all(id, batches.clone()).await, answers);
     assert_eq!(bench.head("a").await.position, Position(3));
-    assert_eq!(bench.append_all(fresh(), batches).await, [Err(Refusal::ClaimLost); 2]);
+    assert_eq!(bench.append_all(fresh(), batches).await, [Err(AppendError::ClaimLost); 2]);
     assert_eq!(bench.append_all(fresh(), vec![]).await, []);
 }
 
@@ -207,7 +207,7 @@ async fn a_batch_that_breaks_a_rule_harms_no_other(bench: Bench) {
     let mut broken = end(node, &b, State::Completed);
     broken.head.ended_at = None;
     let answers = bench.append_all(fresh(), vec![events(node, &a, 1), broken, events(node, &c, 1)]).await;
-    assert_eq!(answers, [Ok(()), Err(Refusal::Forbidden), Ok(())]);
+    assert_eq!(answers, [Ok(()), Err(AppendError::Forbidden), Ok(())]);
     let positions = [bench.head("a").await, bench.head("b").await, bench.head("c").await].map(|head| head.position.0);
     assert_eq!(positions, [2, 1, 2]);
     let broken = {

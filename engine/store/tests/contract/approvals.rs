@@ -2,7 +2,8 @@
 
 use cerebelum_history::Timestamp;
 use cerebelum_store::{
-    Answered, ApprovalChange, ApprovalFilter, ApprovalRow, ApprovalState, Batch, Execution, Incarnation, Refusal,
+    AnswerOutcome, AppendError, ApprovalChange, ApprovalFilter, ApprovalRow, ApprovalState, Batch, ExecutionRow,
+    Incarnation,
 };
 
 use crate::bench::{Bench, T, batch, call, events, fresh, key};
@@ -20,14 +21,14 @@ on_all!(
     a_question_belongs_to_its_execution,
 );
 
-fn ask(node: Incarnation, head: &Execution, id: &str, deadline: Option<Timestamp>) -> Batch {
+fn ask(node: Incarnation, head: &ExecutionRow, id: &str, deadline: Option<Timestamp>) -> Batch {
     let mut batch = events(node, head, 1);
     let request = "{\"title\": \"Go live?\"}".into();
     batch.approvals = vec![ApprovalChange::Open { id: id.into(), call: call("2.1"), request, deadline }];
     batch
 }
 
-fn close(node: Incarnation, head: &Execution, id: &str, to: ApprovalState) -> Batch {
+fn close(node: Incarnation, head: &ExecutionRow, id: &str, to: ApprovalState) -> Batch {
     let mut batch = events(node, head, 1);
     batch.approvals = vec![ApprovalChange::Close { id: id.into(), to }];
     batch
@@ -40,7 +41,7 @@ async fn listed(bench: &Bench, execution: Option<&str>) -> Vec<ApprovalRow> {
     page.approvals
 }
 
-async fn approve(bench: &Bench, id: &str) -> Answered {
+async fn approve(bench: &Bench, id: &str) -> AnswerOutcome {
     bench.answer(T, id, ApprovalState::Approved, "\"yes\"".into()).await.unwrap()
 }
 
@@ -57,7 +58,7 @@ async fn a_question_is_listed_answered_and_told(bench: Bench) {
     assert_eq!((question.execution.as_str(), question.requested_at), ("b", Timestamp(9_000)));
     assert_eq!((question.call.clone(), question.deadline), (call("2.1"), Some(Timestamp(u64::MAX))));
     assert_eq!((question.request.as_str(), question.state), ("{\"title\": \"Go live?\"}", ApprovalState::Open));
-    assert_eq!(approve(&bench, "q1").await, Answered::Accepted("a".parse().unwrap()));
+    assert_eq!(approve(&bench, "q1").await, AnswerOutcome::Accepted("a".parse().unwrap()));
     assert_eq!(bench.inbox("a").await, ["\"yes\""]);
     assert_eq!(listed(&bench, None).await.len(), 1);
     let of_a = listed(&bench, Some("a")).await;
@@ -87,7 +88,7 @@ async fn whoever_comes_too_late_waits_for_the_answer_that_came_in_time() {
         assert!(!late.is_finished(), "it did not wait: {:?}", late.await);
     }
     answering.commit().await.unwrap();
-    assert_eq!(late.await.unwrap().unwrap(), Answered::TooLate(ApprovalState::Rejected));
+    assert_eq!(late.await.unwrap().unwrap(), AnswerOutcome::TooLate(ApprovalState::Rejected));
 }
 
 async fn the_first_answer_counts(bench: Bench) {
@@ -95,10 +96,10 @@ async fn the_first_answer_counts(bench: Bench) {
     let head = bench.started(node, "a").await;
     assert_eq!(bench.write(ask(node, &head, "q", None)).await, Ok(()));
     let no = bench.answer(T, "q", ApprovalState::Rejected, "\"no\"".into()).await.unwrap();
-    assert_eq!(no, Answered::Accepted("a".parse().unwrap()));
-    assert_eq!(approve(&bench, "q").await, Answered::TooLate(ApprovalState::Rejected));
+    assert_eq!(no, AnswerOutcome::Accepted("a".parse().unwrap()));
+    assert_eq!(approve(&bench, "q").await, AnswerOutcome::TooLate(ApprovalState::Rejected));
     assert_eq!(bench.inbox("a").await, ["\"no\""]);
-    assert_eq!(approve(&bench, "nothing").await, Answered::Unknown);
+    assert_eq!(approve(&bench, "nothing").await, AnswerOutcome::Unknown);
 }
 
 async fn an_answer_after_the_deadline_is_too_late(bench: Bench) {
@@ -106,10 +107,10 @@ async fn an_answer_after_the_deadline_is_too_late(bench: Bench) {
     let head = bench.started(node, "a").await;
     let asked = ask(node, &head, "q", Some(Timestamp(1)));
     assert_eq!(bench.write(asked.clone()).await, Ok(()));
-    assert_eq!(approve(&bench, "q").await, Answered::TooLate(ApprovalState::TimedOut));
+    assert_eq!(approve(&bench, "q").await, AnswerOutcome::TooLate(ApprovalState::TimedOut));
     assert_eq!(bench.inbox("a").await, [""; 0]);
     assert_eq!(bench.write(close(node, &asked.head, "q", ApprovalState::TimedOut)).await, Ok(()));
-    assert_eq!(approve(&bench, "q").await, Answered::TooLate(ApprovalState::TimedOut));
+    assert_eq!(approve(&bench, "q").await, AnswerOutcome::TooLate(ApprovalState::TimedOut));
 }
 
 async fn a_question_is_not_timed_out_before_its_deadline(bench: Bench) {
@@ -119,9 +120,9 @@ async fn a_question_is_not_timed_out_before_its_deadline(bench: Bench) {
     let asked = ask(node, &head, "q", Some(deadline));
     assert_eq!(bench.write(asked.clone()).await, Ok(()));
     let early = close(node, &asked.head, "q", ApprovalState::TimedOut);
-    assert_eq!(bench.write(early).await, Err(Refusal::TooEarly));
+    assert_eq!(bench.write(early).await, Err(AppendError::TooEarly));
     assert_eq!(bench.write(close(node, &asked.head, "q", ApprovalState::Withdrawn)).await, Ok(()));
-    assert_eq!(approve(&bench, "q").await, Answered::TooLate(ApprovalState::Withdrawn));
+    assert_eq!(approve(&bench, "q").await, AnswerOutcome::TooLate(ApprovalState::Withdrawn));
 }
 
 async fn closing_an_answered_question_refuses_the_whole_batch(bench: Bench) {
@@ -135,11 +136,11 @@ async fn closing_an_answered_question_refuses_the_whole_batch(bench: Bench) {
     both.approvals.push(ApprovalChange::Close { id: "q".into(), to: ApprovalState::Withdrawn });
     let bystander = bench.started(node, "b").await;
     let answers = bench.append_all(fresh(), vec![both, events(node, &bystander, 1)]).await;
-    assert_eq!(answers, [Err(Refusal::AlreadyAnswered), Ok(())]);
+    assert_eq!(answers, [Err(AppendError::AlreadyAnswered), Ok(())]);
     assert_eq!(bench.approval(T, "r").await.unwrap().unwrap().state, ApprovalState::Open);
     assert_eq!(bench.head("a").await.position, asked.head.position);
     let unknown = close(node, &asked.head, "nothing", ApprovalState::Withdrawn);
-    assert_eq!(bench.write(unknown).await, Err(Refusal::AlreadyAnswered));
+    assert_eq!(bench.write(unknown).await, Err(AppendError::AlreadyAnswered));
 }
 
 async fn an_answer_and_a_withdrawal_have_one_winner(bench: Bench) {
@@ -167,7 +168,7 @@ async fn race(bench: Bench, deadline: fn(Timestamp) -> Option<Timestamp>, to: Ap
         };
         let closing = loop {
             match bench.write(close(node, &asked.head, &id, to)).await {
-                Err(Refusal::TooEarly) => tokio::task::yield_now().await,
+                Err(AppendError::TooEarly) => tokio::task::yield_now().await,
                 decided => break decided,
             }
         };
@@ -178,16 +179,16 @@ async fn race(bench: Bench, deadline: fn(Timestamp) -> Option<Timestamp>, to: Ap
                 closed += 1;
                 assert_eq!(
                     (answer, state, bench.inbox(&id).await.len()),
-                    (Answered::TooLate(to), to, 0),
+                    (AnswerOutcome::TooLate(to), to, 0),
                     "round {round}"
                 );
             }
             Err(refusal) => {
                 answered += 1;
-                assert_eq!(refusal, Refusal::AlreadyAnswered);
+                assert_eq!(refusal, AppendError::AlreadyAnswered);
                 assert_eq!(
                     (answer, state),
-                    (Answered::Accepted(key(&id).id), ApprovalState::Approved),
+                    (AnswerOutcome::Accepted(key(&id).id), ApprovalState::Approved),
                     "round {round}"
                 );
                 assert_eq!((bench.inbox(&id).await.len(), bench.head(&id).await.position), (1, asked.head.position));
@@ -203,7 +204,7 @@ async fn a_question_may_be_asked_and_withdrawn_in_one_batch(bench: Bench) {
     let mut both = ask(node, &head, "q", None);
     both.approvals.push(ApprovalChange::Close { id: "q".into(), to: ApprovalState::Withdrawn });
     assert_eq!(bench.write(both).await, Ok(()));
-    assert_eq!(approve(&bench, "q").await, Answered::TooLate(ApprovalState::Withdrawn));
+    assert_eq!(approve(&bench, "q").await, AnswerOutcome::TooLate(ApprovalState::Withdrawn));
 }
 
 async fn a_question_belongs_to_its_execution(bench: Bench) {
@@ -211,7 +212,7 @@ async fn a_question_belongs_to_its_execution(bench: Bench) {
     let (a, b) = (bench.started(node, "a").await, bench.started(node, "b").await);
     let asked = ask(node, &a, "q", None);
     assert_eq!(bench.write(asked.clone()).await, Ok(()));
-    assert_eq!(bench.write(close(node, &b, "q", ApprovalState::Withdrawn)).await, Err(Refusal::AlreadyAnswered));
+    assert_eq!(bench.write(close(node, &b, "q", ApprovalState::Withdrawn)).await, Err(AppendError::AlreadyAnswered));
     approve(&bench, "q").await;
     // A failed call that is made again asks again.
     assert_eq!(bench.write(ask(node, &asked.head, "q", None)).await, Ok(()));

@@ -2,7 +2,7 @@
 //! everything as it left it.
 
 use cerebelum_history::{Position, Timestamp};
-use cerebelum_store::{Batch, Incarnation, Refusal, State};
+use cerebelum_store::{AppendError, Batch, Incarnation, State};
 
 use crate::bench::{Bench, chunk, end, events, fresh, key, new, opened, release};
 use crate::on_all;
@@ -83,7 +83,7 @@ async fn a_taken_id_is_refused_alone_and_leaves_nothing(bench: Bench) {
     let mut taken = begin(node, "taken");
     taken.opened = vec![opened("1", "{}")];
     let batches = vec![begin(node, "a"), taken, begin(node, "b")];
-    assert_eq!(bench.append_all(fresh(), batches).await, [Ok(()), Err(Refusal::Exists), Ok(())]);
+    assert_eq!(bench.append_all(fresh(), batches).await, [Ok(()), Err(AppendError::Exists), Ok(())]);
     let looked = bench.looked("taken").await;
     assert_eq!((looked.head.seed, looked.owner, looked.calls.len()), (theirs.seed, None, 0));
     assert_eq!(bench.history(&key("taken"), 1, Position(1), Position(9)).await.unwrap().len(), 1);
@@ -97,10 +97,10 @@ async fn l11_a_claim_that_was_lost_writes_nothing(bench: Bench) {
     assert_eq!(bench.write(batch).await, Ok(()));
     warm(&bench, node).await;
     bench.expire(node).await;
-    assert_eq!(bench.take_over().await.unwrap(), 1);
+    assert_eq!(bench.expire_leases().await.unwrap(), 1);
     let mut late = events(node, &head, 1);
     late.opened = vec![opened("1", "{}")];
-    assert_eq!(bench.append_all(fresh(), vec![late, begin(node, "b")]).await, [Err(Refusal::ClaimLost); 2]);
+    assert_eq!(bench.append_all(fresh(), vec![late, begin(node, "b")]).await, [Err(AppendError::ClaimLost); 2]);
     let looked = bench.looked("a").await;
     assert_eq!((looked.head.position, looked.calls.len(), looked.owner), (Position(1), 0, None));
     assert_eq!(bench.history(&key("a"), 1, Position(1), Position(1)).await.unwrap().len(), 1);
@@ -117,8 +117,8 @@ async fn l04_a_batch_that_does_not_follow_is_refused_on_the_straight_way_too(ben
     moved.after = Position(5);
     let id = fresh();
     let batches = vec![moved, events(node, &head_b, 1)];
-    assert_eq!(bench.append_all(id, batches.clone()).await, [Err(Refusal::Moved), Ok(())]);
-    assert_eq!(bench.append_all(id, batches).await, [Err(Refusal::Moved), Ok(())], "the same append happens once");
+    assert_eq!(bench.append_all(id, batches.clone()).await, [Err(AppendError::Moved), Ok(())]);
+    assert_eq!(bench.append_all(id, batches).await, [Err(AppendError::Moved), Ok(())], "the same append happens once");
     assert_eq!((bench.head("a").await.position, bench.head("b").await.position), (Position(1), Position(2)));
 }
 
@@ -167,7 +167,7 @@ async fn a_first_batch_that_breaks_a_rule_leaves_nothing(bench: Bench) {
     twice.next_run = Some(chunk(1, 1));
     assert_eq!(
         bench.append_all(fresh(), vec![broken, twice, begin(node, "a")]).await,
-        [Err(Refusal::Forbidden), Err(Refusal::Forbidden), Ok(())]
+        [Err(AppendError::Forbidden), Err(AppendError::Forbidden), Ok(())]
     );
     for id in ["broken", "twice"] {
         assert_eq!(bench.execution(&key(id)).await.unwrap(), None, "{id}");

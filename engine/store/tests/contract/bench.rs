@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cerebelum_history::{CallName, Digest, Position, Scope, Seed, Timestamp};
 use cerebelum_store::{
-    Batch, CallRow, Chunk, Claimed, Execution, ExecutionKey, Incarnation, NewExecution, Newest, Refusal, Size, Started,
-    State, Store, TenantId, open,
+    AppendError, Batch, CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, InboxCursor, Incarnation, NewExecution,
+    Size, StartOutcome, State, Store, TenantId, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use test_memory_store::MemoryStore;
@@ -86,37 +86,37 @@ impl Bench {
     }
 
     /// Starts an execution that the node has claimed.
-    pub(crate) async fn started(&self, node: Incarnation, id: &str) -> Execution {
+    pub(crate) async fn started(&self, node: Incarnation, id: &str) -> ExecutionRow {
         let new = NewExecution { claim: true, ..new(id) };
-        assert_eq!(self.start(Some(node), vec![new.clone()]).await.unwrap(), [Started::New]);
+        assert_eq!(self.start(Some(node), vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
         new.head
     }
 
     /// Starts an execution that belongs to nobody.
-    pub(crate) async fn sleeping(&self, id: &str, due: Option<Timestamp>) -> Execution {
+    pub(crate) async fn sleeping(&self, id: &str, due: Option<Timestamp>) -> ExecutionRow {
         let mut new = new(id);
         new.head.settled = true;
         new.head.due = due;
-        assert_eq!(self.start(None, vec![new.clone()]).await.unwrap(), [Started::New]);
+        assert_eq!(self.start(None, vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
         new.head
     }
 
     /// Appends one batch under a fresh id.
-    pub(crate) async fn write(&self, batch: Batch) -> Result<(), Refusal> {
+    pub(crate) async fn write(&self, batch: Batch) -> Result<(), AppendError> {
         self.append_all(fresh(), vec![batch]).await.remove(0)
     }
 
     /// Appends batches; says of each only whether it was written.
-    pub(crate) async fn append_all(&self, id: u64, batches: Vec<Batch>) -> Vec<Result<(), Refusal>> {
+    pub(crate) async fn append_all(&self, id: u64, batches: Vec<Batch>) -> Vec<Result<(), AppendError>> {
         written(self.append(id, batches).await.unwrap())
     }
 
-    pub(crate) async fn head(&self, id: &str) -> Execution {
+    pub(crate) async fn head(&self, id: &str) -> ExecutionRow {
         self.execution(&key(id)).await.unwrap().unwrap()
     }
 
     pub(crate) async fn looked(&self, id: &str) -> Claimed {
-        self.look(&key(id)).await.unwrap().unwrap()
+        self.peek(&key(id)).await.unwrap().unwrap()
     }
 
     /// The texts in an execution's inbox.
@@ -139,7 +139,7 @@ impl Bench {
 }
 
 /// Of each batch only whether it was written.
-pub(crate) fn written(answers: Vec<Result<Newest, Refusal>>) -> Vec<Result<(), Refusal>> {
+pub(crate) fn written(answers: Vec<Result<InboxCursor, AppendError>>) -> Vec<Result<(), AppendError>> {
     answers.into_iter().map(|answer| answer.map(|_| ())).collect()
 }
 
@@ -169,7 +169,7 @@ pub(crate) fn chunk(first: u64, last: u64) -> Chunk {
 pub(crate) fn new(id: &str) -> NewExecution {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&fresh().to_le_bytes());
-    let head = Execution {
+    let head = ExecutionRow {
         key: key(id),
         workflow: "shop/order".into(),
         digest: Digest::of(b"shop"),
@@ -184,7 +184,7 @@ pub(crate) fn new(id: &str) -> NewExecution {
         due: None,
         status: "running".into(),
         attributes: "{}".into(),
-        facts: "{}".into(),
+        options: "{}".into(),
         parent: None,
         started_at: Timestamp(1_000),
         ended_at: None,
@@ -194,12 +194,12 @@ pub(crate) fn new(id: &str) -> NewExecution {
 }
 
 /// A batch that changes nothing yet.
-pub(crate) fn batch(node: Incarnation, head: &Execution) -> Batch {
+pub(crate) fn batch(node: Incarnation, head: &ExecutionRow) -> Batch {
     Batch::of(node, head.clone())
 }
 
 /// A batch that adds events.
-pub(crate) fn events(node: Incarnation, head: &Execution, count: u64) -> Batch {
+pub(crate) fn events(node: Incarnation, head: &ExecutionRow, count: u64) -> Batch {
     let mut batch = batch(node, head);
     let last = Position(head.position.0 + count);
     batch.chunks = vec![chunk(head.position.0 + 1, last.0)];
@@ -208,7 +208,7 @@ pub(crate) fn events(node: Incarnation, head: &Execution, count: u64) -> Batch {
 }
 
 /// A batch that ends the claim: the execution sleeps until then.
-pub(crate) fn release(node: Incarnation, head: &Execution, due: Option<Timestamp>) -> Batch {
+pub(crate) fn release(node: Incarnation, head: &ExecutionRow, due: Option<Timestamp>) -> Batch {
     let mut batch = batch(node, head);
     batch.head.settled = true;
     batch.head.due = due;
@@ -217,7 +217,7 @@ pub(crate) fn release(node: Incarnation, head: &Execution, due: Option<Timestamp
 }
 
 /// A batch that ends the execution.
-pub(crate) fn end(node: Incarnation, head: &Execution, state: State) -> Batch {
+pub(crate) fn end(node: Incarnation, head: &ExecutionRow, state: State) -> Batch {
     let mut batch = events(node, head, 1);
     batch.head.state = state;
     batch.head.settled = true;

@@ -19,7 +19,7 @@ async fn die(bench: &Bench, heir: Incarnation, times: u32) {
         let dying = bench.lease(&format!("container-{time}")).await;
         bench.claimed(dying).await;
         bench.expire(dying).await;
-        bench.take_over().await.unwrap();
+        bench.expire_leases().await.unwrap();
     }
     let standing = bench.renew_lease(heir, LONG).await.unwrap();
     assert!(standing.is_some(), "the heir outlives them");
@@ -69,7 +69,7 @@ async fn l18_a_node_claims_one_suspect_at_a_time(bench: Bench) {
     assert_eq!(bench.claimed(other).await, ["b"]);
     // The one that dies with it is more suspect than the one that never ran alone.
     bench.expire(other).await;
-    bench.take_over().await.unwrap();
+    bench.expire_leases().await.unwrap();
     let head = bench.head("a").await;
     assert_eq!(bench.write(events(heir, &head, 1)).await, Ok(()));
     assert_eq!(bench.claimed(heir).await, ["c"]);
@@ -94,7 +94,7 @@ async fn l18_what_waits_and_what_is_given_back_has_not_crashed(bench: Bench) {
     assert_eq!(bench.claimed(leaving).await, ["left"]);
     bench.end_lease(leaving).await.unwrap();
     bench.expire(dying).await;
-    bench.take_over().await.unwrap();
+    bench.expire_leases().await.unwrap();
     for (id, crashes) in [("later", 0), ("due", 1), ("left", 0)] {
         assert_eq!(bench.looked(id).await.crashes, crashes, "{id}");
     }

@@ -84,7 +84,7 @@ async fn a_text_that_is_no_utf8_spoils_its_history_and_not_its_head() {
     let bench = Bench::sqlite().await;
     written(&bench, "a").await;
     bench.meddle("update history set events = cast(x'5bff5d' as text) where first_position = 2").await;
-    let whole = bench.whole(&key("a")).await.unwrap().unwrap();
+    let whole = bench.describe(&key("a")).await.unwrap().unwrap();
     assert!(matches!(whole.history, Err(StoreError::Corrupt(_))));
     assert!(read(&bench, "a", 1).await.is_err());
     assert_eq!(read(&bench, "a", 4).await, Ok(1));

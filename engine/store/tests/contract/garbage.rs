@@ -1,7 +1,7 @@
 //! Garbage in any column of any table of an execution: it is parked, or harmless, and in nobody else's way.
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{ApprovalChange, ApprovalFilter, Execution, Filter, Incarnation, LogLine, Progress, State};
+use cerebelum_store::{ApprovalChange, ApprovalFilter, ExecutionRow, Filter, Incarnation, LogLine, Progress, State};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
 use crate::bench::{Bench, T, call, events, key, new, opened, release, scope};
@@ -96,7 +96,7 @@ impl Meddler {
 }
 
 /// An execution that owns a row of each table, and waits for a moment that has passed.
-async fn full(bench: &Bench, node: Incarnation, id: &str) -> Execution {
+async fn full(bench: &Bench, node: Incarnation, id: &str) -> ExecutionRow {
     let head = bench.started(node, id).await;
     bench.send(&key(id), "{}".into()).await.unwrap();
     let seen = bench.looked(id).await.inbox[0].seq;
@@ -133,7 +133,7 @@ async fn others_go_on(bench: &Bench, node: Incarnation, case: &str) -> bool {
     assert_eq!(bench.next_due().await.unwrap().filter(|due| *due < Timestamp(2_000_000)), None, "{case}");
     audit(bench).await;
     let freed = bench.claimed(node).await;
-    bench.census().await.unwrap();
+    bench.count_by_status().await.unwrap();
     bench.approvals(T, ApprovalFilter { limit: 99, ..ApprovalFilter::default() }).await.unwrap();
     bench.delete_ended(Timestamp(1), 9).await.unwrap();
     assert!(bench.bury(&key("good"), Vec::new()).await.unwrap(), "{case}");
@@ -148,7 +148,7 @@ async fn audit(bench: &Bench) {
     }
 }
 
-async fn listed(bench: &Bench, status: Option<&str>) -> Vec<Execution> {
+async fn listed(bench: &Bench, status: Option<&str>) -> Vec<ExecutionRow> {
     let filter = Filter { status: status.map(Into::into), limit: 99, ..Filter::default() };
     bench.list(T, filter).await.unwrap().executions
 }
@@ -169,7 +169,7 @@ async fn garbage_in_any_column_is_in_nobody_elses_way(bench: Bench) {
                 let rest = listed(&bench, None).await;
                 assert_eq!(rest.len(), 1, "{case}: it is listed");
                 let shown = &rest[0];
-                bench.whole(&shown.key).await.unwrap();
+                bench.describe(&shown.key).await.unwrap();
                 bench.logs(&shown.key, 0, 9).await.unwrap();
                 if let Some(reason) = &shown.parked {
                     parked += 1;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Incarnation, NewExecution, Refusal, Started};
+use cerebelum_store::{AppendError, Incarnation, NewExecution, StartOutcome};
 
 use crate::bench::{Bench, LONG, batch, events, key, new, release};
 use crate::on_all;
@@ -29,7 +29,7 @@ async fn a_lease_is_renewed_while_it_stands(bench: Bench) {
     assert!(renewed.remaining <= LONG && LONG - renewed.remaining < Duration::from_secs(1), "{renewed:?}");
     assert!(renewed.now >= lease.now && bench.now().await.unwrap() >= renewed.now);
     assert_eq!(bench.renew_lease(Incarnation(99), LONG).await.unwrap(), None);
-    assert_eq!(bench.take_over().await.unwrap(), 0);
+    assert_eq!(bench.expire_leases().await.unwrap(), 0);
 }
 
 async fn l11_an_expired_lease_is_never_renewed(bench: Bench) {
@@ -37,7 +37,7 @@ async fn l11_an_expired_lease_is_never_renewed(bench: Bench) {
     let head = bench.started(node, "a").await;
     bench.expire(node).await;
     assert_eq!(bench.renew_lease(node, LONG).await.unwrap(), None);
-    assert_eq!(bench.write(events(node, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.write(events(node, &head, 1)).await, Err(AppendError::ClaimLost));
     // It stays over, also before anybody has taken over.
     assert_eq!(bench.renew_lease(node, LONG).await.unwrap(), None);
     assert_eq!(bench.head("a").await.position, head.position);
@@ -47,16 +47,16 @@ async fn what_an_expired_node_had_claimed_is_taken_over(bench: Bench) {
     let (old, heir) = (bench.lease("old").await, bench.lease("heir").await);
     let head = bench.started(old, "a").await;
     bench.started(heir, "b").await;
-    assert_eq!(bench.take_over().await.unwrap(), 0);
+    assert_eq!(bench.expire_leases().await.unwrap(), 0);
     assert_eq!(bench.claimed(heir).await, [""; 0]);
     bench.expire(old).await;
     // Expired is not yet free: the takeover makes it so.
     assert_eq!(bench.claimed(heir).await, [""; 0]);
-    assert_eq!(bench.take_over().await.unwrap(), 1);
-    assert_eq!(bench.take_over().await.unwrap(), 0);
-    assert_eq!(bench.write(events(old, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.expire_leases().await.unwrap(), 1);
+    assert_eq!(bench.expire_leases().await.unwrap(), 0);
+    assert_eq!(bench.write(events(old, &head, 1)).await, Err(AppendError::ClaimLost));
     assert_eq!(bench.claimed(heir).await, ["a"]);
-    assert_eq!(bench.write(events(old, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.write(events(old, &head, 1)).await, Err(AppendError::ClaimLost));
     assert_eq!(bench.write(events(heir, &head, 1)).await, Ok(()));
 }
 
@@ -66,7 +66,7 @@ async fn a_restart_of_the_same_node_retires_the_earlier_one_at_once(bench: Bench
     let after = bench.lease("n").await;
     assert!(after > before);
     assert_eq!(bench.renew_lease(before, LONG).await.unwrap(), None);
-    assert_eq!(bench.write(events(before, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.write(events(before, &head, 1)).await, Err(AppendError::ClaimLost));
     assert_eq!(bench.claimed(before).await, [""; 0]);
     assert_eq!(bench.claimed(after).await, ["a"]);
 }
@@ -78,7 +78,7 @@ async fn an_ended_lease_frees_what_it_had_claimed(bench: Bench) {
     bench.end_lease(leaving).await.unwrap();
     bench.end_lease(Incarnation(99)).await.unwrap();
     assert_eq!(bench.renew_lease(leaving, LONG).await.unwrap(), None);
-    assert_eq!(bench.write(events(leaving, &head, 1)).await, Err(Refusal::ClaimLost));
+    assert_eq!(bench.write(events(leaving, &head, 1)).await, Err(AppendError::ClaimLost));
     assert_eq!(bench.claimed(staying).await, ["a"]);
 }
 
@@ -87,7 +87,7 @@ async fn a_committed_batch_counts_as_a_renewal(bench: Bench) {
     let head = bench.started(node, "a").await;
     assert_eq!(bench.write(batch(node, &head)).await, Ok(()));
     bench.meddle(format!("update leases set expires_at = 1 where incarnation = {}", node.0)).await;
-    assert_eq!(bench.take_over().await.unwrap(), 0);
+    assert_eq!(bench.expire_leases().await.unwrap(), 0);
     assert_eq!(bench.write(batch(node, &head)).await, Ok(()));
     assert!(bench.renew_lease(node, LONG).await.unwrap().is_some());
 }
@@ -100,7 +100,7 @@ async fn a_lost_lease_neither_claims_nor_starts(bench: Bench) {
     assert_eq!(bench.claimed(node).await, [""; 0]);
     assert_eq!(bench.claim_one(node, &key("a")).await.unwrap(), None);
     let claiming = NewExecution { claim: true, ..new("b") };
-    assert_eq!(bench.start(Some(node), vec![claiming]).await.unwrap(), [Started::New]);
+    assert_eq!(bench.start(Some(node), vec![claiming]).await.unwrap(), [StartOutcome::New]);
     // Both are there for whoever comes next.
     let next = bench.lease("next").await;
     assert_eq!(bench.claimed(next).await, ["a", "b"]);

@@ -98,13 +98,13 @@ async fn a_cursor_that_no_list_returned_is_refused(bench: Bench) {
 
 async fn the_census_counts_by_status(bench: Bench) {
     let node = bench.lease("n").await;
-    assert_eq!(bench.census().await.unwrap(), []);
+    assert_eq!(bench.count_by_status().await.unwrap(), []);
     for id in ["a", "b", "c"] {
         bench.started(node, id).await;
     }
     let head = bench.head("a").await;
     assert_eq!(bench.write(end(node, &head, State::Failed)).await, Ok(()));
-    assert_eq!(bench.census().await.unwrap(), [("failed".to_owned(), 1), ("running".to_owned(), 2)]);
+    assert_eq!(bench.count_by_status().await.unwrap(), [("failed".to_owned(), 1), ("running".to_owned(), 2)]);
 }
 
 async fn tenants_do_not_see_each_other(bench: Bench) {

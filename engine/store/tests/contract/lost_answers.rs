@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cerebelum_history::Position;
-use cerebelum_store::{NewExecution, Size, Started, Store, StoreError, open};
+use cerebelum_store::{NewExecution, Size, StartOutcome, Store, StoreError, open};
 use test_postgres::{Cluster, Cut, Shutdown, Wire};
 
 use crate::bench::{Bench, LONG, events, fresh, key, new, release, written};
@@ -42,7 +42,7 @@ async fn a_start_whose_commit_is_lost_on_the_way_happens_once() {
     for (id, fault) in [("a", Cut::AfterCommit), ("b", Cut::BeforeCommit)] {
         wire.cut_next_commits([fault]);
         let new = NewExecution { claim: true, ..new(id) };
-        assert_eq!(store.start(Some(node), vec![new.clone()]).await.unwrap(), [Started::New]);
+        assert_eq!(store.start(Some(node), vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
         assert_eq!(wire.cuts_left(), 0);
         assert_eq!(bench.write(events(node, &new.head, 1)).await, Ok(()));
     }

@@ -1,7 +1,7 @@
 //! Messages and children: what travels between executions (L10).
 
 use cerebelum_history::Position;
-use cerebelum_store::{Child, Execution, NewExecution, Newest, Parent, Size, State};
+use cerebelum_store::{Child, ExecutionRow, InboxCursor, NewExecution, Parent, Size, State};
 
 use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release, written};
 use crate::on_all;
@@ -19,7 +19,7 @@ on_all!(
     an_append_says_which_message_is_the_newest,
 );
 
-fn child(parent: &Execution, call_name: &str, id: &str, claim: bool) -> Child {
+fn child(parent: &ExecutionRow, call_name: &str, id: &str, claim: bool) -> Child {
     let mut new = NewExecution { claim, ..new(id) };
     new.head.parent = Some(Parent { id: parent.key.id.clone(), run: parent.run, call: call(call_name), awaited: true });
     Child { new, accepted: Some(format!("accepted {id}")), refused: format!("refused {id}") }
@@ -186,12 +186,12 @@ async fn an_append_says_which_message_is_the_newest(bench: Bench) {
     let head = bench.started(node, "a").await;
     let first = events(node, &head, 1);
     let next = events(node, &first.head, 1);
-    assert_eq!(bench.append(fresh(), vec![first]).await.unwrap(), [Ok(Newest(0))]);
+    assert_eq!(bench.append(fresh(), vec![first]).await.unwrap(), [Ok(InboxCursor(0))]);
     for message in ["\"one\"", "\"two\""] {
         assert!(bench.send(&key("a"), message.into()).await.unwrap());
     }
     let newest = bench.looked("a").await.inbox[1].seq;
     let id = fresh();
-    assert_eq!(bench.append(id, vec![next.clone()]).await.unwrap(), [Ok(Newest(newest))]);
-    assert!(matches!(bench.append(id, vec![next]).await.unwrap()[..], [Ok(again)] if again >= Newest(newest)));
+    assert_eq!(bench.append(id, vec![next.clone()]).await.unwrap(), [Ok(InboxCursor(newest))]);
+    assert!(matches!(bench.append(id, vec![next]).await.unwrap()[..], [Ok(again)] if again >= InboxCursor(newest)));
 }

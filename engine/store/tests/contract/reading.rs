@@ -179,7 +179,7 @@ async fn a_history_is_read_page_by_page(bench: Bench) {
     assert!(matches!(damaged, Err(StoreError::Corrupt(_))), "{damaged:?}");
 }
 
-fn from_end(head: &cerebelum_store::Execution) -> Position {
+fn from_end(head: &cerebelum_store::ExecutionRow) -> Position {
     head.position.next()
 }
 

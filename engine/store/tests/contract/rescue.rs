@@ -1,7 +1,9 @@
 //! What people do from outside: reopen, delete; and what a reader finds of logs and progress.
 
 use cerebelum_history::{Level, Position, Timestamp};
-use cerebelum_store::{ApprovalChange, Execution, Incarnation, LogLine, Progress, Size, State, StoreError, Whole};
+use cerebelum_store::{
+    ApprovalChange, ExecutionDetail, ExecutionRow, Incarnation, LogLine, Progress, Size, State, StoreError,
+};
 
 use crate::bench::{Bench, batch, call, chunk, end, events, key, opened, scope};
 use crate::on_all;
@@ -129,28 +131,28 @@ async fn an_execution_is_read_in_full_or_only_its_head_until_it_has_ended(bench:
     batch.progress = vec![Progress { scope: scope("1"), percent: 33, message: "on".into() }];
     let head = batch.head.clone();
     assert_eq!(bench.write(batch.clone()).await, Ok(()));
-    let all = bench.whole(&key("a")).await.unwrap().unwrap();
+    let all = bench.describe(&key("a")).await.unwrap().unwrap();
     assert_eq!((&all.head, all.history.unwrap()), (&head, vec![chunk(1, 1), chunk(2, 4)]));
     assert_eq!((all.calls, all.progress), (batch.opened, batch.progress));
-    let only_head = bench.whole_if_ended(&key("a")).await.unwrap().unwrap();
+    let only_head = bench.describe_if_ended(&key("a")).await.unwrap().unwrap();
     assert_eq!((&only_head.head, only_head.history.unwrap()), (&head, vec![]));
     assert!(only_head.calls.is_empty() && only_head.progress.is_empty());
 
     let last = end(node, &head, State::Completed);
     let head = last.head.clone();
     assert_eq!(bench.write(last).await, Ok(()));
-    for all in [bench.whole(&key("a")).await, bench.whole_if_ended(&key("a")).await] {
+    for all in [bench.describe(&key("a")).await, bench.describe_if_ended(&key("a")).await] {
         let all = all.unwrap().unwrap();
         let last = all.history.unwrap().last().unwrap().last;
         assert_eq!((&all.head, last), (&head, head.position));
         assert_eq!(all.progress.len(), 1);
     }
-    assert!(bench.whole(&key("nobody")).await.unwrap().is_none());
-    assert!(bench.whole_if_ended(&key("nobody")).await.unwrap().is_none());
+    assert!(bench.describe(&key("nobody")).await.unwrap().is_none());
+    assert!(bench.describe_if_ended(&key("nobody")).await.unwrap().is_none());
 }
 
 /// Writes commits of so many events, each with so many bytes.
-async fn grown(bench: &Bench, node: Incarnation, head: &mut Execution, commits: u64, (events, bytes): (u64, usize)) {
+async fn grown(bench: &Bench, node: Incarnation, head: &mut ExecutionRow, commits: u64, (events, bytes): (u64, usize)) {
     for _ in 0..commits {
         let mut grows = self::events(node, head, events);
         grows.chunks[0].events = format!("[{}]", "1".repeat(bytes));
@@ -162,28 +164,28 @@ async fn grown(bench: &Bench, node: Incarnation, head: &mut Execution, commits: 
 async fn of_a_long_history_the_beginning_and_the_end_are_read(bench: Bench) {
     let node = bench.lease("n").await;
     let mut head = bench.started(node, "a").await;
-    let ends = |whole: &Whole| {
+    let ends = |whole: &ExecutionDetail| {
         let history = whole.history.as_ref().unwrap();
         (whole.first.as_ref().map(|first| first.last.0), history[0].first.0, history.last().unwrap().last.0)
     };
     // All that fits in 4 MiB from the end on, and the beginning.
     grown(&bench, node, &mut head, 6, (2, 1 << 20)).await;
-    let whole = bench.whole(&key("a")).await.unwrap().unwrap();
+    let whole = bench.describe(&key("a")).await.unwrap().unwrap();
     assert_eq!(ends(&whole), (Some(1), 6, 13));
     // What is larger is read all the same when it is the end.
     grown(&bench, node, &mut head, 1, (2, 5 << 20)).await;
-    let whole = bench.whole(&key("a")).await.unwrap().unwrap();
+    let whole = bench.describe(&key("a")).await.unwrap().unwrap();
     assert_eq!(ends(&whole), (Some(1), 14, 15));
     // Of small ones the last 10,000 events, from the chunk on that holds the first of these.
     grown(&bench, node, &mut head, 4, (4_000, 10)).await;
-    let whole = bench.whole(&key("a")).await.unwrap().unwrap();
+    let whole = bench.describe(&key("a")).await.unwrap().unwrap();
     assert_eq!(ends(&whole), (Some(1), 4_016, 16_015));
     assert_eq!(whole.first.unwrap().first.0, 1);
     // What is missing in between is missed, also where it would not be shown.
     bench.meddle("delete from history where first_position = 8016").await;
-    let whole = bench.whole(&key("a")).await.unwrap().unwrap();
+    let whole = bench.describe(&key("a")).await.unwrap().unwrap();
     assert!(matches!(whole.history, Err(StoreError::Corrupt(cause)) if cause.contains("position 8016 is missing")));
     grown(&bench, node, &mut head, 1, (1, 5 << 20)).await;
-    let whole = bench.whole(&key("a")).await.unwrap().unwrap();
+    let whole = bench.describe(&key("a")).await.unwrap().unwrap();
     assert!(matches!(whole.history, Err(StoreError::Corrupt(cause)) if cause.contains("position 8016 is missing")));
 }

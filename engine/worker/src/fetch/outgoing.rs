@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::{Position, Url};
 
 use super::permits::{NotGranted, Permits, asks_for};
-use crate::outside::Grants;
+use crate::env::Grants;
 
 /// The longest method, in bytes.
 const METHOD_BYTES_MAX: usize = 32;

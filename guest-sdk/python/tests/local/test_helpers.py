@@ -112,7 +112,7 @@ def test_helpers_outside_run_on_the_virtual_clock_too() -> None:
     assert run_virtually(script()) == [40 * 86_400 + 60.0, days(40) + minutes(1)]
 
 
-# H1: sleep.
+# Sleep.
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_the_last_step_may_sleep_and_so_may_several_at_once(hibernating: bool) -
     assert (run.output, run.elapsed) == ([3, 1, 2], days(7))
 
 
-# H2: poll.
+# Poll.
 
 
 @pytest.mark.parametrize("is_async", [True, False])
@@ -284,7 +284,7 @@ def test_a_check_step_that_says_something_else_fails_the_poll() -> None:
     )
 
 
-# H3: retry.
+# Retry.
 
 
 def test_retry_waits_longer_each_time_and_tells_before_each_attempt(hibernating: bool) -> None:
@@ -340,7 +340,7 @@ def test_retry_passes_on_what_it_is_not_for_and_the_last_error() -> None:
     assert (run.output, run.elapsed) == (["KeyError", "ConnectionError"], seconds(2))
 
 
-# H4, H8: progress.
+# Progress.
 
 
 def test_progress_is_told_with_the_name_of_the_scope(hibernating: bool) -> None:
@@ -373,7 +373,7 @@ def test_progress_is_told_with_the_name_of_the_scope(hibernating: bool) -> None:
     ]
 
 
-# H5, H6, H7: decorators.
+# Decorators.
 
 
 def test_decorators_count_in_seconds_and_minutes() -> None:

@@ -12,8 +12,9 @@ PAGE = Path(__file__).resolve().parents[4] / "docs" / "python-originals.md"
 
 HEAD = """# The snippets of the original documents
 
-Cerebelum had a predecessor, and five documents about its Python SDK: S0 to S4. Their examples were promises. This table
-says for each snippet of Python in them, in order, whether it runs today.
+The Elixir Cerebelum had five documents about its Python SDK: S0 to S4. Their examples were promises. This table says
+for each snippet of Python in them, in order, whether it runs today; [coming-from-elixir.md](coming-from-elixir.md) says
+what else is the same and what changed.
 
 - **verbatim**: the text runs as it stands. Only what it takes for granted is there before it: imports that its document
   shows earlier, further steps that it mentions, and the outside world (clouds, servers, mail), which is played.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bindings::cerebelum::guest::{context, durable, http, types};
 use bindings::exports::cerebelum::guest::guest::{Guest, Manifest, StepInfo, WorkflowInfo};
 
-use super::vigil::{keep, open};
+use super::deadlock::{keep, open};
 use super::{Answer, HttpRequest, HttpResponse, Info, Level, PollPolicy, Question};
 use crate::context::Context;
 use crate::error::{Error, Result};

@@ -2,10 +2,10 @@
 
 #[cfg(target_arch = "wasm32")]
 mod component;
+#[cfg(target_arch = "wasm32")]
+mod deadlock;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod native;
-#[cfg(target_arch = "wasm32")]
-mod vigil;
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use component::Host;

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::step::{RetryPolicy, StepOptions};
 
 /// The desk of one guest. The executor reads what the guest wrote down, after the guest has come to rest.
-pub(crate) struct Desk {
-    begin: history::Begin,
+pub(crate) struct HostCalls {
+    begin: history::GuestInput,
     clock_ms: Cell<u64>,
     /// The guest is being dropped: futures that vanish now are no wish of it.
     closed: Cell<bool>,
@@ -23,8 +23,8 @@ pub(crate) struct Desk {
     requests: RefCell<Vec<Request>>,
 }
 
-impl Desk {
-    pub(crate) fn new(begin: history::Begin) -> Rc<Self> {
+impl HostCalls {
+    pub(crate) fn new(begin: history::GuestInput) -> Rc<Self> {
         Rc::new(Self {
             clock_ms: Cell::new(begin.clock.0),
             begin,
@@ -75,7 +75,7 @@ impl Desk {
 
 /// A call that waits for its outcome. Dropping it says that the guest no longer wants it.
 struct Waiting {
-    desk: Rc<Desk>,
+    desk: Rc<HostCalls>,
     ordinal: u32,
     outcome: oneshot::Receiver<Outcome>,
 }
@@ -90,7 +90,7 @@ impl Drop for Waiting {
 
 /// A handle on the local executor.
 #[derive(Clone)]
-pub(crate) struct Host(pub(crate) Rc<Desk>);
+pub(crate) struct Host(pub(crate) Rc<HostCalls>);
 
 impl Host {
     async fn outcome_of(&self, call: Call) -> Result<Outcome> {

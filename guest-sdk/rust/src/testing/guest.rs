@@ -6,27 +6,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as Poller, Poll, Wake, Waker};
 
-use cerebelum_history::{Begin, Delivery, Failure, Json, Turn, kind};
+use cerebelum_history::{Delivery, Failure, GuestInput, Json, Turn, kind};
 use futures::future::LocalBoxFuture;
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::host::native::{Desk, Host, failure_of};
+use crate::host::native::{Host, HostCalls, failure_of};
 
 /// What a guest runs: a body of the crate under test, or what a test put in its place.
 pub(super) type Body = Rc<dyn Fn(Context, String) -> LocalBoxFuture<'static, Result<String>>>;
 
 /// One guest. Dropping it is hibernation: nothing is recorded.
 pub(super) struct Guest {
-    desk: Rc<Desk>,
+    desk: Rc<HostCalls>,
     future: LocalBoxFuture<'static, Result<String>>,
     woken: Arc<Woken>,
 }
 
 impl Guest {
-    pub(super) fn new(begin: Begin, body: &Body) -> Self {
+    pub(super) fn new(begin: GuestInput, body: &Body) -> Self {
         let input = begin.input.as_str().to_owned();
-        let desk = Desk::new(begin);
+        let desk = HostCalls::new(begin);
         let future = body(Context { host: Host(desk.clone()) }, input);
         Self { desk, future, woken: Arc::new(Woken(AtomicBool::new(false))) }
     }

@@ -29,10 +29,10 @@
 //! ```
 
 mod guest;
+mod local_execution;
 mod manifest;
 mod run;
 mod script;
-mod seat;
 mod world;
 
 use std::time::{Duration, SystemTime};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use cerebelum_history::{End, ExecutionId, Scope, Timestamp};
 use serde_json::Value;
 
+use super::local_execution::LocalExecution;
 use super::script::duration;
-use super::seat::Seat;
 use super::world::World;
 use crate::Data;
 use crate::error::{Error, Result};
@@ -119,9 +119,9 @@ impl<T: Data> Run<T> {
         let history = (1..).zip(events).map(|(position, event)| Event {
             position,
             time: duration(event.at.since(began)),
-            kind: event.fact.kind(),
+            kind: event.data.kind(),
             scope: event.scope.as_str().to_owned(),
-            fields: value(event.fact.fields().as_str()),
+            fields: value(event.data.fields().as_str()),
         });
         let text = |scope: &Scope| scope.as_str().to_owned();
         Self {
@@ -137,11 +137,11 @@ impl<T: Data> Run<T> {
     }
 }
 
-fn attributes(seat: &Seat) -> Vec<(String, Value)> {
+fn attributes(seat: &LocalExecution) -> Vec<(String, Value)> {
     seat.execution.attributes().iter().map(|(name, json)| (name.clone(), value(json.as_str()))).collect()
 }
 
-fn result<T: Data>(seat: &Seat) -> Result<T> {
+fn result<T: Data>(seat: &LocalExecution) -> Result<T> {
     match (seat.execution.end(), &seat.stuck) {
         (Some(End::Completed(output)), _) => T::from_json(output.as_str()),
         (Some(End::Failed(failure) | End::Cancelled(failure)), _) => Err(error_of(failure.clone())),

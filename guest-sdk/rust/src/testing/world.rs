@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use cerebelum_history::{
-    ApprovalEdge, Changes, ChildResult, ChildStart, Digest, End, ExecutionId, Facts, Failure, HttpRequest,
+    ApprovalEdge, Changes, ChildResult, ChildStart, Digest, End, ExecutionId, ExecutionOptions, Failure, HttpRequest,
     HttpResponse, Json, Message, Moment, StepOptions, Target, Timestamp, kind, waiting_on,
 };
 use http::Request;
 
 use super::guest::Body;
+use super::local_execution::{Around, LocalExecution, Parent};
 use super::script::{Script, Verdict};
-use super::seat::{Around, Parent, Seat};
 use crate::error::Error;
 use crate::host::native::failure_of;
 use crate::registry::{Role, registrations};
@@ -21,7 +21,7 @@ const YEARS_MAX: u64 = 50;
 
 pub(super) struct World {
     setting: Setting,
-    seats: BTreeMap<ExecutionId, Seat>,
+    seats: BTreeMap<ExecutionId, LocalExecution>,
     /// Messages by the time at which they arrive, and among those in the order of sending.
     agenda: BTreeMap<(Timestamp, i64), (ExecutionId, Message)>,
     sent: i64,
@@ -41,7 +41,7 @@ impl World {
         Self { setting, seats: BTreeMap::new(), agenda: BTreeMap::new(), sent: 0, began: now, hibernating }
     }
 
-    pub(super) fn seat(&self, id: &str) -> Option<&Seat> {
+    pub(super) fn seat(&self, id: &str) -> Option<&LocalExecution> {
         self.seats.iter().find_map(|(of, seat)| (of.as_str() == id).then_some(seat))
     }
 
@@ -64,8 +64,11 @@ impl World {
 
     fn open(&mut self, id: &ExecutionId, workflow: &str, input: Json, parent: Option<Parent>) {
         let declared = self.setting.target(true, workflow).ok();
-        let facts = Facts { cancel_grace_ms: declared.and_then(|target| target.cancel_grace_ms), ..Facts::default() };
-        let (mut seat, changes) = Seat::new(id, workflow, (input, facts), self.setting.moment());
+        let options = ExecutionOptions {
+            cancel_grace_ms: declared.and_then(|target| target.cancel_grace_ms),
+            ..ExecutionOptions::default()
+        };
+        let (mut seat, changes) = LocalExecution::new(id, workflow, (input, options), self.setting.moment());
         seat.parent = parent;
         self.seats.insert(id.clone(), seat);
         self.apply(id, changes);
@@ -125,7 +128,7 @@ impl World {
             }
         }
         if self.hibernating {
-            self.seats.values_mut().for_each(Seat::hibernate);
+            self.seats.values_mut().for_each(LocalExecution::hibernate);
         }
     }
 

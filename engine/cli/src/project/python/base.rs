@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::SOURCES;
 use super::freeze::{self, Failed, Job, Mount};
 use super::tools::{Tools, VERSION};
-use crate::exit::{Code, Outcome, Stop};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
-use crate::project::kit::cache_folder;
+use crate::project::sdk_bundle::cache_folder;
 
 /// The module that the base begins with.
 const ENTRY: &str = "cerebelum_entry";
@@ -107,23 +107,23 @@ impl Base {
 }
 
 /// Finds the base for this kit, or makes it, which is told on stderr.
-pub(super) fn find(tools: &Tools, kit: &Path) -> Outcome<Base> {
+pub(super) fn find(tools: &Tools, sdk_bundle: &Path) -> Outcome<Base> {
     let cache = cache_folder()?;
-    let kit_name = kit.file_name().unwrap_or_default().to_string_lossy();
+    let kit_name = sdk_bundle.file_name().unwrap_or_default().to_string_lossy();
     let folder = cache.join(format!("python-base-{VERSION}-{kit_name}"));
-    let failed = |e: io::Error| Stop::new(Code::Failed, format!("cannot write to {}: {e}", cache.display()));
+    let failed = |e: io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", cache.display()));
     let _alone = lock(&folder).map_err(failed)?;
     if !folder.join(COMPONENT).is_file() {
         note("preparing the interpreter of Python components, once for this version of the SDK");
         let scratch = tempfile::Builder::new().prefix("preparing-").tempdir_in(&cache).map_err(failed)?;
-        make(tools, kit, scratch.path())?;
+        make(tools, sdk_bundle, scratch.path())?;
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(failed)?;
         }
         fs::rename(scratch.path(), &folder).map_err(failed)?;
     }
     let component = fs::read(folder.join(COMPONENT)).map_err(failed)?;
-    Ok(Base { component, folder, sdk: kit.join(SOURCES) })
+    Ok(Base { component, folder, sdk: sdk_bundle.join(SOURCES) })
 }
 
 /// Waits until no other process makes anything in the folder of a base, and keeps others waiting.
@@ -134,17 +134,17 @@ fn lock(folder: &Path) -> io::Result<File> {
 }
 
 /// Makes the base in a folder.
-fn make(tools: &Tools, kit: &Path, folder: &Path) -> Outcome {
+fn make(tools: &Tools, sdk_bundle: &Path, folder: &Path) -> Outcome {
     let entry = folder.join(ENTRY_FOLDER);
     // componentize-py adds the packages of the environment it stands in: here is one with none.
     let environment = folder.join("environment");
-    let failed = |e: io::Error| Stop::new(Code::Failed, format!("cannot write to {}: {e}", folder.display()));
+    let failed = |e: io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", folder.display()));
     fs::create_dir_all(environment.join("lib/site-packages")).map_err(failed)?;
     fs::create_dir_all(&entry).and_then(|()| fs::create_dir_all(folder.join(CODE))).map_err(failed)?;
     fs::write(entry.join(format!("{ENTRY}.py")), ENTRY_TEXT).map_err(failed)?;
     let mut command = Command::new(&tools.componentize);
-    command.arg("--quiet").arg("--wit-path").arg(kit.join("wit")).args(["--world", "component", "componentize"]);
-    for sources in [&entry, &kit.join(SOURCES)] {
+    command.arg("--quiet").arg("--wit-path").arg(sdk_bundle.join("wit")).args(["--world", "component", "componentize"]);
+    for sources in [&entry, &sdk_bundle.join(SOURCES)] {
         command.arg("--python-path").arg(sources);
     }
     command.arg(ENTRY).arg("--output").arg(folder.join(COMPONENT));
@@ -152,11 +152,11 @@ fn make(tools: &Tools, kit: &Path, folder: &Path) -> Outcome {
     let done = command
         .stdin(Stdio::null())
         .output()
-        .map_err(|e| Stop::new(Code::Failed, format!("cannot run {}: {e}", tools.componentize.display())))?;
+        .map_err(|e| CliError::new(Code::Failed, format!("cannot run {}: {e}", tools.componentize.display())))?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
         let line = format!("componentize-py {VERSION} cannot prepare the interpreter: {}", said.trim());
-        return Err(Stop::new(Code::Failed, line));
+        return Err(CliError::new(Code::Failed, line));
     }
     Ok(())
 }

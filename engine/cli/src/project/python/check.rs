@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::tools::Tools;
-use super::{Program, SOURCES, problems, tell};
-use crate::exit::{Code, Outcome, Stop};
+use super::{PythonProgram, SOURCES, problems, tell};
+use crate::exit::{CliError, Code, Outcome};
 
 /// Something about a program, and where.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -27,7 +27,7 @@ pub(super) struct Problem {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct CheckReport {
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
     read: Vec<String>,
@@ -35,18 +35,18 @@ struct Answer {
 
 /// Imports the program in CPython and tells of its problems. Returns the names beside it that were read from.
 pub(super) fn check(
-    program: &Program,
+    program: &PythonProgram,
     tools: &Tools,
-    kit: &Path,
+    sdk_bundle: &Path,
     packages: Option<&Path>,
     scratch: &Path,
 ) -> Outcome<Vec<String>> {
     // Without the site packages of that Python: a component does not have them either.
-    let mut check = ours(tools, kit, "_check", &["-S"]);
+    let mut check = ours(tools, sdk_bundle, "_check", &["-S"]);
     check.arg(&program.module).arg(&program.root).args(packages);
     // Relative paths mean nothing in a component.
     check.current_dir(scratch);
-    let answer: Answer = ask(&mut check)?;
+    let answer: CheckReport = ask(&mut check)?;
     tell("warning: ", &answer.warnings);
     tell("", &answer.errors);
     match answer.errors.len() {
@@ -56,12 +56,12 @@ pub(super) fn check(
 }
 
 /// A command that runs a module of the kit in CPython, isolated from the caller's environment.
-pub(super) fn ours(tools: &Tools, kit: &Path, module: &str, flags: &[&str]) -> Command {
+pub(super) fn ours(tools: &Tools, sdk_bundle: &Path, module: &str, flags: &[&str]) -> Command {
     let run = format!(
         "import sys; sys.path.append(sys.argv.pop(1)); from cerebelum.{module} import main; main(sys.argv[1:])"
     );
     let mut command = Command::new(&tools.python);
-    command.args(["-I", "-B"]).args(flags).arg("-c").arg(run).arg(kit.join(SOURCES));
+    command.args(["-I", "-B"]).args(flags).arg("-c").arg(run).arg(sdk_bundle.join(SOURCES));
     command
 }
 
@@ -69,9 +69,9 @@ pub(super) fn ours(tools: &Tools, kit: &Path, module: &str, flags: &[&str]) -> C
 pub(super) fn ask<T: DeserializeOwned>(command: &mut Command) -> Outcome<T> {
     let shown = command.get_program().to_string_lossy().into_owned();
     let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|e| {
-        Stop::new(Code::Failed, format!("cannot run {shown}: {e}; building Python needs Python 3.10 or newer"))
+        CliError::new(Code::Failed, format!("cannot run {shown}: {e}; building Python needs Python 3.10 or newer"))
     })?;
     serde_json::from_slice(&done.stdout).map_err(|_| {
-        Stop::new(Code::Failed, format!("{shown} broke off ({}); is it Python 3.10 or newer?", done.status))
+        CliError::new(Code::Failed, format!("{shown} broke off ({}); is it Python 3.10 or newer?", done.status))
     })
 }

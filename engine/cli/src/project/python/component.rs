@@ -8,8 +8,8 @@ use cerebelum_history::Digest;
 use super::base::{Base, Sources};
 use super::check::Problem;
 use super::freeze::Failed;
-use super::{Program, problems, tell};
-use crate::exit::{Code, Outcome, Stop};
+use super::{PythonProgram, problems, tell};
+use crate::exit::{CliError, Code, Outcome};
 use crate::project::component::check;
 
 /// What makes a program a component, for one that is none.
@@ -18,7 +18,7 @@ const HINT: &str = "decorate async functions with @workflow and @step from cereb
 /// What a component is made of.
 pub(super) struct Parts<'a> {
     /// The program.
-    pub(super) program: &'a Program,
+    pub(super) program: &'a PythonProgram,
     /// Its files.
     pub(super) staged: &'a Path,
     /// The packages that it depends on.
@@ -37,11 +37,11 @@ pub(super) fn freeze(parts: &Parts<'_>, base: &Base) -> Outcome<Vec<u8>> {
             return Err(problems(parts.program, 1));
         }
         Err(Failed::Build(why)) => {
-            return Err(Stop::new(Code::Failed, format!("{} cannot be built: {why}", parts.program.name)));
+            return Err(CliError::new(Code::Failed, format!("{} cannot be built: {why}", parts.program.name)));
         }
     };
     let name = &parts.program.name;
-    check(&bytes, HINT).map_err(|why| Stop::new(Code::Failed, format!("{name} was built but {why}")))?;
+    check(&bytes, HINT).map_err(|why| CliError::new(Code::Failed, format!("{name} was built but {why}")))?;
     Ok(bytes)
 }
 
@@ -49,7 +49,7 @@ pub(super) fn freeze(parts: &Parts<'_>, base: &Base) -> Outcome<Vec<u8>> {
 fn seed(parts: &Parts<'_>) -> Outcome<String> {
     let mut all = String::new();
     let mut folders = vec![parts.staged.to_owned()];
-    let cannot = |e: std::io::Error| Stop::new(Code::Failed, format!("cannot read {}: {e}", parts.program.name));
+    let cannot = |e: std::io::Error| CliError::new(Code::Failed, format!("cannot read {}: {e}", parts.program.name));
     while let Some(folder) = folders.pop() {
         let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
             .map_err(cannot)?

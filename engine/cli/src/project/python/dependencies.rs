@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use super::check::{ask, ours};
 use super::tools::Tools;
-use super::{Program, shown};
-use crate::exit::{Code, Outcome, Stop};
+use super::{PythonProgram, shown};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
-use crate::project::kit::cache_folder;
+use crate::project::sdk_bundle::cache_folder;
 
 /// How many digits of the digest tell lists apart.
 const DIGEST_DIGITS: usize = 16;
@@ -27,13 +27,13 @@ struct List {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct InstallReport {
     errors: Vec<String>,
     warnings: Vec<String>,
 }
 
 /// Fetches what the program's list names, unless it is there, and returns the folder; none when there is no list.
-pub(super) fn fetch(program: &Program, tools: &Tools, kit: &Path) -> Outcome<Option<PathBuf>> {
+pub(super) fn fetch(program: &PythonProgram, tools: &Tools, sdk_bundle: &Path) -> Outcome<Option<PathBuf>> {
     let Some(list) = find(&program.places())?.filter(|list| !list.lines.is_empty()) else { return Ok(None) };
     let text = list.lines.join("\n");
     let digest = Digest::of(text.as_bytes());
@@ -42,20 +42,20 @@ pub(super) fn fetch(program: &Program, tools: &Tools, kit: &Path) -> Outcome<Opt
     if folder.is_dir() {
         return Ok(Some(folder));
     }
-    let failed = |e: std::io::Error| Stop::new(Code::Failed, format!("cannot write to {}: {e}", cache.display()));
+    let failed = |e: std::io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", cache.display()));
     let scratch = tempfile::Builder::new().prefix("fetching-").tempdir_in(&cache).map_err(failed)?;
     let (requirements, target) = (scratch.path().join("requirements.txt"), scratch.path().join("packages"));
     fs::write(&requirements, text).and_then(|()| fs::create_dir(&target)).map_err(failed)?;
     note(&format!("fetching the packages of {}, once", shown(&list.file)));
-    let mut command = ours(tools, kit, "_dependencies", &[]);
+    let mut command = ours(tools, sdk_bundle, "_dependencies", &[]);
     // Paths in the list are meant from where it stands.
     command.arg(&requirements).arg(&target).current_dir(list.file.parent().unwrap_or(&program.folder));
-    let answer: Answer = ask(&mut command)?;
+    let answer: InstallReport = ask(&mut command)?;
     let file = shown(&list.file);
     answer.warnings.iter().for_each(|warning| note(&format!("warning: {file}: {warning}")));
     answer.errors.iter().for_each(|error| note(&format!("{file}: {error}")));
     if !answer.errors.is_empty() {
-        return Err(Stop::new(Code::Failed, format!("what {file} names cannot be had; see above")));
+        return Err(CliError::new(Code::Failed, format!("what {file} names cannot be had; see above")));
     }
     match fs::rename(&target, &folder) {
         // Somebody else was faster.
@@ -85,7 +85,7 @@ fn find(places: &[PathBuf]) -> Outcome<Option<List>> {
 
 /// The requirements of a file, with those of the files that it includes.
 fn requirements(file: &Path, depth: usize) -> Outcome<Vec<String>> {
-    let bad = |why: String| Stop::usage(format!("cannot read {}: {why}", shown(file)));
+    let bad = |why: String| CliError::usage(format!("cannot read {}: {why}", shown(file)));
     let text = fs::read_to_string(file).map_err(|e| bad(e.to_string()))?;
     let mut lines = Vec::new();
     for line in text.replace("\\\n", "").lines() {
@@ -105,7 +105,7 @@ fn requirements(file: &Path, depth: usize) -> Outcome<Vec<String>> {
 fn declared(text: &str, file: &Path) -> Outcome<Option<Vec<String>>> {
     let shown = shown(file);
     let table: toml::Table =
-        text.parse().map_err(|e: toml::de::Error| Stop::usage(format!("{shown}: {}", e.message())))?;
+        text.parse().map_err(|e: toml::de::Error| CliError::usage(format!("{shown}: {}", e.message())))?;
     let Some(list) = table.get("project").and_then(|project| project.get("dependencies")) else { return Ok(None) };
     let lines = list.as_array().into_iter().flatten().filter_map(toml::Value::as_str);
     Ok(Some(lines.filter(|line| !is_ours(line)).map(str::to_owned).collect()))

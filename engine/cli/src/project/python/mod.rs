@@ -11,13 +11,13 @@ mod tools;
 use std::fs;
 use std::path::Path;
 
-use super::kit::{LINK, lay_kit, link_kit};
+use super::sdk_bundle::{LINK, lay_kit, link_kit};
 use super::{Built, shown};
-use crate::exit::{Code, Outcome, Stop};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 
 pub(crate) use program::is_foreign;
-pub(super) use program::{Program, find};
+pub(super) use program::{PythonProgram, find};
 
 /// Where the Python package stands in the kit.
 pub(super) const SOURCES: &str = "guest-sdk/python/src";
@@ -25,22 +25,22 @@ pub(super) const SOURCES: &str = "guest-sdk/python/src";
 const SETTINGS: [&str; 3] = ["pyproject.toml", "pytest.ini", "setup.cfg"];
 
 /// Builds a program. What is wrong with it goes to stderr, a line for each problem.
-pub(super) fn build(program: &Program) -> Outcome<Built> {
-    let kit = lay_kit()?;
+pub(super) fn build(program: &PythonProgram) -> Outcome<Built> {
+    let sdk_bundle = lay_kit()?;
     link(program)?;
     let tools = tools::find(program)?;
-    let scratch = tempfile::tempdir().map_err(|e| Stop::new(Code::Failed, format!("cannot make a folder: {e}")))?;
-    let packages = dependencies::fetch(program, &tools, &kit)?;
-    let read = check::check(program, &tools, &kit, packages.as_deref(), scratch.path())?;
+    let scratch = tempfile::tempdir().map_err(|e| CliError::new(Code::Failed, format!("cannot make a folder: {e}")))?;
+    let packages = dependencies::fetch(program, &tools, &sdk_bundle)?;
+    let read = check::check(program, &tools, &sdk_bundle, packages.as_deref(), scratch.path())?;
     let staged = scratch.path().join("program");
     program.stage(&read, &staged)?;
     let parts = component::Parts { program, staged: &staged, packages: packages.as_deref() };
-    let bytes = component::freeze(&parts, &base::find(&tools, &kit)?)?;
+    let bytes = component::freeze(&parts, &base::find(&tools, &sdk_bundle)?)?;
     Ok(Built { name: program.name.clone(), bytes, folder: program.folder.clone() })
 }
 
 /// For editors and tests: the kit's package in a project that names the link to it.
-fn link(program: &Program) -> Outcome {
+fn link(program: &PythonProgram) -> Outcome {
     let folder = &program.folder;
     let names_link = |name: &str| fs::read_to_string(folder.join(name)).is_ok_and(|text| text.contains(LINK));
     if !SETTINGS.into_iter().any(names_link) {
@@ -55,7 +55,7 @@ fn link(program: &Program) -> Outcome {
         let is_wanted = packages.is_dir() && !packages.join("cerebelum").exists();
         if is_wanted && fs::read_to_string(&note).ok().as_ref() != Some(&text) {
             fs::write(&note, text)
-                .map_err(|e| Stop::new(Code::Failed, format!("cannot write {}: {e}", shown(&note))))?;
+                .map_err(|e| CliError::new(Code::Failed, format!("cannot write {}: {e}", shown(&note))))?;
         }
     }
     Ok(())
@@ -77,7 +77,7 @@ fn tell(before: &str, problems: &[check::Problem]) {
 }
 
 /// What the verb ends with when the program has problems.
-fn problems(program: &Program, number: usize) -> Stop {
+fn problems(program: &PythonProgram, number: usize) -> CliError {
     let words = if number == 1 { "a problem" } else { "problems" };
-    Stop::new(Code::Failed, format!("{} has {words}; see above", shown(&program.entry)))
+    CliError::new(Code::Failed, format!("{} has {words}; see above", shown(&program.entry)))
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::shown;
-use crate::exit::{Code, Outcome, Stop};
+use crate::exit::{CliError, Code, Outcome};
 
 /// Files that are the entry of a program when only its folder is named, the first one first.
 const ENTRIES: [&str; 3] = ["app.py", "workflow.py", "main.py"];
@@ -20,7 +20,7 @@ const NAME_LETTERS_MAX: usize = 64;
 
 /// A Python program.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Program {
+pub(crate) struct PythonProgram {
     /// What the component is called.
     pub(super) name: String,
     /// The module to import, `package.module` inside a package.
@@ -34,14 +34,14 @@ pub(crate) struct Program {
 }
 
 /// The program that a whole path names by its file or folder; none when there is no Python at all.
-pub(crate) fn find(whole: &Path) -> Outcome<Option<Program>> {
+pub(crate) fn find(whole: &Path) -> Outcome<Option<PythonProgram>> {
     if whole.is_file() {
-        return if is_python(whole) { Program::of_file(whole, None).map(Some) } else { Ok(None) };
+        return if is_python(whole) { PythonProgram::of_file(whole, None).map(Some) } else { Ok(None) };
     }
     let name = whole.file_name().map(|name| name.to_string_lossy().into_owned());
     let names = ENTRIES.into_iter().chain(["__init__.py"]);
     if let Some(entry) = names.map(|entry| whole.join(entry)).find(|entry| entry.is_file()) {
-        return Program::of_file(&entry, name).map(Some);
+        return PythonProgram::of_file(&entry, name).map(Some);
     }
     let mut there: Vec<String> = entries(whole)
         .into_iter()
@@ -51,7 +51,7 @@ pub(crate) fn find(whole: &Path) -> Outcome<Option<Program>> {
     there.sort();
     match there.is_empty() {
         true => Ok(None),
-        false => Err(Stop::usage(format!(
+        false => Err(CliError::usage(format!(
             "{} has no {} of its own; try {}",
             shown(whole),
             ENTRIES.join(", "),
@@ -60,12 +60,12 @@ pub(crate) fn find(whole: &Path) -> Outcome<Option<Program>> {
     }
 }
 
-impl Program {
+impl PythonProgram {
     fn of_file(entry: &Path, name: Option<String>) -> Outcome<Self> {
         let folder = entry.parent().unwrap_or(entry).to_owned();
         let stem = entry.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if stem.contains('.') {
-            return Err(Stop::usage(format!("{} cannot be imported: its name has a dot", shown(entry))));
+            return Err(CliError::usage(format!("{} cannot be imported: its name has a dot", shown(entry))));
         }
         let mut words = vec![stem.clone()];
         let mut root = folder.clone();
@@ -102,7 +102,7 @@ impl Program {
         });
         staged.map_err(|e| {
             let what = format!("cannot take the files beside {}: {e}", shown(&self.entry));
-            Stop::new(Code::Failed, format!("{what}; a folder of its own is best for a program"))
+            CliError::new(Code::Failed, format!("{what}; a folder of its own is best for a program"))
         })
     }
 

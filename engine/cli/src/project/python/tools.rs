@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::Program;
-use crate::exit::{Code, Outcome, Stop};
+use super::PythonProgram;
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
-use crate::project::kit::cache_folder;
+use crate::project::sdk_bundle::cache_folder;
 
 /// The version that the SDK is written for; it reaches into the event loop of this one.
 pub(super) const VERSION: &str = "0.25.1";
@@ -28,12 +28,12 @@ pub(super) struct Tools {
 }
 
 /// Finds them, or puts them into the cache, which is told on stderr.
-pub(super) fn find(program: &Program) -> Outcome<Tools> {
+pub(super) fn find(program: &PythonProgram) -> Outcome<Tools> {
     if let Some(given) = std::env::var_os(VARIABLE).filter(|given| !given.is_empty()) {
         let componentize = PathBuf::from(given);
         if !componentize.is_file() {
             let line = format!("{VARIABLE} names {}, which is no file", componentize.display());
-            return Err(Stop::usage(line));
+            return Err(CliError::usage(line));
         }
         let python = componentize.with_file_name("python3");
         let python = if python.is_file() { python } else { PathBuf::from("python3") };
@@ -69,7 +69,8 @@ fn kept() -> Outcome<Tools> {
     let cache = cache_folder()?;
     let environment = cache.join(format!("python-tools-{VERSION}"));
     let ready = environment.join("ready");
-    let failed = |e: std::io::Error| Stop::new(Code::Failed, format!("cannot write to {}: {e}", environment.display()));
+    let failed =
+        |e: std::io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", environment.display()));
     fs::create_dir_all(&cache).map_err(failed)?;
     let lock = File::create(cache.join("python-tools.lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
@@ -88,7 +89,7 @@ fn kept() -> Outcome<Tools> {
 }
 
 fn make(environment: &Path) -> Outcome {
-    let stop = |line: String| Stop::new(Code::Failed, line);
+    let stop = |line: String| CliError::new(Code::Failed, line);
     let is_new = Command::new("python3").args(["-c", OLDEST]).stdin(Stdio::null()).status().map_err(|e| {
         stop(format!("cannot run python3: {e}; building Python needs Python 3.10 or newer, install it first"))
     })?;

@@ -1,0 +1,355 @@
+//! Where a guest's calls are written down and answered: ordinals, open calls, the clock, what it says.
+//!
+//! Host functions write on one side, the loop that drives the guest reads on the other. Both run on the same
+//! thread, one after the other, so the lock is never waited for; it is there because a guest changes threads
+//! between polls.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cerebelum_history::{Call, Delivery, Failure, Level, OPEN_CALLS_MAX, Outcome, Request, kind};
+use futures::channel::oneshot;
+
+use crate::limits::{
+    LAST_WORDS_BYTES_MAX, LOG_BYTES_MAX, LOG_LINE_BYTES, REQUEST_BYTES, TEXT_BYTES_MAX, TURN_BYTES_MAX,
+};
+use crate::lines::Lines;
+use crate::{Account, Held, HostError};
+
+/// The monotonic clock's first value: late enough that a program may subtract from it, early enough that
+/// a floating-point number of seconds still tells microseconds apart.
+const MONOTONIC_START_NS: u64 = 24 * 3_600_000_000_000;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TablePhase {
+    /// Start functions may run; no durable call is possible yet.
+    Preparing,
+    /// The guest's function runs.
+    Running,
+    /// It has ended or is being dropped: futures that vanish now are no wish of the guest.
+    Closed,
+}
+
+/// Which stream a guest writes to.
+#[derive(Clone, Copy)]
+pub(crate) enum Stream {
+    Out,
+    Err,
+}
+
+struct OpenSlot {
+    answer: oneshot::Sender<Outcome>,
+    fits: fn(&Outcome) -> bool,
+}
+
+struct CallTable {
+    phase: TablePhase,
+    began_ms: u64,
+    clock_ms: u64,
+    last_ordinal: u32,
+    open: HashMap<u32, OpenSlot>,
+    requests: Vec<Request>,
+    turn_bytes: usize,
+    /// What this turn has asked for and said, in the ledger until it is taken.
+    held: Held,
+    progress_at: Option<usize>,
+    log_bytes: usize,
+    log_lines_dropped: u64,
+    out: Lines,
+    err: Lines,
+    stderr_tail: String,
+    memory_refused: bool,
+    refusal: Option<Failure>,
+}
+
+/// The desk of one guest.
+pub(crate) struct HostCalls(Mutex<CallTable>);
+
+impl HostCalls {
+    pub(crate) fn new(clock_ms: u64, account: &Arc<Account>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(CallTable {
+            phase: TablePhase::Preparing,
+            began_ms: clock_ms,
+            clock_ms,
+            last_ordinal: 0,
+            open: HashMap::new(),
+            requests: Vec::new(),
+            turn_bytes: 0,
+            held: account.hold(0),
+            progress_at: None,
+            log_bytes: 0,
+            log_lines_dropped: 0,
+            out: Lines::default(),
+            err: Lines::default(),
+            stderr_tail: String::new(),
+            memory_refused: false,
+            refusal: None,
+        })))
+    }
+
+    fn papers(&self) -> MutexGuard<'_, CallTable> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on durable calls are possible.
+    pub(crate) fn open_for_calls(&self) {
+        self.papers().phase = TablePhase::Running;
+    }
+
+    /// From here on nothing that happens is a wish of the guest.
+    pub(crate) fn close(&self) {
+        self.papers().phase = TablePhase::Closed;
+    }
+
+    /// Writes a call down and gives it its ordinal; or says at once, live and on replay alike, why not.
+    pub(crate) fn issue(self: &Arc<Self>, call: Call) -> Result<PendingCall, Failure> {
+        let mut papers = self.papers();
+        papers.admit(call.weight())?;
+        let (answer, outcome) = oneshot::channel();
+        let ordinal = papers.next_ordinal();
+        papers.open.insert(ordinal, OpenSlot { answer, fits: fitting(&call) });
+        papers.requests.push(Request::Call(ordinal, call));
+        Ok(PendingCall { calls: Arc::clone(self), ordinal, outcome })
+    }
+
+    /// Whether the execution has come to hold more than it may while others wait.
+    pub(crate) fn has_outgrown(&self) -> bool {
+        let account = Arc::clone(self.papers().held.account());
+        account.has_outgrown()
+    }
+
+    /// Writes down an attribute; it takes an ordinal, but nobody waits for it.
+    pub(crate) fn set_attribute(&self, name: String, value: cerebelum_history::Json) -> Result<(), Failure> {
+        let mut papers = self.papers();
+        papers.admit(name.len() + value.as_str().len())?;
+        let ordinal = papers.next_ordinal();
+        papers.requests.push(Request::SetAttribute(ordinal, name, value));
+        Ok(())
+    }
+
+    /// The guest says that it no longer waits for a call, but cannot drop it: it is told `cancelled`.
+    pub(crate) fn cancel(&self, ordinal: u32) {
+        let mut papers = self.papers();
+        if let Some(open) = papers.open.remove(&ordinal) {
+            papers.requests.push(Request::Drop(ordinal));
+            let failure = Failure::new(kind::CANCELLED, "the guest no longer waits for this call");
+            // Nobody listens any more when the guest dropped the call as well.
+            let _ = open.answer.send(Outcome::Failed(failure));
+        }
+    }
+
+    fn withdraw(&self, ordinal: u32) {
+        let mut papers = self.papers();
+        if papers.phase == TablePhase::Running && papers.open.remove(&ordinal).is_some() {
+            papers.requests.push(Request::Drop(ordinal));
+        }
+    }
+
+    /// Moves the clock and answers one call.
+    pub(crate) fn deliver(&self, delivery: Delivery) -> Result<(), HostError> {
+        let mut papers = self.papers();
+        let ordinal = delivery.ordinal;
+        match papers.open.get(&ordinal) {
+            None if ordinal <= papers.last_ordinal => return Ok(()),
+            None => return Err(HostError::Unasked(ordinal)),
+            Some(open) if !(open.fits)(&delivery.outcome) => return Err(HostError::Unfitting(ordinal)),
+            Some(_) => {}
+        }
+        papers.clock_ms = papers.clock_ms.max(delivery.clock.0);
+        let open = papers.open.remove(&ordinal).expect("the call was open a line ago");
+        let _ = open.answer.send(delivery.outcome);
+        Ok(())
+    }
+
+    /// A turn begins: limits per turn start over.
+    pub(crate) fn begin_turn(&self) {
+        let mut papers = self.papers();
+        papers.turn_bytes = 0;
+        papers.memory_refused = false;
+        papers.refusal = None;
+        papers.stderr_tail.clear();
+    }
+
+    /// Everything asked for and said since the last time.
+    pub(crate) fn take_requests(&self) -> Vec<Request> {
+        let mut papers = self.papers();
+        papers.progress_at = None;
+        papers.held.set(0);
+        std::mem::take(&mut papers.requests)
+    }
+
+    /// Whether any call is open.
+    pub(crate) fn has_open_call(&self) -> bool {
+        !self.papers().open.is_empty()
+    }
+
+    /// A wait was refused that has no way to say so to the guest.
+    pub(crate) fn refuse_wait(&self, refusal: Failure) {
+        self.papers().refusal = Some(refusal);
+    }
+
+    /// The wait of this turn that was refused.
+    pub(crate) fn refusal(&self) -> Option<Failure> {
+        self.papers().refusal.clone()
+    }
+
+    pub(crate) fn last_ordinal(&self) -> u32 {
+        self.papers().last_ordinal
+    }
+
+    pub(crate) fn clock_ms(&self) -> u64 {
+        self.papers().clock_ms
+    }
+
+    /// The monotonic clock: counts from the beginning of the scope.
+    pub(crate) fn monotonic_ns(&self) -> u64 {
+        let papers = self.papers();
+        MONOTONIC_START_NS.saturating_add((papers.clock_ms - papers.began_ms).saturating_mul(1_000_000))
+    }
+
+    pub(crate) fn log(&self, level: Level, line: &str) {
+        self.papers().log(level, line);
+    }
+
+    /// The latest progress is state: within a turn the last one wins.
+    pub(crate) fn progress(&self, percent: u8, message: &str) {
+        let mut papers = self.papers();
+        let said = Request::Progress(percent.min(100), cut(message, TEXT_BYTES_MAX).to_owned());
+        match papers.progress_at {
+            Some(at) => papers.requests[at] = said,
+            None => {
+                papers.progress_at = Some(papers.requests.len());
+                papers.requests.push(said);
+            }
+        }
+    }
+
+    /// Takes what a guest wrote to a standard stream, and logs it line by line.
+    pub(crate) fn write(&self, stream: Stream, bytes: &[u8]) {
+        let mut papers = self.papers();
+        let (lines, level) = match stream {
+            Stream::Out => (papers.out.push(bytes), Level::Info),
+            Stream::Err => (papers.err.push(bytes), Level::Warn),
+        };
+        for line in lines {
+            papers.log_from(level, &line);
+        }
+    }
+
+    /// Logs what was written without an end of line, and how many lines were left out.
+    pub(crate) fn flush_lines(&self) {
+        let mut papers = self.papers();
+        if let Some(line) = papers.out.rest() {
+            papers.log_from(Level::Info, &line);
+        }
+        if let Some(line) = papers.err.rest() {
+            papers.log_from(Level::Warn, &line);
+        }
+        if papers.log_lines_dropped > 0 {
+            let note = format!("{} log lines beyond {LOG_BYTES_MAX} bytes were dropped", papers.log_lines_dropped);
+            papers.requests.push(Request::Log(Level::Warn, note));
+        }
+    }
+
+    /// What it wrote to standard error during this turn, the end of it.
+    pub(crate) fn stderr_tail(&self) -> String {
+        self.papers().stderr_tail.clone()
+    }
+
+    pub(crate) fn refuse_memory(&self) {
+        self.papers().memory_refused = true;
+    }
+
+    pub(crate) fn memory_was_refused(&self) -> bool {
+        self.papers().memory_refused
+    }
+}
+
+impl CallTable {
+    fn next_ordinal(&mut self) -> u32 {
+        self.last_ordinal = self.last_ordinal.checked_add(1).expect("no scope lives for four billion calls");
+        self.last_ordinal
+    }
+
+    fn admit(&mut self, bytes: usize) -> Result<(), Failure> {
+        if self.phase != TablePhase::Running {
+            let why = "no durable call is possible while a component starts or describes itself";
+            return Err(Failure::new(kind::NOT_GRANTED, why));
+        }
+        if self.open.len() >= OPEN_CALLS_MAX {
+            let why = format!("{OPEN_CALLS_MAX} calls are open already: await some of them first");
+            return Err(Failure::new(kind::CALL_LIMIT, why));
+        }
+        // A flat price per request besides its values, so that empty ones are bounded as well.
+        let bytes = self.turn_bytes.saturating_add(bytes).saturating_add(REQUEST_BYTES);
+        if bytes > TURN_BYTES_MAX {
+            let why = format!("more than {TURN_BYTES_MAX} bytes asked for at one moment: await some calls first");
+            return Err(Failure::new(kind::CALL_LIMIT, why));
+        }
+        self.held.grow((bytes - self.turn_bytes) as u64);
+        self.turn_bytes = bytes;
+        Ok(())
+    }
+
+    fn log_from(&mut self, level: Level, line: &str) {
+        if level >= Level::Warn {
+            self.stderr_tail.push_str(line);
+            self.stderr_tail.push('\n');
+            let excess = self.stderr_tail.len().saturating_sub(LAST_WORDS_BYTES_MAX);
+            let cut = (excess..).find(|&at| self.stderr_tail.is_char_boundary(at)).unwrap_or(0);
+            self.stderr_tail.drain(..cut);
+        }
+        self.log(level, line);
+    }
+
+    fn log(&mut self, level: Level, line: &str) {
+        let line = cut(line, TEXT_BYTES_MAX);
+        // Counted over the whole attempt, so that a rerun drops the very same lines.
+        self.log_bytes = self.log_bytes.saturating_add(line.len() + LOG_LINE_BYTES);
+        if self.log_bytes > LOG_BYTES_MAX {
+            self.log_lines_dropped += 1;
+        } else {
+            self.held.grow((line.len() + LOG_LINE_BYTES) as u64);
+            self.requests.push(Request::Log(level, line.to_owned()));
+        }
+    }
+}
+
+/// A call that waits for its outcome. Dropping it tells the engine that the guest no longer wants it.
+pub(crate) struct PendingCall {
+    calls: Arc<HostCalls>,
+    ordinal: u32,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl PendingCall {
+    pub(crate) async fn outcome(&mut self) -> Outcome {
+        (&mut self.outcome).await.expect("the desk keeps a call's sender until it answers")
+    }
+}
+
+impl Drop for PendingCall {
+    fn drop(&mut self) {
+        self.calls.withdraw(self.ordinal);
+    }
+}
+
+/// Whether an outcome is one that this call can have.
+fn fitting(call: &Call) -> fn(&Outcome) -> bool {
+    match call {
+        Call::Sleep { .. } => |o| matches!(o, Outcome::Slept | Outcome::Failed(_)),
+        Call::Step(..) | Call::Poll(..) | Call::Signal { .. } | Call::RunWorkflow(_) => {
+            |o| matches!(o, Outcome::Value(_) | Outcome::Failed(_))
+        }
+        Call::Approval(_) => |o| matches!(o, Outcome::Approved(_) | Outcome::Failed(_)),
+        Call::Fetch(_) => |o| matches!(o, Outcome::Responded(_) | Outcome::Failed(_)),
+        Call::StartWorkflow(_) => |o| matches!(o, Outcome::Started(_) | Outcome::Failed(_)),
+        Call::ContinueAsNew { .. } => |o| matches!(o, Outcome::Failed(_)),
+    }
+}
+
+/// The beginning of a text, at most this many bytes of it.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    &text[..end]
+}

@@ -1,0 +1,131 @@
+//! An execution in full, read in one statement and hence in one committed state.
+
+use cerebelum_history::{Position, Scope};
+
+use crate::chunks::ChunkReader;
+use crate::database::Database;
+use crate::db_error::DbError;
+use crate::executions::{self, head_columns, heads};
+use crate::sql::{Row, Statement};
+use crate::{CallRow, Chunk, ExecutionKey, ExecutionRow, Progress, State, StoreError, calls};
+
+/// An execution in full, as readers want it; of a long one its beginning and its end.
+#[derive(Debug, Clone)]
+pub struct ExecutionDetail {
+    /// Its head.
+    pub head: ExecutionRow,
+    /// The first chunk of its present run where that is not the first one of `history`.
+    pub first: Option<Chunk>,
+    /// The last chunks of its present run, all of them unless they are many; or [`StoreError::Corrupt`].
+    pub history: Result<Vec<Chunk>, StoreError>,
+    /// Its open calls.
+    pub calls: Vec<CallRow>,
+    /// Latest progress of each scope of the present run.
+    pub progress: Vec<Progress>,
+}
+
+/// What a row holds beside the head, which is repeated in each.
+const FIRST: i64 = 0;
+const CHUNK: i64 = 1;
+const CALL: i64 = 2;
+
+/// How many events of a long history are read, its last ones.
+const EVENTS_MAX: i64 = 10_000;
+/// How many bytes of a long history are read: the last chunk and as many before it as fit. The beginning comes besides.
+const BYTES_MAX: i64 = 4 << 20;
+
+/// How much of an execution is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Everything.
+    All,
+    /// Everything if it has ended, otherwise its head.
+    HeadUnlessEnded,
+}
+
+/// The last chunks, from the one on that holds the first of the last events. Those that are too much have no
+/// events here; the first chunk stands apart then.
+static DETAIL: Statement = Statement::new(concat!(
+    "with e as (select ",
+    head_columns!(),
+    " from ",
+    heads!(),
+    " where e.tenant_id = $1 and e.id = $2),
+    h as (
+        select h.first_position, h.last_position, h.checksum, h.events,
+            sum(octet_length(h.events)) over (order by h.first_position desc) - octet_length(h.events) < $4 as fits
+        from e join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = e.run
+            and h.first_position >= coalesce((
+                select max(b.first_position) from history b
+                where b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
+                    and b.first_position <= e.position - $5 + 1), 1)
+        where $3 = 0 or e.state <> 0)
+    select e.*, x.kind, x.a, x.b, x.c, x.t, x.u from e left join (
+        select 0 as kind, b.first_position as a, b.last_position as b, b.checksum as c, b.events as t, '' as u
+        from e join history b on b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
+            and b.first_position = 1
+        where ($3 = 0 or e.state <> 0) and not exists (select 1 from h where h.first_position = 1 and h.fits)
+        union all
+        select 1, h.first_position, h.last_position, h.checksum, case when h.fits then h.events end, '' from h
+        union all
+        select 2, 0, 0, 0, c.call, c.state
+        from e join calls c on c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
+        where $3 = 0 or e.state <> 0
+        union all
+        select 3, p.percent, 0, 0, p.scope, p.message
+        from e join progress p on p.tenant_id = e.tenant_id and p.execution_no = e.execution_no and p.run = e.run
+        where $3 = 0 or e.state <> 0
+    ) x on true
+    order by x.kind, x.a, x.t"
+));
+
+/// See [`crate::Store::describe`] and [`crate::Store::describe_if_ended`].
+pub(crate) async fn read(
+    database: &Database,
+    key: &ExecutionKey,
+    extent: Extent,
+) -> Result<Option<ExecutionDetail>, DbError> {
+    let is_head_only = extent == Extent::HeadUnlessEnded;
+    let values = [key.tenant.into(), key.id.as_str().into(), is_head_only.into(), BYTES_MAX.into(), EVENTS_MAX.into()];
+    let rows = database.search().await?.rows(&DETAIL, &values).await?;
+    let mut rows = rows.into_iter();
+    let Some(mut row) = rows.next() else { return Ok(None) };
+    let head = executions::read(&mut row).shown();
+    let (mut calls, mut progress) = (Vec::new(), Vec::new());
+    let mut first = Ok(ChunkReader::new(key, head.run, Position(1)));
+    let late = head.position.0.saturating_sub(EVENTS_MAX.unsigned_abs() - 1).max(1);
+    let mut history = Ok(ChunkReader::new(key, head.run, Position(late)));
+    let mut next = Some(row);
+    while let Some(mut row) = next {
+        row.seek(executions::COLUMNS);
+        match row.opt_int()? {
+            None => {}
+            Some(FIRST) => first = first.and_then(|mut found| found.read(&mut row).map(|()| found)),
+            Some(CHUNK) => history = history.and_then(|mut found| found.read_or_skip(&mut row).map(|()| found)),
+            // What cannot be read is not shown; the execution is parked when it is to run.
+            Some(CALL) => calls.extend(call(&mut row)),
+            Some(_) => progress.extend(said(&mut row)),
+        }
+        next = rows.next();
+    }
+    let is_read = extent == Extent::All || head.state != State::Open;
+    let history = history.and_then(|found| found.up_to(Some(head.position).filter(|_| is_read)));
+    let first = first.and_then(|found| found.up_to(None));
+    let (first, history) = match (first, history) {
+        (Ok(mut first), Ok(history)) => (first.pop(), Ok(history)),
+        (Err(damage), _) | (_, Err(damage)) => (None, Err(damage)),
+    };
+    Ok(Some(ExecutionDetail { head, first, history, calls, progress }))
+}
+
+fn call(row: &mut Row) -> Option<CallRow> {
+    row.seek(executions::COLUMNS + 4);
+    calls::read(row).ok()
+}
+
+fn said(row: &mut Row) -> Option<Progress> {
+    let percent = row.count().ok()?;
+    row.seek(executions::COLUMNS + 4);
+    let scope = Scope::from_text(&row.text().ok()?);
+    Some(Progress { scope, percent, message: executions::unescape(&row.text().ok()?) })
+}

@@ -1,0 +1,498 @@
+//! Heads of executions: the row of `executions` with its program, read and inserted.
+
+use std::collections::{HashMap, HashSet};
+
+use cerebelum_history::{Digest, ExecutionId, Position, Seed, Timestamp};
+
+use crate::attributes;
+use crate::chunks::ChunkReader;
+use crate::db_error::{DbError, Error};
+use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
+use crate::{Batch, Chunk, ExecutionKey, ExecutionRow, Incarnation, Parent, State, StoreError, TenantId, chunks};
+
+/// The columns of a head, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
+macro_rules! head_columns {
+    () => {
+        "e.execution_no, e.tenant_id, e.id, p.workflow, p.digest, e.seed, e.run, e.state, e.paused, e.parked, \
+         e.settled, e.position, e.stamp, e.due, e.status, e.attributes, e.facts, e.parent_id, e.parent_run, \
+         e.parent_call, e.parent_awaited, e.started_at, e.ended_at, e.owner, \
+         case when e.counted_at = e.position then e.open_calls end, \
+         case when e.crashed_at = e.position then e.crashes end"
+    };
+}
+/// Where heads come from. A program that is missing is damage, and does not hide its executions.
+macro_rules! heads {
+    () => {
+        "executions e left join programs p on p.tenant_id = e.tenant_id and p.program_no = e.program_no"
+    };
+}
+/// The last position in the history of a head's run, for statements that make sure of it.
+macro_rules! history_end {
+    () => {
+        "(select h.last_position from history h where h.tenant_id = e.tenant_id and h.execution_no = e.execution_no \
+         and h.run = e.run order by h.first_position desc limit 1)"
+    };
+}
+/// Heads with the end of each one's history beside the columns.
+macro_rules! ends {
+    () => {
+        concat!(
+            "select ",
+            $crate::executions::head_columns!(),
+            ", ",
+            $crate::executions::history_end!(),
+            " from ",
+            $crate::executions::heads!()
+        )
+    };
+}
+pub(crate) use {ends, head_columns, heads, history_end};
+
+/// How many columns `head_columns` has.
+pub(crate) const COLUMNS: usize = 26;
+
+/// A head with what only the store knows of it.
+pub(crate) struct StoredRow {
+    pub(crate) no: i64,
+    pub(crate) head: ExecutionRow,
+    pub(crate) owner: Option<Incarnation>,
+    /// How often nodes died and never came back while it could move from where it stands.
+    pub(crate) crashes: u32,
+    /// Why it must not be run, in words that follow `corrupt-history: `. The head then holds what could be read.
+    pub(crate) damage: Option<String>,
+}
+
+impl StoredRow {
+    /// The head for readers: one that is open and damaged is shown as parked.
+    pub(crate) fn shown(self) -> ExecutionRow {
+        let Self { mut head, damage, .. } = self;
+        if let Some(damage) = damage.filter(|_| head.state == State::Open) {
+            head.parked = Some(format!("{CORRUPT}{damage}"));
+            head.status = "parked".into();
+        }
+        head
+    }
+
+    /// The head, or what is wrong with it.
+    pub(crate) fn intact(self) -> Result<Self, StoreError> {
+        match &self.damage {
+            Some(damage) => Err(StoreError::Corrupt(format!("execution {}: {damage}", self.head.key.id))),
+            None => Ok(self),
+        }
+    }
+
+    /// Remembers the first thing that is wrong.
+    pub(crate) fn spoil(&mut self, damage: impl FnOnce() -> String) {
+        self.damage.get_or_insert_with(damage);
+    }
+}
+
+/// What the reason of a parked execution begins with whose rows cannot be read.
+pub(crate) const CORRUPT: &str = "corrupt-history: ";
+
+/// Reads columns one after the other. One that cannot be read stands empty, and the first of those is remembered: damage
+/// is a property of its row, never of the statement that met it.
+struct Columns<'r> {
+    row: &'r mut Row,
+    damage: Option<String>,
+}
+
+impl Columns<'_> {
+    /// The next column, when `read` can make something of it.
+    fn next<T>(&mut self, name: &str, read: impl FnOnce(&mut Row) -> Result<T, Error>) -> Option<T> {
+        match read(self.row) {
+            Ok(value) => Some(value),
+            Err(_) => self.spoil(name),
+        }
+    }
+
+    /// The next column, as far as it makes sense.
+    fn sane<T>(&mut self, name: &str, read: impl FnOnce(&mut Row) -> Result<Option<T>, Error>) -> Option<T> {
+        match read(self.row) {
+            Ok(Some(value)) => Some(value),
+            Ok(None) | Err(_) => self.spoil(name),
+        }
+    }
+
+    fn spoil<T>(&mut self, name: &str) -> Option<T> {
+        self.damage.get_or_insert_with(|| format!("the column `{name}` of its row cannot be read"));
+        None
+    }
+}
+
+/// Reads a row that begins with the columns of `head_columns`.
+pub(crate) fn read(row: &mut Row) -> StoredRow {
+    let mut columns = Columns { row, damage: None };
+    let no = columns.next("execution_no", Row::int).unwrap_or_default();
+    let tenant = TenantId(columns.next("tenant_id", Row::count).unwrap_or_default());
+    let id = columns.sane("id", |row| Ok(row.text()?.parse().ok())).unwrap_or_else(|| nameless(no));
+    let workflow = columns.next("program_no", Row::text).unwrap_or_default();
+    let digest = columns.next("digest", Row::text).unwrap_or_default();
+    let seed = columns.sane("seed", |row| Ok(row.bytes()?.try_into().ok())).unwrap_or_default();
+    let run = columns.sane("run", |row| Ok(Some(row.count()?).filter(|run| *run > 0))).unwrap_or(1);
+    let state = columns.sane("state", |row| Ok(state_of(row.int()?))).unwrap_or(State::Open);
+    let paused = columns.sane("paused", flag).unwrap_or_default();
+    let parked = columns.next("parked", Row::opt_text).flatten().map(|text| unescape(&text));
+    let settled = columns.sane("settled", flag).unwrap_or_default();
+    let position = columns.sane("position", |row| Ok(Some(row.position()?).filter(|at| at.0 > 0)));
+    let stamp = columns.sane("stamp", |row| Ok(past(row.opt_int()?)));
+    let due = columns.next("due", Row::opt_at).flatten();
+    let status = columns.next("status", Row::text).unwrap_or_default();
+    let attributes = columns.next("attributes", Row::opt_text).flatten();
+    let options = columns.next("facts", Row::opt_text).flatten();
+    let parent = parent(&mut columns);
+    let started_at = columns.sane("started_at", |row| Ok(past(row.opt_int()?)));
+    let ended_at = columns.next("ended_at", Row::opt_at).flatten();
+    let owner = columns.next("owner", Row::opt_int).flatten().map(Incarnation);
+    let open_calls = columns.sane("open_calls", |row| {
+        Ok(match row.opt_int()? {
+            None => Some(None),
+            Some(count) => u32::try_from(count).ok().map(Some),
+        })
+    });
+    let crashes = columns.next("crashes", Row::opt_int).flatten();
+    if (state == State::Open) != ended_at.is_none() {
+        let _: Option<()> = columns.spoil("ended_at");
+    }
+    let damage = columns.damage;
+    let head = ExecutionRow {
+        key: ExecutionKey { tenant, id },
+        workflow,
+        digest: Digest::from_text(&digest),
+        seed: Seed(seed),
+        run,
+        state,
+        paused,
+        parked,
+        settled,
+        position: position.unwrap_or_default(),
+        stamp: stamp.unwrap_or_default(),
+        due,
+        status,
+        attributes: attributes.unwrap_or_else(|| EMPTY.into()),
+        options: options.unwrap_or_else(|| EMPTY.into()),
+        parent,
+        started_at: started_at.unwrap_or_default(),
+        ended_at,
+        open_calls: open_calls.flatten(),
+    };
+    StoredRow { no, head, owner, crashes: crashes.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)), damage }
+}
+
+/// The name of an execution whose own cannot be read. Parking it gives it this id, so that people can speak of it.
+pub(crate) fn nameless(no: i64) -> ExecutionId {
+    format!("damaged:{no}").parse().expect("a word, a colon and digits are an execution id")
+}
+
+fn flag(row: &mut Row) -> Result<Option<bool>, Error> {
+    Ok(match row.int()? {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    })
+}
+
+/// A moment that has been: no number below zero is one.
+fn past(at: Option<i64>) -> Option<Timestamp> {
+    u64::try_from(at?).ok().map(Timestamp)
+}
+
+fn parent(columns: &mut Columns<'_>) -> Option<Parent> {
+    let id = columns.next("parent_id", Row::opt_text).flatten();
+    let run = columns.next("parent_run", Row::opt_int).flatten();
+    let call = columns.next("parent_call", Row::opt_text).flatten();
+    let awaited = columns.next("parent_awaited", Row::opt_int).flatten();
+    match (id, run, call, awaited) {
+        (None, None, None, None) => None,
+        (Some(id), Some(run), Some(call), Some(awaited @ (0 | 1))) => {
+            let whole = id.parse().ok().zip(u32::try_from(run).ok()).zip(call.parse().ok());
+            let parent = |((id, run), call)| Parent { id, run, call, awaited: awaited == 1 };
+            whole.map(parent).or_else(|| columns.spoil("parent_id"))
+        }
+        _ => columns.spoil("parent_id"),
+    }
+}
+
+/// The head of an execution.
+pub(crate) async fn find(session: &mut Session, key: &ExecutionKey) -> Result<Option<StoredRow>, DbError> {
+    static FIND: Statement = Statement::new(concat!(
+        "select ",
+        head_columns!(),
+        " from ",
+        heads!(),
+        " where e.tenant_id = $1 and e.id = $2"
+    ));
+    let mut rows = session.rows(&FIND, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    Ok(rows.first_mut().map(read))
+}
+
+/// Reads a tenant and an id.
+pub(crate) fn read_key(row: &mut Row) -> Result<ExecutionKey, DbError> {
+    let tenant = TenantId(row.count()?);
+    let id: ExecutionId = row.text()?.parse().map_err(|_| StoreError::Corrupt("an id that is none".into()))?;
+    Ok(ExecutionKey { tenant, id })
+}
+
+/// A head to be inserted.
+pub(crate) struct NewRow<'a> {
+    pub(crate) head: &'a ExecutionRow,
+    pub(crate) no: i64,
+    pub(crate) program: i64,
+    /// Who has claimed it in the same breath.
+    pub(crate) owner: Option<Incarnation>,
+}
+
+/// Inserts heads whose ids are free, and answers with the numbers of those that it inserted.
+// Ordered by key, so that two who insert the same ids wait for each other in one direction only.
+pub(crate) static INSERT: Statement = Statement::new(
+    "insert into executions (execution_no, tenant_id, id, program_no, seed, run, position, state, paused, settled, parked,
+        stamp, due, status, attributes, facts, parent_id, parent_run, parent_call, parent_awaited, started_at, ended_at,
+        owner, open_calls, counted_at)
+    {postgres: overriding system value}
+    select r.execution_no, r.tenant_id, r.id, r.program_no, r.seed, r.run, r.position, r.state, r.paused, r.settled, r.parked,
+        r.stamp, r.due, r.status, r.attributes, r.facts, r.parent_id, r.parent_run, r.parent_call, r.parent_awaited,
+        r.started_at, r.ended_at, r.owner, r.open_calls, r.position
+    from {rows execution_no:int tenant_id:int id:text program_no:int seed:bytes run:int position:int state:int paused:int
+        settled:int parked:text stamp:int due:int status:text attributes:text facts:text parent_id:text parent_run:int
+        parent_call:text parent_awaited:int started_at:int ended_at:int owner:int
+        open_calls:int}
+    where true
+    order by r.tenant_id, r.id
+    on conflict (tenant_id, id) do nothing
+    returning execution_no",
+);
+
+/// Inserts those heads whose ids are free, the first of several with the same id. Returns their numbers.
+pub(crate) async fn insert(session: &mut Session, fresh: &[NewRow<'_>]) -> Result<HashSet<i64>, DbError> {
+    let mut ids = HashSet::new();
+    let mut rows = Rows::default();
+    for fresh in fresh {
+        if ids.insert(&fresh.head.key) {
+            rows.push(insertion(fresh));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut inserted = session.rows_of(&INSERT, &rows).await?;
+    Ok(inserted.iter_mut().map(|row| row.int()).collect::<Result<_, _>>()?)
+}
+
+/// The same, with their first chunks and attributes. Returns the indexes of those inserted.
+pub(crate) async fn insert_whole(
+    session: &mut Session,
+    fresh: &[NewRow<'_>],
+    first: &[&Chunk],
+) -> Result<Vec<usize>, DbError> {
+    let inserted = insert(session, fresh).await?;
+    let (mut first_chunks, mut attributes) = (Rows::default(), Rows::default());
+    let mut indexes = Vec::new();
+    for (index, (fresh, first)) in std::iter::zip(fresh, first).enumerate() {
+        let (tenant, no) = (fresh.head.key.tenant, fresh.no);
+        if inserted.contains(&no) {
+            first_chunks.push(chunks::insertion(tenant, no, fresh.head.run, first));
+            attributes::add_rows(&mut attributes, tenant, no, &fresh.head.attributes);
+            indexes.push(index);
+        }
+    }
+    let mut writes = Writes::default();
+    writes.add(&chunks::INSERT, first_chunks);
+    writes.add(&attributes::INSERT, attributes);
+    writes.run(session).await?;
+    Ok(indexes)
+}
+
+/// A row for [`INSERT`].
+pub(crate) fn insertion<'a>(fresh: &NewRow<'a>) -> Vec<Value<'a>> {
+    let NewRow { head, no, program, owner } = *fresh;
+    let parent = head.parent.as_ref();
+    vec![
+        no.into(),
+        head.key.tenant.into(),
+        head.key.id.as_str().into(),
+        program.into(),
+        head.seed.0.as_slice().into(),
+        head.run.into(),
+        head.position.into(),
+        state_no(head.state).into(),
+        head.paused.into(),
+        head.settled.into(),
+        head.parked.as_deref().map(escape).into(),
+        head.stamp.into(),
+        head.due.into(),
+        head.status.as_str().into(),
+        unless_empty(&head.attributes).into(),
+        unless_empty(&head.options).into(),
+        parent.map(|parent| parent.id.as_str()).into(),
+        parent.map(|parent| i64::from(parent.run)).into(),
+        parent.map(|parent| parent.call.to_string()).into(),
+        parent.map(|parent| i64::from(parent.awaited)).into(),
+        head.started_at.into(),
+        head.ended_at.into(),
+        owner.filter(|_| head.state == State::Open).map(|owner| owner.0).into(),
+        head.open_calls.map(i64::from).into(),
+    ]
+}
+
+/// Writes the head anew of an execution that is where its owner left it; as part of a script that begins with
+/// [`crate::nodes::RECORD`]. Answers with its number and the newest message in its inbox.
+pub(crate) static ADVANCE: Statement = Statement::new(
+    "update executions
+    set position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
+        stamp = r.stamp, due = r.due, status = r.status, facts = r.facts, ended_at = r.ended_at,
+        open_calls = r.open_calls, counted_at = r.position, owner = case when r.release = 1 then null else executions.owner end
+    from {rows tenant_id:int execution_no:int program_no:int run:int position:int state:int paused:int settled:int
+        parked:text stamp:int due:int status:text attributes:text facts:text ended_at:int release:int
+        open_calls:int owner:int after:int}{postgres:, w0}
+    where executions.tenant_id = r.tenant_id and executions.execution_no = r.execution_no
+        and executions.owner = r.owner and executions.state = 0 and executions.run = r.run
+        and executions.position = r.after and executions.attributes is not distinct from r.attributes
+    returning executions.execution_no, (
+        select coalesce(max(i.seq), 0) from inbox i
+        where i.tenant_id = executions.tenant_id and i.execution_no = executions.execution_no)",
+);
+
+/// A row for [`ADVANCE`].
+pub(crate) fn advance<'a>(no: i64, batch: &'a Batch) -> Vec<Value<'a>> {
+    let mut row = update(no, &batch.head, None, batch.release);
+    row.extend([batch.incarnation.into(), batch.after.into()]);
+    row
+}
+
+/// Writes a head anew; what never changes (key, seed, parent, start) stays. `release` ends the claim.
+pub(crate) static UPDATE: Statement = Statement::new(
+    "update executions as e
+    set run = r.run, position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
+        stamp = r.stamp, due = r.due, status = r.status, attributes = r.attributes, facts = r.facts, ended_at = r.ended_at,
+        open_calls = r.open_calls, counted_at = r.position, program_no = coalesce(r.program_no, e.program_no),
+        owner = case when r.release = 1 then null else e.owner end
+    from {rows tenant_id:int execution_no:int program_no:int run:int position:int state:int paused:int settled:int
+        parked:text stamp:int due:int status:text attributes:text facts:text ended_at:int release:int
+        open_calls:int}
+    where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no",
+);
+
+/// A row for [`UPDATE`].
+pub(crate) fn update<'a>(no: i64, head: &'a ExecutionRow, program: Option<i64>, release: bool) -> Vec<Value<'a>> {
+    vec![
+        head.key.tenant.into(),
+        no.into(),
+        program.into(),
+        head.run.into(),
+        head.position.into(),
+        state_no(head.state).into(),
+        head.paused.into(),
+        head.settled.into(),
+        head.parked.as_deref().map(escape).into(),
+        head.stamp.into(),
+        head.due.into(),
+        head.status.as_str().into(),
+        unless_empty(&head.attributes).into(),
+        unless_empty(&head.options).into(),
+        head.ended_at.into(),
+        // What has ended belongs to nobody.
+        (release || head.state != State::Open).into(),
+        head.open_calls.map(i64::from).into(),
+    ]
+}
+
+/// The executions of these ids, as far as there are any, each with the chunk it began with.
+pub(crate) async fn find_existing<'k>(
+    session: &mut Session,
+    keys: impl IntoIterator<Item = &'k ExecutionKey>,
+) -> Result<HashMap<ExecutionKey, (StoredRow, Result<Chunk, StoreError>)>, DbError> {
+    static BEGUN: Statement = Statement::new(concat!(
+        "select ",
+        head_columns!(),
+        ", h.first_position, h.last_position, h.checksum, h.events
+        from ",
+        heads!(),
+        " join {rows tenant:int name:text} on e.tenant_id = r.tenant and e.id = r.name
+        left join {postgres: lateral (
+            select * from history c where c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
+                and c.run = 1 and c.first_position = 1 offset 0)}{sqlite: history} h
+            on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = 1 and h.first_position = 1"
+    ));
+    let mut wanted = Rows::default();
+    keys.into_iter().for_each(|key| wanted.push([key.tenant.into(), key.id.as_str().into()]));
+    let mut begun = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(begun);
+    }
+    for mut row in session.rows_of(&BEGUN, &wanted).await? {
+        let stored = read(&mut row);
+        row.seek(COLUMNS);
+        let key = stored.head.key.clone();
+        if let Some(damage) = &stored.damage {
+            let damage = StoreError::Corrupt(format!("execution {}: {damage}", key.id));
+            begun.insert(key, (stored, Err(damage)));
+            continue;
+        }
+        let mut found = ChunkReader::new(&key, 1, Position(1));
+        let first = found.read(&mut row).and_then(|()| found.up_to(Some(Position(1))));
+        let first = first.map(|mut chunks| chunks.swap_remove(0));
+        begun.insert(key, (stored, first));
+    }
+    Ok(begun)
+}
+
+const EMPTY: &str = "{}";
+
+fn unless_empty(object: &str) -> Option<&str> {
+    (object != EMPTY).then_some(object)
+}
+
+/// The number of a state in the database.
+pub(crate) const fn state_no(state: State) -> i64 {
+    match state {
+        State::Open => 0,
+        State::Completed => 1,
+        State::Failed => 2,
+        State::Cancelled => 3,
+    }
+}
+
+const fn state_of(no: i64) -> Option<State> {
+    match no {
+        0 => Some(State::Open),
+        1 => Some(State::Completed),
+        2 => Some(State::Failed),
+        3 => Some(State::Cancelled),
+        _ => None,
+    }
+}
+
+/// A text as databases can keep it: NUL is spelled `\0`, and the backslash `\\`.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\0', "\\0")
+}
+
+/// The text that [`escape`] was given.
+pub(crate) fn unescape(text: &str) -> String {
+    let mut original = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => match characters.next() {
+                Some('0') => original.push('\0'),
+                Some(escaped) => original.push(escaped),
+                None => original.push('\\'),
+            },
+            plain => original.push(plain),
+        }
+    }
+    original
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_survives_its_escape() {
+        for text in ["", "plain", "\0", "a\\0b\0c\\", "\\\\0", "zwölf 🦀"] {
+            assert_eq!(unescape(&escape(text)), text);
+            assert!(!escape(text).contains('\0'));
+        }
+    }
+}

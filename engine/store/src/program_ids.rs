@@ -1,0 +1,55 @@
+//! Numbers for programs: a workflow of a component, written once and known by a small number.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use crate::database::Database;
+use crate::db_error::{DbError, Error};
+use crate::sql::Statement;
+use crate::store::commit;
+use crate::{ExecutionRow, TenantId};
+
+/// Numbers are forgotten in memory beyond this many; the database knows them.
+const KNOWN_MAX: usize = 100_000;
+
+/// The numbers that were looked up so far. A number never changes its meaning.
+#[derive(Default)]
+pub(crate) struct ProgramIds {
+    known: Mutex<HashMap<(TenantId, String), i64>>,
+}
+
+impl ProgramIds {
+    /// The number of an execution's program.
+    pub(crate) async fn number(&self, database: &Database, head: &ExecutionRow) -> Result<i64, DbError> {
+        let key = (head.key.tenant, format!("{}\n{}", head.workflow, head.digest));
+        if let Some(number) = self.known.lock().expect("nobody panics with the numbers").get(&key) {
+            return Ok(*number);
+        }
+        let number = number(database, head).await?;
+        let mut known = self.known.lock().expect("nobody panics with the numbers");
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(key, number);
+        Ok(number)
+    }
+}
+
+async fn number(database: &Database, head: &ExecutionRow) -> Result<i64, DbError> {
+    static FIND: Statement =
+        Statement::new("select program_no from programs where tenant_id = $1 and workflow = $2 and digest = $3");
+    static INSERT: Statement = Statement::new(
+        "insert into programs (tenant_id, workflow, digest) values ($1, $2, $3) on conflict do nothing returning program_no",
+    );
+    let values = [head.key.tenant.into(), head.workflow.as_str().into(), head.digest.as_str().into()];
+    let mut session = database.write().await?;
+    // The second look is for the program that somebody else inserted between ours.
+    for statement in [&FIND, &INSERT, &FIND] {
+        if let Some(row) = session.rows(statement, &values).await?.first_mut() {
+            let number = row.int()?;
+            commit(session).await?;
+            return Ok(number);
+        }
+    }
+    Err(Error::Unexpected("a program that was written is not there").into())
+}

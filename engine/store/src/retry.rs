@@ -1,0 +1,48 @@
+//! How long something that is safe to repeat is repeated while the database is away.
+
+use std::time::{Duration, Instant};
+
+use crate::StoreError;
+use crate::db_error::{DbError, ErrorClass, severity};
+
+/// Longer than a restart of the database's connection, shorter than half a lease.
+const PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(320);
+
+/// Counts down while something is tried again.
+pub(crate) struct Backoff {
+    until: Instant,
+    pause: Duration,
+    unknown: bool,
+}
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self { until: Instant::now() + PATIENCE, pause: FIRST_PAUSE, unknown: false }
+    }
+
+    /// Waits a little before the next attempt.
+    ///
+    /// # Errors
+    /// With the fault, when trying again cannot help or the time is up. Once a COMMIT's answer was lost, it stays unknown.
+    pub(crate) async fn wait(&mut self, fault: DbError) -> Result<(), DbError> {
+        let passing = match &fault {
+            DbError::Store(StoreError::Unknown(_)) => {
+                self.unknown = true;
+                true
+            }
+            DbError::Store(_) => false,
+            DbError::Database(error) => severity(error) == ErrorClass::Transient,
+        };
+        if !passing || Instant::now() + self.pause > self.until {
+            return Err(match StoreError::from(fault) {
+                StoreError::Unavailable(cause) if self.unknown => StoreError::Unknown(cause).into(),
+                other => other.into(),
+            });
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        Ok(())
+    }
+}

@@ -1,0 +1,337 @@
+//! Guests that only wait: which of them go first when their memory is wanted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cerebelum_history::{Scope, planted};
+use tokio::sync::Notify;
+
+/// How urgently a guest is asked to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EvictionPriority {
+    /// Unless its execution is just working: a workflow wants to begin, or the memory is somebody else's by now.
+    Polite = 1,
+    /// In any case: a step finds no place, and whoever holds one may be waiting for it.
+    Urgent,
+}
+
+/// The waiting guests of a node: those that a rerun costs least first, and of these those that wait longest.
+pub(crate) struct IdleGuests {
+    bytes_max: u64,
+    waiting: Mutex<IdleState>,
+}
+
+/// Where a guest stands among those that wait: how much a rerun of it costs, and its number, in the order of waiting.
+type Rank = (u32, u64);
+
+#[derive(Default)]
+struct IdleState {
+    /// Guests that ever began to wait; each is known by its number.
+    latest: u64,
+    /// Those that may stay.
+    guests: BTreeMap<Rank, IdleEntry>,
+    /// Those that were asked politely: they may be asked urgently still.
+    asked: BTreeMap<Rank, IdleEntry>,
+    /// Memory of the guests that may stay.
+    bytes: u64,
+    /// Memory of all that wait.
+    by_workflow: HashMap<String, u64>,
+}
+
+struct IdleEntry {
+    bytes: u64,
+    scope: Scope,
+    workflow: String,
+    pressure: Arc<Pressure>,
+}
+
+/// What the guests of one activation are asked.
+#[derive(Default)]
+pub(crate) struct Pressure {
+    heard: Notify,
+    asked: Mutex<EvictionRequests>,
+}
+
+/// The guests of an activation that should go.
+#[derive(Default)]
+struct EvictionRequests {
+    politely: BTreeMap<Rank, Scope>,
+    urgently: BTreeMap<Rank, Scope>,
+}
+
+impl Pressure {
+    /// Comes back when one was asked.
+    pub(crate) async fn notified(&self) {
+        self.heard.notified().await;
+    }
+
+    /// The guests that were asked at least as urgently as this.
+    pub(crate) fn asked(&self, request: EvictionPriority) -> Vec<Scope> {
+        let asked = self.list();
+        let politely = asked.politely.values().filter(|_| request == EvictionPriority::Polite);
+        asked.urgently.values().chain(politely).cloned().collect()
+    }
+
+    fn list(&self) -> MutexGuard<'_, EvictionRequests> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl IdleGuests {
+    pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
+        Arc::new(Self { bytes_max, waiting: Mutex::default() })
+    }
+
+    /// The guest of this scope, of an execution of a workflow, waits from now on, with this much memory and so many calls that a
+    /// rerun would repeat.
+    /// While all of them have more memory than they may have, the first one is asked to go; its activation hears that.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        (scope, workflow): (&Scope, &str),
+        (bytes, calls): (u64, u32),
+        pressure: &Arc<Pressure>,
+    ) -> IdleGuest {
+        let mut waiting = self.waiting();
+        waiting.latest += 1;
+        waiting.bytes += bytes;
+        *waiting.by_workflow.entry(workflow.to_owned()).or_default() += bytes;
+        let rank = (cost(calls), waiting.latest);
+        let (warm, scope, workflow) = (Arc::clone(self), scope.clone(), workflow.to_owned());
+        let stay = IdleGuest { warm, pressure: Arc::clone(pressure), rank, workflow: workflow.clone(), bytes };
+        let guest = IdleEntry { bytes, scope, workflow, pressure: Arc::clone(pressure) };
+        waiting.guests.insert(rank, guest);
+        while waiting.bytes > self.bytes_max && waiting.ask(EvictionPriority::Polite, u64::MAX) {}
+        // The lock is free again before a caller can drop what it gets.
+        stay
+    }
+
+    /// How many guests ever began to wait: those that wait by now have this number or a lower one.
+    pub(crate) fn latest(&self) -> u64 {
+        self.waiting().latest
+    }
+
+    /// A guest finds no place: so many of those that have waited since this number or before are asked to go, or all there
+    /// are.
+    pub(crate) fn evict(&self, guests: u32, request: EvictionPriority, latest: u64) {
+        let mut waiting = self.waiting();
+        for _ in 0..guests {
+            if !waiting.ask(request, latest) {
+                return;
+            }
+        }
+    }
+
+    /// A guest of this workflow has found no place for long: so many guests of workflows that have more waiting are asked to
+    /// go, whatever their executions do. Otherwise one workflow could fill all places and keep them.
+    pub(crate) fn evict_among_others(&self, guests: u32, workflow: &str) {
+        let mut waiting = self.waiting();
+        for rank in waiting.of_others(workflow, guests) {
+            waiting.ask_one(rank, EvictionPriority::Urgent);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, IdleState> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many waiting guests are looked at for one of another workflow.
+const LOOKED_AT_MAX: usize = 256;
+
+/// Reruns of up to this many calls cost about the same.
+const CHEAP_CALLS: u32 = 64;
+
+/// How much a rerun costs that repeats so many calls, in steps of the double.
+fn cost(calls: u32) -> u32 {
+    (calls / CHEAP_CALLS).checked_ilog2().map_or(0, |log| log + 1)
+}
+
+impl IdleState {
+    /// Asks the first guest to go, of those that were not asked as urgently and have waited since this number or before;
+    /// says whether there was one.
+    fn ask(&mut self, request: EvictionPriority, latest: u64) -> bool {
+        let first = |list: &BTreeMap<Rank, IdleEntry>| {
+            list.keys().take(LOOKED_AT_MAX).find(|(_, number)| *number <= latest).copied()
+        };
+        let polite = first(&self.asked).filter(|_| request == EvictionPriority::Urgent);
+        let first = first(&self.guests).into_iter().chain(polite).min();
+        first.inspect(|rank| self.ask_one(*rank, request)).is_some()
+    }
+
+    /// The first ones of workflows that have more than this one, of the first [`LOOKED_AT_MAX`] of both lists.
+    fn of_others(&self, workflow: &str, count: u32) -> Vec<Rank> {
+        let has = |workflow: &str| self.by_workflow.get(workflow).copied().unwrap_or(0);
+        let least = has(workflow);
+        let looked_at = self.guests.iter().take(LOOKED_AT_MAX).chain(self.asked.iter().take(LOOKED_AT_MAX));
+        let of_others = looked_at.filter(|(_, guest)| has(&guest.workflow) > least).map(|(rank, _)| *rank);
+        let mut ranks: Vec<Rank> = of_others.collect();
+        ranks.sort_unstable();
+        ranks.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        ranks
+    }
+
+    /// Asks one of those in the lists.
+    fn ask_one(&mut self, rank: Rank, request: EvictionPriority) {
+        let guest = match self.guests.remove(&rank) {
+            Some(guest) => {
+                self.bytes -= guest.bytes;
+                guest
+            }
+            None => self.asked.remove(&rank).expect("it stands in one of the two lists"),
+        };
+        let mut asked = guest.pressure.list();
+        match request {
+            EvictionPriority::Polite => asked.politely.insert(rank, guest.scope.clone()),
+            EvictionPriority::Urgent => {
+                asked.politely.remove(&rank);
+                asked.urgently.insert(rank, guest.scope.clone())
+            }
+        };
+        drop(asked);
+        guest.pressure.heard.notify_one();
+        if request == EvictionPriority::Polite && !planted("polite-request-hides") {
+            self.asked.insert(rank, guest);
+        }
+    }
+}
+
+/// Held with a guest for as long as it only waits.
+pub(crate) struct IdleGuest {
+    warm: Arc<IdleGuests>,
+    pressure: Arc<Pressure>,
+    rank: Rank,
+    workflow: String,
+    bytes: u64,
+}
+
+impl Drop for IdleGuest {
+    fn drop(&mut self) {
+        let mut waiting = self.warm.waiting();
+        if let Some(guest) = waiting.guests.remove(&self.rank) {
+            waiting.bytes -= guest.bytes;
+        }
+        waiting.asked.remove(&self.rank);
+        if let Some(has) = waiting.by_workflow.get_mut(&self.workflow) {
+            *has -= self.bytes;
+            if *has == 0 {
+                waiting.by_workflow.remove(&self.workflow);
+            }
+        }
+        let mut asked = self.pressure.list();
+        asked.politely.remove(&self.rank);
+        asked.urgently.remove(&self.rank);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guests of these sizes wait one after the other, one of them leaves, then room is made. Names those that are
+    /// asked to go, by number.
+    fn check((bytes_max, sizes): (u64, &[u64]), leaves: Option<usize>, wanted: u32, expected: &[u64]) {
+        let warm = IdleGuests::new(bytes_max);
+        let pressure: Arc<Pressure> = Arc::default();
+        let mut stays: Vec<IdleGuest> =
+            sizes.iter().map(|bytes| warm.enter((&Scope::root(), "w"), (*bytes, 0), &pressure)).collect();
+        if let Some(at) = leaves {
+            stays.remove(at);
+        }
+        warm.evict(wanted, EvictionPriority::Urgent, u64::MAX);
+        let asked: Vec<u64> = numbers(&pressure);
+        assert_eq!(asked, expected);
+        drop(stays);
+        let waiting = warm.waiting();
+        let left = waiting.guests.len() + waiting.asked.len() + numbers(&pressure).len();
+        assert_eq!((waiting.bytes, left), (0, 0), "what is gone is not counted");
+    }
+
+    #[test]
+    fn the_guest_with_most_to_repeat_goes_last() {
+        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
+        let enter = |scope: &str, calls| warm.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
+        let _stays = [enter("", 10_000), enter("1", 500), enter("2", 3), enter("3", CHEAP_CALLS)];
+        let mut gone = Vec::new();
+        for _ in 0..4 {
+            warm.evict(1, EvictionPriority::Urgent, u64::MAX);
+            gone.push(numbers(&pressure).len());
+        }
+        assert_eq!(gone, [1, 2, 3, 4]);
+        let order: Vec<Scope> = pressure.asked(EvictionPriority::Urgent);
+        assert_eq!(order, ["2", "3", "1", ""].map(Scope::from_text));
+    }
+
+    #[test]
+    fn who_has_waited_for_less_long_is_left_alone() {
+        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
+        let enter = |scope: &str, calls| warm.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
+        let _early = [enter("1", 10_000), enter("2", 0)];
+        let since = warm.latest();
+        let _late = [enter("3", 0), enter("4", 0)];
+        warm.evict(9, EvictionPriority::Urgent, since);
+        assert_eq!(pressure.asked(EvictionPriority::Urgent), ["2", "1"].map(Scope::from_text));
+        warm.evict(1, EvictionPriority::Urgent, warm.latest());
+        assert_eq!(numbers(&pressure), [1, 2, 3]);
+    }
+
+    #[test]
+    fn l22_who_was_asked_politely_and_stayed_is_asked_again_when_it_is_urgent() {
+        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
+        let _stays = [1, 2].map(|_| warm.enter((&Scope::root(), "w"), (40, 0), &pressure));
+        let urgently = || pressure.asked(EvictionPriority::Urgent).len();
+        warm.evict(5, EvictionPriority::Polite, u64::MAX);
+        assert_eq!((urgently(), pressure.asked(EvictionPriority::Polite).len()), (0, 2));
+        warm.evict(1, EvictionPriority::Urgent, u64::MAX);
+        assert_eq!(urgently(), 1);
+        warm.evict(5, EvictionPriority::Urgent, u64::MAX);
+        assert_eq!((urgently(), pressure.asked(EvictionPriority::Polite).len()), (2, 2));
+    }
+
+    #[test]
+    fn a_workflow_that_waits_for_long_finds_room_among_the_others() {
+        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
+        let _stays = ["a", "b", "a"].map(|workflow| warm.enter((&Scope::root(), workflow), (40, 0), &pressure));
+        warm.evict(1, EvictionPriority::Polite, u64::MAX);
+        warm.evict_among_others(5, "b");
+        assert_eq!(pressure.list().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    /// Those that were asked, by number.
+    fn numbers(pressure: &Pressure) -> Vec<u64> {
+        let asked = pressure.list();
+        let mut numbers: Vec<u64> = asked.politely.keys().chain(asked.urgently.keys()).map(|rank| rank.1).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn whoever_waits_longest_goes_first_when_all_have_too_much() {
+        check((100, &[40, 40]), None, 0, &[]);
+        check((100, &[40, 40, 40]), None, 0, &[1]);
+        check((100, &[10, 10, 100]), None, 0, &[1, 2]);
+        check((100, &[101, 50]), None, 0, &[1]);
+        check((0, &[0, 1]), None, 0, &[1, 2]);
+    }
+
+    #[test]
+    fn just_enough_go_when_somebody_finds_no_place() {
+        check((1_000, &[40, 40, 40]), None, 1, &[1]);
+        check((1_000, &[40, 40, 40]), None, 2, &[1, 2]);
+        check((1_000, &[40, 40]), None, 5, &[1, 2]);
+    }
+
+    #[test]
+    fn whoever_moves_again_is_not_asked() {
+        check((1_000, &[40, 40, 40]), Some(0), 1, &[2]);
+        check((1_000, &[40]), Some(0), 1, &[]);
+    }
+
+    #[tokio::test]
+    async fn an_activation_hears_that_one_of_its_guests_is_asked() {
+        let warm = IdleGuests::new(100);
+        let (first, second): (Arc<Pressure>, Arc<Pressure>) = Default::default();
+        let _stays = [&first, &second].map(|pressure| warm.enter((&Scope::root(), "w"), (60, 0), pressure));
+        first.notified().await;
+        assert!(futures::poll!(std::pin::pin!(second.notified())).is_pending());
+    }
+}

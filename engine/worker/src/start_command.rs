@@ -1,0 +1,158 @@
+//! How an execution begins: its head and its first event, whether it is there already, and the way of those that are
+//! stored before they run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use cerebelum_history::{
+    Digest, Event, Execution, ExecutionId, ExecutionOptions, Identity, Json, Position, Seed, Timestamp,
+};
+use cerebelum_store::{
+    Chunk, ExecutionKey, ExecutionRow, Existing, NewExecution, Parent, StartOutcome, State, Store, StoreError, TenantId,
+};
+
+use crate::env::Runtime;
+use crate::node::Node;
+
+/// What begins.
+pub(crate) struct StartCommand {
+    pub(crate) tenant: TenantId,
+    pub(crate) id: ExecutionId,
+    /// `component/workflow`.
+    pub(crate) workflow: String,
+    pub(crate) digest: Digest,
+    pub(crate) input: Json,
+    pub(crate) attributes: BTreeMap<String, Json>,
+    pub(crate) options: ExecutionOptions,
+    pub(crate) parent: Option<Parent>,
+    /// The root of its keys and random numbers.
+    pub(crate) seed: Seed,
+}
+
+/// A seed that nobody else has, for an execution that a client starts.
+pub(crate) fn fresh_seed(runtime: &dyn Runtime) -> Seed {
+    let mut seed = [0; 32];
+    seed.chunks_mut(8).for_each(|bits| bits.copy_from_slice(&runtime.chance().to_le_bytes()));
+    Seed(seed)
+}
+
+impl StartCommand {
+    /// The rows of the new execution.
+    pub(crate) fn rows(self, at: Timestamp) -> NewExecution {
+        let seed = self.seed;
+        let identity = Identity {
+            id: self.id.clone(),
+            workflow: self.workflow.clone(),
+            digest: self.digest.clone(),
+            seed,
+            run: 1,
+        };
+        let starts_at = self.options.starts_at;
+        let options = text_of(&self.options);
+        let mut execution = Execution::start(identity, self.input, self.options, at);
+        let head = ExecutionRow {
+            key: ExecutionKey { tenant: self.tenant, id: self.id },
+            workflow: self.workflow,
+            digest: self.digest,
+            seed,
+            run: 1,
+            state: State::Open,
+            paused: false,
+            parked: None,
+            // A delayed start has nothing to move before its time.
+            settled: starts_at.is_some(),
+            position: Position(1),
+            stamp: at,
+            due: execution.due(),
+            status: if starts_at.is_some() { "waiting" } else { "running" }.to_owned(),
+            attributes: text_of(&self.attributes),
+            options,
+            parent: self.parent,
+            started_at: at,
+            ended_at: None,
+            open_calls: Some(0),
+        };
+        let first = chunk(Position(1), &execution.take_changes().events);
+        NewExecution { head, first: first.expect("an execution begins with an event"), claim: false }
+    }
+}
+
+/// These events as a chunk that begins there; none when there are none.
+pub(crate) fn chunk(first: Position, events: &[Event]) -> Option<Chunk> {
+    let count = u64::try_from(events.len()).ok().filter(|count| *count > 0)?;
+    Some(Chunk { first, last: Position(first.0 + count - 1), events: Event::encode(events) })
+}
+
+/// How many events one chunk holds, and about how many bytes of them: so much is read and written again for one event.
+const CHUNK_EVENTS_MAX: usize = 64;
+const CHUNK_BYTES_MAX: u64 = 64 << 10;
+
+/// These events in pieces of a chunk each, with the positions that they begin and end at; the first begins at `first`.
+pub(crate) fn pieces(first: Position, events: &[Event]) -> Vec<((Position, Position), &[Event])> {
+    let (mut pieces, mut next, mut rest) = (Vec::new(), first, events);
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |event: &&Event| {
+            bytes += event.data.weight();
+            bytes <= CHUNK_BYTES_MAX
+        };
+        let count = rest.iter().take(CHUNK_EVENTS_MAX).take_while(fits).count().max(1);
+        let (piece, behind) = rest.split_at(count);
+        let last = Position(next.0 + count as u64 - 1);
+        pieces.push(((next, last), piece));
+        (next, rest) = (last.next(), behind);
+    }
+    pieces
+}
+
+/// The JSON text of something small; empty when there is nothing in it.
+pub(crate) fn text_of(value: &impl serde::Serialize) -> String {
+    let text = Json::of(value).to_string();
+    if text == "{}" { String::new() } else { text }
+}
+
+/// Answers a group in one statement; one by one where something is damaged, which is nobody else's trouble.
+pub(crate) async fn look_up(
+    store: Arc<dyn Store>,
+    keys: Vec<ExecutionKey>,
+) -> Vec<Result<Option<Existing>, StoreError>> {
+    match store.find_existing(keys.clone()).await {
+        Ok(begun) => begun.into_iter().map(Ok).collect(),
+        Err(StoreError::Corrupt(_)) if keys.len() > 1 => {
+            let mut answers = Vec::with_capacity(keys.len());
+            for key in keys {
+                answers.push(store.find_existing(vec![key]).await.map(|mut begun| begun.pop().flatten()));
+            }
+            answers
+        }
+        Err(error) => vec![Err(error); keys.len()],
+    }
+}
+
+/// Starts a group that nobody has claimed yet.
+pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<StartOutcome, StoreError>> {
+    let Some(node) = node.upgrade() else { return Vec::new() };
+    let started = node.store.start(None, new.clone()).await;
+    crate::fail::point("start-sent");
+    match started {
+        Ok(started) => {
+            for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == StartOutcome::New) {
+                node.metrics.started.add(1);
+                node.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
+            }
+            started.into_iter().map(Ok).collect()
+        }
+        // One of them is too much for the database: the others shall not suffer for it.
+        Err(StoreError::Rejected(_)) if new.len() > 1 => {
+            let mut answers = Vec::with_capacity(new.len());
+            for new in new {
+                answers.extend(Box::pin(start_all(Arc::downgrade(&node), vec![new])).await);
+            }
+            answers
+        }
+        Err(error) => {
+            node.lease.lose_if_unknown(&error);
+            vec![Err(error); new.len()]
+        }
+    }
+}
