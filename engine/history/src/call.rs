@@ -178,7 +178,7 @@ pub enum Call {
     },
 }
 
-/// What a guest is told about one of its calls.
+/// The outcome of a call, which the guest is told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The sleep is over.

@@ -98,7 +98,7 @@ pub enum EventData {
     ExecutionCompleted { output: Json },
     /// Its workflow failed, or its deadline passed.
     ExecutionFailed { failure: Failure },
-    /// It was cancelled or terminated.
+    /// The execution was cancelled or terminated.
     ExecutionCancelled { failure: Failure },
     /// The execution goes on as a new run with this input.
     ExecutionContinued { input: Json },

@@ -57,7 +57,7 @@ pub struct Identity {
     pub digest: Digest,
     /// The root of its keys and random numbers.
     pub seed: Seed,
-    /// Which run, from 1.
+    /// The number of the run, from 1.
     pub run: u32,
 }
 
@@ -66,20 +66,20 @@ pub struct Identity {
 pub enum End {
     /// The workflow returned this.
     Completed(Json),
-    /// It failed.
+    /// The execution failed.
     Failed(Failure),
-    /// It was cancelled or terminated.
+    /// The execution was cancelled or terminated.
     Cancelled(Failure),
-    /// It goes on as a new run with this input.
+    /// The execution goes on as a new run with this input.
     Continued(Json),
 }
 
-/// What a step or workflow name stands for, resolved when a call is first recorded (L17).
+/// The target of a step or workflow name, resolved when a call is first recorded (L17).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Target {
     /// The component, when it is not the execution's own.
     pub component: Option<Digest>,
-    /// What the step declares for itself.
+    /// The options that the step declares.
     pub options: StepOptions,
     /// How long the workflow's clean-up may take after a cancel; none for no limit.
     pub cancel_grace_ms: Option<u64>,

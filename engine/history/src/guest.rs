@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Call, ExecutionId, Failure, Json, Outcome, Timestamp};
 
-/// Which function of a component runs.
+/// The function of a component that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A workflow, by name.
@@ -78,7 +78,7 @@ pub enum Request {
     SetAttribute(u32, String, Json),
 }
 
-/// What a quiescent guest is told: the outcome of one of its calls.
+/// The outcome of one of its calls, which a quiescent guest is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
     /// The ordinal of the call.

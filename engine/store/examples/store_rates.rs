@@ -1,4 +1,5 @@
-//! How fast the store appends, and how much room a sleeping execution takes, beside the ceiling of the same machine.
+//! How fast the store appends, and how much room a sleeping execution takes, compared with the ceiling of the same
+//! machine.
 //!
 //! `cargo run --release -p cerebelum-store --example store_rates`
 
@@ -80,7 +81,7 @@ async fn starts(store: &Arc<dyn Store>) -> f64 {
     f64::from(count) / begun.elapsed().as_secs_f64()
 }
 
-/// As the engine does it: started with a claim, then hibernated by a batch that records the sleep.
+/// Starts executions with a claim, as the engine does, and lets them hibernate with a batch that records the sleep.
 async fn sleep(store: &Arc<dyn Store>, node: Incarnation) {
     for chunk in 0..SLEEPERS / 100 {
         let news: Vec<NewExecution> = (0..100).map(|number| new(&uuid(chunk * 100 + number), true)).collect();
@@ -147,7 +148,7 @@ fn batch(node: Incarnation, head: &ExecutionRow) -> Batch {
     batch
 }
 
-/// Rows a second that one client writes into a plain table of the same database.
+/// The rows per second that one client writes into a plain table of the same database.
 async fn ceiling(url: &str, rows: usize) -> f64 {
     let text = "x".repeat(100);
     let values = vec![format!("(1, '{text}')"); rows].join(", ");
@@ -176,7 +177,7 @@ async fn ceiling(url: &str, rows: usize) -> f64 {
     }
 }
 
-/// Tables and indexes with their bytes, the largest first. SQLite tells only the whole.
+/// Tables and indexes with their bytes, the largest first. SQLite reports only the total.
 async fn tables(url: &str) -> Vec<(String, i64)> {
     if url.starts_with("sqlite:") {
         let mut connection = SqliteConnection::connect(url).await.expect("a connection");

@@ -18,7 +18,7 @@ impl Execution {
     }
 
     /// Starts a scope's guest, with the stored events from [`Execution::journal_from`] on (of any scope, in order).
-    /// Returns none if the guest is no longer wanted.
+    /// Returns `None` if the guest is no longer wanted.
     pub fn begin(&mut self, scope: &Scope, stored: &[Event]) -> Option<GuestInput> {
         let from = self.journal_from(scope).map_or(0, |from| from.0);
         let stored: Vec<(Position, &Event)> = (from..).map(Position).zip(stored).collect();

@@ -79,7 +79,7 @@ pub enum ChildResult {
     Failed(Failure),
 }
 
-/// What happened to a message.
+/// The fate of a message that an execution received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipt {
     /// The message was consumed.

@@ -7,8 +7,8 @@ use crate::open::{CallPhase, OpenCall};
 use crate::{CallName, Scope, Timestamp};
 
 impl Execution {
-    /// Records an event in the history, or in the journal of the poll whose round the scope is in. If the event is an
-    /// outcome, the scope's guest is told of it, or is wanted if it is not in memory.
+    /// Records an event: in the history, or in a poll's journal if the scope belongs to a round of the poll. An outcome
+    /// is queued for the scope's guest, which is wanted if it is not in memory.
     pub(super) fn record(&mut self, at: Timestamp, scope: &Scope, data: EventData) -> Timestamp {
         self.record_after(at, scope, data, 0)
     }

@@ -15,7 +15,7 @@ pub(super) struct Telling {
     blocked: BTreeSet<(u64, Scope)>,
     /// Guests in memory with outcomes that they have not been told.
     untold: HashSet<Scope>,
-    /// Those of them that are quiescent.
+    /// The quiescent guests among them.
     held_up: HashSet<Scope>,
 }
 

@@ -46,7 +46,7 @@ struct BatchRowIds {
     next_run: Option<i64>,
 }
 
-/// What other parts of the engine learn once the batches are durable.
+/// The news for other parts of the engine, published once the batches are durable.
 #[derive(Default)]
 struct PostCommit {
     moved: Vec<InboxNotice>,

@@ -150,7 +150,7 @@ impl Connection {
     /// Runs a script: each statement once for each of its rows, all in one transaction.
     ///
     /// The commit of a small script is waited for inline, as long as the disk is fast: moving the tasks to another
-    /// thread would take longer. A lock that is held elsewhere is never waited for like that.
+    /// thread would take longer. A lock that is held elsewhere is never waited for inline.
     ///
     /// # Errors
     /// If any statement failed or did not do what the script expects. Nothing has happened then.

@@ -3,7 +3,7 @@
 //!
 //! - `{now}`: the database's clock at the start of the statement, usable with an index.
 //! - `{clock}`: the database's clock at this very moment. A file has no clock of its own and uses the store's.
-//! - `{rows name:type …}`: rows passed as table `r` (types `int`, `text`, `bytes`), many in one statement or a single one.
+//! - `{rows name:type …}`: rows passed as table `r` (types `int`, `text`, `bytes`), one or many.
 //! - `{postgres: …}`: text only for PostgreSQL, such as row locks. SQLite has one writer and needs none.
 //! - `{sqlite: …}`: text only for SQLite, such as the `+` that keeps its planner from using a column.
 //!

@@ -1,4 +1,4 @@
-//! Messages and children: what travels between executions (L10).
+//! Messages and children: everything that is sent between executions (L10).
 
 use cerebelum_history::Position;
 use cerebelum_store::{Child, ExecutionRow, InboxCursor, NewExecution, Parent, Size, State};
@@ -105,7 +105,7 @@ async fn l10_a_child_is_started_with_the_batch(bench: Bench) {
     assert_eq!(bench.head("c").await, expected);
     assert_eq!(bench.inbox("d").await, ["welcome"]);
     assert_eq!(bench.history(&key("c"), 1, Position(1), Position(9)).await.unwrap().len(), 1);
-    // One is claimed by the node that inserted it, the other is for anybody.
+    // One child is claimed by the node that inserted it, the other one is free for any node.
     assert_eq!(bench.write(events(node, &expected, 1)).await, Ok(()));
     assert_eq!(bench.claimed(node).await, ["d"]);
 }
@@ -147,7 +147,7 @@ async fn two_parents_that_want_one_id_get_one_child(bench: Bench) {
             (bench.started(here, &format!("a{round}")).await, bench.started(there, &format!("b{round}")).await);
         let ids = [format!("x{round}"), format!("y{round}"), format!("z{round}")];
         let (mut left, mut right) = (events(here, &a, 1), events(there, &b, 1));
-        // In opposite orders, the ones most likely to wait for each other.
+        // The children are in opposite orders, which makes a deadlock most likely.
         left.children = ids.iter().map(|id| child(&a, "1", id, true)).collect();
         right.children = ids.iter().rev().map(|id| child(&b, "1", id, true)).collect();
         let (left, right) = tokio::join!(bench.append(fresh(), vec![left]), other.append(fresh(), vec![right]));
@@ -180,7 +180,7 @@ async fn a_message_during_a_release_is_not_overlooked(bench: Bench) {
     }
 }
 
-/// So that whoever lets effects out can listen first (L16).
+/// The number of the newest message allows a worker to read it before any effect leaves (L16).
 async fn an_append_says_which_message_is_the_newest(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;

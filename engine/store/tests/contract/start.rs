@@ -1,4 +1,4 @@
-//! Starts: one execution an id, whoever asks, however often.
+//! Starts: one execution per id, whichever client asks, however often.
 
 use cerebelum_history::{Digest, Position};
 use cerebelum_store::{NewExecution, Parent, StartOutcome};
@@ -59,7 +59,7 @@ async fn what_exists_is_known_before_a_start(bench: Bench) {
 }
 
 async fn the_same_request_twice_is_one_start(bench: Bench) {
-    // A client that lost the answer asks again with the same seed.
+    // A client that did not get the answer repeats its request with the same seed.
     let new = new("a");
     assert_eq!(bench.start(None, vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
     assert_eq!(bench.start(None, vec![new]).await.unwrap(), [StartOutcome::New]);
@@ -98,7 +98,7 @@ async fn a_start_may_claim_in_the_same_breath(bench: Bench) {
     bench.start(Some(node), vec![new("b")]).await.unwrap();
     assert_eq!(bench.claimed(node).await, ["b"]);
     assert_eq!(bench.write(events(node, &head, 1)).await, Ok(()));
-    // Nobody to claim it for.
+    // There is no incarnation that could claim it.
     bench.start(None, vec![NewExecution { claim: true, ..new("c") }]).await.unwrap();
     assert_eq!(bench.claimed(node).await, ["c"]);
 }
