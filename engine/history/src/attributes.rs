@@ -1,14 +1,14 @@
-//! Attributes of an execution: names, scalar values, how many.
+//! Attributes of an execution: their names, their scalar values and their limits.
 
 use std::collections::BTreeMap;
 
 use crate::Json;
 use crate::limits::{ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTES_BYTES_MAX, ATTRIBUTES_MAX};
 
-/// Whether an execution can have an attribute of this name with this value.
+/// Checks that an execution can have an attribute with this name and value.
 ///
 /// # Errors
-/// What is wrong, in one line.
+/// The reason, in one line.
 pub fn check_attribute(name: &str, value: &Json) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
     if name.is_empty() || name.len() > ATTRIBUTE_NAME_BYTES_MAX || !name.chars().all(allowed) {
@@ -24,16 +24,16 @@ pub fn check_attribute(name: &str, value: &Json) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether an execution can have all of these attributes.
+/// Checks that an execution can have all of these attributes.
 ///
 /// # Errors
-/// What is wrong, in one line.
+/// The reason, in one line.
 pub fn check_attributes(attributes: &BTreeMap<String, Json>) -> Result<(), String> {
     attributes.iter().try_for_each(|(name, value)| check_attribute(name, value))?;
     check_totals(attributes.len(), attributes_bytes(attributes))
 }
 
-/// Whether there is room for an attribute among those that an execution has.
+/// Checks that an attribute fits among those that an execution already has.
 pub(crate) fn check_room(
     (attributes, bytes): (&BTreeMap<String, Json>, usize),
     name: &str,
@@ -45,7 +45,7 @@ pub(crate) fn check_room(
     check_totals(count, bytes + name.len() + value.as_str().len() - replaced.unwrap_or(0))
 }
 
-/// Bytes of names and values.
+/// Total bytes of the names and values.
 pub(crate) fn attributes_bytes(attributes: &BTreeMap<String, Json>) -> usize {
     attributes.iter().map(|(name, value)| name.len() + value.as_str().len()).sum()
 }

@@ -1,4 +1,4 @@
-//! How bytes stand in JSON: as text where they are UTF-8, as hex where they are not.
+//! How bytes are written in JSON: as text where they are UTF-8, as hex where they are not.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -31,7 +31,7 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char]).collect()
 }
 
-/// The bytes behind hex digits; none when they are not hex.
+/// The bytes behind hex digits, or none if the text is not hex.
 pub(crate) fn from_hex(hex: &str) -> Option<Vec<u8>> {
     let pair = |i| u8::from_str_radix(hex.get(i..i + 2)?, 16).ok();
     (0..hex.len()).step_by(2).map(pair).collect()

@@ -1,10 +1,10 @@
-//! What a guest asks for, and what it is told.
+//! The calls that a guest makes, and the outcomes that it is told.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{ExecutionId, Failure, Json};
 
-/// The longest wait: one year, in milliseconds. A longer one is refused where it is asked for.
+/// The longest wait: one year, in milliseconds. A call that asks for a longer one is refused.
 pub const WAIT_MS_MAX: u64 = 365 * 24 * 3_600_000;
 
 /// How often a failed step is tried again, and when.
@@ -14,11 +14,11 @@ pub struct RetryPolicy {
     pub max_attempts: u32,
     /// Wait before the second attempt.
     pub delay_ms: u64,
-    /// Each further wait is the one before times this.
+    /// Each further wait is the previous one times this factor.
     pub backoff: f64,
-    /// No wait is longer.
+    /// The longest wait, however often the step is tried.
     pub delay_ms_max: u64,
-    /// Random share added to or taken from each wait.
+    /// The random share that is added to or taken from each wait.
     pub jitter: f64,
 }
 
@@ -29,7 +29,7 @@ impl Default for RetryPolicy {
     }
 }
 
-/// What bounds a step; what is left out comes from the step's declaration, then the default.
+/// The bounds of a step. An option that is left out comes from the step's declaration, then from the default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepOptions {
     /// When and how often to try again.
@@ -44,7 +44,7 @@ pub struct StepOptions {
 }
 
 impl StepOptions {
-    /// These options, with what they leave out taken from `other`.
+    /// These options, with the missing ones taken from `other`.
     #[must_use]
     pub fn or(self, other: &Self) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl StepOptions {
     }
 }
 
-/// Which step to run, with what.
+/// The step to run, and its input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepCall {
     /// A step of the same component, or `component/step`.
@@ -64,14 +64,14 @@ pub struct StepCall {
     pub input: Json,
 }
 
-/// How a host-driven poll goes about it.
+/// The schedule of a host-driven poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollPolicy {
-    /// From the end of one check to the start of the next.
+    /// The time from the end of one check to the start of the next.
     pub interval_ms: u64,
-    /// Checks in all.
+    /// The number of checks in all.
     pub max_attempts: u32,
-    /// From the poll's start, looked at before each check.
+    /// The time limit since the start of the poll, tested before each check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
 }
@@ -79,60 +79,60 @@ pub struct PollPolicy {
 /// A question to a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalRequest {
-    /// `manual` unless the author has more than one sort.
+    /// `manual`, unless the author has more than one kind of question.
     pub kind: String,
-    /// What is asked.
+    /// The question.
     pub title: String,
-    /// What the person needs to see.
+    /// The data that the person needs for an answer.
     pub data: Json,
-    /// JSON Schema of the answer.
+    /// The JSON Schema of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Json>,
-    /// How long the question stands.
+    /// How long the question can be answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
 }
 
-/// A person's yes.
+/// A person's approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// The answer.
     pub data: Json,
-    /// Who gave it.
+    /// The person who approved.
     pub by: String,
-    /// What they said besides.
+    /// A remark that the person added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
-/// Which workflow to run as a child, with what.
+/// The workflow to run as a child, and its input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkflowCall {
     /// A workflow of the same component, or `component/workflow`.
     pub workflow: String,
     /// Its input.
     pub input: Json,
-    /// The child's id; derived from parent and call when left out.
+    /// The child's id, derived from the parent and the call if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<ExecutionId>,
 }
 
-/// An outgoing HTTP request. It is never stored: the guest that wants it is rerun and asks again.
+/// An outgoing HTTP request. It is never stored: its guest makes the same request again on a rerun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpRequest {
     /// The method.
     pub method: String,
-    /// Where to; may hold `{{secret:NAME}}` in its path and query.
+    /// The URL. Its path and query may hold `{{secret:NAME}}`.
     pub url: String,
     /// Names and values; values may hold `{{secret:NAME}}`.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
-    /// For the whole exchange.
+    /// The time limit of the whole exchange.
     pub timeout_ms: Option<u64>,
 }
 
-/// An answer to an [`HttpRequest`].
+/// A response to an [`HttpRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpResponse {
     /// The status code.
@@ -167,7 +167,7 @@ pub enum Call {
     },
     /// Send an HTTP request.
     Fetch(HttpRequest),
-    /// Run a child and wait for its output.
+    /// Run a child workflow and wait for its output.
     RunWorkflow(WorkflowCall),
     /// Start an execution that outlives this one.
     StartWorkflow(WorkflowCall),
@@ -178,25 +178,25 @@ pub enum Call {
     },
 }
 
-/// What a guest is told about one of its calls.
+/// The outcome of a call, which the guest is told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The sleep is over.
     Slept,
-    /// The output of a step, check, child; the data of a signal.
+    /// The output of a step, a check or a child, or the data of a signal.
     Value(Json),
-    /// A person said yes.
+    /// A person approved the request.
     Approved(Approval),
-    /// The server answered.
+    /// The server responded.
     Responded(HttpResponse),
     /// The execution was started.
     Started(ExecutionId),
-    /// It did not succeed.
+    /// The call failed.
     Failed(Failure),
 }
 
 impl Call {
-    /// What replay compares instead of a refused call itself: 32 hex digits over all that it asks for.
+    /// The digest that replay compares in place of a refused call: 32 hex digits over all of its arguments.
     pub(crate) fn digest(&self) -> String {
         let text = match self {
             Self::Sleep { duration_ms } => format!("sleep {duration_ms}"),
@@ -212,7 +212,7 @@ impl Call {
         crate::body::to_hex(&blake3::hash(text.as_bytes()).as_bytes()[..16])
     }
 
-    /// Bytes of the arguments that are held while it is open.
+    /// Bytes of the arguments that are held while the call is open.
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
@@ -232,7 +232,7 @@ fn written(what: &str, arguments: &impl Serialize) -> String {
 }
 
 impl ApprovalRequest {
-    /// Bytes of its texts.
+    /// Bytes of the texts.
     pub(crate) fn weight(&self) -> usize {
         let schema = self.schema.as_ref().map_or(0, |schema| schema.as_str().len());
         self.kind.len() + self.title.len() + self.data.as_str().len() + schema
@@ -240,20 +240,20 @@ impl ApprovalRequest {
 }
 
 impl HttpResponse {
-    /// Bytes of its headers and body.
+    /// Bytes of the headers and the body.
     pub(crate) fn weight(&self) -> usize {
         self.body.len() + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
     }
 }
 
 impl HttpRequest {
-    /// Bytes of its texts and its body.
+    /// Bytes of the texts and the body.
     pub(crate) fn weight(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
         self.method.len() + self.url.len() + headers + self.body.len()
     }
 
-    /// What replay compares instead of the request itself: 32 hex digits over all of it but the timeout.
+    /// The digest that replay compares in place of the request: 32 hex digits over everything but the timeout.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();

@@ -1,4 +1,4 @@
-//! Recorded facts, and how consecutive ones stand in one text.
+//! Events of a history, and the text in which consecutive events are stored.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,21 +8,21 @@ use crate::{
     Timestamp, WorkflowCall,
 };
 
-/// The version of the replay rules that new executions are recorded under (L17).
+/// The version of the replay rules under which new executions are recorded (L17).
 pub const RULES: u32 = 1;
 
 /// Something that happened to an execution, in one of its scopes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// When; stamped once, never before the event ahead of it (L8).
+    /// The time of the event, stamped once and never earlier than the event before it (L8).
     pub at: Timestamp,
-    /// In which scope.
+    /// The scope in which it happened.
     pub scope: Scope,
-    /// What.
+    /// The event itself.
     pub data: EventData,
 }
 
-/// Consecutive events in a text.
+/// The stored form of consecutive events.
 pub(crate) mod in_a_row {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -32,7 +32,7 @@ pub(crate) mod in_a_row {
 
     #[derive(Serialize)]
     pub(super) struct Written<'a> {
-        /// Left out where it is that of the event before.
+        /// Left out if it equals the stamp of the previous event.
         #[serde(rename = "t", skip_serializing_if = "Option::is_none")]
         at: Option<Timestamp>,
         #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
@@ -81,42 +81,43 @@ pub(crate) mod in_a_row {
 pub enum Cause {
     /// The guest no longer wanted it.
     Dropped,
-    /// Somebody asked for the execution to be cancelled; the call returns `cancelled`.
+    /// The execution was asked to cancel; the call returns `cancelled`.
     Requested,
     /// The scope that issued it ended.
     ScopeEnded,
 }
 
-/// What happened. Facts about a call carry its ordinal in the event's scope. `None` where a value stood that was
-/// dropped when its step ended (L12).
+/// What happened. An event about a call carries the call's ordinal in the event's scope. A field is `None` if its value
+/// was dropped when its step ended (L12).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the words of the glossary; each variant says what happened")]
 pub enum EventData {
-    /// The execution (this run of it) began.
+    /// The execution, or this run of it, began.
     ExecutionStarted { workflow: String, input: Json, rules: u32 },
     /// Its workflow returned.
     ExecutionCompleted { output: Json },
     /// Its workflow failed, or its deadline passed.
     ExecutionFailed { failure: Failure },
-    /// It was cancelled or terminated.
+    /// The execution was cancelled or terminated.
     ExecutionCancelled { failure: Failure },
-    /// It goes on as a new run with this input.
+    /// The execution goes on as a new run with this input.
     ExecutionContinued { input: Json },
-    /// Somebody asked for it to be cancelled; clean-up may take until then, or as long as it needs.
+    /// A client asked to cancel the execution. Clean-up may take until the given time, or as long as it needs.
     CancelRequested {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
     },
-    /// Nothing is delivered and nothing starts from here on.
+    /// From here on nothing is delivered and nothing starts.
     ExecutionPaused,
-    /// It goes on after a pause.
+    /// The execution goes on after a pause.
     ExecutionResumed,
-    /// It had failed and goes on: this call of the workflow is open again, and replay ignores what followed its outcome.
+    /// A failed execution goes on: this call of the workflow is open again, and replay ignores what followed its
+    /// outcome.
     ExecutionReopened {
         #[serde(rename = "o")]
         ordinal: u32,
     },
-    /// A person must look at it.
+    /// A person must look at the execution.
     ExecutionParked { reason: String },
 
     /// A step was called.
@@ -124,11 +125,11 @@ pub enum EventData {
         #[serde(rename = "o")]
         ordinal: u32,
         call: StepCall,
-        /// The component it is pinned to, when that is another one (L17).
+        /// The digest of the component that the step is pinned to, if it is not the execution's own (L17).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         component: Option<Digest>,
     },
-    /// An attempt failed; the next one begins after the delay, which was drawn once.
+    /// An attempt failed. The next one begins after the delay, which was drawn once.
     StepRetried {
         #[serde(rename = "o")]
         ordinal: u32,
@@ -150,13 +151,13 @@ pub enum EventData {
         attempt: u32,
     },
 
-    /// A wait began.
+    /// A sleep began.
     SleepStarted {
         #[serde(rename = "o")]
         ordinal: u32,
         duration_ms: u64,
     },
-    /// A wait is over.
+    /// A sleep is over.
     SleepCompleted {
         #[serde(rename = "o")]
         ordinal: u32,
@@ -171,14 +172,14 @@ pub enum EventData {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         component: Option<Digest>,
     },
-    /// A check was ready.
+    /// A check was ready, and the poll succeeded.
     PollCompleted {
         #[serde(rename = "o")]
         ordinal: u32,
         value: Option<Json>,
         attempts: u32,
     },
-    /// No check was ready in time, or one failed.
+    /// No check was ready in time, or a check failed.
     PollFailed {
         #[serde(rename = "o")]
         ordinal: u32,
@@ -193,13 +194,13 @@ pub enum EventData {
         id: String,
         request: ApprovalRequest,
     },
-    /// A person said yes.
+    /// A person approved the request.
     ApprovalReceived {
         #[serde(rename = "o")]
         ordinal: u32,
         approval: Approval,
     },
-    /// A person said no.
+    /// A person rejected the request.
     ApprovalRejected {
         #[serde(rename = "o")]
         ordinal: u32,
@@ -232,7 +233,7 @@ pub enum EventData {
         ordinal: u32,
     },
 
-    /// An HTTP request is to leave; the digest is of the whole request.
+    /// An HTTP request is to be sent. The digest covers the whole request.
     FetchStarted {
         #[serde(rename = "o")]
         ordinal: u32,
@@ -240,20 +241,20 @@ pub enum EventData {
         url: String,
         digest: String,
     },
-    /// The server answered.
+    /// The server responded.
     FetchCompleted {
         #[serde(rename = "o")]
         ordinal: u32,
         response: Option<HttpResponse>,
     },
-    /// There was no answer.
+    /// There was no response.
     FetchFailed {
         #[serde(rename = "o")]
         ordinal: u32,
         failure: Failure,
     },
 
-    /// Another execution is started.
+    /// Another execution is to be started.
     ChildStarted {
         #[serde(rename = "o")]
         ordinal: u32,
@@ -261,7 +262,7 @@ pub enum EventData {
         id: ExecutionId,
         awaited: bool,
     },
-    /// The other execution is there.
+    /// The other execution exists.
     ChildAccepted {
         #[serde(rename = "o")]
         ordinal: u32,
@@ -273,7 +274,7 @@ pub enum EventData {
         ordinal: u32,
         output: Option<Json>,
     },
-    /// The child failed, or its id was taken.
+    /// The child failed, or its id was already taken.
     ChildFailed {
         #[serde(rename = "o")]
         ordinal: u32,
@@ -293,7 +294,7 @@ pub enum EventData {
         ordinal: u32,
         cause: Cause,
     },
-    /// A call was made that a limit forbids: it failed at once, and nothing is kept of its arguments but their digest.
+    /// A call was made that a limit forbids. It failed at once, and of its arguments only the digest is kept.
     CallRefused {
         #[serde(rename = "o")]
         ordinal: u32,
@@ -302,7 +303,7 @@ pub enum EventData {
     },
 }
 
-/// Why a stored text is no history.
+/// Why a stored text cannot be read as a history.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Unreadable {
     /// It was written by a newer engine.
@@ -314,13 +315,13 @@ pub enum Unreadable {
 }
 
 impl Event {
-    /// The text of consecutive events, as the store keeps it.
+    /// The text of consecutive events as the store keeps it.
     #[must_use]
     pub fn encode<'a>(events: impl IntoIterator<Item = &'a Self>) -> String {
         serde_json::to_string(&in_a_row::written(events)).expect("events have a JSON form")
     }
 
-    /// The events of such a text.
+    /// The events in such a text.
     ///
     /// # Errors
     /// When the text was not written by [`Event::encode`] of this version or an earlier one.
@@ -335,7 +336,7 @@ impl Event {
 }
 
 impl EventData {
-    /// The past-tense word of this fact, as readers see it.
+    /// The kind of this event, a word in the past tense, as readers see it.
     #[must_use]
     pub fn kind(&self) -> String {
         match serde_json::to_value(self).expect("facts have a JSON form") {
@@ -345,15 +346,15 @@ impl EventData {
         }
     }
 
-    /// Everything but the kind, as one JSON object for readers.
+    /// All fields but the kind, as one JSON object for readers.
     #[must_use]
     pub fn fields(&self) -> Json {
         let text = serde_json::to_string(self).expect("facts have a JSON form");
         // The text is `{"Kind":{…}}`, or `"Kind"` where there are no fields.
         let inner = text.find(':').map(|colon| &text[colon + 1..text.len() - 1]);
-        // Stored short, shown in full.
+        // The name is stored short and shown in full.
         let inner = inner.map(|text| text.replacen(r#"{"o":"#, r#"{"ordinal":"#, 1));
-        // An answer of `null` and one that is gone are not the same.
+        // A `null` and a value that was dropped must not look the same.
         let inner = match self.value_not_kept() {
             Some(name) => {
                 inner.map(|text| text.replacen(&format!(r#""{name}":null"#), &format!(r#""not_kept":["{name}"]"#), 1))
@@ -364,7 +365,7 @@ impl EventData {
             .unwrap_or_else(|_| Json::of(&serde_json::json!({"too_large": true})))
     }
 
-    /// The name of the value that this fact had until its step ended (L12).
+    /// The name of the value that this event had until its step ended (L12).
     fn value_not_kept(&self) -> Option<&'static str> {
         match self {
             Self::StepCompleted { output: None, .. } | Self::ChildCompleted { output: None, .. } => Some("output"),
@@ -375,7 +376,7 @@ impl EventData {
         }
     }
 
-    /// This fact without the values that nobody will need again once its step has ended (L12).
+    /// This event without the values that are of no use once its step has ended (L12).
     #[must_use]
     pub fn without_values(self) -> Self {
         match self {
@@ -388,7 +389,7 @@ impl EventData {
         }
     }
 
-    /// Whether [`EventData::without_values`] leaves anything out.
+    /// Whether [`EventData::without_values`] leaves out any value.
     #[must_use]
     pub fn has_value(&self) -> bool {
         match self {
@@ -401,7 +402,7 @@ impl EventData {
         }
     }
 
-    /// The step call that ended with this, if it was one.
+    /// The ordinal of the step call that this event ended, if it ended one.
     #[must_use]
     pub fn ended_step(&self) -> Option<u32> {
         match self {

@@ -1,7 +1,8 @@
-//! An execution in memory: the state machine that turns what guests ask and what the world answers into events.
+//! An execution in memory: the state machine that turns the requests of guests and the answers of the world into
+//! events.
 //!
-//! Whoever drives it (the engine's worker, the SDK's local executor) runs guests, performs [`Action`]s and makes
-//! [`Changes`] durable; every rule is here. Time and chance come in with each [`Moment`].
+//! The driver (the engine's worker, or the SDK's local executor) runs the guests, performs each [`Action`] and makes
+//! the [`Changes`] durable. All rules are here. Time and random numbers come in with each [`Moment`].
 
 mod asked;
 mod changes;
@@ -33,19 +34,19 @@ use crate::{
     CallName, Digest, ExecutionId, Failure, Json, Position, ReopenMode, Scope, Seed, StepOptions, Timestamp, planted,
 };
 
-/// In steps of so many bytes the size of a history is noted beside it.
+/// The size of the history is written beside it each time that it has changed by this many bytes.
 const NOTED_BYTES: u64 = 256 << 10;
 
-/// When something happens, and a draw of chance in 0..1 for it.
+/// The time of an input, and a random number in 0..1 that was drawn for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moment {
-    /// When.
+    /// The time.
     pub at: Timestamp,
-    /// The draw.
+    /// The random number.
     pub chance: f64,
 }
 
-/// What does not change while an execution's run lasts.
+/// The properties of an execution that stay the same for the whole run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     /// Its id.
@@ -56,7 +57,7 @@ pub struct Identity {
     pub digest: Digest,
     /// The root of its keys and random numbers.
     pub seed: Seed,
-    /// Which run, from 1.
+    /// The number of the run, from 1.
     pub run: u32,
 }
 
@@ -65,26 +66,26 @@ pub struct Identity {
 pub enum End {
     /// The workflow returned this.
     Completed(Json),
-    /// It failed.
+    /// The execution failed.
     Failed(Failure),
-    /// It was cancelled or terminated.
+    /// The execution was cancelled or terminated.
     Cancelled(Failure),
-    /// It goes on as a new run with this input.
+    /// The execution goes on as a new run with this input.
     Continued(Json),
 }
 
-/// What a step or workflow name stands for, resolved when a call is first recorded (L17).
+/// The target of a step or workflow name, resolved when a call is first recorded (L17).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Target {
     /// The component, when it is not the execution's own.
     pub component: Option<Digest>,
-    /// What the step declares for itself.
+    /// The options that the step declares.
     pub options: StepOptions,
     /// How long the workflow's clean-up may take after a cancel; none for no limit.
     pub cancel_grace_ms: Option<u64>,
 }
 
-/// What was stored of an execution, for [`Execution::restore`].
+/// The stored state of an execution, for [`Execution::restore`].
 #[derive(Debug)]
 pub struct Snapshot {
     /// Its last event.
@@ -93,9 +94,9 @@ pub struct Snapshot {
     pub stamp: Timestamp,
     /// Whether it is paused.
     pub paused: bool,
-    /// Whether nothing had to move when it was stored.
+    /// Whether the execution was settled when it was stored.
     pub settled: bool,
-    /// The facts beside it.
+    /// The options that are kept beside the history.
     pub options: ExecutionOptions,
     /// Its attributes.
     pub attributes: BTreeMap<String, Json>,
@@ -114,51 +115,52 @@ pub struct Execution {
     attributes: BTreeMap<String, Json>,
     end: Option<End>,
     open: BTreeMap<CallName, OpenCall>,
-    /// Bytes of arguments and journals of the open calls.
+    /// Bytes of the arguments and journals of the open calls.
     open_bytes: u64,
-    /// Open calls that wait for the end of a child.
+    /// The number of open calls that wait for the end of a child.
     open_children: usize,
     timers: BTreeSet<(Timestamp, CallName)>,
-    /// Bytes of all these journals.
+    /// Bytes of all the journals below.
     journal_bytes: Arc<AtomicU64>,
-    /// Scopes whose guest is in memory.
+    /// The journals of the scopes whose guests are in memory.
     journals: HashMap<Scope, Journal>,
     /// Scopes that need a guest in memory.
     wanted: BTreeSet<Scope>,
-    /// The quiescent guests that there may be something to tell.
+    /// The quiescent guests that may have an outcome coming.
     telling: telling::Telling,
-    /// Events that the driver has not acknowledged as durable.
+    /// Events that the driver has not yet acknowledged as durable.
     unsaved: unsaved::Unsaved,
-    /// About how many bytes the changes hold besides events: log lines and progress not taken yet, and those that were
-    /// taken and are not durable.
+    /// About how many bytes the changes hold besides events. These are log lines and progress: those that the driver
+    /// has not taken yet, and those that it took and has not made durable.
     loose_bytes: u64,
     taken_bytes: u64,
     /// About how many bytes the history of this run holds.
     history_bytes: u64,
     attributes_bytes: usize,
-    /// Signals that no guest has been told yet, and the calls that wait for them.
+    /// Signals that have not been delivered, and the calls that wait for them.
     signals: signals::Signals,
     signals_bytes: u64,
     /// Counts of the open calls.
     tally: tally::Tally,
     changes: Changes,
-    /// The latest progress by scope since the driver last took it.
+    /// The latest progress of each scope since the driver last took it.
     progress: BTreeMap<Scope, (u8, String)>,
     actions: VecDeque<Action>,
-    /// Requests that do not start in a pause.
+    /// Requests that wait for the end of a pause.
     held_back: VecDeque<Action>,
-    /// Requests whose step no longer waits for them, each with its mark.
+    /// Requests whose step no longer waits for them, each with its LSN.
     withdrawn: Vec<(CallName, u64)>,
     reopening: Option<ReopenMode>,
-    /// Counts changes, so that effects can wait for those that caused them.
+    /// The log sequence number: it counts changes, so that an effect can wait until the changes that caused it are
+    /// durable.
     lsn: u64,
-    /// How much of that the driver has taken, and how much is durable.
+    /// The LSN up to which the driver has taken the changes, and the LSN up to which they are durable.
     taken: u64,
     durable: u64,
 }
 
 impl Execution {
-    /// A new execution and its first event, encoded; the driver stores both before it goes on with the execution.
+    /// A new execution with its first event. The driver stores both before it goes on with the execution.
     #[must_use]
     pub fn start(identity: Identity, input: Json, options: ExecutionOptions, at: Timestamp) -> Self {
         let workflow = identity.workflow.clone();
@@ -176,13 +178,13 @@ impl Execution {
         execution
     }
 
-    /// The same with these attributes.
+    /// The same execution with these attributes.
     #[must_use]
     pub fn with_attributes(self, attributes: BTreeMap<String, Json>) -> Self {
         Self { attributes_bytes: attributes_bytes(&attributes), attributes, ..self }
     }
 
-    /// An execution as it was stored. Unless it was settled, every guest that may have been running is wanted again.
+    /// Restores a stored execution. Unless it was settled, every guest that may have been running is wanted again.
     #[must_use]
     pub fn restore(identity: Identity, mut stored: Snapshot) -> Self {
         for (_, call) in &mut stored.open {
@@ -199,7 +201,7 @@ impl Execution {
             wanted.extend(stored.open.iter().filter_map(|(name, call)| call.running(name)));
         }
         let due = |(name, call): &(CallName, OpenCall)| call.due().map(|due| (due, name.clone()));
-        // What a poll's journal holds is stamped as well, and no stamp goes back.
+        // The events in a poll's journal are stamped as well, and no stamp goes back.
         let stamps = stored.open.iter().map(|(_, call)| call.stamp());
         let mut execution = Self {
             identity,
@@ -242,9 +244,9 @@ impl Execution {
         execution
     }
 
-    // -- what the driver asks --
+    // -- queries of the driver --
 
-    /// What does not change.
+    /// The properties that stay the same for the whole run.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -262,7 +264,7 @@ impl Execution {
         self.stamp
     }
 
-    /// The facts beside the history.
+    /// The options that are kept beside the history.
     #[must_use]
     pub fn options(&self) -> &ExecutionOptions {
         &self.options
@@ -280,7 +282,7 @@ impl Execution {
         self.paused
     }
 
-    /// How it ended, once it has.
+    /// How the execution ended, or none if it is still open.
     #[must_use]
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
@@ -292,33 +294,34 @@ impl Execution {
         &self.open
     }
 
-    /// Scopes that need a guest and have none. Nothing starts in a pause.
+    /// The scopes that need a guest and have none. In a pause there are none, because nothing starts.
     #[must_use]
     pub fn wanted(&self) -> Vec<Scope> {
         self.first_wanted(usize::MAX)
     }
 
-    /// The same, at most so many of them.
+    /// The same scopes, at most `count` of them.
     #[must_use]
     pub fn first_wanted(&self, count: usize) -> Vec<Scope> {
         let count = if self.paused || self.end.is_some() { 0 } else { count };
         self.wanted.iter().take(count).cloned().collect()
     }
 
-    /// What [`crate::status_word`] says of the open calls, at no cost that grows with them.
+    /// The word that [`crate::status_word`] derives from the open calls, at a cost that does not grow with them.
     #[must_use]
     pub fn status_word(&self) -> &'static str {
         self.tally.counts().word()
     }
 
-    /// Whether every guest has been told everything it can be told: with all of them quiescent, only the world moves it.
+    /// Whether every guest was told everything there was to tell. Once all of them are quiescent, only the world can
+    /// move the execution.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let is_untold = || self.telling.any_untold() || self.signals.any_matched();
         self.end.is_some() || (self.wanted.is_empty() && !is_untold() && !self.tally.any_fetch())
     }
 
-    /// When time alone will move it next. A pause stops all clocks but the deadlines.
+    /// When time alone will move the execution next. A pause stops all clocks except the deadlines.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         if self.end.is_some() {
@@ -329,25 +332,25 @@ impl Execution {
         [call, start, self.options.deadline, self.options.cancel_until].into_iter().flatten().min()
     }
 
-    /// Whether everything so far is durable.
+    /// Whether all changes so far are durable.
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.durable >= self.lsn
     }
 
-    /// Whether somebody asked for a failed execution to go on, and the driver has yet to call [`Execution::reopen`].
+    /// Whether a client asked to reopen the failed execution, and the driver has yet to call [`Execution::reopen`].
     #[must_use]
     pub fn is_reopening(&self) -> bool {
         self.reopening.is_some()
     }
 
-    /// How much that somebody insists.
+    /// The mode of the reopening that a client asked for.
     #[must_use]
     pub fn reopening(&self) -> Option<ReopenMode> {
         self.reopening
     }
 
-    /// Counts changes so far: what is caused now may leave once this much is durable.
+    /// The LSN of the last change. An effect that is caused now may leave once this LSN is durable.
     #[must_use]
     pub fn lsn(&self) -> u64 {
         self.lsn
@@ -355,7 +358,7 @@ impl Execution {
 
     // -- durability --
 
-    /// Takes what has to be written since the last time.
+    /// Takes the changes since the last call; the driver has to write them.
     pub fn take_changes(&mut self) -> Changes {
         self.changes.lsn = self.lsn;
         self.taken = self.lsn;
@@ -375,31 +378,31 @@ impl Execution {
         std::mem::take(&mut self.changes)
     }
 
-    /// Whether there is anything to write.
+    /// Whether there are changes to write.
     #[must_use]
     pub fn has_changes(&self) -> bool {
         self.taken < self.lsn
     }
 
-    /// How many events the driver has not taken.
+    /// The number of events that the driver has not taken yet.
     #[must_use]
     pub fn untaken(&self) -> usize {
         self.changes.events.len()
     }
 
-    /// How many events the driver has not acknowledged as durable.
+    /// The number of events that the driver has not yet acknowledged as durable.
     #[must_use]
     pub fn unsaved(&self) -> usize {
         self.unsaved.len()
     }
 
-    /// About how many bytes are not durable: those events, log lines and progress.
+    /// About how many bytes of events, log lines and progress are not durable yet.
     #[must_use]
     pub fn unsaved_bytes(&self) -> u64 {
         self.unsaved.bytes() + self.loose_bytes + self.taken_bytes
     }
 
-    /// About how many bytes the next [`Execution::take_changes`] takes.
+    /// About how many bytes the next [`Execution::take_changes`] will take.
     #[must_use]
     pub fn unwritten_bytes(&self) -> u64 {
         let touched = self.changes.touched.iter().filter_map(|name| self.open.get(name));
@@ -407,7 +410,7 @@ impl Execution {
         self.unsaved_bytes() + open
     }
 
-    /// About how many bytes all of this holds in memory.
+    /// About how many bytes the execution holds in memory.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         let journals = self.journal_bytes.load(Ordering::Relaxed);
@@ -420,13 +423,13 @@ impl Execution {
         self.history_bytes
     }
 
-    /// The last position acknowledged as durable.
+    /// The last position that was acknowledged as durable.
     #[must_use]
     pub fn saved(&self) -> Position {
         self.unsaved.first().map_or(self.position, |(first, _)| Position(first.0 - 1))
     }
 
-    /// Takes what has to be performed now, in order. Nothing starts in a pause, but what is to stop stops.
+    /// Takes the actions to perform now, in order. In a pause nothing starts, but guests still stop.
     pub fn take_actions(&mut self) -> Vec<Action> {
         if self.paused && self.end.is_none() {
             let starts = |action: &Action| matches!(action, Action::Fetch { .. });
@@ -435,7 +438,7 @@ impl Execution {
             return now;
         }
         let open = &self.open;
-        // A request whose step no longer waits for it does not leave.
+        // A request is not sent if its step no longer waits for it.
         let is_wanted = |action: &Action| match action {
             Action::Fetch { call, opened, .. } => open.get(call).is_some_and(|call| call.lsn == *opened),
             Action::Stop(_) => true,
@@ -443,12 +446,12 @@ impl Execution {
         self.held_back.drain(..).chain(self.actions.drain(..)).filter(is_wanted).collect()
     }
 
-    /// Takes the requests whose step no longer waits for them: the calls and their [`OpenCall::lsn`].
+    /// Takes the requests whose step no longer waits for them: each call with its [`OpenCall::lsn`].
     pub fn take_withdrawn(&mut self) -> Vec<(CallName, u64)> {
         std::mem::take(&mut self.withdrawn)
     }
 
-    /// Says that changes up to this mark, and events up to this position, are durable.
+    /// Acknowledges that changes up to this LSN, and events up to this position, are durable.
     pub fn acknowledge(&mut self, lsn: u64, position: Position) {
         self.durable = self.durable.max(lsn);
         if lsn >= self.taken {

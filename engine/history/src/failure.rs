@@ -1,4 +1,4 @@
-//! Why something did not succeed: the one record, and the words it uses.
+//! Failures: the record of why something did not succeed, and the kinds that the engine gives.
 
 use std::fmt;
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::Json;
 
-/// The longest failure message kept, in bytes; longer ones are cut.
+/// The longest failure message that is kept, in bytes. A longer one is cut.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
-/// The longest failure kind, in bytes; longer ones are cut.
+/// The longest failure kind, in bytes. A longer one is cut.
 pub const KIND_BYTES_MAX: usize = 64;
-/// The largest failure details kept, in bytes; of larger ones the beginning is kept, as a text.
+/// The largest failure details that are kept, in bytes. Of larger ones only the beginning is kept, as a text.
 pub const DETAILS_BYTES_MAX: usize = 64 << 10;
 
 /// Why a call, a step or an execution did not succeed. It is data: guests return and receive it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// A stable word, see [`kind`]; authors may use words of their own.
+    /// A stable word, see [`kind`]. Authors may use words of their own.
     pub kind: String,
-    /// One line for a person.
+    /// One line for a person to read.
     pub message: String,
-    /// Anything that helps to understand: an exception's type and traceback, say.
+    /// Any details that help to understand the failure, such as an exception's type and traceback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Json>,
     /// Whether another attempt could succeed.
@@ -29,20 +29,20 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure that no further attempt can mend.
+    /// A failure that no further attempt can fix.
     #[must_use]
     pub fn new(kind: &str, message: impl Into<String>) -> Self {
         Self { kind: kind.to_owned(), message: message.into(), details: None, retryable: false }.within_limits()
     }
 
-    /// A failure that another attempt may mend.
+    /// A failure that another attempt may fix.
     #[must_use]
     pub fn retryable(kind: &str, message: impl Into<String>) -> Self {
         Self { retryable: true, ..Self::new(kind, message) }
     }
 
-    /// The same with a kind of at most [`KIND_BYTES_MAX`] of `A-Z a-z 0-9 . _ : -` (other characters become `-`), a
-    /// message cut to [`MESSAGE_BYTES_MAX`], and details of at most [`DETAILS_BYTES_MAX`].
+    /// The same failure within the limits: a kind of at most [`KIND_BYTES_MAX`] of `A-Z a-z 0-9 . _ : -` (other
+    /// characters become `-`), a message cut to [`MESSAGE_BYTES_MAX`], and details of at most [`DETAILS_BYTES_MAX`].
     #[must_use]
     pub fn within_limits(mut self) -> Self {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
@@ -59,19 +59,19 @@ impl Failure {
         self
     }
 
-    /// The same for a place where it is only shown: a short message and no details.
+    /// The same failure for places that only show it: a short message and no details.
     pub(crate) fn in_short(&self) -> Self {
         const SHORT_BYTES: usize = 1 << 10;
         Self { message: cut(&self.message, SHORT_BYTES).to_owned(), details: None, ..self.clone() }
     }
 
-    /// Bytes of its texts.
+    /// Bytes of the texts.
     pub(crate) fn weight(&self) -> usize {
         self.kind.len() + self.message.len() + self.details.as_ref().map_or(0, |details| details.as_str().len())
     }
 }
 
-/// The beginning of a text, at most this many bytes of it.
+/// The beginning of a text, at most `bytes_max` bytes long.
 fn cut(text: &str, bytes_max: usize) -> &str {
     let end = (0..=bytes_max.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     &text[..end]
@@ -85,7 +85,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The kinds that the engine itself gives, the same words everywhere.
+/// The kinds of failure that the engine itself gives. They are the same words everywhere.
 pub mod kind {
     /// User code returned or raised a failure.
     pub const FAILURE: &str = "failure";
@@ -95,9 +95,9 @@ pub mod kind {
     pub const TIMEOUT: &str = "timeout";
     /// A whole step or execution took too long.
     pub const DEADLINE: &str = "deadline";
-    /// Somebody cancelled it.
+    /// A client cancelled it.
     pub const CANCELLED: &str = "cancelled";
-    /// A person said no.
+    /// A person rejected the request.
     pub const REJECTED: &str = "rejected";
     /// No person answered in time.
     pub const APPROVAL_TIMEOUT: &str = "approval-timeout";
@@ -105,33 +105,33 @@ pub mod kind {
     pub const POLL_EXHAUSTED: &str = "poll-exhausted";
     /// A poll used up its time.
     pub const POLL_TIMEOUT: &str = "poll-timeout";
-    /// The guest wanted more memory than it may have.
+    /// The guest asked for more memory than its limit.
     pub const MEMORY_LIMIT: &str = "memory-limit";
-    /// The guest computed longer than it may.
+    /// The guest used more CPU time than its limit.
     pub const CPU_LIMIT: &str = "cpu-limit";
     /// The guest recursed too deeply.
     pub const STACK_OVERFLOW: &str = "stack-overflow";
-    /// A value was larger than a value may be.
+    /// A value was larger than the limit for values.
     pub const OUTPUT_TOO_LARGE: &str = "output-too-large";
-    /// A value was no JSON.
+    /// A value was not valid JSON.
     pub const INVALID_OUTPUT: &str = "invalid-output";
     /// The history is full.
     pub const HISTORY_LIMIT: &str = "history-limit";
     /// Too many calls are open, their arguments are too large together, or they nest too deeply.
     pub const CALL_LIMIT: &str = "call-limit";
-    /// An attribute has no proper name or value, or the execution has too many of them.
+    /// An attribute has an invalid name or value, or the execution has too many attributes.
     pub const ATTRIBUTE_LIMIT: &str = "attribute-limit";
-    /// The guest waits for nothing that could ever happen.
+    /// The guest waits, but for nothing that could ever happen.
     pub const DEADLOCK: &str = "deadlock";
-    /// The engine failed while it performed a call; its log says how.
+    /// The engine failed while it performed a call. The engine's log has the cause.
     pub const ENGINE_FAILURE: &str = "engine-failure";
-    /// The guest may not do this.
+    /// The guest lacks the permission.
     pub const NOT_GRANTED: &str = "not-granted";
-    /// An argument makes no sense.
+    /// An argument is not valid.
     pub const INVALID_ARGUMENT: &str = "invalid-argument";
-    /// What was named does not exist.
+    /// The named thing does not exist.
     pub const NOT_FOUND: &str = "not-found";
-    /// The name is taken by something else.
+    /// The name is already taken by something else.
     pub const CONFLICT: &str = "conflict";
     /// A value does not match its schema.
     pub const SCHEMA_MISMATCH: &str = "schema-mismatch";
@@ -141,7 +141,7 @@ pub mod kind {
     pub const HTTP_TIMEOUT: &str = "http-timeout";
     /// The exchange broke off or was malformed.
     pub const HTTP_PROTOCOL: &str = "http-protocol";
-    /// The answer was larger than an answer may be.
+    /// The response was larger than the limit for responses.
     pub const HTTP_TOO_LARGE: &str = "http-too-large";
 }
 

@@ -1,10 +1,10 @@
-//! The conversation with one guest: it is told one thing at a time, and asks for any number of things.
+//! The conversation with one guest: it is told one outcome at a time, and makes any number of requests.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Call, ExecutionId, Failure, Json, Outcome, Timestamp};
 
-/// Which function of a component runs.
+/// The function of a component that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A workflow, by name.
@@ -13,36 +13,36 @@ pub enum Entry {
     Step(String),
 }
 
-/// What a guest begins with. Equal beginnings and deliveries make equal requests.
+/// The start of a guest. Equal inputs and equal deliveries lead to equal requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestInput {
-    /// What runs.
+    /// The function to run.
     pub entry: Entry,
-    /// With what.
+    /// Its input.
     pub input: Json,
-    /// What its clock shows until the first delivery.
+    /// The time that the guest's clock shows until the first delivery.
     pub clock: Timestamp,
-    /// Where its random numbers come from (L3).
+    /// The seed of its random numbers (L3).
     pub seed: [u8; 32],
     /// The execution it belongs to.
     pub execution: ExecutionId,
     /// The workflow of that execution.
     pub workflow: String,
-    /// Which run of the execution, from 1.
+    /// The run of the execution, from 1.
     pub run: u32,
-    /// Which attempt of the step, from 1.
+    /// The attempt of the step, from 1.
     pub attempt: u32,
     /// The scope's stable key, 32 hex digits.
     pub idempotency_key: String,
 }
 
-/// How loud a log line is.
+/// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// For the author.
     Debug,
-    /// For whoever is curious.
+    /// For general information.
     Info,
     /// Something is odd.
     Warn,
@@ -51,7 +51,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The word for it.
+    /// The level as a word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -63,37 +63,37 @@ impl Level {
     }
 }
 
-/// One thing a guest asks for or says, in the order it did.
+/// One request of a guest. Requests are taken in the order in which the guest made them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// A durable call; ordinals count from 1 without gaps.
     Call(u32, Call),
-    /// It no longer wants the outcome of this call.
+    /// The guest no longer wants the outcome of this call.
     Drop(u32),
     /// A log line.
     Log(Level, String),
-    /// Its progress in percent, and a word about it.
+    /// Progress in percent, with a short message.
     Progress(u8, String),
-    /// An attribute for the execution. Takes an ordinal, so that replay can match it.
+    /// Sets an attribute of the execution. It takes an ordinal, so that replay can match it.
     SetAttribute(u32, String, Json),
 }
 
-/// What a quiescent guest is told: the outcome of one call.
+/// The outcome of one of its calls, which a quiescent guest is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
-    /// Which of its calls.
+    /// The ordinal of the call.
     pub ordinal: u32,
-    /// How it went.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What its clock shows from now on.
+    /// The time that the guest's clock shows from now on.
     pub clock: Timestamp,
 }
 
-/// What a guest did from one delivery until it could not move any more.
+/// What a guest did from one delivery until it was quiescent again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Turn {
-    /// What it asked for meanwhile, in order.
+    /// The requests that it made, in order.
     pub requests: Vec<Request>,
-    /// Its result, when it has ended.
+    /// Its result, if it has ended.
     pub end: Option<Result<Json, Failure>>,
 }

@@ -1,4 +1,4 @@
-//! Names of things: tenants, executions, components, scopes, calls, positions, moments.
+//! Names and numbers: tenants, executions, components, scopes, calls, positions and timestamps.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A text that does not name what it should name.
+/// A text that is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct InvalidName(pub String);
@@ -18,26 +18,26 @@ pub struct InvalidName(pub String);
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The moment `duration_ms` milliseconds later; the end of time when that is beyond it.
+    /// The time `duration_ms` milliseconds later, or the latest possible time if that is out of range.
     #[must_use]
     pub const fn plus(self, duration_ms: u64) -> Self {
         Self(self.0.saturating_add(duration_ms))
     }
 
-    /// Milliseconds from `earlier` to this moment; zero when this moment is the earlier one.
+    /// Milliseconds from `earlier` to this time, or zero if this time is the earlier one.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// An event's place in its history: 1 is the first event of a run, 0 is before all of them.
+/// The position of an event in its history: 1 is the first event of a run, and 0 is before all events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(pub u64);
 
 impl Position {
-    /// The place after this one.
+    /// The position after this one.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
@@ -103,7 +103,7 @@ impl Digest {
         Self(blake3::hash(bytes).to_hex().as_str().into())
     }
 
-    /// A digest that was written down before.
+    /// A digest from its written form.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         Self(text.into())
@@ -122,10 +122,10 @@ impl fmt::Display for Digest {
     }
 }
 
-/// Who issues a call: the workflow itself (the root), or the step that a call started.
+/// The issuer of a call: the workflow itself (the root), or the step that a call started.
 ///
-/// Written as the path of ordinals that leads to it: `""` is the workflow, `3` the step that its third call
-/// started, `3.1` a step started by that step, `4#7` the seventh check of the poll that is call 4 (L2).
+/// A scope is written as the path of ordinals that leads to it: `""` is the workflow, `3` the step that its third call
+/// started, `3.1` a step that was started by that step, `4#7` the seventh check of the poll that is call 4 (L2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Scope(Arc<str>);
@@ -137,13 +137,13 @@ impl Scope {
         Self("".into())
     }
 
-    /// A scope from its written form, as stored before.
+    /// A scope from its written form.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// Its written form.
+    /// The scope's written form.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -162,13 +162,13 @@ impl Scope {
             || self.0.strip_prefix(&*other.0).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '#']))
     }
 
-    /// How many steps it lies inside of; 0 for the root.
+    /// The number of steps around this scope; 0 for the root.
     #[must_use]
     pub fn depth(&self) -> usize {
         if self.is_root() { 0 } else { self.0.split('.').count() }
     }
 
-    /// The call that started this scope; none for the root.
+    /// The call that started this scope, or none for the root.
     #[must_use]
     pub fn call(&self) -> Option<CallName> {
         if self.is_root() {
@@ -179,7 +179,7 @@ impl Scope {
         Some(CallName { scope: Self(parent.into()), ordinal: ordinal.expect("a scope is a path of ordinals") })
     }
 
-    /// The outermost poll that this scope is a round of, or lies inside a round of.
+    /// The outermost poll that has this scope as a round or inside one.
     #[must_use]
     pub fn poll(&self) -> Option<CallName> {
         let hash = self.0.find('#')?;
@@ -193,12 +193,13 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The name of a call: who issued it, and as its how-manieth (from 1). Never a history position (L2).
+/// The name of a call: its scope, and the ordinal of the call within its scope. A history position is never part of it
+/// (L2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CallName {
-    /// Who issued it.
+    /// The scope that issued the call.
     pub scope: Scope,
-    /// As its how-manieth durable call, from 1.
+    /// The number of the durable call within its scope, from 1.
     pub ordinal: u32,
 }
 
@@ -210,7 +211,7 @@ impl CallName {
         Scope(format!("{}{dot}{}", self.scope, self.ordinal).into())
     }
 
-    /// The scope of one round (from 1) of the poll that this call is.
+    /// The scope of one round (from 1) of the poll that this call stands for.
     #[must_use]
     pub fn round_scope(&self, round: u32) -> Scope {
         Scope(format!("{}#{round}", self.step_scope()).into())

@@ -1,6 +1,8 @@
-//! One scope's part of a history, with a cursor: what its guest must ask for again, and what it is told next.
+//! The part of a history that belongs to one scope, with a cursor: the calls that the guest must make again, and the
+//! outcome that it is told next.
 //!
-//! Live and replay are the same loop: an outcome that arrives now is put behind those that were recorded before.
+//! Live execution and replay are the same loop: an outcome that arrives now is queued behind those that were recorded
+//! earlier.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -14,69 +16,69 @@ use crate::limits::FLAT_BYTES;
 use crate::size::Weight;
 use crate::{Call, Delivery, Failure, Json, Outcome, Request, Timestamp, kind};
 
-/// A rerun asked for something else than was recorded: the execution is parked with this text.
+/// A rerun did something other than what was recorded. The execution is parked with this text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "the rerun diverged from the history in scope `{scope}` at call {ordinal}:\n  expected {expected}\n  actual   {actual}"
 )]
 pub struct NonDeterminism {
-    /// In which scope.
+    /// The scope in which it happened.
     pub scope: String,
-    /// At which call.
+    /// The ordinal of the call at which it happened.
     pub ordinal: u32,
-    /// What was recorded.
+    /// The recorded behaviour.
     pub expected: String,
-    /// What the guest did.
+    /// The guest's behaviour.
     pub actual: String,
 }
 
-/// An outcome that waits for its turn.
+/// An outcome that waits to be delivered.
 #[derive(Debug, Clone)]
 pub(crate) struct Pending {
     pub(crate) ordinal: u32,
     pub(crate) outcome: Outcome,
     pub(crate) at: Timestamp,
-    /// Where it was recorded.
+    /// Where the outcome was recorded.
     pub(crate) place: u64,
-    /// What has to be durable first.
+    /// The LSN that has to be durable before the delivery.
     pub(crate) lsn: u64,
 }
 
 /// The journal of one scope whose guest is in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    /// Calls recorded and not yet asked for again, in order.
+    /// Recorded calls that the guest has not made again yet, in order.
     expected: VecDeque<EventData>,
-    /// Calls that the guest dropped as recorded, and has not yet dropped again.
+    /// Calls that the guest dropped according to the record, and has not dropped again yet.
     drops: HashSet<u32>,
-    /// Outcomes recorded and not yet delivered, in order.
+    /// Outcomes that were recorded and have not been delivered yet, in order.
     pending: VecDeque<Pending>,
-    /// The calls that those belong to, without the unwanted ones.
+    /// The calls of the pending outcomes, without the unwanted ones.
     untold: HashSet<u32>,
     /// Calls whose outcome the guest no longer wants.
     unwanted: HashSet<u32>,
-    /// The last call that the guest asked for.
+    /// The highest ordinal of the calls that the guest has made.
     pub(crate) asked: u32,
-    /// Whether the guest is quiescent, and everything that it asked for was taken.
+    /// Whether the guest is quiescent and all of its requests were taken.
     pub(crate) is_quiescent: bool,
-    /// Which attempt of its step this is.
+    /// The attempt of the step.
     pub(crate) attempt: u32,
-    /// Where the outcome that the guest was told last was recorded, or the beginning of all this.
+    /// Where the last outcome that the guest was told was recorded, or the place at which this journal begins.
     pub(crate) told: u64,
-    /// Log lines since then.
+    /// The number of log lines since then.
     pub(crate) lines: u32,
     /// Whether a call of this scope was ever reopened.
     pub(crate) reopened: bool,
     /// Whether the guest was told everything there was, and has done what it could with it.
     at_rest: bool,
-    /// Where the last thing stands that was recorded before this guest began; none when nothing was.
+    /// Where the last thing was recorded before this guest began, or none if nothing was.
     recorded_to: Option<u64>,
-    /// Bytes of what is expected and pending.
+    /// Bytes of the expected calls and the pending outcomes.
     weight: Weight,
 }
 
 impl Journal {
-    /// The journal that these events of one scope make, for a guest that begins anew after what was recorded at `told`.
+    /// The journal that these events of one scope make, for a guest that starts over behind the place `told`.
     pub(crate) fn of<'a>(attempt: u32, told: u64, events: impl IntoIterator<Item = Recorded<'a>>) -> Self {
         let mut journal = Self { attempt, told, ..Self::default() };
         let mut recorded: Vec<Recorded<'_>> = Vec::new();
@@ -114,42 +116,42 @@ impl Journal {
         journal
     }
 
-    /// Whether an earlier guest may have done before what the guest does with what it was told last.
+    /// Whether the guest's reaction to the last outcome it was told may repeat what an earlier guest already did.
     pub(crate) fn is_repeating(&self) -> bool {
         self.recorded_to.is_some_and(|to| self.told <= to)
     }
 
-    /// Counts what it holds in this sum from now on.
+    /// From now on counts the journal's bytes in this sum.
     pub(crate) fn weigh_in(&mut self, sum: &Arc<AtomicU64>) {
         self.weight.move_to(sum);
     }
 
-    /// Whether the guest is quiescent and only something new moves it.
+    /// Whether the guest is quiescent and only something new can move it.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.at_rest && !self.has_pending()
     }
 
-    /// The quiescent guest was told everything there is.
+    /// Notes that the quiescent guest was told everything there is.
     pub(crate) fn rest(&mut self) {
         self.at_rest = true;
     }
 
-    /// Whether the guest still repeats what was recorded.
+    /// Whether the guest is still repeating recorded calls.
     pub(crate) fn is_replaying(&self) -> bool {
         !self.expected.is_empty()
     }
 
-    /// Whether this call of the guest was recorded before.
+    /// Whether this call of the guest is the next recorded one.
     pub(crate) fn records(&self, ordinal: u32) -> bool {
         self.expected.front().and_then(EventData::ordinal) == Some(ordinal)
     }
 
-    /// Whether the guest has something coming.
+    /// Whether the guest has an outcome coming.
     pub(crate) fn has_pending(&self) -> bool {
         !self.untold.is_empty()
     }
 
-    /// Puts an outcome behind the others.
+    /// Queues an outcome behind the others.
     pub(crate) fn arrive(&mut self, pending: Pending) {
         self.weight.add(pending.outcome.weight());
         if !self.unwanted.contains(&pending.ordinal) {
@@ -158,11 +160,11 @@ impl Journal {
         self.pending.push_back(pending);
     }
 
-    /// Matches a call with the next recorded one. `true`: it was recorded before.
+    /// Matches a request with the next recorded call. Returns `true` if it was recorded before.
     pub(crate) fn repeats(&mut self, scope: &str, request: &Request) -> Result<bool, NonDeterminism> {
         let (Request::Call(ordinal, _) | Request::SetAttribute(ordinal, ..)) = request else { return Ok(false) };
         self.asked = self.asked.max(*ordinal);
-        // An earlier ordinal than the next recorded one is a call that was reopened: it is issued anew.
+        // A call with a smaller ordinal than the next recorded one was reopened: it is issued anew.
         let Some(data) = self.expected.front().filter(|data| data.ordinal() <= Some(*ordinal)) else {
             return Ok(false);
         };
@@ -181,19 +183,19 @@ impl Journal {
         Ok(true)
     }
 
-    /// The guest drops a call. `true`: nothing is left to record about it.
+    /// Handles the drop of a call by the guest. Returns `true` if there is nothing left to record about it.
     pub(crate) fn drops(&mut self, ordinal: u32) -> bool {
         self.unwanted.insert(ordinal);
         let has_come = self.untold.remove(&ordinal);
         self.drops.remove(&ordinal) || has_come
     }
 
-    /// What has to be durable before the next outcome can be told; none when there is none.
+    /// The LSN that has to be durable before the next outcome can be told, or none if no outcome is pending.
     pub(crate) fn blocking_mark(&self) -> Option<u64> {
         self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal)).map(|pending| pending.lsn)
     }
 
-    /// The next outcome that the guest wants.
+    /// The next outcome that the guest wants, if its LSN is durable.
     pub(crate) fn next(&mut self, durable: u64) -> Option<Delivery> {
         while self.pending.front().is_some_and(|pending| self.unwanted.contains(&pending.ordinal)) {
             let bytes = self.pending.pop_front().map_or(0, |pending| pending.outcome.weight());
@@ -207,7 +209,8 @@ impl Journal {
         Some(Delivery { ordinal: pending.ordinal, outcome: pending.outcome, clock: pending.at })
     }
 
-    /// A quiescent guest made the call that it is told the outcome of next: it makes no more before it is told something.
+    /// Checks that the quiescent guest made the call whose outcome comes next: a quiescent guest makes no more calls
+    /// before it is told something.
     pub(crate) fn check_made(&self, scope: &str) -> Result<(), NonDeterminism> {
         let next = self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal));
         match next.is_some_and(|pending| pending.ordinal > self.asked) && self.is_replaying() {
@@ -216,7 +219,8 @@ impl Journal {
         }
     }
 
-    /// A quiescent guest with nothing coming, or one that ended, must have repeated everything.
+    /// Checks that the guest repeated everything. It must have done so once it has ended, or is quiescent with no
+    /// outcome coming.
     pub(crate) fn check_complete(&self, scope: &str, did: &str) -> Result<(), NonDeterminism> {
         if self.is_replaying() || !self.drops.is_empty() { Err(self.diverged(scope, did)) } else { Ok(()) }
     }
@@ -231,20 +235,20 @@ impl Journal {
     }
 }
 
-/// An event, where it was recorded, and what has to be durable before the end of a wait that it begins may be told (L8);
-/// 0 when it is durable already.
+/// An event, the place where it was recorded, and an LSN: if the event begins a wait, this LSN has to be durable before
+/// the end of the wait may be told (L8). The LSN is 0 if the event is already durable.
 pub(crate) type Recorded<'a> = (&'a Event, u64, u64);
 
-/// The place of what counts for itself behind something else: of events in a poll's own journal, or told anew after a
-/// reopen. No journal has as many events as the lower bits count.
+/// The place of an event that is numbered on its own behind a position: an event in a poll's own journal, or one that
+/// is told anew after a reopening. No journal has more events than the lower bits can count.
 pub(crate) const fn place_behind(position: u64, number: u64) -> u64 {
     (position << 32) | (number & 0xffff_ffff)
 }
 
-/// What a quiescent guest does instead of repeating a call.
+/// The text for a quiescent guest that waits instead of repeating a call.
 pub(crate) const WAITS: &str = "the guest waits for something else";
 
-/// Which call an event ended, if it ended one.
+/// The ordinal of the call that an event ended, if it ended one.
 fn ends(event: &Event) -> Option<u32> {
     match event.data {
         EventData::CallCancelled { ordinal, .. } => Some(ordinal),
@@ -252,21 +256,22 @@ fn ends(event: &Event) -> Option<u32> {
     }
 }
 
-/// The place of a call that was cut off and is issued anew. It still says what had been asked for by then.
+/// The place of a call that was cut off and is issued anew. The call still counts among those that were issued by then.
 const ISSUED_ANEW: u64 = u64::MAX;
 
 /// Forgets the last outcome of this call and what followed its delivery, as [`EventData::ExecutionReopened`] says.
 ///
-/// Calls that were open then and came to an end of their own keep it, as if the reopened one had only taken longer:
-/// a step that completed does not run again. Those that were cancelled with the failure are issued anew.
-/// What they came to is told at another point of the story now, so that it has a place behind that of the reopening.
+/// Calls that were open at that time and ended on their own keep their outcomes, as if the reopened call had only taken
+/// longer: a step that completed does not run again. Calls that were cancelled because of the failure are issued anew.
+/// The kept outcomes are now told at a later point than before, so they get places behind that of the reopening.
 pub(crate) fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32, reopening: u64) {
     let outcome = recorded.iter().rposition(|(event, ..)| ends(event) == Some(ordinal));
     let after = recorded.split_off(outcome.unwrap_or(recorded.len()));
     recorded.retain(|(event, ..)| !matches!(event.data, EventData::CallCancelled { cause: Cause::ScopeEnded, .. }));
     let issues = recorded.iter().filter(|(event, ..)| event.data.is_issue());
     let before = recorded.len();
-    // Ordinals have no gaps: what is not beyond this was asked for before, even if it was reopened and recorded later.
+    // Ordinals have no gaps: a call up to this ordinal was made before, even if it was reopened and recorded again
+    // later.
     let asked = issues.filter_map(|(event, ..)| event.data.ordinal()).max();
     recorded.extend(after.into_iter().filter(|(event, ..)| {
         let is_own = !matches!(event.data, EventData::CallCancelled { .. });
@@ -301,7 +306,7 @@ impl fmt::Display for Described<'_> {
 }
 
 impl EventData {
-    /// Whether a guest asked for this: a call, or something that takes its place in the order of calls.
+    /// Whether this records a request of a guest: a call, or something else that takes an ordinal.
     pub(crate) fn is_issue(&self) -> bool {
         match self {
             Self::StepStarted { .. }
@@ -356,7 +361,7 @@ impl EventData {
         )
     }
 
-    /// The ordinal of the call this is about.
+    /// The ordinal of the call that this event is about.
     #[must_use]
     pub fn ordinal(&self) -> Option<u32> {
         match self {
@@ -399,7 +404,7 @@ impl EventData {
         }
     }
 
-    /// Whether this records that call, by this ordinal.
+    /// Whether this event records that call under this ordinal.
     fn is_issue_of(&self, ordinal: u32, call: &Call) -> bool {
         if self.ordinal() != Some(ordinal) {
             return false;
@@ -422,7 +427,7 @@ impl EventData {
         }
     }
 
-    /// The outcome that this fact tells a guest, and of which of its calls.
+    /// The outcome that this event tells a guest, with the ordinal of its call.
     pub(crate) fn outcome(&self) -> Option<(u32, Outcome)> {
         let value = |value: &Option<Json>| Outcome::Value(value.clone().unwrap_or_else(Json::null));
         Some(match self {
@@ -453,7 +458,7 @@ impl EventData {
 }
 
 impl Outcome {
-    /// About how many bytes it takes.
+    /// About how many bytes the outcome takes.
     pub(crate) fn weight(&self) -> u64 {
         let texts = match self {
             Self::Slept => 0,

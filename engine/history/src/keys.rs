@@ -2,7 +2,7 @@
 
 use crate::{CallName, ExecutionId, Scope, body};
 
-/// The secret that all keys and random numbers of an execution derive from. Never shown.
+/// The secret from which all keys and random numbers of an execution derive. It is never shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seed(pub [u8; 32]);
 
@@ -13,7 +13,8 @@ impl std::fmt::Debug for Seed {
 }
 
 impl Seed {
-    /// The default `Idempotency-Key` of a call: the same for every retry and rerun, another for every run and poll round.
+    /// The default `Idempotency-Key` of a call. It is the same for every retry and rerun, and differs for every run and
+    /// every round of a poll.
     #[must_use]
     pub fn call_key(&self, run: u32, call: &CallName) -> String {
         self.key(&format!("call {run} {} {}", call.scope, call.ordinal))
@@ -25,15 +26,15 @@ impl Seed {
         self.key(&format!("scope {run} {scope}"))
     }
 
-    /// Where a scope's random numbers come from; another for every attempt.
+    /// The seed of a scope's random numbers. It differs for every attempt.
     #[must_use]
     pub fn random(&self, run: u32, scope: &Scope, attempt: u32) -> [u8; 32] {
         *blake3::keyed_hash(&self.0, format!("random {run} {scope} {attempt}").as_bytes()).as_bytes()
     }
 
-    /// The seed of the execution that this call starts: a function of names as well, so that whatever starts the child
-    /// again (an engine on a restored backup, say) gives its effects the same keys. The child's id is one of the names: a
-    /// retried step starts another child, whose requests are others.
+    /// The seed of the execution that this call starts. It too is a function of names, so that a child that is started
+    /// again (by an engine on a restored backup, say) gives its effects the same keys. The child's id is one of the
+    /// names: a retried step starts another child, and the requests of that child are different requests.
     #[must_use]
     pub fn child(&self, run: u32, call: &CallName, id: &ExecutionId) -> Self {
         let names = format!("child {run} {} {} {id}", call.scope, call.ordinal);

@@ -1,4 +1,5 @@
-//! What happened and what follows from it. Pure: this crate knows no IO, no async, no clock and no chance.
+//! What happened, and what follows from it. This crate is pure: it has no IO, no async code, no clock and no source of
+//! random numbers.
 
 mod attributes;
 mod body;

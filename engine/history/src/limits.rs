@@ -1,8 +1,9 @@
-//! Every limit of an execution, with its unit, in one place. What is refused, is refused as a function of recorded history.
+//! Every limit of an execution, with its unit, in one place. Whether a limit refuses something is a function of the
+//! recorded history.
 
 /// The most events a history may have; a workflow that needs more continues as new.
 pub const HISTORY_EVENTS_MAX: u64 = 50_000;
-/// The most bytes of values, texts and flat prices that the history of one run may hold.
+/// The most bytes that the history of one run may hold: values, texts and the flat cost of each event.
 pub const HISTORY_BYTES_MAX: u64 = 64 << 20;
 /// The most bytes that the journal of one round of a poll may hold.
 pub const ROUND_BYTES_MAX: u64 = 16 << 20;
@@ -10,21 +11,21 @@ pub const ROUND_BYTES_MAX: u64 = 16 << 20;
 pub const OPEN_CALLS_MAX: usize = 10_000;
 /// The most bytes of arguments that the open calls of one execution may hold together.
 pub const OPEN_CALL_BYTES_MAX: u64 = 16 << 20;
-/// The most children whose end one execution may wait for at once: each may answer with a whole value.
+/// The most children whose end one execution may wait for at once, because each may answer with a whole value.
 pub const OPEN_CHILDREN_MAX: usize = 1_000;
-/// How deep steps may call steps.
+/// How deeply steps may call steps.
 pub const STEP_DEPTH_MAX: usize = 16;
-/// How deep children may start children.
+/// How deeply children may start children.
 pub const CHILD_DEPTH_MAX: u32 = 16;
 /// The most bytes that a question to a person may hold: its data and the schema of its answer.
 pub const APPROVAL_BYTES_MAX: usize = 256 << 10;
 /// The most attributes that an execution may have.
 pub const ATTRIBUTES_MAX: usize = 64;
-/// The most bytes that their names and values may hold together.
+/// The most bytes that the names and values of all attributes may hold together.
 pub const ATTRIBUTES_BYTES_MAX: usize = 64 << 10;
 /// The longest name of an attribute, in bytes.
 pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 64;
-/// The most messages that may wait in an execution's inbox; a further signal is refused.
+/// The most messages that may wait in an execution's inbox. A further signal is refused.
 pub const INBOX_MESSAGES_MAX: u64 = 1_000;
 /// The most bytes that these messages may hold together.
 pub const INBOX_BYTES_MAX: u64 = 16 << 20;
@@ -32,14 +33,14 @@ pub const INBOX_BYTES_MAX: u64 = 16 << 20;
 pub const POLL_INTERVAL_MS_MIN: u64 = 10;
 /// The shortest wait before a step is retried.
 pub const RETRY_DELAY_MS_MIN: u64 = 10;
-/// The most bytes that are kept of what a poll's last check said: it is only shown.
+/// The most bytes that are kept of the value of a poll's last check, which is only shown.
 pub const LAST_CHECK_BYTES_MAX: usize = 16 << 10;
-/// The most bytes of log lines that one run of an execution may write; further ones are dropped.
+/// The most bytes of log lines that one run of an execution may write. Further lines are dropped.
 pub const RUN_LOG_BYTES_MAX: u64 = 64 << 20;
-/// How many runs of a chain begin without a pause.
+/// The number of runs of a chain that begin without a pause.
 pub const RUNS_UNPACED_MAX: u32 = 100;
-/// The pause before each further run.
+/// The pause before each further run, in milliseconds.
 pub const RUN_PACE_MS: u64 = 100;
 
-/// What an open call, a log line or an attribute costs besides its texts, in bytes.
+/// The cost of an open call, a log line or an attribute besides its texts, in bytes.
 pub(crate) const FLAT_BYTES: u64 = 128;

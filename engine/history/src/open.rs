@@ -1,4 +1,4 @@
-//! Open calls: what an execution waits for, stored beside its history (L13).
+//! Open calls, which an execution waits for. They are stored beside its history (L13).
 
 use serde::{Deserialize, Serialize};
 
@@ -13,22 +13,23 @@ use crate::{
 pub struct OpenCall {
     /// When it was issued.
     pub since: Timestamp,
-    /// Where it stands.
+    /// The state of the call.
     pub phase: CallPhase,
-    /// What has to be durable before its outcome may be delivered; not kept, since what was read is durable.
+    /// The LSN that has to be durable before the outcome may be delivered. It is not stored, because everything that
+    /// was read from the store is durable.
     #[serde(skip)]
     pub(crate) lsn: u64,
-    /// What its arguments and its journal hold, in bytes.
+    /// Bytes of the arguments and the journal.
     #[serde(skip)]
     pub(crate) bytes: u64,
 }
 
-/// Where an open call stands.
+/// The state of an open call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum CallPhase {
     /// A sleep.
     Sleep {
-        /// When it is over.
+        /// When the sleep is over.
         until: Timestamp,
     },
     /// A step.
@@ -37,36 +38,36 @@ pub enum CallPhase {
     Poll(Box<OpenPoll>),
     /// A question to a person.
     Approval {
-        /// Its id.
+        /// The question's id.
         id: String,
-        /// What is asked, for `waiting_on`.
+        /// The title of the question, for `waiting_on`.
         title: String,
-        /// When it stops standing.
+        /// When the question times out.
         until: Option<Timestamp>,
     },
     /// A signal.
     Signal {
-        /// Its name.
+        /// The signal's name.
         name: String,
-        /// When waiting for it ends.
+        /// When the wait times out.
         until: Option<Timestamp>,
     },
-    /// An HTTP request. Its guest asks again when it is rerun.
+    /// An HTTP request. The guest makes it again when it is rerun.
     Fetch {
-        /// Where to, for `waiting_on`.
+        /// The URL, for `waiting_on`.
         url: String,
     },
     /// Another execution.
     Child {
-        /// Its id.
+        /// The other execution's id.
         id: ExecutionId,
-        /// Whether its end is waited for, or only its start.
+        /// Whether the call waits for the end of the execution, or only for its start.
         awaited: bool,
     },
 }
 
 impl CallPhase {
-    /// The step that is called, or that checks.
+    /// The step that was called, or that is the check of the poll.
     pub(crate) fn step(&self) -> Option<&PinnedStep> {
         match self {
             Self::Step(open) => Some(&open.step),
@@ -76,17 +77,17 @@ impl CallPhase {
     }
 }
 
-/// A component's step with what bounds it, resolved when the call was first recorded (L17).
+/// A component's step with its bounds, resolved when the call was first recorded (L17).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PinnedStep {
-    /// The call as issued.
+    /// The call as the guest issued it.
     pub call: StepCall,
-    /// The component, when it is not the execution's own.
+    /// The component, if it is not the execution's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub component: Option<Digest>,
-    /// When to try again.
+    /// The retry policy.
     pub retry: RetryPolicy,
-    /// Bounds each stretch between durable waits.
+    /// Bounds each stretch between two durable waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
 }
@@ -103,16 +104,16 @@ impl PinnedStep {
     }
 }
 
-/// One attempt after another.
+/// The attempts of a step or a check, one after another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempts {
-    /// Which one, from 1.
+    /// The current attempt, from 1.
     pub attempt: u32,
-    /// When it began or will begin: what its clock shows first.
+    /// When the attempt began or will begin. The guest's clock shows this time first.
     pub began: Timestamp,
-    /// After how many recorded events it began: its journal lies behind them.
+    /// The number of events that were recorded before the attempt began. Its journal lies behind them.
     pub journal: u64,
-    /// When the next attempt begins and why the last one failed, while waiting for that.
+    /// While the retry delay lasts: when the next attempt begins, and why the last one failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<(Timestamp, Failure)>,
 }
@@ -120,14 +121,15 @@ pub struct Attempts {
 /// An open step call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OpenStep {
-    /// What runs.
+    /// The step that runs.
     pub step: PinnedStep,
-    /// How often.
+    /// Its attempts.
     pub attempts: Attempts,
-    /// When the whole step has to be over.
+    /// The time by which the whole step has to be over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// After how many recorded events the call was issued, once its journal holds values to be dropped at its end (L12).
+    /// The number of events that were recorded before the call was issued. It is set once the call's journal holds
+    /// values that are dropped at its end (L12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values_after: Option<u64>,
     /// Bytes of those values.
@@ -145,44 +147,44 @@ fn is_nothing(bytes: &u64) -> bool {
 pub struct OpenPoll {
     /// The check.
     pub step: PinnedStep,
-    /// How the poll goes about it.
+    /// The schedule of the poll.
     pub policy: PollPolicy,
-    /// At which position it was issued: tells it apart from others of its name.
+    /// The position at which the poll was issued. It distinguishes the poll from others of the same name.
     #[serde(default)]
     pub issued: u64,
-    /// The check that runs or is next, from 1.
+    /// The round of the check that runs or comes next, from 1.
     pub round: u32,
     /// The attempts of this round's check.
     pub attempts: Attempts,
-    /// When the next check begins, between two checks.
+    /// When the next check begins. It is set only between two checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,
-    /// What the last check said.
+    /// The value of the last check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Json>,
-    /// The journal of this round. It is not part of the history, which a poll lengthens by two events only.
+    /// The journal of this round. It is not part of the history, to which a poll adds only two events.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(with = "crate::event::in_a_row")]
     pub journal: Vec<Event>,
-    /// How many of those were read from the store.
+    /// How many of these events were read from the store.
     #[serde(skip)]
     pub(crate) durable: usize,
 }
 
 impl OpenCall {
-    /// A call of this kind that holds its arguments.
+    /// A call in this phase. It holds its arguments.
     pub(crate) fn new(since: Timestamp, phase: CallPhase, lsn: u64) -> Self {
         let bytes = phase.weight();
         Self { since, phase, lsn, bytes }
     }
 
-    /// Tells this call from others of its name in the same activation.
+    /// The LSN at which the call was issued. It distinguishes the call from others of the same name in one activation.
     #[must_use]
     pub fn lsn(&self) -> u64 {
         self.lsn
     }
 
-    /// The moment at which time alone moves this call.
+    /// The time at which time alone moves this call.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         match &self.phase {
@@ -194,22 +196,22 @@ impl OpenCall {
         }
     }
 
-    /// Whether it waits for the end of a child.
+    /// Whether the call waits for the end of a child.
     pub(crate) fn waits_for_child(&self) -> bool {
         matches!(self.phase, CallPhase::Child { awaited: true, .. })
     }
 
-    /// Weighs it anew after a change.
+    /// Counts the bytes anew after a change.
     pub(crate) fn weigh(&mut self) {
         self.bytes = self.phase.weight();
     }
 
-    /// What it holds, in bytes.
+    /// The bytes that the call holds.
     pub(crate) fn weight(&self) -> u64 {
         self.bytes + FLAT_BYTES
     }
 
-    /// Says that all of this was read from the store.
+    /// Notes that all of the call was read from the store.
     pub(crate) fn read_back(&mut self) {
         self.weigh();
         if let CallPhase::Poll(poll) = &mut self.phase {
@@ -217,7 +219,7 @@ impl OpenCall {
         }
     }
 
-    /// The last stamp that this call knows of.
+    /// The latest stamp within this call.
     pub(crate) fn stamp(&self) -> Timestamp {
         let within = match &self.phase {
             CallPhase::Poll(poll) => poll.journal.last().map(|event| event.at),
@@ -235,7 +237,7 @@ impl OpenCall {
         }
     }
 
-    /// The scope whose guest works for this call at the moment; none while it waits.
+    /// The scope of the guest that works for this call at the moment, or none while the call waits.
     #[must_use]
     pub fn running(&self, name: &CallName) -> Option<Scope> {
         match &self.phase {
@@ -245,23 +247,23 @@ impl OpenCall {
         }
     }
 
-    /// The stored text.
+    /// The call's stored text.
     #[must_use]
     pub fn encode(&self) -> String {
         serde_json::to_string(self).expect("open calls have a JSON form")
     }
 
-    /// The call of such a text.
+    /// The call in a stored text.
     ///
     /// # Errors
-    /// The cause, when it was not written by [`OpenCall::encode`].
+    /// The cause, if the text was not written by [`OpenCall::encode`].
     pub fn decode(text: &str) -> Result<Self, String> {
         serde_json::from_str(text).map_err(|e| e.to_string())
     }
 }
 
 impl CallPhase {
-    /// Bytes of its texts, its input and its journal.
+    /// Bytes of the texts, the input and the journal.
     fn weight(&self) -> u64 {
         let texts = match self {
             Self::Sleep { .. } => 0,

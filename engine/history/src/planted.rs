@@ -1,5 +1,5 @@
-//! Planted bugs: `make planted` builds with the feature `planted-bugs`, breaks one law after the other, and shows that a
-//! test fails each time. In every other build there are none, and asking costs nothing.
+//! Planted bugs. `make planted` builds with the feature `planted-bugs`, breaks one law after the other, and shows that
+//! a test fails each time. Every other build has no such bugs, and the question costs nothing there.
 
 /// Whether this bug is planted.
 #[cfg(feature = "planted-bugs")]
@@ -10,7 +10,7 @@ pub fn planted(bug: &str) -> bool {
     *BUG == bug
 }
 
-/// Whether this bug is planted: never, in a build that is not for `make planted`.
+/// Whether this bug is planted: never, in a build that was not made by `make planted`.
 #[cfg(not(feature = "planted-bugs"))]
 #[must_use]
 #[inline(always)]

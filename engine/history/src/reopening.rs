@@ -6,29 +6,30 @@ use crate::event::{Event, EventData};
 use crate::journal::{Recorded, reopen};
 use crate::{CallName, Failure, Outcome, Scope, kind};
 
-/// How much a request to reopen a failed execution insists.
+/// How strictly a request to reopen a failed execution is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReopenMode {
-    /// Only when nothing was done in the light of the failure.
+    /// Reopen only if the code did nothing in response to the failure.
     Checked,
-    /// Whatever was done since: somebody has looked.
+    /// Reopen whatever the code did since: a person has looked at it.
     Forced,
 }
 
-/// What reopening an execution would mean.
+/// The effect that reopening an execution would have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reopening {
-    /// It has not failed, or the failure came from no call: it would fail again.
+    /// The execution has not failed, or no call caused the failure, so that it would fail again.
     Nothing,
-    /// This call of the workflow can be opened again. 0, which is no call, when only the execution's deadline passed.
+    /// This call of the workflow can be opened again. It is 0, which is not the ordinal of any call, if only the
+    /// execution's deadline passed.
     Safe(u32),
-    /// The code went on after this call of the workflow had failed, and what it did then stays done.
+    /// The code went on after this call of the workflow had failed. What it did then cannot be undone.
     Unsafe {
         /// The call that would be opened again.
         call: u32,
-        /// Which failed call the code reacted to, in words.
+        /// The failed call to which the code reacted, in words.
         failed: String,
-        /// What it called afterwards, in words.
+        /// The call that the code made afterwards, in words.
         later: String,
     },
 }
@@ -45,15 +46,15 @@ impl Reopening {
     }
 }
 
-/// What reopening an execution with this history would mean.
+/// Finds out what reopening an execution with this history would do.
 ///
-/// The call to open is the one that told the workflow of the very failure it ended with, or else of the last failure.
-/// Of several candidates the safe ones come first, and of those the one that was reopened least, so that a failure that
-/// the workflow tolerates does not stand before the others for ever.
+/// The call to open is the one whose failure the workflow ended with, or else the last one that failed. Of several
+/// candidates the safe ones come first, and among those the one that was reopened least often. Otherwise a failure that
+/// the workflow tolerates would always be chosen ahead of the others.
 ///
 /// Replay forgets what followed the delivery of the reopened call's failure. That is safe as long as the code did
-/// nothing in the light of it. It is unsafe when the workflow issued any call afterwards (a compensation, say), and when
-/// the failed step had itself gone on after a failed call of its own, see [`StepScopes`]. Calls that were issued before
+/// nothing in response to it. It is unsafe if the workflow issued any call afterwards (a compensation, say), or if the
+/// failed step itself went on after one of its own calls had failed, see [`StepScopes`]. Calls that were issued before
 /// the failure are harmless, whatever became of them since: they keep their outcomes, or are issued again if they were
 /// cut off.
 #[must_use]
@@ -97,7 +98,7 @@ pub fn reopening(history: &[Event]) -> Reopening {
     }
 }
 
-/// The call that is opened when somebody insists, see [`reopening`].
+/// The call that a forced request opens again, see [`reopening`].
 #[must_use]
 pub fn failed_call(history: &[Event]) -> Option<u32> {
     reopening(history).call(ReopenMode::Forced)
@@ -120,15 +121,15 @@ impl<'a> Failed<'a> {
     }
 }
 
-/// The calls of the workflow that failed, the last one first.
+/// The failed calls of the workflow, the last one first.
 fn failures<'a>(recorded: &[Recorded<'a>]) -> impl Iterator<Item = Failed<'a>> {
     let mut failures = Vec::new();
-    // The highest ordinal so far. Ordinals have no gaps: what is not beyond it was asked for before, even when a
-    // reopening had it issued anew.
+    // The highest ordinal so far. Ordinals have no gaps: a call up to this ordinal was made before, even if a reopening
+    // issued it anew.
     let mut asked = 0;
     let mut untroubled = 0;
     for (event, ..) in recorded {
-        // A call that a limit forbade is no failure to open again: the limit would forbid it again.
+        // A call that a limit forbade cannot be opened again: the limit would forbid it again.
         if event.data.is_issue() {
             let ordinal = event.data.ordinal().unwrap_or(0);
             if ordinal > asked {
@@ -146,12 +147,14 @@ fn failures<'a>(recorded: &[Recorded<'a>]) -> impl Iterator<Item = Failed<'a>> {
     failures.into_iter().rev()
 }
 
-/// What the steps of a history did after failed calls of their own.
+/// What the steps of a history did after one of their own calls had failed.
 ///
-/// A step that is opened again starts anew and repeats its calls with the same keys, as a retry does. A server that
-/// knows the keys answers as before, so that a step which charges, fails to ship and refunds would next time ship what
-/// is not paid for. A step has gone on when, in one attempt, a call failed and another thing was called after it that
-/// did not fail; the same thing asked for once more is only another try, and when that succeeds, all is well again.
+/// A step that is opened again starts over and repeats its calls with the same keys, as a retry does. A server that
+/// knows the keys gives the same responses as before. A step that charges, fails to ship and then refunds would
+/// therefore ship something that is not paid for the second time.
+///
+/// A step went on if, in one attempt, a call failed and a different call was issued after it that did not fail. A
+/// repetition of the failed call is only another try, and if it succeeds, the failure no longer counts.
 #[derive(Default)]
 struct StepScopes<'a> {
     scopes: HashMap<Scope, StepScope<'a>>,
@@ -159,13 +162,13 @@ struct StepScopes<'a> {
 
 #[derive(Default)]
 struct StepScope<'a> {
-    /// Calls of the current attempt by ordinal.
+    /// The calls of the current attempt, by ordinal.
     calls: HashMap<u32, &'a Event>,
-    /// The first one of them that failed.
+    /// The first of these calls that failed.
     failed: Option<&'a Event>,
-    /// Calls issued since, which have not failed.
+    /// The calls issued after it that have not failed.
     later: Vec<&'a Event>,
-    /// The same of an attempt that is over, or of a step within that has failed.
+    /// A failed call and the call that followed it, from an earlier attempt or from a failed step inside this one.
     went_on: Option<(&'a Event, &'a Event)>,
 }
 
@@ -188,12 +191,12 @@ impl<'a> StepScope<'a> {
         }
     }
 
-    /// Whether this call asks for what had failed.
+    /// Whether this call repeats the call that failed.
     fn is_another_try(&self, ordinal: u32) -> bool {
         self.failed.zip(self.calls.get(&ordinal)).is_some_and(|(failed, call)| is_repeat(&failed.data, &call.data))
     }
 
-    /// The attempt is over.
+    /// Ends the attempt.
     fn close(&mut self) {
         let went_on = self.failed.zip(self.later.first().copied());
         self.went_on = self.went_on.or(went_on);
@@ -222,7 +225,7 @@ impl<'a> StepScopes<'a> {
         steps
     }
 
-    /// A step has failed: what it went on with is its caller's.
+    /// Notes that a step has failed: if it went on, its caller did too.
     fn failed(&mut self, step: &Scope, caller: &Scope) {
         let Some(scope) = self.scopes.get_mut(step) else { return };
         scope.close();
@@ -233,14 +236,14 @@ impl<'a> StepScopes<'a> {
         }
     }
 
-    /// What the step that this call of the workflow started went on with after a failed call of its own.
+    /// The failed call and the one that followed it, in the step that this call of the workflow started.
     fn went_on(&self, ordinal: u32) -> Option<(&'a Event, &'a Event)> {
         let step = CallName { scope: Scope::root(), ordinal }.step_scope();
         self.scopes.get(&step).and_then(|scope| scope.went_on)
     }
 }
 
-/// Whether this call changes something outside of the step that issues it.
+/// Whether this call changes something outside the step that issues it.
 fn is_effect(issue: &EventData) -> bool {
     matches!(
         issue,
@@ -264,7 +267,7 @@ fn is_failure(data: &EventData) -> bool {
     )
 }
 
-/// Whether the second call asks for the same thing as the first.
+/// Whether the second call is a repetition of the first.
 fn is_repeat(first: &EventData, second: &EventData) -> bool {
     match (first, second) {
         (EventData::StepStarted { call: a, .. }, EventData::StepStarted { call: b, .. }) => a == b,

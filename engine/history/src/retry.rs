@@ -1,12 +1,13 @@
-//! When to try again.
+//! Delays between the attempts of a step.
 
 use crate::limits::RETRY_DELAY_MS_MIN;
 use crate::{Failure, RetryPolicy};
 
 impl RetryPolicy {
-    /// How long to wait after this attempt (from 1) failed; none when it was the last or another cannot help.
-    /// A wait is never shorter than [`RETRY_DELAY_MS_MIN`]: a step that fails at once must not keep the engine busy.
-    /// `chance` in 0..1 draws the jitter; the caller records the result and never draws it again (L14).
+    /// The wait after this attempt (from 1) failed, or none if it was the last attempt or another one cannot help. A
+    /// wait is never shorter than [`RETRY_DELAY_MS_MIN`], because a step that fails at once must not keep the engine
+    /// busy. The random number `chance` in 0..1 decides the jitter. The caller records the result and never draws it
+    /// again (L14).
     #[must_use]
     pub fn delay_after(&self, attempt: u32, failure: &Failure, chance: f64) -> Option<u64> {
         if attempt >= self.max_attempts || !failure.retryable {

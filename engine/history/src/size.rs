@@ -1,4 +1,5 @@
-//! How many bytes an execution holds in memory: counted where they come and go, never by a walk.
+//! How many bytes an execution holds in memory. The bytes are counted where they come and go, never by walking over
+//! them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use crate::Json;
 use crate::event::EventData;
 use crate::limits::FLAT_BYTES;
 
-/// What something has added to a sum that several share; it takes it back when it is dropped.
+/// The share that one owner has added to a common sum. It is subtracted when the owner is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Weight {
     sum: Arc<AtomicU64>,
@@ -15,7 +16,7 @@ pub(crate) struct Weight {
 }
 
 impl Weight {
-    /// Nothing yet, in this sum.
+    /// An empty share of this sum.
     pub(crate) fn of(sum: &Arc<AtomicU64>) -> Self {
         Self { sum: Arc::clone(sum), own: 0 }
     }
@@ -31,7 +32,7 @@ impl Weight {
         self.sum.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Moves what it has to another sum.
+    /// Moves the share to another sum.
     pub(crate) fn move_to(&mut self, sum: &Arc<AtomicU64>) {
         let mut moved = Self::of(sum);
         moved.add(self.own);
@@ -46,7 +47,7 @@ impl Drop for Weight {
 }
 
 impl EventData {
-    /// About how many bytes it takes: its values and texts, and a little for the rest.
+    /// About how many bytes the event takes: its values and texts, and a flat amount for the rest.
     #[must_use]
     pub fn weight(&self) -> u64 {
         let texts = match self {

@@ -1,4 +1,4 @@
-//! What an execution looks like from outside, derived from its open calls and its history (L20).
+//! How an execution looks from outside, derived from its open calls and its history (L20).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,29 +6,29 @@ use crate::event::{Event, EventData};
 use crate::open::{CallPhase, OpenCall};
 use crate::{CallName, Failure, Json, Scope, StepCall, Timestamp};
 
-/// How many letters of a step's input tell it from others of its name.
+/// The number of letters of a step's input that are shown, to distinguish calls of the same step.
 const PREVIEW_LETTERS_MAX: usize = 80;
 
-/// Something an execution waits for.
+/// A call that an execution waits for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
     /// `sleep`, `approval`, `signal`, `retry`, `poll`, `step`, `fetch`, `child`, `start`.
     pub kind: &'static str,
-    /// The step's, signal's, child's … name.
+    /// The name of the step, signal, child and so on.
     pub name: String,
     /// The call.
     pub call: CallName,
-    /// Since when.
+    /// When the call was issued.
     pub since: Timestamp,
-    /// Until when, if time alone ends it.
+    /// When the call ends, if time alone can end it.
     pub until: Option<Timestamp>,
-    /// Attempts or checks so far, where they are counted.
+    /// The attempts or checks so far, if they are counted.
     pub attempts: Option<u32>,
-    /// What a poll's last check said.
+    /// The value of a poll's last check.
     pub last: Option<Json>,
 }
 
-/// As what an open call counts for the status word.
+/// The class in which an open call counts for the status word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Approval,
@@ -50,7 +50,7 @@ impl Class {
     }
 }
 
-/// How many of the calls that an execution waits for are of which class.
+/// How many of the calls that an execution waits for belong to each class.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     approvals: usize,
@@ -69,7 +69,7 @@ impl Counts {
         }
     }
 
-    /// The status word: the most specific of what is waited for, `running` when nothing is.
+    /// The status word of the most specific class that is waited for, or `running` if no call is.
     pub(crate) fn word(&self) -> &'static str {
         if self.approvals > 0 {
             "waiting-for-approval"
@@ -83,7 +83,7 @@ impl Counts {
     }
 }
 
-/// The status word of an execution that is open: the most specific of what it waits for, `running` when it does not wait.
+/// The status word of an open execution: the most specific of its waits, or `running` if it does not wait.
 #[must_use]
 pub fn status_word(open: &BTreeMap<CallName, OpenCall>) -> &'static str {
     let mut counts = Counts::default();
@@ -93,13 +93,14 @@ pub fn status_word(open: &BTreeMap<CallName, OpenCall>) -> &'static str {
     counts.word()
 }
 
-/// The open calls without the steps and polls that wait for something inside themselves.
+/// The open calls, without the steps and polls that wait for a call of their own.
 fn leaves(open: &BTreeMap<CallName, OpenCall>) -> impl Iterator<Item = (&CallName, &OpenCall)> {
     let inner: std::collections::HashSet<CallName> = open.keys().filter_map(|name| name.scope.call()).collect();
     open.iter().filter(move |(name, call)| !inner.contains(name) || !call.is_running())
 }
 
-/// What an execution waits for: its open calls, without the steps and polls that wait for something inside themselves.
+/// The calls that an execution waits for: its open calls, without the steps and polls that wait for a call of their
+/// own.
 #[must_use]
 pub fn waiting_on(open: &BTreeMap<CallName, OpenCall>) -> Vec<Waiting> {
     let mut waiting: Vec<Waiting> = leaves(open).map(|(name, call)| waiting(name, call)).collect();
@@ -129,31 +130,31 @@ fn waiting(name: &CallName, call: &OpenCall) -> Waiting {
     Waiting { kind, name: what, call: name.clone(), since: call.since, until, attempts, last }
 }
 
-/// One step call as its history tells it.
+/// One step call as the history shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepLine {
     /// The step's name.
     pub name: String,
     /// The call.
     pub call: CallName,
-    /// How its input begins.
+    /// The beginning of the input.
     pub input_preview: String,
     /// `running`, `waiting`, `completed`, `failed`, `cancelled`.
     pub status: &'static str,
-    /// Which attempt, from 1.
+    /// The attempt, from 1.
     pub attempt: u32,
     /// When it was called.
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// What it returned, unless that was dropped.
+    /// The output, unless it was dropped.
     pub output: Option<Json>,
-    /// Why it failed, or its last attempt did.
+    /// The failure of the step or of its last attempt.
     pub failure: Option<Failure>,
 }
 
-/// The step calls and polls of a history in order of their start. Where its beginning is missing, those that are open since
-/// then are there all the same.
+/// The step calls and polls of a history in the order of their start. If the beginning of the history is missing, calls
+/// that have been open since then are listed all the same.
 #[must_use]
 pub fn steps(history: &[Event], open: &BTreeMap<CallName, OpenCall>) -> Vec<StepLine> {
     let mut lines: Vec<StepLine> = Vec::new();
@@ -182,7 +183,7 @@ pub fn steps(history: &[Event], open: &BTreeMap<CallName, OpenCall>) -> Vec<Step
     lines
 }
 
-/// The beginning of a value, by which a person tells calls of one step apart.
+/// The beginning of a value, by which a person can distinguish calls of one step.
 fn preview(value: &Json) -> String {
     let text = value.as_str();
     match text.char_indices().nth(PREVIEW_LETTERS_MAX) {

@@ -1,4 +1,4 @@
-//! JSON that travels as text, unmodified.
+//! JSON that is passed on as text, unmodified.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-/// The largest JSON value that crosses any border, in bytes.
+/// The largest JSON value that is accepted anywhere, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
-/// The deepest nesting of a JSON value: deeper ones overflow a guest's stack.
+/// The deepest nesting of a JSON value. A deeper one would overflow a guest's stack.
 pub const VALUE_DEPTH_MAX: usize = 128;
 
 /// One JSON document as it was written: integers above 2^53, key order and `\u0000` survive.
@@ -20,7 +20,7 @@ pub struct Json(Arc<RawValue>);
 /// Why a text is not accepted as a value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidJson {
-    /// It is no JSON document.
+    /// It is not a JSON document.
     #[error("not valid JSON: {0}")]
     Malformed(String),
     /// It is longer than [`VALUE_BYTES_MAX`].
@@ -34,10 +34,10 @@ pub enum InvalidJson {
 }
 
 impl Json {
-    /// Checks a text and keeps it as it is.
+    /// Checks a text and keeps it unchanged.
     ///
     /// # Errors
-    /// When it is no JSON document, too large or nested too deeply.
+    /// If the text is not a JSON document, too large or nested too deeply.
     pub fn parse(text: impl Into<String>) -> Result<Self, InvalidJson> {
         let text = text.into();
         if text.len() > VALUE_BYTES_MAX {
@@ -50,10 +50,10 @@ impl Json {
         Ok(Self(raw.into()))
     }
 
-    /// The JSON form of a value of this program.
+    /// The JSON form of a value of the program.
     ///
     /// # Panics
-    /// When the value has no JSON form (a map with keys that are not text): a mistake of the program.
+    /// If the value has no JSON form (a map with keys that are not text, say). That is a bug of the program.
     #[must_use]
     pub fn of(value: &impl Serialize) -> Self {
         Self(serde_json::value::to_raw_value(value).expect("the engine's own values have a JSON form").into())
@@ -71,10 +71,10 @@ impl Json {
         self.0.get()
     }
 
-    /// Whether two documents mean the same: equal but for white space and key order.
+    /// Whether two documents are equal apart from white space and key order.
     #[must_use]
     pub fn means_the_same(&self, other: &Self) -> bool {
-        // Numbers compare as written, so that 2^53 and 2^53 + 1 differ.
+        // Numbers are compared as they were written, so that 2^53 and 2^53 + 1 differ.
         self == other || canonical(self.as_str()) == canonical(other.as_str())
     }
 }

@@ -1,4 +1,4 @@
-//! What a guest may ask for: each limit, reached; and that a rerun is refused what was refused.
+//! The limits on what a guest may request. Each limit is reached, and a rerun is refused the same requests.
 
 #![allow(clippy::unwrap_used, reason = "tests: a value that is not there is a failure")]
 
@@ -40,8 +40,8 @@ fn is_refused(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Failed(failure) if failure.kind == kind::CALL_LIMIT)
 }
 
-/// Makes this call so often at once; the first `taken` are taken, the others are told that there is a limit, and a rerun
-/// from the history meets the same.
+/// Makes this call `made` times at once. The first `taken` calls are accepted, the others fail with a limit, and a
+/// rerun from the history has the same result.
 fn check_calls(options: ExecutionOptions, call: &Call, (made, taken): (usize, usize)) {
     let mut scene = Scene::with(options);
     scene.begin("");

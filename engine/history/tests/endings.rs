@@ -1,4 +1,4 @@
-//! Cancel, terminate, pause, resume, reopen, continue-as-new, children, limits: how executions end, and go on.
+//! Cancel, terminate, pause, resume, reopen, continue-as-new, children, limits: how executions end, and how they go on.
 
 #![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
 
@@ -71,7 +71,7 @@ fn terminate_does_not_ask() {
     assert_eq!((scene.ex.wanted(), scene.ex.due(), scene.ex.open().len()), (vec![], None, 0));
     let expected = ["1: CallCancelled 1", "CallCancelled 1", "ExecutionCancelled"];
     assert_eq!(scene.history(4), expected);
-    // Nothing moves it any more.
+    // Nothing can move the execution any more.
     scene.ex.timed_out(&scope(""), broken("late"), scene.moment());
     scene.ends("", Ok("1"));
     scene.at(99_999);
@@ -139,7 +139,7 @@ fn a_request_that_was_not_sent_before_a_pause_is_sent_after_it_unless_it_was_dro
     assert_eq!(*call, name("2"));
 }
 
-/// Lets the scene's workflow fail with this, then opens again what had failed; which call that was.
+/// Fails the scene's workflow with this failure, and then reopens the failed call. Returns that call.
 fn fail_and_reopen(scene: &mut Scene, failure: Failure) -> Option<u32> {
     scene.ends("", Err(failure));
     scene.save();
@@ -171,7 +171,7 @@ fn a_failed_step_runs_again_with_a_fresh_budget_and_so_often_as_somebody_asks() 
         }
         assert_eq!(scene.hears(""), ["2 failed failure"]);
         assert_eq!(fail_and_reopen(&mut scene, broken("no money")), Some(2));
-        // Before the step goes on, the engine may die; the workflow repeats what it knows.
+        // The engine may die before the step goes on; the workflow then repeats its recorded calls.
         scene.save();
         scene.reload(true);
         scene.begin("");

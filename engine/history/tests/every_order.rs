@@ -1,4 +1,5 @@
-//! A small join, with its outcomes in every order there is, told one by one or all at once, and replayed from every cut.
+//! A small join, with its outcomes in every possible order, delivered one by one or all at once, and replayed from
+//! every cut.
 
 #![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
 
@@ -7,12 +8,12 @@ mod scene;
 use cerebelum_history::{Approval, ApprovalEdge, Call, ChildResult, HttpResponse, Message};
 use scene::{Scene, approval, child, fetch, json, name, signal, step};
 
-/// The calls of the join; each can be answered at any time.
+/// The calls of the join. Each can be answered at any time.
 fn calls() -> [Call; 5] {
     [fetch("http://a/"), approval("?", None), signal("go", None), Call::RunWorkflow(child("w")), step("s")]
 }
 
-/// Answers the call that was issued as this one.
+/// Answers the call with this ordinal.
 fn answer(scene: &mut Scene, ordinal: usize, question: &str) {
     let call = name(&ordinal.to_string());
     match ordinal {
@@ -63,8 +64,8 @@ fn join(scene: &mut Scene) {
     }
 }
 
-/// Plays the join with this order of answers, telling the guest after each of them or only at the end, and lets the
-/// engine die after `cut` answers. What the guest was told, in the end.
+/// Plays the join with this order of answers. The guest is told each answer at once or all of them at the end, and the
+/// engine dies after `cut` answers. Returns everything that the guest was told.
 fn play(order: &[usize], one_by_one: bool, cut: usize) -> Vec<String> {
     let mut scene = Scene::new();
     join(&mut scene);
@@ -73,7 +74,7 @@ fn play(order: &[usize], one_by_one: bool, cut: usize) -> Vec<String> {
     let mut heard = Vec::new();
     for (answered, ordinal) in order.iter().enumerate() {
         if answered == cut {
-            // A signal that nobody was told of stays in the inbox; all else is in the history.
+            // A signal that was not delivered stays in the inbox. Everything else is in the history.
             let lost = order[..cut].contains(&3) && !one_by_one;
             scene.save();
             scene.reload(false);
@@ -91,7 +92,7 @@ fn play(order: &[usize], one_by_one: bool, cut: usize) -> Vec<String> {
         }
     }
     heard.extend(scene.hears(""));
-    // The whole history, once more.
+    // Replays the whole history once more.
     scene.save();
     scene.reload(false);
     scene.begin("");

@@ -1,5 +1,5 @@
-//! What an execution costs grows with what happens, not with what is open: four times as many open calls, signals or
-//! messages cost about four times as much. Anything that looks at all of them each time costs sixteen times as much.
+//! The cost of an execution grows with what happens, not with what is open: four times as many open calls, signals or
+//! messages cost about four times as much. Code that walks over all of them each time costs sixteen times as much.
 
 #![allow(clippy::unwrap_used, reason = "tests: a value that is not there is a failure")]
 
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use cerebelum_history::{Call, Execution, HttpResponse, Level, Outcome, Request, status_word};
 use scene::{Scene, approval, fetch, name, scope, sleep, step};
 
-/// Between four times as much and sixteen times as much, nearer to the latter: other programs compute on this machine.
+/// Between four times and sixteen times as much, nearer to the latter, because other programs run on this machine too.
 const TIMES_MAX: u32 = 9;
 
-/// How long the quickest of some runs takes.
+/// The duration of the quickest of several runs.
 fn quickest(run: impl Fn(usize), size: usize) -> Duration {
     let runs = (0..5).map(|_| {
         let began = Instant::now();
@@ -23,7 +23,7 @@ fn quickest(run: impl Fn(usize), size: usize) -> Duration {
     runs.min().unwrap()
 }
 
-/// Four times the size does not cost much more than four times the time.
+/// Checks that four times the size does not cost much more than four times the time.
 fn check(what: &str, size: usize, run: impl Fn(usize)) {
     let (small, large) = (quickest(&run, size), quickest(&run, size * 4));
     assert!(large < small * TIMES_MAX, "{what}: {size} took {small:?}, four times as many {large:?}");
@@ -33,19 +33,19 @@ fn response() -> HttpResponse {
     HttpResponse { status: 200, headers: Vec::new(), body: Vec::new() }
 }
 
-/// What a driver asks in each of its rounds.
+/// The queries that a driver makes in each of its rounds.
 fn round(ex: &mut Execution) {
     let _ = (ex.is_settled(), ex.due(), ex.status_word(), ex.first_wanted(8), ex.take_actions(), ex.take_withdrawn());
     let _ = (ex.holds_any_up(), ex.waits_durably(&scope("")), ex.next_to_tell().cloned());
 }
 
-/// A guest that comes to rest and has nothing to be told.
+/// A guest becomes quiescent and has no outcome coming.
 fn rests(scene: &mut Scene, of: &str) {
     scene.ex.quiescent(&scope(of));
     assert!(scene.told(of).is_empty());
 }
 
-/// Steps that are all open at once, with a request each; they end one after the other.
+/// Steps that are all open at once, each with a request. They end one after the other.
 fn fan_out(steps: usize) {
     let mut scene = Scene::new();
     let numbers: Vec<String> = (1..=steps).map(|number| number.to_string()).collect();
@@ -75,7 +75,8 @@ fn fan_out(steps: usize) {
     assert!(scene.ex.open().is_empty() && scene.ex.is_settled());
 }
 
-/// Signals of one name and of many, all there before anybody is told; half of the calls wait before them.
+/// Signals of one name and of many names, all there before any is delivered. Half of the calls wait before the signals
+/// arrive.
 fn signals(count: usize) {
     let mut scene = Scene::new();
     let named = |number: usize| if number.is_multiple_of(2) { "same".to_owned() } else { format!("name-{number}") };
@@ -92,7 +93,7 @@ fn signals(count: usize) {
     }
     let changes = scene.ex.take_changes();
     scene.ex.acknowledge(changes.lsn, scene.ex.position());
-    // Those that are due have their signals already.
+    // The calls that are due already have their signals.
     scene.at(5_000);
     scene.ex.quiescent(&scope(""));
     for _ in 0..count {
@@ -103,7 +104,7 @@ fn signals(count: usize) {
     assert!(scene.ex.is_settled());
 }
 
-/// A guest that makes calls and drops them again, says its progress, and logs.
+/// A guest that makes calls and drops them again, reports progress, and logs.
 fn dropped(calls: usize) {
     let mut scene = Scene::new();
     for number in 0..calls {
@@ -128,7 +129,7 @@ fn open_calls_signals_and_drops_cost_what_they_are_each() {
     check("drops", 400, dropped);
 }
 
-/// The word that is kept in step is the one that a look at all open calls gives, whatever happens.
+/// The status word that is kept up to date always equals the one that is derived from all open calls.
 #[test]
 fn the_status_word_is_kept_in_step() {
     let mut scene = Scene::new();

@@ -1,4 +1,4 @@
-//! What an execution looks like from outside, and how a rerun that goes astray is reported.
+//! How an execution looks from outside, and how a rerun that diverges is reported.
 
 #![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
 
@@ -13,7 +13,7 @@ fn line(waiting: &Waiting) -> String {
     format!("{} {} {}{until}", waiting.kind, waiting.call, waiting.name)
 }
 
-/// The status word and what is waited for.
+/// The status word and the waits.
 fn look(scene: &Scene) -> (&'static str, Vec<String>) {
     (status_word(scene.ex.open()), waiting_on(scene.ex.open()).iter().map(line).collect())
 }
@@ -164,14 +164,14 @@ fn step_lines_tell_name_status_attempt_and_output() {
         ("7", "waiting", 1, false),
     ];
     assert_eq!(lines, expected.map(|(call, status, attempt, output)| (call.to_owned(), status, attempt, output)));
-    // Where the beginning was not read, what is open is there all the same.
+    // Calls that are open are listed even if the beginning of the history was not read.
     let end = steps(&scene.stored[scene.stored.len() - 1..], scene.ex.open());
     let end: Vec<_> = end.iter().map(|line| (line.call.to_string(), line.status)).collect();
     let expected = [("3", "waiting"), ("4", "waiting"), ("5", "running"), ("7", "waiting")];
     assert_eq!(end, expected.map(|(call, status)| (call.to_owned(), status)));
 }
 
-/// A workflow that slept and then called a step, begun again.
+/// A workflow that slept and then called a step, started over.
 fn rerun() -> Scene {
     let mut scene = Scene::new();
     scene.call("", sleep(10));
@@ -284,7 +284,7 @@ fn l07_what_a_rerun_says_again_is_not_said_again() {
     scene.ask("", log("one")).unwrap();
     scene.ask("", Request::Progress(10, "a".to_owned())).unwrap();
     scene.call("", sleep(10));
-    // Whether this one was said before is for the store to tell: it has the same number.
+    // The store recognizes a line that was written before, because it has the same number.
     scene.ask("", log("two")).unwrap();
     let changes = scene.save();
     assert_eq!(changes.logs.iter().map(|line| line.number).collect::<Vec<_>>(), [2]);

@@ -1,4 +1,5 @@
-//! Names of calls and of log lines: what a rerun does again has the name it had, what is done anew has another one.
+//! Names of calls and of log lines: a repetition by a rerun has the same name, and what is done anew has a different
+//! one.
 
 #![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
 
@@ -10,12 +11,12 @@ use std::collections::btree_map::Entry;
 use cerebelum_history::{Failure, Level, Message, Request, Scope, failed_call};
 use scene::{START, Scene, broken, poll, retry, signal, sleep, step, step_with};
 
-/// What the store keeps of lines: the first of each name.
+/// The log lines as the store keeps them: the first line of each name.
 #[derive(Default)]
 struct Book(BTreeMap<(Scope, u32, u64, u32), String>);
 
 impl Book {
-    /// The lines that are new to it.
+    /// Takes the scene's lines. Returns those that are new.
     fn takes(&mut self, scene: &mut Scene) -> Vec<String> {
         let mut new = Vec::new();
         for line in scene.save().logs {
@@ -31,7 +32,7 @@ fn say(scene: &mut Scene, of: &str, text: &str) {
     scene.ask(of, Request::Log(Level::Info, text.to_owned())).unwrap();
 }
 
-/// A step that calls a step and a poll; each says something before a sleep and after it. The lines that are new.
+/// Plays a step that calls a step and a poll. Each logs a line before a sleep and after it. Returns the new lines.
 fn play_nested(scene: &mut Scene, book: &mut Book) -> Vec<String> {
     scene.begin("1");
     say(scene, "1", "outer");
@@ -136,7 +137,7 @@ fn l07_what_a_workflow_says_to_an_outcome_that_it_hears_anew_after_a_reopen_is_k
                 assert_eq!(scene.hears_next(""), format!("{ordinal} value {ordinal}"));
                 say(&mut scene, "", &format!("{ordinal} without 1"));
             }
-            // The third time repeats what was said the second time.
+            // The third time repeats the lines of the second time.
             assert_eq!(book.takes(&mut scene).len(), if time == 1 { 2 } else { 0 }, "time {time}");
         }
         scene.ends("1", Err(broken("no money")));
@@ -178,7 +179,7 @@ fn l02_a_rerun_finds_its_calls_by_name_whatever_was_recorded_between_them() {
             scene.call(of, signal(&format!("{of}-{number}"), None));
         }
         scene.save();
-        // The answers come the other way round.
+        // The answers arrive in the opposite order.
         for of in ["2", "1"] {
             scene.signal(&format!("{of}-{number}"), &format!("{of}{number}"));
             assert_eq!(scene.hears(of), [format!("{number} value {of}{number}")]);
@@ -187,7 +188,8 @@ fn l02_a_rerun_finds_its_calls_by_name_whatever_was_recorded_between_them() {
     }
     let history = scene.history(1);
     scene.reload(false);
-    // Guests come back in another order, one after the other, and hear nothing of what stands between.
+    // The guests come back in the opposite order, one after the other, and learn nothing of what was recorded in
+    // between.
     for of in ["2", "1"] {
         scene.begin(of);
         for number in 1..=3 {

@@ -1,4 +1,4 @@
-//! Host-driven polls: rounds, their waits, how they end, and how little of them the history holds.
+//! Host-driven polls: their rounds and waits, how they end, and how little of them is in the history.
 
 #![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
 
@@ -9,7 +9,7 @@ use scene::{Scene, approval, broken, fetch, json, name, poll, retry, scope, slee
 
 const NOT_YET: &str = r#"{"not_yet": "soon"}"#;
 
-/// Runs rounds of the poll that is call 1 of the workflow until it no longer goes on; how many there were.
+/// Runs rounds of the poll that is call 1 of the workflow until the poll ends. Returns the number of rounds.
 fn rounds(scene: &mut Scene, answer: impl Fn(u32) -> String) -> u32 {
     for round in 1.. {
         let check = name("1").round_scope(round);
@@ -56,7 +56,7 @@ fn l13_a_thousand_rounds_are_two_events_and_need_the_workflow_once() {
     let check = |round| name(&ordinal.to_string()).round_scope(round);
     let before = scene.stored.len();
     for round in 1..=1_000 {
-        // The engine dies between any two rounds, and nobody else's guest is needed.
+        // The engine dies between any two rounds, and no other guest is needed.
         scene.save();
         if round > 1 {
             scene.reload(true);
@@ -213,7 +213,7 @@ fn the_clock_never_goes_back_behind_what_a_round_has_seen() {
     scene.at(500);
     scene.call("1#1", sleep(10));
     scene.save();
-    // The history's last event is older than the round's; and the node's clock is wrong for a while.
+    // The last event of the history is older than that of the round, and the node's clock is wrong for a while.
     scene.reload(true);
     assert_eq!(scene.ex.stamp().0, scene::START + 500);
     scene.now = scene::START + 100;

@@ -1,4 +1,4 @@
-//! Which failed executions can go on: those whose code did nothing in the light of the failure.
+//! Which failed executions can go on: those whose code did nothing in response to the failure.
 
 #![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
 
@@ -15,7 +15,7 @@ fn no(message: &str) -> Failure {
     Failure::new(kind::FAILURE, message)
 }
 
-/// The calls that a workflow may make, and an attribute that it sets.
+/// The number of kinds of calls that a workflow may make, plus an attribute that it sets.
 const KINDS: u8 = 8;
 
 fn issue(scene: &mut Scene, of: &str, kind: u8) -> u32 {
@@ -38,10 +38,10 @@ fn child_of(scene: &Scene, call: &str) -> ExecutionId {
     }
 }
 
-/// Fails an open call of the workflow, in the way of its kind.
+/// Fails an open call of the workflow, as calls of its kind fail.
 fn fail(scene: &mut Scene, ordinal: u32, kind: u8) {
     let call = ordinal.to_string();
-    // The end of a wait is told once its start is durable.
+    // The end of a wait is told once the wait's start is durable.
     scene.save();
     match kind {
         2 => {
@@ -67,7 +67,7 @@ fn complete(scene: &mut Scene, ordinal: u32) {
     scene.ends(&ordinal.to_string(), Ok("1"));
 }
 
-/// The workflow ends with the failure that it was told of.
+/// Ends the workflow with the failure that it was told.
 fn end(scene: &mut Scene, failure: Failure) -> Reopening {
     scene.ends("", Err(failure));
     scene.save();
@@ -203,8 +203,8 @@ fn a_sibling_that_was_opened_again_and_completed_does_not_run_once_more() {
     assert_eq!((scene.ex.wanted(), scene.hears("")), (vec![scope("1")], vec!["2 value 1".to_owned()]));
 }
 
-/// A step of the workflow plays this: `+a` calls `a`, which succeeds, `-a` calls `a`, which fails, `?a` leaves it open,
-/// `>+a` fetches, `~` sleeps, `|` ends the attempt and begins the next.
+/// Plays a script as a step of the workflow: `+a` calls `a`, which succeeds; `-a` calls `a`, which fails; `?a` leaves
+/// it open; `>+a` fetches; `~` sleeps; `|` ends the attempt and begins the next.
 fn play(script: &str) -> Reopening {
     let mut scene = Scene::new();
     scene.call("", step_with("outer", retry(9, 1, 1.0, 0.0)));
@@ -284,8 +284,9 @@ fn a_step_that_caught_a_failure_within_itself_and_succeeded_is_harmless() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However many calls are open beside the one that fails, and whatever becomes of them: what counts is whether
-    /// anything was issued after it failed. When it goes on, nothing that had completed runs again.
+    /// The number of calls that are open beside the failing one does not matter, nor do their outcomes. All that counts
+    /// is whether a call was issued after the failure. When the execution goes on, no call that had completed runs
+    /// again.
     #[test]
     fn what_was_issued_before_the_failure_is_harmless_and_what_was_issued_after_it_is_not(
         before in prop::collection::vec((0..KINDS, any::<bool>()), 0..6),

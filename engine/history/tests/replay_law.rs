@@ -1,4 +1,4 @@
-//! The replay law: whenever the engine dies or lets go, what was recorded is repeated, and the end is the same.
+//! The replay law: whenever the engine dies or drops a guest, recorded calls are repeated, and the end is the same.
 
 #![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use test_programs::{Node, audit, expected, json, programs};
 use world::life::{Life, Weather};
 
-/// How many programs each property is tried with: `CEREBELUM_CASES`, or enough for a few seconds.
+/// The number of programs with which each property is tested: `CEREBELUM_CASES`, or enough for a few seconds.
 fn cases(default: u32) -> ProptestConfig {
     let cases = std::env::var("CEREBELUM_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
@@ -18,7 +18,7 @@ fn cases(default: u32) -> ProptestConfig {
 const STORMY: Weather =
     Weather { crash: 20, hibernate: 60, forget: 30, pause: 10, cancel: 0, slow: 60, orderly: false };
 
-/// What a fixed program ends with: it may be mended once.
+/// The end of a program without chance. What is broken in it may be mended once.
 fn expected_end(program: &Node) -> Result<String, Failure> {
     expected(program, "0", false).or_else(|_| expected(program, "0", true))
 }
@@ -42,7 +42,7 @@ fn check_end(program: &Node, life: &Life, end: &End) {
     }
 }
 
-/// Lives once, then again from every state of affairs on the way.
+/// Runs the program once, and then again from every state of the store on the way.
 fn check_every_cut(program: &Node, seed: u64, weather: Weather) {
     let mut life = Life::new(program, seed, weather);
     let end = life.live();

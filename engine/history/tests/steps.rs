@@ -1,4 +1,4 @@
-//! Steps: attempts and the waits between them, timeouts, deadlines, and what is left of a step that has ended.
+//! Steps: attempts and the waits between them, timeouts, deadlines, and what remains of a step that has ended.
 
 #![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
 
@@ -9,7 +9,8 @@ use cerebelum_history::{
 };
 use scene::{Scene, broken, child, fetch, json, name, poll, retry, scope, signal, sleep, step, step_with};
 
-/// Fails attempt after attempt and returns when each next one began, in milliseconds since the one before failed.
+/// Fails one attempt after the other. Returns when each next attempt began, in milliseconds since the previous one
+/// failed.
 fn waits(options: StepOptions, chance: f64) -> (Vec<u64>, Failure) {
     let mut scene = Scene::new();
     scene.chance = chance;
@@ -21,7 +22,7 @@ fn waits(options: StepOptions, chance: f64) -> (Vec<u64>, Failure) {
         scene.ends("1", Err(broken(&format!("no {attempt}"))));
         let Some(due) = scene.ex.due() else { break };
         waits.push(due.0 - failed_at);
-        // One millisecond early nothing happens, and what was drawn is not drawn again.
+        // One millisecond too early nothing happens, and the delay is not drawn again.
         scene.save();
         scene.at(due.0 - scene::START - 1);
         scene.reload(true);
@@ -166,7 +167,7 @@ fn a_stretch_that_takes_too_long_is_an_attempt_that_failed() {
     scene.begin("1");
     scene.ex.timed_out(&scope("1"), slow.clone(), scene.moment());
     assert_eq!(scene.failure(""), slow);
-    // A late word about a guest that is gone changes nothing.
+    // A late timeout for a guest that is gone changes nothing.
     scene.ex.timed_out(&scope("1"), slow, scene.moment());
     assert_eq!(scene.history(6), ["StepFailed 1"]);
 }
@@ -243,7 +244,7 @@ fn l17_a_step_is_pinned_to_the_component_it_was_first_resolved_to() {
     assert_eq!(scene.ex.due().map(|due| due.0 - scene.now), Some(70), "what it declares for itself counts");
 }
 
-/// A step that heard of two values, saved after the first or not, and then ends by `end`.
+/// A step that is told two values, is saved after the first one or not, and then ends by `end`.
 fn values_left(save_between: bool, end: impl FnOnce(&mut Scene)) -> (Vec<String>, Vec<(Position, Position)>) {
     let mut scene = Scene::new();
     scene.call("", step_with("pay", retry(1, 1, 1.0, 0.0)));
@@ -271,7 +272,7 @@ fn values_left(save_between: bool, end: impl FnOnce(&mut Scene)) -> (Vec<String>
 fn l12_when_a_step_ends_the_values_inside_are_dropped_and_the_events_stay() {
     let dropped = vec!["dropped".to_owned(), "dropped".to_owned()];
     for end in [Ok("1"), Err(broken("no"))] {
-        // Positions: 1 started, 2 step, 3 and 4 waits, 5 first signal.
+        // Positions: 1 is the start, 2 the step, 3 and 4 the waits, 5 the first signal.
         let stored = (dropped.clone(), vec![(Position(5), Position(5))]);
         assert_eq!(values_left(true, |scene| scene.ends("1", end.clone())), stored);
         let untaken = (dropped.clone(), vec![]);

@@ -1,4 +1,4 @@
-//! Waits for time, people and signals: when they end, who is told, and who is not.
+//! Waits for time, people and signals: when they end, and which guests are told.
 
 #![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
 
@@ -16,7 +16,7 @@ fn no(id: &str) -> Message {
     Message::Rejected { call: name("1"), id: id.to_owned(), by: "ann".to_owned(), reason: "too dear".to_owned() }
 }
 
-/// A scene with one question, which is stored, and its id.
+/// A scene with one stored question. Returns the question's id as well.
 fn asked(timeout_ms: Option<u64>) -> (Scene, String) {
     let mut scene = Scene::new();
     scene.call("", approval("Go live?", timeout_ms));
@@ -33,7 +33,7 @@ fn l08_a_sleep_ends_at_its_deadline_and_not_before() {
     scene.save();
     scene.at(86_399_999);
     assert_eq!(scene.hears(""), Vec::<String>::new());
-    // The engine was down for three days.
+    // The engine is down for three days.
     scene.reload(true);
     scene.at(4 * 86_400_000);
     scene.begin("");
@@ -49,7 +49,7 @@ fn l08_a_wait_is_not_over_before_its_start_is_durable() {
         scene.call("", call.clone());
         scene.at(5);
         assert_eq!(scene.hears(""), Vec::<String>::new(), "{call:?}");
-        // Not even for a guest that has to begin again meanwhile.
+        // That also holds for a guest that has to start over meanwhile.
         scene.ex.forget(&scope(""));
         scene.begin("");
         scene.call("", call.clone());
@@ -64,7 +64,7 @@ fn l08_an_outcome_is_stamped_no_earlier_than_due_and_no_stamp_goes_back() {
     let mut scene = Scene::new();
     scene.at(1_000);
     scene.call("", sleep(100));
-    // The node's clock is set back, and the timer comes early by another node's clock.
+    // The node's clock is set back, and the timer is early by another node's clock.
     scene.now = scene::START + 10;
     scene.call("", sleep(5_000));
     scene.save();
@@ -136,7 +136,7 @@ fn an_answer_that_came_first_is_not_withdrawn_by_what_stands_before_it_in_the_in
         let (mut scene, id) = asked(None);
         scene.say(first.clone());
         scene.say(yes(&id, "5"));
-        // The store would refuse to close a question that is answered, each time anew.
+        // The store would refuse each time to close a question that is answered.
         assert_eq!(scene.save().approvals, [], "{first:?}");
     }
 }
@@ -230,7 +230,7 @@ fn every_scope_that_a_signal_is_there_for_is_woken() {
     scene.signal("go", "2");
     assert!(!scene.ex.is_settled());
     assert_eq!(scene.ex.wanted(), [scope("1"), scope("2")]);
-    // The younger one is in memory first, and waits its turn.
+    // The guest of the younger call is in memory first, and waits its turn.
     scene.begin("2");
     scene.call("2", signal("go", None));
     assert_eq!(scene.hears("2"), Vec::<String>::new());
@@ -276,7 +276,7 @@ fn outcomes_of_calls_that_the_guest_dropped_are_skipped_again_and_again() {
     scene.call("", sleep(10));
     scene.save();
     scene.at(10);
-    // Both are over. Told of the first, the guest drops the second, which is then not told, then or later.
+    // Both sleeps are over. The guest is told of the first one and drops the second, which is then never told.
     let first = scene.ex.next_delivery(&scope(""), scene.moment()).unwrap().unwrap();
     assert_eq!(first.ordinal, 1);
     scene.drops("", 2);

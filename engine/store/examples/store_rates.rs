@@ -1,4 +1,5 @@
-//! How fast the store appends, and how much room a sleeping execution takes, beside the ceiling of the same machine.
+//! How fast the store appends, and how much room a sleeping execution takes, compared with the ceiling of the same
+//! machine.
 //!
 //! `cargo run --release -p cerebelum-store --example store_rates`
 
@@ -153,7 +154,7 @@ fn batch(node: Incarnation, head: &ExecutionRow) -> Batch {
     batch
 }
 
-/// Rows a second that one client writes into a plain table of the same database.
+/// The rows per second that one client writes into a plain table of the same database.
 async fn ceiling(url: &str, rows: usize) -> f64 {
     let text = "x".repeat(100);
     let values = vec![format!("(1, '{text}')"); rows].join(", ");
@@ -182,7 +183,7 @@ async fn ceiling(url: &str, rows: usize) -> f64 {
     }
 }
 
-/// Tables and indexes with their bytes, the largest first. SQLite tells only the whole.
+/// Tables and indexes with their bytes, the largest first. SQLite reports only the total.
 async fn tables(url: &str) -> Vec<(String, i64)> {
     if url.starts_with("sqlite:") {
         let mut connection = SqliteConnection::connect(url).await.expect("a connection");

@@ -1,8 +1,9 @@
-//! Where a database is, as far as others must know it.
+//! The part of a database's address that other processes need.
 
 use sqlx::postgres::PgConnectOptions;
 
-/// The host (none: a local socket) and port of the server that this database is on; none when it is a file.
+/// The host (none for a local socket) and port of the server that holds this database, or none if the database is a
+/// file.
 #[must_use]
 pub fn server_of(url: &str) -> Option<(Option<String>, u16)> {
     let options: PgConnectOptions = url.starts_with("postgres").then(|| url.parse().ok())??;

@@ -1,4 +1,4 @@
-//! What people do to executions from outside: reopen, unpark, delete.
+//! Actions of operators on executions: reopen, unpark, delete.
 
 use cerebelum_history::Timestamp;
 
@@ -29,7 +29,7 @@ pub(crate) async fn reopen(store: &SqlStore, key: &ExecutionKey, message: &str) 
 
 /// See [`crate::Store::unpark`].
 pub(crate) async fn unpark(store: &SqlStore, key: &ExecutionKey) -> Result<bool, DbError> {
-    // What is not settled is due at once.
+    // An execution that is not settled is due at once.
     static UNPARK: Statement = Statement::new(
         "update executions set parked = null, settled = 0, status = 'running', crashes = null
         where tenant_id = $1 and id = $2 and state = 0 and parked is not null
@@ -54,7 +54,7 @@ pub(crate) async fn delete(store: &SqlStore, key: &ExecutionKey) -> Result<bool,
 
 /// See [`crate::Store::delete_ended`].
 pub(crate) async fn delete_ended(store: &SqlStore, before: Timestamp, limit: u32) -> Result<u64, DbError> {
-    // The condition of the index `executions_ended`, word for word.
+    // This is the condition of the index `executions_ended`, word for word.
     static ENDED: Statement = Statement::new(
         "select execution_no, tenant_id from executions where ended_at is not null and ended_at < $1 and state <> 0
         order by ended_at limit $2 {postgres: for update skip locked}",
@@ -62,7 +62,7 @@ pub(crate) async fn delete_ended(store: &SqlStore, before: Timestamp, limit: u32
     delete_found(store, &ENDED, &[before.into(), limit.into()]).await
 }
 
-/// Deletes the executions that a statement finds and locks. Returns how many.
+/// Deletes the executions that a statement finds and locks. Returns their number.
 async fn delete_found(store: &SqlStore, statement: &'static Statement, values: &[Value<'_>]) -> Result<u64, DbError> {
     let mut session = store.database.write().await?;
     let mut found = Rows::default();
@@ -79,7 +79,7 @@ async fn delete_found(store: &SqlStore, statement: &'static Statement, values: &
     Ok(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
-/// No foreign keys: they would cost each insertion a look-up to make this one function shorter.
+/// There are no foreign keys: they would cost each insertion a look-up, only to make this one function shorter.
 async fn delete_all(session: &mut Session, executions: &Rows<'_>) -> Result<(), DbError> {
     macro_rules! delete_from {
         ($table:literal) => {{

@@ -1,4 +1,4 @@
-//! Questions to people. Each has one referee: a compare-and-set on its row (L9).
+//! Questions to people. A single compare-and-set on a question's row decides each one (L9).
 
 use cerebelum_history::ExecutionId;
 
@@ -11,16 +11,17 @@ use crate::{
     TenantId, inbox,
 };
 
-/// No page is longer.
+/// The most questions on a page.
 const PAGE_MAX: u32 = 1_000;
-/// A page ends with the question that brings it to so many bytes.
+/// A page ends with the question that brings it to this many bytes.
 const PAGE_BYTES_MAX: usize = 8 << 20;
-/// How many questions are read at once.
+/// The number of questions that are read at once.
 const READ_AT_ONCE: usize = 32;
-/// Comes after all ids: they are ASCII.
+/// Sorts after all ids, which are ASCII.
 const LAST_ID: &str = "\u{10ffff}";
 
-/// Inserts questions. One that its own execution asks again stands again; an id of another execution is left alone.
+/// Inserts questions. If an execution asks one of its questions again, that question is open again. An id that belongs
+/// to another execution is left alone.
 pub(crate) static ASK: Statement = Statement::new(
     "insert into approvals (tenant_id, id, execution_no, call, request, requested_at, deadline, state)
     select r.tenant_id, r.id, r.execution_no, r.call, r.request, r.requested_at, r.deadline, r.state
@@ -47,7 +48,8 @@ pub(crate) async fn answer(
     to: ApprovalState,
     message: &str,
 ) -> Result<AnswerOutcome, DbError> {
-    // The database's own clock: several engines answer, each with a steady clock of its own, and one has to be the referee.
+    // The deadline is compared with the database's own clock: several engines take answers, each with a steady clock of
+    // its own, and one clock has to decide.
     static COMPARE_AND_SET: Statement = Statement::new(
         "update approvals set state = $3
         where tenant_id = $1 and id = $2 and state = 0 and (deadline is null or deadline > {clock})
@@ -55,7 +57,8 @@ pub(crate) async fn answer(
     );
     static ASKED_BY: Statement =
         Statement::new("select id, owner from executions where tenant_id = $1 and execution_no = $2");
-    // Locked: whoever is just answering it in time has the last word, not what was committed before.
+    // The row is locked: if an answer is just arriving in time, that answer counts, and not the state that was
+    // committed before.
     static ENDED: Statement =
         Statement::new("select state from approvals where tenant_id = $1 and id = $2 {postgres: for no key update}");
     let mut session = store.database.write().await?;
@@ -64,7 +67,7 @@ pub(crate) async fn answer(
         let mut ended = session.rows(&ENDED, &[tenant.into(), id.into()]).await?;
         let Some(ended) = ended.first_mut() else { return Ok(AnswerOutcome::Unknown) };
         return Ok(AnswerOutcome::TooLate(match state_of(ended.int()?) {
-            // Nobody has written it down yet, but its time is over.
+            // The question has timed out, although no batch has recorded that yet.
             Some(ApprovalState::Open) => ApprovalState::TimedOut,
             Some(state) => state,
             None => return Err(corrupt(id).into()),
@@ -110,7 +113,7 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &ApprovalFi
         let mut is_last = rows.len() < count;
         let before = (at, id.clone());
         for mut row in rows {
-            // One that cannot be read is in no other's way; its execution is parked when it is looked at.
+            // A question that cannot be read does not hide the others. Its execution is parked when it is looked at.
             let key = sort_key(&mut row);
             row.seek(0);
             let approval = key.map(|key| {
@@ -128,7 +131,7 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &ApprovalFi
                 return Ok(page);
             }
         }
-        // Behind rows of which not even the place is known there is no going on.
+        // If not even the place of the last rows is known, the list cannot go on behind them.
         is_last |= before == (at, id.clone());
         if is_last {
             return Ok(page);
@@ -136,7 +139,7 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &ApprovalFi
     }
 }
 
-/// Where a question stands in the list.
+/// The position of a question in the list.
 fn sort_key(row: &mut Row) -> Result<(i64, String), Error> {
     let id = row.text_again(0)?;
     row.seek(4);

@@ -17,7 +17,7 @@ pub(crate) static INSERT: Statement = Statement::new(
     on conflict do nothing",
 );
 
-/// Removes single attributes; takes the rows of [`INSERT`].
+/// Removes single attributes. It takes the rows of [`INSERT`].
 pub(crate) static REMOVE: Statement = Statement::new(
     "delete from attributes
     where (tenant_id, name, value, execution_no) in (
@@ -25,7 +25,7 @@ pub(crate) static REMOVE: Statement = Statement::new(
         from {rows tenant_id:int execution_no:int name:text value:text})",
 );
 
-/// Longer names and values are known by their digest: an index has no room for them.
+/// Longer names and values are stored as their digest, because an index has no room for them.
 const INDEXED_BYTES_MAX: usize = 200;
 
 /// Adds a row for each member of a JSON object.
@@ -33,14 +33,14 @@ pub(crate) fn add_rows(rows: &mut Rows<'_>, tenant: TenantId, no: i64, object: &
     if object == "{}" {
         return;
     }
-    // What is no object has no members to filter by; that is the writer's business.
+    // A text that is not an object has no members to filter by. Its writer is responsible for that.
     let members: BTreeMap<String, &RawValue> = serde_json::from_str(object).unwrap_or_default();
     for (name, value) in members {
         rows.push([tenant.into(), no.into(), indexed_name(&name).into(), indexed_value(value.get()).into()]);
     }
 }
 
-/// Adds rows for what has changed between two JSON objects: to `gone` what is no more, to `rows` what is new.
+/// Adds rows for the differences between two JSON objects: removed members to `gone`, new ones to `rows`.
 pub(crate) fn add_changes(
     (gone, rows): (&mut Rows<'_>, &mut Rows<'_>),
     (tenant, no): (TenantId, i64),
@@ -56,12 +56,12 @@ pub(crate) fn add_changes(
     after.difference(&before).for_each(|member| rows.push(row(member)));
 }
 
-/// How a name stands in the index.
+/// The indexed form of a name.
 pub(crate) fn indexed_name(name: &str) -> String {
     indexed(serde_json::to_string(name).expect("a text has a JSON form"))
 }
 
-/// How a JSON scalar stands in the index: texts in one spelling, everything else as it was written.
+/// The indexed form of a JSON scalar: texts in one spelling, other values as they were written.
 pub(crate) fn indexed_value(value: &str) -> String {
     let value = value.trim();
     indexed(match serde_json::from_str::<String>(value) {

@@ -1,10 +1,10 @@
-//! Open calls as state (L13).
+//! Open calls, stored as state (L13).
 
 use crate::CallRow;
 use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Rows, Session, Statement};
 
-/// Inserts calls, or writes their states anew.
+/// Inserts calls, or overwrites their states.
 pub(crate) static UPSERT: Statement = Statement::new(
     "insert into calls (tenant_id, execution_no, call, state)
     select r.tenant_id, r.execution_no, r.call, r.state
@@ -13,14 +13,15 @@ pub(crate) static UPSERT: Statement = Statement::new(
     on conflict (tenant_id, execution_no, call) do update set state = excluded.state",
 );
 
-/// Removes calls that are open no more.
+/// Removes calls that are no longer open.
 pub(crate) static DELETE: Statement = Statement::new(
     "delete from calls
     where (tenant_id, execution_no, call) in (
         select r.tenant_id, r.execution_no, r.call from {rows tenant_id:int execution_no:int call:text})",
 );
 
-/// The open calls of executions, in order of their names, with the number of the execution; or what is wrong with one.
+/// The open calls of executions, in order of their names. Each comes with the number of its execution; a call that
+/// cannot be read comes as the reason.
 pub(crate) async fn of(
     session: &mut Session,
     executions: &Rows<'_>,
@@ -38,7 +39,7 @@ pub(crate) async fn of(
     Ok(calls)
 }
 
-/// The name and state of an open call, or what is wrong with it.
+/// The name and state of an open call, or why they cannot be read.
 pub(crate) fn read(row: &mut Row) -> Result<CallRow, String> {
     let damaged = |_: Error| "the name of an open call cannot be read".to_owned();
     let name = row.text().map_err(damaged)?;

@@ -1,4 +1,4 @@
-//! Chunks of histories: written with a checksum, verified whenever they are read.
+//! Chunks of histories. They are written with a checksum, which is verified on every read.
 
 use cerebelum_history::Position;
 
@@ -14,7 +14,7 @@ pub(crate) static INSERT: Statement = Statement::new(
     from {rows tenant_id:int execution_no:int run:int first_position:int last_position:int checksum:int events:text}",
 );
 
-/// Writes chunks anew that have the same first and last position; takes the rows of [`INSERT`].
+/// Overwrites chunks that have the same first and last position. It takes the rows of [`INSERT`].
 pub(crate) static REWRITE: Statement = Statement::new(
     "update history as h
     set checksum = r.checksum, events = r.events
@@ -36,7 +36,7 @@ pub(crate) fn insertion<'a>(tenant: TenantId, no: i64, run: u32, chunk: &'a Chun
     ]
 }
 
-/// CRC-32 over run, positions and events, as a signed number, which is what PostgreSQL has.
+/// CRC-32 over run, positions and events, as the signed number that PostgreSQL stores.
 fn checksum(run: u32, chunk: &Chunk) -> i64 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&run.to_le_bytes());
@@ -46,10 +46,10 @@ fn checksum(run: u32, chunk: &Chunk) -> i64 {
     i64::from(hasher.finalize().cast_signed())
 }
 
-/// How many chunks are read at once for a page: a chunk is what one commit wrote.
+/// The number of chunks that are read at once for a page. A chunk holds what one commit wrote.
 const PAGE_CHUNKS: u32 = 16;
 
-/// Which chunks are read: those of a run that hold any of these positions, the first so many of them.
+/// The chunks to read: the first ones of a run that hold any of these positions, up to a limit.
 struct Range {
     run: u32,
     from: Position,
@@ -57,7 +57,8 @@ struct Range {
     limit: u32,
 }
 
-/// Reads the chunks that hold `from` to `to`. Empty when there is no such execution, run or position.
+/// Reads the chunks that hold `from` to `to`. The result is empty if the execution, the run or the position does not
+/// exist.
 pub(crate) async fn read(
     session: &mut Session,
     key: &ExecutionKey,
@@ -97,17 +98,18 @@ pub(crate) async fn page(
     }
 }
 
-/// The largest that the databases have room for.
+/// The largest position that the databases can store.
 const POSITION_MAX: Position = Position(i32::MAX as u64);
 
-/// Reads a range of chunks, and says up to where there must be some.
+/// Reads a range of chunks, and returns the position up to which there must be some.
 async fn some<'k>(
     session: &mut Session,
     key: &'k ExecutionKey,
     &Range { run, from, to, limit }: &Range,
 ) -> Result<(ChunkReader<'k>, Option<Position>), DbError> {
-    // One statement, hence one committed state of head and history. PostgreSQL is kept from reading all histories where
-    // it knows no figures about the table yet. Chunks before the one that holds the first position are not looked at.
+    // One statement sees one committed state of the execution's row and its history. On PostgreSQL it is worded so that
+    // a table without statistics is not scanned as a whole. Chunks before the one that holds the first position are not
+    // read.
     static READ: Statement = Statement::new(
         "select e.run, e.position, h.first_position, h.last_position, h.checksum, h.events
         from executions e left join {postgres: lateral (
@@ -130,7 +132,7 @@ async fn some<'k>(
     let (mut found, mut end) = (ChunkReader::new(key, run, from), None);
     for mut row in session.rows(&READ, &values).await? {
         let (current_run, position): (u32, Position) = (row.count()?, row.position()?);
-        // An earlier run ended where its last chunk ends; of a later one nothing is expected.
+        // An earlier run ended where its last chunk ends. A later run may have no chunks.
         end = match current_run.cmp(&run) {
             std::cmp::Ordering::Equal => Some(position.min(to)),
             std::cmp::Ordering::Greater => Some(Position(1).min(to)),
@@ -180,7 +182,7 @@ pub(crate) async fn find(
     }
 }
 
-/// Chunks as they are read, in order: verified, and without gaps.
+/// Reads chunks in order, verifies them, and checks that there are no gaps.
 pub(crate) struct ChunkReader<'k> {
     key: &'k ExecutionKey,
     run: u32,
@@ -189,12 +191,12 @@ pub(crate) struct ChunkReader<'k> {
 }
 
 impl<'k> ChunkReader<'k> {
-    /// Nothing yet of what begins with the chunk that holds `from`.
+    /// A reader that has no chunks yet and expects the chunk that holds `from` first.
     pub(crate) const fn new(key: &'k ExecutionKey, run: u32, from: Position) -> Self {
         Self { key, run, from, chunks: Vec::new() }
     }
 
-    /// The next chunk, where the row goes on with one: first and last position, checksum, events.
+    /// Reads the next chunk from the following columns of the row: first and last position, checksum, events.
     pub(crate) fn read(&mut self, row: &mut Row) -> Result<(), StoreError> {
         let unreadable = |error: Error| StoreError::from(DbError::from(error));
         let Some(first) = row.opt_int().map_err(unreadable)? else { return Ok(()) };
@@ -202,7 +204,7 @@ impl<'k> ChunkReader<'k> {
         self.add(Position(u64::try_from(first).unwrap_or(0)), last, (sum, row.text().map_err(unreadable)?))
     }
 
-    /// The same where a row may be without events: then nothing is kept of what came up to it.
+    /// The same as `read`, for rows that may have no events. Such a row drops all chunks up to it.
     pub(crate) fn read_or_skip(&mut self, row: &mut Row) -> Result<(), StoreError> {
         let unreadable = |error: Error| StoreError::from(DbError::from(error));
         let (first, last) = (row.position().map_err(unreadable)?, row.position().map_err(unreadable)?);
@@ -217,7 +219,7 @@ impl<'k> ChunkReader<'k> {
         }
     }
 
-    /// The next chunk, with its checksum.
+    /// Adds the next chunk after a check of its checksum.
     fn add(&mut self, first: Position, last: Position, (sum, events): (i64, String)) -> Result<(), StoreError> {
         let follows = match self.chunks.last() {
             Some(before) => first == before.last.next(),
@@ -234,12 +236,12 @@ impl<'k> ChunkReader<'k> {
         Ok(())
     }
 
-    /// How many there are.
+    /// The number of chunks.
     const fn len(&self) -> usize {
         self.chunks.len()
     }
 
-    /// All of them, which reach to `end`.
+    /// All chunks, which must reach to `end`.
     pub(crate) fn up_to(self, end: Option<Position>) -> Result<Vec<Chunk>, StoreError> {
         match end {
             Some(end) if self.next() <= end => Err(self.corrupt(self.next(), "is missing")),
@@ -247,7 +249,7 @@ impl<'k> ChunkReader<'k> {
         }
     }
 
-    /// The first position that is not there.
+    /// The first position that was not read yet.
     fn next(&self) -> Position {
         self.chunks.last().map_or(self.from, |last| last.last.next())
     }

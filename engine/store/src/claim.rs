@@ -1,4 +1,4 @@
-//! Claims: a fenced right to run an execution, taken for those that have something to do.
+//! Claims: the fenced right to run an execution. A node takes claims on executions that have something to do.
 
 use std::collections::HashMap;
 
@@ -14,35 +14,35 @@ use crate::sql::{Row, Rows, Session, Statement, Value};
 use crate::store::{SqlStore, commit};
 use crate::{Claimed, ExecutionKey, Incarnation, State, StoreError, executions, inbox, nodes};
 
-/// What all executions that are claimed together may bring along, in bytes of open calls and messages.
+/// The most bytes of open calls and messages that all executions of one claim may have together.
 const CLAIM_BYTES_MAX: u64 = 16 << 20;
 
-/// An execution that brings no more bytes of open calls and messages along is small.
+/// An execution is small if it has at most this many bytes of open calls and messages.
 pub const SMALL_BYTES: u64 = 128 << 10;
 
-/// Which executions a claim is for.
+/// The sizes of executions that a claim accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// All of them.
+    /// Any size.
     Any,
-    /// Those that bring no more than [`SMALL_BYTES`] along: there is no room for others at present.
+    /// At most [`SMALL_BYTES`]: there is no room for larger ones at present.
     Small,
 }
 
-/// The condition of the index `executions_due`, word for word: what time alone can make claimable.
+/// The condition of the index `executions_due`, word for word: executions that time alone can make claimable.
 macro_rules! free {
     () => {
         "e.owner is null and e.state = 0 and e.parked is null and (e.due is not null or e.settled = 0 and e.paused = 0)"
     };
 }
-/// The expression of that index: when it has to be looked at.
+/// The expression of that index: the time at which the execution has to be looked at.
 macro_rules! wake {
     () => {
         "(case when e.settled = 1 or e.paused = 1 then e.due else 0 end)"
     };
 }
 
-/// What a row of an execution brings along, in bytes of open calls and messages.
+/// The bytes of open calls and messages of an execution's row.
 macro_rules! brings {
     ($row:literal) => {
         concat!(
@@ -61,7 +61,7 @@ macro_rules! brings {
         )
     };
 }
-/// Executions with unseen messages that bring along what the condition says.
+/// Executions with unseen messages, with a further condition on their size.
 macro_rules! run {
     ($small:expr) => {
         Statement::new(concat!(
@@ -76,7 +76,7 @@ macro_rules! run {
         ))
     };
 }
-/// Executions that are due and bring along what the condition says.
+/// Executions that are due, with a further condition on their size.
 macro_rules! due {
     ($small:expr) => {
         Statement::new(concat!(
@@ -119,7 +119,7 @@ pub(crate) async fn claim(
         session.undo().await;
         return Ok(Vec::new());
     };
-    // Half for messages first, so that neither they nor timers ever wait for the last of the others.
+    // Half of the limit is for messages first, so that a flood of messages never starves timers, nor the reverse.
     let half = usize::try_from(limit.div_ceil(2)).unwrap_or(usize::MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut picked = Picked::default();
@@ -130,7 +130,7 @@ pub(crate) async fn claim(
     let more_told = picked.pick(&mut session, (run, told_values), incarnation, half).await?;
     picked.pick(&mut session, (due, due_values), incarnation, limit).await?;
     if more_told {
-        // Those that were picked above are owned by now and do not come again.
+        // The executions that were picked above have an owner now and are not found again.
         picked.pick(&mut session, (run, told_values), incarnation, limit).await?;
     }
     finish(store, session, incarnation, picked).await
@@ -181,7 +181,7 @@ pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, DbEr
     Ok(due.into_iter().chain(look_again).min())
 }
 
-/// See [`crate::Store::look`].
+/// See [`crate::Store::peek`].
 pub(crate) async fn peek(store: &SqlStore, key: &ExecutionKey) -> Result<Option<Claimed>, DbError> {
     static LOOK: Statement = Statement::new(concat!(ends!(), " where e.tenant_id = $1 and e.id = $2"));
     let mut session = store.database.snapshot().await?;
@@ -193,7 +193,8 @@ pub(crate) async fn peek(store: &SqlStore, key: &ExecutionKey) -> Result<Option<
     Ok(Some(claimed))
 }
 
-/// Reads a head and, behind its columns, where its history ends: that must be where the head says.
+/// Reads an execution's row and, in the column after it, the position at which its history ends. Both positions must be
+/// the same.
 pub(crate) fn read(row: &mut Row) -> StoredRow {
     let mut stored = executions::read(row);
     row.seek(executions::COLUMNS);
@@ -207,7 +208,7 @@ pub(crate) fn read(row: &mut Row) -> StoredRow {
     stored
 }
 
-/// What is picked for a node, and what must not be run.
+/// The executions that were picked for a node, and the damaged ones that must not be run.
 #[derive(Default)]
 struct Picked {
     found: Vec<StoredRow>,
@@ -215,7 +216,7 @@ struct Picked {
 }
 
 impl Picked {
-    /// Takes what a statement finds until there are so many. Whether there may be more.
+    /// Picks the executions that a statement finds, until there are `until` of them. Returns whether there may be more.
     async fn pick(
         &mut self,
         session: &mut Session,
@@ -229,7 +230,7 @@ impl Picked {
             let rows = session.rows(statement, &values).await?;
             let (is_last, before) = (rows.len() < room, self.damaged.len());
             self.take(session, incarnation, rows).await?;
-            // What cannot be read has left room for others.
+            // The damaged ones have left room for others.
             if is_last || self.damaged.len() == before {
                 return Ok(!is_last);
             }
@@ -237,7 +238,7 @@ impl Picked {
         Ok(true)
     }
 
-    /// Marks these as the node's; those that cannot be read are parked instead.
+    /// Makes the node the owner of these executions. Damaged ones are parked instead.
     async fn take(&mut self, session: &mut Session, incarnation: Incarnation, rows: Vec<Row>) -> Result<(), DbError> {
         static TAKE: Statement = Statement::new(
             "update executions as e set owner = r.node
@@ -285,7 +286,7 @@ async fn finish(
         }
         nos.push([incarnation.into(), stored.head.key.tenant.into(), stored.no.into()]);
         numbers.push((stored.head.key.clone(), stored.no));
-        // They were read before they were taken.
+        // The row was read before it was taken.
         (with_state.owner, with_state.leaves_others) = (Some(incarnation), leaves_others);
         claimed.push(with_state);
     }
@@ -302,7 +303,7 @@ async fn finish(
     }
 }
 
-/// How many of them do not bring too much with them, from the first on; one in any case.
+/// The number of executions, from the first on, whose bytes fit into one claim. It is at least one.
 pub(crate) async fn fitting(session: &mut Session, found: &[StoredRow]) -> Result<usize, DbError> {
     static SIZES: Statement = Statement::new(concat!(
         "select r.ordinal, ",
@@ -327,7 +328,7 @@ pub(crate) async fn fitting(session: &mut Session, found: &[StoredRow]) -> Resul
     Ok(found.len())
 }
 
-/// Those of them that fit; the others are free again.
+/// Keeps the executions that fit, and frees the others again. Returns whether any were freed.
 async fn cut(session: &mut Session, mut found: Vec<StoredRow>) -> Result<(Vec<StoredRow>, bool), DbError> {
     static FREE: Statement = Statement::new(
         "update executions as e set owner = null
@@ -343,7 +344,8 @@ async fn cut(session: &mut Session, mut found: Vec<StoredRow>) -> Result<(Vec<St
     Ok((found, !left.is_empty()))
 }
 
-/// Frees what may have been claimed by a COMMIT whose answer was lost: nobody here knows that it is theirs.
+/// Frees executions that may have been claimed by a COMMIT whose answer was lost, because this node does not know that
+/// they are its own.
 async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Result<Vec<Claimed>, DbError> {
     static GIVE_BACK: Statement = Statement::new(
         "update executions as e set owner = null
@@ -359,13 +361,14 @@ async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Resul
         };
         match given_back.await {
             Ok(()) => return Err(StoreError::Unavailable(cause).into()),
-            // The caller must not think that nothing happened: what may be claimed is known to nobody.
+            // The caller must not conclude that nothing happened: no node knows of the executions that may be claimed.
             Err(fault) => patience.wait(fault).await.map_err(|_| StoreError::Unknown(cause.clone()))?,
         }
     }
 }
 
-/// The same with their open calls and messages. A row of those that cannot be read, or is missing, spoils its execution.
+/// Adds the open calls and messages of each execution. A call or message that is missing or cannot be read marks its
+/// execution as damaged.
 pub(crate) async fn with_state(
     session: &mut Session,
     mut found: Vec<StoredRow>,

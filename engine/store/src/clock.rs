@@ -1,20 +1,20 @@
-//! The time of the database, without the jumps of the clock that it is read from (L8).
+//! The database's time, without the jumps of the clock that it is read from (L8).
 //!
-//! It goes on with the machine's boot-time clock, which nobody sets. What it is compared with (the wall clock for a file,
-//! the server's clock for a server) moves it at most as fast as a clock that is being disciplined, and what jumped is
-//! logged in one line.
+//! It advances with the machine's boot-time clock, which cannot be set. It is compared with a reference: the wall clock
+//! for a file, the server's clock for a server. The reference moves it no faster than NTP would discipline a clock, and
+//! a jump of the reference is logged in one line.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cerebelum_history::{Timestamp, planted};
 
-/// What a machine's clocks say. Tests set them.
+/// The clocks of a machine. Tests set them.
 pub trait Clocks: Send + Sync + 'static {
     /// Milliseconds since the machine was started, suspended time included.
     fn boot_ms(&self) -> u64;
-    /// Milliseconds since 1970, by a clock that people and programs set.
+    /// Milliseconds since 1970, by a clock that people and programs can set.
     fn wall_ms(&self) -> u64;
-    /// Names this start of the machine: what [`Clocks::boot_ms`] says is comparable under the same name only.
+    /// The name of this start of the machine: values of [`Clocks::boot_ms`] are comparable only under the same name.
     fn boot_id(&self) -> String;
 }
 
@@ -35,21 +35,22 @@ impl Clocks for MachineClocks {
     }
 
     fn boot_id(&self) -> String {
-        // Without it no two starts are the same, and the wall clock decides.
+        // Without a boot id, no two starts count as the same, and the wall clock decides.
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
     }
 }
 
-/// A difference up to this is followed at once: it is what measuring costs, or a clock that is kept right.
+/// A difference up to this is followed at once: it comes from the measurement, or from a clock that is kept right.
 const FOLLOWED_AT_ONCE_MS: i64 = 100;
-/// A larger one is followed by so many millionths of the time that passes, which is as fast as NTP moves a clock.
+/// A larger difference is reduced by this many millionths of the time that passes. That is as fast as NTP slews a
+/// clock.
 const SLEW_PER_MILLION: i64 = 500;
-/// One that is larger still is a mistake, and not followed.
+/// A difference beyond this is taken for a mistake, and is not followed.
 const FOLLOWED_MS_MAX: i64 = 24 * 3_600_000;
-/// A database that was not used for longer than this was not: the wall clock is not believed.
+/// If the wall clock says that the database was unused for longer than this, the wall clock is not believed.
 const UNUSED_MS_MAX: u64 = 366 * 24 * 3_600_000;
 
-/// What was written down of the time.
+/// The time as it was saved in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SavedTime {
     pub(crate) told_ms: u64,
@@ -68,21 +69,21 @@ pub(crate) struct SteadyClock {
 struct State {
     /// The time minus boot time.
     offset_ms: i64,
-    /// The latest time told: it never goes back.
+    /// The latest time that was returned: the clock never goes back.
     told_ms: u64,
-    /// When it was compared last, by the boot-time clock.
+    /// The boot time of the last comparison.
     compared_boot_ms: u64,
-    /// The difference that was logged; none while there is none.
+    /// The difference that was logged, or none while the clocks agree.
     logged_ms: Option<i64>,
 }
 
 impl SteadyClock {
-    /// The clock of a file: goes on from what was written down, as far as that says anything about now.
+    /// The clock of a file. It goes on from the saved time, as far as that is still meaningful.
     pub(crate) fn of_file(clocks: Arc<dyn Clocks>, kept: Option<&SavedTime>) -> Self {
         let (boot_ms, wall_ms) = (clocks.boot_ms(), clocks.wall_ms());
         let now_ms = match kept {
             None => wall_ms,
-            // The machine has run ever since, and knows how long that is.
+            // The machine has run since the time was saved, and knows how much time has passed.
             Some(kept) if kept.boot_id == clocks.boot_id() && !kept.boot_id.is_empty() && kept.boot_ms <= boot_ms => {
                 kept.told_ms + (boot_ms - kept.boot_ms)
             }
@@ -100,14 +101,14 @@ impl SteadyClock {
         Self::at(clocks, now_ms)
     }
 
-    /// A clock that begins at this time.
+    /// A clock that starts at this time.
     pub(crate) fn at(clocks: Arc<dyn Clocks>, now_ms: u64) -> Self {
         let boot_ms = clocks.boot_ms();
         let state = State { offset_ms: minus(now_ms, boot_ms), compared_boot_ms: boot_ms, ..State::default() };
         Self { clocks, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The time now; never earlier than the time before.
+    /// The current time. It is never earlier than a time that was returned before.
     pub(crate) fn now(&self) -> Timestamp {
         let boot_ms = self.clocks.boot_ms();
         let mut state = self.state();
@@ -115,18 +116,18 @@ impl SteadyClock {
         Timestamp(state.told_ms)
     }
 
-    /// What is to be written down.
+    /// The time in the form in which it is saved.
     pub(crate) fn kept(&self) -> SavedTime {
         let (boot_ms, boot_id) = (self.clocks.boot_ms(), self.clocks.boot_id());
         SavedTime { told_ms: self.state().at(boot_ms), boot_ms, boot_id }
     }
 
-    /// Compares it with the wall clock.
+    /// Compares the time with the wall clock.
     pub(crate) fn follow_wall(&self) {
         self.follow(self.clocks.wall_ms());
     }
 
-    /// Compares it with another clock, as that was read just now.
+    /// Compares the time with another clock that was read just now.
     pub(crate) fn follow(&self, other_ms: u64) {
         let boot_ms = self.clocks.boot_ms();
         let mut state = self.state();
@@ -153,7 +154,7 @@ impl State {
         boot_ms.saturating_add_signed(self.offset_ms)
     }
 
-    /// One line when a difference appears or jumps, and one when it is gone.
+    /// Logs one line when a difference appears or jumps, and one when it is gone.
     fn log(&mut self, difference: i64) {
         let is_gone = difference.saturating_abs() <= FOLLOWED_AT_ONCE_MS;
         match self.logged_ms {

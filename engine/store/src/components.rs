@@ -1,4 +1,4 @@
-//! Components: bytes kept once per digest, and the names they were uploaded under.
+//! Components: the bytes are stored once per digest, with the names under which they were uploaded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::sql::{Row, Session, Statement};
 use crate::store::commit;
 use crate::{Component, StoreError, TenantId, packs};
 
-/// A component to be kept.
+/// A component that is uploaded.
 pub(crate) struct Upload<'a> {
     pub(crate) tenant: TenantId,
     pub(crate) name: &'a str,
@@ -21,10 +21,11 @@ pub(crate) struct Upload<'a> {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A component that this one is stored as a difference from may go before that, and another one come: not for ever.
+/// Retries are bounded: between attempts, the component from which a difference was computed may be removed, and so may
+/// the next one.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// See [`crate::Store::keep_component`]. Returns how many uploads there were.
+/// See [`crate::Store::keep_component`]. Returns the number of uploads so far.
 pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64, DbError> {
     let Upload { tenant, name, digest, manifest, bytes } = upload;
     let bytes = Arc::new(bytes);
@@ -38,7 +39,7 @@ pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64,
     Err(StoreError::Unavailable("components are uploaded and removed all the time".into()).into())
 }
 
-/// A component with what is to be stored of it, but for its packed bytes.
+/// A component with everything that is to be stored except its packed bytes.
 struct NewComponent<'a> {
     tenant: TenantId,
     name: &'a str,
@@ -47,7 +48,8 @@ struct NewComponent<'a> {
     bytes: &'a [u8],
 }
 
-/// Keeps it with these bytes, or with those that are stored. `None`: they are not, or not what these differ from.
+/// Stores the component with these bytes, or with the bytes that are already stored. Returns `None` if no bytes are
+/// stored, or the base of the difference is gone.
 async fn try_keep(
     database: &Database,
     component: &NewComponent<'_>,
@@ -87,20 +89,21 @@ async fn try_keep(
     Ok(Some(uploads))
 }
 
-/// Waits for the other uploads and removals of a tenant, and has them wait until the transaction ends. Returns how many
-/// there were.
+/// Waits for other uploads and removals of the tenant, and makes later ones wait until the transaction ends. Returns
+/// the number of uploads and removals so far.
 pub(crate) async fn take_turn(session: &mut Session, tenant: TenantId) -> Result<i64, DbError> {
     static TURN: Statement =
         Statement::new("update tenants set uploads = uploads + 1 where tenant_id = $1 returning uploads");
     Ok(session.rows(&TURN, &[tenant.into()]).await?.first_mut().map_or(Ok(0), |row| row.int())?)
 }
 
-/// How many uploads a file has seen, as far as it is known: nobody else writes to it. Of a server nothing is known.
+/// The number of uploads to a file, as far as it is known: no other process writes to the file. The number is not known
+/// for a server.
 #[derive(Default)]
 pub(crate) struct Uploads(Mutex<HashMap<TenantId, i64>>);
 
 impl Uploads {
-    /// There were at least so many.
+    /// Notes that there were at least this many.
     pub(crate) fn count(&self, tenant: TenantId, uploads: i64) {
         let mut counted = self.0.lock().expect("nobody panics while counting");
         let counted = counted.entry(tenant).or_default();
@@ -178,7 +181,7 @@ pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest
     Ok(Some(bytes))
 }
 
-/// Bytes as earlier engines stored them.
+/// The bytes of a component in the form in which earlier engines stored them.
 async fn whole_bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, DbError> {
     static BYTES: Statement = Statement::new("select bytes from component_bytes where tenant_id = $1 and digest = $2");
     let mut rows = database.search().await?.rows(&BYTES, &[tenant.into(), digest.as_str().into()]).await?;

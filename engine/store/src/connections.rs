@@ -1,8 +1,8 @@
-//! Connections that are lent, and used again when they come back in order.
+//! Pools of connections. A connection is used again if it comes back in a clean state.
 //!
-//! The pool of sqlx asks each connection that comes back whether it still stands: one more round trip for each use. Here a
-//! connection to a server that was left in the middle of something is not used again (decision 013); what is done with
-//! one to a file is not broken off in the middle (decision 014).
+//! The pool of sqlx pings each connection that is returned to it, which costs one more round trip for each use. Here, a
+//! connection to a server is not reused if it was left in the middle of an operation (decision 013). Operations on a
+//! file are never interrupted (decision 014).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::db_error::Error;
 
-/// How long a call waits for a free connection, connecting included.
+/// The longest that a caller waits for a free connection, including the time to connect.
 pub(crate) const LEND_TIMEOUT: Duration = Duration::from_secs(4);
-/// Between two attempts to reach a server that is not there.
+/// The pause between two attempts to reach a server that does not answer.
 const CONNECT_AGAIN: Duration = Duration::from_millis(50);
-/// What a server keeps in memory for a connection grows with it.
+/// The greatest age of a connection: the memory that a server holds for it grows with its age.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
-/// Connections to one database, opened when they are needed.
+/// Connections to one database, opened on demand.
 pub(crate) struct Connections<O: Opener>(Pool<O>);
 
 impl<O: Opener> Clone for Connections<O> {
@@ -30,12 +30,13 @@ impl<O: Opener> Clone for Connections<O> {
     }
 }
 
-/// How far connections to one server are trusted.
+/// How long connections to one server are assumed to be alive.
 #[derive(Clone)]
 pub(crate) struct ConnectionLiveness {
-    /// One that was idle for longer is asked whether it still stands.
+    /// A connection that was idle for longer is pinged before it is used.
     idle: Duration,
-    /// When one was last found broken: those that were opened or used before may be so, too.
+    /// When a connection was last found broken. Connections that were opened or last used before that may be broken
+    /// too.
     doubted_at: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -58,13 +59,13 @@ impl ConnectionLiveness {
 }
 
 impl<O: Opener<Error = Error>> Connections<O> {
-    /// At most so many.
+    /// A pool of at most `max` connections.
     pub(crate) fn new(opener: O, max: usize) -> Self {
         let pool = Pool::builder(opener).max_size(max).queue_mode(QueueMode::Lifo);
         Self(pool.build().expect("without timeouts of its own a pool asks for no runtime"))
     }
 
-    /// A connection, as soon as one is free.
+    /// Waits for a free connection.
     pub(crate) async fn lend(&self) -> Result<Object<O>, Error> {
         match tokio::time::timeout(LEND_TIMEOUT, self.0.get()).await {
             Ok(Ok(connection)) => Ok(connection),
@@ -84,7 +85,7 @@ impl Opener for Server {
     type Type = PgConnection;
     type Error = Error;
 
-    /// Waits for a server that is starting; whoever asks gives up when that takes too long.
+    /// Waits for a server that is starting. The caller gives up if that takes too long.
     async fn create(&self) -> Result<PgConnection, Error> {
         loop {
             match self.options.connect().await {
@@ -107,7 +108,8 @@ impl Opener for Server {
     }
 }
 
-/// A connection to a server in use. Dropped in the middle of something it is closed, which undoes what was not committed.
+/// A connection to a server in use. If it is dropped in the middle of an operation, the connection is closed, which
+/// rolls back everything that was not committed.
 pub(crate) struct Pooled {
     connection: Option<Object<Server>>,
     in_order: bool,
@@ -118,13 +120,13 @@ impl Pooled {
         Self { connection: Some(connection), in_order: true }
     }
 
-    /// The connection, for something that may break off: until [`Pooled::settle`] nobody else will use it.
+    /// The connection, for an operation that may be interrupted. It is not reused before [`Pooled::settle`].
     pub(crate) fn begin(&mut self) -> &mut PgConnection {
         self.abandon();
         self.connection.as_mut().expect("nobody uses what was taken")
     }
 
-    /// Whoever uses it next finds nothing of what was done with it, unless this made the connection itself fail.
+    /// Marks the connection as clean after an operation, unless the operation failed because of the connection itself.
     pub(crate) fn settle<T>(&mut self, done: &Result<T, sqlx::Error>) {
         self.in_order = match done {
             Ok(_) => true,
@@ -138,17 +140,17 @@ impl Pooled {
         }
     }
 
-    /// Until [`Pooled::settle`] nobody else will use it.
+    /// Marks the connection as unclean: it is not reused before [`Pooled::settle`].
     pub(crate) const fn abandon(&mut self) {
         self.in_order = false;
     }
 
-    /// The same connection in other hands, abandoned; nothing is left here.
+    /// Moves the connection out, marked as unclean. Nothing is left here.
     pub(crate) fn take(&mut self) -> Self {
         Self { connection: self.connection.take(), in_order: false }
     }
 
-    /// Whether nothing is under way on it.
+    /// Whether no operation is under way on the connection.
     pub(crate) const fn is_in_order(&self) -> bool {
         self.in_order
     }

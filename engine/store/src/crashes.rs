@@ -1,7 +1,8 @@
-//! Executions whose nodes died again and again while they could run (L18). A node's own notes of what ran when it died are
-//! in its data folder; this is what is known of nodes that never came back to theirs.
+//! Executions that could run when their nodes died, again and again (L18). A node's own record of what ran when it died
+//! is in its data folder. The counts here cover nodes that never came back to their data folder.
 //!
-//! A crash is counted at the position where the execution stood. An execution that has moved on since then is cleared.
+//! A crash is counted at the execution's position. Once the execution has moved on from there, the crash no longer
+//! counts.
 
 use cerebelum_history::Timestamp;
 
@@ -10,17 +11,18 @@ use crate::db_error::DbError;
 use crate::executions::ends;
 use crate::sql::{Row, Session, Statement};
 
-/// A suspect waits until the one that its node has claimed has gone on: so often the node looks, in milliseconds.
+/// How often a node looks for a free suspect while it waits for the suspect that it has claimed to go on, in
+/// milliseconds.
 pub(crate) const LOOK_AGAIN_MS: u64 = 100;
 
-/// Whether a row of executions is a suspect: it has crashed twice where it stands. A node claims one suspect at a time. The
-/// index `executions_suspected` says the same number.
+/// Whether a row of `executions` is a suspect: it has crashed twice at its current position. A node claims one suspect
+/// at a time. The index `executions_suspected` uses the same number.
 macro_rules! suspected {
     ($row:literal) => {
         concat!("(", $row, ".crashes >= 2 and ", $row, ".crashed_at = ", $row, ".position)")
     };
 }
-/// Whether the row `e` can move at the time that is the parameter.
+/// Whether the row `e` can move at the time given by the parameter.
 macro_rules! movable {
     ($now:literal) => {
         concat!(
@@ -31,7 +33,7 @@ macro_rules! movable {
         )
     };
 }
-/// Whether a suspect that can move at the time that is the parameter belongs to no node.
+/// Whether a suspect that can move at the time given by the parameter has no owner.
 macro_rules! free_suspects {
     ($now:literal) => {
         concat!(
@@ -45,7 +47,7 @@ macro_rules! free_suspects {
 }
 pub(crate) use {free_suspects, movable, suspected};
 
-/// Counts a crash for what these nodes could run before their leases were over.
+/// Counts a crash for every execution that these nodes could run when their leases ended.
 pub(crate) static COUNT: Statement = Statement::new(concat!(
     "update executions as e
     set crashes = case when e.crashed_at = e.position and e.crashes between 1 and 1000 then e.crashes + 1 else 1 end,
@@ -55,7 +57,7 @@ pub(crate) static COUNT: Statement = Statement::new(concat!(
     movable!("r.at")
 ));
 
-/// A suspect that can move, for a node that has none: first the one with the fewest crashes.
+/// A suspect that can move, for a node that has none. The one with the fewest crashes comes first.
 pub(crate) async fn free_suspect(
     session: &mut Session,
     incarnation: Incarnation,

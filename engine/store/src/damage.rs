@@ -1,6 +1,6 @@
-//! Executions whose rows cannot be read: parked by their number alone, so that they are in nobody else's way.
+//! Executions whose rows cannot be read. They are parked by number alone, so that they do not affect other executions.
 //!
-//! Nothing here decides what an event means. It looks at whether the rows of an execution are there and fit together.
+//! This file does not interpret events. It checks that the rows of an execution exist and fit together.
 
 use cerebelum_history::planted;
 
@@ -15,22 +15,24 @@ use crate::{Audit, Claimed, ExecutionKey, Incarnation, TenantId, claim, inbox};
 #[derive(Debug, Clone)]
 pub(crate) struct Damaged {
     no: i64,
-    /// By which people can speak of it: its id, or the one that it gets.
+    /// The key by which operators can refer to it: its own, or the one that it is given.
     key: ExecutionKey,
     what: String,
 }
 
 impl Damaged {
-    /// What is wrong with it, if anything is.
+    /// The damage of an execution, if it has any.
     pub(crate) fn of(stored: &StoredRow) -> Option<Self> {
         let what = stored.damage.clone()?;
         Some(Self { no: stored.no, key: stored.head.key.clone(), what })
     }
 }
 
-/// Parks executions, whoever holds them. One whose id or tenant is none gets one, so that it can be ended and removed.
+/// Parks executions, whichever node has claimed them. An execution without a valid id or tenant is given one, so that
+/// it can be ended and removed.
 pub(crate) async fn park(session: &mut Session, damaged: &[Damaged]) -> Result<(), DbError> {
-    // Only what a reader needs to find it is changed: the damage itself stays as it is, for whoever repairs it.
+    // The statement changes only what readers need to find the execution. The damage itself stays as it is, for a later
+    // repair.
     static PARK: Statement = Statement::new(
         "update executions
         set parked = r.reason, status = 'parked', owner = null, id = coalesce(r.id, executions.id),
@@ -49,7 +51,7 @@ pub(crate) async fn park(session: &mut Session, damaged: &[Damaged]) -> Result<(
     Ok(())
 }
 
-/// Says of each that it is parked.
+/// Logs that each of them is parked.
 pub(crate) fn tell(damaged: &[Damaged]) {
     for Damaged { key, what, .. } in damaged {
         tracing::error!(execution = %key.id, reason = format!("{CORRUPT}{what}"), "parked");
@@ -114,7 +116,7 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
         "select max(execution_no) from (
             select execution_no from executions where execution_no >= $1 order by execution_no limit $2) page",
     );
-    // What a living node has claimed is in its memory, and it looks for itself when something is not as it should be.
+    // An execution that a living node has claimed is in that node's memory, and the node notices damage itself.
     static PAGE: Statement = Statement::new(concat!(
         ends!(),
         " where e.execution_no >= $1 and e.execution_no <= $2 and coalesce(e.state, 0) not in (1, 2, 3)
@@ -122,7 +124,7 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
             and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)
         order by e.execution_no"
     ));
-    // Numbers begin at 1, but for those that were damaged.
+    // Numbers begin at 1, unless they were damaged.
     let Some(after) = (if after == 0 { Some(i64::MIN) } else { after.checked_add(1) }) else {
         return Ok(Audit::default());
     };
@@ -133,7 +135,7 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
     };
     let mut rows = session.rows(&PAGE, &[after.into(), last.into()]).await?;
     let mut found: Vec<StoredRow> = rows.iter_mut().map(claim::read).collect();
-    // Large ones are left for the next page.
+    // Executions that are too large together are left for the next page.
     found.truncate(claim::fitting(&mut session, &found).await?);
     if found.len() < rows.len() {
         last = found.last().map_or(last, |stored| stored.no);
@@ -157,14 +159,14 @@ pub(crate) async fn audit(store: &SqlStore, after: i64, limit: u32) -> Result<Au
     Ok(Audit { next: Some(last), parked, sound })
 }
 
-/// Whether neither time, nor a message, nor a person that knows of it will ever move it.
+/// Whether nothing can ever move the execution: neither time, nor a message, nor a person who could know of it.
 fn stands_still(stored: &StoredRow, claimed: &Claimed) -> bool {
     let head = &stored.head;
     let waits = head.settled && !head.paused && head.due.is_none() && head.parked.is_none();
     waits && claimed.calls.is_empty() && claimed.inbox.iter().all(|message| message.seen)
 }
 
-/// Parks those of these executions that are still damaged when nobody else writes to them.
+/// Parks those of these executions that are still damaged once they are locked.
 async fn set_aside(store: &SqlStore, suspects: &[Damaged]) -> Result<u64, DbError> {
     static AGAIN: Statement = Statement::new(concat!(
         ends!(),
@@ -197,7 +199,7 @@ async fn set_aside(store: &SqlStore, suspects: &[Damaged]) -> Result<u64, DbErro
     Ok(parked)
 }
 
-/// Frees executions that belong to a node that is none.
+/// Frees executions that belong to a node that does not exist any more.
 async fn free(store: &SqlStore, orphaned: &[i64]) -> Result<(), DbError> {
     static FREE: Statement = Statement::new(
         "update executions set owner = null

@@ -1,4 +1,4 @@
-//! Opening a database: who may use it, in which mode, with which schema; and handing out sessions.
+//! Opens a database (access, mode and schema), and hands out sessions.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -20,23 +20,23 @@ use crate::{StoreError, nodes};
 static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_SCHEMA: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// Connections for what the engine itself reads and writes, leases excepted.
+/// Connections for the engine's own reads and writes, except for leases.
 const POSTGRES_CONNECTIONS_MAX: usize = 8;
-/// Connections for what clients read: however many ask, commits do not wait for them.
+/// Connections for reads of clients. However many clients read, commits do not wait for them.
 const POSTGRES_CLIENTS_MAX: usize = 4;
-/// Readers beside the one writer: so many for the engine itself, and as many for clients.
+/// The number of readers beside the one writer: this many for the engine itself, and as many for clients.
 const SQLITE_READERS_MAX: usize = 4;
-/// A connection that was idle for longer is asked whether it still stands before it is used: longer than the pauses of an
-/// engine that has nothing to do.
+/// A connection that was idle for longer is pinged before it is used. This is longer than the pauses of an engine that
+/// has nothing to do.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
-/// The longest that a transaction may stand idle or wait for a lock, however long leases are.
+/// The longest that a transaction may be idle or wait for a lock, however long the leases are.
 const TRANSACTION_PATIENCE_MAX: Duration = Duration::from_secs(5);
 
-/// A database that is open.
+/// An open database.
 pub(crate) enum Database {
-    /// One file: a single writer, readers beside it, and nobody else.
+    /// One file: a single writer, with readers beside it. No other process uses it.
     Sqlite { writer: Connections<SqliteFile>, readers: Connections<SqliteFile>, clients: Connections<SqliteFile> },
-    /// A server. Leases have a connection of their own, so that renewals wait for nothing (L11); so has listening.
+    /// A server. Leases have a connection of their own, so that a renewal never has to wait (L11). So do notifications.
     Postgres { pool: Connections<Server>, clients: Connections<Server>, leases: Connections<Server>, listening: PgPool },
 }
 
@@ -56,17 +56,17 @@ impl Database {
         Err(StoreError::Unusable("a database is `sqlite:FILE` or `postgres://USER@HOST/NAME`".into()))
     }
 
-    /// A session that changes nothing, for one statement that looks at a few rows.
+    /// A session that writes nothing, for one statement that reads a few rows.
     pub(crate) async fn read(&self) -> Result<Session, DbError> {
         Ok(Session::new(self.reader(Blocking::Inline).await?))
     }
 
-    /// The same for a statement that may look at many.
+    /// The same as `read`, for a statement that may read many rows.
     pub(crate) async fn search(&self) -> Result<Session, DbError> {
         Ok(Session::new(self.reader(Blocking::Offload).await?))
     }
 
-    /// A session for what clients read, who wait for each other and keep nobody else waiting.
+    /// A session for reads of clients. Clients wait for each other there, and hold up nothing else.
     pub(crate) async fn client(&self) -> Result<Session, DbError> {
         Ok(Session::new(self.client_link().await?))
     }
@@ -76,7 +76,7 @@ impl Database {
         Ok(Session::begin(self.reader(Blocking::Inline).await?, self.same_state()).await?)
     }
 
-    /// The same for what is read on behalf of clients, or can wait for them.
+    /// The same as `snapshot`, for reads on behalf of clients, or reads that can wait for them.
     pub(crate) async fn client_snapshot(&self) -> Result<Session, DbError> {
         Ok(Session::begin(self.client_link().await?, self.same_state()).await?)
     }
@@ -95,7 +95,7 @@ impl Database {
         }
     }
 
-    /// A transaction.
+    /// A session for a transaction.
     pub(crate) async fn write(&self) -> Result<Session, DbError> {
         let (link, words) = match self {
             Self::Sqlite { writer, .. } => (on_file(writer, Blocking::Offload).await?, "begin immediate"),
@@ -104,7 +104,7 @@ impl Database {
         Ok(Session::begin(link, words).await?)
     }
 
-    /// Runs a script, whole or not at all.
+    /// Runs a script, all of it or nothing.
     pub(crate) async fn run(&self, script: Script<'_>) -> Result<Vec<Row>, Error> {
         match self {
             Self::Sqlite { writer, .. } => writer.lend().await?.run(&script),
@@ -160,15 +160,15 @@ async fn open_sqlite(path: &Path, clocks: Arc<dyn Clocks>) -> Result<(Database, 
     first.close().await.map_err(|error| unusable(&place, error.into()))?;
     let clock = SteadyClock::of_file(clocks, kept.as_ref());
     let opener = |only_reads| SqliteFile { file: file.clone(), clock: clock.clone(), only_reads };
-    // One connection: those who write wait for it in turn.
+    // There is one connection, so writers wait their turn for it.
     let writer = Connections::new(opener(false), 1);
     let readers = Connections::new(opener(true), SQLITE_READERS_MAX);
     let clients = Connections::new(opener(true), SQLITE_READERS_MAX);
     Ok((Database::Sqlite { writer, readers, clients }, clock))
 }
 
-/// The longest that a transaction of an engine may stand idle, or wait for a lock: below half a lease, so that what a
-/// lost owner holds is free well before its lease is over (L11).
+/// The longest that a transaction of an engine may be idle or wait for a lock. It is less than half a lease, so that
+/// what a lost owner holds is free well before its lease is over (L11).
 fn transaction_patience(lease: Duration) -> Duration {
     (lease * 2 / 5).min(TRANSACTION_PATIENCE_MAX)
 }
@@ -195,7 +195,8 @@ async fn open_postgres(
         ("lock_timeout", patience.as_str()),
         ("statement_timeout", "60s"),
         ("default_transaction_isolation", "read committed"),
-        // Everything here looks rows up by key. A plan made while a table was empty must not scan it when it has grown.
+        // All statements here look rows up by key. A plan that was made while a table was empty must not scan the table
+        // once it has grown.
         ("enable_seqscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
@@ -213,7 +214,7 @@ async fn open_postgres(
     Ok((Database::Postgres { pool, clients, leases, listening }, clock))
 }
 
-/// Brings a server's schema up to date, however long that takes: a large table is not changed within a timeout.
+/// Migrates a server's schema. There is no timeout, because a change to a large table may take long.
 async fn migrate_postgres(server: Server, place: &str) -> Result<(), StoreError> {
     let connections = Connections::new(server, 1);
     let mut lent = Pooled::new(connections.lend().await.map_err(|error| unusable(place, error))?);
@@ -222,7 +223,7 @@ async fn migrate_postgres(server: Server, place: &str) -> Result<(), StoreError>
 }
 
 fn unusable(place: &str, error: Error) -> StoreError {
-    // The server is starting or not there yet: worth another try, unlike a wrong password.
+    // A server that is starting or cannot be reached yet is worth another try, unlike a wrong password.
     let passing = match &error {
         Error::NoneFree | Error::Postgres(sqlx::Error::Io(_)) => true,
         Error::Postgres(error) => state(error).is_some_and(|state| state.starts_with("57P") || state.starts_with("53")),

@@ -1,8 +1,8 @@
-//! What goes wrong with a database, and what that means to the caller.
+//! Errors of a database, and what they mean to the caller.
 
 use crate::StoreError;
 
-/// What a database, or the way to it, answers when something fails.
+/// An error of a database or of the connection to it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -12,7 +12,7 @@ pub(crate) enum Error {
     /// All connections are in use.
     #[error("no connection became free in time")]
     NoneFree,
-    /// What was found is not what was written.
+    /// The data is not what was written.
     #[error("{0}")]
     Unexpected(&'static str),
     /// The database file was moved, replaced or deleted while it was open.
@@ -23,25 +23,25 @@ pub(crate) enum Error {
     FileGone(String),
 }
 
-/// Why something inside the store did not succeed.
+/// Why an operation inside the store failed.
 #[derive(Debug)]
 pub(crate) enum DbError {
     /// The database or the way to it failed.
     Database(Error),
-    /// What the caller is to be told.
+    /// An error that is reported to the caller as it is.
     Store(StoreError),
 }
 
-/// What a failure of the database allows to do next.
+/// The class of a database error, which decides what the caller may do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorClass {
-    /// Nothing happened and the same may succeed in a moment: connection lost, lock not granted, disk full, deadlock. Only
-    /// what is known to pass counts as passing.
+    /// Nothing happened, and the same operation may succeed in a moment: connection lost, lock not granted, disk full,
+    /// deadlock. Only errors that are known to be temporary belong here.
     Transient,
-    /// Nothing happened, and nobody knows whether the same will ever succeed: too large, too slow, out of memory, or
-    /// nothing that is known. Less at once may succeed.
+    /// Nothing happened, and it is not known whether the same operation can ever succeed: too large, too slow, out of
+    /// memory, or an unknown error. A smaller operation may succeed.
     Rejected,
-    /// A constraint or a type refused what was to be written: the same will be refused again.
+    /// A constraint or a type does not allow the write: it would be refused again.
     Refused,
     /// The database file or cluster is damaged.
     Damaged,
@@ -81,7 +81,7 @@ impl From<DbError> for StoreError {
     }
 }
 
-/// What a failure of the database allows to do next.
+/// The class of an error.
 pub(crate) fn severity(error: &Error) -> ErrorClass {
     match error {
         Error::Sqlite(rusqlite::Error::SqliteFailure(run, _)) => severity_of_sqlite(run.extended_code),
@@ -106,11 +106,11 @@ pub(crate) fn severity(error: &Error) -> ErrorClass {
     }
 }
 
-/// Whether the answer to a COMMIT leaves open what happened.
+/// Whether this answer to a COMMIT leaves it open whether the transaction was committed.
 pub(crate) fn is_unknown(error: &Error) -> bool {
     let Error::Postgres(error) = error else { return false };
     match error {
-        // A server that is told to stop may say so instead of answering the COMMIT it has just made.
+        // A server that is shutting down may report that instead of answering the COMMIT that it has just completed.
         sqlx::Error::Database(_) => {
             state(error).is_some_and(|state| state.starts_with("57P") || state.starts_with("08"))
         }
@@ -119,7 +119,7 @@ pub(crate) fn is_unknown(error: &Error) -> bool {
     }
 }
 
-/// A few words for the operator, without any statement in them.
+/// A short cause for the operator, without any SQL in it.
 pub(crate) fn cause(error: &Error) -> String {
     let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
     match error {
@@ -137,7 +137,7 @@ pub(crate) fn cause(error: &Error) -> String {
     }
 }
 
-/// The SQLSTATE of what PostgreSQL said.
+/// The SQLSTATE of an error from PostgreSQL.
 pub(crate) fn state(error: &sqlx::Error) -> Option<&str> {
     let sqlx::Error::Database(run) = error else { return None };
     run.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().map(sqlx::postgres::PgDatabaseError::code)
@@ -145,13 +145,14 @@ pub(crate) fn state(error: &sqlx::Error) -> Option<&str> {
 
 fn severity_of_state(state: &str) -> ErrorClass {
     match (&state[..2.min(state.len())], state) {
-        // Integrity, data and syntax.
+        // Integrity, data and syntax errors.
         ("23" | "22" | "42", _) => ErrorClass::Refused,
         (_, "XX001" | "XX002") => ErrorClass::Damaged,
-        // Connections, transactions rolled back for others' sake, the system around the server, a server that stops.
+        // Connection errors, transactions rolled back in favour of others, errors of the server's operating system, a
+        // server that shuts down.
         ("08" | "40" | "58", _) | (_, "57P01" | "57P02" | "57P03" | "57P05") => ErrorClass::Transient,
-        // Disk full, too many connections; a lock not granted in time, a session that was idle for too long; a server
-        // that only reads, because another one has taken its part.
+        // Disk full, too many connections, a lock not granted in time, a session that was idle for too long, a server
+        // that became read-only because another one was promoted.
         (_, "53100" | "53300" | "55P03" | "55006" | "25P03" | "25006") => ErrorClass::Transient,
         _ => ErrorClass::Rejected,
     }

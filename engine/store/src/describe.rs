@@ -1,4 +1,4 @@
-//! An execution in full, read in one statement and hence in one committed state.
+//! An execution in full, read in one statement and therefore in one committed state.
 
 use cerebelum_history::{Position, Scope};
 
@@ -9,29 +9,31 @@ use crate::executions::{self, head_columns, heads};
 use crate::sql::{Row, Statement};
 use crate::{CallRow, Chunk, ExecutionKey, ExecutionRow, Progress, State, StoreError, calls};
 
-/// An execution in full, as readers want it; of a long one its beginning and its end.
+/// An execution in full, for readers. A long history is cut to its beginning and its end.
 #[derive(Debug, Clone)]
 pub struct ExecutionDetail {
-    /// Its head.
+    /// The execution's row.
     pub head: ExecutionRow,
-    /// The first chunk of its present run where that is not the first one of `history`.
+    /// The first chunk of the current run, unless it is already the first one of `history`.
     pub first: Option<Chunk>,
-    /// The last chunks of its present run, all of them unless they are many; or [`StoreError::Corrupt`].
+    /// The last chunks of the current run: all of them, unless they are many. [`StoreError::Corrupt`] if they are
+    /// damaged.
     pub history: Result<Vec<Chunk>, StoreError>,
-    /// Its open calls.
+    /// The open calls.
     pub calls: Vec<CallRow>,
-    /// Latest progress of each scope of the present run.
+    /// The latest progress of each scope of the current run.
     pub progress: Vec<Progress>,
 }
 
-/// What a row holds beside the head, which is repeated in each.
+/// The kind of each result row. The columns of the execution are repeated in every one.
 const FIRST: i64 = 0;
 const CHUNK: i64 = 1;
 const CALL: i64 = 2;
 
-/// How many events of a long history are read, its last ones.
+/// The most events that are read of a long history: the last ones.
 const EVENTS_MAX: i64 = 10_000;
-/// How many bytes of a long history are read: the last chunk and as many before it as fit. The beginning comes besides.
+/// The most bytes that are read of a long history: the last chunk, and as many before it as fit. The first chunk is
+/// read in addition.
 const BYTES_MAX: i64 = 4 << 20;
 
 /// How much of an execution is read.
@@ -39,12 +41,12 @@ const BYTES_MAX: i64 = 4 << 20;
 pub(crate) enum Extent {
     /// Everything.
     All,
-    /// Everything if it has ended, otherwise its head.
+    /// Everything if the execution has ended, otherwise only its row.
     HeadUnlessEnded,
 }
 
-/// The last chunks, from the one on that holds the first of the last events. Those that are too much have no
-/// events here; the first chunk stands apart then.
+/// Reads the last chunks, from the one that holds the first of the last events. Chunks beyond the byte limit come
+/// without their events, and the first chunk then comes separately.
 static DETAIL: Statement = Statement::new(concat!(
     "with e as (select ",
     head_columns!(),
@@ -102,7 +104,7 @@ pub(crate) async fn read(
             None => {}
             Some(FIRST) => first = first.and_then(|mut found| found.read(&mut row).map(|()| found)),
             Some(CHUNK) => history = history.and_then(|mut found| found.read_or_skip(&mut row).map(|()| found)),
-            // What cannot be read is not shown; the execution is parked when it is to run.
+            // A call that cannot be read is not shown. The execution is parked when it is claimed.
             Some(CALL) => calls.extend(call(&mut row)),
             Some(_) => progress.extend(said(&mut row)),
         }

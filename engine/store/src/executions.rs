@@ -1,4 +1,4 @@
-//! Heads of executions: the row of `executions` with its program, read and inserted.
+//! Rows of executions: the row of `executions` with its program, read and inserted.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
 use crate::{Batch, Chunk, ExecutionKey, ExecutionRow, Incarnation, Parent, State, StoreError, TenantId, chunks};
 
-/// The columns of a head, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
+/// The columns of an execution, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
 macro_rules! head_columns {
     () => {
         "e.execution_no, e.tenant_id, e.id, p.workflow, p.digest, e.seed, e.run, e.state, e.paused, e.parked, \
@@ -20,20 +20,20 @@ macro_rules! head_columns {
          case when e.crashed_at = e.position then e.crashes end"
     };
 }
-/// Where heads come from. A program that is missing is damage, and does not hide its executions.
+/// The tables of these columns. A missing program is damage, and must not hide its executions.
 macro_rules! heads {
     () => {
         "executions e left join programs p on p.tenant_id = e.tenant_id and p.program_no = e.program_no"
     };
 }
-/// The last position in the history of a head's run, for statements that make sure of it.
+/// The last position in the history of the execution's current run, for statements that verify it.
 macro_rules! history_end {
     () => {
         "(select h.last_position from history h where h.tenant_id = e.tenant_id and h.execution_no = e.execution_no \
          and h.run = e.run order by h.first_position desc limit 1)"
     };
 }
-/// Heads with the end of each one's history beside the columns.
+/// The columns of executions with the end of each one's history after them.
 macro_rules! ends {
     () => {
         concat!(
@@ -48,22 +48,23 @@ macro_rules! ends {
 }
 pub(crate) use {ends, head_columns, heads, history_end};
 
-/// How many columns `head_columns` has.
+/// The number of columns in `head_columns`.
 pub(crate) const COLUMNS: usize = 26;
 
-/// A head with what only the store knows of it.
+/// An execution's row with the columns that only the store uses.
 pub(crate) struct StoredRow {
     pub(crate) no: i64,
     pub(crate) head: ExecutionRow,
     pub(crate) owner: Option<Incarnation>,
-    /// How often nodes died and never came back while it could move from where it stands.
+    /// How often nodes died for good while the execution could move from its current position.
     pub(crate) crashes: u32,
-    /// Why it must not be run, in words that follow `corrupt-history: `. The head then holds what could be read.
+    /// Why the execution must not be run, in words that follow `corrupt-history: `. The row then holds what could be
+    /// read.
     pub(crate) damage: Option<String>,
 }
 
 impl StoredRow {
-    /// The head for readers: one that is open and damaged is shown as parked.
+    /// The row for readers. An open execution that is damaged is shown as parked.
     pub(crate) fn shown(self) -> ExecutionRow {
         let Self { mut head, damage, .. } = self;
         if let Some(damage) = damage.filter(|_| head.state == State::Open) {
@@ -73,7 +74,7 @@ impl StoredRow {
         head
     }
 
-    /// The head, or what is wrong with it.
+    /// The row, or the damage as an error.
     pub(crate) fn intact(self) -> Result<Self, StoreError> {
         match &self.damage {
             Some(damage) => Err(StoreError::Corrupt(format!("execution {}: {damage}", self.head.key.id))),
@@ -81,24 +82,24 @@ impl StoredRow {
         }
     }
 
-    /// Remembers the first thing that is wrong.
+    /// Records damage, unless some was recorded before.
     pub(crate) fn spoil(&mut self, damage: impl FnOnce() -> String) {
         self.damage.get_or_insert_with(damage);
     }
 }
 
-/// What the reason of a parked execution begins with whose rows cannot be read.
+/// The beginning of the reason of a parked execution whose rows cannot be read.
 pub(crate) const CORRUPT: &str = "corrupt-history: ";
 
-/// Reads columns one after the other. One that cannot be read stands empty, and the first of those is remembered: damage
-/// is a property of its row, never of the statement that met it.
+/// Reads columns one after the other. A column that cannot be read counts as empty, and the first such column is
+/// recorded: the damage belongs to the row, and must never fail the whole statement.
 struct Columns<'r> {
     row: &'r mut Row,
     damage: Option<String>,
 }
 
 impl Columns<'_> {
-    /// The next column, when `read` can make something of it.
+    /// The next column, if `read` succeeds.
     fn next<T>(&mut self, name: &str, read: impl FnOnce(&mut Row) -> Result<T, Error>) -> Option<T> {
         match read(self.row) {
             Ok(value) => Some(value),
@@ -106,7 +107,7 @@ impl Columns<'_> {
         }
     }
 
-    /// The next column, as far as it makes sense.
+    /// The next column, if `read` succeeds and finds a valid value.
     fn sane<T>(&mut self, name: &str, read: impl FnOnce(&mut Row) -> Result<Option<T>, Error>) -> Option<T> {
         match read(self.row) {
             Ok(Some(value)) => Some(value),
@@ -179,7 +180,7 @@ pub(crate) fn read(row: &mut Row) -> StoredRow {
     StoredRow { no, head, owner, crashes: crashes.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)), damage }
 }
 
-/// The name of an execution whose own cannot be read. Parking it gives it this id, so that people can speak of it.
+/// The id of an execution whose own cannot be read. Parking gives it this id, so that operators can refer to it.
 pub(crate) fn nameless(no: i64) -> ExecutionId {
     format!("damaged:{no}").parse().expect("a word, a colon and digits are an execution id")
 }
@@ -192,7 +193,7 @@ fn flag(row: &mut Row) -> Result<Option<bool>, Error> {
     })
 }
 
-/// A moment that has been: no number below zero is one.
+/// A past time. A negative number is not a valid time.
 fn past(at: Option<i64>) -> Option<Timestamp> {
     u64::try_from(at?).ok().map(Timestamp)
 }
@@ -213,7 +214,7 @@ fn parent(columns: &mut Columns<'_>) -> Option<Parent> {
     }
 }
 
-/// The head of an execution.
+/// The row of an execution.
 pub(crate) async fn find(session: &mut Session, key: &ExecutionKey) -> Result<Option<StoredRow>, DbError> {
     static FIND: Statement = Statement::new(concat!(
         "select ",
@@ -233,17 +234,17 @@ pub(crate) fn read_key(row: &mut Row) -> Result<ExecutionKey, DbError> {
     Ok(ExecutionKey { tenant, id })
 }
 
-/// A head to be inserted.
+/// An execution's row to insert.
 pub(crate) struct NewRow<'a> {
     pub(crate) head: &'a ExecutionRow,
     pub(crate) no: i64,
     pub(crate) program: i64,
-    /// Who has claimed it in the same breath.
+    /// The node that claims the execution in the same transaction.
     pub(crate) owner: Option<Incarnation>,
 }
 
-/// Inserts heads whose ids are free, and answers with the numbers of those that it inserted.
-// Ordered by key, so that two who insert the same ids wait for each other in one direction only.
+/// Inserts executions whose ids are free, and returns the numbers of the inserted ones.
+// Ordered by key, so that two transactions that insert the same ids cannot deadlock.
 pub(crate) static INSERT: Statement = Statement::new(
     "insert into executions (execution_no, tenant_id, id, program_no, seed, run, position, state, paused, settled, parked,
         stamp, due, status, attributes, facts, parent_id, parent_run, parent_call, parent_awaited, started_at, ended_at,
@@ -262,7 +263,7 @@ pub(crate) static INSERT: Statement = Statement::new(
     returning execution_no",
 );
 
-/// Inserts those heads whose ids are free, the first of several with the same id. Returns their numbers.
+/// Inserts the executions whose ids are free, the first of several with the same id. Returns their numbers.
 pub(crate) async fn insert(session: &mut Session, fresh: &[NewRow<'_>]) -> Result<HashSet<i64>, DbError> {
     let mut ids = HashSet::new();
     let mut rows = Rows::default();
@@ -278,7 +279,7 @@ pub(crate) async fn insert(session: &mut Session, fresh: &[NewRow<'_>]) -> Resul
     Ok(inserted.iter_mut().map(|row| row.int()).collect::<Result<_, _>>()?)
 }
 
-/// The same, with their first chunks and attributes. Returns the indexes of those inserted.
+/// The same as `insert`, with their first chunks and attributes. Returns the indexes of the inserted executions.
 pub(crate) async fn insert_whole(
     session: &mut Session,
     fresh: &[NewRow<'_>],
@@ -334,8 +335,8 @@ pub(crate) fn insertion<'a>(fresh: &NewRow<'a>) -> Vec<Value<'a>> {
     ]
 }
 
-/// Writes the head anew of an execution that is where its owner left it; as part of a script that begins with
-/// [`crate::nodes::RECORD`]. Answers with its number and the newest message in its inbox.
+/// Overwrites an execution's row if the execution is where its owner left it. It is part of a script that begins with
+/// [`crate::nodes::RECORD`]. Returns the execution's number and the newest message in its inbox.
 pub(crate) static ADVANCE: Statement = Statement::new(
     "update executions
     set position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
@@ -359,7 +360,7 @@ pub(crate) fn advance<'a>(no: i64, batch: &'a Batch) -> Vec<Value<'a>> {
     row
 }
 
-/// Writes a head anew; what never changes (key, seed, parent, start) stays. `release` ends the claim.
+/// Overwrites an execution's row, except for what never changes (key, seed, parent, start). `release` ends the claim.
 pub(crate) static UPDATE: Statement = Statement::new(
     "update executions as e
     set run = r.run, position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
@@ -390,13 +391,13 @@ pub(crate) fn update<'a>(no: i64, head: &'a ExecutionRow, program: Option<i64>, 
         unless_empty(&head.attributes).into(),
         unless_empty(&head.options).into(),
         head.ended_at.into(),
-        // What has ended belongs to nobody.
+        // An execution that has ended has no owner.
         (release || head.state != State::Open).into(),
         head.open_calls.map(i64::from).into(),
     ]
 }
 
-/// The executions of these ids, as far as there are any, each with the chunk it began with.
+/// The existing executions with these ids, each with its first chunk.
 pub(crate) async fn find_existing<'k>(
     session: &mut Session,
     keys: impl IntoIterator<Item = &'k ExecutionKey>,
@@ -462,12 +463,12 @@ const fn state_of(no: i64) -> Option<State> {
     }
 }
 
-/// A text as databases can keep it: NUL is spelled `\0`, and the backslash `\\`.
+/// A text that both databases can store: NUL is written as `\0`, and the backslash as `\\`.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\0', "\\0")
 }
 
-/// The text that [`escape`] was given.
+/// Undoes [`escape`].
 pub(crate) fn unescape(text: &str) -> String {
     let mut original = String::with_capacity(text.len());
     let mut characters = text.chars();

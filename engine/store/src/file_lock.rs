@@ -1,4 +1,4 @@
-//! One engine on one database file: the lock on the file itself, and a watch that it is still the file of this name.
+//! One engine per database file: a lock on the file itself, and a check that the path still leads to that file.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions};
@@ -10,36 +10,37 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::StoreError;
 use crate::db_error::Error;
 
-/// Nobody but the engine's own user reads a database.
+/// Only the engine's own user can read a database.
 const MODE: u32 = 0o600;
-/// What SQLite keeps beside a database.
+/// The suffixes of the files that SQLite keeps beside a database.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
-/// Which file it is, whatever it is called: device and inode.
+/// The identity of a file, whatever its name is: device and inode.
 type Inode = (u64, u64);
 
-/// The files that this process has open. To open one a second time and close it again would take its locks away from
-/// SQLite: those of POSIX belong to the process.
+/// The files that this process has open. A file must not be opened and closed a second time, because that would release
+/// SQLite's locks: POSIX locks belong to the process.
 static OPEN: Mutex<BTreeSet<Inode>> = Mutex::new(BTreeSet::new());
 
-/// A database file that this engine has to itself.
+/// A database file that only this engine uses.
 #[derive(Debug)]
 pub(crate) struct WatchedFile {
     path: PathBuf,
     inode: Inode,
-    /// Locked as long as they are open: the file itself, under whatever name, and the name that earlier engines lock.
+    /// The locks are held while these files are open: the database file itself, under any name, and the lock file that
+    /// earlier engines use.
     _locks: [File; 2],
 }
 
 impl WatchedFile {
-    /// Takes a file, which is made when it is not there.
+    /// Opens and locks a file. It is created if it does not exist.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let unusable =
             |error: io::Error| StoreError::Unusable(format!("cannot open the database `{}`: {error}", path.display()));
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(unusable)?;
         }
-        // Whoever opens at the same time in this process waits here, so that no file is opened twice.
+        // Opening is serialized within the process, so that no file is opened twice.
         let mut open = open_files();
         if std::fs::metadata(path).is_ok_and(|found| open.contains(&inode(&found))) {
             return Err(in_use(path));
@@ -58,12 +59,12 @@ impl WatchedFile {
         Ok(Self { path: path.to_owned(), inode, _locks: [named, file] })
     }
 
-    /// Where it was when it was opened.
+    /// The path under which the file was opened.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes sure that the file of this name is still the one that was opened.
+    /// Checks that the path still leads to the file that was opened.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match std::fs::metadata(&self.path) {
             Ok(found) if inode(&found) == self.inode => Ok(()),
@@ -93,7 +94,7 @@ fn in_use(path: &Path) -> StoreError {
     ))
 }
 
-/// Opens a file under a lock that the system gives back when the process ends. None: somebody else has it.
+/// Opens a file and locks it until the process ends. Returns `None` if another process has the lock.
 fn lock(path: &Path) -> io::Result<Option<File>> {
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(MODE).open(path)?;
     match file.try_lock() {
@@ -103,7 +104,8 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Takes from others what an earlier engine let them read. SQLite gives what it makes beside a database its mode.
+/// Removes permissions for other users that an earlier engine granted. SQLite gives the files beside a database the
+/// same mode.
 fn restrict(path: &Path) {
     let Ok(found) = std::fs::metadata(path) else { return };
     let mode = found.permissions().mode();

@@ -1,4 +1,5 @@
-//! Hints about executions that a message may have moved: told within the process, and to other nodes by NOTIFY.
+//! Hints about executions that a message may have moved. They are sent within the process, and to other nodes by
+//! NOTIFY.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,33 +14,34 @@ use crate::database::{Database, on_server};
 use crate::sql::{Session, Statement};
 use crate::{ExecutionKey, Incarnation, TenantId};
 
-/// Where nodes of one database tell each other. A payload is the teller, then one `tenant id` a line.
+/// The channel on which the nodes of one database notify each other. A payload is the sender, then one `tenant id` per
+/// line.
 const CHANNEL: &str = "cerebelum_moved";
-/// PostgreSQL takes payloads below 8,000 bytes.
+/// PostgreSQL accepts payloads of less than 8,000 bytes.
 const PAYLOAD_BYTES_MAX: usize = 7_900;
-/// Receivers that are further behind lose hints, which are only hints.
+/// A receiver that is further behind loses hints, which does no harm.
 const HINTS_MAX: usize = 8_192;
-/// Pause before listening again after the connection broke for good.
+/// The pause before listening again after the connection broke for good.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-/// An execution that a message may have moved, and who had claimed it.
+/// An execution that a message may have moved, and the incarnation that had claimed it.
 #[derive(Debug, Clone)]
 pub(crate) struct InboxNotice {
     pub(crate) key: ExecutionKey,
     pub(crate) owner: Option<Incarnation>,
 }
 
-/// Tells who may want to know, after the commit (L10).
+/// Sends hints after the commit (L10).
 pub(crate) struct Hints {
     here: broadcast::Sender<ExecutionKey>,
     elsewhere: Option<mpsc::UnboundedSender<ExecutionKey>>,
-    /// The incarnation that this process runs under; 0 while there is none.
+    /// The incarnation of this process, or 0 if it has none.
     own: AtomicI64,
     running: Vec<AbortHandle>,
 }
 
 impl Hints {
-    /// Begins to listen, where the database has other users.
+    /// Starts to listen if the database has other users.
     pub(crate) fn new(database: &Database) -> Self {
         let here = broadcast::Sender::new(HINTS_MAX);
         let own = AtomicI64::new(0);
@@ -47,7 +49,7 @@ impl Hints {
             Database::Sqlite { .. } => Self { here, elsewhere: None, own, running: Vec::new() },
             Database::Postgres { pool, listening, .. } => {
                 let (elsewhere, run) = mpsc::unbounded_channel();
-                // Any number that two processes are unlikely to share.
+                // A random sender number, so that two processes are unlikely to share one.
                 let teller = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), CHANNEL);
                 let running = vec![
                     tokio::spawn(notify(pool.clone(), teller, run)).abort_handle(),
@@ -62,12 +64,12 @@ impl Hints {
         self.here.subscribe()
     }
 
-    /// Messages to what this incarnation has claimed concern nobody else.
+    /// Sets the incarnation of this process. Messages to executions that it has claimed are not sent to other nodes.
     pub(crate) fn begin(&self, incarnation: Incarnation) {
         self.own.store(incarnation.0, Ordering::Relaxed);
     }
 
-    /// Tells of executions that got a message.
+    /// Sends hints about executions that received a message.
     pub(crate) fn tell(&self, moved: impl IntoIterator<Item = InboxNotice>) {
         let own = self.own.load(Ordering::Relaxed);
         for InboxNotice { key, owner } in moved {
@@ -76,21 +78,21 @@ impl Hints {
             {
                 let _ = elsewhere.send(key.clone());
             }
-            // Nobody may be listening, and that is fine.
+            // An error only means that there is no receiver.
             let _ = self.here.send(key);
         }
     }
 
-    /// Tells other nodes, and returns when they are told.
+    /// Notifies other nodes, and returns when that is done.
     pub(crate) async fn tell_elsewhere_now(database: &Database, key: Option<ExecutionKey>) {
         let (Database::Postgres { pool, .. }, Some(key)) = (database, key) else { return };
-        // Nobody is called 0: all that listen hear it.
+        // No process has the number 0, so every listener takes the hint.
         for payload in payloads(0, &BTreeSet::from([key])) {
             send(pool, payload).await;
         }
     }
 
-    /// Tells, in this process only, of executions that are new and belong to nobody yet.
+    /// Sends hints, in this process only, about new executions that have no owner yet.
     pub(crate) fn tell_here(&self, keys: impl IntoIterator<Item = ExecutionKey>) {
         for key in keys {
             let _ = self.here.send(key);
@@ -106,7 +108,7 @@ impl Drop for Hints {
     }
 }
 
-/// Gathers what is told while a NOTIFY is under way into the next one.
+/// Sends notifications. Hints that arrive while a NOTIFY is under way are combined into the next one.
 async fn notify(pool: Connections<Server>, teller: u64, mut run: mpsc::UnboundedReceiver<ExecutionKey>) {
     let mut keys = Vec::new();
     while run.recv_many(&mut keys, HINTS_MAX).await > 0 {

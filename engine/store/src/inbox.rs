@@ -1,4 +1,4 @@
-//! Messages to executions: all that travels between executions, and from people to them (L10).
+//! Messages to executions: everything that is sent between executions, and from people to executions (L10).
 
 use crate::database::Database;
 use crate::db_error::DbError;
@@ -14,7 +14,7 @@ pub(crate) static INSERT: Statement = Statement::new(
     order by r.ordinal",
 );
 
-/// Removes messages that have been dealt with.
+/// Removes messages that were consumed.
 pub(crate) static CONSUME: Statement = Statement::new(
     "delete from inbox
     where (tenant_id, execution_no, seq) in (
@@ -28,14 +28,14 @@ pub(crate) static MARK_SEEN: Statement = Statement::new(
         select r.tenant_id, r.execution_no, r.seq from {rows tenant_id:int execution_no:int seq:int})",
 );
 
-/// Who receives a message.
+/// An execution that receives a message.
 pub(crate) struct Receiver {
     pub(crate) index: usize,
     pub(crate) no: i64,
     pub(crate) owner: Option<Incarnation>,
 }
 
-/// The receivers that exist and have not ended; they are not deleted before the transaction ends.
+/// The receivers that exist and have not ended. They cannot be deleted before the transaction ends.
 pub(crate) async fn receivers(session: &mut Session, keys: &[ExecutionKey]) -> Result<Vec<Receiver>, DbError> {
     static RECEIVERS: Statement = Statement::new(
         "select r.ordinal, e.execution_no, e.owner
@@ -58,8 +58,8 @@ pub(crate) async fn receivers(session: &mut Session, keys: &[ExecutionKey]) -> R
     Ok(receivers)
 }
 
-/// Reads messages `$from` an inbox, oldest first: of each execution at most 32 MiB and one message. An activation that has
-/// dealt with these hears that there are more ([`crate::InboxCursor`]).
+/// Reads the oldest messages `$from` an inbox: at most 32 MiB and one message of each execution. An activation that has
+/// consumed these learns that there are more from its [`crate::InboxCursor`].
 macro_rules! oldest_messages {
     ($columns:literal, $from:literal) => {
         concat!(
@@ -78,7 +78,8 @@ macro_rules! oldest_messages {
     };
 }
 
-/// The messages of executions, oldest first, with the number of the execution; or what is wrong with one.
+/// The messages of executions, oldest first. Each comes with the number of its execution; a message that cannot be read
+/// comes as the reason.
 pub(crate) async fn of(
     session: &mut Session,
     executions: &Rows<'_>,
@@ -97,7 +98,7 @@ pub(crate) async fn of(
     Ok(messages)
 }
 
-/// See [`crate::Store::unseen`]; at most as much of them as [`of`] reads.
+/// See [`crate::Store::unseen`]. It reads at most as much as [`of`] does.
 pub(crate) async fn unseen(session: &mut Session, key: &ExecutionKey) -> Result<Vec<InboxRow>, DbError> {
     static UNSEEN: Statement = Statement::new(oldest_messages!(
         "i.seq, i.message",

@@ -1,4 +1,4 @@
-//! Keeps histories, components and tenants. It decides who may write, and never what an event means.
+//! Stores histories, components and tenants. The store decides which node may write, and never what an event means.
 
 mod address;
 mod admin;
@@ -47,136 +47,147 @@ pub use model::*;
 pub use removal::{Removable, Version};
 pub use store::{open, open_for, open_with};
 
-/// Why the store did not do it.
+/// Why the store refused or failed.
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
-    /// It cannot be reached just now; nothing is known to have happened. Try again.
+    /// The database cannot be reached at the moment, and nothing has happened as far as is known. The caller may try
+    /// again.
     #[error("the database does not answer: {0}")]
     Unavailable(String),
-    /// It did not take this, and may never do: too large, too slow, or for a reason that is not known to pass. Nothing has
-    /// happened. Less at once may succeed.
+    /// The database did not accept the data, and may never do so: it is too large, too slow, or failed for a reason
+    /// that is not known to be temporary. Nothing has happened. Less data at once may be accepted.
     #[error("the database did not take it: {0}")]
     Rejected(String),
-    /// Whether it happened is not known: the answer to a COMMIT was lost. Ask with the batch id.
+    /// The answer to a COMMIT was lost, so it is not known whether the transaction happened. The batch id settles that.
     #[error("the database did not say whether it committed: {0}")]
     Unknown(String),
-    /// What it keeps is not what was written.
+    /// The stored data is not what was written.
     #[error("{0}")]
     Corrupt(String),
-    /// It cannot be opened: wrong address, newer schema, in use by another engine.
+    /// The database cannot be opened: wrong address, newer schema, or in use by another engine.
     #[error("{0}")]
     Unusable(String),
-    /// What was asked makes no sense: a cursor that no list returned, a filter beyond all bounds.
+    /// The request is not valid: a cursor that no list returned, or a filter beyond the limits.
     #[error("{0}")]
     Invalid(String),
 }
 
-/// Whatever the store answers, later.
+/// The result of an operation of the store, as a future.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-/// A lease: who this node is, and for how long.
+/// A lease: the node's incarnation, and how long it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    /// The fence of everything this node writes.
+    /// The fence for everything that this node writes.
     pub incarnation: Incarnation,
-    /// How long from the moment of asking.
+    /// The remaining time, counted from the moment of the request.
     pub remaining: Duration,
-    /// The database's clock at that moment.
+    /// The database's time at that moment.
     pub now: Timestamp,
 }
 
 /// The store of one engine. Both databases pass one contract suite (`tests/contract.rs`).
 ///
-/// Each method is one transaction. Times that decide anything are the database's.
+/// Each method is one transaction. All times that decide something are the database's.
 pub trait Store: Send + Sync + 'static {
     // -- nodes --
 
-    /// Begins a lease for the node of this name, retiring its earlier incarnations at once:
-    /// what they had claimed is free again, and what they still write is refused.
+    /// Begins a lease for the node with this name. Its earlier incarnations end at once: the executions that they had
+    /// claimed are free again, and their later writes are refused.
     fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease>;
-    /// Lengthens a lease that is not over; so does every committed append. `None`: it is over, and stays so (L11).
+    /// Extends a lease that is not over, as every committed append does too. Returns `None` if the lease is over; it
+    /// stays over (L11).
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>>;
-    /// Ends a lease and frees what it had claimed.
+    /// Ends a lease and frees the executions that it had claimed.
     fn end_lease(&self, incarnation: Incarnation) -> StoreFuture<'_, ()>;
-    /// Ends the leases that have run out, so that what they had claimed is free. Returns how many. What could have moved has
-    /// crashed once more at its position (L18).
+    /// Ends the leases that have run out, so that the executions that they had claimed are free. Returns the number of
+    /// these leases. For an execution that could have moved, one more crash is counted at its position (L18).
     fn expire_leases(&self) -> StoreFuture<'_, u64>;
 
     // -- executions --
 
-    /// Stores new executions, each alone: an id that is taken changes nothing. Asked again with the same seed, it is `New` again.
+    /// Stores new executions. Each one is handled alone: an id that is taken changes nothing. A repeated request with
+    /// the same seed returns `New` again.
     fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>>;
-    /// Claims up to `limit` free open executions (neither paused nor parked) that are due or have unseen messages, or are
-    /// not settled; paused ones only for their unseen messages and their deadline. None when the lease is over. Half of the limit is for
-    /// messages first; among the others the longest overdue come first. [`StoreError::Unknown`]: some may have been
-    /// claimed, and only the end of the lease frees them.
+    /// Claims up to `limit` free open executions (neither paused nor parked) that are due, have unseen messages, or are
+    /// not settled. Paused executions are claimed only for their unseen messages and their deadline. The result is
+    /// empty if the lease is over. Half of the limit is for messages first; among the others, those that are overdue
+    /// longest come first. [`StoreError::Unknown`] means that some may have been claimed, and that only the end of the
+    /// lease frees them.
     fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>>;
-    /// Claims this execution if it is free and open, whether or not it is due, parked or paused.
+    /// Claims this execution if it is free and open, even if it is not due, or is parked or paused.
     fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>>;
-    /// When the earliest free execution that is not yet due will be.
+    /// The time at which the next free execution becomes due.
     fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>>;
-    /// Writes batches in one transaction; each is accepted or refused alone (L4), in order.
-    /// `id` settles an unknown COMMIT: asked again with the same id, an applied call answers as it did.
-    /// What takes most time here is waiting for the disk: many batches at once cost little more than one.
+    /// Writes batches in one transaction, in order. Each batch is accepted or refused alone (L4). `id` settles an
+    /// unknown COMMIT: a repeated call with the id of an applied one returns the same results. Most of the time here is
+    /// spent waiting for the disk, so that many batches at once cost little more than one.
     fn append(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'_, Vec<Result<InboxCursor, AppendError>>>;
-    /// Reads the chunks of a history from the one that holds `from` on, in order, checksums verified, no gaps: at least one
-    /// if there is any, then as many as have `bytes_max` bytes in all. Clients read so: however many do, commits do not
-    /// wait for them.
+    /// Reads chunks of a history in order, from the one that holds `from`, without gaps and with verified checksums: at
+    /// least one if there is any, then as many as have `bytes_max` bytes together. This is the read for clients:
+    /// however many clients read, commits do not wait for them.
     fn history_page(&self, key: &ExecutionKey, run: u32, from: Position, bytes_max: u64)
     -> StoreFuture<'_, Vec<Chunk>>;
-    /// Reads a history's chunks from the one that holds `from` on, up to `to`, checksums verified, no gaps.
+    /// Reads the chunks of a history from the one that holds `from`, up to `to`, without gaps and with verified
+    /// checksums.
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> StoreFuture<'_, Vec<Chunk>>;
-    /// Reads the chunks of a history that begin at these positions, checksums verified. One that is missing is corrupt.
+    /// Reads the chunks of a history that begin at these positions, with verified checksums. A missing chunk is an
+    /// error of kind [`StoreError::Corrupt`].
     fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> StoreFuture<'_, Vec<Chunk>>;
-    /// The head of an execution.
+    /// The row of an execution.
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>>;
-    /// The executions of these ids, in order, as far as there are any: what [`Store::start`] would find in its way.
+    /// For each of these ids, in order, the execution that has it, if there is one. It is the execution that would keep
+    /// [`Store::start`] from storing a new one.
     fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>>;
-    /// Head, open calls and inbox of an execution, read together and not claimed.
+    /// Reads an execution's row, open calls and inbox together, without a claim.
     fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>>;
     /// The messages in an execution's inbox that no batch has marked as seen, oldest first.
     fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>>;
-    /// An execution in full, in one committed state.
+    /// Reads an execution in full, in one committed state.
     fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>>;
-    /// The same; of an execution that has not ended only the head, however long its history is.
+    /// The same as [`Store::describe`]; for an execution that has not ended, it reads only the row, however long the
+    /// history is.
     fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>>;
-    /// A page of executions, newest first, at most 1,000 and 8 MiB or a little more. A page may be shorter than that, or
-    /// empty, and still have a cursor: so far nothing fits. [`StoreError::Invalid`]: the cursor is none, or a filter is
-    /// longer than anything that could be found.
+    /// A page of executions, newest first: at most 1,000, and 8 MiB or a little more. A page may be shorter or even
+    /// empty and still have a cursor, if nothing so far matches. [`StoreError::Invalid`]: the cursor is not valid, or a
+    /// filter is longer than any value that it could match.
     fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page>;
-    /// How many executions have which status.
+    /// The number of executions with each status.
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts>;
-    /// Puts a message into an execution's inbox. `false`: there is no such execution, or it has ended.
+    /// Puts a message into an execution's inbox. Returns `false` if the execution does not exist or has ended.
     fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool>;
-    /// How many messages wait in an execution's inbox, and how many bytes they have together.
+    /// The number of messages that wait in an execution's inbox, and their bytes together.
     fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)>;
-    /// Reopens an execution that has failed: its state becomes open, its inbox holds the message. `false`: it has not failed.
+    /// Reopens a failed execution: its state becomes open, and its inbox receives the message. Returns `false` if it
+    /// has not failed.
     fn reopen(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool>;
-    /// Clears the parked flag and makes the execution claimable. `false`: it is not parked.
+    /// Clears the parked flag and makes the execution claimable. Returns `false` if it is not parked.
     fn unpark(&self, key: &ExecutionKey) -> StoreFuture<'_, bool>;
-    /// Sets an execution aside for a person, by its key alone: nothing of it is read. It belongs to nobody afterwards.
-    /// `false`: it has ended, is another node's, or there is none.
+    /// Parks an execution by its key alone: none of its rows is read. Afterwards it has no owner. Returns `false` if it
+    /// has ended, belongs to another node, or does not exist.
     fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> StoreFuture<'_, bool>;
-    /// Ends an execution as cancelled, by its key alone: nothing of it is read, and nothing is added to its history. Its
-    /// calls and messages are gone, its questions withdrawn, and `messages` sent. For what cannot be run any more.
-    /// `false`: it has ended, or there is none.
+    /// Ends an execution as cancelled, by its key alone: none of its rows is read, and nothing is added to its history.
+    /// Its calls and messages are deleted, its questions are withdrawn, and `messages` are sent. This is for executions
+    /// that can no longer be run. Returns `false` if the execution has ended or does not exist.
     fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> StoreFuture<'_, bool>;
-    /// Looks at up to `limit` executions after a place (0 at first) that no living node has claimed: parks those whose rows
-    /// cannot be read or do not fit together, frees those whose node is none, and returns the others.
+    /// Checks up to `limit` executions that no living node has claimed, from the place `after` on (0 at first). It
+    /// parks those whose rows cannot be read or do not fit together, frees those whose node does not exist, and returns
+    /// the others.
     fn audit(&self, after: i64, limit: u32) -> StoreFuture<'_, Audit>;
-    /// Removes an execution that has ended, with all that belongs to it. `false`: it has not ended, or there is none.
+    /// Removes an ended execution with everything that belongs to it. Returns `false` if it has not ended or does not
+    /// exist.
     fn delete(&self, key: &ExecutionKey) -> StoreFuture<'_, bool>;
-    /// Removes up to `limit` executions that ended before this, the earliest first. Returns how many.
+    /// Removes up to `limit` executions that ended before this time, the earliest first. Returns their number.
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64>;
-    /// Log lines after a place, in order: at most `limit`, and no more after the one that brings them to 8 MiB.
+    /// Log lines after the number `after`, in order: at most `limit`, and none after the one that brings them to 8 MiB.
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>>;
-    /// Latest progress of each scope of the current run.
+    /// The latest progress of each scope of the current run.
     fn progress(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<Progress>>;
 
     // -- approvals --
 
-    /// A page of questions, newest first; only open ones unless an execution is named. [`StoreError::Invalid`]: the cursor
-    /// is none.
+    /// A page of questions, newest first. It has only open ones unless the filter names an execution.
+    /// [`StoreError::Invalid`]: the cursor is not valid.
     fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> StoreFuture<'_, ApprovalPage>;
     /// One question.
     fn approval(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<ApprovalRow>>;
@@ -186,7 +197,7 @@ pub trait Store: Send + Sync + 'static {
 
     // -- components --
 
-    /// Keeps a component and makes it the current one of its name.
+    /// Stores a component and makes it the current one of its name.
     #[expect(clippy::too_many_arguments, reason = "what a component is made of; a struct would be used once")]
     fn keep_component(
         &self,
@@ -202,32 +213,36 @@ pub trait Store: Send + Sync + 'static {
     fn component(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Component>>;
     /// The current component of a name.
     fn current(&self, tenant: TenantId, name: &str) -> StoreFuture<'_, Option<Component>>;
-    /// How many uploads have changed what names stand for: as long as it is the same, so are they.
+    /// A number that changes with every upload or removal. While it stays the same, names stand for the same
+    /// components.
     fn uploads(&self, tenant: TenantId) -> StoreFuture<'_, i64>;
     /// A component's bytes.
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Vec<u8>>>;
 
-    // -- components that go --
+    // -- removal of components --
 
-    /// Executions that may still run a component or call a step of it, at most `limit` of them: open ones, and failed ones,
-    /// which may be reopened. Reads all of those once: not for every second.
+    /// Executions that may still run a component or call one of its steps, at most `limit` of them: open ones, and
+    /// failed ones, because these may be reopened. It reads all such executions once, so it must not be called every
+    /// second.
     fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>>;
-    /// Takes a version away from its name, so that nothing new finds it. `false`: the name has no such version, or it is
-    /// not removable.
+    /// Takes a version away from its name, so that new executions no longer find it. Returns `false` if the name has no
+    /// such version, or the version is not removable.
     fn remove_component(&self, version: Version, which: Removable) -> StoreFuture<'_, bool>;
-    /// The versions that another has taken the place of before this.
+    /// The versions that were replaced by another one before this time.
     fn replaced_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<Version>>;
-    /// The components that have had no name since before this.
+    /// The components that lost their last name before this time.
     fn nameless_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<(TenantId, Digest)>>;
-    /// Removes a component that has had no name since before this, with its bytes. `false`: it has one, or is gone.
+    /// Removes a component that lost its last name before this time, with its bytes. Returns `false` if it has a name
+    /// or is already gone.
     fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> StoreFuture<'_, bool>;
-    /// All components of all tenants.
+    /// The digests of all components of all tenants.
     fn digests(&self) -> StoreFuture<'_, Vec<Digest>>;
 
-    /// How many transactions this process has begun, those that only read included.
+    /// The number of transactions that this process has begun, reads included.
     fn transactions(&self) -> u64;
     /// The database's clock, without its jumps.
     fn now(&self) -> StoreFuture<'_, Timestamp>;
-    /// Executions that messages from other nodes or clients may have moved: a hint, never a truth. Ends with the store.
+    /// Executions that messages from other nodes or clients may have moved. These are only hints. The channel ends with
+    /// the store.
     fn hints(&self) -> tokio::sync::broadcast::Receiver<ExecutionKey>;
 }

@@ -11,23 +11,23 @@ use crate::sql::{Statement, Value, expand};
 use crate::store::SqlStore;
 use crate::{ExecutionRow, Filter, Page, StatusCounts, StoreError, TenantId, executions};
 
-/// No page is longer.
+/// The most executions on a page.
 const PAGE_MAX: u32 = 1_000;
-/// A page ends with the execution that brings it to so many bytes of attributes.
+/// A page ends with the execution that brings it to this many bytes of attributes.
 const PAGE_BYTES_MAX: usize = 8 << 20;
-/// How many executions are read at once.
+/// The number of executions that are read at once.
 const READ_AT_ONCE: usize = 128;
-/// How many executions are looked at in one statement for a filter that no index serves.
+/// The number of executions that one statement examines for a filter that no index serves.
 const LOOKED_AT_ONCE: u32 = 50_000;
-/// After so long a page ends, however little has been found.
+/// A page ends after this time, however little has been found.
 const LOOKED_MAX: Duration = Duration::from_secs(2);
-/// More attributes than that in one filter are a mistake.
+/// A filter with more attributes than this is a mistake.
 const ATTRIBUTES_MAX: usize = 16;
-/// No status and no attribute has a longer name.
+/// The longest name of a status or an attribute.
 const NAME_BYTES_MAX: usize = 256;
-/// `component/workflow`: no workflow has a longer one.
+/// The longest `component/workflow`.
 const WORKFLOW_BYTES_MAX: usize = 512;
-/// No attribute has a longer value.
+/// The longest value of an attribute.
 const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// See [`crate::Store::list`].
@@ -38,7 +38,7 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
     let began = Instant::now();
     let mut found = PageBuilder { executions: Vec::new(), bytes: 0, limit };
     loop {
-        // Of what no index serves so many are looked at, then a page may end.
+        // If no index serves the filter, a page may end after this many executions were examined.
         let floor = match is_indexed(filter) {
             true => None,
             false => floor(store, tenant, from).await?,
@@ -54,7 +54,7 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
     }
 }
 
-/// What has been found for a page.
+/// The executions that were found for a page.
 struct PageBuilder {
     executions: Vec<ExecutionRow>,
     bytes: usize,
@@ -62,7 +62,8 @@ struct PageBuilder {
 }
 
 impl PageBuilder {
-    /// Adds what fits, from this number down to above the floor. Where the next page begins, when this one is full.
+    /// Adds the executions that match, from the number `from` down to above the floor. Returns where the next page
+    /// begins if this one is full.
     async fn read(
         &mut self,
         store: &SqlStore,
@@ -70,7 +71,7 @@ impl PageBuilder {
         (mut from, floor): (i64, Option<i64>),
     ) -> Result<Option<i64>, DbError> {
         loop {
-            // One more than there is room for says whether there is a next page.
+            // One more row than there is room for shows whether there is a next page.
             let room = self.limit - self.executions.len();
             let count = (room + 1).min(READ_AT_ONCE);
             let (text, values) = statement(tenant, filter, (from, floor), count);
@@ -98,7 +99,7 @@ impl PageBuilder {
     }
 }
 
-/// Refuses a filter that is longer than anything it could find.
+/// Refuses a filter that is longer than any value that it could match.
 fn check(filter: &Filter) -> Result<(), StoreError> {
     let too_long = |what: &str, max: usize| {
         Err(StoreError::Invalid(format!("the filter's {what} is too long: at most {max} bytes, shorten it")))
@@ -126,19 +127,19 @@ fn check(filter: &Filter) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether an index leads to what fits, or everything fits.
+/// Whether an index serves the filter, or every execution matches it.
 fn is_indexed(filter: &Filter) -> bool {
     let by_status = filter.status.as_deref().is_some_and(is_rare);
     let everything = filter.status.is_none() && filter.workflow.is_none();
     by_status || everything || !filter.attributes.is_empty()
 }
 
-/// Whether the index `executions_by_status` knows the executions of this status.
+/// Whether the index `executions_by_status` has the executions of this status.
 fn is_rare(status: &str) -> bool {
     !matches!(status, "running" | "completed")
 }
 
-/// The number below which `LOOKED_AT_ONCE` executions have been looked at; none when there are no more than that.
+/// The number below which `LOOKED_AT_ONCE` executions have been examined, or none if there are no more than that.
 async fn floor(store: &SqlStore, tenant: TenantId, from: i64) -> Result<Option<i64>, DbError> {
     static FLOOR: Statement = Statement::new(
         "select execution_no from executions where {sqlite: +}tenant_id = $1 and execution_no <= $2
@@ -149,24 +150,24 @@ async fn floor(store: &SqlStore, tenant: TenantId, from: i64) -> Result<Option<i
     Ok(rows.first_mut().map(|row| row.int()).transpose()?)
 }
 
-/// The statement for a filter, of constant parts, and what it is given.
+/// The statement for a filter, put together from constant parts, and its arguments.
 fn statement<'f>(
     tenant: TenantId,
     filter: &'f Filter,
     (from, floor): (i64, Option<i64>),
     count: usize,
 ) -> (String, Vec<Value<'f>>) {
-    // Numbers begin at 1, but for those that were damaged.
+    // Numbers begin at 1, unless they were damaged.
     let lowest = floor.map_or(i64::MIN, |floor| floor.saturating_add(1));
     let mut values: Vec<Value<'f>> = vec![tenant.into(), count.into(), from.into(), lowest.into()];
     let mut text = String::from(concat!("select ", head_columns!(), " from "));
     let mut attributes = filter.attributes.iter();
-    // The first attribute leads to the executions, whose numbers stand in its index in order.
+    // The first attribute leads to the executions: its index has their numbers in order.
     let order = match attributes.next() {
         Some((name, value)) => {
             values.extend([indexed_name(name).into(), indexed_value(value).into()]);
             text.push_str(concat!("attributes f {sqlite: cross} join ", heads!()));
-            // The programs are joined to what comes before them.
+            // The programs are joined last.
             text = text.replace(
                 "executions e left join",
                 "executions e on e.tenant_id = f.tenant_id and e.execution_no = f.execution_no left join",
@@ -177,7 +178,7 @@ fn statement<'f>(
         None => {
             text.push_str(heads!());
             let by_status = filter.status.as_deref().is_some_and(is_rare);
-            // Where the status leads, the tenant does; otherwise the number.
+            // If the status leads, its index begins with the tenant. Otherwise the planner must use the number.
             let off = if by_status { "" } else { "{sqlite: +}" };
             text.push_str(&format!(" where {off}e.tenant_id = $1"));
             "e.execution_no"
@@ -191,7 +192,7 @@ fn statement<'f>(
         values.push(status.as_str().into());
         text.push_str(&format!(" and e.status = ${}", values.len()));
         if is_rare(status) {
-            // The condition of the index, word for word.
+            // This is the condition of the index, word for word.
             text.push_str(" and e.status not in ('running', 'completed')");
         }
     }
@@ -213,14 +214,14 @@ fn statement<'f>(
     (text, values)
 }
 
-/// See [`crate::Store::census`].
+/// See [`crate::Store::count_by_status`].
 pub(crate) async fn count_by_status(store: &SqlStore) -> Result<StatusCounts, DbError> {
     static CENSUS: Statement =
         Statement::new("select status, count(*) from executions group by status order by status");
     let mut session = store.database.client().await?;
     let mut census = Vec::new();
     for mut row in session.rows(&CENSUS, &[]).await? {
-        // One that cannot be read is parked when it is looked at.
+        // An execution whose status cannot be read counts as parked, and is parked when it is looked at.
         census.push((row.text().unwrap_or_else(|_| "parked".into()), row.count()?));
     }
     Ok(census)
@@ -233,7 +234,7 @@ fn place(cursor: &str) -> Result<i64, StoreError> {
         .ok_or_else(|| StoreError::Invalid("the cursor is not one that a list returned".into()))
 }
 
-/// A text that `like` takes for itself.
+/// Escapes a text so that `like` matches it literally.
 fn literally(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }
@@ -246,7 +247,7 @@ mod tests {
     use crate::clock::MachineClocks;
     use crate::database::Database;
 
-    /// Filters that an index serves, and a word of how each database says so.
+    /// Filters that an index serves, with a word of each database's plan that shows it.
     fn indexed() -> [(Filter, &'static str, &'static str); 5] {
         let status = |status: &str| Filter { status: Some(status.into()), ..Filter::default() };
         let attributes = vec![("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())];

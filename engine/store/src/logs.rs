@@ -8,7 +8,7 @@ use crate::executions::{escape, unescape};
 use crate::sql::{Row, Statement, Value};
 use crate::{ExecutionKey, LogLine, LogRow, Progress, TenantId};
 
-/// Inserts lines that have not been said before, numbered on after the last of their execution.
+/// Inserts lines that are new. Their numbers follow the last one of their execution.
 pub(crate) static INSERT: Statement = Statement::new(
     "insert into logs (tenant_id, execution_no, seq, run, scope, attempt, place, number, logged_at, level, line)
     select r.tenant_id, r.execution_no,
@@ -38,7 +38,7 @@ pub(crate) static PROGRESS_GONE: Statement = Statement::new(
     where (tenant_id, execution_no) in (select r.tenant_id, r.execution_no from {rows tenant_id:int execution_no:int})",
 );
 
-/// A row for [`INSERT`]; `ordinal` grows from 1 within one statement. SQLite, which takes line by line, counts by itself.
+/// A row for [`INSERT`]. `ordinal` grows from 1 within one statement. SQLite inserts line by line and counts by itself.
 pub(crate) fn insertion(ordinal: usize, tenant: TenantId, no: i64, run: u32, line: &LogLine) -> Vec<Value<'_>> {
     vec![
         ordinal.into(),
@@ -55,9 +55,9 @@ pub(crate) fn insertion(ordinal: usize, tenant: TenantId, no: i64, run: u32, lin
     ]
 }
 
-/// A page of lines ends with the one that brings it to so many bytes.
+/// A page of lines ends with the line that brings it to this many bytes.
 const PAGE_BYTES_MAX: usize = 8 << 20;
-/// How many lines are read at once.
+/// The number of lines that are read at once.
 const READ_AT_ONCE: u32 = 256;
 
 /// See [`crate::Store::logs`].
@@ -103,7 +103,7 @@ fn read(seq: i64, row: &mut Row) -> Result<LogRow, Error> {
     Ok(LogRow { seq, run, line: LogLine { scope, attempt, place, number, at, level, text } })
 }
 
-/// What is shown of a line that cannot be read: it is in no other line's way.
+/// The replacement for a line that cannot be read, so that it does not hide other lines.
 fn unreadable(seq: i64) -> LogRow {
     let line = LogLine {
         scope: Scope::root(),
@@ -131,7 +131,7 @@ pub(crate) async fn progress(database: &Database, key: &ExecutionKey) -> Result<
         let scope = Scope::from_text(&row.text()?);
         Ok(Progress { scope, percent: row.count()?, message: unescape(&row.text()?) })
     };
-    // What cannot be read is not shown: the next word about it takes its place.
+    // Progress that cannot be read is not shown. The next report replaces it.
     Ok(rows.into_iter().filter_map(|row| said(row).ok()).collect())
 }
 

@@ -1,9 +1,9 @@
-//! What is kept: the rows of the store, as the engine reads and writes them.
+//! The rows of the store, as the engine reads and writes them.
 
 use crate::StoreError;
 use cerebelum_history::{CallName, Digest, ExecutionId, Level, Position, Scope, Seed, Timestamp};
 
-/// Whose it is. The first column of every key.
+/// The tenant that a row belongs to. It is the first column of every key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(pub i32);
 
@@ -12,170 +12,171 @@ impl TenantId {
     pub const DEFAULT: Self = Self(1);
 }
 
-/// An execution, wherever it is spoken of.
+/// The key of an execution.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExecutionKey {
-    /// Whose it is.
+    /// The tenant that owns the execution.
     pub tenant: TenantId,
-    /// Which one.
+    /// The execution's id.
     pub id: ExecutionId,
 }
 
-/// One stay of one node under one lease: the fence of every write (L11).
+/// One lease of one node, from its beginning to its end: the fence of every write (L11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub i64);
 
-/// What is stored of an execution's state; every other status is derived from the open calls (L20).
+/// The stored state of an execution. Every other status is derived from the open calls (L20).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// It goes on.
+    /// The execution goes on.
     Open,
-    /// It returned.
+    /// The workflow returned.
     Completed,
-    /// It failed.
+    /// The workflow failed.
     Failed,
-    /// It was cancelled or terminated.
+    /// The execution was cancelled or terminated.
     Cancelled,
 }
 
-/// The head of an execution: everything but its events and calls.
+/// The row of an execution: everything except its events and calls.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExecutionRow {
-    /// Its key.
+    /// The execution's key.
     pub key: ExecutionKey,
     /// `component/workflow`, as it was started.
     pub workflow: String,
-    /// The component it is pinned to (L17).
+    /// The component that the execution is pinned to (L17).
     pub digest: Digest,
-    /// The root of its keys and random numbers. Never shown.
+    /// The root of all keys and random numbers. It is never shown.
     pub seed: Seed,
-    /// Counts continue-as-new, from 1.
+    /// The number of the run, from 1. Continue-as-new increments it.
     pub run: u32,
-    /// Stored state.
+    /// The stored state.
     pub state: State,
-    /// Nothing is delivered and nothing starts.
+    /// Whether the execution is paused: nothing is delivered and nothing starts.
     pub paused: bool,
-    /// Why a person must look at it, when one must.
+    /// Why a person must look at the execution, if it is parked.
     pub parked: Option<String>,
-    /// Whether all its guests were quiescent, with nothing to be told, when it was last written.
+    /// Whether all guests were quiescent and had nothing left to be told when the row was last written.
     pub settled: bool,
-    /// Its last event's position.
+    /// The last event's position.
     pub position: Position,
-    /// Its last event's stamp.
+    /// The last event's stamp.
     pub stamp: Timestamp,
-    /// When it has to be looked at again, if time alone can move it.
+    /// When the execution has to be looked at again, if time alone can move it.
     pub due: Option<Timestamp>,
-    /// The status word for lists, derived by `history` when it was last written.
+    /// The status word for lists. `history` derived it when the row was last written.
     pub status: String,
-    /// Name to JSON scalar, as one JSON object.
+    /// Attributes: names and JSON scalars, as one JSON object.
     pub attributes: String,
-    /// Small facts that the worker keeps (deadline, cancel request, …), as one JSON object.
+    /// Options that the worker keeps (deadline, cancel request and so on), as one JSON object.
     pub options: String,
-    /// The execution and call that wait for it or started it.
+    /// The execution and call that started this execution and may wait for it.
     pub parent: Option<Parent>,
     /// When it was started.
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// How many calls are open, so that one that is missing is missed. None when that was not counted.
+    /// The number of open calls, so that a missing call is noticed. None if the calls were not counted.
     pub open_calls: Option<u32>,
 }
 
 /// The call of another execution that started this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parent {
-    /// The execution (of the same tenant).
+    /// The execution, which has the same tenant.
     pub id: ExecutionId,
-    /// Its run.
+    /// The parent's run.
     pub run: u32,
-    /// Its call.
+    /// The parent's call.
     pub call: CallName,
-    /// Whether it waits for the end.
+    /// Whether the call waits for the end.
     pub awaited: bool,
 }
 
-/// An execution that is to begin.
+/// An execution that is to be started.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewExecution {
-    /// Its head; `position` is that of the last event in `first`.
+    /// The execution's row. Its `position` is that of the last event in `first`.
     pub head: ExecutionRow,
-    /// Its first events.
+    /// The first events.
     pub first: Chunk,
 }
 
 impl NewExecution {
-    /// About how many bytes it writes.
+    /// About how many bytes are written for it.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.first.events.len() + self.head.attributes.len() + self.head.options.len()
     }
 }
 
-/// What became of a [`NewExecution`].
+/// The outcome of starting a [`NewExecution`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum StartOutcome {
-    /// It is stored.
+    /// The execution was stored.
     New,
-    /// The id was taken; this is the execution that has it, and its first chunk for comparison.
+    /// The id was taken. This is the execution that has it, with its first chunk for comparison.
     Exists(Box<ExecutionRow>, Chunk),
 }
 
-/// An execution that is there already, and its first chunk for comparison, or why that cannot be read.
+/// An existing execution with its first chunk for comparison, or why that chunk cannot be read.
 pub type Existing = (ExecutionRow, Result<Chunk, StoreError>);
 
-/// Some consecutive events of a history, as the text `history` encoded them.
+/// Consecutive events of a history, as the text that `history` encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// Position of the first event.
     pub first: Position,
     /// Position of the last event.
     pub last: Position,
-    /// The events. Stored beside a checksum of it.
+    /// The events. The text is stored beside its checksum.
     pub events: String,
 }
 
 /// An open call's row (L13).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallRow {
-    /// Its name.
+    /// The call's name.
     pub name: CallName,
-    /// Its state, as the text `history` encoded it.
+    /// The call's state, as the text that `history` encoded.
     pub state: String,
 }
 
-/// What happens to approvals in a batch.
+/// A change to a question in a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApprovalChange {
-    /// A question is asked.
+    /// The question is asked.
     Open {
-        /// Its id, unique per tenant.
+        /// The question's id, unique per tenant.
         id: String,
-        /// The call that waits.
+        /// The call that waits for the answer.
         call: CallName,
         /// The request, as JSON.
         request: String,
-        /// When it stops standing.
+        /// When the question times out.
         deadline: Option<Timestamp>,
     },
-    /// It is not answered in time or no longer wanted. The batch is refused when an answer came or its deadline did not (L9).
+    /// The question was not answered in time, or is no longer wanted. The batch is refused if an answer has arrived, or
+    /// if a timed-out question's deadline has not passed yet (L9).
     Close {
-        /// Its id.
+        /// The question's id.
         id: String,
-        /// How it ends: `TimedOut` or `Withdrawn`.
+        /// The new state: `TimedOut` or `Withdrawn`.
         to: ApprovalState,
     },
 }
 
-/// Where a question stands.
+/// The state of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ApprovalState {
-    /// It waits for an answer.
+    /// The question waits for an answer.
     Open,
-    /// Yes.
+    /// A person approved the request.
     Approved,
-    /// No.
+    /// A person rejected the request.
     Rejected,
-    /// Nobody answered in time.
+    /// The question was not answered in time.
     TimedOut,
     /// The guest no longer wants an answer.
     Withdrawn,
@@ -184,30 +185,31 @@ pub enum ApprovalState {
 /// A question to a person, for the lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApprovalRow {
-    /// Its id.
+    /// The question's id.
     pub id: String,
     /// The execution that asks.
     pub execution: ExecutionId,
-    /// The call that waits.
+    /// The call that waits for the answer.
     pub call: CallName,
     /// The request, as JSON.
     pub request: String,
     /// When it was asked.
     pub requested_at: Timestamp,
-    /// Until when it stands.
+    /// When the question times out.
     pub deadline: Option<Timestamp>,
-    /// Where it stands.
+    /// The question's state.
     pub state: ApprovalState,
 }
 
-/// Which questions to list.
+/// The questions to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApprovalFilter {
-    /// All of this execution; otherwise those that are open, of all.
+    /// All questions of this execution. Without an execution, the open questions of all of them.
     pub execution: Option<ExecutionId>,
-    /// Only after this place, as returned with the page before.
+    /// Only questions after this place, as returned with the previous page.
     pub cursor: Option<String>,
-    /// How many at most; 1,000 are never exceeded, nor 8 MiB by more than one question.
+    /// The most questions on the page. A page never has more than 1,000 questions, and exceeds 8 MiB by at most one
+    /// question.
     pub limit: u32,
 }
 
@@ -220,53 +222,53 @@ pub struct ApprovalPage {
     pub cursor: Option<String>,
 }
 
-/// What became of an answer to a question.
+/// The outcome of an answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnswerOutcome {
-    /// It counts.
+    /// The answer counts.
     Accepted(ExecutionId),
-    /// The question had ended before, in this way.
+    /// The question had already ended in this state.
     TooLate(ApprovalState),
-    /// There is no such question.
+    /// The question does not exist.
     Unknown,
 }
 
-/// A message to an execution, in the order of arrival.
+/// A message to an execution. Messages are ordered by arrival.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxRow {
-    /// Its number, unique per store and growing.
+    /// The message's number, unique and growing within the store.
     pub seq: i64,
-    /// What it says, as the text `history` encoded it.
+    /// The message, as the text that `history` encoded.
     pub message: String,
-    /// Whether an activation has seen it before (a signal nobody waited for yet).
+    /// Whether an activation has already seen it (a signal that no call waited for yet).
     pub seen: bool,
 }
 
-/// A log line of a guest. A second line of the same scope, attempt, place and number changes nothing (L7).
+/// A log line of a guest. A second line with the same scope, attempt, place and number changes nothing (L7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// Who said it.
+    /// The scope that wrote the line.
     pub scope: Scope,
-    /// In which attempt.
+    /// The attempt in which it was written.
     pub attempt: u32,
-    /// After which recorded event.
+    /// The place of the recorded event before it.
     pub place: u64,
-    /// As its how-manieth line since then.
+    /// The number of the line since that event.
     pub number: u32,
-    /// When.
+    /// The time of the line.
     pub at: Timestamp,
-    /// How loud.
+    /// The level of the line.
     pub level: Level,
-    /// What.
+    /// The text.
     pub text: String,
 }
 
-/// A log line, as listed.
+/// A log line as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRow {
-    /// Its number in the execution; lists resume after it.
+    /// The line's number within the execution. A list continues after it.
     pub seq: i64,
-    /// In which run.
+    /// The run in which it was written.
     pub run: u32,
     /// The line.
     pub line: LogLine,
@@ -275,61 +277,63 @@ pub struct LogRow {
 /// The latest progress of a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// Whose.
+    /// The scope.
     pub scope: Scope,
-    /// 0 to 100.
+    /// Percent, from 0 to 100.
     pub percent: u8,
-    /// A word about it.
+    /// A short message.
     pub message: String,
 }
 
-/// Everything one activation has to write at once: all of it becomes durable, or nothing (L4).
+/// Everything that one activation writes at once: all of it becomes durable, or nothing (L4).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Whose.
+    /// The execution's key.
     pub key: ExecutionKey,
-    /// The fence: refused when the execution is claimed by another incarnation or this one's lease is over.
+    /// The fence. The batch is refused if another incarnation has claimed the execution, or if this one's lease is
+    /// over.
     pub incarnation: Incarnation,
-    /// The head as it will be. Its `position` and `run` say where the history then ends.
+    /// The execution's row after the batch. Its `position` and `run` say where the history then ends.
     pub head: ExecutionRow,
-    /// Whether the execution begins with this batch: its head is stored, claimed by `incarnation` unless `release`, and
-    /// `after` is 0. Refused when the id is taken.
+    /// Whether the execution begins with this batch: its row is inserted, claimed by `incarnation` unless `release`,
+    /// and `after` is 0. The batch is refused if the id is taken.
     pub begins: bool,
-    /// Whether the head's attributes are other than they were.
+    /// Whether the row's attributes have changed.
     pub relabels: bool,
-    /// The position the store must be at now; refused otherwise.
+    /// The position at which the history must be now. Otherwise the batch is refused.
     pub after: Position,
-    /// New events, each chunk behind the one before; none when only calls changed.
+    /// New events, each chunk after the previous one. Empty if only calls changed.
     pub chunks: Vec<Chunk>,
-    /// Chunks to be written anew with the values of finished scopes left out (L12). Same `first` and `last`.
+    /// Chunks to overwrite without the values of finished scopes (L12). `first` and `last` stay the same.
     pub rewritten: Vec<Chunk>,
-    /// Calls that are open now, or have changed.
+    /// Calls that are open now or have changed.
     pub opened: Vec<CallRow>,
-    /// Calls that are open no more.
+    /// Calls that are no longer open.
     pub closed: Vec<CallName>,
-    /// Questions asked and withdrawn.
+    /// Questions that were asked, timed out or withdrawn.
     pub approvals: Vec<ApprovalChange>,
-    /// Messages that have been dealt with, by number.
+    /// Messages that were consumed, by number.
     pub consumed: Vec<i64>,
-    /// Messages that have been seen and stay.
+    /// Messages that were seen and stay in the inbox.
     pub seen: Vec<i64>,
-    /// Executions started. One whose id is taken by another parent sends `refused` back to this execution's inbox.
+    /// Executions to start. If the id of one is taken by an execution with another parent, `refused` is sent to this
+    /// execution's own inbox.
     pub children: Vec<Child>,
     /// Messages to other executions of the tenant.
     pub messages: Vec<(ExecutionId, String)>,
     /// Log lines.
     pub logs: Vec<LogLine>,
-    /// Latest progress by scope.
+    /// The latest progress of each scope.
     pub progress: Vec<Progress>,
-    /// The first chunk of the next run, after a continue-as-new: `head.run` is that run and `head.position` its last
-    /// position, while `chunks` still end the run before.
+    /// The first chunk of the next run after a continue-as-new. `head.run` is then that run and `head.position` its
+    /// last position, while `chunks` still end the previous run.
     pub next_run: Option<Chunk>,
     /// Whether the claim ends with this batch (the execution hibernates or has ended).
     pub release: bool,
 }
 
 impl Batch {
-    /// A batch that changes nothing yet: the head as it is, written by this incarnation.
+    /// A batch that changes nothing yet: the row as it is, written by this incarnation.
     #[must_use]
     pub fn of(incarnation: Incarnation, head: ExecutionRow) -> Self {
         Self {
@@ -355,7 +359,7 @@ impl Batch {
         }
     }
 
-    /// About how many bytes it writes.
+    /// About how many bytes the batch writes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().chain(&self.rewritten).chain(&self.next_run).map(|chunk| chunk.events.len());
@@ -374,80 +378,82 @@ impl Batch {
     }
 }
 
-/// A child to be started by a batch.
+/// A child that a batch starts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Child {
-    /// What to insert.
+    /// The execution to insert.
     pub new: NewExecution,
-    /// Message to this execution when the child was stored or was already there with the same parent; none to send none.
+    /// The message to this execution if the child was stored or already existed with the same parent; none if no
+    /// message is to be sent.
     pub accepted: Option<String>,
-    /// Message to this execution when its id belongs to something else.
+    /// The message to this execution if the child's id belongs to another execution.
     pub refused: String,
 }
 
-/// A batch that was written: the number of the newest message in its execution's inbox at that moment, 0 when there was
-/// none. Who has heard of less must listen before anything leaves that the batch makes durable (L16).
+/// The receipt of a batch that was written: the number of the newest message in the execution's inbox at that moment,
+/// or 0 if there was none. A worker that has read fewer messages must read the new ones before any effect leaves that
+/// the batch makes durable (L16).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InboxCursor(pub i64);
 
 impl InboxCursor {
-    /// It is not known any more: the batch was written earlier, and its answer was lost.
+    /// The number is no longer known: the batch was written earlier, and its answer was lost.
     pub const UNKNOWN: Self = Self(i64::MAX);
 }
 
 /// Why a batch changed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AppendError {
-    /// The lease is over or the execution is claimed by somebody else.
+    /// The lease is over, or the execution is claimed by another node.
     ClaimLost,
-    /// The history is not where the batch expected it.
+    /// The history is not at the position that the batch expected.
     Moved,
-    /// It wanted to begin an execution whose id is taken.
+    /// The batch was to begin an execution whose id is taken.
     Exists,
-    /// A question it wanted to close had been answered.
+    /// A question that the batch closes was already answered.
     AlreadyAnswered,
-    /// It would time a question out before its deadline by the database's clock.
+    /// The batch times a question out before its deadline by the database's clock.
     TooEarly,
-    /// The tables' own rules forbid it: a mistake of the engine. Written again, it would be refused again.
+    /// The tables' constraints forbid the batch, which is a bug of the engine. It would be refused again.
     Forbidden,
 }
 
-/// An execution that was picked up, with what is needed to go on without reading its history.
+/// An execution that was claimed, with everything that is needed to go on without reading its history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {
-    /// Its head.
+    /// The execution's row.
     pub head: ExecutionRow,
-    /// Who has claimed it.
+    /// The incarnation that has claimed it.
     pub owner: Option<Incarnation>,
-    /// Its open calls.
+    /// The open calls.
     pub calls: Vec<CallRow>,
-    /// Its inbox, oldest first; only its beginning where it is large.
+    /// The inbox, oldest message first; only its beginning if it is large.
     pub inbox: Vec<InboxRow>,
-    /// How often nodes died and never came back while it could move from where it stands (L18).
+    /// How often nodes died for good while the execution could move from its current position (L18).
     pub crashes: u32,
-    /// Whether others were left for the next claim, because these are large.
+    /// Whether other executions were left for the next claim, because these are large.
     pub leaves_others: bool,
 }
 
-/// A page of an audit: executions that nobody has claimed, looked at one after the other.
+/// A page of an audit: executions that no node has claimed, checked one after the other.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Audit {
-    /// Where the next page begins; none when this was the last.
+    /// Where the next page begins, or none if this was the last one.
     pub next: Option<i64>,
-    /// How many were parked, because their rows cannot be read or do not fit together.
+    /// The number of executions that were parked, because their rows cannot be read or do not fit together.
     pub parked: u64,
-    /// The others that are open and not parked.
+    /// The other executions that are open and not parked.
     pub sound: Vec<Claimed>,
 }
 
-/// A component and what it declares.
+/// A component and its manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Component {
-    /// The name it was uploaded under.
+    /// The name under which it was uploaded.
     pub name: String,
-    /// Its content address.
+    /// The digest of its bytes.
     pub digest: Digest,
-    /// What it declares, as JSON.
+    /// The declarations of the component, as JSON.
     pub manifest: String,
     /// Size in bytes.
     pub size: u64,
@@ -457,18 +463,18 @@ pub struct Component {
     pub current: bool,
 }
 
-/// Which executions to list; an empty filter lists all.
+/// The executions to list. An empty filter lists all.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filter {
-    /// Only with this status word.
+    /// Only executions with this status word.
     pub status: Option<String>,
-    /// Only of this workflow: `component/workflow`, or the bare name.
+    /// Only executions of this workflow: `component/workflow`, or the bare name.
     pub workflow: Option<String>,
-    /// Only with these attributes, JSON scalars as text.
+    /// Only executions with these attributes, JSON scalars as text.
     pub attributes: Vec<(String, String)>,
-    /// Only after this place, as returned with the page before.
+    /// Only executions after this place, as returned with the previous page.
     pub cursor: Option<String>,
-    /// How many at most.
+    /// The most executions on the page.
     pub limit: u32,
 }
 
@@ -481,5 +487,5 @@ pub struct Page {
     pub cursor: Option<String>,
 }
 
-/// How many executions there are of each status word.
+/// The number of executions with each status word.
 pub type StatusCounts = Vec<(String, u64)>;

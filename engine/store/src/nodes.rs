@@ -1,4 +1,4 @@
-//! Nodes and their leases: who may write, and how one who may no longer is fenced off (L11).
+//! Nodes and their leases: which node may write, and how a node that may no longer write is fenced off (L11).
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::sql::{Dialect, Rows, Session, Statement};
 use crate::store::SqlStore;
 use crate::{ExecutionKey, Incarnation, Lease, StoreError, crashes, executions};
 
-/// Ended incarnations are kept that long, for those who still ask what became of their last batch.
+/// Ended incarnations are kept for this long, for nodes that still ask about their last batch.
 const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
-/// How often two nodes of one name may outrun each other before one gives up.
+/// How often one of two nodes with the same name retries before it gives up.
 const BEGIN_ATTEMPTS_MAX: u32 = 16;
 
 /// See [`crate::Store::begin_lease`].
@@ -40,7 +40,7 @@ pub(crate) async fn begin(store: &SqlStore, node: &str, duration: Duration) -> R
         }
         retire(&mut session, &earlier).await?;
         session.run(&FORGET, &[ENDED_KEPT_MS.into()]).await?;
-        // None when somebody of the same name was quicker: then that one is the earlier incarnation.
+        // There is no row if another node with the same name was quicker. That one is then the earlier incarnation.
         if let Some(row) = session.rows(&INSERT, &[node.into(), duration_ms.into()]).await?.first_mut() {
             let (incarnation, now) = (row.int()?, row.at()?);
             let expires_at = now.plus(duration_ms.unsigned_abs());
@@ -60,7 +60,8 @@ pub(crate) async fn renew(
     incarnation: Incarnation,
     duration: Duration,
 ) -> Result<Option<Lease>, DbError> {
-    // Only the lease's own row is changed. Whoever ends the lease deletes that row first, so this finds it or does not.
+    // Only the lease's own row is changed. A takeover deletes that row first, so this statement either finds it or does
+    // not.
     static RENEW: Statement = Statement::new(
         "update leases set expires_at = {clock} + $2
         where incarnation = $1
@@ -89,7 +90,7 @@ pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result
         return Ok(None);
     }
     let mut owned = session.rows(&OWNED, &[incarnation.into()]).await?;
-    // Only to tell others of it: one whose id cannot be read is found without.
+    // The key only serves as a hint to other nodes. An execution whose id cannot be read is found without a hint.
     let owned = owned.first_mut().and_then(|row| executions::read_key(row).ok());
     let mut ended = Rows::default();
     ended.push([incarnation.into()]);
@@ -98,9 +99,9 @@ pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result
     Ok(owned)
 }
 
-/// See [`crate::Store::take_over`].
+/// See [`crate::Store::expire_leases`].
 pub(crate) async fn expire_leases(database: &Database) -> Result<u64, DbError> {
-    // A node that is just committing or renewing is passed over: it is alive, or will be found next time.
+    // A node that is just committing or renewing is skipped: it is alive, or will be found next time.
     static EXPIRED: Statement = Statement::new(
         "select n.incarnation, case when l.expires_at > n.lengthened_until then l.expires_at else n.lengthened_until end
         from nodes n join leases l on l.incarnation = n.incarnation
@@ -123,7 +124,7 @@ pub(crate) async fn expire_leases(database: &Database) -> Result<u64, DbError> {
     Ok(u64::try_from(expired.len()).unwrap_or(u64::MAX))
 }
 
-/// Ends incarnations whose rows are locked, and frees what they had claimed.
+/// Ends incarnations whose rows are locked, and frees the executions that they had claimed.
 async fn retire(session: &mut Session, incarnations: &Rows<'_>) -> Result<(), DbError> {
     static FORGET_LEASE: Statement =
         Statement::new("delete from leases where incarnation in (select r.node from {rows node:int})");
@@ -137,19 +138,19 @@ async fn retire(session: &mut Session, incarnations: &Rows<'_>) -> Result<(), Db
     Ok(())
 }
 
-/// A lease that stands.
+/// A lease that is valid.
 pub(crate) struct Standing {
-    /// Whether a suspect that can move belongs to no node.
+    /// Whether a suspect that can move has no owner.
     pub(crate) free_suspects: bool,
 }
 
-/// A lease, when it stands; then it stands until this transaction ends.
+/// The lease of an incarnation, if it is valid. It then stays valid until this transaction ends.
 pub(crate) async fn standing(
     session: &mut Session,
     incarnation: Incarnation,
     now: Timestamp,
 ) -> Result<Option<Standing>, DbError> {
-    // A shared lock on the key: takeover waits for it, batches of the same node do not.
+    // This is a shared lock on the key: a takeover waits for it, and batches of the same node do not.
     static STANDS: Statement = Statement::new(concat!(
         "select ",
         free_suspects!("$2"),
@@ -191,7 +192,8 @@ pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) ->
     Ok(locked)
 }
 
-/// Records what became of batches, lengthens the lease, and makes sure once more that it stands. Answers with those that do.
+/// Records the outcomes of batches, extends the lease, and checks once more that it is valid. Returns the incarnations
+/// whose leases are.
 pub(crate) static RECORD: Statement = Statement::new(
     "update nodes as n
     set batches = r.outcomes, lengthened_until = {clock} + n.duration_ms
@@ -201,8 +203,8 @@ pub(crate) static RECORD: Statement = Statement::new(
     returning incarnation",
 );
 
-/// Compares the time with the clock that it is kept by: that of the server, as it was just read; for a file the wall
-/// clock, and the time is written down in the file.
+/// Compares the time with its reference clock. For a server, that is the server's clock, which was just read. For a
+/// file, it is the wall clock, and the time is saved in the file.
 async fn keep_time(session: &mut Session, clock: &SteadyClock, server: Timestamp) -> Result<(), DbError> {
     static KEEP: Statement = Statement::new(
         "insert into clock (only_row, told_at, boot_ms, boot_id) values (1, $1, $2, $3)
@@ -219,7 +221,7 @@ async fn keep_time(session: &mut Session, clock: &SteadyClock, server: Timestamp
     Ok(())
 }
 
-/// What a file says of the time; nothing, before anybody wrote it down.
+/// The time that was saved in a file, or none if no time was saved yet.
 pub(crate) async fn kept_time(file: &mut SqliteConnection) -> Result<Option<SavedTime>, sqlx::Error> {
     let row = sqlx::query("select told_at, boot_ms, boot_id from clock").fetch_optional(file).await?;
     let Some(row) = row else { return Ok(None) };

@@ -1,5 +1,5 @@
-//! The bytes of components as they are stored: compressed, and where a similar component is stored already, only the
-//! difference from it (decision 018).
+//! The stored bytes of components: compressed, and if a similar component is already stored, only the difference from
+//! it (decision 018).
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Session, Statement};
 use crate::{StoreError, TenantId};
 
-/// How many stored components a new one is compared with, the latest first.
+/// The number of stored components with which a new one is compared, the latest first.
 const BASES_MAX: u32 = 2;
-/// A difference is worth it when it has at most this share of the bytes. A component that is stored whole has about 40 %
-/// of its own bytes, and others can differ from it in turn.
+/// A difference is stored if it has at most one in this many of the bytes. A component that is stored whole takes about
+/// 40 % of its own bytes, and other components can be stored as differences from it.
 const DIFFERENCE_SHARE: usize = 8;
-/// More than any component has, in bytes.
+/// An upper bound for the size of any component, in bytes.
 const SIZE_MAX: usize = 256 << 20;
-/// How many are packed or unpacked at once: each takes some times the memory of a component.
+/// The number of components that are packed or unpacked at once. Each takes several times the memory of a component.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// The bytes of a component, packed.
 pub(crate) struct Packed {
-    /// The component that this is the difference from.
+    /// The component from which this is the difference.
     base: Option<Digest>,
     packed: Vec<u8>,
 }
@@ -34,8 +34,8 @@ struct Pack {
     packed: Vec<u8>,
 }
 
-/// Packs a component's bytes, unless they are stored. The stored ones that it is compared with may go before it is
-/// stored itself: see [`insert`].
+/// Packs a component's bytes, unless they are already stored. The base of a difference may be removed before the
+/// difference is stored, see [`insert`].
 pub(crate) async fn pack(
     database: &Database,
     tenant: TenantId,
@@ -50,7 +50,7 @@ pub(crate) async fn pack(
         let Some(theirs) = find(database, tenant, &base).await? else { continue };
         let (mine, digest) = (bytes.clone(), base.clone());
         let difference = away(move || {
-            // What is damaged is missed by those who need it; nothing is built on it.
+            // A damaged base is reported when it is needed for its own sake. No difference is built on it.
             let theirs = cerebelum_delta::unpack(&theirs.packed, None, theirs.size).ok()?;
             (Digest::of(&theirs) == digest).then(|| cerebelum_delta::pack(&mine, Some(&theirs)).ok())?
         });
@@ -65,7 +65,8 @@ pub(crate) async fn pack(
     Ok(Some(Packed { base: None, packed }))
 }
 
-/// Stores packed bytes in a transaction that has its turn. `false`, and nothing is stored: what they differ from is gone.
+/// Stores packed bytes, in a transaction that has its turn. Returns `false` and stores nothing if the base of the
+/// difference is gone.
 pub(crate) async fn insert(
     session: &mut Session,
     (tenant, digest): (TenantId, &Digest),
@@ -89,7 +90,7 @@ pub(crate) async fn insert(
     Ok(true)
 }
 
-/// Whether a component's bytes are stored, packed or as earlier engines did.
+/// Whether a component's bytes are stored, packed or in the form of earlier engines.
 pub(crate) async fn are_there(session: &mut Session, tenant: TenantId, digest: &Digest) -> Result<bool, DbError> {
     static ARE_THERE: Statement = Statement::new(
         "select 1 from component_packs where tenant_id = $1 and digest = $2
@@ -99,8 +100,8 @@ pub(crate) async fn are_there(session: &mut Session, tenant: TenantId, digest: &
     Ok(!session.rows(&ARE_THERE, &[tenant.into(), digest.as_str().into()]).await?.is_empty())
 }
 
-/// Stores the bytes whole as well while an engine runs that reads nothing else, in a transaction that has its turn; once
-/// there is none, what was stored like that goes.
+/// Also stores the bytes whole while an engine runs that can read nothing else, in a transaction that has its turn.
+/// Once no such engine runs, whole copies are deleted.
 pub(crate) async fn write_for_older_engines(
     session: &mut Session,
     (tenant, digest): (TenantId, &Digest),
@@ -122,8 +123,8 @@ pub(crate) async fn write_for_older_engines(
     Ok(())
 }
 
-/// Deletes the bytes of components that are gone, in a transaction that has its turn. A pack that others differ from
-/// stays until they are gone as well.
+/// Deletes the bytes of removed components, in a transaction that has its turn. A base stays until all components that
+/// are stored as differences from it are gone.
 pub(crate) async fn delete_orphans(session: &mut Session, tenant: TenantId) -> Result<(), DbError> {
     static DELETE: Statement = Statement::new(
         "delete from component_packs where tenant_id = $1
@@ -132,14 +133,14 @@ pub(crate) async fn delete_orphans(session: &mut Session, tenant: TenantId) -> R
             and not exists (select 1 from component_packs d
                 where d.tenant_id = component_packs.tenant_id and d.base = component_packs.digest)",
     );
-    // First the differences, then what nothing differs from any more.
+    // The differences are deleted first, then the bases that no difference needs any more.
     for _ in 0..2 {
         session.run(&DELETE, &[tenant.into()]).await?;
     }
     Ok(())
 }
 
-/// The bytes of a component, as they are stored: unpacked, not verified.
+/// The bytes of a component: unpacked, but not verified.
 pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, DbError> {
     static READ: Statement = Statement::new(
         "select p.size_bytes, p.packed, p.base, b.size_bytes, b.packed
@@ -169,7 +170,7 @@ pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest
     Ok(Some(unpacked.await?.map_err(|error| corrupt(format!("its bytes cannot be unpacked: {error}")))?))
 }
 
-/// What a component of this size may be similar to.
+/// The stored components to which a component of this size may be similar.
 async fn similar(database: &Database, tenant: TenantId, size: usize) -> Result<Vec<Digest>, DbError> {
     static SIMILAR: Statement = Statement::new(
         "select digest from component_packs
@@ -192,11 +193,11 @@ async fn find(database: &Database, tenant: TenantId, digest: &Digest) -> Result<
 
 fn read(row: &mut Row) -> Result<Pack, Error> {
     let size: usize = row.count()?;
-    // It is taken at once: a damaged number must not take what the machine has.
+    // The memory is allocated at once, so a damaged number must not exhaust the machine.
     Ok(Pack { size: size.min(SIZE_MAX), packed: row.bytes()? })
 }
 
-/// Computes away from the async threads.
+/// Runs a computation away from the async threads.
 async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DbError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| StoreError::Unavailable(format!("packing a component broke off: {error}")).into())

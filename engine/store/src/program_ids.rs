@@ -1,4 +1,5 @@
-//! Numbers for programs: a workflow of a component, written once and known by a small number.
+//! Numbers of programs. A program is a workflow of a component; it is stored once, and rows refer to it by a small
+//! number.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,10 +10,10 @@ use crate::sql::Statement;
 use crate::store::commit;
 use crate::{ExecutionRow, TenantId};
 
-/// Numbers are forgotten in memory beyond this many; the database knows them.
+/// The most numbers that are remembered. The database has all of them.
 const KNOWN_MAX: usize = 100_000;
 
-/// The numbers that were looked up so far. A number never changes its meaning.
+/// The numbers that were looked up so far. The meaning of a number never changes.
 #[derive(Default)]
 pub(crate) struct ProgramIds {
     known: Mutex<HashMap<(TenantId, String), i64>>,
@@ -43,7 +44,7 @@ async fn number(database: &Database, head: &ExecutionRow) -> Result<i64, DbError
     );
     let values = [head.key.tenant.into(), head.workflow.as_str().into(), head.digest.as_str().into()];
     let mut session = database.write().await?;
-    // The second look is for the program that somebody else inserted between ours.
+    // The second look-up finds a program that another engine inserted in between.
     for statement in [&FIND, &INSERT, &FIND] {
         if let Some(row) = session.rows(statement, &values).await?.first_mut() {
             let number = row.int()?;

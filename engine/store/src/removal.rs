@@ -1,7 +1,8 @@
-//! Components on their way out: versions lose their names first, and go once nothing can refer to them any more.
+//! Removal of components. A version first loses its name, and is deleted once nothing can refer to it any more.
 //!
-//! A start, or a call of another component's step, looks a name up and is stored a little later. So a version that loses
-//! its last name keeps its bytes for a while. An execution that looked it up before is stored by then, and is found as its user.
+//! A start, or a call of another component's step, looks a name up and is stored a little later. A version that loses
+//! its last name therefore keeps its bytes for a while. An execution that looked it up before is stored by then, and
+//! counts as its user.
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 
@@ -11,27 +12,27 @@ use crate::sql::{Row, Statement};
 use crate::store::commit;
 use crate::{TenantId, components, packs};
 
-/// A version of a component: what a name stands for, or has stood for.
+/// A version of a component: a digest that a name stands for, or stood for earlier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    /// Whose name it is.
+    /// The tenant that owns the name.
     pub tenant: TenantId,
-    /// The name it was uploaded under.
+    /// The name under which it was uploaded.
     pub name: String,
-    /// Its content address.
+    /// The digest of its bytes.
     pub digest: Digest,
 }
 
-/// Which versions may lose their name.
+/// The versions that may lose their name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removable {
-    /// Any, also the one that new executions use.
+    /// Any version, even the one that new executions use.
     Any,
-    /// Only one that another has taken the place of.
+    /// Only a version that was replaced by another one.
     Replaced,
 }
 
-/// See [`crate::Store::remove_component`]. Returns how many uploads and removals there were, if anything was removed.
+/// See [`crate::Store::remove_component`]. Returns the number of uploads and removals so far, if anything was removed.
 pub(crate) async fn remove(database: &Database, version: &Version, which: Removable) -> Result<Option<i64>, DbError> {
     static UNNAME: Statement =
         Statement::new("delete from names where tenant_id = $1 and name = $2 and digest = $3 and current <= $4");
@@ -71,7 +72,7 @@ pub(crate) async fn delete(
     );
     static DELETE_BYTES: Statement = Statement::new("delete from component_bytes where tenant_id = $1 and digest = $2");
     let mut session = database.write().await?;
-    // An upload of the same component comes wholly before this or wholly after it.
+    // An upload of the same component happens entirely before this transaction or entirely after it.
     components::take_turn(&mut session, tenant).await?;
     if session.run(&DELETE, &[tenant.into(), digest.as_str().into(), before.into()]).await? == 0 {
         session.undo().await;
@@ -90,8 +91,8 @@ pub(crate) async fn users(
     digest: &Digest,
     limit: u32,
 ) -> Result<Vec<ExecutionId>, DbError> {
-    // Open executions and failed ones, which may be reopened. Calls of another component's step name its digest: those
-    // that are open stand in `calls`, those of a failed execution in its history.
+    // These are the open executions, and the failed ones, which may be reopened. Calls of another component's step name
+    // its digest: open ones in `calls`, those of a failed execution in its history.
     static USERS: Statement = Statement::new(
         "select e.id from executions e join programs p on p.tenant_id = e.tenant_id and p.program_no = e.program_no
         where e.tenant_id = $1 and e.state in (0, 2) and p.digest = $2
@@ -106,7 +107,7 @@ pub(crate) async fn users(
     );
     let mut session = database.client().await?;
     let rows = session.rows(&USERS, &[tenant.into(), digest.as_str().into(), limit.into()]).await?;
-    // An id that cannot be read is damage, and still a user.
+    // An execution whose id cannot be read is damaged, and is still a user.
     let id = |mut row: Row| Ok(row.text()?.parse().unwrap_or_else(|_| unreadable()));
     rows.into_iter().map(id).collect()
 }
@@ -117,7 +118,7 @@ fn unreadable() -> ExecutionId {
 
 /// See [`crate::Store::replaced_components`].
 pub(crate) async fn replaced(database: &Database, before: Timestamp) -> Result<Vec<Version>, DbError> {
-    // A version that became current after this one took its place then or later.
+    // A version that became current after this one replaced it at that time or later.
     static REPLACED: Statement = Statement::new(
         "select n.tenant_id, n.name, n.digest from names n
         where n.current = 0 and exists (

@@ -1,16 +1,16 @@
-//! How long something that is safe to repeat is repeated while the database is away.
+//! Retries of operations that are safe to repeat, while the database is away.
 
 use std::time::{Duration, Instant};
 
 use crate::StoreError;
 use crate::db_error::{DbError, ErrorClass, severity};
 
-/// Longer than a restart of the database's connection, shorter than half a lease.
+/// The longest time for retries: longer than a reconnection to the database, and shorter than half a lease.
 const PATIENCE: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
-/// Counts down while something is tried again.
+/// The pauses between the attempts of one operation, and the time at which it gives up.
 pub(crate) struct Backoff {
     until: Instant,
     pause: Duration,
@@ -22,10 +22,11 @@ impl Backoff {
         Self { until: Instant::now() + PATIENCE, pause: FIRST_PAUSE, unknown: false }
     }
 
-    /// Waits a little before the next attempt.
+    /// Waits before the next attempt.
     ///
     /// # Errors
-    /// With the fault, when trying again cannot help or the time is up. Once a COMMIT's answer was lost, it stays unknown.
+    /// The given error, if another attempt cannot help or the time is up. Once the answer to a COMMIT was lost, the
+    /// outcome stays unknown.
     pub(crate) async fn wait(&mut self, fault: DbError) -> Result<(), DbError> {
         let passing = match &fault {
             DbError::Store(StoreError::Unknown(_)) => {

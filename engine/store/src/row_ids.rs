@@ -1,4 +1,5 @@
-//! Numbers of executions: given out before the row is written, and remembered while the execution is claimed here.
+//! Numbers of executions. They are allocated before the row is written, and remembered while the execution is claimed
+//! here.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -11,29 +12,29 @@ use crate::sql::Statement;
 
 /// The most numbers taken from a server at once.
 const TAKEN_MAX: usize = 512;
-/// Numbers that are older are not given out: lists are ordered by them, also where several nodes start executions.
+/// Older numbers are not used any more: lists are ordered by number, even where several nodes start executions.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The numbers at hand.
+/// Allocated numbers, and the numbers of claimed executions.
 #[derive(Default)]
 pub(crate) struct RowIds {
     free: tokio::sync::Mutex<Free>,
     known: Mutex<HashMap<ExecutionKey, i64>>,
 }
 
-/// What can be given out.
+/// Numbers that can be allocated.
 #[derive(Default)]
 struct Free {
-    /// Taken from a server.
+    /// Numbers that were fetched from a server.
     numbers: VecDeque<i64>,
-    /// When, and how many.
+    /// The time of the last fetch, and how many numbers it fetched.
     taken: Option<(Instant, usize)>,
-    /// The next one of a file, which has one engine.
+    /// The next number of a file, which has only one engine.
     next: Option<i64>,
 }
 
 impl RowIds {
-    /// So many numbers that nobody else has, rising.
+    /// Allocates `count` unique numbers in rising order.
     pub(crate) async fn take(&self, database: &Database, count: usize) -> Result<Vec<i64>, DbError> {
         if count == 0 {
             return Ok(Vec::new());
@@ -56,7 +57,7 @@ impl RowIds {
                     free.numbers.clear();
                 }
                 if free.numbers.len() < count {
-                    // Whoever needs many soon needs more.
+                    // A node that needs many numbers will soon need more.
                     let more = (count - free.numbers.len()).max((before * 2).min(TAKEN_MAX));
                     let fetched = fetch(database, more).await?;
                     free.numbers.extend(fetched);
@@ -72,17 +73,17 @@ impl RowIds {
         self.known().get(key).copied()
     }
 
-    /// Executions are claimed here, and these are their numbers.
+    /// Remembers the numbers of executions that are claimed here.
     pub(crate) fn remember(&self, claimed: impl IntoIterator<Item = (ExecutionKey, i64)>) {
         self.known().extend(claimed);
     }
 
-    /// An execution is claimed here no longer.
+    /// Forgets an execution that is no longer claimed here.
     pub(crate) fn forget(&self, key: &ExecutionKey) {
         self.known().remove(key);
     }
 
-    /// Nothing is claimed here.
+    /// Forgets all executions, because none is claimed here.
     pub(crate) fn forget_all(&self) {
         self.known().clear();
     }
@@ -92,7 +93,7 @@ impl RowIds {
     }
 }
 
-/// The last number that was ever used in a file; AUTOINCREMENT keeps count.
+/// The last number that was ever used in a file, as AUTOINCREMENT keeps it.
 async fn last_used(database: &Database) -> Result<i64, DbError> {
     static LAST: Statement =
         Statement::new("select coalesce(max(seq), 0) from sqlite_sequence where name = 'executions'");

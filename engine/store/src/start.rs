@@ -1,4 +1,4 @@
-//! New executions: inserted once, however often and from wherever they are asked for.
+//! New executions: each is inserted once, however often and from wherever the start is requested.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use crate::retry::Backoff;
 use crate::store::{SqlStore, commit};
 use crate::{ExecutionKey, Existing, NewExecution, StartOutcome, StoreError, executions};
 
-/// An id that is taken and free again at once, over and over, is not worth more than this.
+/// The most attempts if an id is taken and free again, over and over.
 const ATTEMPTS_MAX: u32 = 8;
 
 /// See [`crate::Store::start`].
@@ -30,7 +30,7 @@ pub(crate) async fn start(store: &SqlStore, new: &[NewExecution]) -> Result<Vec<
                 .into());
             }
             Ok(None) => attempts += 1,
-            // Safe to repeat: what was stored after all is known by its seed.
+            // This is safe to repeat: an execution that was stored after all is recognized by its seed.
             Err(fault) => patience.wait(fault).await?,
         }
     }
@@ -53,7 +53,7 @@ pub(crate) async fn find_existing(
     Ok(keys.iter().map(of).collect())
 }
 
-/// `None`: an id was taken, and free again a moment later.
+/// Returns `None` if an id was taken, and free again a moment later.
 async fn try_start(store: &SqlStore, new: &[NewExecution]) -> Result<Option<Vec<StartOutcome>>, DbError> {
     let numbers = store.numbers.take(&store.database, new.len()).await?;
     let mut fresh = Vec::with_capacity(new.len());

@@ -1,4 +1,4 @@
-//! The store over a SQL database: each method of the trait, and the room where it is done.
+//! The store over a SQL database: the methods of the trait, which call the functions of the other files.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ use crate::{
     inbox, list, logs, nodes, removal, start,
 };
 
-/// What [`open`] assumes of leases.
+/// The duration of leases that [`open`] assumes.
 const LEASE_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Opens a database, `sqlite:FILE` or `postgres://…`, and brings its schema up to date.
@@ -35,14 +35,14 @@ const LEASE_DEFAULT: Duration = Duration::from_secs(10);
 /// A SQLite file belongs to one engine at a time: a second one is refused until the first store is dropped.
 ///
 /// # Errors
-/// [`StoreError::Unusable`] when the address is none, the file is in use, or the schema is newer than this engine;
-/// [`StoreError::Unavailable`] when the server does not answer.
+/// [`StoreError::Unusable`] if the address is not valid, the file is in use, or the schema is newer than this engine;
+/// [`StoreError::Unavailable`] if the server does not answer.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     open_for(url, LEASE_DEFAULT).await
 }
 
-/// The same, for engines with leases of this length: a server ends what a silent engine has left open well before the
-/// lease is over.
+/// The same as [`open`], for engines with leases of this duration: a server ends the open transactions of a silent
+/// engine well before its lease is over.
 ///
 /// # Errors
 /// As [`open`].
@@ -50,7 +50,7 @@ pub async fn open_for(url: &str, lease: Duration) -> Result<Arc<dyn Store>, Stor
     open_on(url, lease, Arc::new(MachineClocks)).await
 }
 
-/// The same as [`open`], on a machine whose clocks say this.
+/// The same as [`open`], on a machine with these clocks.
 ///
 /// # Errors
 /// As [`open`].
@@ -77,7 +77,7 @@ pub(crate) struct SqlStore {
     pub(crate) lane: tokio::sync::Mutex<RecentBatches>,
 }
 
-/// Makes a transaction durable. A COMMIT without an answer is [`StoreError::Unknown`].
+/// Commits a transaction. A COMMIT without an answer is [`StoreError::Unknown`].
 pub(crate) async fn commit(session: Session) -> Result<(), DbError> {
     session.commit().await.map_err(|error| match is_unknown(&error) {
         true => DbError::Store(StoreError::Unknown(cause(&error))),
@@ -86,8 +86,7 @@ pub(crate) async fn commit(session: Session) -> Result<(), DbError> {
 }
 
 impl SqlStore {
-    /// Counts what is asked for, boxes the future of the room where it is done, and turns its fault into what callers are
-    /// told.
+    /// Runs one operation: counts it, boxes its future, and converts its error to the one that callers see.
     fn run<'a, T: Send>(&self, doing: impl Future<Output = Result<T, DbError>> + Send + 'a) -> StoreFuture<'a, T> {
         self.transactions.fetch_add(1, Ordering::Relaxed);
         doing.map(|answer| answer.map_err(StoreError::from)).boxed()
@@ -112,7 +111,8 @@ impl Store for SqlStore {
     fn end_lease(&self, incarnation: Incarnation) -> StoreFuture<'_, ()> {
         self.run(async move {
             let freed = nodes::end(&self.database, incarnation).await?;
-            // Whoever looks for this one finds the others. This process may end before a background task has told it.
+            // One key is enough, because a node that looks for this execution also finds the others. A background task
+            // might not finish before this process ends.
             Hints::tell_elsewhere_now(&self.database, freed).await;
             Ok(())
         })

@@ -1,4 +1,4 @@
-//! Batches: each accepted or refused alone, all of an accepted one written.
+//! Batches: each is accepted or refused alone, and an accepted one is written in full.
 
 use cerebelum_history::Position;
 use cerebelum_store::{
@@ -88,7 +88,7 @@ impl Tables {
         write_history(row, batch);
         write_rest(row, batch);
         row.head = batch.head.clone();
-        // Where it is counted it is counted right: otherwise sound executions were parked.
+        // If calls are counted, the number must be right. Otherwise sound executions would be parked.
         if let Some(counted) = batch.head.open_calls {
             assert_eq!(counted as usize, row.calls.len(), "open calls of {}", batch.key.id);
         }
@@ -97,7 +97,7 @@ impl Tables {
         }
     }
 
-    /// Starts children; returns what their parent is to be told.
+    /// Starts children. Returns the messages to their parent.
     fn children(&mut self, batch: &Batch) -> Vec<String> {
         let mut told = Vec::new();
         for Child { new, accepted, refused } in &batch.children {
@@ -142,7 +142,7 @@ impl Tables {
     }
 }
 
-/// Whether the new events follow the last ones, and the head says where they end.
+/// Whether the new events follow the last ones, and the row says where they end.
 fn joins(batch: &Batch, row: &Row) -> bool {
     let mut end = batch.after;
     let mut joins = row.head.position == batch.after;

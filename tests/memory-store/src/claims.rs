@@ -1,11 +1,11 @@
-//! Who may run what.
+//! Claims: which node may run which executions.
 
 use cerebelum_history::Timestamp;
 use cerebelum_store::{Claimed, ExecutionKey, Incarnation, SMALL_BYTES, Size, State};
 
 use crate::tables::{Row, Tables};
 
-/// When a free execution has to be looked at; none when time alone never moves it.
+/// When a free execution has to be looked at, or none if time alone never moves it.
 fn wake(row: &Row) -> Option<Timestamp> {
     if row.head.settled || row.head.paused { row.head.due } else { Some(Timestamp(0)) }
 }
@@ -14,13 +14,14 @@ fn is_free(row: &Row) -> bool {
     row.owner.is_none() && row.head.state == State::Open
 }
 
-/// Whether it has something to do at this time.
+/// Whether the execution has something to do at this time.
 pub(crate) fn can_move(row: &Row, now: Timestamp) -> bool {
     let is_due = wake(row).is_some_and(|at| at <= now);
     row.head.state == State::Open && row.head.parked.is_none() && (is_due || row.has_unseen())
 }
 
-/// A suspect waits until the one that its node has claimed has gone on: so often the node looks, in milliseconds.
+/// How often a node looks for a free suspect while it waits for the suspect that it has claimed to go on, in
+/// milliseconds.
 const LOOK_AGAIN_MS: u64 = 100;
 
 impl Tables {
@@ -59,7 +60,7 @@ impl Tables {
         picked.iter().filter_map(|key| self.take(incarnation, key)).collect()
     }
 
-    /// Frees those of these executions that an incarnation has claimed.
+    /// Frees those of these executions that the incarnation has claimed.
     pub fn give_back(&mut self, incarnation: Incarnation, keys: &[ExecutionKey]) {
         for key in keys {
             if let Some(row) = self.executions.get_mut(key).filter(|row| row.owner == Some(incarnation)) {

@@ -1,4 +1,4 @@
-//! Components: kept under names, found by their users, removed.
+//! Components: kept under names, found by their users, and removed.
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{Component, Removable, State, TenantId, Version};

@@ -1,4 +1,4 @@
-//! Executions: started, read, listed, told, reopened, removed.
+//! Executions: started, read, listed, sent messages, reopened and removed.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ impl Tables {
         StartOutcome::New
     }
 
-    /// An execution with the chunk it began with.
+    /// An existing execution with its first chunk.
     pub(crate) fn find_existing(&self, key: &ExecutionKey) -> Option<(ExecutionRow, Chunk)> {
         let existing = self.executions.get(key)?;
         let first = existing.runs.get(&1).and_then(|chunks| chunks.first()).expect("a history has a beginning");

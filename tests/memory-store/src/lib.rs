@@ -1,4 +1,5 @@
-//! The store's contract in memory, for the simulation. The store's own contract suite runs on it as on the databases.
+//! The store's contract in memory, for the simulation. The contract tests of the store run on it as well as on the
+//! databases.
 
 mod append;
 mod claims;
@@ -21,10 +22,10 @@ use tokio::sync::broadcast;
 
 pub use tables::{Row, Tables};
 
-/// How many hints may wait to be heard.
+/// The number of hints that may be waiting for a receiver.
 const HINTS_MAX: usize = 4_096;
 
-/// A store in memory. Each call is one transaction: it has happened when the call returns.
+/// A store in memory. Each call is one transaction, which has happened when the call returns.
 pub struct MemoryStore {
     tables: Mutex<Tables>,
     hints: broadcast::Sender<ExecutionKey>,
@@ -32,12 +33,12 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store whose clock is this one.
+    /// An empty store with this clock.
     pub fn new(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self { tables: Mutex::default(), hints: broadcast::Sender::new(HINTS_MAX), clock: Arc::new(clock) }
     }
 
-    /// Does something to the tables at the present time, and tells of executions that it moved.
+    /// Changes the tables at the current time, and sends hints about executions that moved.
     fn transact<'a, T: Send + 'a>(&self, doing: impl FnOnce(&mut Tables) -> T) -> StoreFuture<'a, T> {
         let (done, moved) = {
             let mut tables = self.tables();
@@ -45,13 +46,13 @@ impl MemoryStore {
             (doing(&mut tables), std::mem::take(&mut tables.moved))
         };
         for key in moved {
-            // Nobody may be listening, and that is fine.
+            // An error only means that there is no receiver.
             let _ = self.hints.send(key);
         }
         Box::pin(std::future::ready(Ok(done)))
     }
 
-    /// The tables as they are, for whoever audits them.
+    /// The tables as they are, for audits.
     pub fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,7 +191,7 @@ impl Store for MemoryStore {
     }
 
     fn audit(&self, _: i64, _: u32) -> StoreFuture<'_, Audit> {
-        // Nothing here is ever damaged, and nodes do not vanish from it.
+        // No row here is ever damaged, and no node vanishes.
         self.transact(|_| Audit::default())
     }
 

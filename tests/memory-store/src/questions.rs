@@ -1,4 +1,4 @@
-//! Questions to people: each has one referee.
+//! Questions to people, each decided once.
 
 use cerebelum_store::{
     AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, TenantId,
@@ -28,7 +28,7 @@ impl Tables {
             return AnswerOutcome::TooLate(question.state);
         }
         if question.deadline.is_some_and(|deadline| deadline <= now) {
-            // Nobody has written it down yet, but its time is over.
+            // The question has timed out, although no batch has recorded that yet.
             return AnswerOutcome::TooLate(ApprovalState::TimedOut);
         }
         question.state = to;

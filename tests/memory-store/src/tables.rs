@@ -11,30 +11,30 @@ use cerebelum_store::{
 
 use crate::claims;
 
-/// A node has one append under way, or a few.
+/// A node has only one append under way, or a few.
 const OUTCOMES_MAX: usize = 16;
 
 /// An execution with everything that belongs to it.
 pub struct Row {
     /// Its number, in the order of starts.
     pub no: u64,
-    /// Its head.
+    /// The execution's row.
     pub head: ExecutionRow,
-    /// Who has claimed it.
+    /// The incarnation that has claimed it.
     pub owner: Option<Incarnation>,
     /// Its history, run by run.
     pub runs: BTreeMap<u32, Vec<Chunk>>,
-    /// When each chunk of the present run was written: a number from the same count as those of messages.
+    /// When each chunk of the current run was written: a number from the same sequence as those of messages.
     pub written: BTreeMap<Position, i64>,
     /// Its open calls.
     pub calls: BTreeMap<CallName, String>,
     /// Its messages: text, and whether it was seen.
     pub inbox: BTreeMap<i64, (String, bool)>,
-    /// What its guests have said.
+    /// The log lines of its guests.
     pub logs: Vec<LogRow>,
-    /// How far its guests say they are.
+    /// The latest progress of its guests.
     pub progress: BTreeMap<Scope, Progress>,
-    /// How often nodes died and never came back while it could move, and where it stood then.
+    /// How often nodes died for good while the execution could move, and its position at that time.
     pub crashes: (u32, Position),
 }
 
@@ -56,24 +56,24 @@ impl Row {
         }
     }
 
-    /// The crashes at the position where it stands.
+    /// The crashes at the current position.
     pub(crate) fn crashes_here(&self) -> u32 {
         let (crashes, at) = self.crashes;
         if at == self.head.position { crashes } else { 0 }
     }
 
-    /// A node is suspected to die of it.
+    /// Whether the execution is a suspect: it may be why nodes died.
     pub(crate) fn is_suspect(&self) -> bool {
         self.crashes_here() >= 2
     }
 
-    /// How many messages wait, and how many bytes they have.
+    /// The number of messages that wait, and their bytes.
     pub(crate) fn unread(&self) -> (u64, u64) {
         let bytes: usize = self.inbox.values().map(|(message, _)| message.len()).sum();
         (self.inbox.len() as u64, bytes as u64)
     }
 
-    /// How many bytes of open calls and messages come with it.
+    /// The bytes of open calls and messages.
     pub(crate) fn brings(&self) -> u64 {
         self.calls.values().map(|state| state.len() as u64).sum::<u64>() + self.unread().1
     }
@@ -100,18 +100,19 @@ pub struct Tables {
     pub questions: BTreeMap<(TenantId, String), ApprovalRow>,
     pub(crate) components: BTreeMap<(TenantId, String, String), Component>,
     pub(crate) bytes: BTreeMap<(TenantId, String), Vec<u8>>,
-    /// Components without a name, and since when.
+    /// Components without a name, with the time at which they lost it.
     pub(crate) nameless: BTreeMap<(TenantId, String), Timestamp>,
-    /// How many components were kept, and removed.
+    /// The number of uploads and removals of components.
     pub(crate) uploads: i64,
     nodes: BTreeMap<Incarnation, Node>,
-    /// Numbers given out so far; none is given out twice.
+    /// The numbers that were allocated so far. No number is allocated twice.
     numbers: i64,
-    /// Batches whose events were stamped later than they were written: something was told before its time.
+    /// Executions of batches with an event that is stamped later than it was written: something was told before its
+    /// time.
     pub early: Vec<ExecutionKey>,
-    /// The time of the transaction under way.
+    /// The time of the current transaction.
     pub(crate) now: Timestamp,
-    /// Executions that others are told about when it has happened.
+    /// Executions for which hints are sent after the transaction.
     pub(crate) moved: Vec<ExecutionKey>,
 }
 
@@ -165,19 +166,19 @@ impl Tables {
         expired.len() as u64
     }
 
-    /// The node of an incarnation whose lease stands.
+    /// The node of an incarnation, if its lease is valid.
     pub(crate) fn standing(&mut self, incarnation: Incarnation) -> Option<&mut Node> {
         let now = self.now;
         self.nodes.get_mut(&incarnation).filter(|node| !node.is_over && node.expires_at > now)
     }
 
-    /// What an append of this id came to, if it happened.
+    /// The outcome of the append with this id, if it happened.
     pub(crate) fn outcome(&self, incarnation: Incarnation, id: u64) -> Option<Vec<Result<InboxCursor, AppendError>>> {
         let outcomes = &self.nodes.get(&incarnation)?.outcomes;
         outcomes.iter().find(|(kept, _)| *kept == id).map(|(_, answers)| answers.clone())
     }
 
-    /// Keeps what an append came to; it counts as a renewal.
+    /// Keeps the outcome of an append, which counts as a renewal.
     pub(crate) fn record(&mut self, incarnation: Incarnation, id: u64, answers: &[Result<InboxCursor, AppendError>]) {
         let now = self.now;
         let Some(node) = self.standing(incarnation) else { return };

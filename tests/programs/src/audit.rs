@@ -1,13 +1,13 @@
-//! What must hold of every history.
+//! Properties that must hold of every history.
 
 use std::collections::BTreeMap;
 
 use cerebelum_history::{Event, EventData, Scope};
 
-/// Nothing is recorded twice, nothing is told twice, nothing stays open, and finished steps hold no values.
+/// Checks that nothing is recorded or told twice, that nothing stays open, and that finished steps hold no values.
 ///
 /// # Panics
-/// When that is not so.
+/// If the history lacks one of these properties.
 pub fn audit(history: &[Event]) {
     let mut calls: BTreeMap<Scope, BTreeMap<u32, bool>> = BTreeMap::new();
     for (event, position) in history.iter().zip(1..) {
@@ -34,7 +34,7 @@ pub fn audit(history: &[Event]) {
                 begins_anew(&mut calls);
             }
             _ => {
-                // What was reopened may be told of again, and is issued again when it was open.
+                // The outcome of a reopened call may be told again, and the call is issued again if it was open.
                 let was_open = known.insert(ordinal, false);
                 assert_eq!(was_open, Some(true), "{position}: {data:?} ends a call that is not open");
             }

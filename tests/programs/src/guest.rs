@@ -1,4 +1,4 @@
-//! A native guest: a program as a future, driven to quiescence, with a desk where its calls are written down.
+//! A native guest: a program as a future that is driven to quiescence, with a table in which its calls are recorded.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -28,7 +28,7 @@ impl Wake for Flag {
 #[derive(Default)]
 struct CallTable {
     execution: String,
-    /// Tells apart executions of one id: one may have begun in memory and never been stored.
+    /// Distinguishes executions with the same id: one may have begun in memory and never been stored.
     life: String,
     ordinals: u32,
     requests: Vec<Request>,
@@ -36,7 +36,7 @@ struct CallTable {
     closed: bool,
 }
 
-/// What a guest and its driver share.
+/// The state that a guest and its driver share.
 #[derive(Clone, Default)]
 struct HostCalls(Arc<Mutex<CallTable>>);
 
@@ -45,7 +45,7 @@ impl HostCalls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a step at this place is given: the place, and in whose life.
+    /// The input of a step at this path: the path, and the execution's life.
     fn input_of_step(&self, path: &str) -> Json {
         json(&format!("{path}@{}", self.papers().life))
     }
@@ -236,7 +236,7 @@ impl Guest {
         Self { future: Box::pin(enter(program, begin, stay, desk.clone())), desk, clock }
     }
 
-    /// Tells it one thing, if there is one, and runs it until it is quiescent.
+    /// Delivers an outcome to the guest, if there is one, and runs the guest until it is quiescent.
     pub fn turn(&mut self, delivery: Option<Delivery>) -> Turn {
         if let Some(Delivery { ordinal, outcome, clock }) = delivery {
             assert!(clock >= self.clock, "the clock went back from {:?} to {clock:?}", self.clock);

@@ -1,4 +1,4 @@
-//! Random programs, native guests that run them, and a model that says what they must return.
+//! Random programs, native guests that run them, and a model of what they must return.
 
 #![expect(clippy::unwrap_used, reason = "this is all test; what cannot be unwrapped fails it")]
 

@@ -1,90 +1,90 @@
-//! Random programs: what they are made of, how they are drawn, and what those without chance must return.
+//! Random programs: their parts, how they are drawn, and what the ones without chance must return.
 
 use cerebelum_history::{Failure, RetryPolicy, kind};
 use proptest::prelude::*;
 
-/// A piece of a program. Where it stands is its path, `0.2.1`: it names everything that the piece asks for.
+/// A piece of a program. Its path, such as `0.2.1`, names everything that the piece requests.
 #[derive(Debug, Clone)]
 pub enum Node {
-    /// One after the other.
+    /// Pieces that run one after the other.
     Seq(Vec<Self>),
-    /// All at once.
+    /// Pieces that run at the same time.
     Join(Vec<Self>),
-    /// The first to come wins, the others are dropped.
+    /// Pieces that run until the first one ends. The others are dropped.
     Race(Vec<Self>),
-    /// A failure inside is a value outside.
+    /// Turns a failure inside into a value outside.
     Catch(Box<Self>),
-    /// Milliseconds.
+    /// A sleep, in milliseconds.
     Sleep(u64),
     /// A step with a program of its own.
     Step(Box<StepNode>),
     /// A host-driven poll.
     Poll(Box<PollNode>),
-    /// A request to the world.
+    /// An HTTP request.
     Fetch,
     /// A question to a person.
     Approval {
-        /// What the person will say.
+        /// Whether the person will approve.
         yes: bool,
-        /// How long it stands.
+        /// When the question times out.
         timeout_ms: Option<u64>,
     },
     /// A wait for a signal.
     Signal {
-        /// Its name.
+        /// The signal's name.
         name: u8,
-        /// How long it is waited for.
+        /// When the wait times out.
         timeout_ms: Option<u64>,
     },
     /// Another execution.
     Child {
-        /// Whether its end is waited for.
+        /// Whether the piece waits for the end of the execution.
         awaited: bool,
     },
-    /// An attribute is set.
+    /// Sets an attribute.
     Attribute,
-    /// A line is logged.
+    /// Logs a line.
     Log,
 }
 
 /// A step with a program of its own.
 #[derive(Debug, Clone)]
 pub struct StepNode {
-    /// Its program.
+    /// The step's program.
     pub body: Node,
-    /// That many attempts fail.
+    /// The number of attempts that fail.
     pub fails: u32,
-    /// Attempts in all.
+    /// The attempts in all.
     pub attempts_max: u32,
-    /// All attempts fail until somebody mends it and reopens the execution.
+    /// Whether all attempts fail until the step is mended and the execution reopened.
     pub broken: bool,
-    /// How long it may take.
+    /// The step's deadline.
     pub deadline_ms: Option<u64>,
 }
 
 /// A host-driven poll with a program for its check.
 #[derive(Debug, Clone)]
 pub struct PollNode {
-    /// Its check's program.
+    /// The check's program.
     pub body: Node,
-    /// That many checks are not ready.
+    /// The number of checks that are not ready.
     pub not_yets: u32,
-    /// Checks in all.
+    /// The checks in all.
     pub checks_max: u32,
-    /// From check to check.
+    /// The interval between two checks.
     pub interval_ms: u64,
-    /// That many attempts of every check fail.
+    /// The number of attempts of every check that fail.
     pub fails: u32,
-    /// How long it may take.
+    /// The poll's timeout.
     pub timeout_ms: Option<u64>,
 }
 
-/// What every check is declared with.
+/// The retry policy that every check declares.
 pub const CHECK_RETRY: RetryPolicy =
     RetryPolicy { max_attempts: 2, delay_ms: 7, backoff: 1.0, delay_ms_max: 10, jitter: 0.0 };
 
 impl StepNode {
-    /// How it is tried again.
+    /// The step's retry policy.
     #[must_use]
     pub fn retry(&self) -> RetryPolicy {
         RetryPolicy { max_attempts: self.attempts_max, delay_ms: 10, backoff: 2.0, delay_ms_max: 60, jitter: 0.2 }
@@ -112,7 +112,7 @@ impl Node {
     /// The piece at this path.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is no such piece.
     #[must_use]
     pub fn at(&self, path: &str) -> &Self {
         path.split('.').skip(1).fold(self, |node, index| node.inside()[index.parse::<usize>().unwrap()])
@@ -122,7 +122,7 @@ impl Node {
         matches!(self, Self::Step(step) if step.broken) || self.inside().into_iter().any(Self::has_broken)
     }
 
-    /// Whether what it returns depends on no order and no time.
+    /// Whether the result depends on neither order nor time.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
         let timeless = match self {
@@ -130,7 +130,7 @@ impl Node {
             Self::Approval { timeout_ms, .. } | Self::Signal { timeout_ms, .. } => timeout_ms.is_none(),
             Self::Step(step) => step.deadline_ms.is_none(),
             Self::Poll(poll) => poll.timeout_ms.is_none(),
-            // What was caught before somebody mended it stays caught.
+            // A failure that was caught before the step was mended stays caught.
             Self::Catch(node) => !node.has_broken(),
             _ => true,
         };
@@ -138,19 +138,19 @@ impl Node {
     }
 }
 
-/// What one stay in a guest knows besides its path.
+/// The state that a guest knows besides its path.
 #[derive(Debug, Clone, Copy)]
 pub struct Stay {
-    /// Of the step, from 1.
+    /// The attempt of the step, from 1.
     pub attempt: u32,
-    /// Of the poll, from 1.
+    /// The round of the poll, from 1.
     pub round: u32,
-    /// Whether somebody has mended what was broken.
+    /// Whether broken steps have been mended.
     pub mended: bool,
 }
 
 impl StepNode {
-    /// What an attempt makes of its body's result.
+    /// The result of an attempt, given the result of its body.
     pub fn conclude(&self, body: Result<String, Failure>, stay: Stay) -> Result<String, Failure> {
         let value = body?;
         let fails = stay.attempt <= self.fails || (self.broken && !stay.mended);
@@ -159,7 +159,7 @@ impl StepNode {
 }
 
 impl PollNode {
-    /// What a check answers.
+    /// The answer of a check, given the result of its body.
     pub fn conclude(&self, body: Result<String, Failure>, stay: Stay) -> Result<String, Failure> {
         let value = body?;
         if stay.attempt <= self.fails {
@@ -170,7 +170,7 @@ impl PollNode {
     }
 }
 
-/// What a piece that is fixed comes to, whatever the order and however often the engine dies.
+/// The result of a piece without chance, whatever the order is and however often the engine dies.
 pub fn expected(node: &Node, path: &str, mended: bool) -> Result<String, Failure> {
     let inside = || node.inside().into_iter().zip(0..).map(|(inner, index)| (inner, format!("{path}.{index}")));
     match node {
@@ -229,7 +229,7 @@ pub(crate) fn caught(result: Result<String, Failure>) -> String {
     result.unwrap_or_else(|failure| format!("caught {} ", failure.kind))
 }
 
-/// Programs, small ones first. With `chance` they may race and run out of time.
+/// Programs, small ones first. With `chance` they may race and time out.
 pub fn programs(chance: bool) -> impl Strategy<Value = Node> {
     let timeout = move || if chance { prop::option::of(0_u64..60).boxed() } else { Just(None).boxed() };
     let leaf = prop_oneof![

@@ -1,6 +1,6 @@
-//! DeterministicRng as a value: the same seed draws the same numbers.
+//! A deterministic random number generator as a value: the same seed gives the same numbers.
 
-/// A source of numbers (SplitMix64).
+/// A generator of random numbers (SplitMix64).
 #[derive(Debug, Clone)]
 pub struct DeterministicRng(pub u64);
 
@@ -14,23 +14,23 @@ impl DeterministicRng {
         z ^ (z >> 31)
     }
 
-    /// A number below this one, which is not zero.
+    /// A number below `end`, which must not be zero.
     pub fn below(&mut self, end: u64) -> u64 {
         self.bits() % end
     }
 
-    /// An index into something that long.
+    /// An index into a collection of this length.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap()
     }
 
-    /// A number below this one that belongs to a seed and a name, whenever it is asked for.
+    /// A number below `end` that is a function of a seed and a name, whenever it is asked for.
     pub fn named(seed: u64, name: &str, end: u64) -> u64 {
         let mixed = name.bytes().fold(Self(seed), |mut chance, byte| Self(chance.bits() ^ u64::from(byte)));
         Self(mixed.0).below(end)
     }
 
-    /// True that many times in a thousand.
+    /// True this many times in a thousand.
     pub fn permille(&mut self, share: u64) -> bool {
         self.below(1_000) < share
     }

@@ -1,4 +1,4 @@
-//! What guests ask: each request is matched with the journal or recorded as new.
+//! The requests of guests. Each one is matched with the journal or recorded as new.
 
 use super::{Action, ApprovalEdge, ChildStart, End, Execution, LogEntry, Moment, Target};
 use crate::attributes::{attributes_bytes, check_room};
@@ -12,7 +12,7 @@ use crate::open::{Attempts, CallPhase, OpenPoll, OpenStep, PinnedStep};
 use crate::{Call, CallName, Digest, ExecutionId, Failure, Request, Scope, kind, planted};
 
 impl Execution {
-    /// Whether this request is new and names something that has to be looked up for [`Execution::request`].
+    /// The name that has to be looked up for [`Execution::request`], if this request is new and has one.
     #[must_use]
     pub fn needs_target<'r>(&self, scope: &Scope, request: &'r Request) -> Option<&'r str> {
         let Request::Call(ordinal, _) = request else { return None };
@@ -26,10 +26,11 @@ impl Execution {
         }
     }
 
-    /// Takes one request of a guest. `target` is what [`Execution::needs_target`] named, or why there is no such thing.
+    /// Handles one request of a guest. `target` is the target of the name that [`Execution::needs_target`] returned, or
+    /// why it does not exist.
     ///
     /// # Errors
-    /// When it is not what was recorded.
+    /// If the request is not the recorded one.
     pub fn request(
         &mut self,
         scope: &Scope,
@@ -100,7 +101,7 @@ impl Execution {
         Ok(())
     }
 
-    /// A log line that the run still has room for; in place of the first that it has none for, a note.
+    /// The log line, if the run still has room for it. The first line without room is replaced by a note.
     fn log_text(&mut self, text: String) -> Option<String> {
         let before = self.options.log_bytes;
         if before > RUN_LOG_BYTES_MAX {
@@ -113,7 +114,7 @@ impl Execution {
         Some(if self.options.log_bytes > RUN_LOG_BYTES_MAX { note() } else { text })
     }
 
-    /// Which limit, broken by this request, ends the execution: there is no call to be told.
+    /// The failure of a limit that ends the whole execution, because the request has no call that could be told of it.
     fn limit(&self, scope: &Scope, request: &Request) -> Option<Failure> {
         match request {
             Request::Drop(_) | Request::Log(..) | Request::Progress(..) => return None,
@@ -132,7 +133,7 @@ impl Execution {
         is_full.then(|| self.overfull())
     }
 
-    /// Why a limit forbids this call, which fails at once.
+    /// Why a limit forbids this call, which then fails at once.
     fn refusal(&self, scope: &Scope, call: &Call) -> Option<Failure> {
         let bytes = self.open_bytes + call.weight() as u64 + FLAT_BYTES;
         let why = match call {
@@ -203,7 +204,7 @@ impl Execution {
             Call::RunWorkflow(call) => self.issue_child(name, call, true, (target, now)),
             Call::StartWorkflow(call) => self.issue_child(name, call, false, (target, now)),
             Call::ContinueAsNew { input } if name.scope.is_root() => self.finish(End::Continued(input), now),
-            // The sandbox refuses this to steps; one that asks all the same waits for nothing.
+            // The sandbox refuses this call to steps. A step that makes it all the same waits for nothing.
             Call::ContinueAsNew { .. } => {}
         }
     }
@@ -255,7 +256,8 @@ impl Execution {
             return;
         }
         let step = PinnedStep::new(check, component, declared);
-        // Inside another poll's round the journal is that poll's; a poll's own rounds begin with an empty one.
+        // Inside another poll's round, the journal is that of the outer poll. The rounds of this poll begin with an
+        // empty journal.
         let journal = if name.scope.poll().is_some() { self.journal_mark(&name.scope) } else { 0 };
         let attempts = Attempts { attempt: 1, began: since, journal, retry: None };
         let (issued, round, next, last) = (self.position.0, 1, None, None);
@@ -283,13 +285,14 @@ impl Execution {
         self.open_call(name, since, CallPhase::Child { id, awaited });
     }
 
-    /// Unique among all questions: a call that is reopened asks a new one. `@` stands in no execution id.
+    /// The id of a question. It is unique among all questions, because a reopened call asks a new one. `@` is not
+    /// allowed in the id of an execution.
     fn approval_id(&self, name: &CallName) -> String {
         let within = if name.scope.poll().is_some() { format!("-{name}") } else { String::new() };
         format!("{}@{}{}{within}", self.identity.id, self.run_prefix(), self.place(&name.scope))
     }
 
-    /// Where the next event of this scope will stand: another place for everything that is recorded.
+    /// The place of the next event of this scope. It differs for every recorded event.
     fn place(&self, scope: &Scope) -> String {
         let position = self.position.next().0;
         match scope.poll() {
@@ -298,8 +301,9 @@ impl Execution {
         }
     }
 
-    /// A child that is only started has one id whatever happens, so that no retry starts it twice. One that is awaited
-    /// was cancelled when its call is issued again (the step is retried, the call reopened), and the next one is another.
+    /// The id of a child. A child that is only started always has the same id, so that a retry does not start it twice.
+    /// An awaited child was cancelled by the time its call is issued again (the step is retried, or the call is
+    /// reopened), so that the next one needs another id.
     fn child_id(&self, name: &CallName, awaited: bool) -> ExecutionId {
         let first = || name.scope.is_root() && self.journals.get(&name.scope).is_some_and(|journal| !journal.reopened);
         let issue = if awaited && !first() { format!("-{}", self.place(&name.scope)) } else { String::new() };
@@ -308,12 +312,13 @@ impl Execution {
         text.parse().or_else(|_| short()).expect("64 hex digits are an execution id")
     }
 
-    /// Names made in the first run stay short; those of later runs carry the run's number.
+    /// The prefix of generated names. It is empty in the first run, so that these names stay short; later runs add the
+    /// run's number.
     fn run_prefix(&self) -> String {
         if self.identity.run == 1 { String::new() } else { format!("r{}-", self.identity.run) }
     }
 
-    /// A request that has no answer yet: sent now, or again after a crash, with the same key.
+    /// Sends a request that has no response yet: for the first time, or again after a crash with the same key.
     fn fetch_again(&mut self, call: CallName, request: crate::HttpRequest) {
         self.weigh_request(&call, request.weight() as u64);
         if let Some(open) = self.open.get(&call) {
@@ -325,7 +330,7 @@ impl Execution {
         }
     }
 
-    /// Closes an open call without an outcome of its own, and all that it had started.
+    /// Closes an open call without an outcome of its own, together with everything that it started.
     pub(super) fn cancel_call(&mut self, name: &CallName, cause: Cause, now: Moment) {
         let Some(call) = self.close_call(name) else { return };
         match &call.phase {
@@ -345,7 +350,7 @@ impl Execution {
     }
 }
 
-/// A looked-up target: its component, what it declares, and why there is none.
+/// The parts of a looked-up target: its component, its declared options, and the failure if it does not exist.
 fn split(target: Option<Result<Target, Failure>>) -> (Option<Digest>, crate::StepOptions, Option<Failure>) {
     match target {
         Some(Ok(target)) => (target.component, target.options, None),

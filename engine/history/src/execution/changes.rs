@@ -1,36 +1,36 @@
-//! What an execution wants written and performed.
+//! The changes that an execution wants written, and the actions that it wants performed.
 
 use std::collections::BTreeSet;
 
 use crate::event::Event;
 use crate::{ApprovalRequest, CallName, ExecutionId, HttpRequest, Level, Position, Scope, Timestamp, WorkflowCall};
 
-/// Everything that changed since the driver last took it; written all at once or not at all.
+/// Everything that changed since the driver last took it. It is written all at once or not at all.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// How far this goes, for [`super::Execution::acknowledge`].
+    /// The LSN of the last of these changes, for [`super::Execution::acknowledge`].
     pub lsn: u64,
     /// New events, in order.
     pub events: Vec<Event>,
-    /// Calls that are open now, with their stored text.
+    /// Calls that are open now, with their stored texts.
     pub opened: Vec<(CallName, String)>,
-    /// Calls that are open no more.
+    /// Calls that are no longer open.
     pub closed: Vec<CallName>,
-    /// Questions asked and withdrawn.
+    /// Questions that were asked, timed out or withdrawn.
     pub approvals: Vec<ApprovalEdge>,
-    /// Executions to be started.
+    /// Executions to start.
     pub children: Vec<ChildStart>,
-    /// Executions to be cancelled: awaited children nobody waits for any more.
+    /// Executions to cancel: awaited children that no call waits for any more.
     pub orphans: Vec<ExecutionId>,
-    /// Messages that have been dealt with, by number.
+    /// Messages that were consumed, by number.
     pub consumed: Vec<i64>,
-    /// Messages that have been seen and stay.
+    /// Messages that were seen and stay in the inbox.
     pub seen: Vec<i64>,
     /// Log lines.
     pub logs: Vec<LogEntry>,
-    /// Latest progress by scope.
+    /// The latest progress of each scope.
     pub progress: Vec<(Scope, u8, String)>,
-    /// Scopes whose values in stored events of these positions are to be dropped (L12).
+    /// Scopes and ranges of positions: in the stored events there, the scope's values are to be dropped (L12).
     pub valueless: Vec<(Scope, Position, Position)>,
     pub(super) touched: BTreeSet<CallName>,
 }
@@ -41,21 +41,21 @@ impl Changes {
     }
 }
 
-/// A question begins or ends.
+/// The beginning or the end of a question.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ApprovalEdge {
-    /// It is asked.
+    /// The question is asked.
     Opened {
-        /// Its id.
+        /// The question's id.
         id: String,
-        /// The call that waits.
+        /// The call that waits for the answer.
         call: CallName,
-        /// What is asked.
+        /// The question.
         request: ApprovalRequest,
-        /// When it stops standing.
+        /// When the question times out.
         until: Option<Timestamp>,
     },
-    /// Nobody answered in time.
+    /// The question was not answered in time.
     TimedOut(String),
     /// The guest no longer wants an answer.
     Withdrawn(String),
@@ -64,51 +64,53 @@ pub enum ApprovalEdge {
 /// An execution that a call starts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChildStart {
-    /// The call.
+    /// The call that starts the execution.
     pub call: CallName,
-    /// Which workflow, with what.
+    /// The workflow and its input.
     pub workflow: WorkflowCall,
-    /// Its id.
+    /// The id of the new execution.
     pub id: ExecutionId,
-    /// Whether the call waits for its end.
+    /// Whether the call waits for the end of the execution.
     pub awaited: bool,
 }
 
-/// A log line of a guest. Scope, attempt, place and number are its name: a rerun that says it again names it the same (L7).
+/// A log line of a guest. Its scope, attempt, place and number are its name: a rerun that writes it again gives it the
+/// same name (L7).
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogEntry {
-    /// Who said it.
+    /// The scope that wrote the line.
     pub scope: Scope,
-    /// In which attempt.
+    /// The attempt in which it was written.
     pub attempt: u32,
-    /// After which recorded event, which is another one whenever something is done again.
+    /// The place of the recorded event before it. This place differs whenever something is done again.
     pub place: u64,
-    /// As its how-manieth line since then, from 1.
+    /// The number of the line since that event, from 1.
     pub number: u32,
-    /// When.
+    /// The time of the line.
     pub at: Timestamp,
-    /// How loud.
+    /// The level of the line.
     pub level: Level,
-    /// What.
+    /// The text.
     pub text: String,
 }
 
-/// Something the driver has to do.
+/// An action that the driver has to perform.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Drop the guest of this scope.
     Stop(Scope),
-    /// Send a request once everything up to the mark is durable, and hand in the answer.
+    /// Send a request once everything up to the LSN is durable, and hand in the response.
     Fetch {
-        /// The call that waits for the answer.
+        /// The call that waits for the response.
         call: CallName,
-        /// Tells apart calls of one name, which a retried step makes anew: the answer is for this one.
+        /// The call's [`OpenCall::lsn`](crate::OpenCall::lsn), which distinguishes calls of the same name: a retried
+        /// step makes its calls anew, and the response belongs to this one.
         opened: u64,
-        /// What to send.
+        /// The request.
         request: HttpRequest,
-        /// Its default `Idempotency-Key`.
+        /// The default `Idempotency-Key` of the request.
         key: String,
-        /// What has to be durable first.
+        /// The LSN that has to be durable first.
         lsn: u64,
     },
 }

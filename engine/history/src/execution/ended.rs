@@ -7,7 +7,7 @@ use crate::limits::{HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, LAST_CHECK_BYTES_MAX,
 use crate::open::{CallPhase, OpenCall, OpenStep};
 use crate::{CallName, Failure, Json, Position, Scope, Timestamp, kind, planted};
 
-/// What is kept of the value of a check that goes on: it is only shown.
+/// The value of a check that asks for another round. It is only shown, so a large one is not kept.
 fn shown(value: Json) -> Json {
     match value.as_str().len() {
         0..=LAST_CHECK_BYTES_MAX => value,
@@ -15,7 +15,7 @@ fn shown(value: Json) -> Json {
     }
 }
 
-/// What a check step answers.
+/// The answer of a check step.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum CheckResult {
@@ -24,10 +24,10 @@ enum CheckResult {
 }
 
 impl Execution {
-    /// A guest has ended with this result; it is no longer in memory.
+    /// Handles the end of a guest with this result. The guest is no longer in memory.
     ///
     /// # Errors
-    /// When it ended before it had repeated what was recorded.
+    /// If the guest ended before it had repeated the recorded calls.
     pub fn ended(&mut self, scope: &Scope, result: Result<Json, Failure>, now: Moment) -> Result<(), NonDeterminism> {
         let Some(journal) = self.drop_journal(scope) else { return Ok(()) };
         if self.end.is_some() {
@@ -47,7 +47,7 @@ impl Execution {
         Ok(())
     }
 
-    /// The engine gave up on a guest's stretch: its attempt fails, and what it had recorded is void.
+    /// Fails an attempt whose stretch took too long for the engine. What the attempt recorded is void.
     pub fn timed_out(&mut self, scope: &Scope, failure: Failure, now: Moment) {
         self.drop_journal(scope);
         if self.end.is_some() {
@@ -175,10 +175,10 @@ impl Execution {
         }
     }
 
-    /// Ends the run when what it came to is more than a history may hold: outcomes are recorded whether there is room or
-    /// not, and a step that is retried for ever asks for nothing.
+    /// Ends the run if its history is larger than a history may be. Outcomes are recorded whether there is room or not,
+    /// and a step that is retried for ever makes no request that could be refused.
     pub(super) fn end_if_overfull(&mut self, now: Moment) {
-        // Each open call may still come to an end when the last one that is allowed is made.
+        // When the last allowed call is made, each open call may still add its outcome.
         const EVENTS_MAX: u64 = HISTORY_EVENTS_MAX * 2;
         if self.history_bytes > HISTORY_BYTES_MAX || self.position.0 > EVENTS_MAX {
             let failure = self.overfull();
@@ -186,7 +186,7 @@ impl Execution {
         }
     }
 
-    /// What is said of a history that is full.
+    /// The failure of a full history.
     pub(super) fn overfull(&self) -> Failure {
         let (events, bytes) = (self.position.0, self.history_bytes);
         Failure::new(
@@ -197,7 +197,7 @@ impl Execution {
         )
     }
 
-    /// Begins the next check of a poll, unless its time is over.
+    /// Begins the next check of a poll, unless the poll's time is over.
     pub(super) fn begin_round(&mut self, name: &CallName, now: Moment, due: bool) {
         let Some(call) = self.open.get(name) else { return };
         let CallPhase::Poll(open) = &call.phase else { return };
@@ -221,7 +221,7 @@ impl Execution {
         });
     }
 
-    /// After how many recorded events the journal of a poll's next attempt begins.
+    /// The number of recorded events after which the journal of a poll's next attempt begins.
     fn round_mark(&self, name: &CallName) -> u64 {
         let outer = name.scope.poll().unwrap_or_else(|| name.clone());
         let recorded = self.poll(&outer).map_or(0, |open| open.journal.len());
@@ -242,7 +242,7 @@ impl Execution {
         self.end = Some(end);
     }
 
-    /// Ends a scope: its guest is dropped and its open calls are cancelled, with all that they had started (L15).
+    /// Ends a scope: its guest is dropped and its open calls are cancelled, with everything that they started (L15).
     pub(super) fn stop(&mut self, scope: &Scope, now: Moment) {
         let first = CallName { scope: scope.clone(), ordinal: 0 };
         let inside = self.open.range(first..).map(|(name, _)| name).take_while(|name| name.scope == *scope);
@@ -256,7 +256,7 @@ impl Execution {
         }
     }
 
-    /// Remembers that the journal of the step whose scope this is holds a value.
+    /// Notes that the journal of this scope's step holds a value.
     pub(super) fn note_value(&mut self, scope: &Scope) {
         let Some(name) = scope.call().filter(|_| scope.poll().is_none()) else { return };
         let position = self.position.0;
@@ -268,7 +268,8 @@ impl Execution {
         }
     }
 
-    /// Drops the values that a finished step's journal holds (L12): those not yet taken here, stored ones by the driver.
+    /// Drops the values in a finished step's journal (L12). The driver drops those that it has already taken; the
+    /// others are dropped here.
     pub(super) fn drop_values(&mut self, name: &CallName, ended: &OpenStep) {
         let Some(after) = ended.values_after.filter(|_| !planted("values-stay")) else { return };
         self.history_bytes = self.history_bytes.saturating_sub(ended.value_bytes);
@@ -286,7 +287,7 @@ impl Execution {
         }
     }
 
-    /// The moment for something that was due then.
+    /// The given moment, but no earlier than the time at which something was due.
     pub(super) fn no_earlier(now: Moment, due: Timestamp) -> Moment {
         Moment { at: now.at.max(due), ..now }
     }

@@ -1,4 +1,4 @@
-//! Guests come and go: what each begins with, and what it is told next.
+//! How guests are started and forgotten, and which outcome each is told next.
 
 use super::{Execution, Identity, Moment};
 use crate::event::{Event, EventData};
@@ -7,7 +7,7 @@ use crate::open::CallPhase;
 use crate::{CallName, Delivery, Digest, Entry, GuestInput, Json, Position, Scope, Timestamp, planted};
 
 impl Execution {
-    /// From which event on the driver has to hand in the history for [`Execution::begin`]; none when nothing of it matters.
+    /// The first event that the driver has to hand in for [`Execution::begin`], or none if the guest needs no events.
     #[must_use]
     pub fn journal_from(&self, scope: &Scope) -> Option<Position> {
         if scope.is_root() {
@@ -17,15 +17,15 @@ impl Execution {
         (scope.poll().is_none() && Position(journal) < self.position).then(|| Position(journal).next())
     }
 
-    /// Makes a scope's guest begin, with the stored events from [`Execution::journal_from`] on (of any scope, in order).
-    /// None when nobody wants it any more.
+    /// Starts a scope's guest, with the stored events from [`Execution::journal_from`] on (of any scope, in order).
+    /// Returns `None` if the guest is no longer wanted.
     pub fn begin(&mut self, scope: &Scope, stored: &[Event]) -> Option<GuestInput> {
         let from = self.journal_from(scope).map_or(0, |from| from.0);
         let stored: Vec<(Position, &Event)> = (from..).map(Position).zip(stored).collect();
         self.begin_with(scope, &stored)
     }
 
-    /// The same with each event's position, so that those of other scopes may be left out.
+    /// The same as [`Execution::begin`], with each event's position, so that events of other scopes may be left out.
     pub fn begin_with(&mut self, scope: &Scope, stored: &[(Position, &Event)]) -> Option<GuestInput> {
         self.wanted.remove(scope);
         let journal = match scope.poll() {
@@ -67,7 +67,7 @@ impl Execution {
     fn journal_in_history(&self, scope: &Scope, stored: &[(Position, &Event)]) -> Option<Journal> {
         let of_step = || self.attempts(scope).map(|attempts| (attempts.attempt, attempts.journal));
         let (attempt, began) = if scope.is_root() { (1, 0) } else { of_step()? };
-        // A batch may be stored already and not yet acknowledged: its events come once all the same.
+        // A batch may be stored and not yet acknowledged. Its events must not be counted twice.
         let handed = stored.last().map_or(Position(began), |(last, _)| *last).max(Position(began));
         let recent = self.unsaved.events_of(scope, handed).map(|(at, event)| (event, at.0, self.lsn));
         let stored = stored.iter().filter(|(_, event)| event.scope == *scope);
@@ -90,10 +90,10 @@ impl Execution {
         }
     }
 
-    /// The component that a scope's guest is of.
+    /// The component to which a scope's guest belongs.
     #[must_use]
     pub fn component(&self, scope: &Scope) -> &Digest {
-        // A step called by a step belongs to its caller's component unless it names another one.
+        // A step that is called by a step belongs to its caller's component, unless it names another one.
         let mut scope = scope.clone();
         while let Some(name) = scope.call() {
             let pinned = self.open.get(&name).and_then(|call| match &call.phase {
@@ -109,7 +109,7 @@ impl Execution {
         &self.identity.digest
     }
 
-    /// How long one stretch of this scope's guest may take.
+    /// How long one stretch of this scope's guest may take, in milliseconds.
     #[must_use]
     pub fn active_ms_max(&self, scope: &Scope) -> Option<u64> {
         match &self.open.get(&scope.call()?)?.phase {
@@ -119,25 +119,26 @@ impl Execution {
         }
     }
 
-    /// Says that a scope's guest is no longer in memory. It is wanted again unless it was at rest.
+    /// Notes that a scope's guest is no longer in memory. The guest is wanted again unless it was at rest.
     pub fn forget(&mut self, scope: &Scope) {
         if self.drop_journal(scope).is_some_and(|journal| !journal.is_at_rest()) || self.signals.any_matched_of(scope) {
             self.wanted.insert(scope.clone());
         }
     }
 
-    /// Whether an earlier guest of this scope may have done before what this one does next: how long that takes decides
-    /// nothing then.
+    /// Whether this scope's guest may be repeating what an earlier guest already did. Its time limit does not apply
+    /// then.
     #[must_use]
     pub fn is_repeating(&self, scope: &Scope) -> bool {
         self.journals.get(scope).is_some_and(Journal::is_repeating)
     }
 
-    /// What a quiescent guest is told next, if anything. Outcomes of waits are held back until their start is durable (L8).
+    /// The next outcome for a quiescent guest, if there is one. The outcome of a wait is held back until the wait's
+    /// start is durable (L8).
     ///
     /// # Errors
-    /// When the guest has not repeated what was recorded: nothing is left to tell, or what is told next belongs to a call
-    /// that it has not made.
+    /// If the guest has not repeated the recorded calls: there is no outcome left, or the next outcome belongs to a
+    /// call that the guest has not made.
     pub fn next_delivery(&mut self, scope: &Scope, now: Moment) -> Result<Option<Delivery>, NonDeterminism> {
         if self.paused || self.end.is_some() {
             return Ok(None);
@@ -161,13 +162,13 @@ impl Execution {
         Ok(delivery)
     }
 
-    /// How many calls a rerun of this scope's guest repeats.
+    /// The number of calls that a rerun of this scope's guest repeats.
     #[must_use]
     pub fn calls_of(&self, scope: &Scope) -> u32 {
         self.journals.get(scope).map_or(0, |journal| journal.asked)
     }
 
-    /// Whether this scope's quiescent guest waits for something that may take long, rather than for an HTTP answer.
+    /// Whether this scope's quiescent guest waits for something that may take long, rather than for an HTTP response.
     #[must_use]
     pub fn waits_durably(&self, scope: &Scope) -> bool {
         !self.tally.any_fetch_of(scope)

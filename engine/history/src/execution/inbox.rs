@@ -1,4 +1,4 @@
-//! What the world tells an execution: answers to requests, and the messages of its inbox.
+//! Input from the world: responses to requests, and the messages in an execution's inbox.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,86 +10,86 @@ use crate::{
     Approval, CallName, ExecutionId, Failure, HttpResponse, Json, ReopenMode, Scope, Timestamp, kind, planted,
 };
 
-/// A message to an execution, as it stands in its inbox.
+/// A message to an execution, as it is stored in its inbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Message {
     /// A signal.
     Signal {
-        /// Its name.
+        /// The signal's name.
         name: String,
-        /// What it says.
+        /// The signal's data.
         data: Json,
     },
-    /// A person said yes.
+    /// A person approved a question.
     Approved {
-        /// The call that asked.
+        /// The call that asked the question.
         call: CallName,
         /// The question's id.
         id: String,
         /// The answer.
         approval: Approval,
     },
-    /// A person said no.
+    /// A person rejected a question.
     Rejected {
-        /// The call that asked.
+        /// The call that asked the question.
         call: CallName,
         /// The question's id.
         id: String,
-        /// Who.
+        /// The person who rejected it.
         by: String,
-        /// Why.
+        /// The person's reason.
         reason: String,
     },
-    /// A child ended, could not start, or (when only its start was awaited) is there.
+    /// A child ended, could not be started, or (when only its start was awaited) exists now.
     Child {
-        /// The run that started it.
+        /// The run that started the child.
         run: u32,
-        /// The call that waits.
+        /// The call that waits for the child.
         call: CallName,
-        /// The child: a call that was retried or reopened may wait for another one by now.
+        /// The child's id: a call that was retried or reopened may wait for another child by now.
         id: ExecutionId,
-        /// How it went.
+        /// The result.
         result: ChildResult,
     },
-    /// Cancel it; clean-up may take as long as the workflow allows, counted from the request.
+    /// Cancel the execution. Clean-up may take as long as the workflow allows, counted from the request.
     Cancel {
-        /// When that was asked.
+        /// The time of the request.
         at: Timestamp,
     },
-    /// End it at once.
+    /// End the execution at once.
     Terminate,
-    /// Let nothing move.
+    /// Pause: nothing moves any more.
     Pause,
     /// Go on after a pause.
     Resume,
     /// Go on after a failure, if that is safe.
     Reopen,
-    /// Go on after a failure, whatever the workflow did since.
+    /// Go on after a failure, whatever the workflow has done since.
     ReopenForced,
 }
 
-/// How a child went.
+/// The result of starting or running a child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ChildResult {
-    /// It is there.
+    /// The child exists.
     Accepted(ExecutionId),
-    /// It returned this.
+    /// The child returned this.
     Completed(Json),
-    /// It failed, was cancelled, or its id is taken.
+    /// The child failed or was cancelled, or its id is already taken.
     Failed(Failure),
 }
 
-/// What became of a message.
+/// The fate of a message that an execution received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipt {
-    /// It has been dealt with.
+    /// The message was consumed.
     Consumed,
-    /// It stays until somebody waits for it.
+    /// The message stays until a call waits for it.
     Kept,
 }
 
 impl Execution {
-    /// A server answered, or could not be asked.
+    /// Handles the response to a request, or the failure to send it.
     pub fn fetched(&mut self, name: &CallName, result: Result<HttpResponse, Failure>, now: Moment) {
         if self.close_call(name).is_none() {
             return;
@@ -103,7 +103,7 @@ impl Execution {
         self.record(now.at, &name.scope, data);
     }
 
-    /// Takes a message from the inbox, where it has this number. Each number is taken once per activation.
+    /// Handles the inbox message with this number. Each number is handled once per activation.
     pub fn receive(&mut self, seq: i64, seen: bool, message: Message, now: Moment) -> Receipt {
         if let Message::Signal { name, data } = message {
             if !seen {
@@ -115,7 +115,7 @@ impl Execution {
             let matched = self.signals.arrive(&name, signal);
             if planted("signal-bound-early") {
                 for scope in self.signals.ready_scopes() {
-                    // Whether anything was bound does not matter to a mistake.
+                    // The result of binding does not matter to a planted bug.
                     let _ = self.bind_signal(&scope, now);
                 }
             }
@@ -123,14 +123,14 @@ impl Execution {
             return Receipt::Kept;
         }
         if matches!(self.end, Some(End::Continued(_))) {
-            // The next run is told.
+            // The next run receives the message.
             return Receipt::Kept;
         }
         self.lsn += 1;
         self.changes.consumed.push(seq);
         if let Message::Approved { id: asked, .. } | Message::Rejected { id: asked, .. } = &message {
-            // A cancel that stands before the answer withdrew the question; a batch that says so would be refused
-            // for ever, since the answer came first.
+            // If a cancel came before the answer, it withdrew the question. A batch with that withdrawal would be
+            // refused for ever, because the store has the answer.
             self.changes.approvals.retain(|edge| !matches!(edge, ApprovalEdge::Withdrawn(id) if id == asked));
         }
         if self.end.is_some() {
@@ -203,7 +203,7 @@ impl Execution {
         }
         let root = Scope::root();
         let open: Vec<CallName> = self.open.keys().filter(|name| name.scope == root).cloned().collect();
-        // A workflow that waits for nothing at the moment is told by its next call.
+        // A workflow that waits for no call at the moment learns of the cancel from its next call.
         self.options.cancel_owed = open.is_empty();
         for name in open {
             self.cancel_call(&name, Cause::Requested, now);
@@ -215,7 +215,7 @@ impl Execution {
         self.record(now.at, &Scope::root(), EventData::ExecutionResumed);
     }
 
-    /// Goes on after a failure: this call of the workflow, see [`crate::reopening`], is open again.
+    /// Goes on after a failure: this call of the workflow is open again, see [`crate::reopening`].
     pub fn reopen(&mut self, ordinal: u32, now: Moment) {
         self.reopening = None;
         self.options.deadline = None;
@@ -225,14 +225,14 @@ impl Execution {
         self.wanted.insert(Scope::root());
     }
 
-    /// It stays failed with what it had failed with: going on is not safe.
+    /// Keeps the execution failed with its earlier failure, because going on is not safe.
     pub fn stay_failed(&mut self, failure: Failure, now: Moment) {
         self.reopening = None;
         self.finish(End::Failed(failure), now);
     }
 
-    /// Who waits for signals of this name, or what waits for them, has changed: wants the guest of the call that a signal
-    /// is there for now, and has the guest that is to be told the oldest one looked at.
+    /// Handles a change in the signals of this name or in the calls that wait for them. The guest of a newly matched
+    /// call is wanted, and the guest that is next to receive the oldest signal is looked at again.
     pub(super) fn signalled(&mut self, name: &str, matched: Option<CallName>) {
         if let Some(call) = matched.filter(|call| !self.journals.contains_key(&call.scope)) {
             self.wanted.insert(call.scope);
@@ -242,10 +242,10 @@ impl Execution {
         }
     }
 
-    /// Binds a signal to the call of this scope that it is there for: at the moment of delivery, never ahead (L9).
+    /// Binds a signal to the call of this scope that it is matched with: at the moment of delivery, never ahead (L9).
     ///
     /// # Errors
-    /// What has to be durable before one that is there can be bound.
+    /// The LSN that has to be durable before a signal that is already there can be bound.
     pub(super) fn bind_signal(&mut self, scope: &Scope, now: Moment) -> Result<(), u64> {
         let lsn = |call: &CallName| self.open.get(call).map_or(u64::MAX, |call| call.lsn);
         let mut awaited = None;

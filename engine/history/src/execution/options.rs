@@ -1,37 +1,39 @@
-//! Small facts of an execution that are kept beside its history.
+//! Options and counters of an execution that are kept beside its history.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// Small facts that stand beside the history.
+/// Options and counters that are kept beside the history.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionOptions {
-    /// When the whole execution has to be over.
+    /// The time by which the whole execution has to be over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// How long its clean-up may take after a cancel, as its workflow declared when it started; none for no limit.
+    /// How long clean-up may take after a cancel, as the workflow declared when the execution started; none for no
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_grace_ms: Option<u64>,
-    /// It was cancelled.
+    /// Whether the execution was cancelled.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
-    /// It was cancelled, and clean-up ends then.
+    /// When clean-up ends, if the execution was cancelled and has a limit for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_until: Option<Timestamp>,
-    /// It was cancelled while its workflow waited for nothing: its next call returns `cancelled`.
+    /// Whether the execution was cancelled while its workflow waited for no call. The next call returns `cancelled`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel_owed: bool,
-    /// It begins only then.
+    /// When the execution begins, if that is still to come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<Timestamp>,
-    /// How many executions stand above it as parents of parents.
+    /// The number of ancestors that this execution has as a child.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub depth: u32,
-    /// About how many bytes the history of its run holds; noted in steps, so that small ones need not say it.
+    /// About how many bytes the history of the run holds. The number is written in steps, so that a small history need
+    /// not write it.
     #[serde(default, skip_serializing_if = "is_none_yet")]
     pub history_bytes: u64,
-    /// How many bytes of log lines its run has written.
+    /// The bytes of log lines that the run has written.
     #[serde(default, skip_serializing_if = "is_none_yet")]
     pub log_bytes: u64,
 }
@@ -47,16 +49,16 @@ fn is_none_yet(bytes: &u64) -> bool {
 }
 
 impl ExecutionOptions {
-    /// The facts of the next run of a chain: what was counted for this one begins anew.
+    /// The options of the next run of a chain, with all that is counted per run set back.
     #[must_use]
     pub fn of_next_run(&self) -> Self {
         Self { starts_at: None, history_bytes: 0, log_bytes: 0, ..self.clone() }
     }
 
-    /// Whether somebody asked for the execution to be cancelled.
+    /// Whether the execution was asked to cancel.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        // Every cancel had a time limit when the flag was not there yet.
+        // In data from before the flag existed, every cancel had a time limit.
         self.cancelled || self.cancel_until.is_some()
     }
 }

@@ -1,4 +1,4 @@
-//! How facts are recorded, and how open calls are kept with their timers.
+//! How events are recorded, and how open calls are kept together with their timers.
 
 use super::Execution;
 use crate::event::{Event, EventData};
@@ -7,8 +7,8 @@ use crate::open::{CallPhase, OpenCall};
 use crate::{CallName, Scope, Timestamp};
 
 impl Execution {
-    /// Records a fact: in the history, or in the journal of the poll whose round this is.
-    /// Tells the guest of the scope, or wants it, when the fact is an outcome.
+    /// Records an event: in the history, or in a poll's journal if the scope belongs to a round of the poll. An outcome
+    /// is queued for the scope's guest, which is wanted if it is not in memory.
     pub(super) fn record(&mut self, at: Timestamp, scope: &Scope, data: EventData) -> Timestamp {
         self.record_after(at, scope, data, 0)
     }
@@ -49,7 +49,7 @@ impl Execution {
         at
     }
 
-    /// Counts a value that goes when the step whose scope this is has ended (L12).
+    /// Counts a value that is dropped when the step with this scope has ended (L12).
     fn count_value(&mut self, scope: &Scope, bytes: u64) {
         if bytes == 0 || scope.poll().is_some() {
             return;
@@ -60,7 +60,7 @@ impl Execution {
         }
     }
 
-    /// Counts a request that is held until it is answered.
+    /// Counts the bytes of a request that is held until its response arrives.
     pub(super) fn weigh_request(&mut self, name: &CallName, bytes: u64) {
         if let Some(call) = self.open.get_mut(name) {
             self.open_bytes = self.open_bytes + bytes - call.bytes;
@@ -76,14 +76,14 @@ impl Execution {
         }
     }
 
-    /// After how many recorded events a journal of this scope that begins now would lie.
+    /// The number of recorded events after which a journal of this scope would begin now.
     pub(super) fn journal_mark(&self, scope: &Scope) -> u64 {
         let recorded = |poll: CallName| self.poll(&poll).map_or(0, |open| open.journal.len());
         scope.poll().map_or(self.position.0, |poll| u64::try_from(recorded(poll)).unwrap_or(u64::MAX))
     }
 
-    /// The place of the event with this number in the journal that this scope's events are recorded in. That of a poll
-    /// counts for itself, so that its events have the poll's own position before their number.
+    /// The place of the event with this number in the journal of this scope. A poll's journal is numbered on its own,
+    /// so the places of its events consist of the poll's position and their number.
     pub(super) fn log_place(&self, scope: &Scope, number: u64) -> u64 {
         let poll = scope.poll().and_then(|poll| self.poll(&poll));
         poll.map_or(number, |open| place_behind(open.issued, number))
@@ -102,7 +102,7 @@ impl Execution {
         self.open.insert(name, call);
     }
 
-    /// Counts a call that is open from now on.
+    /// Counts a call that is newly open.
     pub(super) fn count_in(&mut self, name: &CallName, call: &OpenCall) {
         self.tally.opened(&self.open, name, call);
         if let CallPhase::Signal { name: signal, .. } = &call.phase {

@@ -1,7 +1,7 @@
-//! Signals that no guest has been told yet, and the calls that wait for them: which call gets which signal.
+//! Signals that have not been delivered, and the calls that wait for them: which call gets which signal.
 //!
-//! Of one name the oldest signal is for the oldest call, the next for the next. Each change costs the logarithm of how
-//! many there are, however many signals and calls meet.
+//! Among those of one name, the oldest signal is for the oldest call, the second for the second, and so on. Each change
+//! takes logarithmic time in the number of signals and calls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -16,25 +16,25 @@ pub(super) struct QueuedSignal {
 }
 
 impl QueuedSignal {
-    /// About how many bytes it takes, with the name that it has.
+    /// About how many bytes the signal takes, including its name.
     pub(super) fn weight(&self, name: &str) -> u64 {
         (name.len() + self.data.as_str().len()) as u64 + FLAT_BYTES
     }
 }
 
-/// A waiting call in the order in which calls are served.
+/// A waiting call. The calls are served in this order.
 type WaitingCall = (Timestamp, CallName);
 
 /// The signals and the calls of one name.
 #[derive(Debug, Default)]
 struct Named {
-    /// With the number of its arrival among signals of all names.
+    /// The signals, each with its arrival number among signals of all names.
     queue: VecDeque<(u64, QueuedSignal)>,
-    /// The calls that a signal is there for: as many of the oldest ones as there are signals.
+    /// The calls that have a signal: as many of the oldest calls as there are signals.
     matched: BTreeSet<WaitingCall>,
-    /// Those that wait in vain so far.
+    /// The calls that have no signal yet.
     others: BTreeSet<WaitingCall>,
-    /// How this name stands in [`Signals::ready`].
+    /// The entry of this name in [`Signals::ready`].
     ready: Option<(Scope, u64)>,
 }
 
@@ -42,7 +42,7 @@ struct Named {
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     by_name: HashMap<String, Named>,
-    /// The names whose oldest signal is for a call of this scope, by the arrival of that signal.
+    /// For each scope, the names whose oldest signal is for one of its calls, by the arrival of that signal.
     ready: HashMap<Scope, BTreeMap<u64, String>>,
     /// How many calls of each scope have a signal.
     matched_of: HashMap<Scope, usize>,
@@ -50,14 +50,14 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// A signal arrives. Returns the call that it is there for, if one waits in vain.
+    /// Adds a signal. Returns the waiting call that it is matched with, if there is one.
     pub(super) fn arrive(&mut self, name: &str, signal: QueuedSignal) -> Option<CallName> {
         self.arrived += 1;
         let arrival = self.arrived;
         self.change(name, |named, _| named.queue.push_back((arrival, signal)))
     }
 
-    /// A call waits for this name.
+    /// Adds a call that waits for this name.
     pub(super) fn wait(&mut self, name: &str, since: Timestamp, call: &CallName) {
         let waiter = (since, call.clone());
         self.change(name, |named, matched_of| match named.matched.last() {
@@ -72,7 +72,7 @@ impl Signals {
         });
     }
 
-    /// A call waits no longer. Returns the call that its signal is there for now.
+    /// Removes a call that no longer waits. Returns the call that is matched with its signal instead.
     pub(super) fn leave(&mut self, name: &str, since: Timestamp, call: &CallName) -> Option<CallName> {
         let waiter = (since, call.clone());
         self.change(name, |named, matched_of| {
@@ -98,17 +98,17 @@ impl Signals {
         taken.map(|(_, signal)| signal)
     }
 
-    /// Whether a signal is there for this call.
+    /// Whether this call has a signal.
     pub(super) fn is_matched(&self, name: &str, since: Timestamp, call: &CallName) -> bool {
         self.by_name.get(name).is_some_and(|named| named.matched.contains(&(since, call.clone())))
     }
 
-    /// Whether a signal is there for any call.
+    /// Whether any call has a signal.
     pub(super) fn any_matched(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Whether a signal is there for any call of this scope.
+    /// Whether any call of this scope has a signal.
     pub(super) fn any_matched_of(&self, scope: &Scope) -> bool {
         self.matched_of.contains_key(scope)
     }
@@ -134,12 +134,13 @@ impl Signals {
         self.by_name.get(name)?.ready.as_ref().map(|(scope, _)| scope)
     }
 
-    /// Changes a name, and has as many calls matched as there are signals. Returns the call that is matched by that.
+    /// Changes the state of a name, and then matches as many calls as there are signals. Returns the newly matched
+    /// call.
     fn change(&mut self, name: &str, change: impl FnOnce(&mut Named, &mut HashMap<Scope, usize>)) -> Option<CallName> {
         let mut named = self.by_name.remove(name).unwrap_or_default();
         change(&mut named, &mut self.matched_of);
         let mut newly = None;
-        // One change makes room for one call at most.
+        // One change makes room for at most one call.
         if named.matched.len() < named.queue.len()
             && let Some(next) = named.others.pop_first()
         {
@@ -154,7 +155,7 @@ impl Signals {
         newly
     }
 
-    /// Keeps [`Signals::ready`] in step with a name.
+    /// Updates [`Signals::ready`] after a change to a name.
     fn list(&mut self, name: &str, named: &mut Named) {
         let first = named.matched.first().map(|(_, call)| call.scope.clone());
         let ready = first.zip(named.queue.front().map(|(arrival, _)| *arrival));
@@ -182,7 +183,7 @@ impl Named {
     }
 }
 
-/// Counts a matched call more or less.
+/// Counts one matched call more or less.
 fn count(matched_of: &mut HashMap<Scope, usize>, (_, call): &WaitingCall, more: bool) {
     let counted = matched_of.entry(call.scope.clone()).or_default();
     *counted = if more { *counted + 1 } else { *counted - 1 };

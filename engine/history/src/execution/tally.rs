@@ -1,4 +1,4 @@
-//! Counts of the open calls, kept up to date with each of them: what the status word and the driver's rounds ask for.
+//! Counts of the open calls, updated with every change. The status word and the rounds of the driver need them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,12 +9,12 @@ use crate::{CallName, Scope};
 /// Counts of the open calls.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// How many calls are open inside of what a call runs.
+    /// For each call, the number of open calls inside what it runs.
     inner: HashMap<CallName, usize>,
-    /// As what each call counts, unless it waits for something inside itself.
+    /// The class of each call, unless the call waits for a call inside it.
     counted: HashMap<CallName, Class>,
     counts: Counts,
-    /// How many requests of each scope are open.
+    /// The number of open requests of each scope.
     fetches_of: HashMap<Scope, usize>,
 }
 
@@ -34,7 +34,7 @@ impl Tally {
         self.fetches_of.contains_key(scope)
     }
 
-    /// A call is open now that was not.
+    /// Counts a call that was opened.
     pub(super) fn opened(&mut self, open: &BTreeMap<CallName, OpenCall>, name: &CallName, call: &OpenCall) {
         if let Some(outer) = name.scope.call() {
             *self.inner.entry(outer.clone()).or_default() += 1;
@@ -46,7 +46,7 @@ impl Tally {
         self.recount(name, Some(call));
     }
 
-    /// A call is open no more.
+    /// Counts a call that was closed.
     pub(super) fn closed(&mut self, open: &BTreeMap<CallName, OpenCall>, name: &CallName, call: &OpenCall) {
         self.recount(name, None);
         if matches!(call.phase, CallPhase::Fetch { .. }) {
@@ -58,7 +58,7 @@ impl Tally {
         }
     }
 
-    /// A call stands elsewhere than it did.
+    /// Counts a call whose phase has changed.
     pub(super) fn changed(&mut self, open: &BTreeMap<CallName, OpenCall>, name: &CallName) {
         self.recount(name, open.get(name));
     }

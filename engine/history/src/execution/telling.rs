@@ -1,4 +1,4 @@
-//! The quiescent guests that there may be something to tell, so that not all of them have to be looked at.
+//! The quiescent guests that may have an outcome coming, so that the driver need not look at all guests.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -6,16 +6,16 @@ use super::Execution;
 use crate::journal::Journal;
 use crate::{Delivery, Scope};
 
-/// The guests that may have something to be told.
+/// The guests that may have an outcome coming.
 #[derive(Debug, Default)]
 pub(super) struct Telling {
-    /// Quiescent ones to look at: they came to rest, or something arrived for them.
+    /// Quiescent guests to look at: they became quiescent, or something arrived for them.
     look: BTreeSet<Scope>,
-    /// Quiescent ones that wait until this much is durable.
+    /// Quiescent guests that wait until this LSN is durable.
     blocked: BTreeSet<(u64, Scope)>,
-    /// Those in memory with outcomes that they have not been told.
+    /// Guests in memory with outcomes that they have not been told.
     untold: HashSet<Scope>,
-    /// Those of them that are quiescent.
+    /// The quiescent guests among them.
     held_up: HashSet<Scope>,
 }
 
@@ -24,7 +24,7 @@ impl Telling {
         !self.untold.is_empty()
     }
 
-    /// The scopes that waited for no more than this to be durable.
+    /// Removes and returns the scopes that waited for this LSN or a lower one to be durable.
     pub(super) fn unblock(&mut self, durable: u64) -> Vec<Scope> {
         let mut free = Vec::new();
         while self.blocked.first().is_some_and(|(lsn, _)| *lsn <= durable) {
@@ -53,7 +53,7 @@ fn put(scopes: &mut HashSet<Scope>, scope: &Scope, is_in: bool) {
 }
 
 impl Execution {
-    /// Says that a guest is quiescent, and that all it asked for was handed in.
+    /// Notes that a guest is quiescent and that all of its requests were handed in.
     pub fn quiescent(&mut self, scope: &Scope) {
         if let Some(journal) = self.journals.get_mut(scope) {
             journal.is_quiescent = true;
@@ -62,38 +62,39 @@ impl Execution {
         }
     }
 
-    /// A quiescent guest that may have something to be told: [`Execution::next_delivery`] says what, or that it is none.
+    /// A quiescent guest that may have an outcome coming. [`Execution::next_delivery`] returns the outcome or finds
+    /// that there is none.
     #[must_use]
     pub fn next_to_tell(&self) -> Option<&Scope> {
         if self.paused || self.end.is_some() { None } else { self.telling.look.first() }
     }
 
-    /// Whether a quiescent guest has something to be told, and is not yet.
+    /// Whether a quiescent guest has an outcome that it has not been told yet.
     #[must_use]
     pub fn holds_any_up(&self) -> bool {
         !self.telling.held_up.is_empty()
     }
 
-    /// Something may be there for this scope's guest.
+    /// Notes that this scope's guest may have an outcome coming.
     pub(super) fn look_at(&mut self, scope: &Scope) {
         if self.journals.get(scope).is_some_and(|journal| journal.is_quiescent) && !self.telling.look.contains(scope) {
             self.telling.look.insert(scope.clone());
         }
     }
 
-    /// Keeps the lists in step with what a journal has come to.
+    /// Updates the lists after a change to a journal.
     pub(super) fn follow(&mut self, scope: &Scope) {
         self.telling.follow(scope, self.journals.get(scope));
     }
 
-    /// This scope's guest is no longer in memory.
+    /// Removes the journal of a guest that is no longer in memory.
     pub(super) fn drop_journal(&mut self, scope: &Scope) -> Option<Journal> {
         let journal = self.journals.remove(scope)?;
         self.telling.follow(scope, None);
         Some(journal)
     }
 
-    /// Notes what came of a look: the guest moves, waits for the log, or has nothing coming.
+    /// Notes the result of a look: the guest moves, waits for the log, or has no outcome coming.
     pub(super) fn looked_at(&mut self, scope: &Scope, delivery: Option<&Delivery>, blocked: Option<u64>) {
         self.telling.look.remove(scope);
         if let Some(journal) = self.journals.get_mut(scope) {

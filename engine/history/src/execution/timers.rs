@@ -1,4 +1,4 @@
-//! What time moves: sleeps, retries, poll rounds, timeouts, deadlines.
+//! Everything that time moves: sleeps, retries, rounds of polls, timeouts and deadlines.
 
 use super::{ApprovalEdge, End, Execution, Moment};
 use crate::event::EventData;
@@ -6,7 +6,7 @@ use crate::open::CallPhase;
 use crate::{CallName, Failure, Scope, Timestamp, kind, planted};
 
 impl Execution {
-    /// Moves everything that is due. An outcome is stamped no earlier than due (L8).
+    /// Moves everything that is due. An outcome is stamped no earlier than it was due (L8).
     pub fn tick(&mut self, now: Moment) {
         if self.end.is_some() {
             return;
@@ -70,7 +70,7 @@ impl Execution {
                 self.changes.approvals.push(edge);
                 self.record_after(now.at, &name.scope, EventData::ApprovalTimedOut { ordinal }, started);
             }
-            // One that came in time is still to be told; it is bound when it is.
+            // A signal that came in time has yet to be delivered, and is bound on delivery.
             CallPhase::Signal { name: signal, .. } if self.signals.is_matched(signal, call.since, name) => {}
             CallPhase::Signal { .. } => {
                 self.close_call(name);

@@ -10,16 +10,16 @@ use cerebelum_history::{
     RetryPolicy, Scope, Seed, Snapshot, StepCall, StepOptions, Target, Timestamp, WorkflowCall,
 };
 
-/// When every scene begins.
+/// The time at which every scene begins.
 pub(crate) const START: u64 = 1_000_000;
 
 /// An execution, its store and its clock.
 pub(crate) struct Scene {
     pub(crate) ex: Execution,
     pub(crate) now: u64,
-    /// The draw of chance for everything that follows.
+    /// The random number for everything that follows.
     pub(crate) chance: f64,
-    /// What the next target is declared with, or why there is none.
+    /// The declarations of the next target, or why there is no such target.
     pub(crate) target: Result<Target, Failure>,
     pub(crate) stored: Vec<Event>,
     pub(crate) open: BTreeMap<CallName, String>,
@@ -57,7 +57,7 @@ impl Scene {
         scene
     }
 
-    /// A scene with these facts, stored, and nothing else.
+    /// A scene with these options, stored, and nothing else.
     pub(crate) fn with(options: ExecutionOptions) -> Self {
         let ex = Execution::start(identity(), json("{}"), options, Timestamp(START));
         let mut scene = Self {
@@ -78,13 +78,13 @@ impl Scene {
         Moment { at: Timestamp(self.now), chance: self.chance }
     }
 
-    /// The clock shows that many milliseconds since the start, and what is due happens.
+    /// Sets the clock to this many milliseconds since the start, and fires what is due.
     pub(crate) fn at(&mut self, ms: u64) {
         self.now = START + ms;
         self.ex.tick(self.moment());
     }
 
-    /// The clock goes on by that much.
+    /// Moves the clock on by this many milliseconds.
     pub(crate) fn later(&mut self, ms: u64) {
         self.at(self.now - START + ms);
     }
@@ -106,7 +106,8 @@ impl Scene {
         changes
     }
 
-    /// Forgets everything that is not stored, and begins again from that; `settled` is believed if it is so.
+    /// Forgets everything that is not stored, and starts over from the store. The execution is restored as settled only
+    /// if `settled` is set and it was.
     pub(crate) fn reload(&mut self, settled: bool) {
         let stored = Snapshot {
             position: cerebelum_history::Position(self.stored.len() as u64),
@@ -121,7 +122,7 @@ impl Scene {
         self.ordinals.clear();
     }
 
-    /// A guest begins.
+    /// Starts a guest.
     pub(crate) fn begin(&mut self, of: &str) -> GuestInput {
         let scope = scope(of);
         assert!(self.ex.wanted().contains(&scope), "nobody wants a guest of `{of}`, but of {:?}", self.ex.wanted());
@@ -131,14 +132,14 @@ impl Scene {
         self.ex.begin(&scope, &events).unwrap()
     }
 
-    /// The clock goes on, and a guest begins that then has been told of its first sleep.
+    /// Moves the clock on, and starts a guest that is then told the outcome of its first sleep.
     pub(crate) fn begin_again_at(&mut self, of: &str, ms: u64) {
         self.at(ms);
         self.begin(of);
         self.call(of, sleep(10));
     }
 
-    /// A guest makes a call.
+    /// Lets a guest make a call.
     pub(crate) fn call(&mut self, of: &str, call: Call) -> u32 {
         let ordinal = self.ordinals.entry(scope(of)).or_default();
         *ordinal += 1;
@@ -147,7 +148,7 @@ impl Scene {
         ordinal
     }
 
-    /// A guest sets an attribute.
+    /// Lets a guest set an attribute.
     pub(crate) fn sets(&mut self, of: &str, name: &str, value: &str) -> u32 {
         let ordinal = self.ordinals.entry(scope(of)).or_default();
         *ordinal += 1;
@@ -156,24 +157,24 @@ impl Scene {
         ordinal
     }
 
-    /// A guest asks for something.
+    /// Lets a guest make a request.
     pub(crate) fn ask(&mut self, of: &str, request: Request) -> Result<(), cerebelum_history::NonDeterminism> {
         let scope = scope(of);
         let target = self.ex.needs_target(&scope, &request).map(|_| self.target.clone());
         self.ex.request(&scope, request, target, self.moment())
     }
 
-    /// A guest no longer wants the outcome of a call.
+    /// Lets a guest drop a call.
     pub(crate) fn drops(&mut self, of: &str, ordinal: u32) {
         self.ask(of, Request::Drop(ordinal)).unwrap();
     }
 
-    /// A guest ends.
+    /// Lets a guest end.
     pub(crate) fn ends(&mut self, of: &str, result: Result<&str, Failure>) {
         self.ex.ended(&scope(of), result.map(json), self.moment()).unwrap_or_else(|diverged| panic!("{diverged}"));
     }
 
-    /// What a quiescent guest is told now.
+    /// The outcomes that a quiescent guest is told now.
     pub(crate) fn told(&mut self, of: &str) -> Vec<Delivery> {
         let mut told = Vec::new();
         while let Some(delivery) = self.ex.next_delivery(&scope(of), self.moment()).unwrap() {
@@ -182,18 +183,18 @@ impl Scene {
         told
     }
 
-    /// The same in short: `2 slept`, `1 value 5`, `1 failed kind`.
+    /// The same outcomes in short: `2 slept`, `1 value 5`, `1 failed kind`.
     pub(crate) fn hears(&mut self, of: &str) -> Vec<String> {
         self.told(of).iter().map(|delivery| format!("{} {}", delivery.ordinal, short(&delivery.outcome))).collect()
     }
 
-    /// The next thing that a quiescent guest is told, in short.
+    /// The next outcome that a quiescent guest is told, in short.
     pub(crate) fn hears_next(&mut self, of: &str) -> String {
         let delivery = self.ex.next_delivery(&scope(of), self.moment()).unwrap().unwrap();
         format!("{} {}", delivery.ordinal, short(&delivery.outcome))
     }
 
-    /// A message comes in. Its number and what became of it.
+    /// Receives a message. Returns its number and what happened to it.
     pub(crate) fn say(&mut self, message: Message) -> (i64, Receipt) {
         self.messages += 1;
         (self.messages, self.ex.receive(self.messages, false, message, self.moment()))
@@ -203,13 +204,13 @@ impl Scene {
         self.say(Message::Signal { name: name.to_owned(), data: json(data) }).0
     }
 
-    /// The history in short, stored or not: `SleepStarted 1`, `3.1: SleepCompleted 1`, from this position on.
+    /// The history in short from this position on, stored or not: `SleepStarted 1`, `3.1: SleepCompleted 1`.
     pub(crate) fn history(&mut self, from: usize) -> Vec<String> {
         self.save();
         self.stored[from - 1..].iter().map(line).collect()
     }
 
-    /// The failure that a call is told of.
+    /// The failure that a call returns.
     pub(crate) fn failure(&mut self, of: &str) -> Failure {
         match self.told(of).pop().map(|delivery| delivery.outcome) {
             Some(Outcome::Failed(failure)) => failure,

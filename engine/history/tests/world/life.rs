@@ -1,4 +1,4 @@
-//! The life of one execution: a driver with a store, a clock and guests, in an order that chance decides.
+//! The life of one execution: a driver with a store, a clock and guests, in random order.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use test_programs::{CHECK_RETRY, DeterministicRng, Guest, Node, Stay, json};
 
 use super::store::{Batch, Plan, Store};
 
-/// What may happen in a life besides what has to, each so many times in a thousand steps.
+/// Optional events in a life, each with its frequency in a thousand steps.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Weather {
     pub(crate) crash: u64,
@@ -22,11 +22,11 @@ pub(crate) struct Weather {
     pub(crate) cancel: u64,
     /// Time passes although there is something to do.
     pub(crate) slow: u64,
-    /// Not chance but order decides what is done next.
+    /// The next action is chosen in a fixed order, not at random.
     pub(crate) orderly: bool,
 }
 
-/// A request on its way to the world, or its answer on its way back.
+/// A request on its way to the server, or its response on its way back.
 struct Errand {
     call: CallName,
     request: HttpRequest,
@@ -48,10 +48,10 @@ pub(crate) struct Life {
     in_flight: Option<Batch>,
     received: HashSet<i64>,
     durable: u64,
-    /// In memory, and the store does not know yet.
+    /// The execution was reopened in memory, and the store does not know yet.
     is_reopened: bool,
     mended: bool,
-    /// The state of affairs after each batch.
+    /// The state of the store after each batch.
     pub(crate) trail: Vec<(Timestamp, bool, Store)>,
     steps: u32,
 }
@@ -80,7 +80,7 @@ impl Life {
         Self::from(program, store, (now, false), (seed, weather))
     }
 
-    /// A life that goes on from a state of affairs, in whatever order this seed decides.
+    /// A life that continues from a state of the store, in the order that this seed decides.
     pub(crate) fn from(
         program: &Node,
         store: Store,
@@ -109,7 +109,7 @@ impl Life {
         life
     }
 
-    /// Throws memory away and rebuilds it from the store.
+    /// Drops everything in memory and rebuilds it from the store.
     fn restore(&mut self, believe_settled: bool) {
         let stored: Snapshot = self.store.stored(believe_settled);
         self.execution = Execution::restore(identity(), stored);
@@ -136,8 +136,8 @@ impl Life {
         Moment { at: self.now, chance: if self.weather.orderly { 0.5 } else { self.chance.unit() } }
     }
 
-    /// Lives to the end. After a failure somebody mends what was broken, and the execution is reopened
-    /// until the same call has failed three times.
+    /// Lives to the end. After a failure, what was broken is mended and the execution is reopened, until the same call
+    /// has failed three times.
     pub(crate) fn live(&mut self) -> End {
         loop {
             self.steps += 1;
@@ -169,11 +169,11 @@ impl Life {
         }
     }
 
-    /// Something that does not have to happen.
+    /// Lets an optional event happen.
     fn weather(&mut self) {
         let weather = self.weather;
         if self.chance.permille(weather.crash) {
-            // The batch on its way may have arrived.
+            // The batch that was being written may have arrived.
             if self.chance.permille(500) {
                 self.store_batch();
             }
@@ -224,7 +224,7 @@ impl Life {
         }
     }
 
-    /// Does one of the things that can be done now; `false` when there is none.
+    /// Performs one of the possible actions. Returns `false` if there is none.
     fn something(&mut self) -> bool {
         let mut chores: [fn(&mut Self) -> bool; 7] = [
             Self::begin,
@@ -337,7 +337,7 @@ impl Life {
         true
     }
 
-    /// Lets a request out once what caused it is durable.
+    /// Sends a request once the changes that caused it are durable.
     fn let_out(&mut self) -> bool {
         let durable = self.durable;
         let may_leave = |errand: &&mut Errand| errand.answered_at.is_none() && errand.lsn <= durable;
@@ -367,7 +367,7 @@ impl Life {
         true
     }
 
-    /// Moves the clock to whatever comes next, and the world with it.
+    /// Moves the clock to the next event, and moves the world with it.
     fn pass_time(&mut self, slow: bool) {
         let answers = self.errands.iter().filter_map(|errand| errand.answered_at);
         let next = answers.chain(self.store.due()).chain(self.execution.due()).min();
@@ -377,14 +377,15 @@ impl Life {
             None => self.come_to_the_rescue(),
         }
         for seq in self.store.act(self.now) {
-            // Where order decides, what is said at a moment is heard before what is due then.
+            // In a fixed order, a message that is sent at a moment is received before anything that is due at that
+            // moment.
             if self.weather.orderly {
                 self.receive(seq);
             }
         }
     }
 
-    /// Nothing will ever happen by itself: somebody resumes it, or sends the signal that it waits for.
+    /// Nothing will ever happen on its own: resumes the execution, or sends the signal that it waits for.
     fn come_to_the_rescue(&mut self) {
         if self.execution.is_paused() {
             return self.say(Message::Resume);

@@ -1,4 +1,4 @@
-//! A world for executions to live in: a store that crashes, people and servers that answer.
+//! A world for executions: a store that crashes, and people and servers that answer.
 
 pub(crate) mod life;
 pub(crate) mod store;

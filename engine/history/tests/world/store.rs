@@ -1,4 +1,4 @@
-//! What survives a crash: the stored execution, and the world outside with what it is about to say.
+//! Everything that survives a crash: the stored execution, and the world outside with its plans.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use cerebelum_history::{
 };
 use test_programs::{DeterministicRng, json};
 
-/// How a question stands.
+/// The state of a question.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Question {
     Open(Option<Timestamp>),
@@ -16,18 +16,18 @@ pub(crate) enum Question {
     Closed,
 }
 
-/// Something that the world will do.
+/// A planned action of the world.
 #[derive(Debug, Clone)]
 pub(crate) enum Plan {
     /// A person answers this question of that call; the path is the title.
     Answer { id: String, call: CallName, yes: bool, path: String },
-    /// An execution says how it is.
+    /// An execution reports its state.
     Child(Message, ExecutionId),
-    /// Somebody sends this.
+    /// A message is sent.
     Send(Message),
 }
 
-/// A batch: what changed, and the head as it stood then.
+/// A batch: the changes, and the execution's row at that time.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) changes: Changes,
@@ -60,10 +60,10 @@ impl Batch {
     }
 }
 
-/// The stored execution and the world. A clone of it is the state of affairs at one moment.
+/// The stored execution and the world. A clone is the state at one moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Store {
-    /// How long the world takes for everything.
+    /// Decides how long the world takes for each action.
     pub(crate) seed: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) open: BTreeMap<CallName, String>,
@@ -77,21 +77,22 @@ pub(crate) struct Store {
     messages: i64,
     pub(crate) questions: HashMap<String, Question>,
     pub(crate) logs: BTreeMap<(Scope, u32, u64, u32), String>,
-    /// What the world is about to do, by time.
+    /// The planned actions of the world, by time.
     pub(crate) plans: Vec<(Timestamp, Plan)>,
-    /// Every request that left: its key by call.
+    /// The key of every request that was sent, by call.
     pub(crate) ledger: HashMap<CallName, String>,
     pub(crate) keys: HashSet<String>,
     children: HashSet<ExecutionId>,
 }
 
 impl Store {
-    /// Nothing yet, in a world of this seed.
+    /// An empty store, in a world with this seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self { seed, ..Self::default() }
     }
 
-    /// Makes a batch durable; `false` when a question that it closes was answered meanwhile (L5), and nothing of it is.
+    /// Makes a batch durable. Returns `false` and writes nothing if a question that the batch closes was answered
+    /// meanwhile (L5).
     pub(crate) fn append(&mut self, batch: Batch, now: Timestamp) -> bool {
         let Batch { changes, position, .. } = batch;
         for edge in &changes.approvals {
@@ -162,19 +163,19 @@ impl Store {
         self.plans.push((now.plus(self.latency(&path)), Plan::Child(message, child.id)));
     }
 
-    /// How long the world takes for this.
+    /// How long the world takes for this action.
     pub(crate) fn latency(&self, name: &str) -> u64 {
         DeterministicRng::named(self.seed, name, 80)
     }
 
-    /// Puts a message into the inbox, where it has the number returned.
+    /// Puts a message into the inbox and returns its number.
     pub(crate) fn send(&mut self, message: Message) -> i64 {
         self.messages += 1;
         self.inbox.insert(self.messages, (false, message));
         self.messages
     }
 
-    /// Does what is due by now. The messages that came of it.
+    /// Performs the actions that are due by now. Returns the resulting messages.
     pub(crate) fn act(&mut self, now: Timestamp) -> Vec<i64> {
         let (due, later) = std::mem::take(&mut self.plans).into_iter().partition(|(at, _)| *at <= now);
         self.plans = later;
@@ -202,7 +203,7 @@ impl Store {
         }
     }
 
-    /// A request leaves.
+    /// Sends a request.
     pub(crate) fn leave(&mut self, call: &CallName, key: String) {
         if let Some(before) = self.ledger.get(call) {
             assert_eq!(*before, key, "the request of {call} is repeated with another key");
@@ -212,7 +213,7 @@ impl Store {
         }
     }
 
-    /// What an activation begins with. Unless `settled` is believed, every guest is wanted again.
+    /// The snapshot with which an activation begins. Unless `settled` is believed, every guest is wanted again.
     pub(crate) fn stored(&self, believe_settled: bool) -> Snapshot {
         let decode = |(name, text): (&CallName, &String)| (name.clone(), OpenCall::decode(text).unwrap());
         Snapshot {
@@ -226,18 +227,18 @@ impl Store {
         }
     }
 
-    /// When the world moves next.
+    /// When the world acts next.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         self.plans.iter().map(|(at, _)| *at).min()
     }
 
-    /// How often this call was reopened.
+    /// The number of times that this call was reopened.
     pub(crate) fn reopened(&self, call: u32) -> usize {
         let is_it = |data: &EventData| matches!(data, EventData::ExecutionReopened { ordinal } if *ordinal == call);
         self.events.iter().filter(|event| is_it(&event.data)).count()
     }
 
-    /// How it ended, if it has.
+    /// How the execution ended, or none if it is still open.
     pub(crate) fn end(&self) -> Option<End> {
         match &self.events.last().filter(|_| self.ended)?.data {
             EventData::ExecutionCompleted { output } => Some(End::Completed(output.clone())),

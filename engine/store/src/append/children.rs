@@ -1,4 +1,4 @@
-//! Children of accepted batches: inserted, or found to be there already.
+//! Children of accepted batches: each is inserted, or found to exist already.
 
 use crate::append::BatchRowIds;
 use crate::db_error::DbError;
@@ -6,7 +6,7 @@ use crate::executions::NewRow;
 use crate::sql::Session;
 use crate::{Batch, Child, ExecutionKey, executions};
 
-/// Inserts children and returns what their parents are to be told: batch index and message, in the order of the calls.
+/// Inserts children. Returns the messages to their parents with the batch index, in the order of the calls.
 pub(super) async fn insert<'b>(
     session: &mut Session,
     batches: &'b [Batch],
@@ -41,7 +41,7 @@ pub(super) async fn insert<'b>(
     Ok(messages)
 }
 
-/// Whether what is there was started by the same call of the same run of the same parent.
+/// Whether an existing execution was started by the same call of the same run of the same parent.
 fn is_same_child(existing: &Option<crate::Parent>, child: &Child) -> bool {
     match (existing, &child.new.head.parent) {
         (Some(there), Some(here)) => (&there.id, there.run, &there.call) == (&here.id, here.run, &here.call),

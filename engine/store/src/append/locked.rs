@@ -1,4 +1,5 @@
-//! Which batches are accepted: fence, position and questions, looked at under locks before anything is written.
+//! Decides which batches are accepted: the fence, the position and the questions are checked under locks, before
+//! anything is written.
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,21 +30,21 @@ struct Question {
     deadline: Option<Timestamp>,
 }
 
-/// Who may write, and when it is.
+/// The nodes that may write, and the time.
 pub(super) struct Standing {
-    /// The nodes whose leases stand.
+    /// The nodes whose leases are valid.
     pub(super) nodes: HashSet<Incarnation>,
     /// The database's time, without the jumps of its clock.
     pub(super) now: Timestamp,
 }
 
-/// What became of the batches of one wave.
+/// The verdicts on the batches of one wave.
 pub(super) struct WaveVerdicts {
     verdicts: Vec<(usize, Result<ExecutionRow, AppendError>)>,
 }
 
 impl WaveVerdicts {
-    /// The accepted batches by index with their rows; the answers of all are put down.
+    /// The accepted batches by index with their rows. The verdicts of all batches are written to `answers`.
     pub(super) fn accepted(self, answers: &mut Answers) -> Vec<(usize, ExecutionRow)> {
         let mut accepted = Vec::new();
         for (index, verdict) in self.verdicts {
@@ -54,7 +55,7 @@ impl WaveVerdicts {
     }
 }
 
-/// Locks what the batches of a wave are about, and judges each alone.
+/// Locks the rows that the batches of a wave concern, and judges each batch alone.
 pub(super) async fn judge(
     session: &mut Session,
     (batches, numbered): (&[Batch], &[BatchRowIds]),
@@ -70,7 +71,7 @@ pub(super) async fn judge(
         let verdict = executions.remove(&index).ok_or(AppendError::ClaimLost).and_then(|row| {
             if batch.begins {
                 let ours = begun.contains(&row.no);
-                // It may go on as a new run at once: what it begins with is of the run before.
+                // The execution may go on as a new run at once. Its first events then belong to the previous run.
                 let run = row.run - u32::from(ours && batch.next_run.is_some());
                 return ours.then_some(ExecutionRow { attributes: None, run, ..row }).ok_or(AppendError::Exists);
             }
@@ -84,7 +85,8 @@ pub(super) async fn judge(
     Ok(WaveVerdicts { verdicts: verdicts.collect() })
 }
 
-/// Inserts the heads of executions that begin and whose ids are free, and returns their numbers. They have no events yet.
+/// Inserts the rows of executions that begin, if their ids are free, and returns their numbers. These executions have
+/// no events yet.
 async fn begin(
     session: &mut Session,
     (batches, numbered): (&[Batch], &[BatchRowIds]),
@@ -101,13 +103,13 @@ async fn begin(
     executions::insert(session, &fresh).await
 }
 
-/// The claim must be this incarnation's, and its lease must stand (L11).
+/// Checks that the claim belongs to this incarnation, and that its lease is valid (L11).
 fn fence(batch: &Batch, row: &ExecutionRow, standing: &HashSet<Incarnation>) -> Result<(), AppendError> {
     let holds = row.is_open && row.owner == Some(batch.incarnation) && standing.contains(&batch.incarnation);
     if holds || planted("no-fence") { Ok(()) } else { Err(AppendError::ClaimLost) }
 }
 
-/// The new events must follow the last ones without a gap, and the head must say where they end.
+/// Checks that the new events follow the last ones without a gap, and that the row says where they end.
 fn join(batch: &Batch, row: &ExecutionRow) -> Result<(), AppendError> {
     let mut end = batch.after;
     let mut joins = row.position == batch.after;
@@ -127,7 +129,7 @@ fn join(batch: &Batch, row: &ExecutionRow) -> Result<(), AppendError> {
     if joins || planted("gaps-allowed") { Ok(()) } else { Err(AppendError::Moved) }
 }
 
-/// A question that the batch closes must be open still, and must not be timed out before its time (L9).
+/// Checks that a question that the batch closes is still open, and is not timed out too early (L9).
 fn referee(
     batch: &Batch,
     row: &ExecutionRow,
@@ -162,7 +164,7 @@ async fn lock_executions(
     batches: &[Batch],
     wave: &[usize],
 ) -> Result<HashMap<usize, ExecutionRow>, DbError> {
-    // In the order of keys, so that two who lock the same rows wait for each other in one direction only.
+    // Ordered by key, so that two transactions that lock the same rows cannot deadlock.
     static LOCK: Statement = Statement::new(
         "select r.ordinal, e.execution_no, e.run, e.attributes, e.owner, e.position, e.state,
             (select coalesce(max(i.seq), 0) from inbox i

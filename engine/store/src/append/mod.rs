@@ -1,4 +1,5 @@
-//! The append: many batches in one transaction, each accepted or refused alone (L4), settled even when its answer is lost.
+//! The append: many batches in one transaction. Each is accepted or refused alone (L4), and the outcome is certain even
+//! if the answer is lost.
 
 mod children;
 mod locked;
@@ -23,36 +24,36 @@ pub(crate) use receipts::BatchReceipts;
 
 type Answers = Vec<Result<InboxCursor, AppendError>>;
 
-/// What the row of the node that writes here says of its last batches; none while that is not known.
+/// The receipts of the last batches in the row of the node that writes here, or none while they are not known.
 pub(crate) type RecentBatches = Option<(Incarnation, BatchReceipts)>;
 
-/// Whether a batch that the database itself refuses can be told from its neighbours.
+/// How batches are grouped, which decides whether a batch that the database itself refuses can be told from the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Grouping {
-    /// All together, in as few statements as possible.
+    /// All batches together, in as few statements as possible.
     Together,
-    /// Each behind a savepoint of its own.
+    /// Each batch after a savepoint of its own.
     Apart,
 }
 
-/// The numbers of the new heads that a batch has, and of their programs.
+/// The numbers of the executions that a batch inserts, and of their programs.
 struct BatchRowIds {
-    /// Of the execution that begins.
+    /// The execution that begins.
     begins: Option<(i64, i64)>,
-    /// Of the children, in order.
+    /// The children, in order.
     children: Vec<(i64, i64)>,
     /// The program of the next run.
     next_run: Option<i64>,
 }
 
-/// What is told to others once it is durable.
+/// The news for other parts of the engine, published once the batches are durable.
 #[derive(Default)]
 struct PostCommit {
     moved: Vec<InboxNotice>,
     fresh: Vec<ExecutionKey>,
-    /// Executions that are claimed by these batches' node, with their numbers.
+    /// Executions that the node of these batches has claimed, with their numbers.
     claimed: Vec<(ExecutionKey, i64)>,
-    /// Executions that are claimed no longer.
+    /// Executions that are no longer claimed.
     released: Vec<ExecutionKey>,
 }
 
@@ -82,7 +83,7 @@ pub(crate) async fn append(store: &SqlStore, id: u64, batches: &[Batch]) -> Resu
     Ok(answers)
 }
 
-/// The way for everything: looks at what is there under locks before anything is written.
+/// The general path: reads the current rows under locks before anything is written.
 async fn append_judged(
     store: &SqlStore,
     lane: &mut RecentBatches,
@@ -95,14 +96,14 @@ async fn append_judged(
         *lane = None;
         match try_append(store, lane, id, (batches, grouping)).await {
             Ok(written) => return Ok(written),
-            // One of them breaks a rule of the tables. The others shall not suffer for it.
+            // One of the batches violates a constraint of the tables. The others must not be affected.
             Err(DbError::Database(error))
                 if grouping == Grouping::Together && severity(&error) == ErrorClass::Refused =>
             {
                 tracing::warn!(cause = crate::db_error::cause(&error), "the database refused a group of batches");
                 grouping = Grouping::Apart;
             }
-            // Safe to repeat, whatever became of it: the next attempt looks the id up in the locked row first.
+            // This is safe to repeat, whatever happened: the next attempt first looks the id up in the locked row.
             Err(fault) => patience.wait(fault).await?,
         }
     }
@@ -127,7 +128,7 @@ async fn try_append(
     let standing = Standing { nodes: standing, now: store.clock.now() };
     let mut answers = vec![Err(AppendError::ClaimLost); batches.len()];
     if standing.nodes.is_empty() {
-        // Whoever may no longer write locks nothing either: the next owner's claim passes over what is locked.
+        // A node that may no longer write must not lock anything either: a claim of the next owner skips locked rows.
         session.undo().await;
         return Ok((answers, PostCommit::default()));
     }
@@ -169,7 +170,7 @@ async fn try_append(
     Ok((answers, news))
 }
 
-/// Judges the batches of a wave, and lays out what the accepted ones write.
+/// Judges the batches of a wave, and plans the writes of the accepted ones.
 async fn lay_out<'b>(
     session: &mut Session,
     (batches, numbered): (&'b [Batch], &[BatchRowIds]),
@@ -194,7 +195,8 @@ impl PostCommit {
     }
 }
 
-/// Writes what is pending, and the answers into the nodes' rows. `false`: a lease has run out since its row was locked.
+/// Runs the pending writes, and records the answers in the nodes' rows. Returns `false` if a lease has run out since
+/// its row was locked.
 async fn record(
     session: &mut Session,
     mut pending: Writes<'_>,
@@ -212,8 +214,8 @@ async fn record(
     Ok(pending.run(session).await?.len() == expected)
 }
 
-/// Groups of batches that touch different executions, so that each group can be written at once. Later batches of an
-/// execution come in later groups.
+/// Groups of batches that concern different executions, so that each group can be written at once. Later batches of an
+/// execution belong to later groups.
 fn waves(batches: &[Batch], grouping: Grouping) -> Vec<Vec<usize>> {
     let mut waves: Vec<Vec<usize>> = Vec::new();
     let mut keys: HashSet<&ExecutionKey> = HashSet::new();

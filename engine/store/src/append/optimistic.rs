@@ -1,7 +1,7 @@
-//! The straight way: what is as the batches expect is written in one go, one round trip and one commit.
+//! The optimistic path: if everything is as the batches expect, they are written in one round trip with one commit.
 //!
-//! Nothing is judged here. The script writes each head only over the one that its batch was made from, and where that is
-//! not there the database undoes all of it; then [`super::append_judged`] finds out why.
+//! Nothing is checked beforehand. The script overwrites each execution's row only if it is the one from which the batch
+//! was made. If it is not, the database rolls everything back, and [`super::append_judged`] finds out why.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::sql::{Row, Rows, Script};
 use crate::store::SqlStore;
 use crate::{ApprovalChange, Batch, ExecutionKey, InboxCursor, attributes, nodes};
 
-/// Writes them all, or nothing.
+/// Writes all batches, or nothing.
 pub(super) async fn append(
     store: &SqlStore,
     lane: &mut RecentBatches,
@@ -70,7 +70,7 @@ pub(super) async fn append(
     }
 }
 
-/// Whether a batch concerns its own execution only, and nothing that anybody else may have answered.
+/// Whether a batch concerns only its own execution, and closes no question that may have been answered.
 fn is_plain(batch: &Batch) -> bool {
     let asks = |change: &ApprovalChange| matches!(change, ApprovalChange::Open { .. });
     !batch.relabels
@@ -80,7 +80,7 @@ fn is_plain(batch: &Batch) -> bool {
         && batch.approvals.iter().all(asks)
 }
 
-/// The answers, in the order of these numbers. What begins has no messages.
+/// The receipts, in the order of these numbers. An execution that begins has no messages.
 fn newest(rows: Vec<Row>, numbers: &[i64]) -> Result<Answers, Error> {
     let mut newest = HashMap::new();
     for mut row in rows {

@@ -1,4 +1,4 @@
-//! What an accepted group of batches writes, table by table.
+//! The rows that an accepted group of batches writes, table by table.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::{
     ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, executions, inbox, logs,
 };
 
-/// The rows of each table.
+/// The rows to write to each table.
 #[derive(Default)]
 pub(super) struct Tables<'b> {
     heads: Rows<'b>,
@@ -33,7 +33,7 @@ pub(super) struct Tables<'b> {
     progress_gone: Rows<'b>,
 }
 
-/// Inserts children, finds who gets messages, and lays out everything else to be written at once.
+/// Inserts children, finds the receivers of messages, and plans all other writes so that they can run at once.
 pub(super) async fn plan<'b>(
     session: &mut Session,
     batches: &'b [Batch],
@@ -58,13 +58,14 @@ pub(super) async fn plan<'b>(
         tables.add(batch, row.no, row.run);
         news.of(batch, row.no);
     }
-    // PostgreSQL sees a deletion and an insertion in one statement as unrelated: attributes that change go first.
+    // PostgreSQL treats a deletion and an insertion in one statement as unrelated, so changed attributes are removed
+    // first.
     session.run_of(&attributes::REMOVE, &tables.attributes_gone).await?;
     Ok(tables.writes())
 }
 
 impl<'b> Tables<'b> {
-    /// Everything but the head, of the execution with this number in this run.
+    /// Adds all rows except the execution's own, for the execution with this number in this run.
     pub(super) fn add(&mut self, batch: &'b Batch, no: i64, run: u32) {
         self.history(batch, no, run);
         self.calls(batch, no);
@@ -114,7 +115,7 @@ impl<'b> Tables<'b> {
         let tenant = batch.key.tenant;
         let rewritten: HashMap<_, &'b Chunk> = batch.rewritten.iter().map(|chunk| (chunk.first, chunk)).collect();
         for chunk in &batch.chunks {
-            // Values may be dropped in the very batch that brings them.
+            // A value may be dropped in the same batch that adds it.
             let chunk = rewritten.get(&chunk.first).copied().unwrap_or(chunk);
             self.chunks.push(chunks::insertion(tenant, no, run, chunk));
         }
@@ -183,7 +184,7 @@ impl<'b> Tables<'b> {
             self.logs.push(logs::insertion(ordinal, batch.key.tenant, no, run, line));
         }
         if batch.next_run.is_some() {
-            // What the run before had to say about its progress ends with it.
+            // The progress of the previous run ends with that run.
             self.progress_gone.push([batch.key.tenant.into(), no.into()]);
             return;
         }
@@ -208,7 +209,7 @@ impl<'b> Tables<'b> {
         writes
     }
 
-    /// Adds everything but heads that were there before.
+    /// Adds all rows except those of existing executions.
     pub(super) fn add_to(self, script: &mut Script<'b>) {
         self.parts().into_iter().for_each(|(statement, rows)| script.add(statement, rows));
     }

@@ -1,10 +1,10 @@
-//! What became of a node's last batches, kept in its locked row: settles an unknown COMMIT by one look-up (L11).
+//! The outcomes of a node's last batches, kept in its locked row. One look-up there settles an unknown COMMIT (L11).
 
 use std::collections::VecDeque;
 
 use crate::{AppendError, InboxCursor};
 
-/// A node has one append under way, or a few.
+/// The number of appends that are kept. A node has only one append under way, or a few.
 const KEPT_MAX: usize = 16;
 
 /// The last appends of a node by id, oldest first.
@@ -25,7 +25,7 @@ impl BatchReceipts {
         }
     }
 
-    /// As text: `id=count` when all were accepted, otherwise `id:` and a letter each.
+    /// The receipts as text: `id=count` if all batches were accepted, otherwise `id:` and a letter for each batch.
     pub(crate) fn encode(&self) -> String {
         let words = self.kept.iter().map(|(id, answers)| match answers.iter().all(Result::is_ok) {
             true => format!("{id:x}={}", answers.len()),
@@ -34,7 +34,7 @@ impl BatchReceipts {
         words.collect::<Vec<_>>().join(" ")
     }
 
-    /// What [`BatchReceipts::encode`] wrote; words of another make are left out.
+    /// Parses the text of [`BatchReceipts::encode`]. Unknown words are left out.
     pub(crate) fn decode(text: &str) -> Self {
         Self { kept: text.split_whitespace().filter_map(word).collect() }
     }

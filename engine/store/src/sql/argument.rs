@@ -1,4 +1,4 @@
-//! What is handed to a statement: single values, or many rows at once.
+//! The arguments of a statement: single values, or many rows at once.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ pub(crate) enum Value<'a> {
 
 impl<'a> Value<'a> {
     fn text(text: Option<impl Into<Cow<'a, str>>>) -> Self {
-        // Neither database can be trusted with a raw NUL in a text. JSON never holds one; other texts are escaped before.
+        // Neither database stores a raw NUL in a text reliably. JSON never has one; other texts are escaped before.
         Self::Text(text.map(Into::into).map(|text| match text.contains('\0') {
             true => Cow::Owned(text.replace('\0', "\\u0000")),
             false => text,
@@ -51,7 +51,7 @@ impl<'a> Rows<'a> {
         self.rows.iter().map(Vec::as_slice)
     }
 
-    /// As one JSON text: an array of arrays, bytes as hex digits.
+    /// All rows as one JSON text: an array of arrays, with bytes as hex digits.
     pub(crate) fn to_json(&self) -> String {
         let mut json = String::with_capacity(64 * self.rows.len());
         json.push('[');
@@ -69,12 +69,12 @@ impl<'a> Rows<'a> {
         json
     }
 
-    /// As single values, row by row.
+    /// All rows as single values, row by row.
     pub(crate) fn add_values(&self, arguments: &mut PgArguments) -> Result<(), Error> {
         self.rows.iter().try_for_each(|row| add_values(row, arguments))
     }
 
-    /// As one array a column.
+    /// All rows as one array per column.
     pub(crate) fn add_columns(&self, columns: &[ColumnType], arguments: &mut PgArguments) -> Result<(), Error> {
         for (index, kind) in columns.iter().enumerate() {
             let column = self.rows.iter().map(|row| &row[index]);

@@ -1,4 +1,4 @@
-//! A SQLite file: its statements run in the thread that asks for them (decision 014).
+//! A SQLite file. Its statements run in the thread of the caller (decision 014).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use crate::clock::SteadyClock;
 use crate::db_error::Error;
 use crate::file_lock::WatchedFile;
 
-/// How long SQLite waits for a reader or a checkpoint in its way.
+/// The longest that SQLite waits for a reader or a checkpoint that is in its way.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
-/// A disk that takes longer is not waited for in place.
+/// A disk that takes longer than this is not waited for inline.
 const WAITED_IN_PLACE_MAX: Duration = Duration::from_millis(1);
 
-/// Opens connections to a file that has its schema.
+/// Opens connections to a file whose schema is up to date.
 pub(crate) struct SqliteFile {
     pub(crate) file: Arc<WatchedFile>,
     pub(crate) clock: SteadyClock,
-    /// Whether they refuse to write.
+    /// Whether the connections are read-only.
     pub(crate) only_reads: bool,
 }
 
@@ -32,18 +32,18 @@ pub(crate) struct SqliteFile {
 pub(crate) struct Connection {
     sqlite: rusqlite::Connection,
     file: Arc<WatchedFile>,
-    /// How long its last script took.
+    /// The duration of the last script.
     took: Duration,
 }
 
 impl SqliteFile {
     fn connect(&self) -> Result<Connection, Error> {
-        // Not created: a file that is gone must not come back empty.
+        // The file is not created: a deleted database must not come back empty.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         self.file.check()?;
         let sqlite = rusqlite::Connection::open_with_flags(self.file.path(), flags)?;
         let clock = self.clock.clone();
-        // Not deterministic: a long statement may see it move, as with any clock.
+        // The function is not deterministic: the time may advance during a long statement.
         sqlite.create_scalar_function("steady_ms", 0, FunctionFlags::SQLITE_UTF8, move |_| {
             Ok(i64::try_from(clock.now().0).unwrap_or(i64::MAX))
         })?;
@@ -74,12 +74,12 @@ impl deadpool::managed::Manager for SqliteFile {
     }
 }
 
-/// Whether the other tasks of a thread go on in another one while a statement runs.
+/// Whether the other tasks of the thread are moved to another one while a statement runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blocking {
-    /// No: it looks at a few rows, and to wake another thread would take longer.
+    /// No: the statement reads a few rows, and waking another thread would take longer.
     Inline,
-    /// Yes: it waits for the disk, or reads much.
+    /// Yes: the statement waits for the disk or reads a lot.
     Offload,
 }
 
@@ -87,7 +87,7 @@ impl Blocking {
     fn run<T>(self, work: impl FnOnce() -> T) -> T {
         match (self, Handle::try_current().map(|runtime| runtime.runtime_flavor())) {
             (Self::Offload, Ok(RuntimeFlavor::MultiThread)) => tokio::task::block_in_place(work),
-            // A runtime of one thread has nobody to go on.
+            // On a runtime with one thread, there is no other thread for them.
             _ => work(),
         }
     }
@@ -105,7 +105,7 @@ impl SqliteConn {
         self.pace.run(|| self.connection.fetch(text, values))
     }
 
-    /// Runs a statement once for each of these rows and returns all of its rows.
+    /// Runs a statement once for each of these rows, and returns all result rows.
     pub(super) fn fetch_each(&self, text: &str, each: &Rows<'_>) -> Result<Vec<Row>, Error> {
         self.pace.run(|| {
             let mut statement = self.connection.sqlite.prepare_cached(text)?;
@@ -117,7 +117,7 @@ impl SqliteConn {
         })
     }
 
-    /// Runs a statement and returns how many rows it touched.
+    /// Runs a statement and returns the number of rows that it changed.
     pub(super) fn execute(&self, text: &str, values: &[Value<'_>]) -> Result<u64, Error> {
         self.pace.run(|| {
             self.connection.fetch(text, values)?;
@@ -125,20 +125,20 @@ impl SqliteConn {
         })
     }
 
-    /// Runs words that take no argument.
+    /// Runs a command that takes no argument.
     pub(super) fn say(&self, words: &str) -> Result<(), Error> {
         if words == "begin immediate" {
             self.connection.check_file()?;
         }
         self.fetch(words, &[])?;
-        // What was written into a file that is not this database any more is not acknowledged.
+        // A write to a file that is no longer this database is not acknowledged.
         if words == "commit" { self.connection.check_file() } else { Ok(()) }
     }
 }
 
 impl Connection {
-    /// Makes sure that the file is still the one of its name. Where it is not, what was acknowledged goes from the log
-    /// beside it into the file itself, wherever that is now: a file that is put back is then complete.
+    /// Checks that the path still leads to the file. If it does not, the acknowledged writes are moved from the log
+    /// beside the file into the file itself, wherever that is now. A file that is put back is then complete.
     pub(crate) fn check_file(&self) -> Result<(), Error> {
         self.file.check().inspect_err(|_| {
             if let Err(error) = self.fetch("pragma wal_checkpoint(truncate)", &[]) {
@@ -147,13 +147,13 @@ impl Connection {
         })
     }
 
-    /// Runs a script: each statement once for each of its rows, in one transaction.
+    /// Runs a script: each statement once for each of its rows, all in one transaction.
     ///
-    /// The commit of a small one is waited for in place, as long as the disk is quick: to have another thread go on takes
-    /// longer. Nobody else's lock is waited for like that.
+    /// The commit of a small script is waited for inline, as long as the disk is fast: moving the tasks to another
+    /// thread would take longer. A lock that is held elsewhere is never waited for inline.
     ///
     /// # Errors
-    /// When anything failed or was not as expected. Nothing has happened then.
+    /// If any statement failed or did not do what the script expects. Nothing has happened then.
     pub(crate) fn run(&mut self, script: &Script<'_>) -> Result<Vec<Row>, Error> {
         let began = Instant::now();
         let answer = match script.is_small() && self.took < WAITED_IN_PLACE_MAX {
@@ -174,10 +174,10 @@ impl Connection {
         self.fetch("begin immediate", &[])?;
         let answer = self.run_parts(script).and_then(|answer| self.fetch("commit", &[]).map(|_| answer));
         if answer.is_err() {
-            // The pool does not lend again what is still in a transaction.
+            // The pool does not reuse a connection that is still in a transaction.
             let _ = self.fetch("rollback", &[]);
         }
-        // What was written into a file that is not this database any more is not acknowledged.
+        // A write to a file that is no longer this database is not acknowledged.
         answer.and_then(|answer| self.check_file().map(|()| answer))
     }
 

@@ -1,4 +1,4 @@
-//! One wording of each statement for both databases, and the narrow door through which statements reach them.
+//! One wording of each statement for both databases, and the few functions through which statements reach them.
 
 mod argument;
 mod file;

@@ -1,4 +1,4 @@
-//! One row of an answer, read column by column from the left.
+//! One row of a result, read column by column from the left.
 
 use cerebelum_history::{Position, Timestamp};
 use rusqlite::types::ValueRef;
@@ -7,7 +7,7 @@ use sqlx::{Column, Row as _, TypeInfo};
 
 use crate::db_error::Error;
 
-/// A row, and how far it has been read.
+/// A row, and the index of the next column to read.
 pub(crate) struct Row {
     columns: Columns,
     next: usize,
@@ -18,13 +18,14 @@ enum Columns {
     Postgres(PgRow),
 }
 
-/// What a column of SQLite holds. Whether a text is one is seen when it is read: the rest of its row may be of use.
+/// The value of a SQLite column. Whether a text is valid UTF-8 is checked when it is read, because the rest of the row
+/// may still be of use.
 pub(super) enum SqliteValue {
     Null,
     Int(i64),
     Text(Vec<u8>),
     Bytes(Vec<u8>),
-    /// Nothing here has fractions.
+    /// No column of the store holds fractions.
     Real,
 }
 
@@ -43,12 +44,12 @@ impl From<ValueRef<'_>> for SqliteValue {
 const MISFIT: Error = Error::Unexpected("a column is of another type");
 
 impl Row {
-    /// Goes on with this column, counted from 0.
+    /// Moves to this column, counted from 0.
     pub(crate) fn seek(&mut self, column: usize) {
         self.next = column;
     }
 
-    /// A text that is read once more later.
+    /// Reads a text that will be read a second time.
     pub(crate) fn text_again(&mut self, column: usize) -> Result<String, Error> {
         self.seek(column);
         let text = self.text()?;
@@ -78,7 +79,7 @@ impl Row {
         self.opt_int()?.ok_or(Error::Unexpected("a number is missing"))
     }
 
-    /// A number that counts something.
+    /// Reads a number that counts something.
     pub(crate) fn count<T: TryFrom<i64>>(&mut self) -> Result<T, Error> {
         T::try_from(self.int()?).map_err(|_| Error::Unexpected("a number is out of range"))
     }
@@ -147,7 +148,7 @@ impl From<PgRow> for Row {
     }
 }
 
-/// The end of time is stored as the largest signed number.
+/// A time from the database. The latest possible time is stored as the largest signed number.
 fn moment(at: i64) -> Timestamp {
     if at == i64::MAX { Timestamp(u64::MAX) } else { Timestamp(u64::try_from(at).unwrap_or(0)) }
 }

@@ -1,4 +1,5 @@
-//! Statements that go to the database in one go and are durable together, or not at all: one round trip and one commit.
+//! Statements that are sent to the database together and are durable together, or not at all: one round trip and one
+//! commit.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -11,11 +12,11 @@ use super::{Row, Rows, Statement};
 use crate::connections::Pooled;
 use crate::db_error::Error;
 
-/// Rows of a small script: what one execution writes that does one thing after the other, seldom two of them.
+/// The number of rows in a small script: the writes of one execution that does one thing after another, seldom of two.
 const SMALL_ROWS_MAX: usize = 8;
 
-/// Statements of many rows. On PostgreSQL they are one statement, whose parts are called `w0`, `w1` … and see one
-/// state; on SQLite each runs once for each of its rows, one after the other.
+/// Statements with many rows. On PostgreSQL they become one statement, whose parts are named `w0`, `w1` and so on and
+/// see the same state. On SQLite each one runs once for each of its rows, one after the other.
 #[derive(Default)]
 pub(crate) struct Script<'a> {
     parts: Vec<Part<'a>>,
@@ -27,12 +28,12 @@ pub(super) struct Part<'a> {
     pub(super) demand: Expect,
 }
 
-/// What is demanded of a statement.
+/// The expectations of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Expect {
-    /// Each of its rows must touch one; otherwise nothing of the script happens.
+    /// Each of its rows must change exactly one row of the table. Otherwise nothing of the script happens.
     pub(super) exactly: bool,
-    /// What it returns is what the script returns.
+    /// The script returns the result rows of this statement.
     pub(super) answers: bool,
 }
 
@@ -42,12 +43,13 @@ impl<'a> Script<'a> {
         self.push(statement, rows, Expect { exactly: false, answers: false });
     }
 
-    /// Adds a statement that has to touch as many rows as it has, unless it has none. It ends with a RETURNING clause.
+    /// Adds a statement that must change as many rows as it has, unless it has none. The statement ends with a
+    /// RETURNING clause.
     pub(crate) fn add_exactly(&mut self, statement: &'static Statement, rows: Rows<'a>) {
         self.push(statement, rows, Expect { exactly: !planted("unguarded-script"), answers: false });
     }
 
-    /// The same, for the one statement whose rows the script returns.
+    /// The same as `add_exactly`, for the one statement whose result rows the script returns.
     pub(crate) fn add_answering(&mut self, statement: &'static Statement, rows: Rows<'a>) {
         self.push(statement, rows, Expect { exactly: !planted("unguarded-script"), answers: true });
     }
@@ -62,10 +64,11 @@ impl<'a> Script<'a> {
         &self.parts
     }
 
-    /// Runs it on PostgreSQL.
+    /// Runs the script on PostgreSQL.
     ///
     /// # Errors
-    /// When anything failed or was not as expected: nothing has happened then, unless the connection broke.
+    /// If any statement failed or did not do what the script expects. Nothing has happened then, unless the connection
+    /// broke.
     pub(crate) async fn run_on_postgres(self, mut lent: Pooled) -> Result<Vec<Row>, Error> {
         let (text, one) = (self.text(), self.is_of_single_rows());
         let mut arguments = PgArguments::default();
@@ -80,12 +83,13 @@ impl<'a> Script<'a> {
         }
         let rows = sqlx::query_with(text, arguments).fetch_all(lent.begin()).await;
         lent.settle(&rows);
-        // When no statement answers, one row only says that all is well.
+        // If no statement returns rows, a single row only confirms success.
         let rows = rows?.into_iter().filter(|_| self.answering().is_some());
         Ok(rows.map(Row::from).collect())
     }
 
-    /// The text of this combination for PostgreSQL. There are few, and each is prepared once a connection.
+    /// The text of this combination of statements for PostgreSQL. There are few combinations, and each is prepared once
+    /// per connection.
     fn text(&self) -> &'static str {
         type Key = (bool, Vec<(usize, Expect)>);
         static TEXTS: LazyLock<Mutex<HashMap<Key, &'static str>>> = LazyLock::new(Mutex::default);
@@ -100,12 +104,12 @@ impl<'a> Script<'a> {
         self.parts.iter().all(|part| part.rows.len() == 1)
     }
 
-    /// Whether it has few rows.
+    /// Whether the script has few rows.
     pub(super) fn is_small(&self) -> bool {
         self.parts.iter().map(|part| part.rows.len()).sum::<usize>() <= SMALL_ROWS_MAX
     }
 
-    /// Which of the statements answers.
+    /// The index of the statement whose result rows are returned.
     fn answering(&self) -> Option<usize> {
         self.parts.iter().position(|part| part.demand.answers)
     }

@@ -1,4 +1,4 @@
-//! One connection in use: a reader, or a transaction that writes.
+//! One connection in use: for reads, or for a transaction that writes.
 
 use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr, SqlStr};
@@ -8,19 +8,19 @@ use super::{Dialect, Row, Rows, SqliteConn, Statement, Value};
 use crate::connections::Pooled;
 use crate::db_error::Error;
 
-/// A conversation with the database. Dropped without [`Session::commit`], nothing of it happened.
+/// A session with the database. If a transaction is dropped without [`Session::commit`], nothing of it happened.
 pub(crate) struct Session {
     link: Conn,
     in_transaction: bool,
 }
 
-/// Which database it is held with.
+/// The connection of a session, by database.
 pub(crate) enum Conn {
     Sqlite(SqliteConn),
     Postgres(Pooled),
 }
 
-/// What a statement is given.
+/// The arguments of a statement.
 #[derive(Clone, Copy)]
 enum Params<'g> {
     Values(&'g [Value<'g>]),
@@ -28,12 +28,12 @@ enum Params<'g> {
 }
 
 impl Session {
-    /// A conversation of statements that are each by itself.
+    /// A session in which each statement stands alone.
     pub(crate) const fn new(link: Conn) -> Self {
         Self { link, in_transaction: false }
     }
 
-    /// A conversation that begins with these words, and is one transaction.
+    /// A session that is one transaction, begun with this command.
     pub(crate) async fn begin(link: Conn, words: &'static str) -> Result<Self, Error> {
         let mut session = Self::new(link);
         session.say(words).await?;
@@ -62,17 +62,17 @@ impl Session {
         self.link.fetch(AssertSqlSafe(text).into_sql_str(), Params::Values(values)).await
     }
 
-    /// Runs a statement of many rows and returns what it answers.
+    /// Runs a statement with many rows and returns its result rows.
     pub(crate) async fn rows_of(&mut self, statement: &'static Statement, rows: &Rows<'_>) -> Result<Vec<Row>, Error> {
         self.link.fetch(statement.text(self.dialect()).into_sql_str(), Params::Rows(statement, rows)).await
     }
 
-    /// Runs a statement and returns how many rows it touched.
+    /// Runs a statement and returns the number of rows that it changed.
     pub(crate) async fn run(&mut self, statement: &'static Statement, values: &[Value<'_>]) -> Result<u64, Error> {
         self.link.execute(statement.text(self.dialect()), Params::Values(values)).await
     }
 
-    /// Runs a statement of many rows; none when there are no rows.
+    /// Runs a statement with many rows, or nothing if there are no rows.
     pub(crate) async fn run_of(&mut self, statement: &'static Statement, rows: &Rows<'_>) -> Result<u64, Error> {
         match rows.is_empty() {
             true => Ok(0),
@@ -80,7 +80,7 @@ impl Session {
         }
     }
 
-    /// Runs several statements of many rows as one, PostgreSQL only; `text` has their arguments in order.
+    /// Runs several statements with many rows as one, on PostgreSQL only. `text` has their arguments in order.
     pub(crate) async fn rows_of_parts(
         &mut self,
         text: &'static str,
@@ -96,7 +96,7 @@ impl Session {
         }
     }
 
-    /// Runs a statement once for each row, SQLite only, and returns what it answers.
+    /// Runs a statement once for each row, on SQLite only, and returns all result rows.
     pub(crate) async fn rows_one_by_one(
         &mut self,
         statement: &'static Statement,
@@ -108,20 +108,21 @@ impl Session {
         }
     }
 
-    /// Sends words that take no argument, such as `savepoint`.
+    /// Sends a command that takes no argument, such as `savepoint`.
     pub(crate) async fn say(&mut self, words: &'static str) -> Result<(), Error> {
         self.link.say(words).await
     }
 
-    /// Makes it all durable.
+    /// Commits the transaction.
     pub(crate) async fn commit(self) -> Result<(), Error> {
         self.end("commit").await
     }
 
-    /// Undoes it all, and returns when its locks are gone: whoever passes over locked rows must not pass over these.
+    /// Rolls the transaction back, and returns when its locks are released: other transactions skip locked rows and
+    /// must not miss these.
     pub(crate) async fn undo(self) {
         if let Err(error) = self.end("rollback").await {
-            // A connection that cannot say so is closed, which undoes it as well.
+            // A connection that cannot roll back is closed, which has the same effect.
             tracing::debug!(%error, "a transaction was not undone in so many words");
         }
     }
@@ -136,7 +137,7 @@ impl Session {
 }
 
 impl Conn {
-    /// Makes sure that a database file is still the one of its name.
+    /// Checks that the path of a database file still leads to the file.
     pub(crate) fn check_file(&self) -> Result<(), Error> {
         match self {
             Self::Sqlite(open) => open.connection.check_file(),
@@ -169,7 +170,7 @@ impl Conn {
         }
     }
 
-    /// Says the last words of a transaction. Where a server does not understand them nobody uses the connection again.
+    /// Ends a transaction with this command. If the server does not confirm it, the connection is not reused.
     async fn end(&mut self, words: &'static str) -> Result<(), Error> {
         let ended = self.say(words).await;
         if let (Err(_), Self::Postgres(lent)) = (&ended, self) {
@@ -215,15 +216,15 @@ impl Params<'_> {
 }
 
 impl Drop for Session {
-    /// A transaction that nobody ended is undone, that of a server in the background; there, one that broke off in a
-    /// statement goes with its connection.
+    /// Rolls back a transaction that was not ended; for a server, in the background. If the transaction was interrupted
+    /// in the middle of a statement, the connection to the server is closed instead.
     fn drop(&mut self) {
         if !self.in_transaction {
             return;
         }
         match &mut self.link {
             Conn::Sqlite(open) => {
-                // The pool does not lend again what is still in a transaction.
+                // The pool does not reuse a connection that is still in a transaction.
                 let _ = open.say("rollback");
             }
             Conn::Postgres(lent) if lent.is_in_order() => {

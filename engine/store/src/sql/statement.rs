@@ -1,18 +1,21 @@
-//! Statements written once: a template with a few marks in braces that each database spells its own way.
+//! Statements that are written once: a template with a few placeholders in braces, which are spelled out for each
+//! database.
 //!
-//! `{now}` the database's clock when the statement began, usable with an index · `{clock}` the same at this very moment (a
-//! file has no clock of its own, and is told the store's) ·
-//! `{rows name:type …}` rows handed over as table `r` (types `int`, `text`, `bytes`): many in one statement, or one ·
-//! `{postgres: …}` words that only PostgreSQL wants, such as row locks: SQLite has one writer and needs none ·
-//! `{sqlite: …}` words that only SQLite wants, such as the `+` that keeps its planner off a column. Arguments are `$1`, `$2` ….
+//! - `{now}`: the database's clock at the start of the statement, usable with an index.
+//! - `{clock}`: the database's clock at this very moment. A file has no clock of its own and uses the store's.
+//! - `{rows name:type …}`: rows passed as table `r` (types `int`, `text`, `bytes`), one or many.
+//! - `{postgres: …}`: text only for PostgreSQL, such as row locks. SQLite has one writer and needs none.
+//! - `{sqlite: …}`: text only for SQLite, such as the `+` that keeps its planner from using a column.
+//!
+//! Arguments are `$1`, `$2` ….
 
 use std::sync::OnceLock;
 
-/// More texts of statements than there are, in all their combinations: a connection keeps so many prepared, and one that
-/// it forgets is planned again.
+/// More than the number of statement texts in all combinations. A connection keeps this many prepared statements, and
+/// has to plan a statement again that it dropped.
 pub(crate) const STATEMENTS_MAX: usize = 512;
 
-/// Which database is spoken to.
+/// The database's dialect of SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Sqlite,
@@ -57,7 +60,7 @@ impl Statement {
         }
     }
 
-    /// The text for one database. Its rows are one argument for SQLite, and one a column for PostgreSQL.
+    /// The text for one database. The rows are one argument for SQLite, and one argument per column for PostgreSQL.
     pub(crate) fn text(&'static self, dialect: Dialect) -> &'static str {
         match dialect {
             Dialect::Sqlite => self.sqlite.get_or_init(|| expand(self.template, dialect)),
@@ -65,18 +68,18 @@ impl Statement {
         }
     }
 
-    /// The text for SQLite that takes one row, each column of it an argument.
+    /// The text for SQLite that takes one row, with one argument per column.
     pub(crate) fn text_of_one(&'static self) -> &'static str {
         self.sqlite_one
             .get_or_init(|| spell_out(self.template, Dialect::Sqlite, &|columns| one_row(columns, Dialect::Sqlite, 0)))
     }
 
-    /// The text for PostgreSQL as one part of something larger that has `offset` arguments before it.
+    /// The text for PostgreSQL as one part of a larger statement, with `offset` arguments before it.
     pub(crate) fn part(&self, offset: usize) -> String {
         spell_out(self.template, Dialect::Postgres, &|columns| arrays(columns, offset))
     }
 
-    /// The same for one row, each column of it an argument.
+    /// The same as `part` for one row, with one argument per column.
     pub(crate) fn part_of_one(&self, offset: usize) -> String {
         spell_out(self.template, Dialect::Postgres, &|columns| one_row(columns, Dialect::Postgres, offset))
     }
@@ -87,7 +90,7 @@ impl Statement {
     }
 }
 
-/// A text that is put together at run time, from constant parts only.
+/// Spells out a text that is put together at run time, from constant parts only.
 pub(crate) fn expand(template: &str, dialect: Dialect) -> String {
     match dialect {
         Dialect::Sqlite => spell_out(template, dialect, &json_rows),
@@ -111,7 +114,7 @@ fn spell_out(template: &str, dialect: Dialect, rows: &dyn Fn(&Columns<'_>) -> St
     }
     text.push_str(rest);
     match dialect {
-        // There `$1` would be a name like any other, counted by where it stands first.
+        // In SQLite, `$1` is a name like any other, numbered by its first occurrence.
         Dialect::Sqlite => text.replace('$', "?"),
         Dialect::Postgres => text,
     }
@@ -119,7 +122,7 @@ fn spell_out(template: &str, dialect: Dialect, rows: &dyn Fn(&Columns<'_>) -> St
 
 fn spell(mark: &str, dialect: Dialect) -> String {
     match (mark, dialect) {
-        // Rounded down, so that nothing is due early.
+        // The time is rounded down, so that nothing is due too early.
         ("now", Dialect::Postgres) => "floor(extract(epoch from statement_timestamp()) * 1000)::bigint".into(),
         ("clock", Dialect::Postgres) => "floor(extract(epoch from clock_timestamp()) * 1000)::bigint".into(),
         ("now" | "clock", Dialect::Sqlite) => "steady_ms()".into(),
@@ -131,7 +134,7 @@ fn spell(mark: &str, dialect: Dialect) -> String {
     }
 }
 
-/// Many rows as one array a column.
+/// Many rows as one array per column.
 fn arrays(columns: &Columns<'_>, offset: usize) -> String {
     let array =
         |(index, (_, kind)): (usize, &(&str, ColumnType))| format!("${}::{}[]", offset + index + 1, kind.in_postgres());
@@ -150,7 +153,7 @@ fn json_rows(columns: &Columns<'_>) -> String {
     format!("(select {} from json_each($1)) as r", values.join(", "))
 }
 
-/// One row, whose columns are the arguments.
+/// One row, with its columns as the arguments.
 fn one_row(columns: &Columns<'_>, dialect: Dialect, offset: usize) -> String {
     let value = |(index, (name, kind)): (usize, &(&str, ColumnType))| match dialect {
         Dialect::Sqlite => format!("${} as {name}", offset + index + 1),

@@ -1,4 +1,4 @@
-//! Several statements of many rows that go to the database together: one round trip on PostgreSQL.
+//! Several statements with many rows that are sent to the database together: one round trip on PostgreSQL.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{LazyLock, Mutex};
 use super::{Dialect, Row, Rows, Session, Statement};
 use crate::db_error::Error;
 
-/// Statements that touch different rows, so that their order means nothing.
+/// Statements that change different rows, so that their order does not matter.
 #[derive(Default)]
 pub(crate) struct Writes<'a> {
     parts: Vec<(&'static Statement, Rows<'a>)>,
@@ -20,7 +20,7 @@ impl<'a> Writes<'a> {
         }
     }
 
-    /// Runs them all; the rows are those of the statement added last.
+    /// Runs all statements. Returns the result rows of the one that was added last.
     pub(crate) async fn run(self, session: &mut Session) -> Result<Vec<Row>, Error> {
         match (session.dialect(), self.parts.len()) {
             (_, 0) => Ok(Vec::new()),
@@ -37,7 +37,7 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// The one statement that runs them all. There are few combinations, and each is prepared once a connection.
+/// The one statement that runs them all. There are few combinations, and each is prepared once per connection.
 fn joined(parts: &[(&'static Statement, Rows<'_>)]) -> &'static str {
     static JOINED: LazyLock<Mutex<HashMap<Vec<usize>, &'static str>>> = LazyLock::new(Mutex::default);
     let key: Vec<usize> = parts.iter().map(|(statement, _)| std::ptr::from_ref(*statement).addr()).collect();

@@ -76,7 +76,7 @@ async fn l05_a_refused_batch_leaves_nothing_behind(bench: Bench) {
     assert_eq!(bench.execution(&key("c")).await.unwrap(), None);
     assert_eq!(bench.logs(&key("a"), 0, 9).await.unwrap(), []);
     assert_eq!(bench.progress(&key("a")).await.unwrap(), []);
-    // Still claimed by the same node.
+    // The execution is still claimed by the same node.
     assert_eq!(bench.write(events(node, &head, 1)).await, Ok(()));
 }
 
@@ -139,7 +139,7 @@ async fn an_ended_execution_takes_nothing_more(bench: Bench) {
     for state in [State::Completed, State::Failed, State::Cancelled] {
         let head = bench.started(node, &format!("{state:?}")).await;
         let mut ending = end(node, &head, state);
-        // The claim ends with the execution, whether or not the batch says so.
+        // The claim ends with the execution, whether or not the batch releases it.
         ending.release = false;
         assert_eq!(bench.write(ending.clone()).await, Ok(()));
         let ended = bench.head(&format!("{state:?}")).await;
@@ -176,7 +176,7 @@ async fn l11_the_same_append_twice_happens_once(bench: Bench) {
     let answers = bench.append_all(id, batches.clone()).await;
     assert_eq!(answers, [Ok(()), Err(AppendError::Moved)]);
     assert_eq!(bench.append_all(id, batches.clone()).await, answers);
-    // Also after others, and after the lease has ended.
+    // The receipt is also found after later appends, and after the lease has ended.
     assert_eq!(bench.write(events(node, &batches[0].head, 1)).await, Ok(()));
     assert_eq!(bench.append_all(id, batches.clone()).await, answers);
     bench.end_lease(node).await.unwrap();
@@ -203,7 +203,7 @@ async fn rewritten_chunks_keep_their_positions(bench: Bench) {
 async fn a_batch_that_breaks_a_rule_harms_no_other(bench: Bench) {
     let node = bench.lease("n").await;
     let (a, b, c) = (bench.started(node, "a").await, bench.started(node, "b").await, bench.started(node, "c").await);
-    // It has ended, yet nobody says when.
+    // The execution has ended, but without a time.
     let mut broken = end(node, &b, State::Completed);
     broken.head.ended_at = None;
     let answers = bench.append_all(fresh(), vec![events(node, &a, 1), broken, events(node, &c, 1)]).await;

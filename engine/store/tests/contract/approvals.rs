@@ -1,4 +1,4 @@
-//! Approvals: exactly one outcome, whoever races whom (L9).
+//! Approvals: each has exactly one outcome, whatever races there are (L9).
 
 use cerebelum_history::Timestamp;
 use cerebelum_store::{
@@ -66,7 +66,7 @@ async fn a_question_is_listed_answered_and_told(bench: Bench) {
     assert_eq!(bench.approval(T, "nothing\0").await.unwrap(), None);
 }
 
-/// The deadline passed while somebody's answer, which came in time, was being written.
+/// The deadline passes while an answer that came in time is being written.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_comes_too_late_waits_for_the_answer_that_came_in_time() {
     use sqlx::{Connection, Executor};
@@ -81,7 +81,7 @@ async fn whoever_comes_too_late_waits_for_the_answer_that_came_in_time() {
         let store = bench.store.clone();
         tokio::spawn(async move { store.answer(T, "q", ApprovalState::Approved, "\"yes\"".into()).await })
     };
-    // It is behind the other one's lock.
+    // The late answer waits for the lock of the one that came in time.
     let waiting =
         "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     while bench.meddle(waiting).await == 0 {
@@ -148,11 +148,11 @@ async fn an_answer_and_a_withdrawal_have_one_winner(bench: Bench) {
 }
 
 async fn l09_a_timeout_and_an_answer_have_one_winner(bench: Bench) {
-    // The deadline is this very moment, so that both sides are refused and accepted by turns.
+    // The deadline is right now, so that both sides are sometimes refused and sometimes accepted.
     race(bench, |now| Some(now.plus(3)), ApprovalState::TimedOut).await;
 }
 
-/// Many rounds of an answer against a batch that closes the same question; each round has exactly one winner.
+/// Runs many rounds of an answer against a batch that closes the same question. Each round has exactly one winner.
 async fn race(bench: Bench, deadline: fn(Timestamp) -> Option<Timestamp>, to: ApprovalState) {
     let node = bench.lease("n").await;
     let other = bench.second().await;
@@ -214,7 +214,7 @@ async fn a_question_belongs_to_its_execution(bench: Bench) {
     assert_eq!(bench.write(asked.clone()).await, Ok(()));
     assert_eq!(bench.write(close(node, &b, "q", ApprovalState::Withdrawn)).await, Err(AppendError::AlreadyAnswered));
     approve(&bench, "q").await;
-    // A failed call that is made again asks again.
+    // When a failed call is made again, it asks again.
     assert_eq!(bench.write(ask(node, &asked.head, "q", None)).await, Ok(()));
     assert_eq!(bench.approval(T, "q").await.unwrap().unwrap().state, ApprovalState::Open);
     assert_eq!(bench.write(batch(node, &b)).await, Ok(()));

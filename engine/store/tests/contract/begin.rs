@@ -1,5 +1,5 @@
-//! Executions that begin with their first batch, and appends that go the straight way: a second batch of one node finds
-//! everything as it left it.
+//! Executions that begin with their first batch, and appends that take the optimistic path: a second batch of a node
+//! finds everything as the node left it.
 
 use cerebelum_history::{Position, Timestamp};
 use cerebelum_store::{AppendError, Batch, Incarnation, State};
@@ -26,7 +26,7 @@ fn begin(node: Incarnation, id: &str) -> Batch {
     Batch { begins: true, after: Position(0), chunks: vec![new.first], ..Batch::of(node, new.head) }
 }
 
-/// Makes the next appends of this node go the straight way: what its row says is known from now on.
+/// Makes the next appends of this node take the optimistic path: from now on, the receipts in its row are known.
 async fn warm(bench: &Bench, node: Incarnation) {
     assert_eq!(bench.write(begin(node, &format!("warm-{}", fresh()))).await, Ok(()));
 }
@@ -161,7 +161,7 @@ async fn a_first_batch_that_breaks_a_rule_leaves_nothing(bench: Bench) {
     let node = bench.lease("n").await;
     warm(&bench, node).await;
     let mut broken = begin(node, "broken");
-    // What has ended has an end.
+    // An execution that has ended must have an end time.
     broken.head.state = State::Completed;
     let mut twice = begin(node, "twice");
     twice.next_run = Some(chunk(1, 1));

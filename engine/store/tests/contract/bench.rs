@@ -1,4 +1,4 @@
-//! What every test begins with: a fresh database, and the shortest way to say what is done to it.
+//! The beginning of every test: a fresh database, and short helpers for operations on it.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use cerebelum_store::{
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use test_memory_store::MemoryStore;
 
-/// Long enough to be no part of a test that does not want it to be.
+/// Too long to matter in any test that does not want it to.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 pub(crate) const T: TenantId = TenantId::DEFAULT;
 
@@ -50,7 +50,7 @@ impl Bench {
         Self { store: memory.clone(), url: String::new(), folder: None, memory: Some(memory) }
     }
 
-    /// Another engine on the same database: a second store on PostgreSQL, otherwise the only one.
+    /// Another engine on the same database: a second store on PostgreSQL, otherwise the same one.
     pub(crate) async fn second(&self) -> Arc<dyn Store> {
         match (&self.folder, &self.memory) {
             (Some(_), _) | (_, Some(_)) => self.store.clone(),
@@ -58,7 +58,7 @@ impl Bench {
         }
     }
 
-    /// Runs a statement behind the store's back; returns the first number of its first row.
+    /// Runs a statement without the store. Returns the first number of the first row.
     pub(crate) async fn meddle(&self, words: impl Into<String>) -> i64 {
         assert!(self.memory.is_none(), "behind the store in memory there is nothing");
         let words = AssertSqlSafe(words.into());
@@ -76,7 +76,7 @@ impl Bench {
         self.begin_lease(node, LONG).await.unwrap().incarnation
     }
 
-    /// Waits until a lease that is short has run out, by the clock that counts.
+    /// Waits until a short lease has run out by the clock that counts.
     pub(crate) async fn expire(&self, incarnation: Incarnation) {
         if let Some(memory) = &self.memory {
             return memory.tables().expire(incarnation);
@@ -93,7 +93,7 @@ impl Bench {
         new.head
     }
 
-    /// Starts an execution that belongs to nobody.
+    /// Starts an execution that has no owner.
     pub(crate) async fn sleeping(&self, id: &str, due: Option<Timestamp>) -> ExecutionRow {
         let mut new = new(id);
         new.head.settled = true;
@@ -107,7 +107,7 @@ impl Bench {
         self.append_all(fresh(), vec![batch]).await.remove(0)
     }
 
-    /// Appends batches; says of each only whether it was written.
+    /// Appends batches. Returns for each only whether it was written.
     pub(crate) async fn append_all(&self, id: u64, batches: Vec<Batch>) -> Vec<Result<(), AppendError>> {
         written(self.append(id, batches).await.unwrap())
     }
@@ -125,7 +125,7 @@ impl Bench {
         self.looked(id).await.inbox.into_iter().map(|row| row.message).collect()
     }
 
-    /// The ids of what a node claims now.
+    /// The ids of the executions that a node claims now.
     pub(crate) async fn claimed(&self, node: Incarnation) -> Vec<String> {
         let mut ids: Vec<String> = self
             .claim(node, 100, Size::Any)
@@ -139,12 +139,12 @@ impl Bench {
     }
 }
 
-/// Of each batch only whether it was written.
+/// For each batch, only whether it was written.
 pub(crate) fn written(answers: Vec<Result<InboxCursor, AppendError>>) -> Vec<Result<(), AppendError>> {
     answers.into_iter().map(|answer| answer.map(|_| ())).collect()
 }
 
-/// A number for an append that no other has.
+/// A unique number for an append.
 pub(crate) fn fresh() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -166,7 +166,7 @@ pub(crate) fn chunk(first: u64, last: u64) -> Chunk {
     Chunk { first: Position(first), last: Position(last), events: format!("[\"{first} to {last}, \\u0000 é\"]") }
 }
 
-/// A new execution with one event, not settled, claimed by nobody.
+/// A new execution with one event, not settled and without an owner.
 pub(crate) fn new(id: &str) -> NewExecution {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&fresh().to_le_bytes());
@@ -208,7 +208,7 @@ pub(crate) fn events(node: Incarnation, head: &ExecutionRow, count: u64) -> Batc
     batch
 }
 
-/// A batch that ends the claim: the execution sleeps until then.
+/// A batch that ends the claim: the execution sleeps until `due`.
 pub(crate) fn release(node: Incarnation, head: &ExecutionRow, due: Option<Timestamp>) -> Batch {
     let mut batch = batch(node, head);
     batch.head.settled = true;

@@ -1,4 +1,4 @@
-//! Claims: what is picked up, by whom, and with what.
+//! Claims: which executions are claimed, by which node, and with which rows.
 
 use std::collections::HashSet;
 
@@ -71,7 +71,7 @@ async fn an_unseen_message_wakes_also_what_is_paused(bench: Bench) {
     let mut seen = release(node, &claimed.head, None);
     seen.seen = vec![claimed.inbox[0].seq];
     assert_eq!(bench.write(seen).await, Ok(()));
-    // Seen and kept; it wakes nobody again.
+    // The message was seen and kept, so it no longer wakes the execution.
     assert_eq!(bench.claimed(node).await, [""; 0]);
     assert!(bench.looked("a").await.inbox[0].seen);
     assert!(bench.send(&key("a"), "again".into()).await.unwrap());
@@ -147,7 +147,7 @@ async fn claims_are_bounded(bench: Bench) {
         bench.sleeping(&format!("e{number}"), Some(Timestamp(10 - number))).await;
     }
     assert_eq!(bench.claim(node, 0, Size::Any).await.unwrap(), []);
-    // The longest overdue first.
+    // The execution that is overdue longest comes first.
     let claimed: Vec<_> =
         bench.claim(node, 2, Size::Any).await.unwrap().into_iter().map(|claimed| claimed.head.due).collect();
     assert_eq!(claimed, [Some(Timestamp(6)), Some(Timestamp(7))]);
@@ -169,7 +169,7 @@ async fn messages_and_timers_share_a_bounded_claim(bench: Bench) {
     bench.write(events(node, &first[0].head, 1)).await.unwrap();
 }
 
-/// What is large stays free for a claim of any size, whether it is due or has messages; what is small is claimed.
+/// A large execution stays free for a claim of any size, whether it is due or has messages. A small one is claimed.
 async fn a_claim_for_small_executions_leaves_large_ones(bench: Bench) {
     let node = bench.lease("n").await;
     let large = "x".repeat(usize::try_from(SMALL_BYTES).unwrap() + 1);

@@ -1,4 +1,4 @@
-//! Components: bytes once per digest, names with one current digest.
+//! Components: bytes once per digest, and one current digest per name.
 
 use cerebelum_history::Digest;
 use cerebelum_store::StoreError;

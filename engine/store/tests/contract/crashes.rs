@@ -13,7 +13,7 @@ on_all!(
     l18_what_waits_and_what_is_given_back_has_not_crashed,
 );
 
-/// Lets nodes of ever new names claim all there is and die for good, one after the other.
+/// Lets nodes with ever new names claim everything there is and die for good, one after the other.
 async fn die(bench: &Bench, heir: Incarnation, times: u32) {
     for time in 0..times {
         let dying = bench.lease(&format!("container-{time}")).await;
@@ -64,10 +64,10 @@ async fn l18_a_node_claims_one_suspect_at_a_time(bench: Bench) {
     assert_eq!(bench.claimed(heir).await, [""; 0]);
     let again = bench.next_due().await.unwrap().expect("the others are looked at again");
     assert!(again > now && again.since(now) < 10_000, "{again:?} after {now:?}");
-    // Another node has a suspect of its own.
+    // Another node may claim a suspect of its own.
     let other = bench.lease("other").await;
     assert_eq!(bench.claimed(other).await, ["b"]);
-    // The one that dies with it is more suspect than the one that never ran alone.
+    // The suspect that dies with that node is now more suspect than the one that never ran alone.
     bench.expire(other).await;
     bench.expire_leases().await.unwrap();
     let head = bench.head("a").await;

@@ -1,4 +1,4 @@
-//! Damage: what was not written by the store is not read as if it had been.
+//! Damage: data that the store did not write is not read as if it had.
 
 use cerebelum_history::Position;
 use cerebelum_store::StoreError;
@@ -14,7 +14,7 @@ on_both!(
     damage_of_one_execution_is_its_own,
 );
 
-/// Three chunks: 1, 2 to 3, 4 to 6.
+/// Writes three chunks: 1, 2 to 3, and 4 to 6.
 async fn written(bench: &Bench, id: &str) {
     let node = bench.lease(id).await;
     let head = bench.started(node, id).await;
@@ -78,7 +78,7 @@ async fn damage_of_one_execution_is_its_own(bench: Bench) {
     assert!(bench.execution(&key("a")).await.unwrap().is_some());
 }
 
-/// PostgreSQL has none.
+/// PostgreSQL cannot hold such a text.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_that_is_no_utf8_spoils_its_history_and_not_its_head() {
     let bench = Bench::sqlite().await;

@@ -1,4 +1,5 @@
-//! Garbage in any column of any table of an execution: it is parked, or harmless, and in nobody else's way.
+//! Garbage in any column of any table of an execution: the execution is parked or unharmed, and no other one is
+//! affected.
 
 use cerebelum_history::Timestamp;
 use cerebelum_store::{ApprovalChange, ApprovalFilter, ExecutionRow, Filter, Incarnation, LogLine, Progress, State};
@@ -13,12 +14,12 @@ on_both!(
     an_execution_of_a_node_that_is_none_is_freed,
 );
 
-/// What belongs to an execution.
+/// The tables with rows of an execution.
 const TABLES: [&str; 8] = ["executions", "calls", "inbox", "approvals", "logs", "history", "progress", "attributes"];
 const NUMBERS: [&str; 7] = ["null", "-1", "0", "7", "1000000000000", "-9223372036854775808", "9223372036854775807"];
 const TEXTS: [&str; 6] = ["null", "''", "'no such thing!'", "'[1,'", "'sleeping'", "cast(x'ff00fe' as text)"];
 
-/// Writes behind the store's back, whatever the tables' own rules say.
+/// Writes without the store, whatever the tables' constraints say.
 enum Meddler {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -47,7 +48,7 @@ impl Meddler {
         Self::Sqlite(connection)
     }
 
-    /// Whether the database let it be done.
+    /// Runs a statement. Returns whether the database accepted it.
     async fn run(&mut self, words: &str) -> bool {
         let words = AssertSqlSafe(words.to_owned());
         match self {
@@ -80,7 +81,7 @@ impl Meddler {
         self.texts(&words).await
     }
 
-    /// What is written into each column: of its own type as far as the table insists on that.
+    /// The garbage to write into each column: of the column's type, as far as the table insists on it.
     fn garbage(&self) -> Vec<&'static str> {
         let none = match self {
             Self::Sqlite(_) => "x'00'",
@@ -95,7 +96,7 @@ impl Meddler {
     }
 }
 
-/// An execution that owns a row of each table, and waits for a moment that has passed.
+/// An execution with a row in each table, which waits for a time that has passed.
 async fn full(bench: &Bench, node: Incarnation, id: &str) -> ExecutionRow {
     let head = bench.started(node, id).await;
     bench.send(&key(id), "{}".into()).await.unwrap();
@@ -125,7 +126,7 @@ async fn full(bench: &Bench, node: Incarnation, id: &str) -> ExecutionRow {
     head
 }
 
-/// Everybody else is served: timers, lists, counts. Returns whether the damaged one was claimed.
+/// Checks that other executions are served: timers, lists, counts. Returns whether the damaged one was claimed.
 async fn others_go_on(bench: &Bench, node: Incarnation, case: &str) -> bool {
     bench.sleeping("good", Some(Timestamp(3_000))).await;
     let claimed = bench.claimed(node).await;
@@ -177,7 +178,7 @@ async fn garbage_in_any_column_is_in_nobody_elses_way(bench: Bench) {
                     assert!(is_named && !reason.contains('\n'), "{case}: {reason}");
                     assert!(column == "status" || listed(&bench, Some("parked")).await.len() <= 1, "{case}");
                 }
-                // What waits for another time than its calls do is woken by whoever audits.
+                // An execution that waits for another time than its calls do is woken by an audit.
                 let waits = shown.paused || column == "due";
                 let moves = claimed || shown.parked.is_some() || shown.state != State::Open || waits;
                 assert!(moves, "{case}: it stands still in silence: {shown:?}");
@@ -214,12 +215,13 @@ async fn a_missing_row_is_missed(bench: Bench) {
         others_go_on(&bench, node, words).await;
         let shown = bench.head("bad").await;
         let beginning_is_missing = words.ends_with("first_position = 1");
-        // What is missing in the middle of a history is missed by whoever reads it, for its chunks follow each other.
+        // A gap in the middle of a history is noticed when the history is read, because its chunks must follow each
+        // other.
         assert!(shown.parked.is_some() != beginning_is_missing, "{words}: {:?}", shown.parked);
         assert!(bench.bury(&key("bad"), Vec::new()).await.unwrap(), "{words}");
         assert!(bench.delete(&key("bad")).await.unwrap(), "{words}");
     }
-    // The same of what waits for a message only.
+    // The same for an execution that waits only for a message.
     for words in ["delete from calls", "update executions set position = 0", "update executions set program_no = 99"] {
         let head = bench.started(node, "deaf").await;
         let mut batch = release(node, &head, None);

@@ -1,4 +1,4 @@
-//! Leases: who may write, and who no longer may.
+//! Leases: which node may write, and which one may no longer write.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn a_lease_is_renewed_while_it_stands(bench: Bench) {
     assert_eq!(lease.remaining, Duration::from_secs(60));
     let renewed = bench.renew_lease(lease.incarnation, LONG).await.unwrap().unwrap();
     assert_eq!(renewed.incarnation, lease.incarnation);
-    // The clock may tick between the two looks of one statement.
+    // The clock may tick between the two reads of it in one statement.
     assert!(renewed.remaining <= LONG && LONG - renewed.remaining < Duration::from_secs(1), "{renewed:?}");
     assert!(renewed.now >= lease.now && bench.now().await.unwrap() >= renewed.now);
     assert_eq!(bench.renew_lease(Incarnation(99), LONG).await.unwrap(), None);
@@ -38,7 +38,7 @@ async fn l11_an_expired_lease_is_never_renewed(bench: Bench) {
     bench.expire(node).await;
     assert_eq!(bench.renew_lease(node, LONG).await.unwrap(), None);
     assert_eq!(bench.write(events(node, &head, 1)).await, Err(AppendError::ClaimLost));
-    // It stays over, also before anybody has taken over.
+    // The lease stays over, even before a takeover.
     assert_eq!(bench.renew_lease(node, LONG).await.unwrap(), None);
     assert_eq!(bench.head("a").await.position, head.position);
 }
@@ -50,7 +50,7 @@ async fn what_an_expired_node_had_claimed_is_taken_over(bench: Bench) {
     assert_eq!(bench.expire_leases().await.unwrap(), 0);
     assert_eq!(bench.claimed(heir).await, [""; 0]);
     bench.expire(old).await;
-    // Expired is not yet free: the takeover makes it so.
+    // An expired claim is not free yet: the takeover frees it.
     assert_eq!(bench.claimed(heir).await, [""; 0]);
     assert_eq!(bench.expire_leases().await.unwrap(), 1);
     assert_eq!(bench.expire_leases().await.unwrap(), 0);

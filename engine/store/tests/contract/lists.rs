@@ -35,7 +35,7 @@ async fn pages_follow_each_other_newest_first(bench: Bench) {
     loop {
         let page = bench.list(T, Filter { cursor, limit: 3, ..Filter::default() }).await.unwrap();
         pages.push(page.executions.iter().map(|head| head.key.id.to_string()).collect::<Vec<_>>().join(" "));
-        // New ones do not disturb.
+        // New executions do not disturb the pages.
         bench.sleeping(&format!("new{}", pages.len()), None).await;
         cursor = page.cursor;
         if cursor.is_none() {
@@ -121,7 +121,7 @@ async fn tenants_do_not_see_each_other(bench: Bench) {
     assert_eq!(bench.execution(&theirs.head.key).await.unwrap().unwrap(), theirs.head);
     assert_eq!(bench.list(TenantId(2), Filter { limit: 9, ..Filter::default() }).await.unwrap().executions.len(), 1);
     assert_eq!(bench.list(TenantId(3), Filter { limit: 9, ..Filter::default() }).await.unwrap().executions.len(), 0);
-    // One node serves all of them.
+    // One node claims executions of all tenants.
     let claimed = bench.claim(node, 9, Size::Any).await.unwrap();
     assert_eq!(claimed.iter().map(|claimed| &claimed.head.key).collect::<Vec<_>>(), [&theirs.head.key]);
     assert_ne!(theirs.head.key, key("a"));

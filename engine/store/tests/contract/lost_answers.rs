@@ -36,7 +36,7 @@ async fn an_append_whose_commit_is_lost_on_the_way_happens_once() {
 async fn a_start_whose_commit_is_lost_on_the_way_happens_once() {
     let (bench, wire, store) = wired().await;
     let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
-    // The first start also numbers its program; what follows has one COMMIT each.
+    // The first start also stores its program. What follows has one COMMIT each.
     bench.sleeping("z", None).await;
     store.start(vec![new("y")]).await.unwrap();
     for (id, fault) in [("a", Cut::AfterCommit), ("b", Cut::BeforeCommit)] {
@@ -83,7 +83,7 @@ async fn a_crash_of_the_server_loses_nothing_that_was_acknowledged() {
         tokio::task::spawn_blocking(move || cluster.restart(Shutdown::Immediate))
     };
     let mut count = 0;
-    // Writes go on before, during and after the crash. Those that say "unavailable" or "unknown" are asked again.
+    // Writes go on before, during and after the crash. A write that fails as unavailable or unknown is repeated.
     while !crashing.is_finished() || count < 50 {
         let batch = events(node, &head, 1);
         let id = fresh();
@@ -98,7 +98,7 @@ async fn a_crash_of_the_server_loses_nothing_that_was_acknowledged() {
         count += 1;
     }
     crashing.await.unwrap();
-    // A connection of before the crash may still be in the pool: that read says so, and is asked again.
+    // A connection from before the crash may still be in the pool. The read then fails, and is repeated.
     let chunks = loop {
         match store.history(&key("a"), 1, Position(1), Position(u64::MAX)).await {
             Err(StoreError::Unavailable(_)) => {}

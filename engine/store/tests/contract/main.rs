@@ -1,4 +1,4 @@
-//! The contract of the store: what the engine relies on, tested on every database that it runs on.
+//! The contract of the store: the behaviour that the engine relies on, tested on every database on which it runs.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
@@ -26,8 +26,8 @@ mod removal;
 mod rescue;
 mod start;
 
-/// Makes two tests of each function: one on SQLite, one on PostgreSQL. For what looks behind the store's back, or at what
-/// only databases have.
+/// Makes two tests of each function: one on SQLite, one on PostgreSQL. It is for tests that bypass the store, or that
+/// test something only databases have.
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {
@@ -40,8 +40,8 @@ macro_rules! on_both {
 }
 pub(crate) use on_both;
 
-/// The same, and a third test of those before the semicolon: the store in memory that the simulation runs on keeps the
-/// same contract.
+/// The same, and a third test for each function before the semicolon: the store in memory, on which the simulation
+/// runs, keeps the same contract.
 macro_rules! on_all {
     ($($name:ident),+ $(; $($only:ident),+)? $(,)?) => {
         $crate::on_both!($($name),+ $(, $($only),+)?);

@@ -1,4 +1,4 @@
-//! Messages and children: what travels between executions (L10).
+//! Messages and children: everything that is sent between executions (L10).
 
 use cerebelum_history::Position;
 use cerebelum_store::{Child, ExecutionRow, InboxCursor, Parent, Size, State};
@@ -145,7 +145,7 @@ async fn two_parents_that_want_one_id_get_one_child(bench: Bench) {
             (bench.started(here, &format!("a{round}")).await, bench.started(there, &format!("b{round}")).await);
         let ids = [format!("x{round}"), format!("y{round}"), format!("z{round}")];
         let (mut left, mut right) = (events(here, &a, 1), events(there, &b, 1));
-        // In opposite orders, the ones most likely to wait for each other.
+        // The children are in opposite orders, which makes a deadlock most likely.
         left.children = ids.iter().map(|id| child(&a, "1", id)).collect();
         right.children = ids.iter().rev().map(|id| child(&b, "1", id)).collect();
         let (left, right) = tokio::join!(bench.append(fresh(), vec![left]), other.append(fresh(), vec![right]));
@@ -178,7 +178,7 @@ async fn a_message_during_a_release_is_not_overlooked(bench: Bench) {
     }
 }
 
-/// So that whoever lets effects out can listen first (L16).
+/// The number of the newest message allows a worker to read it before any effect leaves (L16).
 async fn an_append_says_which_message_is_the_newest(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;

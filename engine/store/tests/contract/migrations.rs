@@ -1,8 +1,8 @@
-//! The schema's files: what was written stays, and what is added takes nothing away (decision 015).
+//! The files of the schema: released files stay unchanged, and additions take nothing away (decision 015).
 
 use std::collections::BTreeMap;
 
-/// The files by database and name.
+/// The files, by database and name.
 fn files() -> BTreeMap<String, String> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
     let mut files = BTreeMap::new();
@@ -16,7 +16,8 @@ fn files() -> BTreeMap<String, String> {
     files
 }
 
-/// Files that databases have been made with, their lengths and CRC-32. A database refuses an engine whose file of the same number is another one.
+/// Files with which databases have been made, with their lengths and CRC-32. A database refuses an engine whose file of
+/// the same number differs.
 const FROZEN: [(&str, usize, u32); 6] = [
     ("sqlite/0001_rows.sql", 6600, 0x52786a2c),
     ("sqlite/0002_places.sql", 324, 0x658f8b28),
@@ -45,7 +46,7 @@ fn both_databases_have_files_of_the_same_numbers() {
     assert_eq!(numbers("sqlite"), numbers("postgres"));
 }
 
-/// What an engine of the version before cannot live with: it runs beside the new one for a while.
+/// Statements that would break an engine of the previous version, which runs beside the new one for a while.
 const TAKES_AWAY: [&str; 14] = [
     "drop ",
     "rename ",
@@ -71,7 +72,7 @@ fn what_is_added_takes_nothing_away_from_the_version_before() {
         }
         let code: String =
             text.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
-        // What belongs to a table that is made here is no business of an earlier engine.
+        // A statement about a table that is created in the same file does not concern an earlier engine.
         let statements = code.split(';').map(|statement| statement.trim().to_lowercase());
         for statement in statements.filter(|statement| !statement.starts_with("create table")) {
             for words in TAKES_AWAY {

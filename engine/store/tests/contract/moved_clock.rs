@@ -1,4 +1,4 @@
-//! Clocks that jump: timers fire when their time has passed, not when somebody sets a clock.
+//! Clocks that jump: a timer fires when its time has passed, not when a clock is set.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -121,7 +121,8 @@ async fn a_restart_of_the_engine_with_another_wall_clock_counts_the_time_that_pa
     }
 }
 
-/// Of a machine that was started anew nobody knows how long it was off, but by its wall clock, as far as that is sane.
+/// After a restart of the machine, only its wall clock shows how long it was off. The wall clock is believed as far as
+/// it is plausible.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restart_of_the_machine_the_time_is_the_wall_clocks_unless_that_is_absurd() {
     let hour = 60 * MINUTE;
@@ -138,7 +139,8 @@ async fn after_a_restart_of_the_machine_the_time_is_the_wall_clocks_unless_that_
     }
 }
 
-/// The clock of a PostgreSQL server cannot be set by a test; that the engine's own goes wrong against it is the same.
+/// A test cannot set the clock of a PostgreSQL server. It moves the engine's own clock against it, which has the same
+/// effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_servers_clock_jumps_timers_keep_their_time() {
     for jump in [3_600_000_u64, 120_000] {
@@ -147,12 +149,12 @@ async fn when_a_servers_clock_jumps_timers_keep_their_time() {
         let store = open_with(&bench.url, machine.clone()).await.unwrap();
         let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
         let began = store.now().await.unwrap().0;
-        // Long past by the server, still to come by what has passed for this engine.
+        // By the server's clock the timer is long overdue, but for this engine its time has yet to pass.
         machine.pass(jump);
         let later = store.now().await.unwrap().0;
         assert!(later.abs_diff(began + jump) < 10);
         sleep_until(&*store, "sleeper", later + MINUTE).await;
-        // For the server this is a jump back, for the engine one minute.
+        // For the server this is a jump back, and for the engine one minute.
         machine.pass(1_000);
         let lease = store.renew_lease(node, LONG).await.unwrap().unwrap();
         assert!(lease.now.0.abs_diff(later + 1_000) < jump / 100, "followed slowly");

@@ -1,4 +1,4 @@
-//! Hints: who hears of executions that a message may have moved.
+//! Hints: which nodes hear of executions that a message may have moved.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn another_node_hears_of_messages_to_what_it_holds_and_of_nothing_else() {
     assert_eq!(bench.write(release(here, &theirs, None)).await, Ok(()));
     assert!(other.claim_one(there, &key("theirs")).await.unwrap().is_some());
     let mut hints = other.hints();
-    // Whether it listens already cannot be seen from outside: it is told until it hears.
+    // Whether the node is already listening cannot be seen from outside, so hints are sent until it hears one.
     let first = loop {
         let mut letters = batch(here, &mine);
         letters.messages = vec![("mine".parse().unwrap(), "1".into()), ("theirs".parse().unwrap(), "2".into())];
@@ -61,13 +61,13 @@ async fn another_node_hears_of_messages_to_what_it_holds_and_of_nothing_else() {
     }
 }
 
-/// So that whoever else is there goes on with it at once, and not when it looks around the next time.
+/// The hint lets other nodes go on with the execution at once, and not only at their next poll.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_hears_that_a_node_has_left() {
     let bench = Bench::postgres().await;
     let other = open(&bench.url).await.unwrap();
     let mut hints = other.hints();
-    // Whether it listens already cannot be seen from outside: nodes come and leave until it hears.
+    // Whether the node is already listening cannot be seen from outside, so nodes come and leave until it hears one.
     let heard = loop {
         let here = bench.lease("here").await;
         bench.started(here, "a").await;

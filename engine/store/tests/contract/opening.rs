@@ -1,4 +1,4 @@
-//! Opening a database, and refusing to.
+//! Opening a database, and refusing to open one.
 
 use cerebelum_store::{Store, StoreError, open};
 
@@ -39,7 +39,7 @@ async fn what_was_written_is_there_after_opening_again(bench: Bench) {
     closed(store).await;
     let store = open(&url).await.unwrap();
     assert_eq!(store.execution(&key("a")).await.unwrap().unwrap(), batch.head);
-    // The node's claims survive its connection, as long as its lease stands.
+    // The node's claims survive its connection as long as its lease is valid.
     let next = events(node, &batch.head, 1);
     assert_eq!(crate::bench::written(store.append(crate::bench::fresh(), vec![next]).await.unwrap()), [Ok(())]);
     drop(folder);
@@ -97,7 +97,7 @@ async fn two_engines_may_open_a_fresh_postgres_at_once() {
     two.unwrap().now().await.unwrap();
 }
 
-/// A file has many names. Whatever it is called, one engine has it.
+/// A file can have many names. Under any name, only one engine has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_engine_is_refused_whatever_it_calls_the_file() {
     let bench = Bench::sqlite().await;
@@ -114,7 +114,7 @@ async fn a_second_engine_is_refused_whatever_it_calls_the_file() {
     bench.lease("n").await;
 }
 
-/// The same against an engine that is another process.
+/// The same against an engine in another process.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lock_is_on_the_file_itself() {
     let bench = Bench::sqlite().await;
@@ -125,7 +125,8 @@ async fn the_lock_is_on_the_file_itself() {
     assert!(!held.success(), "another process gets no lock on it");
 }
 
-/// What would be gone after a restart is not acknowledged, and what was acknowledged is in the file that was moved.
+/// A write that would be lost after a restart is not acknowledged, and every acknowledged write is in the file that was
+/// moved.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_moved_replaced_or_deleted_is_written_to_no_more() {
     type Harm = fn(&std::path::Path, &std::path::Path);
@@ -160,7 +161,7 @@ async fn a_file_that_is_moved_replaced_or_deleted_is_written_to_no_more() {
         }
         let Bench { store, url, folder: kept, .. } = bench;
         closed(store).await;
-        // Only the file itself is put back: whatever lay beside it is lost.
+        // Only the file itself is put back. The files beside it are lost.
         for beside in ["cerebelum.db", "cerebelum.db-wal", "cerebelum.db-shm"] {
             let _ = std::fs::remove_file(file.with_file_name(beside));
         }
@@ -188,7 +189,7 @@ async fn nobody_else_reads_a_database_file() {
     store.begin_lease("n", crate::bench::LONG).await.unwrap();
     assert_eq!(modes(), [0o600; 3]);
     closed(store).await;
-    // One that an earlier engine made.
+    // A file that an earlier engine created.
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
     let store = open(&url).await.unwrap();
     store.begin_lease("n", crate::bench::LONG).await.unwrap();

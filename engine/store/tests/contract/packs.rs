@@ -1,4 +1,5 @@
-//! Bytes of components as they are stored: what similar components share is stored once, and goes with the last of them.
+//! Stored bytes of components: bytes that similar components share are stored once, and are deleted with the last of
+//! them.
 
 use cerebelum_history::{Digest, Timestamp};
 use cerebelum_store::{Removable, StoreError, Version};
@@ -15,11 +16,11 @@ on_both!(
     a_missing_base_is_missed,
 );
 
-/// Later than anything that happens in a test.
+/// Later than anything in a test.
 const LATER: Timestamp = Timestamp(1 << 50);
 const SIZE: usize = 400_000;
 
-/// Bytes that look like chance, with a few of their own.
+/// Random-looking bytes, with a few that differ by number.
 fn variant(number: u8) -> Vec<u8> {
     let mut state = 7_u32;
     let mut next = || {
@@ -49,7 +50,7 @@ async fn remove(bench: &Bench, name: &str, digest: &Digest) {
     assert!(bench.delete_component(T, digest, LATER).await.unwrap());
 }
 
-/// Packs that are whole, and packs in all.
+/// The number of packs that are stored whole, and of all packs.
 async fn packs(bench: &Bench) -> (i64, i64) {
     let whole = bench.meddle("select count(*) from component_packs where base is null").await;
     (whole, bench.meddle("select count(*) from component_packs").await)
@@ -67,7 +68,7 @@ async fn similar_components_are_stored_as_differences(bench: Bench) {
     assert_eq!(packs(&bench).await, (1, 5));
     let shared = bench.meddle("select cast(sum(length(packed)) as bigint) from component_packs where base is not null");
     assert!(shared.await < 20_000, "four differences");
-    // Something else stands for itself, and others may differ from it.
+    // A component that is not similar is stored whole, and others may differ from it.
     let other: Vec<u8> = variant(0).iter().rev().copied().collect();
     let digest = keep(&*bench, "b", &other).await;
     assert!(read(&bench, &digest).await == Some(other));
@@ -85,7 +86,7 @@ async fn what_a_difference_is_made_of_stays_until_the_last_one_goes(bench: Bench
     assert!(read(&bench, &one).await == Some(variant(1)));
     remove(&bench, "one", &one).await;
     assert_eq!(packs(&bench).await, (1, 2));
-    // It comes back without being stored once more.
+    // The component is uploaded again without being stored once more.
     keep(&*bench, "base", &variant(0)).await;
     assert!(read(&bench, &base).await == Some(variant(0)));
     assert_eq!(packs(&bench).await, (1, 2));
@@ -94,7 +95,7 @@ async fn what_a_difference_is_made_of_stays_until_the_last_one_goes(bench: Bench
     assert_eq!(packs(&bench).await, (0, 0), "nothing is left");
 }
 
-/// An upload finds a similar component, and that one is removed before it is stored, in either order.
+/// An upload finds a similar component, which is removed before the upload is stored, in either order.
 async fn a_component_that_shares_bytes_with_one_that_goes_is_whole(bench: Bench) {
     let (base, mine) = (Digest::of(&variant(0)), Digest::of(&variant(1)));
     let other = bench.second().await;

@@ -1,4 +1,4 @@
-//! What is read in part: chunks by where they begin, messages that are new; and batches of several chunks.
+//! Partial reads: chunks by their first position, and new messages; and batches with several chunks.
 
 use cerebelum_history::Position;
 

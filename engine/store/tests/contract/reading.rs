@@ -1,4 +1,4 @@
-//! Reading: pages are bounded in bytes, filters in length, and however many read, commits do not wait for them.
+//! Reads: pages are bounded in bytes, filters in length, and commits do not wait for readers, however many there are.
 
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,7 @@ async fn questions_are_listed_page_by_page(bench: Bench) {
         request: "{}".into(),
         deadline: None,
     };
-    // All of them were asked at once.
+    // All questions are asked at once.
     batch.approvals = (0..25).map(ask).collect();
     assert_eq!(bench.write(batch).await, Ok(()));
     for execution in [None, Some("a".parse().unwrap())] {
@@ -183,13 +183,13 @@ fn from_end(head: &cerebelum_store::ExecutionRow) -> Position {
     head.position.next()
 }
 
-/// Whatever clients ask for, and however long the server takes for it, what the engine writes does not wait for them.
+/// Writes of the engine do not wait for the reads of clients, whatever these are and however long the server takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_that_wait_keep_no_commit_waiting() {
     let bench = Bench::postgres().await;
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
-    // Whoever reads log lines, questions or components waits for this; nothing that is written below does.
+    // Reads of log lines, questions or components wait for this lock, but none of the writes below does.
     let mut other = sqlx::PgConnection::connect(&bench.url).await.unwrap();
     let mut locking = other.begin().await.unwrap();
     locking.execute("lock table logs, approvals, names in access exclusive mode").await.unwrap();

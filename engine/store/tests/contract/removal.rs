@@ -1,4 +1,4 @@
-//! Components that go: first the name, then the bytes, and never what an execution may still need.
+//! Removal of components: first the name, then the bytes, and never anything that an execution may still need.
 
 use cerebelum_history::{CallName, Digest, ExecutionId, Timestamp};
 use cerebelum_store::{Chunk, NewExecution, Removable, State, Version};
@@ -15,7 +15,7 @@ on_all!(
     uploads_and_deletions_of_the_same_component_take_turns
 );
 
-/// Later than anything that happens in a test.
+/// Later than anything in a test.
 const LATER: Timestamp = Timestamp(1 << 50);
 
 async fn keep(bench: &Bench, name: &str, bytes: &[u8]) -> Digest {
@@ -63,7 +63,7 @@ async fn a_removed_version_is_found_no_more_and_its_bytes_go_later(bench: Bench)
     assert_eq!(bench.component_bytes(T, &now).await.unwrap(), None);
     assert_eq!(bench.component_bytes(T, &old).await.unwrap().unwrap(), b"old");
     assert_eq!(bench.digests().await.unwrap(), [old]);
-    // The name is free for another component, and the bytes may come again.
+    // The name is free for another component, and the bytes may be uploaded again.
     keep(&bench, "shop", b"now").await;
     assert_eq!(bench.current(T, "shop").await.unwrap().unwrap().digest, now);
 }
@@ -136,7 +136,7 @@ async fn calls_of_its_steps_make_users(bench: Bench) {
     called.closed = vec![call];
     assert_eq!(bench.write(called).await, Ok(()));
     assert_eq!(users(&bench, &step).await, [""; 0], "its outcome is recorded");
-    // A failed execution may be reopened at a call of its history.
+    // A failed execution may be reopened at a call in its history.
     let first = Chunk { events: names_it, ..chunk(1, 1) };
     let failing = NewExecution { first, ..new("failed") };
     bench.start(vec![failing.clone()]).await.unwrap();
@@ -147,7 +147,7 @@ async fn calls_of_its_steps_make_users(bench: Bench) {
     assert_eq!(bench.component_users(T, &step, 9).await.unwrap(), [id]);
 }
 
-/// In either order, a component that is uploaded has its bytes.
+/// In either order, an uploaded component has its bytes.
 async fn uploads_and_deletions_of_the_same_component_take_turns(bench: Bench) {
     let (digest, other) = (Digest::of(b"same"), bench.second().await);
     for round in 0..40 {

@@ -1,4 +1,4 @@
-//! What people do from outside: reopen, delete; and what a reader finds of logs and progress.
+//! Actions of operators (reopen, delete), and what readers find of logs and progress.
 
 use cerebelum_history::{Level, Position, Timestamp};
 use cerebelum_store::{
@@ -151,7 +151,7 @@ async fn an_execution_is_read_in_full_or_only_its_head_until_it_has_ended(bench:
     assert!(bench.describe_if_ended(&key("nobody")).await.unwrap().is_none());
 }
 
-/// Writes commits of so many events, each with so many bytes.
+/// Writes commits with this many events of this many bytes each.
 async fn grown(bench: &Bench, node: Incarnation, head: &mut ExecutionRow, commits: u64, (events, bytes): (u64, usize)) {
     for _ in 0..commits {
         let mut grows = self::events(node, head, events);
@@ -168,20 +168,20 @@ async fn of_a_long_history_the_beginning_and_the_end_are_read(bench: Bench) {
         let history = whole.history.as_ref().unwrap();
         (whole.first.as_ref().map(|first| first.last.0), history[0].first.0, history.last().unwrap().last.0)
     };
-    // All that fits in 4 MiB from the end on, and the beginning.
+    // The read returns as much as fits in 4 MiB from the end on, and the beginning.
     grown(&bench, node, &mut head, 6, (2, 1 << 20)).await;
     let whole = bench.describe(&key("a")).await.unwrap().unwrap();
     assert_eq!(ends(&whole), (Some(1), 6, 13));
-    // What is larger is read all the same when it is the end.
+    // A larger chunk is read all the same if it is the last one.
     grown(&bench, node, &mut head, 1, (2, 5 << 20)).await;
     let whole = bench.describe(&key("a")).await.unwrap().unwrap();
     assert_eq!(ends(&whole), (Some(1), 14, 15));
-    // Of small ones the last 10,000 events, from the chunk on that holds the first of these.
+    // Of small events the last 10,000 are read, from the chunk that holds the first of these.
     grown(&bench, node, &mut head, 4, (4_000, 10)).await;
     let whole = bench.describe(&key("a")).await.unwrap().unwrap();
     assert_eq!(ends(&whole), (Some(1), 4_016, 16_015));
     assert_eq!(whole.first.unwrap().first.0, 1);
-    // What is missing in between is missed, also where it would not be shown.
+    // A gap is noticed even in a part that would not be shown.
     bench.meddle("delete from history where first_position = 8016").await;
     let whole = bench.describe(&key("a")).await.unwrap().unwrap();
     assert!(matches!(whole.history, Err(StoreError::Corrupt(cause)) if cause.contains("position 8016 is missing")));

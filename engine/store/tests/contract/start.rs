@@ -1,4 +1,4 @@
-//! Starts: one execution an id, whoever asks, however often.
+//! Starts: one execution per id, whichever client asks, however often.
 
 use cerebelum_history::{Digest, Position};
 use cerebelum_store::{NewExecution, Parent, StartOutcome};
@@ -58,7 +58,7 @@ async fn what_exists_is_known_before_a_start(bench: Bench) {
 }
 
 async fn the_same_request_twice_is_one_start(bench: Bench) {
-    // A client that lost the answer asks again with the same seed.
+    // A client that did not get the answer repeats its request with the same seed.
     let new = new("a");
     assert_eq!(bench.start(vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
     assert_eq!(bench.start(vec![new]).await.unwrap(), [StartOutcome::New]);
