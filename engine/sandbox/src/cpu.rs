@@ -10,7 +10,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::trap::GuestExit;
 
-/// A repeated turn may take this many times as much CPU time as the limit.
+/// The CPU limit of a repeated turn is this many times that of a new one.
 const REPEAT_FACTOR: u64 = 10;
 
 /// The CPU time that a guest has left until the next delivery.

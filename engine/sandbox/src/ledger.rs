@@ -20,9 +20,9 @@ const TURN_TAKEN_AFTER: Duration = Duration::from_millis(200);
 
 /// An execution that holds no more than this many bytes is small.
 pub const SMALL_BYTES: u64 = 256 << 10;
-/// The small executions' share of the ledger's bound: one `SMALL_SHARE`th.
+/// The small executions' share of the ledger's bound is 1/`SMALL_SHARE`.
 const SMALL_SHARE: u64 = 4;
-/// A small execution holds at most one `ONE_SHARE`th of the bound.
+/// A small execution holds at most 1/`ONE_SHARE` of the bound.
 const ONE_SHARE: u64 = 256;
 
 /// The bytes that an engine holds.
@@ -164,8 +164,8 @@ impl Account {
         self.ledger.has_room_for(*self.bytes())
     }
 
-    /// Whether the execution may go on and hold `more` bytes: there is room, or it is the one execution that goes on
-    /// above the bound. The caller keeps the returned value while the execution moves.
+    /// Whether the execution may go on and hold `more` additional bytes: there is room, or it is the one execution that
+    /// goes on above the bound. The caller keeps the returned value while the execution moves.
     pub fn may_move(self: &Arc<Self>, more: u64) -> Option<Moving> {
         let bytes = self.bytes().saturating_add(more);
         let lane = self.ledger.lane(bytes);

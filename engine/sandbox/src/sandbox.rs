@@ -207,7 +207,7 @@ struct ComponentCache {
 }
 
 impl ComponentCache {
-    /// Removes the programs that were not used between two calls.
+    /// Removes large idle programs that were not used since the previous call.
     fn rest(&mut self) -> Vec<Arc<OnceCell<Program>>> {
         let before = std::mem::replace(&mut self.rested, self.uses);
         let is_idle = |_: &Digest, (used, cell): &mut (u64, Arc<OnceCell<Program>>)| {

@@ -251,8 +251,7 @@ impl Count {
     }
 
     fn enter_module(&mut self) -> Result<(), String> {
-        // A component with code in one component instance only has one set of guest tasks, so the fibers per guest are
-        // bounded.
+        // Code in a single component instance means a single set of guest tasks, which bounds the fibers per guest.
         if self.frames.len() > 1 {
             return Err(
                 "the component contains other components with code: compose them as separate uploads".to_owned()

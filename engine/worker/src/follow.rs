@@ -15,8 +15,7 @@ use crate::watchers::WatchState;
 /// The shortest time between two checks of an execution that a client follows. Changes within that time are reported
 /// together.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-/// Reading the status of a long history takes long. A follower spends at most one `READING_SHARE`th of the time
-/// reading.
+/// Reading the status of a long history takes long. A follower spends at most 1/`READING_SHARE` of the time reading.
 const READING_SHARE: u32 = 5;
 
 /// The result of one check of a followed execution.

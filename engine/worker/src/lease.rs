@@ -77,7 +77,7 @@ impl LeaseKeeper {
             let asked = self.clock.boot_ms();
             let renewed = runtime.within(length / 3, store.renew_lease(incarnation, length)).await;
             match renewed {
-                // Other nodes may have seen the lease expire, and its claims were dropped: an expired lease is never
+                // Parts of this node may have seen the lease expire and dropped their claims: an expired lease is never
                 // renewed (L11).
                 _ if self.incarnation() != Some(incarnation) && !planted("expired-lease-renewed") => {
                     self.lose("the database did not renew it in time");

@@ -13,8 +13,8 @@ use futures::{FutureExt, StreamExt};
 use crate::effects::{AnswerHold, Arrived, Counts, Doorway, Effect, Way, leave};
 use crate::node::Node;
 
-/// A call, the number of its attempt under that name, and its answer; none when the lease ended before the request
-/// could leave.
+/// A call, which of the calls under that name it is, and its answer; none when the lease ended before the request could
+/// leave.
 pub(crate) type FetchAnswer = (CallName, u64, Option<Arrived>);
 
 /// A request in progress.

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::ApiError;
 
-/// Each direction may take one `SHARE`th of the ledger's bound.
+/// Each direction may take 1/`SHARE` of the ledger's bound.
 const SHARE: u64 = 4;
 /// The least that each direction may take, in bytes, so that the largest batch goes through.
 const WAY_BYTES_MIN: u64 = 16 << 20;

@@ -20,7 +20,7 @@ use super::{ArtifactMeta, Cache, Signature, draft_of};
 const BYTES_MIN: usize = 256 << 10;
 /// How many artifacts with the same modules a new one is compared with, newest first.
 const BASES_MAX: usize = 2;
-/// A difference is stored if it is at most one `SHARE`th of the artifact's size.
+/// A difference is stored if it is at most 1/`SHARE` of the artifact's size.
 const SHARE: usize = 8;
 /// How many unpacked artifacts stay open for the next load. Each takes some 20 MB of disk or page cache.
 const UNPACKED_MAX: usize = 8;

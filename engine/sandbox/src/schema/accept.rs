@@ -175,7 +175,7 @@ impl<'s> Graph<'s> {
             format!("its `$ref` to `{shown}` is not accepted: only places in the schema itself, such as `#/$defs/name`")
         })?;
         let pointer = percent_decode_str(pointer).decode_utf8_lossy();
-        // After compilation these paths lead to other subschemas: see `load`.
+        // By the time the schema is compiled, `load` has added other subschemas at these paths.
         if pointer.split('/').any(|name| ALTERNATIVES.contains(&name) || WRAPPED.contains(&name)) {
             return Err(format!("its `$ref` to `{shown}` is not accepted: move what it refers to into `$defs`"));
         }
@@ -191,10 +191,10 @@ enum Visit {
     Done(u64, u64),
 }
 
-/// Keywords after whose mismatching subschema the library may continue with the next one, in the order in which it
-/// evaluates them.
+/// Keywords with several subschemas, in the order in which the library evaluates them. It may continue with the next
+/// subschema after one that does not match.
 const ALTERNATIVES: [&str; 3] = ["allOf", "anyOf", "oneOf"];
-/// Keywords with one subschema after whose mismatch the library continues.
+/// Keywords with one subschema. Here, too, the library may continue after a mismatch.
 const WRAPPED: [&str; 3] = ["not", "if", "contains"];
 
 fn too_long() -> String {
