@@ -1,5 +1,6 @@
-//! What Python guests cost: compiling a second component, loading it after a restart, warm starts, memory of parked
-//! guests. Both components come from `componentize-py` and have a workflow that makes at least one durable call.
+//! Measures the costs of Python guests: compiling a second component, loading it after a restart, warm starts, and the
+//! memory of parked guests. Both components come from `componentize-py` and have a workflow that makes at least one
+//! durable call.
 //!
 //! `cargo run --release -p cerebelum-sandbox --example python_costs FIRST.wasm SECOND.wasm WORKFLOW INPUT`
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people to look at")]
@@ -66,7 +67,7 @@ async fn measure(threads: usize, data: &Path, files: [&Path; 2], entry: &(Entry,
     }
 }
 
-/// Guests that are started, run until their first call, and dropped, one after the other on each thread.
+/// Starts guests, runs each until its first call and drops it, one after the other on each thread.
 async fn warm_starts(threads: usize, program: &Program, entry: &(Entry, Json)) {
     let workers = (0..threads).map(|_| {
         let (program, entry) = (program.clone(), entry.clone());
@@ -94,7 +95,7 @@ async fn warm_starts(threads: usize, program: &Program, entry: &(Entry, Json)) {
     );
 }
 
-/// Memory of guests that wait.
+/// Measures the memory of guests that wait.
 async fn parked(program: &Program, entry: &(Entry, Json)) -> u64 {
     let before = private_bytes();
     let mut guests = Vec::new();
@@ -126,7 +127,7 @@ async fn quiescent(program: &Program, (entry, input): &(Entry, Json)) -> Guest {
     guest
 }
 
-/// Memory of this process that it shares with nobody, not even the page cache.
+/// The private memory of this process: pages shared with another process or with the page cache do not count.
 fn private_bytes() -> u64 {
     let maps = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let private = maps.lines().filter(|line| line.starts_with("Private_Dirty:"));

@@ -1,4 +1,4 @@
-//! How fast the sandbox is here: starts, durable calls, on one thread and on two.
+//! Measures the speed of the sandbox on this machine: starts and durable calls, on one thread and on two.
 //!
 //! `cargo run --release -p cerebelum-sandbox --example sandbox_rates [COMPONENT.wasm WORKFLOW INPUT]`
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people to look at")]
@@ -55,7 +55,7 @@ fn guest_file() -> PathBuf {
     target.join("wasm32-wasip2/guest/sandbox_test_guest.wasm")
 }
 
-/// Measures one kind of run; each run counts as so many of what is measured.
+/// Measures one kind of run. Each run counts as `per_run` of the measured operation.
 async fn rate(threads: usize, (what, per_run): (&str, u32), program: &Program, (entry, input): (Entry, &str)) {
     let cpu_began = process_cpu();
     let workers = (0..threads).map(|_| {

@@ -1,5 +1,5 @@
-//! Which guests may live: slots for instances and bytes of linear memory, for the whole node. A guest that finds none
-//! waits.
+//! Admission control for guests: instance slots and bytes of linear memory, for the whole node. A guest waits until it
+//! gets a slot and its memory.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,16 +9,16 @@ use tokio::sync::Notify;
 
 use crate::line::Line;
 
-/// Guests begin in so many sixteenths of the node's memory; the rest is for those that live to grow into.
+/// New guests are admitted up to this many sixteenths of the node's memory. Running guests grow into the rest.
 const SHARE: u64 = 12;
-/// Of these, workflows have at most so many: their steps always find room.
+/// Workflows get at most this many sixteenths, so that there is always room for their steps.
 const WORKFLOWS_SHARE: u64 = 9;
 
-/// How many guests of one size may live.
+/// How many guests of one size may run.
 pub(crate) struct Slots {
     all: u32,
-    /// What workflows may have of them. They wait for their steps: without a rest that is the steps' own, workflows could
-    /// take all slots and wait for each other.
+    /// The most slots that workflows may take. Workflows wait for their steps: if they could take all slots, none would
+    /// be left for the steps and they would wait for each other.
     workflows: u32,
 }
 
@@ -28,12 +28,12 @@ impl Slots {
     }
 }
 
-/// Which guests there are besides others: each kind has a line of its own.
+/// The kinds of guests. Each kind has its own line.
 #[derive(Clone, Copy)]
 pub(crate) struct Kind {
-    /// Of which slots it takes one.
+    /// Whether it takes a slot for large guests.
     pub(crate) is_large: bool,
-    /// Otherwise it is a step.
+    /// Whether it is a workflow; otherwise it is a step.
     pub(crate) is_workflow: bool,
 }
 
@@ -43,29 +43,29 @@ impl Kind {
     }
 }
 
-/// A guest that wants to live.
+/// A guest that asks for admission.
 pub(crate) struct Applicant {
     pub(crate) kind: Kind,
-    /// The workflow that its execution runs.
+    /// The workflow of its execution.
     pub(crate) workflow: String,
-    /// The memory that it begins with.
+    /// Its initial memory.
     pub(crate) bytes: u64,
 }
 
-/// What the living have, in bytes and slots, and those that wait for some.
+/// The memory and slots in use, and the guests that wait for some.
 #[derive(Default)]
 struct Occupancy {
     bytes: u64,
-    /// Of guests that are workflows, not steps.
+    /// The part of `bytes` that workflow guests use; steps use the rest.
     bytes_of_workflows: u64,
-    /// By the workflow of the execution.
+    /// The memory in use by the guests of each workflow, their steps included.
     bytes_by_workflow: HashMap<String, u64>,
-    /// By kind.
+    /// The slots in use, by kind.
     slots: [u32; 4],
     lines: [Line; 4],
-    /// How many ever joined a line; each is known by its number.
+    /// How many guests ever joined a line. Each gets the next number.
     joined: u64,
-    /// The workflow of the guest that is next in its line and has found no place.
+    /// The workflow of a guest that is next in its line but was not admitted.
     sought_by: Option<String>,
 }
 
@@ -104,7 +104,7 @@ impl Occupancy {
         self.lines[line].next(|workflow| self.bytes_of(workflow))
     }
 
-    /// Calls those that are next in their lines: they may find a place now.
+    /// Wakes the guest that is next in each line: it may be admitted now.
     fn call(&self) {
         for (_, called) in (0..self.lines.len()).filter_map(|line| self.next(line)) {
             called.notify_one();
@@ -112,15 +112,15 @@ impl Occupancy {
     }
 }
 
-/// Counts the living guests of a node and the memory they use.
+/// Counts the running guests of a node and the memory that they use.
 pub(crate) struct Admission {
     occupancy: Mutex<Occupancy>,
     bytes_max: u64,
-    /// Says that [`Occupancy::sought_by`] has changed.
+    /// Notified when [`Occupancy::sought_by`] has changed.
     sought: Notify,
     live: AtomicUsize,
     started: AtomicU64,
-    /// Guests that ever found a place, by kind.
+    /// Guests admitted so far, by kind.
     admitted: [AtomicU64; 4],
 }
 
@@ -144,7 +144,7 @@ impl Admission {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// How many guests of this kind ever found a place.
+    /// How many guests of this kind were ever admitted.
     pub(crate) fn admitted(&self, kind: Kind) -> u64 {
         self.admitted[kind.line()].load(Ordering::Relaxed)
     }
@@ -168,8 +168,8 @@ impl Admission {
         Arc::new(Permit { admission: Arc::clone(self), kind, workflow, bytes: AtomicU64::new(bytes) })
     }
 
-    /// Comes back when a guest of this workflow, which waits for the ledger, has to go for one of a workflow that has
-    /// less memory.
+    /// Returns when a guest of this workflow that waits for the ledger has to make room for a guest of a workflow that
+    /// uses less memory.
     pub(crate) async fn displaced(&self, workflow: &str) {
         loop {
             let sought = self.sought.notified();
@@ -188,9 +188,9 @@ impl Admission {
         }
     }
 
-    /// A slot and memory for a guest to begin in, if there is enough of both.
+    /// Takes a slot and the initial memory for a guest, if both are free.
     fn take(&self, occupancy: &mut Occupancy, slots: &Slots, Applicant { kind, workflow, bytes }: &Applicant) -> bool {
-        // A guest larger than its share could never live beside another; alone it may.
+        // A guest that is larger than the share could never run next to another one. It is admitted when it is alone.
         let share = |sixteenths: u64| (self.bytes_max / 16 * sixteenths).max(*bytes);
         let fits = occupancy.has_slot(slots, *kind)
             && occupancy.bytes.saturating_add(*bytes) <= share(SHARE)
@@ -207,7 +207,7 @@ impl Admission {
     }
 }
 
-/// A guest in line for a place, until it is dropped.
+/// A guest's place in its line. Dropping it leaves the line.
 struct Ticket<'a> {
     admission: &'a Admission,
     slots: &'a Slots,
@@ -226,7 +226,7 @@ impl<'a> Ticket<'a> {
         Self { admission, slots, applicant, number, called }
     }
 
-    /// Waits until it is next and finds a place.
+    /// Waits until the guest is next and admitted.
     async fn wait(self) {
         while !self.find() {
             self.called.notified().await;
@@ -240,7 +240,7 @@ impl<'a> Ticket<'a> {
             return false;
         }
         let found = self.admission.take(&mut occupancy, self.slots, self.applicant);
-        // Until it is served, one guest after the other goes of workflows that have more memory.
+        // Until this guest is admitted, guests of workflows with more memory are displaced, one after the other.
         occupancy.sought_by = Some(self.applicant.workflow.clone()).filter(|_| !found);
         drop(occupancy);
         if !found {
@@ -259,7 +259,7 @@ impl Drop for Ticket<'_> {
     }
 }
 
-/// A place among the living; given back when dropped.
+/// A guest's admission: a slot and memory, given back when dropped.
 pub(crate) struct Permit {
     admission: Arc<Admission>,
     kind: Kind,
@@ -272,7 +272,7 @@ impl Permit {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Makes the place this large, if the node has the memory; it never shrinks.
+    /// Raises the admitted memory to this size if the node has enough. It never shrinks.
     pub(crate) fn cover(&self, bytes: u64) -> bool {
         let have = self.bytes.load(Ordering::Relaxed);
         if bytes <= have {

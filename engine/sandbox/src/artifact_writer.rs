@@ -1,24 +1,26 @@
-//! Compiled components on their way to the disk, in the background.
+//! Writes compiled components to disk in the background.
 
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
-/// How many may be left when the next one is compiled: until it is kept, its machine code is in memory.
+/// How many writes may be outstanding before the next compilation has to wait: the machine code stays in memory until
+/// it is written.
 const LEFT_MAX: usize = 4;
 
-/// What is to be kept, one after the other: each is a copy of all its machine code and memory.
+/// Queue of artifacts to write. They are written one at a time, because each write holds a copy of all the machine code
+/// and memory images.
 pub(crate) struct Keeping {
-    /// How many are left.
+    /// How many writes are outstanding.
     left: watch::Sender<usize>,
     one: Arc<Semaphore>,
 }
 
-/// One that is left. Also one that breaks off is done.
+/// One outstanding write. A write that fails or panics is no longer outstanding either.
 struct Left(watch::Sender<usize>);
 
 impl Keeping {
-    /// Has this done when its turn comes.
+    /// Queues a write.
     pub(crate) fn add(&self, keep: impl FnOnce() + Send + 'static) {
         let left = Left::new(&self.left);
         let one = Arc::clone(&self.one);
@@ -34,12 +36,12 @@ impl Keeping {
         });
     }
 
-    /// Waits until another one may come.
+    /// Waits until another write may be queued.
     pub(crate) async fn has_room(&self) {
         self.until_left(LEFT_MAX - 1).await;
     }
 
-    /// Waits until none is left.
+    /// Waits until no write is outstanding.
     pub(crate) async fn done(&self) {
         self.until_left(0).await;
     }

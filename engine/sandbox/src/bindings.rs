@@ -1,4 +1,4 @@
-//! What wasmtime makes of `wit/cerebelum.wit`: the border that every guest is linked against.
+//! Bindings that wasmtime generates from `wit/cerebelum.wit`: the interface that every guest is linked against.
 
 wasmtime::component::bindgen!({
     path: "../../wit",

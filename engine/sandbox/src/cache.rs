@@ -1,5 +1,5 @@
-//! Compiled artifacts on disk. An artifact is machine code, so it is loaded only when it is sealed with this
-//! installation's key; anything else is compiled again.
+//! Compiled artifacts on disk. An artifact is machine code, so it is loaded only when it is signed with this
+//! installation's key. Otherwise the component is compiled again.
 
 mod difference;
 
@@ -24,26 +24,26 @@ use crate::{Manifest, SandboxError};
 
 const KEY_FILE: &str = "artifact.key";
 const FOLDER: &str = "artifacts";
-/// Ending of the files with seals.
+/// Extension of the signature files.
 const SEAL: &str = "seal";
-/// What the names of shared modules begin with.
+/// Prefix of the names of shared modules.
 const MODULE: &str = "module-";
-/// Counts up when what an artifact or its seal consists of changes.
+/// Incremented when the format of an artifact or of its signature changes.
 const FORMAT: u32 = 2;
 
-/// The artifacts of one installation.
+/// The compiled artifacts of one installation.
 pub(crate) struct Cache {
     folder: PathBuf,
     key: [u8; 32],
     unpacked: Unpacked,
 }
 
-/// What is known about a component without loading it.
+/// Metadata of a component that is available without loading it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ArtifactMeta {
     pub(crate) manifest: Manifest,
     pub(crate) memory_bytes: u64,
-    /// The shared modules that it is linked with: it is of no use without them.
+    /// The shared modules that it is linked with. It cannot be loaded without them.
     pub(crate) modules: Vec<Digest>,
 }
 
@@ -52,7 +52,7 @@ struct Signature {
     /// None for a shared module.
     label: Option<ArtifactMeta>,
     engine: u64,
-    /// What the artifact is kept as a difference from; none when it is kept whole.
+    /// The artifact that this one is stored as a difference from; none when it is stored whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<Base>,
     mac: String,
@@ -69,7 +69,7 @@ impl Cache {
         open().map_err(|cause| SandboxError::Folder { folder: data.display().to_string(), cause })
     }
 
-    /// What an intact artifact of this component says about itself.
+    /// The metadata of a component, if its signature file can be read.
     pub(crate) fn label(&self, digest: &Digest) -> Option<ArtifactMeta> {
         self.seal(&of_component(digest))?.label
     }
@@ -92,22 +92,22 @@ impl Cache {
         module.inspect_err(|error| tracing::warn!(name, %error, "cannot load a compiled artifact")).ok()
     }
 
-    /// Keeps a component. Trouble costs another compilation later, nothing else.
+    /// Stores a component. On failure it is compiled again later; nothing else is lost.
     pub(crate) fn store_component(&self, component: &Component, digest: &Digest, label: &ArtifactMeta) {
         self.store(&of_component(digest), component.engine(), component.serialize(), Some(label.clone()));
     }
 
-    /// Keeps a shared module. Trouble costs another compilation later, nothing else.
+    /// Stores a shared module. On failure it is compiled again later; nothing else is lost.
     pub(crate) fn store_module(&self, module: &Module, digest: &Digest) {
         self.store(&of_module(digest), module.engine(), module.serialize(), None);
     }
 
-    /// Whether anything is kept for this module; it may be damaged.
+    /// Whether an artifact of this module is stored. It may be damaged.
     pub(crate) fn has_module(&self, digest: &Digest) -> bool {
         self.seal_file(&of_module(digest)).exists()
     }
 
-    /// Removes what is kept for this component, and the modules that no other component needs.
+    /// Removes the artifact of this component, and the modules that no other component needs.
     pub(crate) fn forget(&self, digest: &Digest) {
         let modules = self.label(digest).map(|label| label.modules).unwrap_or_default();
         self.remove_or_keep_as_base(&of_component(digest));
@@ -122,7 +122,7 @@ impl Cache {
         }
     }
 
-    /// The components that are kept for longer than that.
+    /// The components whose artifacts are older than `age`.
     pub(crate) fn kept_before(&self, age: Duration) -> BTreeSet<Digest> {
         let is_old = |file: &Path| {
             let kept = fs::metadata(file).and_then(|about| about.modified()).ok();
@@ -134,15 +134,16 @@ impl Cache {
         names.filter(|name| !name.starts_with(MODULE)).map(|name| Digest::from_text(&name)).collect()
     }
 
-    /// The modules that some component names. One that is stored at this moment may name others: it is compiled
-    /// again when it finds them gone.
+    /// The modules that components refer to. A component that is being stored at this moment may need modules that are
+    /// not listed yet; if they are removed, it is compiled again.
     fn needed_modules(&self) -> io::Result<BTreeSet<Digest>> {
-        // A folder that cannot be read seems to have no seals: the modules that they name must stay.
+        // An unreadable folder would look like one without signatures, and modules that are still needed would be
+        // removed.
         fs::read_dir(&self.folder)?;
         Ok(self.seals().filter_map(|(_, seal)| seal.label).flat_map(|label| label.modules).collect())
     }
 
-    /// All seals, by the names of their artifacts.
+    /// All signatures, with the names of their artifacts.
     fn seals(&self) -> impl Iterator<Item = (String, Signature)> + '_ {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let seals = files.filter(|file| file.extension() == Some(OsStr::new(SEAL)));
@@ -156,7 +157,7 @@ impl Cache {
         }
     }
 
-    /// What was not there need not go.
+    /// Reports a failed removal, unless the file did not exist.
     fn complain(&self, done: io::Result<()>) {
         if let Err(error) = done
             && error.kind() != io::ErrorKind::NotFound
@@ -177,7 +178,7 @@ impl Cache {
                 None => (self.whole_file(name), self.difference_file(name)),
                 Some(_) => (self.difference_file(name), self.whole_file(name)),
             };
-            // The seal last: it is what makes the artifact count.
+            // The signature is written last: an artifact without one does not count.
             write_whole(&file, &stored)
                 .and_then(|()| write_whole(&self.seal_file(name), &sealed))
                 .map_err(|error| error.to_string())?;
@@ -189,8 +190,8 @@ impl Cache {
         }
     }
 
-    /// The file of an artifact that is what its seal says, open: what is loaded is the file that was checked, whatever has
-    /// that name by then.
+    /// The open file of an artifact that matches its signature. The caller loads this very file, even if its name
+    /// refers to another file by then.
     fn intact(&self, engine: &Engine, name: &str) -> Option<File> {
         let engine = fingerprint(engine);
         let (seal, file) = self.sealed(engine, name, self.seal(name)?)?;
@@ -200,7 +201,7 @@ impl Cache {
         }
     }
 
-    /// The file that a seal is the seal of, open at its beginning: a whole artifact, or a difference.
+    /// The file that a signature covers, open at its beginning: a whole artifact, or a difference.
     fn sealed(&self, engine: u64, name: &str, seal: Signature) -> Option<(Signature, File)> {
         let file = if seal.base.is_none() { self.whole_file(name) } else { self.difference_file(name) };
         let mut file = File::open(file).ok()?;
@@ -208,7 +209,7 @@ impl Cache {
         file.read_to_end(&mut stored).ok()?;
         file.rewind().ok()?;
         let expected = blake3::Hash::from_hex(&seal.mac).ok()?;
-        // Comparing hashes takes the same time wherever they differ.
+        // Hashes are compared in constant time.
         if seal.engine != engine || expected != self.mac(name, &seal, blake3::hash(&stored)) {
             tracing::warn!(name, "the compiled artifact is damaged or of another engine: compiling again");
             return None;
@@ -226,7 +227,8 @@ impl Cache {
 
     fn mac(&self, name: &str, seal: &Signature, stored: blake3::Hash) -> blake3::Hash {
         let label = serde_json::to_vec(&seal.label).expect("a label has a JSON form");
-        // Nothing when it is kept whole, so that such seals are what they were before there were others.
+        // Not hashed when the artifact is stored whole, so that signatures made before differences existed remain
+        // valid.
         let base = seal.base.as_ref().map(|base| serde_json::to_vec(base).expect("a base has a JSON form"));
         let mut mac = blake3::Hasher::new_keyed(&self.key);
         let parts = [name.as_bytes(), &seal.engine.to_le_bytes(), &label, stored.as_bytes()];
@@ -250,12 +252,13 @@ impl Cache {
     }
 }
 
-/// A name of a file that is open, which leads to that file and no other.
+/// A path that refers to this open file and to no other.
 fn opened(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
-/// The name of a component's files. The seal covers it, so that none passes for another, nor a module for a component.
+/// The name of a component's files. The signature covers the name, so that an artifact cannot be passed off as another
+/// one, nor a module as a component.
 fn of_component(digest: &Digest) -> String {
     digest.to_string()
 }
@@ -264,7 +267,7 @@ fn of_module(digest: &Digest) -> String {
     format!("{MODULE}{digest}")
 }
 
-/// Wasmtime's version and everything that machine code depends on.
+/// A hash of wasmtime's version and of everything else that the machine code depends on.
 fn fingerprint(engine: &Engine) -> u64 {
     let mut hasher = DefaultHasher::new();
     FORMAT.hash(&mut hasher);
@@ -280,7 +283,7 @@ fn installation_key(file: &Path) -> io::Result<[u8; 32]> {
     File::open("/dev/urandom")?.read_exact(&mut key)?;
     let draft = draft_of(file);
     write_new(&draft, &key)?;
-    // A link, unlike a rename, does not replace the key of somebody who was faster.
+    // Unlike a rename, a hard link does not replace a key that another process created first.
     let linked = fs::hard_link(&draft, file);
     fs::remove_file(&draft)?;
     match linked {
@@ -300,12 +303,12 @@ fn read_key(file: &Path) -> io::Result<Option<[u8; 32]>> {
     }
 }
 
-/// Puts a file in place whole or not at all.
+/// Writes a file atomically.
 fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = draft_of(file);
     let written = write_new(&draft, bytes).and_then(|()| fs::rename(&draft, file));
     if written.is_err() {
-        // What remains of a failed attempt is of no use to anybody.
+        // The remains of a failed attempt are useless.
         let _ = fs::remove_file(&draft);
     }
     written

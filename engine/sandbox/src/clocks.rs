@@ -1,4 +1,4 @@
-//! Clocks that show the time of the last delivery, and waits on them that are durable sleeps.
+//! Clocks that show the time of the last delivery. Waiting on them is a durable sleep.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use cerebelum_history::WAIT_MS_MAX;
 
 const NS_PER_MS: u64 = 1_000_000;
 
-/// The time of day, as delivered.
+/// The time of day, as of the last delivery.
 pub(crate) struct WallClock(pub(crate) Arc<HostCalls>);
 
 impl HostWallClock for WallClock {
@@ -49,11 +49,11 @@ impl monotonic_clock::Host for State {
     }
 }
 
-/// A moment that a guest waits for through WASI: `std::thread::sleep`, Python's `time.sleep`.
+/// A point in time that a guest waits for through WASI: `std::thread::sleep`, Python's `time.sleep`.
 struct Deadline {
     calls: Arc<HostCalls>,
     due_ns: u64,
-    /// Kept between polls, so that asking twice is one sleep.
+    /// Kept between polls, so that polling twice issues one sleep.
     sleep: Option<PendingCall>,
 }
 
@@ -73,7 +73,8 @@ impl Pollable for Deadline {
             match self.calls.issue(Call::Sleep { duration_ms }) {
                 Ok(sleep) => self.sleep = Some(sleep),
                 Err(refusal) => {
-                    // There is no way to say no here. Nobody will ever wake it, and the desk remembers why.
+                    // WASI offers no way to report a failure here. The wait never ends, and `HostCalls` keeps the
+                    // reason.
                     self.calls.refuse_wait(refusal);
                     std::future::pending().await
                 }

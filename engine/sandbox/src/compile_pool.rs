@@ -1,4 +1,4 @@
-//! Where components are compiled: on threads of low priority, and one component at a time.
+//! A pool of low-priority threads that compiles one component at a time.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::SandboxError;
 
-/// How much lower the priority of these threads is than that of all others: beside a busy thread, one of these gets a tenth
-/// of a core.
+/// How much lower the priority of these threads is than that of all others. Next to a busy thread, one of these gets a
+/// tenth of a core.
 const NICENESS: i32 = 10;
 
-/// A place where one component after the other is compiled.
+/// Compiles components one after the other.
 pub(crate) struct CompilePool {
     one: Arc<Semaphore>,
     threads: ThreadPool,
@@ -28,7 +28,7 @@ impl CompilePool {
             .num_threads(cores)
             .thread_name(move |number| format!("{name}-{number}"))
             .start_handler(|_| {
-                // Not being allowed to is no reason to do nothing.
+                // Without the permission to lower it, the threads run at normal priority.
                 let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
             })
             .build();
@@ -36,12 +36,12 @@ impl CompilePool {
         Ok(Self { one: Arc::new(Semaphore::new(1)), threads, busy: AtomicUsize::new(0) })
     }
 
-    /// Waits until nothing else is compiled here. The turn has to last as long as the work.
+    /// Waits until nothing else is compiled in this pool. The permit must be held as long as the work lasts.
     pub(crate) async fn turn(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.one).acquire_owned().await.expect("nobody closes the semaphore")
     }
 
-    /// Does this on the threads; what it does in parallel stays there.
+    /// Runs `work` on the pool's threads. Parallel work inside it stays on them.
     pub(crate) fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.busy.fetch_add(1, Ordering::Relaxed);
         let done = self.threads.install(work);
@@ -49,7 +49,7 @@ impl CompilePool {
         done
     }
 
-    /// Components that are compiled here now.
+    /// How many components are being compiled in this pool.
     pub(crate) fn busy(&self) -> usize {
         self.busy.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What a guest asks about itself and has to tell: none of it suspends.
+//! Calls about the guest's own context, such as its id, clock, progress, log and attributes. None of them suspends.
 
 use cerebelum_history::{Failure, Level, check_attribute, kind};
 use wasmtime::component::HasData;
@@ -35,7 +35,8 @@ impl context::Host for State {
         self.calls.log(level, &message);
     }
 
-    /// Has no result to say no with, so a refusal ends the guest: better than an attribute silently missing.
+    /// The function has no result to return a failure in, so a refusal ends the guest. The attribute would otherwise be
+    /// missing without notice.
     fn set_attribute(&mut self, name: String, value: String) -> wasmtime::Result<()> {
         self.attribute(name, value).map_err(|failure| GuestExit::Failed(failure).into())
     }

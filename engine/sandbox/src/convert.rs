@@ -1,4 +1,4 @@
-//! Translates between the words of the WIT contract and those of the engine, and refuses what makes no sense.
+//! Converts between the types of the WIT contract and those of the engine, and rejects invalid arguments.
 
 use cerebelum_history::{
     Approval, ApprovalRequest, ExecutionId, Failure, HttpRequest, HttpResponse, InvalidJson, Json, PollPolicy,
@@ -11,12 +11,12 @@ use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::schema::Schema;
 use cerebelum_history::WAIT_MS_MAX;
 
-/// A failure for an argument that makes no sense.
+/// The failure for an invalid argument.
 pub(crate) fn invalid(message: impl Into<String>) -> Failure {
     Failure::new(kind::INVALID_ARGUMENT, message)
 }
 
-/// A value that a guest hands over; `what` names it in the failure.
+/// Parses a value that a guest passes. `what` names it in the failure.
 pub(crate) fn json(text: String, what: &str) -> Result<Json, Failure> {
     Json::parse(text).map_err(|error| match error {
         InvalidJson::TooLarge(_) => Failure::new(kind::OUTPUT_TOO_LARGE, format!("{what}: {error}")),
@@ -24,7 +24,7 @@ pub(crate) fn json(text: String, what: &str) -> Result<Json, Failure> {
     })
 }
 
-/// A duration of at most a year.
+/// Checks that a duration is at most a year.
 pub(crate) fn duration_ms(ms: u64, what: &str) -> Result<u64, Failure> {
     if ms <= WAIT_MS_MAX {
         return Ok(ms);
@@ -36,7 +36,7 @@ pub(crate) fn timeout_ms(ms: Option<u64>) -> Result<Option<u64>, Failure> {
     ms.map(|ms| duration_ms(ms, "a timeout")).transpose()
 }
 
-/// A name that is neither empty nor endless.
+/// Checks that a name is neither empty nor too long.
 pub(crate) fn name(name: String, what: &str) -> Result<String, Failure> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         let shown = cut(&name, 40).escape_debug().to_string();
@@ -104,8 +104,8 @@ pub(crate) fn approval_request(asked: durable::ApprovalRequest) -> Result<Approv
     })
 }
 
-/// A schema that answers are checked against: within limits that follow from its text alone, so that every rerun of the
-/// guest is told the same.
+/// Checks the schema of an approval's answer. Its limits depend on its text alone, so that every rerun of the guest
+/// gets the same result.
 fn schema(text: String) -> Result<Json, Failure> {
     let json = json(text, "an approval's schema")?;
     Schema::parse(json.as_str()).map_err(|why| invalid(format!("an approval's schema is not accepted: {why}")))?;
@@ -152,11 +152,11 @@ pub(crate) fn to_failure(failure: Failure) -> types::Failure {
     }
 }
 
-/// A failure that a guest returns: kept as it is, within limits.
+/// Converts a failure that a guest returns. It is kept as it is, within limits.
 pub(crate) fn from_failure(failure: types::Failure) -> Failure {
     let details = failure.details.map(|text| {
         let beginning = cut(&text, TEXT_BYTES_MAX).to_owned();
-        // What is no JSON is still worth reading.
+        // Details that are not valid JSON are still worth reading.
         Json::parse(text).unwrap_or_else(|_| Json::of(&beginning))
     });
     Failure { kind: failure.kind, message: failure.message, details, retryable: failure.retryable }.within_limits()

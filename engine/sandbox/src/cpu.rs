@@ -1,4 +1,4 @@
-//! How long a guest may compute: its thread's CPU time, looked at whenever the epoch ticks.
+//! Limits how long a guest may compute: the CPU time of its thread, checked at every tick of the epoch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,14 +10,14 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::trap::GuestExit;
 
-/// What was recorded may take so many times as long when it is repeated.
+/// The CPU limit of a repeated turn is this many times that of a new one.
 const REPEAT_FACTOR: u64 = 10;
 
-/// What one guest may still compute before the next delivery.
+/// The CPU time that a guest has left until the next delivery.
 pub(crate) struct Cpu {
     max_ns: u64,
     left_ns: AtomicU64,
-    /// The thread's CPU time when it was last looked at; 0 is "not in this poll yet".
+    /// The thread's CPU time at the last check; 0 if it was not checked in this poll yet.
     mark_ns: AtomicU64,
     gave_way: AtomicBool,
 }
@@ -29,7 +29,7 @@ impl Cpu {
         Arc::new(Self { max_ns, left_ns: AtomicU64::new(max_ns), mark_ns, gave_way })
     }
 
-    /// Charges the guest of this store at every tick, makes it give way, and ends it when nothing is left.
+    /// At every tick, charges the guest of this store and makes it yield. The guest ends when no time is left.
     pub(crate) fn watch<T: 'static>(self: &Arc<Self>, store: &mut Store<T>) {
         let cpu = Arc::clone(self);
         store.epoch_deadline_callback(move |_| {
@@ -41,13 +41,13 @@ impl Cpu {
         });
     }
 
-    /// A delivery: everything is left again. Reading the clock is a system call, too dear for every short turn, so
-    /// the first tick of a turn is free.
+    /// Restores the full budget at a delivery. The first tick of a turn is free, because reading the clock is a system
+    /// call and too expensive for every short turn.
     pub(crate) fn refill(&self) {
         self.fill(self.max_ns);
     }
 
-    /// The same for what was done before and is repeated.
+    /// Restores the budget for a turn that was recorded and is repeated.
     pub(crate) fn refill_for_repeat(&self) {
         self.fill(self.max_ns.saturating_mul(REPEAT_FACTOR));
     }
@@ -57,12 +57,12 @@ impl Cpu {
         self.mark_ns.store(0, Ordering::Relaxed);
     }
 
-    /// The guest goes on after giving way, perhaps on another thread.
+    /// The guest continues after a yield, perhaps on another thread.
     pub(crate) fn resume(&self) {
         self.mark_ns.store(thread_cpu_ns(), Ordering::Relaxed);
     }
 
-    /// Whether the guest gave way at a tick since this was last asked.
+    /// Whether the guest yielded at a tick since the last call.
     pub(crate) fn take_gave_way(&self) -> bool {
         self.gave_way.swap(false, Ordering::Relaxed)
     }

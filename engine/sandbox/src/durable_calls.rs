@@ -1,4 +1,5 @@
-//! The durable suspension points of the contract: each becomes a call on the guest's desk and waits for its outcome.
+//! The durable suspension points of the contract. Each is recorded as a call in the guest's `HostCalls` and waits for
+//! its outcome.
 
 use std::sync::Arc;
 
@@ -10,16 +11,16 @@ use crate::bindings::{durable, http, types};
 use crate::convert;
 use crate::state::{HostImpl, State};
 
-/// What every durable call gives back to a guest.
+/// The result of every durable call, as a guest gets it.
 type CallResult<T> = Result<T, types::Failure>;
 
-/// Writes a call down and waits; the only await of any host function (L1).
+/// Issues a call and waits for its outcome. This is the only await of any host function (L1).
 async fn outcome_of(accessor: &Accessor<State, HostImpl>, call: Result<Call, Failure>) -> Result<Outcome, Failure> {
     let mut waiting = accessor.with(|mut access| {
         let calls = Arc::clone(&access.get().calls);
         let waiting = calls.issue(call?)?;
         if calls.has_outgrown() {
-            // It gives way at its next instruction instead of at the next tick.
+            // The guest yields at its next instruction instead of at the next tick.
             access.as_context_mut().set_epoch_deadline(0);
         }
         Ok(waiting)

@@ -1,4 +1,4 @@
-//! The two WebAssembly engines of a node, one tuned for small guests and one for large ones, and their clock.
+//! The two WebAssembly engines of a node, one tuned for small guests and one for large ones, and their epoch timer.
 
 use std::num::NonZeroUsize;
 use std::thread;
@@ -15,7 +15,7 @@ use crate::module_cache::ModuleCache;
 use crate::state::{self, State};
 use crate::{Config, SandboxError};
 
-/// An engine, what its guests are linked against, the modules they share, and how many of them may live.
+/// An engine, the linker for its guests, the modules that they share, and how many of them may run.
 pub(crate) struct EngineProfile {
     pub(crate) engine: Engine,
     pub(crate) linker: wasmtime::component::Linker<State>,
@@ -23,7 +23,7 @@ pub(crate) struct EngineProfile {
     pub(crate) slots: Slots,
 }
 
-/// Both engines.
+/// The engines for small and for large guests.
 pub(crate) struct EnginePair {
     small: EngineProfile,
     large: EngineProfile,
@@ -31,7 +31,7 @@ pub(crate) struct EnginePair {
 
 impl EnginePair {
     pub(crate) fn new(config: &Config) -> Result<Self, SandboxError> {
-        // Measured: scanning for dirty pages makes small guests fast and large ones slow when threads compete.
+        // Measured: scanning for dirty pages makes small guests faster, and large ones slower when threads compete.
         let small = Tuning {
             instances_max: config.small_instances_max,
             keep_resident_bytes: SMALL_KEEP_RESIDENT_BYTES,
@@ -71,7 +71,7 @@ struct Tuning {
 fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<EngineProfile> {
     let instances = tuning.instances_max;
     let mut pool = PoolingAllocationConfig::new();
-    // Admission keeps to the number of guests; everything else only has to suffice for them.
+    // Admission limits the number of guests. The other totals only have to be large enough for that many.
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(structure::CORE_INSTANCES_MAX as u32))
         .total_memories(instances.saturating_mul(structure::MEMORIES_MAX as u32))
@@ -99,7 +99,7 @@ fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<EngineProfile> {
     Ok(EngineProfile { engine, linker, library: ModuleCache::default(), slots: Slots::new(instances) })
 }
 
-/// What Rust and Python guests are made of; everything else is switched off.
+/// The WebAssembly features that Rust and Python guests use. All others are switched off.
 pub(crate) fn proposals() -> WasmFeatures {
     WasmFeatures::MUTABLE_GLOBAL
         | WasmFeatures::SATURATING_FLOAT_TO_INT
@@ -116,7 +116,7 @@ pub(crate) fn proposals() -> WasmFeatures {
         | WasmFeatures::CM_ASYNC
 }
 
-/// Moves both engines' epochs until they are gone. One thread per node.
+/// Increments the epochs of both engines until both are dropped. There is one such thread per node.
 fn start_ticking(tick: Duration, engines: [&Engine; 2]) -> Result<(), SandboxError> {
     let engines = engines.map(Engine::weak);
     let tick_until_gone = move || {

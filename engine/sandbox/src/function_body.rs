@@ -1,8 +1,8 @@
-//! Estimates what one function takes to compile, and refuses one that is out of all proportion.
+//! Estimates the cost of compiling one function, and rejects functions that are far too expensive.
 //!
-//! The compiler's work grows with the instructions, and where paths meet with the variables that were set on the way:
-//! each path brings a value for each of them. Both are counted; what one unit takes was measured, over the shapes in
-//! `structure/tests.rs`, and is rounded up.
+//! The compiler's work grows with the number of instructions. Where paths merge, it also grows with the number of
+//! variables that were set on the way, because each path contributes a value for each of them. Both are counted. The
+//! cost of a unit was measured over the shapes in `structure/tests.rs` and is rounded up.
 
 use std::sync::Arc;
 
@@ -10,28 +10,28 @@ use wasmparser::{BinaryReaderError, BlockType, FunctionBody, Operator};
 
 use crate::limits::structure::{BLOCK_DEPTH_MAX, BLOCKS_MAX, BODY_BYTES_MAX, JUMP_TARGETS_MAX, LOCALS_MAX, LOOPS_MAX};
 
-/// Parameters and results of the types of a module.
+/// The number of parameters and results of each type of a module.
 pub(crate) type Arities = Arc<Vec<u32>>;
 
-/// A function, with what its module says about it.
+/// A function body, with what its module declares about it.
 pub(crate) struct Function<'a> {
     pub(crate) body: FunctionBody<'a>,
-    /// Its parameters and results.
+    /// The number of its parameters and results.
     pub(crate) arity: u64,
     pub(crate) types: Arities,
 }
 
-/// Any function at all, in nanoseconds of CPU time.
+/// The base cost of a function, in nanoseconds of CPU time.
 const FUNCTION_NS: u64 = 60_000;
 /// An instruction.
 const OPERATOR_NS: u64 = 2_500;
-/// A parameter or result.
+/// A parameter, result or local variable.
 const PARAMETER_NS: u64 = 1_000;
-/// A variable that a path brings to where it meets others.
+/// A variable that one path contributes where paths merge.
 const MEETING_NS: u64 = 1_500;
-/// A variable that is looked for in a block.
+/// The lookup of a variable in a block.
 const LOOKUP_NS: u64 = 100;
-/// The targets of jump tables.
+/// A target of a jump table.
 const TARGET_NS: u64 = 2_000;
 
 #[derive(Debug, Default)]
@@ -41,26 +41,26 @@ struct Count {
     deepest: u64,
     jump_targets: u64,
     operators_ns: u64,
-    /// What paths bring to where they meet.
+    /// The values that paths contribute where they merge.
     meetings: u64,
-    /// The blocks that are open here.
+    /// The blocks that are open at this point.
     open: Vec<OpenBlock>,
     variables: u64,
 }
 
-/// A block that is not over yet.
+/// A block that has not ended yet.
 #[derive(Debug, Default)]
 struct OpenBlock {
     /// Jumps to it.
     jumps: u64,
-    /// How often a variable is set inside of it.
+    /// How often a variable is set inside it.
     sets: u64,
-    /// Values that it takes and yields.
+    /// The number of values that it takes and yields.
     arity: u64,
 }
 
-/// Looks at one function: what compiling it takes at most, in nanoseconds of CPU time. The inner error is one line for
-/// the uploader.
+/// Examines one function. Returns an upper bound for the cost of compiling it, in nanoseconds of CPU time. The inner
+/// error is one line for the uploader.
 pub(crate) fn examine(function: &Function<'_>) -> Result<Result<u64, String>, BinaryReaderError> {
     let body = &function.body;
     let size = body.range().len() as u64;
@@ -120,12 +120,12 @@ fn count(function: &Function<'_>, variables: u64) -> Result<Count, BinaryReaderE
 /// How many plain instructions an instruction with this first byte counts as.
 const fn weight(code: u8) -> u64 {
     match code {
-        // Calls; those through tables check bounds, nulls and types.
+        // Calls. Calls through tables check bounds, nulls and types.
         0x10 => 2,
         0x11 => 8,
         // Tables, and growing memory.
         0x25 | 0x26 | 0x40 | 0xd2 => 8,
-        // Operations on floats: a result that is no number is made equal on all machines, each time.
+        // Operations on floats: each NaN result is made canonical, so that it is the same on all machines.
         0x8b..=0xa6 | 0xa8..=0xbf => 4,
         // Bulk memory and tables, saturating conversions.
         0xfc => 8,
@@ -160,7 +160,8 @@ impl Count {
         }
     }
 
-    /// What is set inside of a block may differ where paths meet at its end or, with a loop, at its beginning.
+    /// A variable that is set inside a block may differ where paths merge: at the block's end or, with a loop, at its
+    /// beginning.
     fn leave(&mut self) {
         let Some(left) = self.open.pop() else { return };
         let values = left.sets.min(self.variables) + left.arity;

@@ -1,8 +1,9 @@
-//! One guest that runs: it is told one thing, moves until it is quiescent, and says what it asked for meanwhile.
+//! A running guest. In each turn it gets one outcome, moves until it is quiescent, and returns what it asked for.
 //!
-//! Law L1 lives here. `Pending` alone is not quiescence: an epoch yield, a guest's own yield and the event loop's
-//! housekeeping all return it while the guest can still move, and all of them wake the waker they were given. So
-//! the waker is our own, a flag: woken means poll again, not woken means that only a delivery can move the guest.
+//! Law L1 is implemented here. `Pending` alone does not mean quiescent: an epoch yield, a guest's own yield and the
+//! event loop's housekeeping all return it while the guest can still move. All of them wake the waker that they were
+//! given. So the waker is a flag of our own. If it was woken, the guest is polled again; if not, only a delivery can
+//! move the guest.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,23 +20,23 @@ use crate::host_calls::HostCalls;
 use crate::state::State;
 use crate::{Account, HostError, Moving, Program, trap};
 
-/// A store and its place among the living; the store goes first, so that a place given back is truly free.
+/// A store and its permit. The store is dropped first, so that the memory is free when the permit is given back.
 pub(crate) struct Instance {
     pub(crate) store: Store<State>,
     pub(crate) place: Arc<Permit>,
 }
 
-/// One guest, from its start to its end. Dropping it at any moment is hibernation: nothing is recorded.
+/// One guest, from its start to its end. Dropping it at any time hibernates it: nothing is recorded.
 ///
-/// A `turn` that is dropped half-way leaves the guest in the middle of it: drop the guest as well.
+/// A `turn` that is dropped before it completes leaves the guest in an undefined state; drop the guest as well.
 pub struct Guest {
     drive: GuestDriver<Returned>,
     place: Weak<Permit>,
-    /// Outlives the drive: what it runs on is the program's.
+    /// Dropped after the driver, which runs on what the program owns.
     _program: Program,
 }
 
-/// What an entry function gives back.
+/// The result of an entry function.
 type Returned = Result<String, types::Failure>;
 
 impl Guest {
@@ -50,29 +51,29 @@ impl Guest {
         Self { drive: GuestDriver::new(calls, with, run(instance, pre, work)), place, _program: program }
     }
 
-    /// What it takes of the node's memory, in bytes: its linear memory, whether it has touched all of it or not.
+    /// The node's memory that the guest occupies, in bytes: all its linear memory, whether touched or not.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         self.place.upgrade().map_or(0, |place| place.bytes())
     }
 
-    /// Tells the guest the outcome of one call (nothing at first), lets it move until it is quiescent or has ended,
-    /// and returns what it asked for. While it computes for long, other tasks of the runtime get their share.
+    /// Delivers the outcome of one call (nothing at first), lets the guest move until it is quiescent or has ended, and
+    /// returns what it asked for. During a long computation it yields to other tasks of the runtime.
     ///
     /// A delivery for a call that the guest has dropped changes nothing.
     ///
     /// # Errors
-    /// The engine's own trouble; the guest is then of no further use.
+    /// The engine's own faults; the guest is then unusable.
     pub async fn turn(&mut self, delivery: Option<Delivery>) -> Result<Turn, HostError> {
         self.drive.cpu.refill();
         self.take_turn(delivery).await
     }
 
-    /// The same for a turn that an earlier guest has done and that was recorded: it may take several times as long, so that
-    /// a slower machine comes to the same end.
+    /// Like [`turn`](Self::turn), for a turn that an earlier guest took and that was recorded. It may take several
+    /// times as long, so that a slower machine gets the same result.
     ///
     /// # Errors
-    /// As above.
+    /// As for [`turn`](Self::turn).
     pub async fn turn_again(&mut self, delivery: Option<Delivery>) -> Result<Turn, HostError> {
         self.drive.cpu.refill_for_repeat();
         self.take_turn(delivery).await
@@ -98,7 +99,7 @@ impl Guest {
                 Some(Err(trap::deadlock(&calls)))
             }
             Progress::Ended(returned) => {
-                // First the rest of its output: a panic's message may stand there.
+                // The rest of the output is flushed first: it may hold a panic's message.
                 calls.flush_lines();
                 Some(trap::of(returned, &calls)?)
             }
@@ -110,7 +111,7 @@ impl Guest {
 async fn run(mut instance: Instance, pre: ComponentPre<State>, work: (Entry, Json)) -> wasmtime::Result<Returned> {
     let calls = Arc::clone(&instance.store.data().calls);
     let returned = enter(&mut instance.store, pre, work, &calls).await;
-    // The store is dropped next, and with it the calls that are still open: no wish of the guest.
+    // The store is dropped next, and with it the open calls. The guest did not ask to drop them.
     calls.close();
     returned
 }
@@ -140,12 +141,12 @@ pub(crate) enum Progress<T> {
     Quiescent,
     /// Its function returned, or it was stopped.
     Ended(wasmtime::Result<T>),
-    /// It waited for the ledger, and a guest of a workflow that has less memory needs its place.
+    /// It waited for the ledger and was displaced by a guest of a workflow that uses less memory.
     Displaced,
 }
 
-/// What a guest passes before it moves: the ledger of host memory, for which it waits in its place unless a guest of a
-/// workflow that has less memory needs that.
+/// The check that a guest passes before it moves. It waits for the ledger of host memory and keeps its permit, unless
+/// it is displaced by a guest of a workflow that uses less memory.
 pub(crate) struct MoveGate {
     pub(crate) account: Arc<Account>,
     pub(crate) admission: Arc<Admission>,
@@ -153,7 +154,7 @@ pub(crate) struct MoveGate {
 }
 
 impl MoveGate {
-    /// Waits until the guest may move; none when it has to go.
+    /// Waits until the guest may move; none if it was displaced.
     async fn pass(&self) -> Option<Moving> {
         tokio::select! {
             biased;
@@ -183,7 +184,7 @@ impl<T> GuestDriver<T> {
         Self { run: Some(Box::pin(run)), calls, cpu, gate, waker: Waker::from(Arc::clone(&woken)), woken }
     }
 
-    /// Moves the guest as far as it can go by itself.
+    /// Moves the guest until it is quiescent, ended or displaced.
     pub(crate) async fn advance(&mut self) -> Progress<T> {
         let Some(mut moving) = self.gate.pass().await else { return Progress::Displaced };
         loop {
@@ -199,11 +200,11 @@ impl<T> GuestDriver<T> {
                     return Progress::Quiescent;
                 }
                 Poll::Pending if self.cpu.take_gave_way() => {
-                    // Given back before it waits: an activation that waits for the database does not drive its guests, and a
-                    // guest that keeps the turn meanwhile would keep all others from moving.
+                    // Dropped before the yield: an activation that waits for the database does not drive its guests. A
+                    // guest that kept its turn meanwhile would keep all others from moving.
                     drop(moving);
                     tokio::task::yield_now().await;
-                    // What others have asked for meanwhile may be more than there is room for.
+                    // Other executions may have used up the ledger meanwhile.
                     let Some(again) = self.gate.pass().await else { return Progress::Displaced };
                     moving = again;
                     self.cpu.resume();
@@ -213,7 +214,7 @@ impl<T> GuestDriver<T> {
         }
     }
 
-    /// Lets the guest go; what it still waits for is no longer wanted by anybody.
+    /// Drops the guest's future. Its open calls are no longer wanted.
     pub(crate) fn stop(&mut self) {
         self.calls.close();
         self.run = None;
@@ -226,7 +227,7 @@ impl<T> Drop for GuestDriver<T> {
     }
 }
 
-/// The private waker.
+/// The private waker: a flag.
 struct Woken(AtomicBool);
 
 impl Wake for Woken {

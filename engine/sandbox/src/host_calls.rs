@@ -1,8 +1,8 @@
-//! Where a guest's calls are written down and answered: ordinals, open calls, the clock, what it says.
+//! The calls of a guest: their ordinals, the open calls and their outcomes, the clock, and the guest's log and
+//! progress.
 //!
-//! Host functions write on one side, the loop that drives the guest reads on the other. Both run on the same
-//! thread, one after the other, so the lock is never waited for; it is there because a guest changes threads
-//! between polls.
+//! Host functions write on one side; the loop that drives the guest reads on the other. Both run on the same thread,
+//! one after the other, so the lock is never contended. It is there because a guest changes threads between polls.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,17 +16,17 @@ use crate::limits::{
 use crate::lines::Lines;
 use crate::{Account, Held, HostError};
 
-/// The monotonic clock's first value: late enough that a program may subtract from it, early enough that
-/// a floating-point number of seconds still tells microseconds apart.
+/// The initial value of the monotonic clock. It is late enough that a program may subtract from it, and early enough
+/// that a floating-point number of seconds still resolves microseconds.
 const MONOTONIC_START_NS: u64 = 24 * 3_600_000_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TablePhase {
-    /// Start functions may run; no durable call is possible yet.
+    /// Start functions may run. No durable call is possible yet.
     Preparing,
     /// The guest's function runs.
     Running,
-    /// It has ended or is being dropped: futures that vanish now are no wish of the guest.
+    /// The guest has ended or is being dropped. Futures dropped from now on were not dropped by the guest.
     Closed,
 }
 
@@ -50,7 +50,7 @@ struct CallTable {
     open: HashMap<u32, OpenSlot>,
     requests: Vec<Request>,
     turn_bytes: usize,
-    /// What this turn has asked for and said, in the ledger until it is taken.
+    /// The size of this turn's requests and log lines, accounted in the ledger until they are taken.
     held: Held,
     progress_at: Option<usize>,
     log_bytes: usize,
@@ -62,7 +62,7 @@ struct CallTable {
     refusal: Option<Failure>,
 }
 
-/// The desk of one guest.
+/// The calls of one guest.
 pub(crate) struct HostCalls(Mutex<CallTable>);
 
 impl HostCalls {
@@ -91,17 +91,17 @@ impl HostCalls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From here on durable calls are possible.
+    /// Allows durable calls from now on.
     pub(crate) fn open_for_calls(&self) {
         self.papers().phase = TablePhase::Running;
     }
 
-    /// From here on nothing that happens is a wish of the guest.
+    /// Closes the table: futures dropped from now on were not dropped by the guest.
     pub(crate) fn close(&self) {
         self.papers().phase = TablePhase::Closed;
     }
 
-    /// Writes a call down and gives it its ordinal; or says at once, live and on replay alike, why not.
+    /// Records a call and gives it its ordinal, or refuses it with a reason. The result is the same live and on replay.
     pub(crate) fn issue(self: &Arc<Self>, call: Call) -> Result<PendingCall, Failure> {
         let mut papers = self.papers();
         papers.admit(call.weight())?;
@@ -118,7 +118,7 @@ impl HostCalls {
         account.has_outgrown()
     }
 
-    /// Writes down an attribute; it takes an ordinal, but nobody waits for it.
+    /// Records an attribute. It takes an ordinal but has no outcome.
     pub(crate) fn set_attribute(&self, name: String, value: cerebelum_history::Json) -> Result<(), Failure> {
         let mut papers = self.papers();
         papers.admit(name.len() + value.as_str().len())?;
@@ -127,13 +127,13 @@ impl HostCalls {
         Ok(())
     }
 
-    /// The guest says that it no longer waits for a call, but cannot drop it: it is told `cancelled`.
+    /// Cancels a call that the guest no longer waits for but cannot drop. Its outcome is `cancelled`.
     pub(crate) fn cancel(&self, ordinal: u32) {
         let mut papers = self.papers();
         if let Some(open) = papers.open.remove(&ordinal) {
             papers.requests.push(Request::Drop(ordinal));
             let failure = Failure::new(kind::CANCELLED, "the guest no longer waits for this call");
-            // Nobody listens any more when the guest dropped the call as well.
+            // The receiver is gone if the guest dropped the call as well.
             let _ = open.answer.send(Outcome::Failed(failure));
         }
     }
@@ -145,7 +145,7 @@ impl HostCalls {
         }
     }
 
-    /// Moves the clock and answers one call.
+    /// Advances the clock and delivers the outcome of one call.
     pub(crate) fn deliver(&self, delivery: Delivery) -> Result<(), HostError> {
         let mut papers = self.papers();
         let ordinal = delivery.ordinal;
@@ -161,7 +161,7 @@ impl HostCalls {
         Ok(())
     }
 
-    /// A turn begins: limits per turn start over.
+    /// Begins a turn and resets the limits that apply to each turn.
     pub(crate) fn begin_turn(&self) {
         let mut papers = self.papers();
         papers.turn_bytes = 0;
@@ -170,7 +170,7 @@ impl HostCalls {
         papers.stderr_tail.clear();
     }
 
-    /// Everything asked for and said since the last time.
+    /// Takes the requests and log lines since the last call.
     pub(crate) fn take_requests(&self) -> Vec<Request> {
         let mut papers = self.papers();
         papers.progress_at = None;
@@ -183,12 +183,12 @@ impl HostCalls {
         !self.papers().open.is_empty()
     }
 
-    /// A wait was refused that has no way to say so to the guest.
+    /// Records that a wait was refused which cannot report an error to the guest.
     pub(crate) fn refuse_wait(&self, refusal: Failure) {
         self.papers().refusal = Some(refusal);
     }
 
-    /// The wait of this turn that was refused.
+    /// The wait that was refused in this turn.
     pub(crate) fn refusal(&self) -> Option<Failure> {
         self.papers().refusal.clone()
     }
@@ -201,7 +201,7 @@ impl HostCalls {
         self.papers().clock_ms
     }
 
-    /// The monotonic clock: counts from the beginning of the scope.
+    /// The monotonic clock. It starts with the scope.
     pub(crate) fn monotonic_ns(&self) -> u64 {
         let papers = self.papers();
         MONOTONIC_START_NS.saturating_add((papers.clock_ms - papers.began_ms).saturating_mul(1_000_000))
@@ -211,7 +211,7 @@ impl HostCalls {
         self.papers().log(level, line);
     }
 
-    /// The latest progress is state: within a turn the last one wins.
+    /// Progress is state: within a turn the latest one replaces the earlier ones.
     pub(crate) fn progress(&self, percent: u8, message: &str) {
         let mut papers = self.papers();
         let said = Request::Progress(percent.min(100), cut(message, TEXT_BYTES_MAX).to_owned());
@@ -224,7 +224,7 @@ impl HostCalls {
         }
     }
 
-    /// Takes what a guest wrote to a standard stream, and logs it line by line.
+    /// Takes bytes that a guest wrote to a standard stream, and logs them line by line.
     pub(crate) fn write(&self, stream: Stream, bytes: &[u8]) {
         let mut papers = self.papers();
         let (lines, level) = match stream {
@@ -236,7 +236,7 @@ impl HostCalls {
         }
     }
 
-    /// Logs what was written without an end of line, and how many lines were left out.
+    /// Logs the rest that was written without a newline, and the number of dropped lines.
     pub(crate) fn flush_lines(&self) {
         let mut papers = self.papers();
         if let Some(line) = papers.out.rest() {
@@ -251,7 +251,7 @@ impl HostCalls {
         }
     }
 
-    /// What it wrote to standard error during this turn, the end of it.
+    /// The end of the output that the guest wrote to standard error in this turn.
     pub(crate) fn stderr_tail(&self) -> String {
         self.papers().stderr_tail.clone()
     }
@@ -280,7 +280,8 @@ impl CallTable {
             let why = format!("{OPEN_CALLS_MAX} calls are open already: await some of them first");
             return Err(Failure::new(kind::CALL_LIMIT, why));
         }
-        // A flat price per request besides its values, so that empty ones are bounded as well.
+        // Each request counts a fixed size in addition to its values, so that the number of empty ones is bounded as
+        // well.
         let bytes = self.turn_bytes.saturating_add(bytes).saturating_add(REQUEST_BYTES);
         if bytes > TURN_BYTES_MAX {
             let why = format!("more than {TURN_BYTES_MAX} bytes asked for at one moment: await some calls first");
@@ -304,7 +305,7 @@ impl CallTable {
 
     fn log(&mut self, level: Level, line: &str) {
         let line = cut(line, TEXT_BYTES_MAX);
-        // Counted over the whole attempt, so that a rerun drops the very same lines.
+        // Counted over the whole attempt, so that a rerun drops exactly the same lines.
         self.log_bytes = self.log_bytes.saturating_add(line.len() + LOG_LINE_BYTES);
         if self.log_bytes > LOG_BYTES_MAX {
             self.log_lines_dropped += 1;
@@ -315,7 +316,7 @@ impl CallTable {
     }
 }
 
-/// A call that waits for its outcome. Dropping it tells the engine that the guest no longer wants it.
+/// A call that waits for its outcome. Dropping it tells the engine that the guest no longer wants the outcome.
 pub(crate) struct PendingCall {
     calls: Arc<HostCalls>,
     ordinal: u32,
@@ -334,7 +335,7 @@ impl Drop for PendingCall {
     }
 }
 
-/// Whether an outcome is one that this call can have.
+/// Returns the check whether an outcome fits this call.
 fn fitting(call: &Call) -> fn(&Outcome) -> bool {
     match call {
         Call::Sleep { .. } => |o| matches!(o, Outcome::Slept | Outcome::Failed(_)),
@@ -348,7 +349,7 @@ fn fitting(call: &Call) -> fn(&Outcome) -> bool {
     }
 }
 
-/// The beginning of a text, at most this many bytes of it.
+/// The beginning of a text: at most `bytes_max` bytes, cut at a character boundary.
 pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     let end = (0..=bytes_max.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     &text[..end]

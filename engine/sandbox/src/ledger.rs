@@ -1,11 +1,12 @@
-//! The ledger of host memory: what an engine holds for guests and clients besides linear memory, in bytes, and who goes
-//! on when that is too much.
+//! The ledger of host memory: it counts the bytes that an engine holds for guests and clients besides linear memory,
+//! and decides which executions go on when the bound is exceeded.
 //!
-//! It has two lanes: executions that hold little, and executions that hold much, each with a sum and a bound of its own.
-//! An execution changes its lane with what it holds, so that those that fill one lane never stand in the way of the
-//! other. The ledger is looked at before an execution moves and written while it does: what one guest asks for in one turn
-//! is bounded, so that a sum passes its bound by no more than what those that move at the same moment may ask for.
-//! Above the bound of a lane one execution of it at a time goes on, so that there is always one that can become smaller.
+//! It has two lanes, one for executions that hold little and one for executions that hold much. Each lane has its own
+//! sum and bound. An execution changes lanes with the amount it holds, so executions that fill one lane never block the
+//! other. The ledger is checked before an execution moves and updated while it moves. The requests of one guest in one
+//! turn are bounded, so a sum exceeds its bound by no more than the requests of the executions that move at the same
+//! time. Above the bound of a lane, one of its executions at a time goes on, so that there is always one that can
+//! shrink.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,18 +14,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// An execution that has not moved for so long lets another one go on above the bound: what it waits for may be held by
-/// that one.
+/// An execution that has not moved for this long lets another one go on above the bound: it may be waiting for
+/// something that the other one holds.
 const TURN_TAKEN_AFTER: Duration = Duration::from_millis(200);
 
 /// An execution that holds no more than this many bytes is small.
 pub const SMALL_BYTES: u64 = 256 << 10;
-/// Which share of the ledger's bound is for small executions.
+/// The small executions' share of the ledger's bound is 1/`SMALL_SHARE`.
 const SMALL_SHARE: u64 = 4;
-/// No execution that is small may hold more than this share of the bound.
+/// A small execution holds at most 1/`ONE_SHARE` of the bound.
 const ONE_SHARE: u64 = 256;
 
-/// What an engine holds.
+/// The bytes that an engine holds.
 #[derive(Debug)]
 pub struct Ledger {
     small: Lane,
@@ -33,7 +34,7 @@ pub struct Ledger {
     freed: Notify,
 }
 
-/// The executions that hold little, or those that hold much.
+/// One lane: the executions that hold little, or those that hold much.
 #[derive(Debug)]
 struct Lane {
     held: AtomicU64,
@@ -45,7 +46,7 @@ struct Lane {
 #[derive(Debug)]
 struct Turn {
     account: Weak<Account>,
-    /// How many of its guests move at the moment.
+    /// How many of its guests are moving now.
     moving: u32,
     moved: Instant,
 }
@@ -55,7 +56,7 @@ impl Turn {
         std::ptr::eq(self.account.as_ptr(), Arc::as_ptr(account))
     }
 
-    /// Whether another execution may have it.
+    /// Whether another execution may take the turn.
     fn is_free(&self) -> bool {
         self.account.strong_count() == 0 || self.moving == 0 && self.moved.elapsed() >= TURN_TAKEN_AFTER
     }
@@ -78,7 +79,7 @@ impl Lane {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether less than the bound is held again.
+    /// Subtracts bytes. Returns whether the sum dropped from above the bound to at most the bound.
     fn sub(&self, bytes: u64) -> bool {
         let before = self.held.fetch_sub(bytes, Ordering::Relaxed);
         before > self.bytes_max && before - bytes <= self.bytes_max
@@ -86,7 +87,7 @@ impl Lane {
 }
 
 impl Ledger {
-    /// An empty one with this bound, a quarter of which is for executions that hold little.
+    /// Creates an empty ledger with this bound, a quarter of which is for executions that hold little.
     #[must_use]
     pub fn new(bytes_max: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -97,25 +98,25 @@ impl Ledger {
         })
     }
 
-    /// The bound.
+    /// The bound, in bytes.
     #[must_use]
     pub fn bytes_max(&self) -> u64 {
         self.small.bytes_max + self.large.bytes_max
     }
 
-    /// What is held.
+    /// The bytes that are held.
     #[must_use]
     pub fn held(&self) -> u64 {
         self.small.held() + self.large.held()
     }
 
-    /// Whether an execution of any size may come.
+    /// Whether there is room for an execution of any size.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.large.has_room() && self.small.has_room()
     }
 
-    /// Whether an execution may come that holds so many bytes.
+    /// Whether there is room for an execution that holds this many bytes.
     #[must_use]
     pub fn has_room_for(&self, bytes: u64) -> bool {
         self.lane(bytes).has_room()
@@ -127,7 +128,7 @@ impl Ledger {
         Arc::new(Account { ledger: Arc::clone(self), bytes: Mutex::new(0) })
     }
 
-    /// Comes back when a lane has room again, or an execution let another one go on.
+    /// Returns when a lane has room again, or when an execution lets another one go on.
     pub async fn freed(&self) {
         self.freed.notified().await;
     }
@@ -137,7 +138,7 @@ impl Ledger {
     }
 }
 
-/// What one execution holds.
+/// The bytes that one execution holds.
 #[derive(Debug)]
 pub struct Account {
     ledger: Arc<Ledger>,
@@ -149,7 +150,7 @@ impl Account {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds so many bytes, until what is returned is dropped.
+    /// Holds this many bytes until the returned value is dropped.
     #[must_use]
     pub fn hold(self: &Arc<Self>, bytes: u64) -> Held {
         let mut held = Held { account: Arc::clone(self), bytes: 0 };
@@ -157,14 +158,14 @@ impl Account {
         held
     }
 
-    /// Whether executions like this one need not wait for each other.
+    /// Whether executions in the same lane need not wait for each other.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.ledger.has_room_for(*self.bytes())
     }
 
-    /// Whether the execution may go on and hold so many bytes more: there is room, or it is the one that goes on without.
-    /// What is returned is kept while it does.
+    /// Whether the execution may go on and hold `more` additional bytes: there is room, or it is the one execution that
+    /// goes on above the bound. The caller keeps the returned value while the execution moves.
     pub fn may_move(self: &Arc<Self>, more: u64) -> Option<Moving> {
         let bytes = self.bytes().saturating_add(more);
         let lane = self.ledger.lane(bytes);
@@ -186,18 +187,18 @@ impl Account {
             if let Some(moving) = self.may_move(0) {
                 return moving;
             }
-            // No notification says that the execution whose turn it is has stood still for too long.
+            // No notification is sent when the execution that has the turn stands still for too long.
             let _ = tokio::time::timeout(TURN_TAKEN_AFTER, self.ledger.freed()).await;
         }
     }
 
-    /// Whether the execution, which moves, has come to hold so much that others have to go first.
+    /// Whether a moving execution has come to hold so much that it must wait for others.
     pub(crate) fn has_outgrown(self: &Arc<Self>) -> bool {
         let lane = self.ledger.lane(*self.bytes());
         !lane.has_room() && !lane.turn().as_ref().is_some_and(|now| now.is_of(self))
     }
 
-    /// The execution wants nothing more for now: the next one goes on above the bound.
+    /// The execution needs nothing more for now. The next one may go on above the bound.
     pub fn rest(self: &Arc<Self>) {
         for lane in [&self.ledger.small, &self.ledger.large] {
             if lane.has_room() {
@@ -223,11 +224,11 @@ impl Account {
     }
 }
 
-/// Kept while an execution moves.
+/// A guard that is kept while an execution moves.
 #[derive(Debug)]
 pub struct Moving {
     account: Arc<Account>,
-    /// What it held when it began to move above the bound: that says in which lane.
+    /// The bytes that the execution held when it began to move above the bound. They determine its lane.
     above: Option<u64>,
 }
 
@@ -250,19 +251,19 @@ pub struct Held {
 }
 
 impl Held {
-    /// How many.
+    /// The number of bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whose they are.
+    /// The account of the execution that holds them.
     #[must_use]
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
 
-    /// It is so many now.
+    /// Sets the number of bytes.
     pub fn set(&mut self, bytes: u64) {
         if bytes != self.bytes {
             self.account.change(|all| all - self.bytes + bytes);
@@ -270,7 +271,7 @@ impl Held {
         }
     }
 
-    /// So many more.
+    /// Adds bytes.
     pub fn grow(&mut self, bytes: u64) {
         self.set(self.bytes.saturating_add(bytes));
     }
@@ -325,7 +326,7 @@ mod tests {
         let moves = b.may_move(0);
         assert!(moves.is_some() && a.may_move(0).is_none());
         drop(moves);
-        // It neither moves nor rests: what it waits for may be held by the other one.
+        // `b` neither moves nor rests now: it may be waiting for something that `a` holds.
         drop(a.moving().await);
     }
 

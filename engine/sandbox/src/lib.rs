@@ -1,9 +1,9 @@
-//! Runs one guest under limits; knows WIT and wasmtime, nothing of stores.
+//! Runs guests under limits. Knows WIT and wasmtime, but not the store.
 //!
-//! A [`Sandbox`] takes components in ([`Sandbox::inspect`], [`Sandbox::load`]) and gives out [`Program`]s; a program
-//! starts [`Guest`]s; a guest takes [`turn`](Guest::turn)s: it is told one outcome, moves until nothing in it can
-//! move, and says what it asked for. Equal beginnings and deliveries make equal requests: clocks and chance are
-//! functions of them, and everything else that could differ is not there.
+//! A [`Sandbox`] accepts components ([`Sandbox::inspect`], [`Sandbox::load`]) and returns [`Program`]s. A program
+//! starts [`Guest`]s. A guest takes [`turn`](Guest::turn)s: it gets one outcome, moves until it is quiescent, and
+//! returns what it asked for. Equal inputs and deliveries produce equal requests: clocks and random numbers are
+//! functions of them, and no other source of difference is available to a guest.
 
 mod admission;
 mod artifact_writer;

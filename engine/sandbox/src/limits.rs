@@ -1,4 +1,4 @@
-//! Every limit of the sandbox, with its unit and its default, in one place.
+//! All limits of the sandbox, with units and defaults.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use crate::{Ledger, memory_bytes};
 
-/// What an operator may set. [`Config::new`] gives the documented defaults.
+/// Settings for operators. [`Config::new`] has the documented defaults.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Folder for compiled artifacts and the key that seals them. Created when missing, for this user only.
+    /// Folder for compiled artifacts and the key that signs them. Created if missing, accessible to this user only.
     pub data: PathBuf,
-    /// Small guests (Rust) that may live at the same moment; a further one waits. Default 1,000.
+    /// Small guests (Rust) that may run at the same time; further ones wait. Default 1,000.
     pub small_instances_max: u32,
-    /// Large guests (Python) that may live at the same moment; a further one waits. Default 100.
+    /// Large guests (Python) that may run at the same time; further ones wait. Default 100.
     pub large_instances_max: u32,
-    /// Linear memory of all live guests together, in bytes. Default: half of the machine's memory.
+    /// Linear memory of all running guests together, in bytes. Default: half of the machine's memory.
     pub memory_bytes_max: u64,
-    /// What a workflow may add to its initial memory, in bytes. Default 64 MiB.
+    /// How much a workflow may add to its initial memory, in bytes. Default 64 MiB.
     pub workflow_growth_bytes_max: usize,
-    /// What a step may add to its initial memory, in bytes. Default 128 MiB.
+    /// How much a step may add to its initial memory, in bytes. Default 128 MiB.
     pub step_growth_bytes_max: usize,
     /// The most linear memory that one guest may have, in bytes. Default 256 MiB.
     pub guest_memory_bytes_max: usize,
@@ -27,11 +27,12 @@ pub struct Config {
     pub workflow_cpu_max: Duration,
     /// Thread CPU time of a step between two deliveries. Default 30 s.
     pub step_cpu_max: Duration,
-    /// How often a computing guest gives way to others and its CPU time is looked at. Default 10 ms.
+    /// How often a computing guest yields and its CPU time is checked. Default 10 ms.
     pub tick: Duration,
-    /// Compiled components kept ready in memory. Default 200.
+    /// How many compiled components are kept in memory. Default 200.
     pub programs_max: usize,
-    /// What the node holds in host memory. Default: a ledger of its own, bounded by an eighth of the memory that this process may have.
+    /// The ledger of the node's host memory. Default: a ledger of its own, bounded by an eighth of the memory that this
+    /// process may have.
     pub ledger: Arc<Ledger>,
 }
 
@@ -56,9 +57,9 @@ impl Config {
     }
 }
 
-/// A component with this much initial memory counts as large: it gets the engine that is tuned for Python.
+/// A component with at least this much initial memory counts as large and gets the engine that is tuned for Python.
 pub(crate) const LARGE_GUEST_BYTES: u64 = 4 << 20;
-/// Memory kept in a small guest's slot after use, in bytes: resetting it by hand beats asking the kernel.
+/// Memory kept in a small guest's slot after use, in bytes: resetting it by hand is faster than asking the kernel.
 pub(crate) const SMALL_KEEP_RESIDENT_BYTES: usize = 128 << 10;
 /// The same for a large guest's slot.
 pub(crate) const LARGE_KEEP_RESIDENT_BYTES: usize = 16 << 20;
@@ -71,40 +72,40 @@ pub(crate) const WASM_STACK_BYTES: usize = 512 << 10;
 pub(crate) const FIBER_STACK_BYTES: usize = 2 << 20;
 /// Frames of a trap's backtrace; a trace this long means that calls nest deeply.
 pub(crate) const BACKTRACE_FRAMES_MAX: usize = 64;
-/// Fibers per guest: one for the entry, one for calls that block or lower.
+/// Fibers per guest: one for the entry function, one for calls that block or lower.
 pub(crate) const FIBERS_PER_GUEST: u32 = 2;
 
-/// What one crossing of the border may copy, in bytes.
+/// The most that one host call may copy, in bytes.
 pub(crate) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
-/// What a guest may ask for between two deliveries, in bytes of names and values.
+/// The most that a guest may ask for between two deliveries, in bytes of names and values.
 pub(crate) const TURN_BYTES_MAX: usize = 16 << 20;
-/// What a request counts besides those, in bytes.
+/// The fixed size that each request counts in addition, in bytes.
 pub(crate) const REQUEST_BYTES: usize = 512;
 /// The longest name of a step, workflow, signal or attribute, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 256;
-/// The longest text for people (titles, progress, one log line), in bytes.
+/// The longest text for people (a title, progress or one log line), in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 16 << 10;
 /// Log lines of one attempt, in bytes; further ones are dropped and counted.
 pub(crate) const LOG_BYTES_MAX: usize = 1 << 20;
-/// What a log line counts besides its text, in bytes.
+/// The fixed size that each log line counts in addition to its text, in bytes.
 pub(crate) const LOG_LINE_BYTES: usize = 64;
 /// Random bytes that one call may ask for.
 pub(crate) const RANDOM_BYTES_MAX: u64 = 1 << 20;
-/// Bytes of standard error that a trap's failure carries.
+/// How many bytes of standard error the failure of a trap carries.
 pub(crate) const LAST_WORDS_BYTES_MAX: usize = 4 << 10;
 
 /// The largest component, in bytes.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
-/// A module with this much code and no memory of its own is a library: it is compiled apart from its component, once
-/// for all components that contain it. In bytes.
+/// A module with at least this much code and without a memory of its own is a library. It is compiled separately from
+/// its component, once for all components that contain it. In bytes.
 pub(crate) const SHARED_CODE_BYTES_MIN: u32 = 64 << 10;
-/// Workflows and steps of one component.
+/// Workflows and steps of one component together.
 pub(crate) const ENTRIES_MAX: usize = 1_000;
 /// A manifest with all its schemas, in bytes.
 pub(crate) const MANIFEST_BYTES_MAX: usize = 1 << 20;
 
-/// What a component's structure may hold; counted before the compiler sees a byte, because the time and
-/// memory that compiling takes are not bounded otherwise. In parentheses: a Rust guest, a Python guest.
+/// Limits on a component's structure. They are checked before the compiler sees a byte, because the time and memory for
+/// compiling are not bounded otherwise. In parentheses: the values of a Rust guest and of a Python guest.
 pub(crate) mod structure {
     /// Core modules (4, 14).
     pub(crate) const MODULES_MAX: u64 = 64;
@@ -118,8 +119,8 @@ pub(crate) mod structure {
     pub(crate) const FUNCTIONS_MAX: u64 = 60_000;
     /// Code of all modules together, in bytes.
     pub(crate) const CODE_BYTES_MAX: u64 = 32 << 20;
-    /// What compiling all of it may take, in nanoseconds of CPU time, as estimated from its structure (a Python guest:
-    /// 13 s estimated, 9 s measured).
+    /// The most that compiling the whole component may take, in nanoseconds of CPU time, as estimated from its
+    /// structure (a Python guest: 13 s estimated, 9 s measured).
     pub(crate) const COMPILE_NS_MAX: u64 = 20_000_000_000;
     /// Results of one function.
     pub(crate) const RESULTS_MAX: u64 = 16;
@@ -129,13 +130,13 @@ pub(crate) mod structure {
     pub(crate) const LOOPS_MAX: u64 = 1_500;
     /// Blocks, loops and ifs of one function.
     pub(crate) const BLOCKS_MAX: u64 = 20_000;
-    /// Blocks inside blocks.
+    /// Nesting depth of blocks.
     pub(crate) const BLOCK_DEPTH_MAX: u64 = 2_000;
     /// Local variables of one function.
     pub(crate) const LOCALS_MAX: u64 = 20_000;
     /// Targets of all jump tables of one function.
     pub(crate) const JUMP_TARGETS_MAX: u64 = 50_000;
-    /// Types, imports, exports, globals, data and element segments, aliases: entries of sections.
+    /// Entries of sections: types, imports, exports, globals, data and element segments, aliases.
     pub(crate) const ENTRIES_MAX: u64 = 200_000;
     /// Functions named by element segments.
     pub(crate) const ELEMENTS_MAX: u64 = 100_000;
@@ -149,17 +150,17 @@ pub(crate) mod structure {
     pub(crate) const NAME_BYTES_MAX: usize = 4_096;
 }
 
-/// JSON Schemas of inputs and answers, and what checking one value may take.
+/// Limits on the JSON Schemas of inputs and answers, and on the cost of checking one value.
 pub(crate) mod schema {
     use std::time::Duration;
 
     /// The text of one schema, in bytes.
     pub(crate) const BYTES_MAX: usize = 128 << 10;
-    /// Schemas inside of one schema, itself included.
+    /// Subschemas in one schema, itself included.
     pub(crate) const SUBSCHEMAS_MAX: usize = 2_000;
-    /// Subschemas that one value meets, `$ref`s followed, each counted as often as it is met.
+    /// Subschemas that one value meets, with `$ref`s followed. Each counts as often as it is met.
     pub(crate) const EXPANDED_MAX: u64 = 10_000;
-    /// Subschemas and `$ref`s that one value meets one inside the other.
+    /// Nesting depth of the subschemas and `$ref`s that one value meets.
     pub(crate) const CHAIN_MAX: u64 = 128;
     /// The text of one pattern, in bytes.
     pub(crate) const PATTERN_BYTES_MAX: usize = 2_048;
@@ -167,20 +168,20 @@ pub(crate) mod schema {
     pub(crate) const PATTERN_STATES_MAX: u64 = 4_000;
     /// States of all compiled patterns of one schema.
     pub(crate) const STATES_MAX: u64 = 20_000;
-    /// Bytes of a text times states of the patterns that it is matched with.
+    /// Bytes of a text times states of the patterns that it is matched against.
     pub(crate) const PATTERN_WORK_MAX: u64 = 4_000_000;
-    /// What checking one value may take, in CPU time of its thread.
+    /// The most that checking one value may take, in CPU time of its thread.
     pub(crate) const CHECK_CPU_MAX: Duration = Duration::from_millis(50);
-    /// Between two looks at that clock, in units: each stands for less than a microsecond.
+    /// How many units pass between two checks of that CPU time. A unit takes less than a microsecond.
     pub(crate) const LOOK_UNITS: u64 = 2_000;
-    /// What checking one value may take on an async thread, in units.
+    /// The most that checking one value may take on an async thread, in units.
     pub(crate) const INLINE_UNITS_MAX: u64 = 1_000;
-    /// What finding words for a mismatch may take, in units.
+    /// The most that explaining a mismatch may take, in units.
     pub(crate) const EXPLAIN_UNITS_MAX: u64 = 20_000;
-    /// Stack that a check may use on a thread of its own, in bytes.
+    /// Stack for a check on a thread of its own, in bytes.
     pub(crate) const CHECK_STACK_BYTES: usize = 56 << 20;
-    /// Stack that a check may use on an async thread, in bytes.
+    /// Stack for a check on an async thread, in bytes.
     pub(crate) const INLINE_STACK_BYTES: usize = 256 << 10;
-    /// The line that says what is wrong with a value, in bytes.
+    /// The line that explains a mismatch, in bytes.
     pub(crate) const MISMATCH_BYTES_MAX: usize = 1_024;
 }

@@ -1,34 +1,35 @@
-//! A line in which the workflow that has least memory is next; within a workflow, first come is first served.
+//! A waiting line in which the workflow with the least memory is next. Within a workflow, the order is first come,
+//! first served.
 //!
-//! A workflow whose executions fill all memory, with thousands more in line, keeps those of another one waiting for one
-//! guest and not for all of them. Only the guest that is next may take what there is, so that a large one is not starved by small ones.
+//! A workflow whose executions fill all memory, with thousands more in line, delays the guests of another workflow by
+//! one guest only. Only the next guest may take free memory, so that a large guest is not starved by small ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// Guests that wait, each with what calls it.
+/// The guests that wait, each with its notification.
 #[derive(Default)]
 pub(crate) struct Line(HashMap<String, VecDeque<(u64, Arc<Notify>)>>);
 
 impl Line {
-    /// Whether nothing waits.
+    /// Whether the line is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// A guest joins, behind those of its workflow that came before; later ones have larger numbers.
+    /// Adds a guest behind the earlier ones of its workflow. Later guests have larger numbers.
     pub(crate) fn join(&mut self, workflow: &str, number: u64) -> Arc<Notify> {
         let called = Arc::new(Notify::new());
         self.0.entry(workflow.to_owned()).or_default().push_back((number, Arc::clone(&called)));
         called
     }
 
-    /// A guest leaves, served or not.
+    /// Removes a guest, admitted or not.
     pub(crate) fn leave(&mut self, workflow: &str, number: u64) {
         let Some(waiting) = self.0.get_mut(workflow) else { return };
-        // Nearly always the first one: thousands may stand behind it.
+        // Nearly always it is the first one, and thousands may stand behind it.
         match waiting.front() {
             Some((first, _)) if *first == number => drop(waiting.pop_front()),
             _ => waiting.retain(|(other, _)| *other != number),
@@ -38,7 +39,8 @@ impl Line {
         }
     }
 
-    /// Which guest is next: of the workflow that has least, and of several the one that waits longest.
+    /// The next guest: of the workflow with the least memory, and of several such workflows the guest that has waited
+    /// longest.
     pub(crate) fn next(&self, has: impl Fn(&str) -> u64) -> Option<(u64, &Arc<Notify>)> {
         let firsts = self.0.iter().filter_map(|(workflow, waiting)| Some((workflow, waiting.front()?)));
         let (_, (number, called)) = firsts.min_by_key(|(workflow, (number, _))| (has(workflow), *number))?;
@@ -50,7 +52,8 @@ impl Line {
 mod tests {
     use super::*;
 
-    /// Guests join, named by their workflow; of each workflow so much is used, and one more by each that is served.
+    /// Lets guests join, each named by its workflow, then admits them one by one. `used` is the initial usage of the
+    /// workflows; each admitted guest adds one.
     fn served(joined: &str, used: &[(char, u64)], leaves: Option<u64>) -> String {
         let mut has: HashMap<String, u64> = used.iter().map(|(name, used)| (name.to_string(), *used)).collect();
         let mut line = Line::default();

@@ -1,13 +1,13 @@
-//! Makes lines of what a guest writes in fragments.
+//! Splits a guest's output, which arrives in fragments, into lines.
 
 use crate::limits::TEXT_BYTES_MAX;
 
-/// The beginning of a line that has not ended yet.
+/// The beginning of an unfinished line.
 #[derive(Default)]
 pub(crate) struct Lines(Vec<u8>);
 
 impl Lines {
-    /// Takes a fragment and returns the lines that it ends; empty lines are left out.
+    /// Takes a fragment and returns the lines that it completes. Empty lines are left out.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for piece in bytes.split_inclusive(|&b| b == b'\n') {
@@ -21,7 +21,7 @@ impl Lines {
         lines
     }
 
-    /// What was written since the last end of line.
+    /// Takes the text since the last newline.
     pub(crate) fn rest(&mut self) -> Option<String> {
         let line = std::mem::take(&mut self.0);
         let line = String::from_utf8_lossy(&line);

@@ -1,24 +1,24 @@
-//! How much memory this process may have: the machine's, unless a control group or a resource limit says less.
+//! How much memory this process may have: the machine's memory, unless a control group or a resource limit allows less.
 
 use rustix::process::{Resource, getrlimit};
 
-/// In bytes.
+/// The memory that this process may have, in bytes.
 #[must_use]
 pub fn memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     let machine = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit));
-    // `RLIMIT_AS` says nothing: guests reserve far more address space than they may use.
+    // `RLIMIT_AS` does not count: guests reserve far more address space than they may use.
     let limits = [Resource::Rss, Resource::Data].into_iter().filter_map(|resource| getrlimit(resource).current);
     limits.chain(control_group()).fold(machine, u64::min)
 }
 
-/// The smallest limit of the control groups that this process is in, version 2 or 1.
+/// The smallest memory limit of this process's control groups, version 2 or 1.
 fn control_group() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     groups.lines().filter_map(|line| smallest(line, |path| std::fs::read_to_string(path).ok())).min()
 }
 
-/// The smallest limit on the way from a group, as a line of `/proc/self/cgroup` names it, up to the root.
+/// The smallest limit from a group up to the root. `line` is a line of `/proc/self/cgroup`.
 fn smallest(line: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (controllers, mut path) = (parts.next()?, parts.next()?);

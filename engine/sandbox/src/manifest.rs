@@ -1,4 +1,4 @@
-//! What a component says about itself: its workflows and steps, and what they ask for.
+//! A component's description of itself: its workflows and steps, and the hosts and secrets that it needs.
 
 use std::collections::HashSet;
 
@@ -14,15 +14,15 @@ use crate::schema::Schema;
 /// A component's description of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The kit that built it, for people.
+    /// The SDK that built it, for people.
     pub sdk: String,
     /// Its workflows.
     pub workflows: Vec<WorkflowInfo>,
     /// Its steps.
     pub steps: Vec<StepInfo>,
-    /// Hosts its steps want to fetch from.
+    /// Hosts that its steps want to fetch from.
     pub hosts: Vec<String>,
-    /// Names of the secrets its requests mention.
+    /// Names of the secrets that its requests mention.
     pub secrets: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ pub struct WorkflowInfo {
     /// JSON Schema of its output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Json>,
-    /// A word about it, for people.
+    /// A short description, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// How long its clean-up may take after a cancel; none for no limit.
@@ -45,8 +45,9 @@ pub struct WorkflowInfo {
     pub cancel_grace_ms: Option<u64>,
 }
 
-/// Where a workflow says how long its clean-up may take after a cancel: a keyword of its input schema, in milliseconds.
-/// The contract's record of a workflow cannot get another field without breaking every component built before.
+/// The keyword of a workflow's input schema that declares how long its clean-up may take after a cancel, in
+/// milliseconds. The contract's record of a workflow cannot get another field without breaking every component built
+/// before.
 const CANCEL_GRACE_KEYWORD: &str = "x-cerebelum-cancel-grace-ms";
 
 /// One step of a component.
@@ -60,14 +61,14 @@ pub struct StepInfo {
     /// JSON Schema of its output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Json>,
-    /// A word about it, for people.
+    /// A short description, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// What bounds it, as it declares.
+    /// Its declared timeout, deadline and retry policy.
     pub options: StepOptions,
 }
 
-/// Reads what a component's `describe` returned; the error is one line for the uploader.
+/// Checks the result of a component's `describe`. The error is one line for the uploader.
 pub(crate) fn read(told: guest::Manifest) -> Result<Manifest, String> {
     if told.workflows.is_empty() && told.steps.is_empty() {
         return Err("the component describes no workflow and no step".to_owned());
@@ -105,7 +106,7 @@ fn workflow(told: guest::WorkflowInfo) -> Result<WorkflowInfo, String> {
     })
 }
 
-/// The grace period that an input schema mentions, if any; none when it is not one.
+/// The grace period that an input schema declares, if any. The outer option is none when the value is invalid.
 fn cancel_grace(schema: Option<&str>) -> Option<Option<u64>> {
     let schema: Option<serde_json::Value> = schema.and_then(|text| serde_json::from_str(text).ok());
     match schema.as_ref().and_then(|schema| schema.get(CANCEL_GRACE_KEYWORD)) {
@@ -136,7 +137,7 @@ fn named(names: Vec<String>, what: &str) -> Result<Vec<String>, String> {
     names.into_iter().map(|name| convert::name(name, what).map_err(|failure| failure.message)).collect()
 }
 
-/// Names stand in `component/workflow`, in URLs and on command lines.
+/// Checks the names of workflows or steps. They occur in `component/workflow`, in URLs and on command lines.
 fn unique<'a>(names: impl Iterator<Item = &'a str>, what: &str) -> Result<(), String> {
     let mut seen = HashSet::new();
     for name in names {

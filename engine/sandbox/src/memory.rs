@@ -1,4 +1,4 @@
-//! Bounds what one guest allocates, summed over all its memories, and asks the node for what it adds.
+//! Limits the memory of one guest, summed over all its linear memories, and reserves its growth on the node.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::host_calls::HostCalls;
 use crate::limits::structure;
 use crate::trap::GuestExit;
 
-/// The limit of one guest.
+/// The memory limit of one guest.
 pub(crate) struct MemoryLimit {
     calls: Arc<HostCalls>,
     place: Arc<Permit>,
@@ -35,7 +35,7 @@ impl ResourceLimiter for MemoryLimit {
             return Ok(false);
         }
         if !self.place.cover(used as u64) {
-            // The guest must not see this: its next attempt would run differently from a rerun.
+            // The guest must not see this failure: a rerun might not meet it and would run differently.
             return Err(GuestExit::HostError(HostError::MemoryUsedUp).into());
         }
         self.used = used;
@@ -43,7 +43,7 @@ impl ResourceLimiter for MemoryLimit {
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        // Refused by us, or by the memory's own maximum: what was counted as growth did not happen.
+        // Refused here or by the memory's own maximum: the counted growth did not happen.
         self.used -= std::mem::take(&mut self.latest);
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The compiled modules that components share: each is in memory once while any program needs it, and on disk once.
+//! The compiled modules that components share. Each is in memory at most once, while a program needs it, and on disk
+//! once.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,11 +11,11 @@ use wasmtime::{Engine, Module};
 use crate::cache::Cache;
 use crate::shared_modules;
 
-/// A compiled module. Programs hold it for as long as they live; guests that outlive their program hold the code.
+/// A compiled module. Programs hold it as long as they exist; guests that outlive their program hold its code.
 pub(crate) struct CachedModule {
     pub(crate) digest: Digest,
     pub(crate) module: Module,
-    /// Whether the cache was given it, or gave it.
+    /// Whether the module was written to the disk cache or loaded from it.
     is_kept: AtomicBool,
 }
 
@@ -26,9 +27,9 @@ pub(crate) struct ModuleCache {
 }
 
 impl ModuleCache {
-    /// A module from memory or from disk.
+    /// Finds a module in memory or on disk.
     pub(crate) fn find(&self, (engine, cache): (&Engine, &Cache), digest: &Digest) -> Option<Arc<CachedModule>> {
-        // Reading takes milliseconds; whoever wants the same one meanwhile would only read it again.
+        // Reading takes milliseconds. A concurrent request for the same module would only read it again.
         let mut shelf = self.shelf();
         if let Some(found) = shelf.get(digest).and_then(Weak::upgrade) {
             return Some(found);
@@ -37,7 +38,7 @@ impl ModuleCache {
         Some(put(&mut shelf, CachedModule { digest: digest.clone(), module, is_kept: AtomicBool::new(true) }))
     }
 
-    /// A module from memory, from disk, or compiled from its bytes.
+    /// Finds a module in memory or on disk, or compiles it from its bytes.
     pub(crate) fn find_or_compile(
         &self,
         from: (&Engine, &Cache),
@@ -46,7 +47,7 @@ impl ModuleCache {
         if let Some(found) = self.find(from, &taken_out.digest) {
             return Ok(found);
         }
-        // Seconds: not while others wait for the shelf.
+        // Compiling takes seconds, so the lock is not held meanwhile.
         let module = Module::from_binary(from.0, taken_out.bytes)?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
         let digest = taken_out.digest.clone();
@@ -71,7 +72,8 @@ fn put(shelf: &mut HashMap<Digest, Weak<CachedModule>>, module: CachedModule) ->
 }
 
 impl CachedModule {
-    /// Gives it to the cache unless that has it. Only for components that were accepted: what nobody needs stays away.
+    /// Writes the module to the disk cache unless it is there. Called only for accepted components, so that no unneeded
+    /// module is stored.
     pub(crate) fn keep(&self, cache: &Cache) {
         if !self.is_kept.swap(true, Ordering::Relaxed) || !cache.has_module(&self.digest) {
             cache.store_module(&self.module, &self.digest);

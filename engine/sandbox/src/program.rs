@@ -1,4 +1,4 @@
-//! A component that is ready to run: checked, compiled, linked, described.
+//! A component that is ready to run: checked, compiled, linked and described.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ struct Inner {
     digest: Digest,
     label: ArtifactMeta,
     pre: ComponentPre<State>,
-    /// Keeps its modules on the shelf for other programs.
+    /// Keeps its modules in the module cache for other programs.
     modules: Modules,
 }
 
@@ -45,7 +45,7 @@ impl Program {
         &self.0.digest
     }
 
-    /// What it says about itself.
+    /// The component's description of itself.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.0.label.manifest
@@ -57,23 +57,24 @@ impl Program {
         self.0.label.memory_bytes
     }
 
-    /// Whether its slots keep much memory, and no guest runs it. Guests hold their program; so does the shelf.
+    /// Whether its slots keep much memory and no guest runs it. Guests hold their program, and so does the component
+    /// cache.
     pub(crate) fn is_large_and_idle(&self) -> bool {
         self.0.label.memory_bytes >= LARGE_GUEST_BYTES && Arc::strong_count(&self.0) == 1
     }
 
-    /// Keeps it on disk. Takes tenths of a second with a large component: not for an async thread.
+    /// Writes it to disk. Takes tenths of a second with a large component, so it must not run on an async thread.
     fn keep(&self, component: &Component) {
         let Inner { shared, digest, label, modules, .. } = &*self.0;
-        // Modules first: a component that is kept finds what it needs.
+        // Modules are stored first, so that a stored component finds what it needs.
         modules.iter().for_each(|module| module.keep(&shared.cache));
         shared.cache.store_component(component, digest, label);
     }
 
-    /// Makes a guest, waiting while the node has no slot or no memory for it. No guest code runs before its first turn.
+    /// Creates a guest. Waits while the node has no slot or no memory for it. No guest code runs before its first turn.
     ///
     /// # Errors
-    /// None at present; the engine's own trouble shows in the guest's turns.
+    /// None at present; the engine's own faults show in the guest's turns.
     pub async fn start(&self, begin: GuestInput, account: Arc<Account>) -> Result<Guest, HostError> {
         let Inner { shared, label, pre, .. } = &*self.0;
         let workflow = begin.workflow.clone();
@@ -89,7 +90,7 @@ impl Program {
         Ok(Guest::new((self.clone(), instance), pre.clone(), (begin.entry, begin.input), (cpu, gate)))
     }
 
-    /// How many steps have ever found places, of those that stand in one line with the steps of this component.
+    /// How many steps were ever admitted from the line that this component's steps wait in.
     #[must_use]
     pub fn steps_admitted(&self) -> u64 {
         let Inner { shared, label, .. } = &*self.0;
@@ -97,7 +98,7 @@ impl Program {
     }
 }
 
-/// A store in its place, limits armed.
+/// Waits for admission and creates a store with its limits set.
 async fn instantiate(
     shared: &Shared,
     memory_bytes: u64,
@@ -119,7 +120,7 @@ async fn instantiate(
     Instance { store, place }
 }
 
-/// Makes a component ready from what is kept on disk.
+/// Loads a component from the artifacts on disk.
 pub(crate) fn recall(shared: &Arc<Shared>, digest: &Digest) -> Option<Program> {
     let label = shared.cache.label(digest)?;
     let plant = shared.engines.for_memory(label.memory_bytes);
@@ -131,7 +132,7 @@ pub(crate) fn recall(shared: &Arc<Shared>, digest: &Digest) -> Option<Program> {
     Some(Program(Arc::new(Inner { shared, digest, label, pre, modules })))
 }
 
-/// A component that is checked and compiled, but has not been asked what it is.
+/// A component that is checked and compiled, but not described yet.
 pub(crate) struct Compiled {
     component: Component,
     modules: Modules,
@@ -139,7 +140,7 @@ pub(crate) struct Compiled {
     memory_bytes: u64,
 }
 
-/// Checks and compiles a component. Takes seconds of all cores: not for an async thread.
+/// Checks and compiles a component. Takes seconds on all cores, so it must not run on an async thread.
 pub(crate) fn compile(shared: &Shared, bytes: &[u8]) -> Result<Compiled, InspectError> {
     let found = structure::examine(bytes).map_err(InspectError::Refused)?;
     world::check(&found).map_err(InspectError::Refused)?;
@@ -164,14 +165,14 @@ pub(crate) fn compile(shared: &Shared, bytes: &[u8]) -> Result<Compiled, Inspect
         let built = modules.map_err(|error| InspectError::Refused(chain(&error)));
         match built.and_then(|modules| build(&hoisted.rest, modules)) {
             Ok(compiled) => return Ok(compiled),
-            // What is wrong must be said of the component as it was uploaded.
+            // The error must describe the component as it was uploaded.
             Err(error) => tracing::debug!(%error, "compiling a component whole"),
         }
     }
     build(bytes, Modules::new())
 }
 
-/// Asks a compiled component what it is, and has it kept on disk: nobody waits for that.
+/// Calls `describe` of a compiled component and queues it for the disk without waiting for the write.
 pub(crate) async fn describe(
     shared: &Arc<Shared>,
     digest: &Digest,
@@ -188,7 +189,7 @@ pub(crate) async fn describe(
     Ok(program)
 }
 
-/// What a component says about itself.
+/// Calls a component's `describe` and checks the result.
 async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> Result<Manifest, InspectError> {
     let begin = nobody();
     let cpu = Cpu::new(shared.config.workflow_cpu_max);
@@ -220,7 +221,7 @@ async fn ask(mut instance: Instance, pre: ComponentPre<State>) -> wasmtime::Resu
     instance.cerebelum_guest_guest().call_describe(&mut *store).await
 }
 
-/// The beginning of a guest that is only asked what it is.
+/// The input of a guest that only runs `describe`.
 fn nobody() -> GuestInput {
     GuestInput {
         entry: Entry::Workflow(String::new()),
@@ -253,7 +254,7 @@ fn link(
         .map_err(|error| refused("the component's exports do not fit `cerebelum:guest/guest@1`", &error))
 }
 
-/// The entry functions must be `async`, or a guest that blocks in a durable call would trap.
+/// Checks that the entry functions are `async`: a guest that blocks in a durable call would trap otherwise.
 fn check_entries(component: &Component) -> Result<(), InspectError> {
     let exports = component.component_type();
     let engine = component.engine();
@@ -284,7 +285,7 @@ fn check_entries(component: &Component) -> Result<(), InspectError> {
     Ok(())
 }
 
-/// An error with its causes on one line.
+/// Formats an error and its causes on one line.
 fn chain(error: &wasmtime::Error) -> String {
     let line = format!("{error:#}");
     line.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -1,7 +1,7 @@
-//! Random numbers that repeat: three streams of bytes, functions of the scope's seed and of nothing else (L3).
+//! Deterministic random numbers: three streams of bytes that depend on the scope's seed alone (L3).
 //!
-//! The bytes are defined by BLAKE3, not by the version of a random number library: a rerun years later, by a
-//! newer engine, sees the same ones.
+//! The bytes are defined by BLAKE3, not by the version of a random number library. A rerun years later, by a newer
+//! engine, gets the same ones.
 
 use blake3::{Hasher, OutputReader};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};

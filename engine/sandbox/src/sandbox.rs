@@ -1,4 +1,4 @@
-//! The sandbox of a node: takes components in, keeps them ready, counts their guests.
+//! The sandbox of a node: accepts components, keeps them ready, and counts their guests.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -17,15 +17,15 @@ use crate::engine_pair::EnginePair;
 use crate::program::{self, Program};
 use crate::{Config, InspectError, LoadError, Manifest, SandboxError};
 
-/// Runs guests. Cheap to clone; all clones are one.
+/// Runs guests. Cheap to clone; all clones share their state.
 #[derive(Clone)]
 pub struct Sandbox {
     shared: Arc<Shared>,
     shelf: Arc<Mutex<ComponentCache>>,
 }
 
-/// What all programs and guests of a sandbox share. The shelf of programs is not part of it, or they would keep
-/// each other alive.
+/// The state that all programs and guests of a sandbox share. The [`ComponentCache`] is not part of it: the cache and
+/// its programs would keep each other alive.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) engines: EnginePair,
@@ -33,17 +33,17 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     /// Compiles uploads.
     uploads: CompilePool,
-    /// Compiles what executions wait for: not behind uploads.
+    /// Compiles components that executions wait for, so that they do not queue behind uploads.
     wakes: CompilePool,
     pub(crate) keeping: Keeping,
 }
 
-/// A component that was looked at.
+/// An inspected component.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspected {
     /// Its content address.
     pub digest: Digest,
-    /// What it says about itself.
+    /// The component's description of itself.
     pub manifest: Manifest,
 }
 
@@ -65,10 +65,10 @@ impl Sandbox {
         Ok(Self { shared: Arc::new(shared), shelf: Arc::default() })
     }
 
-    /// Looks at an uploaded component: checks and compiles it, and asks it what it is.
+    /// Inspects an uploaded component: checks it, compiles it and calls its `describe`.
     ///
     /// # Errors
-    /// `Refused` with one line that names what is wrong with it; `HostError` when the fault is not its own.
+    /// `Refused` with one line that names the component's fault; `HostError` when the fault is not the component's.
     pub async fn inspect(&self, bytes: impl Into<Bytes>) -> Result<Inspected, InspectError> {
         let bytes = bytes.into();
         let (digest, bytes) = blocking(move || (Digest::of(&bytes), bytes)).await?;
@@ -81,11 +81,11 @@ impl Sandbox {
         Ok(Inspected { digest, manifest: program.manifest().clone() })
     }
 
-    /// Makes a component ready that was accepted earlier: from memory, from disk, or by compiling `bytes`, which are
-    /// asked for only then. However many ask at once, it is compiled once.
+    /// Prepares a component that was accepted earlier: from memory, from disk, or by compiling `bytes`, which are only
+    /// requested then. Concurrent calls compile it once.
     ///
     /// # Errors
-    /// `Bytes` when the bytes could not be had; `Inspect` when they are not those of `digest` or not acceptable.
+    /// `Bytes` when the bytes could not be read; `Inspect` when they do not match `digest` or are not acceptable.
     pub async fn load<E>(
         &self,
         digest: &Digest,
@@ -100,52 +100,53 @@ impl Sandbox {
         self.ready(digest, |shared| &shared.wakes, checked).await
     }
 
-    /// Waits until everything compiled so far is on disk, or was found not to fit there. Without that a component is
+    /// Waits until everything compiled so far is on disk or could not be written. A component that is not on disk is
     /// compiled again after a restart.
     pub async fn kept(&self) {
         self.shared.keeping.done().await;
     }
 
-    /// Removes the compiled form of a component from memory and disk. Guests that run it go on. One that is just being
-    /// kept comes back on disk, where it is in nobody's way.
+    /// Removes the compiled form of a component from memory and disk. Guests that run it go on. A component that is
+    /// being written at this moment reappears on disk, where it does no harm.
     pub fn forget(&self, digest: &Digest) {
         self.shelf().cells.remove(digest);
         self.shared.cache.forget(digest);
     }
 
-    /// Removes the compiled forms of components that are not among these and were kept on disk longer ago than that: what
-    /// a process that died would have removed.
+    /// Removes the compiled forms of components that are not in `known` and were stored longer than `age` ago. They are
+    /// left over from a process that died before it removed them.
     pub fn forget_others(&self, known: &BTreeSet<Digest>, age: Duration) {
         self.shared.cache.kept_before(age).difference(known).for_each(|digest| self.forget(digest));
     }
 
-    /// Lets go of large programs that have no guest and that nobody has asked for since the last call. They stay on
-    /// disk; what goes is the memory that the slots of their guests keep, about as much as each such guest has.
+    /// Drops large programs that have no guest and were not used since the last call. They stay on disk. This frees the
+    /// memory that the slots of their guests keep, about as much as each such guest has.
     pub fn rest(&self) {
-        // Dropped outside of the lock: unmapping takes milliseconds.
+        // Dropped outside the lock: unmapping takes milliseconds.
         let rested = self.shelf().rest();
         drop(rested);
     }
 
-    /// Guests that live now.
+    /// The number of running guests.
     #[must_use]
     pub fn live(&self) -> usize {
         self.shared.admission.live()
     }
 
-    /// Guests started since the sandbox was made.
+    /// The number of guests started since the sandbox was created.
     #[must_use]
     pub fn started(&self) -> u64 {
         self.shared.admission.started()
     }
 
-    /// Components that are compiled now, whether anybody still waits for them or not.
+    /// How many components are being compiled, including those that no caller waits for any more.
     #[must_use]
     pub fn compiling(&self) -> usize {
         self.shared.uploads.busy() + self.shared.wakes.busy()
     }
 
-    /// Modules compiled for sharing since the sandbox was made; a component whose modules are at hand adds none.
+    /// How many shared modules were compiled since the sandbox was created. A component whose modules are all available
+    /// adds none.
     #[must_use]
     pub fn modules_compiled(&self) -> u64 {
         self.shared.engines.modules_compiled()
@@ -181,7 +182,7 @@ impl Sandbox {
         let shared = Arc::clone(&self.shared);
         let compiled = blocking(move || {
             let compiled = at(&shared).install(|| program::compile(&shared, &bytes));
-            // Not before the work is over: whoever asked may be gone by then.
+            // The permit is released when the work is done, even if the caller is gone by then.
             drop(turn);
             compiled
         });
@@ -190,23 +191,23 @@ impl Sandbox {
     }
 }
 
-/// Runs something that computes for long away from the async threads.
+/// Runs a long computation outside the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, InspectError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| InspectError::HostError(format!("preparing a component broke off: {error}")))
 }
 
-/// Programs that are ready, or being made so; the least recently used goes first.
+/// Programs that are ready or being prepared. The least recently used one is evicted first.
 #[derive(Default)]
 struct ComponentCache {
     cells: HashMap<Digest, (u64, Arc<OnceCell<Program>>)>,
     uses: u64,
-    /// The latest use before the last rest.
+    /// The latest use before the last call of `rest`.
     rested: u64,
 }
 
 impl ComponentCache {
-    /// Takes down what nobody used for a whole rest.
+    /// Removes large idle programs that were not used since the previous call.
     fn rest(&mut self) -> Vec<Arc<OnceCell<Program>>> {
         let before = std::mem::replace(&mut self.rested, self.uses);
         let is_idle = |_: &Digest, (used, cell): &mut (u64, Arc<OnceCell<Program>>)| {

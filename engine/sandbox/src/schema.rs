@@ -1,8 +1,8 @@
-//! JSON Schemas that come with guests: what is accepted, and values checked against them with bounded work.
+//! JSON Schemas that come with guests: which ones are accepted, and checking values against them with bounded work.
 //!
-//! A schema of 3 kB can ask for 2^40 checks of one value. So a schema is limited when it arrives ([`Schema::parse`]),
-//! by figures that follow from its text alone, and checking a value is limited while it goes on ([`Validator::check`]):
-//! every subschema counts what it costs, and the check ends when the sum is more than it may be ([`Effort`]).
+//! A schema of 3 kB can require 2^40 checks of one value. So a schema is limited when it arrives ([`Schema::parse`]),
+//! by numbers that depend on its text alone. Checking a value is limited while it runs ([`Validator::check`]): every
+//! subschema counts its cost, and the check ends when the sum exceeds the limit ([`Effort`]).
 
 mod accept;
 mod effort;
@@ -17,11 +17,11 @@ pub use effort::Effort;
 use crate::host_calls::cut;
 use crate::limits::schema::MISMATCH_BYTES_MAX;
 
-/// A schema within its limits.
+/// A schema that is within the limits.
 #[derive(Debug, Clone)]
 pub struct Schema(Value);
 
-/// What checks values against a schema.
+/// Checks values against a schema.
 pub struct Validator(jsonschema::Validator);
 
 /// Why a value was not accepted.
@@ -29,26 +29,26 @@ pub struct Validator(jsonschema::Validator);
 pub enum Mismatch {
     /// It does not satisfy the schema; the line says where and why.
     Value(String),
-    /// The check took more than it may.
+    /// The check exceeded its limit.
     TooMuchWork,
 }
 
 impl Schema {
-    /// Reads a schema. Takes some milliseconds at most.
+    /// Parses a schema. Takes some milliseconds at most.
     ///
     /// # Errors
-    /// One line that names the limit which the schema breaks.
+    /// One line that names the limit that the schema exceeds.
     pub fn parse(text: &str) -> Result<Self, String> {
         accept::accept(text).map(Self)
     }
 
-    /// What checks values by it. None when it is within the limits, but not valid as a schema: then it checks
-    /// nothing, since a mistake of its author must not keep anybody from starting. Not for an async thread.
+    /// Compiles the schema. Returns none when it is within the limits but not valid as a schema: values are not checked
+    /// then, because an author's mistake must not prevent executions from starting. Must not run on an async thread.
     #[must_use]
     pub fn compile(&self) -> Option<Validator> {
         let built = jsonschema::options()
             .with_pattern_options(pattern::options())
-            // Formats are annotations, as the current draft has it: they would check text in ways that nobody bounds.
+            // Formats are annotations, as in the current draft: checking them would be work without a bound.
             .should_validate_formats(false)
             .with_keyword(effort::KEYWORD, |_, weight, _| Ok(effort::keyword(weight, true)))
             .with_keyword(effort::NEVER, |_, weight, _| Ok(effort::keyword(weight, false)))
@@ -61,13 +61,14 @@ impl Validator {
     /// Checks a value.
     ///
     /// # Errors
-    /// `Value` when it does not satisfy the schema; `TooMuchWork` when that could not be found out within `effort`.
+    /// `Value` when it does not satisfy the schema; `TooMuchWork` when the check exceeds `effort`.
     pub fn check(&self, value: &Value, effort: Effort) -> Result<(), Mismatch> {
         let is_valid = limited(effort, || self.0.is_valid(value)).ok_or(Mismatch::TooMuchWork)?;
         if is_valid {
             return Ok(());
         }
-        // The library collects what is wrong in every branch before it says anything: a little must do.
+        // The library collects the errors of every branch before it reports any, so the explanation has a small limit
+        // of its own.
         let explained = limited(effort.of_explanation(), || self.0.validate(value).err().map(|error| explain(&error)));
         let line = explained.flatten().unwrap_or_else(|| "it does not satisfy the schema".to_owned());
         Err(Mismatch::Value(line))
@@ -83,7 +84,7 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> String {
     }
 }
 
-/// What comes of this; none when it took too much effort.
+/// Runs `work` and returns its result; none when it exceeded the effort.
 fn limited<T>(effort: Effort, work: impl FnOnce() -> T) -> Option<T> {
     let _armed = effort.arm();
     match catch_unwind(AssertUnwindSafe(work)) {

@@ -1,21 +1,21 @@
 //! Takes the modules that components share out of a component, so that each of them is compiled once.
 //!
-//! Two Python components consist of the same interpreter (6.3 MB of code, most of the time that compiling takes) and
-//! differ in little more than a memory image. So each module that is a library, large and without a memory of its own,
-//! is replaced by an import of a module. The import's name is the hash of the module's bytes, made here; the import's
-//! type is what the module declares. An import stands where the module stood, so that no index changes:
+//! Two Python components contain the same interpreter (6.3 MB of code, most of the compile time) and differ in little
+//! more than a memory image. So each module that is a library, which means large and without a memory of its own, is
+//! replaced by an import of a module. The import's name is the hash of the module's bytes, computed here. The import's
+//! type is the module's declared type. An import takes the place of its module, so that no index changes:
 //!
 //! ```text
 //! (core module (;3;) …6 MB…)  becomes  (core type (;0;) (module (import "env" "memory" …) … (export "PyLong_New" …)))
 //!                                      (import "shared-m4f8e…" (core module (;3;) (type 0)))
 //! ```
 //!
-//! A component gets at no module but its own: [`structure`](crate::structure) refuses components that import modules,
-//! so every such import was made here, and it is linked with exactly the bytes that stood in its place.
+//! A component has access to its own modules only. [`structure`](crate::structure) rejects components that import
+//! modules, so every such import was created here and is linked with exactly the bytes that it replaced.
 //!
-//! Hoisting is an optimisation. A component that has anything this file does not understand, or that is not valid, is
-//! left whole, for the compiler to judge. Valid means valid before anything is replaced: what refers to a core type
-//! that does not exist must not come to refer to one of ours.
+//! Hoisting is an optimisation. A component that is invalid, or that contains anything this file does not understand,
+//! is left whole for the compiler to judge. Validity is checked before anything is replaced: a reference to a core type
+//! that does not exist must not end up referring to one of ours.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -32,13 +32,13 @@ use crate::limits::SHARED_CODE_BYTES_MIN;
 
 /// A component without the modules that it shares with others.
 pub(crate) struct Hoisted<'a> {
-    /// The component, with an import in the place of each of these modules.
+    /// The component, with an import in place of each of these modules.
     pub(crate) rest: Vec<u8>,
-    /// The modules, in the order of their imports; no two of them are equal.
+    /// The modules in the order of their imports, without duplicates.
     pub(crate) modules: Vec<ModuleCache<'a>>,
 }
 
-/// A module that was taken out.
+/// A module that was taken out of a component.
 pub(crate) struct ModuleCache<'a> {
     pub(crate) digest: Digest,
     pub(crate) bytes: &'a [u8],
@@ -49,7 +49,8 @@ pub(crate) fn import_name(module: &Digest) -> String {
     format!("shared-m{module}")
 }
 
-/// Takes the shared modules out of a component; none when there are none, or when it must be left whole.
+/// Takes the shared modules out of a component. Returns none when there are none, or when the component must be left
+/// whole.
 pub(crate) fn hoist(bytes: &[u8], features: WasmFeatures) -> Option<Hoisted<'_>> {
     let sections = sections(bytes, features)?;
     let mut rest = Component::new();
@@ -57,7 +58,7 @@ pub(crate) fn hoist(bytes: &[u8], features: WasmFeatures) -> Option<Hoisted<'_>>
     for Section { id, range, library } in sections {
         let module = library.map(|ty| (ty, Digest::of(&bytes[range.clone()])));
         match module {
-            // A module that occurs twice is imported once: names of imports must differ.
+            // A module that occurs twice is imported once: the names of imports must be unique.
             Some((ty, digest)) if seen.insert(digest.clone()) => {
                 let mut types = CoreTypeSection::new();
                 types.ty().module(&ty);
@@ -76,12 +77,12 @@ pub(crate) fn hoist(bytes: &[u8], features: WasmFeatures) -> Option<Hoisted<'_>>
 struct Section {
     id: u8,
     range: Range<usize>,
-    /// Its type, when the section is a module that others may share.
+    /// The section's module type, if the section is a module that can be shared.
     library: Option<ModuleType>,
 }
 
-/// The sections of a valid component that has no core types of its own. Bodies of functions are not looked at: they
-/// are compiled, and thereby checked, wherever they stand.
+/// The sections of a valid component that has no core types of its own. Function bodies are not validated here, because
+/// the compiler validates each of them.
 fn sections(bytes: &[u8], features: WasmFeatures) -> Option<Vec<Section>> {
     let mut validator = Validator::new_with_features(features);
     let mut sections: Vec<Section> = Vec::new();
@@ -100,7 +101,7 @@ fn sections(bytes: &[u8], features: WasmFeatures) -> Option<Vec<Section>> {
             Payload::End(_) => depth -= 1,
             _ => {}
         }
-        // What opens a module or component comes one level above its inside.
+        // The payload that opens a module or component is reported at the level of its parent.
         if depth == 1
             && let Some((id, range)) = payload.as_section()
         {
@@ -117,14 +118,14 @@ fn sections(bytes: &[u8], features: WasmFeatures) -> Option<Vec<Section>> {
     Some(sections)
 }
 
-/// The type of a module; none when it has anything that is not known here, and for a component.
+/// The type of a module. None for a component, or when the module has anything that is not supported here.
 fn type_of(found: TypesRef<'_>) -> Option<ModuleType> {
     let mut writer = TypeWriter { found, ty: ModuleType::new(), functions: HashMap::new() };
     let mut imported = BTreeSet::new();
     for (module, name, entity) in found.core_imports()? {
         let entity = writer.entity(entity)?;
         if !imported.insert((module, name)) {
-            // A module may import a name twice, a module's type may not.
+            // A module may import a name twice, but a module type may not.
             return None;
         }
         writer.ty.import(module, name, entity);
@@ -169,7 +170,7 @@ impl TypeWriter<'_> {
         })
     }
 
-    /// The index of a function's type, which is written down when it is first met.
+    /// The index of a function type, which is added when it is first met.
     fn function(&mut self, id: CoreTypeId) -> Option<u32> {
         if let Some(index) = self.functions.get(&id) {
             return Some(*index);
@@ -196,7 +197,7 @@ fn value(ty: wasmparser::ValType) -> Option<ValType> {
     })
 }
 
-/// References to functions are the only ones that guests may have.
+/// Converts a reference type. Guests may only have references to functions.
 fn reference(ty: wasmparser::RefType) -> Option<RefType> {
     (ty == wasmparser::RefType::FUNCREF).then_some(RefType::FUNCREF)
 }

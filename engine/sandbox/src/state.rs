@@ -1,4 +1,4 @@
-//! What belongs to one guest inside its store, and the list of everything it is linked against.
+//! The state of one guest in its store, and the linker with everything that a guest may import.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::memory::MemoryLimit;
 use crate::rng::DeterministicRng;
 use crate::stdio::StandardStream;
 
-/// One guest's belongings.
+/// The state of one guest.
 pub(crate) struct State {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
@@ -26,11 +26,11 @@ pub(crate) struct State {
     memory: MemoryLimit,
 }
 
-/// Names the host's side of the border.
+/// The type that the host functions are implemented for.
 pub(crate) struct HostImpl;
 
 impl State {
-    /// A store with its limits armed: start functions and allocators run guest code before anything else does.
+    /// Creates a store with its limits set. Start functions and allocators run guest code before anything else does.
     pub(crate) fn store(
         engine: &Engine,
         begin: &GuestInput,
@@ -84,8 +84,8 @@ impl WasiView for State {
     }
 }
 
-/// Everything that a guest can be linked against: the contract, and WASI 0.2 in an inert form. Files, sockets and
-/// environment exist and answer that there is nothing; clocks and chance are ours.
+/// Everything that a guest can be linked against: the contract, and an inert WASI 0.2. Files, sockets and environment
+/// exist but are empty. Clocks and random numbers are our own.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;

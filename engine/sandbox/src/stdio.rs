@@ -1,4 +1,4 @@
-//! Standard output and error of a guest: lines for its log.
+//! Standard output and standard error of a guest: their lines go to its log.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::host_calls::{HostCalls, Stream};
 
-/// One of the two streams; all handles to it write to the same desk.
+/// One of the two streams. All handles to it write to the same [`HostCalls`].
 #[derive(Clone)]
 pub(crate) struct StandardStream {
     calls: Arc<HostCalls>,
@@ -31,7 +31,7 @@ impl IsTerminal for StandardStream {
 
 impl StdoutStream for StandardStream {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        // Only WASI 0.3 would ask for this, which guests are not linked against.
+        // Only WASI 0.3 calls this, and guests are not linked against it.
         Box::new(tokio::io::sink())
     }
 

@@ -1,7 +1,7 @@
-//! Counts what a component consists of before the compiler sees it, and refuses what would cost too much.
+//! Examines a component's structure before the compiler sees it, and rejects components that would cost too much.
 //!
-//! Compiling is not bounded by the size of its input: 636 bytes of nested instances took 7 s and 1.8 GiB, 60 kB of
-//! empty loops 11 s. Everything here is linear in the number of bytes.
+//! The size of the input does not bound the cost of compiling: 636 bytes of nested instances took 7 s and 1.8 GiB, and
+//! 60 kB of empty loops took 11 s. All checks here are linear in the number of bytes.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -21,29 +21,29 @@ use crate::limits::structure::{
 use crate::limits::{COMPONENT_BYTES_MAX, NAME_BYTES_MAX as SHOWN_NAME_BYTES_MAX};
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
-/// Fewer functions than this are not worth a thread.
+/// A thread is only worth it for at least this many functions.
 const FUNCTIONS_PER_THREAD_MIN: usize = 1_000;
-/// A byte of the component, whatever it is, in nanoseconds of CPU time.
+/// Cost of each byte of the component, in nanoseconds of CPU time.
 const BYTE_NS: u64 = 10;
-/// An entry of a section.
+/// Cost of an entry of a section.
 const ENTRY_NS: u64 = 3_000;
-/// Code that lets the host, or another function, call one.
+/// Cost of the code that lets the host, or another function, call a function.
 const THUNK_NS: u64 = 60_000;
 
-/// What was found in an acceptable component.
+/// The structure of an acceptable component.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Structure {
     /// Linear memory of a fresh instance, in bytes.
     pub(crate) memory_bytes: u64,
-    /// What it imports, by name.
+    /// The names of its imports.
     pub(crate) imports: Vec<String>,
-    /// What it exports, by name.
+    /// The names of its exports.
     pub(crate) exports: Vec<String>,
-    /// What compiling it takes at most, in nanoseconds of CPU time.
+    /// An upper bound for the cost of compiling it, in nanoseconds of CPU time.
     pub(crate) compile_ns: u64,
 }
 
-/// Looks at a component's bytes; the error is one line for the uploader.
+/// Examines a component's bytes. The error is one line for the uploader.
 pub(crate) fn examine(bytes: &[u8]) -> Result<Structure, String> {
     if bytes.len() > COMPONENT_BYTES_MAX {
         return Err(format!(
@@ -71,7 +71,8 @@ pub(crate) fn examine(bytes: &[u8]) -> Result<Structure, String> {
     Ok(count.found)
 }
 
-/// Looks at all functions, on all cores: the 12,000 of a Python guest take 40 ms of one. Returns what they cost.
+/// Examines all functions on all cores: the 12,000 functions of a Python guest take 40 ms of one core. Returns their
+/// cost.
 fn examine_bodies(bodies: &[Function<'_>]) -> Result<u64, String> {
     let examine = |part: &[Function<'_>]| {
         part.iter().try_fold(0_u64, |cost, function| {
@@ -109,7 +110,7 @@ fn corrupt(error: BinaryReaderError) -> String {
     format!("the component is {what}: {} (at byte {})", error.message(), error.offset())
 }
 
-/// One module or component while its sections pass by.
+/// The module or component whose sections are being read.
 #[derive(Default)]
 struct Frame {
     is_module: bool,
@@ -117,11 +118,11 @@ struct Frame {
     memory_pages: u64,
     tables: u64,
     modules: Vec<ModuleCount>,
-    /// Parameters and results of its types.
+    /// The number of parameters and results of each of its types.
     types: Arities,
-    /// The types of its functions that come next.
+    /// The types of its functions whose bodies are still to come.
     functions: VecDeque<u32>,
-    /// For each component defined here, how many instances one instance of it makes.
+    /// For each component defined here, how many component instances one instance of it creates.
     components: Vec<u64>,
     instances: u64,
 }
@@ -143,7 +144,7 @@ struct Count {
     code_bytes: u64,
     entries: u64,
     elements: u64,
-    /// What is compiled besides functions: each export, element and canonical function may need code of its own.
+    /// Compiled code besides functions: each export, element and canonical function may need a thunk.
     thunks: u64,
     memories: u64,
     tables: u64,
@@ -211,7 +212,7 @@ impl Count {
         self.entries(section.count())?;
         let mut arities = Vec::with_capacity(section.count() as usize);
         for ty in section.into_iter_err_on_gc_types() {
-            // What is no function's type is for the validator to refuse.
+            // The validator rejects types that are not function types.
             let Ok(ty) = ty else { break };
             within(ty.results().len() as u64, RESULTS_MAX, "results of one function")?;
             arities.push((ty.params().len() + ty.results().len()) as u32);
@@ -227,7 +228,7 @@ impl Count {
         Ok(())
     }
 
-    /// The next function of the module that is passing by.
+    /// The next function of the current module.
     fn function<'a>(&mut self, body: FunctionBody<'a>) -> Function<'a> {
         let frame = self.frame();
         let ty = frame.functions.pop_front().unwrap_or(u32::MAX);
@@ -235,7 +236,7 @@ impl Count {
         Function { body, arity, types: frame.types.clone() }
     }
 
-    /// What everything but functions costs.
+    /// The cost of everything except functions.
     const fn cost_ns(&self, bytes: usize) -> u64 {
         bytes as u64 * BYTE_NS + (self.entries + self.elements) * ENTRY_NS + (self.thunks + self.elements) * THUNK_NS
     }
@@ -250,7 +251,7 @@ impl Count {
     }
 
     fn enter_module(&mut self) -> Result<(), String> {
-        // One component instance means one set of guest tasks, so that fibers per guest are bounded.
+        // Code in a single component instance means a single set of guest tasks, which bounds the fibers per guest.
         if self.frames.len() > 1 {
             return Err(
                 "the component contains other components with code: compose them as separate uploads".to_owned()
@@ -321,7 +322,7 @@ impl Count {
         Ok(())
     }
 
-    /// Modules and components must be defined where they are instantiated: only then are the counts exact.
+    /// Modules and components must be defined where they are instantiated; otherwise the counts would not be exact.
     fn aliases(&mut self, section: SectionLimited<'_, ComponentAlias<'_>>) -> Result<(), String> {
         use {ComponentExternalKind as External, ComponentOuterAliasKind as Outer};
         self.entries(section.count())?;

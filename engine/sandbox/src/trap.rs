@@ -1,4 +1,4 @@
-//! How a guest ended, in the words of the engine: its result, its failure, or what stopped it.
+//! Translates the end of a guest into the engine's terms: its result, its failure, or the reason it was stopped.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,12 +12,12 @@ use crate::host_calls::{HostCalls, cut};
 use crate::limits::{BACKTRACE_FRAMES_MAX, HOSTCALL_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::{HostError, convert};
 
-/// An end that the host decided on; travels as the error of a host function.
+/// An exit that the host decided on. It travels as the error of a host function.
 #[derive(Debug)]
 pub(crate) enum GuestExit {
-    /// The guest did what it must not.
+    /// The guest broke a rule or a limit.
     Failed(Failure),
-    /// The engine cannot go on with it.
+    /// The engine cannot continue with the guest.
     HostError(HostError),
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for GuestExit {
 
 impl std::error::Error for GuestExit {}
 
-/// What a guest returned, or why it did not.
+/// The guest's result, or the reason it has none.
 pub(crate) fn of(
     returned: wasmtime::Result<Result<String, types::Failure>>,
     calls: &HostCalls,
@@ -49,8 +49,8 @@ pub(crate) fn of(
     }
 }
 
-/// Why a guest was stopped. Limits are not retryable: the same input meets the same limit, at the full price of it.
-/// Other traps are: what a guest fetched may have been the cause.
+/// Why a guest was stopped. Limits are not retryable: the same input would reach the same limit again, at full cost.
+/// Other traps are retryable, because a fetched response may have been the cause.
 pub(crate) fn stopped(error: &wasmtime::Error, calls: &HostCalls) -> Result<Failure, HostError> {
     match error.downcast_ref::<GuestExit>() {
         Some(GuestExit::HostError(trouble)) => return Err(trouble.clone()),
@@ -88,7 +88,7 @@ fn describe(error: &wasmtime::Error, calls: &HostCalls, stderr_tail: &str) -> Fa
         }
         Trap::AsyncDeadlock => deadlock(calls),
         trap => {
-            // A panic says everything; the `unreachable` it ends in says nothing.
+            // The panic message explains the trap; the `unreachable` instruction that ends a panic does not.
             let message = panic_of(stderr_tail)
                 .unwrap_or_else(|| with_reason(trap.to_string().trim_start_matches("wasm trap: "), stderr_tail));
             Failure::retryable(kind::TRAP, message)
@@ -96,9 +96,10 @@ fn describe(error: &wasmtime::Error, calls: &HostCalls, stderr_tail: &str) -> Fa
     }
 }
 
-/// Whether an access beyond memory was the end of a recursion. Compilers keep variables whose address is taken on a
-/// second stack, which stands at the very beginning of a guest's memory and grows downwards: below zero it ends in
-/// this trap and not in [`Trap::StackOverflow`]. The address is not told, but a long trace of few functions is.
+/// Whether an out-of-bounds memory access ended a recursion. Compilers keep variables whose address is taken on a
+/// second stack. It is at the very beginning of a guest's memory and grows downwards; below zero the access ends in
+/// this trap and not in [`Trap::StackOverflow`]. The trap does not report the address, but a long backtrace with few
+/// distinct functions indicates a recursion.
 fn ends_a_recursion(error: &wasmtime::Error) -> bool {
     const FUNCTIONS_MAX: usize = 8;
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return false };
@@ -107,7 +108,7 @@ fn ends_a_recursion(error: &wasmtime::Error) -> bool {
 }
 
 fn describe_error(cause: &str, stderr_tail: &str) -> Failure {
-    // The only mark of this error is its text; a test pins it.
+    // This error can only be recognized by its text; a test pins the text.
     if cause.starts_with("too much data is being copied") {
         let message = format!("the guest handed over more than {HOSTCALL_BYTES_MAX} bytes at once");
         return Failure::new(kind::OUTPUT_TOO_LARGE, message);
@@ -115,7 +116,7 @@ fn describe_error(cause: &str, stderr_tail: &str) -> Failure {
     Failure::retryable(kind::TRAP, with_reason(cause, stderr_tail))
 }
 
-/// A guest that waits for nothing that could ever happen.
+/// The failure of a guest that waits without an open call.
 pub(crate) fn deadlock(calls: &HostCalls) -> Failure {
     match calls.refusal() {
         Some(refusal) => Failure::new(&refusal.kind, refusal.message),
@@ -123,7 +124,7 @@ pub(crate) fn deadlock(calls: &HostCalls) -> Failure {
     }
 }
 
-/// What happened, with the last thing that the guest said about it.
+/// Adds the last message that the guest wrote to stderr.
 fn with_reason(what: &str, stderr_tail: &str) -> String {
     let says_something = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: ");
     let last_line = || stderr_tail.lines().rev().find(says_something).map(one_line);
@@ -133,7 +134,7 @@ fn with_reason(what: &str, stderr_tail: &str) -> String {
     }
 }
 
-/// A Rust panic's place and message on standard error.
+/// The location and message of a Rust panic on standard error.
 fn panic_of(stderr_tail: &str) -> Option<String> {
     let mut lines = stderr_tail.lines().skip_while(|line| !line.contains(" panicked at "));
     let (_, place) = lines.next()?.split_once(" panicked at ")?;
@@ -141,7 +142,7 @@ fn panic_of(stderr_tail: &str) -> Option<String> {
     Some(one_line(&format!("panicked at {place} {}", message.join(" "))))
 }
 
-/// What a guest said, without what Rust's runtime advises: a component has no environment to set `RUST_BACKTRACE` in.
+/// Removes the advice of Rust's runtime from stderr: a component has no environment in which to set `RUST_BACKTRACE`.
 fn without_advice(stderr_tail: &str) -> String {
     let is_advice = |line: &&str| line.starts_with("note: run with `RUST_BACKTRACE");
     stderr_tail.split_inclusive('\n').filter(|line| !is_advice(line)).collect()

@@ -1,16 +1,16 @@
-//! Whether a component fits the contract: which imports it may have, which export it must have.
+//! Checks a component's imports and exports against the contract.
 
 use crate::structure::Structure;
 
-/// The contract's package, and the major version spoken here.
+/// The contract's package, and the major version that this engine supports.
 const PACKAGE: &str = "cerebelum:guest";
 const MAJOR: &str = "1";
 /// The interface that every component exports.
 const EXPORT: &str = "cerebelum:guest/guest";
-/// WASI packages that exist here, most of them in an inert form.
+/// The available WASI packages, most of them inert.
 const WASI: [&str; 6] = ["wasi:io", "wasi:cli", "wasi:clocks", "wasi:random", "wasi:filesystem", "wasi:sockets"];
 
-/// Looks at names only, before anything is compiled; types are checked by the linker.
+/// Checks names only, before anything is compiled. The linker checks types.
 pub(crate) fn check(found: &Structure) -> Result<(), String> {
     for import in &found.imports {
         check_import(import)?;

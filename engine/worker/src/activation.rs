@@ -25,29 +25,29 @@ use crate::requests::{FetchAnswer, Requests};
 use crate::restore;
 use crate::run_ahead::RunAheadLimit;
 
-/// A history of so many bytes is read only where there is room for it.
+/// A history of at least this many bytes is loaded only when the ledger has room for it.
 const LONG_BYTES: u64 = 1 << 20;
-/// How often an execution that waits for room looks whether it may go on.
+/// How often an execution that waits for room checks whether it may go on.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Why an activation is over.
+/// Why an activation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// The claim was given back with the last batch: it hibernates, has ended or is parked.
+    /// The claim was given back with the last batch: the execution hibernates, has ended or is parked.
     Released,
-    /// The same, and there is something to do for whoever claims it next: a new run, or a message that came meanwhile.
+    /// The same, but the next claimant has something to do: a new run, or a message that arrived meanwhile.
     ReleasedWithWork,
-    /// The store refused a batch: nothing of it happened, and memory is rebuilt from the store (L5).
+    /// The store refused a batch. Nothing of the batch happened, and memory is rebuilt from the store (L5).
     Rebuild,
-    /// The engine's own trouble: memory is rebuilt from the store after a pause.
+    /// The engine's own fault. Memory is rebuilt from the store after a pause.
     EngineError(EngineError),
-    /// The claim is somebody else's.
+    /// Another node has the claim.
     Lost,
 }
 
-/// What moved an activation.
+/// An event that an activation waits for.
 enum Wakeup {
-    /// Guests have asked for more than one round takes.
+    /// Guests have made more requests than one round takes.
     Asking,
     Stopped(Stopped),
     Fetched(FetchAnswer),
@@ -59,11 +59,11 @@ enum Wakeup {
     Idle,
 }
 
-/// An execution that is to begin, and who waits until it is stored.
+/// An execution that begins, and the channel that is notified when it is stored.
 pub(crate) struct NewActivation {
     pub(crate) head: ExecutionRow,
     pub(crate) execution: Execution,
-    /// Its place in the ledger.
+    /// The memory that it holds in the ledger.
     pub(crate) held: Held,
     pub(crate) stored: oneshot::Sender<Ack>,
 }
@@ -71,42 +71,42 @@ pub(crate) struct NewActivation {
 /// A start that is not durable yet.
 pub(crate) struct PendingStart {
     pub(crate) stored: oneshot::Sender<Ack>,
-    /// Only so many run ahead of their own start.
+    /// A permit: a limited number of executions may run ahead of their own start.
     _turn: OwnedSemaphorePermit,
 }
 
-/// What is said once the first batch of an execution is durable.
+/// Sent once the first batch of an execution is durable.
 pub(crate) struct Ack;
 
-/// An execution in memory, with the guests that work for it.
+/// An execution in memory, with its guests.
 pub(crate) struct Activation {
     pub(crate) node: Arc<Node>,
     pub(crate) key: ExecutionKey,
     pub(crate) incarnation: Incarnation,
     pub(crate) head: ExecutionRow,
     pub(crate) execution: Execution,
-    /// Who waits for the first batch of an execution that begins here.
+    /// Set until the first batch of an execution that begins here is durable.
     pub(crate) starting: Option<PendingStart>,
     pub(crate) guests: Guests,
     pub(crate) requests: Requests,
-    /// What names stood for when child calls were recorded (L17).
+    /// The targets to which names were resolved when child calls were recorded (L17).
     pub(crate) targets: BTreeMap<CallName, Target>,
     pub(crate) received: BTreeSet<i64>,
-    /// The position that the store is at; 0 while nothing of the execution is stored.
+    /// The last stored position; 0 while nothing of the execution is stored.
     pub(crate) stored: Position,
     pub(crate) in_flight: Option<InFlight>,
-    /// Since when changes are held back, by the machine's clock.
+    /// Since when changes are held back, by the machine's boot-time clock.
     pub(crate) held_since_ms: Option<u64>,
-    /// Where the stored events of open steps are.
+    /// The positions of the stored events of open steps.
     pub(crate) chunk_index: ChunkIndex,
     ahead: RunAheadLimit,
-    /// What the execution holds in memory, in the ledger.
+    /// The memory that the execution holds, in the ledger.
     held: Held,
     nudges: mpsc::UnboundedReceiver<()>,
 }
 
 impl Activation {
-    /// Takes up an execution that this node has claimed.
+    /// Loads an execution that this node has claimed.
     pub(crate) fn new(
         node: Arc<Node>,
         (incarnation, claimed): (Incarnation, Claimed),
@@ -128,7 +128,7 @@ impl Activation {
         Ok(activation)
     }
 
-    /// Begins an execution: it runs ahead of its own first batch.
+    /// Begins a new execution. It runs ahead of its own first batch.
     pub(crate) fn begin(
         node: Arc<Node>,
         (incarnation, begins, turn): (Incarnation, NewActivation, OwnedSemaphorePermit),
@@ -167,7 +167,7 @@ impl Activation {
         }
     }
 
-    /// Lives until the execution hibernates, ends, or is no longer this node's. Gives the channel of nudges back.
+    /// Runs until the execution hibernates, ends or is lost to another node. Returns the channel of nudges as well.
     pub(crate) async fn live(mut self) -> (Exit, mpsc::UnboundedReceiver<()>) {
         let over = loop {
             match self.advance().await {
@@ -184,13 +184,13 @@ impl Activation {
         (self.settle(over).await, self.nudges)
     }
 
-    /// One round: move what is due, run guests, perform, commit, then wait for something to happen.
+    /// One round: fire due timers, run guests, perform actions, commit, then wait for the next event.
     async fn advance(&mut self) -> Result<(), ActivationError> {
         if self.is_leaving() {
             return self.await_release().await;
         }
         self.weigh();
-        // Before the clock is looked at: the deadline that an execution failed by no longer stands.
+        // Before the clock is read: the deadline by which the execution failed no longer applies.
         self.reopen_if_asked().await?;
         self.execution.tick(self.node.clock.moment());
         self.take_requests().await?;
@@ -215,9 +215,9 @@ impl Activation {
         }
     }
 
-    /// Starts guests that are wanted, as many as may move at once, each from its part of the history.
+    /// Starts the guests that are needed, as many as may move at once, each from its part of the history.
     async fn begin_guests(&mut self) -> Result<(), ActivationError> {
-        // What they do goes to the log: guests that are begun again and again must not be ahead of it by more than that.
+        // Their events go to the log, so guests that are started again and again must not exceed the run-ahead limit.
         if self.ahead.is_full(&self.execution) {
             return Ok(());
         }
@@ -246,7 +246,7 @@ impl Activation {
         Ok(())
     }
 
-    /// Waits for room for a long history, which is held while it is read.
+    /// Waits for room for a long history. The memory is held while the history is read.
     async fn room_to_load(&mut self, wanted: &[Scope]) -> Option<(Held, Moving)> {
         const COPIES: u64 = 2;
         let bytes = self.execution.history_bytes();
@@ -258,12 +258,12 @@ impl Activation {
             if let Some(moving) = account.may_move(bytes * COPIES) {
                 return Some((account.hold(bytes * COPIES), moving));
             }
-            // The execution whose turn it is may stand still because it needs something that this one holds.
+            // The execution that has the turn may stand still because it needs something that this one holds.
             let _ = self.node.runtime.within(LOOK_AGAIN, self.node.ledger.freed()).await;
         }
     }
 
-    /// Says what the execution holds.
+    /// Updates the memory that the execution holds in the ledger.
     pub(crate) fn weigh(&mut self) {
         self.held.set(self.execution.held_bytes());
         if !self.guests.any_running() {
@@ -280,8 +280,8 @@ impl Activation {
         Ok(events)
     }
 
-    /// Tells quiescent guests the next outcome each, as far as running ahead of the log is allowed, and as many as may
-    /// move at once.
+    /// Delivers the next outcome to each quiescent guest, as far as the run-ahead limit allows and as many guests as
+    /// may move at once.
     fn deliver(&mut self) -> Result<(), ActivationError> {
         let events_max = self.node.config.run_ahead_events_max;
         while self.guests.has_room_to_move() {
@@ -298,7 +298,7 @@ impl Activation {
         Ok(())
     }
 
-    /// Performs what the execution wants done: guests stopped, requests sent through the one door.
+    /// Performs the execution's actions: stops guests, and sends requests through [`crate::effects`].
     async fn perform(&mut self) -> Result<(), ActivationError> {
         self.requests.hold_back(&mut self.execution);
         for action in self.execution.take_actions() {
@@ -341,12 +341,12 @@ impl Activation {
         }
     }
 
-    /// What time alone will bring next, and how soon.
+    /// The next event that time alone brings, and how soon.
     fn next_alarm(&self) -> Option<(Duration, Wakeup)> {
         let due = self.execution.due().map(|due| (self.node.clock.until(due), Wakeup::Due));
         let overrun = self.guests.next_overrun().map(|(left, scope)| (left, Wakeup::TimedOut(scope)));
         let idle = self.in_flight.is_none() && self.is_idle();
-        // When memory is short, an idle execution leaves it at once.
+        // When memory is short, an idle execution hibernates at once.
         let rests = if self.held.account().has_room() { self.node.config.hibernate_after } else { Duration::ZERO };
         let idle = idle.then_some((rests, Wakeup::Idle));
         let held = self.hold_left().map(|left| (left, Wakeup::Due));
@@ -363,7 +363,8 @@ impl Activation {
         Ok(())
     }
 
-    /// Others need the places of these guests, which only wait: they are rerun when they have something to be told.
+    /// Evicts guests that only wait, because others need their slots. They are rerun when there is something to deliver
+    /// to them.
     pub(crate) fn give_way(&mut self, scopes: Vec<Scope>) {
         for scope in scopes {
             self.guests.stop(&scope);
@@ -371,11 +372,12 @@ impl Activation {
         }
     }
 
-    /// A stretch of a step took longer than it may.
+    /// A step has exceeded its timeout between two durable waits.
     fn timed_out(&mut self, scope: &Scope) -> Result<(), ActivationError> {
         let is_hindered = !self.execution.is_durable() || !self.held.account().has_room();
         if is_hindered || self.requests.await_turn(scope) {
-            // Time in which the engine waits for its database, for memory or for a request's turn is not the step's.
+            // The time in which the engine waits for its database, for memory or for a request's turn does not count
+            // for the step.
             self.guests.extend(scope);
             return Ok(());
         }
@@ -405,14 +407,14 @@ impl Activation {
         Ok(())
     }
 
-    /// After a failure somebody asked to go on: the call that failed is open again.
+    /// An operator has resumed a failed execution: the call that failed is opened again.
     async fn reopen_if_asked(&mut self) -> Result<(), ActivationError> {
         let Some(mode) = self.execution.reopening() else { return Ok(()) };
         let history = self.events(Position(1), self.execution.saved()).await?;
         let (found, now) = (cerebelum_history::reopening(&history), self.node.clock.moment());
         match (found.call(mode), history.last().map(|event| &event.data)) {
             (Some(ordinal), _) => self.execution.reopen(ordinal, now),
-            // It was asked for in the light of an older failure.
+            // The request to resume referred to an older failure.
             (None, Some(EventData::ExecutionFailed { failure })) => self.execution.stay_failed(failure.clone(), now),
             (None, _) => {
                 return Err(ActivationError::Parked("nothing to resume: the execution has not failed".to_owned()));

@@ -1,4 +1,4 @@
-//! Why an activation cannot go on, and which mistakes a person must look at.
+//! Why an activation cannot go on, and which errors park the execution for a person.
 
 use cerebelum_history::NonDeterminism;
 use cerebelum_sandbox::HostError;
@@ -10,11 +10,11 @@ use crate::engine_error::EngineError;
 
 /// Why an activation cannot go on.
 pub(crate) enum ActivationError {
-    /// A person must look at it.
+    /// A person must look at the execution.
     Parked(String),
-    /// The engine's own trouble; another activation tries again later.
+    /// The engine's own fault; another activation tries again later.
     Engine(EngineError),
-    /// It ended in this way.
+    /// The activation ends with this exit.
     Exit(Exit),
 }
 
@@ -53,7 +53,7 @@ impl From<NoProgram> for ActivationError {
 impl From<HostError> for ActivationError {
     fn from(trouble: HostError) -> Self {
         match trouble {
-            // The history belongs to other code: to rerun the guest over it would come to the same.
+            // The history was recorded by other code: a rerun would fail in the same way.
             HostError::Unasked(_) | HostError::Unfitting(_) => {
                 Self::Parked(format!("diverged: the history has {trouble}"))
             }

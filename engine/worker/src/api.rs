@@ -1,32 +1,32 @@
-//! What programs may ask of an engine, in its own words. The server translates to and from these; it decides nothing.
+//! The engine's API in its own types. The server translates to and from these and decides nothing.
 
 use cerebelum_history::{Digest, ExecutionId, Failure, Json, Level, Position, Scope, Timestamp};
 use thiserror::Error;
 
-/// Why the engine did not do what it was asked. Every variant is one line for a person: what, and what to do.
+/// Why the engine did not fulfil a request. Every variant is one line for a person: the cause, and the remedy.
 #[derive(Debug, Clone, Error)]
 pub enum ApiError {
-    /// The request makes no sense as written (exit code 2).
+    /// The request is not valid (exit code 2).
     #[error("{0}")]
     Invalid(String),
-    /// There is no such thing (exit code 3).
+    /// The requested object does not exist (exit code 3).
     #[error("{0}")]
     NotFound(String),
-    /// It contradicts what is, or exceeds a limit (exit code 5).
+    /// The request conflicts with the current state, or exceeds a limit (exit code 5).
     #[error("{0}")]
     Conflict(String),
-    /// The engine's own trouble: ask again later (exit code 4).
+    /// The engine's own fault: try again later (exit code 4).
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// Why there is no engine; one line for a person.
+/// Why an engine could not be opened; one line for a person.
 #[derive(Debug, Clone, Error)]
 pub enum OpenError {
-    /// The database does not answer just now (exit code 4).
+    /// The database does not answer at the moment (exit code 4).
     #[error("{0}")]
     Unavailable(String),
-    /// The data folder or the database cannot be used as they are (exit code 5).
+    /// The data folder or the database cannot be used in their present state (exit code 5).
     #[error("{0}")]
     Unusable(String),
 }
@@ -37,10 +37,10 @@ impl From<String> for OpenError {
     }
 }
 
-/// A component that was accepted.
+/// An accepted component.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ComponentInfo {
-    /// The name it is known by.
+    /// Its name.
     pub name: String,
     /// Its content address.
     pub digest: Digest,
@@ -48,7 +48,7 @@ pub struct ComponentInfo {
     pub workflows: Vec<String>,
     /// Names of its steps.
     pub steps: Vec<String>,
-    /// What it asks for: `http:HOST`, `secret:NAME`.
+    /// The capabilities that it requests: `http:HOST`, `secret:NAME`.
     pub capabilities: Vec<String>,
     /// Size in bytes.
     pub size: u64,
@@ -58,62 +58,62 @@ pub struct ComponentInfo {
     pub current: bool,
 }
 
-/// A wish to start an execution.
+/// A request to start an execution.
 #[derive(Debug, Clone)]
 pub struct StartRequest {
     /// `component/workflow`, or the bare name while it is unique.
     pub workflow: String,
     /// The input, as text.
     pub input: String,
-    /// The id; drawn when left out.
+    /// The id; generated if left out.
     pub id: Option<String>,
-    /// Name to JSON scalar.
+    /// Attributes: name to JSON scalar.
     pub attributes: Vec<(String, Json)>,
-    /// Begin only after this time.
+    /// Begin only after this time, in milliseconds.
     pub delay_ms: u64,
-    /// Fail with kind `deadline` after this time.
+    /// Fail with kind `deadline` after this time, in milliseconds.
     pub deadline_ms: Option<u64>,
 }
 
-/// Something an execution waits for.
+/// A call that an execution waits for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WaitingOn {
     /// `sleep`, `approval`, `signal`, `retry`, `poll`, `step`, `fetch`, `child`, `start`, `delay`.
     pub kind: String,
-    /// The step's, signal's, approval's … name.
+    /// The name of the step, signal, approval and so on.
     pub name: String,
-    /// Which scope waits.
+    /// The scope that waits.
     pub scope: Scope,
-    /// Since when.
+    /// When the wait began.
     pub since: Timestamp,
-    /// Until when at the latest, if time alone ends it.
+    /// When the wait ends at the latest, if time alone ends it.
     pub until: Option<Timestamp>,
     /// Checks or attempts so far, where they are counted.
     pub attempts: Option<u32>,
-    /// The last value a poll saw.
+    /// The last value that a poll returned.
     pub last: Option<Json>,
 }
 
-/// One step call, as seen from outside.
+/// The state of one step call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepView {
     /// The step's name.
     pub name: String,
     /// Its scope.
     pub scope: Scope,
-    /// How its input begins.
+    /// The beginning of its input.
     pub input_preview: String,
     /// `running`, `waiting`, `completed`, `failed`, `cancelled`.
     pub status: String,
-    /// Which attempt, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
     /// When it started.
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// Its output, unless it was dropped or there is none yet.
+    /// Its output, unless it was dropped or does not exist yet.
     pub output: Option<Json>,
-    /// Why it failed, or why its last attempt did.
+    /// Why it failed, or why its last attempt failed.
     pub failure: Option<Failure>,
 }
 
@@ -122,15 +122,15 @@ pub struct StepView {
 pub struct ProgressView {
     /// The step's name, or the workflow's for the workflow itself.
     pub name: String,
-    /// Whose.
+    /// The scope that reported it.
     pub scope: Scope,
     /// 0 to 100.
     pub percent: u8,
-    /// A word about it.
+    /// A short message.
     pub message: String,
 }
 
-/// An execution as a list shows it.
+/// An execution as it appears in a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
     /// Its id.
@@ -139,17 +139,18 @@ pub struct Summary {
     pub workflow: String,
     /// The component it is pinned to.
     pub digest: Digest,
-    /// `running`, `sleeping`, `waiting-for-approval`, `waiting`, `paused`, `parked`, `completed`, `failed`, `cancelled`.
+    /// `running`, `sleeping`, `waiting-for-approval`, `waiting`, `paused`, `parked`, `completed`, `failed`,
+    /// `cancelled`.
     pub status: String,
-    /// Name to JSON scalar, as one JSON object.
+    /// Attributes: name to JSON scalar, as one JSON object.
     pub attributes: Json,
     /// When it was started.
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// Which run (counts continue-as-new).
+    /// The number of the run (counts continue-as-new).
     pub run: u32,
-    /// How many events its history has.
+    /// The number of events in its history.
     pub events: u64,
     /// The execution that started it.
     pub parent: Option<ExecutionId>,
@@ -158,7 +159,7 @@ pub struct Summary {
 /// An execution in full.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
-    /// What a list shows.
+    /// The fields that a list shows.
     pub summary: Summary,
     /// Its input.
     pub input: Json,
@@ -166,28 +167,28 @@ pub struct Status {
     pub output: Option<Json>,
     /// Why it failed, was cancelled or is parked.
     pub failure: Option<Failure>,
-    /// What it waits for.
+    /// The calls that it waits for.
     pub waiting_on: Vec<WaitingOn>,
-    /// How far it says it is.
+    /// The progress that its scopes report.
     pub progress: Vec<ProgressView>,
     /// Its step calls in order, as far as they are open or among the last events.
     pub steps: Vec<StepView>,
-    /// How many events came before those: of a long history only the end is read.
+    /// The number of events before those: only the end of a long history is read.
     pub earlier_events: u64,
 }
 
-/// One event as shown to a reader.
+/// One event of a history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventView {
-    /// Its place.
+    /// Its position.
     pub position: Position,
-    /// When.
+    /// Its time.
     pub time: Timestamp,
-    /// Past-tense CamelCase word.
+    /// Its kind, a CamelCase word in the past tense.
     pub kind: String,
-    /// In which scope.
+    /// Its scope.
     pub scope: Scope,
-    /// Everything else, as the members of one JSON object.
+    /// All other fields, as the members of one JSON object.
     pub fields: Json,
 }
 
@@ -196,19 +197,19 @@ pub struct EventView {
 pub struct ApprovalView {
     /// Its id.
     pub id: String,
-    /// Who asks.
+    /// The execution that asks.
     pub execution: ExecutionId,
-    /// Its sort.
+    /// Its kind.
     pub kind: String,
-    /// What is asked.
+    /// The question.
     pub title: String,
-    /// What the person needs to see.
+    /// The data that the person needs for the decision.
     pub data: Json,
     /// JSON Schema of the answer.
     pub schema: Option<Json>,
     /// When it was asked.
     pub requested_at: Timestamp,
-    /// Until when it stands.
+    /// When it times out.
     pub deadline: Option<Timestamp>,
     /// `open`, `approved`, `rejected`, `timed-out`, `withdrawn`.
     pub state: String,
@@ -217,59 +218,59 @@ pub struct ApprovalView {
 /// A person's decision.
 #[derive(Debug, Clone)]
 pub enum Decision {
-    /// Yes, with data and a comment.
+    /// Approval, with data and a comment.
     Approve {
-        /// JSON text; `{}` when nothing was said.
+        /// JSON text; `{}` when none was given.
         data: String,
-        /// Anything besides.
+        /// A comment.
         comment: Option<String>,
     },
-    /// No.
+    /// Rejection.
     Reject {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
-/// A log line as shown.
+/// A log line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogView {
-    /// Its number; lists resume after it.
+    /// Its number. Lists continue after it.
     pub seq: i64,
-    /// When.
+    /// Its time.
     pub time: Timestamp,
-    /// How loud.
+    /// Its level.
     pub level: Level,
-    /// In which scope.
+    /// Its scope.
     pub scope: Scope,
-    /// In which attempt.
+    /// Its attempt.
     pub attempt: u32,
-    /// What.
+    /// Its text.
     pub text: String,
 }
 
-/// Which questions to list.
+/// A filter for questions.
 #[derive(Debug, Clone, Default)]
 pub struct ApprovalsRequest {
-    /// Only of this execution: all that it has asked, not only the open ones.
+    /// Only questions of this execution: all that it has asked, not only the open ones.
     pub execution: Option<String>,
-    /// Continue after this place.
+    /// Continue after this cursor.
     pub cursor: Option<String>,
-    /// How many at most, 1,000 in any case; 0 means as many.
+    /// The most questions to return, up to 1,000; 0 means 1,000.
     pub limit: u32,
 }
 
-/// Which executions to list.
+/// A filter for executions.
 #[derive(Debug, Clone, Default)]
 pub struct ListRequest {
-    /// Only with this status word.
+    /// Only executions with this status.
     pub status: Option<String>,
-    /// Only of this workflow.
+    /// Only executions of this workflow.
     pub workflow: Option<String>,
-    /// Only with these attributes.
+    /// Only executions with these attributes.
     pub attributes: Vec<(String, Json)>,
-    /// Continue after this place.
+    /// Continue after this cursor.
     pub cursor: Option<String>,
-    /// How many at most; 0 means 100.
+    /// The most executions to return; 0 means 100.
     pub limit: u32,
 }

@@ -1,5 +1,5 @@
-//! Writes groups of batches: tries again what the database cannot take now, and finds the one batch that it does not take
-//! at all.
+//! Writes groups of batches. It retries while the database does not answer, and isolates a batch that the database
+//! rejects.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,22 +15,22 @@ use crate::metrics::Metrics;
 use crate::throttle::Throttle;
 use crate::watchers::Watchers;
 
-/// The pause before a database that does not answer is asked again.
+/// The pause before the next attempt when the database does not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// What became of a batch.
+/// The result of writing a batch.
 pub(crate) type Appended = Result<InboxCursor, NotWritten>;
 
 /// Why a batch was not written. Nothing of it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotWritten {
-    /// It does not fit what is stored.
+    /// It does not fit the stored state.
     Refused(AppendError),
-    /// The database does not take it, not even by itself.
+    /// The database rejects it, even by itself.
     Rejected(String),
 }
 
-/// What is told when the claim is somebody else's.
+/// The result when another node has the claim.
 pub(crate) const CLAIM_LOST: NotWritten = NotWritten::Refused(AppendError::ClaimLost);
 
 /// Writes the batches of a node.
@@ -41,16 +41,16 @@ pub(crate) struct Appender {
     metrics: Arc<Metrics>,
     watchers: Watchers,
     next_id: AtomicU64,
-    /// Executions whose last batch the database did not take: their next one is written by itself, after all others, so
-    /// that it costs nobody else a second attempt.
+    /// Executions whose last batch the database rejected. Their next batch is written by itself, after all others, so
+    /// that no other batch needs a second attempt because of it.
     suspects: Mutex<HashSet<ExecutionKey>>,
     said: Throttle,
 }
 
-/// Batches with their places in the group that was handed in.
+/// Batches with their indexes in the submitted group.
 type Group = (Vec<usize>, Vec<Batch>);
 
-/// The second half, then the first: the one that is to be written next comes last.
+/// Splits a group in two. The second half comes first, because the last group is written next.
 fn halves(mut places: Vec<usize>, mut batches: Vec<Batch>) -> [Group; 2] {
     let half = batches.len() / 2;
     let second = (places.split_off(half), batches.split_off(half));
@@ -76,8 +76,8 @@ impl Appender {
         }
     }
 
-    /// Writes a group. What the database does not take is split until the one batch is found that it does not take: the
-    /// others are written. Returns what became of each, in order.
+    /// Writes a group. A group that the database rejects is split until the rejected batch is isolated; the others are
+    /// written. Returns the result of each batch, in order.
     pub(crate) async fn append(self: Arc<Self>, batches: Vec<Batch>) -> Vec<Appended> {
         let mut answers = vec![Err(CLAIM_LOST); batches.len()];
         crate::fail::point("batch-asked");
@@ -106,7 +106,7 @@ impl Appender {
         answers
     }
 
-    /// The batches with their places, as they are to be written: the last group first.
+    /// Splits the batches, with their indexes, into groups. The last group is written first.
     fn groups(&self, batches: Vec<Batch>) -> Vec<Group> {
         let suspects = self.suspects();
         if suspects.is_empty() {
@@ -136,10 +136,10 @@ impl Appender {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a group; keeps trying, with the same id, as long as the lease stands and the database does not answer.
+    /// Writes a group. Retries with the same id as long as the lease holds and the database does not answer.
     ///
     /// # Errors
-    /// With the cause, when the database does not take it: nothing happened, and the same may never succeed.
+    /// The cause, when the database rejects the group: nothing happened, and another attempt may never succeed.
     async fn write(&self, batches: &[Batch]) -> Result<Vec<Result<InboxCursor, AppendError>>, String> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let count = batches.len();

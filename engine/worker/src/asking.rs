@@ -1,4 +1,4 @@
-//! What guests ask for, taken a bounded number at a time: no round takes long, and no batch is huge.
+//! Takes the requests of guests, a bounded number at a time, so that no round takes long and no batch is huge.
 
 use cerebelum_history::{CallName, Request, Scope};
 
@@ -8,11 +8,11 @@ use crate::guests::{PendingRequests, Stopped, TurnEnd};
 
 /// How many requests of guests are taken in one round, so that no round takes long.
 const ROUND_REQUESTS_MAX: usize = 256;
-/// How many events may wait for the batch before theirs: beyond it no more requests are taken, so that no batch is huge.
+/// How many events may wait for the next batch. Beyond that no more requests are taken, so that no batch is huge.
 const BATCH_EVENTS_MAX: usize = 128;
 
 impl Activation {
-    /// A guest stopped: lines up what it asked for until it could not move, and its result if it has ended.
+    /// Queues the requests of a guest that stopped, and its result if it has ended.
     pub(crate) fn take_turn(&mut self, stopped: Stopped) -> Result<(), ActivationError> {
         let (guest, turn) = match stopped.outcome? {
             TurnEnd::Complete(guest, turn) => (guest, turn),
@@ -27,17 +27,17 @@ impl Activation {
         Ok(())
     }
 
-    /// Whether there are requests to take, and the batch that they will go with is not full.
+    /// Whether there are requests to take and the batch for their events is not full.
     pub(crate) fn may_take_requests(&self) -> bool {
         self.guests.any_asking() && self.execution.untaken() < BATCH_EVENTS_MAX
     }
 
-    /// Whether there are requests that cannot be taken before the next batch is on its way.
+    /// Whether there are requests that cannot be taken before the next batch is sent.
     pub(crate) fn requests_await_batch(&self) -> bool {
         self.guests.any_asking() && self.execution.untaken() >= BATCH_EVENTS_MAX
     }
 
-    /// Takes what guests asked for, guest after guest, as far as one round goes.
+    /// Takes the requests of guests, one guest after the other, up to the limit of a round.
     pub(crate) async fn take_requests(&mut self) -> Result<(), ActivationError> {
         let mut left = ROUND_REQUESTS_MAX;
         while left > 0 && self.may_take_requests() {
@@ -72,7 +72,7 @@ impl Activation {
             let from = self.execution.component(scope).clone();
             let is_step = crate::restore::names_step(&request);
             let found = self.node.directory.target(self.key.tenant, &from, (name, is_step)).await?;
-            // A child is begun with the batch that records it.
+            // A child is started with the batch that records its call.
             if let (Ok(found), false, Request::Call(ordinal, _)) = (&found, is_step, &request) {
                 let call = CallName { scope: scope.clone(), ordinal: *ordinal };
                 self.targets.insert(call, found.clone());

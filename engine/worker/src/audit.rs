@@ -1,4 +1,4 @@
-//! Looks at executions that nobody has claimed, so that none of them stands still in silence.
+//! Audits unclaimed executions, so that none of them stands still unnoticed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +8,17 @@ use cerebelum_store::{Claimed, Size};
 use crate::node::Node;
 use crate::restore;
 
-/// How many are looked at together.
+/// How many executions are audited together.
 const PAGE: u32 = 256;
-/// After each page this engine does something else for so many times as long as it took: a tenth of its time at most.
+/// After each page the audit pauses for this many times as long as the page took, so that it uses a tenth of the time
+/// at most.
 const REST: u32 = 9;
 /// The shortest pause.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
-/// Between two rounds.
+/// The pause between two rounds.
 const BETWEEN: Duration = Duration::from_secs(10);
 
-/// Audits all executions, round after round, for ever.
+/// Audits all executions, round after round, forever.
 pub(crate) async fn keep_auditing(node: Arc<Node>) {
     let mut after = 0;
     loop {
@@ -40,8 +41,8 @@ pub(crate) async fn keep_auditing(node: Arc<Node>) {
     }
 }
 
-/// Takes those into memory whose rows say that they wait for something else than their open calls do: there it is worked
-/// out anew, or found to be impossible.
+/// Activates executions whose rows are due at another time than their open calls say. The activation computes the due
+/// time again, or parks the execution.
 async fn wake(node: &Arc<Node>, sound: Vec<Claimed>) {
     for claimed in sound.into_iter().filter(waits_for_the_wrong_thing) {
         let Some(incarnation) = node.lease.incarnation().filter(|_| node.room() == Some(Size::Any)) else { return };
@@ -66,7 +67,7 @@ fn waits_for_the_wrong_thing(claimed: &Claimed) -> bool {
     }
     match restore::execution(claimed) {
         Ok(execution) => execution.due() != head.due,
-        // It is parked when it is taken into memory.
+        // The activation parks it.
         Err(_) => true,
     }
 }

@@ -1,4 +1,4 @@
-//! From an execution's changes to the batch that makes them durable.
+//! Builds the batch that makes an execution's changes durable.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::restore;
 use crate::start_command::{StartCommand, chunk, pieces, text_of};
 
 impl Activation {
-    /// Hands everything that changed to the committer; the claim goes with it when `releases`.
+    /// Submits all changes to the committer. When `releases`, the same batch gives the claim back.
     pub(crate) async fn write(&mut self, releases: bool) -> Result<(), ActivationError> {
         let room = self.node.room.to_write(self.execution.unwritten_bytes()).await;
         let changes = self.execution.take_changes();
@@ -96,7 +96,7 @@ impl Activation {
         }
     }
 
-    /// The head as it stands after the changes taken so far.
+    /// The row as it is after the changes taken so far.
     fn head_now(&self) -> ExecutionRow {
         let execution = &self.execution;
         let (state, status) = match execution.end() {
@@ -125,11 +125,11 @@ impl Activation {
         }
     }
 
-    /// After a continue-as-new: a fresh history under the same id, to be claimed by whoever comes first.
+    /// After a continue-as-new: a new history under the same id, which any node may claim.
     fn next_run(&self, head: ExecutionRow, input: Json) -> (ExecutionRow, Option<Chunk>) {
         let identity = Identity { run: head.run + 1, ..restore::identity(&head) };
         let mut options = self.execution.options().of_next_run();
-        // A chain that does nothing but begin anew must not keep the engine busy.
+        // A chain of runs that does nothing else must not keep the engine busy.
         options.starts_at = (head.run >= RUNS_UNPACED_MAX).then(|| head.stamp.plus(RUN_PACE_MS));
         let mut next = Execution::start(identity, input, options.clone(), head.stamp);
         let first = chunk(Position(1), &next.take_changes().events);
@@ -145,7 +145,7 @@ impl Activation {
         (head, first)
     }
 
-    /// What a parent that waits is told about the end.
+    /// The message about the end to a parent that waits for it.
     fn farewells(&self, end: Option<&End>) -> Vec<(ExecutionId, String)> {
         let Some(parent) = self.head.parent.as_ref().filter(|parent| parent.awaited) else { return Vec::new() };
         let result = match end {
@@ -176,7 +176,7 @@ impl Activation {
                 depth: self.execution.options().depth + 1,
                 ..ExecutionOptions::default()
             },
-            // After a restore of a backup the same call starts the same child: its effects have the same keys.
+            // After the restore of a backup the same call starts the same child, so its effects have the same keys.
             seed: self.head.seed.child(parent.run, &parent.call, &start.id),
             parent: Some(parent),
         };
@@ -193,7 +193,7 @@ impl Activation {
     }
 }
 
-/// The batch that only parks an execution, whatever state its history is in.
+/// The batch that only parks an execution, regardless of the state of its history.
 pub(crate) fn parking(
     incarnation: cerebelum_store::Incarnation,
     head: &ExecutionRow,

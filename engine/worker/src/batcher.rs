@@ -1,4 +1,4 @@
-//! Group commit: what many activations and clients want written goes to the store in few transactions.
+//! Group commit: requests of many activations and clients go to the store in few transactions.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -9,17 +9,17 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::liveness::Liveness;
 
-/// The most wishes in one group: the most batches in one transaction.
+/// The most requests in one group, and so the most batches in one transaction.
 const GROUP_MAX: usize = 512;
 
-/// The most bytes in one group, unless a single wish has more: what is in one transaction holds memory here and there, and
-/// everybody else waits for it.
+/// The most bytes in one group, unless a single request has more. A transaction holds its content in memory here and in
+/// the database, and all other requests wait for it.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 
-/// Whoever waits for an answer to one of the gathered wishes.
+/// The channel for the answer to one request.
 pub(crate) type Reply<R> = oneshot::Sender<R>;
 
-/// Gathers wishes: while one group is being written the next one collects.
+/// Collects requests into groups: while one group is written, the next one collects.
 #[derive(Debug)]
 pub(crate) struct Batcher<T, R> {
     submitted: mpsc::UnboundedSender<(T, Reply<R>)>,
@@ -32,8 +32,8 @@ impl<T, R> Clone for Batcher<T, R> {
 }
 
 impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
-    /// Begins to gather; `write` answers each wish of a group in order. `weigh` says how many bytes a wish has, `liveness`
-    /// hears since when a group is being written.
+    /// Starts collecting. `write` answers the requests of a group in order. `weigh` returns the size of a request in
+    /// bytes. `liveness` records since when a group is being written.
     pub(crate) fn new<F>(
         liveness: &Arc<Liveness>,
         weigh: impl Fn(&T) -> usize + Send + 'static,
@@ -51,11 +51,10 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
                 while !group.is_empty() {
                     let (wanted, replies): (Vec<T>, Vec<Reply<R>>) = group.drain(..fitting(&group, &weigh)).unzip();
                     let written = AssertUnwindSafe(async { write(wanted).await }).catch_unwind().await;
-                    // A mistake of ours must not end all writing: whoever waits for this group hears nothing and looks
-                    // again.
+                    // A panic must not end all writing. The callers of this group get no answer and check again.
                     let answers = written.unwrap_or_default();
                     for (reply, answer) in replies.into_iter().zip(answers) {
-                        // Whoever no longer waits does not need the answer.
+                        // A caller that no longer waits does not need the answer.
                         let _ = reply.send(answer);
                     }
                 }
@@ -64,7 +63,8 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
         Self { submitted }
     }
 
-    /// Hands in a wish; the answer comes once it is durable or refused. None when the engine stops, or made a mistake.
+    /// Submits a request. The answer comes once it is durable or refused; none when the engine stops or `write`
+    /// panicked.
     pub(crate) fn submit(&self, wish: T) -> impl Future<Output = Option<R>> + use<T, R> {
         let (reply, answer) = oneshot::channel();
         let sent = self.submitted.send((wish, reply));
@@ -75,7 +75,7 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
     }
 }
 
-/// How many wishes go together: as many as fit, one at least.
+/// How many requests go into the next group: as many as fit, but at least one.
 fn fitting<T, R>(group: &[(T, Reply<R>)], weigh: impl Fn(&T) -> usize) -> usize {
     let mut bytes = 0_usize;
     let fits = |(wish, _): &&(T, Reply<R>)| {

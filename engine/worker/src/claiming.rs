@@ -1,4 +1,4 @@
-//! Takes into memory whatever can move, as far as there is room.
+//! Claims executions that can move, as far as there is room in memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::node::Node;
 const CLAIM_MAX: u32 = 256;
 
 impl Node {
-    /// Claims whatever can move, for ever.
+    /// Claims executions that can move, forever.
     pub(crate) async fn keep_claiming(self: Arc<Self>) {
         let mut waiting = None;
         loop {
             let _ = waiting.get_or_insert_with(|| self.liveness.waits("what is due for being claimed"));
             self.wake.reset();
-            // Asked for before claiming: what becomes due between the two is claimed, or looked at again at once. The other
-            // way round it would be neither claimed nor still to come, and wait for the backstop.
+            // The next due time is read before claiming. An execution that becomes due between the two steps is then
+            // claimed, or the loop runs again at once. In the other order it would be missed until the backstop.
             if let Ok(Some(due)) = self.store.next_due().await {
                 self.wake.expect(due);
             }
@@ -37,13 +37,13 @@ impl Node {
             tokio::select! {
                 biased;
                 () = self.until_due() => {}
-                // What is large was left out.
+                // Large executions were left out.
                 () = self.ledger.freed(), if !self.ledger.has_room() => {}
             }
         }
     }
 
-    /// Comes back when something is due or announced, at the latest after the backstop.
+    /// Returns when an execution is due or announced, and at the latest after the backstop.
     async fn until_due(&self) {
         let began = self.runtime.boot_ms();
         loop {
@@ -60,7 +60,7 @@ impl Node {
         }
     }
 
-    /// How many it claimed; none when the store did not say.
+    /// Returns how many executions were claimed; none when the store failed.
     async fn claim(self: &Arc<Self>, incarnation: Incarnation, limit: u32, size: Size) -> Option<u32> {
         let claimed = match self.store.claim(incarnation, limit, size).await {
             Ok(claimed) => claimed,
@@ -70,7 +70,7 @@ impl Node {
                 return None;
             }
         };
-        // Others may have been left out because these are large.
+        // Other executions may have been left out because these are large.
         let is_all = claimed.len() < limit as usize && !claimed.iter().any(|claimed| claimed.leaves_others);
         let count = if is_all { u32::try_from(claimed.len()).unwrap_or(u32::MAX) } else { limit };
         self.metrics.claim_sizes.observe(claimed.len() as u64);

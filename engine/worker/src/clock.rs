@@ -1,4 +1,4 @@
-//! The node's clock: monotonic, and set by the database's (L8). A jump of the wall clock does not move it.
+//! The node's clock: monotonic, and set by the database's clock (L8). A jump of the wall clock does not move it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,16 +8,16 @@ use cerebelum_history::{Moment, Timestamp};
 
 use crate::env::Runtime;
 
-/// Milliseconds since 1970 by the database, carried on by this machine's boot-time clock.
+/// Milliseconds since 1970 by the database's clock, advanced by this machine's boot-time clock.
 pub(crate) struct Clock {
     runtime: Arc<dyn Runtime>,
     /// Database time minus boot time, in milliseconds.
     offset_ms: AtomicU64,
-    /// The latest time told, so that a new offset never moves the clock back.
+    /// The latest time returned, so that a new offset never moves the clock back.
     latest: AtomicU64,
 }
 
-/// Milliseconds since 1970 by this machine's wall clock; for names only, never for decisions.
+/// Milliseconds since 1970 by this machine's wall clock. For names only, never for decisions.
 pub(crate) fn wall_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -32,30 +32,30 @@ impl Clock {
         &*self.runtime
     }
 
-    /// This machine's own clock, for lengths of time.
+    /// This machine's boot-time clock, for measuring durations.
     pub(crate) fn boot_ms(&self) -> u64 {
         self.runtime.boot_ms()
     }
 
-    /// Sets the clock by a reading of the database's.
+    /// Sets the clock to a reading of the database's clock.
     pub(crate) fn set(&self, database: Timestamp) {
         self.offset_ms.store(database.0.saturating_sub(self.boot_ms()), Ordering::Relaxed);
     }
 
-    /// The time now; never earlier than the time before.
+    /// The current time; never earlier than a time returned before.
     pub(crate) fn now(&self) -> Timestamp {
         let now = self.boot_ms() + self.offset_ms.load(Ordering::Relaxed);
         Timestamp(self.latest.fetch_max(now, Ordering::Relaxed).max(now))
     }
 
-    /// The time now with a draw of chance.
+    /// The current time, with a random number.
     pub(crate) fn moment(&self) -> Moment {
-        // As many bits as a double holds.
+        // A double holds 53 bits of precision.
         let chance = (self.runtime.chance() >> 11) as f64 / (1_u64 << 53) as f64;
         Moment { at: self.now(), chance }
     }
 
-    /// How long until then; zero when it has passed.
+    /// The time until `then`; zero when it has passed.
     pub(crate) fn until(&self, then: Timestamp) -> Duration {
         Duration::from_millis(then.since(self.now()))
     }

@@ -1,5 +1,5 @@
-//! When an activation's changes are written, and what follows once they are: effects leave, the claim goes, or memory
-//! is rebuilt.
+//! Decides when an activation's changes are written, and handles the result: effects leave, the claim is given back, or
+//! memory is rebuilt.
 
 use std::time::Duration;
 
@@ -13,30 +13,31 @@ use crate::appender::{Appended, CLAIM_LOST, NotWritten};
 use crate::batch::parking;
 use crate::engine_error::EngineError;
 
-/// How long changes that nobody waits for are held back while guests move: what those add goes with the same commit.
+/// How long changes that nothing waits for are held back while guests move, so that further changes share the same
+/// commit.
 const HELD_MS_MAX: u64 = 5;
 
-/// A batch on its way.
+/// A batch that was sent to the store.
 pub(crate) struct InFlight {
     pub(crate) answer: BoxFuture<'static, Option<Appended>>,
     pub(crate) lsn: u64,
     pub(crate) position: Position,
     pub(crate) releases: bool,
-    /// Whether somebody has something to do after it: the next run.
+    /// Whether the batch is followed by another run.
     pub(crate) continues: bool,
     pub(crate) sent_boot_ms: u64,
 }
 
 impl Activation {
-    /// Hands the changes to the committer, unless a batch is still on its way (L4) or they can wait for more of them.
+    /// Submits the changes to the committer, unless a batch is still in flight (L4) or the changes can wait for more.
     pub(crate) async fn commit(&mut self) -> Result<(), ActivationError> {
         if self.in_flight.is_some() || !self.execution.has_changes() {
             return Ok(());
         }
-        // A wait that is long enough is slept through outside of memory: the claim goes with the same batch.
+        // During a long wait the execution leaves memory: the same batch gives the claim back.
         let releases = self.execution.end().is_some() || (self.is_idle() && self.wait_is_long());
         if releases {
-            // Nobody needs the guests any more: their places are free before the disk has answered.
+            // The guests are no longer needed. Their slots are freed before the disk has answered.
             self.give_way(self.guests.quiescent());
         } else {
             self.held_since_ms.get_or_insert_with(|| self.node.clock.boot_ms());
@@ -48,14 +49,14 @@ impl Activation {
         self.write(releases).await
     }
 
-    /// How much longer changes may be held back; none when there are none or no guest moves.
+    /// How much longer changes may be held back; none when there are no changes or no guest moves.
     pub(crate) fn hold_left(&self) -> Option<Duration> {
         let since = self.held_since_ms.filter(|_| self.in_flight.is_none() && self.guests.any_running())?;
         let held = self.node.clock.boot_ms() - since;
         Some(Duration::from_millis(HELD_MS_MAX.saturating_sub(held)))
     }
 
-    /// Whether a request waits for the log in order to leave, or a quiescent guest in order to be told something.
+    /// Whether a request waits for the log before it leaves, or a quiescent guest before it gets an outcome.
     fn log_is_awaited(&self) -> bool {
         self.requests.await_log() || self.execution.holds_any_up()
     }
@@ -65,13 +66,13 @@ impl Activation {
         calm && !self.guests.any_running() && !self.requests.keep_awake(self.execution.is_paused())
     }
 
-    /// By the history alone: how soon this is asked after the wait began decides nothing.
+    /// Depends on the history alone: it does not matter how long after the beginning of the wait this is called.
     fn wait_is_long(&self) -> bool {
         let wait = self.execution.due().map(|due| Duration::from_millis(due.since(self.execution.stamp())));
         wait.is_some_and(|wait| wait >= self.node.config.hibernate_at_once)
     }
 
-    /// Gives the claim back after a while without anything to do.
+    /// Gives the claim back when there is nothing to do.
     pub(crate) async fn hibernate(&mut self) -> Result<(), ActivationError> {
         if self.in_flight.is_none() && self.is_idle() { self.write(true).await } else { Ok(()) }
     }
@@ -80,7 +81,7 @@ impl Activation {
         self.in_flight.as_ref().is_some_and(|batch| batch.releases)
     }
 
-    /// Waits for the batch that the claim goes with. What began meanwhile would be thrown away, so nothing does.
+    /// Waits for the batch that gives the claim back. Work that began meanwhile would be thrown away, so none begins.
     pub(crate) async fn await_release(&mut self) -> Result<(), ActivationError> {
         let answer = tokio::select! {
             biased;
@@ -90,13 +91,13 @@ impl Activation {
         self.take_receipt(answer).await
     }
 
-    /// Goes on from what became of the batch that was on its way.
+    /// Handles the result of the batch in flight.
     pub(crate) async fn take_receipt(&mut self, answer: Option<Appended>) -> Result<(), ActivationError> {
         let batch = self.in_flight.take();
         if let (Some(Ok(_)), Some(starting)) = (&answer, self.starting.take()) {
             crate::fail::point("start-sent");
             self.node.metrics.started.add(1);
-            // Whoever wanted to know may be gone.
+            // The caller may be gone.
             let _ = starting.stored.send(Ack);
         }
         match (answer, batch) {
@@ -108,7 +109,7 @@ impl Activation {
                 self.execution.acknowledge(batch.lsn, batch.position);
                 self.stored = batch.position;
                 if newest > self.heard() && !planted("pause-not-heard") {
-                    // Somebody may have paused or cancelled it before this was written (L16).
+                    // A pause or cancel may have been stored before this batch was written (L16).
                     self.read_inbox().await?;
                 }
                 self.requests.hold_back(&mut self.execution);
@@ -123,12 +124,12 @@ impl Activation {
         }
     }
 
-    /// The newest message that was heard.
+    /// The number of the newest message received.
     fn heard(&self) -> InboxCursor {
         InboxCursor(self.received.last().copied().unwrap_or(0))
     }
 
-    /// Stores at least the beginning of an execution that begins here, before anything else becomes of it.
+    /// Stores at least the start of an execution that begins here, before it ends in any other way.
     pub(crate) async fn store_start(&mut self) -> Result<(), Exit> {
         while self.starting.is_some() {
             let stored = match self.in_flight.is_some() {
@@ -144,7 +145,7 @@ impl Activation {
         Ok(())
     }
 
-    /// Before memory is rebuilt: what is on its way may take the claim with it.
+    /// Before memory is rebuilt, waits for the batch in flight, which may give the claim back.
     pub(crate) async fn settle(&mut self, over: Exit) -> Exit {
         let rebuilds = matches!(over, Exit::Rebuild | Exit::EngineError(_));
         let Some(batch) = self.in_flight.take().filter(|_| rebuilds) else { return over };
@@ -155,7 +156,7 @@ impl Activation {
         }
     }
 
-    /// Sets the execution aside for a person to look at. Nothing is lost: what was not durable will be asked again.
+    /// Parks the execution for a person. Nothing is lost: calls that were not durable are made again.
     pub(crate) async fn park(&mut self, reason: String) -> Exit {
         tracing::error!(execution = %self.key.id, reason, "parked");
         if let Err(over) = self.store_start().await {
@@ -177,7 +178,7 @@ impl Activation {
     }
 }
 
-/// Goes on from a batch that does not fit what is stored.
+/// Handles a batch that does not fit the stored state.
 fn not_written(refusal: AppendError) -> Result<(), ActivationError> {
     match refusal {
         AppendError::Moved | AppendError::AlreadyAnswered if planted("refused-and-patched") => Ok(()),
@@ -185,7 +186,7 @@ fn not_written(refusal: AppendError) -> Result<(), ActivationError> {
         AppendError::TooEarly => {
             Err(ActivationError::Engine(EngineError::Passing("the database's clock is behind this node's".to_owned())))
         }
-        // Parked as it is stored: memory holds the head that was not written.
+        // Parked in its stored state: memory holds the row that was not written.
         AppendError::Forbidden => {
             Err(ActivationError::Engine(EngineError::Forbidden("the store forbids what was to be written".to_owned())))
         }
@@ -193,7 +194,7 @@ fn not_written(refusal: AppendError) -> Result<(), ActivationError> {
     }
 }
 
-/// What became of the batch on its way; never, when there is none.
+/// The result of the batch in flight; never returns when there is none.
 pub(crate) async fn answer_of(in_flight: &mut Option<InFlight>) -> Option<Appended> {
     match in_flight {
         Some(batch) => (&mut batch.answer).await,

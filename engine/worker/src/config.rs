@@ -1,4 +1,4 @@
-//! What an operator may set, with its default.
+//! The settings for operators, with their defaults.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,20 +6,20 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The shortest lease. It is renewed every third of it, and an effect leaves only while a second of it is left: with less
-/// than this, one slow renewal would keep every request of every step from leaving.
+/// The shortest lease. A lease is renewed every third of its duration, and an effect leaves only while more than a
+/// second of it is left. With a shorter lease, one slow renewal would keep every request of every step from leaving.
 pub const LEASE_MIN: Duration = Duration::from_secs(3);
 
 /// The settings of one engine.
 #[derive(Clone)]
 pub struct Config {
-    /// Where it keeps its own files: the artifact cache, its node id, the default database.
+    /// The folder for its own files: the artifact cache, its node id, the default database.
     pub data: PathBuf,
     /// `sqlite:FILE` or `postgres://…`.
     pub database: String,
     /// Hosts (`host` or `host:port`) that steps may `fetch` from; `*` means any public address.
     pub allow_http: Vec<String>,
-    /// Where this engine itself can be reached: no request of a step goes there, whatever `allow_http` says.
+    /// The addresses of this engine. No request of a step goes there, even if `allow_http` permits it.
     pub listens_on: Vec<SocketAddr>,
     /// Secrets by name, for `{{secret:NAME}}` in requests.
     pub secrets: BTreeMap<String, String>,
@@ -31,23 +31,25 @@ pub struct Config {
     pub run_ahead_events_max: usize,
     /// How many executions may be in memory at once.
     pub activations_max: usize,
-    /// How many guests of one execution may move at once: others get their share of the machine.
+    /// How many guests of one execution may move at once, so that other executions get their share of the machine.
     pub guests_moving_max: usize,
-    /// How much memory, in bytes, guests that only wait may have together; beyond it those go that a rerun costs least.
+    /// How much memory, in bytes, waiting guests may have together. Beyond that, the guests that are cheapest to rerun
+    /// are evicted.
     pub warm_bytes_max: u64,
     /// How much linear memory, in bytes, all guests may have together.
     pub memory_bytes_max: u64,
     /// How much host memory, in bytes, may be held for guests and clients before only one execution at a time goes on.
     pub host_bytes_max: u64,
-    /// How long a node may be silent before others take over what it had claimed.
+    /// How long a node may be silent before other nodes take over its claims.
     pub lease: Duration,
-    /// How often to look for work that no hint announced.
+    /// How often the engine checks for work that no hint announced.
     pub backstop: Duration,
     /// How long a graceful stop may take.
     pub drain: Duration,
-    /// Ended executions older than this are deleted; none keeps them.
+    /// Ended executions older than this are deleted; none keeps them forever.
     pub keep_ended: Option<Duration>,
-    /// Versions of components that were replaced longer ago, and that no execution can need any more, are removed.
+    /// Versions of components that were replaced longer ago than this and that no execution can need any more are
+    /// removed.
     pub keep_components: Duration,
 }
 
@@ -68,7 +70,7 @@ impl Config {
             run_ahead_events_max: 1_000,
             activations_max: 10_000,
             guests_moving_max: std::thread::available_parallelism().map_or(1, NonZero::get) * 4,
-            // The other half of what guests may have is for those that move.
+            // The other half of the guests' memory is for guests that move.
             warm_bytes_max: cerebelum_sandbox::memory_bytes() / 4,
             memory_bytes_max: cerebelum_sandbox::memory_bytes() / 2,
             host_bytes_max: cerebelum_sandbox::memory_bytes() / 8,

@@ -1,4 +1,4 @@
-//! What names stand for: workflows, steps, programs.
+//! Resolves names of workflows and steps, and loads programs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,18 +13,18 @@ use crate::env::{ComponentLoader, Program};
 use crate::liveness::Liveness;
 use crate::schema::Input;
 
-/// Looks names up and keeps programs at hand.
+/// Resolves names and caches the declarations of components.
 pub(crate) struct Directory {
     store: Arc<dyn Store>,
     programs: Arc<dyn ComponentLoader>,
-    /// Asks how many uploads there were; those who ask meanwhile share the next answer.
+    /// Reads the number of uploads. Concurrent callers share the next answer.
     uploads: Batcher<TenantId, Result<i64, StoreError>>,
     names: Mutex<HashMap<TenantId, Arc<Names>>>,
 }
 
-/// What the names of a tenant stand for.
+/// The names of a tenant and their components.
 struct Names {
-    /// After how many uploads.
+    /// The number of uploads when the names were read.
     uploads: i64,
     /// Current components by name.
     current: BTreeMap<String, Arc<Named>>,
@@ -33,10 +33,10 @@ struct Names {
 /// The current component of a name.
 struct Named {
     digest: Digest,
-    /// As it is stored.
+    /// The manifest as it is stored.
     told: String,
     manifest: Result<Manifest, String>,
-    /// What checks the input of each workflow that has a schema.
+    /// Checks the input of each workflow that has a schema.
     inputs: HashMap<String, Arc<Input>>,
 }
 
@@ -52,7 +52,7 @@ impl Named {
         Self { digest: component.digest.clone(), told: component.manifest.clone(), inputs, manifest }
     }
 
-    /// Whether it still stands for this component.
+    /// Whether this entry still describes this component.
     fn is(&self, component: &Component) -> bool {
         self.digest == component.digest && self.told == component.manifest
     }
@@ -73,16 +73,16 @@ impl Named {
     }
 }
 
-/// Why a program cannot be had.
+/// Why a program is not available.
 #[derive(Debug)]
 pub(crate) enum NoProgram {
-    /// The component is gone from the store: whoever needs it is parked.
+    /// The component is not in the store. The execution that needs it is parked.
     Missing,
-    /// What the store has is not what was uploaded.
+    /// The stored bytes differ from the uploaded ones.
     Damaged(String),
-    /// This engine does not accept it, although one before has.
+    /// This engine does not accept the component, although an earlier engine did.
     Refused(String),
-    /// The engine's own trouble: try again.
+    /// The engine's own fault: try again.
     EngineError(String),
 }
 
@@ -108,7 +108,7 @@ impl Directory {
         Self { store, programs, uploads, names: Mutex::default() }
     }
 
-    /// What names stand for now: what was read before counts as long as nobody uploaded anything.
+    /// The current names. They are read again only after an upload.
     async fn names(&self, tenant: TenantId) -> Result<Arc<Names>, StoreError> {
         let stopping = || StoreError::Unavailable("the engine is stopping".to_owned());
         let uploads = self.uploads.submit(tenant).await.ok_or_else(stopping)??;
@@ -116,11 +116,12 @@ impl Directory {
         if let Some(names) = known.as_ref().filter(|names| names.uploads == uploads) {
             return Ok(names.clone());
         }
-        // Read after the count: what is uploaded between the two is read now, and once more next time.
+        // Read after the number of uploads: a component that is uploaded between the two is read now and once more next
+        // time.
         let components = self.store.components(tenant).await?;
         let current = components.iter().filter(|component| component.current);
         let current = current.map(|component| {
-            // Somebody else's upload does not have the schemas of this one compiled again.
+            // The upload of another component does not cause the schemas of this one to be compiled again.
             let before = known.as_ref().and_then(|names| names.current.get(&component.name));
             let before = before.filter(|named| named.is(component)).cloned();
             (component.name.clone(), before.unwrap_or_else(|| Arc::new(Named::new(component))))
@@ -134,7 +135,7 @@ impl Directory {
         self.names.lock().expect("nobody panics with the names")
     }
 
-    /// The program of a component.
+    /// Loads the program of a component.
     pub(crate) async fn program(&self, tenant: TenantId, digest: &Digest) -> Result<Arc<dyn Program>, NoProgram> {
         let found = Mutex::new(None);
         let bytes = async {
@@ -156,7 +157,7 @@ impl Directory {
         })
     }
 
-    /// What a step's or workflow's name stands for, seen from a component.
+    /// Resolves the name of a step or workflow, as seen from a component.
     pub(crate) async fn target(
         &self,
         tenant: TenantId,
@@ -176,7 +177,7 @@ impl Directory {
         Ok(target.map(|target| Target { component: Some(current.digest.clone()), ..target }))
     }
 
-    /// The component and workflow that a start request means, and what checks the workflow's input.
+    /// Resolves the workflow of a start request.
     pub(crate) async fn workflow(&self, tenant: TenantId, name: &str) -> Result<ResolvedWorkflow, ApiError> {
         let names = self.names(tenant).await.map_err(unavailable)?;
         if let Some((component, workflow)) = name.rsplit_once('/') {
@@ -203,27 +204,27 @@ impl Directory {
     }
 }
 
-/// A workflow that was found.
+/// A resolved workflow.
 pub(crate) struct ResolvedWorkflow {
     /// `component/workflow`.
     pub(crate) workflow: String,
     /// The component.
     pub(crate) digest: Digest,
-    /// What checks its input.
+    /// Checks its input.
     pub(crate) input: Option<Arc<Input>>,
     /// How long its clean-up may take after a cancel.
     pub(crate) cancel_grace_ms: Option<u64>,
 }
 
-/// What a component declares.
+/// The declarations of a component.
 pub(crate) fn manifest_of(component: &Component) -> Result<Manifest, String> {
     serde_json::from_str(&component.manifest)
         .map_err(|e| format!("the stored manifest of component {} cannot be read: {e}", component.name))
 }
 
-/// A store's trouble in words for a client.
+/// Converts an error of the store into one for a client.
 pub(crate) fn unavailable(error: StoreError) -> ApiError {
-    // What the database itself said is for the operator: it may name hosts, tables and values.
+    // The database's own message is for the operator: it may contain hosts, tables and values.
     match error {
         StoreError::Unavailable(cause) | StoreError::Rejected(cause) => {
             tracing::debug!(cause, "the database does not answer a client");

@@ -1,4 +1,4 @@
-//! The one door (L6): everything that an execution does to the outside world leaves through [`leave`].
+//! The one door (L6): each effect of an execution on the outside world leaves through [`leave`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,51 +13,51 @@ use crate::env::{Grants, Room};
 use crate::fetch::{EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 use crate::node::Node;
 
-/// How many requests of one execution may be outside at once; further ones wait for their turn.
+/// How many requests of one execution may be outside the engine at once. Further ones wait for their turn.
 const REQUESTS_OUTSIDE_MAX: usize = 20;
 
-/// Something that the outside world will notice.
+/// An effect on the outside world.
 pub(crate) struct Effect {
     /// The request.
     pub(crate) request: HttpRequest,
     /// Its default `Idempotency-Key`.
     pub(crate) key: String,
-    /// What the component asks for and may therefore be granted.
+    /// The hosts and secrets that the component declares and may be granted.
     pub(crate) grants: Grants,
 }
 
-/// How many requests of an activation are where.
+/// Counts the requests of an activation by their progress.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// What caused them is not durable yet.
+    /// Requests whose cause is not durable yet.
     unlogged: AtomicUsize,
-    /// They have not left, whatever they wait for.
+    /// Requests that have not left, regardless of the reason.
     inside: AtomicUsize,
 }
 
 impl Counts {
-    /// Whether one waits until its cause is durable.
+    /// Whether a request waits for its cause to become durable.
     pub(crate) fn any_unlogged(&self) -> bool {
         self.unlogged.load(Ordering::Acquire) > 0
     }
 
-    /// How many have not left.
+    /// How many requests have not left.
     pub(crate) fn inside(&self) -> usize {
         self.inside.load(Ordering::Acquire)
     }
 }
 
-/// How far a request has come.
+/// The progress of a request on its way out.
 #[derive(Debug)]
 pub(crate) struct Way {
-    /// What caused it is durable: it waits for its turn, if for anything.
+    /// Its cause is durable. From here on it waits at most for its turn.
     is_caused: AtomicBool,
     has_left: AtomicBool,
     counts: Arc<Counts>,
 }
 
 impl Way {
-    /// The way of a request that is asked for now, counted with the others.
+    /// The progress of a new request, counted with the others.
     pub(crate) fn new(counts: &Arc<Counts>) -> Arc<Self> {
         counts.unlogged.fetch_add(1, Ordering::AcqRel);
         counts.inside.fetch_add(1, Ordering::AcqRel);
@@ -65,19 +65,19 @@ impl Way {
         Arc::new(Self { is_caused, has_left, counts: counts.clone() })
     }
 
-    /// Whether it could leave, were there not so many others.
+    /// Whether it could leave if there were fewer requests before it.
     pub(crate) fn awaits_turn(&self) -> bool {
         self.is_caused.load(Ordering::Acquire) && !self.has_left.load(Ordering::Acquire)
     }
 
-    /// What caused it is durable.
+    /// Records that its cause is durable.
     fn is_caused(&self) {
         if !self.is_caused.swap(true, Ordering::AcqRel) {
             self.counts.unlogged.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    /// It leaves, or is given up.
+    /// Records that it leaves or is given up.
     pub(crate) fn leave(&self) {
         self.is_caused();
         if !self.has_left.swap(true, Ordering::AcqRel) {
@@ -86,26 +86,26 @@ impl Way {
     }
 }
 
-/// An answer, and what it holds until it is durable.
+/// An answer, and the resources that it holds until it is durable.
 pub(crate) struct Arrived {
     pub(crate) result: Result<HttpResponse, Failure>,
-    /// None when there was none to count.
+    /// None when there is nothing to count.
     pub(crate) held: Option<AnswerHold>,
 }
 
-/// What an answer holds until it is durable. From then on it is the execution's memory.
+/// The resources that an answer holds until it is durable. From then on its memory counts for the execution.
 pub(crate) struct AnswerHold {
-    /// The memory that it takes.
+    /// The memory of the answer.
     _room: Room,
-    /// A stop waits for it.
+    /// A graceful stop waits for it.
     _exchange: Exchange,
 }
 
-/// Requests that are outside, or whose answers are not durable yet.
+/// The requests that are outside, and those whose answers are not durable yet.
 #[derive(Debug, Default)]
 pub(crate) struct Exchanges(watch::Sender<usize>);
 
-/// One of them.
+/// One such request.
 struct Exchange(Arc<Exchanges>);
 
 impl Exchanges {
@@ -114,9 +114,9 @@ impl Exchanges {
         Exchange(self.clone())
     }
 
-    /// Comes back when there is none.
+    /// Returns when there are no such requests.
     pub(crate) async fn none(&self) {
-        // The sender is ours: it cannot end meanwhile.
+        // The sender belongs to `self`, so it cannot be dropped meanwhile.
         let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
     }
 }
@@ -127,7 +127,7 @@ impl Drop for Exchange {
     }
 }
 
-/// What the requests of one activation share on their way out.
+/// The state that the requests of one activation share on their way out.
 #[derive(Clone)]
 pub(crate) struct Doorway {
     pub(crate) barrier: Arc<Barrier>,
@@ -142,8 +142,8 @@ impl Doorway {
     }
 }
 
-/// What an activation's effects wait for: up to which mark its changes are durable, and that it is not paused. Those
-/// that wait are told in the order of their marks, and only those that may leave.
+/// Holds an activation's effects back until its changes up to their LSN are durable and it is not paused. Waiting
+/// effects are notified in the order of their LSNs, and only those that may leave.
 #[derive(Default)]
 pub(crate) struct Barrier(Mutex<BarrierState>);
 
@@ -164,7 +164,7 @@ impl BarrierState {
             self.waiting.first_entry().filter(|first| *first.key() <= self.durable && !self.is_paused)
         {
             for waiting in first.remove() {
-                // One that no longer waits was withdrawn.
+                // The receiver is gone if the request was withdrawn.
                 let _ = waiting.send(());
             }
         }
@@ -176,14 +176,14 @@ impl Barrier {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything up to this mark is durable.
+    /// Records that everything up to this LSN is durable.
     pub(crate) fn is_durable(&self, mark: u64) {
         let mut gate = self.gate();
         gate.durable = mark;
         gate.release();
     }
 
-    /// Nothing leaves in a pause (L16).
+    /// Sets the pause. No request leaves in a pause (L16).
     pub(crate) fn pause(&self, is_paused: bool) {
         let mut gate = self.gate();
         if std::mem::replace(&mut gate.is_paused, is_paused) && !is_paused {
@@ -206,16 +206,17 @@ impl Barrier {
                 gate.waiting.entry(mark).or_default().push(open);
                 opened
             };
-            // The barrier outlives those that wait at it; and who is told looks again.
+            // The barrier outlives the requests that wait at it. A notified request checks again.
             let _ = opened.await;
         }
     }
 }
 
-/// Lets an effect out once everything up to `mark` is durable, it is its turn, and this incarnation's lease still has a
-/// margin (L11).
+/// Lets an effect leave once everything up to the LSN `mark` is durable, its turn has come, and the lease of this
+/// incarnation still has a margin (L11).
 ///
-/// Returns none when that will not come: the activation is over, and whoever takes the execution over asks again.
+/// Returns none when the effect can no longer leave: the activation has ended, and the next owner of the execution
+/// makes the request again.
 pub(crate) async fn leave(
     (node, incarnation): (Arc<Node>, Incarnation),
     (doorway, mark): (Doorway, u64),
@@ -228,12 +229,12 @@ pub(crate) async fn leave(
     }
     way.is_caused();
     let turn = turns.acquire_owned().await.ok()?;
-    // A renewal that is late may still come; when the lease is over, so is this activation.
+    // A late renewal may still come. When the lease ends, this activation ends as well.
     let may_leave = || {
         let is_stopping = node.stopping.load(Ordering::Acquire);
         node.lease.has_margin(incarnation) && barrier.is_open(mark) && !is_stopping
     };
-    // Counted before it is looked whether the engine stops: a stop that begins now waits for it.
+    // Counted before the check whether the engine stops, so that a stop that begins now waits for it.
     let mut exchange = node.exchanges.begin();
     while !may_leave() && !planted("effect-before-barrier") {
         drop(exchange);

@@ -1,4 +1,4 @@
-//! The engine as programs see it: opens, answers, stops.
+//! The public interface of the engine: open, query and stop.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,16 +25,16 @@ use crate::views;
 use crate::{Config, restore};
 
 const TENANT: TenantId = TenantId::DEFAULT;
-/// How many bytes of a history are read together, if it is more than one chunk.
+/// How many bytes of a history are read together, unless a single chunk is larger.
 const HISTORY_PAGE_BYTES_MAX: u64 = 1 << 20;
 /// How many log lines are read together.
 const LINES_PER_PAGE: u32 = 200;
-/// How long a stop waits for the answers to requests that are outside, and until they are recorded.
+/// How long a stop waits for the answers to requests that are outside, and for these answers to become durable.
 const STOP_ANSWERS: Duration = Duration::from_secs(3);
-/// How often whoever waits for an execution looks at it without a hint: commits of other nodes give none.
+/// How often a client's wait for an execution checks it without a hint. Commits of other nodes give no hint.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How many questions a page has, unless the request says less.
+/// How many questions a page has, unless the request asks for fewer.
 const APPROVALS_PAGE: u32 = 1_000;
 
 /// A running engine; cheap to clone. All answers show committed state only (L7).
@@ -46,13 +46,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the database, takes a lease and begins to run what is there.
+    /// Opens the database, takes a lease and begins to run the executions in it.
     ///
     /// # Errors
     /// One line for a person, when the data folder or the database cannot be used.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         config.check()?;
-        // First the folder's lock: a second engine on it must not touch the database either.
+        // The folder is locked first: a second engine on it must not touch the database either.
         let name = NodeName::claim(&config.data, &ThisRuntime)?;
         let ledger = Ledger::new(config.host_bytes_max);
         let mut sandbox = cerebelum_sandbox::Config::new(&config.data);
@@ -69,7 +69,8 @@ impl Engine {
         Ok(Self::run(config, env, (name, ledger)).await?)
     }
 
-    /// The same on a given outside; `config` then says nothing of the database and of what steps may ask.
+    /// Like [`Engine::open`], on a given environment. The settings in `config` for the database and for requests of
+    /// steps do not apply.
     ///
     /// # Errors
     /// One line for a person, when the data folder cannot be used.
@@ -110,10 +111,11 @@ impl Engine {
         Ok(Self { node, running: Arc::new(tokio::sync::Mutex::new(running)), _name: Arc::new(name) })
     }
 
-    /// Stops: nothing new begins, claims are given back, so that another node may go on at once.
+    /// Stops the engine: nothing new begins, and claims are given back so that another node can go on at once.
     pub async fn stop(&self) {
         self.node.stopping.store(true, Ordering::Relaxed);
-        // Nothing leaves any more. What is outside already is worth a moment: what it did would be done again.
+        // No further requests leave. Answers to requests that are outside are worth a short wait, because those
+        // requests would be repeated.
         let patience = STOP_ANSWERS.min(self.node.config.drain);
         if self.node.runtime.within(patience, self.node.exchanges.none()).await.is_none() {
             tracing::warn!("some answers did not come in time: those requests are repeated");
@@ -130,10 +132,10 @@ impl Engine {
         self.node.programs.kept().await;
     }
 
-    /// Whether it holds a lease, and everything that can move does: nothing has waited for longer than a lease (L22).
+    /// Whether the engine holds a lease and nothing that can move has waited for longer than a lease (L22).
     ///
     /// # Errors
-    /// With the reason, in one line.
+    /// The reason, in one line.
     pub fn readiness(&self) -> Result<(), String> {
         if self.node.stopping.load(Ordering::Relaxed) {
             return Err("the engine is stopping".to_owned());
@@ -147,14 +149,14 @@ impl Engine {
         }
     }
 
-    /// Comes back with the reason when the engine cannot go on, and only a new process can.
+    /// Returns the reason when the engine cannot go on and a new process is needed.
     pub async fn broken(&self) -> String {
         self.node.supervisor.broken().await
     }
 
-    /// Prometheus text.
+    /// The metrics in Prometheus' text format.
     pub async fn metrics(&self) -> String {
-        // First what takes its time, so that the counters are those of the answer.
+        // The slow query comes first, so that the counters are as recent as the answer.
         let census: StatusCounts = self.node.store.count_by_status().await.unwrap_or_default();
         let gauges = [
             ("guests_live", "Guest instances in memory.", self.node.programs.live() as u64),
@@ -170,10 +172,10 @@ impl Engine {
         self.node.metrics.render(&gauges, &census)
     }
 
-    /// Checks a component and makes it the current one of its name (by default the file's).
+    /// Checks a component and makes it the current one of its name (by default the file's name).
     ///
     /// # Errors
-    /// When it is no component that this engine runs, in one line that names the reason.
+    /// When this engine cannot run the component, in one line that names the reason.
     pub async fn upload(
         &self,
         name: Option<String>,
@@ -216,7 +218,7 @@ impl Engine {
         components.into_iter().map(view).collect()
     }
 
-    /// An execution in full.
+    /// The full status of an execution.
     ///
     /// # Errors
     /// When there is no such execution, or the database does not answer.
@@ -225,14 +227,14 @@ impl Engine {
         views::status(whole.ok_or_else(|| no_execution(id))?)
     }
 
-    /// An execution in full once it has ended.
+    /// The full status of an execution, if it has ended.
     async fn ended(&self, key: &ExecutionKey) -> Result<Option<Status>, ApiError> {
         let whole = self.node.store.describe_if_ended(key).await.map_err(unavailable)?;
         let whole = whole.ok_or_else(|| no_execution(key.id.as_str()))?;
         Some(whole).filter(|whole| whole.head.state != State::Open).map(views::status).transpose()
     }
 
-    /// The status once the execution has ended, or as it is after the timeout.
+    /// Waits until the execution has ended and returns its status, or returns its current status after the timeout.
     ///
     /// # Errors
     /// When there is no such execution, or the database does not answer.
@@ -242,7 +244,7 @@ impl Engine {
         let began = runtime.boot_ms();
         let mut commits = self.node.watchers.watch(&key);
         let mut hints = commits.borrow().hints;
-        // What is in memory here will say when it has ended, or is out of memory. Asked in this order, nothing is missed.
+        // An execution that is in memory here announces its end and its hibernation. In this order, no end is missed.
         if !self.node.is_active(&key)
             && let Some(status) = self.ended(&key).await?
         {
@@ -268,10 +270,10 @@ impl Engine {
         }
     }
 
-    /// A page of executions, newest first, and where the next page begins.
+    /// A page of executions, newest first, and the cursor of the next page.
     ///
     /// # Errors
-    /// When the cursor makes no sense, or the database does not answer.
+    /// When the cursor is not valid, or the database does not answer.
     pub async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), ApiError> {
         let limit = if request.limit == 0 { 100 } else { request.limit.min(1_000) };
         let attributes = request.attributes.into_iter().map(|(name, value)| (name, value.to_string())).collect();
@@ -282,7 +284,8 @@ impl Engine {
         Ok((summaries, page.cursor))
     }
 
-    /// A page of the events of an execution's run (the current one unless another is named) after a position; empty at its end.
+    /// A page of the events after a position in an execution's run (the current one unless another is named). It is
+    /// empty at the end.
     ///
     /// # Errors
     /// When there is no such execution or run, or the database does not answer.
@@ -300,13 +303,13 @@ impl Engine {
         let next = after.next();
         let page = self.node.store.history_page(&key, run, next, HISTORY_PAGE_BYTES_MAX).await.map_err(unavailable)?;
         let events = restore::events_of(&page).map_err(unavailable)?;
-        // The chunk that holds the first wanted event may begin before it.
+        // The chunk of the first wanted event may begin with earlier events.
         let told = page.first().map_or(0, |chunk| next.0.saturating_sub(chunk.first.0));
         let told = usize::try_from(told).unwrap_or(usize::MAX);
         Ok(views::events(after, events.get(told..).unwrap_or_default()))
     }
 
-    /// Log lines after a place.
+    /// Log lines after a sequence number.
     ///
     /// # Errors
     /// When there is no such execution, or the database does not answer.
@@ -316,10 +319,10 @@ impl Engine {
         Ok(rows.into_iter().map(views::log).collect())
     }
 
-    /// A page of open questions, or of all that one execution has asked, newest first, and where the next page begins.
+    /// A page of open questions, or of all questions of one execution, newest first, and the cursor of the next page.
     ///
     /// # Errors
-    /// When there is no such execution, the cursor makes no sense, or the database does not answer.
+    /// When there is no such execution, the cursor is not valid, or the database does not answer.
     pub async fn approvals(&self, request: ApprovalsRequest) -> Result<(Vec<ApprovalView>, Option<String>), ApiError> {
         let execution = match request.execution {
             Some(id) => Some(self.existing(&id).await?.id),
@@ -328,12 +331,12 @@ impl Engine {
         let limit = if request.limit == 0 { APPROVALS_PAGE } else { request.limit };
         let filter = ApprovalFilter { execution, cursor: request.cursor, limit };
         let page = self.node.store.approvals(TENANT, filter).await.map_err(unavailable)?;
-        // One that cannot be read is in no other's way.
+        // An unreadable question does not hide the others.
         let approvals = page.approvals.into_iter().filter_map(|row| views::approval(row).ok());
         Ok((approvals.collect(), page.cursor))
     }
 
-    /// The key of an execution that exists.
+    /// The key of an execution. Fails if the execution does not exist.
     pub(crate) async fn existing(&self, id: &str) -> Result<ExecutionKey, ApiError> {
         let key = key(id)?;
         let head = self.node.store.execution(&key).await.map_err(unavailable)?;
@@ -341,7 +344,7 @@ impl Engine {
     }
 }
 
-/// Whether it has ended.
+/// Whether the execution has ended.
 pub(crate) fn is_ended(summary: &Summary) -> bool {
     matches!(summary.status.as_str(), "completed" | "failed" | "cancelled")
 }

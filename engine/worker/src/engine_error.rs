@@ -1,4 +1,4 @@
-//! The engine's own trouble with an execution: how often it is tried again, and when a person has to look.
+//! The engine's own faults with an execution: how often it is tried again, and when it is parked for a person.
 
 use std::fmt::{Display, Formatter, Result as FmtResult};
 use std::time::Duration;
@@ -9,25 +9,25 @@ use tokio::sync::mpsc;
 
 use crate::node::Node;
 
-/// The least pause before an execution is tried again.
+/// The shortest pause before an execution is tried again.
 pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(200);
-/// The longest; each pause is twice as long as the one before.
+/// The longest pause. Each pause is twice as long as the one before.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// What can be this execution's own fault parks it after so many attempts without progress, …
+/// An error that may be the execution's own fault parks it after this many attempts without progress, …
 const ATTEMPTS_MAX: u32 = 5;
-/// … and not before so many leases have passed, so that trouble of the whole database parks nobody.
+/// … but only after this many lease durations, so that a fault of the whole database parks no execution.
 const LEASES: u32 = 3;
 
-/// Why an activation could not go on; nothing of it is the guest's failure.
+/// Why an activation could not go on. None of these is the guest's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EngineError {
-    /// Something the engine needs is not there just now.
+    /// A resource that the engine needs is temporarily unavailable.
     Passing(String),
-    /// The database does not take what would be written, not even by itself.
+    /// The database rejects the batch, even by itself.
     Rejected(String),
-    /// The tables' own rules forbid what would be written: another attempt would end in the same way.
+    /// The constraints of the tables forbid the batch: another attempt would have the same result.
     Forbidden(String),
-    /// A mistake of the engine.
+    /// A bug in the engine.
     Panic(String),
 }
 
@@ -38,13 +38,13 @@ impl Display for EngineError {
     }
 }
 
-/// The troubles of one execution since it last made progress.
+/// The errors of one execution since its last progress.
 #[derive(Default)]
 pub(crate) struct EngineErrors {
     count: u32,
-    /// Where its history stood at the first of them.
+    /// The position of its history at the first of these errors.
     position: Option<Position>,
-    /// The last one that may be the execution's own fault, and how it began.
+    /// The latest error that may be the execution's own fault, and when these errors began.
     own: Option<Own>,
 }
 
@@ -53,7 +53,7 @@ struct Own {
     is_hopeless: bool,
     attempts: u32,
     since_ms: u64,
-    /// How often the database had taken something by then.
+    /// The number of successful writes to the database when these errors began.
     taken: u64,
 }
 
@@ -78,7 +78,7 @@ impl EngineErrors {
         own.why = why;
     }
 
-    /// Why this execution has to be parked; none while it is worth another attempt.
+    /// Why this execution has to be parked; none while another attempt is worthwhile.
     pub(crate) fn why_park(&mut self, node: &Node, claimed: &Claimed) -> Option<String> {
         let position = claimed.head.position;
         if self.position.replace(position).is_some_and(|before| before != position) {
@@ -91,11 +91,11 @@ impl EngineErrors {
         (own.is_hopeless || is_tried_enough).then(|| format!("engine-error: {}", own.why))
     }
 
-    /// Waits before the next attempt; a message for the execution shortens the wait.
+    /// Waits before the next attempt. A message for the execution shortens the wait.
     pub(crate) async fn pause(&self, node: &Node, nudges: &mut mpsc::UnboundedReceiver<()>) {
         node.runtime.sleep(PAUSE_MIN).await;
         let doubled = PAUSE_MIN.saturating_mul(1 << self.count.min(16)).min(PAUSE_MAX).saturating_sub(PAUSE_MIN);
-        // Those that stopped together do not come back together.
+        // Executions that stopped together do not resume together.
         let pause = doubled.mul_f64(0.5 + node.clock.moment().chance / 2.0);
         tokio::select! {
             biased;
@@ -105,7 +105,7 @@ impl EngineErrors {
     }
 }
 
-/// How often the database has taken something of this node.
+/// The number of successful writes of this node to the database.
 fn taken(node: &Node) -> u64 {
     node.metrics.commits.get() + node.lease.renewals()
 }

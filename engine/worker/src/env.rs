@@ -1,5 +1,5 @@
-//! What a node stands on: a store, programs, the web, and the machine. The simulation puts models of them in their
-//! place, so that a run can be repeated from its seed.
+//! The environment of a node: a store, a component loader, an HTTP client, and a runtime. The simulation replaces them
+//! with models, so that a run can be repeated from its seed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use tokio::sync::oneshot;
 
 pub use crate::fetch::Room;
 
-/// Everything a node reaches for outside of itself.
+/// Everything outside a node that it depends on.
 #[derive(Clone)]
 pub struct Env {
-    /// Where histories are kept.
+    /// Stores histories.
     pub store: Arc<dyn Store>,
-    /// What runs guests.
+    /// Loads and runs components.
     pub programs: Arc<dyn ComponentLoader>,
-    /// What answers the requests of steps.
+    /// Sends the requests of steps.
     pub web: Arc<dyn HttpClient>,
-    /// What counts time, draws chance and runs tasks.
+    /// Provides time, random numbers and tasks.
     pub runtime: Arc<dyn Runtime>,
 }
 
-/// What a component declares it wants of the outside world.
+/// The permissions that a component declares.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     /// Hosts, as declared.
@@ -37,71 +37,74 @@ pub struct Grants {
     pub secrets: Vec<String>,
 }
 
-/// An answer to come.
+/// A future answer to an HTTP request.
 pub type Fetching<'a> = BoxFuture<'a, Result<HttpResponse, Failure>>;
 
-/// Makes components ready to run.
+/// Prepares components for running.
 pub trait ComponentLoader: Send + Sync {
-    /// Checks an uploaded component and asks it what it is.
+    /// Inspects an uploaded component: checks it, compiles it and calls its `describe`.
     fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspected, InspectError>>;
-    /// Makes a component ready; its bytes are asked for only when they are needed.
+    /// Prepares a component. Its bytes are requested only when they are needed.
     fn load<'a>(
         &'a self,
         digest: &'a Digest,
         bytes: BoxFuture<'a, Result<Vec<u8>, String>>,
     ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>>;
-    /// Lets go of what nobody has used since the last call and what takes much memory; it is loaded again on demand.
+    /// Drops large programs that were not used since the last call. They are loaded again on demand.
     fn rest(&self);
-    /// Removes the compiled form of a component from memory and disk; guests that run it go on.
+    /// Removes the compiled form of a component from memory and disk. Guests that run it go on.
     fn forget(&self, digest: &Digest);
-    /// Removes the compiled forms of components that are not among these and were compiled longer ago than that.
+    /// Removes the compiled forms of components that are not in `known` and were compiled longer ago than `age`.
     fn forget_others(&self, known: &BTreeSet<Digest>, age: Duration);
-    /// Waits until what was compiled so far is kept for the next process.
+    /// Waits until everything compiled so far is stored for the next process.
     fn kept(&self) -> BoxFuture<'_, ()>;
-    /// Guests that live now.
+    /// The number of running guests.
     fn live(&self) -> usize;
-    /// Guests started so far.
+    /// The number of guests started so far.
     fn started(&self) -> u64;
 }
 
 /// A component that is ready to run.
 pub trait Program: Send + Sync {
-    /// What it says about itself.
+    /// Its description of itself.
     fn manifest(&self) -> &Manifest;
-    /// Makes a guest, waiting while there is no place for it. What it asks for in a turn is held on its execution's account.
+    /// Creates a guest, waiting until there is a slot and memory for it. Its requests in a turn are held on its
+    /// execution's account.
     fn start(&self, begin: GuestInput, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, HostError>>;
-    /// How many steps have ever found places, of those that stand in one line with the steps of this component.
+    /// How many steps were ever admitted from the line that this component's steps wait in.
     fn steps_admitted(&self) -> u64;
 }
 
-/// One guest, from its start to its end; dropping it at any moment is hibernation.
+/// One guest, from its start to its end. Dropping it at any time hibernates it.
 pub trait Guest: Send {
-    /// Tells it one outcome (nothing at first) and lets it move until it is quiescent or has ended; longer if that `repeats`.
+    /// Delivers one outcome (nothing at first) and lets the guest move until it is quiescent or has ended. A turn that
+    /// `repeats` may take longer.
     fn turn(&mut self, delivery: Option<Delivery>, repeats: bool) -> BoxFuture<'_, Result<Turn, HostError>>;
     /// Its memory, in bytes.
     fn memory_bytes(&self) -> u64;
 }
 
-/// Answers HTTP requests.
+/// Sends HTTP requests.
 pub trait HttpClient: Send + Sync {
-    /// Sends a request with this default `Idempotency-Key`, as far as grants allow. `room` counts the answer's memory first.
+    /// Sends a request with this default `Idempotency-Key`, as far as grants allow. `room` counts the answer's memory
+    /// before it is read.
     fn fetch<'a>(&'a self, request: HttpRequest, key: &'a str, grants: &'a Grants, room: &'a mut Room) -> Fetching<'a>;
 }
 
-/// What counts time, draws chance and runs tasks.
+/// Provides time, random numbers and tasks.
 pub trait Runtime: Send + Sync {
-    /// Milliseconds since it was started, suspended time included; wall clocks do not move it.
+    /// Milliseconds since the machine was booted, including suspended time. Changes of the wall clock do not move it.
     fn boot_ms(&self) -> u64;
-    /// Bits of chance.
+    /// 64 random bits.
     fn chance(&self) -> u64;
-    /// Comes back after that long.
+    /// Returns after this duration.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
     /// Runs a task.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 }
 
 impl dyn Runtime + '_ {
-    /// What comes of this, unless it takes longer than that.
+    /// The result of `doing`, unless it takes longer than `limit`.
     pub(crate) async fn within<T>(&self, limit: Duration, doing: impl Future<Output = T>) -> Option<T> {
         match select(std::pin::pin!(doing), self.sleep(limit)).await {
             Either::Left((done, _)) => Some(done),
@@ -115,7 +118,7 @@ impl dyn Runtime + '_ {
         let (done, over) = oneshot::channel();
         let task = Abortable::new(task, registration);
         self.spawn(Box::pin(async move {
-            // Whoever wanted to know may be gone, and whether it was ended does not matter.
+            // The receiver may be gone, and it does not matter whether the task was aborted.
             let _ = task.await;
             let _ = done.send(());
         }));
@@ -130,15 +133,15 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Ends it; comes back when nothing of it moves any more.
+    /// Ends the task and returns when none of it runs any more.
     pub(crate) async fn end(self) {
         self.abort.abort();
-        // An error says that its machine has dropped it, which is an end as well.
+        // An error means that the runtime has dropped the task, which ends it as well.
         let _ = self.over.await;
     }
 }
 
-/// The machine this process runs on.
+/// The runtime of this process: the machine's clock and tokio.
 pub(crate) struct ThisRuntime;
 
 impl Runtime for ThisRuntime {

@@ -1,4 +1,4 @@
-//! Guests that only wait: which of them go first when their memory is wanted.
+//! Idle guests: which of them are evicted first when their memory is needed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,35 +6,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cerebelum_history::{Scope, planted};
 use tokio::sync::Notify;
 
-/// How urgently a guest is asked to go.
+/// How urgently a guest is asked to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EvictionPriority {
-    /// Unless its execution is just working: a workflow wants to begin, or the memory is somebody else's by now.
+    /// Leave unless the execution is active: a workflow waits to start, or the idle guests have exceeded their memory.
     Polite = 1,
-    /// In any case: a step finds no place, and whoever holds one may be waiting for it.
+    /// Leave in any case: a step is not admitted, and the guest with the slot may be waiting for that step.
     Urgent,
 }
 
-/// The waiting guests of a node: those that a rerun costs least first, and of these those that wait longest.
+/// The idle guests of a node. The guests that are cheapest to rerun come first, and of these the ones that have waited
+/// longest.
 pub(crate) struct IdleGuests {
     bytes_max: u64,
     waiting: Mutex<IdleState>,
 }
 
-/// Where a guest stands among those that wait: how much a rerun of it costs, and its number, in the order of waiting.
+/// A guest's rank: the cost of a rerun, and its number in the order of waiting.
 type Rank = (u32, u64);
 
 #[derive(Default)]
 struct IdleState {
-    /// Guests that ever began to wait; each is known by its number.
+    /// How many guests ever became idle. Each gets the next number.
     latest: u64,
-    /// Those that may stay.
+    /// Guests that may stay.
     guests: BTreeMap<Rank, IdleEntry>,
-    /// Those that were asked politely: they may be asked urgently still.
+    /// Guests that were asked politely. They may still be asked urgently.
     asked: BTreeMap<Rank, IdleEntry>,
     /// Memory of the guests that may stay.
     bytes: u64,
-    /// Memory of all that wait.
+    /// Memory of all idle guests, by workflow.
     by_workflow: HashMap<String, u64>,
 }
 
@@ -45,14 +46,14 @@ struct IdleEntry {
     pressure: Arc<Pressure>,
 }
 
-/// What the guests of one activation are asked.
+/// The eviction requests to the guests of one activation.
 #[derive(Default)]
 pub(crate) struct Pressure {
     heard: Notify,
     asked: Mutex<EvictionRequests>,
 }
 
-/// The guests of an activation that should go.
+/// The guests of an activation that should leave.
 #[derive(Default)]
 struct EvictionRequests {
     politely: BTreeMap<Rank, Scope>,
@@ -60,12 +61,12 @@ struct EvictionRequests {
 }
 
 impl Pressure {
-    /// Comes back when one was asked.
+    /// Returns when a guest was asked to leave.
     pub(crate) async fn notified(&self) {
         self.heard.notified().await;
     }
 
-    /// The guests that were asked at least as urgently as this.
+    /// The guests that were asked with at least this priority.
     pub(crate) fn asked(&self, request: EvictionPriority) -> Vec<Scope> {
         let asked = self.list();
         let politely = asked.politely.values().filter(|_| request == EvictionPriority::Polite);
@@ -82,9 +83,8 @@ impl IdleGuests {
         Arc::new(Self { bytes_max, waiting: Mutex::default() })
     }
 
-    /// The guest of this scope, of an execution of a workflow, waits from now on, with this much memory and so many calls that a
-    /// rerun would repeat.
-    /// While all of them have more memory than they may have, the first one is asked to go; its activation hears that.
+    /// Registers a guest as idle, with its memory and the number of calls that a rerun would repeat. While the idle
+    /// guests exceed their memory, the first one is asked to leave, and its activation is notified.
     pub(crate) fn enter(
         self: &Arc<Self>,
         (scope, workflow): (&Scope, &str),
@@ -101,17 +101,17 @@ impl IdleGuests {
         let guest = IdleEntry { bytes, scope, workflow, pressure: Arc::clone(pressure) };
         waiting.guests.insert(rank, guest);
         while waiting.bytes > self.bytes_max && waiting.ask(EvictionPriority::Polite, u64::MAX) {}
-        // The lock is free again before a caller can drop what it gets.
+        // The lock is released before a caller can drop the returned value.
         stay
     }
 
-    /// How many guests ever began to wait: those that wait by now have this number or a lower one.
+    /// How many guests ever became idle. All that are idle now have this number or a lower one.
     pub(crate) fn latest(&self) -> u64 {
         self.waiting().latest
     }
 
-    /// A guest finds no place: so many of those that have waited since this number or before are asked to go, or all there
-    /// are.
+    /// A guest waits for admission: asks up to `guests` idle guests to leave, of those with the number `latest` or a
+    /// lower one.
     pub(crate) fn evict(&self, guests: u32, request: EvictionPriority, latest: u64) {
         let mut waiting = self.waiting();
         for _ in 0..guests {
@@ -121,8 +121,9 @@ impl IdleGuests {
         }
     }
 
-    /// A guest of this workflow has found no place for long: so many guests of workflows that have more waiting are asked to
-    /// go, whatever their executions do. Otherwise one workflow could fill all places and keep them.
+    /// A guest of this workflow has waited long for admission: asks up to `guests` idle guests of workflows with more
+    /// idle memory to leave, regardless of their executions' activity. Otherwise one workflow could fill all slots and
+    /// keep them.
     pub(crate) fn evict_among_others(&self, guests: u32, workflow: &str) {
         let mut waiting = self.waiting();
         for rank in waiting.of_others(workflow, guests) {
@@ -135,20 +136,20 @@ impl IdleGuests {
     }
 }
 
-/// How many waiting guests are looked at for one of another workflow.
+/// How many idle guests are searched for one of another workflow.
 const LOOKED_AT_MAX: usize = 256;
 
 /// Reruns of up to this many calls cost about the same.
 const CHEAP_CALLS: u32 = 64;
 
-/// How much a rerun costs that repeats so many calls, in steps of the double.
+/// The cost of a rerun that repeats this many calls, on a logarithmic scale.
 fn cost(calls: u32) -> u32 {
     (calls / CHEAP_CALLS).checked_ilog2().map_or(0, |log| log + 1)
 }
 
 impl IdleState {
-    /// Asks the first guest to go, of those that were not asked as urgently and have waited since this number or before;
-    /// says whether there was one.
+    /// Asks the first guest to leave, of those that were not asked with this priority and have the number `latest` or a
+    /// lower one. Returns whether there was one.
     fn ask(&mut self, request: EvictionPriority, latest: u64) -> bool {
         let first = |list: &BTreeMap<Rank, IdleEntry>| {
             list.keys().take(LOOKED_AT_MAX).find(|(_, number)| *number <= latest).copied()
@@ -158,7 +159,8 @@ impl IdleState {
         first.inspect(|rank| self.ask_one(*rank, request)).is_some()
     }
 
-    /// The first ones of workflows that have more than this one, of the first [`LOOKED_AT_MAX`] of both lists.
+    /// The first guests of workflows with more idle memory than this one, among the first [`LOOKED_AT_MAX`] of both
+    /// lists.
     fn of_others(&self, workflow: &str, count: u32) -> Vec<Rank> {
         let has = |workflow: &str| self.by_workflow.get(workflow).copied().unwrap_or(0);
         let least = has(workflow);
@@ -170,7 +172,7 @@ impl IdleState {
         ranks
     }
 
-    /// Asks one of those in the lists.
+    /// Asks one of the guests in the lists.
     fn ask_one(&mut self, rank: Rank, request: EvictionPriority) {
         let guest = match self.guests.remove(&rank) {
             Some(guest) => {
@@ -195,7 +197,7 @@ impl IdleState {
     }
 }
 
-/// Held with a guest for as long as it only waits.
+/// Kept with a guest as long as it is idle.
 pub(crate) struct IdleGuest {
     warm: Arc<IdleGuests>,
     pressure: Arc<Pressure>,
@@ -227,8 +229,8 @@ impl Drop for IdleGuest {
 mod tests {
     use super::*;
 
-    /// Guests of these sizes wait one after the other, one of them leaves, then room is made. Names those that are
-    /// asked to go, by number.
+    /// Guests of these sizes become idle one after the other, one of them leaves, then some are evicted. `expected` are
+    /// the numbers of the guests that are asked to leave.
     fn check((bytes_max, sizes): (u64, &[u64]), leaves: Option<usize>, wanted: u32, expected: &[u64]) {
         let warm = IdleGuests::new(bytes_max);
         let pressure: Arc<Pressure> = Arc::default();
@@ -296,7 +298,7 @@ mod tests {
         assert_eq!(pressure.list().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
     }
 
-    /// Those that were asked, by number.
+    /// The numbers of the guests that were asked.
     fn numbers(pressure: &Pressure) -> Vec<u64> {
         let asked = pressure.list();
         let mut numbers: Vec<u64> = asked.politely.keys().chain(asked.urgently.keys()).map(|rank| rank.1).collect();

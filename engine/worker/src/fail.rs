@@ -1,10 +1,11 @@
-//! Named places where tests let the process die: `CEREBELUM_FAILPOINT=NAME[:N[:MICROSECONDS]]` kills it at the N-th
-//! pass, or so long after it. They exist only in builds with the feature `failpoints`, which the tests' own crate asks for.
+//! Fail points: named places where tests kill the process. `CEREBELUM_FAILPOINT=NAME[:N[:MICROSECONDS]]` kills it at
+//! the N-th pass, or that long after it. They exist only in builds with the feature `failpoints`, which the tests' own
+//! crate enables.
 
 #[cfg(feature = "failpoints")]
 pub(crate) use armed::point;
 
-/// Nothing, in a build that is not for tests.
+/// Does nothing in builds without the feature.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(crate) const fn point(_name: &str) {}
@@ -31,7 +32,7 @@ mod armed {
         }
     }
 
-    /// Dies here, as by `kill -9`, when a test asked for it.
+    /// Kills the process like `kill -9` when a test has armed this fail point.
     pub(crate) fn point(name: &str) {
         static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
         let armed = ARMED.get_or_init(|| Armed::by(&std::env::var("CEREBELUM_FAILPOINT").ok()?));

@@ -1,4 +1,4 @@
-//! Outgoing HTTP: sends what may leave, within sizes and times.
+//! Outgoing HTTP: sends permitted requests within limits of size and time.
 
 mod connector;
 mod outgoing;
@@ -90,7 +90,7 @@ impl Fetcher {
     }
 }
 
-/// When an exchange has to be over.
+/// The deadline of an exchange.
 struct Until {
     deadline: Instant,
     timeout: Duration,
@@ -105,7 +105,7 @@ impl Until {
         tokio::time::timeout_at(self.deadline, doing).await.map_err(late)
     }
 
-    /// Waits for memory: it is the engine's time, not the server's.
+    /// Waits for memory. The wait extends the deadline, because it is the engine's time and not the server's.
     async fn evict(&mut self, room: &mut Room, bytes: usize) {
         let began = Instant::now();
         room.grow_to(bytes).await;
@@ -113,7 +113,7 @@ impl Until {
     }
 }
 
-/// Reads an answer, as far as there is room for it.
+/// Reads an answer as memory becomes available for it.
 async fn read(response: Response<Incoming>, room: &mut Room, until: &mut Until) -> Result<HttpResponse, Failure> {
     let (head, mut body) = response.into_parts();
     let head_bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -152,7 +152,7 @@ fn check_size(bytes: usize) -> Result<(), Failure> {
     }
 }
 
-/// A transport error in words that hold no URL, since that may hold a secret.
+/// Describes a transport error without the URL, which may contain a secret.
 fn failure(error: &(dyn std::error::Error + 'static)) -> Failure {
     let is_connect = error.downcast_ref::<Error>().is_some_and(Error::is_connect);
     let (mut cause, mut timed_out) = (error, false);
@@ -162,7 +162,7 @@ fn failure(error: &(dyn std::error::Error + 'static)) -> Failure {
         }
         let io = cause.downcast_ref::<io::Error>();
         timed_out |= io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
-        // An error of IO hands out the source of what it holds, not that itself.
+        // The `source` of an IO error is the source of its inner error, so the inner error is examined first.
         let inner = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn std::error::Error + 'static));
         match inner.or_else(|| cause.source()) {
             Some(deeper) => cause = deeper,

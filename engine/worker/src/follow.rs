@@ -1,4 +1,4 @@
-//! Following an execution: told by commits, and read no more than has changed.
+//! Follows an execution: woken by commits, and reads no more than has changed.
 
 use std::time::Duration;
 
@@ -12,24 +12,25 @@ use crate::engine::{Engine, LOOK_AGAIN, is_ended, key, no_execution};
 use crate::views;
 use crate::watchers::WatchState;
 
-/// The shortest time between two looks at an execution that somebody follows: what changes meanwhile comes as one.
+/// The shortest time between two checks of an execution that a client follows. Changes within that time are reported
+/// together.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-/// A look at a long history takes long: one that follows it reads for at most one part in so many of the time.
+/// Reading the status of a long history takes long. A follower spends at most 1/`READING_SHARE` of the time reading.
 const READING_SHARE: u32 = 5;
 
-/// A look at an execution that somebody follows.
+/// The result of one check of a followed execution.
 struct Look {
     head: ExecutionRow,
-    /// A commit of this node or a hint says that something has changed. Commits of other nodes say nothing.
+    /// Whether a commit of this node or a hint reported a change. Commits of other nodes report nothing.
     is_told: bool,
 }
 
-/// Looks at an execution again and again.
+/// Checks an execution again and again.
 struct Follower {
     engine: Engine,
     key: ExecutionKey,
     commits: Option<watch::Receiver<WatchState>>,
-    /// What passes at least until the next look.
+    /// The shortest pause before the next check.
     pause: Duration,
     is_over: bool,
 }
@@ -39,7 +40,7 @@ impl Follower {
         Ok(Self { engine: engine.clone(), key: key(id)?, commits: None, pause: BETWEEN_LOOKS, is_over: false })
     }
 
-    /// The next look, the first one at once; none after the execution has ended.
+    /// The next check, the first one at once; none after the execution has ended.
     async fn next(&mut self) -> Result<Option<Look>, ApiError> {
         if self.is_over {
             return Ok(None);
@@ -51,7 +52,7 @@ impl Follower {
         Ok(Some(Look { head, is_told }))
     }
 
-    /// Comes back when something may have changed, and whether anybody says so.
+    /// Returns when the execution may have changed, and whether a commit or a hint reported that.
     async fn moved(&mut self) -> bool {
         let runtime = &self.engine.node.runtime;
         let Some(commits) = &mut self.commits else {
@@ -63,20 +64,20 @@ impl Follower {
     }
 }
 
-/// The status of an execution that somebody follows.
+/// The status of a followed execution.
 struct Watcher {
     follower: Follower,
     last: Option<(ExecutionRow, Vec<Progress>)>,
 }
 
 impl Watcher {
-    /// The next status, after something has changed; none after the execution has ended.
+    /// The next status after a change; none after the execution has ended.
     async fn next(&mut self) -> Result<Option<Status>, ApiError> {
         while let Some(Look { head, is_told }) = self.follower.next().await? {
             let Follower { engine, key, .. } = &self.follower;
             let progress = engine.node.store.progress(key).await.map_err(unavailable)?;
             let seen = Some((head, progress));
-            // Only a look that somebody asked for, or that shows something new, is worth reading the rest.
+            // The full status is read only after a reported change, or when this check shows something new.
             if is_told || self.last != seen {
                 self.last = seen;
                 let began_ms = engine.node.runtime.boot_ms();
@@ -92,8 +93,8 @@ impl Watcher {
 }
 
 impl Engine {
-    /// What a list shows of an execution: now, after each change (several at once count as one), and every second, until it
-    /// has ended. Of its history nothing is read.
+    /// An execution's list entry: now, after each change (several at once count as one), and every second, until it has
+    /// ended. Its history is not read.
     pub fn follow(&self, id: &str) -> impl Stream<Item = Result<Summary, ApiError>> + Send + use<> {
         futures::stream::unfold(Some(Follower::new(self, id)), |state| async move {
             match state? {

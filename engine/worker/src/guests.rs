@@ -1,4 +1,4 @@
-//! The guests of one activation: which run, which are quiescent, and how long they have been at it.
+//! The guests of one activation: which of them run or are quiescent, and for how long they have been active.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -18,40 +18,40 @@ use crate::env::{Guest, Program};
 use crate::eviction::{EvictionPriority, IdleGuest, Pressure};
 use crate::node::Node;
 
-/// How many guests of one execution may wait for a place at once.
+/// How many guests of one execution may wait for admission at once.
 const WAITING_MAX: usize = 256;
 
-/// How a turn of a guest ends.
+/// The end of a guest's turn.
 pub(crate) enum TurnEnd {
-    /// It is quiescent or has ended: the guest unless it has ended, and what it asked for.
+    /// The guest is quiescent or has ended: the guest, unless it has ended, and its turn.
     Complete(Option<Box<dyn Guest>>, Turn),
-    /// It had to give its place to another guest; nothing of the turn counts.
+    /// The guest was displaced by another guest. Nothing of the turn counts.
     Displaced,
 }
 
 /// A guest that stopped moving.
 pub(crate) struct Stopped {
     pub(crate) scope: Scope,
-    /// Why it stopped, or why the execution cannot go on with it.
+    /// How its turn ended, or why the execution cannot go on with it.
     pub(crate) outcome: Result<TurnEnd, ActivationError>,
-    /// Which of the turns of this activation it was.
+    /// The number of the turn within this activation.
     number: u64,
-    /// What it asked for, in the ledger until it has been taken up.
+    /// Its requests, accounted in the ledger until they are taken.
     pub(crate) held: Held,
 }
 
-/// What a guest asked for in a turn, as far as it was not taken yet.
+/// The requests of a guest's turn that were not taken yet.
 pub(crate) struct PendingRequests {
     pub(crate) scope: Scope,
     /// The guest, unless it has ended.
     pub(crate) guest: Option<Box<dyn Guest>>,
     pub(crate) requests: std::vec::IntoIter<Request>,
     pub(crate) end: Option<Result<Json, Failure>>,
-    /// All of it, in the ledger.
+    /// The memory of the turn, in the ledger.
     pub(crate) _held: Held,
 }
 
-/// About how many bytes a turn has brought.
+/// The approximate size of a turn's requests and output, in bytes.
 fn weight(turn: &Turn) -> u64 {
     let of = |request: &Request| match request {
         Request::Call(_, call) => call.weight(),
@@ -68,16 +68,16 @@ enum GuestSlot {
     Running(AbortHandle, u64),
     Quiescent {
         guest: Box<dyn Guest>,
-        /// Held as long as it waits.
+        /// Kept as long as the guest is idle.
         _stay: IdleGuest,
     },
 }
 
-/// What a stretch of a guest may take, and when the present one is over.
+/// The limit on a step's active time between two durable waits, and when the current one is reached.
 #[derive(Clone, Copy)]
 struct ActiveTime {
     length: Duration,
-    /// By the machine's clock, in milliseconds.
+    /// By the machine's boot-time clock, in milliseconds.
     until: Option<u64>,
 }
 
@@ -85,33 +85,33 @@ struct ActiveTime {
 pub(crate) struct Guests {
     node: Arc<Node>,
     id: ExecutionId,
-    /// What the execution holds.
+    /// The execution's account in the ledger.
     account: Arc<Account>,
     seats: BTreeMap<Scope, GuestSlot>,
-    /// How many of the seats are of guests that run.
+    /// How many of the slots are `Running`.
     moving: usize,
-    /// Guests whose turn is over, with what they asked for, in the order in which they stopped.
+    /// Guests whose turn has ended, with their pending requests, in the order in which they stopped.
     asking: VecDeque<PendingRequests>,
     stretches: BTreeMap<Scope, ActiveTime>,
-    /// When stretches are over, the earliest first.
+    /// The times at which active times are exceeded, earliest first.
     ends: BTreeSet<(u64, Scope)>,
     running: FuturesUnordered<BoxFuture<'static, Option<Stopped>>>,
-    /// Turns so far.
+    /// The number of turns so far.
     turns: u64,
-    /// Those that find no place at the moment.
+    /// The guests that wait for admission.
     unplaced: Arc<UnplacedGuests>,
-    /// Hears that some of these should give way.
+    /// Notified when some of these guests are asked to leave.
     pressure: Arc<Pressure>,
 }
 
-/// Guests on their way to begin that find no place.
+/// Counts the starting guests that wait for admission.
 #[derive(Default)]
 struct UnplacedGuests {
     count: AtomicUsize,
     more: Notify,
 }
 
-/// One of them.
+/// A starting guest that waits for admission.
 struct Unplaced(Arc<UnplacedGuests>);
 
 impl Unplaced {
@@ -129,7 +129,7 @@ impl Drop for Unplaced {
 }
 
 impl Guests {
-    /// No guests yet.
+    /// Creates the set without guests.
     pub(crate) fn new(node: Arc<Node>, id: ExecutionId, account: Arc<Account>) -> Self {
         Self {
             node,
@@ -147,14 +147,15 @@ impl Guests {
         }
     }
 
-    /// How many more guests may begin now. Half of those that may move are told something: they have a place.
+    /// How many more guests may start now. Half of the moving guests' limit is reserved for guests that are running
+    /// already.
     pub(crate) fn room_to_begin(&self) -> usize {
         let unplaced = self.unplaced.count.load(Ordering::Relaxed);
         let moving = self.moving.saturating_sub(unplaced);
         self.moving_max().div_ceil(2).saturating_sub(moving).min(WAITING_MAX.saturating_sub(unplaced))
     }
 
-    /// Whether one more quiescent guest may be told something now.
+    /// Whether an outcome may be delivered to one more quiescent guest now.
     pub(crate) fn has_room_to_move(&self) -> bool {
         self.moving.saturating_sub(self.unplaced.count.load(Ordering::Relaxed)) < self.moving_max()
     }
@@ -163,7 +164,7 @@ impl Guests {
         self.node.config.guests_moving_max.max(1)
     }
 
-    /// Comes back when one more finds no place, so that others may move meanwhile.
+    /// Returns when one more guest waits for admission, so that others may move meanwhile.
     pub(crate) fn one_seeks(&self) -> impl Future<Output = ()> + use<> {
         let unplaced = self.unplaced.clone();
         async move { unplaced.more.notified().await }
@@ -184,7 +185,7 @@ impl Guests {
         self.run(scope, async move { start(&node, &unplaced, (program, account), begin).await }, (None, repeats));
     }
 
-    /// Tells a quiescent guest one outcome and runs it until it is quiescent again.
+    /// Delivers one outcome to a quiescent guest and runs it until it is quiescent again.
     pub(crate) fn deliver(&mut self, scope: &Scope, (delivery, repeats): (Delivery, bool)) {
         let Some(GuestSlot::Quiescent { guest, .. }) = self.seats.remove(scope) else { return };
         if let Some(length) = self.stretches.get(scope).filter(|stretch| stretch.until.is_none()).map(|of| of.length) {
@@ -193,7 +194,7 @@ impl Guests {
         self.run(scope.clone(), std::future::ready(Ok(guest)), (Some(delivery), repeats));
     }
 
-    /// Runs a turn of a guest, as soon as the guest is there.
+    /// Runs a turn of a guest as soon as the guest is available.
     fn run(
         &mut self,
         scope: Scope,
@@ -221,7 +222,7 @@ impl Guests {
                     Ok(Ok((guest, turn))) => Ok(TurnEnd::Complete(Some(guest).filter(|_| turn.end.is_none()), turn)),
                     Ok(Err(HostError::Displaced)) => Ok(TurnEnd::Displaced),
                     Ok(Err(trouble)) => Err(ActivationError::from(trouble)),
-                    // A mistake of ours: the guest is gone, its execution is rebuilt.
+                    // A bug in the engine: the guest is lost, and its execution is rebuilt.
                     Err(_) => {
                         let cause = "the engine panicked while it ran a guest".to_owned();
                         Err(ActivationError::Engine(crate::engine_error::EngineError::Panic(cause)))
@@ -235,7 +236,7 @@ impl Guests {
             },
             registration,
         );
-        // One guest runs where its execution lives; several spread over the cores.
+        // A single guest runs on its activation's task; several are spread over the cores.
         if self.running.is_empty() {
             self.running.push(Box::pin(async move { turn.await.ok() }));
         } else {
@@ -246,11 +247,11 @@ impl Guests {
         }
     }
 
-    /// The next guest that stops; none while none runs.
+    /// The next guest that stops; none when no guest runs.
     pub(crate) async fn next_stopped(&mut self) -> Option<Stopped> {
         loop {
             let Some(stopped) = self.running.next().await? else { continue };
-            // Its scope may have been stopped, and begun anew, before this was heard.
+            // Its scope may have been stopped, and started again, before this result arrived.
             let is_it = |seat: &GuestSlot| matches!(seat, GuestSlot::Running(_, number) if *number == stopped.number);
             if self.seats.get(&stopped.scope).is_some_and(is_it) {
                 self.seats.remove(&stopped.scope);
@@ -260,12 +261,12 @@ impl Guests {
         }
     }
 
-    /// Lines up what a guest asked for.
+    /// Queues a guest's requests.
     pub(crate) fn ask(&mut self, asking: PendingRequests) {
         self.asking.push_back(asking);
     }
 
-    /// The guest whose requests are to be taken now.
+    /// The guest whose requests are taken next.
     pub(crate) fn asking(&mut self) -> Option<PendingRequests> {
         self.asking.pop_front()
     }
@@ -275,12 +276,13 @@ impl Guests {
         self.asking.push_front(asking);
     }
 
-    /// Whether any guest's requests are still to be taken.
+    /// Whether requests of any guest are still to be taken.
     pub(crate) fn any_asking(&self) -> bool {
         !self.asking.is_empty()
     }
 
-    /// Keeps a quiescent guest, of which a rerun repeats so many calls. One that waits durably has ended its stretch.
+    /// Keeps a quiescent guest. `calls` is the number of calls that a rerun would repeat. A durable wait ends the
+    /// guest's active time.
     pub(crate) fn keep(
         &mut self,
         (scope, workflow): (Scope, &str),
@@ -294,7 +296,7 @@ impl Guests {
         self.seats.insert(scope, GuestSlot::Quiescent { guest, _stay: stay });
     }
 
-    /// Gives a guest's present stretch its whole length once more.
+    /// Grants a guest its whole active time once more.
     pub(crate) fn extend(&mut self, scope: &Scope) {
         if let Some(length) = self.stretches.get(scope).map(|stretch| stretch.length) {
             self.set_end(scope, Some(ends(&self.node, length)));
@@ -309,7 +311,7 @@ impl Guests {
         self.ends.extend(until.map(|until| (until, scope.clone())));
     }
 
-    /// Drops a guest, wherever it is.
+    /// Drops a guest in any state.
     pub(crate) fn stop(&mut self, scope: &Scope) {
         self.set_end(scope, None);
         self.stretches.remove(scope);
@@ -334,13 +336,13 @@ impl Guests {
         self.ends.clear();
     }
 
-    /// Comes back when some of the guests should give way.
+    /// Returns when some of the guests are asked to leave.
     pub(crate) fn pressed(&self) -> impl Future<Output = ()> + use<> {
         let pressure = self.pressure.clone();
         async move { pressure.notified().await }
     }
 
-    /// The scopes whose guest only waits and should give way to others.
+    /// The scopes whose idle guests are asked to leave.
     pub(crate) fn asked_to_go(&self, request: EvictionPriority) -> Vec<Scope> {
         self.pressure.asked(request)
     }
@@ -357,40 +359,41 @@ impl Guests {
         self.moving > 0 || self.any_asking()
     }
 
-    /// Which guest's stretch is over first, and how soon.
+    /// The guest that exceeds its active time next, and how soon.
     pub(crate) fn next_overrun(&self) -> Option<(Duration, Scope)> {
         let (until, scope) = self.ends.first()?;
         Some((Duration::from_millis(until.saturating_sub(self.node.runtime.boot_ms())), scope.clone()))
     }
 }
 
-/// How long a start may wait for a place before others are asked to give way.
+/// How long a start may wait for admission before other guests are asked to leave.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Those who wait for long ask more rarely, or thousands of them would ask all the time.
+/// A guest that has waited long asks more rarely; otherwise thousands of them would ask all the time.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
 
-/// A guest that has asked for so many to go asks those of workflows that have more waiting, urgently.
+/// A guest that has asked for more than this many evictions also asks, urgently, guests of workflows with more idle
+/// memory.
 const ASKED_MAX: u32 = 4;
 
-/// How a guest without a place asks guests that only wait to go: twice as many each time, ever more rarely.
+/// How a guest that waits for admission asks idle guests to leave: twice as many each time, at growing intervals.
 ///
-/// While other steps find places, a step asks none before it has waited for [`PATIENCE_MAX`], and then only guests that have
-/// waited as long. Most of the others are workflows whose steps stand in the same line, and what their reruns cost is
-/// taken from those steps.
+/// While other steps are admitted, a step asks none before it has waited for [`PATIENCE_MAX`], and then only guests
+/// that have waited as long. Most of the others are workflows whose steps wait in the same line, and the cost of
+/// rerunning them is at the expense of those steps.
 struct EvictionBackoff {
     is_step: bool,
     patience: Duration,
     wanted: u32,
-    /// How many steps had found places when it was looked last.
+    /// How many steps had been admitted at the last check.
     admitted: u64,
-    /// The last guest that had begun to wait when this one came.
+    /// The number of the last guest that had become idle when this one started to wait.
     latest: u64,
 }
 
 impl EvictionBackoff {
     fn new(is_step: bool, admitted: u64, latest: u64) -> Self {
-        // Places are kept for steps: when none is free, the machine is more likely busy than stuck.
+        // Some slots are reserved for steps: when none of them is free, the machine is more likely busy than stuck.
         let patience = if is_step { PATIENCE * 9 } else { Duration::ZERO };
         Self { is_step, patience, wanted: 1, admitted, latest }
     }
@@ -399,8 +402,8 @@ impl EvictionBackoff {
         if self.is_step { EvictionPriority::Urgent } else { EvictionPriority::Polite }
     }
 
-    /// It has waited in vain, and so many steps have found places by now. Says how many guests to ask, if any: those that
-    /// began to wait up to this number.
+    /// Called when the guest has waited in vain; `admitted` is the number of steps admitted so far. Returns how many
+    /// guests to ask, and the highest number of an idle guest to ask; none if no guest is to be asked.
     fn ask(&mut self, admitted: u64) -> (u32, Option<u64>) {
         let line_moves = self.is_step && std::mem::replace(&mut self.admitted, admitted) != admitted;
         let up_to = match line_moves {
@@ -414,8 +417,8 @@ impl EvictionBackoff {
     }
 }
 
-/// Starts a guest. When all places are taken, guests that only wait are asked to go: a guest that waits for a place must in
-/// the end hold none that it can do without, or all of them could wait for each other.
+/// Starts a guest. When all slots are taken, idle guests are asked to leave. An execution that waits for a slot must
+/// not keep a slot that it can do without; otherwise all executions could wait for each other.
 async fn start(
     node: &Node,
     unplaced: &Arc<UnplacedGuests>,
@@ -445,7 +448,7 @@ async fn start(
     }
 }
 
-/// When a stretch that begins now is over.
+/// When an active time that begins now is exceeded.
 fn ends(node: &Node, length: Duration) -> u64 {
     node.runtime.boot_ms().saturating_add(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
 }
@@ -460,7 +463,7 @@ impl Drop for Guests {
 mod tests {
     use super::*;
 
-    /// How long it waits before each of its first six looks, how many it then asks, and up to which number.
+    /// For the first six requests: how long the guest waits before it, how many guests it asks, and up to which number.
     fn asks(is_step: bool, line_moves: bool) -> Vec<(u128, u32, Option<u64>)> {
         let mut plea = EvictionBackoff::new(is_step, 0, 7);
         let mut look = |admitted| {

@@ -1,4 +1,4 @@
-//! Each guest's part of the stored history: which chunks hold it, so that many guests read the history once, not each.
+//! Each guest's part of the stored history. An index of chunks lets many guests share one read of the history.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,15 +10,16 @@ use crate::activation_error::ActivationError;
 use crate::engine_error::EngineError;
 use crate::restore;
 
-/// How many positions are read at once when a history is listed: the rest of the engine moves in between.
+/// How many positions are read at once while a history is indexed, so that the rest of the engine moves in between.
 const WINDOW_EVENTS: u64 = 2_000;
 
-/// Where chunks begin, and where they end.
+/// The first and last positions of chunks.
 type Places = BTreeMap<Position, Position>;
 
-/// The stored chunks that hold events of each step. Listed back to where it is needed, and kept up to date.
+/// An index of the stored chunks that hold events of each step. It reaches back as far as needed, and new chunks are
+/// added.
 pub(crate) struct ChunkIndex {
-    /// From here on everything is listed; a chunk begins here.
+    /// Everything from this position on is indexed. A chunk begins here.
     from: Position,
     of: HashMap<Scope, Listed>,
 }
@@ -26,19 +27,19 @@ pub(crate) struct ChunkIndex {
 /// The chunks of one scope.
 #[derive(Default)]
 struct Listed {
-    /// Those that hold any event of it.
+    /// Chunks that hold any event of the scope.
     events: Places,
-    /// Those that hold a value which is dropped when the scope ends (L12).
+    /// Chunks that hold a value that is dropped when the scope ends (L12).
     values: Places,
 }
 
 impl ChunkIndex {
-    /// An index of what is written from this position on.
+    /// An index of the chunks that are written from this position on.
     pub(crate) fn new(from: Position) -> Self {
         Self { from, of: HashMap::new() }
     }
 
-    /// Lists the events of a chunk that is written now, and forgets the scopes that they end.
+    /// Indexes the events of a newly written chunk, and removes the scopes that they end.
     pub(crate) fn add(&mut self, place: (Position, Position), events: &[Event]) {
         for event in events {
             self.list(place, event);
@@ -70,19 +71,19 @@ impl ChunkIndex {
     }
 }
 
-/// The places that do not end before a position.
+/// The chunks that end at or after a position.
 fn ending_behind(places: Option<&Places>, from: Position) -> impl Iterator<Item = Position> {
     let first = move |places: &Places| places.range(..=from).next_back().map_or(from, |(first, _)| *first);
     let places = places.into_iter().flat_map(move |places| places.range(first(places)..));
     places.filter(move |(_, last)| **last >= from).map(|(first, _)| *first)
 }
 
-/// Stored events by the scope that asked for them, with their positions.
+/// Stored events by scope, with their positions.
 pub(crate) type Journals = HashMap<Scope, Vec<(Position, Event)>>;
 
 impl Activation {
-    /// The stored events that these scopes begin from, each from its position on: its own events, and of the workflow's
-    /// scope all.
+    /// The stored events from which these scopes start, each from its position on: a step's own events, and all events
+    /// for the workflow's scope.
     pub(crate) async fn journals(&mut self, wanted: &[(Scope, Position)]) -> Result<Journals, ActivationError> {
         let mut journals = Journals::new();
         let to = self.execution.saved();
@@ -104,7 +105,7 @@ impl Activation {
         let listed = self.list_from(first, &mut keep).await?;
         let mut places = BTreeSet::new();
         for (scope, from) in &steps {
-            // What lies before that was read just now.
+            // Earlier chunks were read just now.
             places.extend(self.chunk_index.events_of(scope, (*from).max(listed)));
         }
         places.retain(|first| *first <= to);
@@ -115,9 +116,9 @@ impl Activation {
         Ok(journals)
     }
 
-    /// Sees that everything from this position on is listed: of steps that have just ended as well, since their values are
-    /// still to be dropped. `read` is shown what has to be read for that; returns up to where that was, so that no event
-    /// is read twice.
+    /// Extends the index back to this position. It includes steps that have just ended, because their values are still
+    /// to be dropped. `read` is called with every event that is read for this. Returns the position up to which that
+    /// was, so that no event is read twice.
     async fn list_from(
         &mut self,
         first: Position,
@@ -159,7 +160,7 @@ impl Activation {
         Ok(chunks)
     }
 
-    /// The stored chunks that hold values of finished scopes, without those values (L12).
+    /// The stored chunks that hold values of finished scopes, with those values removed (L12).
     pub(crate) async fn without_values(
         &mut self,
         scopes: &[(Scope, Position, Position)],

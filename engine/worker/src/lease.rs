@@ -1,4 +1,4 @@
-//! This node's lease (L11): who it is, for how long, and who has to know when that ends.
+//! This node's lease (L11): its name, its current incarnation, and the notification when the lease ends.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -14,14 +14,14 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::env::Runtime;
 
-/// An effect leaves only while the lease still lasts at least this long.
+/// An effect leaves only while the lease lasts at least this much longer.
 const MARGIN_MS: u64 = 1_000;
-/// Nobody but the engine's own user looks into its data folder.
+/// Only the engine's own user may read its data folder.
 const FOLDER_MODE: u32 = 0o700;
-/// The pause before the database is asked again for a lease that it did not give.
+/// The pause before the next attempt to get a lease that the database did not grant.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
-/// The lease as it stands.
+/// The current lease.
 pub(crate) struct LeaseKeeper {
     clock: Arc<Clock>,
     until_boot_ms: AtomicU64,
@@ -39,7 +39,7 @@ impl LeaseKeeper {
         self.current.borrow().filter(|_| self.clock.boot_ms() < self.until_boot_ms.load(Ordering::Acquire))
     }
 
-    /// How often it was renewed: each time the database took something.
+    /// How often the lease was renewed. Each renewal is a successful write to the database.
     pub(crate) fn renewals(&self) -> u64 {
         self.renewals.load(Ordering::Relaxed)
     }
@@ -51,14 +51,14 @@ impl LeaseKeeper {
         has_margin && *self.current.borrow() == Some(incarnation)
     }
 
-    /// Comes back when this incarnation is over.
+    /// Returns when this incarnation has ended.
     pub(crate) async fn ended(&self, incarnation: Incarnation) {
         let mut current = self.current.subscribe();
-        // The sender lives as long as the node; its end is an end as well.
+        // The sender lives as long as the node. If it is gone, the incarnation has ended as well.
         let _ = current.wait_for(|now| *now != Some(incarnation)).await;
     }
 
-    /// Takes a lease and keeps it, a new one after each that was lost, until told to stop. Never returns otherwise.
+    /// Takes a lease and keeps it renewed; takes a new one after each loss. Never returns.
     pub(crate) async fn keep(&self, store: Arc<dyn Store>, node: String, length: Duration) {
         let runtime = self.clock.runtime();
         loop {
@@ -77,7 +77,8 @@ impl LeaseKeeper {
             let asked = self.clock.boot_ms();
             let renewed = runtime.within(length / 3, store.renew_lease(incarnation, length)).await;
             match renewed {
-                // Whoever has seen it run out has dropped what it had claimed: a lease that is over stays so (L11).
+                // Parts of this node may have seen the lease expire and dropped their claims: an expired lease is never
+                // renewed (L11).
                 _ if self.incarnation() != Some(incarnation) && !planted("expired-lease-renewed") => {
                     self.lose("the database did not renew it in time");
                 }
@@ -87,7 +88,7 @@ impl LeaseKeeper {
                     self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 }
                 Some(Ok(None)) => self.lose("it was taken over"),
-                // Nothing that is written there any more would last.
+                // Further writes to this database would be lost.
                 Some(Err(StoreError::Unusable(cause))) => self.lose(&cause),
                 Some(Err(_)) | None => {}
             }
@@ -117,14 +118,15 @@ impl LeaseKeeper {
         let _ = current.wait_for(Option::is_some).await;
     }
 
-    /// What a COMMIT without an answer may have claimed is run by nobody as long as this lease lasts: a new one frees it.
+    /// Ends the lease after a COMMIT without an answer. Claims that it may have committed are not run by any node while
+    /// this lease lasts; a new lease frees them.
     pub(crate) fn lose_if_unknown(&self, error: &StoreError) {
         if matches!(error, StoreError::Unknown(_)) && !planted("unknown-claims-kept") {
             self.lose("it is not known what was committed");
         }
     }
 
-    /// Ends the lease on this side: whatever runs under it has to stop.
+    /// Ends the lease on this node: all work under it has to stop.
     pub(crate) fn lose(&self, why: &str) {
         tracing::info!(why, "the lease ends here: all activations are dropped");
         self.until_boot_ms.store(0, Ordering::Release);
@@ -136,12 +138,13 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A process that was killed may hold its lock for so long still: an engine that is started right after it waits.
+/// How long a killed process may still hold its lock. An engine that starts right after it waits for that.
 const LETS_GO_AFTER: Duration = Duration::from_secs(2);
-/// The pause between two tries of the lock.
+/// The pause between two attempts to take the lock.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The node's name, kept in `--data` under a lock: a restart on the same folder is the same node, and two cannot be.
+/// The node's name, stored in `--data` under a lock. A restart on the same folder is the same node, and two processes
+/// cannot be the same node at once.
 pub(crate) struct NodeName {
     pub(crate) name: String,
     _lock: File,
@@ -154,7 +157,7 @@ impl NodeName {
         let cannot = |e: std::io::Error| format!("cannot use the data folder {}: {e}", data.display());
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(data).map_err(cannot)?;
         let path = data.join("node-id");
-        // A folder that an earlier engine made; any other keeps the mode that its owner gave it.
+        // An earlier engine created this folder. Any other folder keeps the mode that its owner gave it.
         if path.exists() {
             let mode = std::fs::metadata(data).map_err(cannot)?.permissions().mode();
             let restricted = std::fs::set_permissions(data, PermissionsExt::from_mode(mode & FOLDER_MODE));

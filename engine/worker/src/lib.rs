@@ -1,4 +1,4 @@
-//! The loop: claim → replay → perform → commit. `activation.rs` is the file to read first.
+//! The worker loop: claim → replay → perform → commit. `activation.rs` is the file to read first.
 
 mod activation;
 mod activation_error;

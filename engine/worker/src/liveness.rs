@@ -1,4 +1,4 @@
-//! Whether everything that can move does (L22): what waits, and since when.
+//! Checks that everything that can move does (L22): records waits and their beginnings.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::env::Runtime;
 
-/// What the engine waits for, and since when.
+/// The current waits of the engine, and when each of them began.
 pub(crate) struct Liveness {
     runtime: Arc<dyn Runtime>,
     next: AtomicU64,
@@ -19,19 +19,19 @@ impl Liveness {
         Arc::new(Self { runtime, next: AtomicU64::new(0), waits: Mutex::default() })
     }
 
-    /// The machine whose clock it goes by.
+    /// The runtime whose clock is used.
     pub(crate) fn runtime(&self) -> &dyn Runtime {
         &*self.runtime
     }
 
-    /// Something waits from now on, until the returned value is dropped. `what` fits "… has waited for 12 s".
+    /// Records a wait that lasts until the returned value is dropped. `what` fits "… has waited for 12 s".
     pub(crate) fn waits(self: &Arc<Self>, what: &'static str) -> TimedWait {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.waiting().insert(number, (what, self.runtime.boot_ms()));
         TimedWait { liveness: Arc::clone(self), number }
     }
 
-    /// What has waited for longest, and for how long.
+    /// The longest current wait, and its duration.
     pub(crate) fn oldest(&self) -> Option<(&'static str, Duration)> {
         let (what, since_ms) = self.waiting().first_key_value().map(|(_, wait)| *wait)?;
         Some((what, Duration::from_millis(self.runtime.boot_ms().saturating_sub(since_ms))))
@@ -42,7 +42,7 @@ impl Liveness {
     }
 }
 
-/// Something that waits.
+/// A recorded wait.
 pub(crate) struct TimedWait {
     liveness: Arc<Liveness>,
     number: u64,

@@ -1,4 +1,4 @@
-//! What the engine counts, and how Prometheus reads it.
+//! The engine's counters, and their rendering for Prometheus.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -18,7 +18,7 @@ impl Counter {
     }
 }
 
-/// How often something was how large: counts below fixed bounds.
+/// A histogram with fixed bounds.
 #[derive(Debug)]
 pub(crate) struct Histogram {
     bounds: &'static [u64],
@@ -51,7 +51,7 @@ impl Histogram {
     }
 }
 
-/// All counts of one engine.
+/// All counters and histograms of one engine.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) started: Counter,
@@ -96,7 +96,7 @@ impl Metrics {
         }
     }
 
-    /// Prometheus text. Gauges that are read elsewhere come in by name, help and value.
+    /// Prometheus text. Gauges from other sources are passed by name, help and value.
     pub(crate) fn render(&self, gauges: &[(&str, &str, u64)], census: &[(String, u64)]) -> String {
         let mut text = String::new();
         let counters: [(&str, &str, &Counter); 14] = [

@@ -40,24 +40,24 @@ use crate::throttle::Throttle;
 use crate::wake::Wake;
 use crate::watchers::Watchers;
 
-/// How many executions may run ahead of their own start: a crash costs no more of their work, and whoever is started first
-/// is answered first.
+/// How many executions may run ahead of their own start. A crash loses no more of their work than that, and executions
+/// that are started first are acknowledged first.
 const BEGINNING_MAX: usize = 256;
-/// A large program that nobody uses for one to two of these is let go, and with it the memory of its slots.
+/// A large program that is not used for one to two of these intervals is dropped, and the memory of its slots is freed.
 const REST: Duration = Duration::from_secs(10);
 
-/// An execution in memory, as others see it.
+/// An execution in memory, as the rest of the node sees it.
 struct Slot {
     nudge: mpsc::UnboundedSender<()>,
-    /// Claimed again while the activation was ending.
+    /// The next claim, if the execution was claimed again while its activation was ending.
     next: Option<(Incarnation, Claimed)>,
 }
 
-/// How an execution comes into memory.
+/// How an execution is loaded into memory.
 enum Load {
-    /// Claimed, as it is stored.
+    /// Claimed, with its stored rows.
     Claimed(Box<Claimed>),
-    /// It begins here, and nothing of it is stored.
+    /// It begins here, and nothing of it is stored yet.
     New(Box<NewActivation>),
 }
 
@@ -70,7 +70,7 @@ impl Load {
     }
 }
 
-/// What all activations of an engine share.
+/// The state that all activations of an engine share.
 pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
@@ -81,10 +81,10 @@ pub(crate) struct Node {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) lease: Arc<LeaseKeeper>,
-    /// Each batch brings its room on the way to the database, which is free again when that has answered.
+    /// Each batch comes with its permit from [`Room`], which is released when the database has answered.
     pub(crate) appends: Batcher<(Batch, OnTheWay), Appended>,
     pub(crate) starts: Batcher<NewExecution, Result<StartOutcome, StoreError>>,
-    /// What exists of the executions that somebody wants to start.
+    /// Looks up whether executions that clients want to start exist already.
     pub(crate) begun: Batcher<ExecutionKey, Result<Option<Existing>, StoreError>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wake: Wake,
@@ -93,11 +93,11 @@ pub(crate) struct Node {
     pub(crate) isolation: IsolationGate,
     pub(crate) liveness: Arc<Liveness>,
     pub(crate) supervisor: Supervisor,
-    /// What is said of the engine's own trouble with executions.
+    /// Limits the log lines about the engine's own faults with executions.
     pub(crate) said: Throttle,
-    /// The guests that only wait: they give way to those that find no place.
+    /// The idle guests. They are evicted when other guests need their slots.
     pub(crate) warm: Arc<IdleGuests>,
-    /// What is held in host memory for guests and clients.
+    /// The host memory held for guests and clients.
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) room: Room,
     beginning: Arc<Semaphore>,
@@ -105,7 +105,7 @@ pub(crate) struct Node {
     /// Bytes of all executions that wait for the log (L6).
     pub(crate) bytes_ahead: Arc<AtomicU64>,
     pub(crate) stopping: AtomicBool,
-    /// Memory for answers on their way in.
+    /// Memory for incoming answers.
     pub(crate) answers: AnswerMemory,
     /// Requests that are outside, until their answers are durable.
     pub(crate) exchanges: Arc<Exchanges>,
@@ -180,25 +180,26 @@ impl Node {
         self.active().contains_key(key)
     }
 
-    /// Of what size another execution may be that is taken into memory, if there is room for any.
+    /// The size that a further execution may have to be loaded into memory, if there is room for any.
     pub(crate) fn room(&self) -> Option<Size> {
         let in_memory = self.in_memory();
         if self.stopping.load(Ordering::Relaxed) || in_memory >= self.config.activations_max {
             return None;
         }
-        // Where nothing is in memory, nothing becomes smaller: then one more may come in any case.
+        // With no execution in memory, none will shrink, so one more may be loaded in any case.
         if self.ledger.has_room() || in_memory == 0 {
             return Some(Size::Any);
         }
         Some(Size::Small).filter(|_| self.ledger.has_room_for(0))
     }
 
-    /// Takes a claimed execution into memory and runs it.
+    /// Loads a claimed execution into memory and runs it.
     pub(crate) fn activate(self: &Arc<Self>, incarnation: Incarnation, claimed: Claimed) {
         let key = claimed.head.key.clone();
         let (nudge, nudges) = mpsc::unbounded_channel();
         match self.active().entry(key.clone()) {
-            // It was released and claimed again before its last activation is out of the way: it goes on there.
+            // It was released and claimed again before its last activation was removed. The same slot goes on with the
+            // new claim.
             Entry::Occupied(mut present) => {
                 present.get_mut().next = Some((incarnation, claimed));
                 return;
@@ -208,7 +209,8 @@ impl Node {
         self.spawn_activation(key, (incarnation, Load::Claimed(Box::new(claimed))), nudges);
     }
 
-    /// Begins an execution in memory. Says so once it is stored; whoever hears nothing has to store it another way.
+    /// Begins an execution in memory. The receiver is notified once it is stored; without a notification the caller has
+    /// to store it another way.
     pub(crate) fn begin(self: &Arc<Self>, new: &NewExecution, input: &Json) -> Option<oneshot::Receiver<Ack>> {
         let incarnation = self.lease.incarnation()?;
         let (head, key) = (new.head.clone(), new.head.key.clone());
@@ -238,7 +240,7 @@ impl Node {
         Some(is_stored)
     }
 
-    /// Runs an execution until it is out of memory.
+    /// Runs an execution until it leaves memory.
     fn spawn_activation(
         self: &Arc<Self>,
         key: ExecutionKey,
@@ -253,16 +255,17 @@ impl Node {
                 nudges = node.clone().run(incarnation, arrival, nudges).await;
                 next = node.remove(&key).map(|(incarnation, claimed)| (incarnation, Load::Claimed(Box::new(claimed))));
             }
-            // Whoever began to watch it a moment ago may have missed its last commit.
+            // A client that began to watch it a moment ago may have missed its last commit.
             node.watchers.changed(&key);
-            // A message that came while the activation was ending is for the next one.
+            // A message that arrived while the activation was ending is for the next one.
             if nudges.try_recv().is_ok() {
                 node.wake.now();
             }
         }));
     }
 
-    /// An activation is over: what was claimed again meanwhile goes on, otherwise the execution is out of memory.
+    /// Called when an activation has ended. Returns the next claim if the execution was claimed again meanwhile;
+    /// otherwise removes the execution from memory.
     fn remove(&self, key: &ExecutionKey) -> Option<(Incarnation, Claimed)> {
         let mut active = self.active();
         let next = active.get_mut(key)?.next.take();
@@ -276,7 +279,7 @@ impl Node {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Activation after activation, until the claim is given back or lost.
+    /// Runs one activation after the other until the claim is given back or lost.
     async fn run(
         self: Arc<Self>,
         incarnation: Incarnation,
@@ -323,12 +326,13 @@ impl Node {
             if over == Exit::ReleasedWithWork {
                 self.wake.now();
             }
-            // What could not begin was never this node's.
+            // An execution that could not begin was never claimed by this node.
             if is_released || (begins && over == Exit::Lost) || self.lease.incarnation() != Some(incarnation) {
                 return nudges;
             }
             match over {
-                // The store says so, the lease does not know it yet: either it ends soon, or the claim is still ours.
+                // The store reports the loss before the lease does. Either the lease ends soon, or the node still has
+                // the claim.
                 Exit::Lost => self.runtime.sleep(PAUSE_MIN).await,
                 Exit::EngineError(trouble) => {
                     self.say(&key, &trouble);
@@ -350,23 +354,24 @@ impl Node {
         });
     }
 
-    /// A channel of nudges in place of one that is gone.
+    /// A channel of nudges that replaces a lost one.
     fn new_nudges(&self, key: &ExecutionKey) -> mpsc::UnboundedReceiver<()> {
         let (nudge, nudges) = mpsc::unbounded_channel();
         if let Some(present) = self.active().get_mut(key) {
-            // Whoever nudged the one that is gone is heard here.
+            // Nudges sent to the lost channel are delivered here.
             let _ = nudge.send(());
             present.nudge = nudge;
         }
         nudges
     }
 
-    /// Reads an execution that this node still holds, however long the database takes; none when the claim is gone.
+    /// Reads an execution that this node still holds, retrying as long as the database takes; none when the claim is
+    /// lost.
     async fn reload(&self, key: &ExecutionKey, incarnation: Incarnation) -> Option<Claimed> {
         while self.lease.incarnation() == Some(incarnation) {
             match self.store.peek(key).await {
                 Ok(found) => return found.filter(|found| found.owner == Some(incarnation)),
-                // Read again it would be as damaged: a person has to look at it.
+                // Another read would find the same damage, so the execution is parked for a person.
                 Err(StoreError::Corrupt(cause)) => {
                     let reason = format!("corrupt-history: {cause}");
                     if self.park(incarnation, key, reason).await {
@@ -382,19 +387,20 @@ impl Node {
         None
     }
 
-    /// Parks an execution that cannot even be taken into memory.
+    /// Parks an execution that cannot be loaded into memory.
     async fn set_aside(&self, incarnation: Incarnation, head: &cerebelum_store::ExecutionRow, reason: String) -> Exit {
         tracing::error!(execution = %head.key.id, reason, "parked");
         self.metrics.parked.add(1);
         match self.appends.submit((parking(incarnation, head, head.position, reason.clone()), None)).await {
             Some(Ok(_)) => Exit::Released,
-            // What cannot be written as it was read is set aside by its key alone.
+            // If the row cannot be written as it was read, the execution is parked by its key alone.
             Some(Err(_)) if self.park(incarnation, &head.key, reason).await => Exit::Released,
             Some(Err(_)) | None => Exit::Lost,
         }
     }
 
-    /// Parks an execution by its key alone. `false`: the database does not answer, or it is not this node's any more.
+    /// Parks an execution by its key alone. `false` when the database does not answer, or this node has lost the
+    /// execution.
     async fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> bool {
         tracing::error!(execution = %key.id, reason, "parked");
         let parked = self.store.park(incarnation, key, reason).await;
@@ -404,7 +410,7 @@ impl Node {
         })
     }
 
-    /// Tells an activation, or whoever claims, that a message came for this execution.
+    /// Notifies the activation, or the claiming task if there is none, that a message arrived for this execution.
     pub(crate) fn nudge(&self, key: &ExecutionKey) {
         let nudged = {
             let active = self.active();
@@ -415,7 +421,7 @@ impl Node {
         }
     }
 
-    /// Lets go of programs that nobody uses, for ever.
+    /// Drops unused programs, forever.
     pub(crate) async fn keep_resting(self: Arc<Self>) {
         loop {
             self.runtime.sleep(REST).await;
@@ -423,7 +429,7 @@ impl Node {
         }
     }
 
-    /// Passes hints on, for ever.
+    /// Passes hints on, forever.
     pub(crate) async fn keep_listening(self: Arc<Self>) {
         let mut hints = self.store.hints();
         loop {
@@ -440,13 +446,13 @@ impl Node {
 
     fn nudge_all(&self) {
         for present in self.active().values() {
-            // Whoever is ending looks for messages once more by itself.
+            // An activation that is ending checks for messages once more by itself.
             let _ = present.nudge.send(());
         }
         self.wake.now();
     }
 
-    /// Takes over what silent nodes had claimed, for ever.
+    /// Expires the leases of silent nodes, forever.
     pub(crate) async fn keep_expiring_leases(self: Arc<Self>) {
         loop {
             self.runtime.sleep(self.config.lease / 4).await;

@@ -1,5 +1,5 @@
-//! Executions that may be what kills the engine (L18): who ran when it died, by a mark per thread in a small file that
-//! outlives the process, and how suspects run from then on.
+//! Executions that may crash the engine (L18). A mark per thread in a small file outlives the process and shows which
+//! executions ran when the engine died. Suspects run in isolation from then on.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -20,26 +20,27 @@ use tokio::sync::RwLock;
 
 use crate::clock::wall_ms;
 
-/// Bytes per thread: a length, whether it ran alone, and an execution id.
+/// Bytes per thread: the length of the id, whether it ran alone, and the execution id.
 const SLOT_BYTES: usize = 256;
 const SLOTS: usize = 256;
-/// From this many crashes on an execution runs alone.
+/// From this many crashes on, an execution runs alone.
 const CRASHES_BEFORE_ALONE: u32 = 2;
-/// So many nodes that never came back to their data folder died of it: at the last two crashes it was the only suspect
-/// that the node had claimed.
+/// After this many nodes with the execution died and never came back to their data folder, it is parked. At the last
+/// two crashes it was the only suspect that the node had claimed.
 const CRASHES_ELSEWHERE_MAX: u32 = 4;
-/// A crash counts for so long: whoever ran at a crash last month is not a suspect today.
+/// How long a crash counts: an execution that ran at a crash last month is not a suspect today.
 const CRASH_COUNTS_MS: u64 = 10 * 60_000;
-/// A suspect that has computed alone for so long is cleared until the next crash; twice as long after each further one.
+/// A suspect that has computed alone for this long is cleared until the next crash. The trial doubles with each further
+/// crash.
 const TRIAL: Duration = Duration::from_secs(1);
 const TRIAL_MAX: Duration = Duration::from_secs(60);
 
-/// How an execution must be run, by what happened to engines that ran it.
+/// How an execution must be run, depending on the crashes of engines that ran it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isolation {
-    /// Beside others.
+    /// Next to others.
     Shared,
-    /// Alone, to see whether it is the one.
+    /// Alone, to find out whether it causes the crashes.
     Exclusive,
     /// Not at all: an engine died while it ran alone.
     Quarantined,
@@ -50,7 +51,7 @@ struct Record {
     #[serde(alias = "deaths")]
     crashes: u32,
     died_alone: bool,
-    /// Milliseconds since 1970 by this machine's clock.
+    /// Milliseconds since 1970 by this machine's wall clock.
     #[serde(default)]
     last_crash_ms: u64,
     /// How long it has computed alone since the last crash.
@@ -74,7 +75,7 @@ impl Record {
     }
 }
 
-/// The marks of this process, and what those of earlier ones told.
+/// The marks of this process, and the records of earlier ones.
 pub(crate) struct CrashLog {
     marks: Mutex<MmapMut>,
     records: Mutex<BTreeMap<String, Record>>,
@@ -82,7 +83,7 @@ pub(crate) struct CrashLog {
 }
 
 impl CrashLog {
-    /// Reads what the process before left behind and begins anew.
+    /// Reads the marks of the previous process and starts with empty ones.
     ///
     /// # Errors
     /// One line for a person, when the files in the data folder cannot be used.
@@ -106,7 +107,7 @@ impl CrashLog {
             record.last_crash_ms = now_ms;
         }
         save(&path, &records);
-        // Written, not only mapped: where a disk has no room for it, a write into the map would kill the process.
+        // Written, not only mapped: on a full disk, a write into the map would kill the process.
         file.write_all_at(&[0; SLOT_BYTES * SLOTS], 0).map_err(cannot)?;
         // SAFETY: the folder's lock keeps other engines away from the file, and nothing else writes to it.
         let map = unsafe { MmapMut::map_mut(&file) }.map_err(cannot)?;
@@ -118,7 +119,7 @@ impl CrashLog {
         self.records().get(id.as_str()).map_or(Isolation::Shared, Record::isolation)
     }
 
-    /// Why an execution must not be run, when that is so.
+    /// Why an execution must not be run, if so.
     pub(crate) fn why_park(&self, claimed: &Claimed) -> Option<String> {
         let why = match () {
             () if self.isolation(&claimed.head.key.id) == Isolation::Quarantined => {
@@ -132,7 +133,7 @@ impl CrashLog {
         Some(format!("engine-crash: {why}"))
     }
 
-    /// Forgets an execution: it ended, or a person wants it tried again.
+    /// Forgets an execution's crashes: it ended, or an operator resumed it.
     pub(crate) fn forgive(&self, id: &ExecutionId) {
         let known = self.records().remove(id.as_str()).is_some();
         if known {
@@ -140,7 +141,7 @@ impl CrashLog {
         }
     }
 
-    /// A suspect has computed alone for so long, and the engine lives.
+    /// Records that a suspect has computed alone for this long without a crash.
     fn count_alone(&self, id: &ExecutionId, computed: Duration) {
         if let Some(record) = self.records().get_mut(id.as_str()) {
             record.alone += computed;
@@ -177,7 +178,7 @@ fn read_slot(slot: &[u8]) -> Option<(String, bool)> {
     (length > 0).then(|| (id.to_owned(), slot[1] == 1))
 }
 
-/// Puts the records in place whole or not at all: what was known outlives a disk without room.
+/// Writes the records atomically, so that the old ones survive a full disk.
 fn save(path: &Path, records: &BTreeMap<String, Record>) {
     let text = serde_json::to_vec(records).expect("records have a JSON form");
     let draft = path.with_extension("draft");
@@ -186,15 +187,15 @@ fn save(path: &Path, records: &BTreeMap<String, Record>) {
     }
 }
 
-/// Lets guests run beside each other, and suspects alone.
+/// Lets guests run next to each other, and suspects alone.
 ///
-/// Access lasts while a guest is on its thread, which is 10 ms at most, and is taken anew each time: nobody who waits for
-/// anything holds it, and a suspect that computes for long takes turns with all others.
+/// Access lasts while a guest is on its thread, which is 10 ms at most, and is taken anew each time. A guest that waits
+/// for anything does not hold it, and a suspect that computes for long takes turns with all others.
 #[derive(Debug, Default)]
 pub(crate) struct IsolationGate(RwLock<()>);
 
 impl IsolationGate {
-    /// Runs one turn of a guest with its execution marked while a thread runs it.
+    /// Runs one turn of a guest. Its execution is marked while a thread runs it.
     pub(crate) async fn run<T>(&self, log: &Arc<CrashLog>, id: ExecutionId, turn: impl Future<Output = T>) -> T {
         let mut turn = pin!(turn);
         loop {
@@ -212,25 +213,25 @@ impl IsolationGate {
             };
             match polled {
                 Poll::Ready(done) => return done,
-                // The guest's own waker brings this task back.
+                // The guest's own waker wakes this task.
                 Poll::Pending => woken().await,
             }
         }
     }
 
-    /// With the planted bug whoever waits for a place holds the access that others need.
+    /// With the planted bug, a guest that waits for admission holds the access that others need.
     pub(crate) async fn held_while_waiting(&self) -> Option<tokio::sync::RwLockReadGuard<'_, ()>> {
         if planted("place-awaited-with-access") { Some(self.0.read().await) } else { None }
     }
 }
 
-/// Comes back when the task is woken.
+/// Returns when the task is woken.
 async fn woken() {
     let mut is_asleep = false;
     poll_fn(|_| if std::mem::replace(&mut is_asleep, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-/// Does this with the execution marked as what this thread runs.
+/// Runs `run` with the execution marked as the one on this thread.
 fn marked<T>(log: &CrashLog, (id, alone): (&ExecutionId, bool), run: impl FnOnce() -> T) -> T {
     thread_local!(static SLOT: Slot = Slot::take());
     let Some(slot) = SLOT.with(|slot| slot.0) else { return run() };
@@ -240,7 +241,7 @@ fn marked<T>(log: &CrashLog, (id, alone): (&ExecutionId, bool), run: impl FnOnce
     run()
 }
 
-/// Clears a mark when the guest gives its thread back, also by a panic.
+/// Clears the mark when the guest leaves its thread, also after a panic.
 struct Cleared<'b> {
     log: &'b CrashLog,
     slot: usize,
@@ -252,7 +253,7 @@ impl Drop for Cleared<'_> {
     }
 }
 
-/// A thread's place for its mark; none while all are taken. Threads come and go, no two that live share one.
+/// A thread's slot for its mark; none while all are taken. No two running threads share a slot.
 struct Slot(Option<usize>);
 
 impl Slot {
@@ -287,7 +288,7 @@ mod tests {
         data
     }
 
-    /// The log of an engine that died so often while this execution ran beside others.
+    /// The log of an engine that died this many times while the execution ran next to others.
     fn died(times: u32, id: &ExecutionId) -> (PathBuf, Arc<CrashLog>) {
         let data = folder();
         for _ in 0..times {

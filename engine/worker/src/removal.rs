@@ -1,7 +1,7 @@
-//! Removing components: on request, and old versions after a while.
+//! Removes components: on request, and old versions after a while.
 //!
-//! A version first loses its name, then, after a grace, its bytes, then its compiled form. A crash between two of these
-//! leaves something for the next round, and nothing that is missing.
+//! A version first loses its name; its bytes follow after a grace period, and then its compiled form. A crash between
+//! two of these steps leaves something for the next round, but never removes too much.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,21 +16,22 @@ use crate::engine::Engine;
 use crate::node::Node;
 
 const TENANT: TenantId = TenantId::DEFAULT;
-/// How many users of a component a refused removal names.
+/// How many executions that need the component a refused removal names.
 const USERS_SHOWN: usize = 3;
-/// How many digits of a digest stand for it in a line.
+/// How many digits of a digest a message shows.
 const DIGEST_DIGITS: usize = 12;
-/// How many leases a version keeps its bytes after its last name. What has looked the name up before, and is not stored
-/// by then, has lost its lease.
+/// How many lease durations a version keeps its bytes after it lost its last name. A node that resolved the name before
+/// and has not stored the result by then has lost its lease.
 const GRACE_LEASES: u32 = 2;
-/// Looking for users reads all executions that are open or have failed. After each round this task rests for so many
-/// times as long as it took: it takes a tenth of the time at most.
+/// The search for users reads all executions that are open or have failed. After each round this task pauses for this
+/// many times as long as the round took, so that it uses a tenth of the time at most.
 const REST: u32 = 9;
-/// The longest time between two looks for versions that are old enough.
+/// The longest time between two searches for versions that are old enough.
 const LOOK_MAX: Duration = Duration::from_secs(600);
 
 impl Engine {
-    /// Removes versions of a component: all of a name, or the one whose digest begins so. Returns their digests.
+    /// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`. Returns
+    /// their digests.
     ///
     /// # Errors
     /// When there is no such component or version, an execution may still need one of them, or the database does not
@@ -40,7 +41,7 @@ impl Engine {
         let all = store.components(TENANT).await.map_err(unavailable)?;
         let mut versions = versions_of(&all, name, digest)?;
         for version in &versions {
-            // Under another name it stays.
+            // A component that has another name as well is not deleted.
             let is_last_name = !all.iter().any(|other| other.digest == version.digest && other.name != name);
             if is_last_name {
                 let limit = u32::try_from(USERS_SHOWN + 1).unwrap_or(u32::MAX);
@@ -48,12 +49,12 @@ impl Engine {
                 refuse_if_used(version, &users)?;
             }
         }
-        // The current one last: as long as the name stands for something, it stands for that.
+        // The current version is removed last: as long as the name exists, it refers to that version.
         versions.sort_by_key(|version| version.current);
         let mut removed = Vec::new();
         for Component { name, digest, .. } in versions {
             let version = Version { tenant: TENANT, name: name.clone(), digest: digest.clone() };
-            // A version that is gone already was removed by another request, which is just as well.
+            // If the version is gone already, another request has removed it.
             store.remove_component(version, Removable::Any).await.map_err(unavailable)?;
             removed.push(digest.clone());
         }
@@ -61,7 +62,7 @@ impl Engine {
     }
 }
 
-/// The versions that a name and a part of a digest mean.
+/// The versions that match a name and the beginning of a digest.
 fn versions_of<'c>(all: &'c [Component], name: &str, digest: Option<&str>) -> Result<Vec<&'c Component>, ApiError> {
     let shown = name.escape_debug();
     let mut versions: Vec<&Component> = all.iter().filter(|component| component.name == name).collect();
@@ -103,16 +104,16 @@ fn short(digest: &Digest) -> &str {
     digest.as_str().get(..DIGEST_DIGITS).unwrap_or(digest.as_str())
 }
 
-/// What the rounds of one engine remember.
+/// State that the rounds of one engine share.
 #[derive(Default)]
 struct Rounds {
-    /// The components that were there in the round before.
+    /// The components that existed in the previous round.
     known: BTreeSet<Digest>,
-    /// When old versions are looked for again, by the boot-time clock.
+    /// The time of the next search for old versions, by the boot-time clock.
     look_at_ms: u64,
 }
 
-/// Removes old versions and what is left of removed ones, round after round, for ever.
+/// Removes old versions and the remains of removed ones, round after round, forever.
 pub(crate) async fn keep_removing(node: Arc<Node>) {
     let grace = node.config.lease * GRACE_LEASES;
     let mut rounds = Rounds::default();
@@ -141,7 +142,7 @@ async fn round(node: &Node, grace: Duration, rounds: &mut Rounds) -> Result<(), 
             tracing::info!(digest = short(&digest), "a component without a name is deleted");
         }
     }
-    // What other engines have deleted.
+    // Components that other engines have deleted.
     let now: BTreeSet<Digest> = node.store.digests().await?.into_iter().collect();
     for gone in rounds.known.difference(&now) {
         node.programs.forget(gone);
@@ -154,7 +155,7 @@ async fn round(node: &Node, grace: Duration, rounds: &mut Rounds) -> Result<(), 
     Ok(())
 }
 
-/// Takes the names of versions away that were replaced long ago and that nothing can need any more.
+/// Removes the names of versions that were replaced long ago and that no execution can need any more.
 async fn remove_old(node: &Node) -> Result<(), StoreError> {
     let before = Timestamp(node.clock.now().0.saturating_sub(millis(node.config.keep_components)));
     for version in node.store.replaced_components(before).await? {

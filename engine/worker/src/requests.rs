@@ -1,4 +1,4 @@
-//! The requests of one activation on their way out and back.
+//! The HTTP requests of one activation and their answers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -13,12 +13,13 @@ use futures::{FutureExt, StreamExt};
 use crate::effects::{AnswerHold, Arrived, Counts, Doorway, Effect, Way, leave};
 use crate::node::Node;
 
-/// A call, which of that name, and its answer; none when the lease was over before it could leave.
+/// A call, which of the calls under that name it is, and its answer; none when the lease ended before the request could
+/// leave.
 pub(crate) type FetchAnswer = (CallName, u64, Option<Arrived>);
 
-/// A request under way.
+/// A request in progress.
 struct OpenFetch {
-    /// Which of the calls of that name: a retried step may make one anew.
+    /// Which call under that name it is: a retried step may make the call again.
     opened: u64,
     wanted: AbortHandle,
     way: Arc<Way>,
@@ -26,18 +27,18 @@ struct OpenFetch {
 
 /// The requests of one activation.
 pub(crate) struct Requests {
-    /// None when nobody wants the answer any more.
+    /// Yields none for a request whose answer is no longer wanted.
     under_way: FuturesUnordered<BoxFuture<'static, Option<FetchAnswer>>>,
     asked: BTreeMap<CallName, OpenFetch>,
-    /// How many of those are where.
+    /// Counts these requests by their progress.
     counts: Arc<Counts>,
     doorway: Doorway,
-    /// What answers hold until everything up to these marks is durable, in their order.
+    /// The resources that answers hold until everything up to these LSNs is durable, in order.
     arrived: VecDeque<(u64, AnswerHold)>,
 }
 
 impl Requests {
-    /// None yet.
+    /// Creates the set without requests.
     pub(crate) fn new(node: &Node) -> Self {
         Self {
             under_way: FuturesUnordered::new(),
@@ -48,12 +49,12 @@ impl Requests {
         }
     }
 
-    /// Whether this very call is on its way.
+    /// Whether exactly this call is in progress.
     pub(crate) fn has(&self, call: &CallName, opened: u64) -> bool {
         self.asked.get(call).is_some_and(|asked| asked.opened == opened)
     }
 
-    /// Sends a request through the one door, behind what `lsn` makes durable.
+    /// Sends a request through [`leave`], which waits until everything up to `lsn` is durable.
     pub(crate) fn send(
         &mut self,
         by: (Arc<Node>, Incarnation),
@@ -65,13 +66,13 @@ impl Requests {
         let way = Way::new(&self.counts);
         self.asked.insert(call.clone(), OpenFetch { opened, wanted, way: way.clone() });
         let leaving = AssertUnwindSafe(leave(by, (self.doorway.clone(), lsn), way, effect)).catch_unwind();
-        // A mistake of ours must not leave the call open for ever: timeouts and deadlines wait for its end.
+        // A panic must not leave the call open forever: timeouts and deadlines wait for its end.
         let leaving = leaving.map(|left| left.unwrap_or_else(|_| Some(panicked())));
         let leaving = Abortable::new(leaving, registration);
         self.under_way.push(Box::pin(async move { Some((call, opened, leaving.await.ok()?)) }));
     }
 
-    /// The next answer that somebody wants; none while none is waited for.
+    /// The next answer that is still wanted; none when no request is in progress.
     pub(crate) async fn next(&mut self) -> Option<FetchAnswer> {
         while let Some(answered) = self.under_way.next().await {
             if answered.is_some() {
@@ -81,17 +82,18 @@ impl Requests {
         None
     }
 
-    /// Strikes a request off. `false`: its call was made anew since, or is no more, and the answer is nobody's.
+    /// Removes a request. `false` when its call was made again or closed since, so that the answer is not wanted.
     pub(crate) fn strike(&mut self, call: &CallName, opened: u64) -> bool {
         let is_ours = self.has(call, opened);
         if is_ours && let Some(asked) = self.asked.remove(call) {
-            // One that the engine failed to perform may never have left.
+            // A request that failed because of a bug may never have left.
             asked.way.leave();
         }
         is_ours
     }
 
-    /// In a pause nothing leaves, and a request whose call is closed never: nobody waits for its answer (L16).
+    /// Holds requests back during a pause, and withdraws requests whose call is closed: no scope waits for their
+    /// answers (L16).
     pub(crate) fn hold_back(&mut self, execution: &mut Execution) {
         self.doorway.barrier.pause(execution.is_paused() && !planted("pause-lets-effects-out"));
         for (call, opened) in execution.take_withdrawn() {
@@ -105,7 +107,7 @@ impl Requests {
         }
     }
 
-    /// Everything up to this mark is durable: what waits for it may leave.
+    /// Everything up to this LSN is durable: requests that wait for it may leave.
     pub(crate) fn release(&mut self, lsn: u64) {
         self.doorway.barrier.is_durable(lsn);
         while self.arrived.front().is_some_and(|(until, _)| *until <= lsn) {
@@ -113,32 +115,32 @@ impl Requests {
         }
     }
 
-    /// Keeps what an answer holds until everything up to this mark is durable. From there on what is left of the answer is
-    /// part of the execution's own memory.
+    /// Keeps the resources of an answer until everything up to this LSN is durable. From then on the rest of the answer
+    /// is part of the execution's own memory.
     pub(crate) fn hold(&mut self, lsn: u64, held: Option<AnswerHold>) {
         self.arrived.extend(held.map(|held| (lsn, held)));
     }
 
-    /// Whether one waits for the log in order to leave.
+    /// Whether a request waits for the log before it can leave.
     pub(crate) fn await_log(&self) -> bool {
         self.counts.any_unlogged()
     }
 
-    /// Whether one of this scope only waits because so many others are outside.
+    /// Whether a request of this scope waits only because too many others are outside.
     pub(crate) fn await_turn(&self, scope: &Scope) -> bool {
         let first = CallName { scope: scope.clone(), ordinal: 0 };
         let mut own = self.asked.range(first..).take_while(|(call, _)| call.scope == *scope);
         own.any(|(_, asked)| asked.way.awaits_turn())
     }
 
-    /// Whether one is outside, or will be as soon as its cause is durable. In a pause those inside wait for its end, and
-    /// go again when the guests are rerun.
+    /// Whether a request is outside, or will be as soon as its cause is durable. In a pause, requests that have not
+    /// left wait for its end; they are made again when the guests are rerun.
     pub(crate) fn keep_awake(&self, is_paused: bool) -> bool {
         self.asked.len() > if is_paused { self.counts.inside() } else { 0 }
     }
 }
 
-/// The answer to a call that the engine failed to perform.
+/// The answer to a call that failed because of a bug in the engine.
 fn panicked() -> Arrived {
     let failure =
         Failure::retryable(kind::ENGINE_FAILURE, "the engine failed while it performed this call: see its log");

@@ -1,4 +1,4 @@
-//! From rows to an execution in memory.
+//! Builds an execution in memory from its rows.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use cerebelum_history::{
 };
 use cerebelum_store::{CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, Store, StoreError};
 
-/// The execution that was stored, or why it cannot be read.
+/// The stored execution, or why it cannot be read.
 pub(crate) fn execution(claimed: &Claimed) -> Result<Execution, String> {
     let head = &claimed.head;
     let stored = Snapshot {
@@ -22,7 +22,7 @@ pub(crate) fn execution(claimed: &Claimed) -> Result<Execution, String> {
     Ok(Execution::restore(identity(head), stored))
 }
 
-/// What does not change about an execution.
+/// The constant properties of an execution.
 pub(crate) fn identity(head: &ExecutionRow) -> Identity {
     Identity {
         id: head.key.id.clone(),
@@ -33,7 +33,7 @@ pub(crate) fn identity(head: &ExecutionRow) -> Identity {
     }
 }
 
-/// The small facts beside a history.
+/// The options stored with an execution.
 pub(crate) fn options(head: &ExecutionRow) -> Result<ExecutionOptions, String> {
     if head.options.is_empty() {
         return Ok(ExecutionOptions::default());
@@ -59,7 +59,7 @@ pub(crate) fn open_calls(rows: &[CallRow]) -> Result<BTreeMap<CallName, OpenCall
     rows.iter().map(decode).collect()
 }
 
-/// The events of these positions.
+/// The events at these positions.
 pub(crate) async fn events(
     store: &dyn Store,
     key: &ExecutionKey,
@@ -68,7 +68,7 @@ pub(crate) async fn events(
 ) -> Result<Vec<Event>, StoreError> {
     let chunks = store.history(key, run, from, to).await?;
     let events = events_of(&chunks)?;
-    // The chunk that holds the first wanted event may begin before it, the last may end behind.
+    // The chunk of the first wanted event may begin with earlier events, and the last chunk may end with later ones.
     let begins = chunks.first().map_or(from.0, |chunk| chunk.first.0);
     let skip = usize::try_from(from.0 - begins.min(from.0)).unwrap_or(usize::MAX);
     let count = usize::try_from(to.0 + 1 - from.0).unwrap_or(usize::MAX);

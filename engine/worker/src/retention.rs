@@ -1,4 +1,4 @@
-//! Ended executions are kept for a while, then deleted, a few at a time.
+//! Deletes ended executions after a while, a few at a time.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -8,18 +8,19 @@ use cerebelum_history::Timestamp;
 
 use crate::node::Node;
 
-/// How many go in one transaction at most: what runs meanwhile waits for no more than that.
+/// The most executions deleted in one transaction. Other work waits no longer than for one such transaction.
 const BATCH_MAX: u32 = 200;
-/// After a transaction that took longer, the next one has half as many: histories may be long.
+/// After a transaction that took longer than this, the next one deletes half as many: histories may be long.
 const SLOW: Duration = Duration::from_millis(100);
-/// After each of them this engine deletes nothing for so many times as long as it took: a quarter of its time at most.
+/// After each transaction the task pauses for this many times as long as it took, so that it uses a quarter of the time
+/// at most.
 const REST: u32 = 3;
 /// The shortest pause.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// When nothing is left to be deleted, it looks again after `keep_ended`, within these bounds.
+/// When nothing is left to delete, the next check follows after `keep_ended`, within these bounds.
 const LOOK_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
-/// Deletes what ended longer ago than `keep_ended`, for ever.
+/// Deletes executions that ended longer ago than `keep_ended`, forever.
 pub(crate) async fn keep_deleting(node: Arc<Node>) {
     let Some(keep) = node.config.keep_ended else { return };
     let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);

@@ -1,7 +1,7 @@
-//! Bounds on what is on its way in host memory: from clients into the engine, and from the engine to the database.
+//! Bounds on data in transit in host memory: from clients into the engine, and from the engine to the database.
 //!
-//! A batch leaves its way when the database has answered, whether or not its activation has taken the answer: what is on
-//! its way waits for nothing but the database, so that all that wait here come to an end.
+//! A batch is no longer in transit when the database has answered, whether or not its activation has taken the answer.
+//! Data in transit waits only for the database, so every wait here ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,33 +10,33 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::ApiError;
 
-/// Each way may take this share of what the ledger may hold.
+/// Each direction may take 1/`SHARE` of the ledger's bound.
 const SHARE: u64 = 4;
-/// And this much in any case, in bytes: the largest batch goes through.
+/// The least that each direction may take, in bytes, so that the largest batch goes through.
 const WAY_BYTES_MIN: u64 = 16 << 20;
-/// What a batch and a request count besides their values, in bytes.
+/// The fixed size that a batch or a request counts in addition to its values, in bytes.
 const FLAT_BYTES: u64 = 1 << 10;
-/// A value on its way stands in memory about so many times: as it came, as an event, as text, and in a statement.
+/// About how many copies of a value in transit are in memory: as received, as an event, as text, and in a statement.
 const COPIES: u64 = 4;
 
-/// What is no larger than this, in bytes, does not wait for what is.
+/// The largest size that counts as small, in bytes. Small data does not wait for large data.
 const SMALL_BYTES: u64 = 64 << 10;
 
-/// A way on which only so many bytes are at once; first come, first served.
+/// A lane with a limited number of bytes; first come, first served.
 struct ByteLane {
     free: Arc<Semaphore>,
     kib_max: u32,
-    /// Bytes of requests that wait; as many may as are let in.
+    /// Bytes of the requests that wait. As many bytes may wait as may be in transit.
     waiting: AtomicU64,
 }
 
-/// A lane for what is small and one for what is large, so that the one never waits for the other.
+/// One direction, with a lane for small data and one for large data, so that small data never waits for large data.
 struct Way {
     small: ByteLane,
     large: ByteLane,
 }
 
-/// Room on a way, until it is dropped.
+/// A permit for data in transit, until it is dropped.
 pub(crate) type OnTheWay = Option<OwnedSemaphorePermit>;
 
 impl ByteLane {
@@ -45,7 +45,7 @@ impl ByteLane {
         Self { free: Arc::new(Semaphore::new(kib_max as usize)), kib_max, waiting: AtomicU64::new(0) }
     }
 
-    /// What is larger than the whole lane goes alone.
+    /// Data that is larger than the whole lane takes all of it.
     async fn enter(&self, bytes: u64) -> OnTheWay {
         let kib = u32::try_from(bytes.saturating_mul(COPIES).saturating_add(FLAT_BYTES) >> 10).unwrap_or(u32::MAX);
         self.free.clone().acquire_many_owned(kib.min(self.kib_max)).await.ok()
@@ -63,7 +63,7 @@ impl Way {
     }
 }
 
-/// Both ways of a node.
+/// Both directions of a node.
 pub(crate) struct Room {
     writes: Way,
     requests: Way,
@@ -74,12 +74,12 @@ impl Room {
         Self { writes: Way::new(ledger_bytes_max), requests: Way::new(ledger_bytes_max) }
     }
 
-    /// Waits until so many bytes may be on their way to the database.
+    /// Waits until this many bytes may be sent to the database.
     pub(crate) async fn to_write(&self, bytes: u64) -> OnTheWay {
         self.writes.lane(bytes).enter(bytes).await
     }
 
-    /// Waits until a request of a client with so many bytes may be worked on.
+    /// Waits until a client's request with this many bytes may be processed.
     ///
     /// # Errors
     /// When too many bytes wait already.
@@ -98,7 +98,7 @@ impl Room {
     }
 }
 
-/// Counted while it waits, also when the client goes.
+/// Counted while a request waits, also if the client disconnects.
 struct QueuedBytes<'r> {
     waiting: &'r AtomicU64,
     bytes: u64,

@@ -1,4 +1,5 @@
-//! How far executions may run ahead of the log (L6): events, bytes and time; at the bound their guests wait for it.
+//! How far executions may run ahead of the log (L6), in events, bytes and time. At the limit their guests wait for the
+//! log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +10,10 @@ use cerebelum_history::Execution;
 const EXECUTION_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of all executions of a node that may wait for the log.
 const NODE_BYTES_MAX: u64 = 64 << 20;
-/// Milliseconds that a batch may be on its way before its execution waits for it.
+/// How long a batch may be in flight, in milliseconds, before the guests of its execution wait for it.
 const LATE_MS: u64 = 50;
 
-/// What one execution has that is not durable, counted with that of the whole node.
+/// The bytes of one execution that are not durable, counted together with those of the whole node.
 pub(crate) struct RunAheadLimit {
     bytes: u64,
     node: Arc<AtomicU64>,
@@ -29,14 +30,14 @@ impl RunAheadLimit {
         self.bytes = bytes;
     }
 
-    /// Whether so much waits for the log that no further guest of the execution begins.
+    /// Whether so much waits for the log that no further guest of the execution may start.
     pub(crate) fn is_full(&mut self, execution: &Execution) -> bool {
         self.count(execution.unsaved_bytes());
         let is_much = self.bytes > EXECUTION_BYTES_MAX || self.node.load(Ordering::Relaxed) > NODE_BYTES_MAX;
         is_much && !execution.is_durable()
     }
 
-    /// Whether the execution's guests have to wait for the log. `sent_ms` is how long its batch is on its way.
+    /// Whether the execution's guests have to wait for the log. `sent_ms` is the time since its batch was sent.
     pub(crate) fn is_exceeded(&mut self, execution: &Execution, events_max: usize, sent_ms: Option<u64>) -> bool {
         self.count(execution.unsaved_bytes());
         if execution.is_durable() {

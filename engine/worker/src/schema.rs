@@ -1,4 +1,4 @@
-//! Values against the JSON Schemas of inputs and answers: little things at once, everything else away from the runtime.
+//! Checks values against the JSON Schemas of inputs and answers: small ones inline, all others on threads of their own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -9,25 +9,25 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Threads that compile schemas and check values.
 const THREADS: usize = 2;
-/// Compilations and checks that have begun or wait for a thread; further ones wait for a place.
+/// Compilations and checks that may run or wait for a thread. Further ones wait for a permit.
 const PLACES: usize = 64;
-/// Values with more text than this are not even read on an async thread, in bytes.
+/// Values with more text than this are not even parsed on an async thread, in bytes.
 const INLINE_BYTES_MAX: usize = 4 << 10;
-/// How much lower the priority of these threads is than that of the runtime's.
+/// How much lower the priority of these threads is than that of the runtime's threads.
 const NICENESS: i32 = 10;
 
 /// Why a value was not accepted, or could not be checked.
 #[derive(Debug)]
 pub(crate) enum Unfit {
-    /// The value is wrong.
+    /// The value does not satisfy the schema.
     Value(String),
-    /// The schema is beyond the limits of this engine, or checking takes more than it may.
+    /// The schema exceeds this engine's limits, or checking takes more work than allowed.
     Schema(String),
-    /// The engine's own trouble.
+    /// The engine's own fault.
     EngineError(String),
 }
 
-/// A schema in use, compiled when it is first asked for.
+/// A schema in use, compiled on first use.
 pub(crate) struct Input {
     text: Json,
     compiled: OnceCell<Result<Option<Arc<Validator>>, String>>,
@@ -41,14 +41,14 @@ impl Input {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Where schemas are compiled and values checked.
+/// Compiles schemas and checks values.
 pub(crate) struct Checker {
     jobs: OnceCell<mpsc::Sender<Job>>,
     places: Arc<Semaphore>,
 }
 
 impl Checker {
-    /// No thread runs before there is something to do.
+    /// Threads start with the first job.
     pub(crate) fn new() -> Self {
         Self { jobs: OnceCell::new(), places: Arc::new(Semaphore::new(PLACES)) }
     }
@@ -75,7 +75,8 @@ impl Checker {
         }
     }
 
-    /// Does this on a thread of its own. The place is taken until it is done, also when nobody waits any more.
+    /// Runs `work` on one of the checker's threads. The permit is held until the work is done, even if the caller is
+    /// gone.
     async fn away<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Unfit> {
         let place = self.places.clone().acquire_owned().await.expect("nobody closes the places");
         let jobs = self.jobs.get_or_try_init(|| async { start_threads() }).await;
@@ -88,9 +89,9 @@ impl Checker {
 }
 
 fn finish<T>(place: OwnedSemaphorePermit, done: oneshot::Sender<T>, work: impl FnOnce() -> T) {
-    // A panic is a mistake of ours: whoever waits hears that nothing came of it, and the thread goes on.
+    // A panic is a bug in the engine. The caller gets an error, and the thread goes on.
     if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
-        // Whoever asked may be gone.
+        // The caller may be gone.
         let _ = done.send(result);
     }
     drop(place);
@@ -103,7 +104,7 @@ fn start_threads() -> std::io::Result<mpsc::Sender<Job>> {
         let queue = queue.clone();
         let thread = std::thread::Builder::new().name("schema".to_owned()).stack_size(Effort::THREAD_STACK_BYTES);
         thread.spawn(move || {
-            // Not being allowed to is no reason to do nothing.
+            // Without the permission to lower it, the thread runs at normal priority.
             let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
             loop {
                 let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -122,7 +123,7 @@ fn compile(text: &Json) -> Result<Option<Arc<Validator>>, String> {
 }
 
 fn judge(validator: &Validator, value: &Json, effort: Effort) -> Result<(), Mismatch> {
-    // A number beyond every machine number is valid JSON that no schema can be asked about.
+    // A number outside the range of machine numbers is valid JSON but cannot be checked by a schema.
     let Ok(value) = serde_json::from_str::<serde_json::Value>(value.as_str()) else { return Ok(()) };
     validator.check(&value, effort)
 }

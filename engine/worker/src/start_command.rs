@@ -1,5 +1,5 @@
-//! How an execution begins: its head and its first event, whether it is there already, and the way of those that are
-//! stored before they run.
+//! The start of an execution: its row and first event, the look-up of an existing one, and executions that are stored
+//! before they run.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -14,7 +14,7 @@ use cerebelum_store::{
 use crate::env::Runtime;
 use crate::node::Node;
 
-/// What begins.
+/// An execution to start.
 pub(crate) struct StartCommand {
     pub(crate) tenant: TenantId,
     pub(crate) id: ExecutionId,
@@ -29,7 +29,7 @@ pub(crate) struct StartCommand {
     pub(crate) seed: Seed,
 }
 
-/// A seed that nobody else has, for an execution that a client starts.
+/// A unique seed for an execution that a client starts.
 pub(crate) fn fresh_seed(runtime: &dyn Runtime) -> Seed {
     let mut seed = [0; 32];
     seed.chunks_mut(8).for_each(|bits| bits.copy_from_slice(&runtime.chance().to_le_bytes()));
@@ -59,7 +59,7 @@ impl StartCommand {
             state: State::Open,
             paused: false,
             parked: None,
-            // A delayed start has nothing to move before its time.
+            // A delayed start has no work before its time.
             settled: starts_at.is_some(),
             position: Position(1),
             stamp: at,
@@ -77,17 +77,18 @@ impl StartCommand {
     }
 }
 
-/// These events as a chunk that begins there; none when there are none.
+/// Encodes events as a chunk that begins at `first`; none when there are no events.
 pub(crate) fn chunk(first: Position, events: &[Event]) -> Option<Chunk> {
     let count = u64::try_from(events.len()).ok().filter(|count| *count > 0)?;
     Some(Chunk { first, last: Position(first.0 + count - 1), events: Event::encode(events) })
 }
 
-/// How many events one chunk holds, and about how many bytes of them: so much is read and written again for one event.
+/// How many events one chunk holds, and about how many bytes: a whole chunk is read and rewritten for one event.
 const CHUNK_EVENTS_MAX: usize = 64;
 const CHUNK_BYTES_MAX: u64 = 64 << 10;
 
-/// These events in pieces of a chunk each, with the positions that they begin and end at; the first begins at `first`.
+/// Splits events into pieces of one chunk each, with the first and last position of each piece. The first piece begins
+/// at `first`.
 pub(crate) fn pieces(first: Position, events: &[Event]) -> Vec<((Position, Position), &[Event])> {
     let (mut pieces, mut next, mut rest) = (Vec::new(), first, events);
     while !rest.is_empty() {
@@ -105,13 +106,13 @@ pub(crate) fn pieces(first: Position, events: &[Event]) -> Vec<((Position, Posit
     pieces
 }
 
-/// The JSON text of something small; empty when there is nothing in it.
+/// The JSON text of a small value; empty for an empty object.
 pub(crate) fn text_of(value: &impl serde::Serialize) -> String {
     let text = Json::of(value).to_string();
     if text == "{}" { String::new() } else { text }
 }
 
-/// Answers a group in one statement; one by one where something is damaged, which is nobody else's trouble.
+/// Looks up a group in one statement, or one by one if a row is damaged, so that damage affects no other execution.
 pub(crate) async fn look_up(
     store: Arc<dyn Store>,
     keys: Vec<ExecutionKey>,
@@ -129,7 +130,7 @@ pub(crate) async fn look_up(
     }
 }
 
-/// Starts a group that nobody has claimed yet.
+/// Stores a group of new executions that no node has claimed yet.
 pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<StartOutcome, StoreError>> {
     let Some(node) = node.upgrade() else { return Vec::new() };
     let started = node.store.start(new.clone()).await;
@@ -142,7 +143,7 @@ pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<R
             }
             started.into_iter().map(Ok).collect()
         }
-        // One of them is too much for the database: the others shall not suffer for it.
+        // The database rejects one of them; the others are started one by one.
         Err(StoreError::Rejected(_)) if new.len() > 1 => {
             let mut answers = Vec::with_capacity(new.len());
             for new in new {

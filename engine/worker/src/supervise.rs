@@ -1,4 +1,5 @@
-//! Core tasks run for ever: one that ends or panics begins again, and an engine whose tasks keep ending says so and stops.
+//! Core tasks run forever. A task that ends or panics is restarted. An engine whose tasks keep ending reports it and
+//! stops.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,13 +12,13 @@ use tokio::sync::watch;
 use crate::env::Runtime;
 use crate::metrics::Metrics;
 
-/// The pause before a task begins again.
+/// The pause before a task is restarted.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
-/// A task that has ended so often within [`RESTARTS_COUNT_MS`] will end again: the process has to begin anew.
+/// A task that has ended this often within [`RESTARTS_COUNT_MS`] will end again: the process has to be restarted.
 const RESTARTS_MAX: usize = 5;
 const RESTARTS_COUNT_MS: u64 = 60_000;
 
-/// Watches over the core tasks of an engine.
+/// Supervises the core tasks of an engine.
 #[derive(Clone)]
 pub(crate) struct Supervisor {
     runtime: Arc<dyn Runtime>,
@@ -31,7 +32,7 @@ impl Supervisor {
         Self { runtime, metrics, broken: watch::Sender::new(None) }
     }
 
-    /// Runs a core task for ever, begun anew whenever it ends.
+    /// Runs a core task forever and restarts it whenever it ends.
     pub(crate) async fn keep<F: Future<Output = ()> + Send>(self, task: &'static str, begin: impl Fn() -> F + Send) {
         let mut ends_ms: Vec<u64> = Vec::new();
         loop {
@@ -52,19 +53,19 @@ impl Supervisor {
         }
     }
 
-    /// Comes back with the reason when the engine cannot go on.
+    /// Returns the reason when the engine cannot go on.
     pub(crate) async fn broken(&self) -> String {
         let mut broken = self.broken.subscribe();
         let reason = broken.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
         match reason {
             Some(reason) => reason,
-            // Nobody is left who could break.
+            // The sender is gone, so the engine can no longer break.
             None => std::future::pending().await,
         }
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("it panicked: {}", text.unwrap_or("without a word"))
@@ -77,7 +78,8 @@ mod tests {
     use super::*;
     use crate::env::ThisRuntime;
 
-    /// Runs a task that ends in this way each time until it was begun so often; says whether the engine is then broken.
+    /// Runs a task that always ends, with or without a panic, until it was started this often. Returns whether the
+    /// engine is broken then.
     async fn begun(times: usize, panics: bool) -> bool {
         let supervisor = Supervisor::new(Arc::new(ThisRuntime), Arc::new(Metrics::new()));
         let (count, reached) = (AtomicUsize::new(0), tokio::sync::Notify::new());

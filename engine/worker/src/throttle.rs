@@ -1,13 +1,13 @@
-//! One line a second: a log must not grow with the trouble it tells of.
+//! One line a second, so that the log does not grow with the number of errors.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::env::Runtime;
 
-/// The least milliseconds between two lines of one kind.
+/// The shortest time between two lines of one kind, in milliseconds.
 const PAUSE_MS: u64 = 1_000;
 
-/// Lets one line of a kind through each second, and counts the others.
+/// Lets one line of a kind through each second and counts the others.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     /// When the next line may be written.
@@ -16,7 +16,8 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    /// Writes a line, unless one was written within the last second. `line` is given how many were held back before it.
+    /// Writes a line, unless one was written within the last second. `line` gets the number of lines held back before
+    /// it.
     pub(crate) fn warn(&self, runtime: &dyn Runtime, line: impl FnOnce(u64)) {
         self.warn_at(runtime.boot_ms(), line);
     }

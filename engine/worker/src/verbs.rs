@@ -1,4 +1,4 @@
-//! What changes an execution from outside: start, answer, signal, cancel, pause, resume, delete.
+//! The operations of clients on executions: start, answer, signal, cancel, pause, resume, delete.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +19,11 @@ use crate::start_command::{StartCommand, fresh_seed};
 use crate::{restore, views};
 
 const TENANT: TenantId = TenantId::DEFAULT;
-/// Of an execution's questions so many are looked at to find the open one.
+/// How many of an execution's questions are searched for the open one.
 const QUESTIONS_MAX: u32 = 1_000;
 
 impl Engine {
-    /// Starts an execution. The same id with the same workflow and an equal input answers with the one that exists.
+    /// Starts an execution. If one exists with the same id, the same workflow and an equal input, that one is returned.
     ///
     /// # Errors
     /// When the workflow is unknown, the input does not fit, the id is taken, or the database does not answer.
@@ -55,7 +55,8 @@ impl Engine {
             parent: None,
             seed: fresh_seed(&*self.node.runtime),
         };
-        // Whoever chose the id may be asking once more: what is there already must not run for nothing.
+        // A client that chose the id may be repeating its request: an execution that exists must not be run again in
+        // memory.
         if request.id.is_some() {
             let key = ExecutionKey { tenant: TENANT, id: beginning.id.clone() };
             let there = self.node.begun.submit(key).await.ok_or_else(stopping)?.map_err(unavailable)?;
@@ -66,7 +67,7 @@ impl Engine {
         self.begin(beginning.rows(at), input).await
     }
 
-    /// Starts many executions, each alone.
+    /// Starts many executions, independently of each other.
     pub async fn start_many(&self, requests: Vec<StartRequest>) -> Vec<Result<Summary, ApiError>> {
         futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
     }
@@ -83,7 +84,8 @@ impl Engine {
         {
             return Ok(views::summary(&head));
         }
-        // It cannot begin in memory, or what became of it there is not known. The same seed is the same execution.
+        // The execution cannot begin in memory, or its result there is unknown. With the same seed it is the same
+        // execution.
         let started = self.node.starts.submit(new).await;
         match started.ok_or_else(stopping)?.map_err(unavailable)? {
             StartOutcome::New => Ok(views::summary(&head)),
@@ -105,7 +107,7 @@ impl Engine {
         Ok(input)
     }
 
-    /// Checks the answer to a question by the question's schema.
+    /// Checks the answer to a question against the question's schema.
     async fn fits(&self, schema: Json, answer: &Json) -> Result<(), ApiError> {
         self.node.checker.check(&Input::new(schema), answer).await.map_err(|unfit| match unfit {
             Unfit::Value(line) => ApiError::Invalid(format!("the answer does not fit what was asked for: {line}")),
@@ -116,7 +118,7 @@ impl Engine {
         })
     }
 
-    /// Answers a question: by its own id, or by its execution's while that has one open.
+    /// Answers a question: by its own id, or by the id of its execution if exactly one question is open.
     ///
     /// # Errors
     /// When there is no such question, it has ended, or the answer does not fit.
@@ -175,7 +177,7 @@ impl Engine {
     /// Sends a signal.
     ///
     /// # Errors
-    /// When there is no such execution, it has ended, or the data is no JSON.
+    /// When there is no such execution, it has ended, or the data is not valid JSON.
     pub async fn signal(&self, id: &str, name: &str, data: &str) -> Result<(), ApiError> {
         if name.is_empty() || name.len() > 128 {
             return Err(ApiError::Invalid("a signal's name has 1 to 128 characters".to_owned()));
@@ -186,7 +188,7 @@ impl Engine {
         self.send(id, Message::Signal { name: name.to_owned(), data }, "takes no signals").await
     }
 
-    /// Asks an execution to end; its clean-up code runs.
+    /// Asks an execution to end. Its clean-up code runs.
     ///
     /// # Errors
     /// When there is no such execution, or it has ended.
@@ -199,7 +201,7 @@ impl Engine {
         self.send(id, Message::Cancel { at }, "cannot be cancelled").await
     }
 
-    /// Ends an execution at once. One that cannot be read is ended by its key alone.
+    /// Ends an execution at once. An unreadable one is ended by its key alone.
     ///
     /// # Errors
     /// When there is no such execution, or it has ended.
@@ -207,7 +209,7 @@ impl Engine {
         let key = key(id)?;
         if self.is_readable(&key).await? {
             self.send(id, Message::Terminate, "cannot be terminated").await?;
-            // Whatever it was set aside for no longer matters.
+            // The reason for which it was parked no longer matters.
             self.node.store.unpark(&key).await.map_err(unavailable)?;
             self.node.wake.now();
             return Ok(());
@@ -227,7 +229,7 @@ impl Engine {
         Err(ApiError::Conflict(format!("execution `{id}` has ended and cannot be terminated")))
     }
 
-    /// Whether an execution can be taken up, or need not be because it has ended.
+    /// Whether an execution can be loaded into memory, or has ended and need not be.
     async fn is_readable(&self, key: &ExecutionKey) -> Result<bool, ApiError> {
         match self.node.store.peek(key).await {
             Ok(None) => Err(no_execution(key.id.as_str())),
@@ -241,7 +243,7 @@ impl Engine {
         }
     }
 
-    /// Lets nothing of an execution move.
+    /// Pauses an execution: nothing new begins.
     ///
     /// # Errors
     /// When there is no such execution, or it has ended.
@@ -249,7 +251,7 @@ impl Engine {
         self.send(id, Message::Pause, "cannot be paused").await
     }
 
-    /// Lets an execution go on after a pause, a parking or a failure.
+    /// Resumes an execution after a pause, a parking or a failure.
     ///
     /// # Errors
     /// When there is no such execution, nothing keeps it from going on, or its code went on after the failure and the
@@ -301,7 +303,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes an execution that has ended.
+    /// Deletes an execution that has ended.
     ///
     /// # Errors
     /// When there is no such execution, or it has not ended.
@@ -314,7 +316,7 @@ impl Engine {
         Err(ApiError::Conflict(format!("execution `{id}` has not ended: cancel or terminate it first")))
     }
 
-    /// Whether an execution has read enough of what was sent to it.
+    /// Checks that the execution's inbox has room for another message.
     async fn has_inbox_room(&self, key: &ExecutionKey) -> Result<(), ApiError> {
         let (messages, bytes) = self.node.store.unread(key).await.map_err(unavailable)?;
         if messages < INBOX_MESSAGES_MAX && bytes < INBOX_BYTES_MAX {
@@ -338,7 +340,7 @@ impl Engine {
     }
 }
 
-/// The answer to a start whose id is taken: the execution that is there, if it is the same one.
+/// The answer to a start whose id is taken: the existing execution, if it is the same one.
 fn started_before(
     existing: ExecutionRow,
     first: &Chunk,
@@ -372,7 +374,7 @@ fn too_late(row: &ApprovalRow, state: ApprovalState) -> ApiError {
     ))
 }
 
-/// A new id: sortable by time, unique by chance.
+/// A new id: sortable by time, unique by its random part.
 fn fresh_id(chance: u64) -> ExecutionId {
     let time = crate::clock::wall_ms();
     format!("{time:011x}-{chance:016x}").parse().expect("hex digits and a dash are an execution id")

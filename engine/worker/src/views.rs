@@ -1,4 +1,4 @@
-//! From rows and events to what readers see.
+//! Converts rows and events into the types of the API.
 
 use cerebelum_history::{
     ApprovalRequest, Event, EventData, Failure, Json, Position, Scope, StepLine, Waiting, steps, waiting_on,
@@ -45,7 +45,7 @@ pub(crate) fn summary(head: &ExecutionRow) -> Summary {
     }
 }
 
-/// The input of an execution whose history these are the first events of.
+/// The input of an execution, from the first events of its history.
 pub(crate) fn input(events: &[Event]) -> Option<Json> {
     match &events.first()?.data {
         EventData::ExecutionStarted { input, .. } => Some(input.clone()),
@@ -59,9 +59,10 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<Status, ApiError> {
     let beginning = first.and_then(|first| restore::decode(&first).ok());
     let (mut output, mut failure) = (None, None);
     let history = match history.and_then(|chunks| restore::events_of(&chunks)) {
-        // It is shown as far as it can be read, unless its end is what cannot.
+        // The history is shown as far as it can be read. A missing history is an error only if it hides the execution's
+        // end.
         Err(StoreError::Corrupt(_)) if head.state == State::Open => Vec::new(),
-        // One that was ended by its key alone has nothing to say about its end.
+        // An execution that was ended by its key alone has no event about its end.
         Err(StoreError::Corrupt(cause)) if head.state == State::Cancelled => {
             failure = Some(Failure::new("corrupt-history", cause));
             Vec::new()
@@ -100,7 +101,7 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<Status, ApiError> {
     })
 }
 
-/// That an execution begins only later.
+/// The wait of an execution whose start is delayed.
 fn delay(head: &ExecutionRow) -> Option<WaitingOn> {
     let starts_at = restore::options(head).ok()?.starts_at.filter(|_| head.state == State::Open)?;
     Some(WaitingOn {
@@ -164,7 +165,7 @@ pub(crate) fn log(row: LogRow) -> LogView {
     }
 }
 
-/// What a question asks.
+/// The request of a question.
 pub(crate) fn request(row: &ApprovalRow) -> Result<ApprovalRequest, ApiError> {
     serde_json::from_str(&row.request)
         .map_err(|e| ApiError::Unavailable(format!("the stored approval `{}` cannot be read: {e}", row.id)))

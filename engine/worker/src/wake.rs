@@ -1,14 +1,14 @@
-//! When to look for work next: the earliest time something hibernated is due, or a hint that something came.
+//! When to claim next: at the earliest due time of a hibernated execution, or on a hint that a message arrived.
 
 use std::sync::Mutex;
 
 use cerebelum_history::Timestamp;
 use tokio::sync::Notify;
 
-/// Wakes whoever claims.
+/// Wakes the claiming task.
 #[derive(Debug)]
 pub(crate) struct Wake {
-    /// The earliest due time known; the end of time when none is.
+    /// The earliest known due time; the maximum when there is none.
     next: Mutex<Timestamp>,
     notify: Notify,
 }
@@ -18,7 +18,7 @@ impl Wake {
         Self { next: Mutex::new(Timestamp(u64::MAX)), notify: Notify::new() }
     }
 
-    /// Something will be due then.
+    /// Records that an execution will be due at this time.
     pub(crate) fn expect(&self, due: Timestamp) {
         let mut next = self.next.lock().expect("nobody panics while holding a time");
         if due < *next {
@@ -27,22 +27,22 @@ impl Wake {
         }
     }
 
-    /// There is work now.
+    /// Records that there is work now.
     pub(crate) fn now(&self) {
         self.expect(Timestamp(0));
     }
 
-    /// The earliest due time known.
+    /// The earliest known due time.
     pub(crate) fn next(&self) -> Timestamp {
         *self.next.lock().expect("nobody panics while holding a time")
     }
 
-    /// Forgets what was known, before the store is asked.
+    /// Resets the due time before the store is queried.
     pub(crate) fn reset(&self) {
         *self.next.lock().expect("nobody panics while holding a time") = Timestamp(u64::MAX);
     }
 
-    /// Comes back when [`Wake::next`] has moved forward.
+    /// Returns when [`Wake::next`] has become earlier.
     pub(crate) async fn moved(&self) {
         self.notify.notified().await;
     }

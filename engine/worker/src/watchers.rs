@@ -1,4 +1,4 @@
-//! Who wants to know when an execution's committed state has changed (L7: told by the committer, after the commit).
+//! Watchers of executions. The committer notifies them of changes of the committed state, after the commit (L7).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -6,32 +6,33 @@ use std::sync::{Arc, Mutex};
 use cerebelum_store::ExecutionKey;
 use tokio::sync::watch;
 
-/// What is known of a watched execution.
+/// The known state of a watched execution.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct WatchState {
-    /// Counts what may have changed it beside the commits of this node: only the store knows whether it has ended then.
+    /// Counts possible changes other than commits of this node. After one of these, only the store knows whether the
+    /// execution has ended.
     pub(crate) hints: u64,
-    /// A commit of this node has ended it.
+    /// Whether a commit of this node has ended it.
     pub(crate) ended: bool,
 }
 
-/// Watched executions.
+/// The watched executions.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Watchers(Arc<Mutex<HashMap<ExecutionKey, watch::Sender<WatchState>>>>);
 
 impl Watchers {
-    /// Begins to watch an execution.
+    /// Starts watching an execution.
     pub(crate) fn watch(&self, key: &ExecutionKey) -> watch::Receiver<WatchState> {
         let mut watched = self.0.lock().expect("nobody panics while holding the watchers");
         watched.entry(key.clone()).or_insert_with(|| watch::Sender::new(WatchState::default())).subscribe()
     }
 
-    /// Says that something may have changed this execution.
+    /// Records that this execution may have changed.
     pub(crate) fn changed(&self, key: &ExecutionKey) {
         self.tell(key, |news| news.hints += 1);
     }
 
-    /// Says that a commit changed this execution, and whether it ended it.
+    /// Records that a commit changed this execution, and whether it ended it.
     pub(crate) fn committed(&self, key: &ExecutionKey, ended: bool) {
         self.tell(key, |news| news.ended = ended);
     }

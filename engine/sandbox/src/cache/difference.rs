@@ -1,8 +1,8 @@
-//! Artifacts that are kept as their difference from another artifact.
+//! Artifacts that are stored as a difference from another artifact.
 //!
-//! What is left of a Python component without its shared modules is 15 to 20 MB of memory image, most of which is the
-//! interpreter's own and equal in all of them. Machine code is mapped from a file, so the difference is unpacked into
-//! one without a name, which goes with its last user.
+//! A Python component without its shared modules is 15 to 20 MB of memory image. Most of that belongs to the
+//! interpreter and is the same in all components. Machine code is mapped from a file, so the difference is unpacked
+//! into an unnamed file, which disappears with its last user.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -16,28 +16,28 @@ use serde::{Deserialize, Serialize};
 
 use super::{ArtifactMeta, Cache, Signature, draft_of};
 
-/// What is smaller is kept whole.
+/// Smaller artifacts are stored whole.
 const BYTES_MIN: usize = 256 << 10;
-/// How many artifacts with the same modules a new one is compared with, the latest first.
+/// How many artifacts with the same modules a new one is compared with, newest first.
 const BASES_MAX: usize = 2;
-/// A difference is kept when it has at most this share of the artifact.
+/// A difference is stored if it is at most 1/`SHARE` of the artifact's size.
 const SHARE: usize = 8;
-/// How many unpacked artifacts stay open for the next load, with some 20 MB of disk or page cache each.
+/// How many unpacked artifacts stay open for the next load. Each takes some 20 MB of disk or page cache.
 const UNPACKED_MAX: usize = 8;
-/// Ending of the seal of a component that is forgotten, but that others differ from.
+/// Extension of the signature of a forgotten component that other artifacts still differ from.
 const BASE: &str = "base";
 
-/// What an artifact is kept as a difference from.
+/// The artifact that a difference was made from, and the result of unpacking it.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Base {
-    /// The artifact, which is kept whole.
+    /// The base artifact, which is stored whole.
     pub(super) name: String,
-    /// The hash of what comes out, and its size in bytes.
+    /// The hash of the unpacked artifact, and its size in bytes.
     artifact: String,
     size: usize,
 }
 
-/// Unpacked artifacts that were used last.
+/// The most recently used unpacked artifacts.
 #[derive(Default)]
 pub(super) struct Unpacked(Mutex<VecDeque<(String, File)>>);
 
@@ -70,7 +70,8 @@ impl Unpacked {
 }
 
 impl Cache {
-    /// An artifact as the difference from one that is kept whole and has the same modules, if that is worth it.
+    /// Packs an artifact as the difference from one that is stored whole and has the same modules, if that saves enough
+    /// space.
     pub(super) fn difference(
         &self,
         name: &str,
@@ -96,7 +97,7 @@ impl Cache {
         })
     }
 
-    /// The artifact that a difference, whose own seal is intact, stands for.
+    /// Unpacks the artifact of a difference whose own signature was checked.
     pub(super) fn unpacked(&self, engine: u64, (base, mac): (&Base, &str), difference: File) -> Option<File> {
         if let Some(file) = self.unpacked.find(mac) {
             return Some(file);
@@ -113,8 +114,8 @@ impl Cache {
         Some(file)
     }
 
-    /// Removes an artifact, or only its name where others differ from it; and what it differs from itself, if that has no
-    /// name any more and nothing else differs from it.
+    /// Removes an artifact. If other artifacts differ from it, only its name is removed. Its own base is removed too,
+    /// if that has no name any more and no other artifact differs from it.
     pub(super) fn remove_or_keep_as_base(&self, name: &str) {
         let seal = self.seal(name);
         match self.is_base(name) {
@@ -131,7 +132,7 @@ impl Cache {
         }
     }
 
-    /// The seal of a component that is forgotten, but that others differ from.
+    /// The signature of a forgotten component that other artifacts still differ from.
     pub(super) fn base_file(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.{BASE}"))
     }
@@ -145,7 +146,7 @@ impl Cache {
         about.unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// A new file with these bytes that only its descriptor leads to.
+    /// Creates an unnamed file with these bytes. Only its descriptor refers to it.
     fn without_name(&self, bytes: &[u8]) -> io::Result<File> {
         let draft = draft_of(&self.folder.join("unpacked"));
         let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&draft)?;

@@ -1,4 +1,5 @@
-//! Which schemas are accepted: bounded in size, in what they expand to, and in what one place of them costs.
+//! Accepts or rejects schemas. Limits are the size of the text, the number of subschemas it expands to, and the cost of
+//! a single subschema.
 
 use std::collections::HashMap;
 
@@ -10,16 +11,16 @@ use super::pattern;
 use crate::host_calls::cut;
 use crate::limits::schema::{BYTES_MAX, CHAIN_MAX, EXPANDED_MAX, STATES_MAX, SUBSCHEMAS_MAX};
 
-/// Where a keyword keeps subschemas, and whether they are applied to the same value as the schema itself.
+/// How a keyword holds its subschemas.
 enum Holds {
     One,
-    /// One, or an array of them.
+    /// A subschema, or an array of them.
     Some,
     Array,
     Map,
 }
 
-/// Keywords whose subschemas are applied to the very value that the schema is applied to.
+/// Keywords whose subschemas apply to the same value as the schema itself.
 const IN_PLACE: [(&str, Holds); 9] = [
     ("allOf", Holds::Array),
     ("anyOf", Holds::Array),
@@ -31,7 +32,7 @@ const IN_PLACE: [(&str, Holds); 9] = [
     ("dependentSchemas", Holds::Map),
     ("dependencies", Holds::Map),
 ];
-/// Keywords whose subschemas are applied to parts of the value, or only where something refers to them.
+/// Keywords whose subschemas apply to parts of the value, or only where a reference leads to them.
 const ELSEWHERE: [(&str, Holds); 13] = [
     ("properties", Holds::Map),
     ("patternProperties", Holds::Map),
@@ -47,10 +48,11 @@ const ELSEWHERE: [(&str, Holds); 13] = [
     ("$defs", Holds::Map),
     ("definitions", Holds::Map),
 ];
-/// Drafts that are known; another meta-schema could give keywords another meaning.
+/// The known drafts. Another meta-schema could give keywords another meaning.
 const DRAFTS: [&str; 5] = ["draft-04/", "draft-06/", "draft-07/", "draft/2019-09/", "draft/2020-12/"];
 
-/// Reads a schema and has each subschema carry what it costs; the error is one line that names the limit.
+/// Parses a schema and adds to each subschema the keyword that carries its cost. The error is one line that names the
+/// limit.
 pub(super) fn accept(text: &str) -> Result<Value, String> {
     if text.len() > BYTES_MAX {
         return Err(format!("it has {} bytes where at most {BYTES_MAX} are accepted", text.len()));
@@ -67,7 +69,7 @@ pub(super) fn accept(text: &str) -> Result<Value, String> {
 #[derive(Default)]
 struct Graph<'s> {
     nodes: Vec<Node<'s>>,
-    /// The nodes by their place in memory.
+    /// The index of each node, by the address of its value.
     numbers: HashMap<*const Value, usize>,
     states: u64,
 }
@@ -76,7 +78,7 @@ struct Graph<'s> {
 struct Node<'s> {
     weight: Weight,
     reference: Option<&'s str>,
-    /// What is applied to the same value.
+    /// The subschemas that apply to the same value.
     in_place: Vec<usize>,
 }
 
@@ -87,7 +89,7 @@ impl<'s> Graph<'s> {
         Ok(graph)
     }
 
-    /// Adds a subschema and all inside of it. Nesting is bounded: the JSON was parsed.
+    /// Adds a subschema and all subschemas inside it. The recursion is bounded by the depth limit of the JSON parser.
     fn add(&mut self, schema: &'s Value) -> Result<usize, String> {
         let number = self.nodes.len();
         if number == SUBSCHEMAS_MAX {
@@ -112,7 +114,7 @@ impl<'s> Graph<'s> {
         Ok(number)
     }
 
-    /// The states of a subschema's patterns; what is too much is not built to the end.
+    /// The number of states of a subschema's patterns. Building stops when the limit is exceeded.
     fn states(&mut self, keywords: &Map<String, Value>) -> Result<u64, String> {
         let before = self.states;
         let names = keywords.get("patternProperties").and_then(Value::as_object);
@@ -126,7 +128,7 @@ impl<'s> Graph<'s> {
         Ok(self.states - before)
     }
 
-    /// Follows the references: none may lead away, in a circle without end, or to too much.
+    /// Follows the references. A reference must not leave the schema, form an endless cycle or expand beyond the limit.
     fn examine(&self, root: &Value) -> Result<(), String> {
         let mut found = vec![Visit::New; self.nodes.len()];
         for number in 0..self.nodes.len() {
@@ -135,7 +137,8 @@ impl<'s> Graph<'s> {
         Ok(())
     }
 
-    /// How many subschemas one value meets here, each counted as often as it is met; and how long the longest chain is.
+    /// Returns how many subschemas one value meets here, each counted as often as it is met, and the length of the
+    /// longest chain.
     fn expand(
         &self,
         number: usize,
@@ -172,7 +175,7 @@ impl<'s> Graph<'s> {
             format!("its `$ref` to `{shown}` is not accepted: only places in the schema itself, such as `#/$defs/name`")
         })?;
         let pointer = percent_decode_str(pointer).decode_utf8_lossy();
-        // There stand other subschemas as well, by the time it is compiled: see `load`.
+        // By the time the schema is compiled, `load` has added other subschemas at these paths.
         if pointer.split('/').any(|name| ALTERNATIVES.contains(&name) || WRAPPED.contains(&name)) {
             return Err(format!("its `$ref` to `{shown}` is not accepted: move what it refers to into `$defs`"));
         }
@@ -188,16 +191,17 @@ enum Visit {
     Done(u64, u64),
 }
 
-/// Keywords after whose subschemas the library goes on when one does not fit, and the order in which it asks them.
+/// Keywords with several subschemas, in the order in which the library evaluates them. It may continue with the next
+/// subschema after one that does not match.
 const ALTERNATIVES: [&str; 3] = ["allOf", "anyOf", "oneOf"];
-/// The same for keywords of one subschema.
+/// Keywords with one subschema. Here, too, the library may continue after a mismatch.
 const WRAPPED: [&str; 3] = ["not", "if", "contains"];
 
 fn too_long() -> String {
     format!("more than {CHAIN_MAX} of its subschemas and `$ref`s apply to one value in a chain")
 }
 
-/// What would change the meaning of everything else.
+/// Rejects keywords that would change the meaning of other keywords.
 fn expect_known(keywords: &Map<String, Value>, is_root: bool) -> Result<(), String> {
     for keyword in ["$dynamicRef", "$recursiveRef", KEYWORD, NEVER] {
         if keywords.contains_key(keyword) {
@@ -223,7 +227,7 @@ fn holders() -> impl Iterator<Item = (&'static str, &'static Holds, bool)> {
     in_place.chain(ELSEWHERE.iter().map(|(keyword, holds)| (*keyword, holds, false)))
 }
 
-/// The subschemas that a keyword's value holds.
+/// The subschemas in a keyword's value.
 fn subschemas<'s>(value: &'s Value, holds: &Holds) -> Vec<&'s Value> {
     let is_schema = |value: &&Value| value.is_object() || value.is_boolean();
     match (holds, value) {
@@ -234,7 +238,7 @@ fn subschemas<'s>(value: &'s Value, holds: &Holds) -> Vec<&'s Value> {
     }
 }
 
-/// The same, to be changed.
+/// The mutable form of [`subschemas`].
 fn subschemas_mut<'s>(value: &'s mut Value, holds: &Holds) -> Vec<&'s mut Value> {
     let is_schema = |value: &&mut Value| value.is_object() || value.is_boolean();
     match (holds, value) {
@@ -245,10 +249,10 @@ fn subschemas_mut<'s>(value: &'s mut Value, holds: &Holds) -> Vec<&'s mut Value>
     }
 }
 
-/// Entries of the keywords: each is looked at once where the schema is applied.
+/// The number of entries in the keywords. Each entry is checked once where the schema applies.
 fn entries(keywords: &Map<String, Value>) -> u64 {
     let of = |(keyword, value): (&String, &Value)| match (keyword.as_str(), value) {
-        // The value is compared with each of them, in the whole of it.
+        // The value is compared with each entry in full.
         ("enum" | "const", value) => value.to_string().len() as u64 / 8,
         (_, Value::Array(all)) => all.len() as u64,
         (_, Value::Object(all)) => all.len() as u64,
@@ -257,19 +261,20 @@ fn entries(keywords: &Map<String, Value>) -> u64 {
     keywords.iter().map(of).sum()
 }
 
-/// Has each subschema carry its weight; they come in the order in which [`Graph::add`] found them.
+/// Adds its weight to each subschema. Weights come in the order in which [`Graph::add`] found the subschemas.
 fn load(schema: &mut Value, weights: &mut impl Iterator<Item = Weight>) {
     let weight = weights.next().expect("every subschema has a weight");
     let Value::Object(keywords) = schema else { return };
-    // Not of JSON Schema; what it means to the library is said by `oneOf` as well.
+    // It is not part of JSON Schema. The accompanying `oneOf` expresses the same for the library.
     keywords.remove("discriminator");
     for (keyword, holds, _) in holders() {
         for inside in keywords.get_mut(keyword).into_iter().flat_map(|value| subschemas_mut(value, holds)) {
             load(inside, weights);
         }
     }
-    // The library asks a keyword of ours last, which it never comes to where another one does not fit. Where it goes on
-    // all the same, to the next of several or to the other side of an `if`, the effort has to be counted before.
+    // The library evaluates our keyword last and never reaches it when another one does not match. Where it continues
+    // nevertheless, with the next of several subschemas or with the other branch of an `if`, the effort has to be
+    // counted before.
     for keyword in ALTERNATIVES {
         if let Some(Value::Array(all)) = keywords.get_mut(keyword) {
             let fits = if keyword == "allOf" { KEYWORD } else { NEVER };

@@ -1,8 +1,8 @@
-//! What checking a value costs, counted while it goes on.
+//! Counts the cost of checking a value while the check runs.
 //!
-//! Every subschema of an accepted schema carries a keyword of ours. The library calls it wherever the subschema is
-//! applied; it adds up the cost, and ends the check, by unwinding, when that is more than it may be: nothing else ends
-//! a check from inside.
+//! Every subschema of an accepted schema carries a keyword of ours. The library calls it wherever the subschema
+//! applies. The keyword adds up the cost and ends the check by unwinding when the sum exceeds the limit. The library
+//! offers no other way to end a check from inside.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -17,38 +17,38 @@ use crate::limits::schema::{
     PATTERN_WORK_MAX,
 };
 
-/// The keyword that subschemas carry; no schema that arrives has it.
+/// The keyword that subschemas carry. Uploaded schemas must not contain it.
 pub(super) const KEYWORD: &str = "cerebelum:effort";
 
-/// The same, as the first of several alternatives: it fits no value.
+/// The same keyword as the first of several alternatives. It matches no value.
 pub(super) const NEVER: &str = "cerebelum:effort-of-alternatives";
 
-/// What a check may take.
+/// The limits of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Units at once; with `cpu_max`, before the clock is looked at again.
+    /// The total number of units; with `cpu_max`, the number of units until the next check of the CPU time.
     units: u64,
-    /// The CPU time of the thread, when units alone do not end it.
+    /// The limit for the CPU time of the thread, if units alone do not end the check.
     cpu_max: Option<Duration>,
     stack_bytes: usize,
 }
 
 impl Effort {
-    /// So little that it may be spent on an async thread.
+    /// So small that it may be spent on an async thread.
     pub const SMALL: Self = Self { units: INLINE_UNITS_MAX, cpu_max: None, stack_bytes: INLINE_STACK_BYTES };
-    /// As much as there is, on a thread with a stack of [`Effort::THREAD_STACK_BYTES`].
+    /// The full effort, for a thread with a stack of [`Effort::THREAD_STACK_BYTES`].
     pub const FULL: Self = Self { units: LOOK_UNITS, cpu_max: Some(CHECK_CPU_MAX), stack_bytes: CHECK_STACK_BYTES };
-    /// The stack of a thread that compiles schemas and checks values in full, in bytes.
+    /// The stack of a thread that compiles schemas and runs checks with full effort, in bytes.
     pub const THREAD_STACK_BYTES: usize = CHECK_STACK_BYTES + (8 << 20);
 
-    /// What finding words for a mismatch may take.
+    /// The limits for explaining a mismatch.
     pub(super) fn of_explanation(self) -> Self {
-        // Without a clock the units are all there is.
+        // Without a limit for CPU time, the remaining effort is its units.
         let units = if self.cpu_max.is_some() { EXPLAIN_UNITS_MAX } else { self.units };
         Self { units, cpu_max: None, ..self }
     }
 
-    /// Limits what this thread does until the guard is dropped.
+    /// Limits the checks on this thread until the guard is dropped.
     pub(super) fn arm(self) -> Armed {
         let until = self.cpu_max.map(|max| cpu_time() + max);
         let budget = Budget { left: self.units, until, stack_floor: here().saturating_sub(self.stack_bytes) };
@@ -56,7 +56,7 @@ impl Effort {
     }
 }
 
-/// While it lives, the thread's effort is limited.
+/// Limits the thread's effort while it exists.
 pub(super) struct Armed(Budget);
 
 impl Drop for Armed {
@@ -78,13 +78,13 @@ thread_local! {
 
 struct Exhausted;
 
-/// Whether this is why a check broke off.
+/// Whether a check was ended by this limit.
 pub(super) fn is_exhaustion(cause: &(dyn Any + Send)) -> bool {
     cause.is::<Exhausted>()
 }
 
 fn give_up() -> ! {
-    // Unlike a panic this says nothing on stderr.
+    // Unlike a panic, this writes nothing to stderr.
     std::panic::resume_unwind(Box::new(Exhausted))
 }
 
@@ -103,7 +103,7 @@ fn spend(units: u64) {
     BUDGET.set(budget);
 }
 
-/// Where the stack is now; it grows downwards.
+/// The current stack address. The stack grows downwards.
 #[inline(never)]
 fn here() -> usize {
     let place = 0_u8;
@@ -115,12 +115,12 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// What one subschema costs wherever it is applied: a constant, and for text a factor.
+/// The cost of one subschema wherever it applies: a constant, and a factor for text.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Weight {
-    /// Entries of its keywords.
+    /// The number of entries of its keywords.
     pub(super) entries: u64,
-    /// States of its patterns.
+    /// The number of states of its patterns.
     pub(super) states: u64,
 }
 
@@ -163,7 +163,7 @@ impl<'i> Keyword<'i> for Weight {
     }
 }
 
-/// The keyword that fits no value.
+/// The keyword that matches no value.
 struct Never(Weight);
 
 impl<'i> Keyword<'i> for Never {
@@ -178,7 +178,7 @@ impl<'i> Keyword<'i> for Never {
     }
 }
 
-/// Makes a keyword that counts the effort, and fits every value or none.
+/// Creates a keyword that counts the effort and matches every value or none.
 pub(super) fn keyword(weight: &Value, fits: bool) -> Box<dyn for<'i> Keyword<'i>> {
     let weight = Weight::of(weight);
     if fits { Box::new(weight) } else { Box::new(Never(weight)) }

@@ -1,4 +1,4 @@
-//! What compiling takes, beside what it was estimated to take, for each shape that is known to be dear.
+//! Compares the measured cost of compiling with the estimate, for each shape that is known to be expensive.
 
 use std::time::Duration;
 
@@ -27,17 +27,17 @@ fn locals(count: usize) -> String {
     format!("(local {})", "i64 ".repeat(count))
 }
 
-/// Nested blocks around something.
+/// Nests blocks around `inside`.
 fn nested(times: usize, opens: &str, inside: &str) -> String {
     format!("{}{inside}{}", opens.repeat(times), "end ".repeat(times))
 }
 
-/// Reads and writes each of so many locals.
+/// Reads and writes each of the first `count` locals.
 fn touch(count: usize) -> String {
     repeat(count, |local| format!("local.get {local} i64.const 1 i64.add local.set {local} "))
 }
 
-/// Functions that are dear in each way that is known, in sizes that take a machine about a second at most.
+/// Functions that are expensive in each known way, in sizes that take about a second at most.
 fn functions() -> Vec<(&'static str, String)> {
     let straight = |times: usize, what: &str| format!("(func (result i64) i64.const 1 {} )", what.repeat(times));
     let floats = |times: usize, what: &str| format!("(func (result f64) f64.const 1 {} )", what.repeat(times));
@@ -79,7 +79,7 @@ fn functions() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Modules that are dear by what is around their functions.
+/// Modules that are expensive because of what is around their functions.
 fn modules() -> Vec<(&'static str, String)> {
     vec![
         ("many functions", "(func)".repeat(6_000)),
@@ -111,7 +111,7 @@ fn modules() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Components that are dear by what is around their modules.
+/// Components that are expensive because of what is around their modules.
 fn components() -> Vec<(&'static str, Vec<u8>)> {
     let of = |text: String| wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
     vec![
@@ -143,7 +143,7 @@ fn components() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What the dearest of these shapes may take.
+/// The most that any of these shapes may take.
 const SHAPE_MAX: Duration = Duration::from_secs(15);
 
 #[test]
@@ -162,7 +162,7 @@ fn no_shape_within_the_limits_of_a_function_takes_long_to_compile() {
                 continue;
             }
         };
-        // On one thread all of it counts.
+        // All work runs on one thread, so that its CPU time covers all of it.
         let took = one.install(|| {
             let began = cpu_time();
             let compiled = Component::from_binary(&engines.for_memory(0).engine, &bytes);
@@ -175,8 +175,8 @@ fn no_shape_within_the_limits_of_a_function_takes_long_to_compile() {
             took.0,
             took.1.err()
         );
-        // Shapes that nobody writes are estimated too low, some of them far too low: see what is printed. What none of
-        // them may do is to take long by itself.
+        // Unrealistic shapes are underestimated, some of them by far: see the printed ratios. None of them may take
+        // long by itself.
         if took.0 > SHAPE_MAX {
             wrong.push((name, estimated, took.0));
         }
@@ -186,7 +186,7 @@ fn no_shape_within_the_limits_of_a_function_takes_long_to_compile() {
 
 #[test]
 fn what_would_take_too_long_is_refused_by_its_total() {
-    // Each function is within its limits; all of them are not.
+    // Each function is within its limits, but their sum is not.
     let function = format!("(func {} {})", locals(200), nested(100, "loop ", &touch(200)));
     let refused = examine(&component(&function.repeat(400))).expect_err("that is too much");
     assert!(refused.contains("s of CPU time to compile where at most 20 are accepted"), "{refused}");

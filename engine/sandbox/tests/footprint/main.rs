@@ -1,4 +1,5 @@
-//! What guests leave behind in memory, in a process whose other tests take none.
+//! Checks that guests leave no memory behind, in a process of its own so that other tests do not disturb the
+//! measurement.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../suite/support.rs"]

@@ -1,4 +1,5 @@
-//! What well-behaved guests see: each durable call, concurrency, cancellation, clocks, chance and output.
+//! The sandbox as well-behaved guests see it: each durable call, concurrency, cancellation, clocks, random numbers and
+//! output.
 
 use crate::support::{BEGAN, ample, json, program, run, step, workflow};
 use cerebelum_history::{Call, Delivery, Entry, Level, Outcome, Request, Timestamp};
@@ -21,7 +22,7 @@ async fn calls_in_sequence_are_numbered_from_one() {
 
 #[tokio::test]
 async fn l01_an_outcome_is_never_there_at_the_first_poll() {
-    // Answered at once, `a` would be in the list before `other`.
+    // If the outcome were ready at once, `a` would be in the list before `other`.
     assert_eq!(run(workflow("join", "1")).await.output(), "\"other,a,b\"");
 }
 
@@ -144,7 +145,7 @@ async fn the_clock_never_goes_back() {
     guest.turn(None).await.unwrap();
     let early = Delivery { ordinal: 1, outcome: Outcome::Slept, clock: Timestamp(BEGAN - 5) };
     let turn = guest.turn(Some(early)).await.unwrap();
-    // Woken too early, it waits for the rest: the clock still stands where it stood.
+    // Woken too early, the guest waits for the rest: its clock has not moved.
     assert_eq!(turn.requests, [Request::Call(2, Call::Sleep { duration_ms: 1500 })]);
 }
 

@@ -1,4 +1,4 @@
-//! What hostile or broken guests get: a named failure, while the others go on.
+//! Hostile or broken guests end with a named failure, and other guests go on.
 
 use cerebelum_history::{Call, Delivery, Outcome, Request, Timestamp};
 use cerebelum_sandbox::{Config, Sandbox};
@@ -13,7 +13,7 @@ async fn a_guest_that_waits_for_nothing_is_in_a_deadlock() {
 
 #[tokio::test]
 async fn an_endless_loop_ends_and_others_are_served_meanwhile() {
-    // One thread only: without giving way the loop would stand in front of everybody.
+    // The test has one thread: without yields, the loop would block all other guests.
     let program = program().await;
     let looping = tokio::spawn({
         let program = program.clone();
@@ -52,7 +52,7 @@ async fn what_is_repeated_may_compute_ten_times_as_long() {
 
 #[tokio::test]
 async fn every_delivery_refills_the_cpu_budget() {
-    // Each of the 15 stretches computes for some milliseconds; all together exceed what one may take.
+    // Each of the 15 turns computes for some milliseconds. Their sum exceeds the limit of one turn.
     let limits = Config { workflow_cpu_max: std::time::Duration::from_millis(60), ..config() };
     let program = program_of(&Sandbox::new(limits).unwrap()).await;
     let ran = run_on(&program, workflow("compute", "10")).await;
@@ -125,7 +125,7 @@ async fn an_output_that_is_no_json_is_named() {
 #[tokio::test]
 async fn a_flood_of_log_lines_is_cut_and_counted() {
     let logs = run(workflow("log-flood", "1")).await.logs();
-    // 1 MiB in lines of 1,000 bytes, which count 64 besides.
+    // 1 MiB in lines of 1,000 bytes, each of which counts 64 bytes more.
     assert!(logs.len() > 950 && logs.len() < 1000, "{}", logs.len());
     let dropped = 5001 - (logs.len() - 1);
     assert_eq!(logs.last().unwrap(), &format!("warn {dropped} log lines beyond 1048576 bytes were dropped"));
@@ -145,7 +145,7 @@ async fn the_longest_sleep_is_a_year() {
     assert_eq!(ran.requests(), [&Request::Call(1, Call::Sleep { duration_ms: year })]);
     assert_eq!(run(workflow("sleep", &(year + 1).to_string())).await.failure().kind, "invalid-argument");
     assert_eq!(run(workflow("sleep", "0")).await.calls(), 0);
-    // Blocking sleeps cannot be refused, so longer ones are made of several.
+    // Blocking sleeps cannot be refused, so a longer one is made of several calls.
     let two = run(workflow("thread-sleep", &(2 * year).to_string())).await;
     assert_eq!((two.calls(), two.output()), (2, format!("[{},{}]", 2 * year, 2 * year).as_str()));
 }

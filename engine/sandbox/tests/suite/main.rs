@@ -1,4 +1,4 @@
-//! The sandbox from outside: real guests, one behaviour per test.
+//! Tests the sandbox through its API with real guests, one behaviour per test.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod calls;

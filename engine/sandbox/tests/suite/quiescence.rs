@@ -1,4 +1,4 @@
-//! Law L1 and determinism: equal beginnings and deliveries make equal requests, however the machine behaves.
+//! Law L1 and determinism: equal inputs and deliveries produce equal requests, regardless of timing and threads.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ async fn a_guest_may_be_dropped_in_the_middle_of_a_turn() {
     for _ in 0..200 {
         let mut guest = program.start(workflow("loop", "1"), ample()).await.unwrap();
         let turn = std::pin::pin!(guest.turn(None));
-        // Its first epoch yield is as far as it gets.
+        // The turn gets as far as its first epoch yield.
         assert!(futures::poll!(turn).is_pending());
     }
     assert_eq!((sandbox.live(), sandbox.started()), (0, 200));

@@ -1,4 +1,4 @@
-//! Admission: who finds no slot or no memory waits; nobody fails for it.
+//! Admission: a guest without a slot or memory waits, and none fails because of it.
 
 use cerebelum_history::GuestInput;
 use cerebelum_sandbox::{Config, HostError, Ledger, Sandbox};
@@ -24,7 +24,7 @@ async fn a_start_waits_for_a_slot() {
 #[tokio::test]
 async fn a_start_waits_for_memory() {
     let program_bytes = program_of(&crate::support::sandbox()).await.memory_bytes();
-    // Room for one and a half guests in the share that is for starts.
+    // The share for starts has room for one and a half guests.
     let limits = Config { memory_bytes_max: program_bytes * 2, ..config() };
     let sandbox = Sandbox::new(limits).unwrap();
     let program = program_of(&sandbox).await;

@@ -1,4 +1,4 @@
-//! JSON Schemas that are made to cost much: each is refused by a line that names a limit, or costs next to nothing.
+//! JSON Schemas that are designed to be expensive. Each is rejected with a line that names a limit, or costs little.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use cerebelum_sandbox::schema::{Effort, Mismatch, Schema};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-/// What parsing, compiling, checking and finding words for a mismatch may take together, in CPU time. Checking alone ends
-/// after 50 ms; the words for a large value take most.
+/// The most that parsing, compiling, checking and explaining a mismatch may take together, in CPU time. The check alone
+/// ends after 50 ms; explaining the mismatch of a large value takes most.
 const CPU_MAX: Duration = Duration::from_secs(1);
 
 fn cpu_time() -> Duration {
@@ -15,7 +15,7 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
 }
 
-/// What became of a schema and a value.
+/// The result of a schema and a value.
 #[derive(Debug)]
 enum Became {
     Refused(String),
@@ -35,7 +35,7 @@ fn run(schema: &str, value: &Value) -> Became {
     })
 }
 
-/// The same on a thread such as the engine's, with what it cost.
+/// Runs the check on a thread like the engine's and measures its cost.
 fn cost(schema: &Value, value: &Value) -> (Became, Duration) {
     let (schema, value) = (schema.to_string(), value.clone());
     let thread = std::thread::Builder::new().stack_size(Effort::THREAD_STACK_BYTES);
@@ -46,7 +46,7 @@ fn cost(schema: &Value, value: &Value) -> (Became, Duration) {
     thread.unwrap().join().expect("no schema breaks a thread")
 }
 
-/// `#/$defs/d0` refers to `#/$defs/d1` by this, and so on; the last one is `last`.
+/// Builds a chain of references: `#/$defs/d0` refers to `#/$defs/d1` through `link`, and so on; the last one is `last`.
 fn chain(links: usize, link: impl Fn(Value) -> Value, last: Value) -> Value {
     let mut defs = serde_json::Map::new();
     for number in 0..links {
@@ -60,7 +60,7 @@ fn nested(levels: usize, wrap: impl Fn(Value) -> Value, inmost: Value) -> Value 
     (0..levels).fold(inmost, |inside, _| wrap(inside))
 }
 
-/// Schemas that ask for much in each way that there is.
+/// Schemas that are expensive in each known way.
 fn hostile_schemas() -> Vec<(&'static str, Value)> {
     let string = || json!({"type": "string"});
     let formats = ["email", "idn-email", "hostname", "idn-hostname", "uri-template", "iri", "uuid", "duration"];
@@ -125,7 +125,7 @@ fn hostile_schemas() -> Vec<(&'static str, Value)> {
     schemas
 }
 
-/// Values that make the most of what a schema asks for, each up to the limits of values.
+/// Values that make such schemas as expensive as possible, each up to the limits of values.
 fn large_values() -> Vec<(&'static str, Value)> {
     vec![
         ("empty", json!({})),
@@ -159,7 +159,7 @@ fn a_schema_is_refused_or_costs_little_whatever_the_value() {
                 assert!(line.len() < 1_500 && !line.contains('\n'), "{name} × {of}: {line}");
             }
             if is_refused {
-                // It is refused whatever the value.
+                // The schema is rejected regardless of the value.
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! Modules that components share: compiled once, kept once, nobody's but those who contain them.
+//! Modules that components share: compiled once, stored once, and available only to the components that contain them.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use wasmparser::{Parser, Payload};
 use crate::support::{ample, config, guest_bytes, run_on, workflow};
 use crate::text_components::binary;
 
-/// A large module without a memory of its own, which uses what it imports in each way that there is.
+/// A large module without a memory of its own, which uses its imports in each possible way.
 fn library(filler: usize) -> Vec<u8> {
     let filler = "(drop (i32.add (i32.const 123456) (i32.const 654321)))".repeat(filler);
     binary(&format!(
@@ -35,7 +35,7 @@ fn library(filler: usize) -> Vec<u8> {
     ))
 }
 
-/// The test guest with a library inside; it traps at its start unless the library works.
+/// The test guest with a library inside. It traps at its start unless the library works.
 fn with_library(library: &[u8], salt: u32, pages: u32) -> Vec<u8> {
     let base = binary(&format!(
         r#"(module
@@ -79,7 +79,7 @@ fn append(component: &mut Vec<u8>, section: &impl ComponentSection) {
     section.encode(component);
 }
 
-/// Core modules and core instances of a component.
+/// The number of core modules and core instances of a component.
 fn counts(component: &[u8]) -> (u32, u32) {
     let mut counts = (0, 0);
     for payload in Parser::new(0).parse_all(component) {
@@ -105,7 +105,7 @@ fn libraries(config: &Config) -> Vec<PathBuf> {
     files.filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with("module-")).collect()
 }
 
-/// Loads a component and has it kept; says whether its bytes were asked for.
+/// Loads a component and waits until it is stored. The second result says whether its bytes were requested.
 async fn load(sandbox: &Sandbox, bytes: &[u8]) -> (Program, bool) {
     let mut asked = false;
     let given = async {
@@ -154,7 +154,7 @@ async fn a_library_of_two_components_is_compiled_and_kept_once() {
     assert_eq!(libraries(&config), [] as [PathBuf; 0]);
 }
 
-/// Changes one bit in the middle of a file.
+/// Flips one bit in the middle of a file.
 fn spoil(file: &Path) {
     let mut bytes = std::fs::read(file).unwrap();
     let middle = bytes.len() / 2;
@@ -201,7 +201,7 @@ async fn the_artifact_of_a_library_does_not_pass_for_another() {
     assert_eq!(later.modules_compiled(), 1);
 }
 
-/// The files of compiled components with this ending.
+/// The files of compiled components with this extension.
 fn components(config: &Config, ending: &str) -> Vec<PathBuf> {
     let files = std::fs::read_dir(config.data.join("artifacts")).unwrap().map(|entry| entry.unwrap().path());
     let is_one = |file: &PathBuf| !file.file_name().unwrap().to_str().unwrap().starts_with("module-");
@@ -226,7 +226,7 @@ async fn a_component_like_another_is_kept_as_the_difference() {
         assert!(!asked, "it is on disk");
         assert_eq!(run_on(&program, workflow("sequential", "3")).await.output(), "3");
     }
-    // What the others differ from stays as long as they do, and belongs to no component.
+    // The base stays as long as other components differ from it, even when its own component is forgotten.
     let [first, second, third] = all.each_ref().map(|bytes| Digest::of(bytes));
     later.forget(&first);
     assert!(!load(&Sandbox::new(config.clone()).unwrap(), &all[1]).await.1);
@@ -291,7 +291,8 @@ async fn what_is_not_understood_is_compiled_whole() {
 async fn what_is_not_valid_stays_so() {
     let config = fresh("invalid");
     let sandbox = Sandbox::new(config.clone()).unwrap();
-    // It speaks of the first core type of the component around it, which has none before anything is taken out.
+    // The alias refers to the first core type of the surrounding component, which has none before modules are taken
+    // out.
     let mut alias = ComponentAliasSection::new();
     alias.alias(Alias::Outer { kind: ComponentOuterAliasKind::CoreType, count: 1, index: 0 });
     let mut nested = Component::new();
@@ -299,7 +300,7 @@ async fn what_is_not_valid_stays_so() {
     let mut dangling = with_library(&library(LARGE), 1, 1);
     append(&mut dangling, &NestedComponentSection(&nested));
     assert!(refusal(&sandbox, &dangling).await.contains("the component is not valid"));
-    // A library whose code is wrong: the line says so of the component, and nothing of it is kept.
+    // A library with invalid code: the error is about the component, and nothing of it is stored.
     let mut wrong = library(LARGE);
     let at = wrong.windows(2).rposition(|bytes| bytes == [0x6a, 0x1a]).unwrap();
     wrong[at] = 0x7c; // i64.add of two i32
@@ -317,7 +318,7 @@ async fn a_large_program_that_nobody_uses_is_let_go() {
     load(&sandbox, &small).await;
     let guest = program.start(workflow("sequential", "1"), ample()).await.unwrap();
     drop(program);
-    // With nothing on disk, only what is in memory needs no bytes.
+    // With nothing on disk, a load without bytes can only come from memory.
     std::fs::remove_dir_all(config.data.join("artifacts")).unwrap();
     std::fs::create_dir(config.data.join("artifacts")).unwrap();
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! What the sandbox's tests share: the test guest, a sandbox, and a loop that answers calls.
+//! Shared by the sandbox's tests: the test guest, a sandbox, and a loop that answers calls.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -32,14 +32,14 @@ pub(crate) fn guest_bytes() -> &'static [u8] {
     })
 }
 
-/// The defaults, with a data folder that later runs find again.
+/// The defaults, with a data folder that later runs reuse.
 pub(crate) fn config() -> Config {
     let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sandbox");
     // Small pools: several sandboxes share the address space of one test process.
     Config { small_instances_max: 160, large_instances_max: 4, memory_bytes_max: 2 << 30, ..Config::new(data) }
 }
 
-/// One sandbox for the tests of a binary that need nothing special.
+/// The sandbox for all tests of a binary that need no special settings.
 pub(crate) fn sandbox() -> Sandbox {
     static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
     SANDBOX.get_or_init(|| Sandbox::new(config()).unwrap()).clone()
@@ -82,7 +82,7 @@ pub(crate) fn json(text: &str) -> Json {
     Json::parse(text).unwrap()
 }
 
-/// What one run of a guest was: its turns, and how it ended (none when no call could be answered).
+/// The record of one run of a guest: its turns and its end (none when no open call could be answered).
 #[derive(Debug, PartialEq)]
 pub(crate) struct Ran {
     pub(crate) turns: Vec<Turn>,
@@ -129,8 +129,8 @@ impl Ran {
     }
 }
 
-/// Runs to the end, answering the oldest open call first: steps echo their input unless they are called `never` or
-/// `left-over`, sleeps take as long as they say, everything else takes a millisecond.
+/// Runs to the end, answering the oldest open call first. Steps echo their input unless they are named `never` or
+/// `left-over`; sleeps take their duration; everything else takes a millisecond.
 pub(crate) async fn run(begin: GuestInput) -> Ran {
     run_on(&program().await, begin).await
 }
@@ -140,7 +140,7 @@ pub(crate) async fn run_on(program: &Program, begin: GuestInput) -> Ran {
     play(&mut guest, answer).await
 }
 
-/// Plays the worker's part for one guest.
+/// Takes the worker's role for one guest.
 pub(crate) async fn play(guest: &mut Guest, answer: impl Fn(&Call) -> Option<(u64, Outcome)>) -> Ran {
     let (mut open, mut clock, mut delivery) = (VecDeque::new(), BEGAN, None);
     let mut turns = Vec::new();

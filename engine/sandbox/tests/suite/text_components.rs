@@ -1,11 +1,11 @@
-//! Components written by hand, for what no compiler would produce.
+//! Components written by hand, for cases that no compiler would produce.
 
-/// The binary form of a component's text.
+/// Assembles a component from its text.
 pub(crate) fn binary(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-/// A component that exports the contract's entry with functions of no use, around this core code.
+/// A component that exports the contract's entry with dummy functions, around this core code.
 pub(crate) fn with_entry(core: &str) -> Vec<u8> {
     let workflow = "(func (export \"workflow\"))";
     entry(core, workflow, "(type $entry (func async))")
@@ -37,7 +37,7 @@ fn entry(core: &str, workflow: &str, entry_type: &str) -> Vec<u8> {
     ))
 }
 
-/// A component whose start function makes a durable call, lowered asynchronously, and traps unless it was refused.
+/// A component whose start function makes a durable call, lowered asynchronously, and traps unless the call is refused.
 pub(crate) fn calling_from_start() -> Vec<u8> {
     binary(
         r#"(component

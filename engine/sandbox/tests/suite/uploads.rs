@@ -1,4 +1,4 @@
-//! What is accepted, what is refused with which line, and what is kept compiled.
+//! Which components are accepted, the lines with which others are rejected, and the storage of compiled ones.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +49,7 @@ async fn files_that_are_no_component_are_refused() {
 
 #[tokio::test]
 async fn garbage_inside_a_component_is_refused_or_harmless() {
-    // Any single byte changed: a clear line or an accepted component, never trouble or a panic.
+    // Any single changed byte leads to a clear line or to an accepted component, never to an engine fault or a panic.
     let whole = guest_bytes();
     for at in (8..whole.len()).step_by(whole.len() / 12) {
         let mut bytes = whole.to_vec();
@@ -98,7 +98,8 @@ async fn start_functions_run_under_limits() {
     let endless = with_entry("(func $s (loop (br 0))) (start $s)");
     let error = sandbox.inspect(endless).await.unwrap_err().to_string();
     assert!(error.contains("cpu-limit"), "{error}");
-    // Its start function traps unless the call is refused at once; what is refused then is its useless entry.
+    // The start function traps unless the call is refused at once. The component is then rejected for its useless
+    // entry.
     check(&calling_from_start(), "expected 1-tuple, found 0-tuple").await;
     assert_eq!(sandbox.live(), 0);
 }
@@ -126,7 +127,7 @@ async fn what_would_be_dear_to_compile_is_refused_before() {
     check(&binary("(component (component (core module)))"), "other components with code").await;
 }
 
-/// A component that takes a second or two to compile, and is refused afterwards.
+/// A component that takes a second or two to compile and is rejected afterwards.
 fn slow(salt: usize) -> Vec<u8> {
     let function = format!("(func (result i64) i64.const {salt} {})", "i64.const 3 i64.add ".repeat(2_000));
     with_entry(&function.repeat(300))
@@ -181,7 +182,7 @@ fn file_in(config: &Config, extension: &str) -> PathBuf {
     config.data.join("artifacts").join(format!("{}.{extension}", Digest::of(guest_bytes())))
 }
 
-/// Loads the test guest and has it kept; says whether its bytes were asked for.
+/// Loads the test guest and waits until it is stored. The second result says whether its bytes were requested.
 async fn load(sandbox: &Sandbox) -> (Program, bool) {
     let asked = AtomicUsize::new(0);
     let bytes = async {

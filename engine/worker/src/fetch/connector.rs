@@ -1,7 +1,7 @@
-//! Opens connections for requests, each only to addresses that were checked for its host and port.
+//! Opens connections for requests, only to addresses that were checked for the host and port.
 //!
-//! The client keeps connections by scheme, host and port, and what is decided of them depends on nothing else: a kept
-//! connection leads nowhere that a new one would not.
+//! The client pools connections by scheme, host and port. The check depends on nothing else, so a pooled connection
+//! leads nowhere that a new one would not.
 
 use std::io;
 use std::net::SocketAddr;
@@ -52,12 +52,12 @@ impl Service<Uri> for Checked {
 }
 
 impl Checked {
-    /// Tries one address after the other.
+    /// Tries the addresses one after the other.
     async fn open(mut self, addresses: &[SocketAddr]) -> io::Result<Tcp> {
         let share = self.timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name leads to no address");
         for address in addresses {
-            // An address in place of the name: nothing is looked up any more.
+            // A literal address in place of the name, so that no further look-up happens.
             let literal = Uri::try_from(format!("http://{address}/")).map_err(io::Error::other)?;
             last = match tokio::time::timeout(share, self.tcp.call(literal)).await {
                 Ok(Ok(connection)) => return Ok(connection),
@@ -69,7 +69,7 @@ impl Checked {
     }
 }
 
-/// Opens connections, with TLS where the URL says so, within a time.
+/// Opens connections within a timeout, with TLS for `https` URLs.
 #[derive(Clone)]
 pub(super) struct Connector {
     inner: HttpsConnector<Checked>,

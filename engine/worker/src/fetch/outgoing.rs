@@ -1,7 +1,6 @@
-//! From what a guest asked for to a request that may leave: limits, permission, and only then secrets.
+//! Builds the outgoing request from a guest's request: first limits and permissions, then secrets.
 //!
-//! All words of a failure come from the guest's own text, in which secrets are placeholders: what was filled in stands in
-//! no message.
+//! Error messages only quote the guest's own text, in which secrets are placeholders. No message contains a secret.
 
 use std::collections::BTreeMap;
 
@@ -29,14 +28,14 @@ const HEADER_NAME_BYTES_MAX: usize = 256;
 const HEADER_VALUE_BYTES_MAX: usize = 16 << 10;
 /// How many bytes the names and values of a request's headers may have together.
 const REQUEST_HEADER_BYTES_MAX: usize = 32 << 10;
-/// The largest body of a request, in bytes. What a guest hands over with one call has 4 MiB in all, headers included.
+/// The largest body of a request, in bytes. One call of a guest has at most 4 MiB in all, headers included.
 const REQUEST_BODY_BYTES_MAX: usize = 3 << 20;
-/// How much of a guest's text stands in a message.
+/// How many characters of a guest's text a message quotes.
 const QUOTED_CHARS_MAX: usize = 200;
 
-/// Methods that mean something to whatever stands between engine and server.
+/// Methods with a special meaning for intermediaries between engine and server.
 const METHODS_REFUSED: [&str; 4] = ["CONNECT", "TRACE", "TRACK", "PRI"];
-/// Headers about the connection and not the request: the engine writes them itself, a guest's are dropped.
+/// Headers that belong to the connection and not to the request. The engine writes them itself; a guest's are dropped.
 const HEADERS_DROPPED: [&str; 11] = [
     "connection",
     "content-length",
@@ -51,12 +50,12 @@ const HEADERS_DROPPED: [&str; 11] = [
     "proxy-connection",
 ];
 
-/// What a placeholder in a request begins with.
+/// The beginning of a placeholder in a request.
 const PLACEHOLDER: &str = "{{secret:";
 
-/// What may stand in a path without being escaped.
+/// Characters that are not escaped in a path.
 const PATH: &AsciiSet = &QUERY.remove(b'&').remove(b'+').remove(b'=');
-/// What may stand in the name or value of a query without being escaped.
+/// Characters that are not escaped in the name or value of a query.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -79,10 +78,11 @@ impl From<NotGranted> for Failure {
     }
 }
 
-/// The request as it may leave.
+/// Builds the request that may leave.
 ///
 /// # Errors
-/// `invalid-argument` when it is none or exceeds a limit, `not-granted` when its host or a secret is not allowed.
+/// `invalid-argument` when it is not a valid request or exceeds a limit, `not-granted` when its host or a secret is not
+/// allowed.
 pub(super) fn prepare(
     request: HttpRequest,
     key: &str,
@@ -112,7 +112,7 @@ fn too_large(what: &str, is: usize, max: usize) -> Failure {
     invalid(format!("{what} has {is} bytes, at most {max} are allowed"))
 }
 
-/// A guest's text as it may stand in a message.
+/// Quotes a guest's text for a message.
 fn quoted(text: &str) -> String {
     let mut shown: String = text.chars().take(QUOTED_CHARS_MAX).collect();
     if shown.len() < text.len() {
@@ -130,7 +130,7 @@ fn method(text: &str) -> Result<Method, Failure> {
     }
 }
 
-/// The headers that are sent on, each with the template of its value.
+/// The headers that are sent, each with the template of its value.
 fn headers(asked: &[(String, String)]) -> Result<Vec<(HeaderName, &str)>, Failure> {
     if asked.len() > REQUEST_HEADERS_MAX {
         let count = asked.len();
@@ -192,7 +192,7 @@ fn fill_headers(
     Ok(headers)
 }
 
-/// Refuses hosts that the component did not ask for or the operator did not allow.
+/// Rejects hosts that the component does not declare or the operator does not allow.
 fn permit(url: &Url, grants: &Grants, permits: &Permits) -> Result<(), Failure> {
     let refused = |what: String| Failure::new(kind::NOT_GRANTED, what);
     if !matches!(url.scheme(), "http" | "https") {
@@ -212,10 +212,10 @@ fn authority(url: &Url) -> &str {
     &url[Position::BeforeHost..Position::AfterPort]
 }
 
-/// A URL whose placeholders are set aside: each is a word that stands nowhere else in it.
+/// A URL with its placeholders replaced by words that occur nowhere else in it.
 struct Template {
     url: Url,
-    /// The word, and the secret that belongs there.
+    /// The word, and the name of the secret that replaces it.
     places: Vec<(String, String)>,
 }
 
@@ -234,7 +234,8 @@ impl Template {
             match piece? {
                 Piece::Text(text) => plain.push_str(text),
                 Piece::Secret(name) => {
-                    // Digits behind the word and a letter behind those: no place is the beginning of another one.
+                    // Digits follow the word, and a letter follows the digits, so that no replacement is a prefix of
+                    // another one.
                     let place = format!("{word}{}z", places.len());
                     plain.push_str(&place);
                     places.push((place, name.to_owned()));
@@ -275,7 +276,7 @@ impl Template {
     }
 }
 
-/// A piece of a text that may hold placeholders.
+/// A piece of a text with placeholders.
 enum Piece<'a> {
     Text(&'a str),
     Secret(&'a str),
@@ -321,7 +322,7 @@ impl Secrets<'_> {
         }
     }
 
-    /// The text with its secrets, and whether it has any.
+    /// The text with its secrets filled in, and whether it has any.
     fn fill(&self, template: &str) -> Result<(String, bool), Failure> {
         let (mut filled, mut is_secret) = (String::with_capacity(template.len()), false);
         for piece in pieces(template) {

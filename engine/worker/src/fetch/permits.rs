@@ -1,5 +1,5 @@
-//! Who may be asked: what the operator allows, and the addresses that no setting opens. One decision per host and port,
-//! made again for each connection on the addresses that it may be opened to.
+//! Decides which hosts requests may reach: what the operator allows, and the addresses that no setting opens. The
+//! decision is made per host and port, and again for each connection, on the addresses that it may be opened to.
 
 use std::fmt;
 use std::io;
@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// How many names are looked up at once: each holds a thread until the system's resolver answers.
+/// How many names are resolved at once: each look-up holds a thread until the system's resolver answers.
 const LOOKUPS_MAX: usize = 128;
 
-/// Why a request may not go where it wants to. Not worth another attempt.
+/// Why a request may not be sent to its destination. Another attempt is not worthwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NotGranted(pub(crate) String);
 
@@ -23,7 +23,7 @@ impl fmt::Display for NotGranted {
 
 impl std::error::Error for NotGranted {}
 
-/// `host` or `host:port`, as an operator or a component names what may be asked.
+/// `host` or `host:port`, as an operator or a component declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     host: String,
@@ -47,39 +47,39 @@ impl Entry {
     }
 }
 
-/// A host without the brackets of an IPv6 address.
+/// A host without the brackets around an IPv6 address.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Whether a list of hosts, as a component declares it, holds this host and port.
+/// Whether a list of hosts, as a component declares it, contains this host and port.
 pub(crate) fn asks_for(hosts: &[String], host: &str, port: u16) -> bool {
     hosts.iter().any(|entry| entry == "*" || Entry::of(entry).names(host, port))
 }
 
-/// Which addresses a host and port may lead to.
+/// The addresses that a host and port may resolve to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// The operator named this host on this port: private addresses, too.
+    /// The operator named this host on this port: private addresses are allowed, too.
     Named,
-    /// Only what belongs to the public internet.
+    /// Only addresses of the public internet.
     Public,
 }
 
-/// What an engine lets requests reach.
+/// The destinations that an engine permits.
 #[derive(Clone)]
 pub(crate) struct Permits {
     any_public: bool,
     named: Vec<Entry>,
-    /// Where this engine listens.
+    /// The addresses on which this engine listens.
     listeners: Vec<SocketAddr>,
-    /// Its database's host (none: a local socket) and port.
+    /// The host of its database (none: a local socket) and the port.
     database: Option<(Option<String>, u16)>,
     lookups: Arc<Semaphore>,
 }
 
 impl Permits {
-    /// What `allowed` opens, but never the engine's own `listeners` and its `database`.
+    /// Permits what `allowed` lists, but never the engine's own `listeners` and its `database`.
     pub(crate) fn new(allowed: &[String], listeners: Vec<SocketAddr>, database: Option<(Option<String>, u16)>) -> Self {
         Self {
             any_public: allowed.iter().any(|entry| entry == "*"),
@@ -90,11 +90,11 @@ impl Permits {
         }
     }
 
-    /// Refuses hosts and ports that the operator did not allow, before anything is looked up.
+    /// Rejects hosts and ports that the operator did not allow, before any name is resolved.
     pub(crate) fn check(&self, host: &str, port: u16) -> Result<(), NotGranted> {
         let reach = self.reach(host, port)?;
         if let Ok(literal) = bare(host).parse() {
-            // What the database's name leads to is looked at when a connection is opened.
+            // The addresses of the database are checked when a connection is opened.
             self.judge((host, port), reach, (literal, &[]))?;
         }
         match &self.database {
@@ -108,7 +108,7 @@ impl Permits {
     /// The addresses to which a connection for this host and port may be opened.
     ///
     /// # Errors
-    /// [`NotGranted`], inside, when any of them is closed to requests; otherwise the resolver's trouble.
+    /// [`NotGranted`], as the inner error, when one of them is closed to requests; otherwise the resolver's error.
     pub(crate) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let refused = |why: NotGranted| io::Error::other(why);
         self.check(host, port).map_err(refused)?;
@@ -131,7 +131,7 @@ impl Permits {
         Err(unnamed((host, port)))
     }
 
-    /// Whether a request for `called` may be sent to this address, given what the database's name leads to.
+    /// Checks whether a request for `called` may be sent to this address, given the addresses of the database.
     fn judge(
         &self,
         called: (&str, u16),
@@ -164,13 +164,14 @@ impl Permits {
         }
     }
 
-    /// What the database's name leads to, if this is its port.
+    /// The addresses of the database, if this is its port.
     async fn database_behind(&self, port: u16) -> Vec<IpAddr> {
         let Some((Some(host), on)) = &self.database else { return Vec::new() };
         if *on != port {
             return Vec::new();
         }
-        // A name that leads nowhere just now cannot be told from others; the engine has no database then either.
+        // If the name cannot be resolved now, no address can be compared with it; but the engine has no database then
+        // either.
         let found = self.look_up(bare(host), port).await.unwrap_or_default();
         found.into_iter().map(|address| address.ip()).collect()
     }
@@ -182,7 +183,7 @@ impl Permits {
         let turn = self.lookups.clone().acquire_owned().await.map_err(io::Error::other)?;
         let host = host.to_owned();
         let looked_up = tokio::task::spawn_blocking(move || {
-            // Held until the system has answered, also when nobody waits for it any more.
+            // Held until the resolver has answered, even when the request is gone.
             let _turn = turn;
             (host.as_str(), port).to_socket_addrs().map(Iterator::collect)
         });
@@ -209,17 +210,17 @@ fn leads_to(own: IpAddr, seen: IpAddr) -> bool {
     }
 }
 
-/// Whether an address means the machine that it is used on.
+/// Whether an address refers to the machine that it is used on.
 fn is_here(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
 
-/// Whether an address is one of this machine's: only those can be bound to.
+/// Whether this machine has the address: no other address can be bound.
 fn is_local(address: IpAddr) -> bool {
     std::net::TcpListener::bind((address, 0)).is_ok()
 }
 
-/// The address that packets end up at, seen through the ways IPv6 wraps IPv4.
+/// The address that packets are delivered to. Unwraps IPv4 addresses that are embedded in IPv6.
 fn unwrapped(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => embedded(v6).map_or(address, IpAddr::V4),
@@ -227,7 +228,7 @@ fn unwrapped(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether clouds answer here with credentials of the machine: link-local addresses, and those that are not.
+/// Whether clouds serve the machine's credentials at this address: link-local addresses, and some others.
 fn is_metadata(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -244,7 +245,7 @@ fn is_metadata(address: IpAddr) -> bool {
     }
 }
 
-/// Whether an address belongs to the public internet, seen through the ways IPv6 wraps IPv4.
+/// Whether an address belongs to the public internet. IPv4 addresses that are embedded in IPv6 are unwrapped first.
 fn is_public(address: IpAddr) -> bool {
     match unwrapped(address) {
         IpAddr::V4(v4) => {

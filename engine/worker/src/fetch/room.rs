@@ -1,4 +1,4 @@
-//! Memory for answers on their way in, counted in bytes: per execution and per engine.
+//! Memory for incoming answers, in bytes: limited per execution and per engine.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many bytes of answers an execution may have in memory, from their arrival until they are durable.
 pub(crate) const EXECUTION_ANSWER_BYTES_MAX: usize = 32 << 20;
-/// The same of all executions of an engine, beside one answer that may always be finished.
+/// The limit for all executions of an engine together, in addition to one answer that may always be completed.
 pub(crate) const ENGINE_ANSWER_BYTES_MAX: usize = 128 << 20;
 
-/// Memory of an engine for answers.
+/// An engine's memory for answers.
 #[derive(Debug, Clone)]
 pub(crate) struct AnswerMemory {
     bytes: Arc<Semaphore>,
-    /// One answer at a time may exceed what is left. Answers whose size is not known ahead fill the memory together, each
-    /// with a part; this one gets through, and makes room.
+    /// One answer at a time may exceed the limit. Answers of unknown size can fill the memory together, each with a
+    /// part of itself; this one is completed nevertheless and then frees memory.
     overdraft: Arc<Semaphore>,
 }
 
 impl AnswerMemory {
-    /// Memory for this many bytes.
+    /// Creates memory for this many bytes.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self { bytes: Arc::new(Semaphore::new(bytes_max)), overdraft: Arc::new(Semaphore::new(1)) }
     }
@@ -30,7 +30,7 @@ impl AnswerMemory {
     }
 }
 
-/// Memory of one execution for answers, within that of its engine.
+/// The memory of one execution for answers, within that of its engine.
 #[derive(Debug, Clone)]
 pub(crate) struct ExecutionMemory {
     engine: AnswerMemory,
@@ -38,13 +38,13 @@ pub(crate) struct ExecutionMemory {
 }
 
 impl ExecutionMemory {
-    /// Room for an answer that is yet to come.
+    /// Memory for an answer that has not arrived yet.
     pub(crate) fn room(&self) -> Room {
         Room { memory: self.clone(), bytes: 0, held: Vec::new(), is_overdrawn: false }
     }
 }
 
-/// The memory that one answer takes; given back when it is dropped.
+/// The memory that one answer takes. It is given back when dropped.
 #[derive(Debug)]
 pub struct Room {
     memory: ExecutionMemory,
@@ -71,7 +71,7 @@ impl Room {
         tokio::select! {
             biased;
             permits = within => self.held.extend(permits),
-            // Whoever has it waits for nothing any more, neither here nor there: it cannot be part of a circle.
+            // The holder of the overdraft waits for no further memory, so it cannot be part of a deadlock.
             permit = engine.overdraft.acquire_owned() => {
                 self.held.push(permit.expect("nobody closes it"));
                 self.is_overdrawn = true;

@@ -1,4 +1,4 @@
-//! What a guest may do: calls in sequence, at once, in a race; clocks, chance, output.
+//! Permitted behaviour of guests: calls in sequence, concurrent calls, races, clocks, random numbers, output.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -90,7 +90,7 @@ async fn spawn() -> Output {
         wit_bindgen::spawn_local(async move {
             let output = step(name, 1).await;
             seen.borrow_mut().push(format!("{name}={}", output.is_ok()));
-            // Never answered: dropped when the workflow returns, which is no wish of the guest.
+            // Has no outcome. The call is dropped with the guest when the workflow returns, which must not be recorded.
             let _ = step("left-over", 1).await;
         });
     }
@@ -155,7 +155,7 @@ fn thread_sleep(ms: u64) -> String {
     format!("[{},{}]", wall.elapsed().unwrap().as_millis(), monotonic.elapsed().as_millis())
 }
 
-/// Three branches that compute between their calls, so that ticks fall everywhere.
+/// Three branches that compute between their calls, so that ticks occur at any point.
 async fn compute(millions: u64) -> Output {
     let branch = |seed: u64| async move {
         let mut x = seed;
@@ -214,7 +214,7 @@ fn progress() -> String {
     "null".into()
 }
 
-/// Asks for things that make no sense, and says what it was told.
+/// Makes invalid requests and returns the kinds of the failures.
 async fn refusals() -> String {
     let mut told = Vec::new();
     let year = 365 * 24 * 3_600_000;
@@ -249,7 +249,7 @@ pub async fn continue_as_new() -> Output {
     durable::continue_as_new("1".into()).await.map(|()| "null".into())
 }
 
-/// One of each; the answers as text.
+/// Makes one call of each kind and returns the outcomes as text.
 async fn all_calls() -> String {
     let mut told = Vec::new();
     let mut say = |result: Result<String, Failure>| told.push(result.unwrap_or_else(|f| f.kind));

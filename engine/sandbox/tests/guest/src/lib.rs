@@ -1,4 +1,4 @@
-//! The guest of the sandbox's tests: one entry for each thing that a guest may do, well-behaved or not.
+//! The guest of the sandbox's tests: one entry for each behaviour, permitted or not.
 #![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, reason = "generated bindings")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "panics and output are what is tested")]
 
@@ -7,7 +7,7 @@ mod misbehaving;
 
 wit_bindgen::generate!({ path: "../../../../wit", world: "component" });
 
-/// The same imports, lowered synchronously: the guest blocks.
+/// The same imports, lowered synchronously: the guest blocks in a call.
 mod blocking {
     wit_bindgen::generate!({
         path: "../../../../wit",

@@ -1,4 +1,4 @@
-//! What a guest must not do, and what happens then is the sandbox's business.
+//! Forbidden behaviour of guests, which the sandbox has to handle.
 
 use crate::cerebelum::guest::types::StepCall;
 use crate::cerebelum::guest::{context, durable};
@@ -26,7 +26,7 @@ pub fn spin() -> ! {
     }
 }
 
-/// Takes memory bit by bit; with input `after` only after a call.
+/// Allocates memory in small pieces; with input `after` only after a call.
 async fn memory(input: &str) -> Output {
     if input.contains("after") {
         step("a", 1).await?;
@@ -44,7 +44,7 @@ fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + std::hint::black_box(local)[3]
 }
 
-/// Calls the host at every depth, the last time where the stack ends.
+/// Calls the host at every depth, the last time at the end of the stack.
 #[expect(unconditional_recursion, reason = "that is the point")]
 fn recurse_and_call(depth: u64) -> u64 {
     let now = context::now();

@@ -1,4 +1,4 @@
-//! What leaves, what does not, and that no message tells a secret.
+//! Which requests leave and which do not, and that no message reveals a secret.
 
 use super::*;
 
@@ -73,7 +73,7 @@ fn a_secret_in_any_other_place_is_refused_and_never_told() {
     let of_headers =
         headers.into_iter().map(|header| HttpRequest { headers: vec![header], ..request("http://api.example.com/") });
     for (secret, asked) in of_urls.chain(of_methods).chain(of_headers).flat_map(|asked| {
-        // A secret that would make it a valid request somewhere else, and one that HTTP forbids.
+        // Secrets that would redirect the request to another valid place, and one that HTTP forbids.
         [secret, "127.0.0.1", "http", "80", "line\nbreak\u{7f}"].map(|secret| (secret, asked.clone()))
     }) {
         let failure = leaving_with(asked.clone(), secret).map(|built| format!("{built:?}")).expect_err(&asked.url);
@@ -99,7 +99,7 @@ fn placeholders_that_are_none_are_named() {
     }
     assert_eq!(kind_of(with_headers(&[("x", "{{secret:OTHER}}")])), kind::NOT_GRANTED);
     assert_eq!(kind_of(with_headers(&[("x", "{{secret:UNSET}}")])), kind::NOT_GRANTED);
-    // The words that stand in for placeholders may stand in a URL, too.
+    // The replacement words may also occur in a URL.
     let built =
         leaving_with(request("http://api.example.com/placeholder0z/{{secret:TOKEN}}?placeholderx0z"), "s").unwrap();
     assert_eq!(built.uri(), "http://api.example.com/placeholder0z/s?placeholderx0z");
