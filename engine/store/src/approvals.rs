@@ -50,10 +50,15 @@ pub(crate) async fn answer(
 ) -> Result<AnswerOutcome, DbError> {
     // The deadline is compared with the database's own clock: several engines take answers, each with a steady clock of
     // its own, and one clock has to decide.
+    // The clock is read once the row is locked: an answer that has waited for a lock may have become late meanwhile.
     static COMPARE_AND_SET: Statement = Statement::new(
-        "update approvals set state = $3
-        where tenant_id = $1 and id = $2 and state = 0 and (deadline is null or deadline > {clock})
-        returning execution_no",
+        "with open as materialized (
+            select tenant_id, id, deadline from approvals
+            where tenant_id = $1 and id = $2 and state = 0 {postgres: for no key update}
+        )
+        update approvals as a set state = $3 from open
+        where a.tenant_id = open.tenant_id and a.id = open.id and (open.deadline is null or open.deadline > {clock})
+        returning a.execution_no",
     );
     static ASKED_BY: Statement =
         Statement::new("select id, owner from executions where tenant_id = $1 and execution_no = $2");

@@ -91,6 +91,32 @@ async fn whoever_comes_too_late_waits_for_the_answer_that_came_in_time() {
     assert_eq!(late.await.unwrap().unwrap(), AnswerOutcome::TooLate(ApprovalState::Rejected));
 }
 
+/// The deadline passes while an answer waits for the row.
+#[tokio::test(flavor = "multi_thread")]
+async fn l09_an_answer_that_waited_beyond_the_deadline_is_too_late() {
+    use sqlx::{Connection, Executor};
+    let bench = Bench::postgres().await;
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let now = bench.meddle("select floor(extract(epoch from clock_timestamp()) * 1000)::bigint").await;
+    let deadline = u64::try_from(now).unwrap() + 3_000;
+    assert_eq!(bench.write(ask(node, &head, "q", Some(Timestamp(deadline)))).await, Ok(()));
+    let mut other = sqlx::PgConnection::connect(&bench.url).await.unwrap();
+    let mut looking = other.begin().await.unwrap();
+    looking.execute("select 1 from approvals where id = 'q' for no key update").await.unwrap();
+    let store = bench.store.clone();
+    let late = tokio::spawn(async move { store.answer(T, "q", ApprovalState::Approved, "\"yes\"".into()).await });
+    let is_over = format!("select (extract(epoch from clock_timestamp()) * 1000 > {deadline})::int::bigint");
+    while bench.meddle(is_over.clone()).await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(!late.is_finished(), "it did not wait: {:?}", late.await);
+    // Nothing of the row has changed, so PostgreSQL does not look at it again.
+    looking.commit().await.unwrap();
+    assert_eq!(late.await.unwrap().unwrap(), AnswerOutcome::TooLate(ApprovalState::TimedOut));
+    assert_eq!(bench.inbox("a").await, [""; 0]);
+}
+
 async fn the_first_answer_counts(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
