@@ -132,7 +132,7 @@ pub fn compact(text: &str) -> String {
     text.chars().filter(|c| keep(c)).collect()
 }
 
-/// The milliseconds between two moments.
+/// The milliseconds from one moment to a later one; 0 when the second is earlier.
 #[must_use]
 pub fn milliseconds_between(from: &Timestamp, to: &Timestamp) -> u64 {
     let ms = |at: &Timestamp| at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000;
