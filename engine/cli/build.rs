@@ -1,15 +1,16 @@
-//! Packs the sources that a guest is built with into the binary, so that `cerebelum new` works where nothing is published.
+//! Packs the sources that a guest is built with into the binary, so that `cerebelum new` works without published
+//! packages.
 
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The crates of the kit; each as it stands in the repository, without its tests.
+/// The crates of the kit; each as it is in the repository, without its tests.
 const CRATES: [&str; 3] = ["guest-sdk/rust", "guest-sdk/rust/macros", "engine/history"];
 /// The Python package of the kit.
 const PYTHON: &str = "guest-sdk/python/src/cerebelum";
-/// What Python leaves among sources.
+/// The folder that Python leaves among sources.
 const NOT_SOURCE: &str = "__pycache__";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     writeln!(code, "(\"Cargo.toml\", include_str!({manifest:?})),")?;
     for file in &files {
         println!("cargo::rerun-if-changed={}", file.display());
-        // Packed is what stood there now, all at one time, not what stands there when the compiler comes to read it.
+        // All files are read now, at one time, and not later when the compiler would read them.
         let (name, mut text) = (file.strip_prefix(&root)?, fs::read_to_string(file)?);
         if name.ends_with("Cargo.toml") {
             text = without_tests(&text)?;
@@ -61,8 +62,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-/// The workspace of the kit: what its crates inherit, and nothing else. Lints are ours, not our users': a newer compiler
-/// that knows more of them must not break their build.
+/// The workspace of the kit: the keys that its crates inherit, and nothing else. Our lints are left out: a newer
+/// compiler that knows more of them must not break our users' builds.
 fn workspace_manifest(text: &str) -> Result<String, Box<dyn Error>> {
     let whole: toml::Table = text.parse()?;
     let workspace = whole.get("workspace").and_then(toml::Value::as_table).ok_or("a workspace at the root")?;
@@ -84,7 +85,7 @@ fn workspace_manifest(text: &str) -> Result<String, Box<dyn Error>> {
     Ok(toml::to_string(&manifest)?)
 }
 
-/// A crate's manifest without what only its tests need, which is not packed.
+/// A crate's manifest without the parts that only its tests need, since tests are not packed.
 fn without_tests(text: &str) -> Result<String, Box<dyn Error>> {
     let mut manifest: toml::Table = text.parse()?;
     manifest.remove("dev-dependencies");

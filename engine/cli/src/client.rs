@@ -13,18 +13,18 @@ use tonic::{Request, Status};
 use crate::args::Global;
 use crate::exit::{CliError, Code, Outcome, is_lost};
 
-/// The largest answer that is taken: an execution with many steps and large outputs.
+/// The largest answer that is accepted: an execution with many steps and large outputs.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// How long an engine may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a silent connection stays unsuspected, and how long an engine may then take to say that it is there.
+/// The silence after which a connection is pinged, and the time that the engine then has to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long an engine may be away while somebody waits for the end of an execution.
+/// How long an engine may be away while a command waits for the end of an execution.
 const AWAY_MAX: Duration = Duration::from_secs(60);
-/// How often it is looked for meanwhile.
+/// The time between two attempts to reach it meanwhile.
 const AWAY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Says who is asking.
+/// Adds the token to every request.
 #[derive(Clone)]
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -55,7 +55,7 @@ impl Client {
         Ok(Self { engine, url })
     }
 
-    /// What an error of this engine means for us.
+    /// Converts an error of this engine.
     pub(crate) fn stop(&self, status: &Status) -> CliError {
         CliError::from_status(status, &self.url)
     }
@@ -67,7 +67,7 @@ impl Client {
         Ok(answer.into_inner())
     }
 
-    /// An execution once it has ended; an engine that is restarted meanwhile is waited for.
+    /// An execution once it has ended. An engine that restarts meanwhile is waited for.
     pub(crate) async fn ended(&mut self, id: &str) -> Outcome<proto::ExecutionStatus> {
         let mut patience = ReconnectBackoff::default();
         loop {
@@ -86,32 +86,32 @@ impl Client {
     }
 }
 
-/// Whether nothing will change any more.
+/// Whether the execution has ended, so that nothing will change any more.
 pub(crate) fn has_ended(status: &proto::ExecutionStatus) -> bool {
     status.summary.as_ref().is_some_and(|summary| summary.ended_at.is_some())
 }
 
-/// Waits for an engine that has gone away, but not for ever.
+/// Waits for an engine that has gone away, for a limited time.
 #[derive(Default)]
 pub(crate) struct ReconnectBackoff {
     since: Option<Instant>,
 }
 
 impl ReconnectBackoff {
-    /// Returns when it is worth asking again.
+    /// Returns when it is time to ask again.
     ///
     /// # Errors
-    /// When the engine said no, or has been away for too long.
+    /// When the engine refused the request, or has been away for too long.
     pub(crate) async fn outlast(&mut self, client: &Client, status: &Status) -> Outcome {
         self.bears(client, status)?;
         Self::pause().await;
         Ok(())
     }
 
-    /// Whether this is an engine that may come back, and has not been away for too long.
+    /// Checks that the engine may come back, and has not been away for too long.
     ///
     /// # Errors
-    /// What to stop with when it is not.
+    /// When one of these does not hold: the error with which the program stops.
     pub(crate) fn bears(&mut self, client: &Client, status: &Status) -> Outcome {
         let away = is_lost(status) || status.code() == tonic::Code::Unavailable;
         let since = *self.since.get_or_insert_with(Instant::now);

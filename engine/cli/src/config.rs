@@ -1,4 +1,4 @@
-//! The engine's settings: flag before variable before file before default; what each one means.
+//! The engine's settings and their meaning: a flag overrides the variable, the variable the file, the file the default.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::args::Cli;
 use crate::durations::Span;
 use crate::exit::{CliError, Outcome};
 
-/// Variables that begin so hold secrets.
+/// Variables with this prefix hold secrets.
 const SECRET_PREFIX: &str = "CEREBELUM_SECRET_";
 
 /// How the engine's own log is written.
@@ -190,7 +190,7 @@ impl Effective {
     }
 }
 
-/// What a key means and which variable sets it: the flag's own help, so that there is one text only.
+/// The meaning of a key and the variable that sets it. The text is the flag's own help, so that there is only one text.
 fn explain(key: &str) -> (String, String) {
     let cli = Cli::command();
     let flag = cli
@@ -202,10 +202,10 @@ fn explain(key: &str) -> (String, String) {
     (help, variable)
 }
 
-/// A database's address, fit to be shown.
+/// A database's address without its password, to be shown.
 pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    // A password may hold an `@`, a host cannot.
+    // A password may contain an `@`, a host cannot.
     let Some((account, place)) = rest.rsplit_once('@') else { return url.to_owned() };
     match account.split_once(':') {
         Some((user, _)) => format!("{scheme}://{user}:…@{place}"),

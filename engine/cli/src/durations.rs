@@ -9,7 +9,7 @@ use serde::Deserialize;
 const UNITS: [(&str, u64); 6] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
 
-/// A span of time that somebody wrote down.
+/// A span of time that a user wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Span {
@@ -18,12 +18,12 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// As the standard library has it.
+    /// The span as the standard library's type.
     pub(crate) fn duration(self) -> Duration {
         Duration::from_millis(self.ms)
     }
 
-    /// From the standard library's form; what is below a millisecond is dropped.
+    /// The span of a duration; fractions of a millisecond are dropped.
     pub(crate) fn of(duration: Duration) -> Self {
         Self { ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) }
     }
@@ -61,7 +61,7 @@ impl TryFrom<String> for Span {
 }
 
 impl fmt::Display for Span {
-    /// So that it can be written down again: `2h30m`, `1s500ms`.
+    /// In the form that can be read again: `2h30m`, `1s500ms`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.ms == 0 {
             return f.write_str("0s");
@@ -77,7 +77,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// A moment that somebody wrote down: so long ago, or in RFC 3339.
+/// A moment that a user wrote: as a time before now, or in RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
     /// This long before now.
@@ -109,7 +109,7 @@ impl FromStr for Moment {
     }
 }
 
-/// A span for a reader in a hurry: two units at most.
+/// A span in short form: two units at most.
 pub(crate) fn roughly(ms: u64) -> String {
     let (seconds, minutes, hours, days) = (ms / 1_000, ms / 60_000, ms / 3_600_000, ms / 86_400_000);
     match () {

@@ -1,8 +1,8 @@
-//! How the program ends when it does not end well: one line on stderr, and a code that scripts can tell apart.
+//! How the program ends after an error: one line on stderr, and an exit code for scripts.
 
 use std::fmt;
 
-/// What a verb comes to.
+/// The result of a verb.
 pub(crate) type Outcome<T = ()> = Result<T, CliError>;
 
 /// The exit codes; scripts rely on them.
@@ -10,20 +10,20 @@ pub(crate) type Outcome<T = ()> = Result<T, CliError>;
 pub(crate) enum Code {
     /// The execution failed or was cancelled; the build failed.
     Failed = 1,
-    /// The command makes no sense as written.
+    /// The command is not valid as written.
     Usage = 2,
-    /// There is no such thing.
+    /// There is nothing of the given name or id.
     NotFound = 3,
     /// The engine is not reachable, or in trouble itself.
     Unreachable = 4,
-    /// The engine says no: conflict, limit, permission.
+    /// The engine refused the request: conflict, limit, permission.
     Refused = 5,
 }
 
-/// Why the program stops: what, and what to do.
+/// Why the program stops, and what to do about it.
 #[derive(Debug, Clone)]
 pub(crate) struct CliError {
-    /// The exit code; none when the reader of our output has gone, which is no failure of ours.
+    /// The exit code; none when the reader of our output has gone, which is not a failure of this program.
     pub(crate) code: Option<Code>,
     /// One line for stderr.
     pub(crate) line: String,
@@ -38,12 +38,12 @@ impl CliError {
         Self::new(Code::Usage, line)
     }
 
-    /// Our reader (`head`, a pager) has seen enough.
+    /// The reader of our output (`head`, a pager) has closed it.
     pub(crate) fn unread() -> Self {
         Self { code: None, line: String::new() }
     }
 
-    /// What a gRPC error means here. `url` is who was asked.
+    /// Converts a gRPC error; `url` is the engine's address.
     pub(crate) fn from_status(status: &tonic::Status, url: &str) -> Self {
         use tonic::Code as Grpc;
         if is_lost(status) {
@@ -95,7 +95,7 @@ impl fmt::Display for CliError {
 }
 
 impl From<std::io::Error> for CliError {
-    /// For writes to stdout: everything else names what it failed on.
+    /// For writes to stdout; other errors of this kind name the file or folder that they are about.
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self::unread(),

@@ -1,6 +1,6 @@
 //! The `cerebelum` binary: reads the command line, runs one verb, ends with its exit code.
 
-// A line that nobody reads must not end the program with a panic: `out` is the one place that writes.
+// A closed stderr must not end the program with a panic, so only `out` writes.
 #![deny(clippy::print_stderr)]
 
 mod args;
@@ -24,11 +24,11 @@ use crate::exit::{CliError, Outcome};
 use crate::out::Out;
 use crate::verbs::{ApiCommand, Control};
 
-/// The system's allocator keeps what ten thousand short activations used in its arenas; this one gives it back.
+/// The system's allocator keeps the memory of ten thousand short activations in its arenas; this one gives it back.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Unused memory goes back to the system within a second, by a thread of the allocator's own.
+/// A thread of the allocator gives unused memory back to the system within a second.
 #[expect(unsafe_code, reason = "the allocator reads its settings from a symbol of this name")]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 static ALLOCATOR_SETTINGS: Option<&'static std::ffi::c_char> = settings();
@@ -57,14 +57,14 @@ fn run(cli: Cli) -> Outcome {
     let is_server = matches!(cli.verb, Verb::Serve(_));
     let mut runtime = match is_server {
         true => tokio::runtime::Builder::new_multi_thread(),
-        // A question to the engine is over sooner than threads are started.
+        // A request to the engine takes less time than starting threads.
         false => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = runtime.enable_all().build().map_err(|e| {
         CliError::new(exit::Code::Failed, format!("cannot start: {e}; is this process out of threads?"))
     })?;
     let outcome = runtime.block_on(perform(cli.verb, cli.global, out));
-    // What is still blocked (a read from a pipe) must not keep the program alive.
+    // A task that is still blocked (a read from a pipe) must not keep the program alive.
     runtime.shutdown_background();
     outcome
 }
@@ -102,14 +102,14 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
     }
 }
 
-/// Says why on stderr, in one line.
+/// Writes the reason to stderr, in one line.
 fn end(stop: &CliError, in_json: bool) -> ExitCode {
     let Some(code) = stop.code else { return ExitCode::SUCCESS };
     out::complain(stop, in_json);
     ExitCode::from(code as u8)
 }
 
-/// Help and version are answers; everything else is told in one line.
+/// Help and version are answers; every other message of clap is written in one line.
 fn refuse_usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -187,7 +187,7 @@ mod tests {
         let cli = Cli::read(["cerebelum", "--json", "start", "w", "--input", "-"]).unwrap();
         let Verb::Start(start) = cli.verb else { panic!("start was asked for") };
         assert_eq!((start.input.as_str(), cli.global.json), ("-", true));
-        // Also where they mean nothing: a wrapper may always give them.
+        // Also for verbs that do not use them: a wrapper may always pass them.
         let cli = Cli::read(["cerebelum", "--url", "http://x:1", "new", "n", "--json"]).unwrap();
         assert_eq!((cli.global.url.as_str(), cli.global.json), ("http://x:1", true));
     }

@@ -1,19 +1,18 @@
-//! Where answers go: stdout, with colours only for a person at a terminal; and notes and errors: stderr.
+//! Writes answers to stdout, with colours only for a person at a terminal, and notes and errors to stderr.
 //!
-//! The one place that writes to either. A reader of stdout that has gone ends the program quietly; that nobody reads
-//! stderr is no reason to end.
+//! Only this module writes to either. A closed stdout ends the program quietly; a closed stderr does not end it.
 
 use std::io::{IsTerminal, Write};
 
 use crate::exit::{CliError, Outcome};
 use crate::render::{Line, Size, harmless, plain};
 
-/// Standard output, and who reads it.
+/// Standard output, and how it is read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Out {
-    /// Whether a person sees it at once.
+    /// Whether it is a terminal.
     pub(crate) is_terminal: bool,
-    /// Whether colours are welcome.
+    /// Whether colours are wanted.
     pub(crate) colours: bool,
 }
 
@@ -26,7 +25,7 @@ impl Out {
         Self { is_terminal, colours: is_terminal && !refused && !dumb }
     }
 
-    /// Writes one line; on a terminal, characters that it would obey are escaped as JSON escapes them.
+    /// Writes one line; on a terminal, control characters are escaped as JSON escapes them.
     pub(crate) fn say(self, line: &str) -> Outcome {
         let shown = if self.is_terminal { harmless(line) } else { line.into() };
         let line = &*shown;
@@ -45,7 +44,7 @@ impl Out {
         Ok(stdout.flush()?)
     }
 
-    /// Writes a JSON array, one item a line.
+    /// Writes a JSON array, one item per line.
     pub(crate) fn array(self, items: &[String]) -> Outcome {
         match items {
             [] => self.say("[]"),
@@ -63,24 +62,24 @@ impl Out {
     }
 }
 
-/// Writes a line to stderr: what somebody should know besides the answer.
+/// Writes a line to stderr: a note beside the answer.
 pub(crate) fn note(line: &str) {
-    // When stderr is closed, there is nobody to tell.
+    // When stderr is closed, the note has no reader.
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Writes to stderr, over what stands on the last line of the terminal there.
+/// Writes to stderr, over the last line of the terminal there.
 pub(crate) fn note_again(line: &str) {
     let mut stderr = std::io::stderr().lock();
     let _ = write!(stderr, "\r\x1b[2K{line}").and_then(|()| stderr.flush());
 }
 
-/// Whether a person sees at once what goes to stderr.
+/// Whether stderr is a terminal.
 pub(crate) fn notes_are_seen() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Says on stderr why something was not done.
+/// Writes to stderr why something was not done.
 pub(crate) fn complain(stop: &CliError, in_json: bool) {
     let Some(code) = stop.code else { return };
     match in_json {
@@ -92,7 +91,7 @@ pub(crate) fn complain(stop: &CliError, in_json: bool) {
     }
 }
 
-/// How large the terminal is now.
+/// The current size of the terminal.
 pub(crate) fn size() -> Size {
     let known = rustix::termios::tcgetwinsize(std::io::stdout()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
     known.map_or(Size { columns: 80, rows: 24 }, |size| Size { columns: size.ws_col.into(), rows: size.ws_row.into() })

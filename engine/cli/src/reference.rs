@@ -4,7 +4,7 @@ use clap_markdown::MarkdownOptions;
 
 use crate::args::Cli;
 
-/// What a shell needs to complete verbs and flags.
+/// The script with which a shell completes verbs and flags.
 pub(crate) fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::shown(), "cerebelum", &mut script);

@@ -7,7 +7,7 @@ use cerebelum_history::{Json, VALUE_BYTES_MAX};
 
 use crate::exit::{CliError, Outcome};
 
-/// Reads `JSON`, `@FILE` or `-`; `flag` is where it stood, for the refusal.
+/// Reads `JSON`, `@FILE` or `-`; `flag` is the name of the argument, for errors.
 pub(crate) fn json(argument: &str, flag: &str) -> Outcome<String> {
     let text = match argument.strip_prefix('@') {
         _ if argument == "-" => read(std::io::stdin().lock(), "stdin", flag)?,
@@ -25,7 +25,7 @@ pub(crate) fn json(argument: &str, flag: &str) -> Outcome<String> {
 
 fn read(from: impl Read, name: &str, flag: &str) -> Outcome<String> {
     let mut bytes = Vec::new();
-    // One byte more than a value may have is enough to see that it is too long.
+    // One byte more than a value may have is enough to detect that it is too long.
     let limit = u64::try_from(VALUE_BYTES_MAX + 1).expect("a megabyte fits into 64 bits");
     from.take(limit)
         .read_to_end(&mut bytes)
@@ -33,7 +33,7 @@ fn read(from: impl Read, name: &str, flag: &str) -> Outcome<String> {
     String::from_utf8(bytes).map_err(|_| CliError::usage(format!("{flag}: {name} is not UTF-8; JSON is")))
 }
 
-/// Reads `K=V` pairs: V is a JSON scalar where it looks like one, else a string.
+/// Reads `K=V` pairs: V is a JSON scalar if it looks like one, else a string.
 pub(crate) fn attributes(pairs: &[String]) -> Outcome<HashMap<String, String>> {
     let mut attributes = HashMap::new();
     for pair in pairs {

@@ -1,4 +1,4 @@
-//! Packs bytes, whole or as their difference from similar bytes, which must then be at hand to unpack them.
+//! Packs bytes, whole or as their difference from similar bytes. Unpacking a difference needs the similar bytes too.
 //!
 //! Two Python components of 22 MB differ in some thousand places of a few bytes each: the difference has 350 KB.
 
@@ -9,7 +9,8 @@ use zstd::zstd_safe::{self, CParameter, DCtx, ErrorCode};
 
 /// Higher levels take several times as long for a tenth less.
 const LEVEL: i32 = 3;
-/// Windows that zstd takes, as powers of two. The window has to hold both texts for the whole difference to be found.
+/// The window sizes that zstd accepts, as powers of two. Only a window that holds both texts finds the whole
+/// difference.
 const WINDOW_LOG_MIN: u32 = 10;
 const WINDOW_LOG_MAX: u32 = 27;
 
@@ -32,7 +33,7 @@ pub fn pack(bytes: &[u8], base: Option<&[u8]>) -> io::Result<Vec<u8>> {
 /// The `size` bytes that were packed, with the same `base`. Takes some 2 ms a megabyte.
 ///
 /// # Errors
-/// When it was not packed like that, or is damaged. Not all damage is noticed: compare digests.
+/// When the bytes were not packed like that, or are damaged. Not all damage is noticed: compare digests.
 pub fn unpack(packed: &[u8], base: Option<&[u8]>, size: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(size);
     let mut context = DCtx::create();
@@ -54,7 +55,7 @@ fn error(code: ErrorCode) -> io::Error {
 mod tests {
     use super::*;
 
-    /// Bytes that look like chance.
+    /// Bytes that look random.
     fn noise(seed: u64, length: usize) -> Vec<u8> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let next = move || {

@@ -1,4 +1,4 @@
-//! Connections to the port: how many there may be, what one may take, and how they end.
+//! Connections to the port: their number, the limits of each, and how they end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,21 +16,21 @@ use tower_service::Service;
 
 use crate::streams::stopped;
 
-/// How many connections may be open; further ones wait until one of them is closed.
+/// The number of open connections; further ones wait until one of them is closed.
 const CONNECTIONS_MAX: usize = 512;
-/// How many calls one connection may have under way.
+/// The number of calls under way on one connection.
 const CALLS_PER_CONNECTION_MAX: u32 = 128;
-/// How many headers a request over HTTP/1.1 may have.
+/// The number of headers of a request over HTTP/1.1.
 const HEADERS_MAX: usize = 64;
-/// How many bytes the headers of a request may have.
+/// The size of a request's headers, in bytes.
 const HEADER_BYTES_MAX: u32 = 32 << 10;
-/// How long a connection may take until its first request, and over HTTP/1.1 until each of them, is read.
+/// The time in which the first request of a connection, and every request over HTTP/1.1, has to be read.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Open connections are asked after this time of silence whether they are still there.
+/// A connection that was silent for this long is pinged.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// How long they may take to answer.
+/// The time in which the ping has to be answered.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The pause after a connection could not be accepted: the process is out of files, say.
+/// The pause after a connection could not be accepted, for example because the process is out of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves connections until the engine stops, and then until the last of them is closed.
@@ -42,7 +42,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopping: watch
             let place = places.clone().acquire_owned().await.expect("nobody closes the places");
             let stream = match listener.accept().await {
                 Ok((stream, _)) => {
-                    // Without it answers are only later.
+                    // Without it answers are slower, but correct.
                     let _ = stream.set_nodelay(true);
                     stream
                 }
@@ -64,7 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopping: watch
         () = stopped(stopping.clone()) => {}
     }
     drop((listener, alive));
-    // Nobody sends: this is the end of the last sender.
+    // Nothing is ever sent: `recv` returns when the last sender is dropped.
     let _ = all_closed.recv().await;
 }
 

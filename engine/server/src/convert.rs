@@ -1,4 +1,4 @@
-//! From the engine's words to those of the wire, and back.
+//! Conversions between the engine's types and those of the wire.
 
 use cerebelum_history::{Failure, Json, Timestamp};
 use cerebelum_worker::{
@@ -8,7 +8,7 @@ use cerebelum_worker::{
 
 use crate::proto;
 
-/// 9999-12-31T23:59:59.999Z, the last moment that the wire format can name.
+/// 9999-12-31T23:59:59.999Z, the last moment that the wire format can represent.
 const MOMENT_MS_MAX: u64 = 253_402_300_799_999;
 
 pub(crate) fn refusal(refused: ApiError) -> tonic::Status {
@@ -21,7 +21,7 @@ pub(crate) fn refusal(refused: ApiError) -> tonic::Status {
     tonic::Status::new(code, one_line(&refused.to_string()))
 }
 
-/// The message in one line: a line break would end a terminal's line, and a header cannot hold one.
+/// The message in one line: a line break would split the line in a terminal, and a header cannot contain one.
 fn one_line(text: &str) -> String {
     text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }

@@ -1,8 +1,9 @@
-//! Who may ask: programs that call this engine by its own name. A web page that somebody on this machine has open may not.
+//! Accepts requests of programs that call this engine by its own name, and refuses those of web pages in a browser on
+//! this machine.
 //!
-//! A browser lets any page send some requests anywhere, without asking first and with a content type that is harmless by
-//! itself; and a page's name can be made to lead to this machine (DNS rebinding). So gRPC is what gRPC says it is, which no
-//! page can send, and whatever a browser says of a request's origin must be this engine.
+//! A browser lets any page send some requests to any address, without a preflight and with a harmless content type. And
+//! the name of a page can be made to resolve to this machine (DNS rebinding). So gRPC requests need the content type of
+//! gRPC, which no page can send without a preflight, and the origin that a browser reports must be this engine.
 
 use axum::extract::Request;
 use axum::http::uri::Authority;
@@ -10,12 +11,12 @@ use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// What is served to everybody who may ask at all, over HTTP/1.1, too.
+/// The pages that every accepted request gets, over HTTP/1.1, too.
 pub(crate) const PAGES: [&str; 2] = ["/healthz", "/metrics"];
-/// What a gRPC request says it holds.
+/// The content types of gRPC requests.
 const GRPC: [&str; 2] = ["application/grpc", "application/grpc+proto"];
 
-/// Lets a request pass, or says why not.
+/// Lets a request pass, or answers with the reason for refusing it.
 pub(crate) async fn guard(request: Request, next: Next) -> Response {
     match check(&request) {
         Ok(()) => next.run(request).await,
@@ -36,7 +37,7 @@ fn check(request: &Request) -> Result<(), Denied> {
     }
 }
 
-/// The name that this engine is called by. It has to be one of this machine's.
+/// The name by which the request calls this engine. It has to be one of this machine's names.
 fn called(request: &Request) -> Result<Authority, Denied> {
     let elsewhere = (StatusCode::MISDIRECTED_REQUEST, "call this engine by a loopback name such as 127.0.0.1");
     let hosts = request.headers().get_all(header::HOST).iter();
@@ -57,7 +58,8 @@ fn is_this_machine(name: &Authority) -> bool {
     !name.as_str().contains('@') && (bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(is_loopback))
 }
 
-/// Whether a browser, if it is one, says that this engine's own page asks, or the person at it.
+/// Whether a request from a browser comes from this engine's own page, or from the address bar. A request that is not
+/// from a browser passes.
 fn comes_from_here(headers: &HeaderMap, called: &Authority) -> bool {
     let own = format!("http://{called}");
     let is_own = |origin: &header::HeaderValue| origin.as_bytes().eq_ignore_ascii_case(own.as_bytes());

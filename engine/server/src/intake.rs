@@ -1,4 +1,4 @@
-//! What requests may bring in: how many bytes all of them together, and how long one may be silent.
+//! Limits on incoming requests: the bytes of all of them together, and the silence within one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,24 +11,25 @@ use axum::response::Response;
 use futures::StreamExt;
 use tonic::Status;
 
-/// How many bytes of requests may be in memory until those are answered.
+/// The bytes of requests that may be in memory until these requests are answered.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
-/// The call whose messages are worked off while further ones come: only so many bytes of it are in memory at once.
+/// The call whose messages are processed as they arrive, so that only a part of its bytes is in memory at once.
 const WORKED_OFF: &str = "/cerebelum.v1.Engine/StartMany";
-/// How many these are: what is handed to the engine together, with the message that passed that bound and the one behind it.
+/// The bytes of that part: the starts that are passed to the engine together, the message that exceeded that bound, and
+/// the message after it.
 const WORKED_OFF_BYTES_MAX: usize = 16 << 20;
-/// How long a request may say nothing before all of it is there.
+/// How long an incomplete request may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Bytes of requests that are not answered yet.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Intake(Arc<AtomicUsize>);
 
-/// The part of one request.
+/// The share of one request.
 struct Taken {
     all: Intake,
     own: AtomicUsize,
-    /// More bytes of it are never in memory.
+    /// The number of its bytes that can be in memory at once.
     own_max: usize,
 }
 
@@ -52,7 +53,7 @@ impl Drop for Taken {
     }
 }
 
-/// Counts what a request brings in until its answer begins.
+/// Counts the bytes of a request until its answer begins.
 pub(crate) async fn count(State(all): State<Intake>, request: Request, next: Next) -> Response {
     let own_max = if request.uri().path() == WORKED_OFF { WORKED_OFF_BYTES_MAX } else { usize::MAX };
     let taken = Arc::new(Taken { all, own: AtomicUsize::new(0), own_max });

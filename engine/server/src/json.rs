@@ -1,4 +1,5 @@
-//! The JSON that programs read: one shape for every message, each on one line, guests' values as they were written.
+//! The JSON that programs read: one shape for every message, each on one line, with guests' values as they were
+//! written.
 
 use prost_types::Timestamp;
 use serde::Serialize;
@@ -13,7 +14,7 @@ pub fn rfc3339(at: &Timestamp) -> String {
     format!("{moment:.3}")
 }
 
-/// What `status` shows.
+/// The output of `status`.
 #[must_use]
 pub fn status(status: &proto::ExecutionStatus) -> String {
     let summary = status.summary.clone().unwrap_or_default();
@@ -35,7 +36,7 @@ pub fn summary(summary: &proto::Summary) -> String {
     line(&SummaryJson::from(summary))
 }
 
-/// What `result` shows.
+/// The output of `result`.
 #[must_use]
 pub fn result(status: &proto::ExecutionStatus) -> String {
     let summary = status.summary.clone().unwrap_or_default();
@@ -84,7 +85,7 @@ pub fn event(event: &proto::Event) -> String {
     }
 }
 
-/// A log line, and the step that wrote it where that is known.
+/// A log line, and the step that wrote it if that is known.
 #[must_use]
 pub fn log_line(log: &proto::LogLine, step: Option<&str>) -> String {
     line(&LogJson {
@@ -114,7 +115,7 @@ pub fn approval(approval: &proto::Approval) -> String {
     })
 }
 
-/// A JSON text without white space between its tokens; the tokens stay as they were written.
+/// A JSON text without whitespace between its tokens; the tokens stay as they were written.
 #[must_use]
 pub fn compact(text: &str) -> String {
     let (mut in_string, mut escaped) = (false, false);
@@ -131,7 +132,7 @@ pub fn compact(text: &str) -> String {
     text.chars().filter(|c| keep(c)).collect()
 }
 
-/// How long something took, or has taken until now when it goes on.
+/// The milliseconds from one moment to a later one; 0 when the second is earlier.
 #[must_use]
 pub fn milliseconds_between(from: &Timestamp, to: &Timestamp) -> u64 {
     let ms = |at: &Timestamp| at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000;
@@ -140,11 +141,11 @@ pub fn milliseconds_between(from: &Timestamp, to: &Timestamp) -> u64 {
 
 fn line(value: &impl Serialize) -> String {
     let text = serde_json::to_string(value).expect("these shapes have text keys only");
-    // Guests' values keep the line breaks they were written with, and a reader of lines must not see those.
+    // Guests' values keep the line breaks with which they were written. A program that reads lines must not see those.
     compact(&text)
 }
 
-/// A guest's JSON. The engine checked it when it came in; should it be none after all, it is shown as the text it is.
+/// A guest's JSON. The engine checked it when it came in. If it is not JSON after all, it is shown as a string.
 fn raw(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.to_owned())
         .or_else(|_| serde_json::value::to_raw_value(text))

@@ -1,4 +1,5 @@
-//! Lets people and programs in: gRPC with health and reflection, `/healthz` and `/metrics`, on one port. Translates, never decides.
+//! The interface for people and programs: gRPC with health and reflection, `/healthz` and `/metrics`, on one port. This
+//! crate only translates; the engine makes all decisions.
 
 mod connections;
 mod convert;

@@ -1,4 +1,4 @@
-//! The one port: who may connect, what is served on it, and how it closes.
+//! The port: the clients that may connect, the services on it, and how it closes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,31 +26,31 @@ use crate::{connections, intake};
 
 /// How long calls under way may take when the engine stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-/// How often gRPC health looks whether the engine is ready.
+/// How often gRPC health checks whether the engine is ready.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Why the engine cannot be reached by anybody.
+/// Why the engine cannot be served.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// Nobody would have to prove who they are.
+    /// The address is not a loopback address, and there is no authentication.
     #[error(
         "refusing to listen on {0}: there is no authentication yet, so only this machine may connect; use a loopback address such as 127.0.0.1:{port}",
         port = .0.port()
     )]
     BeyondLoopback(SocketAddr),
-    /// The address is taken or not ours.
+    /// The address is in use, or does not belong to this machine.
     #[error("cannot listen on {0}: {1}; choose another address with --listen")]
     Bind(SocketAddr, std::io::Error),
 }
 
-/// A port that is ours, with nobody behind it yet: connections wait until [`Bound::serve`].
+/// A bound port that is not served yet: connections wait until [`Bound::serve`].
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// Takes a port; port 0 means any free one, see [`Bound::address`].
+/// Binds a port; port 0 means any free one, see [`Bound::address`].
 ///
 /// # Errors
 /// When the address is not a loopback address or cannot be listened on.
@@ -64,7 +64,7 @@ pub async fn bind(listen: SocketAddr) -> Result<Bound, ServeError> {
 }
 
 impl Bound {
-    /// Where it listens.
+    /// The address of the port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -76,7 +76,7 @@ impl Bound {
         let serving = connections::serve(self.listener, router(engine, &stopping), stopping.clone());
         let overdue = async {
             shutdown.await;
-            // Those who listen are all in the other branch.
+            // All receivers are in the other branch.
             let _ = stop.send(true);
             tokio::time::sleep(STOP_GRACE).await;
         };

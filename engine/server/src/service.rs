@@ -1,4 +1,4 @@
-//! The gRPC service: every verb takes a message apart, asks the engine and puts the answer together.
+//! The gRPC service: every method decodes a message, asks the engine and builds the answer.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::proto;
 use crate::proto::engine_server::Engine as Verbs;
 use crate::streams::{Answers, answers, feed_history, feed_logs, feed_watch, stopped, stopping_refusal};
 
-/// The largest component that is taken in.
+/// The largest component that is accepted.
 const COMPONENT_BYTES_MAX: usize = 64 << 20;
-/// How many executions one call may start.
+/// The number of executions that one call may start.
 const STARTS_PER_CALL_MAX: usize = 100_000;
-/// How many of them are handed to the engine together.
+/// The number of starts that are passed to the engine together.
 const STARTS_TOGETHER_MAX: usize = 1_000;
-/// How many bytes these may have before they are handed on.
+/// The bytes that these may have before they are passed on.
 const STARTS_TOGETHER_BYTES_MAX: usize = 4 << 20;
-/// The longest that one call waits for an end; who wants to wait longer asks again.
+/// The longest time that one call waits for an end; a client that wants to wait longer calls again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 type Answer<T> = Result<Response<T>, Status>;

@@ -1,4 +1,4 @@
-//! Answers that go on: watch, history and logs, fed after each commit and ended when the engine stops.
+//! Streamed answers: watch, history and logs, fed after each commit and ended when the engine stops.
 
 use std::pin::pin;
 
@@ -11,20 +11,20 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::convert::refusal;
 use crate::proto;
 
-/// How many messages wait for a slow reader before its stream waits for it.
+/// The number of messages that wait for a slow reader before its stream waits too.
 const MESSAGES_AHEAD_MAX: usize = 2;
 
 /// A stream of answers.
 pub(crate) type Answers<T> = ReceiverStream<Result<T, tonic::Status>>;
 
-/// Where a stream puts its answers.
+/// The sending end of a stream.
 pub(crate) struct Reader<T>(mpsc::Sender<Result<T, tonic::Status>>);
 
-/// Why a stream ends before its time.
+/// Why a stream ends early.
 pub(crate) enum Ended {
-    /// The engine says no.
+    /// The engine refused the request.
     Refused(ApiError),
-    /// Nobody reads it any more.
+    /// The reader is gone.
     Gone,
 }
 
@@ -40,14 +40,14 @@ impl<T> Reader<T> {
     }
 }
 
-/// What every cut-off client is told.
+/// The status that clients get when the engine stops.
 pub(crate) fn stopping_refusal() -> tonic::Status {
     tonic::Status::unavailable("the engine is stopping; ask again when it is back")
 }
 
 /// Resolves when the engine is asked to stop.
 pub(crate) async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // An error means that the server itself is gone, which is a stop too.
+    // An error means that the server itself is gone, which is also a stop.
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
@@ -89,7 +89,7 @@ pub(crate) async fn feed_watch(
     Ok(())
 }
 
-/// The events of an execution; with `follow`, those to come too, over runs.
+/// The events of an execution; with `follow` also future ones, across runs.
 pub(crate) async fn feed_history(
     engine: Engine,
     request: proto::HistoryRequest,
@@ -131,7 +131,7 @@ async fn tell_events(
     }
 }
 
-/// The log lines of an execution; with `follow`, those to come too.
+/// The log lines of an execution; with `follow` also future ones.
 pub(crate) async fn feed_logs(
     engine: Engine,
     request: proto::LogsRequest,

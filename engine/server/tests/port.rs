@@ -1,4 +1,4 @@
-//! What stands behind the port: the service, health, reflection, `/healthz`, `/metrics`, and how it closes.
+//! The services on the port: gRPC, health, reflection, `/healthz`, `/metrics`; and how the port closes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its tests share")]
 
 use std::net::SocketAddr;
@@ -92,7 +92,7 @@ async fn health_and_reflection_know_the_engine() {
     let mut health = HealthClient::new(served.channel().await);
     for service in ["", "cerebelum.v1.Engine"] {
         let request = HealthCheckRequest { service: service.to_owned() };
-        // The first look at the engine may be yet to come.
+        // The engine may not have been checked for the first time yet.
         let mut states = health.watch(request).await.unwrap().into_inner();
         while states.message().await.unwrap().unwrap().status != 1 {}
     }

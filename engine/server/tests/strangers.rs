@@ -1,4 +1,5 @@
-//! What a web page can make a browser send, spoken raw: none of it commands the engine, and none of it is read.
+//! Requests that a web page can make a browser send, written byte by byte: none of them commands the engine, and none
+//! gets an answer that the page could use.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its tests share")]
 
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-/// An engine with a component name of its own to look for, and where it listens.
+/// An engine with a component whose name is its own, to look for in answers, and the address of the engine.
 async fn served() -> (SocketAddr, Engine, oneshot::Sender<()>, tempfile::TempDir) {
     let data = tempfile::tempdir().unwrap();
     let engine = Engine::open(Config::new(data.path())).await.unwrap();
@@ -32,7 +33,7 @@ fn framed(message: &impl Message) -> Vec<u8> {
     framed
 }
 
-/// Sends bytes and reads until the engine closes, or has nothing more to say.
+/// Sends bytes and reads until the engine closes the connection, or the answer is complete.
 async fn said(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
@@ -69,7 +70,7 @@ fn of(name: &'static str, value: &str) -> (&'static str, String) {
     (name, value.to_owned())
 }
 
-/// Commands as a page can make a browser send them, and what it could try instead.
+/// Commands as a page can make a browser send them, and other attempts of a page.
 fn commands(address: SocketAddr) -> Vec<Vec<u8>> {
     let body = framed(&proto::ComponentsRequest {});
     let own = || ("host", address.to_string());
@@ -125,7 +126,7 @@ fn commands(address: SocketAddr) -> Vec<Vec<u8>> {
     ]
 }
 
-/// Looks at what is there, under names that were made to lead here and from pages of others.
+/// Requests that read, under names that were made to lead here and from foreign pages.
 fn looks(address: SocketAddr) -> Vec<Vec<u8>> {
     let own = || ("host", address.to_string());
     vec![
@@ -136,7 +137,7 @@ fn looks(address: SocketAddr) -> Vec<Vec<u8>> {
         head("GET", "/metrics", &[], b""),
         head("GET", "http://evil.example/metrics", &[own()], b""),
         head("GET", "/metrics", &[of("host", "localhost.evil.example")], b""),
-        // Reading, with what a browser says of where it comes from.
+        // Reading, with the headers in which a browser reports the origin.
         head("GET", "/metrics", &[own(), of("origin", "http://evil.example")], b""),
         head("GET", "/metrics", &[own(), of("origin", "http://localhost:3000")], b""),
         head("GET", "/metrics", &[own(), of("sec-fetch-site", "cross-site"), of("sec-fetch-mode", "no-cors")], b""),
@@ -157,7 +158,7 @@ async fn a_web_page_cannot_command_the_engine() {
         let lets = rest.to_ascii_lowercase().contains("access-control-allow");
         assert!(!tells && !lets, "{shown}\n{answer}");
     }
-    // The person at the browser, and this engine's own pages, are no strangers.
+    // Requests from the address bar, and from this engine's own pages, are allowed.
     let origin = of("origin", &format!("http://{address}"));
     for mine in [of("sec-fetch-site", "none"), of("sec-fetch-site", "same-origin"), origin] {
         let answer = said(address, &head("GET", "/healthz", &[own(), mine], b"")).await;
@@ -175,7 +176,8 @@ async fn requests_that_are_too_large_or_never_end_are_let_go() {
         let answer = said(address, &request).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
-    // Each of these is closed after a while: nothing, half a preface, half a head, and HTTP/2 without a request.
+    // Each of these connections is closed after a while: nothing sent, half a preface, half a head, and HTTP/2 without
+    // a request.
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let silent = [&b""[..], b"PRI * HT", b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n", preface];
     let closed = futures::future::join_all(silent.map(|bytes| async move {

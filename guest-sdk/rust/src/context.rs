@@ -1,4 +1,4 @@
-//! What every workflow and step is given: the door to everything durable.
+//! The context that every workflow and step gets: its access to everything durable.
 
 use std::fmt::Display;
 use std::time::{Duration, SystemTime};
@@ -19,8 +19,8 @@ use crate::workflow::{AskStart, AskWorkflow, IsWorkflow, Workflow, WorkflowByNam
 
 /// The first parameter of every workflow and step. Cheap to clone.
 ///
-/// Methods that wait return a [`Durable`](crate::Durable) call: what it yields is recorded, so that the code after it
-/// continues with the same value after a crash, a restart of the engine, or a year of sleep.
+/// Methods that wait return a [`Durable`](crate::Durable) call. Its outcome is recorded, so the code after it continues
+/// with the same value after a crash, a restart of the engine, or a year of sleep.
 #[derive(Clone)]
 pub struct Context {
     pub(crate) host: Host,
@@ -28,13 +28,13 @@ pub struct Context {
 
 /// Waiting.
 impl Context {
-    /// Waits; what follows runs at the deadline, whatever happened meanwhile. At most one year.
+    /// Waits for at most one year. The code after it runs at the deadline, whatever happened to the engine meanwhile.
     pub fn sleep(&self, duration: impl IntoDuration) -> Sleep {
         AskSleep::call(self, duration)
     }
 
-    /// Runs a check step every so often until it says [`Check::Ready`]. The engine drives it; this guest is not in
-    /// memory meanwhile, and the history does not grow with the attempts.
+    /// Runs a check step at intervals until it returns [`Check::Ready`]. The engine drives the poll: this guest is not
+    /// in memory meanwhile, and the history does not grow with the attempts.
     pub fn poll<S, T, A>(&self, check: impl IsStep<S, A>, input: S::Input) -> Poll<T>
     where
         S: Step<Output = Check<T>>,
@@ -44,13 +44,14 @@ impl Context {
         AskPoll::call(self, S::NAME.to_owned(), input.to_json())
     }
 
-    /// The same with a check step of which only the name is known; `component/step` for those of other components.
+    /// The same with a check step given by name: `component/step` for a step of another component.
     pub fn poll_by_name<T: DeserializeOwned + 'static>(&self, check: &str, input: &impl Serialize) -> Poll<T> {
         AskPoll::call(self, check.to_owned(), encode(input))
     }
 
     /// Polls in place: calls a closure with the number of the attempt until it yields `Ok(Some(value))` or
-    /// [`Check::Ready`]. What it awaits and the waits between are durable: a rerun goes on where it was.
+    /// [`Check::Ready`]. The calls that it awaits and the waits between attempts are durable: a rerun goes on where it
+    /// was.
     pub fn poll_until<'a, F, R, C, T>(&self, check: F) -> PollUntil<'a, F, R, C, T>
     where
         F: FnMut(u32) -> R + Unpin + 'a,
@@ -61,7 +62,7 @@ impl Context {
         AskUntil::call(self, check)
     }
 
-    /// Tries in place: calls a closure with the number of the attempt until it succeeds.
+    /// Retries in place: calls a closure with the number of the attempt until it succeeds.
     pub fn retry<'a, F, R, T>(&self, attempt: F) -> Retry<'a, F, R, T>
     where
         F: FnMut(u32) -> R + Unpin + 'a,
@@ -71,31 +72,32 @@ impl Context {
         AskRetry::call(self, attempt)
     }
 
-    /// Asks a person. A no is an error of kind `rejected`, no answer in time one of kind `approval-timeout`.
+    /// Asks a person. A rejection is an error of kind `rejected`; without an answer in time, the kind is
+    /// `approval-timeout`.
     pub fn approval(&self, title: impl Into<String>) -> AwaitApproval {
         AskApproval::call(self, title.into())
     }
 
-    /// Waits for a signal of that name; one that came early is there already.
+    /// Waits for a signal of that name. Signals that were sent earlier are queued.
     pub fn signal<T: DeserializeOwned + 'static>(&self, name: impl Into<String>) -> AwaitSignal<T> {
         AskSignal::call(self, name.into())
     }
 }
 
-/// Calling others.
+/// Calling steps, workflows and servers.
 impl Context {
-    /// Calls a step of which only the name is known: `component/step` for those of other components, in any language.
+    /// Calls a step by its name: `component/step` for a step of another component, in any language.
     pub fn step_by_name<T: Data>(&self, step: &str, input: &impl Serialize) -> StepByName<T> {
         AskStep::call(self, step, encode(input))
     }
 
-    /// Runs a workflow of this component as a child and waits for its output; it is cancelled with this one.
+    /// Runs a workflow of this component as a child and waits for its output. It is cancelled with this execution.
     pub fn run_workflow<W: Workflow, A>(&self, child: impl IsWorkflow<W, A>, input: W::Input) -> WorkflowRun<W> {
         let _ = child;
         WorkflowRun::<W>::of(self, input)
     }
 
-    /// The same for a workflow of which only the name is known: `component/workflow`.
+    /// The same for a workflow given by name: `component/workflow`.
     pub fn run_workflow_by_name<T: Data>(&self, child: &str, input: &impl Serialize) -> WorkflowByName<T> {
         AskWorkflow::call(self, child, encode(input))
     }
@@ -106,13 +108,13 @@ impl Context {
         AskStart::call(self, W::NAME, input.to_json())
     }
 
-    /// The same for a workflow of which only the name is known: `component/workflow`.
+    /// The same for a workflow given by name: `component/workflow`.
     pub fn start_workflow_by_name(&self, workflow: &str, input: &impl Serialize) -> WorkflowStart {
         AskStart::call(self, workflow, encode(input))
     }
 
     /// Ends this run and starts the same workflow anew under the same id, with an empty history:
-    /// `return ctx.continue_as_new(next).await;`. It returns only to say why that was refused. Workflows only.
+    /// `return ctx.continue_as_new(next).await;`. It returns only with the error when it was refused. Workflows only.
     ///
     /// # Errors
     /// When the input has no JSON form, or the host refuses.
@@ -121,12 +123,12 @@ impl Context {
         futures::future::pending().await
     }
 
-    /// Sends an HTTP request, in steps only. See [`http`](crate::http) for a shorter way to write one.
+    /// Sends an HTTP request, in steps only. The module [`http`](crate::http) has a shorter way to write one.
     pub fn fetch(&self, request: http::Request<impl Into<Body>>) -> Fetch {
         AskFetch::call(self, request)
     }
 
-    /// Lets something take only so long: yields its result, or an error of kind `timeout` after dropping it.
+    /// Limits the time of a future: yields its result, or drops it and fails with kind `timeout`.
     ///
     /// # Errors
     /// Those of the future, and `timeout`.
@@ -143,37 +145,37 @@ impl Context {
     }
 }
 
-/// Telling the world.
+/// Progress, log lines and attributes.
 impl Context {
-    /// The latest progress of this workflow or step, 0 to 100. State, not history; never repeated by a rerun.
+    /// Sets the latest progress of this workflow or step, 0 to 100. State, not history; never repeated by a rerun.
     pub fn progress(&self, percent: u8, message: impl Display) {
         self.host.progress(percent.min(100), message.to_string());
     }
 
-    /// A line at level `info` for `cerebelum logs`. Never repeated by a rerun.
+    /// Writes a line at level `info` for `cerebelum logs`. Never repeated by a rerun.
     pub fn info(&self, message: impl Display) {
         self.log(Level::Info, message);
     }
 
-    /// A line at level `warn`.
+    /// Writes a line at level `warn`.
     pub fn warn(&self, message: impl Display) {
         self.log(Level::Warn, message);
     }
 
-    /// A line at a level of choice.
+    /// Writes a line at the given level.
     pub fn log(&self, level: Level, message: impl Display) {
         self.host.log(level, message.to_string());
     }
 
-    /// Sets an attribute of the execution, which lists can be filtered by. Workflows only.
+    /// Sets an attribute of the execution, by which lists can be filtered. Workflows only.
     pub fn set_attribute(&self, name: impl Into<String>, value: impl Into<Scalar>) {
         self.host.set_attribute(name.into(), value.into().0);
     }
 }
 
-/// Where one is.
+/// Facts about the execution, the run and the attempt.
 impl Context {
-    /// The time of the last thing this workflow or step was told: repeats on a rerun.
+    /// The time of the last event delivered to this workflow or step. It repeats on a rerun.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.host.now_ms())
@@ -191,25 +193,25 @@ impl Context {
         self.info_record().workflow
     }
 
-    /// The name of the step that runs; none in a workflow.
+    /// The name of the running step; none in a workflow.
     #[must_use]
     pub fn step_name(&self) -> Option<String> {
         self.info_record().step
     }
 
-    /// Which run of the execution this is: counts up with every continue-as-new, from 1.
+    /// The number of this run, from 1. Every continue-as-new increments it.
     #[must_use]
     pub fn run(&self) -> u32 {
         self.info_record().run
     }
 
-    /// Which attempt of the step this is, from 1; always 1 in a workflow.
+    /// The number of this attempt of the step, from 1; always 1 in a workflow.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.info_record().attempt
     }
 
-    /// Stable over retries and reruns, 32 hex digits: for services that know idempotency.
+    /// 32 hex digits, the same in all retries and reruns: for services that support idempotency keys.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         self.info_record().idempotency_key
@@ -220,7 +222,7 @@ impl Context {
     }
 }
 
-/// A value that an attribute can have: text, number, truth.
+/// The value of an attribute: a text, number or boolean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scalar(String);
 

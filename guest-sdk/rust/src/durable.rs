@@ -1,4 +1,5 @@
-//! The one future behind every durable call: nothing happens until it is awaited, and dropping it cancels the call.
+//! The future behind every durable call. The call does nothing until the future is awaited; dropping it cancels the
+//! call.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,22 +9,22 @@ use futures::future::{FusedFuture, LocalBoxFuture};
 
 use crate::error::Result;
 
-/// What a durable call will ask, once it is awaited.
+/// The request that a durable call makes once it is awaited.
 pub trait Ask<'a>: Unpin + 'a {
-    /// What a success yields.
+    /// The type of a success.
     type Output;
     /// Issues the call.
     #[doc(hidden)]
     fn ask(self) -> LocalBoxFuture<'a, Result<Self::Output>>;
 }
 
-/// Which types a question is about, without holding a value of them.
+/// The types that a request yields, without holding a value of them.
 pub(crate) type Yields<T> = std::marker::PhantomData<fn() -> T>;
 
-/// A durable call: configure it, then `.await` it, or hand it to `join!` or `select!`.
+/// A durable call: configure it, then `.await` it, or pass it to `join!` or `select!`.
 ///
-/// Nothing happens before it is polled for the first time. Dropping one that is under way (the loser of a
-/// `select!`) cancels the call, and the history says so.
+/// It does nothing before it is polled for the first time. Dropping a call that is under way (the loser of a
+/// `select!`) cancels it, and the cancellation is recorded in the history.
 #[must_use = "a durable call does nothing until it is awaited"]
 pub struct Durable<'a, A: Ask<'a>> {
     state: State<'a, A>,
@@ -40,7 +41,8 @@ impl<'a, A: Ask<'a>> Durable<'a, A> {
         Self { state: State::Asking(ask) }
     }
 
-    /// The same call, asked differently. Only builder methods come here, and they own a call not yet polled.
+    /// The same call with a changed request. Only builder methods use this, and they own a call that was not polled
+    /// yet.
     pub(crate) fn map<'b, B: Ask<'b>>(self, change: impl FnOnce(A) -> B) -> Durable<'b, B> {
         Durable::new(change(self.into_ask()))
     }
@@ -73,7 +75,7 @@ impl<'a, A: Ask<'a>> Future for Durable<'a, A> {
     }
 }
 
-// So that `futures::select!` takes a call as it is, without `.fuse()`.
+// Lets `futures::select!` take a call as it is, without `.fuse()`.
 impl<'a, A: Ask<'a>> FusedFuture for Durable<'a, A> {
     fn is_terminated(&self) -> bool {
         matches!(self.state, State::Done)

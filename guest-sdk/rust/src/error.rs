@@ -1,4 +1,4 @@
-//! Why something did not succeed, as guests see it.
+//! Errors as guests see them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,18 +6,18 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// What workflows, steps and durable calls return.
+/// The result of workflows, steps and durable calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The kinds that the engine and this crate give. Authors may use words of their own.
+/// The kinds that the engine and this crate use. Authors may use words of their own.
 pub mod kind {
     /// User code returned an error without naming a kind.
     pub const FAILURE: &str = "failure";
     /// A stretch of a step, or an awaited signal, took too long.
     pub const TIMEOUT: &str = "timeout";
-    /// Somebody cancelled the execution, or this call.
+    /// The execution, or this call, was cancelled.
     pub const CANCELLED: &str = "cancelled";
-    /// A person said no.
+    /// A person rejected the approval.
     pub const REJECTED: &str = "rejected";
     /// No person answered in time.
     pub const APPROVAL_TIMEOUT: &str = "approval-timeout";
@@ -25,22 +25,22 @@ pub mod kind {
     pub const POLL_EXHAUSTED: &str = "poll-exhausted";
     /// A poll used up its time.
     pub const POLL_TIMEOUT: &str = "poll-timeout";
-    /// A value was no JSON.
+    /// A value is not JSON.
     pub const INVALID_OUTPUT: &str = "invalid-output";
-    /// An argument makes no sense.
+    /// An argument is not valid.
     pub const INVALID_ARGUMENT: &str = "invalid-argument";
-    /// A value has not the type that was expected.
+    /// A value does not have the expected type.
     pub const SCHEMA_MISMATCH: &str = "schema-mismatch";
-    /// What was named does not exist.
+    /// There is nothing of the given name.
     pub const NOT_FOUND: &str = "not-found";
     /// A server answered with a status that means failure.
     pub const HTTP_STATUS: &str = "http-status";
 }
 
-/// Why something did not succeed: a stable [`kind`](Error::kind), a line for a person, details for programs.
+/// An error: a stable [`kind`](Error::kind), a line for a person, and details for programs.
 ///
-/// `?` makes one of every [`std::error::Error`], with its sources kept in the details. Such an error, and one from
-/// [`Error::new`], may be mended by another attempt; [`permanent`](Error::permanent) says that it cannot.
+/// `?` converts every [`std::error::Error`] and keeps its sources in the details. Another attempt may fix such an
+/// error, and one from [`Error::new`]; [`permanent`](Error::permanent) says that no attempt will.
 ///
 /// ```
 /// use cerebelum::prelude::*;
@@ -65,32 +65,32 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of an own kind that another attempt may mend.
+    /// An error of the given kind that another attempt may fix.
     pub fn new(kind: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind: kind.into(), message: message.into(), details: None, retryable: true }))
     }
 
-    /// The same, but no further attempt can mend it: a step that fails with it is not retried.
+    /// The same error, which no further attempt can fix: a step that fails with it is not retried.
     #[must_use]
     pub fn permanent(mut self) -> Self {
         self.0.retryable = false;
         self
     }
 
-    /// The same with details, which must be something that has a JSON form.
+    /// The same error with details, which must have a JSON form.
     #[must_use]
     pub fn with_details(mut self, details: impl serde::Serialize) -> Self {
         self.0.details = serde_json::to_string(&details).ok();
         self
     }
 
-    /// The stable word for it.
+    /// The stable word for this sort of error.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.0.kind
     }
 
-    /// Whether it is of this kind.
+    /// Whether the error is of this kind.
     #[must_use]
     pub fn is(&self, kind: &str) -> bool {
         self.0.kind == kind
@@ -102,7 +102,7 @@ impl Error {
         &self.0.message
     }
 
-    /// Its details, when there are any of that shape.
+    /// The details, if there are any of that shape.
     #[must_use]
     pub fn details<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_str(self.0.details.as_deref()?).ok()
@@ -114,7 +114,7 @@ impl Error {
         self.0.retryable
     }
 
-    /// Whether it says that somebody cancelled the execution: clean up and return.
+    /// Whether the execution, or this call, was cancelled. The guest should then clean up and return.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.is(kind::CANCELLED)
@@ -147,7 +147,7 @@ impl fmt::Debug for Error {
     }
 }
 
-// `Error` itself is no `std::error::Error`, as in anyhow: only so can every other one become it by `?`.
+// `Error` itself does not implement `std::error::Error`, as in anyhow: only then can `?` convert every other error.
 impl<E: std::error::Error + 'static> From<E> for Error {
     fn from(error: E) -> Self {
         let sources: Vec<Value> = std::iter::successors(error.source(), |e| (*e).source())

@@ -1,4 +1,4 @@
-//! HTTP for steps: the types of the crate `http`, and a few words around them.
+//! HTTP for steps: the types of the crate `http`, and a builder around them.
 //!
 //! ```no_run
 //! # use cerebelum::prelude::*;
@@ -64,8 +64,8 @@ impl From<&str> for Body {
     }
 }
 
-/// Stands for a secret in a header or a URL; the host fills it in after the request was journaled, so that it
-/// appears in no input, history or log. The secret must be named in [`component!`](crate::component!).
+/// A placeholder for a secret in a header or a URL. The host fills it in after the request was journaled, so the secret
+/// never appears in an input, a history or a log. It must be named in [`component!`](crate::component!).
 #[must_use]
 pub fn secret(name: &str) -> String {
     format!("{{{{secret:{name}}}}}")
@@ -103,7 +103,7 @@ pub fn request(method: Method, url: impl Into<String>) -> RequestBuilder {
     RequestBuilder { request: Ok(request) }
 }
 
-/// A request under construction; what is wrong with it is told when it is sent.
+/// A request under construction; mistakes in it are reported when it is sent.
 #[derive(Debug)]
 #[must_use = "a request leaves when it is sent and awaited"]
 pub struct RequestBuilder {
@@ -124,7 +124,7 @@ impl RequestBuilder {
         self.header("authorization", format!("Bearer {}", token.as_ref()))
     }
 
-    /// Replaces the key that the engine would give, which is stable over retries and reruns.
+    /// Replaces the engine's own key, which is the same in all retries and reruns.
     pub fn idempotency_key(self, key: impl Into<String>) -> Self {
         self.header("idempotency-key", key)
     }
@@ -159,7 +159,7 @@ impl RequestBuilder {
         })
     }
 
-    /// Bounds the whole exchange; 60 s unless told.
+    /// Bounds the whole exchange; the default is 60 s.
     pub fn timeout(self, timeout: impl IntoDuration) -> Self {
         self.with(|request| {
             request.timeout_ms = Some(timeout.into_ms()?);
@@ -167,7 +167,7 @@ impl RequestBuilder {
         })
     }
 
-    /// The durable call that sends it.
+    /// The durable call that sends the request.
     pub fn send(self, ctx: &Context) -> Fetch {
         Durable::new(AskFetch { host: ctx.host.clone(), request: self.request })
     }
@@ -196,10 +196,10 @@ fn escape(url: &mut String, text: &str) {
     }
 }
 
-/// A request on its way. Any status is a response; not getting one is an error of a kind `http-…`.
+/// A request on its way. Any status is a response; a request without a response is an error of a kind `http-…`.
 pub type Fetch = Durable<'static, AskFetch>;
 
-/// The question behind [`Fetch`].
+/// The request behind [`Fetch`].
 pub struct AskFetch {
     host: Host,
     request: Result<HttpRequest>,
@@ -226,7 +226,7 @@ impl AskFetch {
 }
 
 impl Fetch {
-    /// Bounds the whole exchange; 60 s unless told.
+    /// Bounds the whole exchange; the default is 60 s.
     pub fn timeout(self, timeout: impl IntoDuration) -> Self {
         self.map(|AskFetch { host, request }| {
             let request = RequestBuilder { request }.timeout(timeout).request;
@@ -251,22 +251,22 @@ impl Ask<'static> for AskFetch {
     }
 }
 
-/// What one mostly wants of a response.
+/// Common operations on a response.
 pub trait ResponseExt: Sized {
     /// The body as JSON.
     ///
     /// # Errors
-    /// When it is no JSON of that type.
+    /// When the body is not JSON of that type.
     fn json<T: DeserializeOwned>(&self) -> Result<T>;
 
-    /// The body as text; what is no UTF-8 becomes `�`.
+    /// The body as text; bytes that are not UTF-8 become `�`.
     fn text(&self) -> String;
 
     /// The response itself, unless its status is 400 or more.
     ///
     /// # Errors
-    /// Of kind `http-status` with status and body in the details. 408, 425, 429 and 5xx may be mended by another
-    /// attempt, other statuses are permanent.
+    /// Of kind `http-status`, with status and body in the details. Another attempt may fix 408, 425, 429 and 5xx; other
+    /// statuses are permanent.
     fn error_for_status(self) -> Result<Self>;
 }
 

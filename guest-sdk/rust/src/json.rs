@@ -1,4 +1,4 @@
-//! Values on their way in and out: typed where the author has a type, text as written where not.
+//! Values on their way in and out: typed where the author has a type, otherwise text as it was written.
 
 use std::fmt;
 
@@ -10,37 +10,37 @@ use serde_json::value::RawValue;
 
 use crate::error::{Error, Result, kind};
 
-/// What can be an input or an output: it goes to JSON and back, and has a schema.
+/// A type that can be an input or an output: it converts to JSON and back, and has a schema.
 ///
-/// Never implemented by hand: put [`#[data]`](macro@crate::data) on a struct or an enum.
+/// Do not implement it by hand: put [`#[data]`](macro@crate::data) on a struct or an enum.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an input or an output",
     label = "does not go to JSON and back",
     note = "put `#[data]` on a struct or enum of your own; types of other crates need serde and schemars"
 )]
 pub trait Data: Sized + 'static {
-    /// Its JSON text.
+    /// The JSON text of the value.
     ///
     /// # Errors
-    /// When it has none.
+    /// When the value has no JSON form.
     fn to_json(&self) -> Result<String>;
 
     /// The value that a JSON text describes.
     ///
     /// # Errors
-    /// When it describes no value of this type.
+    /// When the text does not describe a value of this type.
     fn from_json(text: &str) -> Result<Self>;
 
-    /// The JSON Schema of texts that are accepted.
+    /// The JSON Schema of accepted texts.
     #[must_use]
     fn input_schema() -> String;
 
-    /// The JSON Schema of texts that are produced.
+    /// The JSON Schema of produced texts.
     #[must_use]
     fn output_schema() -> String;
 }
 
-// No supertraits and no recommendation: causes in terms of other crates' traits would bury the advice.
+// Without supertraits, and with `do_not_recommend`: reasons in terms of other crates' traits would bury the advice.
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Data for T {
     fn to_json(&self) -> Result<String> {
@@ -62,7 +62,7 @@ impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Data for T {
 
 /// One JSON document exactly as it was written: every digit, the order of keys, nested nulls.
 ///
-/// For values that only pass through; [`serde_json::Value`] is for those to be looked into.
+/// Use it for values that are only passed on, and [`serde_json::Value`] for values that are inspected.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Json(Box<RawValue>);
@@ -71,7 +71,7 @@ impl Json {
     /// The JSON form of a value.
     ///
     /// # Errors
-    /// When it has none.
+    /// When the value has no JSON form.
     pub fn of(value: &(impl Serialize + ?Sized)) -> Result<Self> {
         Ok(Self(RawValue::from_string(encode(value)?)?))
     }
@@ -79,7 +79,7 @@ impl Json {
     /// The value that this document describes.
     ///
     /// # Errors
-    /// When it describes no value of that type.
+    /// When the document does not describe a value of that type.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
         decode(self.as_str())
     }
@@ -139,7 +139,7 @@ pub(crate) fn encode(value: &(impl Serialize + ?Sized)) -> Result<String> {
         .map_err(|e| Error::new(kind::INVALID_OUTPUT, format!("a value has no JSON form: {e}")).permanent())
 }
 
-/// The value behind a JSON text that came in.
+/// The value of a JSON text that came in.
 pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| {
         let shown: String = text.chars().take(200).collect();
@@ -157,7 +157,7 @@ fn short_name(name: &str) -> String {
     short
 }
 
-/// The JSON Schema of what is accepted as a value of this type.
+/// The JSON Schema of the texts that are accepted as a value of this type.
 pub(crate) fn input_schema<T: JsonSchema>() -> String {
     schema::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }

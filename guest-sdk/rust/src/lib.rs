@@ -27,8 +27,8 @@
 //! cerebelum::component!(hosts = ["api.example.com"]);
 //! ```
 //!
-//! A guest crate has `crate-type = ["cdylib", "rlib"]`: the first becomes the component, the second is what
-//! `cargo test` runs on the local executor of the module `testing`, days in milliseconds.
+//! A guest crate has `crate-type = ["cdylib", "rlib"]`: the first becomes the component. The second is what `cargo
+//! test` runs on the local executor of the module `testing`, where days pass in milliseconds.
 
 mod context;
 mod durable;
@@ -46,9 +46,9 @@ mod time;
 mod waits;
 mod workflow;
 
-/// Makes a struct or an enum fit to be an input or an output: derives `Clone`, `Debug`, serde's `Serialize` and
-/// `Deserialize`, and schemars' `JsonSchema`, without these crates in the author's `Cargo.toml`. Attributes of serde
-/// (`#[serde(default)]` …) and further derives can stand beside it.
+/// Makes a struct or an enum an input or output type: derives `Clone`, `Debug`, serde's `Serialize` and `Deserialize`,
+/// and schemars' `JsonSchema`, without these crates in the author's `Cargo.toml`. Attributes of serde
+/// (`#[serde(default)]` …) and further derives can be added.
 pub use cerebelum_macros::data;
 /// Makes an `async fn name(ctx: Context, input: I) -> Result<O>` a step: a unit of effects in a sandbox of its own,
 /// tried again when it fails, called from workflows and other steps like a function: `name(&ctx, input).await?`.
@@ -64,8 +64,8 @@ pub use durable::{Ask, Durable};
 pub use error::{Error, Result, kind};
 /// Goes on with the first of several futures that is ready, `select! { a = first => …, b = second => … }`.
 ///
-/// When several are ready at once the one that stands first wins. `futures::select!` draws one by chance instead; a
-/// component repeats that chance, but a native test with `Local::hibernating` cannot.
+/// When several are ready at once, the first one in the list wins. `futures::select!` picks one at random instead. A
+/// component repeats that random choice on a rerun; a native test with `Local::hibernating` cannot.
 pub use futures::select_biased as select;
 /// Waits for several futures at once; see the crate `futures`.
 pub use futures::{select_biased, try_join};
@@ -78,7 +78,7 @@ pub use time::{IntoDuration, days, hours, millis, minutes, seconds};
 pub use waits::{Approval, AskApproval, AskSignal, AskSleep, AwaitApproval, AwaitSignal, Sleep};
 pub use workflow::{AskStart, AskWorkflow, IsWorkflow, Workflow, WorkflowByName, WorkflowRun, WorkflowStart};
 
-/// Everything a guest usually needs: `use cerebelum::prelude::*;`.
+/// Everything that a guest usually needs: `use cerebelum::prelude::*;`.
 pub mod prelude {
     pub use crate::http::{self, ResponseExt as _, secret};
     pub use crate::{
@@ -87,8 +87,8 @@ pub mod prelude {
     };
 }
 
-/// Runs a collection of durable calls at once and yields their values in order, or the first error; the calls still
-/// open are cancelled then.
+/// Runs a collection of durable calls at once and yields their values in order, or the first error. The first error
+/// cancels the calls that are still open.
 pub fn join_all<I, T>(calls: I) -> impl Future<Output = Result<Vec<T>>>
 where
     I: IntoIterator,
@@ -99,17 +99,17 @@ where
 
 /// Runs several durable calls at once: `let (a, b) = join!(step_a(&ctx, x), step_b(&ctx, y)).await?;`.
 ///
-/// The first error ends it; calls still open are cancelled then. `futures::join!`, which waits for all whatever
-/// happens, works as well, and so do `select!` and `FuturesUnordered`.
+/// The first error ends it and cancels the calls that are still open. `futures::join!`, which waits for all of them
+/// whatever happens, works as well, and so do `select!` and `FuturesUnordered`.
 #[macro_export]
 macro_rules! join {
     ($($call:expr),+ $(,)?) => {
-        // The calls are made here and now, as arguments of a function would be; only the waiting is moved.
+        // The calls are evaluated here, as the arguments of a function would be; only the waiting is moved.
         $crate::__join!(@ () $($call,)+)
     };
 }
 
-/// Not for use: the nesting behind [`join!`].
+/// Not for direct use: the nesting behind [`join!`].
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __join {
@@ -122,7 +122,7 @@ macro_rules! __join {
     };
 }
 
-/// Ends a guest crate: `cerebelum::component!();`, or with what its steps may reach.
+/// Stands at the end of a guest crate: `cerebelum::component!();`, or with the hosts and secrets of its steps.
 ///
 /// Workflows and steps are not listed; their attributes have registered them.
 ///
@@ -152,18 +152,18 @@ pub mod __private {
 
     use crate::{Error, Result};
 
-    /// What workflows and steps return.
+    /// The return type of workflows and steps.
     #[diagnostic::on_unimplemented(
         message = "a workflow or a step returns a `Result<…>`, not `{Self}`",
         label = "expected a `Result<…>`"
     )]
     pub trait IsResult {
-        /// What a success yields.
+        /// The type of a success.
         type Value;
         /// The same with the error of this crate.
         ///
         /// # Errors
-        /// When it is one.
+        /// When the result is an error.
         fn into_result(self) -> Result<Self::Value>;
     }
 

@@ -1,4 +1,4 @@
-//! Waiting until something is so: driven by the engine with a check step, or in place with a closure.
+//! Waiting until a condition holds: driven by the engine with a check step, or in place with a closure.
 
 use std::marker::PhantomData;
 
@@ -14,27 +14,27 @@ use crate::host::{Host, PollPolicy};
 use crate::json::{Json, decode};
 use crate::time::IntoDuration;
 
-/// What a check step says.
+/// The answer of a check step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Check<T> {
-    /// It is so: the poll ends with this value.
+    /// The condition holds: the poll ends with this value.
     Ready(T),
-    /// Not yet, and what was seen instead, for whoever looks at the execution meanwhile.
+    /// Not yet. The value shows the current state to an operator who looks at the execution meanwhile.
     NotYet(Option<Json>),
 }
 
 impl<T> Check<T> {
-    /// Not yet, and nothing to show for it.
+    /// Not yet, without a value to show.
     #[must_use]
     pub const fn not_yet() -> Self {
         Self::NotYet(None)
     }
 
-    /// Not yet, and what was seen instead.
+    /// Not yet, with the state that was seen.
     ///
     /// # Errors
-    /// When that has no JSON form.
+    /// When the state has no JSON form.
     pub fn not_yet_but(seen: &impl Serialize) -> Result<Self> {
         Ok(Self::NotYet(Some(Json::of(seen)?)))
     }
@@ -46,7 +46,7 @@ impl<T> From<Option<T>> for Check<T> {
     }
 }
 
-/// How often, how many times, how long: the same for both forms.
+/// Interval, number of attempts and timeout: the same for both forms.
 struct PollSchedule {
     interval: Result<u64>,
     attempts: u32,
@@ -71,7 +71,7 @@ impl PollSchedule {
 /// A poll driven by the engine: `ctx.poll(check, input).every("5s").attempts(30).await?`.
 pub type Poll<T> = Durable<'static, AskPoll<T>>;
 
-/// The question behind [`Poll`].
+/// The request behind [`Poll`].
 pub struct AskPoll<T> {
     host: Host,
     step: String,
@@ -87,17 +87,18 @@ impl<T: DeserializeOwned + 'static> AskPoll<T> {
 }
 
 impl<T: DeserializeOwned + 'static> Poll<T> {
-    /// From the end of one check to the start of the next; 5 s unless told.
+    /// The time from the end of one check to the start of the next; the default is 5 s.
     pub fn every(self, interval: impl IntoDuration) -> Self {
         self.map(|ask| AskPoll { rhythm: PollSchedule { interval: interval.into_ms(), ..ask.rhythm }, ..ask })
     }
 
-    /// Checks in all; 30 unless told. One more would fail with kind `poll-exhausted`.
+    /// The number of checks; the default is 30. When they are used up, the poll fails with kind `poll-exhausted`.
     pub fn attempts(self, attempts: u32) -> Self {
         self.map(|ask| AskPoll { rhythm: PollSchedule { attempts, ..ask.rhythm }, ..ask })
     }
 
-    /// From the poll's start, looked at before each check; fails with kind `poll-timeout`.
+    /// The time from the start of the poll, checked before each check. After it the poll fails with kind
+    /// `poll-timeout`.
     pub fn timeout(self, timeout: impl IntoDuration) -> Self {
         self.map(|ask| AskPoll { rhythm: PollSchedule { timeout: Some(timeout.into_ms()), ..ask.rhythm }, ..ask })
     }
@@ -114,7 +115,7 @@ impl<T: DeserializeOwned + 'static> Ask<'static> for AskPoll<T> {
 /// A poll in place: `ctx.poll_until(|attempt| async move { … }).every("5s").await?`.
 pub type PollUntil<'a, F, R, C, T> = Durable<'a, AskUntil<F, R, C, T>>;
 
-/// The question behind [`PollUntil`].
+/// The request behind [`PollUntil`].
 pub struct AskUntil<F, R, C, T> {
     ctx: Context,
     check: F,
@@ -122,9 +123,9 @@ pub struct AskUntil<F, R, C, T> {
     yields: Yields<(R, C, T)>,
 }
 
-/// What the closure of [`Context::poll_until`] may yield: a [`Check`], or an `Option` where `None` is not yet.
+/// The type that the closure of [`Context::poll_until`] yields: a [`Check`], or an `Option` where `None` means not yet.
 pub trait IsCheck<T> {
-    /// The value, when it is so.
+    /// The value, if the condition holds.
     fn into_ready(self) -> Option<T>;
 }
 
@@ -162,17 +163,17 @@ where
     C: IsCheck<T> + 'a,
     T: 'a,
 {
-    /// From the end of one check to the start of the next; 5 s unless told.
+    /// The time from the end of one check to the start of the next; the default is 5 s.
     pub fn every(self, interval: impl IntoDuration) -> Self {
         self.map(|ask| AskUntil { rhythm: PollSchedule { interval: interval.into_ms(), ..ask.rhythm }, ..ask })
     }
 
-    /// Checks in all; 30 unless told.
+    /// The number of checks; the default is 30.
     pub fn attempts(self, attempts: u32) -> Self {
         self.map(|ask| AskUntil { rhythm: PollSchedule { attempts, ..ask.rhythm }, ..ask })
     }
 
-    /// From the poll's start, looked at before each check.
+    /// The time from the start of the poll, checked before each check.
     pub fn timeout(self, timeout: impl IntoDuration) -> Self {
         self.map(|ask| AskUntil { rhythm: PollSchedule { timeout: Some(timeout.into_ms()), ..ask.rhythm }, ..ask })
     }
@@ -193,7 +194,8 @@ where
     }
 }
 
-/// Durable through its sleeps: a rerun gets the outcomes of past attempts from the history and goes on counting.
+/// A poll that is durable through its sleeps: a rerun gets the outcomes of past attempts from the history and goes on
+/// counting.
 async fn poll_in_place<F, R, C, T>(ctx: &Context, mut check: F, policy: PollPolicy) -> Result<T>
 where
     F: FnMut(u32) -> R,
@@ -216,6 +218,6 @@ where
         }
     }
     let message = format!("Polling failed after {max_attempts} attempts (interval: {interval_ms}ms)");
-    // All attempts that its author wanted were made: the policy of the step around it is not to multiply them.
+    // All attempts that the author asked for were made. The policy of the step around must not multiply them.
     Err(Error::new(kind::POLL_EXHAUSTED, message).permanent())
 }

@@ -1,4 +1,4 @@
-//! What this component consists of: every attribute registers its function, nobody keeps a list.
+//! The workflows and steps of this component. Every attribute registers its function, so there is no list to keep.
 
 use futures::future::{FutureExt, LocalBoxFuture};
 
@@ -20,14 +20,14 @@ pub struct Registration {
     run: Body,
 }
 
-/// Which of the two it is.
+/// Whether a registration is a workflow or a step.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Role {
     Workflow { cancel_grace_ms: Option<u64> },
     Step(StepOptions),
 }
 
-/// From JSON text to JSON text.
+/// A function from JSON text to JSON text.
 pub(crate) type Body = fn(Context, String) -> LocalBoxFuture<'static, Result<String>>;
 
 /// The keyword of a workflow's input schema that limits its clean-up after a cancel.
@@ -35,7 +35,7 @@ const CANCEL_GRACE_KEYWORD: &str = "x-cerebelum-cancel-grace-ms";
 
 inventory::collect!(Registration);
 
-/// What this component asks for.
+/// The permissions that this component asks for.
 pub struct Grants {
     /// Hosts that its steps want to fetch from.
     pub hosts: &'static [&'static str],
@@ -46,7 +46,7 @@ pub struct Grants {
 inventory::collect!(Grants);
 
 impl Registration {
-    /// Its body, from JSON text to JSON text.
+    /// The function's body, from JSON text to JSON text.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) const fn body(&self) -> Body {
         self.run
@@ -78,7 +78,7 @@ impl Registration {
         }
     }
 
-    /// The JSON Schema of its input, with what else the engine learns from there.
+    /// The JSON Schema of the input, with the keywords that the engine reads from it.
     pub(crate) fn input_schema(&self) -> String {
         let schema = (self.input_schema)();
         let Role::Workflow { cancel_grace_ms: Some(grace) } = self.role else { return schema };
@@ -98,7 +98,7 @@ impl Registration {
 
 /// Every workflow and step of this program, by name.
 pub(crate) fn registrations() -> Vec<&'static Registration> {
-    // The linker's order is nobody's promise; a manifest should not depend on it.
+    // The linker's order is not guaranteed; a manifest should not depend on it.
     let mut all: Vec<_> = inventory::iter::<Registration>.into_iter().collect();
     all.sort_by_key(|r| (!r.is_workflow(), r.name));
     all

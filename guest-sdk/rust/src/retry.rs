@@ -1,4 +1,4 @@
-//! Trying something again in place, with durable waits between the attempts.
+//! Retries in place, with durable waits between the attempts.
 
 use std::marker::PhantomData;
 
@@ -12,7 +12,7 @@ use crate::time::IntoDuration;
 /// `ctx.retry(|attempt| async move { … }).attempts(10).delay("5s").backoff(2.0).await?`.
 pub type Retry<'a, F, R, T> = Durable<'a, AskRetry<'a, F, R, T>>;
 
-/// The question behind [`Retry`].
+/// The request behind [`Retry`].
 pub struct AskRetry<'a, F, R, T> {
     ctx: Context,
     attempt: F,
@@ -50,27 +50,27 @@ where
     R: Future<Output = Result<T>> + 'a,
     T: 'a,
 {
-    /// Attempts in all, the first included; 3 unless told.
+    /// The number of attempts, including the first; the default is 3.
     pub fn attempts(self, attempts: u32) -> Self {
         self.map(|ask| AskRetry { attempts, ..ask })
     }
 
-    /// Wait before the second attempt; 1 s unless told.
+    /// The wait before the second attempt; the default is 1 s.
     pub fn delay(self, delay: impl IntoDuration) -> Self {
         self.map(|ask| AskRetry { delay: delay.into_ms(), ..ask })
     }
 
-    /// No wait is longer than this.
+    /// The longest wait.
     pub fn max_delay(self, max_delay: impl IntoDuration) -> Self {
         self.map(|ask| AskRetry { max_delay: max_delay.into_ms(), ..ask })
     }
 
-    /// Each further wait is the one before it times this factor; 1.0, a constant wait, unless told.
+    /// Each further wait is the one before it times this factor. The default is 1.0, a constant wait.
     pub fn backoff(self, backoff: f64) -> Self {
         self.map(|ask| AskRetry { backoff, ..ask })
     }
 
-    /// Tries again only after errors of which this holds; unless told, after all but permanent ones.
+    /// Tries again only after errors that meet this condition; the default is all but permanent errors.
     pub fn only_if(self, condition: impl Fn(&Error) -> bool + 'a) -> Self {
         self.map(|ask| AskRetry { only_if: Box::new(condition), ..ask })
     }
@@ -93,12 +93,12 @@ where
                     Ok(value) => return Ok(value),
                     Err(error) => error,
                 };
-                // A cancelled execution is to end, not to be stubborn.
+                // A cancelled execution must end and not try again.
                 if error.is(kind::CANCELLED) || !(self.only_if)(&error) {
                     return Err(error);
                 }
                 if attempt >= self.attempts {
-                    // The policy of the step around it is not to multiply the attempts that its author wanted.
+                    // The policy of the step around must not multiply the attempts that the author asked for.
                     return Err(error.permanent());
                 }
                 self.ctx.host.sleep(wait_ms(delay_ms, self.backoff, attempt).min(max_delay_ms)).await?;
@@ -112,7 +112,7 @@ where
 /// The wait after this attempt (from 1): delay · backoff^(attempt - 1).
 fn wait_ms(delay_ms: u64, backoff: f64, attempt: u32) -> u64 {
     let factor = backoff.max(0.0).powi(i32::try_from(attempt - 1).unwrap_or(i32::MAX));
-    // The cast saturates, which is what an overgrown delay should do.
+    // The cast saturates, which is right for a delay that has grown too large.
     (delay_ms as f64 * factor).round() as u64
 }
 

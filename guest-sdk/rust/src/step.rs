@@ -14,15 +14,15 @@ use crate::time::IntoDuration;
 /// How often a failed step is tried again, and when.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
-    /// Attempts in all, the first included; 1 means no retry.
+    /// The number of attempts, including the first; 1 means no retry.
     pub max_attempts: u32,
-    /// Wait before the second attempt, in milliseconds.
+    /// The wait before the second attempt, in milliseconds.
     pub delay_ms: u64,
     /// Each further wait is the one before it times this factor.
     pub backoff: f64,
-    /// No wait is longer than this, in milliseconds.
+    /// The longest wait, in milliseconds.
     pub max_delay_ms: u64,
-    /// Random share added to or taken from each wait: 0.2 means ±20 %.
+    /// The random share that is added to or taken from each wait: 0.2 means ±20 %.
     pub jitter: f64,
 }
 
@@ -38,35 +38,36 @@ impl Default for RetryPolicy {
     }
 }
 
-/// What bounds a step. What is left out comes from the step's declaration, then from the engine.
+/// The bounds of a step. A bound that is left out comes from the step's declaration, then from the engine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepOptions {
-    /// How often to try again, and when.
+    /// How often a failed step is tried again, and when.
     pub retry: Option<RetryPolicy>,
-    /// Bounds each stretch between two durable waits, in milliseconds.
+    /// The bound of each stretch between two durable waits, in milliseconds.
     pub timeout_ms: Option<u64>,
-    /// Bounds the whole step, retries and waits included, in milliseconds.
+    /// The bound of the whole step, retries and waits included, in milliseconds.
     pub deadline_ms: Option<u64>,
 }
 
-/// What `#[step]` makes of a function `f`: a type of the same name, besides the function that calls it.
+/// A step. `#[step]` on a function makes a type of the same name that implements this, besides the function that calls
+/// it.
 pub trait Step: 'static {
-    /// Its name in the component.
+    /// The name in the component.
     const NAME: &'static str;
-    /// The first paragraph of its doc comment.
+    /// The first paragraph of the doc comment.
     const SUMMARY: Option<&'static str>;
-    /// What bounds it.
+    /// The bounds.
     const OPTIONS: StepOptions;
-    /// What it takes; `()` when nothing.
+    /// The type of the input; `()` without one.
     type Input: Data;
-    /// What it yields.
+    /// The type of the output.
     type Output: Data;
 
-    /// Its body, without retries, journal or sandbox.
+    /// The body, without retries, journal or sandbox.
     fn run(ctx: Context, input: Self::Input) -> impl Future<Output = Result<Self::Output>> + 'static;
 }
 
-/// A function made by `#[step]`, for everything that takes a step without calling it.
+/// A function made by `#[step]`, for functions that take a step without calling it.
 #[diagnostic::on_unimplemented(message = "expected a function with `#[step]`", label = "not a step")]
 pub trait IsStep<S: Step, Arity> {}
 
@@ -76,10 +77,10 @@ impl<S: Step, F: Fn(&Context) -> StepRun<S>> IsStep<S, ()> for F {}
 /// A call of a step: `create_droplet(&ctx, order).await?`.
 pub type StepRun<S> = Durable<'static, AskStep<S, <S as Step>::Output>>;
 
-/// A call of a step of which only the name is known: `component/step` for those of other components.
+/// A call of a step by its name: `component/step` for a step of another component.
 pub type StepByName<T> = Durable<'static, AskStep<(), T>>;
 
-/// The question behind [`StepRun`] and [`StepByName`]: step `S` (`()` when only its name is known) yielding `T`.
+/// The request behind [`StepRun`] and [`StepByName`]: step `S` (`()` when only its name is known) yielding `T`.
 pub struct AskStep<S, T> {
     host: Host,
     pub(crate) step: String,
@@ -91,7 +92,7 @@ pub struct AskStep<S, T> {
 }
 
 impl<S: Step> StepRun<S> {
-    /// The call of a step; the function that `#[step]` makes consists of this.
+    /// The call of a step; the function that `#[step]` makes is only this.
     pub fn of(ctx: &Context, input: S::Input) -> Self {
         AskStep::call(ctx, S::NAME, input.to_json())
     }
@@ -112,7 +113,7 @@ impl<S: 'static, T: Data> AskStep<S, T> {
 }
 
 impl<S: 'static, T: Data> Durable<'static, AskStep<S, T>> {
-    /// Tries this call by another policy than the step declares.
+    /// Replaces the retry policy that the step declares, for this call.
     pub fn retry(self, policy: RetryPolicy) -> Self {
         self.map(|ask| AskStep { retry: Some(policy), ..ask })
     }

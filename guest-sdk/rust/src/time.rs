@@ -1,4 +1,4 @@
-//! Lengths of time as authors give them: a `Duration`, `days(3)` or `"5s"`.
+//! Durations as authors write them: a `Duration`, `days(3)` or `"5s"`.
 
 #[path = "../macros/src/duration.rs"]
 mod duration;
@@ -37,14 +37,14 @@ pub const fn days(count: u64) -> Duration {
     Duration::from_secs(count.saturating_mul(86_400))
 }
 
-/// A length of time: a [`Duration`], or a text such as `"500ms"`, `"5s"`, `"1m30s"`, `"2h"`, `"3d"`.
+/// A duration: a [`Duration`], or a text such as `"500ms"`, `"5s"`, `"1m30s"`, `"2h"`, `"3d"`.
 ///
-/// A text that is none makes the call that it was given to fail with kind `invalid-argument`.
+/// A call that was given an invalid text fails with kind `invalid-argument`.
 pub trait IntoDuration {
-    /// In milliseconds, parts of one rounded up: a wait is never shorter than asked.
+    /// The duration in milliseconds, with fractions rounded up: a wait is never shorter than requested.
     ///
     /// # Errors
-    /// When a text is no duration.
+    /// When a text is not a valid duration.
     fn into_ms(self) -> Result<u64>;
 }
 

@@ -1,4 +1,4 @@
-//! Waiting for time, for a person, for a message.
+//! Waits for time, for a person, and for a message.
 
 use std::marker::PhantomData;
 
@@ -18,7 +18,7 @@ use crate::time::IntoDuration;
 /// `ctx.sleep(days(1)).await?`.
 pub type Sleep = Durable<'static, AskSleep>;
 
-/// The question behind [`Sleep`].
+/// The request behind [`Sleep`].
 pub struct AskSleep {
     host: Host,
     duration: Result<u64>,
@@ -38,21 +38,21 @@ impl Ask<'static> for AskSleep {
     }
 }
 
-/// A person's yes.
+/// A person's approval.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Approval<T = Value> {
     /// The answer.
     pub data: T,
-    /// Who gave it.
+    /// The person who gave it.
     pub by: String,
-    /// What they said besides.
+    /// The person's comment.
     pub comment: Option<String>,
 }
 
 /// `ctx.approval("Go live?").data(&plan).timeout(days(3)).await?`.
 pub type AwaitApproval<T = Value> = Durable<'static, AskApproval<T>>;
 
-/// The question behind [`AwaitApproval`].
+/// The request behind [`AwaitApproval`].
 pub struct AskApproval<T> {
     host: Host,
     kind: String,
@@ -78,17 +78,17 @@ impl AskApproval<Value> {
 }
 
 impl<T: DeserializeOwned + 'static> AwaitApproval<T> {
-    /// Which sort of approval this is; `manual` unless told.
+    /// The kind of this approval; the default is `manual`.
     pub fn kind(self, kind: impl Into<String>) -> Self {
         self.map(|ask| AskApproval { kind: kind.into(), ..ask })
     }
 
-    /// What the person needs to see in order to decide.
+    /// The data that the person needs to see in order to decide.
     pub fn data(self, data: &impl Serialize) -> Self {
         self.map(|ask| AskApproval { data: encode(data), ..ask })
     }
 
-    /// Asks for an answer of this type: others are refused with what is wrong with them.
+    /// Requires an answer of this type: another answer is refused, with the reason.
     pub fn schema_of<A: DeserializeOwned + JsonSchema + 'static>(self) -> AwaitApproval<A> {
         self.map(|AskApproval { host, kind, title, data, timeout, .. }| {
             let schema = Some(input_schema::<A>());
@@ -96,7 +96,7 @@ impl<T: DeserializeOwned + 'static> AwaitApproval<T> {
         })
     }
 
-    /// How long the question stands; then the call fails with kind `approval-timeout`.
+    /// How long to wait for the answer; then the call fails with kind `approval-timeout`.
     pub fn timeout(self, timeout: impl IntoDuration) -> Self {
         self.map(|ask| AskApproval { timeout: Some(timeout.into_ms()), ..ask })
     }
@@ -119,7 +119,7 @@ impl<T: DeserializeOwned + 'static> Ask<'static> for AskApproval<T> {
 /// `ctx.signal::<Payment>("paid").timeout("1h").await?`.
 pub type AwaitSignal<T> = Durable<'static, AskSignal<T>>;
 
-/// The question behind [`AwaitSignal`].
+/// The request behind [`AwaitSignal`].
 pub struct AskSignal<T> {
     host: Host,
     name: String,
@@ -134,7 +134,7 @@ impl<T: DeserializeOwned + 'static> AskSignal<T> {
 }
 
 impl<T: DeserializeOwned + 'static> AwaitSignal<T> {
-    /// How long to wait for it; then the call fails with kind `timeout`.
+    /// How long to wait for the signal; then the call fails with kind `timeout`.
     pub fn timeout(self, timeout: impl IntoDuration) -> Self {
         self.map(|ask| AskSignal { timeout: Some(timeout.into_ms()), ..ask })
     }

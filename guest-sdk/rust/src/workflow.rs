@@ -1,4 +1,4 @@
-//! Workflows: how they are declared, and how one runs or starts another.
+//! Workflows: how they are declared, and how a workflow runs or starts another one.
 
 use std::marker::PhantomData;
 
@@ -10,46 +10,47 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::json::Data;
 
-/// What `#[workflow]` makes of a function `f`: a type of the same name, besides the function that calls it.
+/// A workflow. `#[workflow]` on a function makes a type of the same name that implements this, besides the function
+/// that calls it.
 pub trait Workflow: 'static {
-    /// Its name in the component.
+    /// The name in the component.
     const NAME: &'static str;
-    /// The first paragraph of its doc comment.
+    /// The first paragraph of the doc comment.
     const SUMMARY: Option<&'static str>;
-    /// How long its clean-up may take after a cancel, in milliseconds; none for no limit.
+    /// How long the clean-up may take after a cancel, in milliseconds; none for no limit.
     const CANCEL_GRACE_MS: Option<u64> = None;
-    /// What it takes; `()` when nothing.
+    /// The type of the input; `()` without one.
     type Input: Data;
-    /// What it yields.
+    /// The type of the output.
     type Output: Data;
 
-    /// Its body.
+    /// The body.
     fn run(ctx: Context, input: Self::Input) -> impl Future<Output = Result<Self::Output>> + 'static;
 }
 
-/// A function made by `#[workflow]`, for everything that takes a workflow without calling it.
+/// A function made by `#[workflow]`, for functions that take a workflow without calling it.
 #[diagnostic::on_unimplemented(message = "expected a function with `#[workflow]`", label = "not a workflow")]
 pub trait IsWorkflow<W: Workflow, Arity> {}
 
 impl<W: Workflow, F: Fn(&Context, W::Input) -> WorkflowRun<W>> IsWorkflow<W, (W::Input,)> for F {}
 impl<W: Workflow, F: Fn(&Context) -> WorkflowRun<W>> IsWorkflow<W, ()> for F {}
 
-/// A child execution that is waited for and cancelled with its parent: `ctx.run_workflow(child, input).await?`.
+/// A child execution that is awaited, and cancelled with its parent: `ctx.run_workflow(child, input).await?`.
 pub type WorkflowRun<W> = Durable<'static, AskWorkflow<W, <W as Workflow>::Output>>;
 
-/// The same for a workflow of which only the name is known: `component/workflow` for those of other components.
+/// The same for a workflow given by name: `component/workflow` for a workflow of another component.
 pub type WorkflowByName<T> = Durable<'static, AskWorkflow<(), T>>;
 
 /// An execution that outlives the one that starts it; yields its id.
 pub type WorkflowStart = Durable<'static, AskStart>;
 
-/// The question behind [`WorkflowRun`]: workflow `W` (`()` when only its name is known) yielding `T`.
+/// The request behind [`WorkflowRun`]: workflow `W` (`()` when only its name is known) yielding `T`.
 pub struct AskWorkflow<W, T> {
     call: Child,
     yields: Yields<(W, T)>,
 }
 
-/// The question behind [`WorkflowStart`].
+/// The request behind [`WorkflowStart`].
 pub struct AskStart(Child);
 
 struct Child {
@@ -66,7 +67,7 @@ impl Child {
 }
 
 impl<W: Workflow> WorkflowRun<W> {
-    /// The call of a child; the function that `#[workflow]` makes consists of this.
+    /// The call of a child; the function that `#[workflow]` makes is only this.
     pub fn of(ctx: &Context, input: W::Input) -> Self {
         AskWorkflow::call(ctx, W::NAME, input.to_json())
     }

@@ -1,4 +1,4 @@
-//! What the compiler says to authors who write an attribute wrong: golden texts, refreshed by `TRYBUILD=overwrite`.
+//! The compiler's messages for wrongly written attributes: golden texts, refreshed by `TRYBUILD=overwrite`.
 
 #[test]
 fn mistakes_are_explained() {

@@ -14,10 +14,10 @@ use crate::exit::{CliError, Code, Outcome};
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// What makes a crate a component, for one that is none.
+/// A hint for a crate that is not a component.
 const HINT: &str = "use the crate `cerebelum` and end src/lib.rs with `cerebelum::component!();`";
 
-/// Builds the crate in `folder`. Cargo tells on stderr how it goes.
+/// Builds the crate in `folder`. Cargo reports its progress on stderr.
 pub(super) fn build(folder: &Path) -> Outcome<Built> {
     let manifest = folder.join("Cargo.toml");
     let text = fs::read_to_string(&manifest)
@@ -35,7 +35,7 @@ pub(super) fn build(folder: &Path) -> Outcome<Built> {
     Ok(Built { name, bytes, folder: folder.to_owned() })
 }
 
-/// The folder of the crate that a whole path names by its folder or its `Cargo.toml`.
+/// The folder of the crate that an absolute path names by its folder or its `Cargo.toml`.
 pub(super) fn crate_folder(whole: &Path) -> Option<PathBuf> {
     let folder = match whole.file_name().is_some_and(|name| name == "Cargo.toml") {
         true => whole.parent().unwrap_or(whole),

@@ -1,12 +1,13 @@
-//! Whether a file is a component that the engine can run, as far as can be seen without running it.
+//! Checks whether a file is a component that the engine can run, as far as possible without running it.
 
 use wasmparser::{Encoding, Parser, Payload};
 
-/// What every component of ours exports.
+/// The export of every Cerebelum component.
 const ENTRY: &str = "cerebelum:guest/guest@";
 
 /// # Errors
-/// Says what it is instead; `hint` is what its author forgot when it has nothing of ours.
+/// When the file is not such a component; the error says what it is. `hint` goes into the error when the export is
+/// missing.
 pub(super) fn check(bytes: &[u8], hint: &str) -> Result<(), String> {
     let mut has_entry = false;
     for (number, payload) in Parser::new(0).parse_all(bytes).enumerate() {

@@ -1,4 +1,4 @@
-//! Crates that compile and can never work in a component: told before the build, with what to use instead.
+//! Crates that compile but can never work in a component: reported before the build, with a replacement.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::render::plain;
 
-/// The crates, with what to use instead.
+/// The crates, with their replacements.
 const LIST: &str = include_str!("foreign.toml");
 
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ struct List {
 #[derive(Deserialize)]
 struct Foreign {
     name: String,
-    /// Only with one of these features; without any, always.
+    /// The features with which it cannot work; when the list is empty, it never works.
     #[serde(default)]
     with: Vec<String>,
     why: String,
@@ -68,15 +68,15 @@ struct Kind {
     kind: Option<String>,
 }
 
-/// Looks through what a crate is made of for this target.
+/// Checks the dependencies of a crate for this target.
 ///
 /// # Errors
-/// When it depends on something that can never work. What only comes with another crate may never be used: that is a
+/// When the crate depends on one that can never work. A dependency of a dependency may never be used, so it is only a
 /// warning on stderr.
 pub(super) fn check(manifest: &Path, name: &str, target: &str) -> Outcome {
     let mut cargo = Command::new("cargo");
     cargo.args(["metadata", "--format-version", "1", "--filter-platform", target, "--manifest-path"]).arg(manifest);
-    // Whatever is wrong with the crate, cargo tells when it builds.
+    // Cargo reports other problems of the crate when it builds.
     let Ok(asked) = cargo.stdin(Stdio::null()).stderr(Stdio::null()).output() else { return Ok(()) };
     let Ok(metadata) = serde_json::from_slice::<Metadata>(&asked.stdout) else { return Ok(()) };
     let (direct, brought) = judge(&metadata);
@@ -89,7 +89,7 @@ pub(super) fn check(manifest: &Path, name: &str, target: &str) -> Outcome {
     }
 }
 
-/// What is wrong with the crate's own dependencies, and with what those bring.
+/// The problems of the crate's own dependencies, and those of indirect ones.
 fn judge(metadata: &Metadata) -> (Vec<String>, Vec<String>) {
     let names: BTreeMap<&str, &str> =
         metadata.packages.iter().map(|package| (package.id.as_str(), package.name.as_str())).collect();
@@ -123,7 +123,7 @@ fn judge(metadata: &Metadata) -> (Vec<String>, Vec<String>) {
     (direct, brought)
 }
 
-/// What becomes part of the component: neither build scripts' dependencies nor tests'.
+/// The dependencies that become part of the component: not those of build scripts or tests.
 fn used(node: &Node) -> impl Iterator<Item = &str> {
     let is_used = |one: &&Dependency| one.dep_kinds.iter().any(|kind| kind.kind.is_none());
     node.deps.iter().filter(is_used).map(|one| one.pkg.as_str())
@@ -139,7 +139,7 @@ impl Foreign {
 mod tests {
     use super::*;
 
-    /// A crate `guest` and what depends on what: name, features, its dependencies as `kind:name`.
+    /// A crate `guest` and its dependency graph: for each crate its name, features, and dependencies as `kind:name`.
     fn metadata(crates: &[(&str, &[&str], &[&str])]) -> Metadata {
         let packages = crates.iter().map(|(name, ..)| Package { id: (*name).into(), name: (*name).into() }).collect();
         let dependency = |text: &&str| {

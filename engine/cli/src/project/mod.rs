@@ -1,4 +1,4 @@
-//! Projects of guests: the kit they are built with, a first one to begin with, and building them.
+//! Guest projects: the kit that they are built with, the template of a new one, and builds.
 
 mod cargo;
 mod component;
@@ -14,7 +14,7 @@ use crate::exit::{CliError, Outcome};
 pub(crate) use python::is_foreign;
 pub(crate) use template::scaffold;
 
-/// A component that was built.
+/// A built component.
 pub(crate) struct Built {
     /// The name of the package, file or folder.
     pub(crate) name: String,
@@ -24,8 +24,8 @@ pub(crate) struct Built {
     pub(crate) folder: PathBuf,
 }
 
-/// Builds what stands at `path`: a crate (its folder or `Cargo.toml`) or a Python program (its file or folder). What is
-/// wrong with it, and what cargo tells, goes to stderr.
+/// Builds the project at `path`: a crate (its folder or `Cargo.toml`) or a Python program (its file or folder). Its
+/// problems, and the output of cargo, go to stderr.
 pub(crate) fn build(path: &Path) -> Outcome<Built> {
     let shown = path.display();
     let whole = fs::canonicalize(path).map_err(|e| {
@@ -45,7 +45,7 @@ pub(crate) fn build(path: &Path) -> Outcome<Built> {
     }
 }
 
-/// A path as the user would write it: from where they stand, if it is below.
+/// A path as the user would write it: relative to the current folder, if it is below that.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()

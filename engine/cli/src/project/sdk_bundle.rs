@@ -1,4 +1,4 @@
-//! The kit: sources of the guest SDK and the contract, carried inside this binary and laid into a cache.
+//! The kit: the sources of the guest SDK and the contract, carried inside this binary and written into a cache.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,16 +9,16 @@ use cerebelum_history::Digest;
 
 use crate::exit::{CliError, Code, Outcome};
 
-/// Paths in the kit, and what stands there.
+/// The files of the kit: paths and texts.
 static FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kit.rs"));
 /// The versions of libraries that the kit was tested with, for a new project.
 pub(super) static LOCK: &str = include_str!(concat!(env!("OUT_DIR"), "/kit-Cargo.lock"));
-/// Where a project finds the kit.
+/// The link in a project that leads to the kit.
 pub(super) const LINK: &str = ".cerebelum/sdk";
-/// How many digits of the digest tell kits of one version apart.
+/// The number of digest digits that tell kits of one version apart.
 const DIGEST_DIGITS: usize = 12;
 
-/// Makes the kit of this binary the one that `project` is built with.
+/// Links `project` to the kit of this binary.
 pub(super) fn link_kit(project: &Path) -> Outcome {
     let cache = lay_kit()?;
     let link = project.join(LINK);
@@ -27,11 +27,11 @@ pub(super) fn link_kit(project: &Path) -> Outcome {
         return Ok(());
     }
     replace_link(&cache, &link).map_err(failed)?;
-    // Cargo compares times only: what it built from another kit must look older than this one.
+    // Cargo compares only times: output that it built from another kit must look older than this one.
     touch(&cache).map_err(failed)
 }
 
-/// Makes sure that the kit of this binary is in the cache, and says where.
+/// Makes sure that the kit of this binary is in the cache, and returns its folder.
 pub(super) fn lay_kit() -> Outcome<PathBuf> {
     let cache = cache_folder()?.join(folder_name());
     lay(&cache).map_err(|e| {
@@ -43,7 +43,7 @@ pub(super) fn lay_kit() -> Outcome<PathBuf> {
     Ok(cache)
 }
 
-/// Where everything is kept that can be made anew.
+/// The folder for everything that can be made anew.
 pub(super) fn cache_folder() -> Outcome<PathBuf> {
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = from("XDG_CACHE_HOME").or_else(|| Some(from("HOME")?.join(".cache")));
@@ -60,7 +60,7 @@ fn folder_name() -> String {
     format!("sdk-{}-{}", env!("CARGO_PKG_VERSION"), &digest.as_str()[..DIGEST_DIGITS])
 }
 
-/// Puts every file that is missing or differs in its place, each one whole or not at all.
+/// Writes every file that is missing or differs, each one atomically.
 fn lay(folder: &Path) -> io::Result<()> {
     for (path, text) in FILES {
         let place = folder.join(path);

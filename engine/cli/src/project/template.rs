@@ -1,4 +1,4 @@
-//! A first project: one workflow, two steps, a test.
+//! The template of a new project: one workflow, two steps, a test.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,9 @@ use super::sdk_bundle::{LOCK, link_kit};
 use crate::args::Language;
 use crate::exit::{CliError, Code, Outcome};
 
-/// What stands for the project's name.
+/// The placeholder for the project's name.
 const PLACEHOLDER: &str = "PROJECT_NAME";
-/// Path in a project, and what stands there.
+/// The files of a project: paths and texts.
 type Files = &'static [(&'static str, &'static str)];
 const RUST: Files = &[
     ("Cargo.toml", include_str!("template/rust/manifest.toml")),
@@ -34,7 +34,7 @@ const TAKEN: &str = "abstract alloc as async await become box break cerebelum co
     extern false final fn for gen if impl in let loop macro match mod move mut override priv proc_macro pub ref return \
     self serde static std struct super test trait true try type typeof unsafe unsized use virtual where while yield";
 
-/// Lays a project into `folder`, which must not be there yet; its last part is the project's name.
+/// Creates a project in `folder`, which must not exist yet; its last part is the project's name.
 pub(crate) fn scaffold(folder: &Path, language: Language) -> Outcome {
     let shown = folder.display();
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is new between two looks at an execution, one line for each change.
+//! The changes between two statuses of an execution, one line for each.
 
 use cerebelum_server::json::{compact, rfc3339};
 use cerebelum_server::proto;
@@ -9,7 +9,8 @@ use super::line::plain;
 use super::when::{Now, moment_ms};
 use crate::durations::roughly;
 
-/// The changes from `before` (none at the first look) to `after`, in the order they happened as far as it is known.
+/// The changes from `before` (none the first time) to `after`, in the order in which they happened as far as it is
+/// known.
 pub(crate) fn changes(
     before: Option<&proto::ExecutionStatus>,
     after: &proto::ExecutionStatus,
@@ -20,7 +21,7 @@ pub(crate) fn changes(
     let mut found: Vec<(Timestamp, String)> = Vec::new();
     steps(before, after, &mut found);
     waits(before, after, &mut found);
-    // What has ended did so at its own time, however late it is looked at.
+    // An execution that has ended did so at its own time, however late its status is read.
     let ended = after.summary.as_ref().and_then(|summary| summary.ended_at);
     let seen = ended.unwrap_or_else(|| now.timestamp());
     for progress in after.progress.iter().filter(|progress| !before.progress.contains(progress)) {
@@ -56,7 +57,7 @@ fn waits(before: &proto::ExecutionStatus, after: &proto::ExecutionStatus, found:
     let same = |a: &proto::WaitingOn, b: &proto::WaitingOn| {
         (&a.kind, &a.name, &a.scope, &a.since) == (&b.kind, &b.name, &b.scope, &b.since)
     };
-    // That an execution waits for a step is said when the step starts.
+    // A wait for a step is not shown: the start of the step already is.
     for wait in after.waiting_on.iter().filter(|wait| wait.kind != "step") {
         if before.waiting_on.iter().any(|known| same(known, wait)) {
             continue;
@@ -104,7 +105,7 @@ mod tests {
         status.summary.as_mut().unwrap().status = "completed".into();
         status.output = Some("{ \"ok\": 1 }".into());
         status.summary.as_mut().unwrap().ended_at = Some(Now(START_MS + 10_900).timestamp());
-        // Looked at three minutes later, it has still ended when it ended.
+        // Read three minutes later, the end still has its own time.
         for later_ms in [11_000, 190_000] {
             let last = changes(Some(&before), &status, Now(START_MS + later_ms));
             assert_eq!(last, ["2023-11-14T22:13:30.900Z  completed with {\"ok\":1}"]);

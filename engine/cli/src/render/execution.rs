@@ -1,4 +1,4 @@
-//! An execution as a person sees it: what it is, what it does, its steps as a tree, what it waits on.
+//! An execution as a person sees it: its name and state, its steps as a tree, and the calls that it waits for.
 
 use std::time::Duration;
 
@@ -12,29 +12,29 @@ use super::steps::Tree;
 use super::when::{Now, ago, moment_ms};
 use crate::durations::{Span, roughly};
 
-/// How many steps of one name are shown when they are too many, unless more are asked for.
+/// The number of steps of one name that are shown when there are too many; a flag can raise it.
 pub(crate) const STEPS_SHOWN: usize = 5;
-/// Longer values are laid out over several lines.
+/// Longer values are formatted over several lines.
 const VALUE_COLUMNS_MAX: usize = 100;
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
-/// How an execution is looked at.
+/// How an execution is rendered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RenderOptions {
-    /// The moment it is looked at.
+    /// The moment of the view.
     pub(crate) now: Now,
-    /// Which picture of a live view this is; none when it is the only one.
+    /// The number of this frame in a live view; none for a single frame.
     pub(crate) picture: Option<usize>,
     /// Whether to show input, attributes and whole values.
     pub(crate) in_full: bool,
-    /// How many steps of one name are shown when they are too many.
+    /// The number of steps of one name that are shown when there are too many.
     pub(crate) steps_max: usize,
-    /// How long the engine has not been reached.
+    /// How long the engine has not been reachable.
     pub(crate) away: Option<Duration>,
 }
 
 impl RenderOptions {
-    /// The one picture of a moment.
+    /// The options of a single frame.
     pub(crate) fn at(now: Now) -> Self {
         Self { now, picture: None, in_full: false, steps_max: STEPS_SHOWN, away: None }
     }
@@ -70,11 +70,11 @@ pub(crate) fn execution(status: &proto::ExecutionStatus, looks: RenderOptions) -
     lines
 }
 
-/// What else is known of a failure; a traceback as the text it is.
+/// The details of a failure, with a traceback as text.
 fn details(failure: &proto::Failure) -> Vec<Line> {
     let Some(json) = failure.details.as_deref() else { return Vec::new() };
     let Some((rest, traceback)) = without_traceback(json) else { return value("details", json) };
-    // The type stands in the line above.
+    // The type is in the line above.
     let is_said = serde_json::from_str::<std::collections::BTreeMap<String, serde_json::Value>>(&rest)
         .is_ok_and(|members| members.keys().all(|name| name == "type"));
     let mut lines = if is_said { Vec::new() } else { value("details", &rest) };
@@ -123,7 +123,7 @@ fn facts(status: &proto::ExecutionStatus, summary: &proto::Summary) -> Vec<Line>
     lines
 }
 
-/// A named value: on one line where it fits, else laid out below its name.
+/// A named value: on one line if it fits, else formatted below its name.
 fn value(name: &str, json: &str) -> Vec<Line> {
     let short = compact(json);
     let name = Line::new(Style::Dim, &format!("  {name:<12}"));

@@ -1,11 +1,11 @@
-//! Why something failed, for a person: one line, and a traceback as the text it is.
+//! A failure as a person sees it: one line, and the traceback as text.
 
 use cerebelum_server::proto;
 use serde_json::Value;
 
 use super::line::{Line, Style};
 
-/// Why it failed, in one line. Of an exception the type says more than the word `exception`.
+/// A failure in one line. The type of an exception says more than the word `exception`.
 pub(crate) fn failure_line(failure: &proto::Failure) -> String {
     let kind = match failure.kind.as_str() {
         "exception" => exception_type(failure).unwrap_or_else(|| failure.kind.clone()),
@@ -22,9 +22,9 @@ fn exception_type(failure: &proto::Failure) -> Option<String> {
     details.get("type")?.as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// A JSON document without the first traceback in it, and that traceback; none when there is none.
+/// A JSON document without its first traceback, and that traceback; none if it has no traceback.
 pub(crate) fn without_traceback(json: &str) -> Option<(String, String)> {
-    // Most documents have none, and what is only read stays as it was written.
+    // Most documents have none, and such a document stays as it was written.
     if !json.contains("\"traceback\"") {
         return None;
     }
@@ -54,7 +54,7 @@ pub(crate) fn traceback_lines(traceback: &str) -> Vec<Line> {
     lines.map(|line| Line::new(Style::Plain, &format!("    {}", of_project(line)))).collect()
 }
 
-/// A line of a traceback with the path as its author knows it: in a component folders are mounted as `/1`, `/2` ….
+/// A line of a traceback with the path that its author knows: in a component, folders are mounted as `/1`, `/2` ….
 fn of_project(line: &str) -> String {
     const FILE: &str = "File \"/";
     let Some(at) = line.find(FILE) else { return line.to_owned() };

@@ -13,13 +13,13 @@ pub(crate) enum Style {
     Dim,
     /// More important.
     Bold,
-    /// It went well.
+    /// A success.
     Good,
-    /// It went wrong.
+    /// A failure.
     Bad,
-    /// It goes on.
+    /// In progress.
     Busy,
-    /// It needs somebody.
+    /// A person has to act.
     ActionNeeded,
 }
 
@@ -61,7 +61,7 @@ impl Line {
         Self::default().and(style, text)
     }
 
-    /// The line with this text at its end. Whatever the text holds, it stays on this line.
+    /// The line with this text at its end. Whatever the text contains, it stays on this line.
     pub(crate) fn and(mut self, style: Style, text: &str) -> Self {
         self.pieces.push((style, plain(text)));
         self
@@ -73,7 +73,7 @@ impl Line {
         self
     }
 
-    /// How many columns it takes.
+    /// The number of columns of the line.
     pub(crate) fn width(&self) -> usize {
         self.pieces.iter().map(|(_, text)| text.width()).sum()
     }
@@ -115,8 +115,8 @@ fn fitting(text: &str, columns: usize) -> &str {
     text
 }
 
-/// Text that others wrote, made harmless: control characters would move the cursor, and characters that turn the
-/// direction of writing would make it read as something else.
+/// Foreign text, made harmless: control characters would move the cursor, and characters that change the direction of
+/// writing would make the text read as something else.
 pub(crate) fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -129,8 +129,8 @@ pub(crate) fn plain(text: &str) -> String {
     shown
 }
 
-/// A text that holds JSON, with the same meaning and without characters that a terminal obeys or that turn the direction
-/// of writing. Escape sequences of our own stay: they begin with a character that JSON never holds as it is.
+/// A text that contains JSON, with the same meaning and without characters that control a terminal or change the
+/// direction of writing. Our own escape sequences stay: they begin with a character that JSON never contains unescaped.
 pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     let is_harmful = |c: char| matches!(c, '\u{7f}'..='\u{9f}') || is_invisible(c);
     if !text.contains(is_harmful) {
@@ -146,7 +146,7 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Characters that show nothing themselves but change how others are shown or read.
+/// Characters that are invisible but change how others are shown or read.
 const fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

@@ -1,22 +1,22 @@
-//! A picture that is drawn again and again in the same place of a terminal.
+//! A frame that is redrawn in the same place of a terminal.
 
 use std::io::{self, Write};
 
 use super::line::{Line, Style};
 
-/// How many lines at the top of a picture that is too high are kept.
+/// The number of lines that are kept at the top of a frame that is too high.
 const HEAD_LINES: usize = 3;
 
-/// How large a terminal is.
+/// The size of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Letters in a line.
+    /// Characters in a line.
     pub(crate) columns: usize,
     /// Lines.
     pub(crate) rows: usize,
 }
 
-/// The place on the terminal.
+/// The place of the frame on the terminal.
 pub(crate) struct Live<W> {
     out: W,
     colours: bool,
@@ -30,13 +30,13 @@ struct Drawn {
 }
 
 impl<W: Write> Live<W> {
-    /// A place below everything that the terminal shows now.
+    /// A place below the current content of the terminal.
     pub(crate) fn new(out: W, colours: bool) -> Self {
         Self { out, colours, drawn: None }
     }
 
-    /// Draws the picture over the one before. A terminal that has been resized meanwhile is cleared: nobody can know
-    /// where its lines went.
+    /// Draws the frame over the one before. A terminal that was resized meanwhile is cleared, because the position of
+    /// its lines is unknown.
     pub(crate) fn draw(&mut self, picture: &[Line], size: Size) -> io::Result<()> {
         let lines = fitted(picture, size.rows.saturating_sub(1));
         let body: String =
@@ -48,7 +48,7 @@ impl<W: Write> Live<W> {
             Some(drawn) if drawn.lines > 0 => format!("\x1b[{}A", drawn.lines),
             Some(_) => String::new(),
         };
-        // The outer codes ask the terminal to show the change at once; those that do not know them ignore them.
+        // The outer codes ask the terminal to show the change at once; terminals that do not know them ignore them.
         write!(self.out, "\x1b[?2026h{above}{body}\x1b[J\x1b[?2026l")?;
         self.out.flush()?;
         self.drawn = Some(Drawn { lines: lines.len(), size, text: body });
@@ -56,7 +56,7 @@ impl<W: Write> Live<W> {
     }
 }
 
-/// The picture in at most `rows` lines: its head and its end.
+/// The frame in at most `rows` lines: its head and its end.
 fn fitted(picture: &[Line], rows: usize) -> Vec<Line> {
     if picture.len() <= rows {
         return picture.to_vec();
@@ -84,7 +84,7 @@ mod tests {
     use crate::render::testing::{START_MS, deployment};
     use crate::render::{Now, RenderOptions, execution};
 
-    /// Both ends of a pseudo-terminal, and what a person sees on it.
+    /// Both ends of a pseudo-terminal, and the screen that a person sees.
     struct Terminal {
         master: File,
         slave: File,
@@ -92,7 +92,7 @@ mod tests {
         screen: vt100::Parser,
     }
 
-    /// Reads all the time, as a terminal does: a full one makes its writers wait.
+    /// Reads all the time, as a terminal does: a full buffer makes its writers wait.
     fn reading(mut master: File) -> Receiver<Vec<u8>> {
         let (sender, written) = channel();
         std::thread::spawn(move || {
@@ -133,14 +133,14 @@ mod tests {
             Size { columns: size.ws_col.into(), rows: size.ws_row.into() }
         }
 
-        /// What stands on the screen after everything written so far, up to and with `mark`.
+        /// The screen after everything written so far, up to and with `mark`.
         fn look(&mut self, mark: &str) -> Vec<String> {
             write!(self.slave, "{mark}").unwrap();
             while !self.screen.screen().contents().contains(mark) {
                 self.screen.process(&self.written.recv_timeout(Duration::from_secs(20)).unwrap());
             }
             let shown = self.screen.screen().contents();
-            // The mark is taken back, so that the next picture finds the cursor where it left it.
+            // The mark is removed, so that the next frame finds the cursor where it left it.
             self.screen.process(b"\x1b[2K\r");
             shown.lines().map(str::to_owned).collect()
         }

@@ -1,4 +1,4 @@
-//! What people see: lines with styles, tables, an execution as a tree, its changes, and a live picture of it.
+//! Output for people: lines with styles, tables, an execution as a tree, its changes, and a live view of it.
 
 mod changes;
 mod execution;

@@ -1,4 +1,4 @@
-//! The steps of an execution as a tree, with what each scope waits on; many steps of one name are folded.
+//! The steps of an execution as a tree, with the waits of each scope; many steps of one name are folded.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,21 +11,21 @@ use super::line::{Line, Style};
 use super::when::{ago, moment_ms};
 use crate::durations::roughly;
 
-/// How many columns a progress bar takes.
+/// The width of a progress bar, in columns.
 const BAR_COLUMNS: usize = 20;
 /// More steps of one name than this below one scope are folded.
 const FOLDED_FROM: usize = 10;
 /// The words for a step's status, in the order in which a person wants to see such steps.
 const WORDS: [&str; 5] = ["failed", "waiting", "running", "cancelled", "completed"];
 
-/// Steps below the scope that called them, and what each scope waits on.
+/// Steps below the scope that called them, and the waits of each scope.
 pub(super) struct Tree<'a> {
     execution_id: &'a str,
     looks: RenderOptions,
-    /// By the scope they are shown under.
+    /// By the scope under which they are shown.
     steps: HashMap<&'a str, Vec<&'a proto::Step>>,
     waits: HashMap<&'a str, Vec<&'a proto::WaitingOn>>,
-    /// By the scope they are of.
+    /// By the scope that reported it.
     progress: HashMap<&'a str, &'a proto::Progress>,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Tree<'a> {
             steps.entry(shown_scope(above(&step.scope), &shown)).or_default().push(step);
         }
         let mut waits: HashMap<_, Vec<_>> = HashMap::new();
-        // That a scope waits for a step is said by the step's own line, and when it begins at the top.
+        // A wait for a step is shown by the step's own line, and a delayed start at the top.
         for wait in status.waiting_on.iter().filter(|wait| !matches!(wait.kind.as_str(), "step" | "delay")) {
             waits.entry(shown_scope(&wait.scope, &shown)).or_default().push(wait);
         }
@@ -47,7 +47,7 @@ impl<'a> Tree<'a> {
         Self { execution_id, looks, steps, waits, progress }
     }
 
-    /// Lines of what stands below a scope.
+    /// The lines below a scope.
     pub(super) fn scope(&self, scope: &str, depth: usize, lines: &mut Vec<Line>) {
         let progress = self.progress.get(scope).filter(|_| scope.is_empty());
         lines.extend(progress.map(|progress| indented(depth).join(&bar(progress))));
@@ -160,7 +160,7 @@ fn groups<'a>(steps: &[&'a proto::Step]) -> Vec<Vec<&'a proto::Step>> {
         *numbers.entry(&step.name).or_default() += 1;
     }
     for step in steps {
-        // A few calls of one step stay where they are: the order says what happened when.
+        // A few calls of one step stay where they are: the order shows when they happened.
         let is_few = numbers[step.name.as_str()] <= FOLDED_FROM;
         match places.get(step.name.as_str()).filter(|_| !is_few) {
             Some(place) => groups[*place].push(*step),
@@ -186,8 +186,8 @@ fn folded(group: &[&proto::Step]) -> Line {
     line
 }
 
-/// Those that went wrong before those that go on before those that are done, the latest of each first; shown in the
-/// order of their start.
+/// The most interesting steps of a group: failed ones before open ones before completed ones, of each sort the latest.
+/// They are shown in the order of their start.
 fn worth_a_look(mut group: Vec<&proto::Step>, number: usize) -> Vec<&proto::Step> {
     let rank = |step: &proto::Step| WORDS.iter().position(|word| step.status == *word);
     let started = |step: &proto::Step| step.started_at.as_ref().map(moment_ms);

@@ -19,7 +19,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Whether there is nothing below the heading.
+    /// Whether the table has no rows below the heading.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -1,4 +1,4 @@
-//! An execution for the tests of this folder, in the middle of everything.
+//! An execution for the tests of this folder, with steps in every state.
 
 use cerebelum_server::proto;
 

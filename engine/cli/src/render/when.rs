@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 
 use crate::durations::roughly;
 
-/// The moment that relative times count from, in milliseconds since 1970.
+/// The moment from which relative times count, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Now(pub(crate) u64);
 
@@ -17,7 +17,7 @@ impl Now {
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// As the wire writes moments.
+    /// The moment as the wire's type.
     pub(crate) fn timestamp(self) -> Timestamp {
         let seconds = i64::try_from(self.0 / 1_000).unwrap_or(i64::MAX);
         let nanos = i32::try_from(self.0 % 1_000 * 1_000_000).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Components from nothing to the engine: new, build, upload.
+//! Components from a new project to the engine: new, build, upload.
 
 use std::fs;
 use std::path::Path;
@@ -16,15 +16,15 @@ use crate::out::{self, Out, note};
 use crate::project;
 use crate::render::{Now, ago};
 
-/// How many bytes of a component travel in one message.
+/// The bytes of a component in one message.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// A component of at least this size holds an interpreter, which takes long to compile for the first time.
+/// A component of at least this size contains an interpreter, which takes long to compile for the first time.
 const PYTHON_BYTES_MIN: u64 = 8 << 20;
-/// When somebody is told that work goes on, and how often.
+/// The time until the first note that work goes on, and between two notes.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lays down a project.
+/// Creates a project.
 pub(crate) fn new(args: &New, out: Out) -> Outcome {
     let folder = Path::new(&args.name);
     project::scaffold(folder, args.lang)?;
@@ -47,7 +47,7 @@ pub(crate) fn build(args: &Build, out: Out) -> Outcome {
 }
 
 impl ApiCommand {
-    /// Hands a component to the engine.
+    /// Uploads a component.
     pub(crate) async fn upload(&self, args: &Upload) -> Outcome {
         let shown = args.file.display();
         let bytes = fs::read(&args.file).map_err(|e| {
@@ -77,7 +77,7 @@ impl ApiCommand {
         digests.iter().try_for_each(|digest| self.out.say(&format!("removed {name} {}", short(digest))))
     }
 
-    /// Hands a component in, and says meanwhile what takes long, and what it replaces.
+    /// Uploads a component. Notes on stderr say what takes long, and what the component replaces.
     pub(super) async fn send(
         &self,
         client: &mut Client,
@@ -101,7 +101,7 @@ impl ApiCommand {
     }
 }
 
-/// What the engine does with an upload.
+/// The note on what the engine does with an upload.
 fn compiling(before: &[proto::Component], bytes: usize) -> String {
     let is_python = |size: u64| size >= PYTHON_BYTES_MIN;
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -111,7 +111,7 @@ fn compiling(before: &[proto::Component], bytes: usize) -> String {
     }
 }
 
-/// Says what the new component has taken the place of, when that is something else.
+/// The note on the version that the new component has replaced, if that was another one.
 fn replaced(before: &[proto::Component], now: &proto::Component, at: Now) -> Option<String> {
     let old = before.iter().find(|old| old.current && old.name == now.name && old.digest != now.digest)?;
     let mut line = format!("{} replaces the one uploaded {}", now.name, ago(old.uploaded_at.as_ref(), at));
@@ -122,8 +122,8 @@ fn replaced(before: &[proto::Component], now: &proto::Component, at: Now) -> Opt
     Some(crate::render::plain(&format!("{line}; executions that run stay with it")))
 }
 
-/// Waits for something, and says on stderr what it is when it is not over at once: once, or on a terminal with the
-/// seconds that it has taken.
+/// Waits for some work. If it is not done at once, a note on stderr says what it is: once, or on a terminal repeatedly
+/// with the seconds that it has taken.
 async fn waiting<T>(work: impl Future<Output = T>, what: String) -> T {
     tokio::pin!(work);
     let began = Instant::now();

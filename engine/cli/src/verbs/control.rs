@@ -7,18 +7,18 @@ use crate::client::Client;
 use crate::exit::{CliError, Code, Outcome};
 use crate::out;
 
-/// What can be done to executions by their ids alone.
+/// An operation on executions that needs only their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Control {
-    /// Asks it to stop.
+    /// Asks the execution to stop.
     Cancel,
-    /// Ends it without asking it.
+    /// Ends it without running its clean-up.
     Terminate,
     /// Lets running attempts finish and starts nothing new.
     Pause,
-    /// Goes on, whatever its code did after a failure when forced.
+    /// Lets it go on; with `force` even if its code went on after a failure.
     Resume { force: bool },
-    /// Forgets it.
+    /// Deletes it.
     Delete,
 }
 
@@ -48,8 +48,8 @@ impl Control {
 }
 
 impl ApiCommand {
-    /// Does it to each execution in turn. One that is refused does not spare the others; the exit code is that of the
-    /// first refusal.
+    /// Applies an operation to each execution in turn. A refusal does not stop it for the others; the exit code is that
+    /// of the first refusal.
     pub(crate) async fn each(&self, ids: Vec<String>, control: Control) -> Outcome {
         let mut client = self.client().await?;
         let mut refused: Option<CliError> = None;
@@ -62,7 +62,7 @@ impl ApiCommand {
                 Err(stop) => stop,
             };
             let is_away = stop.code == Some(Code::Unreachable);
-            // The last refusal is told by whoever called us.
+            // The caller reports the last refusal.
             let code = refused.as_ref().map_or(stop.code, |first| first.code);
             if let Some(before) = refused.replace(CliError { code, ..stop }) {
                 out::complain(&before, self.global.json);
@@ -74,7 +74,7 @@ impl ApiCommand {
         refused.map_or(Ok(()), Err)
     }
 
-    /// Confirms what was done to an execution.
+    /// Confirms an operation on an execution.
     pub(super) fn done(&self, id: &str, what: &str) -> Outcome {
         match self.global.json {
             true => self.out.say(&serde_json::json!({ "execution_id": id }).to_string()),

@@ -14,7 +14,7 @@ use crate::exit::{CliError, Code, Outcome};
 use crate::project::{self, Built};
 use crate::values;
 
-/// How often the project's files are looked at.
+/// The time between two checks of the project's files.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The state of a project's sources: path, time of the last change and size of each file.
@@ -31,7 +31,7 @@ impl ApiCommand {
         let mut running = None;
         let ended = tokio::select! {
             ended = self.rounds(&mut client, &args, &mut running) => ended,
-            // Without a handler for it, Ctrl-C just ends the program.
+            // If no handler can be installed, Ctrl-C just ends the program.
             Ok(()) = tokio::signal::ctrl_c() => Ok(()),
         };
         if let Some(id) = running {
@@ -55,7 +55,7 @@ impl ApiCommand {
             changed(&args.path, &seen).await;
             if let Some(execution_id) = running.take() {
                 self.out.say(&format!("terminating {execution_id}, which runs the code from before the change"))?;
-                // When it has ended meanwhile, so much the better.
+                // It does not matter if it has ended meanwhile.
                 let _ = client.engine.terminate(proto::TerminateRequest { execution_id }).await;
             }
         }
@@ -67,7 +67,7 @@ impl ApiCommand {
         let component = self.send(client, Some(built.name), file_name, &built.bytes).await?;
         component_lines(&component).iter().try_for_each(|line| self.out.say(line))?;
         let workflow = choose(&component, args.workflow.as_deref())?;
-        // Read anew each time: a file with the input may be what was changed.
+        // Read anew each time: the file with the input may have changed.
         let beside = folder(&args.path).join("input.json");
         let input = match &args.input {
             Some(input) => values::json(input, "--input")?,
@@ -106,7 +106,7 @@ async fn changed(path: &Path, seen: &Sources) {
     }
 }
 
-/// The folder that a path names, or that its file stands in.
+/// The folder that a path names, or the folder of its file.
 fn folder(path: &Path) -> &Path {
     match path.is_file() {
         // The parent of a bare name is empty.
@@ -117,7 +117,7 @@ fn folder(path: &Path) -> &Path {
 
 fn sources(path: &Path) -> Sources {
     let mut found = Vec::new();
-    // Around a file can be anything: of what stands beside it, packages are its project.
+    // The folder of a single file can contain anything: only the packages in it belong to the project.
     let is_alone = path.extension().is_some_and(|extension| extension == "py");
     let mut folders = vec![folder(path).to_owned()];
     while let Some(folder) = folders.pop() {

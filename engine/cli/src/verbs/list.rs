@@ -10,18 +10,18 @@ use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago, moment_ms};
 use crate::values;
 
-/// How many executions are asked for at once.
+/// The number of executions that are requested at once.
 const PAGE: usize = 100;
-/// How far the order of a list and the moments of starting may disagree: clocks of several engines, slow commits.
+/// How far the order of a list and the start times may disagree, because of several engines' clocks and slow commits.
 const DISORDER_MS: u64 = 60_000;
 
-/// What was found, and where it goes on.
+/// The executions that were found, and the cursor of the next page.
 struct ListedPage {
     executions: Vec<proto::Summary>,
     next: Option<String>,
 }
 
-/// The times that are wanted, in milliseconds since 1970.
+/// The range of start times, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy)]
 struct Times {
     since_ms: u64,
@@ -34,7 +34,7 @@ impl Times {
         self.since_ms <= started_ms && started_ms < self.until_ms
     }
 
-    /// Whether everything that comes after this one is too old.
+    /// Whether every execution after this one in the list is too old.
     fn end_at(self, one: &proto::Summary) -> bool {
         started_ms(one).saturating_add(DISORDER_MS) < self.since_ms
     }
@@ -102,7 +102,8 @@ async fn pages(client: &mut Client, args: List) -> Outcome<ListedPage> {
         limit: 0,
     };
     let mut executions: Vec<proto::Summary> = Vec::new();
-    // While all that came is too new, whole pages are asked for; none may hold more than is wanted: its end would be lost.
+    // While all executions so far are too new, whole pages are requested. Later no page may be larger than the rest
+    // that is wanted, because its end would be lost.
     let mut size = if times.until_ms == u64::MAX { limit.min(PAGE) } else { PAGE };
     while executions.len() < limit {
         request.limit = u32::try_from(size).unwrap_or(u32::MAX);
@@ -128,7 +129,7 @@ fn started_ms(one: &proto::Summary) -> u64 {
     one.started_at.as_ref().map_or(0, moment_ms)
 }
 
-/// The refusal, when no component has such a workflow.
+/// The error for a workflow that no component has.
 async fn unknown_workflow(client: &mut Client, wanted: &str) -> Outcome<Option<CliError>> {
     let answer = client.engine.components(proto::ComponentsRequest {}).await.map_err(|e| client.stop(&e))?;
     Ok(refusal(&answer.into_inner().components, wanted))
@@ -157,7 +158,7 @@ fn refusal(components: &[proto::Component], wanted: &str) -> Option<CliError> {
     Some(CliError::new(Code::NotFound, line))
 }
 
-/// The first ones of many names.
+/// The first few of many names.
 fn some<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
     const SHOWN_MAX: usize = 8;
     let more = names.len().saturating_sub(SHOWN_MAX);

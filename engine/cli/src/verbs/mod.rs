@@ -19,11 +19,11 @@ pub(crate) use component::{build, new};
 pub(crate) use control::Control;
 pub(crate) use serve::serve;
 
-/// A question to an engine, and where its answer goes.
+/// A verb that asks the engine: the global flags, and the output.
 pub(crate) struct ApiCommand {
-    /// Which engine, who asks, how to answer.
+    /// The engine's address, the token, and the form of the answer.
     pub(crate) global: Global,
-    /// Where the answer goes.
+    /// The output for the answer.
     pub(crate) out: Out,
 }
 

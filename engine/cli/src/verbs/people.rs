@@ -1,4 +1,4 @@
-//! What people say to executions: approvals, rejections, signals.
+//! Messages of people to executions: approvals, rejections, signals.
 
 use cerebelum_server::{json, proto};
 
@@ -9,7 +9,7 @@ use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
 use crate::values;
 
-/// Pages are asked for until there are so many questions.
+/// Pages are requested until this many questions have come.
 const APPROVALS_MAX: usize = 10_000;
 
 impl ApiCommand {
@@ -52,7 +52,7 @@ impl ApiCommand {
         }
     }
 
-    /// Says yes.
+    /// Approves.
     pub(crate) async fn approve(&self, args: Approve) -> Outcome {
         let data = values::json(&args.data, "--data")?;
         let mut client = self.client().await?;
@@ -61,7 +61,7 @@ impl ApiCommand {
         self.done(&answer.into_inner().execution_id, "is approved")
     }
 
-    /// Says no.
+    /// Rejects.
     pub(crate) async fn reject(&self, args: Reject) -> Outcome {
         let mut client = self.client().await?;
         let request = proto::RejectRequest { id: args.id, reason: args.reason, by: whoami() };
@@ -69,7 +69,7 @@ impl ApiCommand {
         self.done(&answer.into_inner().execution_id, "is rejected")
     }
 
-    /// Sends a message.
+    /// Sends a signal.
     pub(crate) async fn signal(&self, args: Signal) -> Outcome {
         let data = values::json(&args.data, "--data")?;
         let mut client = self.client().await?;
@@ -80,10 +80,10 @@ impl ApiCommand {
     }
 }
 
-/// Who decides, as this machine knows them: there is no authentication yet.
+/// The user name on this machine: there is no authentication yet.
 fn whoami() -> String {
     let known = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
-    // A container or a timer of the system sets neither variable.
+    // In a container or a systemd timer neither variable is set.
     known.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| {
         let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         account(&accounts, rustix::process::getuid().as_raw())

@@ -1,4 +1,4 @@
-//! Reading components, events, log lines.
+//! Reads components, events and log lines.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::exit::Outcome;
 use crate::render::{Line, Now, Style, Table, ago, plain, traceback_lines, without_traceback};
 
-/// How many digits of a digest tell components apart for a person.
+/// The number of digest digits that are shown to a person.
 const DIGEST_DIGITS: usize = 12;
 
 impl ApiCommand {
@@ -69,7 +69,7 @@ impl ApiCommand {
             let name = names.of(&line.scope).await?;
             match self.global.json {
                 true => self.out.say(&json::log_line(&line, name))?,
-                // A log line is not cut at the terminal's width: its end may be what somebody looks for.
+                // A log line is not cut at the terminal's width: the reader may look for its end.
                 false => self.out.say(&log_line(&line, name).render(None, self.out.colours))?,
             }
         }
@@ -77,7 +77,7 @@ impl ApiCommand {
     }
 }
 
-/// The names of the steps that scopes belong to.
+/// The names of steps by scope.
 struct Names {
     client: Client,
     execution_id: String,
@@ -85,7 +85,7 @@ struct Names {
 }
 
 impl Names {
-    /// The name of the step; none of the workflow's own scope, or of a step of an earlier run.
+    /// The name of a scope's step; none for the workflow's own scope, or for a step of an earlier run.
     async fn of(&mut self, scope: &str) -> Outcome<Option<&str>> {
         if !scope.is_empty() && !self.known.contains_key(scope) {
             let steps = self.client.status(&self.execution_id).await?.steps;
@@ -98,7 +98,7 @@ impl Names {
     }
 }
 
-/// An event, and below it the traceback that it holds.
+/// An event, and below it the traceback that it contains.
 fn event_lines(event: &proto::Event) -> Vec<Line> {
     let Some((fields, traceback)) = without_traceback(&event.fields) else { return vec![event_line(event)] };
     let line = event_line(&proto::Event { fields, ..event.clone() });
@@ -140,7 +140,7 @@ pub(super) fn short(digest: &str) -> &str {
     digest.get(..DIGEST_DIGITS).unwrap_or(digest)
 }
 
-/// A size in bytes for a reader in a hurry.
+/// A size in bytes, in short form.
 pub(crate) fn size(bytes: u64) -> String {
     let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
     match bytes {
@@ -150,7 +150,7 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// What a component is, in lines for a person.
+/// A component in lines for a person.
 pub(super) fn component_lines(component: &proto::Component) -> Vec<String> {
     let mut lines = vec![format!("{} {} ({})", component.name, component.digest, size(component.size))];
     for (what, names) in

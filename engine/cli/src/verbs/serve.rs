@@ -1,4 +1,4 @@
-//! Running the engine.
+//! Runs the engine.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     }
     let _log = start_log(settings.log_format);
     let mut stop = Stopping::listen()?;
-    // The port first: a second engine on it should say so before it touches the database.
+    // The port comes first: a second engine on the same port should fail before it touches the database.
     let bound = cerebelum_server::bind(settings.listen).await.map_err(refused)?;
     settings.engine.listens_on = vec![bound.address()];
     let database = without_password(&settings.engine.database);
@@ -34,13 +34,13 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
         opened = Engine::open(settings.engine) => opened.map_err(not_opened)?,
         () = stop.asked() => return Ok(()),
     };
-    // Whoever started it may have seen enough (`cerebelum serve | head -1`): the engine lives on.
+    // The reader of stdout may be gone (`cerebelum serve | head -1`): the engine goes on.
     let _ = out.say(&format!("cerebelum is ready on http://{} (database {database})", bound.address()));
     let (told, heard) = tokio::sync::oneshot::channel();
     let asked = async {
         stop.asked().await;
         tracing::info!("stopping; once more to stop at once");
-        // Nobody hears it when serving is over already.
+        // The receiver is gone when serving has already ended.
         let _ = told.send(());
         tokio::select! {
             () = stop.asked() => {}
@@ -78,34 +78,36 @@ fn refused(error: cerebelum_server::ServeError) -> CliError {
     CliError::new(Code::Refused, error.to_string())
 }
 
-/// Starts the log on stderr. Lines are written by a thread of their own: a pipe that is full or that nobody reads any more
-/// keeps nobody waiting, and a line that cannot be written is lost. What is returned flushes the last lines.
+/// Starts the log on stderr. A thread of its own writes the lines: a pipe that is full or has lost its reader keeps no
+/// other thread waiting, and a line that cannot be written is lost. The returned guard flushes the last lines.
 fn start_log(format: LogFormat) -> Log {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES_MAX).lossy(true);
     let (writer, guard) = lines.finish(std::io::stderr());
-    // Without this a line that cannot be written is told on stderr, which panics where stderr is gone.
+    // Otherwise a line that cannot be written is reported on stderr, which panics when stderr is gone.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(writer);
     match format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.with_ansi(Out::detect().colours && std::io::stderr().is_terminal()).init(),
     }
-    // Otherwise a panic is written by the thread that panics, which waits when nobody reads.
+    // Otherwise the panicking thread writes the panic itself, and waits when stderr has no reader.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Log(Some(guard))
 }
 
-/// Lines that still wait to be written get so long when the process ends.
+/// How long the process waits at its end for lines that are still to be written.
 const LAST_LINES_MAX: Duration = Duration::from_millis(1_200);
 
-/// The thread that writes the log. When this is dropped, it writes what it has, unless nobody reads it.
+/// The thread that writes the log. When this is dropped, the thread writes the lines that it has, if stderr has a
+/// reader.
 struct Log(Option<WorkerGuard>);
 
 impl Drop for Log {
     fn drop(&mut self) {
         let guard = self.0.take();
         let (done, is_done) = std::sync::mpsc::channel();
-        // In a thread of its own: where nobody reads, the guard complains on stdout, where perhaps nobody reads either.
+        // In a thread of its own: when stderr has no reader, the guard writes an error to stdout, which may have none
+        // either.
         std::thread::spawn(move || {
             drop(guard);
             done.send(())
@@ -114,7 +116,7 @@ impl Drop for Log {
     }
 }
 
-/// The two ways a process is asked to stop.
+/// The two signals that ask the process to stop.
 struct Stopping {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,

@@ -1,4 +1,4 @@
-//! Starting executions, and what comes out of them.
+//! Starts executions, and shows their status and their result.
 
 use cerebelum_server::{json, proto};
 
@@ -10,7 +10,7 @@ use crate::render::{Now, RenderOptions, STEPS_SHOWN, execution, failure_line};
 use crate::values;
 
 impl ApiCommand {
-    /// Starts an execution; with `--wait`, to its end.
+    /// Starts an execution; with `--wait`, waits for its end.
     pub(crate) async fn start(&self, args: Start) -> Outcome {
         let request = proto::StartRequest {
             workflow: args.workflow,

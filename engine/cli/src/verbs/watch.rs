@@ -1,4 +1,4 @@
-//! Following an execution: a live picture on a terminal, a line for each change elsewhere.
+//! Follows an execution: with a live view on a terminal, and with a line for each change elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use crate::exit::{CliError, Outcome};
 use crate::out::{note, size};
 use crate::render::{Live, Now, RenderOptions, changes, execution};
 
-/// How often a live picture is drawn: durations tick, the spinner turns.
+/// The time between two frames of a live view: durations tick, the spinner turns.
 const PICTURE_INTERVAL: Duration = Duration::from_millis(100);
-/// How many changes may wait to be shown.
+/// The number of changes that may wait to be shown.
 const CHANGES_MAX: usize = 16;
 
 type Changes = tonic::Streaming<proto::ExecutionStatus>;
@@ -28,7 +28,7 @@ impl ApiCommand {
         ended_well(&status)
     }
 
-    /// Follows an execution to its end, whatever the end is.
+    /// Follows an execution to its end, whatever its result.
     pub(super) async fn follow(&self, client: &mut Client, id: &str) -> Outcome<proto::ExecutionStatus> {
         let watched = Watched::begin(client.clone(), id);
         match self.out.is_terminal && !self.global.json {
@@ -70,7 +70,7 @@ impl ApiCommand {
 
     async fn follow_live(&self, mut watched: Watched) -> Outcome<proto::ExecutionStatus> {
         let mut live = Live::new(std::io::stdout(), self.out.colours);
-        // The last moment of which it is known how the execution is.
+        // The last moment at which the state of the execution was known.
         let (mut status, mut known) = (None, Now::measured());
         let mut away: Option<Instant> = None;
         let mut clock = tokio::time::interval(PICTURE_INTERVAL);
@@ -78,7 +78,8 @@ impl ApiCommand {
             let away_for = away.map(|since| since.elapsed());
             known = if away_for.is_none() { Now::measured() } else { known };
             if let Some(status) = &status {
-                // Of an engine that is away nobody knows what runs: nothing counts on, nothing turns.
+                // While the engine is away, the state of its executions is unknown: no time counts on, and the spinner
+                // stops.
                 let picture = away_for.is_none().then_some(picture);
                 let looks = RenderOptions { picture, away: away_for, ..RenderOptions::at(known) };
                 live.draw(&execution(status, looks), size())?;
@@ -98,15 +99,15 @@ impl ApiCommand {
     }
 }
 
-/// What is seen of an execution.
+/// News about an execution.
 enum Seen {
-    /// It is like this.
+    /// Its current status.
     Status(Box<proto::ExecutionStatus>),
-    /// The engine went away at this moment, and is looked for.
+    /// The engine went away at this moment, and the client tries to reach it.
     Away(Now),
 }
 
-/// The changes of an execution, over restarts of its engine.
+/// The changes of an execution, across restarts of its engine.
 struct Watched {
     seen: mpsc::Receiver<Outcome<Seen>>,
 }
@@ -114,12 +115,12 @@ struct Watched {
 impl Watched {
     fn begin(client: Client, id: &str) -> Self {
         let (sender, seen) = mpsc::channel(CHANGES_MAX);
-        // Ends when nobody listens any more.
+        // The task ends when the receiver is dropped.
         tokio::spawn(watch(client, id.to_owned(), sender));
         Self { seen }
     }
 
-    /// What is seen next. May be dropped while it waits: nothing is lost.
+    /// The next news. The future may be dropped while it waits: nothing is lost.
     async fn next(&mut self) -> Outcome<Seen> {
         let gone = || Err(CliError::new(crate::exit::Code::Failed, "watching broke off; try again"));
         self.seen.recv().await.unwrap_or_else(gone)
@@ -169,6 +170,6 @@ async fn receive(
             stream.insert(client.engine.watch(request).await?.into_inner())
         }
     };
-    // A stream that ends before the execution has was cut off by an engine that stops.
+    // A stream that ends before the execution was cut off by an engine that stops.
     stream.message().await?.ok_or_else(|| Status::unavailable("the engine ended the stream"))
 }

@@ -18,7 +18,7 @@ fn cerebelum(line: &str) -> Command {
     command
 }
 
-/// Runs it and checks the exit code, and that a failure is told in one line.
+/// Runs a command and checks the exit code, and that a failure is reported in one line.
 fn check(command: &mut Command, code: i32) -> (String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let (out, err) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
@@ -57,7 +57,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -170,7 +170,7 @@ fn a_new_project_builds_is_tested_and_runs_anywhere() {
         command
     };
     check(&mut here("new first-steps"), 0);
-    // A cache is a cache: what is gone is laid again.
+    // A missing file in the cache is written again.
     std::fs::remove_dir_all(&cache).unwrap();
     check(&mut here("build first-steps -o x.wasm"), 0);
     let mut tests = Command::new("cargo");
@@ -191,7 +191,7 @@ fn a_new_project_builds_is_tested_and_runs_anywhere() {
     check(&mut running.ask("status v"), 3);
 }
 
-/// What is piped into the command.
+/// The input that is piped into the command.
 fn input() -> Stdio {
     let (reader, mut writer) = std::io::pipe().unwrap();
     std::io::Write::write_all(&mut writer, br#"{ "name": "Ada", "stay_seconds": 0 }"#).unwrap();

@@ -1,4 +1,4 @@
-//! Python programs from nothing to an engine: what is built, what is refused, and in which words.
+//! Python programs from a new project to an engine: the builds, the refusals, and their messages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ impl Place {
         command
     }
 
-    /// Runs it and returns the exit code and what it complained of.
+    /// Runs a command and returns the exit code and stderr.
     fn complain(&self, line: &str) -> (i32, String) {
         let Output { status, stderr, .. } = self.command(line).output().unwrap();
         (status.code().unwrap(), String::from_utf8(stderr).unwrap())
@@ -92,7 +92,7 @@ fn a_new_python_project_is_tested_builds_and_runs_anywhere() {
     let (out, _) = check(&mut place.command("new first-steps --lang python"), 0);
     assert_eq!(out, "first-steps is ready: cerebelum dev first-steps\n");
     let project = place.folder.path().join("first-steps");
-    // A cache is a cache: what is gone is laid again.
+    // A missing file in the cache is written again.
     fs::remove_dir_all(place.cache.path().join("cerebelum")).unwrap();
     let (out, err) = check(&mut place.command("build first-steps -o x.wasm"), 0);
     assert!(out.starts_with("x.wasm (") && err.starts_with("preparing the interpreter"), "{out}{err}");
@@ -255,7 +255,7 @@ fn without_a_way_to_build_it_says_what_is_missing() {
     assert!(said.contains("install it first"), "{said}");
 }
 
-/// Packages come from a folder, not from the network.
+/// Makes pip take packages from a folder instead of the network.
 fn offline<'a>(place: &Place, command: &'a mut Command) -> &'a mut Command {
     command.env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", place.folder.path().join("index"))
 }

@@ -1,5 +1,5 @@
 //! Durations as people write them: `500ms`, `5s`, `1m30s`, `2h`, `3d`.
-// The SDK includes this same file, so that a literal in an attribute and a text at run time mean the same.
+// The SDK includes this file too, so that a literal in an attribute and a text at run time mean the same.
 
 /// Milliseconds in a text such as `1h30m`.
 pub(crate) fn parse_ms(text: &str) -> Result<u64, String> {

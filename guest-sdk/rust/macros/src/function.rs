@@ -1,4 +1,4 @@
-//! From an `async fn` to a workflow or a step: the checks, and what is generated.
+//! Turns an `async fn` into a workflow or a step: the checks, and the generated code.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
@@ -7,7 +7,7 @@ use syn::{Attribute, Error, Expr, ExprLit, FnArg, ItemFn, Lit, Meta, Result, Ret
 
 use crate::options::Options;
 
-/// What the function is to become.
+/// Whether the function becomes a workflow or a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Workflow,
@@ -30,7 +30,7 @@ pub(crate) fn expand(role: Role, options: TokenStream, item: TokenStream) -> Res
     Ok(generate(role, &options, &function, &signature))
 }
 
-/// What the types of a function say.
+/// The input and output types of a function.
 struct Signature<'a> {
     input: Option<&'a Type>,
     returns: &'a Type,

@@ -19,7 +19,7 @@ pub fn step(options: TokenStream, item: TokenStream) -> TokenStream {
     expand(function::Role::Step, options, item)
 }
 
-/// Makes a struct or an enum fit to be an input or an output. See the crate `cerebelum`.
+/// Makes a struct or an enum an input or output type. See the crate `cerebelum`.
 #[proc_macro_attribute]
 pub fn data(options: TokenStream, item: TokenStream) -> TokenStream {
     let options = proc_macro2::TokenStream::from(options);

@@ -1,4 +1,4 @@
-//! What stands in the brackets of `#[step(…)]` and `#[workflow(…)]`.
+//! The options in the brackets of `#[step(…)]` and `#[workflow(…)]`.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -10,7 +10,7 @@ use syn::{Error, Expr, ExprLit, ExprUnary, Lit, LitStr, MetaNameValue, Result, T
 use crate::duration::parse_ms;
 use crate::function::Role;
 
-/// The options of a workflow or a step; what is left out keeps its default.
+/// The options of a workflow or a step; an option that is left out keeps its default.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,

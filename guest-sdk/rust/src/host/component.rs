@@ -20,7 +20,7 @@ mod bindings {
     use super::Component;
 }
 
-/// The exports. They stand here and not in the author's crate, so that no `unsafe` code ever stands in theirs.
+/// The exports. They are here and not in the author's crate, which thereby contains no `unsafe` code.
 struct Component;
 
 impl Guest for Component {
@@ -70,15 +70,15 @@ impl Guest for Component {
     }
 }
 
-/// Where and why a guest panicked goes to its log, without the standard library's advice to set a variable: a component
-/// has none.
+/// Writes the place and the message of a panic to the guest's log. The standard library's hook would also advise
+/// setting a variable, but a component has none.
 fn tell_of_panics() {
     use std::sync::Once;
     static ONCE: Once = Once::new();
     ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| eprintln!("the guest {panic}"))));
 }
 
-/// A handle on the engine. It is not `Send`, as the one of the local executor is not.
+/// A handle on the engine. It is not `Send`, like the local executor's handle.
 #[derive(Clone)]
 pub(crate) struct Host(PhantomData<Rc<()>>);
 
@@ -165,7 +165,7 @@ impl From<StepOptions> for types::StepOptions {
     }
 }
 
-// The bindings make `Failure` a `std::error::Error`, which `?` would wrap like any other: hence no `From`.
+// The bindings make `Failure` a `std::error::Error`, which `?` would wrap like any other. So there is no `From`.
 
 fn failure_of(error: Error) -> types::Failure {
     let (kind, message, details, retryable) = error.into_parts();

@@ -1,4 +1,4 @@
-//! Notices a guest that waits for nothing: that is a failure with a name, not a trap.
+//! Detects a guest that waits for nothing, and makes that a failure of its own kind instead of a trap.
 
 use std::cell::Cell;
 use std::pin::{Pin, pin};
@@ -8,8 +8,8 @@ use std::task::{Context as Poller, Poll, Wake, Waker};
 
 use crate::error::{Error, Result};
 
-/// How often durable calls may be polled in vain before the guest gives way. No guest that is awaited properly comes
-/// near it; an executor of its own, such as `block_on`, would otherwise compute until the limit.
+/// How often durable calls may be polled in vain before the guest has to return to its caller. A guest that awaits its
+/// calls never comes near it; an executor of its own, such as `block_on`, would otherwise compute until the CPU limit.
 const POLLS_IN_VAIN_MAX: usize = 1_000_000;
 
 thread_local! {
@@ -22,7 +22,7 @@ thread_local! {
 /// Waits for a durable call, and counts it as open meanwhile.
 ///
 /// # Panics
-/// When the guest polls its calls for ever instead of giving way.
+/// When the guest keeps polling its calls instead of returning to its caller.
 pub(super) async fn open<T>(call: impl Future<Output = T>) -> T {
     struct Counted;
     impl Drop for Counted {
@@ -46,7 +46,7 @@ pub(super) async fn open<T>(call: impl Future<Output = T>) -> T {
     .await
 }
 
-/// Runs a guest to its end, or until it is pending with no open call and nothing woken: it could never move again.
+/// Runs a guest to its end, or until it is pending without an open call and without a wake: it could never move again.
 pub(super) async fn keep(guest: impl Future<Output = Result<String>>) -> Result<String> {
     let mut guest = pin!(guest);
     let noticed = Arc::new(Noticed { woken: AtomicBool::new(false), task: Mutex::new(None) });

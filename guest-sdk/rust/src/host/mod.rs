@@ -1,4 +1,4 @@
-//! The other side of every durable call: the engine in a component, the local executor in a test.
+//! The host side of every durable call: the engine in a component, the local executor in a test.
 
 #[cfg(target_arch = "wasm32")]
 mod component;
@@ -14,18 +14,18 @@ pub(crate) use native::Host;
 
 // Both hosts have the same methods: `sleep`, `run_step`, `poll`, `await_approval`, `await_signal`, `run_workflow`,
 // `start_workflow`, `continue_as_new`, `fetch`, and without waiting `info`, `now_ms`, `progress`, `log`,
-// `set_attribute`. The compiler holds them to it, for every caller is compiled against both.
+// `set_attribute`. The compiler enforces this, because every caller is compiled against both.
 
-/// How loud a log line is.
+/// The severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// For the author.
     Debug,
-    /// For whoever is curious.
+    /// For a curious reader.
     Info,
-    /// Something is odd.
+    /// Something looks odd.
     Warn,
-    /// Something is wrong.
+    /// Something went wrong.
     Error,
 }
 

@@ -1,4 +1,4 @@
-//! The local executor as seen from inside a guest: a desk where calls are written down and answered.
+//! The local executor as seen from inside a guest: a table in which calls are written down and answered.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,11 +12,11 @@ use super::{Answer, HttpRequest, HttpResponse, Info, Level, PollPolicy, Question
 use crate::error::{Error, Result};
 use crate::step::{RetryPolicy, StepOptions};
 
-/// The desk of one guest. The executor reads what the guest wrote down, after the guest has come to rest.
+/// The calls of one guest. The executor reads the table when the guest is quiescent.
 pub(crate) struct HostCalls {
     begin: history::GuestInput,
     clock_ms: Cell<u64>,
-    /// The guest is being dropped: futures that vanish now are no wish of it.
+    /// The guest is being dropped: futures that are dropped now were not cancelled by the guest.
     closed: Cell<bool>,
     last_ordinal: Cell<u32>,
     open: RefCell<HashMap<u32, oneshot::Sender<Outcome>>>,
@@ -38,7 +38,7 @@ impl HostCalls {
     pub(crate) fn deliver(&self, delivery: history::Delivery) {
         self.clock_ms.set(self.clock_ms.get().max(delivery.clock.0));
         if let Some(waiting) = self.open.borrow_mut().remove(&delivery.ordinal) {
-            // Nobody listens any more when the guest dropped the call in the meantime.
+            // The receiver is gone when the guest dropped the call in the meantime.
             drop(waiting.send(delivery.outcome));
         }
     }
@@ -73,7 +73,7 @@ impl HostCalls {
     }
 }
 
-/// A call that waits for its outcome. Dropping it says that the guest no longer wants it.
+/// A call that waits for its outcome. Dropping it means that the guest no longer wants it.
 struct Waiting {
     desk: Rc<HostCalls>,
     ordinal: u32,

@@ -1,4 +1,4 @@
-//! One execution of a local world: its state machine, its events, its guests.
+//! One execution in a test: its state machine, its events, its guests.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use cerebelum_history::{
 use super::guest::{Body, Guest};
 use crate::error::Error;
 
-/// What an execution of this component is of.
+/// The name and digest under which the crate under test runs as a component.
 pub(super) const OWN: &str = "local";
 
-/// What a seat asks of the world around it.
+/// The services that an execution asks of the test around it.
 pub(super) trait Around {
-    /// What runs under this name, `component/name` where the component is another one.
+    /// The function that runs under this name, `component/name` for another component.
     fn body(&self, is_workflow: bool, name: &str) -> Option<Body>;
-    /// What a name stands for.
+    /// The workflow or step that a name refers to.
     fn target(&self, is_workflow: bool, name: &str) -> Result<Target, cerebelum_history::Failure>;
-    /// An answer to a request.
+    /// The answer to an HTTP request.
     fn fetch(
         &mut self,
         request: HttpRequest,
@@ -29,7 +29,7 @@ pub(super) trait Around {
     fn moment(&self) -> Moment;
 }
 
-/// Who started a child.
+/// The execution that started a child.
 #[derive(Clone)]
 pub(super) struct Parent {
     pub(super) id: ExecutionId,
@@ -39,7 +39,7 @@ pub(super) struct Parent {
 
 pub(super) struct LocalExecution {
     pub(super) execution: Execution,
-    /// Name with the component where that is another one.
+    /// The name, with the component if that is another one.
     pub(super) workflow: String,
     pub(super) input: Json,
     /// The events of every run.
@@ -48,9 +48,9 @@ pub(super) struct LocalExecution {
     pub(super) is_reported: bool,
     pub(super) progress: BTreeMap<Scope, (u8, String)>,
     pub(super) logs: Vec<LogEntry>,
-    /// Why it cannot go on.
+    /// The error because of which the execution cannot go on.
     pub(super) stuck: Option<Error>,
-    /// Signals that nobody has been told yet, by number.
+    /// Signals that were not delivered yet, by number.
     pub(super) signals: BTreeMap<i64, Message>,
     guests: BTreeMap<Scope, Guest>,
 }
@@ -121,7 +121,8 @@ impl LocalExecution {
         self.execution.receive(seq, false, message, now);
     }
 
-    /// Moves as far as it goes without time and without what was not written yet. Says whether anything moved.
+    /// Moves as far as possible without time and without events that are not written yet. Returns whether anything
+    /// moved.
     pub(super) fn advance(&mut self, world: &mut dyn Around) -> bool {
         if self.stuck.is_some() {
             return false;
@@ -208,7 +209,7 @@ impl LocalExecution {
         Ok(())
     }
 
-    /// Drops all guests; they are rerun when there is something to tell them.
+    /// Drops all guests; they are rerun when there is something to deliver.
     pub(super) fn hibernate(&mut self) {
         for (scope, guest) in std::mem::take(&mut self.guests) {
             drop(guest);
@@ -216,7 +217,7 @@ impl LocalExecution {
         }
     }
 
-    /// Writes down what has changed, as a store would, except what concerns other executions.
+    /// Records the changes, as a store would, except those that concern other executions.
     pub(super) fn keep(&mut self, changes: &mut Changes) {
         let events = self.runs.last_mut().expect("an execution has at least one run");
         events.append(&mut changes.events);
@@ -236,7 +237,7 @@ impl LocalExecution {
     }
 }
 
-/// Every execution of a world has a seed of its own, the same in every run of a test.
+/// Every execution of a test has a seed of its own, the same in every run of the test.
 fn seed_of(id: &ExecutionId) -> Seed {
     let digest = Digest::of(id.as_str().as_bytes());
     let mut seed = [0; 32];

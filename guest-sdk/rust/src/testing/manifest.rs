@@ -1,4 +1,4 @@
-//! What this program would say it consists of when it is uploaded.
+//! The manifest that this program would return when it is uploaded.
 
 use serde_json::{Value, json};
 

@@ -1,9 +1,9 @@
 //! A local executor with a virtual clock, for `cargo test`: workflows run natively, a month of waiting takes no time.
 //!
-//! It drives the same state machine as the engine, and a guest here is told and asks the same things in the same
-//! order. What differs: the host's own clock, chance and `HashMap` order are not replaced natively (use
-//! [`Context::now`](crate::Context::now)), a step's `timeout` has nothing to measure, and components other than the
-//! crate under test are what [`Local::step_by_name`] says.
+//! It drives the same state machine as the engine, and a guest makes the same calls and gets the same outcomes in the
+//! same order. It differs from the engine in these points: the host's own clock, random numbers and `HashMap` order are
+//! not replaced natively (use [`Context::now`](crate::Context::now)), a step's `timeout` has nothing to measure, and
+//! steps of components other than the crate under test are replaced with [`Local::step_by_name`].
 //!
 //! ```
 //! use cerebelum::prelude::*;
@@ -55,10 +55,10 @@ pub use script::{Answers, Asked, Decision, Reply, approve, reject, reply, silenc
 use script::Script;
 use world::World;
 
-/// Midnight of 1 January 2000, UTC: where clocks begin unless told.
+/// Midnight of 1 January 2000, UTC: the default start of the clock.
 const EPOCH_MS: u64 = 946_684_800_000;
 
-/// A test's world: what answers, and when things happen. [`Local::run`] sets it in motion.
+/// The world of a test: the answers, and the times of events. [`Local::run`] sets it in motion.
 #[must_use = "nothing happens before `run`"]
 pub struct Local {
     script: Script,
@@ -73,7 +73,7 @@ impl Default for Local {
 }
 
 impl Local {
-    /// A world in which every workflow and step of this program is what it is, and nobody answers anything.
+    /// A world with every workflow and step of this program, in which no question and no request is answered.
     pub fn new() -> Self {
         Self { script: Script::new(), began_ms: EPOCH_MS, hibernating: false }
     }
@@ -85,12 +85,12 @@ impl Local {
     }
 
     /// Drops every guest at every wait and reruns it afterwards, as an engine short of memory would. A workflow that
-    /// asks for something else on a rerun fails with kind `diverged`.
+    /// makes other calls on a rerun fails with kind `diverged`.
     pub fn hibernating(self) -> Self {
         Self { hibernating: true, ..self }
     }
 
-    /// Puts a closure in the place of a step. It is called once per attempt; retries are those of the real step.
+    /// Replaces a step with a closure. It is called once per attempt, with the retry policy of the real step.
     pub fn step<S: Step, A>(
         mut self,
         step: impl IsStep<S, A>,
@@ -101,7 +101,7 @@ impl Local {
         self
     }
 
-    /// The same by name; `component/step` for steps of other components.
+    /// The same by name: `component/step` for a step of another component.
     pub fn step_by_name<I: DeserializeOwned + 'static, O: Serialize + 'static>(
         mut self,
         step: &str,
@@ -111,7 +111,7 @@ impl Local {
         self
     }
 
-    /// Puts a closure in the place of a workflow that is run or started as a child.
+    /// Replaces a workflow that is run or started as a child with a closure.
     pub fn workflow_by_name<I: DeserializeOwned + 'static, O: Serialize + 'static>(
         mut self,
         workflow: &str,
@@ -121,19 +121,19 @@ impl Local {
         self
     }
 
-    /// Answers approvals with this title: with one [`Decision`] for all, or with a closure that sees what is asked.
+    /// Answers approvals with this title: with one [`Decision`] for all, or with a closure that gets the question.
     pub fn on_approval(mut self, title: impl Into<String>, answers: impl Answers + 'static) -> Self {
         self.script.approvals.push((title.into(), Box::new(answers)));
         self
     }
 
-    /// Answers all HTTP requests of steps. Secrets still stand as `{{secret:NAME}}`.
+    /// Answers all HTTP requests of steps. Secrets are still `{{secret:NAME}}` there.
     pub fn on_http<R: Reply>(mut self, mut server: impl FnMut(Request<Vec<u8>>) -> R + 'static) -> Self {
         self.script.http = Some(Box::new(move |request| server(request).into_result()));
         self
     }
 
-    /// Sends a signal at the start, before anybody waits for it.
+    /// Sends a signal at the start, before any call waits for it.
     pub fn signal(self, name: impl Into<String>, data: &impl Serialize) -> Self {
         self.signal_after(Duration::ZERO, name, data)
     }
@@ -156,7 +156,7 @@ impl Local {
         self
     }
 
-    /// Runs a workflow to its end, or until it waits for something that nothing in this world brings about.
+    /// Runs a workflow to its end, or until it waits for something that never happens in this world.
     ///
     /// # Panics
     /// When the input has no JSON form.

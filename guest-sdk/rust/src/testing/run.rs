@@ -1,4 +1,4 @@
-//! How a run in a test went.
+//! The results of a run in a test.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::host::native::error_of;
 /// One event, as `cerebelum history --json` would show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its place, from 1.
+    /// The position in the history, from 1.
     pub position: u64,
-    /// How long after the start.
+    /// The time since the start.
     pub time: Duration,
     /// A past-tense word such as `StepCompleted`.
     pub kind: String,
-    /// The path of calls that leads to who was concerned; empty for the workflow itself.
+    /// The scope of the event, as a path of calls; empty for the workflow itself.
     pub scope: String,
     /// Everything else.
     pub fields: Value,
 }
 
-/// What came of a run: its output or error, its history, and how long it took by the virtual clock.
+/// The result of a run: its output or error, its history, and how long it took by the virtual clock.
 #[derive(Debug)]
 pub struct Run<T> {
     result: Result<T>,
@@ -41,10 +41,10 @@ pub struct Run<T> {
 }
 
 impl<T> Run<T> {
-    /// What the workflow returned.
+    /// The output of the workflow.
     ///
     /// # Errors
-    /// What it failed with; kind `waiting` when it still waits for something that nothing in the test brings about.
+    /// The error of the workflow; of kind `waiting` when it still waits for something that never happens in the test.
     pub fn output(&self) -> Result<&T, &Error> {
         self.result.as_ref()
     }
@@ -57,25 +57,25 @@ impl<T> Run<T> {
         self.result
     }
 
-    /// How long it took, by the virtual clock.
+    /// How long the run took, by the virtual clock.
     #[must_use]
     pub const fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// The history of its last run.
+    /// The history of the last run.
     #[must_use]
     pub fn history(&self) -> &[Event] {
         &self.history
     }
 
-    /// The kinds of its events, in order.
+    /// The kinds of the events, in order.
     #[must_use]
     pub fn kinds(&self) -> Vec<&str> {
         self.history.iter().map(|event| event.kind.as_str()).collect()
     }
 
-    /// How many runs it took: one, and one more for each continue-as-new.
+    /// The number of runs: one, and one more for each continue-as-new.
     #[must_use]
     pub const fn runs(&self) -> u32 {
         self.runs
@@ -93,7 +93,7 @@ impl<T> Run<T> {
         self.progress.iter().find_map(|(of, percent, text)| (of == scope).then_some((*percent, text.as_str())))
     }
 
-    /// What was logged, in order.
+    /// The log lines, in order.
     #[must_use]
     pub fn logs(&self) -> &[String] {
         &self.logs
@@ -105,7 +105,7 @@ impl<T> Run<T> {
         self.attributes.iter().find_map(|(of, value)| (of == name).then_some(value))
     }
 
-    /// The ids of the executions that were started besides.
+    /// The ids of the other executions that were started.
     #[must_use]
     pub fn others(&self) -> &[String] {
         &self.others

@@ -1,4 +1,4 @@
-//! What a test says shall answer: closures for steps and servers, decisions for approvals.
+//! The answers that a test sets up: closures for steps and servers, decisions for approvals.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,11 +19,11 @@ use crate::time::IntoDuration;
 type Server = Box<dyn FnMut(Request<Vec<u8>>) -> Result<Response<Vec<u8>>>>;
 
 pub(super) struct Script {
-    /// By whether it is a workflow, and its name with the component where that is another one.
+    /// By whether it is a workflow, and by its name, with the component if that is another one.
     bodies: HashMap<(bool, String), Body>,
     pub(super) approvals: Vec<(String, Box<dyn Answers>)>,
     pub(super) http: Option<Server>,
-    /// What the execution is told from outside, with the milliseconds after which it is.
+    /// Messages to the execution from outside, each with the milliseconds after which it is sent.
     pub(super) messages: Vec<(u64, Message)>,
 }
 
@@ -41,7 +41,7 @@ impl Script {
         self.bodies.insert((is_workflow, name.to_owned()), Rc::new(body));
     }
 
-    /// Puts a closure from JSON text to JSON text in the place of a body.
+    /// Replaces a body with a closure from JSON text to JSON text.
     pub(super) fn replace(
         &mut self,
         is_workflow: bool,
@@ -59,7 +59,7 @@ impl Script {
         self.bodies.get(&(is_workflow, name.to_owned())).cloned()
     }
 
-    /// What is decided about this question, if anything.
+    /// The decision about this question, if there is one.
     pub(super) fn decide(&mut self, execution: &str, request: &ApprovalRequest) -> Option<Decision> {
         let (_, answers) = self.approvals.iter_mut().find(|(title, _)| *title == request.title)?;
         let asked = Asked {
@@ -75,17 +75,17 @@ impl Script {
 /// A question to a person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
-    /// Which execution asks.
+    /// The execution that asks.
     pub execution_id: String,
-    /// Its sort.
+    /// The kind of the approval.
     pub kind: String,
-    /// What is asked.
+    /// The question.
     pub title: String,
-    /// What the person needs to see.
+    /// The data that the person needs to see.
     pub data: serde_json::Value,
 }
 
-/// What a person does about a question, and after how long.
+/// A person's answer to a question, and the time after which it comes.
 #[derive(Debug, Clone)]
 pub struct Decision {
     pub(super) after_ms: u64,
@@ -101,7 +101,7 @@ pub(super) enum Verdict {
     Silence,
 }
 
-/// Says yes, with an answer.
+/// Approves, with an answer.
 ///
 /// # Panics
 /// When the answer has no JSON form.
@@ -110,13 +110,13 @@ pub fn approve(data: &impl Serialize) -> Decision {
     Decision::new(Verdict::Approve(json(encode(data))))
 }
 
-/// Says no.
+/// Rejects.
 #[must_use]
 pub fn reject(reason: impl Into<String>) -> Decision {
     Decision::new(Verdict::Reject(reason.into()))
 }
 
-/// Says nothing: the question times out, if it can.
+/// Does not answer: the question times out, if it has a timeout.
 #[must_use]
 pub fn silence() -> Decision {
     Decision::new(Verdict::Silence)
@@ -127,31 +127,31 @@ impl Decision {
         Self { after_ms: 0, by: "test".to_owned(), comment: None, verdict }
     }
 
-    /// Only this long after it was asked.
+    /// Answers only this long after the question was asked.
     ///
     /// # Panics
-    /// When a text is no duration.
+    /// When a text is not a valid duration.
     #[must_use]
     pub fn after(self, wait: impl IntoDuration) -> Self {
         Self { after_ms: ms(wait), ..self }
     }
 
-    /// Who decides; `test` unless told.
+    /// The name of the person who decides; the default is `test`.
     #[must_use]
     pub fn by(self, who: impl Into<String>) -> Self {
         Self { by: who.into(), ..self }
     }
 
-    /// What they say besides.
+    /// Adds a comment.
     #[must_use]
     pub fn comment(self, comment: impl Into<String>) -> Self {
         Self { comment: Some(comment.into()), ..self }
     }
 }
 
-/// Something that decides about questions: a [`Decision`], or a closure that makes one.
+/// Answers to questions: a [`Decision`], or a closure that makes one.
 pub trait Answers {
-    /// What is decided about this question.
+    /// The decision about this question.
     fn answer(&mut self, asked: &Asked) -> Decision;
 }
 
@@ -167,12 +167,12 @@ impl<F: FnMut(&Asked) -> Decision> Answers for F {
     }
 }
 
-/// What a server's closure may return: a response, or why there is none.
+/// The type that a server's closure may return: a response, or an error instead of one.
 pub trait Reply {
-    /// As a result.
+    /// The reply as a result.
     ///
     /// # Errors
-    /// When there is no response: the error is what the step sees.
+    /// When there is no response: the step gets this error.
     fn into_result(self) -> Result<Response<Vec<u8>>>;
 }
 
@@ -191,7 +191,7 @@ impl Reply for Result<Response<Vec<u8>>> {
 /// A response of this status and body.
 ///
 /// # Panics
-/// When there is no such status.
+/// When the status is not valid.
 #[must_use]
 pub fn reply(status: u16, body: impl Into<Vec<u8>>) -> Response<Vec<u8>> {
     let status = http::StatusCode::from_u16(status).expect("a status is a number from 100 to 999");
@@ -200,17 +200,17 @@ pub fn reply(status: u16, body: impl Into<Vec<u8>>) -> Response<Vec<u8>> {
     response
 }
 
-/// A test's own value as the history keeps it.
+/// A value from the test itself, as the history keeps it.
 pub(super) fn json(text: Result<String>) -> Json {
     Json::parse(text.expect("a test's own value has a JSON form")).expect("a test's own value is within the limits")
 }
 
-/// A test's own length of time.
+/// A duration from the test itself, in milliseconds.
 pub(super) fn ms(wait: impl IntoDuration) -> u64 {
     wait.into_ms().expect("a test's own duration is one")
 }
 
-/// A number of milliseconds as a length of time.
+/// A number of milliseconds as a [`Duration`].
 pub(super) const fn duration(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }

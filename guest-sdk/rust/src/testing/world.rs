@@ -1,4 +1,4 @@
-//! All executions of a test, their common clock, and what is to happen when.
+//! All executions of a test, their common clock, and the agenda of messages.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::host::native::failure_of;
 use crate::registry::{Role, registrations};
 
-/// A test whose clock passes this waits for something that never comes.
+/// A test whose clock passes this many years waits for something that never comes.
 const YEARS_MAX: u64 = 50;
 
 pub(super) struct World {
@@ -29,7 +29,7 @@ pub(super) struct World {
     hibernating: bool,
 }
 
-/// What every execution of the world has in common.
+/// The state that all executions of the world share.
 struct Setting {
     script: Script,
     now: Timestamp,
@@ -54,7 +54,7 @@ impl World {
         self.setting.now
     }
 
-    /// Starts the execution that a test is about, with the messages of its script.
+    /// Starts the execution under test, with the messages of its script.
     pub(super) fn start(&mut self, id: &ExecutionId, workflow: &str, input: Json) {
         self.open(id, workflow, input, None);
         for (after_ms, message) in std::mem::take(&mut self.setting.script.messages) {
@@ -79,7 +79,8 @@ impl World {
         self.agenda.insert((at, self.sent), (to.clone(), message));
     }
 
-    /// Lets everything move, and the clock where nothing does, until this execution has ended or nothing ever will.
+    /// Moves everything that can move, and advances the clock when nothing can, until this execution has ended or
+    /// nothing can ever move again.
     pub(super) fn run_until_ended(&mut self, id: &ExecutionId) {
         loop {
             self.settle();
@@ -109,7 +110,7 @@ impl World {
         }
     }
 
-    /// Moves everything that moves without time.
+    /// Moves everything that can move without time passing.
     fn settle(&mut self) {
         loop {
             let mut moved = self.receive_due();
@@ -147,7 +148,7 @@ impl World {
         moved
     }
 
-    /// Does what a store would do with a batch: keeps it, and carries messages between executions.
+    /// Does with a batch what a store would do: keeps it, and carries messages between executions.
     fn apply(&mut self, id: &ExecutionId, mut changes: Changes) {
         let run = match self.seats.get_mut(id) {
             Some(seat) => {
@@ -190,7 +191,7 @@ impl World {
                 let failure = Failure::new(kind::CONFLICT, format!("an execution `{id}` exists with another input"));
                 return self.send(self.now(), parent, tell(ChildResult::Failed(failure)));
             }
-            // The same start again is answered with the execution that is there.
+            // The same start again is answered with the existing execution.
             Some(same) if awaited => {
                 same.parent = Some(waiting);
                 same.is_reported = false;
@@ -203,7 +204,7 @@ impl World {
         }
     }
 
-    /// Goes on with a next run, or tells the parent how it went. Says whether anything moved.
+    /// Goes on with the next run, or tells the parent the result. Returns whether anything moved.
     fn conclude(&mut self, id: &ExecutionId) -> bool {
         let Some(seat) = self.seats.get_mut(id) else { return false };
         let Some(end) = seat.execution.end().cloned() else { return false };
@@ -238,7 +239,7 @@ impl Around for Setting {
             let noun = if is_workflow { "workflow" } else { "step" };
             return Err(Failure::new(kind::NOT_FOUND, format!("there is no {noun} `{name}` in this test")));
         }
-        // What a closure stands in for keeps what it declares.
+        // A step or workflow that a closure replaces keeps its declared options.
         let own = registrations().into_iter().find(|r| r.is_workflow() == is_workflow && r.name == name);
         let (options, cancel_grace_ms) = match own.map(|r| &r.role) {
             Some(Role::Step(options)) => (options.clone(), None),
@@ -262,7 +263,7 @@ impl Around for Setting {
     }
 
     fn moment(&self) -> Moment {
-        // Chance in the middle: no jitter.
+        // A random number in the middle means no jitter.
         Moment { at: self.now, chance: 0.5 }
     }
 }

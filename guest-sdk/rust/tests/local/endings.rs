@@ -1,4 +1,4 @@
-//! How races and clean-up end on the local executor: every case also with guests dropped at every wait.
+//! The ends of races and of clean-up on the local executor: every case also with guests dropped at every wait.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn clean_up_takes_as_long_as_the_workflow_allows() {
     assert_eq!((grace("cleans_up_in_time"), grace("cleans_up_patiently")), (300_000.into(), serde_json::Value::Null));
 }
 
-/// Lets branches race of which several are ready at once, again and again.
+/// Races branches, several of which are ready at once, again and again.
 #[workflow]
 async fn races(ctx: Context, rounds: u32) -> Result<Vec<u32>> {
     let mut winners = Vec::new();

@@ -1,4 +1,4 @@
-//! What guests are promised, on the local executor: every case also with guests dropped at every wait, which must
+//! The promises to guests, on the local executor. Every case also runs with guests dropped at every wait, which must
 //! not show in the history.
 
 mod endings;
@@ -13,7 +13,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
-/// Runs a case warm and hibernating; both must agree in everything. Yields the warm one.
+/// Runs a case warm and hibernating. Both runs must agree in everything; returns the warm one.
 #[track_caller]
 fn check<T: Debug + PartialEq>(case: impl Fn(Local) -> Run<T>) -> Run<T> {
     let (warm, cold) = (case(Local::new()), case(Local::new().hibernating()));
@@ -149,7 +149,7 @@ fn a_step_that_sleeps_keeps_its_locals_and_repeats_no_request() {
     let locals = run.output().unwrap();
     assert_eq!((locals[0].len(), &locals[1..]), (32, &["1 32".to_owned(), "2 32".to_owned()][..]));
     assert_eq!(run.elapsed(), days(14));
-    // What a finished step's journal held is dropped, its events stay (L12).
+    // The values in a finished step's journal are dropped, its events stay (L12).
     let fetched = run.history().iter().find(|event| event.kind == "FetchCompleted").unwrap();
     assert_eq!((fetched.scope.as_str(), &fetched.fields["response"]), ("1", &Value::Null));
 }

@@ -1,7 +1,7 @@
 //! The base of all Python components: the interpreter with the SDK, frozen once for each version of the SDK.
 //!
-//! componentize-py takes a quarter of a minute for it, most of which is compiling the interpreter. Freezing a program
-//! begins from here instead, with machine code that is kept, and takes a second.
+//! componentize-py takes a quarter of a minute to make it, mostly to compile the interpreter. Freezing a program begins
+//! from the base, with machine code that is kept, and takes a second.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,15 +23,15 @@ const ENTRY_TEXT: &str = "\"\"\"The entry of a component; made by `cerebelum bui
      from cerebelum import _freeze\n\
      from cerebelum._component import Guest, WitWorld  # noqa: F401\n\n\
      _freeze.prepare(\"/python\", \"/0/python\")\n";
-/// What the folder of a base has in it.
+/// The contents of a base's folder.
 const COMPONENT: &str = "base.wasm";
 const ARTIFACT: &str = "base.cwasm";
 const ENTRY_FOLDER: &str = "entry";
 /// A copy of the standard library, made with the base.
 const LIBRARY: &str = "entry/python";
-/// Modules that were compiled once.
+/// The folder of compiled modules.
 const CODE: &str = "code";
-/// Where a program finds things while it is built: those of the base have to be where componentize-py mounts them.
+/// The mount points of a build. Those of the base have to be where componentize-py mounts them.
 const LIBRARY_MOUNT: &str = "/python";
 const SDK_MOUNT: &str = "/1";
 const PROGRAM_MOUNT: &str = "/2";
@@ -45,15 +45,15 @@ pub(super) struct Base {
     sdk: PathBuf,
 }
 
-/// What a base makes a component of.
+/// The parts from which a base makes a component.
 pub(super) struct Sources<'a> {
     /// The module to import.
     pub(super) module: &'a str,
     /// The author's files.
     pub(super) program: &'a Path,
-    /// What they depend on.
+    /// The packages that these depend on.
     pub(super) packages: Option<&'a Path>,
-    /// What random numbers of the build follow from.
+    /// The seed of the build's random numbers.
     pub(super) seed: &'a str,
 }
 
@@ -69,7 +69,8 @@ impl Base {
         let code = roots.iter().map(|(folder, mount)| self.compiled(folder, mount)).collect::<Result<Vec<_>, _>>()?;
         roots.insert(2, (sources.program, PROGRAM_MOUNT));
         let path: Vec<&str> = roots.iter().map(|(_, mount)| *mount).collect();
-        // At run time there are no files: what is imported inside functions is kept from all but the library.
+        // At run time there are no files. So all modules of the program and its packages are kept, because functions
+        // may import them; of the standard library only the modules that these mention.
         let order = json!({ "module": sources.module, "path": path, "roots": path[1..], "code": code });
         let compiled = self.folder.join(CODE);
         let mut mounts = vec![Mount::read(&compiled, CODE_MOUNT)];
@@ -77,7 +78,7 @@ impl Base {
         self.run(&mounts, &order, sources.seed)
     }
 
-    /// Compiles a folder of modules, unless that is done, and says where a program finds the code.
+    /// Compiles a folder of modules, unless that is done, and returns where a program finds the code.
     fn compiled(&self, folder: &Path, mount: &str) -> Result<String, Failed> {
         let name = match mount {
             PACKAGES_MOUNT => folder.file_name().unwrap_or_default().to_string_lossy(),
@@ -106,7 +107,7 @@ impl Base {
     }
 }
 
-/// Finds the base for this kit, or makes it, which is told on stderr.
+/// Finds the base for this kit, or makes it and says so on stderr.
 pub(super) fn find(tools: &Tools, sdk_bundle: &Path) -> Outcome<Base> {
     let cache = cache_folder()?;
     let kit_name = sdk_bundle.file_name().unwrap_or_default().to_string_lossy();
@@ -126,7 +127,7 @@ pub(super) fn find(tools: &Tools, sdk_bundle: &Path) -> Outcome<Base> {
     Ok(Base { component, folder, sdk: sdk_bundle.join(SOURCES) })
 }
 
-/// Waits until no other process makes anything in the folder of a base, and keeps others waiting.
+/// Waits until no other process works in the folder of a base, and then keeps others waiting.
 fn lock(folder: &Path) -> io::Result<File> {
     let lock = File::create(folder.with_file_name("python-base.lock"))?;
     lock.lock()?;
@@ -136,7 +137,7 @@ fn lock(folder: &Path) -> io::Result<File> {
 /// Makes the base in a folder.
 fn make(tools: &Tools, sdk_bundle: &Path, folder: &Path) -> Outcome {
     let entry = folder.join(ENTRY_FOLDER);
-    // componentize-py adds the packages of the environment it stands in: here is one with none.
+    // componentize-py adds the packages of the environment in which it is: this environment has none.
     let environment = folder.join("environment");
     let failed = |e: io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", folder.display()));
     fs::create_dir_all(environment.join("lib/site-packages")).map_err(failed)?;

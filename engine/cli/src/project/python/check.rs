@@ -1,4 +1,4 @@
-//! The check in CPython that comes first: all problems of a program at once, in a fraction of a second.
+//! The check in CPython before a build: finds all problems of a program at once, in a fraction of a second.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,18 +10,18 @@ use super::tools::Tools;
 use super::{PythonProgram, SOURCES, problems, tell};
 use crate::exit::{CliError, Code, Outcome};
 
-/// Something about a program, and where.
+/// A problem of a program, and its place.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Problem {
-    /// The file; empty when it is about no file.
+    /// The file; empty when the problem is not in a file.
     #[serde(default)]
     pub(super) file: String,
-    /// The line; 0 when it is about the whole file.
+    /// The line; 0 when the problem is about the whole file.
     #[serde(default)]
     pub(super) line: u32,
-    /// What, and what to do.
+    /// The problem, and what to do about it.
     pub(super) text: String,
-    /// How the program came there.
+    /// The traceback to that place.
     #[serde(default)]
     pub(super) trace: Vec<String>,
 }
@@ -33,7 +33,7 @@ struct CheckReport {
     read: Vec<String>,
 }
 
-/// Imports the program in CPython and tells of its problems. Returns the names beside it that were read from.
+/// Imports the program in CPython and reports its problems. Returns the names beside it that the program read.
 pub(super) fn check(
     program: &PythonProgram,
     tools: &Tools,
@@ -41,7 +41,7 @@ pub(super) fn check(
     packages: Option<&Path>,
     scratch: &Path,
 ) -> Outcome<Vec<String>> {
-    // Without the site packages of that Python: a component does not have them either.
+    // `-S` leaves out the site packages of that Python: a component does not have them either.
     let mut check = ours(tools, sdk_bundle, "_check", &["-S"]);
     check.arg(&program.module).arg(&program.root).args(packages);
     // Relative paths mean nothing in a component.

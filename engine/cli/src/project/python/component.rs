@@ -12,10 +12,10 @@ use super::{PythonProgram, problems, tell};
 use crate::exit::{CliError, Code, Outcome};
 use crate::project::component::check;
 
-/// What makes a program a component, for one that is none.
+/// A hint for a program that is not a component.
 const HINT: &str = "decorate async functions with @workflow and @step from cerebelum";
 
-/// What a component is made of.
+/// The parts of a component.
 pub(super) struct Parts<'a> {
     /// The program.
     pub(super) program: &'a PythonProgram,
@@ -45,7 +45,7 @@ pub(super) fn freeze(parts: &Parts<'_>, base: &Base) -> Outcome<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What random numbers of the build follow from: all files of the program.
+/// The seed of the build's random numbers, from all files of the program.
 fn seed(parts: &Parts<'_>) -> Outcome<String> {
     let mut all = String::new();
     let mut folders = vec![parts.staged.to_owned()];
@@ -68,7 +68,7 @@ fn seed(parts: &Parts<'_>) -> Outcome<String> {
     Ok(Digest::of(all.as_bytes()).to_string())
 }
 
-/// What is wrong, out of everything that the program says: the exception, at the author's innermost line.
+/// Finds the problem in the output of the program: the exception, at the author's innermost line.
 fn problem(said: &str, parts: &Parts<'_>) -> Problem {
     // Of a chain of exceptions the last one ended the import.
     let Some((before, last)) = said.rsplit_once("Traceback (most recent call last):\n") else {
@@ -79,7 +79,7 @@ fn problem(said: &str, parts: &Parts<'_>) -> Problem {
     let text: Vec<&str> = last.lines().skip_while(is_inside).collect();
     let frames: Vec<(String, u32, String)> = last.lines().filter_map(|line| frame(line, parts)).collect();
     let Some((file, line, _)) = frames.last().cloned() else {
-        // The end of an exception group, say, has no frames; the message has to do.
+        // Some tracebacks have no frames, such as the end of an exception group; then the message has to do.
         let text = if text.is_empty() { before.to_owned() } else { text.join("\n") };
         return Problem { text: text.trim().to_owned(), ..Problem::default() };
     };

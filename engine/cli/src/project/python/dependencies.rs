@@ -1,4 +1,4 @@
-//! What a program depends on: pure-Python packages, fetched once for each list of them.
+//! The dependencies of a program: pure-Python packages, fetched once for each list of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::project::sdk_bundle::cache_folder;
 
-/// How many digits of the digest tell lists apart.
+/// The number of digest digits that identify a list.
 const DIGEST_DIGITS: usize = 16;
 /// How deep lists may include lists.
 const DEPTH_MAX: usize = 8;
 
 /// The list of a program's dependencies.
 struct List {
-    /// The file that has it.
+    /// The file that contains the list.
     file: PathBuf,
-    /// A requirement each, as pip reads them.
+    /// One requirement per line, as pip reads them.
     lines: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ struct InstallReport {
     warnings: Vec<String>,
 }
 
-/// Fetches what the program's list names, unless it is there, and returns the folder; none when there is no list.
+/// Fetches the packages of the program's list, unless they are there, and returns the folder; none without a list.
 pub(super) fn fetch(program: &PythonProgram, tools: &Tools, sdk_bundle: &Path) -> Outcome<Option<PathBuf>> {
     let Some(list) = find(&program.places())?.filter(|list| !list.lines.is_empty()) else { return Ok(None) };
     let text = list.lines.join("\n");
@@ -48,7 +48,7 @@ pub(super) fn fetch(program: &PythonProgram, tools: &Tools, sdk_bundle: &Path) -
     fs::write(&requirements, text).and_then(|()| fs::create_dir(&target)).map_err(failed)?;
     note(&format!("fetching the packages of {}, once", shown(&list.file)));
     let mut command = ours(tools, sdk_bundle, "_dependencies", &[]);
-    // Paths in the list are meant from where it stands.
+    // Paths in the list are relative to its own folder.
     command.arg(&requirements).arg(&target).current_dir(list.file.parent().unwrap_or(&program.folder));
     let answer: InstallReport = ask(&mut command)?;
     let file = shown(&list.file);
@@ -58,14 +58,14 @@ pub(super) fn fetch(program: &PythonProgram, tools: &Tools, sdk_bundle: &Path) -
         return Err(CliError::new(Code::Failed, format!("what {file} names cannot be had; see above")));
     }
     match fs::rename(&target, &folder) {
-        // Somebody else was faster.
+        // Another build was faster.
         Err(_) if folder.is_dir() => {}
         done => done.map_err(failed)?,
     }
     Ok(Some(folder))
 }
 
-/// The first list that there is, `requirements.txt` before `pyproject.toml`.
+/// The first existing list, `requirements.txt` before `pyproject.toml`.
 fn find(places: &[PathBuf]) -> Outcome<Option<List>> {
     for place in places {
         let file = place.join("requirements.txt");

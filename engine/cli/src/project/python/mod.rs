@@ -1,4 +1,4 @@
-//! Building a Python program into a component: check it in CPython, fetch what it needs, freeze it.
+//! Builds a Python program into a component: checks it in CPython, fetches its dependencies, freezes it.
 
 mod base;
 mod check;
@@ -19,12 +19,12 @@ use crate::out::note;
 pub(crate) use program::is_foreign;
 pub(super) use program::{PythonProgram, find};
 
-/// Where the Python package stands in the kit.
+/// The folder of the Python package in the kit.
 pub(super) const SOURCES: &str = "guest-sdk/python/src";
-/// Files in which a project can say where it finds the kit.
+/// Files in which a project can name the link to the kit.
 const SETTINGS: [&str; 3] = ["pyproject.toml", "pytest.ini", "setup.cfg"];
 
-/// Builds a program. What is wrong with it goes to stderr, a line for each problem.
+/// Builds a program. Its problems go to stderr, a line for each.
 pub(super) fn build(program: &PythonProgram) -> Outcome<Built> {
     let sdk_bundle = lay_kit()?;
     link(program)?;
@@ -39,7 +39,7 @@ pub(super) fn build(program: &PythonProgram) -> Outcome<Built> {
     Ok(Built { name: program.name.clone(), bytes, folder: program.folder.clone() })
 }
 
-/// For editors and tests: the kit's package in a project that names the link to it.
+/// Links the kit's package into a project that names the link, for editors and tests.
 fn link(program: &PythonProgram) -> Outcome {
     let folder = &program.folder;
     let names_link = |name: &str| fs::read_to_string(folder.join(name)).is_ok_and(|text| text.contains(LINK));
@@ -61,7 +61,7 @@ fn link(program: &PythonProgram) -> Outcome {
     Ok(())
 }
 
-/// Tells of problems on stderr, each at its place.
+/// Reports problems on stderr, each with its place.
 fn tell(before: &str, problems: &[check::Problem]) {
     for problem in problems {
         let place = match (problem.file.as_str(), problem.line) {
@@ -76,7 +76,7 @@ fn tell(before: &str, problems: &[check::Problem]) {
     }
 }
 
-/// What the verb ends with when the program has problems.
+/// The error of the verb when the program has problems.
 fn problems(program: &PythonProgram, number: usize) -> CliError {
     let words = if number == 1 { "a problem" } else { "problems" };
     CliError::new(Code::Failed, format!("{} has {words}; see above", shown(&program.entry)))

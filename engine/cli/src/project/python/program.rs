@@ -1,4 +1,4 @@
-//! Finding a Python program, and what belongs to it.
+//! Finds a Python program and the files that belong to it.
 
 use std::fs;
 use std::io;
@@ -9,31 +9,31 @@ use crate::exit::{CliError, Code, Outcome};
 
 /// Files that are the entry of a program when only its folder is named, the first one first.
 const ENTRIES: [&str; 3] = ["app.py", "workflow.py", "main.py"];
-/// Folders in which nobody writes a program.
+/// Folders that never contain the author's program.
 const NOT_SOURCE: [&str; 4] = ["__pycache__", "node_modules", "target", "site-packages"];
-/// How large a file beside the entry may be that nothing has read yet.
+/// The largest file beside the entry that is copied although the check did not read it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// How many files a program may have.
+/// The number of files that a program may have.
 const FILES_MAX: usize = 5_000;
-/// What an engine takes as the name of a component.
+/// The longest name of a component that an engine accepts.
 const NAME_LETTERS_MAX: usize = 64;
 
 /// A Python program.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PythonProgram {
-    /// What the component is called.
+    /// The name of the component.
     pub(super) name: String,
     /// The module to import, `package.module` inside a package.
     pub(super) module: String,
     /// The module's file.
     pub(super) entry: PathBuf,
-    /// The folder that modules are imported from: the entry's, or the one around its outermost package.
+    /// The folder from which modules are imported: the entry's, or the one around its outermost package.
     pub(super) root: PathBuf,
-    /// The folder of the entry, with what stands beside it.
+    /// The folder of the entry.
     pub(super) folder: PathBuf,
 }
 
-/// The program that a whole path names by its file or folder; none when there is no Python at all.
+/// The program that an absolute path names by its file or folder; none when there is no Python at all.
 pub(crate) fn find(whole: &Path) -> Outcome<Option<PythonProgram>> {
     if whole.is_file() {
         return if is_python(whole) { PythonProgram::of_file(whole, None).map(Some) } else { Ok(None) };
@@ -69,7 +69,7 @@ impl PythonProgram {
         }
         let mut words = vec![stem.clone()];
         let mut root = folder.clone();
-        // As pytest and others see it: a folder with `__init__.py` is a package, and imported from around it.
+        // As for pytest and other tools, a folder with `__init__.py` is a package, imported from the folder around it.
         while root.join("__init__.py").is_file() {
             words.push(root.file_name().unwrap_or_default().to_string_lossy().into_owned());
             root = root.parent().unwrap_or(&root).to_owned();
@@ -82,7 +82,7 @@ impl PythonProgram {
         Ok(Self { name: component_name(&name), module: words.join("."), entry: entry.to_owned(), root, folder })
     }
 
-    /// Places where the program's list of dependencies or its `.venv` can stand, the nearest first.
+    /// Places where the program's list of dependencies or its `.venv` can be, the nearest first.
     pub(super) fn places(&self) -> Vec<PathBuf> {
         let mut places = vec![self.folder.clone(), self.root.clone()];
         if self.root.file_name().is_some_and(|name| name == "src") {
@@ -92,8 +92,8 @@ impl PythonProgram {
         places
     }
 
-    /// Copies what belongs to the program: all of its package; or what stands beside its entry, with the packages there
-    /// and whatever was `read` from while it was imported.
+    /// Copies the files of the program: all of its package; or the files beside its entry, with the packages there and
+    /// everything that was `read` while it was imported.
     pub(super) fn stage(&self, read: &[String], to: &Path) -> Outcome {
         let mut copy = Copy { left: FILES_MAX };
         let staged = self.parts(read).into_iter().try_for_each(|part| {
@@ -157,7 +157,7 @@ fn is_package(path: &Path) -> bool {
     path.join("__init__.py").is_file()
 }
 
-/// Whether nothing of it belongs to a program: hidden, made by a tool, a virtual environment.
+/// Whether a path cannot belong to a program: it is hidden, made by a tool, or a virtual environment.
 pub(crate) fn is_foreign(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with('.')
@@ -170,7 +170,7 @@ fn is_test(name: &str) -> bool {
     name.starts_with("test_") || name.ends_with("_test.py") || ["conftest.py", "tests"].contains(&name)
 }
 
-/// A name that every engine takes.
+/// A name that every engine accepts.
 fn component_name(name: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     match name.chars().take(NAME_LETTERS_MAX).map(letter).collect::<String>() {

@@ -1,4 +1,4 @@
-//! componentize-py and the Python it runs in: given, in the project's own environment, or in one that we keep.
+//! componentize-py and its Python: named by the user, in the project's own environment, or in one in the cache.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::project::sdk_bundle::cache_folder;
 
-/// The version that the SDK is written for; it reaches into the event loop of this one.
+/// The version that the SDK is written for; the SDK uses internals of its event loop.
 pub(super) const VERSION: &str = "0.25.1";
-/// Names the program to use instead of ours.
+/// The variable with the program to use instead of ours.
 const VARIABLE: &str = "CEREBELUM_COMPONENTIZE";
-/// The oldest pip that can say what it would install.
+/// The oldest pip that can report what it would install.
 const PIP: &str = "pip>=23.1";
-/// The oldest Python that the SDK runs in.
+/// Fails on a Python that is too old for the SDK.
 const OLDEST: &str = "import sys; sys.exit(sys.version_info < (3, 10))";
 
-/// What a build runs.
+/// The programs that a build runs.
 #[derive(Debug)]
 pub(super) struct Tools {
     /// componentize-py.
@@ -27,7 +27,7 @@ pub(super) struct Tools {
     pub(super) python: PathBuf,
 }
 
-/// Finds them, or puts them into the cache, which is told on stderr.
+/// Finds the tools, or puts them into the cache and says so on stderr.
 pub(super) fn find(program: &PythonProgram) -> Outcome<Tools> {
     if let Some(given) = std::env::var_os(VARIABLE).filter(|given| !given.is_empty()) {
         let componentize = PathBuf::from(given);
@@ -59,12 +59,12 @@ impl Tools {
             packages.join(format!("componentize_py-{VERSION}.dist-info")).is_dir() && packages.join("pip").is_dir()
         };
         let has = libraries.into_iter().any(|library| has(&library.path().join("site-packages")));
-        // A link to a Python that was removed meanwhile is no file.
+        // A link to a Python that was removed meanwhile is not a file.
         (has && tools.componentize.is_file() && tools.python.is_file()).then_some(tools)
     }
 }
 
-/// The environment in the cache; made when it is not there.
+/// The environment in the cache; created when it is missing.
 fn kept() -> Outcome<Tools> {
     let cache = cache_folder()?;
     let environment = cache.join(format!("python-tools-{VERSION}"));
@@ -111,10 +111,10 @@ fn make(environment: &Path) -> Outcome {
     })
 }
 
-/// Runs it.
+/// Runs a command without showing its output.
 ///
 /// # Errors
-/// The last line of what it said.
+/// The last line of its output.
 fn quietly(command: &mut Command) -> Result<(), String> {
     let done = command.stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
     if done.status.success() {

@@ -1,8 +1,8 @@
-//! The host that a program is built under: files to read, and nothing that differs between two builds.
+//! The host for the build of a program: files to read, and nothing that differs between two builds.
 //!
-//! Whatever a guest sees may stay in its memory, which becomes the component. So clocks begin at one moment and go on by
-//! one microsecond at each look, random numbers follow from the program, files have one age, and folders are listed in
-//! the order of names.
+//! Anything that a guest sees may stay in its memory, which becomes the component. So clocks begin at a fixed moment
+//! and advance by one microsecond at each reading, random numbers are derived from the program, all files have the same
+//! age, and folders are listed in the order of names.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -26,18 +26,19 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{Job, Mount};
 
-/// When each build happens, in seconds since 1970: at midnight of 1 January 2000, where local mode begins too.
+/// The time that the clock of each build shows first, in seconds since 1970: midnight of 1 January 2000, as in local
+/// mode.
 const BEGINNING_S: u64 = 946_684_800;
-/// How much of what the guest prints is kept.
+/// The bytes of the guest's output that are kept.
 const PRINTED_BYTES_MAX: usize = 64 << 10;
-/// How many random bytes the guest is given at once.
+/// The number of random bytes that the guest gets at once.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// The package of the contract.
 const CONTRACT: &str = "cerebelum:guest/";
 /// The interface of files in the linker, as this version of wasmtime names it.
 const FILES: &str = "wasi:filesystem/types@0.2.12";
 
-/// What belongs to the one guest of a build.
+/// The state of the one guest of a build.
 pub(super) struct State {
     wasi: WasiCtx,
     table: ResourceTable,
@@ -45,8 +46,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// A host with the folders of a job, and its order as the only argument. What the guest prints goes into
-    /// the pipe.
+    /// A host with the folders of a job, and the job's order as the only argument. The guest's output goes into the
+    /// pipe.
     pub(super) fn new(job: &Job<'_>, printed: &MemoryOutputPipe) -> wasmtime::Result<Self> {
         let mut wasi = WasiCtx::builder();
         wasi.wall_clock(Clock::default())
@@ -71,7 +72,7 @@ impl WasiView for State {
     }
 }
 
-/// What the guest prints.
+/// A pipe for the guest's output.
 pub(super) fn printed() -> MemoryOutputPipe {
     MemoryOutputPipe::new(PRINTED_BYTES_MAX)
 }
@@ -91,7 +92,7 @@ pub(super) fn linker(engine: &Engine, component: &Component) -> wasmtime::Result
     Ok(linker)
 }
 
-/// The contract's imports, which mean nothing while a program is built. The SDK says so before it comes to this.
+/// Makes the contract's imports fail, since they have no meaning during a build. The SDK reports such a call before.
 fn refuse_durable_calls(linker: &mut Linker<State>, component: &Component) -> wasmtime::Result<()> {
     let engine = linker.engine().clone();
     for (interface, import) in component.component_type().imports(&engine) {
@@ -119,7 +120,7 @@ fn refusal() -> wasmtime::Error {
 
 type Answer<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
 
-/// Files have no age and no number.
+/// Gives all files the same age and no inode number.
 fn add_ageless_files(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut files = linker.instance(FILES)?;
     files.func_wrap("[method]descriptor.stat", |mut store: StoreContextMut<'_, State>, (file,): (File,)| {
@@ -145,10 +146,10 @@ fn add_ageless_files(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     )
 }
 
-/// The entries of a folder that are still to be told, the next one last.
+/// The entries of a folder that are still to be listed, the next one last.
 struct Listing(Vec<DirectoryEntry>);
 
-/// Folders are listed in the order of names.
+/// Lists folders in the order of names.
 fn add_sorted_folders(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut files = linker.instance(FILES)?;
     let drop_listing = |mut store: StoreContextMut<'_, State>, number: u32| {
@@ -178,7 +179,7 @@ fn add_sorted_folders(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 type File = Resource<Descriptor>;
 
-/// What a function of files says to the guest.
+/// Converts the result of a file function for the guest.
 fn answer<T>(
     store: &mut StoreContextMut<'_, State>,
     ask: impl FnOnce(&mut WasiFilesystemCtxView<'_>) -> Result<T, FsError>,
@@ -201,7 +202,7 @@ fn ageless(stat: DescriptorStat) -> DescriptorStat {
         data_access_timestamp: moment,
         data_modification_timestamp: moment,
         status_change_timestamp: moment,
-        // Of a folder it depends on the file system.
+        // The size of a folder depends on the file system.
         size: if stat.type_ == DescriptorType::Directory { 0 } else { stat.size },
         ..stat
     }
@@ -211,7 +212,7 @@ fn numberless(_: MetadataHashValue) -> MetadataHashValue {
     MetadataHashValue { lower: 0, upper: 0 }
 }
 
-/// A clock that is moved by whoever looks at it.
+/// A clock that advances with each reading.
 #[derive(Default)]
 struct Clock {
     looks: Cell<u64>,
@@ -244,7 +245,7 @@ impl HostMonotonicClock for Clock {
     }
 }
 
-/// Random numbers that follow from the program.
+/// Random numbers that are derived from the program.
 pub(super) struct Random(OutputReader);
 
 impl Random {

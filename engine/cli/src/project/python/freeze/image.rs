@@ -1,4 +1,4 @@
-//! Writing what a component had in its memory into the component.
+//! Writes the memory of a running component into the component.
 
 use std::ops::Range;
 
@@ -11,9 +11,9 @@ use super::layout::{self, Layout};
 use super::probe::{GLOBAL_BYTES, HEAD_BYTES};
 
 pub(super) const PAGE_BYTES: usize = 64 << 10;
-/// Runs of zeros that are shorter belong to the data around them: a segment of its own costs about as much.
+/// Shorter runs of zeros are written as data: a segment of its own would cost about as much.
 const GAP_BYTES: usize = 64;
-/// How many segments a module may have everywhere is 100,000.
+/// The number of segments. The limit that all runtimes accept is 100,000.
 const SEGMENTS_MAX: usize = 90_000;
 const MEMORY_SECTION: u8 = 5;
 const GLOBAL_SECTION: u8 = 6;
@@ -24,7 +24,7 @@ const DATA_COUNT_SECTION: u8 = 12;
 /// The component that begins with the memory and the globals of a snapshot.
 ///
 /// # Errors
-/// Says so when the snapshot is not one of this component.
+/// When the snapshot does not belong to this component.
 pub(super) fn with_memory(layout: &Layout<'_>, snapshot: &[u8]) -> Result<Vec<u8>, String> {
     let count: usize = layout.modules().map(|module| module.variables().count()).sum();
     let memory = snapshot.len().checked_sub(HEAD_BYTES + count * GLOBAL_BYTES).ok_or("the snapshot is too short")?;
@@ -45,7 +45,7 @@ pub(super) fn with_memory(layout: &Layout<'_>, snapshot: &[u8]) -> Result<Vec<u8
     Ok(made.finish())
 }
 
-/// The globals of a module, with the values that they have come to.
+/// The globals of a module, with their values in the snapshot.
 fn globals(module: &layout::Module<'_>, values: &mut impl Iterator<Item = u64>) -> Result<GlobalSection, String> {
     let mut made = GlobalSection::new();
     for global in &module.globals {
@@ -59,7 +59,7 @@ fn globals(module: &layout::Module<'_>, values: &mut impl Iterator<Item = u64>) 
     Ok(made)
 }
 
-/// The reverse of what the probe does to a global's value.
+/// Reverses the probe's encoding of a global's value.
 fn constant(ty: ValType, value: u64) -> ConstExpr {
     match ty {
         ValType::I32 => ConstExpr::i32_const(value as i32),
@@ -80,7 +80,7 @@ pub(super) fn value_type(ty: wasmparser::ValType) -> Result<ValType, String> {
     }
 }
 
-/// The module with these globals, and with the memory when it is its own. What filled them before is left out.
+/// The module with these globals, and with the memory if that is its own. The earlier initial data is left out.
 fn module_with(module: &layout::Module<'_>, memory: &[u8], globals: &GlobalSection) -> Module {
     let (data, segments) = module.memory.map_or_else(Default::default, |_| data(memory));
     let mut made = Module::new();
@@ -104,7 +104,7 @@ fn module_with(module: &layout::Module<'_>, memory: &[u8], globals: &GlobalSecti
     made
 }
 
-/// What of a memory is not zero, and in how many segments.
+/// The non-zero parts of a memory, and the number of segments.
 fn data(memory: &[u8]) -> (DataSection, u32) {
     let mut gap = GAP_BYTES;
     loop {
@@ -121,7 +121,7 @@ fn data(memory: &[u8]) -> (DataSection, u32) {
     }
 }
 
-/// The parts of a memory that have anything but zeros, with shorter gaps than this inside.
+/// The parts of a memory that are not zero; runs of zeros shorter than `gap` count as parts of them.
 fn spans(memory: &[u8], gap: usize) -> Vec<Range<usize>> {
     let mut spans: Vec<Range<usize>> = Vec::new();
     for (number, block) in memory.chunks(gap).enumerate() {

@@ -1,4 +1,4 @@
-//! What a component consists of: its modules, which of them has the memory, and which globals can change.
+//! The layout of a component: its modules, the module with the memory, and the mutable globals.
 
 use std::ops::Range;
 
@@ -17,11 +17,11 @@ pub(super) struct Layout<'a> {
     /// The outermost sections, in their order.
     pub(super) parts: Vec<(Section, Option<Module<'a>>)>,
     pub(super) counts: Counts,
-    /// Which module each core instance was made from; none for those made of exports.
+    /// The module of each core instance; none for an instance made of exports.
     instances: Vec<Option<u32>>,
 }
 
-/// How many of each sort a component has: the index of the next one.
+/// The number of items of each sort in a component, which is the index of the next one.
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) modules: u32,
@@ -49,7 +49,7 @@ pub(super) struct Global<'a> {
     pub(super) index: u32,
     pub(super) ty: ValType,
     pub(super) is_mutable: bool,
-    /// The expression that it begins with, without its end.
+    /// The initial expression, without its end.
     pub(super) init: &'a [u8],
 }
 
@@ -85,7 +85,7 @@ impl<'a> Layout<'a> {
         self.parts.iter().filter_map(|(_, module)| module.as_ref())
     }
 
-    /// How many core instances there are.
+    /// The number of core instances.
     pub(super) fn core_instances(&self) -> u32 {
         self.instances.len() as u32
     }
@@ -95,7 +95,7 @@ impl<'a> Layout<'a> {
         self.instances.iter().position(|made_from| *made_from == Some(module.index)).map(|place| place as u32)
     }
 
-    /// Counts what a section of the component itself defines.
+    /// Counts the items that a section of the component itself defines.
     fn count(&mut self, payload: Payload<'_>) -> Result<(), BinaryReaderError> {
         match payload {
             Payload::InstanceSection(reader) => {
@@ -201,17 +201,17 @@ impl<'a> Module<'a> {
         Ok(())
     }
 
-    /// Its globals that can change.
+    /// The mutable globals.
     pub(super) fn variables(&self) -> impl Iterator<Item = &Global<'a>> {
         self.globals.iter().filter(|global| global.is_mutable)
     }
 
-    /// The name that it exports something by.
+    /// The name under which the module exports an item.
     pub(super) fn export_of(&self, kind: ExternalKind, index: u32) -> Option<&'a str> {
         self.exports.iter().find(|export| export.kind == kind && export.index == index).map(|export| export.name)
     }
 
-    /// Whether it exports a function of this name.
+    /// Whether the module exports a function of this name.
     pub(super) fn has_function(&self, name: &str) -> bool {
         self.exports.iter().any(|export| export.kind == ExternalKind::Func && export.name == name)
     }

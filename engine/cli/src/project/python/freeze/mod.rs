@@ -1,4 +1,4 @@
-//! Freezing a program: it is imported by an interpreter that was frozen before, and that one's memory is frozen again.
+//! Freezes a program: an interpreter that was frozen before imports it, and the interpreter's memory is frozen again.
 
 mod host;
 mod image;
@@ -15,14 +15,14 @@ use wasmtime_wasi::{FsPerms, I32Exit};
 use host::State;
 use layout::Layout;
 
-/// The export that a base builds a program in.
+/// The export in which a base builds a program.
 const GUEST: &str = "cerebelum:guest/guest@1.0.0";
 const DESCRIBE: &str = "describe";
 
 /// Why a program could not be frozen.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// The program ended itself: its status, and what it printed.
+    /// The program exited: its status, and its output.
     Left(i32, String),
     /// Anything else.
     Build(String),
@@ -34,45 +34,45 @@ impl From<wasmtime::Error> for Failed {
     }
 }
 
-/// What a program is frozen with.
+/// The interpreter with which a program is frozen.
 pub(super) struct Base<'a> {
     /// The interpreter with the SDK.
     pub(super) component: &'a [u8],
-    /// Where its machine code is, or will be.
+    /// The file of its machine code, which may not exist yet.
     pub(super) artifact: &'a Path,
 }
 
-/// A folder that a program sees.
+/// A folder that a program can access.
 pub(super) struct Mount<'a> {
     folder: &'a Path,
-    /// Where it sees it.
+    /// The path under which the program sees it.
     pub(super) at: &'a str,
     perms: FsPerms,
 }
 
 impl<'a> Mount<'a> {
-    /// One to read from.
+    /// A folder to read from.
     pub(super) fn read(folder: &'a Path, at: &'a str) -> Self {
         Self { folder, at, perms: FsPerms::ReadOnly }
     }
 
-    /// One to write to as well.
+    /// A folder to read from and write to.
     pub(super) fn write(folder: &'a Path, at: &'a str) -> Self {
         Self { folder, at, perms: FsPerms::ReadWrite }
     }
 }
 
-/// What is to be frozen.
+/// The input of a freeze.
 pub(super) struct Job<'a> {
-    /// What the program sees of files.
+    /// The folders that the program can access.
     pub(super) mounts: &'a [Mount<'a>],
-    /// What the SDK is told to do.
+    /// The instructions to the SDK.
     pub(super) order: &'a str,
-    /// What random numbers follow from.
+    /// The seed of random numbers.
     pub(super) seed: &'a [u8],
 }
 
-/// Imports a program and freezes what it made into a component.
+/// Imports a program and freezes the result into a component.
 pub(super) fn freeze(base: &Base<'_>, job: &Job<'_>) -> Result<Vec<u8>, Failed> {
     let layout = Layout::of(base.component).map_err(|e| Failed::Build(e.to_string()))?;
     let engine = engine()?;
@@ -97,12 +97,12 @@ pub(super) fn freeze(base: &Base<'_>, job: &Job<'_>) -> Result<Vec<u8>, Failed> 
 
 fn engine() -> Result<Engine, Failed> {
     let mut config = Config::new();
-    // What a number that is none looks like would depend on the machine.
+    // The bits of a NaN would depend on the machine.
     config.wasm_component_model_async(true).cranelift_nan_canonicalization(true);
     Ok(Engine::new(&config)?)
 }
 
-/// The machine code of a base, compiled when it is not there or was made by another version.
+/// The machine code of a base. It is compiled when it is missing or was made by another version.
 fn machine_code(engine: &Engine, layout: &Layout<'_>, artifact: &Path) -> Result<Component, Failed> {
     #[expect(unsafe_code, reason = "it lies in the user's own cache, beside the programs that build with it")]
     let there = unsafe { Component::deserialize_file(engine, artifact) };
@@ -116,11 +116,11 @@ fn machine_code(engine: &Engine, layout: &Layout<'_>, artifact: &Path) -> Result
     Ok(compiled)
 }
 
-/// Has the program imported, and returns what is in memory then.
+/// Runs the import of the program, and returns the snapshot of its memory.
 async fn run(engine: &Engine, component: &Component, state: State) -> wasmtime::Result<Vec<u8>> {
     let linker = host::linker(engine, component)?;
     let mut store = Store::new(engine, state);
-    // A snapshot is returned in one piece.
+    // The snapshot is returned in one piece, which may be large.
     store.set_hostcall_fuel(usize::MAX);
     let instance = linker.instantiate_async(&mut store, component).await?;
     let guest = instance.get_export_index(&mut store, None, GUEST);

@@ -1,8 +1,8 @@
-//! A function inside a component that tells all of its memory and globals, exported for the time of the build.
+//! A function inside a component that returns all of its memory and globals; exported only during the build.
 //!
-//! Before it looks, it has the component forget its host: what a program asks of WASI while it is built leaves handles
-//! in its memory, open folders and standard streams, which would name things of another host at run time. The
-//! interpreter forgets them itself after its own start only.
+//! Before it takes the snapshot, it makes the component forget its host. The WASI calls of a program during the build
+//! leave handles in its memory, for open folders and standard streams, which would refer to another host at run time.
+//! The interpreter itself forgets them only after its own start.
 
 use wasm_encoder::{
     Alias, CanonicalFunctionSection, CanonicalOption, CodeSection, Component, ComponentAliasSection,
@@ -15,21 +15,21 @@ use wasmparser::ExternalKind;
 use super::image::{PAGE_BYTES, value_type};
 use super::layout::{Layout, Module};
 
-/// The export that tells.
+/// The name of the export that returns the snapshot.
 pub(super) const SNAPSHOT: &str = "cerebelum-snapshot";
 /// Functions of componentize-py's modules that forget the host.
 const RESETS: [&str; 2] = ["reset_adapter_state", "__wasilibc_reset_preopens"];
-/// How long a global is in the snapshot, whatever its type.
+/// The size of a global in the snapshot, whatever its type.
 pub(super) const GLOBAL_BYTES: usize = 8;
-/// What stands before the globals in the snapshot: where it begins, and how long it is.
+/// The size of the head before the globals in the snapshot: the start and the length of the snapshot.
 pub(super) const HEAD_BYTES: usize = 8;
 const MEMORY: &str = "memory";
 const EXPORT_SECTION: u8 = 7;
 
-/// The component with the export: what it returns is the memory, then a head, then each global that can change.
+/// The component with the export, which returns the memory, then a head, then each mutable global.
 ///
 /// # Errors
-/// Says what is missing in a component that componentize-py did not make.
+/// When something is missing, because componentize-py did not make the component; the error names it.
 pub(super) fn with_snapshot(layout: &Layout<'_>) -> Result<Vec<u8>, String> {
     let mut made = Component::new();
     for ((id, range), module) in &layout.parts {
@@ -65,14 +65,14 @@ pub(super) fn with_snapshot(layout: &Layout<'_>) -> Result<Vec<u8>, String> {
     Ok(made.finish())
 }
 
-/// Whether a module has anything that the snapshot needs.
+/// Whether the snapshot needs anything of a module.
 fn is_asked(module: &Module<'_>) -> bool {
     module.memory.is_some()
         || module.variables().next().is_some()
         || RESETS.iter().any(|name| module.has_function(name))
 }
 
-/// Whether a module has globals that can change and are not exported.
+/// Whether a module has mutable globals that are not exported.
 fn has_hidden(module: &Module<'_>) -> bool {
     module.variables().any(|global| module.export_of(ExternalKind::Global, global.index).is_none())
 }
@@ -82,7 +82,7 @@ fn hidden_name(index: u32) -> String {
     format!("cerebelum-global-{index}")
 }
 
-/// The module with all of its globals that can change exported.
+/// The module with all of its mutable globals exported.
 fn bared(module: &Module<'_>) -> wasm_encoder::Module {
     let mut exports = ExportSection::new();
     for export in &module.exports {
@@ -149,7 +149,7 @@ fn teller_module(layout: &Layout<'_>) -> Result<wasm_encoder::Module, String> {
     Ok(made)
 }
 
-/// Forgets the host, then writes the globals behind the end of the memory, and returns where head and globals stand.
+/// Forgets the host, then writes the globals after the end of the memory, and returns the place of head and globals.
 fn tell(reset_count: u32, globals: &[ValType]) -> Function {
     let mut function = Function::new([(1, ValType::I32)]);
     let mut code = function.instructions();
