@@ -12,8 +12,8 @@ from cerebelum import (
     ApprovalRejected,
     ApprovalTimeout,
     Context,
+    ContextError,
     Failure,
-    OutsideError,
     PollTimeout,
     ProgressReporter,
     approval,
@@ -91,9 +91,9 @@ def test_a_step_or_workflow_can_be_called_from_a_bare_script() -> None:
 
 def test_what_has_no_meaning_outside_says_so() -> None:
     async def script() -> None:
-        with pytest.raises(OutsideError, match="outside of a workflow"):
+        with pytest.raises(ContextError, match="outside of a workflow"):
             await wait_for_signal("paid")
-        with pytest.raises(OutsideError, match="outside of a workflow"):
+        with pytest.raises(ContextError, match="outside of a workflow"):
             await continue_as_new(1)
 
     asyncio.run(script())
