@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from cerebelum import Context, ContextError, Failure, Step, poll, retry, step
+from cerebelum import Context, Failure, poll, retry, step
+from cerebelum.errors import ContextError
+from cerebelum.steps import Step
 from cerebelum.testing import Local
 
 TRIED: list[int] = []

@@ -12,10 +12,8 @@ from cerebelum import (
     ApprovalRejected,
     ApprovalTimeout,
     Context,
-    ContextError,
     Failure,
     PollTimeout,
-    ProgressReporter,
     approval,
     call_step,
     continue_as_new,
@@ -26,10 +24,11 @@ from cerebelum import (
     run_workflow,
     sleep,
     step,
-    wait_for_approval,
     wait_for_signal,
     workflow,
 )
+from cerebelum.compat import ProgressReporter, wait_for_approval
+from cerebelum.errors import ContextError
 from cerebelum.testing import Local, approve, days, hours, minutes, reject, run_virtually, seconds
 
 
