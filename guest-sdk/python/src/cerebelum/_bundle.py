@@ -16,12 +16,13 @@ from typing import Any
 from . import _unsupported
 from ._code import Library, sources, unpack
 
-# Imported while the component is built, so that their first use at run time costs nothing.
+# Imported into the base, so that their first use at run time costs nothing and components share their bytes.
 USUAL = (
     "_strptime",
     "asyncio",
     "base64",
     "calendar",
+    "cerebelum.timeline",
     "decimal",
     "encodings.idna",
     "encodings.latin_1",
