@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from cerebelum import Context, ProgressReporter, WorkflowBuilder, component, http, sleep, step, workflow
+from cerebelum import Context, component, http, sleep, step, workflow
+from cerebelum.timeline import WorkflowBuilder
 
 
 @dataclass
@@ -52,13 +53,12 @@ def deployment(wf: WorkflowBuilder) -> None:
 @step
 async def deploy_in_parts(context: Context, inputs: Release) -> str:
     """Deploys part by part. An engine keeps the latest report, which a status shows; a console draws a bar."""
-    progress = ProgressReporter(context)
     parts = ["droplet", "database", "application"]
     for done, part in enumerate(parts):
-        progress.update(100 * done // len(parts), f"Deploying the {part}")
+        context.update_progress(100 * done // len(parts), f"Deploying the {part}")
         (await http.post(f"{inputs.base_url}/deployments", json=part)).raise_for_status()
-        await sleep(inputs.pause_ms)
-    progress.update(100, "Everything is deployed")
+        await sleep(timedelta(milliseconds=inputs.pause_ms))
+    context.update_progress(100, "Everything is deployed")
     return inputs.version
 
 

@@ -6,9 +6,11 @@ speaks HTTP: guests have no sockets.
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypedDict
 
-from cerebelum import Context, WorkflowBuilder, component, http, poll, retry, step, workflow
+from cerebelum import Context, component, http, poll, retry, step, workflow
+from cerebelum.timeline import WorkflowBuilder
 
 
 @dataclass
@@ -70,7 +72,7 @@ async def wait_for_ip(context: Context, inputs: Order, create_droplet: Droplet) 
     """Looks until the droplet has an address; between two looks nothing is in memory."""
     droplet = await poll(
         lambda: look_at(inputs, create_droplet["id"]),
-        interval=inputs.poll_ms,
+        interval=timedelta(milliseconds=inputs.poll_ms),
         max_attempts=30,
         success_condition=lambda droplet: droplet["status"] == "active",
     )
@@ -80,7 +82,9 @@ async def wait_for_ip(context: Context, inputs: Order, create_droplet: Droplet) 
 @step(retry=1)
 async def connect_ssh(context: Context, inputs: Order, wait_for_ip: str) -> str:
     """Tries until the server answers; yields its banner."""
-    banner: str = await retry(say_hello, inputs, wait_for_ip, max_attempts=10, delay=inputs.ssh_delay_ms)
+    banner: str = await retry(
+        say_hello, inputs, wait_for_ip, max_attempts=10, delay=timedelta(milliseconds=inputs.ssh_delay_ms)
+    )
     return banner
 
 
@@ -98,7 +102,7 @@ async def wait_for_droplet_ip(context: Context, inputs: Order, create_droplet: D
     """The same as `wait_for_ip`, told as it goes."""
     droplet = await poll(
         lambda: look_at(inputs, create_droplet["id"]),
-        interval=inputs.poll_ms,
+        interval=timedelta(milliseconds=inputs.poll_ms),
         max_attempts=30,
         success_condition=lambda droplet: droplet["ip"] is not None,
         on_attempt=lambda number, droplet: context.log(f"look {number}: {droplet['status']}"),
@@ -121,7 +125,7 @@ async def configure_server(
         banner = await retry(
             lambda: say_hello(inputs, str(wait_for_droplet_ip)),
             max_attempts=10,
-            delay=inputs.ssh_delay_ms,
+            delay=timedelta(milliseconds=inputs.ssh_delay_ms),
             backoff=2.0,
             on_error=SSHConnectionError,
             on_attempt=lambda number, last: context.log(f"SSH attempt {number}, before: {last}"),

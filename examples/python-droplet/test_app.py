@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from app import configured_droplet, create_droplet, quick_droplet, verified_droplet
 
-from cerebelum import Workflow
 from cerebelum.testing import HttpRequest, HttpResponse, Local, reply, seconds
+from cerebelum.timeline import Workflow
 
 ORDER = {"base_url": "http://cloud", "name": "web"}
 

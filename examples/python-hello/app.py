@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from cerebelum import Context, WorkflowBuilder, component, http, step, workflow
+from cerebelum import Context, component, http, step, workflow
+from cerebelum.timeline import WorkflowBuilder
 
 USERS = {"7": {"name": "Ada", "email": "ada@example.com"}}
 

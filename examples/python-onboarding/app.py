@@ -11,22 +11,11 @@ check_contract
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from cerebelum import (
-    ApprovalRejected,
-    Context,
-    WorkflowBuilder,
-    component,
-    fail,
-    http,
-    retry,
-    skip_to,
-    sleep,
-    step,
-    wait_for_approval,
-    workflow,
-)
+from cerebelum import ApprovalRejected, Context, approval, component, http, retry, sleep, step, workflow
+from cerebelum.timeline import WorkflowBuilder, fail, skip_to
 
 WEEK_MS = 7 * 86_400_000
 
@@ -132,7 +121,12 @@ async def grant_code(context: Context, inputs: Person, create_account: str) -> N
 async def approve_access(context: Context, inputs: Person, assign_mentor: str) -> dict[str, Any]:
     """Asks the mentor whether to open the rest; a no has a rule, silence has none and fails the execution."""
     try:
-        answer = await wait_for_approval("access", {"mentor": assign_mentor}, inputs.answer_ms)
+        answer = await approval(
+            "access approval",
+            kind="access",
+            data={"mentor": assign_mentor},
+            timeout=timedelta(milliseconds=inputs.answer_ms),
+        )
     except ApprovalRejected as no:
         context.log(no.message)
         return {"error": "refused"}
@@ -156,7 +150,7 @@ async def schedule_training(context: Context, inputs: Person) -> None:
 @step
 async def wait_for_first_day(context: Context, inputs: Person) -> None:
     """Sleeps until then."""
-    await sleep(inputs.first_day_ms)
+    await sleep(timedelta(milliseconds=inputs.first_day_ms))
 
 
 @step
@@ -193,7 +187,7 @@ def onboarding(wf: WorkflowBuilder) -> None:
         >> report
     )
     wf.diverge(check_contract, {"freelance": sign_agreement, "error": fail("this contract is one for the lawyers")})
-    wf.diverge(order_laptop, {"back soon": retry(3, delay=500), "out of stock": lend_laptop})
+    wf.diverge(order_laptop, {"back soon": retry(3, delay=timedelta(milliseconds=500)), "out of stock": lend_laptop})
     wf.branch(
         after=reserve_desk, condition=lambda desk: desk["is_remote"], when_true=send_headset, when_false=print_badge
     )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypedDict
 
-from cerebelum import Context, WorkflowBuilder, approval, component, http, poll, sleep, step, workflow
+from cerebelum import Context, approval, component, http, poll, sleep, step, workflow
+from cerebelum.timeline import WorkflowBuilder
 
 DAY_MS = 86_400_000
 
@@ -56,7 +57,7 @@ async def create_droplet(context: Context, inputs: Reminder) -> int:
 @step
 async def wait_24h(context: Context, inputs: Reminder) -> None:
     """Lets a day pass."""
-    await sleep(inputs.pause_ms)
+    await sleep(timedelta(milliseconds=inputs.pause_ms))
 
 
 @step
@@ -100,7 +101,7 @@ async def let_it_settle(context: Context, inputs: Reminder) -> str:
 
 
 @step(retry=1)
-@poll(condition=lambda droplet: droplet["ip"] is not None, interval=5, max_attempts=20)
+@poll(condition=lambda droplet: droplet["ip"] is not None, interval=timedelta(seconds=5), max_attempts=20)
 async def find_ip(context: Context, inputs: Reminder, create_droplet: int) -> Droplet:
     """Runs again every 5 s until its result is good, 20 times at most."""
     reply = await http.get(f"{inputs.base_url}/droplets/{create_droplet}")
@@ -109,7 +110,7 @@ async def find_ip(context: Context, inputs: Reminder, create_droplet: int) -> Dr
 
 
 @step(retry=1)
-@approval(type="manual", timeout_minutes=60)
+@approval(type="manual", timeout=timedelta(hours=1))
 async def hand_over(context: Context, inputs: Reminder, find_ip: Droplet) -> dict[str, Any]:
     """Runs once a person agrees, who has an hour for that."""
     mail = await send(inputs, f"Your droplet is at {find_ip['ip']}.")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, TypedDict
 
-from cerebelum import Context, WorkflowBuilder, component, http, poll, step, workflow
+from cerebelum import Context, component, http, poll, step, workflow
+from cerebelum.timeline import WorkflowBuilder
 
 
 async def post(url: str, body: object = None) -> http.Response:
@@ -53,7 +54,7 @@ async def poll_cert_issued(context: Context, inputs: CertificateOrder, request_c
     """Looks until it is issued."""
     issued: Certificate = await poll(
         lambda: look(f"{inputs.base_url}/certificates/{request_cert['id']}", Certificate),
-        interval=inputs.poll_ms,
+        interval=timedelta(milliseconds=inputs.poll_ms),
         # The timeout is what ends it.
         max_attempts=1_000,
         timeout=timedelta(milliseconds=inputs.timeout_ms),
@@ -106,7 +107,7 @@ async def poll_db_ready(context: Context, inputs: DatabaseOrder, create_db: Data
     """Looks until it can be connected to: a minute."""
     database: Database = await poll(
         lambda: look(f"{inputs.base_url}/databases/{create_db['id']}", Database),
-        interval=inputs.poll_ms,
+        interval=timedelta(milliseconds=inputs.poll_ms),
         max_attempts=30,
         success_condition=lambda database: database["connectable"] is True,
     )
@@ -159,7 +160,7 @@ async def poll_build_status(context: Context, inputs: Release, trigger_build: Bu
     """Looks until the build has ended, half an hour at most; fails with what the build said if it failed."""
     build: Build = await poll(
         lambda: look(f"{inputs.base_url}/builds/{trigger_build['id']}", Build),
-        interval=inputs.build_poll_ms,
+        interval=timedelta(milliseconds=inputs.build_poll_ms),
         max_attempts=60,
         success_condition=lambda build: build["status"] in ("success", "failure"),
     )
@@ -196,7 +197,7 @@ async def poll_health(context: Context, inputs: Release, deploy: int) -> Deploym
     """Looks until the deployment is healthy."""
     healthy: Deployment = await poll(
         lambda: look(f"{inputs.base_url}/deployments/{deploy}", Deployment),
-        interval=inputs.health_poll_ms,
+        interval=timedelta(milliseconds=inputs.health_poll_ms),
         success_condition=lambda deployment: deployment["status"] == "healthy",
     )
     return healthy

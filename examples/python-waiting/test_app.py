@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from app import certificate, ci_build, database, deploy, health_check, poll_build_status
 
-from cerebelum import Workflow
 from cerebelum.testing import HttpRequest, HttpResponse, Local, Run, minutes, reply, seconds
+from cerebelum.timeline import Workflow
 
 CERTIFICATE = {"base_url": "http://world", "domain": "example.com"}
 DATABASE = {"base_url": "http://world", "name": "main"}

@@ -177,7 +177,7 @@ def test_a_durable_call_while_the_module_is_imported_is_told(program: Program) -
     assert answer["warnings"] == []
     told = program.told(answer["errors"])
     assert len(told) == 1
-    assert told[0].startswith("app.py:6: cerebelum.errors.OutsideError: ")
+    assert told[0].startswith("app.py:6: cerebelum.errors.ContextError: ")
 
 
 def test_what_functions_do_that_cannot_work_is_warned_of_and_no_error(program: Program) -> None:

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from cerebelum import ExecutionError, ExecutionResult
+from cerebelum import ExecutionError
 from cerebelum._host import HttpRequest, HttpResponse
 from cerebelum._local.world import World
+from cerebelum.results import ExecutionResult
 from cerebelum.testing import run_virtually
 
 PACKAGE = Path(__file__).resolve().parents[1]

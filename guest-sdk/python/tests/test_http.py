@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from servers import Sender, serving
 
-from cerebelum import Failure, SerializationError, _fetch, _host, http
+from cerebelum import Failure, _fetch, _host, http
 from cerebelum._host import HttpRequest, HttpResponse
-from cerebelum.errors import failure_of
+from cerebelum.errors import SerializationError, failure_of
 from cerebelum.registry import registry
 
 

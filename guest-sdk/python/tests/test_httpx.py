@@ -139,9 +139,9 @@ class NoSsl:
         if name in ("ssl", "_ssl"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, NoSsl())
-from cerebelum import _arrivals, _host
+from cerebelum import _import_hooks, _host
 from cerebelum._host import HttpResponse
-_arrivals.install()
+_import_hooks.install()
 import httpx
 from httpx import AsyncHTTPTransport
 early = httpx.AsyncClient(headers={"a": "b"})
@@ -178,7 +178,7 @@ def test_in_a_component_plain_clients_send_through_the_engine(tmp_path: Path) ->
         "http://early/",
         "http://late/",
         "http://own/",
-        "OutsideError httpx.Client cannot send GET sync in a component, where nothing can block: "
+        "ContextError httpx.Client cannot send GET sync in a component, where nothing can block: "
         "use `async with httpx.AsyncClient() as client: await client.get(…)`",
-        "OutsideError httpx's `proxy` has no meaning in a component: the engine sends the requests",
+        "ContextError httpx's `proxy` has no meaning in a component: the engine sends the requests",
     ]

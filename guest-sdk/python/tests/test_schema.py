@@ -16,8 +16,9 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, Type
 import pytest
 import test_values as values
 
-from cerebelum import Context, SerializationError, _schema, _values, step, workflow
+from cerebelum import Context, _schema, _values, step, workflow
 from cerebelum._signature import Signature
+from cerebelum.errors import SerializationError
 
 T = TypeVar("T")
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

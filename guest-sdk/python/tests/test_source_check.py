@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cerebelum import _absent
+from cerebelum import _unsupported
 from cerebelum._source_check import check
 from cerebelum.durations import ms
 from cerebelum.errors import is_permanent
@@ -177,7 +177,8 @@ def test_a_file_that_cannot_be_parsed_is_left_to_the_import(tmp_path: Path) -> N
 
 
 def test_a_file_that_is_not_there_says_when_files_are_read(tmp_path: Path) -> None:
-    for opened, arguments in ((_absent.reading(open), ("r",)), (_absent.reading_flags(os.open), (os.O_RDONLY,))):
+    read, read_flags = _unsupported.reading(open), _unsupported.reading_flags(os.open)
+    for opened, arguments in ((read, ("r",)), (read_flags, (os.O_RDONLY,))):
         with pytest.raises(FileNotFoundError, match="read files at module level") as raised:
             opened(str(tmp_path / "rates.json"), *arguments)
         assert is_permanent(raised.value)
@@ -188,7 +189,7 @@ def test_refusals_are_put_into_modules_that_come_late() -> None:
     for name, use in (("tempfile", "mkdtemp"), ("concurrent.futures.process", "ProcessPoolExecutor")):
         module = importlib.util.module_from_spec(importlib.util.find_spec(name))  # type: ignore[arg-type]
         module.__spec__.loader.exec_module(module)  # type: ignore[union-attr]
-        _absent.arrived(module)
-        with pytest.raises(_absent.NotThere) as raised:
+        _unsupported.after_import(module)
+        with pytest.raises(_unsupported.UnsupportedError) as raised:
             getattr(module, use)()
         assert is_permanent(raised.value)

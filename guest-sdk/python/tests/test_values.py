@@ -31,8 +31,9 @@ from uuid import UUID
 
 import pytest
 
-from cerebelum import SerializationError, _values
+from cerebelum import _values
 from cerebelum._plain import is_plain
+from cerebelum.errors import SerializationError
 
 WHAT = "the input of step 'x'"
 T = TypeVar("T")

@@ -11,21 +11,18 @@ from cerebelum import (
     ApprovalRejected,
     ApprovalTimeout,
     Context,
-    ProgressReporter,
-    WorkflowBuilder,
     approval,
-    back_to,
     component,
-    end,
     http,
     poll,
     retry,
-    skip_to,
     sleep,
     step,
     wait_for_signal,
     workflow,
 )
+from cerebelum.compat import ProgressReporter
+from cerebelum.timeline import WorkflowBuilder, back_to, end, skip_to
 
 
 @dataclass

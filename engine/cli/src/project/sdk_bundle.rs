@@ -114,7 +114,7 @@ mod tests {
             assert!(has(path), "{path}");
         }
         assert!(FILES.iter().all(|(path, _)| !path.contains("target/") && !path.contains("/tests/")));
-        for path in ["__init__.py", "py.typed", "_check.py", "dsl/__init__.py"] {
+        for path in ["__init__.py", "py.typed", "_check.py", "timeline/__init__.py"] {
             assert!(has(&format!("guest-sdk/python/src/cerebelum/{path}")), "{path}");
         }
         assert!(FILES.iter().all(|(path, _)| !path.contains("__pycache__")));

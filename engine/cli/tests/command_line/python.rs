@@ -163,7 +163,7 @@ fn an_import_error_is_told_at_its_line() {
     );
     place.refuses("build typo.py", &["typo.py:1: SyntaxError: "]);
     place.refuses("build leave.py", &["leave.py:2: the program ends while it is imported"]);
-    place.refuses("build call.py", &["call.py:3: cerebelum.errors.OutsideError: "]);
+    place.refuses("build call.py", &["call.py:3: cerebelum.errors.ContextError: "]);
 }
 
 #[test]

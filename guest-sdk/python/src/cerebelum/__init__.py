@@ -2,129 +2,129 @@
 
 from typing import TYPE_CHECKING
 
+from . import http
 from ._host import RetryPolicy
 from .calls import call_step, continue_as_new, run_workflow, start_workflow
 from .context import Context
-from .dsl import (
-    BranchRule,
-    DependencyGraph,
-    DivergeRule,
-    ParallelStepGroup,
-    PatternMatch,
-    StepComposition,
-    ValidationReport,
-    WorkflowBuilder,
-    back_to,
-    end,
-    fail,
-    skip_to,
-)
-from .dsl import Definition as WorkflowDefinition
 from .errors import (
     ApprovalRejected,
     ApprovalTimeout,
     CerebelumError,
-    DependencyError,
     ExecutionError,
     Failure,
-    OutsideError,
     PollTimeout,
-    SerializationError,
-    StepDefinitionError,
     StepError,
-    ValidationError,
-    WorkflowDefinitionError,
 )
 from .polls import not_yet, poll, ready
-from .progress import ProgressReporter
 from .registry import component
-from .results import ExecutionResult
 from .retries import retry
-from .steps import Step, step
-from .waits import Approved, approval, sleep, wait_for_approval, wait_for_signal
-from .workflows import Workflow, workflow
+from .steps import step
+from .waits import Approved, approval, sleep, wait_for_signal
+from .workflows import workflow
 
+# Programs of the original Cerebelum import these from here. They are loaded when they are asked for: some need grpcio,
+# and new programs need none of them.
 if TYPE_CHECKING:
-    from .client import ApprovalInfo as ApprovalInfo
-    from .client import DistributedExecutor as DistributedExecutor
-    from .client import ExecutionClient as ExecutionClient
-    from .client import ExecutionState as ExecutionState
-    from .client import ExecutionStatus as ExecutionStatus
-    from .client import SleepInfo as SleepInfo
-    from .client import StepStatus as StepStatus
-    from .client import Worker as Worker
+    from .compat import ApprovalInfo as ApprovalInfo
+    from .compat import BranchRule as BranchRule
+    from .compat import DependencyError as DependencyError
+    from .compat import DependencyGraph as DependencyGraph
+    from .compat import DistributedExecutor as DistributedExecutor
+    from .compat import DivergeRule as DivergeRule
+    from .compat import ExecutionClient as ExecutionClient
+    from .compat import ExecutionResult as ExecutionResult
+    from .compat import ExecutionState as ExecutionState
+    from .compat import ExecutionStatus as ExecutionStatus
+    from .compat import ParallelStepGroup as ParallelStepGroup
+    from .compat import PatternMatch as PatternMatch
+    from .compat import ProgressReporter as ProgressReporter
+    from .compat import SerializationError as SerializationError
+    from .compat import SleepInfo as SleepInfo
+    from .compat import Step as Step
+    from .compat import StepComposition as StepComposition
+    from .compat import StepDefinitionError as StepDefinitionError
+    from .compat import StepStatus as StepStatus
+    from .compat import ValidationError as ValidationError
+    from .compat import ValidationReport as ValidationReport
+    from .compat import Worker as Worker
+    from .compat import Workflow as Workflow
+    from .compat import WorkflowBuilder as WorkflowBuilder
+    from .compat import WorkflowDefinition as WorkflowDefinition
+    from .compat import WorkflowDefinitionError as WorkflowDefinitionError
+    from .compat import back_to as back_to
+    from .compat import end as end
+    from .compat import fail as fail
+    from .compat import skip_to as skip_to
+    from .compat import wait_for_approval as wait_for_approval
+else:
+    _COMPAT = {
+        "ApprovalInfo",
+        "BranchRule",
+        "DependencyError",
+        "DependencyGraph",
+        "DistributedExecutor",
+        "DivergeRule",
+        "ExecutionClient",
+        "ExecutionResult",
+        "ExecutionState",
+        "ExecutionStatus",
+        "ParallelStepGroup",
+        "PatternMatch",
+        "ProgressReporter",
+        "SerializationError",
+        "SleepInfo",
+        "Step",
+        "StepComposition",
+        "StepDefinitionError",
+        "StepStatus",
+        "ValidationError",
+        "ValidationReport",
+        "Worker",
+        "Workflow",
+        "WorkflowBuilder",
+        "WorkflowDefinition",
+        "WorkflowDefinitionError",
+        "back_to",
+        "end",
+        "fail",
+        "skip_to",
+        "wait_for_approval",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name in _COMPAT:
+            from . import compat
+
+            return getattr(compat, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __version__ = "0.1.0"
-
-# Programs that talk to an engine need grpcio; all others do without. Not in `__all__` for the same reason:
-# `from cerebelum import *` must do without.
-_OF_CLIENT = {
-    "ApprovalInfo",
-    "DistributedExecutor",
-    "ExecutionClient",
-    "ExecutionState",
-    "ExecutionStatus",
-    "SleepInfo",
-    "StepStatus",
-    "Worker",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name in _OF_CLIENT:
-        from . import client
-
-        return getattr(client, name)
-    raise AttributeError(f"module 'cerebelum' has no attribute '{name}'")
-
 
 __all__ = [
     "ApprovalRejected",
     "ApprovalTimeout",
     "Approved",
-    "BranchRule",
     "CerebelumError",
     "Context",
-    "DependencyError",
-    "DependencyGraph",
-    "DivergeRule",
     "ExecutionError",
-    "ExecutionResult",
     "Failure",
-    "OutsideError",
-    "ParallelStepGroup",
-    "PatternMatch",
     "PollTimeout",
-    "ProgressReporter",
     "RetryPolicy",
-    "SerializationError",
-    "Step",
-    "StepComposition",
-    "StepDefinitionError",
     "StepError",
-    "ValidationError",
-    "ValidationReport",
-    "Workflow",
-    "WorkflowBuilder",
-    "WorkflowDefinition",
-    "WorkflowDefinitionError",
     "approval",
-    "back_to",
     "call_step",
     "component",
     "continue_as_new",
-    "end",
-    "fail",
+    "http",
     "not_yet",
     "poll",
     "ready",
     "retry",
     "run_workflow",
-    "skip_to",
     "sleep",
     "start_workflow",
     "step",
-    "wait_for_approval",
     "wait_for_signal",
     "workflow",
 ]

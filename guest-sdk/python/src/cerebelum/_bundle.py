@@ -13,15 +13,16 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from . import _absent
+from . import _unsupported
 from ._code import Library, sources, unpack
 
-# Imported while the component is built, so that their first use at run time costs nothing.
+# Imported into the base, so that their first use at run time costs nothing and components share their bytes.
 USUAL = (
     "_strptime",
     "asyncio",
     "base64",
     "calendar",
+    "cerebelum.timeline",
     "decimal",
     "encodings.idna",
     "encodings.latin_1",
@@ -92,9 +93,9 @@ UNUSABLE = frozenset(
 )
 # Of these, what their users should use instead.
 INSTEAD = {
-    **dict.fromkeys(("concurrent",), _absent.THREADS),
-    **dict.fromkeys(("concurrent.futures.process", "multiprocessing", "pty"), _absent.PROCESSES),
-    **dict.fromkeys(("ftplib", "imaplib", "poplib", "smtplib", "socketserver", "wsgiref"), _absent.SOCKETS),
+    **dict.fromkeys(("concurrent",), _unsupported.THREADS),
+    **dict.fromkeys(("concurrent.futures.process", "multiprocessing", "pty"), _unsupported.PROCESSES),
+    **dict.fromkeys(("ftplib", "imaplib", "poplib", "smtplib", "socketserver", "wsgiref"), _unsupported.SOCKETS),
 }
 # About what compiling leaves behind, in bytes; wiping more would make the memory larger.
 LEFTOVER_BYTES = 3 << 20
@@ -148,13 +149,13 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """A module of the bundle.
 
         # Raises
-        NoModule for one of the standard library that could not do its work here.
+        UnsupportedModuleError for one of the standard library that could not do its work here.
         """
         found = self._modules.get(name)
         if found is None:
             instead = INSTEAD.get(name) or INSTEAD.get(name.partition(".")[0])
             if instead is not None:
-                raise _absent.NoModule(f"No module named '{name}': {instead}", name=name)
+                raise _unsupported.UnsupportedModuleError(f"No module named '{name}': {instead}", name=name)
             return None
         return importlib.util.spec_from_loader(name, self, origin=found[0], is_package=found[1])
 
@@ -165,7 +166,7 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Runs its code."""
         exec(unpack(self._modules[module.__name__][2]), module.__dict__)
-        _absent.arrived(module)
+        _unsupported.after_import(module)
 
 
 def absolute(name: str, package: str) -> str:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _dependencies, _source_check
-from ._watch import Watch
+from ._import_audit import ImportAudit
 
 if TYPE_CHECKING:
     from .steps import AnyStep
@@ -66,10 +66,10 @@ class Check:
     def run(self) -> Answer:
         """Imports the module and asks everything that it defined for its problems."""
         self._observe_definitions()
-        watch = Watch(self.is_authors)
+        audit = ImportAudit(self.is_authors)
         # Of ours is loaded what the author may import, so that only the author's doing is watched.
         try:
-            with watch:
+            with audit:
                 module = importlib.import_module(self.module)
             self.file = str(module.__file__ or "")
             self._ask_definitions()
@@ -77,9 +77,9 @@ class Check:
             pass
         except BaseException as error:
             self.answer.errors.append(self.problem_of(error))
-        self._note_watched(watch)
+        self._note_audit(audit)
         self._note_sources()
-        self._note_shadowed(watch)
+        self._note_shadowed(audit)
         self.answer.errors, self.answer.warnings = unique(self.answer.errors), unique(self.answer.warnings)
         return self.answer
 
@@ -117,10 +117,10 @@ class Check:
         """Steps and workflows that cannot be defined are noted, and the import goes on to find the next problem."""
         import cerebelum
 
-        from . import _building, _host, steps, workflows
+        from . import _build_host, _host, steps, workflows
         from .errors import CerebelumError
 
-        _host.occupy(_building.Building())
+        _host.occupy(_build_host.BuildHost())
 
         def tolerant(sort: str, define: Any, stand_in: Callable[[Any, str], Any]) -> Any:
             def decorate(function: Any = None, /, **options: Any) -> Any:
@@ -215,10 +215,10 @@ class Check:
         for text in getattr(report, "warnings", ()):
             self.answer.warnings.append(Problem(file, line, f"workflow '{workflow.name}': {text}"))
 
-    def _note_watched(self, watch: Watch) -> None:
-        for seen in watch.frozen:
+    def _note_audit(self, audit: ImportAudit) -> None:
+        for seen in audit.frozen:
             self.answer.warnings.append(Problem(seen.file, seen.line, FROZEN.format(seen.what)))
-        for seen in watch.absent:
+        for seen in audit.unsupported:
             self.answer.warnings.append(Problem(seen.file, seen.line, ABSENT.format(seen.what)))
 
     def _note_sources(self) -> None:
@@ -228,8 +228,8 @@ class Check:
         for found in _source_check.check(authors, self.root):
             self.answer.warnings.append(Problem(found.file, found.line, found.text))
 
-    def _note_shadowed(self, watch: Watch) -> None:
-        read = {os.path.relpath(os.path.realpath(file), self.root).split(os.sep)[0] for file in watch.read}
+    def _note_shadowed(self, audit: ImportAudit) -> None:
+        read = {os.path.relpath(os.path.realpath(file), self.root).split(os.sep)[0] for file in audit.read}
         self.answer.read = sorted(read - {"__pycache__"})
         for name in sorted(os.listdir(self.root)):
             path = os.path.join(self.root, name)

@@ -12,17 +12,17 @@ from componentize_py_types import Err
 from wit_world import WitWorld as _World
 from wit_world.exports import Guest as _Guest
 
-from . import _absent, _arrivals, _freeze, _host, _loop
-from ._building import Building
+from . import _freeze, _host, _import_hooks, _loop, _unsupported
+from ._build_host import BuildHost
 from ._engine import EngineHost, failure_to
 from .errors import Failure, failure_of
 from .registry import registry
 
 _loop.install()
-_absent.install()
-_arrivals.install()
+_unsupported.install()
+_import_hooks.install()
 # Until the build is over, a durable call is a mistake with a name.
-_host.occupy(Building())
+_host.occupy(BuildHost())
 
 # Set at the end of the build.
 _manifest: Any = None

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from ._plain import a, segment, shown_path
-from ._shapes import (
+from ._types import (
     Anything,
     Choice,
     Convert,
@@ -94,7 +94,7 @@ def words(shape: Shape) -> str:
     if isinstance(shape, Scalar):
         return EXPECTED[shape.kind]
     if isinstance(shape, Choice):
-        return f"one of {', '.join(shown(told) for told, _ in shape.pairs)}" if len(shape.pairs) > 1 else _only(shape)
+        return f"one of {', '.join(shown(value) for value, _ in shape.pairs)}" if len(shape.pairs) > 1 else _only(shape)
     if isinstance(shape, (Items, Fixed)):
         return "an array"
     if isinstance(shape, (Record, Model)):
@@ -221,14 +221,15 @@ EXACT: dict[type, Convert] = {
 
 def _choice(shape: Choice) -> Convert:
     # By type as well: 1 equals True, and 1.0.
-    by_json = {(type(told), told): meant for told, meant in reversed(shape.pairs) if not isinstance(told, (dict, list))}
+    scalars = [pair for pair in reversed(shape.pairs) if not isinstance(pair[0], (dict, list))]
+    by_json = {(type(json_value), json_value): meant for json_value, meant in scalars}
     others = [pair for pair in shape.pairs if isinstance(pair[0], (dict, list))]
     combine = shape.cls if is_flag(shape.cls) else None
 
     def convert(value: Any) -> Any:
         if isinstance(value, (dict, list)):
-            for told, meant in others:
-                if told == value:
+            for json_value, meant in others:
+                if json_value == value:
                     return meant
         else:
             found = by_json.get((type(value), value), NotImplemented)

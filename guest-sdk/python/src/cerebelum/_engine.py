@@ -38,8 +38,8 @@ class EngineHost:
 
     def info(self) -> Info:
         """Which scope this is."""
-        told = context.get_info()
-        return Info(told.execution_id, told.workflow, told.step, told.run, told.attempt, told.idempotency_key)
+        info = context.get_info()
+        return Info(info.execution_id, info.workflow, info.step, info.run, info.attempt, info.idempotency_key)
 
     def now_ms(self) -> int:
         """The time of the last outcome."""
@@ -49,46 +49,46 @@ class EngineHost:
     async def sleep(self, duration_ms: int) -> None:
         """Waits."""
         if duration_ms > 0:
-            await told(durable.sleep(duration_ms))
+            await outcome_of(durable.sleep(duration_ms))
 
     async def run_step(self, step: AnyStep | str, input: str, options: StepOptions) -> str:
         """Runs a step to its end."""
-        return str(await told(durable.run_step(call_of(step, input), options_of(options))))
+        return str(await outcome_of(durable.run_step(call_of(step, input), options_of(options))))
 
     async def poll(self, check: AnyStep | str, input: str, policy: PollPolicy) -> str:
         """Runs a check step until it is ready."""
         asked = durable.PollPolicy(policy.interval_ms, policy.max_attempts, policy.timeout_ms)
-        return str(await told(durable.poll(call_of(check, input), asked)))
+        return str(await outcome_of(durable.poll(call_of(check, input), asked)))
 
     async def await_approval(self, request: ApprovalRequest) -> Approval:
         """Asks a person."""
         asked = durable.ApprovalRequest(
             text(request.kind), text(request.title), request.data, request.schema, request.timeout_ms
         )
-        answer = await told(durable.await_approval(asked))
+        answer = await outcome_of(durable.await_approval(asked))
         return Approval(answer.data, answer.by, answer.comment)
 
     async def await_signal(self, name: str, timeout_ms: int | None) -> str:
         """Waits for a signal."""
-        return str(await told(durable.await_signal(text(name), timeout_ms)))
+        return str(await outcome_of(durable.await_signal(text(name), timeout_ms)))
 
     async def run_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
         """Runs a child to its end."""
-        return str(await told_of_child(durable.run_workflow(durable.WorkflowCall(name_of(workflow), input, id))))
+        return str(await child_outcome(durable.run_workflow(durable.WorkflowCall(name_of(workflow), input, id))))
 
     async def start_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
         """Starts an execution that outlives this one."""
-        return str(await told(durable.start_workflow(durable.WorkflowCall(name_of(workflow), input, id))))
+        return str(await outcome_of(durable.start_workflow(durable.WorkflowCall(name_of(workflow), input, id))))
 
     async def continue_as_new(self, input: str) -> None:
         """Ends this run."""
-        await told(durable.continue_as_new(input))
+        await outcome_of(durable.continue_as_new(input))
 
     async def fetch(self, request: HttpRequest) -> HttpResponse:
         """Sends a request."""
         headers = [(text(name), text(value)) for name, value in request.headers]
         asked = http.Request(text(request.method), text(request.url), headers, request.body, request.timeout_ms)
-        answer = await told(http.fetch(asked))
+        answer = await outcome_of(http.fetch(asked))
         return HttpResponse(answer.status, answer.headers, answer.body)
 
     def progress(self, percent: int, message: str) -> None:
@@ -106,7 +106,7 @@ class EngineHost:
         context.set_attribute(text(name), value)
 
 
-async def told(call: Awaitable[Any]) -> Any:
+async def outcome_of(call: Awaitable[Any]) -> Any:
     """What a call yields.
 
     # Raises
@@ -121,7 +121,7 @@ async def told(call: Awaitable[Any]) -> Any:
     raise failure_from(refused)
 
 
-async def told_of_child(call: Awaitable[Any]) -> Any:
+async def child_outcome(call: Awaitable[Any]) -> Any:
     """The same for a child, which may be cancelled without this execution being so: that is a failure like others."""
     try:
         return await call

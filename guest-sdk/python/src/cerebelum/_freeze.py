@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from wit_world.exports import guest as words
 
-from . import _absent, _bundle, _host
+from . import _bundle, _host, _unsupported
 from ._code import Library, write
 from ._engine import options_of
 from .registry import registry
@@ -93,7 +93,7 @@ def finish(roots: list[str], code: Library) -> Any:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, write_through=False)
     _bundle.keep(roots, code)
-    _absent.end_build()
+    _unsupported.end_build()
     settle()
     return described
 

@@ -151,7 +151,7 @@ def current() -> Host:
     """The host of the running scope; outside of one, of an anonymous scope in this process.
 
     # Raises
-    OutsideError while a component is built.
+    ContextError while a component is built.
     """
     host = _scope.get(None) or _only
     if host is None:

@@ -23,8 +23,8 @@ import componentize_py_runtime as runtime
 from componentize_py_types import Err, Ok
 from wit_world.imports import durable
 
-from . import _absent, _tasks
-from .errors import Failure, let_pass
+from . import _tasks, _unsupported
+from .errors import Failure, cancellation_failure
 
 DEADLOCK = "the guest waits, but for no call that is open: nothing can wake it"
 SPINNING = "the event loop came round {0:,} times, and time only passes while it rests: await a timer or an event"
@@ -375,7 +375,7 @@ def _judge(verdict: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
     if verdict.done():
         return
     if task.cancelled():
-        verdict.set_exception(let_pass(support._loop.is_cancelled))
+        verdict.set_exception(cancellation_failure(support._loop.is_cancelled))
     elif error := task.exception():
         verdict.set_exception(error)
     else:
@@ -384,9 +384,9 @@ def _judge(verdict: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
 
 def install() -> None:
     """Puts this loop in the place of the one that the runtime brought."""
-    _absent.replace(Loop, _absent.LOOP_SOCKETS, _absent.SOCKETS)
-    _absent.replace(Loop, _absent.LOOP_PROCESSES, _absent.PROCESSES)
-    _absent.replace(Loop, _absent.LOOP_RUNS, _absent.LOOPS)
+    _unsupported.replace(Loop, _unsupported.LOOP_SOCKETS, _unsupported.SOCKETS)
+    _unsupported.replace(Loop, _unsupported.LOOP_PROCESSES, _unsupported.PROCESSES)
+    _unsupported.replace(Loop, _unsupported.LOOP_RUNS, _unsupported.LOOPS)
     loop = support._loop = Loop()
     support.await_result = await_result
     asyncio.set_event_loop(loop)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from . import _values
 from ._plain import NotPlain, plain
-from ._shapes import (
+from ._types import (
     Choice,
     Fixed,
     Items,
@@ -245,10 +245,10 @@ class Writer:
     def _choice(self, shape: Choice) -> Schema:
         if is_flag(shape.cls):
             return {"type": "integer", "description": " | ".join(member.name for _, member in shape.pairs)}
-        told = [json_value for json_value, _ in shape.pairs]
+        values = [json_value for json_value, _ in shape.pairs]
         if shape.cls is None:
-            return {"const": told[0]} if len(told) == 1 else {"enum": told}
-        return self._defined(shape, shape.cls, lambda: {**_described(shape.cls), "enum": told})
+            return {"const": values[0]} if len(values) == 1 else {"enum": values}
+        return self._defined(shape, shape.cls, lambda: {**_described(shape.cls), "enum": values})
 
     def _one_of(self, shape: OneOf) -> Schema:
         either = any_of([self.of(member) for member in shape.members])
@@ -267,8 +267,8 @@ class Writer:
 
     def _table(self, shape: Table) -> Schema:
         names = {}
-        if isinstance(shape.key, Choice) and all(isinstance(told, str) for told, _ in shape.key.pairs):
-            names = {"propertyNames": {"enum": [told for told, _ in shape.key.pairs]}}
+        if isinstance(shape.key, Choice) and all(isinstance(key, str) for key, _ in shape.key.pairs):
+            names = {"propertyNames": {"enum": [key for key, _ in shape.key.pairs]}}
         return {"type": "object", **self._inside("additionalProperties", shape.value), **names}
 
     def _record(self, shape: Record) -> dict[str, Any]:
@@ -310,8 +310,8 @@ def tagged(members: list[Shape]) -> tuple[str, dict[str, Record]]:
         return "", {}
     for candidate in records[0].members:
         by_text = [(text, record) for record in records for text in _texts(record, candidate.name)]
-        is_told_by_all = len({id(record) for _, record in by_text}) == len(records)
-        if is_told_by_all and len(dict(by_text)) == len(by_text):
+        tells_all_apart = len({id(record) for _, record in by_text}) == len(records)
+        if tells_all_apart and len(dict(by_text)) == len(by_text):
             return candidate.name, dict(by_text)
     return "", {}
 
@@ -319,8 +319,8 @@ def tagged(members: list[Shape]) -> tuple[str, dict[str, Record]]:
 def _texts(record: Record, name: str) -> list[str]:
     """The texts that a member of a record may be; none when it may be anything else."""
     shapes = [member.shape for member in record.members if member.name == name]
-    told = [text for text, _ in shapes[0].pairs] if shapes and isinstance(shapes[0], Choice) else []
-    return told if all(isinstance(text, str) for text in told) else []
+    texts = [text for text, _ in shapes[0].pairs] if shapes and isinstance(shapes[0], Choice) else []
+    return texts if all(isinstance(text, str) for text in texts) else []
 
 
 def _has(name: str, value: str) -> Schema:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from . import _shapes, _values
+from . import _types, _values
 from .context import Context
 from .errors import SerializationError
 
@@ -85,7 +85,7 @@ class Signature:
     @cached_property
     def returns(self) -> Any:
         """The hint of what a caller is given: what is returned, out of its envelope."""
-        return _shapes.returned(self.hints.get("return", Any))
+        return _types.returned(self.hints.get("return", Any))
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], what: str) -> str:
         """The JSON value that stands for a call's arguments, the context left out.
@@ -134,7 +134,7 @@ class Signature:
         value of the parameter itself, it is that.
         """
         only = self.parameters[0]
-        return not _shapes.may_have(_shapes.shape_of(only.hint), only.name)
+        return not _types.may_have(_types.shape_of(only.hint), only.name)
 
     @cached_property
     def _takes_none(self) -> bool:

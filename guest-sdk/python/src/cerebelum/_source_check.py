@@ -16,7 +16,7 @@ import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from . import _absent, _dependencies, _unit_check
+from . import _dependencies, _unit_check, _unsupported
 from ._names import FUNCTIONS, Bindings, Names, bindings_of, own_nodes
 from ._source_rules import (
     ALWAYS,
@@ -109,11 +109,11 @@ class Source:
             return SOMETIMES[called](call)
         if called == "zoneinfo.ZoneInfo":
             key = literal(call.args[0]) if call.args else None
-            return None if zones.has(key) else _absent.ZONES.format(key)
+            return None if zones.has(key) else _unsupported.ZONES.format(key)
         if called == "asyncio.run":
-            return _absent.LOOPS if isinstance(function, ast.AsyncFunctionDef) else None
+            return _unsupported.LOOPS if isinstance(function, ast.AsyncFunctionDef) else None
         if isinstance(call.func, ast.Attribute) and call.func.attr in PATHS_WRITING:
-            return _absent.FILES if self._is_path(call.func.value, scopes) else None
+            return _unsupported.FILES if self._is_path(call.func.value, scopes) else None
         return None
 
     def _is_path(self, node: ast.expr, scopes: tuple[Bindings, ...]) -> bool:

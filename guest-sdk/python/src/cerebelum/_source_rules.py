@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from . import _absent
+from . import _unsupported
 
 HTTPX = (
     "it blocks, and nothing can block in a component: use `async with httpx.AsyncClient() as client: "
@@ -28,7 +28,7 @@ ALWAYS = {
             "threading.Thread",
             "threading.Timer",
         ),
-        _absent.THREADS,
+        _unsupported.THREADS,
     ),
     **dict.fromkeys(
         (
@@ -51,7 +51,7 @@ ALWAYS = {
             "subprocess.getstatusoutput",
             "subprocess.run",
         ),
-        _absent.PROCESSES,
+        _unsupported.PROCESSES,
     ),
     **dict.fromkeys(
         (
@@ -76,7 +76,7 @@ ALWAYS = {
             "urllib.request.urlretrieve",
             "xmlrpc.client.ServerProxy",
         ),
-        _absent.SOCKETS,
+        _unsupported.SOCKETS,
     ),
     **dict.fromkeys(
         ("httpx.delete", "httpx.get", "httpx.head", "httpx.options", "httpx.patch", "httpx.post", "httpx.put"), HTTPX
@@ -89,10 +89,10 @@ ALWAYS = {
             "tempfile.mkdtemp",
             "tempfile.mkstemp",
         ),
-        _absent.FOLDERS,
+        _unsupported.FOLDERS,
     ),
-    **dict.fromkeys(("os.makedirs", "os.mkdir"), _absent.FILES),
-    "builtins.input": _absent.INPUT,
+    **dict.fromkeys(("os.makedirs", "os.mkdir"), _unsupported.FILES),
+    "builtins.input": _unsupported.INPUT,
 }
 PATHS = ("pathlib.Path", "pathlib.PosixPath")
 PATHS_WRITING = ("mkdir", "touch", "write_bytes", "write_text")
@@ -134,13 +134,14 @@ def of_open(call: ast.Call) -> str | None:
     modes = call.args[1:2] + [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
     mode = literal(modes[0]) if modes else None
     is_number = bool(call.args) and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, int)
-    return _absent.FILES if mode is not None and not is_number and not {"w", "a", "x", "+"}.isdisjoint(mode) else None
+    is_writing = mode is not None and not {"w", "a", "x", "+"}.isdisjoint(mode)
+    return _unsupported.FILES if is_writing and not is_number else None
 
 
 def of_database(call: ast.Call) -> str | None:
     """`sqlite3.connect` fails with the name of a file."""
     name = literal(call.args[0]) if call.args else None
-    return None if name in (None, "", ":memory:") or has_keyword(call, "uri") else _absent.DATABASE
+    return None if name in (None, "", ":memory:") or has_keyword(call, "uri") else _unsupported.DATABASE
 
 
 def of_client(call: ast.Call) -> str | None:

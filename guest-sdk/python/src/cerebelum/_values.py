@@ -14,7 +14,7 @@ from typing import Any
 
 from ._convert import Mismatch, converter, kind_of
 from ._plain import DEPTH_MAX, NotPlain, is_plain, plain, shown_path
-from ._shapes import Anything, shape_of
+from ._types import Anything, shape_of
 from .errors import SerializationError
 
 __all__ = ["DEPTH_MAX", "VALUE_BYTES_MAX", "convert", "decode", "dump", "encode", "kind_of", "parse", "prepare"]

@@ -122,7 +122,7 @@ class SerializationError(CerebelumError, TypeError):
     """A value is not JSON, or not what a type hint asks for."""
 
 
-class OutsideError(CerebelumError, RuntimeError):
+class ContextError(CerebelumError, RuntimeError):
     """Something was used where it has no meaning: outside of a workflow or step, or while a component is built.
 
     No further attempt can help, so a step that lets it pass is not tried again.
@@ -165,7 +165,7 @@ def is_permanent(error: BaseException) -> bool:
     return isinstance(error, (SystemExit, ModuleNotFoundError)) or bool(getattr(error, "_is_permanent", False))
 
 
-def let_pass(is_cancelled: bool) -> Failure:
+def cancellation_failure(is_cancelled: bool) -> Failure:
     """What a scope ends with that let a cancellation pass: its execution's, or that of a task that it awaited."""
     if is_cancelled:
         return Failure("the execution was cancelled", kind="cancelled", retryable=False)

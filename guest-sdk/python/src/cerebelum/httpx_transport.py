@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import httpx
 
 from ._host import HttpRequest, current
-from .errors import Failure, OutsideError
+from .errors import ContextError, Failure
 from .http import HttpFailure
 
 # The engine sets them itself; HTTP/2 does not even allow some.
@@ -119,7 +119,7 @@ class _AsyncHTTPTransport(Transport):
     def __init__(self, *_: Any, **options: Any) -> None:
         for name in ("proxy", "uds", "cert"):
             if options.get(name) is not None:
-                raise OutsideError(f"httpx's `{name}` has no meaning in a component: the engine sends the requests")
+                raise ContextError(f"httpx's `{name}` has no meaning in a component: the engine sends the requests")
 
     async def __aenter__(self) -> _AsyncHTTPTransport:
         return self
@@ -140,7 +140,7 @@ class _HTTPTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> NoReturn:
         """Says what to use."""
-        raise OutsideError(
+        raise ContextError(
             f"httpx.Client cannot send {request.method} {request.url.host} in a component, where nothing can block: "
             "use `async with httpx.AsyncClient() as client: await client.get(…)`"
         )

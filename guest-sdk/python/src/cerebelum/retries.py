@@ -14,7 +14,7 @@ from .polls import settled
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from .dsl.actions import RetryAction
+    from .timeline.actions import RetryAction
 
 
 class _Retry:
@@ -52,7 +52,7 @@ class _Retry:
         What the last attempt raised; it is permanent then, also for the retry policy of the step around this.
         """
         if isinstance(fn, int):
-            from .dsl.actions import RetryAction
+            from .timeline.actions import RetryAction
 
             return RetryAction.of(fn, *args, **options)
         if not callable(fn):

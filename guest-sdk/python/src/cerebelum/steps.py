@@ -18,7 +18,7 @@ from .errors import Failure, SerializationError, StepDefinitionError, StepError
 from .registry import check_name, registry
 
 if TYPE_CHECKING:
-    from .dsl.compose import StepComposition
+    from .timeline.compose import StepComposition
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,13 +108,13 @@ class Step(Generic[P, R]):
 
     def __rshift__(self, following: object) -> StepComposition:
         """This, then that."""
-        from .dsl.compose import sequence
+        from .timeline.compose import sequence
 
         return sequence(self, following)
 
     def __rrshift__(self, preceding: object) -> StepComposition:
         """A list of steps at once, then this."""
-        from .dsl.compose import sequence
+        from .timeline.compose import sequence
 
         return sequence(preceding, self)
 

@@ -18,8 +18,8 @@ from .registry import check_name, registry
 from .results import ExecutionResult
 
 if TYPE_CHECKING:
-    from .dsl.builder import Definition
-    from .dsl.validate import ValidationReport
+    from .timeline.builder import Definition
+    from .timeline.validate import ValidationReport
 
 
 class Workflow:
@@ -57,14 +57,14 @@ class Workflow:
         WorkflowDefinitionError with all its problems.
         """
         if self._definition is None:
-            from .dsl.builder import build
+            from .timeline.builder import build
 
             self._definition = build(self.function, self.name)
         return self._definition
 
     def validate(self) -> ValidationReport:
         """All problems and doubts at once, without raising."""
-        from .dsl.validate import report
+        from .timeline.validate import report
 
         return report(self)
 
@@ -126,7 +126,7 @@ class Workflow:
         """
         what = f"the input of workflow '{self.name}'"
         if self.is_timeline:
-            from .dsl.interpret import interpret
+            from .timeline.interpret import interpret
 
             inputs = _values.decode(input, Any, what)
             value = await interpret(self.definition, Context.of(current(), inputs))

@@ -14,19 +14,9 @@ from typing import Any
 
 import pytest
 
-from cerebelum import (
-    Context,
-    Failure,
-    StepError,
-    Workflow,
-    approval,
-    continue_as_new,
-    sleep,
-    step,
-    wait_for_signal,
-    workflow,
-)
+from cerebelum import Context, Failure, StepError, approval, continue_as_new, sleep, step, wait_for_signal, workflow
 from cerebelum.testing import Local, Run, approve, days, hours, minutes, seconds
+from cerebelum.workflows import Workflow
 
 
 def play(flow: Workflow, hibernating: bool, inputs: Any = None, local: Local | None = None) -> Run:

@@ -16,15 +16,8 @@ from typing import Any
 
 import pytest
 
-from cerebelum import (
-    Context,
-    StepError,
-    sleep,
-    step,
-    wait_for_approval,
-    wait_for_signal,
-    workflow,
-)
+from cerebelum import Context, StepError, sleep, step, wait_for_signal, workflow
+from cerebelum.compat import wait_for_approval
 
 SRC = Path(__file__).parents[2] / "src"
 

@@ -16,7 +16,6 @@ from cerebelum import (
     ExecutionError,
     Failure,
     StepError,
-    WorkflowDefinitionError,
     call_step,
     continue_as_new,
     run_workflow,
@@ -27,6 +26,7 @@ from cerebelum import (
     workflow,
 )
 from cerebelum._local.limits import WAIT_MS_MAX
+from cerebelum.errors import WorkflowDefinitionError
 
 SRC = Path(__file__).parents[2] / "src"
 

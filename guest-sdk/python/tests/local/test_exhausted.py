@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from cerebelum import Context, Failure, OutsideError, Step, poll, retry, step
+from cerebelum import Context, Failure, poll, retry, step
+from cerebelum.errors import ContextError
+from cerebelum.steps import Step
 from cerebelum.testing import Local
 
 TRIED: list[int] = []
@@ -87,7 +89,7 @@ def test_an_error_that_a_retry_does_not_take_is_the_step_s_affair() -> None:
 
 @step
 async def hopeless(context: Context) -> Any:
-    failing(OutsideError("no threads here"))()
+    failing(ContextError("no threads here"))()
 
 
 def test_what_a_component_does_not_have_is_tried_once() -> None:

@@ -13,9 +13,7 @@ from cerebelum import (
     ApprovalTimeout,
     Context,
     Failure,
-    OutsideError,
     PollTimeout,
-    ProgressReporter,
     approval,
     call_step,
     continue_as_new,
@@ -26,10 +24,11 @@ from cerebelum import (
     run_workflow,
     sleep,
     step,
-    wait_for_approval,
     wait_for_signal,
     workflow,
 )
+from cerebelum.compat import ProgressReporter, wait_for_approval
+from cerebelum.errors import ContextError
 from cerebelum.testing import Local, approve, days, hours, minutes, reject, run_virtually, seconds
 
 
@@ -91,9 +90,9 @@ def test_a_step_or_workflow_can_be_called_from_a_bare_script() -> None:
 
 def test_what_has_no_meaning_outside_says_so() -> None:
     async def script() -> None:
-        with pytest.raises(OutsideError, match="outside of a workflow"):
+        with pytest.raises(ContextError, match="outside of a workflow"):
             await wait_for_signal("paid")
-        with pytest.raises(OutsideError, match="outside of a workflow"):
+        with pytest.raises(ContextError, match="outside of a workflow"):
             await continue_as_new(1)
 
     asyncio.run(script())

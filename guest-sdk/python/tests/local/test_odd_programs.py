@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cerebelum import CerebelumError, Context, Failure, StepDefinitionError, StepError, step, workflow
+from cerebelum import CerebelumError, Context, Failure, StepError, step, workflow
+from cerebelum.errors import StepDefinitionError
 from cerebelum.testing import Local
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from cerebelum import Context, Workflow, sleep, step, workflow
+from cerebelum import Context, sleep, step, workflow
 from cerebelum.testing import Local
+from cerebelum.workflows import Workflow
 
 ROUNDS = 10
 

@@ -14,17 +14,8 @@ from typing import Any
 
 import pytest
 
-from cerebelum import (
-    ApprovalRejected,
-    ApprovalTimeout,
-    Approved,
-    Context,
-    ExecutionError,
-    ProgressReporter,
-    approval,
-    step,
-    workflow,
-)
+from cerebelum import ApprovalRejected, ApprovalTimeout, Approved, Context, ExecutionError, approval, step, workflow
+from cerebelum.compat import ProgressReporter
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -103,7 +94,8 @@ def test_progress_is_a_bar_and_log_lines_go_to_stderr(tmp_path: Path) -> None:
         textwrap.dedent(
             """
             import asyncio
-            from cerebelum import ProgressReporter, step, workflow
+            from cerebelum import step, workflow
+            from cerebelum.compat import ProgressReporter
 
             @step
             async def deploy(context):

@@ -9,11 +9,11 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from .. import _values
-from ..errors import Failure, let_pass
+from ..errors import Failure, cancellation_failure
 from ..results import ExecutionResult, FailureInfo
 from . import limits
 from .host import LocalHost
-from .scopes import Continued, beside
+from .scopes import Continued, spawn
 from .stepping import Target
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Execution:
 
     def begin(self) -> None:
         """Starts running."""
-        self._task = beside(self._execute(), f"execution {self.id}")
+        self._task = spawn(self._execute(), f"execution {self.id}")
 
     async def ended(self) -> None:
         """Waits for its end, however it is. A mistake in this package is raised, so that it is not taken for an end."""
@@ -160,7 +160,7 @@ class Execution:
             self.output = await self._runs()
             self.status = "completed"
         except asyncio.CancelledError:
-            self._fail(let_pass(is_cancelled=True), "cancelled")
+            self._fail(cancellation_failure(is_cancelled=True), "cancelled")
             raise
         except Failure as failure:
             self._fail(failure, "cancelled" if self.is_cancelling and failure.kind == "cancelled" else "failed")

@@ -11,7 +11,7 @@ from .._host import Approval, ApprovalRequest, HttpRequest, HttpResponse, Info, 
 from ..errors import Failure
 from . import limits
 from .people import ask
-from .scopes import Continued, Scope, beside
+from .scopes import Continued, Scope, spawn
 from .stepping import run_poll, run_step
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ T = TypeVar("T")
 class Waiting:
     """An open durable call."""
 
-    def __init__(self, sort: str, name: str, told: asyncio.Future[Any]) -> None:
+    def __init__(self, sort: str, name: str, outcome: asyncio.Future[Any]) -> None:
         self.sort = sort
         self.name = name
-        self.told = told
+        self.outcome = outcome
 
 
 class LocalHost:
@@ -153,9 +153,9 @@ class LocalHost:
 
     def cancel_calls(self) -> None:
         """Cancels every open call and every sleeper, once, in the order in which they were issued."""
-        told = [waiting.told for _, waiting in sorted(self.waiting.items())]
-        told.extend(self._sleepers())
-        cancelled = [future.cancel("the execution was cancelled") for future in told]
+        futures = [waiting.outcome for _, waiting in sorted(self.waiting.items())]
+        futures.extend(self._sleepers())
+        cancelled = [future.cancel("the execution was cancelled") for future in futures]
         if not any(cancelled) and self.scope.main is not None:
             self.scope.main.cancel("the execution was cancelled")
 
@@ -176,13 +176,13 @@ class LocalHost:
         self._ordinal += 1
         ordinal = self._ordinal
         path = f"{self.path}.{ordinal}" if self.path else str(ordinal)
-        told: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        call = beside(perform(path))
-        call.add_done_callback(lambda task: tell(told, task))
-        self.waiting[ordinal] = Waiting(sort, name, told)
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        call = spawn(perform(path))
+        call.add_done_callback(lambda task: deliver(outcome, task))
+        self.waiting[ordinal] = Waiting(sort, name, outcome)
         self.scope.end_stretch()
         try:
-            return await told
+            return await outcome
         finally:
             call.cancel()
             del self.waiting[ordinal]
@@ -201,13 +201,13 @@ class LocalHost:
         return hashlib.blake2b(of.encode(), key=self.execution.seed, digest_size=16).hexdigest()
 
 
-def tell(told: asyncio.Future[T], call: asyncio.Task[T]) -> None:
+def deliver(outcome: asyncio.Future[T], call: asyncio.Task[T]) -> None:
     """Hands on how a call went, unless that is no longer wanted."""
-    if told.done():
+    if outcome.done():
         return
     if call.cancelled():
-        told.cancel("cancelled")
+        outcome.cancel("cancelled")
     elif error := call.exception():
-        told.set_exception(limits.told(error) if isinstance(error, Failure) else error)
+        outcome.set_exception(limits.raised_to_caller(error) if isinstance(error, Failure) else error)
     else:
-        told.set_result(call.result())
+        outcome.set_result(call.result())

@@ -69,7 +69,7 @@ def recorded(error: BaseException) -> Failure:
     return failure
 
 
-def told(failure: Failure) -> BaseException:
+def raised_to_caller(failure: Failure) -> BaseException:
     """A failed call as its caller sees it: what was cancelled is a cancellation."""
     return asyncio.CancelledError(failure.message) if failure.kind == "cancelled" else failure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._host import HttpRequest, HttpResponse, StepOptions
-from ..errors import OutsideError
+from ..errors import ContextError
 from ..steps import AnyStep
 from .executions import Execution
 from .host import LocalHost
@@ -29,11 +29,11 @@ class Outside(LocalHost):
 
     async def continue_as_new(self, input: str) -> None:
         """There is no run to end."""
-        raise OutsideError("continue_as_new() was called outside of a workflow")
+        raise ContextError("continue_as_new() was called outside of a workflow")
 
     async def await_signal(self, name: str, timeout_ms: int | None) -> str:
         """There is nothing that a signal could be sent to."""
-        raise OutsideError(f"wait_for_signal({name!r}) was called outside of a workflow: nothing can send it there")
+        raise ContextError(f"wait_for_signal({name!r}) was called outside of a workflow: nothing can send it there")
 
 
 async def _nothing(_: str) -> str:

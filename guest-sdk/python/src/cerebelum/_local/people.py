@@ -15,7 +15,7 @@ from .._host import Approval, ApprovalRequest
 from ..errors import ApprovalRejected, Failure
 from ..waits import Approved
 from . import limits
-from .scopes import beside
+from .scopes import spawn
 
 if TYPE_CHECKING:
     from .host import LocalHost
@@ -58,7 +58,7 @@ async def ask(host: LocalHost, request: ApprovalRequest) -> Approval:
         timeout_ms=request.timeout_ms,
     )
     timeout_s = limits.timeout_s(request.timeout_ms)
-    answer = beside(host.world.decide(asked))
+    answer = spawn(host.world.decide(asked))
     try:
         await asyncio.wait({answer}, timeout=timeout_s)
         if not answer.done():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .. import _host
 from .._tasks import places_of
-from ..errors import Failure, failure_of, let_pass
+from ..errors import Failure, cancellation_failure, failure_of
 from .limits import recorded
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Continued(BaseException):
         self.input = input
 
 
-def beside(coroutine: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
+def spawn(coroutine: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
     """Runs a coroutine that belongs to no scope."""
     task = contextvars.Context().run(asyncio.get_running_loop().create_task, coroutine)
     if name is not None:
@@ -154,7 +154,7 @@ def judge(host: LocalHost, main: asyncio.Task[str]) -> None:
     """The scope's own code has ended, and how it did decides."""
     scope = host.scope
     if main.cancelled():
-        scope.decide(let_pass(host.execution.is_cancelling))
+        scope.decide(cancellation_failure(host.execution.is_cancelling))
     elif error := main.exception():
         scope.decide(error if isinstance(error, Continued) else recorded(error))
     elif scope.verdict is not None and not scope.verdict.done():
@@ -169,7 +169,7 @@ async def end(scope: Scope) -> None:
     scope.rest = done = asyncio.get_running_loop().create_future()
     for task in rest:
         task.cancel()
-    waiting = beside(_all(rest))
+    waiting = spawn(_all(rest))
     waiting.add_done_callback(lambda _: release(done))
     await done
 

@@ -113,9 +113,9 @@ class World:
         """Milliseconds since 1970."""
         with contextlib.suppress(RuntimeError):
             # A loop with a clock of its own knows better.
-            told = getattr(asyncio.get_running_loop(), "now_ms", None)
-            if told is not None:
-                return int(told())
+            loop_now_ms = getattr(asyncio.get_running_loop(), "now_ms", None)
+            if loop_now_ms is not None:
+                return int(loop_now_ms())
         return round((self._began_s + time.monotonic() - self._origin_s) * 1_000)
 
     def chance(self) -> float:

@@ -224,11 +224,11 @@ class ExecutionStatus(ExecutionSummary):
         """
         if self.state is ExecutionState.COMPLETED:
             return 100.0
-        told = {progress.scope: float(progress.percent) for progress in self.progress}
-        if "" in told:
-            return told[""]
+        percents = {progress.scope: float(progress.percent) for progress in self.progress}
+        if "" in percents:
+            return percents[""]
         steps = [step for step in self.steps if not step.is_inner]
-        shares = [100.0 if step.status == "completed" else told.get(step.scope, 0.0) for step in steps]
+        shares = [100.0 if step.status == "completed" else percents.get(step.scope, 0.0) for step in steps]
         return sum(shares) / len(shares) if shares else 0.0
 
     @property

@@ -15,7 +15,7 @@ from .. import _host
 from .._local.limits import WAIT_MS_MAX, recorded
 from .._local.scopes import Body, Continued, guarded
 from .._tasks import places_of
-from ..errors import Failure, let_pass
+from ..errors import Failure, cancellation_failure
 from .clock import SPINS_MAX, spinning
 from .journal import Journal, Outcome
 from .order import Numbers
@@ -40,7 +40,7 @@ class Guest:
         self.gave_up: list[int] = []
         self.end: Outcome | None = None
         # Whether it only does again what it has done before.
-        self.is_repeating = bool(journal.told)
+        self.is_repeating = bool(journal.delivered)
         self.is_dropped = False
         self._main: asyncio.Task[str] | None = None
         self._known = len(journal.asked)
@@ -56,11 +56,11 @@ class Guest:
             entry = self._context.run(self._loop.create_task, self._entry(body, input))
             entry.add_done_callback(self._ended)
             self._loop.until_rest()
-            for number, (ordinal, outcome, at_ms) in enumerate(self.journal.told, 1):
+            for number, (ordinal, outcome, at_ms) in enumerate(self.journal.delivered, 1):
                 if self.end is not None:
                     break
-                self.is_repeating, self.clock_ms = number < len(self.journal.told), at_ms
-                self._tell(ordinal, outcome)
+                self.is_repeating, self.clock_ms = number < len(self.journal.delivered), at_ms
+                self._deliver(ordinal, outcome)
                 self._loop.until_rest()
             if self._main is not None and self._main.done() and not self.waiting:
                 # What it left running and waits for nothing must not keep it from ending.
@@ -99,10 +99,10 @@ class Guest:
         """A task for it, in this guest's context."""
         return self._context.run(self._loop.create_task, coroutine)
 
-    def _tell(self, ordinal: int, outcome: Outcome) -> None:
+    def _deliver(self, ordinal: int, outcome: Outcome) -> None:
         future = self.waiting.pop(ordinal, None)
         if future is not None:
-            outcome.tell(future)
+            outcome.deliver(future)
         elif ordinal > self._ordinal:
             self.diverge(f"it did not ask again for {self.journal.asked[ordinal - 1]}")
         else:
@@ -126,7 +126,7 @@ class Guest:
             return
         end = Outcome.of(entry)
         if isinstance(end.error, asyncio.CancelledError):
-            end = Outcome(error=let_pass(is_cancelled=True))
+            end = Outcome(error=cancellation_failure(is_cancelled=True))
         elif end.error is not None and not isinstance(end.error, Continued):
             end = Outcome(error=recorded(end.error))
         self.end = end

@@ -22,8 +22,8 @@ class Outcome:
         error = task.exception()
         return cls(error=error) if error is not None else cls(task.result())
 
-    def tell(self, future: asyncio.Future[Any]) -> None:
-        """Tells the future that waits for it."""
+    def deliver(self, future: asyncio.Future[Any]) -> None:
+        """Settles the future that waits for it."""
         if isinstance(self.error, asyncio.CancelledError):
             future.cancel("the execution was cancelled")
         elif self.error is not None:
@@ -41,4 +41,4 @@ class Journal:
     # What the workflow itself gave up.
     dropped: set[int] = field(default_factory=set)
     # Ordinal, how it went, and the time then in milliseconds since 1970.
-    told: list[tuple[int, Outcome, int]] = field(default_factory=list)
+    delivered: list[tuple[int, Outcome, int]] = field(default_factory=list)

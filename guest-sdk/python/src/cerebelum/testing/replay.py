@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .._host import Approval, ApprovalRequest, HttpRequest, HttpResponse, Info, PollPolicy, StepOptions
-from .._local.limits import recorded, told
+from .._local.limits import raised_to_caller, recorded
 from .._local.scopes import Continued
 from ..errors import Failure
 from .journal import Outcome
@@ -105,7 +105,7 @@ class ReplayHost:
             return await future
         except Failure as failure:
             # Every rerun gets one of its own: code that catches them changes tracebacks and details.
-            raise told(recorded(failure)) from None
+            raise raised_to_caller(recorded(failure)) from None
         except asyncio.CancelledError:
             if guest.waiting.pop(ordinal, None) is not None:
                 guest.gave_up.append(ordinal)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from .._local.scopes import Body, Scope, beside
+from .._local.scopes import Body, Scope, spawn
 from .guest import Guest
 from .journal import Journal, Outcome
 
@@ -26,7 +26,7 @@ async def rerun_scope(host: LocalHost, body: Body, input: str) -> str:
     scope = host.scope
     scope.verdict = asyncio.get_running_loop().create_future()
     reruns = Reruns(host, body, input)
-    living = beside(reruns.live())
+    living = spawn(reruns.live())
     living.add_done_callback(lambda task: conclude(scope, Outcome.of(task)))
     with host.world.alive(host):
         try:
@@ -65,14 +65,14 @@ class Reruns:
                     self._calls[ordinal].cancel()
             for ordinal, perform in guest.asked.items():
                 if ordinal not in journal.dropped and guest.end is None:
-                    self._calls[ordinal] = call = beside(perform())
+                    self._calls[ordinal] = call = spawn(perform())
                     call.add_done_callback(self._answers(ordinal))
             if guest.end is not None:
                 if guest.end.error is not None:
                     raise guest.end.error
                 return str(guest.end.value)
             ordinal, outcome = await self._next()
-            journal.told.append((ordinal, outcome, self._host.now_ms()))
+            journal.delivered.append((ordinal, outcome, self._host.now_ms()))
 
     async def _next(self) -> tuple[int, Outcome]:
         while True:

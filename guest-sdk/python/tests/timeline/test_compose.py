@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from cerebelum import ParallelStepGroup, Step, StepComposition, step
+from cerebelum import step
+from cerebelum.steps import Step
+from cerebelum.timeline import ParallelStepGroup, StepComposition
 
 
 @step

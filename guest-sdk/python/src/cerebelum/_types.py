@@ -413,7 +413,7 @@ def may_have(shape: Shape, name: str) -> bool:
     if isinstance(shape, Record):
         return shape.keeps_rest or any(member.name == name for member in shape.members)
     if isinstance(shape, Choice):
-        return any(isinstance(told, dict) for told, _ in shape.pairs)
+        return any(isinstance(value, dict) for value, _ in shape.pairs)
     return not isinstance(shape, Scalar | Items | Fixed)
 
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from . import _absent
+from . import _unsupported
 
 
-class Arrivals(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class HttpxHook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Sees the import of httpx, wherever it is found, and gives it a transport afterwards."""
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ def refusing(made: object, name: str) -> Any:
     """What stands for the methods of something that is not there."""
     if name.startswith("__"):
         raise AttributeError(name)
-    return _absent.refusing(_absent.SOCKETS)
+    return _unsupported.refusing(_unsupported.SOCKETS)
 
 
-class Absent(ModuleType):
+class UnsupportedModule(ModuleType):
     """A module that CPython has and a component has not: whatever is looked up in it is an empty class.
 
     It is there so that libraries can be imported that only mention it in signatures and `except` clauses. Those who
@@ -73,5 +73,5 @@ def install() -> None:
     try:
         import ssl  # noqa: F401
     except ImportError:
-        sys.modules["ssl"] = Absent("ssl", "There is no TLS in a component: the engine speaks it.")
-    sys.meta_path.insert(0, Arrivals())
+        sys.modules["ssl"] = UnsupportedModule("ssl", "There is no TLS in a component: the engine speaks it.")
+    sys.meta_path.insert(0, HttpxHook())

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from cerebelum import StepError, back_to, end, fail, retry, skip_to, step
+from cerebelum import StepError, retry, step
 from cerebelum.errors import failure_of
+from cerebelum.timeline import back_to, end, fail, skip_to
 
 
 @pytest.mark.parametrize(("score", "expected"), [(9, ["check", "yes", "last"]), (1, ["check", "no", "last"])])

@@ -6,9 +6,10 @@ import asyncio
 import json
 from typing import Any
 
-from cerebelum import Failure, Step
+from cerebelum import Failure
 from cerebelum._host import Info, StepOptions, enter
 from cerebelum.errors import failure_of
+from cerebelum.steps import Step
 
 
 class FakeHost:

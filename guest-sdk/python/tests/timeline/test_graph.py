@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cerebelum import DependencyGraph
+from cerebelum.timeline import DependencyGraph
 
 
 def graph(**steps: str) -> DependencyGraph:

@@ -10,20 +10,11 @@ from typing import Any
 import pytest
 from fake_host import FakeHost
 
-from cerebelum import (
-    DependencyError,
-    Failure,
-    Workflow,
-    WorkflowDefinitionError,
-    back_to,
-    end,
-    fail,
-    retry,
-    skip_to,
-    step,
-)
+from cerebelum import Failure, retry, step
 from cerebelum._host import enter
-from cerebelum.dsl.flow import Flow
+from cerebelum.errors import DependencyError, WorkflowDefinitionError
+from cerebelum.timeline import Workflow, back_to, end, fail, skip_to
+from cerebelum.timeline.flow import Flow
 
 NAMES = "abcdefgh"
 ANSWERS: list[Any] = [*["x"] * 6, *["y"] * 4, {"error": "no"}, {"error": "x"}]
@@ -100,7 +91,7 @@ def runs(workflow: Workflow) -> tuple[list[Any], str]:
 
 
 def test_what_validation_promises_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cerebelum.dsl.interpret.BACK_JUMPS_MAX", 20)
+    monkeypatch.setattr("cerebelum.timeline.interpret.BACK_JUMPS_MAX", 20)
     counts: Counter[str] = Counter()
     for seed in range(2_500):
         author = Author(seed)
@@ -130,7 +121,7 @@ def test_what_validation_promises_holds(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("seed", range(40))
 def test_the_same_answers_lead_the_same_way(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cerebelum.dsl.interpret.BACK_JUMPS_MAX", 20)
+    monkeypatch.setattr("cerebelum.timeline.interpret.BACK_JUMPS_MAX", 20)
 
     def once() -> Any:
         author = Author(seed)

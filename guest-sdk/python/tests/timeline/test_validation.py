@@ -6,18 +6,9 @@ from typing import Any
 
 import pytest
 
-from cerebelum import (
-    StepDefinitionError,
-    Workflow,
-    WorkflowDefinitionError,
-    back_to,
-    end,
-    fail,
-    retry,
-    skip_to,
-    step,
-    workflow,
-)
+from cerebelum import retry, step, workflow
+from cerebelum.errors import StepDefinitionError, WorkflowDefinitionError
+from cerebelum.timeline import Workflow, back_to, end, fail, skip_to
 
 
 def make(name: str, needs: str = "") -> Any:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from .errors import OutsideError, make_permanent
+from .errors import ContextError, make_permanent
 
 THREADS = "there are no threads in a component: use asyncio.create_task, or asyncio.to_thread, which runs in line"
 PROCESSES = "there are no processes in a component: call a service over HTTP that does what the program does"
@@ -32,15 +32,15 @@ ZONES = "there is no time zone {0!r} here: list tzdata in requirements.txt, and 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-class NotThere(OutsideError, OSError):
+class UnsupportedError(ContextError, OSError):
     """Something of the operating system that a component does not have."""
 
 
-class NoModule(OutsideError, ModuleNotFoundError):
+class UnsupportedModuleError(ContextError, ModuleNotFoundError):
     """A module of the library that could not do its work in a component."""
 
 
-class NoFile(OutsideError, FileNotFoundError):
+class MissingFileError(ContextError, FileNotFoundError):
     """A file that was not read while the component was built."""
 
     def __init__(self, file: object) -> None:
@@ -52,7 +52,7 @@ class NoFile(OutsideError, FileNotFoundError):
     __str__ = Exception.__str__
 
 
-class NoZone(OutsideError, zoneinfo.ZoneInfoNotFoundError):
+class MissingZoneError(ContextError, zoneinfo.ZoneInfoNotFoundError):
     """A time zone that the component does not carry."""
 
     # That of a KeyError would show the quotes of its repr.
@@ -63,7 +63,7 @@ def refusing(why: str) -> Callable[..., NoReturn]:
     """A function that says why not."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise NotThere(why)
+        raise UnsupportedError(why)
 
     return refuse
 
@@ -87,13 +87,13 @@ def end_build() -> None:
     os.open = reading_flags(os.open)
     builtins.input = refusing(INPUT)
     replace(os, ("mkdir",), FILES)
-    for name in AFTERWARDS.keys() & sys.modules.keys():
-        arrived(sys.modules[name])
+    for name in AFTER_IMPORT.keys() & sys.modules.keys():
+        after_import(sys.modules[name])
 
 
-def arrived(module: ModuleType) -> None:
+def after_import(module: ModuleType) -> None:
     """Puts refusals into a module that was just imported."""
-    if refuse := AFTERWARDS.get(module.__name__):
+    if refuse := AFTER_IMPORT.get(module.__name__):
         refuse(module)
 
 
@@ -122,7 +122,7 @@ def refuse_databases(sqlite3: Any) -> None:
     sqlite3.connect = connect
 
 
-AFTERWARDS: dict[str, Callable[[Any], None]] = {
+AFTER_IMPORT: dict[str, Callable[[Any], None]] = {
     "concurrent.futures.process": refuse_pool,
     "sqlite3": refuse_databases,
     "tempfile": refuse_folders,
@@ -134,11 +134,11 @@ def reading(own: Callable[..., Any]) -> Callable[..., Any]:
 
     def open(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         if isinstance(mode, str) and not {"w", "a", "x", "+"}.isdisjoint(mode) and not isinstance(file, int):
-            raise NotThere(FILES)
+            raise UnsupportedError(FILES)
         try:
             return own(file, mode, *args, **kwargs)
         except FileNotFoundError:
-            raise NoFile(file) from None
+            raise MissingFileError(file) from None
 
     return open
 
@@ -148,11 +148,11 @@ def reading_flags(own: Callable[..., int]) -> Callable[..., int]:
 
     def open(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
         if flags & WRITING:
-            raise NotThere(FILES)
+            raise UnsupportedError(FILES)
         try:
             return own(path, flags, *args, **kwargs)
         except FileNotFoundError:
-            raise NoFile(path) from None
+            raise MissingFileError(path) from None
 
     return open
 
@@ -164,7 +164,7 @@ def finding_zone(own: Callable[[str], Any]) -> Callable[[str], Any]:
         try:
             return own(key)
         except (ImportError, LookupError, OSError):
-            raise NoZone(ZONES.format(key)) from None
+            raise MissingZoneError(ZONES.format(key)) from None
 
     return load
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from cerebelum import DependencyError, Failure, StepError, WorkflowDefinitionError, end, fail, skip_to, step
+from cerebelum import Failure, StepError, step
+from cerebelum.errors import DependencyError, WorkflowDefinitionError
+from cerebelum.timeline import end, fail, skip_to
 
 
 @step

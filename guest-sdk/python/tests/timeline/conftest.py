@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from fake_host import FakeHost
 
-from cerebelum import Step, Workflow, step
+from cerebelum import step
 from cerebelum._host import enter
 from cerebelum.registry import registry
+from cerebelum.steps import Step
+from cerebelum.timeline import Workflow
 
 
 @pytest.fixture

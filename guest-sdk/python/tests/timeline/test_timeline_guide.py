@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from fake_host import FakeHost
 
-from cerebelum import ExecutionResult, Workflow
 from cerebelum._host import enter
+from cerebelum.results import ExecutionResult
+from cerebelum.timeline import Workflow
 
 PAGE = Path(__file__).parents[4] / "docs" / "python-timeline.md"
 

@@ -41,19 +41,19 @@ class Seen:
     what: str
 
 
-class Watch:
-    """Use it as `with Watch(is_authors): import_module(…)`."""
+class ImportAudit:
+    """Use it as `with ImportAudit(is_authors): import_module(…)`."""
 
     def __init__(self, is_authors: Callable[[str], bool]) -> None:
         self._is_authors = is_authors
         self._is_on = False
         # In the order in which they were seen, each place once.
         self.frozen: dict[Seen, None] = {}
-        self.absent: dict[Seen, None] = {}
+        self.unsupported: dict[Seen, None] = {}
         self.read: dict[str, None] = {}
         self._modules = {file: name for name, file in python_files().items()}
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ImportAudit:
         self._is_on = True
         # A hook cannot be taken away again; it looks whether it is wanted.
         sys.addaudithook(self._hear)
@@ -70,7 +70,7 @@ class Watch:
         if event == "c_call":
             name, caller = name_of_builtin(argument), frame
         elif frame.f_code is threading.Thread.start.__code__:
-            self._note_absent("threads")
+            self._note_unsupported("threads")
             return
         elif event == "call" and frame.f_back is not None:
             name, caller = self._name_of_function(frame.f_code, frame), frame.f_back
@@ -100,13 +100,13 @@ class Watch:
             if os.path.isabs(arguments[0]) and self._is_authors(arguments[0]):
                 self.read[arguments[0]] = None
         elif event in EVENTS:
-            self._note_absent(EVENTS[event])
+            self._note_unsupported(EVENTS[event])
 
-    def _note_absent(self, what: str) -> None:
+    def _note_unsupported(self, what: str) -> None:
         caller = first_foreign(sys._getframe())
         # What a library tries on its own account is its own affair.
         if caller is not None and self._is_authors(caller.f_code.co_filename):
-            self.absent[Seen(caller.f_code.co_filename, caller.f_lineno, what)] = None
+            self.unsupported[Seen(caller.f_code.co_filename, caller.f_lineno, what)] = None
 
 
 def python_files() -> dict[str, str]:

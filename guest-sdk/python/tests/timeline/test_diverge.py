@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from cerebelum import DependencyError, Failure, StepError, back_to, end, fail, retry, skip_to, step
+from cerebelum import Failure, StepError, retry, step
+from cerebelum.errors import DependencyError
+from cerebelum.timeline import back_to, end, fail, skip_to
 
 
 @pytest.mark.parametrize(

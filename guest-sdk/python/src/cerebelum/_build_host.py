@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from .errors import OutsideError
+from .errors import ContextError
 
 
-class Building:
+class BuildHost:
     """Refuses everything that a `Host` does."""
 
     def __getattr__(self, name: str) -> Any:
         """Any method of a host."""
 
         def refuse(*_: Any, **__: Any) -> NoReturn:
-            raise OutsideError(
+            raise ContextError(
                 f"{name}() was called while the component is built: what stands at module level runs once, then; "
                 "call it from a workflow or step"
             )
