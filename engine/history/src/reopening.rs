@@ -54,7 +54,7 @@ impl Reopening {
 ///
 /// Replay forgets what followed the delivery of the reopened call's failure. That is safe as long as the code did
 /// nothing in response to it. It is unsafe if the workflow issued any call afterwards (a compensation, say), or if the
-/// failed step itself went on after one of its own calls had failed, see [`StepScopes`]. Calls that were issued before
+/// failed step itself went on after one of its own calls had failed, see `StepScopes`. Calls that were issued before
 /// the failure are harmless, whatever became of them since: they keep their outcomes, or are issued again if they were
 /// cut off.
 #[must_use]
