@@ -58,7 +58,7 @@ pub(crate) async fn answer(
         )
         update approvals as a set state = $3 from open
         where a.tenant_id = open.tenant_id and a.id = open.id and (open.deadline is null or open.deadline > {clock})
-        returning a.execution_no",
+        returning execution_no",
     );
     static ASKED_BY: Statement =
         Statement::new("select id, owner from executions where tenant_id = $1 and execution_no = $2");
