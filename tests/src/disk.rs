@@ -1,4 +1,4 @@
-//! A disk that a test fills: what is written to it fails for lack of room, until there is room again.
+//! A disk that a test fills: writes to it fail for lack of space, until there is space again.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,26 +7,26 @@ use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::{Scratch, scratch};
 
-/// What a file system of its own has room for.
+/// The size of a file system of its own.
 const BYTES: u64 = 4 << 30;
-/// How often the file system is made smaller while somebody writes to it.
+/// The number of attempts to make the file system smaller while a process writes to it.
 const ATTEMPTS_MAX: usize = 20;
 
 /// A folder on a disk that can be full.
 ///
-/// It is a file system of its own where this process may mount one (as root outside of most containers): then writes fail
-/// with ENOSPC, and writing to a hole of a mapped file kills. Elsewhere the process is forbidden to write to files: writes
-/// fail with EFBIG.
+/// It is a file system of its own if this process may mount one (as root outside of most containers): then writes fail
+/// with ENOSPC, and writing to a hole of a mapped file kills. Otherwise the process is forbidden to write to files:
+/// writes fail with EFBIG.
 #[derive(Debug)]
 pub struct Disk {
-    /// What is on no full disk.
+    /// A folder for files that must not be on the full disk.
     beside: Scratch,
     folder: PathBuf,
     is_mounted: bool,
 }
 
 impl Disk {
-    /// A disk with room.
+    /// A disk with free space.
     ///
     /// # Panics
     /// When no folder can be made.
@@ -41,19 +41,19 @@ impl Disk {
         Self { beside, folder, is_mounted }
     }
 
-    /// Where it is.
+    /// The folder on this disk.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A folder on another disk, which goes with this one.
+    /// A folder on another disk, which is removed with this one.
     #[must_use]
     pub fn beside(&self) -> &Path {
         &self.beside.0
     }
 
-    /// How writes fail when it is full, in words.
+    /// The error of writes when it is full.
     #[must_use]
     pub const fn way(&self) -> &'static str {
         if self.is_mounted { "ENOSPC" } else { "EFBIG" }
@@ -64,22 +64,22 @@ impl Disk {
         if self.is_mounted {
             return Command::new(program);
         }
-        // A process that writes beyond its limit is killed unless it was started deaf to that signal.
+        // A process that writes beyond its limit is killed unless it ignores that signal from its start.
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(program);
         command
     }
 
-    /// From now on there is room for so many bytes more; without a file system of its own, for none, and only this process
+    /// Leaves space for this many more bytes. Without a file system of its own there is none, and only this process
     /// notices.
     ///
     /// # Panics
-    /// When it cannot be made smaller.
+    /// When the file system cannot be made smaller.
     pub fn fill(&self, pid: Option<u32>, room: u64) {
         if !self.is_mounted {
             return limit(pid, Some(0));
         }
-        // Meanwhile somebody writes to it, and it does not become smaller than what is on it.
+        // Meanwhile a process writes to it, and it cannot become smaller than its content.
         let is_done = (0..ATTEMPTS_MAX).any(|_| {
             let stat = rustix::fs::statvfs(&self.folder).expect("a mounted file system says what is on it");
             self.resize((stat.f_blocks - stat.f_bfree) * stat.f_frsize + room)
@@ -87,10 +87,10 @@ impl Disk {
         assert!(is_done, "the disk can be filled");
     }
 
-    /// There is room again.
+    /// Gives the space back.
     ///
     /// # Panics
-    /// When it cannot be made larger.
+    /// When the file system cannot be made larger.
     pub fn free(&self, pid: Option<u32>) {
         match self.is_mounted {
             true => assert!(self.resize(BYTES), "the disk can be freed"),
@@ -105,7 +105,7 @@ impl Disk {
     }
 }
 
-/// Limits how large a file may become that this process writes.
+/// Limits the size of the files that this process writes.
 fn limit(pid: Option<u32>, bytes: Option<u64>) {
     let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else { return };
     let maximum = rustix::process::getrlimit(Resource::Fsize).maximum;
@@ -122,7 +122,7 @@ impl Default for Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.is_mounted {
-            // Also when a test fails: it is memory.
+            // Also when a test fails: the file system takes memory.
             let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
         }
     }
