@@ -70,7 +70,7 @@ pub fn python_packages(names: &[&str]) -> Vec<(String, String)> {
 }
 
 fn forget_older(folder: &Path, name: &str) {
-    // The file may not exist.
+    // The folder may not exist.
     let _ = fs::remove_dir_all(folder.join(name));
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();

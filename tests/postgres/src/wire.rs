@@ -1,4 +1,4 @@
-//! A wire to a server that reads what travels on it: cut around a COMMIT, slowed down, or dead, as a test wants.
+//! A wire to a server that reads its traffic: cut around a COMMIT, slowed down, or dead, as a test wants.
 
 mod frames;
 
@@ -21,7 +21,7 @@ use frames::{Frame, Reader, Startup};
 pub enum Cut {
     /// The COMMIT does not reach the server.
     BeforeCommit,
-    /// The server has committed, and nobody hears of it.
+    /// The server has committed, and its answer is lost.
     AfterCommit,
 }
 
