@@ -1,4 +1,5 @@
-//! The figures of docs/performance.md, against the real binary on real databases, beside the machine's ceilings of the same run.
+//! The figures of docs/performance.md, measured with the real binary on real databases, beside the machine's ceilings of
+//! the same run.
 
 mod ceilings;
 mod crashes;
