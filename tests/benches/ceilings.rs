@@ -1,4 +1,4 @@
-//! What the machine can do without us: commits per second into the same kind of database.
+//! The machine's own speed without the engine: commits per second into the same kind of database.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! W6: what a kill costs.
+//! W6: the cost of a kill.
 
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,8 @@ pub(crate) async fn killed(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long the work takes, with the death of the engine after so long if one is given, and how many guests were started
-/// beyond those that an undisturbed run needs.
+/// How long the work takes, and how many guests were started beyond those that an undisturbed run needs. If a time is
+/// given, the engine dies after it.
 async fn work(scene: &Scene<'_>, dies_after: Option<Duration>) -> anyhow::Result<(Duration, f64)> {
     let mut engine = Engine::start(scene.database);
     engine.upload("test-guests");
@@ -47,7 +47,7 @@ async fn work(scene: &Scene<'_>, dies_after: Option<Duration>) -> anyhow::Result
         tokio::time::sleep(after).await;
         started = engine.metric("cerebelum_guests_started_total");
         engine.kill_and_restart();
-        // Whoever heard nothing asks again: the same ids are the same executions.
+        // Starts without an answer are sent again: the same ids are the same executions.
         let _ = starting.await?;
         start_all(Client::connect(&engine, 8).await?).await?;
     } else {

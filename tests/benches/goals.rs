@@ -1,16 +1,16 @@
-//! What the figures are held against: the goals of docs/performance.md.
+//! The goals of docs/performance.md, with which the figures are compared.
 
 /// A bound of a figure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     AtMost(f64),
     AtLeast(f64),
-    /// At most so many times the machine's own figure.
+    /// At most this many times the machine's own figure.
     Ratio(f64),
 }
 
 impl Goal {
-    /// The goal of a figure, where it has one.
+    /// The goal of a figure, if it has one.
     pub(crate) fn of(workload: &str, metric: &str, database: &str) -> Option<Self> {
         let is_sqlite = database == "sqlite";
         Some(match (workload, metric) {
@@ -41,14 +41,14 @@ impl Goal {
         })
     }
 
-    /// The bound, and whether a figure keeps it: `met`, or how many times over.
+    /// The bound, and whether a figure meets it: `met`, or by how many times it exceeds the bound.
     pub(crate) fn judge(self, figure: f64, ceiling: Option<f64>) -> String {
         let (bound, over) = match self {
             Self::AtMost(bound) => (format!("≤ {bound}"), figure / bound),
             Self::AtLeast(bound) => (format!("≥ {bound}"), bound / figure),
             Self::Ratio(bound) => (format!("≤ {bound} ×"), figure / ceiling.unwrap_or(f64::NAN) / bound),
         };
-        // Nothing is 0 times 0.
+        // A figure of 0 meets a bound of 0.
         match over <= 1.0 || figure <= 0.0 {
             true => format!("{bound} met"),
             false => format!("{bound} missed by {over:.2}"),

@@ -1,4 +1,4 @@
-//! What an engine costs that does nothing, and what merely being stored costs.
+//! The costs of an idle engine, and of executions that are only stored.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::steps::steps;
 use crate::table::{Scene, median};
 use crate::waits::database_bytes;
 
-/// How long an idle engine is looked at.
+/// How long an idle engine is observed.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// An engine with 100 components: start-up, memory, processor and database load while nothing happens; and the size of a
@@ -40,7 +40,7 @@ pub(crate) async fn idle(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     tokio::time::sleep(IDLE).await;
     let seconds = IDLE.as_secs_f64();
     scene.add("idle", "cpu_percent", vec![(cpu_ms(&engine) - cpu) / seconds / 10.0], None);
-    // To look at the metrics costs some as well.
+    // Reading the metrics costs some as well.
     let more = transactions(server.as_mut(), &engine).await? - before - (before - first);
     scene.add("idle", "transactions_per_s", vec![more / seconds], None);
     scene.add("idle", "rss_mib", vec![engine.resident_bytes() as f64 / f64::from(1 << 20)], None);
@@ -63,7 +63,7 @@ pub(crate) fn cpu_ms(engine: &Engine) -> f64 {
     (ticks(11) + ticks(12)) * 10.0
 }
 
-/// Transactions that the server has seen; of SQLite, what the engine asked of it.
+/// Transactions that the server has seen; for SQLite, the engine's own count.
 async fn transactions(server: Option<&mut sqlx::PgConnection>, engine: &Engine) -> anyhow::Result<f64> {
     let Some(server) = server else { return Ok(engine.metric("cerebelum_database_transactions_total") as f64) };
     let count: i64 = sqlx::query_scalar(
@@ -74,8 +74,8 @@ async fn transactions(server: Option<&mut sqlx::PgConnection>, engine: &Engine) 
     Ok(count as f64)
 }
 
-/// What merely being stored costs: an empty workflow, a status, a list and a start-up beside 1,000, 100,000 and a million
-/// sleeping executions, each in a fresh process.
+/// The cost of stored executions: an empty workflow, a status, a list and a start-up beside 1,000, 100,000 and a
+/// million sleeping ones, each in a fresh process.
 pub(crate) async fn growth(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let mut engine = Engine::start(scene.database);
     engine.upload("test-guests");

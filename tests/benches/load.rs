@@ -22,7 +22,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects so many times.
+    /// Opens this many connections.
     pub(crate) async fn connect(engine: &Engine, connections: usize) -> anyhow::Result<Self> {
         let mut channels = Vec::new();
         for _ in 0..connections {
@@ -42,7 +42,7 @@ impl Client {
         Ok(started.execution_id)
     }
 
-    /// Waits for its end; anything but completion is an error.
+    /// Waits for the end of an execution; any end but completion is an error.
     pub(crate) async fn wait(&self, id: &str) -> anyhow::Result<ExecutionStatus> {
         let request = WaitRequest { execution_id: id.to_owned(), timeout_ms: None };
         let status = self.connection().wait(request).await?.into_inner();
@@ -51,7 +51,7 @@ impl Client {
         Ok(status)
     }
 
-    /// Starts one and waits for its end.
+    /// Starts an execution and waits for its end.
     pub(crate) async fn run(&self, workflow: &str, input: &str) -> anyhow::Result<ExecutionStatus> {
         let id = self.start(workflow, input).await?;
         self.wait(&id).await
@@ -64,7 +64,7 @@ impl Client {
         Ok(())
     }
 
-    /// Runs so many executions, so many at once, and says how long all of them took.
+    /// Runs many executions, a number of them at once, and returns how long all of them took.
     pub(crate) async fn run_many(
         &self,
         (workflow, output): (&'static str, Option<&'static str>),
@@ -90,7 +90,7 @@ impl Client {
         Ok(began.elapsed())
     }
 
-    /// Starts so many executions in one call.
+    /// Starts many executions in one call.
     pub(crate) async fn start_many(&self, workflow: &str, input: &str, count: usize) -> anyhow::Result<()> {
         self.start_all(vec![request(workflow, input); count]).await
     }
@@ -112,13 +112,13 @@ impl Client {
         Ok(())
     }
 
-    /// How many executions a page has, and where the next one begins.
+    /// The number of executions on a page, and the cursor of the next one.
     pub(crate) async fn page(&self, request: ListRequest) -> anyhow::Result<(usize, Option<String>)> {
         let page = self.connection().list(request).await?.into_inner();
         Ok((page.executions.len(), page.next))
     }
 
-    /// How many executions have this status.
+    /// The number of executions with this status.
     pub(crate) async fn count(&self, status: &str) -> anyhow::Result<usize> {
         let first = ListRequest { status: Some(status.to_owned()), limit: 1_000, ..ListRequest::default() };
         let (mut count, mut next) = self.page(first.clone()).await?;
@@ -130,7 +130,7 @@ impl Client {
         Ok(count)
     }
 
-    /// The first event of each kind: its time in milliseconds, and what it says.
+    /// The first event of each kind: its time in milliseconds, and its fields.
     pub(crate) async fn history(&self, id: &str) -> anyhow::Result<HashMap<String, (f64, Value)>> {
         let request = HistoryRequest { execution_id: id.to_owned(), ..HistoryRequest::default() };
         let mut events = self.connection().history(request).await?.into_inner();
@@ -143,7 +143,7 @@ impl Client {
         Ok(first)
     }
 
-    /// Microseconds that a call takes which is answered without a look at anything.
+    /// The microseconds of calls that are answered without looking at anything.
     pub(crate) async fn empty_calls(&self, count: usize) -> Vec<f64> {
         let mut took = Vec::new();
         for _ in 0..count {

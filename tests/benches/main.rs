@@ -1,4 +1,5 @@
-//! The figures of docs/performance.md, against the real binary on real databases, beside the machine's ceilings of the same run.
+//! The figures of docs/performance.md, measured with the real binary on real databases, beside the machine's ceilings of
+//! the same run.
 
 mod ceilings;
 mod crashes;
@@ -16,8 +17,8 @@ mod waits;
 use cerebelum_tests::Database;
 use table::{Scene, Table};
 
-/// `W=W2` runs one workload, `DATABASE=postgres` one database; without them all of both. `RUNS=10` takes each figure ten
-/// times instead of three, `SLEEPERS=10000` has W5 begin with fewer than a million.
+/// `W=W2` runs one workload, `DATABASE=postgres` uses one database; without them all workloads run on both. `RUNS=10`
+/// takes each figure ten times instead of three, `SLEEPERS=10000` makes W5 use fewer executions than a million.
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let wanted = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
@@ -86,7 +87,7 @@ async fn run(scene: &mut Scene<'_>, only: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How often each figure is taken.
+/// The number of times that each figure is taken.
 fn runs_wanted() -> usize {
     std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(3)
 }

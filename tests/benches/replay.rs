@@ -35,7 +35,7 @@ pub(crate) async fn replay(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long it takes from a signal to the end of an execution that has so many calls behind it, in a fresh process.
+/// The time from a signal to the end of an execution with this many recorded calls, in a fresh process.
 async fn rerun(engine: &mut Engine, component: &str, calls: u32) -> anyhow::Result<Duration> {
     let client = Client::connect(engine, 1).await?;
     let is_python = component == "test-python";
@@ -43,7 +43,7 @@ async fn rerun(engine: &mut Engine, component: &str, calls: u32) -> anyhow::Resu
     let name = format!("{component}/sequence_then_signal");
     let id = client.start(&name, &input.to_string()).await?;
     engine.wait_for(&id, &["waiting"]);
-    // A fresh process: nothing is warm but the database.
+    // In a fresh process only the database is warm.
     engine.kill_and_restart();
     let client = Client::connect(engine, 1).await?;
     let (warm, input) = match is_python {
@@ -51,7 +51,7 @@ async fn rerun(engine: &mut Engine, component: &str, calls: u32) -> anyhow::Resu
         false => (format!("{component}/sequence"), json!({ "steps": 1 })),
     };
     client.run(&warm, &input.to_string()).await?;
-    // After a kill everything unsettled is rerun at once; let it hibernate before it is measured.
+    // After a kill everything unsettled is rerun at once. The execution has to hibernate before it is measured.
     until("it hibernates", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
     let began = Instant::now();
     client.signal(&id, "go").await?;

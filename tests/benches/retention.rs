@@ -1,4 +1,4 @@
-//! What deleting in the background costs those who work meanwhile.
+//! The cost of background deletion for the work beside it.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ const ENDED: usize = 40_000;
 /// How long the load is measured.
 const MEASURED: Duration = Duration::from_secs(3);
 
-/// `keep_ended`: empty workflows over one connection without and beside the deletion of 40,000 executions, and how many of
-/// those go in a second.
+/// `keep_ended`: empty workflows over one connection without and beside the deletion of 40,000 executions, and the
+/// number of deletions per second.
 pub(crate) async fn deleting(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let mut engine = Engine::start(scene.database);
     engine.upload("test-guests");
@@ -38,7 +38,7 @@ pub(crate) async fn deleting(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs empty workflows one after the other and says how many microseconds each took.
+/// Runs empty workflows one after the other and returns how many microseconds each took.
 async fn load(engine: &Engine) -> anyhow::Result<Vec<f64>> {
     let client = Client::connect(engine, 1).await?;
     let (mut took, first) = (Vec::new(), Instant::now());

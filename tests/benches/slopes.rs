@@ -1,5 +1,5 @@
-//! How costs grow with what there is: processor time of the engine at several sizes, and the exponent of its growth.
-//! 1 is in proportion, 2 is quadratic.
+//! The growth of costs with size: processor time of the engine at several sizes, and the exponent of its growth. 1 is
+//! in proportion, 2 is quadratic.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub(crate) const SLOPES: [(&str, [usize; 4]); 8] = [
     ("growth-executions", [1_250, 2_500, 5_000, 10_000]),
 ];
 
-/// Measures one of [`SLOPES`]: what each size costs and the exponent; and, where a kill makes a difference, after one.
+/// Measures one of [`SLOPES`]: the cost of each size and the exponent; if a kill makes a difference, also after one.
 pub(crate) async fn measure(scene: &mut Scene<'_>, workload: &'static str) -> anyhow::Result<()> {
     let sizes = SLOPES.iter().find(|(name, _)| *name == workload).map(|(_, sizes)| *sizes).unwrap_or_default();
     let (mut live, mut killed) = (Vec::new(), Vec::new());
@@ -48,14 +48,14 @@ pub(crate) async fn measure(scene: &mut Scene<'_>, workload: &'static str) -> an
 }
 
 fn name_of(what: &str, size: usize) -> &'static str {
-    // A handful for the whole run.
+    // The leak is small: a handful of names for the whole run.
     Box::leak(format!("{what}_{size}").into_boxed_str())
 }
 
-/// What one size costs, in milliseconds of processor time.
+/// The cost of one size, in milliseconds of processor time.
 struct Cost {
     live_ms: f64,
-    /// What is left to do after a kill half-way.
+    /// The cost of the rest after a kill half-way.
     killed_ms: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! W4, W7, W10: what a start costs, through the API and inside.
+//! W4, W7, W10: the cost of a start, through the API and inside.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ pub(crate) async fn empty(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// W7: a guest of a warm component, from nothing to its first call, p50 on one thread.
+/// W7: a guest of a warm component, from its creation to its first call, p50 on one thread.
 pub(crate) async fn guests(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let data = scratch();
     let sandbox = Sandbox::new(Config::new(&data.0)).map_err(|e| anyhow::anyhow!("{e}"))?;
@@ -138,7 +138,7 @@ pub(crate) async fn python(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long it takes to write this to a new file and to the disk, in seconds.
+/// The seconds to write these bytes to a new file and to the disk.
 fn write_anew(bytes: &[u8]) -> anyhow::Result<f64> {
     let began = Instant::now();
     let mut file = tempfile::tempfile()?;

@@ -12,7 +12,7 @@ use crate::table::Scene;
 /// Each outcome is durable before it is delivered.
 const STRICT: &[(&str, &str)] = &[("RUN_AHEAD_EVENTS_MAX", "0")];
 
-/// The input of a workflow with so many steps.
+/// The input of a workflow with this many steps.
 pub(crate) fn steps(count: usize) -> String {
     json!({ "steps": count }).to_string()
 }

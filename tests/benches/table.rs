@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::ceilings::Ceilings;
 use crate::goals::Goal;
 
-/// One database, and where its figures go.
+/// One database, and the table for its figures.
 pub(crate) struct Scene<'t> {
     pub(crate) table: &'t mut Table,
     pub(crate) name: &'static str,
@@ -17,7 +17,7 @@ pub(crate) struct Scene<'t> {
 }
 
 impl Scene<'_> {
-    /// Adds a figure with all its runs, beside the machine's own figure where there is one.
+    /// Adds a figure with all its runs, beside the machine's own figure if there is one.
     pub(crate) fn add(
         &mut self,
         workload: &'static str,
@@ -42,7 +42,7 @@ struct Row {
     database: &'static str,
     metric: &'static str,
     runs: Vec<f64>,
-    /// The machine's own figure for the same thing, where there is one.
+    /// The machine's own figure for the same thing, if there is one.
     ceiling: Option<(&'static str, f64)>,
 }
 

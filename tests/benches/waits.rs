@@ -1,4 +1,4 @@
-//! W5, W8: executions that sleep, and how well they wake.
+//! W5, W8: sleeping executions, and the lateness of their timers.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ pub(crate) async fn sleepers(scene: &mut Scene<'_>) -> anyhow::Result<()> {
             count += now;
         }
         until("they sleep in the database", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
-        // What only the creation needed is given back to the system within a few seconds.
+        // Memory that only the creation needed is given back to the system within a few seconds.
         tokio::time::sleep(Duration::from_secs(5)).await;
         marks.push((count, engine.resident_bytes() as f64, database_bytes(scene.database, &engine).await? as f64));
     }
@@ -69,7 +69,7 @@ pub(crate) async fn database_bytes(database: Database, engine: &Engine) -> anyho
     })
 }
 
-/// W8: timers that are due at 1,000 a second, with hibernated guests: how late they are told, and that none is early.
+/// W8: timers that are due at 1,000 a second, with hibernated guests: how late they fire, and that none is early.
 pub(crate) async fn timers(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     const TIMERS: u64 = 5_000;
     let engine = Engine::start_with(scene.database, &[("HIBERNATE_AFTER", "10ms"), ("HIBERNATE_AT_ONCE", "100ms")]);
@@ -79,7 +79,7 @@ pub(crate) async fn timers(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let mut starts = futures::stream::iter((0..TIMERS).map(|number| {
         let (client, since) = (client.clone(), began.elapsed());
         async move {
-            // The first one is due when all of them have been started.
+            // The first timer is due when all of them have been started.
             let due_ms = 6_000 + number;
             let left = due_ms.saturating_sub(u64::try_from((since.max(began.elapsed())).as_millis())?);
             client.start("sleeper", &left.to_string()).await

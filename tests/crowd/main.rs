@@ -1,4 +1,5 @@
-//! Many at once: sleepers cost no instance, timers are on time. One after another, since they look at the machine.
+//! Many executions at once: sleepers cost no instance, and timers are on time. The tests run one after another, since
+//! they measure the machine.
 
 #![allow(clippy::unwrap_used, reason = "tests: a value that is not there is a failure")]
 
@@ -22,8 +23,8 @@ fn sleepers_and_timers_on_sqlite_and_then_on_postgres() {
     }
 }
 
-/// How many timers are due in one second: `CEREBELUM_TIMERS` (such as 100000) on both databases, otherwise what a run of
-/// all tests has time for.
+/// The number of timers due in one second: `CEREBELUM_TIMERS` (such as 100000) on both databases, otherwise a number
+/// for which a run of all tests has time.
 fn timers_at_once(database: Database) -> Option<u64> {
     match (std::env::var("CEREBELUM_TIMERS"), database) {
         (Ok(count), _) => Some(count.parse().unwrap()),
@@ -32,7 +33,7 @@ fn timers_at_once(database: Database) -> Option<u64> {
     }
 }
 
-/// What the engine may keep of its sleepers' time in memory.
+/// The memory that the engine may keep after its sleepers have left it.
 const MEMORY_GROWTH_BYTES_MAX: u64 = 50 << 20;
 
 fn start_many(engine: &Engine, requests: Vec<StartRequest>) -> Vec<String> {
@@ -80,11 +81,11 @@ fn ten_thousand_sleepers_live_in_the_database_alone(database: Database) {
     assert_eq!(engine.status(&ids[9_999])["status"], "sleeping");
 }
 
-/// What p99 may be late, in milliseconds.
+/// The largest p99 of the lateness, in milliseconds.
 const LATE_MS_MAX: i64 = 50;
 
-/// I4: by the database's clock, never early, and p99 within 50 ms of the deadline. It is measured again, up to three times
-/// in all, only where a bystander was held up for as long.
+/// I4: by the database's clock, no timer is early, and p99 is within 50 ms of the deadline. It is measured again, up to
+/// three times in all, only if a bystander was delayed for as long.
 fn timers_are_never_early_and_hardly_late(database: Database) {
     let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "50ms")]);
     engine.upload("test-guests");
@@ -102,7 +103,7 @@ fn timers_are_never_early_and_hardly_late(database: Database) {
     assert!(seen.last().is_some_and(|(p99, _)| *p99 <= LATE_MS_MAX), "p99 is late: {seen:?}");
 }
 
-/// How late the timers of 400 sleepers are, 200 a second, in milliseconds at the 99th percentile. None may be early.
+/// The lateness of 400 sleepers' timers, 200 a second: the 99th percentile in milliseconds. None may be early.
 fn p99_late(engine: &Engine) -> i64 {
     let ids = start_many(engine, (0..400).map(|number| sleeper(3_000 + number * 5)).collect());
     let mut late: Vec<i64> = ids

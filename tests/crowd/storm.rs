@@ -10,16 +10,16 @@ use tonic::transport::Channel;
 
 use crate::{sleeper, start_many};
 
-/// I4: the last of 100,000, on 2 cores.
+/// I4: the time until the last of 100,000 timers has fired, on 2 cores.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 const ANSWER_P99_MAX: Duration = Duration::from_secs(1);
-/// Starts a second that are surely reached, so that all sleep before the first wakes.
+/// A rate of starts that is certainly reached, so that all executions sleep before the first one wakes.
 const STARTS_PER_SECOND_MIN: u64 = 1_200;
 const STARTS_AT_ONCE: u64 = 1_000;
 
-/// Starts this many sleepers that wake in the same second, and looks at how that goes.
+/// Starts this many sleepers that wake in the same second, and checks how they wake.
 pub(crate) fn timers_due_in_one_second_drain_in_bounded_batches(database: Database, count: u64) {
-    // Whoever sleeps leaves memory at once: what wakes them is the clock and the claim, as after any long sleep.
+    // Sleepers leave memory at once: the clock and the claim wake them, as after any long sleep.
     let engine = Engine::start_with(database, &[("HIBERNATE_AT_ONCE", "1s")]);
     engine.upload("test-guests");
     let wake = now() + Duration::from_millis(5_000 + count * 1_000 / STARTS_PER_SECOND_MIN);
@@ -27,7 +27,7 @@ pub(crate) fn timers_due_in_one_second_drain_in_bounded_batches(database: Databa
     for _ in 0..count / STARTS_AT_ONCE {
         let left = u64::try_from(wake.saturating_sub(now()).as_millis()).unwrap();
         ids.extend(start_many(&engine, (0..STARTS_AT_ONCE).map(|_| sleeper(left)).collect()));
-        // One batch after the other, so that none of them waits for a place and falls asleep late.
+        // One batch of starts after the other, so that no execution waits for a place and falls asleep late.
         within(DRAIN_MAX, "this batch sleeps", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
     }
     let (sleeping, spread_ms) = due(&engine);
@@ -52,7 +52,7 @@ pub(crate) fn timers_due_in_one_second_drain_in_bounded_batches(database: Databa
     assert!(p99 <= ANSWER_P99_MAX, "p99 of its answers is {p99:?}");
 }
 
-/// How many sleep, and over how many milliseconds their deadlines are spread, as the rows say.
+/// The number of sleepers, and the milliseconds over which their deadlines are spread, from the rows.
 fn due(engine: &Engine) -> (i64, i64) {
     let words = "select cast(count(*) as bigint), cast(max(due) - min(due) as bigint) from executions where state = 0";
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -67,8 +67,8 @@ fn due(engine: &Engine) -> (i64, i64) {
     })
 }
 
-/// Asks and starts without a pause until nobody sleeps any more. Returns how long that took from the deadline on, and
-/// how long each answer took.
+/// Sends requests and starts without a pause until no execution sleeps any more. Returns how long that took from the
+/// deadline on, and how long each answer took.
 async fn drain(engine: &Engine, ids: &[String], wake: Duration) -> (Duration, Vec<Duration>) {
     let mut client = EngineClient::connect(engine.url().to_owned()).await.unwrap();
     tokio::time::sleep(wake.saturating_sub(now())).await;
@@ -84,7 +84,7 @@ async fn drain(engine: &Engine, ids: &[String], wake: Duration) -> (Duration, Ve
     (began.elapsed(), answers)
 }
 
-/// One call: a status, a start, or a list of those that sleep or run. Whether there are none of them.
+/// One call: a status, a start, or a list of sleeping or running executions. Returns whether that list is empty.
 async fn ask(client: &mut EngineClient<Channel>, number: usize, id: &str) -> bool {
     match number % 8 {
         0 => {

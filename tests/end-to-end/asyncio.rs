@@ -1,5 +1,5 @@
-//! Plain asyncio in Python guests: each thing it offers comes to the same result undisturbed and when the engine is
-//! killed after every single commit.
+//! Plain asyncio in Python guests: each of its features gives the same result undisturbed and when the engine is killed
+//! after every single commit.
 
 use cerebelum_tests::{Database, Engine, assert_one_writer, until};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use test_postgres::{Cut, Wire};
 
 /// The component with the workflows of this file.
 const COMPONENT: &str = "test-python";
-/// Each durable before it is delivered, so that there is a kill between any two of them.
+/// Each outcome is durable before it is delivered, so that there is a kill between any two of them.
 const STRICT: (&str, &str) = ("RUN_AHEAD_EVENTS_MAX", "0");
 
 on_both_databases!(
@@ -19,7 +19,7 @@ on_both_databases!(
     what_is_still_running_at_the_end_is_cancelled_and_cleans_up,
 );
 
-/// What comes of each workflow.
+/// The expected output of each workflow.
 fn expected() -> Vec<(&'static str, Value)> {
     vec![
         ("gathers", json!([[1, 20, 3, 5], 4, "StepError", "ValueError"])),
@@ -57,8 +57,8 @@ fn each_primitive_comes_to_the_same_after_a_kill_at_every_commit() {
             engine.history(&id_of(workflow)).iter().map(ToString::to_string).collect::<Vec<_>>()
         );
         assert_eq!(engine.history(&id_of(workflow)).len() as u64, ended["events"].as_u64().unwrap());
-        // Whatever happens while guests move shares a commit; that not everything does shows that the kills were where they
-        // should be.
+        // Events that happen while guests move share a commit. That there are enough commits shows that the kills were
+        // in the right places.
         assert!(kills * 3 >= events, "{workflow}: only {kills} kills for {events} events");
     }
 }
@@ -67,7 +67,7 @@ fn id_of(workflow: &str) -> String {
     format!("killed-{workflow}")
 }
 
-/// Runs a workflow on an engine that dies after every commit, and counts its deaths. The engine that is left is whole.
+/// Runs a workflow on an engine that dies after every commit, and counts its deaths. The last engine stays alive.
 fn run_killed(engine: &mut Engine, workflow: &str, events: u64) -> u64 {
     let (id, name) = (id_of(workflow), format!("{COMPONENT}/{workflow}"));
     let mut kills = 0;
@@ -86,7 +86,7 @@ fn run_killed(engine: &mut Engine, workflow: &str, events: u64) -> u64 {
             let status = engine.cli(&["status", &id, "--json"]);
             let status: Value = serde_json::from_str(&status.out).unwrap_or_default();
             if status["status"] == "parked" {
-                // So many deaths in a row look like its own fault (L18); a person says that they were not.
+                // So many deaths in a row look like the execution's own fault (L18); a person resumes it.
                 let _ = engine.cli(&["resume", &id]);
             }
             (status["status"] == "completed" || status["status"] == "failed").then_some(true)
@@ -102,7 +102,7 @@ fn run_killed(engine: &mut Engine, workflow: &str, events: u64) -> u64 {
     }
 }
 
-/// Every execution has one owner, also when one of two engines is killed.
+/// Every execution has one owner, even when one of two engines is killed.
 #[test]
 fn two_engines_share_python_executions_and_one_outlives_the_other() {
     let mut first = Engine::start_with(Database::Postgres, &[("LEASE", "3s")]);
@@ -119,7 +119,7 @@ fn two_engines_share_python_executions_and_one_outlives_the_other() {
     }
 }
 
-/// A commit whose answer is lost, and one that never arrived, change nothing for a Python guest.
+/// A commit whose answer is lost, and a commit that never arrived, change nothing for a Python guest.
 #[test]
 fn commits_whose_connections_are_cut_happen_once_for_python_guests() {
     let wire = Wire::to(&test_postgres::database());
@@ -178,7 +178,8 @@ fn a_python_guest_that_waits_for_nothing_fails_with_its_name(database: Database)
     assert_eq!(ended["failure"]["kind"], "deadlock", "{ended:#}");
 }
 
-/// A hundred steps, each within a timeout of its own, all within another one: 200 events for the steps, 2 for the timer.
+/// A hundred steps, each within a timeout of its own and all within another one: 200 events for the steps, 2 for the
+/// timer.
 fn a_timeout_around_a_hundred_steps_is_one_timer(database: Database) {
     let engine = Engine::start(database);
     engine.upload(COMPONENT);

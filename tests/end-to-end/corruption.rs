@@ -1,5 +1,5 @@
-//! Rows that nobody of us wrote so: the execution they belong to is parked with the right words, the others go on, and
-//! after the repair it goes on as well.
+//! Rows that the engine did not write: their execution is parked with the right words, and the others go on. After the
+//! repair it goes on as well.
 
 use cerebelum_server::proto::engine_client::EngineClient;
 use cerebelum_server::proto::{StartRequest, start_many_response};
@@ -16,7 +16,7 @@ on_both_databases!(
     l03_the_seed_of_an_execution_is_shown_nowhere
 );
 
-/// Where the rows of an execution are.
+/// The SQL condition for the rows of an execution.
 pub(crate) fn of(id: &str) -> String {
     format!("execution_no = (select execution_no from executions where id = '{id}')")
 }
@@ -34,14 +34,14 @@ fn chunks(engine: &Engine, id: &str) -> Vec<(u64, u64, String)> {
     rows.into_iter().map(|row| (row[0].parse().unwrap(), row[1].parse().unwrap(), row[2].clone())).collect()
 }
 
-/// The chunk in the middle of a history that holds the end of a step.
+/// The chunk in the middle of a history that contains the end of a step.
 fn middle_chunk(engine: &Engine, id: &str) -> (u64, u64, String) {
     let chunks = chunks(engine, id);
     let inner = &chunks[1..chunks.len() - 1];
     inner.iter().find(|(.., events)| events.contains("StepCompleted")).expect("a step ended there").clone()
 }
 
-/// Writes other events into the first chunk of this kind, with a checksum that is right.
+/// Writes other events into the first matching chunk, with a correct checksum.
 pub(crate) fn rewrite(engine: &Engine, id: &str, which: impl Fn(&str) -> bool, change: impl Fn(&str) -> String) {
     let chunks = chunks(engine, id);
     let chunk = chunks.iter().find(|(.., events)| which(events)).expect("there is such a chunk");
@@ -65,7 +65,7 @@ fn rewrite_middle(engine: &Engine, id: &str, change: impl Fn(&str) -> String) {
     write_chunk(engine, id, &chunk, &change(&chunk.2));
 }
 
-/// A way to break an execution, and the words it is parked with.
+/// A way to break an execution, and the words with which it is parked.
 struct Broken {
     id: &'static str,
     table: &'static str,
@@ -121,7 +121,7 @@ const BROKEN: [Broken; 5] = [
 ];
 
 fn what_cannot_be_read_is_parked_alone_and_goes_on_after_the_repair(database: Database) {
-    // Each outcome in a chunk of its own, and nothing in memory that the rows are not read again for.
+    // Each outcome has a chunk of its own, and nothing stays in memory, so the rows are read again.
     let engine = Engine::start_with(database, &[("RUN_AHEAD_EVENTS_MAX", "0"), ("HIBERNATE_AFTER", "10ms")]);
     engine.upload("test-guests");
     let ids = || BROKEN.iter().map(|broken| broken.id).chain(["whole"]);
@@ -145,7 +145,7 @@ fn what_cannot_be_read_is_parked_alone_and_goes_on_after_the_repair(database: Da
     }
     assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2));
     assert_eq!(engine.metric("cerebelum_parked_total"), BROKEN.len() as u64);
-    // Not mended yet: it is parked again, and nothing is lost by asking.
+    // Not repaired yet: the execution is parked again, and the attempt loses nothing.
     engine.ok(&["resume", BROKEN[0].id]);
     until("it is parked again", || (engine.metric("cerebelum_parked_total") > BROKEN.len() as u64).then_some(()));
     for Broken { id, table, words, .. } in &BROKEN {
@@ -166,7 +166,7 @@ fn assert_parked(engine: &Engine, id: &str, words: &[&str]) {
     assert!(!said.contains('\n'), "{said}");
     let listed = engine.json(&["list", "--status", "parked"]);
     assert!(listed.as_array().unwrap().iter().any(|one| one["execution_id"] == id), "{listed:#}");
-    // What cannot be read is not shown as if there were nothing, and asking again would not help.
+    // An unreadable history is not shown as an empty one, and asking again would not help.
     let history = engine.cli(&["history", id]);
     assert!(words[0] != "corrupt-history" || words[1] == "open call" || history.code == 4, "{history:?}");
     assert!(!history.err.contains("try again in a moment"), "{history:?}");
@@ -219,7 +219,7 @@ fn what_was_compiled_outlives_a_stop() {
     until("it is kept now", || engine.has_artifact("test-guests").then_some(()));
 }
 
-/// Starts that are asked for together are looked up together, and each is answered for itself.
+/// Starts in one call are looked up together, and each has an answer of its own.
 fn a_head_that_cannot_be_read_is_in_nobody_elses_way(database: Database) {
     use start_many_response::result::Result::{Refused, Started};
     let engine = Engine::start(database);
@@ -245,8 +245,8 @@ fn a_head_that_cannot_be_read_is_in_nobody_elses_way(database: Database) {
     assert!(matches!(&answers[..], [Started(_), Refused(_), Started(_)]), "{answers:?}");
 }
 
-/// Ways to damage an execution that waits, none of which anybody asks for: it is parked without being asked, lists and timers
-/// of the others go on, and it can be removed.
+/// Ways to damage a waiting execution that no request touches: it is parked all the same, lists and timers of the
+/// others go on, and it can be removed.
 fn whatever_is_damaged_is_parked_in_time_and_can_be_ended_and_removed(database: Database) {
     let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
     engine.upload("test-guests");
@@ -286,7 +286,7 @@ fn whatever_is_damaged_is_parked_in_time_and_can_be_ended_and_removed(database: 
     assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2));
 }
 
-/// Whoever knew it could guess the keys of all requests to come.
+/// A reader of the seed could derive the keys of all future requests.
 fn l03_the_seed_of_an_execution_is_shown_nowhere(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);

@@ -1,5 +1,5 @@
-//! PostgreSQL in trouble while executions are busy: guests wait, nothing fails, nothing doubles, and no acknowledgement
-//! is contradicted later.
+//! PostgreSQL in trouble while executions are busy: guests wait, nothing fails, nothing happens twice, and no
+//! acknowledgement is contradicted later.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::assert_repeats_are_alike;
 /// I8: sixty seconds after the faults stop everything has moved.
 const RECOVERY: Duration = Duration::from_secs(60);
 
-/// Executions of every kind, and what has been acknowledged to their clients.
+/// Executions of every kind, and the acknowledgements that their clients got.
 struct Busy<'e> {
     engine: &'e Engine,
     cloud: Cloud,
@@ -55,7 +55,8 @@ impl<'e> Busy<'e> {
         busy
     }
 
-    /// Clients that go on asking until the trouble is over and each has what it wants. Returns what was refused.
+    /// Clients that repeat their requests until the trouble is over and each has its answer. Returns the number of
+    /// refusals.
     fn ask_during(&self, is_over: &AtomicBool) -> usize {
         std::thread::scope(|scope| {
             let answering: Vec<_> = (0..self.asking.len()).map(|at| scope.spawn(move || self.answer(at))).collect();
@@ -86,7 +87,7 @@ impl<'e> Busy<'e> {
         refused
     }
 
-    /// Starts executions, looks at them and lists them. What is acknowledged is there from then on.
+    /// Starts executions, reads their status and lists them. An acknowledged execution is there from then on.
     fn keep_starting(&self, is_over: &AtomicBool) -> usize {
         let (mut refused, mut acknowledged) = (0, BTreeSet::new());
         let mut number = 0;
@@ -113,7 +114,7 @@ impl<'e> Busy<'e> {
         refused
     }
 
-    /// The status at the end; the trouble may be just over.
+    /// The status at the end; the trouble may have ended only just now.
     fn end_of(&self, id: &str) -> Value {
         within(RECOVERY, &format!("{id} comes to its end"), || {
             let said = self.engine.cli(&["status", id, "--json"]);
@@ -123,13 +124,13 @@ impl<'e> Busy<'e> {
         })
     }
 
-    /// After the trouble: everything has come to its end as if nothing had been.
+    /// After the trouble, everything has come to its end as if nothing had happened.
     fn assert_whole(&self) {
         for (id, output) in &self.ids {
             let done = self.end_of(id);
             assert_eq!(done["status"], "completed", "{done:#}");
             assert!(output.is_null() || done["output"] == *output, "{done:#}");
-            // The checks of a poll count on, all others have one attempt.
+            // The attempts of a poll's checks add up; all other steps have one attempt.
             let mut steps = done["steps"].as_array().unwrap().iter().filter(|step| step["name"] != "look");
             assert!(steps.all(|step| step["attempt"] == 1), "nothing failed: {done:#}");
         }
@@ -156,9 +157,9 @@ impl<'e> Busy<'e> {
     }
 }
 
-/// An answer is an answer, or says in one line that there is none now and what to do; nothing else.
+/// Asserts that the engine answered, or said in one line that it cannot answer now and what to do.
 fn assert_polite(said: &Said, arguments: &[&str]) {
-    // Asked again after an answer that was lost, it may say that this has happened.
+    // When a request is repeated after a lost answer, the engine may say that it has already happened.
     let happened = |verb, word| said.code == 5 && arguments[0] == verb && said.err.contains(word);
     let already = happened("approve", "approved") || happened("signal", "completed");
     assert!([0, 4].contains(&said.code) || already, "{arguments:?}: {said:?}");
@@ -169,7 +170,7 @@ fn assert_polite(said: &Said, arguments: &[&str]) {
     }
 }
 
-/// Brings trouble upon busy executions and their clients, and looks at what is left.
+/// Causes trouble for busy executions and their clients, and checks the result.
 fn check(engine: &Engine, trouble: impl FnOnce() + Send) {
     let began = Instant::now();
     let busy = Busy::begin(engine);
@@ -202,7 +203,7 @@ fn a_restart_of_the_server_is_waited_for() {
     check(&engine, || cluster.restart(Shutdown::Fast));
 }
 
-/// The lease runs out meanwhile: all guests are stopped, and begin again under a new one.
+/// The lease runs out meanwhile: all guests are stopped, and begin again under a new lease.
 #[test]
 fn a_crash_of_the_server_for_longer_than_a_lease_is_waited_for() {
     let cluster = Cluster::start();
@@ -263,14 +264,14 @@ fn a_slow_database_is_waited_for() {
     });
 }
 
-/// The engine does not know that these are its own: the answer to the COMMIT that claimed them was lost, and then the
-/// database was away for longer than anybody asks again, and shorter than the lease.
+/// The engine does not know that it holds these claims: the answer to the COMMIT was lost, and then the database was
+/// away for longer than the engine retries, but shorter than the lease.
 #[test]
 fn what_was_claimed_by_a_commit_without_an_answer_is_found_again() {
     let wire = Wire::to(&test_postgres::database());
     let engine = Engine::start_at(wire.url(), &[("LEASE", "60s"), ("HIBERNATE_AFTER", "10ms")]);
     engine.upload("test-guests");
-    // Its program has a number from here on: a start has one COMMIT.
+    // The component has a number from here on, so a start has only one COMMIT.
     let _ = engine.run("sequence", &json!({"steps": 2}));
     let sleeping = engine.begin("sleeper", &json!(2_500));
     until("it sleeps in the database", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
@@ -293,13 +294,13 @@ fn what_was_claimed_by_a_commit_without_an_answer_is_found_again() {
     within(Duration::from_secs(25), "what was started runs", || is_completed(&engine, "started"));
 }
 
-/// Whether it has completed; an engine that cannot say so yet is asked again.
+/// Whether the execution has completed; an engine that cannot answer yet is asked again.
 fn is_completed(engine: &Engine, id: &str) -> Option<()> {
     let said = engine.cli(&["status", id]);
     (said.code == 0 && said.out.contains("completed")).then_some(())
 }
 
-/// A client is gone before its start is written down: the execution is there or it is not, and if it is, it runs.
+/// A client is gone before its start is durable: the execution exists or not, and if it exists, it runs.
 #[test]
 fn a_start_whose_client_hangs_up_is_run_all_the_same() {
     use cerebelum_server::proto::StartRequest;
@@ -334,7 +335,7 @@ fn a_start_whose_client_hangs_up_is_run_all_the_same() {
     }
 }
 
-/// Nobody is there when the engine starts: that is no refusal, and it is said in one line.
+/// The database is not there when the engine starts: that is not a refusal, and the engine says so in one line.
 #[test]
 fn an_engine_without_its_database_says_so_and_ends() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

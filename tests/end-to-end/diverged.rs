@@ -1,6 +1,6 @@
-//! Code that no longer matches its history: the execution is parked with the place and both sides, nothing extra is done,
-//! the others go on, and it goes on itself when the two match again. A rerun that asks for more than was recorded, and for
-//! everything that was, is not told from one that was cut off (L21 is held in part).
+//! Code that no longer matches its history: the execution is parked with the place and both calls, it has no further
+//! effects, and the others go on. It goes on when code and history match again. A rerun that makes all recorded calls
+//! and further ones cannot be told from one that was cut off (L21 is held in part).
 
 use cerebelum_tests::{Cloud, Database, Engine, until};
 use serde_json::{Value, json};
@@ -13,7 +13,8 @@ on_both_databases!(
     a_step_that_diverges_sends_nothing_and_ends_nothing_else,
 );
 
-/// A guest does what its input says: with another input it is other code. What was recorded was three questions at once.
+/// The guest's input decides what it does, so another input stands for other code. The recording has three questions at
+/// once.
 struct Divergence {
     id: &'static str,
     /// The input that it has on the rerun.
@@ -64,7 +65,7 @@ fn input(what: &str, count: u64) -> String {
     format!(r#""what":"{what}","count":{count}"#)
 }
 
-/// The questions of an execution that are open, by what they are called: the execution and the number of their event.
+/// The open questions of an execution, by name: the execution and the number of their event.
 fn questions(engine: &Engine, id: &str) -> Vec<String> {
     let listed = engine.json(&["approvals"]);
     let of_it = listed.as_array().unwrap().iter().filter(|approval| approval["execution_id"] == id);
@@ -109,7 +110,7 @@ fn a_rerun_that_does_something_else_is_parked_with_both_sides(database: Database
         );
     }
     assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2), "the others go on");
-    // Asked to go on as it is, it comes to the same, and is not rebuilt for ever.
+    // Resumed without a change, it is parked again, and is not rebuilt for ever.
     let parked = || engine.metric("cerebelum_parked_total");
     let (count, id) = (parked(), DIVERGENCES[0].id);
     engine.ok(&["resume", id]);
@@ -143,7 +144,7 @@ fn assert_says(parked: &Value, divergence: &Divergence) {
     }
 }
 
-/// The step's guest begins anew behind a wait, and would ask another host than it did.
+/// The step's guest begins anew after a wait, and would send its request to another host than before.
 fn a_step_that_diverges_sends_nothing_and_ends_nothing_else(database: Database) {
     let cloud = Cloud::start();
     let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);

@@ -35,12 +35,12 @@ fn droplet_deployment(database: Database) {
     );
 }
 
-/// How many requests a history speaks of.
+/// The number of requests in a history.
 fn engine_requests(engine: &Engine, id: &str) -> usize {
     engine.count(id, "FetchStarted")
 }
 
-/// Exactly two mails, also when killed in between.
+/// Exactly two mails, even when the engine is killed in between.
 fn reminders(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);

@@ -1,4 +1,4 @@
-//! A full disk and a wall clock that somebody sets, under an engine that lives (torture adds kills to both).
+//! A full disk and a wall clock that is set, under a running engine (torture adds kills to both).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ on_both_databases!(
 fn on_a_disk(database: Database) -> (Arc<Disk>, Engine) {
     let disk = Arc::new(Disk::new());
     let mut engine = Engine::start_on(&disk, database, &[("LEASE", "3s"), ("HIBERNATE_AFTER", "100ms")]);
-    // What it compiles is to be on this disk as well.
+    // Compiled code has to be on this disk as well.
     engine.kill();
     engine.forget_artifacts();
     engine.restart();
@@ -23,7 +23,7 @@ fn on_a_disk(database: Database) -> (Arc<Disk>, Engine) {
     (disk, engine)
 }
 
-/// The disk stays full for longer than a lease; the same process goes on when it has room.
+/// The disk stays full for longer than a lease; the same process goes on when there is space.
 fn l22_a_full_disk_loses_nothing_and_ends_nothing(database: Database) {
     let (disk, mut engine) = on_a_disk(database);
     let mut acknowledged: Vec<String> = (0..20).map(|number| engine.begin("sleeper", &json!(500 * number))).collect();
@@ -58,7 +58,7 @@ fn l22_a_full_disk_loses_nothing_and_ends_nothing(database: Database) {
         (http_get(&format!("{}/healthz", engine.url())) == "ready\n").then_some(())
     });
     if !is_approved {
-        // An answer that was lost may have counted.
+        // The answer may have counted although its acknowledgement was lost.
         assert!([0, 5].contains(&engine.cli(&["approve", &asking]).code));
     }
     for id in acknowledged.iter().chain([&asking]) {
@@ -72,8 +72,8 @@ fn l22_a_full_disk_loses_nothing_and_ends_nothing(database: Database) {
     assert!(end.success(), "{end}");
 }
 
-/// Whatever room there is, to begin anew or for the first time on this data folder: it works, ends with the reason, or says
-/// why it waits and works as soon as there is room.
+/// Starts an engine, for the first time or again on this data folder, with any amount of free space. It works, ends
+/// with the reason, or says why it waits and works as soon as there is space.
 fn an_engine_that_begins_on_a_full_disk_works_or_says_why(database: Database) {
     let (disk, mut engine) = on_a_disk(database);
     let id = engine.begin("sequence_then_signal", &json!({"steps": 2, "signal": "go"}));
@@ -106,7 +106,8 @@ fn an_engine_that_begins_on_a_full_disk_works_or_says_why(database: Database) {
     assert_eq!(engine.wait_for_end(&id)["output"], json!(2));
 }
 
-/// Makes room when the engine has said that it waits, or has begun or ended without. Says whether it waited.
+/// Frees space when the engine has said that it waits, or has started or ended without waiting. Returns whether it
+/// waited.
 fn relieve(disk: &Arc<Disk>, before: usize) -> impl FnOnce() -> bool + Send + 'static {
     let disk = disk.clone();
     move || {
@@ -124,7 +125,7 @@ fn relieve(disk: &Arc<Disk>, before: usize) -> impl FnOnce() -> bool + Send + 's
     }
 }
 
-/// Forward and back by hours, all the time while it sleeps.
+/// The clock is set forward and back by hours, all the time while the execution sleeps.
 fn l08_a_clock_that_is_set_neither_shortens_nor_lengthens_a_sleep(database: Database) {
     const SLEEP: Duration = Duration::from_secs(3);
     let clock = WallClock::new();

@@ -1,4 +1,4 @@
-//! Nothing costs more than in proportion to what there is: many open calls, live and after a kill, and who stands beside.
+//! No cost grows faster than in proportion: with many open calls, live and after a kill, and for neighbours.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,27 +13,27 @@ on_both_databases!(
     a_status_reads_the_end_of_a_long_history,
 );
 
-/// How many steps of a fan-out are open at once.
+/// The number of a fan-out's steps that are open at once.
 const FAN_OUT: usize = 2_000;
-/// How many events may be read back for each step of a fan-out: a few chunks of 64. If each step read the history of all
-/// of them, these would be thousands.
+/// The number of events that may be read back for each step of a fan-out: a few chunks of 64. If each step read the
+/// whole history, it would be thousands.
 const READ_BACK_MAX: u64 = 256;
 
 fn fan_out(cloud: &Cloud, steps: usize) -> serde_json::Value {
     json!({"base_url": cloud.url(), "paths": vec!["parts"; steps]})
 }
 
-/// What an engine has read back of histories so far.
+/// The events that an engine has read back so far.
 fn events_read(engine: &Engine) -> u64 {
     engine.metric("cerebelum_events_read_total")
 }
 
-/// Whether so many requests have left. Looks at the counts only, so that looking takes nothing from the engine.
+/// Whether this many requests have left. It reads only the metrics, so that it takes no time from the engine.
 fn has_asked(engine: &Engine, requests: usize) -> Option<()> {
     (engine.metric("cerebelum_fetches_total") >= requests as u64).then_some(())
 }
 
-/// What an execution has come to, once it has ended.
+/// The result of an execution, once it has ended.
 fn ended(engine: &Engine, id: &str) -> Option<serde_json::Value> {
     let said = engine.cli(&["result", id]);
     (said.code == 0).then(|| serde_json::from_str(&said.out).unwrap())
@@ -57,7 +57,7 @@ fn open_steps_read_the_history_together_after_a_kill(database: Database) {
     crate::assert_repeats_are_alike(&cloud.ledger()[..100]);
 }
 
-/// A signal is read when it comes, and not again with each that follows.
+/// A signal is read when it comes, and not again with each further signal.
 fn signals_are_read_once(database: Database) {
     const SIGNALS: usize = 300;
     let engine = Engine::start(database);
@@ -71,10 +71,10 @@ fn signals_are_read_once(database: Database) {
     assert_eq!(heard, (0..SIGNALS as u64).collect::<Vec<_>>(), "each once, in order");
 }
 
-/// Runs a workflow of two steps over and over until told to stop; how long each took.
+/// Runs a workflow of two steps over and over until told to stop; returns how long each took.
 fn neighbour(engine: &Engine, for_at_least: usize, until: &AtomicBool) -> Vec<Duration> {
     let (mut took, began) = (Vec::new(), Instant::now());
-    // Whoever should say stop may have failed.
+    // The thread that should end this may have failed.
     let is_over = || until.load(Ordering::Relaxed) || began.elapsed() > Duration::from_secs(300);
     while took.len() < for_at_least || !is_over() {
         let began = Instant::now();
@@ -89,8 +89,9 @@ fn p99(mut took: Vec<Duration>) -> Duration {
     took[(took.len() * 99).div_ceil(100) - 1]
 }
 
-/// 5,000 steps at once, killed on the way: a neighbour is served as well as beside the same steps in a hundred executions,
-/// which take as much of the machine. It is measured again, up to three times in all, only where a bystander was held up.
+/// 5,000 steps at once, with a kill on the way: a neighbour is served as well as beside the same steps in a hundred
+/// executions, which take as much of the machine. It is measured again, up to three times in all, only if a bystander
+/// was delayed.
 #[test]
 fn a_neighbour_of_a_large_fan_out_is_served_live_and_after_a_kill() {
     const STEPS: usize = 5_000;
@@ -106,8 +107,8 @@ fn a_neighbour_of_a_large_fan_out_is_served_live_and_after_a_kill() {
     }
 }
 
-/// The 99th percentile of a neighbour's executions beside so many fan-outs of so many steps, which a kill interrupts; and
-/// the longest that the machine held up a bystander.
+/// The 99th percentile of a neighbour's executions beside fan-outs of these sizes, which a kill interrupts; and the
+/// longest delay of a bystander.
 fn beside(fan_outs: &[usize]) -> (Duration, Duration) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(Database::Sqlite);
@@ -130,7 +131,7 @@ fn beside(fan_outs: &[usize]) -> (Duration, Duration) {
     (p99(took), bystander.end())
 }
 
-/// What a status shows of ten steps with 1 MiB of output each are the last ones, and how many events came before.
+/// Of ten steps with 1 MiB of output each, a status shows the last ones, and the number of earlier events.
 fn a_status_reads_the_end_of_a_long_history(database: Database) {
     let engine = Engine::start(database);
     engine.upload("test-guests");

@@ -26,7 +26,7 @@ fn post_paths(count: u32, kind: &str) -> Vec<String> {
     (0..count).map(|number| format!("{kind}/{number}")).collect()
 }
 
-/// The step that ran is run again, those before it are not.
+/// The step that was running is run again, the steps before it are not.
 fn a_kill_in_the_middle_of_a_step_reruns_only_that_step(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -44,7 +44,7 @@ fn a_kill_in_the_middle_of_a_step_reruns_only_that_step(database: Database) {
     assert_eq!(attempts, [1, 1, 1], "a crash uses up no attempt");
 }
 
-/// L3: keys are functions of names, so parallel steps keep theirs whatever the order.
+/// L3: keys are functions of names, so parallel steps keep their keys whatever the order.
 fn l03_effects_of_parallel_steps_keep_their_keys_over_a_kill(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -79,7 +79,7 @@ fn an_effect_sent_and_not_recorded_is_repeated_with_the_same_key(database: Datab
     assert_eq!(cloud.ledger()[1]["idempotency_key"], cloud.ledger()[2]["idempotency_key"]);
 }
 
-/// Checks done are not done again, the count goes on.
+/// Finished checks are not repeated, and the count goes on.
 fn a_host_driven_poll_goes_on_counting_after_a_kill(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -93,7 +93,7 @@ fn a_host_driven_poll_goes_on_counting_after_a_kill(database: Database) {
     });
     engine.kill_and_restart();
     let done = engine.wait_for_end(&id);
-    // A check may have been under way at the kill: it is asked again with its own key, and counted twice by the cloud.
+    // A check may have been under way at the kill: it is repeated with its own key, and the cloud counts it twice.
     let repeated = 8 - done["output"].as_u64().unwrap().min(8);
     assert_eq!(repeated, 0);
     let requests = cloud.requests("GET", "/notes/looks");
@@ -123,7 +123,7 @@ fn a_poll_in_place_goes_on_counting_after_a_kill(database: Database) {
     assert_repeats_are_alike(&requests);
 }
 
-/// Attempts made are not made again.
+/// Finished attempts are not repeated.
 fn l14_retries_go_on_counting_after_a_kill(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -158,7 +158,7 @@ fn a_retry_in_place_goes_on_after_a_kill(database: Database) {
     assert_each_once(&cloud.ledger());
 }
 
-/// Whatever was acknowledged is there after each of twenty kills, and every recorded step ran once.
+/// Everything that was acknowledged is there after each of twenty kills, and every recorded step ran once.
 fn many_kills_in_a_row_lose_nothing(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "20ms")]);
@@ -182,7 +182,8 @@ fn many_kills_in_a_row_lose_nothing(database: Database) {
     assert_repeats_are_alike(&cloud.ledger());
 }
 
-/// L18: who ran when the engine died runs alone in the end, and is parked when it dies again; others are not blamed.
+/// L18: an execution that ran when the engine died finally runs alone, and is parked when the engine dies again; others
+/// are not blamed.
 fn l18_an_execution_that_kills_the_engine_is_parked(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
@@ -191,7 +192,7 @@ fn l18_an_execution_that_kills_the_engine_is_parked(database: Database) {
     engine.kill();
     // The failpoint stands for a guest that takes the process with it: it dies whenever a guest runs.
     for _ in 0..2 {
-        // It begins in memory: an engine that dies of it has stored nothing, and its client asks again.
+        // The execution begins in memory: an engine that dies of it has stored nothing, and its client asks again.
         engine.restart_with(&[("CEREBELUM_FAILPOINT", "guest-running")]);
         let said = engine.cli(&["start", "sequence", "--input", r#"{"steps":1}"#, "--id", "poison", "--json"]);
         assert_eq!(said.code, 4, "{said:?}");
@@ -200,7 +201,7 @@ fn l18_an_execution_that_kills_the_engine_is_parked(database: Database) {
     engine.restart();
     assert_eq!(engine.cli(&["status", "poison"]).code, 3, "nobody was told that it is there");
     engine.kill();
-    // By now it is known for that, and is stored before it runs, alone.
+    // By now it is a suspect, so it is stored before it runs, alone.
     engine.restart_with(&[("CEREBELUM_FAILPOINT", "guest-running")]);
     let said = engine.cli(&["start", "sequence", "--input", r#"{"steps":1}"#, "--id", "poison", "--json"]);
     assert!([0, 4].contains(&said.code), "{said:?}");
@@ -213,7 +214,7 @@ fn l18_an_execution_that_kills_the_engine_is_parked(database: Database) {
     assert_eq!(engine.wait_for_end("poison")["output"], json!(1), "nothing was lost");
 }
 
-/// L18: the same where each engine begins with an empty data folder; what only slept is not blamed.
+/// L18: the same when each engine begins with an empty data folder; an execution that only slept is not blamed.
 fn l18_an_execution_that_kills_one_container_after_the_other_is_parked(database: Database) {
     let mut engine = Engine::start_with(database, &[("LEASE", "3s")]);
     engine.upload("test-guests");
@@ -225,7 +226,7 @@ fn l18_an_execution_that_kills_one_container_after_the_other_is_parked(database:
     engine.kill();
     for _ in 0..4 {
         engine.forget_node();
-        // It dies as soon as it has taken over what the one before had claimed, and a guest runs.
+        // The engine dies as soon as it has taken over the claims of the one before, and a guest runs.
         engine.launch(&[("CEREBELUM_FAILPOINT", "guest-running")]);
         engine.wait_for_death();
     }
@@ -254,7 +255,7 @@ fn l17_a_component_uploaded_meanwhile_does_not_change_what_runs(database: Databa
     assert_eq!(engine.run("app/hello", &json!({"name": "Ada"}))["output"]["text"], "Hello, Ada!");
 }
 
-/// The loser of a race is cancelled, its later effects never happen, also over a kill.
+/// The loser of a race is cancelled, and its later effects never happen, even after a kill.
 fn a_loser_of_a_race_is_cancelled_and_stays_so(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -269,7 +270,7 @@ fn a_loser_of_a_race_is_cancelled_and_stays_so(database: Database) {
     assert_eq!(done["steps"][0]["status"], "cancelled");
 }
 
-/// How many sleeps have begun, and how many are over, by one reading.
+/// The number of sleeps that have begun, and of those that are over, from one reading.
 fn sleeps(engine: &Engine, id: &str) -> (usize, usize) {
     let events = engine.history(id);
     let count = |kind: &str| events.iter().filter(|event| event["kind"] == kind).count();

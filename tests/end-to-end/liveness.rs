@@ -1,4 +1,4 @@
-//! What can move, moves (L22): nothing that one execution, one batch or one log line does keeps the engine from the others.
+//! What can move, moves (L22): no single execution, batch or log line keeps the engine from the others.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -12,11 +12,11 @@ use crate::sql;
 
 on_both_databases!(l22_what_the_database_never_takes_is_parked_alone, l22_a_log_that_cannot_be_written_stops_nothing);
 
-/// What a server says of statements that it does not take: too slow, too large, out of memory, not done yet, a mistake of
-/// its own, an exception.
+/// The SQL states with which a server refuses statements: too slow, too large, out of memory, not supported, an
+/// internal error, an exception.
 const STATES: [&str; 6] = ["57014", "54000", "53200", "0A000", "XX000", "P0001"];
 
-/// The database takes no second chunk of executions whose id begins with `poison-`.
+/// Makes the database refuse a second chunk of executions whose id begins with `poison-`.
 fn refuse(engine: &Engine, database: Database) {
     match database {
         Database::Sqlite => drop(sql(
@@ -73,7 +73,7 @@ fn l22_what_the_database_never_takes_is_parked_alone(database: Database) {
     }
 }
 
-/// Places where lines go that nobody reads: a pipe whose other end is gone, a full disk, a pipe that is full.
+/// Logs without a reader: a pipe whose other end is gone, a full disk, a full pipe.
 fn l22_a_log_that_cannot_be_written_stops_nothing(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
@@ -98,15 +98,15 @@ fn l22_a_log_that_cannot_be_written_stops_nothing(database: Database) {
     drop(unread);
 }
 
-/// Found by kills on many Python executions: an execution that may run only alone waited for all others, some of which
-/// waited for places that the rest could not give up.
+/// Found by kills with many Python executions: an execution that may run only alone waited for all others, and some of
+/// these waited for places that the rest could not give up.
 #[test]
 fn l22_a_suspect_among_more_guests_than_places_keeps_nobody_waiting() {
     let mut engine = Engine::start(Database::Sqlite);
     engine.upload("test-python");
     let ids: Vec<String> = (0..130).map(|_| engine.begin("gathers", &json!({}))).collect();
     engine.kill();
-    // Whoever is picked up first is on a thread when the engine dies, twice.
+    // The first execution to be picked up is on a thread when the engine dies, twice.
     for _ in 0..2 {
         if engine.launch(&[("CEREBELUM_FAILPOINT", "guest-running:1")]) {
             engine.wait_for_death();
@@ -117,7 +117,8 @@ fn l22_a_suspect_among_more_guests_than_places_keeps_nobody_waiting() {
         let of = |id: &String| engine.status(id)["status"].as_str().unwrap().to_owned();
         let open: Vec<(&String, String)> =
             ids.iter().map(|id| (id, of(id))).filter(|(_, is)| is != "completed").collect();
-        // One that was on a thread at the kill as well has died for the third time, alone: a person lets it go on.
+        // An execution that was on a thread at the kill as well has died for the third time, alone: a person resumes
+        // it.
         for (id, _) in open.iter().filter(|(_, is)| is == "parked") {
             engine.ok(&["resume", id]);
         }
@@ -126,7 +127,7 @@ fn l22_a_suspect_among_more_guests_than_places_keeps_nobody_waiting() {
     assert_eq!(http_get(&format!("{}/healthz", engine.url())), "ready\n");
 }
 
-/// Who asks for traffic hears that nothing is written any more, although the lease is renewed all the time.
+/// `healthz` says that nothing is written any more, although the lease is renewed all the time.
 #[test]
 fn l22_an_engine_whose_batches_wait_is_not_ready() {
     let engine = Engine::start_with(Database::Postgres, &[("LEASE", "3s")]);

@@ -1,4 +1,4 @@
-//! Two engines on one PostgreSQL, and what is shared out between steps.
+//! Two engines on one PostgreSQL, and parallel steps of which one fails.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{assert_each_once, assert_repeats_are_alike};
 
 on_both_databases!(one_of_several_parallel_steps_fails);
 
-/// The failure is the execution's, what was done is done, and a resume repeats only what failed.
+/// The failure fails the execution, finished work stays done, and a resume repeats only the failed step.
 fn one_of_several_parallel_steps_fails(database: Database) {
     let cloud = Cloud::start();
     let engine = Engine::start(database);
@@ -28,7 +28,7 @@ fn one_of_several_parallel_steps_fails(database: Database) {
     assert_each_once(&cloud.requests("POST", "/notes"));
 }
 
-/// Whoever holds an execution is the only one; when an engine dies, the other one goes on.
+/// Each execution has one owner; when an engine dies, the other one goes on.
 #[test]
 fn two_engines_on_one_postgres_have_one_owner_for_each_execution() {
     let cloud = Cloud::start();

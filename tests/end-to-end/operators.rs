@@ -43,7 +43,7 @@ fn an_approval_survives_a_kill_and_answers_once(database: Database) {
     assert_eq!(engine.cli(&["approve", &id]).code, 5);
 }
 
-/// However many questions are open and however large they are, a page has an end, and the next one goes on there.
+/// However many questions are open, and however large they are, a page has an end, and the next page goes on there.
 fn open_questions_are_listed_page_by_page(database: Database) {
     const QUESTIONS: usize = 50;
     let engine = Engine::start(database);
@@ -173,7 +173,7 @@ fn a_pause_lets_nothing_move_until_it_is_resumed(database: Database) {
     assert_each_once(&cloud.ledger());
 }
 
-/// What was done stays done, the failed step has a fresh budget.
+/// Finished work stays done, and the failed step has a fresh budget.
 fn a_failed_run_resumes_at_the_failed_step(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);

@@ -1,4 +1,4 @@
-//! Mistakes of the engine itself: a task of it that panics ends its call, and leaves an execution that can be ended.
+//! Mistakes of the engine itself: a task that panics ends its call, and leaves an execution that can be ended.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use futures::future::BoxFuture;
 
 on_both_databases!(a_request_that_panics_ends_its_call, an_activation_that_panics_can_be_ended);
 
-/// An execution is set aside after some leases: this one is as short as it may be.
+/// The shortest possible lease, since an execution is parked only after some leases.
 const LEASE: Duration = Duration::from_secs(3);
 
-/// A web that panics.
+/// An HTTP client that panics.
 struct Panicking(AtomicUsize);
 
 impl HttpClient for Panicking {
@@ -36,7 +36,7 @@ impl HttpClient for Panicking {
     }
 }
 
-/// Programs that panic in the engine's hands, once they are told to.
+/// A component loader that panics, once it is told to.
 struct Tricky {
     sandbox: Sandbox,
     panics: Arc<AtomicBool>,
@@ -122,7 +122,7 @@ impl Runtime for Clock {
     }
 }
 
-/// Runs a test on an engine in this process, whose outside panics.
+/// Runs a test on an engine in this process, whose environment panics.
 fn check<F: Future<Output = ()>>(database: Database, test: impl FnOnce(Engine, Arc<AtomicBool>) -> F) {
     let data = scratch();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -187,7 +187,7 @@ fn an_activation_that_panics_can_be_ended(database: Database) {
             let why = engine.status(id).await.unwrap().failure.unwrap();
             assert_eq!(why.kind, "engine-error", "{why}");
         }
-        // While it is rebuilt again and again it hears that it shall end, and so it does when it is set aside.
+        // While the execution is rebuilt again and again it is asked to end, and it ends when it is parked.
         let running = begun(&engine).await;
         for id in [&running, &parked] {
             engine.terminate(id).await.unwrap();

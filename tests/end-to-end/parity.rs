@@ -1,4 +1,4 @@
-//! The local executor and the engine run one table of workflows to the same ends.
+//! The local executor and the engine run one table of workflows to the same results.
 
 use cerebelum_tests::{Database, Engine};
 use serde_json::Value;

@@ -37,7 +37,7 @@ fn hello(database: Database) {
     assert_eq!(cloud.requests("POST", "/mails").len(), 1, "nothing is sent to nobody");
 }
 
-/// A droplet, written in three forms; the engine dies in a wait between two looks, and between two SSH attempts.
+/// A droplet, written in three forms; the engine dies in a wait between two checks, and between two SSH attempts.
 fn a_droplet_in_three_ways(database: Database) {
     let cloud = Cloud::start_with(&["--ready-after", "1", "--refuse", "1"]);
     let mut engine = Engine::start(database);
@@ -95,7 +95,7 @@ fn certificate_and_database(database: Database) {
     assert_eq!(asked("POST", "/certificates/2/install"), 0);
 }
 
-/// Ends on success or failure of the build; a failure is a `RuntimeError` with what the build said.
+/// Ends on success or failure of the build; a failure is a `RuntimeError` with the build's output.
 fn a_build_ends_well_or_badly(database: Database) {
     let cloud = Cloud::start_with(&["--ready-after", "1"]);
     let mut engine = Engine::start(database);
@@ -132,7 +132,8 @@ fn a_health_check_is_told_about(database: Database) {
     assert_eq!(requests, ["/deployments", look, look, "/mails"]);
 }
 
-/// Exactly two mails, a pause inside one step and one as a step of its own, also when killed in between.
+/// Exactly two mails, with a pause inside a step and with one as a step of its own, even when the engine is killed in
+/// between.
 fn reminders(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -151,14 +152,14 @@ fn reminders(database: Database) {
         cloud.requests("POST", "/mails").iter().any(|mail| mail["body"].as_str().unwrap().contains("Droplet 1 is"))
     );
     assert_each_once(&cloud.ledger());
-    // The real thing: a day, and what nobody waits for here.
+    // The real duration: a day, whose end this test does not wait for.
     let day = engine.begin("reminders", &json!({"base_url": cloud.url(), "email": "ada@example.com"}));
     engine.wait_for(&day, &["sleeping"]);
     let slept = engine.history(&day).into_iter().find(|event| event["kind"] == "SleepStarted").unwrap();
     assert_eq!(slept["duration_ms"], json!(86_400_000), "{slept:#}");
 }
 
-/// A decorator's numbers are part of the program: a minute is begun and kept over a kill, an hour is for a person.
+/// A decorator's numbers are part of the program: the wait of a minute survives a kill, and a person has an hour.
 fn pauses_of_minutes_and_decorators(database: Database) {
     let cloud = Cloud::start_with(&["--ready-after", "0"]);
     let mut engine = Engine::start(database);
@@ -186,7 +187,7 @@ fn pauses_of_minutes_and_decorators(database: Database) {
     assert_eq!(soon["status"], "completed", "{soon:#}");
 }
 
-/// Each point of the way of a deployment that waits for a day, one by one, with a real kill and a short day.
+/// Every stage of a deployment that waits for a day, one by one, with a real kill and a short day.
 fn a_day_between_deployment_and_verification(database: Database) {
     const DAY_MS: u64 = 4_000;
     let cloud = Cloud::start_with(&["--ready-after", "0"]);
@@ -204,7 +205,7 @@ fn a_day_between_deployment_and_verification(database: Database) {
     // The second one began and asked for its sleep, and the sleep is recorded as such.
     assert_eq!(told[5..], [("StepStarted", &flow), ("SleepStarted", &second)]);
     assert_eq!(history[6]["duration_ms"], json!(DAY_MS));
-    // Nothing of it is in memory.
+    // Nothing of the execution is in memory.
     until("it hibernates", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
     assert_eq!(engine.metric("cerebelum_guests_live"), 0);
     // The engine dies, and another process finds the execution asleep until the same moment.
@@ -228,7 +229,7 @@ fn a_day_between_deployment_and_verification(database: Database) {
     assert_eq!(attempts, [1, 1, 1]);
     assert_each_once(&cloud.ledger());
     assert_eq!(cloud.ledger().len(), 2);
-    // Unless told, the day has 24 hours.
+    // By default the day has 24 hours.
     let real = engine.begin("deployment", &json!({"base_url": cloud.url(), "version": "1.2"}));
     engine.wait_for(&real, &["sleeping"]);
     assert_eq!(engine.history(&real)[6]["duration_ms"], json!(86_400_000));
@@ -263,8 +264,8 @@ fn progress_is_kept_and_not_repeated(database: Database) {
     assert_each_once(&cloud.ledger());
 }
 
-/// Twelve steps, three groups at the same time, rules and a person, with a kill while the person thinks and one in the
-/// wait for the first day.
+/// Twelve steps, three groups at the same time, rules and a person, with a kill while the person thinks and a kill in
+/// the wait for the first day.
 fn onboarding(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -285,7 +286,7 @@ fn onboarding(database: Database) {
     let mut steps: Vec<_> =
         done["steps"].as_array().unwrap().iter().map(|step| step["name"].as_str().unwrap()).collect();
     assert_eq!((steps[0], steps[1], steps[steps.len() - 1]), ("check_contract", "sign_agreement", "report"));
-    // The twelve of the timeline, and those that rules added; not the badge of those who come to the office.
+    // The twelve steps of the timeline, and those that rules added; but no badge, which is only for work in the office.
     steps.sort_unstable();
     let twelve = ["approve_access", "assign_mentor", "check_contract", "create_account", "grant_code", "grant_mail"]
         .into_iter()
@@ -333,7 +334,7 @@ fn onboarding_has_ends_of_other_kinds(database: Database) {
     let refused = engine.run("onboarding", &person(&json!({"contract": "verbal"})));
     assert_eq!(refused["failure"]["message"], "this contract is one for the lawyers", "{refused:#}");
     assert!(cloud.ledger().is_empty());
-    // Somebody says no: what depends on it is skipped. The laptop comes at the third attempt.
+    // A person rejects: the steps that depend on it are skipped. The laptop comes at the third attempt.
     let id = engine.begin("onboarding", &person(&json!({"laptop": "rare-one"})));
     engine.wait_for(&id, &["waiting-for-approval"]);
     engine.ok(&["reject", &id, "--reason", "not in the first week"]);
@@ -342,12 +343,12 @@ fn onboarding_has_ends_of_other_kinds(database: Database) {
     assert_eq!(done["output"], output, "{done:#}");
     assert_eq!(cloud.requests("POST", "/orders/rare-one").len(), 3);
     assert_eq!((cloud.requests("POST", "/notes/badge").len(), cloud.requests("POST", "/notes/headset").len()), (1, 0));
-    // Nobody says anything.
+    // No answer comes.
     let silent = engine.run("onboarding", &person(&json!({"answer_ms": 50})));
     assert_eq!(silent["failure"]["kind"], "approval-timeout", "{silent:#}");
 }
 
-/// Values of any size and failures with all their parts cross the border both ways, also over a kill.
+/// Values of any size and failures with all their parts are passed both ways, even across a kill.
 fn python_and_rust_call_each_other(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("python-and-rust");
@@ -355,7 +356,7 @@ fn python_and_rust_call_each_other(database: Database) {
     let id = engine.begin("fingerprints", &json!(["cafe", "tea"]));
     let done = engine.wait_for_end(&id);
     engine.kill_and_restart();
-    // Their sum does not fit into 64 bits; Python's numbers know no bounds.
+    // Their sum does not fit into 64 bits; Python's numbers are not bounded.
     let sum = "19319675673197146737";
     let said = engine.ok(&["result", &id]);
     assert_eq!(said.trim(), format!(r#"{{"fingerprints":[13058325180887633960,6261350492309512777],"sum":{sum}}}"#));
@@ -368,7 +369,7 @@ fn python_and_rust_call_each_other(database: Database) {
     let refused = json!({"kind": "nothing-to-hash", "message": "an empty text has no fingerprint",
         "details": {"length": 0}, "retryable": false});
     assert_eq!(engine.run("refused", &json!(""))["output"], refused);
-    // What nobody catches fails the execution with the same words.
+    // A failure that is not caught fails the execution with the same words.
     let failed = engine.run("fingerprints", &json!(["tea", ""]));
     assert_eq!((&failed["failure"]["kind"], &failed["failure"]["details"]), (&refused["kind"], &refused["details"]));
 }

@@ -32,7 +32,7 @@ fn start(database: Database) -> (Engine, Cloud) {
     (engine, Cloud::start())
 }
 
-/// How often each of these was counted.
+/// The number of times that each of these was counted.
 fn counts<const N: usize>(cloud: &Cloud, names: [&str; N]) -> [usize; N] {
     names.map(|name| cloud.requests("POST", &format!("/notes/{name}")).len())
 }
@@ -41,7 +41,7 @@ fn wait_for_sleep(engine: &Engine, id: &str, number: usize) {
     until("the sleep has begun", || (engine.count(id, "SleepStarted") == number).then_some(()));
 }
 
-/// Retry, `back_to`, `skip_to` and a branch, killed in the nap of every round.
+/// Retry, `back_to`, `skip_to` and a branch, with a kill in the sleep of every round.
 fn every_rule_of_a_timeline_holds_over_kills(database: Database) {
     let (mut engine, cloud) = start(database);
     let plan = json!({"base_url": cloud.url(), "nap_ms": 700, "rounds": 3, "failures": 2});
@@ -64,7 +64,7 @@ fn every_rule_of_a_timeline_holds_over_kills(database: Database) {
     assert_eq!(other["output"], json!([1, "small 1", null]), "{other:#}");
 }
 
-/// An error goes where a rule says, ends the execution well, or fails it; nothing behind it runs.
+/// An error goes where a rule leads, completes the execution, or fails it; no step after it runs.
 fn an_error_is_taken_over_or_fails_the_execution(database: Database) {
     let (mut engine, cloud) = start(database);
     let plan = |failures: u32| json!({"base_url": cloud.url(), "nap_ms": 700, "failures": failures});
@@ -111,7 +111,7 @@ fn a_group_waits_for_all_of_its_branches_and_then_fails(database: Database) {
     assert_eq!(counts(&cloud, ["late", "report"]), [1, 0]);
 }
 
-/// Locals survive, nothing is counted twice, and a last line that is a sleep is an end like any other.
+/// Locals survive, nothing is counted twice, and a step may end with a sleep.
 fn a_kill_in_the_second_sleep_of_the_last_step_repeats_nothing(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);
@@ -127,7 +127,7 @@ fn a_kill_in_the_second_sleep_of_the_last_step_repeats_nothing(database: Databas
     assert_each_once(&cloud.ledger());
 }
 
-/// The step that ran is run again, those before it are not.
+/// The step that was running is run again, the steps before it are not.
 fn a_kill_in_the_middle_of_a_python_step_reruns_only_that_step(database: Database) {
     let (mut engine, cloud) = start(database);
     let paths = ["notes/1", "slow/800/2", "notes/3"];
@@ -145,11 +145,11 @@ fn a_kill_in_the_middle_of_a_python_step_reruns_only_that_step(database: Databas
     assert_eq!(attempts, [1, 1, 1], "a crash uses up no attempt");
 }
 
-/// Looks and attempts are neither repeated nor forgotten.
+/// Checks and attempts are neither repeated nor forgotten.
 fn polls_and_retries_of_python_go_on_counting_after_kills(database: Database) {
     let (mut engine, cloud) = start(database);
     let id = engine.begin("counting", &json!({"base_url": cloud.url(), "nap_ms": 600}));
-    // Four waits between five looks, three between four attempts.
+    // Four waits between five checks, three between four attempts.
     for sleeps in [2, 6] {
         wait_for_sleep(&engine, &id, sleeps);
         engine.kill_and_restart();
@@ -173,7 +173,8 @@ fn decorated_steps_sleep_and_poll_over_a_kill(database: Database) {
     assert_eq!(engine.count(&id, "SleepStarted"), 3);
 }
 
-/// Yes, no and silence, each over a kill; the time left is that of the question, and a late answer is refused.
+/// An approval, a rejection and no answer, each across a kill; the time left is that of the question, and a late answer
+/// is refused.
 fn a_person_s_answer_reaches_python_over_kills(database: Database) {
     let (mut engine, _cloud) = start(database);
     let ids = ["yes", "no", "silence"].map(|answer| {
@@ -199,7 +200,7 @@ fn a_person_s_answer_reaches_python_over_kills(database: Database) {
     }
 }
 
-/// Beyond what 32 bits of milliseconds hold.
+/// More milliseconds than 32 bits can hold.
 fn python_sleeps_longer_than_twenty_four_days(database: Database) {
     let (mut engine, _cloud) = start(database);
     let id = engine.begin("sleeps", &json!(60_u64 * 86_400_000));
@@ -241,7 +242,7 @@ fn a_python_component_uploaded_meanwhile_does_not_change_what_runs(database: Dat
     assert_eq!(engine.run("app/hello", &json!("Ada"))["output"], "Hello, Ada!");
 }
 
-/// What ran is not run again.
+/// Finished steps are not run again.
 fn a_failed_python_run_resumes_at_the_failed_step(database: Database) {
     let (mut engine, cloud) = start(database);
     let id = engine.begin("gated", &json!({"base_url": cloud.url()}));
@@ -260,7 +261,7 @@ fn a_failed_python_run_resumes_at_the_failed_step(database: Database) {
     assert_eq!(cloud.requests("POST", "/switch/gate").len(), 2);
 }
 
-/// What a rerun comes by again is not told again.
+/// Progress and output that a rerun repeats are not reported again.
 fn progress_and_output_of_a_python_step_are_told_once(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "10ms")]);

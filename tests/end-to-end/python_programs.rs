@@ -1,4 +1,4 @@
-//! Programs in Python that are written in a test: built by the command line, uploaded, run.
+//! Python programs written in a test: built by the command line, uploaded, run.
 
 use std::fs;
 use std::path::Path;
@@ -74,7 +74,7 @@ fn a_program_written_in_a_test_is_built_uploaded_and_run() {
     );
 }
 
-/// Whatever would differ between two builds, and what an execution has of its own.
+/// Values that would differ between two builds, and values that each execution has of its own.
 const CHANCE: &str = r#"
 import random
 import time
@@ -112,7 +112,7 @@ fn the_same_source_becomes_the_same_bytes_and_each_execution_has_its_own_chance(
     assert!(one["own"][0] != other["own"][0] && one["own"][1] != other["own"][1], "{one:#} {other:#}");
 }
 
-/// What can never work in a component, a step for each.
+/// Features that can never work in a component, with a step for each.
 const HOPELESS: &str = r#"
 import os
 import sys
@@ -203,7 +203,7 @@ fn what_can_never_work_is_tried_once_and_says_what_to_do() {
     assert!(told.contains("the input of step 'wanting': missing a required argument: 'n'"), "{told}");
 }
 
-/// Programs that come to nothing, and library modules that only functions import.
+/// Programs that can never finish, and library modules that only functions import.
 const NOWHERE: &str = r#"
 import asyncio
 from concurrent.futures import ProcessPoolExecutor
@@ -345,7 +345,7 @@ fn what_comes_to_nothing_says_where_it_stands() {
     assert_eq!(engine.run("nowhere/meeting", &json!("2030-01-31T12:00:00Z"))["output"], "2030-01-31T12:00:00+00:00");
 }
 
-/// A library of the world's, which brings its requests to the engine.
+/// A third-party library that sends its requests through the engine.
 const HTTPX: &str = r#"
 import httpx
 

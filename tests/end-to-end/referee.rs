@@ -1,4 +1,5 @@
-//! Approvals against their timeout and against each other, over two engines: one outcome, told to all alike (L9).
+//! Approvals against their timeout and against each other, over two engines: one outcome, the same for every reader
+//! (L9).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,14 +16,14 @@ use tonic::transport::Channel;
 type Client = EngineClient<Channel>;
 
 const RACES: u32 = 1_000;
-/// How many of them run at once.
+/// The number of races at once.
 const AT_ONCE: usize = 100;
-/// How long after the question it is answered, give or take: its timeout.
+/// The timeout of a question, which is answered at about that time.
 const TIMEOUT_MS: u64 = 400;
-/// Answers leave up to so long before the deadline; some of them come in time then, some do not.
+/// Answers are sent up to this long before the deadline, so that some come in time and some do not.
 const EARLY_MS: u64 = 40;
 
-/// What everybody says about one question.
+/// The outcome of one question, the same from every source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Approved,
@@ -30,7 +31,7 @@ enum Outcome {
     TimedOut,
 }
 
-/// One question, answered yes at one engine and no at the other, both when its time runs out.
+/// One question, approved at one engine and rejected at the other, both when its time runs out.
 async fn race(number: u32, (mut one, mut other): (Client, Client)) -> Outcome {
     let request = StartRequest {
         workflow: "asking".to_owned(),
@@ -76,7 +77,7 @@ async fn race(number: u32, (mut one, mut other): (Client, Client)) -> Outcome {
     told
 }
 
-/// The end, the list of approvals and the history, each as the other engine than the last one shows it.
+/// Checks the end, the list of approvals and the history, each at the other engine than the check before.
 async fn assert_all_say(number: u32, told: Outcome, (one, other): (&mut Client, &mut Client), id: &str) {
     let ended = loop {
         let request = WaitRequest { execution_id: id.to_owned(), timeout_ms: Some(30_000) };
@@ -106,7 +107,7 @@ async fn assert_all_say(number: u32, told: Outcome, (one, other): (&mut Client, 
     }
 }
 
-/// 1,000 times: the deadline falls into the same instants as a yes at one engine and a no at the other.
+/// 1,000 times: the deadline coincides with an approval at one engine and a rejection at the other.
 #[test]
 fn l09_an_answer_and_its_timeout_race_a_thousand_times_over_two_engines() {
     let first = Engine::start(Database::Postgres);

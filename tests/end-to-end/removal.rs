@@ -1,4 +1,4 @@
-//! Components that go: on request, and old versions after a while; never what an execution may still need.
+//! Removal of components: on request, and of old versions after a while; never of one that an execution may still need.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ on_both_databases!(
     old_versions_go_after_a_while,
 );
 
-/// What is removed keeps its bytes for two leases: they are as short as they may be.
+/// The shortest possible lease, since a removed component keeps its bytes for two leases.
 const LEASE: (&str, &str) = ("LEASE", "3s");
 
-/// How long a removal may take on a busy machine.
+/// The longest time of a removal on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn digest_of(name: &str) -> String {
     Digest::of(&std::fs::read(component(name)).unwrap()).to_string()
 }
 
-/// How many rows there are of a component: itself, its names, and its bytes unless they are there only for others that
-/// are stored as differences from them.
+/// The number of a component's rows: itself, its names, and its bytes, unless these are there only for other components
+/// that are stored as differences from them.
 fn rows_of(engine: &Engine, digest: &str) -> Vec<String> {
     let bytes = "component_packs p left join component_packs d on d.base = p.digest and p.digest not in (
         select c.digest from components c) where d.digest is null and p.digest";
@@ -36,7 +36,7 @@ fn rows_of(engine: &Engine, digest: &str) -> Vec<String> {
     ["components where digest", "names where digest", bytes].into_iter().map(count).collect()
 }
 
-/// An engine that shares no compiled components with those of other tests.
+/// An engine that shares no compiled components with the engines of other tests.
 fn alone(database: Database, settings: &[(&str, &str)]) -> Engine {
     let mut engine = Engine::start_with(database, settings);
     engine.kill();
@@ -66,7 +66,7 @@ fn a_component_is_removed_with_its_bytes_and_its_artifact(database: Database) {
         "the other version is still there"
     );
     assert_eq!(engine.json(&["components", "remove", "shop"]), json!({"name": "shop", "digests": [now]}));
-    // Nothing that is asked for from now on finds it, on this engine and after a crash.
+    // No request from now on finds it, neither on this engine nor after a crash.
     assert_eq!(engine.cli(&["start", "shop/sequence", "--input", r#"{"steps":2}"#]).code, 3);
     engine.kill_and_restart();
     let gone = engine.cli(&["components", "remove", "shop"]);
@@ -77,7 +77,7 @@ fn a_component_is_removed_with_its_bytes_and_its_artifact(database: Database) {
     within(PATIENCE, "its artifacts are gone", || {
         (!engine.has_artifact("fan-out") && !engine.has_artifact("test-guests")).then_some(())
     });
-    // What has ended is shown without it, and the other component is as it was.
+    // An execution that has ended is shown without it, and the other component is as it was.
     assert_eq!(engine.status("done")["output"], json!(2));
     assert_eq!(rows_of(&engine, &digest_of("hello")), ["1"; 3]);
     assert_eq!(engine.run("hello", &json!({"name": "x"}))["output"], json!({"text": "Hello, x!"}));

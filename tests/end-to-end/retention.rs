@@ -1,4 +1,4 @@
-//! `keep_ended`: what has ended goes after its time, whole, and nothing else goes.
+//! `keep_ended`: executions that have ended are deleted after their time, completely, and nothing else is deleted.
 
 use cerebelum_server::proto::StartRequest;
 use cerebelum_server::proto::engine_client::EngineClient;
@@ -9,13 +9,13 @@ use crate::sql;
 
 on_both_databases!(what_has_ended_goes_and_nothing_else, a_kill_while_deleting_leaves_no_halves);
 
-/// How many rows of executions there are.
+/// The number of rows of executions.
 fn count_of(engine: &Engine, condition: &str) -> u64 {
     let count = sql(engine, &format!("select cast(count(*) as text) from executions where {condition}"));
     count[0][0].parse().unwrap()
 }
 
-/// Starts so many executions of three steps, called `ended-0`, `ended-1` …, and waits until they have ended.
+/// Starts this many executions of three steps, called `ended-0`, `ended-1` …, and waits until they have ended.
 fn end_many(engine: &Engine, count: usize) {
     let request = |number| StartRequest {
         workflow: "sequence".to_owned(),

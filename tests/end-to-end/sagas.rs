@@ -1,5 +1,5 @@
-//! What must not be repeated or cut short: compensations before a resume, clean-up after a cancel, children after a
-//! restore of a backup.
+//! Work that must not be repeated or cut short: compensations before a resume, clean-up after a cancel, children after
+//! a restore of a backup.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! JSON Schemas that come with guests: hostile ones are refused by name, or checked while everybody else is served.
+//! JSON Schemas that come with guests: hostile ones are refused by name, or checked while all other clients are served.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ on_both_databases!(
     whatever_schema_a_question_has_holds_up_nobody,
 );
 
-/// The test guest with another schema in its room.
+/// The test guest with another schema in the space for it.
 fn with_schema(folder: &Scratch, schema: &Value) -> String {
     const BEGINS: &[u8] = br#"{"$comment":"room for a schema"}"#;
     const ROOM: usize = 256 << 10;
@@ -30,7 +30,7 @@ fn with_schema(folder: &Scratch, schema: &Value) -> String {
     file.display().to_string()
 }
 
-/// Each definition refers to the next by this.
+/// A chain of definitions, each of which refers to the next through `link`.
 fn chain(links: usize, link: impl Fn(Value) -> Value) -> Value {
     let mut defs = serde_json::Map::new();
     for number in 0..links {
@@ -104,7 +104,7 @@ fn a_schema_that_takes_long_stops_nobody(database: Database) {
     assert!(end.success() && took < Duration::from_secs(10), "{end} after {took:?}");
 }
 
-/// Schemas that are made to cost much, each in its way, from harmless to absurd.
+/// Schemas that are made to be expensive, each in its own way, from harmless to absurd.
 fn schemas() -> impl Strategy<Value = Value> {
     fn wrapped(levels: usize, wrap: impl Fn(Value) -> Value) -> Value {
         (0..levels).fold(json!({"type": "string"}), |inside, _| wrap(inside))
@@ -138,7 +138,7 @@ fn schemas() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Values that make the most of them.
+/// Values that make these schemas as expensive as possible.
 fn values() -> impl Strategy<Value = Value> {
     prop_oneof![
         (1..100_usize).prop_map(deep),
@@ -149,13 +149,13 @@ fn values() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// The same ones in each run.
+/// Samples of a strategy, the same in each run.
 fn drawn<T>(count: usize, strategy: impl Strategy<Value = T>) -> Vec<T> {
     let mut runner = TestRunner::deterministic();
     (0..count).map(|_| strategy.new_tree(&mut runner).expect("something is drawn").current()).collect()
 }
 
-/// Does this while somebody else runs workflow after workflow, and stops the engine: nobody waited for long.
+/// Does some work while another client runs workflow after workflow, and then stops the engine. No call waits for long.
 fn beside_others(mut engine: Engine, work: impl FnOnce(&Engine)) {
     const LONGEST: Duration = Duration::from_secs(5);
     let _ = engine.run("test-guests/sequence", &json!({"steps": 1}));
@@ -180,10 +180,10 @@ fn beside_others(mut engine: Engine, work: impl FnOnce(&Engine)) {
     assert!(!engine.log().contains("panicked"), "{}", engine.log());
 }
 
-/// How long anything may take that is answered, the machine's other work included.
+/// The longest time until an answer, the machine's other work included.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// Sees to it that this is answered soon by one of these exit codes, and by one line where it is a refusal.
+/// Checks that a command is answered soon with one of these exit codes, and that a refusal has one line.
 fn answered(engine: &Engine, arguments: &[&str], codes: &[i32]) -> i32 {
     let began = Instant::now();
     let said = engine.cli(arguments);
@@ -220,7 +220,7 @@ fn whatever_schema_comes_with_a_component_holds_up_nobody(database: Database) {
     });
 }
 
-/// A question's schema is made at run time: what is refused is the failure of the call that asks.
+/// A question's schema is made at run time: if it is refused, the call that asks fails.
 fn whatever_schema_a_question_has_holds_up_nobody(database: Database) {
     let engine = Engine::start(database);
     engine.upload("test-guests");

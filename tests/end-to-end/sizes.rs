@@ -1,4 +1,4 @@
-//! What a further Python component costs: at most 2 MB, in the database and in the data folder together.
+//! The size of a further Python component: at most 2 MB, in the database and in the data folder together.
 
 use std::path::Path;
 
@@ -11,19 +11,19 @@ on_both_databases!(a_further_python_component_costs_at_most_two_megabytes);
 
 const BYTES_MAX: u64 = 2_000_000;
 
-/// What the files of a folder take on disk, in bytes.
+/// The size of a folder's files on disk, in bytes.
 fn on_disk(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let of = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(about) if about.is_dir() => on_disk(&entry.path()),
         Ok(about) => about.blocks() * 512,
-        // It has gone meanwhile.
+        // The file was removed meanwhile.
         Err(_) => 0,
     };
     std::fs::read_dir(folder).unwrap().flatten().map(of).sum()
 }
 
-/// What the database takes, in bytes, its log left out.
+/// The size of the database in bytes, without its log.
 fn of_database(engine: &Engine) -> u64 {
     let size = match engine.database().starts_with("sqlite:") {
         true => "select cast(page_count * page_size as text) from pragma_page_count, pragma_page_size",
@@ -50,7 +50,7 @@ fn a_further_python_component_costs_at_most_two_megabytes(database: Database) {
         assert!(number == 0 || rows + files <= BYTES_MAX, "{name}: {rows} and {files} bytes");
         before = now;
     }
-    // They are what they were, also for an engine that has none of them in memory.
+    // They are unchanged, also for an engine that has none of them in memory.
     engine.kill_and_restart();
     for name in ["hello", "double"] {
         let done = engine.run(&format!("python-hello/{name}"), &json!("world"));

@@ -1,4 +1,4 @@
-//! Sleeps: what follows them runs, once, whatever happens meanwhile.
+//! Sleeps: the code after them runs, once, whatever happens meanwhile.
 
 use cerebelum_tests::{Cloud, Database, Engine, until};
 use serde_json::json;
@@ -25,7 +25,7 @@ fn code_after_a_sleep_inside_the_last_step_runs(database: Database) {
     assert_eq!(paths, ["/notes/0", "/notes/1", "/notes/2"]);
 }
 
-/// Killed in the second sleep, with the guest hibernated or not; locals survive, nothing is posted twice.
+/// The engine is killed in the second sleep, with the guest hibernated or not; locals survive, nothing is posted twice.
 fn a_kill_in_the_second_of_three_sleeps_repeats_nothing(database: Database) {
     for hibernate_after in ["10ms", "1h"] {
         let cloud = Cloud::start();
@@ -41,7 +41,7 @@ fn a_kill_in_the_second_of_three_sleeps_repeats_nothing(database: Database) {
     }
 }
 
-/// Steps before the sleep are not run again, those after it are run.
+/// Steps before the sleep are not run again; steps after it are run.
 fn a_kill_in_a_workflow_s_sleep_repeats_no_step(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
@@ -57,7 +57,7 @@ fn a_kill_in_a_workflow_s_sleep_repeats_no_step(database: Database) {
     assert_eq!(done["steps"].as_array().unwrap().len(), 3);
 }
 
-/// A sleep wakes at its wall-clock deadline, not at the deadline plus the time the engine was away.
+/// A sleep ends at its wall-clock deadline, not at the deadline plus the time that the engine was down.
 fn a_sleep_over_a_kill_ends_at_its_deadline_and_not_later(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
@@ -78,7 +78,7 @@ fn a_sleep_over_a_kill_ends_at_its_deadline_and_not_later(database: Database) {
     assert!((1_500..2_500).contains(&slept), "it slept {slept} ms");
 }
 
-/// Beyond what 32 bits of milliseconds hold.
+/// More milliseconds than 32 bits can hold.
 fn sleeps_of_more_than_twenty_four_days_are_accepted(database: Database) {
     let mut engine = Engine::start(database);
     engine.upload("test-guests");

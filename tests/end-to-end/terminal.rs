@@ -1,4 +1,4 @@
-//! The command line as a person meets it.
+//! The command line as a person sees it.
 
 use cerebelum_tests::{Database, Engine, until};
 use serde_json::json;
@@ -14,7 +14,7 @@ fn watch_prints_plain_lines_when_piped() {
     assert!(watched.out.contains("completed"), "{watched:?}");
 }
 
-/// On a terminal it redraws in place.
+/// On a terminal `watch` redraws in place.
 #[test]
 fn watch_draws_live_on_a_terminal() {
     let engine = Engine::start(Database::Sqlite);
@@ -68,7 +68,7 @@ fn status_json_has_the_fields_of_the_contract() {
     }
 }
 
-/// A picture of something that nobody knows any more would be a lie: it says so, and finds back.
+/// While the engine is away, `watch` says so instead of showing an old state as the current one; it goes on afterwards.
 #[test]
 fn watch_says_that_the_engine_is_away_and_goes_on_when_it_is_back() {
     let mut engine = Engine::start(Database::Sqlite);
@@ -96,7 +96,7 @@ fn watch_says_that_the_engine_is_away_and_goes_on_when_it_is_back() {
 
 type Written = (std::path::PathBuf, cerebelum_tests::Scratch);
 
-/// Runs a command on a terminal of its own; what it draws goes into the file.
+/// Runs a command on a terminal of its own; its output goes into the file.
 fn on_a_terminal(command: &str) -> (Written, std::process::Child) {
     let folder = cerebelum_tests::scratch();
     let file = folder.0.join("drawn");
@@ -108,7 +108,7 @@ fn on_a_terminal(command: &str) -> (Written, std::process::Child) {
     ((file, folder), running)
 }
 
-/// Runs a command; what it prints goes into the file.
+/// Runs a command on pipes; its output goes into the file.
 fn on_pipes(command: &str) -> (Written, std::process::Child) {
     let folder = cerebelum_tests::scratch();
     let file = folder.0.join("printed");
@@ -143,7 +143,7 @@ fn a_list_is_bounded_says_how_to_go_on_and_knows_a_typo_from_nothing() {
     assert_eq!(listed(&["--all"]), (newest.clone(), String::new()));
     assert_eq!(listed(&["--limit", "120"]).0, newest);
     assert!(engine.cli(&["list", "--limit", "3"]).err.contains("there are more: --cursor "));
-    // Times: of those started before the 50th, the newest three, and the cursor goes on behind them.
+    // Times: of the executions started before the 50th, the newest three, and the cursor goes on after them.
     let started = |id: &str| engine.status(id)["started_at"].as_str().unwrap().to_owned();
     let fiftieth = started(&ids[50]);
     let before: Vec<String> = newest.iter().filter(|id| started(id) < fiftieth).cloned().collect();
@@ -154,7 +154,7 @@ fn a_list_is_bounded_says_how_to_go_on_and_knows_a_typo_from_nothing() {
     let since: Vec<String> = newest.iter().filter(|id| started(id) >= fiftieth).cloned().collect();
     assert_eq!(listed(&["--since", &fiftieth, "--all"]).0, since);
     assert_eq!(listed(&["--until", "1d"]).0, Vec::<String>::new());
-    // What is misspelt is not the same as what has not happened.
+    // A misspelt name is not the same as a workflow without executions.
     for (filter, told) in
         [("sequense", "there is no workflow `sequense`"), ("test-guests", "is a component, not a workflow")]
     {
@@ -182,7 +182,7 @@ fn a_verb_takes_several_executions_and_a_refusal_spares_none_of_the_others() {
     }
     engine.wait_for("a", &["cancelled"]);
     engine.wait_for("b", &["cancelled"]);
-    // The first refusal's code: `c` goes on, which is a conflict; nobody is not found.
+    // The exit code is that of the first refusal: `c` still runs, which is a conflict; `nobody` is not found.
     assert_eq!(engine.cli(&["delete", "a", "c", "nobody", "b"]).code, 5);
     assert_eq!(engine.status("c")["status"], "sleeping");
     for gone in ["a", "b"] {

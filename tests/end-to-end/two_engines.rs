@@ -1,4 +1,4 @@
-//! Two engines on one PostgreSQL: whatever becomes of one of them, each execution has one owner and one outcome.
+//! Two engines on one PostgreSQL: whatever happens to one of them, each execution has one owner and one outcome.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -18,7 +18,8 @@ fn two_engines() -> (Engine, Engine) {
     (first, second)
 }
 
-/// Fencing (L11): it was away for three leases in the middle of its steps, others went on, and it does not know.
+/// Fencing (L11): the engine was stopped for three leases in the middle of its steps, others went on, and it does not
+/// know.
 #[test]
 fn l11_an_engine_stopped_for_three_leases_writes_nothing_when_it_goes_on() {
     let cloud = Cloud::start();
@@ -34,7 +35,7 @@ fn l11_an_engine_stopped_for_three_leases_writes_nothing_when_it_goes_on() {
     }
     let before: Vec<Vec<Value>> = ids.iter().map(|id| second.history(id)).collect();
     until("three leases are over", || (stopped.elapsed() > 3 * LEASE).then_some(()));
-    // It hears that its lease is over only after it has tried to write what its servers have answered meanwhile.
+    // It learns that its lease is over only after it has tried to write the answers that came meanwhile.
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut meddler = runtime.block_on(sqlx::PgConnection::connect(first.database())).unwrap();
     let lock = "begin; lock table leases in access exclusive mode";
@@ -44,7 +45,7 @@ fn l11_an_engine_stopped_for_three_leases_writes_nothing_when_it_goes_on() {
     until("it has tried", || (back.elapsed() > Duration::from_millis(500)).then_some(()));
     runtime.block_on(sqlx::raw_sql("commit").execute(&mut meddler)).unwrap();
     until("its late batches are refused", || (first.metric("cerebelum_batches_refused_total") >= 1).then_some(()));
-    // It is one of the two again: it takes a new lease and works under that.
+    // It takes a new lease and works again.
     assert_eq!(first.run("sequence", &json!({"steps": 3}))["output"], json!(3));
     for (id, before) in ids.iter().zip(before) {
         assert_one_writer(&before);
@@ -57,7 +58,7 @@ fn l11_an_engine_stopped_for_three_leases_writes_nothing_when_it_goes_on() {
     assert_eq!(asked("/slow"), 2 * ids.len());
 }
 
-/// The same around the very moment at which its lease ends and the other engine takes over.
+/// The same around the moment at which the lease ends and the other engine takes over.
 #[test]
 fn engines_that_come_back_while_others_take_over_share_nothing() {
     let cloud = Cloud::start();
@@ -93,7 +94,7 @@ fn engines_that_come_back_while_others_take_over_share_nothing() {
     assert_eq!(keys.len(), 6 * 50 + 6 * 40, "each effect has one key, however often it was repeated");
 }
 
-/// Who waits stays warm in memory as long as its claim stands, and not a moment longer.
+/// A waiting execution stays warm in memory as long as it has its claim, and no longer.
 #[test]
 fn l19_warm_guests_end_with_their_claims() {
     const SLEEPERS: u64 = 5;
@@ -101,7 +102,7 @@ fn l19_warm_guests_end_with_their_claims() {
     let first = Engine::start_with(Database::Postgres, &settings);
     first.upload("test-guests");
     let live = |engine: &Engine| engine.metric("cerebelum_guests_live");
-    // A sleep of hours would leave memory at once, whatever the patience.
+    // A sleep of hours would leave memory at once, whatever `hibernate_after` says.
     let ids: Vec<String> = (0..SLEEPERS).map(|_| first.begin("sleeper", &json!(600_000))).collect();
     for id in &ids {
         first.wait_for(id, &["sleeping"]);
@@ -122,7 +123,7 @@ fn l19_warm_guests_end_with_their_claims() {
     }
 }
 
-/// Without patience nobody is warm, and who sleeps has neither a claim nor a guest.
+/// With a short `hibernate_after` no guest stays warm, and a sleeping execution has neither a claim nor a guest.
 #[test]
 fn l19_who_hibernates_has_neither_claim_nor_guest() {
     let engine = Engine::start_with(Database::Sqlite, &[("HIBERNATE_AFTER", "10ms")]);
@@ -135,11 +136,11 @@ fn l19_who_hibernates_has_neither_claim_nor_guest() {
     assert_eq!(engine.metric("cerebelum_guests_live"), 0);
 }
 
-/// A graceful stop: everything is given back, so that nobody waits for a lease to run out.
+/// A graceful stop: all claims are given back, so that no execution waits for a lease to run out.
 #[test]
 fn an_engine_told_to_stop_hands_over_within_a_second() {
     let cloud = Cloud::start();
-    // With leases this long, whoever had to wait for one would be seen.
+    // With leases this long, a wait for one would be noticed.
     let mut first = Engine::start_with(Database::Postgres, &[("LEASE", "60s")]);
     first.upload("test-guests");
     let second = Engine::beside(&first);

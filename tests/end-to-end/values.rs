@@ -1,4 +1,4 @@
-//! Values, children, runs: what travels arrives as it was.
+//! Values, children, runs: values arrive as they were sent.
 
 use cerebelum_tests::{Database, Engine, until};
 use serde_json::json;
@@ -71,7 +71,7 @@ fn steps_call_steps_over_a_kill(database: Database) {
     assert_eq!(engine.count(&id, "StepStarted"), 4);
 }
 
-/// The same id with an equal input answers with the execution that is there, another input is a conflict.
+/// The same id with an equal input answers with the existing execution; another input is a conflict.
 fn a_second_start_with_the_same_id_is_the_same_execution(database: Database) {
     let engine = Engine::start(database);
     engine.upload("test-guests");

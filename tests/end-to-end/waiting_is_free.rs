@@ -1,4 +1,4 @@
-//! What waits costs nothing but its own turns: the workflow's guest is not started to look at a clock (L13).
+//! A wait costs nothing but its own turns: the workflow's guest is not started to look at a clock (L13).
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ on_both_databases!(
     a_wait_of_an_hour_leaves_memory_at_once_and_one_of_a_millisecond_less_does_not,
 );
 
-/// The checks of a poll are guests as well. Everything that is started is counted, so that what is left is the workflow.
+/// The checks of a poll are guests as well. All started guests are counted, so the rest are those of the workflow.
 fn l13_a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once(database: Database) {
     const STEPS: u64 = 5_000;
     const ROUNDS: u64 = 1_000;
@@ -29,12 +29,13 @@ fn l13_a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once(database: Dat
     let events = ended["events"].as_u64().unwrap();
     assert_eq!(events, 1 + 2 * STEPS + 2 + 1, "a poll adds two events, however many rounds it has");
     assert!(metric("activations_total") > ROUNDS / 10, "it leaves memory between the rounds");
-    // One at the beginning, which goes through all steps, and one that is told how the poll ended.
+    // One guest at the beginning, which goes through all steps, and one that gets the outcome of the poll.
     assert_eq!(metric("guests_started_total") - started, STEPS + ROUNDS + 2);
     assert_eq!(metric("replays_total"), 1, "its 10,000 events are read once, at the end of the poll");
 }
 
-/// Beyond `warm_bytes_max` those that wait longest leave memory. Nobody notices: they are rerun when they are told something.
+/// Beyond `warm_bytes_max` the guests that have waited longest leave memory. This has no other effect: they are rerun
+/// when there is something to deliver.
 fn guests_that_only_wait_have_so_much_memory_and_no_more(database: Database) {
     const WAITING: usize = 12;
     // A guest has between 1 and 2 MiB.
@@ -61,13 +62,14 @@ fn guests_that_only_wait_have_so_much_memory_and_no_more(database: Database) {
     assert!(engine.metric("cerebelum_replays_total") >= WAITING as u64 - live);
 }
 
-/// E9: the boundary is what is asked for, not what is left of it when the engine looks. However things wait.
+/// E9: the boundary applies to the requested duration, not to the time that is left when the engine looks, for every
+/// kind of wait.
 fn a_wait_of_an_hour_leaves_memory_at_once_and_one_of_a_millisecond_less_does_not(database: Database) {
     const HOUR_MS: u64 = 3_600_000;
     const OF_EACH: usize = 5;
     let engine = Engine::start_with(database, &[("HIBERNATE_AFTER", "24h")]);
     engine.upload("test-guests");
-    // The end of a poll's round is no event: its wait is measured from the last one, some milliseconds before.
+    // The end of a poll's round is not an event: its wait is measured from the last event, some milliseconds before.
     type Input = fn(u64) -> Value;
     let waits: [(&str, u64, Input); 4] = [
         ("sleeper", 1, |ms| json!(ms)),

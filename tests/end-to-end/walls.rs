@@ -1,4 +1,5 @@
-//! What leaves the engine: whom a request reaches, what it may carry, what its answer may take, and how a stop treats it.
+//! Requests that leave the engine: the hosts they reach, their contents, the size of their answers, and how a stop
+//! treats them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The demo that the README begins with, on both databases.
+//! The demo of the README, on both databases.
 
 use std::process::{Command, Stdio};
 

@@ -1,5 +1,5 @@
-//! The first hour of a new user: the commands of the README and of the guides are run as they are written, in order, by a
-//! shell in an empty home with little else than the built binary on its path.
+//! The first hour of a new user: a shell runs the commands of the README and of the guides as they are written, in
+//! order, in an empty home with little more than the built binary on its path.
 
 #![allow(clippy::unwrap_used, reason = "tests: a value that is not there is a failure")]
 
@@ -11,7 +11,7 @@ mod terminal;
 use page::{Block, How, Page};
 use terminal::{Desk, Which};
 
-/// The blocks of a page, run in order; returns how many were run, and why each of the others was not.
+/// Runs the blocks of a page in order; returns how many were run, and why each of the others was not.
 fn follow(page: &Page) -> (usize, Vec<String>) {
     let (mut desk, mut ran, mut left_out) = (Desk::new(), 0, Vec::new());
     for Block { line, text, how } in &page.blocks {
@@ -45,7 +45,7 @@ fn follow(page: &Page) -> (usize, Vec<String>) {
     (ran, left_out)
 }
 
-/// Follows a page and says what was done with it.
+/// Follows a page and checks which blocks were run.
 fn check(page: &Page, ran_min: usize, left_out: &[&str]) {
     let (ran, not_run) = follow(page);
     eprintln!("{}: {ran} blocks run, {} not run: {not_run:?}", page.name, not_run.len());

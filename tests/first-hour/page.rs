@@ -1,6 +1,6 @@
-//! A page of the documents: its blocks of commands, and what the comments in front of them say about running them.
+//! A page of the documentation: its blocks of commands, and the comments in front of them, which say how to run them.
 //!
-//! A block is run in the main terminal, unless a comment stands on the line before it:
+//! A block is run in the main terminal, unless there is a comment on the line before it:
 //! `<!-- not run: WHY -->`, `<!-- terminal: engine -->` (it starts an engine, which stays), `<!-- terminal: engine, after
 //! kill -9 -->`, `<!-- terminal: both -->`, `<!-- once: COMMAND -->` (run as soon as this command succeeds), and without a
 //! block of commands `<!-- put: FILE -->` (the page's blocks in the file's language, written to it).
@@ -10,15 +10,15 @@ use cerebelum_tests::root;
 /// How a block is run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum How {
-    /// In the main terminal; first as soon as this command succeeds.
+    /// In the main terminal; as soon as this command succeeds, if one is given.
     Run { once: Option<String> },
     /// It starts an engine.
     Serve,
-    /// The same, after the engine that runs was killed.
+    /// The same, after the running engine was killed.
     ServeAgain,
     /// In both terminals.
     Both,
-    /// It is no command: the blocks of this page go into this file.
+    /// It is not a command: the blocks of this page go into this file.
     Put(String),
     /// Not at all, for this reason.
     NotRun(String),
@@ -27,7 +27,7 @@ pub(crate) enum How {
 /// A block of commands.
 #[derive(Debug)]
 pub(crate) struct Block {
-    /// Where it begins.
+    /// The line at which it begins.
     pub(crate) line: usize,
     /// The commands.
     pub(crate) text: String,
@@ -47,7 +47,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Reads a page of the repository, from a heading to the next one of its level when one is named.
+    /// Reads a page of the repository, or only the chapter under the given heading.
     pub(crate) fn read(name: &str, chapter: Option<&str>) -> Self {
         let text = std::fs::read_to_string(root().join(name)).unwrap();
         Self::parse(name, &text, chapter)

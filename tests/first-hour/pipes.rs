@@ -1,4 +1,4 @@
-//! Readers that go away: a pipe that is closed early ends a command quietly, and an engine not at all.
+//! Readers that go away: a pipe that is closed early ends a command quietly, and does not end an engine.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -41,11 +41,11 @@ fn a_reader_that_has_seen_enough_ends_a_command_quietly() {
         let command = command.replace("ID", &id);
         let (code, err) = shell(&engine, &format!("\"$C\" {command} | true"));
         assert_eq!((code, err.as_str()), (0, ""), "{command}");
-        // Also where nothing is open at all.
+        // Also when neither stdout nor stderr is open.
         let (code, err) = shell(&engine, &format!("\"$C\" {command} >&- 2>&-"));
         assert_eq!((code, err.as_str()), (0, ""), "{command}");
     }
-    // An error that nobody reads keeps its code.
+    // An error without a reader keeps its exit code.
     for (command, code) in [("status nobody", 3), ("strat", 2), ("list --json --limit x", 2), ("build /nowhere", 2)] {
         let (ended, _) = shell(&engine, &format!("\"$C\" {command} 2>&1 >&- | true"));
         assert_eq!(ended, code, "{command}");
@@ -63,12 +63,12 @@ fn a_disk_that_is_full_is_said_and_no_panic() {
     }
 }
 
-/// Kills the process that it holds.
+/// A process that is killed when this is dropped.
 struct Held(Child);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -92,7 +92,7 @@ fn an_engine_outlives_the_readers_of_its_output() {
     until("it is healthy", || http_get(&format!("{url}/healthz")).eq("ready\n").then_some(()));
     assert!(engine.0.try_wait().unwrap().is_none());
     drop(engine);
-    // Nobody reads from the very beginning.
+    // There is no reader from the very beginning.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! A desk with two terminals, as a new user has it: an empty home, few programs, an engine in one, commands in the other.
+//! A new user's desk with two terminals: an empty home, few programs, an engine in one terminal, commands in the other.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -10,21 +10,21 @@ use std::time::Duration;
 use cerebelum_tests::{Scratch, Signal, program, root, scratch, until, within};
 use rustix::process::{Pid, kill_process_group};
 
-/// How long a block may take: it may compile the SDK on a busy machine.
+/// The longest time of a block, which may compile the SDK on a busy machine.
 const BLOCK_MAX: Duration = Duration::from_secs(900);
-/// What a new user's machine has besides what they were told to install.
+/// The programs of a new user's machine besides those that the README tells them to install.
 const PROGRAMS: &str = "ar as awk basename bash cat cc chmod cp cut date dirname env expr false find gcc git grep head id install \
     ld ln ls mkdir mktemp mv nproc printf pwd readlink realpath rm sed seq sh sleep sort tail tee test touch tr true uname \
     uniq wc which";
-/// What they were told to install, besides Python.
+/// The programs that the README tells them to install, besides Python.
 const TOLD: [&str; 3] = ["cargo", "rustc", "rustup"];
 
-/// Which terminal.
+/// One of the two terminals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// The one the engine runs in.
+    /// The terminal of the engine.
     Engine,
-    /// The other one.
+    /// The terminal for commands.
     Main,
 }
 
@@ -39,7 +39,7 @@ impl Desk {
     pub(crate) fn new() -> Self {
         let folder = scratch();
         lay_programs(&folder.0.join("bin"));
-        // What the README calls the checkout, as far as it goes there.
+        // The part of the checkout that the README uses.
         let release = folder.0.join("checkout/target/release");
         fs::create_dir_all(&release).unwrap();
         symlink(program("cerebelum"), release.join("cerebelum")).unwrap();
@@ -59,8 +59,8 @@ impl Desk {
         within(BLOCK_MAX, place, || terminal.has_done(&done, place).then_some(()));
     }
 
-    /// Runs commands that end in an engine, and waits until that is ready. The other terminal is told where it listens,
-    /// as tests run side by side: a new user has the usual port for themselves.
+    /// Runs commands that end with an engine, and waits until that is ready. The other terminal gets its address in a
+    /// variable, since tests run side by side; a new user would have the usual port to themselves.
     pub(crate) fn serve(&mut self, place: &str, commands: &str) {
         let said = self.engine.said().len();
         let done = self.engine.type_in(commands);
@@ -88,7 +88,7 @@ impl Desk {
         self.run(Which::Main, place, &waiting);
     }
 
-    /// Writes a file into the folder that the main terminal stands in.
+    /// Writes a file into the current folder of the main terminal.
     pub(crate) fn put(&self, path: &str, text: &str) {
         let here = fs::read_link(format!("/proc/{}/cwd", self.main.shell.id())).unwrap();
         fs::write(here.join(path), text).unwrap();
@@ -115,8 +115,8 @@ impl Terminal {
                 .map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(folder), PathBuf::from)
         };
         command.env("HOME", folder.join("home")).env("PATH", folder.join("bin"));
-        // Rust is installed for a user; its libraries may have been fetched before. Where it builds is shared between
-        // runs of the tests, and where pip fetches from is what `make setup` has laid down.
+        // Rust is installed for a user; its libraries may have been fetched before. Its target folder is shared between
+        // runs of the tests, and pip fetches from the folder that `make setup` has filled.
         command.env("RUSTUP_HOME", real("RUSTUP_HOME", ".rustup")).env("CARGO_HOME", real("CARGO_HOME", ".cargo"));
         command.env("CARGO_TARGET_DIR", root().join("target/new-project"));
         command.env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", wheels()).env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
@@ -126,7 +126,7 @@ impl Terminal {
         Self { shell, lines, folder: folder.to_owned(), name: name.to_owned(), blocks: 0 }
     }
 
-    /// Types commands in; the file that is returned appears when they have ended well. The first that fails ends the
+    /// Types commands in; the returned file appears when they have succeeded. The first command that fails ends the
     /// shell.
     fn type_in(&mut self, commands: &str) -> PathBuf {
         use std::io::Write;
@@ -179,7 +179,7 @@ fn lay_programs(folder: &Path) {
             symlink(program, folder.join(name)).unwrap();
         }
     }
-    // Not the tests' own Python, which has everything, but the one that it was made from.
+    // Not the tests' own Python, which has all packages, but the one from which it was made.
     let python = root().join("target/python/bin/python3");
     let asked = Command::new(&python).args(["-c", "import sys; print(sys._base_executable)"]).output();
     let asked = asked.unwrap_or_else(|e| panic!("{}: {e}: run `make setup`", python.display()));
@@ -187,7 +187,7 @@ fn lay_programs(folder: &Path) {
     symlink(program("cerebelum"), folder.join("cerebelum")).unwrap();
 }
 
-/// What pip may install, so that no network is needed.
+/// The folder of packages that pip may install, so that no network is needed.
 fn wheels() -> PathBuf {
     let folder = root().join("target/python/wheels");
     assert!(folder.is_dir(), "{} is missing: run `make setup`", folder.display());

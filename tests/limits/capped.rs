@@ -1,4 +1,4 @@
-//! An engine whose resident memory is capped: a watchdog looks at it all the time and kills it when it has too much.
+//! An engine whose resident memory is capped: a watchdog checks it all the time and kills it when it has too much.
 //! (`RLIMIT_AS` cannot be that cap: guests reserve far more address space than they use.)
 
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use cerebelum_tests::{Bystander, Database, Engine};
 use serde_json::json;
 
-/// What the engine may have, in bytes.
+/// The memory that the engine may have, in bytes.
 pub(crate) const RESIDENT_BYTES_MAX: u64 = 1 << 30;
-/// What the machine may hold the bystander up besides what it is measured to, for all that a busy machine does.
+/// The delay that is allowed in addition to the bystander's, since a busy machine does much else.
 const NOISE: Duration = Duration::from_secs(3);
 
-/// An engine, and what looks after it.
+/// An engine with its watchdog.
 pub(crate) struct Capped {
     pub(crate) engine: Engine,
     watchdog: Option<Watchdog>,
@@ -22,7 +22,7 @@ pub(crate) struct Capped {
 }
 
 impl Capped {
-    /// Starts an engine that is told what it may have, and measures how long others usually take.
+    /// Starts an engine with the cap in its settings, and measures how long other executions usually take.
     pub(crate) fn start(database: Database) -> Self {
         let settings = [
             ("MEMORY_BYTES_MAX", (RESIDENT_BYTES_MAX / 4).to_string()),
@@ -42,14 +42,14 @@ impl Capped {
         self.watchdog = Some(Watchdog::begin(self.engine.pid()));
     }
 
-    /// How long an execution of another program takes.
+    /// How long an execution of another component takes.
     fn served(&self) -> Duration {
         let began = Instant::now();
         assert_eq!(self.engine.run("sequence", &json!({"steps": 2}))["output"], json!(2), "others are served");
         began.elapsed()
     }
 
-    /// Others are served while something goes on, about as fast as ever; comes back when it is over.
+    /// Checks that others are served about as fast as ever while something goes on; returns when it is over.
     pub(crate) fn serves_others_while(&self, mut goes_on: impl FnMut() -> bool) {
         let machine = Bystander::begin();
         let mut took = Vec::new();
@@ -64,7 +64,7 @@ impl Capped {
         assert!(slowest <= allowed, "others took {slowest:?} where {allowed:?} are allowed, of {} runs", took.len());
     }
 
-    /// Dies in the middle of it and comes back.
+    /// Kills the engine in the middle of the work and starts it again.
     pub(crate) fn kill_and_restart(&mut self) {
         self.watchdog.take().expect("it is watched").end();
         self.engine.kill_and_restart();
@@ -77,7 +77,7 @@ impl Capped {
         assert!(most <= RESIDENT_BYTES_MAX, "the engine had {} MiB and was killed", most >> 20);
     }
 
-    /// Its memory never passed the cap; tells the most that it had, in bytes.
+    /// Checks that the memory never exceeded the cap; returns its maximum in bytes.
     pub(crate) fn end(mut self, what: &str) -> u64 {
         self.is_alive();
         let most = self.watchdog.take().unwrap().end();
@@ -86,7 +86,7 @@ impl Capped {
     }
 }
 
-/// Looks at a process until it is dropped.
+/// Watches a process until this is dropped.
 struct Watchdog {
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
@@ -108,7 +108,7 @@ impl Watchdog {
                 there.most.fetch_max(resident, Ordering::Relaxed);
                 if resident > RESIDENT_BYTES_MAX {
                     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).unwrap();
-                    // It may be gone already.
+                    // The process may have ended already.
                     let _ = rustix::process::kill_process(pid, cerebelum_tests::Signal::KILL);
                     return;
                 }

@@ -1,4 +1,4 @@
-//! What clients send: starts, signals, attributes; large, and many at once.
+//! Requests of clients: starts, signals, attributes; large ones, and many at once.
 
 use cerebelum_server::proto;
 use cerebelum_server::proto::engine_client::EngineClient;
@@ -29,7 +29,7 @@ on_both_databases!(
     attributes_at_the_start
 );
 
-/// Attacks an engine from so many connections, while others are served.
+/// Attacks an engine over several connections, while others are served.
 fn check<A: Future<Output = ()> + Send + 'static>(database: Database, attack: fn(Vec<EngineClient<Channel>>) -> A) {
     let capped = Capped::start(database);
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -52,7 +52,7 @@ fn start(workflow: &str, bytes: usize) -> proto::StartRequest {
     proto::StartRequest { workflow: workflow.to_owned(), input, ..proto::StartRequest::default() }
 }
 
-/// 800 starts of nearly 1 MiB at once: each is taken, or told to come again.
+/// 800 starts of nearly 1 MiB at once: each is accepted, or refused with the advice to try again.
 async fn large_starts(clients: Vec<EngineClient<Channel>>) {
     let one = |mut client: EngineClient<Channel>| async move {
         match client.start(start("swallowing", MIB - 100)).await {

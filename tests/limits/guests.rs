@@ -1,4 +1,4 @@
-//! What guests ask for, say and keep: so many executions of each at once.
+//! The requests, reports and values of guests: many executions of each at once.
 
 use cerebelum_tests::Database;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use Ends::{Completed, Failed};
 
 const MIB: usize = 1 << 20;
 
-/// So many executions of this at once; the engine dies once meanwhile and comes back; each ends as it should.
+/// Runs many executions of a load at once. The engine dies once meanwhile and comes back. Each ends as it should.
 fn check(database: Database, (executions, load): (usize, Value), ends: &Ends) {
     let mut capped = Capped::start(database);
     let begin = |capped: &Capped, number: usize| {

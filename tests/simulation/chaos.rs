@@ -1,11 +1,11 @@
-//! What goes wrong: nodes die, stand still beyond their lease and come back, the database is slow or away.
+//! The faults: nodes die, stand still beyond their lease and come back, and the database is slow or away.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::world::{LEASE_MS, NODES, World};
 
-/// What may happen in a world: a few things often show more than everything at once.
+/// The faults that may happen in a world: a few kinds often show more than all of them at once.
 const CLIMATES: [&[HostError]; 6] = [
     &[HostError::Crash, HostError::Crash, HostError::Kill],
     &[HostError::Kill, HostError::Kill, HostError::Standstill, HostError::Outage, HostError::Stop, HostError::Weather],
@@ -18,7 +18,7 @@ const CLIMATES: [&[HostError]; 6] = [
 #[derive(Debug, Clone, Copy)]
 enum HostError {
     Kill,
-    /// It dies while a guest computes, which is remembered (L18).
+    /// The node dies while a guest computes, which is remembered (L18).
     Crash,
     Standstill,
     Outage,
@@ -26,7 +26,7 @@ enum HostError {
     Weather,
 }
 
-/// Makes trouble until then.
+/// Causes faults until this time.
 pub(crate) async fn reign(world: Arc<World>, until_ms: u64) {
     let clockwork = &world.clockwork;
     let draw = |length: usize| usize::try_from(clockwork.below(length as u64)).expect("a small number");
@@ -67,13 +67,13 @@ fn change_weather(world: &World) {
     let shares =
         [(&w.unreachable, 150), (&w.answer_lost, 150), (&w.slow, 300), (&w.hint_lost, 1_000), (&w.rejected, 100)];
     for (share, max) in shares {
-        // Now and then nothing of a kind is wrong.
+        // Now and then a kind of fault does not happen.
         let share_now = if world.clockwork.permille(300) { 0 } else { world.clockwork.below(max) };
         share.store(share_now, Ordering::Relaxed);
     }
 }
 
-/// A death in the middle of a guest's turn, as soon as there is one, and a start again.
+/// A death in the middle of a guest's next turn, and a new start.
 async fn crash(world: &Arc<World>, node: usize) {
     world.crash_soon(node);
     for _ in 0..30 {
@@ -84,20 +84,20 @@ async fn crash(world: &Arc<World>, node: usize) {
             return;
         }
     }
-    // No guest has moved: perhaps there is none, or it begins at this very moment.
+    // No guest has moved: perhaps there is none, or one begins at this moment.
     if !world.crashes_no_more(node) {
         world.boot(node);
     }
 }
 
-/// A graceful stop, and a start again.
+/// A graceful stop, and a new start.
 async fn stop(world: &Arc<World>, node: usize) {
     let engine = world.engine(node).take();
     if let Some(engine) = engine {
         let (tell, told) = futures::channel::oneshot::channel();
         world.clockwork.spawn(Some(node), async move {
             engine.stop().await;
-            // It may be killed meanwhile.
+            // The node may be killed meanwhile.
             let _ = tell.send(());
         });
         let patience = world.clockwork.sleep(std::time::Duration::from_secs(12));

@@ -1,4 +1,4 @@
-//! What must hold when everything is over.
+//! The checks when everything is over.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,7 +42,7 @@ pub(crate) fn check(world: &World) {
     check_reads(world);
 }
 
-/// Whether somebody asked it to end, and it has heard of it.
+/// Whether the execution was asked to end, and has received the request.
 fn is_cancelled(row: &Row) -> bool {
     row.head.state == State::Cancelled || row.head.options.contains("cancel")
 }
@@ -131,7 +131,7 @@ fn check_answers(world: &World) {
                 is_told && event.scope == events[asked].scope && event.data.ordinal() == ordinal
             })
         });
-        // What asked may have failed or been given up before it was told.
+        // The call that asked may have failed or been dropped before the answer was delivered.
         let gave_up = events.iter().any(|event| {
             matches!(
                 event.data,
@@ -152,7 +152,7 @@ fn check_ledger(world: &World) {
         let address = url.strip_prefix("http://world/").and_then(|address| address.split_once('/'));
         let (id, path) = address.expect("an execution and a path");
         let program = acknowledged.starts.get(id).map(|program| &world.programs[*program]);
-        // A child's request has the path of the call that started it.
+        // A child's request has the path of the call that started the child.
         let rounds = program.map_or(1, |program| rounds_at(program, path));
         world.report.check(keys.len() as u64 <= rounds, || {
             format!("L3: {url} was asked under {} keys, {rounds} at most", keys.len())
@@ -160,7 +160,7 @@ fn check_ledger(world: &World) {
     }
 }
 
-/// How many rounds of polls can stand around a path.
+/// The number of poll rounds that can be around a path.
 fn rounds_at(program: &test_programs::Node, path: &str) -> u64 {
     let mut rounds = 1;
     for (end, _) in path.match_indices('.') {
@@ -171,7 +171,7 @@ fn rounds_at(program: &test_programs::Node, path: &str) -> u64 {
     rounds
 }
 
-/// What readers were shown is how it was (L7).
+/// Readers saw only what was recorded (L7).
 fn check_reads(world: &World) {
     let tables = world.memory.tables();
     for (id, seen) in &world.acknowledged().read {

@@ -1,4 +1,4 @@
-//! An executor with a clock of its own: one thread, and chance decides which of the tasks that can move does.
+//! An executor with a clock of its own: one thread, and a random choice among the tasks that can move.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -10,10 +10,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use test_programs::DeterministicRng;
 
-/// Whose a task is: a node's (by number), or the world's, which neither crashes nor stands still.
+/// The owner of a task: a node (by number), or the world, which neither crashes nor stands still.
 pub(crate) type Owner = Option<usize>;
 
-/// The executor. Cheap to clone; all clones are one.
+/// The executor. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub(crate) struct Clockwork(Arc<Mutex<Inner>>);
 
@@ -25,13 +25,13 @@ struct Inner {
     timers: BTreeMap<(u64, u64), Waker>,
     standing_still: Vec<usize>,
     chance: DeterministicRng,
-    /// Every choice that was made, folded into one number: equal runs have equal ones.
+    /// All choices so far, folded into one number, which is equal for equal runs.
     trace: u64,
 }
 
 struct Task {
     owner: Owner,
-    /// None while it is polled.
+    /// None while the task is polled.
     future: Option<BoxFuture<'static, ()>>,
 }
 
@@ -71,7 +71,7 @@ impl Clockwork {
         self.inner().now_ms
     }
 
-    /// A number below this one, which is not zero.
+    /// A random number below this one, which must not be zero.
     pub(crate) fn below(&self, end: u64) -> u64 {
         self.inner().chance.below(end)
     }
@@ -80,7 +80,7 @@ impl Clockwork {
         self.inner().chance.bits()
     }
 
-    /// True that many times in a thousand.
+    /// True this many times in a thousand.
     pub(crate) fn permille(&self, share: u64) -> bool {
         self.below(1_000) < share
     }
@@ -112,7 +112,7 @@ impl Clockwork {
         self.sleep(Duration::from_millis(ms)).await;
     }
 
-    /// A node's tasks are not polled until it goes on; time passes for them all the same.
+    /// Stops polling a node's tasks until it goes on; time passes for them all the same.
     pub(crate) fn stand_still(&self, node: usize) {
         self.inner().standing_still.push(node);
     }
@@ -121,7 +121,7 @@ impl Clockwork {
         self.inner().standing_still.retain(|still| *still != node);
     }
 
-    /// A node's tasks are no more. Must not be called by one of them.
+    /// Drops a node's tasks. Must not be called by one of them.
     pub(crate) fn crash(&self, node: usize) {
         let gone: Vec<Task> = {
             let mut inner = self.inner();
@@ -129,7 +129,7 @@ impl Clockwork {
                 inner.tasks.iter().filter(|(_, task)| task.owner == Some(node)).map(|(id, _)| *id).collect();
             ids.iter().filter_map(|id| inner.tasks.remove(id)).collect()
         };
-        // What is dropped may wake others and take its timers back: not under the lock.
+        // A dropped task may wake others and remove its timers, so it must not be dropped under the lock.
         drop(gone);
     }
 
@@ -163,7 +163,7 @@ impl Clockwork {
             let ready = inner.ready.clone();
             let mut queue = ready.lock().unwrap_or_else(PoisonError::into_inner);
             queue.retain(|id| inner.tasks.contains_key(id));
-            // Sorted: in which order they were woken is not always chance's choice.
+            // Sorted, because the order in which they were woken is not always determined by the seed.
             let mut can_move: Vec<u64> = queue
                 .iter()
                 .copied()
@@ -215,7 +215,7 @@ impl Clockwork {
     }
 }
 
-/// Comes back at its time.
+/// A future that is ready at its time.
 pub(crate) struct Sleep {
     clockwork: Clockwork,
     key: (u64, u64),
@@ -225,7 +225,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // A waker may hold more than itself: it is dropped when the lock is free again.
+        // Dropping a waker may drop more than itself: it is dropped when the lock is free again.
         let mut inner = self.clockwork.inner();
         let is_over = inner.now_ms >= self.key.0;
         let earlier = match is_over {

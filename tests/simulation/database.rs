@@ -1,5 +1,5 @@
-//! A node's link to the database: slow, cut off, or without an answer although it was done. What was sent is done even
-//! when the sender dies.
+//! A node's link to the database: slow, cut off, or losing the answer to a request that was carried out. A request that
+//! was sent is carried out even when the sender dies.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,18 +19,18 @@ use tokio::sync::broadcast;
 
 use crate::clockwork::Clockwork;
 
-/// What the links do besides what they should, each so many times in a thousand calls.
+/// The faults of the links, each as a number of times in a thousand calls.
 #[derive(Default)]
 pub(crate) struct Weather {
     pub(crate) unreachable: AtomicU64,
     pub(crate) answer_lost: AtomicU64,
     pub(crate) slow: AtomicU64,
     pub(crate) hint_lost: AtomicU64,
-    /// Groups of batches that are not taken, for no reason that anybody knows.
+    /// Groups of batches that are refused for an unknown reason.
     pub(crate) rejected: AtomicU64,
-    /// The execution that nothing more can be written for, if there is one, also when all is calm.
+    /// The execution for which nothing more can be written, if there is one, also when there are no other faults.
     pub(crate) unwritable: Mutex<Option<String>>,
-    /// Until then nobody reaches it.
+    /// Until then the database is not reachable.
     pub(crate) down_until_ms: AtomicU64,
 }
 
@@ -46,10 +46,10 @@ impl Weather {
 
 /// The longest that an answer takes when it is slow.
 const SLOW_MS: u64 = 3_000;
-/// As long as a real store tries again by itself.
+/// How long the link tries again by itself, like a real store.
 const PATIENCE_MS: u64 = 2_000;
 
-/// The most bytes in one group of batches: a database has limits of its own, and refuses what is beyond them.
+/// The most bytes in one group of batches: a database has limits of its own, and refuses larger groups.
 const GROUP_BYTES_MAX: usize = 4_000;
 
 /// One node's link.
@@ -68,7 +68,7 @@ impl Link {
         clockwork.spawn(None, async move {
             while let Ok(key) = heard.recv().await {
                 if !links.permille(sky.hint_lost.load(Ordering::Relaxed)) {
-                    // A node that is no more does not listen.
+                    // The receiver is gone when the node has died.
                     let _ = told.send(key);
                 }
             }
@@ -76,7 +76,7 @@ impl Link {
         Self { clockwork, memory, weather, hints }
     }
 
-    /// One call to the database, as the weather lets it.
+    /// One call to the database, with the faults of the weather.
     fn call<T: Send + 'static>(
         &self,
         doing: impl FnOnce(&MemoryStore) -> StoreFuture<'_, T> + Send + 'static,
@@ -98,7 +98,7 @@ impl Link {
                 server.sleep_ms(took_ms / 2).await;
                 let done = doing(&memory).now_or_never().expect("memory answers at once");
                 server.sleep_ms(took_ms.div_ceil(2)).await;
-                // Whoever asked may have died.
+                // The caller may have died.
                 let _ = tell.send(done);
             });
             let done = answer.await.expect("a database that was asked answers");
@@ -120,7 +120,7 @@ impl Link {
         async move { call.await.map_err(unknown) }.boxed()
     }
 
-    /// Refuses what the database never takes, or not together, or not just now.
+    /// Refuses batches that the database never accepts, or not together, or not just now.
     fn take(&self, batches: &[Batch]) -> Result<(), StoreError> {
         let never = |batch: &Batch| self.is_unwritable(batch);
         let rejected = |why: &str| Err(StoreError::Rejected(why.to_owned()));
@@ -133,13 +133,13 @@ impl Link {
         }
     }
 
-    /// Whether this is a batch of the one execution that nothing more can be written for; it may be set aside.
+    /// Whether this is a batch of the one execution for which nothing more can be written; parking it is allowed.
     fn is_unwritable(&self, batch: &Batch) -> bool {
         let unwritable = self.weather.unwritable.lock().expect("nobody panics here");
         unwritable.as_deref() == Some(batch.key.id.as_str()) && batch.head.parked.is_none()
     }
 
-    /// As a real store does: asks again with the same id before it says that it does not know.
+    /// Like a real store, asks again with the same id before it returns an unknown outcome.
     async fn append_patiently(
         &self,
         id: u64,
@@ -197,7 +197,8 @@ impl Store for Link {
         });
         async move {
             match call.await {
-                // As a real store does: what nobody here knows to be theirs is given back, when the database lets it.
+                // Like a real store, gives back claims that this node may hold without knowing, when the database
+                // allows it.
                 Err(StoreError::Unknown(cause)) if self.clockwork.permille(700) => {
                     let keys = std::mem::take(&mut *claimed.lock().expect("nobody panics here"));
                     let freed = self.call(move |memory| {

@@ -24,9 +24,9 @@ pub(crate) struct Library {
     clockwork: Clockwork,
     report: Report,
     programs: BTreeMap<Digest, Arc<Node>>,
-    /// Executions whose broken steps somebody has mended.
+    /// Executions whose broken steps were repaired.
     pub(crate) mended: Mutex<BTreeSet<String>>,
-    /// The keys of a poll's rounds in the order of their coming, by execution and path.
+    /// The keys of a poll's rounds in the order in which they came, by execution and path.
     rounds: Mutex<BTreeMap<(String, String), Vec<String>>>,
 }
 
@@ -37,7 +37,7 @@ impl Library {
         Self { clockwork, report, programs: programs.collect(), mended: Mutex::default(), rounds: Mutex::default() }
     }
 
-    /// A round is known by its key, which no other has (L3).
+    /// The number of a round, which is known by its unique key (L3).
     fn round(&self, begin: &GuestInput) -> u32 {
         let mut rounds = self.rounds.lock().expect("nobody panics here");
         let place = (begin.execution.to_string(), begin.input.to_string());
@@ -50,12 +50,12 @@ impl Library {
     }
 }
 
-/// The bytes of a component: they only have to be its own.
+/// The bytes of a component: they only have to be unique.
 pub(crate) fn bytes(number: usize) -> Vec<u8> {
     format!("program {number}").into_bytes()
 }
 
-/// What every component declares.
+/// The manifest of every component.
 pub(crate) fn manifest() -> Manifest {
     let step = |name: &str, options| StepInfo {
         name: name.to_owned(),
@@ -83,26 +83,26 @@ pub(crate) fn manifest() -> Manifest {
     }
 }
 
-/// What one node has loaded.
+/// The components that one node has loaded.
 pub(crate) struct Shelf {
     node: Home,
     loaded: Mutex<BTreeSet<Digest>>,
 }
 
-/// Where guests live.
+/// The node on which guests live.
 #[derive(Clone)]
 struct Home {
     world: Weak<World>,
     node: usize,
     library: Arc<Library>,
-    /// Places for guests, and what workflows may have of them: as in the sandbox.
+    /// Places for guests, and the share of them that workflows may have, as in the sandbox.
     places: Arc<Semaphore>,
     workflows: Arc<Semaphore>,
     steps_admitted: Arc<AtomicU64>,
 }
 
 impl Shelf {
-    /// With places for so many guests.
+    /// With places for this many guests.
     pub(crate) fn new(world: &Arc<World>, node: usize, guests_max: u32) -> Self {
         let places = |count: u32| Arc::new(Semaphore::new(count as usize));
         let node = Home {
@@ -195,7 +195,7 @@ impl Program for Loaded {
     }
 }
 
-/// What a guest is said to take.
+/// The memory that a guest reports.
 pub(crate) const GUEST_BYTES: u64 = 1 << 20;
 
 struct NativeGuest {
@@ -214,7 +214,7 @@ impl Guest for NativeGuest {
             let library = &self.home.library;
             let clockwork = &library.clockwork;
             if self.home.world.upgrade().is_some_and(|world| world.crashes_now(self.home.node)) {
-                // It goes no further than this.
+                // The node has crashed: the guest goes no further.
                 std::future::pending::<()>().await;
             }
             if clockwork.permille(100) {
@@ -224,7 +224,7 @@ impl Guest for NativeGuest {
                 // Another guest needs its place.
                 return Err(HostError::Displaced);
             }
-            // What a guest complains of is a broken law, not the guest's failure.
+            // A panic of a guest reports a broken law; it is not the guest's failure.
             catch_unwind(AssertUnwindSafe(|| self.guest.turn(delivery))).map_err(|cause| {
                 library.report.violation(format!("a guest complains: {}", words(&*cause)));
                 HostError::Ended

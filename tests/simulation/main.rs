@@ -1,5 +1,5 @@
 //! Seeded simulation: the worker on a store that fails, with two nodes that die, stand still and come back, random
-//! programs, people and servers. One thread, one clock, one source of chance: a seed repeats exactly.
+//! programs, people and servers. With one thread, one clock and one source of random numbers, a seed repeats exactly.
 //!
 //! `SEED=n` runs one seed and prints the histories; `SEEDS=n` runs that many (300 otherwise).
 
@@ -27,18 +27,18 @@ use test_memory_store::MemoryStore;
 use test_programs::{Node, programs};
 use world::{NODES, World};
 
-/// How many seeds there are without `SEEDS`.
+/// The number of seeds without `SEEDS`.
 const SEEDS: u64 = 300;
-/// How many programs run in one world.
+/// The number of programs in one world.
 const PROGRAMS: usize = 12;
-/// Of how many drawn programs each of them consists.
+/// The number of drawn parts in each of them.
 const PARTS: usize = 5;
 /// How long faults may last.
 const FAULTS_MS: u64 = 25_000;
 /// How long everything may take to come to an end once faults have stopped (I8).
 const CALM_MS: u64 = 60_000;
 
-/// What one seed came to.
+/// The result of one seed.
 struct Outcome {
     violations: Vec<String>,
     counts: BTreeMap<&'static str, u64>,
@@ -110,18 +110,18 @@ fn upload(memory: &MemoryStore, number: usize) {
     kept.now_or_never().unwrap().unwrap();
 }
 
-/// Random programs: half of them without chance, so that it is known what they must come to.
+/// Random programs: half of them are deterministic, so that their results are known.
 fn draw(seed: u64) -> Vec<Node> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let mut draw = |number: usize| programs(number % 2 == 1).new_tree(&mut runner).unwrap().current();
-    // Several after each other, so that an execution lives long enough to see some trouble.
+    // Several parts in a row, so that an execution lives long enough to meet some faults.
     (0..PROGRAMS).map(|number| Node::Seq((0..PARTS).map(|_| draw(number)).collect())).collect()
 }
 
-/// The histories, for whoever has to find out what happened.
+/// The histories, for the developer who has to find out what happened.
 fn story(world: &World) -> String {
     let mut story = format!("settings: {}\n", world.settings());
     for (number, program) in world.programs.iter().enumerate() {
@@ -164,7 +164,7 @@ fn number(variable: &str) -> Option<u64> {
 #[test]
 fn no_seed_breaks_a_law() {
     if let Some(seed) = number("SEED") {
-        // What the engine logs, in order: RUST_LOG=debug for more.
+        // The engine's log, in order: RUST_LOG=debug for more.
         tracing_subscriber::fmt().without_time().with_test_writer().with_ansi(false).init();
         let outcome = live(seed);
         println!("{}\nseed {seed}: {:?}", outcome.story, outcome.counts);

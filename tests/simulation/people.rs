@@ -1,4 +1,4 @@
-//! Everybody outside: those who start executions, answer their questions, send them signals, and read about them.
+//! The people outside: they start executions, answer their questions, send them signals, and read their histories.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ async fn begin(world: &World, id: &str, program: usize) -> Option<Result<(), Api
     world.ask(|engine| async move { engine.start(request).await.map(drop) }.boxed()).await
 }
 
-/// Answers questions, sends signals that are waited for, and resumes what has stopped; for ever.
+/// Answers questions, sends awaited signals, and resumes stopped executions, for ever.
 pub(crate) async fn attend(world: Arc<World>) {
     loop {
         world.clockwork.sleep_ms(5 + world.clockwork.below(100)).await;
@@ -92,7 +92,7 @@ async fn answer(world: &World, question: &ApprovalView) {
 async fn look_after(world: &World, id: &str, status: &Status) {
     match status.summary.status.as_str() {
         "parked" if world.is_unwritable(id) => {}
-        // It ran alone when the engine died, by bad luck: somebody looks at it, and lets it go on.
+        // It happened to run alone when the engine died: a person looks at it, and resumes it.
         "parked" if status.failure.as_ref().is_some_and(|failure| failure.kind == "engine-crash") => {
             resume(world, id).await;
         }
@@ -100,7 +100,7 @@ async fn look_after(world: &World, id: &str, status: &Status) {
         "paused" if world.clockwork.permille(200) => {
             forget_pause(world, id);
             resume(world, id).await;
-            // It may have been resumed at any moment up to here, also after a pause that was asked for meanwhile.
+            // It may have been resumed at any moment up to here, even after a pause that was requested meanwhile.
             forget_pause(world, id);
         }
         "failed" if is_mendable(world, id) => {
@@ -126,7 +126,7 @@ fn forget_pause(world: &World, id: &str) {
     acknowledged.resumed_ms.insert(id.to_owned(), world.clockwork.now_ms());
 }
 
-/// Whether it has failed, and would not once somebody has mended what is broken.
+/// Whether the execution has failed, and would succeed once its broken step is repaired.
 pub(crate) fn is_mendable(world: &World, id: &str) -> bool {
     let acknowledged = world.acknowledged();
     let Some(program) = acknowledged.starts.get(id) else { return false };
@@ -145,7 +145,7 @@ async fn resume(world: &World, id: &str) {
     }
 }
 
-/// Pauses, now and then cancels; until told to stop.
+/// Pauses executions, and cancels some, until this time.
 pub(crate) async fn interfere(world: Arc<World>, until_ms: u64) {
     while world.clockwork.now_ms() < until_ms {
         world.clockwork.sleep_ms(world.clockwork.below(600)).await;
@@ -158,20 +158,20 @@ pub(crate) async fn interfere(world: Arc<World>, until_ms: u64) {
             if matches!(said, Some(Ok(()))) {
                 let now = world.clockwork.now_ms();
                 let mut acknowledged = world.acknowledged();
-                // The answer may come after somebody has resumed it.
+                // The answer may come after the execution was resumed.
                 if acknowledged.resumed_ms.get(&id).is_none_or(|resumed| *resumed < asked_ms) {
                     acknowledged.pauses.insert(id, now);
                 }
             }
         } else if world.clockwork.permille(100) {
-            // Before the answer: it may be done although nobody hears of it.
+            // Recorded before the answer comes: the cancel may take effect although the answer is lost.
             world.acknowledged().cancels.insert(id);
             world.ask(move |engine| async move { engine.cancel(&asked).await }.boxed()).await;
         }
     }
 }
 
-/// Reads histories over and over: what was once shown stays.
+/// Reads histories over and over: an event that was shown once stays.
 pub(crate) async fn read(world: Arc<World>) {
     loop {
         world.clockwork.sleep_ms(100 + world.clockwork.below(900)).await;
@@ -182,12 +182,12 @@ pub(crate) async fn read(world: Arc<World>) {
         let seen: Vec<String> = events.iter().map(|e| line(e.position.0, (e.time, &e.scope, &e.kind))).collect();
         let before = world.acknowledged().read.insert(id.clone(), seen.clone()).unwrap_or_default();
         let is_kept = before.iter().zip(&seen).all(|(before, now)| before == now);
-        // A slow answer may be older than the one before, never another.
+        // A slow answer may be older than the one before, but must not contradict it.
         world.report.check(is_kept, || format!("L7: the history of {id} showed {before:?}, then {seen:?}"));
     }
 }
 
-/// An event as it is compared between readings.
+/// An event in the form in which readings are compared.
 pub(crate) fn line(position: u64, (at, scope, kind): (Timestamp, &Scope, &str)) -> String {
     format!("{position} {} {scope} {kind}", at.0)
 }

@@ -1,9 +1,9 @@
-//! What was seen to be wrong, and how much of everything there was.
+//! The violations that were found, and counts of events.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Cheap to clone; all clones are one.
+/// The report. Cheap to clone; all clones share one state.
 #[derive(Clone, Default)]
 pub(crate) struct Report(Arc<Mutex<Noted>>);
 
@@ -18,19 +18,19 @@ impl Report {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A law was broken.
+    /// Records that a law was broken.
     pub(crate) fn violation(&self, what: String) {
         self.noted().violations.push(what);
     }
 
-    /// Checks something that must hold.
+    /// Checks a condition that must hold.
     pub(crate) fn check(&self, holds: bool, otherwise: impl FnOnce() -> String) {
         if !holds {
             self.violation(otherwise());
         }
     }
 
-    /// One more of these.
+    /// Counts one more of these.
     pub(crate) fn count(&self, what: &'static str) {
         *self.noted().counts.entry(what).or_default() += 1;
     }

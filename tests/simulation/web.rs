@@ -1,4 +1,4 @@
-//! The outside world that steps ask: it answers everybody, and keeps a ledger of every request.
+//! The outside world of steps: it answers every request, and keeps a ledger of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
@@ -11,10 +11,10 @@ use test_memory_store::Row;
 
 use crate::world::{World, key};
 
-/// Longer than a look into the inbox takes at worst.
+/// Longer than the longest time until an inbox is read.
 const PAUSE_IS_KNOWN_MS: u64 = 8_000;
 
-/// What was asked under one key, and how often.
+/// The request under one key, and how often it came.
 struct Entry {
     url: String,
     body: Vec<u8>,
@@ -121,7 +121,7 @@ fn note(world: &World, node: usize, request: &HttpRequest, its_key: &str) {
     report.check(!unheard, || format!("L16: {} is asked although {id} was told to stop before", request.url));
     drop(tables);
     let acknowledged = world.acknowledged();
-    // A cancel lets it go on, to clean up.
+    // A cancel lets a paused execution go on, to clean up.
     let paused = acknowledged.pauses.get(id).filter(|_| !acknowledged.cancels.contains(id));
     if let Some(since) = paused {
         let late = world.clockwork.now_ms() > since + PAUSE_IS_KNOWN_MS;
@@ -129,13 +129,13 @@ fn note(world: &World, node: usize, request: &HttpRequest, its_key: &str) {
     }
 }
 
-/// Whether a pause or a cancel lay in the inbox already when this request was written down, and has not been heard.
+/// Whether a pause or a cancel was already in the inbox when this request was recorded, and has not been read.
 fn is_unheard(row: &Row, events: &[Event], call: &CallName) -> bool {
     let is_start =
         |event: &Event| matches!(event.data, EventData::FetchStarted { .. }) && name_of(event).as_ref() == Some(call);
     let Some(index) = events.iter().rposition(is_start) else { return false };
     let Some((_, written)) = row.written.range(..=Position(index as u64 + 1)).next_back() else { return false };
-    // Somebody lets it go on, which is in memory before it is written.
+    // A resume is on its way, which takes effect in memory before it is durable.
     if row.inbox.values().any(|(message, _)| message == "\"Resume\"") {
         return false;
     }
@@ -150,7 +150,7 @@ fn name_of(event: &Event) -> Option<CallName> {
     Some(CallName { scope: event.scope.clone(), ordinal: event.data.ordinal()? })
 }
 
-/// Whether the answer is recorded, and nothing was begun anew since.
+/// Whether the answer is recorded, and no retry has begun since.
 fn is_recorded(events: &[Event], call: &CallName) -> bool {
     let mut recorded = false;
     for event in events {

@@ -1,4 +1,4 @@
-//! The simulated world: nodes on one database, and how it is asked for something.
+//! The simulated world: nodes on one database, and the requests of clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,14 +21,14 @@ use crate::guests::{GUEST_BYTES, Library, Shelf};
 use crate::report::Report;
 use crate::web::{HttpClient, Ledger};
 
-/// How many nodes share the database.
+/// The number of nodes that share the database.
 pub(crate) const NODES: usize = 2;
 /// How long a node may be silent.
 pub(crate) const LEASE_MS: u64 = 4_000;
 /// How long a client waits for an answer.
 const PATIENCE_MS: u64 = 15_000;
 
-/// What was acknowledged, and must therefore never be lost.
+/// Everything that was acknowledged, and must therefore never be lost.
 #[derive(Default)]
 pub(crate) struct Acknowledged {
     /// Executions by id, with the number of their program.
@@ -39,28 +39,28 @@ pub(crate) struct Acknowledged {
     pub(crate) cancels: BTreeSet<String>,
     /// Executions that were paused, since when.
     pub(crate) pauses: BTreeMap<String, u64>,
-    /// When somebody last asked for them to go on.
+    /// The times of the last requests to resume them.
     pub(crate) resumed_ms: BTreeMap<String, u64>,
-    /// How many signals of each name.
+    /// The number of signals of each name.
     pub(crate) signals: BTreeMap<(String, String), u64>,
     /// Executions that were resumed after a failure, or may have been.
     pub(crate) mended: BTreeSet<String>,
-    /// Executions whose failure is not a call's: nothing can be resumed.
+    /// Executions whose failure is not that of a call: they cannot be resumed.
     pub(crate) hopeless: BTreeSet<String>,
     /// The histories that readers saw, event by event.
     pub(crate) read: BTreeMap<String, Vec<String>>,
 }
 
-/// Where one node lives.
+/// The place of one node.
 struct Place {
     data: tempfile::TempDir,
     engine: Mutex<Option<Engine>>,
-    /// Whether it dies in the next turn of a guest, and whether it has.
+    /// Whether the node dies in the next turn of a guest, and whether it has died there.
     crashes: AtomicBool,
     has_crashed: AtomicBool,
 }
 
-/// Everything there is.
+/// The whole world.
 pub(crate) struct World {
     pub(crate) clockwork: Clockwork,
     pub(crate) report: Report,
@@ -71,7 +71,7 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     acknowledged: Mutex<Acknowledged>,
     places: Vec<Place>,
-    /// How many guests a node has places for.
+    /// The number of places for guests on a node.
     guests_max: u32,
     config: Config,
 }
@@ -137,7 +137,7 @@ impl World {
         )
     }
 
-    /// Starts a node on what it left behind.
+    /// Starts a node on the data that it left behind.
     pub(crate) fn boot(self: &Arc<Self>, node: usize) {
         let runtime = Arc::new(SimulatedMachine { clockwork: self.clockwork.clone(), node });
         let link = Link::new(self.clockwork.clone(), self.memory.clone(), self.weather.clone());
@@ -161,7 +161,7 @@ impl World {
         self.places[node].engine.lock().expect("nobody panics here")
     }
 
-    /// The name a node has in the database.
+    /// The name of a node in the database.
     pub(crate) fn name(&self, node: usize) -> String {
         std::fs::read_to_string(self.places[node].data.path().join("node-id")).unwrap_or_default()
     }
@@ -175,7 +175,7 @@ impl World {
         self.report.count("kills");
     }
 
-    /// This node dies in the next turn of a guest.
+    /// Makes this node die in the next turn of a guest.
     pub(crate) fn crash_soon(&self, node: usize) {
         self.places[node].has_crashed.store(false, Ordering::Relaxed);
         self.places[node].crashes.store(true, Ordering::Relaxed);
@@ -185,12 +185,12 @@ impl World {
         self.places[node].has_crashed.load(Ordering::Relaxed)
     }
 
-    /// It need not die any more; `false`: it is about to.
+    /// Cancels a planned death; `false` when the node is already about to die.
     pub(crate) fn crashes_no_more(&self, node: usize) -> bool {
         self.places[node].crashes.swap(false, Ordering::Relaxed)
     }
 
-    /// Called from within a turn: whether the node dies in it. What it has written down by now is what it leaves behind.
+    /// Called from within a turn: whether the node dies in it. It leaves behind what it has written by now.
     pub(crate) fn crashes_now(self: &Arc<Self>, node: usize) -> bool {
         if !self.places[node].crashes.swap(false, Ordering::Relaxed) {
             return false;
@@ -207,7 +207,7 @@ impl World {
         true
     }
 
-    /// Asks any node for something, as a client does: it may get no answer, and may lose its patience.
+    /// Sends a request to any node, as a client does: there may be no answer, or none within the client's timeout.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
         call: impl FnOnce(Engine) -> BoxFuture<'static, Result<T, ApiError>> + Send + 'static,
@@ -219,7 +219,7 @@ impl World {
         let (abort, registration) = AbortHandle::new_pair();
         let serving = Abortable::new(
             async move {
-                // Whoever asked may have gone.
+                // The caller may be gone.
                 let _ = tell.send(call(engine).await);
             },
             registration,
@@ -237,18 +237,18 @@ impl World {
         }
     }
 
-    /// Whether an execution of this id has ended, by what the database holds.
+    /// Whether an execution of this id has ended, according to the database.
     pub(crate) fn is_over(&self, id: &str) -> bool {
         let tables = self.memory.tables();
         tables.executions.get(&key(id)).is_some_and(|row| row.head.state != cerebelum_store::State::Open)
     }
 
-    /// Whether this is the execution that nothing more can be written for.
+    /// Whether this is the execution for which nothing more can be written.
     pub(crate) fn is_unwritable(&self, id: &str) -> bool {
         self.weather.unwritable.lock().expect("nobody panics here").as_deref() == Some(id)
     }
 
-    /// Whether a person has to look at it.
+    /// Whether the execution is parked.
     pub(crate) fn is_parked(&self, id: &str) -> bool {
         let tables = self.memory.tables();
         tables.executions.get(&key(id)).is_some_and(|row| row.head.parked.is_some())
@@ -259,7 +259,7 @@ impl World {
         self.memory.tables().executions.keys().map(|key| key.id.to_string()).collect()
     }
 
-    /// Faults stop: everybody goes on, and the database answers.
+    /// Stops the faults: every node goes on, and the database answers.
     pub(crate) fn calm(&self) {
         self.weather.calm();
         (0..NODES).for_each(|node| self.clockwork.go_on(node));
@@ -284,7 +284,7 @@ struct SimulatedMachine {
 
 impl Runtime for SimulatedMachine {
     fn boot_ms(&self) -> u64 {
-        // No two machines were started at the same time.
+        // Every machine was started at another time.
         self.clockwork.now_ms() - 900_000 * self.node as u64
     }
 

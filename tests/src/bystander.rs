@@ -1,5 +1,5 @@
-//! Somebody on the same machine who asks the engine for nothing: where he is held up as long, it is not the engine's ways
-//! that are slow, but the machine, or all that goes on there.
+//! A bystander on the same machine that sends no requests to the engine. When it is delayed for as long as the engine,
+//! the machine is slow, or busy with other work, and not the engine.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Bystander {
         Self { here, thread }
     }
 
-    /// Ends, and tells the longest that the machine held it up.
+    /// Ends, and returns the longest delay.
     ///
     /// # Panics
     /// When its file could not be written.

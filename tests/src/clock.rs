@@ -1,4 +1,4 @@
-//! A wall clock that a test moves under a running process, as somebody does who sets a machine's clock.
+//! A wall clock that a test moves under a running process, like an operator who sets a machine's clock.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ impl WallClock {
     /// A clock that is right.
     ///
     /// # Panics
-    /// When its library cannot be compiled: what links Rust compiles C.
+    /// When its library cannot be compiled; the compiler that links Rust programs also compiles C.
     #[must_use]
     pub fn new() -> Self {
         let folder = scratch();
@@ -28,7 +28,7 @@ impl WallClock {
         clock
     }
 
-    /// What lets a process see this clock.
+    /// The variables with which a process sees this clock.
     #[must_use]
     pub fn variables(&self) -> [(&'static str, String); 2] {
         let path = |name: &str| -> PathBuf { self.folder.0.join(name) };
@@ -38,7 +38,7 @@ impl WallClock {
         ]
     }
 
-    /// From now on it is wrong by so many milliseconds.
+    /// Makes the clock wrong by this many milliseconds from now on.
     ///
     /// # Panics
     /// When its file cannot be written.

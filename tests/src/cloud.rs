@@ -16,13 +16,13 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// Starts one.
+    /// Starts a cloud.
     #[must_use]
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts one that behaves as these arguments say.
+    /// Starts a cloud with these arguments.
     ///
     /// # Panics
     /// When it does not start.
@@ -69,10 +69,10 @@ impl Cloud {
         serde_json::from_str(&text).expect("the ledger is a list")
     }
 
-    /// Waits until nobody is connected to it: what a killed engine had sent has been read and stands in the ledger.
+    /// Waits until no client is connected to it: the requests of a killed engine have then been read into the ledger.
     ///
     /// # Panics
-    /// When somebody stays.
+    /// When a client stays connected.
     pub fn wait_until_deserted(&self) {
         let port: u16 = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address has a port");
         let here = format!(":{port:04X}");
@@ -87,7 +87,7 @@ impl Cloud {
         });
     }
 
-    /// Puts to it, as somebody else would.
+    /// Sends it a PUT, as another client would.
     ///
     /// # Panics
     /// When there is no answer.
@@ -95,7 +95,7 @@ impl Cloud {
         http("PUT", &format!("{}{path}", self.url));
     }
 
-    /// The requests of this method to paths that begin so.
+    /// The requests of this method to paths with this prefix.
     #[must_use]
     pub fn requests(&self, method: &str, path: &str) -> Vec<Value> {
         let fits = |entry: &Value| {
@@ -107,7 +107,7 @@ impl Cloud {
 
 impl Drop for Cloud {
     fn drop(&mut self) {
-        // It may have died already, which is what is wanted.
+        // It may have died already, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! A disk that a test fills: what is written to it fails for lack of room, until there is room again.
+//! A disk that a test fills: writes to it fail for lack of space, until there is space again.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -7,25 +7,25 @@ use std::process::{Command, Stdio};
 use crate::clock::compile;
 use crate::{Scratch, scratch};
 
-/// What a file system of its own has room for.
+/// The size of a file system of its own.
 const BYTES: u64 = 4 << 30;
-/// How often the file system is made smaller while somebody writes to it.
+/// The number of attempts to make the file system smaller while a process writes to it.
 const ATTEMPTS_MAX: usize = 20;
 
 /// A folder on a disk that can be full.
 ///
-/// It is a file system of its own where this process may mount one (as root outside of most containers); there, writing to
-/// a hole of a mapped file kills. Elsewhere a library lets the writes of the process fail.
+/// It is a file system of its own if this process may mount one (as root outside of most containers); there, writing to
+/// a hole of a mapped file kills. Otherwise a library makes the process's writes fail.
 #[derive(Debug)]
 pub struct Disk {
-    /// What is on no full disk.
+    /// A folder for files that must not be on the full disk.
     beside: Scratch,
     folder: PathBuf,
     is_mounted: bool,
 }
 
 impl Disk {
-    /// A disk with room.
+    /// A disk with free space.
     ///
     /// # Panics
     /// When no folder can be made.
@@ -44,19 +44,19 @@ impl Disk {
         Self { beside, folder, is_mounted }
     }
 
-    /// Where it is.
+    /// The folder on this disk.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A folder on another disk, which goes with this one.
+    /// A folder on another disk, which is removed with this one.
     #[must_use]
     pub fn beside(&self) -> &Path {
         &self.beside.0
     }
 
-    /// Who lets writes fail when it is full, in words.
+    /// What makes writes fail when it is full, in words.
     #[must_use]
     pub const fn way(&self) -> &'static str {
         if self.is_mounted { "a file system of its own" } else { "a library" }
@@ -72,15 +72,15 @@ impl Disk {
         command
     }
 
-    /// From now on there is room for so many bytes more; without a file system of its own, for none.
+    /// Leaves space for this many more bytes. Without a file system of its own there is none.
     ///
     /// # Panics
-    /// When it cannot be made smaller.
+    /// When the file system cannot be made smaller.
     pub fn fill(&self, room: u64) {
         if !self.is_mounted {
             return self.say_whether_full(true);
         }
-        // Meanwhile somebody writes to it, and it does not become smaller than what is on it.
+        // Meanwhile a process writes to it, and it cannot become smaller than its content.
         let is_done = (0..ATTEMPTS_MAX).any(|_| {
             let stat = rustix::fs::statvfs(&self.folder).expect("a mounted file system says what is on it");
             self.resize((stat.f_blocks - stat.f_bfree) * stat.f_frsize + room)
@@ -88,10 +88,10 @@ impl Disk {
         assert!(is_done, "the disk can be filled");
     }
 
-    /// There is room again.
+    /// Gives the space back.
     ///
     /// # Panics
-    /// When it cannot be made larger.
+    /// When the file system cannot be made larger.
     pub fn free(&self) {
         match self.is_mounted {
             true => assert!(self.resize(BYTES), "the disk can be freed"),
@@ -122,7 +122,7 @@ impl Default for Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.is_mounted {
-            // Also when a test fails: it is memory.
+            // Also when a test fails: the file system takes memory.
             let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
         }
     }

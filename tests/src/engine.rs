@@ -1,4 +1,4 @@
-//! One engine process: started, killed, started again on the same data, and spoken to through the command line.
+//! One engine process: started, killed, started again on the same data, and used through the command line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{Disk, Scratch, program, scratch, until};
 
-/// The hosts that steps may ask unless a test says otherwise.
+/// The hosts that steps may reach by default.
 const HOSTS: &str = "127.0.0.1,localhost";
 
 /// Where an engine keeps its histories.
@@ -25,14 +25,14 @@ pub enum Database {
     Postgres,
 }
 
-/// What the command line answered.
+/// The answer of the command line.
 #[derive(Debug)]
 pub struct Said {
-    /// Its exit code.
+    /// The exit code.
     pub code: i32,
-    /// What it printed.
+    /// The text on stdout.
     pub out: String,
-    /// What it complained of.
+    /// The text on stderr.
     pub err: String,
 }
 
@@ -44,16 +44,16 @@ pub struct Engine {
     end: Option<ExitStatus>,
     url: String,
     data: Scratch,
-    /// The disk that its data is on, when a test fills it.
+    /// The disk with its data, if a test fills it.
     disk: Option<Arc<Disk>>,
     database: String,
     variables: Vec<(String, String)>,
-    /// What steps may ask.
+    /// The hosts that steps may reach.
     hosts: String,
 }
 
 impl Engine {
-    /// Starts an engine on an empty database. Steps may ask any loopback address.
+    /// Starts an engine on an empty database. Steps may reach any loopback address.
     #[must_use]
     pub fn start(database: Database) -> Self {
         Self::start_with(database, &[])
@@ -69,7 +69,7 @@ impl Engine {
     /// The same, with its data folder and a SQLite file on a disk that can be filled; its log is elsewhere.
     ///
     /// # Panics
-    /// When there is one on this disk already.
+    /// When there is an engine on this disk already.
     #[must_use]
     pub fn start_on(disk: &Arc<Disk>, database: Database, settings: &[(&str, &str)]) -> Self {
         let data = Scratch(disk.folder().join("engine"));
@@ -106,7 +106,7 @@ impl Engine {
         Self::begin_life(other.database.clone(), (scratch(), None), other.variables.clone())
     }
 
-    /// From its next start on, steps may ask these hosts only.
+    /// Lets steps reach only these hosts, from the next start on.
     pub fn allow(&mut self, hosts: &str) {
         hosts.clone_into(&mut self.hosts);
     }
@@ -127,7 +127,7 @@ impl Engine {
         assert!(self.launch(variables), "the engine died:\n{}", self.log());
     }
 
-    /// The same, for a process that may be meant to die at once: whether it lived to become ready.
+    /// The same, for a process that may be meant to die at once. Returns whether it became ready.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -167,7 +167,7 @@ impl Engine {
         true
     }
 
-    /// Whether the process has died of itself, or was never started.
+    /// Whether the process has ended by itself, or was never started.
     ///
     /// # Panics
     /// When its state cannot be read.
@@ -184,7 +184,7 @@ impl Engine {
         self.end.and_then(|end| end.signal()) == Some(9)
     }
 
-    /// With which code the last process ended, if with one.
+    /// The exit code of the last process, if it has one.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
         self.end.and_then(|end| end.code())
@@ -209,7 +209,7 @@ impl Engine {
         rustix::process::kill_process(pid.expect("a process id"), signal).expect("a running process takes signals");
     }
 
-    /// Tells it to stop, and returns how it ended and how long that took.
+    /// Asks the process to stop, and returns how it ended and how long that took.
     ///
     /// # Panics
     /// When it does not end.
@@ -220,10 +220,10 @@ impl Engine {
         (until("the engine has stopped", || child.try_wait().expect("its state can be read")), told.elapsed())
     }
 
-    /// Waits until the process has died of itself (a failpoint).
+    /// Waits until the process has died by itself (a failpoint).
     ///
     /// # Panics
-    /// When it lives on.
+    /// When it does not die.
     pub fn wait_for_death(&mut self) {
         let mut child = self.child.take().expect("the engine runs");
         self.end = Some(until("the engine dies", || child.try_wait().expect("its state can be read")));
@@ -244,8 +244,8 @@ impl Engine {
         std::fs::remove_dir_all(self.data.0.join("data/artifacts")).expect("a folder of its own can be removed");
     }
 
-    /// Loses what makes it the node that it was: its name, and its notes of what ran when it died. As a container does that
-    /// starts on an empty data folder.
+    /// Removes the files that make it the same node: its id, and its notes of the executions that ran when it died. A
+    /// container that starts on an empty data folder has lost them in the same way.
     ///
     /// # Panics
     /// When that is not possible, or it runs.
@@ -293,7 +293,7 @@ impl Engine {
         &self.database
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
@@ -319,20 +319,20 @@ impl Engine {
         Said { code: done.status.code().unwrap_or(-1), out: text(done.stdout), err: text(done.stderr) }
     }
 
-    /// Runs it and expects it to succeed.
+    /// Runs the command line and expects success.
     ///
     /// # Panics
-    /// When it does not.
+    /// When it fails.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let said = self.cli(arguments);
         assert_eq!(said.code, 0, "{arguments:?} said {}{}\n{}", said.out, said.err, self.log());
         said.out
     }
 
-    /// Runs it with `--json` and reads the answer, whatever the exit code.
+    /// Runs the command line with `--json` and reads the answer, whatever the exit code.
     ///
     /// # Panics
-    /// When the answer is no JSON.
+    /// When the answer is not JSON.
     #[must_use]
     pub fn json(&self, arguments: &[&str]) -> Value {
         let said = self.cli(&[arguments, &["--json"]].concat());
@@ -367,10 +367,10 @@ impl Engine {
         self.json(&["status", id])
     }
 
-    /// Waits until it has one of these statuses.
+    /// Waits until the execution has one of these statuses.
     ///
     /// # Panics
-    /// When it does not come to that.
+    /// When it never has.
     pub fn wait_for(&self, id: &str, statuses: &[&str]) -> Value {
         let mut last = Value::Null;
         let began = Instant::now();
@@ -387,7 +387,7 @@ impl Engine {
         }
     }
 
-    /// Waits until it has ended.
+    /// Waits until the execution has ended.
     #[must_use]
     pub fn wait_for_end(&self, id: &str) -> Value {
         self.wait_for(id, &["completed", "failed", "cancelled"])
@@ -396,14 +396,14 @@ impl Engine {
     /// The events of an execution.
     ///
     /// # Panics
-    /// When a line is no JSON.
+    /// When a line is not JSON.
     #[must_use]
     pub fn history(&self, id: &str) -> Vec<Value> {
         let lines = self.ok(&["history", id, "--json"]);
         lines.lines().map(|line| serde_json::from_str(line).expect("an event is one line of JSON")).collect()
     }
 
-    /// How often a kind of event stands in its history.
+    /// The number of events of this kind in a history.
     #[must_use]
     pub fn count(&self, id: &str, kind: &str) -> usize {
         self.history(id).iter().filter(|event| event["kind"] == kind).count()
@@ -439,7 +439,8 @@ fn address(database: Database, data: &Scratch) -> String {
     }
 }
 
-/// Lets an engine find what others have compiled: a Python component takes seconds. `tests/run` begins without any.
+/// Shares compiled components with other engines, since a Python component takes seconds to compile. `tests/run` begins
+/// without any.
 fn share_artifacts(data: &Scratch) {
     let (own, shared) = (data.0.join("data"), crate::root().join("target/tests/compiled"));
     for folder in [&own, &shared.join("artifacts")] {
@@ -459,7 +460,7 @@ fn share_artifacts(data: &Scratch) {
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have died already, which is what is wanted.
+            // It may have died already, which is fine.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -469,7 +470,7 @@ impl Drop for Engine {
     }
 }
 
-/// Asks a plain HTTP service on loopback and returns the body.
+/// Sends a request to a plain HTTP service on loopback and returns the body.
 ///
 /// # Panics
 /// When there is no answer.

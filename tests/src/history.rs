@@ -1,4 +1,4 @@
-//! What every history must look like, whatever happened to the engines that wrote it.
+//! Properties of every history, whatever happened to the engines that wrote it.
 
 use std::collections::HashSet;
 
@@ -8,11 +8,11 @@ use serde_json::Value;
 const OUTCOMES: [&str; 8] =
     ["Completed", "Failed", "TimedOut", "Received", "Rejected", "Accepted", "Cancelled", "Continued"];
 
-/// Asserts that a history has one writer: no gap, no step back in time, and at most one outcome of a call. For
-/// executions without retries, whose attempts use the same names again.
+/// Asserts that a history has one writer: no gap, no step back in time, and at most one outcome of a call. Only for
+/// executions without retries, because attempts use the same names again.
 ///
 /// # Panics
-/// When it has not.
+/// When one of these does not hold.
 pub fn assert_one_writer(events: &[Value]) {
     let positions: Vec<u64> = events.iter().filter_map(|event| event["position"].as_u64()).collect();
     let gapless: Vec<u64> = (1..=events.len() as u64).collect();

@@ -1,4 +1,4 @@
-//! The real engine for tests: its own process on a real database, spoken to through its own command line.
+//! The real engine for tests: its own process on a real database, used through its own command line.
 
 mod bystander;
 mod clock;
@@ -30,10 +30,10 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests live inside the workspace").to_owned()
 }
 
-/// A component that `examples/build` has laid down.
+/// A component that `examples/build` has built.
 ///
 /// # Panics
-/// When it is not there: the tests are run by `make test`, which builds it.
+/// When it is missing: the tests are run by `make test`, which builds it.
 #[must_use]
 pub fn component(name: &str) -> String {
     let path = root().join("target/components").join(format!("{name}.wasm"));
@@ -44,7 +44,7 @@ pub fn component(name: &str) -> String {
 /// A program that `make test` has built.
 ///
 /// # Panics
-/// When it is not there.
+/// When it is missing.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     let path = root().join("target/release").join(name);
@@ -66,14 +66,14 @@ pub fn scratch() -> Scratch {
     Scratch(path)
 }
 
-/// A folder that goes with its test.
+/// A folder that is removed with its test.
 #[derive(Debug)]
 pub struct Scratch(pub PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // What cannot be removed now is removed with the machine's temporary files.
+            // Files that cannot be removed now are removed with the machine's temporary files.
             let _ = std::fs::remove_dir_all(&self.0);
         }
     }

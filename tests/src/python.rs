@@ -10,15 +10,15 @@ use cerebelum_history::Digest;
 
 use crate::{program, root};
 
-/// How many digits of a digest tell programs apart.
+/// The number of digest digits that tell programs apart.
 const DIGEST_DIGITS: usize = 12;
 
-/// A component of a program that the test gives: paths and texts, with an `app.py` among them. It is built once, and
-/// again when the text or the `cerebelum` that builds it changes. (Components of `examples` and `tests/guests` are built
-/// by `examples/build`; ask for them with [`component`](crate::component).)
+/// The component of a program from the test: paths and texts, with an `app.py` among them. It is built once, and again
+/// when the text or the `cerebelum` that builds it changes. (Components of `examples` and `tests/guests` are built by
+/// `examples/build`; get them with [`component`](crate::component).)
 ///
 /// # Panics
-/// With what the build says when it fails.
+/// When the build fails, with its output.
 #[must_use]
 pub fn python_component(name: &str, files: &[(&str, &str)]) -> String {
     static BUILDING: Mutex<()> = Mutex::new(());
@@ -29,7 +29,7 @@ pub fn python_component(name: &str, files: &[(&str, &str)]) -> String {
     let digest = Digest::of(format!("{built_ns:?} {} {files:?}", about.len()).as_bytes());
     let folder = root().join("target/components/of-tests");
     let wasm = folder.join(format!("{name}-{}.wasm", &digest.as_str()[..DIGEST_DIGITS]));
-    // One at a time: the second of two tests that want the same program finds it.
+    // One at a time: the second of two tests that need the same program finds it built.
     let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     if !wasm.is_file() {
         forget_older(&folder, name);
@@ -47,7 +47,7 @@ pub fn python_component(name: &str, files: &[(&str, &str)]) -> String {
 /// The sources of packages that are installed for the tests' own Python, as files of a program.
 ///
 /// # Panics
-/// When one of them is not there.
+/// When one of them is missing.
 #[must_use]
 pub fn python_packages(names: &[&str]) -> Vec<(String, String)> {
     let libraries = environment().with_file_name("lib").read_dir().expect("there are libraries");
@@ -70,7 +70,7 @@ pub fn python_packages(names: &[&str]) -> Vec<(String, String)> {
 }
 
 fn forget_older(folder: &Path, name: &str) {
-    // What is not there need not go.
+    // The folder may not exist.
     let _ = fs::remove_dir_all(folder.join(name));
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
@@ -94,17 +94,17 @@ pub fn python_build(sources: &Path, wasm: &Path) -> Output {
 }
 
 fn build(sources: &Path, wasm: &Path) {
-    // Under another name until it is whole.
+    // Under another name until it is complete.
     let beside = wasm.with_extension(format!("new-{}", std::process::id()));
     let done = python_build(sources, &beside);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     fs::rename(&beside, wasm).expect("a file can be renamed beside itself");
 }
 
-/// A command that runs the tests' own Python, with the SDK and its client at hand.
+/// A command that runs the tests' own Python, with the SDK and its client.
 ///
 /// # Panics
-/// When it is not there.
+/// When that Python is missing.
 #[must_use]
 pub fn python() -> Command {
     let mut command = Command::new(environment().join("python"));

@@ -1,4 +1,4 @@
-//! A plain HTTP server that hears what really leaves: request lines, headers, and how many requests at once.
+//! A plain HTTP server that records what really leaves: request lines, headers, and the number of requests at once.
 
 use std::io::{BufRead, BufReader, Read, Write, copy, sink};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A server that answers each request with so many bytes after a time, and keeps what it heard.
+/// A server that answers each request with a number of bytes after a time, and keeps the requests.
 #[derive(Debug)]
 pub struct Server {
     port: u16,
@@ -23,10 +23,10 @@ struct Answer {
 }
 
 impl Server {
-    /// Starts one on a free port.
+    /// Starts a server on a free port.
     ///
     /// # Panics
-    /// When there is none.
+    /// When no port is free.
     #[must_use]
     pub fn start(bytes: usize, after: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -48,7 +48,7 @@ impl Server {
         server
     }
 
-    /// Where it listens.
+    /// Its port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -63,13 +63,13 @@ impl Server {
     /// The head of each request so far.
     ///
     /// # Panics
-    /// When one of its own threads did.
+    /// When one of its own threads has panicked.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         self.answer.heard.lock().expect("nobody panics while holding it").clone()
     }
 
-    /// How many requests it had at once at most.
+    /// The largest number of requests at once.
     #[must_use]
     pub fn most_at_once(&self) -> usize {
         self.answer.most.load(Ordering::SeqCst)

@@ -1,11 +1,11 @@
-//! Waiting for something to become so, without sleeping blindly.
+//! Waits for a condition, without sleeping blindly.
 
 use std::time::{Duration, Instant};
 
 /// Asks again and again until there is an answer.
 ///
 /// # Panics
-/// After 30 seconds, naming what was waited for.
+/// After 30 seconds, with the name of the condition.
 pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     within(Duration::from_secs(30), what, ask)
 }
@@ -13,7 +13,7 @@ pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
 /// Asks again and again until there is an answer, for this long.
 ///
 /// # Panics
-/// After that time, naming what was waited for.
+/// After that time, with the name of the condition.
 pub fn within<T>(time: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {

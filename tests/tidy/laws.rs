@@ -1,4 +1,4 @@
-//! What can be read off the sources about the laws of the engine: each has its test, and two of them their one place.
+//! Checks of the engine's laws in the sources: each law has its test, and two laws are held in one place of the code.
 
 use std::collections::BTreeSet;
 
@@ -25,13 +25,13 @@ fn each_law_has_a_test_of_its_name() {
     complain(&problems);
 }
 
-/// Where these words stand in the engine's own code, once for each time.
+/// The files of the engine's own code in which these words appear, once for each time.
 fn places(words: &str) -> Vec<&'static str> {
     let engine = all().iter().filter(|source| source.path.starts_with("engine/") && source.path.contains("/src/"));
     engine.flat_map(|source| source.code().matches(words).map(|_| source.path.as_str()).collect::<Vec<_>>()).collect()
 }
 
-/// Words that may stand in these places only, so often, and why.
+/// Checks words that may appear only in these places, once for each place; with the reason.
 fn check_places(rules: &[(&str, &[&str], &str)]) {
     let mut problems = Vec::new();
     for (words, may, why) in rules {
@@ -77,7 +77,7 @@ fn l10_between_executions_only_rows_travel() {
         (".execution.receive(", &[ACTIVATION], "an execution hears what stands in its inbox, from one place"),
         ("pg_notify", &["engine/store/src/hints.rs"], "a notice is no part of the transaction that commits"),
     ]);
-    // What one activation can be told by others while it lives: that it should look at its rows, and nothing else.
+    // The only message of others to a live activation is that it should look at its rows.
     let node = all().iter().find(|source| source.path == "engine/worker/src/node.rs").expect("there is a node").code();
     let activation = all().iter().find(|source| source.path == ACTIVATION).expect("it is there").code();
     assert!(node.contains("nudge: mpsc::UnboundedSender<()>"), "a nudge carries nothing");

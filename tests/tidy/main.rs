@@ -103,7 +103,7 @@ fn each_file_says_what_it_owns() {
 fn no_word_of_a_glossary_synonym_and_no_loose_end() {
     let words =
         ["todo!(", "unimplemented!(", "dbg!(", "Manager", "Util", "mod util", "mod helpers", "mod common", "Handler {"];
-    // What a library calls its own is not ours to name.
+    // The names of a library are not ours to choose.
     let theirs = "deadpool::managed::Manager";
     let mut problems = Vec::new();
     for source in all().iter().filter(|source| !source.path.starts_with("tests/tidy")) {
@@ -117,7 +117,7 @@ fn no_word_of_a_glossary_synonym_and_no_loose_end() {
 
 #[test]
 fn tests_do_not_sleep() {
-    // One place may: the loop that asks until something has become so.
+    // One place may sleep: the loop that asks until a condition holds.
     let mut problems = Vec::new();
     for source in
         all().iter().filter(|source| source.path.contains("/tests/") || source.path.starts_with("tests/end-to-end"))

@@ -1,5 +1,5 @@
-//! The pages: every link and anchor leads somewhere, every path and test they name exists, every page is linked, and every
-//! law that is cited stands in `docs/laws.md`.
+//! The pages: every link and anchor has a target, every path and test in them exists, every page is linked, and every
+//! cited law is in `docs/laws.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ struct Page {
     text: String,
 }
 
-/// All of them.
+/// All pages.
 fn pages() -> Vec<Page> {
     let paths = tracked().into_iter().filter(|path| path.ends_with(".md"));
     paths.map(|path| Page { text: read(&path), path }).collect()
@@ -29,7 +29,7 @@ impl Page {
         })
     }
 
-    /// The anchors that its headings make.
+    /// The anchors of its headings.
     fn anchors(&self) -> BTreeSet<String> {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         let mut anchors = BTreeSet::new();
@@ -46,7 +46,7 @@ impl Page {
         anchors
     }
 
-    /// Where its links lead that stay within the repository, each with its line.
+    /// The targets of its links within the repository, each with its line.
     fn links(&self) -> Vec<(usize, String)> {
         let mut links = Vec::new();
         for (number, line) in self.prose() {
@@ -61,12 +61,12 @@ impl Page {
         links
     }
 
-    /// What it names in back quotes, each with its line.
+    /// The texts in back quotes, each with its line.
     fn quoted(&self) -> impl Iterator<Item = (usize, &str)> {
         self.prose().flat_map(|(number, line)| line.split('`').skip(1).step_by(2).map(move |name| (number, name)))
     }
 
-    /// The path that a target stands for, seen from this page.
+    /// The path of a target, relative to this page.
     fn resolve(&self, target: &str) -> String {
         let mut folders: Vec<&str> = self.path.split('/').collect();
         folders.pop();
@@ -85,7 +85,7 @@ impl Page {
 fn anchor(heading: &str) -> String {
     let mut text = String::new();
     let mut rest = heading;
-    // Of a link only its words count.
+    // Only the words of a link count.
     while let Some((before, after)) = rest.split_once("](") {
         text.push_str(&before.replacen('[', "", 1));
         rest = after.split_once(')').map_or("", |(_, rest)| rest);
@@ -96,7 +96,7 @@ fn anchor(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// The links of these pages that lead nowhere; `exists` knows the files and folders.
+/// The broken links of these pages; `exists` knows the files and folders.
 fn broken_links(pages: &[Page], exists: impl Fn(&str) -> bool) -> Vec<String> {
     let anchors: BTreeMap<&str, BTreeSet<String>> =
         pages.iter().map(|page| (page.path.as_str(), page.anchors())).collect();
@@ -124,7 +124,7 @@ fn missing_paths(pages: &[Page], exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut problems = Vec::new();
     for page in pages {
         let paths = page.quoted().filter(|(_, name)| ROOMS.iter().any(|room| name.starts_with(room)));
-        // A command, a pattern and a name that stands for many are no paths.
+        // Commands, patterns and placeholders are not paths.
         for (number, path) in paths.filter(|(_, name)| !name.contains([' ', '*', '<', '{', '…', ':', '(', '=', ',']))
         {
             let is_made_up = path.split('/').any(|part| part.len() > 1 && part.chars().all(char::is_uppercase));
@@ -136,7 +136,7 @@ fn missing_paths(pages: &[Page], exists: impl Fn(&str) -> bool) -> Vec<String> {
     problems
 }
 
-/// The pages under `docs/` that no other page links to, also not by linking to their folder.
+/// The pages under `docs/` that no other page links to, not even by linking to their folder.
 fn orphans(pages: &[Page]) -> Vec<String> {
     let mut linked = BTreeSet::new();
     for page in pages {
@@ -152,7 +152,7 @@ fn orphans(pages: &[Page]) -> Vec<String> {
     lost.map(|path| format!("no other page links to {path}")).collect()
 }
 
-/// The numbers behind this letter that a text cites, each with its line: `L8` for a law, `I2` for an invariant.
+/// The numbers after this letter that a text cites, each with its line: `L8` for a law, `I2` for an invariant.
 fn cited(letter: char, text: &str) -> Vec<(usize, u32)> {
     let mut found = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -169,7 +169,7 @@ fn chapters(laws: &Page) -> Vec<u32> {
     headings.filter_map(|number| number.parse().ok()).collect()
 }
 
-/// The tests that the laws are said to be held by: their file, and their name.
+/// The tests that hold the laws, according to the page: their line, their file and their name.
 fn holders(laws: &Page) -> Vec<(usize, String, String)> {
     let mut holders = Vec::new();
     for (number, line) in laws.prose().filter(|(_, line)| line.starts_with("Held by: ")) {
@@ -218,7 +218,7 @@ fn every_page_is_linked() {
     complain(&orphans(&pages()));
 }
 
-/// Texts that may cite laws and invariants, without this file, which plants some.
+/// Texts that may cite laws and invariants, without this file, which contains wrong ones on purpose.
 fn citing() -> impl Iterator<Item = (String, String)> {
     const KINDS: [&str; 9] = [".rs", ".py", ".sql", ".wit", ".proto", ".md", ".toml", "/run", "/build"];
     let paths = tracked().into_iter().filter(|path| KINDS.iter().any(|kind| path.ends_with(kind)));
@@ -257,7 +257,7 @@ fn nothing_is_cited_that_stands_nowhere() {
     complain(&problems.collect::<Vec<_>>());
 }
 
-/// The lines that speak of a predecessor, or of behaviours and promises by their number.
+/// The lines that mention a predecessor, or behaviours and promises by their number.
 fn strays(text: &str) -> Vec<usize> {
     let is_stray = |line: &str| {
         let line = line.to_lowercase();

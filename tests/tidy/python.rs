@@ -1,4 +1,4 @@
-//! The tidiness of what is written in Python; ruff and mypy, which `tests/run` calls, see to the rest.
+//! The tidiness of the Python sources; ruff and mypy, which `tests/run` calls, check the rest.
 
 use crate::sources::{Source, python};
 use crate::{FILE_LINES_MAX, complain};
@@ -39,7 +39,7 @@ fn python_files_have_no_word_of_a_glossary_synonym_and_no_loose_end() {
     complain(&problems);
 }
 
-/// The names of the classes that it defines.
+/// The names of the classes that a source defines.
 fn classes(source: &Source) -> Vec<&str> {
     let defined = source.text.lines().filter_map(|line| line.trim_start().strip_prefix("class "));
     defined.filter_map(|rest| rest.split(['(', ':', '[']).next()).collect()

@@ -19,7 +19,7 @@ pub(crate) fn all() -> &'static [Source] {
     &ALL
 }
 
-/// All Python files of ours; what a tool made from the protocol is not.
+/// All Python files of ours, without those that a tool makes from the protocol.
 pub(crate) fn python() -> Vec<Source> {
     let is_ours = |path: &String| path.ends_with(".py") && !path.contains("/_proto/");
     tracked().into_iter().filter(is_ours).map(|path| Source { text: read(&path), path }).collect()
@@ -46,7 +46,7 @@ pub(crate) fn tracked() -> Vec<String> {
     text.lines().filter(|path| root().join(path).exists()).map(str::to_owned).collect()
 }
 
-/// The folders with a manifest, without the examples, which are named as one room, and what `new` lays down.
+/// The folders with a manifest, without the examples, which count as one, and without the templates of `new`.
 pub(crate) fn rooms() -> Vec<String> {
     let folder =
         |path: &str| Some(path.strip_suffix("/Cargo.toml").or(path.strip_suffix("/pyproject.toml"))?.to_owned());
@@ -65,7 +65,7 @@ impl Source {
         self.text.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
     }
 
-    /// The names of its tests: functions with an attribute that makes them one, or listed for a macro that does.
+    /// The names of its tests: functions with an attribute that makes them tests, or listed for a macro that does.
     pub(crate) fn tests(&self) -> Vec<String> {
         let mut names = Vec::new();
         let (mut is_test, mut is_list) = (false, false);
@@ -87,7 +87,7 @@ impl Source {
         names
     }
 
-    /// The functions with how many lines each has, by indentation, which rustfmt guarantees.
+    /// The functions and their numbers of lines, by indentation, which rustfmt guarantees.
     pub(crate) fn functions(&self) -> Vec<(String, usize)> {
         let lines: Vec<&str> = self.text.lines().collect();
         let mut found = Vec::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cerebelum_tests::Database;
 use cerebelum_tests::torture::{Length, Mode, Options, Report, run};
 
-/// Kills without a violation. `SEED=` runs another seed.
+/// Runs a number of kills and expects no violation. `SEED=` runs another seed.
 fn check(database: Database, kills: usize, modes: &'static [Mode]) -> Report {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20);
     let length = Length::Kills(kills);

@@ -1,4 +1,4 @@
-//! `make torture`: the laws under fire for as long as one likes, on one database or on both at once.
+//! `make torture`: the laws under fire for any length of time, on one database or on both at once.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cerebelum_tests::Database;
 use cerebelum_tests::torture::{Length, Mode, Options, run};
 
-/// `MINUTES=20` goes on for so long, `SEED=7` fixes mix and kills (not the machine's timing), `DATABASE=postgres` takes one
-/// database instead of both, `MODE=clock`, `disk` or `log` one fault besides kills instead of all.
+/// `MINUTES=20` sets the length, `SEED=7` fixes mix and kills (not the machine's timing), `DATABASE=postgres` selects
+/// one database instead of both, and `MODE=clock`, `disk` or `log` selects one fault besides kills instead of all.
 fn main() -> anyhow::Result<()> {
     let wanted = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
     let minutes: f64 = wanted("MINUTES").map_or(Ok(20.0), |minutes| minutes.parse())?;

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// The pages that every accepted request gets, over HTTP/1.1, too.
+/// The pages that are also served over HTTP/1.1, to every client that may connect.
 pub(crate) const PAGES: [&str; 2] = ["/healthz", "/metrics"];
 /// The content types of gRPC requests.
 const GRPC: [&str; 2] = ["application/grpc", "application/grpc+proto"];

@@ -1,4 +1,4 @@
-//! Guests that ask for, say and keep as much as they can: each thing that an execution may hold, up to its limit.
+//! Guests that request, report and keep as much as they can: everything that an execution may hold, up to its limit.
 
 use cerebelum::prelude::*;
 

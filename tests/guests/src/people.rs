@@ -1,4 +1,4 @@
-//! Approvals, signals, cancellation, failures that somebody mends.
+//! Approvals, signals, cancellation, and failures that a person repairs.
 
 use cerebelum::prelude::*;
 

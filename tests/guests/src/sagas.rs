@@ -1,4 +1,4 @@
-//! Workflows that compensate, clean up, and start others: what must not be repeated or cut short.
+//! Workflows that compensate, clean up, and start others: work that must not be repeated or cut short.
 
 use cerebelum::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Schemas that tests lay into the component, or hand over at run time.
+//! Schemas that tests write into the component, or pass at run time.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -7,9 +7,9 @@ use cerebelum::prelude::*;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-/// How much room there is for a schema.
+/// The space for a schema, in bytes.
 const ROOM: usize = 256 << 10;
-/// What stands there until a test lays another schema over it.
+/// The schema until a test writes another one over it.
 static SCHEMA: [u8; ROOM] = {
     let mut room = [b' '; ROOM];
     let begins = br#"{"$comment":"room for a schema"}"#;

@@ -1,4 +1,4 @@
-//! One table of runs and what comes of them, for the local executor and for the engine: they must not differ.
+//! One table of runs and their results, for the local executor and for the engine: these must not differ.
 
 use cerebelum::prelude::*;
 use cerebelum::testing::Local;

@@ -1,4 +1,5 @@
-//! A throw-away cluster: made by `initdb`, run by `pg_ctl`, gone with the process that asked for it, however that ends.
+//! A throw-away cluster: made by `initdb`, run by `pg_ctl`, removed with the process that started it, however that
+//! ends.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -6,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Another process may take the free port before the server does.
+/// The number of attempts to start: another process may take the free port before the server does.
 const START_ATTEMPTS_MAX: u32 = 5;
 
 /// A running cluster. It stops and its files are removed when this is dropped or the process ends, also by `kill -9`.
@@ -15,16 +16,16 @@ pub struct Cluster {
     port: u16,
     programs: PathBuf,
     folder: PathBuf,
-    /// Waits for the end of its input, which comes when this process is no more, and then cleans up.
+    /// A process that waits for the end of its input, which comes when this process ends, and then cleans up.
     warden: Child,
 }
 
 /// How a server stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Sessions are ended, what they were doing is undone.
+    /// Sessions are ended, and their open transactions are rolled back.
     Fast,
-    /// As a crash would.
+    /// Like a crash.
     Immediate,
 }
 
@@ -41,7 +42,7 @@ impl Cluster {
             )
         });
         let folder = make_folder();
-        // It is there before anything else is, so that a failure below leaves nothing behind either.
+        // The warden is started first, so that a failure below leaves nothing behind either.
         let warden = set_warden(&programs, &folder);
         let mut cluster = Self { port: 0, programs, folder, warden };
         let initdb = server_command(&cluster.programs.join("initdb"))
@@ -101,7 +102,7 @@ impl Cluster {
     fn control(&self, words: &[&str]) -> bool {
         let mut command = pg_ctl(&self.programs, &self.data());
         command.args(words).args(["--wait", "--silent", "--log"]).arg(self.folder.join("log"));
-        // The server inherits what this command has open; a pipe would stay open as long as it runs.
+        // The server inherits the open files of this command; a pipe would stay open as long as the server runs.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     }
@@ -114,7 +115,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Where `initdb` and its neighbours are: the newest of Debian's, otherwise where the path leads.
+/// The folder of `initdb` and the other programs: Debian's newest version, otherwise the one on the path.
 fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut folders: Vec<(u32, PathBuf)> = versions
@@ -180,7 +181,7 @@ fn set_warden(programs: &Path, folder: &Path) -> Child {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Ctrl-C at the terminal ends the tests; the warden has work to do then.
+        // Ctrl-C at the terminal must not end the warden, which has work to do then.
         .process_group(0)
         .spawn()
         .expect("a shell")
@@ -192,7 +193,7 @@ fn configure(data: &Path, folder: &Path, port: u16) {
          shared_buffers = '128MB'\nlog_min_messages = warning\n",
         folder.display()
     );
-    // The folder belongs to another user when this runs as root, who may write everywhere.
+    // As root, the folder belongs to another user, but root may write everywhere.
     let mut file =
         std::fs::File::create(data.join("postgresql.auto.conf")).expect("the cluster's folder can be written");
     file.write_all(settings.as_bytes()).expect("the cluster's settings can be written");

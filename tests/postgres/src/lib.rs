@@ -1,4 +1,4 @@
-//! A real PostgreSQL for tests: one throw-away cluster a process, or the server that `TEST_DATABASE_URL` names.
+//! A real PostgreSQL for tests: one throw-away cluster for each process, or the server that `TEST_DATABASE_URL` names.
 
 mod cluster;
 mod wire;
@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 pub use cluster::{Cluster, Shutdown};
 pub use wire::{Cut, Wire};
 
-/// The server of this process: what `TEST_DATABASE_URL` names, otherwise a cluster that ends with the process.
+/// The server of this process: the one that `TEST_DATABASE_URL` names, otherwise a cluster that ends with the process.
 static SERVER: LazyLock<Server> = LazyLock::new(|| match std::env::var("TEST_DATABASE_URL") {
     Ok(url) => Server::Given(url),
     Err(_) => Server::Own(Cluster::start()),

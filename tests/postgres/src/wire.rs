@@ -1,4 +1,4 @@
-//! A wire to a server that reads what travels on it: cut around a COMMIT, slowed down, or dead, as a test wants.
+//! A wire to a server that reads its traffic: cut around a COMMIT, slowed down, or dead, as a test wants.
 
 mod frames;
 
@@ -21,7 +21,7 @@ use frames::{Frame, Reader, Startup};
 pub enum Cut {
     /// The COMMIT does not reach the server.
     BeforeCommit,
-    /// The server has committed, and nobody hears of it.
+    /// The server has committed, and its answer is lost.
     AfterCommit,
 }
 
@@ -50,7 +50,7 @@ impl Wire {
     /// A wire to this database.
     ///
     /// # Panics
-    /// When the address is none, or no port is free.
+    /// When the address is not valid, or no port is free.
     #[must_use]
     pub fn to(url: &str) -> Self {
         let options: PgConnectOptions = url.parse().expect("the address of a PostgreSQL database");
@@ -72,24 +72,24 @@ impl Wire {
         &self.url
     }
 
-    /// Cuts the connections of the next COMMITs, whosever they are, in this order.
+    /// Cuts the connections of the next COMMITs of any session, in this order.
     pub fn cut_next_commits(&self, cuts: impl IntoIterator<Item = Cut>) {
         self.trouble.cuts().extend(cuts);
     }
 
-    /// How many of these cuts are still to come.
+    /// The number of these cuts that are still to come.
     #[must_use]
     pub fn cuts_left(&self) -> usize {
         self.trouble.cuts().len()
     }
 
-    /// Cuts the connection of the next COMMIT, and takes the server away with it until it is put back.
+    /// Cuts the connection of the next COMMIT, and takes the server away at the same time until it is put back.
     pub fn cut_next_commit_and_stay_down(&self, cut: Cut) {
         self.trouble.stays_down.store(true, Ordering::SeqCst);
         self.cut_next_commits([cut]);
     }
 
-    /// Lets each statement wait so long before it reaches the server; zero ends that.
+    /// Delays each statement by this time before it reaches the server; zero ends that.
     pub fn delay_statements(&self, delay: Duration) {
         self.trouble.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
@@ -119,7 +119,7 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Not the plain drop, which waits: tests inside tokio may not.
+            // A plain drop would block, which tests inside tokio must not do.
             runtime.shutdown_background();
         }
     }
@@ -165,7 +165,7 @@ async fn accept(listener: std::net::TcpListener, server: (String, u16), trouble:
             }
             let Ok(server) = TcpStream::connect((server.0.as_str(), server.1)).await else { return };
             tokio::select! {
-                // However it ends, both sides are closed with it.
+                // However this ends, both sides are closed.
                 _ = carry(client, server, &trouble) => {}
                 _ = severed.changed() => {}
             }
@@ -173,10 +173,10 @@ async fn accept(listener: std::net::TcpListener, server: (String, u16), trouble:
     }
 }
 
-/// What every script of the store calls when something is not as it expects.
+/// The function that every script of the store calls when something is not as expected.
 const SCRIPT: &[u8] = b"not_as_expected()";
 
-/// What a client has named COMMIT, so that it is known when it says the name only.
+/// The names of a client's prepared COMMITs, so that a COMMIT by name is recognized.
 #[derive(Debug, Default)]
 struct Names {
     statements: HashSet<Vec<u8>>,
@@ -217,12 +217,12 @@ fn note(names: &mut HashSet<Vec<u8>>, name: Vec<u8>, commits: bool) {
 fn is_commit(words: &[u8]) -> bool {
     let words = words.trim_ascii();
     let words = words.strip_suffix(b";").unwrap_or(words).trim_ascii();
-    // The store's scripts are one statement outside of a transaction, which is committed with it.
+    // A script of the store is one statement outside of a transaction, which the server commits at its end.
     let is_script = words.windows(SCRIPT.len()).any(|window| window == SCRIPT);
     is_script || words.eq_ignore_ascii_case(b"commit") || words.eq_ignore_ascii_case(b"end")
 }
 
-/// Carries one connection. Whatever is returned, it is over.
+/// Carries one connection. When this returns, with or without an error, the connection is over.
 async fn carry(client: TcpStream, server: TcpStream, trouble: &Trouble) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -240,7 +240,7 @@ async fn carry(client: TcpStream, server: TcpStream, trouble: &Trouble) -> std::
         }
     }
     let mut names = Names::default();
-    // How many times the server has still to say that it is ready, and whether the last of them is not passed on.
+    // How many times the server still has to say that it is ready, and whether the last time is not passed on.
     let (mut awaited, mut is_lost) = (1_u32, false);
     loop {
         tokio::select! {
@@ -263,7 +263,7 @@ async fn carry(client: TcpStream, server: TcpStream, trouble: &Trouble) -> std::
                 awaited += u32::from(matches!(frame.kind(), b'Q' | b'S'));
                 to_server.write_all(frame.bytes()).await?;
                 if is_lost && frame.kind() == b'E' {
-                    // What was executed is answered when the client asks for it.
+                    // The server answers executed statements only when a Sync asks for it.
                     to_server.write_all(Frame::SYNC).await?;
                     awaited += 1;
                 }

@@ -1,4 +1,5 @@
-//! Compares, after each kill, what is durable with what was durable before, what was told, and what the world saw.
+//! Compares, after each kill, the durable state with the durable state before, with the acknowledgements, and with the
+//! requests that the outside world saw.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,16 +15,16 @@ use super::requests::{Seen, Sightings, Tally, broken_law, tallies};
 use super::rows::{Stored, Wanted};
 use super::{grammar, model};
 
-/// What was durable of an execution at the last kill.
+/// The durable state of an execution at the last kill.
 #[derive(Debug, Default)]
 struct Known {
     runs: BTreeMap<u32, Vec<Event>>,
     tallies: BTreeMap<String, Tally>,
-    /// Whatever its world saw so far.
+    /// The requests that its world saw so far.
     world: Vec<Seen>,
 }
 
-/// How an execution ended, in short: it must never be anything else again.
+/// A hash of how an execution ended, which must never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fingerprint(u64);
 
@@ -32,26 +33,26 @@ struct Fingerprint(u64);
 pub(crate) struct Checker {
     known: BTreeMap<String, Known>,
     numbers: BTreeMap<String, i64>,
-    /// And whether the last reading of all found it so.
+    /// With whether the last reading of all executions found it unchanged.
     ended: BTreeMap<String, (Fingerprint, bool)>,
     above: i64,
     ledger_read: u64,
     contents: HashMap<String, u64>,
-    /// How far the database's time may have gone away from the outside world's.
+    /// How far the database's time may have drifted from the outside world's.
     pub(crate) drift_ms: u64,
     pub(crate) violations: Vec<String>,
     pub(crate) requests: u64,
     pub(crate) repeats: u64,
     pub(crate) children: u64,
     pub(crate) statuses: BTreeMap<String, u64>,
-    /// Those that an engine crash has set aside, for somebody to resume.
+    /// Executions that were parked after an engine crash, to be resumed.
     pub(crate) parked: Vec<String>,
-    /// Those that have ended and whose log lines are known.
+    /// Executions that have ended and whose log lines are known.
     pub(crate) two_liners: Vec<String>,
 }
 
 impl Checker {
-    /// What has to be read after the next kill.
+    /// The executions that have to be read after the next kill.
     pub(crate) fn wanted(&self) -> Wanted {
         let also = self.known.keys().filter_map(|id| self.numbers.get(id)).copied().collect();
         Wanted::Moving { above: self.above, also }
@@ -62,7 +63,7 @@ impl Checker {
         self.ledger_read
     }
 
-    /// How many have ended and were compared with their plan.
+    /// The number of executions that have ended and were compared with their plan.
     pub(crate) fn ended(&self) -> usize {
         self.ended.len()
     }
@@ -108,7 +109,7 @@ impl Checker {
         for request in ledger {
             self.ledger_read = self.ledger_read.max(request.number);
             let Some(key) = request.idempotency_key.clone() else {
-                // Whoever mends is no engine.
+                // A PUT repairs something and is not from the engine.
                 if request.method != "PUT" {
                     self.violations.push(format!("a request without a key: {request:?}"));
                 }
@@ -170,7 +171,7 @@ impl Checker {
         complaints
     }
 
-    /// Takes leave of what has ended: compares it with its plan, and remembers its fingerprint.
+    /// Compares an execution that has ended with its plan, and remembers its fingerprint.
     fn settle(&mut self, stored: &Stored, crowd: &mut Crowd) {
         if stored.is_open || (stored.status == "failed" && crowd.members.get(&stored.id).is_some_and(is_to_be_mended)) {
             return;
@@ -199,7 +200,7 @@ impl Checker {
         self.above
     }
 
-    /// At the very end: whoever had ended is still there, and what it was.
+    /// At the very end: every execution that had ended is still there, and unchanged.
     pub(crate) fn compare_ends(&mut self, stored: &[Stored]) {
         for stored in stored {
             match self.ended.get_mut(&stored.id) {
@@ -209,7 +210,7 @@ impl Checker {
         }
     }
 
-    /// At the very end: what the engine lists is what is stored.
+    /// At the very end: the engine lists exactly the stored executions.
     pub(crate) fn compare_list(&mut self, listed: &BTreeMap<String, String>) {
         for (id, (_, is_found)) in &self.ended {
             if !is_found {
@@ -244,7 +245,7 @@ fn note(
     scene.starts_untold += u64::from(member.is_some_and(|member| !member.started));
 }
 
-/// What somebody was told of an execution and is not so.
+/// An acknowledgement or a shown event of an execution that does not match the stored state.
 fn untold(member: &Member, stored: &Stored) -> Option<String> {
     let shown = &member.shown;
     let first = stored.runs.get(&1).map_or(&[][..], Vec::as_slice);
@@ -268,14 +269,14 @@ fn is_shown(shown: &proto::Event, durable: &Event) -> bool {
     shown.kind == durable.data.kind()
         && shown.scope == durable.scope.as_str()
         && time.and_then(|ms| u64::try_from(ms).ok()) == Some(durable.at.0)
-        // Values of a finished step may have gone before or after it was shown.
+        // Values of a finished step may have been dropped before or after the event was shown.
         && (fields(&durable.data) || without_values(&shown.fields) == without_values(durable.data.fields().as_str()))
 }
 
 fn without_values(fields: &str) -> serde_json::Value {
     let mut fields: serde_json::Value = serde_json::from_str(fields).unwrap_or_default();
     if let Some(members) = fields.as_object_mut() {
-        // What is no longer kept is named instead of shown.
+        // A value that is no longer kept is named instead of shown.
         for name in ["output", "value", "data", "response", "not_kept"] {
             members.remove(name);
         }
@@ -283,7 +284,7 @@ fn without_values(fields: &str) -> serde_json::Value {
     fields
 }
 
-/// Whether what a person was told has been accepted stands in the inbox or in the history.
+/// Whether an acknowledged message is in the inbox or in the history.
 fn is_kept(what: &What, stored: &Stored) -> bool {
     let inbox = |fits: &dyn Fn(&Message) -> bool| stored.inbox.iter().any(fits);
     let history = |fits: &dyn Fn(&EventData) -> bool| stored.events().iter().any(|event| fits(&event.data));

@@ -1,4 +1,4 @@
-//! A client that never forgets what it was told, and knows when it was told nothing.
+//! A client that remembers every answer, and knows when it got none.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use cerebelum_server::proto;
 use cerebelum_server::proto::engine_client::EngineClient;
 use tonic::transport::{Channel, Endpoint};
 
-/// No answer for so long is none.
+/// After this time without an answer, a call has none.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What became of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub(crate) enum Told<T> {
-    /// The engine said so: it must never be lost.
+    /// The engine acknowledged it: it must never be lost.
     Yes(T),
     /// It was refused, for this reason.
     No(String),
-    /// Nobody knows: the engine died meanwhile, or is not there.
+    /// Unknown: the engine died meanwhile, or is not there.
     Nothing,
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum Told<T> {
 pub(crate) struct Client(EngineClient<Channel>);
 
 impl Client {
-    /// None when it died before there was a connection.
+    /// Connects; none when the engine died before there was a connection.
     pub(crate) async fn connect(url: &str) -> Option<Self> {
         let endpoint = Endpoint::from_shared(url.to_owned()).ok()?.tcp_nodelay(true);
         Some(Self(EngineClient::new(endpoint.connect().await.ok()?)))
@@ -42,13 +42,13 @@ impl Client {
         told(self.0.clone().start(request)).await
     }
 
-    /// Says yes to what an execution asks.
+    /// Approves a question.
     pub(crate) async fn approve(&self, id: &str, data: String) -> Told<proto::DecideResponse> {
         let request = proto::ApproveRequest { id: id.to_owned(), data, comment: None, by: "torture".to_owned() };
         told(self.0.clone().approve(request)).await
     }
 
-    /// Says no to what an execution asks.
+    /// Rejects a question.
     pub(crate) async fn reject(&self, id: &str, reason: &str) -> Told<proto::DecideResponse> {
         let request = proto::RejectRequest { id: id.to_owned(), reason: reason.to_owned(), by: "torture".to_owned() };
         told(self.0.clone().reject(request)).await
@@ -70,7 +70,7 @@ impl Client {
         told(self.0.clone().pause(proto::PauseRequest { execution_id: id.to_owned() })).await
     }
 
-    /// Lets an execution go on.
+    /// Resumes an execution.
     pub(crate) async fn resume(&self, id: &str) -> Told<proto::ResumeResponse> {
         told(self.0.clone().resume(proto::ResumeRequest { execution_id: id.to_owned(), force: true })).await
     }
@@ -97,7 +97,7 @@ impl Client {
         ids
     }
 
-    /// What a list shows of one execution.
+    /// The summary of one execution, as in a list.
     pub(crate) async fn summary(&self, id: &str) -> Told<proto::Summary> {
         match told(self.0.clone().status(proto::StatusRequest { execution_id: id.to_owned() })).await {
             Told::Yes(status) => status.summary.map_or(Told::Nothing, Told::Yes),
@@ -106,7 +106,7 @@ impl Client {
         }
     }
 
-    /// All events of an execution's present run, as far as they came.
+    /// All events of an execution's current run, as far as they came.
     pub(crate) async fn history(&self, id: &str) -> Vec<proto::Event> {
         let request = proto::HistoryRequest { execution_id: id.to_owned(), ..proto::HistoryRequest::default() };
         let mut events = Vec::new();

@@ -1,4 +1,4 @@
-//! The executions under way and the people who deal with them: who was told what.
+//! The executions under way, the people who deal with them, and the answers that these people got.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -12,32 +12,32 @@ use super::mix::{Expect, Plan, What, plan};
 use super::rng::DeterministicRng;
 use crate::Cloud;
 
-/// Starts and deeds at once, in one round.
+/// The number of starts and deeds at once, in one round.
 const AT_ONCE: usize = 64;
-/// How many histories are read in one look.
+/// The number of histories that are read in one look.
 const READINGS: usize = 4;
-/// How many executions a look sees.
+/// The number of executions that a look sees.
 const LIST_MAX: u32 = 400;
 
 /// An execution under way.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) plan: Plan,
-    /// When the first start was tried.
+    /// The time of the first attempt to start it.
     asked: Instant,
-    /// Whether anybody was told that it has started.
+    /// Whether its start was acknowledged.
     pub(crate) started: bool,
-    /// How many of its deeds are done, and which of those were acknowledged.
+    /// The number of its deeds that are done, and those that were acknowledged.
     done: usize,
     pub(crate) acknowledged: Vec<What>,
-    /// The end that somebody was told of.
+    /// The status of its end, if a client saw it.
     pub(crate) ended: Option<String>,
-    /// The longest history of its first run that anybody was shown.
+    /// The longest history of its first run that a client saw.
     pub(crate) shown: Vec<proto::Event>,
 }
 
 impl Member {
-    /// Whether a person was told that a yes counts.
+    /// Whether an approval was acknowledged.
     pub(crate) fn told_yes(&self) -> bool {
         self.acknowledged.iter().any(|what| matches!(what, What::Approve { .. }))
     }
@@ -52,7 +52,7 @@ impl Member {
     }
 }
 
-/// What people were told in all.
+/// The number of all acknowledgements.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Counts {
     pub(crate) starts: u64,
@@ -77,22 +77,22 @@ impl Crowd {
         Self { seed, next: 1, members: BTreeMap::new(), counts: Counts::default(), complaints: Vec::new() }
     }
 
-    /// How many have been begun.
+    /// The number of executions that were begun.
     pub(crate) const fn begun(&self) -> u64 {
         self.next - 1
     }
 
-    /// How many have not ended, as far as anybody knows.
+    /// The number of executions that have not ended, as far as clients know.
     pub(crate) fn busy(&self) -> usize {
         self.members.values().filter(|member| member.ended.is_none()).count()
     }
 
-    /// How many have been started, as far as anybody was told.
+    /// The number of acknowledged starts.
     pub(crate) fn acknowledged(&self) -> usize {
         self.members.values().filter(|member| member.started).count()
     }
 
-    /// Begins new ones up to this many, and starts again those whose start was not answered.
+    /// Begins new executions up to this many, and repeats the starts that were not answered.
     pub(crate) async fn start(&mut self, client: &Client, cloud: &Cloud, busy: usize) {
         let mut ids: Vec<String> = self.members.values().filter(|m| !m.started).map(|m| m.plan.id.clone()).collect();
         ids.truncate(AT_ONCE);
@@ -128,7 +128,7 @@ impl Crowd {
         }
     }
 
-    /// Does what people do now.
+    /// Does the deeds that are due now.
     pub(crate) async fn act(&mut self, client: &Client, cloud: &Cloud) {
         let due =
             self.members.values().filter_map(|member| Some((member.plan.id.clone(), member.next_deed()?.clone())));
@@ -145,7 +145,7 @@ impl Crowd {
                     member.done += 1;
                     member.acknowledged.push(what);
                 }
-                // Too late, or too early: time will tell.
+                // Too late, or too early: a later attempt will show.
                 Told::No(why) if why.contains("changes nothing") => member.done += 1,
                 Told::No(_) => {}
                 Told::Nothing => self.counts.unanswered += 1,
@@ -161,7 +161,7 @@ impl Crowd {
         for member in self.members.values_mut().filter(|member| member.started) {
             match listed.get(member.plan.id.as_str()) {
                 Some(summary) => see(member, summary),
-                // Too old for this page.
+                // The execution is too old for this page.
                 None => match client.summary(&member.plan.id).await {
                     Told::Yes(summary) => see(member, &summary),
                     Told::No(why) => self.complaints.push(format!("I1: {} was acknowledged: {why}", member.plan.id)),
@@ -172,7 +172,7 @@ impl Crowd {
         self.read(client, chance).await;
     }
 
-    /// Reads some histories. An execution that goes on as a new run would show either run: those are not read.
+    /// Reads some histories. Executions that continue as a new run are not read, since either run might be shown.
     async fn read(&mut self, client: &Client, chance: &mut DeterministicRng) {
         let is_one_run = |member: &&Member| member.started && !member.plan.workflow.ends_with("/countdown");
         let ids: Vec<String> = self.members.values().filter(is_one_run).map(|member| member.plan.id.clone()).collect();
@@ -188,7 +188,7 @@ impl Crowd {
         }
     }
 
-    /// Lets go on what was parked because engines died while it ran: that is what the engine is to do with it.
+    /// Resumes executions that were parked because engines died while they ran: parking them was right.
     pub(crate) async fn resume(&mut self, client: &Client, ids: &[String]) {
         for id in ids {
             if let Told::Yes(_) = client.resume(id).await {
@@ -197,7 +197,7 @@ impl Crowd {
         }
     }
 
-    /// Whether each log line was said once.
+    /// Checks that each log line was written once.
     pub(crate) async fn check_lines(&mut self, client: &Client, ids: &[String]) {
         for id in ids {
             let lines = client.logs(id).await;
@@ -217,7 +217,7 @@ impl Expect {
 
 fn see(member: &mut Member, summary: &proto::Summary) {
     let has_ended = matches!(summary.status.as_str(), "completed" | "failed" | "cancelled");
-    // Mended, and not yet at work again.
+    // The execution was repaired, but has not gone on yet.
     let is_old = summary.status == "failed" && member.acknowledged.contains(&What::Mend);
     if has_ended && !is_old {
         member.ended = Some(summary.status.clone());
@@ -242,7 +242,7 @@ async fn act(client: &Client, cloud: &Cloud, (id, what): (&str, &What)) -> Told<
         What::Mend => {
             cloud.put(&format!("/of/{id}/switch/one/on"));
             match client.resume(id).await {
-                // It goes on already: an answer was lost.
+                // The execution goes on already: an answer was lost.
                 Told::No(why) if why.contains("nothing to resume") || why.contains("stays so") => Told::Yes(()),
                 other => done(other),
             }

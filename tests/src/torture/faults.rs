@@ -1,4 +1,4 @@
-//! What goes wrong besides kills: a wall clock that jumps, a disk that is full, a log that cannot be written.
+//! The faults besides kills: a wall clock that jumps, a disk that is full, a log that cannot be written.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,21 +13,21 @@ use std::time::Duration;
 use super::rng::DeterministicRng;
 use crate::{Disk, WallClock};
 
-/// A clock is set by so much in either direction.
+/// The largest jump of a clock, in either direction.
 const JUMP_MS_MAX: u64 = 10 * 60_000;
-/// A disk that is almost full has room for so many bytes, at most.
+/// The most space on a disk that is almost full, in bytes.
 const ROOM_MAX: u64 = 256 << 10;
-/// How much of the time that passes the database's time follows a clock that jumped: one in so many milliseconds.
+/// The database's time follows a clock that jumped by one in this many milliseconds.
 const SLEW_ONE_IN: u64 = 2_000;
 
-/// What goes wrong besides kills.
+/// A fault besides kills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// The engine's wall clock is set forward and back by minutes.
     Clock,
     /// The disk under the engine's data folder and its SQLite file is full for a while, again and again.
     Disk,
-    /// The engine's log goes where it cannot be written.
+    /// The engine's log goes to a place where it cannot be written.
     Log,
 }
 
@@ -53,18 +53,18 @@ impl FromStr for Mode {
     }
 }
 
-/// Deals out faults; a seed fixes which life has which, not when they strike.
+/// Deals out faults. A seed fixes the fault of each life of the engine, but not the moment at which it strikes.
 #[derive(Debug)]
 pub(crate) struct Faults {
     modes: Vec<Mode>,
     chance: DeterministicRng,
     clock: Arc<WallClock>,
     disk: Arc<Disk>,
-    /// The end of a pipe that nobody reads.
+    /// The end of a pipe that is not read.
     unread: Option<PipeReader>,
     lives: BTreeMap<Mode, u64>,
     strokes: BTreeMap<Mode, Arc<AtomicU64>>,
-    /// How often the engine has ended of itself, with a reason, for lack of room.
+    /// How often the engine has ended by itself, with a reason, for lack of space.
     pub(crate) gave_up: u64,
 }
 
@@ -82,7 +82,7 @@ impl Faults {
         }
     }
 
-    /// What one life of the engine has to bear; every other one nothing.
+    /// The fault of the next life of the engine; every other life has none.
     pub(crate) fn next(&mut self) -> Option<Mode> {
         if self.modes.is_empty() || self.chance.index(2) == 0 {
             return None;
@@ -90,18 +90,18 @@ impl Faults {
         Some(self.modes[self.chance.index(self.modes.len())])
     }
 
-    /// All that a run has to bear.
+    /// All faults of a run.
     pub(crate) fn modes(&self) -> Vec<Mode> {
         self.modes.clone()
     }
 
-    /// The variables of a process whose clock can be moved. Where none is, they are not set: one life in two has the
-    /// machine's own clock, which is another jump.
+    /// The variables of a process whose clock can be moved. Without that fault they are not set, so that one life in
+    /// two has the machine's own clock, which is another jump.
     pub(crate) fn variables(&self, mode: Option<Mode>) -> Vec<(&'static str, String)> {
         if mode == Some(Mode::Clock) { self.clock.variables().into() } else { Vec::new() }
     }
 
-    /// Where the log of this life goes, when that is where it cannot be written.
+    /// The log of this life, if it has to be one that cannot be written.
     pub(crate) fn log(&mut self, mode: Option<Mode>) -> Option<Stdio> {
         if mode != Some(Mode::Log) {
             return None;
@@ -111,12 +111,12 @@ impl Faults {
             return Some(File::options().write(true).open("/dev/full").expect("there is a full device").into());
         }
         let (reader, writer) = std::io::pipe().expect("a pipe can be made");
-        // One that nobody reads fills up, one whose reader is gone fails at once.
+        // A pipe that is not read fills up; a pipe whose reader is gone fails at once.
         self.unread = (self.chance.index(2) == 0).then_some(reader);
         Some(writer.into())
     }
 
-    /// Some lives begin on a full disk, which has room after a while: until then an engine may wait for it.
+    /// Some lives begin on a full disk, which has space again after a while; until then an engine may wait for it.
     pub(crate) fn before_launch(&mut self, mode: Option<Mode>) -> Option<Infliction> {
         let begins_full = mode == Some(Mode::Disk) && self.chance.index(3) == 0;
         begins_full.then(|| {
@@ -129,7 +129,7 @@ impl Faults {
         })
     }
 
-    /// There is room again.
+    /// Gives the space on the disk back.
     pub(crate) fn stop(&self) {
         self.disk.free();
     }
@@ -144,7 +144,7 @@ impl Faults {
         Infliction::of(move |goes_on| stroke.go_on(mode, chance, (goes_on, &strokes)))
     }
 
-    /// How far the database's time may be from the outside world's after so long, beyond what measuring costs.
+    /// How far the database's time may be from the outside world's after this time, besides the error of measurement.
     pub(crate) fn drift_ms(&self, elapsed: Duration) -> u64 {
         let passed = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         if self.modes.contains(&Mode::Clock) { passed / SLEW_ONE_IN } else { 0 }
@@ -154,7 +154,7 @@ impl Faults {
         *self.lives.entry(mode).or_default() += 1;
     }
 
-    /// What was inflicted, in words.
+    /// The faults of the run, in words.
     pub(crate) fn summary(&self) -> String {
         let lives = |mode| self.lives.get(&mode).copied().unwrap_or_default();
         let strokes = |mode| self.strokes[&mode].load(Ordering::Relaxed);

@@ -1,19 +1,19 @@
-//! What every history must be, whatever the program: calls begin before they end, end once, and nothing moves in a scope
-//! that is over.
+//! Laws of every history, whatever the program: calls begin before they end, they end once, and nothing moves in a
+//! scope that is over.
 
 use std::collections::BTreeMap;
 
 use cerebelum_history::{CallName, Event, EventData, Scope, Timestamp};
 
-/// A call, as far as the history has come.
+/// The state of a call at a point of the history.
 struct Call {
     is_open: bool,
-    /// When it may end at the earliest.
+    /// The earliest time at which it may end.
     not_before: Timestamp,
     ended_at: usize,
 }
 
-/// What an event does to a call.
+/// The effect of an event on a call.
 enum Part {
     Begins { lasts_ms: u64 },
     Retries,
@@ -79,7 +79,7 @@ fn is_end(data: &EventData) -> bool {
     )
 }
 
-/// A call of the workflow will begin anew, and what followed its outcome did not happen.
+/// Opens a call of the workflow again, and undoes everything that followed its outcome.
 fn reopen(calls: &mut BTreeMap<CallName, Call>, ordinal: u32) {
     let name = CallName { scope: Scope::root(), ordinal };
     forget_inside(calls, &name.step_scope());
@@ -91,7 +91,7 @@ fn forget_inside(calls: &mut BTreeMap<CallName, Call>, scope: &Scope) {
     calls.retain(|name, _| !name.scope.is_within(scope));
 }
 
-/// Which call an event is about, and what it does to it.
+/// The call of an event, and the effect on it.
 fn part_of(data: &EventData) -> Option<(u32, Part)> {
     let begins = Part::Begins { lasts_ms: 0 };
     Some(match data {
@@ -133,7 +133,7 @@ fn part_of(data: &EventData) -> Option<(u32, Part)> {
     })
 }
 
-/// Whether an event is still what it was: a finished step's values may be gone, nothing else may change.
+/// Whether an event is unchanged: a finished step's values may be gone, but nothing else may change.
 pub(crate) fn is_still(before: &Event, after: &Event) -> bool {
     before == after
         || (before.at, &before.scope) == (after.at, &after.scope) && before.data.clone().without_values() == after.data

@@ -1,11 +1,11 @@
-//! Where kills are aimed, and where they fell.
+//! The aims of kills, and the places where they struck.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::rng::DeterministicRng;
 
-/// Where a kill fell.
+/// The place where a kill struck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
     Replay,
@@ -40,14 +40,14 @@ pub(crate) struct Aim {
     pub(crate) failpoint: Option<String>,
     /// Settings of this life.
     pub(crate) settings: [(&'static str, &'static str); 2],
-    /// When it is killed from outside at the latest.
+    /// The latest time at which it is killed from outside.
     pub(crate) at: Duration,
 }
 
 /// A failpoint, the last pass at which it may strike, and the most microseconds that the kill may come later.
 type Card = (Class, &'static str, u64, u64);
 
-/// Dealt out once before any comes again.
+/// Each card is dealt once before any of them comes again.
 const DECK: &[Card] = &[
     (Class::Replay, "replaying", 50, 0),
     (Class::Replay, "replaying", 50, 2_000),
@@ -61,7 +61,7 @@ const DECK: &[Card] = &[
     (Class::Random, "", 0, 0),
 ];
 
-/// A life that comes to no failpoint ends after this.
+/// A life that reaches no failpoint ends after this time.
 const LIFE_MAX: Duration = Duration::from_secs(5);
 
 /// Deals out aims; a seed fixes them.
@@ -73,7 +73,7 @@ pub(crate) struct Kills {
 }
 
 impl Kills {
-    /// Kills at random moments come at the latest after this.
+    /// Kills at random moments come after `longest` at the latest.
     pub(crate) fn new(seed: u64, longest: Duration) -> Self {
         Self { chance: DeterministicRng::of(seed, u64::MAX), deck: Vec::new(), longest }
     }
@@ -93,12 +93,12 @@ impl Kills {
         Aim { class, failpoint: Some(format!("{name}:{pass}:{later}")), settings, at: LIFE_MAX }
     }
 
-    /// The first life, which fills the house.
+    /// The aim of the first life, in which the executions are started.
     pub(crate) fn first(&mut self) -> Aim {
         Aim { class: Class::Random, failpoint: None, settings: self.settings(), at: self.longest }
     }
 
-    /// Every other life runs ahead of the log; what is idle leaves memory at once, soon or late.
+    /// Every other life runs ahead of the log; idle executions leave memory at once, soon or late.
     fn settings(&mut self) -> [(&'static str, &'static str); 2] {
         let ahead = ["0", "1000"][self.chance.index(2)];
         let idle = ["20ms", "400ms", "400ms", "2s"][self.chance.index(4)];
@@ -106,19 +106,19 @@ impl Kills {
     }
 }
 
-/// What histories and ledger show after a kill.
+/// The state of histories and ledger after a kill.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Scene {
     pub(crate) open: u64,
     pub(crate) hibernated: u64,
     pub(crate) steps_running: u64,
     pub(crate) effects_unrecorded: u64,
-    /// Starts that nobody was told of and that are durable.
+    /// Starts that are durable but were not acknowledged.
     pub(crate) starts_untold: u64,
 }
 
 impl Scene {
-    /// Where the kill fell: where it was aimed, if what is found afterwards does not speak against it.
+    /// The place where the kill struck: its aim, unless the state afterwards contradicts that.
     pub(crate) const fn class(&self, aimed: Class) -> Class {
         let is_so = match aimed {
             Class::StepRunning => self.steps_running > 0,
@@ -143,7 +143,7 @@ impl Fallen {
         self.scenes.push(scene);
     }
 
-    /// The last one was the end of the run, not a fault.
+    /// Forgets the last kill, which was the end of the run and not a fault.
     pub(crate) fn forget_last(&mut self, class: Class) {
         self.scenes.pop();
         self.by_class.entry(class).and_modify(|count| *count -= 1);

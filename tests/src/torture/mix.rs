@@ -1,4 +1,4 @@
-//! What is started: examples and test workflows, with what people do to them and what must come of it.
+//! The executions of a run: examples and test workflows, with the deeds of people and the expected results.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use super::rng::DeterministicRng;
 
-/// An execution to be.
+/// A planned execution.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// Its id, and the name of its world in the fake cloud.
     pub(crate) id: String,
     pub(crate) workflow: &'static str,
     pub(crate) input: Value,
-    /// What people do, in this order.
+    /// The deeds of people, in this order.
     pub(crate) deeds: Vec<Deed>,
     pub(crate) expect: Expect,
 }
@@ -25,26 +25,26 @@ pub(crate) struct Deed {
     pub(crate) what: What,
 }
 
-/// What a person does.
+/// An action of a person.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum What {
-    /// Says yes, for this share of users.
+    /// Approves, for this share of users.
     Approve { percent: u64 },
-    /// Says no.
+    /// Rejects.
     Reject { reason: String },
     /// Sends a signal with the number.
     Signal { name: String, number: u64 },
-    /// Cancels it.
+    /// Cancels the execution.
     Cancel,
     /// Pauses it.
     Pause,
-    /// Lets it go on after the pause.
+    /// Resumes it after the pause.
     GoOn,
-    /// Once it has failed: mends what it failed by and lets it go on.
+    /// Once it has failed: repairs the cause and resumes it.
     Mend,
 }
 
-/// What must come of it.
+/// The expected result.
 #[derive(Debug, Clone)]
 pub(crate) enum Expect {
     /// This output.
@@ -59,23 +59,23 @@ pub(crate) enum Expect {
     Build { fails: bool },
     /// The certificate's number.
     Certificate,
-    /// Published, rejected or expired, by what the person was told.
+    /// Published, rejected or expired, according to the answer that the person got.
     Decision { percent: Option<u64>, reason: Option<String> },
-    /// How often the cloud was asked; in place, how many checks that took as well.
+    /// The number of requests to the cloud; in place, also the number of checks.
     Looks { ready_at: u64, in_place: bool },
-    /// How many tries it took.
+    /// The number of tries.
     Tries { failures: u64 },
-    /// Whichever of the two mirrors was faster.
+    /// The faster one of the two mirrors.
     Mirror,
     /// Cancelled, after its clean-up.
     CleanedUp,
-    /// Nothing, and two log lines said once each.
+    /// No output, and two log lines, each written once.
     TwoLines,
 }
 
 type Case = fn(&mut DeterministicRng, &str) -> (&'static str, Value, Vec<Deed>, Expect);
 
-/// Each is drawn as often as it stands here.
+/// Each case is drawn as often as it appears here.
 const CASES: &[Case] = &[
     fan_out,
     fan_out,
@@ -164,7 +164,7 @@ fn certificate(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, 
     ("certificate/certificate", input, vec![], Expect::Certificate)
 }
 
-/// A yes, a no, a silence, or a yes at the last moment.
+/// An approval, a rejection, no answer, or an approval at the last moment.
 fn decision(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let (percent, reason) = (chance.between(1, 100), "too early".to_owned());
     let yes = What::Approve { percent };
@@ -209,7 +209,7 @@ fn naps(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, 
     ("test-guests/naps", input, vec![], Expect::Output(json!(naps)))
 }
 
-/// Naps with a pause somewhere.
+/// Sleeps with a pause somewhere.
 fn paused(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let (workflow, input, _, expect) = naps(chance, base_url);
     let begins = chance.millis(0, 1_500);
@@ -315,7 +315,7 @@ fn parallel(chance: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec
     ("test-guests/parallel", json!({"steps": steps}), vec![], Expect::Output(json!(sum)))
 }
 
-/// Steps at once in Python, one of which fails.
+/// Parallel steps in Python, one of which fails.
 fn python_steps(_: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let output = json!([[1, 20, 3, 5], 4, "StepError", "ValueError"]);
     ("test-python/gathers", json!({}), vec![], Expect::Output(output))

@@ -1,5 +1,5 @@
-//! The laws under fire: a real engine under a mix of workflows, killed again and again, and a checker that compares what
-//! was told, what is durable and what the outside world saw.
+//! The laws under fire: a real engine runs a mix of workflows and is killed again and again. A checker compares the
+//! acknowledgements, the durable state and the requests that the outside world saw.
 
 mod checker;
 mod client;
@@ -32,15 +32,15 @@ use rows::Wanted;
 
 use crate::{Cloud, Database, Disk, Engine};
 
-/// Executions that are kept under way.
+/// The number of executions that are kept under way.
 const BUSY: usize = 240;
 /// After the last kill each execution has to move within this, until all have come to their end (I8).
 const CALM_MAX: Duration = Duration::from_secs(60);
-/// However much they move, all have ended within this.
+/// Within this time all of them have ended, however much they move.
 const CALM_IN_ALL_MAX: Duration = Duration::from_secs(600);
-/// How long each fault goes on once more before the calm, under an engine that is not killed then.
+/// How long each fault strikes once more before the calm, while the engine is not killed.
 const LAST_FAULTS: Duration = Duration::from_secs(2);
-/// How often it is looked whether they have moved: all are listed for that.
+/// The time between two checks whether they have moved, for which all are listed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Executions in memory at once at the last reading of all.
 const PAGE: usize = 2_000;
@@ -56,34 +56,34 @@ const COMPONENTS: &[&str] = &[
     "test-python",
     "python-reminders",
 ];
-/// So that kills find hibernated executions, warm ones and ones in between; each life has its own settings besides.
+/// Settings with which kills find hibernated executions, warm ones and ones in between; each life has further settings.
 const SETTINGS: &[(&str, &str)] = &[("HIBERNATE_AT_ONCE", "2s")];
 
-/// How long it goes on.
+/// The length of a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Length {
-    /// So many kills.
+    /// A number of kills.
     Kills(usize),
-    /// So long.
+    /// A duration.
     Time(Duration),
 }
 
-/// What to run.
+/// The options of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// On which database.
+    /// The database.
     pub database: Database,
-    /// Fixes the mix and what the kills are aimed at; not the timing of the machine.
+    /// Fixes the mix and the aims of the kills; not the timing of the machine.
     pub seed: u64,
-    /// How long.
+    /// The length of the run.
     pub length: Length,
-    /// Kills at random moments come at the latest so long after a start.
+    /// Kills at random moments come at the latest this long after a start.
     pub life_max: Duration,
-    /// What goes wrong besides.
+    /// The faults besides kills.
     pub modes: &'static [Mode],
 }
 
-/// Runs it to its end, or to the first violation.
+/// Runs to the end, or to the first violation.
 ///
 /// # Panics
 /// When the engine cannot be started or its database cannot be read.
@@ -171,7 +171,7 @@ impl Torture {
         report
     }
 
-    /// Begins a life of the engine. Says whether it became ready.
+    /// Begins a life of the engine. Returns whether it became ready.
     fn launch(&mut self, aim: &Aim, fault: Option<Mode>) -> bool {
         let clock = self.faults.variables(fault);
         let mut variables: Vec<(&str, &str)> = clock.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -183,7 +183,8 @@ impl Torture {
         }
     }
 
-    /// Where the end of a life counts. An engine that was not killed may have ended for lack of room only.
+    /// The class in which the end of a life counts. An engine that was not killed may have ended only for lack of
+    /// space.
     fn class_of_end(&mut self, class: Class, fault: Option<Mode>) -> Class {
         if self.engine.was_killed() {
             return class;
@@ -205,7 +206,7 @@ impl Torture {
         enough || !self.checker.violations.is_empty()
     }
 
-    /// One life of the engine, until its failpoint or a kill from outside. Says what the kill was.
+    /// One life of the engine, until its failpoint or a kill from outside. Returns the class of the kill.
     async fn live(&mut self, aim: &Aim) -> Class {
         let Some(client) = Client::connect(self.engine.url()).await else { return self.end_at_once(aim) };
         if self.fallen.scenes.is_empty() {
@@ -232,14 +233,14 @@ impl Torture {
         aim.class
     }
 
-    /// The first life begins with a full house.
+    /// Starts all executions at the beginning of the first life.
     async fn fill(&mut self, client: &Client) {
         while self.crowd.acknowledged() < BUSY {
             self.crowd.start(client, &self.cloud, BUSY).await;
         }
     }
 
-    /// Nobody could speak to it: it has died at once, or is to.
+    /// The end of a life without a connection: the engine has died at once, or is killed now.
     fn end_at_once(&mut self, aim: &Aim) -> Class {
         if self.engine.has_died() {
             return aim.class;
@@ -265,7 +266,7 @@ impl Torture {
         }
     }
 
-    /// A long run shows that it lives.
+    /// Prints the progress of a long run.
     fn say_how_far(&self) {
         let kills = self.fallen.scenes.len();
         if kills.is_multiple_of(100) {
@@ -274,13 +275,14 @@ impl Torture {
         }
     }
 
-    /// The faults have stopped: everything comes to its end, is what it was, and is listed. Says how long that took.
+    /// After the faults: checks that everything comes to its end, is unchanged, and is listed. Returns how long that
+    /// took.
     async fn calm_down(&mut self) -> Option<Duration> {
         let client = self.bear_the_last_faults().await;
         let began = Instant::now();
         let (mut open, mut moves, mut looked) = (usize::MAX, Moves::default(), None::<Instant>);
         while open > 0 && moves.longest() < CALM_MAX && began.elapsed() < CALM_IN_ALL_MAX {
-            // The engine parks what ran alone at the last kill only now, when it picks that up.
+            // The engine parks an execution that ran alone at the last kill only now, when it picks it up.
             self.crowd.resume(&client, &client.parked_after_crashes().await).await;
             self.crowd.start(&client, &self.cloud, 0).await;
             self.crowd.act(&client, &self.cloud).await;
@@ -311,7 +313,7 @@ impl Torture {
         (open == 0).then_some(calm)
     }
 
-    /// All faults strike once more, one after the other, an engine that is to go on by itself when they have stopped.
+    /// All faults strike once more, one after the other. The engine has to go on by itself when they have stopped.
     async fn bear_the_last_faults(&mut self) -> Client {
         let modes = self.faults.modes();
         let aim = self.kills.first();
@@ -349,7 +351,8 @@ impl Torture {
     }
 }
 
-/// Kills a process as `kill -9` does, after this time. Nobody waits for the process before that, so its id stays its own.
+/// Kills a process as `kill -9` does, after this time. The process is not waited for before that, so its id stays its
+/// own.
 fn kill_later(pid: u32, after: Duration) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         std::thread::sleep(after);
@@ -358,12 +361,12 @@ fn kill_later(pid: u32, after: Duration) -> std::thread::JoinHandle<()> {
     })
 }
 
-/// How many events each open execution has, and since when.
+/// The number of events of each open execution, and since when it has that many.
 #[derive(Default)]
 struct Moves(BTreeMap<String, (u64, Instant)>);
 
 impl Moves {
-    /// Compares with what is listed now. Returns how many executions are open.
+    /// Compares with the current list. Returns how many executions are open.
     fn note(&mut self, all: Vec<proto::Summary>) -> usize {
         let mut known = std::mem::take(&mut self.0);
         for summary in all.into_iter().filter(|summary| !has_ended(&summary.status)) {
@@ -373,7 +376,7 @@ impl Moves {
         self.0.len()
     }
 
-    /// How long the one stands still that moved least lately.
+    /// The longest time for which an execution has not moved.
     fn longest(&self) -> Duration {
         self.0.values().map(|(_, since)| since.elapsed()).max().unwrap_or_default()
     }
@@ -383,7 +386,7 @@ fn has_ended(status: &str) -> bool {
     matches!(status, "completed" | "failed" | "cancelled")
 }
 
-/// All executions; `None` when the engine does not say.
+/// All executions; `None` when the engine does not answer.
 async fn list_all(client: &Client) -> Option<Vec<proto::Summary>> {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {

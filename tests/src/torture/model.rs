@@ -1,4 +1,4 @@
-//! What must have come of an execution, by its plan and by what the outside world answered.
+//! The result that an execution must have, by its plan and by the answers of the outside world.
 
 use cerebelum_history::{Event, EventData, kind};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::requests::Seen;
 /// How it ended: its output, or the kind and message of its failure.
 type End = Result<Value, (String, String)>;
 
-/// Why this is not what the plan says, if so. `told_yes`: whether a person was told that a yes had been accepted.
+/// Why a result contradicts the plan, if it does. `told_yes`: whether an approval was acknowledged.
 pub(crate) fn contradiction(expect: &Expect, events: &[Event], world: &[Seen], told_yes: bool) -> Option<String> {
     let end = match events.last().map(|event| &event.data) {
         Some(EventData::ExecutionCompleted { output }) => Ok(serde_json::from_str(output.as_str()).unwrap_or_default()),
@@ -22,14 +22,14 @@ pub(crate) fn contradiction(expect: &Expect, events: &[Event], world: &[Seen], t
     (!expected.contains(&end)).then(|| format!("it ended with {end:?}, expected {expected:?}"))
 }
 
-/// All ends that are right.
+/// All correct ends.
 fn expected(expect: &Expect, (end, world): (&End, &[Seen]), told_yes: bool) -> Vec<End> {
     let asked =
         |method: &str, path: &str| world.iter().filter(|seen| seen.method == method && seen.path == path).count();
     match expect {
         Expect::Output(output) => vec![Ok(output.clone())],
         Expect::Mails | Expect::NumberedMails => {
-            // A mail that was sent and not recorded is sent again: the answer that counts is the last one.
+            // A mail that was sent but not recorded is sent again: the last answer counts.
             let welcome = world.iter().filter(|mail| mail.body.contains("Welcome!")).count();
             let reminder = asked("POST", "/mails");
             vec![Ok(match expect {
@@ -74,7 +74,7 @@ fn expected(expect: &Expect, (end, world): (&End, &[Seen]), told_yes: bool) -> V
 
 fn decisions(percent: Option<u64>, reason: Option<&str>, (end, told_yes): (&End, bool)) -> Vec<End> {
     let published = percent.map(|percent| Ok(json!({"outcome": "published", "by": "torture", "percent": percent})));
-    // Whoever was told that the yes counts is right; without that word, time may have been faster.
+    // An acknowledged approval counts; without the acknowledgement, the timeout may have been faster.
     let expired = (reason.is_none() && !told_yes).then(|| Ok(json!({"outcome": "expired"})));
     let rejected = match (end, reason) {
         (Ok(output), Some(reason)) if output["reason"].as_str().is_some_and(|said| said.contains(reason)) => {

@@ -1,4 +1,4 @@
-//! What a run found, in words.
+//! The report of a run, in words.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::checker::Checker;
 use super::crowd::Counts;
 use super::kills::{Class, Fallen, Scene};
 
-/// What a run found.
+/// The report of a run.
 #[derive(Debug)]
 pub struct Report {
     pub(crate) name: &'static str,
@@ -22,12 +22,12 @@ pub struct Report {
     pub(crate) requests: u64,
     pub(crate) repeats: u64,
     pub(crate) calm: Option<Duration>,
-    /// Executions that had not ended when one of them had not moved for a minute after the last kill; `None` when a violation
-    /// ended the run before.
+    /// The number of executions that had not ended when one of them had not moved for a minute after the last kill;
+    /// `None` when a violation ended the run before.
     pub(crate) frozen: Option<usize>,
-    /// What went wrong besides kills, in words.
+    /// The faults besides kills, in words.
     pub(crate) faults: String,
-    /// What was broken, each with the history and the ledger that show it.
+    /// The violations, each with the history and the ledger that show it.
     pub violations: Vec<String>,
 }
 
@@ -58,12 +58,12 @@ impl Report {
         self.fallen.scenes.len()
     }
 
-    /// How many kills fell into each class, by its name.
+    /// The number of kills in each class, by its name.
     pub fn by_class(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Class::ALL.into_iter().map(|class| (class.name(), self.fallen.of(class)))
     }
 
-    /// How few executions were open at a kill, at worst.
+    /// The smallest number of executions that were open at a kill.
     #[must_use]
     pub fn open_min(&self) -> u64 {
         self.fallen.scenes.iter().map(|scene| scene.open).min().unwrap_or_default()

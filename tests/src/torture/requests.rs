@@ -1,4 +1,4 @@
-//! Requests: what the outside world saw, and what the histories say it should have seen.
+//! Requests: those that the outside world saw, and those that it should have seen according to the histories.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::rows::Stored;
 
-/// How far the engine's clock may be from the outside world's, which is the same machine's, measured through a database.
+/// How far the engine's clock, measured through a database, may be from the outside world's, which is the same
+/// machine's.
 const CLOCKS_APART_MS_MAX: u64 = 100;
 
-/// A request as the outside world's ledger has it.
+/// A request in the outside world's ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) number: u64,
@@ -30,24 +31,24 @@ impl Seen {
         Ok(serde_json::from_value(entry)?)
     }
 
-    /// What a repeated request has to repeat.
+    /// The parts that a repeated request has to repeat.
     pub(crate) fn content(&self) -> (&str, &str, &str, &str, &str) {
         (&self.world, &self.method, &self.path, &self.query, &self.body)
     }
 }
 
-/// What a history says of one idempotency key.
+/// The record of one idempotency key in a history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Which call, in which run.
+    /// The call and its run.
     pub(crate) call: String,
-    /// When it was to leave first, by the history.
+    /// The time at which the request was first to leave, by the history.
     pub(crate) since: Timestamp,
     /// How often it was to leave: once, and once more for each retry of its step.
     pub(crate) begun: u64,
-    /// How many answers were recorded.
+    /// The number of recorded answers.
     pub(crate) answered: u64,
-    /// How many ends without an answer were recorded.
+    /// The number of recorded ends without an answer.
     pub(crate) failed: u64,
 }
 
@@ -62,11 +63,11 @@ impl Tally {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sightings {
     pub(crate) count: u64,
-    /// When first, by the outside world's clock.
+    /// The time of the first one, by the outside world's clock.
     pub(crate) first_ms: u64,
 }
 
-/// What the stored history of an execution says of all keys.
+/// The records of all keys in the stored history of an execution.
 pub(crate) fn tallies(stored: &Stored) -> BTreeMap<String, Tally> {
     let mut tallies = BTreeMap::new();
     for (run, events) in &stored.runs {
@@ -103,7 +104,7 @@ fn note(tallies: &mut BTreeMap<String, Tally>, stored: &Stored, (run, event): (u
     tally.failed += failed;
 }
 
-/// A poll's rounds do not stand in the history: those that are over asked once each, the present one has a journal.
+/// A poll's rounds are not in the history: finished rounds made one request each, and the current one has a journal.
 fn note_poll(tallies: &mut BTreeMap<String, Tally>, stored: &Stored, (run, events, name): (u32, &[Event], &CallName)) {
     let open = stored.calls.get(name).filter(|_| run == stored.run).map(|call| &call.phase);
     let rounds = match open {
@@ -118,7 +119,7 @@ fn note_poll(tallies: &mut BTreeMap<String, Tally>, stored: &Stored, (run, event
     for round in 1..=rounds {
         let name = CallName { scope: name.round_scope(round), ordinal: 1 };
         let call = format!("{} run {run} call {name}", stored.id);
-        // When a round that is over asked is not kept: not before the run began.
+        // The time of a finished round's request is not kept, but it is not before the run began.
         let since = events.first().map_or(Timestamp(0), |event| event.at);
         let tally = Tally { call, since, begun: 1, answered: 1, failed: 0 };
         tallies.insert(stored.seed.call_key(run, &name), tally);
@@ -138,8 +139,9 @@ fn rounds_of(event: &Event, name: &CallName) -> Option<u32> {
 
 /// Compares one life of the engine: how often each key was seen in it with what the histories before and after say.
 ///
-/// What was recorded before is not asked for again, what is recorded after was asked for, and nothing was asked for whose
-/// cause is not durable, or before its time. The database's time may have gone `drift_ms` away from the outside world's.
+/// A request whose answer was recorded before is not sent again, and a request whose answer is recorded after was sent.
+/// No request was sent whose cause is not durable, or before its time. The database's time may have drifted by
+/// `drift_ms` from the outside world's.
 pub(crate) fn broken_law(
     before: &BTreeMap<String, Tally>,
     after: &BTreeMap<String, Tally>,

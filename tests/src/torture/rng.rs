@@ -1,4 +1,4 @@
-//! DeterministicRng as a value: the same seed draws the same numbers.
+//! Random numbers from a seed: the same seed draws the same numbers.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) struct DeterministicRng(u64);
 
 impl DeterministicRng {
-    /// The source of this seed for the thing of this number.
+    /// The source of this seed for the item of this number.
     pub(crate) fn of(seed: u64, number: u64) -> Self {
         let mut chance = Self(seed ^ number.wrapping_mul(0xD6E8_FEB8_6659_FD93));
         chance.draw();
@@ -22,17 +22,17 @@ impl DeterministicRng {
         z ^ (z >> 31)
     }
 
-    /// A number from the first to the last of these.
+    /// A number from `first` to `last`, both included.
     pub(crate) fn between(&mut self, first: u64, last: u64) -> u64 {
         first + self.draw() % (last - first + 1)
     }
 
-    /// A time of so many milliseconds.
+    /// A duration between two numbers of milliseconds.
     pub(crate) fn millis(&mut self, first: u64, last: u64) -> Duration {
         Duration::from_millis(self.between(first, last))
     }
 
-    /// An index into something that long.
+    /// An index into something of this length.
     pub(crate) fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.draw() % length as u64).expect("it is below a length")
     }

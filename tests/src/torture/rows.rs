@@ -1,4 +1,4 @@
-//! What is durable while the engine is dead, read from its database without changing it.
+//! The durable state while the engine is dead, read from its database without changing it.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) struct Stored {
     pub(crate) position: u64,
     pub(crate) status: String,
     pub(crate) is_open: bool,
-    /// Open, nobody's, and waiting for something to happen.
+    /// Open, not claimed, and waiting for something to happen.
     pub(crate) hibernates: bool,
     pub(crate) parked: Option<String>,
     pub(crate) parent: Option<String>,
@@ -28,12 +28,12 @@ pub(crate) struct Stored {
     pub(crate) inbox: Vec<Message>,
 }
 
-/// Which executions to read.
+/// The executions to read.
 #[derive(Debug, Clone)]
 pub(crate) enum Wanted {
-    /// The open ones, all with a number above this one, and these.
+    /// The open ones, all with a number above this one, and further ones.
     Moving { above: i64, also: Vec<i64> },
-    /// All with a number above the first, up to the last.
+    /// All with a number above the first one, up to the last one.
     Between(i64, i64),
 }
 
@@ -138,13 +138,13 @@ impl Stored {
         Ok(())
     }
 
-    /// The events of its present run.
+    /// The events of the current run.
     pub(crate) fn events(&self) -> &[Event] {
         self.runs.get(&self.run).map_or(&[], Vec::as_slice)
     }
 }
 
-/// Reads what is wanted. A SQLite file is not written, so that its log is still there for the engine to recover.
+/// Reads the wanted executions. A SQLite file is not written, so that its log is still there for the engine to recover.
 pub(crate) async fn read(database: Database, url: &str, wanted: &Wanted) -> anyhow::Result<Vec<Stored>> {
     let clause = wanted.clause();
     let found = match database {

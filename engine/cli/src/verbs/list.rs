@@ -102,8 +102,8 @@ async fn pages(client: &mut Client, args: List) -> Outcome<ListedPage> {
         limit: 0,
     };
     let mut executions: Vec<proto::Summary> = Vec::new();
-    // While all executions so far are too new, whole pages are requested. Later no page may be larger than the rest
-    // that is wanted, because its end would be lost.
+    // While all executions so far are too new, whole pages are requested. A page must not contain more than is
+    // wanted, because its end would be lost; such a page is requested again with a smaller size.
     let mut size = if times.until_ms == u64::MAX { limit.min(PAGE) } else { PAGE };
     while executions.len() < limit {
         request.limit = u32::try_from(size).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! A guest run natively: told one thing, it moves until nothing in it can move, and says what it asked for.
+//! A guest that runs natively: after one delivery it moves until it is quiescent, and then returns its new calls.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::host::native::{Host, HostCalls, failure_of};
 
-/// What a guest runs: a body of the crate under test, or what a test put in its place.
+/// The function that a guest runs: a body of the crate under test, or a test's replacement.
 pub(super) type Body = Rc<dyn Fn(Context, String) -> LocalBoxFuture<'static, Result<String>>>;
 
 /// One guest. Dropping it is hibernation: nothing is recorded.
@@ -31,7 +31,7 @@ impl Guest {
         Self { desk, future, woken: Arc::new(Woken(AtomicBool::new(false))) }
     }
 
-    /// The same contract as the sandbox's guest, law L1 included: woken means poll again.
+    /// The same contract as that of the sandbox's guest, law L1 included: a guest that was woken is polled again.
     pub(super) fn turn(&mut self, delivery: Option<Delivery>) -> Turn {
         if let Some(delivery) = delivery {
             self.desk.deliver(delivery);

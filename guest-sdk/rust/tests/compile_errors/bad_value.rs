@@ -1,4 +1,4 @@
-//! Options with values that make no sense.
+//! Options with invalid values.
 
 use cerebelum::prelude::*;
 

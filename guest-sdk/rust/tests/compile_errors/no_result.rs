@@ -1,4 +1,4 @@
-//! Functions that return no Result.
+//! Functions that do not return a Result.
 
 use cerebelum::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A poll of a step that is no check.
+//! A poll of a step that is not a check.
 
 use cerebelum::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A step that is no async function.
+//! A step that is not an async function.
 
 use cerebelum::prelude::*;
 

@@ -1,4 +1,4 @@
-//! An input and an output that have no JSON form.
+//! An input and an output without a JSON form.
 
 use cerebelum::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A durable call that nobody awaits.
+//! A durable call that is not awaited.
 
 #![deny(unused_must_use)]
 

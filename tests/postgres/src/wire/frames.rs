@@ -1,32 +1,32 @@
-//! The frames of PostgreSQL's protocol: put together from however few bytes come at a time.
+//! The frames of PostgreSQL's protocol, put together from however few bytes come at a time.
 
 use std::io::{Error, ErrorKind, Result};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 
-/// More than any frame of ours: a component's bytes travel in one.
+/// Larger than any frame of ours: a component's bytes are sent in one.
 const FRAME_BYTES_MAX: usize = 256 << 20;
 const ENCRYPTION_REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
 const CANCEL_REQUEST: u32 = 80_877_102;
 
-/// What a client begins a connection with.
+/// The first message of a client on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Startup {
-    /// It asks for encryption first.
+    /// A request for encryption.
     Encryption,
-    /// It wants a statement of another session to end, and nothing else.
+    /// A request to cancel a statement of another session.
     Cancel,
     /// A session.
     Session,
 }
 
-/// One message: a letter, its length, and what it holds.
+/// One message: a letter, its length, and its content.
 #[derive(Debug)]
 pub(super) struct Frame(Vec<u8>);
 
 impl Frame {
-    /// The frame that asks for what was executed so far.
+    /// The frame that requests the answers to the statements so far.
     pub(super) const SYNC: &[u8] = b"S\0\0\0\x04";
 
     #[cfg(test)]
@@ -42,14 +42,14 @@ impl Frame {
         &self.0
     }
 
-    /// The text that begins so many bytes into what it holds, without the zero at its end.
+    /// The text that begins at this offset in the content, without the zero at its end.
     pub(super) fn text(&self, from: usize) -> &[u8] {
         let rest = self.0.get(5 + from..).unwrap_or_default();
         rest.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 }
 
-/// Reads whole frames. What has been read of one stays here when a read is given up.
+/// Reads whole frames. When a read is dropped, the bytes that it has read stay here.
 #[derive(Debug)]
 pub(super) struct Reader {
     from: OwnedReadHalf,
@@ -101,7 +101,7 @@ impl Reader {
 
     async fn gather(&mut self, count: usize) -> Result<()> {
         while self.gathered.len() < count {
-            // Given up in the middle, this has taken nothing.
+            // Cancel-safe: a read that is dropped in the middle has taken nothing.
             if self.from.read_buf(&mut self.gathered).await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }

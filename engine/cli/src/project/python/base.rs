@@ -69,8 +69,8 @@ impl Base {
         let code = roots.iter().map(|(folder, mount)| self.compiled(folder, mount)).collect::<Result<Vec<_>, _>>()?;
         roots.insert(2, (sources.program, PROGRAM_MOUNT));
         let path: Vec<&str> = roots.iter().map(|(_, mount)| *mount).collect();
-        // At run time there are no files. So all modules of the program and its packages are kept, because functions
-        // may import them; of the standard library only the modules that these mention.
+        // At run time there are no files. So all modules but those of the standard library are kept, because functions
+        // may import them.
         let order = json!({ "module": sources.module, "path": path, "roots": path[1..], "code": code });
         let compiled = self.folder.join(CODE);
         let mut mounts = vec![Mount::read(&compiled, CODE_MOUNT)];
