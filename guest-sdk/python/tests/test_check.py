@@ -167,7 +167,7 @@ def test_a_relative_path_is_found_wrong_before_the_build(program: Program) -> No
 
 def test_a_module_that_hides_behind_the_standard_library_is_warned_of(program: Program) -> None:
     program.write("calendar.py", "")
-    assert program.warnings("")[0].startswith("calendar.py:0: has the name of a module that comes first")
+    assert program.warnings("")[0].startswith("calendar.py:0: is hidden in a component by another module of that name")
 
 
 def test_a_durable_call_while_the_module_is_imported_is_told(program: Program) -> None:

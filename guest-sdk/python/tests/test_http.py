@@ -173,7 +173,7 @@ def test_only_passing_statuses_are_worth_another_attempt(url: str, status: int, 
 
 def test_what_stands_in_messages_holds_neither_user_nor_query() -> None:
     assert http.bare("https://user:pw@example.com:1/a/b?token=1#x") == "https://example.com:1/a/b"
-    assert http.bare("http://[") == "a URL that is none"
+    assert http.bare("http://[") == "an invalid URL"
 
 
 def closed_port() -> int:
@@ -208,11 +208,11 @@ def test_an_answer_has_a_largest_size(url: str) -> None:
     ("request_", "kind", "told"),
     [
         (("GET", "ftp://x/", []), "not-granted", "`ftp` is neither http nor https"),
-        (("GET", "x.com", []), "invalid-argument", "`x.com` is no URL: relative URL without a base"),
-        (("GET", "http://x:99999/", []), "invalid-argument", "`http://x:99999/` is no URL: "),
+        (("GET", "x.com", []), "invalid-argument", "`x.com` is not a valid URL: relative URL without a base"),
+        (("GET", "http://x:99999/", []), "invalid-argument", "`http://x:99999/` is not a valid URL: "),
         (("GET", "http:///a", []), "not-granted", "the URL names no host"),
-        (("G T", "http://x/", []), "invalid-argument", "`G T` is no HTTP method"),
-        (("GET", "http://x/", [("a b", "c")]), "invalid-argument", "`a b` is no HTTP header name"),
+        (("G T", "http://x/", []), "invalid-argument", "`G T` is not a valid HTTP method"),
+        (("GET", "http://x/", [("a b", "c")]), "invalid-argument", "`a b` is not a valid HTTP header name"),
         (("GET", "http://x/", [("a", "b\r\nc: d")]), "invalid-argument", "the value of header `a` is not allowed in"),
     ],
     ids=str,

@@ -15,7 +15,7 @@ class BuildHost:
 
         def refuse(*_: Any, **__: Any) -> NoReturn:
             raise ContextError(
-                f"{name}() was called while the component is built: what stands at module level runs once, then; "
+                f"{name}() was called while the component is built: code at module level runs only then; "
                 "call it from a workflow or step"
             )
 

@@ -1,4 +1,4 @@
-"""Modules and source lines that a component needs at run time, when there are no files any more."""
+"""Modules and source lines that a component keeps in memory, because it has no files at run time."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ USUAL = (
     "zoneinfo",
 )
 
-# What of the standard library is left out: what needs a terminal, a process, a socket or a file system, what only
-# developers use, and twins of native modules that are there.
+# Modules of the standard library that are left out: they need a terminal, a process, a socket or a file system, only
+# developers use them, or a native twin is there.
 UNUSABLE = frozenset(
     {
         "__phello__",
@@ -91,13 +91,13 @@ UNUSABLE = frozenset(
         "wsgiref",
     }
 )
-# Of these, what their users should use instead.
+# The alternatives to some of them.
 INSTEAD = {
     **dict.fromkeys(("concurrent",), _unsupported.THREADS),
     **dict.fromkeys(("concurrent.futures.process", "multiprocessing", "pty"), _unsupported.PROCESSES),
     **dict.fromkeys(("ftplib", "imaplib", "poplib", "smtplib", "socketserver", "wsgiref"), _unsupported.SOCKETS),
 }
-# About what compiling leaves behind, in bytes; wiping more would make the memory larger.
+# About the bytes that compiling leaves behind; wiping more would enlarge the memory.
 LEFTOVER_BYTES = 3 << 20
 
 
@@ -109,13 +109,12 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._modules: dict[str, tuple[str, bool, bytes]] = {}
 
     def add(self, root: str) -> None:
-        """Takes in every module below a folder that is not imported yet."""
+        """Adds every module below a folder that is not imported yet."""
         for path in sources(root):
             self._add_file(root, path)
 
     def add_reached(self, roots: list[str], library: str) -> None:
-        """Takes in the modules of a library that the sources below some folders import, wherever they do, and what
-        those import in turn."""
+        """Adds the modules of a library that sources below these folders import, and their imports in turn."""
         # Each with the package that its relative imports begin at: below the roots, everything is taken in anyway.
         waiting, seen = [(path, "") for root in roots for path in sources(root)], set()
         while waiting:
@@ -149,7 +148,7 @@ class Bundle(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """A module of the bundle.
 
         # Raises
-        UnsupportedModuleError for one of the standard library that could not do its work here.
+        UnsupportedModuleError for a module of the standard library that cannot work here.
         """
         found = self._modules.get(name)
         if found is None:
@@ -195,18 +194,18 @@ def keep(roots: list[str], code: Library) -> None:
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if isinstance(path, str) and path.startswith(tuple(f"{root}/" for root in roots)):
-            # Without a time of change, so that the file is not looked for again.
+            # Without a modification time, so that linecache does not look for the file again.
             linecache.cache[path] = (0, None, linecache.getlines(path), path)
     bundle = Bundle(code)
     for root in roots:
         bundle.add(root)
-    # Not the whole library: every instance pays for the size of the memory that it begins with.
+    # Not the whole library: every instance pays for the size of its initial memory.
     bundle.add_reached(roots, library())
     sys.meta_path.append(bundle)
 
 
 def wipe() -> None:
-    """Overwrites free memory with zeros: it becomes a part of the component, and zeros take no place there."""
+    """Overwrites free memory with zeros: memory is part of the component, where zeros take no space."""
     gc.collect()
     # Small ones first: each has a head that is not zero, which larger ones wipe where they find room.
     for size in (448, 1 << 12, 1 << 14, 1 << 16):

@@ -1,7 +1,7 @@
-"""What `cerebelum build` asks CPython before it makes a component: the author's problems, all of them at once.
+"""The check that `cerebelum build` runs in CPython first: it reports all problems of the author's program at once.
 
-The author's module is imported here under observation. The answer is one JSON document on stdout; what the module
-itself prints goes to stderr. Nothing but the standard library is needed.
+The author's module is imported here under observation. The answer is one JSON document on stdout; the module's own
+output goes to stderr. Only the standard library is needed.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ FROZEN = (
     "call it in a workflow or step"
 )
 ABSENT = "{0} are used at module level, which runs while the component is built; a component has no {0}"
-SHADOWED = "has the name of a module that comes first in a component, and is not found there; rename it"
+SHADOWED = "is hidden in a component by another module of that name; rename it"
 TAKEN = {*sys.stdlib_module_names, "cerebelum", "wit_world"}
 
 
 @dataclass
 class Problem:
-    """Something about the author's program, and where; the line is 0 when it is about a whole file."""
+    """A problem and its place in the author's program; line 0 means the whole file."""
 
     file: str
     line: int
     text: str
-    # How the program came there, outermost first, where that is not obvious: `file:line: function`.
+    # The calls that led there, outermost first, where that is not obvious: `file:line: function`.
     trace: list[str] = field(default_factory=list)
 
 
@@ -50,7 +50,7 @@ class Answer:
 
     errors: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
-    # Names beside the entry from which something was read while it was imported: they belong to the program.
+    # Files and folders next to the entry that were read during the import: they belong to the program.
     read: list[str] = field(default_factory=list)
 
 
@@ -67,7 +67,7 @@ class Check:
         """Imports the module and asks everything that it defined for its problems."""
         self._observe_definitions()
         audit = ImportAudit(self.is_authors)
-        # Of ours is loaded what the author may import, so that only the author's doing is watched.
+        # The SDK is loaded already, so that the audit sees only what the author's code does.
         try:
             with audit:
                 module = importlib.import_module(self.module)
@@ -107,7 +107,7 @@ class Check:
             return ""
         if name.partition(".")[0] in _dependencies.HOPELESS:
             return f"; {_dependencies.SOCKETS.format(name.partition('.')[0])}"
-        return "; name its package in requirements.txt (or under dependencies in pyproject.toml) beside the program"
+        return "; name its package in requirements.txt (or under dependencies in pyproject.toml) next to the program"
 
     def _frames(self, trace: TracebackType | None) -> list[tuple[str, int, str]]:
         frames = traceback.extract_tb(trace)
@@ -176,7 +176,7 @@ class Check:
             self._ask(workflow, f"workflow '{workflow.name}'")
 
     def _ask(self, definition: AnyStep | Workflow, what: str) -> None:
-        """Whether hints can be resolved and told in a schema."""
+        """Checks that hints can be resolved and expressed as a schema."""
         file, line = place(definition.function) or (self.file, 0)
         try:
             _ = definition.signature.hints
@@ -187,7 +187,7 @@ class Check:
         try:
             self._describe(definition)
         except Exception as error:
-            if not getattr(error, "errors", None):  # A definition's own problems are told by its validation.
+            if not getattr(error, "errors", None):  # Validation reports a definition's own problems.
                 self.answer.errors.append(Problem(file, line, f"{what}: {error}"))
 
     def _describe(self, definition: AnyStep | Workflow) -> None:
@@ -222,7 +222,7 @@ class Check:
             self.answer.warnings.append(Problem(seen.file, seen.line, ABSENT.format(seen.what)))
 
     def _note_sources(self) -> None:
-        """What functions call that a component does not have; they are not run here."""
+        """Notes calls inside functions, which do not run here, to what a component does not have."""
         files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
         authors = [file for file in files if isinstance(file, str) and self.is_authors(file)]
         for found in _source_check.check(authors, self.root):
@@ -239,7 +239,7 @@ class Check:
 
 
 class Known(Exception):
-    """The import cannot go on, for a reason that is noted already."""
+    """The import cannot continue; the reason is already noted."""
 
 
 def place(function: Any) -> tuple[str, int] | None:
@@ -251,7 +251,7 @@ def place(function: Any) -> tuple[str, int] | None:
 
 
 def placed_first(double: str) -> tuple[str, int, str]:
-    """The later place that a message about a double names last, and the message."""
+    """The later of the two places in a message about a duplicate, and the message."""
     file, _, line = double.rpartition(" and ")[2].rpartition(":")
     return (file, int(line), double) if line.isdigit() else ("", 0, double)
 
@@ -275,7 +275,7 @@ def main(arguments: list[str]) -> None:
     answer.write(json.dumps(asdict(found)))
     answer.flush()
     sys.stderr.flush()
-    # What the author's module left running does not keep us.
+    # Threads that the author's module left running must not delay the exit.
     os._exit(0)
 
 

@@ -42,7 +42,7 @@ class Library:
         return self._found.get(path) or compiled(path)
 
     def serve(self) -> Callable[[], None]:
-        """Has imports take code that was compiled before.
+        """Makes imports use code that was compiled before.
 
         # Returns
         what undoes that

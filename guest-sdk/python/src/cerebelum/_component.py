@@ -21,12 +21,12 @@ from .registry import registry
 _loop.install()
 _unsupported.install()
 _import_hooks.install()
-# Until the build is over, a durable call is a mistake with a name.
+# Until the build is over, a durable call raises an error that says so.
 _host.occupy(BuildHost())
 
 # Set at the end of the build.
 _manifest: Any = None
-# The runtime does so at its first call, which is a part of the build.
+# The runtime seeds at its first call, which is part of the build.
 _is_seeded = False
 
 
@@ -38,7 +38,7 @@ class Guest(_Guest):  # type: ignore[misc]
     """The interface `guest` of the contract."""
 
     def describe(self) -> Any:
-        """What this component is. The first call, of a base, makes it one: out of what the only argument names."""
+        """The manifest. The first call turns a base into a component, following the order in the only argument."""
         global _manifest
         if _manifest is None:
             _manifest = _freeze.obey(json.loads(sys.argv[-1]))
@@ -59,7 +59,7 @@ async def enter(coroutine: Coroutine[Any, Any, str]) -> str:
     """Runs the author's code; whatever it raises becomes a failure."""
     global _is_seeded
     if not _is_seeded:
-        # Otherwise every execution would draw the numbers that the build left.
+        # Otherwise every execution would draw the same numbers.
         random.seed()
         _is_seeded = True
     _host.occupy(EngineHost())
@@ -75,6 +75,6 @@ async def enter(coroutine: Coroutine[Any, Any, str]) -> str:
 
 
 async def missing(sort: str, name: str, known: dict[str, Any]) -> str:
-    """There is no such workflow or step."""
+    """Fails because there is no such workflow or step."""
     message = f"there is no {sort} '{name}' here; there are {', '.join(sorted(known)) or 'none'}"
     raise Failure(message, retryable=False)

@@ -135,7 +135,7 @@ def scalar(shape: Scalar, exact: bool = False) -> Convert:
 
     def convert(value: Any) -> Any:
         try:
-            # True is an int of Python, but no number of JSON.
+            # True is an int in Python, but not a number in JSON.
             found = NotImplemented if isinstance(value, bool) else read(value)
         except (ValueError, OverflowError, InvalidOperation):
             found = NotImplemented
@@ -380,7 +380,7 @@ def _one_of(shape: OneOf) -> Convert:
         later: list[Convert | None] = []
         deep: list[Mismatch] = []
         for names, attempt in converters:
-            # A record that would drop members stands back behind one that knows them all.
+            # A record that knows all members is preferred to one that would drop some.
             if names is not None and isinstance(value, dict) and not names.issuperset(value):
                 later.append(attempt)
                 continue
@@ -406,7 +406,7 @@ def _one_of(shape: OneOf) -> Convert:
 
 
 def _best(mismatches: list[Mismatch], what: str, value: Any) -> Mismatch:
-    """What to tell when nothing fits: the one that went into the value, if it is one, or else all that would fit."""
+    """The error when no member fits: that of the one member that got into the value, or else a list of all."""
     inside = [m for m in mismatches if m.path or m.reason.endswith("is missing") or "refuses it" in m.reason]
     return inside[0] if len(inside) == 1 else expected(what, value)
 

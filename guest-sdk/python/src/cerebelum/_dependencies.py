@@ -1,4 +1,4 @@
-"""Fetches what a program depends on, for `cerebelum build`: pure Python only, as nothing else can run in a component.
+"""Fetches the dependencies of a program for `cerebelum build`: pure Python only, as nothing else runs in a component.
 
 Runs in CPython with pip. The answer is one JSON document on stdout: `errors` and `warnings`, lists of sentences.
 """
@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 # The version of Python inside a component.
 PYTHON = "3.14"
-# Published with native code for every platform, but they do without: what is native is left out.
+# Published with native code for every platform, but able to work without it: the native part is left out.
 DO_WITHOUT = frozenset({"markupsafe", "msgpack", "pyyaml", "wrapt"})
 # What to use instead.
 INSTEAD = {
@@ -30,7 +30,7 @@ INSTEAD = {
     "grpcio": "use cerebelum.http",
     "cryptography": "hashlib and hmac are there",
 }
-# Pure Python that opens sockets itself, so that nothing of it works; asked for by the author, it is refused.
+# Pure Python that opens sockets itself and so cannot work; refused when the author asks for it.
 HOPELESS = frozenset({"boto3", "pg8000", "pymongo", "pymysql", "redis", "requests", "urllib3", "websockets"})
 SOCKETS = "{0} opens sockets, which a component does not have: use cerebelum.http, or httpx, for which the engine sends"
 NATIVE = "{0} has native code; only pure-Python packages can run in a component{1}"
@@ -39,7 +39,7 @@ UNREACHED = ("connection error", "Failed to establish", "Max retries", "Name or 
 
 
 class Refused(Exception):
-    """The dependencies cannot be had; the sentences say why."""
+    """The dependencies cannot be installed, for these reasons."""
 
     def __init__(self, *sentences: str) -> None:
         super().__init__(*sentences)
@@ -93,7 +93,7 @@ def packages_of(report: Mapping[str, Any]) -> list[Package]:
 
 
 def install(requirements: str, target: str) -> list[str]:
-    """Installs what a list asks for into an empty folder, and tells what the author should know.
+    """Installs a list of requirements into an empty folder, and returns warnings for the author.
 
     # Raises
     Refused when that is not possible.
@@ -126,14 +126,14 @@ def install(requirements: str, target: str) -> list[str]:
 
 
 def refuse_hopeless(packages: Iterable[Package]) -> None:
-    """Refuses packages that can never work. What another package asks for may be optional to it."""
+    """Refuses packages that can never work. One that another package asks for may be optional there."""
     hopeless = [package for package in packages if normal(package.name) in HOPELESS and package.wanted_by is None]
     if hopeless:
         raise Refused(*(SOCKETS.format(package) for package in hopeless))
 
 
 def resolve(requirements: str, report: str) -> Any:
-    """What the list comes to, on this machine."""
+    """The packages that pip chooses on this machine."""
     pip("install", "--dry-run", "--ignore-installed", "--prefer-binary", "--report", report, "-r", requirements)
     with open(report, encoding="utf-8") as file:
         return json.load(file)
@@ -159,7 +159,7 @@ def is_wheel_of(package: Package, file: str) -> bool:
 
 
 def refuse_built_natives(wheels: str, packages: Iterable[Package]) -> None:
-    """Refuses what turned out to be native when it was built from its source."""
+    """Refuses packages that turned out to be native when they were built from source."""
     refused = []
     for package in packages:
         for file in os.listdir(wheels):

@@ -34,10 +34,10 @@ LEVELS = {
 
 
 class EngineHost:
-    """See `Host`. Text that goes out has no lone surrogates: they have no UTF-8."""
+    """See `Host`. Outgoing text is stripped of lone surrogates, which UTF-8 cannot encode."""
 
     def info(self) -> Info:
-        """Which scope this is."""
+        """The identity of this scope."""
         info = context.get_info()
         return Info(info.execution_id, info.workflow, info.step, info.run, info.attempt, info.idempotency_key)
 
@@ -107,7 +107,7 @@ class EngineHost:
 
 
 async def outcome_of(call: Awaitable[Any]) -> Any:
-    """What a call yields.
+    """The outcome of a call.
 
     # Raises
     Failure, and CancelledError when the execution is being cancelled.
@@ -122,7 +122,7 @@ async def outcome_of(call: Awaitable[Any]) -> Any:
 
 
 async def child_outcome(call: Awaitable[Any]) -> Any:
-    """The same for a child, which may be cancelled without this execution being so: that is a failure like others."""
+    """The same for a child. A child can be cancelled on its own; for its parent that is an ordinary failure."""
     try:
         return await call
     except Err as error:
@@ -169,5 +169,5 @@ def name_of(called: AnyStep | Workflow | str) -> str:
 
 
 def text(value: str) -> str:
-    """Text that has UTF-8."""
+    """Text that UTF-8 can encode."""
     return value.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Sending a request from this process with the standard library: what the engine does for a component.
+"""Sends a request from this process with the standard library, as the engine does for a component.
 
 The rules are the engine's: no redirects, no proxies, 60 s in all, 5 s to connect, 8 MiB of answer; only declared hosts
 and secrets; failures of the same kinds.
@@ -48,7 +48,7 @@ async def fetch(request: HttpRequest, idempotency_key: str) -> HttpResponse:
     try:
         return await asyncio.to_thread(exchange.run)
     except asyncio.CancelledError:
-        # It is no longer waited for: let the thread go, or the loop could not end.
+        # The caller has gone: release the thread, or the loop could not close.
         exchange.abort()
         raise
 
@@ -60,7 +60,7 @@ def limit_ms(request: HttpRequest) -> int:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request as it leaves."""
+    """A request, ready to be sent."""
 
     method: str
     url: SplitResult
@@ -75,14 +75,14 @@ class Prepared:
 
 
 def prepared(request: HttpRequest, idempotency_key: str) -> Prepared:
-    """Checks a request and fills in what is filled in on the way out.
+    """Checks a request, and fills in its secrets and default headers.
 
     # Raises
-    Failure of kind `not-granted` or `invalid-argument`; no secret stands in it.
+    Failure of kind `not-granted` or `invalid-argument`; the message contains no secret.
     """
     url = _url(with_secrets(request.url), request.url)
     if not TOKEN.fullmatch(request.method):
-        raise invalid(f"`{request.method}` is no HTTP method")
+        raise invalid(f"`{request.method}` is not a valid HTTP method")
     headers = [(_header_name(name), _header_value(name, value)) for name, value in request.headers]
     names = {name.lower() for name, _ in headers}
     if url.username is not None and "authorization" not in names:
@@ -100,9 +100,9 @@ def _url(url: str, shown: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise invalid(f"`{shown}` is no URL: {error}") from None
+        raise invalid(f"`{shown}` is not a valid URL: {error}") from None
     if not parts.scheme:
-        raise invalid(f"`{shown}` is no URL: relative URL without a base")
+        raise invalid(f"`{shown}` is not a valid URL: relative URL without a base")
     if parts.scheme not in ("http", "https"):
         raise refused(f"`{parts.scheme}` is neither http nor https")
     if not parts.hostname:
@@ -115,7 +115,7 @@ def _permit(host: str, port: int) -> None:
     """Refuses hosts that the program does not declare, as the engine would."""
     if registry.hosts is None or "*" in registry.hosts:
         return
-    # A literal IPv6 address stands in brackets there.
+    # The list writes IPv6 addresses in brackets.
     names = {host, f"{host}:{port}", f"[{host}]", f"[{host}]:{port}"}
     if not names.intersection(entry.lower() for entry in registry.hosts):
         raise refused(
@@ -146,7 +146,7 @@ def with_secrets(text: str) -> str:
 
 def _header_name(name: str) -> str:
     if not TOKEN.fullmatch(name):
-        raise invalid(f"`{name}` is no HTTP header name")
+        raise invalid(f"`{name}` is not a valid HTTP header name")
     return name
 
 
@@ -159,12 +159,12 @@ def _header_value(name: str, value: str) -> str:
 
 
 def refused(message: str) -> Failure:
-    """The engine would not let it out."""
+    """A request that the engine would refuse to send."""
     return Failure(message, kind="not-granted", retryable=False)
 
 
 def invalid(message: str) -> Failure:
-    """It is no request."""
+    """A request that is malformed."""
     return Failure(message, kind="invalid-argument", retryable=False)
 
 
@@ -185,7 +185,7 @@ class Exchange:
         """
         began = time.monotonic()
         late = Failure(f"no complete answer within {self._limit_ms} ms", kind="http-timeout")
-        # A server that sends a byte now and then is not noticed by a socket's own timeout.
+        # A socket's own timeout misses a server that sends a byte now and then.
         alarm = threading.Timer(self._limit_ms / 1_000, self.abort)
         alarm.daemon = True
         alarm.start()
@@ -204,12 +204,12 @@ class Exchange:
                 self._connection.close()
 
     def abort(self) -> None:
-        """Ends it from another thread; a read that waits fails."""
+        """Ends it from another thread; a blocked read fails."""
         self._is_aborted = True
         connected = None if self._connection is None else self._connection.sock
         if connected is not None:
             with contextlib.suppress(OSError):
-                # Past TLS, whose own farewell would wait for the other side.
+                # Below TLS, whose closing handshake would wait for the peer.
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -230,7 +230,7 @@ class Exchange:
             raise Failure(f"the request failed: no connection {what}", kind="http-timeout") from None
         except (OSError, UnicodeError) as error:
             raise Failure(f"the request failed: {_cause(error)}", kind="http-connect") from None
-        # From here on the alarm keeps the time; it may have rung while there was nothing to end.
+        # From here on the alarm enforces the limit; it may have fired before there was a connection to end.
         connection.sock.settimeout(None)
         if self._is_aborted:
             connection.close()
@@ -264,6 +264,6 @@ def _headers(answer: http.client.HTTPResponse) -> Iterator[tuple[str, str]]:
 
 
 def _cause(error: BaseException) -> str:
-    """What is behind an error, in words that hold no URL, since that may hold a secret."""
+    """The cause of an error without its URL, which may contain a secret."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text or type(error).__name__

@@ -1,7 +1,7 @@
-"""How a component is made: in two stages, each of which ends with the memory of the interpreter being frozen.
+"""The two stages in which a component is made. Each ends with the memory of the interpreter being frozen.
 
-First the base, once for each version of the SDK: componentize-py freezes it when `prepare` has returned. Then every
-program, out of the base: `obey` is given an order, imports the author's module, and the command line freezes again.
+The base is made once for each version of the SDK: componentize-py freezes it when `prepare` has returned. A program is
+made from the base: `obey` takes an order and imports the author's module, and the command line freezes the result.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def prepare(library: str, copy: str) -> None:
 
 
 def obey(order: dict[str, Any]) -> Any:
-    """Does what the command line asks of a base. A mistake of the author's ends the process with its traceback on
+    """Carries out an order of the command line. A mistake of the author's ends the process with its traceback on
     stderr.
 
     Args:
@@ -56,7 +56,7 @@ def obey(order: dict[str, Any]) -> Any:
     sys.path[:] = order["path"]
     code = Library(order["code"])
     undo = code.serve()
-    # What was compiled elsewhere, at another time, must not decide what a component is made of.
+    # Bytecode that was cached elsewhere must not end up in a component.
     tag, sys.implementation.cache_tag = sys.implementation.cache_tag, None  # type: ignore[assignment]
     try:
         importlib.import_module(order["module"])
@@ -77,14 +77,14 @@ def leave(status: int) -> NoReturn:
 
 
 def finish(roots: list[str], code: Library) -> Any:
-    """Describes the component and keeps what is needed at run time and cannot be read then.
+    """Describes the component, and keeps in memory what cannot be read at run time.
 
     # Returns
     the manifest
     """
     for workflow in registry.workflows.values():
         if workflow.is_timeline:
-            # Here, where its problems stop the build, and so that it is frozen with the rest.
+            # Built here, so that its problems stop the build and it is frozen with the rest.
             _ = workflow.definition
     described = manifest()
     log_lines()
@@ -99,7 +99,7 @@ def finish(roots: list[str], code: Library) -> Any:
 
 
 def settle() -> None:
-    """What the build made stays: looking for garbage in it would only touch, and so copy, the memory of each
+    """Exempts the build's objects from garbage collection, which would touch, and so copy, the memory of each
     instance."""
     _bundle.wipe()
     gc.collect()
@@ -110,19 +110,19 @@ class LogLines(logging.Handler):
     """Python's logging as log lines of the execution."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hands a record on."""
+        """Passes a record on."""
         level = "error" if record.levelno >= logging.ERROR else "warn" if record.levelno >= logging.WARNING else "info"
         if record.levelno < logging.INFO:
             level = "debug"
         try:
             _host.current().log(level, self.format(record))
         except Exception:
-            # A line that cannot be made is not worth a failed step.
+            # A line that cannot be formatted must not fail a step.
             self.handleError(record)
 
 
 def log_lines() -> None:
-    """Makes Python's logging go to the log, in the format that the author chose for the console, if so."""
+    """Redirects Python's logging to the log, in the author's format for the console if there is one."""
     root, formatter = logging.getLogger(), logging.Formatter("%(name)s: %(message)s")
     for there in list(root.handlers):
         if isinstance(there, logging.StreamHandler) and there.stream in (sys.stdout, sys.stderr):
@@ -136,7 +136,7 @@ def log_lines() -> None:
 
 
 def manifest() -> Any:
-    """What the author's module defined, in the words of the contract."""
+    """The manifest of the author's module, in the types of the contract."""
     from . import __version__, _schema
 
     workflows = []

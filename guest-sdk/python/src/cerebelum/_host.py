@@ -1,4 +1,4 @@
-"""The seam: what the code of a scope asks of the engine or process that drives it."""
+"""The seam between the code of a scope and the engine or process that drives it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Info:
-    """Which scope this is."""
+    """The identity of a scope."""
 
     execution_id: str
     workflow: str
@@ -36,7 +36,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What bounds a step; what is left out comes from the step's declaration, then from the engine's defaults."""
+    """The limits of a step. Missing ones come from the step's declaration, then from the engine's defaults."""
 
     retry: RetryPolicy | None = None
     timeout_ms: int | None = None
@@ -45,7 +45,7 @@ class StepOptions:
 
 @dataclass(frozen=True)
 class PollPolicy:
-    """How the engine goes about a poll that it drives."""
+    """The schedule of a poll that the engine drives."""
 
     interval_ms: int
     max_attempts: int
@@ -93,14 +93,14 @@ class HttpResponse:
 
 
 class Host(Protocol):
-    """Everything a scope can ask for. Values are JSON text; what does not succeed raises a `Failure`.
+    """Everything a scope can ask for. Values are JSON text; a call that fails raises a `Failure`.
 
-    What waits is a durable suspension point on an engine. Steps and workflows of this program travel as objects, those
-    of others by name.
+    On an engine every async method is a durable suspension point. Steps and workflows of this program are passed as
+    objects, those of other programs by name.
     """
 
     def info(self) -> Info:
-        """Which scope this is."""
+        """The identity of a scope."""
 
     def now_ms(self) -> int:
         """Milliseconds since 1970; repeats on a rerun."""

@@ -1,4 +1,4 @@
-"""Watches a module being imported: what it asks of clocks, of chance and of the operating system, and what it reads."""
+"""Watches the import of a module: its use of clocks, randomness and the operating system, and the files it reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 CLOCKS = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"}
 DATES = {"now", "utcnow", "today"}
 UNIQUE = {"uuid1", "uuid4"}
-# What the interpreter tells of the operating system, and what that is for the author.
+# The audit events of the interpreter, and what they mean to the author.
 EVENTS = {
     "socket.__new__": "sockets",
     "socket.getaddrinfo": "sockets",
@@ -34,7 +34,7 @@ ASYNCIO = os.path.join(STDLIB, "asyncio") + os.sep
 
 @dataclass(frozen=True)
 class Seen:
-    """What was done, and at which line of the author's."""
+    """An observation, with the author's line that caused it."""
 
     file: str
     line: int
@@ -47,7 +47,7 @@ class ImportAudit:
     def __init__(self, is_authors: Callable[[str], bool]) -> None:
         self._is_authors = is_authors
         self._is_on = False
-        # In the order in which they were seen, each place once.
+        # In the order of observation, each place once.
         self.frozen: dict[Seen, None] = {}
         self.unsupported: dict[Seen, None] = {}
         self.read: dict[str, None] = {}
@@ -55,7 +55,7 @@ class ImportAudit:
 
     def __enter__(self) -> ImportAudit:
         self._is_on = True
-        # A hook cannot be taken away again; it looks whether it is wanted.
+        # An audit hook cannot be removed: it checks whether it is active.
         sys.addaudithook(self._hear)
         sys.setprofile(self._see)
         return self
@@ -86,7 +86,7 @@ class ImportAudit:
         if module == "uuid" and code.co_name not in UNIQUE:
             return None
         if code.co_name == "__init__":
-            # A generator with a seed of its own says the same always, and is meant to.
+            # A generator with a seed of its own is meant to repeat.
             return "random.Random" if frame.f_locals.get("x", frame) is None else None
         if module == "random" and not isinstance(frame.f_locals.get("self"), random.SystemRandom):
             is_global = frame.f_locals.get("self") is getattr(random, "_inst", None)
@@ -104,19 +104,19 @@ class ImportAudit:
 
     def _note_unsupported(self, what: str) -> None:
         caller = first_foreign(sys._getframe())
-        # What a library tries on its own account is its own affair.
+        # A library may try what it likes.
         if caller is not None and self._is_authors(caller.f_code.co_filename):
             self.unsupported[Seen(caller.f_code.co_filename, caller.f_lineno, what)] = None
 
 
 def python_files() -> dict[str, str]:
-    """Modules that are written in Python and ask for chance, and how their code says where it comes from."""
+    """Modules written in Python that draw random numbers, with the file name that their code carries."""
     functions = {"random": random.Random.choice, "secrets": secrets.token_hex, "uuid": uuid.uuid4}
     return {name: function.__code__.co_filename for name, function in functions.items()}
 
 
 def name_of_builtin(function: Any) -> str | None:
-    """What a function in C is called, if it asks for the time or for chance."""
+    """The name of a function in C, if it reads a clock or draws random numbers."""
     name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
     if owner is time and name in CLOCKS:
         return f"time.{name}"
@@ -130,7 +130,7 @@ def name_of_builtin(function: Any) -> str | None:
 
 
 def first_foreign(frame: FrameType | None) -> FrameType | None:
-    """The innermost caller that is neither ours nor the standard library's; none for what an event loop needs."""
+    """The innermost caller outside of this module and the standard library; None for the needs of an event loop."""
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(ASYNCIO):

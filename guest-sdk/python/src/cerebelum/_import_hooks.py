@@ -1,4 +1,4 @@
-"""Packages that need something when they are imported in a component: what happens before and after."""
+"""Import hooks of a component: httpx gets a transport, and missing modules get a stand-in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import _unsupported
 
 
 class HttpxHook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Sees the import of httpx, wherever it is found, and gives it a transport afterwards."""
+    """Gives httpx a transport as soon as it is imported, wherever it is found."""
 
     def __init__(self) -> None:
         self._own: importlib.abc.Loader | None = None
@@ -21,7 +21,7 @@ class HttpxHook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec that the others find, with this as its loader."""
+        """The spec that the other finders return, with this object as its loader."""
         if name != "httpx":
             return None
         for finder in sys.meta_path:
@@ -32,11 +32,11 @@ class HttpxHook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        """As its own loader would."""
+        """Delegates to the original loader."""
         return None if self._own is None else self._own.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Runs it, then has it use the engine."""
+        """Runs the module, then makes it send through the engine."""
         if self._own is not None:
             module.__loader__ = self._own
             self._own.exec_module(module)
@@ -46,17 +46,17 @@ class HttpxHook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def refusing(made: object, name: str) -> Any:
-    """What stands for the methods of something that is not there."""
+    """A stand-in for the methods of an unsupported class."""
     if name.startswith("__"):
         raise AttributeError(name)
     return _unsupported.refusing(_unsupported.SOCKETS)
 
 
 class UnsupportedModule(ModuleType):
-    """A module that CPython has and a component has not: whatever is looked up in it is an empty class.
+    """A module that a component does not have: every name in it is an empty class.
 
-    It is there so that libraries can be imported that only mention it in signatures and `except` clauses. Those who
-    really use it are told what to use instead.
+    Libraries that only mention it in signatures and `except` clauses can then be imported. Real use raises an error
+    that names the alternative.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -69,7 +69,7 @@ class UnsupportedModule(ModuleType):
 
 
 def install() -> None:
-    """Prepares for what the author's module may import."""
+    """Installs the hooks, before the author's module is imported."""
     try:
         import ssl  # noqa: F401
     except ImportError:

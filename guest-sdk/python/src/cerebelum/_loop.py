@@ -28,7 +28,7 @@ from .errors import Failure, cancellation_failure
 
 DEADLOCK = "the guest waits, but for no call that is open: nothing can wake it"
 SPINNING = "the event loop came round {0:,} times, and time only passes while it rests: await a timer or an event"
-# How often it comes round before that is told; a workflow's second of CPU time is enough for some more.
+# Turns without progress before it logs a warning. A workflow's second of CPU time allows for more of them.
 ROUNDS_NOTED = 50_000
 # The engine's longest wait, a year; a later deadline is armed again.
 SLEEP_MS_MAX = 365 * 24 * 3_600 * 1_000
@@ -42,22 +42,22 @@ class Loop(support._Loop):  # type: ignore[misc]
         self.running = True
         self.timers = Timers(self)
         self._state: Any = None
-        # How often what can run has run since the last outcome.
+        # The number of turns since the last outcome.
         self._rounds = 0
         self._created = 0
         # Tasks in the order of their creation, for an end that is the same on a rerun.
         self._order: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
-        # The guest's, and the one that sees it to its end.
+        # The guest's task, and the one that waits for its end.
         self.entry: asyncio.Task[Any] | None = None
         self.keeper: asyncio.Task[Any] | None = None
         self.verdict: asyncio.Future[Any] | None = None
         self.context: contextvars.Context | None = None
         self.is_cancelled = False
-        # What awaits calls that went with the execution's cancellation, until asyncio's own rules come to it.
+        # Tasks that await calls of the cancelled execution, until asyncio's own rules reach them.
         self._cut_off: list[asyncio.Future[Any]] = []
 
     def poll(self, state: Any) -> None:
-        """Runs everything that can run; then sees to the timer, or notices that nothing will ever happen again."""
+        """Runs everything that can run; then arms the timer, or detects a deadlock."""
         self._state = state
         self._rounds = 0
         while True:
@@ -67,7 +67,7 @@ class Loop(support._Loop):  # type: ignore[misc]
                 for handle in handles:
                     if not handle._cancelled:
                         self._run(handle)
-                # The traceback of a task's exception leads to this frame: it must not lead back to the task.
+                # The traceback of a task's exception refers to this frame, which must not refer back to the task.
                 del handle, handles
             if self.exception is not None:
                 raise self.exception
@@ -82,7 +82,7 @@ class Loop(support._Loop):  # type: ignore[misc]
         del handle
 
     def _note_round(self) -> None:
-        """Says once where a program stands that comes back again and again: the engine ends it, and cannot tell."""
+        """Logs once where a spinning program stands: the engine ends it, but does not know the line."""
         self._rounds += 1
         if self._rounds == ROUNDS_NOTED and self.entry is not None:
             print(SPINNING.format(ROUNDS_NOTED), _tasks.places_of(self.leftovers()), sep="\n", file=sys.stderr)
@@ -102,7 +102,7 @@ class Loop(support._Loop):  # type: ignore[misc]
         return False
 
     def cancel_execution(self) -> None:
-        """The execution is cancelled: so is the main task, once, as by Ctrl-C in `asyncio.run`."""
+        """Cancels the main task with the execution, once, as Ctrl-C does in `asyncio.run`."""
         if not self.is_cancelled and self.entry is not None:
             self.is_cancelled = True
             self.entry.cancel()
@@ -110,8 +110,8 @@ class Loop(support._Loop):  # type: ignore[misc]
     async def cut_off(self, message: str) -> NoReturn:
         """Ends the wait for a call that the engine cancelled with the execution.
 
-        The main task is told at once. Others are reached by what it does about it: by their group, their gather, or
-        its end. Were they told here as well, the second cancellation would break into their clean-up.
+        The main task is cancelled at once. Other tasks are cancelled through it: by their group, their gather, or its
+        end. Cancelling them here as well would interrupt their clean-up with a second cancellation.
         """
         if asyncio.current_task() is self.entry:
             self.is_cancelled = True
@@ -168,7 +168,7 @@ class Loop(support._Loop):  # type: ignore[misc]
         """Cancelled timers are dropped when they come first."""
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
-        """Runs a coroutine beside the others."""
+        """Runs a coroutine concurrently with the others."""
         options.pop("eager_start", None)
         task = asyncio.Task(coroutine, loop=self, **options)
         self._created += 1
@@ -181,7 +181,7 @@ class Loop(support._Loop):  # type: ignore[misc]
         return sorted((task for task in asyncio.all_tasks() if task not in ours), key=lambda t: self._order.get(t, 0))
 
     def tell_unawaited(self) -> None:
-        """Has exceptions logged that no task has asked for, while the scope is still there to log for."""
+        """Logs exceptions that were never retrieved, while the scope can still log."""
         for task in sorted(self._order, key=lambda task: self._order.get(task, 0)):
             if task.done() and task._log_traceback:
                 context = {"message": "Task exception was never retrieved", "exception": task.exception(), "task": task}
@@ -236,7 +236,7 @@ class Timers:
         heapq.heappush(self._heap, (timer.when(), self._added, timer))
 
     def before_rest(self) -> bool:
-        """Runs what is due, and sees that a sleep for the earliest deadline is open. Whether something can move now."""
+        """Runs due callbacks, and opens a sleep for the earliest deadline. Returns whether something can move now."""
         heap = self._heap
         while heap and heap[0][2].cancelled():
             heapq.heappop(heap)
@@ -305,7 +305,7 @@ class Open(dict):  # type: ignore[type-arg]
 
 
 class Abandoned:
-    """Stands where the future of a call was that is no longer awaited."""
+    """Takes the place of the future of a call that is no longer awaited."""
 
     def __init__(self, promise: int) -> None:
         self._promise = promise
@@ -343,10 +343,10 @@ async def await_result(result: Any) -> Any:
 
 
 async def keep(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a guest to its end; what it left running is cancelled first, as `asyncio.run` does.
+    """Runs a guest to its end; its leftover tasks are cancelled first, as `asyncio.run` does.
 
     # Raises
-    What the guest raises, and Failure of kind `deadlock`.
+    The guest's exception, and Failure of kind `deadlock`.
     """
     loop: Loop = support._loop
     loop.context = contextvars.copy_context()
@@ -358,7 +358,7 @@ async def keep(coroutine: Coroutine[Any, Any, Any]) -> Any:
         for task in rest:
             task.cancel()
         if rest:
-            # A leftover that waits for nothing must not keep the guest from ending.
+            # A leftover task in a deadlock must not keep the guest from ending.
             with contextlib.suppress(Failure):
                 await _watch(loop, asyncio.wait(rest), "end")
         loop.tell_unawaited()
@@ -383,7 +383,7 @@ def _judge(verdict: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
 
 
 def install() -> None:
-    """Puts this loop in the place of the one that the runtime brought."""
+    """Replaces the loop of the runtime by this one."""
     _unsupported.replace(Loop, _unsupported.LOOP_SOCKETS, _unsupported.SOCKETS)
     _unsupported.replace(Loop, _unsupported.LOOP_PROCESSES, _unsupported.PROCESSES)
     _unsupported.replace(Loop, _unsupported.LOOP_RUNS, _unsupported.LOOPS)

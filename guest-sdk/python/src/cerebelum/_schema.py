@@ -79,7 +79,7 @@ def of_hint(hint: Any) -> dict[str, Any] | None:
 
 
 def problems(signature: Signature) -> list[str]:
-    """What keeps the hints of a function from being decoded or encoded, in sentences."""
+    """The reasons why the hints of a function cannot be decoded or encoded, in sentences."""
     try:
         hints = signature.hints
     except Exception as error:
@@ -118,7 +118,7 @@ def _input(signature: Signature) -> Schema:
             bare = schema if only.required else any_of([schema, {"type": "null"}])
             if bare is True or not signature.only_by_name:
                 return bare
-            # What does not fit is told of the one that is meant, as `anyOf` would not.
+            # An error then names the form that is meant, which `anyOf` would not.
             is_named = {"type": "object", "required": [only.name], "maxProperties": 1}
             return {"if": is_named, "then": {"properties": {only.name: schema}}, "else": bare}
 
@@ -180,7 +180,7 @@ SCALARS: dict[type, dict[str, Any]] = {
     int: {"type": "integer"},
     float: {"type": "number"},
     str: {"type": "string"},
-    # An engine takes formats for remarks, and refuses a start by the patterns. They admit every form that is read.
+    # The engine ignores formats and enforces patterns. These admit every form that decoding reads.
     datetime: {"type": "string", "format": "date-time", "pattern": DAY},
     date: {"type": "string", "format": "date", "pattern": DAY},
     time: {"type": "string", "format": "time", "pattern": HOUR},
@@ -212,7 +212,7 @@ class Writer:
     def of(self, shape: Shape) -> Schema:
         """The schema of a shape."""
         write = self._writers.get(type(shape))
-        # What nothing fits is refused by decoding, with a better message.
+        # Decoding refuses it, with a better message.
         return True if write is None else write(shape)
 
     def object(self, members: list[Member]) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class Writer:
         if member.description:
             notes["description"] = member.description
         if member.default is not inspect.Parameter.empty:
-            # It is only told: a default that is not JSON is left out.
+            # It is informative only: a default that is not JSON is left out.
             with contextlib.suppress(NotPlain, RecursionError):
                 notes["default"] = plain(member.default)
         if not notes:
@@ -255,7 +255,7 @@ class Writer:
         name, records = tagged(shape.members)
         if either is True or not records:
             return either
-        # What does not fit is told of the member that the tag names, as `anyOf` would not.
+        # An error then names the member that the tag selects, which `anyOf` would not.
         chosen = [{"if": _has(name, value), "then": self.of(record)} for value, record in records.items()]
         named = {"properties": {name: {"enum": list(records)}}, "allOf": chosen}
         return {"if": {"type": "object", "required": [name]}, "then": named, "else": either}
@@ -328,11 +328,11 @@ def _has(name: str, value: str) -> Schema:
 
 
 def _described(cls: Any) -> Mapping[str, Any]:
-    """Title and description of a class; what Python wrote itself as a docstring says nothing."""
+    """Title and description of a class, without docstrings that Python generated."""
     text = inspect.cleandoc(cls.__doc__) if isinstance(cls.__doc__, str) else ""
     generated = text in GENERATED or text.startswith(f"{name_of(cls)}(")
     return {"title": name_of(cls), **({"description": text} if text and not generated else {})}
 
 
-# What an Enum without a docstring says of itself in some versions.
+# The docstring that some versions give to every Enum.
 GENERATED = ("An enumeration.", "Create a collection of name/value pairs.")

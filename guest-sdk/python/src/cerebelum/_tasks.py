@@ -1,4 +1,4 @@
-"""What is known of coroutines and tasks: the names of the first, and where the second wait."""
+"""Names for coroutines, and the places at which tasks wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import HERE, TRACEBACK_CHARACTERS_MAX
 
 T = TypeVar("T")
 ASYNCIO = f"{os.path.dirname(asyncio.__file__)}{os.sep}"
-# Of how many tasks the places are told.
+# The number of tasks whose places are shown.
 TASKS_MAX = 10
 # Where a coroutine, a generator or an async generator stands, and what it waits for.
 FRAMES = ("cr_frame", "gi_frame", "ag_frame")
@@ -21,7 +21,7 @@ AWAITED = ("cr_await", "gi_yieldfrom", "ag_await")
 
 
 def named(coroutine: Coroutine[Any, Any, T], name: str) -> Coroutine[Any, Any, T]:
-    """A coroutine under the name that its author knows: Python shows it when the coroutine is never awaited."""
+    """A coroutine under the name that its author knows. Python shows it when the coroutine is never awaited."""
     writable: Any = coroutine
     writable.__name__ = writable.__qualname__ = name
     return coroutine
@@ -55,5 +55,5 @@ def awaited(coroutine: Any) -> Iterator[FrameType]:
 
 
 def first(owner: object, names: tuple[str, ...]) -> Any:
-    """The first attribute of these that it has."""
+    """The first of these attributes that the object has."""
     return next((getattr(owner, name) for name in names if hasattr(owner, name)), None)

@@ -1,4 +1,4 @@
-"""What CPython has and a component has not, as errors that say what to use instead."""
+"""Features of CPython that a component lacks: using one raises an error that names the alternative."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ MISSING = "there is no file {0!r} in a component: read files at module level, wi
 FOLDERS = "a component has no folder for temporary files: use io.BytesIO or io.StringIO, or a store behind HTTP"
 DATABASE = "a component cannot keep a database file: use sqlite3.connect(':memory:'), or a store behind HTTP"
 INPUT = "a component has no terminal: take it as the workflow's input, or ask a person with approval(…)"
-LOOPS = "a loop runs already: await the coroutine, or run it beside others with asyncio.create_task"
+LOOPS = "a loop runs already: await the coroutine, or run it concurrently with asyncio.create_task"
 ZONES = "there is no time zone {0!r} here: list tzdata in requirements.txt, and make ZoneInfo({0!r}) at module level"
-# What opening a file with one of these would change.
+# Flags that open a file for changes.
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class UnsupportedError(ContextError, OSError):
-    """Something of the operating system that a component does not have."""
+    """A feature of the operating system that a component does not have."""
 
 
 class UnsupportedModuleError(ContextError, ModuleNotFoundError):
-    """A module of the library that could not do its work in a component."""
+    """A module of the standard library that cannot work in a component."""
 
 
 class MissingFileError(ContextError, FileNotFoundError):
@@ -45,22 +45,22 @@ class MissingFileError(ContextError, FileNotFoundError):
 
     def __init__(self, file: object) -> None:
         super().__init__(MISSING.format(file))
-        # Those of an OSError are not taken from the arguments of a subclass.
+        # OSError does not take them from the arguments of a subclass.
         self.errno, self.strerror, self.filename = errno.ENOENT, MISSING.format(file), file
 
-    # That of an OSError would begin with the number.
+    # OSError's own begins with the number.
     __str__ = Exception.__str__
 
 
 class MissingZoneError(ContextError, zoneinfo.ZoneInfoNotFoundError):
     """A time zone that the component does not carry."""
 
-    # That of a KeyError would show the quotes of its repr.
+    # KeyError's own shows the repr.
     __str__ = Exception.__str__
 
 
 def refusing(why: str) -> Callable[..., NoReturn]:
-    """A function that says why not."""
+    """A function that raises an error with this reason."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise UnsupportedError(why)
@@ -69,12 +69,12 @@ def refusing(why: str) -> Callable[..., NoReturn]:
 
 
 def install() -> None:
-    """Puts the refusals in place."""
+    """Replaces what no component has."""
     threading.Thread.start = refusing(THREADS)  # type: ignore[method-assign]
     replace(socket, ("getaddrinfo", "create_connection", "create_server", "gethostbyname", "socketpair"), SOCKETS)
     socket.socket.__init__ = refusing(SOCKETS)  # type: ignore[method-assign]
     subprocess.Popen.__init__ = refusing(PROCESSES)  # type: ignore[method-assign]
-    # Not those that the library looks for to know what the system can do, such as fork.
+    # Not functions such as fork, by which libraries find out what the system can do.
     replace(os, ("system", "popen"), PROCESSES)
     asyncio.run = refusing(LOOPS)
     zones: Any = zoneinfo._common
@@ -82,7 +82,7 @@ def install() -> None:
 
 
 def end_build() -> None:
-    """Refuses what only a build has: files and a terminal."""
+    """Replaces what only a build has: files and a terminal."""
     builtins.open = io.open = reading(builtins.open)
     os.open = reading_flags(os.open)
     builtins.input = refusing(INPUT)
@@ -92,23 +92,23 @@ def end_build() -> None:
 
 
 def after_import(module: ModuleType) -> None:
-    """Puts refusals into a module that was just imported."""
+    """Replaces the unsupported parts of a module that was just imported."""
     if refuse := AFTER_IMPORT.get(module.__name__):
         refuse(module)
 
 
 def refuse_folders(tempfile: Any) -> None:
-    """There is no folder for temporary files."""
+    """Refuses folders for temporary files."""
     tempfile._get_default_tempdir = refusing(FOLDERS)
 
 
 def refuse_pool(process: Any) -> None:
-    """There are no processes in a pool."""
+    """Refuses pools of processes."""
     process.ProcessPoolExecutor.__init__ = refusing(PROCESSES)
 
 
 def refuse_databases(sqlite3: Any) -> None:
-    """There are no files for databases."""
+    """Refuses databases in files."""
     own = sqlite3.connect
 
     def connect(*args: Any, **kwargs: Any) -> Any:
@@ -158,7 +158,7 @@ def reading_flags(own: Callable[..., int]) -> Callable[..., int]:
 
 
 def finding_zone(own: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Finds a time zone as the library does, and says what to do when there is none."""
+    """Finds a time zone as the library does; a missing one raises an error with advice."""
 
     def load(key: str) -> Any:
         try:
@@ -170,12 +170,12 @@ def finding_zone(own: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def replace(place: object, names: tuple[str, ...], why: str) -> None:
-    """Makes functions refuse."""
+    """Replaces functions by ones that raise an error."""
     for name in names:
         setattr(place, name, refusing(why))
 
 
-# What an event loop offers elsewhere.
+# Methods of CPython's event loops that a component's loop lacks.
 LOOP_RUNS = ("run_forever", "run_until_complete", "set_task_factory", "add_signal_handler", "remove_signal_handler")
 LOOP_SOCKETS = (
     "create_connection",

@@ -56,7 +56,7 @@ def dump(value: Any, what: str) -> str:
             try:
                 return _ENCODER.encode(value)
             except (TypeError, ValueError):
-                pass  # NaN, a strange key: the walk says which.
+                pass  # NaN or an unsupported key: the walk finds out which.
         return _ENCODER.encode(plain(value))
     except NotPlain as trouble:
         path = shown_path(trouble.path) or "it"
@@ -151,6 +151,6 @@ def is_too_deep(text: str) -> bool:
         # Each round takes off the innermost level.
         brackets, before = brackets.replace("[]", ""), len(brackets)
         if len(brackets) == before:
-            # Nothing is left, or what is left was never closed: no JSON, but it must be shallow enough to be told so.
+            # Nothing is left, or brackets that were never closed. That is not JSON, but the parser may safely say so.
             return brackets.count("[") > DEPTH_MAX
     return bool(brackets)

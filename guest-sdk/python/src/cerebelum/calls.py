@@ -1,4 +1,4 @@
-"""Calling what is known by name, and other workflows."""
+"""Calls of steps and workflows, of this program or by name."""
 
 from __future__ import annotations
 
@@ -60,4 +60,4 @@ async def continue_as_new(input: Any = None) -> NoReturn:
     """
     await current().continue_as_new(_values.encode(input, "the next run's input"))
     await asyncio.Future()
-    raise AssertionError("a run that continues as new is not told anything any more")
+    raise AssertionError("a run that continues as new receives no further outcome")

@@ -1,4 +1,4 @@
-"""What every workflow and step is given first: where it is, and what it may say."""
+"""The context of a workflow or step: its identity, its clock, and what it reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .errors import Failure
 class Context:
     """The first parameter of every workflow and step."""
 
-    # What this workflow or step was given.
+    # The input of this workflow or step.
     inputs: Any
     execution_id: str
     workflow_name: str
@@ -25,7 +25,7 @@ class Context:
     attempt: int = 1
     # Counts up with every continue_as_new, from 1.
     run: int = 1
-    # Stable over retries and reruns: hand it to services that know idempotency.
+    # Stable across retries and reruns: pass it to services that support idempotency keys.
     idempotency_key: str = ""
     _host: Host | None = field(default=None, repr=False, compare=False)
 
@@ -49,7 +49,7 @@ class Context:
         return datetime.fromtimestamp(self._at().now_ms() / 1_000, tz=timezone.utc)
 
     def update_progress(self, percent: int, message: str = "") -> None:
-        """How far this workflow or step is, 0 to 100."""
+        """Reports the progress of this workflow or step, 0 to 100."""
         self._at().progress(max(0, min(100, int(percent))), message)
 
     def log(self, message: str, level: str = "info") -> None:
@@ -60,7 +60,7 @@ class Context:
         """Sets an attribute that lists can be filtered by. Workflows only.
 
         # Raises
-        Failure when it is no scalar, or this is a step.
+        Failure when it is not a scalar, or in a step.
         """
         if not isinstance(value, (str, int, float, bool, type(None))) or not name:
             message = f"attribute '{name}' is text, a number, true, false or null, and has a name"
@@ -69,6 +69,6 @@ class Context:
 
     def _at(self) -> Host:
         host = self._host or current()
-        # Outside of any workflow, a context that was made by hand says what it is called.
+        # Outside of any workflow, a context made by hand brings its own name.
         seen_as = getattr(host, "seen_as", None)
         return seen_as(self.step_name or self.workflow_name) if seen_as else host

@@ -12,14 +12,14 @@ Duration: TypeAlias = int | float | timedelta | str
 # The same where a number means seconds, as it does in the decorators under `@step`.
 SecondsDuration: TypeAlias = int | float | timedelta | str
 
-# What fits the contract. Whatever waits for longer than a year is refused, and so is this.
+# The largest number of the contract; a wait of more than a year is refused anyway.
 MS_MAX = 2**63 - 1
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 PART = re.compile(r"([0-9]+)([a-z]+)")
 
 
 def ms(duration: Duration, what: str = "a duration") -> int:
-    """Whole milliseconds, rounded up so that nothing is woken early; negative ones are zero.
+    """Whole milliseconds, rounded up so that no wait ends early; negative ones are zero.
 
     # Raises
     TypeError or ValueError when it is not a duration.

@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions that say what the caller can do."""
+"""The exceptions of this package; each says what the caller can do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CerebelumError(Exception):
 
 
 class Failure(CerebelumError, FromException):
-    """Why something did not succeed, in the words that a history records.
+    """A failure, in the words that a history records.
 
     Raise it from a step or workflow to say exactly what is recorded; any other exception is recorded with kind
     `exception`, its type and its traceback. A failure with `retryable=False` ends a step at once, whatever its retry
@@ -40,7 +40,7 @@ class Failure(CerebelumError, FromException):
 
 
 class StepError(Failure):
-    """A step failed for good: its retries are used up, or it said that there is no point in trying again."""
+    """A step failed for good: its retries are used up, or it declared another attempt pointless."""
 
     def __init__(self, step: str, failure: Failure) -> None:
         super().__init__(failure.message, kind=failure.kind, details=failure.details, retryable=failure.retryable)
@@ -123,9 +123,9 @@ class SerializationError(CerebelumError, TypeError):
 
 
 class ContextError(CerebelumError, RuntimeError):
-    """Something was used where it has no meaning: outside of a workflow or step, or while a component is built.
+    """A call in the wrong context: outside of a workflow or step, or while a component is built.
 
-    No further attempt can help, so a step that lets it pass is not tried again.
+    Another attempt cannot help, so a step that raises it is not retried.
     """
 
     _is_permanent = True
@@ -150,23 +150,22 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def make_permanent(error: BaseException) -> None:
-    """Says of an exception that no further attempt can help."""
+    """Marks an exception as one that another attempt cannot help."""
     if isinstance(error, Failure):
         error.retryable = False
     else:
-        # Some classes have no room for it.
+        # Some classes have no room for the attribute.
         with contextlib.suppress(AttributeError, TypeError):
             error._is_permanent = True  # type: ignore[attr-defined]
 
 
 def is_permanent(error: BaseException) -> bool:
-    """Whether no further attempt can help. A program that ends itself would do so again, and a module that is not
-    there will not be there later."""
+    """Whether another attempt cannot help. An exit would be repeated, and a missing module stays missing."""
     return isinstance(error, (SystemExit, ModuleNotFoundError)) or bool(getattr(error, "_is_permanent", False))
 
 
 def cancellation_failure(is_cancelled: bool) -> Failure:
-    """What a scope ends with that let a cancellation pass: its execution's, or that of a task that it awaited."""
+    """The failure of a scope that did not handle a cancellation, of its execution or of a task that it awaited."""
     if is_cancelled:
         return Failure("the execution was cancelled", kind="cancelled", retryable=False)
     details = {"type": "CancelledError"}
@@ -174,7 +173,7 @@ def cancellation_failure(is_cancelled: bool) -> Failure:
 
 
 def _text(error: BaseException) -> str:
-    """What an exception says; some cannot even do that."""
+    """The text of an exception; for some classes `str` itself fails."""
     try:
         return str(error)
     except Exception:
@@ -182,7 +181,7 @@ def _text(error: BaseException) -> str:
 
 
 def _whole(failure: Failure) -> Failure:
-    """A failure as its annotations promise, also when a subclass or a caller did not keep to them."""
+    """A failure whose fields have their annotated types, even if a subclass or a caller broke them."""
     kind, message = getattr(failure, "kind", None), getattr(failure, "message", None)
     if isinstance(kind, str) and kind and isinstance(message, str):
         return failure

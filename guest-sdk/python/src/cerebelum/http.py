@@ -8,7 +8,7 @@
     )
     droplet = reply.raise_for_status().json()
 
-A request is a durable suspension point: its answer is recorded, and a rerun is given the recorded one. Redirects are
+A request is a durable suspension point: its answer is recorded, and a rerun receives the recorded one. Redirects are
 not followed. Workflows cannot send requests; steps can.
 """
 
@@ -30,12 +30,12 @@ Pairs: TypeAlias = "Mapping[str, Any] | Iterable[tuple[str, Any]]"
 # Statuses below 500 that another attempt may change.
 PASSING = (408, 425, 429)
 EXCERPT_LENGTH = 2_000
-# What crosses the border of a sandbox at once, with room for everything besides the body.
+# The most that crosses the boundary of a sandbox at once, with room for everything besides the body.
 BODY_BYTES_MAX = (4 << 20) - (64 << 10)
 
 
 class HttpFailure(Failure):
-    """There was no usable answer: kind `http-connect`, `http-timeout`, `http-protocol`, `http-too-large`.
+    """The request got no usable answer: kind `http-connect`, `http-timeout`, `http-protocol`, `http-too-large`.
 
     `HttpError`, of kind `http-status`, is one as well.
     """
@@ -90,7 +90,7 @@ class Headers(Mapping[str, str]):
 
 
 class Response:
-    """A whole answer. Any status is one."""
+    """A complete response, of any status."""
 
     def __init__(self, method: str, url: str, answer: HttpResponse) -> None:
         self.method = method
@@ -115,7 +115,7 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body in the character set that the server names, UTF-8 unless it does; what is none becomes `�`."""
+        """The body in the character set that the server names, UTF-8 by default; invalid bytes become `�`."""
         named = re.search(r"charset=[\"']?([^\s;\"']+)", self.headers.get("content-type", ""), re.IGNORECASE)
         try:
             return self.content.decode(named[1] if named else "utf-8", "replace")
@@ -139,7 +139,7 @@ class Response:
         """The response itself, unless its status is 400 or more.
 
         # Raises
-        HttpError; 408, 425, 429 and 5xx may be mended by another attempt, other statuses are permanent.
+        HttpError; 408, 425, 429 and 5xx are worth another attempt, other statuses are permanent.
         """
         if not self.ok:
             raise HttpError(self)
@@ -147,7 +147,7 @@ class Response:
 
 
 def secret(name: str) -> str:
-    """Stands for a secret in a URL or header; it is filled in when the request is sent, after it was recorded.
+    """A placeholder for a secret in a URL or header. The engine fills it in after recording the request.
 
     The secret must be named in `component(secrets=[…])`.
     """
@@ -178,7 +178,7 @@ async def request(
         timeout: milliseconds or timedelta for the whole exchange; 60 s, and at most that.
 
     # Raises
-    HttpFailure when there is no answer, Failure when the engine does not let it out.
+    HttpFailure when there is no answer, Failure when the engine refuses to send it.
     """
     named = list(_pairs(headers))
     body, kind = _body(json, content, data)
@@ -238,7 +238,7 @@ def _typed(failure: Failure) -> Failure:
 
 
 def _body(json: Any, content: str | bytes | None, data: Pairs | None) -> tuple[bytes, str | None]:
-    """The body, and what it is."""
+    """The body and its content type."""
     if sum(given is not None for given in (json, content, data)) > 1:
         raise TypeError("a request has one body: json, content or data")
     if json is not None:
@@ -251,7 +251,7 @@ def _body(json: Any, content: str | bytes | None, data: Pairs | None) -> tuple[b
 
 
 def _pairs(given: Pairs | None) -> Iterator[tuple[str, str]]:
-    """Names and values as text, in their order; None is left out, a list is told apart."""
+    """Names and values as text, in their order; None is left out, and each item of a list becomes a pair of its own."""
     if given is None:
         return
     for name, value in given.items() if isinstance(given, Mapping) else given:
@@ -264,7 +264,7 @@ SECRET = re.compile(r"(\{\{secret:[^}]*\}\})")
 
 
 def _escaped(text: str) -> str:
-    """Percent-encoded, but for the places of secrets."""
+    """Percent-encoded, except for the placeholders of secrets."""
     parts = SECRET.split(text)
     return "".join(part if index % 2 else quote(part, safe="") for index, part in enumerate(parts))
 
@@ -284,5 +284,5 @@ def bare(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "a URL that is none"
+        return "an invalid URL"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

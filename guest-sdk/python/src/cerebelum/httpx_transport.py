@@ -4,7 +4,7 @@ In a component a plain `httpx.AsyncClient()` sends its requests through the engi
 as ever; `httpx.AsyncClient(transport=Transport())` sends them as `cerebelum.http` does, with an idempotency key and
 with secrets filled in, in a component and in local mode alike.
 
-What httpx raises here is an `HttpFailure` too, so that one that is not caught is recorded by its own kind.
+The exceptions of httpx are `HttpFailure`s here, so that an uncaught one is recorded with its own kind.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ProtocolTrouble(Trouble, httpx.RemoteProtocolError):
 
 
 class ReadTrouble(Trouble, httpx.ReadError):
-    """The answer could not be taken in: it is larger than an answer may be."""
+    """The answer is larger than the limit."""
 
 
 TROUBLES: dict[str, type[Trouble]] = {
@@ -63,7 +63,7 @@ class Transport(httpx.AsyncBaseTransport):
         """Sends a request and waits for the whole answer.
 
         # Raises
-        Exceptions of httpx; Failure when the engine does not let the request out.
+        Exceptions of httpx; Failure when the engine refuses to send the request.
         """
         return await send(request)
 
@@ -109,12 +109,12 @@ def text(value: bytes) -> str:
 
 
 def _with_secrets(url: str) -> str:
-    """httpx escapes braces, behind which the engine would not find a secret."""
+    """Undoes the escaping of braces by httpx, which would hide a secret from the engine."""
     return url.replace("%7B%7Bsecret:", "{{secret:").replace("%7D%7D", "}}") if "%7B%7Bsecret:" in url else url
 
 
 class _AsyncHTTPTransport(Transport):
-    """What stands in a component where httpx has its own transport."""
+    """The replacement of httpx's own transports in a component."""
 
     def __init__(self, *_: Any, **options: Any) -> None:
         for name in ("proxy", "uds", "cert"):
@@ -139,7 +139,7 @@ class _HTTPTransport(httpx.BaseTransport):
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
     def handle_request(self, request: httpx.Request) -> NoReturn:
-        """Says what to use."""
+        """Raises an error that names the alternative."""
         raise ContextError(
             f"httpx.Client cannot send {request.method} {request.url.host} in a component, where nothing can block: "
             "use `async with httpx.AsyncClient() as client: await client.get(…)`"
@@ -147,7 +147,7 @@ class _HTTPTransport(httpx.BaseTransport):
 
 
 def install() -> None:
-    """Makes httpx's own clients use the engine; for components, where its transports have nothing to stand on."""
+    """Makes httpx's own clients use the engine; for components, which have no sockets."""
     import httpx._client
     import httpx._transports.default
 

@@ -1,4 +1,4 @@
-"""Waiting until something is so: in place with a function, or driven by the engine with a check step."""
+"""Polling: in place with a function, or driven by the engine with a check step."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ATTEMPTS_LIMIT = 2**32 - 1
 
 
 def ready(value: Any = None) -> dict[str, Any]:
-    """What a check step returns when it is so: the poll ends with this value."""
+    """The answer of a check step that ends the poll with this value."""
     return {"ready": value}
 
 
 def not_yet(seen: Any = None) -> dict[str, Any]:
-    """What a check step returns when it is not so yet, and what it saw instead."""
+    """The answer of a check step that continues the poll, with what it saw."""
     return {"not_yet": seen}
 
 
@@ -80,7 +80,7 @@ class _Poll:
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Checks at once, then again after every interval, until it is so; attempts and waits are durable.
+        """Checks at once, then after every interval, until the condition holds. Attempts and waits are durable.
 
         Args:
             check_fn: a function, sync or async; or a step, which the engine then runs with `args` at every interval
@@ -89,9 +89,9 @@ class _Poll:
             interval: from the end of a check to the next: a timedelta or text such as `"30s"`. A number is milliseconds
                 here and seconds in the decorator.
             max_attempts: checks in all.
-            timeout: the same sort of duration, looked at before each check.
-            success_condition: says of a result whether it is so; truth of the result when left out.
-            on_attempt: told the number of the check and its result, after each.
+            timeout: the same sort of duration, checked before each attempt.
+            success_condition: whether a result ends the poll; its truth when left out.
+            on_attempt: called after each check with its number and result.
             condition: makes it a decorator that runs the body again until the condition holds.
 
         # Raises
@@ -166,7 +166,7 @@ async def _in_place(
         if attempt < rhythm.max_attempts:
             await host.sleep(rhythm.interval_ms)
     message = f"Polling failed after {rhythm.max_attempts} attempts (interval: {rhythm.interval_ms}ms)"
-    # All checks that its author wanted were made: the policy of the step around it is not to multiply them.
+    # The policy of the surrounding step must not multiply the checks.
     raise PollTimeout(message, kind="poll-exhausted", retryable=False)
 
 

@@ -1,4 +1,4 @@
-"""Telling how far one is."""
+"""Progress reports in the form of the original Cerebelum."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ProgressReporter:
         self.last_progress = 0
 
     def update(self, percent: int, message: str = "") -> None:
-        """How far it is, 0 to 100."""
+        """Reports the progress, 0 to 100."""
         self.last_progress = percent
         self._context.update_progress(percent, message)
 

@@ -1,4 +1,4 @@
-"""What this program defines: its workflows and steps, and what they ask for."""
+"""The workflows and steps of this program, and the hosts and secrets that they need."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Workflows and steps in the order of their definition; of the same name, the later one counts."""
+    """Workflows and steps in the order of their definition; the later of two with one name wins."""
 
     def __init__(self) -> None:
         self.steps: dict[str, AnyStep] = {}
         self.workflows: dict[str, Workflow] = {}
-        # Names that were defined by two different places; a component cannot have them.
+        # Names that are defined in two places, which a component does not allow.
         self.doubles: list[str] = []
         self.hosts: list[str] | None = None
         self.secrets: list[str] = []
@@ -44,9 +44,9 @@ registry = Registry()
 
 
 def component(*, hosts: Iterable[str] | None = None, secrets: Iterable[str] = ()) -> None:
-    """Says what the steps of this program may reach: `component(hosts=["api.example.com"], secrets=["TOKEN"])`.
+    """Declares what the steps of this program may reach: `component(hosts=["api.example.com"], secrets=["TOKEN"])`.
 
-    Without it, steps ask for every host; the operator of the engine decides what they get. A secret is written
+    Without it, steps ask for every host. The operator of the engine decides what is granted. A secret is written
     `{{secret:TOKEN}}` in a request's URL or header and filled in by the engine.
     """
     if hosts is not None:
@@ -55,10 +55,10 @@ def component(*, hosts: Iterable[str] | None = None, secrets: Iterable[str] = ()
 
 
 def check_name(sort: str, name: str) -> None:
-    """Names travel in calls and commands.
+    """Checks a name, which calls and commands have to be able to carry.
 
     # Raises
-    DefinitionError when one could not.
+    DefinitionError when it is not valid.
     """
     if not name or "/" in name or any(character.isspace() for character in name) or len(name.encode()) > 256:
         raise DefinitionError(f"'{name}' cannot name a {sort}: 1 to 256 bytes without spaces and '/'")

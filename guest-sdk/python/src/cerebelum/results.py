@@ -8,7 +8,7 @@ from typing import Any
 
 
 class FromException:
-    """What the details of a failure say about the exception that was its reason."""
+    """The exception behind a failure, from its details."""
 
     details: Any
 
@@ -29,14 +29,14 @@ class FromException:
 
 @dataclass(frozen=True)
 class FailureInfo(FromException):
-    """Why something did not succeed."""
+    """A failure, as it was recorded."""
 
     kind: str
     """A stable word: `failure`, `exception`, `timeout`, `cancelled`, `rejected`, … or one of the author's choice."""
     message: str
     """One line for a person."""
     details: Any = None
-    """Whatever helps to understand; plain JSON."""
+    """Details for diagnosis; plain JSON."""
     retryable: bool = False
     """Whether another attempt could succeed."""
 
@@ -52,10 +52,10 @@ class ExecutionResult:
     output: Any = None
     """What the workflow returned, when it completed."""
     error: str | None = None
-    """Why it did not, in one line."""
+    """The failure in one line."""
     started_at: datetime | None = None
     """When it was started."""
     completed_at: datetime | None = None
     """When it ended, however it did."""
     failure: FailureInfo | None = None
-    """Why it did not complete, in full."""
+    """The failure in full."""

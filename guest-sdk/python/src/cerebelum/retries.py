@@ -45,11 +45,11 @@ class _Retry:
             args: its arguments.
             options: `max_attempts`, 3 when left out; `delay` before the second attempt, a timedelta, text such as
                 `"30s"`, or a number of milliseconds; `backoff`, the factor from each further delay to the next;
-                `on_error`, the exceptions worth another attempt, all when left out; `on_attempt`, told the number and
-                the last exception before each attempt.
+                `on_error`, the exceptions worth another attempt, all when left out; `on_attempt`, called before each
+                attempt with its number and the last exception.
 
         # Raises
-        What the last attempt raised; it is permanent then, also for the retry policy of the step around this.
+        The exception of the last attempt, made permanent: the retry policy of the surrounding step does not repeat it.
         """
         if isinstance(fn, int):
             from .timeline.actions import RetryAction
@@ -80,7 +80,7 @@ async def _attempts(fn: Callable[..., Any], args: tuple[Any, ...], options: dict
             return await settled(fn(*args, **options))
         except on_error as error:
             if attempt == max_attempts:
-                # The policy of the step around it is not to multiply the attempts that its author wanted.
+                # The policy of the surrounding step must not multiply the attempts.
                 make_permanent(error)
                 raise
             last = error

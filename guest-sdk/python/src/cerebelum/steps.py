@@ -27,7 +27,7 @@ ATTEMPTS_MAX = 2**32 - 1
 
 
 class Retry(TypedDict, total=False):
-    """A retry policy as one writes it: `retry={"max_attempts": 5, "delay": 1000, "backoff": 2.0}`.
+    """A retry policy as authors write it: `retry={"max_attempts": 5, "delay": 1000, "backoff": 2.0}`.
 
     Durations are timedelta, text such as `"30s"`, or numbers of milliseconds. The defaults are 3 attempts, 1 s,
     factor 2, at most 5 min, 20 % jitter.
@@ -62,7 +62,7 @@ class Step(Generic[P, R]):
         return f"<step {self.name}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        """Runs the step and yields what it returns.
+        """Runs the step and yields its result.
 
         # Raises
         StepError when it fails for good, TypeError for wrong arguments.
@@ -74,7 +74,7 @@ class Step(Generic[P, R]):
     def with_options(
         self, *, retry: RetryOption | None = None, timeout: Duration | None = None, deadline: Duration | None = None
     ) -> Step[P, R]:
-        """The same step with other bounds: `await create.with_options(timeout=5000)(context, order)`."""
+        """The same step with other limits: `await create.with_options(timeout=5000)(context, order)`."""
         declared, asked = self.options, options_of(self.name, retry, timeout, deadline)
         options = StepOptions(
             retry=asked.retry or declared.retry,
@@ -90,7 +90,7 @@ class Step(Generic[P, R]):
         return result
 
     async def run(self, input: str) -> str:
-        """The step's own side: runs its function in the current scope, from JSON text to JSON text.
+        """The implementation: runs the step's function in the current scope, from JSON text to JSON text.
 
         # Raises
         Whatever the function raises.
@@ -113,14 +113,14 @@ class Step(Generic[P, R]):
         return sequence(self, following)
 
     def __rrshift__(self, preceding: object) -> StepComposition:
-        """A list of steps at once, then this."""
+        """A list of steps in parallel, then this."""
         from .timeline.compose import sequence
 
         return sequence(preceding, self)
 
 
 def refuse_step(function: object) -> None:
-    """For decorators that stand below `@step`.
+    """A check for decorators that belong below `@step`.
 
     # Raises
     StepDefinitionError when they stand above it.
@@ -173,7 +173,7 @@ def policy_of(step: str, retry: RetryOption | None) -> RetryPolicy | None:
 def options_of(
     step: str, retry: RetryOption | None, timeout: Duration | None, deadline: Duration | None
 ) -> StepOptions:
-    """A step's bounds from the forms in which they may be written."""
+    """A step's limits from the forms in which they may be written."""
     return StepOptions(
         retry=policy_of(step, retry),
         timeout_ms=optional_ms(timeout, "a step's timeout"),
@@ -210,8 +210,8 @@ def step(
         function: the function, when the decorator is used without parentheses.
         name: the step's name; the function's when left out.
         retry: attempts, or a whole policy; 3 attempts when left out.
-        timeout: bounds each stretch between durable waits, not the waiting.
-        deadline: bounds the whole step, retries and waits included.
+        timeout: the limit of each stretch between durable waits, without the waits.
+        deadline: the limit of the whole step, with retries and waits.
 
     # Raises
     StepDefinitionError when the function cannot be a step.

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def before(pause: Callable[[], Awaitable[Any]]) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Any]]:
-    """A decorator that awaits something before the body of a function."""
+    """A decorator that waits before the body of a function."""
 
     def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         refuse_step(function)
@@ -48,7 +48,7 @@ class _Sleep:
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
 
     def __call__(self, duration: Duration | None = None, *, seconds: SecondsDuration | None = None) -> Any:
-        """Waits, durably: what follows runs at the deadline, whatever happened meanwhile.
+        """Waits durably: the code behind it runs at the deadline, even if the engine restarts meanwhile.
 
         Args:
             duration: a timedelta, text such as `"30s"`, or a number of milliseconds; at most one year.
@@ -70,7 +70,7 @@ sleep = _Sleep()
 
 @dataclass(frozen=True)
 class Approved(Generic[T]):
-    """A person's yes: the answer, who gave it, and what they had to say."""
+    """A person's approval: the answer, its author and their comment."""
 
     data: T
     by: str = ""
@@ -116,11 +116,11 @@ class _Approval:
         type: str = "manual",
         timeout_minutes: float | None = None,
     ) -> Any:
-        """Asks a person and waits, for days if need be; nothing is in memory meanwhile.
+        """Asks a person and waits, for days if need be. The execution takes no memory meanwhile.
 
         Args:
             title: the question.
-            data: what the person needs to see, JSON.
+            data: JSON for the person to look at.
             kind: a word for the sort of approval.
             schema: JSON Schema that the answer must satisfy.
             timeout: from the question on, also over restarts: a timedelta, text such as `"3d"`, or a number of
@@ -152,7 +152,7 @@ async def wait_for_approval(
     schema: Mapping[str, Any] | None = None,
     timeout: Duration | None = None,
 ) -> Approved[Any]:
-    """The same as `approval`, with the parameters in the order of earlier versions.
+    """The same as `approval`, with the parameters in the order of the original Cerebelum.
 
     # Raises
     ApprovalRejected, ApprovalTimeout.
@@ -179,7 +179,7 @@ async def _ask(
 
 
 async def wait_for_signal(name: str, timeout: Duration | None = None) -> Any:
-    """Waits for a signal of that name and yields its data; one that came early is there already.
+    """Waits for a signal of that name and yields its data. Signals that arrive early are queued.
 
     # Raises
     Failure of kind `timeout`.

@@ -1,4 +1,4 @@
-"""Workflows: what happens when, as an async function or as a timeline of steps."""
+"""Workflows: the order of steps, as an async function or as a timeline."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Workflow:
         return self._definition
 
     def validate(self) -> ValidationReport:
-        """All problems and doubts at once, without raising."""
+        """All errors and warnings at once, without raising."""
         from .timeline.validate import report
 
         return report(self)
@@ -94,12 +94,12 @@ class Workflow:
         """Runs the workflow and waits for its end: in this process, or on an engine.
 
         Args:
-            inputs: what the workflow is given.
+            inputs: the workflow's input.
             executor: anything with `execute(workflow, input_data)`, a `DistributedExecutor` say.
-            distributed: whether to run it on an engine, which knows it from an upload.
+            distributed: whether to run it on an engine, to which its component was uploaded.
             execution_id: its id; drawn when left out. On an engine the same id twice is the same execution.
-            approve: in this process: answers approvals; the terminal is asked when left out.
-            signals: in this process: name to data, or to a list of data, that are sent at once.
+            approve: answers approvals in this process; the terminal asks when left out.
+            signals: sent at once in this process: data, or a list of data, by name.
             core_url: the engine, `localhost:9090` unless `CEREBELUM_URL` says otherwise.
             token: the engine's token; `CEREBELUM_TOKEN` when left out.
 
@@ -119,10 +119,10 @@ class Workflow:
         return await execute(self, inputs, execution_id=execution_id, approve=approve, signals=signals)
 
     async def run(self, input: str) -> str:
-        """The workflow's own side: runs it in the current scope, from JSON text to JSON text.
+        """The implementation: runs the workflow in the current scope, from JSON text to JSON text.
 
         # Raises
-        Whatever it raises.
+        The exception of the workflow.
         """
         what = f"the input of workflow '{self.name}'"
         if self.is_timeline:
@@ -163,7 +163,7 @@ def workflow(
 ) -> Workflow | Callable[[Callable[..., Any]], Workflow]:
     """Makes a function a workflow.
 
-    `async def name(context, inputs)` says with ordinary control flow what happens; `def name(wf)` describes a timeline
+    `async def name(context, inputs)` runs steps with ordinary control flow; `def name(wf)` describes a timeline
     of steps: `wf.timeline(first >> second)`.
 
     Args:

@@ -60,7 +60,7 @@ def test_a_dependency_that_is_misspelled_is_recognized() -> None:
     check(
         lambda wf: wf.timeline(make("fetch_user") >> make("send", "inputs fetch_usr?")),
         [],
-        ["Step 'send' takes 'fetch_usr', which is no step: it always gets its default. Did you mean 'fetch_user'?"],
+        ["Step 'send' takes 'fetch_usr', which is not a step: it always gets its default. Did you mean 'fetch_user'?"],
     )
 
 

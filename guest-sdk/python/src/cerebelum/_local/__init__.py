@@ -1,7 +1,7 @@
 """Local mode: workflows in this process, with nothing else installed and no engine.
 
 What differs from an engine: nothing is stored, so that the end of the process is the end of its executions; and time,
-chance and threads are those of CPython.
+randomness and threads are those of CPython.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def execute(
     ExecutionError when it fails; CancelledError when this is cancelled, after the workflow has cleaned up.
     """
     if workflow.is_timeline:
-        # Its mistakes are the author's, not the execution's: they are raised as they are.
+        # A wrong input is the caller's mistake, not the execution's failure: it is raised unchanged.
         _ = workflow.definition
     text = _values.encode(inputs, f"the input of workflow '{workflow.name}'")
     world = World(approve)

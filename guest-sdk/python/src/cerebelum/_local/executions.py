@@ -23,14 +23,14 @@ OVERDUE = "cancelled, and clean-up took longer than its grace period"
 
 
 class Signals:
-    """Signals of one execution by name, and who waits for them."""
+    """The signals of one execution by name, and the calls that wait for them."""
 
     def __init__(self) -> None:
         self._early: defaultdict[str, deque[str]] = defaultdict(deque)
         self._waiting: defaultdict[str, deque[asyncio.Future[str]]] = defaultdict(deque)
 
     def send(self, name: str, data: str) -> None:
-        """Tells the call that has waited longest; without one, it stays until there is one."""
+        """Delivers to the call that has waited longest, or keeps the signal for the next one."""
         self._early[name].append(data)
         self._match(name)
 
@@ -47,7 +47,7 @@ class Signals:
             await asyncio.wait({mine}, timeout=timeout_s)
         except asyncio.CancelledError:
             if mine.done():
-                # The call that waited wants it no more: it was not consumed.
+                # The call was cancelled before it consumed the signal.
                 self._early[name].appendleft(mine.result())
             mine.cancel()
             self._match(name)
@@ -97,7 +97,7 @@ class Execution:
         self._task = spawn(self._execute(), f"execution {self.id}")
 
     async def ended(self) -> None:
-        """Waits for its end, however it is. A mistake in this package is raised, so that it is not taken for an end."""
+        """Waits for its end, of whatever kind. A bug in this package is raised, so that it does not pass for an end."""
         if self._task is None:
             return
         await asyncio.wait({self._task})
@@ -120,7 +120,7 @@ class Execution:
         return self.output or "null"
 
     def cancel(self) -> None:
-        """Tells it to end: its open calls are cancelled, and it may clean up for as long as its workflow allows."""
+        """Requests its end: its open calls are cancelled, and it may clean up for as long as its workflow allows."""
         if self.is_cancelling or self.status != "running":
             return
         self.is_cancelling = True
@@ -130,7 +130,7 @@ class Execution:
             self._overdue = loop.call_later(self.target.cancel_grace_ms / 1_000, self.terminate, OVERDUE)
 
     def terminate(self, why: str = "the execution was terminated") -> None:
-        """Ends it without asking."""
+        """Ends it without clean-up."""
         if self.status == "running":
             self.is_cancelling = True
             self.host.scope.decide(Failure(why, kind="cancelled", retryable=False))
@@ -151,7 +151,7 @@ class Execution:
         )
 
     def failed_step(self) -> str | None:
-        """The step whose failure is the execution's own, if a step it was."""
+        """The step whose failure is the execution's own, if a step caused it."""
         failure = self.failure
         return self.failed_steps.get((failure.kind, failure.message)) if failure else None
 

@@ -44,7 +44,7 @@ class LocalHost:
     ) -> None:
         self.execution = execution
         self.world = execution.world
-        # The ordinals of the calls that lead here, a poll's round behind `#`; empty for the workflow.
+        # The ordinals of the calls that lead here, with a poll's round after `#`; empty for the workflow.
         self.path = path
         self.step = step
         self.attempt = attempt
@@ -59,7 +59,7 @@ class LocalHost:
         return self.step or self.execution.workflow
 
     def info(self) -> Info:
-        """Which scope this is."""
+        """The identity of this scope."""
         return Info(
             execution_id=self.execution.id,
             workflow=self.execution.workflow,
@@ -118,7 +118,7 @@ class LocalHost:
         return await self._call("start", target.name, start)
 
     async def continue_as_new(self, input: str) -> None:
-        """Ends this run; nothing of it runs any more."""
+        """Ends this run, with all its code."""
         if self.step is not None:
             raise Failure("only a workflow can continue as new", kind="not-granted", retryable=False)
         self.scope.decide(Continued(input))
@@ -169,7 +169,7 @@ class LocalHost:
         return [timer._args[0] for timer in sorted(mine) if timer._context.get(_scope) is self]
 
     async def _call(self, sort: str, name: str, perform: Callable[[str], Coroutine[Any, Any, T]]) -> T:
-        """One durable call: it runs beside all scopes, and the task that awaits it can be told that it is cancelled."""
+        """One durable call. It runs outside of all scopes; its caller awaits a future that can be cancelled."""
         if self.scope.closed:
             raise asyncio.CancelledError("the scope has ended")
         self.world.moved()
@@ -202,7 +202,7 @@ class LocalHost:
 
 
 def deliver(outcome: asyncio.Future[T], call: asyncio.Task[T]) -> None:
-    """Hands on how a call went, unless that is no longer wanted."""
+    """Passes the outcome of a call on, unless the caller has gone."""
     if outcome.done():
         return
     if call.cancelled():

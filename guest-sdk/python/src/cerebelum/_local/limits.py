@@ -1,4 +1,4 @@
-"""What crosses from one scope to another in local mode: the borders an engine has, kept in one process."""
+"""The limits and conversions between scopes in local mode: the same as between the sandboxes of an engine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _IDS = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def invalid(message: str) -> Failure:
-    """A failure for an argument that makes no sense."""
+    """A failure for an invalid argument."""
     return Failure(message, kind="invalid-argument", retryable=False)
 
 
 def execution_id(id: str) -> str:
-    """An id, if it is one.
+    """Checks an id.
 
     # Raises
     Failure of kind `invalid-argument`.
@@ -54,7 +54,7 @@ def timeout_s(timeout_ms: int | None) -> float | None:
 
 
 def recorded(error: BaseException) -> Failure:
-    """An exception as the other side of a border sees it: kind, message, details, whether to try again."""
+    """An exception as another scope sees it: kind, message, details, and whether to retry."""
     seen = failure_of(error)
     details: Any = None
     if seen.details is not None:
@@ -64,18 +64,18 @@ def recorded(error: BaseException) -> Failure:
             details = {"unreadable": str(unreadable)}
     message = seen.message.encode("utf-8", "replace")[:MESSAGE_BYTES_MAX].decode("utf-8", "ignore")
     failure = Failure(message, kind=seen.kind, details=details, retryable=seen.retryable)
-    # For readers of a traceback in this process.
+    # For tracebacks in this process.
     failure.__cause__ = error
     return failure
 
 
 def raised_to_caller(failure: Failure) -> BaseException:
-    """A failed call as its caller sees it: what was cancelled is a cancellation."""
+    """The exception that a failed call raises in its caller: a cancelled call raises a cancellation."""
     return asyncio.CancelledError(failure.message) if failure.kind == "cancelled" else failure
 
 
 def delay_after(policy: RetryPolicy, attempt: int, failure: Failure, chance: float) -> int | None:
-    """Milliseconds to wait after this attempt (from 1) failed; none when it was the last, or another cannot help.
+    """Milliseconds to wait after this attempt (from 1) failed; None after the last one, or when another cannot help.
 
     `chance` in 0..1 draws the jitter.
     """

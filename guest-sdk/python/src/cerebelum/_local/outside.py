@@ -16,7 +16,7 @@ class Outside(LocalHost):
     """A scope that never begins and never ends."""
 
     def seen_as(self, name: str) -> Outside:
-        """The same, called by this name."""
+        """The same scope under another name."""
         return Outside(self.execution, step=name)
 
     async def run_step(self, step: AnyStep | str, input: str, options: StepOptions) -> str:
@@ -24,16 +24,16 @@ class Outside(LocalHost):
         return await super().run_step(step, input, options)
 
     async def fetch(self, request: HttpRequest) -> HttpResponse:
-        """Sends a request: there is no workflow here that must not."""
+        """Sends a request, which only workflows must not."""
         return await self._call("fetch", request.url, lambda _: self.world.fetch(request, self._call_key()))
 
     async def continue_as_new(self, input: str) -> None:
-        """There is no run to end."""
+        """Refused: there is no run to end."""
         raise ContextError("continue_as_new() was called outside of a workflow")
 
     async def await_signal(self, name: str, timeout_ms: int | None) -> str:
-        """There is nothing that a signal could be sent to."""
-        raise ContextError(f"wait_for_signal({name!r}) was called outside of a workflow: nothing can send it there")
+        """Refused: there is no execution to which a signal could be sent."""
+        raise ContextError(f"wait_for_signal({name!r}) was called outside of a workflow: no signal can arrive there")
 
 
 async def _nothing(_: str) -> str:

@@ -41,7 +41,7 @@ class Asked:
 
 
 async def ask(host: LocalHost, request: ApprovalRequest) -> Approval:
-    """Asks, and waits as long as the question stands.
+    """Asks, and waits as long as the question is open.
 
     # Raises
     Failure of kind `rejected` or `approval-timeout`.
@@ -95,10 +95,10 @@ def approval_of(answer: Any, by: str = BY) -> Approval:
 
 
 async def from_callback(callback: Callable[[Asked], Any], asked: Asked) -> Approval:
-    """What a callback says. One that is not async may take its time: it runs in a thread.
+    """The answer of a callback. A blocking one runs in a thread.
 
     # Raises
-    Failure: its no, or what went wrong in it.
+    Failure: its rejection, or its own error.
     """
     try:
         answer = await (callback(asked) if inspect.iscoroutinefunction(callback) else in_thread(callback, asked))
@@ -110,7 +110,7 @@ async def from_callback(callback: Callable[[Asked], Any], asked: Asked) -> Appro
     except Failure:
         raise
     except Exception as error:
-        # A callback with a mistake in it has not said no, and asking it again would not help.
+        # An error in a callback is not a rejection, and another attempt would not help.
         failure = limits.recorded(error)
         failure.retryable = False
         raise failure from error
@@ -130,7 +130,7 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
             outcome: tuple[Any, BaseException | None] = (context.run(function, *args), None)
         except BaseException as error:
             outcome = (None, error)
-        # The loop may be gone by now.
+        # The loop may be closed by now.
         if not loop.is_closed():
             try:
                 loop.call_soon_threadsafe(_tell, future, *outcome)

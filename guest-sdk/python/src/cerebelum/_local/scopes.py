@@ -1,4 +1,4 @@
-"""Runs the code of one scope: in a context of its own, its tasks known, and with an orderly end."""
+"""Runs the code of one scope: in a context of its own, with a record of its tasks and an orderly end."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def spawn(coroutine: Coroutine[Any, Any, T], name: str | None = None) -> asyncio
 
 
 def _look(task: asyncio.Task[Any]) -> None:
-    # Its exception is raised where it is awaited; where it is not, asyncio need not complain.
+    # Retrieves the exception, so that asyncio does not report one that was not awaited.
     if not task.cancelled():
         task.exception()
 
 
 class Scope:
-    """The tasks of one scope and what becomes of them."""
+    """The tasks of one scope, and how it ends."""
 
     def __init__(self, timeout_ms: int | None) -> None:
         self._numbers = itertools.count()
@@ -56,12 +56,12 @@ class Scope:
         self._timeout_ms = timeout_ms
         self._timer: asyncio.TimerHandle | None = None
         self.main: asyncio.Task[str] | None = None
-        # How the scope ends; the first to know decides.
+        # How the scope ends; the first decision counts.
         self.verdict: asyncio.Future[str] | None = None
-        # While what it left running comes to its end.
+        # While leftover tasks end.
         self.rest: asyncio.Future[None] | None = None
         self.closed = False
-        # Where the tasks of a guest waited that is no longer in memory.
+        # Where the tasks of a guest waited before it left memory.
         self.last_places = ""
 
     def add(self, task: asyncio.Task[Any]) -> None:
@@ -77,21 +77,21 @@ class Scope:
         return self.last_places or places_of(self.running())
 
     def decide(self, error: BaseException) -> bool:
-        """Ends the scope with this. Whether that was news."""
+        """Ends the scope with this error. Returns False when it had ended before."""
         if self.verdict is None or self.verdict.done():
             return False
         self.verdict.set_exception(error)
         return True
 
     def begin_stretch(self) -> None:
-        """Something moves: the timeout counts from now on."""
+        """Code runs again: the timeout counts from now on."""
         self.end_stretch()
         if self._timeout_ms is not None and not self.closed:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._timeout_ms / 1_000, self._overrun, context=contextvars.Context())
 
     def end_stretch(self) -> None:
-        """It waits for a durable call: no time counts."""
+        """The scope waits for a durable call: the timeout is suspended."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -101,7 +101,7 @@ class Scope:
         self.decide(Failure(message, kind="timeout"))
 
     def close(self) -> None:
-        """Ends everything that still runs, without waiting; durable calls are refused from now on."""
+        """Cancels everything that still runs, without waiting, and refuses durable calls from now on."""
         self.closed = True
         self.end_stretch()
         for task in self.running():
@@ -109,7 +109,7 @@ class Scope:
 
 
 async def run_scope(host: LocalHost, body: Body, input: str) -> str:
-    """Runs a body as the scope of this host; what it left running is cancelled before this returns.
+    """Runs a body as the scope of this host; leftover tasks are cancelled before this returns.
 
     # Raises
     Failure when it fails, Continued when its run goes on as a new one.
@@ -133,7 +133,7 @@ async def run_scope(host: LocalHost, body: Body, input: str) -> str:
 
 
 def start(loop: asyncio.AbstractEventLoop, host: LocalHost, body: Body, input: str) -> asyncio.Task[str]:
-    """Starts a scope's own code. Its context is empty: nothing but the input reaches it."""
+    """Starts a scope's own code, in an empty context: only the input reaches it."""
     context = contextvars.Context()
     context.run(_host.enter, host)
     main = context.run(loop.create_task, guarded(body(input)))
@@ -143,7 +143,7 @@ def start(loop: asyncio.AbstractEventLoop, host: LocalHost, body: Body, input: s
 
 
 async def guarded(coroutine: Coroutine[Any, Any, str]) -> str:
-    """Runs code that may want to end the process: that ends the scope only."""
+    """Runs code; an exit in it ends the scope only, not the process."""
     try:
         return await coroutine
     except SystemExit as error:
@@ -151,7 +151,7 @@ async def guarded(coroutine: Coroutine[Any, Any, str]) -> str:
 
 
 def judge(host: LocalHost, main: asyncio.Task[str]) -> None:
-    """The scope's own code has ended, and how it did decides."""
+    """Ends the scope as its own code ended."""
     scope = host.scope
     if main.cancelled():
         scope.decide(cancellation_failure(host.execution.is_cancelling))
@@ -162,7 +162,7 @@ def judge(host: LocalHost, main: asyncio.Task[str]) -> None:
 
 
 async def end(scope: Scope) -> None:
-    """Cancels what a scope left running, and waits for that: clean-up may make durable calls."""
+    """Cancels leftover tasks and waits for them, since clean-up may make durable calls."""
     rest = [task for task in scope.running() if task is not scope.main]
     if not rest:
         return
@@ -175,7 +175,7 @@ async def end(scope: Scope) -> None:
 
 
 def release(waiting: asyncio.Future[None]) -> None:
-    """Lets what waits for this go on."""
+    """Resolves the future, unless it is done."""
     if not waiting.done():
         waiting.set_result(None)
 
@@ -184,13 +184,13 @@ async def _all(tasks: list[asyncio.Task[Any]]) -> None:
     await asyncio.wait(tasks)
 
 
-# How many scopes run on a loop, and the task factory that stood there before.
+# The number of scopes on a loop, and the task factory that it had before.
 _noted: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[int, Any]] = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
 def noting_tasks(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """While this lasts, every new task of a scope is noted there."""
+    """Records every new task of a scope while the context is active."""
     count, before = _noted.get(loop, (0, None))
     if count == 0:
         before = loop.get_task_factory()

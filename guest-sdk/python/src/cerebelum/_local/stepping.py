@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Target:
-    """What a name stands for."""
+    """The step or workflow behind a name."""
 
     name: str
     body: Body
@@ -120,7 +120,7 @@ class Attempts:
         return output
 
     async def until(self, read: Callable[[str], T]) -> T:
-        """Tries until an attempt's output can be read, or none is left.
+        """Attempts until one yields a valid output, or none is left.
 
         # Raises
         Failure of the last attempt.
@@ -175,7 +175,7 @@ async def _round(attempts: Attempts, name: str) -> tuple[bool, str]:
 
 
 def answer_of(name: str, output: str) -> tuple[bool, str]:
-    """What a check step said: whether it is so, and the value.
+    """The answer of a check step: whether it is ready, and the value.
 
     # Raises
     Failure of kind `invalid-output`.

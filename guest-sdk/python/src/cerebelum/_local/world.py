@@ -36,7 +36,7 @@ class World:
         self.executions: dict[str, Execution] = {}
         # Hosts of scopes that run, in the order in which they began.
         self.hosts: dict[LocalHost, None] = {}
-        # Tasks of scopes that have ended, which still see to their own end.
+        # Tasks of ended scopes that still clean up.
         self.dying: set[asyncio.Task[Any]] = set()
         self._approve = approve
         self._one_at_a_time: asyncio.Lock | None = None
@@ -97,7 +97,7 @@ class World:
             del self.hosts[host]
 
     async def end(self) -> None:
-        """Ends what still runs, without asking; clean-up that needs no durable call has a moment."""
+        """Cancels what still runs, with a moment for clean-up that makes no durable call."""
         for execution in self.executions.values():
             execution.terminate()
         tasks = {execution._task for execution in self.executions.values() if execution._task is not None}
@@ -112,7 +112,7 @@ class World:
     def now_ms(self) -> int:
         """Milliseconds since 1970."""
         with contextlib.suppress(RuntimeError):
-            # A loop with a clock of its own knows better.
+            # A loop with a clock of its own comes first.
             loop_now_ms = getattr(asyncio.get_running_loop(), "now_ms", None)
             if loop_now_ms is not None:
                 return int(loop_now_ms())
@@ -130,11 +130,11 @@ class World:
         return timeout_ms
 
     def instead(self, sort: str, name: str, found: AnyStep | Workflow | None) -> Body | None:
-        """What stands in the place of a step or workflow."""
+        """The replacement of a step or workflow."""
         return None
 
     def step_runs(self, run: StepRun) -> None:
-        """Told of every call of a step."""
+        """Called for every call of a step."""
 
     async def run_workflow(self, host: LocalHost, body: Body, input: str) -> str:
         """Runs a workflow's code."""
@@ -184,5 +184,5 @@ def missing(sort: str, name: str, known: dict[str, Any]) -> Failure:
 
 
 async def unreachable(_: str) -> str:
-    """Stands where there is always something else."""
+    """A placeholder that is never called."""
     raise AssertionError("a target has a body")

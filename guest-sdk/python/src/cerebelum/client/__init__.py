@@ -1,4 +1,4 @@
-"""Programs that talk to an engine over gRPC: start workflows, follow them, answer their questions.
+"""Programs that talk to an engine over gRPC: start workflows, follow them, answer approvals.
 
 async with ExecutionClient("localhost:9090") as engine:
     execution = await engine.start("hello", {"name": "Ada"})

@@ -1,4 +1,4 @@
-"""Where the engine is and who is asking: arguments, environment, defaults."""
+"""The engine's address and the caller's token: from arguments, the environment or defaults."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def address_of(core_url: str | None) -> Address:
     """The engine's address: `HOST:PORT` or `http://HOST:PORT`, else `CEREBELUM_URL`, `CEREBELUM_CORE_URL`, the default.
 
     # Raises
-    InvalidRequest when it is none of these.
+    InvalidRequest when it has another form.
     """
     given = core_url or _variable("CEREBELUM_URL") or _variable("CEREBELUM_CORE_URL") or DEFAULT_URL
     text = given.strip()
@@ -73,10 +73,10 @@ def _has_more(split: SplitResult) -> bool:
 
 
 def metadata_of(token: str | None) -> tuple[tuple[str, str], ...]:
-    """What goes along with every call: the token that says who is asking, else the one in `CEREBELUM_TOKEN`.
+    """The metadata of every call: the given token, or the one in `CEREBELUM_TOKEN`.
 
     # Raises
-    InvalidRequest when the token cannot stand in a header; the text does not repeat it.
+    InvalidRequest when the token is not valid in a header; the message does not repeat it.
     """
     bearer = token or _variable("CEREBELUM_TOKEN")
     if not bearer:
@@ -87,7 +87,7 @@ def metadata_of(token: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def person() -> str:
-    """Who decides, as this machine knows them."""
+    """The user who decides, by their name on this machine."""
     return _variable("USER") or _variable("LOGNAME") or "unknown"
 
 

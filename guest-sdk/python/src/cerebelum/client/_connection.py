@@ -14,13 +14,13 @@ from ._address import Address
 from .errors import EngineError, EngineUnreachable, InvalidRequest, NotFound, Refused
 
 ANSWER_BYTES_MAX = 256 << 20
-"""The largest answer that is taken: an execution with many steps and large outputs."""
+"""The largest answer that is accepted: an execution with many steps and large outputs."""
 CONNECT_MS_MAX = 5_000
 """How long an engine may take to accept a connection."""
 RECONNECT_MS = (100, 2_000)
-"""How soon a lost connection is tried again, at first and later on."""
+"""The delays before a lost connection is tried again, first and longest."""
 KEEPALIVE_MS = 20_000
-"""After this silence an open connection is asked whether it is still there."""
+"""The silence after which an open connection is probed."""
 
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
@@ -50,11 +50,11 @@ class Connection:
 
     @property
     def has_answered(self) -> bool:
-        """Whether the engine has ever answered: if not, its address is as likely wrong as it is away."""
+        """Whether the engine has ever answered. If not, its address may well be wrong."""
         return self._has_answered
 
     async def ask(self, call: Unary[Request, Answer], request: Request, timeout_seconds: float | None = None) -> Answer:
-        """One message there, one back."""
+        """Sends one message and returns one."""
         timeout = self._timeout_seconds if timeout_seconds is None else timeout_seconds
         ask = self._open().unary_unary(call.path, _serialized, call.answer.FromString)
         return await self._answer(ask(request, timeout=timeout, metadata=self._metadata), timeout)
@@ -62,13 +62,13 @@ class Connection:
     async def send(
         self, call: ClientStream[Request, Answer], requests: Iterable[Request], timeout_seconds: float
     ) -> Answer:
-        """Many messages there, one back."""
+        """Sends many messages and returns one."""
         send = self._open().stream_unary(call.path, _serialized, call.answer.FromString)
         sending = send(iter(requests), timeout=timeout_seconds, metadata=self._metadata)
         return await self._answer(sending, timeout_seconds)
 
     async def follow(self, call: ServerStream[Request, Answer], request: Request) -> AsyncGenerator[Answer, None]:
-        """One message there, any number back, however long that takes."""
+        """Sends one message and yields any number, however long that takes."""
         follow = self._open().unary_stream(call.path, _serialized, call.answer.FromString)
         following = follow(request, metadata=self._metadata)
         try:
@@ -78,7 +78,7 @@ class Connection:
         except grpc.aio.AioRpcError as error:
             raise self._meaning(error, None) from None
         finally:
-            # A reader that has seen enough ends the stream.
+            # A reader that stops early ends the stream.
             following.cancel()
 
     async def close(self) -> None:
@@ -110,7 +110,7 @@ class Connection:
         code, url = error.code(), self._address.url
         text = "; ".join(line.strip() for line in (error.details() or "").splitlines() if line.strip())
         text = text or code.name.lower().replace("_", " ")
-        # What an engine says comes with headers of its server; what gRPC found out here by itself does not.
+        # Errors of an engine come with headers of its server; errors that gRPC found locally do not.
         is_answer = bool(error.trailing_metadata())
         was_there, self._has_answered = self._has_answered, self._has_answered or is_answer
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -147,10 +147,10 @@ def _options(address: Address, agent: str) -> list[tuple[str, int | str]]:
         ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MAX),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.http2.max_pings_without_data", 0),
-        # Else another client's failures would keep this one from connecting.
+        # Otherwise another client's failures would delay this one.
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if address.is_this_machine:
-        # No proxy leads to this machine.
+        # Proxies cannot reach this machine.
         options.append(("grpc.enable_http_proxy", 0))
     return options

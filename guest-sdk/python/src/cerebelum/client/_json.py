@@ -1,4 +1,4 @@
-"""What travels as JSON besides inputs and answers."""
+"""JSON conversions of the client."""
 
 from __future__ import annotations
 

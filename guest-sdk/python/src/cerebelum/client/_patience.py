@@ -1,4 +1,4 @@
-"""How long a caller that waits puts up with an engine that is away."""
+"""How long a waiting caller tolerates an unreachable engine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LONGEST_SECONDS = 2.0
 
 
 class Patience:
-    """Counts how long the engine has been away, and spaces the attempts."""
+    """Measures how long the engine has been away, and spaces the attempts."""
 
     def __init__(self, away_seconds_max: float) -> None:
-        """`away_seconds_max` is the longest absence that is put up with."""
+        """`away_seconds_max` is the longest tolerated absence."""
         self._away_seconds_max = away_seconds_max
         self.renew()
 
@@ -26,7 +26,7 @@ class Patience:
         self._pause_seconds = FIRST_SECONDS
 
     async def outlast(self, absence: EngineUnreachable, until: float | None = None) -> None:
-        """Returns when it is worth asking again; at the monotonic moment `until` at the latest.
+        """Returns when another attempt is due, at the monotonic time `until` at the latest.
 
         # Raises
         `absence` itself when the engine has been away for too long.
@@ -36,7 +36,7 @@ class Patience:
             self._since = now
         if now - self._since >= self._away_seconds_max:
             raise absence
-        # A little chance, so that a thousand clients do not fall upon an engine that has just come back.
+        # Jitter, so that a thousand clients do not rush an engine that has just restarted.
         pause = self._pause_seconds * random.uniform(0.75, 1.0)
         self._pause_seconds = min(self._pause_seconds * 2, LONGEST_SECONDS)
         await asyncio.sleep(pause if until is None else max(0.0, min(pause, until - now)))

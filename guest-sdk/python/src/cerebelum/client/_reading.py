@@ -1,4 +1,4 @@
-"""From the messages of the wire to records."""
+"""Conversions from messages of the protocol to records."""
 
 from __future__ import annotations
 
@@ -146,5 +146,5 @@ def _optional_moment(message: Any, name: str) -> datetime | None:
 
 
 def _moment(stamp: pb.Timestamp) -> datetime:
-    # Not `fromtimestamp`: that one goes through a float, and the last millisecond with it.
+    # Not `fromtimestamp`, whose float loses the last millisecond.
     return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1_000)

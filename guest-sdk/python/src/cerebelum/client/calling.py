@@ -1,4 +1,4 @@
-"""`ExecutionClient`: every question and every wish that a program may have for an engine."""
+"""`ExecutionClient`: all requests that a program can make of an engine."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 POLL_SECONDS_MAX = 30.0
-"""How long one question for an end stays open before it is asked anew."""
+"""How long one request for an end stays open before it is repeated."""
 UPLOAD_SECONDS_MAX = 600.0
-"""How long a component may take to arrive and be compiled."""
+"""The time allowed to upload and compile a component."""
 CHUNK_BYTES = 256 << 10
 LIST_LIMIT_MAX = 1_000
 
@@ -64,9 +64,9 @@ class ExecutionClient:
         agent: str = "cerebelum-python",
     ) -> None:
         """`core_url` is `HOST:PORT` or `http://HOST:PORT`, else `CEREBELUM_URL` or `CEREBELUM_CORE_URL`, else
-        localhost:9090; `token` says who is asking, else `CEREBELUM_TOKEN`. A single call may take `timeout` seconds;
-        calls that wait (`wait`, `result`, `watch`, `logs`) put up with an engine that is away for `away_seconds_max`
-        seconds, once it has answered to this client. `agent` is how this program introduces itself.
+        localhost:9090; `token` identifies the caller, else `CEREBELUM_TOKEN`. A single call may take `timeout` seconds;
+        calls that wait (`wait`, `result`, `watch`, `logs`) tolerate an engine that is away for `away_seconds_max`
+        seconds, once it has answered to this client. `agent` names this program to the engine.
         """
         self._connection = Connection(address_of(core_url), metadata_of(token), timeout, agent)
         self._timeout_seconds = timeout
@@ -81,7 +81,7 @@ class ExecutionClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connection; what was started goes on."""
+        """Closes the connection; executions continue."""
         await self._connection.close()
 
     # Starting
@@ -123,7 +123,7 @@ class ExecutionClient:
                     raise
 
     async def upload(self, source: str | os.PathLike[str] | bytes, name: str | None = None) -> ComponentInfo:
-        """Takes a component in, from a file or as bytes, and makes it the current one under its name.
+        """Uploads a component, from a file or as bytes, and makes it the current one of its name.
 
         The name comes from the file's when it is left out; bytes need one.
 
@@ -281,13 +281,13 @@ class ExecutionClient:
                 async with aclosing(self._connection.follow(pb.Engine.Watch, request)) as answers:
                     async for answer in answers:
                         patience.renew()
-                        # An engine that came back begins with what it told before.
+                        # After a restart the engine begins with a state that it has sent before.
                         if answer != seen:
                             seen = answer
                             yield _reading.status(answer)
                         if answer.summary.HasField("ended_at"):
                             return
-                raise EngineUnreachable("the engine stopped telling about the execution before its end")
+                raise EngineUnreachable("the engine ended the stream before the execution ended")
             except EngineUnreachable as absence:
                 await self._outlast(patience, absence)
 
@@ -331,11 +331,11 @@ class ExecutionClient:
     # Steering
 
     async def cancel(self, execution_id: str) -> None:
-        """Asks an execution to stop: its open calls fail with kind `cancelled`, its clean-up code runs."""
+        """Requests the end of an execution: its open calls fail with kind `cancelled`, its clean-up code runs."""
         await self._connection.ask(pb.Engine.Cancel, pb.CancelRequest(execution_id=execution_id))
 
     async def terminate(self, execution_id: str) -> None:
-        """Ends an execution without asking it."""
+        """Ends an execution without clean-up."""
         await self._connection.ask(pb.Engine.Terminate, pb.TerminateRequest(execution_id=execution_id))
 
     async def pause(self, execution_id: str) -> None:
@@ -351,7 +351,7 @@ class ExecutionClient:
         await self._connection.ask(pb.Engine.Resume, pb.ResumeRequest(execution_id=execution_id, force=force))
 
     async def delete(self, execution_id: str) -> None:
-        """Forgets an execution that has ended."""
+        """Deletes an execution that has ended."""
         await self._connection.ask(pb.Engine.Delete, pb.DeleteRequest(execution_id=execution_id))
 
 
@@ -372,12 +372,12 @@ def _completed(status: ExecutionStatus) -> ExecutionResult:
 
 
 def _fresh_id() -> str:
-    # Drawn here and not by the engine, so that a start can be repeated without a second execution. Sortable by time.
+    # Drawn here, not by the engine, so that a repeated start cannot make a second execution. Sortable by time.
     return f"{time.time_ns() // 1_000_000:011x}-{secrets.token_hex(8)}"
 
 
 def _pieces(name: str | None, file_name: str, content: bytes) -> Iterator[pb.UploadRequest]:
-    # An empty file goes as one empty piece: the engine says best what is wrong with it.
+    # An empty file is sent as one empty piece: the engine has the best error message for it.
     for start in range(0, max(len(content), 1), CHUNK_BYTES):
         yield pb.UploadRequest(name=name, file_name=file_name, chunk=content[start : start + CHUNK_BYTES])
 

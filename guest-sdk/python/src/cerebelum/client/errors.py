@@ -1,4 +1,4 @@
-"""What an engine's no means: one exception for each thing a caller can do about it."""
+"""The errors of an engine: one exception for each reaction of a caller."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from ..errors import CerebelumError
 
 
 class EngineError(CerebelumError):
-    """An engine did not do what it was asked; the text is one line for a person."""
+    """A request to an engine failed; the message is one line for a person."""
 
 
 class EngineUnreachable(EngineError):
-    """The engine is not there, does not answer, or is in trouble itself: start it, or ask again later.
+    """The engine does not run, does not answer, or has a problem of its own: start it, or try again later.
 
-    Whether it did what it was asked is not known.
+    Whether the request took effect is unknown.
     """
 
 
@@ -21,8 +21,8 @@ class NotFound(EngineError):
 
 
 class Refused(EngineError):
-    """It contradicts what is, exceeds a limit, or is not permitted: asking again changes nothing."""
+    """The request conflicts with the current state, exceeds a limit, or is not permitted: do not repeat it."""
 
 
 class InvalidRequest(EngineError, ValueError):
-    """The request makes no sense as written: correct it."""
+    """The request is not valid as written: correct it."""

@@ -1,4 +1,4 @@
-"""`DistributedExecutor`: runs a workflow on an engine and brings back what it returned."""
+"""`DistributedExecutor`: runs a workflow on an engine and returns its output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Named(Protocol):
-    """A workflow, as far as an engine needs to know it."""
+    """Anything with the name of a workflow."""
 
     @property
     def name(self) -> str:
@@ -32,7 +32,7 @@ class DistributedExecutor:
         timeout: float = 30.0,
         token: str | None = None,
     ) -> None:
-        """Arguments as in `ExecutionClient`; `worker_id` is how this program introduces itself to the engine."""
+        """Arguments as in `ExecutionClient`; `worker_id` names this program to the engine."""
         self.worker_id = worker_id
         self.client = ExecutionClient(core_url, token, timeout, agent=f"cerebelum-python/{worker_id}")
 
@@ -45,7 +45,7 @@ class DistributedExecutor:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connection; what was started goes on."""
+        """Closes the connection; executions continue."""
         await self.client.close()
 
     async def execute(

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class ExecutionHandle:
-    """An execution as it was when it was started, and what one asks of it most."""
+    """An execution as it was at its start, with the most common requests."""
 
     def __init__(self, client: ExecutionClient, summary: ExecutionSummary) -> None:
-        """`client` is asked, `summary` is what the engine answered to the start."""
+        """`client` sends the requests; `summary` is the engine's answer to the start."""
         self._client = client
         self.summary = summary
 
@@ -29,7 +29,7 @@ class ExecutionHandle:
 
     @property
     def state(self) -> ExecutionState:
-        """Its state when it was started; an id that was there before may have ended."""
+        """Its state at the start; an execution that already existed may have ended."""
         return self.summary.state
 
     @property
@@ -38,11 +38,11 @@ class ExecutionHandle:
         return self.summary.started_at
 
     async def status(self) -> ExecutionStatus:
-        """It in full, as it is now."""
+        """The full execution, as it is now."""
         return await self._client.get_execution_status(self.execution_id)
 
     async def wait(self, timeout: SecondsDuration | None = None) -> ExecutionStatus:
-        """It in full, once it has ended; see `ExecutionClient.wait`."""
+        """The full execution, once it has ended; see `ExecutionClient.wait`."""
         return await self._client.wait(self.execution_id, timeout)
 
     async def result(self, timeout: SecondsDuration | None = None) -> ExecutionResult:
@@ -50,7 +50,7 @@ class ExecutionHandle:
         return await self._client.result(self.execution_id, timeout)
 
     def watch(self) -> AsyncGenerator[ExecutionStatus, None]:
-        """It in full, now and after every change; see `ExecutionClient.watch`."""
+        """The full execution, now and after every change; see `ExecutionClient.watch`."""
         return self._client.watch(self.execution_id)
 
     async def signal(self, name: str, data: Any = None) -> None:
@@ -58,7 +58,7 @@ class ExecutionHandle:
         await self._client.signal(self.execution_id, name, data)
 
     async def cancel(self) -> None:
-        """Asks it to stop; its clean-up code runs."""
+        """Requests its end; its clean-up code runs."""
         await self._client.cancel(self.execution_id)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What an engine tells: executions, their steps, waits and questions, as plain records. Moments are aware, in UTC."""
+"""Executions with their steps, waits and approvals, as plain records. Datetimes are aware, in UTC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..results import FailureInfo
 
 
 class ExecutionState(str, Enum):
-    """Where an execution stands; the values are the engine's words."""
+    """The state of an execution, in the engine's words."""
 
     RUNNING = "running"
     SLEEPING = "sleeping"
@@ -54,7 +54,7 @@ class WaitingOn:
     name: str
     """The step's, signal's, approval's … name."""
     scope: str
-    """Who waits: empty for the workflow itself, else the call numbers that lead to the step, such as `2.1`."""
+    """The scope that waits: empty for the workflow, else the call numbers that lead to the step, such as `2.1`."""
     since: datetime
     until: datetime | None
     """When it ends at the latest, if time alone ends it."""
@@ -69,7 +69,7 @@ class SleepInfo:
     """A sleep under way."""
 
     scope: str
-    """Who sleeps; see `WaitingOn.scope`."""
+    """The scope that sleeps; see `WaitingOn.scope`."""
     started_at: datetime
     until: datetime
 
@@ -86,7 +86,7 @@ class SleepInfo:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a scope says it is."""
+    """The progress that a scope reported."""
 
     name: str
     """The step's name, or the workflow's for the workflow itself."""
@@ -207,7 +207,7 @@ class ExecutionStatus(ExecutionSummary):
 
     @property
     def failed_step(self) -> StepStatus | None:
-        """The step whose failure is the execution's own, if a step it was."""
+        """The step whose failure is the execution's own, if a step caused it."""
         if self.failure is None:
             return None
         reason = (self.failure.kind, self.failure.message)
@@ -217,10 +217,10 @@ class ExecutionStatus(ExecutionSummary):
 
     @property
     def progress_percentage(self) -> float:
-        """How far it is, 0 to 100: what the workflow says of itself, else the mean over the steps called so far.
+        """The progress, 0 to 100: the workflow's own report, else the mean over the steps called so far.
 
-        A step counts 100 when it has completed, else what it says of itself, else 0. The number of
-        steps still to come is not known, so without a word of the workflow itself this may go down.
+        A completed step counts 100, another one its own report, else 0. The number of steps still to come is unknown,
+        so without a report of the workflow this may go down.
         """
         if self.state is ExecutionState.COMPLETED:
             return 100.0
@@ -269,18 +269,18 @@ class ApprovalInfo:
     title: str
     """What is asked."""
     data: Any
-    """What the person needs to see."""
+    """The data for the person to look at."""
     schema: Any
     """JSON Schema of the answer, if there is one."""
     requested_at: datetime
     deadline: datetime | None
-    """Until when it stands."""
+    """The deadline of the question."""
     state: str
     """`open`, `approved`, `rejected`, `timed-out` or `withdrawn`."""
 
     @property
     def remaining_seconds(self) -> float | None:
-        """How long it still stands, by this machine's clock; never negative; `None` without a deadline."""
+        """How long it stays open, by this machine's clock; never negative; `None` without a deadline."""
         return _seconds_until(self.deadline) if self.deadline else None
 
 
@@ -322,7 +322,7 @@ class ComponentInfo:
     workflows: tuple[str, ...]
     steps: tuple[str, ...]
     capabilities: tuple[str, ...]
-    """What it asks for: `http:HOST`, `secret:NAME`."""
+    """The grants that it needs: `http:HOST`, `secret:NAME`."""
     size: int
     """In bytes."""
     uploaded_at: datetime

@@ -1,4 +1,4 @@
-"""`Worker`: brings the workflows of a program to an engine, which runs them."""
+"""`Worker`: uploads the workflows of a program to an engine, which runs them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class BuildError(CerebelumError):
-    """A component could not be built; the message is what the build said."""
+    """A component could not be built; the message is that of the build."""
 
 
 class Worker:
     """Builds the component of registered workflows and uploads it.
 
     Steps run on the engine, in their sandboxes, not in this process: it may end once `deploy` is done. `start` stays
-    until `stop`, for programs that were written for workers that had to.
+    until `stop`, for programs written for the workers of the original Cerebelum.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Worker:
         token: str | None = None,
         timeout: float = 30.0,
     ) -> None:
-        """Arguments as in `ExecutionClient`; `worker_id` is how this program introduces itself to the engine."""
+        """Arguments as in `ExecutionClient`; `worker_id` names this program to the engine."""
         self.worker_id = worker_id
         self.client = ExecutionClient(core_url, token, timeout, agent=f"cerebelum-python/{worker_id}")
         self._sources: list[Path] = []
@@ -55,15 +55,15 @@ class Worker:
         await self.client.close()
 
     def register_workflow(self, workflow: Workflow) -> None:
-        """Takes in a workflow: the file that defines it becomes a component of the file's name."""
+        """Registers a workflow: the file that defines it becomes a component of the file's name."""
         self._register(workflow)
 
     def register_step(self, step: AnyStep) -> None:
-        """Takes in a step: the file that defines it becomes a component of the file's name."""
+        """Registers a step: the file that defines it becomes a component of the file's name."""
         self._register(step)
 
     async def deploy(self) -> list[ComponentInfo]:
-        """Builds and uploads; what runs already keeps the component it began with.
+        """Builds and uploads; running executions keep the component they began with.
 
         # Raises
         BuildError, and what `ExecutionClient.upload` raises.
@@ -98,7 +98,7 @@ async def build(source: Path, component: Path) -> None:
     """Runs `cerebelum build`.
 
     # Raises
-    BuildError when it says no, or is not there.
+    BuildError when it fails or is not installed.
     """
     program = os.environ.get("CEREBELUM_BIN") or shutil.which("cerebelum")
     if program is None:

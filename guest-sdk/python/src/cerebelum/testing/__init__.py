@@ -1,4 +1,4 @@
-"""Tests of workflows without an engine and without waiting: local mode with a clock that jumps.
+"""Tests of workflows without an engine and without waiting: local mode on a virtual clock.
 
 from cerebelum.testing import Local, approve, days
 

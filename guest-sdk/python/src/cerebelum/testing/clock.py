@@ -1,4 +1,4 @@
-"""An event loop whose time jumps: waiting takes no time, and everything that waits sees the same time pass."""
+"""An event loop on a virtual clock: waiting takes no real time, and all waits see the same time pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .order import Numbers
 
 T = TypeVar("T")
 
-# Where clocks begin unless told.
+# The default start of a clock.
 EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
 # How long an open socket, or a thread that the loop did not start, is given before the clock jumps.
 PATIENCE_S = 1.0
@@ -31,7 +31,7 @@ SPINNING = "the guest used up its CPU time: it comes back again and again withou
 
 
 class _Selector(selectors.DefaultSelector):
-    """Asks the loop what waiting means."""
+    """A selector that leaves waiting to the loop."""
 
     loop: VirtualLoop | None = None
 
@@ -45,7 +45,7 @@ class _Selector(selectors.DefaultSelector):
             return events
         if self.loop.has_work_in_threads:
             return super().select(None)
-        # Asked before looking again: a thread that has ended since has said what it had to say.
+        # Checked before polling: a thread that ended meanwhile has delivered its result.
         patience = PATIENCE_S if self.loop.may_be_told_something else 0
         events = super().select(patience)
         if not events:
@@ -67,13 +67,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._epoch_ms = (begin - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(milliseconds=1)
         self._in_threads = 0
         self._threads_before = set(threading.enumerate())
-        # Told that nothing will ever move again, or that time is up; says whether something moves now.
+        # Called when nothing can move any more, or time is up; returns whether something moves now.
         self.on_standstill: Callable[[str], bool] = lambda _: False
-        # Told that something moves without getting anywhere; says whether that is over now.
+        # Called when code spins without progress; returns whether that is over now.
         self.on_spin: Callable[[], bool] = lambda: False
         self._spins = 0
         super().__init__(selector)
-        # So that a test in which tasks stand in a set goes the same way each time.
+        # So that a test with tasks in a set repeats.
         self.set_task_factory(Numbers().task)
         # Far from zero, doubles cannot tell times apart that are closer than this.
         self._clock_resolution = 1e-6
@@ -136,7 +136,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @property
     def may_be_told_something(self) -> bool:
-        """Whether the world outside may have something to tell: a socket is open, or a thread was started."""
+        """Whether an event may arrive from outside: a socket is open, or a thread was started."""
         selector: selectors.BaseSelector = self._selector  # type: ignore[attr-defined]
         executor: Any = self._default_executor  # type: ignore[attr-defined]
         own = set() if executor is None else set(executor._threads)
@@ -163,7 +163,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def spinning(tasks: Collection[asyncio.Task[Any]]) -> Failure:
-    """What ends code that keeps time from passing."""
+    """The failure that ends spinning code."""
     in_order = sorted(tasks, key=lambda task: task.get_name())
     details = {"traceback": places_of(in_order)}
     return Failure(SPINNING, kind="cpu-limit", details=details, retryable=False)

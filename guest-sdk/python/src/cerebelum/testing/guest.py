@@ -1,4 +1,4 @@
-"""One guest: a workflow on an event loop of its own that is told recorded outcomes one by one, and then dropped."""
+"""One guest: a workflow on an event loop of its own. It receives recorded outcomes one by one, and is then dropped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Guest:
-    """A workflow in memory, from its beginning to the next wait that nothing is known of yet."""
+    """A workflow in memory, from its beginning to the next wait without a recorded outcome."""
 
     def __init__(self, host: LocalHost, journal: Journal, began_ms: int) -> None:
         self.host = host
@@ -35,11 +35,11 @@ class Guest:
         self.began_ms = self.clock_ms = began_ms
         # Its open calls.
         self.waiting: dict[int, asyncio.Future[Any]] = {}
-        # What it asked for that is not in the journal, and what it no longer wants.
+        # Its calls that are not in the journal, and those that it gave up.
         self.asked: dict[int, Callable[[], Coroutine[Any, Any, Any]]] = {}
         self.gave_up: list[int] = []
         self.end: Outcome | None = None
-        # Whether it only does again what it has done before.
+        # Whether it still repeats recorded calls.
         self.is_repeating = bool(journal.delivered)
         self.is_dropped = False
         self._main: asyncio.Task[str] | None = None
@@ -51,7 +51,7 @@ class Guest:
         self._context.run(_host.enter, self._replay)
 
     def repeat(self, body: Body, input: str) -> None:
-        """Runs it from the beginning through everything that is known, until it ends or waits; then drops it."""
+        """Runs it from the beginning through all recorded outcomes, until it ends or waits; then drops it."""
         with self._loop.running(), repeatable(self.host.execution.seed, lambda: self.clock_ms):
             entry = self._context.run(self._loop.create_task, self._entry(body, input))
             entry.add_done_callback(self._ended)
@@ -63,7 +63,7 @@ class Guest:
                 self._deliver(ordinal, outcome)
                 self._loop.until_rest()
             if self._main is not None and self._main.done() and not self.waiting:
-                # What it left running and waits for nothing must not keep it from ending.
+                # A leftover task in a deadlock must not keep it from ending.
                 self._ended(self._main)
             self.host.scope.last_places = places_of(self._loop.unfinished())
             if self._ordinal < self._known:
@@ -71,7 +71,7 @@ class Guest:
             self._drop()
 
     def new_call(self, what: str, perform: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[int, asyncio.Future[Any]]:
-        """Notes a call, and that it was not made before if so. What it is answered with."""
+        """Records a call, unless it is repeated. Returns its number and its future."""
         self._loop.spins = 0
         self._ordinal = ordinal = self._ordinal + 1
         if ordinal > self._known:
@@ -86,7 +86,7 @@ class Guest:
         return ordinal, future
 
     def diverge(self, why: str) -> None:
-        """Ends it: what it does on a rerun differs."""
+        """Ends it, because its rerun differs."""
         if self.end is None or self.end.error is None or getattr(self.end.error, "kind", "") != "diverged":
             message = f"the workflow does something else on a rerun: {why}"
             self.end = Outcome(error=Failure(message, kind="diverged", retryable=False))
@@ -140,7 +140,7 @@ class Guest:
                 continue
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             coroutine: Any = task.get_coro()
-            # What its `finally` blocks would still like to do has no effect any more.
+            # Its `finally` blocks have no effect any more.
             with contextlib.suppress(BaseException):
                 self._context.run(coroutine.close)
         self._loop.dispose()
@@ -202,7 +202,7 @@ class GuestLoop(asyncio.BaseEventLoop):
         return (self._guest.clock_ms - self._guest.began_ms) / 1_000
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        """Runs a coroutine beside the others."""
+        """Runs a coroutine concurrently with the others."""
         options.pop("eager_start", None)
         task = self._numbers.task(self, coro, **options)
         self.tasks.append(task)
@@ -231,12 +231,12 @@ class GuestLoop(asyncio.BaseEventLoop):
         return future
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Says once what was never awaited."""
+        """Logs once what was never awaited."""
         if not self._guest.is_repeating and not self._guest.is_dropped:
             super().call_exception_handler(context)
 
     def tell_unawaited(self) -> None:
-        """Has exceptions logged that no task has asked for."""
+        """Logs exceptions that were never retrieved."""
         for task in self.tasks:
             if task.done() and getattr(task, "_log_traceback", False):
                 context = {"message": "Task exception was never retrieved", "exception": task.exception(), "task": task}

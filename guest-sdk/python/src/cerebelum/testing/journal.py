@@ -1,4 +1,4 @@
-"""What a workflow that is rerun has asked for and was told."""
+"""The calls of a workflow that is rerun, and the outcomes delivered to it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Outcome:
 
 @dataclass
 class Journal:
-    """What a run of a workflow has asked for and was told."""
+    """The calls of a run, and the outcomes delivered to it."""
 
-    # What was asked for, by ordinal from 1.
+    # The calls, by ordinal from 1.
     asked: list[str] = field(default_factory=list)
-    # What the workflow itself gave up.
+    # Calls that the workflow itself gave up.
     dropped: set[int] = field(default_factory=set)
-    # Ordinal, how it went, and the time then in milliseconds since 1970.
+    # Ordinal, outcome, and the time of delivery in milliseconds since 1970.
     delivered: list[tuple[int, Outcome, int]] = field(default_factory=list)

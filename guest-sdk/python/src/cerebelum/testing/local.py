@@ -1,4 +1,4 @@
-"""What a test says, and sets in motion."""
+"""The script of a test, and its runs."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ ID = "local"
 
 
 class Local:
-    """A test's world: what answers, and when things happen. `run` sets it in motion, any number of times.
+    """A test's world: who answers, and when things happen. `run` runs a workflow in it, any number of times.
 
-    Unless told otherwise, every step and workflow is what it is, no question is answered, and time begins at midnight
-    of 1 January 2000, UTC. Its methods return the same object, so that they can be written one behind the other.
+    By default every step and workflow is the real one, no approval is answered, and time begins at midnight of
+    1 January 2000, UTC. The methods return the same object, so that calls can be chained.
     """
 
     def __init__(self, *, start: datetime | None = None, seed: int | None = None) -> None:
@@ -149,7 +149,7 @@ class Local:
             with in_order():
                 return run_on(loop, played(stage, target(stage), input, id))
 
-        # Not asked in a `try`: what goes wrong in the workflow would be told as a consequence of the answer.
+        # Not within a `try`: a failure of the workflow would appear as a consequence of this exception.
         if asyncio.events._get_running_loop() is None:
             return play()
         # Two loops cannot run in one thread.
@@ -157,7 +157,7 @@ class Local:
 
 
 async def played(stage: Stage, target: Target, input: str, id: str) -> Run:
-    """Everything that a test's script says, from the start to the end."""
+    """Plays a test's script, from the start to the end."""
     loop, script = asyncio.get_running_loop(), stage.script
     stage.main = execution = stage.start(target, input, id, None)
     for after_ms, name, data in script.signals:

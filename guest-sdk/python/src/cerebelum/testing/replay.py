@@ -1,4 +1,4 @@
-"""The host of a workflow that is rerun: what it has asked for before is answered from the journal."""
+"""The host of a workflow that is rerun: repeated calls are answered from the journal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ReplayHost:
         self._host = guest.host
 
     def info(self) -> Info:
-        """Which scope this is."""
+        """The identity of this scope."""
         return self._host.info()
 
     def now_ms(self) -> int:
@@ -104,7 +104,7 @@ class ReplayHost:
         try:
             return await future
         except Failure as failure:
-            # Every rerun gets one of its own: code that catches them changes tracebacks and details.
+            # Every rerun gets an exception of its own, since code that catches one changes its traceback and details.
             raise raised_to_caller(recorded(failure)) from None
         except asyncio.CancelledError:
             if guest.waiting.pop(ordinal, None) is not None:

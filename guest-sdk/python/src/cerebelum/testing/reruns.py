@@ -1,7 +1,7 @@
-"""Runs a workflow as an engine short of memory does: dropped at every wait, rerun when there is something to tell it.
+"""Runs a workflow as an engine short of memory does: dropped at every wait, rerun when an outcome arrives.
 
-What it asks for is performed beside it, once. A rerun is told the recorded outcomes one by one, each when nothing in
-the workflow can move.
+Its calls are performed outside of it, once. A rerun receives the recorded outcomes one by one, each when nothing in the
+workflow can move.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Reruns:
 
 
 def conclude(scope: Scope, end: Outcome) -> None:
-    """How the scope ends, unless that was decided before."""
+    """Ends the scope, unless it has ended before."""
     if scope.verdict is None or scope.verdict.done():
         return
     if end.error is None:

@@ -1,4 +1,4 @@
-"""How a run in a test went."""
+"""The record of a run in a test."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StepCall(NamedTuple):
 
 
 class Run:
-    """What came of a run."""
+    """The result of a run."""
 
     def __init__(self, stage: Stage, execution: Execution) -> None:
         self._execution = execution

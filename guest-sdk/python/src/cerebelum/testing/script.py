@@ -1,4 +1,4 @@
-"""What a test says shall happen: what stands in for steps, who answers questions, which signals come when."""
+"""The script of a test: replacements of steps, answers to approvals, and signals with their times."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def seconds(count: float) -> timedelta:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person does about a question, and after how long."""
+    """A person's decision about an approval, and its delay."""
 
     verdict: Literal["approve", "reject", "silence"]
     # The answer, or why not.
@@ -53,15 +53,15 @@ class Decision:
     note: str | None = None
 
     def after(self, wait: Duration) -> Decision:
-        """Only this long after it was asked: a timedelta, text such as `"2d"`, or milliseconds."""
+        """Delays the decision by this long: a timedelta, text such as `"2d"`, or milliseconds."""
         return replace(self, after_ms=ms(wait, "a decision's delay"))
 
     def by(self, who: str) -> Decision:
-        """Who decides; `test` unless told."""
+        """Names the person who decides; `test` by default."""
         return replace(self, who=who)
 
     def comment(self, note: str) -> Decision:
-        """What they say besides."""
+        """Adds a comment."""
         return replace(self, note=note)
 
     def approval(self) -> Approval:
@@ -135,7 +135,7 @@ class Failing:
 
 @dataclass
 class Script:
-    """Everything that a test has said."""
+    """The script as data."""
 
     # By sort and name: what stands in the place of a step or workflow.
     instead: dict[tuple[str, str], Any] = field(default_factory=dict)

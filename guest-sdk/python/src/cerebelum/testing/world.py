@@ -1,4 +1,4 @@
-"""The world of a test: a script says what happens, and everything that happens is written down."""
+"""The world of a test: it follows a script and records everything that happens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..workflows import Workflow
 
 DEADLOCK = "the guest waits, but for no call that is open: nothing can wake it"
-# What only the world outside can end.
+# Waits that only the outside world can end.
 OUTSIDE = ("approval", "signal")
 
 
@@ -80,7 +80,7 @@ class Stage(World):
         self.steps.append(run)
 
     async def run_workflow(self, host: LocalHost, body: Body, input: str) -> str:
-        """Runs a workflow's code; when told so, it is rerun after every wait."""
+        """Runs a workflow's code, and reruns it after every wait if the test asks for that."""
         if self.script.is_hibernating:
             return await rerun_scope(host, body, input)
         return await super().run_workflow(host, body, input)
@@ -121,7 +121,7 @@ class Stage(World):
         self.logs.append((name, level, message))
 
     def stand_still(self, why: str) -> bool:
-        """Nothing will ever move again: fails the scopes that wait for nothing, or else ends the run."""
+        """Nothing can move any more: fails the scopes in a deadlock, or else ends the run."""
         moved = False
         for host in list(self.hosts):
             if host.waiting:
@@ -165,7 +165,7 @@ class Stage(World):
 
 
 def waits_of(stage: Stage) -> str:
-    """What everybody waits for that only the outside can bring about."""
+    """The waits that only the outside world can end."""
     waits: dict[str, Any] = {}
     for host in stage.hosts:
         for waiting in host.waiting.values():

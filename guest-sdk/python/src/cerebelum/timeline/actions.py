@@ -1,4 +1,4 @@
-"""What a rule may do instead of running steps: `retry(3)`, `back_to(a)`, `skip_to(b)`, `fail(why)`, `end()`."""
+"""The actions of a rule, besides running steps: `retry(3)`, `back_to(a)`, `skip_to(b)`, `fail(why)`, `end()`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RetryAction:
         """What `retry(times, delay=…, backoff=…)` makes.
 
         # Raises
-        TypeError or ValueError when a parameter makes no sense.
+        TypeError or ValueError when a parameter is not valid.
         """
         if isinstance(times, bool) or not isinstance(times, int):
             raise TypeError(f"retry(n) takes a number of times, not {times!r}")
@@ -68,7 +68,7 @@ class SkipTo:
 
 @dataclass(frozen=True)
 class Fail:
-    """Fails the execution; without a reason, what the step answered is the reason."""
+    """Fails the execution; by default the reason is the step's answer."""
 
     reason: Any = None
 
@@ -103,7 +103,7 @@ def skip_to(step: AnyStep | str) -> SkipTo:
 
 
 def fail(reason: Any = None) -> Fail:
-    """Fails the execution with this reason; what the step answered is the reason when none is given."""
+    """Fails the execution with this reason; by default the reason is the step's answer."""
     return Fail(reason)
 
 

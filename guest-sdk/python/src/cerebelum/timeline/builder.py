@@ -1,4 +1,4 @@
-"""What `def flow(wf)` is given, and the definition that comes out of it."""
+"""The builder that `def flow(wf)` receives, and the definition that it makes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .checks import problems_of
 from .compose import Composable, StepComposition, composition_of, is_composable
 from .rules import BranchRule, Definition, DivergeRule, PatternMatch, Target
 
-# What a rule may lead to, as one writes it; a list is a parallel group.
+# The target of a rule, as authors write it; a list is a parallel group.
 Destination: TypeAlias = "Composable | Action"
 
 __all__ = ["Definition", "Destination", "WorkflowBuilder", "build", "draft"]
@@ -23,17 +23,17 @@ __all__ = ["Definition", "Destination", "WorkflowBuilder", "build", "draft"]
 
 @dataclass
 class Draft:
-    """What the body of a workflow function said so far, right and wrong."""
+    """The definition so far, with its problems."""
 
     timeline: list[StepComposition] = field(default_factory=list)
     diverges: dict[str, DivergeRule] = field(default_factory=dict)
     branches: dict[str, BranchRule] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    # Whether steps may be missing because of a problem, so that looking further would only mislead.
+    # Whether steps may be missing because of a problem, so that further checks would mislead.
     is_torn: bool = False
 
     def note(self, call: str, place: str, problem: object) -> None:
-        """Keeps a problem, so that all of them are reported at once."""
+        """Records a problem, so that all of them are reported at once."""
         self.problems.append(f"{call} at {place}: {problem}")
 
     def definition(self, name: str) -> Definition:
@@ -160,7 +160,7 @@ def target_of(target: object) -> Target:
     """Where a rule leads, from the forms in which it may be written.
 
     # Raises
-    TypeError or ValueError when it is nothing that a rule can lead to.
+    TypeError or ValueError when it cannot be a target.
     """
     if isinstance(target, ACTIONS):
         return target

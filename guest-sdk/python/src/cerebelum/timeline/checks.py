@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a timeline and its rules, found before anything runs."""
+"""The checks of a timeline and its rules, before anything runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .graph import DependencyGraph, ring_text
 from .rules import ANY, ERROR, OK, BranchRule, Definition, DivergeRule, titled
 
 INPUTS = "inputs"
-# Names of parameters that mean something else than the result of a step.
+# Names of parameters that do not mean the result of a step.
 TAKEN_NAMES = (INPUTS, "context", "ctx")
 
 
@@ -63,7 +63,7 @@ def problems_of(definition: Definition) -> Problems:
 
 
 def close_to(name: str, known: Iterable[str]) -> str:
-    """The question whether another name was meant, when one is like it; with a space before it."""
+    """The question whether a similar name was meant, with a leading space."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
 
@@ -139,7 +139,7 @@ def _needs_of(step: AnyStep, found: Problems) -> Needs:
 
 
 def _dependency_problems(needs: dict[str, Needs], found: Problems) -> set[frozenset[str]]:
-    """Dependencies on what is not there, and rings; answers with the pairs that a ring explains."""
+    """Missing dependencies, and cycles; returns the pairs that a cycle explains."""
     graph = DependencyGraph()
     for name, need in needs.items():
         graph.add_step(name, need.required)
@@ -150,7 +150,7 @@ def _dependency_problems(needs: dict[str, Needs], found: Problems) -> set[frozen
             if missing not in needs and missing != INPUTS
         ]
         found.warnings += [
-            f"Step '{name}' takes '{missing}', which is no step: it always gets its default.{close}"
+            f"Step '{name}' takes '{missing}', which is not a step: it always gets its default.{close}"
             for missing in need.optional
             # A step of another timeline of this program is meant as it is written.
             if missing not in (INPUTS, *needs, *registry.steps) and (close := close_to(missing, (INPUTS, *needs)))

@@ -21,7 +21,7 @@ from .state import State
 
 BACK_JUMPS_MAX = 1_000
 
-# What a line of steps answers when it does not simply end.
+# The results of a line of steps that does not simply end.
 Turn: TypeAlias = Jump | End
 
 
@@ -40,7 +40,7 @@ async def interpret(definition: Definition, context: Context) -> Any:
 
 
 class _Run:
-    """One execution of a definition. All that it decides follows from what the steps answer."""
+    """One execution of a definition. All of its decisions follow from the answers of steps."""
 
     def __init__(self, definition: Definition, inputs: Any) -> None:
         self.definition = definition
@@ -53,7 +53,7 @@ class _Run:
 
         `first` is the step that a jump asked for: it runs although something else decides about it.
         """
-        # What was known on arrival at each item, so that a jump back finds it again.
+        # The state on arrival at each item, for jumps back.
         arrivals: dict[int, State] = {}
         at = 0
         while at < len(line.items):

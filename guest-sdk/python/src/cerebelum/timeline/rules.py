@@ -18,7 +18,7 @@ OK, ERROR, ANY = "ok", "error", "_"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a step: a value, decoded from JSON, or an error."""
+    """The outcome of a step: a value, decoded from JSON, or an error."""
 
     value: Any = None
     error: StepError | None = None
@@ -42,7 +42,7 @@ class PatternMatch:
         return isinstance(self.pattern, str) and self.pattern != OK
 
     def matches(self, outcome: Outcome) -> bool:
-        """Whether this is the line for what became of the step."""
+        """Whether this line matches the outcome of the step."""
         if self.pattern == ANY:
             return True
         if self.pattern in (OK, ERROR):
@@ -54,7 +54,7 @@ class PatternMatch:
 
 @dataclass(frozen=True)
 class DivergeRule:
-    """What `wf.diverge` said: where to go after a step, by what became of it."""
+    """A `wf.diverge`: where to go after a step, by its outcome."""
 
     from_step: str
     patterns: tuple[PatternMatch, ...]
@@ -70,7 +70,7 @@ class DivergeRule:
 
 @dataclass(frozen=True)
 class BranchRule:
-    """What `wf.branch` said: one way or the other after a step."""
+    """A `wf.branch`: one way or the other after a step."""
 
     from_step: str
     condition: Callable[[Any], Any]

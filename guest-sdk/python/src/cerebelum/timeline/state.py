@@ -1,4 +1,4 @@
-"""What is known while a timeline runs: the results so far, and which of them is the output."""
+"""The state of a running timeline: the results so far, and the output among them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class State:
-    """Everything that a jump back takes back. Values are decoded JSON and are never changed."""
+    """Everything that a jump back restores. Values are decoded JSON and are never changed."""
 
     def __init__(self) -> None:
         # The results by the names of their steps.
@@ -27,7 +27,7 @@ class State:
         return made
 
     def restore(self, earlier: State) -> None:
-        """Becomes what was known then."""
+        """Restores an earlier state."""
         self.results = dict(earlier.results)
         self.failed = set(earlier.failed)
         self.moved = set(earlier.moved)

@@ -1,4 +1,4 @@
-"""The report on a workflow: everything that is wrong with it, and everything that is doubtful."""
+"""The validation report of a workflow: its errors and warnings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ValidationReport:
 
 
 def report(workflow: Workflow) -> ValidationReport:
-    """All problems and doubts of a workflow; an `async def` has none that could be seen before it runs."""
+    """All errors and warnings of a workflow; those of an `async def` show only when it runs."""
     if not workflow.is_timeline:
         return ValidationReport()
     made = draft(workflow.function)
