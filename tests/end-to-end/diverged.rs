@@ -117,7 +117,7 @@ fn a_rerun_that_does_something_else_is_parked_with_both_sides(database: Database
     until("it is parked again", || (parked() > count).then_some(()));
     assert_says(&engine.wait_for(id, &["parked"]), &DIVERGENCES[0]);
     all_are_out_of_memory(&engine);
-    assert_eq!(parked(), count + 1, "once for each time that somebody asks");
+    assert_eq!(parked(), count + 1, "once for each `resume`");
     engine.ok(&["terminate", "given-up"]);
     assert_eq!(engine.wait_for_end("given-up")["status"], "cancelled");
     for Divergence { id, becomes: (what, count), .. } in &DIVERGENCES {

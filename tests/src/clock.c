@@ -1,5 +1,5 @@
 /* The wall clock of one process, moved: loaded before everything else (LD_PRELOAD). The file that $CEREBELUM_TEST_CLOCK
-   names holds how many milliseconds are added, and may change at any time. Clocks that nobody can set stay as they are. */
+   names holds how many milliseconds are added, and may change at any time. Clocks that cannot be set stay as they are. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

@@ -191,8 +191,13 @@ impl Journal {
     }
 
     /// The LSN that has to be durable before the next outcome can be told, or none if no outcome is pending.
-    pub(crate) fn blocking_mark(&self) -> Option<u64> {
-        self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal)).map(|pending| pending.lsn)
+    pub(crate) fn blocking_lsn(&self) -> Option<u64> {
+        self.next_wanted().map(|pending| pending.lsn)
+    }
+
+    /// The next outcome, without those of calls that the guest has dropped.
+    fn next_wanted(&self) -> Option<&Pending> {
+        self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal))
     }
 
     /// The next outcome that the guest wants, if its LSN is durable.
@@ -212,8 +217,7 @@ impl Journal {
     /// Checks that the quiescent guest made the call whose outcome comes next: a quiescent guest makes no more calls
     /// before it is told something.
     pub(crate) fn check_made(&self, scope: &str) -> Result<(), NonDeterminism> {
-        let next = self.pending.iter().find(|pending| !self.unwanted.contains(&pending.ordinal));
-        match next.is_some_and(|pending| pending.ordinal > self.asked) && self.is_replaying() {
+        match self.is_replaying() && self.next_wanted().is_some_and(|pending| pending.ordinal > self.asked) {
             true => Err(self.diverged(scope, WAITS)),
             false => Ok(()),
         }

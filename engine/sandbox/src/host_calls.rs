@@ -151,8 +151,8 @@ impl HostCalls {
         let ordinal = delivery.ordinal;
         match papers.open.get(&ordinal) {
             None if ordinal <= papers.last_ordinal => return Ok(()),
-            None => return Err(HostError::Unasked(ordinal)),
-            Some(open) if !(open.fits)(&delivery.outcome) => return Err(HostError::Unfitting(ordinal)),
+            None => return Err(HostError::UnknownCall(ordinal)),
+            Some(open) if !(open.fits)(&delivery.outcome) => return Err(HostError::WrongOutcome(ordinal)),
             Some(_) => {}
         }
         papers.clock_ms = papers.clock_ms.max(delivery.clock.0);

@@ -16,10 +16,10 @@ pub enum HostError {
     NoRoom(String),
     /// An outcome was delivered for a call that the guest never made: the history belongs to other code.
     #[error("an outcome for call {0}, which the guest has not made")]
-    Unasked(u32),
+    UnknownCall(u32),
     /// An outcome was delivered that this call cannot have: the history belongs to other code.
     #[error("an outcome for call {0} that this kind of call cannot have")]
-    Unfitting(u32),
+    WrongOutcome(u32),
     /// A turn was requested from a guest that has ended.
     #[error("the guest has ended")]
     Ended,

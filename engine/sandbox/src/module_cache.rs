@@ -42,7 +42,7 @@ impl ModuleCache {
     pub(crate) fn find_or_compile(
         &self,
         from: (&Engine, &Cache),
-        taken_out: &shared_modules::ModuleCache<'_>,
+        taken_out: &shared_modules::SharedModule<'_>,
     ) -> wasmtime::Result<Arc<CachedModule>> {
         if let Some(found) = self.find(from, &taken_out.digest) {
             return Ok(found);

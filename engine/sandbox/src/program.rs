@@ -191,7 +191,7 @@ pub(crate) async fn describe(
 
 /// Calls a component's `describe` and checks the result.
 async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> Result<Manifest, InspectError> {
-    let begin = nobody();
+    let begin = describe_input();
     let cpu = Cpu::new(shared.config.workflow_cpu_max);
     let growth_bytes = shared.config.workflow_growth_bytes_max;
     let account = shared.config.ledger.account();
@@ -222,7 +222,7 @@ async fn ask(mut instance: Instance, pre: ComponentPre<State>) -> wasmtime::Resu
 }
 
 /// The input of a guest that only runs `describe`.
-fn nobody() -> GuestInput {
+fn describe_input() -> GuestInput {
     GuestInput {
         entry: Entry::Workflow(String::new()),
         input: Json::null(),

@@ -35,11 +35,11 @@ pub(crate) struct Hoisted<'a> {
     /// The component, with an import in place of each of these modules.
     pub(crate) rest: Vec<u8>,
     /// The modules in the order of their imports, without duplicates.
-    pub(crate) modules: Vec<ModuleCache<'a>>,
+    pub(crate) modules: Vec<SharedModule<'a>>,
 }
 
 /// A module that was taken out of a component.
-pub(crate) struct ModuleCache<'a> {
+pub(crate) struct SharedModule<'a> {
     pub(crate) digest: Digest,
     pub(crate) bytes: &'a [u8],
 }
@@ -65,7 +65,7 @@ pub(crate) fn hoist(bytes: &[u8], features: WasmFeatures) -> Option<Hoisted<'_>>
                 let mut imports = ComponentImportSection::new();
                 imports.import(import_name(&digest).as_str(), ComponentTypeRef::Module(modules.len() as u32));
                 rest.section(&types).section(&imports);
-                modules.push(ModuleCache { digest, bytes: &bytes[range] });
+                modules.push(SharedModule { digest, bytes: &bytes[range] });
             }
             _ => _ = rest.section(&RawSection { id, data: &bytes[range] }),
         }

@@ -54,7 +54,7 @@ impl From<HostError> for ActivationError {
     fn from(trouble: HostError) -> Self {
         match trouble {
             // The history was recorded by other code: a rerun would fail in the same way.
-            HostError::Unasked(_) | HostError::Unfitting(_) => {
+            HostError::UnknownCall(_) | HostError::WrongOutcome(_) => {
                 Self::Parked(format!("diverged: the history has {trouble}"))
             }
             HostError::MemoryUsedUp | HostError::Displaced | HostError::NoRoom(_) | HostError::Ended => {
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_history_of_other_code_parks_and_a_lack_of_room_does_not() {
-        for (trouble, reason) in [(HostError::Unasked(7), "call 7"), (HostError::Unfitting(3), "call 3")] {
+        for (trouble, reason) in [(HostError::UnknownCall(7), "call 7"), (HostError::WrongOutcome(3), "call 3")] {
             let ActivationError::Parked(line) = ActivationError::from(trouble) else {
                 panic!("it would come to the same again")
             };

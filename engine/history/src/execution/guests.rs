@@ -148,7 +148,7 @@ impl Execution {
         journal.check_made(scope.as_str())?;
         let (mut delivery, mut blocked) = (journal.next(durable), None);
         if delivery.is_none() && journal.has_pending() {
-            blocked = journal.blocking_mark();
+            blocked = journal.blocking_lsn();
         } else if delivery.is_none() {
             journal.check_complete(scope.as_str(), WAITS)?;
             blocked = self.bind_signal(scope, now).err();

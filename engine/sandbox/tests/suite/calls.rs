@@ -191,8 +191,8 @@ async fn outcomes_that_do_not_belong_here_are_the_engines_trouble() {
     let mut guest = program().await.start(workflow("sequential", "1"), ample()).await.unwrap();
     guest.turn(None).await.unwrap();
     let deliver = |ordinal, outcome| Some(Delivery { ordinal, outcome, clock: Timestamp(BEGAN) });
-    assert_eq!(guest.turn(deliver(1, Outcome::Slept)).await, Err(HostError::Unfitting(1)));
-    assert_eq!(guest.turn(deliver(7, Outcome::Slept)).await, Err(HostError::Unasked(7)));
+    assert_eq!(guest.turn(deliver(1, Outcome::Slept)).await, Err(HostError::WrongOutcome(1)));
+    assert_eq!(guest.turn(deliver(7, Outcome::Slept)).await, Err(HostError::UnknownCall(7)));
     assert!(guest.turn(deliver(1, Outcome::Value(json("1")))).await.unwrap().end.is_some());
     assert_eq!(guest.turn(None).await, Err(HostError::Ended));
 }
