@@ -4,7 +4,7 @@ use std::fs::File;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cerebelum_tests::{Database, Engine, http_get, until, within};
+use cerebelum_tests::{Database, Engine, FAILPOINT, http_get, until, within};
 use serde_json::json;
 use sqlx::{Connection, Executor};
 
@@ -108,7 +108,7 @@ fn l22_a_suspect_among_more_guests_than_places_keeps_nobody_waiting() {
     engine.kill();
     // The first execution to be picked up is on a thread when the engine dies, twice.
     for _ in 0..2 {
-        if engine.launch(&[("CEREBELUM_FAILPOINT", "guest-running:1")]) {
+        if engine.launch(&[(FAILPOINT, "guest-running:1")]) {
             engine.wait_for_death();
         }
     }

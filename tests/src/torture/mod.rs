@@ -30,7 +30,7 @@ use requests::Seen;
 use rng::DeterministicRng;
 use rows::Wanted;
 
-use crate::{Cloud, Database, Disk, Engine};
+use crate::{Cloud, Database, Disk, Engine, FAILPOINT};
 
 /// The number of executions that are kept under way.
 const BUSY: usize = 240;
@@ -176,7 +176,7 @@ impl Torture {
         let clock = self.faults.variables(fault);
         let mut variables: Vec<(&str, &str)> = clock.iter().map(|(name, value)| (*name, value.as_str())).collect();
         variables.extend(aim.settings);
-        variables.push(("CEREBELUM_FAILPOINT", aim.failpoint.as_deref().unwrap_or_default()));
+        variables.push((FAILPOINT, aim.failpoint.as_deref().unwrap_or_default()));
         match self.faults.log(fault) {
             Some(log) => self.engine.launch_logging_to(log, &variables),
             None => self.engine.launch(&variables),
