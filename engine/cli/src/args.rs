@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cerebelum_worker::STATUSES;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
@@ -245,10 +246,6 @@ pub(crate) struct Start {
     #[arg(long)]
     pub(crate) wait: bool,
 }
-
-/// Every word that the status of an execution can be.
-const STATUSES: [&str; 9] =
-    ["running", "sleeping", "waiting-for-approval", "waiting", "paused", "parked", "completed", "failed", "cancelled"];
 
 #[derive(Debug, Args)]
 pub(crate) struct List {

@@ -3,6 +3,10 @@
 use cerebelum_history::{Digest, ExecutionId, Failure, Json, Level, Position, Scope, Timestamp};
 use thiserror::Error;
 
+/// Every word that the status of an execution can be.
+pub const STATUSES: [&str; 9] =
+    ["running", "sleeping", "waiting-for-approval", "waiting", "paused", "parked", "completed", "failed", "cancelled"];
+
 /// Why the engine did not fulfil a request. Every variant is one line for a person: the cause, and the remedy.
 #[derive(Debug, Clone, Error)]
 pub enum ApiError {

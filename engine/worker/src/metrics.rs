@@ -1,11 +1,13 @@
 //! The engine's counters and histograms, and their rendering for Prometheus.
 
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::metrics::{counter::ConstCounter, histogram::Histogram};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::STATUSES;
 
 const PREFIX: &str = "cerebelum";
 const BATCHES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
@@ -92,7 +94,9 @@ pub(crate) struct Measured {
 impl Measured {
     fn registry(self) -> Registry {
         let by_status = Family::<[(&str, String); 1], Gauge>::default();
-        for (status, count) in self.by_status {
+        // A status that no execution has is shown as 0: alarms cannot be set for what is absent.
+        let none = STATUSES.map(|status| (status.to_owned(), 0));
+        for (status, count) in none.into_iter().chain(self.by_status) {
             by_status.get_or_create(&[("status", status)]).set(signed(count));
         }
         let mut registry = Registry::with_prefix(PREFIX);
