@@ -4,10 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::SpanRelativeTo;
 use serde::Deserialize;
 
-const UNITS: [(&str, u64); 6] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
+/// Largest first.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// A span of time that a user wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -34,21 +35,13 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is no duration: write 500ms, 5s, 2h30m, 1d or 2w");
-        let (mut rest, mut ms) = (text.trim(), 0_u64);
-        if rest == "0" {
+        if text.trim() == "0" {
             return Ok(Self { ms: 0 });
         }
-        while !rest.is_empty() || ms == 0 && !text.contains('0') {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-            let (number, after) = rest.split_at(digits);
-            let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
-            let (unit, after) = after.split_at(letters);
-            let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-            let number: u64 = number.parse().map_err(|_| wrong())?;
-            ms = number.checked_mul(*factor).and_then(|part| ms.checked_add(part)).ok_or_else(wrong)?;
-            rest = after.trim_start();
-        }
-        Ok(Self { ms })
+        let span: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
+        // Months and years are refused: they have no fixed length.
+        let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+        Ok(Self { ms: u64::try_from(length.as_millis()).map_err(|_| wrong())? })
     }
 }
 
@@ -67,8 +60,8 @@ impl fmt::Display for Span {
             return f.write_str("0s");
         }
         let mut left = self.ms;
-        for (name, factor) in UNITS.iter().rev().filter(|(name, _)| *name != "w") {
-            if left >= *factor {
+        for (name, factor) in UNITS {
+            if left >= factor {
                 write!(f, "{}{name}", left / factor)?;
                 left %= factor;
             }
@@ -142,14 +135,15 @@ mod tests {
             ("1d", 86_400_000),
             ("1w", 604_800_000),
             ("1m 30s", 90_000),
+            ("1.5h", 5_400_000),
+            ("5 minutes", 300_000),
             ("0", 0),
             ("0s", 0),
         ];
         for (text, ms) in cases {
             assert_eq!(text.parse(), Ok(Span { ms }), "{text}");
         }
-        for text in ["", "5", "s", "5 s", "-5s", "1.5h", "5x", "5sm", "99999999999999999999s", "18446744073709551615s"]
-        {
+        for text in ["", "5", "s", "-5s", "1mo", "1y", "5x", "5sm", "99999999999999999999s", "18446744073709551615s"] {
             let refused = text.parse::<Span>().unwrap_err();
             assert!(refused.contains("write 500ms"), "{text}: {refused}");
         }

@@ -209,7 +209,7 @@ impl Call {
             Self::StartWorkflow(call) => written("start", call),
             Self::ContinueAsNew { input } => written("continue", input),
         };
-        crate::body::to_hex(&blake3::hash(text.as_bytes()).as_bytes()[..16])
+        blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
     }
 
     /// Bytes of the arguments that are held while the call is open.
@@ -267,6 +267,6 @@ impl HttpRequest {
             part(value.as_bytes());
         }
         part(&self.body);
-        crate::body::to_hex(&hasher.finalize().as_bytes()[..16])
+        hasher.finalize().to_hex()[..32].to_owned()
     }
 }

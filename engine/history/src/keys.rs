@@ -1,6 +1,6 @@
 //! Idempotency keys and random seeds (L3): functions of the recorded seed and of names, never of positions.
 
-use crate::{CallName, ExecutionId, Scope, body};
+use crate::{CallName, ExecutionId, Scope};
 
 /// The secret from which all keys and random numbers of an execution derive. It is never shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Seed {
     }
 
     fn key(&self, of: &str) -> String {
-        body::to_hex(&blake3::keyed_hash(&self.0, of.as_bytes()).as_bytes()[..16])
+        blake3::keyed_hash(&self.0, of.as_bytes()).to_hex()[..32].to_owned()
     }
 }
 

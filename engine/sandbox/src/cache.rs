@@ -5,17 +5,17 @@ mod difference;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::Digest;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
@@ -281,13 +281,9 @@ fn installation_key(file: &Path) -> io::Result<[u8; 32]> {
     }
     let mut key = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
-    let draft = draft_of(file);
-    write_new(&draft, &key)?;
-    // Unlike a rename, a hard link does not replace a key that another process created first.
-    let linked = fs::hard_link(&draft, file);
-    fs::remove_file(&draft)?;
-    match linked {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+    // A key that another process created first stays.
+    match draft(file, &key)?.persist_noclobber(file) {
+        Err(failed) if failed.error.kind() != io::ErrorKind::AlreadyExists => Err(failed.error),
         _ => read_key(file)?.ok_or_else(|| io::Error::other("the key file vanished")),
     }
 }
@@ -305,21 +301,13 @@ fn read_key(file: &Path) -> io::Result<Option<[u8; 32]>> {
 
 /// Writes a file atomically.
 fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = draft_of(file);
-    let written = write_new(&draft, bytes).and_then(|()| fs::rename(&draft, file));
-    if written.is_err() {
-        // The remains of a failed attempt are useless.
-        let _ = fs::remove_file(&draft);
-    }
-    written
+    draft(file, bytes)?.persist(file)?;
+    Ok(())
 }
 
-fn write_new(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(bytes)
-}
-
-fn draft_of(file: &Path) -> PathBuf {
-    static DRAFTS: AtomicU64 = AtomicU64::new(0);
-    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-    file.with_extension(format!("{}-{number}.draft", std::process::id()))
+/// A file with these bytes that is going to be `file`, and goes when it does not come to that. Only this user reads it.
+fn draft(file: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let mut draft = NamedTempFile::new_in(file.parent().expect("a file is in a folder"))?;
+    draft.write_all(bytes)?;
+    Ok(draft)
 }

@@ -5,16 +5,15 @@
 //! into an unnamed file, which disappears with its last user.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ArtifactMeta, Cache, Signature, draft_of};
+use super::{ArtifactMeta, Cache, Signature};
 
 /// Smaller artifacts are stored whole.
 const BYTES_MIN: usize = 256 << 10;
@@ -148,9 +147,7 @@ impl Cache {
 
     /// Creates an unnamed file with these bytes. Only its descriptor refers to it.
     fn without_name(&self, bytes: &[u8]) -> io::Result<File> {
-        let draft = draft_of(&self.folder.join("unpacked"));
-        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&draft)?;
-        fs::remove_file(&draft)?;
+        let mut file = tempfile::tempfile_in(&self.folder)?;
         file.write_all(bytes)?;
         Ok(file)
     }
