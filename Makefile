@@ -18,9 +18,9 @@ examples: build
 ## make demo       a workflow survives kill -9 of its engine (DATABASE=postgres for PostgreSQL)
 demo:
 	@tests/setup demo $(DATABASE)
-	@# Together: with features of their own each, what both need would be compiled twice.
-	cargo build --release --locked -p cerebelum-cli -p fake-cloud
-	@examples/build rust droplet-deployment
+	@# Engine and component at once: neither keeps all cores busy to its end.
+	@examples/build rust droplet-deployment & component=$$!; \
+		cargo build --release --locked -p cerebelum-cli -p fake-cloud && wait $$component
 	@examples/droplet-deployment/demo $(DATABASE)
 
 ## make check      format, lints, types and tidiness, without the other tests

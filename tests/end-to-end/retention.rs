@@ -58,7 +58,8 @@ fn a_kill_while_deleting_leaves_no_halves(database: Database) {
     while left > 0 {
         engine.restart_with(&[("CEREBELUM_KEEP_ENDED", "1s")]);
         // A commit that was under way at the kill may have taken the last ones.
-        let are_some_gone = || engine.metric("cerebelum_executions_deleted_total") > 0 || count_of(&engine, "1 = 1") == 0;
+        let are_some_gone =
+            || engine.metric("cerebelum_executions_deleted_total") > 0 || count_of(&engine, "1 = 1") == 0;
         until("some are deleted", || are_some_gone().then_some(()));
         engine.kill();
         let orphans = "select id from executions where execution_no not in (select execution_no from history)
