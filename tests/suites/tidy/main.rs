@@ -25,7 +25,8 @@ fn crates_depend_only_along_the_arrows() {
         ("engine/sandbox", &["cerebelum-history", "cerebelum-delta"]),
         ("engine/worker", &["cerebelum-history", "cerebelum-store", "cerebelum-sandbox"]),
         ("engine/server", &["cerebelum-history", "cerebelum-worker"]),
-        ("engine/cli", &["cerebelum-history", "cerebelum-worker", "cerebelum-server"]),
+        ("engine/cli", &["cerebelum-history", "cerebelum-worker", "cerebelum-server", "cerebelum-python-builder"]),
+        ("guest-sdk/python/builder", &["cerebelum-history"]),
         ("guest-sdk/rust", &["cerebelum-history", "cerebelum-macros"]),
         ("guest-sdk/rust/macros", &[]),
     ]);
@@ -125,6 +126,25 @@ fn tests_do_not_sleep() {
     {
         if source.code().contains("thread::sleep(") && !source.path.contains("guest") {
             problems.push(format!("{} sleeps: ask with `until` instead", source.path));
+        }
+    }
+    complain(&problems);
+}
+
+#[test]
+fn what_is_left_out_of_the_test_run_has_no_tests() {
+    let mut problems = Vec::new();
+    for manifest in sources::tracked().iter().filter(|path| path.ends_with("Cargo.toml")) {
+        let sources = manifest.replace("Cargo.toml", "src/");
+        let own = || all().iter().filter(|source| source.path.starts_with(&sources));
+        let is_example = |line: &str| ["/// ```", "//! ```"].contains(&line.trim());
+        let (text, unit_tests) = (read(manifest), own().flat_map(Source::tests).count());
+        if text.contains("[lib]\ntest = false") && unit_tests > 0 {
+            problems.push(format!("{manifest} leaves out {unit_tests} unit tests"));
+        }
+        let examples = own().flat_map(|source| source.text.lines()).filter(|line| is_example(line)).count() / 2;
+        if text.contains("doctest = false") && examples > 0 {
+            problems.push(format!("{manifest} leaves out {examples} examples in comments"));
         }
     }
     complain(&problems);

@@ -4,8 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::shown;
-use crate::exit::{CliError, Code, Outcome};
+use crate::{BuildError, Outcome, shown};
 
 /// Files that are the entry of a program when only its folder is named, the first one first.
 const ENTRIES: [&str; 3] = ["app.py", "workflow.py", "main.py"];
@@ -20,21 +19,42 @@ const NAME_LETTERS_MAX: usize = 64;
 
 /// A Python program.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PythonProgram {
+pub struct PythonProgram {
     /// The name of the component.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The module to import, `package.module` inside a package.
-    pub(super) module: String,
+    pub(crate) module: String,
     /// The module's file.
-    pub(super) entry: PathBuf,
+    pub(crate) entry: PathBuf,
     /// The folder from which modules are imported: the entry's, or the one around its outermost package.
-    pub(super) root: PathBuf,
+    pub(crate) root: PathBuf,
     /// The folder of the entry.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
-/// The program that an absolute path names by its file or folder; none when there is no Python at all.
-pub(crate) fn find(whole: &Path) -> Outcome<Option<PythonProgram>> {
+impl PythonProgram {
+    /// The program that an absolute path names by its file or folder; none when there is no Python at all.
+    ///
+    /// # Errors
+    /// When the path has Python and does not name one program.
+    pub fn find(whole: &Path) -> Result<Option<Self>, BuildError> {
+        find(whole)
+    }
+
+    /// The name of the component.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder of the program's entry.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+fn find(whole: &Path) -> Outcome<Option<PythonProgram>> {
     if whole.is_file() {
         return if is_python(whole) { PythonProgram::of_file(whole, None).map(Some) } else { Ok(None) };
     }
@@ -51,7 +71,7 @@ pub(crate) fn find(whole: &Path) -> Outcome<Option<PythonProgram>> {
     there.sort();
     match there.is_empty() {
         true => Ok(None),
-        false => Err(CliError::usage(format!(
+        false => Err(BuildError::Usage(format!(
             "{} has no {} of its own; try {}",
             shown(whole),
             ENTRIES.join(", "),
@@ -65,7 +85,7 @@ impl PythonProgram {
         let folder = entry.parent().unwrap_or(entry).to_owned();
         let stem = entry.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if stem.contains('.') {
-            return Err(CliError::usage(format!("{} cannot be imported: its name has a dot", shown(entry))));
+            return Err(BuildError::Usage(format!("{} cannot be imported: its name has a dot", shown(entry))));
         }
         let mut words = vec![stem.clone()];
         let mut root = folder.clone();
@@ -83,7 +103,7 @@ impl PythonProgram {
     }
 
     /// Places where the program's list of dependencies or its `.venv` can be, the nearest first.
-    pub(super) fn places(&self) -> Vec<PathBuf> {
+    pub(crate) fn places(&self) -> Vec<PathBuf> {
         let mut places = vec![self.folder.clone(), self.root.clone()];
         if self.root.file_name().is_some_and(|name| name == "src") {
             places.extend(self.root.parent().map(Path::to_owned));
@@ -94,7 +114,7 @@ impl PythonProgram {
 
     /// Copies the files of the program: all of its package; or the files beside its entry, with the packages there and
     /// everything that was `read` while it was imported.
-    pub(super) fn stage(&self, read: &[String], to: &Path) -> Outcome {
+    pub(crate) fn stage(&self, read: &[String], to: &Path) -> Outcome {
         let mut copy = Copy { left: FILES_MAX };
         let staged = self.parts(read).into_iter().try_for_each(|part| {
             let place = to.join(part.file_name().unwrap_or_default());
@@ -102,7 +122,7 @@ impl PythonProgram {
         });
         staged.map_err(|e| {
             let what = format!("cannot take the files beside {}: {e}", shown(&self.entry));
-            CliError::new(Code::Failed, format!("{what}; a folder of its own is best for a program"))
+            BuildError::Failed(format!("{what}; a folder of its own is best for a program"))
         })
     }
 
@@ -158,7 +178,8 @@ fn is_package(path: &Path) -> bool {
 }
 
 /// Whether a path cannot belong to a program: it is hidden, made by a tool, or a virtual environment.
-pub(crate) fn is_foreign(path: &Path) -> bool {
+#[must_use]
+pub fn is_foreign(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with('.')
         || NOT_SOURCE.contains(&&*name)
@@ -216,9 +237,10 @@ mod tests {
     fn a_folder_without_an_entry_is_told_its_candidates() {
         let folder = tree(&["flow.py", "shop/__init__.py", "data/x.json"]);
         let why = find(folder.path()).unwrap_err();
-        assert!(why.code == Some(Code::Usage) && why.line.contains("try `cerebelum build "), "{why}");
-        let commands = why.line.matches("`cerebelum build ").count();
-        assert!(commands == 2 && why.line.contains("/flow.py` or ") && why.line.ends_with("/shop`"), "{why}");
+        assert!(matches!(why, BuildError::Usage(_)) && why.to_string().contains("try `cerebelum build "), "{why}");
+        let line = why.to_string();
+        let commands = line.matches("`cerebelum build ").count();
+        assert!(commands == 2 && line.contains("/flow.py` or ") && line.ends_with("/shop`"), "{why}");
         assert!(find(&tree(&["readme.md"]).path().join("readme.md")).unwrap().is_none());
         assert_eq!(find(tree(&["readme.md"]).path()).unwrap(), None);
     }

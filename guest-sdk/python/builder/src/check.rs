@@ -6,24 +6,23 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::tools::Tools;
-use super::{PythonProgram, SOURCES, problems, tell};
-use crate::exit::{CliError, Code, Outcome};
+use crate::tools::Tools;
+use crate::{BuildError, Kit, Outcome, PythonProgram, SOURCES, problems};
 
 /// A problem of a program, and its place.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     /// The file; empty when the problem is not in a file.
     #[serde(default)]
-    pub(super) file: String,
+    pub(crate) file: String,
     /// The line; 0 when the problem is about the whole file.
     #[serde(default)]
-    pub(super) line: u32,
+    pub(crate) line: u32,
     /// The problem, and what to do about it.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// The traceback to that place.
     #[serde(default)]
-    pub(super) trace: Vec<String>,
+    pub(crate) trace: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -34,21 +33,21 @@ struct CheckReport {
 }
 
 /// Imports the program in CPython and reports its problems. Returns the names beside it that the program read.
-pub(super) fn check(
+pub(crate) fn check(
     program: &PythonProgram,
     tools: &Tools,
-    sdk_bundle: &Path,
+    kit: Kit<'_>,
     packages: Option<&Path>,
     scratch: &Path,
 ) -> Outcome<Vec<String>> {
     // `-S` leaves out the site packages of that Python: a component does not have them either.
-    let mut check = ours(tools, sdk_bundle, "_check", &["-S"]);
+    let mut check = ours(tools, kit, "_check", &["-S"]);
     check.arg(&program.module).arg(&program.root).args(packages);
     // Relative paths mean nothing in a component.
     check.current_dir(scratch);
     let answer: CheckReport = ask(&mut check)?;
-    tell("warning: ", &answer.warnings);
-    tell("", &answer.errors);
+    kit.tell("warning: ", &answer.warnings);
+    kit.tell("", &answer.errors);
     match answer.errors.len() {
         0 => Ok(answer.read),
         number => Err(problems(program, number)),
@@ -56,22 +55,21 @@ pub(super) fn check(
 }
 
 /// A command that runs a module of the kit in CPython, isolated from the caller's environment.
-pub(super) fn ours(tools: &Tools, sdk_bundle: &Path, module: &str, flags: &[&str]) -> Command {
+pub(crate) fn ours(tools: &Tools, kit: Kit<'_>, module: &str, flags: &[&str]) -> Command {
     let run = format!(
         "import sys; sys.path.append(sys.argv.pop(1)); from cerebelum.{module} import main; main(sys.argv[1:])"
     );
     let mut command = Command::new(&tools.python);
-    command.args(["-I", "-B"]).args(flags).arg("-c").arg(run).arg(sdk_bundle.join(SOURCES));
+    command.args(["-I", "-B"]).args(flags).arg("-c").arg(run).arg(kit.sdk.join(SOURCES));
     command
 }
 
 /// Runs such a command and reads its answer.
-pub(super) fn ask<T: DeserializeOwned>(command: &mut Command) -> Outcome<T> {
+pub(crate) fn ask<T: DeserializeOwned>(command: &mut Command) -> Outcome<T> {
     let shown = command.get_program().to_string_lossy().into_owned();
     let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|e| {
-        CliError::new(Code::Failed, format!("cannot run {shown}: {e}; building Python needs Python 3.10 or newer"))
+        BuildError::Failed(format!("cannot run {shown}: {e}; building Python needs Python 3.10 or newer"))
     })?;
-    serde_json::from_slice(&done.stdout).map_err(|_| {
-        CliError::new(Code::Failed, format!("{shown} broke off ({}); is it Python 3.10 or newer?", done.status))
-    })
+    serde_json::from_slice(&done.stdout)
+        .map_err(|_| BuildError::Failed(format!("{shown} broke off ({}); is it Python 3.10 or newer?", done.status)))
 }

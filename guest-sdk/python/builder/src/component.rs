@@ -5,51 +5,41 @@ use std::path::{Path, PathBuf};
 
 use cerebelum_history::Digest;
 
-use super::base::{Base, Sources};
-use super::check::Problem;
-use super::freeze::Failed;
-use super::{PythonProgram, problems, tell};
-use crate::exit::{CliError, Code, Outcome};
-use crate::project::component::check;
-
-/// A hint for a program that is not a component.
-const HINT: &str = "decorate async functions with @workflow and @step from cerebelum";
+use crate::base::{Base, Sources};
+use crate::check::Problem;
+use crate::freeze::Failed;
+use crate::{BuildError, Kit, Outcome, PythonProgram, problems};
 
 /// The parts of a component.
-pub(super) struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// The program.
-    pub(super) program: &'a PythonProgram,
+    pub(crate) program: &'a PythonProgram,
     /// Its files.
-    pub(super) staged: &'a Path,
+    pub(crate) staged: &'a Path,
     /// The packages that it depends on.
-    pub(super) packages: Option<&'a Path>,
+    pub(crate) packages: Option<&'a Path>,
 }
 
 /// Makes the component.
-pub(super) fn freeze(parts: &Parts<'_>, base: &Base) -> Outcome<Vec<u8>> {
+pub(crate) fn freeze(parts: &Parts<'_>, base: &Base, kit: Kit<'_>) -> Outcome<Vec<u8>> {
     let seed = seed(parts)?;
     let Parts { program, staged, packages } = parts;
     let sources = Sources { module: &program.module, program: staged, packages: *packages, seed: &seed };
-    let bytes = match base.freeze(&sources) {
-        Ok(bytes) => bytes,
+    match base.freeze(&sources) {
+        Ok(bytes) => Ok(bytes),
         Err(Failed::Left(_, said)) => {
-            tell("", &[problem(&said, parts)]);
-            return Err(problems(parts.program, 1));
+            kit.tell("", &[problem(&said, parts)]);
+            Err(problems(parts.program, 1))
         }
-        Err(Failed::Build(why)) => {
-            return Err(CliError::new(Code::Failed, format!("{} cannot be built: {why}", parts.program.name)));
-        }
-    };
-    let name = &parts.program.name;
-    check(&bytes, HINT).map_err(|why| CliError::new(Code::Failed, format!("{name} was built but {why}")))?;
-    Ok(bytes)
+        Err(Failed::Build(why)) => Err(BuildError::Failed(format!("{} cannot be built: {why}", parts.program.name))),
+    }
 }
 
 /// The seed of the build's random numbers, from all files of the program.
 fn seed(parts: &Parts<'_>) -> Outcome<String> {
     let mut all = String::new();
     let mut folders = vec![parts.staged.to_owned()];
-    let cannot = |e: std::io::Error| CliError::new(Code::Failed, format!("cannot read {}: {e}", parts.program.name));
+    let cannot = |e: std::io::Error| BuildError::Failed(format!("cannot read {}: {e}", parts.program.name));
     while let Some(folder) = folders.pop() {
         let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
             .map_err(cannot)?

@@ -10,12 +10,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::SOURCES;
-use super::freeze::{self, Failed, Job, Mount};
-use super::tools::{Tools, VERSION};
-use crate::exit::{CliError, Code, Outcome};
-use crate::out::note;
-use crate::project::sdk_bundle::cache_folder;
+use crate::freeze::{self, Failed, Job, Mount};
+use crate::tools::{Tools, VERSION};
+use crate::{BuildError, Kit, Outcome, SOURCES};
 
 /// The module that the base begins with.
 const ENTRY: &str = "cerebelum_entry";
@@ -39,30 +36,30 @@ const PACKAGES_MOUNT: &str = "/3";
 const CODE_MOUNT: &str = "/code";
 
 /// A base in the cache.
-pub(super) struct Base {
+pub(crate) struct Base {
     component: Vec<u8>,
     folder: PathBuf,
     sdk: PathBuf,
 }
 
 /// The parts from which a base makes a component.
-pub(super) struct Sources<'a> {
+pub(crate) struct Sources<'a> {
     /// The module to import.
-    pub(super) module: &'a str,
+    pub(crate) module: &'a str,
     /// The author's files.
-    pub(super) program: &'a Path,
+    pub(crate) program: &'a Path,
     /// The packages that these depend on.
-    pub(super) packages: Option<&'a Path>,
+    pub(crate) packages: Option<&'a Path>,
     /// The seed of the build's random numbers.
-    pub(super) seed: &'a str,
+    pub(crate) seed: &'a str,
 }
 
 impl Base {
     /// Where the author's files are mounted while a component is built.
-    pub(super) const PROGRAM: &str = PROGRAM_MOUNT;
+    pub(crate) const PROGRAM: &str = PROGRAM_MOUNT;
 
     /// Makes a component.
-    pub(super) fn freeze(&self, sources: &Sources<'_>) -> Result<Vec<u8>, Failed> {
+    pub(crate) fn freeze(&self, sources: &Sources<'_>) -> Result<Vec<u8>, Failed> {
         let library = self.folder.join(LIBRARY);
         let mut roots = vec![(library.as_path(), LIBRARY_MOUNT), (&self.sdk, SDK_MOUNT)];
         roots.extend(sources.packages.map(|packages| (packages, PACKAGES_MOUNT)));
@@ -108,23 +105,23 @@ impl Base {
 }
 
 /// Finds the base for this kit, or makes it and says so on stderr.
-pub(super) fn find(tools: &Tools, sdk_bundle: &Path) -> Outcome<Base> {
-    let cache = cache_folder()?;
-    let kit_name = sdk_bundle.file_name().unwrap_or_default().to_string_lossy();
+pub(crate) fn find(tools: &Tools, kit: Kit<'_>) -> Outcome<Base> {
+    let cache = kit.cache;
+    let kit_name = kit.sdk.file_name().unwrap_or_default().to_string_lossy();
     let folder = cache.join(format!("python-base-{VERSION}-{kit_name}"));
-    let failed = |e: io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", cache.display()));
+    let failed = |e: io::Error| BuildError::Failed(format!("cannot write to {}: {e}", cache.display()));
     let _alone = lock(&folder).map_err(failed)?;
     if !folder.join(COMPONENT).is_file() {
-        note("preparing the interpreter of Python components, once for this version of the SDK");
-        let scratch = tempfile::Builder::new().prefix("preparing-").tempdir_in(&cache).map_err(failed)?;
-        make(tools, sdk_bundle, scratch.path())?;
+        kit.note("preparing the interpreter of Python components, once for this version of the SDK");
+        let scratch = tempfile::Builder::new().prefix("preparing-").tempdir_in(cache).map_err(failed)?;
+        make(tools, kit, scratch.path())?;
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(failed)?;
         }
         fs::rename(scratch.path(), &folder).map_err(failed)?;
     }
     let component = fs::read(folder.join(COMPONENT)).map_err(failed)?;
-    Ok(Base { component, folder, sdk: sdk_bundle.join(SOURCES) })
+    Ok(Base { component, folder, sdk: kit.sdk.join(SOURCES) })
 }
 
 /// Waits until no other process works in the folder of a base, and then keeps others waiting.
@@ -135,17 +132,17 @@ fn lock(folder: &Path) -> io::Result<File> {
 }
 
 /// Makes the base in a folder.
-fn make(tools: &Tools, sdk_bundle: &Path, folder: &Path) -> Outcome {
+fn make(tools: &Tools, kit: Kit<'_>, folder: &Path) -> Outcome {
     let entry = folder.join(ENTRY_FOLDER);
     // componentize-py adds the packages of the environment in which it is: this environment has none.
     let environment = folder.join("environment");
-    let failed = |e: io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", folder.display()));
+    let failed = |e: io::Error| BuildError::Failed(format!("cannot write to {}: {e}", folder.display()));
     fs::create_dir_all(environment.join("lib/site-packages")).map_err(failed)?;
     fs::create_dir_all(&entry).and_then(|()| fs::create_dir_all(folder.join(CODE))).map_err(failed)?;
     fs::write(entry.join(format!("{ENTRY}.py")), ENTRY_TEXT).map_err(failed)?;
     let mut command = Command::new(&tools.componentize);
-    command.arg("--quiet").arg("--wit-path").arg(sdk_bundle.join("wit")).args(["--world", "component", "componentize"]);
-    for sources in [&entry, &sdk_bundle.join(SOURCES)] {
+    command.arg("--quiet").arg("--wit-path").arg(kit.sdk.join("wit")).args(["--world", "component", "componentize"]);
+    for sources in [&entry, &kit.sdk.join(SOURCES)] {
         command.arg("--python-path").arg(sources);
     }
     command.arg(ENTRY).arg("--output").arg(folder.join(COMPONENT));
@@ -153,11 +150,11 @@ fn make(tools: &Tools, sdk_bundle: &Path, folder: &Path) -> Outcome {
     let done = command
         .stdin(Stdio::null())
         .output()
-        .map_err(|e| CliError::new(Code::Failed, format!("cannot run {}: {e}", tools.componentize.display())))?;
+        .map_err(|e| BuildError::Failed(format!("cannot run {}: {e}", tools.componentize.display())))?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
         let line = format!("componentize-py {VERSION} cannot prepare the interpreter: {}", said.trim());
-        return Err(CliError::new(Code::Failed, line));
+        return Err(BuildError::Failed(line));
     }
     Ok(())
 }

@@ -4,13 +4,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::PythonProgram;
-use crate::exit::{CliError, Code, Outcome};
-use crate::out::note;
-use crate::project::sdk_bundle::cache_folder;
+use crate::{BuildError, Kit, Outcome, PythonProgram};
 
 /// The version that the SDK is written for; the SDK uses internals of its event loop.
-pub(super) const VERSION: &str = "0.25.1";
+pub(crate) const VERSION: &str = "0.25.1";
 /// The variable with the program to use instead of ours.
 const VARIABLE: &str = "CEREBELUM_COMPONENTIZE";
 /// The oldest pip that can report what it would install.
@@ -20,20 +17,20 @@ const OLDEST: &str = "import sys; sys.exit(sys.version_info < (3, 10))";
 
 /// The programs that a build runs.
 #[derive(Debug)]
-pub(super) struct Tools {
+pub(crate) struct Tools {
     /// componentize-py.
-    pub(super) componentize: PathBuf,
+    pub(crate) componentize: PathBuf,
     /// A Python of 3.10 or newer, with pip.
-    pub(super) python: PathBuf,
+    pub(crate) python: PathBuf,
 }
 
 /// Finds the tools, or puts them into the cache and says so on stderr.
-pub(super) fn find(program: &PythonProgram) -> Outcome<Tools> {
+pub(crate) fn find(program: &PythonProgram, kit: Kit<'_>) -> Outcome<Tools> {
     if let Some(given) = std::env::var_os(VARIABLE).filter(|given| !given.is_empty()) {
         let componentize = PathBuf::from(given);
         if !componentize.is_file() {
             let line = format!("{VARIABLE} names {}, which is no file", componentize.display());
-            return Err(CliError::usage(line));
+            return Err(BuildError::Usage(line));
         }
         let python = componentize.with_file_name("python3");
         let python = if python.is_file() { python } else { PathBuf::from("python3") };
@@ -41,7 +38,7 @@ pub(super) fn find(program: &PythonProgram) -> Outcome<Tools> {
     }
     match program.places().iter().find_map(|place| Tools::of_environment(&place.join(".venv"))) {
         Some(tools) => Ok(tools),
-        None => kept(),
+        None => kept(kit),
     }
 }
 
@@ -65,13 +62,12 @@ impl Tools {
 }
 
 /// The environment in the cache; created when it is missing.
-fn kept() -> Outcome<Tools> {
-    let cache = cache_folder()?;
+fn kept(kit: Kit<'_>) -> Outcome<Tools> {
+    let cache = kit.cache;
     let environment = cache.join(format!("python-tools-{VERSION}"));
     let ready = environment.join("ready");
-    let failed =
-        |e: std::io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", environment.display()));
-    fs::create_dir_all(&cache).map_err(failed)?;
+    let failed = |e: std::io::Error| BuildError::Failed(format!("cannot write to {}: {e}", environment.display()));
+    fs::create_dir_all(cache).map_err(failed)?;
     let lock = File::create(cache.join("python-tools.lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
     if ready.is_file()
@@ -79,7 +75,7 @@ fn kept() -> Outcome<Tools> {
     {
         return Ok(tools);
     }
-    note(&format!("installing componentize-py {VERSION} into {}, once", environment.display()));
+    kit.note(&format!("installing componentize-py {VERSION} into {}, once", environment.display()));
     if environment.exists() {
         fs::remove_dir_all(&environment).map_err(failed)?;
     }
@@ -89,7 +85,7 @@ fn kept() -> Outcome<Tools> {
 }
 
 fn make(environment: &Path) -> Outcome {
-    let stop = |line: String| CliError::new(Code::Failed, line);
+    let stop = |line: String| BuildError::Failed(line);
     let is_new = Command::new("python3").args(["-c", OLDEST]).stdin(Stdio::null()).status().map_err(|e| {
         stop(format!("cannot run python3: {e}; building Python needs Python 3.10 or newer, install it first"))
     })?;

@@ -6,12 +6,9 @@ use std::path::{Path, PathBuf};
 use cerebelum_history::Digest;
 use serde::Deserialize;
 
-use super::check::{ask, ours};
-use super::tools::Tools;
-use super::{PythonProgram, shown};
-use crate::exit::{CliError, Code, Outcome};
-use crate::out::note;
-use crate::project::sdk_bundle::cache_folder;
+use crate::check::{ask, ours};
+use crate::tools::Tools;
+use crate::{BuildError, Kit, Outcome, PythonProgram, shown};
 
 /// The number of digest digits that identify a list.
 const DIGEST_DIGITS: usize = 16;
@@ -33,29 +30,29 @@ struct InstallReport {
 }
 
 /// Fetches the packages of the program's list, unless they are there, and returns the folder; none without a list.
-pub(super) fn fetch(program: &PythonProgram, tools: &Tools, sdk_bundle: &Path) -> Outcome<Option<PathBuf>> {
+pub(crate) fn fetch(program: &PythonProgram, tools: &Tools, kit: Kit<'_>) -> Outcome<Option<PathBuf>> {
     let Some(list) = find(&program.places())?.filter(|list| !list.lines.is_empty()) else { return Ok(None) };
     let text = list.lines.join("\n");
     let digest = Digest::of(text.as_bytes());
-    let cache = cache_folder()?;
+    let cache = kit.cache;
     let folder = cache.join(format!("python-packages-{}", &digest.as_str()[..DIGEST_DIGITS]));
     if folder.is_dir() {
         return Ok(Some(folder));
     }
-    let failed = |e: std::io::Error| CliError::new(Code::Failed, format!("cannot write to {}: {e}", cache.display()));
-    let scratch = tempfile::Builder::new().prefix("fetching-").tempdir_in(&cache).map_err(failed)?;
+    let failed = |e: std::io::Error| BuildError::Failed(format!("cannot write to {}: {e}", cache.display()));
+    let scratch = tempfile::Builder::new().prefix("fetching-").tempdir_in(cache).map_err(failed)?;
     let (requirements, target) = (scratch.path().join("requirements.txt"), scratch.path().join("packages"));
     fs::write(&requirements, text).and_then(|()| fs::create_dir(&target)).map_err(failed)?;
-    note(&format!("fetching the packages of {}, once", shown(&list.file)));
-    let mut command = ours(tools, sdk_bundle, "_dependencies", &[]);
+    kit.note(&format!("fetching the packages of {}, once", shown(&list.file)));
+    let mut command = ours(tools, kit, "_dependencies", &[]);
     // Paths in the list are relative to its own folder.
     command.arg(&requirements).arg(&target).current_dir(list.file.parent().unwrap_or(&program.folder));
     let answer: InstallReport = ask(&mut command)?;
     let file = shown(&list.file);
-    answer.warnings.iter().for_each(|warning| note(&format!("warning: {file}: {warning}")));
-    answer.errors.iter().for_each(|error| note(&format!("{file}: {error}")));
+    answer.warnings.iter().for_each(|warning| kit.note(&format!("warning: {file}: {warning}")));
+    answer.errors.iter().for_each(|error| kit.note(&format!("{file}: {error}")));
     if !answer.errors.is_empty() {
-        return Err(CliError::new(Code::Failed, format!("what {file} names cannot be had; see above")));
+        return Err(BuildError::Failed(format!("what {file} names cannot be had; see above")));
     }
     match fs::rename(&target, &folder) {
         // Another build was faster.
@@ -85,7 +82,7 @@ fn find(places: &[PathBuf]) -> Outcome<Option<List>> {
 
 /// The requirements of a file, with those of the files that it includes.
 fn requirements(file: &Path, depth: usize) -> Outcome<Vec<String>> {
-    let bad = |why: String| CliError::usage(format!("cannot read {}: {why}", shown(file)));
+    let bad = |why: String| BuildError::Usage(format!("cannot read {}: {why}", shown(file)));
     let text = fs::read_to_string(file).map_err(|e| bad(e.to_string()))?;
     let mut lines = Vec::new();
     for line in text.replace("\\\n", "").lines() {
@@ -105,7 +102,7 @@ fn requirements(file: &Path, depth: usize) -> Outcome<Vec<String>> {
 fn declared(text: &str, file: &Path) -> Outcome<Option<Vec<String>>> {
     let shown = shown(file);
     let table: toml::Table =
-        text.parse().map_err(|e: toml::de::Error| CliError::usage(format!("{shown}: {}", e.message())))?;
+        text.parse().map_err(|e: toml::de::Error| BuildError::Usage(format!("{shown}: {}", e.message())))?;
     let Some(list) = table.get("project").and_then(|project| project.get("dependencies")) else { return Ok(None) };
     let lines = list.as_array().into_iter().flatten().filter_map(toml::Value::as_str);
     Ok(Some(lines.filter(|line| !is_ours(line)).map(str::to_owned).collect()))
@@ -139,6 +136,6 @@ mod tests {
         assert_eq!(lines().unwrap(), ["attrs>=23,<25", "idna", "cerebelum-tools"]);
         write("more.txt", "-r requirements.txt\n");
         let why = find(&[folder.path().to_owned()]).err().unwrap();
-        assert!(why.line.contains("includes itself"), "{why}");
+        assert!(why.to_string().contains("includes itself"), "{why}");
     }
 }
