@@ -1,12 +1,9 @@
 //! The checks when everything is over.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use cerebelum_history::{Event, EventData, Failure, Json, Position, Timestamp};
+use cerebelum_history::{Event, EventData, Failure, Json, Position};
 use cerebelum_store::{ApprovalState, State};
 use test_memory_store::Row;
-use test_programs::{audit, expected, json};
+use test_programs::{broken_law_at_the_end, expected, json};
 
 use crate::world::{World, key};
 
@@ -72,31 +69,8 @@ fn check_history(world: &World, row: &Row) {
     report.check(next == row.head.position.next(), || format!("I2: {id} ends at {next:?}, its head says otherwise"));
     let is_over = row.head.state != State::Open || world.is_unwritable(id.as_str()) && row.head.parked.is_some();
     report.check(is_over, || format!("I8: {id} is not over"));
-    let events = events(row);
-    let panicked = catch_unwind(AssertUnwindSafe(|| audit(&events))).is_err();
-    report.check(!panicked, || format!("I3: the audit of {id} failed, see above"));
-    check_times(world, id.as_str(), &events);
-}
-
-/// Stamps never go back, and no wait is over before its time (L8).
-fn check_times(world: &World, id: &str, events: &[Event]) {
-    let mut last = Timestamp(0);
-    let mut due = BTreeMap::new();
-    for event in events {
-        world.report.check(event.at >= last, || format!("L8: the stamps of {id} go back at {:?}", event.at));
-        last = event.at;
-        let Some(ordinal) = event.data.ordinal() else { continue };
-        let name = (event.scope.clone(), ordinal);
-        match &event.data {
-            EventData::SleepStarted { duration_ms, .. } => drop(due.insert(name, event.at.plus(*duration_ms))),
-            EventData::SleepCompleted { .. } => {
-                let early = due.get(&name).is_some_and(|due| event.at < *due);
-                world
-                    .report
-                    .check(!early, || format!("I4: sleep {name:?} of {id} is over at {:?}, too early", event.at));
-            }
-            _ => {}
-        }
+    if let Some(broken) = broken_law_at_the_end(&events(row)) {
+        report.violation(format!("I3: {id}: {broken}"));
     }
 }
 

@@ -11,9 +11,9 @@ use cerebelum_server::proto;
 use super::crowd::{Crowd, Member};
 use super::kills::Scene;
 use super::mix::What;
+use super::model;
 use super::requests::{Seen, Sightings, Tally, broken_law, tallies};
 use super::rows::{Stored, Wanted};
-use super::{grammar, model};
 
 /// The durable state of an execution at the last kill.
 #[derive(Debug, Default)]
@@ -148,13 +148,12 @@ impl Checker {
                 stored.events().len()
             ));
         }
-        complaints.extend(stored.runs.values().filter_map(|events| grammar::broken_law(events)));
+        complaints.extend(stored.runs.values().filter_map(|events| test_programs::broken_law(events)));
         let nothing = Known::default();
         let known = self.known.get(&stored.id).unwrap_or(&nothing);
         for (run, before) in &known.runs {
             let after = stored.runs.get(run).map_or(&[][..], Vec::as_slice);
-            let is_prefix =
-                before.len() <= after.len() && before.iter().zip(after).all(|(a, b)| grammar::is_still(a, b));
+            let is_prefix = before.len() <= after.len() && before.iter().zip(after).all(|(a, b)| test_programs::is_still(a, b));
             if !is_prefix {
                 complaints.push(format!("run {run} is not what it was, which was {}", Event::encode(before)));
             }

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::client::{Client, Told};
 use super::mix::{Expect, Plan, What, plan};
-use super::rng::DeterministicRng;
 use test_engine::Cloud;
+use test_programs::DeterministicRng;
 
 /// The number of starts and deeds at once, in one round.
 const AT_ONCE: usize = 64;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::rng::DeterministicRng;
 use test_engine::{Disk, WallClock};
+use test_programs::DeterministicRng;
 
 /// The largest jump of a clock, in either direction.
 const JUMP_MS_MAX: u64 = 10 * 60_000;
@@ -140,7 +140,7 @@ impl Faults {
             self.count(mode);
         }
         let stroke = Stroke { clock: self.clock.clone(), disk: self.disk.clone() };
-        let (chance, strokes) = (DeterministicRng::of(self.chance.draw(), 0), self.strokes[&mode].clone());
+        let (chance, strokes) = (DeterministicRng::of(self.chance.bits(), 0), self.strokes[&mode].clone());
         Infliction::of(move |goes_on| stroke.go_on(mode, chance, (goes_on, &strokes)))
     }
 

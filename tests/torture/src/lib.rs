@@ -5,13 +5,11 @@ mod checker;
 mod client;
 mod crowd;
 mod faults;
-mod grammar;
 mod kills;
 mod mix;
 mod model;
 mod report;
 mod requests;
-mod rng;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -27,10 +25,10 @@ pub use faults::Mode;
 use kills::{Aim, Class, Fallen, Kills};
 pub use report::Report;
 use requests::Seen;
-use rng::DeterministicRng;
 use rows::Wanted;
 
 use test_engine::{Cloud, Database, Disk, Engine};
+use test_programs::DeterministicRng;
 
 /// The number of executions that are kept under way.
 const BUSY: usize = 240;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::rng::DeterministicRng;
+use test_programs::DeterministicRng;
 
 /// A planned execution.
 #[derive(Debug, Clone)]
@@ -269,7 +269,7 @@ fn asking(chance: &mut DeterministicRng, base_url: &str) -> (&'static str, Value
 
 fn listening(chance: &mut DeterministicRng, _: &str) -> (&'static str, Value, Vec<Deed>, Expect) {
     let names: Vec<String> = (0..chance.between(1, 4)).map(|number| format!("s{number}")).collect();
-    let numbers: Vec<u64> = names.iter().map(|_| chance.draw() >> 12).collect();
+    let numbers: Vec<u64> = names.iter().map(|_| chance.bits() >> 12).collect();
     let mut deeds = Vec::new();
     for (name, number) in names.iter().zip(&numbers) {
         let signal = What::Signal { name: name.clone(), number: *number };

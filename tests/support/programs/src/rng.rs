@@ -1,10 +1,20 @@
 //! A deterministic random number generator as a value: the same seed gives the same numbers.
 
+use std::time::Duration;
+
 /// A generator of random numbers (SplitMix64).
 #[derive(Debug, Clone)]
 pub struct DeterministicRng(pub u64);
 
 impl DeterministicRng {
+    /// The generator of this seed for the item of this number.
+    #[must_use]
+    pub fn of(seed: u64, number: u64) -> Self {
+        let mut rng = Self(seed ^ number.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+        rng.bits();
+        rng
+    }
+
     /// The next number.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -17,6 +27,16 @@ impl DeterministicRng {
     /// A number below `end`, which must not be zero.
     pub fn below(&mut self, end: u64) -> u64 {
         self.bits() % end
+    }
+
+    /// A number from `first` to `last`, both included.
+    pub fn between(&mut self, first: u64, last: u64) -> u64 {
+        first + self.below(last - first + 1)
+    }
+
+    /// A duration between two numbers of milliseconds.
+    pub fn millis(&mut self, first: u64, last: u64) -> Duration {
+        Duration::from_millis(self.between(first, last))
     }
 
     /// An index into a collection of this length.
