@@ -5,36 +5,35 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use cerebelum_server::proto::engine_client::EngineClient;
 use cerebelum_server::proto::{ListRequest, StartRequest, StatusRequest};
 use sqlx::Connection;
-use test_engine::{Database, Engine, http_get, within};
+use test_engine::{Bystander, Database, Engine, http_get, within};
 use tonic::transport::Channel;
 
 use crate::{sleeper, start_many};
 
 /// I4: the time until the last of 100,000 timers has fired, on 2 cores.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
+/// The longest wait for an answer, besides four times the longest delay of a bystander.
 const ANSWER_P99_MAX: Duration = Duration::from_secs(1);
-/// A rate of starts that is certainly reached, so that all executions sleep before the first one wakes.
-const STARTS_PER_SECOND_MIN: u64 = 1_200;
-const STARTS_AT_ONCE: u64 = 1_000;
+const STARTS_IN_A_BATCH: u64 = 1_000;
+const STARTS_AT_ONCE: u64 = 100;
 
 /// Starts this many sleepers that wake in the same second, and checks how they wake.
 pub(crate) fn timers_due_in_one_second_drain_in_bounded_batches(database: Database, count: u64) {
     // Sleepers leave memory at once: the clock and the claim wake them, as after any long sleep.
     let engine = Engine::start_with(database, &[("HIBERNATE_AT_ONCE", "1s")]);
     engine.upload("test-guests");
-    let wake = now() + Duration::from_millis(5_000 + count * 1_000 / STARTS_PER_SECOND_MIN);
-    let mut ids = Vec::new();
-    for _ in 0..count / STARTS_AT_ONCE {
-        let left = u64::try_from(wake.saturating_sub(now()).as_millis()).unwrap();
-        ids.extend(start_many(&engine, (0..STARTS_AT_ONCE).map(|_| sleeper(left)).collect()));
-        // One batch of starts after the other, so that no execution waits for a place and falls asleep late.
-        within(DRAIN_MAX, "this batch sleeps", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
-    }
+    let (began, batches) = (now(), u32::try_from(count / STARTS_IN_A_BATCH).unwrap());
+    let _ = start_batch(&engine, began);
+    // Twice as long as the starts should take: all executions sleep before the first one wakes.
+    let wake = now() + Duration::from_secs(5) + (now() - began) * batches * 2;
+    let ids: Vec<String> = (0..batches).flat_map(|_| start_batch(&engine, wake)).collect();
     let (sleeping, spread_ms) = due(&engine);
     assert_eq!(sleeping, i64::try_from(count).unwrap(), "all sleep before the first wakes");
     assert!(spread_ms <= 1_000, "they are due within {spread_ms} ms");
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bystander = Bystander::begin();
     let (took, mut answers) = runtime.block_on(drain(&engine, &ids, wake));
+    let answer_max = ANSWER_P99_MAX + bystander.end() * 4;
     answers.sort_unstable();
     let p99 = answers[answers.len() * 99 / 100];
     eprintln!(
@@ -49,7 +48,19 @@ pub(crate) fn timers_due_in_one_second_drain_in_bounded_batches(database: Databa
     assert_eq!(claims("256"), claims("+Inf"), "nothing claims more than 256 at once");
     assert!(claims("256") - claims("64") >= count / 256 / 2, "but it claims in batches");
     assert!(took <= DRAIN_MAX, "it took {took:?}");
-    assert!(p99 <= ANSWER_P99_MAX, "p99 of its answers is {p99:?}");
+    assert!(p99 <= answer_max, "p99 of its answers is {p99:?} where {answer_max:?} are allowed");
+}
+
+/// Starts a batch of sleepers that wake at this time, and waits until none of them is in memory. They do not all start
+/// at once, so that no execution waits for a place and falls asleep late.
+fn start_batch(engine: &Engine, wake: Duration) -> Vec<String> {
+    let start = |_| {
+        let left = u64::try_from(wake.saturating_sub(now()).as_millis()).unwrap();
+        start_many(engine, (0..STARTS_AT_ONCE).map(|_| sleeper(left)).collect())
+    };
+    let ids = (0..STARTS_IN_A_BATCH / STARTS_AT_ONCE).flat_map(start).collect();
+    within(DRAIN_MAX, "this batch sleeps", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
+    ids
 }
 
 /// The number of sleepers, and the milliseconds over which their deadlines are spread, from the rows.

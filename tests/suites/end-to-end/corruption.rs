@@ -208,7 +208,7 @@ fn what_was_compiled_outlives_a_stop() {
     engine.forget_artifacts();
     engine.restart();
     engine.upload("python-hello");
-    let (status, _) = engine.terminate();
+    let status = engine.terminate();
     assert!(status.success() && engine.has_artifact("python-hello"), "{status}: {}", engine.log());
     engine.restart();
     engine.upload("test-guests");

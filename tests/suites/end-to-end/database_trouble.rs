@@ -282,7 +282,7 @@ fn what_was_claimed_by_a_commit_without_an_answer_is_found_again() {
     };
     wire.cut_next_commit_and_stay_down(Cut::AfterCommit);
     away();
-    within(Duration::from_secs(25), "the sleeper that was claimed wakes", || is_completed(&engine, &sleeping));
+    until("the sleeper that was claimed wakes", || is_completed(&engine, &sleeping));
     until("nothing else is to be committed", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
     wire.cut_next_commit_and_stay_down(Cut::AfterCommit);
     let started = std::thread::scope(|scope| {
@@ -291,7 +291,7 @@ fn what_was_claimed_by_a_commit_without_an_answer_is_found_again() {
         client.join().unwrap()
     });
     assert_polite(&started, &["start"]);
-    within(Duration::from_secs(25), "what was started runs", || is_completed(&engine, "started"));
+    until("what was started runs", || is_completed(&engine, "started"));
 }
 
 /// Whether the execution has completed; an engine that cannot answer yet is asked again.
@@ -313,22 +313,24 @@ fn a_start_whose_client_hangs_up_is_run_all_the_same() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let mut client = EngineClient::connect(engine.url().to_owned()).await.unwrap();
-        for (number, patience_ms) in [200, 650, 720, 800].into_iter().enumerate() {
+        for number in 0.. {
             let request = StartRequest {
                 workflow: "sequence".to_owned(),
                 input: r#"{"steps":2}"#.to_owned(),
                 execution_id: Some(format!("left-{number}")),
                 ..StartRequest::default()
             };
-            // Hung up at the look-up of the workflow, which is two statements with that of the id, and while it is written.
-            let patience = Duration::from_millis(patience_ms);
-            assert!(tokio::time::timeout(patience, client.start(request)).await.is_err(), "it takes longer than that");
+            // Hung up at the look-up of the workflow, which is two statements with that of the id, while it is written,
+            // and at any point between, until one is patient enough.
+            let patience = Duration::from_millis(200 + 90 * number);
+            if tokio::time::timeout(patience, client.start(request)).await.is_ok() {
+                break;
+            }
         }
     });
     wire.delay_statements(Duration::ZERO);
     let ids = || engine.json(&["list"]).as_array().cloned().unwrap_or_default();
-    let listed =
-        within(Duration::from_secs(10), "the starts are written", || Some(ids()).filter(|listed| listed.len() >= 3));
+    let listed = until("the starts are written", || Some(ids()).filter(|listed| listed.len() >= 2));
     for one in listed {
         let id = one["execution_id"].as_str().unwrap();
         assert_eq!(engine.wait_for_end(id)["status"], "completed");

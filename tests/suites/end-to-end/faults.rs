@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use test_engine::{Database, Disk, Engine, WallClock, http_get, until, within};
+use test_engine::{Database, Disk, Engine, WATCHDOG, WallClock, http_get, until, within};
 
 on_both_databases!(
     l22_a_full_disk_loses_nothing_and_ends_nothing,
@@ -68,7 +68,7 @@ fn l22_a_full_disk_loses_nothing_and_ends_nothing(database: Database) {
     engine.upload("fan-out");
     assert_eq!(engine.run("sequence", &json!({"steps": 5}))["output"], json!(5));
     assert!(!engine.log().contains("panicked"), "{}", engine.log());
-    let (end, _) = engine.terminate();
+    let end = engine.terminate();
     assert!(end.success(), "{end}");
 }
 
@@ -147,7 +147,8 @@ fn l08_a_clock_that_is_set_neither_shortens_nor_lengthens_a_sleep(database: Data
         are_awake.iter().all(|is_awake| *is_awake).then_some(())
     });
     let took = began.elapsed();
-    assert!(took < SLEEP + Duration::from_secs(4), "awake after {took:?}");
+    // The clock was set by hours.
+    assert!(took < SLEEP + WATCHDOG, "awake after {took:?}");
     assert_eq!(http_get(&format!("{}/healthz", engine.url())), "ready\n");
     let has_noticed = engine.log().contains("the clock jumped");
     assert_eq!(has_noticed, database == Database::Sqlite, "only a file's time is compared with the wall clock");

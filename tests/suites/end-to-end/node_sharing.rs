@@ -1,9 +1,7 @@
 //! Two engines on one PostgreSQL, and parallel steps of which one fails.
 
-use std::time::Duration;
-
 use serde_json::json;
-use test_engine::{Cloud, Database, Engine, until, within};
+use test_engine::{Cloud, Database, Engine, until};
 
 use crate::{assert_each_once, assert_repeats_are_alike};
 
@@ -40,7 +38,7 @@ fn two_engines_on_one_postgres_have_one_owner_for_each_execution() {
     until("some have slept", || (cloud.ledger().len() >= 30).then_some(()));
     first.kill();
     for id in &ids {
-        let done = within(Duration::from_secs(60), "the other engine takes over", || {
+        let done = until("the other engine takes over", || {
             let status = second.status(id);
             (status["status"] == "completed").then_some(status)
         });

@@ -13,7 +13,7 @@ use cerebelum_worker::{
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use test_engine::{Database, component, scratch};
+use test_engine::{Database, WATCHDOG, component, scratch};
 
 on_both_databases!(a_request_that_panics_ends_its_call, an_activation_that_panics_can_be_ended);
 
@@ -161,7 +161,7 @@ async fn begun(engine: &Engine) -> String {
 }
 
 async fn ended(engine: &Engine, id: &str) -> cerebelum_worker::Status {
-    let status = engine.wait(id, Some(Duration::from_secs(30))).await.unwrap();
+    let status = engine.wait(id, Some(WATCHDOG)).await.unwrap();
     assert!(status.summary.ended_at.is_some(), "{id} has not ended: {status:#?}");
     status
 }
@@ -181,7 +181,7 @@ fn an_activation_that_panics_can_be_ended(database: Database) {
         for id in [&parked, &resumed] {
             let began = Instant::now();
             while engine.status(id).await.unwrap().summary.status != "parked" {
-                assert!(began.elapsed() < Duration::from_secs(90), "it is set aside after a few times");
+                assert!(began.elapsed() < WATCHDOG, "it is set aside after a few times");
                 let _ = engine.wait(id, Some(Duration::from_millis(50))).await.unwrap();
             }
             let why = engine.status(id).await.unwrap().failure.unwrap();

@@ -18,7 +18,7 @@ on_both_databases!(
 const LEASE: (&str, &str) = ("LEASE", "3s");
 
 /// The longest time of a removal on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn digest_of(name: &str) -> String {
     Digest::of(&std::fs::read(component(name)).unwrap()).to_string()

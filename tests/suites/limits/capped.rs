@@ -4,21 +4,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
-use test_engine::{Bystander, Database, Engine};
+use test_engine::{Database, Engine, Pace};
 
 /// The memory that the engine may have, in bytes.
 pub(crate) const RESIDENT_BYTES_MAX: u64 = 1 << 30;
-/// The delay that is allowed in addition to the bystander's, since a busy machine does much else.
-const NOISE: Duration = Duration::from_secs(3);
 
 /// An engine with its watchdog.
 pub(crate) struct Capped {
     pub(crate) engine: Engine,
     watchdog: Option<Watchdog>,
-    usual: Duration,
+    others: Pace,
 }
 
 impl Capped {
@@ -32,36 +30,21 @@ impl Capped {
         let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let engine = Engine::start_with(database, &settings);
         engine.upload("test-guests");
-        let mut capped = Self { engine, watchdog: None, usual: Duration::ZERO };
-        capped.watch();
-        capped.usual = (0..10).map(|_| capped.served()).max().unwrap();
-        capped
+        let watchdog = Some(Watchdog::begin(engine.pid()));
+        let others = Pace::of(|| serve_another(&engine));
+        Self { engine, watchdog, others }
     }
 
     fn watch(&mut self) {
         self.watchdog = Some(Watchdog::begin(self.engine.pid()));
     }
 
-    /// How long an execution of another component takes.
-    fn served(&self) -> Duration {
-        let began = Instant::now();
-        assert_eq!(self.engine.run("sequence", &json!({"steps": 2}))["output"], json!(2), "others are served");
-        began.elapsed()
-    }
-
-    /// Checks that others are served about as fast as ever while something goes on; returns when it is over.
-    pub(crate) fn serves_others_while(&self, mut goes_on: impl FnMut() -> bool) {
-        let machine = Bystander::begin();
-        let mut took = Vec::new();
-        while goes_on() || took.len() < 3 {
-            took.push(self.served());
+    /// Serves others while something goes on; returns when it is over.
+    pub(crate) fn serves_others_while(&mut self, mut goes_on: impl FnMut(&Engine) -> bool) {
+        while goes_on(&self.engine) || self.others.count() < 3 {
+            self.others.again(|| serve_another(&self.engine));
             self.is_alive();
         }
-        took.sort();
-        let slowest = took[(took.len() * 99 / 100).min(took.len() - 1)];
-        let allowed = self.usual * 2 + machine.end() * 4 + NOISE;
-        eprintln!("others took {slowest:?}, usually {:?}", self.usual);
-        assert!(slowest <= allowed, "others took {slowest:?} where {allowed:?} are allowed, of {} runs", took.len());
     }
 
     /// Kills the engine in the middle of the work and starts it again.
@@ -77,13 +60,18 @@ impl Capped {
         assert!(most <= RESIDENT_BYTES_MAX, "the engine had {} MiB and was killed", most >> 20);
     }
 
-    /// Checks that the memory never exceeded the cap; returns its maximum in bytes.
-    pub(crate) fn end(mut self, what: &str) -> u64 {
+    /// Checks that others were served about as fast as ever, and that the memory never exceeded the cap.
+    pub(crate) fn end(mut self, what: &str) {
         self.is_alive();
         let most = self.watchdog.take().unwrap().end();
         eprintln!("{what}: at most {} MiB", most >> 20);
-        most
+        self.others.assert_kept();
     }
+}
+
+/// Runs an execution of another component.
+fn serve_another(engine: &Engine) {
+    assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2), "others are served");
 }
 
 /// Watches a process until this is dropped.

@@ -31,7 +31,7 @@ on_both_databases!(
 
 /// Attacks an engine over several connections, while others are served.
 fn check<A: Future<Output = ()> + Send + 'static>(database: Database, attack: fn(Vec<EngineClient<Channel>>) -> A) {
-    let capped = Capped::start(database);
+    let mut capped = Capped::start(database);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let url = capped.engine.url().to_owned();
     let attack = runtime.spawn(async move {
@@ -42,7 +42,7 @@ fn check<A: Future<Output = ()> + Send + 'static>(database: Database, attack: fn
         }
         attack(clients).await;
     });
-    capped.serves_others_while(|| !attack.is_finished());
+    capped.serves_others_while(|_| !attack.is_finished());
     runtime.block_on(attack).unwrap();
     capped.end("clients");
 }

@@ -1,7 +1,7 @@
 //! The requests, reports and values of guests: many executions of each at once.
 
 use serde_json::{Value, json};
-use test_engine::Database;
+use test_engine::{Database, Engine};
 
 use crate::capped::Capped;
 
@@ -30,12 +30,12 @@ fn check(database: Database, (executions, load): (usize, Value), ends: &Ends) {
     ids.extend((executions / 2..executions).map(|number| begin(&capped, number)));
     let began = std::time::Instant::now();
     let mut last = Vec::new();
-    capped.serves_others_while(|| {
-        assert!(began.elapsed().as_secs() < 150, "{load}: it goes on and on: {last:?}\n{}", capped.engine.log());
-        last = look(&capped);
+    capped.serves_others_while(|engine| {
+        assert!(began.elapsed().as_secs() < 300, "{load}: it goes on and on: {last:?}\n{}", engine.log());
+        last = look(engine);
         !ids.iter().all(|id| last.iter().any(|(other, status, _)| other == id && ENDED.contains(&&**status)))
     });
-    for (id, status, events) in look(&capped).iter().filter(|(id, ..)| ids.contains(id)) {
+    for (id, status, events) in look(&capped.engine).iter().filter(|(id, ..)| ids.contains(id)) {
         // Only the last event: histories are large.
         let after = (events - 1).to_string();
         let end = capped.engine.json(&["history", id, "--after", &after]);
@@ -52,8 +52,8 @@ fn check(database: Database, (executions, load): (usize, Value), ends: &Ends) {
 const ENDED: [&str; 3] = ["completed", "failed", "cancelled"];
 
 /// Each execution's id, status and events.
-fn look(capped: &Capped) -> Vec<(String, String, u64)> {
-    let list = capped.engine.json(&["list", "--workflow", "load"]);
+fn look(engine: &Engine) -> Vec<(String, String, u64)> {
+    let list = engine.json(&["list", "--workflow", "load"]);
     let text = |of: &Value, key: &str| of[key].as_str().unwrap_or_default().to_owned();
     let one = |of: &Value| (text(of, "execution_id"), text(of, "status"), of["events"].as_u64().unwrap_or(1));
     list.as_array().map(|all| all.iter().map(one).collect()).unwrap_or_default()

@@ -11,7 +11,7 @@ use cerebelum_history::Digest;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Disk, Scratch, program, scratch, until};
+use crate::{Disk, Scratch, WATCHDOG, program, scratch, until};
 
 /// The hosts that steps may reach by default.
 const HOSTS: &str = "127.0.0.1,localhost";
@@ -209,15 +209,24 @@ impl Engine {
         rustix::process::kill_process(pid.expect("a process id"), signal).expect("a running process takes signals");
     }
 
-    /// Asks the process to stop, and returns how it ended and how long that took.
+    /// Asks the process to stop, and returns how it ended.
     ///
     /// # Panics
     /// When it does not end.
-    pub fn terminate(&mut self) -> (ExitStatus, Duration) {
+    pub fn terminate(&mut self) -> ExitStatus {
         self.send(Signal::TERM);
-        let told = Instant::now();
         let mut child = self.child.take().expect("the engine runs");
-        (until("the engine has stopped", || child.try_wait().expect("its state can be read")), told.elapsed())
+        until("the engine has stopped", || child.try_wait().expect("its state can be read"))
+    }
+
+    /// Asks the process to stop.
+    ///
+    /// # Panics
+    /// When it fails, or stops before everything is put away, because something in it does not end.
+    pub fn put_away(&mut self) {
+        let status = self.terminate();
+        let log = self.log();
+        assert!(status.success() && !log.contains("stopped before everything was put away"), "{status}: {log}");
     }
 
     /// Waits until the process has died by itself (a failpoint).
@@ -372,14 +381,10 @@ impl Engine {
     /// # Panics
     /// When it never has.
     pub fn wait_for(&self, id: &str, statuses: &[&str]) -> Value {
-        let mut last = Value::Null;
         let began = Instant::now();
         loop {
-            last = if began.elapsed() > Duration::from_secs(30) {
-                panic!("{id} never became {statuses:?}: {last:#}\n{}", self.log())
-            } else {
-                self.status(id)
-            };
+            let last = self.status(id);
+            assert!(began.elapsed() < WATCHDOG, "{id} never became {statuses:?}: {last:#}\n{}", self.log());
             if statuses.iter().any(|status| last["status"] == *status) {
                 return last;
             }

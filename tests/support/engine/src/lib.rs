@@ -6,6 +6,7 @@ mod cloud;
 mod disk;
 mod engine;
 mod history;
+mod pace;
 mod python;
 mod server;
 mod wait;
@@ -16,10 +17,11 @@ pub use cloud::Cloud;
 pub use disk::Disk;
 pub use engine::{Database, Engine, Said, http_get};
 pub use history::assert_one_writer;
+pub use pace::Pace;
 pub use python::{python, python_build, python_component, python_packages};
 pub use rustix::process::Signal;
 pub use server::Server;
-pub use wait::{until, within};
+pub use wait::{WATCHDOG, until, within};
 
 use std::path::PathBuf;
 

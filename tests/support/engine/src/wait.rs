@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+/// How long a test waits before it gives up. This measures nothing: a machine that is busy with other work is given its
+/// time.
+pub const WATCHDOG: Duration = Duration::from_secs(120);
+
 /// Asks again and again until there is an answer.
 ///
 /// # Panics
-/// After 30 seconds, with the name of the condition.
+/// After [`WATCHDOG`], with the name of the condition.
 pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    within(Duration::from_secs(30), what, ask)
+    within(WATCHDOG, what, ask)
 }
 
 /// Asks again and again until there is an answer, for this long.
