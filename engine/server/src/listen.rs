@@ -134,7 +134,8 @@ async fn healthz(State(engine): State<Engine>) -> Response {
 }
 
 async fn metrics(State(engine): State<Engine>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], engine.metrics().await).into_response()
+    let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, format)], engine.metrics().await).into_response()
 }
 
 #[cfg(test)]

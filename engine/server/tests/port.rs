@@ -76,13 +76,37 @@ async fn http_1_is_served_beside_grpc_and_only_under_names_of_this_machine() {
     let ready = served.get("/healthz", "localhost:9090").await;
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     let metrics = served.get("/metrics", "127.0.0.1").await;
-    assert!(metrics.contains("text/plain; version=0.0.4") && metrics.contains("# TYPE cerebelum_"), "{metrics}");
+    assert!(metrics.contains("application/openmetrics-text; version=1.0.0"), "{metrics}");
+    assert!(metrics.contains("# TYPE cerebelum_"), "{metrics}");
     let rebound = served.get("/metrics", "evil.example").await;
     assert!(rebound.starts_with("HTTP/1.1 421") && !rebound.contains("cerebelum_"), "{rebound}");
     let nowhere = served.get("/nowhere", "localhost").await;
     assert!(nowhere.starts_with("HTTP/1.1 505"), "all else is gRPC: {nowhere}");
     let components = served.client().await.components(proto::ComponentsRequest {}).await.unwrap();
     assert!(components.into_inner().components.is_empty());
+    served.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exposed_is_what_the_page_on_operating_lists() {
+    let served = served().await;
+    let metrics = served.get("/metrics", "localhost").await;
+    let mut exposed: Vec<_> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        // The type of a counter has the name without the suffix of its value.
+        .map(|line| line.strip_suffix(" counter").map_or(line.to_owned(), |name| format!("{name}_total counter")))
+        .collect();
+    let page = include_str!("../../../docs/operating.md");
+    let mut listed: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `cerebelum_")?.split_once(" | "))
+        .map(|(name, rest)| (name.split(['{', '`']).next().unwrap(), rest.split_once(" | ").unwrap().0))
+        .map(|(name, kind)| format!("cerebelum_{name} {kind}"))
+        .collect();
+    exposed.sort();
+    listed.sort();
+    assert_eq!(exposed, listed);
     served.close().await;
 }
 

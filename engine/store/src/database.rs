@@ -14,11 +14,9 @@ use crate::clock::{Clocks, SteadyClock};
 use crate::connections::{ConnectionLiveness, Connections, LEND_TIMEOUT, Pooled, Server};
 use crate::db_error::{DbError, Error, ErrorClass, cause, severity, state};
 use crate::file_lock::WatchedFile;
+use crate::schema::{POSTGRES_SCHEMA, SQLITE_SCHEMA};
 use crate::sql::{Blocking, Conn, Row, STATEMENTS_MAX, Script, Session, SqliteConn, SqliteFile};
 use crate::{StoreError, nodes};
-
-static SQLITE_SCHEMA: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES_SCHEMA: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Connections for the engine's own reads and writes, except for leases.
 const POSTGRES_CONNECTIONS_MAX: usize = 8;

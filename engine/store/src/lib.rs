@@ -29,6 +29,7 @@ mod program_ids;
 mod removal;
 mod retry;
 mod row_ids;
+mod schema;
 mod sql;
 mod start;
 mod store;

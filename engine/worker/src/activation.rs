@@ -234,7 +234,7 @@ impl Activation {
             let program = self.node.directory.program(self.key.tenant, &digest).await?;
             let stored = journals.get(&scope).map_or(&[][..], Vec::as_slice);
             if stored.len() > usize::from(scope.is_root()) {
-                self.node.metrics.replays.add(1);
+                self.node.metrics.replays.inc();
                 crate::fail::point("replaying");
             }
             let stored: Vec<(Position, &Event)> = stored.iter().map(|(position, event)| (*position, event)).collect();
@@ -276,7 +276,7 @@ impl Activation {
             return Ok(Vec::new());
         }
         let events = restore::events(&*self.node.store, &self.key, self.head.run, (from, to)).await?;
-        self.node.metrics.events_read.add(events.len() as u64);
+        self.node.metrics.events_read.inc_by(events.len() as u64);
         Ok(events)
     }
 

@@ -152,14 +152,15 @@ impl Appender {
                     if answers.iter().any(Result::is_ok) {
                         crate::fail::point("batch-sent");
                     }
-                    self.metrics.commits.add(1);
-                    self.metrics.batches.add(count as u64);
-                    self.metrics.events.add(events);
-                    self.metrics.batch_sizes.observe(count as u64);
+                    self.metrics.commits.inc();
+                    self.metrics.events.inc_by(events);
+                    self.metrics.batch_sizes.observe(count as f64);
                     for (head, answer) in heads.iter().zip(&answers) {
                         match answer {
                             Ok(_) => self.watchers.committed(&head.0, head.1),
-                            Err(_) => self.metrics.refused.add(1),
+                            Err(_) => {
+                                self.metrics.refused.inc();
+                            }
                         }
                     }
                     return Ok(answers);

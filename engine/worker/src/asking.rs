@@ -21,7 +21,7 @@ impl Activation {
                 return Ok(());
             }
         };
-        self.node.metrics.turns.add(1);
+        self.node.metrics.turns.inc();
         let requests = turn.requests.into_iter();
         self.guests.ask(PendingRequests { scope: stopped.scope, guest, requests, end: turn.end, _held: stopped.held });
         Ok(())

@@ -25,7 +25,7 @@ pub(crate) async fn keep_auditing(node: Arc<Node>) {
         let began_ms = node.clock.boot_ms();
         let next = match node.store.audit(after, PAGE).await {
             Ok(page) => {
-                node.metrics.parked.add(page.parked);
+                node.metrics.parked.inc_by(page.parked);
                 wake(&node, page.sound).await;
                 page.next
             }

@@ -43,7 +43,7 @@ impl Activation {
     fn batch(&mut self, changes: Changes, releases: bool) -> Batch {
         let after = self.stored;
         let retried = changes.events.iter().filter(|event| matches!(event.data, EventData::StepRetried { .. }));
-        self.node.metrics.retries.add(retried.count() as u64);
+        self.node.metrics.retries.inc_by(retried.count() as u64);
         let end = self.execution.end().cloned();
         let mut messages = self.farewells(end.as_ref());
         if planted("child-end-not-in-batch") {

@@ -73,11 +73,11 @@ impl Node {
         // Other executions may have been left out because these are large.
         let is_all = claimed.len() < limit as usize && !claimed.iter().any(|claimed| claimed.leaves_others);
         let count = if is_all { u32::try_from(claimed.len()).unwrap_or(u32::MAX) } else { limit };
-        self.metrics.claim_sizes.observe(claimed.len() as u64);
+        self.metrics.claim_sizes.observe(claimed.len() as f64);
         let now = self.clock.now();
         for claimed in claimed {
             if let Some(due) = claimed.head.due.filter(|due| *due <= now) {
-                self.metrics.timer_lateness_ms.observe(now.since(due));
+                self.metrics.timer_lateness.observe(now.since(due) as f64 / 1_000.0);
             }
             self.activate(incarnation, claimed);
         }

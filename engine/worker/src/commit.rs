@@ -96,7 +96,7 @@ impl Activation {
         let batch = self.in_flight.take();
         if let (Some(Ok(_)), Some(starting)) = (&answer, self.starting.take()) {
             crate::fail::point("start-sent");
-            self.node.metrics.started.add(1);
+            self.node.metrics.started.inc();
             // The caller may be gone.
             let _ = starting.stored.send(Ack);
         }
@@ -168,7 +168,7 @@ impl Activation {
                 _ => return Exit::Rebuild,
             }
         }
-        self.node.metrics.parked.add(1);
+        self.node.metrics.parked.inc();
         let parking = parking(self.incarnation, &self.head, self.stored, reason);
         let answer = self.node.appends.submit((parking, None));
         match answer.await {

@@ -243,7 +243,7 @@ pub(crate) async fn leave(
         exchange = node.exchanges.begin();
     }
     way.leave();
-    node.metrics.fetches.add(1);
+    node.metrics.fetches.inc();
     let mut room = memory.room();
     let result = node.web.fetch(effect.request, &effect.key, &effect.grants, &mut room).await;
     crate::fail::point("effect-sent");

@@ -19,6 +19,7 @@ use crate::directory::{manifest_of, unavailable};
 use crate::env::{Env, Running, ThisRuntime};
 use crate::fetch::Fetcher;
 use crate::lease::NodeName;
+use crate::metrics::Measured;
 use crate::node::Node;
 use crate::poison::CrashLog;
 use crate::views;
@@ -154,22 +155,18 @@ impl Engine {
         self.node.supervisor.broken().await
     }
 
-    /// The metrics in Prometheus' text format.
+    /// The metrics as OpenMetrics text.
     pub async fn metrics(&self) -> String {
         // The slow query comes first, so that the counters are as recent as the answer.
-        let census: StatusCounts = self.node.store.count_by_status().await.unwrap_or_default();
-        let gauges = [
-            ("guests_live", "Guest instances in memory.", self.node.programs.live() as u64),
-            ("guests_started_total", "Guest instances started by this process.", self.node.programs.started()),
-            ("host_bytes_held", "Host memory held for guests and clients, in bytes.", self.node.ledger.held()),
-            ("executions_in_memory", "Executions in memory.", self.node.in_memory() as u64),
-            (
-                "database_transactions_total",
-                "Transactions begun, reading ones included.",
-                self.node.store.transactions(),
-            ),
-        ];
-        self.node.metrics.render(&gauges, &census)
+        let by_status: StatusCounts = self.node.store.count_by_status().await.unwrap_or_default();
+        self.node.metrics.render(Measured {
+            by_status,
+            in_memory: self.node.in_memory(),
+            guests: self.node.programs.live(),
+            guests_started: self.node.programs.started(),
+            host_bytes: self.node.ledger.held(),
+            database_calls: self.node.store.transactions(),
+        })
     }
 
     /// Checks a component and makes it the current one of its name (by default the file's name).

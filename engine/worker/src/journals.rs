@@ -131,7 +131,7 @@ impl Activation {
             let chunks = self.node.store.history(&self.key, self.head.run, next, to).await?;
             for chunk in &chunks {
                 let events = restore::decode(chunk)?;
-                self.node.metrics.events_read.add(events.len() as u64);
+                self.node.metrics.events_read.inc_by(events.len() as u64);
                 for (position, event) in (chunk.first.0..).map(Position).zip(&events) {
                     read(position, event);
                     self.chunk_index.list((chunk.first, chunk.last), event);
@@ -156,7 +156,7 @@ impl Activation {
         }
         let chunks = self.node.store.chunks(&self.key, self.head.run, places.into_iter().collect()).await?;
         let events: u64 = chunks.iter().map(|chunk| chunk.last.0 + 1 - chunk.first.0).sum();
-        self.node.metrics.events_read.add(events);
+        self.node.metrics.events_read.inc_by(events);
         Ok(chunks)
     }
 

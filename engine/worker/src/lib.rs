@@ -48,3 +48,4 @@ pub use cerebelum_history::ReopenMode;
 pub use config::{Config, LEASE_MIN};
 pub use engine::Engine;
 pub use env::{ComponentLoader, Env, Fetching, Grants, Guest, HttpClient, Program, Room, Runtime};
+pub use fail::on_fail_point;

@@ -1,62 +1,23 @@
-//! The engine's counters, and their rendering for Prometheus.
+//! The engine's counters and histograms, and their rendering for Prometheus.
 
-use std::fmt::Write as _;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::{counter::ConstCounter, histogram::Histogram};
+use prometheus_client::registry::{Registry, Unit};
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+const PREFIX: &str = "cerebelum";
+const BATCHES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
+const CLAIMED: [f64; 6] = [0.0, 1.0, 4.0, 16.0, 64.0, 256.0];
+const LATENESS_SECONDS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
 
-impl Counter {
-    pub(crate) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A histogram with fixed bounds.
-#[derive(Debug)]
-pub(crate) struct Histogram {
-    bounds: &'static [u64],
-    counts: Mutex<(Vec<u64>, u64)>,
-}
-
-impl Histogram {
-    const fn new(bounds: &'static [u64]) -> Self {
-        Self { bounds, counts: Mutex::new((Vec::new(), 0)) }
-    }
-
-    pub(crate) fn observe(&self, value: u64) {
-        let mut counts = self.counts.lock().expect("nobody panics while counting");
-        counts.0.resize(self.bounds.len() + 1, 0);
-        let bucket = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
-        counts.0[bucket] += 1;
-        counts.1 += value;
-    }
-
-    fn render(&self, name: &str, help: &str, text: &mut String) {
-        let counts = self.counts.lock().expect("nobody panics while counting");
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
-        let mut below = 0;
-        for (index, count) in counts.0.iter().enumerate() {
-            below += count;
-            let bound = self.bounds.get(index).map_or_else(|| "+Inf".to_owned(), u64::to_string);
-            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {below}");
-        }
-        let _ = writeln!(text, "{name}_sum {}\n{name}_count {below}", counts.1);
-    }
-}
-
-/// All counters and histograms of one engine.
+/// What one engine counts itself.
 #[derive(Debug)]
 pub(crate) struct Metrics {
+    registry: Registry,
     pub(crate) started: Counter,
     pub(crate) commits: Counter,
-    pub(crate) batches: Counter,
     pub(crate) refused: Counter,
     pub(crate) events: Counter,
     pub(crate) events_read: Counter,
@@ -70,79 +31,87 @@ pub(crate) struct Metrics {
     pub(crate) core_task_restarts: Counter,
     pub(crate) batch_sizes: Histogram,
     pub(crate) claim_sizes: Histogram,
-    pub(crate) timer_lateness_ms: Histogram,
+    pub(crate) timer_lateness: Histogram,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
+        let (batch_sizes, claim_sizes) = (Histogram::new(BATCHES), Histogram::new(CLAIMED));
+        let timer_lateness = Histogram::new(LATENESS_SECONDS);
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register("commit_batches", "Batches per commit", batch_sizes.clone());
+        registry.register("claim_executions", "Executions claimed at once", claim_sizes.clone());
+        registry.register_with_unit("timer_lateness", "How late timers fired", Unit::Seconds, timer_lateness.clone());
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
         Self {
-            started: Counter::default(),
-            commits: Counter::default(),
-            batches: Counter::default(),
-            refused: Counter::default(),
-            events: Counter::default(),
-            events_read: Counter::default(),
-            turns: Counter::default(),
-            replays: Counter::default(),
-            retries: Counter::default(),
-            parked: Counter::default(),
-            activations: Counter::default(),
-            fetches: Counter::default(),
-            deleted: Counter::default(),
-            core_task_restarts: Counter::default(),
-            claim_sizes: Histogram::new(&[0, 1, 4, 16, 64, 256]),
-            batch_sizes: Histogram::new(&[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000]),
-            timer_lateness_ms: Histogram::new(&[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000]),
+            started: counter("executions_started", "Executions started by this node"),
+            commits: counter("commits", "Transactions that wrote batches"),
+            refused: counter("batches_refused", "Batches the store refused"),
+            events: counter("events", "Events written"),
+            events_read: counter("events_read", "Events read back to rerun guests, or to drop values of ended steps"),
+            turns: counter("turns", "Times a guest ran until it could not move"),
+            replays: counter("replays", "Guests that were rerun over recorded events"),
+            retries: counter("retries", "Attempts of steps that failed and are tried again"),
+            parked: counter("parked", "Executions set aside for a person"),
+            activations: counter("activations", "Times an execution was taken into memory"),
+            fetches: counter("fetches", "HTTP requests that left"),
+            deleted: counter("executions_deleted", "Ended executions deleted in the background"),
+            core_task_restarts: counter("core_task_restarts", "Core tasks that ended and began again"),
+            batch_sizes,
+            claim_sizes,
+            timer_lateness,
+            registry,
         }
     }
 
-    /// Prometheus text. Gauges from other sources are passed by name, help and value.
-    pub(crate) fn render(&self, gauges: &[(&str, &str, u64)], census: &[(String, u64)]) -> String {
+    /// All metrics as OpenMetrics text, with what is measured elsewhere.
+    pub(crate) fn render(&self, measured: Measured) -> String {
         let mut text = String::new();
-        let counters: [(&str, &str, &Counter); 14] = [
-            ("executions_started_total", "Executions started by this node.", &self.started),
-            ("commits_total", "Transactions that wrote batches.", &self.commits),
-            ("batches_total", "Batches written.", &self.batches),
-            ("batches_refused_total", "Batches the store refused.", &self.refused),
-            ("events_total", "Events written.", &self.events),
-            (
-                "events_read_total",
-                "Events read back to rerun guests, or to drop values of ended steps.",
-                &self.events_read,
-            ),
-            ("turns_total", "Times a guest ran until it could not move.", &self.turns),
-            ("replays_total", "Guests that were rerun over recorded events.", &self.replays),
-            ("retries_total", "Attempts of steps that failed and are tried again.", &self.retries),
-            ("parked_total", "Executions set aside for a person.", &self.parked),
-            ("activations_total", "Times an execution was taken into memory.", &self.activations),
-            ("fetches_total", "HTTP requests that left.", &self.fetches),
-            ("deleted_total", "Ended executions deleted in the background.", &self.deleted),
-            ("core_task_restarts_total", "Core tasks that ended and began again.", &self.core_task_restarts),
-        ];
-        for (name, help, counter) in counters {
-            let value = counter.get();
-            let _ = writeln!(
-                text,
-                "# HELP cerebelum_{name} {help}\n# TYPE cerebelum_{name} counter\ncerebelum_{name} {value}"
-            );
-        }
-        for (name, help, value) in gauges {
-            let _ = writeln!(
-                text,
-                "# HELP cerebelum_{name} {help}\n# TYPE cerebelum_{name} gauge\ncerebelum_{name} {value}"
-            );
-        }
-        let _ = writeln!(text, "# HELP cerebelum_executions Executions by status.\n# TYPE cerebelum_executions gauge");
-        for (status, count) in census {
-            let _ = writeln!(text, "cerebelum_executions{{status=\"{status}\"}} {count}");
-        }
-        self.batch_sizes.render("cerebelum_batch_size", "Batches per commit.", &mut text);
-        self.claim_sizes.render("cerebelum_claim_size", "Executions claimed at once.", &mut text);
-        self.timer_lateness_ms.render(
-            "cerebelum_timer_lateness_ms",
-            "How late timers fired, in milliseconds.",
-            &mut text,
-        );
+        encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &measured.registry()))
+            .and_then(|()| encode_eof(&mut text))
+            .expect("a text takes whatever is written to it");
         text
     }
+}
+
+/// What other parts of the engine measure, at one moment.
+pub(crate) struct Measured {
+    pub(crate) by_status: Vec<(String, u64)>,
+    pub(crate) in_memory: usize,
+    pub(crate) guests: usize,
+    pub(crate) guests_started: u64,
+    pub(crate) host_bytes: u64,
+    pub(crate) database_calls: u64,
+}
+
+impl Measured {
+    fn registry(self) -> Registry {
+        let by_status = Family::<[(&str, String); 1], Gauge>::default();
+        for (status, count) in self.by_status {
+            by_status.get_or_create(&[("status", status)]).set(signed(count));
+        }
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register("executions", "Executions by status", by_status);
+        registry.register("executions_in_memory", "Executions in memory", gauge(self.in_memory as u64));
+        registry.register("guests", "Guest instances in memory", gauge(self.guests as u64));
+        let help = "Host memory held for guests and clients";
+        registry.register_with_unit("host_memory", help, Unit::Bytes, gauge(self.host_bytes));
+        registry.register("guests_started", "Guest instances started", ConstCounter::new(self.guests_started));
+        let help = "Operations asked of the database, reading ones included";
+        registry.register("database_calls", help, ConstCounter::new(self.database_calls));
+        registry
+    }
+}
+
+fn gauge(value: u64) -> ConstGauge {
+    ConstGauge::new(signed(value))
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

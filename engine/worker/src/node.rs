@@ -251,7 +251,7 @@ impl Node {
         self.runtime.spawn(Box::pin(async move {
             let mut next = Some(arrived);
             while let Some((incarnation, arrival)) = next {
-                node.metrics.activations.add(1);
+                node.metrics.activations.inc();
                 nudges = node.clone().run(incarnation, arrival, nudges).await;
                 next = node.remove(&key).map(|(incarnation, claimed)| (incarnation, Load::Claimed(Box::new(claimed))));
             }
@@ -390,7 +390,7 @@ impl Node {
     /// Parks an execution that cannot be loaded into memory.
     async fn set_aside(&self, incarnation: Incarnation, head: &cerebelum_store::ExecutionRow, reason: String) -> Exit {
         tracing::error!(execution = %head.key.id, reason, "parked");
-        self.metrics.parked.add(1);
+        self.metrics.parked.inc();
         match self.appends.submit((parking(incarnation, head, head.position, reason.clone()), None)).await {
             Some(Ok(_)) => Exit::Released,
             // If the row cannot be written as it was read, the execution is parked by its key alone.

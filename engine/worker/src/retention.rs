@@ -32,7 +32,7 @@ pub(crate) async fn keep_deleting(node: Arc<Node>) {
             tracing::warn!(%error, "cannot delete ended executions");
             0
         });
-        node.metrics.deleted.add(deleted);
+        node.metrics.deleted.inc_by(deleted);
         let took = Duration::from_millis(node.clock.boot_ms() - began_ms);
         let rest = (took * REST).max(PAUSE_MIN);
         let is_done = deleted < u64::from(batch);

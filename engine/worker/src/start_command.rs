@@ -138,7 +138,7 @@ pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<R
     match started {
         Ok(started) => {
             for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == StartOutcome::New) {
-                node.metrics.started.add(1);
+                node.metrics.started.inc();
                 node.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
             }
             started.into_iter().map(Ok).collect()

@@ -1,7 +1,11 @@
 //! The service as its clients see it, over real sockets.
 
 use fake_cloud::{Config, FakeCloud};
-use reqwest::{Client, Method};
+use http::request::Builder;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 async fn start(config: Config) -> FakeCloud {
@@ -9,15 +13,16 @@ async fn start(config: Config) -> FakeCloud {
     FakeCloud::start(listen, config).await.expect("a free port can be listened on")
 }
 
-fn client() -> Client {
-    // Another test of this program may have chosen it before.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy().build().expect("a plain client can be built")
+async fn ask(cloud: &FakeCloud, method: Method, path: &str) -> (u16, String) {
+    send(cloud, Request::builder().method(method), path, "").await
 }
 
-async fn ask(cloud: &FakeCloud, method: Method, path: &str) -> (u16, String) {
-    let answer = client().request(method, format!("{}{path}", cloud.base_url())).send().await.expect("it answers");
-    (answer.status().as_u16(), answer.text().await.expect("its answers are text"))
+async fn send(cloud: &FakeCloud, request: Builder, path: &str, body: &'static str) -> (u16, String) {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<&[u8]>>();
+    let request = request.uri(format!("{}{path}", cloud.base_url())).body(Full::new(body.as_bytes()));
+    let answer = client.request(request.expect("a request that makes sense")).await.expect("it answers");
+    let (status, body) = (answer.status().as_u16(), answer.into_body().collect().await.expect("it answers in full"));
+    (status, String::from_utf8(body.to_bytes().into()).expect("its answers are text"))
 }
 
 #[tokio::test]
@@ -62,8 +67,8 @@ async fn databases_and_deployments_get_ready_and_some_articles_are_not_there() {
 async fn every_request_stands_in_the_ledger_also_repeated_ones() {
     let cloud = start(Config::default()).await;
     for _ in 0..2 {
-        let mail = client().post(format!("{}/mails", cloud.base_url())).header("Idempotency-Key", "k").body("hi");
-        mail.send().await.unwrap();
+        let mail = Request::post("").header("Idempotency-Key", "k");
+        send(&cloud, mail, "/mails", "hi").await;
     }
     let told: Vec<std::sync::Arc<fake_cloud::Entry>> =
         serde_json::from_str(&ask(&cloud, Method::GET, "/ledger").await.1).unwrap();

@@ -24,7 +24,7 @@ pub(crate) async fn deleting(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let quiet = load(&engine).await?;
     engine.kill();
     engine.restart_with(&[("CEREBELUM_KEEP_ENDED", "1s")]);
-    let deleted = || engine.metric("cerebelum_deleted_total");
+    let deleted = || engine.metric("cerebelum_executions_deleted_total");
     until("the first ones go", || (deleted() > 0).then_some(()));
     let (before, began) = (deleted(), Instant::now());
     let busy = load(&engine).await?;

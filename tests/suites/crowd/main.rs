@@ -63,7 +63,7 @@ fn ten_thousand_sleepers_live_in_the_database_alone(database: Database) {
     let ids = start_many(&engine, (0..10_000).map(|_| sleeper(86_400_000)).collect());
     assert_eq!(ids.len(), 10_000);
     until("all sleep outside of memory", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
-    assert_eq!(engine.metric("cerebelum_guests_live"), 0);
+    assert_eq!(engine.metric("cerebelum_guests"), 0);
     until("its memory is back where it was", || {
         let grown = engine.resident_bytes().saturating_sub(idle);
         (grown < MEMORY_GROWTH_BYTES_MAX).then_some(())

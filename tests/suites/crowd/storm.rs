@@ -42,11 +42,11 @@ pub(crate) fn timers_due_in_one_second_drain_in_bounded_batches(database: Databa
     );
     let metrics = http_get(&format!("{}/metrics", engine.url()));
     let claims = |le: &str| {
-        let name = format!("cerebelum_claim_size_bucket{{le=\"{le}\"}} ");
+        let name = format!("cerebelum_claim_executions_bucket{{le=\"{le}\"}} ");
         metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok()).unwrap()
     };
-    assert_eq!(claims("256"), claims("+Inf"), "nothing claims more than 256 at once");
-    assert!(claims("256") - claims("64") >= count / 256 / 2, "but it claims in batches");
+    assert_eq!(claims("256.0"), claims("+Inf"), "nothing claims more than 256 at once");
+    assert!(claims("256.0") - claims("64.0") >= count / 256 / 2, "but it claims in batches");
     assert!(took <= DRAIN_MAX, "it took {took:?}");
     assert!(p99 <= answer_max, "p99 of its answers is {p99:?} where {answer_max:?} are allowed");
 }

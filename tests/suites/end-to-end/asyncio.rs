@@ -2,7 +2,7 @@
 //! after every single commit.
 
 use serde_json::{Value, json};
-use test_engine::{Database, Engine, assert_one_writer, until};
+use test_engine::{Database, Engine, FAILPOINT, assert_one_writer, until};
 use test_postgres::{Cut, Wire};
 
 /// The component with the workflows of this file.
@@ -73,7 +73,7 @@ fn run_killed(engine: &mut Engine, workflow: &str, events: u64) -> u64 {
     let mut kills = 0;
     loop {
         assert!(kills <= 2 * events + 10, "{workflow} does not come to an end:\n{}", engine.log());
-        if !engine.launch(&[("CEREBELUM_FAILPOINT", "batch-sent:1")]) {
+        if !engine.launch(&[(FAILPOINT, "batch-sent:1")]) {
             kills += 1;
             continue;
         }

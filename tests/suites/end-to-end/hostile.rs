@@ -37,7 +37,7 @@ fn misbehaviour_has_a_name_and_others_are_served(database: Database) {
     }
     let grown = engine.resident_bytes().saturating_sub(before);
     assert!(grown < 300 << 20, "the engine grew by {grown} bytes");
-    assert_eq!(engine.metric("cerebelum_guests_live"), 0);
+    assert_eq!(engine.metric("cerebelum_guests"), 0);
 }
 
 fn loops_are_cut_off_while_others_are_served(database: Database) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use test_engine::{Cloud, Database, Engine, until};
+use test_engine::{Cloud, Database, Engine, FAILPOINT, until};
 
 use crate::{assert_each_once, assert_repeats_are_alike};
 
@@ -16,6 +16,7 @@ on_both_databases!(
     l14_retries_go_on_counting_after_a_kill,
     a_retry_in_place_goes_on_after_a_kill,
     many_kills_in_a_row_lose_nothing,
+    no_variable_kills_the_product,
     l18_an_execution_that_kills_the_engine_is_parked,
     l18_an_execution_that_kills_one_container_after_the_other_is_parked,
     l17_a_component_uploaded_meanwhile_does_not_change_what_runs,
@@ -68,7 +69,7 @@ fn an_effect_sent_and_not_recorded_is_repeated_with_the_same_key(database: Datab
     let mut engine = Engine::start(database);
     engine.upload("test-guests");
     engine.kill();
-    engine.restart_with(&[("CEREBELUM_FAILPOINT", "effect-sent:2")]);
+    engine.restart_with(&[(FAILPOINT, "effect-sent:2")]);
     let id = engine.begin("posts", &json!({"base_url": cloud.url(), "paths": post_paths(3, "notes/p")}));
     engine.wait_for_death();
     engine.restart();
@@ -182,6 +183,20 @@ fn many_kills_in_a_row_lose_nothing(database: Database) {
     assert_repeats_are_alike(&cloud.ledger());
 }
 
+/// The variable that aims the tests' own engine means nothing to the one that ships.
+fn no_variable_kills_the_product(database: Database) {
+    let mut engine = Engine::start_with(database, &[("FAILPOINT", "guest-running")]);
+    engine.upload("test-guests");
+    let input = json!({"steps": 1});
+    assert_eq!(engine.run("sequence", &input)["output"], json!(1));
+    assert!(!engine.has_died());
+    engine.kill();
+    engine.restart_with(&[(FAILPOINT, "guest-running")]);
+    let _ = engine.cli(&["start", "sequence", "--input", &input.to_string()]);
+    engine.wait_for_death();
+    assert!(engine.was_killed(), "the same aim kills the engine under test");
+}
+
 /// L18: an execution that ran when the engine died finally runs alone, and is parked when the engine dies again; others
 /// are not blamed.
 fn l18_an_execution_that_kills_the_engine_is_parked(database: Database) {
@@ -193,7 +208,7 @@ fn l18_an_execution_that_kills_the_engine_is_parked(database: Database) {
     // The failpoint stands for a guest that takes the process with it: it dies whenever a guest runs.
     for _ in 0..2 {
         // The execution begins in memory: an engine that dies of it has stored nothing, and its client asks again.
-        engine.restart_with(&[("CEREBELUM_FAILPOINT", "guest-running")]);
+        engine.restart_with(&[(FAILPOINT, "guest-running")]);
         let said = engine.cli(&["start", "sequence", "--input", r#"{"steps":1}"#, "--id", "poison", "--json"]);
         assert_eq!(said.code, 4, "{said:?}");
         engine.wait_for_death();
@@ -202,7 +217,7 @@ fn l18_an_execution_that_kills_the_engine_is_parked(database: Database) {
     assert_eq!(engine.cli(&["status", "poison"]).code, 3, "nobody was told that it is there");
     engine.kill();
     // By now it is a suspect, so it is stored before it runs, alone.
-    engine.restart_with(&[("CEREBELUM_FAILPOINT", "guest-running")]);
+    engine.restart_with(&[(FAILPOINT, "guest-running")]);
     let said = engine.cli(&["start", "sequence", "--input", r#"{"steps":1}"#, "--id", "poison", "--json"]);
     assert!([0, 4].contains(&said.code), "{said:?}");
     engine.wait_for_death();
@@ -227,7 +242,7 @@ fn l18_an_execution_that_kills_one_container_after_the_other_is_parked(database:
     for _ in 0..4 {
         engine.forget_node();
         // The engine dies as soon as it has taken over the claims of the one before, and a guest runs.
-        engine.launch(&[("CEREBELUM_FAILPOINT", "guest-running")]);
+        engine.launch(&[(FAILPOINT, "guest-running")]);
         engine.wait_for_death();
     }
     engine.forget_node();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sqlx::{Connection, Executor};
-use test_engine::{Database, Engine, Pace, http_get, until, within};
+use test_engine::{Database, Engine, FAILPOINT, Pace, http_get, until, within};
 
 use crate::sql;
 
@@ -120,7 +120,7 @@ fn l22_a_suspect_among_more_guests_than_places_keeps_nobody_waiting() {
     engine.kill();
     // The first execution to be picked up is on a thread when the engine dies, twice.
     for _ in 0..2 {
-        if engine.launch(&[("CEREBELUM_FAILPOINT", "guest-running:1")]) {
+        if engine.launch(&[(FAILPOINT, "guest-running:1")]) {
             engine.wait_for_death();
         }
     }

@@ -207,7 +207,7 @@ fn a_day_between_deployment_and_verification(database: Database) {
     assert_eq!(history[6]["duration_ms"], json!(DAY_MS));
     // Nothing of the execution is in memory.
     until("it hibernates", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
-    assert_eq!(engine.metric("cerebelum_guests_live"), 0);
+    assert_eq!(engine.metric("cerebelum_guests"), 0);
     // The engine dies, and another process finds the execution asleep until the same moment.
     engine.kill();
     assert!(engine.was_killed());

@@ -40,12 +40,12 @@ fn what_has_ended_goes_and_nothing_else(database: Database) {
     let first = engine.status("ended-7")["started_at"].clone();
     engine.kill();
     engine.restart_with(&[("CEREBELUM_KEEP_ENDED", "3s")]);
-    until("they are deleted", || (engine.metric("cerebelum_deleted_total") == 300).then_some(()));
+    until("they are deleted", || (engine.metric("cerebelum_executions_deleted_total") == 300).then_some(()));
     assert_eq!(engine.cli(&["status", "ended-7"]).code, 3, "it is forgotten");
     assert_eq!(engine.status(&asleep)["status"], "sleeping");
     let again = engine.json(&["start", "sequence", "--id", "ended-7", "--input", r#"{"steps":3}"#, "--wait"]);
     assert!(again["started_at"].as_str() > first.as_str(), "its id is free: {first} {again}");
-    until("that one goes as well", || (engine.metric("cerebelum_deleted_total") == 301).then_some(()));
+    until("that one goes as well", || (engine.metric("cerebelum_executions_deleted_total") == 301).then_some(()));
     assert_eq!(sql(&engine, "select id from executions"), [[asleep]]);
 }
 
@@ -58,7 +58,7 @@ fn a_kill_while_deleting_leaves_no_halves(database: Database) {
     while left > 0 {
         engine.restart_with(&[("CEREBELUM_KEEP_ENDED", "1s")]);
         // A commit that was under way at the kill may have taken the last ones.
-        let are_some_gone = || engine.metric("cerebelum_deleted_total") > 0 || count_of(&engine, "1 = 1") == 0;
+        let are_some_gone = || engine.metric("cerebelum_executions_deleted_total") > 0 || count_of(&engine, "1 = 1") == 0;
         until("some are deleted", || are_some_gone().then_some(()));
         engine.kill();
         let orphans = "select id from executions where execution_no not in (select execution_no from history)

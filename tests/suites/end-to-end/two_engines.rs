@@ -99,7 +99,7 @@ fn l19_warm_guests_end_with_their_claims() {
     let settings = [("LEASE", "3s"), ("HIBERNATE_AFTER", "1h")];
     let first = Engine::start_with(Database::Postgres, &settings);
     first.upload("test-guests");
-    let live = |engine: &Engine| engine.metric("cerebelum_guests_live");
+    let live = |engine: &Engine| engine.metric("cerebelum_guests");
     // A sleep of hours would leave memory at once, whatever `hibernate_after` says.
     let ids: Vec<String> = (0..SLEEPERS).map(|_| first.begin("sleeper", &json!(600_000))).collect();
     for id in &ids {
@@ -131,7 +131,7 @@ fn l19_who_hibernates_has_neither_claim_nor_guest() {
         engine.wait_for(id, &["sleeping"]);
     }
     until("all claims are given back", || (engine.metric("cerebelum_executions_in_memory") == 0).then_some(()));
-    assert_eq!(engine.metric("cerebelum_guests_live"), 0);
+    assert_eq!(engine.metric("cerebelum_guests"), 0);
 }
 
 /// A graceful stop: all claims are given back, so that no execution waits for a lease to run out.

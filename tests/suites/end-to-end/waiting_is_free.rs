@@ -45,7 +45,7 @@ fn guests_that_only_wait_have_so_much_memory_and_no_more(database: Database) {
         engine.wait_for(id, &["waiting"]);
     }
     let live = until("some have gone", || {
-        let live = engine.metric("cerebelum_guests_live");
+        let live = engine.metric("cerebelum_guests");
         (live <= 6).then_some(live)
     });
     assert!(live >= 3, "only as many as have too much: {live}");

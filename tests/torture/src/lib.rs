@@ -27,7 +27,7 @@ pub use report::Report;
 use requests::Seen;
 use rows::Wanted;
 
-use test_engine::{Cloud, Database, Disk, Engine};
+use test_engine::{Cloud, Database, Disk, Engine, FAILPOINT};
 use test_programs::DeterministicRng;
 
 /// The number of executions that are kept under way.
@@ -174,7 +174,7 @@ impl Torture {
         let clock = self.faults.variables(fault);
         let mut variables: Vec<(&str, &str)> = clock.iter().map(|(name, value)| (*name, value.as_str())).collect();
         variables.extend(aim.settings);
-        variables.push(("CEREBELUM_FAILPOINT", aim.failpoint.as_deref().unwrap_or_default()));
+        variables.push((FAILPOINT, aim.failpoint.as_deref().unwrap_or_default()));
         match self.faults.log(fault) {
             Some(log) => self.engine.launch_logging_to(log, &variables),
             None => self.engine.launch(&variables),

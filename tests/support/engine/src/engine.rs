@@ -16,6 +16,10 @@ use crate::{Disk, Scratch, WATCHDOG, program, scratch, until};
 /// The hosts that steps may reach by default.
 const HOSTS: &str = "127.0.0.1,localhost";
 
+/// The variable that names the fail point at which an engine dies. With it, [`Engine::launch`] starts the tests' own
+/// build of the engine: the product does not know the variable.
+pub const FAILPOINT: &str = "CEREBELUM_FAILPOINT";
+
 /// Where an engine keeps its histories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Database {
@@ -144,7 +148,8 @@ impl Engine {
         assert!(self.child.is_none(), "the engine runs already");
         let listen = variables.iter().find(|(name, _)| *name == "CEREBELUM_LISTEN");
         let listen = listen.map_or("127.0.0.1:0", |(_, address)| address);
-        let cerebelum = program("cerebelum");
+        let is_aimed = variables.iter().any(|(name, aim)| *name == FAILPOINT && !aim.is_empty());
+        let cerebelum = program(if is_aimed { "engine-under-test" } else { "cerebelum" });
         let mut command = self.disk.as_ref().map_or_else(|| Command::new(&cerebelum), |disk| disk.command(&cerebelum));
         let mut child = command
             .args(["serve", "--listen", listen, "--database", &self.database])

@@ -15,7 +15,7 @@ pub use bystander::Bystander;
 pub use clock::WallClock;
 pub use cloud::Cloud;
 pub use disk::Disk;
-pub use engine::{Database, Engine, Said, http_get};
+pub use engine::{Database, Engine, FAILPOINT, Said, http_get};
 pub use history::assert_one_writer;
 pub use pace::Pace;
 pub use python::{python, python_build, python_component, python_packages};
