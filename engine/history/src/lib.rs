@@ -44,5 +44,5 @@ pub use limits::{
 pub use open::{Attempts, CallPhase, OpenCall, OpenPoll, OpenStep, PinnedStep};
 pub use planted::planted;
 pub use reopening::{ReopenMode, Reopening, failed_call, reopening};
-pub use status::{StepLine, Waiting, status_word, steps, waiting_on};
+pub use status::{Status, StepLine, UnknownStatus, Waiting, steps, waiting_on};
 pub use value::{InvalidJson, Json, VALUE_BYTES_MAX, VALUE_DEPTH_MAX};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{
     ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, EventData, Execution, ExecutionId, ExecutionOptions,
-    Failure, Identity, Json, Message, Position, RUN_PACE_MS, RUNS_UNPACED_MAX, kind, planted,
+    Failure, Identity, Json, Message, Position, RUN_PACE_MS, RUNS_UNPACED_MAX, Status, kind, planted,
 };
 use cerebelum_store::{
     ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, ExecutionRow, LogLine, Parent, Progress, State,
@@ -99,14 +99,11 @@ impl Activation {
     /// The row as it is after the changes taken so far.
     fn head_now(&self) -> ExecutionRow {
         let execution = &self.execution;
-        let (state, status) = match execution.end() {
-            Some(End::Completed(_)) => (State::Completed, "completed"),
-            Some(End::Failed(_)) => (State::Failed, "failed"),
-            Some(End::Cancelled(_)) => (State::Cancelled, "cancelled"),
-            Some(End::Continued(_)) => (State::Open, "running"),
-            None if execution.is_paused() => (State::Open, "paused"),
-            None if execution.options().starts_at.is_some() => (State::Open, "waiting"),
-            None => (State::Open, execution.status_word()),
+        let state = match execution.end() {
+            Some(End::Completed(_)) => State::Completed,
+            Some(End::Failed(_)) => State::Failed,
+            Some(End::Cancelled(_)) => State::Cancelled,
+            Some(End::Continued(_)) | None => State::Open,
         };
         ExecutionRow {
             state,
@@ -116,7 +113,7 @@ impl Activation {
             position: execution.position(),
             stamp: execution.stamp(),
             due: execution.due(),
-            status: status.to_owned(),
+            status: execution.status(),
             attributes: text_of(execution.attributes()),
             options: text_of(execution.options()),
             ended_at: (state != State::Open).then(|| execution.stamp()),
@@ -200,13 +197,8 @@ pub(crate) fn parking(
     after: Position,
     reason: String,
 ) -> Batch {
-    let head = ExecutionRow {
-        parked: Some(reason),
-        status: "parked".to_owned(),
-        position: after,
-        settled: false,
-        ..head.clone()
-    };
+    let head =
+        ExecutionRow { parked: Some(reason), status: Status::Parked, position: after, settled: false, ..head.clone() };
     Batch { release: true, ..Batch::of(incarnation, head) }
 }
 

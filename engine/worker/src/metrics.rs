@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cerebelum_history::Status;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -97,7 +99,7 @@ impl Metrics {
     }
 
     /// Prometheus text. Gauges from other sources are passed by name, help and value.
-    pub(crate) fn render(&self, gauges: &[(&str, &str, u64)], census: &[(String, u64)]) -> String {
+    pub(crate) fn render(&self, gauges: &[(&str, &str, u64)], census: &[(Status, u64)]) -> String {
         let mut text = String::new();
         let counters: [(&str, &str, &Counter); 14] = [
             ("executions_started_total", "Executions started by this node.", &self.started),

@@ -64,7 +64,7 @@ impl StartCommand {
             position: Position(1),
             stamp: at,
             due: execution.due(),
-            status: if starts_at.is_some() { "waiting" } else { "running" }.to_owned(),
+            status: execution.status(),
             attributes: text_of(&self.attributes),
             options,
             parent: self.parent,
