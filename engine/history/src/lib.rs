@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod open;
 mod planted;
+mod poll;
 mod reopening;
 mod retry;
 mod size;
@@ -22,8 +23,8 @@ mod value;
 
 pub use attributes::{check_attribute, check_attributes};
 pub use call::{
-    Approval, ApprovalRequest, Call, HttpRequest, HttpResponse, Outcome, PollPolicy, RetryPolicy, StepCall,
-    StepOptions, WAIT_MS_MAX, WorkflowCall,
+    Approval, ApprovalRequest, Call, HttpRequest, HttpResponse, Outcome, RetryPolicy, StepCall, StepOptions,
+    WAIT_MS_MAX, WorkflowCall,
 };
 pub use event::{Cause, Event, EventData, RULES, Unreadable};
 pub use execution::{
@@ -43,6 +44,7 @@ pub use limits::{
 };
 pub use open::{Attempts, CallPhase, OpenCall, OpenPoll, OpenStep, PinnedStep};
 pub use planted::planted;
+pub use poll::PollPolicy;
 pub use reopening::{ReopenMode, Reopening, failed_call, reopening};
 pub use status::{Status, StepLine, UnknownStatus, Waiting, steps, waiting_on};
 pub use value::{InvalidJson, Json, VALUE_BYTES_MAX, VALUE_DEPTH_MAX};

@@ -262,8 +262,7 @@ impl Execution {
         let attempts = Attempts { attempt: 1, began: since, journal, retry: None };
         let (issued, round, next, last) = (self.position.0, 1, None, None);
         let poll = OpenPoll { step, policy, issued, round, attempts, next, last, journal: Vec::new(), durable: 0 };
-        self.open_call(name.clone(), since, CallPhase::Poll(Box::new(poll)));
-        self.begin_round(&name, now, false);
+        self.open_call(name, since, CallPhase::Poll(Box::new(poll)));
     }
 
     fn issue_child(
