@@ -26,9 +26,9 @@ pub const ATTRIBUTES_BYTES_MAX: usize = 64 << 10;
 /// The longest name of an attribute, in bytes.
 pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 64;
 /// The most messages that may wait in an execution's inbox. A further signal is refused.
-pub const INBOX_MESSAGES_MAX: u64 = 1_000;
+pub(crate) const INBOX_MESSAGES_MAX: u64 = 1_000;
 /// The most bytes that these messages may hold together.
-pub const INBOX_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const INBOX_BYTES_MAX: u64 = 16 << 20;
 /// The shortest pause between two checks of a poll.
 pub const POLL_INTERVAL_MS_MIN: u64 = 10;
 /// The shortest wait before a step is retried.
@@ -38,9 +38,9 @@ pub const LAST_CHECK_BYTES_MAX: usize = 16 << 10;
 /// The most bytes of log lines that one run of an execution may write. Further lines are dropped.
 pub const RUN_LOG_BYTES_MAX: u64 = 64 << 20;
 /// The number of runs of a chain that begin without a pause.
-pub const RUNS_UNPACED_MAX: u32 = 100;
+pub(crate) const RUNS_UNPACED_MAX: u32 = 100;
 /// The pause before each further run, in milliseconds.
-pub const RUN_PACE_MS: u64 = 100;
+pub(crate) const RUN_PACE_MS: u64 = 100;
 
 /// The cost of an open call, a log line or an attribute besides its texts, in bytes.
 pub(crate) const FLAT_BYTES: u64 = 128;

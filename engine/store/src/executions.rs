@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cerebelum_history::{Digest, ExecutionId, Position, Seed, Status, Timestamp};
+use cerebelum_history::{Digest, ExecutionId, Parent, Position, Seed, Status, Timestamp};
 
 use crate::attributes;
 use crate::chunks::ChunkReader;
 use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
-use crate::{Batch, Chunk, ExecutionKey, ExecutionRow, Incarnation, Parent, State, StoreError, TenantId, chunks};
+use crate::{Batch, Chunk, ExecutionKey, ExecutionRow, Incarnation, State, StoreError, TenantId, chunks};
 
 /// The columns of an execution, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
 macro_rules! head_columns {

@@ -1,7 +1,7 @@
 //! The rows of the store, as the engine reads and writes them.
 
 use crate::StoreError;
-use cerebelum_history::{CallName, Digest, ExecutionId, Level, Position, Scope, Seed, Status, Timestamp};
+use cerebelum_history::{CallName, Digest, ExecutionId, Level, Parent, Position, Scope, Seed, Status, Timestamp};
 
 /// The tenant that a row belongs to. It is the first column of every key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,19 +79,6 @@ pub struct ExecutionRow {
     pub ended_at: Option<Timestamp>,
     /// The number of open calls, so that a missing call is noticed. None if the calls were not counted.
     pub open_calls: Option<u32>,
-}
-
-/// The call of another execution that started this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parent {
-    /// The execution, which has the same tenant.
-    pub id: ExecutionId,
-    /// The parent's run.
-    pub run: u32,
-    /// The parent's call.
-    pub call: CallName,
-    /// Whether the call waits for the end.
-    pub awaited: bool,
 }
 
 /// An execution that is to be started.

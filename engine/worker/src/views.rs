@@ -1,7 +1,7 @@
 //! Converts rows and events into the types of the API.
 
 use cerebelum_history::{
-    ApprovalRequest, Event, EventData, Failure, Json, Position, Scope, StepLine, Waiting, steps, waiting_on,
+    ApprovalRequest, Event, EventData, Failure, Json, Position, Scope, Status, StepLine, Waiting, steps, waiting_on,
 };
 use cerebelum_sandbox::Manifest;
 use cerebelum_store::{
@@ -43,6 +43,19 @@ pub(crate) fn summary(head: &ExecutionRow) -> Summary {
         run: head.run,
         events: head.position.0,
         parent: head.parent.as_ref().map(|parent| parent.id.clone()),
+    }
+}
+
+/// The status that decides what clients may do. The flags of the row decide; the derived status beside them is a copy
+/// (L20).
+pub(crate) fn standing(head: &ExecutionRow) -> Status {
+    match head.state {
+        State::Completed => Status::Completed,
+        State::Failed => Status::Failed,
+        State::Cancelled => Status::Cancelled,
+        State::Open if head.parked.is_some() => Status::Parked,
+        State::Open if head.paused => Status::Paused,
+        State::Open => head.status,
     }
 }
 

@@ -29,7 +29,8 @@ struct Look {
 }
 
 fn now_ms(ctx: &Context) -> u64 {
-    u64::try_from(ctx.now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()).unwrap()
+    let since = ctx.now().duration_since(SystemTime::UNIX_EPOCH).expect("a test begins after 1970");
+    u64::try_from(since.as_millis()).expect("a test ends before the end of time")
 }
 
 /// Whether the condition holds after this check, which is written to the log.
