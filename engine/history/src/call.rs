@@ -4,9 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ExecutionId, Failure, Json, PollPolicy};
 
-/// The longest wait: one year, in milliseconds. A call that asks for a longer one is refused.
-pub const WAIT_MS_MAX: u64 = 365 * 24 * 3_600_000;
-
 /// How often a failed step is tried again, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {

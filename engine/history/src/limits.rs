@@ -1,6 +1,20 @@
 //! Every limit of an execution, with its unit, in one place. Whether a limit refuses something is a function of the
 //! recorded history.
 
+/// The largest JSON value that is accepted anywhere, in bytes.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// The deepest nesting of a JSON value. A deeper one would overflow a guest's stack.
+pub const VALUE_DEPTH_MAX: usize = 128;
+/// The longest failure message that is kept, in bytes. A longer one is cut.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
+/// The longest failure kind, in bytes. A longer one is cut.
+pub const KIND_BYTES_MAX: usize = 64;
+/// The largest failure details that are kept, in bytes. Of larger ones only the beginning is kept, as a text.
+pub const DETAILS_BYTES_MAX: usize = 64 << 10;
+/// The longest wait: one year, in milliseconds. A call that asks for a longer one is refused.
+pub const WAIT_MS_MAX: u64 = 365 * 24 * 3_600_000;
+/// The longest name of a step, workflow or signal, in bytes.
+pub const NAME_BYTES_MAX: usize = 256;
 /// The most events a history may have; a workflow that needs more continues as new.
 pub const HISTORY_EVENTS_MAX: u64 = 50_000;
 /// The most bytes that the history of one run may hold: values, texts and the flat cost of each event.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{Status, planted};
+use cerebelum_history::{Status, VALUE_BYTES_MAX, planted};
 
 use crate::attributes::{indexed_name, indexed_value};
 use crate::db_error::DbError;
@@ -28,8 +28,6 @@ const ATTRIBUTES_MAX: usize = 16;
 const NAME_BYTES_MAX: usize = 256;
 /// The longest `component/workflow`.
 const WORKFLOW_BYTES_MAX: usize = 512;
-/// The longest value of an attribute.
-const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// See [`crate::Store::list`].
 pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) -> Result<Page, DbError> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    Approval, End, ExecutionId, ExecutionOptions, Failure, Identity, Json, Message, Position, ReopenMode, Resumption,
-    Verb, check_inbox, kind, planted,
+    Approval, End, ExecutionId, ExecutionOptions, Failure, Identity, Json, Message, NAME_BYTES_MAX, Position,
+    ReopenMode, Resumption, Verb, check_inbox, kind, planted,
 };
 use cerebelum_store::{
     AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, ExecutionKey, ExecutionRow, StartOutcome, State,
@@ -182,8 +182,8 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, it has ended, or the data is not valid JSON.
     pub async fn signal(&self, id: &str, name: &str, data: &str) -> Result<(), ApiError> {
-        if name.is_empty() || name.len() > 128 {
-            return Err(ApiError::Invalid("a signal's name has 1 to 128 characters".to_owned()));
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(ApiError::Invalid(format!("a signal's name has 1 to {NAME_BYTES_MAX} bytes")));
         }
         let _room = self.node.room.for_request(data.len()).await?;
         let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
