@@ -1,5 +1,6 @@
 //! The engine's counters and histograms, and their rendering for Prometheus.
 
+use cerebelum_history::Status;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -81,7 +82,7 @@ impl Metrics {
 
 /// What other parts of the engine measure, at one moment.
 pub(crate) struct Measured {
-    pub(crate) by_status: Vec<(String, u64)>,
+    pub(crate) by_status: Vec<(Status, u64)>,
     pub(crate) in_memory: usize,
     pub(crate) guests: usize,
     pub(crate) guests_started: u64,
@@ -91,9 +92,9 @@ pub(crate) struct Measured {
 
 impl Measured {
     fn registry(self) -> Registry {
-        let by_status = Family::<[(&str, String); 1], Gauge>::default();
+        let by_status = Family::<[(&str, &str); 1], Gauge>::default();
         for (status, count) in self.by_status {
-            by_status.get_or_create(&[("status", status)]).set(signed(count));
+            by_status.get_or_create(&[("status", status.word())]).set(signed(count));
         }
         let mut registry = Registry::with_prefix(PREFIX);
         registry.register("executions", "Executions by status", by_status);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cerebelum_history::{Digest, Failure, GuestInput, HttpRequest, HttpResponse, ReopenMode};
+use cerebelum_history::{Digest, Failure, GuestInput, HttpRequest, HttpResponse, ReopenMode, Status};
 use cerebelum_sandbox::{Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox};
 use cerebelum_worker::{
     ComponentLoader, Config, Engine, Env, Grants, Guest, HttpClient, Program, Room, Runtime, StartRequest,
@@ -160,7 +160,7 @@ async fn begun(engine: &Engine) -> String {
     started.await.unwrap().id.to_string()
 }
 
-async fn ended(engine: &Engine, id: &str) -> cerebelum_worker::Status {
+async fn ended(engine: &Engine, id: &str) -> cerebelum_worker::ExecutionStatus {
     let status = engine.wait(id, Some(WATCHDOG)).await.unwrap();
     assert!(status.summary.ended_at.is_some(), "{id} has not ended: {status:#?}");
     status
@@ -180,7 +180,7 @@ fn an_activation_that_panics_can_be_ended(database: Database) {
         let (parked, resumed) = (begun(&engine).await, begun(&engine).await);
         for id in [&parked, &resumed] {
             let began = Instant::now();
-            while engine.status(id).await.unwrap().summary.status != "parked" {
+            while engine.status(id).await.unwrap().summary.status != Status::Parked {
                 assert!(began.elapsed() < WATCHDOG, "it is set aside after a few times");
                 let _ = engine.wait(id, Some(Duration::from_millis(50))).await.unwrap();
             }
@@ -191,7 +191,7 @@ fn an_activation_that_panics_can_be_ended(database: Database) {
         let running = begun(&engine).await;
         for id in [&running, &parked] {
             engine.terminate(id).await.unwrap();
-            assert_eq!(ended(&engine, id).await.summary.status, "cancelled");
+            assert_eq!(ended(&engine, id).await.summary.status, Status::Cancelled);
         }
         panics.store(false, Ordering::SeqCst);
         engine.resume(&resumed, ReopenMode::Checked).await.unwrap();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cerebelum_history::{Position, ReopenMode, Scope, Timestamp};
-use cerebelum_worker::{ApiError, ApprovalView, ApprovalsRequest, Decision, Engine, StartRequest, Status};
+use cerebelum_history::{Position, ReopenMode, Scope, Status, Timestamp};
+use cerebelum_worker::{ApiError, ApprovalView, ApprovalsRequest, Decision, Engine, ExecutionStatus, StartRequest};
 use futures::FutureExt;
 use futures::future::join;
 use test_programs::{expected, json};
@@ -89,21 +89,21 @@ async fn answer(world: &World, question: &ApprovalView) {
     }
 }
 
-async fn look_after(world: &World, id: &str, status: &Status) {
-    match status.summary.status.as_str() {
-        "parked" if world.is_unwritable(id) => {}
+async fn look_after(world: &World, id: &str, status: &ExecutionStatus) {
+    match status.summary.status {
+        Status::Parked if world.is_unwritable(id) => {}
         // It happened to run alone when the engine died: a person looks at it, and resumes it.
-        "parked" if status.failure.as_ref().is_some_and(|failure| failure.kind == "engine-crash") => {
+        Status::Parked if status.failure.as_ref().is_some_and(|failure| failure.kind == "engine-crash") => {
             resume(world, id).await;
         }
-        "parked" => world.report.violation(format!("{id} is parked: {:?}", status.failure)),
-        "paused" if world.clockwork.permille(200) => {
+        Status::Parked => world.report.violation(format!("{id} is parked: {:?}", status.failure)),
+        Status::Paused if world.clockwork.permille(200) => {
             forget_pause(world, id);
             resume(world, id).await;
             // It may have been resumed at any moment up to here, even after a pause that was requested meanwhile.
             forget_pause(world, id);
         }
-        "failed" if is_mendable(world, id) => {
+        Status::Failed if is_mendable(world, id) => {
             world.library.mended.lock().expect("nobody panics here").insert(id.to_owned());
             world.acknowledged().mended.insert(id.to_owned());
             resume(world, id).await;

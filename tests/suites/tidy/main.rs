@@ -1,6 +1,7 @@
 //! The tidiness of the tree as tests: arrows between crates, sizes, the one door for effects, the map.
 
 mod laws;
+mod limits;
 mod pages;
 mod python;
 mod sources;

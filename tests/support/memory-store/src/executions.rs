@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{ExecutionId, Position, Timestamp};
+use cerebelum_history::{ExecutionId, Position, Status, Timestamp};
 use cerebelum_store::{
     ApprovalState, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, InboxRow, Incarnation, LogRow,
     NewExecution, Page, Progress, StartOutcome, State, StatusCounts, TenantId,
@@ -82,7 +82,7 @@ impl Tables {
             };
             head.key.tenant == tenant
                 && row.no < before
-                && filter.status.as_ref().is_none_or(|status| head.status == *status)
+                && filter.status.is_none_or(|status| head.status == status)
                 && filter.workflow.as_ref().is_none_or(workflow)
         };
         let mut rows: Vec<&Row> = self.executions.values().filter(fits).collect();
@@ -95,9 +95,9 @@ impl Tables {
     }
 
     pub(crate) fn count_by_status(&self) -> StatusCounts {
-        let mut census: BTreeMap<String, u64> = BTreeMap::new();
+        let mut census: BTreeMap<Status, u64> = BTreeMap::new();
         for row in self.executions.values() {
-            *census.entry(row.head.status.clone()).or_default() += 1;
+            *census.entry(row.head.status).or_default() += 1;
         }
         census.into_iter().collect()
     }
@@ -126,7 +126,7 @@ impl Tables {
         row.head.state = State::Open;
         row.head.ended_at = None;
         row.head.parked = None;
-        row.head.status = "running".to_owned();
+        row.head.status = Status::Running;
         self.put(key, message);
         true
     }
@@ -139,7 +139,7 @@ impl Tables {
         row.head.parked = None;
         row.crashes = (0, Position(0));
         row.head.settled = false;
-        row.head.status = "running".to_owned();
+        row.head.status = Status::Running;
         self.moved.push(key.clone());
         true
     }
@@ -149,7 +149,7 @@ impl Tables {
         let open = self.executions.get_mut(key).filter(|row| row.head.state == State::Open);
         let Some(row) = open.filter(holds) else { return false };
         row.head.parked = Some(reason);
-        row.head.status = "parked".to_owned();
+        row.head.status = Status::Parked;
         row.owner = None;
         true
     }
@@ -160,7 +160,7 @@ impl Tables {
             return false;
         };
         let head = &mut row.head;
-        (head.state, head.status, head.ended_at) = (State::Cancelled, "cancelled".to_owned(), Some(now));
+        (head.state, head.status, head.ended_at) = (State::Cancelled, Status::Cancelled, Some(now));
         (head.parked, head.due, row.owner) = (None, None, None);
         row.calls.clear();
         row.inbox.clear();
