@@ -5,7 +5,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 setup:
-	@tests/setup
+	@tests/scripts/setup
 
 ## make build      the release binary, target/release/cerebelum
 build: setup
@@ -17,7 +17,7 @@ examples: build
 
 ## make demo       a workflow survives kill -9 of its engine (DATABASE=postgres for PostgreSQL)
 demo:
-	@tests/setup demo $(DATABASE)
+	@tests/scripts/setup demo $(DATABASE)
 	@# Engine and component at once: neither keeps all cores busy to its end.
 	@examples/build rust droplet-deployment & component=$$!; \
 		cargo build --release --locked -p cerebelum-cli -p fake-cloud && wait $$component
@@ -25,11 +25,11 @@ demo:
 
 ## make check      format, lints, types and tidiness, without the other tests
 check: setup
-	@tests/run check
+	@tests/scripts/run check
 
 ## make test       everything CI runs, a real PostgreSQL included
 test: setup
-	@tests/run
+	@tests/scripts/run
 
 ## make torture    kills the engine for MINUTES (20) while executions run, and compares histories, ledger and answers after each kill;
 ##                 SEED= fixes mix and kills, DATABASE=sqlite|postgres takes one database instead of both,
@@ -43,11 +43,11 @@ torture: setup
 
 ## make planted    plants one bug after the other in the engine and shows that a test fails each time
 planted: setup
-	@tests/planted/run
+	@tests/scripts/planted
 
 ## make bench      the figures of docs/performance.md (W=W2 for one, DATABASE=postgres for one database)
 bench: build examples
-	@W="$(W)" DATABASE="$(DATABASE)" cargo run --release --locked -p cerebelum-tests --bin bench
+	@W="$(W)" DATABASE="$(DATABASE)" cargo run --release --locked -p test-benches --bin bench
 
 ## make docs       docs/cli.md from the binary's own help
 docs: build

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use cerebelum_worker::STATUSES;
+use cerebelum_history::Status;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
@@ -247,11 +248,16 @@ pub(crate) struct Start {
     pub(crate) wait: bool,
 }
 
+/// Accepts the word of a status.
+fn statuses() -> impl TypedValueParser<Value = Status> {
+    PossibleValuesParser::new(Status::ALL.map(Status::word)).try_map(|word| word.parse())
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// Only with this status
-    #[arg(long, value_parser = STATUSES)]
-    pub(crate) status: Option<String>,
+    #[arg(long, value_parser = statuses())]
+    pub(crate) status: Option<Status>,
     /// Only of this workflow: `component/workflow`, or the bare name
     #[arg(long)]
     pub(crate) workflow: Option<String>,

@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecutionId, Failure, Json};
-
-/// The longest wait: one year, in milliseconds. A call that asks for a longer one is refused.
-pub const WAIT_MS_MAX: u64 = 365 * 24 * 3_600_000;
+use crate::{ExecutionId, Failure, Json, PollPolicy};
 
 /// How often a failed step is tried again, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,18 +59,6 @@ pub struct StepCall {
     pub step: String,
     /// Its input.
     pub input: Json,
-}
-
-/// The schedule of a host-driven poll.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PollPolicy {
-    /// The time from the end of one check to the start of the next.
-    pub interval_ms: u64,
-    /// The number of checks in all.
-    pub max_attempts: u32,
-    /// The time limit since the start of the poll, tested before each check.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
 }
 
 /// A question to a person.

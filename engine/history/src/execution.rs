@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use changes::{Action, ApprovalEdge, Changes, ChildStart, LogEntry};
+pub use changes::{Action, ApprovalEdge, Changes, LogEntry};
 pub use inbox::{ChildResult, Message, Receipt};
 pub use options::ExecutionOptions;
 
@@ -31,7 +31,8 @@ use crate::event::{EventData, RULES};
 use crate::journal::Journal;
 use crate::open::OpenCall;
 use crate::{
-    CallName, Digest, ExecutionId, Failure, Json, Position, ReopenMode, Scope, Seed, StepOptions, Timestamp, planted,
+    CallName, Digest, ExecutionId, Failure, Json, Position, ReopenMode, Scope, Seed, Status, StepOptions, Timestamp,
+    planted,
 };
 
 /// The size of the history is written beside it each time that it has changed by this many bytes.
@@ -307,10 +308,18 @@ impl Execution {
         self.wanted.iter().take(count).cloned().collect()
     }
 
-    /// The word that [`crate::status_word`] derives from the open calls, at a cost that does not grow with them.
+    /// How the execution looks from outside (L20), at a cost that does not grow with its open calls.
     #[must_use]
-    pub fn status_word(&self) -> &'static str {
-        self.tally.counts().word()
+    pub fn status(&self) -> Status {
+        match &self.end {
+            Some(End::Completed(_)) => Status::Completed,
+            Some(End::Failed(_)) => Status::Failed,
+            Some(End::Cancelled(_)) => Status::Cancelled,
+            Some(End::Continued(_)) => Status::Running,
+            None if self.paused => Status::Paused,
+            None if self.options.starts_at.is_some() => Status::Waiting,
+            None => self.tally.counts().status(),
+        }
     }
 
     /// Whether every guest was told everything there was to tell. Once all of them are quiescent, only the world can

@@ -5,13 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::Json;
-
-/// The longest failure message that is kept, in bytes. A longer one is cut.
-pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
-/// The longest failure kind, in bytes. A longer one is cut.
-pub const KIND_BYTES_MAX: usize = 64;
-/// The largest failure details that are kept, in bytes. Of larger ones only the beginning is kept, as a text.
-pub const DETAILS_BYTES_MAX: usize = 64 << 10;
+use crate::limits::{DETAILS_BYTES_MAX, KIND_BYTES_MAX, MESSAGE_BYTES_MAX};
 
 /// Why a call, a step or an execution did not succeed. It is data: guests return and receive it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

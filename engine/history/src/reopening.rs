@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::event::{Event, EventData};
 use crate::journal::{Recorded, reopen};
-use crate::{CallName, Failure, Outcome, Scope, kind};
+use crate::{CallName, Execution, Failure, Moment, Outcome, Scope, kind};
 
 /// How strictly a request to reopen a failed execution is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,24 @@ impl Reopening {
             Self::Safe(call) => Some(*call),
             Self::Unsafe { call, .. } => (mode == ReopenMode::Forced).then_some(*call),
         }
+    }
+}
+
+impl Execution {
+    /// Does what a client asked for with [`Message::Reopen`](crate::Message::Reopen), if one did: goes on, or stays failed
+    /// where that is not safe. The driver hands in the whole history of the run.
+    ///
+    /// # Errors
+    /// If the execution has not failed.
+    pub fn reopen_if_asked(&mut self, history: &[Event], now: Moment) -> Result<(), String> {
+        let Some(mode) = self.reopening() else { return Ok(()) };
+        match (reopening(history).call(mode), history.last().map(|event| &event.data)) {
+            (Some(ordinal), _) => self.reopen(ordinal, now),
+            // The request referred to an older failure.
+            (None, Some(EventData::ExecutionFailed { failure })) => self.stay_failed(failure.clone(), now),
+            (None, _) => return Err("nothing to resume: the execution has not failed".to_owned()),
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! How an execution looks from outside, derived from its open calls and its history (L20).
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::str::FromStr;
 
 use crate::event::{Event, EventData};
 use crate::open::{CallPhase, OpenCall};
@@ -8,6 +10,93 @@ use crate::{CallName, Failure, Json, Scope, StepCall, Timestamp};
 
 /// The number of letters of a step's input that are shown, to distinguish calls of the same step.
 const PREVIEW_LETTERS_MAX: usize = 80;
+
+/// The status of an execution or of a step. Its word is the same in rows, on the wire, in JSON and on the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// Code runs, or a step or request is under way.
+    Running,
+    /// Only time has to pass.
+    Sleeping,
+    /// A person is asked.
+    WaitingForApproval,
+    /// A signal, a child, a retry, the next round of a poll or a delayed start is awaited.
+    Waiting,
+    /// A client paused it.
+    Paused,
+    /// A person has to look at it.
+    Parked,
+    /// It returned.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It was cancelled or terminated.
+    Cancelled,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 9] = [
+        Self::Running,
+        Self::Sleeping,
+        Self::WaitingForApproval,
+        Self::Waiting,
+        Self::Paused,
+        Self::Parked,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The word that is stored, sent and shown.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Sleeping => "sleeping",
+            Self::WaitingForApproval => "waiting-for-approval",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Parked => "parked",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub const fn is_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// A text is not the word of any [`Status`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownStatus;
+
+impl fmt::Display for UnknownStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a status is one of ")?;
+        f.write_str(&Status::ALL.map(Status::word).join(", "))
+    }
+}
+
+impl std::error::Error for UnknownStatus {}
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(word: &str) -> Result<Self, UnknownStatus> {
+        Self::ALL.into_iter().find(|status| status.word() == word).ok_or(UnknownStatus)
+    }
+}
 
 /// A call that an execution waits for.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +117,7 @@ pub struct Waiting {
     pub last: Option<Json>,
 }
 
-/// The class in which an open call counts for the status word.
+/// The class in which an open call counts for the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Approval,
@@ -69,28 +158,19 @@ impl Counts {
         }
     }
 
-    /// The status word of the most specific class that is waited for, or `running` if no call is.
-    pub(crate) fn word(&self) -> &'static str {
+    /// The status of an execution that waits for these calls: that of the most specific one, or running if it waits for
+    /// none.
+    pub(crate) fn status(&self) -> Status {
         if self.approvals > 0 {
-            "waiting-for-approval"
+            Status::WaitingForApproval
         } else if self.busy > 0 || self.sleeps + self.others == 0 {
-            "running"
+            Status::Running
         } else if self.sleeps > 0 {
-            "sleeping"
+            Status::Sleeping
         } else {
-            "waiting"
+            Status::Waiting
         }
     }
-}
-
-/// The status word of an open execution: the most specific of its waits, or `running` if it does not wait.
-#[must_use]
-pub fn status_word(open: &BTreeMap<CallName, OpenCall>) -> &'static str {
-    let mut counts = Counts::default();
-    for (_, call) in leaves(open) {
-        *counts.of(Class::of(call)) += 1;
-    }
-    counts.word()
 }
 
 /// The open calls, without the steps and polls that wait for a call of their own.
@@ -139,8 +219,8 @@ pub struct StepLine {
     pub call: CallName,
     /// The beginning of the input.
     pub input_preview: String,
-    /// `running`, `waiting`, `completed`, `failed`, `cancelled`.
-    pub status: &'static str,
+    /// Running, waiting, completed, failed or cancelled.
+    pub status: Status,
     /// The attempt, from 1.
     pub attempt: u32,
     /// When it was called.
@@ -198,7 +278,7 @@ impl StepLine {
             name: step.step.clone(),
             call,
             input_preview: preview(&step.input),
-            status: "running",
+            status: Status::Running,
             attempt: 1,
             started_at: at,
             ended_at: None,
@@ -209,20 +289,20 @@ impl StepLine {
 
     fn follow(&mut self, event: &Event) {
         let (status, output, failure) = match &event.data {
-            EventData::StepCompleted { output, .. } => ("completed", output.clone(), None),
+            EventData::StepCompleted { output, .. } => (Status::Completed, output.clone(), None),
             EventData::PollCompleted { value, attempts, .. } => {
                 self.attempt = *attempts;
-                ("completed", value.clone(), None)
+                (Status::Completed, value.clone(), None)
             }
             EventData::StepFailed { failure, attempt, .. } => {
                 self.attempt = *attempt;
-                ("failed", None, Some(failure.clone()))
+                (Status::Failed, None, Some(failure.clone()))
             }
             EventData::PollFailed { failure, attempts, .. } => {
                 self.attempt = *attempts;
-                ("failed", None, Some(failure.clone()))
+                (Status::Failed, None, Some(failure.clone()))
             }
-            EventData::CallCancelled { .. } => ("cancelled", None, None),
+            EventData::CallCancelled { .. } => (Status::Cancelled, None, None),
             EventData::StepRetried { attempt, failure, .. } => {
                 self.attempt = attempt + 1;
                 self.failure = Some(failure.clone());
@@ -245,7 +325,7 @@ impl StepLine {
             |of: &Waiting| matches!(of.kind, "sleep" | "approval" | "signal" | "retry" | "poll" | "child" | "start");
         let mine = |of: &&Waiting| of.call == self.call || of.call.scope.is_within(&scope);
         if waiting.iter().filter(mine).any(idle) {
-            self.status = "waiting";
+            self.status = Status::Waiting;
         }
     }
 }

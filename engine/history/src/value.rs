@@ -7,10 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-/// The largest JSON value that is accepted anywhere, in bytes.
-pub const VALUE_BYTES_MAX: usize = 1 << 20;
-/// The deepest nesting of a JSON value. A deeper one would overflow a guest's stack.
-pub const VALUE_DEPTH_MAX: usize = 128;
+use crate::limits::{VALUE_BYTES_MAX, VALUE_DEPTH_MAX};
 
 /// One JSON document as it was written: integers above 2^53, key order and `\u0000` survive.
 #[derive(Clone, Serialize, Deserialize)]

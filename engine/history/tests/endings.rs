@@ -342,7 +342,7 @@ fn children_are_accepted_completed_or_refused() {
         Call::RunWorkflow(cerebelum_history::WorkflowCall { id: Some("mine".parse().unwrap()), ..child("w") }),
     );
     let ids: Vec<String> =
-        scene.save().children.iter().map(|child| format!("{} {}", child.id, child.awaited)).collect();
+        scene.save().children.iter().map(|child| format!("{} {}", child.identity.id, child.parent.awaited)).collect();
     assert_eq!(ids, ["order-7.1 false", "order-7.2 true", "mine true"]);
     let taken = Failure::new(kind::CONFLICT, "taken");
     let results = [
@@ -382,7 +382,7 @@ fn an_awaited_child_of_a_retried_step_is_another_one_and_a_started_one_is_the_sa
         scene.begin("1");
         scene.call("1", Call::RunWorkflow(child("w")));
         scene.call("1", Call::StartWorkflow(child("w")));
-        ids.push(scene.save().children.iter().map(|child| child.id.clone()).collect::<Vec<_>>());
+        ids.push(scene.save().children.iter().map(|child| child.identity.id.clone()).collect::<Vec<_>>());
         scene.ends("1", Err(broken("no")));
         scene.save();
         scene.later(10);

@@ -4,7 +4,7 @@
 
 mod scene;
 
-use cerebelum_history::{Level, Message, Request, Scope, Waiting, status_word, steps, waiting_on};
+use cerebelum_history::{Level, Message, Request, Scope, Status, Waiting, steps, waiting_on};
 use scene::{START, Scene, approval, broken, child, fetch, json, poll, retry, scope, signal, sleep, step, step_with};
 
 fn line(waiting: &Waiting) -> String {
@@ -13,46 +13,46 @@ fn line(waiting: &Waiting) -> String {
     format!("{} {} {}{until}", waiting.kind, waiting.call, waiting.name)
 }
 
-/// The status word and the waits.
-fn look(scene: &Scene) -> (&'static str, Vec<String>) {
-    (status_word(scene.ex.open()), waiting_on(scene.ex.open()).iter().map(line).collect())
+/// The status and the waits.
+fn look(scene: &Scene) -> (Status, Vec<String>) {
+    (scene.ex.status(), waiting_on(scene.ex.open()).iter().map(line).collect())
 }
 
-fn check(play: impl FnOnce(&mut Scene), word: &str, waits: &[&str]) {
+fn check(play: impl FnOnce(&mut Scene), status: Status, waits: &[&str]) {
     let mut scene = Scene::new();
     play(&mut scene);
-    assert_eq!(look(&scene), (word, waits.iter().map(|wait| (*wait).to_owned()).collect()));
+    assert_eq!(look(&scene), (status, waits.iter().map(|wait| (*wait).to_owned()).collect()));
 }
 
 #[test]
 fn l20_each_wait_has_its_word_and_its_line() {
-    check(|_| {}, "running", &[]);
+    check(|_| {}, Status::Running, &[]);
     check(
         |s| {
             s.call("", sleep(50));
         },
-        "sleeping",
+        Status::Sleeping,
         &["sleep 1  until 50"],
     );
     check(
         |s| {
             s.call("", approval("Go?", Some(9)));
         },
-        "waiting-for-approval",
+        Status::WaitingForApproval,
         &["approval 1 Go? until 9"],
     );
     check(
         |s| {
             s.call("", signal("go", None));
         },
-        "waiting",
+        Status::Waiting,
         &["signal 1 go"],
     );
     check(
         |s| {
             s.call("", fetch("http://a/"));
         },
-        "running",
+        Status::Running,
         &["fetch 1 http://a/"],
     );
     let (awaited, started) =
@@ -61,28 +61,28 @@ fn l20_each_wait_has_its_word_and_its_line() {
         |s| {
             s.call("", awaited);
         },
-        "waiting",
+        Status::Waiting,
         &["child 1 order-7.1"],
     );
     check(
         |s| {
             s.call("", started);
         },
-        "waiting",
+        Status::Waiting,
         &["start 1 order-7.1"],
     );
     check(
         |s| {
             s.call("", step("pay"));
         },
-        "running",
+        Status::Running,
         &["step 1 pay"],
     );
     check(
         |s| {
             s.call("", poll("ready?", 5, 9, None));
         },
-        "waiting",
+        Status::Waiting,
         &["poll 1 ready?"],
     );
 }
@@ -96,7 +96,10 @@ fn retries_and_rounds_wait_until_their_next_time_and_count() {
     scene.ends("1", Err(broken("no")));
     scene.begin("2#1");
     scene.ends("2#1", Ok(r#"{"not_yet": "50 %"}"#));
-    assert_eq!(look(&scene), ("waiting", vec!["retry 1 pay until 40".to_owned(), "poll 2 ready? until 70".to_owned()]));
+    assert_eq!(
+        look(&scene),
+        (Status::Waiting, vec!["retry 1 pay until 40".to_owned(), "poll 2 ready? until 70".to_owned()])
+    );
     let waiting = waiting_on(scene.ex.open());
     assert_eq!(
         (waiting[0].attempts, waiting[1].attempts, waiting[1].last.clone()),
@@ -113,13 +116,13 @@ fn l20_of_several_waits_the_most_specific_wins_and_a_step_that_waits_inside_show
     scene.call("2", step("inner"));
     scene.begin("2.1");
     scene.call("2.1", sleep(50));
-    assert_eq!(look(&scene), ("sleeping", vec!["signal 1 go".to_owned(), "sleep 2.1.1  until 50".to_owned()]));
+    assert_eq!(look(&scene), (Status::Sleeping, vec!["signal 1 go".to_owned(), "sleep 2.1.1  until 50".to_owned()]));
     scene.at(1);
     scene.call("", poll("ready?", 5, 9, None));
     scene.begin("3#1");
     scene.call("3#1", approval("Go?", None));
     let waits = ["signal 1 go", "sleep 2.1.1  until 50", "approval 3#1.1 Go?"];
-    assert_eq!(look(&scene), ("waiting-for-approval", waits.map(str::to_owned).to_vec()));
+    assert_eq!(look(&scene), (Status::WaitingForApproval, waits.map(str::to_owned).to_vec()));
 }
 
 #[test]
@@ -129,7 +132,7 @@ fn a_step_that_computes_counts_as_running_beside_a_sleep() {
             scene.call("", sleep(50));
             scene.call("", step("busy"));
         },
-        "running",
+        Status::Running,
         &["sleep 1  until 50", "step 2 busy"],
     );
 }
@@ -155,19 +158,19 @@ fn step_lines_tell_name_status_attempt_and_output() {
     let lines: Vec<_> =
         lines.iter().map(|line| (line.call.to_string(), line.status, line.attempt, line.output.is_some())).collect();
     let expected = [
-        ("1", "completed", 1, true),
-        ("2", "failed", 1, false),
-        ("3", "waiting", 1, false),
-        ("4", "waiting", 1, false),
-        ("5", "running", 1, false),
-        ("6", "cancelled", 1, false),
-        ("7", "waiting", 1, false),
+        ("1", Status::Completed, 1, true),
+        ("2", Status::Failed, 1, false),
+        ("3", Status::Waiting, 1, false),
+        ("4", Status::Waiting, 1, false),
+        ("5", Status::Running, 1, false),
+        ("6", Status::Cancelled, 1, false),
+        ("7", Status::Waiting, 1, false),
     ];
     assert_eq!(lines, expected.map(|(call, status, attempt, output)| (call.to_owned(), status, attempt, output)));
     // Calls that are open are listed even if the beginning of the history was not read.
     let end = steps(&scene.stored[scene.stored.len() - 1..], scene.ex.open());
     let end: Vec<_> = end.iter().map(|line| (line.call.to_string(), line.status)).collect();
-    let expected = [("3", "waiting"), ("4", "waiting"), ("5", "running"), ("7", "waiting")];
+    let expected = [("3", Status::Waiting), ("4", Status::Waiting), ("5", Status::Running), ("7", Status::Waiting)];
     assert_eq!(end, expected.map(|(call, status)| (call.to_owned(), status)));
 }
 

@@ -4,25 +4,55 @@
 
 mod scene;
 
-use cerebelum_history::{CallPhase, Failure, HttpResponse, Scope, kind};
+use cerebelum_history::{CallPhase, Failure, HttpResponse, Outcome, Scope, kind};
 use scene::{Scene, approval, broken, fetch, json, name, poll, retry, scope, sleep, step};
 
 const NOT_YET: &str = r#"{"not_yet": "soon"}"#;
 
-/// Runs rounds of the poll that is call 1 of the workflow until the poll ends. Returns the number of rounds.
-fn rounds(scene: &mut Scene, answer: impl Fn(u32) -> String) -> u32 {
-    for round in 1.. {
-        let check = name("1").round_scope(round);
-        if !scene.ex.wanted().contains(&check) {
-            return round - 1;
-        }
-        scene.begin(check.as_str());
-        scene.ends(check.as_str(), Ok(&answer(round)));
-        if let Some(due) = scene.ex.due() {
-            scene.at(due.0 - scene::START);
-        }
+/// One case of `wit/polls.json`.
+#[derive(serde::Deserialize)]
+struct Case {
+    name: String,
+    interval_ms: u64,
+    max_attempts: u32,
+    timeout_ms: Option<u64>,
+    check_ms: u64,
+    true_after_ms: u64,
+    checks: u32,
+    ends_at_ms: u64,
+    failure: Option<String>,
+    message: Option<String>,
+}
+
+#[test]
+fn a_poll_that_the_engine_drives_follows_the_table() {
+    #[derive(serde::Deserialize)]
+    struct Table {
+        cases: Vec<Case>,
     }
-    unreachable!("polls have limits")
+    let table: Table = serde_json::from_str(include_str!("../../../wit/polls.json")).unwrap();
+    for case in table.cases {
+        let mut scene = Scene::new();
+        scene.call("", poll("check", case.interval_ms, case.max_attempts, case.timeout_ms));
+        let mut checks = 0;
+        while scene.ex.wanted().contains(&name("1").round_scope(checks + 1)) {
+            checks += 1;
+            let check = name("1").round_scope(checks);
+            scene.begin(check.as_str());
+            scene.later(case.check_ms);
+            let is_true = scene.now - scene::START >= case.true_after_ms;
+            scene.ends(check.as_str(), Ok(if is_true { r#"{"ready": 1}"# } else { NOT_YET }));
+            if let Some(due) = scene.ex.due() {
+                scene.at(due.0 - scene::START);
+            }
+        }
+        let failure = match scene.told("").pop().unwrap().outcome {
+            Outcome::Failed(failure) => Some((failure.kind, failure.message)),
+            _ => None,
+        };
+        let expected = (case.failure.zip(case.message), case.checks, case.ends_at_ms);
+        assert_eq!((failure, checks, scene.now - scene::START), expected, "{}", case.name);
+    }
 }
 
 #[test]
@@ -73,34 +103,6 @@ fn l13_a_thousand_rounds_are_two_events_and_need_the_workflow_once() {
     }
     assert_eq!(scene.ex.wanted(), [Scope::root()]);
     assert_eq!(scene.history(before + 1), ["PollCompleted 101"]);
-}
-
-#[test]
-fn a_poll_that_uses_up_its_checks_says_so() {
-    let mut scene = Scene::new();
-    scene.call("", poll("check", 5_000, 3, None));
-    assert_eq!(rounds(&mut scene, |_| NOT_YET.to_owned()), 3);
-    let failure = scene.failure("");
-    assert_eq!(failure.kind, kind::POLL_EXHAUSTED);
-    assert_eq!(failure.message, "Polling failed after 3 attempts (interval: 5000ms)");
-}
-
-#[test]
-fn a_poll_that_uses_up_its_time_says_so_before_the_next_check() {
-    let mut scene = Scene::new();
-    scene.call("", poll("check", 400, 99, Some(1_000)));
-    assert_eq!(rounds(&mut scene, |_| NOT_YET.to_owned()), 3, "at 0, 400 and 800 ms");
-    let failure = scene.failure("");
-    assert_eq!(failure.kind, kind::POLL_TIMEOUT);
-    assert_eq!(failure.message, "Polling timed out after 1200ms (timeout: 1000ms)");
-}
-
-#[test]
-fn the_first_check_runs_even_without_any_time() {
-    let mut scene = Scene::new();
-    scene.call("", poll("check", 10, 99, Some(0)));
-    assert_eq!(rounds(&mut scene, |_| r#"{"ready": 1}"#.to_owned()), 1);
-    assert_eq!(scene.hears(""), ["1 value 1"]);
 }
 
 #[test]

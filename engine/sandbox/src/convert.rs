@@ -7,9 +7,9 @@ use cerebelum_history::{
 
 use crate::bindings::{durable, http, types};
 use crate::host_calls::cut;
-use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::limits::TEXT_BYTES_MAX;
 use crate::schema::Schema;
-use cerebelum_history::WAIT_MS_MAX;
+use cerebelum_history::{NAME_BYTES_MAX, WAIT_MS_MAX};
 
 /// The failure for an invalid argument.
 pub(crate) fn invalid(message: impl Into<String>) -> Failure {

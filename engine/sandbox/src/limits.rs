@@ -81,8 +81,6 @@ pub(crate) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
 pub(crate) const TURN_BYTES_MAX: usize = 16 << 20;
 /// The fixed size that each request counts in addition, in bytes.
 pub(crate) const REQUEST_BYTES: usize = 512;
-/// The longest name of a step, workflow, signal or attribute, in bytes.
-pub(crate) const NAME_BYTES_MAX: usize = 256;
 /// The longest text for people (a title, progress or one log line), in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 16 << 10;
 /// Log lines of one attempt, in bytes; further ones are dropped and counted.

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use cerebelum_history::{Json, StepOptions, WAIT_MS_MAX};
+use cerebelum_history::{Json, NAME_BYTES_MAX, StepOptions, WAIT_MS_MAX};
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::guest;
 use crate::convert;
 use crate::host_calls::cut;
-use crate::limits::{ENTRIES_MAX, MANIFEST_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::limits::{ENTRIES_MAX, MANIFEST_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::schema::Schema;
 
 /// A component's description of itself.

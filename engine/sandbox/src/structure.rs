@@ -14,11 +14,11 @@ use wasmparser::{
 };
 
 use crate::function_body::{self, Arities, Function};
+use crate::limits::COMPONENT_BYTES_MAX;
 use crate::limits::structure::{
     CODE_BYTES_MAX, COMPILE_NS_MAX, COMPONENT_INSTANCES_MAX, COMPONENTS_MAX, CORE_INSTANCES_MAX, ELEMENTS_MAX,
     ENTRIES_MAX, FUNCTIONS_MAX, MEMORIES_MAX, MODULES_MAX, NAME_BYTES_MAX, RESULTS_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
 };
-use crate::limits::{COMPONENT_BYTES_MAX, NAME_BYTES_MAX as SHOWN_NAME_BYTES_MAX};
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// A thread is only worth it for at least this many functions.
@@ -404,7 +404,7 @@ fn short(name: &str) -> Result<String, String> {
     if name.len() <= NAME_BYTES_MAX {
         return Ok(name.to_owned());
     }
-    let shown = crate::host_calls::cut(name, SHOWN_NAME_BYTES_MAX);
+    let shown = crate::host_calls::cut(name, cerebelum_history::NAME_BYTES_MAX);
     Err(format!("the name `{shown}…` is longer than {NAME_BYTES_MAX} bytes"))
 }
 

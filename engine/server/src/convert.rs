@@ -1,9 +1,9 @@
 //! Conversions between the engine's types and those of the wire.
 
-use cerebelum_history::{Failure, Json, Timestamp};
+use cerebelum_history::{Failure, Json, Timestamp, UnknownStatus};
 use cerebelum_worker::{
-    ApiError, ApprovalView, ComponentInfo, EventView, ListRequest, LogView, ProgressView, StartRequest, Status,
-    StepView, Summary, WaitingOn,
+    ApiError, ApprovalView, ComponentInfo, EventView, ExecutionStatus, ListRequest, LogView, ProgressView,
+    StartRequest, StepView, Summary, WaitingOn,
 };
 
 use crate::proto;
@@ -66,13 +66,17 @@ impl TryFrom<proto::ListRequest> for ListRequest {
 
     fn try_from(from: proto::ListRequest) -> Result<Self, ApiError> {
         Ok(Self {
-            status: from.status,
+            status: from.status.map(|word| word.parse().map_err(invalid)).transpose()?,
             workflow: from.workflow,
             attributes: attributes(from.attributes)?,
             cursor: from.cursor,
             limit: from.limit,
         })
     }
+}
+
+fn invalid(error: UnknownStatus) -> ApiError {
+    ApiError::Invalid(error.to_string())
 }
 
 /// A JSON text that may be left out.
@@ -101,7 +105,7 @@ impl From<Summary> for proto::Summary {
             execution_id: from.id.to_string(),
             workflow: from.workflow,
             digest: from.digest.to_string(),
-            status: from.status,
+            status: from.status.to_string(),
             attributes: text(from.attributes),
             started_at: Some(moment(from.started_at)),
             ended_at: from.ended_at.map(moment),
@@ -112,8 +116,8 @@ impl From<Summary> for proto::Summary {
     }
 }
 
-impl From<Status> for proto::ExecutionStatus {
-    fn from(from: Status) -> Self {
+impl From<ExecutionStatus> for proto::ExecutionStatus {
+    fn from(from: ExecutionStatus) -> Self {
         Self {
             summary: Some(from.summary.into()),
             input: text(from.input),
@@ -158,7 +162,7 @@ impl From<StepView> for proto::Step {
         Self {
             name: from.name,
             scope: from.scope.to_string(),
-            status: from.status,
+            status: from.status.to_string(),
             attempt: from.attempt,
             started_at: Some(moment(from.started_at)),
             ended_at: from.ended_at.map(moment),

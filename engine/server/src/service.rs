@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cerebelum_worker::{ApiError, ApprovalsRequest, Decision, Engine, ReopenMode};
+use cerebelum_worker::{ApiError, ApprovalsRequest, COMPONENT_BYTES_MAX, Decision, Engine, ReopenMode};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -12,8 +12,6 @@ use crate::proto;
 use crate::proto::engine_server::Engine as Verbs;
 use crate::streams::{Answers, answers, feed_history, feed_logs, feed_watch, stopped, stopping_refusal};
 
-/// The largest component that is accepted.
-const COMPONENT_BYTES_MAX: usize = 64 << 20;
 /// The number of executions that one call may start.
 const STARTS_PER_CALL_MAX: usize = 100_000;
 /// The number of starts that are passed to the engine together.

@@ -59,7 +59,7 @@ impl Served {
 
     async fn close(self) {
         self.stop.send(()).unwrap();
-        tokio::time::timeout(Duration::from_secs(10), self.serving).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), self.serving).await.unwrap().unwrap();
         self.engine.stop().await;
     }
 }

@@ -51,7 +51,7 @@ async fn said(address: SocketAddr, bytes: &[u8]) -> String {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(15), read).await.expect("the engine answers or closes");
+    tokio::time::timeout(Duration::from_secs(60), read).await.expect("the engine answers or closes");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -185,7 +185,7 @@ async fn requests_that_are_too_large_or_never_end_are_let_go() {
         stream.write_all(bytes).await.unwrap();
         let mut rest = Vec::new();
         let end = stream.read_to_end(&mut rest);
-        tokio::time::timeout(Duration::from_secs(20), end).await.map(drop).map_err(|_| bytes)
+        tokio::time::timeout(Duration::from_secs(60), end).await.map(drop).map_err(|_| bytes)
     }));
     for closed in closed.await {
         closed.unwrap_or_else(|bytes| panic!("a connection that says {:?} stays", String::from_utf8_lossy(bytes)));

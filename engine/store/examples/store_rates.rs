@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{Digest, Position, Seed, Timestamp};
+use cerebelum_history::{Digest, Position, Seed, Status, Timestamp};
 use cerebelum_store::{
     Batch, CallRow, Chunk, ExecutionKey, ExecutionRow, Incarnation, NewExecution, State, Store, TenantId, open,
 };
@@ -95,7 +95,7 @@ async fn sleep(store: &Arc<dyn Store>, node: Incarnation) {
         let batches = news.iter().map(|new| {
             let mut batch = batch(node, &new.head);
             batch.head.settled = true;
-            batch.head.status = "sleeping".into();
+            batch.head.status = Status::Sleeping;
             batch.head.due = Some(Timestamp(4_000_000_000_000));
             batch.opened = vec![CallRow {
                 name: "1".parse().expect("a call"),
@@ -123,7 +123,7 @@ fn new(id: &str) -> NewExecution {
         position: Position(1),
         stamp: Timestamp(1_700_000_000_000),
         due: None,
-        status: "running".into(),
+        status: Status::Running,
         attributes: "{}".into(),
         options: "{}".into(),
         parent: None,

@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cerebelum_history::{Digest, ExecutionId, Position, Seed, Timestamp};
+use cerebelum_history::{Digest, ExecutionId, Parent, Position, Seed, Status, Timestamp};
 
 use crate::attributes;
 use crate::chunks::ChunkReader;
 use crate::db_error::{DbError, Error};
 use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
-use crate::{Batch, Chunk, ExecutionKey, ExecutionRow, Incarnation, Parent, State, StoreError, TenantId, chunks};
+use crate::{Batch, Chunk, ExecutionKey, ExecutionRow, Incarnation, State, StoreError, TenantId, chunks};
 
 /// The columns of an execution, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
 macro_rules! head_columns {
@@ -69,7 +69,7 @@ impl StoredRow {
         let Self { mut head, damage, .. } = self;
         if let Some(damage) = damage.filter(|_| head.state == State::Open) {
             head.parked = Some(format!("{CORRUPT}{damage}"));
-            head.status = "parked".into();
+            head.status = Status::Parked;
         }
         head
     }
@@ -138,7 +138,7 @@ pub(crate) fn read(row: &mut Row) -> StoredRow {
     let position = columns.sane("position", |row| Ok(Some(row.position()?).filter(|at| at.0 > 0)));
     let stamp = columns.sane("stamp", |row| Ok(past(row.opt_int()?)));
     let due = columns.next("due", Row::opt_at).flatten();
-    let status = columns.next("status", Row::text).unwrap_or_default();
+    let status = columns.sane("status", |row| Ok(row.text()?.parse().ok())).unwrap_or(Status::Parked);
     let attributes = columns.next("attributes", Row::opt_text).flatten();
     let options = columns.next("facts", Row::opt_text).flatten();
     let parent = parent(&mut columns);
@@ -321,7 +321,7 @@ pub(crate) fn insertion<'a>(fresh: &NewRow<'a>) -> Vec<Value<'a>> {
         head.parked.as_deref().map(escape).into(),
         head.stamp.into(),
         head.due.into(),
-        head.status.as_str().into(),
+        head.status.word().into(),
         unless_empty(&head.attributes).into(),
         unless_empty(&head.options).into(),
         parent.map(|parent| parent.id.as_str()).into(),
@@ -387,7 +387,7 @@ pub(crate) fn update<'a>(no: i64, head: &'a ExecutionRow, program: Option<i64>, 
         head.parked.as_deref().map(escape).into(),
         head.stamp.into(),
         head.due.into(),
-        head.status.as_str().into(),
+        head.status.word().into(),
         unless_empty(&head.attributes).into(),
         unless_empty(&head.options).into(),
         head.ended_at.into(),

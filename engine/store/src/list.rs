@@ -1,8 +1,9 @@
 //! Lists of executions: filters, pages, counts.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::planted;
+use cerebelum_history::{Status, VALUE_BYTES_MAX, planted};
 
 use crate::attributes::{indexed_name, indexed_value};
 use crate::db_error::DbError;
@@ -23,12 +24,10 @@ const LOOKED_AT_ONCE: u32 = 50_000;
 const LOOKED_MAX: Duration = Duration::from_secs(2);
 /// A filter with more attributes than this is a mistake.
 const ATTRIBUTES_MAX: usize = 16;
-/// The longest name of a status or an attribute.
+/// The longest name of an attribute.
 const NAME_BYTES_MAX: usize = 256;
 /// The longest `component/workflow`.
 const WORKFLOW_BYTES_MAX: usize = 512;
-/// The longest value of an attribute.
-const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// See [`crate::Store::list`].
 pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) -> Result<Page, DbError> {
@@ -110,9 +109,6 @@ fn check(filter: &Filter) -> Result<(), StoreError> {
             "a filter takes at most {ATTRIBUTES_MAX} attributes, this has {given}"
         )));
     }
-    if filter.status.as_ref().is_some_and(|status| status.len() > NAME_BYTES_MAX) {
-        return too_long("status", NAME_BYTES_MAX);
-    }
     if filter.workflow.as_ref().is_some_and(|workflow| workflow.len() > WORKFLOW_BYTES_MAX) {
         return too_long("workflow", WORKFLOW_BYTES_MAX);
     }
@@ -129,14 +125,14 @@ fn check(filter: &Filter) -> Result<(), StoreError> {
 
 /// Whether an index serves the filter, or every execution matches it.
 fn is_indexed(filter: &Filter) -> bool {
-    let by_status = filter.status.as_deref().is_some_and(is_rare);
+    let by_status = filter.status.is_some_and(is_rare);
     let everything = filter.status.is_none() && filter.workflow.is_none();
     by_status || everything || !filter.attributes.is_empty()
 }
 
 /// Whether the index `executions_by_status` has the executions of this status.
-fn is_rare(status: &str) -> bool {
-    !matches!(status, "running" | "completed")
+fn is_rare(status: Status) -> bool {
+    !matches!(status, Status::Running | Status::Completed)
 }
 
 /// The number below which `LOOKED_AT_ONCE` executions have been examined, or none if there are no more than that.
@@ -177,7 +173,7 @@ fn statement<'f>(
         }
         None => {
             text.push_str(heads!());
-            let by_status = filter.status.as_deref().is_some_and(is_rare);
+            let by_status = filter.status.is_some_and(is_rare);
             // If the status leads, its index begins with the tenant. Otherwise the planner must use the number.
             let off = if by_status { "" } else { "{sqlite: +}" };
             text.push_str(&format!(" where {off}e.tenant_id = $1"));
@@ -188,8 +184,8 @@ fn statement<'f>(
         text.push_str(" or true");
     }
     text.push_str(&format!(" and {order} <= $3 and {order} >= $4"));
-    if let Some(status) = &filter.status {
-        values.push(status.as_str().into());
+    if let Some(status) = filter.status {
+        values.push(status.word().into());
         text.push_str(&format!(" and e.status = ${}", values.len()));
         if is_rare(status) {
             // This is the condition of the index, word for word.
@@ -216,15 +212,16 @@ fn statement<'f>(
 
 /// See [`crate::Store::count_by_status`].
 pub(crate) async fn count_by_status(store: &SqlStore) -> Result<StatusCounts, DbError> {
-    static CENSUS: Statement =
-        Statement::new("select status, count(*) from executions group by status order by status");
+    static CENSUS: Statement = Statement::new("select status, count(*) from executions group by status");
     let mut session = store.database.client().await?;
-    let mut census = Vec::new();
+    let mut census = BTreeMap::new();
     for mut row in session.rows(&CENSUS, &[]).await? {
         // An execution whose status cannot be read counts as parked, and is parked when it is looked at.
-        census.push((row.text().unwrap_or_else(|_| "parked".into()), row.count()?));
+        let status = row.text().ok().and_then(|word| word.parse().ok()).unwrap_or(Status::Parked);
+        let count: u64 = row.count()?;
+        *census.entry(status).or_default() += count;
     }
-    Ok(census)
+    Ok(census.into_iter().collect())
 }
 
 fn place(cursor: &str) -> Result<i64, StoreError> {
@@ -249,18 +246,18 @@ mod tests {
 
     /// Filters that an index serves, with a word of each database's plan that shows it.
     fn indexed() -> [(Filter, &'static str, &'static str); 5] {
-        let status = |status: &str| Filter { status: Some(status.into()), ..Filter::default() };
+        let status = |status| Filter { status: Some(status), ..Filter::default() };
         let attributes = vec![("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())];
         [
             (Filter::default(), "using integer primary key (rowid", "executions_pkey"),
-            (status("parked"), "executions_by_status", "executions_by_status"),
-            (status("sleeping"), "executions_by_status", "executions_by_status"),
+            (status(Status::Parked), "executions_by_status", "executions_by_status"),
+            (status(Status::Sleeping), "executions_by_status", "executions_by_status"),
             (
                 Filter { attributes: attributes.clone(), ..Filter::default() },
                 "search f using primary key",
                 "attributes_pkey",
             ),
-            (Filter { attributes, ..status("failed") }, "search f using primary key", "attributes_pkey"),
+            (Filter { attributes, ..status(Status::Failed) }, "search f using primary key", "attributes_pkey"),
         ]
     }
 

@@ -1,7 +1,7 @@
 //! The rows of the store, as the engine reads and writes them.
 
 use crate::StoreError;
-use cerebelum_history::{CallName, Digest, ExecutionId, Level, Position, Scope, Seed, Timestamp};
+use cerebelum_history::{CallName, Digest, ExecutionId, Level, Parent, Position, Scope, Seed, Status, Timestamp};
 
 /// The tenant that a row belongs to. It is the first column of every key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,8 +65,8 @@ pub struct ExecutionRow {
     pub stamp: Timestamp,
     /// When the execution has to be looked at again, if time alone can move it.
     pub due: Option<Timestamp>,
-    /// The status word for lists. `history` derived it when the row was last written.
-    pub status: String,
+    /// The status, as `history` derived it when the row was last written.
+    pub status: Status,
     /// Attributes: names and JSON scalars, as one JSON object.
     pub attributes: String,
     /// Options that the worker keeps (deadline, cancel request and so on), as one JSON object.
@@ -79,19 +79,6 @@ pub struct ExecutionRow {
     pub ended_at: Option<Timestamp>,
     /// The number of open calls, so that a missing call is noticed. None if the calls were not counted.
     pub open_calls: Option<u32>,
-}
-
-/// The call of another execution that started this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parent {
-    /// The execution, which has the same tenant.
-    pub id: ExecutionId,
-    /// The parent's run.
-    pub run: u32,
-    /// The parent's call.
-    pub call: CallName,
-    /// Whether the call waits for the end.
-    pub awaited: bool,
 }
 
 /// An execution that is to be started.
@@ -466,8 +453,8 @@ pub struct Component {
 /// The executions to list. An empty filter lists all.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filter {
-    /// Only executions with this status word.
-    pub status: Option<String>,
+    /// Only executions with this status.
+    pub status: Option<Status>,
     /// Only executions of this workflow: `component/workflow`, or the bare name.
     pub workflow: Option<String>,
     /// Only executions with these attributes, JSON scalars as text.
@@ -487,5 +474,5 @@ pub struct Page {
     pub cursor: Option<String>,
 }
 
-/// The number of executions with each status word.
-pub type StatusCounts = Vec<(String, u64)>;
+/// The number of executions with each status.
+pub type StatusCounts = Vec<(Status, u64)>;

@@ -1,12 +1,10 @@
 //! One stay of an execution in memory: history → guests → perform → commit → hibernate. The file to read first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{
-    Action, CallName, Event, EventData, Execution, Failure, Message, Position, Scope, Target, kind,
-};
+use cerebelum_history::{Action, Event, Execution, Failure, Message, Position, Scope, kind};
 use cerebelum_sandbox::{Held, Moving};
 use cerebelum_store::{Claimed, ExecutionKey, ExecutionRow, Incarnation};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -89,8 +87,6 @@ pub(crate) struct Activation {
     pub(crate) starting: Option<PendingStart>,
     pub(crate) guests: Guests,
     pub(crate) requests: Requests,
-    /// The targets to which names were resolved when child calls were recorded (L17).
-    pub(crate) targets: BTreeMap<CallName, Target>,
     pub(crate) received: BTreeSet<i64>,
     /// The last stored position; 0 while nothing of the execution is stored.
     pub(crate) stored: Position,
@@ -158,7 +154,6 @@ impl Activation {
             head,
             execution,
             starting: None,
-            targets: BTreeMap::new(),
             received: BTreeSet::new(),
             stored: Position(0),
             in_flight: None,
@@ -409,18 +404,11 @@ impl Activation {
 
     /// An operator has resumed a failed execution: the call that failed is opened again.
     async fn reopen_if_asked(&mut self) -> Result<(), ActivationError> {
-        let Some(mode) = self.execution.reopening() else { return Ok(()) };
-        let history = self.events(Position(1), self.execution.saved()).await?;
-        let (found, now) = (cerebelum_history::reopening(&history), self.node.clock.moment());
-        match (found.call(mode), history.last().map(|event| &event.data)) {
-            (Some(ordinal), _) => self.execution.reopen(ordinal, now),
-            // The request to resume referred to an older failure.
-            (None, Some(EventData::ExecutionFailed { failure })) => self.execution.stay_failed(failure.clone(), now),
-            (None, _) => {
-                return Err(ActivationError::Parked("nothing to resume: the execution has not failed".to_owned()));
-            }
+        if !self.execution.is_reopening() {
+            return Ok(());
         }
-        Ok(())
+        let history = self.events(Position(1), self.execution.saved()).await?;
+        self.execution.reopen_if_asked(&history, self.node.clock.moment()).map_err(ActivationError::Parked)
     }
 }
 

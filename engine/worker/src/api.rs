@@ -1,11 +1,7 @@
 //! The engine's API in its own types. The server translates to and from these and decides nothing.
 
-use cerebelum_history::{Digest, ExecutionId, Failure, Json, Level, Position, Scope, Timestamp};
+use cerebelum_history::{Digest, ExecutionId, Failure, Json, Level, Position, Scope, Status, Timestamp};
 use thiserror::Error;
-
-/// Every word that the status of an execution can be.
-pub const STATUSES: [&str; 9] =
-    ["running", "sleeping", "waiting-for-approval", "waiting", "paused", "parked", "completed", "failed", "cancelled"];
 
 /// Why the engine did not fulfil a request. Every variant is one line for a person: the cause, and the remedy.
 #[derive(Debug, Clone, Error)]
@@ -107,8 +103,8 @@ pub struct StepView {
     pub scope: Scope,
     /// The beginning of its input.
     pub input_preview: String,
-    /// `running`, `waiting`, `completed`, `failed`, `cancelled`.
-    pub status: String,
+    /// Running, waiting, completed, failed or cancelled.
+    pub status: Status,
     /// The number of the attempt, from 1.
     pub attempt: u32,
     /// When it started.
@@ -143,9 +139,8 @@ pub struct Summary {
     pub workflow: String,
     /// The component it is pinned to.
     pub digest: Digest,
-    /// `running`, `sleeping`, `waiting-for-approval`, `waiting`, `paused`, `parked`, `completed`, `failed`,
-    /// `cancelled`.
-    pub status: String,
+    /// Its status.
+    pub status: Status,
     /// Attributes: name to JSON scalar, as one JSON object.
     pub attributes: Json,
     /// When it was started.
@@ -162,7 +157,7 @@ pub struct Summary {
 
 /// An execution in full.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Status {
+pub struct ExecutionStatus {
     /// The fields that a list shows.
     pub summary: Summary,
     /// Its input.
@@ -268,7 +263,7 @@ pub struct ApprovalsRequest {
 #[derive(Debug, Clone, Default)]
 pub struct ListRequest {
     /// Only executions with this status.
-    pub status: Option<String>,
+    pub status: Option<Status>,
     /// Only executions of this workflow.
     pub workflow: Option<String>,
     /// Only executions with these attributes.

@@ -1,6 +1,6 @@
 //! Takes the requests of guests, a bounded number at a time, so that no round takes long and no batch is huge.
 
-use cerebelum_history::{CallName, Request, Scope};
+use cerebelum_history::{Request, Scope};
 
 use crate::activation::Activation;
 use crate::activation_error::ActivationError;
@@ -68,16 +68,9 @@ impl Activation {
 
     async fn take_request(&mut self, scope: &Scope, request: Request) -> Result<(), ActivationError> {
         let mut target = None;
-        if let Some(name) = self.execution.needs_target(scope, &request) {
+        if let Some(named) = self.execution.needs_target(scope, &request) {
             let from = self.execution.component(scope).clone();
-            let is_step = crate::restore::names_step(&request);
-            let found = self.node.directory.target(self.key.tenant, &from, (name, is_step)).await?;
-            // A child is started with the batch that records its call.
-            if let (Ok(found), false, Request::Call(ordinal, _)) = (&found, is_step, &request) {
-                let call = CallName { scope: scope.clone(), ordinal: *ordinal };
-                self.targets.insert(call, found.clone());
-            }
-            target = Some(found);
+            target = Some(self.node.directory.target(self.key.tenant, &from, named).await?);
         }
         self.execution.request(scope, request, target, self.node.clock.moment())?;
         Ok(())

@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    ApprovalEdge, Changes, ChildResult, ChildStart, End, Event, EventData, Execution, ExecutionId, ExecutionOptions,
-    Failure, Identity, Json, Message, Position, RUN_PACE_MS, RUNS_UNPACED_MAX, kind, planted,
+    ApprovalEdge, Changes, ChildStart, End, Event, EventData, ExecutionId, Json, Message, Position, Status, planted,
 };
 use cerebelum_store::{
-    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, ExecutionRow, LogLine, Parent, Progress, State,
+    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, ExecutionRow, LogLine, Progress, State,
 };
 
 use crate::activation::Activation;
 use crate::activation_error::ActivationError;
 use crate::commit::InFlight;
-use crate::restore;
 use crate::start_command::{StartCommand, chunk, pieces, text_of};
 
 impl Activation {
@@ -45,7 +43,7 @@ impl Activation {
         let retried = changes.events.iter().filter(|event| matches!(event.data, EventData::StepRetried { .. }));
         self.node.metrics.retries.inc_by(retried.count() as u64);
         let end = self.execution.end().cloned();
-        let mut messages = self.farewells(end.as_ref());
+        let mut messages: Vec<(ExecutionId, String)> = self.farewell(end.as_ref()).into_iter().collect();
         if planted("child-end-not-in-batch") {
             for (id, message) in messages.drain(..) {
                 let (store, key) =
@@ -99,14 +97,11 @@ impl Activation {
     /// The row as it is after the changes taken so far.
     fn head_now(&self) -> ExecutionRow {
         let execution = &self.execution;
-        let (state, status) = match execution.end() {
-            Some(End::Completed(_)) => (State::Completed, "completed"),
-            Some(End::Failed(_)) => (State::Failed, "failed"),
-            Some(End::Cancelled(_)) => (State::Cancelled, "cancelled"),
-            Some(End::Continued(_)) => (State::Open, "running"),
-            None if execution.is_paused() => (State::Open, "paused"),
-            None if execution.options().starts_at.is_some() => (State::Open, "waiting"),
-            None => (State::Open, execution.status_word()),
+        let state = match execution.end() {
+            Some(End::Completed(_)) => State::Completed,
+            Some(End::Failed(_)) => State::Failed,
+            Some(End::Cancelled(_)) => State::Cancelled,
+            Some(End::Continued(_)) | None => State::Open,
         };
         ExecutionRow {
             state,
@@ -116,7 +111,7 @@ impl Activation {
             position: execution.position(),
             stamp: execution.stamp(),
             due: execution.due(),
-            status: status.to_owned(),
+            status: execution.status(),
             attributes: text_of(execution.attributes()),
             options: text_of(execution.options()),
             ended_at: (state != State::Open).then(|| execution.stamp()),
@@ -127,69 +122,39 @@ impl Activation {
 
     /// After a continue-as-new: a new history under the same id, which any node may claim.
     fn next_run(&self, head: ExecutionRow, input: Json) -> (ExecutionRow, Option<Chunk>) {
-        let identity = Identity { run: head.run + 1, ..restore::identity(&head) };
-        let mut options = self.execution.options().of_next_run();
-        // A chain of runs that does nothing else must not keep the engine busy.
-        options.starts_at = (head.run >= RUNS_UNPACED_MAX).then(|| head.stamp.plus(RUN_PACE_MS));
-        let mut next = Execution::start(identity, input, options.clone(), head.stamp);
-        let first = chunk(Position(1), &next.take_changes().events);
+        let mut next = self.execution.next_run(input, head.stamp);
         let head = ExecutionRow {
-            run: head.run + 1,
-            position: Position(1),
-            settled: options.starts_at.is_some(),
-            due: [options.starts_at, options.deadline, options.cancel_until].into_iter().flatten().min(),
-            options: text_of(&options),
+            run: next.identity().run,
+            position: next.position(),
+            settled: next.is_settled(),
+            due: next.due(),
+            status: next.status(),
+            options: text_of(next.options()),
             open_calls: Some(0),
             ..head
         };
-        (head, first)
+        (head, chunk(Position(1), &next.take_changes().events))
     }
 
     /// The message about the end to a parent that waits for it.
-    fn farewells(&self, end: Option<&End>) -> Vec<(ExecutionId, String)> {
-        let Some(parent) = self.head.parent.as_ref().filter(|parent| parent.awaited) else { return Vec::new() };
-        let result = match end {
-            Some(End::Completed(output)) => ChildResult::Completed(output.clone()),
-            Some(End::Failed(failure) | End::Cancelled(failure)) => ChildResult::Failed(failure.clone()),
-            Some(End::Continued(_)) | None => return Vec::new(),
-        };
-        let message = Message::Child { run: parent.run, call: parent.call.clone(), id: self.key.id.clone(), result };
-        vec![(parent.id.clone(), Json::of(&message).to_string())]
+    fn farewell(&self, end: Option<&End>) -> Option<(ExecutionId, String)> {
+        let (parent, end) = self.head.parent.as_ref().zip(end)?;
+        let message = parent.farewell(&self.key.id, end)?;
+        Some((parent.id.clone(), Json::of(&message).to_string()))
     }
 
-    fn child(&mut self, start: ChildStart) -> Child {
-        let target = self.targets.remove(&start.call).unwrap_or_default();
-        let own_component = self.head.workflow.split('/').next().unwrap_or_default();
-        let named = &start.workflow.workflow;
-        let workflow = if named.contains('/') { named.clone() } else { format!("{own_component}/{named}") };
-        let parent =
-            Parent { id: self.key.id.clone(), run: self.head.run, call: start.call.clone(), awaited: start.awaited };
-        let beginning = StartCommand {
+    fn child(&self, start: ChildStart) -> Child {
+        let said = |message: &Message| Json::of(message).to_string();
+        let (accepted, refused) = (start.accepted().as_ref().map(said), said(&start.refused()));
+        let command = StartCommand {
             tenant: self.key.tenant,
-            id: start.id.clone(),
-            workflow,
-            digest: target.component.unwrap_or_else(|| self.execution.component(&start.call.scope).clone()),
+            identity: start.identity,
             input: start.workflow.input,
             attributes: BTreeMap::new(),
-            options: ExecutionOptions {
-                cancel_grace_ms: target.cancel_grace_ms,
-                depth: self.execution.options().depth + 1,
-                ..ExecutionOptions::default()
-            },
-            // After the restore of a backup the same call starts the same child, so its effects have the same keys.
-            seed: self.head.seed.child(parent.run, &parent.call, &start.id),
-            parent: Some(parent),
+            options: start.options,
+            parent: Some(start.parent),
         };
-        let say = |result| {
-            Json::of(&Message::Child { run: self.head.run, call: start.call.clone(), id: start.id.clone(), result })
-                .to_string()
-        };
-        let taken = format!("the execution id `{}` is taken by another execution", start.id);
-        Child {
-            new: beginning.rows(self.execution.stamp()),
-            accepted: (!start.awaited).then(|| say(ChildResult::Accepted(start.id.clone()))),
-            refused: say(ChildResult::Failed(Failure::new(kind::CONFLICT, taken))),
-        }
+        Child { new: command.rows(self.execution.stamp()), accepted, refused }
     }
 }
 
@@ -200,13 +165,8 @@ pub(crate) fn parking(
     after: Position,
     reason: String,
 ) -> Batch {
-    let head = ExecutionRow {
-        parked: Some(reason),
-        status: "parked".to_owned(),
-        position: after,
-        settled: false,
-        ..head.clone()
-    };
+    let head =
+        ExecutionRow { parked: Some(reason), status: Status::Parked, position: after, settled: false, ..head.clone() };
     Batch { release: true, ..Batch::of(incarnation, head) }
 }
 

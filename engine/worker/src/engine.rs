@@ -12,8 +12,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::api::{
-    ApiError, ApprovalView, ApprovalsRequest, ComponentInfo, EventView, ListRequest, LogView, OpenError, Status,
-    Summary,
+    ApiError, ApprovalView, ApprovalsRequest, ComponentInfo, EventView, ExecutionStatus, ListRequest, LogView,
+    OpenError, Summary,
 };
 use crate::directory::{manifest_of, unavailable};
 use crate::env::{Env, Running, ThisRuntime};
@@ -219,13 +219,13 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, or the database does not answer.
-    pub async fn status(&self, id: &str) -> Result<Status, ApiError> {
+    pub async fn status(&self, id: &str) -> Result<ExecutionStatus, ApiError> {
         let whole = self.node.store.describe(&key(id)?).await.map_err(unavailable)?;
         views::status(whole.ok_or_else(|| no_execution(id))?)
     }
 
     /// The full status of an execution, if it has ended.
-    async fn ended(&self, key: &ExecutionKey) -> Result<Option<Status>, ApiError> {
+    async fn ended(&self, key: &ExecutionKey) -> Result<Option<ExecutionStatus>, ApiError> {
         let whole = self.node.store.describe_if_ended(key).await.map_err(unavailable)?;
         let whole = whole.ok_or_else(|| no_execution(key.id.as_str()))?;
         Some(whole).filter(|whole| whole.head.state != State::Open).map(views::status).transpose()
@@ -235,7 +235,7 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such execution, or the database does not answer.
-    pub async fn wait(&self, id: &str, timeout: Option<Duration>) -> Result<Status, ApiError> {
+    pub async fn wait(&self, id: &str, timeout: Option<Duration>) -> Result<ExecutionStatus, ApiError> {
         let key = key(id)?;
         let runtime = &self.node.runtime;
         let began = runtime.boot_ms();
@@ -339,11 +339,6 @@ impl Engine {
         let head = self.node.store.execution(&key).await.map_err(unavailable)?;
         head.map(|head| head.key).ok_or_else(|| no_execution(id))
     }
-}
-
-/// Whether the execution has ended.
-pub(crate) fn is_ended(summary: &Summary) -> bool {
-    matches!(summary.status.as_str(), "completed" | "failed" | "cancelled")
 }
 
 pub(crate) fn key(id: &str) -> Result<ExecutionKey, ApiError> {

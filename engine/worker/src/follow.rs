@@ -6,9 +6,9 @@ use cerebelum_store::{ExecutionKey, ExecutionRow, Progress};
 use futures::Stream;
 use tokio::sync::watch;
 
-use crate::api::{ApiError, Status, Summary};
+use crate::api::{ApiError, ExecutionStatus, Summary};
 use crate::directory::unavailable;
-use crate::engine::{Engine, LOOK_AGAIN, is_ended, key, no_execution};
+use crate::engine::{Engine, LOOK_AGAIN, key, no_execution};
 use crate::views;
 use crate::watchers::WatchState;
 
@@ -48,7 +48,7 @@ impl Follower {
         let is_told = self.moved().await;
         let found = self.engine.node.store.execution(&self.key).await.map_err(unavailable)?;
         let head = found.ok_or_else(|| no_execution(self.key.id.as_str()))?;
-        self.is_over = is_ended(&views::summary(&head));
+        self.is_over = head.status.is_ended();
         Ok(Some(Look { head, is_told }))
     }
 
@@ -72,7 +72,7 @@ struct Watcher {
 
 impl Watcher {
     /// The next status after a change; none after the execution has ended.
-    async fn next(&mut self) -> Result<Option<Status>, ApiError> {
+    async fn next(&mut self) -> Result<Option<ExecutionStatus>, ApiError> {
         while let Some(Look { head, is_told }) = self.follower.next().await? {
             let Follower { engine, key, .. } = &self.follower;
             let progress = engine.node.store.progress(key).await.map_err(unavailable)?;
@@ -84,7 +84,7 @@ impl Watcher {
                 let status = engine.status(key.id.as_str()).await?;
                 let took = Duration::from_millis(engine.node.runtime.boot_ms() - began_ms);
                 self.follower.pause = BETWEEN_LOOKS.max(took * (READING_SHARE - 1));
-                self.follower.is_over = is_ended(&status.summary);
+                self.follower.is_over = status.summary.status.is_ended();
                 return Ok(Some(status));
             }
         }
@@ -109,7 +109,7 @@ impl Engine {
     }
 
     /// The status now and after each change (several at once count as one), until the execution has ended.
-    pub fn watch(&self, id: &str) -> impl Stream<Item = Result<Status, ApiError>> + Send + use<> {
+    pub fn watch(&self, id: &str) -> impl Stream<Item = Result<ExecutionStatus, ApiError>> + Send + use<> {
         let watcher = Follower::new(self, id).map(|follower| Watcher { follower, last: None });
         futures::stream::unfold(Some(watcher), |state| async move {
             match state? {

@@ -45,6 +45,7 @@ mod watchers;
 
 pub use api::*;
 pub use cerebelum_history::ReopenMode;
+pub use cerebelum_sandbox::COMPONENT_BYTES_MAX;
 pub use config::{Config, LEASE_MIN};
 pub use engine::Engine;
 pub use env::{ComponentLoader, Env, Fetching, Grants, Guest, HttpClient, Program, Room, Runtime};

@@ -1,13 +1,12 @@
 //! The engine's counters and histograms, and their rendering for Prometheus.
 
+use cerebelum_history::Status;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-
-use crate::STATUSES;
 
 const PREFIX: &str = "cerebelum";
 const BATCHES: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
@@ -83,7 +82,7 @@ impl Metrics {
 
 /// What other parts of the engine measure, at one moment.
 pub(crate) struct Measured {
-    pub(crate) by_status: Vec<(String, u64)>,
+    pub(crate) by_status: Vec<(Status, u64)>,
     pub(crate) in_memory: usize,
     pub(crate) guests: usize,
     pub(crate) guests_started: u64,
@@ -93,11 +92,10 @@ pub(crate) struct Measured {
 
 impl Measured {
     fn registry(self) -> Registry {
-        let by_status = Family::<[(&str, String); 1], Gauge>::default();
+        let by_status = Family::<[(&str, &str); 1], Gauge>::default();
         // A status that no execution has is shown as 0: alarms cannot be set for what is absent.
-        let none = STATUSES.map(|status| (status.to_owned(), 0));
-        for (status, count) in none.into_iter().chain(self.by_status) {
-            by_status.get_or_create(&[("status", status)]).set(signed(count));
+        for (status, count) in Status::ALL.map(|status| (status, 0)).into_iter().chain(self.by_status) {
+            by_status.get_or_create(&[("status", status.word())]).inc_by(signed(count));
         }
         let mut registry = Registry::with_prefix(PREFIX);
         registry.register("executions", "Executions by status", by_status);

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{
-    Call, CallName, Event, Execution, ExecutionOptions, Identity, Json, OpenCall, Position, Request, Snapshot,
-};
+use cerebelum_history::{CallName, Event, Execution, ExecutionOptions, Identity, Json, OpenCall, Position, Snapshot};
 use cerebelum_store::{CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, Store, StoreError};
 
 /// The stored execution, or why it cannot be read.
@@ -96,9 +94,4 @@ pub(crate) fn events_of(chunks: &[Chunk]) -> Result<Vec<Event>, StoreError> {
 pub(crate) fn decode(chunk: &Chunk) -> Result<Vec<Event>, StoreError> {
     let place = || format!("positions {}..{}", chunk.first.0, chunk.last.0);
     Event::decode(&chunk.events).map_err(|e| StoreError::Corrupt(format!("{}: {e}", place())))
-}
-
-/// Whether a request names a step rather than a workflow.
-pub(crate) fn names_step(request: &Request) -> bool {
-    matches!(request, Request::Call(_, Call::Step(..) | Call::Poll(..)))
 }

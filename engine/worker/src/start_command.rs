@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use cerebelum_history::{
-    Digest, Event, Execution, ExecutionId, ExecutionOptions, Identity, Json, Position, Seed, Timestamp,
-};
+use cerebelum_history::{Event, Execution, ExecutionOptions, Identity, Json, Parent, Position, Seed, Timestamp};
 use cerebelum_store::{
-    Chunk, ExecutionKey, ExecutionRow, Existing, NewExecution, Parent, StartOutcome, State, Store, StoreError, TenantId,
+    Chunk, ExecutionKey, ExecutionRow, Existing, NewExecution, StartOutcome, State, Store, StoreError, TenantId,
 };
 
 use crate::env::Runtime;
@@ -17,16 +15,11 @@ use crate::node::Node;
 /// An execution to start.
 pub(crate) struct StartCommand {
     pub(crate) tenant: TenantId,
-    pub(crate) id: ExecutionId,
-    /// `component/workflow`.
-    pub(crate) workflow: String,
-    pub(crate) digest: Digest,
+    pub(crate) identity: Identity,
     pub(crate) input: Json,
     pub(crate) attributes: BTreeMap<String, Json>,
     pub(crate) options: ExecutionOptions,
     pub(crate) parent: Option<Parent>,
-    /// The root of its keys and random numbers.
-    pub(crate) seed: Seed,
 }
 
 /// A unique seed for an execution that a client starts.
@@ -39,34 +32,24 @@ pub(crate) fn fresh_seed(runtime: &dyn Runtime) -> Seed {
 impl StartCommand {
     /// The rows of the new execution.
     pub(crate) fn rows(self, at: Timestamp) -> NewExecution {
-        let seed = self.seed;
-        let identity = Identity {
-            id: self.id.clone(),
-            workflow: self.workflow.clone(),
-            digest: self.digest.clone(),
-            seed,
-            run: 1,
-        };
-        let starts_at = self.options.starts_at;
-        let options = text_of(&self.options);
-        let mut execution = Execution::start(identity, self.input, self.options, at);
+        let mut execution = Execution::start(self.identity.clone(), self.input, self.options, at);
+        let Identity { id, workflow, digest, seed, run } = self.identity;
         let head = ExecutionRow {
-            key: ExecutionKey { tenant: self.tenant, id: self.id },
-            workflow: self.workflow,
-            digest: self.digest,
+            key: ExecutionKey { tenant: self.tenant, id },
+            workflow,
+            digest,
             seed,
-            run: 1,
+            run,
             state: State::Open,
             paused: false,
             parked: None,
-            // A delayed start has no work before its time.
-            settled: starts_at.is_some(),
-            position: Position(1),
+            settled: execution.is_settled(),
+            position: execution.position(),
             stamp: at,
             due: execution.due(),
-            status: if starts_at.is_some() { "waiting" } else { "running" }.to_owned(),
+            status: execution.status(),
             attributes: text_of(&self.attributes),
-            options,
+            options: text_of(execution.options()),
             parent: self.parent,
             started_at: at,
             ended_at: None,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    Approval, ChildResult, ExecutionId, ExecutionOptions, Failure, INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Json, Message,
-    Position, ReopenMode, Reopening, kind, planted,
+    Approval, End, ExecutionId, ExecutionOptions, Failure, Identity, Json, Message, NAME_BYTES_MAX, Position,
+    ReopenMode, Resumption, Verb, check_inbox, kind, planted,
 };
 use cerebelum_store::{
     AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, ExecutionKey, ExecutionRow, StartOutcome, State,
@@ -46,22 +46,25 @@ impl Engine {
         cerebelum_history::check_attributes(&attributes).map_err(ApiError::Invalid)?;
         let beginning = StartCommand {
             tenant: TENANT,
-            id,
-            workflow: found.workflow,
-            digest: found.digest,
+            identity: Identity {
+                id,
+                workflow: found.workflow,
+                digest: found.digest,
+                seed: fresh_seed(&*self.node.runtime),
+                run: 1,
+            },
             input: input.clone(),
             attributes,
             options,
             parent: None,
-            seed: fresh_seed(&*self.node.runtime),
         };
         // A client that chose the id may be repeating its request: an execution that exists must not be run again in
         // memory.
         if request.id.is_some() {
-            let key = ExecutionKey { tenant: TENANT, id: beginning.id.clone() };
+            let key = ExecutionKey { tenant: TENANT, id: beginning.identity.id.clone() };
             let there = self.node.begun.submit(key).await.ok_or_else(stopping)?.map_err(unavailable)?;
             if let Some((existing, first)) = there {
-                return started_before(existing, &first.map_err(unavailable)?, (&beginning.workflow, &input));
+                return started_before(existing, &first.map_err(unavailable)?, (&beginning.identity.workflow, &input));
             }
         }
         self.begin(beginning.rows(at), input).await
@@ -179,13 +182,13 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, it has ended, or the data is not valid JSON.
     pub async fn signal(&self, id: &str, name: &str, data: &str) -> Result<(), ApiError> {
-        if name.is_empty() || name.len() > 128 {
-            return Err(ApiError::Invalid("a signal's name has 1 to 128 characters".to_owned()));
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(ApiError::Invalid(format!("a signal's name has 1 to {NAME_BYTES_MAX} bytes")));
         }
         let _room = self.node.room.for_request(data.len()).await?;
         let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
         self.has_inbox_room(&key(id)?).await?;
-        self.send(id, Message::Signal { name: name.to_owned(), data }, "takes no signals").await
+        self.send(id, Verb::Signal, Message::Signal { name: name.to_owned(), data }).await
     }
 
     /// Asks an execution to end. Its clean-up code runs.
@@ -194,11 +197,9 @@ impl Engine {
     /// When there is no such execution, or it has ended.
     pub async fn cancel(&self, id: &str) -> Result<(), ApiError> {
         let head = self.node.store.execution(&key(id)?).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
-        if head.parked.is_some() {
-            return Err(ApiError::Conflict(format!("execution `{id}` is parked: resume it first, or terminate it")));
-        }
+        Verb::Cancel.on(views::standing(&head)).map_err(|why| conflict(id, &why))?;
         let at = self.node.store.now().await.map_err(unavailable)?;
-        self.send(id, Message::Cancel { at }, "cannot be cancelled").await
+        self.send(id, Verb::Cancel, Message::Cancel { at }).await
     }
 
     /// Ends an execution at once. An unreadable one is ended by its key alone.
@@ -208,7 +209,7 @@ impl Engine {
     pub async fn terminate(&self, id: &str) -> Result<(), ApiError> {
         let key = key(id)?;
         if self.is_readable(&key).await? {
-            self.send(id, Message::Terminate, "cannot be terminated").await?;
+            self.send(id, Verb::Terminate, Message::Terminate).await?;
             // The reason for which it was parked no longer matters.
             self.node.store.unpark(&key).await.map_err(unavailable)?;
             self.node.wake.now();
@@ -216,17 +217,16 @@ impl Engine {
         }
         let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         let failure = Failure::new(kind::CANCELLED, "the execution was terminated: its rows could not be read");
-        let parent = head.parent.filter(|parent| parent.awaited).map(|parent| {
-            let result = ChildResult::Failed(failure);
-            let message = Message::Child { run: parent.run, call: parent.call, id: key.id.clone(), result };
-            (parent.id, Json::of(&message).to_string())
+        let farewell = head.parent.and_then(|parent| {
+            let message = parent.farewell(&key.id, &End::Cancelled(failure))?;
+            Some((parent.id, Json::of(&message).to_string()))
         });
-        if self.node.store.bury(&key, parent.into_iter().collect()).await.map_err(unavailable)? {
+        if self.node.store.bury(&key, farewell.into_iter().collect()).await.map_err(unavailable)? {
             tracing::warn!(execution = id, "terminated by its key alone: its rows could not be read");
             self.node.watchers.changed(&key);
             return Ok(());
         }
-        Err(ApiError::Conflict(format!("execution `{id}` has ended and cannot be terminated")))
+        Err(self.refusal(&key, Verb::Terminate).await)
     }
 
     /// Whether an execution can be loaded into memory, or has ended and need not be.
@@ -248,7 +248,7 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, or it has ended.
     pub async fn pause(&self, id: &str) -> Result<(), ApiError> {
-        self.send(id, Message::Pause, "cannot be paused").await
+        self.send(id, Verb::Pause, Message::Pause).await
     }
 
     /// Resumes an execution after a pause, a parking or a failure.
@@ -259,43 +259,28 @@ impl Engine {
     pub async fn resume(&self, id: &str, mode: ReopenMode) -> Result<(), ApiError> {
         let key = key(id)?;
         let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
-        if head.parked.is_some() {
-            self.node.crash_log.forgive(&key.id);
-            self.node.store.unpark(&key).await.map_err(unavailable)?;
-            self.node.wake.now();
-            return Ok(());
-        }
-        match head.state {
-            State::Open if head.paused => self.send(id, Message::Resume, "cannot be resumed").await,
-            State::Open => {
-                Err(ApiError::Conflict(format!("execution `{id}` is {}: there is nothing to resume", head.status)))
+        match Resumption::of(views::standing(&head)).map_err(|why| conflict(id, &why))? {
+            Resumption::Unpark => {
+                self.node.crash_log.forgive(&key.id);
+                self.node.store.unpark(&key).await.map_err(unavailable)?;
+                self.node.wake.now();
             }
-            State::Failed => self.reopen(&key, &head, mode).await,
-            State::Completed | State::Cancelled => {
-                Err(ApiError::Conflict(format!("execution `{id}` is {} and stays so: start another one", head.status)))
+            Resumption::Unpause => {
+                // An execution that has ended meanwhile has nothing to resume either.
+                let message = Json::of(&Message::Resume).to_string();
+                if !self.node.store.send(&key, message).await.map_err(unavailable)? {
+                    return Err(changed_meanwhile(id));
+                }
             }
+            Resumption::Reopen => self.reopen(&key, &head, mode).await?,
         }
+        Ok(())
     }
 
     async fn reopen(&self, key: &ExecutionKey, head: &ExecutionRow, mode: ReopenMode) -> Result<(), ApiError> {
         let history = restore::events(&*self.node.store, key, head.run, (Position(1), head.position)).await;
         let found = cerebelum_history::reopening(&history.map_err(unavailable)?);
-        let id = &key.id;
-        let message = match (found, mode) {
-            (Reopening::Nothing, _) => {
-                return Err(ApiError::Conflict(format!(
-                    "execution `{id}` failed in its own code, no call did: it would fail again"
-                )));
-            }
-            (Reopening::Unsafe { failed, later, .. }, ReopenMode::Checked) => {
-                return Err(ApiError::Conflict(format!(
-                    "execution `{id}` went on to {later} after {failed} had failed, and resuming would not undo that: \
-                     start a new execution, or insist with `cerebelum resume {id} --force`"
-                )));
-            }
-            (_, ReopenMode::Checked) => Message::Reopen,
-            (_, ReopenMode::Forced) => Message::ReopenForced,
-        };
+        let message = found.request(&key.id, mode).map_err(|why| conflict(key.id.as_str(), &why))?;
         let message = Json::of(&message).to_string();
         if self.node.store.reopen(key, message).await.map_err(unavailable)? {
             self.node.wake.now();
@@ -312,32 +297,44 @@ impl Engine {
         if self.node.store.delete(&key).await.map_err(unavailable)? {
             return Ok(());
         }
-        self.existing(id).await?;
-        Err(ApiError::Conflict(format!("execution `{id}` has not ended: cancel or terminate it first")))
+        Err(self.refusal(&key, Verb::Delete).await)
     }
 
     /// Checks that the execution's inbox has room for another message.
     async fn has_inbox_room(&self, key: &ExecutionKey) -> Result<(), ApiError> {
         let (messages, bytes) = self.node.store.unread(key).await.map_err(unavailable)?;
-        if messages < INBOX_MESSAGES_MAX && bytes < INBOX_BYTES_MAX {
-            return Ok(());
-        }
-        Err(ApiError::Conflict(format!(
-            "inbox-full: execution `{}` has {messages} unread messages of {bytes} bytes where {INBOX_MESSAGES_MAX} and {INBOX_BYTES_MAX} are the limit: wait until it has read some",
-            key.id
-        )))
+        check_inbox(messages, bytes)
+            .map_err(|why| ApiError::Conflict(format!("inbox-full: execution `{}` {why}", key.id)))
     }
 
-    async fn send(&self, id: &str, message: Message, refusal: &str) -> Result<(), ApiError> {
+    async fn send(&self, id: &str, verb: Verb, message: Message) -> Result<(), ApiError> {
         let key = key(id)?;
         if self.node.store.send(&key, Json::of(&message).to_string()).await.map_err(unavailable)? {
             return Ok(());
         }
-        match self.node.store.execution(&key).await.map_err(unavailable)? {
-            Some(head) => Err(ApiError::Conflict(format!("execution `{id}` is {} and {refusal}", head.status))),
-            None => Err(no_execution(id)),
+        Err(self.refusal(&key, verb).await)
+    }
+
+    /// Why the store refused what a client asked of this execution.
+    async fn refusal(&self, key: &ExecutionKey, verb: Verb) -> ApiError {
+        let id = key.id.as_str();
+        match self.node.store.execution(key).await {
+            Ok(Some(head)) => match verb.on(views::standing(&head)) {
+                Err(why) => conflict(id, &why),
+                Ok(()) => changed_meanwhile(id),
+            },
+            Ok(None) => no_execution(id),
+            Err(error) => unavailable(error),
         }
     }
+}
+
+fn conflict(id: &str, why: &str) -> ApiError {
+    ApiError::Conflict(format!("execution `{id}` {why}"))
+}
+
+fn changed_meanwhile(id: &str) -> ApiError {
+    ApiError::Unavailable(format!("execution `{id}` changed in the meantime: try again"))
 }
 
 /// The answer to a start whose id is taken: the existing execution, if it is the same one.

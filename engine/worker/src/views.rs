@@ -1,7 +1,7 @@
 //! Converts rows and events into the types of the API.
 
 use cerebelum_history::{
-    ApprovalRequest, Event, EventData, Failure, Json, Position, Scope, StepLine, Waiting, steps, waiting_on,
+    ApprovalRequest, Event, EventData, Failure, Json, Position, Scope, Status, StepLine, Waiting, steps, waiting_on,
 };
 use cerebelum_sandbox::Manifest;
 use cerebelum_store::{
@@ -9,7 +9,8 @@ use cerebelum_store::{
 };
 
 use crate::api::{
-    ApiError, ApprovalView, ComponentInfo, EventView, LogView, ProgressView, Status, StepView, Summary, WaitingOn,
+    ApiError, ApprovalView, ComponentInfo, EventView, ExecutionStatus, LogView, ProgressView, StepView, Summary,
+    WaitingOn,
 };
 use crate::directory::unavailable;
 use crate::restore;
@@ -35,13 +36,26 @@ pub(crate) fn summary(head: &ExecutionRow) -> Summary {
         id: head.key.id.clone(),
         workflow: head.workflow.clone(),
         digest: head.digest.clone(),
-        status: head.status.clone(),
+        status: head.status,
         attributes: Json::parse(attributes).unwrap_or_else(|_| Json::null()),
         started_at: head.started_at,
         ended_at: head.ended_at,
         run: head.run,
         events: head.position.0,
         parent: head.parent.as_ref().map(|parent| parent.id.clone()),
+    }
+}
+
+/// The status that decides what clients may do. The flags of the row decide; the derived status beside them is a copy
+/// (L20).
+pub(crate) fn standing(head: &ExecutionRow) -> Status {
+    match head.state {
+        State::Completed => Status::Completed,
+        State::Failed => Status::Failed,
+        State::Cancelled => Status::Cancelled,
+        State::Open if head.parked.is_some() => Status::Parked,
+        State::Open if head.paused => Status::Paused,
+        State::Open => head.status,
     }
 }
 
@@ -53,7 +67,7 @@ pub(crate) fn input(events: &[Event]) -> Option<Json> {
     }
 }
 
-pub(crate) fn status(whole: ExecutionDetail) -> Result<Status, ApiError> {
+pub(crate) fn status(whole: ExecutionDetail) -> Result<ExecutionStatus, ApiError> {
     let ExecutionDetail { head, first, history, calls, progress } = whole;
     let earlier_events = history.as_ref().ok().and_then(|chunks| chunks.first()).map_or(0, |chunk| chunk.first.0 - 1);
     let beginning = first.and_then(|first| restore::decode(&first).ok());
@@ -89,7 +103,7 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<Status, ApiError> {
         let name = of_step.map_or(&*head.workflow, |line| &line.name).to_owned();
         ProgressView { name, scope: progress.scope, percent: progress.percent, message: progress.message }
     });
-    Ok(Status {
+    Ok(ExecutionStatus {
         summary: summary(&head),
         input: input(beginning.as_deref().unwrap_or(&history)).unwrap_or_else(Json::null),
         output,
@@ -132,7 +146,7 @@ fn step(line: StepLine) -> StepView {
         name: line.name,
         scope: line.call.step_scope(),
         input_preview: line.input_preview,
-        status: line.status.to_owned(),
+        status: line.status,
         attempt: line.attempt,
         started_at: line.started_at,
         ended_at: line.ended_at,

@@ -19,7 +19,7 @@ use crate::workflow::{AskStart, AskWorkflow, IsWorkflow, Workflow, WorkflowByNam
 
 /// The first parameter of every workflow and step. Cheap to clone.
 ///
-/// Methods that wait return a [`Durable`](crate::Durable) call. Its outcome is recorded, so the code after it continues
+/// Methods that wait return a [`Durable`](crate::calls::Durable) call. Its outcome is recorded, so the code after it continues
 /// with the same value after a crash, a restart of the engine, or a year of sleep.
 #[derive(Clone)]
 pub struct Context {

@@ -200,6 +200,7 @@ fn escape(url: &mut String, text: &str) {
 pub type Fetch = Durable<'static, AskFetch>;
 
 /// The request behind [`Fetch`].
+#[doc(hidden)]
 pub struct AskFetch {
     host: Host,
     request: Result<HttpRequest>,

@@ -59,24 +59,26 @@ pub use cerebelum_macros::step;
 /// Makes an `async fn name(ctx: Context, input: I) -> Result<O>` a workflow. Option: `name = "…"`.
 pub use cerebelum_macros::workflow;
 
-pub use context::{Context, Scalar};
-pub use durable::{Ask, Durable};
+pub use context::Context;
 pub use error::{Error, Result, kind};
 /// Goes on with the first of several futures that is ready, `select! { a = first => …, b = second => … }`.
 ///
 /// When several are ready at once, the first one in the list wins. `futures::select!` picks one at random instead. A
 /// component repeats that random choice on a rerun; a native test with `Local::hibernating` cannot.
 pub use futures::select_biased as select;
-/// Waits for several futures at once; see the crate `futures`.
+#[doc(hidden)]
 pub use futures::{select_biased, try_join};
 pub use host::Level;
-pub use json::{Data, Json};
-pub use poll::{AskPoll, AskUntil, Check, IsCheck, Poll, PollUntil};
-pub use retry::{AskRetry, Retry};
-pub use step::{AskStep, IsStep, RetryPolicy, Step, StepByName, StepOptions, StepRun};
-pub use time::{IntoDuration, days, hours, millis, minutes, seconds};
-pub use waits::{Approval, AskApproval, AskSignal, AskSleep, AwaitApproval, AwaitSignal, Sleep};
-pub use workflow::{AskStart, AskWorkflow, IsWorkflow, Workflow, WorkflowByName, WorkflowRun, WorkflowStart};
+pub use json::Json;
+pub use poll::Check;
+pub use step::RetryPolicy;
+// What the attributes implement; here, so that the compiler's messages have short names.
+#[doc(hidden)]
+pub use step::Step;
+pub use time::{days, hours, millis, minutes, seconds};
+pub use waits::Approval;
+#[doc(hidden)]
+pub use workflow::Workflow;
 
 /// Everything that a guest usually needs: `use cerebelum::prelude::*;`.
 pub mod prelude {
@@ -85,6 +87,19 @@ pub mod prelude {
         Approval, Check, Context, Error, Json, Result, RetryPolicy, bail, data, days, ensure, hours, join, join_all,
         kind, millis, minutes, seconds, select, step, workflow,
     };
+}
+
+/// The durable calls that the methods of [`Context`] return, with their options. Authors chain these, and seldom have to
+/// name them.
+pub mod calls {
+    pub use crate::context::Scalar;
+    pub use crate::durable::Durable;
+    pub use crate::poll::{Poll, PollUntil};
+    pub use crate::retry::Retry;
+    pub use crate::step::{StepByName, StepRun};
+    pub use crate::time::IntoDuration;
+    pub use crate::waits::{AwaitApproval, AwaitSignal, Sleep};
+    pub use crate::workflow::{WorkflowByName, WorkflowRun, WorkflowStart};
 }
 
 /// Runs a collection of durable calls at once and yields their values in order, or the first error. The first error
@@ -141,14 +156,21 @@ macro_rules! component {
     };
 }
 
-/// For the macros of this crate only.
+/// For the macros of this crate, and the types inside of its signatures.
 #[doc(hidden)]
 pub mod __private {
     pub use inventory;
     pub use schemars;
     pub use serde;
 
+    pub use crate::durable::Ask;
+    pub use crate::json::Data;
+    pub use crate::poll::{AskPoll, AskUntil, IsCheck};
     pub use crate::registry::{Grants, Registration};
+    pub use crate::retry::AskRetry;
+    pub use crate::step::{AskStep, IsStep, StepOptions};
+    pub use crate::waits::{AskApproval, AskSignal, AskSleep};
+    pub use crate::workflow::{AskStart, AskWorkflow, IsWorkflow};
 
     use crate::{Error, Result};
 

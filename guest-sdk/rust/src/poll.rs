@@ -46,6 +46,9 @@ impl<T> From<Option<T>> for Check<T> {
     }
 }
 
+/// The shortest time between two checks, in milliseconds.
+const INTERVAL_MS_MIN: u64 = 10;
+
 /// Interval, number of attempts and timeout: the same for both forms.
 struct PollSchedule {
     interval: Result<u64>,
@@ -87,7 +90,7 @@ impl<T: DeserializeOwned + 'static> AskPoll<T> {
 }
 
 impl<T: DeserializeOwned + 'static> Poll<T> {
-    /// The time from the end of one check to the start of the next; the default is 5 s.
+    /// The time from the end of one check to the start of the next, at least 10 ms; the default is 5 s.
     pub fn every(self, interval: impl IntoDuration) -> Self {
         self.map(|ask| AskPoll { rhythm: PollSchedule { interval: interval.into_ms(), ..ask.rhythm }, ..ask })
     }
@@ -97,8 +100,8 @@ impl<T: DeserializeOwned + 'static> Poll<T> {
         self.map(|ask| AskPoll { rhythm: PollSchedule { attempts, ..ask.rhythm }, ..ask })
     }
 
-    /// The time from the start of the poll, checked before each check. After it the poll fails with kind
-    /// `poll-timeout`.
+    /// The time from the start of the poll, tested before each check but the first. When it is over, the poll fails
+    /// with kind `poll-timeout`.
     pub fn timeout(self, timeout: impl IntoDuration) -> Self {
         self.map(|ask| AskPoll { rhythm: PollSchedule { timeout: Some(timeout.into_ms()), ..ask.rhythm }, ..ask })
     }
@@ -163,7 +166,7 @@ where
     C: IsCheck<T> + 'a,
     T: 'a,
 {
-    /// The time from the end of one check to the start of the next; the default is 5 s.
+    /// The time from the end of one check to the start of the next, at least 10 ms; the default is 5 s.
     pub fn every(self, interval: impl IntoDuration) -> Self {
         self.map(|ask| AskUntil { rhythm: PollSchedule { interval: interval.into_ms(), ..ask.rhythm }, ..ask })
     }
@@ -173,7 +176,7 @@ where
         self.map(|ask| AskUntil { rhythm: PollSchedule { attempts, ..ask.rhythm }, ..ask })
     }
 
-    /// The time from the start of the poll, checked before each check.
+    /// The time from the start of the poll, tested before each check but the first.
     pub fn timeout(self, timeout: impl IntoDuration) -> Self {
         self.map(|ask| AskUntil { rhythm: PollSchedule { timeout: Some(timeout.into_ms()), ..ask.rhythm }, ..ask })
     }
@@ -195,7 +198,7 @@ where
 }
 
 /// A poll that is durable through its sleeps: a rerun gets the outcomes of past attempts from the history and goes on
-/// counting.
+/// counting. Its rules are those of a poll that the engine drives; `wit/polls.json` has cases for both.
 async fn poll_in_place<F, R, C, T>(ctx: &Context, mut check: F, policy: PollPolicy) -> Result<T>
 where
     F: FnMut(u32) -> R,
@@ -206,12 +209,12 @@ where
     let started_ms = ctx.host.now_ms();
     for attempt in 1..=max_attempts {
         if attempt > 1 {
-            ctx.host.sleep(interval_ms).await?;
-        }
-        let elapsed_ms = ctx.host.now_ms().saturating_sub(started_ms);
-        if let Some(timeout_ms) = timeout_ms.filter(|&timeout_ms| elapsed_ms > timeout_ms) {
-            let message = format!("Polling timed out after {elapsed_ms}ms (timeout: {timeout_ms}ms)");
-            return Err(Error::new(kind::POLL_TIMEOUT, message).permanent());
+            ctx.host.sleep(interval_ms.max(INTERVAL_MS_MIN)).await?;
+            let spent_ms = ctx.host.now_ms().saturating_sub(started_ms);
+            if let Some(timeout_ms) = timeout_ms.filter(|&timeout_ms| spent_ms >= timeout_ms) {
+                let message = format!("Polling timed out after {spent_ms}ms (timeout: {timeout_ms}ms)");
+                return Err(Error::new(kind::POLL_TIMEOUT, message).permanent());
+            }
         }
         if let Some(value) = check(attempt).await?.into_ready() {
             return Ok(value);

@@ -10,8 +10,10 @@ mod template;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cerebelum_python_builder::PythonProgram;
+pub(crate) use cerebelum_python_builder::is_foreign;
+
 use crate::exit::{CliError, Outcome};
-pub(crate) use python::is_foreign;
 pub(crate) use template::scaffold;
 
 /// A built component.
@@ -36,19 +38,13 @@ pub(crate) fn build(path: &Path) -> Outcome<Built> {
     if let Some(folder) = cargo::crate_folder(&whole) {
         return cargo::build(&folder);
     }
-    match python::find(&whole)? {
+    match PythonProgram::find(&whole)? {
         Some(program) => python::build(&program),
         None => Err(CliError::usage(format!(
             "cannot build {shown}: there is neither a Cargo.toml nor Python; name the folder of a crate or a Python \
              file, or begin one with `cerebelum new`"
         ))),
     }
-}
-
-/// A path as the user would write it: relative to the current folder, if it is below that.
-fn shown(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
 #[cfg(test)]

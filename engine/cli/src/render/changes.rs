@@ -1,5 +1,6 @@
 //! The changes between two statuses of an execution, one line for each.
 
+use cerebelum_history::Status;
 use cerebelum_server::json::{compact, rfc3339};
 use cerebelum_server::proto;
 use prost_types::Timestamp;
@@ -46,7 +47,7 @@ fn steps(before: &proto::ExecutionStatus, after: &proto::ExecutionStatus, found:
         }
         if let Some(ended) = step.ended_at.filter(|_| known.is_none_or(|known| known.ended_at.is_none())) {
             let took = roughly(moment_ms(&ended).saturating_sub(moment_ms(&started)));
-            let why = step.failure.as_ref().filter(|_| step.status != "completed").map(failure_line);
+            let why = step.failure.as_ref().filter(|_| step.status != Status::Completed.word()).map(failure_line);
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
             found.push((ended, format!("step {} {} in {took}{why}", step.name, step.status)));
         }

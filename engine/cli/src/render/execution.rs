@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cerebelum_history::{Status, UnknownStatus};
 use cerebelum_server::json::compact;
 use cerebelum_server::proto;
 
@@ -135,15 +136,15 @@ fn value(name: &str, json: &str) -> Vec<Line> {
 }
 
 pub(super) fn icon(status: &str, looks: RenderOptions) -> &'static str {
-    match status {
-        "completed" => "✓",
-        "failed" => "✗",
-        "cancelled" => "⊘",
-        "running" => looks.picture.map_or("●", |picture| SPINNER[picture % SPINNER.len()]),
-        "paused" => "‖",
-        "parked" => "!",
-        "waiting-for-approval" => "?",
-        _ => "◌",
+    match status.parse() {
+        Ok(Status::Completed) => "✓",
+        Ok(Status::Failed) => "✗",
+        Ok(Status::Cancelled) => "⊘",
+        Ok(Status::Running) => looks.picture.map_or("●", |picture| SPINNER[picture % SPINNER.len()]),
+        Ok(Status::Paused) => "‖",
+        Ok(Status::Parked) => "!",
+        Ok(Status::WaitingForApproval) => "?",
+        Ok(Status::Sleeping | Status::Waiting) | Err(UnknownStatus) => "◌",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use cerebelum_history::{Status, UnknownStatus};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// How a piece of text looks on a terminal.
@@ -36,15 +37,17 @@ impl Style {
         }
     }
 
-    /// The style of a status word.
+    /// The style of a status.
     pub(crate) fn of_status(word: &str) -> Self {
-        match word {
-            "completed" => Self::Good,
-            "failed" => Self::Bad,
-            "cancelled" => Self::Dim,
-            "running" => Self::Busy,
-            "waiting-for-approval" | "parked" | "paused" => Self::ActionNeeded,
-            _ => Self::Plain,
+        match word.parse() {
+            Ok(Status::Completed) => Self::Good,
+            Ok(Status::Failed) => Self::Bad,
+            Ok(Status::Cancelled) => Self::Dim,
+            Ok(Status::Running) => Self::Busy,
+            Ok(Status::WaitingForApproval | Status::Parked | Status::Paused) => Self::ActionNeeded,
+            Ok(Status::Sleeping | Status::Waiting) => Self::Plain,
+            // The word of a newer engine.
+            Err(UnknownStatus) => Self::Plain,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use cerebelum_history::Status;
 use cerebelum_server::json::compact;
 use cerebelum_server::proto;
 
@@ -15,8 +16,8 @@ use crate::durations::roughly;
 const BAR_COLUMNS: usize = 20;
 /// More steps of one name than this below one scope are folded.
 const FOLDED_FROM: usize = 10;
-/// The words for a step's status, in the order in which a person wants to see such steps.
-const WORDS: [&str; 5] = ["failed", "waiting", "running", "cancelled", "completed"];
+/// Every status of a step, in the order in which a person wants to see such steps.
+const RANKED: [Status; 5] = [Status::Failed, Status::Waiting, Status::Running, Status::Cancelled, Status::Completed];
 
 /// Steps below the scope that called them, and the waits of each scope.
 pub(super) struct Tree<'a> {
@@ -178,7 +179,8 @@ fn folded(group: &[&proto::Step]) -> Line {
     let name = group.first().map_or("", |step| step.name.as_str());
     let mut line = Line::new(Style::Plain, &format!("{name} ×{}: ", group.len()));
     let number = |word: &str| group.iter().filter(|step| step.status == word).count();
-    let counted = WORDS.iter().rev().map(|word| (*word, number(word))).filter(|(_, number)| *number > 0);
+    let words = RANKED.iter().rev().map(|status| status.word());
+    let counted = words.map(|word| (word, number(word))).filter(|(_, number)| *number > 0);
     for (place, (word, number)) in counted.enumerate() {
         let comma = if place == 0 { "" } else { ", " };
         line = line.and(Style::Plain, comma).and(Style::of_status(word), &format!("{number} {word}"));
@@ -189,7 +191,7 @@ fn folded(group: &[&proto::Step]) -> Line {
 /// The most interesting steps of a group: failed ones before open ones before completed ones, of each sort the latest.
 /// They are shown in the order of their start.
 fn worth_a_look(mut group: Vec<&proto::Step>, number: usize) -> Vec<&proto::Step> {
-    let rank = |step: &proto::Step| WORDS.iter().position(|word| step.status == *word);
+    let rank = |step: &proto::Step| RANKED.iter().position(|status| step.status == status.word());
     let started = |step: &proto::Step| step.started_at.as_ref().map(moment_ms);
     group.sort_by_key(|step| (rank(step), std::cmp::Reverse(started(step))));
     group.truncate(number);

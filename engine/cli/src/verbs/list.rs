@@ -95,7 +95,7 @@ async fn pages(client: &mut Client, args: List) -> Outcome<ListedPage> {
         until_ms: args.until.map_or(u64::MAX, |moment| moment.ms(now_ms)),
     };
     let mut request = proto::ListRequest {
-        status: args.status,
+        status: args.status.map(|status| status.to_string()),
         workflow: args.workflow,
         attributes: values::attributes(&args.attr)?,
         cursor: args.cursor,

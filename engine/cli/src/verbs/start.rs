@@ -1,5 +1,6 @@
 //! Starts executions, and shows their status and their result.
 
+use cerebelum_history::Status;
 use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
@@ -85,7 +86,7 @@ pub(super) async fn start(client: &mut Client, request: proto::StartRequest) -> 
 /// Exit code 1 unless the execution completed.
 pub(super) fn ended_well(status: &proto::ExecutionStatus) -> Outcome {
     let summary = status.summary.clone().unwrap_or_default();
-    if summary.status == "completed" {
+    if summary.status == Status::Completed.word() {
         return Ok(());
     }
     let why = status.failure.as_ref().map(|failure| match failure.kind == summary.status {

@@ -1,6 +1,6 @@
 //! The requests of guests. Each one is matched with the journal or recorded as new.
 
-use super::{Action, ApprovalEdge, ChildStart, End, Execution, LogEntry, Moment, Target};
+use super::{Action, ApprovalEdge, End, Execution, ExecutionOptions, Identity, LogEntry, Moment, Target};
 use crate::attributes::{attributes_bytes, check_room};
 use crate::event::{Cause, EventData};
 use crate::journal::NonDeterminism;
@@ -9,19 +9,20 @@ use crate::limits::{
     OPEN_CALLS_MAX, OPEN_CHILDREN_MAX, ROUND_BYTES_MAX, RUN_LOG_BYTES_MAX, STEP_DEPTH_MAX,
 };
 use crate::open::{Attempts, CallPhase, OpenPoll, OpenStep, PinnedStep};
-use crate::{Call, CallName, Digest, ExecutionId, Failure, Request, Scope, kind, planted};
+use crate::{Call, CallName, ChildStart, Digest, ExecutionId, Failure, Parent, Request, Scope, kind, planted};
 
 impl Execution {
-    /// The name that has to be looked up for [`Execution::request`], if this request is new and has one.
+    /// The name that has to be looked up for [`Execution::request`], if this request is new and has one, and whether it
+    /// names a step rather than a workflow.
     #[must_use]
-    pub fn needs_target<'r>(&self, scope: &Scope, request: &'r Request) -> Option<&'r str> {
+    pub fn needs_target<'r>(&self, scope: &Scope, request: &'r Request) -> Option<(&'r str, bool)> {
         let Request::Call(ordinal, _) = request else { return None };
         if self.journals.get(scope).is_none_or(|journal| journal.records(*ordinal)) {
             return None;
         }
         match request {
-            Request::Call(_, Call::Step(call, _) | Call::Poll(call, _)) => Some(&call.step),
-            Request::Call(_, Call::RunWorkflow(call) | Call::StartWorkflow(call)) => Some(&call.workflow),
+            Request::Call(_, Call::Step(call, _) | Call::Poll(call, _)) => Some((&call.step, true)),
+            Request::Call(_, Call::RunWorkflow(call) | Call::StartWorkflow(call)) => Some((&call.workflow, false)),
             _ => None,
         }
     }
@@ -262,8 +263,7 @@ impl Execution {
         let attempts = Attempts { attempt: 1, began: since, journal, retry: None };
         let (issued, round, next, last) = (self.position.0, 1, None, None);
         let poll = OpenPoll { step, policy, issued, round, attempts, next, last, journal: Vec::new(), durable: 0 };
-        self.open_call(name.clone(), since, CallPhase::Poll(Box::new(poll)));
-        self.begin_round(&name, now, false);
+        self.open_call(name, since, CallPhase::Poll(Box::new(poll)));
     }
 
     fn issue_child(
@@ -277,12 +277,47 @@ impl Execution {
         let id = call.id.clone().unwrap_or_else(|| self.child_id(&name, awaited));
         let data = EventData::ChildStarted { ordinal, call: call.clone(), id: id.clone(), awaited };
         let since = self.record(now.at, &name.scope, data);
-        if let Some(Err(failure)) = target {
-            self.record(now.at, &name.scope, EventData::ChildFailed { ordinal, failure });
-            return;
-        }
-        self.changes.children.push(ChildStart { call: name.clone(), workflow: call, id: id.clone(), awaited });
+        let target = match target {
+            Some(Err(failure)) => {
+                self.record(now.at, &name.scope, EventData::ChildFailed { ordinal, failure });
+                return;
+            }
+            found => found.and_then(Result::ok).unwrap_or_default(),
+        };
+        let child = self.child(&name, (call, id.clone()), awaited, target);
+        self.changes.children.push(child);
         self.open_call(name, since, CallPhase::Child { id, awaited });
+    }
+
+    fn child(
+        &self,
+        name: &CallName,
+        (workflow, id): (crate::WorkflowCall, ExecutionId),
+        awaited: bool,
+        target: Target,
+    ) -> ChildStart {
+        let Identity { id: own_id, workflow: own, seed, run, .. } = &self.identity;
+        let named = match &workflow.workflow {
+            of_component if of_component.contains('/') => of_component.clone(),
+            own_workflow => format!("{}/{own_workflow}", own.split('/').next().unwrap_or_default()),
+        };
+        ChildStart {
+            identity: Identity {
+                workflow: named,
+                digest: target.component.unwrap_or_else(|| self.component(&name.scope).clone()),
+                // After the restore of a backup the same call starts the same child, so its effects have the same keys.
+                seed: seed.child(*run, name, &id),
+                id,
+                run: 1,
+            },
+            options: ExecutionOptions {
+                cancel_grace_ms: target.cancel_grace_ms,
+                depth: self.options.depth + 1,
+                ..ExecutionOptions::default()
+            },
+            parent: Parent { id: own_id.clone(), run: *run, call: name.clone(), awaited },
+            workflow,
+        }
     }
 
     /// The id of a question. It is unique among all questions, because a reopened call asks a new one. `@` is not

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::event::Event;
-use crate::{ApprovalRequest, CallName, ExecutionId, HttpRequest, Level, Position, Scope, Timestamp, WorkflowCall};
+use crate::{ApprovalRequest, CallName, ChildStart, ExecutionId, HttpRequest, Level, Position, Scope, Timestamp};
 
 /// Everything that changed since the driver last took it. It is written all at once or not at all.
 #[derive(Debug, Default)]
@@ -59,19 +59,6 @@ pub enum ApprovalEdge {
     TimedOut(String),
     /// The guest no longer wants an answer.
     Withdrawn(String),
-}
-
-/// An execution that a call starts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ChildStart {
-    /// The call that starts the execution.
-    pub call: CallName,
-    /// The workflow and its input.
-    pub workflow: WorkflowCall,
-    /// The id of the new execution.
-    pub id: ExecutionId,
-    /// Whether the call waits for the end of the execution.
-    pub awaited: bool,
 }
 
 /// A log line of a guest. Its scope, attempt, place and number are its name: a rerun that writes it again gives it the

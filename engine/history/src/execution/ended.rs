@@ -3,8 +3,9 @@
 use super::{Action, End, Execution, Moment};
 use crate::event::{Cause, EventData};
 use crate::journal::NonDeterminism;
-use crate::limits::{HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, LAST_CHECK_BYTES_MAX, POLL_INTERVAL_MS_MIN};
-use crate::open::{CallPhase, OpenCall, OpenStep};
+use crate::limits::{HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, LAST_CHECK_BYTES_MAX};
+use crate::open::{Attempts, CallPhase, OpenCall, OpenStep};
+use crate::poll::CheckResult;
 use crate::{CallName, Failure, Json, Position, Scope, Timestamp, kind, planted};
 
 /// The value of a check that asks for another round. It is only shown, so a large one is not kept.
@@ -13,14 +14,6 @@ fn shown(value: Json) -> Json {
         0..=LAST_CHECK_BYTES_MAX => value,
         bytes => Json::of(&serde_json::json!({ "too_large": bytes })),
     }
-}
-
-/// The answer of a check step.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum CheckResult {
-    Ready(Json),
-    NotYet(Json),
 }
 
 impl Execution {
@@ -114,13 +107,7 @@ impl Execution {
         let (round, attempt, ordinal) = (open.round, open.attempts.attempt, name.ordinal);
         self.stop(&name.round_scope(round), now);
         let Some(CallPhase::Poll(open)) = self.open.get(name).map(|call| &call.phase) else { return };
-        let answer = result.and_then(|output| {
-            serde_json::from_str(output.as_str()).map_err(|_| {
-                let hint = r#"a check step answers {"ready": value} or {"not_yet": value}"#;
-                Failure::new(kind::INVALID_OUTPUT, format!("{hint}, `{}` said {output}", open.step.call.step))
-            })
-        });
-        match answer {
+        match result.and_then(|output| CheckResult::parse(&output, &open.step.call)) {
             Ok(CheckResult::Ready(value)) => {
                 let value = Some(value);
                 self.close_poll(name, EventData::PollCompleted { ordinal, value, attempts: round }, now);
@@ -150,29 +137,26 @@ impl Execution {
     }
 
     fn not_yet(&mut self, name: &CallName, value: Json, now: Moment) {
+        let Some(CallPhase::Poll(open)) = self.open.get(name).map(|call| &call.phase) else { return };
+        let attempts = open.round;
+        let next = match open.policy.next_check(attempts, now.at.max(self.stamp)) {
+            Ok(next) => next,
+            Err(failure) => {
+                let data = EventData::PollFailed { ordinal: name.ordinal, failure, attempts };
+                return self.close_poll(name, data, now);
+            }
+        };
         let nested = name.scope.poll().is_some();
-        let now_at = now.at.max(self.stamp);
         let journal = if nested { self.journal_mark(&name.scope) } else { 0 };
-        let mut exhausted = None;
         self.change_call(name, |phase| {
             let CallPhase::Poll(open) = phase else { return };
             open.last = Some(shown(value));
-            if open.round >= open.policy.max_attempts {
-                exhausted = Some((open.round, open.policy.interval_ms));
-                return;
-            }
             open.round += 1;
-            let next = now_at.plus(open.policy.interval_ms.max(POLL_INTERVAL_MS_MIN));
-            open.attempts = crate::open::Attempts { attempt: 1, began: next, journal, retry: None };
+            open.attempts = Attempts { attempt: 1, began: next, journal, retry: None };
             open.next = Some(next);
             open.journal.clear();
             open.durable = 0;
         });
-        if let Some((attempts, interval)) = exhausted {
-            let text = format!("Polling failed after {attempts} attempts (interval: {interval}ms)");
-            let failure = Failure::new(kind::POLL_EXHAUSTED, text);
-            self.close_poll(name, EventData::PollFailed { ordinal: name.ordinal, failure, attempts }, now);
-        }
     }
 
     /// Ends the run if its history is larger than a history may be. Outcomes are recorded whether there is room or not,
@@ -197,18 +181,12 @@ impl Execution {
         )
     }
 
-    /// Begins the next check of a poll, unless the poll's time is over.
-    pub(super) fn begin_round(&mut self, name: &CallName, now: Moment, due: bool) {
+    /// Begins a further check of a poll, unless the poll's time is over.
+    pub(super) fn begin_round(&mut self, name: &CallName, now: Moment) {
         let Some(call) = self.open.get(name) else { return };
         let CallPhase::Poll(open) = &call.phase else { return };
-        let (spent, timeout) = (now.at.max(self.stamp).since(call.since), open.policy.timeout_ms);
-        if let Some(timeout) = timeout.filter(|timeout| due && spent >= *timeout) {
-            let text = format!("Polling timed out after {spent}ms (timeout: {timeout}ms)");
-            let data = EventData::PollFailed {
-                ordinal: name.ordinal,
-                failure: Failure::new(kind::POLL_TIMEOUT, text),
-                attempts: open.round - 1,
-            };
+        if let Err(failure) = open.policy.test_time(now.at.max(self.stamp).since(call.since)) {
+            let data = EventData::PollFailed { ordinal: name.ordinal, failure, attempts: open.round - 1 };
             return self.close_poll(name, data, now);
         }
         if planted("round-reruns-workflow") {

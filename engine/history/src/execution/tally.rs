@@ -1,4 +1,4 @@
-//! Counts of the open calls, updated with every change. The status word and the rounds of the driver need them.
+//! Counts of the open calls, updated with every change. The status and the rounds of the driver need them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,7 +19,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// The counts for the status word.
+    /// The counts for the status.
     pub(super) fn counts(&self) -> &Counts {
         &self.counts
     }

@@ -63,7 +63,7 @@ impl Execution {
                     open.attempts.retry = None;
                 }
             }),
-            CallPhase::Poll(_) => self.begin_round(name, now, true),
+            CallPhase::Poll(_) => self.begin_round(name, now),
             CallPhase::Approval { id, .. } => {
                 let edge = ApprovalEdge::TimedOut(id.clone());
                 self.close_call(name);

@@ -109,6 +109,13 @@ impl Scene {
     /// Forgets everything that is not stored, and starts over from the store. The execution is restored as settled only
     /// if `settled` is set and it was.
     pub(crate) fn reload(&mut self, settled: bool) {
+        let open = self.open.iter().map(|(name, text)| (name.clone(), OpenCall::decode(text).unwrap()));
+        self.ex = self.restored(open.collect(), settled);
+        self.ordinals.clear();
+    }
+
+    /// The execution as it is restored with these open calls.
+    pub(crate) fn restored(&self, open: Vec<(CallName, OpenCall)>, settled: bool) -> Execution {
         let stored = Snapshot {
             position: cerebelum_history::Position(self.stored.len() as u64),
             stamp: self.stored.last().unwrap().at,
@@ -116,10 +123,9 @@ impl Scene {
             settled: settled && self.ex.is_settled(),
             options: self.ex.options().clone(),
             attributes: self.ex.attributes().clone(),
-            open: self.open.iter().map(|(name, text)| (name.clone(), OpenCall::decode(text).unwrap())).collect(),
+            open,
         };
-        self.ex = Execution::restore(identity(), stored);
-        self.ordinals.clear();
+        Execution::restore(identity(), stored)
     }
 
     /// Starts a guest.

@@ -287,7 +287,7 @@ impl Life {
 
     fn take_turn(&mut self, scope: &Scope, guest: Guest, turn: Turn) {
         for request in turn.requests {
-            let target = self.execution.needs_target(scope, &request).map(|name| {
+            let target = self.execution.needs_target(scope, &request).map(|(name, _)| {
                 let retry = (name == "check").then_some(CHECK_RETRY);
                 Ok(Target { options: StepOptions { retry, ..StepOptions::default() }, ..Target::default() })
             });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cerebelum_history::{
     Approval, ApprovalEdge, CallName, Changes, ChildResult, ChildStart, End, Event, EventData, Execution, ExecutionId,
-    ExecutionOptions, Json, Message, OpenCall, Position, Scope, Snapshot, Timestamp,
+    ExecutionOptions, Json, Message, OpenCall, Parent, Position, Scope, Snapshot, Timestamp,
 };
 use test_programs::{DeterministicRng, json};
 
@@ -152,15 +152,16 @@ impl Store {
     }
 
     fn child(&mut self, child: ChildStart, now: Timestamp) {
-        let is_new = self.children.insert(child.id.clone());
-        assert!(is_new || !child.awaited, "an awaited child is started twice as {}", child.id);
+        let (id, Parent { call, awaited, .. }) = (child.identity.id, child.parent);
+        let is_new = self.children.insert(id.clone());
+        assert!(is_new || !awaited, "an awaited child is started twice as {id}");
         let path: String = serde_json::from_str(child.workflow.input.as_str()).unwrap();
-        let result = match child.awaited {
+        let result = match awaited {
             true => ChildResult::Completed(json(&format!("child {path} "))),
-            false => ChildResult::Accepted(child.id.clone()),
+            false => ChildResult::Accepted(id.clone()),
         };
-        let message = Message::Child { run: 1, call: child.call, id: child.id.clone(), result };
-        self.plans.push((now.plus(self.latency(&path)), Plan::Child(message, child.id)));
+        let message = Message::Child { run: 1, call, id: id.clone(), result };
+        self.plans.push((now.plus(self.latency(&path)), Plan::Child(message, id)));
     }
 
     /// How long the world takes for this action.

@@ -33,18 +33,12 @@ pub(super) async fn insert<'b>(
             continue;
         }
         let existing = executions::find(session, &child.new.head.key).await?;
-        match existing.is_some_and(|existing| is_same_child(&existing.head.parent, child)) {
+        let parents =
+            existing.as_ref().and_then(|existing| existing.head.parent.as_ref()).zip(child.new.head.parent.as_ref());
+        match parents.is_some_and(|(there, here)| there.is_same_call(here)) {
             true => messages.extend(child.accepted.as_deref().map(|accepted| (index, accepted))),
             false => messages.push((index, child.refused.as_str())),
         }
     }
     Ok(messages)
-}
-
-/// Whether an existing execution was started by the same call of the same run of the same parent.
-fn is_same_child(existing: &Option<crate::Parent>, child: &Child) -> bool {
-    match (existing, &child.new.head.parent) {
-        (Some(there), Some(here)) => (&there.id, there.run, &there.call) == (&here.id, here.run, &here.call),
-        (None, _) | (_, None) => false,
-    }
 }

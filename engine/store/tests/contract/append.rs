@@ -1,6 +1,6 @@
 //! Appends: all or nothing, without gaps, each batch alone.
 
-use cerebelum_history::{Position, Timestamp};
+use cerebelum_history::{Position, Status, Timestamp};
 use cerebelum_store::{AppendError, LogLine, Progress, State, StoreError};
 
 use crate::bench::{Bench, batch, call, chunk, end, events, fresh, key, new, opened, release, scope, written};
@@ -27,7 +27,7 @@ async fn a_batch_writes_everything_it_says(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     let mut batch = events(node, &head, 3);
-    batch.head.status = "sleeping".into();
+    batch.head.status = Status::Sleeping;
     batch.head.attributes = r#"{"b": 1, "a": "x"}"#.into();
     batch.head.options = r#"{"deadline":7}"#.into();
     batch.head.paused = true;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cerebelum_history::{CallName, Digest, Position, Scope, Seed, Timestamp};
+use cerebelum_history::{CallName, Digest, Position, Scope, Seed, Status, Timestamp};
 use cerebelum_store::{
     AppendError, Batch, CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, InboxCursor, Incarnation, NewExecution,
     Size, StartOutcome, State, Store, TenantId, open,
@@ -183,7 +183,7 @@ pub(crate) fn new(id: &str) -> NewExecution {
         position: Position(1),
         stamp: Timestamp(1_000),
         due: None,
-        status: "running".into(),
+        status: Status::Running,
         attributes: "{}".into(),
         options: "{}".into(),
         parent: None,
@@ -224,12 +224,11 @@ pub(crate) fn end(node: Incarnation, head: &ExecutionRow, state: State) -> Batch
     batch.head.settled = true;
     batch.head.ended_at = Some(Timestamp(2_000));
     batch.head.status = match state {
-        State::Open => "running",
-        State::Completed => "completed",
-        State::Failed => "failed",
-        State::Cancelled => "cancelled",
-    }
-    .into();
+        State::Open => Status::Running,
+        State::Completed => Status::Completed,
+        State::Failed => Status::Failed,
+        State::Cancelled => Status::Cancelled,
+    };
     batch.release = true;
     batch
 }

@@ -1,7 +1,7 @@
 //! Garbage in any column of any table of an execution: the execution is parked or unharmed, and no other one is
 //! affected.
 
-use cerebelum_history::Timestamp;
+use cerebelum_history::{Status, Timestamp};
 use cerebelum_store::{ApprovalChange, ApprovalFilter, ExecutionRow, Filter, Incarnation, LogLine, Progress, State};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
 
@@ -105,7 +105,7 @@ async fn full(bench: &Bench, node: Incarnation, id: &str) -> ExecutionRow {
     batch.head.attributes = r#"{"x":1}"#.into();
     batch.relabels = true;
     batch.head.open_calls = Some(1);
-    batch.head.status = "sleeping".into();
+    batch.head.status = Status::Sleeping;
     batch.opened = vec![opened("1", "{}")];
     batch.seen = vec![seen];
     batch.logs = vec![LogLine {
@@ -149,8 +149,8 @@ async fn audit(bench: &Bench) {
     }
 }
 
-async fn listed(bench: &Bench, status: Option<&str>) -> Vec<ExecutionRow> {
-    let filter = Filter { status: status.map(Into::into), limit: 99, ..Filter::default() };
+async fn listed(bench: &Bench, status: Option<Status>) -> Vec<ExecutionRow> {
+    let filter = Filter { status, limit: 99, ..Filter::default() };
     bench.list(T, filter).await.unwrap().executions
 }
 
@@ -176,7 +176,7 @@ async fn garbage_in_any_column_is_in_nobody_elses_way(bench: Bench) {
                     parked += 1;
                     let is_named = reason.starts_with("corrupt-history: ") || column == "parked";
                     assert!(is_named && !reason.contains('\n'), "{case}: {reason}");
-                    assert!(column == "status" || listed(&bench, Some("parked")).await.len() <= 1, "{case}");
+                    assert!(column == "status" || listed(&bench, Some(Status::Parked)).await.len() <= 1, "{case}");
                 }
                 // An execution that waits for another time than its calls do is woken by an audit.
                 let waits = shown.paused || column == "due";
@@ -234,7 +234,7 @@ async fn a_missing_row_is_missed(bench: Bench) {
         audit(&bench).await;
         let reason = bench.head("deaf").await.parked;
         assert!(reason.as_ref().is_some_and(|reason| reason.starts_with("corrupt-history: ")), "{words}: {reason:?}");
-        assert_eq!(listed(&bench, Some("parked")).await.len(), 1);
+        assert_eq!(listed(&bench, Some(Status::Parked)).await.len(), 1);
         assert!(bench.bury(&key("deaf"), Vec::new()).await.unwrap());
         assert!(bench.delete(&key("deaf")).await.unwrap());
     }

@@ -26,7 +26,7 @@ async fn a_lease_is_renewed_while_it_stands(bench: Bench) {
     let renewed = bench.renew_lease(lease.incarnation, LONG).await.unwrap().unwrap();
     assert_eq!(renewed.incarnation, lease.incarnation);
     // The clock may tick between the two reads of it in one statement.
-    assert!(renewed.remaining <= LONG && LONG - renewed.remaining < Duration::from_secs(1), "{renewed:?}");
+    assert!(renewed.remaining <= LONG && renewed.remaining > LONG / 2, "{renewed:?}");
     assert!(renewed.now >= lease.now && bench.now().await.unwrap() >= renewed.now);
     assert_eq!(bench.renew_lease(Incarnation(99), LONG).await.unwrap(), None);
     assert_eq!(bench.expire_leases().await.unwrap(), 0);

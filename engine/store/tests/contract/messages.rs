@@ -1,7 +1,7 @@
 //! Messages and children: everything that is sent between executions (L10).
 
-use cerebelum_history::Position;
-use cerebelum_store::{Child, ExecutionRow, InboxCursor, Parent, Size, State};
+use cerebelum_history::{Parent, Position};
+use cerebelum_store::{Child, ExecutionRow, InboxCursor, Size, State};
 
 use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release, written};
 use crate::on_all;

@@ -11,7 +11,7 @@ use crate::on_both;
 on_both!(whoever_listens_hears_of_messages, hints_end_with_the_store);
 
 async fn heard(hints: &mut Receiver<ExecutionKey>) -> ExecutionKey {
-    tokio::time::timeout(Duration::from_secs(20), hints.recv()).await.expect("a hint comes").unwrap()
+    tokio::time::timeout(Duration::from_secs(60), hints.recv()).await.expect("a hint comes").unwrap()
 }
 
 async fn whoever_listens_hears_of_messages(bench: Bench) {
@@ -31,7 +31,7 @@ async fn hints_end_with_the_store(bench: Bench) {
     let mut hints = bench.hints();
     let Bench { store, .. } = bench;
     drop(store);
-    let ended = tokio::time::timeout(Duration::from_secs(20), hints.recv()).await.expect("the end comes");
+    let ended = tokio::time::timeout(Duration::from_secs(60), hints.recv()).await.expect("the end comes");
     assert!(ended.is_err());
 }
 

@@ -1,8 +1,8 @@
 //! Reads: pages are bounded in bytes, filters in length, and commits do not wait for readers, however many there are.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cerebelum_history::{Level, Position, Timestamp};
+use cerebelum_history::{Level, Position, Status, Timestamp};
 use cerebelum_store::{ApprovalChange, ApprovalFilter, Chunk, Filter, LogLine, State, StoreError};
 use sqlx::{Connection, Executor};
 
@@ -21,28 +21,25 @@ const MIB: usize = 1 << 20;
 
 async fn a_filter_that_is_longer_than_anything_is_refused_by_name(bench: Bench) {
     bench.start(vec![new("a")]).await.unwrap();
-    let filter = |status: usize, workflow: usize, (name, value, count): (usize, usize, usize)| Filter {
-        status: Some("s".repeat(status)).filter(|status| !status.is_empty()),
+    let filter = |workflow: usize, (name, value, count): (usize, usize, usize)| Filter {
         workflow: Some("%_".repeat(workflow)).filter(|workflow| !workflow.is_empty()),
         attributes: vec![("n".repeat(name), format!("\"{}\"", "v".repeat(value))); count],
         ..Filter::default()
     };
     let none = (0, 0, 0);
     for (wrong, named) in [
-        (filter(257, 0, none), "status"),
-        (filter(5 * MIB, 0, none), "status"),
-        (filter(0, 257, none), "workflow"),
-        (filter(0, 5 * MIB, none), "workflow"),
-        (filter(0, 0, (257, 1, 1)), "attribute name"),
-        (filter(0, 0, (1, MIB, 1)), "attribute value"),
-        (filter(0, 0, (1, 1, 17)), "16 attributes"),
+        (filter(257, none), "workflow"),
+        (filter(5 * MIB, none), "workflow"),
+        (filter(0, (257, 1, 1)), "attribute name"),
+        (filter(0, (1, MIB, 1)), "attribute value"),
+        (filter(0, (1, 1, 17)), "16 attributes"),
     ] {
         match bench.list(T, wrong).await {
             Err(StoreError::Invalid(line)) => assert!(line.contains(named) && !line.contains('\n'), "{line}"),
             other => panic!("{named}: {other:?}"),
         }
     }
-    for right in [filter(256, 256, (256, MIB - 2, 16)), filter(0, 256, none), filter(1, 0, (0, 0, 1))] {
+    for right in [filter(256, (256, MIB - 2, 16)), filter(256, none), filter(0, (0, 0, 1))] {
         assert_eq!(bench.list(T, right).await.unwrap().executions, []);
     }
 }
@@ -55,15 +52,15 @@ async fn filters_that_no_index_serves_find_everything_page_by_page(bench: Bench)
         assert_eq!(bench.write(end(node, &head, state)).await, Ok(()));
     }
     for (status, workflow, count) in [
-        ("completed", None, 7),
-        ("failed", None, 13),
-        ("failed", Some("order"), 13),
-        ("completed", Some("shop/order"), 7),
+        (Status::Completed, None, 7),
+        (Status::Failed, None, 13),
+        (Status::Failed, Some("order"), 13),
+        (Status::Completed, Some("shop/order"), 7),
     ] {
         let (mut cursor, mut ids) = (None, Vec::new());
         loop {
             let filter = Filter {
-                status: Some(status.into()),
+                status: Some(status),
                 workflow: workflow.map(Into::into),
                 cursor,
                 limit: 3,
@@ -209,13 +206,15 @@ async fn readers_that_wait_keep_no_commit_waiting() {
     while bench.meddle(waiting).await < 4 {
         tokio::task::yield_now().await;
     }
-    let began = Instant::now();
-    let batch = events(node, &head, 1);
-    assert_eq!(bench.write(batch).await, Ok(()));
-    bench.start(vec![new("b")]).await.unwrap();
-    assert_eq!(bench.claimed(node).await, ["b"]);
-    assert!(bench.renew_lease(node, Duration::from_secs(60)).await.unwrap().is_some());
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // The lock is held until after this: what waited for the readers would wait for ever.
+    let others = async {
+        let batch = events(node, &head, 1);
+        assert_eq!(bench.write(batch).await, Ok(()));
+        bench.start(vec![new("b")]).await.unwrap();
+        assert_eq!(bench.claimed(node).await, ["b"]);
+        assert!(bench.renew_lease(node, Duration::from_secs(60)).await.unwrap().is_some());
+    };
+    tokio::time::timeout(Duration::from_secs(60), others).await.expect("readers keep nobody waiting");
     locking.rollback().await.unwrap();
     for reader in readers {
         reader.await.unwrap();

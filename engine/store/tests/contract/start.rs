@@ -1,7 +1,8 @@
 //! Starts: one execution per id, whichever client asks, however often.
 
+use cerebelum_history::Parent;
 use cerebelum_history::{Digest, Position};
-use cerebelum_store::{NewExecution, Parent, StartOutcome};
+use cerebelum_store::{NewExecution, StartOutcome};
 
 use crate::bench::{Bench, call, chunk, events, key, new};
 use crate::on_all;

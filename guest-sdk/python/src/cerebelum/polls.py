@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, overload
 
 from . import _values
@@ -20,6 +19,8 @@ R = TypeVar("R")
 
 INTERVAL_MS = 5_000
 ATTEMPTS_MAX = 30
+# The shortest time between two checks.
+INTERVAL_MS_MIN = 10
 # What fits the contract.
 ATTEMPTS_LIMIT = 2**32 - 1
 
@@ -32,13 +33,6 @@ def ready(value: Any = None) -> dict[str, Any]:
 def not_yet(seen: Any = None) -> dict[str, Any]:
     """The answer of a check step that continues the poll, with what it saw."""
     return {"not_yet": seen}
-
-
-@dataclass(frozen=True)
-class _Rhythm:
-    interval_ms: int
-    max_attempts: int
-    timeout_ms: int | None
 
 
 class _Poll:
@@ -86,10 +80,10 @@ class _Poll:
             check_fn: a function, sync or async; or a step, which the engine then runs with `args` at every interval
                 while the caller is not in memory, and which answers `ready(value)` or `not_yet(seen)`.
             args: for a step: its arguments besides the context.
-            interval: from the end of a check to the next: a timedelta or text such as `"30s"`. A number is milliseconds
-                here and seconds in the decorator.
+            interval: from the end of a check to the next, at least 10 ms: a timedelta or text such as `"30s"`. A number
+                is milliseconds here and seconds in the decorator.
             max_attempts: checks in all.
-            timeout: the same sort of duration, checked before each attempt.
+            timeout: the same sort of duration, from the start of the poll; tested before each check but the first.
             success_condition: whether a result ends the poll; its truth when left out.
             on_attempt: called after each check with its number and result.
             condition: makes it a decorator that runs the body again until the condition holds.
@@ -110,10 +104,10 @@ class _Poll:
 poll = _Poll()
 
 
-def _rhythm(interval: Duration, max_attempts: int, timeout: Duration | None) -> _Rhythm:
+def _policy(interval: Duration, max_attempts: int, timeout: Duration | None) -> PollPolicy:
     if not 1 <= max_attempts <= ATTEMPTS_LIMIT:
         raise ValueError(f"a poll takes 1 to {ATTEMPTS_LIMIT} attempts, not {max_attempts}")
-    return _Rhythm(ms(interval, "a poll's interval"), max_attempts, optional_ms(timeout, "a poll's timeout"))
+    return PollPolicy(ms(interval, "a poll's interval"), max_attempts, optional_ms(timeout, "a poll's timeout"))
 
 
 async def _driven(
@@ -130,9 +124,8 @@ async def _driven(
         raise TypeError(
             "a check that is a step answers ready(value) or not_yet(seen) itself: no success_condition here"
         )
-    rhythm = _rhythm(interval, max_attempts, timeout)
+    policy = _policy(interval, max_attempts, timeout)
     input = check.signature.encode(args, {}, f"the input of step '{check.name}'")
-    policy = PollPolicy(rhythm.interval_ms, rhythm.max_attempts, rhythm.timeout_ms)
     try:
         output = await current().poll(check, input, policy)
     except Failure as failure:
@@ -150,24 +143,46 @@ async def _in_place(
     on_attempt: Callable[[int, Any], Any] | None = None,
 ) -> Any:
     host = current()
-    rhythm = _rhythm(interval, max_attempts, timeout)
-    began_ms = host.now_ms()
-    for attempt in range(1, rhythm.max_attempts + 1):
-        passed_ms = host.now_ms() - began_ms
-        if rhythm.timeout_ms is not None and passed_ms >= rhythm.timeout_ms:
-            message = f"Polling timed out after {passed_ms}ms (timeout: {rhythm.timeout_ms}ms)"
-            raise PollTimeout(message, kind="poll-timeout", retryable=False)
+    checks = Checks(_policy(interval, max_attempts, timeout), host.now_ms, host.sleep)
+    while True:
+        attempt = await checks.next()
         # What a lambda returns may be awaitable though the lambda is not async.
         result = await settled(check())
         if on_attempt is not None:
             await settled(on_attempt(attempt, result))
         if await settled((success_condition or bool)(result)):
             return result
-        if attempt < rhythm.max_attempts:
-            await host.sleep(rhythm.interval_ms)
-    message = f"Polling failed after {rhythm.max_attempts} attempts (interval: {rhythm.interval_ms}ms)"
-    # The policy of the surrounding step must not multiply the checks.
-    raise PollTimeout(message, kind="poll-exhausted", retryable=False)
+
+
+class Checks:
+    """The checks of a poll by number. The rules are the engine's, which `wit/polls.json` has cases for."""
+
+    def __init__(self, policy: PollPolicy, now_ms: Callable[[], int], sleep: Callable[[int], Awaitable[None]]) -> None:
+        self._policy = policy
+        self._now_ms = now_ms
+        self._sleep = sleep
+        self._began_ms = now_ms()
+        self._made = 0
+
+    async def next(self) -> int:
+        """The number of the next check, once it is due. The first one is due at once, whatever the timeout.
+
+        # Raises
+        PollTimeout when the checks or the time are used up.
+        """
+        interval_ms, timeout_ms = self._policy.interval_ms, self._policy.timeout_ms
+        # A failure is permanent: the policy of the step around it must not multiply the checks.
+        if self._made >= self._policy.max_attempts:
+            message = f"Polling failed after {self._made} attempts (interval: {interval_ms}ms)"
+            raise PollTimeout(message, kind="poll-exhausted", retryable=False)
+        if self._made > 0:
+            await self._sleep(max(interval_ms, INTERVAL_MS_MIN))
+            spent_ms = self._now_ms() - self._began_ms
+            if timeout_ms is not None and spent_ms >= timeout_ms:
+                message = f"Polling timed out after {spent_ms}ms (timeout: {timeout_ms}ms)"
+                raise PollTimeout(message, kind="poll-timeout", retryable=False)
+        self._made += 1
+        return self._made
 
 
 async def settled(value: Any) -> Any:

@@ -251,7 +251,7 @@ async def test_a_wait_may_be_bounded_and_the_execution_goes_on(client: Execution
         await execution.wait(timeout=0.3)
     with pytest.raises(TimeoutError):
         await execution.result(timeout=timedelta(milliseconds=200))
-    assert 0.5 <= time.monotonic() - begun < 5
+    assert 0.5 <= time.monotonic() - begun < 60
     await execution.signal("go", {"n": 2**60 + 1})
     assert (await execution.result()).output == [{"n": 2**60 + 1}]
 

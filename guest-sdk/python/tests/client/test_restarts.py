@@ -113,7 +113,7 @@ async def test_an_engine_that_stays_away_is_given_up(mortal_engines: StartEngine
         begun = time.monotonic()
         with pytest.raises(EngineUnreachable, match=engine.address):
             await waiting
-        assert 0.4 < time.monotonic() - begun < 10
+        assert 0.4 < time.monotonic() - begun < 60
 
 
 async def test_an_engine_that_stops_in_good_order_is_waited_for_too(mortal_engines: StartEngine) -> None:
@@ -139,7 +139,7 @@ async def answered(client: ExecutionClient) -> None:
 
 async def within_reason(ask: Callable[[], Awaitable[object]], not_yet: type[Exception]) -> None:
     """Asks until the answer is not this exception any more."""
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + 120
     while time.monotonic() < give_up:
         try:
             await ask()

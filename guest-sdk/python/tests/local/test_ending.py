@@ -57,7 +57,7 @@ def test_a_cancelled_step_stops_and_races_have_one_winner() -> None:
 
     @step
     async def slow(context: Context) -> str:
-        await sleep(5_000)
+        await sleep(600_000)
         reached.append("slow")
         return "slow"
 
@@ -82,7 +82,7 @@ def test_a_cancelled_step_stops_and_races_have_one_winner() -> None:
 
     began = time.monotonic()
     assert execute(flow).output == ["timeout", "fast", ["fast", 8]]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 60
     assert reached == []
 
 
@@ -180,7 +180,7 @@ def test_control_c_ends_a_program_after_its_clean_up(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=20)
+        out, errors = process.communicate(timeout=120)
     assert out == "undone\n"
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert process.returncode != 0

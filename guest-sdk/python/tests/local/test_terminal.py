@@ -67,7 +67,7 @@ class Person:
 
     def reads(self, text: str) -> str:
         """What stands there up to this text."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while text not in self._seen:
             ready, _, _ = select.select([self._master], [], [], max(0, until - time.monotonic()))
             assert ready, f"{text!r} does not come: {self._seen!r}"

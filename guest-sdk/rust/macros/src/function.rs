@@ -89,7 +89,7 @@ fn generate(role: Role, options: &Options, function: &ItemFn, signature: &Signat
     let own_options = match role {
         Role::Step => {
             let options = options.to_tokens();
-            quote!(const OPTIONS: ::cerebelum::StepOptions = #options;)
+            quote!(const OPTIONS: ::cerebelum::__private::StepOptions = #options;)
         }
         Role::Workflow => {
             let grace = options.cancel_grace_to_tokens();
@@ -106,8 +106,8 @@ fn generate(role: Role, options: &Options, function: &ItemFn, signature: &Signat
     let body = format_ident!("__{}_body", name);
     quote! {
         #(#docs)*
-        #visibility fn #name(ctx: &::cerebelum::Context #declared) -> ::cerebelum::#call<#name> {
-            ::cerebelum::#call::of(ctx, #passed)
+        #visibility fn #name(ctx: &::cerebelum::Context #declared) -> ::cerebelum::calls::#call<#name> {
+            ::cerebelum::calls::#call::of(ctx, #passed)
         }
 
         #(#docs)*

@@ -106,7 +106,7 @@ impl Options {
             }
         };
         let (timeout, deadline) = (option(self.timeout_ms), option(self.deadline_ms));
-        quote!(::cerebelum::StepOptions { retry: #retry, timeout_ms: #timeout, deadline_ms: #deadline })
+        quote!(::cerebelum::__private::StepOptions { retry: #retry, timeout_ms: #timeout, deadline_ms: #deadline })
     }
 }
 

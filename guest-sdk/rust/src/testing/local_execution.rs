@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    Action, CallName, Changes, Delivery, Digest, Event, Execution, ExecutionId, ExecutionOptions, HttpRequest,
-    Identity, Json, LogEntry, Message, Moment, NonDeterminism, Request, Scope, Seed, Snapshot, Target, Turn,
+    Action, Changes, Delivery, Digest, Event, Execution, ExecutionId, ExecutionOptions, HttpRequest, Identity, Json,
+    LogEntry, Message, Moment, NonDeterminism, Parent, Scope, Seed, Target, Turn,
 };
 
 use super::guest::{Body, Guest};
@@ -29,19 +29,10 @@ pub(super) trait Around {
     fn moment(&self) -> Moment;
 }
 
-/// The execution that started a child.
-#[derive(Clone)]
-pub(super) struct Parent {
-    pub(super) id: ExecutionId,
-    pub(super) run: u32,
-    pub(super) call: CallName,
-}
-
 pub(super) struct LocalExecution {
     pub(super) execution: Execution,
     /// The name, with the component if that is another one.
     pub(super) workflow: String,
-    pub(super) input: Json,
     /// The events of every run.
     pub(super) runs: Vec<Vec<Event>>,
     pub(super) parent: Option<Parent>,
@@ -69,12 +60,11 @@ impl LocalExecution {
             seed: seed_of(id),
             run: 1,
         };
-        let mut execution = Execution::start(identity, input.clone(), options, now.at);
+        let mut execution = Execution::start(identity, input, options, now.at);
         let changes = execution.take_changes();
         let seat = Self {
             execution,
             workflow: workflow.to_owned(),
-            input,
             runs: vec![Vec::new()],
             parent: None,
             is_reported: false,
@@ -89,24 +79,10 @@ impl LocalExecution {
 
     /// Goes on as a new run (L15): id, attributes, unread signals and started children stay, history begins anew.
     pub(super) fn continue_with(&mut self, input: Json, now: Moment) -> Changes {
-        let old = self.execution.identity();
-        let identity = Identity { run: old.run + 1, ..old.clone() };
-        let attributes = self.execution.attributes().clone();
-        let options = self.execution.options().of_next_run();
-        let mut first = Execution::start(identity.clone(), input, options.clone(), now.at);
-        let changes = first.take_changes();
-        let stored = Snapshot {
-            position: first.position(),
-            stamp: first.stamp(),
-            paused: false,
-            settled: false,
-            options,
-            attributes,
-            open: Vec::new(),
-        };
+        self.execution = self.execution.next_run(input, now.at);
+        let changes = self.execution.take_changes();
         self.guests.clear();
         self.progress.clear();
-        self.execution = Execution::restore(identity, stored);
         self.runs.push(Vec::new());
         for (seq, message) in self.signals.clone() {
             self.execution.receive(seq, true, message, now);
@@ -193,13 +169,8 @@ impl LocalExecution {
         let Some(guest) = self.guests.get_mut(scope) else { return Ok(()) };
         let Turn { requests, end } = guest.turn(delivery);
         for request in requests {
-            let target = self.execution.needs_target(scope, &request).map(|name| {
-                let is_step = matches!(
-                    request,
-                    Request::Call(_, cerebelum_history::Call::Step(..) | cerebelum_history::Call::Poll(..))
-                );
-                world.target(!is_step, name)
-            });
+            let named = self.execution.needs_target(scope, &request);
+            let target = named.map(|(name, is_step)| world.target(!is_step, name));
             self.execution.request(scope, request, target, world.moment())?;
         }
         if let Some(result) = end {

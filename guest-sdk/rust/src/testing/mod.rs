@@ -42,11 +42,11 @@ use http::Request;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::json::{decode, encode};
+use crate::Result;
+use crate::json::{Data, decode, encode};
 use crate::step::{IsStep, Step, StepRun};
 use crate::time::IntoDuration;
 use crate::workflow::{IsWorkflow, Workflow};
-use crate::{Data, Result};
 
 pub use manifest::manifest;
 pub use run::{Event, Run};

@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::local_execution::LocalExecution;
 use super::script::duration;
 use super::world::World;
-use crate::Data;
 use crate::error::{Error, Result};
 use crate::host::native::error_of;
+use crate::json::Data;
 
 /// One event, as `cerebelum history --json` would show it.
 #[derive(Debug, Clone, PartialEq)]

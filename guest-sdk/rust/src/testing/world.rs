@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use cerebelum_history::{
-    ApprovalEdge, Changes, ChildResult, ChildStart, Digest, End, ExecutionId, ExecutionOptions, Failure, HttpRequest,
-    HttpResponse, Json, Message, Moment, StepOptions, Target, Timestamp, kind, waiting_on,
+    ApprovalEdge, Changes, ChildStart, Digest, End, ExecutionId, ExecutionOptions, Failure, HttpRequest, HttpResponse,
+    Json, Message, Moment, Parent, StepOptions, Target, Timestamp, kind, waiting_on,
 };
 use http::Request;
 
 use super::guest::Body;
-use super::local_execution::{Around, LocalExecution, Parent};
+use super::local_execution::{Around, LocalExecution};
 use super::script::{Script, Verdict};
 use crate::error::Error;
 use crate::host::native::failure_of;
@@ -56,19 +56,19 @@ impl World {
 
     /// Starts the execution under test, with the messages of its script.
     pub(super) fn start(&mut self, id: &ExecutionId, workflow: &str, input: Json) {
-        self.open(id, workflow, input, None);
-        for (after_ms, message) in std::mem::take(&mut self.setting.script.messages) {
-            self.send(self.now().plus(after_ms), id, message);
-        }
-    }
-
-    fn open(&mut self, id: &ExecutionId, workflow: &str, input: Json, parent: Option<Parent>) {
         let declared = self.setting.target(true, workflow).ok();
         let options = ExecutionOptions {
             cancel_grace_ms: declared.and_then(|target| target.cancel_grace_ms),
             ..ExecutionOptions::default()
         };
-        let (mut seat, changes) = LocalExecution::new(id, workflow, (input, options), self.setting.moment());
+        self.open(id, workflow, (input, options), None);
+        for (after_ms, message) in std::mem::take(&mut self.setting.script.messages) {
+            self.send(self.now().plus(after_ms), id, message);
+        }
+    }
+
+    fn open(&mut self, id: &ExecutionId, workflow: &str, begin: (Json, ExecutionOptions), parent: Option<Parent>) {
+        let (mut seat, changes) = LocalExecution::new(id, workflow, begin, self.setting.moment());
         seat.parent = parent;
         self.seats.insert(id.clone(), seat);
         self.apply(id, changes);
@@ -150,13 +150,8 @@ impl World {
 
     /// Does with a batch what a store would do: keeps it, and carries messages between executions.
     fn apply(&mut self, id: &ExecutionId, mut changes: Changes) {
-        let run = match self.seats.get_mut(id) {
-            Some(seat) => {
-                seat.keep(&mut changes);
-                seat.execution.identity().run
-            }
-            None => return,
-        };
+        let Some(seat) = self.seats.get_mut(id) else { return };
+        seat.keep(&mut changes);
         for edge in changes.approvals {
             if let ApprovalEdge::Opened { id: question, call, request, .. } = edge
                 && let Some(decision) = self.setting.script.decide(id.as_str(), &request)
@@ -174,33 +169,27 @@ impl World {
             }
         }
         for child in changes.children {
-            self.start_child(id, run, child);
+            self.start_child(child);
         }
         for orphan in changes.orphans {
             self.send(self.now(), &orphan, Message::Cancel { at: self.now() });
         }
     }
 
-    fn start_child(&mut self, parent: &ExecutionId, run: u32, child: ChildStart) {
-        let ChildStart { call, workflow, id, awaited } = child;
-        let waiting = Parent { id: parent.clone(), run, call: call.clone() };
-        let child_id = id.clone();
-        let tell = |result| Message::Child { run, call: call.clone(), id: child_id.clone(), result };
-        match self.seats.get_mut(&id) {
-            Some(taken) if taken.workflow != workflow.workflow || !taken.input.means_the_same(&workflow.input) => {
-                let failure = Failure::new(kind::CONFLICT, format!("an execution `{id}` exists with another input"));
-                return self.send(self.now(), parent, tell(ChildResult::Failed(failure)));
+    fn start_child(&mut self, start: ChildStart) {
+        let (accepted, refused) = (start.accepted(), start.refused());
+        let ChildStart { identity, options, parent, workflow: call } = start;
+        let to = parent.id.clone();
+        match self.seats.get_mut(&identity.id) {
+            Some(existing) if !existing.parent.as_ref().is_some_and(|other| other.is_same_call(&parent)) => {
+                return self.send(self.now(), &to, refused);
             }
-            // The same start again is answered with the existing execution.
-            Some(same) if awaited => {
-                same.parent = Some(waiting);
-                same.is_reported = false;
-            }
-            Some(_) => {}
-            None => self.open(&id, &workflow.workflow, workflow.input, awaited.then_some(waiting)),
+            // The same call again waits for the existing execution.
+            Some(same) => same.is_reported = false,
+            None => self.open(&identity.id, &call.workflow, (call.input, options), Some(parent)),
         }
-        if !awaited {
-            self.send(self.now(), parent, tell(ChildResult::Accepted(id)));
+        if let Some(accepted) = accepted {
+            self.send(self.now(), &to, accepted);
         }
     }
 
@@ -208,20 +197,17 @@ impl World {
     fn conclude(&mut self, id: &ExecutionId) -> bool {
         let Some(seat) = self.seats.get_mut(id) else { return false };
         let Some(end) = seat.execution.end().cloned() else { return false };
-        let result = match end {
-            End::Continued(input) => {
-                let changes = seat.continue_with(input, self.setting.moment());
-                self.apply(id, changes);
-                return true;
-            }
-            End::Completed(output) => ChildResult::Completed(output),
-            End::Failed(failure) | End::Cancelled(failure) => ChildResult::Failed(failure),
-        };
+        if let End::Continued(input) = end {
+            let changes = seat.continue_with(input, self.setting.moment());
+            self.apply(id, changes);
+            return true;
+        }
         if std::mem::replace(&mut seat.is_reported, true) {
             return false;
         }
-        let Some(Parent { id: parent, run, call }) = seat.parent.clone() else { return false };
-        self.send(self.now(), &parent, Message::Child { run, call, id: id.clone(), result });
+        let farewell = seat.parent.as_ref().and_then(|parent| Some((parent.id.clone(), parent.farewell(id, &end)?)));
+        let Some((parent, message)) = farewell else { return false };
+        self.send(self.now(), &parent, message);
         true
     }
 }

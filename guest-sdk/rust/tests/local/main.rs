@@ -2,6 +2,7 @@
 //! not show in the history.
 
 mod endings;
+mod polls;
 
 use std::cell::Cell;
 use std::fmt::Debug;

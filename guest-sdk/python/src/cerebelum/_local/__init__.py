@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import _values
+from .._states import ExecutionState
 from ..errors import ExecutionError, Failure
 from ..results import ExecutionResult
 from .executions import Execution
@@ -77,7 +78,7 @@ async def until_ended(world: World, execution: Execution) -> None:
     """Waits for the end of an execution, and of those that are not waited for elsewhere."""
     try:
         await execution.ended()
-        while others := [other for other in world.executions.values() if other.status == "running"]:
+        while others := [other for other in world.executions.values() if other.status == ExecutionState.RUNNING]:
             await asyncio.wait({asyncio.ensure_future(other.ended()) for other in others})
     except asyncio.CancelledError:
         for running in list(world.executions.values()):

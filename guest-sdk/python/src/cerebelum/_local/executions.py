@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from .. import _values
+from .._states import ExecutionState
 from ..errors import Failure, cancellation_failure
 from ..results import ExecutionResult, FailureInfo
 from . import limits
@@ -84,7 +85,7 @@ class Execution:
         self.failed_steps: dict[tuple[str, str], str] = {}
         self.output: str | None = None
         self.failure: Failure | None = None
-        self.status = "running"
+        self.status = ExecutionState.RUNNING
         self.began_ms = world.now_ms()
         self.ended_ms: int | None = None
         self.host = LocalHost(self)
@@ -121,7 +122,7 @@ class Execution:
 
     def cancel(self) -> None:
         """Requests its end: its open calls are cancelled, and it may clean up for as long as its workflow allows."""
-        if self.is_cancelling or self.status != "running":
+        if self.is_cancelling or self.status != ExecutionState.RUNNING:
             return
         self.is_cancelling = True
         self.host.cancel_calls()
@@ -131,7 +132,7 @@ class Execution:
 
     def terminate(self, why: str = "the execution was terminated") -> None:
         """Ends it without clean-up."""
-        if self.status == "running":
+        if self.status == ExecutionState.RUNNING:
             self.is_cancelling = True
             self.host.scope.decide(Failure(why, kind="cancelled", retryable=False))
 
@@ -142,7 +143,7 @@ class Execution:
         output = None if self.output is None else _values.decode(self.output, Any, "the output")
         return ExecutionResult(
             execution_id=self.id,
-            status=self.status,
+            status=self.status.value,
             output=output,
             error=failure.message if failure else None,
             started_at=moment(self.began_ms),
@@ -158,15 +159,16 @@ class Execution:
     async def _execute(self) -> None:
         try:
             self.output = await self._runs()
-            self.status = "completed"
+            self.status = ExecutionState.COMPLETED
         except asyncio.CancelledError:
-            self._fail(cancellation_failure(is_cancelled=True), "cancelled")
+            self._fail(cancellation_failure(is_cancelled=True), ExecutionState.CANCELLED)
             raise
         except Failure as failure:
-            self._fail(failure, "cancelled" if self.is_cancelling and failure.kind == "cancelled" else "failed")
+            is_cancelled = self.is_cancelling and failure.kind == "cancelled"
+            self._fail(failure, ExecutionState.CANCELLED if is_cancelled else ExecutionState.FAILED)
         finally:
-            if self.status == "running":
-                self.status = "failed"
+            if self.status == ExecutionState.RUNNING:
+                self.status = ExecutionState.FAILED
             self.ended_ms = self.world.now_ms()
             if self._overdue is not None:
                 self._overdue.cancel()
@@ -181,7 +183,7 @@ class Execution:
                 self.run, input = self.run + 1, following.input
             self.host = LocalHost(self)
 
-    def _fail(self, failure: Failure, status: str) -> None:
+    def _fail(self, failure: Failure, status: ExecutionState) -> None:
         self.failure, self.status = failure, status
 
 

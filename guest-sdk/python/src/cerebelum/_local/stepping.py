@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import _values
 from .._host import PollPolicy, RetryPolicy, StepOptions
 from ..errors import Failure
+from ..polls import Checks
 from . import limits
 from .scopes import Body, run_scope
 
@@ -143,24 +144,17 @@ async def run_poll(caller: LocalHost, path: str, target: Target, input: str, pol
     """Runs a check step at every interval until it is ready.
 
     # Raises
-    Failure of kind `poll-exhausted` or `poll-timeout`, or of a check whose attempts are used up.
+    PollTimeout, or the Failure of a check whose attempts are used up.
     """
     limits.wait_ms(policy.interval_ms, "an interval")
     limits.wait_ms(policy.timeout_ms or 0, "a timeout")
-    began_ms, bounds = caller.now_ms(), Bounds.of(target.options, target.options)
-    for round in range(1, policy.max_attempts + 1):
-        spent_ms = caller.now_ms() - began_ms
-        if round > 1 and policy.timeout_ms is not None and spent_ms >= policy.timeout_ms:
-            message = f"Polling timed out after {spent_ms}ms (timeout: {policy.timeout_ms}ms)"
-            raise Failure(message, kind="poll-timeout", retryable=False)
-        attempts = Attempts(caller, f"{path}#{round}", target, input, bounds)
+    bounds = Bounds.of(target.options, target.options)
+    checks = Checks(policy, caller.now_ms, lambda interval_ms: asyncio.sleep(interval_ms / 1_000))
+    while True:
+        attempts = Attempts(caller, f"{path}#{await checks.next()}", target, input, bounds)
         is_ready, value = await _round(attempts, target.name)
         if is_ready:
             return value
-        if round < policy.max_attempts:
-            await asyncio.sleep(policy.interval_ms / 1_000)
-    message = f"Polling failed after {policy.max_attempts} attempts (interval: {policy.interval_ms}ms)"
-    raise Failure(message, kind="poll-exhausted", retryable=False)
 
 
 async def _round(attempts: Attempts, name: str) -> tuple[bool, str]:

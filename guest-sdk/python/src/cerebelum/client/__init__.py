@@ -13,6 +13,7 @@ try:
 except ImportError as error:
     raise ImportError(f"cerebelum.client is not complete ({error}): pip install grpcio protobuf") from None
 
+from .._states import ExecutionState
 from ..results import ExecutionResult, FailureInfo
 from .calling import ExecutionClient
 from .errors import EngineError, EngineUnreachable, InvalidRequest, NotFound, Refused
@@ -23,7 +24,6 @@ from .records import (
     ComponentInfo,
     Event,
     ExecutionPage,
-    ExecutionState,
     ExecutionStatus,
     ExecutionSummary,
     LogLine,

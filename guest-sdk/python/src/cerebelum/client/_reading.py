@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from .._proto import engine_pb2 as pb
+from .._states import ExecutionState
 from ..results import FailureInfo
 from . import records
 from ._json import decode
@@ -95,7 +96,7 @@ def _summary_fields(message: pb.Summary) -> dict[str, Any]:
         "execution_id": message.execution_id,
         "workflow": message.workflow,
         "digest": message.digest,
-        "state": records.ExecutionState(message.status),
+        "state": ExecutionState(message.status),
         "attributes": decode(message.attributes) or {},
         "started_at": _moment(message.started_at),
         "ended_at": _optional_moment(message, "ended_at"),

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .._proto import engine_pb2 as pb
+from .._states import ExecutionState
 from .._values import encode
 from ..durations import Duration, SecondsDuration, from_seconds, optional_ms
 from ..errors import ExecutionError
@@ -30,7 +31,6 @@ from .records import (
     ComponentInfo,
     Event,
     ExecutionPage,
-    ExecutionState,
     ExecutionStatus,
     ExecutionSummary,
     LogLine,

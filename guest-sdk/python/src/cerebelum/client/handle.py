@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .._states import ExecutionState
 from ..durations import SecondsDuration
 from ..results import ExecutionResult
-from .records import ExecutionState, ExecutionStatus, ExecutionSummary
+from .records import ExecutionStatus, ExecutionSummary
 
 if TYPE_CHECKING:
     from .calling import ExecutionClient

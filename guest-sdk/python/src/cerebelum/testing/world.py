@@ -11,6 +11,7 @@ from .._host import Approval, HttpRequest, HttpResponse
 from .._local.people import Asked
 from .._local.scopes import Body, release
 from .._local.world import World
+from .._states import ExecutionState
 from ..errors import Failure, failure_of
 from ..polls import settled
 from .clock import VirtualLoop, spinning
@@ -152,7 +153,7 @@ class Stage(World):
 
     def _give_up(self, why: str) -> bool:
         moved = False
-        running = [execution for execution in self.executions.values() if execution.status == "running"]
+        running = [execution for execution in self.executions.values() if execution.status == ExecutionState.RUNNING]
         for execution in running:
             message = f"{waits_of(self)}, and nothing in this test brings that about" if waits_of(self) else why
             self.is_stuck |= execution is self.main

@@ -1,0 +1,85 @@
+//! Real engine processes on real databases, real components, real kills.
+
+#![allow(clippy::unwrap_used, reason = "tests: a value that is not there is a failure")]
+
+/// Runs each test of a module on both databases.
+macro_rules! on_both_databases {
+    ($($test:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test] fn $test() { super::$test(test_engine::Database::Sqlite); })+
+        }
+        mod postgres {
+            $(#[test] fn $test() { super::$test(test_engine::Database::Postgres); })+
+        }
+    };
+}
+
+mod asyncio;
+mod corruption;
+mod database_trouble;
+mod diverged;
+mod examples;
+mod faults;
+mod growth;
+mod hostile;
+mod killed;
+mod liveness;
+mod node_sharing;
+mod operators;
+mod panics;
+mod parity;
+mod python;
+mod python_guests;
+mod python_programs;
+mod referee;
+mod refusals;
+mod removal;
+mod retention;
+mod sagas;
+mod schemas;
+mod sizes;
+mod sleeping;
+mod terminal;
+mod two_engines;
+mod values;
+mod waiting_is_free;
+mod walls;
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, Row};
+use test_engine::Engine;
+
+/// Asserts that no request was repeated, and that each carried a key of its own.
+fn assert_each_once(requests: &[Value]) {
+    let keys: HashSet<&str> = requests.iter().filter_map(|request| request["idempotency_key"].as_str()).collect();
+    assert_eq!(keys.len(), requests.len(), "a request was repeated: {requests:#?}");
+}
+
+/// Asserts that requests with one key are alike.
+fn assert_repeats_are_alike(requests: &[Value]) {
+    for request in requests {
+        let same_key = requests.iter().filter(|other| other["idempotency_key"] == request["idempotency_key"]);
+        for other in same_key {
+            assert_eq!((&other["path"], &other["body"]), (&request["path"], &request["body"]));
+        }
+    }
+}
+
+/// Runs a statement behind the engine's back; the rows' columns as text.
+fn sql(engine: &Engine, words: &str) -> Vec<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let query = sqlx::query(AssertSqlSafe(words.to_owned()));
+    runtime.block_on(async {
+        if engine.database().starts_with("sqlite:") {
+            let mut connection = sqlx::SqliteConnection::connect(engine.database()).await.unwrap();
+            let rows = query.fetch_all(&mut connection).await.unwrap();
+            rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
+        } else {
+            let mut connection = sqlx::PgConnection::connect(engine.database()).await.unwrap();
+            let rows = sqlx::query(AssertSqlSafe(words.to_owned())).fetch_all(&mut connection).await.unwrap();
+            rows.iter().map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect()
+        }
+    })
+}
