@@ -79,6 +79,8 @@ fn follow(events: &[Event]) -> Result<Calls, String> {
                 calls.reopen(*ordinal);
                 ended = None;
             }
+            // An execution that has failed can be paused, and is when it is reopened.
+            (EventData::ExecutionPaused | EventData::ExecutionResumed, Some(EventData::ExecutionFailed { .. })) => {}
             (_, Some(_)) => return say("something happened after the end"),
             (data, None) if is_end(data) => ended = Some(data),
             (_, None) => {}
@@ -122,6 +124,7 @@ impl Calls {
         let told = self.known.get(&name).and_then(|call| call.ended.as_ref()).map_or(usize::MAX, |ended| ended.at);
         let before = self.begun.iter().filter(|(index, _)| *index < told);
         let asked = before.map(|(_, ordinal)| *ordinal).max().unwrap_or_default();
+        self.begun.retain(|(_, ordinal)| *ordinal <= asked);
         self.known.retain(|name, call| {
             let stays = match &call.ended {
                 Some(Ended { at, cancelled: None }) => *at != told && name.ordinal <= asked,
