@@ -230,7 +230,7 @@ struct Looks {
 fn what_is_exhausted_inside_a_step_is_not_multiplied_by_the_policy_of_the_step() {
     let runs = [
         check(|local| local.run_step(exhausts_a_poll, Looks { max: 30, timeout_s: None })),
-        check(|local| local.run_step(exhausts_a_poll, Looks { max: 100, timeout_s: Some(28) })),
+        check(|local| local.run_step(exhausts_a_poll, Looks { max: 100, timeout_s: Some(29) })),
         check(|local| local.run_step(exhausts_a_retry, 30)),
     ];
     for run in runs {
