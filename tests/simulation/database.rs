@@ -9,8 +9,7 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
     Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
-    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, StatusCounts, Store, StoreError,
-    StoreFuture, TenantId, Version,
+    Lease, LogRow, Page, Progress, Removable, Size, StatusCounts, Store, StoreError, StoreFuture, TenantId, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -180,10 +179,6 @@ impl Store for Link {
 
     fn expire_leases(&self) -> StoreFuture<'_, u64> {
         self.call(|memory| memory.expire_leases())
-    }
-
-    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
-        self.call(move |memory| memory.start(new))
     }
 
     fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {

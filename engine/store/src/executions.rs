@@ -6,9 +6,13 @@ use cerebelum_history::{Digest, ExecutionId, Position, Seed, Timestamp};
 
 use crate::attributes;
 use crate::chunks::ChunkReader;
+use crate::database::Database;
 use crate::db_error::{DbError, Error};
+use crate::retry::Backoff;
 use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
-use crate::{Batch, Chunk, ExecutionKey, ExecutionRow, Incarnation, Parent, State, StoreError, TenantId, chunks};
+use crate::{
+    Batch, Chunk, ExecutionKey, ExecutionRow, Existing, Incarnation, Parent, State, StoreError, TenantId, chunks,
+};
 
 /// The columns of an execution, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
 macro_rules! head_columns {
@@ -397,12 +401,12 @@ pub(crate) fn update<'a>(no: i64, head: &'a ExecutionRow, program: Option<i64>, 
     ]
 }
 
-/// The existing executions with these ids, each with its first chunk.
-pub(crate) async fn find_existing<'k>(
-    session: &mut Session,
-    keys: impl IntoIterator<Item = &'k ExecutionKey>,
-) -> Result<HashMap<ExecutionKey, (StoredRow, Result<Chunk, StoreError>)>, DbError> {
-    static BEGUN: Statement = Statement::new(concat!(
+/// See [`crate::Store::find_existing`].
+pub(crate) async fn find_existing(
+    database: &Database,
+    keys: &[ExecutionKey],
+) -> Result<Vec<Option<Existing>>, DbError> {
+    static FIND: Statement = Statement::new(concat!(
         "select ",
         head_columns!(),
         ", h.first_position, h.last_position, h.checksum, h.events
@@ -415,26 +419,33 @@ pub(crate) async fn find_existing<'k>(
             on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = 1 and h.first_position = 1"
     ));
     let mut wanted = Rows::default();
-    keys.into_iter().for_each(|key| wanted.push([key.tenant.into(), key.id.as_str().into()]));
-    let mut begun = HashMap::new();
+    keys.iter().for_each(|key| wanted.push([key.tenant.into(), key.id.as_str().into()]));
     if wanted.is_empty() {
-        return Ok(begun);
+        return Ok(Vec::new());
     }
-    for mut row in session.rows_of(&BEGUN, &wanted).await? {
+    let mut backoff = Backoff::new();
+    let rows = loop {
+        match async { Ok(database.search().await?.rows_of(&FIND, &wanted).await?) }.await {
+            Ok(rows) => break rows,
+            Err(error) => backoff.wait(error).await?,
+        }
+    };
+    let mut found = HashMap::new();
+    for mut row in rows {
         let stored = read(&mut row);
         row.seek(COLUMNS);
         let key = stored.head.key.clone();
-        if let Some(damage) = &stored.damage {
-            let damage = StoreError::Corrupt(format!("execution {}: {damage}", key.id));
-            begun.insert(key, (stored, Err(damage)));
-            continue;
-        }
-        let mut found = ChunkReader::new(&key, 1, Position(1));
-        let first = found.read(&mut row).and_then(|()| found.up_to(Some(Position(1))));
-        let first = first.map(|mut chunks| chunks.swap_remove(0));
-        begun.insert(key, (stored, first));
+        let first = match &stored.damage {
+            Some(damage) => Err(StoreError::Corrupt(format!("execution {}: {damage}", key.id))),
+            None => {
+                let mut chunks = ChunkReader::new(&key, 1, Position(1));
+                let read = chunks.read(&mut row).and_then(|()| chunks.up_to(Some(Position(1))));
+                read.map(|mut chunks| chunks.swap_remove(0))
+            }
+        };
+        found.insert(key, (stored.head, first));
     }
-    Ok(begun)
+    Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
 const EMPTY: &str = "{}";

@@ -30,7 +30,6 @@ mod removal;
 mod retry;
 mod row_ids;
 mod sql;
-mod start;
 mod store;
 
 use std::time::Duration;
@@ -106,9 +105,6 @@ pub trait Store: Send + Sync + 'static {
 
     // -- executions --
 
-    /// Stores new executions. Each one is handled alone: an id that is taken changes nothing. A repeated request with
-    /// the same seed returns `New` again.
-    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>>;
     /// Claims up to `limit` free open executions (neither paused nor parked) that are due, have unseen messages, or are
     /// not settled. Paused executions are claimed only for their unseen messages and their deadline. The result is
     /// empty if the lease is over. Half of the limit is for messages first; among the others, those that are overdue
@@ -136,8 +132,8 @@ pub trait Store: Send + Sync + 'static {
     fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> StoreFuture<'_, Vec<Chunk>>;
     /// The row of an execution.
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>>;
-    /// For each of these ids, in order, the execution that has it, if there is one. It is the execution that would keep
-    /// [`Store::start`] from storing a new one.
+    /// For each of these ids, in order, the execution that has it, if there is one. It keeps a batch from beginning a new
+    /// execution.
     fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>>;
     /// Reads an execution's row, open calls and inbox together, without a claim.
     fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>>;

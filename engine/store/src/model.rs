@@ -111,15 +111,6 @@ impl NewExecution {
     }
 }
 
-/// The outcome of starting a [`NewExecution`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum StartOutcome {
-    /// The execution was stored.
-    New,
-    /// The id was taken. This is the execution that has it, with its first chunk for comparison.
-    Exists(Box<ExecutionRow>, Chunk),
-}
-
 /// An existing execution with its first chunk for comparison, or why that chunk cannot be read.
 pub type Existing = (ExecutionRow, Result<Chunk, StoreError>);
 
@@ -357,6 +348,13 @@ impl Batch {
             next_run: None,
             release: false,
         }
+    }
+
+    /// The batch that stores an execution which no node has claimed yet.
+    #[must_use]
+    pub fn start(incarnation: Incarnation, new: NewExecution) -> Self {
+        let begins = Self { begins: true, after: Position(0), ..Self::of(incarnation, new.head) };
+        Self { chunks: vec![new.first], release: true, ..begins }
     }
 
     /// About how many bytes the batch writes.

@@ -22,9 +22,9 @@ use crate::sql::Session;
 use crate::{
     AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
     Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
-    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, StatusCounts, Store, StoreError,
-    StoreFuture, TenantId, Version, admin, append, approvals, chunks, claim, components, damage, describe, executions,
-    inbox, list, logs, nodes, removal, start,
+    Lease, LogRow, Page, Progress, Removable, Size, StatusCounts, Store, StoreError, StoreFuture, TenantId, Version,
+    admin, append, approvals, chunks, claim, components, damage, describe, executions, inbox, list, logs, nodes,
+    removal,
 };
 
 /// The duration of leases that [`open`] assumes.
@@ -122,10 +122,6 @@ impl Store for SqlStore {
         self.run(async move { nodes::expire_leases(&self.database).await })
     }
 
-    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
-        self.run(async move { start::start(self, &new).await })
-    }
-
     fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {
         self.run(async move { claim::claim(self, incarnation, limit, size).await })
     }
@@ -173,7 +169,7 @@ impl Store for SqlStore {
     }
 
     fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
-        self.run(async move { start::find_existing(&self.database, &keys).await })
+        self.run(async move { executions::find_existing(&self.database, &keys).await })
     }
 
     fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {

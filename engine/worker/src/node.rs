@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebelum_history::{Execution, Json};
 use cerebelum_sandbox::Ledger;
-use cerebelum_store::{
-    Batch, Claimed, ExecutionKey, Existing, Incarnation, NewExecution, Size, StartOutcome, Store, StoreError,
-};
+use cerebelum_store::{Batch, Claimed, ExecutionKey, Existing, Incarnation, NewExecution, Size, Store, StoreError};
 use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -34,7 +32,7 @@ use crate::poison::{CrashLog, Isolation, IsolationGate};
 use crate::restore;
 use crate::room::{OnTheWay, Room};
 use crate::schema::Checker;
-use crate::start_command::{look_up, start_all};
+use crate::start_command::look_up;
 use crate::supervise::{Supervisor, words};
 use crate::throttle::Throttle;
 use crate::wake::Wake;
@@ -83,7 +81,6 @@ pub(crate) struct Node {
     pub(crate) lease: Arc<LeaseKeeper>,
     /// Each batch comes with its permit from [`Room`], which is released when the database has answered.
     pub(crate) appends: Batcher<(Batch, OnTheWay), Appended>,
-    pub(crate) starts: Batcher<NewExecution, Result<StartOutcome, StoreError>>,
     /// Looks up whether executions that clients want to start exist already.
     pub(crate) begun: Batcher<ExecutionKey, Result<Option<Existing>, StoreError>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -131,11 +128,7 @@ impl Node {
                 written.inspect(move |_| drop(on_the_way))
             },
         );
-        Arc::new_cyclic(|node: &Weak<Self>| Self {
-            starts: {
-                let node = node.clone();
-                Batcher::new(&watched, NewExecution::bytes, move |new| start_all(node.clone(), new))
-            },
+        Arc::new(Self {
             begun: {
                 let store = store.clone();
                 Batcher::new(&watched, |_| 0, move |keys| look_up(store.clone(), keys))

@@ -7,15 +7,15 @@ use cerebelum_history::{
     Position, ReopenMode, Reopening, kind, planted,
 };
 use cerebelum_store::{
-    AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, ExecutionKey, ExecutionRow, StartOutcome, State,
-    StoreError, TenantId,
+    AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, ExecutionKey, ExecutionRow, State, StoreError,
+    TenantId,
 };
 
 use crate::api::{ApiError, Decision, StartRequest, Summary};
 use crate::directory::{ResolvedWorkflow, unavailable};
 use crate::engine::{Engine, key, no_execution};
 use crate::schema::{Input, Unfit};
-use crate::start_command::{StartCommand, fresh_seed};
+use crate::start_command::{StartCommand, fresh_seed, stopping};
 use crate::{restore, views};
 
 const TENANT: TenantId = TenantId::DEFAULT;
@@ -75,8 +75,8 @@ impl Engine {
     async fn begin(&self, new: cerebelum_store::NewExecution, input: Json) -> Result<Summary, ApiError> {
         let head = new.head.clone();
         if planted("ack-before-commit") {
-            let starting = self.node.starts.submit(new);
-            self.node.runtime.spawn(Box::pin(async move { drop(starting.await) }));
+            let node = self.node.clone();
+            self.node.runtime.spawn(Box::pin(async move { drop(node.store_start(new).await) }));
             return Ok(views::summary(&head));
         }
         if let Some(is_stored) = self.node.begin(&new, &input)
@@ -86,10 +86,9 @@ impl Engine {
         }
         // The execution cannot begin in memory, or its result there is unknown. With the same seed it is the same
         // execution.
-        let started = self.node.starts.submit(new).await;
-        match started.ok_or_else(stopping)?.map_err(unavailable)? {
-            StartOutcome::New => Ok(views::summary(&head)),
-            StartOutcome::Exists(existing, first) => started_before(*existing, &first, (&head.workflow, &input)),
+        match self.node.store_start(new).await? {
+            None => Ok(views::summary(&head)),
+            Some((existing, first)) => started_before(existing, &first.map_err(unavailable)?, (&head.workflow, &input)),
         }
     }
 
@@ -356,10 +355,6 @@ fn started_before(
     Err(ApiError::Conflict(format!(
         "execution `{id}` exists with another workflow or input: choose another id, or look at `cerebelum status {id}`"
     )))
-}
-
-fn stopping() -> ApiError {
-    ApiError::Unavailable("the engine is stopping: try again at another node".to_owned())
 }
 
 fn no_question(id: &str) -> ApiError {

@@ -3,7 +3,7 @@
 use cerebelum_history::Position;
 use cerebelum_store::{
     AppendError, ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, ExecutionKey, ExecutionRow, InboxCursor,
-    LogRow, StartOutcome, State,
+    LogRow, State,
 };
 
 use crate::tables::{Row, Tables};
@@ -101,14 +101,18 @@ impl Tables {
     fn children(&mut self, batch: &Batch) -> Vec<String> {
         let mut told = Vec::new();
         for Child { new, accepted, refused } in &batch.children {
-            let same = match self.start(new) {
-                StartOutcome::New => true,
-                StartOutcome::Exists(existing, _) => match (&existing.parent, &new.head.parent) {
-                    (Some(there), Some(here)) => {
-                        (&there.id, there.run, &there.call) == (&here.id, here.run, &here.call)
-                    }
-                    (None, _) | (_, None) => false,
-                },
+            let key = &new.head.key;
+            let same = match self.executions.get(key).map(|row| (&row.head.parent, &new.head.parent)) {
+                Some((Some(there), Some(here))) => {
+                    (&there.id, there.run, &there.call) == (&here.id, here.run, &here.call)
+                }
+                Some(_) => false,
+                None => {
+                    let row = self.insert(new.head.clone(), None);
+                    row.runs.insert(new.head.run, vec![new.first.clone()]);
+                    self.moved.push(key.clone());
+                    true
+                }
             };
             told.extend(if same { accepted.clone() } else { Some(refused.clone()) });
         }

@@ -4,27 +4,13 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    ApprovalState, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, InboxRow, Incarnation, LogRow,
-    NewExecution, Page, Progress, StartOutcome, State, StatusCounts, TenantId,
+    ApprovalState, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, InboxRow, Incarnation, LogRow, Page,
+    Progress, State, StatusCounts, TenantId,
 };
 
 use crate::tables::{Row, Tables};
 
 impl Tables {
-    pub(crate) fn start(&mut self, new: &NewExecution) -> StartOutcome {
-        let key = &new.head.key;
-        if let Some((existing, first)) = self.find_existing(key) {
-            return match existing.seed == new.head.seed {
-                true => StartOutcome::New,
-                false => StartOutcome::Exists(Box::new(existing), first),
-            };
-        }
-        let row = self.insert(new.head.clone(), None);
-        row.runs.insert(new.head.run, vec![new.first.clone()]);
-        self.moved.push(key.clone());
-        StartOutcome::New
-    }
-
     /// An existing execution with its first chunk.
     pub(crate) fn find_existing(&self, key: &ExecutionKey) -> Option<(ExecutionRow, Chunk)> {
         let existing = self.executions.get(key)?;

@@ -15,8 +15,7 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use cerebelum_store::{
     AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
     Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
-    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, State, StatusCounts, Store,
-    StoreFuture, TenantId, Version,
+    Lease, LogRow, Page, Progress, Removable, Size, State, StatusCounts, Store, StoreFuture, TenantId, Version,
 };
 use tokio::sync::broadcast;
 
@@ -73,10 +72,6 @@ impl Store for MemoryStore {
 
     fn expire_leases(&self) -> StoreFuture<'_, u64> {
         self.transact(Tables::expire_leases)
-    }
-
-    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
-        self.transact(|tables| new.iter().map(|new| tables.start(new)).collect())
     }
 
     fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {

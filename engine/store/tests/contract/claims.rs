@@ -29,10 +29,10 @@ async fn what_is_due_or_not_settled_is_claimed(bench: Bench) {
     bench.sleeping("later", Some(now.plus(60_000))).await;
     bench.sleeping("never", None).await;
     bench.started(node, "owned").await;
-    bench.start(vec![new("unsettled")]).await.unwrap();
+    bench.start(vec![new("unsettled")]).await;
     let mut paused = new("paused");
     paused.head.paused = true;
-    bench.start(vec![paused]).await.unwrap();
+    bench.start(vec![paused]).await;
     assert_eq!(bench.claimed(node).await, ["due", "unsettled"]);
     assert_eq!(bench.claimed(node).await, [""; 0]);
 }
@@ -107,7 +107,7 @@ async fn one_is_claimed_by_name_whatever_its_state(bench: Bench) {
     let (node, other) = (bench.lease("n").await, bench.lease("o").await);
     let mut parked = new("parked");
     (parked.head.parked, parked.head.paused) = (Some("crashed".into()), true);
-    bench.start(vec![parked]).await.unwrap();
+    bench.start(vec![parked]).await;
     bench.sleeping("never", None).await;
     assert_eq!(bench.claim_one(node, &key("parked")).await.unwrap().unwrap().head.parked.as_deref(), Some("crashed"));
     assert!(bench.claim_one(node, &key("never")).await.unwrap().is_some());
@@ -118,7 +118,7 @@ async fn one_is_claimed_by_name_whatever_its_state(bench: Bench) {
 
 async fn no_execution_is_claimed_twice(bench: Bench) {
     let news = (0..200).map(|number| new(&format!("e{number}"))).collect();
-    bench.start(news).await.unwrap();
+    bench.start(news).await;
     let mut claimers = Vec::new();
     for node in 0..4 {
         let store = bench.second().await;

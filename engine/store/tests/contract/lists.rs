@@ -56,7 +56,7 @@ async fn lists_are_filtered_by_status_workflow_and_attributes(bench: Bench) {
         let mut new = new(id);
         (new.head.workflow, new.head.status) = (workflow.into(), status.into());
         new.head.attributes = attributes.replace("XXXX", &"x".repeat(5_000));
-        bench.start(vec![new]).await.unwrap();
+        bench.start(vec![new]).await;
     }
     let status = |status: &str| Filter { status: Some(status.into()), ..Filter::default() };
     let workflow = |workflow: &str| Filter { workflow: Some(workflow.into()), ..Filter::default() };
@@ -114,7 +114,7 @@ async fn tenants_do_not_see_each_other(bench: Bench) {
     let mut theirs = new("a");
     theirs.head.key.tenant = TenantId(2);
     theirs.head.workflow = "their/own".into();
-    bench.start(vec![theirs.clone()]).await.unwrap();
+    bench.start(vec![theirs.clone()]).await;
     bench.send(&theirs.head.key, "hello".into()).await.unwrap();
     assert_eq!(bench.inbox("a").await, [""; 0]);
     assert_eq!(bench.head("a").await.workflow, "shop/order");

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Clocks, Size, Store, open_with};
+use cerebelum_store::{Batch, Clocks, Size, Store, open_with};
 
-use crate::bench::{Bench, LONG, key, new};
+use crate::bench::{Bench, LONG, fresh, key, new, written};
 
 const BEGAN: u64 = 1_700_000_000_000;
 const MINUTE: u64 = 60_000;
@@ -69,7 +69,8 @@ async fn sleep_until(store: &dyn Store, id: &str, due: u64) {
     let mut sleeper = new(id);
     sleeper.head.settled = true;
     sleeper.head.due = Some(Timestamp(due));
-    store.start(vec![sleeper]).await.unwrap();
+    let node = store.begin_lease("starter", LONG).await.unwrap().incarnation;
+    assert_eq!(written(store.append(fresh(), vec![Batch::start(node, sleeper)]).await.unwrap()), [Ok(())]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
