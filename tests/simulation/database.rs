@@ -132,10 +132,12 @@ impl Link {
         }
     }
 
-    /// Whether this is a batch of the one execution for which nothing more can be written; parking it is allowed.
+    /// Whether this is a batch of the one execution for which nothing more can be written after its start; parking it is
+    /// allowed.
     fn is_unwritable(&self, batch: &Batch) -> bool {
         let unwritable = self.weather.unwritable.lock().expect("nobody panics here");
-        unwritable.as_deref() == Some(batch.key.id.as_str()) && batch.head.parked.is_none()
+        let is_start = batch.begins && batch.release;
+        unwritable.as_deref() == Some(batch.key.id.as_str()) && batch.head.parked.is_none() && !is_start
     }
 
     /// Like a real store, asks again with the same id before it returns an unknown outcome.

@@ -5,7 +5,7 @@ use cerebelum_history::Timestamp;
 use crate::db_error::DbError;
 use crate::hints::InboxNotice;
 use crate::sql::{Rows, Session, Statement, Value};
-use crate::store::{SqlStore, commit};
+use crate::store::SqlStore;
 use crate::{ExecutionKey, Incarnation, State, executions, inbox};
 
 /// See [`crate::Store::reopen`].
@@ -19,10 +19,8 @@ pub(crate) async fn reopen(store: &SqlStore, key: &ExecutionKey, message: &str) 
     let values = [key.tenant.into(), key.id.as_str().into(), executions::state_no(State::Failed).into()];
     let mut reopened = session.rows(&REOPEN, &values).await?;
     let Some(row) = reopened.first_mut() else { return Ok(false) };
-    let mut rows = Rows::default();
-    rows.push([0_i64.into(), key.tenant.into(), row.int()?.into(), message.into()]);
-    session.run_of(&inbox::INSERT, &rows).await?;
-    commit(session).await?;
+    inbox::insert(&mut session, key.tenant, row.int()?, message).await?;
+    session.commit().await?;
     store.hints.tell([InboxNotice { key: key.clone(), owner: None }]);
     Ok(true)
 }
@@ -39,7 +37,7 @@ pub(crate) async fn unpark(store: &SqlStore, key: &ExecutionKey) -> Result<bool,
     let mut unparked = session.rows(&UNPARK, &[key.tenant.into(), key.id.as_str().into()]).await?;
     let Some(row) = unparked.first_mut() else { return Ok(false) };
     let owner = row.opt_int()?.map(Incarnation);
-    commit(session).await?;
+    session.commit().await?;
     store.hints.tell([InboxNotice { key: key.clone(), owner }]);
     Ok(true)
 }
@@ -71,11 +69,11 @@ async fn delete_found(store: &SqlStore, statement: &'static Statement, values: &
     }
     let count = found.len();
     if count == 0 {
-        session.undo().await;
+        session.rollback().await;
         return Ok(0);
     }
     delete_all(&mut session, &found).await?;
-    commit(session).await?;
+    session.commit().await?;
     Ok(u64::try_from(count).unwrap_or(u64::MAX))
 }
 

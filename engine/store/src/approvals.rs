@@ -4,8 +4,8 @@ use cerebelum_history::ExecutionId;
 
 use crate::db_error::{DbError, Error};
 use crate::hints::InboxNotice;
-use crate::sql::{Row, Rows, Statement};
-use crate::store::{SqlStore, commit};
+use crate::sql::{Row, Statement};
+use crate::store::SqlStore;
 use crate::{
     AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, Incarnation, StoreError,
     TenantId, inbox,
@@ -33,11 +33,13 @@ pub(crate) static ASK: Statement = Statement::new(
     where approvals.execution_no = excluded.execution_no",
 );
 
-/// Closes questions that are locked and known to be open.
+/// Closes open questions of an execution whose deadlines are not after the given time.
 pub(crate) static CLOSE: Statement = Statement::new(
     "update approvals as a set state = r.state
-    from {rows tenant_id:int id:text state:int}
-    where a.tenant_id = r.tenant_id and a.id = r.id and a.state = 0",
+    from {rows tenant_id:int id:text execution_no:int state:int now:int}
+    where a.tenant_id = r.tenant_id and a.id = r.id and a.state = 0 and a.execution_no = r.execution_no
+        and (a.deadline is null or a.deadline <= r.now)
+    returning 1",
 );
 
 /// See [`crate::Store::answer`].
@@ -82,10 +84,8 @@ pub(crate) async fn answer(
     let mut asked_by = session.rows(&ASKED_BY, &[tenant.into(), no.into()]).await?;
     let Some(asked_by) = asked_by.first_mut() else { return Ok(AnswerOutcome::Unknown) };
     let (execution, owner) = (execution_id(asked_by)?, asked_by.opt_int()?.map(Incarnation));
-    let mut rows = Rows::default();
-    rows.push([0_i64.into(), tenant.into(), no.into(), message.into()]);
-    session.run_of(&inbox::INSERT, &rows).await?;
-    commit(session).await?;
+    inbox::insert(&mut session, tenant, no, message).await?;
+    session.commit().await?;
     store.hints.tell([InboxNotice { key: ExecutionKey { tenant, id: execution.clone() }, owner }]);
     Ok(AnswerOutcome::Accepted(execution))
 }
@@ -195,11 +195,6 @@ pub(crate) const fn state_no(state: ApprovalState) -> i64 {
         ApprovalState::TimedOut => 3,
         ApprovalState::Withdrawn => 4,
     }
-}
-
-/// Whether this is the number of [`ApprovalState::Open`].
-pub(crate) const fn is_open(no: i64) -> bool {
-    no == state_no(ApprovalState::Open)
 }
 
 const fn state_of(no: i64) -> Option<ApprovalState> {

@@ -11,7 +11,7 @@ use crate::db_error::DbError;
 use crate::executions::{StoredRow, ends};
 use crate::retry::Backoff;
 use crate::sql::{Row, Rows, Session, Statement, Value};
-use crate::store::{SqlStore, commit};
+use crate::store::SqlStore;
 use crate::{Claimed, ExecutionKey, Incarnation, State, StoreError, executions, inbox, nodes};
 
 /// The most bytes of open calls and messages that all executions of one claim may have together.
@@ -116,7 +116,7 @@ pub(crate) async fn claim(
     let mut session = store.database.write().await?;
     let standing = nodes::standing(&mut session, incarnation, now).await?;
     let Some(standing) = standing.filter(|_| limit > 0) else {
-        session.undo().await;
+        session.rollback().await;
         return Ok(Vec::new());
     };
     // Half of the limit is for messages first, so that a flood of messages never starves timers, nor the reverse.
@@ -149,7 +149,7 @@ pub(crate) async fn claim_one(
     ));
     let mut session = store.database.write().await?;
     if nodes::standing(&mut session, incarnation, store.clock.now()).await?.is_none() {
-        session.undo().await;
+        session.rollback().await;
         return Ok(None);
     }
     let rows = session.rows(&FREE, &[key.tenant.into(), key.id.as_str().into()]).await?;
@@ -273,7 +273,7 @@ async fn finish(
     Picked { found, mut damaged }: Picked,
 ) -> Result<Vec<Claimed>, DbError> {
     if found.is_empty() && damaged.is_empty() {
-        session.undo().await;
+        session.rollback().await;
         return Ok(Vec::new());
     }
     let (found, leaves_others) = cut(&mut session, found).await?;
@@ -292,9 +292,9 @@ async fn finish(
     }
     damage::park(&mut session, &unfit).await?;
     damaged.append(&mut unfit);
-    match commit(session).await {
+    match session.commit().await {
         Ok(()) => {
-            store.numbers.remember(numbers);
+            store.row_ids.remember(numbers);
             damage::tell(&damaged);
             Ok(claimed)
         }
@@ -352,17 +352,17 @@ async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Resul
         from {rows node:int tenant_id:int execution_no:int}
         where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no and e.owner = r.node",
     );
-    let mut patience = Backoff::new();
+    let mut backoff = Backoff::new();
     loop {
         let given_back = async {
             let mut session = store.database.write().await?;
             session.run_of(&GIVE_BACK, claimed).await?;
-            commit(session).await
+            session.commit().await
         };
         match given_back.await {
             Ok(()) => return Err(StoreError::Unavailable(cause).into()),
             // The caller must not conclude that nothing happened: no node knows of the executions that may be claimed.
-            Err(fault) => patience.wait(fault).await.map_err(|_| StoreError::Unknown(cause.clone()))?,
+            Err(fault) => backoff.wait(fault).await.map_err(|_| StoreError::Unknown(cause.clone()))?,
         }
     }
 }

@@ -9,7 +9,6 @@ use crate::database::Database;
 use crate::db_error::DbError;
 use crate::packs::Packed;
 use crate::sql::{Row, Session, Statement};
-use crate::store::commit;
 use crate::{Component, StoreError, TenantId, packs};
 
 /// A component that is uploaded.
@@ -76,7 +75,7 @@ async fn try_keep(
             None => false,
         };
         if !is_stored {
-            session.undo().await;
+            session.rollback().await;
             return Ok(None);
         }
     }
@@ -85,7 +84,7 @@ async fn try_keep(
     let named = [tenant.into(), name.into(), digest.as_str().into()];
     session.run(&RETIRE, &named).await?;
     session.run(&NAME, &named).await?;
-    commit(session).await?;
+    session.commit().await?;
     Ok(Some(uploads))
 }
 

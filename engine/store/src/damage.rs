@@ -8,7 +8,7 @@ use crate::db_error::DbError;
 use crate::executions::{CORRUPT, StoredRow, ends, escape, nameless};
 use crate::hints::InboxNotice;
 use crate::sql::{Rows, Session, Statement};
-use crate::store::{SqlStore, commit};
+use crate::store::SqlStore;
 use crate::{Audit, Claimed, ExecutionKey, Incarnation, TenantId, claim, inbox};
 
 /// An execution that must not be run.
@@ -72,8 +72,8 @@ pub(crate) async fn park_one(
     let mut session = store.database.write().await?;
     let values = [key.tenant.into(), key.id.as_str().into(), escape(reason).into(), incarnation.into()];
     let parked = session.run(&PARK, &values).await? > 0;
-    commit(session).await?;
-    store.numbers.forget(key);
+    session.commit().await?;
+    store.row_ids.forget(key);
     Ok(parked)
 }
 
@@ -104,8 +104,8 @@ pub(crate) async fn bury(
     for (to, message) in messages {
         moved.extend(inbox::put(&mut session, to, message).await?);
     }
-    commit(session).await?;
-    store.numbers.forget(key);
+    session.commit().await?;
+    store.row_ids.forget(key);
     store.hints.tell(moved);
     Ok(true)
 }
@@ -187,12 +187,12 @@ async fn set_aside(store: &SqlStore, suspects: &[Damaged]) -> Result<u64, DbErro
             Damaged::of(&stored)
         });
         let Some(damage) = still else {
-            session.undo().await;
+            session.rollback().await;
             continue;
         };
         let damaged = [damage];
         park(&mut session, &damaged).await?;
-        commit(session).await?;
+        session.commit().await?;
         tell(&damaged);
         parked += 1;
     }
@@ -213,7 +213,7 @@ async fn free(store: &SqlStore, orphaned: &[i64]) -> Result<(), DbError> {
     orphaned.iter().for_each(|no| rows.push([(*no).into()]));
     let mut session = store.database.write().await?;
     session.run_of(&FREE, &rows).await?;
-    commit(session).await?;
+    session.commit().await?;
     Ok(())
 }
 

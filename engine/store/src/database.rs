@@ -108,7 +108,7 @@ impl Database {
     pub(crate) async fn run(&self, script: Script<'_>) -> Result<Vec<Row>, Error> {
         match self {
             Self::Sqlite { writer, .. } => writer.lend().await?.run(&script),
-            Self::Postgres { pool, .. } => script.run_on_postgres(Pooled::new(pool.lend().await?)).await,
+            Self::Postgres { pool, .. } => script.run_on_postgres(&mut Pooled::new(pool.lend().await?)).await,
         }
     }
 
@@ -227,7 +227,7 @@ fn unusable(place: &str, error: Error) -> StoreError {
     let passing = match &error {
         Error::NoneFree | Error::Postgres(sqlx::Error::Io(_)) => true,
         Error::Postgres(error) => state(error).is_some_and(|state| state.starts_with("57P") || state.starts_with("53")),
-        Error::Sqlite(_) | Error::Unexpected(_) | Error::FileGone(_) => false,
+        Error::Sqlite(_) | Error::Unexpected(_) | Error::NotAsExpected | Error::FileGone(_) => false,
     };
     match passing && severity(&error) == ErrorClass::Transient {
         true => {

@@ -26,6 +26,7 @@ mod model;
 mod nodes;
 mod packs;
 mod program_ids;
+mod receipts;
 mod removal;
 mod retry;
 mod row_ids;

@@ -289,8 +289,8 @@ pub struct Batch {
     /// Whether the execution begins with this batch: its row is inserted, claimed by `incarnation` unless `release`,
     /// and `after` is 0. The batch is refused if the id is taken.
     pub begins: bool,
-    /// Whether the row's attributes have changed.
-    pub relabels: bool,
+    /// The attributes before the batch, if it changes them. Otherwise the attributes stay as they are.
+    pub attributes_before: Option<String>,
     /// The position at which the history must be now. Otherwise the batch is refused.
     pub after: Position,
     /// New events, each chunk after the previous one. Empty if only calls changed.
@@ -331,7 +331,7 @@ impl Batch {
             key: head.key.clone(),
             incarnation,
             begins: false,
-            relabels: false,
+            attributes_before: None,
             after: head.position,
             head,
             chunks: Vec::new(),
@@ -348,6 +348,12 @@ impl Batch {
             next_run: None,
             release: false,
         }
+    }
+
+    /// The run of `chunks`, which `next_run` ends.
+    #[must_use]
+    pub fn run(&self) -> u32 {
+        self.head.run.saturating_sub(u32::from(self.next_run.is_some()))
     }
 
     /// The batch that stores an execution which no node has claimed yet.

@@ -6,11 +6,11 @@ use cerebelum_history::Timestamp;
 
 use sqlx::{Row as _, SqliteConnection};
 
-use crate::append::BatchReceipts;
 use crate::clock::{SavedTime, SteadyClock};
 use crate::crashes::free_suspects;
 use crate::database::Database;
 use crate::db_error::DbError;
+use crate::receipts::BatchReceipts;
 use crate::sql::{Dialect, Rows, Session, Statement};
 use crate::store::SqlStore;
 use crate::{ExecutionKey, Incarnation, Lease, StoreError, crashes, executions};
@@ -163,22 +163,31 @@ pub(crate) async fn standing(
 }
 
 /// A node's row, locked for the batches of one append.
-pub(crate) struct Locked {
+pub(crate) struct LockedNode {
     pub(crate) incarnation: Incarnation,
-    pub(crate) stands: bool,
-    pub(crate) outcomes: BatchReceipts,
+    /// Whether its lease is valid.
+    pub(crate) is_valid: bool,
+    pub(crate) receipts: BatchReceipts,
+}
+
+/// Whether the lease of a row of `nodes` is valid. A committed batch counts as a renewal.
+macro_rules! is_valid {
+    () => {
+        "n.ended_at is null and (n.lengthened_until > {clock} or exists (
+            select 1 from leases l where l.incarnation = n.incarnation and l.expires_at > {clock}))"
+    };
 }
 
 /// Locks the rows of these incarnations until the transaction ends.
-pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) -> Result<Vec<Locked>, DbError> {
-    static LOCK: Statement = Statement::new(
-        "select n.incarnation, n.batches,
-            case when n.ended_at is null and (n.lengthened_until > {clock} or exists (
-                select 1 from leases l where l.incarnation = n.incarnation and l.expires_at > {clock})) then 1 else 0 end
+pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) -> Result<Vec<LockedNode>, DbError> {
+    static LOCK: Statement = Statement::new(concat!(
+        "select n.incarnation, n.batches, case when ",
+        is_valid!(),
+        " then 1 else 0 end
         from nodes n
         where n.incarnation in (select r.node from {rows node:int})
-        order by n.incarnation {postgres: for no key update of n}",
-    );
+        order by n.incarnation {postgres: for no key update of n}"
+    ));
     let mut rows = Rows::default();
     for incarnation in incarnations {
         rows.push([(*incarnation).into()]);
@@ -186,22 +195,28 @@ pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) ->
     let mut locked = Vec::new();
     for mut row in session.rows_of(&LOCK, &rows).await? {
         let incarnation = Incarnation(row.int()?);
-        let outcomes = BatchReceipts::decode(&row.text()?);
-        locked.push(Locked { incarnation, stands: row.flag()?, outcomes });
+        let receipts = BatchReceipts::decode(&row.text()?);
+        locked.push(LockedNode { incarnation, is_valid: row.flag()?, receipts });
     }
     Ok(locked)
 }
 
-/// Records the outcomes of batches, extends the lease, and checks once more that it is valid. Returns the incarnations
+/// Records the receipts of batches, extends the lease, and checks once more that it is valid. Returns the incarnations
 /// whose leases are.
-pub(crate) static RECORD: Statement = Statement::new(
+pub(crate) static RECORD: Statement = Statement::new(concat!(
     "update nodes as n
-    set batches = r.outcomes, lengthened_until = {clock} + n.duration_ms
-    from {rows node:int outcomes:text}
-    where n.incarnation = r.node and n.ended_at is null and (n.lengthened_until > {clock} or exists (
-        select 1 from leases l where l.incarnation = n.incarnation and l.expires_at > {clock}))
-    returning incarnation",
-);
+    set batches = r.receipts, lengthened_until = {clock} + n.duration_ms
+    from {rows node:int receipts:text}
+    where n.incarnation = r.node and ",
+    is_valid!(),
+    " returning incarnation"
+));
+
+/// The incarnations whose leases are valid: the fence of a script in a transaction that has locked their rows.
+pub(crate) static VALID: Statement = Statement::new(concat!(
+    "select n.incarnation from {rows node:int} join nodes n on n.incarnation = r.node where ",
+    is_valid!()
+));
 
 /// Compares the time with its reference clock. For a server, that is the server's clock, which was just read. For a
 /// file, it is the wall clock, and the time is saved in the file.

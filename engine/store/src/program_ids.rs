@@ -7,7 +7,6 @@ use std::sync::Mutex;
 use crate::database::Database;
 use crate::db_error::{DbError, Error};
 use crate::sql::Statement;
-use crate::store::commit;
 use crate::{ExecutionRow, TenantId};
 
 /// The most numbers that are remembered. The database has all of them.
@@ -48,7 +47,7 @@ async fn number(database: &Database, head: &ExecutionRow) -> Result<i64, DbError
     for statement in [&FIND, &INSERT, &FIND] {
         if let Some(row) = session.rows(statement, &values).await?.first_mut() {
             let number = row.int()?;
-            commit(session).await?;
+            session.commit().await?;
             return Ok(number);
         }
     }

@@ -9,7 +9,6 @@ use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::sql::{Row, Statement};
-use crate::store::commit;
 use crate::{TenantId, components, packs};
 
 /// A version of a component: a digest that a name stands for, or stood for earlier.
@@ -50,11 +49,11 @@ pub(crate) async fn remove(database: &Database, version: &Version, which: Remova
     };
     let values = [(*tenant).into(), name.as_str().into(), digest.as_str().into(), current_max.into()];
     if session.run(&UNNAME, &values).await? == 0 {
-        session.undo().await;
+        session.rollback().await;
         return Ok(None);
     }
     session.run(&FORGET_IN_TIME, &[(*tenant).into(), digest.as_str().into()]).await?;
-    commit(session).await?;
+    session.commit().await?;
     Ok(Some(turn))
 }
 
@@ -75,12 +74,12 @@ pub(crate) async fn delete(
     // An upload of the same component happens entirely before this transaction or entirely after it.
     components::take_turn(&mut session, tenant).await?;
     if session.run(&DELETE, &[tenant.into(), digest.as_str().into(), before.into()]).await? == 0 {
-        session.undo().await;
+        session.rollback().await;
         return Ok(false);
     }
     session.run(&DELETE_BYTES, &[tenant.into(), digest.as_str().into()]).await?;
     packs::delete_orphans(&mut session, tenant).await?;
-    commit(session).await?;
+    session.commit().await?;
     Ok(true)
 }
 

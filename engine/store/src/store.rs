@@ -8,23 +8,21 @@ use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
 use futures::FutureExt;
 use tokio::sync::broadcast;
 
-use crate::append::RecentBatches;
+use crate::append::{Appender, RecentReceipts};
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::{Upload, Uploads};
 use crate::database::Database;
-use crate::db_error::{DbError, cause, is_unknown};
+use crate::db_error::DbError;
 use crate::describe::Extent;
 use crate::executions::StoredRow;
 use crate::hints::Hints;
 use crate::program_ids::ProgramIds;
 use crate::row_ids::RowIds;
-use crate::sql::Session;
 use crate::{
     AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
     Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
     Lease, LogRow, Page, Progress, Removable, Size, StatusCounts, Store, StoreError, StoreFuture, TenantId, Version,
-    admin, append, approvals, chunks, claim, components, damage, describe, executions, inbox, list, logs, nodes,
-    removal,
+    admin, approvals, chunks, claim, components, damage, describe, executions, inbox, list, logs, nodes, removal,
 };
 
 /// The duration of leases that [`open`] assumes.
@@ -61,8 +59,8 @@ pub async fn open_with(url: &str, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Sto
 async fn open_on(url: &str, lease: Duration, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Store>, StoreError> {
     let (database, clock) = Database::open(url, lease, clocks).await?;
     let hints = Hints::new(&database);
-    let (programs, numbers, uploads, transactions, lane) = Default::default();
-    Ok(Arc::new(SqlStore { database, clock, hints, programs, numbers, uploads, transactions, lane }))
+    let (programs, row_ids, uploads, transactions, recent) = Default::default();
+    Ok(Arc::new(SqlStore { database, clock, hints, programs, row_ids, uploads, transactions, recent }))
 }
 
 /// A store over one of the two databases.
@@ -71,21 +69,18 @@ pub(crate) struct SqlStore {
     pub(crate) clock: SteadyClock,
     pub(crate) hints: Hints,
     pub(crate) programs: ProgramIds,
-    pub(crate) numbers: RowIds,
+    pub(crate) row_ids: RowIds,
     uploads: Uploads,
     transactions: AtomicU64,
-    pub(crate) lane: tokio::sync::Mutex<RecentBatches>,
-}
-
-/// Commits a transaction. A COMMIT without an answer is [`StoreError::Unknown`].
-pub(crate) async fn commit(session: Session) -> Result<(), DbError> {
-    session.commit().await.map_err(|error| match is_unknown(&error) {
-        true => DbError::Store(StoreError::Unknown(cause(&error))),
-        false => DbError::Database(error),
-    })
+    recent: tokio::sync::Mutex<RecentReceipts>,
 }
 
 impl SqlStore {
+    const fn appender(&self) -> Appender<'_> {
+        let Self { database, clock, hints, programs, row_ids, recent, .. } = self;
+        Appender { database, clock, hints, programs, row_ids, recent }
+    }
+
     /// Runs one operation: counts it, boxes its future, and converts its error to the one that callers see.
     fn run<'a, T: Send>(&self, doing: impl Future<Output = Result<T, DbError>> + Send + 'a) -> StoreFuture<'a, T> {
         self.transactions.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +94,7 @@ impl Store for SqlStore {
         self.run(async move {
             let lease = nodes::begin(self, &node, duration).await?;
             self.hints.begin(lease.incarnation);
-            self.numbers.forget_all();
+            self.row_ids.forget_all();
             Ok(lease)
         })
     }
@@ -136,7 +131,7 @@ impl Store for SqlStore {
     }
 
     fn append(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'_, Vec<Result<InboxCursor, AppendError>>> {
-        self.run(async move { append::append(self, id, &batches).await })
+        self.run(async move { self.appender().append(id, &batches).await })
     }
 
     fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> StoreFuture<'_, Vec<Chunk>> {

@@ -62,7 +62,8 @@ impl Activation {
             Some(End::Continued(input)) => self.next_run(head, input),
             _ => (head, None),
         };
-        let relabels = head.attributes != self.head.attributes && after > Position(0);
+        let is_changed = head.attributes != self.head.attributes && after > Position(0);
+        let attributes_before = is_changed.then(|| self.head.attributes.clone());
         let mut chunks = Vec::new();
         for ((first, last), events) in pieces(after.next(), &changes.events) {
             self.chunk_index.add((first, last), events);
@@ -73,7 +74,7 @@ impl Activation {
             key: self.key.clone(),
             incarnation: self.incarnation,
             begins: after == Position(0),
-            relabels,
+            attributes_before,
             head,
             after,
             chunks,

@@ -29,6 +29,7 @@ async fn a_batch_writes_everything_it_says(bench: Bench) {
     let mut batch = events(node, &head, 3);
     batch.head.status = "sleeping".into();
     batch.head.attributes = r#"{"b": 1, "a": "x"}"#.into();
+    batch.attributes_before = Some("{}".into());
     batch.head.options = r#"{"deadline":7}"#.into();
     batch.head.paused = true;
     batch.head.parked = Some("diverged\0\\".into());

@@ -98,11 +98,18 @@ impl Bench {
     /// Stores executions that no node has claimed.
     pub(crate) async fn start(&self, new: Vec<NewExecution>) -> Vec<Result<(), AppendError>> {
         let starter = *self.starter.lock().unwrap();
-        let node = match starter {
+        let mut node = match starter {
             Some(node) => node,
             None => self.lease("starter").await,
         };
-        self.append_all(fresh(), new.into_iter().map(|new| Batch::start(node, new)).collect()).await
+        loop {
+            let batches = new.iter().map(|new| Batch::start(node, new.clone())).collect();
+            let stored = self.append_all(fresh(), batches).await;
+            if !stored.contains(&Err(AppendError::ClaimLost)) {
+                return stored;
+            }
+            node = self.lease("starter").await;
+        }
     }
 
     /// Starts an execution that the node has claimed.

@@ -103,7 +103,7 @@ async fn full(bench: &Bench, node: Incarnation, id: &str) -> ExecutionRow {
     let seen = bench.looked(id).await.inbox[0].seq;
     let mut batch = events(node, &head, 2);
     batch.head.attributes = r#"{"x":1}"#.into();
-    batch.relabels = true;
+    batch.attributes_before = Some("{}".into());
     batch.head.open_calls = Some(1);
     batch.head.status = "sleeping".into();
     batch.opened = vec![opened("1", "{}")];

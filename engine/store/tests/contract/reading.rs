@@ -120,7 +120,7 @@ async fn pages_end_when_they_have_enough_bytes(bench: Bench) {
     for number in 0..20 {
         let head = bench.started(node, &format!("e{number}")).await;
         let mut batch = events(node, &head, 1);
-        batch.relabels = true;
+        batch.attributes_before = Some("{}".into());
         batch.head.attributes = format!("{{\"a\":\"{}\"}}", "x".repeat(MIB));
         let request = format!("\"{}\"", "x".repeat(MIB));
         batch.approvals =
