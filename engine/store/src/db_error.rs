@@ -1,6 +1,6 @@
 //! Errors of a database, and what they mean to the caller.
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// An error of a database or of the connection to it.
 #[derive(Debug, thiserror::Error)]

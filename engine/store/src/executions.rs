@@ -7,9 +7,10 @@ use cerebelum_history::{Digest, ExecutionId, Position, Seed, Timestamp};
 use crate::chunks::ChunkReader;
 use crate::database::Database;
 use crate::db_error::{DbError, Error};
+use crate::error::StoreError;
+use crate::model::{Batch, ExecutionKey, ExecutionRow, Existing, Incarnation, Parent, State, TenantId};
 use crate::retry::Backoff;
 use crate::sql::{Row, Rows, Session, Statement, Value};
-use crate::{Batch, ExecutionKey, ExecutionRow, Existing, Incarnation, Parent, State, StoreError, TenantId};
 
 /// The columns of an execution, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
 macro_rules! head_columns {

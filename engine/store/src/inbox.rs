@@ -1,10 +1,9 @@
 //! Messages to executions: everything that is sent between executions, and from people to executions (L10).
 
-use crate::database::Database;
 use crate::db_error::DbError;
 use crate::hints::InboxNotice;
+use crate::model::{ExecutionKey, InboxRow, Incarnation, TenantId};
 use crate::sql::{Rows, Session, Statement};
-use crate::{ExecutionKey, InboxRow, Incarnation, TenantId};
 
 /// Inserts messages, in order.
 pub(crate) static INSERT: Statement = Statement::new(
@@ -109,18 +108,6 @@ pub(crate) async fn unread(session: &mut Session, key: &ExecutionKey) -> Result<
     let mut rows = session.rows(&UNREAD, &[key.tenant.into(), key.id.as_str().into()]).await?;
     let Some(row) = rows.first_mut() else { return Ok((0, 0)) };
     Ok((row.count()?, row.count()?))
-}
-
-/// See [`crate::Store::send`].
-pub(crate) async fn send(
-    database: &Database,
-    key: &ExecutionKey,
-    message: &str,
-) -> Result<Option<InboxNotice>, DbError> {
-    let mut session = database.write().await?;
-    let Some(notice) = put(&mut session, key, message).await? else { return Ok(None) };
-    session.commit().await?;
-    Ok(Some(notice))
 }
 
 /// Puts a message into an open execution's inbox. The execution cannot be deleted before the transaction ends.

@@ -1,6 +1,8 @@
 //! The rows of the store, as the engine reads and writes them.
 
-use crate::StoreError;
+use std::time::Duration;
+
+use crate::error::StoreError;
 use cerebelum_history::{CallName, Digest, ExecutionId, Level, Position, Scope, Seed, Timestamp};
 
 /// The tenant that a row belongs to. It is the first column of every key.
@@ -24,6 +26,17 @@ pub struct ExecutionKey {
 /// One lease of one node, from its beginning to its end: the fence of every write (L11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub i64);
+
+/// A lease: the node's incarnation, and how long it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The fence for everything that this node writes.
+    pub incarnation: Incarnation,
+    /// The remaining time, counted from the moment of the request.
+    pub remaining: Duration,
+    /// The database's time at that moment.
+    pub now: Timestamp,
+}
 
 /// The stored state of an execution. Every other status is derived from the open calls (L20).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -190,18 +203,6 @@ pub struct ApprovalRow {
     pub deadline: Option<Timestamp>,
     /// The question's state.
     pub state: ApprovalState,
-}
-
-/// The questions to list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ApprovalFilter {
-    /// All questions of this execution. Without an execution, the open questions of all of them.
-    pub execution: Option<ExecutionId>,
-    /// Only questions after this place, as returned with the previous page.
-    pub cursor: Option<String>,
-    /// The most questions on the page. A page never has more than 1,000 questions, and exceeds 8 MiB by at most one
-    /// question.
-    pub limit: u32,
 }
 
 /// A page of questions.
@@ -465,21 +466,6 @@ pub struct Component {
     pub uploaded_at: Timestamp,
     /// Whether it is the current one of its name.
     pub current: bool,
-}
-
-/// The executions to list. An empty filter lists all.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Filter {
-    /// Only executions with this status word.
-    pub status: Option<String>,
-    /// Only executions of this workflow: `component/workflow`, or the bare name.
-    pub workflow: Option<String>,
-    /// Only executions with these attributes, JSON scalars as text.
-    pub attributes: Vec<(String, String)>,
-    /// Only executions after this place, as returned with the previous page.
-    pub cursor: Option<String>,
-    /// The most executions on the page.
-    pub limit: u32,
 }
 
 /// A page of a list.

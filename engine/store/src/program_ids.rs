@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use crate::database::Database;
 use crate::db_error::{DbError, Error};
+use crate::model::{ExecutionRow, TenantId};
 use crate::sql::Statement;
-use crate::{ExecutionRow, TenantId};
 
 /// The most numbers that are remembered. The database has all of them.
 const KNOWN_MAX: usize = 100_000;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{AppendError, InboxCursor};
+use crate::model::{AppendError, InboxCursor};
 
 /// The number of appends that are kept. A node has only one append under way, or a few.
 const KEPT_MAX: usize = 16;

@@ -7,7 +7,8 @@ use cerebelum_history::{
     Failure, Identity, Json, Message, Position, RUN_PACE_MS, RUNS_UNPACED_MAX, kind, planted,
 };
 use cerebelum_store::{
-    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, ExecutionRow, LogLine, Parent, Progress, State,
+    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Command, ExecutionRow, LogLine, Parent, Progress,
+    State,
 };
 
 use crate::activation::Activation;
@@ -50,7 +51,9 @@ impl Activation {
             for (id, message) in messages.drain(..) {
                 let (store, key) =
                     (self.node.store.clone(), cerebelum_store::ExecutionKey { tenant: self.key.tenant, id });
-                self.node.runtime.spawn(Box::pin(async move { drop(store.send(&key, message).await) }));
+                self.node
+                    .runtime
+                    .spawn(Box::pin(async move { drop(store.command(&key, Command::Send(message)).await) }));
             }
         }
         let at = self.execution.stamp();

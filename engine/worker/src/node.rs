@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use cerebelum_history::{Execution, Json};
 use cerebelum_sandbox::Ledger;
-use cerebelum_store::{Batch, Claimed, ExecutionKey, Existing, Incarnation, NewExecution, Size, Store, StoreError};
+use cerebelum_store::{
+    Batch, Claimed, Command, ExecutionKey, Existing, Incarnation, NewExecution, Size, Store, StoreError,
+};
 use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -362,7 +364,7 @@ impl Node {
     /// lost.
     async fn reload(&self, key: &ExecutionKey, incarnation: Incarnation) -> Option<Claimed> {
         while self.lease.incarnation() == Some(incarnation) {
-            match self.store.peek(key).await {
+            match self.store.load(key).await {
                 Ok(found) => return found.filter(|found| found.owner == Some(incarnation)),
                 // Another read would find the same damage, so the execution is parked for a person.
                 Err(StoreError::Corrupt(cause)) => {
@@ -396,7 +398,7 @@ impl Node {
     /// execution.
     async fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> bool {
         tracing::error!(execution = %key.id, reason, "parked");
-        let parked = self.store.park(incarnation, key, reason).await;
+        let parked = self.store.command(key, Command::Park { incarnation, reason }).await;
         parked.unwrap_or_else(|error| {
             tracing::warn!(%error, execution = %key.id, "cannot park it yet");
             false

@@ -7,8 +7,8 @@ use cerebelum_history::{
     Position, ReopenMode, Reopening, kind, planted,
 };
 use cerebelum_store::{
-    AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, ExecutionKey, ExecutionRow, State, StoreError,
-    TenantId,
+    AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Command, ExecutionKey, ExecutionRow, State,
+    StoreError, TenantId,
 };
 
 use crate::api::{ApiError, Decision, StartRequest, Summary};
@@ -148,14 +148,16 @@ impl Engine {
     }
 
     async fn question(&self, id: &str) -> Result<ApprovalRow, ApiError> {
-        if let Some(row) = self.node.store.approval(TENANT, id).await.map_err(unavailable)? {
+        let by_id = ApprovalFilter { id: Some(id.to_owned()), ..ApprovalFilter::default() };
+        let mut found = self.node.store.approvals(TENANT, by_id).await.map_err(unavailable)?;
+        if let Some(row) = found.approvals.pop() {
             return Ok(row);
         }
         let key = key(id).map_err(|_| no_question(id))?;
         if self.node.store.execution(&key).await.map_err(unavailable)?.is_none() {
             return Err(no_question(id));
         }
-        let filter = ApprovalFilter { execution: Some(key.id), cursor: None, limit: QUESTIONS_MAX };
+        let filter = ApprovalFilter { execution: Some(key.id), limit: QUESTIONS_MAX, ..ApprovalFilter::default() };
         let mut rows = self.node.store.approvals(TENANT, filter).await.map_err(unavailable)?.approvals;
         let last = rows.first().cloned();
         rows.retain(|row| row.state == ApprovalState::Open);
@@ -209,7 +211,7 @@ impl Engine {
         if self.is_readable(&key).await? {
             self.send(id, Message::Terminate, "cannot be terminated").await?;
             // The reason for which it was parked no longer matters.
-            self.node.store.unpark(&key).await.map_err(unavailable)?;
+            self.node.store.command(&key, Command::Unpark).await.map_err(unavailable)?;
             self.node.wake.now();
             return Ok(());
         }
@@ -220,7 +222,8 @@ impl Engine {
             let message = Message::Child { run: parent.run, call: parent.call, id: key.id.clone(), result };
             (parent.id, Json::of(&message).to_string())
         });
-        if self.node.store.bury(&key, parent.into_iter().collect()).await.map_err(unavailable)? {
+        let bury = Command::Bury { messages: parent.into_iter().collect() };
+        if self.node.store.command(&key, bury).await.map_err(unavailable)? {
             tracing::warn!(execution = id, "terminated by its key alone: its rows could not be read");
             self.node.watchers.changed(&key);
             return Ok(());
@@ -230,7 +233,7 @@ impl Engine {
 
     /// Whether an execution can be loaded into memory, or has ended and need not be.
     async fn is_readable(&self, key: &ExecutionKey) -> Result<bool, ApiError> {
-        match self.node.store.peek(key).await {
+        match self.node.store.load(key).await {
             Ok(None) => Err(no_execution(key.id.as_str())),
             Ok(Some(found)) if found.head.state == State::Open => {
                 let reads = |text: &str| serde_json::from_str::<Message>(text).is_ok();
@@ -260,7 +263,7 @@ impl Engine {
         let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         if head.parked.is_some() {
             self.node.crash_log.forgive(&key.id);
-            self.node.store.unpark(&key).await.map_err(unavailable)?;
+            self.node.store.command(&key, Command::Unpark).await.map_err(unavailable)?;
             self.node.wake.now();
             return Ok(());
         }
@@ -296,7 +299,7 @@ impl Engine {
             (_, ReopenMode::Forced) => Message::ReopenForced,
         };
         let message = Json::of(&message).to_string();
-        if self.node.store.reopen(key, message).await.map_err(unavailable)? {
+        if self.node.store.command(key, Command::Reopen(message)).await.map_err(unavailable)? {
             self.node.wake.now();
         }
         Ok(())
@@ -308,7 +311,7 @@ impl Engine {
     /// When there is no such execution, or it has not ended.
     pub async fn delete(&self, id: &str) -> Result<(), ApiError> {
         let key = key(id)?;
-        if self.node.store.delete(&key).await.map_err(unavailable)? {
+        if self.node.store.command(&key, Command::Delete).await.map_err(unavailable)? {
             return Ok(());
         }
         self.existing(id).await?;
@@ -329,7 +332,8 @@ impl Engine {
 
     async fn send(&self, id: &str, message: Message, refusal: &str) -> Result<(), ApiError> {
         let key = key(id)?;
-        if self.node.store.send(&key, Json::of(&message).to_string()).await.map_err(unavailable)? {
+        let send = Command::Send(Json::of(&message).to_string());
+        if self.node.store.command(&key, send).await.map_err(unavailable)? {
             return Ok(());
         }
         match self.node.store.execution(&key).await.map_err(unavailable)? {

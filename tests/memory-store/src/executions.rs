@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{ExecutionId, Position, Timestamp};
 use cerebelum_store::{
-    ApprovalState, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, InboxRow, Incarnation, LogRow, Page,
-    Progress, State, StatusCounts, TenantId,
+    ApprovalState, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, HistoryPart, InboxRow, Incarnation,
+    LogRow, Page, Progress, State, StatusCounts, TenantId,
 };
 
 use crate::tables::{Row, Tables};
@@ -37,14 +37,20 @@ impl Tables {
         self.executions.entry(key).insert_entry(row).into_mut()
     }
 
-    pub(crate) fn history(&self, key: &ExecutionKey, run: u32, (from, to): (Position, Position)) -> Vec<Chunk> {
+    pub(crate) fn history(&self, key: &ExecutionKey, run: u32, part: &HistoryPart) -> Vec<Chunk> {
         let chunks = self.executions.get(key).and_then(|row| row.runs.get(&run)).into_iter().flatten();
-        chunks.filter(|chunk| chunk.first <= to && chunk.last >= from).cloned().collect()
-    }
-
-    pub(crate) fn chunks(&self, key: &ExecutionKey, run: u32, firsts: &[Position]) -> Vec<Chunk> {
-        let chunks = self.executions.get(key).and_then(|row| row.runs.get(&run)).into_iter().flatten();
-        chunks.filter(|chunk| firsts.contains(&chunk.first)).cloned().collect()
+        let mut bytes = 0;
+        let is_wanted = |chunk: &&Chunk| match part {
+            HistoryPart::Between(from, to) => chunk.first <= *to && chunk.last >= *from,
+            HistoryPart::At(firsts) => firsts.contains(&chunk.first),
+            HistoryPart::Page { from, bytes_max } if chunk.last >= *from => {
+                let is_first = bytes == 0;
+                bytes += chunk.events.len() as u64;
+                is_first || bytes <= *bytes_max
+            }
+            HistoryPart::Page { .. } => false,
+        };
+        chunks.filter(is_wanted).cloned().collect()
     }
 
     pub(crate) fn unseen(&self, key: &ExecutionKey) -> Vec<InboxRow> {

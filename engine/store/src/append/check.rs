@@ -5,21 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use cerebelum_history::{Position, Timestamp, planted};
 
-use super::BatchRowIds;
+use super::plan::{BatchRowIds, ChildFate};
 use crate::db_error::DbError;
+use crate::model::{AppendError, ApprovalChange, ApprovalState, Batch, Child, ExecutionKey, Incarnation, Parent};
 use crate::sql::{Rows, Session, Statement};
-use crate::{
-    AppendError, ApprovalChange, ApprovalState, Batch, Child, ExecutionKey, Incarnation, Parent, approvals, executions,
-};
-
-/// A child that exists already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ChildFate {
-    /// The same call of the same run of the same parent has started it.
-    Accepted,
-    /// Its id belongs to another execution.
-    Refused,
-}
+use crate::{approvals, executions};
 
 /// The children of a batch that exist already, by index, or why the batch is refused.
 type Verdict = Result<HashMap<usize, ChildFate>, AppendError>;

@@ -13,19 +13,18 @@ use std::ops::Range;
 
 use cerebelum_history::planted;
 
-use self::check::ChildFate;
-use self::plan::{Plan, PostCommit};
+use self::plan::{BatchRowIds, ChildFate, Plan, PostCommit};
 use crate::clock::SteadyClock;
 use crate::database::Database;
 use crate::db_error::{DbError, Error, ErrorClass, cause, severity};
 use crate::hints::{Hints, InboxNotice};
+use crate::model::{AppendError, Batch, ExecutionKey, InboxCursor, Incarnation, TenantId};
 use crate::nodes::{self, LockedNode};
 use crate::program_ids::ProgramIds;
 use crate::receipts::{Answers, BatchReceipts};
 use crate::retry::Backoff;
 use crate::row_ids::RowIds;
 use crate::sql::{Row, Rows, Script, Session};
-use crate::{AppendError, Batch, ExecutionKey, InboxCursor, Incarnation, TenantId};
 
 /// The receipts in the row of the node that writes here, or none while they are not known.
 pub(crate) type RecentReceipts = Option<(Incarnation, BatchReceipts)>;
@@ -41,16 +40,6 @@ pub(crate) struct Appender<'s> {
     pub(crate) programs: &'s ProgramIds,
     pub(crate) row_ids: &'s RowIds,
     pub(crate) recent: &'s tokio::sync::Mutex<RecentReceipts>,
-}
-
-/// The numbers of the executions of a batch, and of their programs.
-struct BatchRowIds {
-    /// The batch's own execution, if its number is known.
-    own: Option<i64>,
-    /// The program of an execution or a run that begins.
-    program: Option<i64>,
-    /// The children, in order, each with its program.
-    children: Vec<(i64, i64)>,
 }
 
 /// Batches in a transaction that has locked the rows of their nodes.

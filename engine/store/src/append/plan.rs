@@ -4,15 +4,30 @@ use std::collections::{HashMap, HashSet};
 
 use cerebelum_history::{CallName, Scope, Timestamp, planted};
 
-use super::BatchRowIds;
-use super::check::ChildFate;
 use crate::executions::{self, NewRow};
 use crate::hints::InboxNotice;
+use crate::model::{ApprovalChange, ApprovalState, Batch, Chunk, ExecutionKey, Incarnation};
 use crate::sql::{Rows, Script, Statement, Value};
-use crate::{
-    ApprovalChange, ApprovalState, Batch, Chunk, ExecutionKey, Incarnation, approvals, attributes, calls, chunks,
-    inbox, logs,
-};
+use crate::{approvals, attributes, calls, chunks, inbox, logs};
+
+/// The numbers of the executions of a batch, and of their programs.
+pub(super) struct BatchRowIds {
+    /// The batch's own execution, if its number is known.
+    pub(super) own: Option<i64>,
+    /// The program of an execution or a run that begins.
+    pub(super) program: Option<i64>,
+    /// The children, in order, each with its program.
+    pub(super) children: Vec<(i64, i64)>,
+}
+
+/// A child that exists already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChildFate {
+    /// The same call of the same run of the same parent has started it.
+    Accepted,
+    /// Its id belongs to another execution.
+    Refused,
+}
 
 /// What the rest of the engine learns once the batches are durable.
 #[derive(Default)]

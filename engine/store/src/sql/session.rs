@@ -5,9 +5,9 @@ use sqlx::{AssertSqlSafe, Executor, SqlSafeStr, SqlStr};
 
 use super::argument::for_postgres;
 use super::{Dialect, Row, Rows, Script, SqliteConn, Statement, Value};
-use crate::StoreError;
 use crate::connections::Pooled;
 use crate::db_error::{DbError, Error, cause, is_unknown};
+use crate::error::StoreError;
 
 /// A session with the database. If a transaction is dropped without [`Session::commit`], nothing of it happened.
 pub(crate) struct Session {

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cerebelum_history::{CallName, Digest, Position, Scope, Seed, Timestamp};
+use cerebelum_history::{CallName, Digest, ExecutionId, Position, Scope, Seed, Timestamp};
 use cerebelum_store::{
-    AppendError, Batch, CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, InboxCursor, Incarnation, NewExecution,
-    Size, State, Store, TenantId, open,
+    AppendError, ApprovalFilter, ApprovalRow, Batch, CallRow, Chunk, ClaimFilter, Claimed, Command, Component,
+    ExecutionKey, ExecutionRow, HistoryPart, InboxCursor, Incarnation, NewExecution, Size, State, Store, StoreError,
+    TenantId, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use test_memory_store::MemoryStore;
@@ -93,6 +94,64 @@ impl Bench {
         }
         self.meddle(format!("update leases set expires_at = 1 where incarnation = {}", incarnation.0)).await;
         self.meddle(format!("update nodes set lengthened_until = 1 where incarnation = {}", incarnation.0)).await;
+    }
+
+    pub(crate) async fn claim(&self, node: Incarnation, limit: u32, size: Size) -> Result<Vec<Claimed>, StoreError> {
+        self.store.claim(node, ClaimFilter::Next { limit, size }).await
+    }
+
+    pub(crate) async fn claim_one(&self, node: Incarnation, key: &ExecutionKey) -> Result<Option<Claimed>, StoreError> {
+        Ok(self.store.claim(node, ClaimFilter::One(key.clone())).await?.pop())
+    }
+
+    /// The chunks of a history that hold these positions.
+    pub(crate) async fn history(
+        &self,
+        key: &ExecutionKey,
+        run: u32,
+        from: Position,
+        to: Position,
+    ) -> Result<Vec<Chunk>, StoreError> {
+        self.store.history(key, run, HistoryPart::Between(from, to)).await
+    }
+
+    pub(crate) async fn peek(&self, key: &ExecutionKey) -> Result<Option<Claimed>, StoreError> {
+        self.load(key).await
+    }
+
+    pub(crate) async fn send(&self, key: &ExecutionKey, message: String) -> Result<bool, StoreError> {
+        self.command(key, Command::Send(message)).await
+    }
+
+    pub(crate) async fn reopen(&self, key: &ExecutionKey, message: String) -> Result<bool, StoreError> {
+        self.command(key, Command::Reopen(message)).await
+    }
+
+    pub(crate) async fn unpark(&self, key: &ExecutionKey) -> Result<bool, StoreError> {
+        self.command(key, Command::Unpark).await
+    }
+
+    pub(crate) async fn delete(&self, key: &ExecutionKey) -> Result<bool, StoreError> {
+        self.command(key, Command::Delete).await
+    }
+
+    pub(crate) async fn bury(
+        &self,
+        key: &ExecutionKey,
+        messages: Vec<(ExecutionId, String)>,
+    ) -> Result<bool, StoreError> {
+        self.command(key, Command::Bury { messages }).await
+    }
+
+    /// One question.
+    pub(crate) async fn approval(&self, tenant: TenantId, id: &str) -> Result<Option<ApprovalRow>, StoreError> {
+        let filter = ApprovalFilter { id: Some(id.into()), ..ApprovalFilter::default() };
+        Ok(self.approvals(tenant, filter).await?.approvals.pop())
+    }
+
+    /// The current component of a name.
+    pub(crate) async fn current(&self, tenant: TenantId, name: &str) -> Result<Option<Component>, StoreError> {
+        Ok(self.components(tenant).await?.into_iter().find(|component| component.current && component.name == name))
     }
 
     /// Stores executions that no node has claimed.

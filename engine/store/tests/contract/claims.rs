@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Claimed, SMALL_BYTES, Size};
+use cerebelum_store::{ClaimFilter, Claimed, SMALL_BYTES, Size};
 
 use crate::bench::{Bench, LONG, batch, events, key, new, opened, release};
 use crate::on_all;
@@ -126,7 +126,7 @@ async fn no_execution_is_claimed_twice(bench: Bench) {
         claimers.push(tokio::spawn(async move {
             let mut ids = Vec::new();
             loop {
-                let claimed = store.claim(incarnation, 7, Size::Any).await.unwrap();
+                let claimed = store.claim(incarnation, ClaimFilter::Next { limit: 7, size: Size::Any }).await.unwrap();
                 if claimed.is_empty() {
                     return ids;
                 }

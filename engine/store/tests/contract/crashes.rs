@@ -1,7 +1,7 @@
 //! Crashes that are counted in an execution's row: nodes that died and never came back to their data folders (L18).
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Incarnation, Size};
+use cerebelum_store::{Command, Incarnation, Size};
 
 use crate::bench::{Bench, LONG, batch, events, key, new, release};
 use crate::on_all;
@@ -34,7 +34,12 @@ async fn l18_what_could_move_when_a_node_died_for_good_has_crashed_once_more(ben
     }
     let claimed = bench.claim(heir, 9, Size::Any).await.unwrap().remove(0);
     assert_eq!((claimed.head.key.id.as_str(), claimed.crashes), ("a", 3));
-    assert!(bench.park(heir, &key("a"), "engine-crash: …".to_owned()).await.unwrap());
+    assert!(
+        bench
+            .command(&key("a"), Command::Park { incarnation: heir, reason: "engine-crash: …".to_owned() })
+            .await
+            .unwrap()
+    );
     assert!(bench.unpark(&key("a")).await.unwrap());
     assert_eq!(bench.looked("a").await.crashes, 0, "a person who resumes it wants it tried again");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cerebelum_history::Position;
-use cerebelum_store::{Batch, Size, Store, StoreError, open};
+use cerebelum_store::{Batch, ClaimFilter, Command, HistoryPart, Size, Store, StoreError, open};
 use test_postgres::{Cluster, Cut, Shutdown, Wire};
 
 use crate::bench::{Bench, LONG, events, fresh, key, new, release, written};
@@ -57,8 +57,11 @@ async fn a_claim_whose_answer_is_lost_is_given_back() {
     let head = bench.started(node, "a").await;
     assert_eq!(bench.write(release(node, &head, Some(cerebelum_history::Timestamp(1)))).await, Ok(()));
     wire.cut_next_commits([Cut::AfterCommit]);
-    assert!(matches!(store.claim(node, 9, Size::Any).await, Err(StoreError::Unavailable(_))));
-    assert_eq!(store.claim(node, 9, Size::Any).await.unwrap().len(), 1);
+    assert!(matches!(
+        store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await,
+        Err(StoreError::Unavailable(_))
+    ));
+    assert_eq!(store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +69,7 @@ async fn a_message_whose_commit_is_lost_is_said_to_be_unknown() {
     let (bench, wire, store) = wired().await;
     bench.sleeping("a", None).await;
     wire.cut_next_commits([Cut::AfterCommit]);
-    assert!(matches!(store.send(&key("a"), "hello".into()).await, Err(StoreError::Unknown(_))));
+    assert!(matches!(store.command(&key("a"), Command::Send("hello".into())).await, Err(StoreError::Unknown(_))));
     assert_eq!(bench.inbox("a").await, ["hello"]);
 }
 
@@ -101,7 +104,7 @@ async fn a_crash_of_the_server_loses_nothing_that_was_acknowledged() {
     crashing.await.unwrap();
     // A connection from before the crash may still be in the pool. The read then fails, and is repeated.
     let chunks = loop {
-        match store.history(&key("a"), 1, Position(1), Position(u64::MAX)).await {
+        match store.history(&key("a"), 1, HistoryPart::Between(Position(1), Position(u64::MAX))).await {
             Err(StoreError::Unavailable(_)) => {}
             read => break read.unwrap(),
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cerebelum_history::{Level, Position, Timestamp};
-use cerebelum_store::{ApprovalChange, ApprovalFilter, Chunk, Filter, LogLine, State, StoreError};
+use cerebelum_store::{ApprovalChange, ApprovalFilter, Chunk, Filter, HistoryPart, LogLine, State, StoreError};
 use sqlx::{Connection, Executor};
 
 use crate::bench::{Bench, T, call, end, events, key, new, scope};
@@ -98,7 +98,7 @@ async fn questions_are_listed_page_by_page(bench: Bench) {
     for execution in [None, Some("a".parse().unwrap())] {
         let (mut cursor, mut ids) = (None, Vec::new());
         loop {
-            let filter = ApprovalFilter { execution: execution.clone(), cursor, limit: 7 };
+            let filter = ApprovalFilter { id: None, execution: execution.clone(), cursor, limit: 7 };
             let page = bench.approvals(T, filter).await.unwrap();
             assert!(page.approvals.len() <= 7);
             ids.extend(page.approvals.into_iter().map(|row| row.id));
@@ -110,7 +110,7 @@ async fn questions_are_listed_page_by_page(bench: Bench) {
         assert_eq!(ids, (0..25).rev().map(|number| format!("q{number:02}")).collect::<Vec<_>>());
     }
     for cursor in ["", "x", "zz:1", "'; drop table approvals"] {
-        let filter = ApprovalFilter { execution: None, cursor: Some(cursor.into()), limit: 3 };
+        let filter = ApprovalFilter { cursor: Some(cursor.into()), limit: 3, ..ApprovalFilter::default() };
         assert!(matches!(bench.approvals(T, filter).await, Err(StoreError::Invalid(_))), "{cursor:?}");
     }
 }
@@ -159,12 +159,14 @@ async fn a_history_is_read_page_by_page(bench: Bench) {
         head = batch.head.clone();
         assert_eq!(bench.write(batch).await, Ok(()));
     }
+    let page =
+        async |id: &str, from, bytes_max| bench.store.history(&key(id), 1, HistoryPart::Page { from, bytes_max }).await;
     let whole = bench.history(&key("a"), 1, Position(1), Position(u64::MAX)).await.unwrap();
     let chunk = whole[5].events.len() as u64;
     for bytes_max in [0, 1, 3 * chunk, u64::MAX] {
         let (mut from, mut read): (Position, Vec<Chunk>) = (Position(1), Vec::new());
         while from <= head.position {
-            let page = bench.history_page(&key("a"), 1, from, bytes_max).await.unwrap();
+            let page = page("a", from, bytes_max).await.unwrap();
             let bytes: usize = page.iter().map(|chunk| chunk.events.len()).sum();
             assert!(page.len() == 1 || bytes as u64 <= bytes_max, "{bytes} of {bytes_max}");
             from = page[page.len() - 1].last.next();
@@ -172,10 +174,10 @@ async fn a_history_is_read_page_by_page(bench: Bench) {
         }
         assert_eq!(read, whole);
     }
-    assert_eq!(bench.history_page(&key("a"), 1, from_end(&head), u64::MAX).await.unwrap(), []);
-    assert_eq!(bench.history_page(&key("nobody"), 1, Position(1), u64::MAX).await.unwrap(), []);
+    assert_eq!(page("a", from_end(&head), u64::MAX).await.unwrap(), []);
+    assert_eq!(page("nobody", Position(1), u64::MAX).await.unwrap(), []);
     bench.meddle("delete from history where first_position = 60").await;
-    let damaged = bench.history_page(&key("a"), 1, Position(1), u64::MAX).await;
+    let damaged = page("a", Position(1), u64::MAX).await;
     assert!(matches!(damaged, Err(StoreError::Corrupt(_))), "{damaged:?}");
 }
 
