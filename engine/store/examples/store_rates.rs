@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cerebelum_history::{Digest, Position, Seed, Status, Timestamp};
@@ -40,7 +41,7 @@ async fn measure(name: &str, url: &str) {
         let rate = appends(&store, node, group).await;
         println!("{name:9} {group:>3} batches an append:     {rate:>8.0} batches/s");
     }
-    println!("{name:9} starts, 100 a call:         {:>8.0} executions/s", starts(&store).await);
+    println!("{name:9} starts, 100 a call:         {:>8.0} executions/s", starts(&store, node).await);
     let before: HashMap<String, i64> = tables(url).await.into_iter().collect();
     sleep(&store, node).await;
     let mut all = 0;
@@ -57,10 +58,8 @@ async fn appends(store: &Arc<dyn Store>, node: Incarnation, group: usize) -> f64
     for number in 0..group {
         let new = new(&format!("rate-{group}-{number}"));
         heads.push(new.head.clone());
-        store.start(vec![new]).await.expect("a start");
-    }
-    for head in &heads {
-        store.claim_one(node, &head.key).await.expect("a claim").expect("it is free");
+        let begins = Batch { release: false, ..Batch::start(node, new) };
+        store.append(u64::from(fresh_id()), vec![begins]).await.expect("a start");
     }
     let (begun, mut count, mut id) = (Instant::now(), 0_u32, u64::try_from(group).expect("small") << 32);
     while begun.elapsed() < MEASURED {
@@ -74,24 +73,23 @@ async fn appends(store: &Arc<dyn Store>, node: Incarnation, group: usize) -> f64
     f64::from(count) / begun.elapsed().as_secs_f64()
 }
 
-async fn starts(store: &Arc<dyn Store>) -> f64 {
+async fn starts(store: &Arc<dyn Store>, node: Incarnation) -> f64 {
     let (begun, mut count) = (Instant::now(), 0_u32);
     while begun.elapsed() < MEASURED {
-        let news = (0..100).map(|number| new(&format!("start-{count}-{number}"))).collect();
-        store.start(news).await.expect("a start");
+        let news = (0..100).map(|number| new(&format!("start-{count}-{number}")));
+        let batches = news.map(|new| Batch::start(node, new)).collect();
+        store.append(u64::from(fresh_id()), batches).await.expect("a start");
         count += 100;
     }
     f64::from(count) / begun.elapsed().as_secs_f64()
 }
 
-/// Starts executions, claims them, and lets a batch that records their sleep release them.
+/// Begins executions, and lets a batch that records their sleep release them.
 async fn sleep(store: &Arc<dyn Store>, node: Incarnation) {
     for chunk in 0..SLEEPERS / 100 {
         let news: Vec<NewExecution> = (0..100).map(|number| new(&uuid(chunk * 100 + number))).collect();
-        store.start(news.clone()).await.expect("a start");
-        for new in &news {
-            store.claim_one(node, &new.head.key).await.expect("a claim").expect("it is free");
-        }
+        let begins = news.iter().map(|new| Batch { release: false, ..Batch::start(node, new.clone()) });
+        store.append(u64::from(fresh_id()), begins.collect()).await.expect("a start");
         let batches = news.iter().map(|new| {
             let mut batch = batch(node, &new.head);
             batch.head.settled = true;
@@ -134,6 +132,12 @@ fn new(id: &str) -> NewExecution {
     let events =
         format!(r#"[[1,1700000000000,"",{{"ExecutionStarted":{{"workflow":"remind","input":"{input}","rules":1}}}}]]"#);
     NewExecution { head, first: Chunk { first: Position(1), last: Position(1), events } }
+}
+
+/// A unique number for an append.
+fn fresh_id() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn blake(id: &str) -> Vec<u8> {

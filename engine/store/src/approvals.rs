@@ -2,14 +2,14 @@
 
 use cerebelum_history::ExecutionId;
 
+use crate::database::Database;
 use crate::db_error::{DbError, Error};
+use crate::error::StoreError;
 use crate::hints::InboxNotice;
-use crate::sql::{Row, Rows, Statement};
-use crate::store::{SqlStore, commit};
-use crate::{
-    AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, Incarnation, StoreError,
-    TenantId, inbox,
-};
+use crate::inbox;
+use crate::model::{AnswerOutcome, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, Incarnation, TenantId};
+use crate::requests::ApprovalFilter;
+use crate::sql::{Row, Statement};
 
 /// The most questions on a page.
 const PAGE_MAX: u32 = 1_000;
@@ -33,21 +33,23 @@ pub(crate) static ASK: Statement = Statement::new(
     where approvals.execution_no = excluded.execution_no",
 );
 
-/// Closes questions that are locked and known to be open.
+/// Closes open questions of an execution whose deadlines are not after the given time.
 pub(crate) static CLOSE: Statement = Statement::new(
     "update approvals as a set state = r.state
-    from {rows tenant_id:int id:text state:int}
-    where a.tenant_id = r.tenant_id and a.id = r.id and a.state = 0",
+    from {rows tenant_id:int id:text execution_no:int state:int now:int}
+    where a.tenant_id = r.tenant_id and a.id = r.id and a.state = 0 and a.execution_no = r.execution_no
+        and (a.deadline is null or a.deadline <= r.now)
+    returning 1",
 );
 
 /// See [`crate::Store::answer`].
 pub(crate) async fn answer(
-    store: &SqlStore,
+    database: &Database,
     tenant: TenantId,
     id: &str,
     to: ApprovalState,
     message: &str,
-) -> Result<AnswerOutcome, DbError> {
+) -> Result<(AnswerOutcome, Option<InboxNotice>), DbError> {
     // The deadline is compared with the database's own clock: several engines take answers, each with a steady clock of
     // its own, and one clock has to decide.
     // The clock is read once the row is locked: an answer that has waited for a lock may have become late meanwhile.
@@ -66,32 +68,35 @@ pub(crate) async fn answer(
     // committed before.
     static ENDED: Statement =
         Statement::new("select state from approvals where tenant_id = $1 and id = $2 {postgres: for no key update}");
-    let mut session = store.database.write().await?;
+    let mut session = database.write().await?;
     let mut set = session.rows(&COMPARE_AND_SET, &[tenant.into(), id.into(), state_no(to).into()]).await?;
     let Some(set) = set.first_mut() else {
         let mut ended = session.rows(&ENDED, &[tenant.into(), id.into()]).await?;
-        let Some(ended) = ended.first_mut() else { return Ok(AnswerOutcome::Unknown) };
-        return Ok(AnswerOutcome::TooLate(match state_of(ended.int()?) {
+        let Some(ended) = ended.first_mut() else { return Ok((AnswerOutcome::Unknown, None)) };
+        let state = match state_of(ended.int()?) {
             // The question has timed out, although no batch has recorded that yet.
             Some(ApprovalState::Open) => ApprovalState::TimedOut,
             Some(state) => state,
             None => return Err(corrupt(id).into()),
-        }));
+        };
+        return Ok((AnswerOutcome::TooLate(state), None));
     };
     let no = set.int()?;
     let mut asked_by = session.rows(&ASKED_BY, &[tenant.into(), no.into()]).await?;
-    let Some(asked_by) = asked_by.first_mut() else { return Ok(AnswerOutcome::Unknown) };
+    let Some(asked_by) = asked_by.first_mut() else { return Ok((AnswerOutcome::Unknown, None)) };
     let (execution, owner) = (execution_id(asked_by)?, asked_by.opt_int()?.map(Incarnation));
-    let mut rows = Rows::default();
-    rows.push([0_i64.into(), tenant.into(), no.into(), message.into()]);
-    session.run_of(&inbox::INSERT, &rows).await?;
-    commit(session).await?;
-    store.hints.tell([InboxNotice { key: ExecutionKey { tenant, id: execution.clone() }, owner }]);
-    Ok(AnswerOutcome::Accepted(execution))
+    inbox::insert(&mut session, tenant, no, message).await?;
+    session.commit().await?;
+    let notice = InboxNotice { key: ExecutionKey { tenant, id: execution.clone() }, owner };
+    Ok((AnswerOutcome::Accepted(execution), Some(notice)))
 }
 
 /// See [`crate::Store::approvals`].
-pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &ApprovalFilter) -> Result<ApprovalPage, DbError> {
+pub(crate) async fn list(
+    database: &Database,
+    tenant: TenantId,
+    filter: &ApprovalFilter,
+) -> Result<ApprovalPage, DbError> {
     static OPEN: Statement = Statement::new(
         "select a.id, e.id, a.call, a.request, a.requested_at, a.deadline, a.state
         from approvals a join executions e on e.tenant_id = a.tenant_id and e.execution_no = a.execution_no
@@ -106,6 +111,10 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &ApprovalFi
         order by a.requested_at desc, a.id desc
         limit $4",
     );
+    if let Some(id) = &filter.id {
+        let approvals = find(database, tenant, id).await?.into_iter().collect();
+        return Ok(ApprovalPage { approvals, cursor: None });
+    }
     let (mut at, mut id) = filter.cursor.as_deref().map_or(Ok((i64::MAX, LAST_ID.to_owned())), place)?;
     let limit = usize::try_from(filter.limit.clamp(1, PAGE_MAX)).unwrap_or(usize::MAX);
     let (mut page, mut bytes) = (ApprovalPage::default(), 0);
@@ -114,7 +123,7 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &ApprovalFi
         let mut values = vec![tenant.into(), at.into(), id.clone().into(), count.into()];
         values.extend(filter.execution.as_ref().map(|id| id.as_str().into()));
         let statement = if filter.execution.is_some() { &OF_EXECUTION } else { &OPEN };
-        let rows = store.database.client().await?.rows(statement, &values).await?;
+        let rows = database.client().await?.rows(statement, &values).await?;
         let mut is_last = rows.len() < count;
         let before = (at, id.clone());
         for mut row in rows {
@@ -156,14 +165,14 @@ fn place(cursor: &str) -> Result<(i64, String), StoreError> {
     parsed.ok_or_else(|| StoreError::Invalid("the cursor is not one that a list of approvals returned".into()))
 }
 
-/// See [`crate::Store::approval`].
-pub(crate) async fn find(store: &SqlStore, tenant: TenantId, id: &str) -> Result<Option<ApprovalRow>, DbError> {
+/// One question.
+async fn find(database: &Database, tenant: TenantId, id: &str) -> Result<Option<ApprovalRow>, DbError> {
     static FIND: Statement = Statement::new(
         "select a.id, e.id, a.call, a.request, a.requested_at, a.deadline, a.state
         from approvals a join executions e on e.tenant_id = a.tenant_id and e.execution_no = a.execution_no
         where a.tenant_id = $1 and a.id = $2",
     );
-    let mut session = store.database.client().await?;
+    let mut session = database.client().await?;
     let mut rows = session.rows(&FIND, &[tenant.into(), id.into()]).await?;
     rows.first_mut().map(read).transpose()
 }
@@ -195,11 +204,6 @@ pub(crate) const fn state_no(state: ApprovalState) -> i64 {
         ApprovalState::TimedOut => 3,
         ApprovalState::Withdrawn => 4,
     }
-}
-
-/// Whether this is the number of [`ApprovalState::Open`].
-pub(crate) const fn is_open(no: i64) -> bool {
-    no == state_no(ApprovalState::Open)
 }
 
 const fn state_of(no: i64) -> Option<ApprovalState> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cerebelum_history::Digest;
 use serde_json::value::RawValue;
 
-use crate::TenantId;
+use crate::model::TenantId;
 use crate::sql::{Rows, Statement};
 
 /// Inserts attributes of executions that have none.

@@ -1,7 +1,7 @@
 //! Open calls, stored as state (L13).
 
-use crate::CallRow;
 use crate::db_error::{DbError, Error};
+use crate::model::CallRow;
 use crate::sql::{Row, Rows, Session, Statement};
 
 /// Inserts calls, or overwrites their states.

@@ -4,8 +4,10 @@ use cerebelum_history::Position;
 
 use crate::database::Database;
 use crate::db_error::{DbError, Error};
+use crate::error::StoreError;
+use crate::model::{Chunk, ExecutionKey, TenantId};
+use crate::requests::HistoryPart;
 use crate::sql::{Row, Rows, Session, Statement, Value};
-use crate::{Chunk, ExecutionKey, StoreError, TenantId};
 
 /// Inserts chunks.
 pub(crate) static INSERT: Statement = Statement::new(
@@ -57,22 +59,26 @@ struct Range {
     limit: u32,
 }
 
-/// Reads the chunks that hold `from` to `to`. The result is empty if the execution, the run or the position does not
-/// exist.
-pub(crate) async fn read(
-    session: &mut Session,
+/// See [`crate::Store::history`]. The result is empty if the execution, the run or the positions do not exist.
+pub(crate) async fn history(
+    database: &Database,
     key: &ExecutionKey,
     run: u32,
-    from: Position,
-    to: Position,
+    part: &HistoryPart,
 ) -> Result<Vec<Chunk>, DbError> {
-    let range = Range { run, from: from.max(Position(1)), to: to.min(POSITION_MAX), limit: u32::MAX };
-    let (found, end) = some(session, key, &range).await?;
-    Ok(found.up_to(end)?)
+    match part {
+        HistoryPart::Between(from, to) => {
+            let range = Range { run, from: (*from).max(Position(1)), to: (*to).min(POSITION_MAX), limit: u32::MAX };
+            let (found, end) = some(&mut database.search().await?, key, &range).await?;
+            Ok(found.up_to(end)?)
+        }
+        HistoryPart::Page { from, bytes_max } => page(database, key, (run, *from), *bytes_max).await,
+        HistoryPart::At(firsts) => find(&mut database.search().await?, key, run, firsts).await,
+    }
 }
 
-/// See [`crate::Store::history_page`].
-pub(crate) async fn page(
+/// Reads a page for a client.
+async fn page(
     database: &Database,
     key: &ExecutionKey,
     (run, from): (u32, Position),
@@ -143,13 +149,8 @@ async fn some<'k>(
     Ok((found, end))
 }
 
-/// See [`crate::Store::chunks`].
-pub(crate) async fn find(
-    session: &mut Session,
-    key: &ExecutionKey,
-    run: u32,
-    firsts: &[Position],
-) -> Result<Vec<Chunk>, DbError> {
+/// Reads the chunks that begin at these positions.
+async fn find(session: &mut Session, key: &ExecutionKey, run: u32, firsts: &[Position]) -> Result<Vec<Chunk>, DbError> {
     static FIND: Statement = Statement::new(
         "select h.first_position, h.last_position, h.checksum, h.events
         from {rows tenant_id:int id:text run:int first_position:int}

@@ -1,33 +1,20 @@
 //! Claims: the fenced right to run an execution. A node takes claims on executions that have something to do.
 
-use std::collections::HashMap;
-
 use cerebelum_history::{Timestamp, planted};
 
-use crate::calls;
 use crate::crashes::{self, free_suspects, suspected};
 use crate::damage::{self, Damaged};
+use crate::database::Database;
 use crate::db_error::DbError;
+use crate::error::StoreError;
 use crate::executions::{StoredRow, ends};
+use crate::load::{brings, fitting, read, with_state};
+use crate::model::{Claimed, ExecutionKey, Incarnation, State};
+use crate::nodes;
+use crate::requests::{ClaimFilter, SMALL_BYTES, Size};
 use crate::retry::Backoff;
+use crate::row_ids::RowIds;
 use crate::sql::{Row, Rows, Session, Statement, Value};
-use crate::store::{SqlStore, commit};
-use crate::{Claimed, ExecutionKey, Incarnation, State, StoreError, executions, inbox, nodes};
-
-/// The most bytes of open calls and messages that all executions of one claim may have together.
-const CLAIM_BYTES_MAX: u64 = 16 << 20;
-
-/// An execution is small if it has at most this many bytes of open calls and messages.
-pub const SMALL_BYTES: u64 = 128 << 10;
-
-/// The sizes of executions that a claim accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
-    /// Any size.
-    Any,
-    /// At most [`SMALL_BYTES`]: there is no room for larger ones at present.
-    Small,
-}
 
 /// The condition of the index `executions_due`, word for word: executions that time alone can make claimable.
 macro_rules! free {
@@ -42,25 +29,6 @@ macro_rules! wake {
     };
 }
 
-/// The bytes of open calls and messages of an execution's row.
-macro_rules! brings {
-    ($row:literal) => {
-        concat!(
-            "((select coalesce(sum(octet_length(c.state)), 0) from calls c
-                where c.tenant_id = ",
-            $row,
-            ".tenant_id and c.execution_no = ",
-            $row,
-            ".execution_no)
-            + (select coalesce(sum(octet_length(i.message)), 0) from inbox i
-                where i.tenant_id = ",
-            $row,
-            ".tenant_id and i.execution_no = ",
-            $row,
-            ".execution_no))"
-        )
-    };
-}
 /// Executions with unseen messages, with a further condition on their size.
 macro_rules! run {
     ($small:expr) => {
@@ -102,21 +70,33 @@ static DUE_SMALL: Statement = due!(concat!(" and ", brings!("e"), " <= $3"));
 
 /// See [`crate::Store::claim`].
 pub(crate) async fn claim(
-    store: &SqlStore,
+    parts: (&Database, &RowIds),
+    now: Timestamp,
     incarnation: Incarnation,
-    limit: u32,
-    size: Size,
+    filter: &ClaimFilter,
 ) -> Result<Vec<Claimed>, DbError> {
-    let now = store.clock.now();
+    match filter {
+        ClaimFilter::Next { limit, size } => claim_next(parts, now, incarnation, (*limit, *size)).await,
+        ClaimFilter::One(key) => claim_one(parts, now, incarnation, key).await,
+    }
+}
+
+/// Claims executions that have something to do.
+async fn claim_next(
+    parts: (&Database, &RowIds),
+    now: Timestamp,
+    incarnation: Incarnation,
+    (limit, size): (u32, Size),
+) -> Result<Vec<Claimed>, DbError> {
     let bytes = Value::from(i64::try_from(SMALL_BYTES).unwrap_or(i64::MAX));
     let (run, told_values, due, due_values): (_, &[Value<'_>], _, &[Value<'_>]) = match size {
         Size::Any => (&TOLD, &[], &DUE, &[now.into()]),
         Size::Small => (&TOLD_SMALL, std::slice::from_ref(&bytes), &DUE_SMALL, &[now.into(), bytes.clone()]),
     };
-    let mut session = store.database.write().await?;
+    let mut session = parts.0.write().await?;
     let standing = nodes::standing(&mut session, incarnation, now).await?;
     let Some(standing) = standing.filter(|_| limit > 0) else {
-        session.undo().await;
+        session.rollback().await;
         return Ok(Vec::new());
     };
     // Half of the limit is for messages first, so that a flood of messages never starves timers, nor the reverse.
@@ -133,33 +113,34 @@ pub(crate) async fn claim(
         // The executions that were picked above have an owner now and are not found again.
         picked.pick(&mut session, (run, told_values), incarnation, limit).await?;
     }
-    finish(store, session, incarnation, picked).await
+    finish(parts, session, incarnation, picked).await
 }
 
-/// See [`crate::Store::claim_one`].
-pub(crate) async fn claim_one(
-    store: &SqlStore,
+/// Claims this execution if it is free and open.
+async fn claim_one(
+    parts: (&Database, &RowIds),
+    now: Timestamp,
     incarnation: Incarnation,
     key: &ExecutionKey,
-) -> Result<Option<Claimed>, DbError> {
+) -> Result<Vec<Claimed>, DbError> {
     static FREE: Statement = Statement::new(concat!(
         ends!(),
         " where e.tenant_id = $1 and e.id = $2 and e.owner is null and e.state = 0
         {postgres: for no key update of e skip locked}"
     ));
-    let mut session = store.database.write().await?;
-    if nodes::standing(&mut session, incarnation, store.clock.now()).await?.is_none() {
-        session.undo().await;
-        return Ok(None);
+    let mut session = parts.0.write().await?;
+    if nodes::standing(&mut session, incarnation, now).await?.is_none() {
+        session.rollback().await;
+        return Ok(Vec::new());
     }
     let rows = session.rows(&FREE, &[key.tenant.into(), key.id.as_str().into()]).await?;
     let mut picked = Picked::default();
     picked.take(&mut session, incarnation, rows).await?;
-    Ok(finish(store, session, incarnation, picked).await?.pop())
+    finish(parts, session, incarnation, picked).await
 }
 
 /// See [`crate::Store::next_due`].
-pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, DbError> {
+pub(crate) async fn next_due(database: &Database, now: Timestamp) -> Result<Option<Timestamp>, DbError> {
     static NEXT: Statement = Statement::new(concat!(
         "select (select ",
         wake!(),
@@ -172,40 +153,12 @@ pub(crate) async fn next_due(store: &SqlStore) -> Result<Option<Timestamp>, DbEr
         " limit 1), ",
         free_suspects!("$1"),
     ));
-    let now = store.clock.now();
-    let mut session = store.database.read().await?;
+    let mut session = database.read().await?;
     let mut rows = session.rows(&NEXT, &[now.into()]).await?;
     let row = rows.first_mut().expect("a select without a table has one row");
     let (due, has_suspects) = (row.opt_at()?, row.flag()?);
     let look_again = has_suspects.then(|| now.plus(crashes::LOOK_AGAIN_MS));
     Ok(due.into_iter().chain(look_again).min())
-}
-
-/// See [`crate::Store::peek`].
-pub(crate) async fn peek(store: &SqlStore, key: &ExecutionKey) -> Result<Option<Claimed>, DbError> {
-    static LOOK: Statement = Statement::new(concat!(ends!(), " where e.tenant_id = $1 and e.id = $2"));
-    let mut session = store.database.snapshot().await?;
-    let mut rows = session.rows(&LOOK, &[key.tenant.into(), key.id.as_str().into()]).await?;
-    let Some(row) = rows.first_mut() else { return Ok(None) };
-    let stored = read(row);
-    let (stored, claimed) = with_state(&mut session, vec![stored]).await?.remove(0);
-    stored.intact()?;
-    Ok(Some(claimed))
-}
-
-/// Reads an execution's row and, in the column after it, the position at which its history ends. Both positions must be
-/// the same.
-pub(crate) fn read(row: &mut Row) -> StoredRow {
-    let mut stored = executions::read(row);
-    row.seek(executions::COLUMNS);
-    let (at, run) = (stored.head.position, stored.head.run);
-    match row.opt_int() {
-        Ok(Some(end)) if u64::try_from(end) == Ok(at.0) => {}
-        Ok(Some(end)) => stored.spoil(|| format!("its history ends at position {end}, its head is at {}", at.0)),
-        Ok(None) => stored.spoil(|| format!("the history of run {} is missing", run)),
-        Err(_) => stored.spoil(|| "the end of its history cannot be read".to_owned()),
-    }
-    stored
 }
 
 /// The executions that were picked for a node, and the damaged ones that must not be run.
@@ -267,13 +220,13 @@ impl Picked {
 }
 
 async fn finish(
-    store: &SqlStore,
+    (database, row_ids): (&Database, &RowIds),
     mut session: Session,
     incarnation: Incarnation,
     Picked { found, mut damaged }: Picked,
 ) -> Result<Vec<Claimed>, DbError> {
     if found.is_empty() && damaged.is_empty() {
-        session.undo().await;
+        session.rollback().await;
         return Ok(Vec::new());
     }
     let (found, leaves_others) = cut(&mut session, found).await?;
@@ -292,40 +245,15 @@ async fn finish(
     }
     damage::park(&mut session, &unfit).await?;
     damaged.append(&mut unfit);
-    match commit(session).await {
+    match session.commit().await {
         Ok(()) => {
-            store.numbers.remember(numbers);
+            row_ids.remember(numbers);
             damage::tell(&damaged);
             Ok(claimed)
         }
-        Err(DbError::Store(StoreError::Unknown(cause))) => give_back(store, &nos, cause).await,
+        Err(DbError::Store(StoreError::Unknown(cause))) => give_back(database, &nos, cause).await,
         Err(fault) => Err(fault),
     }
-}
-
-/// The number of executions, from the first on, whose bytes fit into one claim. It is at least one.
-pub(crate) async fn fitting(session: &mut Session, found: &[StoredRow]) -> Result<usize, DbError> {
-    static SIZES: Statement = Statement::new(concat!(
-        "select r.ordinal, ",
-        brings!("r"),
-        " from {rows ordinal:int tenant_id:int execution_no:int} order by r.ordinal"
-    ));
-    if found.len() < 2 {
-        return Ok(found.len());
-    }
-    let mut rows = Rows::default();
-    for (ordinal, stored) in found.iter().enumerate() {
-        rows.push([ordinal.into(), stored.head.key.tenant.into(), stored.no.into()]);
-    }
-    let mut bytes = 0_u64;
-    for mut row in session.rows_of(&SIZES, &rows).await? {
-        let ordinal: usize = row.count()?;
-        bytes = bytes.saturating_add(row.count()?);
-        if bytes > CLAIM_BYTES_MAX && ordinal > 0 {
-            return Ok(ordinal);
-        }
-    }
-    Ok(found.len())
 }
 
 /// Keeps the executions that fit, and frees the others again. Returns whether any were freed.
@@ -346,64 +274,23 @@ async fn cut(session: &mut Session, mut found: Vec<StoredRow>) -> Result<(Vec<St
 
 /// Frees executions that may have been claimed by a COMMIT whose answer was lost, because this node does not know that
 /// they are its own.
-async fn give_back(store: &SqlStore, claimed: &Rows<'_>, cause: String) -> Result<Vec<Claimed>, DbError> {
+async fn give_back(database: &Database, claimed: &Rows<'_>, cause: String) -> Result<Vec<Claimed>, DbError> {
     static GIVE_BACK: Statement = Statement::new(
         "update executions as e set owner = null
         from {rows node:int tenant_id:int execution_no:int}
         where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no and e.owner = r.node",
     );
-    let mut patience = Backoff::new();
+    let mut backoff = Backoff::new();
     loop {
         let given_back = async {
-            let mut session = store.database.write().await?;
+            let mut session = database.write().await?;
             session.run_of(&GIVE_BACK, claimed).await?;
-            commit(session).await
+            session.commit().await
         };
         match given_back.await {
             Ok(()) => return Err(StoreError::Unavailable(cause).into()),
             // The caller must not conclude that nothing happened: no node knows of the executions that may be claimed.
-            Err(fault) => patience.wait(fault).await.map_err(|_| StoreError::Unknown(cause.clone()))?,
+            Err(fault) => backoff.wait(fault).await.map_err(|_| StoreError::Unknown(cause.clone()))?,
         }
     }
-}
-
-/// Adds the open calls and messages of each execution. A call or message that is missing or cannot be read marks its
-/// execution as damaged.
-pub(crate) async fn with_state(
-    session: &mut Session,
-    mut found: Vec<StoredRow>,
-) -> Result<Vec<(StoredRow, Claimed)>, DbError> {
-    let mut nos = Rows::default();
-    let mut index_of = HashMap::new();
-    let mut states: Vec<_> = found.iter().map(|_| (Vec::new(), Vec::new())).collect();
-    for (index, StoredRow { no, head, .. }) in found.iter().enumerate() {
-        nos.push([head.key.tenant.into(), (*no).into()]);
-        index_of.insert(*no, index);
-    }
-    for (no, call) in calls::of(session, &nos).await? {
-        let Some(&index) = index_of.get(&no) else { continue };
-        match call {
-            Ok(call) => states[index].0.push(call),
-            Err(damage) => found[index].spoil(|| damage),
-        }
-    }
-    for (no, message) in inbox::of(session, &nos).await? {
-        let Some(&index) = index_of.get(&no) else { continue };
-        match message {
-            Ok(message) => states[index].1.push(message),
-            Err(damage) => found[index].spoil(|| damage),
-        }
-    }
-    let mut with_state = Vec::with_capacity(found.len());
-    for (mut stored, (calls, inbox)) in std::iter::zip(found, states) {
-        let crashes = stored.crashes;
-        let (counted, there) = (stored.head.open_calls, calls.len());
-        if let Some(counted) = counted.filter(|counted| usize::try_from(*counted) != Ok(there)) {
-            stored.spoil(|| format!("{counted} calls of it are open, and {there} of them are there"));
-        }
-        let claimed =
-            Claimed { head: stored.head.clone(), owner: stored.owner, calls, inbox, crashes, leaves_others: false };
-        with_state.push((stored, claimed));
-    }
-    Ok(with_state)
 }

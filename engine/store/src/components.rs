@@ -7,10 +7,11 @@ use cerebelum_history::Digest;
 
 use crate::database::Database;
 use crate::db_error::DbError;
+use crate::error::StoreError;
+use crate::model::{Component, TenantId};
+use crate::packs;
 use crate::packs::Packed;
 use crate::sql::{Row, Session, Statement};
-use crate::store::commit;
-use crate::{Component, StoreError, TenantId, packs};
 
 /// A component that is uploaded.
 pub(crate) struct Upload<'a> {
@@ -25,7 +26,7 @@ pub(crate) struct Upload<'a> {
 /// the next one.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// See [`crate::Store::keep_component`]. Returns the number of uploads so far.
+/// See [`crate::ComponentStore::keep_component`]. Returns the number of uploads so far.
 pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64, DbError> {
     let Upload { tenant, name, digest, manifest, bytes } = upload;
     let bytes = Arc::new(bytes);
@@ -76,7 +77,7 @@ async fn try_keep(
             None => false,
         };
         if !is_stored {
-            session.undo().await;
+            session.rollback().await;
             return Ok(None);
         }
     }
@@ -85,7 +86,7 @@ async fn try_keep(
     let named = [tenant.into(), name.into(), digest.as_str().into()];
     session.run(&RETIRE, &named).await?;
     session.run(&NAME, &named).await?;
-    commit(session).await?;
+    session.commit().await?;
     Ok(Some(uploads))
 }
 
@@ -110,7 +111,7 @@ impl Uploads {
         *counted = uploads.max(*counted);
     }
 
-    /// See [`crate::Store::uploads`].
+    /// See [`crate::ComponentStore::uploads`].
     pub(crate) async fn of(&self, database: &Database, tenant: TenantId) -> Result<i64, DbError> {
         let counted = self.0.lock().expect("nobody panics while counting").get(&tenant).copied();
         if let (Database::Sqlite { .. }, Some(counted)) = (database, counted) {
@@ -122,40 +123,17 @@ impl Uploads {
     }
 }
 
-macro_rules! components {
-    () => {
+/// See [`crate::ComponentStore::components`].
+pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Component>, DbError> {
+    static LIST: Statement = Statement::new(
         "select n.name, n.digest, c.manifest, c.size_bytes, n.uploaded_at, n.current
         from names n join components c on c.tenant_id = n.tenant_id and c.digest = n.digest
-        where n.tenant_id = $1"
-    };
-}
-
-/// See [`crate::Store::components`].
-pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Component>, DbError> {
-    static LIST: Statement =
-        Statement::new(concat!(components!(), " order by n.name, n.current desc, n.uploaded_at desc, n.digest"));
+        where n.tenant_id = $1
+        order by n.name, n.current desc, n.uploaded_at desc, n.digest",
+    );
     let mut session = database.client().await?;
     let rows = session.rows(&LIST, &[tenant.into()]).await?;
     rows.into_iter().map(|mut row| read(&mut row)).collect()
-}
-
-/// See [`crate::Store::component`].
-pub(crate) async fn find(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Component>, DbError> {
-    static FIND: Statement = Statement::new(concat!(
-        components!(),
-        " and n.digest = $2 order by n.current desc, n.uploaded_at desc, n.name limit 1"
-    ));
-    let mut session = database.read().await?;
-    let mut rows = session.rows(&FIND, &[tenant.into(), digest.as_str().into()]).await?;
-    rows.first_mut().map(read).transpose()
-}
-
-/// See [`crate::Store::current`].
-pub(crate) async fn current(database: &Database, tenant: TenantId, name: &str) -> Result<Option<Component>, DbError> {
-    static CURRENT: Statement = Statement::new(concat!(components!(), " and n.name = $2 and n.current = 1"));
-    let mut session = database.read().await?;
-    let mut rows = session.rows(&CURRENT, &[tenant.into(), name.into()]).await?;
-    rows.first_mut().map(read).transpose()
 }
 
 async fn uploads(database: &Database, tenant: TenantId) -> Result<i64, DbError> {
@@ -164,7 +142,7 @@ async fn uploads(database: &Database, tenant: TenantId) -> Result<i64, DbError> 
     Ok(rows.first_mut().map_or(Ok(0), |row| row.int())?)
 }
 
-/// See [`crate::Store::component_bytes`].
+/// See [`crate::ComponentStore::component_bytes`].
 pub(crate) async fn bytes(database: &Database, tenant: TenantId, digest: &Digest) -> Result<Option<Vec<u8>>, DbError> {
     let bytes = match packs::bytes(database, tenant, digest).await? {
         Some(bytes) => bytes,

@@ -6,9 +6,9 @@
 
 use cerebelum_history::Timestamp;
 
-use crate::Incarnation;
 use crate::db_error::DbError;
 use crate::executions::ends;
+use crate::model::Incarnation;
 use crate::sql::{Row, Session, Statement};
 
 /// How often a node looks for a free suspect while it waits for the suspect that it has claimed to go on, in

@@ -13,10 +13,11 @@ use sqlx::{ConnectOptions, Connection};
 use crate::clock::{Clocks, SteadyClock};
 use crate::connections::{ConnectionLiveness, Connections, LEND_TIMEOUT, Pooled, Server};
 use crate::db_error::{DbError, Error, ErrorClass, cause, severity, state};
+use crate::error::StoreError;
 use crate::file_lock::WatchedFile;
+use crate::reference_time;
 use crate::schema::{POSTGRES_SCHEMA, SQLITE_SCHEMA};
 use crate::sql::{Blocking, Conn, Row, STATEMENTS_MAX, Script, Session, SqliteConn, SqliteFile};
-use crate::{StoreError, nodes};
 
 /// Connections for the engine's own reads and writes, except for leases.
 const POSTGRES_CONNECTIONS_MAX: usize = 8;
@@ -28,7 +29,7 @@ const SQLITE_READERS_MAX: usize = 4;
 /// has nothing to do.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
 /// The longest that a transaction may be idle or wait for a lock, however long the leases are.
-const TRANSACTION_PATIENCE_MAX: Duration = Duration::from_secs(5);
+const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
 /// An open database.
 pub(crate) enum Database {
@@ -106,7 +107,7 @@ impl Database {
     pub(crate) async fn run(&self, script: Script<'_>) -> Result<Vec<Row>, Error> {
         match self {
             Self::Sqlite { writer, .. } => writer.lend().await?.run(&script),
-            Self::Postgres { pool, .. } => script.run_on_postgres(Pooled::new(pool.lend().await?)).await,
+            Self::Postgres { pool, .. } => script.run_on_postgres(&mut Pooled::new(pool.lend().await?)).await,
         }
     }
 
@@ -154,7 +155,7 @@ async fn open_sqlite(path: &Path, clocks: Arc<dyn Clocks>) -> Result<(Database, 
     let mut first = options.connect().await.map_err(|error| unusable(&place, error.into()))?;
     let migrated = SQLITE_SCHEMA.run(&mut first).await;
     migrated.map_err(|error| schema_refused(&SQLITE_SCHEMA, error))?;
-    let kept = nodes::kept_time(&mut first).await.map_err(|error| unusable(&place, error.into()))?;
+    let kept = reference_time::kept_time(&mut first).await.map_err(|error| unusable(&place, error.into()))?;
     first.close().await.map_err(|error| unusable(&place, error.into()))?;
     let clock = SteadyClock::of_file(clocks, kept.as_ref());
     let opener = |only_reads| SqliteFile { file: file.clone(), clock: clock.clone(), only_reads };
@@ -167,8 +168,8 @@ async fn open_sqlite(path: &Path, clocks: Arc<dyn Clocks>) -> Result<(Database, 
 
 /// The longest that a transaction of an engine may be idle or wait for a lock. It is less than half a lease, so that
 /// what a lost owner holds is free well before its lease is over (L11).
-fn transaction_patience(lease: Duration) -> Duration {
-    (lease * 2 / 5).min(TRANSACTION_PATIENCE_MAX)
+fn transaction_timeout(lease: Duration) -> Duration {
+    (lease * 2 / 5).min(TRANSACTION_TIMEOUT_MAX)
 }
 
 async fn open_postgres(
@@ -187,10 +188,10 @@ async fn open_postgres(
         .options([("client_min_messages", "warning"), ("synchronous_commit", "on")]);
     let trust = ConnectionLiveness::new(TRUSTED_IDLE);
     migrate_postgres(Server { options: options.clone(), trust: trust.clone() }, &place).await?;
-    let patience = format!("{}ms", transaction_patience(lease).as_millis());
+    let timeout = format!("{}ms", transaction_timeout(lease).as_millis());
     let options = options.options([
-        ("idle_in_transaction_session_timeout", patience.as_str()),
-        ("lock_timeout", patience.as_str()),
+        ("idle_in_transaction_session_timeout", timeout.as_str()),
+        ("lock_timeout", timeout.as_str()),
         ("statement_timeout", "60s"),
         ("default_transaction_isolation", "read committed"),
         // All statements here look rows up by key. A plan that was made while a table was empty must not scan the table
@@ -208,7 +209,7 @@ async fn open_postgres(
     let leases = Connections::new(opener(), 1);
     let listening = PgPoolOptions::new().max_connections(1).acquire_timeout(LEND_TIMEOUT).connect_lazy_with(options);
     let mut first = Session::new(on_server(&pool).await.map_err(|error| unusable(&place, error))?);
-    let clock = SteadyClock::at(clocks, nodes::server_clock(&mut first).await?.0);
+    let clock = SteadyClock::at(clocks, reference_time::server_clock(&mut first).await?.0);
     Ok((Database::Postgres { pool, clients, leases, listening }, clock))
 }
 
@@ -225,7 +226,7 @@ fn unusable(place: &str, error: Error) -> StoreError {
     let passing = match &error {
         Error::NoneFree | Error::Postgres(sqlx::Error::Io(_)) => true,
         Error::Postgres(error) => state(error).is_some_and(|state| state.starts_with("57P") || state.starts_with("53")),
-        Error::Sqlite(_) | Error::Unexpected(_) | Error::FileGone(_) => false,
+        Error::Sqlite(_) | Error::Unexpected(_) | Error::NotAsExpected | Error::FileGone(_) => false,
     };
     match passing && severity(&error) == ErrorClass::Transient {
         true => {
@@ -263,11 +264,8 @@ mod tests {
     fn l11_what_a_lost_owner_holds_is_free_before_half_of_its_lease_is_over() {
         for lease_ms in (3_000..200_000).step_by(137) {
             let lease = Duration::from_millis(lease_ms);
-            let patience = transaction_patience(lease);
-            assert!(
-                patience < lease / 2 && patience >= lease / 50 && patience <= TRANSACTION_PATIENCE_MAX,
-                "{lease:?}"
-            );
+            let timeout = transaction_timeout(lease);
+            assert!(timeout < lease / 2 && timeout >= lease / 50 && timeout <= TRANSACTION_TIMEOUT_MAX, "{lease:?}");
         }
     }
 }

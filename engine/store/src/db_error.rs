@@ -1,6 +1,6 @@
 //! Errors of a database, and what they mean to the caller.
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// An error of a database or of the connection to it.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,9 @@ pub(crate) enum Error {
     /// The data is not what was written.
     #[error("{0}")]
     Unexpected(&'static str),
+    /// A statement did not change the rows that it has to change.
+    #[error("the rows are not as the statement expects")]
+    NotAsExpected,
     /// The database file was moved, replaced or deleted while it was open.
     #[error(
         "the database file `{0}` was moved, replaced or deleted while the engine runs, so nothing more is written: \
@@ -85,7 +88,7 @@ impl From<DbError> for StoreError {
 pub(crate) fn severity(error: &Error) -> ErrorClass {
     match error {
         Error::Sqlite(rusqlite::Error::SqliteFailure(run, _)) => severity_of_sqlite(run.extended_code),
-        Error::Sqlite(_) | Error::Unexpected(_) | Error::FileGone(_) => ErrorClass::Refused,
+        Error::Sqlite(_) | Error::Unexpected(_) | Error::NotAsExpected | Error::FileGone(_) => ErrorClass::Refused,
         Error::NoneFree => ErrorClass::Transient,
         Error::Postgres(error) => match error {
             sqlx::Error::Database(_) => severity_of_state(state(error).unwrap_or_default()),

@@ -2,12 +2,14 @@
 
 use cerebelum_history::{Position, Scope};
 
+use crate::calls;
 use crate::chunks::ChunkReader;
 use crate::database::Database;
 use crate::db_error::DbError;
+use crate::error::StoreError;
 use crate::executions::{self, head_columns, heads};
+use crate::model::{CallRow, Chunk, ExecutionKey, ExecutionRow, Progress};
 use crate::sql::{Row, Statement};
-use crate::{CallRow, Chunk, ExecutionKey, ExecutionRow, Progress, State, StoreError, calls};
 
 /// An execution in full, for readers. A long history is cut to its beginning and its end.
 #[derive(Debug, Clone)]
@@ -36,15 +38,6 @@ const EVENTS_MAX: i64 = 10_000;
 /// read in addition.
 const BYTES_MAX: i64 = 4 << 20;
 
-/// How much of an execution is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// Everything.
-    All,
-    /// Everything if the execution has ended, otherwise only its row.
-    HeadUnlessEnded,
-}
-
 /// Reads the last chunks, from the one that holds the first of the last events. Chunks beyond the byte limit come
 /// without their events, and the first chunk then comes separately.
 static DETAIL: Statement = Statement::new(concat!(
@@ -55,40 +48,32 @@ static DETAIL: Statement = Statement::new(concat!(
     " where e.tenant_id = $1 and e.id = $2),
     h as (
         select h.first_position, h.last_position, h.checksum, h.events,
-            sum(octet_length(h.events)) over (order by h.first_position desc) - octet_length(h.events) < $4 as fits
+            sum(octet_length(h.events)) over (order by h.first_position desc) - octet_length(h.events) < $3 as fits
         from e join history h on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = e.run
             and h.first_position >= coalesce((
                 select max(b.first_position) from history b
                 where b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
-                    and b.first_position <= e.position - $5 + 1), 1)
-        where $3 = 0 or e.state <> 0)
+                    and b.first_position <= e.position - $4 + 1), 1))
     select e.*, x.kind, x.a, x.b, x.c, x.t, x.u from e left join (
         select 0 as kind, b.first_position as a, b.last_position as b, b.checksum as c, b.events as t, '' as u
         from e join history b on b.tenant_id = e.tenant_id and b.execution_no = e.execution_no and b.run = e.run
             and b.first_position = 1
-        where ($3 = 0 or e.state <> 0) and not exists (select 1 from h where h.first_position = 1 and h.fits)
+        where not exists (select 1 from h where h.first_position = 1 and h.fits)
         union all
         select 1, h.first_position, h.last_position, h.checksum, case when h.fits then h.events end, '' from h
         union all
         select 2, 0, 0, 0, c.call, c.state
         from e join calls c on c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
-        where $3 = 0 or e.state <> 0
         union all
         select 3, p.percent, 0, 0, p.scope, p.message
         from e join progress p on p.tenant_id = e.tenant_id and p.execution_no = e.execution_no and p.run = e.run
-        where $3 = 0 or e.state <> 0
     ) x on true
     order by x.kind, x.a, x.t"
 ));
 
-/// See [`crate::Store::describe`] and [`crate::Store::describe_if_ended`].
-pub(crate) async fn read(
-    database: &Database,
-    key: &ExecutionKey,
-    extent: Extent,
-) -> Result<Option<ExecutionDetail>, DbError> {
-    let is_head_only = extent == Extent::HeadUnlessEnded;
-    let values = [key.tenant.into(), key.id.as_str().into(), is_head_only.into(), BYTES_MAX.into(), EVENTS_MAX.into()];
+/// See [`crate::Store::describe`].
+pub(crate) async fn describe(database: &Database, key: &ExecutionKey) -> Result<Option<ExecutionDetail>, DbError> {
+    let values = [key.tenant.into(), key.id.as_str().into(), BYTES_MAX.into(), EVENTS_MAX.into()];
     let rows = database.search().await?.rows(&DETAIL, &values).await?;
     let mut rows = rows.into_iter();
     let Some(mut row) = rows.next() else { return Ok(None) };
@@ -110,8 +95,7 @@ pub(crate) async fn read(
         }
         next = rows.next();
     }
-    let is_read = extent == Extent::All || head.state != State::Open;
-    let history = history.and_then(|found| found.up_to(Some(head.position).filter(|_| is_read)));
+    let history = history.and_then(|found| found.up_to(Some(head.position)));
     let first = first.and_then(|found| found.up_to(None));
     let (first, history) = match (first, history) {
         (Ok(mut first), Ok(history)) => (first.pop(), Ok(history)),

@@ -1,14 +1,16 @@
 //! Rows of executions: the row of `executions` with its program, read and inserted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use cerebelum_history::{Digest, ExecutionId, Parent, Position, Seed, Status, Timestamp};
 
-use crate::attributes;
 use crate::chunks::ChunkReader;
+use crate::database::Database;
 use crate::db_error::{DbError, Error};
-use crate::sql::{Row, Rows, Session, Statement, Value, Writes};
-use crate::{Batch, Chunk, ExecutionKey, ExecutionRow, Incarnation, State, StoreError, TenantId, chunks};
+use crate::error::StoreError;
+use crate::model::{Batch, ExecutionKey, ExecutionRow, Existing, Incarnation, State, TenantId};
+use crate::retry::Backoff;
+use crate::sql::{Row, Rows, Session, Statement, Value};
 
 /// The columns of an execution, in the order in which [`read`] takes them, with `e` and `p` as the tables' names.
 macro_rules! head_columns {
@@ -236,7 +238,7 @@ pub(crate) fn read_key(row: &mut Row) -> Result<ExecutionKey, DbError> {
 
 /// An execution's row to insert.
 pub(crate) struct NewRow<'a> {
-    pub(crate) head: &'a ExecutionRow,
+    pub(crate) row: &'a ExecutionRow,
     pub(crate) no: i64,
     pub(crate) program: i64,
     /// The node that claims the execution in the same transaction.
@@ -263,49 +265,9 @@ pub(crate) static INSERT: Statement = Statement::new(
     returning execution_no",
 );
 
-/// Inserts the executions whose ids are free, the first of several with the same id. Returns their numbers.
-pub(crate) async fn insert(session: &mut Session, fresh: &[NewRow<'_>]) -> Result<HashSet<i64>, DbError> {
-    let mut ids = HashSet::new();
-    let mut rows = Rows::default();
-    for fresh in fresh {
-        if ids.insert(&fresh.head.key) {
-            rows.push(insertion(fresh));
-        }
-    }
-    if rows.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let mut inserted = session.rows_of(&INSERT, &rows).await?;
-    Ok(inserted.iter_mut().map(|row| row.int()).collect::<Result<_, _>>()?)
-}
-
-/// The same as `insert`, with their first chunks and attributes. Returns the indexes of the inserted executions.
-pub(crate) async fn insert_whole(
-    session: &mut Session,
-    fresh: &[NewRow<'_>],
-    first: &[&Chunk],
-) -> Result<Vec<usize>, DbError> {
-    let inserted = insert(session, fresh).await?;
-    let (mut first_chunks, mut attributes) = (Rows::default(), Rows::default());
-    let mut indexes = Vec::new();
-    for (index, (fresh, first)) in std::iter::zip(fresh, first).enumerate() {
-        let (tenant, no) = (fresh.head.key.tenant, fresh.no);
-        if inserted.contains(&no) {
-            first_chunks.push(chunks::insertion(tenant, no, fresh.head.run, first));
-            attributes::add_rows(&mut attributes, tenant, no, &fresh.head.attributes);
-            indexes.push(index);
-        }
-    }
-    let mut writes = Writes::default();
-    writes.add(&chunks::INSERT, first_chunks);
-    writes.add(&attributes::INSERT, attributes);
-    writes.run(session).await?;
-    Ok(indexes)
-}
-
 /// A row for [`INSERT`].
 pub(crate) fn insertion<'a>(fresh: &NewRow<'a>) -> Vec<Value<'a>> {
-    let NewRow { head, no, program, owner } = *fresh;
+    let NewRow { row: head, no, program, owner } = *fresh;
     let parent = head.parent.as_ref();
     vec![
         no.into(),
@@ -335,74 +297,64 @@ pub(crate) fn insertion<'a>(fresh: &NewRow<'a>) -> Vec<Value<'a>> {
     ]
 }
 
-/// Overwrites an execution's row if the execution is where its owner left it. It is part of a script that begins with
-/// [`crate::nodes::RECORD`]. Returns the execution's number and the newest message in its inbox.
+/// Overwrites an execution's row, except for what never changes (key, seed, parent, start), if the execution is where its
+/// owner left it. It is part of a script that begins with a fence, [`crate::nodes::RECORD`] or [`crate::nodes::VALID`].
+/// Returns the execution's number, the newest message in its inbox, and a null in the place of the id that
+/// [`crate::inbox::SEND`] returns.
 pub(crate) static ADVANCE: Statement = Statement::new(
     "update executions
-    set position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
+    set run = r.run, position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
         stamp = r.stamp, due = r.due, status = r.status, facts = r.facts, ended_at = r.ended_at,
-        open_calls = r.open_calls, counted_at = r.position, owner = case when r.release = 1 then null else executions.owner end
-    from {rows tenant_id:int execution_no:int program_no:int run:int position:int state:int paused:int settled:int
-        parked:text stamp:int due:int status:text attributes:text facts:text ended_at:int release:int
-        open_calls:int owner:int after:int}{postgres:, w0}
+        attributes = case when r.changes_attributes = 1 then r.attributes else executions.attributes end,
+        open_calls = r.open_calls, counted_at = r.position, program_no = coalesce(r.program_no, executions.program_no),
+        owner = case when r.release = 1 then null else executions.owner end
+    from {rows tenant_id:int execution_no:int owner:int run_before:int position_before:int run:int position:int
+        program_no:int state:int paused:int settled:int parked:text stamp:int due:int status:text facts:text ended_at:int
+        changes_attributes:int attributes:text release:int open_calls:int}{postgres:, w0}
     where executions.tenant_id = r.tenant_id and executions.execution_no = r.execution_no
-        and executions.owner = r.owner and executions.state = 0 and executions.run = r.run
-        and executions.position = r.after and executions.attributes is not distinct from r.attributes
+        and executions.owner = r.owner and executions.state = 0
+        and executions.run = r.run_before and executions.position = r.position_before
     returning executions.execution_no, (
         select coalesce(max(i.seq), 0) from inbox i
-        where i.tenant_id = executions.tenant_id and i.execution_no = executions.execution_no)",
+        where i.tenant_id = executions.tenant_id and i.execution_no = executions.execution_no),
+        {postgres: null::text}{sqlite: null}",
 );
 
-/// A row for [`ADVANCE`].
-pub(crate) fn advance<'a>(no: i64, batch: &'a Batch) -> Vec<Value<'a>> {
-    let mut row = update(no, &batch.head, None, batch.release);
-    row.extend([batch.incarnation.into(), batch.after.into()]);
-    row
-}
-
-/// Overwrites an execution's row, except for what never changes (key, seed, parent, start). `release` ends the claim.
-pub(crate) static UPDATE: Statement = Statement::new(
-    "update executions as e
-    set run = r.run, position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
-        stamp = r.stamp, due = r.due, status = r.status, attributes = r.attributes, facts = r.facts, ended_at = r.ended_at,
-        open_calls = r.open_calls, counted_at = r.position, program_no = coalesce(r.program_no, e.program_no),
-        owner = case when r.release = 1 then null else e.owner end
-    from {rows tenant_id:int execution_no:int program_no:int run:int position:int state:int paused:int settled:int
-        parked:text stamp:int due:int status:text attributes:text facts:text ended_at:int release:int
-        open_calls:int}
-    where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no",
-);
-
-/// A row for [`UPDATE`].
-pub(crate) fn update<'a>(no: i64, head: &'a ExecutionRow, program: Option<i64>, release: bool) -> Vec<Value<'a>> {
+/// A row for [`ADVANCE`]. A program is given for a new run.
+pub(crate) fn advance(no: i64, batch: &Batch, program: Option<i64>) -> Vec<Value<'_>> {
+    let row = &batch.head;
     vec![
-        head.key.tenant.into(),
+        row.key.tenant.into(),
         no.into(),
+        batch.incarnation.into(),
+        batch.run().into(),
+        batch.after.into(),
+        row.run.into(),
+        row.position.into(),
         program.into(),
-        head.run.into(),
-        head.position.into(),
-        state_no(head.state).into(),
-        head.paused.into(),
-        head.settled.into(),
-        head.parked.as_deref().map(escape).into(),
-        head.stamp.into(),
-        head.due.into(),
-        head.status.word().into(),
-        unless_empty(&head.attributes).into(),
-        unless_empty(&head.options).into(),
-        head.ended_at.into(),
+        state_no(row.state).into(),
+        row.paused.into(),
+        row.settled.into(),
+        row.parked.as_deref().map(escape).into(),
+        row.stamp.into(),
+        row.due.into(),
+        row.status.word().into(),
+        unless_empty(&row.options).into(),
+        row.ended_at.into(),
+        batch.attributes_before.is_some().into(),
+        batch.attributes_before.as_ref().and_then(|_| unless_empty(&row.attributes)).into(),
         // An execution that has ended has no owner.
-        (release || head.state != State::Open).into(),
-        head.open_calls.map(i64::from).into(),
+        (batch.release || row.state != State::Open).into(),
+        row.open_calls.map(i64::from).into(),
     ]
 }
 
-/// The existing executions with these ids, each with its first chunk.
-pub(crate) async fn find_existing<'k>(
-    session: &mut Session,
-    keys: impl IntoIterator<Item = &'k ExecutionKey>,
-) -> Result<HashMap<ExecutionKey, (StoredRow, Result<Chunk, StoreError>)>, DbError> {
-    static BEGUN: Statement = Statement::new(concat!(
+/// See [`crate::Store::find_existing`].
+pub(crate) async fn find_existing(
+    database: &Database,
+    keys: &[ExecutionKey],
+) -> Result<Vec<Option<Existing>>, DbError> {
+    static FIND: Statement = Statement::new(concat!(
         "select ",
         head_columns!(),
         ", h.first_position, h.last_position, h.checksum, h.events
@@ -415,26 +367,33 @@ pub(crate) async fn find_existing<'k>(
             on h.tenant_id = e.tenant_id and h.execution_no = e.execution_no and h.run = 1 and h.first_position = 1"
     ));
     let mut wanted = Rows::default();
-    keys.into_iter().for_each(|key| wanted.push([key.tenant.into(), key.id.as_str().into()]));
-    let mut begun = HashMap::new();
+    keys.iter().for_each(|key| wanted.push([key.tenant.into(), key.id.as_str().into()]));
     if wanted.is_empty() {
-        return Ok(begun);
+        return Ok(Vec::new());
     }
-    for mut row in session.rows_of(&BEGUN, &wanted).await? {
+    let mut backoff = Backoff::new();
+    let rows = loop {
+        match async { Ok(database.search().await?.rows_of(&FIND, &wanted).await?) }.await {
+            Ok(rows) => break rows,
+            Err(error) => backoff.wait(error).await?,
+        }
+    };
+    let mut found = HashMap::new();
+    for mut row in rows {
         let stored = read(&mut row);
         row.seek(COLUMNS);
         let key = stored.head.key.clone();
-        if let Some(damage) = &stored.damage {
-            let damage = StoreError::Corrupt(format!("execution {}: {damage}", key.id));
-            begun.insert(key, (stored, Err(damage)));
-            continue;
-        }
-        let mut found = ChunkReader::new(&key, 1, Position(1));
-        let first = found.read(&mut row).and_then(|()| found.up_to(Some(Position(1))));
-        let first = first.map(|mut chunks| chunks.swap_remove(0));
-        begun.insert(key, (stored, first));
+        let first = match &stored.damage {
+            Some(damage) => Err(StoreError::Corrupt(format!("execution {}: {damage}", key.id))),
+            None => {
+                let mut chunks = ChunkReader::new(&key, 1, Position(1));
+                let read = chunks.read(&mut row).and_then(|()| chunks.up_to(Some(Position(1))));
+                read.map(|mut chunks| chunks.swap_remove(0))
+            }
+        };
+        found.insert(key, (stored.head, first));
     }
-    Ok(begun)
+    Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
 const EMPTY: &str = "{}";

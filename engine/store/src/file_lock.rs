@@ -7,8 +7,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::StoreError;
 use crate::db_error::Error;
+use crate::error::StoreError;
 
 /// Only the engine's own user can read a database.
 const MODE: u32 = 0o600;

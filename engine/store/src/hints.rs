@@ -11,8 +11,8 @@ use tokio::task::AbortHandle;
 
 use crate::connections::{Connections, Server};
 use crate::database::{Database, on_server};
+use crate::model::{ExecutionKey, Incarnation, TenantId};
 use crate::sql::{Session, Statement};
-use crate::{ExecutionKey, Incarnation, TenantId};
 
 /// The channel on which the nodes of one database notify each other. A payload is the sender, then one `tenant id` per
 /// line.

@@ -1,10 +1,9 @@
 //! Messages to executions: everything that is sent between executions, and from people to executions (L10).
 
-use crate::database::Database;
 use crate::db_error::DbError;
 use crate::hints::InboxNotice;
+use crate::model::{ExecutionKey, InboxRow, Incarnation, TenantId};
 use crate::sql::{Rows, Session, Statement};
-use crate::{ExecutionKey, InboxRow, Incarnation};
 
 /// Inserts messages, in order.
 pub(crate) static INSERT: Statement = Statement::new(
@@ -12,6 +11,21 @@ pub(crate) static INSERT: Statement = Statement::new(
     select r.tenant_id, r.execution_no, r.message
     from {rows ordinal:int tenant_id:int execution_no:int message:text}
     order by r.ordinal",
+);
+
+/// Inserts messages to executions by id, in order. An execution that does not exist or has ended gets none. The others
+/// cannot be deleted before the transaction ends. Returns their owners, tenants and ids.
+pub(crate) static SEND: Statement = Statement::new(
+    "insert into inbox (tenant_id, execution_no, message)
+    select e.tenant_id, e.execution_no, r.message
+    from {rows ordinal:int tenant_id:int id:text message:text}
+    join executions e on e.tenant_id = r.tenant_id and e.id = r.id
+    where e.state = 0
+    order by r.ordinal {postgres: for key share of e}
+    returning
+        (select e.owner from executions e where e.tenant_id = inbox.tenant_id and e.execution_no = inbox.execution_no),
+        tenant_id,
+        (select e.id from executions e where e.tenant_id = inbox.tenant_id and e.execution_no = inbox.execution_no)",
 );
 
 /// Removes messages that were consumed.
@@ -27,36 +41,6 @@ pub(crate) static MARK_SEEN: Statement = Statement::new(
     where (tenant_id, execution_no, seq) in (
         select r.tenant_id, r.execution_no, r.seq from {rows tenant_id:int execution_no:int seq:int})",
 );
-
-/// An execution that receives a message.
-pub(crate) struct Receiver {
-    pub(crate) index: usize,
-    pub(crate) no: i64,
-    pub(crate) owner: Option<Incarnation>,
-}
-
-/// The receivers that exist and have not ended. They cannot be deleted before the transaction ends.
-pub(crate) async fn receivers(session: &mut Session, keys: &[ExecutionKey]) -> Result<Vec<Receiver>, DbError> {
-    static RECEIVERS: Statement = Statement::new(
-        "select r.ordinal, e.execution_no, e.owner
-        from {rows ordinal:int tenant_id:int id:text}
-        join executions e on e.tenant_id = r.tenant_id and e.id = r.id
-        where e.state = 0
-        order by r.ordinal {postgres: for key share of e}",
-    );
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut rows = Rows::default();
-    for (ordinal, key) in keys.iter().enumerate() {
-        rows.push([ordinal.into(), key.tenant.into(), key.id.as_str().into()]);
-    }
-    let mut receivers = Vec::new();
-    for mut row in session.rows_of(&RECEIVERS, &rows).await? {
-        receivers.push(Receiver { index: row.count()?, no: row.int()?, owner: row.opt_int()?.map(Incarnation) });
-    }
-    Ok(receivers)
-}
 
 /// Reads the oldest messages `$from` an inbox: at most 32 MiB and one message of each execution. An activation that has
 /// consumed these learns that there are more from its [`crate::InboxCursor`].
@@ -126,28 +110,26 @@ pub(crate) async fn unread(session: &mut Session, key: &ExecutionKey) -> Result<
     Ok((row.count()?, row.count()?))
 }
 
-/// See [`crate::Store::send`].
-pub(crate) async fn send(
-    database: &Database,
-    key: &ExecutionKey,
-    message: &str,
-) -> Result<Option<InboxNotice>, DbError> {
-    let mut session = database.write().await?;
-    let Some(moved) = put(&mut session, key, message).await? else { return Ok(None) };
-    crate::store::commit(session).await?;
-    Ok(Some(moved))
-}
-
-/// Puts a message into an open execution's inbox.
+/// Puts a message into an open execution's inbox. The execution cannot be deleted before the transaction ends.
 pub(crate) async fn put(
     session: &mut Session,
     key: &ExecutionKey,
     message: &str,
 ) -> Result<Option<InboxNotice>, DbError> {
-    let receivers = receivers(session, std::slice::from_ref(key)).await?;
-    let Some(receiver) = receivers.first() else { return Ok(None) };
+    static RECEIVER: Statement = Statement::new(
+        "select execution_no, owner from executions
+        where tenant_id = $1 and id = $2 and state = 0 {postgres: for key share}",
+    );
+    let mut receivers = session.rows(&RECEIVER, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    let Some(receiver) = receivers.first_mut() else { return Ok(None) };
+    insert(session, key.tenant, receiver.int()?, message).await?;
+    Ok(Some(InboxNotice { key: key.clone(), owner: receiver.opt_int()?.map(Incarnation) }))
+}
+
+/// Puts a message into the inbox of the execution with this number.
+pub(crate) async fn insert(session: &mut Session, tenant: TenantId, no: i64, message: &str) -> Result<(), DbError> {
     let mut rows = Rows::default();
-    rows.push([0_i64.into(), key.tenant.into(), receiver.no.into(), message.into()]);
+    rows.push([0_i64.into(), tenant.into(), no.into(), message.into()]);
     session.run_of(&INSERT, &rows).await?;
-    Ok(Some(InboxNotice { key: key.clone(), owner: receiver.owner }))
+    Ok(())
 }

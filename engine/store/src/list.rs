@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use cerebelum_history::{Status, VALUE_BYTES_MAX, planted};
 
 use crate::attributes::{indexed_name, indexed_value};
+use crate::database::Database;
 use crate::db_error::DbError;
+use crate::error::StoreError;
+use crate::executions;
 use crate::executions::{head_columns, heads};
+use crate::model::{ExecutionRow, Page, StatusCounts, TenantId};
+use crate::requests::Filter;
 use crate::sql::{Statement, Value, expand};
-use crate::store::SqlStore;
-use crate::{ExecutionRow, Filter, Page, StatusCounts, StoreError, TenantId, executions};
 
 /// The most executions on a page.
 const PAGE_MAX: u32 = 1_000;
@@ -30,7 +33,7 @@ const NAME_BYTES_MAX: usize = 256;
 const WORKFLOW_BYTES_MAX: usize = 512;
 
 /// See [`crate::Store::list`].
-pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) -> Result<Page, DbError> {
+pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &Filter) -> Result<Page, DbError> {
     check(filter)?;
     let mut from = filter.cursor.as_deref().map_or(Ok(i64::MAX), |cursor| place(cursor).map(|place| place - 1))?;
     let limit = usize::try_from(filter.limit.clamp(1, PAGE_MAX)).unwrap_or(usize::MAX);
@@ -40,9 +43,9 @@ pub(crate) async fn list(store: &SqlStore, tenant: TenantId, filter: &Filter) ->
         // If no index serves the filter, a page may end after this many executions were examined.
         let floor = match is_indexed(filter) {
             true => None,
-            false => floor(store, tenant, from).await?,
+            false => floor(database, tenant, from).await?,
         };
-        if let Some(next) = found.read(store, (tenant, filter), (from, floor)).await? {
+        if let Some(next) = found.read(database, (tenant, filter), (from, floor)).await? {
             return Ok(found.page(Some(next)));
         }
         let Some(floor) = floor else { return Ok(found.page(None)) };
@@ -65,7 +68,7 @@ impl PageBuilder {
     /// begins if this one is full.
     async fn read(
         &mut self,
-        store: &SqlStore,
+        database: &Database,
         (tenant, filter): (TenantId, &Filter),
         (mut from, floor): (i64, Option<i64>),
     ) -> Result<Option<i64>, DbError> {
@@ -74,7 +77,7 @@ impl PageBuilder {
             let room = self.limit - self.executions.len();
             let count = (room + 1).min(READ_AT_ONCE);
             let (text, values) = statement(tenant, filter, (from, floor), count);
-            let mut session = store.database.client().await?;
+            let mut session = database.client().await?;
             let text = expand(&text, session.dialect());
             let mut rows = session.rows_of_text(text, &values).await?;
             drop(session);
@@ -136,12 +139,12 @@ fn is_rare(status: Status) -> bool {
 }
 
 /// The number below which `LOOKED_AT_ONCE` executions have been examined, or none if there are no more than that.
-async fn floor(store: &SqlStore, tenant: TenantId, from: i64) -> Result<Option<i64>, DbError> {
+async fn floor(database: &Database, tenant: TenantId, from: i64) -> Result<Option<i64>, DbError> {
     static FLOOR: Statement = Statement::new(
         "select execution_no from executions where {sqlite: +}tenant_id = $1 and execution_no <= $2
         order by execution_no desc limit 1 offset $3",
     );
-    let mut session = store.database.client().await?;
+    let mut session = database.client().await?;
     let mut rows = session.rows(&FLOOR, &[tenant.into(), from.into(), LOOKED_AT_ONCE.into()]).await?;
     Ok(rows.first_mut().map(|row| row.int()).transpose()?)
 }
@@ -211,9 +214,9 @@ fn statement<'f>(
 }
 
 /// See [`crate::Store::count_by_status`].
-pub(crate) async fn count_by_status(store: &SqlStore) -> Result<StatusCounts, DbError> {
+pub(crate) async fn count_by_status(database: &Database) -> Result<StatusCounts, DbError> {
     static CENSUS: Statement = Statement::new("select status, count(*) from executions group by status");
-    let mut session = store.database.client().await?;
+    let mut session = database.client().await?;
     let mut census = BTreeMap::new();
     for mut row in session.rows(&CENSUS, &[]).await? {
         // An execution whose status cannot be read counts as parked, and is parked when it is looked at.
@@ -242,7 +245,6 @@ mod tests {
 
     use super::*;
     use crate::clock::MachineClocks;
-    use crate::database::Database;
 
     /// Filters that an index serves, with a word of each database's plan that shows it.
     fn indexed() -> [(Filter, &'static str, &'static str); 5] {

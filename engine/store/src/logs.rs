@@ -5,8 +5,8 @@ use cerebelum_history::{Level, Position, Scope, Timestamp};
 use crate::database::Database;
 use crate::db_error::{DbError, Error};
 use crate::executions::{escape, unescape};
+use crate::model::{ExecutionKey, LogLine, LogRow, Progress, TenantId};
 use crate::sql::{Row, Statement, Value};
-use crate::{ExecutionKey, LogLine, LogRow, Progress, TenantId};
 
 /// Inserts lines that are new. Their numbers follow the last one of their execution.
 pub(crate) static INSERT: Statement = Statement::new(

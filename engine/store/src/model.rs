@@ -1,6 +1,8 @@
 //! The rows of the store, as the engine reads and writes them.
 
-use crate::StoreError;
+use std::time::Duration;
+
+use crate::error::StoreError;
 use cerebelum_history::{CallName, Digest, ExecutionId, Level, Parent, Position, Scope, Seed, Status, Timestamp};
 
 /// The tenant that a row belongs to. It is the first column of every key.
@@ -24,6 +26,17 @@ pub struct ExecutionKey {
 /// One lease of one node, from its beginning to its end: the fence of every write (L11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub i64);
+
+/// A lease: the node's incarnation, and how long it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The fence for everything that this node writes.
+    pub incarnation: Incarnation,
+    /// The remaining time, counted from the moment of the request.
+    pub remaining: Duration,
+    /// The database's time at that moment.
+    pub now: Timestamp,
+}
 
 /// The stored state of an execution. Every other status is derived from the open calls (L20).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,15 +109,6 @@ impl NewExecution {
     pub fn bytes(&self) -> usize {
         self.first.events.len() + self.head.attributes.len() + self.head.options.len()
     }
-}
-
-/// The outcome of starting a [`NewExecution`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum StartOutcome {
-    /// The execution was stored.
-    New,
-    /// The id was taken. This is the execution that has it, with its first chunk for comparison.
-    Exists(Box<ExecutionRow>, Chunk),
 }
 
 /// An existing execution with its first chunk for comparison, or why that chunk cannot be read.
@@ -186,18 +190,6 @@ pub struct ApprovalRow {
     pub deadline: Option<Timestamp>,
     /// The question's state.
     pub state: ApprovalState,
-}
-
-/// The questions to list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ApprovalFilter {
-    /// All questions of this execution. Without an execution, the open questions of all of them.
-    pub execution: Option<ExecutionId>,
-    /// Only questions after this place, as returned with the previous page.
-    pub cursor: Option<String>,
-    /// The most questions on the page. A page never has more than 1,000 questions, and exceeds 8 MiB by at most one
-    /// question.
-    pub limit: u32,
 }
 
 /// A page of questions.
@@ -285,8 +277,8 @@ pub struct Batch {
     /// Whether the execution begins with this batch: its row is inserted, claimed by `incarnation` unless `release`,
     /// and `after` is 0. The batch is refused if the id is taken.
     pub begins: bool,
-    /// Whether the row's attributes have changed.
-    pub relabels: bool,
+    /// The attributes before the batch, if it changes them. Otherwise the attributes stay as they are.
+    pub attributes_before: Option<String>,
     /// The position at which the history must be now. Otherwise the batch is refused.
     pub after: Position,
     /// New events, each chunk after the previous one. Empty if only calls changed.
@@ -327,7 +319,7 @@ impl Batch {
             key: head.key.clone(),
             incarnation,
             begins: false,
-            relabels: false,
+            attributes_before: None,
             after: head.position,
             head,
             chunks: Vec::new(),
@@ -344,6 +336,19 @@ impl Batch {
             next_run: None,
             release: false,
         }
+    }
+
+    /// The run of `chunks`, which `next_run` ends.
+    #[must_use]
+    pub fn run(&self) -> u32 {
+        self.head.run.saturating_sub(u32::from(self.next_run.is_some()))
+    }
+
+    /// The batch that stores an execution which no node has claimed yet.
+    #[must_use]
+    pub fn start(incarnation: Incarnation, new: NewExecution) -> Self {
+        let begins = Self { begins: true, after: Position(0), ..Self::of(incarnation, new.head) };
+        Self { chunks: vec![new.first], release: true, ..begins }
     }
 
     /// About how many bytes the batch writes.
@@ -448,21 +453,6 @@ pub struct Component {
     pub uploaded_at: Timestamp,
     /// Whether it is the current one of its name.
     pub current: bool,
-}
-
-/// The executions to list. An empty filter lists all.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Filter {
-    /// Only executions with this status.
-    pub status: Option<Status>,
-    /// Only executions of this workflow: `component/workflow`, or the bare name.
-    pub workflow: Option<String>,
-    /// Only executions with these attributes, JSON scalars as text.
-    pub attributes: Vec<(String, String)>,
-    /// Only executions after this place, as returned with the previous page.
-    pub cursor: Option<String>,
-    /// The most executions on the page.
-    pub limit: u32,
 }
 
 /// A page of a list.

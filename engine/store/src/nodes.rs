@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use cerebelum_history::Timestamp;
 
-use sqlx::{Row as _, SqliteConnection};
-
-use crate::append::BatchReceipts;
-use crate::clock::{SavedTime, SteadyClock};
+use crate::clock::SteadyClock;
 use crate::crashes::free_suspects;
 use crate::database::Database;
 use crate::db_error::DbError;
-use crate::sql::{Dialect, Rows, Session, Statement};
-use crate::store::SqlStore;
-use crate::{ExecutionKey, Incarnation, Lease, StoreError, crashes, executions};
+use crate::error::StoreError;
+use crate::model::{ExecutionKey, Incarnation, Lease};
+use crate::receipts::BatchReceipts;
+use crate::reference_time::keep_time;
+use crate::sql::{Rows, Session, Statement};
+use crate::{crashes, executions};
 
 /// Ended incarnations are kept for this long, for nodes that still ask about their last batch.
 const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
@@ -21,7 +21,11 @@ const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
 const BEGIN_ATTEMPTS_MAX: u32 = 16;
 
 /// See [`crate::Store::begin_lease`].
-pub(crate) async fn begin(store: &SqlStore, node: &str, duration: Duration) -> Result<Lease, DbError> {
+pub(crate) async fn begin(
+    (database, clock): (&Database, &SteadyClock),
+    node: &str,
+    duration: Duration,
+) -> Result<Lease, DbError> {
     static EARLIER: Statement = Statement::new(
         "select incarnation from nodes where name = $1 and ended_at is null order by incarnation {postgres: for update}",
     );
@@ -33,7 +37,7 @@ pub(crate) async fn begin(store: &SqlStore, node: &str, duration: Duration) -> R
     static FORGET: Statement = Statement::new("delete from nodes where ended_at < {now} - $1");
     let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1);
     for _ in 0..BEGIN_ATTEMPTS_MAX {
-        let mut session = store.database.write().await?;
+        let mut session = database.write().await?;
         let mut earlier = Rows::default();
         for mut row in session.rows(&EARLIER, &[node.into()]).await? {
             earlier.push([row.int()?.into()]);
@@ -45,10 +49,10 @@ pub(crate) async fn begin(store: &SqlStore, node: &str, duration: Duration) -> R
             let (incarnation, now) = (row.int()?, row.at()?);
             let expires_at = now.plus(duration_ms.unsigned_abs());
             session.run(&LEASE, &[incarnation.into(), expires_at.into()]).await?;
-            keep_time(&mut session, &store.clock, now).await?;
+            keep_time(&mut session, clock, now).await?;
             session.commit().await?;
             let remaining = Duration::from_millis(expires_at.since(now));
-            return Ok(Lease { incarnation: Incarnation(incarnation), remaining, now: store.clock.now() });
+            return Ok(Lease { incarnation: Incarnation(incarnation), remaining, now: clock.now() });
         }
     }
     Err(StoreError::Unavailable(format!("another engine keeps starting as the node `{node}`")).into())
@@ -56,7 +60,7 @@ pub(crate) async fn begin(store: &SqlStore, node: &str, duration: Duration) -> R
 
 /// See [`crate::Store::renew_lease`].
 pub(crate) async fn renew(
-    store: &SqlStore,
+    (database, clock): (&Database, &SteadyClock),
     incarnation: Incarnation,
     duration: Duration,
 ) -> Result<Option<Lease>, DbError> {
@@ -70,13 +74,13 @@ pub(crate) async fn renew(
         returning expires_at, {clock}",
     );
     let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let mut session = store.database.lease().await?;
+    let mut session = database.lease().await?;
     let mut rows = session.rows(&RENEW, &[incarnation.into(), duration_ms.into()]).await?;
     let Some(row) = rows.first_mut() else { return Ok(None) };
     let (expires_at, now) = (row.at()?, row.at()?);
-    keep_time(&mut session, &store.clock, now).await?;
+    keep_time(&mut session, clock, now).await?;
     let remaining = Duration::from_millis(expires_at.since(now));
-    Ok(Some(Lease { incarnation, remaining, now: store.clock.now() }))
+    Ok(Some(Lease { incarnation, remaining, now: clock.now() }))
 }
 
 /// See [`crate::Store::end_lease`]. Returns one of the executions that are free now.
@@ -163,22 +167,31 @@ pub(crate) async fn standing(
 }
 
 /// A node's row, locked for the batches of one append.
-pub(crate) struct Locked {
+pub(crate) struct LockedNode {
     pub(crate) incarnation: Incarnation,
-    pub(crate) stands: bool,
-    pub(crate) outcomes: BatchReceipts,
+    /// Whether its lease is valid.
+    pub(crate) is_valid: bool,
+    pub(crate) receipts: BatchReceipts,
+}
+
+/// Whether the lease of a row of `nodes` is valid. A committed batch counts as a renewal.
+macro_rules! is_valid {
+    () => {
+        "n.ended_at is null and (n.lengthened_until > {clock} or exists (
+            select 1 from leases l where l.incarnation = n.incarnation and l.expires_at > {clock}))"
+    };
 }
 
 /// Locks the rows of these incarnations until the transaction ends.
-pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) -> Result<Vec<Locked>, DbError> {
-    static LOCK: Statement = Statement::new(
-        "select n.incarnation, n.batches,
-            case when n.ended_at is null and (n.lengthened_until > {clock} or exists (
-                select 1 from leases l where l.incarnation = n.incarnation and l.expires_at > {clock})) then 1 else 0 end
+pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) -> Result<Vec<LockedNode>, DbError> {
+    static LOCK: Statement = Statement::new(concat!(
+        "select n.incarnation, n.batches, case when ",
+        is_valid!(),
+        " then 1 else 0 end
         from nodes n
         where n.incarnation in (select r.node from {rows node:int})
-        order by n.incarnation {postgres: for no key update of n}",
-    );
+        order by n.incarnation {postgres: for no key update of n}"
+    ));
     let mut rows = Rows::default();
     for incarnation in incarnations {
         rows.push([(*incarnation).into()]);
@@ -186,52 +199,25 @@ pub(crate) async fn lock(session: &mut Session, incarnations: &[Incarnation]) ->
     let mut locked = Vec::new();
     for mut row in session.rows_of(&LOCK, &rows).await? {
         let incarnation = Incarnation(row.int()?);
-        let outcomes = BatchReceipts::decode(&row.text()?);
-        locked.push(Locked { incarnation, stands: row.flag()?, outcomes });
+        let receipts = BatchReceipts::decode(&row.text()?);
+        locked.push(LockedNode { incarnation, is_valid: row.flag()?, receipts });
     }
     Ok(locked)
 }
 
-/// Records the outcomes of batches, extends the lease, and checks once more that it is valid. Returns the incarnations
+/// Records the receipts of batches, extends the lease, and checks once more that it is valid. Returns the incarnations
 /// whose leases are.
-pub(crate) static RECORD: Statement = Statement::new(
+pub(crate) static RECORD: Statement = Statement::new(concat!(
     "update nodes as n
-    set batches = r.outcomes, lengthened_until = {clock} + n.duration_ms
-    from {rows node:int outcomes:text}
-    where n.incarnation = r.node and n.ended_at is null and (n.lengthened_until > {clock} or exists (
-        select 1 from leases l where l.incarnation = n.incarnation and l.expires_at > {clock}))
-    returning incarnation",
-);
+    set batches = r.receipts, lengthened_until = {clock} + n.duration_ms
+    from {rows node:int receipts:text}
+    where n.incarnation = r.node and ",
+    is_valid!(),
+    " returning incarnation"
+));
 
-/// Compares the time with its reference clock. For a server, that is the server's clock, which was just read. For a
-/// file, it is the wall clock, and the time is saved in the file.
-async fn keep_time(session: &mut Session, clock: &SteadyClock, server: Timestamp) -> Result<(), DbError> {
-    static KEEP: Statement = Statement::new(
-        "insert into clock (only_row, told_at, boot_ms, boot_id) values (1, $1, $2, $3)
-        on conflict (only_row) do update
-        set told_at = excluded.told_at, boot_ms = excluded.boot_ms, boot_id = excluded.boot_id",
-    );
-    if session.dialect() == Dialect::Postgres {
-        clock.follow(server.0);
-        return Ok(());
-    }
-    clock.follow_wall();
-    let SavedTime { told_ms, boot_ms, boot_id } = clock.kept();
-    session.run(&KEEP, &[Timestamp(told_ms).into(), Timestamp(boot_ms).into(), boot_id.into()]).await?;
-    Ok(())
-}
-
-/// The time that was saved in a file, or none if no time was saved yet.
-pub(crate) async fn kept_time(file: &mut SqliteConnection) -> Result<Option<SavedTime>, sqlx::Error> {
-    let row = sqlx::query("select told_at, boot_ms, boot_id from clock").fetch_optional(file).await?;
-    let Some(row) = row else { return Ok(None) };
-    let count = |column| row.try_get::<i64, _>(column).map(|value| u64::try_from(value).unwrap_or(0));
-    Ok(Some(SavedTime { told_ms: count(0)?, boot_ms: count(1)?, boot_id: row.try_get(2)? }))
-}
-
-/// The server's clock.
-pub(crate) async fn server_clock(session: &mut Session) -> Result<Timestamp, DbError> {
-    static NOW: Statement = Statement::new("select {clock}");
-    let mut rows = session.rows(&NOW, &[]).await?;
-    Ok(rows.first_mut().expect("a select without a table has one row").at()?)
-}
+/// The incarnations whose leases are valid: the fence of a script in a transaction that has locked their rows.
+pub(crate) static VALID: Statement = Statement::new(concat!(
+    "select n.incarnation from {rows node:int} join nodes n on n.incarnation = r.node where ",
+    is_valid!()
+));

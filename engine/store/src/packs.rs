@@ -8,8 +8,9 @@ use tokio::sync::Semaphore;
 
 use crate::database::Database;
 use crate::db_error::{DbError, Error};
+use crate::error::StoreError;
+use crate::model::TenantId;
 use crate::sql::{Row, Session, Statement};
-use crate::{StoreError, TenantId};
 
 /// The number of stored components with which a new one is compared, the latest first.
 const BASES_MAX: u32 = 2;

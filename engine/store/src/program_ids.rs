@@ -6,9 +6,8 @@ use std::sync::Mutex;
 
 use crate::database::Database;
 use crate::db_error::{DbError, Error};
+use crate::model::{ExecutionRow, TenantId};
 use crate::sql::Statement;
-use crate::store::commit;
-use crate::{ExecutionRow, TenantId};
 
 /// The most numbers that are remembered. The database has all of them.
 const KNOWN_MAX: usize = 100_000;
@@ -48,7 +47,7 @@ async fn number(database: &Database, head: &ExecutionRow) -> Result<i64, DbError
     for statement in [&FIND, &INSERT, &FIND] {
         if let Some(row) = session.rows(statement, &values).await?.first_mut() {
             let number = row.int()?;
-            commit(session).await?;
+            session.commit().await?;
             return Ok(number);
         }
     }

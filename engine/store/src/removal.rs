@@ -8,9 +8,9 @@ use cerebelum_history::{Digest, ExecutionId, Timestamp};
 
 use crate::database::Database;
 use crate::db_error::DbError;
+use crate::model::TenantId;
 use crate::sql::{Row, Statement};
-use crate::store::commit;
-use crate::{TenantId, components, packs};
+use crate::{components, packs};
 
 /// A version of a component: a digest that a name stands for, or stood for earlier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Removable {
     Replaced,
 }
 
-/// See [`crate::Store::remove_component`]. Returns the number of uploads and removals so far, if anything was removed.
+/// See [`crate::ComponentStore::remove_component`]. Returns the number of uploads and removals so far, if anything was removed.
 pub(crate) async fn remove(database: &Database, version: &Version, which: Removable) -> Result<Option<i64>, DbError> {
     static UNNAME: Statement =
         Statement::new("delete from names where tenant_id = $1 and name = $2 and digest = $3 and current <= $4");
@@ -50,15 +50,15 @@ pub(crate) async fn remove(database: &Database, version: &Version, which: Remova
     };
     let values = [(*tenant).into(), name.as_str().into(), digest.as_str().into(), current_max.into()];
     if session.run(&UNNAME, &values).await? == 0 {
-        session.undo().await;
+        session.rollback().await;
         return Ok(None);
     }
     session.run(&FORGET_IN_TIME, &[(*tenant).into(), digest.as_str().into()]).await?;
-    commit(session).await?;
+    session.commit().await?;
     Ok(Some(turn))
 }
 
-/// See [`crate::Store::delete_component`].
+/// See [`crate::ComponentStore::delete_component`].
 pub(crate) async fn delete(
     database: &Database,
     tenant: TenantId,
@@ -75,16 +75,16 @@ pub(crate) async fn delete(
     // An upload of the same component happens entirely before this transaction or entirely after it.
     components::take_turn(&mut session, tenant).await?;
     if session.run(&DELETE, &[tenant.into(), digest.as_str().into(), before.into()]).await? == 0 {
-        session.undo().await;
+        session.rollback().await;
         return Ok(false);
     }
     session.run(&DELETE_BYTES, &[tenant.into(), digest.as_str().into()]).await?;
     packs::delete_orphans(&mut session, tenant).await?;
-    commit(session).await?;
+    session.commit().await?;
     Ok(true)
 }
 
-/// See [`crate::Store::component_users`].
+/// See [`crate::ComponentStore::component_users`].
 pub(crate) async fn users(
     database: &Database,
     tenant: TenantId,
@@ -116,7 +116,7 @@ fn unreadable() -> ExecutionId {
     "damaged".parse().expect("a word is an execution id")
 }
 
-/// See [`crate::Store::replaced_components`].
+/// See [`crate::ComponentStore::replaced_components`].
 pub(crate) async fn replaced(database: &Database, before: Timestamp) -> Result<Vec<Version>, DbError> {
     // A version that became current after this one replaced it at that time or later.
     static REPLACED: Statement = Statement::new(
@@ -134,7 +134,7 @@ pub(crate) async fn replaced(database: &Database, before: Timestamp) -> Result<V
     session.rows(&REPLACED, &[before.into()]).await?.into_iter().map(version).collect()
 }
 
-/// See [`crate::Store::nameless_components`].
+/// See [`crate::ComponentStore::nameless_components`].
 pub(crate) async fn nameless(database: &Database, before: Timestamp) -> Result<Vec<(TenantId, Digest)>, DbError> {
     static NAMELESS: Statement = Statement::new(
         "select c.tenant_id, c.digest from components c
@@ -147,7 +147,7 @@ pub(crate) async fn nameless(database: &Database, before: Timestamp) -> Result<V
     session.rows(&NAMELESS, &[before.into()]).await?.into_iter().map(found).collect()
 }
 
-/// See [`crate::Store::digests`].
+/// See [`crate::ComponentStore::digests`].
 pub(crate) async fn digests(database: &Database) -> Result<Vec<Digest>, DbError> {
     static DIGESTS: Statement = Statement::new("select distinct digest from components order by digest");
     let mut session = database.client().await?;

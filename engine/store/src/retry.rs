@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::StoreError;
 use crate::db_error::{DbError, ErrorClass, severity};
+use crate::error::StoreError;
 
 /// The longest time for retries: longer than a reconnection to the database, and shorter than half a lease.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RETRIES_MAX: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
@@ -19,7 +19,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { until: Instant::now() + PATIENCE, pause: FIRST_PAUSE, unknown: false }
+        Self { until: Instant::now() + RETRIES_MAX, pause: FIRST_PAUSE, unknown: false }
     }
 
     /// Waits before the next attempt.

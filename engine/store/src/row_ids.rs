@@ -5,9 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::ExecutionKey;
 use crate::database::Database;
 use crate::db_error::DbError;
+use crate::model::ExecutionKey;
 use crate::sql::Statement;
 
 /// The most numbers taken from a server at once.

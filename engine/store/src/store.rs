@@ -4,27 +4,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
+use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use futures::FutureExt;
 use tokio::sync::broadcast;
 
-use crate::append::RecentBatches;
+use crate::append::{Appender, RecentReceipts};
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::{Upload, Uploads};
+use crate::contract::{ComponentStore, Store, StoreFuture};
 use crate::database::Database;
-use crate::db_error::{DbError, cause, is_unknown};
-use crate::describe::Extent;
+use crate::db_error::DbError;
+use crate::describe::ExecutionDetail;
+use crate::error::StoreError;
 use crate::executions::StoredRow;
 use crate::hints::Hints;
+use crate::model::{
+    AnswerOutcome, AppendError, ApprovalPage, ApprovalState, Audit, Batch, Chunk, Claimed, Component, ExecutionKey,
+    ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, TenantId,
+};
 use crate::program_ids::ProgramIds;
+use crate::removal::{Removable, Version};
+use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart};
 use crate::row_ids::RowIds;
-use crate::sql::Session;
 use crate::{
-    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
-    Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
-    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, StatusCounts, Store, StoreError,
-    StoreFuture, TenantId, Version, admin, append, approvals, chunks, claim, components, damage, describe, executions,
-    inbox, list, logs, nodes, removal, start,
+    approvals, audit, chunks, claim, commands, components, describe, executions, inbox, list, load, logs, nodes,
+    removal,
 };
 
 /// The duration of leases that [`open`] assumes.
@@ -61,31 +65,28 @@ pub async fn open_with(url: &str, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Sto
 async fn open_on(url: &str, lease: Duration, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Store>, StoreError> {
     let (database, clock) = Database::open(url, lease, clocks).await?;
     let hints = Hints::new(&database);
-    let (programs, numbers, uploads, transactions, lane) = Default::default();
-    Ok(Arc::new(SqlStore { database, clock, hints, programs, numbers, uploads, transactions, lane }))
+    let (programs, row_ids, uploads, transactions, recent) = Default::default();
+    Ok(Arc::new(SqlStore { database, clock, hints, programs, row_ids, uploads, transactions, recent }))
 }
 
 /// A store over one of the two databases.
-pub(crate) struct SqlStore {
-    pub(crate) database: Database,
-    pub(crate) clock: SteadyClock,
-    pub(crate) hints: Hints,
-    pub(crate) programs: ProgramIds,
-    pub(crate) numbers: RowIds,
+struct SqlStore {
+    database: Database,
+    clock: SteadyClock,
+    hints: Hints,
+    programs: ProgramIds,
+    row_ids: RowIds,
     uploads: Uploads,
     transactions: AtomicU64,
-    pub(crate) lane: tokio::sync::Mutex<RecentBatches>,
-}
-
-/// Commits a transaction. A COMMIT without an answer is [`StoreError::Unknown`].
-pub(crate) async fn commit(session: Session) -> Result<(), DbError> {
-    session.commit().await.map_err(|error| match is_unknown(&error) {
-        true => DbError::Store(StoreError::Unknown(cause(&error))),
-        false => DbError::Database(error),
-    })
+    recent: tokio::sync::Mutex<RecentReceipts>,
 }
 
 impl SqlStore {
+    const fn appender(&self) -> Appender<'_> {
+        let Self { database, clock, hints, programs, row_ids, recent, .. } = self;
+        Appender { database, clock, hints, programs, row_ids, recent }
+    }
+
     /// Runs one operation: counts it, boxes its future, and converts its error to the one that callers see.
     fn run<'a, T: Send>(&self, doing: impl Future<Output = Result<T, DbError>> + Send + 'a) -> StoreFuture<'a, T> {
         self.transactions.fetch_add(1, Ordering::Relaxed);
@@ -97,15 +98,15 @@ impl Store for SqlStore {
     fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease> {
         let node = node.to_owned();
         self.run(async move {
-            let lease = nodes::begin(self, &node, duration).await?;
+            let lease = nodes::begin((&self.database, &self.clock), &node, duration).await?;
             self.hints.begin(lease.incarnation);
-            self.numbers.forget_all();
+            self.row_ids.forget_all();
             Ok(lease)
         })
     }
 
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>> {
-        self.run(async move { nodes::renew(self, incarnation, duration).await })
+        self.run(async move { nodes::renew((&self.database, &self.clock), incarnation, duration).await })
     }
 
     fn end_lease(&self, incarnation: Incarnation) -> StoreFuture<'_, ()> {
@@ -122,46 +123,22 @@ impl Store for SqlStore {
         self.run(async move { nodes::expire_leases(&self.database).await })
     }
 
-    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
-        self.run(async move { start::start(self, &new).await })
-    }
-
-    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {
-        self.run(async move { claim::claim(self, incarnation, limit, size).await })
-    }
-
-    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
-        let key = key.clone();
-        self.run(async move { claim::claim_one(self, incarnation, &key).await })
+    fn claim(&self, incarnation: Incarnation, filter: ClaimFilter) -> StoreFuture<'_, Vec<Claimed>> {
+        let parts = (&self.database, &self.row_ids);
+        self.run(async move { claim::claim(parts, self.clock.now(), incarnation, &filter).await })
     }
 
     fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>> {
-        self.run(async move { claim::next_due(self).await })
+        self.run(async move { claim::next_due(&self.database, self.clock.now()).await })
     }
 
     fn append(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'_, Vec<Result<InboxCursor, AppendError>>> {
-        self.run(async move { append::append(self, id, &batches).await })
+        self.run(async move { self.appender().append(id, &batches).await })
     }
 
-    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> StoreFuture<'_, Vec<Chunk>> {
+    fn history(&self, key: &ExecutionKey, run: u32, part: HistoryPart) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
-        self.run(async move { chunks::read(&mut self.database.search().await?, &key, run, from, to).await })
-    }
-
-    fn history_page(
-        &self,
-        key: &ExecutionKey,
-        run: u32,
-        from: Position,
-        bytes_max: u64,
-    ) -> StoreFuture<'_, Vec<Chunk>> {
-        let key = key.clone();
-        self.run(async move { chunks::page(&self.database, &key, (run, from), bytes_max).await })
-    }
-
-    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> StoreFuture<'_, Vec<Chunk>> {
-        let key = key.clone();
-        self.run(async move { chunks::find(&mut self.database.search().await?, &key, run, &firsts).await })
+        self.run(async move { chunks::history(&self.database, &key, run, &part).await })
     }
 
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
@@ -173,12 +150,12 @@ impl Store for SqlStore {
     }
 
     fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
-        self.run(async move { start::find_existing(&self.database, &keys).await })
+        self.run(async move { executions::find_existing(&self.database, &keys).await })
     }
 
-    fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
+    fn load(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
-        self.run(async move { claim::peek(self, &key).await })
+        self.run(async move { load::load(&self.database, &key).await })
     }
 
     fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>> {
@@ -188,29 +165,27 @@ impl Store for SqlStore {
 
     fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.run(async move { describe::read(&self.database, &key, Extent::All).await })
-    }
-
-    fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
-        let key = key.clone();
-        self.run(async move { describe::read(&self.database, &key, Extent::HeadUnlessEnded).await })
+        self.run(async move { describe::describe(&self.database, &key).await })
     }
 
     fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page> {
-        self.run(async move { list::list(self, tenant, &filter).await })
+        self.run(async move { list::list(&self.database, tenant, &filter).await })
     }
 
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {
-        self.run(async move { list::count_by_status(self).await })
+        self.run(async move { list::count_by_status(&self.database).await })
     }
 
-    fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
+    fn command(&self, key: &ExecutionKey, command: Command) -> StoreFuture<'_, bool> {
         let key = key.clone();
         self.run(async move {
-            let moved = inbox::send(&self.database, &key, &message).await?;
-            let sent = moved.is_some();
-            self.hints.tell(moved);
-            Ok(sent)
+            let moved = commands::command(&self.database, &key, &command).await?;
+            if matches!(command, Command::Park { .. } | Command::Bury { .. }) {
+                self.row_ids.forget(&key);
+            }
+            let is_done = moved.is_some();
+            self.hints.tell(moved.into_iter().flatten());
+            Ok(is_done)
         })
     }
 
@@ -219,39 +194,12 @@ impl Store for SqlStore {
         self.run(async move { inbox::unread(&mut self.database.read().await?, &key).await })
     }
 
-    fn reopen(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
-        let key = key.clone();
-        self.run(async move { admin::reopen(self, &key, &message).await })
-    }
-
-    fn unpark(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
-        let key = key.clone();
-        self.run(async move { admin::unpark(self, &key).await })
-    }
-
-    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> StoreFuture<'_, bool> {
-        let key = key.clone();
-        self.run(async move { damage::park_one(self, incarnation, &key, &reason).await })
-    }
-
-    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> StoreFuture<'_, bool> {
-        let (key, tenant) = (key.clone(), key.tenant);
-        let to = |(id, message)| (ExecutionKey { tenant, id }, message);
-        let messages: Vec<_> = messages.into_iter().map(to).collect();
-        self.run(async move { damage::bury(self, &key, &messages).await })
-    }
-
     fn audit(&self, after: i64, limit: u32) -> StoreFuture<'_, Audit> {
-        self.run(async move { damage::audit(self, after, limit).await })
-    }
-
-    fn delete(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
-        let key = key.clone();
-        self.run(async move { admin::delete(self, &key).await })
+        self.run(async move { audit::audit(&self.database, after, limit).await })
     }
 
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
-        self.run(async move { admin::delete_ended(self, before, limit).await })
+        self.run(async move { commands::delete_ended(&self.database, before, limit).await })
     }
 
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {
@@ -265,19 +213,32 @@ impl Store for SqlStore {
     }
 
     fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> StoreFuture<'_, ApprovalPage> {
-        self.run(async move { approvals::list(self, tenant, &filter).await })
-    }
-
-    fn approval(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<ApprovalRow>> {
-        let id = id.to_owned();
-        self.run(async move { approvals::find(self, tenant, &id).await })
+        self.run(async move { approvals::list(&self.database, tenant, &filter).await })
     }
 
     fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome> {
         let id = id.to_owned();
-        self.run(async move { approvals::answer(self, tenant, &id, to, &message).await })
+        self.run(async move {
+            let (outcome, notice) = approvals::answer(&self.database, tenant, &id, to, &message).await?;
+            self.hints.tell(notice);
+            Ok(outcome)
+        })
     }
 
+    fn transactions(&self) -> u64 {
+        self.transactions.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> StoreFuture<'_, Timestamp> {
+        Box::pin(std::future::ready(Ok(self.clock.now())))
+    }
+
+    fn hints(&self) -> broadcast::Receiver<ExecutionKey> {
+        self.hints.subscribe()
+    }
+}
+
+impl ComponentStore for SqlStore {
     fn keep_component(
         &self,
         tenant: TenantId,
@@ -297,16 +258,6 @@ impl Store for SqlStore {
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
         self.run(async move { components::list(&self.database, tenant).await })
-    }
-
-    fn component(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Component>> {
-        let digest = digest.clone();
-        self.run(async move { components::find(&self.database, tenant, &digest).await })
-    }
-
-    fn current(&self, tenant: TenantId, name: &str) -> StoreFuture<'_, Option<Component>> {
-        let name = name.to_owned();
-        self.run(async move { components::current(&self.database, tenant, &name).await })
     }
 
     fn uploads(&self, tenant: TenantId) -> StoreFuture<'_, i64> {
@@ -348,17 +299,5 @@ impl Store for SqlStore {
 
     fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {
         self.run(async move { removal::digests(&self.database).await })
-    }
-
-    fn transactions(&self) -> u64 {
-        self.transactions.load(Ordering::Relaxed)
-    }
-
-    fn now(&self) -> StoreFuture<'_, Timestamp> {
-        Box::pin(std::future::ready(Ok(self.clock.now())))
-    }
-
-    fn hints(&self) -> broadcast::Receiver<ExecutionKey> {
-        self.hints.subscribe()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_store::{Claimed, Size};
+use cerebelum_store::{ClaimFilter, Claimed, Size};
 
 use crate::node::Node;
 use crate::restore;
@@ -46,12 +46,14 @@ pub(crate) async fn keep_auditing(node: Arc<Node>) {
 async fn wake(node: &Arc<Node>, sound: Vec<Claimed>) {
     for claimed in sound.into_iter().filter(waits_for_the_wrong_thing) {
         let Some(incarnation) = node.lease.incarnation().filter(|_| node.room() == Some(Size::Any)) else { return };
-        match node.store.claim_one(incarnation, &claimed.head.key).await {
-            Ok(Some(claimed)) => {
-                tracing::warn!(execution = %claimed.head.key.id, "its row says that it waits for something else: looking");
-                node.activate(incarnation, claimed);
+        match node.store.claim(incarnation, ClaimFilter::One(claimed.head.key)).await {
+            Ok(claimed) => {
+                for claimed in claimed {
+                    let id = &claimed.head.key.id;
+                    tracing::warn!(execution = %id, "its row says that it waits for something else: looking");
+                    node.activate(incarnation, claimed);
+                }
             }
-            Ok(None) => {}
             Err(error) => {
                 node.lease.lose_if_unknown(&error);
                 return;

@@ -6,7 +6,7 @@ use cerebelum_history::{
     ApprovalEdge, Changes, ChildStart, End, Event, EventData, ExecutionId, Json, Message, Position, Status, planted,
 };
 use cerebelum_store::{
-    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, ExecutionRow, LogLine, Progress, State,
+    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Command, ExecutionRow, LogLine, Progress, State,
 };
 
 use crate::activation::Activation;
@@ -48,7 +48,9 @@ impl Activation {
             for (id, message) in messages.drain(..) {
                 let (store, key) =
                     (self.node.store.clone(), cerebelum_store::ExecutionKey { tenant: self.key.tenant, id });
-                self.node.runtime.spawn(Box::pin(async move { drop(store.send(&key, message).await) }));
+                self.node
+                    .runtime
+                    .spawn(Box::pin(async move { drop(store.command(&key, Command::Send(message)).await) }));
             }
         }
         let at = self.execution.stamp();
@@ -60,7 +62,8 @@ impl Activation {
             Some(End::Continued(input)) => self.next_run(head, input),
             _ => (head, None),
         };
-        let relabels = head.attributes != self.head.attributes && after > Position(0);
+        let is_changed = head.attributes != self.head.attributes && after > Position(0);
+        let attributes_before = is_changed.then(|| self.head.attributes.clone());
         let mut chunks = Vec::new();
         for ((first, last), events) in pieces(after.next(), &changes.events) {
             self.chunk_index.add((first, last), events);
@@ -71,7 +74,7 @@ impl Activation {
             key: self.key.clone(),
             incarnation: self.incarnation,
             begins: after == Position(0),
-            relabels,
+            attributes_before,
             head,
             after,
             chunks,

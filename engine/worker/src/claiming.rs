@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_store::{Incarnation, Size};
+use cerebelum_store::{ClaimFilter, Incarnation, Size};
 
 use crate::node::Node;
 
@@ -62,7 +62,7 @@ impl Node {
 
     /// Returns how many executions were claimed; none when the store failed.
     async fn claim(self: &Arc<Self>, incarnation: Incarnation, limit: u32, size: Size) -> Option<u32> {
-        let claimed = match self.store.claim(incarnation, limit, size).await {
+        let claimed = match self.store.claim(incarnation, ClaimFilter::Next { limit, size }).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");

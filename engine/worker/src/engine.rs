@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebelum_history::{ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Ledger, Sandbox};
-use cerebelum_store::{ApprovalFilter, ExecutionKey, Filter, State, StatusCounts, StoreError, TenantId};
+use cerebelum_store::{
+    ApprovalFilter, Component, ExecutionKey, Filter, HistoryPart, State, StatusCounts, StoreError, TenantId,
+};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -198,7 +200,9 @@ impl Engine {
         let manifest = Json::of(&inspected.manifest).to_string();
         let kept = self.node.store.keep_component(TENANT, &name, &inspected.digest, &manifest, bytes.into());
         kept.await.map_err(unavailable)?;
-        let component = self.node.store.current(TENANT, &name).await.map_err(unavailable)?;
+        let components = self.node.store.components(TENANT).await.map_err(unavailable)?;
+        let is_it = |component: &Component| component.name == name && component.digest == inspected.digest;
+        let component = components.into_iter().find(is_it);
         let component = component
             .ok_or_else(|| ApiError::Unavailable("the component was removed meanwhile: upload it again".to_owned()))?;
         Ok(views::component(&component, &inspected.manifest))
@@ -226,9 +230,13 @@ impl Engine {
 
     /// The full status of an execution, if it has ended.
     async fn ended(&self, key: &ExecutionKey) -> Result<Option<ExecutionStatus>, ApiError> {
-        let whole = self.node.store.describe_if_ended(key).await.map_err(unavailable)?;
-        let whole = whole.ok_or_else(|| no_execution(key.id.as_str()))?;
-        Some(whole).filter(|whole| whole.head.state != State::Open).map(views::status).transpose()
+        let head = self.node.store.execution(key).await.map_err(unavailable)?;
+        if head.ok_or_else(|| no_execution(key.id.as_str()))?.state == State::Open {
+            return Ok(None);
+        }
+        let status = self.status(key.id.as_str()).await?;
+        // It may have been reopened in between.
+        Ok(Some(status).filter(|status| status.summary.status.is_ended()))
     }
 
     /// Waits until the execution has ended and returns its status, or returns its current status after the timeout.
@@ -298,7 +306,8 @@ impl Engine {
             return Ok(Vec::new());
         }
         let next = after.next();
-        let page = self.node.store.history_page(&key, run, next, HISTORY_PAGE_BYTES_MAX).await.map_err(unavailable)?;
+        let part = HistoryPart::Page { from: next, bytes_max: HISTORY_PAGE_BYTES_MAX };
+        let page = self.node.store.history(&key, run, part).await.map_err(unavailable)?;
         let events = restore::events_of(&page).map_err(unavailable)?;
         // The chunk of the first wanted event may begin with earlier events.
         let told = page.first().map_or(0, |chunk| next.0.saturating_sub(chunk.first.0));
@@ -326,7 +335,7 @@ impl Engine {
             None => None,
         };
         let limit = if request.limit == 0 { APPROVALS_PAGE } else { request.limit };
-        let filter = ApprovalFilter { execution, cursor: request.cursor, limit };
+        let filter = ApprovalFilter { id: None, execution, cursor: request.cursor, limit };
         let page = self.node.store.approvals(TENANT, filter).await.map_err(unavailable)?;
         // An unreadable question does not hide the others.
         let approvals = page.approvals.into_iter().filter_map(|row| views::approval(row).ok());

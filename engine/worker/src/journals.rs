@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cerebelum_history::{CallName, Event, Position, Scope, planted};
-use cerebelum_store::Chunk;
+use cerebelum_store::{Chunk, HistoryPart};
 
 use crate::activation::Activation;
 use crate::activation_error::ActivationError;
@@ -128,7 +128,7 @@ impl Activation {
         let (mut next, mut begins) = (first, listed);
         while next < listed {
             let to = Position((next.0 + WINDOW_EVENTS - 1).min(listed.0 - 1));
-            let chunks = self.node.store.history(&self.key, self.head.run, next, to).await?;
+            let chunks = self.node.store.history(&self.key, self.head.run, HistoryPart::Between(next, to)).await?;
             for chunk in &chunks {
                 let events = restore::decode(chunk)?;
                 self.node.metrics.events_read.inc_by(events.len() as u64);
@@ -154,7 +154,8 @@ impl Activation {
         if places.is_empty() {
             return Ok(Vec::new());
         }
-        let chunks = self.node.store.chunks(&self.key, self.head.run, places.into_iter().collect()).await?;
+        let part = HistoryPart::At(places.into_iter().collect());
+        let chunks = self.node.store.history(&self.key, self.head.run, part).await?;
         let events: u64 = chunks.iter().map(|chunk| chunk.last.0 + 1 - chunk.first.0).sum();
         self.node.metrics.events_read.inc_by(events);
         Ok(chunks)

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebelum_history::{Execution, Json};
 use cerebelum_sandbox::Ledger;
 use cerebelum_store::{
-    Batch, Claimed, ExecutionKey, Existing, Incarnation, NewExecution, Size, StartOutcome, Store, StoreError,
+    Batch, Claimed, Command, ExecutionKey, Existing, Incarnation, NewExecution, Size, Store, StoreError,
 };
 use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -34,7 +34,7 @@ use crate::poison::{CrashLog, Isolation, IsolationGate};
 use crate::restore;
 use crate::room::{OnTheWay, Room};
 use crate::schema::Checker;
-use crate::start_command::{look_up, start_all};
+use crate::start_command::look_up;
 use crate::supervise::{Supervisor, words};
 use crate::throttle::Throttle;
 use crate::wake::Wake;
@@ -83,7 +83,6 @@ pub(crate) struct Node {
     pub(crate) lease: Arc<LeaseKeeper>,
     /// Each batch comes with its permit from [`Room`], which is released when the database has answered.
     pub(crate) appends: Batcher<(Batch, OnTheWay), Appended>,
-    pub(crate) starts: Batcher<NewExecution, Result<StartOutcome, StoreError>>,
     /// Looks up whether executions that clients want to start exist already.
     pub(crate) begun: Batcher<ExecutionKey, Result<Option<Existing>, StoreError>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -131,11 +130,7 @@ impl Node {
                 written.inspect(move |_| drop(on_the_way))
             },
         );
-        Arc::new_cyclic(|node: &Weak<Self>| Self {
-            starts: {
-                let node = node.clone();
-                Batcher::new(&watched, NewExecution::bytes, move |new| start_all(node.clone(), new))
-            },
+        Arc::new(Self {
             begun: {
                 let store = store.clone();
                 Batcher::new(&watched, |_| 0, move |keys| look_up(store.clone(), keys))
@@ -369,7 +364,7 @@ impl Node {
     /// lost.
     async fn reload(&self, key: &ExecutionKey, incarnation: Incarnation) -> Option<Claimed> {
         while self.lease.incarnation() == Some(incarnation) {
-            match self.store.peek(key).await {
+            match self.store.load(key).await {
                 Ok(found) => return found.filter(|found| found.owner == Some(incarnation)),
                 // Another read would find the same damage, so the execution is parked for a person.
                 Err(StoreError::Corrupt(cause)) => {
@@ -403,7 +398,7 @@ impl Node {
     /// execution.
     async fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> bool {
         tracing::error!(execution = %key.id, reason, "parked");
-        let parked = self.store.park(incarnation, key, reason).await;
+        let parked = self.store.command(key, Command::Park { incarnation, reason }).await;
         parked.unwrap_or_else(|error| {
             tracing::warn!(%error, execution = %key.id, "cannot park it yet");
             false

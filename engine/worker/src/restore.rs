@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{CallName, Event, Execution, ExecutionOptions, Identity, Json, OpenCall, Position, Snapshot};
-use cerebelum_store::{CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, Store, StoreError};
+use cerebelum_store::{CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, HistoryPart, Store, StoreError};
 
 /// The stored execution, or why it cannot be read.
 pub(crate) fn execution(claimed: &Claimed) -> Result<Execution, String> {
@@ -64,7 +64,7 @@ pub(crate) async fn events(
     run: u32,
     (from, to): (Position, Position),
 ) -> Result<Vec<Event>, StoreError> {
-    let chunks = store.history(key, run, from, to).await?;
+    let chunks = store.history(key, run, HistoryPart::Between(from, to)).await?;
     let events = events_of(&chunks)?;
     // The chunk of the first wanted event may begin with earlier events, and the last chunk may end with later ones.
     let begins = chunks.first().map_or(from.0, |chunk| chunk.first.0);

@@ -2,15 +2,26 @@
 //! before they run.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use cerebelum_history::{Event, Execution, ExecutionOptions, Identity, Json, Parent, Position, Seed, Timestamp};
 use cerebelum_store::{
-    Chunk, ExecutionKey, ExecutionRow, Existing, NewExecution, StartOutcome, State, Store, StoreError, TenantId,
+    AppendError, Batch, Chunk, ExecutionKey, ExecutionRow, Existing, Incarnation, NewExecution, State, Store,
+    StoreError, TenantId,
 };
 
+use crate::api::ApiError;
+use crate::appender::{CLAIM_LOST, NotWritten};
+use crate::directory::unavailable;
 use crate::env::Runtime;
 use crate::node::Node;
+
+/// How often a start is attempted whose lease ends, or whose id is taken and free again.
+const ATTEMPTS_MAX: u32 = 3;
+/// How long a start waits for the next lease of this node.
+const LEASE_AWAITED: Duration = Duration::from_secs(5);
 
 /// An execution to start.
 pub(crate) struct StartCommand {
@@ -113,30 +124,54 @@ pub(crate) async fn look_up(
     }
 }
 
-/// Stores a group of new executions that no node has claimed yet.
-pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<StartOutcome, StoreError>> {
-    let Some(node) = node.upgrade() else { return Vec::new() };
-    let started = node.store.start(new.clone()).await;
-    crate::fail::point("start-sent");
-    match started {
-        Ok(started) => {
-            for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == StartOutcome::New) {
-                node.metrics.started.inc();
-                node.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
+impl Node {
+    /// Stores an execution that this node does not run. Returns the existing execution if the id belongs to another one.
+    pub(crate) async fn store_start(&self, new: NewExecution) -> Result<Option<Existing>, ApiError> {
+        // Each attempt is safe: an execution that an earlier one has stored is recognized by its seed.
+        for _ in 0..ATTEMPTS_MAX {
+            let incarnation = self.lease_soon().await?;
+            let stored = self.appends.submit((Batch::start(incarnation, new.clone()), None)).await;
+            crate::fail::point("start-sent");
+            match stored.ok_or_else(stopping)? {
+                Ok(_) => {
+                    self.metrics.started.inc();
+                    self.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
+                    return Ok(None);
+                }
+                Err(NotWritten::Refused(AppendError::Exists)) => {
+                    let existing = self.begun.submit(new.head.key.clone()).await.ok_or_else(stopping)?;
+                    match existing.map_err(unavailable)? {
+                        Some((row, _)) if row.seed == new.head.seed => return Ok(None),
+                        Some(existing) => return Ok(Some(existing)),
+                        // It was deleted a moment ago.
+                        None => {}
+                    }
+                }
+                Err(CLAIM_LOST) => {}
+                Err(NotWritten::Rejected(cause)) => return Err(unavailable(StoreError::Rejected(cause))),
+                Err(NotWritten::Refused(refusal)) => {
+                    return Err(ApiError::Unavailable(format!("the store refused the start: {refusal:?}")));
+                }
             }
-            started.into_iter().map(Ok).collect()
         }
-        // The database rejects one of them; the others are started one by one.
-        Err(StoreError::Rejected(_)) if new.len() > 1 => {
-            let mut answers = Vec::with_capacity(new.len());
-            for new in new {
-                answers.extend(Box::pin(start_all(Arc::downgrade(&node), vec![new])).await);
-            }
-            answers
-        }
-        Err(error) => {
-            node.lease.lose_if_unknown(&error);
-            vec![Err(error); new.len()]
-        }
+        Err(ApiError::Unavailable(format!(
+            "execution `{}` could not be stored: see whether it exists before you try again",
+            new.head.key.id
+        )))
     }
+
+    /// The incarnation of this node, which waits for a new lease if the last one has just ended.
+    async fn lease_soon(&self) -> Result<Incarnation, ApiError> {
+        if !self.stopping.load(Ordering::Relaxed) {
+            self.runtime.within(LEASE_AWAITED, self.lease.first()).await;
+        }
+        self.lease.incarnation().ok_or_else(|| {
+            ApiError::Unavailable("this engine has no lease at present: try again in a moment".to_owned())
+        })
+    }
+}
+
+/// The error for requests that come while the engine stops.
+pub(crate) fn stopping() -> ApiError {
+    ApiError::Unavailable("the engine is stopping: try again at another node".to_owned())
 }

@@ -7,7 +7,7 @@ use cerebelum_history::{
     ReopenMode, Resumption, Verb, check_inbox, kind, planted,
 };
 use cerebelum_store::{
-    AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, ExecutionKey, ExecutionRow, StartOutcome, State,
+    AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Command, ExecutionKey, ExecutionRow, State,
     StoreError, TenantId,
 };
 
@@ -15,7 +15,7 @@ use crate::api::{ApiError, Decision, StartRequest, Summary};
 use crate::directory::{ResolvedWorkflow, unavailable};
 use crate::engine::{Engine, key, no_execution};
 use crate::schema::{Input, Unfit};
-use crate::start_command::{StartCommand, fresh_seed};
+use crate::start_command::{StartCommand, fresh_seed, stopping};
 use crate::{restore, views};
 
 const TENANT: TenantId = TenantId::DEFAULT;
@@ -78,8 +78,8 @@ impl Engine {
     async fn begin(&self, new: cerebelum_store::NewExecution, input: Json) -> Result<Summary, ApiError> {
         let head = new.head.clone();
         if planted("ack-before-commit") {
-            let starting = self.node.starts.submit(new);
-            self.node.runtime.spawn(Box::pin(async move { drop(starting.await) }));
+            let node = self.node.clone();
+            self.node.runtime.spawn(Box::pin(async move { drop(node.store_start(new).await) }));
             return Ok(views::summary(&head));
         }
         if let Some(is_stored) = self.node.begin(&new, &input)
@@ -89,10 +89,9 @@ impl Engine {
         }
         // The execution cannot begin in memory, or its result there is unknown. With the same seed it is the same
         // execution.
-        let started = self.node.starts.submit(new).await;
-        match started.ok_or_else(stopping)?.map_err(unavailable)? {
-            StartOutcome::New => Ok(views::summary(&head)),
-            StartOutcome::Exists(existing, first) => started_before(*existing, &first, (&head.workflow, &input)),
+        match self.node.store_start(new).await? {
+            None => Ok(views::summary(&head)),
+            Some((existing, first)) => started_before(existing, &first.map_err(unavailable)?, (&head.workflow, &input)),
         }
     }
 
@@ -152,14 +151,16 @@ impl Engine {
     }
 
     async fn question(&self, id: &str) -> Result<ApprovalRow, ApiError> {
-        if let Some(row) = self.node.store.approval(TENANT, id).await.map_err(unavailable)? {
+        let by_id = ApprovalFilter { id: Some(id.to_owned()), ..ApprovalFilter::default() };
+        let mut found = self.node.store.approvals(TENANT, by_id).await.map_err(unavailable)?;
+        if let Some(row) = found.approvals.pop() {
             return Ok(row);
         }
         let key = key(id).map_err(|_| no_question(id))?;
         if self.node.store.execution(&key).await.map_err(unavailable)?.is_none() {
             return Err(no_question(id));
         }
-        let filter = ApprovalFilter { execution: Some(key.id), cursor: None, limit: QUESTIONS_MAX };
+        let filter = ApprovalFilter { execution: Some(key.id), limit: QUESTIONS_MAX, ..ApprovalFilter::default() };
         let mut rows = self.node.store.approvals(TENANT, filter).await.map_err(unavailable)?.approvals;
         let last = rows.first().cloned();
         rows.retain(|row| row.state == ApprovalState::Open);
@@ -211,7 +212,7 @@ impl Engine {
         if self.is_readable(&key).await? {
             self.send(id, Verb::Terminate, Message::Terminate).await?;
             // The reason for which it was parked no longer matters.
-            self.node.store.unpark(&key).await.map_err(unavailable)?;
+            self.node.store.command(&key, Command::Unpark).await.map_err(unavailable)?;
             self.node.wake.now();
             return Ok(());
         }
@@ -221,7 +222,8 @@ impl Engine {
             let message = parent.farewell(&key.id, &End::Cancelled(failure))?;
             Some((parent.id, Json::of(&message).to_string()))
         });
-        if self.node.store.bury(&key, farewell.into_iter().collect()).await.map_err(unavailable)? {
+        let bury = Command::Bury { messages: farewell.into_iter().collect() };
+        if self.node.store.command(&key, bury).await.map_err(unavailable)? {
             tracing::warn!(execution = id, "terminated by its key alone: its rows could not be read");
             self.node.watchers.changed(&key);
             return Ok(());
@@ -231,7 +233,7 @@ impl Engine {
 
     /// Whether an execution can be loaded into memory, or has ended and need not be.
     async fn is_readable(&self, key: &ExecutionKey) -> Result<bool, ApiError> {
-        match self.node.store.peek(key).await {
+        match self.node.store.load(key).await {
             Ok(None) => Err(no_execution(key.id.as_str())),
             Ok(Some(found)) if found.head.state == State::Open => {
                 let reads = |text: &str| serde_json::from_str::<Message>(text).is_ok();
@@ -262,13 +264,13 @@ impl Engine {
         match Resumption::of(views::standing(&head)).map_err(|why| conflict(id, &why))? {
             Resumption::Unpark => {
                 self.node.crash_log.forgive(&key.id);
-                self.node.store.unpark(&key).await.map_err(unavailable)?;
+                self.node.store.command(&key, Command::Unpark).await.map_err(unavailable)?;
                 self.node.wake.now();
             }
             Resumption::Unpause => {
                 // An execution that has ended meanwhile has nothing to resume either.
                 let message = Json::of(&Message::Resume).to_string();
-                if !self.node.store.send(&key, message).await.map_err(unavailable)? {
+                if !self.node.store.command(&key, Command::Send(message)).await.map_err(unavailable)? {
                     return Err(changed_meanwhile(id));
                 }
             }
@@ -282,7 +284,7 @@ impl Engine {
         let found = cerebelum_history::reopening(&history.map_err(unavailable)?);
         let message = found.request(&key.id, mode).map_err(|why| conflict(key.id.as_str(), &why))?;
         let message = Json::of(&message).to_string();
-        if self.node.store.reopen(key, message).await.map_err(unavailable)? {
+        if self.node.store.command(key, Command::Reopen(message)).await.map_err(unavailable)? {
             self.node.wake.now();
         }
         Ok(())
@@ -294,7 +296,7 @@ impl Engine {
     /// When there is no such execution, or it has not ended.
     pub async fn delete(&self, id: &str) -> Result<(), ApiError> {
         let key = key(id)?;
-        if self.node.store.delete(&key).await.map_err(unavailable)? {
+        if self.node.store.command(&key, Command::Delete).await.map_err(unavailable)? {
             return Ok(());
         }
         Err(self.refusal(&key, Verb::Delete).await)
@@ -309,7 +311,8 @@ impl Engine {
 
     async fn send(&self, id: &str, verb: Verb, message: Message) -> Result<(), ApiError> {
         let key = key(id)?;
-        if self.node.store.send(&key, Json::of(&message).to_string()).await.map_err(unavailable)? {
+        let send = Command::Send(Json::of(&message).to_string());
+        if self.node.store.command(&key, send).await.map_err(unavailable)? {
             return Ok(());
         }
         Err(self.refusal(&key, verb).await)
@@ -353,10 +356,6 @@ fn started_before(
     Err(ApiError::Conflict(format!(
         "execution `{id}` exists with another workflow or input: choose another id, or look at `cerebelum status {id}`"
     )))
-}
-
-fn stopping() -> ApiError {
-    ApiError::Unavailable("the engine is stopping: try again at another node".to_owned())
 }
 
 fn no_question(id: &str) -> ApiError {

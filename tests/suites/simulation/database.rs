@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
+use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
-    Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
-    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, StatusCounts, Store, StoreError,
+    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, Audit, Batch, Chunk, ClaimFilter, Claimed,
+    Command, Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreError,
     StoreFuture, TenantId, Version,
 };
 use futures::FutureExt;
@@ -133,10 +133,12 @@ impl Link {
         }
     }
 
-    /// Whether this is a batch of the one execution for which nothing more can be written; parking it is allowed.
+    /// Whether this is a batch of the one execution for which nothing more can be written after its start; parking it is
+    /// allowed.
     fn is_unwritable(&self, batch: &Batch) -> bool {
         let unwritable = self.weather.unwritable.lock().expect("nobody panics here");
-        unwritable.as_deref() == Some(batch.key.id.as_str()) && batch.head.parked.is_none()
+        let is_start = batch.begins && batch.release && batch.head.position.0 == 1;
+        unwritable.as_deref() == Some(batch.key.id.as_str()) && batch.head.parked.is_none() && !is_start
     }
 
     /// Like a real store, asks again with the same id before it returns an unknown outcome.
@@ -182,15 +184,11 @@ impl Store for Link {
         self.call(|memory| memory.expire_leases())
     }
 
-    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
-        self.call(move |memory| memory.start(new))
-    }
-
-    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {
+    fn claim(&self, incarnation: Incarnation, filter: ClaimFilter) -> StoreFuture<'_, Vec<Claimed>> {
         let claimed = Arc::new(Mutex::new(Vec::new()));
         let noted = claimed.clone();
         let call = self.call(move |memory| {
-            let answer = memory.claim(incarnation, limit, size).now_or_never().expect("memory answers at once");
+            let answer = memory.claim(incarnation, filter).now_or_never().expect("memory answers at once");
             let keys = answer.iter().flatten().map(|claimed| claimed.head.key.clone());
             noted.lock().expect("nobody panics here").extend(keys);
             Box::pin(std::future::ready(answer))
@@ -214,11 +212,6 @@ impl Store for Link {
         .boxed()
     }
 
-    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
-        let key = key.clone();
-        self.read(move |memory| memory.claim_one(incarnation, &key))
-    }
-
     fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>> {
         self.read(|memory| memory.next_due())
     }
@@ -227,25 +220,9 @@ impl Store for Link {
         self.append_patiently(id, batches).boxed()
     }
 
-    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> StoreFuture<'_, Vec<Chunk>> {
+    fn history(&self, key: &ExecutionKey, run: u32, part: HistoryPart) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
-        self.read(move |memory| memory.history(&key, run, from, to))
-    }
-
-    fn history_page(
-        &self,
-        key: &ExecutionKey,
-        run: u32,
-        from: Position,
-        bytes_max: u64,
-    ) -> StoreFuture<'_, Vec<Chunk>> {
-        let key = key.clone();
-        self.read(move |memory| memory.history_page(&key, run, from, bytes_max))
-    }
-
-    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> StoreFuture<'_, Vec<Chunk>> {
-        let key = key.clone();
-        self.read(move |memory| memory.chunks(&key, run, firsts))
+        self.read(move |memory| memory.history(&key, run, part))
     }
 
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
@@ -257,9 +234,9 @@ impl Store for Link {
         self.read(move |memory| memory.find_existing(keys))
     }
 
-    fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
+    fn load(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
-        self.read(move |memory| memory.peek(&key))
+        self.read(move |memory| memory.load(&key))
     }
 
     fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>> {
@@ -272,11 +249,6 @@ impl Store for Link {
         self.read(move |memory| memory.describe(&key))
     }
 
-    fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
-        let key = key.clone();
-        self.read(move |memory| memory.describe_if_ended(&key))
-    }
-
     fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page> {
         self.read(move |memory| memory.list(tenant, filter))
     }
@@ -285,9 +257,9 @@ impl Store for Link {
         self.read(|memory| memory.count_by_status())
     }
 
-    fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
+    fn command(&self, key: &ExecutionKey, command: Command) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.call(move |memory| memory.send(&key, message))
+        self.call(move |memory| memory.command(&key, command))
     }
 
     fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {
@@ -295,33 +267,8 @@ impl Store for Link {
         self.call(move |memory| memory.unread(&key))
     }
 
-    fn reopen(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
-        let key = key.clone();
-        self.call(move |memory| memory.reopen(&key, message))
-    }
-
-    fn unpark(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
-        let key = key.clone();
-        self.call(move |memory| memory.unpark(&key))
-    }
-
-    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> StoreFuture<'_, bool> {
-        let key = key.clone();
-        self.call(move |memory| memory.park(incarnation, &key, reason))
-    }
-
-    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> StoreFuture<'_, bool> {
-        let key = key.clone();
-        self.call(move |memory| memory.bury(&key, messages))
-    }
-
     fn audit(&self, after: i64, limit: u32) -> StoreFuture<'_, Audit> {
         self.read(move |memory| memory.audit(after, limit))
-    }
-
-    fn delete(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
-        let key = key.clone();
-        self.call(move |memory| memory.delete(&key))
     }
 
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
@@ -342,16 +289,25 @@ impl Store for Link {
         self.read(move |memory| memory.approvals(tenant, filter))
     }
 
-    fn approval(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<ApprovalRow>> {
-        let id = id.to_owned();
-        self.read(move |memory| memory.approval(tenant, &id))
-    }
-
     fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome> {
         let id = id.to_owned();
         self.call(move |memory| memory.answer(tenant, &id, to, message))
     }
 
+    fn transactions(&self) -> u64 {
+        0
+    }
+
+    fn now(&self) -> StoreFuture<'_, Timestamp> {
+        self.read(|memory| memory.now())
+    }
+
+    fn hints(&self) -> broadcast::Receiver<ExecutionKey> {
+        self.hints.subscribe()
+    }
+}
+
+impl ComponentStore for Link {
     fn keep_component(
         &self,
         tenant: TenantId,
@@ -366,16 +322,6 @@ impl Store for Link {
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
         self.read(move |memory| memory.components(tenant))
-    }
-
-    fn component(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Component>> {
-        let digest = digest.clone();
-        self.read(move |memory| memory.component(tenant, &digest))
-    }
-
-    fn current(&self, tenant: TenantId, name: &str) -> StoreFuture<'_, Option<Component>> {
-        let name = name.to_owned();
-        self.read(move |memory| memory.current(tenant, &name))
     }
 
     fn uploads(&self, tenant: TenantId) -> StoreFuture<'_, i64> {
@@ -411,17 +357,5 @@ impl Store for Link {
 
     fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {
         self.read(|memory| memory.digests())
-    }
-
-    fn transactions(&self) -> u64 {
-        0
-    }
-
-    fn now(&self) -> StoreFuture<'_, Timestamp> {
-        self.read(|memory| memory.now())
-    }
-
-    fn hints(&self) -> broadcast::Receiver<ExecutionKey> {
-        self.hints.subscribe()
     }
 }

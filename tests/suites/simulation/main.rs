@@ -101,7 +101,7 @@ fn has_to_go_on(world: &World, id: &str) -> bool {
 }
 
 fn upload(memory: &MemoryStore, number: usize) {
-    use cerebelum_store::Store;
+    use cerebelum_store::ComponentStore;
     use futures::FutureExt;
     let bytes = guests::bytes(number);
     let digest = cerebelum_history::Digest::of(&bytes);

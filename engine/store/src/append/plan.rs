@@ -1,24 +1,61 @@
-//! The rows that an accepted group of batches writes, table by table.
+//! The rows that a group of batches writes, table by table, and the statements that write them.
 
 use std::collections::{HashMap, HashSet};
 
-use cerebelum_history::{CallName, Scope};
+use cerebelum_history::{CallName, Scope, Timestamp, planted};
 
-use super::locked::ExecutionRow;
-use super::{BatchRowIds, PostCommit, children};
-use crate::db_error::DbError;
+use crate::executions::{self, NewRow};
 use crate::hints::InboxNotice;
-use crate::sql::{Rows, Script, Session, Statement, Value, Writes};
-use crate::{
-    ApprovalChange, Batch, Chunk, ExecutionKey, approvals, attributes, calls, chunks, executions, inbox, logs,
-};
+use crate::model::{ApprovalChange, ApprovalState, Batch, Chunk, ExecutionKey, Incarnation};
+use crate::sql::{Rows, Script, Statement, Value};
+use crate::{approvals, attributes, calls, chunks, inbox, logs};
 
-/// The rows to write to each table.
+/// The numbers of the executions of a batch, and of their programs.
+pub(super) struct BatchRowIds {
+    /// The batch's own execution, if its number is known.
+    pub(super) own: Option<i64>,
+    /// The program of an execution or a run that begins.
+    pub(super) program: Option<i64>,
+    /// The children, in order, each with its program.
+    pub(super) children: Vec<(i64, i64)>,
+}
+
+/// A child that exists already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChildFate {
+    /// The same call of the same run of the same parent has started it.
+    Accepted,
+    /// Its id belongs to another execution.
+    Refused,
+}
+
+/// What the rest of the engine learns once the batches are durable.
 #[derive(Default)]
-pub(super) struct Tables<'b> {
-    heads: Rows<'b>,
+pub(super) struct PostCommit {
+    pub(super) notices: Vec<InboxNotice>,
+    pub(super) started: Vec<ExecutionKey>,
+    /// Executions that the node of these batches has claimed, with their numbers.
+    pub(super) claimed: Vec<(ExecutionKey, i64)>,
+    /// Executions that are no longer claimed.
+    pub(super) released: Vec<ExecutionKey>,
+}
+
+impl PostCommit {
+    pub(super) fn append(&mut self, other: &mut Self) {
+        self.notices.append(&mut other.notices);
+        self.started.append(&mut other.started);
+        self.claimed.append(&mut other.claimed);
+        self.released.append(&mut other.released);
+    }
+}
+
+/// The rows to write to each table, for batches that concern different executions.
+#[derive(Default)]
+pub(super) struct Plan<'b> {
+    advanced: Rows<'b>,
+    inserted: Rows<'b>,
     attributes_gone: Rows<'b>,
-    pub(super) attributes: Rows<'b>,
+    attributes: Rows<'b>,
     chunks: Rows<'b>,
     rewritten: Rows<'b>,
     calls: Rows<'b>,
@@ -28,91 +65,92 @@ pub(super) struct Tables<'b> {
     consumed: Rows<'b>,
     seen: Rows<'b>,
     messages: Rows<'b>,
+    messages_by_id: Rows<'b>,
     logs: Rows<'b>,
     progress: Rows<'b>,
     progress_gone: Rows<'b>,
+    /// The executions that these batches write, with their numbers and the nodes that claim them afterwards.
+    executions: HashMap<ExecutionKey, (i64, Option<Incarnation>)>,
+    post_commit: PostCommit,
 }
 
-/// Inserts children, finds the receivers of messages, and plans all other writes so that they can run at once.
-pub(super) async fn plan<'b>(
-    session: &mut Session,
-    batches: &'b [Batch],
-    numbered: &[BatchRowIds],
-    accepted: Vec<(usize, ExecutionRow)>,
-    news: &mut PostCommit,
-) -> Result<Writes<'b>, DbError> {
-    let mut tables = Tables::default();
-    let indexes: Vec<usize> = accepted.iter().map(|(index, _)| *index).collect();
-    let own = children::insert(session, batches, numbered, &indexes, &mut news.fresh).await?;
-    let rows: HashMap<usize, ExecutionRow> = accepted.into_iter().collect();
-    for (index, message) in own {
-        let batch = &batches[index];
-        tables.message(batch, rows[&index].no, message);
-        news.moved
-            .push(InboxNotice { key: batch.key.clone(), owner: Some(batch.incarnation).filter(|_| !batch.release) });
-    }
-    tables.send(session, batches, &indexes, news).await?;
-    for index in indexes {
-        let (batch, row) = (&batches[index], &rows[&index]);
-        tables.head(batch, row, numbered[index].next_run);
-        tables.add(batch, row.no, row.run);
-        news.of(batch, row.no);
-    }
-    // PostgreSQL treats a deletion and an insertion in one statement as unrelated, so changed attributes are removed
-    // first.
-    session.run_of(&attributes::REMOVE, &tables.attributes_gone).await?;
-    Ok(tables.writes())
-}
-
-impl<'b> Tables<'b> {
-    /// Adds all rows except the execution's own, for the execution with this number in this run.
-    pub(super) fn add(&mut self, batch: &'b Batch, no: i64, run: u32) {
-        self.history(batch, no, run);
-        self.calls(batch, no);
-        self.approvals(batch, no);
-        self.inbox(batch, no);
-        self.run(batch, no, run);
-    }
-
-    fn message(&mut self, to: &Batch, no: i64, message: &'b str) {
-        let ordinal = self.messages.len();
-        self.messages.push([ordinal.into(), to.key.tenant.into(), no.into(), message.into()]);
-    }
-
-    async fn send(
-        &mut self,
-        session: &mut Session,
-        batches: &'b [Batch],
-        indexes: &[usize],
-        news: &mut PostCommit,
-    ) -> Result<(), DbError> {
-        let mut keys = Vec::new();
-        let mut letters: Vec<(usize, &'b str)> = Vec::new();
-        for &index in indexes {
-            for (id, message) in &batches[index].messages {
-                keys.push(ExecutionKey { tenant: batches[index].key.tenant, id: id.clone() });
-                letters.push((index, message));
+impl<'b> Plan<'b> {
+    /// Adds the row of the batch's own execution. Returns `None` if its number is not known.
+    pub(super) fn add_execution(&mut self, batch: &'b Batch, ids: &BatchRowIds) -> Option<()> {
+        let own = ids.own?;
+        let owner = Some(batch.incarnation).filter(|_| !batch.release);
+        if batch.begins {
+            let program = ids.program.expect("an execution that begins has a program");
+            self.inserted.push(executions::insertion(&NewRow { row: &batch.head, no: own, program, owner }));
+            attributes::add_rows(&mut self.attributes, batch.key.tenant, own, &batch.head.attributes);
+        } else {
+            self.advanced.push(executions::advance(own, batch, ids.program));
+            if let Some(before) = &batch.attributes_before {
+                let changed = (&mut self.attributes_gone, &mut self.attributes);
+                attributes::add_changes(changed, (batch.key.tenant, own), (before, &batch.head.attributes));
             }
         }
-        for receiver in inbox::receivers(session, &keys).await? {
-            let (index, message) = letters[receiver.index];
-            self.message(&batches[index], receiver.no, message);
-            news.moved.push(InboxNotice { key: keys[receiver.index].clone(), owner: receiver.owner });
+        self.executions.insert(batch.key.clone(), (own, owner));
+        match owner {
+            Some(_) => self.post_commit.claimed.push((batch.key.clone(), own)),
+            None => self.post_commit.released.push(batch.key.clone()),
         }
-        Ok(())
+        Some(())
     }
 
-    fn head(&mut self, batch: &'b Batch, row: &ExecutionRow, program: Option<i64>) {
-        self.heads.push(executions::update(row.no, &batch.head, program, batch.release));
-        if row.attributes.as_deref().unwrap_or("{}") != batch.head.attributes {
-            let texts = (row.attributes.as_deref().unwrap_or("{}"), batch.head.attributes.as_str());
-            let changed = (&mut self.attributes_gone, &mut self.attributes);
-            attributes::add_changes(changed, (batch.key.tenant, row.no), texts);
+    /// Adds the children that do not exist yet, and the messages to their parent.
+    pub(super) fn add_children(&mut self, batch: &'b Batch, ids: &BatchRowIds, fates: &HashMap<usize, ChildFate>) {
+        for (index, (child, &(no, program))) in std::iter::zip(&batch.children, &ids.children).enumerate() {
+            let row = &child.new.head;
+            if !fates.contains_key(&index) {
+                self.inserted.push(executions::insertion(&NewRow { row, no, program, owner: None }));
+                self.chunks.push(chunks::insertion(row.key.tenant, no, row.run, &child.new.first));
+                attributes::add_rows(&mut self.attributes, row.key.tenant, no, &row.attributes);
+                self.executions.insert(row.key.clone(), (no, None));
+                self.post_commit.started.push(row.key.clone());
+            }
+            let message = match fates.get(&index) {
+                None | Some(ChildFate::Accepted) => child.accepted.as_deref(),
+                Some(ChildFate::Refused) => Some(child.refused.as_str()),
+            };
+            message.into_iter().for_each(|message| self.message(&batch.key, message));
         }
     }
 
-    fn history(&mut self, batch: &'b Batch, no: i64, run: u32) {
-        let tenant = batch.key.tenant;
+    /// Adds the batch's messages to other executions.
+    pub(super) fn send(&mut self, batch: &'b Batch) {
+        for (id, message) in &batch.messages {
+            let key = ExecutionKey { tenant: batch.key.tenant, id: id.clone() };
+            // On PostgreSQL, a statement neither sees the rows that another part of the script inserts, nor can it lock
+            // those that another part changes.
+            if self.executions.contains_key(&key) {
+                self.message(&key, message);
+                continue;
+            }
+            let ordinal = self.messages_by_id.len();
+            self.messages_by_id.push([ordinal.into(), key.tenant.into(), id.as_str().into(), message.as_str().into()]);
+        }
+    }
+
+    /// Adds a message to one of the plan's own executions.
+    fn message(&mut self, to: &ExecutionKey, message: &'b str) {
+        let (no, owner) = self.executions[to];
+        let ordinal = self.messages.len();
+        self.messages.push([ordinal.into(), to.tenant.into(), no.into(), message.into()]);
+        self.post_commit.notices.push(InboxNotice { key: to.clone(), owner });
+    }
+
+    /// Adds all other rows of the execution with this number.
+    pub(super) fn add(&mut self, batch: &'b Batch, no: i64, now: Timestamp) {
+        self.history(batch, no);
+        self.calls(batch, no);
+        self.approvals(batch, no, now);
+        self.inbox(batch, no);
+        self.reports(batch, no);
+    }
+
+    fn history(&mut self, batch: &'b Batch, no: i64) {
+        let (tenant, run) = (batch.key.tenant, batch.run());
         let rewritten: HashMap<_, &'b Chunk> = batch.rewritten.iter().map(|chunk| (chunk.first, chunk)).collect();
         for chunk in &batch.chunks {
             // A value may be dropped in the same batch that adds it.
@@ -139,30 +177,34 @@ impl<'b> Tables<'b> {
         }
     }
 
-    fn approvals(&mut self, batch: &'b Batch, no: i64) {
-        let closed: HashMap<&str, _> = batch.approvals.iter().filter_map(closing).collect();
-        let mut asked = HashMap::new();
+    fn approvals(&mut self, batch: &'b Batch, no: i64, now: Timestamp) {
+        let tenant = batch.key.tenant;
+        let (mut asked, mut closed) = (HashMap::new(), HashMap::new());
         for change in &batch.approvals {
-            if let ApprovalChange::Open { id, .. } = change {
-                asked.insert(id.as_str(), change);
+            match change {
+                ApprovalChange::Open { id, call, request, deadline } => {
+                    asked.insert(id.as_str(), (call, request.as_str(), *deadline));
+                }
+                ApprovalChange::Close { id, to } => {
+                    closed.insert(id.as_str(), *to);
+                }
             }
         }
-        for (id, to) in &closed {
-            if !asked.contains_key(id) {
-                self.closed.push([batch.key.tenant.into(), (*id).into(), approvals::state_no(*to).into()]);
-            }
+        for (id, to) in closed.iter().filter(|(id, _)| !asked.contains_key(**id)) {
+            // A question without a deadline times out whenever the batch says so.
+            let from = if *to == ApprovalState::TimedOut { now } else { Timestamp(u64::MAX) };
+            self.closed.push([tenant.into(), (*id).into(), no.into(), approvals::state_no(*to).into(), from.into()]);
         }
-        for (id, change) in asked {
-            let ApprovalChange::Open { call, request, deadline, .. } = change else { continue };
-            let state = closed.get(id).copied().unwrap_or(crate::ApprovalState::Open);
+        for (id, (call, request, deadline)) in asked {
+            let state = closed.get(id).copied().unwrap_or(ApprovalState::Open);
             self.asked.push([
-                batch.key.tenant.into(),
+                tenant.into(),
                 id.into(),
                 no.into(),
                 call.to_string().into(),
-                request.as_str().into(),
+                request.into(),
                 batch.head.stamp.into(),
-                (*deadline).into(),
+                deadline.into(),
                 approvals::state_no(state).into(),
             ]);
         }
@@ -178,10 +220,10 @@ impl<'b> Tables<'b> {
         }
     }
 
-    fn run(&mut self, batch: &'b Batch, no: i64, run: u32) {
+    fn reports(&mut self, batch: &'b Batch, no: i64) {
         for line in &batch.logs {
             let ordinal = self.logs.len() + 1;
-            self.logs.push(logs::insertion(ordinal, batch.key.tenant, no, run, line));
+            self.logs.push(logs::insertion(ordinal, batch.key.tenant, no, batch.run(), line));
         }
         if batch.next_run.is_some() {
             // The progress of the previous run ends with that run.
@@ -193,7 +235,7 @@ impl<'b> Tables<'b> {
             let values: [Value<'b>; 6] = [
                 batch.key.tenant.into(),
                 no.into(),
-                run.into(),
+                batch.run().into(),
                 progress.scope.as_str().into(),
                 u32::from(progress.percent).into(),
                 executions::escape(&progress.message).into(),
@@ -202,40 +244,31 @@ impl<'b> Tables<'b> {
         }
     }
 
-    fn writes(mut self) -> Writes<'b> {
-        let mut writes = Writes::default();
-        writes.add(&executions::UPDATE, std::mem::take(&mut self.heads));
-        self.parts().into_iter().for_each(|(statement, rows)| writes.add(statement, rows));
-        writes
-    }
-
-    /// Adds all rows except those of existing executions.
-    pub(super) fn add_to(self, script: &mut Script<'b>) {
-        self.parts().into_iter().for_each(|(statement, rows)| script.add(statement, rows));
-    }
-
-    fn parts(self) -> [(&'static Statement, Rows<'b>); 13] {
-        [
+    /// Adds all rows to a script, whose first statement is the fence.
+    pub(super) fn write_to(self, script: &mut Script<'b>) -> PostCommit {
+        script.add_exactly_returning(&executions::ADVANCE, self.advanced);
+        script.add_exactly(&executions::INSERT, self.inserted);
+        match planted("no-referee") {
+            true => script.add(&approvals::CLOSE, self.closed),
+            false => script.add_exactly(&approvals::CLOSE, self.closed),
+        }
+        script.add_returning(&inbox::SEND, self.messages_by_id);
+        let others: [(&'static Statement, Rows<'b>); 13] = [
+            (&attributes::REMOVE, self.attributes_gone),
+            (&attributes::INSERT, self.attributes),
             (&chunks::INSERT, self.chunks),
             (&chunks::REWRITE, self.rewritten),
-            (&attributes::INSERT, self.attributes),
             (&calls::UPSERT, self.calls),
             (&calls::DELETE, self.calls_closed),
             (&approvals::ASK, self.asked),
-            (&approvals::CLOSE, self.closed),
             (&inbox::CONSUME, self.consumed),
             (&inbox::MARK_SEEN, self.seen),
             (&inbox::INSERT, self.messages),
             (&logs::INSERT, self.logs),
             (&logs::PROGRESS, self.progress),
             (&logs::PROGRESS_GONE, self.progress_gone),
-        ]
-    }
-}
-
-fn closing(change: &ApprovalChange) -> Option<(&str, crate::ApprovalState)> {
-    match change {
-        ApprovalChange::Open { .. } => None,
-        ApprovalChange::Close { id, to } => Some((id, *to)),
+        ];
+        others.into_iter().for_each(|(statement, rows)| script.add(statement, rows));
+        self.post_commit
     }
 }

@@ -8,7 +8,7 @@ use sqlx::postgres::PgArguments;
 
 use super::statement::ColumnType;
 use crate::db_error::Error;
-use crate::{Incarnation, TenantId};
+use crate::model::{Incarnation, TenantId};
 
 /// One value for the database.
 #[derive(Debug, Clone)]

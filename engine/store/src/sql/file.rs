@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, OpenFlags, ToSql, params_from_iter};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::row::SqliteValue;
-use super::{Row, Rows, STATEMENTS_MAX, Script, Value};
+use super::{Row, STATEMENTS_MAX, Script, Value};
 use crate::clock::SteadyClock;
 use crate::db_error::Error;
 use crate::file_lock::WatchedFile;
@@ -105,16 +105,9 @@ impl SqliteConn {
         self.pace.run(|| self.connection.fetch(text, values))
     }
 
-    /// Runs a statement once for each of these rows, and returns all result rows.
-    pub(super) fn fetch_each(&self, text: &str, each: &Rows<'_>) -> Result<Vec<Row>, Error> {
-        self.pace.run(|| {
-            let mut statement = self.connection.sqlite.prepare_cached(text)?;
-            let mut answer = Vec::new();
-            for values in each.iter() {
-                answer.append(&mut rows(&mut statement, values)?);
-            }
-            Ok(answer)
-        })
+    /// Runs a script in the transaction that is under way.
+    pub(super) fn run_script(&self, script: &Script<'_>) -> Result<Vec<Row>, Error> {
+        self.pace.run(|| self.connection.run_parts(script))
     }
 
     /// Runs a statement and returns the number of rows that it changed.
@@ -126,7 +119,7 @@ impl SqliteConn {
     }
 
     /// Runs a command that takes no argument.
-    pub(super) fn say(&self, words: &str) -> Result<(), Error> {
+    pub(super) fn execute_raw(&self, words: &str) -> Result<(), Error> {
         if words == "begin immediate" {
             self.connection.check_file()?;
         }
@@ -181,6 +174,7 @@ impl Connection {
         answer.and_then(|answer| self.check_file().map(|()| answer))
     }
 
+    /// Runs the statements of a script, in a transaction that is under way.
     fn run_parts(&self, script: &Script<'_>) -> Result<Vec<Row>, Error> {
         let mut answer = Vec::new();
         for part in script.parts() {
@@ -188,7 +182,7 @@ impl Connection {
             for values in part.rows.iter() {
                 let mut touched = rows(&mut statement, values)?;
                 if part.demand.exactly && touched.len() != 1 {
-                    return Err(Error::Unexpected("a row that was expected is not there"));
+                    return Err(Error::NotAsExpected);
                 }
                 if part.demand.answers {
                     answer.append(&mut touched);

@@ -6,7 +6,6 @@ mod row;
 mod script;
 mod session;
 mod statement;
-mod writes;
 
 pub(crate) use argument::{Rows, Value};
 pub(crate) use file::{Blocking, SqliteConn, SqliteFile};
@@ -14,4 +13,3 @@ pub(crate) use row::Row;
 pub(crate) use script::Script;
 pub(crate) use session::{Conn, Session};
 pub(crate) use statement::{Dialect, STATEMENTS_MAX, Statement, expand};
-pub(crate) use writes::Writes;

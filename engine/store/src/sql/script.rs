@@ -10,10 +10,13 @@ use sqlx::postgres::PgArguments;
 
 use super::{Row, Rows, Statement};
 use crate::connections::Pooled;
-use crate::db_error::Error;
+use crate::db_error::{Error, state};
 
 /// The number of rows in a small script: the writes of one execution that does one thing after another, seldom of two.
 const SMALL_ROWS_MAX: usize = 8;
+
+/// The SQLSTATE with which the function `not_as_expected` ends a script.
+const RAISED: &str = "P0001";
 
 /// Statements with many rows. On PostgreSQL they become one statement, whose parts are named `w0`, `w1` and so on and
 /// see the same state. On SQLite each one runs once for each of its rows, one after the other.
@@ -46,12 +49,18 @@ impl<'a> Script<'a> {
     /// Adds a statement that must change as many rows as it has, unless it has none. The statement ends with a
     /// RETURNING clause.
     pub(crate) fn add_exactly(&mut self, statement: &'static Statement, rows: Rows<'a>) {
-        self.push(statement, rows, Expect { exactly: !planted("unguarded-script"), answers: false });
+        self.push(statement, rows, Expect { exactly: is_guarded(), answers: false });
     }
 
-    /// The same as `add_exactly`, for the one statement whose result rows the script returns.
-    pub(crate) fn add_answering(&mut self, statement: &'static Statement, rows: Rows<'a>) {
-        self.push(statement, rows, Expect { exactly: !planted("unguarded-script"), answers: true });
+    /// The same as `add`, for a statement whose result rows the script returns.
+    pub(crate) fn add_returning(&mut self, statement: &'static Statement, rows: Rows<'a>) {
+        self.push(statement, rows, Expect { exactly: false, answers: true });
+    }
+
+    /// The same as `add_exactly`, for a statement whose result rows the script returns. All such statements of a script
+    /// return the same columns.
+    pub(crate) fn add_exactly_returning(&mut self, statement: &'static Statement, rows: Rows<'a>) {
+        self.push(statement, rows, Expect { exactly: is_guarded(), answers: true });
     }
 
     fn push(&mut self, statement: &'static Statement, rows: Rows<'a>, demand: Expect) {
@@ -69,7 +78,7 @@ impl<'a> Script<'a> {
     /// # Errors
     /// If any statement failed or did not do what the script expects. Nothing has happened then, unless the connection
     /// broke.
-    pub(crate) async fn run_on_postgres(self, mut lent: Pooled) -> Result<Vec<Row>, Error> {
+    pub(crate) async fn run_on_postgres(self, lent: &mut Pooled) -> Result<Vec<Row>, Error> {
         let (text, one) = (self.text(), self.is_of_single_rows());
         let mut arguments = PgArguments::default();
         for part in &self.parts {
@@ -84,8 +93,11 @@ impl<'a> Script<'a> {
         let rows = sqlx::query_with(text, arguments).fetch_all(lent.begin()).await;
         lent.settle(&rows);
         // If no statement returns rows, a single row only confirms success.
-        let rows = rows?.into_iter().filter(|_| self.answering().is_some());
-        Ok(rows.map(Row::from).collect())
+        let rows = rows.map_err(|error| match state(&error) {
+            Some(RAISED) => Error::NotAsExpected,
+            _ => error.into(),
+        })?;
+        Ok(rows.into_iter().filter(|_| self.answers()).map(Row::from).collect())
     }
 
     /// The text of this combination of statements for PostgreSQL. There are few combinations, and each is prepared once
@@ -109,13 +121,12 @@ impl<'a> Script<'a> {
         self.parts.iter().map(|part| part.rows.len()).sum::<usize>() <= SMALL_ROWS_MAX
     }
 
-    /// The index of the statement whose result rows are returned.
-    fn answering(&self) -> Option<usize> {
-        self.parts.iter().position(|part| part.demand.answers)
+    fn answers(&self) -> bool {
+        self.parts.iter().any(|part| part.demand.answers)
     }
 
     fn write(&self) -> String {
-        let (answering, one) = (self.answering(), self.is_of_single_rows());
+        let one = self.is_of_single_rows();
         let (mut text, mut offset) = (String::from("with "), 0);
         for (index, Part { statement, .. }) in self.parts.iter().enumerate() {
             let comma = if index == 0 { "" } else { ",\n" };
@@ -126,21 +137,29 @@ impl<'a> Script<'a> {
             text.push_str(&format!("{comma}w{index} as ({part})"));
             offset += statement.columns().len();
         }
-        text.push_str("\nselect ");
-        if let Some(index) = answering {
-            text.push_str(&format!("w{index}.*, "));
-        }
+        let answers: Vec<String> =
+            self.parts.iter().enumerate().filter(|(_, part)| part.demand.answers).map(table).collect();
+        text.push_str(if answers.is_empty() { "\nselect " } else { "\nselect answers.*, " });
         text.push_str("checked.ok from (select case when true");
         for (index, _) in self.parts.iter().enumerate().filter(|(_, part)| part.demand.exactly) {
             offset += 1;
             text.push_str(&format!(" and (select count(*) from w{index}) = ${offset}"));
         }
         text.push_str(" then 1 else not_as_expected() end as ok) as checked");
-        match answering {
-            Some(index) => text + &format!(" left join w{index} on true"),
-            None => text,
+        if !answers.is_empty() {
+            // If there is no answer, there is one row of nulls.
+            text.push_str(&format!(" left join ({}) as answers on true", answers.join(" union all ")));
         }
+        text
     }
+}
+
+fn table((index, _): (usize, &Part<'_>)) -> String {
+    format!("select * from w{index}")
+}
+
+fn is_guarded() -> bool {
+    !planted("unguarded-script") && !planted("no-fence")
 }
 
 fn count(rows: &Rows<'_>) -> i64 {

@@ -4,9 +4,10 @@ use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Executor, SqlSafeStr, SqlStr};
 
 use super::argument::for_postgres;
-use super::{Dialect, Row, Rows, SqliteConn, Statement, Value};
+use super::{Dialect, Row, Rows, Script, SqliteConn, Statement, Value};
 use crate::connections::Pooled;
-use crate::db_error::Error;
+use crate::db_error::{DbError, Error, cause, is_unknown};
+use crate::error::StoreError;
 
 /// A session with the database. If a transaction is dropped without [`Session::commit`], nothing of it happened.
 pub(crate) struct Session {
@@ -36,7 +37,7 @@ impl Session {
     /// A session that is one transaction, begun with this command.
     pub(crate) async fn begin(link: Conn, words: &'static str) -> Result<Self, Error> {
         let mut session = Self::new(link);
-        session.say(words).await?;
+        session.execute(words).await?;
         session.in_transaction = true;
         Ok(session)
     }
@@ -80,50 +81,33 @@ impl Session {
         }
     }
 
-    /// Runs several statements with many rows as one, on PostgreSQL only. `text` has their arguments in order.
-    pub(crate) async fn rows_of_parts(
-        &mut self,
-        text: &'static str,
-        parts: &[(&'static Statement, Rows<'_>)],
-    ) -> Result<Vec<Row>, Error> {
-        let mut arguments = PgArguments::default();
-        for (statement, rows) in parts {
-            rows.add_columns(statement.columns(), &mut arguments)?;
-        }
+    /// Runs a script in the transaction. On an error, the transaction goes on only from a savepoint.
+    pub(crate) async fn run_script(&mut self, script: Script<'_>) -> Result<Vec<Row>, Error> {
         match &mut self.link {
-            Conn::Sqlite(_) => unreachable!("SQLite runs them one after the other"),
-            Conn::Postgres(lent) => lent.fetch(text.into_sql_str(), arguments).await,
-        }
-    }
-
-    /// Runs a statement once for each row, on SQLite only, and returns all result rows.
-    pub(crate) async fn rows_one_by_one(
-        &mut self,
-        statement: &'static Statement,
-        rows: &Rows<'_>,
-    ) -> Result<Vec<Row>, Error> {
-        match &self.link {
-            Conn::Sqlite(open) => open.fetch_each(statement.text_of_one(), rows),
-            Conn::Postgres(_) => unreachable!("PostgreSQL takes them together"),
+            Conn::Sqlite(open) => open.run_script(&script),
+            Conn::Postgres(lent) => script.run_on_postgres(lent).await,
         }
     }
 
     /// Sends a command that takes no argument, such as `savepoint`.
-    pub(crate) async fn say(&mut self, words: &'static str) -> Result<(), Error> {
-        self.link.say(words).await
+    pub(crate) async fn execute(&mut self, words: &'static str) -> Result<(), Error> {
+        self.link.execute_raw(words).await
     }
 
-    /// Commits the transaction.
-    pub(crate) async fn commit(self) -> Result<(), Error> {
-        self.end("commit").await
+    /// Commits the transaction. A COMMIT without an answer is [`StoreError::Unknown`].
+    pub(crate) async fn commit(self) -> Result<(), DbError> {
+        self.end("commit").await.map_err(|error| match is_unknown(&error) {
+            true => DbError::Store(StoreError::Unknown(cause(&error))),
+            false => DbError::Database(error),
+        })
     }
 
     /// Rolls the transaction back, and returns when its locks are released: other transactions skip locked rows and
     /// must not miss these.
-    pub(crate) async fn undo(self) {
+    pub(crate) async fn rollback(self) {
         if let Err(error) = self.end("rollback").await {
             // A connection that cannot roll back is closed, which has the same effect.
-            tracing::debug!(%error, "a transaction was not undone in so many words");
+            tracing::debug!(%error, "a transaction was not rolled back in so many words");
         }
     }
 
@@ -163,16 +147,16 @@ impl Conn {
         }
     }
 
-    async fn say(&mut self, words: &'static str) -> Result<(), Error> {
+    async fn execute_raw(&mut self, words: &'static str) -> Result<(), Error> {
         match self {
-            Self::Sqlite(open) => open.say(words),
-            Self::Postgres(lent) => lent.say(words).await,
+            Self::Sqlite(open) => open.execute_raw(words),
+            Self::Postgres(lent) => lent.execute_raw(words).await,
         }
     }
 
     /// Ends a transaction with this command. If the server does not confirm it, the connection is not reused.
     async fn end(&mut self, words: &'static str) -> Result<(), Error> {
-        let ended = self.say(words).await;
+        let ended = self.execute_raw(words).await;
         if let (Err(_), Self::Postgres(lent)) = (&ended, self) {
             lent.abandon();
         }
@@ -187,7 +171,7 @@ impl Pooled {
         Ok(rows?.into_iter().map(Row::from).collect())
     }
 
-    async fn say(&mut self, words: &'static str) -> Result<(), Error> {
+    async fn execute_raw(&mut self, words: &'static str) -> Result<(), Error> {
         let said = self.begin().execute(sqlx::raw_sql(words)).await;
         self.settle(&said);
         said?;
@@ -225,13 +209,13 @@ impl Drop for Session {
         match &mut self.link {
             Conn::Sqlite(open) => {
                 // The pool does not reuse a connection that is still in a transaction.
-                let _ = open.say("rollback");
+                let _ = open.execute_raw("rollback");
             }
             Conn::Postgres(lent) if lent.is_in_order() => {
                 let mut lent = lent.take();
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                     runtime.spawn(async move {
-                        if lent.say("rollback").await.is_err() {
+                        if lent.execute_raw("rollback").await.is_err() {
                             lent.abandon();
                         }
                     });

@@ -36,7 +36,7 @@ fn close(node: Incarnation, head: &ExecutionRow, id: &str, to: ApprovalState) ->
 
 async fn listed(bench: &Bench, execution: Option<&str>) -> Vec<ApprovalRow> {
     let execution = execution.map(|id| id.parse().unwrap());
-    let page = bench.approvals(T, ApprovalFilter { execution, cursor: None, limit: 99 }).await.unwrap();
+    let page = bench.approvals(T, ApprovalFilter { execution, limit: 99, ..ApprovalFilter::default() }).await.unwrap();
     assert_eq!(page.cursor, None);
     page.approvals
 }

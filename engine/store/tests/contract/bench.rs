@@ -1,14 +1,15 @@
 //! The beginning of every test: a fresh database, and short helpers for operations on it.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cerebelum_history::{CallName, Digest, Position, Scope, Seed, Status, Timestamp};
+use cerebelum_history::{CallName, Digest, ExecutionId, Position, Scope, Seed, Status, Timestamp};
 use cerebelum_store::{
-    AppendError, Batch, CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, InboxCursor, Incarnation, NewExecution,
-    Size, StartOutcome, State, Store, TenantId, open,
+    AppendError, ApprovalFilter, ApprovalRow, Batch, CallRow, Chunk, ClaimFilter, Claimed, Command, Component,
+    ExecutionKey, ExecutionRow, HistoryPart, InboxCursor, Incarnation, NewExecution, Size, State, Store, StoreError,
+    TenantId, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use test_memory_store::MemoryStore;
@@ -23,6 +24,8 @@ pub(crate) struct Bench {
     pub(crate) url: String,
     pub(crate) folder: Option<tempfile::TempDir>,
     memory: Option<Arc<MemoryStore>>,
+    /// The node that stores executions which no node has claimed: the last one that began.
+    starter: Mutex<Option<Incarnation>>,
 }
 
 impl Deref for Bench {
@@ -36,18 +39,24 @@ impl Bench {
     pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("cerebelum.db").display());
-        Self { store: open(&url).await.unwrap(), url, folder: Some(folder), memory: None }
+        Self { store: open(&url).await.unwrap(), url, folder: Some(folder), memory: None, starter: Mutex::default() }
     }
 
     pub(crate) async fn postgres() -> Self {
         let url = test_postgres::database();
-        Self { store: open(&url).await.unwrap(), url, folder: None, memory: None }
+        Self { store: open(&url).await.unwrap(), url, folder: None, memory: None, starter: Mutex::default() }
     }
 
     pub(crate) fn memory() -> Self {
         let since = || std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
         let memory = Arc::new(MemoryStore::new(move || Timestamp(u64::try_from(since()).unwrap())));
-        Self { store: memory.clone(), url: String::new(), folder: None, memory: Some(memory) }
+        Self {
+            store: memory.clone(),
+            url: String::new(),
+            folder: None,
+            memory: Some(memory),
+            starter: Mutex::default(),
+        }
     }
 
     /// Another engine on the same database: a second store on PostgreSQL, otherwise the same one.
@@ -73,7 +82,9 @@ impl Bench {
     }
 
     pub(crate) async fn lease(&self, node: &str) -> Incarnation {
-        self.begin_lease(node, LONG).await.unwrap().incarnation
+        let incarnation = self.begin_lease(node, LONG).await.unwrap().incarnation;
+        *self.starter.lock().unwrap() = Some(incarnation);
+        incarnation
     }
 
     /// Waits until a short lease has run out by the clock that counts.
@@ -85,11 +96,85 @@ impl Bench {
         self.meddle(format!("update nodes set lengthened_until = 1 where incarnation = {}", incarnation.0)).await;
     }
 
+    pub(crate) async fn claim(&self, node: Incarnation, limit: u32, size: Size) -> Result<Vec<Claimed>, StoreError> {
+        self.store.claim(node, ClaimFilter::Next { limit, size }).await
+    }
+
+    pub(crate) async fn claim_one(&self, node: Incarnation, key: &ExecutionKey) -> Result<Option<Claimed>, StoreError> {
+        Ok(self.store.claim(node, ClaimFilter::One(key.clone())).await?.pop())
+    }
+
+    /// The chunks of a history that hold these positions.
+    pub(crate) async fn history(
+        &self,
+        key: &ExecutionKey,
+        run: u32,
+        from: Position,
+        to: Position,
+    ) -> Result<Vec<Chunk>, StoreError> {
+        self.store.history(key, run, HistoryPart::Between(from, to)).await
+    }
+
+    pub(crate) async fn peek(&self, key: &ExecutionKey) -> Result<Option<Claimed>, StoreError> {
+        self.load(key).await
+    }
+
+    pub(crate) async fn send(&self, key: &ExecutionKey, message: String) -> Result<bool, StoreError> {
+        self.command(key, Command::Send(message)).await
+    }
+
+    pub(crate) async fn reopen(&self, key: &ExecutionKey, message: String) -> Result<bool, StoreError> {
+        self.command(key, Command::Reopen(message)).await
+    }
+
+    pub(crate) async fn unpark(&self, key: &ExecutionKey) -> Result<bool, StoreError> {
+        self.command(key, Command::Unpark).await
+    }
+
+    pub(crate) async fn delete(&self, key: &ExecutionKey) -> Result<bool, StoreError> {
+        self.command(key, Command::Delete).await
+    }
+
+    pub(crate) async fn bury(
+        &self,
+        key: &ExecutionKey,
+        messages: Vec<(ExecutionId, String)>,
+    ) -> Result<bool, StoreError> {
+        self.command(key, Command::Bury { messages }).await
+    }
+
+    /// One question.
+    pub(crate) async fn approval(&self, tenant: TenantId, id: &str) -> Result<Option<ApprovalRow>, StoreError> {
+        let filter = ApprovalFilter { id: Some(id.into()), ..ApprovalFilter::default() };
+        Ok(self.approvals(tenant, filter).await?.approvals.pop())
+    }
+
+    /// The current component of a name.
+    pub(crate) async fn current(&self, tenant: TenantId, name: &str) -> Result<Option<Component>, StoreError> {
+        Ok(self.components(tenant).await?.into_iter().find(|component| component.current && component.name == name))
+    }
+
+    /// Stores executions that no node has claimed.
+    pub(crate) async fn start(&self, new: Vec<NewExecution>) -> Vec<Result<(), AppendError>> {
+        let starter = *self.starter.lock().unwrap();
+        let mut node = match starter {
+            Some(node) => node,
+            None => self.lease("starter").await,
+        };
+        loop {
+            let batches = new.iter().map(|new| Batch::start(node, new.clone())).collect();
+            let stored = self.append_all(fresh(), batches).await;
+            if !stored.contains(&Err(AppendError::ClaimLost)) {
+                return stored;
+            }
+            node = self.lease("starter").await;
+        }
+    }
+
     /// Starts an execution that the node has claimed.
     pub(crate) async fn started(&self, node: Incarnation, id: &str) -> ExecutionRow {
         let new = new(id);
-        assert_eq!(self.start(vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
-        assert!(self.claim_one(node, &new.head.key).await.unwrap().is_some());
+        assert_eq!(self.write(Batch { release: false, ..Batch::start(node, new.clone()) }).await, Ok(()));
         new.head
     }
 
@@ -98,7 +183,7 @@ impl Bench {
         let mut new = new(id);
         new.head.settled = true;
         new.head.due = due;
-        assert_eq!(self.start(vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
+        assert_eq!(self.start(vec![new.clone()]).await, [Ok(())]);
         new.head
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Claimed, SMALL_BYTES, Size};
+use cerebelum_store::{ClaimFilter, Claimed, SMALL_BYTES, Size};
 
 use crate::bench::{Bench, LONG, batch, events, key, new, opened, release};
 use crate::on_all;
@@ -29,10 +29,10 @@ async fn what_is_due_or_not_settled_is_claimed(bench: Bench) {
     bench.sleeping("later", Some(now.plus(60_000))).await;
     bench.sleeping("never", None).await;
     bench.started(node, "owned").await;
-    bench.start(vec![new("unsettled")]).await.unwrap();
+    bench.start(vec![new("unsettled")]).await;
     let mut paused = new("paused");
     paused.head.paused = true;
-    bench.start(vec![paused]).await.unwrap();
+    bench.start(vec![paused]).await;
     assert_eq!(bench.claimed(node).await, ["due", "unsettled"]);
     assert_eq!(bench.claimed(node).await, [""; 0]);
 }
@@ -107,7 +107,7 @@ async fn one_is_claimed_by_name_whatever_its_state(bench: Bench) {
     let (node, other) = (bench.lease("n").await, bench.lease("o").await);
     let mut parked = new("parked");
     (parked.head.parked, parked.head.paused) = (Some("crashed".into()), true);
-    bench.start(vec![parked]).await.unwrap();
+    bench.start(vec![parked]).await;
     bench.sleeping("never", None).await;
     assert_eq!(bench.claim_one(node, &key("parked")).await.unwrap().unwrap().head.parked.as_deref(), Some("crashed"));
     assert!(bench.claim_one(node, &key("never")).await.unwrap().is_some());
@@ -118,7 +118,7 @@ async fn one_is_claimed_by_name_whatever_its_state(bench: Bench) {
 
 async fn no_execution_is_claimed_twice(bench: Bench) {
     let news = (0..200).map(|number| new(&format!("e{number}"))).collect();
-    bench.start(news).await.unwrap();
+    bench.start(news).await;
     let mut claimers = Vec::new();
     for node in 0..4 {
         let store = bench.second().await;
@@ -126,7 +126,7 @@ async fn no_execution_is_claimed_twice(bench: Bench) {
         claimers.push(tokio::spawn(async move {
             let mut ids = Vec::new();
             loop {
-                let claimed = store.claim(incarnation, 7, Size::Any).await.unwrap();
+                let claimed = store.claim(incarnation, ClaimFilter::Next { limit: 7, size: Size::Any }).await.unwrap();
                 if claimed.is_empty() {
                     return ids;
                 }

@@ -1,7 +1,7 @@
 //! Crashes that are counted in an execution's row: nodes that died and never came back to their data folders (L18).
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Incarnation, Size};
+use cerebelum_store::{Command, Incarnation, Size};
 
 use crate::bench::{Bench, LONG, batch, events, key, new, release};
 use crate::on_all;
@@ -27,21 +27,26 @@ async fn die(bench: &Bench, heir: Incarnation, times: u32) {
 
 async fn l18_what_could_move_when_a_node_died_for_good_has_crashed_once_more(bench: Bench) {
     let heir = bench.lease("heir").await;
-    bench.start(vec![new("a")]).await.unwrap();
+    bench.start(vec![new("a")]).await;
     for crashes in 0..3 {
         assert_eq!(bench.looked("a").await.crashes, crashes);
         die(&bench, heir, 1).await;
     }
     let claimed = bench.claim(heir, 9, Size::Any).await.unwrap().remove(0);
     assert_eq!((claimed.head.key.id.as_str(), claimed.crashes), ("a", 3));
-    assert!(bench.park(heir, &key("a"), "engine-crash: …".to_owned()).await.unwrap());
+    assert!(
+        bench
+            .command(&key("a"), Command::Park { incarnation: heir, reason: "engine-crash: …".to_owned() })
+            .await
+            .unwrap()
+    );
     assert!(bench.unpark(&key("a")).await.unwrap());
     assert_eq!(bench.looked("a").await.crashes, 0, "a person who resumes it wants it tried again");
 }
 
 async fn l18_crashes_count_only_where_an_execution_still_stands(bench: Bench) {
     let heir = bench.lease("heir").await;
-    bench.start(vec![new("a")]).await.unwrap();
+    bench.start(vec![new("a")]).await;
     die(&bench, heir, 3).await;
     let claimed = bench.claim(heir, 9, Size::Any).await.unwrap().remove(0);
     assert_eq!(bench.write(events(heir, &claimed.head, 1)).await, Ok(()));
@@ -55,11 +60,11 @@ async fn l18_crashes_count_only_where_an_execution_still_stands(bench: Bench) {
 async fn l18_a_node_claims_one_suspect_at_a_time(bench: Bench) {
     let heir = bench.lease("heir").await;
     for id in ["a", "b", "c"] {
-        bench.start(vec![new(id)]).await.unwrap();
+        bench.start(vec![new(id)]).await;
     }
     die(&bench, heir, 2).await;
     let now = bench.now().await.unwrap();
-    bench.start(vec![new("other")]).await.unwrap();
+    bench.start(vec![new("other")]).await;
     assert_eq!(bench.claimed(heir).await, ["a", "other"]);
     assert_eq!(bench.claimed(heir).await, [""; 0]);
     let again = bench.next_due().await.unwrap().expect("the others are looked at again");
@@ -89,7 +94,7 @@ async fn l18_what_waits_and_what_is_given_back_has_not_crashed(bench: Bench) {
         (waits.head.settled, waits.head.due) = (true, Some(due));
         assert_eq!(bench.write(waits).await, Ok(()));
     }
-    bench.start(vec![new("left")]).await.unwrap();
+    bench.start(vec![new("left")]).await;
     let leaving = bench.lease("leaving").await;
     assert_eq!(bench.claimed(leaving).await, ["left"]);
     bench.end_lease(leaving).await.unwrap();

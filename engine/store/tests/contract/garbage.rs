@@ -103,7 +103,7 @@ async fn full(bench: &Bench, node: Incarnation, id: &str) -> ExecutionRow {
     let seen = bench.looked(id).await.inbox[0].seq;
     let mut batch = events(node, &head, 2);
     batch.head.attributes = r#"{"x":1}"#.into();
-    batch.relabels = true;
+    batch.attributes_before = Some("{}".into());
     batch.head.open_calls = Some(1);
     batch.head.status = Status::Sleeping;
     batch.opened = vec![opened("1", "{}")];
@@ -242,7 +242,7 @@ async fn a_missing_row_is_missed(bench: Bench) {
 
 async fn an_execution_of_a_node_that_is_none_is_freed(bench: Bench) {
     let node = bench.lease("n").await;
-    bench.start(vec![new("a")]).await.unwrap();
+    bench.start(vec![new("a")]).await;
     bench.started(node, "b").await;
     bench.meddle("update executions set owner = 12345 where id = 'a'").await;
     assert_eq!(bench.claimed(node).await, [""; 0]);

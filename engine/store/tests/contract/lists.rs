@@ -57,7 +57,7 @@ async fn lists_are_filtered_by_status_workflow_and_attributes(bench: Bench) {
         let mut new = new(id);
         (new.head.workflow, new.head.status) = (workflow.into(), status);
         new.head.attributes = attributes.replace("XXXX", &"x".repeat(5_000));
-        bench.start(vec![new]).await.unwrap();
+        bench.start(vec![new]).await;
     }
     let status = |status| Filter { status: Some(status), ..Filter::default() };
     let workflow = |workflow: &str| Filter { workflow: Some(workflow.into()), ..Filter::default() };
@@ -78,15 +78,26 @@ async fn lists_are_filtered_by_status_workflow_and_attributes(bench: Bench) {
 
 async fn attributes_follow_the_head(bench: Bench) {
     let node = bench.lease("n").await;
-    let head = bench.started(node, "a").await;
+    let mut head = bench.started(node, "a").await;
     for (written, found, lost) in [("{\"x\":1}", "1", "2"), ("{\"x\":2,\"y\":1}", "2", "1"), ("{\"x\":3}", "3", "2")] {
         let mut change = batch(node, &head);
+        change.attributes_before = Some(head.attributes);
         change.head.attributes = written.into();
+        head = change.head.clone();
         assert_eq!(bench.write(change).await, Ok(()));
         assert_eq!(ids(&bench, attributes(&[("x", found)])).await, ["a"]);
         assert_eq!(ids(&bench, attributes(&[("x", lost)])).await, [""; 0]);
     }
-    assert_eq!(bench.write(batch(node, &head)).await, Ok(()));
+    // A batch that does not change the attributes leaves them as they are.
+    let mut other = batch(node, &head);
+    other.head.attributes = "{}".into();
+    assert_eq!(bench.write(other).await, Ok(()));
+    assert_eq!(bench.head("a").await.attributes, head.attributes);
+    assert_eq!(bench.meddle("select count(*) from attributes").await, 1);
+    let mut none = batch(node, &head);
+    none.attributes_before = Some(head.attributes.clone());
+    none.head.attributes = "{}".into();
+    assert_eq!(bench.write(none).await, Ok(()));
     assert_eq!(bench.meddle("select count(*) from attributes").await, 0);
 }
 
@@ -115,7 +126,7 @@ async fn tenants_do_not_see_each_other(bench: Bench) {
     let mut theirs = new("a");
     theirs.head.key.tenant = TenantId(2);
     theirs.head.workflow = "their/own".into();
-    bench.start(vec![theirs.clone()]).await.unwrap();
+    bench.start(vec![theirs.clone()]).await;
     bench.send(&theirs.head.key, "hello".into()).await.unwrap();
     assert_eq!(bench.inbox("a").await, [""; 0]);
     assert_eq!(bench.head("a").await.workflow, "shop/order");

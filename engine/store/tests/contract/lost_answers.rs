@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cerebelum_history::Position;
-use cerebelum_store::{Size, StartOutcome, Store, StoreError, open};
+use cerebelum_store::{Batch, ClaimFilter, Command, HistoryPart, Size, Store, StoreError, open};
 use test_postgres::{Cluster, Cut, Shutdown, Wire};
 
 use crate::bench::{Bench, LONG, events, fresh, key, new, release, written};
@@ -38,11 +38,12 @@ async fn a_start_whose_commit_is_lost_on_the_way_happens_once() {
     let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
     // The first start also stores its program. What follows has one COMMIT each.
     bench.sleeping("z", None).await;
-    store.start(vec![new("y")]).await.unwrap();
+    let start = |new| store.append(fresh(), vec![Batch::start(node, new)]);
+    assert_eq!(written(start(new("y")).await.unwrap()), [Ok(())]);
     for (id, fault) in [("a", Cut::AfterCommit), ("b", Cut::BeforeCommit)] {
         wire.cut_next_commits([fault]);
         let new = new(id);
-        assert_eq!(store.start(vec![new.clone()]).await.unwrap(), [StartOutcome::New]);
+        assert_eq!(written(start(new.clone()).await.unwrap()), [Ok(())]);
         assert_eq!(wire.cuts_left(), 0);
         assert!(bench.claim_one(node, &new.head.key).await.unwrap().is_some());
         assert_eq!(bench.write(events(node, &new.head, 1)).await, Ok(()));
@@ -56,8 +57,11 @@ async fn a_claim_whose_answer_is_lost_is_given_back() {
     let head = bench.started(node, "a").await;
     assert_eq!(bench.write(release(node, &head, Some(cerebelum_history::Timestamp(1)))).await, Ok(()));
     wire.cut_next_commits([Cut::AfterCommit]);
-    assert!(matches!(store.claim(node, 9, Size::Any).await, Err(StoreError::Unavailable(_))));
-    assert_eq!(store.claim(node, 9, Size::Any).await.unwrap().len(), 1);
+    assert!(matches!(
+        store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await,
+        Err(StoreError::Unavailable(_))
+    ));
+    assert_eq!(store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +69,7 @@ async fn a_message_whose_commit_is_lost_is_said_to_be_unknown() {
     let (bench, wire, store) = wired().await;
     bench.sleeping("a", None).await;
     wire.cut_next_commits([Cut::AfterCommit]);
-    assert!(matches!(store.send(&key("a"), "hello".into()).await, Err(StoreError::Unknown(_))));
+    assert!(matches!(store.command(&key("a"), Command::Send("hello".into())).await, Err(StoreError::Unknown(_))));
     assert_eq!(bench.inbox("a").await, ["hello"]);
 }
 
@@ -75,8 +79,8 @@ async fn a_crash_of_the_server_loses_nothing_that_was_acknowledged() {
     let store = open(&cluster.url("postgres")).await.unwrap();
     let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
     let new = new("a");
-    store.start(vec![new.clone()]).await.unwrap();
-    assert!(store.claim_one(node, &new.head.key).await.unwrap().is_some());
+    let begins = Batch { release: false, ..Batch::start(node, new.clone()) };
+    assert_eq!(written(store.append(fresh(), vec![begins]).await.unwrap()), [Ok(())]);
     let mut head = new.head;
     let crashing = {
         let cluster = cluster.clone();
@@ -100,7 +104,7 @@ async fn a_crash_of_the_server_loses_nothing_that_was_acknowledged() {
     crashing.await.unwrap();
     // A connection from before the crash may still be in the pool. The read then fails, and is repeated.
     let chunks = loop {
-        match store.history(&key("a"), 1, Position(1), Position(u64::MAX)).await {
+        match store.history(&key("a"), 1, HistoryPart::Between(Position(1), Position(u64::MAX))).await {
             Err(StoreError::Unavailable(_)) => {}
             read => break read.unwrap(),
         }

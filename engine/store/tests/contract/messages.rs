@@ -1,7 +1,7 @@
 //! Messages and children: everything that is sent between executions (L10).
 
 use cerebelum_history::{Parent, Position};
-use cerebelum_store::{Child, ExecutionRow, InboxCursor, Size, State};
+use cerebelum_store::{Child, Command, ExecutionRow, InboxCursor, Size, State};
 
 use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release, written};
 use crate::on_all;
@@ -37,7 +37,7 @@ async fn the_inbox_keeps_the_order_of_arrival(bench: Bench) {
                 vec![("b".parse().unwrap(), format!("{number}")), ("b".parse().unwrap(), format!("{number}b"))];
             assert_eq!(bench.write(letters).await, Ok(()));
         } else {
-            assert!(other.send(&key("b"), format!("{number}")).await.unwrap());
+            assert!(other.command(&key("b"), Command::Send(format!("{number}"))).await.unwrap());
         }
     }
     let expected = ["0", "0b", "1", "2", "3", "3b", "4", "5", "6", "6b", "7", "8", "9", "9b"];
@@ -167,7 +167,7 @@ async fn a_message_during_a_release_is_not_overlooked(bench: Bench) {
     for round in 0..40 {
         let (released, sent) = tokio::join!(
             bench.append(fresh(), vec![release(node, &head, None)]),
-            other.send(&head.key, format!("{round}"))
+            other.command(&head.key, Command::Send(format!("{round}")))
         );
         assert_eq!((written(released.unwrap()), sent.unwrap()), (vec![Ok(())], true));
         let claimed = bench.claim(node, 9, Size::Any).await.unwrap();

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Clocks, Size, Store, open_with};
+use cerebelum_store::{Batch, ClaimFilter, Clocks, Size, Store, open_with};
 
-use crate::bench::{Bench, LONG, key, new};
+use crate::bench::{Bench, LONG, fresh, key, new, written};
 
 const BEGAN: u64 = 1_700_000_000_000;
 const MINUTE: u64 = 60_000;
@@ -69,7 +69,8 @@ async fn sleep_until(store: &dyn Store, id: &str, due: u64) {
     let mut sleeper = new(id);
     sleeper.head.settled = true;
     sleeper.head.due = Some(Timestamp(due));
-    store.start(vec![sleeper]).await.unwrap();
+    let node = store.begin_lease("starter", LONG).await.unwrap().incarnation;
+    assert_eq!(written(store.append(fresh(), vec![Batch::start(node, sleeper)]).await.unwrap()), [Ok(())]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,14 +88,14 @@ async fn a_jump_of_the_wall_clock_neither_fires_a_timer_early_nor_delays_it() {
                 store.renew_lease(node, LONG).await.unwrap().expect("a lease does not end because a clock jumps");
             assert_eq!(lease.remaining, LONG);
             assert_eq!(
-                store.claim(node, 9, Size::Any).await.unwrap(),
+                store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await.unwrap(),
                 [],
                 "{there}, {back}: after {} minutes",
                 3 * (step + 1)
             );
         }
         scene.machine.pass(MINUTE + 1_000);
-        let claimed = store.claim(node, 9, Size::Any).await.unwrap();
+        let claimed = store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await.unwrap();
         assert_eq!(claimed.len(), 1, "{there}, {back}: a second after its time");
     }
 }
@@ -112,12 +113,16 @@ async fn a_restart_of_the_engine_with_another_wall_clock_counts_the_time_that_pa
         scene.machine.pass(5 * MINUTE);
         let store = scene.open().await;
         let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
-        assert_eq!(store.claim(node, 9, Size::Any).await.unwrap(), [], "{jump}");
+        assert_eq!(store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await.unwrap(), [], "{jump}");
         drop(store);
         scene.machine.pass(5 * MINUTE + 1);
         let store = scene.open().await;
         let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
-        assert_eq!(store.claim(node, 9, Size::Any).await.unwrap().len(), 1, "{jump}");
+        assert_eq!(
+            store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await.unwrap().len(),
+            1,
+            "{jump}"
+        );
     }
 }
 
@@ -158,10 +163,10 @@ async fn when_a_servers_clock_jumps_timers_keep_their_time() {
         machine.pass(1_000);
         let lease = store.renew_lease(node, LONG).await.unwrap().unwrap();
         assert!(lease.now.0.abs_diff(later + 1_000) < jump / 100, "followed slowly");
-        assert_eq!(store.claim(node, 9, Size::Any).await.unwrap(), []);
+        assert_eq!(store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await.unwrap(), []);
         machine.pass(MINUTE + jump / 100);
         assert_eq!(
-            store.claim(node, 9, Size::Any).await.unwrap().len(),
+            store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await.unwrap().len(),
             1,
             "it does not wait until the server has caught up"
         );

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cerebelum_store::{ExecutionKey, open};
+use cerebelum_store::{ClaimFilter, ExecutionKey, open};
 use tokio::sync::broadcast::Receiver;
 
 use crate::bench::{Bench, LONG, batch, key, release};
@@ -44,7 +44,7 @@ async fn another_node_hears_of_messages_to_what_it_holds_and_of_nothing_else() {
     let mine = bench.started(here, "mine").await;
     let theirs = bench.started(here, "theirs").await;
     assert_eq!(bench.write(release(here, &theirs, None)).await, Ok(()));
-    assert!(other.claim_one(there, &key("theirs")).await.unwrap().is_some());
+    assert_eq!(other.claim(there, ClaimFilter::One(key("theirs"))).await.unwrap().len(), 1);
     let mut hints = other.hints();
     // Whether the node is already listening cannot be seen from outside, so hints are sent until it hears one.
     let first = loop {

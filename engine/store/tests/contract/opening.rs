@@ -1,8 +1,8 @@
 //! Opening a database, and refusing to open one.
 
-use cerebelum_store::{Store, StoreError, open};
+use cerebelum_store::{Batch, Store, StoreError, open};
 
-use crate::bench::{Bench, events, key};
+use crate::bench::{Bench, events, fresh, key, new};
 use crate::on_both;
 
 on_both!(a_newer_schema_is_refused_with_a_clear_line, what_was_written_is_there_after_opening_again);
@@ -149,8 +149,8 @@ async fn a_file_that_is_moved_replaced_or_deleted_is_written_to_no_more() {
         let head = bench.started(node, "a").await;
         harm(&file, &away);
         let refused = [
-            bench.start(vec![crate::bench::new("b")]).await.map(drop),
-            bench.append(crate::bench::fresh(), vec![events(node, &head, 1)]).await.map(drop),
+            bench.append(fresh(), vec![Batch::start(node, new("b"))]).await.map(drop),
+            bench.append(fresh(), vec![events(node, &head, 1)]).await.map(drop),
             bench.send(&key("a"), "x".into()).await.map(drop),
             bench.renew_lease(node, crate::bench::LONG).await.map(drop),
             bench.begin_lease("n", crate::bench::LONG).await.map(drop),

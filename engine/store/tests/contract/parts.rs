@@ -1,6 +1,7 @@
 //! Partial reads: chunks by their first position, and new messages; and batches with several chunks.
 
 use cerebelum_history::Position;
+use cerebelum_store::HistoryPart;
 
 use crate::bench::{Bench, batch, chunk, key};
 use crate::on_all;
@@ -32,7 +33,11 @@ async fn chunks_are_read_by_where_they_begin(bench: Bench) {
         more.head.position = Position(7);
         assert_eq!(bench.write(more).await, Ok(()));
     }
-    let of = |firsts: &[u64]| bench.chunks(&key("a"), 1, firsts.iter().copied().map(Position).collect());
+    let a = key("a");
+    let of = |firsts: &[u64]| {
+        let firsts = firsts.iter().copied().map(Position).collect();
+        bench.store.history(&a, 1, HistoryPart::At(firsts))
+    };
     assert_eq!(of(&[2, 6]).await.unwrap(), [chunk(2, 4), chunk(6, 7)]);
     assert_eq!(of(&[1]).await.unwrap(), [chunk(1, 1)]);
     assert_eq!(of(&[]).await.unwrap(), []);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cerebelum_history::{Level, Position, Status, Timestamp};
-use cerebelum_store::{ApprovalChange, ApprovalFilter, Chunk, Filter, LogLine, State, StoreError};
+use cerebelum_store::{ApprovalChange, ApprovalFilter, Chunk, Filter, HistoryPart, LogLine, State, StoreError};
 use sqlx::{Connection, Executor};
 
 use crate::bench::{Bench, T, call, end, events, key, new, scope};
@@ -20,7 +20,7 @@ on_both!(
 const MIB: usize = 1 << 20;
 
 async fn a_filter_that_is_longer_than_anything_is_refused_by_name(bench: Bench) {
-    bench.start(vec![new("a")]).await.unwrap();
+    bench.start(vec![new("a")]).await;
     let filter = |workflow: usize, (name, value, count): (usize, usize, usize)| Filter {
         workflow: Some("%_".repeat(workflow)).filter(|workflow| !workflow.is_empty()),
         attributes: vec![("n".repeat(name), format!("\"{}\"", "v".repeat(value))); count],
@@ -95,7 +95,7 @@ async fn questions_are_listed_page_by_page(bench: Bench) {
     for execution in [None, Some("a".parse().unwrap())] {
         let (mut cursor, mut ids) = (None, Vec::new());
         loop {
-            let filter = ApprovalFilter { execution: execution.clone(), cursor, limit: 7 };
+            let filter = ApprovalFilter { id: None, execution: execution.clone(), cursor, limit: 7 };
             let page = bench.approvals(T, filter).await.unwrap();
             assert!(page.approvals.len() <= 7);
             ids.extend(page.approvals.into_iter().map(|row| row.id));
@@ -107,7 +107,7 @@ async fn questions_are_listed_page_by_page(bench: Bench) {
         assert_eq!(ids, (0..25).rev().map(|number| format!("q{number:02}")).collect::<Vec<_>>());
     }
     for cursor in ["", "x", "zz:1", "'; drop table approvals"] {
-        let filter = ApprovalFilter { execution: None, cursor: Some(cursor.into()), limit: 3 };
+        let filter = ApprovalFilter { cursor: Some(cursor.into()), limit: 3, ..ApprovalFilter::default() };
         assert!(matches!(bench.approvals(T, filter).await, Err(StoreError::Invalid(_))), "{cursor:?}");
     }
 }
@@ -117,7 +117,7 @@ async fn pages_end_when_they_have_enough_bytes(bench: Bench) {
     for number in 0..20 {
         let head = bench.started(node, &format!("e{number}")).await;
         let mut batch = events(node, &head, 1);
-        batch.relabels = true;
+        batch.attributes_before = Some("{}".into());
         batch.head.attributes = format!("{{\"a\":\"{}\"}}", "x".repeat(MIB));
         let request = format!("\"{}\"", "x".repeat(MIB));
         batch.approvals =
@@ -156,12 +156,14 @@ async fn a_history_is_read_page_by_page(bench: Bench) {
         head = batch.head.clone();
         assert_eq!(bench.write(batch).await, Ok(()));
     }
+    let page =
+        async |id: &str, from, bytes_max| bench.store.history(&key(id), 1, HistoryPart::Page { from, bytes_max }).await;
     let whole = bench.history(&key("a"), 1, Position(1), Position(u64::MAX)).await.unwrap();
     let chunk = whole[5].events.len() as u64;
     for bytes_max in [0, 1, 3 * chunk, u64::MAX] {
         let (mut from, mut read): (Position, Vec<Chunk>) = (Position(1), Vec::new());
         while from <= head.position {
-            let page = bench.history_page(&key("a"), 1, from, bytes_max).await.unwrap();
+            let page = page("a", from, bytes_max).await.unwrap();
             let bytes: usize = page.iter().map(|chunk| chunk.events.len()).sum();
             assert!(page.len() == 1 || bytes as u64 <= bytes_max, "{bytes} of {bytes_max}");
             from = page[page.len() - 1].last.next();
@@ -169,10 +171,10 @@ async fn a_history_is_read_page_by_page(bench: Bench) {
         }
         assert_eq!(read, whole);
     }
-    assert_eq!(bench.history_page(&key("a"), 1, from_end(&head), u64::MAX).await.unwrap(), []);
-    assert_eq!(bench.history_page(&key("nobody"), 1, Position(1), u64::MAX).await.unwrap(), []);
+    assert_eq!(page("a", from_end(&head), u64::MAX).await.unwrap(), []);
+    assert_eq!(page("nobody", Position(1), u64::MAX).await.unwrap(), []);
     bench.meddle("delete from history where first_position = 60").await;
-    let damaged = bench.history_page(&key("a"), 1, Position(1), u64::MAX).await;
+    let damaged = page("a", Position(1), u64::MAX).await;
     assert!(matches!(damaged, Err(StoreError::Corrupt(_))), "{damaged:?}");
 }
 
@@ -210,7 +212,7 @@ async fn readers_that_wait_keep_no_commit_waiting() {
     let others = async {
         let batch = events(node, &head, 1);
         assert_eq!(bench.write(batch).await, Ok(()));
-        bench.start(vec![new("b")]).await.unwrap();
+        bench.start(vec![new("b")]).await;
         assert_eq!(bench.claimed(node).await, ["b"]);
         assert!(bench.renew_lease(node, Duration::from_secs(60)).await.unwrap().is_some());
     };

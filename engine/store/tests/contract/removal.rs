@@ -139,7 +139,7 @@ async fn calls_of_its_steps_make_users(bench: Bench) {
     // A failed execution may be reopened at a call in its history.
     let first = Chunk { events: names_it, ..chunk(1, 1) };
     let failing = NewExecution { first, ..new("failed") };
-    bench.start(vec![failing.clone()]).await.unwrap();
+    bench.start(vec![failing.clone()]).await;
     assert!(bench.claim_one(node, &failing.head.key).await.unwrap().is_some());
     assert_eq!(users(&bench, &step).await, [""; 0]);
     assert_eq!(bench.write(end(node, &failing.head, State::Failed)).await, Ok(()));

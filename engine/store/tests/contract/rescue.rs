@@ -13,7 +13,7 @@ on_all!(
     l07_a_log_line_is_kept_once,
     logs_are_read_page_by_page,
     the_latest_progress_of_a_scope_counts,
-    an_execution_is_read_in_full_or_only_its_head_until_it_has_ended;
+    an_execution_is_read_in_full;
     // Only on databases:
     only_what_has_ended_is_deleted_and_then_entirely,
     of_a_long_history_the_beginning_and_the_end_are_read,
@@ -123,7 +123,7 @@ fn line(attempt: u32, number: u32) -> LogLine {
     LogLine { scope: scope("1"), attempt, place: 2, number, at: Timestamp(7), level: Level::Warn, text }
 }
 
-async fn an_execution_is_read_in_full_or_only_its_head_until_it_has_ended(bench: Bench) {
+async fn an_execution_is_read_in_full(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     let mut batch = events(node, &head, 3);
@@ -134,21 +134,15 @@ async fn an_execution_is_read_in_full_or_only_its_head_until_it_has_ended(bench:
     let all = bench.describe(&key("a")).await.unwrap().unwrap();
     assert_eq!((&all.head, all.history.unwrap()), (&head, vec![chunk(1, 1), chunk(2, 4)]));
     assert_eq!((all.calls, all.progress), (batch.opened, batch.progress));
-    let only_head = bench.describe_if_ended(&key("a")).await.unwrap().unwrap();
-    assert_eq!((&only_head.head, only_head.history.unwrap()), (&head, vec![]));
-    assert!(only_head.calls.is_empty() && only_head.progress.is_empty());
 
     let last = end(node, &head, State::Completed);
     let head = last.head.clone();
     assert_eq!(bench.write(last).await, Ok(()));
-    for all in [bench.describe(&key("a")).await, bench.describe_if_ended(&key("a")).await] {
-        let all = all.unwrap().unwrap();
-        let last = all.history.unwrap().last().unwrap().last;
-        assert_eq!((&all.head, last), (&head, head.position));
-        assert_eq!(all.progress.len(), 1);
-    }
+    let all = bench.describe(&key("a")).await.unwrap().unwrap();
+    let last = all.history.unwrap().last().unwrap().last;
+    assert_eq!((&all.head, last), (&head, head.position));
+    assert_eq!(all.progress.len(), 1);
     assert!(bench.describe(&key("nobody")).await.unwrap().is_none());
-    assert!(bench.describe_if_ended(&key("nobody")).await.unwrap().is_none());
 }
 
 /// Writes commits with this many events of this many bytes each.

@@ -3,7 +3,7 @@
 use cerebelum_history::Position;
 use cerebelum_store::{
     AppendError, ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, ExecutionKey, ExecutionRow, InboxCursor,
-    LogRow, StartOutcome, State,
+    LogRow, State,
 };
 
 use crate::tables::{Row, Tables};
@@ -15,17 +15,17 @@ impl Tables {
         }
         let mut answers = Vec::with_capacity(batches.len());
         for batch in batches {
-            let judged = self.judge(batch);
+            let checked = self.check(batch);
             let newest = self.executions.get(&batch.key).and_then(|row| row.inbox.last_key_value());
             let newest = InboxCursor(newest.map_or(0, |(seq, _)| *seq));
-            if judged.is_ok() {
+            if checked.is_ok() {
                 if batch.begins {
                     let run = batch.head.run - u32::from(batch.next_run.is_some());
                     self.insert(ExecutionRow { run, ..batch.head.clone() }, Some(batch.incarnation));
                 }
                 self.write(batch);
             }
-            answers.push(judged.map(|()| newest));
+            answers.push(checked.map(|()| newest));
         }
         let mut nodes: Vec<_> = batches.iter().map(|batch| batch.incarnation).collect();
         nodes.dedup();
@@ -35,7 +35,7 @@ impl Tables {
         answers
     }
 
-    fn judge(&mut self, batch: &Batch) -> Result<(), AppendError> {
+    fn check(&mut self, batch: &Batch) -> Result<(), AppendError> {
         self.standing(batch.incarnation).ok_or(AppendError::ClaimLost)?;
         if batch.begins {
             return if self.executions.contains_key(&batch.key) { Err(AppendError::Exists) } else { Ok(()) };
@@ -81,7 +81,7 @@ impl Tables {
             self.change_question(batch, change);
         }
         let number = self.number();
-        let row = self.executions.get_mut(&batch.key).expect("a judged batch has a row");
+        let row = self.executions.get_mut(&batch.key).expect("a checked batch has a row");
         for chunk in &batch.chunks {
             row.written.insert(chunk.first, number);
         }
@@ -101,14 +101,18 @@ impl Tables {
     fn children(&mut self, batch: &Batch) -> Vec<String> {
         let mut told = Vec::new();
         for Child { new, accepted, refused } in &batch.children {
-            let same = match self.start(new) {
-                StartOutcome::New => true,
-                StartOutcome::Exists(existing, _) => match (&existing.parent, &new.head.parent) {
-                    (Some(there), Some(here)) => {
-                        (&there.id, there.run, &there.call) == (&here.id, here.run, &here.call)
-                    }
-                    (None, _) | (_, None) => false,
-                },
+            let key = &new.head.key;
+            let same = match self.executions.get(key).map(|row| (&row.head.parent, &new.head.parent)) {
+                Some((Some(there), Some(here))) => {
+                    (&there.id, there.run, &there.call) == (&here.id, here.run, &here.call)
+                }
+                Some(_) => false,
+                None => {
+                    let row = self.insert(new.head.clone(), None);
+                    row.runs.insert(new.head.run, vec![new.first.clone()]);
+                    self.moved.push(key.clone());
+                    true
+                }
             };
             told.extend(if same { accepted.clone() } else { Some(refused.clone()) });
         }

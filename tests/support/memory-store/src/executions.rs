@@ -4,27 +4,13 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{ExecutionId, Position, Status, Timestamp};
 use cerebelum_store::{
-    ApprovalState, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, InboxRow, Incarnation, LogRow,
-    NewExecution, Page, Progress, StartOutcome, State, StatusCounts, TenantId,
+    ApprovalState, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, HistoryPart, InboxRow, Incarnation,
+    LogRow, Page, Progress, State, StatusCounts, TenantId,
 };
 
 use crate::tables::{Row, Tables};
 
 impl Tables {
-    pub(crate) fn start(&mut self, new: &NewExecution) -> StartOutcome {
-        let key = &new.head.key;
-        if let Some((existing, first)) = self.find_existing(key) {
-            return match existing.seed == new.head.seed {
-                true => StartOutcome::New,
-                false => StartOutcome::Exists(Box::new(existing), first),
-            };
-        }
-        let row = self.insert(new.head.clone(), None);
-        row.runs.insert(new.head.run, vec![new.first.clone()]);
-        self.moved.push(key.clone());
-        StartOutcome::New
-    }
-
     /// An existing execution with its first chunk.
     pub(crate) fn find_existing(&self, key: &ExecutionKey) -> Option<(ExecutionRow, Chunk)> {
         let existing = self.executions.get(key)?;
@@ -51,14 +37,20 @@ impl Tables {
         self.executions.entry(key).insert_entry(row).into_mut()
     }
 
-    pub(crate) fn history(&self, key: &ExecutionKey, run: u32, (from, to): (Position, Position)) -> Vec<Chunk> {
+    pub(crate) fn history(&self, key: &ExecutionKey, run: u32, part: &HistoryPart) -> Vec<Chunk> {
         let chunks = self.executions.get(key).and_then(|row| row.runs.get(&run)).into_iter().flatten();
-        chunks.filter(|chunk| chunk.first <= to && chunk.last >= from).cloned().collect()
-    }
-
-    pub(crate) fn chunks(&self, key: &ExecutionKey, run: u32, firsts: &[Position]) -> Vec<Chunk> {
-        let chunks = self.executions.get(key).and_then(|row| row.runs.get(&run)).into_iter().flatten();
-        chunks.filter(|chunk| firsts.contains(&chunk.first)).cloned().collect()
+        let mut bytes = 0;
+        let is_wanted = |chunk: &&Chunk| match part {
+            HistoryPart::Between(from, to) => chunk.first <= *to && chunk.last >= *from,
+            HistoryPart::At(firsts) => firsts.contains(&chunk.first),
+            HistoryPart::Page { from, bytes_max } if chunk.last >= *from => {
+                let is_first = bytes == 0;
+                bytes += chunk.events.len() as u64;
+                is_first || bytes <= *bytes_max
+            }
+            HistoryPart::Page { .. } => false,
+        };
+        chunks.filter(is_wanted).cloned().collect()
     }
 
     pub(crate) fn unseen(&self, key: &ExecutionKey) -> Vec<InboxRow> {

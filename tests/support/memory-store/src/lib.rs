@@ -11,12 +11,12 @@ mod tables;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cerebelum_history::{Digest, ExecutionId, Position, Timestamp};
+use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, Audit, Batch, Chunk, Claimed,
-    Component, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, InboxCursor, InboxRow, Incarnation,
-    Lease, LogRow, NewExecution, Page, Progress, Removable, Size, StartOutcome, State, StatusCounts, Store,
-    StoreFuture, TenantId, Version,
+    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, Audit, Batch, Chunk, ClaimFilter, Claimed,
+    Command, Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreFuture,
+    TenantId, Version,
 };
 use tokio::sync::broadcast;
 
@@ -75,16 +75,11 @@ impl Store for MemoryStore {
         self.transact(Tables::expire_leases)
     }
 
-    fn start(&self, new: Vec<NewExecution>) -> StoreFuture<'_, Vec<StartOutcome>> {
-        self.transact(|tables| new.iter().map(|new| tables.start(new)).collect())
-    }
-
-    fn claim(&self, incarnation: Incarnation, limit: u32, size: Size) -> StoreFuture<'_, Vec<Claimed>> {
-        self.transact(|tables| tables.claim(incarnation, limit, size))
-    }
-
-    fn claim_one(&self, incarnation: Incarnation, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
-        self.transact(|tables| tables.claim_one(incarnation, key))
+    fn claim(&self, incarnation: Incarnation, filter: ClaimFilter) -> StoreFuture<'_, Vec<Claimed>> {
+        self.transact(|tables| match filter {
+            ClaimFilter::Next { limit, size } => tables.claim(incarnation, limit, size),
+            ClaimFilter::One(key) => tables.claim_one(incarnation, &key).into_iter().collect(),
+        })
     }
 
     fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>> {
@@ -95,31 +90,8 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.append(id, &batches))
     }
 
-    fn history(&self, key: &ExecutionKey, run: u32, from: Position, to: Position) -> StoreFuture<'_, Vec<Chunk>> {
-        self.transact(|tables| tables.history(key, run, (from, to)))
-    }
-
-    fn history_page(
-        &self,
-        key: &ExecutionKey,
-        run: u32,
-        from: Position,
-        bytes_max: u64,
-    ) -> StoreFuture<'_, Vec<Chunk>> {
-        self.transact(|tables| {
-            let mut bytes = 0;
-            let chunks = tables.history(key, run, (from, Position(u64::MAX))).into_iter();
-            let page = chunks.take_while(|chunk| {
-                let is_first = bytes == 0;
-                bytes += chunk.events.len() as u64;
-                is_first || bytes <= bytes_max
-            });
-            page.collect()
-        })
-    }
-
-    fn chunks(&self, key: &ExecutionKey, run: u32, firsts: Vec<Position>) -> StoreFuture<'_, Vec<Chunk>> {
-        self.transact(|tables| tables.chunks(key, run, &firsts))
+    fn history(&self, key: &ExecutionKey, run: u32, part: HistoryPart) -> StoreFuture<'_, Vec<Chunk>> {
+        self.transact(|tables| tables.history(key, run, &part))
     }
 
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
@@ -132,7 +104,7 @@ impl Store for MemoryStore {
         })
     }
 
-    fn peek(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
+    fn load(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         self.transact(|tables| tables.executions.get(key).map(tables::Row::claimed))
     }
 
@@ -144,20 +116,6 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.describe(key))
     }
 
-    fn describe_if_ended(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
-        self.transact(|tables| {
-            let whole = tables.describe(key)?;
-            let only_head = |head| ExecutionDetail {
-                head,
-                first: None,
-                history: Ok(Vec::new()),
-                calls: Vec::new(),
-                progress: Vec::new(),
-            };
-            Some(if whole.head.state == State::Open { only_head(whole.head) } else { whole })
-        })
-    }
-
     fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page> {
         self.transact(|tables| tables.list(tenant, &filter))
     }
@@ -166,37 +124,24 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.count_by_status())
     }
 
-    fn send(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
-        self.transact(|tables| tables.send(key, message))
+    fn command(&self, key: &ExecutionKey, command: Command) -> StoreFuture<'_, bool> {
+        self.transact(|tables| match command {
+            Command::Send(message) => tables.send(key, message),
+            Command::Reopen(message) => tables.reopen(key, message),
+            Command::Unpark => tables.unpark(key),
+            Command::Park { incarnation, reason } => tables.park(incarnation, key, reason),
+            Command::Bury { messages } => tables.bury(key, messages),
+            Command::Delete => tables.delete(key),
+        })
     }
 
     fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {
         self.transact(|tables| tables.executions.get(key).map_or((0, 0), tables::Row::unread))
     }
 
-    fn reopen(&self, key: &ExecutionKey, message: String) -> StoreFuture<'_, bool> {
-        self.transact(|tables| tables.reopen(key, message))
-    }
-
-    fn unpark(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
-        self.transact(|tables| tables.unpark(key))
-    }
-
-    fn park(&self, incarnation: Incarnation, key: &ExecutionKey, reason: String) -> StoreFuture<'_, bool> {
-        self.transact(|tables| tables.park(incarnation, key, reason))
-    }
-
-    fn bury(&self, key: &ExecutionKey, messages: Vec<(ExecutionId, String)>) -> StoreFuture<'_, bool> {
-        self.transact(|tables| tables.bury(key, messages))
-    }
-
     fn audit(&self, _: i64, _: u32) -> StoreFuture<'_, Audit> {
         // No row here is ever damaged, and no node vanishes.
         self.transact(|_| Audit::default())
-    }
-
-    fn delete(&self, key: &ExecutionKey) -> StoreFuture<'_, bool> {
-        self.transact(|tables| tables.delete(key))
     }
 
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
@@ -215,14 +160,24 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.approvals(tenant, &filter))
     }
 
-    fn approval(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<ApprovalRow>> {
-        self.transact(|tables| tables.questions.get(&(tenant, id.to_owned())).cloned())
-    }
-
     fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome> {
         self.transact(|tables| tables.answer((tenant, id.to_owned()), to, message))
     }
 
+    fn transactions(&self) -> u64 {
+        0
+    }
+
+    fn now(&self) -> StoreFuture<'_, Timestamp> {
+        self.transact(|tables| tables.now)
+    }
+
+    fn hints(&self) -> broadcast::Receiver<ExecutionKey> {
+        self.hints.subscribe()
+    }
+}
+
+impl ComponentStore for MemoryStore {
     fn keep_component(
         &self,
         tenant: TenantId,
@@ -244,15 +199,6 @@ impl Store for MemoryStore {
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
         self.transact(|tables| tables.components(tenant))
-    }
-
-    fn component(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Component>> {
-        self.transact(|tables| tables.components(tenant).into_iter().find(|component| component.digest == *digest))
-    }
-
-    fn current(&self, tenant: TenantId, name: &str) -> StoreFuture<'_, Option<Component>> {
-        let is_it = |component: &Component| component.name == name && component.current;
-        self.transact(|tables| tables.components(tenant).into_iter().find(is_it))
     }
 
     fn uploads(&self, _: TenantId) -> StoreFuture<'_, i64> {
@@ -285,17 +231,5 @@ impl Store for MemoryStore {
 
     fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {
         self.transact(|tables| tables.digests())
-    }
-
-    fn transactions(&self) -> u64 {
-        0
-    }
-
-    fn now(&self) -> StoreFuture<'_, Timestamp> {
-        self.transact(|tables| tables.now)
-    }
-
-    fn hints(&self) -> broadcast::Receiver<ExecutionKey> {
-        self.hints.subscribe()
     }
 }

@@ -8,9 +8,10 @@ use crate::tables::Tables;
 
 impl Tables {
     pub(crate) fn approvals(&self, tenant: TenantId, filter: &ApprovalFilter) -> ApprovalPage {
-        let wanted = |question: &&ApprovalRow| match &filter.execution {
-            Some(execution) => question.execution == *execution,
-            None => question.state == ApprovalState::Open,
+        let wanted = |question: &&ApprovalRow| match (&filter.id, &filter.execution) {
+            (Some(id), _) => question.id == *id,
+            (None, Some(execution)) => question.execution == *execution,
+            (None, None) => question.state == ApprovalState::Open,
         };
         let of_tenant = self.questions.iter().filter(|((of, _), _)| *of == tenant).map(|(_, question)| question);
         let mut rows: Vec<ApprovalRow> = of_tenant.filter(wanted).cloned().collect();

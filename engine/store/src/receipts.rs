@@ -2,15 +2,18 @@
 
 use std::collections::VecDeque;
 
-use crate::{AppendError, InboxCursor};
+use crate::model::{AppendError, InboxCursor};
 
 /// The number of appends that are kept. A node has only one append under way, or a few.
 const KEPT_MAX: usize = 16;
 
+/// The answers to the batches of one append, in order.
+pub(crate) type Answers = Vec<Result<InboxCursor, AppendError>>;
+
 /// The last appends of a node by id, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct BatchReceipts {
-    kept: VecDeque<(u64, Vec<Result<InboxCursor, AppendError>>)>,
+    kept: VecDeque<(u64, Answers)>,
 }
 
 impl BatchReceipts {
@@ -40,7 +43,7 @@ impl BatchReceipts {
     }
 }
 
-fn word(word: &str) -> Option<(u64, Vec<Result<InboxCursor, AppendError>>)> {
+fn word(word: &str) -> Option<(u64, Answers)> {
     let (id, answers) = match word.split_once('=') {
         Some((id, count)) => (id, vec![Ok(InboxCursor::UNKNOWN); count.parse().ok()?]),
         None => {

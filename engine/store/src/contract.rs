@@ -1,0 +1,137 @@
+//! The contract of a store. Both databases pass one contract suite (`tests/contract`).
+
+use std::time::Duration;
+
+use cerebelum_history::{Digest, ExecutionId, Timestamp};
+use futures::future::BoxFuture;
+
+use crate::describe::ExecutionDetail;
+use crate::error::StoreError;
+use crate::model::{
+    AnswerOutcome, AppendError, ApprovalPage, ApprovalState, Audit, Batch, Chunk, Claimed, Component, ExecutionKey,
+    ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, TenantId,
+};
+use crate::removal::{Removable, Version};
+use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart};
+
+/// The result of an operation of the store, as a future.
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// The store of one engine. Each method is one transaction. All times that decide something are the database's.
+pub trait Store: ComponentStore {
+    // -- nodes --
+
+    /// Begins a lease for the node with this name. Its earlier incarnations end at once: the executions that they had
+    /// claimed are free again, and their later writes are refused.
+    fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease>;
+    /// Extends a lease that is not over, as every committed append does too. Returns `None` if the lease is over; it
+    /// stays over (L11).
+    fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>>;
+    /// Ends a lease and frees the executions that it had claimed.
+    fn end_lease(&self, incarnation: Incarnation) -> StoreFuture<'_, ()>;
+    /// Ends the leases that have run out, so that the executions that they had claimed are free. Returns the number of
+    /// these leases. For an execution that could have moved, one more crash is counted at its position (L18).
+    fn expire_leases(&self) -> StoreFuture<'_, u64>;
+
+    // -- executions --
+
+    /// Claims free open executions. The result is empty if the lease is over. [`StoreError::Unknown`] means that some may
+    /// have been claimed, and that only the end of the lease frees them.
+    fn claim(&self, incarnation: Incarnation, filter: ClaimFilter) -> StoreFuture<'_, Vec<Claimed>>;
+    /// The time at which the next free execution becomes due.
+    fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>>;
+    /// Writes batches in one transaction, in order. Each batch is accepted or refused alone (L4). `id` settles an
+    /// unknown COMMIT: a repeated call with the id of an applied one returns the same results. Most of the time here is
+    /// spent waiting for the disk, so that many batches at once cost little more than one.
+    fn append(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'_, Vec<Result<InboxCursor, AppendError>>>;
+    /// Reads chunks of a history in order, without gaps and with verified checksums.
+    fn history(&self, key: &ExecutionKey, run: u32, part: HistoryPart) -> StoreFuture<'_, Vec<Chunk>>;
+    /// The row of an execution.
+    fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>>;
+    /// For each of these ids, in order, the execution that has it, if there is one. It keeps a batch from beginning a new
+    /// execution.
+    fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>>;
+    /// Reads an execution's row, open calls and inbox together, without a claim.
+    fn load(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>>;
+    /// The messages in an execution's inbox that no batch has marked as seen, oldest first.
+    fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>>;
+    /// Reads an execution in full, in one committed state.
+    fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>>;
+    /// A page of executions, newest first: at most 1,000, and 8 MiB or a little more. A page may be shorter or even
+    /// empty and still have a cursor, if nothing so far matches. [`StoreError::Invalid`]: the cursor is not valid, or a
+    /// filter is longer than any value that it could match.
+    fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page>;
+    /// The number of executions with each status.
+    fn count_by_status(&self) -> StoreFuture<'_, StatusCounts>;
+    /// Carries out a command. Returns `false` if the execution does not exist, or is in a state to which it does not
+    /// apply.
+    fn command(&self, key: &ExecutionKey, command: Command) -> StoreFuture<'_, bool>;
+    /// The number of messages that wait in an execution's inbox, and their bytes together.
+    fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)>;
+    /// Checks up to `limit` executions that no living node has claimed, from the place `after` on (0 at first). It
+    /// parks those whose rows cannot be read or do not fit together, frees those whose node does not exist, and returns
+    /// the others.
+    fn audit(&self, after: i64, limit: u32) -> StoreFuture<'_, Audit>;
+    /// Removes up to `limit` executions that ended before this time, the earliest first. Returns their number.
+    fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64>;
+    /// Log lines after the number `after`, in order: at most `limit`, and none after the one that brings them to 8 MiB.
+    fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>>;
+    /// The latest progress of each scope of the current run.
+    fn progress(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<Progress>>;
+
+    // -- approvals --
+
+    /// A page of questions, newest first. [`StoreError::Invalid`]: the cursor is not valid.
+    fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> StoreFuture<'_, ApprovalPage>;
+    /// Answers a question by one compare-and-set (open, and not past its deadline by the database's clock) and puts the
+    /// message into its execution's inbox in the same transaction (L9).
+    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome>;
+
+    /// The number of transactions that this process has begun, reads included.
+    fn transactions(&self) -> u64;
+    /// The database's clock, without its jumps.
+    fn now(&self) -> StoreFuture<'_, Timestamp>;
+    /// Executions that messages from other nodes or clients may have moved. These are only hints. The channel ends with
+    /// the store.
+    fn hints(&self) -> tokio::sync::broadcast::Receiver<ExecutionKey>;
+}
+
+/// The components of one engine, by tenant: their names, declarations and bytes.
+pub trait ComponentStore: Send + Sync + 'static {
+    /// Stores a component and makes it the current one of its name.
+    #[expect(clippy::too_many_arguments, reason = "what a component is made of; a struct would be used once")]
+    fn keep_component(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        digest: &Digest,
+        manifest: &str,
+        bytes: Vec<u8>,
+    ) -> StoreFuture<'_, ()>;
+    /// All components, by name, the current one first.
+    fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>>;
+    /// A number that changes with every upload or removal. While it stays the same, names stand for the same
+    /// components.
+    fn uploads(&self, tenant: TenantId) -> StoreFuture<'_, i64>;
+    /// A component's bytes.
+    fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Vec<u8>>>;
+
+    // -- removal of components --
+
+    /// Executions that may still run a component or call one of its steps, at most `limit` of them: open ones, and
+    /// failed ones, because these may be reopened. It reads all such executions once, so it must not be called every
+    /// second.
+    fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>>;
+    /// Takes a version away from its name, so that new executions no longer find it. Returns `false` if the name has no
+    /// such version, or the version is not removable.
+    fn remove_component(&self, version: Version, which: Removable) -> StoreFuture<'_, bool>;
+    /// The versions that were replaced by another one before this time.
+    fn replaced_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<Version>>;
+    /// The components that lost their last name before this time.
+    fn nameless_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<(TenantId, Digest)>>;
+    /// Removes a component that lost its last name before this time, with its bytes. Returns `false` if it has a name
+    /// or is already gone.
+    fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> StoreFuture<'_, bool>;
+    /// The digests of all components of all tenants.
+    fn digests(&self) -> StoreFuture<'_, Vec<Digest>>;
+}
