@@ -2,17 +2,18 @@
 //! before they run.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use cerebelum_history::{
-    Digest, Event, Execution, ExecutionId, ExecutionOptions, Identity, Json, Position, Seed, Timestamp,
-};
+use cerebelum_history::{Digest, Event, Execution, ExecutionId, ExecutionOptions, Json, Position, Seed, Timestamp};
 use cerebelum_store::{
     Chunk, ExecutionKey, ExecutionRow, Existing, NewExecution, Parent, StartOutcome, State, Store, StoreError, TenantId,
 };
 
 use crate::env::Runtime;
-use crate::node::Node;
+use crate::lease::LeaseKeeper;
+use crate::metrics::Metrics;
+use crate::restore::identity;
+use crate::wake::Wake;
 
 /// An execution to start.
 pub(crate) struct StartCommand {
@@ -37,41 +38,39 @@ pub(crate) fn fresh_seed(runtime: &dyn Runtime) -> Seed {
 }
 
 impl StartCommand {
-    /// The rows of the new execution.
-    pub(crate) fn rows(self, at: Timestamp) -> NewExecution {
-        let seed = self.seed;
-        let identity = Identity {
-            id: self.id.clone(),
+    /// The new execution and its row.
+    pub(crate) fn begin(&self, at: Timestamp) -> (ExecutionRow, Execution) {
+        let is_delayed = self.options.starts_at.is_some();
+        let mut row = ExecutionRow {
+            key: ExecutionKey { tenant: self.tenant, id: self.id.clone() },
             workflow: self.workflow.clone(),
             digest: self.digest.clone(),
-            seed,
-            run: 1,
-        };
-        let starts_at = self.options.starts_at;
-        let options = text_of(&self.options);
-        let mut execution = Execution::start(identity, self.input, self.options, at);
-        let head = ExecutionRow {
-            key: ExecutionKey { tenant: self.tenant, id: self.id },
-            workflow: self.workflow,
-            digest: self.digest,
-            seed,
+            seed: self.seed,
             run: 1,
             state: State::Open,
             paused: false,
             parked: None,
             // A delayed start has no work before its time.
-            settled: starts_at.is_some(),
+            settled: is_delayed,
             position: Position(1),
             stamp: at,
-            due: execution.due(),
-            status: if starts_at.is_some() { "waiting" } else { "running" }.to_owned(),
+            due: None,
+            status: if is_delayed { "waiting" } else { "running" }.to_owned(),
             attributes: text_of(&self.attributes),
-            options,
-            parent: self.parent,
+            options: text_of(&self.options),
+            parent: self.parent.clone(),
             started_at: at,
             ended_at: None,
             open_calls: Some(0),
         };
+        let execution = Execution::start(identity(&row), self.input.clone(), self.options.clone(), at);
+        row.due = execution.due();
+        (row, execution.with_attributes(self.attributes.clone()))
+    }
+
+    /// The rows of the new execution.
+    pub(crate) fn rows(&self, at: Timestamp) -> NewExecution {
+        let (head, mut execution) = self.begin(at);
         let first = chunk(Position(1), &execution.take_changes().events);
         NewExecution { head, first: first.expect("an execution begins with an event") }
     }
@@ -131,15 +130,18 @@ pub(crate) async fn look_up(
 }
 
 /// Stores a group of new executions that no node has claimed yet.
-pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<Result<StartOutcome, StoreError>> {
-    let Some(node) = node.upgrade() else { return Vec::new() };
-    let started = node.store.start(new.clone()).await;
+pub(crate) async fn start_all(
+    (store, lease): (Arc<dyn Store>, Arc<LeaseKeeper>),
+    (metrics, wake): (Arc<Metrics>, Arc<Wake>),
+    new: Vec<NewExecution>,
+) -> Vec<Result<StartOutcome, StoreError>> {
+    let started = store.start(new.clone()).await;
     crate::fail::point("start-sent");
     match started {
         Ok(started) => {
             for (new, _) in new.into_iter().zip(&started).filter(|(_, started)| **started == StartOutcome::New) {
-                node.metrics.started.add(1);
-                node.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
+                metrics.started.add(1);
+                wake.expect(new.head.due.unwrap_or(Timestamp(0)));
             }
             started.into_iter().map(Ok).collect()
         }
@@ -147,12 +149,15 @@ pub(crate) async fn start_all(node: Weak<Node>, new: Vec<NewExecution>) -> Vec<R
         Err(StoreError::Rejected(_)) if new.len() > 1 => {
             let mut answers = Vec::with_capacity(new.len());
             for new in new {
-                answers.extend(Box::pin(start_all(Arc::downgrade(&node), vec![new])).await);
+                answers.extend(
+                    Box::pin(start_all((store.clone(), lease.clone()), (metrics.clone(), wake.clone()), vec![new]))
+                        .await,
+                );
             }
             answers
         }
         Err(error) => {
-            node.lease.lose_if_unknown(&error);
+            lease.lose_if_unknown(&error);
             vec![Err(error); new.len()]
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{
     Approval, ChildResult, ExecutionId, ExecutionOptions, Failure, INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Json, Message,
-    Position, ReopenMode, Reopening, kind, planted,
+    Position, ReopenMode, Reopening, Timestamp, kind, planted,
 };
 use cerebelum_store::{
     AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, ExecutionKey, ExecutionRow, StartOutcome, State,
@@ -12,6 +12,7 @@ use cerebelum_store::{
 };
 
 use crate::api::{ApiError, Decision, StartRequest, Summary};
+use crate::commit::Ack;
 use crate::directory::{ResolvedWorkflow, unavailable};
 use crate::engine::{Engine, key, no_execution};
 use crate::schema::{Input, Unfit};
@@ -44,12 +45,12 @@ impl Engine {
         };
         let attributes: BTreeMap<String, Json> = request.attributes.into_iter().collect();
         cerebelum_history::check_attributes(&attributes).map_err(ApiError::Invalid)?;
-        let beginning = StartCommand {
+        let command = StartCommand {
             tenant: TENANT,
             id,
             workflow: found.workflow,
             digest: found.digest,
-            input: input.clone(),
+            input,
             attributes,
             options,
             parent: None,
@@ -58,13 +59,13 @@ impl Engine {
         // A client that chose the id may be repeating its request: an execution that exists must not be run again in
         // memory.
         if request.id.is_some() {
-            let key = ExecutionKey { tenant: TENANT, id: beginning.id.clone() };
+            let key = ExecutionKey { tenant: TENANT, id: command.id.clone() };
             let there = self.node.begun.submit(key).await.ok_or_else(stopping)?.map_err(unavailable)?;
             if let Some((existing, first)) = there {
-                return started_before(existing, &first.map_err(unavailable)?, (&beginning.workflow, &input));
+                return started_before(existing, &first.map_err(unavailable)?, (&command.workflow, &command.input));
             }
         }
-        self.begin(beginning.rows(at), input).await
+        self.begin(&command, at).await
     }
 
     /// Starts many executions, independently of each other.
@@ -72,24 +73,25 @@ impl Engine {
         futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
     }
 
-    async fn begin(&self, new: cerebelum_store::NewExecution, input: Json) -> Result<Summary, ApiError> {
-        let head = new.head.clone();
+    async fn begin(&self, command: &StartCommand, at: Timestamp) -> Result<Summary, ApiError> {
+        let (row, execution) = command.begin(at);
+        let summary = views::summary(&row);
         if planted("ack-before-commit") {
-            let starting = self.node.starts.submit(new);
+            let starting = self.node.starts.submit(command.rows(at));
             self.node.runtime.spawn(Box::pin(async move { drop(starting.await) }));
-            return Ok(views::summary(&head));
+            return Ok(summary);
         }
-        if let Some(is_stored) = self.node.begin(&new, &input)
-            && is_stored.await.is_ok()
-        {
-            return Ok(views::summary(&head));
+        if let Some(Ack) = self.scheduler.begin(row, execution).await {
+            return Ok(summary);
         }
         // The execution cannot begin in memory, or its result there is unknown. With the same seed it is the same
         // execution.
-        let started = self.node.starts.submit(new).await;
+        let started = self.node.starts.submit(command.rows(at)).await;
         match started.ok_or_else(stopping)?.map_err(unavailable)? {
-            StartOutcome::New => Ok(views::summary(&head)),
-            StartOutcome::Exists(existing, first) => started_before(*existing, &first, (&head.workflow, &input)),
+            StartOutcome::New => Ok(summary),
+            StartOutcome::Exists(existing, first) => {
+                started_before(*existing, &first, (&command.workflow, &command.input))
+            }
         }
     }
 
@@ -97,7 +99,7 @@ impl Engine {
         let input = Json::parse(text).map_err(|e| ApiError::Invalid(format!("the input is {e}")))?;
         let Some(schema) = &found.input else { return Ok(input) };
         let workflow = &found.workflow;
-        self.node.checker.check(schema, &input).await.map_err(|unfit| match unfit {
+        self.checker.check(schema, &input).await.map_err(|unfit| match unfit {
             Unfit::Value(line) => ApiError::Invalid(format!("the input does not fit workflow `{workflow}`: {line}")),
             Unfit::Schema(why) => {
                 ApiError::Conflict(format!("the input cannot be checked by the schema of workflow `{workflow}`: {why}"))
@@ -109,7 +111,7 @@ impl Engine {
 
     /// Checks the answer to a question against the question's schema.
     async fn fits(&self, schema: Json, answer: &Json) -> Result<(), ApiError> {
-        self.node.checker.check(&Input::new(schema), answer).await.map_err(|unfit| match unfit {
+        self.checker.check(&Input::new(schema), answer).await.map_err(|unfit| match unfit {
             Unfit::Value(line) => ApiError::Invalid(format!("the answer does not fit what was asked for: {line}")),
             Unfit::Schema(why) => {
                 ApiError::Conflict(format!("the answer cannot be checked by the schema of the question: {why}"))
