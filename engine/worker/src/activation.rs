@@ -264,8 +264,8 @@ impl Activation {
     }
 
     /// Leaves memory after an error. The error comes back when the execution has to be loaded again.
-    pub(crate) async fn leave(&mut self, error: ActivationError) -> Result<Exit, ActivationError> {
-        self.log.leave(error, &mut self.execution, &mut self.guests).await
+    pub(crate) async fn exit(&mut self, error: ActivationError) -> Result<Exit, ActivationError> {
+        self.log.exit(error, &mut self.execution, &mut self.guests).await
     }
 
     fn is_idle(&self) -> bool {

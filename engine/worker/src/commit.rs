@@ -188,7 +188,7 @@ impl ExecutionLog {
     }
 
     /// Leaves memory after an error. The error comes back when the execution has to be loaded again.
-    pub(crate) async fn leave(
+    pub(crate) async fn exit(
         &mut self,
         error: ActivationError,
         execution: &mut Execution,

@@ -192,7 +192,7 @@ impl Scheduler {
             Stage::Active(mut activation) => match activation.round().await {
                 Ok(None) => Some(Stage::Active(activation)),
                 Ok(Some(exit)) => Some(Stage::Left(Ok(exit))),
-                Err(error) => Some(Stage::Left(activation.leave(error).await)),
+                Err(error) => Some(Stage::Left(activation.exit(error).await)),
             },
             Stage::Left(left) => self.next_claim(stay, left).await.map(|claimed| Stage::Claimed(Box::new(claimed))),
         }
