@@ -44,7 +44,7 @@ pub(crate) struct Appender {
     /// Executions whose last batch the database rejected. Their next batch is written by itself, after all others, so
     /// that no other batch needs a second attempt because of it.
     suspects: Mutex<HashSet<ExecutionKey>>,
-    said: Throttle,
+    warnings: Throttle,
 }
 
 /// Batches with their indexes in the submitted group.
@@ -72,7 +72,7 @@ impl Appender {
             watchers: watchers.clone(),
             next_id: AtomicU64::new(runtime.chance()),
             suspects: Mutex::default(),
-            said: Throttle::default(),
+            warnings: Throttle::default(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Appender {
                 }
                 Err(cause) => {
                     let count = batches.len();
-                    self.said.warn(&*self.runtime, |more| {
+                    self.warnings.warn(&*self.runtime, |more| {
                         tracing::warn!(cause, count, more, "the database did not take a group of batches: it is split");
                     });
                     groups.extend(halves(places, batches));
@@ -169,7 +169,7 @@ impl Appender {
                 Err(StoreError::Unavailable(cause) | StoreError::Rejected(cause))
                     if self.lease.incarnation().is_some() =>
                 {
-                    self.said.warn(&*self.runtime, |more| {
+                    self.warnings.warn(&*self.runtime, |more| {
                         tracing::warn!(cause, more, "the database does not answer: trying again");
                     });
                     self.runtime.sleep(RETRY_PAUSE).await;

@@ -3,82 +3,45 @@
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    ApprovalEdge, Changes, ChildStart, End, Event, EventData, ExecutionId, Json, Message, Position, Status, planted,
+    ApprovalEdge, Changes, ChildStart, End, Execution, ExecutionId, Json, Message, Position, Status,
 };
 use cerebelum_store::{
-    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, Command, ExecutionRow, LogLine, Progress, State,
+    ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, ExecutionRow, Incarnation, LogLine, Progress, State,
 };
 
-use crate::activation::Activation;
-use crate::activation_error::ActivationError;
-use crate::commit::InFlight;
-use crate::start_command::{StartCommand, chunk, pieces, text_of};
+use crate::start_command::{StartCommand, chunk, text_of};
 
-impl Activation {
-    /// Submits all changes to the committer. When `releases`, the same batch gives the claim back.
-    pub(crate) async fn write(&mut self, releases: bool) -> Result<(), ActivationError> {
-        let room = self.node.room.to_write(self.execution.unwritten_bytes()).await;
-        let changes = self.execution.take_changes();
-        let rewritten = self.without_values(&changes.valueless).await?;
-        let (lsn, position) = (changes.lsn, self.execution.position());
-        let sent_boot_ms = self.node.clock.boot_ms();
-        self.held_since_ms = None;
-        let batch = Batch { rewritten, ..self.batch(changes, releases) };
-        let due = batch.head.due.filter(|_| releases);
-        let continues = batch.next_run.is_some();
-        let appended = self.node.appends.submit((batch, room));
-        let wake = self.node.clone();
-        let answer = async move {
-            let answer = appended.await;
-            due.inspect(|due| wake.wake.expect(*due));
-            answer
-        };
-        let answer = Box::pin(answer);
-        self.in_flight = Some(InFlight { answer, lsn, position, releases, continues, sent_boot_ms });
-        Ok(())
-    }
+/// Builds a batch for an execution whose changes were taken.
+pub(crate) struct BatchBuilder<'a> {
+    pub(crate) execution: &'a Execution,
+    /// The row as of the last batch.
+    pub(crate) row: &'a ExecutionRow,
+}
 
-    fn batch(&mut self, changes: Changes, releases: bool) -> Batch {
-        let after = self.stored;
-        let retried = changes.events.iter().filter(|event| matches!(event.data, EventData::StepRetried { .. }));
-        self.node.metrics.retries.inc_by(retried.count() as u64);
-        let end = self.execution.end().cloned();
-        let mut messages: Vec<(ExecutionId, String)> = self.farewell(end.as_ref()).into_iter().collect();
-        if planted("child-end-not-in-batch") {
-            for (id, message) in messages.drain(..) {
-                let (store, key) =
-                    (self.node.store.clone(), cerebelum_store::ExecutionKey { tenant: self.key.tenant, id });
-                self.node
-                    .runtime
-                    .spawn(Box::pin(async move { drop(store.command(&key, Command::Send(message)).await) }));
-            }
-        }
-        let at = self.execution.stamp();
-        let cancel = Json::of(&Message::Cancel { at }).to_string();
+impl BatchBuilder<'_> {
+    /// The batch of these changes after the last stored position, without its chunks.
+    pub(crate) fn batch(
+        &self,
+        (incarnation, after): (Incarnation, Position),
+        changes: Changes,
+        is_settled: bool,
+    ) -> Batch {
+        let end = self.execution.end();
+        let cancel = Json::of(&Message::Cancel { at: self.execution.stamp() }).to_string();
+        let mut messages: Vec<(ExecutionId, String)> = self.farewell(end).into_iter().collect();
         messages.extend(changes.orphans.into_iter().map(|orphan| (orphan, cancel.clone())));
         let children = changes.children.into_iter().map(|child| self.child(child)).collect();
-        let head = self.head_now();
-        let (head, next_run) = match end {
-            Some(End::Continued(input)) => self.next_run(head, input),
-            _ => (head, None),
+        let row = self.row_now(is_settled);
+        let (row, next_run) = match end {
+            Some(End::Continued(input)) => self.next_run(row, input.clone()),
+            _ => (row, None),
         };
-        let is_changed = head.attributes != self.head.attributes && after > Position(0);
-        let attributes_before = is_changed.then(|| self.head.attributes.clone());
-        let mut chunks = Vec::new();
-        for ((first, last), events) in pieces(after.next(), &changes.events) {
-            self.chunk_index.add((first, last), events);
-            chunks.push(Chunk { first, last, events: Event::encode(events) });
-        }
-        self.head = head.clone();
+        let is_changed = row.attributes != self.row.attributes && after > Position(0);
+        let progress = |(scope, percent, message)| Progress { scope, percent, message };
         Batch {
-            key: self.key.clone(),
-            incarnation: self.incarnation,
             begins: after == Position(0),
-            attributes_before,
-            head,
+            attributes_before: is_changed.then(|| self.row.attributes.clone()),
             after,
-            chunks,
-            rewritten: Vec::new(),
             opened: changes.opened.into_iter().map(|(name, state)| CallRow { name, state }).collect(),
             closed: changes.closed,
             approvals: changes.approvals.into_iter().map(approval).collect(),
@@ -87,19 +50,15 @@ impl Activation {
             children,
             messages,
             logs: changes.logs.into_iter().map(log_line).collect(),
-            progress: changes
-                .progress
-                .into_iter()
-                .map(|(scope, percent, message)| Progress { scope, percent, message })
-                .collect(),
+            progress: changes.progress.into_iter().map(progress).collect(),
             next_run,
-            release: releases,
+            ..Batch::of(incarnation, row)
         }
     }
 
     /// The row as it is after the changes taken so far.
-    fn head_now(&self) -> ExecutionRow {
-        let execution = &self.execution;
+    fn row_now(&self, is_settled: bool) -> ExecutionRow {
+        let execution = self.execution;
         let state = match execution.end() {
             Some(End::Completed(_)) => State::Completed,
             Some(End::Failed(_)) => State::Failed,
@@ -110,7 +69,7 @@ impl Activation {
             state,
             paused: execution.is_paused(),
             parked: None,
-            settled: execution.is_settled() && !self.guests.any_running(),
+            settled: is_settled,
             position: execution.position(),
             stamp: execution.stamp(),
             due: execution.due(),
@@ -119,14 +78,14 @@ impl Activation {
             options: text_of(execution.options()),
             ended_at: (state != State::Open).then(|| execution.stamp()),
             open_calls: u32::try_from(execution.open().len()).ok(),
-            ..self.head.clone()
+            ..self.row.clone()
         }
     }
 
     /// After a continue-as-new: a new history under the same id, which any node may claim.
-    fn next_run(&self, head: ExecutionRow, input: Json) -> (ExecutionRow, Option<Chunk>) {
-        let mut next = self.execution.next_run(input, head.stamp);
-        let head = ExecutionRow {
+    fn next_run(&self, row: ExecutionRow, input: Json) -> (ExecutionRow, Option<Chunk>) {
+        let mut next = self.execution.next_run(input, row.stamp);
+        let row = ExecutionRow {
             run: next.identity().run,
             position: next.position(),
             settled: next.is_settled(),
@@ -134,15 +93,15 @@ impl Activation {
             status: next.status(),
             options: text_of(next.options()),
             open_calls: Some(0),
-            ..head
+            ..row
         };
-        (head, chunk(Position(1), &next.take_changes().events))
+        (row, chunk(Position(1), &next.take_changes().events))
     }
 
     /// The message about the end to a parent that waits for it.
     fn farewell(&self, end: Option<&End>) -> Option<(ExecutionId, String)> {
-        let (parent, end) = self.head.parent.as_ref().zip(end)?;
-        let message = parent.farewell(&self.key.id, end)?;
+        let (parent, end) = self.row.parent.as_ref().zip(end)?;
+        let message = parent.farewell(&self.row.key.id, end)?;
         Some((parent.id.clone(), Json::of(&message).to_string()))
     }
 
@@ -150,7 +109,7 @@ impl Activation {
         let said = |message: &Message| Json::of(message).to_string();
         let (accepted, refused) = (start.accepted().as_ref().map(said), said(&start.refused()));
         let command = StartCommand {
-            tenant: self.key.tenant,
+            tenant: self.row.key.tenant,
             identity: start.identity,
             input: start.workflow.input,
             attributes: BTreeMap::new(),
@@ -162,15 +121,10 @@ impl Activation {
 }
 
 /// The batch that only parks an execution, regardless of the state of its history.
-pub(crate) fn parking(
-    incarnation: cerebelum_store::Incarnation,
-    head: &ExecutionRow,
-    after: Position,
-    reason: String,
-) -> Batch {
-    let head =
-        ExecutionRow { parked: Some(reason), status: Status::Parked, position: after, settled: false, ..head.clone() };
-    Batch { release: true, ..Batch::of(incarnation, head) }
+pub(crate) fn parking(incarnation: Incarnation, row: &ExecutionRow, after: Position, reason: String) -> Batch {
+    let row =
+        ExecutionRow { parked: Some(reason), status: Status::Parked, position: after, settled: false, ..row.clone() };
+    Batch { release: true, ..Batch::of(incarnation, row) }
 }
 
 fn approval(edge: ApprovalEdge) -> ApprovalChange {

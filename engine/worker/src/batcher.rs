@@ -65,9 +65,9 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
 
     /// Submits a request. The answer comes once it is durable or refused; none when the engine stops or `write`
     /// panicked.
-    pub(crate) fn submit(&self, wish: T) -> impl Future<Output = Option<R>> + use<T, R> {
+    pub(crate) fn submit(&self, request: T) -> impl Future<Output = Option<R>> + use<T, R> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.submitted.send((wish, reply));
+        let sent = self.submitted.send((request, reply));
         async move {
             sent.ok()?;
             answer.await.ok()
@@ -78,8 +78,8 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
 /// How many requests go into the next group: as many as fit, but at least one.
 fn fitting<T, R>(group: &[(T, Reply<R>)], weigh: impl Fn(&T) -> usize) -> usize {
     let mut bytes = 0_usize;
-    let fits = |(wish, _): &&(T, Reply<R>)| {
-        bytes = bytes.saturating_add(weigh(wish));
+    let fits = |(request, _): &&(T, Reply<R>)| {
+        bytes = bytes.saturating_add(weigh(request));
         bytes <= GROUP_BYTES_MAX
     };
     group.iter().take_while(fits).count().max(1)
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_has_no_more_bytes_than_it_may_and_one_wish_at_least() {
+    fn a_group_has_no_more_bytes_than_it_may_and_one_request_at_least() {
         check(&[1], 1);
         check(&[GROUP_BYTES_MAX + 1, 1], 1);
         check(&[GROUP_BYTES_MAX - 1, 1, 1], 2);

@@ -1,30 +1,30 @@
-//! Claims executions that can move, as far as there is room in memory.
+//! Claims executions that can move, as far as there is room in memory, and frees those of silent nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_store::{ClaimFilter, Incarnation, Size};
 
-use crate::node::Node;
+use crate::scheduler::Scheduler;
 
 /// The most executions claimed in one transaction.
 const CLAIM_MAX: u32 = 256;
 
-impl Node {
+impl Scheduler {
     /// Claims executions that can move, forever.
     pub(crate) async fn keep_claiming(self: Arc<Self>) {
         let mut waiting = None;
         loop {
-            let _ = waiting.get_or_insert_with(|| self.liveness.waits("what is due for being claimed"));
-            self.wake.reset();
+            let _ = waiting.get_or_insert_with(|| self.node.liveness.waits("what is due for being claimed"));
+            self.node.wake.reset();
             // The next due time is read before claiming. An execution that becomes due between the two steps is then
             // claimed, or the loop runs again at once. In the other order it would be missed until the backstop.
-            if let Ok(Some(due)) = self.store.next_due().await {
-                self.wake.expect(due);
+            if let Ok(Some(due)) = self.node.store.next_due().await {
+                self.node.wake.expect(due);
             }
-            let room = self.config.activations_max.saturating_sub(self.in_memory());
+            let room = self.node.config.activations_max.saturating_sub(self.in_memory());
             let limit = CLAIM_MAX.min(u32::try_from(room).unwrap_or(CLAIM_MAX));
-            let claimed = match (self.lease.incarnation().filter(|_| limit > 0), self.room()) {
+            let claimed = match (self.node.lease.incarnation().filter(|_| limit > 0), self.room()) {
                 (Some(incarnation), Some(size)) => self.claim(incarnation, limit, size).await,
                 _ => None,
             };
@@ -38,46 +38,62 @@ impl Node {
                 biased;
                 () = self.until_due() => {}
                 // Large executions were left out.
-                () = self.ledger.freed(), if !self.ledger.has_room() => {}
+                () = self.node.ledger.freed(), if !self.node.ledger.has_room() => {}
+            }
+        }
+    }
+
+    /// Expires the leases of silent nodes, forever.
+    pub(crate) async fn keep_expiring_leases(self: Arc<Self>) {
+        loop {
+            self.node.runtime.sleep(self.node.config.lease / 4).await;
+            match self.node.store.expire_leases().await {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!(count, "leases of silent nodes ended");
+                    self.node.wake.now();
+                }
+                Err(error) => tracing::debug!(%error, "cannot expire leases"),
             }
         }
     }
 
     /// Returns when an execution is due or announced, and at the latest after the backstop.
     async fn until_due(&self) {
-        let began = self.runtime.boot_ms();
+        let began = self.node.runtime.boot_ms();
         loop {
-            let waited = Duration::from_millis(self.runtime.boot_ms() - began);
-            let wait = self.clock.until(self.wake.next()).min(self.config.backstop.saturating_sub(waited));
+            let waited = Duration::from_millis(self.node.runtime.boot_ms() - began);
+            let wait =
+                self.node.clock.until(self.node.wake.next()).min(self.node.config.backstop.saturating_sub(waited));
             if wait.is_zero() {
                 return;
             }
             tokio::select! {
                 biased;
-                () = self.runtime.sleep(wait) => {}
-                () = self.wake.moved() => {}
+                () = self.node.runtime.sleep(wait) => {}
+                () = self.node.wake.moved() => {}
             }
         }
     }
 
     /// Returns how many executions were claimed; none when the store failed.
     async fn claim(self: &Arc<Self>, incarnation: Incarnation, limit: u32, size: Size) -> Option<u32> {
-        let claimed = match self.store.claim(incarnation, ClaimFilter::Next { limit, size }).await {
+        let claimed = match self.node.store.claim(incarnation, ClaimFilter::Next { limit, size }).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
-                self.lease.lose_if_unknown(&error);
+                self.node.lease.lose_if_unknown(&error);
                 return None;
             }
         };
         // Other executions may have been left out because these are large.
         let is_all = claimed.len() < limit as usize && !claimed.iter().any(|claimed| claimed.leaves_others);
         let count = if is_all { u32::try_from(claimed.len()).unwrap_or(u32::MAX) } else { limit };
-        self.metrics.claim_sizes.observe(claimed.len() as f64);
-        let now = self.clock.now();
+        self.node.metrics.claim_sizes.observe(claimed.len() as f64);
+        let now = self.node.clock.now();
         for claimed in claimed {
             if let Some(due) = claimed.head.due.filter(|due| *due <= now) {
-                self.metrics.timer_lateness.observe(now.since(due) as f64 / 1_000.0);
+                self.node.metrics.timer_lateness.observe(now.since(due) as f64 / 1_000.0);
             }
             self.activate(incarnation, claimed);
         }

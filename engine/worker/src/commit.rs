@@ -1,203 +1,270 @@
-//! Decides when an activation's changes are written, and handles the result: effects leave, the claim is given back, or
-//! memory is rebuilt.
+//! The log of one execution as its activation writes it: the stored row, and the one batch that is on its way (L4).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{Position, planted};
-use cerebelum_store::{AppendError, InboxCursor};
+use cerebelum_history::{EventData, Execution, Position, planted};
+use cerebelum_store::{Command, ExecutionKey, ExecutionRow, InboxCursor, Incarnation};
 use futures::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::activation::{Ack, Activation, Exit};
-use crate::activation_error::ActivationError;
-use crate::appender::{Appended, CLAIM_LOST, NotWritten};
-use crate::batch::parking;
-use crate::engine_error::EngineError;
+use crate::activation_error::{ActivationError, Exit};
+use crate::appender::{Appended, CLAIM_LOST};
+use crate::batch::{BatchBuilder, parking};
+use crate::guests::Guests;
+use crate::node::Node;
+use crate::stored_history::StoredHistory;
 
 /// How long changes that nothing waits for are held back while guests move, so that further changes share the same
 /// commit.
 const HELD_MS_MAX: u64 = 5;
 
+/// Sent once the first batch of an execution is durable.
+pub(crate) struct Ack;
+
+/// A start that is not durable yet.
+pub(crate) struct PendingStart {
+    pub(crate) stored: oneshot::Sender<Ack>,
+    /// A limited number of executions may run ahead of their own start.
+    pub(crate) _permit: OwnedSemaphorePermit,
+}
+
 /// A batch that was sent to the store.
 pub(crate) struct InFlight {
-    pub(crate) answer: BoxFuture<'static, Option<Appended>>,
+    answer: BoxFuture<'static, Option<Appended>>,
     pub(crate) lsn: u64,
     pub(crate) position: Position,
     pub(crate) releases: bool,
     /// Whether the batch is followed by another run.
     pub(crate) continues: bool,
-    pub(crate) sent_boot_ms: u64,
+    sent_boot_ms: u64,
 }
 
-impl Activation {
-    /// Submits the changes to the committer, unless a batch is still in flight (L4) or the changes can wait for more.
-    pub(crate) async fn commit(&mut self) -> Result<(), ActivationError> {
-        if self.in_flight.is_some() || !self.execution.has_changes() {
-            return Ok(());
-        }
-        // During a long wait the execution leaves memory: the same batch gives the claim back.
-        let releases = self.execution.end().is_some() || (self.is_idle() && self.wait_is_long());
-        if releases {
-            // The guests are no longer needed. Their slots are freed before the disk has answered.
-            self.give_way(self.guests.quiescent());
-        } else {
-            self.held_since_ms.get_or_insert_with(|| self.node.clock.boot_ms());
-            let is_awaited = self.log_is_awaited() || self.requests_await_batch();
-            if self.hold_left().is_some_and(|left| !left.is_zero()) && !is_awaited {
-                return Ok(());
-            }
-        }
-        self.write(releases).await
+/// What becomes of the claim with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Keep,
+    GiveBack,
+}
+
+/// The log of one execution.
+pub(crate) struct ExecutionLog {
+    node: Arc<Node>,
+    pub(crate) incarnation: Incarnation,
+    /// The row as of the last batch that was sent.
+    pub(crate) row: ExecutionRow,
+    pub(crate) history: StoredHistory,
+    /// The last stored position; 0 while nothing of the execution is stored.
+    stored: Position,
+    in_flight: Option<InFlight>,
+    /// Since when changes are held back, by the machine's boot-time clock.
+    held_since_ms: Option<u64>,
+    /// Set until the first batch of an execution that begins here is durable.
+    starting: Option<PendingStart>,
+}
+
+impl ExecutionLog {
+    /// The log of an execution with this row. A start is an execution of which nothing is stored yet.
+    pub(crate) fn new(
+        node: Arc<Node>,
+        (incarnation, row): (Incarnation, ExecutionRow),
+        starting: Option<PendingStart>,
+    ) -> Self {
+        let stored = if starting.is_some() { Position(0) } else { row.position };
+        let history = StoredHistory::new(node.clone(), (row.key.clone(), row.run), stored);
+        let (in_flight, held_since_ms) = (None, None);
+        Self { node, incarnation, row, history, stored, in_flight, held_since_ms, starting }
     }
 
-    /// How much longer changes may be held back; none when there are no changes or no guest moves.
-    pub(crate) fn hold_left(&self) -> Option<Duration> {
-        let since = self.held_since_ms.filter(|_| self.in_flight.is_none() && self.guests.any_running())?;
-        let held = self.node.clock.boot_ms() - since;
-        Some(Duration::from_millis(HELD_MS_MAX.saturating_sub(held)))
+    pub(crate) fn key(&self) -> &ExecutionKey {
+        &self.row.key
     }
 
-    /// Whether a request waits for the log before it leaves, or a quiescent guest before it gets an outcome.
-    fn log_is_awaited(&self) -> bool {
-        self.requests.await_log() || self.execution.holds_any_up()
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        let calm = self.execution.is_settled() || self.execution.is_paused();
-        calm && !self.guests.any_running() && !self.requests.keep_awake(self.execution.is_paused())
-    }
-
-    /// Depends on the history alone: it does not matter how long after the beginning of the wait this is called.
-    fn wait_is_long(&self) -> bool {
-        let wait = self.execution.due().map(|due| Duration::from_millis(due.since(self.execution.stamp())));
-        wait.is_some_and(|wait| wait >= self.node.config.hibernate_at_once)
-    }
-
-    /// Gives the claim back when there is nothing to do.
-    pub(crate) async fn hibernate(&mut self) -> Result<(), ActivationError> {
-        if self.in_flight.is_none() && self.is_idle() { self.write(true).await } else { Ok(()) }
-    }
-
+    /// Whether the batch in flight gives the claim back.
     pub(crate) fn is_leaving(&self) -> bool {
         self.in_flight.as_ref().is_some_and(|batch| batch.releases)
     }
 
-    /// Waits for the batch that gives the claim back. Work that began meanwhile would be thrown away, so none begins.
-    pub(crate) async fn await_release(&mut self) -> Result<(), ActivationError> {
-        let answer = tokio::select! {
-            biased;
-            () = self.node.lease.ended(self.incarnation) => Some(Err(CLAIM_LOST)),
-            answer = answer_of(&mut self.in_flight) => answer,
-        };
-        self.take_receipt(answer).await
+    /// How long the batch has been in flight, in milliseconds.
+    pub(crate) fn in_flight_ms(&self) -> Option<u64> {
+        self.in_flight.as_ref().map(|batch| self.node.clock.boot_ms() - batch.sent_boot_ms)
     }
 
-    /// Handles the result of the batch in flight.
-    pub(crate) async fn take_receipt(&mut self, answer: Option<Appended>) -> Result<(), ActivationError> {
-        let batch = self.in_flight.take();
-        if let (Some(Ok(_)), Some(starting)) = (&answer, self.starting.take()) {
+    /// How much longer changes may be held back; none when there are no changes or no guest moves.
+    pub(crate) fn hold_left(&self, guests_move: bool) -> Option<Duration> {
+        let since = self.held_since_ms.filter(|_| self.in_flight.is_none() && guests_move)?;
+        let held = self.node.clock.boot_ms() - since;
+        Some(Duration::from_millis(HELD_MS_MAX.saturating_sub(held)))
+    }
+
+    /// Whether changes have to be written now, because they may not be held back for longer.
+    pub(crate) fn must_write(&mut self, guests_move: bool) -> bool {
+        self.held_since_ms.get_or_insert_with(|| self.node.clock.boot_ms());
+        self.hold_left(guests_move).is_none_or(|left| left.is_zero())
+    }
+
+    /// Submits all changes to the committer. While `guests_move`, the execution is not settled.
+    pub(crate) async fn write(
+        &mut self,
+        execution: &mut Execution,
+        guests_move: bool,
+        claim: Claim,
+    ) -> Result<(), ActivationError> {
+        let releases = claim == Claim::GiveBack;
+        let room = self.node.room.to_write(execution.unwritten_bytes()).await;
+        let mut changes = execution.take_changes();
+        let rewritten = self.history.redacted(&changes.valueless, self.stored).await?;
+        let retried = changes.events.iter().filter(|event| matches!(event.data, EventData::StepRetried { .. }));
+        self.node.metrics.retries.inc_by(retried.count() as u64);
+        let chunks = self.history.append(self.stored.next(), &std::mem::take(&mut changes.events));
+        let (lsn, position, sent_boot_ms) = (changes.lsn, execution.position(), self.node.clock.boot_ms());
+        self.held_since_ms = None;
+        let is_settled = execution.is_settled() && !guests_move;
+        let builder = BatchBuilder { execution, row: &self.row };
+        let mut batch = builder.batch((self.incarnation, self.stored), changes, is_settled);
+        (batch.chunks, batch.rewritten, batch.release) = (chunks, rewritten, releases);
+        if planted("child-end-not-in-batch") {
+            let parent = self.row.parent.as_ref().map(|parent| &parent.id);
+            for (id, message) in batch.messages.extract_if(.., |(to, _)| Some(&*to) == parent) {
+                let (store, key) = (self.node.store.clone(), ExecutionKey { tenant: self.row.key.tenant, id });
+                self.node
+                    .runtime
+                    .spawn(Box::pin(async move { drop(store.command(&key, Command::Send(message)).await) }));
+            }
+        }
+        self.row = batch.head.clone();
+        let (due, continues) = (batch.head.due.filter(|_| releases), batch.next_run.is_some());
+        let appended = self.node.appends.submit((batch, room));
+        let node = self.node.clone();
+        let answer = Box::pin(async move {
+            let answer = appended.await;
+            due.inspect(|due| node.wake.expect(*due));
+            answer
+        });
+        self.in_flight = Some(InFlight { answer, lsn, position, releases, continues, sent_boot_ms });
+        Ok(())
+    }
+
+    /// The answer to the batch in flight; never returns when there is none.
+    pub(crate) async fn answer(&mut self) -> Option<Appended> {
+        match &mut self.in_flight {
+            Some(batch) => (&mut batch.answer).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The same, while no guest moves: returns at the end of the lease as well.
+    pub(crate) async fn answer_or_loss(&mut self) -> Option<Appended> {
+        let node = self.node.clone();
+        tokio::select! {
+            biased;
+            () = node.lease.ended(self.incarnation) => Some(Err(CLAIM_LOST)),
+            answer = self.answer() => answer,
+        }
+    }
+
+    /// Handles the answer to the batch in flight: the batch, and the newest message in the inbox.
+    pub(crate) fn take_receipt(
+        &mut self,
+        answer: Option<Appended>,
+    ) -> Result<(InFlight, InboxCursor), ActivationError> {
+        // If the first batch was not written, the execution cannot begin here any more: its changes are gone.
+        let (batch, starting) = (self.in_flight.take(), self.starting.take());
+        let (Some(answer), Some(batch)) = (answer, batch) else { return Err(ActivationError::ClaimLost) };
+        let newest = answer?;
+        if let Some(starting) = starting {
             crate::fail::point("start-sent");
             self.node.metrics.started.inc();
             // The caller may be gone.
             let _ = starting.stored.send(Ack);
         }
-        match (answer, batch) {
-            (Some(Ok(newest)), Some(batch)) if batch.releases => {
-                let more = batch.continues || newest > self.heard();
-                Err(ActivationError::Exit(if more { Exit::ReleasedWithWork } else { Exit::Released }))
-            }
-            (Some(Ok(newest)), Some(batch)) => {
-                self.execution.acknowledge(batch.lsn, batch.position);
-                self.stored = batch.position;
-                if newest > self.heard() && !planted("pause-not-heard") {
-                    // A pause or cancel may have been stored before this batch was written (L16).
-                    self.read_inbox().await?;
-                }
-                self.requests.hold_back(&mut self.execution);
-                self.requests.release(batch.lsn);
-                Ok(())
-            }
-            (Some(Err(NotWritten::Refused(refusal))), Some(_)) => not_written(refusal),
-            (Some(Err(NotWritten::Rejected(cause))), Some(_)) => {
-                Err(ActivationError::Engine(EngineError::Rejected(cause)))
-            }
-            (None, _) | (_, None) => Err(ActivationError::Exit(Exit::Lost)),
+        self.stored = batch.position;
+        Ok((batch, newest))
+    }
+
+    /// Leaves memory after an error. The error comes back when the execution has to be loaded again.
+    pub(crate) async fn exit(
+        &mut self,
+        error: ActivationError,
+        execution: &mut Execution,
+        guests: &mut Guests,
+    ) -> Result<Exit, ActivationError> {
+        let left = match error {
+            ActivationError::ClaimLost | ActivationError::Conflict => Ok(None),
+            _ => self.store_start(execution, guests.any_running()).await,
+        };
+        guests.clear();
+        let left = match (left, error) {
+            (Ok(Some(exit)), _) => Ok(exit),
+            (Err(error), _) => Err(error),
+            (Ok(None), ActivationError::Parked(reason)) => self.park(reason).await,
+            (Ok(None), error) => Err(error),
+        };
+        match left {
+            Err(ActivationError::ClaimLost) if self.stored == Position(0) => Ok(Exit::NotStarted),
+            Err(ActivationError::ClaimLost) | Ok(_) => left,
+            Err(error) => self.settle(error).await,
         }
     }
 
-    /// The number of the newest message received.
-    fn heard(&self) -> InboxCursor {
-        InboxCursor(self.received.last().copied().unwrap_or(0))
-    }
-
-    /// Stores at least the start of an execution that begins here, before it ends in any other way.
-    pub(crate) async fn store_start(&mut self) -> Result<(), Exit> {
+    /// Stores at least the start of an execution that begins here, before it leaves in any other way.
+    async fn store_start(
+        &mut self,
+        execution: &mut Execution,
+        guests_move: bool,
+    ) -> Result<Option<Exit>, ActivationError> {
         while self.starting.is_some() {
-            let stored = match self.in_flight.is_some() {
-                true => self.await_release().await,
-                false => self.write(false).await,
-            };
-            match stored {
-                Ok(()) => {}
-                Err(ActivationError::Exit(over)) => return Err(over),
-                Err(ActivationError::Parked(_) | ActivationError::Engine(_)) => return Err(Exit::Lost),
+            if self.in_flight.is_none() && self.write(execution, guests_move, Claim::Keep).await.is_err() {
+                return Err(ActivationError::ClaimLost);
+            }
+            let answer = self.answer_or_loss().await;
+            match self.take_receipt(answer) {
+                Ok((batch, _)) if batch.releases => return Ok(Some(Exit::ReleasedWithWork)),
+                Ok(_) => {}
+                Err(ActivationError::Conflict) => return Err(ActivationError::Conflict),
+                Err(_) => return Err(ActivationError::ClaimLost),
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Before memory is rebuilt, waits for the batch in flight, which may give the claim back.
-    pub(crate) async fn settle(&mut self, over: Exit) -> Exit {
-        let rebuilds = matches!(over, Exit::Rebuild | Exit::EngineError(_));
-        let Some(batch) = self.in_flight.take().filter(|_| rebuilds) else { return over };
+    async fn settle(&mut self, error: ActivationError) -> Result<Exit, ActivationError> {
+        let Some(batch) = self.in_flight.take() else { return Err(error) };
         match batch.answer.await {
-            Some(Ok(_)) if batch.releases => Exit::ReleasedWithWork,
-            Some(Err(CLAIM_LOST)) | None => Exit::Lost,
-            Some(_) => over,
+            Some(Ok(_)) if batch.releases => Ok(Exit::ReleasedWithWork),
+            Some(Err(CLAIM_LOST)) | None => Err(ActivationError::ClaimLost),
+            Some(_) => Err(error),
         }
     }
 
     /// Parks the execution for a person. Nothing is lost: calls that were not durable are made again.
-    pub(crate) async fn park(&mut self, reason: String) -> Exit {
-        tracing::error!(execution = %self.key.id, reason, "parked");
-        if let Err(over) = self.store_start().await {
-            return over;
-        }
+    async fn park(&mut self, reason: String) -> Result<Exit, ActivationError> {
         if let Some(batch) = self.in_flight.take() {
             match batch.answer.await {
                 Some(Ok(_)) => self.stored = batch.position,
-                _ => return Exit::Rebuild,
+                _ => return Err(ActivationError::Conflict),
             }
         }
-        self.node.metrics.parked.inc();
-        let parking = parking(self.incarnation, &self.head, self.stored, reason);
-        let answer = self.node.appends.submit((parking, None));
-        match answer.await {
-            Some(Ok(_)) => Exit::Released,
-            Some(Err(_)) | None => Exit::Lost,
-        }
+        park(&self.node, self.incarnation, (&self.row, self.stored), reason).await
     }
 }
 
-/// Handles a batch that does not fit the stored state.
-fn not_written(refusal: AppendError) -> Result<(), ActivationError> {
-    match refusal {
-        AppendError::Moved | AppendError::AlreadyAnswered if planted("refused-and-patched") => Ok(()),
-        AppendError::Moved | AppendError::AlreadyAnswered => Err(ActivationError::Exit(Exit::Rebuild)),
-        AppendError::TooEarly => {
-            Err(ActivationError::Engine(EngineError::Passing("the database's clock is behind this node's".to_owned())))
-        }
-        // Parked in its stored state: memory holds the row that was not written.
-        AppendError::Forbidden => {
-            Err(ActivationError::Engine(EngineError::Forbidden("the store forbids what was to be written".to_owned())))
-        }
-        AppendError::ClaimLost | AppendError::Exists => Err(ActivationError::Exit(Exit::Lost)),
-    }
-}
-
-/// The result of the batch in flight; never returns when there is none.
-pub(crate) async fn answer_of(in_flight: &mut Option<InFlight>) -> Option<Appended> {
-    match in_flight {
-        Some(batch) => (&mut batch.answer).await,
-        None => std::future::pending().await,
+/// Writes the batch that only parks an execution, which gives the claim back.
+pub(crate) async fn park(
+    node: &Node,
+    incarnation: Incarnation,
+    (row, stored): (&ExecutionRow, Position),
+    reason: String,
+) -> Result<Exit, ActivationError> {
+    tracing::error!(execution = %row.key.id, reason, "parked");
+    node.metrics.parked.inc();
+    match node.appends.submit((parking(incarnation, row, stored, reason), None)).await {
+        Some(Ok(_)) => Ok(Exit::Released),
+        Some(Err(_)) | None => Err(ActivationError::ClaimLost),
     }
 }

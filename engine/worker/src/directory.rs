@@ -34,7 +34,7 @@ struct Names {
 struct Named {
     digest: Digest,
     /// The manifest as it is stored.
-    told: String,
+    stored: String,
     manifest: Result<Manifest, String>,
     /// Checks the input of each workflow that has a schema.
     inputs: HashMap<String, Arc<Input>>,
@@ -49,12 +49,12 @@ impl Named {
             Some((workflow.name.clone(), Arc::new(Input::new(schema))))
         });
         let inputs = inputs.collect();
-        Self { digest: component.digest.clone(), told: component.manifest.clone(), inputs, manifest }
+        Self { digest: component.digest.clone(), stored: component.manifest.clone(), inputs, manifest }
     }
 
     /// Whether this entry still describes this component.
     fn is(&self, component: &Component) -> bool {
-        self.digest == component.digest && self.told == component.manifest
+        self.digest == component.digest && self.stored == component.manifest
     }
 
     fn manifest(&self) -> Result<&Manifest, String> {
@@ -95,13 +95,13 @@ impl Directory {
             move |tenants: Vec<TenantId>| {
                 let store = asked.clone();
                 async move {
-                    let mut told: HashMap<TenantId, Result<i64, StoreError>> = HashMap::new();
+                    let mut counts: HashMap<TenantId, Result<i64, StoreError>> = HashMap::new();
                     for tenant in &tenants {
-                        if !told.contains_key(tenant) {
-                            told.insert(*tenant, store.uploads(*tenant).await);
+                        if !counts.contains_key(tenant) {
+                            counts.insert(*tenant, store.uploads(*tenant).await);
                         }
                     }
-                    tenants.iter().map(|tenant| told[tenant].clone()).collect()
+                    tenants.iter().map(|tenant| counts[tenant].clone()).collect()
                 }
             },
         );

@@ -9,12 +9,26 @@ use cerebelum_history::{Failure, HttpRequest, HttpResponse, planted};
 use cerebelum_store::Incarnation;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::env::{Grants, Room};
-use crate::fetch::{EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
-use crate::node::Node;
+use crate::env::{Grants, HttpClient, Room, Runtime};
+use crate::fetch::{AnswerMemory, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
+use crate::lease::LeaseKeeper;
+use crate::metrics::Metrics;
 
 /// How many requests of one execution may be outside the engine at once. Further ones wait for their turn.
 const REQUESTS_OUTSIDE_MAX: usize = 20;
+
+/// What all effects of an engine need to leave.
+pub(crate) struct Door {
+    pub(crate) web: Arc<dyn HttpClient>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) lease: Arc<LeaseKeeper>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) is_stopping: Arc<AtomicBool>,
+    /// Memory for incoming answers.
+    pub(crate) answers: AnswerMemory,
+    /// Requests that are outside, until their answers are durable.
+    pub(crate) exchanges: Arc<Exchanges>,
+}
 
 /// An effect on the outside world.
 pub(crate) struct Effect {
@@ -136,9 +150,9 @@ pub(crate) struct Doorway {
 }
 
 impl Doorway {
-    pub(crate) fn new(node: &Node) -> Self {
+    pub(crate) fn new(door: &Door) -> Self {
         let turns = Arc::new(Semaphore::new(REQUESTS_OUTSIDE_MAX));
-        Self { barrier: Arc::default(), turns, memory: node.answers.share(EXECUTION_ANSWER_BYTES_MAX) }
+        Self { barrier: Arc::default(), turns, memory: door.answers.share(EXECUTION_ANSWER_BYTES_MAX) }
     }
 }
 
@@ -155,8 +169,8 @@ struct BarrierState {
 }
 
 impl BarrierState {
-    fn is_open(&self, mark: u64) -> bool {
-        self.durable >= mark && !self.is_paused
+    fn is_open(&self, lsn: u64) -> bool {
+        self.durable >= lsn && !self.is_paused
     }
 
     fn release(&mut self) {
@@ -177,9 +191,9 @@ impl Barrier {
     }
 
     /// Records that everything up to this LSN is durable.
-    pub(crate) fn is_durable(&self, mark: u64) {
+    pub(crate) fn is_durable(&self, lsn: u64) {
         let mut gate = self.gate();
-        gate.durable = mark;
+        gate.durable = lsn;
         gate.release();
     }
 
@@ -191,19 +205,19 @@ impl Barrier {
         }
     }
 
-    fn is_open(&self, mark: u64) -> bool {
-        self.gate().is_open(mark)
+    fn is_open(&self, lsn: u64) -> bool {
+        self.gate().is_open(lsn)
     }
 
-    async fn opens(&self, mark: u64) {
+    async fn opens(&self, lsn: u64) {
         loop {
             let opened = {
                 let mut gate = self.gate();
-                if gate.is_open(mark) {
+                if gate.is_open(lsn) {
                     return;
                 }
                 let (open, opened) = oneshot::channel();
-                gate.waiting.entry(mark).or_default().push(open);
+                gate.waiting.entry(lsn).or_default().push(open);
                 opened
             };
             // The barrier outlives the requests that wait at it. A notified request checks again.
@@ -212,40 +226,40 @@ impl Barrier {
     }
 }
 
-/// Lets an effect leave once everything up to the LSN `mark` is durable, its turn has come, and the lease of this
+/// Lets an effect leave once everything up to the LSN `lsn` is durable, its turn has come, and the lease of this
 /// incarnation still has a margin (L11).
 ///
 /// Returns none when the effect can no longer leave: the activation has ended, and the next owner of the execution
 /// makes the request again.
 pub(crate) async fn leave(
-    (node, incarnation): (Arc<Node>, Incarnation),
-    (doorway, mark): (Doorway, u64),
+    (door, incarnation): (Arc<Door>, Incarnation),
+    (doorway, lsn): (Doorway, u64),
     way: Arc<Way>,
     effect: Effect,
 ) -> Option<Arrived> {
     let Doorway { barrier, turns, memory } = doorway;
     if !planted("effect-before-barrier") {
-        barrier.opens(mark).await;
+        barrier.opens(lsn).await;
     }
     way.is_caused();
     let turn = turns.acquire_owned().await.ok()?;
     // A late renewal may still come. When the lease ends, this activation ends as well.
     let may_leave = || {
-        let is_stopping = node.stopping.load(Ordering::Acquire);
-        node.lease.has_margin(incarnation) && barrier.is_open(mark) && !is_stopping
+        let is_stopping = door.is_stopping.load(Ordering::Acquire);
+        door.lease.has_margin(incarnation) && barrier.is_open(lsn) && !is_stopping
     };
     // Counted before the check whether the engine stops, so that a stop that begins now waits for it.
-    let mut exchange = node.exchanges.begin();
+    let mut exchange = door.exchanges.begin();
     while !may_leave() && !planted("effect-before-barrier") {
         drop(exchange);
-        node.lease.incarnation().filter(|now| *now == incarnation)?;
-        node.runtime.sleep(Duration::from_millis(20)).await;
-        exchange = node.exchanges.begin();
+        door.lease.incarnation().filter(|now| *now == incarnation)?;
+        door.runtime.sleep(Duration::from_millis(20)).await;
+        exchange = door.exchanges.begin();
     }
     way.leave();
-    node.metrics.fetches.inc();
+    door.metrics.fetches.inc();
     let mut room = memory.room();
-    let result = node.web.fetch(effect.request, &effect.key, &effect.grants, &mut room).await;
+    let result = door.web.fetch(effect.request, &effect.key, &effect.grants, &mut room).await;
     crate::fail::point("effect-sent");
     drop(turn);
     Some(Arrived { result, held: Some(AnswerHold { _room: room, _exchange: exchange }) })

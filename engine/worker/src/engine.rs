@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebelum_history::{ExecutionId, Json, Position};
+use cerebelum_history::{Digest, ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Ledger, Sandbox};
 use cerebelum_store::{
     ApprovalFilter, Component, ExecutionKey, Filter, HistoryPart, State, StatusCounts, StoreError, TenantId,
@@ -24,6 +24,9 @@ use crate::lease::NodeName;
 use crate::metrics::Measured;
 use crate::node::Node;
 use crate::poison::CrashLog;
+use crate::scheduler::Scheduler;
+use crate::schema::Checker;
+use crate::supervise::Supervisor;
 use crate::views;
 use crate::{Config, restore};
 
@@ -35,7 +38,7 @@ const LINES_PER_PAGE: u32 = 200;
 /// How long a stop waits for the answers to requests that are outside, and for these answers to become durable.
 const STOP_ANSWERS: Duration = Duration::from_secs(3);
 /// How often a client's wait for an execution checks it without a hint. Commits of other nodes give no hint.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 
 /// How many questions a page has, unless the request asks for fewer.
 const APPROVALS_PAGE: u32 = 1_000;
@@ -44,6 +47,9 @@ const APPROVALS_PAGE: u32 = 1_000;
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) node: Arc<Node>,
+    pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) checker: Arc<Checker>,
+    supervisor: Supervisor,
     running: Arc<tokio::sync::Mutex<Vec<Running>>>,
     _name: Arc<NodeName>,
 }
@@ -94,24 +100,28 @@ impl Engine {
             let (lease, store, its_name) = (lease.clone(), store.clone(), its_name.clone());
             async move { lease.keep(store, its_name, length).await }
         };
-        let core = |task: &'static str, run: fn(Arc<Node>) -> BoxFuture<'static, ()>| {
-            let kept = node.clone();
-            runtime.run(node.supervisor.clone().keep(task, move || run(kept.clone())))
+        let scheduler = Scheduler::new(node.clone());
+        let supervisor = Supervisor::new(runtime.clone(), node.metrics.clone());
+        let core = |task: &'static str, run: fn(Arc<Scheduler>) -> BoxFuture<'static, ()>| {
+            let scheduler = scheduler.clone();
+            runtime.run(supervisor.clone().keep(task, move || run(scheduler.clone())))
         };
         let mut running = vec![
-            runtime.run(node.supervisor.clone().keep("lease", lease)),
-            core("hints", |node| node.keep_listening().boxed()),
-            core("takeover", |node| node.keep_expiring_leases().boxed()),
+            runtime.run(supervisor.clone().keep("lease", lease)),
+            core("hints", |scheduler| scheduler.keep_listening().boxed()),
+            core("takeover", |scheduler| scheduler.keep_expiring_leases().boxed()),
         ];
         node.lease.first().await;
-        running.push(core("claims", |node| node.keep_claiming().boxed()));
-        running.push(core("programs", |node| node.keep_resting().boxed()));
-        running.push(core("audit", |node| crate::audit::keep_auditing(node).boxed()));
-        running.push(core("components", |node| crate::removal::keep_removing(node).boxed()));
+        running.push(core("claims", |scheduler| scheduler.keep_claiming().boxed()));
+        running.push(core("programs", |scheduler| crate::removal::keep_unloading(scheduler.node.clone()).boxed()));
+        running.push(core("audit", |scheduler| crate::audit::keep_auditing(scheduler).boxed()));
+        running.push(core("components", |scheduler| crate::removal::keep_removing(scheduler.node.clone()).boxed()));
         if node.config.keep_ended.is_some() {
-            running.push(core("retention", |node| crate::retention::keep_deleting(node).boxed()));
+            running
+                .push(core("retention", |scheduler| crate::retention::keep_deleting(scheduler.node.clone()).boxed()));
         }
-        Ok(Self { node, running: Arc::new(tokio::sync::Mutex::new(running)), _name: Arc::new(name) })
+        let (running, checker) = (Arc::new(tokio::sync::Mutex::new(running)), Arc::new(Checker::new()));
+        Ok(Self { node, scheduler, checker, supervisor, running, _name: Arc::new(name) })
     }
 
     /// Stops the engine: nothing new begins, and claims are given back so that another node can go on at once.
@@ -119,8 +129,8 @@ impl Engine {
         self.node.stopping.store(true, Ordering::Relaxed);
         // No further requests leave. Answers to requests that are outside are worth a short wait, because those
         // requests would be repeated.
-        let patience = STOP_ANSWERS.min(self.node.config.drain);
-        if self.node.runtime.within(patience, self.node.exchanges.none()).await.is_none() {
+        let limit = STOP_ANSWERS.min(self.node.config.drain);
+        if self.node.runtime.within(limit, self.node.door.exchanges.none()).await.is_none() {
             tracing::warn!("some answers did not come in time: those requests are repeated");
         }
         let running = std::mem::take(&mut *self.running.lock().await);
@@ -154,7 +164,7 @@ impl Engine {
 
     /// Returns the reason when the engine cannot go on and a new process is needed.
     pub async fn broken(&self) -> String {
-        self.node.supervisor.broken().await
+        self.supervisor.broken().await
     }
 
     /// The metrics as OpenMetrics text.
@@ -163,7 +173,7 @@ impl Engine {
         let by_status: StatusCounts = self.node.store.count_by_status().await.unwrap_or_default();
         self.node.metrics.render(Measured {
             by_status,
-            in_memory: self.node.in_memory(),
+            in_memory: self.scheduler.in_memory(),
             guests: self.node.programs.live(),
             guests_started: self.node.programs.started(),
             host_bytes: self.node.ledger.held(),
@@ -219,6 +229,16 @@ impl Engine {
         components.into_iter().map(view).collect()
     }
 
+    /// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`. Returns
+    /// their digests.
+    ///
+    /// # Errors
+    /// When there is no such component or version, an execution may still need one of them, or the database does not
+    /// answer.
+    pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
+        crate::removal::remove(&*self.node.store, name, digest).await
+    }
+
     /// The full status of an execution.
     ///
     /// # Errors
@@ -250,18 +270,18 @@ impl Engine {
         let mut commits = self.node.watchers.watch(&key);
         let mut hints = commits.borrow().hints;
         // An execution that is in memory here announces its end and its hibernation. In this order, no end is missed.
-        if !self.node.is_active(&key)
+        if !self.scheduler.is_active(&key)
             && let Some(status) = self.ended(&key).await?
         {
             return Ok(status);
         }
         loop {
             let waited = Duration::from_millis(runtime.boot_ms() - began);
-            let left = timeout.map_or(LOOK_AGAIN, |timeout| timeout.saturating_sub(waited));
+            let left = timeout.map_or(RECHECK, |timeout| timeout.saturating_sub(waited));
             if left.is_zero() {
                 return self.status(id).await;
             }
-            let moved = runtime.within(left.min(LOOK_AGAIN), commits.changed()).await;
+            let moved = runtime.within(left.min(RECHECK), commits.changed()).await;
             let news = *commits.borrow_and_update();
             let is_sure = moved.is_some() && news.hints == hints;
             hints = news.hints;

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use tokio::sync::oneshot;
 
-pub use crate::fetch::Room;
+pub use crate::fetch::room::Room;
 
 /// Everything outside a node that it depends on.
 #[derive(Clone)]
@@ -35,6 +35,13 @@ pub struct Grants {
     pub hosts: Vec<String>,
     /// Names of secrets.
     pub secrets: Vec<String>,
+}
+
+impl Grants {
+    /// The permissions that this component declares.
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        Self { hosts: manifest.hosts.clone(), secrets: manifest.secrets.clone() }
+    }
 }
 
 /// A future answer to an HTTP request.

@@ -19,10 +19,10 @@ pub(crate) enum EvictionPriority {
 /// longest.
 pub(crate) struct IdleGuests {
     bytes_max: u64,
-    waiting: Mutex<IdleState>,
+    state: Mutex<IdleState>,
 }
 
-/// A guest's rank: the cost of a rerun, and its number in the order of waiting.
+/// A guest's rank: the cost of a rerun, and its number in the order in which guests became idle.
 type Rank = (u32, u64);
 
 #[derive(Default)]
@@ -49,7 +49,7 @@ struct IdleEntry {
 /// The eviction requests to the guests of one activation.
 #[derive(Default)]
 pub(crate) struct Pressure {
-    heard: Notify,
+    requested: Notify,
     asked: Mutex<EvictionRequests>,
 }
 
@@ -63,13 +63,13 @@ struct EvictionRequests {
 impl Pressure {
     /// Returns when a guest was asked to leave.
     pub(crate) async fn notified(&self) {
-        self.heard.notified().await;
+        self.requested.notified().await;
     }
 
     /// The guests that were asked with at least this priority.
-    pub(crate) fn asked(&self, request: EvictionPriority) -> Vec<Scope> {
+    pub(crate) fn asked(&self, priority: EvictionPriority) -> Vec<Scope> {
         let asked = self.list();
-        let politely = asked.politely.values().filter(|_| request == EvictionPriority::Polite);
+        let politely = asked.politely.values().filter(|_| priority == EvictionPriority::Polite);
         asked.urgently.values().chain(politely).cloned().collect()
     }
 
@@ -80,7 +80,7 @@ impl Pressure {
 
 impl IdleGuests {
     pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
-        Arc::new(Self { bytes_max, waiting: Mutex::default() })
+        Arc::new(Self { bytes_max, state: Mutex::default() })
     }
 
     /// Registers a guest as idle, with its memory and the number of calls that a rerun would repeat. While the idle
@@ -91,31 +91,31 @@ impl IdleGuests {
         (bytes, calls): (u64, u32),
         pressure: &Arc<Pressure>,
     ) -> IdleGuest {
-        let mut waiting = self.waiting();
-        waiting.latest += 1;
-        waiting.bytes += bytes;
-        *waiting.by_workflow.entry(workflow.to_owned()).or_default() += bytes;
-        let rank = (cost(calls), waiting.latest);
-        let (warm, scope, workflow) = (Arc::clone(self), scope.clone(), workflow.to_owned());
-        let stay = IdleGuest { warm, pressure: Arc::clone(pressure), rank, workflow: workflow.clone(), bytes };
+        let mut state = self.state();
+        state.latest += 1;
+        state.bytes += bytes;
+        *state.by_workflow.entry(workflow.to_owned()).or_default() += bytes;
+        let rank = (cost(calls), state.latest);
+        let (idle_guests, scope, workflow) = (Arc::clone(self), scope.clone(), workflow.to_owned());
+        let idle = IdleGuest { idle_guests, pressure: Arc::clone(pressure), rank, workflow: workflow.clone(), bytes };
         let guest = IdleEntry { bytes, scope, workflow, pressure: Arc::clone(pressure) };
-        waiting.guests.insert(rank, guest);
-        while waiting.bytes > self.bytes_max && waiting.ask(EvictionPriority::Polite, u64::MAX) {}
+        state.guests.insert(rank, guest);
+        while state.bytes > self.bytes_max && state.ask(EvictionPriority::Polite, u64::MAX) {}
         // The lock is released before a caller can drop the returned value.
-        stay
+        idle
     }
 
     /// How many guests ever became idle. All that are idle now have this number or a lower one.
     pub(crate) fn latest(&self) -> u64 {
-        self.waiting().latest
+        self.state().latest
     }
 
     /// A guest waits for admission: asks up to `guests` idle guests to leave, of those with the number `latest` or a
     /// lower one.
-    pub(crate) fn evict(&self, guests: u32, request: EvictionPriority, latest: u64) {
-        let mut waiting = self.waiting();
+    pub(crate) fn evict(&self, guests: u32, priority: EvictionPriority, latest: u64) {
+        let mut state = self.state();
         for _ in 0..guests {
-            if !waiting.ask(request, latest) {
+            if !state.ask(priority, latest) {
                 return;
             }
         }
@@ -125,19 +125,19 @@ impl IdleGuests {
     /// idle memory to leave, regardless of their executions' activity. Otherwise one workflow could fill all slots and
     /// keep them.
     pub(crate) fn evict_among_others(&self, guests: u32, workflow: &str) {
-        let mut waiting = self.waiting();
-        for rank in waiting.of_others(workflow, guests) {
-            waiting.ask_one(rank, EvictionPriority::Urgent);
+        let mut state = self.state();
+        for rank in state.of_others(workflow, guests) {
+            state.ask_one(rank, EvictionPriority::Urgent);
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, IdleState> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, IdleState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// How many idle guests are searched for one of another workflow.
-const LOOKED_AT_MAX: usize = 256;
+const SEARCHED_MAX: usize = 256;
 
 /// Reruns of up to this many calls cost about the same.
 const CHEAP_CALLS: u32 = 64;
@@ -150,22 +150,22 @@ fn cost(calls: u32) -> u32 {
 impl IdleState {
     /// Asks the first guest to leave, of those that were not asked with this priority and have the number `latest` or a
     /// lower one. Returns whether there was one.
-    fn ask(&mut self, request: EvictionPriority, latest: u64) -> bool {
+    fn ask(&mut self, priority: EvictionPriority, latest: u64) -> bool {
         let first = |list: &BTreeMap<Rank, IdleEntry>| {
-            list.keys().take(LOOKED_AT_MAX).find(|(_, number)| *number <= latest).copied()
+            list.keys().take(SEARCHED_MAX).find(|(_, number)| *number <= latest).copied()
         };
-        let polite = first(&self.asked).filter(|_| request == EvictionPriority::Urgent);
+        let polite = first(&self.asked).filter(|_| priority == EvictionPriority::Urgent);
         let first = first(&self.guests).into_iter().chain(polite).min();
-        first.inspect(|rank| self.ask_one(*rank, request)).is_some()
+        first.inspect(|rank| self.ask_one(*rank, priority)).is_some()
     }
 
-    /// The first guests of workflows with more idle memory than this one, among the first [`LOOKED_AT_MAX`] of both
+    /// The first guests of workflows with more idle memory than this one, among the first [`SEARCHED_MAX`] of both
     /// lists.
     fn of_others(&self, workflow: &str, count: u32) -> Vec<Rank> {
         let has = |workflow: &str| self.by_workflow.get(workflow).copied().unwrap_or(0);
         let least = has(workflow);
-        let looked_at = self.guests.iter().take(LOOKED_AT_MAX).chain(self.asked.iter().take(LOOKED_AT_MAX));
-        let of_others = looked_at.filter(|(_, guest)| has(&guest.workflow) > least).map(|(rank, _)| *rank);
+        let searched = self.guests.iter().take(SEARCHED_MAX).chain(self.asked.iter().take(SEARCHED_MAX));
+        let of_others = searched.filter(|(_, guest)| has(&guest.workflow) > least).map(|(rank, _)| *rank);
         let mut ranks: Vec<Rank> = of_others.collect();
         ranks.sort_unstable();
         ranks.truncate(usize::try_from(count).unwrap_or(usize::MAX));
@@ -173,7 +173,7 @@ impl IdleState {
     }
 
     /// Asks one of the guests in the lists.
-    fn ask_one(&mut self, rank: Rank, request: EvictionPriority) {
+    fn ask_one(&mut self, rank: Rank, priority: EvictionPriority) {
         let guest = match self.guests.remove(&rank) {
             Some(guest) => {
                 self.bytes -= guest.bytes;
@@ -182,7 +182,7 @@ impl IdleState {
             None => self.asked.remove(&rank).expect("it stands in one of the two lists"),
         };
         let mut asked = guest.pressure.list();
-        match request {
+        match priority {
             EvictionPriority::Polite => asked.politely.insert(rank, guest.scope.clone()),
             EvictionPriority::Urgent => {
                 asked.politely.remove(&rank);
@@ -190,8 +190,8 @@ impl IdleState {
             }
         };
         drop(asked);
-        guest.pressure.heard.notify_one();
-        if request == EvictionPriority::Polite && !planted("polite-request-hides") {
+        guest.pressure.requested.notify_one();
+        if priority == EvictionPriority::Polite && !planted("polite-request-hides") {
             self.asked.insert(rank, guest);
         }
     }
@@ -199,7 +199,7 @@ impl IdleState {
 
 /// Kept with a guest as long as it is idle.
 pub(crate) struct IdleGuest {
-    warm: Arc<IdleGuests>,
+    idle_guests: Arc<IdleGuests>,
     pressure: Arc<Pressure>,
     rank: Rank,
     workflow: String,
@@ -208,15 +208,15 @@ pub(crate) struct IdleGuest {
 
 impl Drop for IdleGuest {
     fn drop(&mut self) {
-        let mut waiting = self.warm.waiting();
-        if let Some(guest) = waiting.guests.remove(&self.rank) {
-            waiting.bytes -= guest.bytes;
+        let mut state = self.idle_guests.state();
+        if let Some(guest) = state.guests.remove(&self.rank) {
+            state.bytes -= guest.bytes;
         }
-        waiting.asked.remove(&self.rank);
-        if let Some(has) = waiting.by_workflow.get_mut(&self.workflow) {
+        state.asked.remove(&self.rank);
+        if let Some(has) = state.by_workflow.get_mut(&self.workflow) {
             *has -= self.bytes;
             if *has == 0 {
-                waiting.by_workflow.remove(&self.workflow);
+                state.by_workflow.remove(&self.workflow);
             }
         }
         let mut asked = self.pressure.list();
@@ -232,30 +232,30 @@ mod tests {
     /// Guests of these sizes become idle one after the other, one of them leaves, then some are evicted. `expected` are
     /// the numbers of the guests that are asked to leave.
     fn check((bytes_max, sizes): (u64, &[u64]), leaves: Option<usize>, wanted: u32, expected: &[u64]) {
-        let warm = IdleGuests::new(bytes_max);
+        let idle_guests = IdleGuests::new(bytes_max);
         let pressure: Arc<Pressure> = Arc::default();
-        let mut stays: Vec<IdleGuest> =
-            sizes.iter().map(|bytes| warm.enter((&Scope::root(), "w"), (*bytes, 0), &pressure)).collect();
+        let mut entered: Vec<IdleGuest> =
+            sizes.iter().map(|bytes| idle_guests.enter((&Scope::root(), "w"), (*bytes, 0), &pressure)).collect();
         if let Some(at) = leaves {
-            stays.remove(at);
+            entered.remove(at);
         }
-        warm.evict(wanted, EvictionPriority::Urgent, u64::MAX);
+        idle_guests.evict(wanted, EvictionPriority::Urgent, u64::MAX);
         let asked: Vec<u64> = numbers(&pressure);
         assert_eq!(asked, expected);
-        drop(stays);
-        let waiting = warm.waiting();
-        let left = waiting.guests.len() + waiting.asked.len() + numbers(&pressure).len();
-        assert_eq!((waiting.bytes, left), (0, 0), "what is gone is not counted");
+        drop(entered);
+        let state = idle_guests.state();
+        let left = state.guests.len() + state.asked.len() + numbers(&pressure).len();
+        assert_eq!((state.bytes, left), (0, 0), "what is gone is not counted");
     }
 
     #[test]
     fn the_guest_with_most_to_repeat_goes_last() {
-        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
-        let enter = |scope: &str, calls| warm.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
-        let _stays = [enter("", 10_000), enter("1", 500), enter("2", 3), enter("3", CHEAP_CALLS)];
+        let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
+        let enter = |scope: &str, calls| idle_guests.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
+        let _entered = [enter("", 10_000), enter("1", 500), enter("2", 3), enter("3", CHEAP_CALLS)];
         let mut gone = Vec::new();
         for _ in 0..4 {
-            warm.evict(1, EvictionPriority::Urgent, u64::MAX);
+            idle_guests.evict(1, EvictionPriority::Urgent, u64::MAX);
             gone.push(numbers(&pressure).len());
         }
         assert_eq!(gone, [1, 2, 3, 4]);
@@ -265,36 +265,37 @@ mod tests {
 
     #[test]
     fn who_has_waited_for_less_long_is_left_alone() {
-        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
-        let enter = |scope: &str, calls| warm.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
+        let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
+        let enter = |scope: &str, calls| idle_guests.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
         let _early = [enter("1", 10_000), enter("2", 0)];
-        let since = warm.latest();
+        let since = idle_guests.latest();
         let _late = [enter("3", 0), enter("4", 0)];
-        warm.evict(9, EvictionPriority::Urgent, since);
+        idle_guests.evict(9, EvictionPriority::Urgent, since);
         assert_eq!(pressure.asked(EvictionPriority::Urgent), ["2", "1"].map(Scope::from_text));
-        warm.evict(1, EvictionPriority::Urgent, warm.latest());
+        idle_guests.evict(1, EvictionPriority::Urgent, idle_guests.latest());
         assert_eq!(numbers(&pressure), [1, 2, 3]);
     }
 
     #[test]
     fn l22_who_was_asked_politely_and_stayed_is_asked_again_when_it_is_urgent() {
-        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
-        let _stays = [1, 2].map(|_| warm.enter((&Scope::root(), "w"), (40, 0), &pressure));
+        let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
+        let _entered = [1, 2].map(|_| idle_guests.enter((&Scope::root(), "w"), (40, 0), &pressure));
         let urgently = || pressure.asked(EvictionPriority::Urgent).len();
-        warm.evict(5, EvictionPriority::Polite, u64::MAX);
+        idle_guests.evict(5, EvictionPriority::Polite, u64::MAX);
         assert_eq!((urgently(), pressure.asked(EvictionPriority::Polite).len()), (0, 2));
-        warm.evict(1, EvictionPriority::Urgent, u64::MAX);
+        idle_guests.evict(1, EvictionPriority::Urgent, u64::MAX);
         assert_eq!(urgently(), 1);
-        warm.evict(5, EvictionPriority::Urgent, u64::MAX);
+        idle_guests.evict(5, EvictionPriority::Urgent, u64::MAX);
         assert_eq!((urgently(), pressure.asked(EvictionPriority::Polite).len()), (2, 2));
     }
 
     #[test]
     fn a_workflow_that_waits_for_long_finds_room_among_the_others() {
-        let (warm, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
-        let _stays = ["a", "b", "a"].map(|workflow| warm.enter((&Scope::root(), workflow), (40, 0), &pressure));
-        warm.evict(1, EvictionPriority::Polite, u64::MAX);
-        warm.evict_among_others(5, "b");
+        let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
+        let _entered =
+            ["a", "b", "a"].map(|workflow| idle_guests.enter((&Scope::root(), workflow), (40, 0), &pressure));
+        idle_guests.evict(1, EvictionPriority::Polite, u64::MAX);
+        idle_guests.evict_among_others(5, "b");
         assert_eq!(pressure.list().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
     }
 
@@ -330,9 +331,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_activation_hears_that_one_of_its_guests_is_asked() {
-        let warm = IdleGuests::new(100);
+        let idle_guests = IdleGuests::new(100);
         let (first, second): (Arc<Pressure>, Arc<Pressure>) = Default::default();
-        let _stays = [&first, &second].map(|pressure| warm.enter((&Scope::root(), "w"), (60, 0), pressure));
+        let _entered = [&first, &second].map(|pressure| idle_guests.enter((&Scope::root(), "w"), (60, 0), pressure));
         first.notified().await;
         assert!(futures::poll!(std::pin::pin!(second.notified())).is_pending());
     }

@@ -3,7 +3,7 @@
 mod connector;
 mod outgoing;
 mod permits;
-mod room;
+pub(crate) mod room;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,7 +23,7 @@ use crate::Config;
 use crate::env::{Grants, HttpClient};
 use connector::Connector;
 use permits::{NotGranted, Permits};
-pub use room::Room;
+use room::Room;
 pub(crate) use room::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 
 /// The largest body of an answer, in bytes.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::api::{ApiError, ExecutionStatus, Summary};
 use crate::directory::unavailable;
-use crate::engine::{Engine, LOOK_AGAIN, key, no_execution};
+use crate::engine::{Engine, RECHECK, key, no_execution};
 use crate::views;
 use crate::watchers::WatchState;
 
@@ -60,7 +60,7 @@ impl Follower {
             return true;
         };
         runtime.sleep(self.pause).await;
-        runtime.within(LOOK_AGAIN, commits.changed()).await.is_some()
+        runtime.within(RECHECK, commits.changed()).await.is_some()
     }
 }
 

@@ -19,7 +19,7 @@ const MARGIN_MS: u64 = 1_000;
 /// Only the engine's own user may read its data folder.
 const FOLDER_MODE: u32 = 0o700;
 /// The pause before the next attempt to get a lease that the database did not grant.
-const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+const BEGIN_RETRY: Duration = Duration::from_secs(1);
 
 /// The current lease.
 pub(crate) struct LeaseKeeper {
@@ -65,7 +65,7 @@ impl LeaseKeeper {
             let held = *self.current.borrow();
             let Some(incarnation) = held else {
                 if !self.begin(&*store, &node, length).await {
-                    runtime.sleep(BEGIN_AGAIN.min(length / 3)).await;
+                    runtime.sleep(BEGIN_RETRY.min(length / 3)).await;
                 }
                 continue;
             };
@@ -139,9 +139,9 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// How long a killed process may still hold its lock. An engine that starts right after it waits for that.
-const LETS_GO_AFTER: Duration = Duration::from_secs(2);
+const UNLOCKED_AFTER: Duration = Duration::from_secs(2);
 /// The pause between two attempts to take the lock.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// The node's name, stored in `--data` under a lock. A restart on the same folder is the same node, and two processes
 /// cannot be the same node at once.
@@ -167,13 +167,13 @@ impl NodeName {
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(cannot)?;
         let began = Instant::now();
         while lock.try_lock().is_err() {
-            if began.elapsed() > LETS_GO_AFTER {
+            if began.elapsed() > UNLOCKED_AFTER {
                 let data = data.display();
                 return Err(format!(
                     "another engine uses the data folder {data}: stop it, or give this one its own --data"
                 ));
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(LOCK_RETRY);
         }
         let stored = std::fs::read_to_string(&path).map_err(cannot)?;
         let mut name = stored.trim().to_owned();

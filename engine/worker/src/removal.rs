@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
-use cerebelum_store::{Component, Removable, StoreError, TenantId, Version};
+use cerebelum_store::{Component, Removable, Store, StoreError, TenantId, Version};
 
 use crate::api::ApiError;
 use crate::directory::unavailable;
-use crate::engine::Engine;
 use crate::node::Node;
 
 const TENANT: TenantId = TenantId::DEFAULT;
+/// A large program that is not used for one to two of these intervals is dropped, and the memory of its slots is freed.
+const UNLOAD_AFTER: Duration = Duration::from_secs(10);
 /// How many executions that need the component a refused removal names.
 const USERS_SHOWN: usize = 3;
 /// How many digits of a digest a message shows.
@@ -25,40 +26,40 @@ const DIGEST_DIGITS: usize = 12;
 const GRACE_LEASES: u32 = 2;
 /// The search for users reads all executions that are open or have failed. After each round this task pauses for this
 /// many times as long as the round took, so that it uses a tenth of the time at most.
-const REST: u32 = 9;
+const PAUSE_FACTOR: u32 = 9;
 /// The longest time between two searches for versions that are old enough.
 const LOOK_MAX: Duration = Duration::from_secs(600);
 
-impl Engine {
-    /// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`. Returns
-    /// their digests.
-    ///
-    /// # Errors
-    /// When there is no such component or version, an execution may still need one of them, or the database does not
-    /// answer.
-    pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
-        let store = &self.node.store;
-        let all = store.components(TENANT).await.map_err(unavailable)?;
-        let mut versions = versions_of(&all, name, digest)?;
-        for version in &versions {
-            // A component that has another name as well is not deleted.
-            let is_last_name = !all.iter().any(|other| other.digest == version.digest && other.name != name);
-            if is_last_name {
-                let limit = u32::try_from(USERS_SHOWN + 1).unwrap_or(u32::MAX);
-                let users = store.component_users(TENANT, &version.digest, limit).await.map_err(unavailable)?;
-                refuse_if_used(version, &users)?;
-            }
+/// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`.
+pub(crate) async fn remove(store: &dyn Store, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
+    let all = store.components(TENANT).await.map_err(unavailable)?;
+    let mut versions = versions_of(&all, name, digest)?;
+    for version in &versions {
+        // A component that has another name as well is not deleted.
+        let is_last_name = !all.iter().any(|other| other.digest == version.digest && other.name != name);
+        if is_last_name {
+            let limit = u32::try_from(USERS_SHOWN + 1).unwrap_or(u32::MAX);
+            let users = store.component_users(TENANT, &version.digest, limit).await.map_err(unavailable)?;
+            refuse_if_used(version, &users)?;
         }
-        // The current version is removed last: as long as the name exists, it refers to that version.
-        versions.sort_by_key(|version| version.current);
-        let mut removed = Vec::new();
-        for Component { name, digest, .. } in versions {
-            let version = Version { tenant: TENANT, name: name.clone(), digest: digest.clone() };
-            // If the version is gone already, another request has removed it.
-            store.remove_component(version, Removable::Any).await.map_err(unavailable)?;
-            removed.push(digest.clone());
-        }
-        Ok(removed)
+    }
+    // The current version is removed last: as long as the name exists, it refers to that version.
+    versions.sort_by_key(|version| version.current);
+    let mut removed = Vec::new();
+    for Component { name, digest, .. } in versions {
+        let version = Version { tenant: TENANT, name: name.clone(), digest: digest.clone() };
+        // If the version is gone already, another request has removed it.
+        store.remove_component(version, Removable::Any).await.map_err(unavailable)?;
+        removed.push(digest.clone());
+    }
+    Ok(removed)
+}
+
+/// Drops unused programs from memory, forever.
+pub(crate) async fn keep_unloading(node: Arc<Node>) {
+    loop {
+        node.runtime.sleep(UNLOAD_AFTER).await;
+        node.programs.rest();
     }
 }
 
@@ -123,7 +124,7 @@ pub(crate) async fn keep_removing(node: Arc<Node>) {
             tracing::warn!(%error, "cannot look for components to be removed");
         }
         let took = Duration::from_millis(node.clock.boot_ms() - began_ms);
-        node.runtime.sleep((took * REST).max(grace)).await;
+        node.runtime.sleep((took * PAUSE_FACTOR).max(grace)).await;
     }
 }
 

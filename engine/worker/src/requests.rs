@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use cerebelum_history::{CallName, Execution, Failure, Scope, kind, planted};
+use cerebelum_history::{CallName, Execution, Failure, Moment, Scope, kind, planted};
 use cerebelum_store::Incarnation;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
-use crate::effects::{AnswerHold, Arrived, Counts, Doorway, Effect, Way, leave};
-use crate::node::Node;
+use crate::activation_error::ActivationError;
+use crate::effects::{AnswerHold, Arrived, Counts, Door, Doorway, Effect, Way, leave};
 
 /// A call, which of the calls under that name it is, and its answer; none when the lease ended before the request could
 /// leave.
@@ -27,9 +27,11 @@ struct OpenFetch {
 
 /// The requests of one activation.
 pub(crate) struct Requests {
+    door: Arc<Door>,
+    incarnation: Incarnation,
     /// Yields none for a request whose answer is no longer wanted.
-    under_way: FuturesUnordered<BoxFuture<'static, Option<FetchAnswer>>>,
-    asked: BTreeMap<CallName, OpenFetch>,
+    in_progress: FuturesUnordered<BoxFuture<'static, Option<FetchAnswer>>>,
+    open: BTreeMap<CallName, OpenFetch>,
     /// Counts these requests by their progress.
     counts: Arc<Counts>,
     doorway: Doorway,
@@ -39,57 +41,65 @@ pub(crate) struct Requests {
 
 impl Requests {
     /// Creates the set without requests.
-    pub(crate) fn new(node: &Node) -> Self {
+    pub(crate) fn new(door: Arc<Door>, incarnation: Incarnation) -> Self {
         Self {
-            under_way: FuturesUnordered::new(),
-            asked: BTreeMap::new(),
+            doorway: Doorway::new(&door),
+            door,
+            incarnation,
+            in_progress: FuturesUnordered::new(),
+            open: BTreeMap::new(),
             counts: Arc::default(),
-            doorway: Doorway::new(node),
             arrived: VecDeque::new(),
         }
     }
 
     /// Whether exactly this call is in progress.
     pub(crate) fn has(&self, call: &CallName, opened: u64) -> bool {
-        self.asked.get(call).is_some_and(|asked| asked.opened == opened)
+        self.open.get(call).is_some_and(|fetch| fetch.opened == opened)
     }
 
-    /// Sends a request through [`leave`], which waits until everything up to `lsn` is durable.
-    pub(crate) fn send(
-        &mut self,
-        by: (Arc<Node>, Incarnation),
-        (call, opened): (CallName, u64),
-        effect: Effect,
-        lsn: u64,
-    ) {
+    /// Sends the request of a call through [`leave`], which waits until everything up to `lsn` is durable.
+    pub(crate) fn send(&mut self, (call, opened): (CallName, u64), effect: Effect, lsn: u64) {
         let (wanted, registration) = AbortHandle::new_pair();
         let way = Way::new(&self.counts);
-        self.asked.insert(call.clone(), OpenFetch { opened, wanted, way: way.clone() });
-        let leaving = AssertUnwindSafe(leave(by, (self.doorway.clone(), lsn), way, effect)).catch_unwind();
+        self.open.insert(call.clone(), OpenFetch { opened, wanted, way: way.clone() });
+        let leaving =
+            AssertUnwindSafe(leave((self.door.clone(), self.incarnation), (self.doorway.clone(), lsn), way, effect))
+                .catch_unwind();
         // A panic must not leave the call open forever: timeouts and deadlines wait for its end.
         let leaving = leaving.map(|left| left.unwrap_or_else(|_| Some(panicked())));
         let leaving = Abortable::new(leaving, registration);
-        self.under_way.push(Box::pin(async move { Some((call, opened, leaving.await.ok()?)) }));
+        self.in_progress.push(Box::pin(async move { Some((call, opened, leaving.await.ok()?)) }));
     }
 
     /// The next answer that is still wanted; none when no request is in progress.
     pub(crate) async fn next(&mut self) -> Option<FetchAnswer> {
-        while let Some(answered) = self.under_way.next().await {
-            if answered.is_some() {
-                return answered;
+        while let Some(answer) = self.in_progress.next().await {
+            if answer.is_some() {
+                return answer;
             }
         }
         None
     }
 
-    /// Removes a request. `false` when its call was made again or closed since, so that the answer is not wanted.
-    pub(crate) fn strike(&mut self, call: &CallName, opened: u64) -> bool {
-        let is_ours = self.has(call, opened);
-        if is_ours && let Some(asked) = self.asked.remove(call) {
+    /// Records the answer to a call, unless the call was made again or closed since: then no step waits for the answer.
+    pub(crate) fn take_answer(
+        &mut self,
+        (call, opened, arrived): FetchAnswer,
+        execution: &mut Execution,
+        now: Moment,
+    ) -> Result<(), ActivationError> {
+        let Arrived { result, held } = arrived.ok_or(ActivationError::ClaimLost)?;
+        if self.has(&call, opened)
+            && let Some(fetch) = self.open.remove(&call)
+        {
             // A request that failed because of a bug may never have left.
-            asked.way.leave();
+            fetch.way.leave();
+            execution.fetched(&call, result, now);
+            // From the next commit on the rest of the answer is part of the execution's own memory.
+            self.arrived.extend(held.map(|held| (execution.lsn(), held)));
         }
-        is_ours
+        Ok(())
     }
 
     /// Holds requests back during a pause, and withdraws requests whose call is closed: no scope waits for their
@@ -100,9 +110,9 @@ impl Requests {
             if !self.has(&call, opened) {
                 continue;
             }
-            if let Some(asked) = self.asked.remove(&call).filter(|_| !planted("closed-call-leaves")) {
-                asked.wanted.abort();
-                asked.way.leave();
+            if let Some(fetch) = self.open.remove(&call).filter(|_| !planted("closed-call-leaves")) {
+                fetch.wanted.abort();
+                fetch.way.leave();
             }
         }
     }
@@ -115,12 +125,6 @@ impl Requests {
         }
     }
 
-    /// Keeps the resources of an answer until everything up to this LSN is durable. From then on the rest of the answer
-    /// is part of the execution's own memory.
-    pub(crate) fn hold(&mut self, lsn: u64, held: Option<AnswerHold>) {
-        self.arrived.extend(held.map(|held| (lsn, held)));
-    }
-
     /// Whether a request waits for the log before it can leave.
     pub(crate) fn await_log(&self) -> bool {
         self.counts.any_unlogged()
@@ -129,14 +133,14 @@ impl Requests {
     /// Whether a request of this scope waits only because too many others are outside.
     pub(crate) fn await_turn(&self, scope: &Scope) -> bool {
         let first = CallName { scope: scope.clone(), ordinal: 0 };
-        let mut own = self.asked.range(first..).take_while(|(call, _)| call.scope == *scope);
-        own.any(|(_, asked)| asked.way.awaits_turn())
+        let mut own = self.open.range(first..).take_while(|(call, _)| call.scope == *scope);
+        own.any(|(_, fetch)| fetch.way.awaits_turn())
     }
 
     /// Whether a request is outside, or will be as soon as its cause is durable. In a pause, requests that have not
     /// left wait for its end; they are made again when the guests are rerun.
     pub(crate) fn keep_awake(&self, is_paused: bool) -> bool {
-        self.asked.len() > if is_paused { self.counts.inside() } else { 0 }
+        self.open.len() > if is_paused { self.counts.inside() } else { 0 }
     }
 }
 

@@ -7,44 +7,44 @@ use cerebelum_store::{CallRow, Chunk, Claimed, ExecutionKey, ExecutionRow, Histo
 
 /// The stored execution, or why it cannot be read.
 pub(crate) fn execution(claimed: &Claimed) -> Result<Execution, String> {
-    let head = &claimed.head;
+    let row = &claimed.head;
     let stored = Snapshot {
-        position: head.position,
-        stamp: head.stamp,
-        paused: head.paused,
-        settled: head.settled,
-        options: options(head)?,
-        attributes: attributes(head)?,
+        position: row.position,
+        stamp: row.stamp,
+        paused: row.paused,
+        settled: row.settled,
+        options: options(row)?,
+        attributes: attributes(row)?,
         open: open_calls(&claimed.calls)?.into_iter().collect(),
     };
-    Ok(Execution::restore(identity(head), stored))
+    Ok(Execution::restore(identity(row), stored))
 }
 
 /// The constant properties of an execution.
-pub(crate) fn identity(head: &ExecutionRow) -> Identity {
+pub(crate) fn identity(row: &ExecutionRow) -> Identity {
     Identity {
-        id: head.key.id.clone(),
-        workflow: head.workflow.clone(),
-        digest: head.digest.clone(),
-        seed: head.seed,
-        run: head.run,
+        id: row.key.id.clone(),
+        workflow: row.workflow.clone(),
+        digest: row.digest.clone(),
+        seed: row.seed,
+        run: row.run,
     }
 }
 
 /// The options stored with an execution.
-pub(crate) fn options(head: &ExecutionRow) -> Result<ExecutionOptions, String> {
-    if head.options.is_empty() {
+pub(crate) fn options(row: &ExecutionRow) -> Result<ExecutionOptions, String> {
+    if row.options.is_empty() {
         return Ok(ExecutionOptions::default());
     }
-    serde_json::from_str(&head.options).map_err(|e| format!("corrupt-history: facts that cannot be read: {e}"))
+    serde_json::from_str(&row.options).map_err(|e| format!("corrupt-history: facts that cannot be read: {e}"))
 }
 
 /// The attributes by name.
-pub(crate) fn attributes(head: &ExecutionRow) -> Result<BTreeMap<String, Json>, String> {
-    if head.attributes.is_empty() {
+fn attributes(row: &ExecutionRow) -> Result<BTreeMap<String, Json>, String> {
+    if row.attributes.is_empty() {
         return Ok(BTreeMap::new());
     }
-    serde_json::from_str(&head.attributes).map_err(|e| format!("corrupt-history: attributes that cannot be read: {e}"))
+    serde_json::from_str(&row.attributes).map_err(|e| format!("corrupt-history: attributes that cannot be read: {e}"))
 }
 
 /// Open calls by name.

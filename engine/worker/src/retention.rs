@@ -14,11 +14,11 @@ const BATCH_MAX: u32 = 200;
 const SLOW: Duration = Duration::from_millis(100);
 /// After each transaction the task pauses for this many times as long as it took, so that it uses a quarter of the time
 /// at most.
-const REST: u32 = 3;
+const PAUSE_FACTOR: u32 = 3;
 /// The shortest pause.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// When nothing is left to delete, the next check follows after `keep_ended`, within these bounds.
-const LOOK_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+const RECHECK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// Deletes executions that ended longer ago than `keep_ended`, forever.
 pub(crate) async fn keep_deleting(node: Arc<Node>) {
@@ -34,10 +34,10 @@ pub(crate) async fn keep_deleting(node: Arc<Node>) {
         });
         node.metrics.deleted.inc_by(deleted);
         let took = Duration::from_millis(node.clock.boot_ms() - began_ms);
-        let rest = (took * REST).max(PAUSE_MIN);
+        let pause = (took * PAUSE_FACTOR).max(PAUSE_MIN);
         let is_done = deleted < u64::from(batch);
         batch = if took > SLOW { (batch / 2).max(1) } else { (batch * 2).min(BATCH_MAX) };
-        let look_again = keep.clamp(*LOOK_AGAIN.start(), *LOOK_AGAIN.end());
-        node.runtime.sleep(if is_done { rest.max(look_again) } else { rest }).await;
+        let recheck = keep.clamp(*RECHECK.start(), *RECHECK.end());
+        node.runtime.sleep(if is_done { pause.max(recheck) } else { pause }).await;
     }
 }

@@ -41,11 +41,12 @@ pub(crate) fn fresh_seed(runtime: &dyn Runtime) -> Seed {
 }
 
 impl StartCommand {
-    /// The rows of the new execution.
-    pub(crate) fn rows(self, at: Timestamp) -> NewExecution {
-        let mut execution = Execution::start(self.identity.clone(), self.input, self.options, at);
-        let Identity { id, workflow, digest, seed, run } = self.identity;
-        let head = ExecutionRow {
+    /// The new execution and its row.
+    pub(crate) fn begin(&self, at: Timestamp) -> (ExecutionRow, Execution) {
+        let execution = Execution::start(self.identity.clone(), self.input.clone(), self.options.clone(), at)
+            .with_attributes(self.attributes.clone());
+        let Identity { id, workflow, digest, seed, run } = self.identity.clone();
+        let row = ExecutionRow {
             key: ExecutionKey { tenant: self.tenant, id },
             workflow,
             digest,
@@ -59,13 +60,19 @@ impl StartCommand {
             stamp: at,
             due: execution.due(),
             status: execution.status(),
-            attributes: text_of(&self.attributes),
+            attributes: text_of(execution.attributes()),
             options: text_of(execution.options()),
-            parent: self.parent,
+            parent: self.parent.clone(),
             started_at: at,
             ended_at: None,
             open_calls: Some(0),
         };
+        (row, execution)
+    }
+
+    /// The rows of the new execution.
+    pub(crate) fn rows(&self, at: Timestamp) -> NewExecution {
+        let (head, mut execution) = self.begin(at);
         let first = chunk(Position(1), &execution.take_changes().events);
         NewExecution { head, first: first.expect("an execution begins with an event") }
     }

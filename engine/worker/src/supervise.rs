@@ -40,7 +40,7 @@ impl Supervisor {
             if planted("core-task-ends") {
                 return;
             }
-            let why = ended.err().map_or_else(|| "it came to its end".to_owned(), |panic| words(&*panic));
+            let why = ended.err().map_or_else(|| "it came to its end".to_owned(), |panic| panic_message(&*panic));
             let now_ms = self.runtime.boot_ms();
             ends_ms.retain(|end_ms| now_ms - end_ms < RESTARTS_COUNT_MS);
             ends_ms.push(now_ms);
@@ -66,7 +66,7 @@ impl Supervisor {
 }
 
 /// The message of a panic.
-pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("it panicked: {}", text.unwrap_or("without a word"))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{
     Approval, End, ExecutionId, ExecutionOptions, Failure, Identity, Json, Message, NAME_BYTES_MAX, Position,
-    ReopenMode, Resumption, Verb, check_inbox, kind, planted,
+    ReopenMode, Resumption, Timestamp, Verb, check_inbox, kind, planted,
 };
 use cerebelum_store::{
     AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Command, ExecutionKey, ExecutionRow, State,
@@ -12,6 +12,7 @@ use cerebelum_store::{
 };
 
 use crate::api::{ApiError, Decision, StartRequest, Summary};
+use crate::commit::Ack;
 use crate::directory::{ResolvedWorkflow, unavailable};
 use crate::engine::{Engine, key, no_execution};
 use crate::schema::{Input, Unfit};
@@ -44,7 +45,7 @@ impl Engine {
         };
         let attributes: BTreeMap<String, Json> = request.attributes.into_iter().collect();
         cerebelum_history::check_attributes(&attributes).map_err(ApiError::Invalid)?;
-        let beginning = StartCommand {
+        let command = StartCommand {
             tenant: TENANT,
             identity: Identity {
                 id,
@@ -53,7 +54,7 @@ impl Engine {
                 seed: fresh_seed(&*self.node.runtime),
                 run: 1,
             },
-            input: input.clone(),
+            input,
             attributes,
             options,
             parent: None,
@@ -61,13 +62,17 @@ impl Engine {
         // A client that chose the id may be repeating its request: an execution that exists must not be run again in
         // memory.
         if request.id.is_some() {
-            let key = ExecutionKey { tenant: TENANT, id: beginning.identity.id.clone() };
+            let key = ExecutionKey { tenant: TENANT, id: command.identity.id.clone() };
             let there = self.node.begun.submit(key).await.ok_or_else(stopping)?.map_err(unavailable)?;
             if let Some((existing, first)) = there {
-                return started_before(existing, &first.map_err(unavailable)?, (&beginning.identity.workflow, &input));
+                return started_before(
+                    existing,
+                    &first.map_err(unavailable)?,
+                    (&command.identity.workflow, &command.input),
+                );
             }
         }
-        self.begin(beginning.rows(at), input).await
+        self.begin(&command, at).await
     }
 
     /// Starts many executions, independently of each other.
@@ -75,23 +80,24 @@ impl Engine {
         futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
     }
 
-    async fn begin(&self, new: cerebelum_store::NewExecution, input: Json) -> Result<Summary, ApiError> {
-        let head = new.head.clone();
+    async fn begin(&self, command: &StartCommand, at: Timestamp) -> Result<Summary, ApiError> {
+        let (row, execution) = command.begin(at);
+        let summary = views::summary(&row);
         if planted("ack-before-commit") {
-            let node = self.node.clone();
+            let (node, new) = (self.node.clone(), command.rows(at));
             self.node.runtime.spawn(Box::pin(async move { drop(node.store_start(new).await) }));
-            return Ok(views::summary(&head));
+            return Ok(summary);
         }
-        if let Some(is_stored) = self.node.begin(&new, &input)
-            && is_stored.await.is_ok()
-        {
-            return Ok(views::summary(&head));
+        if let Some(Ack) = self.scheduler.begin(row, execution).await {
+            return Ok(summary);
         }
         // The execution cannot begin in memory, or its result there is unknown. With the same seed it is the same
         // execution.
-        match self.node.store_start(new).await? {
-            None => Ok(views::summary(&head)),
-            Some((existing, first)) => started_before(existing, &first.map_err(unavailable)?, (&head.workflow, &input)),
+        match self.node.store_start(command.rows(at)).await? {
+            None => Ok(summary),
+            Some((existing, first)) => {
+                started_before(existing, &first.map_err(unavailable)?, (&command.identity.workflow, &command.input))
+            }
         }
     }
 
@@ -99,7 +105,7 @@ impl Engine {
         let input = Json::parse(text).map_err(|e| ApiError::Invalid(format!("the input is {e}")))?;
         let Some(schema) = &found.input else { return Ok(input) };
         let workflow = &found.workflow;
-        self.node.checker.check(schema, &input).await.map_err(|unfit| match unfit {
+        self.checker.check(schema, &input).await.map_err(|unfit| match unfit {
             Unfit::Value(line) => ApiError::Invalid(format!("the input does not fit workflow `{workflow}`: {line}")),
             Unfit::Schema(why) => {
                 ApiError::Conflict(format!("the input cannot be checked by the schema of workflow `{workflow}`: {why}"))
@@ -111,7 +117,7 @@ impl Engine {
 
     /// Checks the answer to a question against the question's schema.
     async fn fits(&self, schema: Json, answer: &Json) -> Result<(), ApiError> {
-        self.node.checker.check(&Input::new(schema), answer).await.map_err(|unfit| match unfit {
+        self.checker.check(&Input::new(schema), answer).await.map_err(|unfit| match unfit {
             Unfit::Value(line) => ApiError::Invalid(format!("the answer does not fit what was asked for: {line}")),
             Unfit::Schema(why) => {
                 ApiError::Conflict(format!("the answer cannot be checked by the schema of the question: {why}"))

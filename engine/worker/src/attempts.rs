@@ -1,12 +1,13 @@
-//! The engine's own faults with an execution: how often it is tried again, and when it is parked for a person.
+//! The attempts to run an execution that meets errors of the engine: the pauses between them, and when a person has to
+//! look at the execution.
 
-use std::fmt::{Display, Formatter, Result as FmtResult};
 use std::time::Duration;
 
 use cerebelum_history::Position;
 use cerebelum_store::Claimed;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
+use crate::activation_error::ActivationError;
 use crate::node::Node;
 
 /// The shortest pause before an execution is tried again.
@@ -18,64 +19,47 @@ const ATTEMPTS_MAX: u32 = 5;
 /// … but only after this many lease durations, so that a fault of the whole database parks no execution.
 const LEASES: u32 = 3;
 
-/// Why an activation could not go on. None of these is the guest's failure.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum EngineError {
-    /// A resource that the engine needs is temporarily unavailable.
-    Passing(String),
-    /// The database rejects the batch, even by itself.
-    Rejected(String),
-    /// The constraints of the tables forbid the batch: another attempt would have the same result.
-    Forbidden(String),
-    /// A bug in the engine.
-    Panic(String),
-}
-
-impl Display for EngineError {
-    fn fmt(&self, f: &mut Formatter<'_>) -> FmtResult {
-        let (Self::Passing(cause) | Self::Rejected(cause) | Self::Forbidden(cause) | Self::Panic(cause)) = self;
-        f.write_str(cause)
-    }
-}
-
-/// The errors of one execution since its last progress.
+/// The failed attempts to run one execution since its last progress.
 #[derive(Default)]
-pub(crate) struct EngineErrors {
+pub(crate) struct Attempts {
     count: u32,
-    /// The position of its history at the first of these errors.
+    /// The position of its history at the first of them.
     position: Option<Position>,
     /// The latest error that may be the execution's own fault, and when these errors began.
-    own: Option<Own>,
+    own: Option<OwnErrors>,
 }
 
-struct Own {
-    why: String,
+struct OwnErrors {
+    cause: String,
     is_hopeless: bool,
-    attempts: u32,
+    count: u32,
     since_ms: u64,
     /// The number of successful writes to the database when these errors began.
-    taken: u64,
+    writes: u64,
 }
 
-impl EngineErrors {
-    pub(crate) fn one_more(&mut self, node: &Node, trouble: EngineError) {
+impl Attempts {
+    /// Counts an attempt that failed.
+    pub(crate) fn failed(&mut self, node: &Node, error: ActivationError) {
         self.count += 1;
-        let is_hopeless = matches!(trouble, EngineError::Forbidden(_));
-        let why = match trouble {
-            EngineError::Passing(_) => {
+        let is_hopeless = matches!(error, ActivationError::Forbidden(_));
+        let cause = match error {
+            ActivationError::ClaimLost | ActivationError::Conflict | ActivationError::Unavailable(_) => {
                 self.own = None;
                 return;
             }
-            EngineError::Forbidden(cause) => cause,
-            EngineError::Rejected(cause) => format!("the database does not take what would be written: {cause}"),
-            EngineError::Panic(cause) => format!("the engine made a mistake: {cause}"),
+            ActivationError::Parked(cause) | ActivationError::Forbidden(cause) => cause,
+            ActivationError::Rejected(cause) => {
+                format!("the database does not take what would be written: {cause}")
+            }
+            ActivationError::Panic(cause) => format!("the engine made a mistake: {cause}"),
         };
-        let (since_ms, taken) = (node.clock.boot_ms(), taken(node));
-        let begins = || Own { why: String::new(), is_hopeless: false, attempts: 0, since_ms, taken };
+        let (since_ms, writes) = (node.clock.boot_ms(), writes(node));
+        let begins = || OwnErrors { cause: String::new(), is_hopeless: false, count: 0, since_ms, writes };
         let own = self.own.get_or_insert_with(begins);
         own.is_hopeless = is_hopeless;
-        own.attempts += 1;
-        own.why = why;
+        own.count += 1;
+        own.cause = cause;
     }
 
     /// Why this execution has to be parked; none while another attempt is worthwhile.
@@ -86,13 +70,13 @@ impl EngineErrors {
         }
         let own = self.own.as_ref()?;
         let has_lasted = Duration::from_millis(node.clock.boot_ms() - own.since_ms) >= node.config.lease * LEASES;
-        let others_are_taken = taken(node) > own.taken;
-        let is_tried_enough = own.attempts >= ATTEMPTS_MAX && has_lasted && others_are_taken;
-        (own.is_hopeless || is_tried_enough).then(|| format!("engine-error: {}", own.why))
+        let others_are_written = writes(node) > own.writes;
+        let is_tried_enough = own.count >= ATTEMPTS_MAX && has_lasted && others_are_written;
+        (own.is_hopeless || is_tried_enough).then(|| format!("engine-error: {}", own.cause))
     }
 
     /// Waits before the next attempt. A message for the execution shortens the wait.
-    pub(crate) async fn pause(&self, node: &Node, nudges: &mut mpsc::UnboundedReceiver<()>) {
+    pub(crate) async fn pause(&self, node: &Node, nudge: &Notify) {
         node.runtime.sleep(PAUSE_MIN).await;
         let doubled = PAUSE_MIN.saturating_mul(1 << self.count.min(16)).min(PAUSE_MAX).saturating_sub(PAUSE_MIN);
         // Executions that stopped together do not resume together.
@@ -100,12 +84,12 @@ impl EngineErrors {
         tokio::select! {
             biased;
             () = node.runtime.sleep(pause) => {}
-            Some(()) = nudges.recv() => {}
+            () = nudge.notified() => {}
         }
     }
 }
 
 /// The number of successful writes of this node to the database.
-fn taken(node: &Node) -> u64 {
+fn writes(node: &Node) -> u64 {
     node.metrics.commits.get() + node.lease.renewals()
 }

@@ -1,15 +1,25 @@
-//! Each guest's part of the stored history. An index of chunks lets many guests share one read of the history.
+//! The stored history of one execution: the part of each guest, read in chunks. An index of the chunks lets many guests
+//! share one read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
-use cerebelum_history::{CallName, Event, Position, Scope, planted};
-use cerebelum_store::{Chunk, HistoryPart};
+use cerebelum_history::{CallName, Event, Execution, Position, Scope, planted};
+use cerebelum_sandbox::{Account, Held, Moving};
+use cerebelum_store::{Chunk, ExecutionKey, HistoryPart};
 
-use crate::activation::Activation;
 use crate::activation_error::ActivationError;
-use crate::engine_error::EngineError;
+use crate::node::Node;
 use crate::restore;
+use crate::start_command::pieces;
 
+/// A history of at least this many bytes is loaded only when the ledger has room for it.
+const LONG_BYTES: u64 = 1 << 20;
+/// About how many copies of a history are in memory while it is loaded.
+const COPIES: u64 = 2;
+/// How often an execution that waits for room checks whether it may go on.
+const RECHECK: Duration = Duration::from_millis(100);
 /// How many positions are read at once while a history is indexed, so that the rest of the engine moves in between.
 const WINDOW_EVENTS: u64 = 2_000;
 
@@ -18,7 +28,7 @@ type Places = BTreeMap<Position, Position>;
 
 /// An index of the stored chunks that hold events of each step. It reaches back as far as needed, and new chunks are
 /// added.
-pub(crate) struct ChunkIndex {
+struct ChunkIndex {
     /// Everything from this position on is indexed. A chunk begins here.
     from: Position,
     of: HashMap<Scope, Listed>,
@@ -35,12 +45,12 @@ struct Listed {
 
 impl ChunkIndex {
     /// An index of the chunks that are written from this position on.
-    pub(crate) fn new(from: Position) -> Self {
+    fn new(from: Position) -> Self {
         Self { from, of: HashMap::new() }
     }
 
     /// Indexes the events of a newly written chunk, and removes the scopes that they end.
-    pub(crate) fn add(&mut self, place: (Position, Position), events: &[Event]) {
+    fn add(&mut self, place: (Position, Position), events: &[Event]) {
         for event in events {
             self.list(place, event);
             if !self.of.is_empty()
@@ -81,12 +91,75 @@ fn ending_behind(places: Option<&Places>, from: Position) -> impl Iterator<Item 
 /// Stored events by scope, with their positions.
 pub(crate) type Journals = HashMap<Scope, Vec<(Position, Event)>>;
 
-impl Activation {
-    /// The stored events from which these scopes start, each from its position on: a step's own events, and all events
-    /// for the workflow's scope.
-    pub(crate) async fn journals(&mut self, wanted: &[(Scope, Position)]) -> Result<Journals, ActivationError> {
+/// Memory for a long history while guests begin from it.
+type Room = Option<(Held, Moving)>;
+
+/// The stored history of an execution's current run.
+pub(crate) struct StoredHistory {
+    node: Arc<Node>,
+    key: ExecutionKey,
+    run: u32,
+    index: ChunkIndex,
+}
+
+impl StoredHistory {
+    /// The history of a run, of which this is the last stored position.
+    pub(crate) fn new(node: Arc<Node>, (key, run): (ExecutionKey, u32), stored: Position) -> Self {
+        Self { node, key, run, index: ChunkIndex::new(stored.next()) }
+    }
+
+    /// Encodes events as the chunks that are written from `first` on, and indexes them.
+    pub(crate) fn append(&mut self, first: Position, events: &[Event]) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        for ((first, last), events) in pieces(first, events) {
+            self.index.add((first, last), events);
+            chunks.push(Chunk { first, last, events: Event::encode(events) });
+        }
+        chunks
+    }
+
+    /// Waits for room if a long history is to be read. The memory is held until the guests have begun.
+    async fn room(&self, bytes: u64, account: &Arc<Account>) -> Room {
+        if bytes < LONG_BYTES {
+            return None;
+        }
+        loop {
+            if let Some(moving) = account.may_move(bytes * COPIES) {
+                return Some((account.hold(bytes * COPIES), moving));
+            }
+            // The execution that has the turn may stand still because it needs something that this one holds.
+            let _ = self.node.runtime.within(RECHECK, self.node.ledger.freed()).await;
+        }
+    }
+
+    /// The events at these positions.
+    pub(crate) async fn events(&self, from: Position, to: Position) -> Result<Vec<Event>, ActivationError> {
+        if to < from {
+            return Ok(Vec::new());
+        }
+        let events = restore::events(&*self.node.store, &self.key, self.run, (from, to)).await?;
+        self.node.metrics.events_read.inc_by(events.len() as u64);
+        Ok(events)
+    }
+
+    /// The stored events from which these scopes start: a step's own events, and all events for the workflow's scope. They
+    /// may take the memory of a long history as long as the second value lives.
+    pub(crate) async fn journals(
+        &mut self,
+        execution: &Execution,
+        scopes: &[Scope],
+        account: &Arc<Account>,
+    ) -> Result<(Journals, Room), ActivationError> {
+        let from = |scope: &Scope| Some((scope.clone(), execution.journal_from(scope)?));
+        let wanted: Vec<(Scope, Position)> = scopes.iter().filter_map(from).collect();
+        let bytes = if scopes.iter().any(Scope::is_root) { execution.history_bytes() } else { 0 };
+        let room = self.room(bytes, account).await;
+        Ok((self.read(&wanted, execution.saved()).await?, room))
+    }
+
+    /// Reads the events of these scopes, each from its position on and up to `to`.
+    async fn read(&mut self, wanted: &[(Scope, Position)], to: Position) -> Result<Journals, ActivationError> {
         let mut journals = Journals::new();
-        let to = self.execution.saved();
         let mut steps: HashMap<&Scope, Position> = HashMap::new();
         for (scope, from) in wanted {
             if scope.is_root() || planted("open-steps-read-all") {
@@ -106,7 +179,7 @@ impl Activation {
         let mut places = BTreeSet::new();
         for (scope, from) in &steps {
             // Earlier chunks were read just now.
-            places.extend(self.chunk_index.events_of(scope, (*from).max(listed)));
+            places.extend(self.index.events_of(scope, (*from).max(listed)));
         }
         places.retain(|first| *first <= to);
         for chunk in self.chunks(places).await? {
@@ -124,49 +197,47 @@ impl Activation {
         first: Position,
         read: &mut (impl FnMut(Position, &Event) + Send),
     ) -> Result<Position, ActivationError> {
-        let listed = self.chunk_index.from;
+        let listed = self.index.from;
         let (mut next, mut begins) = (first, listed);
         while next < listed {
             let to = Position((next.0 + WINDOW_EVENTS - 1).min(listed.0 - 1));
-            let chunks = self.node.store.history(&self.key, self.head.run, HistoryPart::Between(next, to)).await?;
+            let chunks = self.node.store.history(&self.key, self.run, HistoryPart::Between(next, to)).await?;
             for chunk in &chunks {
                 let events = restore::decode(chunk)?;
                 self.node.metrics.events_read.inc_by(events.len() as u64);
                 for (position, event) in (chunk.first.0..).map(Position).zip(&events) {
                     read(position, event);
-                    self.chunk_index.list((chunk.first, chunk.last), event);
+                    self.index.list((chunk.first, chunk.last), event);
                 }
                 begins = begins.min(chunk.first);
                 next = chunk.last.next();
             }
             if chunks.is_empty() {
-                return Err(ActivationError::Engine(EngineError::Passing(
-                    "a part of the history could not be read".to_owned(),
-                )));
+                return Err(ActivationError::Unavailable("a part of the history could not be read".to_owned()));
             }
         }
-        self.chunk_index.from = begins;
+        self.index.from = begins;
         Ok(listed)
     }
 
     /// The stored chunks that begin at these positions.
-    async fn chunks(&mut self, places: BTreeSet<Position>) -> Result<Vec<Chunk>, ActivationError> {
+    async fn chunks(&self, places: BTreeSet<Position>) -> Result<Vec<Chunk>, ActivationError> {
         if places.is_empty() {
             return Ok(Vec::new());
         }
         let part = HistoryPart::At(places.into_iter().collect());
-        let chunks = self.node.store.history(&self.key, self.head.run, part).await?;
+        let chunks = self.node.store.history(&self.key, self.run, part).await?;
         let events: u64 = chunks.iter().map(|chunk| chunk.last.0 + 1 - chunk.first.0).sum();
         self.node.metrics.events_read.inc_by(events);
         Ok(chunks)
     }
 
-    /// The stored chunks that hold values of finished scopes, with those values removed (L12).
-    pub(crate) async fn without_values(
+    /// The chunks up to `stored` that hold values of finished scopes, with those values removed (L12).
+    pub(crate) async fn redacted(
         &mut self,
         scopes: &[(Scope, Position, Position)],
+        stored: Position,
     ) -> Result<Vec<Chunk>, ActivationError> {
-        let stored = self.stored;
         let scopes = || scopes.iter().filter(move |(_, from, to)| *from <= (*to).min(stored));
         let Some(first) = scopes().map(|(_, from, _)| *from).min() else { return Ok(Vec::new()) };
         let mut ended: HashMap<&Scope, (Position, Position)> = HashMap::new();
@@ -177,7 +248,7 @@ impl Activation {
         self.list_from(first, &mut |_, _| ()).await?;
         let mut places: BTreeSet<Position> = BTreeSet::new();
         for (scope, from, _) in scopes() {
-            places.extend(self.chunk_index.values_of(scope, *from).filter(|first| *first <= stored));
+            places.extend(self.index.values_of(scope, *from).filter(|first| *first <= stored));
         }
         let mut rewritten = Vec::new();
         for chunk in self.chunks(places).await? {

@@ -1,0 +1,70 @@
+//! Records the requests of guests, a bounded number at a time, so that no round takes long and no batch is huge.
+
+use cerebelum_history::{Execution, Request, Scope};
+use cerebelum_store::TenantId;
+
+use crate::activation_error::ActivationError;
+use crate::guests::{Guests, PendingRequests};
+use crate::node::Node;
+
+/// How many requests of guests are recorded in one round, so that no round takes long.
+const ROUND_REQUESTS_MAX: usize = 256;
+/// How many events may wait for the next batch. Beyond that no more requests are recorded, so that no batch is huge.
+const BATCH_EVENTS_MAX: usize = 128;
+
+/// Whether there are requests to record and the batch for their events is not full.
+pub(crate) fn may_record(guests: &Guests, execution: &Execution) -> bool {
+    guests.any_pending() && execution.untaken() < BATCH_EVENTS_MAX
+}
+
+/// Whether there are requests that cannot be recorded before the next batch is sent.
+pub(crate) fn awaits_batch(guests: &Guests, execution: &Execution) -> bool {
+    guests.any_pending() && execution.untaken() >= BATCH_EVENTS_MAX
+}
+
+/// Records requests of guests.
+pub(crate) struct Recorder<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) tenant: TenantId,
+    pub(crate) execution: &'a mut Execution,
+}
+
+impl Recorder<'_> {
+    /// Records the requests of guests, one guest after the other, up to the limit of a round.
+    pub(crate) async fn record(&mut self, guests: &mut Guests) -> Result<(), ActivationError> {
+        let mut left = ROUND_REQUESTS_MAX;
+        while left > 0 && may_record(guests, self.execution) {
+            let Some(mut pending) = guests.next_pending() else { break };
+            for request in pending.requests.by_ref().take(left) {
+                left -= 1;
+                self.record_one(&pending.scope, request).await?;
+            }
+            if !pending.requests.as_slice().is_empty() {
+                guests.put_back(pending);
+                continue;
+            }
+            left = left.saturating_sub(1);
+            let PendingRequests { scope, guest, end, .. } = pending;
+            match (end, guest) {
+                (Some(result), _) => self.execution.ended(&scope, result, self.node.clock.moment())?,
+                (None, Some(guest)) => {
+                    let repeats = (self.execution.calls_of(&scope), self.execution.waits_durably(&scope));
+                    guests.keep(scope.clone(), guest, repeats);
+                    self.execution.quiescent(&scope);
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn record_one(&mut self, scope: &Scope, request: Request) -> Result<(), ActivationError> {
+        let mut target = None;
+        if let Some(named) = self.execution.needs_target(scope, &request) {
+            let from = self.execution.component(scope).clone();
+            target = Some(self.node.directory.target(self.tenant, &from, named).await?);
+        }
+        self.execution.request(scope, request, target, self.node.clock.moment())?;
+        Ok(())
+    }
+}
