@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::engine::{http, http_get};
+use crate::http::{http, http_get};
 use crate::{program, until};
 
 /// A fake cloud.
