@@ -11,7 +11,7 @@ use cerebelum_history::Digest;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Disk, Scratch, WATCHDOG, program, scratch, until};
+use crate::{Disk, Scratch, WATCHDOG, http_get, program, scratch, until};
 
 /// The hosts that steps may reach by default.
 const HOSTS: &str = "127.0.0.1,localhost";
