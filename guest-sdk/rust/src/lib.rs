@@ -69,7 +69,7 @@ pub use futures::select_biased as select;
 #[doc(hidden)]
 pub use futures::{select_biased, try_join};
 pub use host::Level;
-pub use json::Json;
+pub use json::{Data, Json};
 pub use poll::Check;
 pub use step::RetryPolicy;
 // What the attributes implement; here, so that the compiler's messages have short names.
