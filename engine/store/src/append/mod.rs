@@ -158,7 +158,8 @@ impl Appender<'_> {
 
     /// Writes all batches, in order. A group that does not fit is split in two.
     async fn write_in_halves(&self, locked: &mut Locked<'_>) -> Result<(), DbError> {
-        let mut groups = vec![0..locked.batches.len()];
+        let all = 0..locked.batches.len();
+        let mut groups = vec![all];
         while let Some(group) = groups.pop() {
             match group.len() {
                 1 => self.write_one(locked, group.start).await?,
