@@ -11,15 +11,26 @@ use crate::node::Node;
 const ROUND_REQUESTS_MAX: usize = 256;
 /// How many events may wait for the next batch. Beyond that no more requests are recorded, so that no batch is huge.
 const BATCH_EVENTS_MAX: usize = 128;
+/// How many bytes may wait for the log. Beyond that no more requests are recorded: while one batch is written, the batches
+/// of all other executions wait.
+const UNSAVED_BYTES_MAX: u64 = 1 << 20;
 
 /// Whether there are requests to record and the batch for their events is not full.
 pub(crate) fn may_record(guests: &Guests, execution: &Execution) -> bool {
-    guests.any_pending() && execution.untaken() < BATCH_EVENTS_MAX
+    guests.any_pending() && !batch_is_full(execution)
 }
 
 /// Whether there are requests that cannot be recorded before the next batch is sent.
 pub(crate) fn awaits_batch(guests: &Guests, execution: &Execution) -> bool {
-    guests.any_pending() && execution.untaken() >= BATCH_EVENTS_MAX
+    guests.any_pending() && batch_is_full(execution)
+}
+
+fn batch_is_full(execution: &Execution) -> bool {
+    execution.untaken() >= BATCH_EVENTS_MAX || has_much_unsaved(execution)
+}
+
+fn has_much_unsaved(execution: &Execution) -> bool {
+    execution.unsaved_bytes() >= UNSAVED_BYTES_MAX && !execution.is_durable()
 }
 
 /// Records requests of guests.
@@ -35,7 +46,8 @@ impl Recorder<'_> {
         let mut left = ROUND_REQUESTS_MAX;
         while left > 0 && may_record(guests, self.execution) {
             let Some(mut pending) = guests.next_pending() else { break };
-            for request in pending.requests.by_ref().take(left) {
+            while left > 0 && !has_much_unsaved(self.execution) {
+                let Some(request) = pending.requests.next() else { break };
                 left -= 1;
                 self.record_one(&pending.scope, request).await?;
             }

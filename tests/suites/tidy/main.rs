@@ -50,8 +50,7 @@ fn history_is_pure() {
     let names = names.iter().filter_map(|line| line.split(['.', ' ']).next());
     let mut problems: Vec<String> =
         names.filter(|name| !allowed.contains(name)).map(|name| format!("history depends on {name}")).collect();
-    let impure =
-        ["std::time::SystemTime", "Instant::now", "std::fs", "std::net", "std::thread", "async ", "rand::"];
+    let impure = ["std::time::SystemTime", "Instant::now", "std::fs", "std::net", "std::thread", "async ", "rand::"];
     for source in all().iter().filter(|source| source.path.starts_with("engine/history/src")) {
         for word in impure.iter().filter(|word| source.code().contains(**word)) {
             problems.push(format!("{} mentions `{word}`: time, chance and IO are parameters", source.path));
