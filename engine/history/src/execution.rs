@@ -152,6 +152,8 @@ pub struct Execution {
     /// Requests whose step no longer waits for them, each with its LSN.
     withdrawn: Vec<(CallName, u64)>,
     reopening: Option<ReopenMode>,
+    /// Messages that came after the request to reopen, for the execution that is then reopened.
+    after_reopening: Vec<(i64, Message)>,
     /// The log sequence number: it counts changes, so that an effect can wait until the changes that caused it are
     /// durable.
     lsn: u64,
@@ -234,6 +236,7 @@ impl Execution {
             held_back: VecDeque::new(),
             withdrawn: Vec::new(),
             reopening: None,
+            after_reopening: Vec::new(),
             lsn: 0,
             taken: 0,
             durable: 0,

@@ -5,7 +5,8 @@
 mod scene;
 
 use cerebelum_history::{
-    Call, CallPhase, ChildResult, ExecutionId, Failure, Message, ReopenMode, Reopening, Request, kind, reopening,
+    Call, CallPhase, ChildResult, EventData, ExecutionId, Failure, Message, ReopenMode, Reopening, Request, kind,
+    reopening,
 };
 use proptest::prelude::*;
 use scene::{Scene, approval, child, fetch, name, poll, retry, scope, signal, sleep, step, step_with};
@@ -361,4 +362,32 @@ fn an_execution_that_must_not_go_on_stays_failed() {
     scene.save();
     assert_eq!(scene.ex.end(), Some(&cerebelum_history::End::Failed(failure)));
     assert!(matches!(reopening(&scene.stored), Reopening::Unsafe { call: 1, .. }));
+}
+
+/// A message that came after the request to reopen is recorded behind the reopening, and has its effect.
+#[test]
+fn a_cancel_that_follows_the_request_to_reopen_is_not_lost() {
+    let failed = || {
+        let mut scene = Scene::new();
+        scene.call("", step("ship"));
+        fail(&mut scene, 1, 0);
+        let failure = scene.failure("");
+        end(&mut scene, failure);
+        scene.reload(true);
+        scene.say(Message::Reopen);
+        scene
+    };
+    let mut cancelled = failed();
+    cancelled.say(Message::Cancel { at: cerebelum_history::Timestamp(scene::START) });
+    cancelled.ex.reopen(1, cancelled.moment());
+    cancelled.save();
+    let last: Vec<&EventData> = cancelled.stored.iter().rev().take(2).map(|event| &event.data).collect();
+    assert!(matches!(last[..], [EventData::CancelRequested { .. }, EventData::ExecutionReopened { .. }]), "{last:?}");
+    assert!(cancelled.ex.options().is_cancelled(), "the reopened execution is");
+
+    let mut terminated = failed();
+    terminated.say(Message::Terminate);
+    assert_eq!(terminated.ex.end(), None, "it is not reopened yet");
+    terminated.ex.reopen(1, terminated.moment());
+    assert!(matches!(terminated.ex.end(), Some(cerebelum_history::End::Cancelled(_))));
 }

@@ -126,6 +126,11 @@ impl Execution {
             // The next run receives the message.
             return Receipt::Kept;
         }
+        if self.reopening.is_some() {
+            // It came after the request to reopen, so it is for the reopened execution: a cancel, say.
+            self.after_reopening.push((seq, message));
+            return Receipt::Consumed;
+        }
         self.lsn += 1;
         self.changes.consumed.push(seq);
         if let Message::Approved { id: asked, .. } | Message::Rejected { id: asked, .. } = &message {
@@ -223,12 +228,21 @@ impl Execution {
         self.options.cancel_owed = false;
         self.record(now.at, &Scope::root(), EventData::ExecutionReopened { ordinal });
         self.wanted.insert(Scope::root());
+        self.receive_after_reopening(now);
     }
 
     /// Keeps the execution failed with its earlier failure, because going on is not safe.
     pub fn stay_failed(&mut self, failure: Failure, now: Moment) {
         self.reopening = None;
         self.finish(End::Failed(failure), now);
+        self.receive_after_reopening(now);
+    }
+
+    /// Receives the messages that came while the execution waited to be reopened, each for the first time.
+    fn receive_after_reopening(&mut self, now: Moment) {
+        for (seq, message) in std::mem::take(&mut self.after_reopening) {
+            self.receive(seq, false, message, now);
+        }
     }
 
     /// Handles a change in the signals of this name or in the calls that wait for them. The guest of a newly matched

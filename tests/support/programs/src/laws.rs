@@ -79,8 +79,6 @@ fn follow(events: &[Event]) -> Result<Calls, String> {
                 calls.reopen(*ordinal);
                 ended = None;
             }
-            // An execution that has failed can be paused, and is when it is reopened.
-            (EventData::ExecutionPaused | EventData::ExecutionResumed, Some(EventData::ExecutionFailed { .. })) => {}
             (_, Some(_)) => return say("something happened after the end"),
             (data, None) if is_end(data) => ended = Some(data),
             (_, None) => {}
@@ -112,7 +110,7 @@ impl Calls {
         if name.scope.is_root() {
             self.begun.push((index, name.ordinal));
         }
-        // What a step did before the execution failed is no part of its next beginning.
+        // The next beginning of a step does not include the events before the execution failed.
         self.forget_inside(&name.step_scope());
         self.known.insert(name, Call { not_before, ended: None });
     }
