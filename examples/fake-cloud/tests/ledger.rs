@@ -67,7 +67,7 @@ async fn databases_and_deployments_get_ready_and_some_articles_are_not_there() {
 async fn every_request_stands_in_the_ledger_also_repeated_ones() {
     let cloud = start(Config::default()).await;
     for _ in 0..2 {
-        let mail = Request::post("").header("Idempotency-Key", "k");
+        let mail = Request::builder().method(Method::POST).header("Idempotency-Key", "k");
         send(&cloud, mail, "/mails", "hi").await;
     }
     let told: Vec<std::sync::Arc<fake_cloud::Entry>> =

@@ -49,7 +49,8 @@ fn open_questions_are_listed_page_by_page(database: Database) {
     let engine = Engine::start(database);
     engine.upload("test-guests");
     let id = engine.begin("load", &json!({"what": "questions", "count": QUESTIONS, "bytes": 200 << 10}));
-    engine.wait_for(&id, &["waiting-for-approval"]);
+    // Questions as large as these are stored a few at a time.
+    until("every question", || (engine.status(&id)["waiting_on"].as_array()?.len() == QUESTIONS).then_some(()));
     let pages: Vec<ApprovalsResponse> = tokio::runtime::Runtime::new().unwrap().block_on(async {
         let client = EngineClient::connect(engine.url().to_owned()).await.unwrap();
         let mut client = client.max_decoding_message_size(16 << 20);

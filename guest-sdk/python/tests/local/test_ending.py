@@ -174,8 +174,14 @@ def test_control_c_ends_a_program_after_its_clean_up(tmp_path: Path) -> None:
     )
     command = [sys.executable, str(program)]
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
+    # A process in the background of a script ignores the signal, and so would its children.
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
