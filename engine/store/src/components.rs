@@ -1,7 +1,7 @@
 //! Components: the bytes are stored once per digest, with the names under which they were uploaded.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use cerebelum_history::Digest;
 
@@ -11,51 +11,27 @@ use crate::error::StoreError;
 use crate::model::{Component, TenantId};
 use crate::packs;
 use crate::packs::Packed;
+use crate::requests::Upload;
 use crate::sql::{Row, Session, Statement};
-
-/// A component that is uploaded.
-pub(crate) struct Upload<'a> {
-    pub(crate) tenant: TenantId,
-    pub(crate) name: &'a str,
-    pub(crate) digest: &'a Digest,
-    pub(crate) manifest: &'a str,
-    pub(crate) bytes: Vec<u8>,
-}
 
 /// Retries are bounded: between attempts, the component from which a difference was computed may be removed, and so may
 /// the next one.
 const ATTEMPTS_MAX: u32 = 8;
 
 /// See [`crate::ComponentStore::keep_component`]. Returns the number of uploads so far.
-pub(crate) async fn keep(database: &Database, upload: Upload<'_>) -> Result<i64, DbError> {
-    let Upload { tenant, name, digest, manifest, bytes } = upload;
-    let bytes = Arc::new(bytes);
-    let component = NewComponent { tenant, name, digest, manifest, bytes: &bytes };
+pub(crate) async fn keep(database: &Database, upload: &Upload) -> Result<i64, DbError> {
     for _ in 0..ATTEMPTS_MAX {
-        let packed = packs::pack(database, tenant, digest, &bytes).await?;
-        if let Some(uploads) = try_keep(database, &component, packed.as_ref()).await? {
+        let packed = packs::pack(database, upload.tenant, &upload.digest, &upload.bytes).await?;
+        if let Some(uploads) = try_keep(database, upload, packed.as_ref()).await? {
             return Ok(uploads);
         }
     }
     Err(StoreError::Unavailable("components are uploaded and removed all the time".into()).into())
 }
 
-/// A component with everything that is to be stored except its packed bytes.
-struct NewComponent<'a> {
-    tenant: TenantId,
-    name: &'a str,
-    digest: &'a Digest,
-    manifest: &'a str,
-    bytes: &'a [u8],
-}
-
 /// Stores the component with these bytes, or with the bytes that are already stored. Returns `None` if no bytes are
 /// stored, or the base of the difference is gone.
-async fn try_keep(
-    database: &Database,
-    component: &NewComponent<'_>,
-    packed: Option<&Packed>,
-) -> Result<Option<i64>, DbError> {
+async fn try_keep(database: &Database, upload: &Upload, packed: Option<&Packed>) -> Result<Option<i64>, DbError> {
     static KEEP: Statement = Statement::new(
         "insert into components (tenant_id, digest, manifest, size_bytes) values ($1, $2, $3, $4)
         on conflict (tenant_id, digest) do update set manifest = excluded.manifest, nameless_since = null",
@@ -68,7 +44,8 @@ async fn try_keep(
         on conflict (tenant_id, name, digest) do update set uploaded_at = {clock}, current = 1
         where names.current = 0",
     );
-    let &NewComponent { tenant, name, digest, manifest, bytes } = component;
+    let Upload { tenant, name, digest, manifest, bytes } = upload;
+    let tenant = *tenant;
     let mut session = database.write().await?;
     let uploads = take_turn(&mut session, tenant).await?;
     if !packs::are_there(&mut session, tenant, digest).await? {
@@ -81,9 +58,9 @@ async fn try_keep(
             return Ok(None);
         }
     }
-    session.run(&KEEP, &[tenant.into(), digest.as_str().into(), manifest.into(), bytes.len().into()]).await?;
+    session.run(&KEEP, &[tenant.into(), digest.as_str().into(), manifest.as_str().into(), bytes.len().into()]).await?;
     packs::write_for_older_engines(&mut session, (tenant, digest), bytes).await?;
-    let named = [tenant.into(), name.into(), digest.as_str().into()];
+    let named = [tenant.into(), name.as_str().into(), digest.as_str().into()];
     session.run(&RETIRE, &named).await?;
     session.run(&NAME, &named).await?;
     session.commit().await?;

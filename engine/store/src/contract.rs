@@ -12,7 +12,7 @@ use crate::model::{
     ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, TenantId,
 };
 use crate::removal::{Removable, Version};
-use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart};
+use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
 
 /// The result of an operation of the store, as a future.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -99,15 +99,7 @@ pub trait Store: ComponentStore {
 /// The components of one engine, by tenant: their names, declarations and bytes.
 pub trait ComponentStore: Send + Sync + 'static {
     /// Stores a component and makes it the current one of its name.
-    #[expect(clippy::too_many_arguments, reason = "what a component is made of; a struct would be used once")]
-    fn keep_component(
-        &self,
-        tenant: TenantId,
-        name: &str,
-        digest: &Digest,
-        manifest: &str,
-        bytes: Vec<u8>,
-    ) -> StoreFuture<'_, ()>;
+    fn keep_component(&self, upload: Upload) -> StoreFuture<'_, ()>;
     /// All components, by name, the current one first.
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>>;
     /// A number that changes with every upload or removal. While it stays the same, names stand for the same

@@ -1,8 +1,10 @@
 //! What callers ask of the store: claims, parts of histories, commands and filters of lists.
 
-use cerebelum_history::{ExecutionId, Position, Status};
+use std::sync::Arc;
 
-use crate::model::{ExecutionKey, Incarnation};
+use cerebelum_history::{Digest, ExecutionId, Position, Status};
+
+use crate::model::{ExecutionKey, Incarnation, TenantId};
 
 /// The executions that a claim takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,4 +105,19 @@ pub struct Filter {
     pub cursor: Option<String>,
     /// The most executions on the page.
     pub limit: u32,
+}
+
+/// A component to store under a name, of which it becomes the current version.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The name.
+    pub name: String,
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// The declarations, as JSON.
+    pub manifest: String,
+    /// The bytes. They are packed on another thread.
+    pub bytes: Arc<Vec<u8>>,
 }

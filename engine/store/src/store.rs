@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 use crate::append::{Appender, RecentReceipts};
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
-use crate::components::{Upload, Uploads};
+use crate::components::Uploads;
 use crate::contract::{ComponentStore, Store, StoreFuture};
 use crate::database::Database;
 use crate::db_error::DbError;
@@ -24,7 +24,7 @@ use crate::model::{
 };
 use crate::program_ids::ProgramIds;
 use crate::removal::{Removable, Version};
-use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart};
+use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
 use crate::row_ids::RowIds;
 use crate::{
     approvals, audit, chunks, claim, commands, components, describe, executions, inbox, list, load, logs, nodes,
@@ -239,19 +239,10 @@ impl Store for SqlStore {
 }
 
 impl ComponentStore for SqlStore {
-    fn keep_component(
-        &self,
-        tenant: TenantId,
-        name: &str,
-        digest: &Digest,
-        manifest: &str,
-        bytes: Vec<u8>,
-    ) -> StoreFuture<'_, ()> {
-        let (name, digest, manifest) = (name.to_owned(), digest.clone(), manifest.to_owned());
+    fn keep_component(&self, upload: Upload) -> StoreFuture<'_, ()> {
         self.run(async move {
-            let upload = Upload { tenant, name: &name, digest: &digest, manifest: &manifest, bytes };
-            let uploads = components::keep(&self.database, upload).await?;
-            self.uploads.count(tenant, uploads);
+            let uploads = components::keep(&self.database, &upload).await?;
+            self.uploads.count(upload.tenant, uploads);
             Ok(())
         })
     }

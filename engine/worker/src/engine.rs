@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cerebelum_history::{Digest, ExecutionId, Json, Position};
 use cerebelum_sandbox::{InspectError, Ledger, Sandbox};
 use cerebelum_store::{
-    ApprovalFilter, Component, ExecutionKey, Filter, HistoryPart, State, StatusCounts, StoreError, TenantId,
+    ApprovalFilter, Component, ExecutionKey, Filter, HistoryPart, State, StatusCounts, StoreError, TenantId, Upload,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -207,9 +207,14 @@ impl Engine {
             InspectError::Refused(cause) => ApiError::Conflict(cause),
             InspectError::HostError(cause) => ApiError::Unavailable(cause),
         })?;
-        let manifest = Json::of(&inspected.manifest).to_string();
-        let kept = self.node.store.keep_component(TENANT, &name, &inspected.digest, &manifest, bytes.into());
-        kept.await.map_err(unavailable)?;
+        let upload = Upload {
+            tenant: TENANT,
+            name: name.clone(),
+            digest: inspected.digest.clone(),
+            manifest: Json::of(&inspected.manifest).to_string(),
+            bytes: Arc::new(bytes.into()),
+        };
+        self.node.store.keep_component(upload).await.map_err(unavailable)?;
         let components = self.node.store.components(TENANT).await.map_err(unavailable)?;
         let is_it = |component: &Component| component.name == name && component.digest == inspected.digest;
         let component = components.into_iter().find(is_it);

@@ -1,9 +1,8 @@
 //! Fail points: named places that tests hook into, to kill the engine there.
 //!
-//! The engine only says that it passes them, to nobody: the hook is set by the tests' own binary (`engine-under-test`).
-//! No variable, file or message can set one, so a shipped engine cannot be killed by way of them. They are no cargo
-//! feature, because one would compile the worker and everything on top of it twice, and what is tested would not be what
-//! ships.
+//! The engine calls a hook at each of them. Only the tests' own binary (`engine-under-test`) sets the hook. No variable,
+//! file or message can set one, so fail points cannot kill a shipped engine. A cargo feature would compile the worker and
+//! everything on top of it twice, and the tested engine would not be the shipped one.
 
 use std::sync::OnceLock;
 

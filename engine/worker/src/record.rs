@@ -6,14 +6,12 @@ use cerebelum_store::TenantId;
 use crate::activation_error::ActivationError;
 use crate::guests::{Guests, PendingRequests};
 use crate::node::Node;
+use crate::run_ahead::is_far_ahead;
 
 /// How many requests of guests are recorded in one round, so that no round takes long.
 const ROUND_REQUESTS_MAX: usize = 256;
 /// How many events may wait for the next batch. Beyond that no more requests are recorded, so that no batch is huge.
 const BATCH_EVENTS_MAX: usize = 128;
-/// How many bytes may wait for the log. Beyond that no more requests are recorded: while one batch is written, the batches
-/// of all other executions wait.
-const UNSAVED_BYTES_MAX: u64 = 1 << 20;
 
 /// Whether there are requests to record and the batch for their events is not full.
 pub(crate) fn may_record(guests: &Guests, execution: &Execution) -> bool {
@@ -26,11 +24,7 @@ pub(crate) fn awaits_batch(guests: &Guests, execution: &Execution) -> bool {
 }
 
 fn batch_is_full(execution: &Execution) -> bool {
-    execution.untaken() >= BATCH_EVENTS_MAX || has_much_unsaved(execution)
-}
-
-fn has_much_unsaved(execution: &Execution) -> bool {
-    execution.unsaved_bytes() >= UNSAVED_BYTES_MAX && !execution.is_durable()
+    execution.untaken() >= BATCH_EVENTS_MAX || is_far_ahead(execution)
 }
 
 /// Records requests of guests.
@@ -46,7 +40,7 @@ impl Recorder<'_> {
         let mut left = ROUND_REQUESTS_MAX;
         while left > 0 && may_record(guests, self.execution) {
             let Some(mut pending) = guests.next_pending() else { break };
-            while left > 0 && !has_much_unsaved(self.execution) {
+            while left > 0 && !is_far_ahead(self.execution) {
                 let Some(request) = pending.requests.next() else { break };
                 left -= 1;
                 self.record_one(&pending.scope, request).await?;

@@ -13,6 +13,12 @@ const NODE_BYTES_MAX: u64 = 64 << 20;
 /// How long a batch may be in flight, in milliseconds, before the guests of its execution wait for it.
 const LATE_MS: u64 = 50;
 
+/// Whether so many bytes of an execution wait for the log that it records no further requests: while a batch is written,
+/// the batches of all other executions wait.
+pub(crate) fn is_far_ahead(execution: &Execution) -> bool {
+    execution.unsaved_bytes() > EXECUTION_BYTES_MAX && !execution.is_durable()
+}
+
 /// The bytes of one execution that are not durable, counted together with those of the whole node.
 pub(crate) struct RunAheadLimit {
     bytes: u64,
@@ -84,12 +90,14 @@ mod tests {
         assert!(ahead.is_exceeded(&small, 1_000, Some(LATE_MS + 1)), "its batch takes too long");
         assert!(ahead.is_exceeded(&small, 0, None), "strict");
         assert!(ahead.is_exceeded(&large, 1_000, None), "too many bytes of its own");
+        assert!(is_far_ahead(&large) && !is_far_ahead(&small));
         node.fetch_add(NODE_BYTES_MAX, Ordering::Relaxed);
         assert!(ahead.is_exceeded(&small, 1_000, None), "too many bytes of all");
         for execution in [&mut small, &mut large] {
             let lsn = execution.take_changes().lsn;
             execution.acknowledge(lsn, Position(1));
             assert!(!ahead.is_exceeded(execution, 0, Some(LATE_MS + 1)), "everything is durable");
+            assert!(!is_far_ahead(execution), "everything is durable");
         }
         drop(ahead);
         assert_eq!(node.load(Ordering::Relaxed), NODE_BYTES_MAX, "what is over is not counted");

@@ -105,13 +105,13 @@ impl Scheduler {
     /// Begins an execution in memory, ahead of its first batch, and returns once that is durable. None when that is not
     /// known: the caller has to store the execution another way.
     pub(crate) async fn begin(self: &Arc<Self>, row: ExecutionRow, execution: Execution) -> Option<Ack> {
-        let permit = self.unstored.clone().acquire_owned().await.ok()?;
         let node = &self.node;
-        let incarnation = node.lease.incarnation()?;
-        let size = self.room()?;
         if row.settled || node.crash_log.isolation(&row.key.id) != Isolation::Shared {
             return None;
         }
+        let permit = self.unstored.clone().acquire_owned().await.ok()?;
+        let incarnation = node.lease.incarnation()?;
+        let size = self.room()?;
         let bytes = execution.held_bytes();
         if size == Size::Small && !node.ledger.has_room_for(bytes) {
             return None;

@@ -156,8 +156,11 @@ impl Node {
                 }
                 Err(CLAIM_LOST) => {}
                 Err(NotWritten::Rejected(cause)) => return Err(unavailable(StoreError::Rejected(cause))),
-                Err(NotWritten::Refused(refusal)) => {
-                    return Err(ApiError::Unavailable(format!("the store refused the start: {refusal:?}")));
+                Err(NotWritten::Refused(_)) => {
+                    let id = &new.head.key.id;
+                    return Err(ApiError::Unavailable(format!(
+                        "the database forbids execution `{id}`: the engine's log says why"
+                    )));
                 }
             }
         }

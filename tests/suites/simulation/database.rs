@@ -10,7 +10,7 @@ use cerebelum_store::{
     AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, Audit, Batch, Chunk, ClaimFilter, Claimed,
     Command, Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
     InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreError,
-    StoreFuture, TenantId, Version,
+    StoreFuture, TenantId, Upload, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -308,16 +308,8 @@ impl Store for Link {
 }
 
 impl ComponentStore for Link {
-    fn keep_component(
-        &self,
-        tenant: TenantId,
-        name: &str,
-        digest: &Digest,
-        manifest: &str,
-        bytes: Vec<u8>,
-    ) -> StoreFuture<'_, ()> {
-        let (name, digest, manifest) = (name.to_owned(), digest.clone(), manifest.to_owned());
-        self.call(move |memory| memory.keep_component(tenant, &name, &digest, &manifest, bytes))
+    fn keep_component(&self, upload: Upload) -> StoreFuture<'_, ()> {
+        self.call(move |memory| memory.keep_component(upload.clone()))
     }
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {

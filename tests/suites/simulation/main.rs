@@ -101,13 +101,17 @@ fn has_to_go_on(world: &World, id: &str) -> bool {
 }
 
 fn upload(memory: &MemoryStore, number: usize) {
-    use cerebelum_store::ComponentStore;
+    use cerebelum_store::{ComponentStore, Upload};
     use futures::FutureExt;
     let bytes = guests::bytes(number);
-    let digest = cerebelum_history::Digest::of(&bytes);
-    let manifest = serde_json::to_string(&guests::manifest()).unwrap();
-    let kept = memory.keep_component(TenantId::DEFAULT, &format!("p{number}"), &digest, &manifest, bytes);
-    kept.now_or_never().unwrap().unwrap();
+    let upload = Upload {
+        tenant: TenantId::DEFAULT,
+        name: format!("p{number}"),
+        digest: cerebelum_history::Digest::of(&bytes),
+        manifest: serde_json::to_string(&guests::manifest()).unwrap(),
+        bytes: bytes.into(),
+    };
+    memory.keep_component(upload).now_or_never().unwrap().unwrap();
 }
 
 /// Random programs: half of them are deterministic, so that their results are known.

@@ -106,7 +106,7 @@ fn the_table_of_limits_says_what_the_constants_are() {
     for Row { text, names } in &rows {
         for name in names {
             let Some(values) = constants.get(name) else {
-                problems.push(format!("{PAGE} names `{name}`, which is no constant of the engine"));
+                problems.push(format!("{PAGE} names `{name}`, but the engine has no such constant"));
                 continue;
             };
             let mut ways = values.iter().map(|value| spellings(name, value));

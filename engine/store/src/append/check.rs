@@ -139,8 +139,8 @@ async fn existing_children(session: &mut Session, children: &[Child]) -> Result<
             first.insert(&new.head.key, &new.head.parent);
             continue;
         };
-        let call = |parent: &Option<Parent>| parent.clone().map(|parent| (parent.id, parent.run, parent.call));
-        let is_same = existing.is_some() && call(existing) == call(&new.head.parent);
+        let is_same =
+            existing.as_ref().zip(new.head.parent.as_ref()).is_some_and(|(one, other)| one.is_same_call(other));
         fates.insert(index, if is_same { ChildFate::Accepted } else { ChildFate::Refused });
     }
     Ok(fates)

@@ -133,8 +133,8 @@ impl Appender<'_> {
         let lost = vec![Err(AppendError::ClaimLost); batches.len()];
         let known = nodes.iter().find_map(|node| node.receipts.of(id)).filter(|_| !planted("blind-retry"));
         // A node that may no longer write must not lock anything either: a claim of the next owner skips locked rows.
-        let nobody_may = nodes.iter().all(|node| !node.is_valid).then_some(lost.as_slice());
-        if let Some(answers) = known.or(nobody_may) {
+        let all_lost = nodes.iter().all(|node| !node.is_valid).then_some(lost.as_slice());
+        if let Some(answers) = known.or(all_lost) {
             let answers = answers.to_vec();
             session.rollback().await;
             return Ok((answers, PostCommit::default()));

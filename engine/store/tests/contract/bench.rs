@@ -9,7 +9,7 @@ use cerebelum_history::{CallName, Digest, ExecutionId, Position, Scope, Seed, St
 use cerebelum_store::{
     AppendError, ApprovalFilter, ApprovalRow, Batch, CallRow, Chunk, ClaimFilter, Claimed, Command, Component,
     ExecutionKey, ExecutionRow, HistoryPart, InboxCursor, Incarnation, NewExecution, Size, State, Store, StoreError,
-    TenantId, open,
+    TenantId, Upload, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use test_memory_store::MemoryStore;
@@ -320,4 +320,15 @@ pub(crate) fn end(node: Incarnation, head: &ExecutionRow, state: State) -> Batch
 
 pub(crate) fn opened(name: &str, state: &str) -> CallRow {
     CallRow { name: call(name), state: state.into() }
+}
+
+/// These bytes as a component with this name.
+pub(crate) fn upload(name: &str, manifest: &str, bytes: &[u8]) -> Upload {
+    Upload {
+        tenant: T,
+        name: name.to_owned(),
+        digest: Digest::of(bytes),
+        manifest: manifest.to_owned(),
+        bytes: Arc::new(bytes.to_vec()),
+    }
 }

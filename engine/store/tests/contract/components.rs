@@ -3,7 +3,7 @@
 use cerebelum_history::Digest;
 use cerebelum_store::StoreError;
 
-use crate::bench::{Bench, T};
+use crate::bench::{Bench, T, upload};
 use crate::on_both;
 
 on_both!(
@@ -16,7 +16,7 @@ on_both!(
 
 async fn keep(bench: &Bench, name: &str, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
-    bench.keep_component(T, name, &digest, &format!("{{\"of\":\"{name}\"}}"), bytes.to_vec()).await.unwrap();
+    bench.keep_component(upload(name, &format!("{{\"of\":\"{name}\"}}"), bytes)).await.unwrap();
     digest
 }
 
@@ -68,7 +68,7 @@ async fn concurrent_uploads_leave_one_current(bench: Bench) {
     for number in 0..8_u8 {
         let store = bench.second().await;
         uploads.push(tokio::spawn(async move {
-            store.keep_component(T, "a", &Digest::of(&[number]), "{}", vec![number]).await.unwrap();
+            store.keep_component(upload("a", "{}", &[number])).await.unwrap();
         }));
     }
     for upload in uploads {

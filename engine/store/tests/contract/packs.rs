@@ -4,7 +4,7 @@
 use cerebelum_history::{Digest, Timestamp};
 use cerebelum_store::{Removable, StoreError, Version};
 
-use crate::bench::{Bench, T};
+use crate::bench::{Bench, T, upload};
 use crate::on_both;
 
 on_both!(
@@ -36,7 +36,7 @@ fn variant(number: u8) -> Vec<u8> {
 
 async fn keep(store: &dyn cerebelum_store::Store, name: &str, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
-    store.keep_component(T, name, &digest, "{}", bytes.to_vec()).await.unwrap();
+    store.keep_component(upload(name, "{}", bytes)).await.unwrap();
     digest
 }
 

@@ -216,7 +216,7 @@ async fn readers_that_wait_keep_no_commit_waiting() {
         assert_eq!(bench.claimed(node).await, ["b"]);
         assert!(bench.renew_lease(node, Duration::from_secs(60)).await.unwrap().is_some());
     };
-    tokio::time::timeout(Duration::from_secs(60), others).await.expect("readers keep nobody waiting");
+    tokio::time::timeout(Duration::from_secs(60), others).await.expect("commits do not wait for readers");
     locking.rollback().await.unwrap();
     for reader in readers {
         reader.await.unwrap();

@@ -3,7 +3,7 @@
 use cerebelum_history::{CallName, Digest, ExecutionId, Timestamp};
 use cerebelum_store::{Chunk, NewExecution, Removable, State, Version};
 
-use crate::bench::{Bench, T, batch, chunk, end, key, new, opened};
+use crate::bench::{Bench, T, batch, chunk, end, key, new, opened, upload};
 use crate::on_all;
 
 on_all!(
@@ -20,7 +20,7 @@ const LATER: Timestamp = Timestamp(1 << 50);
 
 async fn keep(bench: &Bench, name: &str, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
-    bench.keep_component(T, name, &digest, "{}", bytes.to_vec()).await.unwrap();
+    bench.keep_component(upload(name, "{}", bytes)).await.unwrap();
     digest
 }
 
@@ -153,7 +153,7 @@ async fn uploads_and_deletions_of_the_same_component_take_turns(bench: Bench) {
     for round in 0..40 {
         keep(&bench, "a", b"same").await;
         assert!(remove(&bench, "a", &digest).await);
-        let upload = other.keep_component(T, "a", &digest, "{}", b"same".to_vec());
+        let upload = other.keep_component(upload("a", "{}", b"same"));
         let delete = bench.delete_component(T, &digest, LATER);
         let (uploaded, _) = tokio::join!(upload, delete);
         uploaded.unwrap();

@@ -30,5 +30,5 @@ fn stored(shown: &Value) -> Event {
     let data = [json!({ kind: fields }), json!(kind)];
     let texts = data.map(|data| json!([{"t": time.as_millisecond(), "s": scope, "f": data}]).to_string());
     let decoded = texts.iter().find_map(|text| Event::decode(text).ok()?.pop());
-    decoded.unwrap_or_else(|| panic!("this is no event: {shown:#}"))
+    decoded.unwrap_or_else(|| panic!("this is not an event: {shown:#}"))
 }

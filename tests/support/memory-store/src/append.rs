@@ -103,9 +103,7 @@ impl Tables {
         for Child { new, accepted, refused } in &batch.children {
             let key = &new.head.key;
             let same = match self.executions.get(key).map(|row| (&row.head.parent, &new.head.parent)) {
-                Some((Some(there), Some(here))) => {
-                    (&there.id, there.run, &there.call) == (&here.id, here.run, &here.call)
-                }
+                Some((Some(there), Some(here))) => there.is_same_call(here),
                 Some(_) => false,
                 None => {
                     let row = self.insert(new.head.clone(), None);

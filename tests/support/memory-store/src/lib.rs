@@ -16,7 +16,7 @@ use cerebelum_store::{
     AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, Audit, Batch, Chunk, ClaimFilter, Claimed,
     Command, Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
     InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreFuture,
-    TenantId, Version,
+    TenantId, Upload, Version,
 };
 use tokio::sync::broadcast;
 
@@ -178,23 +178,16 @@ impl Store for MemoryStore {
 }
 
 impl ComponentStore for MemoryStore {
-    fn keep_component(
-        &self,
-        tenant: TenantId,
-        name: &str,
-        digest: &Digest,
-        manifest: &str,
-        bytes: Vec<u8>,
-    ) -> StoreFuture<'_, ()> {
+    fn keep_component(&self, upload: Upload) -> StoreFuture<'_, ()> {
         let component = Component {
-            name: name.to_owned(),
-            digest: digest.clone(),
-            manifest: manifest.to_owned(),
-            size: bytes.len() as u64,
+            name: upload.name,
+            digest: upload.digest,
+            manifest: upload.manifest,
+            size: upload.bytes.len() as u64,
             uploaded_at: (self.clock)(),
             current: true,
         };
-        self.transact(|tables| tables.keep_component(tenant, component, bytes))
+        self.transact(|tables| tables.keep_component(upload.tenant, component, upload.bytes.to_vec()))
     }
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
