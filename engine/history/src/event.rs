@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Approval, ApprovalRequest, Digest, ExecutionId, Failure, HttpResponse, Json, PollPolicy, Scope, StepCall,
+    Approval, ApprovalRequest, Digest, End, ExecutionId, Failure, HttpResponse, Json, PollPolicy, Scope, StepCall,
     Timestamp, WorkflowCall,
 };
 
@@ -336,6 +336,18 @@ impl Event {
 }
 
 impl EventData {
+    /// How the run ended, if this event ends it.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        Some(match self.clone() {
+            Self::ExecutionCompleted { output } => End::Completed(output),
+            Self::ExecutionFailed { failure } => End::Failed(failure),
+            Self::ExecutionCancelled { failure } => End::Cancelled(failure),
+            Self::ExecutionContinued { input } => End::Continued(input),
+            _ => return None,
+        })
+    }
+
     /// The kind of this event, a word in the past tense, as readers see it.
     #[must_use]
     pub fn kind(&self) -> String {

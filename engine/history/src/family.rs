@@ -2,8 +2,8 @@
 
 use crate::limits::{RUN_PACE_MS, RUNS_UNPACED_MAX};
 use crate::{
-    CallName, ChildResult, End, Execution, ExecutionId, ExecutionOptions, Failure, Identity, Json, Message, Timestamp,
-    WorkflowCall, kind,
+    CallName, ChildResult, End, Event, Execution, ExecutionId, ExecutionOptions, Failure, Identity, Json, Message,
+    Timestamp, WorkflowCall, kind,
 };
 
 /// The call of another execution that started this one.
@@ -35,6 +35,19 @@ impl Parent {
             End::Continued(_) => return None,
         };
         self.awaited.then(|| self.message(child, result))
+    }
+
+    /// What a child that ended before tells a call that is made again, by the next attempt of a step or after a
+    /// reopening, if that call waits for it. `events` are the last events of the child's history as they are stored, if
+    /// they can be read.
+    #[must_use]
+    pub fn farewell_again(&self, child: &ExecutionId, events: Option<&str>) -> Option<Message> {
+        let last = events.and_then(|events| Event::decode(events).ok()).and_then(|mut events| events.pop());
+        let end = last.and_then(|event| event.data.end()).unwrap_or_else(|| {
+            let why = format!("the execution `{child}` has ended, but its end cannot be read");
+            End::Failed(Failure::new(kind::CONFLICT, why))
+        });
+        self.farewell(child, &end)
     }
 
     fn message(&self, child: &ExecutionId, result: ChildResult) -> Message {
@@ -91,7 +104,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{Digest, Seed};
+    use crate::{Digest, EventData, Scope, Seed};
 
     fn run(number: u32) -> Execution {
         let identity = Identity {
@@ -133,5 +146,20 @@ mod tests {
         assert_eq!(said(true, End::Continued(Json::null())), None);
         assert_eq!(said(false, End::Failed(failure)), None);
         assert!(parent(true).is_same_call(&parent(false)));
+    }
+
+    #[test]
+    fn an_end_is_told_again_from_what_is_stored_of_it() {
+        let parent = |awaited| Parent { id: "p".parse().unwrap(), run: 3, call: "4".parse().unwrap(), awaited };
+        let (child, output) = ("a".parse().unwrap(), Json::of(&7));
+        let data = EventData::ExecutionCompleted { output: output.clone() };
+        let stored = Event::encode([&Event { at: Timestamp(1), scope: Scope::root(), data }]);
+        let told = |events: &str| match parent(true).farewell_again(&child, Some(events)) {
+            Some(Message::Child { result, .. }) => result,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(&stored), ChildResult::Completed(output));
+        assert!(matches!(told("damaged"), ChildResult::Failed(Failure { kind, .. }) if kind == kind::CONFLICT));
+        assert_eq!(parent(false).farewell_again(&child, Some(&stored)), None);
     }
 }

@@ -5,7 +5,7 @@ use cerebelum_history::Position;
 use crate::database::Database;
 use crate::db_error::{DbError, Error};
 use crate::error::StoreError;
-use crate::model::{Chunk, ExecutionKey, TenantId};
+use crate::model::{Chunk, ExecutionKey, ExecutionRow, TenantId};
 use crate::requests::HistoryPart;
 use crate::sql::{Row, Rows, Session, Statement, Value};
 
@@ -147,6 +147,13 @@ async fn some<'k>(
         found.read(&mut row)?;
     }
     Ok((found, end))
+}
+
+/// Reads the last chunk of an execution's current run, if there is one.
+pub(crate) async fn last(session: &mut Session, row: &ExecutionRow) -> Result<Option<Chunk>, DbError> {
+    let range = Range { run: row.run, from: row.position, to: row.position, limit: 1 };
+    let (found, end) = some(session, &row.key, &range).await?;
+    Ok(found.up_to(end)?.pop())
 }
 
 /// Reads the chunks that begin at these positions.

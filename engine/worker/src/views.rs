@@ -1,7 +1,8 @@
 //! Converts rows and events into the types of the API.
 
 use cerebelum_history::{
-    ApprovalRequest, Event, EventData, Failure, Json, Position, Scope, Status, StepLine, Waiting, steps, waiting_on,
+    ApprovalRequest, End, Event, EventData, Failure, Json, Position, Scope, Status, StepLine, Waiting, steps,
+    waiting_on,
 };
 use cerebelum_sandbox::Manifest;
 use cerebelum_store::{
@@ -85,12 +86,10 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<ExecutionStatus, ApiError
     };
     let open = restore::open_calls(&calls).unwrap_or_default();
     let lines = steps(&history, &open);
-    match history.last().map(|event| &event.data) {
-        Some(EventData::ExecutionCompleted { output: value }) => output = Some(value.clone()),
-        Some(EventData::ExecutionFailed { failure: cause } | EventData::ExecutionCancelled { failure: cause }) => {
-            failure = Some(cause.clone());
-        }
-        _ => {}
+    match history.last().and_then(|event| event.data.end()) {
+        Some(End::Completed(value)) => output = Some(value),
+        Some(End::Failed(cause) | End::Cancelled(cause)) => failure = Some(cause),
+        Some(End::Continued(_)) | None => {}
     }
     if let Some(reason) = &head.parked {
         let (kind, message) = reason.split_once(": ").unwrap_or(("parked", reason));

@@ -1,12 +1,13 @@
 //! Values, children, runs: values arrive as they were sent.
 
 use serde_json::json;
-use test_engine::{Database, Engine, until};
+use test_engine::{Cloud, Database, Engine, until};
 
 on_both_databases!(
     values_arrive_as_they_were_written,
     children_report_to_their_parent,
     a_child_s_id_that_is_taken_is_a_conflict,
+    a_child_that_has_ended_tells_its_end_to_a_call_that_is_made_again,
     a_workflow_continues_as_new_under_the_same_id,
     steps_call_steps_over_a_kill,
     a_second_start_with_the_same_id_is_the_same_execution,
@@ -48,6 +49,26 @@ fn a_child_s_id_that_is_taken_is_a_conflict(database: Database) {
     engine.ok(&["start", "sleeper", "--input", "86400000", "--id", "taken"]);
     let failed = engine.run("family", &json!({"children": 1, "awaited": false, "id": "taken"}));
     assert_eq!(failed["failure"]["kind"], "conflict", "{failed:#}");
+}
+
+/// A child with an id of its own ends once. A call that is made again hears how it ended, whenever that was.
+fn a_child_that_has_ended_tells_its_end_to_a_call_that_is_made_again(database: Database) {
+    let cloud = Cloud::start();
+    let mut engine = Engine::start(database);
+    engine.upload("test-guests");
+    let retried = engine.run("running_again", &json!("once"));
+    assert_eq!(retried["output"], json!(3), "{retried:#}");
+    assert_eq!(retried["steps"][0]["attempt"], json!(2));
+    assert_eq!(engine.count("once", "ExecutionStarted"), 1);
+
+    let id = engine.begin("gated_child", &json!(cloud.url()));
+    assert_eq!(engine.wait_for_end(&id)["status"], "failed");
+    cloud.put("/switch/one/on");
+    engine.ok(&["resume", "gate-keeper"]);
+    engine.wait_for("gate-keeper", &["completed"]);
+    engine.ok(&["resume", &id]);
+    engine.kill_and_restart();
+    assert_eq!(engine.wait_for(&id, &["completed"])["output"], "through");
 }
 
 fn a_workflow_continues_as_new_under_the_same_id(database: Database) {

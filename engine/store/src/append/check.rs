@@ -3,13 +3,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cerebelum_history::{Parent, Position, Timestamp, planted};
+use cerebelum_history::{Json, Parent, Position, Timestamp, planted};
 
 use super::plan::{BatchRowIds, ChildFate};
 use crate::db_error::DbError;
-use crate::model::{AppendError, ApprovalChange, ApprovalState, Batch, Child, ExecutionKey, Incarnation};
+use crate::error::StoreError;
+use crate::model::{
+    AppendError, ApprovalChange, ApprovalState, Batch, Child, ExecutionKey, ExecutionRow, Incarnation, State,
+};
 use crate::sql::{Rows, Session, Statement};
-use crate::{approvals, executions};
+use crate::{approvals, chunks, executions};
 
 /// The children of a batch that exist already, by index, or why the batch is refused.
 type Verdict = Result<HashMap<usize, ChildFate>, AppendError>;
@@ -134,14 +137,31 @@ async fn existing_children(session: &mut Session, children: &[Child]) -> Result<
     let mut fates = HashMap::new();
     let mut first: HashMap<&ExecutionKey, &Option<Parent>> = HashMap::new();
     for (index, Child { new, .. }) in children.iter().enumerate() {
-        let stored = executions::find(session, &new.head.key).await?.map(|stored| stored.head.parent);
-        let Some(existing) = stored.as_ref().or_else(|| first.get(&new.head.key).copied()) else {
+        let stored = executions::find(session, &new.head.key).await?.map(|stored| stored.head);
+        let there = stored.as_ref().map(|stored| &stored.parent).or_else(|| first.get(&new.head.key).copied());
+        let Some(there) = there else {
             first.insert(&new.head.key, &new.head.parent);
             continue;
         };
-        let is_same =
-            existing.as_ref().zip(new.head.parent.as_ref()).is_some_and(|(one, other)| one.is_same_call(other));
-        fates.insert(index, if is_same { ChildFate::Accepted } else { ChildFate::Refused });
+        let same = new.head.parent.as_ref().filter(|here| there.as_ref().is_some_and(|there| there.is_same_call(here)));
+        let fate = match (same, stored) {
+            (None, _) => ChildFate::Refused,
+            (Some(parent), Some(child)) if child.state != State::Open => {
+                farewell(session, parent, &child).await?.map_or(ChildFate::Accepted, ChildFate::Ended)
+            }
+            (Some(_), _) => ChildFate::Accepted,
+        };
+        fates.insert(index, fate);
     }
     Ok(fates)
+}
+
+/// What a child that has ended tells a parent that waits for it: the parent heard it before, and made its call again.
+async fn farewell(session: &mut Session, parent: &Parent, child: &ExecutionRow) -> Result<Option<String>, DbError> {
+    let last = match chunks::last(session, child).await {
+        Err(DbError::Store(StoreError::Corrupt(_))) => None,
+        read => read?,
+    };
+    let message = parent.farewell_again(&child.key.id, last.as_ref().map(|chunk| chunk.events.as_str()));
+    Ok(message.map(|message| Json::of(&message).to_string()))
 }

@@ -87,9 +87,10 @@ impl Appender<'_> {
         receipts.add(id, &vec![Ok(InboxCursor::UNKNOWN); batches.len()]);
         let mut fence = Rows::default();
         fence.push([(*incarnation).into(), receipts.encode().into()]);
+        let none = HashMap::new();
         let mut script = Script::default();
         script.add_exactly(&nodes::RECORD, fence);
-        let mut post_commit = self.plan(batches, &ids, &HashMap::new())?.write_to(&mut script);
+        let mut post_commit = self.plan(batches, &ids, &none)?.write_to(&mut script);
         match self.database.run(script).await.and_then(|rows| read_answers(rows, &ids, &mut post_commit)) {
             Ok(answers) => {
                 *recent = Some((*incarnation, receipts));
@@ -180,7 +181,8 @@ impl Appender<'_> {
         if !locked.may_write(incarnation) || !is_group(batches, incarnation) {
             return Ok(false);
         }
-        let Some(plan) = self.plan(batches, &locked.ids[group.clone()], &HashMap::new()) else { return Ok(false) };
+        let none = HashMap::new();
+        let Some(plan) = self.plan(batches, &locked.ids[group.clone()], &none) else { return Ok(false) };
         match locked.write(plan, group).await {
             Ok(()) => Ok(true),
             Err(DbError::Database(error)) if severity(&error) == ErrorClass::Refused => Ok(false),
@@ -224,7 +226,7 @@ impl Appender<'_> {
         &self,
         batches: &'b [Batch],
         ids: &[BatchRowIds],
-        fates: &HashMap<usize, ChildFate>,
+        fates: &'b HashMap<usize, ChildFate>,
     ) -> Option<Plan<'b>> {
         let mut plan = Plan::default();
         for (batch, ids) in std::iter::zip(batches, ids) {

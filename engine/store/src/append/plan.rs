@@ -21,10 +21,12 @@ pub(super) struct BatchRowIds {
 }
 
 /// A child that exists already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ChildFate {
     /// The same call of the same run of the same parent has started it.
     Accepted,
+    /// The same, for a call that waits for it, and it has ended. The message says how.
+    Ended(String),
     /// Its id belongs to another execution.
     Refused,
 }
@@ -99,7 +101,7 @@ impl<'b> Plan<'b> {
     }
 
     /// Adds the children that do not exist yet, and the messages to their parent.
-    pub(super) fn add_children(&mut self, batch: &'b Batch, ids: &BatchRowIds, fates: &HashMap<usize, ChildFate>) {
+    pub(super) fn add_children(&mut self, batch: &'b Batch, ids: &BatchRowIds, fates: &'b HashMap<usize, ChildFate>) {
         for (index, (child, &(no, program))) in std::iter::zip(&batch.children, &ids.children).enumerate() {
             let row = &child.new.head;
             if !fates.contains_key(&index) {
@@ -111,6 +113,7 @@ impl<'b> Plan<'b> {
             }
             let message = match fates.get(&index) {
                 None | Some(ChildFate::Accepted) => child.accepted.as_deref(),
+                Some(ChildFate::Ended(message)) => Some(message.as_str()),
                 Some(ChildFate::Refused) => Some(child.refused.as_str()),
             };
             message.into_iter().for_each(|message| self.message(&batch.key, message));

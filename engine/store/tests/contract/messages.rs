@@ -1,9 +1,9 @@
 //! Messages and children: everything that is sent between executions (L10).
 
-use cerebelum_history::{Parent, Position};
-use cerebelum_store::{Child, Command, ExecutionRow, InboxCursor, Size, State};
+use cerebelum_history::{ChildResult, Event, EventData, Json, Message, Parent, Position, Timestamp};
+use cerebelum_store::{Batch, Child, Command, ExecutionRow, InboxCursor, Size, State};
 
-use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release, written};
+use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release, scope, written};
 use crate::on_all;
 
 on_all!(
@@ -13,6 +13,7 @@ on_all!(
     messages_to_nobody_are_dropped_silently,
     l10_a_child_is_started_with_the_batch,
     a_child_that_is_there_already_is_accepted_again,
+    a_child_that_has_ended_tells_the_call_that_started_it_again,
     an_id_that_belongs_to_something_else_is_refused_by_message,
     two_parents_that_want_one_id_get_one_child,
     a_message_during_a_release_is_not_overlooked,
@@ -120,6 +121,33 @@ async fn a_child_that_is_there_already_is_accepted_again(bench: Bench) {
     assert_eq!(bench.write(again).await, Ok(()));
     assert_eq!(bench.inbox("a").await, ["accepted c", "accepted c"]);
     assert_eq!(bench.head("c").await, first);
+}
+
+/// A call that is made again has heard the end of its child before, and waits for it anew.
+async fn a_child_that_has_ended_tells_the_call_that_started_it_again(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    let starting = |mut from: Batch, awaited: bool| {
+        let mut child = child(&head, "1", "c");
+        child.new.head.parent.as_mut().unwrap().awaited = awaited;
+        from.children = vec![child];
+        from
+    };
+    let first = starting(events(node, &head, 1), true);
+    assert_eq!(bench.write(first.clone()).await, Ok(()));
+    let child = bench.claim_one(node, &key("c")).await.unwrap().unwrap().head;
+    let mut ending = end(node, &child, State::Completed);
+    let data = EventData::ExecutionCompleted { output: Json::of(&7) };
+    ending.chunks[0].events = Event::encode([&Event { at: Timestamp(5), scope: scope(""), data }]);
+    assert_eq!(bench.write(ending).await, Ok(()));
+    let again = starting(events(node, &first.head, 1), true);
+    assert_eq!(bench.write(again.clone()).await, Ok(()));
+    let started = starting(events(node, &again.head, 1), false);
+    assert_eq!(bench.write(started).await, Ok(()));
+    let inbox = bench.inbox("a").await;
+    let told: Message = serde_json::from_str(&inbox[1]).unwrap();
+    assert!(matches!(told, Message::Child { result: ChildResult::Completed(output), .. } if output == Json::of(&7)));
+    assert_eq!((inbox[0].as_str(), inbox[2].as_str(), inbox.len()), ("accepted c", "accepted c", 3));
 }
 
 async fn an_id_that_belongs_to_something_else_is_refused_by_message(bench: Bench) {

@@ -88,3 +88,9 @@ pub async fn gated(ctx: Context, base_url: String) -> Result<String> {
     step("last").await?;
     Ok("through".to_owned())
 }
+
+/// Runs `gated` as a child with an id of its own.
+#[workflow]
+pub async fn gated_child(ctx: Context, base_url: String) -> Result<String> {
+    ctx.run_workflow(gated, base_url).id("gate-keeper").await
+}

@@ -172,6 +172,22 @@ pub async fn family(ctx: Context, input: Family) -> Result<u32> {
     Ok(input.children)
 }
 
+/// Runs a child with this id, and fails once after the child has ended.
+#[step(retry(max_attempts = 2, delay = "20ms", jitter = 0.0))]
+pub async fn run_and_fail_once(ctx: Context, id: String) -> Result<u32> {
+    let output = ctx.run_workflow(sequence, Steps { steps: 3, signal: None }).id(id).await?;
+    if ctx.attempt() == 1 {
+        bail!("failure", "once more")
+    }
+    Ok(output)
+}
+
+/// Runs a child with this id in a step that is retried.
+#[workflow]
+pub async fn running_again(ctx: Context, id: String) -> Result<u32> {
+    run_and_fail_once(&ctx, id).await
+}
+
 /// Runs so many children at once that do nothing.
 #[workflow]
 pub async fn brood(ctx: Context, children: u32) -> Result<usize> {

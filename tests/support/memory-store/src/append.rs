@@ -1,6 +1,6 @@
 //! Batches: each is accepted or refused alone, and an accepted one is written in full.
 
-use cerebelum_history::Position;
+use cerebelum_history::{Json, Position};
 use cerebelum_store::{
     AppendError, ApprovalChange, ApprovalRow, ApprovalState, Batch, Child, ExecutionKey, ExecutionRow, InboxCursor,
     LogRow, State,
@@ -102,17 +102,22 @@ impl Tables {
         let mut told = Vec::new();
         for Child { new, accepted, refused } in &batch.children {
             let key = &new.head.key;
-            let same = match self.executions.get(key).map(|row| (&row.head.parent, &new.head.parent)) {
-                Some((Some(there), Some(here))) => there.is_same_call(here),
-                Some(_) => false,
+            let message = match self.executions.get(key).map(|row| (row, &row.head.parent, &new.head.parent)) {
+                Some((row, Some(there), Some(here))) if there.is_same_call(here) => {
+                    let last = row.runs[&row.head.run].last().map(|chunk| chunk.events.as_str());
+                    let farewell =
+                        (row.head.state != State::Open).then(|| here.farewell_again(&key.id, last)).flatten();
+                    farewell.map(|message| Json::of(&message).to_string()).or_else(|| accepted.clone())
+                }
+                Some(_) => Some(refused.clone()),
                 None => {
                     let row = self.insert(new.head.clone(), None);
                     row.runs.insert(new.head.run, vec![new.first.clone()]);
                     self.moved.push(key.clone());
-                    true
+                    accepted.clone()
                 }
             };
-            told.extend(if same { accepted.clone() } else { Some(refused.clone()) });
+            told.extend(message);
         }
         told
     }

@@ -80,7 +80,7 @@ fn follow(events: &[Event]) -> Result<Calls, String> {
                 ended = None;
             }
             (_, Some(_)) => return say("something happened after the end"),
-            (data, None) if is_end(data) => ended = Some(data),
+            (data, None) if data.end().is_some() => ended = Some(data),
             (_, None) => {}
         }
         let Some((ordinal, part)) = part_of(&event.data) else { continue };
@@ -136,16 +136,6 @@ impl Calls {
     fn forget_inside(&mut self, scope: &Scope) {
         self.known.retain(|name, _| !name.scope.is_within(scope));
     }
-}
-
-fn is_end(data: &EventData) -> bool {
-    matches!(
-        data,
-        EventData::ExecutionCompleted { .. }
-            | EventData::ExecutionFailed { .. }
-            | EventData::ExecutionCancelled { .. }
-            | EventData::ExecutionContinued { .. }
-    )
 }
 
 /// The call of an event, and the effect on it.
