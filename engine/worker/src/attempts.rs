@@ -78,9 +78,7 @@ impl Attempts {
     /// Waits before the next attempt. A message for the execution shortens the wait.
     pub(crate) async fn pause(&self, node: &Node, nudge: &Notify) {
         node.runtime.sleep(PAUSE_MIN).await;
-        let doubled = PAUSE_MIN.saturating_mul(1 << self.count.min(16)).min(PAUSE_MAX).saturating_sub(PAUSE_MIN);
-        // Executions that stopped together do not resume together.
-        let pause = doubled.mul_f64(0.5 + node.clock.moment().chance / 2.0);
+        let pause = pause_after(self.count, node.clock.moment().chance);
         tokio::select! {
             biased;
             () = node.runtime.sleep(pause) => {}
@@ -89,7 +87,27 @@ impl Attempts {
     }
 }
 
+/// The part of the pause after so many failed attempts that a message may shorten: it follows [`PAUSE_MIN`]. By chance,
+/// a number from 0 to 1, executions that stopped together do not resume together.
+fn pause_after(attempts: u32, chance: f64) -> Duration {
+    let doubled = PAUSE_MIN.saturating_mul(1 << attempts.min(16)).min(PAUSE_MAX).saturating_sub(PAUSE_MIN);
+    doubled.mul_f64(0.5 + chance / 2.0)
+}
+
 /// The number of successful writes of this node to the database.
 fn writes(node: &Node) -> u64 {
     node.metrics.commits.get() + node.lease.renewals()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_get_longer_up_to_a_limit_and_differ_by_chance() {
+        let of = |chance| [1, 2, 3, 6, 60, u32::MAX].map(|attempts| pause_after(attempts, chance).as_millis());
+        assert_eq!(of(1.0), [200, 600, 1_400, 9_800, 9_800, 9_800]);
+        assert_eq!(of(0.0), [100, 300, 700, 4_900, 4_900, 4_900]);
+        assert!(pause_after(4, 0.3) < pause_after(4, 0.4));
+    }
 }
