@@ -1,5 +1,7 @@
 //! The verbs and their flags. The comments here are the help texts and `docs/cli.md`.
 
+mod identity;
+
 use std::path::PathBuf;
 
 use cerebelum_history::Status;
@@ -8,6 +10,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
 use crate::durations::{Moment, Span};
+pub(crate) use identity::{CreateToken, Login, TenantVerb, TokenVerb};
 
 /// Durable workflows: write ordinary async functions, compile them to WebAssembly, upload, start.
 ///
@@ -59,12 +62,15 @@ impl Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Where the engine is
-    #[arg(long, global = true, env = "CEREBELUM_URL", default_value = "http://127.0.0.1:9090", hide_env_values = true)]
-    pub(crate) url: String,
-    /// The key that says who you are
+    /// Where the engine is [default: that of the current context, else http://127.0.0.1:9090]
+    #[arg(long, global = true, env = "CEREBELUM_URL", hide_env_values = true)]
+    pub(crate) url: Option<String>,
+    /// The token that says who you are [default: that of the context]
     #[arg(long, global = true, env = "CEREBELUM_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// The engine and the token that `cerebelum login` kept under this name
+    #[arg(long, global = true, env = "CEREBELUM_CONTEXT", hide_env_values = true, conflicts_with = "url")]
+    pub(crate) context: Option<String>,
     /// Answer in JSON, for programs
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -137,6 +143,29 @@ pub(crate) enum Verb {
     Resume(Resume),
     /// Forget an execution that has ended
     Delete(Several),
+    /// Create, list and suspend tenants
+    ///
+    /// Tenants share an engine and know nothing of each other. Only admins of the tenant `default` manage them.
+    #[command(subcommand)]
+    Tenant(TenantVerb),
+    /// Create, list and revoke tokens
+    ///
+    /// An engine that never had a token is open to everybody on its machine, as an admin of the tenant `default`. The
+    /// first token closes it. What each role may do: docs/operating.md.
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Keep a token, so that later commands need not name it
+    ///
+    /// Reads it from --token, CEREBELUM_TOKEN or stdin, asks the engine whether it is valid, and writes it to
+    /// `~/.config/cerebelum/contexts.toml`, which only you may read.
+    Login(Login),
+    /// List the engines that you have logged in to, or make one the current one
+    Context {
+        /// The one to make current
+        name: Option<String>,
+    },
+    /// Show for whom, and in which role, commands are given
+    Whoami,
     /// Watch a project: rebuild, upload and run it after every change
     Dev(Dev),
     /// Print what lets a shell complete verbs and flags

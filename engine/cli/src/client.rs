@@ -11,8 +11,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::args::Global;
+use crate::contexts::Contexts;
 use crate::exit::{CliError, Code, Outcome, is_lost};
 
+/// Where an engine listens unless it is told otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:9090";
 /// The largest answer that is accepted: an execution with many steps and large outputs.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// How long an engine may take to accept a connection.
@@ -44,12 +47,35 @@ pub(crate) struct Client {
     url: String,
 }
 
+/// Where the engine is, and the token for it.
+pub(crate) struct Place {
+    /// The engine's address.
+    pub(crate) url: String,
+    token: Option<String>,
+}
+
+impl Place {
+    /// The place that the flags and variables name; what they leave out comes from the contexts.
+    pub(crate) fn of(global: &Global) -> Outcome<Self> {
+        let named = |url: &str| url.trim_end_matches('/').to_owned();
+        let contexts = Contexts::read()?;
+        let context = match (&global.context, &global.url) {
+            (Some(name), _) => Some(contexts.named(name)?),
+            (None, Some(url)) => contexts.at(&named(url)),
+            (None, None) => contexts.current(),
+        };
+        let url = global.url.as_deref().or_else(|| context.map(|context| context.url.as_str()));
+        let token = global.token.clone().or_else(|| context.map(|context| context.token.clone()));
+        Ok(Self { url: named(url.unwrap_or(DEFAULT_URL)), token })
+    }
+}
+
 impl Client {
     /// Connects to the engine that the flags name.
     pub(crate) async fn connect(global: &Global) -> Outcome<Self> {
-        let url = global.url.trim_end_matches('/').to_owned();
+        let Place { url, token } = Place::of(global)?;
         let endpoint = endpoint(&url)?;
-        let bearer = bearer(global.token.as_deref())?;
+        let bearer = bearer(token.as_deref())?;
         let channel = endpoint.connect().await.map_err(|e| unreachable_engine(&url, &e))?;
         let engine = EngineClient::with_interceptor(channel, bearer).max_decoding_message_size(ANSWER_BYTES_MAX);
         Ok(Self { engine, url })
@@ -163,7 +189,7 @@ mod tests {
     use super::*;
 
     fn global(url: &str) -> Global {
-        Global { url: url.into(), token: None, json: false }
+        Global { url: Some(url.into()), token: None, context: None, json: false }
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ pub(crate) struct Settings {
     /// Where histories are kept: sqlite:FILE or postgres://… [default: sqlite:DATA/cerebelum.db]
     #[arg(long, value_name = "URL", env = "CEREBELUM_DATABASE", hide_env_values = true)]
     database: Option<String>,
-    /// The address to listen on; a loopback address, as there is no authentication yet [default: 127.0.0.1:9090]
+    /// The address to listen on; a loopback address, as there is no TLS yet [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDRESS", env = "CEREBELUM_LISTEN", hide_env_values = true)]
     listen: Option<SocketAddr>,
     /// The folder for this engine's own files; one engine each [default: .cerebelum]

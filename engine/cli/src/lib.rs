@@ -9,6 +9,7 @@
 mod args;
 mod client;
 mod config;
+mod contexts;
 mod durations;
 mod exit;
 mod out;
@@ -101,6 +102,11 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Pause(several) => asking.each(several.ids, Control::Pause).await,
         Verb::Resume(args) => asking.each(args.ids, Control::Resume { force: args.force }).await,
         Verb::Delete(several) => asking.each(several.ids, Control::Delete).await,
+        Verb::Tenant(verb) => asking.tenant(verb).await,
+        Verb::Token(verb) => asking.token(verb).await,
+        Verb::Login(args) => asking.login(args).await,
+        Verb::Context { name } => asking.context(name),
+        Verb::Whoami => asking.whoami().await,
         Verb::Dev(args) => asking.dev(args).await,
         Verb::Completions(args) => out.say(reference::completions(args.shell).trim_end()),
         Verb::HelpMarkdown => out.say(&reference::markdown()),
@@ -188,13 +194,16 @@ mod tests {
     fn values_may_begin_with_a_hyphen_and_flags_stand_anywhere() {
         let cli = Cli::read(["cerebelum", "start", "w", "--input", "-7", "--json", "--url", "http://x:1"]).unwrap();
         let Verb::Start(start) = cli.verb else { panic!("start was asked for") };
-        assert_eq!((start.input.as_str(), cli.global.json, cli.global.url.as_str()), ("-7", true, "http://x:1"));
+        assert_eq!(
+            (start.input.as_str(), cli.global.json, cli.global.url.as_deref()),
+            ("-7", true, Some("http://x:1"))
+        );
         let cli = Cli::read(["cerebelum", "--json", "start", "w", "--input", "-"]).unwrap();
         let Verb::Start(start) = cli.verb else { panic!("start was asked for") };
         assert_eq!((start.input.as_str(), cli.global.json), ("-", true));
         // Also for verbs that do not use them: a wrapper may always pass them.
         let cli = Cli::read(["cerebelum", "--url", "http://x:1", "new", "n", "--json"]).unwrap();
-        assert_eq!((cli.global.url.as_str(), cli.global.json), ("http://x:1", true));
+        assert_eq!((cli.global.url.as_deref(), cli.global.json), (Some("http://x:1"), true));
     }
 
     #[test]

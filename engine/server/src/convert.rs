@@ -2,8 +2,8 @@
 
 use cerebelum_history::{Failure, Json, Timestamp, UnknownStatus};
 use cerebelum_worker::{
-    ApiError, ApprovalView, ComponentInfo, EventView, ExecutionStatus, ListRequest, LogView, ProgressView,
-    StartRequest, StepView, Summary, WaitingOn,
+    ApiError, ApprovalView, Caller, ComponentInfo, CreatedToken, EventView, ExecutionStatus, ListRequest, LogView,
+    ProgressView, StartRequest, StepView, Summary, TenantView, TokenView, WaitingOn,
 };
 
 use crate::proto;
@@ -16,6 +16,8 @@ pub(crate) fn refusal(refused: ApiError) -> tonic::Status {
         ApiError::Invalid(_) => tonic::Code::InvalidArgument,
         ApiError::NotFound(_) => tonic::Code::NotFound,
         ApiError::Conflict(_) => tonic::Code::FailedPrecondition,
+        ApiError::Unauthenticated(_) => tonic::Code::Unauthenticated,
+        ApiError::Forbidden(_) => tonic::Code::PermissionDenied,
         ApiError::Unavailable(_) => tonic::Code::Unavailable,
     };
     tonic::Status::new(code, one_line(&refused.to_string()))
@@ -214,6 +216,43 @@ impl From<ApprovalView> for proto::Approval {
     }
 }
 
+impl From<Caller> for proto::Caller {
+    fn from(from: Caller) -> Self {
+        Self { tenant: from.tenant_name, role: from.role.to_string(), name: from.name, token_id: from.token }
+    }
+}
+
+impl From<CreatedToken> for proto::CreatedToken {
+    fn from(from: CreatedToken) -> Self {
+        Self { token: Some(from.view.into()), secret: from.secret }
+    }
+}
+
+impl From<TokenView> for proto::Token {
+    fn from(from: TokenView) -> Self {
+        Self {
+            id: from.id,
+            tenant: from.tenant,
+            role: from.role,
+            name: from.name,
+            created_at: Some(moment(from.created_at)),
+            expires_at: from.expires_at.map(moment),
+            revoked_at: from.revoked_at.map(moment),
+            last_used_at: from.last_used_at.map(moment),
+        }
+    }
+}
+
+impl From<TenantView> for proto::Tenant {
+    fn from(from: TenantView) -> Self {
+        Self {
+            name: from.name,
+            created_at: (from.created_at.0 > 0).then(|| moment(from.created_at)),
+            suspended_at: from.suspended_at.map(moment),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +263,8 @@ mod tests {
             (ApiError::Invalid("a\n  b\r\n".into()), tonic::Code::InvalidArgument, "a; b"),
             (ApiError::NotFound("x".into()), tonic::Code::NotFound, "x"),
             (ApiError::Conflict("x".into()), tonic::Code::FailedPrecondition, "x"),
+            (ApiError::Unauthenticated("x".into()), tonic::Code::Unauthenticated, "x"),
+            (ApiError::Forbidden("x".into()), tonic::Code::PermissionDenied, "x"),
             (ApiError::Unavailable("x".into()), tonic::Code::Unavailable, "x"),
         ];
         for (refused, code, message) in cases {

@@ -115,6 +115,40 @@ pub fn approval(approval: &proto::Approval) -> String {
     })
 }
 
+/// A tenant.
+#[must_use]
+pub fn tenant(tenant: &proto::Tenant) -> String {
+    line(&TenantJson {
+        name: &tenant.name,
+        created_at: tenant.created_at.as_ref().map(rfc3339),
+        suspended_at: tenant.suspended_at.as_ref().map(rfc3339),
+    })
+}
+
+/// A token without its secret.
+#[must_use]
+pub fn token(token: &proto::Token) -> String {
+    line(&TokenJson { secret: None, ..TokenJson::from(token) })
+}
+
+/// A new token, with its secret.
+#[must_use]
+pub fn created_token(created: &proto::CreatedToken) -> String {
+    let token = created.token.clone().unwrap_or_default();
+    line(&TokenJson { secret: Some(&created.secret), ..TokenJson::from(&token) })
+}
+
+/// Who the caller is.
+#[must_use]
+pub fn caller(caller: &proto::Caller) -> String {
+    line(&CallerJson {
+        tenant: &caller.tenant,
+        role: &caller.role,
+        name: caller.name.as_deref(),
+        token_id: caller.token_id.as_deref(),
+    })
+}
+
 /// A JSON text without whitespace between its tokens; the tokens stay as they were written.
 #[must_use]
 pub fn compact(text: &str) -> String {
@@ -164,6 +198,52 @@ struct StatusJson<'a> {
     steps: Vec<StepJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     earlier_events: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct TenantJson<'a> {
+    name: &'a str,
+    created_at: Option<String>,
+    suspended_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct TokenJson<'a> {
+    id: &'a str,
+    /// The whole token, of a new one.
+    #[serde(rename = "token", skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
+    tenant: &'a str,
+    role: &'a str,
+    name: &'a str,
+    created_at: Option<String>,
+    expires_at: Option<String>,
+    revoked_at: Option<String>,
+    last_used_at: Option<String>,
+}
+
+impl<'a> From<&'a proto::Token> for TokenJson<'a> {
+    fn from(from: &'a proto::Token) -> Self {
+        Self {
+            id: &from.id,
+            secret: None,
+            tenant: &from.tenant,
+            role: &from.role,
+            name: &from.name,
+            created_at: from.created_at.as_ref().map(rfc3339),
+            expires_at: from.expires_at.as_ref().map(rfc3339),
+            revoked_at: from.revoked_at.as_ref().map(rfc3339),
+            last_used_at: from.last_used_at.as_ref().map(rfc3339),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CallerJson<'a> {
+    tenant: &'a str,
+    role: &'a str,
+    name: Option<&'a str>,
+    token_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! The interface for people and programs: gRPC with health and reflection, `/healthz` and `/metrics`, on one port. This
 //! crate only translates; the engine makes all decisions.
 
+mod access;
 mod connections;
 mod convert;
 mod guard;
@@ -11,4 +12,5 @@ pub mod proto;
 mod service;
 mod streams;
 
+pub use access::ACTIONS;
 pub use listen::{Bound, ServeError, bind};

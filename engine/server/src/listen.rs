@@ -16,6 +16,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::access::admit;
 use crate::guard::{PAGES, guard};
 use crate::intake::Intake;
 use crate::proto::FILE_DESCRIPTOR_SET;
@@ -32,9 +33,9 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// Why the engine cannot be served.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// The address is not a loopback address, and there is no authentication.
+    /// The address is not a loopback address, and there is no TLS.
     #[error(
-        "refusing to listen on {0}: there is no authentication yet, so only this machine may connect; use a loopback address such as 127.0.0.1:{port}",
+        "refusing to listen on {0}: there is no TLS yet, so only this machine may connect; use a loopback address such as 127.0.0.1:{port}",
         port = .0.port()
     )]
     BeyondLoopback(SocketAddr),
@@ -88,7 +89,7 @@ impl Bound {
 }
 
 fn router(engine: Engine, stopping: &watch::Receiver<bool>) -> axum::Router {
-    let reporter = HealthReporter::new();
+    let (reporter, caller_of) = (HealthReporter::new(), engine.clone());
     tokio::spawn(report_health(reporter.clone(), engine.clone(), stopping.clone()));
     let pages =
         axum::Router::new().route(PAGES[0], get(healthz)).route(PAGES[1], get(metrics)).with_state(engine.clone());
@@ -99,7 +100,11 @@ fn router(engine: Engine, stopping: &watch::Receiver<bool>) -> axum::Router {
         .add_service(reflection().build_v1().expect("our own descriptors are well-formed"))
         .add_service(reflection().build_v1alpha().expect("our own descriptors are well-formed"));
     let router = pages.merge(grpc.prepare().into_axum_router());
-    router.layer(middleware::from_fn_with_state(Intake::default(), intake::count)).layer(middleware::from_fn(guard))
+    // The last layer is the first that a request meets: nothing of its body is read before it is let in.
+    router
+        .layer(middleware::from_fn_with_state(Intake::default(), intake::count))
+        .layer(middleware::from_fn_with_state(caller_of, admit))
+        .layer(middleware::from_fn(guard))
 }
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {

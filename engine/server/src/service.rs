@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use cerebelum_worker::{ApiError, ApprovalsRequest, COMPONENT_BYTES_MAX, Decision, Engine, ReopenMode};
+use cerebelum_worker::{
+    ApiError, ApprovalsRequest, COMPONENT_BYTES_MAX, Decision, Engine, ReopenMode, TenantEngine, TokenRequest,
+};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::Access;
 use crate::convert::{or_default, refusal};
 use crate::proto;
 use crate::proto::engine_server::Engine as Verbs;
@@ -34,13 +37,27 @@ impl Service {
         Self { engine, stopping }
     }
 
-    async fn decide(&self, id: &str, by: String, decision: Decision) -> Answer<proto::DecideResponse> {
-        let by = or_default(by, "unknown");
-        let execution = self.engine.decide(id, &by, decision).await.map_err(refusal)?;
+    /// The engine as the tenant of the request's caller sees it.
+    fn of<T>(&self, request: &Request<T>) -> Result<TenantEngine, Status> {
+        Ok(self.engine.of(Access::of(request)?.caller.tenant))
+    }
+
+    /// Answers a question. Whoever has a token answers in its name.
+    async fn decide(
+        &self,
+        access: Access,
+        (id, by): (&str, String),
+        decision: Decision,
+    ) -> Answer<proto::DecideResponse> {
+        let by = access.caller.name.unwrap_or_else(|| or_default(by, "unknown"));
+        let execution = self.engine.of(access.caller.tenant).decide(id, &by, decision).await.map_err(refusal)?;
         Ok(Response::new(proto::DecideResponse { execution_id: execution.to_string() }))
     }
 
-    async fn start_together(&self, group: Vec<proto::StartRequest>) -> Vec<proto::start_many_response::Result> {
+    async fn start_together(
+        engine: &TenantEngine,
+        group: Vec<proto::StartRequest>,
+    ) -> Vec<proto::start_many_response::Result> {
         let (mut wishes, mut refusals) = (Vec::new(), Vec::new());
         for request in group {
             match request.try_into() {
@@ -51,7 +68,7 @@ impl Service {
                 Err(refused) => refusals.push(Some(refused)),
             }
         }
-        let mut started = self.engine.start_many(wishes).await.into_iter();
+        let mut started = engine.start_many(wishes).await.into_iter();
         let lost = || Err(ApiError::Unavailable("the engine did not say what became of this start; ask again".into()));
         refusals
             .into_iter()
@@ -80,6 +97,7 @@ impl Verbs for Service {
     type LogsStream = Answers<proto::LogLine>;
 
     async fn upload(&self, request: Request<Streaming<proto::UploadRequest>>) -> Answer<proto::Component> {
+        let engine = self.of(&request)?;
         let mut pieces = request.into_inner();
         let Some(first) = pieces.next().await.transpose()? else {
             return Err(Status::invalid_argument("the upload is empty; send at least one message"));
@@ -92,12 +110,12 @@ impl Verbs for Service {
                 return Err(Status::failed_precondition(format!("a component may have at most {max} MiB")));
             }
         }
-        let component = self.engine.upload(first.name, &first.file_name, bytes).await.map_err(refusal)?;
+        let component = engine.upload(first.name, &first.file_name, bytes).await.map_err(refusal)?;
         Ok(Response::new(component.into()))
     }
 
-    async fn components(&self, _: Request<proto::ComponentsRequest>) -> Answer<proto::ComponentsResponse> {
-        let components = self.engine.components().await.map_err(refusal)?;
+    async fn components(&self, request: Request<proto::ComponentsRequest>) -> Answer<proto::ComponentsResponse> {
+        let components = self.of(&request)?.components().await.map_err(refusal)?;
         Ok(Response::new(proto::ComponentsResponse { components: components.into_iter().map(Into::into).collect() }))
     }
 
@@ -105,23 +123,26 @@ impl Verbs for Service {
         &self,
         request: Request<proto::RemoveComponentRequest>,
     ) -> Answer<proto::RemoveComponentResponse> {
+        let engine = self.of(&request)?;
         let proto::RemoveComponentRequest { name, digest } = request.into_inner();
-        let removed = self.engine.remove_component(&name, digest.as_deref()).await.map_err(refusal)?;
+        let removed = engine.remove_component(&name, digest.as_deref()).await.map_err(refusal)?;
         Ok(Response::new(proto::RemoveComponentResponse { digests: removed.iter().map(ToString::to_string).collect() }))
     }
 
     async fn start(&self, request: Request<proto::StartRequest>) -> Answer<proto::Summary> {
+        let engine = self.of(&request)?;
         let wish = request.into_inner().try_into().map_err(refusal)?;
-        let summary = self.engine.start(wish).await.map_err(refusal)?;
+        let summary = engine.start(wish).await.map_err(refusal)?;
         Ok(Response::new(summary.into()))
     }
 
     async fn start_many(&self, request: Request<Streaming<proto::StartRequest>>) -> Answer<proto::StartManyResponse> {
+        let engine = self.of(&request)?;
         let (mut wishes, mut group, mut results) = (request.into_inner(), Vec::new(), Vec::new());
         let mut bytes = 0;
         while let Some(wish) = wishes.next().await.transpose()? {
             if results.len() + group.len() == STARTS_PER_CALL_MAX {
-                results.append(&mut self.start_together(std::mem::take(&mut group)).await);
+                results.append(&mut Self::start_together(&engine, std::mem::take(&mut group)).await);
                 return Err(Status::failed_precondition(format!(
                     "one call may start at most {STARTS_PER_CALL_MAX} executions; those were started, send the rest in another call"
                 )));
@@ -130,23 +151,25 @@ impl Verbs for Service {
             group.push(wish);
             if group.len() == STARTS_TOGETHER_MAX || bytes > STARTS_TOGETHER_BYTES_MAX {
                 bytes = 0;
-                results.append(&mut self.start_together(std::mem::take(&mut group)).await);
+                results.append(&mut Self::start_together(&engine, std::mem::take(&mut group)).await);
             }
         }
-        results.append(&mut self.start_together(group).await);
+        results.append(&mut Self::start_together(&engine, group).await);
         Ok(Response::new(proto::StartManyResponse { results }))
     }
 
     async fn status(&self, request: Request<proto::StatusRequest>) -> Answer<proto::ExecutionStatus> {
-        let status = self.engine.status(&request.into_inner().execution_id).await.map_err(refusal)?;
+        let engine = self.of(&request)?;
+        let status = engine.status(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(status.into()))
     }
 
     async fn wait(&self, request: Request<proto::WaitRequest>) -> Answer<proto::ExecutionStatus> {
+        let engine = self.of(&request)?;
         let request = request.into_inner();
         let timeout = request.timeout_ms.map_or(WAIT_MAX, Duration::from_millis).min(WAIT_MAX);
         tokio::select! {
-            status = self.engine.wait(&request.execution_id, Some(timeout)) => {
+            status = engine.wait(&request.execution_id, Some(timeout)) => {
                 Ok(Response::new(status.map_err(refusal)?.into()))
             }
             () = stopped(self.stopping.clone()) => Err(stopping_refusal()),
@@ -154,76 +177,133 @@ impl Verbs for Service {
     }
 
     async fn watch(&self, request: Request<proto::WatchRequest>) -> Answer<Self::WatchStream> {
-        let (engine, id) = (self.engine.clone(), request.into_inner().execution_id);
-        Ok(Response::new(answers(self.stopping.clone(), |reader| feed_watch(engine, id, reader))))
+        let (engine, lost) = (self.of(&request)?, Access::of(&request)?.lost(self.engine.clone()));
+        let id = request.into_inner().execution_id;
+        Ok(Response::new(answers(self.stopping.clone(), lost, |reader| feed_watch(engine, id, reader))))
     }
 
     async fn list(&self, request: Request<proto::ListRequest>) -> Answer<proto::ListResponse> {
+        let engine = self.of(&request)?;
         let wish = request.into_inner().try_into().map_err(refusal)?;
-        let (executions, next) = self.engine.list(wish).await.map_err(refusal)?;
+        let (executions, next) = engine.list(wish).await.map_err(refusal)?;
         Ok(Response::new(proto::ListResponse { executions: executions.into_iter().map(Into::into).collect(), next }))
     }
 
     async fn history(&self, request: Request<proto::HistoryRequest>) -> Answer<Self::HistoryStream> {
-        let (engine, request) = (self.engine.clone(), request.into_inner());
-        Ok(Response::new(answers(self.stopping.clone(), |reader| feed_history(engine, request, reader))))
+        let (engine, lost) = (self.of(&request)?, Access::of(&request)?.lost(self.engine.clone()));
+        let request = request.into_inner();
+        Ok(Response::new(answers(self.stopping.clone(), lost, |reader| feed_history(engine, request, reader))))
     }
 
     async fn logs(&self, request: Request<proto::LogsRequest>) -> Answer<Self::LogsStream> {
-        let (engine, request) = (self.engine.clone(), request.into_inner());
-        Ok(Response::new(answers(self.stopping.clone(), |reader| feed_logs(engine, request, reader))))
+        let (engine, lost) = (self.of(&request)?, Access::of(&request)?.lost(self.engine.clone()));
+        let request = request.into_inner();
+        Ok(Response::new(answers(self.stopping.clone(), lost, |reader| feed_logs(engine, request, reader))))
     }
 
     async fn approvals(&self, request: Request<proto::ApprovalsRequest>) -> Answer<proto::ApprovalsResponse> {
+        let engine = self.of(&request)?;
         let proto::ApprovalsRequest { execution_id: execution, cursor, limit } = request.into_inner();
         let wish = ApprovalsRequest { execution, cursor, limit };
-        let (approvals, next) = self.engine.approvals(wish).await.map_err(refusal)?;
+        let (approvals, next) = engine.approvals(wish).await.map_err(refusal)?;
         let approvals = approvals.into_iter().map(Into::into).collect();
         Ok(Response::new(proto::ApprovalsResponse { approvals, next }))
     }
 
     async fn approve(&self, request: Request<proto::ApproveRequest>) -> Answer<proto::DecideResponse> {
+        let access = Access::of(&request)?;
         let request = request.into_inner();
         let decision = Decision::Approve { data: or_default(request.data, "{}"), comment: request.comment };
-        self.decide(&request.id, request.by, decision).await
+        self.decide(access, (&request.id, request.by), decision).await
     }
 
     async fn reject(&self, request: Request<proto::RejectRequest>) -> Answer<proto::DecideResponse> {
+        let access = Access::of(&request)?;
         let request = request.into_inner();
-        self.decide(&request.id, request.by, Decision::Reject { reason: request.reason }).await
+        self.decide(access, (&request.id, request.by), Decision::Reject { reason: request.reason }).await
     }
 
     async fn signal(&self, request: Request<proto::SignalRequest>) -> Answer<proto::SignalResponse> {
+        let engine = self.of(&request)?;
         let request = request.into_inner();
         let data = or_default(request.data, "null");
-        self.engine.signal(&request.execution_id, &request.name, &data).await.map_err(refusal)?;
+        engine.signal(&request.execution_id, &request.name, &data).await.map_err(refusal)?;
         Ok(Response::new(proto::SignalResponse {}))
     }
 
     async fn cancel(&self, request: Request<proto::CancelRequest>) -> Answer<proto::CancelResponse> {
-        self.engine.cancel(&request.into_inner().execution_id).await.map_err(refusal)?;
+        let engine = self.of(&request)?;
+        engine.cancel(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(proto::CancelResponse {}))
     }
 
     async fn terminate(&self, request: Request<proto::TerminateRequest>) -> Answer<proto::TerminateResponse> {
-        self.engine.terminate(&request.into_inner().execution_id).await.map_err(refusal)?;
+        let engine = self.of(&request)?;
+        engine.terminate(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(proto::TerminateResponse {}))
     }
 
     async fn pause(&self, request: Request<proto::PauseRequest>) -> Answer<proto::PauseResponse> {
-        self.engine.pause(&request.into_inner().execution_id).await.map_err(refusal)?;
+        let engine = self.of(&request)?;
+        engine.pause(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(proto::PauseResponse {}))
     }
 
     async fn resume(&self, request: Request<proto::ResumeRequest>) -> Answer<proto::ResumeResponse> {
+        let engine = self.of(&request)?;
         let request = request.into_inner();
         let mode = if request.force { ReopenMode::Forced } else { ReopenMode::Checked };
-        self.engine.resume(&request.execution_id, mode).await.map_err(refusal)?;
+        engine.resume(&request.execution_id, mode).await.map_err(refusal)?;
         Ok(Response::new(proto::ResumeResponse {}))
     }
 
     async fn delete(&self, request: Request<proto::DeleteRequest>) -> Answer<proto::DeleteResponse> {
-        self.engine.delete(&request.into_inner().execution_id).await.map_err(refusal)?;
+        let engine = self.of(&request)?;
+        engine.delete(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(proto::DeleteResponse {}))
+    }
+
+    async fn who_am_i(&self, request: Request<proto::WhoAmIRequest>) -> Answer<proto::Caller> {
+        Ok(Response::new(Access::of(&request)?.caller.into()))
+    }
+
+    async fn create_token(&self, request: Request<proto::CreateTokenRequest>) -> Answer<proto::CreatedToken> {
+        let caller = Access::of(&request)?.caller;
+        let proto::CreateTokenRequest { tenant, role, name, expires_in_ms } = request.into_inner();
+        let request = TokenRequest { tenant, role, name, expires_in_ms };
+        let created = self.engine.create_token(&caller, request).await.map_err(refusal)?;
+        Ok(Response::new(created.into()))
+    }
+
+    async fn tokens(&self, request: Request<proto::TokensRequest>) -> Answer<proto::TokensResponse> {
+        let caller = Access::of(&request)?.caller;
+        let tenant = request.into_inner().tenant;
+        let tokens = self.engine.tokens(&caller, tenant.as_deref()).await.map_err(refusal)?;
+        Ok(Response::new(proto::TokensResponse { tokens: tokens.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn revoke_token(&self, request: Request<proto::RevokeTokenRequest>) -> Answer<proto::RevokeTokenResponse> {
+        let caller = Access::of(&request)?.caller;
+        let proto::RevokeTokenRequest { id, tenant } = request.into_inner();
+        self.engine.revoke_token(&caller, tenant.as_deref(), &id).await.map_err(refusal)?;
+        Ok(Response::new(proto::RevokeTokenResponse {}))
+    }
+
+    async fn create_tenant(&self, request: Request<proto::CreateTenantRequest>) -> Answer<proto::Tenant> {
+        let caller = Access::of(&request)?.caller;
+        let tenant = self.engine.create_tenant(&caller, &request.into_inner().name).await.map_err(refusal)?;
+        Ok(Response::new(tenant.into()))
+    }
+
+    async fn tenants(&self, request: Request<proto::TenantsRequest>) -> Answer<proto::TenantsResponse> {
+        let tenants = self.engine.tenants(&Access::of(&request)?.caller).await.map_err(refusal)?;
+        Ok(Response::new(proto::TenantsResponse { tenants: tenants.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn suspend_tenant(&self, request: Request<proto::SuspendTenantRequest>) -> Answer<proto::Tenant> {
+        let caller = Access::of(&request)?.caller;
+        let proto::SuspendTenantRequest { name, lift } = request.into_inner();
+        let tenant = self.engine.suspend_tenant(&caller, &name, !lift).await.map_err(refusal)?;
+        Ok(Response::new(tenant.into()))
     }
 }

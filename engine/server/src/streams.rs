@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use cerebelum_history::Position;
-use cerebelum_worker::{ApiError, Engine};
+use cerebelum_worker::{ApiError, TenantEngine};
 use futures::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,8 +51,12 @@ pub(crate) async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-/// Runs `feed` beside its reader until it is done, the reader has gone or the engine stops.
-pub(crate) fn answers<T, F>(stopping: watch::Receiver<bool>, feed: impl FnOnce(Reader<T>) -> F) -> Answers<T>
+/// Runs `feed` beside its reader until it is done, the reader has gone or has lost its access, or the engine stops.
+pub(crate) fn answers<T, F>(
+    stopping: watch::Receiver<bool>,
+    lost: impl Future<Output = ApiError> + Send + 'static,
+    feed: impl FnOnce(Reader<T>) -> F,
+) -> Answers<T>
 where
     T: Send + 'static,
     F: Future<Output = Result<(), Ended>> + Send + 'static,
@@ -66,6 +70,7 @@ where
                 Ok(()) | Err(Ended::Gone) => None,
             },
             () = stopped(stopping) => Some(stopping_refusal()),
+            refused = lost => Some(refusal(refused)),
             () = sender.closed() => None,
         };
         if let Some(status) = last {
@@ -78,7 +83,7 @@ where
 
 /// An execution now and after every change.
 pub(crate) async fn feed_watch(
-    engine: Engine,
+    engine: TenantEngine,
     id: String,
     reader: Reader<proto::ExecutionStatus>,
 ) -> Result<(), Ended> {
@@ -91,7 +96,7 @@ pub(crate) async fn feed_watch(
 
 /// The events of an execution; with `follow` also future ones, across runs.
 pub(crate) async fn feed_history(
-    engine: Engine,
+    engine: TenantEngine,
     request: proto::HistoryRequest,
     reader: Reader<proto::Event>,
 ) -> Result<(), Ended> {
@@ -116,7 +121,7 @@ pub(crate) async fn feed_history(
 }
 
 async fn tell_events(
-    engine: &Engine,
+    engine: &TenantEngine,
     (id, run): (&str, Option<u32>),
     after: &mut Position,
     reader: &Reader<proto::Event>,
@@ -133,7 +138,7 @@ async fn tell_events(
 
 /// The log lines of an execution; with `follow` also future ones.
 pub(crate) async fn feed_logs(
-    engine: Engine,
+    engine: TenantEngine,
     request: proto::LogsRequest,
     reader: Reader<proto::LogLine>,
 ) -> Result<(), Ended> {
@@ -149,7 +154,12 @@ pub(crate) async fn feed_logs(
     Ok(())
 }
 
-async fn tell_lines(engine: &Engine, id: &str, after: &mut i64, reader: &Reader<proto::LogLine>) -> Result<(), Ended> {
+async fn tell_lines(
+    engine: &TenantEngine,
+    id: &str,
+    after: &mut i64,
+    reader: &Reader<proto::LogLine>,
+) -> Result<(), Ended> {
     loop {
         let lines = engine.logs(id, *after).await?;
         let Some(last) = lines.last() else { return Ok(()) };

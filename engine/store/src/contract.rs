@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 
 use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
+use crate::identity::{Tenant, Token};
 use crate::model::{
     AnswerOutcome, AppendError, ApprovalPage, ApprovalState, Audit, Batch, Chunk, Claimed, Component, ExecutionKey,
     ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, TenantId,
@@ -18,7 +19,7 @@ use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart,
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The store of one engine. Each method is one transaction. All times that decide something are the database's.
-pub trait Store: ComponentStore {
+pub trait Store: ComponentStore + IdentityStore {
     // -- nodes --
 
     /// Begins a lease for the node with this name. Its earlier incarnations end at once: the executions that they had
@@ -94,6 +95,26 @@ pub trait Store: ComponentStore {
     /// Executions that messages from other nodes or clients may have moved. These are only hints. The channel ends with
     /// the store.
     fn hints(&self) -> tokio::sync::broadcast::Receiver<ExecutionKey>;
+}
+
+/// The tenants of one engine, and the tokens with which people and programs act for them.
+pub trait IdentityStore: Send + Sync + 'static {
+    /// Creates a tenant. Returns `None` if the name is taken.
+    fn create_tenant(&self, name: &str) -> StoreFuture<'_, Option<TenantId>>;
+    /// All tenants, by name.
+    fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>>;
+    /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.
+    fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool>;
+    /// Stores a new token. Returns `false` if its tenant has `tokens_max` tokens that are not revoked.
+    fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool>;
+    /// The tokens of a tenant, the newest first, revoked ones included.
+    fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>>;
+    /// A token with its tenant, whatever has become of both. Notes that it is used now, to the minute.
+    fn use_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>>;
+    /// Revokes a token of this tenant. Returns `false` if there is none with this id that is not revoked.
+    fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool>;
+    /// Whether there ever was a token.
+    fn has_tokens(&self) -> StoreFuture<'_, bool>;
 }
 
 /// The components of one engine, by tenant: their names, declarations and bytes.

@@ -10,7 +10,7 @@ use cerebelum_history::{CallName, Digest, ExecutionId, Level, Parent, Position, 
 pub struct TenantId(pub i32);
 
 impl TenantId {
-    /// The only tenant until tenants are built: `default`.
+    /// The tenant `default`, which exists from the beginning.
     pub const DEFAULT: Self = Self(1);
 }
 

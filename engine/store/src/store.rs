@@ -11,13 +11,14 @@ use tokio::sync::broadcast;
 use crate::append::{Appender, RecentReceipts};
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::Uploads;
-use crate::contract::{ComponentStore, Store, StoreFuture};
+use crate::contract::{ComponentStore, IdentityStore, Store, StoreFuture};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
 use crate::executions::StoredRow;
 use crate::hints::Hints;
+use crate::identity::{Tenant, Token};
 use crate::model::{
     AnswerOutcome, AppendError, ApprovalPage, ApprovalState, Audit, Batch, Chunk, Claimed, Component, ExecutionKey,
     ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, TenantId,
@@ -27,8 +28,8 @@ use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
 use crate::row_ids::RowIds;
 use crate::{
-    approvals, audit, chunks, claim, commands, components, describe, executions, inbox, list, load, logs, nodes,
-    removal,
+    approvals, audit, chunks, claim, commands, components, describe, executions, identity, inbox, list, load, logs,
+    nodes, removal,
 };
 
 /// The duration of leases that [`open`] assumes.
@@ -290,5 +291,43 @@ impl ComponentStore for SqlStore {
 
     fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {
         self.run(async move { removal::digests(&self.database).await })
+    }
+}
+
+impl IdentityStore for SqlStore {
+    fn create_tenant(&self, name: &str) -> StoreFuture<'_, Option<TenantId>> {
+        let name = name.to_owned();
+        self.run(async move { identity::create_tenant(&self.database, &name).await })
+    }
+
+    fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>> {
+        self.run(async move { identity::tenants(&self.database).await })
+    }
+
+    fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool> {
+        let name = name.to_owned();
+        self.run(async move { identity::suspend_tenant(&self.database, &name, suspended).await })
+    }
+
+    fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool> {
+        self.run(async move { identity::create_token(&self.database, &token, tokens_max).await })
+    }
+
+    fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>> {
+        self.run(async move { identity::tokens(&self.database, tenant).await })
+    }
+
+    fn use_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>> {
+        let id = id.to_owned();
+        self.run(async move { identity::use_token(&self.database, &id).await })
+    }
+
+    fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool> {
+        let id = id.to_owned();
+        self.run(async move { identity::revoke_token(&self.database, tenant, &id).await })
+    }
+
+    fn has_tokens(&self) -> StoreFuture<'_, bool> {
+        self.run(async move { identity::has_tokens(&self.database).await })
     }
 }

@@ -63,9 +63,9 @@ impl Activation {
         (execution, held): (Execution, Held),
         nudge: &Arc<Notify>,
     ) -> Self {
-        let name = (log.row.key.id.clone(), log.row.workflow.clone());
+        let of = (&log.row.key, log.row.workflow.clone());
         Self {
-            guests: Guests::new(node.guest_host.clone(), name, held.account().clone()),
+            guests: Guests::new(node.guest_host.clone(), of, held.account().clone()),
             requests: Requests::new(node.door.clone(), log.incarnation),
             inbox: Inbox::new(nudge.clone()),
             ahead: RunAheadLimit::new(node.bytes_ahead.clone()),
@@ -158,7 +158,7 @@ impl Activation {
                 Action::Fetch { call, opened, request, key, lsn } => {
                     let digest = self.execution.component(&call.scope);
                     let program = self.node.directory.program(self.log.key().tenant, digest).await?;
-                    let effect = Effect { request, key, grants: Grants::of(program.manifest()) };
+                    let effect = Effect { request, key, grants: Grants::of(self.log.key().tenant, program.manifest()) };
                     self.requests.send((call, opened), effect, lsn);
                 }
             }

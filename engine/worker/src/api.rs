@@ -15,6 +15,12 @@ pub enum ApiError {
     /// The request conflicts with the current state, or exceeds a limit (exit code 5).
     #[error("{0}")]
     Conflict(String),
+    /// The request carries no valid token (exit code 5).
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The caller's role does not allow it (exit code 5).
+    #[error("{0}")]
+    Forbidden(String),
     /// The engine's own fault: try again later (exit code 4).
     #[error("{0}")]
     Unavailable(String),

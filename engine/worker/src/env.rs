@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebelum_history::{Delivery, Digest, Failure, GuestInput, HttpRequest, HttpResponse, Turn};
 use cerebelum_sandbox::{Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox};
-use cerebelum_store::Store;
+use cerebelum_store::{Store, TenantId};
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use tokio::sync::oneshot;
@@ -29,8 +29,10 @@ pub struct Env {
 }
 
 /// The permissions that a component declares.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Grants {
+    /// The tenant that runs the component.
+    pub tenant: TenantId,
     /// Hosts, as declared.
     pub hosts: Vec<String>,
     /// Names of secrets.
@@ -39,8 +41,8 @@ pub struct Grants {
 
 impl Grants {
     /// The permissions that this component declares.
-    pub(crate) fn of(manifest: &Manifest) -> Self {
-        Self { hosts: manifest.hosts.clone(), secrets: manifest.secrets.clone() }
+    pub(crate) fn of(tenant: TenantId, manifest: &Manifest) -> Self {
+        Self { tenant, hosts: manifest.hosts.clone(), secrets: manifest.secrets.clone() }
     }
 }
 

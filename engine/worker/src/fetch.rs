@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cerebelum_history::{Failure, HttpRequest, HttpResponse, kind};
+use cerebelum_store::TenantId;
 use futures::future::BoxFuture;
 use http::Response;
 use http_body_util::{BodyExt, Full};
@@ -39,8 +40,15 @@ const IDLE: Duration = Duration::from_secs(90);
 /// How many connections without requests are kept for one host and port.
 const IDLE_PER_HOST_MAX: usize = 32;
 
-/// Sends requests for steps.
+/// Sends requests for steps. The hosts and secrets in the engine's configuration are those of its operator, whose tenant
+/// is `default`. Other tenants reach public addresses if `*` is allowed, over connections of their own.
 pub(crate) struct Fetcher {
+    of_operator: Outlet,
+    of_others: Outlet,
+}
+
+/// A way out: the hosts that it leads to, and the secrets that it fills in.
+struct Outlet {
     client: Client<Connector, Full<Bytes>>,
     permits: Permits,
     secrets: BTreeMap<String, String>,
@@ -54,14 +62,25 @@ impl HttpClient for Fetcher {
         grants: &'a Grants,
         room: &'a mut Room,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {
-        Box::pin(Self::fetch(self, request, (key, grants), room))
+        let outlet = if grants.tenant == TenantId::DEFAULT { &self.of_operator } else { &self.of_others };
+        Box::pin(outlet.fetch(request, (key, grants), room))
     }
 }
 
 impl Fetcher {
     pub(crate) fn new(config: &Config) -> Result<Self, String> {
+        let public: Vec<String> = config.allow_http.iter().filter(|host| *host == "*").cloned().collect();
+        Ok(Self {
+            of_operator: Outlet::new(config, &config.allow_http, config.secrets.clone())?,
+            of_others: Outlet::new(config, &public, BTreeMap::new())?,
+        })
+    }
+}
+
+impl Outlet {
+    fn new(config: &Config, allow_http: &[String], secrets: BTreeMap<String, String>) -> Result<Self, String> {
         let database = cerebelum_store::server_of(&config.database);
-        let permits = Permits::new(&config.allow_http, config.listens_on.clone(), database);
+        let permits = Permits::new(allow_http, config.listens_on.clone(), database);
         let connector = Connector::new(permits.clone(), CONNECT)
             .map_err(|e| format!("cannot set up outgoing HTTP: {e}; are there any certificates on this machine?"))?;
         let client = Client::builder(TokioExecutor::new())
@@ -73,7 +92,7 @@ impl Fetcher {
             .http1_max_buf_size(RESPONSE_HEADER_BYTES_MAX)
             .http2_max_header_list_size(RESPONSE_HEADER_BYTES_MAX as u32)
             .build(connector);
-        Ok(Self { client, permits, secrets: config.secrets.clone() })
+        Ok(Self { client, permits, secrets })
     }
 
     async fn fetch(

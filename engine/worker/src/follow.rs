@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::api::{ApiError, ExecutionStatus, Summary};
 use crate::directory::unavailable;
-use crate::engine::{Engine, RECHECK, key, no_execution};
+use crate::tenant_engine::{RECHECK, TenantEngine, no_execution};
 use crate::views;
 use crate::watchers::WatchState;
 
@@ -27,7 +27,7 @@ struct Look {
 
 /// Checks an execution again and again.
 struct Follower {
-    engine: Engine,
+    engine: TenantEngine,
     key: ExecutionKey,
     commits: Option<watch::Receiver<WatchState>>,
     /// The shortest pause before the next check.
@@ -36,8 +36,8 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(engine: &Engine, id: &str) -> Result<Self, ApiError> {
-        Ok(Self { engine: engine.clone(), key: key(id)?, commits: None, pause: BETWEEN_LOOKS, is_over: false })
+    fn new(engine: &TenantEngine, id: &str) -> Result<Self, ApiError> {
+        Ok(Self { engine: engine.clone(), key: engine.key(id)?, commits: None, pause: BETWEEN_LOOKS, is_over: false })
     }
 
     /// The next check, the first one at once; none after the execution has ended.
@@ -92,7 +92,7 @@ impl Watcher {
     }
 }
 
-impl Engine {
+impl TenantEngine {
     /// An execution's list entry: now, after each change (several at once count as one), and every second, until it has
     /// ended. Its history is not read.
     pub fn follow(&self, id: &str) -> impl Stream<Item = Result<Summary, ApiError>> + Send + use<> {

@@ -5,8 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{Delivery, ExecutionId, Failure, GuestInput, Json, Request, Scope, Turn};
+use cerebelum_history::{Delivery, Failure, GuestInput, Json, Request, Scope, Turn};
 use cerebelum_sandbox::{Account, Held, HostError};
+use cerebelum_store::ExecutionKey;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -17,6 +18,7 @@ use crate::admission::{self, GuestHost, WaitingGuests};
 use crate::env::{Guest, Program};
 use crate::eviction::{EvictionPriority, IdleGuest, Pressure};
 use crate::metrics::Metrics;
+use crate::poison;
 
 /// How many guests of one execution may wait for admission at once.
 const WAITING_MAX: usize = 256;
@@ -84,7 +86,8 @@ struct ActiveTime {
 /// The guests of one activation.
 pub(crate) struct Guests {
     host: Arc<GuestHost>,
-    id: ExecutionId,
+    /// The execution's name in the crash log.
+    name: Arc<str>,
     workflow: String,
     /// The execution's account in the ledger.
     account: Arc<Account>,
@@ -107,10 +110,10 @@ pub(crate) struct Guests {
 
 impl Guests {
     /// Creates the set without guests.
-    pub(crate) fn new(host: Arc<GuestHost>, (id, workflow): (ExecutionId, String), account: Arc<Account>) -> Self {
+    pub(crate) fn new(host: Arc<GuestHost>, (key, workflow): (&ExecutionKey, String), account: Arc<Account>) -> Self {
         Self {
             host,
-            id,
+            name: poison::name(key).into(),
             workflow,
             account,
             slots: BTreeMap::new(),
@@ -187,7 +190,7 @@ impl Guests {
         let number = self.turns;
         self.moving += 1;
         self.slots.insert(scope.clone(), GuestSlot::Running(abort, number));
-        let (host, id, account) = (self.host.clone(), self.id.clone(), self.account.clone());
+        let (host, name, account) = (self.host.clone(), self.name.clone(), self.account.clone());
         let turn = Abortable::new(
             async move {
                 crate::fail::point(if scope.is_root() { "workflow-running" } else { "step-running" });
@@ -195,7 +198,7 @@ impl Guests {
                     let waits = host.isolation.held_while_waiting().await;
                     let mut guest = guest.await?;
                     drop(waits);
-                    let turn = host.isolation.run(&host.crash_log, id, guest.turn(delivery, repeats)).await?;
+                    let turn = host.isolation.run(&host.crash_log, name, guest.turn(delivery, repeats)).await?;
                     Ok((guest, turn))
                 };
                 let turned: Result<Result<_, HostError>, _> = AssertUnwindSafe(turn).catch_unwind().await;

@@ -1,6 +1,7 @@
 //! Executions that may crash the engine (L18). A mark per thread in a small file outlives the process and shows which
 //! executions ran when the engine died. Suspects run in isolation from then on.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::future::poll_fn;
@@ -12,15 +13,15 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{ExecutionId, planted};
-use cerebelum_store::Claimed;
+use cerebelum_history::planted;
+use cerebelum_store::{Claimed, ExecutionKey, TenantId};
 use memmap2::MmapMut;
 use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
 
 use crate::clock::wall_ms;
 
-/// Bytes per thread: the length of the id, whether it ran alone, and the execution id.
+/// Bytes per thread: the length of the execution's name, whether it ran alone, and the name.
 const SLOT_BYTES: usize = 256;
 const SLOTS: usize = 256;
 /// From this many crashes on, an execution runs alone.
@@ -75,6 +76,15 @@ impl Record {
     }
 }
 
+/// The name of an execution in this log. The ids of other tenants than `default` come with the tenant's number, so that
+/// no tenant answers for what another one's execution did under the same id. No id contains a slash.
+pub(crate) fn name(key: &ExecutionKey) -> Cow<'_, str> {
+    match key.tenant {
+        TenantId::DEFAULT => Cow::Borrowed(key.id.as_str()),
+        TenantId(tenant) => Cow::Owned(format!("{tenant}/{}", key.id)),
+    }
+}
+
 /// The marks of this process, and the records of earlier ones.
 pub(crate) struct CrashLog {
     marks: Mutex<MmapMut>,
@@ -115,14 +125,14 @@ impl CrashLog {
     }
 
     /// How this execution must be run.
-    pub(crate) fn isolation(&self, id: &ExecutionId) -> Isolation {
-        self.records().get(id.as_str()).map_or(Isolation::Shared, Record::isolation)
+    pub(crate) fn isolation(&self, id: &str) -> Isolation {
+        self.records().get(id).map_or(Isolation::Shared, Record::isolation)
     }
 
     /// Why an execution must not be run, if so.
     pub(crate) fn why_park(&self, claimed: &Claimed) -> Option<String> {
         let why = match () {
-            () if self.isolation(&claimed.head.key.id) == Isolation::Quarantined => {
+            () if self.isolation(&name(&claimed.head.key)) == Isolation::Quarantined => {
                 "the engine died while this execution ran alone".to_owned()
             }
             () if claimed.crashes >= CRASHES_ELSEWHERE_MAX && !planted("crashes-elsewhere-forgotten") => {
@@ -134,16 +144,16 @@ impl CrashLog {
     }
 
     /// Forgets an execution's crashes: it ended, or an operator resumed it.
-    pub(crate) fn forgive(&self, id: &ExecutionId) {
-        let known = self.records().remove(id.as_str()).is_some();
+    pub(crate) fn forgive(&self, id: &str) {
+        let known = self.records().remove(id).is_some();
         if known {
             save(&self.path, &self.records());
         }
     }
 
     /// Records that a suspect has computed alone for this long without a crash.
-    fn count_alone(&self, id: &ExecutionId, computed: Duration) {
-        if let Some(record) = self.records().get_mut(id.as_str()) {
+    fn count_alone(&self, id: &str, computed: Duration) {
+        if let Some(record) = self.records().get_mut(id) {
             record.alone += computed;
         }
     }
@@ -196,7 +206,7 @@ pub(crate) struct IsolationGate(RwLock<()>);
 
 impl IsolationGate {
     /// Runs one turn of a guest. Its execution is marked while a thread runs it.
-    pub(crate) async fn run<T>(&self, log: &Arc<CrashLog>, id: ExecutionId, turn: impl Future<Output = T>) -> T {
+    pub(crate) async fn run<T>(&self, log: &Arc<CrashLog>, id: Arc<str>, turn: impl Future<Output = T>) -> T {
         let mut turn = pin!(turn);
         loop {
             let alone = log.isolation(&id) == Isolation::Exclusive;
@@ -232,10 +242,10 @@ async fn woken() {
 }
 
 /// Runs `run` with the execution marked as the one on this thread.
-fn marked<T>(log: &CrashLog, (id, alone): (&ExecutionId, bool), run: impl FnOnce() -> T) -> T {
+fn marked<T>(log: &CrashLog, (id, alone): (&str, bool), run: impl FnOnce() -> T) -> T {
     thread_local!(static SLOT: Slot = Slot::take());
     let Some(slot) = SLOT.with(|slot| slot.0) else { return run() };
-    log.mark(slot, id.as_str(), alone);
+    log.mark(slot, id, alone);
     let _cleared = Cleared { log, slot };
     crate::fail::point("guest-running");
     run()
@@ -289,10 +299,10 @@ mod tests {
     }
 
     /// The log of an engine that died this many times while the execution ran next to others.
-    fn died(times: u32, id: &ExecutionId) -> (PathBuf, Arc<CrashLog>) {
+    fn died(times: u32, id: &str) -> (PathBuf, Arc<CrashLog>) {
         let data = folder();
         for _ in 0..times {
-            CrashLog::open(&data).unwrap().mark(0, id.as_str(), false);
+            CrashLog::open(&data).unwrap().mark(0, id, false);
         }
         let log = Arc::new(CrashLog::open(&data).unwrap());
         (data, log)
@@ -301,14 +311,14 @@ mod tests {
     #[test]
     fn l18_only_who_ran_is_blamed_and_only_who_ran_alone_is_parked() {
         let data = folder();
-        let (guilty, bystander): (ExecutionId, ExecutionId) = ("guilty".parse().unwrap(), "bystander".parse().unwrap());
+        let (guilty, bystander): (Arc<str>, Arc<str>) = ("guilty".into(), "bystander".into());
         let mut isolations = Vec::new();
         for alone in [false, false, true] {
             let log = CrashLog::open(&data).unwrap();
             isolations.push(log.isolation(&guilty));
-            log.mark(1, bystander.as_str(), false);
+            log.mark(1, &bystander, false);
             log.clear(1);
-            log.mark(0, guilty.as_str(), alone);
+            log.mark(0, &guilty, alone);
         }
         let log = CrashLog::open(&data).unwrap();
         assert_eq!(isolations, [Isolation::Shared, Isolation::Shared, Isolation::Exclusive]);
@@ -320,7 +330,7 @@ mod tests {
 
     #[test]
     fn l18_a_crash_is_forgotten_after_a_while() {
-        let id: ExecutionId = "e".parse().unwrap();
+        let id: Arc<str> = "e".into();
         let (data, log) = died(2, &id);
         assert_eq!(log.isolation(&id), Isolation::Exclusive);
         log.records().get_mut("e").unwrap().last_crash_ms -= CRASH_COUNTS_MS;
@@ -331,7 +341,7 @@ mod tests {
 
     #[test]
     fn l18_a_suspect_that_computed_alone_for_long_enough_runs_beside_others_again() {
-        let id: ExecutionId = "e".parse().unwrap();
+        let id: Arc<str> = "e".into();
         for (crashes, trial) in [(2, TRIAL), (3, TRIAL * 2), (20, TRIAL_MAX)] {
             let (data, log) = died(crashes, &id);
             log.count_alone(&id, trial - Duration::from_millis(1));
@@ -344,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn l22_a_turn_that_waits_keeps_nobody_out() {
-        let (suspect, other): (ExecutionId, ExecutionId) = ("suspect".parse().unwrap(), "other".parse().unwrap());
+        let (suspect, other): (Arc<str>, Arc<str>) = ("suspect".into(), "other".into());
         let (data, log) = died(2, &suspect);
         let gate = IsolationGate::default();
         for (waiting, moving) in [(&suspect, &other), (&other, &suspect), (&suspect, &suspect)] {
@@ -357,7 +367,7 @@ mod tests {
 
     #[tokio::test]
     async fn l22_a_guest_that_waits_for_a_place_keeps_no_suspect_out() {
-        let suspect: ExecutionId = "suspect".parse().unwrap();
+        let suspect: Arc<str> = "suspect".into();
         let (data, log) = died(2, &suspect);
         let gate = IsolationGate::default();
         let _waits = gate.held_while_waiting().await;

@@ -14,7 +14,6 @@ use crate::api::ApiError;
 use crate::directory::unavailable;
 use crate::node::Node;
 
-const TENANT: TenantId = TenantId::DEFAULT;
 /// A large program that is not used for one to two of these intervals is dropped, and the memory of its slots is freed.
 const UNLOAD_AFTER: Duration = Duration::from_secs(10);
 /// How many executions that need the component a refused removal names.
@@ -31,15 +30,19 @@ const PAUSE_FACTOR: u32 = 9;
 const LOOK_MAX: Duration = Duration::from_secs(600);
 
 /// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`.
-pub(crate) async fn remove(store: &dyn Store, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
-    let all = store.components(TENANT).await.map_err(unavailable)?;
+pub(crate) async fn remove(
+    store: &dyn Store,
+    tenant: TenantId,
+    (name, digest): (&str, Option<&str>),
+) -> Result<Vec<Digest>, ApiError> {
+    let all = store.components(tenant).await.map_err(unavailable)?;
     let mut versions = versions_of(&all, name, digest)?;
     for version in &versions {
         // A component that has another name as well is not deleted.
         let is_last_name = !all.iter().any(|other| other.digest == version.digest && other.name != name);
         if is_last_name {
             let limit = u32::try_from(USERS_SHOWN + 1).unwrap_or(u32::MAX);
-            let users = store.component_users(TENANT, &version.digest, limit).await.map_err(unavailable)?;
+            let users = store.component_users(tenant, &version.digest, limit).await.map_err(unavailable)?;
             refuse_if_used(version, &users)?;
         }
     }
@@ -47,7 +50,7 @@ pub(crate) async fn remove(store: &dyn Store, name: &str, digest: Option<&str>) 
     versions.sort_by_key(|version| version.current);
     let mut removed = Vec::new();
     for Component { name, digest, .. } in versions {
-        let version = Version { tenant: TENANT, name: name.clone(), digest: digest.clone() };
+        let version = Version { tenant, name: name.clone(), digest: digest.clone() };
         // If the version is gone already, another request has removed it.
         store.remove_component(version, Removable::Any).await.map_err(unavailable)?;
         removed.push(digest.clone());

@@ -17,7 +17,7 @@ use crate::activation_error::{ActivationError, Exit};
 use crate::attempts::{Attempts, PAUSE_MIN};
 use crate::commit::{Ack, ExecutionLog, PendingStart, park};
 use crate::node::Node;
-use crate::poison::Isolation;
+use crate::poison::{self, Isolation};
 use crate::supervise::panic_message;
 use crate::throttle::Throttle;
 
@@ -106,7 +106,7 @@ impl Scheduler {
     /// known: the caller has to store the execution another way.
     pub(crate) async fn begin(self: &Arc<Self>, row: ExecutionRow, execution: Execution) -> Option<Ack> {
         let node = &self.node;
-        if row.settled || node.crash_log.isolation(&row.key.id) != Isolation::Shared {
+        if row.settled || node.crash_log.isolation(&poison::name(&row.key)) != Isolation::Shared {
             return None;
         }
         let permit = self.unstored.clone().acquire_owned().await.ok()?;

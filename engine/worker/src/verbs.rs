@@ -8,32 +8,32 @@ use cerebelum_history::{
 };
 use cerebelum_store::{
     AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Command, ExecutionKey, ExecutionRow, State,
-    StoreError, TenantId,
+    StoreError,
 };
 
 use crate::api::{ApiError, Decision, StartRequest, Summary};
 use crate::commit::Ack;
 use crate::directory::{ResolvedWorkflow, unavailable};
-use crate::engine::{Engine, key, no_execution};
+
 use crate::schema::{Input, Unfit};
 use crate::start_command::{StartCommand, fresh_seed, stopping};
-use crate::{restore, views};
+use crate::tenant_engine::{TenantEngine, no_execution};
+use crate::{poison, restore, views};
 
-const TENANT: TenantId = TenantId::DEFAULT;
 /// How many of an execution's questions are searched for the open one.
 const QUESTIONS_MAX: u32 = 1_000;
 
-impl Engine {
+impl TenantEngine {
     /// Starts an execution. If one exists with the same id, the same workflow and an equal input, that one is returned.
     ///
     /// # Errors
     /// When the workflow is unknown, the input does not fit, the id is taken, or the database does not answer.
     pub async fn start(&self, request: StartRequest) -> Result<Summary, ApiError> {
         let _room = self.node.room.for_request(request.input.len()).await?;
-        let found = self.node.directory.workflow(TENANT, &request.workflow).await?;
+        let found = self.node.directory.workflow(self.tenant, &request.workflow).await?;
         let input = self.input(&request.input, &found).await?;
         let id = match &request.id {
-            Some(id) => key(id)?.id,
+            Some(id) => self.key(id)?.id,
             None => fresh_id(self.node.runtime.chance()),
         };
         let at = self.node.clock.now();
@@ -46,7 +46,7 @@ impl Engine {
         let attributes: BTreeMap<String, Json> = request.attributes.into_iter().collect();
         cerebelum_history::check_attributes(&attributes).map_err(ApiError::Invalid)?;
         let command = StartCommand {
-            tenant: TENANT,
+            tenant: self.tenant,
             identity: Identity {
                 id,
                 workflow: found.workflow,
@@ -62,7 +62,7 @@ impl Engine {
         // A client that chose the id may be repeating its request: an execution that exists must not be run again in
         // memory.
         if request.id.is_some() {
-            let key = ExecutionKey { tenant: TENANT, id: command.identity.id.clone() };
+            let key = ExecutionKey { tenant: self.tenant, id: command.identity.id.clone() };
             let there = self.node.begun.submit(key).await.ok_or_else(stopping)?.map_err(unavailable)?;
             if let Some((existing, first)) = there {
                 return started_before(
@@ -136,7 +136,7 @@ impl Engine {
         let (to, message) = match decision {
             Decision::Approve { data, comment } => {
                 let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the answer is {e}")))?;
-                self.has_inbox_room(&ExecutionKey { tenant: TENANT, id: row.execution.clone() }).await?;
+                self.has_inbox_room(&ExecutionKey { tenant: self.tenant, id: row.execution.clone() }).await?;
                 if let Some(schema) = request.schema {
                     self.fits(schema, &data).await?;
                 }
@@ -149,7 +149,7 @@ impl Engine {
             }
         };
         let message = Json::of(&message).to_string();
-        match self.node.store.answer(TENANT, &row.id, to, message).await.map_err(unavailable)? {
+        match self.node.store.answer(self.tenant, &row.id, to, message).await.map_err(unavailable)? {
             AnswerOutcome::Accepted(execution) => Ok(execution),
             AnswerOutcome::TooLate(state) => Err(too_late(&row, state)),
             AnswerOutcome::Unknown => Err(no_question(id)),
@@ -158,16 +158,16 @@ impl Engine {
 
     async fn question(&self, id: &str) -> Result<ApprovalRow, ApiError> {
         let by_id = ApprovalFilter { id: Some(id.to_owned()), ..ApprovalFilter::default() };
-        let mut found = self.node.store.approvals(TENANT, by_id).await.map_err(unavailable)?;
+        let mut found = self.node.store.approvals(self.tenant, by_id).await.map_err(unavailable)?;
         if let Some(row) = found.approvals.pop() {
             return Ok(row);
         }
-        let key = key(id).map_err(|_| no_question(id))?;
+        let key = self.key(id).map_err(|_| no_question(id))?;
         if self.node.store.execution(&key).await.map_err(unavailable)?.is_none() {
             return Err(no_question(id));
         }
         let filter = ApprovalFilter { execution: Some(key.id), limit: QUESTIONS_MAX, ..ApprovalFilter::default() };
-        let mut rows = self.node.store.approvals(TENANT, filter).await.map_err(unavailable)?.approvals;
+        let mut rows = self.node.store.approvals(self.tenant, filter).await.map_err(unavailable)?.approvals;
         let last = rows.first().cloned();
         rows.retain(|row| row.state == ApprovalState::Open);
         match (rows.len(), last) {
@@ -194,7 +194,7 @@ impl Engine {
         }
         let _room = self.node.room.for_request(data.len()).await?;
         let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
-        self.has_inbox_room(&key(id)?).await?;
+        self.has_inbox_room(&self.key(id)?).await?;
         self.send(id, Verb::Signal, Message::Signal { name: name.to_owned(), data }).await
     }
 
@@ -203,7 +203,8 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, or it has ended.
     pub async fn cancel(&self, id: &str) -> Result<(), ApiError> {
-        let head = self.node.store.execution(&key(id)?).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+        let head =
+            self.node.store.execution(&self.key(id)?).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         Verb::Cancel.on(views::standing(&head)).map_err(|why| conflict(id, &why))?;
         let at = self.node.store.now().await.map_err(unavailable)?;
         self.send(id, Verb::Cancel, Message::Cancel { at }).await
@@ -214,7 +215,7 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, or it has ended.
     pub async fn terminate(&self, id: &str) -> Result<(), ApiError> {
-        let key = key(id)?;
+        let key = self.key(id)?;
         if self.is_readable(&key).await? {
             self.send(id, Verb::Terminate, Message::Terminate).await?;
             // The reason for which it was parked no longer matters.
@@ -265,11 +266,11 @@ impl Engine {
     /// When there is no such execution, nothing keeps it from going on, or its code went on after the failure and the
     /// mode is [`ReopenMode::Checked`].
     pub async fn resume(&self, id: &str, mode: ReopenMode) -> Result<(), ApiError> {
-        let key = key(id)?;
+        let key = self.key(id)?;
         let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         match Resumption::of(views::standing(&head)).map_err(|why| conflict(id, &why))? {
             Resumption::Unpark => {
-                self.node.crash_log.forgive(&key.id);
+                self.node.crash_log.forgive(&poison::name(&key));
                 self.node.store.command(&key, Command::Unpark).await.map_err(unavailable)?;
                 self.node.wake.now();
             }
@@ -301,7 +302,7 @@ impl Engine {
     /// # Errors
     /// When there is no such execution, or it has not ended.
     pub async fn delete(&self, id: &str) -> Result<(), ApiError> {
-        let key = key(id)?;
+        let key = self.key(id)?;
         if self.node.store.command(&key, Command::Delete).await.map_err(unavailable)? {
             return Ok(());
         }
@@ -316,7 +317,7 @@ impl Engine {
     }
 
     async fn send(&self, id: &str, verb: Verb, message: Message) -> Result<(), ApiError> {
-        let key = key(id)?;
+        let key = self.key(id)?;
         let send = Command::Send(Json::of(&message).to_string());
         if self.node.store.command(&key, send).await.map_err(unavailable)? {
             return Ok(());

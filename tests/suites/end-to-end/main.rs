@@ -39,6 +39,7 @@ mod sagas;
 mod schemas;
 mod sizes;
 mod sleeping;
+mod tenants;
 mod terminal;
 mod two_engines;
 mod values;

@@ -10,6 +10,7 @@ use cerebelum_history::{Digest, Failure, GuestInput, HttpRequest, HttpResponse, 
 use cerebelum_sandbox::{Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox};
 use cerebelum_worker::{
     ComponentLoader, Config, Engine, Env, Grants, Guest, HttpClient, Program, Room, Runtime, StartRequest,
+    TenantEngine, TenantId,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -123,7 +124,7 @@ impl Runtime for Clock {
 }
 
 /// Runs a test on an engine in this process, whose environment panics.
-fn check<F: Future<Output = ()>>(database: Database, test: impl FnOnce(Engine, Arc<AtomicBool>) -> F) {
+fn check<F: Future<Output = ()>>(database: Database, test: impl FnOnce(TenantEngine, Arc<AtomicBool>) -> F) {
     let data = scratch();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -142,13 +143,14 @@ fn check<F: Future<Output = ()>>(database: Database, test: impl FnOnce(Engine, A
         let config = Config { lease: LEASE, ..Config::new(&data.0) };
         let engine = Engine::open_on(config, env).await.unwrap();
         let bytes = std::fs::read(component("test-guests")).unwrap();
-        engine.upload(Some("test-guests".into()), "test-guests.wasm", bytes).await.unwrap();
-        test(engine.clone(), panics).await;
+        let tenant = engine.of(TenantId::DEFAULT);
+        tenant.upload(Some("test-guests".into()), "test-guests.wasm", bytes).await.unwrap();
+        test(tenant, panics).await;
         engine.stop().await;
     });
 }
 
-async fn begun(engine: &Engine) -> String {
+async fn begun(engine: &TenantEngine) -> String {
     let started = engine.start(StartRequest {
         workflow: "asks".into(),
         input: r#"{"method": "GET", "url": "http://127.0.0.1:1/"}"#.into(),
@@ -160,14 +162,14 @@ async fn begun(engine: &Engine) -> String {
     started.await.unwrap().id.to_string()
 }
 
-async fn ended(engine: &Engine, id: &str) -> cerebelum_worker::ExecutionStatus {
+async fn ended(engine: &TenantEngine, id: &str) -> cerebelum_worker::ExecutionStatus {
     let status = engine.wait(id, Some(WATCHDOG)).await.unwrap();
     assert!(status.summary.ended_at.is_some(), "{id} has not ended: {status:#?}");
     status
 }
 
 fn a_request_that_panics_ends_its_call(database: Database) {
-    check(database, async |engine: Engine, _| {
+    check(database, async |engine: TenantEngine, _| {
         let id = begun(&engine).await;
         let failure = ended(&engine, &id).await.failure.unwrap();
         assert_eq!(failure.kind, "engine-failure", "{failure}");
@@ -175,7 +177,7 @@ fn a_request_that_panics_ends_its_call(database: Database) {
 }
 
 fn an_activation_that_panics_can_be_ended(database: Database) {
-    check(database, async |engine: Engine, panics: Arc<AtomicBool>| {
+    check(database, async |engine: TenantEngine, panics: Arc<AtomicBool>| {
         panics.store(true, Ordering::SeqCst);
         let (parked, resumed) = (begun(&engine).await, begun(&engine).await);
         for id in [&parked, &resumed] {

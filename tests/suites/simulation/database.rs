@@ -9,8 +9,8 @@ use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
     AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, Audit, Batch, Chunk, ClaimFilter, Claimed,
     Command, Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
-    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreError,
-    StoreFuture, TenantId, Upload, Version,
+    IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store,
+    StoreError, StoreFuture, Tenant, TenantId, Token, Upload, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -349,5 +349,44 @@ impl ComponentStore for Link {
 
     fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {
         self.read(|memory| memory.digests())
+    }
+}
+
+/// No fault strikes these: no execution of the simulation has anything to do with tokens.
+impl IdentityStore for Link {
+    fn create_tenant(&self, name: &str) -> StoreFuture<'_, Option<TenantId>> {
+        let name = name.to_owned();
+        self.read(move |memory| memory.create_tenant(&name))
+    }
+
+    fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>> {
+        self.read(|memory| memory.tenants())
+    }
+
+    fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool> {
+        let name = name.to_owned();
+        self.read(move |memory| memory.suspend_tenant(&name, suspended))
+    }
+
+    fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool> {
+        self.read(move |memory| memory.create_token(token.clone(), tokens_max))
+    }
+
+    fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>> {
+        self.read(move |memory| memory.tokens(tenant))
+    }
+
+    fn use_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>> {
+        let id = id.to_owned();
+        self.read(move |memory| memory.use_token(&id))
+    }
+
+    fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool> {
+        let id = id.to_owned();
+        self.read(move |memory| memory.revoke_token(tenant, &id))
+    }
+
+    fn has_tokens(&self) -> StoreFuture<'_, bool> {
+        self.read(|memory| memory.has_tokens())
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use cerebelum_history::{Position, ReopenMode, Scope, Status, Timestamp};
-use cerebelum_worker::{ApiError, ApprovalView, ApprovalsRequest, Decision, Engine, ExecutionStatus, StartRequest};
+use cerebelum_worker::{
+    ApiError, ApprovalView, ApprovalsRequest, Decision, ExecutionStatus, StartRequest, TenantEngine,
+};
 use futures::FutureExt;
 use futures::future::join;
 use test_programs::{expected, json};
@@ -47,7 +49,7 @@ async fn begin(world: &World, id: &str, program: usize) -> Option<Result<(), Api
 pub(crate) async fn attend(world: Arc<World>) {
     loop {
         world.clockwork.sleep_ms(5 + world.clockwork.below(100)).await;
-        let asked = |engine: Engine| async move { engine.approvals(ApprovalsRequest::default()).await }.boxed();
+        let asked = |engine: TenantEngine| async move { engine.approvals(ApprovalsRequest::default()).await }.boxed();
         if let Some(Ok((questions, _))) = world.ask(asked).await {
             for question in questions {
                 if world.clockwork.permille(400) {

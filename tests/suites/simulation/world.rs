@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cerebelum_history::Timestamp;
 use cerebelum_store::{ExecutionKey, TenantId};
-use cerebelum_worker::{ApiError, Config, Engine, Env, Runtime};
+use cerebelum_worker::{ApiError, Config, Engine, Env, Runtime, TenantEngine};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
@@ -210,11 +210,11 @@ impl World {
     /// Sends a request to any node, as a client does: there may be no answer, or none within the client's timeout.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
-        call: impl FnOnce(Engine) -> BoxFuture<'static, Result<T, ApiError>> + Send + 'static,
+        call: impl FnOnce(TenantEngine) -> BoxFuture<'static, Result<T, ApiError>> + Send + 'static,
     ) -> Option<Result<T, ApiError>> {
         let first = usize::try_from(self.clockwork.below(NODES as u64)).expect("a small number");
         let node = (0..NODES).map(|n| (first + n) % NODES).find(|node| self.engine(*node).is_some())?;
-        let engine = self.engine(node).clone()?;
+        let engine = self.engine(node).as_ref()?.of(TenantId::DEFAULT);
         let (tell, answer) = oneshot::channel();
         let (abort, registration) = AbortHandle::new_pair();
         let serving = Abortable::new(

@@ -3,6 +3,7 @@
 mod component;
 mod control;
 mod dev;
+mod identity;
 mod list;
 mod people;
 mod read;

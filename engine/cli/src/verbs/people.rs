@@ -80,7 +80,7 @@ impl ApiCommand {
     }
 }
 
-/// The user name on this machine: there is no authentication yet.
+/// The user name on this machine. An engine takes it only if it has no tokens.
 fn whoami() -> String {
     let known = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
     // In a container or a systemd timer neither variable is set.

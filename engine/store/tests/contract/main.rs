@@ -11,6 +11,7 @@ mod components;
 mod crashes;
 mod damage;
 mod garbage;
+mod identity;
 mod leases;
 mod lists;
 mod lost_answers;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cerebelum_history::{Failure, HttpRequest, kind};
+use cerebelum_store::TenantId;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
@@ -316,6 +317,9 @@ impl Secrets<'_> {
         }
         match self.secrets.get(name) {
             Some(secret) => Ok(secret),
+            None if self.grants.tenant != TenantId::DEFAULT => refused(format!(
+                "there is no secret {shown} for this tenant: the engine's configuration has those of the tenant `default`"
+            )),
             None => refused(format!(
                 "the engine has no secret {shown}: set CEREBELUM_SECRET_{name} or [secrets] in its configuration"
             )),

@@ -326,6 +326,7 @@ impl Engine {
         let done = Command::new(program("cerebelum"))
             .args(["--url", &self.url])
             .args(arguments)
+            .env("XDG_CONFIG_HOME", self.data.0.join("config"))
             .stdin(Stdio::null())
             .output()
             .expect("the command line can be run");

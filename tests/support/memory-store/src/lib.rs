@@ -5,6 +5,7 @@ mod append;
 mod claims;
 mod components;
 mod executions;
+mod identity;
 mod questions;
 mod tables;
 
@@ -35,7 +36,9 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store with this clock.
     pub fn new(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self { tables: Mutex::default(), hints: broadcast::Sender::new(HINTS_MAX), clock: Arc::new(clock) }
+        let mut tables = Tables::default();
+        tables.tenants.push(Tables::first_tenant());
+        Self { tables: Mutex::new(tables), hints: broadcast::Sender::new(HINTS_MAX), clock: Arc::new(clock) }
     }
 
     /// Changes the tables at the current time, and sends hints about executions that moved.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cerebelum_history::{CallName, Position, Scope, Timestamp};
 use cerebelum_store::{
     AppendError, ApprovalRow, CallRow, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, InboxCursor, InboxRow,
-    Incarnation, Lease, LogRow, Progress, TenantId,
+    Incarnation, Lease, LogRow, Progress, Tenant, TenantId, Token,
 };
 
 use crate::claims;
@@ -104,6 +104,8 @@ pub struct Tables {
     pub(crate) nameless: BTreeMap<(TenantId, String), Timestamp>,
     /// The number of uploads and removals of components.
     pub(crate) uploads: i64,
+    pub(crate) tenants: Vec<Tenant>,
+    pub(crate) tokens: Vec<Token>,
     nodes: BTreeMap<Incarnation, Node>,
     /// The numbers that were allocated so far. No number is allocated twice.
     numbers: i64,

@@ -14,7 +14,11 @@ fn with_headers(headers: &[(&str, &str)]) -> HttpRequest {
 }
 
 fn leaving_with(request: HttpRequest, secret: &str) -> Result<Request<Full<Bytes>>, Failure> {
-    let grants = Grants { hosts: vec!["api.example.com".into()], secrets: vec!["TOKEN".into(), "UNSET".into()] };
+    let grants = Grants {
+        tenant: TenantId::DEFAULT,
+        hosts: vec!["api.example.com".into()],
+        secrets: vec!["TOKEN".into(), "UNSET".into()],
+    };
     let permits = Permits::new(&["*".into()], vec![], None);
     prepare(request, "the-key", &grants, (&permits, &BTreeMap::from([("TOKEN".to_owned(), secret.to_owned())])))
 }
@@ -36,6 +40,16 @@ fn secrets_stay_within_the_path_and_the_query() {
     let built = leaving_with(with_headers(&[("authorization", "Bearer {{secret:TOKEN}}!")]), "s3cret").unwrap();
     assert_eq!(built.headers()["authorization"], "Bearer s3cret!");
     assert!(built.headers()["authorization"].is_sensitive());
+}
+
+#[test]
+fn another_tenant_is_told_whose_the_secrets_are() {
+    let grants = Grants { tenant: TenantId(7), hosts: vec!["api.example.com".into()], secrets: vec!["TOKEN".into()] };
+    let permits = Permits::new(&["*".into()], vec![], None);
+    let asked = with_headers(&[("authorization", "{{secret:TOKEN}}")]);
+    let refused = prepare(asked, "the-key", &grants, (&permits, &BTreeMap::new())).unwrap_err();
+    assert_eq!(refused.kind, kind::NOT_GRANTED);
+    assert!(refused.message.contains("for this tenant"), "{refused}");
 }
 
 #[test]

@@ -1,0 +1,198 @@
+//! Tenants, tokens, and the token that this user has.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
+
+use cerebelum_server::{json, proto};
+use cerebelum_worker::{Config, TokenRequest, create_token_in};
+
+use super::ApiCommand;
+use crate::args::{CreateToken, Login, TenantVerb, TokenVerb};
+use crate::client::{Client, Place};
+use crate::contexts::{Context, Contexts};
+use crate::exit::{CliError, Code, Outcome};
+use crate::out::note;
+use crate::render::{Line, Now, Style, Table, ago};
+
+impl ApiCommand {
+    /// Manages tenants.
+    pub(crate) async fn tenant(&self, verb: TenantVerb) -> Outcome {
+        let mut client = self.client().await?;
+        let (tenant, done) = match verb {
+            TenantVerb::List => return self.tenants(&mut client).await,
+            TenantVerb::Create { name } => {
+                let request = proto::CreateTenantRequest { name };
+                (client.engine.create_tenant(request).await, "exists now")
+            }
+            TenantVerb::Suspend { name, lift } => {
+                let request = proto::SuspendTenantRequest { name, lift };
+                let done = if lift { "is not suspended any more" } else { "is suspended" };
+                (client.engine.suspend_tenant(request).await, done)
+            }
+        };
+        let tenant = tenant.map_err(|e| client.stop(&e))?.into_inner();
+        match self.global.json {
+            true => self.out.say(&json::tenant(&tenant)),
+            false => self.out.say(&format!("tenant {} {done}", tenant.name)),
+        }
+    }
+
+    async fn tenants(&self, client: &mut Client) -> Outcome {
+        let answer = client.engine.tenants(proto::TenantsRequest {}).await.map_err(|e| client.stop(&e))?;
+        let tenants = answer.into_inner().tenants;
+        if self.global.json {
+            return self.out.array(&tenants.iter().map(json::tenant).collect::<Vec<_>>());
+        }
+        let now = Now::measured();
+        let mut table = Table::new(&["TENANT", "CREATED", "SUSPENDED"]);
+        for tenant in &tenants {
+            let cell = |at: Option<&_>| Line::new(Style::Plain, &ago(at, now));
+            let (created, suspended) = (cell(tenant.created_at.as_ref()), cell(tenant.suspended_at.as_ref()));
+            table.row(vec![Line::new(Style::Bold, &tenant.name), created, suspended]);
+        }
+        self.out.show(&table.lines())
+    }
+
+    /// Manages tokens.
+    pub(crate) async fn token(&self, verb: TokenVerb) -> Outcome {
+        match verb {
+            TokenVerb::Create(args) => self.create_token(args).await,
+            TokenVerb::List { tenant } => {
+                let mut client = self.client().await?;
+                let request = proto::TokensRequest { tenant };
+                let answer = client.engine.tokens(request).await.map_err(|e| client.stop(&e))?;
+                self.tokens(&answer.into_inner().tokens)
+            }
+            TokenVerb::Revoke { id, tenant } => {
+                let mut client = self.client().await?;
+                let request = proto::RevokeTokenRequest { id: id.clone(), tenant };
+                client.engine.revoke_token(request).await.map_err(|e| client.stop(&e))?;
+                self.done(&id, "is revoked")
+            }
+        }
+    }
+
+    async fn create_token(&self, args: CreateToken) -> Outcome {
+        let role = args.role.as_str().to_owned();
+        let expires_in_ms = args.expires.map(|span| span.ms);
+        let database = database(args.data, args.database);
+        let created = match database {
+            Some(database) => {
+                let request = TokenRequest { tenant: args.tenant, role, name: args.name, expires_in_ms };
+                let created = create_token_in(&database, &request).await;
+                created.map_err(|refused| CliError::new(Code::Refused, refused.to_string()))?.into()
+            }
+            None => {
+                let mut client = self.client().await?;
+                let request = proto::CreateTokenRequest { tenant: args.tenant, role, name: args.name, expires_in_ms };
+                client.engine.create_token(request).await.map_err(|e| client.stop(&e))?.into_inner()
+            }
+        };
+        if self.global.json {
+            return self.out.say(&json::created_token(&created));
+        }
+        let token = created.token.unwrap_or_default();
+        note(&format!(
+            "{} of {} in tenant {}; shown this once: keep it, or give it to `cerebelum login`",
+            token.role, token.name, token.tenant
+        ));
+        self.out.say(&created.secret)
+    }
+
+    fn tokens(&self, tokens: &[proto::Token]) -> Outcome {
+        if self.global.json {
+            return self.out.array(&tokens.iter().map(json::token).collect::<Vec<_>>());
+        }
+        if tokens.is_empty() {
+            return self.out.say("no tokens: the engine is open to this machine; `cerebelum token create` closes it");
+        }
+        let now = Now::measured();
+        let mut table = Table::new(&["TOKEN", "ROLE", "NAME", "CREATED", "EXPIRES", "LAST USED", "REVOKED"]);
+        for token in tokens {
+            let at = |at: Option<&_>| Line::new(Style::Plain, &ago(at, now));
+            table.row(vec![
+                Line::new(Style::Bold, &token.id),
+                Line::new(Style::Plain, &token.role),
+                Line::new(Style::Plain, &token.name),
+                at(token.created_at.as_ref()),
+                at(token.expires_at.as_ref()),
+                at(token.last_used_at.as_ref()),
+                at(token.revoked_at.as_ref()),
+            ]);
+        }
+        self.out.show(&table.lines())
+    }
+
+    /// Says who the caller is.
+    pub(crate) async fn whoami(&self) -> Outcome {
+        let mut client = self.client().await?;
+        let caller = client.engine.who_am_i(proto::WhoAmIRequest {}).await.map_err(|e| client.stop(&e))?.into_inner();
+        if self.global.json {
+            return self.out.say(&json::caller(&caller));
+        }
+        let name = caller.name.as_deref().unwrap_or("anybody on this machine: the engine has no tokens");
+        self.out.say(&format!("{} in tenant {}, {name}", caller.role, caller.tenant))
+    }
+
+    /// Keeps a token in this user's configuration, once the engine has accepted it.
+    pub(crate) async fn login(mut self, args: Login) -> Outcome {
+        let place = Place::of(&self.global)?;
+        let token = match &self.global.token {
+            Some(token) => token.clone(),
+            None => read_token()?,
+        };
+        (self.global.url, self.global.token) = (Some(place.url.clone()), Some(token.clone()));
+        let mut client = self.client().await?;
+        let caller = client.engine.who_am_i(proto::WhoAmIRequest {}).await.map_err(|e| client.stop(&e))?.into_inner();
+        if caller.token_id.is_none() {
+            let why = format!("the engine at {} has no tokens: it takes whoever is on its machine", place.url);
+            return Err(CliError::new(Code::Refused, why));
+        }
+        let name = args.name.unwrap_or_else(|| place.url.split_once("://").map_or("", |(_, rest)| rest).to_owned());
+        let mut contexts = Contexts::read()?;
+        contexts.keep(name.clone(), Context { url: place.url, token });
+        contexts.write()?;
+        self.done(&name, &format!("is the current context: {} in tenant {}", caller.role, caller.tenant))
+    }
+
+    /// Lists the contexts, or makes one the current one.
+    pub(crate) fn context(&self, name: Option<String>) -> Outcome {
+        let mut contexts = Contexts::read()?;
+        if let Some(name) = name {
+            contexts.choose(&name)?;
+            contexts.write()?;
+            return self.done(&name, "is the current context");
+        }
+        if self.global.json {
+            return self.out.array(&contexts.lines_of_json());
+        }
+        let mut table = Table::new(&["CONTEXT", "URL", "CURRENT"]);
+        for (name, context, is_current) in contexts.all() {
+            let current = Line::new(Style::Plain, if is_current { "*" } else { "" });
+            table.row(vec![Line::new(Style::Bold, name), Line::new(Style::Plain, &context.url), current]);
+        }
+        match table.is_empty() {
+            true => self.out.say("no contexts: `cerebelum login` makes one"),
+            false => self.out.show(&table.lines()),
+        }
+    }
+}
+
+/// The database in which a token is created without an engine.
+fn database(data: Option<PathBuf>, database: Option<String>) -> Option<String> {
+    database.or_else(|| data.map(|data| Config::new(data).database))
+}
+
+/// The first line of stdin. On a terminal it is asked for.
+fn read_token() -> Outcome<String> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        note("token (`cerebelum token create` shows it once):");
+    }
+    let mut line = String::new();
+    stdin.lock().read_line(&mut line).map_err(|e| CliError::usage(format!("cannot read the token: {e}")))?;
+    match line.trim() {
+        "" => Err(CliError::usage("no token on stdin: name one with --token, or pipe it in".to_owned())),
+        token => Ok(token.to_owned()),
+    }
+}

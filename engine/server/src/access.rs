@@ -1,0 +1,163 @@
+//! Lets a request in: its token becomes a caller, whose role must allow the method. No method is reached in another way.
+
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use cerebelum_worker::{Action, ApiError, Caller, Engine};
+
+use crate::convert::refusal;
+use crate::guard::PAGES;
+use crate::proto::engine_server::SERVICE_NAME;
+
+/// How often the token of an open stream is checked again.
+const RECHECK: Duration = Duration::from_secs(30);
+
+/// What each method of the service does. A method that is missing here is refused.
+pub const ACTIONS: [(&str, Action); 27] = [
+    ("Upload", Action::Develop),
+    ("Components", Action::Read),
+    ("RemoveComponent", Action::Develop),
+    ("Start", Action::Run),
+    ("StartMany", Action::Run),
+    ("Status", Action::Read),
+    ("Wait", Action::Read),
+    ("Watch", Action::Read),
+    ("List", Action::Read),
+    ("History", Action::Read),
+    ("Logs", Action::Read),
+    ("Approvals", Action::Read),
+    ("Approve", Action::Decide),
+    ("Reject", Action::Decide),
+    ("Signal", Action::Run),
+    ("Cancel", Action::Run),
+    ("Terminate", Action::Run),
+    ("Pause", Action::Run),
+    ("Resume", Action::Run),
+    ("Delete", Action::Delete),
+    ("WhoAmI", Action::Read),
+    ("CreateToken", Action::Tokens),
+    ("Tokens", Action::Tokens),
+    ("RevokeToken", Action::Tokens),
+    ("CreateTenant", Action::Tenants),
+    ("Tenants", Action::Tenants),
+    ("SuspendTenant", Action::Tenants),
+];
+
+/// The caller of a request that was let in, and the token with which it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    pub(crate) caller: Caller,
+    token: Option<String>,
+}
+
+impl Access {
+    /// The access of a request. There is one, because [`admit`] stands before every method.
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Result<Self, tonic::Status> {
+        let found = request.extensions().get::<Self>().cloned();
+        found.ok_or_else(|| tonic::Status::unauthenticated("the request came without a caller"))
+    }
+
+    /// Resolves when the token is refused: it was revoked or has expired since, or its tenant was suspended.
+    pub(crate) async fn lost(self, engine: Engine) -> ApiError {
+        loop {
+            tokio::time::sleep(RECHECK).await;
+            // A database that does not answer takes no rights away.
+            if let Err(refused @ (ApiError::Unauthenticated(_) | ApiError::Forbidden(_))) =
+                engine.authenticate(self.token.as_deref()).await
+            {
+                return refused;
+            }
+        }
+    }
+}
+
+/// Lets a request pass with its caller, or answers with the reason for refusing it. Health and the description of the
+/// interface are for everybody.
+pub(crate) async fn admit(State(engine): State<Engine>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
+    let is_method = method.is_some();
+    let action = match method {
+        Some(method) => ACTIONS.into_iter().find(|(name, _)| method.strip_prefix('/') == Some(name)).map(|of| of.1),
+        None if path == PAGES[1] => Some(Action::Metrics),
+        None => return next.run(request).await,
+    };
+    match check(&engine, request.headers(), action).await {
+        Ok(access) => {
+            request.extensions_mut().insert(access);
+            next.run(request).await
+        }
+        Err(refused) if is_method => refusal(refused).into_http(),
+        Err(refused) => {
+            let status = match refused {
+                ApiError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+                ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            (status, format!("{refused}\n")).into_response()
+        }
+    }
+}
+
+async fn check(engine: &Engine, headers: &HeaderMap, action: Option<Action>) -> Result<Access, ApiError> {
+    let token = token(headers)?;
+    let caller = engine.authenticate(token).await?;
+    let action = action.ok_or_else(|| ApiError::NotFound("there is no such method".to_owned()))?;
+    caller.check(action)?;
+    Ok(Access { caller, token: token.map(str::to_owned) })
+}
+
+/// The token of a request: what follows `Bearer` in its one `authorization` header.
+fn token(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let refused = || ApiError::Unauthenticated("the header `authorization` must be `Bearer cb_ID_SECRET`".to_owned());
+    let mut held = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(first) = held.next() else { return Ok(None) };
+    if held.next().is_some() {
+        return Err(refused());
+    }
+    let (scheme, token) = first.to_str().ok().and_then(|held| held.split_once(' ')).ok_or_else(refused)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(refused());
+    }
+    Ok(Some(token.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message;
+
+    use super::*;
+    use crate::proto::FILE_DESCRIPTOR_SET;
+
+    #[test]
+    fn every_method_has_an_action_and_no_other() {
+        let all = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+        let services = all.file.iter().flat_map(|file| &file.service);
+        let methods: BTreeSet<&str> =
+            services.flat_map(|service| &service.method).map(|method| method.name()).collect();
+        let listed: BTreeSet<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
+        assert_eq!((listed.len(), listed), (ACTIONS.len(), methods));
+    }
+
+    #[test]
+    fn a_token_stands_in_one_header_behind_bearer() {
+        let read = |held: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in held {
+                headers.append(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            token(&headers).map(|token| token.map(str::to_owned)).map_err(|refused| refused.to_string())
+        };
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["Bearer cb_1_2"]), Ok(Some("cb_1_2".to_owned())));
+        assert_eq!(read(&["bearer  cb_1_2 "]), Ok(Some("cb_1_2".to_owned())));
+        for wrong in [&["cb_1_2"][..], &["Basic cb_1_2"], &["Bearer a", "Bearer a"], &[""]] {
+            assert!(read(wrong).unwrap_err().contains("Bearer"), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Tenants, and the tokens with which people and programs act for them.
+
+use cerebelum_history::{Digest, Timestamp};
+
+use crate::database::Database;
+use crate::db_error::DbError;
+use crate::model::TenantId;
+use crate::sql::{Row, Session, Statement};
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its number.
+    pub id: TenantId,
+    /// Its name.
+    pub name: String,
+    /// The time of its creation; 0 for the one that the first migration made.
+    pub created_at: Timestamp,
+    /// The time since which its tokens are refused.
+    pub suspended_at: Option<Timestamp>,
+}
+
+/// A token: the right of a person or a program to act for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its public part, unique among all tenants.
+    pub id: String,
+    /// The tenant for which it acts.
+    pub tenant: TenantId,
+    /// Its role, in a word. The store does not know what a role may do.
+    pub role: String,
+    /// The name of whoever has it.
+    pub name: String,
+    /// The digest of its secret part.
+    pub secret_digest: Digest,
+    /// The time of its creation. The store sets it.
+    pub created_at: Timestamp,
+    /// The time from which it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// The time since which it is refused.
+    pub revoked_at: Option<Timestamp>,
+    /// The time of its last use, to the minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// See [`crate::IdentityStore::create_tenant`].
+pub(crate) async fn create_tenant(database: &Database, name: &str) -> Result<Option<TenantId>, DbError> {
+    // The row of the first tenant is locked first, so that two creations do not take the same number.
+    static TURN: Statement = Statement::new("update tenants set name = name where tenant_id = 1");
+    static CREATE: Statement = Statement::new(
+        "insert into tenants (tenant_id, name, created_at)
+        select max(t.tenant_id) + 1, $1, {clock} from tenants t where true
+        on conflict (name) do nothing
+        returning tenant_id",
+    );
+    let mut session = database.write().await?;
+    session.run(&TURN, &[]).await?;
+    let id = match session.rows(&CREATE, &[name.into()]).await?.first_mut() {
+        Some(row) => Some(TenantId(row.count()?)),
+        None => None,
+    };
+    session.commit().await?;
+    Ok(id)
+}
+
+/// See [`crate::IdentityStore::tenants`].
+pub(crate) async fn tenants(database: &Database) -> Result<Vec<Tenant>, DbError> {
+    static ALL: Statement =
+        Statement::new("select tenant_id, name, created_at, suspended_at from tenants order by name");
+    let rows = database.client().await?.rows(&ALL, &[]).await?;
+    rows.into_iter().map(|mut row| read_tenant(&mut row)).collect()
+}
+
+/// See [`crate::IdentityStore::suspend_tenant`].
+pub(crate) async fn suspend_tenant(database: &Database, name: &str, suspended: bool) -> Result<bool, DbError> {
+    static SUSPEND: Statement =
+        Statement::new("update tenants set suspended_at = coalesce(suspended_at, {clock}) where name = $1");
+    static LIFT: Statement = Statement::new("update tenants set suspended_at = null where name = $1");
+    let mut session = database.write().await?;
+    let changed = session.run(if suspended { &SUSPEND } else { &LIFT }, &[name.into()]).await?;
+    session.commit().await?;
+    Ok(changed == 1)
+}
+
+/// See [`crate::IdentityStore::create_token`].
+pub(crate) async fn create_token(database: &Database, token: &Token, tokens_max: u32) -> Result<bool, DbError> {
+    // The row of the tenant is locked first, so that two creations do not exceed the limit together.
+    static TURN: Statement = Statement::new("update tenants set name = name where tenant_id = $1");
+    static CREATE: Statement = Statement::new(
+        "insert into tokens (token_id, tenant_id, role, name, secret_digest, created_at, expires_at)
+        select $2, t.tenant_id, $3, $4, $5, {clock}, $6
+        from tenants t
+        where t.tenant_id = $1 and
+            (select count(*) from tokens o where o.tenant_id = t.tenant_id and o.revoked_at is null) < $7",
+    );
+    let mut session = database.write().await?;
+    session.run(&TURN, &[token.tenant.into()]).await?;
+    let values = [
+        token.tenant.into(),
+        token.id.as_str().into(),
+        token.role.as_str().into(),
+        token.name.as_str().into(),
+        token.secret_digest.as_str().into(),
+        token.expires_at.into(),
+        tokens_max.into(),
+    ];
+    let created = session.run(&CREATE, &values).await?;
+    session.commit().await?;
+    Ok(created == 1)
+}
+
+/// See [`crate::IdentityStore::tokens`].
+pub(crate) async fn tokens(database: &Database, tenant: TenantId) -> Result<Vec<Token>, DbError> {
+    static OF_TENANT: Statement = Statement::new(
+        "select token_id, tenant_id, role, name, secret_digest, created_at, expires_at, revoked_at, last_used_at
+        from tokens where tenant_id = $1
+        order by created_at desc, token_id
+        limit 10000",
+    );
+    let rows = database.client().await?.rows(&OF_TENANT, &[tenant.into()]).await?;
+    rows.into_iter().map(|mut row| read_token(&mut row)).collect()
+}
+
+/// See [`crate::IdentityStore::use_token`].
+pub(crate) async fn use_token(database: &Database, id: &str) -> Result<Option<(Token, Tenant)>, DbError> {
+    static FIND: Statement = Statement::new(
+        "select k.token_id, k.tenant_id, k.role, k.name, k.secret_digest, k.created_at, k.expires_at, k.revoked_at,
+            k.last_used_at, t.tenant_id, t.name, t.created_at, t.suspended_at,
+            case when k.last_used_at > {clock} - 60000 then 0 else 1 end
+        from tokens k join tenants t on t.tenant_id = k.tenant_id
+        where k.token_id = $1",
+    );
+    static USED: Statement = Statement::new("update tokens set last_used_at = {clock} where token_id = $1");
+    let mut rows = database.client().await?.rows(&FIND, &[id.into()]).await?;
+    let Some(row) = rows.first_mut() else { return Ok(None) };
+    let found = (read_token(row)?, read_tenant(row)?);
+    if row.flag()? {
+        let mut session: Session = database.write().await?;
+        session.run(&USED, &[id.into()]).await?;
+        session.commit().await?;
+    }
+    Ok(Some(found))
+}
+
+/// See [`crate::IdentityStore::revoke_token`].
+pub(crate) async fn revoke_token(database: &Database, tenant: TenantId, id: &str) -> Result<bool, DbError> {
+    static REVOKE: Statement = Statement::new(
+        "update tokens set revoked_at = {clock} where tenant_id = $1 and token_id = $2 and revoked_at is null",
+    );
+    let mut session = database.write().await?;
+    let revoked = session.run(&REVOKE, &[tenant.into(), id.into()]).await?;
+    session.commit().await?;
+    Ok(revoked == 1)
+}
+
+/// See [`crate::IdentityStore::has_tokens`].
+pub(crate) async fn has_tokens(database: &Database) -> Result<bool, DbError> {
+    static ANY: Statement = Statement::new("select token_id from tokens limit 1");
+    Ok(!database.client().await?.rows(&ANY, &[]).await?.is_empty())
+}
+
+fn read_tenant(row: &mut Row) -> Result<Tenant, DbError> {
+    Ok(Tenant { id: TenantId(row.count()?), name: row.text()?, created_at: row.at()?, suspended_at: row.opt_at()? })
+}
+
+fn read_token(row: &mut Row) -> Result<Token, DbError> {
+    Ok(Token {
+        id: row.text()?,
+        tenant: TenantId(row.count()?),
+        role: row.text()?,
+        name: row.text()?,
+        secret_digest: Digest::from_text(&row.text()?),
+        created_at: row.at()?,
+        expires_at: row.opt_at()?,
+        revoked_at: row.opt_at()?,
+        last_used_at: row.opt_at()?,
+    })
+}

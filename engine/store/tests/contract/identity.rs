@@ -1,0 +1,109 @@
+//! Tenants and tokens.
+
+use cerebelum_history::{Digest, Timestamp};
+use cerebelum_store::{TenantId, Token};
+
+use crate::bench::Bench;
+use crate::on_all;
+
+on_all!(
+    a_tenant_has_a_name_of_its_own_and_can_be_suspended,
+    a_token_is_found_by_its_id_until_the_end_of_time,
+    only_its_own_tenant_revokes_a_token_and_only_once,
+    a_tenant_has_a_limited_number_of_valid_tokens,
+    tenants_and_tokens_made_at_once_take_no_number_twice,
+);
+
+fn token(id: &str, tenant: TenantId) -> Token {
+    Token {
+        id: id.into(),
+        tenant,
+        role: "viewer".into(),
+        name: "ada \"\\ 🌍".into(),
+        secret_digest: Digest::of(id.as_bytes()),
+        created_at: Timestamp(0),
+        expires_at: Some(Timestamp(u64::MAX >> 2)),
+        revoked_at: None,
+        last_used_at: None,
+    }
+}
+
+async fn a_tenant_has_a_name_of_its_own_and_can_be_suspended(bench: Bench) {
+    let names = async || bench.tenants().await.unwrap().into_iter().map(|tenant| tenant.name).collect::<Vec<_>>();
+    assert_eq!(names().await, ["default"]);
+    let (b, a) = (bench.create_tenant("b").await.unwrap().unwrap(), bench.create_tenant("a").await.unwrap().unwrap());
+    assert!(a != b && a != TenantId::DEFAULT && b != TenantId::DEFAULT);
+    assert_eq!(bench.create_tenant("a").await.unwrap(), None);
+    assert_eq!(names().await, ["a", "b", "default"]);
+    assert!(bench.suspend_tenant("a", true).await.unwrap());
+    let since = bench.tenants().await.unwrap()[0].suspended_at.unwrap();
+    assert!(bench.suspend_tenant("a", true).await.unwrap());
+    let tenants = bench.tenants().await.unwrap();
+    assert_eq!((tenants[0].suspended_at, tenants[1].suspended_at), (Some(since), None), "a suspension begins once");
+    assert!(bench.suspend_tenant("a", false).await.unwrap());
+    assert_eq!(bench.tenants().await.unwrap()[0].suspended_at, None);
+    assert!(!bench.suspend_tenant("nobody", true).await.unwrap());
+}
+
+async fn a_token_is_found_by_its_id_until_the_end_of_time(bench: Bench) {
+    assert!(!bench.has_tokens().await.unwrap());
+    assert_eq!(bench.use_token("k").await.unwrap(), None);
+    let tenant = bench.create_tenant("a").await.unwrap().unwrap();
+    let now = bench.now().await.unwrap();
+    assert!(bench.create_token(token("k", tenant), 10).await.unwrap());
+    assert!(bench.has_tokens().await.unwrap());
+    let (found, of) = bench.use_token("k").await.unwrap().unwrap();
+    assert_eq!((of.id, of.name.as_str()), (tenant, "a"));
+    assert!(found.created_at >= now && found.last_used_at.is_none());
+    assert_eq!(found, Token { created_at: found.created_at, ..token("k", tenant) });
+    let used = bench.use_token("k").await.unwrap().unwrap().0.last_used_at.unwrap();
+    assert!(used >= now);
+    // A use within the same minute is not written again.
+    assert_eq!(bench.use_token("k").await.unwrap().unwrap().0.last_used_at, Some(used));
+    assert!(bench.revoke_token(tenant, "k").await.unwrap());
+    assert!(bench.use_token("k").await.unwrap().unwrap().0.revoked_at.is_some());
+    assert!(bench.has_tokens().await.unwrap(), "an engine that had a token is never open again");
+}
+
+async fn only_its_own_tenant_revokes_a_token_and_only_once(bench: Bench) {
+    let (a, b) = (bench.create_tenant("a").await.unwrap().unwrap(), bench.create_tenant("b").await.unwrap().unwrap());
+    assert!(bench.create_token(token("k", a), 10).await.unwrap());
+    assert!(!bench.revoke_token(b, "k").await.unwrap());
+    assert_eq!(bench.tokens(b).await.unwrap(), []);
+    assert!(bench.tokens(a).await.unwrap()[0].revoked_at.is_none());
+    assert!(bench.revoke_token(a, "k").await.unwrap());
+    assert!(!bench.revoke_token(a, "k").await.unwrap());
+}
+
+async fn a_tenant_has_a_limited_number_of_valid_tokens(bench: Bench) {
+    let a = bench.create_tenant("a").await.unwrap().unwrap();
+    for (id, taken) in [("1", true), ("2", true), ("3", false)] {
+        assert_eq!(bench.create_token(token(id, a), 2).await.unwrap(), taken, "{id}");
+    }
+    assert!(bench.create_token(token("4", TenantId::DEFAULT), 2).await.unwrap());
+    assert!(bench.revoke_token(a, "1").await.unwrap());
+    assert!(bench.create_token(token("3", a), 2).await.unwrap());
+    let nobody = TenantId(4_711);
+    assert!(!bench.create_token(token("5", nobody), 2).await.unwrap(), "there is no such tenant");
+}
+
+async fn tenants_and_tokens_made_at_once_take_no_number_twice(bench: Bench) {
+    let other = bench.second().await;
+    let names: Vec<String> = (0..8).map(|number| format!("t{number}")).collect();
+    let (mut here, mut there) = (Vec::new(), Vec::new());
+    for name in &names {
+        let (left, right) = tokio::join!(bench.create_tenant(name), other.create_tenant(name));
+        let ids: Vec<TenantId> = [left.unwrap(), right.unwrap()].into_iter().flatten().collect();
+        assert_eq!(ids.len(), 1, "one of them has it");
+        here.extend(ids);
+    }
+    for number in 0..8 {
+        let (left, right) = (token(&format!("l{number}"), here[0]), token(&format!("r{number}"), here[0]));
+        let (left, right) = tokio::join!(bench.create_token(left, 5), other.create_token(right, 5));
+        there.extend([left.unwrap(), right.unwrap()]);
+    }
+    here.sort_unstable();
+    here.dedup();
+    assert_eq!(here.len(), 8);
+    assert_eq!(there.iter().filter(|taken| **taken).count(), 5);
+}

@@ -1,0 +1,258 @@
+//! Manages tenants and tokens.
+
+use std::time::Duration;
+
+use cerebelum_history::Timestamp;
+use cerebelum_store::{Store, StoreError, Tenant, TenantId, Token};
+
+use crate::api::ApiError;
+use crate::directory::unavailable;
+use crate::engine::Engine;
+use crate::identity::{Action, Caller, Credential, Role};
+
+/// The most tokens of a tenant that are not revoked.
+const TOKENS_MAX: u32 = 1_000;
+/// The longest name of a tenant, in bytes.
+const TENANT_NAME_BYTES_MAX: usize = 64;
+/// The longest name of a token's owner, in bytes.
+const TOKEN_NAME_BYTES_MAX: usize = 128;
+/// How long the offline creation of a token may hold the database, which it does not use as an engine.
+const OFFLINE_LEASE: Duration = Duration::from_secs(10);
+
+/// A tenant, for readers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantView {
+    /// Its name.
+    pub name: String,
+    /// The time of its creation; 0 for `default`.
+    pub created_at: Timestamp,
+    /// The time since which its tokens are refused.
+    pub suspended_at: Option<Timestamp>,
+}
+
+/// A token without its secret, for readers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenView {
+    /// Its public part.
+    pub id: String,
+    /// The name of its tenant.
+    pub tenant: String,
+    /// Its role.
+    pub role: String,
+    /// The name of whoever has it.
+    pub name: String,
+    /// The time of its creation.
+    pub created_at: Timestamp,
+    /// The time from which it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// The time since which it is refused.
+    pub revoked_at: Option<Timestamp>,
+    /// The time of its last use, to the minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// A request for a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// The tenant; that of the caller if there is none.
+    pub tenant: Option<String>,
+    /// The role, in a word.
+    pub role: String,
+    /// The name of whoever gets it. Answers to questions carry this name.
+    pub name: String,
+    /// Milliseconds until it is refused; never if there are none.
+    pub expires_in_ms: Option<u64>,
+}
+
+/// A token that was created. The secret is shown here and nowhere else.
+#[derive(Debug, Clone)]
+pub struct CreatedToken {
+    /// What everybody may see of it.
+    pub view: TokenView,
+    /// The whole token, `cb_ID_SECRET`.
+    pub secret: String,
+}
+
+impl Engine {
+    /// Creates a tenant.
+    ///
+    /// # Errors
+    /// When the caller may not, the name is not valid or taken, or the database does not answer.
+    pub async fn create_tenant(&self, caller: &Caller, name: &str) -> Result<TenantView, ApiError> {
+        caller.check(Action::Tenants)?;
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || name.len() > TENANT_NAME_BYTES_MAX || !name.chars().all(allowed) {
+            let shown = name.escape_debug();
+            return Err(ApiError::Invalid(format!(
+                "`{shown}` is no tenant name: use 1 to {TENANT_NAME_BYTES_MAX} of a-z 0-9 -"
+            )));
+        }
+        if self.node.store.create_tenant(name).await.map_err(unavailable)?.is_none() {
+            return Err(ApiError::Conflict(format!("there is a tenant `{name}` already")));
+        }
+        Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
+    }
+
+    /// All tenants, by name.
+    ///
+    /// # Errors
+    /// When the caller may not, or the database does not answer.
+    pub async fn tenants(&self, caller: &Caller) -> Result<Vec<TenantView>, ApiError> {
+        caller.check(Action::Tenants)?;
+        let tenants = self.node.store.tenants().await.map_err(unavailable)?;
+        Ok(tenants.into_iter().map(view_of_tenant).collect())
+    }
+
+    /// Suspends a tenant, so that its tokens are refused, or lifts the suspension. Its executions go on.
+    ///
+    /// # Errors
+    /// When the caller may not, there is no such tenant, it is `default`, or the database does not answer.
+    pub async fn suspend_tenant(&self, caller: &Caller, name: &str, suspended: bool) -> Result<TenantView, ApiError> {
+        caller.check(Action::Tenants)?;
+        let found = tenant(&*self.node.store, name).await?;
+        if found.id == TenantId::DEFAULT {
+            return Err(ApiError::Conflict(
+                "the tenant `default` manages the others and cannot be suspended".to_owned(),
+            ));
+        }
+        self.node.store.suspend_tenant(name, suspended).await.map_err(unavailable)?;
+        self.identities.forget();
+        Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
+    }
+
+    /// Creates a token. The first one closes an engine that was open to everybody on its machine.
+    ///
+    /// # Errors
+    /// When the caller may not, the request is not valid, the tenant has too many tokens, or the database does not
+    /// answer.
+    pub async fn create_token(&self, caller: &Caller, request: TokenRequest) -> Result<CreatedToken, ApiError> {
+        caller.check(Action::Tokens)?;
+        let of = self.tenant_of(caller, request.tenant.as_deref()).await?;
+        if self.is_open().await? && (of.id != TenantId::DEFAULT || request.role != Role::Admin.as_str()) {
+            return Err(ApiError::Conflict(
+                "the first token closes the engine to everybody without one: create it for an admin of the tenant `default`"
+                    .to_owned(),
+            ));
+        }
+        let created = create(&*self.node.store, of, &request, self.node.clock.now()).await?;
+        self.identities.forget();
+        tracing::info!(
+            token = created.view.id,
+            tenant = created.view.tenant,
+            role = created.view.role,
+            "token created"
+        );
+        Ok(created)
+    }
+
+    /// The tokens of a tenant (by default the caller's), the newest first.
+    ///
+    /// # Errors
+    /// When the caller may not, there is no such tenant, or the database does not answer.
+    pub async fn tokens(&self, caller: &Caller, of: Option<&str>) -> Result<Vec<TokenView>, ApiError> {
+        caller.check(Action::Tokens)?;
+        let of = self.tenant_of(caller, of).await?;
+        let tokens = self.node.store.tokens(of.id).await.map_err(unavailable)?;
+        Ok(tokens.into_iter().map(|token| view_of_token(token, &of.name)).collect())
+    }
+
+    /// Revokes a token of a tenant (by default the caller's). Every engine refuses it within five seconds.
+    ///
+    /// # Errors
+    /// When the caller may not, there is no such token, or the database does not answer.
+    pub async fn revoke_token(&self, caller: &Caller, of: Option<&str>, id: &str) -> Result<(), ApiError> {
+        caller.check(Action::Tokens)?;
+        let of = self.tenant_of(caller, of).await?;
+        if !self.node.store.revoke_token(of.id, id).await.map_err(unavailable)? {
+            let shown = id.escape_debug();
+            return Err(ApiError::NotFound(format!(
+                "the tenant `{}` has no valid token `{shown}`: see `cerebelum token list`",
+                of.name
+            )));
+        }
+        self.identities.forget();
+        tracing::info!(token = id, tenant = of.name, "token revoked");
+        Ok(())
+    }
+
+    /// The tenant with this name, as far as the caller may manage it; by default the caller's own.
+    async fn tenant_of(&self, caller: &Caller, name: Option<&str>) -> Result<Tenant, ApiError> {
+        let name = name.unwrap_or(&caller.tenant_name);
+        if name != caller.tenant_name {
+            caller.check(Action::Tenants)?;
+        }
+        tenant(&*self.node.store, name).await
+    }
+}
+
+/// Creates a token in a database that no engine has to serve: the first one, or one for an admin who lost theirs.
+///
+/// # Errors
+/// When the database cannot be opened (a SQLite file that an engine uses, for instance), or the request is not valid.
+pub async fn create_token_in(database: &str, request: &TokenRequest) -> Result<CreatedToken, ApiError> {
+    let store = cerebelum_store::open_for(database, OFFLINE_LEASE).await.map_err(|error| match error {
+        StoreError::Unavailable(_) => unavailable(error),
+        other => ApiError::Conflict(format!("{other}; a running engine creates tokens without --data and --database")),
+    })?;
+    let of = tenant(&*store, request.tenant.as_deref().unwrap_or("default")).await?;
+    let now = store.now().await.map_err(unavailable)?;
+    create(&*store, of, request, now).await
+}
+
+async fn create(
+    store: &dyn Store,
+    of: Tenant,
+    request: &TokenRequest,
+    now: Timestamp,
+) -> Result<CreatedToken, ApiError> {
+    let role: Role = request.role.parse()?;
+    let is_printable = !request.name.trim().is_empty() && !request.name.chars().any(char::is_control);
+    if !is_printable || request.name.len() > TOKEN_NAME_BYTES_MAX {
+        return Err(ApiError::Invalid(format!(
+            "a token needs the name of whoever gets it: 1 to {TOKEN_NAME_BYTES_MAX} bytes, without control characters"
+        )));
+    }
+    let credential = Credential::random();
+    let token = Token {
+        id: credential.id.clone(),
+        tenant: of.id,
+        role: role.as_str().to_owned(),
+        name: request.name.clone(),
+        secret_digest: credential.digest(),
+        created_at: now,
+        expires_at: request.expires_in_ms.map(|ms| now.plus(ms)),
+        revoked_at: None,
+        last_used_at: None,
+    };
+    if !store.create_token(token.clone(), TOKENS_MAX).await.map_err(unavailable)? {
+        return Err(ApiError::Conflict(format!(
+            "tokens-max: the tenant `{}` has {TOKENS_MAX} tokens: revoke some that nobody uses",
+            of.name
+        )));
+    }
+    Ok(CreatedToken { view: view_of_token(token, &of.name), secret: credential.reveal() })
+}
+
+async fn tenant(store: &dyn Store, name: &str) -> Result<Tenant, ApiError> {
+    let found = store.tenants().await.map_err(unavailable)?.into_iter().find(|tenant| tenant.name == name);
+    found.ok_or_else(|| {
+        ApiError::NotFound(format!("there is no tenant `{}`: see `cerebelum tenant list`", name.escape_debug()))
+    })
+}
+
+fn view_of_tenant(tenant: Tenant) -> TenantView {
+    TenantView { name: tenant.name, created_at: tenant.created_at, suspended_at: tenant.suspended_at }
+}
+
+fn view_of_token(token: Token, tenant: &str) -> TokenView {
+    TokenView {
+        id: token.id,
+        tenant: tenant.to_owned(),
+        role: token.role,
+        name: token.name,
+        created_at: token.created_at,
+        expires_at: token.expires_at,
+        revoked_at: token.revoked_at,
+        last_used_at: token.last_used_at,
+    }
+}

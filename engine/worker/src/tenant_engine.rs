@@ -1,0 +1,243 @@
+//! The engine as one tenant sees it: components, executions and questions of that tenant, and nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cerebelum_history::{Digest, ExecutionId, Json, Position};
+use cerebelum_sandbox::InspectError;
+use cerebelum_store::{ApprovalFilter, Component, ExecutionKey, Filter, HistoryPart, State, TenantId, Upload};
+
+use crate::api::{
+    ApiError, ApprovalView, ApprovalsRequest, ComponentInfo, EventView, ExecutionStatus, ListRequest, LogView, Summary,
+};
+use crate::directory::{manifest_of, unavailable};
+use crate::node::Node;
+use crate::scheduler::Scheduler;
+use crate::schema::Checker;
+use crate::{restore, views};
+
+/// How many bytes of a history are read together, unless a single chunk is larger.
+const HISTORY_PAGE_BYTES_MAX: u64 = 1 << 20;
+/// How many log lines are read together.
+const LINES_PER_PAGE: u32 = 200;
+/// How often a client's wait for an execution checks it without a hint. Commits of other nodes give no hint.
+pub(crate) const RECHECK: Duration = Duration::from_secs(1);
+/// How many questions a page has, unless the request asks for fewer.
+const APPROVALS_PAGE: u32 = 1_000;
+
+/// The engine as one tenant sees it; cheap to clone. The id of another tenant's execution is not found, because the
+/// tenant is part of every key. All answers show committed state only (L7).
+#[derive(Clone)]
+pub struct TenantEngine {
+    pub(crate) node: Arc<Node>,
+    pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) checker: Arc<Checker>,
+    pub(crate) tenant: TenantId,
+}
+
+impl TenantEngine {
+    /// Checks a component and makes it the current one of its name (by default the file's name).
+    ///
+    /// # Errors
+    /// When this engine cannot run the component, in one line that names the reason.
+    pub async fn upload(
+        &self,
+        name: Option<String>,
+        file_name: &str,
+        bytes: Vec<u8>,
+    ) -> Result<ComponentInfo, ApiError> {
+        let name = name.unwrap_or_else(|| {
+            let stem = std::path::Path::new(file_name).file_stem().and_then(|stem| stem.to_str());
+            stem.unwrap_or("component").replace('_', "-")
+        });
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+            return Err(ApiError::Invalid(format!(
+                "`{}` is no component name: use 1 to 64 of A-Z a-z 0-9 . _ -",
+                name.escape_debug()
+            )));
+        }
+        let bytes = Bytes::from(bytes);
+        let inspected = self.node.programs.inspect(bytes.clone()).await.map_err(|error| match error {
+            InspectError::Refused(cause) => ApiError::Conflict(cause),
+            InspectError::HostError(cause) => ApiError::Unavailable(cause),
+        })?;
+        let upload = Upload {
+            tenant: self.tenant,
+            name: name.clone(),
+            digest: inspected.digest.clone(),
+            manifest: Json::of(&inspected.manifest).to_string(),
+            bytes: Arc::new(bytes.into()),
+        };
+        self.node.store.keep_component(upload).await.map_err(unavailable)?;
+        let components = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+        let is_it = |component: &Component| component.name == name && component.digest == inspected.digest;
+        let component = components.into_iter().find(is_it);
+        let component = component
+            .ok_or_else(|| ApiError::Unavailable("the component was removed meanwhile: upload it again".to_owned()))?;
+        Ok(views::component(&component, &inspected.manifest))
+    }
+
+    /// All components, by name, the current one first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn components(&self) -> Result<Vec<ComponentInfo>, ApiError> {
+        let components = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+        let view =
+            |component| Ok(views::component(&component, &manifest_of(&component).map_err(ApiError::Unavailable)?));
+        components.into_iter().map(view).collect()
+    }
+
+    /// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`. Returns
+    /// their digests.
+    ///
+    /// # Errors
+    /// When there is no such component or version, an execution may still need one of them, or the database does not
+    /// answer.
+    pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
+        crate::removal::remove(&*self.node.store, self.tenant, (name, digest)).await
+    }
+
+    /// The full status of an execution.
+    ///
+    /// # Errors
+    /// When there is no such execution, or the database does not answer.
+    pub async fn status(&self, id: &str) -> Result<ExecutionStatus, ApiError> {
+        let whole = self.node.store.describe(&self.key(id)?).await.map_err(unavailable)?;
+        views::status(whole.ok_or_else(|| no_execution(id))?)
+    }
+
+    /// The full status of an execution, if it has ended.
+    async fn ended(&self, key: &ExecutionKey) -> Result<Option<ExecutionStatus>, ApiError> {
+        let head = self.node.store.execution(key).await.map_err(unavailable)?;
+        if head.ok_or_else(|| no_execution(key.id.as_str()))?.state == State::Open {
+            return Ok(None);
+        }
+        let status = self.status(key.id.as_str()).await?;
+        // It may have been reopened in between.
+        Ok(Some(status).filter(|status| status.summary.status.is_ended()))
+    }
+
+    /// Waits until the execution has ended and returns its status, or returns its current status after the timeout.
+    ///
+    /// # Errors
+    /// When there is no such execution, or the database does not answer.
+    pub async fn wait(&self, id: &str, timeout: Option<Duration>) -> Result<ExecutionStatus, ApiError> {
+        let key = self.key(id)?;
+        let runtime = &self.node.runtime;
+        let began = runtime.boot_ms();
+        let mut commits = self.node.watchers.watch(&key);
+        let mut hints = commits.borrow().hints;
+        // An execution that is in memory here announces its end and its hibernation. In this order, no end is missed.
+        if !self.scheduler.is_active(&key)
+            && let Some(status) = self.ended(&key).await?
+        {
+            return Ok(status);
+        }
+        loop {
+            let waited = Duration::from_millis(runtime.boot_ms() - began);
+            let left = timeout.map_or(RECHECK, |timeout| timeout.saturating_sub(waited));
+            if left.is_zero() {
+                return self.status(id).await;
+            }
+            let moved = runtime.within(left.min(RECHECK), commits.changed()).await;
+            let news = *commits.borrow_and_update();
+            let is_sure = moved.is_some() && news.hints == hints;
+            hints = news.hints;
+            if is_sure && news.ended {
+                return self.status(id).await;
+            }
+            // Another node may have ended it.
+            if !is_sure && let Some(status) = self.ended(&key).await? {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// A page of executions, newest first, and the cursor of the next page.
+    ///
+    /// # Errors
+    /// When the cursor is not valid, or the database does not answer.
+    pub async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), ApiError> {
+        let limit = if request.limit == 0 { 100 } else { request.limit.min(1_000) };
+        let attributes = request.attributes.into_iter().map(|(name, value)| (name, value.to_string())).collect();
+        let filter =
+            Filter { status: request.status, workflow: request.workflow, attributes, cursor: request.cursor, limit };
+        let page = self.node.store.list(self.tenant, filter).await.map_err(unavailable)?;
+        let summaries = page.executions.iter().map(views::summary).collect();
+        Ok((summaries, page.cursor))
+    }
+
+    /// A page of the events after a position in an execution's run (the current one unless another is named). It is
+    /// empty at the end.
+    ///
+    /// # Errors
+    /// When there is no such execution or run, or the database does not answer.
+    pub async fn history(&self, id: &str, run: Option<u32>, after: Position) -> Result<Vec<EventView>, ApiError> {
+        let key = self.key(id)?;
+        let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+        let run = run.unwrap_or(head.run);
+        if run == 0 || run > head.run {
+            return Err(ApiError::NotFound(format!("execution `{id}` has no run {run}: it has had {}", head.run)));
+        }
+        let to = if run == head.run { head.position } else { Position(u64::MAX >> 1) };
+        if to <= after {
+            return Ok(Vec::new());
+        }
+        let next = after.next();
+        let part = HistoryPart::Page { from: next, bytes_max: HISTORY_PAGE_BYTES_MAX };
+        let page = self.node.store.history(&key, run, part).await.map_err(unavailable)?;
+        let events = restore::events_of(&page).map_err(unavailable)?;
+        // The chunk of the first wanted event may begin with earlier events.
+        let told = page.first().map_or(0, |chunk| next.0.saturating_sub(chunk.first.0));
+        let told = usize::try_from(told).unwrap_or(usize::MAX);
+        Ok(views::events(after, events.get(told..).unwrap_or_default()))
+    }
+
+    /// Log lines after a sequence number.
+    ///
+    /// # Errors
+    /// When there is no such execution, or the database does not answer.
+    pub async fn logs(&self, id: &str, after: i64) -> Result<Vec<LogView>, ApiError> {
+        let key = self.existing(id).await?;
+        let rows = self.node.store.logs(&key, after, LINES_PER_PAGE).await.map_err(unavailable)?;
+        Ok(rows.into_iter().map(views::log).collect())
+    }
+
+    /// A page of open questions, or of all questions of one execution, newest first, and the cursor of the next page.
+    ///
+    /// # Errors
+    /// When there is no such execution, the cursor is not valid, or the database does not answer.
+    pub async fn approvals(&self, request: ApprovalsRequest) -> Result<(Vec<ApprovalView>, Option<String>), ApiError> {
+        let execution = match request.execution {
+            Some(id) => Some(self.existing(&id).await?.id),
+            None => None,
+        };
+        let limit = if request.limit == 0 { APPROVALS_PAGE } else { request.limit };
+        let filter = ApprovalFilter { id: None, execution, cursor: request.cursor, limit };
+        let page = self.node.store.approvals(self.tenant, filter).await.map_err(unavailable)?;
+        // An unreadable question does not hide the others.
+        let approvals = page.approvals.into_iter().filter_map(|row| views::approval(row).ok());
+        Ok((approvals.collect(), page.cursor))
+    }
+
+    /// The key of an execution. Fails if the execution does not exist.
+    pub(crate) async fn existing(&self, id: &str) -> Result<ExecutionKey, ApiError> {
+        let key = self.key(id)?;
+        let head = self.node.store.execution(&key).await.map_err(unavailable)?;
+        head.map(|head| head.key).ok_or_else(|| no_execution(id))
+    }
+
+    /// The key of the execution with this id, whether it exists or not.
+    pub(crate) fn key(&self, id: &str) -> Result<ExecutionKey, ApiError> {
+        let id: ExecutionId =
+            id.parse().map_err(|e: cerebelum_history::InvalidName| ApiError::Invalid(e.to_string()))?;
+        Ok(ExecutionKey { tenant: self.tenant, id })
+    }
+}
+
+pub(crate) fn no_execution(id: &str) -> ApiError {
+    ApiError::NotFound(format!("there is no execution `{id}`: see `cerebelum list`"))
+}
