@@ -69,7 +69,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "CEREBELUM_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
     /// The engine and the token that `cerebelum login` kept under this name
-    #[arg(long, global = true, env = "CEREBELUM_CONTEXT", hide_env_values = true, conflicts_with = "url")]
+    #[arg(long, global = true, env = "CEREBELUM_CONTEXT", hide_env_values = true, conflicts_with_all = ["url", "token"])]
     pub(crate) context: Option<String>,
     /// Answer in JSON, for programs
     #[arg(long, global = true)]

@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::args::Global;
-use crate::contexts::Contexts;
+use crate::contexts::{Context, Contexts};
 use crate::exit::{CliError, Code, Outcome, is_lost};
 
 /// Where an engine listens unless it is told otherwise.
@@ -55,19 +55,36 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The place that the flags and variables name; what they leave out comes from the contexts.
+    /// The place that the flags and variables name. A context is for whoever names neither address nor token, and gives
+    /// its token to nobody but its own address.
     pub(crate) fn of(global: &Global) -> Outcome<Self> {
-        let named = |url: &str| url.trim_end_matches('/').to_owned();
-        let contexts = Contexts::read()?;
-        let context = match (&global.context, &global.url) {
-            (Some(name), _) => Some(contexts.named(name)?),
-            (None, Some(url)) => contexts.at(&named(url)),
-            (None, None) => contexts.current(),
+        let url = global.url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+        let context = match (&global.context, &url, &global.token) {
+            (Some(name), _, _) => Some(Contexts::read()?.named(name)?.clone()),
+            (None, _, Some(_)) => None,
+            (None, Some(url), None) => Contexts::read()?.at(url)?.cloned(),
+            (None, None, None) => Contexts::read()?.current().cloned(),
         };
-        let url = global.url.as_deref().or_else(|| context.map(|context| context.url.as_str()));
-        let token = global.token.clone().or_else(|| context.map(|context| context.token.clone()));
-        Ok(Self { url: named(url.unwrap_or(DEFAULT_URL)), token })
+        let place = match context {
+            Some(Context { url, token }) => Self { url, token: Some(token) },
+            None => Self { url: url.unwrap_or_else(|| DEFAULT_URL.to_owned()), token: global.token.clone() },
+        };
+        if place.token.is_some() && !is_this_machine(&place.url) {
+            let why =
+                "a token is not sent to another machine without TLS; use a tunnel to an address such as 127.0.0.1";
+            return Err(CliError::usage(format!("--url {}: {why}", place.url)));
+        }
+        Ok(place)
     }
+}
+
+/// Whether a URL leads to this machine, as far as one can see. What is no URL is refused elsewhere.
+fn is_this_machine(url: &str) -> bool {
+    let Ok(uri) = url.parse::<tonic::transport::Uri>() else { return true };
+    let Some(host) = uri.host() else { return true };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 impl Client {
@@ -206,6 +223,8 @@ mod tests {
             let stop = Client::connect(&global(url)).await.err().unwrap();
             assert_eq!(stop.code, Some(Code::Usage), "{url}: {stop}");
         }
+        let far = Global { token: Some("cb_1_2".into()), ..global("http://10.0.0.7:9090") };
+        assert!(Client::connect(&far).await.err().unwrap().line.contains("without TLS"));
         let odd = Global { token: Some("a\nb".into()), ..global("http://127.0.0.1:9") };
         assert_eq!(Client::connect(&odd).await.err().unwrap().code, Some(Code::Usage));
     }

@@ -30,12 +30,14 @@ impl Contexts {
     /// Reads the user's file; without a file there are no contexts.
     pub(crate) fn read() -> Outcome<Self> {
         let Some(file) = file() else { return Ok(Self::default()) };
-        let wrong = |why: &str| CliError::usage(format!("{}: {why}; log in again once it is away", file.display()));
-        match std::fs::read_to_string(&file) {
-            Ok(text) => toml::from_str(&text).map_err(|e| wrong(e.message())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(wrong(&error.to_string())),
-        }
+        // Whoever has no such folder, or may not read it, has not logged in.
+        let Ok(text) = std::fs::read_to_string(&file) else { return Ok(Self::default()) };
+        toml::from_str(&text).map_err(|error: toml::de::Error| {
+            // The cause may quote a token.
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = 1 + before.matches('\n').count();
+            CliError::usage(format!("{} is damaged in line {line}; remove it and log in again", file.display()))
+        })
     }
 
     /// Replaces the user's file, for this user's eyes only.
@@ -85,9 +87,18 @@ impl Contexts {
         self.current.as_ref().and_then(|name| self.contexts.get(name))
     }
 
-    /// The context of the engine at this address.
-    pub(crate) fn at(&self, url: &str) -> Option<&Context> {
-        self.contexts.values().find(|context| context.url == url)
+    /// The context of the engine at this address: the current one, or else the only one.
+    pub(crate) fn at(&self, url: &str) -> Outcome<Option<&Context>> {
+        if let Some(current) = self.current().filter(|context| context.url == url) {
+            return Ok(Some(current));
+        }
+        let all: Vec<(&String, &Context)> = self.contexts.iter().filter(|(_, context)| context.url == url).collect();
+        if let [(a, _), (b, _), ..] = all[..] {
+            return Err(CliError::usage(format!(
+                "{url} has more than one context, such as {a} and {b}: name one with --context"
+            )));
+        }
+        Ok(all.first().map(|(_, context)| *context))
     }
 
     /// All contexts, and whether each is the current one.
@@ -123,8 +134,13 @@ mod tests {
         contexts.keep("b".to_owned(), context("http://b:1"));
         assert_eq!(contexts.current(), Some(&context("http://b:1")));
         contexts.choose("a").unwrap();
-        assert_eq!(contexts.at("http://a:1"), contexts.current());
-        assert!(contexts.choose("c").unwrap_err().line.contains("a, b"));
+        assert_eq!(contexts.at("http://a:1").unwrap(), contexts.current());
+        assert_eq!(contexts.at("http://b:1").unwrap(), Some(&context("http://b:1")));
+        assert_eq!(contexts.at("http://c:1").unwrap(), None);
+        contexts.keep("b2".to_owned(), context("http://b:1"));
+        contexts.choose("a").unwrap();
+        assert!(contexts.at("http://b:1").unwrap_err().line.contains("b and b2"));
+        assert!(contexts.choose("c").unwrap_err().line.contains("a, b, b2"));
         let text = toml::to_string(&contexts).unwrap();
         assert_eq!(toml::from_str::<Contexts>(&text).unwrap(), contexts);
         assert!(contexts.lines_of_json().iter().all(|line| !line.contains("cb_1_2")));

@@ -20,7 +20,8 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// Whether both are the same call of the same run of the same execution: then the child is the same as well.
+    /// Whether both are the same call of the same run of an execution with the same id. The child is the same only if its
+    /// seed is as well: an execution may have been deleted, and another one started under its id.
     #[must_use]
     pub fn is_same_call(&self, other: &Self) -> bool {
         (&self.id, self.run, &self.call) == (&other.id, other.run, &other.call)
@@ -39,13 +40,14 @@ impl Parent {
 
     /// What a child that ended before tells a call that is made again, by the next attempt of a step or after a
     /// reopening, if that call waits for it. `events` are the last events of the child's history as they are stored, if
-    /// they can be read.
+    /// they can be read and told; without them the call fails, with the kind of a child that `was_cancelled` if it was.
     #[must_use]
-    pub fn farewell_again(&self, child: &ExecutionId, events: Option<&str>) -> Option<Message> {
+    pub fn farewell_again(&self, child: &ExecutionId, events: Option<&str>, was_cancelled: bool) -> Option<Message> {
         let last = events.and_then(|events| Event::decode(events).ok()).and_then(|mut events| events.pop());
         let end = last.and_then(|event| event.data.end()).unwrap_or_else(|| {
-            let why = format!("the execution `{child}` has ended, but its end cannot be read");
-            End::Failed(Failure::new(kind::CONFLICT, why))
+            let kind = if was_cancelled { kind::CANCELLED } else { kind::CONFLICT };
+            let why = format!("the execution `{child}` ended before, and how cannot be told again");
+            End::Failed(Failure::new(kind, why))
         });
         self.farewell(child, &end)
     }
@@ -154,12 +156,16 @@ mod tests {
         let (child, output) = ("a".parse().unwrap(), Json::of(&7));
         let data = EventData::ExecutionCompleted { output: output.clone() };
         let stored = Event::encode([&Event { at: Timestamp(1), scope: Scope::root(), data }]);
-        let told = |events: &str| match parent(true).farewell_again(&child, Some(events)) {
+        let told = |events: &str| match parent(true).farewell_again(&child, Some(events), false) {
             Some(Message::Child { result, .. }) => result,
             other => panic!("{other:?}"),
         };
         assert_eq!(told(&stored), ChildResult::Completed(output));
         assert!(matches!(told("damaged"), ChildResult::Failed(Failure { kind, .. }) if kind == kind::CONFLICT));
-        assert_eq!(parent(false).farewell_again(&child, Some(&stored)), None);
+        let buried = parent(true).farewell_again(&child, None, true);
+        assert!(
+            matches!(buried, Some(Message::Child { result: ChildResult::Failed(f), .. }) if f.kind == kind::CANCELLED)
+        );
+        assert_eq!(parent(false).farewell_again(&child, Some(&stored), false), None);
     }
 }

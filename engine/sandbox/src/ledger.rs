@@ -125,7 +125,13 @@ impl Ledger {
     /// The account of one execution.
     #[must_use]
     pub fn account(self: &Arc<Self>) -> Arc<Account> {
-        Arc::new(Account { ledger: Arc::clone(self), bytes: Mutex::new(0) })
+        self.account_of("")
+    }
+
+    /// The same, for an execution whose tenant shares no fair share with others: see [`Account::share_of`].
+    #[must_use]
+    pub fn account_of(self: &Arc<Self>, tenant: &str) -> Arc<Account> {
+        Arc::new(Account { ledger: Arc::clone(self), bytes: Mutex::new(0), tenant: tenant.into() })
     }
 
     /// Returns when a lane has room again, or when an execution lets another one go on.
@@ -143,9 +149,17 @@ impl Ledger {
 pub struct Account {
     ledger: Arc<Ledger>,
     bytes: Mutex<u64>,
+    tenant: Box<str>,
 }
 
 impl Account {
+    /// The name under which this execution's guests share memory and places fairly with others: that of its workflow,
+    /// behind that of its tenant if it has one. Two tenants may have workflows with equal names.
+    #[must_use]
+    pub fn share_of(&self, workflow: &str) -> String {
+        if self.tenant.is_empty() { workflow.to_owned() } else { format!("{}/{workflow}", self.tenant) }
+    }
+
     fn bytes(&self) -> MutexGuard<'_, u64> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }

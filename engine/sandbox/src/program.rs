@@ -109,7 +109,7 @@ async fn instantiate(
     let plant = shared.engines.for_memory(memory_bytes);
     let is_workflow = matches!(begin.entry, Entry::Workflow(_));
     let kind = Kind { is_large: memory_bytes >= LARGE_GUEST_BYTES, is_workflow };
-    let applicant = Applicant { kind, workflow: begin.workflow.clone(), bytes: memory_bytes };
+    let applicant = Applicant { kind, workflow: account.share_of(&begin.workflow), bytes: memory_bytes };
     let place = shared.admission.admit(&plant.slots, applicant).await;
     let calls = HostCalls::new(begin.clock.0, account);
     let initial = usize::try_from(memory_bytes).unwrap_or(usize::MAX);

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cerebelum_worker::{Action, ApiError, Caller, Engine};
+use http_body_util::Limited;
 
 use crate::convert::refusal;
 use crate::guard::PAGES;
@@ -14,6 +16,9 @@ use crate::proto::engine_server::SERVICE_NAME;
 
 /// How often the token of an open stream is checked again.
 const RECHECK: Duration = Duration::from_secs(30);
+
+/// The largest body of a request that needs no caller: health and reflection.
+const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
 pub const ACTIONS: [(&str, Action); 27] = [
@@ -50,6 +55,7 @@ pub const ACTIONS: [(&str, Action); 27] = [
 #[derive(Debug, Clone)]
 pub(crate) struct Access {
     pub(crate) caller: Caller,
+    action: Action,
     token: Option<String>,
 }
 
@@ -58,6 +64,17 @@ impl Access {
     pub(crate) fn of<T>(request: &tonic::Request<T>) -> Result<Self, tonic::Status> {
         let found = request.extensions().get::<Self>().cloned();
         found.ok_or_else(|| tonic::Status::unauthenticated("the request came without a caller"))
+    }
+
+    /// Checks the access again, once the body of the request is there: that may take as long as the client likes, and the
+    /// token may have ended meanwhile.
+    pub(crate) async fn still(&self, engine: &Engine) -> Result<Caller, tonic::Status> {
+        let caller = engine.authenticate(self.token.as_deref()).await.map_err(refusal)?;
+        caller.check(self.action).map_err(refusal)?;
+        if caller.tenant != self.caller.tenant || caller.token != self.caller.token {
+            return Err(tonic::Status::unauthenticated("the token came after the request: ask again"));
+        }
+        Ok(caller)
     }
 
     /// Resolves when the token is refused: it was revoked or has expired since, or its tenant was suspended.
@@ -83,7 +100,7 @@ pub(crate) async fn admit(State(engine): State<Engine>, mut request: Request, ne
     let action = match method {
         Some(method) => ACTIONS.into_iter().find(|(name, _)| method.strip_prefix('/') == Some(name)).map(|of| of.1),
         None if path == PAGES[1] => Some(Action::Metrics),
-        None => return next.run(request).await,
+        None => return next.run(request.map(|body| Body::new(Limited::new(body, OPEN_BODY_BYTES_MAX)))).await,
     };
     match check(&engine, request.headers(), action).await {
         Ok(access) => {
@@ -107,7 +124,7 @@ async fn check(engine: &Engine, headers: &HeaderMap, action: Option<Action>) -> 
     let caller = engine.authenticate(token).await?;
     let action = action.ok_or_else(|| ApiError::NotFound("there is no such method".to_owned()))?;
     caller.check(action)?;
-    Ok(Access { caller, token: token.map(str::to_owned) })
+    Ok(Access { caller, action, token: token.map(str::to_owned) })
 }
 
 /// The token of a request: what follows `Bearer` in its one `authorization` header.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cerebelum_worker::{
-    ApiError, ApprovalsRequest, COMPONENT_BYTES_MAX, Decision, Engine, ReopenMode, TenantEngine, TokenRequest,
+    ApiError, ApprovalsRequest, COMPONENT_BYTES_MAX, Caller, Decision, Engine, ReopenMode, TenantEngine, TokenRequest,
 };
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -37,27 +37,34 @@ impl Service {
         Self { engine, stopping }
     }
 
+    /// The caller of a request whose message is there.
+    async fn caller<T: Sync>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        Access::of(request)?.still(&self.engine).await
+    }
+
     /// The engine as the tenant of the request's caller sees it.
-    fn of<T>(&self, request: &Request<T>) -> Result<TenantEngine, Status> {
-        Ok(self.engine.of(Access::of(request)?.caller.tenant))
+    async fn of<T: Sync>(&self, request: &Request<T>) -> Result<TenantEngine, Status> {
+        Ok(self.engine.of(self.caller(request).await?.tenant))
     }
 
     /// Answers a question. Whoever has a token answers in its name.
     async fn decide(
         &self,
-        access: Access,
+        caller: Caller,
         (id, by): (&str, String),
         decision: Decision,
     ) -> Answer<proto::DecideResponse> {
-        let by = access.caller.name.unwrap_or_else(|| or_default(by, "unknown"));
-        let execution = self.engine.of(access.caller.tenant).decide(id, &by, decision).await.map_err(refusal)?;
+        let by = caller.name.unwrap_or_else(|| or_default(by, "unknown"));
+        let execution = self.engine.of(caller.tenant).decide(id, &by, decision).await.map_err(refusal)?;
         Ok(Response::new(proto::DecideResponse { execution_id: execution.to_string() }))
     }
 
     async fn start_together(
-        engine: &TenantEngine,
+        &self,
+        access: &Access,
         group: Vec<proto::StartRequest>,
-    ) -> Vec<proto::start_many_response::Result> {
+    ) -> Result<Vec<proto::start_many_response::Result>, Status> {
+        let engine = self.engine.of(access.still(&self.engine).await?.tenant);
         let (mut wishes, mut refusals) = (Vec::new(), Vec::new());
         for request in group {
             match request.try_into() {
@@ -70,11 +77,11 @@ impl Service {
         }
         let mut started = engine.start_many(wishes).await.into_iter();
         let lost = || Err(ApiError::Unavailable("the engine did not say what became of this start; ask again".into()));
-        refusals
+        let results = refusals
             .into_iter()
             .map(|refusal| refusal.map_or_else(|| started.next().unwrap_or_else(lost), Err))
-            .map(start_result)
-            .collect()
+            .map(start_result);
+        Ok(results.collect())
     }
 }
 
@@ -97,7 +104,7 @@ impl Verbs for Service {
     type LogsStream = Answers<proto::LogLine>;
 
     async fn upload(&self, request: Request<Streaming<proto::UploadRequest>>) -> Answer<proto::Component> {
-        let engine = self.of(&request)?;
+        let access = Access::of(&request)?;
         let mut pieces = request.into_inner();
         let Some(first) = pieces.next().await.transpose()? else {
             return Err(Status::invalid_argument("the upload is empty; send at least one message"));
@@ -110,12 +117,13 @@ impl Verbs for Service {
                 return Err(Status::failed_precondition(format!("a component may have at most {max} MiB")));
             }
         }
+        let engine = self.engine.of(access.still(&self.engine).await?.tenant);
         let component = engine.upload(first.name, &first.file_name, bytes).await.map_err(refusal)?;
         Ok(Response::new(component.into()))
     }
 
     async fn components(&self, request: Request<proto::ComponentsRequest>) -> Answer<proto::ComponentsResponse> {
-        let components = self.of(&request)?.components().await.map_err(refusal)?;
+        let components = self.of(&request).await?.components().await.map_err(refusal)?;
         Ok(Response::new(proto::ComponentsResponse { components: components.into_iter().map(Into::into).collect() }))
     }
 
@@ -123,26 +131,26 @@ impl Verbs for Service {
         &self,
         request: Request<proto::RemoveComponentRequest>,
     ) -> Answer<proto::RemoveComponentResponse> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         let proto::RemoveComponentRequest { name, digest } = request.into_inner();
         let removed = engine.remove_component(&name, digest.as_deref()).await.map_err(refusal)?;
         Ok(Response::new(proto::RemoveComponentResponse { digests: removed.iter().map(ToString::to_string).collect() }))
     }
 
     async fn start(&self, request: Request<proto::StartRequest>) -> Answer<proto::Summary> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         let wish = request.into_inner().try_into().map_err(refusal)?;
         let summary = engine.start(wish).await.map_err(refusal)?;
         Ok(Response::new(summary.into()))
     }
 
     async fn start_many(&self, request: Request<Streaming<proto::StartRequest>>) -> Answer<proto::StartManyResponse> {
-        let engine = self.of(&request)?;
+        let access = Access::of(&request)?;
         let (mut wishes, mut group, mut results) = (request.into_inner(), Vec::new(), Vec::new());
         let mut bytes = 0;
         while let Some(wish) = wishes.next().await.transpose()? {
             if results.len() + group.len() == STARTS_PER_CALL_MAX {
-                results.append(&mut Self::start_together(&engine, std::mem::take(&mut group)).await);
+                results.append(&mut self.start_together(&access, std::mem::take(&mut group)).await?);
                 return Err(Status::failed_precondition(format!(
                     "one call may start at most {STARTS_PER_CALL_MAX} executions; those were started, send the rest in another call"
                 )));
@@ -151,21 +159,21 @@ impl Verbs for Service {
             group.push(wish);
             if group.len() == STARTS_TOGETHER_MAX || bytes > STARTS_TOGETHER_BYTES_MAX {
                 bytes = 0;
-                results.append(&mut Self::start_together(&engine, std::mem::take(&mut group)).await);
+                results.append(&mut self.start_together(&access, std::mem::take(&mut group)).await?);
             }
         }
-        results.append(&mut Self::start_together(&engine, group).await);
+        results.append(&mut self.start_together(&access, group).await?);
         Ok(Response::new(proto::StartManyResponse { results }))
     }
 
     async fn status(&self, request: Request<proto::StatusRequest>) -> Answer<proto::ExecutionStatus> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         let status = engine.status(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(status.into()))
     }
 
     async fn wait(&self, request: Request<proto::WaitRequest>) -> Answer<proto::ExecutionStatus> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         let request = request.into_inner();
         let timeout = request.timeout_ms.map_or(WAIT_MAX, Duration::from_millis).min(WAIT_MAX);
         tokio::select! {
@@ -177,32 +185,32 @@ impl Verbs for Service {
     }
 
     async fn watch(&self, request: Request<proto::WatchRequest>) -> Answer<Self::WatchStream> {
-        let (engine, lost) = (self.of(&request)?, Access::of(&request)?.lost(self.engine.clone()));
+        let (engine, lost) = (self.of(&request).await?, Access::of(&request)?.lost(self.engine.clone()));
         let id = request.into_inner().execution_id;
         Ok(Response::new(answers(self.stopping.clone(), lost, |reader| feed_watch(engine, id, reader))))
     }
 
     async fn list(&self, request: Request<proto::ListRequest>) -> Answer<proto::ListResponse> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         let wish = request.into_inner().try_into().map_err(refusal)?;
         let (executions, next) = engine.list(wish).await.map_err(refusal)?;
         Ok(Response::new(proto::ListResponse { executions: executions.into_iter().map(Into::into).collect(), next }))
     }
 
     async fn history(&self, request: Request<proto::HistoryRequest>) -> Answer<Self::HistoryStream> {
-        let (engine, lost) = (self.of(&request)?, Access::of(&request)?.lost(self.engine.clone()));
+        let (engine, lost) = (self.of(&request).await?, Access::of(&request)?.lost(self.engine.clone()));
         let request = request.into_inner();
         Ok(Response::new(answers(self.stopping.clone(), lost, |reader| feed_history(engine, request, reader))))
     }
 
     async fn logs(&self, request: Request<proto::LogsRequest>) -> Answer<Self::LogsStream> {
-        let (engine, lost) = (self.of(&request)?, Access::of(&request)?.lost(self.engine.clone()));
+        let (engine, lost) = (self.of(&request).await?, Access::of(&request)?.lost(self.engine.clone()));
         let request = request.into_inner();
         Ok(Response::new(answers(self.stopping.clone(), lost, |reader| feed_logs(engine, request, reader))))
     }
 
     async fn approvals(&self, request: Request<proto::ApprovalsRequest>) -> Answer<proto::ApprovalsResponse> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         let proto::ApprovalsRequest { execution_id: execution, cursor, limit } = request.into_inner();
         let wish = ApprovalsRequest { execution, cursor, limit };
         let (approvals, next) = engine.approvals(wish).await.map_err(refusal)?;
@@ -211,20 +219,20 @@ impl Verbs for Service {
     }
 
     async fn approve(&self, request: Request<proto::ApproveRequest>) -> Answer<proto::DecideResponse> {
-        let access = Access::of(&request)?;
+        let caller = self.caller(&request).await?;
         let request = request.into_inner();
         let decision = Decision::Approve { data: or_default(request.data, "{}"), comment: request.comment };
-        self.decide(access, (&request.id, request.by), decision).await
+        self.decide(caller, (&request.id, request.by), decision).await
     }
 
     async fn reject(&self, request: Request<proto::RejectRequest>) -> Answer<proto::DecideResponse> {
-        let access = Access::of(&request)?;
+        let caller = self.caller(&request).await?;
         let request = request.into_inner();
-        self.decide(access, (&request.id, request.by), Decision::Reject { reason: request.reason }).await
+        self.decide(caller, (&request.id, request.by), Decision::Reject { reason: request.reason }).await
     }
 
     async fn signal(&self, request: Request<proto::SignalRequest>) -> Answer<proto::SignalResponse> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         let request = request.into_inner();
         let data = or_default(request.data, "null");
         engine.signal(&request.execution_id, &request.name, &data).await.map_err(refusal)?;
@@ -232,25 +240,25 @@ impl Verbs for Service {
     }
 
     async fn cancel(&self, request: Request<proto::CancelRequest>) -> Answer<proto::CancelResponse> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         engine.cancel(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(proto::CancelResponse {}))
     }
 
     async fn terminate(&self, request: Request<proto::TerminateRequest>) -> Answer<proto::TerminateResponse> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         engine.terminate(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(proto::TerminateResponse {}))
     }
 
     async fn pause(&self, request: Request<proto::PauseRequest>) -> Answer<proto::PauseResponse> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         engine.pause(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(proto::PauseResponse {}))
     }
 
     async fn resume(&self, request: Request<proto::ResumeRequest>) -> Answer<proto::ResumeResponse> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         let request = request.into_inner();
         let mode = if request.force { ReopenMode::Forced } else { ReopenMode::Checked };
         engine.resume(&request.execution_id, mode).await.map_err(refusal)?;
@@ -258,17 +266,17 @@ impl Verbs for Service {
     }
 
     async fn delete(&self, request: Request<proto::DeleteRequest>) -> Answer<proto::DeleteResponse> {
-        let engine = self.of(&request)?;
+        let engine = self.of(&request).await?;
         engine.delete(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(proto::DeleteResponse {}))
     }
 
     async fn who_am_i(&self, request: Request<proto::WhoAmIRequest>) -> Answer<proto::Caller> {
-        Ok(Response::new(Access::of(&request)?.caller.into()))
+        Ok(Response::new(self.caller(&request).await?.into()))
     }
 
     async fn create_token(&self, request: Request<proto::CreateTokenRequest>) -> Answer<proto::CreatedToken> {
-        let caller = Access::of(&request)?.caller;
+        let caller = self.caller(&request).await?;
         let proto::CreateTokenRequest { tenant, role, name, expires_in_ms } = request.into_inner();
         let request = TokenRequest { tenant, role, name, expires_in_ms };
         let created = self.engine.create_token(&caller, request).await.map_err(refusal)?;
@@ -276,32 +284,32 @@ impl Verbs for Service {
     }
 
     async fn tokens(&self, request: Request<proto::TokensRequest>) -> Answer<proto::TokensResponse> {
-        let caller = Access::of(&request)?.caller;
+        let caller = self.caller(&request).await?;
         let tenant = request.into_inner().tenant;
         let tokens = self.engine.tokens(&caller, tenant.as_deref()).await.map_err(refusal)?;
         Ok(Response::new(proto::TokensResponse { tokens: tokens.into_iter().map(Into::into).collect() }))
     }
 
     async fn revoke_token(&self, request: Request<proto::RevokeTokenRequest>) -> Answer<proto::RevokeTokenResponse> {
-        let caller = Access::of(&request)?.caller;
+        let caller = self.caller(&request).await?;
         let proto::RevokeTokenRequest { id, tenant } = request.into_inner();
         self.engine.revoke_token(&caller, tenant.as_deref(), &id).await.map_err(refusal)?;
         Ok(Response::new(proto::RevokeTokenResponse {}))
     }
 
     async fn create_tenant(&self, request: Request<proto::CreateTenantRequest>) -> Answer<proto::Tenant> {
-        let caller = Access::of(&request)?.caller;
+        let caller = self.caller(&request).await?;
         let tenant = self.engine.create_tenant(&caller, &request.into_inner().name).await.map_err(refusal)?;
         Ok(Response::new(tenant.into()))
     }
 
     async fn tenants(&self, request: Request<proto::TenantsRequest>) -> Answer<proto::TenantsResponse> {
-        let tenants = self.engine.tenants(&Access::of(&request)?.caller).await.map_err(refusal)?;
+        let tenants = self.engine.tenants(&self.caller(&request).await?).await.map_err(refusal)?;
         Ok(Response::new(proto::TenantsResponse { tenants: tenants.into_iter().map(Into::into).collect() }))
     }
 
     async fn suspend_tenant(&self, request: Request<proto::SuspendTenantRequest>) -> Answer<proto::Tenant> {
-        let caller = Access::of(&request)?.caller;
+        let caller = self.caller(&request).await?;
         let proto::SuspendTenantRequest { name, lift } = request.into_inner();
         let tenant = self.engine.suspend_tenant(&caller, &name, !lift).await.map_err(refusal)?;
         Ok(Response::new(tenant.into()))

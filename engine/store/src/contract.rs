@@ -105,12 +105,15 @@ pub trait IdentityStore: Send + Sync + 'static {
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>>;
     /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.
     fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool>;
-    /// Stores a new token. Returns `false` if its tenant has `tokens_max` tokens that are not revoked.
+    /// Stores a new token. Returns `false` if its tenant has `tokens_max` valid tokens. Of those that have ended, it
+    /// forgets the oldest beyond the same number.
     fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool>;
-    /// The tokens of a tenant, the newest first, revoked ones included.
+    /// The tokens of a tenant: the valid ones, then those that have ended, the newest first in each case.
     fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>>;
-    /// A token with its tenant, whatever has become of both. Notes that it is used now, to the minute.
-    fn use_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>>;
+    /// A token with its tenant, whatever has become of both.
+    fn find_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>>;
+    /// Notes that a token is used now, to the minute.
+    fn note_use(&self, id: &str) -> StoreFuture<'_, ()>;
     /// Revokes a token of this tenant. Returns `false` if there is none with this id that is not revoked.
     fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool>;
     /// Whether there ever was a token.

@@ -50,7 +50,7 @@ pub(crate) async fn park(session: &mut Session, damaged: &[Damaged]) -> Result<(
 /// Logs that each of them is parked.
 pub(crate) fn tell(damaged: &[Damaged]) {
     for Damaged { key, what, .. } in damaged {
-        tracing::error!(execution = %key.id, reason = format!("{CORRUPT}{what}"), "parked");
+        tracing::error!(execution = %key, reason = format!("{CORRUPT}{what}"), "parked");
     }
 }
 

@@ -5,7 +5,7 @@ use cerebelum_history::{Digest, Timestamp};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::model::TenantId;
-use crate::sql::{Row, Session, Statement};
+use crate::sql::{Row, Statement};
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,16 @@ pub(crate) async fn create_token(database: &Database, token: &Token, tokens_max:
         select $2, t.tenant_id, $3, $4, $5, {clock}, $6
         from tenants t
         where t.tenant_id = $1 and
-            (select count(*) from tokens o where o.tenant_id = t.tenant_id and o.revoked_at is null) < $7",
+            (select count(*) from tokens o where o.tenant_id = t.tenant_id and o.revoked_at is null
+                and (o.expires_at is null or o.expires_at > {clock})) < $7",
+    );
+    static FORGET: Statement = Statement::new(
+        "delete from tokens
+        where tenant_id = $1 and token_id in (
+            select o.token_id from tokens o
+            where o.tenant_id = $1 and (o.revoked_at is not null or o.expires_at <= {clock})
+            order by o.created_at desc, o.token_id
+            {sqlite: limit -1} offset $2)",
     );
     let mut session = database.write().await?;
     session.run(&TURN, &[token.tenant.into()]).await?;
@@ -105,6 +114,7 @@ pub(crate) async fn create_token(database: &Database, token: &Token, tokens_max:
         tokens_max.into(),
     ];
     let created = session.run(&CREATE, &values).await?;
+    session.run(&FORGET, &[token.tenant.into(), tokens_max.into()]).await?;
     session.commit().await?;
     Ok(created == 1)
 }
@@ -114,32 +124,35 @@ pub(crate) async fn tokens(database: &Database, tenant: TenantId) -> Result<Vec<
     static OF_TENANT: Statement = Statement::new(
         "select token_id, tenant_id, role, name, secret_digest, created_at, expires_at, revoked_at, last_used_at
         from tokens where tenant_id = $1
-        order by created_at desc, token_id
-        limit 10000",
+        order by case when revoked_at is null and (expires_at is null or expires_at > {clock}) then 0 else 1 end,
+            created_at desc, token_id",
     );
     let rows = database.client().await?.rows(&OF_TENANT, &[tenant.into()]).await?;
     rows.into_iter().map(|mut row| read_token(&mut row)).collect()
 }
 
-/// See [`crate::IdentityStore::use_token`].
-pub(crate) async fn use_token(database: &Database, id: &str) -> Result<Option<(Token, Tenant)>, DbError> {
+/// See [`crate::IdentityStore::find_token`]. Not among the reads of clients: nobody is let in while they wait.
+pub(crate) async fn find_token(database: &Database, id: &str) -> Result<Option<(Token, Tenant)>, DbError> {
     static FIND: Statement = Statement::new(
         "select k.token_id, k.tenant_id, k.role, k.name, k.secret_digest, k.created_at, k.expires_at, k.revoked_at,
-            k.last_used_at, t.tenant_id, t.name, t.created_at, t.suspended_at,
-            case when k.last_used_at > {clock} - 60000 then 0 else 1 end
+            k.last_used_at, t.tenant_id, t.name, t.created_at, t.suspended_at
         from tokens k join tenants t on t.tenant_id = k.tenant_id
         where k.token_id = $1",
     );
-    static USED: Statement = Statement::new("update tokens set last_used_at = {clock} where token_id = $1");
-    let mut rows = database.client().await?.rows(&FIND, &[id.into()]).await?;
+    let mut rows = database.read().await?.rows(&FIND, &[id.into()]).await?;
     let Some(row) = rows.first_mut() else { return Ok(None) };
-    let found = (read_token(row)?, read_tenant(row)?);
-    if row.flag()? {
-        let mut session: Session = database.write().await?;
-        session.run(&USED, &[id.into()]).await?;
-        session.commit().await?;
-    }
-    Ok(Some(found))
+    Ok(Some((read_token(row)?, read_tenant(row)?)))
+}
+
+/// See [`crate::IdentityStore::note_use`].
+pub(crate) async fn note_use(database: &Database, id: &str) -> Result<(), DbError> {
+    static USED: Statement = Statement::new(
+        "update tokens set last_used_at = {clock}
+        where token_id = $1 and (last_used_at is null or last_used_at <= {clock} - 60000)",
+    );
+    let mut session = database.write().await?;
+    session.run(&USED, &[id.into()]).await?;
+    session.commit().await
 }
 
 /// See [`crate::IdentityStore::revoke_token`].
@@ -156,7 +169,7 @@ pub(crate) async fn revoke_token(database: &Database, tenant: TenantId, id: &str
 /// See [`crate::IdentityStore::has_tokens`].
 pub(crate) async fn has_tokens(database: &Database) -> Result<bool, DbError> {
     static ANY: Statement = Statement::new("select token_id from tokens limit 1");
-    Ok(!database.client().await?.rows(&ANY, &[]).await?.is_empty())
+    Ok(!database.read().await?.rows(&ANY, &[]).await?.is_empty())
 }
 
 fn read_tenant(row: &mut Row) -> Result<Tenant, DbError> {

@@ -1,5 +1,6 @@
 //! The rows of the store, as the engine reads and writes them.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::error::StoreError;
@@ -12,6 +13,12 @@ pub struct TenantId(pub i32);
 impl TenantId {
     /// The tenant `default`, which exists from the beginning.
     pub const DEFAULT: Self = Self(1);
+
+    /// The name of its fair share of an engine: its number, or nothing for `default`.
+    #[must_use]
+    pub fn share(self) -> String {
+        if self == Self::DEFAULT { String::new() } else { self.0.to_string() }
+    }
 }
 
 /// The key of an execution.
@@ -21,6 +28,16 @@ pub struct ExecutionKey {
     pub tenant: TenantId,
     /// The execution's id.
     pub id: ExecutionId,
+}
+
+impl fmt::Display for ExecutionKey {
+    /// The id. That of another tenant than `default` comes behind the tenant's number and a slash, which no id contains.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tenant {
+            TenantId::DEFAULT => write!(f, "{}", self.id),
+            TenantId(tenant) => write!(f, "{tenant}/{}", self.id),
+        }
+    }
 }
 
 /// One lease of one node, from its beginning to its end: the fence of every write (L11).

@@ -317,9 +317,14 @@ impl IdentityStore for SqlStore {
         self.run(async move { identity::tokens(&self.database, tenant).await })
     }
 
-    fn use_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>> {
+    fn find_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>> {
         let id = id.to_owned();
-        self.run(async move { identity::use_token(&self.database, &id).await })
+        self.run(async move { identity::find_token(&self.database, &id).await })
+    }
+
+    fn note_use(&self, id: &str) -> StoreFuture<'_, ()> {
+        let id = id.to_owned();
+        self.run(async move { identity::note_use(&self.database, &id).await })
     }
 
     fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool> {

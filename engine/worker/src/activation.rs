@@ -49,7 +49,8 @@ impl Activation {
             Err(cause) => return Err((Box::new(claimed.head), ActivationError::Parked(cause))),
         };
         let log = ExecutionLog::new(node.clone(), (incarnation, claimed.head), None);
-        let mut activation = Self::new(node, log, (execution, node.ledger.account().hold(0)), nudge);
+        let held = node.ledger.account_of(&log.key().tenant.share()).hold(0);
+        let mut activation = Self::new(node, log, (execution, held), nudge);
         match activation.inbox.receive(node, claimed.inbox, &mut activation.execution) {
             Ok(()) => Ok(activation),
             Err(error) => Err((Box::new(activation.log.row), error)),

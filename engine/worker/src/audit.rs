@@ -53,7 +53,7 @@ async fn wake(scheduler: &Arc<Scheduler>, sound: Vec<Claimed>) {
         match node.store.claim(incarnation, ClaimFilter::One(claimed.head.key)).await {
             Ok(claimed) => {
                 for claimed in claimed {
-                    let id = &claimed.head.key.id;
+                    let id = &claimed.head.key;
                     tracing::warn!(execution = %id, "its row says that it waits for something else: looking");
                     scheduler.activate(incarnation, claimed);
                 }

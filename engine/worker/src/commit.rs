@@ -261,7 +261,7 @@ pub(crate) async fn park(
     (row, stored): (&ExecutionRow, Position),
     reason: String,
 ) -> Result<Exit, ActivationError> {
-    tracing::error!(execution = %row.key.id, reason, "parked");
+    tracing::error!(execution = %row.key, reason, "parked");
     node.metrics.parked.inc();
     match node.appends.submit((parking(incarnation, row, stored, reason), None)).await {
         Some(Ok(_)) => Ok(Exit::Released),

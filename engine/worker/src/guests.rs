@@ -18,7 +18,6 @@ use crate::admission::{self, GuestHost, WaitingGuests};
 use crate::env::{Guest, Program};
 use crate::eviction::{EvictionPriority, IdleGuest, Pressure};
 use crate::metrics::Metrics;
-use crate::poison;
 
 /// How many guests of one execution may wait for admission at once.
 const WAITING_MAX: usize = 256;
@@ -86,8 +85,8 @@ struct ActiveTime {
 /// The guests of one activation.
 pub(crate) struct Guests {
     host: Arc<GuestHost>,
-    /// The execution's name in the crash log.
-    name: Arc<str>,
+    /// The execution's key as text, for the crash log.
+    key: Arc<str>,
     workflow: String,
     /// The execution's account in the ledger.
     account: Arc<Account>,
@@ -113,8 +112,8 @@ impl Guests {
     pub(crate) fn new(host: Arc<GuestHost>, (key, workflow): (&ExecutionKey, String), account: Arc<Account>) -> Self {
         Self {
             host,
-            name: poison::name(key).into(),
-            workflow,
+            key: key.to_string().into(),
+            workflow: account.share_of(&workflow),
             account,
             slots: BTreeMap::new(),
             moving: 0,
@@ -190,7 +189,7 @@ impl Guests {
         let number = self.turns;
         self.moving += 1;
         self.slots.insert(scope.clone(), GuestSlot::Running(abort, number));
-        let (host, name, account) = (self.host.clone(), self.name.clone(), self.account.clone());
+        let (host, key, account) = (self.host.clone(), self.key.clone(), self.account.clone());
         let turn = Abortable::new(
             async move {
                 crate::fail::point(if scope.is_root() { "workflow-running" } else { "step-running" });
@@ -198,7 +197,7 @@ impl Guests {
                     let waits = host.isolation.held_while_waiting().await;
                     let mut guest = guest.await?;
                     drop(waits);
-                    let turn = host.isolation.run(&host.crash_log, name, guest.turn(delivery, repeats)).await?;
+                    let turn = host.isolation.run(&host.crash_log, key, guest.turn(delivery, repeats)).await?;
                     Ok((guest, turn))
                 };
                 let turned: Result<Result<_, HostError>, _> = AssertUnwindSafe(turn).catch_unwind().await;

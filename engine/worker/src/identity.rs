@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cerebelum_history::{Digest, Timestamp};
-use cerebelum_store::{StoreError, TenantId};
+use cerebelum_store::{TenantId, Token};
 use tokio::sync::Semaphore;
 
 use crate::api::ApiError;
@@ -17,8 +18,12 @@ use crate::engine::Engine;
 const TRUST_MS: u64 = 4_000;
 /// The most tokens that are remembered at once.
 const REMEMBERED_MAX: usize = 10_000;
-/// The most tokens that are looked up at once: whoever guesses tokens keeps no more than this of the database busy.
-const LOOKUPS_MAX: usize = 8;
+/// The most unknown tokens that are looked up at once: whoever guesses tokens keeps no more of the database busy.
+const TOKEN_LOOKUPS_MAX: usize = 2;
+/// How long a token may wait to be looked up.
+const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(2);
+/// A token's last use is noted to the minute.
+const USE_MS: u64 = 60_000;
 /// The bytes of a token's public part, which become two hex digits each.
 const ID_BYTES: usize = 6;
 /// The bytes of a token's secret part.
@@ -192,7 +197,8 @@ struct Known {
     digest: Digest,
     caller: Caller,
     expires_at: Option<Timestamp>,
-    read_ms: u64,
+    /// None if it must be read again.
+    read_ms: Option<u64>,
 }
 
 /// The tokens that were seen lately, and whether there are any.
@@ -200,12 +206,20 @@ pub(crate) struct Identities {
     known: Mutex<HashMap<String, Known>>,
     /// Whether there was a token, and when that was read. Once there was one, there always was.
     has_tokens: Mutex<Option<(bool, u64)>>,
+    /// For tokens that were never seen to be valid.
     lookups: Semaphore,
+    /// For those that were, and for the question whether there are any. No guess stands in this line.
+    refreshes: Semaphore,
 }
 
 impl Default for Identities {
     fn default() -> Self {
-        Self { known: Mutex::default(), has_tokens: Mutex::default(), lookups: Semaphore::new(LOOKUPS_MAX) }
+        Self {
+            known: Mutex::default(),
+            has_tokens: Mutex::default(),
+            lookups: Semaphore::new(TOKEN_LOOKUPS_MAX),
+            refreshes: Semaphore::new(1),
+        }
     }
 }
 
@@ -218,10 +232,17 @@ impl Identities {
         self.has_tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what was read, after a change by this engine.
-    pub(crate) fn forget(&self) {
-        self.known().clear();
-        *self.has_tokens() = None;
+    /// Tokens are read again before they are trusted: this engine has changed some.
+    pub(crate) fn distrust(&self) {
+        self.known().values_mut().for_each(|known| known.read_ms = None);
+    }
+
+    /// Notes whether there ever was a token. Once there was one, it stays so, whatever an earlier read says.
+    pub(crate) fn note_tokens(&self, has_tokens: bool, read_ms: u64) {
+        let mut noted = self.has_tokens();
+        if !matches!(*noted, Some((true, _))) {
+            *noted = Some((has_tokens, read_ms));
+        }
     }
 }
 
@@ -256,14 +277,19 @@ impl Engine {
         if let Some(is_open) = self.remembered_open() {
             return Ok(is_open);
         }
-        let _one = self.identities.lookups.acquire().await;
+        let _one = self.identities.refreshes.acquire().await;
         // Another request may have read it meanwhile.
-        if let Some(is_open) = self.remembered_open() {
-            return Ok(is_open);
+        match self.remembered_open() {
+            Some(is_open) => Ok(is_open),
+            None => self.is_open_now().await,
         }
-        let now_ms = self.node.runtime.boot_ms();
+    }
+
+    /// The same, asked of the database.
+    pub(crate) async fn is_open_now(&self) -> Result<bool, ApiError> {
+        let read_ms = self.node.runtime.boot_ms();
         let has_tokens = self.node.store.has_tokens().await.map_err(unavailable)?;
-        *self.identities.has_tokens() = Some((has_tokens, now_ms));
+        self.identities.note_tokens(has_tokens, read_ms);
         Ok(!has_tokens)
     }
 
@@ -279,21 +305,27 @@ impl Engine {
     fn remembered(&self, credential: &Credential) -> Option<Caller> {
         let (now, now_ms) = (self.node.clock.now(), self.node.runtime.boot_ms());
         let known = self.identities.known();
-        let known = known.get(&credential.id).filter(|known| now_ms < known.read_ms + TRUST_MS)?;
-        let is_valid = is_same(&known.digest, &credential.digest()) && known.expires_at.is_none_or(|at| now < at);
+        let known = known
+            .get(&credential.id)
+            .filter(|known| known.read_ms.is_some_and(|read_ms| now_ms < read_ms + TRUST_MS))?;
+        let is_valid = is_of(credential, known) && known.expires_at.is_none_or(|at| now < at);
         is_valid.then(|| known.caller.clone())
     }
 
     /// Reads a token from the store. Returns `None` if it must be refused.
     async fn look_up(&self, credential: &Credential) -> Result<Option<Caller>, ApiError> {
-        let _one = self.identities.lookups.acquire().await;
+        let was_valid = self.identities.known().get(&credential.id).is_some_and(|known| is_of(credential, known));
+        let line = if was_valid { &self.identities.refreshes } else { &self.identities.lookups };
+        let Some(_one) = self.node.runtime.within(LOOKUP_WAIT_MAX, line.acquire()).await else {
+            return Err(ApiError::Unavailable("too many tokens are looked up at the moment: try again".to_owned()));
+        };
         // Another request may have read it meanwhile.
         if let Some(caller) = self.remembered(credential) {
             return Ok(Some(caller));
         }
         let read_ms = self.node.runtime.boot_ms();
-        let found = self.node.store.use_token(&credential.id).await;
-        let Some((token, tenant)) = found.map_err(|e: StoreError| unavailable(e))? else { return Ok(None) };
+        let found = self.node.store.find_token(&credential.id).await.map_err(unavailable)?;
+        let Some((token, tenant)) = found else { return Ok(None) };
         let is_over = token.expires_at.is_some_and(|at| self.node.clock.now() >= at) || token.revoked_at.is_some();
         if is_over || !is_same(&token.secret_digest, &credential.digest()) {
             return Ok(None);
@@ -301,6 +333,7 @@ impl Engine {
         if tenant.suspended_at.is_some() {
             return Err(ApiError::Forbidden(format!("the tenant `{}` is suspended", tenant.name)));
         }
+        self.note_use(&token);
         let role = token
             .role
             .parse()
@@ -316,11 +349,33 @@ impl Engine {
         if known.len() >= REMEMBERED_MAX {
             known.clear();
         }
-        let entry =
-            Known { digest: token.secret_digest, caller: caller.clone(), expires_at: token.expires_at, read_ms };
+        let entry = Known {
+            digest: token.secret_digest,
+            caller: caller.clone(),
+            expires_at: token.expires_at,
+            read_ms: Some(read_ms),
+        };
         known.insert(token.id, entry);
         Ok(Some(caller))
     }
+
+    /// Notes that a token is used, in the background: a database that cannot write keeps nobody out.
+    fn note_use(&self, token: &Token) {
+        if token.last_used_at.is_some_and(|at| self.node.clock.now() < at.plus(USE_MS)) {
+            return;
+        }
+        let (store, id) = (self.node.store.clone(), token.id.clone());
+        self.node.runtime.spawn(Box::pin(async move {
+            if let Err(error) = store.note_use(&id).await {
+                tracing::debug!(%error, token = id, "cannot note the use of a token");
+            }
+        }));
+    }
+}
+
+/// Whether the credential has the secret of this token.
+fn is_of(credential: &Credential, known: &Known) -> bool {
+    is_same(&known.digest, &credential.digest())
 }
 
 /// Compares in a time that does not depend on where two digests differ.

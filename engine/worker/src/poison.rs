@@ -1,7 +1,6 @@
 //! Executions that may crash the engine (L18). A mark per thread in a small file outlives the process and shows which
 //! executions ran when the engine died. Suspects run in isolation from then on.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::future::poll_fn;
@@ -14,14 +13,14 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use cerebelum_history::planted;
-use cerebelum_store::{Claimed, ExecutionKey, TenantId};
+use cerebelum_store::Claimed;
 use memmap2::MmapMut;
 use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
 
 use crate::clock::wall_ms;
 
-/// Bytes per thread: the length of the execution's name, whether it ran alone, and the name.
+/// Bytes per thread: the length of the execution's key as text, whether it ran alone, and the key.
 const SLOT_BYTES: usize = 256;
 const SLOTS: usize = 256;
 /// From this many crashes on, an execution runs alone.
@@ -76,15 +75,6 @@ impl Record {
     }
 }
 
-/// The name of an execution in this log. The ids of other tenants than `default` come with the tenant's number, so that
-/// no tenant answers for what another one's execution did under the same id. No id contains a slash.
-pub(crate) fn name(key: &ExecutionKey) -> Cow<'_, str> {
-    match key.tenant {
-        TenantId::DEFAULT => Cow::Borrowed(key.id.as_str()),
-        TenantId(tenant) => Cow::Owned(format!("{tenant}/{}", key.id)),
-    }
-}
-
 /// The marks of this process, and the records of earlier ones.
 pub(crate) struct CrashLog {
     marks: Mutex<MmapMut>,
@@ -132,7 +122,7 @@ impl CrashLog {
     /// Why an execution must not be run, if so.
     pub(crate) fn why_park(&self, claimed: &Claimed) -> Option<String> {
         let why = match () {
-            () if self.isolation(&name(&claimed.head.key)) == Isolation::Quarantined => {
+            () if self.isolation(&claimed.head.key.to_string()) == Isolation::Quarantined => {
                 "the engine died while this execution ran alone".to_owned()
             }
             () if claimed.crashes >= CRASHES_ELSEWHERE_MAX && !planted("crashes-elsewhere-forgotten") => {

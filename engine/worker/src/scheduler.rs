@@ -17,7 +17,7 @@ use crate::activation_error::{ActivationError, Exit};
 use crate::attempts::{Attempts, PAUSE_MIN};
 use crate::commit::{Ack, ExecutionLog, PendingStart, park};
 use crate::node::Node;
-use crate::poison::{self, Isolation};
+use crate::poison::Isolation;
 use crate::supervise::panic_message;
 use crate::throttle::Throttle;
 
@@ -106,7 +106,7 @@ impl Scheduler {
     /// known: the caller has to store the execution another way.
     pub(crate) async fn begin(self: &Arc<Self>, row: ExecutionRow, execution: Execution) -> Option<Ack> {
         let node = &self.node;
-        if row.settled || node.crash_log.isolation(&poison::name(&row.key)) != Isolation::Shared {
+        if row.settled || node.crash_log.isolation(&row.key.to_string()) != Isolation::Shared {
             return None;
         }
         let permit = self.unstored.clone().acquire_owned().await.ok()?;
@@ -173,7 +173,7 @@ impl Scheduler {
             let advanced = AssertUnwindSafe(self.advance(&mut stay, stage)).catch_unwind().await;
             next = advanced.unwrap_or_else(|panic| {
                 let cause = panic_message(&*panic);
-                tracing::error!(execution = %stay.key.id, cause, "a mistake of the engine ended an activation");
+                tracing::error!(execution = %stay.key, cause, "a mistake of the engine ended an activation");
                 Some(Stage::Left(Err(ActivationError::Panic(cause))))
             });
         }
@@ -247,7 +247,7 @@ impl Scheduler {
             ActivationError::Conflict => {}
             error => {
                 self.warnings.warn(&*self.node.runtime, |more| {
-                    tracing::warn!(execution = %stay.key.id, cause = %error, more, "an error: it is tried again");
+                    tracing::warn!(execution = %stay.key, cause = %error, more, "an error: it is tried again");
                 });
                 stay.attempts.failed(&self.node, error);
                 stay.attempts.pause(&self.node, &stay.nudge).await;
@@ -269,7 +269,7 @@ impl Scheduler {
                     }
                 }
                 Err(error) => self.warnings.warn(&*self.node.runtime, |more| {
-                    tracing::warn!(%error, execution = %stay.key.id, more, "cannot read it again yet");
+                    tracing::warn!(%error, execution = %stay.key, more, "cannot read it again yet");
                 }),
             }
             self.node.runtime.sleep(PAUSE_MIN).await;
@@ -300,11 +300,11 @@ impl Scheduler {
     /// Parks an execution by its key alone. `false` when the database does not answer, or this node has lost the
     /// execution.
     async fn park_by_key(&self, stay: &Stay, reason: String) -> bool {
-        tracing::error!(execution = %stay.key.id, reason, "parked");
+        tracing::error!(execution = %stay.key, reason, "parked");
         let park = Command::Park { incarnation: stay.incarnation, reason };
         let parked = self.node.store.command(&stay.key, park).await;
         parked.unwrap_or_else(|error| {
-            tracing::warn!(%error, execution = %stay.key.id, "cannot park it yet");
+            tracing::warn!(%error, execution = %stay.key, "cannot park it yet");
             false
         })
     }

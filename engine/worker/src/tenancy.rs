@@ -116,7 +116,7 @@ impl Engine {
             ));
         }
         self.node.store.suspend_tenant(name, suspended).await.map_err(unavailable)?;
-        self.identities.forget();
+        self.identities.distrust();
         Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
     }
 
@@ -128,14 +128,18 @@ impl Engine {
     pub async fn create_token(&self, caller: &Caller, request: TokenRequest) -> Result<CreatedToken, ApiError> {
         caller.check(Action::Tokens)?;
         let of = self.tenant_of(caller, request.tenant.as_deref()).await?;
-        if self.is_open().await? && (of.id != TenantId::DEFAULT || request.role != Role::Admin.as_str()) {
+        let is_first = self.is_open_now().await?;
+        if !is_first && caller.token.is_none() {
+            return Err(ApiError::Unauthenticated("another token came first: the engine is closed now".to_owned()));
+        }
+        if is_first && (of.id != TenantId::DEFAULT || request.role != Role::Admin.as_str()) {
             return Err(ApiError::Conflict(
                 "the first token closes the engine to everybody without one: create it for an admin of the tenant `default`"
                     .to_owned(),
             ));
         }
         let created = create(&*self.node.store, of, &request, self.node.clock.now()).await?;
-        self.identities.forget();
+        self.identities.note_tokens(true, self.node.runtime.boot_ms());
         tracing::info!(
             token = created.view.id,
             tenant = created.view.tenant,
@@ -170,7 +174,7 @@ impl Engine {
                 of.name
             )));
         }
-        self.identities.forget();
+        self.identities.distrust();
         tracing::info!(token = id, tenant = of.name, "token revoked");
         Ok(())
     }
@@ -190,6 +194,12 @@ impl Engine {
 /// # Errors
 /// When the database cannot be opened (a SQLite file that an engine uses, for instance), or the request is not valid.
 pub async fn create_token_in(database: &str, request: &TokenRequest) -> Result<CreatedToken, ApiError> {
+    let missing = database.strip_prefix("sqlite:").filter(|file| !std::path::Path::new(file).exists());
+    if let Some(file) = missing {
+        return Err(ApiError::NotFound(format!(
+            "there is no database {file}: name the folder or the file of an engine"
+        )));
+    }
     let store = cerebelum_store::open_for(database, OFFLINE_LEASE).await.map_err(|error| match error {
         StoreError::Unavailable(_) => unavailable(error),
         other => ApiError::Conflict(format!("{other}; a running engine creates tokens without --data and --database")),
@@ -206,10 +216,15 @@ async fn create(
     now: Timestamp,
 ) -> Result<CreatedToken, ApiError> {
     let role: Role = request.role.parse()?;
-    let is_printable = !request.name.trim().is_empty() && !request.name.chars().any(char::is_control);
+    // Characters that are not seen, or that turn the direction of writing, would let one name look like another.
+    let is_hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let is_printable = !request.name.trim().is_empty() && !request.name.chars().any(is_hidden);
     if !is_printable || request.name.len() > TOKEN_NAME_BYTES_MAX {
         return Err(ApiError::Invalid(format!(
-            "a token needs the name of whoever gets it: 1 to {TOKEN_NAME_BYTES_MAX} bytes, without control characters"
+            "a token needs the name of whoever gets it: 1 to {TOKEN_NAME_BYTES_MAX} bytes that can be seen"
         )));
     }
     let credential = Credential::random();

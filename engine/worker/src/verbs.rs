@@ -18,7 +18,7 @@ use crate::directory::{ResolvedWorkflow, unavailable};
 use crate::schema::{Input, Unfit};
 use crate::start_command::{StartCommand, fresh_seed, stopping};
 use crate::tenant_engine::{TenantEngine, no_execution};
-use crate::{poison, restore, views};
+use crate::{restore, views};
 
 /// How many of an execution's questions are searched for the open one.
 const QUESTIONS_MAX: u32 = 1_000;
@@ -231,7 +231,7 @@ impl TenantEngine {
         });
         let bury = Command::Bury { messages: farewell.into_iter().collect() };
         if self.node.store.command(&key, bury).await.map_err(unavailable)? {
-            tracing::warn!(execution = id, "terminated by its key alone: its rows could not be read");
+            tracing::warn!(execution = %key, "terminated by its key alone: its rows could not be read");
             self.node.watchers.changed(&key);
             return Ok(());
         }
@@ -270,7 +270,7 @@ impl TenantEngine {
         let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         match Resumption::of(views::standing(&head)).map_err(|why| conflict(id, &why))? {
             Resumption::Unpark => {
-                self.node.crash_log.forgive(&poison::name(&key));
+                self.node.crash_log.forgive(&key.to_string());
                 self.node.store.command(&key, Command::Unpark).await.map_err(unavailable)?;
                 self.node.wake.now();
             }

@@ -16,6 +16,7 @@ on_both_databases!(
     an_answer_carries_the_name_of_the_token,
     a_token_is_created_without_an_engine,
     hosts_and_secrets_of_the_configuration_are_for_the_first_tenant,
+    a_request_that_began_before_its_token_ended_is_refused_when_it_is_there,
 );
 
 /// Creates a token and returns it whole.
@@ -307,4 +308,49 @@ fn hosts_and_secrets_of_the_configuration_are_for_the_first_tenant(database: Dat
     assert_eq!(cloud.requests("POST", "/notes/guarded").len(), 0);
     assert_eq!(run(&admin)["status"], "completed");
     assert_eq!(cloud.requests("POST", "/notes/guarded").len(), 1);
+}
+
+/// The head of a request comes at once, and its message when the client likes: what counts is the token at that time.
+fn a_request_that_began_before_its_token_ended_is_refused_when_it_is_there(database: Database) {
+    /// The role `admin` and the name `eve`, as `CreateTokenRequest` is encoded.
+    const FOR_EVE: &[u8] = b"\x12\x05admin\x1a\x03eve";
+    let engine = Engine::start(database);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let channel = Channel::from_shared(engine.url().to_owned()).unwrap();
+    let channel = runtime.block_on(channel.connect()).unwrap();
+    let slow = |token: Option<&str>| {
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        let (begin, begun) = tokio::sync::oneshot::channel::<()>();
+        let message = async {
+            begin.send(()).unwrap();
+            released.await.unwrap();
+            FOR_EVE.to_vec()
+        };
+        let mut request = Request::new(futures::stream::once(message));
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let mut grpc = tonic::client::Grpc::new(channel.clone());
+        let call = runtime.spawn(async move {
+            grpc.ready().await.unwrap();
+            let path = "/cerebelum.v1.Engine/CreateToken".parse().unwrap();
+            grpc.client_streaming(request, path, Raw).await.map(drop).map_err(|refused| refused.code())
+        });
+        // Whoever is asked for the message has sent the head, and on one connection the engine reads it before this.
+        runtime.block_on(begun).unwrap();
+        let _ = runtime.block_on(self::call(channel.clone(), "WhoAmI", token));
+        (release, call)
+    };
+    let (release, call) = slow(None);
+    let admin = token(&engine, "", &["--role", "admin", "--name", "ada"]);
+    release.send(()).unwrap();
+    assert_eq!(runtime.block_on(call).unwrap(), Err(Code::Unauthenticated), "the engine was closed meanwhile");
+    let other = token(&engine, &admin, &["--role", "admin", "--name", "bob"]);
+    let (release, call) = slow(Some(&other));
+    engine.ok(&["token", "revoke", &other[3..15], "--token", &admin]);
+    release.send(()).unwrap();
+    assert_eq!(runtime.block_on(call).unwrap(), Err(Code::Unauthenticated), "the token was revoked meanwhile");
+    let (release, call) = slow(Some(&admin));
+    release.send(()).unwrap();
+    assert_eq!(runtime.block_on(call).unwrap(), Ok(()));
 }

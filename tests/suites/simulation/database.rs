@@ -376,9 +376,14 @@ impl IdentityStore for Link {
         self.read(move |memory| memory.tokens(tenant))
     }
 
-    fn use_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>> {
+    fn find_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>> {
         let id = id.to_owned();
-        self.read(move |memory| memory.use_token(&id))
+        self.read(move |memory| memory.find_token(&id))
+    }
+
+    fn note_use(&self, id: &str) -> StoreFuture<'_, ()> {
+        let id = id.to_owned();
+        self.read(move |memory| memory.note_use(&id))
     }
 
     fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool> {

@@ -1,10 +1,11 @@
 //! Tenants, tokens, and the token that this user has.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::BufRead;
 use std::path::PathBuf;
 
 use cerebelum_server::{json, proto};
 use cerebelum_worker::{Config, TokenRequest, create_token_in};
+use rustix::termios::{self, LocalModes, OptionalActions};
 
 use super::ApiCommand;
 use crate::args::{CreateToken, Login, TenantVerb, TokenVerb};
@@ -141,14 +142,19 @@ impl ApiCommand {
             Some(token) => token.clone(),
             None => read_token()?,
         };
-        (self.global.url, self.global.token) = (Some(place.url.clone()), Some(token.clone()));
+        (self.global.url, self.global.context) = (Some(place.url.clone()), None);
+        self.global.token = Some(token.clone());
         let mut client = self.client().await?;
         let caller = client.engine.who_am_i(proto::WhoAmIRequest {}).await.map_err(|e| client.stop(&e))?.into_inner();
         if caller.token_id.is_none() {
             let why = format!("the engine at {} has no tokens: it takes whoever is on its machine", place.url);
             return Err(CliError::new(Code::Refused, why));
         }
-        let name = args.name.unwrap_or_else(|| place.url.split_once("://").map_or("", |(_, rest)| rest).to_owned());
+        let host = place.url.split_once("://").map_or(place.url.as_str(), |(_, rest)| rest);
+        let name = args.name.unwrap_or_else(|| match caller.tenant.as_str() {
+            "default" => host.to_owned(),
+            tenant => format!("{tenant}@{host}"),
+        });
         let mut contexts = Contexts::read()?;
         contexts.keep(name.clone(), Context { url: place.url, token });
         contexts.write()?;
@@ -183,14 +189,22 @@ fn database(data: Option<PathBuf>, database: Option<String>) -> Option<String> {
     database.or_else(|| data.map(|data| Config::new(data).database))
 }
 
-/// The first line of stdin. On a terminal it is asked for.
+/// The first line of stdin. On a terminal it is asked for, and not shown.
 fn read_token() -> Outcome<String> {
     let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        note("token (`cerebelum token create` shows it once):");
+    let shown = termios::tcgetattr(&stdin).ok();
+    if let Some(mut hidden) = shown.clone() {
+        note("token (`cerebelum token create` shows it once; it is not shown here):");
+        hidden.local_modes.remove(LocalModes::ECHO);
+        // A terminal that cannot do it shows the token.
+        let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &hidden);
     }
     let mut line = String::new();
-    stdin.lock().read_line(&mut line).map_err(|e| CliError::usage(format!("cannot read the token: {e}")))?;
+    let read = stdin.lock().read_line(&mut line);
+    if let Some(shown) = shown {
+        let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &shown);
+    }
+    read.map_err(|e| CliError::usage(format!("cannot read the token: {e}")))?;
     match line.trim() {
         "" => Err(CliError::usage("no token on stdin: name one with --token, or pipe it in".to_owned())),
         token => Ok(token.to_owned()),

@@ -132,36 +132,54 @@ async fn check_approvals(
     Ok(Ok(()))
 }
 
+/// The most bytes of ends that are told again in one batch.
+const ENDS_TOLD_BYTES_MAX: usize = 16 << 20;
+
 /// The children that exist already, by index. Of two children with the same id, the first one counts.
 async fn existing_children(session: &mut Session, children: &[Child]) -> Result<HashMap<usize, ChildFate>, DbError> {
-    let mut fates = HashMap::new();
-    let mut first: HashMap<&ExecutionKey, &Option<Parent>> = HashMap::new();
+    let (mut fates, mut told) = (HashMap::new(), 0);
+    let mut first: HashMap<&ExecutionKey, &ExecutionRow> = HashMap::new();
     for (index, Child { new, .. }) in children.iter().enumerate() {
         let stored = executions::find(session, &new.head.key).await?.map(|stored| stored.head);
-        let there = stored.as_ref().map(|stored| &stored.parent).or_else(|| first.get(&new.head.key).copied());
-        let Some(there) = there else {
-            first.insert(&new.head.key, &new.head.parent);
+        let Some(there) = stored.as_ref().or_else(|| first.get(&new.head.key).copied()) else {
+            first.insert(&new.head.key, &new.head);
             continue;
         };
-        let same = new.head.parent.as_ref().filter(|here| there.as_ref().is_some_and(|there| there.is_same_call(here)));
-        let fate = match (same, stored) {
-            (None, _) => ChildFate::Refused,
-            (Some(parent), Some(child)) if child.state != State::Open => {
-                farewell(session, parent, &child).await?.map_or(ChildFate::Accepted, ChildFate::Ended)
+        let fate = match new.head.parent.as_ref().filter(|_| is_same_child(there, &new.head)) {
+            None => ChildFate::Refused,
+            Some(parent) if there.state != State::Open => {
+                let message = farewell(session, (parent, there), told < ENDS_TOLD_BYTES_MAX).await?;
+                told += message.as_ref().map_or(0, String::len);
+                message.map_or(ChildFate::Accepted, ChildFate::Ended)
             }
-            (Some(_), _) => ChildFate::Accepted,
+            Some(_) => ChildFate::Accepted,
         };
         fates.insert(index, fate);
     }
     Ok(fates)
 }
 
+/// Whether the same call of the same execution has started both.
+fn is_same_child(there: &ExecutionRow, new: &ExecutionRow) -> bool {
+    let is_same_call =
+        there.parent.as_ref().zip(new.parent.as_ref()).is_some_and(|(one, other)| one.is_same_call(other));
+    is_same_call && there.seed == new.seed
+}
+
 /// What a child that has ended tells a parent that waits for it: the parent heard it before, and made its call again.
-async fn farewell(session: &mut Session, parent: &Parent, child: &ExecutionRow) -> Result<Option<String>, DbError> {
-    let last = match chunks::last(session, child).await {
-        Err(DbError::Store(StoreError::Corrupt(_))) => None,
-        read => read?,
+async fn farewell(
+    session: &mut Session,
+    (parent, child): (&Parent, &ExecutionRow),
+    is_read: bool,
+) -> Result<Option<String>, DbError> {
+    let last = match is_read {
+        true => match chunks::last(session, child).await {
+            Err(DbError::Store(StoreError::Corrupt(_))) => None,
+            read => read?,
+        },
+        false => None,
     };
-    let message = parent.farewell_again(&child.key.id, last.as_ref().map(|chunk| chunk.events.as_str()));
+    let events = last.as_ref().map(|chunk| chunk.events.as_str());
+    let message = parent.farewell_again(&child.key.id, events, child.state == State::Cancelled);
     Ok(message.map(|message| Json::of(&message).to_string()))
 }

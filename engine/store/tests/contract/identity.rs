@@ -47,21 +47,24 @@ async fn a_tenant_has_a_name_of_its_own_and_can_be_suspended(bench: Bench) {
 
 async fn a_token_is_found_by_its_id_until_the_end_of_time(bench: Bench) {
     assert!(!bench.has_tokens().await.unwrap());
-    assert_eq!(bench.use_token("k").await.unwrap(), None);
+    assert_eq!(bench.find_token("k").await.unwrap(), None);
     let tenant = bench.create_tenant("a").await.unwrap().unwrap();
     let now = bench.now().await.unwrap();
     assert!(bench.create_token(token("k", tenant), 10).await.unwrap());
     assert!(bench.has_tokens().await.unwrap());
-    let (found, of) = bench.use_token("k").await.unwrap().unwrap();
+    let found = async || bench.find_token("k").await.unwrap().unwrap();
+    let (stored, of) = found().await;
     assert_eq!((of.id, of.name.as_str()), (tenant, "a"));
-    assert!(found.created_at >= now && found.last_used_at.is_none());
-    assert_eq!(found, Token { created_at: found.created_at, ..token("k", tenant) });
-    let used = bench.use_token("k").await.unwrap().unwrap().0.last_used_at.unwrap();
+    assert!(stored.created_at >= now && stored.last_used_at.is_none());
+    assert_eq!(stored, Token { created_at: stored.created_at, ..token("k", tenant) });
+    bench.note_use("k").await.unwrap();
+    let used = found().await.0.last_used_at.unwrap();
     assert!(used >= now);
     // A use within the same minute is not written again.
-    assert_eq!(bench.use_token("k").await.unwrap().unwrap().0.last_used_at, Some(used));
+    bench.note_use("k").await.unwrap();
+    assert_eq!(found().await.0.last_used_at, Some(used));
     assert!(bench.revoke_token(tenant, "k").await.unwrap());
-    assert!(bench.use_token("k").await.unwrap().unwrap().0.revoked_at.is_some());
+    assert!(found().await.0.revoked_at.is_some());
     assert!(bench.has_tokens().await.unwrap(), "an engine that had a token is never open again");
 }
 
@@ -83,6 +86,13 @@ async fn a_tenant_has_a_limited_number_of_valid_tokens(bench: Bench) {
     assert!(bench.create_token(token("4", TenantId::DEFAULT), 2).await.unwrap());
     assert!(bench.revoke_token(a, "1").await.unwrap());
     assert!(bench.create_token(token("3", a), 2).await.unwrap());
+    // What has expired does not count, and of what has ended only so much is kept.
+    for number in 0..5 {
+        let over = Token { expires_at: Some(Timestamp(1)), ..token(&format!("over{number}"), TenantId::DEFAULT) };
+        assert!(bench.create_token(over, 2).await.unwrap());
+    }
+    let kept = bench.tokens(TenantId::DEFAULT).await.unwrap();
+    assert_eq!((kept.len(), kept[0].id.as_str()), (3, "4"), "the valid one comes first");
     let nobody = TenantId(4_711);
     assert!(!bench.create_token(token("5", nobody), 2).await.unwrap(), "there is no such tenant");
 }

@@ -1,6 +1,6 @@
 //! Messages and children: everything that is sent between executions (L10).
 
-use cerebelum_history::{ChildResult, Event, EventData, Json, Message, Parent, Position, Timestamp};
+use cerebelum_history::{ChildResult, Digest, Event, EventData, Json, Message, Parent, Position, Seed, Timestamp};
 use cerebelum_store::{Batch, Child, Command, ExecutionRow, InboxCursor, Size, State};
 
 use crate::bench::{Bench, batch, call, end, events, fresh, key, new, release, scope, written};
@@ -14,6 +14,7 @@ on_all!(
     l10_a_child_is_started_with_the_batch,
     a_child_that_is_there_already_is_accepted_again,
     a_child_that_has_ended_tells_the_call_that_started_it_again,
+    a_child_of_a_deleted_parent_is_not_the_child_of_its_successor,
     an_id_that_belongs_to_something_else_is_refused_by_message,
     two_parents_that_want_one_id_get_one_child,
     a_message_during_a_release_is_not_overlooked,
@@ -22,8 +23,14 @@ on_all!(
 
 fn child(parent: &ExecutionRow, call_name: &str, id: &str) -> Child {
     let mut new = new(id);
+    // The seed of a child comes from its parent and its call.
+    new.head.seed = Seed(blake3_of(&format!("{} {call_name} {id}", parent.key.id)));
     new.head.parent = Some(Parent { id: parent.key.id.clone(), run: parent.run, call: call(call_name), awaited: true });
     Child { new, accepted: Some(format!("accepted {id}")), refused: format!("refused {id}") }
+}
+
+fn blake3_of(text: &str) -> [u8; 32] {
+    Digest::of(text.as_bytes()).as_str().as_bytes()[..32].try_into().unwrap()
 }
 
 async fn the_inbox_keeps_the_order_of_arrival(bench: Bench) {
@@ -148,6 +155,20 @@ async fn a_child_that_has_ended_tells_the_call_that_started_it_again(bench: Benc
     let told: Message = serde_json::from_str(&inbox[1]).unwrap();
     assert!(matches!(told, Message::Child { result: ChildResult::Completed(output), .. } if output == Json::of(&7)));
     assert_eq!((inbox[0].as_str(), inbox[2].as_str(), inbox.len()), ("accepted c", "accepted c", 3));
+}
+
+/// Another execution under the id of a deleted one has nothing to do with the children of that one.
+async fn a_child_of_a_deleted_parent_is_not_the_child_of_its_successor(bench: Bench) {
+    let node = bench.lease("n").await;
+    let head = bench.started(node, "a").await;
+    for seed in [[1; 32], [2; 32]] {
+        let mut child = child(&head, "1", "c");
+        child.new.head.seed = Seed(seed);
+        let mut batch = events(node, &bench.head("a").await, 1);
+        batch.children = vec![child];
+        assert_eq!(bench.write(batch).await, Ok(()));
+    }
+    assert_eq!(bench.inbox("a").await, ["accepted c", "refused c"]);
 }
 
 async fn an_id_that_belongs_to_something_else_is_refused_by_message(bench: Bench) {

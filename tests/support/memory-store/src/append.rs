@@ -103,10 +103,11 @@ impl Tables {
         for Child { new, accepted, refused } in &batch.children {
             let key = &new.head.key;
             let message = match self.executions.get(key).map(|row| (row, &row.head.parent, &new.head.parent)) {
-                Some((row, Some(there), Some(here))) if there.is_same_call(here) => {
+                Some((row, Some(there), Some(here))) if there.is_same_call(here) && row.head.seed == new.head.seed => {
                     let last = row.runs[&row.head.run].last().map(|chunk| chunk.events.as_str());
-                    let farewell =
-                        (row.head.state != State::Open).then(|| here.farewell_again(&key.id, last)).flatten();
+                    let farewell = (row.head.state != State::Open)
+                        .then(|| here.farewell_again(&key.id, last, row.head.state == State::Cancelled))
+                        .flatten();
                     farewell.map(|message| Json::of(&message).to_string()).or_else(|| accepted.clone())
                 }
                 Some(_) => Some(refused.clone()),

@@ -8,6 +8,10 @@ use crate::{MemoryStore, Tables};
 /// A token's last use is noted to the minute.
 const USE_MS: u64 = 60_000;
 
+fn is_valid(token: &Token, now: Timestamp) -> bool {
+    token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now)
+}
+
 impl Tables {
     pub(crate) fn first_tenant() -> Tenant {
         Tenant { id: TenantId::DEFAULT, name: "default".to_owned(), created_at: Timestamp(0), suspended_at: None }
@@ -30,25 +34,39 @@ impl Tables {
     }
 
     fn create_token(&mut self, token: Token, tokens_max: u32) -> bool {
-        let live = |other: &&Token| other.tenant == token.tenant && other.revoked_at.is_none();
+        let now = self.now;
+        let live = |other: &&Token| other.tenant == token.tenant && is_valid(other, now);
         if !self.tenants.iter().any(|tenant| tenant.id == token.tenant)
             || self.tokens.iter().filter(live).count() >= tokens_max as usize
         {
             return false;
         }
-        self.tokens.push(Token { created_at: self.now, ..token });
+        let tenant = token.tenant;
+        self.tokens.push(Token { created_at: now, ..token });
+        let mut ended: Vec<(Timestamp, String)> = self
+            .tokens
+            .iter()
+            .filter(|token| token.tenant == tenant && !is_valid(token, now))
+            .map(|token| (token.created_at, token.id.clone()))
+            .collect();
+        ended.sort_by(|a, b| (b.0, &a.1).cmp(&(a.0, &b.1)));
+        let forgotten: Vec<String> = ended.into_iter().skip(tokens_max as usize).map(|(_, id)| id).collect();
+        self.tokens.retain(|token| !forgotten.contains(&token.id));
         true
     }
 
-    fn use_token(&mut self, id: &str) -> Option<(Token, Tenant)> {
+    fn find_token(&self, id: &str) -> Option<(Token, Tenant)> {
+        let token = self.tokens.iter().find(|token| token.id == id)?;
+        let tenant = self.tenants.iter().find(|tenant| tenant.id == token.tenant)?;
+        Some((token.clone(), tenant.clone()))
+    }
+
+    fn note_use(&mut self, id: &str) {
         let now = self.now;
-        let token = self.tokens.iter_mut().find(|token| token.id == id)?;
-        let found = token.clone();
-        if token.last_used_at.is_none_or(|last| last.plus(USE_MS) <= now) {
+        let is_it = |token: &&mut Token| token.id == id && token.last_used_at.is_none_or(|at| at.plus(USE_MS) <= now);
+        if let Some(token) = self.tokens.iter_mut().find(is_it) {
             token.last_used_at = Some(now);
         }
-        let tenant = self.tenants.iter().find(|tenant| tenant.id == found.tenant)?;
-        Some((found, tenant.clone()))
     }
 
     fn revoke_token(&mut self, tenant: TenantId, id: &str) -> bool {
@@ -78,13 +96,19 @@ impl IdentityStore for MemoryStore {
     fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>> {
         self.transact(|tables| {
             let mut tokens: Vec<Token> = tables.tokens.iter().filter(|token| token.tenant == tenant).cloned().collect();
-            tokens.sort_by(|a, b| (b.created_at, &a.id).cmp(&(a.created_at, &b.id)));
+            let now = tables.now;
+            let rank = |token: &Token| (!is_valid(token, now), std::cmp::Reverse(token.created_at), token.id.clone());
+            tokens.sort_by_key(rank);
             tokens
         })
     }
 
-    fn use_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>> {
-        self.transact(|tables| tables.use_token(id))
+    fn find_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>> {
+        self.transact(|tables| tables.find_token(id))
+    }
+
+    fn note_use(&self, id: &str) -> StoreFuture<'_, ()> {
+        self.transact(|tables| tables.note_use(id))
     }
 
     fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool> {
