@@ -412,6 +412,108 @@ class DeleteRequest(Message):
 class DeleteResponse(Message):
     def __init__(self) -> None: ...
 
+class WhoAmIRequest(Message):
+    def __init__(self) -> None: ...
+
+class Caller(Message):
+    tenant: str
+    role: str
+    name: str
+    token_id: str
+    def __init__(
+        self,
+        *,
+        tenant: str | None = ...,
+        role: str | None = ...,
+        name: str | None = ...,
+        token_id: str | None = ...,
+    ) -> None: ...
+
+class CreateTokenRequest(Message):
+    tenant: str
+    role: str
+    name: str
+    expires_in_ms: int
+    def __init__(
+        self,
+        *,
+        tenant: str | None = ...,
+        role: str | None = ...,
+        name: str | None = ...,
+        expires_in_ms: int | None = ...,
+    ) -> None: ...
+
+class CreatedToken(Message):
+    token: Token
+    secret: str
+    def __init__(self, *, token: Token | None = ..., secret: str | None = ...) -> None: ...
+
+class Token(Message):
+    id: str
+    tenant: str
+    role: str
+    name: str
+    created_at: Timestamp
+    expires_at: Timestamp
+    revoked_at: Timestamp
+    last_used_at: Timestamp
+    def __init__(
+        self,
+        *,
+        id: str | None = ...,
+        tenant: str | None = ...,
+        role: str | None = ...,
+        name: str | None = ...,
+        created_at: Timestamp | None = ...,
+        expires_at: Timestamp | None = ...,
+        revoked_at: Timestamp | None = ...,
+        last_used_at: Timestamp | None = ...,
+    ) -> None: ...
+
+class TokensRequest(Message):
+    tenant: str
+    def __init__(self, *, tenant: str | None = ...) -> None: ...
+
+class TokensResponse(Message):
+    tokens: Sequence[Token]
+    def __init__(self, *, tokens: Sequence[Token] | None = ...) -> None: ...
+
+class RevokeTokenRequest(Message):
+    id: str
+    tenant: str
+    def __init__(self, *, id: str | None = ..., tenant: str | None = ...) -> None: ...
+
+class RevokeTokenResponse(Message):
+    def __init__(self) -> None: ...
+
+class CreateTenantRequest(Message):
+    name: str
+    def __init__(self, *, name: str | None = ...) -> None: ...
+
+class Tenant(Message):
+    name: str
+    created_at: Timestamp
+    suspended_at: Timestamp
+    def __init__(
+        self,
+        *,
+        name: str | None = ...,
+        created_at: Timestamp | None = ...,
+        suspended_at: Timestamp | None = ...,
+    ) -> None: ...
+
+class TenantsRequest(Message):
+    def __init__(self) -> None: ...
+
+class TenantsResponse(Message):
+    tenants: Sequence[Tenant]
+    def __init__(self, *, tenants: Sequence[Tenant] | None = ...) -> None: ...
+
+class SuspendTenantRequest(Message):
+    name: str
+    lift: bool
+    def __init__(self, *, name: str | None = ..., lift: bool | None = ...) -> None: ...
+
 class Engine:
     Upload: ClassVar[ClientStream[UploadRequest, Component]]
     Components: ClassVar[Unary[ComponentsRequest, ComponentsResponse]]
@@ -433,3 +535,10 @@ class Engine:
     Pause: ClassVar[Unary[PauseRequest, PauseResponse]]
     Resume: ClassVar[Unary[ResumeRequest, ResumeResponse]]
     Delete: ClassVar[Unary[DeleteRequest, DeleteResponse]]
+    WhoAmI: ClassVar[Unary[WhoAmIRequest, Caller]]
+    CreateToken: ClassVar[Unary[CreateTokenRequest, CreatedToken]]
+    Tokens: ClassVar[Unary[TokensRequest, TokensResponse]]
+    RevokeToken: ClassVar[Unary[RevokeTokenRequest, RevokeTokenResponse]]
+    CreateTenant: ClassVar[Unary[CreateTenantRequest, Tenant]]
+    Tenants: ClassVar[Unary[TenantsRequest, TenantsResponse]]
+    SuspendTenant: ClassVar[Unary[SuspendTenantRequest, Tenant]]
