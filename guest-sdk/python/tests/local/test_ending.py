@@ -154,7 +154,7 @@ def test_control_c_ends_a_program_after_its_clean_up(tmp_path: Path) -> None:
     program.write_text(
         textwrap.dedent(
             """
-            import asyncio
+            import asyncio, signal
             from cerebelum import sleep, step, workflow
 
             @step
@@ -168,20 +168,16 @@ def test_control_c_ends_a_program_after_its_clean_up(tmp_path: Path) -> None:
                 finally:
                     await undo(context)
 
+            # A script's background ignores the signal, and so would its children.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             asyncio.run(flow.execute())
             """
         )
     )
     command = [sys.executable, str(program)]
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
-    # A process in the background of a script ignores the signal, and so would its children.
     with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
