@@ -94,8 +94,8 @@ impl ApiCommand {
         }
         let token = created.token.unwrap_or_default();
         note(&format!(
-            "{} of {} in tenant {}; shown this once: keep it, or give it to `cerebelum login`",
-            token.role, token.name, token.tenant
+            "a token for {}, {} in tenant {}; shown this once: keep it, or give it to `cerebelum login`",
+            token.name, token.role, token.tenant
         ));
         self.out.say(&created.secret)
     }
