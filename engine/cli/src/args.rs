@@ -150,8 +150,8 @@ pub(crate) enum Verb {
     Tenant(TenantVerb),
     /// Create, list and revoke tokens
     ///
-    /// An engine that never had a token is open to everybody on its machine, as an admin of the tenant `default`. The
-    /// first token closes it. What each role may do: docs/operating.md.
+    /// An engine that never had a token takes every client on its machine for an admin of the tenant `default`. The first
+    /// token ends that. What each role may do: docs/operating.md.
     #[command(subcommand)]
     Token(TokenVerb),
     /// Keep a token, so that later commands need not name it

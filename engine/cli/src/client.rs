@@ -55,8 +55,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The place that the flags and variables name. A context is for whoever names neither address nor token, and gives
-    /// its token to nobody but its own address.
+    /// The place that the flags and variables name. A context applies if neither an address nor a
+    /// token is named, or if its own address is; its token goes to no other address.
     pub(crate) fn of(global: &Global) -> Outcome<Self> {
         let url = global.url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
         let context = match (&global.context, &url, &global.token) {
@@ -69,7 +69,7 @@ impl Place {
             Some(Context { url, token }) => Self { url, token: Some(token) },
             None => Self { url: url.unwrap_or_else(|| DEFAULT_URL.to_owned()), token: global.token.clone() },
         };
-        if place.token.is_some() && !is_this_machine(&place.url) {
+        if place.token.is_some() && is_elsewhere(&place.url) {
             let why =
                 "a token is not sent to another machine without TLS; use a tunnel to an address such as 127.0.0.1";
             return Err(CliError::usage(format!("--url {}: {why}", place.url)));
@@ -78,13 +78,10 @@ impl Place {
     }
 }
 
-/// Whether a URL leads to this machine, as far as one can see. What is no URL is refused elsewhere.
-fn is_this_machine(url: &str) -> bool {
-    let Ok(uri) = url.parse::<tonic::transport::Uri>() else { return true };
-    let Some(host) = uri.host() else { return true };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+/// Whether a URL names another machine. Other errors in it are refused elsewhere.
+fn is_elsewhere(url: &str) -> bool {
+    let uri = url.parse::<tonic::transport::Uri>().ok();
+    uri.is_some_and(|uri| uri.authority().is_some_and(|name| !cerebelum_server::is_this_machine(name)))
 }
 
 impl Client {

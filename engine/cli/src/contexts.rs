@@ -30,7 +30,7 @@ impl Contexts {
     /// Reads the user's file; without a file there are no contexts.
     pub(crate) fn read() -> Outcome<Self> {
         let Some(file) = file() else { return Ok(Self::default()) };
-        // Whoever has no such folder, or may not read it, has not logged in.
+        // A user without this folder, or without the right to read it, has not logged in.
         let Ok(text) = std::fs::read_to_string(&file) else { return Ok(Self::default()) };
         toml::from_str(&text).map_err(|error: toml::de::Error| {
             // The cause may quote a token.

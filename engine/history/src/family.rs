@@ -46,7 +46,7 @@ impl Parent {
         let last = events.and_then(|events| Event::decode(events).ok()).and_then(|mut events| events.pop());
         let end = last.and_then(|event| event.data.end()).unwrap_or_else(|| {
             let kind = if was_cancelled { kind::CANCELLED } else { kind::CONFLICT };
-            let why = format!("the execution `{child}` ended before, and how cannot be told again");
+            let why = format!("the execution `{child}` ended before, and its end cannot be told again");
             End::Failed(Failure::new(kind, why))
         });
         self.farewell(child, &end)

@@ -92,7 +92,7 @@ impl Access {
 }
 
 /// Lets a request pass with its caller, or answers with the reason for refusing it. Health and the description of the
-/// interface are for everybody.
+/// interface need no caller.
 pub(crate) async fn admit(State(engine): State<Engine>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));

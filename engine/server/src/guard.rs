@@ -51,7 +51,9 @@ fn called(request: &Request) -> Result<Authority, Denied> {
     }
 }
 
-fn is_this_machine(name: &Authority) -> bool {
+/// Whether this is a loopback name, which leads to the machine that it is said on.
+#[must_use]
+pub fn is_this_machine(name: &Authority) -> bool {
     let host = name.host();
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     let is_loopback = |ip: std::net::IpAddr| ip.to_canonical().is_loopback();

@@ -13,4 +13,5 @@ mod service;
 mod streams;
 
 pub use access::ACTIONS;
+pub use guard::is_this_machine;
 pub use listen::{Bound, ServeError, bind};

@@ -47,7 +47,7 @@ impl Service {
         Ok(self.engine.of(self.caller(request).await?.tenant))
     }
 
-    /// Answers a question. Whoever has a token answers in its name.
+    /// Answers a question, in the name of the caller's token if there is one.
     async fn decide(
         &self,
         caller: Caller,

@@ -105,10 +105,10 @@ pub trait IdentityStore: Send + Sync + 'static {
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>>;
     /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.
     fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool>;
-    /// Stores a new token. Returns `false` if its tenant has `tokens_max` valid tokens. Of those that have ended, it
+    /// Stores a new token. Returns `false` if its tenant has `tokens_max` valid tokens. Of tokens that have ended, it
     /// forgets the oldest beyond the same number.
     fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool>;
-    /// The tokens of a tenant: the valid ones, then those that have ended, the newest first in each case.
+    /// The tokens of a tenant: first the valid tokens, then the others, the newest first in each part.
     fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>>;
     /// A token with its tenant, whatever has become of both.
     fn find_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>>;

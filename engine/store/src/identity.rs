@@ -29,7 +29,7 @@ pub struct Token {
     pub tenant: TenantId,
     /// Its role, in a word. The store does not know what a role may do.
     pub role: String,
-    /// The name of whoever has it.
+    /// The name of its owner.
     pub name: String,
     /// The digest of its secret part.
     pub secret_digest: Digest,
@@ -131,7 +131,8 @@ pub(crate) async fn tokens(database: &Database, tenant: TenantId) -> Result<Vec<
     rows.into_iter().map(|mut row| read_token(&mut row)).collect()
 }
 
-/// See [`crate::IdentityStore::find_token`]. Not among the reads of clients: nobody is let in while they wait.
+/// See [`crate::IdentityStore::find_token`]. Not among the reads of clients: a slow list must not keep
+/// callers out.
 pub(crate) async fn find_token(database: &Database, id: &str) -> Result<Option<(Token, Tenant)>, DbError> {
     static FIND: Statement = Statement::new(
         "select k.token_id, k.tenant_id, k.role, k.name, k.secret_digest, k.created_at, k.expires_at, k.revoked_at,

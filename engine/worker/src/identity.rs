@@ -18,7 +18,7 @@ use crate::engine::Engine;
 const TRUST_MS: u64 = 4_000;
 /// The most tokens that are remembered at once.
 const REMEMBERED_MAX: usize = 10_000;
-/// The most unknown tokens that are looked up at once: whoever guesses tokens keeps no more of the database busy.
+/// The most unknown tokens that are looked up at once: guesses keep no more of the database busy.
 const TOKEN_LOOKUPS_MAX: usize = 2;
 /// How long a token may wait to be looked up.
 const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -108,12 +108,12 @@ impl FromStr for Role {
     fn from_str(word: &str) -> Result<Self, ApiError> {
         Self::ALL.into_iter().find(|role| role.as_str() == word).ok_or_else(|| {
             let all = Self::ALL.map(Self::as_str).join(", ");
-            ApiError::Invalid(format!("`{}` is no role: use one of {all}", word.escape_debug()))
+            ApiError::Invalid(format!("`{}` is not a role: use one of {all}", word.escape_debug()))
         })
     }
 }
 
-/// Whoever makes a request.
+/// The person or program that makes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The tenant for which the caller acts.
@@ -181,7 +181,7 @@ impl Credential {
             .then(|| Self { id: id.to_owned(), secret: secret.to_owned() })
     }
 
-    /// What is stored of the secret. It has 256 bits of chance, so that nobody finds it from its digest.
+    /// What is stored of the secret. It has 256 bits of chance, so that it cannot be found from its digest.
     pub(crate) fn digest(&self) -> Digest {
         Digest::of(self.secret.as_bytes())
     }
@@ -192,7 +192,7 @@ impl Credential {
     }
 }
 
-/// What was read of a token.
+/// A token as it was last read.
 struct Known {
     digest: Digest,
     caller: Caller,
@@ -208,7 +208,7 @@ pub(crate) struct Identities {
     has_tokens: Mutex<Option<(bool, u64)>>,
     /// For tokens that were never seen to be valid.
     lookups: Semaphore,
-    /// For those that were, and for the question whether there are any. No guess stands in this line.
+    /// For tokens that were valid before, and for the question whether there are any. No guess waits here.
     refreshes: Semaphore,
 }
 
@@ -247,7 +247,7 @@ impl Identities {
 }
 
 impl Engine {
-    /// The caller with this token. Without a token, an engine that never had one takes whoever reaches it for an admin of
+    /// The caller with this token. Without a token, an engine that never had one takes every client for an admin of
     /// the tenant `default`.
     ///
     /// # Errors
@@ -269,7 +269,7 @@ impl Engine {
         self.look_up(&credential).await?.ok_or_else(refused)
     }
 
-    /// Whether this engine never had a token, so that everybody who reaches it is an admin.
+    /// Whether this engine never had a token, so that every client that reaches it is an admin.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -359,7 +359,7 @@ impl Engine {
         Ok(Some(caller))
     }
 
-    /// Notes that a token is used, in the background: a database that cannot write keeps nobody out.
+    /// Notes that a token is used, in the background: a database that cannot write must not keep callers out.
     fn note_use(&self, token: &Token) {
         if token.last_used_at.is_some_and(|at| self.node.clock.now() < at.plus(USE_MS)) {
             return;

@@ -39,7 +39,7 @@ pub struct TokenView {
     pub tenant: String,
     /// Its role.
     pub role: String,
-    /// The name of whoever has it.
+    /// The name of its owner.
     pub name: String,
     /// The time of its creation.
     pub created_at: Timestamp,
@@ -58,7 +58,7 @@ pub struct TokenRequest {
     pub tenant: Option<String>,
     /// The role, in a word.
     pub role: String,
-    /// The name of whoever gets it. Answers to questions carry this name.
+    /// The name of its owner. Answers to questions carry this name.
     pub name: String,
     /// Milliseconds until it is refused; never if there are none.
     pub expires_in_ms: Option<u64>,
@@ -67,7 +67,7 @@ pub struct TokenRequest {
 /// A token that was created. The secret is shown here and nowhere else.
 #[derive(Debug, Clone)]
 pub struct CreatedToken {
-    /// What everybody may see of it.
+    /// The token without its secret.
     pub view: TokenView,
     /// The whole token, `cb_ID_SECRET`.
     pub secret: String,
@@ -84,7 +84,7 @@ impl Engine {
         if name.is_empty() || name.len() > TENANT_NAME_BYTES_MAX || !name.chars().all(allowed) {
             let shown = name.escape_debug();
             return Err(ApiError::Invalid(format!(
-                "`{shown}` is no tenant name: use 1 to {TENANT_NAME_BYTES_MAX} of a-z 0-9 -"
+                "`{shown}` is not a tenant name: use 1 to {TENANT_NAME_BYTES_MAX} of a-z 0-9 -"
             )));
         }
         if self.node.store.create_tenant(name).await.map_err(unavailable)?.is_none() {
@@ -120,7 +120,7 @@ impl Engine {
         Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
     }
 
-    /// Creates a token. The first one closes an engine that was open to everybody on its machine.
+    /// Creates a token. The first one closes an engine that was open to its machine.
     ///
     /// # Errors
     /// When the caller may not, the request is not valid, the tenant has too many tokens, or the database does not
@@ -134,7 +134,7 @@ impl Engine {
         }
         if is_first && (of.id != TenantId::DEFAULT || request.role != Role::Admin.as_str()) {
             return Err(ApiError::Conflict(
-                "the first token closes the engine to everybody without one: create it for an admin of the tenant `default`"
+                "the first token closes the engine to clients without one: create it for an admin of the tenant `default`"
                     .to_owned(),
             ));
         }
@@ -224,7 +224,7 @@ async fn create(
     let is_printable = !request.name.trim().is_empty() && !request.name.chars().any(is_hidden);
     if !is_printable || request.name.len() > TOKEN_NAME_BYTES_MAX {
         return Err(ApiError::Invalid(format!(
-            "a token needs the name of whoever gets it: 1 to {TOKEN_NAME_BYTES_MAX} bytes that can be seen"
+            "a token needs the name of its owner: 1 to {TOKEN_NAME_BYTES_MAX} bytes that can be seen"
         )));
     }
     let credential = Credential::random();
@@ -241,7 +241,7 @@ async fn create(
     };
     if !store.create_token(token.clone(), TOKENS_MAX).await.map_err(unavailable)? {
         return Err(ApiError::Conflict(format!(
-            "tokens-max: the tenant `{}` has {TOKENS_MAX} tokens: revoke some that nobody uses",
+            "tokens-max: the tenant `{}` has {TOKENS_MAX} tokens: revoke some that are not used",
             of.name
         )));
     }

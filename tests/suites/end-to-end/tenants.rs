@@ -55,11 +55,11 @@ fn the_first_token_closes_an_engine_for_good(database: Database) {
         assert_eq!((&known["tenant"], &known["name"]), (&json!("default"), &json!("ada")));
         engine.kill_and_restart();
     }
-    // Health is for everybody, the figures of the whole engine are not.
+    // Health needs no token, the figures of the whole engine do.
     let page = |path: &str| test_engine::http_get(&format!("{}{path}", engine.url()));
     assert_eq!(page("/healthz").trim(), "ready");
     assert!(page("/metrics").contains("wants a token"), "{}", page("/metrics"));
-    // Whoever logs in need not name the token again.
+    // After a login the token need not be named again.
     engine.ok(&["login", "--token", &admin]);
     assert_eq!(engine.json(&["list"]), json!([]));
     let kept = engine.ok(&["context"]);
@@ -336,7 +336,7 @@ fn a_request_that_began_before_its_token_ended_is_refused_when_it_is_there(datab
             let path = "/cerebelum.v1.Engine/CreateToken".parse().unwrap();
             grpc.client_streaming(request, path, Raw).await.map(drop).map_err(|refused| refused.code())
         });
-        // Whoever is asked for the message has sent the head, and on one connection the engine reads it before this.
+        // A client that asks for the message has sent the head, and on one connection the engine reads it before this.
         runtime.block_on(begun).unwrap();
         let _ = runtime.block_on(self::call(channel.clone(), "WhoAmI", token));
         (release, call)

@@ -131,7 +131,7 @@ impl ApiCommand {
         if self.global.json {
             return self.out.say(&json::caller(&caller));
         }
-        let name = caller.name.as_deref().unwrap_or("anybody on this machine: the engine has no tokens");
+        let name = caller.name.as_deref().unwrap_or("as every client on this machine: the engine has no tokens");
         self.out.say(&format!("{} in tenant {}, {name}", caller.role, caller.tenant))
     }
 
@@ -147,7 +147,7 @@ impl ApiCommand {
         let mut client = self.client().await?;
         let caller = client.engine.who_am_i(proto::WhoAmIRequest {}).await.map_err(|e| client.stop(&e))?.into_inner();
         if caller.token_id.is_none() {
-            let why = format!("the engine at {} has no tokens: it takes whoever is on its machine", place.url);
+            let why = format!("the engine at {} has no tokens: every client on its machine is an admin", place.url);
             return Err(CliError::new(Code::Refused, why));
         }
         let host = place.url.split_once("://").map_or(place.url.as_str(), |(_, rest)| rest);

@@ -37,7 +37,9 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     // The reader of stdout may be gone (`cerebelum serve | head -1`): the engine goes on.
     let _ = out.say(&format!("cerebelum is ready on http://{} (database {database})", bound.address()));
     if matches!(engine.is_open().await, Ok(true)) {
-        tracing::info!("no tokens: whoever reaches this port is an admin; `cerebelum token create` closes it");
+        tracing::info!(
+            "no tokens: every client that reaches this port is an admin; `cerebelum token create` closes it"
+        );
     }
     let (told, heard) = tokio::sync::oneshot::channel();
     let asked = async {

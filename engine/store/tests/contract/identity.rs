@@ -86,7 +86,7 @@ async fn a_tenant_has_a_limited_number_of_valid_tokens(bench: Bench) {
     assert!(bench.create_token(token("4", TenantId::DEFAULT), 2).await.unwrap());
     assert!(bench.revoke_token(a, "1").await.unwrap());
     assert!(bench.create_token(token("3", a), 2).await.unwrap());
-    // What has expired does not count, and of what has ended only so much is kept.
+    // Expired tokens do not count, and only so many ended tokens are kept.
     for number in 0..5 {
         let over = Token { expires_at: Some(Timestamp(1)), ..token(&format!("over{number}"), TenantId::DEFAULT) };
         assert!(bench.create_token(over, 2).await.unwrap());
