@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cerebelum_history::{Entry, GuestInput};
+use cerebelum_history::{Entry, GuestInput, planted};
 use cerebelum_sandbox::{Account, HostError};
 use tokio::sync::Notify;
 
@@ -12,6 +12,13 @@ use crate::env::{Guest, Program, Runtime};
 use crate::eviction::{EvictionPriority, IdleGuests};
 use crate::liveness::Liveness;
 use crate::poison::{CrashLog, IsolationGate};
+
+/// A guest that was admitted.
+pub(crate) struct Admitted {
+    pub(crate) guest: Box<dyn Guest>,
+    /// The time of its admission, by the machine's boot-time clock in milliseconds.
+    pub(crate) since_ms: u64,
+}
 
 /// What the guests of all executions share.
 pub(crate) struct GuestHost {
@@ -71,6 +78,11 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// memory.
 const ASKED_MAX: u32 = 4;
 
+/// A workflow that has waited this long for admission asks another execution of the same workflow to leave, if that
+/// one's guest was admitted as long ago. Executions that are never idle share the slots in this way. A displaced guest
+/// is rerun, so a shorter time would cost more reruns.
+const SLICE_MS: u64 = 10_000;
+
 /// How a guest that waits for admission asks idle guests to leave: twice as many each time, at growing intervals.
 ///
 /// While other steps are admitted, a step asks none before it has waited for [`WAIT_MAX`], and then only guests
@@ -79,6 +91,8 @@ const ASKED_MAX: u32 = 4;
 struct EvictionBackoff {
     is_step: bool,
     wait: Duration,
+    /// How long the guest has waited, without the current wait.
+    waited: Duration,
     wanted: u32,
     /// How many steps had been admitted at the last check.
     admitted: u64,
@@ -90,7 +104,7 @@ impl EvictionBackoff {
     fn new(is_step: bool, admitted: u64, latest: u64) -> Self {
         // Some slots are reserved for steps: when none of them is free, the machine is more likely busy than stuck.
         let wait = if is_step { WAIT_MIN * 9 } else { Duration::ZERO };
-        Self { is_step, wait, wanted: 1, admitted, latest }
+        Self { is_step, wait, waited: Duration::ZERO, wanted: 1, admitted, latest }
     }
 
     fn request(&self) -> EvictionPriority {
@@ -106,9 +120,15 @@ impl EvictionBackoff {
             true => Some(self.latest).filter(|_| self.wait == WAIT_MAX),
         };
         let wanted = self.wanted;
+        self.waited += self.wait;
         self.wanted = wanted.saturating_mul(2);
         self.wait = (self.wait * 2).clamp(WAIT_MIN, WAIT_MAX);
         (wanted, up_to)
+    }
+
+    /// Whether executions of the same workflow have to share their slots with this one.
+    fn is_due(&self) -> bool {
+        !self.is_step && self.waited >= Duration::from_millis(SLICE_MS)
     }
 }
 
@@ -119,18 +139,20 @@ pub(crate) async fn start(
     waiting: &Arc<WaitingGuests>,
     (program, account): (Arc<dyn Program>, Arc<Account>),
     begin: GuestInput,
-) -> Result<Box<dyn Guest>, HostError> {
+) -> Result<Admitted, HostError> {
+    let runtime = &host.runtime;
+    let admitted = |started: Result<_, _>| started.map(|guest| Admitted { guest, since_ms: runtime.boot_ms() });
     let (is_step, workflow) = (matches!(begin.entry, Entry::Step(_)), begin.workflow.clone());
     let mut start = std::pin::pin!(program.start(begin, account));
-    if let Some(started) = host.runtime.within(WAIT_MIN, &mut start).await {
-        return started;
+    if let Some(started) = runtime.within(WAIT_MIN, &mut start).await {
+        return admitted(started);
     }
     let _waits = Waits::new(waiting);
     let mut backoff = EvictionBackoff::new(is_step, program.steps_admitted(), host.idle_guests.latest());
     let mut timed = None;
     loop {
-        if let Some(started) = host.runtime.within(backoff.wait, &mut start).await {
-            return started;
+        if let Some(started) = runtime.within(backoff.wait, &mut start).await {
+            return admitted(started);
         }
         let _ = timed.get_or_insert_with(|| host.liveness.waits("a guest for a place"));
         let (wanted, up_to) = backoff.ask(program.steps_admitted());
@@ -139,6 +161,9 @@ pub(crate) async fn start(
         }
         if wanted > ASKED_MAX {
             host.idle_guests.evict_among_others(wanted, &workflow);
+        }
+        if backoff.is_due() && !planted("places-not-shared") {
+            host.idle_guests.evict_among_same(&workflow, runtime.boot_ms().saturating_sub(SLICE_MS));
         }
     }
 }

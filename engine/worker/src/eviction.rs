@@ -39,11 +39,20 @@ struct IdleState {
     by_workflow: HashMap<String, u64>,
 }
 
-struct IdleEntry {
-    bytes: u64,
-    scope: Scope,
-    workflow: String,
-    pressure: Arc<Pressure>,
+/// An idle guest.
+#[derive(Clone)]
+pub(crate) struct IdleEntry {
+    pub(crate) scope: Scope,
+    /// The share of memory that it belongs to.
+    pub(crate) workflow: String,
+    /// Its memory.
+    pub(crate) bytes: u64,
+    /// The number of calls that a rerun would repeat.
+    pub(crate) calls: u32,
+    /// The time of its admission, in milliseconds.
+    pub(crate) since_ms: u64,
+    /// Notified when the guest is asked to leave.
+    pub(crate) pressure: Arc<Pressure>,
 }
 
 /// The eviction requests to the guests of one activation.
@@ -83,23 +92,16 @@ impl IdleGuests {
         Arc::new(Self { bytes_max, state: Mutex::default() })
     }
 
-    /// Registers a guest as idle, with its memory and the number of calls that a rerun would repeat. While the idle
-    /// guests exceed their memory, the first one is asked to leave, and its activation is notified.
-    pub(crate) fn enter(
-        self: &Arc<Self>,
-        (scope, workflow): (&Scope, &str),
-        (bytes, calls): (u64, u32),
-        pressure: &Arc<Pressure>,
-    ) -> IdleGuest {
+    /// Registers a guest as idle. While the idle guests exceed their memory, the first one is asked to leave, and its
+    /// activation is notified.
+    pub(crate) fn enter(self: &Arc<Self>, entry: IdleEntry) -> IdleGuest {
         let mut state = self.state();
         state.latest += 1;
-        state.bytes += bytes;
-        *state.by_workflow.entry(workflow.to_owned()).or_default() += bytes;
-        let rank = (cost(calls), state.latest);
-        let (idle_guests, scope, workflow) = (Arc::clone(self), scope.clone(), workflow.to_owned());
-        let idle = IdleGuest { idle_guests, pressure: Arc::clone(pressure), rank, workflow: workflow.clone(), bytes };
-        let guest = IdleEntry { bytes, scope, workflow, pressure: Arc::clone(pressure) };
-        state.guests.insert(rank, guest);
+        state.bytes += entry.bytes;
+        *state.by_workflow.entry(entry.workflow.clone()).or_default() += entry.bytes;
+        let rank = (cost(entry.calls), state.latest);
+        let idle = IdleGuest { idle_guests: Arc::clone(self), rank, entry: entry.clone() };
+        state.guests.insert(rank, entry);
         while state.bytes > self.bytes_max && state.ask(EvictionPriority::Polite, u64::MAX) {}
         // The lock is released before a caller can drop the returned value.
         idle
@@ -127,6 +129,15 @@ impl IdleGuests {
     pub(crate) fn evict_among_others(&self, guests: u32, workflow: &str) {
         let mut state = self.state();
         for rank in state.of_others(workflow, guests) {
+            state.ask_one(rank, EvictionPriority::Urgent);
+        }
+    }
+
+    /// A workflow has waited for admission for a time slice: asks the guest of its other executions that was admitted
+    /// first to leave, regardless of that one's activity, if it was admitted at `since_ms` or before.
+    pub(crate) fn evict_among_same(&self, workflow: &str, since_ms: u64) {
+        let mut state = self.state();
+        if let Some(rank) = state.first_admitted(workflow, since_ms) {
             state.ask_one(rank, EvictionPriority::Urgent);
         }
     }
@@ -164,12 +175,24 @@ impl IdleState {
     fn of_others(&self, workflow: &str, count: u32) -> Vec<Rank> {
         let has = |workflow: &str| self.by_workflow.get(workflow).copied().unwrap_or(0);
         let least = has(workflow);
-        let searched = self.guests.iter().take(SEARCHED_MAX).chain(self.asked.iter().take(SEARCHED_MAX));
-        let of_others = searched.filter(|(_, guest)| has(&guest.workflow) > least).map(|(rank, _)| *rank);
+        let of_others = self.searched().filter(|(_, guest)| has(&guest.workflow) > least).map(|(rank, _)| *rank);
         let mut ranks: Vec<Rank> = of_others.collect();
         ranks.sort_unstable();
         ranks.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         ranks
+    }
+
+    /// The workflow guest of this workflow that was admitted first, at `since_ms` or before, among the same.
+    fn first_admitted(&self, workflow: &str, since_ms: u64) -> Option<Rank> {
+        let is_due =
+            |guest: &IdleEntry| guest.since_ms <= since_ms && guest.scope.is_root() && guest.workflow == workflow;
+        let due = self.searched().filter(|(_, guest)| is_due(guest));
+        due.min_by_key(|(rank, guest)| (guest.since_ms, **rank)).map(|(rank, _)| *rank)
+    }
+
+    /// The first [`SEARCHED_MAX`] guests of both lists.
+    fn searched(&self) -> impl Iterator<Item = (&Rank, &IdleEntry)> {
+        self.guests.iter().take(SEARCHED_MAX).chain(self.asked.iter().take(SEARCHED_MAX))
     }
 
     /// Asks one of the guests in the lists.
@@ -200,10 +223,8 @@ impl IdleState {
 /// Kept with a guest as long as it is idle.
 pub(crate) struct IdleGuest {
     idle_guests: Arc<IdleGuests>,
-    pressure: Arc<Pressure>,
     rank: Rank,
-    workflow: String,
-    bytes: u64,
+    entry: IdleEntry,
 }
 
 impl Drop for IdleGuest {
@@ -213,13 +234,13 @@ impl Drop for IdleGuest {
             state.bytes -= guest.bytes;
         }
         state.asked.remove(&self.rank);
-        if let Some(has) = state.by_workflow.get_mut(&self.workflow) {
-            *has -= self.bytes;
+        if let Some(has) = state.by_workflow.get_mut(&self.entry.workflow) {
+            *has -= self.entry.bytes;
             if *has == 0 {
-                state.by_workflow.remove(&self.workflow);
+                state.by_workflow.remove(&self.entry.workflow);
             }
         }
-        let mut asked = self.pressure.list();
+        let mut asked = self.entry.pressure.list();
         asked.politely.remove(&self.rank);
         asked.urgently.remove(&self.rank);
     }
@@ -229,13 +250,19 @@ impl Drop for IdleGuest {
 mod tests {
     use super::*;
 
+    /// A guest with this memory and this number of calls.
+    fn guest(scope: &str, workflow: &str, (bytes, calls): (u64, u32), pressure: &Arc<Pressure>) -> IdleEntry {
+        let (scope, workflow) = (Scope::from_text(scope), workflow.to_owned());
+        IdleEntry { scope, workflow, bytes, calls, since_ms: 0, pressure: Arc::clone(pressure) }
+    }
+
     /// Guests of these sizes become idle one after the other, one of them leaves, then some are evicted. `expected` are
     /// the numbers of the guests that are asked to leave.
     fn check((bytes_max, sizes): (u64, &[u64]), leaves: Option<usize>, wanted: u32, expected: &[u64]) {
         let idle_guests = IdleGuests::new(bytes_max);
         let pressure: Arc<Pressure> = Arc::default();
         let mut entered: Vec<IdleGuest> =
-            sizes.iter().map(|bytes| idle_guests.enter((&Scope::root(), "w"), (*bytes, 0), &pressure)).collect();
+            sizes.iter().map(|bytes| idle_guests.enter(guest("", "w", (*bytes, 0), &pressure))).collect();
         if let Some(at) = leaves {
             entered.remove(at);
         }
@@ -251,7 +278,7 @@ mod tests {
     #[test]
     fn the_guest_with_most_to_repeat_goes_last() {
         let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
-        let enter = |scope: &str, calls| idle_guests.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
+        let enter = |scope: &str, calls| idle_guests.enter(guest(scope, "w", (10, calls), &pressure));
         let _entered = [enter("", 10_000), enter("1", 500), enter("2", 3), enter("3", CHEAP_CALLS)];
         let mut gone = Vec::new();
         for _ in 0..4 {
@@ -266,7 +293,7 @@ mod tests {
     #[test]
     fn who_has_waited_for_less_long_is_left_alone() {
         let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
-        let enter = |scope: &str, calls| idle_guests.enter((&Scope::from_text(scope), "w"), (10, calls), &pressure);
+        let enter = |scope: &str, calls| idle_guests.enter(guest(scope, "w", (10, calls), &pressure));
         let _early = [enter("1", 10_000), enter("2", 0)];
         let since = idle_guests.latest();
         let _late = [enter("3", 0), enter("4", 0)];
@@ -279,7 +306,7 @@ mod tests {
     #[test]
     fn l22_who_was_asked_politely_and_stayed_is_asked_again_when_it_is_urgent() {
         let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
-        let _entered = [1, 2].map(|_| idle_guests.enter((&Scope::root(), "w"), (40, 0), &pressure));
+        let _entered = [1, 2].map(|_| idle_guests.enter(guest("", "w", (40, 0), &pressure)));
         let urgently = || pressure.asked(EvictionPriority::Urgent).len();
         idle_guests.evict(5, EvictionPriority::Polite, u64::MAX);
         assert_eq!((urgently(), pressure.asked(EvictionPriority::Polite).len()), (0, 2));
@@ -292,11 +319,28 @@ mod tests {
     #[test]
     fn a_workflow_that_waits_for_long_finds_room_among_the_others() {
         let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
-        let _entered =
-            ["a", "b", "a"].map(|workflow| idle_guests.enter((&Scope::root(), workflow), (40, 0), &pressure));
+        let _entered = ["a", "b", "a"].map(|workflow| idle_guests.enter(guest("", workflow, (40, 0), &pressure)));
         idle_guests.evict(1, EvictionPriority::Polite, u64::MAX);
         idle_guests.evict_among_others(5, "b");
         assert_eq!(pressure.list().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn l22_executions_of_one_workflow_leave_in_the_order_of_their_admission() {
+        let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
+        let enter = |scope: &str, workflow: &str, since_ms| {
+            idle_guests.enter(IdleEntry { since_ms, ..guest(scope, workflow, (10, 0), &pressure) })
+        };
+        let _entered = [enter("", "a", 30), enter("", "a", 20), enter("1", "a", 5), enter("", "b", 5)];
+        let asked = |until| {
+            idle_guests.evict_among_same("a", until);
+            numbers(&pressure)
+        };
+        assert!(asked(19).is_empty());
+        assert_eq!(asked(40), [2]);
+        assert_eq!(asked(29), [2]);
+        assert_eq!(asked(40), [1, 2]);
+        assert_eq!(asked(40), [1, 2], "neither a step nor another workflow");
     }
 
     /// The numbers of the guests that were asked.
@@ -333,7 +377,7 @@ mod tests {
     async fn an_activation_hears_that_one_of_its_guests_is_asked() {
         let idle_guests = IdleGuests::new(100);
         let (first, second): (Arc<Pressure>, Arc<Pressure>) = Default::default();
-        let _entered = [&first, &second].map(|pressure| idle_guests.enter((&Scope::root(), "w"), (60, 0), pressure));
+        let _entered = [&first, &second].map(|pressure| idle_guests.enter(guest("", "w", (60, 0), pressure)));
         first.notified().await;
         assert!(futures::poll!(std::pin::pin!(second.notified())).is_pending());
     }

@@ -14,9 +14,9 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 
 use crate::activation_error::ActivationError;
-use crate::admission::{self, GuestHost, WaitingGuests};
-use crate::env::{Guest, Program};
-use crate::eviction::{EvictionPriority, IdleGuest, Pressure};
+use crate::admission::{self, Admitted, GuestHost, WaitingGuests};
+use crate::env::Program;
+use crate::eviction::{EvictionPriority, IdleEntry, IdleGuest, Pressure};
 use crate::metrics::Metrics;
 
 /// How many guests of one execution may wait for admission at once.
@@ -25,7 +25,7 @@ const WAITING_MAX: usize = 256;
 /// The end of a guest's turn.
 pub(crate) enum TurnEnd {
     /// The guest is quiescent or has ended: the guest, unless it has ended, and its turn.
-    Complete(Option<Box<dyn Guest>>, Turn),
+    Complete(Option<Admitted>, Turn),
     /// The guest was displaced by another guest. Nothing of the turn counts.
     Displaced,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Stopped {
 pub(crate) struct PendingRequests {
     pub(crate) scope: Scope,
     /// The guest, unless it has ended.
-    pub(crate) guest: Option<Box<dyn Guest>>,
+    pub(crate) guest: Option<Admitted>,
     pub(crate) requests: std::vec::IntoIter<Request>,
     pub(crate) end: Option<Result<Json, Failure>>,
     /// The memory of the turn, in the ledger.
@@ -68,7 +68,7 @@ fn weight(turn: &Turn) -> u64 {
 enum GuestSlot {
     Running(AbortHandle, u64),
     Quiescent {
-        guest: Box<dyn Guest>,
+        guest: Admitted,
         /// Kept as long as the guest is idle.
         _idle: IdleGuest,
     },
@@ -181,7 +181,7 @@ impl Guests {
     fn run(
         &mut self,
         scope: Scope,
-        guest: impl Future<Output = Result<Box<dyn Guest>, HostError>> + Send + 'static,
+        guest: impl Future<Output = Result<Admitted, HostError>> + Send + 'static,
         (delivery, repeats): (Option<Delivery>, bool),
     ) {
         let (abort, registration) = AbortHandle::new_pair();
@@ -195,14 +195,16 @@ impl Guests {
                 crate::fail::point(if scope.is_root() { "workflow-running" } else { "step-running" });
                 let turn = async {
                     let waits = host.isolation.held_while_waiting().await;
-                    let mut guest = guest.await?;
+                    let mut admitted = guest.await?;
                     drop(waits);
-                    let turn = host.isolation.run(&host.crash_log, key, guest.turn(delivery, repeats)).await?;
-                    Ok((guest, turn))
+                    let turn = host.isolation.run(&host.crash_log, key, admitted.guest.turn(delivery, repeats)).await?;
+                    Ok((admitted, turn))
                 };
                 let turned: Result<Result<_, HostError>, _> = AssertUnwindSafe(turn).catch_unwind().await;
                 let outcome = match turned {
-                    Ok(Ok((guest, turn))) => Ok(TurnEnd::Complete(Some(guest).filter(|_| turn.end.is_none()), turn)),
+                    Ok(Ok((admitted, turn))) => {
+                        Ok(TurnEnd::Complete(Some(admitted).filter(|_| turn.end.is_none()), turn))
+                    }
                     Ok(Err(HostError::Displaced)) => Ok(TurnEnd::Displaced),
                     Ok(Err(error)) => Err(ActivationError::from(error)),
                     // A bug in the engine: the guest is lost, and its execution is rebuilt.
@@ -268,12 +270,19 @@ impl Guests {
 
     /// Keeps a quiescent guest. `calls` is the number of calls that a rerun would repeat. A durable wait ends the
     /// guest's active time.
-    pub(crate) fn keep(&mut self, scope: Scope, guest: Box<dyn Guest>, (calls, waits_durably): (u32, bool)) {
+    pub(crate) fn keep(&mut self, scope: Scope, admitted: Admitted, (calls, waits_durably): (u32, bool)) {
         if waits_durably {
             self.set_end(&scope, None);
         }
-        let idle = self.host.idle_guests.enter((&scope, &self.workflow), (guest.memory_bytes(), calls), &self.pressure);
-        self.slots.insert(scope, GuestSlot::Quiescent { guest, _idle: idle });
+        let idle = self.host.idle_guests.enter(IdleEntry {
+            scope: scope.clone(),
+            workflow: self.workflow.clone(),
+            bytes: admitted.guest.memory_bytes(),
+            calls,
+            since_ms: admitted.since_ms,
+            pressure: self.pressure.clone(),
+        });
+        self.slots.insert(scope, GuestSlot::Quiescent { guest: admitted, _idle: idle });
     }
 
     /// Grants a guest its whole active time once more.

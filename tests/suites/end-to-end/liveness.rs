@@ -139,6 +139,16 @@ fn l22_a_suspect_among_more_guests_than_places_keeps_nobody_waiting() {
     assert_eq!(http_get(&format!("{}/healthz", engine.url())), "ready\n");
 }
 
+/// Found by kills with many Python executions: those without a place waited for the end of those that had one.
+#[test]
+fn l22_executions_that_are_never_idle_share_the_places() {
+    let engine = Engine::start(Database::Sqlite);
+    engine.upload("test-python");
+    let ids: Vec<String> = (0..90).map(|_| engine.begin("busy", &json!(1_000_000))).collect();
+    let moved = || engine.json(&["list", "--attr", "moved=true", "--limit", "200"]).as_array().unwrap().len();
+    within(Duration::from_secs(90), "each has moved", || (moved() == ids.len()).then_some(()));
+}
+
 /// `healthz` says that nothing is written any more, although the lease is renewed all the time.
 #[test]
 fn l22_an_engine_whose_batches_wait_is_not_ready() {

@@ -397,6 +397,16 @@ async def hundred(context: Context) -> int:
 
 
 @workflow
+async def busy(context: Context, rounds: int) -> int:
+    """One step after the other: the execution is never idle."""
+    for done in range(rounds):
+        await echo(context, done)
+        if done == 0:
+            context.set_attribute("moved", value=True)
+    return rounds
+
+
+@workflow
 async def refused(context: Context) -> dict:
     """What a component does not have says so."""
     said = {"to_thread": await asyncio.to_thread(sum, [1, 2])}
