@@ -30,6 +30,45 @@ async fn main() {
     println!("sqlite    file {} bytes, write-ahead log {} bytes", bytes(""), bytes("-wal"));
     let url = test_postgres::database();
     measure("postgres", &url).await;
+    measure_reads().await;
+}
+
+/// The rate at which one client reads executions by id, with and without the wall between tenants (decision 021).
+async fn measure_reads() {
+    let (walled, plain) = (test_postgres::database(), without_wall().await);
+    let mut stores = Vec::new();
+    for (name, url) in [("no wall", plain), ("wall", walled)] {
+        let store = open(&url).await.expect("a fresh database");
+        let node = store.begin_lease("reads", LONG).await.expect("a lease").incarnation;
+        store.append(1, vec![Batch::start(node, new("read"))]).await.expect("a start");
+        stores.push((name, store));
+    }
+    // In turn, so that a change of the machine's pace concerns both.
+    for _ in 0..3 {
+        for (name, store) in &stores {
+            for tenants in [1, 2] {
+                let (begun, mut count) = (Instant::now(), 0_u32);
+                while begun.elapsed() < MEASURED / 2 {
+                    let tenant = TenantId(1 + i32::try_from(count % tenants).expect("one or two"));
+                    let key = ExecutionKey { tenant, id: "read".parse().expect("an id") };
+                    let _ = store.execution(&key).await.expect("a read");
+                    count += 1;
+                }
+                let rate = f64::from(count) / begun.elapsed().as_secs_f64();
+                println!("postgres  {name:8} reads of {tenants} tenants: {rate:>8.0} reads/s");
+            }
+        }
+    }
+}
+
+/// A database whose owner may not create roles: there the engine works without the wall.
+async fn without_wall() -> String {
+    let url = test_postgres::database();
+    let mut superuser = PgConnection::connect(&url).await.expect("a server");
+    let words =
+        "drop role if exists store_rates; create role store_rates login; alter schema public owner to store_rates";
+    superuser.execute(words).await.expect("a role");
+    url.replace("postgres@", "store_rates@")
 }
 
 async fn measure(name: &str, url: &str) {

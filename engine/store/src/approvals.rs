@@ -123,7 +123,7 @@ pub(crate) async fn list(
         let mut values = vec![tenant.into(), at.into(), id.clone().into(), count.into()];
         values.extend(filter.execution.as_ref().map(|id| id.as_str().into()));
         let statement = if filter.execution.is_some() { &OF_EXECUTION } else { &OPEN };
-        let rows = database.client().await?.rows(statement, &values).await?;
+        let rows = database.client(tenant).await?.rows(statement, &values).await?;
         let mut is_last = rows.len() < count;
         let before = (at, id.clone());
         for mut row in rows {
@@ -172,7 +172,7 @@ async fn find(database: &Database, tenant: TenantId, id: &str) -> Result<Option<
         from approvals a join executions e on e.tenant_id = a.tenant_id and e.execution_no = a.execution_no
         where a.tenant_id = $1 and a.id = $2",
     );
-    let mut session = database.client().await?;
+    let mut session = database.client(tenant).await?;
     let mut rows = session.rows(&FIND, &[tenant.into(), id.into()]).await?;
     rows.first_mut().map(read).transpose()
 }

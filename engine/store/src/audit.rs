@@ -28,7 +28,7 @@ pub(crate) async fn audit(database: &Database, after: i64, limit: u32) -> Result
     let Some(after) = (if after == 0 { Some(i64::MIN) } else { after.checked_add(1) }) else {
         return Ok(Audit::default());
     };
-    let mut session = database.client_snapshot().await?;
+    let mut session = database.background_snapshot().await?;
     let mut last = session.rows(&LAST, &[after.into(), limit.into()]).await?;
     let Some(mut last) = last.first_mut().map(|row| row.opt_int()).transpose()?.flatten() else {
         return Ok(Audit::default());

@@ -88,7 +88,7 @@ async fn page(
     let (mut page, mut bytes) = (Vec::new(), 0);
     loop {
         let range = Range { run, from, to: POSITION_MAX, limit: PAGE_CHUNKS };
-        let (found, end) = some(&mut database.client().await?, key, &range).await?;
+        let (found, end) = some(&mut database.client(key.tenant).await?, key, &range).await?;
         let is_last = found.len() < usize::try_from(PAGE_CHUNKS).unwrap_or(usize::MAX);
         for chunk in found.up_to(end.filter(|_| is_last))? {
             if bytes > 0 && bytes + chunk.events.len() as u64 > bytes_max {

@@ -108,7 +108,7 @@ pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Co
         where n.tenant_id = $1
         order by n.name, n.current desc, n.uploaded_at desc, n.digest",
     );
-    let mut session = database.client().await?;
+    let mut session = database.client(tenant).await?;
     let rows = session.rows(&LIST, &[tenant.into()]).await?;
     rows.into_iter().map(|mut row| read(&mut row)).collect()
 }

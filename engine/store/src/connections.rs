@@ -13,6 +13,8 @@ use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::db_error::Error;
+use crate::model::TenantId;
+use crate::walls::NAME_TENANT;
 
 /// The longest that a caller waits for a free connection, including the time to connect.
 pub(crate) const LEND_TIMEOUT: Duration = Duration::from_secs(4);
@@ -75,6 +77,13 @@ impl<O: Opener<Error = Error>> Connections<O> {
     }
 }
 
+/// A connection to a server.
+pub(crate) struct ServerConnection {
+    link: PgConnection,
+    /// The tenant whose rows it shows, if it is one for reads of clients.
+    tenant: Option<TenantId>,
+}
+
 /// Opens connections to a server.
 pub(crate) struct Server {
     pub(crate) options: PgConnectOptions,
@@ -82,27 +91,27 @@ pub(crate) struct Server {
 }
 
 impl Opener for Server {
-    type Type = PgConnection;
+    type Type = ServerConnection;
     type Error = Error;
 
     /// Waits for a server that is starting. The caller gives up if that takes too long.
-    async fn create(&self) -> Result<PgConnection, Error> {
+    async fn create(&self) -> Result<ServerConnection, Error> {
         loop {
             match self.options.connect().await {
                 Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
                 Err(sqlx::Error::Database(run)) if run.is_transient_in_connect_phase() => {}
-                connected => return Ok(connected?),
+                connected => return Ok(ServerConnection { link: connected?, tenant: None }),
             }
             tokio::time::sleep(CONNECT_AGAIN).await;
         }
     }
 
-    async fn recycle(&self, connection: &mut PgConnection, metrics: &Metrics) -> RecycleResult<Error> {
+    async fn recycle(&self, connection: &mut ServerConnection, metrics: &Metrics) -> RecycleResult<Error> {
         if metrics.age() > AGE_MAX {
             return Err(RecycleError::message("it has served its time"));
         }
         if !self.trust.covers(metrics.recycled.unwrap_or(metrics.created)) {
-            connection.ping().await.inspect_err(|_| self.trust.doubt()).map_err(Error::from)?;
+            connection.link.ping().await.inspect_err(|_| self.trust.doubt()).map_err(Error::from)?;
         }
         Ok(())
     }
@@ -123,6 +132,21 @@ impl Pooled {
     /// The connection, for an operation that may be interrupted. It is not reused before [`Pooled::settle`].
     pub(crate) fn begin(&mut self) -> &mut PgConnection {
         self.abandon();
+        &mut self.server().link
+    }
+
+    /// Shows the rows of this tenant from now on, on a connection in the role of readers.
+    pub(crate) async fn show(&mut self, tenant: TenantId) -> Result<(), Error> {
+        if self.server().tenant != Some(tenant) {
+            let named = sqlx::query(NAME_TENANT).bind(tenant.0.to_string()).execute(self.begin()).await;
+            self.settle(&named);
+            named?;
+            self.server().tenant = Some(tenant);
+        }
+        Ok(())
+    }
+
+    fn server(&mut self) -> &mut ServerConnection {
         self.connection.as_mut().expect("nobody uses what was taken")
     }
 

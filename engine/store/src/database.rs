@@ -15,14 +15,18 @@ use crate::connections::{ConnectionLiveness, Connections, LEND_TIMEOUT, Pooled, 
 use crate::db_error::{DbError, Error, ErrorClass, cause, severity, state};
 use crate::error::StoreError;
 use crate::file_lock::WatchedFile;
+use crate::model::TenantId;
 use crate::reference_time;
 use crate::schema::{POSTGRES_SCHEMA, SQLITE_SCHEMA};
 use crate::sql::{Blocking, Conn, Row, STATEMENTS_MAX, Script, Session, SqliteConn, SqliteFile};
+use crate::walls;
 
 /// Connections for the engine's own reads and writes, except for leases.
 const POSTGRES_CONNECTIONS_MAX: usize = 8;
 /// Connections for reads of clients. However many clients read, commits do not wait for them.
 const POSTGRES_CLIENTS_MAX: usize = 4;
+/// Connections for reads over all tenants that can wait.
+const POSTGRES_BACKGROUND_MAX: usize = 2;
 /// The number of readers beside the one writer: this many for the engine itself, and as many for clients.
 const SQLITE_READERS_MAX: usize = 4;
 /// A connection that was idle for longer is pinged before it is used. This is longer than the pauses of an engine that
@@ -36,7 +40,15 @@ pub(crate) enum Database {
     /// One file: a single writer, with readers beside it. No other process uses it.
     Sqlite { writer: Connections<SqliteFile>, readers: Connections<SqliteFile>, clients: Connections<SqliteFile> },
     /// A server. Leases have a connection of their own, so that a renewal never has to wait (L11). So do notifications.
-    Postgres { pool: Connections<Server>, clients: Connections<Server>, leases: Connections<Server>, listening: PgPool },
+    Postgres {
+        pool: Connections<Server>,
+        clients: Connections<Server>,
+        background: Connections<Server>,
+        leases: Connections<Server>,
+        listening: PgPool,
+        /// Whether the clients' connections show the rows of one tenant only.
+        is_walled: bool,
+    },
 }
 
 impl Database {
@@ -65,9 +77,24 @@ impl Database {
         Ok(Session::new(self.reader(Blocking::Offload).await?))
     }
 
-    /// A session for reads of clients. Clients wait for each other there, and hold up nothing else.
-    pub(crate) async fn client(&self) -> Result<Session, DbError> {
-        Ok(Session::new(self.client_link().await?))
+    /// A session for reads of this tenant's clients. Clients wait for each other there, and hold up nothing else. On
+    /// PostgreSQL it sees no other tenant's rows.
+    pub(crate) async fn client(&self, tenant: TenantId) -> Result<Session, DbError> {
+        Ok(Session::new(match self {
+            Self::Sqlite { clients, .. } => on_file(clients, Blocking::Offload).await?,
+            Self::Postgres { clients, is_walled, .. } => {
+                let mut lent = Pooled::new(clients.lend().await?);
+                if *is_walled {
+                    lent.show(tenant).await?;
+                }
+                Conn::Postgres(lent)
+            }
+        }))
+    }
+
+    /// A session for reads over all tenants that can wait.
+    pub(crate) async fn background(&self) -> Result<Session, DbError> {
+        Ok(Session::new(self.background_link().await?))
     }
 
     /// A session whose statements all see the same committed state.
@@ -75,9 +102,9 @@ impl Database {
         Ok(Session::begin(self.reader(Blocking::Inline).await?, self.same_state()).await?)
     }
 
-    /// The same as `snapshot`, for reads on behalf of clients, or reads that can wait for them.
-    pub(crate) async fn client_snapshot(&self) -> Result<Session, DbError> {
-        Ok(Session::begin(self.client_link().await?, self.same_state()).await?)
+    /// The same as `snapshot`, for reads that can wait.
+    pub(crate) async fn background_snapshot(&self) -> Result<Session, DbError> {
+        Ok(Session::begin(self.background_link().await?, self.same_state()).await?)
     }
 
     const fn same_state(&self) -> &'static str {
@@ -87,10 +114,10 @@ impl Database {
         }
     }
 
-    async fn client_link(&self) -> Result<Conn, Error> {
+    async fn background_link(&self) -> Result<Conn, Error> {
         match self {
             Self::Sqlite { clients, .. } => on_file(clients, Blocking::Offload).await,
-            Self::Postgres { clients, .. } => on_server(clients).await,
+            Self::Postgres { background, .. } => on_server(background).await,
         }
     }
 
@@ -187,7 +214,7 @@ async fn open_postgres(
         .statement_cache_capacity(STATEMENTS_MAX)
         .options([("client_min_messages", "warning"), ("synchronous_commit", "on")]);
     let trust = ConnectionLiveness::new(TRUSTED_IDLE);
-    migrate_postgres(Server { options: options.clone(), trust: trust.clone() }, &place).await?;
+    let is_walled = migrate_postgres(Server { options: options.clone(), trust: trust.clone() }, &place).await?;
     let timeout = format!("{}ms", transaction_timeout(lease).as_millis());
     let options = options.options([
         ("idle_in_transaction_session_timeout", timeout.as_str()),
@@ -205,20 +232,28 @@ async fn open_postgres(
     ]);
     let opener = || Server { options: options.clone(), trust: trust.clone() };
     let pool = Connections::new(opener(), POSTGRES_CONNECTIONS_MAX);
-    let clients = Connections::new(opener(), POSTGRES_CLIENTS_MAX);
+    let background = Connections::new(opener(), POSTGRES_BACKGROUND_MAX);
+    let mut reader = opener();
+    if is_walled {
+        // Not with `set role`: `reset role` would lead back.
+        reader.options = reader.options.options([("role", walls::READER)]);
+    }
+    let clients = Connections::new(reader, POSTGRES_CLIENTS_MAX);
     let leases = Connections::new(opener(), 1);
     let listening = PgPoolOptions::new().max_connections(1).acquire_timeout(LEND_TIMEOUT).connect_lazy_with(options);
     let mut first = Session::new(on_server(&pool).await.map_err(|error| unusable(&place, error))?);
     let clock = SteadyClock::at(clocks, reference_time::server_clock(&mut first).await?.0);
-    Ok((Database::Postgres { pool, clients, leases, listening }, clock))
+    Ok((Database::Postgres { pool, clients, background, leases, listening, is_walled }, clock))
 }
 
-/// Migrates a server's schema. There is no timeout, because a change to a large table may take long.
-async fn migrate_postgres(server: Server, place: &str) -> Result<(), StoreError> {
+/// Migrates a server's schema, and returns whether the wall between tenants stands. There is no timeout, because a change
+/// to a large table may take long.
+async fn migrate_postgres(server: Server, place: &str) -> Result<bool, StoreError> {
     let connections = Connections::new(server, 1);
     let mut lent = Pooled::new(connections.lend().await.map_err(|error| unusable(place, error))?);
     let migrated = POSTGRES_SCHEMA.run(lent.begin()).await;
-    migrated.map_err(|error| schema_refused(&POSTGRES_SCHEMA, error))
+    migrated.map_err(|error| schema_refused(&POSTGRES_SCHEMA, error))?;
+    walls::stand(lent.begin()).await.map_err(|error| unusable(place, error))
 }
 
 fn unusable(place: &str, error: Error) -> StoreError {

@@ -74,7 +74,7 @@ static DETAIL: Statement = Statement::new(concat!(
 /// See [`crate::Store::describe`].
 pub(crate) async fn describe(database: &Database, key: &ExecutionKey) -> Result<Option<ExecutionDetail>, DbError> {
     let values = [key.tenant.into(), key.id.as_str().into(), BYTES_MAX.into(), EVENTS_MAX.into()];
-    let rows = database.search().await?.rows(&DETAIL, &values).await?;
+    let rows = database.client(key.tenant).await?.rows(&DETAIL, &values).await?;
     let mut rows = rows.into_iter();
     let Some(mut row) = rows.next() else { return Ok(None) };
     let head = executions::read(&mut row).shown();

@@ -67,7 +67,7 @@ pub(crate) async fn create_tenant(database: &Database, name: &str) -> Result<Opt
 pub(crate) async fn tenants(database: &Database) -> Result<Vec<Tenant>, DbError> {
     static ALL: Statement =
         Statement::new("select tenant_id, name, created_at, suspended_at from tenants order by name");
-    let rows = database.client().await?.rows(&ALL, &[]).await?;
+    let rows = database.background().await?.rows(&ALL, &[]).await?;
     rows.into_iter().map(|mut row| read_tenant(&mut row)).collect()
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn tokens(database: &Database, tenant: TenantId) -> Result<Vec<
         order by case when revoked_at is null and (expires_at is null or expires_at > {clock}) then 0 else 1 end,
             created_at desc, token_id",
     );
-    let rows = database.client().await?.rows(&OF_TENANT, &[tenant.into()]).await?;
+    let rows = database.client(tenant).await?.rows(&OF_TENANT, &[tenant.into()]).await?;
     rows.into_iter().map(|mut row| read_token(&mut row)).collect()
 }
 

@@ -40,6 +40,7 @@ mod row_ids;
 mod schema;
 mod sql;
 mod store;
+mod walls;
 
 pub use address::server_of;
 pub use clock::{Clocks, MachineClocks};

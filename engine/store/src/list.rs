@@ -77,7 +77,7 @@ impl PageBuilder {
             let room = self.limit - self.executions.len();
             let count = (room + 1).min(READ_AT_ONCE);
             let (text, values) = statement(tenant, filter, (from, floor), count);
-            let mut session = database.client().await?;
+            let mut session = database.client(tenant).await?;
             let text = expand(&text, session.dialect());
             let mut rows = session.rows_of_text(text, &values).await?;
             drop(session);
@@ -144,7 +144,7 @@ async fn floor(database: &Database, tenant: TenantId, from: i64) -> Result<Optio
         "select execution_no from executions where {sqlite: +}tenant_id = $1 and execution_no <= $2
         order by execution_no desc limit 1 offset $3",
     );
-    let mut session = database.client().await?;
+    let mut session = database.client(tenant).await?;
     let mut rows = session.rows(&FLOOR, &[tenant.into(), from.into(), LOOKED_AT_ONCE.into()]).await?;
     Ok(rows.first_mut().map(|row| row.int()).transpose()?)
 }
@@ -216,7 +216,7 @@ fn statement<'f>(
 /// See [`crate::Store::count_by_status`].
 pub(crate) async fn count_by_status(database: &Database) -> Result<StatusCounts, DbError> {
     static CENSUS: Statement = Statement::new("select status, count(*) from executions group by status");
-    let mut session = database.client().await?;
+    let mut session = database.background().await?;
     let mut census = BTreeMap::new();
     for mut row in session.rows(&CENSUS, &[]).await? {
         // An execution whose status cannot be read counts as parked, and is parked when it is looked at.
@@ -265,7 +265,7 @@ mod tests {
 
     async fn plan(database: &Database, filter: &Filter, explain: &str) -> String {
         let (text, values) = statement(TenantId::DEFAULT, filter, (9, None), 3);
-        let mut session = database.client().await.unwrap();
+        let mut session = database.client(TenantId::DEFAULT).await.unwrap();
         let text = expand(&format!("{explain} {text}"), session.dialect());
         let mut lines = Vec::new();
         for mut row in session.rows_of_text(text, &values).await.unwrap() {

@@ -79,7 +79,7 @@ pub(crate) async fn logs(
         let count = left.min(READ_AT_ONCE);
         left -= count;
         let values = [key.tenant.into(), key.id.as_str().into(), after.into(), count.into()];
-        let rows = database.client().await?.rows(&LOGS, &values).await?;
+        let rows = database.client(key.tenant).await?.rows(&LOGS, &values).await?;
         let is_last = rows.len() < usize::try_from(count).unwrap_or(usize::MAX);
         for mut row in rows {
             after = row.int()?;
@@ -125,7 +125,7 @@ pub(crate) async fn progress(database: &Database, key: &ExecutionKey) -> Result<
         where e.tenant_id = $1 and e.id = $2 and p.run = e.run
         order by p.scope",
     );
-    let mut session = database.client().await?;
+    let mut session = database.client(key.tenant).await?;
     let rows = session.rows(&LATEST, &[key.tenant.into(), key.id.as_str().into()]).await?;
     let said = |mut row: Row| -> Result<Progress, Error> {
         let scope = Scope::from_text(&row.text()?);

@@ -105,7 +105,7 @@ pub(crate) async fn users(
         where e.tenant_id = $1 and e.state = 2 and {postgres: strpos}{sqlite: instr}(h.events, $2) > 0
         order by 1 limit $3",
     );
-    let mut session = database.client().await?;
+    let mut session = database.client(tenant).await?;
     let rows = session.rows(&USERS, &[tenant.into(), digest.as_str().into(), limit.into()]).await?;
     // An execution whose id cannot be read is damaged, and is still a user.
     let id = |mut row: Row| Ok(row.text()?.parse().unwrap_or_else(|_| unreadable()));
@@ -126,7 +126,7 @@ pub(crate) async fn replaced(database: &Database, before: Timestamp) -> Result<V
                 and l.uploaded_at > n.uploaded_at and l.uploaded_at < $1)
         order by n.tenant_id, n.name, n.digest",
     );
-    let mut session = database.client().await?;
+    let mut session = database.background().await?;
     let version = |mut row: Row| {
         let tenant = TenantId(row.count()?);
         Ok(Version { tenant, name: row.text()?, digest: Digest::from_text(&row.text()?) })
@@ -142,7 +142,7 @@ pub(crate) async fn nameless(database: &Database, before: Timestamp) -> Result<V
             select 1 from names n where n.tenant_id = c.tenant_id and n.digest = c.digest)
         order by c.tenant_id, c.digest",
     );
-    let mut session = database.client().await?;
+    let mut session = database.background().await?;
     let found = |mut row: Row| Ok((TenantId(row.count()?), Digest::from_text(&row.text()?)));
     session.rows(&NAMELESS, &[before.into()]).await?.into_iter().map(found).collect()
 }
@@ -150,7 +150,7 @@ pub(crate) async fn nameless(database: &Database, before: Timestamp) -> Result<V
 /// See [`crate::ComponentStore::digests`].
 pub(crate) async fn digests(database: &Database) -> Result<Vec<Digest>, DbError> {
     static DIGESTS: Statement = Statement::new("select distinct digest from components order by digest");
-    let mut session = database.client().await?;
+    let mut session = database.background().await?;
     let digest = |mut row: Row| Ok::<_, DbError>(Digest::from_text(&row.text()?));
     session.rows(&DIGESTS, &[]).await?.into_iter().map(digest).collect()
 }

@@ -145,7 +145,7 @@ impl Store for SqlStore {
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
         let key = key.clone();
         self.run(async move {
-            let found = executions::find(&mut self.database.client().await?, &key).await?;
+            let found = executions::find(&mut self.database.client(key.tenant).await?, &key).await?;
             Ok(found.map(StoredRow::shown))
         })
     }

@@ -26,6 +26,7 @@ mod reading;
 mod removal;
 mod rescue;
 mod start;
+mod walls;
 
 /// Makes two tests of each function: one on SQLite, one on PostgreSQL. It is for tests that bypass the store, or that
 /// test something only databases have.
