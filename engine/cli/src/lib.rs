@@ -47,6 +47,9 @@ const fn settings() -> Option<&'static std::ffi::c_char> {
 /// Does what the command line of this process asks for.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = cerebelum_worker::run_as_compile_box() {
+        return code;
+    }
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return refuse_usage(&error),

@@ -2,6 +2,7 @@
 //! installation's key. Otherwise the component is compiled again.
 
 mod difference;
+mod eviction;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -78,8 +79,8 @@ impl Cache {
     pub(crate) fn load(&self, engine: &Engine, digest: &Digest) -> Option<Component> {
         let name = of_component(digest);
         let file = self.intact(engine, &name)?;
-        #[expect(unsafe_code, reason = "the artifact is sealed with this installation's key: we wrote it ourselves")]
-        let component = unsafe { Component::deserialize_file(engine, opened(&file)) };
+        self.touch(&name);
+        let component = map_component(engine, &file);
         component.inspect_err(|error| tracing::warn!(name, %error, "cannot load a compiled artifact")).ok()
     }
 
@@ -87,8 +88,7 @@ impl Cache {
     pub(crate) fn load_module(&self, engine: &Engine, digest: &Digest) -> Option<Module> {
         let name = of_module(digest);
         let file = self.intact(engine, &name)?;
-        #[expect(unsafe_code, reason = "the artifact is sealed with this installation's key: we wrote it ourselves")]
-        let module = unsafe { Module::deserialize_open_file(engine, file) };
+        let module = map_module(engine, file);
         module.inspect_err(|error| tracing::warn!(name, %error, "cannot load a compiled artifact")).ok()
     }
 
@@ -128,10 +128,15 @@ impl Cache {
             let kept = fs::metadata(file).and_then(|about| about.modified()).ok();
             kept.and_then(|kept| kept.elapsed().ok()).is_some_and(|elapsed| elapsed > age)
         };
+        self.components().filter(|digest| is_old(&self.seal_file(&of_component(digest)))).collect()
+    }
+
+    /// The components that have an artifact.
+    fn components(&self) -> impl Iterator<Item = Digest> + '_ {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let old = files.filter(|file| file.extension() == Some(OsStr::new(SEAL)) && is_old(file));
-        let names = old.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
-        names.filter(|name| !name.starts_with(MODULE)).map(|name| Digest::from_text(&name)).collect()
+        let seals = files.filter(|file| file.extension() == Some(OsStr::new(SEAL)));
+        let names = seals.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
+        names.filter(|name| !name.starts_with(MODULE)).map(|name| Digest::from_text(&name))
     }
 
     /// The modules that components refer to. A component that is being stored at this moment may need modules that are
@@ -249,6 +254,22 @@ impl Cache {
 
     fn seal_file(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.{SEAL}"))
+    }
+}
+
+/// Maps a compiled component, which must come from our own compiler: from a sealed artifact or from a compile box.
+pub(crate) fn map_component(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
+    #[expect(unsafe_code, reason = "callers pass what our own compiler wrote")]
+    unsafe {
+        Component::deserialize_file(engine, opened(file))
+    }
+}
+
+/// Maps a compiled module, which must come from our own compiler: from a sealed artifact or from a compile box.
+pub(crate) fn map_module(engine: &Engine, file: File) -> wasmtime::Result<Module> {
+    #[expect(unsafe_code, reason = "callers pass what our own compiler wrote")]
+    unsafe {
+        Module::deserialize_open_file(engine, file)
     }
 }
 

@@ -9,20 +9,19 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::SandboxError;
-
-/// How much lower the priority of these threads is than that of all others. Next to a busy thread, one of these gets a
-/// tenth of a core.
-const NICENESS: i32 = 10;
+use crate::limits::compile_box::NICENESS;
 
 /// Compiles components one after the other.
 pub(crate) struct CompilePool {
     one: Arc<Semaphore>,
     threads: ThreadPool,
     busy: AtomicUsize,
+    patience: u64,
 }
 
 impl CompilePool {
-    pub(crate) fn new(name: &'static str) -> Result<Self, SandboxError> {
+    /// A component may take `patience` times as long as its structure lets expect.
+    pub(crate) fn new(name: &'static str, patience: u64) -> Result<Self, SandboxError> {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = ThreadPoolBuilder::new()
             .num_threads(cores)
@@ -33,7 +32,7 @@ impl CompilePool {
             })
             .build();
         let threads = threads.map_err(|error| SandboxError::Engine(format!("cannot start threads: {error}")))?;
-        Ok(Self { one: Arc::new(Semaphore::new(1)), threads, busy: AtomicUsize::new(0) })
+        Ok(Self { one: Arc::new(Semaphore::new(1)), threads, busy: AtomicUsize::new(0), patience })
     }
 
     /// Waits until nothing else is compiled in this pool. The permit must be held as long as the work lasts.
@@ -47,6 +46,11 @@ impl CompilePool {
         let done = self.threads.install(work);
         self.busy.fetch_sub(1, Ordering::Relaxed);
         done
+    }
+
+    /// How many times the expected cost a component may take.
+    pub(crate) fn patience(&self) -> u64 {
+        self.patience
     }
 
     /// How many components are being compiled in this pool.

@@ -84,9 +84,17 @@ fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<EngineProfile> {
         .table_keep_resident(SMALL_KEEP_RESIDENT_BYTES)
         .pagemap_scan(tuning.pagemap_scan)
         .max_unused_warm_slots(tuning.warm_slots);
+    let mut settings = settings();
+    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    let engine = Engine::new(&settings)?;
+    let linker = state::linker(&engine)?;
+    Ok(EngineProfile { engine, linker, library: ModuleCache::default(), slots: Slots::new(instances) })
+}
+
+/// The settings of all engines, those of compile boxes included. Machine code depends on nothing else.
+pub(crate) fn settings() -> wasmtime::Config {
     let mut settings = wasmtime::Config::new();
     settings
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(FIBER_STACK_BYTES)
@@ -94,9 +102,13 @@ fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<EngineProfile> {
         .cranelift_nan_canonicalization(true);
     settings.wasm_features(WasmFeatures::all().difference(proposals()), false);
     settings.wasm_features(proposals(), true);
-    let engine = Engine::new(&settings)?;
-    let linker = state::linker(&engine)?;
-    Ok(EngineProfile { engine, linker, library: ModuleCache::default(), slots: Slots::new(instances) })
+    settings
+}
+
+/// Formats an error of wasmtime and its causes on one line.
+pub(crate) fn chain(error: &wasmtime::Error) -> String {
+    let line = format!("{error:#}");
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The WebAssembly features that Rust and Python guests use. All others are switched off.

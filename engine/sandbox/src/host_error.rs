@@ -1,5 +1,6 @@
 //! Errors on the engine's side. None of them is ever a guest's failure.
 
+use crate::compile_box::CompileError;
 use thiserror::Error;
 
 /// The engine's own fault with a guest. The activation is discarded and rebuilt later; nothing is recorded.
@@ -34,6 +35,15 @@ pub enum InspectError {
     /// The engine's own fault.
     #[error("{0}")]
     HostError(String),
+}
+
+impl From<CompileError> for InspectError {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Invalid(cause) | CompileError::TooExpensive(cause) => Self::Refused(cause),
+            CompileError::HostError(cause) => Self::HostError(cause),
+        }
+    }
 }
 
 /// Why a component that was accepted earlier could not be prepared.

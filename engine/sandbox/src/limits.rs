@@ -31,6 +31,12 @@ pub struct Config {
     pub tick: Duration,
     /// How many compiled components are kept in memory. Default 200.
     pub programs_max: usize,
+    /// The program that compiles in a process of its own; it calls [`run_as_compile_box`](crate::run_as_compile_box) first. Default:
+    /// none, and this process compiles, which only suits components that can be trusted.
+    pub compile_box: Option<PathBuf>,
+    /// How many bytes of compiled artifacts are kept on disk. Those that were not used for the longest time go first. Default
+    /// 10 GiB.
+    pub artifact_bytes_max: u64,
     /// The ledger of the node's host memory. Default: a ledger of its own, bounded by an eighth of the memory that this
     /// process may have.
     pub ledger: Arc<Ledger>,
@@ -52,6 +58,8 @@ impl Config {
             step_cpu_max: Duration::from_secs(30),
             tick: Duration::from_millis(10),
             programs_max: 200,
+            compile_box: None,
+            artifact_bytes_max: 10 << 30,
             ledger: Ledger::new(memory_bytes() / 8),
         }
     }
@@ -146,6 +154,27 @@ pub(crate) mod structure {
     pub(crate) const TABLE_ELEMENTS_MAX: u64 = 20_000;
     /// The longest name of an import or export, in bytes.
     pub(crate) const NAME_BYTES_MAX: usize = 4_096;
+}
+
+/// Limits on the process that compiles one component.
+pub(crate) mod compile_box {
+    use std::time::Duration;
+
+    /// Address space of the process, in bytes.
+    pub(crate) const MEMORY_BYTES_MAX: u64 = 2 << 30;
+    /// The least CPU time that the process gets, in seconds, even if the component looks cheaper.
+    pub(crate) const CPU_SECONDS_MIN: u64 = 3;
+    /// The most CPU time that the process gets, in seconds.
+    pub(crate) const CPU_SECONDS_MAX: u64 = 60;
+    /// What the process may take in addition to five times its CPU time before the machine is considered too busy.
+    pub(crate) const WALL_MARGIN: Duration = Duration::from_secs(30);
+    /// How much lower its priority is than that of the engine. Next to a busy thread, one of its threads gets a tenth of a
+    /// core.
+    pub(crate) const NICENESS: i32 = 10;
+    /// The machine code of one component or module, in bytes (of a Python guest: 24 MB).
+    pub(crate) const CODE_BYTES_MAX: u64 = 256 << 20;
+    /// An error message of the process, in bytes.
+    pub(crate) const COMPLAINT_BYTES_MAX: u64 = 4 << 10;
 }
 
 /// Limits on the JSON Schemas of inputs and answers, and on the cost of checking one value.

@@ -9,6 +9,8 @@ use cerebelum_history::Digest;
 use wasmtime::{Engine, Module};
 
 use crate::cache::Cache;
+use crate::compile_box::CompileError;
+use crate::compiler::Compiler;
 use crate::shared_modules;
 
 /// A compiled module. Programs hold it as long as they exist; guests that outlive their program hold its code.
@@ -42,13 +44,14 @@ impl ModuleCache {
     pub(crate) fn find_or_compile(
         &self,
         from: (&Engine, &Cache),
+        compiler: &mut Compiler,
         taken_out: &shared_modules::SharedModule<'_>,
-    ) -> wasmtime::Result<Arc<CachedModule>> {
+    ) -> Result<Arc<CachedModule>, CompileError> {
         if let Some(found) = self.find(from, &taken_out.digest) {
             return Ok(found);
         }
         // Compiling takes seconds, so the lock is not held meanwhile.
-        let module = Module::from_binary(from.0, taken_out.bytes)?;
+        let module = compiler.module(from.0, taken_out.bytes)?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
         let digest = taken_out.digest.clone();
         Ok(put(&mut self.shelf(), CachedModule { digest, module, is_kept: AtomicBool::new(false) }))

@@ -10,8 +10,10 @@ use wasmtime::component::types::ComponentItem;
 use crate::admission::{Applicant, Kind};
 use crate::bindings::{ComponentPre, guest};
 use crate::cache::ArtifactMeta;
+use crate::compile_box::CompileError;
+use crate::compiler::Compiler;
 use crate::cpu::Cpu;
-use crate::engine_pair::EngineProfile;
+use crate::engine_pair::{EngineProfile, chain};
 use crate::guest::{Guest, GuestDriver, Instance, MoveGate, Progress};
 use crate::host_calls::HostCalls;
 use crate::limits::LARGE_GUEST_BYTES;
@@ -69,6 +71,7 @@ impl Program {
         // Modules are stored first, so that a stored component finds what it needs.
         modules.iter().for_each(|module| module.keep(&shared.cache));
         shared.cache.store_component(component, digest, label);
+        shared.cache.shrink(shared.config.artifact_bytes_max);
     }
 
     /// Creates a guest. Waits while the node has no slot or no memory for it. No guest code runs before its first turn.
@@ -140,36 +143,37 @@ pub(crate) struct Compiled {
     memory_bytes: u64,
 }
 
-/// Checks and compiles a component. Takes seconds on all cores, so it must not run on an async thread.
-pub(crate) fn compile(shared: &Shared, bytes: &[u8]) -> Result<Compiled, InspectError> {
-    let found = structure::examine(bytes).map_err(InspectError::Refused)?;
-    world::check(&found).map_err(InspectError::Refused)?;
+/// Checks and compiles a component, which may take `patience` times as long as its structure lets expect. Takes seconds on
+/// all cores, so it must not run on an async thread.
+pub(crate) fn compile(shared: &Shared, bytes: &[u8], patience: u64) -> Result<Compiled, CompileError> {
+    let found = structure::examine(bytes).map_err(CompileError::Invalid)?;
+    world::check(&found).map_err(CompileError::Invalid)?;
     let memory_max = shared.config.guest_memory_bytes_max as u64;
     if found.memory_bytes > memory_max {
         let line = format!(
             "the component begins with {} bytes of memory where {memory_max} are the limit",
             found.memory_bytes
         );
-        return Err(InspectError::Refused(line));
+        return Err(CompileError::Invalid(line));
     }
     let plant = shared.engines.for_memory(found.memory_bytes);
-    let build = |component: &[u8], modules: Modules| {
-        let component = Component::from_binary(&plant.engine, component)
-            .map_err(|error| InspectError::Refused(format!("the component is not valid: {}", chain(&error))))?;
+    let mut compiler = Compiler::start(&shared.config, found.compile_ns, patience)?;
+    let build = |compiler: &mut Compiler, component: &[u8], modules: Modules| {
+        let component = compiler.component(&plant.engine, component)?;
         let pre = link(plant, &component, &modules)?;
         Ok(Compiled { component, modules, pre, memory_bytes: found.memory_bytes })
     };
     if let Some(hoisted) = shared_modules::hoist(bytes, engine_pair::proposals()) {
-        let find = |module| plant.library.find_or_compile((&plant.engine, &shared.cache), module);
-        let modules = hoisted.modules.iter().map(find).collect::<wasmtime::Result<Modules>>();
-        let built = modules.map_err(|error| InspectError::Refused(chain(&error)));
-        match built.and_then(|modules| build(&hoisted.rest, modules)) {
+        let find = |module| plant.library.find_or_compile((&plant.engine, &shared.cache), &mut compiler, module);
+        let modules = hoisted.modules.iter().map(find).collect::<Result<Modules, CompileError>>();
+        match modules.and_then(|modules| build(&mut compiler, &hoisted.rest, modules)) {
             Ok(compiled) => return Ok(compiled),
             // The error must describe the component as it was uploaded.
-            Err(error) => tracing::debug!(%error, "compiling a component whole"),
+            Err(CompileError::Invalid(error)) => tracing::debug!(error, "compiling a component whole"),
+            Err(error) => return Err(error),
         }
     }
-    build(bytes, Modules::new())
+    build(&mut compiler, bytes, Modules::new())
 }
 
 /// Calls `describe` of a compiled component and queues it for the disk without waiting for the write.
@@ -240,8 +244,8 @@ fn link(
     plant: &EngineProfile,
     component: &Component,
     modules: &[Arc<module_cache::CachedModule>],
-) -> Result<ComponentPre<State>, InspectError> {
-    let refused = |what: &str, error: &wasmtime::Error| InspectError::Refused(format!("{what}: {}", chain(error)));
+) -> Result<ComponentPre<State>, CompileError> {
+    let refused = |what: &str, error: &wasmtime::Error| CompileError::Invalid(format!("{what}: {}", chain(error)));
     let mut linker = plant.linker.clone();
     for shared in modules {
         let named = linker.root().module(&shared_modules::import_name(&shared.digest), &shared.module);
@@ -255,38 +259,32 @@ fn link(
 }
 
 /// Checks that the entry functions are `async`: a guest that blocks in a durable call would trap otherwise.
-fn check_entries(component: &Component) -> Result<(), InspectError> {
+fn check_entries(component: &Component) -> Result<(), CompileError> {
     let exports = component.component_type();
     let engine = component.engine();
     let entries = exports.exports(engine).filter(|(name, _)| name.starts_with("cerebelum:guest/guest@"));
     for (interface, item) in entries {
         let ComponentItem::ComponentInstance(instance) = item.ty else {
-            return Err(InspectError::Refused(format!("the export `{interface}` is no interface")));
+            return Err(CompileError::Invalid(format!("the export `{interface}` is no interface")));
         };
         for (name, must_be_async) in [("describe", false), ("workflow", true), ("step", true)] {
             match instance.get_export(engine, name).map(|found| found.ty) {
                 Some(ComponentItem::ComponentFunc(func)) if func.async_() == must_be_async => {}
                 Some(ComponentItem::ComponentFunc(_)) if must_be_async => {
-                    return Err(InspectError::Refused(format!(
+                    return Err(CompileError::Invalid(format!(
                         "the export `{interface}#{name}` must be an `async func`"
                     )));
                 }
                 Some(_) => {
-                    return Err(InspectError::Refused(format!(
+                    return Err(CompileError::Invalid(format!(
                         "the export `{interface}#{name}` must be a plain function"
                     )));
                 }
                 None => {
-                    return Err(InspectError::Refused(format!("the component does not export `{interface}#{name}`")));
+                    return Err(CompileError::Invalid(format!("the component does not export `{interface}#{name}`")));
                 }
             }
         }
     }
     Ok(())
-}
-
-/// Formats an error and its causes on one line.
-fn chain(error: &wasmtime::Error) -> String {
-    let line = format!("{error:#}");
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -12,10 +12,17 @@ use tokio::sync::OnceCell;
 use crate::admission::Admission;
 use crate::artifact_writer::Keeping;
 use crate::cache::Cache;
+use crate::compile_box::CompileError;
 use crate::compile_pool::CompilePool;
 use crate::engine_pair::EnginePair;
 use crate::program::{self, Program};
+use crate::refusals::Refusals;
 use crate::{Config, InspectError, LoadError, Manifest, SandboxError};
+
+/// An upload may take this many times as long to compile as its structure lets expect.
+const UPLOAD_PATIENCE: u64 = 3;
+/// The same for a component that was accepted once, perhaps by a faster machine.
+const WAKE_PATIENCE: u64 = 6;
 
 /// Runs guests. Cheap to clone; all clones share their state.
 #[derive(Clone)]
@@ -36,6 +43,7 @@ pub(crate) struct Shared {
     /// Compiles components that executions wait for, so that they do not queue behind uploads.
     wakes: CompilePool,
     pub(crate) keeping: Keeping,
+    refusals: Refusals,
 }
 
 /// An inspected component.
@@ -57,9 +65,10 @@ impl Sandbox {
             engines: EnginePair::new(&config)?,
             cache: Cache::open(&config.data)?,
             admission: Admission::new(config.memory_bytes_max),
-            uploads: CompilePool::new("upload")?,
-            wakes: CompilePool::new("compile")?,
+            uploads: CompilePool::new("upload", UPLOAD_PATIENCE)?,
+            wakes: CompilePool::new("compile", WAKE_PATIENCE)?,
             keeping: Keeping::default(),
+            refusals: Refusals::default(),
             config,
         };
         Ok(Self { shared: Arc::new(shared), shelf: Arc::default() })
@@ -166,6 +175,10 @@ impl Sandbox {
         cell.get_or_try_init(|| self.prepare(digest, at, bytes)).await.cloned()
     }
 
+    fn not_refused(&self, digest: &Digest) -> Result<(), InspectError> {
+        self.shared.refusals.find(digest).map_or(Ok(()), |cause| Err(InspectError::Refused(cause)))
+    }
+
     async fn prepare<E>(
         &self,
         digest: &Digest,
@@ -176,18 +189,29 @@ impl Sandbox {
         if let Some(program) = blocking(move || program::recall(&shared, &name)).await? {
             return Ok(program);
         }
+        self.not_refused(digest)?;
         let bytes = bytes.await?;
         let turn = at(&self.shared).turn().await;
+        // Refused while this call waited for its turn.
+        self.not_refused(digest)?;
         self.shared.keeping.has_room().await;
-        let shared = Arc::clone(&self.shared);
+        let (shared, name) = (Arc::clone(&self.shared), digest.clone());
         let compiled = blocking(move || {
-            let compiled = at(&shared).install(|| program::compile(&shared, &bytes));
+            let pool = at(&shared);
+            let compiled = pool.install(|| program::compile(&shared, &bytes, pool.patience()));
+            if let Err(CompileError::Invalid(cause) | CompileError::TooExpensive(cause)) = &compiled {
+                shared.refusals.add(&name, cause);
+            }
             // The permit is released when the work is done, even if the caller is gone by then.
             drop(turn);
             compiled
         });
-        let compiled = compiled.await??;
-        Ok(program::describe(&self.shared, digest, compiled).await?)
+        let compiled = compiled.await?.map_err(InspectError::from)?;
+        let described = program::describe(&self.shared, digest, compiled).await;
+        if let Err(InspectError::Refused(cause)) = &described {
+            self.shared.refusals.add(digest, cause);
+        }
+        Ok(described?)
     }
 }
 

@@ -105,17 +105,20 @@ impl Verbs for Service {
 
     async fn upload(&self, request: Request<Streaming<proto::UploadRequest>>) -> Answer<proto::Component> {
         let access = Access::of(&request)?;
+        let _turn = self.engine.of(access.caller.tenant).upload_turn().await;
         let mut pieces = request.into_inner();
         let Some(first) = pieces.next().await.transpose()? else {
             return Err(Status::invalid_argument("the upload is empty; send at least one message"));
         };
         let mut bytes = first.chunk;
+        // Growing in steps would hold two copies at a time. What is reserved and not written takes no memory.
+        bytes.reserve_exact(COMPONENT_BYTES_MAX);
         while let Some(piece) = pieces.next().await.transpose()? {
-            bytes.extend_from_slice(&piece.chunk);
-            if bytes.len() > COMPONENT_BYTES_MAX {
+            if bytes.len() + piece.chunk.len() > COMPONENT_BYTES_MAX {
                 let max = COMPONENT_BYTES_MAX >> 20;
                 return Err(Status::failed_precondition(format!("a component may have at most {max} MiB")));
             }
+            bytes.extend_from_slice(&piece.chunk);
         }
         let engine = self.engine.of(access.still(&self.engine).await?.tenant);
         let component = engine.upload(first.name, &first.file_name, bytes).await.map_err(refusal)?;

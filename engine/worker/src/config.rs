@@ -40,6 +40,10 @@ pub struct Config {
     pub memory_bytes_max: u64,
     /// How much host memory, in bytes, may be held for guests and clients before only one execution at a time goes on.
     pub host_bytes_max: u64,
+    /// The program that compiles components in a process of its own, which is limited and has no files and no network; see
+    /// [`run_as_compile_box`](crate::run_as_compile_box). With none, the engine compiles, and a hostile component can
+    /// keep it busy and use up its memory.
+    pub compile_box: Option<PathBuf>,
     /// How long a node may be silent before other nodes take over its claims.
     pub lease: Duration,
     /// How often the engine checks for work that no hint announced.
@@ -74,6 +78,7 @@ impl Config {
             warm_bytes_max: cerebelum_sandbox::memory_bytes() / 4,
             memory_bytes_max: cerebelum_sandbox::memory_bytes() / 2,
             host_bytes_max: cerebelum_sandbox::memory_bytes() / 8,
+            compile_box: None,
             lease: Duration::from_secs(10),
             backstop: Duration::from_secs(2),
             drain: Duration::from_secs(10),

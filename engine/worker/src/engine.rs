@@ -50,6 +50,7 @@ impl Engine {
         let ledger = Ledger::new(config.host_bytes_max);
         let mut sandbox = cerebelum_sandbox::Config::new(&config.data);
         (sandbox.memory_bytes_max, sandbox.ledger) = (config.memory_bytes_max, ledger.clone());
+        sandbox.compile_box = config.compile_box.clone();
         let env = Env {
             store: cerebelum_store::open_for(&config.database, config.lease).await.map_err(|error| match error {
                 StoreError::Unavailable(_) => OpenError::Unavailable(error.to_string()),

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::poison::{CrashLog, IsolationGate};
 use crate::room::{OnTheWay, Room};
 use crate::start_command::look_up;
+use crate::upload_turns::UploadTurns;
 use crate::wake::Wake;
 use crate::watchers::Watchers;
 
@@ -50,6 +51,7 @@ pub(crate) struct Node {
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) wake: Arc<Wake>,
     pub(crate) watchers: Watchers,
+    pub(crate) upload_turns: UploadTurns,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) liveness: Arc<Liveness>,
 }
@@ -112,6 +114,7 @@ impl Node {
             stopping,
             wake,
             watchers,
+            upload_turns: UploadTurns::default(),
             metrics,
             liveness,
         })

@@ -15,6 +15,7 @@ use crate::directory::{manifest_of, unavailable};
 use crate::node::Node;
 use crate::scheduler::Scheduler;
 use crate::schema::Checker;
+use crate::upload_turns::UploadTurn;
 use crate::{restore, views};
 
 /// How many bytes of a history are read together, unless a single chunk is larger.
@@ -37,6 +38,11 @@ pub struct TenantEngine {
 }
 
 impl TenantEngine {
+    /// Waits for this tenant's turn to upload a component. A server waits before it receives the component's bytes.
+    pub async fn upload_turn(&self) -> UploadTurn {
+        self.node.upload_turns.next(self.tenant).await
+    }
+
     /// Checks a component and makes it the current one of its name (by default the file's name).
     ///
     /// # Errors

@@ -5,4 +5,5 @@
 
 mod capped;
 mod clients;
+mod components;
 mod guests;

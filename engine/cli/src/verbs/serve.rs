@@ -18,6 +18,9 @@ const LOG_LINES_MAX: usize = 4_096;
 /// How long the whole of a graceful stop may take.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
+/// This very program, even when its file has been replaced since.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// Runs the engine until it is told to stop.
 pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     let mut settings = effective(args.settings, args.config.as_deref(), config::variables())?;
@@ -29,6 +32,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     // The port comes first: a second engine on the same port should fail before it touches the database.
     let bound = cerebelum_server::bind(settings.listen).await.map_err(refused)?;
     settings.engine.listens_on = vec![bound.address()];
+    settings.engine.compile_box = Some(THIS_PROGRAM.into());
     let database = without_password(&settings.engine.database);
     let engine = tokio::select! {
         opened = Engine::open(settings.engine) => opened.map_err(not_opened)?,

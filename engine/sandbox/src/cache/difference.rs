@@ -140,7 +140,7 @@ impl Cache {
         self.seals().any(|(_, seal)| seal.base.is_some_and(|base| base.name == name))
     }
 
-    fn kept_at(&self, name: &str) -> SystemTime {
+    pub(super) fn kept_at(&self, name: &str) -> SystemTime {
         let about = fs::metadata(self.seal_file(name)).and_then(|about| about.modified());
         about.unwrap_or(SystemTime::UNIX_EPOCH)
     }

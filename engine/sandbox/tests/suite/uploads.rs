@@ -252,3 +252,28 @@ async fn bytes_that_cannot_be_had_or_are_others_are_told_apart() {
     assert!(!file_in(&config, "cwasm").exists());
     assert!(load(&sandbox).await.1);
 }
+
+#[tokio::test]
+async fn compiled_code_that_was_not_used_for_long_makes_room() {
+    let config = Config { artifact_bytes_max: 0, ..fresh("room") };
+    // The same component with a custom section of one byte.
+    let variant = |salt: u8| [guest_bytes(), &[0, 3, 1, b'n', salt]].concat();
+    let load = async |sandbox: &Sandbox, salt: u8| {
+        let (bytes, asked) = (variant(salt), AtomicUsize::new(0));
+        let digest = Digest::of(&bytes);
+        let asking = async {
+            asked.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, String>(bytes)
+        };
+        sandbox.load(&digest, asking).await.unwrap();
+        sandbox.kept().await;
+        asked.into_inner() > 0
+    };
+    let first = Sandbox::new(config.clone()).unwrap();
+    assert!(load(&first, 1).await && load(&first, 2).await);
+    let kept = std::fs::read_dir(config.data.join("artifacts")).unwrap().count();
+    assert_eq!(kept, 2, "one artifact and its seal");
+    let second = Sandbox::new(config).unwrap();
+    assert!(!load(&second, 2).await, "the last one stays");
+    assert!(load(&second, 1).await, "the one before is compiled again");
+}
