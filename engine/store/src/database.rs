@@ -25,6 +25,8 @@ use crate::walls;
 const POSTGRES_CONNECTIONS_MAX: usize = 8;
 /// Connections for reads of clients. However many clients read, commits do not wait for them.
 const POSTGRES_CLIENTS_MAX: usize = 4;
+/// How long a statement may take that a client waits for, as PostgreSQL writes it.
+const CLIENT_STATEMENT_MAX: &str = "5s";
 /// Connections for reads over all tenants that can wait.
 const POSTGRES_BACKGROUND_MAX: usize = 2;
 /// The number of readers beside the one writer: this many for the engine itself, and as many for clients.
@@ -234,6 +236,7 @@ async fn open_postgres(
     let pool = Connections::new(opener(), POSTGRES_CONNECTIONS_MAX);
     let background = Connections::new(opener(), POSTGRES_BACKGROUND_MAX);
     let mut reader = opener();
+    reader.options = reader.options.options([("statement_timeout", CLIENT_STATEMENT_MAX)]);
     if is_walled {
         // Not with `set role`: `reset role` would lead back.
         reader.options = reader.options.options([("role", walls::READER)]);

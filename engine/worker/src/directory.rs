@@ -226,9 +226,13 @@ pub(crate) fn manifest_of(component: &Component) -> Result<Manifest, String> {
 pub(crate) fn unavailable(error: StoreError) -> ApiError {
     // The database's own message is for the operator: it may contain hosts, tables and values.
     match error {
-        StoreError::Unavailable(cause) | StoreError::Rejected(cause) => {
+        StoreError::Unavailable(cause) => {
             tracing::debug!(cause, "the database does not answer a client");
             ApiError::Unavailable("the database does not answer: try again in a moment".to_owned())
+        }
+        StoreError::Rejected(cause) => {
+            tracing::debug!(cause, "the database rejects what a client asks for");
+            ApiError::Unavailable("the database takes too long for this: try again, or ask for less".to_owned())
         }
         StoreError::Unknown(cause) => {
             tracing::debug!(cause, "a client is not told what became of a request");

@@ -75,7 +75,9 @@ fn spellings(name: &str, value: &str) -> Option<Vec<String>> {
     } else if name.contains("_NS") {
         ways.extend(with(whole(1_000_000_000), "s"));
     } else {
-        ways.extend(with(whole(1 << 20), "MiB").into_iter().chain(with(whole(1 << 10), "KiB")));
+        ways.extend(
+            [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().filter_map(|(bits, unit)| with(whole(1 << bits), unit)),
+        );
         ways.extend((number == 4).then(|| "a quarter".to_owned()));
     }
     Some(ways)

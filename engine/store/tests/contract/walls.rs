@@ -52,6 +52,19 @@ async fn two_tenants() -> Bench {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_read_of_a_client_ends_after_five_seconds() {
+    let bench = two_tenants().await;
+    let slow = "create policy slow on executions as restrictive to cerebelum_reader using (pg_sleep(60) is null)";
+    bench.meddle(slow).await;
+    let began = std::time::Instant::now();
+    let error = bench.store.list(T, Filter::default()).await.unwrap_err();
+    assert!(error.to_string().contains("statement timeout"), "{error}");
+    assert!(began.elapsed().as_secs() < 50, "{:?}", began.elapsed());
+    bench.meddle("drop policy slow on executions").await;
+    assert_eq!(bench.store.list(T, Filter::default()).await.unwrap().executions.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i7_a_reader_sees_the_rows_of_one_tenant() {
     let bench = two_tenants().await;
     let mut owner = connect(&bench.url, None).await;
