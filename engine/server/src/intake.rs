@@ -1,18 +1,24 @@
 //! Limits on incoming requests: the bytes of all of them together, and the silence within one.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use cerebelum_worker::TenantId;
 use futures::StreamExt;
 use tonic::Status;
 
+use crate::access::Access;
+
 /// The bytes of requests that may be in memory until these requests are answered.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
+/// The same for the requests of one tenant, so that others always get theirs in.
+const TENANT_REQUEST_BYTES_MAX: usize = 128 << 20;
 /// The call whose messages are processed as they arrive, so that only a part of its bytes is in memory at once.
 const WORKED_OFF: &str = "/cerebelum.v1.Engine/StartMany";
 /// The bytes of that part: the starts that are passed to the engine together, the message that exceeded that bound, and
@@ -21,13 +27,35 @@ const WORKED_OFF_BYTES_MAX: usize = 16 << 20;
 /// How long an incomplete request may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// Bytes of requests that are not answered yet.
+/// Bytes of requests that are not answered yet: of all tenants together, and of each of them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Intake(Arc<AtomicUsize>);
+pub(crate) struct Intake {
+    all: Arc<AtomicUsize>,
+    tenants: Arc<Mutex<HashMap<TenantId, Weak<AtomicUsize>>>>,
+}
+
+impl Intake {
+    /// The share of a request that begins. A request without a tenant counts for all.
+    fn begin(&self, tenant: Option<TenantId>, own_max: usize) -> Taken {
+        let tenant = tenant.map(|tenant| self.of(tenant)).unwrap_or_default();
+        Taken { all: self.all.clone(), tenant, own: AtomicUsize::new(0), own_max }
+    }
+
+    fn of(&self, tenant: TenantId) -> Arc<AtomicUsize> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.retain(|_, bytes| bytes.strong_count() > 0);
+        tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let bytes = Arc::default();
+            tenants.insert(tenant, Arc::downgrade(&bytes));
+            bytes
+        })
+    }
+}
 
 /// The share of one request.
 struct Taken {
-    all: Intake,
+    all: Arc<AtomicUsize>,
+    tenant: Arc<AtomicUsize>,
     own: AtomicUsize,
     /// The number of its bytes that can be in memory at once.
     own_max: usize,
@@ -37,26 +65,35 @@ impl Taken {
     fn add(&self, bytes: usize) -> Result<(), Status> {
         let bytes = bytes.min(self.own_max - self.own.load(Ordering::Relaxed));
         self.own.fetch_add(bytes, Ordering::Relaxed);
-        match self.all.0.fetch_add(bytes, Ordering::Relaxed) + bytes > REQUEST_BYTES_MAX {
-            true => Err(Status::resource_exhausted(format!(
-                "the requests under way have more than {} MiB: try again in a moment",
-                REQUEST_BYTES_MAX >> 20
+        let counts = [
+            (&self.tenant, "your tenant's requests", TENANT_REQUEST_BYTES_MAX),
+            (&self.all, "the requests", REQUEST_BYTES_MAX),
+        ];
+        // Both are counted in any case, because both are given back at the end.
+        let over = counts.map(|(count, whose, max)| {
+            (count.fetch_add(bytes, Ordering::Relaxed) + bytes > max).then_some((whose, max >> 20))
+        });
+        match over.into_iter().flatten().next() {
+            Some((whose, mib)) => Err(Status::resource_exhausted(format!(
+                "{whose} under way have more than {mib} MiB: try again in a moment"
             ))),
-            false => Ok(()),
+            None => Ok(()),
         }
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.all.0.fetch_sub(*self.own.get_mut(), Ordering::Relaxed);
+        self.all.fetch_sub(*self.own.get_mut(), Ordering::Relaxed);
+        self.tenant.fetch_sub(*self.own.get_mut(), Ordering::Relaxed);
     }
 }
 
 /// Counts the bytes of a request until its answer begins.
 pub(crate) async fn count(State(all): State<Intake>, request: Request, next: Next) -> Response {
     let own_max = if request.uri().path() == WORKED_OFF { WORKED_OFF_BYTES_MAX } else { usize::MAX };
-    let taken = Arc::new(Taken { all, own: AtomicUsize::new(0), own_max });
+    let tenant = request.extensions().get::<Access>().map(|access| access.caller.tenant);
+    let taken = Arc::new(all.begin(tenant, own_max));
     let counted = taken.clone();
     let request = request.map(|body| Body::from_stream(pieces(body, counted)));
     let response = next.run(request).await;
@@ -76,4 +113,24 @@ fn pieces(body: Body, taken: Arc<Taken>) -> impl futures::Stream<Item = Result<B
         let rest = piece.is_ok().then_some((rest, taken));
         Some((piece, rest))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_sends_too_much_leaves_room_for_others() {
+        let intake = Intake::default();
+        let request = |tenant| intake.begin(Some(TenantId(tenant)), usize::MAX);
+        let first = request(1);
+        assert!(first.add(TENANT_REQUEST_BYTES_MAX).is_ok());
+        let refused = request(1).add(1).unwrap_err();
+        assert!(refused.message().starts_with("your tenant's requests under way have more than 128 MiB"), "{refused}");
+        let other = request(2);
+        assert!(other.add(TENANT_REQUEST_BYTES_MAX).is_ok());
+        assert!(request(3).add(1).unwrap_err().message().starts_with("the requests under way"));
+        drop(first);
+        assert!(request(1).add(TENANT_REQUEST_BYTES_MAX).is_ok());
+    }
 }
