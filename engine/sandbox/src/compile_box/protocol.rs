@@ -31,7 +31,8 @@ pub(super) fn write_request(to: &mut impl Write, kind: Kind, bytes: &[u8]) -> io
 /// The next request. The error at the end of the input is `UnexpectedEof`.
 pub(super) fn read_request(from: &mut impl Read) -> io::Result<(Kind, Vec<u8>)> {
     let (kind, len) = read(from)?;
-    let mut bytes = Vec::new();
+    // The engine checked the size. Growing in steps would copy them several times.
+    let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
     if from.take(len).read_to_end(&mut bytes)? as u64 != len {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
