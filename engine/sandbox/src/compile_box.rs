@@ -31,14 +31,16 @@ pub use worker::run_as_compile_box;
 
 /// The first argument of a compile box. The second one is its CPU time, in seconds.
 const COMPILE_BOX: &str = "compile-box";
+/// The exit code of a Rust program that panicked.
+const PANICKED: i32 = 101;
 
 /// Why something was not compiled.
 #[derive(Debug)]
 pub(crate) enum CompileError {
     /// It is not valid WebAssembly, or uses something that is switched off.
     Invalid(String),
-    /// Compiling it takes more time or memory than a component may take.
-    TooExpensive(String),
+    /// The compiler did not come to an end with it, and would not with the same code in another form.
+    Refused(String),
     /// The engine's own fault.
     HostError(String),
 }
@@ -100,7 +102,7 @@ impl CompileBox {
             let mib = CODE_BYTES_MAX >> 20;
             let line =
                 format!("the component becomes more than {mib} MiB of machine code: build it for size, or split it");
-            return Ok(Err(CompileError::TooExpensive(line)));
+            return Ok(Err(CompileError::Refused(line)));
         }
         let mut file = File::from(rustix::fs::memfd_create("compiled", MemfdFlags::CLOEXEC)?);
         if io::copy(&mut body, &mut file)? != len {
@@ -130,20 +132,25 @@ impl CompileBox {
     fn explain(&self, status: ExitStatus, said: &str) -> CompileError {
         let cure = "build it for size, or split it";
         let is_signal = |signal: Signal| status.signal() == Some(signal.as_raw());
+        let is_bug = [Signal::SEGV, Signal::ILL, Signal::BUS, Signal::FPE].into_iter().any(is_signal);
+        if is_bug || status.code() == Some(PANICKED) {
+            tracing::warn!(%status, said, "the compiler broke down on a component");
+            return CompileError::Refused("the compiler breaks down on the component: build it differently".to_owned());
+        }
         if is_signal(Signal::XCPU) {
             let seconds = self.cpu_seconds;
-            return CompileError::TooExpensive(format!(
+            return CompileError::Refused(format!(
                 "the component takes more than {seconds} s of CPU time to compile: {cure}"
             ));
         }
         if is_signal(Signal::ABORT) && said.contains("memory allocation") {
             let mib = MEMORY_BYTES_MAX >> 20;
-            return CompileError::TooExpensive(format!(
+            return CompileError::Refused(format!(
                 "the component takes more than {mib} MiB of memory to compile: {cure}"
             ));
         }
         if is_signal(Signal::ABORT) && said.contains("overflowed its stack") {
-            return CompileError::TooExpensive(format!("the component nests too deeply to compile: {cure}"));
+            return CompileError::Refused(format!("the component nests too deeply to compile: {cure}"));
         }
         tracing::warn!(%status, said, "a compile box ended unexpectedly");
         CompileError::HostError("compiling broke off: try again".to_owned())

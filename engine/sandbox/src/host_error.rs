@@ -40,7 +40,7 @@ pub enum InspectError {
 impl From<CompileError> for InspectError {
     fn from(error: CompileError) -> Self {
         match error {
-            CompileError::Invalid(cause) | CompileError::TooExpensive(cause) => Self::Refused(cause),
+            CompileError::Invalid(cause) | CompileError::Refused(cause) => Self::Refused(cause),
             CompileError::HostError(cause) => Self::HostError(cause),
         }
     }

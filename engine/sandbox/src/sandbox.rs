@@ -46,6 +46,30 @@ pub(crate) struct Shared {
     refusals: Refusals,
 }
 
+/// Why a component is prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Somebody uploads it.
+    Upload,
+    /// It was accepted earlier, and an execution needs it.
+    Wake,
+}
+
+impl Shared {
+    fn pool(&self, purpose: Purpose) -> &CompilePool {
+        match purpose {
+            Purpose::Upload => &self.uploads,
+            Purpose::Wake => &self.wakes,
+        }
+    }
+
+    fn remember(&self, digest: &Digest, purpose: Purpose, cause: &str) {
+        if purpose == Purpose::Upload {
+            self.refusals.add(digest, cause);
+        }
+    }
+}
+
 /// An inspected component.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspected {
@@ -81,7 +105,7 @@ impl Sandbox {
     pub async fn inspect(&self, bytes: impl Into<Bytes>) -> Result<Inspected, InspectError> {
         let bytes = bytes.into();
         let (digest, bytes) = blocking(move || (Digest::of(&bytes), bytes)).await?;
-        let program = self.ready(&digest, |shared| &shared.uploads, async { Ok(bytes) }).await.map_err(
+        let program = self.ready(&digest, Purpose::Upload, async { Ok(bytes) }).await.map_err(
             |error: LoadError<Infallible>| match error {
                 LoadError::Inspect(error) => error,
                 LoadError::Bytes(never) => match never {},
@@ -106,7 +130,7 @@ impl Sandbox {
             let damaged = || InspectError::HostError(format!("the stored bytes of component {digest} are damaged"));
             if intact { Ok(bytes) } else { Err(damaged().into()) }
         };
-        self.ready(digest, |shared| &shared.wakes, checked).await
+        self.ready(digest, Purpose::Wake, checked).await
     }
 
     /// Waits until everything compiled so far is on disk or could not be written. A component that is not on disk is
@@ -168,39 +192,39 @@ impl Sandbox {
     async fn ready<E>(
         &self,
         digest: &Digest,
-        at: fn(&Shared) -> &CompilePool,
+        purpose: Purpose,
         bytes: impl Future<Output = Result<Bytes, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
         let cell = self.shelf().cell(digest, self.shared.config.programs_max);
-        cell.get_or_try_init(|| self.prepare(digest, at, bytes)).await.cloned()
+        cell.get_or_try_init(|| self.prepare(digest, purpose, bytes)).await.cloned()
     }
 
-    fn not_refused(&self, digest: &Digest) -> Result<(), InspectError> {
-        self.shared.refusals.find(digest).map_or(Ok(()), |cause| Err(InspectError::Refused(cause)))
+    /// Executions do not lose their component because an upload of the same bytes was refused on a busy machine.
+    fn not_refused(&self, digest: &Digest, purpose: Purpose) -> Result<(), InspectError> {
+        let known = (purpose == Purpose::Upload).then(|| self.shared.refusals.find(digest)).flatten();
+        known.map_or(Ok(()), |cause| Err(InspectError::Refused(cause)))
     }
 
     async fn prepare<E>(
         &self,
         digest: &Digest,
-        at: fn(&Shared) -> &CompilePool,
+        purpose: Purpose,
         bytes: impl Future<Output = Result<Bytes, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
         let (shared, name) = (Arc::clone(&self.shared), digest.clone());
         if let Some(program) = blocking(move || program::recall(&shared, &name)).await? {
             return Ok(program);
         }
-        self.not_refused(digest)?;
         let bytes = bytes.await?;
-        let turn = at(&self.shared).turn().await;
-        // Refused while this call waited for its turn.
-        self.not_refused(digest)?;
+        let turn = self.shared.pool(purpose).turn().await;
+        self.not_refused(digest, purpose)?;
         self.shared.keeping.has_room().await;
         let (shared, name) = (Arc::clone(&self.shared), digest.clone());
         let compiled = blocking(move || {
-            let pool = at(&shared);
+            let pool = shared.pool(purpose);
             let compiled = pool.install(|| program::compile(&shared, &bytes, pool.patience()));
-            if let Err(CompileError::Invalid(cause) | CompileError::TooExpensive(cause)) = &compiled {
-                shared.refusals.add(&name, cause);
+            if let Err(CompileError::Invalid(cause) | CompileError::Refused(cause)) = &compiled {
+                shared.remember(&name, purpose, cause);
             }
             // The permit is released when the work is done, even if the caller is gone by then.
             drop(turn);
@@ -209,7 +233,7 @@ impl Sandbox {
         let compiled = compiled.await?.map_err(InspectError::from)?;
         let described = program::describe(&self.shared, digest, compiled).await;
         if let Err(InspectError::Refused(cause)) = &described {
-            self.shared.refusals.add(digest, cause);
+            self.shared.remember(digest, purpose, cause);
         }
         Ok(described?)
     }

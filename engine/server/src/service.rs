@@ -23,6 +23,8 @@ const STARTS_TOGETHER_MAX: usize = 1_000;
 const STARTS_TOGETHER_BYTES_MAX: usize = 4 << 20;
 /// The longest time that one call waits for an end; a client that wants to wait longer calls again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long the bytes of a component may take to arrive. Meanwhile they take one of the tenant's turns.
+const UPLOAD_MAX: Duration = Duration::from_secs(600);
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -97,6 +99,23 @@ fn start_result(result: Result<cerebelum_worker::Summary, ApiError>) -> proto::s
     proto::start_many_response::Result { result: Some(result) }
 }
 
+/// Receives a whole component, as if it had come in one message.
+async fn receive(mut pieces: Streaming<proto::UploadRequest>) -> Result<proto::UploadRequest, Status> {
+    let Some(mut upload) = pieces.next().await.transpose()? else {
+        return Err(Status::invalid_argument("the upload is empty; send at least one message"));
+    };
+    // Growing in steps would hold two copies at a time. What is reserved and not written takes no memory.
+    upload.chunk.reserve_exact(COMPONENT_BYTES_MAX);
+    while let Some(piece) = pieces.next().await.transpose()? {
+        if upload.chunk.len() + piece.chunk.len() > COMPONENT_BYTES_MAX {
+            let max = COMPONENT_BYTES_MAX >> 20;
+            return Err(Status::failed_precondition(format!("a component may have at most {max} MiB")));
+        }
+        upload.chunk.extend_from_slice(&piece.chunk);
+    }
+    Ok(upload)
+}
+
 #[tonic::async_trait]
 impl Verbs for Service {
     type WatchStream = Answers<proto::ExecutionStatus>;
@@ -106,22 +125,12 @@ impl Verbs for Service {
     async fn upload(&self, request: Request<Streaming<proto::UploadRequest>>) -> Answer<proto::Component> {
         let access = Access::of(&request)?;
         let _turn = self.engine.of(access.caller.tenant).upload_turn().await;
-        let mut pieces = request.into_inner();
-        let Some(first) = pieces.next().await.transpose()? else {
-            return Err(Status::invalid_argument("the upload is empty; send at least one message"));
-        };
-        let mut bytes = first.chunk;
-        // Growing in steps would hold two copies at a time. What is reserved and not written takes no memory.
-        bytes.reserve_exact(COMPONENT_BYTES_MAX);
-        while let Some(piece) = pieces.next().await.transpose()? {
-            if bytes.len() + piece.chunk.len() > COMPONENT_BYTES_MAX {
-                let max = COMPONENT_BYTES_MAX >> 20;
-                return Err(Status::failed_precondition(format!("a component may have at most {max} MiB")));
-            }
-            bytes.extend_from_slice(&piece.chunk);
-        }
+        let received = tokio::time::timeout(UPLOAD_MAX, receive(request.into_inner())).await;
+        let upload = received.map_err(|_| {
+            Status::deadline_exceeded(format!("the upload took longer than {} s", UPLOAD_MAX.as_secs()))
+        })??;
         let engine = self.engine.of(access.still(&self.engine).await?.tenant);
-        let component = engine.upload(first.name, &first.file_name, bytes).await.map_err(refusal)?;
+        let component = engine.upload(upload.name, &upload.file_name, upload.chunk).await.map_err(refusal)?;
         Ok(Response::new(component.into()))
     }
 
