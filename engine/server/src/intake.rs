@@ -18,7 +18,7 @@ use crate::access::Access;
 /// The bytes of requests that may be in memory until these requests are answered.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// The same for the requests of one tenant, so that others always get theirs in.
-const TENANT_REQUEST_BYTES_MAX: usize = 128 << 20;
+const TENANT_REQUEST_BYTES_MAX: usize = 192 << 20;
 /// The call whose messages are processed as they arrive, so that only a part of its bytes is in memory at once.
 const WORKED_OFF: &str = "/cerebelum.v1.Engine/StartMany";
 /// The bytes of that part: the starts that are passed to the engine together, the message that exceeded that bound, and
@@ -126,9 +126,9 @@ mod tests {
         let first = request(1);
         assert!(first.add(TENANT_REQUEST_BYTES_MAX).is_ok());
         let refused = request(1).add(1).unwrap_err();
-        assert!(refused.message().starts_with("your tenant's requests under way have more than 128 MiB"), "{refused}");
+        assert!(refused.message().starts_with("your tenant's requests under way have more than 192 MiB"), "{refused}");
         let other = request(2);
-        assert!(other.add(TENANT_REQUEST_BYTES_MAX).is_ok());
+        assert!(other.add(REQUEST_BYTES_MAX - TENANT_REQUEST_BYTES_MAX).is_ok());
         assert!(request(3).add(1).unwrap_err().message().starts_with("the requests under way"));
         drop(first);
         assert!(request(1).add(TENANT_REQUEST_BYTES_MAX).is_ok());
