@@ -104,8 +104,9 @@ pub(crate) async fn admit(State(engine): State<Engine>, mut request: Request, ne
     };
     match check(&engine, request.headers(), action).await {
         Ok(access) => {
+            let tenant = engine.of(access.caller.tenant);
             request.extensions_mut().insert(access);
-            next.run(request).await
+            tenant.fair(next.run(request)).await
         }
         Err(refused) if is_method => refusal(refused).into_http(),
         Err(refused) => {

@@ -8,10 +8,12 @@ use cerebelum_history::{Entry, GuestInput, planted};
 use cerebelum_sandbox::{Account, HostError};
 use tokio::sync::Notify;
 
+use crate::computing::Computing;
 use crate::env::{Guest, Program, Runtime};
 use crate::eviction::{EvictionPriority, IdleGuests};
 use crate::liveness::Liveness;
 use crate::poison::{CrashLog, IsolationGate};
+use crate::shares::FairShares;
 
 /// A guest that was admitted.
 pub(crate) struct Admitted {
@@ -30,6 +32,10 @@ pub(crate) struct GuestHost {
     pub(crate) idle_guests: Arc<IdleGuests>,
     /// How many guests of one execution may move at once.
     pub(crate) moving_max: usize,
+    /// Shares the threads among tenants.
+    pub(crate) shares: Arc<FairShares>,
+    /// Where guests compute for long.
+    pub(crate) computing: Arc<Computing>,
 }
 
 /// Counts the starting guests that wait for admission.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cerebelum_history::{EventData, Execution, Position, planted};
 use cerebelum_store::{Command, ExecutionKey, ExecutionRow, InboxCursor, Incarnation};
 use futures::future::BoxFuture;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::activation_error::{ActivationError, Exit};
 use crate::appender::{Appended, CLAIM_LOST};
@@ -14,6 +14,7 @@ use crate::batch::{BatchBuilder, parking};
 use crate::guests::Guests;
 use crate::node::Node;
 use crate::stored_history::StoredHistory;
+use crate::tenant_turns::TenantTurn;
 
 /// How long changes that nothing waits for are held back while guests move, so that further changes share the same
 /// commit.
@@ -26,7 +27,7 @@ pub(crate) struct Ack;
 pub(crate) struct PendingStart {
     pub(crate) stored: oneshot::Sender<Ack>,
     /// A limited number of executions may run ahead of their own start.
-    pub(crate) _permit: OwnedSemaphorePermit,
+    pub(crate) _turn: TenantTurn,
 }
 
 /// A batch that was sent to the store.

@@ -91,7 +91,6 @@ impl Directory {
         let asked = store.clone();
         let uploads = Batcher::new(
             liveness,
-            |_| 0,
             move |tenants: Vec<TenantId>| {
                 let store = asked.clone();
                 async move {

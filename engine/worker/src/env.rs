@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cerebelum_history::{Delivery, Digest, Failure, GuestInput, HttpRequest, HttpResponse, Turn};
@@ -13,6 +13,7 @@ use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use tokio::sync::oneshot;
 
+use crate::computing;
 pub use crate::fetch::room::Room;
 
 /// Everything outside a node that it depends on.
@@ -110,6 +111,14 @@ pub trait Runtime: Send + Sync {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
     /// Runs a task.
     fn spawn(&self, task: BoxFuture<'static, ()>);
+    /// Runs a task that computes, with a lower priority where there is one.
+    fn spawn_computing(&self, task: BoxFuture<'static, ()>) {
+        self.spawn(task);
+    }
+    /// The time with which polls are measured; none where polls take no time.
+    fn poll_clock(&self) -> Option<Instant> {
+        None
+    }
 }
 
 impl dyn Runtime + '_ {
@@ -170,6 +179,17 @@ impl Runtime for ThisRuntime {
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         tokio::spawn(task);
+    }
+
+    fn spawn_computing(&self, task: BoxFuture<'static, ()>) {
+        match computing::threads() {
+            Some(threads) => drop(threads.spawn(task)),
+            None => self.spawn(task),
+        }
+    }
+
+    fn poll_clock(&self) -> Option<Instant> {
+        Some(Instant::now())
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use cerebelum_history::{Delivery, Failure, GuestInput, Json, Request, Scope, Turn};
 use cerebelum_sandbox::{Account, Held, HostError};
-use cerebelum_store::ExecutionKey;
+use cerebelum_store::{ExecutionKey, TenantId};
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -85,6 +86,9 @@ struct ActiveTime {
 /// The guests of one activation.
 pub(crate) struct Guests {
     host: Arc<GuestHost>,
+    tenant: TenantId,
+    /// Whether the last turn of a guest computed for long.
+    is_long: Arc<AtomicBool>,
     /// The execution's key as text, for the crash log.
     key: Arc<str>,
     workflow: String,
@@ -112,6 +116,8 @@ impl Guests {
     pub(crate) fn new(host: Arc<GuestHost>, (key, workflow): (&ExecutionKey, String), account: Arc<Account>) -> Self {
         Self {
             host,
+            tenant: key.tenant,
+            is_long: Arc::default(),
             key: key.to_string().into(),
             workflow: account.share_of(&workflow),
             account,
@@ -218,14 +224,15 @@ impl Guests {
             },
             registration,
         );
+        let turn = self.host.computing.turn((self.tenant, &self.is_long), turn);
         // A single guest runs on its activation's task; several are spread over the cores.
         if self.running.is_empty() {
-            self.running.push(Box::pin(async move { turn.await.ok() }));
+            self.running.push(Box::pin(async move { turn.await?.ok() }));
         } else {
             let (done, elsewhere) = oneshot::channel();
             let turn = async move { drop(done.send(turn.await)) };
-            self.host.runtime.spawn(Box::pin(turn));
-            self.running.push(Box::pin(async move { elsewhere.await.ok()?.ok() }));
+            self.host.runtime.spawn(Box::pin(self.host.shares.fair(self.tenant, turn)));
+            self.running.push(Box::pin(async move { elsewhere.await.ok()??.ok() }));
         }
     }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use cerebelum_sandbox::Ledger;
-use cerebelum_store::{Batch, ExecutionKey, Existing, Store, StoreError};
+use cerebelum_store::{Batch, ExecutionKey, Existing, Store, StoreError, TenantId};
 use futures::FutureExt;
 
 use crate::admission::GuestHost;
 use crate::appender::{Appended, Appender};
-use crate::batcher::Batcher;
+use crate::batcher::{Batcher, Request};
 use crate::clock::Clock;
+use crate::computing::Computing;
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::effects::Door;
@@ -23,9 +24,27 @@ use crate::metrics::Metrics;
 use crate::poison::{CrashLog, IsolationGate};
 use crate::room::{OnTheWay, Room};
 use crate::start_command::look_up;
-use crate::upload_turns::UploadTurns;
+use crate::shares::FairShares;
+use crate::tenant_turns::TenantTurns;
 use crate::wake::Wake;
 use crate::watchers::Watchers;
+
+impl Request for (Batch, OnTheWay) {
+    fn tenant(&self) -> TenantId {
+        self.0.key.tenant
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+/// How many components one tenant may upload at once. While one is compiled, the next one is received.
+const UPLOADS_AT_ONCE: usize = 2;
+/// How many writes of one tenant's clients (signals, answers, requests to end) are in the database at once.
+const WRITES_AT_ONCE: usize = 2;
+/// How many tasks of all tenants take turns at once for each core.
+const TURNS_PER_CORE: usize = 2;
 
 /// The environment of the executions of one engine.
 pub(crate) struct Node {
@@ -51,7 +70,11 @@ pub(crate) struct Node {
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) wake: Arc<Wake>,
     pub(crate) watchers: Watchers,
-    pub(crate) upload_turns: UploadTurns,
+    /// Shares the threads among the tenants' activations and requests.
+    pub(crate) shares: Arc<FairShares>,
+    pub(crate) upload_turns: TenantTurns,
+    /// Turns of the writes that clients cause and that are not part of a batch.
+    pub(crate) write_turns: TenantTurns,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) liveness: Arc<Liveness>,
 }
@@ -67,7 +90,6 @@ impl Node {
         let appender = Arc::new(Appender::new(&store, &lease, &runtime, (&metrics, &watchers)));
         let appends = Batcher::new(
             &liveness,
-            |(batch, _): &(Batch, OnTheWay)| batch.bytes(),
             move |sent: Vec<_>| {
                 let (batches, on_the_way): (Vec<Batch>, Vec<OnTheWay>) = sent.into_iter().unzip();
                 let written = appender.clone().append(batches);
@@ -76,8 +98,9 @@ impl Node {
         );
         let begun = {
             let store = store.clone();
-            Batcher::new(&liveness, |_| 0, move |keys| look_up(store.clone(), keys))
+            Batcher::new(&liveness, move |keys| look_up(store.clone(), keys))
         };
+        let shares = FairShares::new(TURNS_PER_CORE);
         let guest_host = Arc::new(GuestHost {
             runtime: runtime.clone(),
             liveness: liveness.clone(),
@@ -85,6 +108,8 @@ impl Node {
             isolation: IsolationGate::default(),
             idle_guests: IdleGuests::new(config.warm_bytes_max),
             moving_max: config.guests_moving_max,
+            shares: shares.clone(),
+            computing: Arc::new(Computing::new(runtime.clone())),
         });
         let door = Arc::new(Door {
             web,
@@ -114,7 +139,9 @@ impl Node {
             stopping,
             wake,
             watchers,
-            upload_turns: UploadTurns::default(),
+            shares,
+            upload_turns: TenantTurns::new(UPLOADS_AT_ONCE),
+            write_turns: TenantTurns::new(WRITES_AT_ONCE),
             metrics,
             liveness,
         })

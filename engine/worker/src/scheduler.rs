@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cerebelum_history::Execution;
 use cerebelum_store::{Claimed, Command, ExecutionKey, ExecutionRow, Incarnation, Size, StoreError};
 use futures::FutureExt;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use crate::activation::Activation;
 use crate::activation_error::{ActivationError, Exit};
@@ -19,9 +19,10 @@ use crate::commit::{Ack, ExecutionLog, PendingStart, park};
 use crate::node::Node;
 use crate::poison::Isolation;
 use crate::supervise::panic_message;
+use crate::tenant_turns::TenantTurns;
 use crate::throttle::Throttle;
 
-/// How many executions may run ahead of their own start. A crash loses no more of their work than that, and executions
+/// How many executions of a tenant may run ahead of their own start. A crash loses no more of their work than that, and executions
 /// that are started first are acknowledged first.
 const UNSTORED_MAX: usize = 256;
 
@@ -29,8 +30,8 @@ const UNSTORED_MAX: usize = 256;
 pub(crate) struct Scheduler {
     pub(crate) node: Arc<Node>,
     active: Mutex<BTreeMap<ExecutionKey, Slot>>,
-    /// Permits of executions that run ahead of their own start.
-    unstored: Arc<Semaphore>,
+    /// Turns of executions that run ahead of their own start.
+    unstored: TenantTurns,
     /// Limits the log lines about the engine's own errors with executions.
     warnings: Throttle,
 }
@@ -60,7 +61,7 @@ enum Stage {
 
 impl Scheduler {
     pub(crate) fn new(node: Arc<Node>) -> Arc<Self> {
-        let unstored = Arc::new(Semaphore::new(UNSTORED_MAX));
+        let unstored = TenantTurns::new(UNSTORED_MAX);
         Arc::new(Self { node, active: Mutex::default(), unstored, warnings: Throttle::default() })
     }
 
@@ -109,7 +110,7 @@ impl Scheduler {
         if row.settled || node.crash_log.isolation(&row.key.to_string()) != Isolation::Shared {
             return None;
         }
-        let permit = self.unstored.clone().acquire_owned().await.ok()?;
+        let turn = self.unstored.next(row.key.tenant).await;
         let incarnation = node.lease.incarnation()?;
         let size = self.room()?;
         let bytes = execution.held_bytes();
@@ -122,7 +123,7 @@ impl Scheduler {
             Entry::Vacant(free) => free.insert(Slot { nudge: nudge.clone(), next: None }),
         };
         let (stored, is_stored) = oneshot::channel();
-        let (starting, held) = (PendingStart { stored, _permit: permit }, node.ledger.account().hold(bytes));
+        let (starting, held) = (PendingStart { stored, _turn: turn }, node.ledger.account().hold(bytes));
         let log = ExecutionLog::new(node.clone(), (incarnation, row), Some(starting));
         let activation = Activation::new(node, log, (execution, held), &nudge);
         self.spawn(Stay::new(key, incarnation, nudge), Stage::Active(Box::new(activation)));
@@ -162,8 +163,9 @@ impl Scheduler {
 
     fn spawn(self: &Arc<Self>, stay: Stay, stage: Stage) {
         self.node.metrics.activations.inc();
-        let scheduler = self.clone();
-        self.node.runtime.spawn(Box::pin(async move { scheduler.run(stay, stage).await }));
+        let (scheduler, tenant) = (self.clone(), stay.key.tenant);
+        let stay = self.node.shares.fair(tenant, async move { scheduler.run(stay, stage).await });
+        self.node.runtime.spawn(Box::pin(stay));
     }
 
     /// Runs an execution from its claim or its start until it leaves memory.

@@ -15,7 +15,7 @@ use crate::directory::{manifest_of, unavailable};
 use crate::node::Node;
 use crate::scheduler::Scheduler;
 use crate::schema::Checker;
-use crate::upload_turns::UploadTurn;
+use crate::tenant_turns::TenantTurn;
 use crate::{restore, views};
 
 /// How many bytes of a history are read together, unless a single chunk is larger.
@@ -38,8 +38,13 @@ pub struct TenantEngine {
 }
 
 impl TenantEngine {
+    /// Runs a task for this tenant, such as a request, so that tasks of all tenants share the threads fairly.
+    pub fn fair<F: Future>(&self, task: F) -> impl Future<Output = F::Output> + use<F> {
+        self.node.shares.fair(self.tenant, task)
+    }
+
     /// Waits for this tenant's turn to upload a component. A server waits before it receives the component's bytes.
-    pub async fn upload_turn(&self) -> UploadTurn {
+    pub async fn upload_turn(&self) -> TenantTurn {
         self.node.upload_turns.next(self.tenant).await
     }
 

@@ -149,6 +149,7 @@ impl TenantEngine {
             }
         };
         let message = Json::of(&message).to_string();
+        let _turn = self.node.write_turns.next(self.tenant).await;
         match self.node.store.answer(self.tenant, &row.id, to, message).await.map_err(unavailable)? {
             AnswerOutcome::Accepted(execution) => Ok(execution),
             AnswerOutcome::TooLate(state) => Err(too_late(&row, state)),
@@ -219,7 +220,7 @@ impl TenantEngine {
         if self.is_readable(&key).await? {
             self.send(id, Verb::Terminate, Message::Terminate).await?;
             // The reason for which it was parked no longer matters.
-            self.node.store.command(&key, Command::Unpark).await.map_err(unavailable)?;
+            self.command(&key, Command::Unpark).await?;
             self.node.wake.now();
             return Ok(());
         }
@@ -230,7 +231,7 @@ impl TenantEngine {
             Some((parent.id, Json::of(&message).to_string()))
         });
         let bury = Command::Bury { messages: farewell.into_iter().collect() };
-        if self.node.store.command(&key, bury).await.map_err(unavailable)? {
+        if self.command(&key, bury).await? {
             tracing::warn!(execution = %key, "terminated by its key alone: its rows could not be read");
             self.node.watchers.changed(&key);
             return Ok(());
@@ -271,13 +272,13 @@ impl TenantEngine {
         match Resumption::of(views::standing(&head)).map_err(|why| conflict(id, &why))? {
             Resumption::Unpark => {
                 self.node.crash_log.forgive(&key.to_string());
-                self.node.store.command(&key, Command::Unpark).await.map_err(unavailable)?;
+                self.command(&key, Command::Unpark).await?;
                 self.node.wake.now();
             }
             Resumption::Unpause => {
                 // An execution that has ended meanwhile has nothing to resume either.
                 let message = Json::of(&Message::Resume).to_string();
-                if !self.node.store.command(&key, Command::Send(message)).await.map_err(unavailable)? {
+                if !self.command(&key, Command::Send(message)).await? {
                     return Err(changed_meanwhile(id));
                 }
             }
@@ -291,7 +292,7 @@ impl TenantEngine {
         let found = cerebelum_history::reopening(&history.map_err(unavailable)?);
         let message = found.request(&key.id, mode).map_err(|why| conflict(key.id.as_str(), &why))?;
         let message = Json::of(&message).to_string();
-        if self.node.store.command(key, Command::Reopen(message)).await.map_err(unavailable)? {
+        if self.command(key, Command::Reopen(message)).await? {
             self.node.wake.now();
         }
         Ok(())
@@ -303,10 +304,16 @@ impl TenantEngine {
     /// When there is no such execution, or it has not ended.
     pub async fn delete(&self, id: &str) -> Result<(), ApiError> {
         let key = self.key(id)?;
-        if self.node.store.command(&key, Command::Delete).await.map_err(unavailable)? {
+        if self.command(&key, Command::Delete).await? {
             return Ok(());
         }
         Err(self.refusal(&key, Verb::Delete).await)
+    }
+
+    /// Writes for a client, in the turn of this tenant.
+    async fn command(&self, key: &ExecutionKey, command: Command) -> Result<bool, ApiError> {
+        let _turn = self.node.write_turns.next(self.tenant).await;
+        self.node.store.command(key, command).await.map_err(unavailable)
     }
 
     /// Checks that the execution's inbox has room for another message.
@@ -319,7 +326,7 @@ impl TenantEngine {
     async fn send(&self, id: &str, verb: Verb, message: Message) -> Result<(), ApiError> {
         let key = self.key(id)?;
         let send = Command::Send(Json::of(&message).to_string());
-        if self.node.store.command(&key, send).await.map_err(unavailable)? {
+        if self.command(&key, send).await? {
             return Ok(());
         }
         Err(self.refusal(&key, verb).await)

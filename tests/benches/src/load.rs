@@ -12,27 +12,51 @@ use cerebelum_server::proto::{
 };
 use serde_json::Value;
 use test_engine::Engine;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 /// Some connections to one engine.
 #[derive(Clone)]
 pub(crate) struct Client {
-    connections: Arc<Vec<EngineClient<Channel>>>,
+    connections: Arc<Vec<Connection>>,
     next: Arc<AtomicUsize>,
+}
+
+type Connection = EngineClient<InterceptedService<Channel, Bearer>>;
+
+/// Sends the client's token with each request, if it has one.
+#[derive(Clone)]
+struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        if let Some(header) = &self.0 {
+            request.metadata_mut().insert("authorization", header.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl Client {
     /// Opens this many connections.
     pub(crate) async fn connect(engine: &Engine, connections: usize) -> anyhow::Result<Self> {
+        Self::connect_to(engine.url(), connections, None).await
+    }
+
+    /// Opens this many connections to the engine at this address, with a token.
+    pub(crate) async fn connect_to(url: &str, connections: usize, token: Option<&str>) -> anyhow::Result<Self> {
+        let bearer = Bearer(token.map(|token| format!("Bearer {token}").parse()).transpose()?);
         let mut channels = Vec::new();
         for _ in 0..connections {
-            let endpoint = Endpoint::from_shared(engine.url().to_owned())?.tcp_nodelay(true);
-            channels.push(EngineClient::new(endpoint.connect().await?));
+            let endpoint = Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true);
+            channels.push(EngineClient::with_interceptor(endpoint.connect().await?, bearer.clone()));
         }
         Ok(Self { connections: Arc::new(channels), next: Arc::default() })
     }
 
-    fn connection(&self) -> EngineClient<Channel> {
+    fn connection(&self) -> Connection {
         self.connections[self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len()].clone()
     }
 

@@ -3,6 +3,7 @@
 
 mod ceilings;
 mod crashes;
+mod flood;
 mod goals;
 mod growth;
 mod load;
@@ -21,6 +22,9 @@ use test_engine::Database;
 /// takes each figure ten times instead of three, `SLEEPERS=10000` makes W5 use fewer executions than a million.
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    if flood::attack().await? {
+        return Ok(());
+    }
     let wanted = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
     let (only, database) = (wanted("W"), wanted("DATABASE"));
     let mut table = Table::default();
@@ -75,6 +79,9 @@ async fn run(scene: &mut Scene<'_>, only: Option<&str>) -> anyhow::Result<()> {
     }
     if wanted("retention") {
         retention::deleting(scene).await?;
+    }
+    if wanted("flood") {
+        flood::flood(scene).await?;
     }
     if wanted("growth") {
         growth::growth(scene).await?;

@@ -1,4 +1,4 @@
-//! Uploads of one tenant take turns, so that neither their bytes nor their compilations keep other tenants waiting.
+//! What one tenant does at once is bounded, so that it waits for itself and never lets another tenant wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -6,32 +6,34 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use cerebelum_store::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many components one tenant may upload at once. While one is compiled, the next one is received.
-const UPLOADS_AT_ONCE: usize = 2;
-
-/// The turns of all tenants that upload something now.
-#[derive(Default)]
-pub(crate) struct UploadTurns {
+/// The turns of all tenants that do one kind of thing now.
+pub(crate) struct TenantTurns {
+    at_once: usize,
     tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
 }
 
-/// Permission to upload one component. The next one begins when it is dropped.
-pub struct UploadTurn {
+/// Permission to do one thing. The next one of the tenant begins when it is dropped.
+pub struct TenantTurn {
     _permit: OwnedSemaphorePermit,
 }
 
-impl UploadTurns {
-    /// Waits until this tenant has few uploads under way. The bytes of an upload that waits stay with the client.
-    pub(crate) async fn next(&self, tenant: TenantId) -> UploadTurn {
+impl TenantTurns {
+    /// Each tenant may do so many things at once.
+    pub(crate) fn new(at_once: usize) -> Self {
+        Self { at_once, tenants: Mutex::default() }
+    }
+
+    /// Waits until this tenant does less than it may.
+    pub(crate) async fn next(&self, tenant: TenantId) -> TenantTurn {
         let turns = self.of(tenant);
-        UploadTurn { _permit: turns.acquire_owned().await.expect("nobody closes the semaphore") }
+        TenantTurn { _permit: turns.acquire_owned().await.expect("nobody closes the semaphore") }
     }
 
     fn of(&self, tenant: TenantId) -> Arc<Semaphore> {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         tenants.retain(|_, turns| turns.strong_count() > 0);
         tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let turns = Arc::new(Semaphore::new(UPLOADS_AT_ONCE));
+            let turns = Arc::new(Semaphore::new(self.at_once));
             tenants.insert(tenant, Arc::downgrade(&turns));
             turns
         })
@@ -45,10 +47,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_uploads_of_one_tenant_wait_for_each_other_and_for_no_one_else() {
-        let turns = UploadTurns::default();
+    async fn the_things_of_one_tenant_wait_for_each_other_and_for_no_one_else() {
+        let turns = TenantTurns::new(2);
         let mut own = Vec::new();
-        for _ in 0..UPLOADS_AT_ONCE {
+        for _ in 0..2 {
             own.push(turns.next(TenantId(1)).await);
         }
         assert!(turns.next(TenantId(1)).now_or_never().is_none());

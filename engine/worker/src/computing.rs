@@ -1,0 +1,156 @@
+//! Guests that compute for long do so on threads of their own, with a lower priority: requests, timers and the turns of
+//! other guests never wait for them.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cerebelum_store::TenantId;
+use tokio::runtime::{Builder, Runtime as Threads};
+use tokio::sync::oneshot;
+
+use crate::env::Runtime;
+use crate::shares::FairShares;
+
+/// A poll that takes this long is a long one. Guests yield every 10 ms.
+const LONG: Duration = Duration::from_millis(5);
+/// How much lower the priority of computing threads is.
+const NICENESS: i32 = 10;
+/// How many tasks of all tenants compute at once for each core.
+const TURNS_PER_CORE: usize = 1;
+
+/// The threads for computing, of all engines of this process; none when no thread can be started.
+pub(crate) fn threads() -> Option<&'static Threads> {
+    static THREADS: OnceLock<Option<Threads>> = OnceLock::new();
+    let lower = || {
+        // Without the permission to lower it, the threads run at normal priority.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+    };
+    let start = || Builder::new_multi_thread().thread_name("computing").on_thread_start(lower).enable_all().build().ok();
+    THREADS.get_or_init(start).as_ref()
+}
+
+/// Where the guests of an engine compute.
+pub(crate) struct Computing {
+    runtime: Arc<dyn Runtime>,
+    shares: Arc<FairShares>,
+}
+
+impl Computing {
+    pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
+        Self { runtime, shares: FairShares::new(TURNS_PER_CORE) }
+    }
+
+    /// Runs a guest's turn: on the task that polls it, and among the computing ones after a long poll. `is_long` is kept
+    /// from one turn to the next: whoever computed for long begins its next turn there.
+    pub(crate) fn turn<F: Future<Output: Send> + Send + 'static>(
+        self: &Arc<Self>,
+        (tenant, is_long): (TenantId, &Arc<AtomicBool>),
+        turn: F,
+    ) -> Turn<F> {
+        let mut turn = Turn { computing: self.clone(), tenant, is_long: is_long.clone(), place: Place::Here(Box::pin(turn)) };
+        if is_long.load(Ordering::Relaxed) {
+            turn.go();
+        }
+        turn
+    }
+}
+
+/// A guest's turn, wherever it runs. None when the threads for computing are gone.
+pub(crate) struct Turn<F: Future> {
+    computing: Arc<Computing>,
+    tenant: TenantId,
+    is_long: Arc<AtomicBool>,
+    place: Place<F>,
+}
+
+enum Place<F: Future> {
+    Here(Pin<Box<F>>),
+    There(oneshot::Receiver<F::Output>),
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Turn<F> {
+    /// Goes on among the computing tasks.
+    fn go(&mut self) {
+        let (done, output) = oneshot::channel();
+        let Place::Here(turn) = std::mem::replace(&mut self.place, Place::There(output)) else { return };
+        let runtime = self.computing.runtime.clone();
+        let measured = Measured { runtime: runtime.clone(), longest: Duration::ZERO, task: turn };
+        let is_long = self.is_long.clone();
+        let task = async move {
+            let (output, longest) = measured.await;
+            is_long.store(longest >= LONG, Ordering::Relaxed);
+            // An activation that is gone does not need it.
+            let _ = done.send(output);
+        };
+        runtime.spawn_computing(Box::pin(self.computing.shares.fair(self.tenant, task)));
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Future for Turn<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let since = self.computing.runtime.poll_clock();
+        if let Place::Here(turn) = &mut self.place {
+            match turn.as_mut().poll(context) {
+                Poll::Ready(output) => return Poll::Ready(Some(output)),
+                Poll::Pending if since.is_none_or(|since| since.elapsed() < LONG) => return Poll::Pending,
+                Poll::Pending => self.go(),
+            }
+        }
+        let Place::There(output) = &mut self.place else { unreachable!("it went there above") };
+        Pin::new(output).poll(context).map(Result::ok)
+    }
+}
+
+/// Measures the longest poll of a task.
+struct Measured<F> {
+    runtime: Arc<dyn Runtime>,
+    longest: Duration,
+    task: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Measured<F> {
+    type Output = (F::Output, Duration);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let since = self.runtime.poll_clock();
+        let polled = self.task.as_mut().poll(context);
+        self.longest = self.longest.max(since.map_or(Duration::ZERO, |since| since.elapsed()));
+        polled.map(|output| (output, self.longest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::ThisRuntime;
+
+    /// Computes for some milliseconds between yields; returns the names of the threads.
+    async fn compute(ms: u64) -> Vec<String> {
+        let mut threads = Vec::new();
+        for _ in 0..2 {
+            threads.push(std::thread::current().name().unwrap_or_default().to_owned());
+            std::thread::sleep(Duration::from_millis(ms));
+            tokio::task::yield_now().await;
+        }
+        threads
+    }
+
+    #[tokio::test]
+    async fn who_computes_for_long_does_so_elsewhere_until_it_no_longer_does() {
+        let (computing, is_long) = (Arc::new(Computing::new(Arc::new(ThisRuntime))), Arc::default());
+        let run = async |ms| {
+            let threads = computing.turn((TenantId(1), &is_long), compute(ms)).await.unwrap();
+            threads.iter().map(|name| name == "computing").collect::<Vec<_>>()
+        };
+        assert_eq!(run(0).await, [false, false]);
+        assert_eq!(run(20).await, [false, true]);
+        assert_eq!(run(20).await, [true, true]);
+        assert_eq!(run(0).await, [true, true], "it is not known yet that it became short");
+        assert_eq!(run(0).await, [false, false]);
+    }
+}
