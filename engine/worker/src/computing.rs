@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use cerebelum_history::planted;
 use cerebelum_store::TenantId;
 use tokio::runtime::{Builder, Runtime as Threads};
 use tokio::sync::oneshot;
@@ -19,7 +20,7 @@ const LONG: Duration = Duration::from_millis(5);
 /// How much lower the priority of computing threads is.
 const NICENESS: i32 = 10;
 /// How many tasks of all tenants compute at once for each core.
-const TURNS_PER_CORE: usize = 1;
+const COMPUTING_PER_CORE: usize = 1;
 
 /// The threads for computing, of all engines of this process; none when no thread can be started.
 pub(crate) fn threads() -> Option<&'static Threads> {
@@ -28,7 +29,8 @@ pub(crate) fn threads() -> Option<&'static Threads> {
         // Without the permission to lower it, the threads run at normal priority.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
     };
-    let start = || Builder::new_multi_thread().thread_name("computing").on_thread_start(lower).enable_all().build().ok();
+    let start =
+        || Builder::new_multi_thread().thread_name("computing").on_thread_start(lower).enable_all().build().ok();
     THREADS.get_or_init(start).as_ref()
 }
 
@@ -40,7 +42,7 @@ pub(crate) struct Computing {
 
 impl Computing {
     pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
-        Self { runtime, shares: FairShares::new(TURNS_PER_CORE) }
+        Self { runtime, shares: FairShares::new(COMPUTING_PER_CORE) }
     }
 
     /// Runs a guest's turn: on the task that polls it, and among the computing ones after a long poll. `is_long` is kept
@@ -50,7 +52,8 @@ impl Computing {
         (tenant, is_long): (TenantId, &Arc<AtomicBool>),
         turn: F,
     ) -> Turn<F> {
-        let mut turn = Turn { computing: self.clone(), tenant, is_long: is_long.clone(), place: Place::Here(Box::pin(turn)) };
+        let mut turn =
+            Turn { computing: self.clone(), tenant, is_long: is_long.clone(), place: Place::Here(Box::pin(turn)) };
         if is_long.load(Ordering::Relaxed) {
             turn.go();
         }
@@ -98,6 +101,7 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Turn<F> {
             match turn.as_mut().poll(context) {
                 Poll::Ready(output) => return Poll::Ready(Some(output)),
                 Poll::Pending if since.is_none_or(|since| since.elapsed() < LONG) => return Poll::Pending,
+                Poll::Pending if planted("computing-beside-others") => return Poll::Pending,
                 Poll::Pending => self.go(),
             }
         }

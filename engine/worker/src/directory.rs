@@ -89,21 +89,18 @@ pub(crate) enum NoProgram {
 impl Directory {
     pub(crate) fn new(liveness: &Arc<Liveness>, store: Arc<dyn Store>, programs: Arc<dyn ComponentLoader>) -> Self {
         let asked = store.clone();
-        let uploads = Batcher::new(
-            liveness,
-            move |tenants: Vec<TenantId>| {
-                let store = asked.clone();
-                async move {
-                    let mut counts: HashMap<TenantId, Result<i64, StoreError>> = HashMap::new();
-                    for tenant in &tenants {
-                        if !counts.contains_key(tenant) {
-                            counts.insert(*tenant, store.uploads(*tenant).await);
-                        }
+        let uploads = Batcher::new(liveness, move |tenants: Vec<TenantId>| {
+            let store = asked.clone();
+            async move {
+                let mut counts: HashMap<TenantId, Result<i64, StoreError>> = HashMap::new();
+                for tenant in &tenants {
+                    if !counts.contains_key(tenant) {
+                        counts.insert(*tenant, store.uploads(*tenant).await);
                     }
-                    tenants.iter().map(|tenant| counts[tenant].clone()).collect()
                 }
-            },
-        );
+                tenants.iter().map(|tenant| counts[tenant].clone()).collect()
+            }
+        });
         Self { store, programs, uploads, names: Mutex::default() }
     }
 

@@ -23,8 +23,8 @@ use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::poison::{CrashLog, IsolationGate};
 use crate::room::{OnTheWay, Room};
-use crate::start_command::look_up;
 use crate::shares::FairShares;
+use crate::start_command::look_up;
 use crate::tenant_turns::TenantTurns;
 use crate::wake::Wake;
 use crate::watchers::Watchers;
@@ -43,6 +43,9 @@ impl Request for (Batch, OnTheWay) {
 const UPLOADS_AT_ONCE: usize = 2;
 /// How many writes of one tenant's clients (signals, answers, requests to end) are in the database at once.
 const WRITES_AT_ONCE: usize = 2;
+/// How many starts and signals of one tenant are processed at once while several tenants are active: all that is under way
+/// shares the disk, the processor and the groups of batches.
+const REQUESTS_AT_ONCE: usize = 4;
 /// How many tasks of all tenants take turns at once for each core.
 const TURNS_PER_CORE: usize = 2;
 
@@ -75,6 +78,8 @@ pub(crate) struct Node {
     pub(crate) upload_turns: TenantTurns,
     /// Turns of the writes that clients cause and that are not part of a batch.
     pub(crate) write_turns: TenantTurns,
+    /// Turns of starts and signals while several tenants are active.
+    pub(crate) request_turns: TenantTurns,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) liveness: Arc<Liveness>,
 }
@@ -88,14 +93,11 @@ impl Node {
         let liveness = Liveness::new(runtime.clone());
         let (crash_log, stopping) = (Arc::new(crash_log), Arc::new(AtomicBool::new(false)));
         let appender = Arc::new(Appender::new(&store, &lease, &runtime, (&metrics, &watchers)));
-        let appends = Batcher::new(
-            &liveness,
-            move |sent: Vec<_>| {
-                let (batches, on_the_way): (Vec<Batch>, Vec<OnTheWay>) = sent.into_iter().unzip();
-                let written = appender.clone().append(batches);
-                written.inspect(move |_| drop(on_the_way))
-            },
-        );
+        let appends = Batcher::new(&liveness, move |sent: Vec<_>| {
+            let (batches, on_the_way): (Vec<Batch>, Vec<OnTheWay>) = sent.into_iter().unzip();
+            let written = appender.clone().append(batches);
+            written.inspect(move |_| drop(on_the_way))
+        });
         let begun = {
             let store = store.clone();
             Batcher::new(&liveness, move |keys| look_up(store.clone(), keys))
@@ -142,6 +144,7 @@ impl Node {
             shares,
             upload_turns: TenantTurns::new(UPLOADS_AT_ONCE),
             write_turns: TenantTurns::new(WRITES_AT_ONCE),
+            request_turns: TenantTurns::new(REQUESTS_AT_ONCE),
             metrics,
             liveness,
         })

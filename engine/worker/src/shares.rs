@@ -1,16 +1,18 @@
-//! Shares the runtime's threads fairly among tenants. While several tenants have something to do, few of their tasks are
-//! polled at once, and the next one is of the tenant whose tasks took the least time: a tenant with thousands of ready
-//! tasks delays another by a few polls. A tenant that is alone takes no turns.
+//! Shares the runtime's threads fairly among tenants. While several tenants have something to do, a task that is woken
+//! waits here and not in the runtime's queue. Few are let through at once, and the next one is of the tenant whose tasks
+//! took the least time: a tenant with thousands of ready tasks delays another by a few polls. A tenant that is alone takes
+//! no turns.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use cerebelum_store::TenantId;
+use futures::task::AtomicWaker;
 
 /// How long a tenant counts as active after it had something to do.
 const ACTIVE: Duration = Duration::from_secs(1);
@@ -44,19 +46,66 @@ struct Share {
     waiting: VecDeque<Arc<Ticket>>,
 }
 
-/// A task that waits for its turn.
-struct Ticket(Mutex<State>);
-
+/// What a task may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    Waiting(Waker),
-    /// The turn is the task's, from now to the end of its next poll.
-    Next,
+    /// It waits for something.
+    Idle,
+    /// It was woken and waits for its turn.
+    Waiting,
+    /// It may be polled, for a turn that has to be given back, or for none.
+    Next(Grant),
+    /// It is polled, and was or was not woken since.
+    Polled {
+        woken: bool,
+    },
     Gone,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Grant {
+    Turn,
+    /// Its tenant is alone.
+    Free,
+}
+
+/// A task's place in the queue, and the waker that the task gives to what it waits for.
+struct Ticket {
+    shares: Arc<FairShares>,
+    tenant: TenantId,
+    state: Mutex<State>,
+    task: AtomicWaker,
 }
 
 impl Ticket {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a turn. Returns the state in which the task is now.
+    fn ask(self: &Arc<Self>, state: &mut State) -> State {
+        *state = self.shares.ask(self).map_or(State::Waiting, State::Next);
+        *state
+    }
+}
+
+impl Wake for Ticket {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut state = self.state();
+        match *state {
+            State::Idle => {
+                if let State::Next(_) = self.ask(&mut state) {
+                    drop(state);
+                    self.task.wake();
+                }
+            }
+            State::Polled { .. } => *state = State::Polled { woken: true },
+            State::Waiting | State::Next(_) | State::Gone => {}
+        }
     }
 }
 
@@ -67,17 +116,23 @@ impl FairShares {
         Arc::new(Self { sole: AtomicI32::new(SEVERAL), turns: Mutex::default(), at_once: cores * per_core })
     }
 
-    /// Runs a task of this tenant in fair turns.
-    pub(crate) fn fair<F: Future>(self: &Arc<Self>, tenant: TenantId, task: F) -> Fair<F> {
-        Fair { shares: Arc::clone(self), tenant, ticket: None, task: Box::pin(task) }
+    /// Whether several tenants are active.
+    pub(crate) fn are_several(&self) -> bool {
+        self.sole.load(Ordering::Relaxed) == SEVERAL
     }
 
-    /// Takes a turn, and returns since when; nothing to give back while the tenant is alone. A ticket while others have all
-    /// turns.
-    fn take(&self, tenant: TenantId, waker: &Waker) -> Result<Option<Instant>, Arc<Ticket>> {
-        let sole = self.sole.load(Ordering::Relaxed);
+    /// Runs a task of this tenant in fair turns.
+    pub(crate) fn fair<F: Future>(self: &Arc<Self>, tenant: TenantId, task: F) -> Fair<F> {
+        let (shares, state) = (Arc::clone(self), Mutex::new(State::Idle));
+        let ticket = Arc::new(Ticket { shares, tenant, state, task: AtomicWaker::new() });
+        Fair { waker: Waker::from(Arc::clone(&ticket)), ticket, task: Box::pin(task) }
+    }
+
+    /// Lets a task through, or puts it in the queue. Called with the lock on its state.
+    fn ask(&self, ticket: &Arc<Ticket>) -> Option<Grant> {
+        let (sole, tenant) = (self.sole.load(Ordering::Relaxed), ticket.tenant);
         if sole == tenant.0 {
-            return Ok(None);
+            return Some(Grant::Free);
         }
         let now = Instant::now();
         let mut turns = self.turns();
@@ -90,20 +145,19 @@ impl FairShares {
         let is_alone = turns.tenants.len() == 1;
         self.sole.store(if is_alone { tenant.0 } else { SEVERAL }, Ordering::Relaxed);
         if is_alone {
-            return Ok(None);
+            return Some(Grant::Free);
         }
         if turns.taken < self.at_once {
             turns.taken += 1;
-            return Ok(Some(now));
+            return Some(Grant::Turn);
         }
-        let ticket = Arc::new(Ticket(Mutex::new(State::Waiting(waker.clone()))));
         let least = turns.level.saturating_sub(CREDIT);
         let share = turns.share(tenant, now);
         if share.waiting.is_empty() {
             share.used = share.used.max(least);
         }
-        share.waiting.push_back(Arc::clone(&ticket));
-        Err(ticket)
+        share.waiting.push_back(Arc::clone(ticket));
+        None
     }
 
     /// Gives a turn back, after a poll that took this time, and passes it on.
@@ -112,11 +166,21 @@ impl FairShares {
         if let Some(share) = turns.tenants.get_mut(&tenant) {
             share.used += took;
         }
-        let next = turns.next();
-        turns.taken -= usize::from(next.is_none());
-        drop(turns);
-        if let Some(waker) = next {
-            waker.wake();
+        loop {
+            let Some(next) = turns.next() else {
+                turns.taken -= 1;
+                return;
+            };
+            drop(turns);
+            // The lock on a task's state is never awaited with the lock on the turns.
+            let mut state = next.state();
+            if *state == State::Waiting {
+                *state = State::Next(Grant::Turn);
+                drop(state);
+                return next.task.wake();
+            }
+            drop(state);
+            turns = self.turns();
         }
     }
 
@@ -131,74 +195,68 @@ impl Turns {
         self.tenants.entry(tenant).or_insert_with(|| Share { used, last: now, waiting: VecDeque::new() })
     }
 
-    /// Gives the turn to the task that is next: the first one of the tenant that used the least time.
-    fn next(&mut self) -> Option<Waker> {
-        loop {
-            let waiting = self.tenants.values_mut().filter(|share| !share.waiting.is_empty());
-            let share = waiting.min_by_key(|share| share.used)?;
-            self.level = share.used;
-            let ticket = share.waiting.pop_front()?;
-            let mut state = ticket.state();
-            if let State::Waiting(waker) = std::mem::replace(&mut *state, State::Next) {
-                return Some(waker);
-            }
-            *state = State::Gone;
-        }
-    }
-}
-
-/// The right to one poll, since a moment; nothing is given back if there is none.
-struct Turn<'s>(&'s FairShares, TenantId, Option<Instant>);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if let Some(since) = self.2 {
-            self.0.give_back(self.1, since.elapsed());
-        }
+    /// The task that is next: the first one of the tenant that used the least time.
+    fn next(&mut self) -> Option<Arc<Ticket>> {
+        let waiting = self.tenants.values_mut().filter(|share| !share.waiting.is_empty());
+        let share = waiting.min_by_key(|share| share.used)?;
+        self.level = share.used;
+        share.waiting.pop_front()
     }
 }
 
 /// A task that is polled in fair turns.
 pub(crate) struct Fair<F> {
-    shares: Arc<FairShares>,
-    tenant: TenantId,
-    ticket: Option<Arc<Ticket>>,
+    waker: Waker,
+    ticket: Arc<Ticket>,
     task: Pin<Box<F>>,
-}
-
-impl<F> Fair<F> {
-    /// The beginning of this task's turn, as [`FairShares::take`] returns it; none while it has to wait.
-    fn turn(&mut self, waker: &Waker) -> Option<Option<Instant>> {
-        let Some(ticket) = &self.ticket else {
-            let taken = self.shares.take(self.tenant, waker);
-            return taken.map_err(|ticket| self.ticket = Some(ticket)).ok();
-        };
-        if let State::Waiting(kept) = &mut *ticket.state() {
-            kept.clone_from(waker);
-            return None;
-        }
-        self.ticket = None;
-        Some(Some(Instant::now()))
-    }
 }
 
 impl<F: Future> Future for Fair<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let Some(since) = self.turn(context.waker()) else { return Poll::Pending };
-        let Self { shares, tenant, task, .. } = &mut *self;
-        let _turn = Turn(shares, *tenant, since);
-        task.as_mut().poll(context)
+        let Self { waker, ticket, task } = &mut *self;
+        ticket.task.register(context.waker());
+        let grant = {
+            let mut state = ticket.state();
+            let now = if *state == State::Idle { ticket.ask(&mut state) } else { *state };
+            let State::Next(grant) = now else { return Poll::Pending };
+            *state = State::Polled { woken: false };
+            grant
+        };
+        let turn = Turn { ticket, since: (grant == Grant::Turn).then(Instant::now) };
+        let polled = task.as_mut().poll(&mut Context::from_waker(waker));
+        drop(turn);
+        let mut state = ticket.state();
+        let is_woken = *state == State::Polled { woken: true };
+        *state = if polled.is_ready() { State::Gone } else { State::Idle };
+        if polled.is_pending() && is_woken && ticket.ask(&mut state) != State::Waiting {
+            drop(state);
+            ticket.task.wake();
+        }
+        polled
+    }
+}
+
+/// A poll. Its turn is given back even when the task panics.
+struct Turn<'t> {
+    ticket: &'t Ticket,
+    since: Option<Instant>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(since) = self.since {
+            self.ticket.shares.give_back(self.ticket.tenant, since.elapsed());
+        }
     }
 }
 
 impl<F> Drop for Fair<F> {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket.take() else { return };
-        let before = std::mem::replace(&mut *ticket.state(), State::Gone);
-        if matches!(before, State::Next) {
-            self.shares.give_back(self.tenant, Duration::ZERO);
+        let before = std::mem::replace(&mut *self.ticket.state(), State::Gone);
+        if before == State::Next(Grant::Turn) {
+            self.ticket.shares.give_back(self.ticket.tenant, Duration::ZERO);
         }
     }
 }
@@ -223,8 +281,21 @@ mod tests {
         for _ in 0..count {
             polls.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(1));
-            tokio::task::yield_now().await;
+            wake_at_once().await;
         }
+    }
+
+    /// Yields. Tokio's own yield wakes a task only after some sixty others.
+    async fn wake_at_once() {
+        let mut is_woken = false;
+        let yielded = |context: &mut Context<'_>| {
+            if std::mem::replace(&mut is_woken, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        };
+        std::future::poll_fn(yielded).await;
     }
 
     #[tokio::test]
@@ -236,10 +307,16 @@ mod tests {
         for _ in 0..100 {
             tokio::spawn(shares.fair(LOUD, busy(loud.clone(), 100)));
         }
-        tokio::task::yield_now().await;
-        let before = loud.load(Ordering::Relaxed);
-        shares.fair(QUIET, busy(quiet, 10)).await;
-        let meanwhile = loud.load(Ordering::Relaxed) - before;
+        let (counted, own) = (loud.clone(), quiet.clone());
+        // In a task, since a runtime with one thread seldom polls the future that it blocks on.
+        let quiet_task = tokio::spawn(shares.fair(QUIET, async move {
+            busy(own.clone(), 1).await;
+            let before = counted.load(Ordering::Relaxed);
+            busy(own, 10).await;
+            counted.load(Ordering::Relaxed) - before
+        }));
+        let meanwhile = quiet_task.await.unwrap();
+        assert_eq!(quiet.load(Ordering::Relaxed), 11);
         assert!(meanwhile <= 30, "{meanwhile} polls of the other tenant during ten");
     }
 

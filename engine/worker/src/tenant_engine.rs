@@ -43,6 +43,14 @@ impl TenantEngine {
         self.node.shares.fair(self.tenant, task)
     }
 
+    /// Waits for this tenant's turn to have a request processed that writes. A tenant that is alone needs none.
+    pub(crate) async fn request_turn(&self) -> Option<TenantTurn> {
+        match self.node.shares.are_several() {
+            true => Some(self.node.request_turns.next(self.tenant).await),
+            false => None,
+        }
+    }
+
     /// Waits for this tenant's turn to upload a component. A server waits before it receives the component's bytes.
     pub async fn upload_turn(&self) -> TenantTurn {
         self.node.upload_turns.next(self.tenant).await

@@ -1,4 +1,4 @@
-//! What one tenant does at once is bounded, so that it waits for itself and never lets another tenant wait.
+//! Bounds what one tenant does at once, so that it waits for itself and others do not wait for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

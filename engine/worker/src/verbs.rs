@@ -30,6 +30,7 @@ impl TenantEngine {
     /// When the workflow is unknown, the input does not fit, the id is taken, or the database does not answer.
     pub async fn start(&self, request: StartRequest) -> Result<Summary, ApiError> {
         let _room = self.node.room.for_request(request.input.len()).await?;
+        let _turn = self.request_turn().await;
         let found = self.node.directory.workflow(self.tenant, &request.workflow).await?;
         let input = self.input(&request.input, &found).await?;
         let id = match &request.id {
@@ -194,6 +195,7 @@ impl TenantEngine {
             return Err(ApiError::Invalid(format!("a signal's name has 1 to {NAME_BYTES_MAX} bytes")));
         }
         let _room = self.node.room.for_request(data.len()).await?;
+        let _turn = self.request_turn().await;
         let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
         self.has_inbox_room(&self.key(id)?).await?;
         self.send(id, Verb::Signal, Message::Signal { name: name.to_owned(), data }).await
@@ -318,6 +320,8 @@ impl TenantEngine {
 
     /// Checks that the execution's inbox has room for another message.
     async fn has_inbox_room(&self, key: &ExecutionKey) -> Result<(), ApiError> {
+        // Counting a full inbox is as expensive as writing to it.
+        let _turn = self.node.write_turns.next(self.tenant).await;
         let (messages, bytes) = self.node.store.unread(key).await.map_err(unavailable)?;
         check_inbox(messages, bytes)
             .map_err(|why| ApiError::Conflict(format!("inbox-full: execution `{}` {why}", key.id)))

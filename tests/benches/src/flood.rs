@@ -17,12 +17,18 @@ use crate::steps::steps;
 use crate::table::{Scene, median, p99};
 
 /// How long each attack lasts.
-const LASTS: Duration = Duration::from_secs(15);
+const LASTS: Duration = Duration::from_secs(10);
 /// The variable that makes this program the client of the second tenant: the attack, the engine's URL and the token.
 const ATTACK: &str = "FLOOD_ATTACK";
 
-/// The attacks, and what each does for as long as it lasts.
-const ATTACKS: [&str; 5] = ["starts", "computing", "uploads", "signals", "all"];
+/// The attacks, and the names of each one's figures.
+const ATTACKS: [(&str, [&str; 4]); 5] = [
+    ("starts", ["starts_p50_us", "starts_p99_us", "starts_p99_ratio", "starts_rss_mib"]),
+    ("computing", ["computing_p50_us", "computing_p99_us", "computing_p99_ratio", "computing_rss_mib"]),
+    ("uploads", ["uploads_p50_us", "uploads_p99_us", "uploads_p99_ratio", "uploads_rss_mib"]),
+    ("signals", ["signals_p50_us", "signals_p99_us", "signals_p99_ratio", "signals_rss_mib"]),
+    ("all", ["all_p50_us", "all_p99_us", "all_p99_ratio", "all_rss_mib"]),
+];
 
 /// Measures the quiet tenant's times beside each attack.
 pub(crate) async fn flood(scene: &mut Scene<'_>) -> anyhow::Result<()> {
@@ -40,7 +46,7 @@ pub(crate) async fn flood(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     for _ in 0..200 {
         client.run("sequence", &steps(2)).await?;
     }
-    for (attack, [p50_us, p99_us, ratio, mib]) in ATTACKS.into_iter().zip(METRICS) {
+    for (attack, [p50_us, p99_us, ratio, mib]) in ATTACKS {
         let usual = times(&client).await?;
         let attacker = Attacker::begin(attack, &engine, &loud)?;
         let beside = times(&client).await?;
@@ -52,15 +58,6 @@ pub(crate) async fn flood(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     }
     Ok(())
 }
-
-/// The names of each attack's figures.
-const METRICS: [[&str; 4]; 5] = [
-    ["starts_p50_us", "starts_p99_us", "starts_p99_ratio", "starts_rss_mib"],
-    ["computing_p50_us", "computing_p99_us", "computing_p99_ratio", "computing_rss_mib"],
-    ["uploads_p50_us", "uploads_p99_us", "uploads_p99_ratio", "uploads_rss_mib"],
-    ["signals_p50_us", "signals_p99_us", "signals_p99_ratio", "signals_rss_mib"],
-    ["all_p50_us", "all_p99_us", "all_p99_ratio", "all_rss_mib"],
-];
 
 fn token(engine: &Engine, arguments: &[&str]) -> String {
     let said = engine.ok(&[&["token", "create", "--json"], arguments].concat());
@@ -80,8 +77,8 @@ async fn times(client: &Client) -> anyhow::Result<Vec<f64>> {
     Ok(took)
 }
 
-/// The second tenant's client.
-struct Attacker(Option<Child>);
+/// The second tenant's client. It ends when this is dropped.
+struct Attacker(Child);
 
 impl Attacker {
     fn begin(attack: &str, engine: &Engine, token: &str) -> anyhow::Result<Self> {
@@ -89,17 +86,15 @@ impl Attacker {
         let program = std::env::current_exe()?;
         let mut nice = Command::new("nice");
         nice.args(["-n", "19"]).arg(program).env(ATTACK, order).stdin(Stdio::null());
-        Ok(Self(Some(nice.spawn()?)))
+        Ok(Self(nice.spawn()?))
     }
 }
 
 impl Drop for Attacker {
     fn drop(&mut self) {
-        if let Some(mut client) = self.0.take() {
-            // It may have ended by itself.
-            let _ = client.kill();
-            let _ = client.wait();
-        }
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -129,9 +124,7 @@ pub(crate) async fn attack() -> anyhow::Result<bool> {
             attacks.spawn(signal_for_ever(client.clone(), id.clone()));
         }
     }
-    while let Some(ended) = attacks.join_next().await {
-        ended?;
-    }
+    attacks.join_all().await;
     Ok(true)
 }
 

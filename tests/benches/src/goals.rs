@@ -36,6 +36,7 @@ impl Goal {
             ("idle", "cpu_percent") => Self::AtMost(1.0),
             ("idle", "transactions_per_s") => Self::AtMost(2.0),
             ("idle", "rss_mib") => Self::AtMost(60.0),
+            ("flood", metric) if metric.ends_with("_p99_ratio") => Self::AtMost(2.0),
             (workload, "exponent" | "exponent_after_kill") if workload.starts_with("growth-") => Self::AtMost(1.15),
             _ => return None,
         })

@@ -12,16 +12,6 @@ use crate::capped::Capped;
 
 const MIB: usize = 1 << 20;
 
-/// Runs a test on both databases.
-macro_rules! on_both_databases {
-    ($($test:ident),+ $(,)?) => { $(
-        mod $test {
-            #[test] fn sqlite() { super::check(test_engine::Database::Sqlite, super::$test); }
-            #[test] fn postgres() { super::check(test_engine::Database::Postgres, super::$test); }
-        }
-    )+ };
-}
-
 on_both_databases!(
     large_starts,
     many_large_starts_in_one_call,

@@ -1,0 +1,58 @@
+//! A tenant that does its worst, and another one that goes on as if it were alone.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use test_engine::{Engine, component};
+
+on_both_databases!(a_tenant_that_computes_in_fifty_guests);
+
+/// How often the quiet tenant runs a workflow before and during the attack.
+const RUNS: usize = 21;
+/// How many times as long a run may take in the middle. Where guests computed among all other tasks, it took 80 times as
+/// long.
+const SLOWER_MAX: u32 = 5;
+
+/// Creates a tenant and a token of it.
+fn tenant(engine: &Engine, admin: &str, name: &str) -> String {
+    engine.ok(&["tenant", "create", name, "--token", admin]);
+    let token = token(engine, &["--tenant", name, "--role", "developer", "--name", name, "--token", admin]);
+    engine.ok(&["upload", &component("test-guests"), "--token", &token]);
+    token
+}
+
+fn token(engine: &Engine, arguments: &[&str]) -> String {
+    let said = engine.ok(&[&["token", "create", "--json"], arguments].concat());
+    let created: Value = serde_json::from_str(&said).unwrap();
+    created["token"].as_str().unwrap().to_owned()
+}
+
+/// How long a run of the quiet tenant takes, in the middle.
+fn pace(engine: &Engine, token: &str) -> Duration {
+    let run = || {
+        let began = Instant::now();
+        engine.ok(&["start", "sequence", "--input", r#"{"steps":2}"#, "--wait", "--token", token]);
+        began.elapsed()
+    };
+    let mut took: Vec<Duration> = (0..RUNS).map(|_| run()).collect();
+    took.sort();
+    took[RUNS / 2]
+}
+
+/// Two tenants on one engine; the one attacks with its token.
+fn check(database: test_engine::Database, attack: fn(&Engine, &str)) {
+    let engine = Engine::start(database);
+    let admin = token(&engine, &["--role", "admin", "--name", "admin"]);
+    let (quiet, loud) = (tenant(&engine, &admin, "quiet"), tenant(&engine, &admin, "loud"));
+    let usual = pace(&engine, &quiet);
+    attack(&engine, &loud);
+    let beside = pace(&engine, &quiet);
+    eprintln!("{beside:?} beside the attack, {usual:?} before it");
+    assert!(beside <= usual * SLOWER_MAX, "{beside:?} beside the attack, {usual:?} before it");
+}
+
+fn a_tenant_that_computes_in_fifty_guests(engine: &Engine, token: &str) {
+    for _ in 0..50 {
+        engine.ok(&["start", "hostile_step", "--input", r#""loop""#, "--token", token]);
+    }
+}
