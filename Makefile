@@ -51,6 +51,7 @@ bench: build examples
 	cargo build --release --locked --workspace --quiet
 	@W="$(W)" DATABASE="$(DATABASE)" target/release/bench
 
-## make docs       docs/cli.md from the binary's own help
+## make docs       docs/cli.md and docs/openapi.json from the binary
 docs: build
 	target/release/cerebelum help-markdown > docs/cli.md
+	target/release/cerebelum help-openapi > docs/openapi.json

@@ -36,7 +36,7 @@ pub(crate) struct Cli {
 }
 
 /// Verbs that ask no engine: the flags of [`Global`] mean nothing there.
-const ALONE: [&str; 5] = ["serve", "new", "build", "completions", "help-markdown"];
+const ALONE: [&str; 6] = ["serve", "new", "build", "completions", "help-markdown", "help-openapi"];
 
 impl Cli {
     /// The command line, with each flag shown where it means something.
@@ -176,6 +176,9 @@ pub(crate) enum Verb {
     /// Print this reference as Markdown
     #[command(hide = true)]
     HelpMarkdown,
+    /// The OpenAPI document of the REST interface
+    #[command(hide = true)]
+    HelpOpenapi,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -13,6 +13,7 @@ use http_body_util::Limited;
 use crate::convert::refusal;
 use crate::guard::PAGES;
 use crate::proto::engine_server::SERVICE_NAME;
+use crate::rest::{Actions, PREFIX, Problem};
 
 /// How often the token of an open stream is checked again.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -91,15 +92,27 @@ impl Access {
     }
 }
 
+/// What [`admit`] goes by.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) engine: Engine,
+    /// Of the operations of REST.
+    pub(crate) actions: Actions,
+}
+
 /// Lets a request pass with its caller, or answers with the reason for refusing it. Health and the description of the
 /// interface need no caller.
-pub(crate) async fn admit(State(engine): State<Engine>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let Gate { engine, actions } = gate;
     let path = request.uri().path();
     let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
-    let is_method = method.is_some();
+    let (is_method, is_rest) = (method.is_some(), path.starts_with(PREFIX));
+    let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let of_rest = actions.of(request.method(), matched);
     let action = match method {
         Some(method) => ACTIONS.into_iter().find(|(name, _)| method.strip_prefix('/') == Some(name)).map(|of| of.1),
         None if path == PAGES[1] => Some(Action::Metrics),
+        None if of_rest.is_some() => of_rest,
         None => return next.run(request.map(|body| Body::new(Limited::new(body, OPEN_BODY_BYTES_MAX)))).await,
     };
     match check(&engine, request.headers(), action).await {
@@ -109,6 +122,7 @@ pub(crate) async fn admit(State(engine): State<Engine>, mut request: Request, ne
             tenant.fair(next.run(request)).await
         }
         Err(refused) if is_method => refusal(refused).into_http(),
+        Err(refused) if is_rest => Problem::from(refusal(refused)).into_response(),
         Err(refused) => {
             let status = match refused {
                 ApiError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,

@@ -11,6 +11,8 @@ use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::rest::PREFIX;
+
 /// The pages that are also served over HTTP/1.1, to every client that may connect.
 pub(crate) const PAGES: [&str; 2] = ["/healthz", "/metrics"];
 /// The content types of gRPC requests.
@@ -31,7 +33,8 @@ fn check(request: &Request) -> Result<(), Denied> {
     if !comes_from_here(request.headers(), &called) {
         return Err((StatusCode::FORBIDDEN, "web pages of others may not ask this engine"));
     }
-    match PAGES.contains(&request.uri().path()) {
+    let path = request.uri().path();
+    match PAGES.contains(&path) || path.starts_with(PREFIX) {
         true => Ok(()),
         false => is_grpc(request),
     }

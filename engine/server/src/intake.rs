@@ -19,8 +19,8 @@ use crate::access::Access;
 const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// The same for the requests of one tenant, so that others always get theirs in.
 const TENANT_REQUEST_BYTES_MAX: usize = 192 << 20;
-/// The call whose messages are processed as they arrive, so that only a part of its bytes is in memory at once.
-const WORKED_OFF: &str = "/cerebelum.v1.Engine/StartMany";
+/// The calls whose messages are processed as they arrive, so that only a part of their bytes is in memory at once.
+const WORKED_OFF: [&str; 2] = ["/cerebelum.v1.Engine/StartMany", "/v1/starts"];
 /// The bytes of that part: the starts that are passed to the engine together, the message that exceeded that bound, and
 /// the message after it.
 const WORKED_OFF_BYTES_MAX: usize = 16 << 20;
@@ -91,7 +91,7 @@ impl Drop for Taken {
 
 /// Counts the bytes of a request until its answer begins.
 pub(crate) async fn count(State(all): State<Intake>, request: Request, next: Next) -> Response {
-    let own_max = if request.uri().path() == WORKED_OFF { WORKED_OFF_BYTES_MAX } else { usize::MAX };
+    let own_max = if WORKED_OFF.contains(&request.uri().path()) { WORKED_OFF_BYTES_MAX } else { usize::MAX };
     let tenant = request.extensions().get::<Access>().map(|access| access.caller.tenant);
     let taken = Arc::new(all.begin(tenant, own_max));
     let counted = taken.clone();

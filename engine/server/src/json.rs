@@ -1,11 +1,17 @@
 //! The JSON that programs read: one shape for every message, each on one line, with guests' values as they were
 //! written.
 
+pub(crate) mod shapes;
+
 use prost_types::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::proto;
+use shapes::{
+    ApprovalJson, ApprovalsJson, CallerJson, ComponentJson, ComponentsJson, DecidedJson, EventJson, ExecutionsJson,
+    LogJson, RemovedJson, ResultJson, StatusJson, SummaryJson, TenantJson, TenantsJson, TokenJson, TokensJson,
+};
 
 /// A moment as RFC 3339 in UTC with milliseconds.
 #[must_use]
@@ -51,16 +57,7 @@ pub fn result(status: &proto::ExecutionStatus) -> String {
 /// A component.
 #[must_use]
 pub fn component(component: &proto::Component) -> String {
-    line(&ComponentJson {
-        name: &component.name,
-        digest: &component.digest,
-        workflows: &component.workflows,
-        steps: &component.steps,
-        capabilities: &component.capabilities,
-        size: component.size,
-        uploaded_at: component.uploaded_at.as_ref().map(rfc3339),
-        current: component.current,
-    })
+    line(&ComponentJson::from(component))
 }
 
 /// Versions of a component that were removed.
@@ -102,33 +99,19 @@ pub fn log_line(log: &proto::LogLine, step: Option<&str>) -> String {
 /// A question to a person.
 #[must_use]
 pub fn approval(approval: &proto::Approval) -> String {
-    line(&ApprovalJson {
-        approval_id: &approval.approval_id,
-        execution_id: &approval.execution_id,
-        kind: &approval.kind,
-        title: &approval.title,
-        data: raw(&approval.data),
-        schema: approval.schema.as_deref().map(raw),
-        requested_at: approval.requested_at.as_ref().map(rfc3339),
-        deadline: approval.deadline.as_ref().map(rfc3339),
-        state: &approval.state,
-    })
+    line(&ApprovalJson::from(approval))
 }
 
 /// A tenant.
 #[must_use]
 pub fn tenant(tenant: &proto::Tenant) -> String {
-    line(&TenantJson {
-        name: &tenant.name,
-        created_at: tenant.created_at.as_ref().map(rfc3339),
-        suspended_at: tenant.suspended_at.as_ref().map(rfc3339),
-    })
+    line(&TenantJson::from(tenant))
 }
 
 /// A token without its secret.
 #[must_use]
 pub fn token(token: &proto::Token) -> String {
-    line(&TokenJson { secret: None, ..TokenJson::from(token) })
+    line(&TokenJson::from(token))
 }
 
 /// A new token, with its secret.
@@ -136,6 +119,42 @@ pub fn token(token: &proto::Token) -> String {
 pub fn created_token(created: &proto::CreatedToken) -> String {
     let token = created.token.clone().unwrap_or_default();
     line(&TokenJson { secret: Some(&created.secret), ..TokenJson::from(&token) })
+}
+
+/// A page of executions.
+#[must_use]
+pub fn executions(page: &proto::ListResponse) -> String {
+    line(&ExecutionsJson { executions: page.executions.iter().map(Into::into).collect(), next: page.next.as_deref() })
+}
+
+/// A page of questions to people.
+#[must_use]
+pub fn approvals(page: &proto::ApprovalsResponse) -> String {
+    line(&ApprovalsJson { approvals: page.approvals.iter().map(Into::into).collect(), next: page.next.as_deref() })
+}
+
+/// Components.
+#[must_use]
+pub fn components(all: &proto::ComponentsResponse) -> String {
+    line(&ComponentsJson { components: all.components.iter().map(Into::into).collect() })
+}
+
+/// Tokens without their secrets.
+#[must_use]
+pub fn tokens(all: &proto::TokensResponse) -> String {
+    line(&TokensJson { tokens: all.tokens.iter().map(Into::into).collect() })
+}
+
+/// Tenants.
+#[must_use]
+pub fn tenants(all: &proto::TenantsResponse) -> String {
+    line(&TenantsJson { tenants: all.tenants.iter().map(Into::into).collect() })
+}
+
+/// The execution whose question was answered.
+#[must_use]
+pub fn decided(decided: &proto::DecideResponse) -> String {
+    line(&DecidedJson { execution_id: &decided.execution_id })
 }
 
 /// Who the caller is.
@@ -184,244 +203,6 @@ fn raw(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.to_owned())
         .or_else(|_| serde_json::value::to_raw_value(text))
         .expect("a text is a JSON string")
-}
-
-#[derive(Serialize)]
-struct StatusJson<'a> {
-    #[serde(flatten)]
-    summary: SummaryJson<'a>,
-    input: Box<RawValue>,
-    output: Option<Box<RawValue>>,
-    failure: Option<FailureJson<'a>>,
-    waiting_on: Vec<WaitingOnJson<'a>>,
-    progress: Vec<ProgressJson<'a>>,
-    steps: Vec<StepJson<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    earlier_events: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct TenantJson<'a> {
-    name: &'a str,
-    created_at: Option<String>,
-    suspended_at: Option<String>,
-}
-
-#[derive(Serialize)]
-struct TokenJson<'a> {
-    id: &'a str,
-    /// The whole token, of a new one.
-    #[serde(rename = "token", skip_serializing_if = "Option::is_none")]
-    secret: Option<&'a str>,
-    tenant: &'a str,
-    role: &'a str,
-    name: &'a str,
-    created_at: Option<String>,
-    expires_at: Option<String>,
-    revoked_at: Option<String>,
-    last_used_at: Option<String>,
-}
-
-impl<'a> From<&'a proto::Token> for TokenJson<'a> {
-    fn from(from: &'a proto::Token) -> Self {
-        Self {
-            id: &from.id,
-            secret: None,
-            tenant: &from.tenant,
-            role: &from.role,
-            name: &from.name,
-            created_at: from.created_at.as_ref().map(rfc3339),
-            expires_at: from.expires_at.as_ref().map(rfc3339),
-            revoked_at: from.revoked_at.as_ref().map(rfc3339),
-            last_used_at: from.last_used_at.as_ref().map(rfc3339),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct CallerJson<'a> {
-    tenant: &'a str,
-    role: &'a str,
-    name: Option<&'a str>,
-    token_id: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct SummaryJson<'a> {
-    execution_id: &'a str,
-    workflow: &'a str,
-    component: &'a str,
-    digest: &'a str,
-    status: &'a str,
-    attributes: Box<RawValue>,
-    started_at: Option<String>,
-    ended_at: Option<String>,
-    run: u32,
-    events: u64,
-    parent: Option<&'a str>,
-}
-
-impl<'a> From<&'a proto::Summary> for SummaryJson<'a> {
-    fn from(from: &'a proto::Summary) -> Self {
-        Self {
-            execution_id: &from.execution_id,
-            workflow: &from.workflow,
-            component: from.workflow.split_once('/').map_or("", |(component, _)| component),
-            digest: &from.digest,
-            status: &from.status,
-            attributes: raw(if from.attributes.is_empty() { "{}" } else { &from.attributes }),
-            started_at: from.started_at.as_ref().map(rfc3339),
-            ended_at: from.ended_at.as_ref().map(rfc3339),
-            run: from.run,
-            events: from.events,
-            parent: from.parent.as_deref(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ResultJson<'a> {
-    execution_id: &'a str,
-    status: &'a str,
-    output: Option<Box<RawValue>>,
-    failure: Option<FailureJson<'a>>,
-}
-
-#[derive(Serialize)]
-struct FailureJson<'a> {
-    kind: &'a str,
-    message: &'a str,
-    details: Option<Box<RawValue>>,
-    retryable: bool,
-}
-
-impl<'a> From<&'a proto::Failure> for FailureJson<'a> {
-    fn from(from: &'a proto::Failure) -> Self {
-        let details = from.details.as_deref().map(raw);
-        Self { kind: &from.kind, message: &from.message, details, retryable: from.retryable }
-    }
-}
-
-#[derive(Serialize)]
-struct WaitingOnJson<'a> {
-    kind: &'a str,
-    name: &'a str,
-    scope: &'a str,
-    since: Option<String>,
-    until: Option<String>,
-    attempts: Option<u32>,
-    last: Option<Box<RawValue>>,
-}
-
-impl<'a> From<&'a proto::WaitingOn> for WaitingOnJson<'a> {
-    fn from(from: &'a proto::WaitingOn) -> Self {
-        Self {
-            kind: &from.kind,
-            name: &from.name,
-            scope: &from.scope,
-            since: from.since.as_ref().map(rfc3339),
-            until: from.until.as_ref().map(rfc3339),
-            attempts: from.attempts,
-            last: from.last.as_deref().map(raw),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ProgressJson<'a> {
-    scope: &'a str,
-    name: &'a str,
-    percent: u32,
-    message: &'a str,
-}
-
-impl<'a> From<&'a proto::Progress> for ProgressJson<'a> {
-    fn from(from: &'a proto::Progress) -> Self {
-        Self { scope: &from.scope, name: &from.name, percent: from.percent, message: &from.message }
-    }
-}
-
-#[derive(Serialize)]
-struct StepJson<'a> {
-    name: &'a str,
-    input_preview: &'a str,
-    scope: &'a str,
-    status: &'a str,
-    attempt: u32,
-    started_at: Option<String>,
-    ended_at: Option<String>,
-    duration_ms: Option<u64>,
-    output: Option<Box<RawValue>>,
-    failure: Option<FailureJson<'a>>,
-}
-
-impl<'a> From<&'a proto::Step> for StepJson<'a> {
-    fn from(from: &'a proto::Step) -> Self {
-        let times = from.started_at.as_ref().zip(from.ended_at.as_ref());
-        Self {
-            name: &from.name,
-            input_preview: &from.input_preview,
-            scope: &from.scope,
-            status: &from.status,
-            attempt: from.attempt,
-            started_at: from.started_at.as_ref().map(rfc3339),
-            ended_at: from.ended_at.as_ref().map(rfc3339),
-            duration_ms: times.map(|(start, end)| milliseconds_between(start, end)),
-            output: from.output.as_deref().map(raw),
-            failure: from.failure.as_ref().map(Into::into),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ComponentJson<'a> {
-    name: &'a str,
-    digest: &'a str,
-    workflows: &'a [String],
-    steps: &'a [String],
-    capabilities: &'a [String],
-    size: u64,
-    uploaded_at: Option<String>,
-    current: bool,
-}
-
-#[derive(Serialize)]
-struct RemovedJson<'a> {
-    name: &'a str,
-    digests: &'a [String],
-}
-
-#[derive(Serialize)]
-struct EventJson<'a> {
-    position: u64,
-    time: Option<String>,
-    kind: &'a str,
-    scope: &'a str,
-}
-
-#[derive(Serialize)]
-struct LogJson<'a> {
-    seq: i64,
-    time: Option<String>,
-    level: &'a str,
-    scope: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    step: Option<&'a str>,
-    attempt: u32,
-    text: &'a str,
-}
-
-#[derive(Serialize)]
-struct ApprovalJson<'a> {
-    approval_id: &'a str,
-    execution_id: &'a str,
-    kind: &'a str,
-    title: &'a str,
-    data: Box<RawValue>,
-    schema: Option<Box<RawValue>>,
-    requested_at: Option<String>,
-    deadline: Option<String>,
-    state: &'a str,
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The interface for people and programs: gRPC with health and reflection, `/healthz` and `/metrics`, on one port. This
-//! crate only translates; the engine makes all decisions.
+//! The interface for people and programs: gRPC with health and reflection, REST, `/healthz` and `/metrics`, on one port.
+//! This crate only translates; the engine makes all decisions.
 
 mod access;
 mod connections;
@@ -9,9 +9,15 @@ mod intake;
 pub mod json;
 mod listen;
 pub mod proto;
+mod rest;
 mod service;
+mod span;
+mod starts;
 mod streams;
+mod uploads;
 
 pub use access::ACTIONS;
 pub use guard::is_this_machine;
 pub use listen::{Bound, ServeError, bind};
+pub use rest::openapi;
+pub use span::Span;

@@ -1,6 +1,7 @@
 //! The port: the clients that may connect, the services on it, and how it closes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -16,14 +17,14 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::access::admit;
+use crate::access::{Gate, admit};
 use crate::guard::{PAGES, guard};
 use crate::intake::Intake;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::engine_server::{EngineServer, SERVICE_NAME};
 use crate::service::Service;
 use crate::streams::stopped;
-use crate::{connections, intake};
+use crate::{connections, intake, rest};
 
 /// How long calls under way may take when the engine stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -89,21 +90,25 @@ impl Bound {
 }
 
 fn router(engine: Engine, stopping: &watch::Receiver<bool>) -> axum::Router {
-    let (reporter, caller_of) = (HealthReporter::new(), engine.clone());
+    let reporter = HealthReporter::new();
     tokio::spawn(report_health(reporter.clone(), engine.clone(), stopping.clone()));
     let pages =
         axum::Router::new().route(PAGES[0], get(healthz)).route(PAGES[1], get(metrics)).with_state(engine.clone());
-    let grpc = Routes::new(EngineServer::new(Service::new(engine, stopping.clone())))
+    let service = Arc::new(Service::new(engine.clone(), stopping.clone()));
+    let (rest, actions) = rest::routes(service.clone());
+    let grpc = Routes::new(EngineServer::from_arc(service))
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter),
         ))
         .add_service(reflection().build_v1().expect("our own descriptors are well-formed"))
         .add_service(reflection().build_v1alpha().expect("our own descriptors are well-formed"));
-    let router = pages.merge(grpc.prepare().into_axum_router());
+    let grpc = grpc.prepare().into_axum_router();
+    // Fallbacks of both would contradict each other: a path that begins with `/v1/` is one of REST.
+    let router = pages.merge(rest).fallback_service(grpc);
     // The last layer is the first that a request meets: nothing of its body is read before it is let in.
     router
         .layer(middleware::from_fn_with_state(Intake::default(), intake::count))
-        .layer(middleware::from_fn_with_state(caller_of, admit))
+        .layer(middleware::from_fn_with_state(Gate { engine, actions }, admit))
         .layer(middleware::from_fn(guard))
 }
 

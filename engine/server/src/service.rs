@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use cerebelum_worker::{
-    ApiError, ApprovalsRequest, COMPONENT_BYTES_MAX, Caller, Decision, Engine, ReopenMode, TenantEngine, TokenRequest,
-};
+use cerebelum_worker::{ApprovalsRequest, Caller, Decision, Engine, ReopenMode, TenantEngine, TokenRequest};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -15,22 +13,13 @@ use crate::proto;
 use crate::proto::engine_server::Engine as Verbs;
 use crate::streams::{Answers, answers, feed_history, feed_logs, feed_watch, stopped, stopping_refusal};
 
-/// The number of executions that one call may start.
-const STARTS_PER_CALL_MAX: usize = 100_000;
-/// The number of starts that are passed to the engine together.
-const STARTS_TOGETHER_MAX: usize = 1_000;
-/// The bytes that these may have before they are passed on.
-const STARTS_TOGETHER_BYTES_MAX: usize = 4 << 20;
 /// The longest time that one call waits for an end; a client that wants to wait longer calls again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// How long the bytes of a component may take to arrive. Meanwhile they take one of the tenant's turns.
-const UPLOAD_MAX: Duration = Duration::from_secs(600);
-
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The engine as seen from the wire.
 pub(crate) struct Service {
-    engine: Engine,
+    pub(crate) engine: Engine,
     stopping: watch::Receiver<bool>,
 }
 
@@ -60,60 +49,6 @@ impl Service {
         let execution = self.engine.of(caller.tenant).decide(id, &by, decision).await.map_err(refusal)?;
         Ok(Response::new(proto::DecideResponse { execution_id: execution.to_string() }))
     }
-
-    async fn start_together(
-        &self,
-        access: &Access,
-        group: Vec<proto::StartRequest>,
-    ) -> Result<Vec<proto::start_many_response::Result>, Status> {
-        let engine = self.engine.of(access.still(&self.engine).await?.tenant);
-        let (mut wishes, mut refusals) = (Vec::new(), Vec::new());
-        for request in group {
-            match request.try_into() {
-                Ok(wish) => {
-                    wishes.push(wish);
-                    refusals.push(None);
-                }
-                Err(refused) => refusals.push(Some(refused)),
-            }
-        }
-        let mut started = engine.start_many(wishes).await.into_iter();
-        let lost = || Err(ApiError::Unavailable("the engine did not say what became of this start; ask again".into()));
-        let results = refusals
-            .into_iter()
-            .map(|refusal| refusal.map_or_else(|| started.next().unwrap_or_else(lost), Err))
-            .map(start_result);
-        Ok(results.collect())
-    }
-}
-
-fn start_result(result: Result<cerebelum_worker::Summary, ApiError>) -> proto::start_many_response::Result {
-    use proto::start_many_response::result::Result::{Refused, Started};
-    let result = match result {
-        Ok(summary) => Started(summary.into()),
-        Err(refused) => {
-            let status = refusal(refused);
-            Refused(proto::Refused { code: status.code().into(), message: status.message().to_owned() })
-        }
-    };
-    proto::start_many_response::Result { result: Some(result) }
-}
-
-/// Receives a whole component, as if it had come in one message.
-async fn receive(mut pieces: Streaming<proto::UploadRequest>) -> Result<proto::UploadRequest, Status> {
-    let Some(mut upload) = pieces.next().await.transpose()? else {
-        return Err(Status::invalid_argument("the upload is empty; send at least one message"));
-    };
-    // Growing in steps would hold two copies at a time. What is reserved and not written takes no memory.
-    upload.chunk.reserve_exact(COMPONENT_BYTES_MAX);
-    while let Some(piece) = pieces.next().await.transpose()? {
-        if upload.chunk.len() + piece.chunk.len() > COMPONENT_BYTES_MAX {
-            let max = COMPONENT_BYTES_MAX >> 20;
-            return Err(Status::failed_precondition(format!("a component may have at most {max} MiB")));
-        }
-        upload.chunk.extend_from_slice(&piece.chunk);
-    }
-    Ok(upload)
 }
 
 #[tonic::async_trait]
@@ -124,14 +59,13 @@ impl Verbs for Service {
 
     async fn upload(&self, request: Request<Streaming<proto::UploadRequest>>) -> Answer<proto::Component> {
         let access = Access::of(&request)?;
-        let _turn = self.engine.of(access.caller.tenant).upload_turn().await;
-        let received = tokio::time::timeout(UPLOAD_MAX, receive(request.into_inner())).await;
-        let upload = received.map_err(|_| {
-            Status::deadline_exceeded(format!("the upload took longer than {} s", UPLOAD_MAX.as_secs()))
-        })??;
-        let engine = self.engine.of(access.still(&self.engine).await?.tenant);
-        let component = engine.upload(upload.name, &upload.file_name, upload.chunk).await.map_err(refusal)?;
-        Ok(Response::new(component.into()))
+        let mut pieces = request.into_inner();
+        let first = pieces.next().await.transpose()?;
+        let first = first.ok_or_else(|| Status::invalid_argument("the upload is empty; send at least one message"))?;
+        let rest = pieces.map(|piece| piece.map(|piece| piece.chunk.into()));
+        let bytes = futures::stream::iter([Ok(first.chunk.into())]).chain(rest);
+        let component = self.upload_pieces(&access, (first.name, &first.file_name), bytes).await?;
+        Ok(Response::new(component))
     }
 
     async fn components(&self, request: Request<proto::ComponentsRequest>) -> Answer<proto::ComponentsResponse> {
@@ -158,24 +92,8 @@ impl Verbs for Service {
 
     async fn start_many(&self, request: Request<Streaming<proto::StartRequest>>) -> Answer<proto::StartManyResponse> {
         let access = Access::of(&request)?;
-        let (mut wishes, mut group, mut results) = (request.into_inner(), Vec::new(), Vec::new());
-        let mut bytes = 0;
-        while let Some(wish) = wishes.next().await.transpose()? {
-            if results.len() + group.len() == STARTS_PER_CALL_MAX {
-                results.append(&mut self.start_together(&access, std::mem::take(&mut group)).await?);
-                return Err(Status::failed_precondition(format!(
-                    "one call may start at most {STARTS_PER_CALL_MAX} executions; those were started, send the rest in another call"
-                )));
-            }
-            bytes += wish.input.len();
-            group.push(wish);
-            if group.len() == STARTS_TOGETHER_MAX || bytes > STARTS_TOGETHER_BYTES_MAX {
-                bytes = 0;
-                results.append(&mut self.start_together(&access, std::mem::take(&mut group)).await?);
-            }
-        }
-        results.append(&mut self.start_together(&access, group).await?);
-        Ok(Response::new(proto::StartManyResponse { results }))
+        let wishes = request.into_inner().map(|wish| wish.map(Ok));
+        Ok(Response::new(proto::StartManyResponse { results: self.start_all(&access, wishes).await? }))
     }
 
     async fn status(&self, request: Request<proto::StatusRequest>) -> Answer<proto::ExecutionStatus> {

@@ -119,6 +119,15 @@ impl TenantEngine {
         crate::removal::remove(&*self.node.store, self.tenant, (name, digest)).await
     }
 
+    /// Refuses an id that no execution has.
+    ///
+    /// # Errors
+    /// When there is no such execution, or the database does not answer.
+    pub async fn exists(&self, id: &str) -> Result<(), ApiError> {
+        let found = self.node.store.execution(&self.key(id)?).await.map_err(unavailable)?;
+        found.map(|_| ()).ok_or_else(|| no_execution(id))
+    }
+
     /// The full status of an execution.
     ///
     /// # Errors

@@ -1,0 +1,190 @@
+//! REST: every method of the service under `/v1`, with JSON bodies, and the OpenAPI document that describes it.
+//!
+//! A handler reads a request, calls the method of the same name and writes the answer as the command line prints it. The
+//! id of an operation is the name of that method; the table of actions is thereby the same for both interfaces.
+
+mod approvals;
+mod body;
+mod components;
+mod executions;
+mod lines;
+mod problem;
+mod query;
+mod tenants;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use cerebelum_worker::Action;
+use utoipa::OpenApi;
+use utoipa::openapi::PathItem;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::access::{ACTIONS, Access};
+use crate::service::Service;
+pub(crate) use problem::Problem;
+
+/// Where everything of this interface is.
+pub(crate) const PREFIX: &str = "/v1/";
+/// The OpenAPI document; reading it needs no caller.
+const DOCUMENT: &str = "/v1/openapi.json";
+
+/// The service, as handlers get it.
+type Shared = Arc<Service>;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Cerebelum",
+        description = "Durable execution of workflows on WebAssembly. Times are RFC 3339 in UTC, durations are texts such as \
+                   `2h30m`. A request is refused with a problem (RFC 9457), whose `code` is stable.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(Problem))
+)]
+struct Document;
+
+/// The actions of the operations, by method and path.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Actions(Arc<HashMap<(Method, String), Action>>);
+
+impl Actions {
+    /// What the operation of a request does, if there is such an operation.
+    pub(crate) fn of(&self, method: &Method, path: &str) -> Option<Action> {
+        let method = if method == Method::HEAD { Method::GET } else { method.clone() };
+        self.0.get(&(method, path.to_owned())).copied()
+    }
+}
+
+/// The routes, and what each of them does.
+pub(crate) fn routes(service: Shared) -> (axum::Router, Actions) {
+    let (router, document) = described();
+    let text: Arc<str> = in_json(&document).into();
+    let document_route = get(move || {
+        let text = text.to_string();
+        async move { json(text) }
+    });
+    let router = router.with_state(service).route(DOCUMENT, document_route);
+    let router = router.method_not_allowed_fallback(async || {
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this path has no such method")
+    });
+    let unknown = async || Problem::new(StatusCode::NOT_FOUND, "not-found", "there is no such path");
+    (router.route("/v1/{*rest}", any(unknown)), actions(&document))
+}
+
+/// The OpenAPI document, as it is served and as it stands in the repository.
+#[must_use]
+pub fn openapi() -> String {
+    in_json(&described().1)
+}
+
+fn in_json(document: &utoipa::openapi::OpenApi) -> String {
+    document.to_pretty_json().expect("the document has text keys only") + "\n"
+}
+
+fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
+    let router = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(components::upload, components::list))
+        .routes(routes!(components::remove))
+        .routes(routes!(executions::start, executions::list))
+        .routes(routes!(executions::start_many))
+        .routes(routes!(executions::status, executions::delete))
+        .routes(routes!(executions::result))
+        .routes(routes!(executions::events))
+        .routes(routes!(executions::history))
+        .routes(routes!(executions::logs))
+        .routes(routes!(executions::signal))
+        .routes(routes!(executions::cancel))
+        .routes(routes!(executions::terminate))
+        .routes(routes!(executions::pause))
+        .routes(routes!(executions::resume))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::approve))
+        .routes(routes!(approvals::reject))
+        .routes(routes!(tenants::who_am_i))
+        .routes(routes!(tenants::create_token, tenants::tokens))
+        .routes(routes!(tenants::revoke_token))
+        .routes(routes!(tenants::create, tenants::list))
+        .routes(routes!(tenants::suspend));
+    let (router, mut document) = router.split_for_parts();
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document.components.get_or_insert_default().add_security_scheme("token", bearer);
+    // An engine without tokens is open to its machine.
+    let token = SecurityRequirement::new("token", [""; 0]);
+    document.security = Some(vec![token, SecurityRequirement::default()]);
+    (router, document)
+}
+
+fn actions(document: &utoipa::openapi::OpenApi) -> Actions {
+    let mut found = HashMap::new();
+    for (path, item) in &document.paths.paths {
+        for (method, operation) in operations(item) {
+            let id = operation.operation_id.as_deref().expect("every operation has an id");
+            let action = ACTIONS.into_iter().find(|(name, _)| *name == id);
+            let (_, action) = action.unwrap_or_else(|| panic!("{id} is not a method of the service"));
+            found.insert((method, path.clone()), action);
+        }
+    }
+    Actions(Arc::new(found))
+}
+
+/// The operations of a path. Only these methods are used.
+fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
+    let all = [(Method::GET, &item.get), (Method::POST, &item.post), (Method::DELETE, &item.delete)];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
+}
+
+impl<S: Sync> FromRequestParts<S> for Access {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let found = parts.extensions.get::<Self>().cloned();
+        found.ok_or_else(|| Problem::from(tonic::Status::unauthenticated("the request came without a caller")))
+    }
+}
+
+/// A message for the service, in the name of the caller.
+fn asked<T>(access: Access, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.extensions_mut().insert(access);
+    request
+}
+
+fn json(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_service_has_an_operation_of_its_name() {
+        let (_, document) = described();
+        let mut ids: Vec<&str> = Vec::new();
+        for item in document.paths.paths.values() {
+            ids.extend(operations(item).filter_map(|(_, operation)| operation.operation_id.as_deref()));
+            let unused = [&item.put, &item.patch, &item.options, &item.head, &item.trace];
+            assert!(unused.into_iter().all(Option::is_none), "an operation with a method that is not in `operations`");
+        }
+        let methods: BTreeSet<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
+        assert_eq!((ids.len(), ids.into_iter().collect()), (methods.len(), methods));
+    }
+
+    #[test]
+    fn the_document_in_the_docs_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(written == openapi(), "run: cerebelum help-openapi > docs/openapi.json");
+    }
+}

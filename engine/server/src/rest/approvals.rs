@@ -1,0 +1,94 @@
+//! Questions to people, and the answers.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::body::Json;
+use super::problem::Problems;
+use super::query::Parameters;
+use super::{Problem, Shared, asked, json};
+use crate::access::Access;
+use crate::json::shapes::{ApprovalsJson, DecidedJson};
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+
+/// A yes.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Approve {
+    /// What the workflow gets; it has to fit the question's schema. `{}` if it is left out.
+    #[schema(value_type = Option<serde_json::Value>)]
+    data: Option<Box<RawValue>>,
+    comment: Option<String>,
+    /// Who answers. With a token, the token's name counts instead.
+    by: Option<String>,
+}
+
+/// A no.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reject {
+    reason: Option<String>,
+    /// Who answers. With a token, the token's name counts instead.
+    by: Option<String>,
+}
+
+/// Open questions, oldest first.
+#[utoipa::path(get, path = "/v1/approvals", operation_id = "Approvals", tag = "approvals",
+    params(("execution" = Option<String>, Query, description = "Only the questions of this execution"),
+        ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, body = ApprovalsJson), Problems))]
+pub(super) async fn list(
+    State(service): State<Shared>,
+    access: Access,
+    mut query: Parameters,
+) -> Result<Response, Problem> {
+    let request = proto::ApprovalsRequest {
+        execution_id: query.take("execution")?,
+        cursor: query.take("cursor")?,
+        limit: query.take("limit")?.unwrap_or_default(),
+    };
+    query.end()?;
+    let page = service.approvals(asked(access, request)).await?.into_inner();
+    Ok(json(crate::json::approvals(&page)))
+}
+
+/// Answers a question with yes.
+#[utoipa::path(post, path = "/v1/approvals/{id}/approve", operation_id = "Approve", tag = "approvals",
+    params(("id" = String, Path, description = "The question, or the execution if it asks only one")), request_body = Option<Approve>,
+    responses((status = 200, body = DecidedJson), Problems))]
+pub(super) async fn approve(
+    State(service): State<Shared>,
+    access: Access,
+    Path(id): Path<String>,
+    query: Parameters,
+    Json(answer): Json<Option<Approve>>,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let Approve { data, comment, by } = answer.unwrap_or_default();
+    let data = data.map(|data| data.get().to_owned()).unwrap_or_default();
+    let request = proto::ApproveRequest { id, data, comment, by: by.unwrap_or_default() };
+    let decided = service.approve(asked(access, request)).await?.into_inner();
+    Ok(json(crate::json::decided(&decided)))
+}
+
+/// Answers a question with no.
+#[utoipa::path(post, path = "/v1/approvals/{id}/reject", operation_id = "Reject", tag = "approvals",
+    params(("id" = String, Path, description = "The question, or the execution if it asks only one")), request_body = Option<Reject>,
+    responses((status = 200, body = DecidedJson), Problems))]
+pub(super) async fn reject(
+    State(service): State<Shared>,
+    access: Access,
+    Path(id): Path<String>,
+    query: Parameters,
+    Json(answer): Json<Option<Reject>>,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let Reject { reason, by } = answer.unwrap_or_default();
+    let request = proto::RejectRequest { id, reason: reason.unwrap_or_default(), by: by.unwrap_or_default() };
+    let decided = service.reject(asked(access, request)).await?.into_inner();
+    Ok(json(crate::json::decided(&decided)))
+}

@@ -1,0 +1,82 @@
+//! The bodies of requests: JSON of a bounded size, or bytes as they arrive.
+
+use std::error::Error;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use tonic::Status;
+
+use super::Problem;
+
+/// The largest JSON body, in bytes; the same as of a gRPC message.
+pub(crate) const JSON_BYTES_MAX: usize = 4 << 20;
+
+/// A JSON body. An empty body is `null`, or `{}` where that does not fit.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let body = Limited::new(body, JSON_BYTES_MAX).collect().await.map_err(|e| broken_body(&*e))?.to_bytes();
+        if body.is_empty() {
+            return parse(b"null").or_else(|_| parse(b"{}")).map(Self);
+        }
+        needs_type(&parts.headers, &["application/json"])?;
+        parse(&body).map(Self)
+    }
+}
+
+/// Reads JSON.
+pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(text).map_err(|e| Problem::invalid(format!("the body cannot be read: {e}")))
+}
+
+/// Refuses a body of another type. Web pages of others cannot send these types without asking first.
+pub(crate) fn needs_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Problem> {
+    let held = headers.get(header::CONTENT_TYPE).and_then(|held| held.to_str().ok()).unwrap_or_default();
+    let essence = held.split(';').next().unwrap_or_default().trim();
+    match types.iter().any(|of| essence.eq_ignore_ascii_case(of)) {
+        true => Ok(()),
+        false => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            format!("the header `content-type` must be {}", types.join(" or ")),
+        )),
+    }
+}
+
+/// The bytes of a body as they arrive.
+pub(crate) fn pieces(body: Body) -> impl futures::Stream<Item = Result<Bytes, Status>> + Send + Unpin {
+    use futures::StreamExt;
+    body.into_data_stream().map(|piece| piece.map_err(|error| status_of(&error)))
+}
+
+/// Why a body could not be read.
+pub(crate) fn broken_body(error: &(dyn Error + 'static)) -> Problem {
+    if cause::<LengthLimitError>(error).is_some() {
+        let mib = JSON_BYTES_MAX >> 20;
+        return too_large(format!("a JSON body may have at most {mib} MiB"));
+    }
+    Problem::from(status_of(error))
+}
+
+pub(crate) fn too_large(why: String) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why)
+}
+
+/// The limit that a body met, or that it broke off.
+fn status_of(error: &(dyn Error + 'static)) -> Status {
+    let met: Option<&Status> = cause(error);
+    met.cloned().unwrap_or_else(|| Status::cancelled("the request broke off"))
+}
+
+/// The cause of this type, if there is one.
+fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    error.downcast_ref().or_else(|| cause(error.source()?))
+}

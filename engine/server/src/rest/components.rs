@@ -1,0 +1,69 @@
+//! Components: upload, list, remove.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use super::body::{needs_type, pieces, too_large};
+use super::problem::Problems;
+use super::query::Parameters;
+use super::{Problem, Shared, asked, json};
+use crate::access::Access;
+use crate::json::shapes::{ComponentJson, ComponentsJson, RemovedJson};
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::uploads::COMPONENT_TOO_LARGE;
+
+/// Uploads a component. It becomes the current version of its name.
+#[utoipa::path(post, path = "/v1/components", operation_id = "Upload", tag = "components",
+    params(("name" = String, Query, description = "Its name: 1 to 64 of A-Z a-z 0-9 . _ -")),
+    request_body(content = [u8], content_type = "application/wasm"),
+    responses((status = 200, body = ComponentJson), Problems))]
+pub(super) async fn upload(
+    State(service): State<Shared>,
+    access: Access,
+    mut query: Parameters,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let name = query.take("name")?.ok_or_else(|| Problem::invalid("say `?name=` and the name of the component"))?;
+    query.end()?;
+    needs_type(&headers, &["application/wasm", "application/octet-stream"])?;
+    let kept = service.upload_pieces(&access, (Some(name), ""), pieces(body)).await;
+    let kept = kept.map_err(|refused| match refused.message().contains(COMPONENT_TOO_LARGE) {
+        true => too_large(refused.message().to_owned()),
+        false => refused.into(),
+    })?;
+    Ok(json(crate::json::component(&kept)))
+}
+
+/// All components, by name, the current version of each first.
+#[utoipa::path(get, path = "/v1/components", operation_id = "Components", tag = "components",
+    responses((status = 200, body = ComponentsJson), Problems))]
+pub(super) async fn list(
+    State(service): State<Shared>,
+    access: Access,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let all = service.components(asked(access, proto::ComponentsRequest {})).await?.into_inner();
+    Ok(json(crate::json::components(&all)))
+}
+
+/// Removes versions of a component that no execution needs.
+#[utoipa::path(delete, path = "/v1/components/{name}", operation_id = "RemoveComponent", tag = "components",
+    params(("name" = String, Path), ("digest" = Option<String>, Query, description = "Only the version whose digest begins so")),
+    responses((status = 200, body = RemovedJson), Problems))]
+pub(super) async fn remove(
+    State(service): State<Shared>,
+    access: Access,
+    Path(name): Path<String>,
+    mut query: Parameters,
+) -> Result<Response, Problem> {
+    let digest = query.take("digest")?;
+    query.end()?;
+    let request = proto::RemoveComponentRequest { name: name.clone(), digest };
+    let removed = service.remove_component(asked(access, request)).await?.into_inner();
+    Ok(json(crate::json::removed(&name, &removed.digests)))
+}

@@ -1,0 +1,142 @@
+//! Who calls, tokens and tenants.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::body::Json;
+use super::problem::Problems;
+use super::query::Parameters;
+use super::{Problem, Shared, asked, json};
+use crate::access::Access;
+use crate::json::shapes::{CallerJson, TenantJson, TenantsJson, TokenJson, TokensJson};
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::span::Span;
+
+/// A token to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewToken {
+    /// The caller's own tenant if it is left out.
+    tenant: Option<String>,
+    #[schema(example = "operator")]
+    role: String,
+    /// Stands beside what the token's holder does.
+    name: String,
+    /// The token ends after this time; never if it is left out.
+    #[schema(value_type = Option<String>, example = "90d")]
+    expires: Option<Span>,
+}
+
+/// A tenant to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewTenant {
+    name: String,
+}
+
+/// The caller of this request.
+#[utoipa::path(get, path = "/v1/caller", operation_id = "WhoAmI", tag = "tenants",
+    responses((status = 200, body = CallerJson), Problems))]
+pub(super) async fn who_am_i(
+    State(service): State<Shared>,
+    access: Access,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let caller = service.who_am_i(asked(access, proto::WhoAmIRequest {})).await?.into_inner();
+    Ok(json(crate::json::caller(&caller)))
+}
+
+/// Makes a token. Its secret is in this answer and nowhere else.
+#[utoipa::path(post, path = "/v1/tokens", operation_id = "CreateToken", tag = "tenants", request_body = NewToken,
+    responses((status = 200, body = TokenJson), Problems))]
+pub(super) async fn create_token(
+    State(service): State<Shared>,
+    access: Access,
+    query: Parameters,
+    Json(wish): Json<NewToken>,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let NewToken { tenant, role, name, expires } = wish;
+    let request = proto::CreateTokenRequest { tenant, role, name, expires_in_ms: expires.map(|span| span.ms) };
+    let created = service.create_token(asked(access, request)).await?.into_inner();
+    Ok(json(crate::json::created_token(&created)))
+}
+
+/// The tokens of a tenant, without their secrets.
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "Tokens", tag = "tenants",
+    params(("tenant" = Option<String>, Query, description = "The caller's own if it is left out")),
+    responses((status = 200, body = TokensJson), Problems))]
+pub(super) async fn tokens(
+    State(service): State<Shared>,
+    access: Access,
+    mut query: Parameters,
+) -> Result<Response, Problem> {
+    let tenant = query.take("tenant")?;
+    query.end()?;
+    let all = service.tokens(asked(access, proto::TokensRequest { tenant })).await?.into_inner();
+    Ok(json(crate::json::tokens(&all)))
+}
+
+/// Revokes a token.
+#[utoipa::path(delete, path = "/v1/tokens/{id}", operation_id = "RevokeToken", tag = "tenants",
+    params(("id" = String, Path), ("tenant" = Option<String>, Query, description = "The caller's own if it is left out")),
+    responses((status = 204, description = "It is revoked"), Problems))]
+pub(super) async fn revoke_token(
+    State(service): State<Shared>,
+    access: Access,
+    Path(id): Path<String>,
+    mut query: Parameters,
+) -> Result<StatusCode, Problem> {
+    let tenant = query.take("tenant")?;
+    query.end()?;
+    service.revoke_token(asked(access, proto::RevokeTokenRequest { id, tenant })).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a tenant.
+#[utoipa::path(post, path = "/v1/tenants", operation_id = "CreateTenant", tag = "tenants", request_body = NewTenant,
+    responses((status = 200, body = TenantJson), Problems))]
+pub(super) async fn create(
+    State(service): State<Shared>,
+    access: Access,
+    query: Parameters,
+    Json(NewTenant { name }): Json<NewTenant>,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let tenant = service.create_tenant(asked(access, proto::CreateTenantRequest { name })).await?.into_inner();
+    Ok(json(crate::json::tenant(&tenant)))
+}
+
+/// All tenants.
+#[utoipa::path(get, path = "/v1/tenants", operation_id = "Tenants", tag = "tenants",
+    responses((status = 200, body = TenantsJson), Problems))]
+pub(super) async fn list(
+    State(service): State<Shared>,
+    access: Access,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let all = service.tenants(asked(access, proto::TenantsRequest {})).await?.into_inner();
+    Ok(json(crate::json::tenants(&all)))
+}
+
+/// Suspends a tenant: its tokens are refused, and its executions rest.
+#[utoipa::path(post, path = "/v1/tenants/{name}/suspend", operation_id = "SuspendTenant", tag = "tenants",
+    params(("name" = String, Path), ("lift" = Option<bool>, Query, description = "Ends the suspension instead")),
+    responses((status = 200, body = TenantJson), Problems))]
+pub(super) async fn suspend(
+    State(service): State<Shared>,
+    access: Access,
+    Path(name): Path<String>,
+    mut query: Parameters,
+) -> Result<Response, Problem> {
+    let lift = query.take("lift")?.unwrap_or_default();
+    query.end()?;
+    let tenant = service.suspend_tenant(asked(access, proto::SuspendTenantRequest { name, lift })).await?.into_inner();
+    Ok(json(crate::json::tenant(&tenant)))
+}
