@@ -87,7 +87,7 @@ pub fn openapi() -> String {
 }
 
 fn in_json(document: &utoipa::openapi::OpenApi) -> String {
-    document.to_pretty_json().expect("the document has text keys only") + "\n"
+    document.to_pretty_json().expect("the document has text keys only")
 }
 
 fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
@@ -185,6 +185,6 @@ mod tests {
     fn the_document_in_the_docs_is_up_to_date() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(written == openapi(), "run: cerebelum help-openapi > docs/openapi.json");
+        assert!(written.trim_end() == openapi(), "run: cerebelum help-openapi > docs/openapi.json");
     }
 }

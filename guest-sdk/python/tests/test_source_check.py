@@ -49,7 +49,7 @@ def found(folder: Path, text: str, name: str = "app.py") -> list[str]:
         ("import asyncio", "asyncio.run(f(context))", "a loop runs already"),
         ("", "input('Go on?')", "ask a person with approval"),
         ("import os", "os.environ['KEY']", "the environment of a component is empty"),
-        ("", "import requests", "requests opens sockets"),
+        ("", "import pymongo", "pymongo opens sockets"),
         ("", "import absent_altogether.inner", "name its package in requirements.txt"),
         ("", "from tkinter import Tk", "no module 'tkinter' in a component"),
     ],

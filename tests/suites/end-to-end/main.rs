@@ -34,6 +34,7 @@ mod python_programs;
 mod referee;
 mod refusals;
 mod removal;
+mod rest;
 mod retention;
 mod sagas;
 mod schemas;

@@ -20,7 +20,7 @@ on_both_databases!(
 );
 
 /// Creates a token and returns it whole.
-fn token(engine: &Engine, admin: &str, arguments: &[&str]) -> String {
+pub(crate) fn token(engine: &Engine, admin: &str, arguments: &[&str]) -> String {
     let mut line = vec!["token", "create", "--json"];
     line.extend(arguments);
     if !admin.is_empty() {
@@ -71,7 +71,7 @@ fn the_first_token_closes_an_engine_for_good(database: Database) {
 }
 
 /// The rows of the table of roles in the page for operators: methods, and the cell of each role.
-fn table_of_roles() -> Vec<(String, String, [&'static str; 5])> {
+pub(crate) fn table_of_roles() -> Vec<(String, String, [&'static str; 5])> {
     let page = std::fs::read_to_string(test_engine::root().join("docs/operating.md")).unwrap();
     let mut rows = Vec::new();
     let table =

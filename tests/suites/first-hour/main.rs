@@ -66,6 +66,11 @@ fn the_commands_of_the_rust_guide_run_as_written() {
 }
 
 #[test]
+fn the_commands_of_the_rest_page_run_as_written() {
+    check(&Page::read("docs/rest.md", None), 12, &[]);
+}
+
+#[test]
 fn the_commands_of_the_python_guide_run_as_written() {
     check(&Page::read("docs/python.md", None), 2, &[]);
 }

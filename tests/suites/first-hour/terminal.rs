@@ -13,7 +13,7 @@ use test_engine::{Scratch, Signal, program, root, scratch, until, within};
 /// The longest time of a block, which may compile the SDK on a busy machine.
 const BLOCK_MAX: Duration = Duration::from_secs(900);
 /// The programs of a new user's machine besides those that the README tells them to install.
-const PROGRAMS: &str = "ar as awk basename bash cat cc chmod cp cut date dirname env expr false find gcc git grep head id install \
+const PROGRAMS: &str = "ar as awk basename bash cat cc chmod cp curl cut date dirname env expr false find gcc git grep head id install \
     ld ln ls mkdir mktemp mv nproc printf pwd readlink realpath rm sed seq sh sleep sort tail tee test touch tr true uname \
     uniq wc which";
 /// The programs that the README tells them to install, besides Python.

@@ -69,16 +69,22 @@ impl From<Start> for proto::StartRequest {
 
 /// Starts an execution. The same start with the same id again changes nothing.
 #[utoipa::path(post, path = "/v1/executions", operation_id = "Start", tag = "executions", request_body = Start,
+    params(("wait" = Option<String>, Query, description = "Answer when the execution has ended, or after this time of at most 60 s, with what `GET /v1/executions/{id}` answers")),
     responses((status = 200, body = SummaryJson), Problems))]
 pub(super) async fn start(
     State(service): State<Shared>,
     access: Access,
-    query: Parameters,
+    mut query: Parameters,
     Json(wish): Json<Start>,
 ) -> Result<Response, Problem> {
+    let wait: Option<Span> = query.take("wait")?;
     query.end()?;
-    let started = service.start(asked(access, wish.into())).await?.into_inner();
-    Ok(json(crate::json::summary(&started)))
+    let started = service.start(asked(access.clone(), wish.into())).await?.into_inner();
+    let Some(wait) = wait else { return Ok(json(crate::json::summary(&started))) };
+    let request = proto::WaitRequest { execution_id: started.execution_id.clone(), timeout_ms: Some(wait.ms) };
+    // The execution has started, whatever becomes of the wait.
+    let waited = service.wait(asked(access, request)).await;
+    Ok(json(waited.map_or_else(|_| crate::json::summary(&started), |now| crate::json::status(now.get_ref()))))
 }
 
 /// Starts many executions: one start a line, one answer a line, in the same order. A start that is refused is answered
