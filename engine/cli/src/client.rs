@@ -1,5 +1,6 @@
 //! The connection to an engine.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cerebelum_server::proto;
@@ -7,7 +8,7 @@ use cerebelum_server::proto::engine_client::EngineClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use crate::args::Global;
@@ -52,6 +53,8 @@ pub(crate) struct Place {
     /// The engine's address.
     pub(crate) url: String,
     token: Option<String>,
+    /// A file with authorities that vouch for its certificate, by its whole path.
+    pub(crate) ca: Option<PathBuf>,
 }
 
 impl Place {
@@ -65,13 +68,13 @@ impl Place {
             (None, Some(url), None) => Contexts::read()?.at(url)?.cloned(),
             (None, None, None) => Contexts::read()?.current().cloned(),
         };
+        let ca = global.ca.as_deref().map(whole_path).transpose()?;
         let place = match context {
-            Some(Context { url, token }) => Self { url, token: Some(token) },
-            None => Self { url: url.unwrap_or_else(|| DEFAULT_URL.to_owned()), token: global.token.clone() },
+            Some(Context { url, token, ca: kept }) => Self { url, token: Some(token), ca: ca.or(kept) },
+            None => Self { url: url.unwrap_or_else(|| DEFAULT_URL.to_owned()), token: global.token.clone(), ca },
         };
-        if place.token.is_some() && is_elsewhere(&place.url) {
-            let why =
-                "a token is not sent to another machine without TLS; use a tunnel to an address such as 127.0.0.1";
+        if place.token.is_some() && !is_tls(&place.url) && is_elsewhere(&place.url) {
+            let why = "a token is not sent to another machine without TLS; use https://, or a tunnel to 127.0.0.1";
             return Err(CliError::usage(format!("--url {}: {why}", place.url)));
         }
         Ok(place)
@@ -87,8 +90,8 @@ fn is_elsewhere(url: &str) -> bool {
 impl Client {
     /// Connects to the engine that the flags name.
     pub(crate) async fn connect(global: &Global) -> Outcome<Self> {
-        let Place { url, token } = Place::of(global)?;
-        let endpoint = endpoint(&url)?;
+        let Place { url, token, ca } = Place::of(global)?;
+        let endpoint = endpoint(&url, ca.as_deref())?;
         let bearer = bearer(token.as_deref())?;
         let channel = endpoint.connect().await.map_err(|e| unreachable_engine(&url, &e))?;
         let engine = EngineClient::with_interceptor(channel, bearer).max_decoding_message_size(ANSWER_BYTES_MAX);
@@ -167,17 +170,34 @@ impl ReconnectBackoff {
     }
 }
 
-fn endpoint(url: &str) -> Outcome<Endpoint> {
-    if url.starts_with("https://") {
-        return Err(CliError::usage(format!(
-            "--url {url}: TLS is not there yet; use http:// to an engine on this machine"
-        )));
-    }
-    let wrong = || CliError::usage(format!("--url {url}: write http://HOST:PORT, such as http://127.0.0.1:9090"));
-    if !url.starts_with("http://") {
+fn is_tls(url: &str) -> bool {
+    url.starts_with("https://")
+}
+
+/// A file's path as it is meant now, for later use from other folders.
+fn whole_path(file: &Path) -> Outcome<PathBuf> {
+    std::path::absolute(file).map_err(|e| CliError::usage(format!("--ca {}: {e}", file.display())))
+}
+
+fn endpoint(url: &str, ca: Option<&Path>) -> Outcome<Endpoint> {
+    let wrong = || {
+        CliError::usage(format!(
+            "--url {url}: write http://HOST:PORT or https://HOST:PORT, such as http://127.0.0.1:9090"
+        ))
+    };
+    if !url.starts_with("http://") && !is_tls(url) {
         return Err(wrong());
     }
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
+    let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
+    if is_tls(url) {
+        let mut tls = ClientTlsConfig::new().with_enabled_roots();
+        if let Some(file) = ca {
+            let wrong_ca = |why: String| CliError::usage(format!("--ca {}: {why}", file.display()));
+            tls = tls.ca_certificate(Certificate::from_pem(std::fs::read(file).map_err(|e| wrong_ca(e.to_string()))?));
+        }
+        endpoint =
+            endpoint.tls_config(tls).map_err(|e| CliError::usage(format!("TLS to {url}: {}", root_cause(&e))))?;
+    }
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
     Ok(endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE))
 }
@@ -188,14 +208,19 @@ fn bearer(token: Option<&str>) -> Outcome<Bearer> {
 }
 
 fn unreachable_engine(url: &str, error: &dyn std::error::Error) -> CliError {
+    let line = format!(
+        "no engine at {url} ({}); start one with `cerebelum serve`, or name another with --url or CEREBELUM_URL",
+        root_cause(error)
+    );
+    CliError::new(Code::Unreachable, line)
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    let line = format!(
-        "no engine at {url} ({cause}); start one with `cerebelum serve`, or name another with --url or CEREBELUM_URL"
-    );
-    CliError::new(Code::Unreachable, line)
+    cause.to_string()
 }
 
 #[cfg(test)]
@@ -203,7 +228,7 @@ mod tests {
     use super::*;
 
     fn global(url: &str) -> Global {
-        Global { url: Some(url.into()), token: None, context: None, json: false }
+        Global { url: Some(url.into()), token: None, ca: None, context: None, json: false }
     }
 
     #[tokio::test]
@@ -216,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_none_is_wrong_usage() {
-        for url in ["127.0.0.1:9090", "ftp://x", "http://a b", "https://127.0.0.1:9090"] {
+        for url in ["127.0.0.1:9090", "ftp://x", "http://a b", "httpx://127.0.0.1:9090"] {
             let stop = Client::connect(&global(url)).await.err().unwrap();
             assert_eq!(stop.code, Some(Code::Usage), "{url}: {stop}");
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cerebelum_server::{CertificateFiles, Listen, Reach};
 use cerebelum_worker::Config;
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::Deserialize;
@@ -34,9 +35,18 @@ pub(crate) struct Settings {
     /// Where histories are kept: sqlite:FILE or postgres://… [default: sqlite:DATA/cerebelum.db]
     #[arg(long, value_name = "URL", env = "CEREBELUM_DATABASE", hide_env_values = true)]
     database: Option<String>,
-    /// The address to listen on; a loopback address, as there is no TLS yet [default: 127.0.0.1:9090]
+    /// The address to listen on; beyond loopback only with TLS or behind a proxy [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDRESS", env = "CEREBELUM_LISTEN", hide_env_values = true)]
     listen: Option<SocketAddr>,
+    /// The certificate chain of the port, in PEM; it is read again when it changes
+    #[arg(long, value_name = "FILE", env = "CEREBELUM_TLS_CERT", hide_env_values = true)]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", env = "CEREBELUM_TLS_KEY", hide_env_values = true)]
+    tls_key: Option<PathBuf>,
+    /// A proxy in front of the port has TLS; only the proxy may reach the port
+    #[arg(long, value_name = "BOOL", env = "CEREBELUM_BEHIND_PROXY", hide_env_values = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    behind_proxy: Option<bool>,
     /// The folder for this engine's own files; one engine each [default: .cerebelum]
     #[arg(long, value_name = "DIR", env = "CEREBELUM_DATA", hide_env_values = true)]
     data: Option<PathBuf>,
@@ -89,7 +99,7 @@ pub(crate) struct Settings {
 /// Every setting with its value.
 pub(crate) struct Effective {
     pub(crate) engine: Config,
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Listen,
     pub(crate) log_format: LogFormat,
 }
 
@@ -121,11 +131,28 @@ pub(crate) fn effective(
     let secrets = variables.filter_map(|(name, value)| Some((name.strip_prefix(SECRET_PREFIX)?.to_owned(), value)));
     engine.secrets.extend(secrets);
     engine.check().map_err(CliError::usage)?;
+    let certificate = (flags.tls_cert.or(below.tls_cert), flags.tls_key.or(below.tls_key));
+    let reach = reach(certificate, flags.behind_proxy.or(below.behind_proxy).unwrap_or_default())?;
+    engine.closed = reach != Reach::ThisMachine;
+    let address = flags.listen.or(below.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9090)));
     Ok(Effective {
         engine,
-        listen: flags.listen.or(below.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9090))),
+        listen: Listen { address, reach },
         log_format: flags.log_format.or(below.log_format).unwrap_or(LogFormat::Text),
     })
+}
+
+/// From where clients may come.
+fn reach(certificate: (Option<PathBuf>, Option<PathBuf>), behind_proxy: bool) -> Outcome<Reach> {
+    match (certificate, behind_proxy) {
+        ((None, None), false) => Ok(Reach::ThisMachine),
+        ((None, None), true) => Ok(Reach::BehindProxy),
+        ((Some(certificate), Some(key)), false) => Ok(Reach::Tls(CertificateFiles { certificate, key })),
+        ((Some(_), Some(_)), true) => {
+            Err(CliError::usage("either this engine has TLS or the proxy: leave out --tls-cert or --behind-proxy"))
+        }
+        _ => Err(CliError::usage("a certificate and its key belong together: set both --tls-cert and --tls-key")),
+    }
 }
 
 fn read(path: &Path) -> Outcome<Settings> {
@@ -163,16 +190,24 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 15] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 18] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
         let bytes = |value: u64| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
         let format = self.log_format.to_possible_value().map(|value| value.get_name().to_owned());
-        let engine = &self.engine;
+        let (engine, reach) = (&self.engine, &self.listen.reach);
+        let file = |path: &Path| text(path.display().to_string());
+        let (certificate, key) = match reach {
+            Reach::Tls(files) => (file(&files.certificate), file(&files.key)),
+            _ => (None, None),
+        };
         [
             ("database", text(without_password(&engine.database))),
-            ("listen", text(self.listen.to_string())),
+            ("listen", text(self.listen.address.to_string())),
+            ("tls_cert", certificate),
+            ("tls_key", key),
+            ("behind_proxy", Some((*reach == Reach::BehindProxy).into())),
             ("data", text(engine.data.display().to_string())),
             ("allow_http", Some(engine.allow_http.clone().into())),
             ("hibernate_after", span(engine.hibernate_after)),

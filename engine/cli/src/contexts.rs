@@ -16,6 +16,9 @@ pub(crate) struct Context {
     pub(crate) url: String,
     /// The token.
     pub(crate) token: String,
+    /// A file with authorities that vouch for the engine's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// All contexts, by name, of which one is the current one.
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn contexts_are_kept_by_name_and_one_is_current() {
-        let context = |url: &str| Context { url: url.to_owned(), token: "cb_1_2".to_owned() };
+        let context = |url: &str| Context { url: url.to_owned(), token: "cb_1_2".to_owned(), ca: None };
         let mut contexts = Contexts::default();
         contexts.keep("a".to_owned(), context("http://a:1"));
         contexts.keep("b".to_owned(), context("http://b:1"));

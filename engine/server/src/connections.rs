@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tower_service::Service;
 
 use crate::streams::stopped;
+use crate::tls::Tls;
 
 /// The number of open connections; further ones wait until one of them is closed.
 const CONNECTIONS_MAX: usize = 512;
@@ -34,7 +35,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves connections until the engine stops, and then until the last of them is closed.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stopping: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    (listener, tls): (TcpListener, Option<Tls>),
+    router: Router,
+    stopping: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (alive, mut all_closed) = mpsc::channel::<()>(1);
     let accepting = async {
@@ -52,9 +57,16 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopping: watch
                     continue;
                 }
             };
-            let (connection, alive) = (serve_one(stream, router.clone(), stopping.clone()), alive.clone());
+            let (alive, tls, router, stopping) = (alive.clone(), tls.clone(), router.clone(), stopping.clone());
             tokio::spawn(async move {
-                connection.await;
+                match tls {
+                    None => serve_one(stream, router, stopping).await,
+                    Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => serve_one(stream, router, stopping).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "a client and this engine found no common TLS"),
+                        Err(_) => tracing::debug!("a client began TLS and did not end it"),
+                    },
+                }
                 drop((place, alive));
             });
         }

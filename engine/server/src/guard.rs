@@ -5,7 +5,7 @@
 //! the name of a page can be made to resolve to this machine (DNS rebinding). So gRPC requests need the content type of
 //! gRPC, which no page can send without a preflight, and the origin that a browser reports must be this engine.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::Next;
@@ -18,9 +18,34 @@ pub(crate) const PAGES: [&str; 2] = ["/healthz", "/metrics"];
 /// The content types of gRPC requests.
 const GRPC: [&str; 2] = ["application/grpc", "application/grpc+proto"];
 
+/// The names by which requests may call this engine, and the schemes of its own pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origins {
+    /// The loopback names of this machine, without TLS.
+    ThisMachine,
+    /// Any name: the engine's certificate tells which are its own.
+    Tls,
+    /// Any name: a proxy decides which are its own, and whether they have TLS.
+    BehindProxy,
+}
+
+impl Origins {
+    fn are_called(self, name: &Authority) -> bool {
+        self != Self::ThisMachine || is_this_machine(name)
+    }
+
+    const fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::ThisMachine => &["http"],
+            Self::Tls => &["https"],
+            Self::BehindProxy => &["https", "http"],
+        }
+    }
+}
+
 /// Lets a request pass, or answers with the reason for refusing it.
-pub(crate) async fn guard(request: Request, next: Next) -> Response {
-    match check(&request) {
+pub(crate) async fn guard(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+    match check(origins, &request) {
         Ok(()) => next.run(request).await,
         Err((status, why)) => (status, format!("{why}\n")).into_response(),
     }
@@ -28,9 +53,9 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
 
 type Denied = (StatusCode, &'static str);
 
-fn check(request: &Request) -> Result<(), Denied> {
-    let called = called(request)?;
-    if !comes_from_here(request.headers(), &called) {
+fn check(origins: Origins, request: &Request) -> Result<(), Denied> {
+    let called = called(origins, request)?;
+    if !comes_from_here(origins, request.headers(), &called) {
         return Err((StatusCode::FORBIDDEN, "web pages of others may not ask this engine"));
     }
     let path = request.uri().path();
@@ -40,14 +65,14 @@ fn check(request: &Request) -> Result<(), Denied> {
     }
 }
 
-/// The name by which the request calls this engine. It has to be one of this machine's names.
-fn called(request: &Request) -> Result<Authority, Denied> {
+/// The name by which the request calls this engine. It has to be one of the engine's names.
+fn called(origins: Origins, request: &Request) -> Result<Authority, Denied> {
     let elsewhere = (StatusCode::MISDIRECTED_REQUEST, "call this engine by a loopback name such as 127.0.0.1");
     let hosts = request.headers().get_all(header::HOST).iter();
     let hosts = hosts.map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()));
     let of_uri = request.uri().authority().map(|authority| Some(authority.clone()));
     let mut names = of_uri.into_iter().chain(hosts);
-    let first = names.next().flatten().filter(is_this_machine).ok_or(elsewhere)?;
+    let first = names.next().flatten().filter(|name| origins.are_called(name)).ok_or(elsewhere)?;
     match names.all(|name| name.is_some_and(|name| name.as_str().eq_ignore_ascii_case(first.as_str()))) {
         true => Ok(first),
         false => Err(elsewhere),
@@ -65,9 +90,11 @@ pub fn is_this_machine(name: &Authority) -> bool {
 
 /// Whether a request from a browser comes from this engine's own page, or from the address bar. A request that is not
 /// from a browser passes.
-fn comes_from_here(headers: &HeaderMap, called: &Authority) -> bool {
-    let own = format!("http://{called}");
-    let is_own = |origin: &header::HeaderValue| origin.as_bytes().eq_ignore_ascii_case(own.as_bytes());
+fn comes_from_here(origins: Origins, headers: &HeaderMap, called: &Authority) -> bool {
+    let is_own = |origin: &header::HeaderValue| {
+        let is_of = |scheme: &&str| origin.as_bytes().eq_ignore_ascii_case(format!("{scheme}://{called}").as_bytes());
+        origins.schemes().iter().any(is_of)
+    };
     let is_near = |site: &header::HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
     headers.get_all(header::ORIGIN).iter().all(is_own) && headers.get_all("sec-fetch-site").iter().all(is_near)
 }
@@ -95,11 +122,15 @@ mod tests {
     use super::*;
 
     fn asked(version: Version, uri: &str, headers: &[(&str, &str)]) -> u16 {
+        asked_at(Origins::ThisMachine, version, uri, headers)
+    }
+
+    fn asked_at(origins: Origins, version: Version, uri: &str, headers: &[(&str, &str)]) -> u16 {
         let mut request = Request::builder().method("POST").version(version).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        check(&request.body(Body::empty()).unwrap()).map_or_else(|(status, _)| status.as_u16(), |()| 200)
+        check(origins, &request.body(Body::empty()).unwrap()).map_or_else(|(status, _)| status.as_u16(), |()| 200)
     }
 
     const STATUS: &str = "/cerebelum.v1.Engine/Status";
@@ -161,6 +192,21 @@ mod tests {
             for site in ["cross-site", "same-site", "", "Cross-Site", "same-origin, cross-site"] {
                 assert_eq!(with(path, "sec-fetch-site", site), 403, "{path} {site}");
             }
+        }
+    }
+
+    #[test]
+    fn beyond_this_machine_any_name_calls_the_engine_and_its_pages_have_that_name() {
+        for (origins, own, other) in [
+            (Origins::Tls, "https://engine.example:9090", "http://engine.example:9090"),
+            (Origins::BehindProxy, "http://engine.example:9090", "https://evil.example"),
+        ] {
+            let with = |origin: &str| {
+                let headers = [("host", "engine.example:9090"), ("origin", origin)];
+                asked_at(origins, Version::HTTP_11, "/v1/executions", &headers)
+            };
+            assert_eq!((with(own), with(other), with("null")), (200, 403, 403), "{origins:?}");
+            assert_eq!(asked_at(origins, Version::HTTP_11, "/healthz", &[]), 421, "{origins:?}");
         }
     }
 

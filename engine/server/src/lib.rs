@@ -14,10 +14,12 @@ mod service;
 mod span;
 mod starts;
 mod streams;
+mod tls;
 mod uploads;
 
 pub use access::ACTIONS;
 pub use guard::is_this_machine;
-pub use listen::{Bound, ServeError, bind};
+pub use listen::{Bound, Listen, Reach, ServeError, bind};
 pub use rest::openapi;
 pub use span::Span;
+pub use tls::CertificateFiles;

@@ -18,12 +18,13 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::access::{Gate, admit};
-use crate::guard::{PAGES, guard};
+use crate::guard::{Origins, PAGES, guard};
 use crate::intake::Intake;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::engine_server::{EngineServer, SERVICE_NAME};
 use crate::service::Service;
 use crate::streams::stopped;
+use crate::tls::{CertificateFiles, Tls};
 use crate::{connections, intake, rest};
 
 /// How long calls under way may take when the engine stops.
@@ -36,13 +37,43 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 pub enum ServeError {
     /// The address is not a loopback address, and there is no TLS.
     #[error(
-        "refusing to listen on {0}: there is no TLS yet, so only this machine may connect; use a loopback address such as 127.0.0.1:{port}",
+        "refusing to listen on {0} without TLS: set --tls-cert and --tls-key, or --behind-proxy if a proxy in front of this port has it, or use a loopback address such as 127.0.0.1:{port}",
         port = .0.port()
     )]
     BeyondLoopback(SocketAddr),
+    /// The certificate or its key cannot be used.
+    #[error("TLS: {0}")]
+    Certificate(String),
     /// The address is in use, or does not belong to this machine.
     #[error("cannot listen on {0}: {1}; choose another address with --listen")]
     Bind(SocketAddr, std::io::Error),
+}
+
+/// From where clients may come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// From this machine, by one of its loopback names.
+    #[default]
+    ThisMachine,
+    /// From anywhere, over TLS.
+    Tls(CertificateFiles),
+    /// From anywhere, without TLS: a proxy in front of the port has it.
+    BehindProxy,
+}
+
+/// The port and from where clients may come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; port 0 means any free one.
+    pub address: SocketAddr,
+    /// From where clients may come.
+    pub reach: Reach,
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, reach: Reach::default() }
+    }
 }
 
 /// A bound port that is not served yet: connections wait until [`Bound::serve`].
@@ -50,19 +81,28 @@ pub enum ServeError {
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
+    origins: Origins,
 }
 
 /// Binds a port; port 0 means any free one, see [`Bound::address`].
 ///
 /// # Errors
-/// When the address is not a loopback address or cannot be listened on.
-pub async fn bind(listen: SocketAddr) -> Result<Bound, ServeError> {
-    if !listen.ip().to_canonical().is_loopback() {
-        return Err(ServeError::BeyondLoopback(listen));
-    }
-    let listener = TcpListener::bind(listen).await.map_err(|e| ServeError::Bind(listen, e))?;
-    let address = listener.local_addr().map_err(|e| ServeError::Bind(listen, e))?;
-    Ok(Bound { listener, address })
+/// When the address is not a loopback address although there is neither TLS nor a proxy, when it cannot be listened on,
+/// or when the certificate cannot be used.
+pub async fn bind(listen: impl Into<Listen>) -> Result<Bound, ServeError> {
+    let Listen { address: asked, reach } = listen.into();
+    let (tls, origins) = match reach {
+        Reach::ThisMachine if !asked.ip().to_canonical().is_loopback() => {
+            return Err(ServeError::BeyondLoopback(asked));
+        }
+        Reach::ThisMachine => (None, Origins::ThisMachine),
+        Reach::Tls(files) => (Some(Tls::read(files).map_err(ServeError::Certificate)?), Origins::Tls),
+        Reach::BehindProxy => (None, Origins::BehindProxy),
+    };
+    let listener = TcpListener::bind(asked).await.map_err(|e| ServeError::Bind(asked, e))?;
+    let address = listener.local_addr().map_err(|e| ServeError::Bind(asked, e))?;
+    Ok(Bound { listener, address, tls, origins })
 }
 
 impl Bound {
@@ -72,10 +112,19 @@ impl Bound {
         self.address
     }
 
+    /// The URL of the port on its own machine.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
     /// Serves the engine until `shutdown` resolves, then ends all streams and gives calls under way five seconds.
     pub async fn serve(self, engine: Engine, shutdown: impl Future<Output = ()> + Send) {
         let (stop, stopping) = watch::channel(false);
-        let serving = connections::serve(self.listener, router(engine, &stopping), stopping.clone());
+        let router = router(engine, &stopping, self.origins);
+        let reloading = self.tls.clone().map(|tls| tokio::spawn(tls.keep_reloading()));
+        let serving = connections::serve((self.listener, self.tls), router, stopping.clone());
         let overdue = async {
             shutdown.await;
             // All receivers are in the other branch.
@@ -86,10 +135,13 @@ impl Bound {
             () = serving => {}
             () = overdue => {}
         }
+        if let Some(reloading) = reloading {
+            reloading.abort();
+        }
     }
 }
 
-fn router(engine: Engine, stopping: &watch::Receiver<bool>) -> axum::Router {
+fn router(engine: Engine, stopping: &watch::Receiver<bool>, origins: Origins) -> axum::Router {
     let reporter = HealthReporter::new();
     tokio::spawn(report_health(reporter.clone(), engine.clone(), stopping.clone()));
     let pages =
@@ -109,7 +161,7 @@ fn router(engine: Engine, stopping: &watch::Receiver<bool>) -> axum::Router {
     router
         .layer(middleware::from_fn_with_state(Intake::default(), intake::count))
         .layer(middleware::from_fn_with_state(Gate { engine, actions }, admit))
-        .layer(middleware::from_fn(guard))
+        .layer(middleware::from_fn_with_state(origins, guard))
 }
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
@@ -155,14 +207,14 @@ mod tests {
     #[tokio::test]
     async fn an_address_beyond_loopback_is_refused_with_a_way_out() {
         for listen in ["0.0.0.0:9090", "[::]:9090", "192.168.0.7:9090"] {
-            let refused = bind(listen.parse().unwrap()).await.unwrap_err();
+            let refused = bind(listen.parse::<SocketAddr>().unwrap()).await.unwrap_err();
             assert!(refused.to_string().contains("127.0.0.1:9090"), "{refused}");
         }
     }
 
     #[tokio::test]
     async fn a_free_port_is_told_and_a_taken_one_refused() {
-        let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let bound = bind("127.0.0.1:0".parse::<SocketAddr>().unwrap()).await.unwrap();
         assert_ne!(bound.address().port(), 0);
         let refused = bind(bound.address()).await.unwrap_err();
         assert!(refused.to_string().contains("--listen"), "{refused}");

@@ -31,7 +31,7 @@ struct Served {
 async fn served() -> Served {
     let data = tempfile::tempdir().unwrap();
     let engine = Engine::open(Config::new(data.path())).await.unwrap();
-    let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let bound = bind("127.0.0.1:0".parse::<SocketAddr>().unwrap()).await.unwrap();
     let (address, of_server) = (bound.address(), engine.clone());
     let (stop, stopped) = oneshot::channel();
     let serving = tokio::spawn(async move { bound.serve(of_server, async { drop(stopped.await) }).await });

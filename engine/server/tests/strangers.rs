@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 async fn served() -> (SocketAddr, Engine, oneshot::Sender<()>, tempfile::TempDir) {
     let data = tempfile::tempdir().unwrap();
     let engine = Engine::open(Config::new(data.path())).await.unwrap();
-    let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let bound = bind("127.0.0.1:0".parse::<SocketAddr>().unwrap()).await.unwrap();
     let address = bound.address();
     let (stop, stopped) = oneshot::channel();
     let of_server = engine.clone();

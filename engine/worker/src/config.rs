@@ -21,6 +21,8 @@ pub struct Config {
     pub allow_http: Vec<String>,
     /// The addresses of this engine. No request of a step goes there, even if `allow_http` permits it.
     pub listens_on: Vec<SocketAddr>,
+    /// Whether an engine without tokens refuses every client, because clients of other machines reach it.
+    pub closed: bool,
     /// Secrets by name, for `{{secret:NAME}}` in requests.
     pub secrets: BTreeMap<String, String>,
     /// How long an execution with nothing to do stays in memory.
@@ -68,6 +70,7 @@ impl Config {
             database,
             allow_http: Vec::new(),
             listens_on: Vec::new(),
+            closed: false,
             secrets: BTreeMap::new(),
             hibernate_after: Duration::from_secs(2),
             hibernate_at_once: Duration::from_secs(3600),

@@ -269,11 +269,15 @@ impl Engine {
         self.look_up(&credential).await?.ok_or_else(refused)
     }
 
-    /// Whether this engine never had a token, so that every client that reaches it is an admin.
+    /// Whether this engine never had a token, so that every client that reaches it is an admin. An engine that other
+    /// machines reach is never open.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn is_open(&self) -> Result<bool, ApiError> {
+        if self.node.config.closed {
+            return Ok(false);
+        }
         if let Some(is_open) = self.remembered_open() {
             return Ok(is_open);
         }
@@ -285,7 +289,15 @@ impl Engine {
         }
     }
 
-    /// The same, asked of the database.
+    /// Whether there ever was a token.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn has_tokens(&self) -> Result<bool, ApiError> {
+        Ok(!self.is_open_now().await?)
+    }
+
+    /// Whether there never was a token, asked of the database.
     pub(crate) async fn is_open_now(&self) -> Result<bool, ApiError> {
         let read_ms = self.node.runtime.boot_ms();
         let has_tokens = self.node.store.has_tokens().await.map_err(unavailable)?;

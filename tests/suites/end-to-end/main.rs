@@ -42,6 +42,7 @@ mod sizes;
 mod sleeping;
 mod tenants;
 mod terminal;
+mod transport;
 mod two_engines;
 mod values;
 mod waiting_is_free;

@@ -156,7 +156,7 @@ impl ApiCommand {
             tenant => format!("{tenant}@{host}"),
         });
         let mut contexts = Contexts::read()?;
-        contexts.keep(name.clone(), Context { url: place.url, token });
+        contexts.keep(name.clone(), Context { url: place.url, token, ca: place.ca });
         contexts.write()?;
         self.done(&name, &format!("is the current context: {} in tenant {}", caller.role, caller.tenant))
     }

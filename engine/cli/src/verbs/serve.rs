@@ -33,13 +33,19 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     let bound = cerebelum_server::bind(settings.listen).await.map_err(refused)?;
     settings.engine.listens_on = vec![bound.address()];
     settings.engine.compile_box = Some(THIS_PROGRAM.into());
+    let is_closed = settings.engine.closed;
     let database = without_password(&settings.engine.database);
     let engine = tokio::select! {
         opened = Engine::open(settings.engine) => opened.map_err(not_opened)?,
         () = stop.asked() => return Ok(()),
     };
     // The reader of stdout may be gone (`cerebelum serve | head -1`): the engine goes on.
-    let _ = out.say(&format!("cerebelum is ready on http://{} (database {database})", bound.address()));
+    let _ = out.say(&format!("cerebelum is ready on {} (database {database})", bound.url()));
+    if is_closed && matches!(engine.has_tokens().await, Ok(false)) {
+        tracing::warn!(
+            "no tokens: other machines may reach this port, so every client is refused; stop this engine and make the first one with `cerebelum token create --database …`"
+        );
+    }
     if matches!(engine.is_open().await, Ok(true)) {
         tracing::info!(
             "no tokens: every client that reaches this port is an admin; `cerebelum token create` closes it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cerebelum.client import InvalidRequest
@@ -29,7 +31,7 @@ def test_an_address_is_a_host_and_a_port(given: str, target: str) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        "https://localhost:9090",
+        "httpx://localhost:9090",
         "ftp://localhost",
         "dns:///localhost:9090",
         "http://",
@@ -63,3 +65,16 @@ def test_no_proxy_is_asked_for_this_machine() -> None:
         assert address_of(host).is_this_machine, host
     for host in ("engine", "10.0.0.7", "localhost.example"):
         assert not address_of(host).is_this_machine, host
+
+
+def test_https_takes_the_authorities_of_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CEREBELUM_CA", raising=False)
+    assert address_of("https://engine:1").url == "https://engine:1"
+    assert address_of("https://engine:1").ca is None
+    (tmp_path / "ca.pem").write_bytes(b"pem")
+    monkeypatch.setenv("CEREBELUM_CA", str(tmp_path / "ca.pem"))
+    assert address_of("https://engine:1").ca == b"pem"
+    assert address_of("engine:1").ca is None
+    monkeypatch.setenv("CEREBELUM_CA", str(tmp_path / "absent.pem"))
+    with pytest.raises(InvalidRequest, match="cannot read"):
+        address_of("https://engine:1")

@@ -166,7 +166,7 @@ impl Engine {
             self.end = Some(child.wait().expect("a process that closed its output ends"));
             return false;
         };
-        let url = ready.split_whitespace().find(|word| word.starts_with("http://"));
+        let url = ready.split_whitespace().find(|word| word.starts_with("http://") || word.starts_with("https://"));
         self.url = url.unwrap_or_else(|| panic!("no address in `{ready}`")).to_owned();
         self.child = Some(child);
         true
@@ -327,6 +327,7 @@ impl Engine {
             .args(["--url", &self.url])
             .args(arguments)
             .env("XDG_CONFIG_HOME", self.data.0.join("config"))
+            .envs(self.variables.iter().filter(|(name, _)| name == "CEREBELUM_CA").cloned())
             .stdin(Stdio::null())
             .output()
             .expect("the command line can be run");

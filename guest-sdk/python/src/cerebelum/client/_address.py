@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import InvalidRequest
@@ -20,6 +21,9 @@ class Address:
     host: str
     """A name, or an IP address without brackets."""
     port: int
+    is_tls: bool = False
+    ca: bytes | None = None
+    """Authorities in PEM that vouch for the engine's certificate, in place of the usual ones."""
 
     @property
     def target(self) -> str:
@@ -30,7 +34,7 @@ class Address:
     @property
     def url(self) -> str:
         """For people."""
-        return f"http://{self.target}"
+        return f"{'https' if self.is_tls else 'http'}://{self.target}"
 
     @property
     def is_this_machine(self) -> bool:
@@ -44,20 +48,31 @@ class Address:
 
 
 def address_of(core_url: str | None) -> Address:
-    """The engine's address: `HOST:PORT` or `http://HOST:PORT`, else `CEREBELUM_URL`, `CEREBELUM_CORE_URL`, the default.
+    """The engine's address: `HOST:PORT` or a URL, else `CEREBELUM_URL`, `CEREBELUM_CORE_URL`, the default.
+
+    With `https://`, the file in `CEREBELUM_CA` says who vouches for the engine's certificate.
 
     # Raises
-    InvalidRequest when it has another form.
+    InvalidRequest when it has another form, or when the file cannot be read.
     """
     given = core_url or _variable("CEREBELUM_URL") or _variable("CEREBELUM_CORE_URL") or DEFAULT_URL
     text = given.strip()
-    if text.lower().startswith("https://"):
-        raise InvalidRequest(f"{given}: TLS is not there yet; use http:// to an engine on this machine")
     split = urlsplit(text if "://" in text else f"http://{text}")
     port = _port(split)
-    if split.scheme != "http" or not split.hostname or port is None or _has_more(split):
-        raise InvalidRequest(f"{given}: write HOST:PORT or http://HOST:PORT, such as {DEFAULT_URL}")
-    return Address(split.hostname, port)
+    if split.scheme not in ("http", "https") or not split.hostname or port is None or _has_more(split):
+        raise InvalidRequest(f"{given}: write HOST:PORT, http://HOST:PORT or https://HOST:PORT, such as {DEFAULT_URL}")
+    is_tls = split.scheme == "https"
+    return Address(split.hostname, port, is_tls, _authorities() if is_tls else None)
+
+
+def _authorities() -> bytes | None:
+    file = _variable("CEREBELUM_CA")
+    if file is None:
+        return None
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"CEREBELUM_CA: cannot read {file}: {error.strerror}") from None
 
 
 def _port(split: SplitResult) -> int | None:

@@ -94,7 +94,7 @@ class Connection:
         # A channel belongs to the event loop that it was made in, and a program may run one loop after another.
         loop = asyncio.get_running_loop()
         if self._channel is None or self._loop is not loop:
-            self._channel = grpc.aio.insecure_channel(self._address.target, options=self._options)
+            self._channel = _channel(self._address, self._options)
             self._loop = loop
         return self._channel
 
@@ -130,6 +130,12 @@ def _lost(url: str, why: str, was_there: bool) -> str:
     return (
         f"no engine at {url} ({why}); start one with `cerebelum serve`, or name another with core_url or CEREBELUM_URL"
     )
+
+
+def _channel(address: Address, options: list[tuple[str, int | str]]) -> Any:
+    if not address.is_tls:
+        return grpc.aio.insecure_channel(address.target, options=options)
+    return grpc.aio.secure_channel(address.target, grpc.ssl_channel_credentials(address.ca), options=options)
 
 
 def _serialized(message: Message) -> bytes:

@@ -63,10 +63,10 @@ class ExecutionClient:
         away_seconds_max: float = 300.0,
         agent: str = "cerebelum-python",
     ) -> None:
-        """`core_url` is `HOST:PORT` or `http://HOST:PORT`, else `CEREBELUM_URL` or `CEREBELUM_CORE_URL`, else
-        localhost:9090; `token` identifies the caller, else `CEREBELUM_TOKEN`. A single call may take `timeout` seconds;
-        calls that wait (`wait`, `result`, `watch`, `logs`) tolerate an engine that is away for `away_seconds_max`
-        seconds, once it has answered to this client. `agent` names this program to the engine.
+        """`core_url` is `HOST:PORT`, `http://HOST:PORT` or `https://HOST:PORT`, else `CEREBELUM_URL` or
+        `CEREBELUM_CORE_URL`, else localhost:9090; `token` identifies the caller, else `CEREBELUM_TOKEN`. A single call
+        may take `timeout` seconds; calls that wait (`wait`, `result`, `watch`, `logs`) tolerate an engine that is away
+        for `away_seconds_max` seconds, once it has answered to this client. `agent` names this program to the engine.
         """
         self._connection = Connection(address_of(core_url), metadata_of(token), timeout, agent)
         self._timeout_seconds = timeout

@@ -1,0 +1,95 @@
+//! TLS: the certificate of the port, read again when its files change.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// How often the files are compared with what was read.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// The protocols that a client may choose from, the best first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Where the certificate chain and its private key are, both in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, and those that lead from it to an authority.
+    pub certificate: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+}
+
+impl CertificateFiles {
+    /// The contents of both files, which are compared to find a change.
+    fn read(&self) -> Result<(Vec<u8>, Vec<u8>), String> {
+        let read = |path: &Path| std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()));
+        Ok((read(&self.certificate)?, read(&self.key)?))
+    }
+
+    fn config(&self, (certificate, key): &(Vec<u8>, Vec<u8>)) -> Result<Arc<ServerConfig>, String> {
+        let wrong = |path: &Path, why: String| format!("{}: {why}", path.display());
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+        let chain = chain.map_err(|e| wrong(&self.certificate, e.to_string()))?;
+        if chain.is_empty() {
+            return Err(wrong(&self.certificate, "there is no certificate in PEM in it".to_owned()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| wrong(&self.key, e.to_string()))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(|e| e.to_string())?.with_no_client_auth().with_single_cert(chain, key);
+        let mut config = config.map_err(|e| wrong(&self.certificate, e.to_string()))?;
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        Ok(Arc::new(config))
+    }
+}
+
+/// The certificate that new connections get.
+#[derive(Debug, Clone)]
+pub(crate) struct Tls {
+    files: CertificateFiles,
+    current: Arc<RwLock<Arc<ServerConfig>>>,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When one of them cannot be read, or they do not belong together; in one line that names the file.
+    pub(crate) fn read(files: CertificateFiles) -> Result<Self, String> {
+        let current = files.config(&files.read()?)?;
+        Ok(Self { files, current: Arc::new(RwLock::new(current)) })
+    }
+
+    /// The TLS side of a new connection.
+    pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
+        let config = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        TlsAcceptor::from(config).accept(stream).await
+    }
+
+    /// Reads the files again when they have changed, for ever. Files that cannot be used change nothing.
+    pub(crate) async fn keep_reloading(self) {
+        let mut known = self.files.read().ok();
+        loop {
+            tokio::time::sleep(RELOAD_INTERVAL).await;
+            let read = self.files.read();
+            if read.is_ok() && read.as_ref().ok() == known.as_ref() {
+                continue;
+            }
+            match read.and_then(|read| Ok((self.files.config(&read)?, read))) {
+                Ok((config, read)) => {
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
+                    known = Some(read);
+                    tracing::info!("the certificate has changed: new connections get the new one");
+                }
+                Err(why) => tracing::warn!(why, "the certificate cannot be read again: the one before stays"),
+            }
+        }
+    }
+}
