@@ -22,7 +22,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
-pub const ACTIONS: [(&str, Action); 27] = [
+pub const ACTIONS: [(&str, Action); 29] = [
     ("Upload", Action::Develop),
     ("Components", Action::Read),
     ("RemoveComponent", Action::Develop),
@@ -50,6 +50,8 @@ pub const ACTIONS: [(&str, Action); 27] = [
     ("CreateTenant", Action::Tenants),
     ("Tenants", Action::Tenants),
     ("SuspendTenant", Action::Tenants),
+    ("ShowTenant", Action::Tenants),
+    ("SetQuotas", Action::Tenants),
 ];
 
 /// The caller of a request that was let in, and the token with which it came.
@@ -127,6 +129,7 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
             let status = match refused {
                 ApiError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
                 ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
+                ApiError::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
             (status, format!("{refused}\n")).into_response()
@@ -138,6 +141,7 @@ async fn check(engine: &Engine, headers: &HeaderMap, action: Option<Action>) -> 
     let token = token(headers)?;
     let caller = engine.authenticate(token).await?;
     let action = action.ok_or_else(|| ApiError::NotFound("there is no such method".to_owned()))?;
+    engine.of(caller.tenant).count_call()?;
     caller.check(action)?;
     Ok(Access { caller, action, token: token.map(str::to_owned) })
 }

@@ -3,7 +3,7 @@
 use cerebelum_history::{Failure, Json, Timestamp, UnknownStatus};
 use cerebelum_worker::{
     ApiError, ApprovalView, Caller, ComponentInfo, CreatedToken, EventView, ExecutionStatus, ListRequest, LogView,
-    ProgressView, StartRequest, StepView, Summary, TenantView, TokenView, WaitingOn,
+    ProgressView, QuotaView, StartRequest, StepView, Summary, TenantDetail, TenantView, TokenView, WaitingOn,
 };
 
 use crate::proto;
@@ -18,6 +18,7 @@ pub(crate) fn refusal(refused: ApiError) -> tonic::Status {
         ApiError::Conflict(_) => tonic::Code::FailedPrecondition,
         ApiError::Unauthenticated(_) => tonic::Code::Unauthenticated,
         ApiError::Forbidden(_) => tonic::Code::PermissionDenied,
+        ApiError::Quota(_) => tonic::Code::ResourceExhausted,
         ApiError::Unavailable(_) => tonic::Code::Unavailable,
     };
     tonic::Status::new(code, one_line(&refused.to_string()))
@@ -253,6 +254,18 @@ impl From<TenantView> for proto::Tenant {
     }
 }
 
+impl From<TenantDetail> for proto::TenantDetail {
+    fn from(from: TenantDetail) -> Self {
+        let quota = |quota: QuotaView| proto::Quota {
+            name: quota.name.to_owned(),
+            max: quota.max,
+            is_set: quota.is_set,
+            used: quota.used,
+        };
+        Self { tenant: Some(from.tenant.into()), quotas: from.quotas.into_iter().map(quota).collect() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +278,7 @@ mod tests {
             (ApiError::Conflict("x".into()), tonic::Code::FailedPrecondition, "x"),
             (ApiError::Unauthenticated("x".into()), tonic::Code::Unauthenticated, "x"),
             (ApiError::Forbidden("x".into()), tonic::Code::PermissionDenied, "x"),
+            (ApiError::Quota("x".into()), tonic::Code::ResourceExhausted, "x"),
             (ApiError::Unavailable("x".into()), tonic::Code::Unavailable, "x"),
         ];
         for (refused, code, message) in cases {

@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use crate::proto;
 use shapes::{
     ApprovalJson, ApprovalsJson, CallerJson, ComponentJson, ComponentsJson, DecidedJson, EventJson, ExecutionsJson,
-    LogJson, RemovedJson, ResultJson, StatusJson, SummaryJson, TenantJson, TenantsJson, TokenJson, TokensJson,
+    LogJson, QuotaJson, RemovedJson, ResultJson, StatusJson, SummaryJson, TenantDetailJson, TenantJson, TenantsJson,
+    TokenJson, TokensJson,
 };
 
 /// A moment as RFC 3339 in UTC with milliseconds.
@@ -106,6 +107,16 @@ pub fn approval(approval: &proto::Approval) -> String {
 #[must_use]
 pub fn tenant(tenant: &proto::Tenant) -> String {
     line(&TenantJson::from(tenant))
+}
+
+/// A tenant with its quotas.
+#[must_use]
+pub fn tenant_detail(detail: &proto::TenantDetail) -> String {
+    let tenant = detail.tenant.clone().unwrap_or_default();
+    line(&TenantDetailJson {
+        tenant: TenantJson::from(&tenant),
+        quotas: detail.quotas.iter().map(|quota| (quota.name.as_str(), QuotaJson::from(quota))).collect(),
+    })
 }
 
 /// A token without its secret.

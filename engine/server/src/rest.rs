@@ -113,6 +113,8 @@ fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(tenants::create_token, tenants::tokens))
         .routes(routes!(tenants::revoke_token))
         .routes(routes!(tenants::create, tenants::list))
+        .routes(routes!(tenants::show))
+        .routes(routes!(tenants::set_quotas))
         .routes(routes!(tenants::suspend));
     let (router, mut document) = router.split_for_parts();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));

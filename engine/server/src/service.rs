@@ -244,4 +244,18 @@ impl Verbs for Service {
         let tenant = self.engine.suspend_tenant(&caller, &name, !lift).await.map_err(refusal)?;
         Ok(Response::new(tenant.into()))
     }
+
+    async fn show_tenant(&self, request: Request<proto::ShowTenantRequest>) -> Answer<proto::TenantDetail> {
+        let caller = self.caller(&request).await?;
+        let detail = self.engine.show_tenant(&caller, &request.into_inner().name).await.map_err(refusal)?;
+        Ok(Response::new(detail.into()))
+    }
+
+    async fn set_quotas(&self, request: Request<proto::SetQuotasRequest>) -> Answer<proto::TenantDetail> {
+        let caller = self.caller(&request).await?;
+        let proto::SetQuotasRequest { name, changes } = request.into_inner();
+        let changes = changes.into_iter().map(|change| (change.name, change.max)).collect();
+        let detail = self.engine.set_quotas(&caller, &name, changes).await.map_err(refusal)?;
+        Ok(Response::new(detail.into()))
+    }
 }

@@ -18,6 +18,8 @@ pub struct Tenant {
     pub created_at: Timestamp,
     /// The time since which its tokens are refused.
     pub suspended_at: Option<Timestamp>,
+    /// The quotas that were set for it, as a JSON object. The store does not know what they mean.
+    pub quotas: String,
 }
 
 /// A token: the right of a person or a program to act for a tenant.
@@ -66,7 +68,7 @@ pub(crate) async fn create_tenant(database: &Database, name: &str) -> Result<Opt
 /// See [`crate::IdentityStore::tenants`].
 pub(crate) async fn tenants(database: &Database) -> Result<Vec<Tenant>, DbError> {
     static ALL: Statement =
-        Statement::new("select tenant_id, name, created_at, suspended_at from tenants order by name");
+        Statement::new("select tenant_id, name, created_at, suspended_at, quotas from tenants order by name");
     let rows = database.background().await?.rows(&ALL, &[]).await?;
     rows.into_iter().map(|mut row| read_tenant(&mut row)).collect()
 }
@@ -80,6 +82,25 @@ pub(crate) async fn suspend_tenant(database: &Database, name: &str, suspended: b
     let changed = session.run(if suspended { &SUSPEND } else { &LIFT }, &[name.into()]).await?;
     session.commit().await?;
     Ok(changed == 1)
+}
+
+/// See [`crate::IdentityStore::set_quotas`].
+pub(crate) async fn set_quotas(database: &Database, name: &str, quotas: &str) -> Result<bool, DbError> {
+    static SET: Statement = Statement::new("update tenants set quotas = $2 where name = $1");
+    let mut session = database.write().await?;
+    let changed = session.run(&SET, &[name.into(), quotas.into()]).await?;
+    session.commit().await?;
+    Ok(changed == 1)
+}
+
+/// See [`crate::IdentityStore::count_open`].
+pub(crate) async fn count_open(database: &Database, tenant: TenantId, max: u64) -> Result<u64, DbError> {
+    static COUNT: Statement = Statement::new(
+        "select count(*) from (select 1 from executions where tenant_id = $1 and state = 0 limit $2) as found",
+    );
+    let values = [tenant.into(), i64::try_from(max).unwrap_or(i64::MAX).into()];
+    let rows = database.background().await?.rows(&COUNT, &values).await?;
+    Ok(rows.into_iter().next().map_or(Ok(0), |mut row| row.count())?)
 }
 
 /// See [`crate::IdentityStore::create_token`].
@@ -136,7 +157,7 @@ pub(crate) async fn tokens(database: &Database, tenant: TenantId) -> Result<Vec<
 pub(crate) async fn find_token(database: &Database, id: &str) -> Result<Option<(Token, Tenant)>, DbError> {
     static FIND: Statement = Statement::new(
         "select k.token_id, k.tenant_id, k.role, k.name, k.secret_digest, k.created_at, k.expires_at, k.revoked_at,
-            k.last_used_at, t.tenant_id, t.name, t.created_at, t.suspended_at
+            k.last_used_at, t.tenant_id, t.name, t.created_at, t.suspended_at, t.quotas
         from tokens k join tenants t on t.tenant_id = k.tenant_id
         where k.token_id = $1",
     );
@@ -174,7 +195,13 @@ pub(crate) async fn has_tokens(database: &Database) -> Result<bool, DbError> {
 }
 
 fn read_tenant(row: &mut Row) -> Result<Tenant, DbError> {
-    Ok(Tenant { id: TenantId(row.count()?), name: row.text()?, created_at: row.at()?, suspended_at: row.opt_at()? })
+    Ok(Tenant {
+        id: TenantId(row.count()?),
+        name: row.text()?,
+        created_at: row.at()?,
+        suspended_at: row.opt_at()?,
+        quotas: row.text()?,
+    })
 }
 
 fn read_token(row: &mut Row) -> Result<Token, DbError> {

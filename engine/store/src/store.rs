@@ -309,6 +309,15 @@ impl IdentityStore for SqlStore {
         self.run(async move { identity::suspend_tenant(&self.database, &name, suspended).await })
     }
 
+    fn set_quotas(&self, name: &str, quotas: &str) -> StoreFuture<'_, bool> {
+        let (name, quotas) = (name.to_owned(), quotas.to_owned());
+        self.run(async move { identity::set_quotas(&self.database, &name, &quotas).await })
+    }
+
+    fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64> {
+        self.run(async move { identity::count_open(&self.database, tenant, max).await })
+    }
+
     fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool> {
         self.run(async move { identity::create_token(&self.database, &token, tokens_max).await })
     }

@@ -21,6 +21,9 @@ pub enum ApiError {
     /// The caller's role does not allow it (exit code 5).
     #[error("{0}")]
     Forbidden(String),
+    /// The tenant has or does as much as its quotas allow (exit code 5).
+    #[error("{0}")]
+    Quota(String),
     /// The engine's own fault: try again later (exit code 4).
     #[error("{0}")]
     Unavailable(String),

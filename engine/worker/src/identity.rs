@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use crate::api::ApiError;
 use crate::directory::unavailable;
 use crate::engine::Engine;
+use crate::quotas::Quotas;
 
 /// How long the engine goes by what it read of a token. A revoked token is refused after this time at the latest.
 const TRUST_MS: u64 = 4_000;
@@ -301,6 +302,12 @@ impl Engine {
     pub(crate) async fn is_open_now(&self) -> Result<bool, ApiError> {
         let read_ms = self.node.runtime.boot_ms();
         let has_tokens = self.node.store.has_tokens().await.map_err(unavailable)?;
+        if !has_tokens {
+            let tenants = self.node.store.tenants().await.map_err(unavailable)?;
+            for first in tenants.iter().filter(|tenant| tenant.id == TenantId::DEFAULT) {
+                self.node.usages.note(first.id, Quotas::parse(&first.quotas));
+            }
+        }
         self.identities.note_tokens(has_tokens, read_ms);
         Ok(!has_tokens)
     }
@@ -345,6 +352,7 @@ impl Engine {
         if tenant.suspended_at.is_some() {
             return Err(ApiError::Forbidden(format!("the tenant `{}` is suspended", tenant.name)));
         }
+        self.node.usages.note(tenant.id, Quotas::parse(&tenant.quotas));
         self.note_use(&token);
         let role = token
             .role

@@ -22,6 +22,7 @@ use crate::lease::LeaseKeeper;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::poison::{CrashLog, IsolationGate};
+use crate::quotas::Usages;
 use crate::room::{OnTheWay, Room};
 use crate::shares::FairShares;
 use crate::start_command::look_up;
@@ -52,6 +53,8 @@ const TURNS_PER_CORE: usize = 2;
 /// The environment of the executions of one engine.
 pub(crate) struct Node {
     pub(crate) config: Config,
+    /// What tenants use of their quotas.
+    pub(crate) usages: Usages,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) programs: Arc<dyn ComponentLoader>,
     pub(crate) directory: Directory,
@@ -127,6 +130,7 @@ impl Node {
             room: Room::new(ledger.bytes_max()),
             bytes_ahead: Arc::default(),
             config,
+            usages: Usages::default(),
             store,
             programs,
             runtime,

@@ -1,5 +1,6 @@
 //! Manages tenants and tokens.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cerebelum_history::Timestamp;
@@ -9,6 +10,7 @@ use crate::api::ApiError;
 use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::identity::{Action, Caller, Credential, Role};
+use crate::quotas::{Quota, Quotas};
 
 /// The most tokens of a tenant that are not revoked.
 const TOKENS_MAX: u32 = 1_000;
@@ -28,6 +30,28 @@ pub struct TenantView {
     pub created_at: Timestamp,
     /// The time since which its tokens are refused.
     pub suspended_at: Option<Timestamp>,
+}
+
+/// A tenant with its quotas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantDetail {
+    /// The tenant.
+    pub tenant: TenantView,
+    /// All quotas.
+    pub quotas: Vec<QuotaView>,
+}
+
+/// A quota of a tenant, for readers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaView {
+    /// Its name.
+    pub name: &'static str,
+    /// How much the tenant may have.
+    pub max: u64,
+    /// Whether it was set for this tenant.
+    pub is_set: bool,
+    /// How much the tenant has; none of a rate.
+    pub used: Option<u64>,
 }
 
 /// A token without its secret, for readers.
@@ -118,6 +142,59 @@ impl Engine {
         self.node.store.suspend_tenant(name, suspended).await.map_err(unavailable)?;
         self.identities.distrust();
         Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
+    }
+
+    /// A tenant, with its quotas and what it uses of them.
+    ///
+    /// # Errors
+    /// When the caller may not, there is no such tenant, or the database does not answer.
+    pub async fn show_tenant(&self, caller: &Caller, name: &str) -> Result<TenantDetail, ApiError> {
+        caller.check(Action::Tenants)?;
+        let found = tenant(&*self.node.store, name).await?;
+        let (quotas, components) =
+            (Quotas::parse(&found.quotas), self.node.store.components(found.id).await.map_err(unavailable)?);
+        // As much as can be counted in a moment.
+        let open =
+            self.node.store.count_open(found.id, quotas.max(Quota::OpenExecutions)).await.map_err(unavailable)?;
+        let view = |quota: Quota| QuotaView {
+            name: quota.name(),
+            max: quotas.max(quota),
+            is_set: quotas.is_set(quota),
+            used: match quota {
+                Quota::OpenExecutions => Some(open),
+                Quota::Components => Some(components.len() as u64),
+                Quota::ComponentBytes => Some(components.iter().map(|component| component.size).sum()),
+                Quota::CallsPerSecond | Quota::StartsPerSecond => None,
+            },
+        };
+        Ok(TenantDetail { quotas: Quota::ALL.map(view).to_vec(), tenant: view_of_tenant(found) })
+    }
+
+    /// Sets quotas of a tenant by name; those without a number get their defaults back. Other engines on the database
+    /// notice within five seconds.
+    ///
+    /// # Errors
+    /// When the caller may not, there is no such tenant or quota, or the database does not answer.
+    pub async fn set_quotas(
+        &self,
+        caller: &Caller,
+        name: &str,
+        changes: Vec<(String, Option<u64>)>,
+    ) -> Result<TenantDetail, ApiError> {
+        caller.check(Action::Tenants)?;
+        let found = tenant(&*self.node.store, name).await?;
+        // Names that this engine does not know were set by another version and stay.
+        let mut stored: BTreeMap<String, u64> = serde_json::from_str(&found.quotas).unwrap_or_default();
+        for (quota, max) in changes {
+            match (Quota::named(&quota)?, max) {
+                (known, Some(max)) => stored.insert(known.name().to_owned(), max),
+                (known, None) => stored.remove(known.name()),
+            };
+        }
+        let text = serde_json::to_string(&stored).expect("names and numbers");
+        self.node.store.set_quotas(name, &text).await.map_err(unavailable)?;
+        self.node.usages.note(found.id, Quotas::parse(&text));
+        self.show_tenant(caller, name).await
     }
 
     /// Creates a token. The first one closes an engine that was open to its machine.

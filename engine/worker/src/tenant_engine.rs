@@ -51,6 +51,14 @@ impl TenantEngine {
         }
     }
 
+    /// Counts a request of this tenant's clients.
+    ///
+    /// # Errors
+    /// When the tenant asks too often.
+    pub fn count_call(&self) -> Result<(), ApiError> {
+        self.node.usages.of(self.tenant).count_call(self.node.runtime.boot_ms())
+    }
+
     /// Waits for this tenant's turn to upload a component. A server waits before it receives the component's bytes.
     pub async fn upload_turn(&self) -> TenantTurn {
         self.node.upload_turns.next(self.tenant).await
@@ -82,6 +90,10 @@ impl TenantEngine {
             InspectError::Refused(cause) => ApiError::Conflict(cause),
             InspectError::HostError(cause) => ApiError::Unavailable(cause),
         })?;
+        let others = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+        if !others.iter().any(|other| other.name == name && other.digest == inspected.digest) {
+            self.node.usages.of(self.tenant).admit_component(&others, bytes.len() as u64)?;
+        }
         let upload = Upload {
             tenant: self.tenant,
             name: name.clone(),

@@ -27,7 +27,8 @@ impl TenantEngine {
     /// Starts an execution. If one exists with the same id, the same workflow and an equal input, that one is returned.
     ///
     /// # Errors
-    /// When the workflow is unknown, the input does not fit, the id is taken, or the database does not answer.
+    /// When the workflow is unknown, the input does not fit, the id is taken, a quota is exceeded, or the database does
+    /// not answer.
     pub async fn start(&self, request: StartRequest) -> Result<Summary, ApiError> {
         let _room = self.node.room.for_request(request.input.len()).await?;
         let _turn = self.request_turn().await;
@@ -73,6 +74,8 @@ impl TenantEngine {
                 );
             }
         }
+        let usage = self.node.usages.of(self.tenant);
+        let _admitted = usage.admit_start((&*self.node.store, self.tenant), self.node.runtime.boot_ms()).await?;
         self.begin(&command, at).await
     }
 

@@ -31,6 +31,7 @@ mod parity;
 mod python;
 mod python_guests;
 mod python_programs;
+mod quotas;
 mod referee;
 mod refusals;
 mod removal;

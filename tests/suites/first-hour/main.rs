@@ -67,7 +67,7 @@ fn the_commands_of_the_rust_guide_run_as_written() {
 
 #[test]
 fn the_commands_of_the_rest_page_run_as_written() {
-    check(&Page::read("docs/rest.md", None), 12, &[]);
+    check(&Page::read("docs/rest.md", None), 11, &[]);
 }
 
 #[test]

@@ -25,6 +25,27 @@ pub(crate) enum TenantVerb {
         #[arg(long)]
         lift: bool,
     },
+    /// Show a tenant, its quotas, and what it uses of them
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Set quotas of a tenant, on every engine within five seconds
+    SetQuota {
+        /// Its name
+        name: String,
+        /// A quota and how much the tenant may have, such as open-executions=1000, or open-executions=default
+        #[arg(required = true, value_name = "QUOTA=MAX", value_parser = quota_change)]
+        changes: Vec<(String, Option<u64>)>,
+    },
+}
+
+/// Reads `NAME=NUMBER` or `NAME=default`.
+fn quota_change(text: &str) -> Result<(String, Option<u64>), String> {
+    let wrong = || "write QUOTA=NUMBER or QUOTA=default, such as open-executions=1000".to_owned();
+    let (name, max) = text.split_once('=').ok_or_else(wrong)?;
+    let max = if max == "default" { None } else { Some(max.parse().map_err(|_| wrong())?) };
+    Ok((name.to_owned(), max))
 }
 
 #[derive(Debug, Subcommand)]

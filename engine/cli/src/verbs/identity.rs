@@ -21,6 +21,16 @@ impl ApiCommand {
         let mut client = self.client().await?;
         let (tenant, done) = match verb {
             TenantVerb::List => return self.tenants(&mut client).await,
+            TenantVerb::Show { name } => {
+                let shown = client.engine.show_tenant(proto::ShowTenantRequest { name }).await;
+                return self.tenant_detail(&shown.map_err(|e| client.stop(&e))?.into_inner());
+            }
+            TenantVerb::SetQuota { name, changes } => {
+                let change = |(name, max)| proto::set_quotas_request::Change { name, max };
+                let request = proto::SetQuotasRequest { name, changes: changes.into_iter().map(change).collect() };
+                let set = client.engine.set_quotas(request).await.map_err(|e| client.stop(&e))?;
+                return self.tenant_detail(&set.into_inner());
+            }
             TenantVerb::Create { name } => {
                 let request = proto::CreateTenantRequest { name };
                 (client.engine.create_tenant(request).await, "exists now")
@@ -36,6 +46,28 @@ impl ApiCommand {
             true => self.out.say(&json::tenant(&tenant)),
             false => self.out.say(&format!("tenant {} {done}", tenant.name)),
         }
+    }
+
+    fn tenant_detail(&self, detail: &proto::TenantDetail) -> Outcome {
+        if self.global.json {
+            return self.out.say(&json::tenant_detail(detail));
+        }
+        let mut table = Table::new(&["QUOTA", "USED", "MAX", "SET"]);
+        for quota in &detail.quotas {
+            let used = quota.used.map_or_else(|| "-".to_owned(), |used| used.to_string());
+            let cell = |text: &str| Line::new(Style::Plain, text);
+            let is_set = if quota.is_set { "yes" } else { "default" };
+            table.row(vec![
+                Line::new(Style::Bold, &quota.name),
+                cell(&used),
+                cell(&quota.max.to_string()),
+                cell(is_set),
+            ]);
+        }
+        let tenant = detail.tenant.clone().unwrap_or_default();
+        let suspended = if tenant.suspended_at.is_some() { ", suspended" } else { "" };
+        self.out.say(&format!("tenant {}{suspended}\n", tenant.name))?;
+        self.out.show(&table.lines())
     }
 
     async fn tenants(&self, client: &mut Client) -> Outcome {

@@ -90,7 +90,7 @@ fn wrong_usage_is_exit_2() {
         "new Wrong --lang python",
         "new Wrong",
         "serve --config /nowhere.toml",
-        "list --url https://localhost",
+        "list --url ftp://localhost",
     ];
     for line in lines {
         let Output { status, stderr, .. } = cerebelum(line).output().unwrap();

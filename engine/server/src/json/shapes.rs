@@ -1,5 +1,7 @@
 //! The shapes of the JSON that the engine answers with, as programs read them. The OpenAPI document is made from these.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -367,4 +369,31 @@ pub(crate) struct TokensJson<'a> {
 #[schema(as = Tenants)]
 pub(crate) struct TenantsJson<'a> {
     pub(super) tenants: Vec<TenantJson<'a>>,
+}
+
+/// A tenant with its quotas, by name.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TenantDetail)]
+pub(crate) struct TenantDetailJson<'a> {
+    #[serde(flatten)]
+    pub(super) tenant: TenantJson<'a>,
+    #[schema(value_type = HashMap<String, QuotaJson>)]
+    pub(super) quotas: BTreeMap<&'a str, QuotaJson>,
+}
+
+/// A quota: how much a tenant may have, and how much of that it has.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Quota)]
+pub(crate) struct QuotaJson {
+    pub(super) max: u64,
+    /// Whether it was set for this tenant.
+    pub(super) is_set: bool,
+    /// Nothing for a rate.
+    pub(super) used: Option<u64>,
+}
+
+impl From<&proto::Quota> for QuotaJson {
+    fn from(from: &proto::Quota) -> Self {
+        Self { max: from.max, is_set: from.is_set, used: from.used }
+    }
 }

@@ -1,5 +1,7 @@
 //! Who calls, tokens and tenants.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -11,7 +13,7 @@ use super::problem::Problems;
 use super::query::Parameters;
 use super::{Problem, Shared, asked, json};
 use crate::access::Access;
-use crate::json::shapes::{CallerJson, TenantJson, TenantsJson, TokenJson, TokensJson};
+use crate::json::shapes::{CallerJson, TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson};
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::span::Span;
@@ -125,7 +127,38 @@ pub(super) async fn list(
     Ok(json(crate::json::tenants(&all)))
 }
 
-/// Suspends a tenant: its tokens are refused, and its executions rest.
+/// A tenant with its quotas, and what it uses of them.
+#[utoipa::path(get, path = "/v1/tenants/{name}", operation_id = "ShowTenant", tag = "tenants",
+    params(("name" = String, Path)), responses((status = 200, body = TenantDetailJson), Problems))]
+pub(super) async fn show(
+    State(service): State<Shared>,
+    access: Access,
+    Path(name): Path<String>,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let detail = service.show_tenant(asked(access, proto::ShowTenantRequest { name })).await?.into_inner();
+    Ok(json(crate::json::tenant_detail(&detail)))
+}
+
+/// Sets quotas of a tenant, such as `{"open-executions": 1000}`; `null` returns to the default.
+#[utoipa::path(post, path = "/v1/tenants/{name}/quotas", operation_id = "SetQuotas", tag = "tenants",
+    params(("name" = String, Path)), request_body = HashMap<String, Option<u64>>,
+    responses((status = 200, body = TenantDetailJson), Problems))]
+pub(super) async fn set_quotas(
+    State(service): State<Shared>,
+    access: Access,
+    Path(name): Path<String>,
+    query: Parameters,
+    Json(changes): Json<BTreeMap<String, Option<u64>>>,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let changes = changes.into_iter().map(|(name, max)| proto::set_quotas_request::Change { name, max }).collect();
+    let detail = service.set_quotas(asked(access, proto::SetQuotasRequest { name, changes })).await?.into_inner();
+    Ok(json(crate::json::tenant_detail(&detail)))
+}
+
+/// Suspends a tenant: its tokens are refused. Its executions go on.
 #[utoipa::path(post, path = "/v1/tenants/{name}/suspend", operation_id = "SuspendTenant", tag = "tenants",
     params(("name" = String, Path), ("lift" = Option<bool>, Query, description = "Ends the suspension instead")),
     responses((status = 200, body = TenantJson), Problems))]

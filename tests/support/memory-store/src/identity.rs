@@ -1,9 +1,9 @@
 //! Tenants and their tokens.
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{IdentityStore, StoreFuture, Tenant, TenantId, Token};
+use cerebelum_store::{IdentityStore, State, StoreFuture, Tenant, TenantId, Token};
 
-use crate::{MemoryStore, Tables};
+use crate::{MemoryStore, Row, Tables};
 
 /// A token's last use is noted to the minute.
 const USE_MS: u64 = 60_000;
@@ -14,7 +14,13 @@ fn is_valid(token: &Token, now: Timestamp) -> bool {
 
 impl Tables {
     pub(crate) fn first_tenant() -> Tenant {
-        Tenant { id: TenantId::DEFAULT, name: "default".to_owned(), created_at: Timestamp(0), suspended_at: None }
+        Tenant {
+            id: TenantId::DEFAULT,
+            name: "default".to_owned(),
+            created_at: Timestamp(0),
+            suspended_at: None,
+            quotas: "{}".to_owned(),
+        }
     }
 
     fn create_tenant(&mut self, name: String) -> Option<TenantId> {
@@ -22,7 +28,7 @@ impl Tables {
             return None;
         }
         let id = TenantId(self.tenants.iter().map(|tenant| tenant.id.0).max().unwrap_or(0) + 1);
-        self.tenants.push(Tenant { id, name, created_at: self.now, suspended_at: None });
+        self.tenants.push(Tenant { id, name, created_at: self.now, suspended_at: None, quotas: "{}".to_owned() });
         self.tenants.sort_by(|a, b| a.name.cmp(&b.name));
         Some(id)
     }
@@ -87,6 +93,20 @@ impl IdentityStore for MemoryStore {
 
     fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool> {
         self.transact(|tables| tables.suspend_tenant(name, suspended))
+    }
+
+    fn set_quotas(&self, name: &str, quotas: &str) -> StoreFuture<'_, bool> {
+        self.transact(|tables| {
+            let found = tables.tenants.iter_mut().find(|tenant| tenant.name == name);
+            found.map(|tenant| quotas.clone_into(&mut tenant.quotas)).is_some()
+        })
+    }
+
+    fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64> {
+        self.transact(|tables| {
+            let is_open = |row: &&Row| row.head.key.tenant == tenant && row.head.state == State::Open;
+            (tables.executions.values().filter(is_open).count() as u64).min(max)
+        })
     }
 
     fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool> {

@@ -514,6 +514,39 @@ class SuspendTenantRequest(Message):
     lift: bool
     def __init__(self, *, name: str | None = ..., lift: bool | None = ...) -> None: ...
 
+class ShowTenantRequest(Message):
+    name: str
+    def __init__(self, *, name: str | None = ...) -> None: ...
+
+class TenantDetail(Message):
+    tenant: Tenant
+    quotas: Sequence[Quota]
+    def __init__(self, *, tenant: Tenant | None = ..., quotas: Sequence[Quota] | None = ...) -> None: ...
+
+class Quota(Message):
+    name: str
+    max: int
+    is_set: bool
+    used: int
+    def __init__(
+        self,
+        *,
+        name: str | None = ...,
+        max: int | None = ...,
+        is_set: bool | None = ...,
+        used: int | None = ...,
+    ) -> None: ...
+
+class SetQuotasRequest(Message):
+    class Change(Message):
+        name: str
+        max: int
+        def __init__(self, *, name: str | None = ..., max: int | None = ...) -> None: ...
+
+    name: str
+    changes: Sequence[Change]
+    def __init__(self, *, name: str | None = ..., changes: Sequence[Change] | None = ...) -> None: ...
+
 class Engine:
     Upload: ClassVar[ClientStream[UploadRequest, Component]]
     Components: ClassVar[Unary[ComponentsRequest, ComponentsResponse]]
@@ -542,3 +575,5 @@ class Engine:
     CreateTenant: ClassVar[Unary[CreateTenantRequest, Tenant]]
     Tenants: ClassVar[Unary[TenantsRequest, TenantsResponse]]
     SuspendTenant: ClassVar[Unary[SuspendTenantRequest, Tenant]]
+    ShowTenant: ClassVar[Unary[ShowTenantRequest, TenantDetail]]
+    SetQuotas: ClassVar[Unary[SetQuotasRequest, TenantDetail]]
