@@ -86,7 +86,7 @@ pub(crate) enum Verb {
     /// gRPC, `/healthz` and `/metrics` on one port. Every setting is a flag, a variable `CEREBELUM_…` and a key of the
     /// configuration file, in this order of precedence. Secrets for steps are `[secrets]` in the file or
     /// `CEREBELUM_SECRET_<NAME>`.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Lay down a project that builds and runs
     New(New),
     /// Build a component from a crate or a Python program

@@ -81,7 +81,7 @@ fn run(cli: Cli) -> Outcome {
 async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
     let asking = ApiCommand { global, out };
     match verb {
-        Verb::Serve(args) => verbs::serve(args, out).await,
+        Verb::Serve(args) => verbs::serve(*args, out).await,
         Verb::New(args) => verbs::new(&args, out),
         Verb::Build(args) => verbs::build(&args, out),
         Verb::Upload(args) => asking.upload(&args).await,

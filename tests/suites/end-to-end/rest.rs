@@ -250,13 +250,16 @@ fn each_role_may_the_same_as_over_grpc(database: Database) {
     }
 }
 
+/// A method and a path, further arguments of `curl`, the body; the status and a part of the answer.
+type Case<'a> = (&'a str, &'a str, &'a [&'a str], &'a [u8], u16, &'a str);
+
 #[test]
 fn what_cannot_be_meant_is_refused_in_one_line() {
     let engine = Engine::start(Database::Sqlite);
     upload(&engine);
     let start = br#"{"workflow": "guests/sleeper", "input": 1}"#;
     let at = "/v1/executions";
-    let cases: [(&str, &str, &[&str], &[u8], u16, &str); 17] = [
+    let cases: [Case; 17] = [
         ("POST", at, JSON, b"{", 400, "the body cannot be read"),
         ("POST", at, JSON, br#"{"workflow": "guests/sleeper", "imput": 1}"#, 400, "imput"),
         ("POST", at, JSON, br#"{"workflow": "guests/sleeper", "delay": 5}"#, 400, "expected a string"),

@@ -368,6 +368,15 @@ impl IdentityStore for Link {
         self.read(move |memory| memory.suspend_tenant(&name, suspended))
     }
 
+    fn set_quotas(&self, name: &str, quotas: &str) -> StoreFuture<'_, bool> {
+        let (name, quotas) = (name.to_owned(), quotas.to_owned());
+        self.read(move |memory| memory.set_quotas(&name, &quotas))
+    }
+
+    fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64> {
+        self.read(move |memory| memory.count_open(tenant, max))
+    }
+
     fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool> {
         self.read(move |memory| memory.create_token(token.clone(), tokens_max))
     }
