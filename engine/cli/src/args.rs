@@ -68,7 +68,7 @@ pub(crate) struct Global {
     /// The token that says who you are [default: that of the context]
     #[arg(long, global = true, env = "CEREBELUM_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// Authorities in PEM that vouch for the engine's certificate, besides those of this machine [default: those of the context]
+    /// Authorities in PEM that vouch for the engine's certificate, in place of those of this machine [default: those of the context]
     #[arg(long, global = true, env = "CEREBELUM_CA", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// The engine and the token that `cerebelum login` kept under this name

@@ -179,6 +179,16 @@ fn whole_path(file: &Path) -> Outcome<PathBuf> {
     std::path::absolute(file).map_err(|e| CliError::usage(format!("--ca {}: {e}", file.display())))
 }
 
+/// The authorities in a file.
+fn authorities(file: &Path) -> Outcome<Certificate> {
+    let wrong = |why: String| CliError::usage(format!("--ca {}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(wrong("there is no certificate in PEM in it".to_owned()));
+    }
+    Ok(Certificate::from_pem(text))
+}
+
 fn endpoint(url: &str, ca: Option<&Path>) -> Outcome<Endpoint> {
     let wrong = || {
         CliError::usage(format!(
@@ -190,11 +200,10 @@ fn endpoint(url: &str, ca: Option<&Path>) -> Outcome<Endpoint> {
     }
     let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
     if is_tls(url) {
-        let mut tls = ClientTlsConfig::new().with_enabled_roots();
-        if let Some(file) = ca {
-            let wrong_ca = |why: String| CliError::usage(format!("--ca {}: {why}", file.display()));
-            tls = tls.ca_certificate(Certificate::from_pem(std::fs::read(file).map_err(|e| wrong_ca(e.to_string()))?));
-        }
+        let tls = match ca {
+            None => ClientTlsConfig::new().with_enabled_roots(),
+            Some(file) => ClientTlsConfig::new().ca_certificate(authorities(file)?),
+        };
         endpoint =
             endpoint.tls_config(tls).map_err(|e| CliError::usage(format!("TLS to {url}: {}", root_cause(&e))))?;
     }

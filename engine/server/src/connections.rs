@@ -11,14 +11,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
+use crate::places::{Connection, Places, STRANGER_MIN};
 use crate::streams::stopped;
 use crate::tls::Tls;
 
-/// The number of open connections; further ones wait until one of them is closed.
-const CONNECTIONS_MAX: usize = 512;
+/// After this time a connection that has not shown a caller is asked to close.
+const STRANGER_MAX: Duration = Duration::from_secs(30);
 /// The number of calls under way on one connection.
 const CALLS_PER_CONNECTION_MAX: u32 = 128;
 /// The number of headers of a request over HTTP/1.1.
@@ -40,11 +41,10 @@ pub(crate) async fn serve(
     router: Router,
     stopping: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::new(STRANGER_MIN);
     let (alive, mut all_closed) = mpsc::channel::<()>(1);
     let accepting = async {
         loop {
-            let place = places.clone().acquire_owned().await.expect("nobody closes the places");
             let stream = match listener.accept().await {
                 Ok((stream, _)) => {
                     // Without it answers are slower, but correct.
@@ -57,17 +57,14 @@ pub(crate) async fn serve(
                     continue;
                 }
             };
-            let (alive, tls, router, stopping) = (alive.clone(), tls.clone(), router.clone(), stopping.clone());
+            let (alive, tls, connection) = (alive.clone(), tls.clone(), places.meet().await);
+            let (router, stopping) = (router.clone(), stopping.clone());
             tokio::spawn(async move {
-                match tls {
-                    None => serve_one(stream, router, stopping).await,
-                    Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => serve_one(stream, router, stopping).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "a client and this engine found no common TLS"),
-                        Err(_) => tracing::debug!("a client began TLS and did not end it"),
-                    },
+                tokio::select! {
+                    () = begin((stream, tls), &connection, router, stopping) => {}
+                    () = connection.cut() => tracing::debug!("a connection without a caller made room for another one"),
                 }
-                drop((place, alive));
+                drop(alive);
             });
         }
     };
@@ -80,23 +77,40 @@ pub(crate) async fn serve(
     let _ = all_closed.recv().await;
 }
 
+async fn begin(
+    (stream, tls): (impl AsyncRead + AsyncWrite + Send + Unpin + 'static, Option<Tls>),
+    connection: &Arc<Connection>,
+    router: Router,
+    stopping: watch::Receiver<bool>,
+) {
+    let Some(tls) = tls else { return serve_one(stream, connection, router, stopping).await };
+    match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve_one(stream, connection, router, stopping).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a client and this engine found no common TLS"),
+        Err(_) => tracing::debug!("a client began TLS and did not end it"),
+    }
+}
+
 async fn serve_one(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    place: &Arc<Connection>,
     router: Router,
     stopping: watch::Receiver<bool>,
 ) {
     let has_asked = Arc::new(AtomicBool::new(false));
-    let asked = has_asked.clone();
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let (asked, of_request) = (has_asked.clone(), place.clone());
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(of_request.clone());
         router.clone().call(request)
     });
     let builder = builder();
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let (mut is_closing, mut is_timed) = (false, true);
+    let (mut is_closing, mut is_timed, mut is_met) = (false, true, true);
     let stop = std::pin::pin!(stopped(stopping));
     let first = std::pin::pin!(tokio::time::sleep(HEAD_TIMEOUT));
-    let (mut stop, mut first) = (stop, first);
+    let stranger = std::pin::pin!(tokio::time::sleep(STRANGER_MAX));
+    let (mut stop, mut first, mut stranger) = (stop, first, stranger);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -108,6 +122,13 @@ async fn serve_one(
             () = stop.as_mut(), if !is_closing => {
                 is_closing = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            () = stranger.as_mut(), if is_met && !is_closing => {
+                is_met = false;
+                if !place.has_caller() {
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
             () = first.as_mut(), if is_timed => {
                 is_timed = false;

@@ -21,7 +21,35 @@ pub(crate) fn refusal(refused: ApiError) -> tonic::Status {
         ApiError::Quota(_) => tonic::Code::ResourceExhausted,
         ApiError::Unavailable(_) => tonic::Code::Unavailable,
     };
-    tonic::Status::new(code, one_line(&refused.to_string()))
+    tonic::Status::new(code, cut(one_line(&refused.to_string())))
+}
+
+/// The longest message of a refusal, in bytes. Some refusals repeat a part of the request.
+const REFUSAL_BYTES_MAX: usize = 2 << 10;
+
+/// The message, or its beginning.
+pub(crate) fn cut(mut message: String) -> String {
+    if message.len() > REFUSAL_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(REFUSAL_BYTES_MAX));
+        message.push('…');
+    }
+    message
+}
+
+/// The metadata that says of a refusal what its code does not.
+const REASON: &str = "cerebelum-reason";
+const TOO_LARGE: &str = "too-large";
+
+/// The refusal of something that is too large, with the given code of gRPC.
+pub(crate) fn too_large(code: tonic::Code, message: impl Into<String>) -> tonic::Status {
+    let mut refused = tonic::Status::new(code, message);
+    refused.metadata_mut().insert(REASON, tonic::metadata::MetadataValue::from_static(TOO_LARGE));
+    refused
+}
+
+/// Whether something was refused because it is too large.
+pub(crate) fn is_too_large(refused: &tonic::Status) -> bool {
+    refused.metadata().get(REASON).is_some_and(|reason| reason == TOO_LARGE)
 }
 
 /// The message in one line: a line break would split the line in a terminal, and a header cannot contain one.
@@ -285,6 +313,8 @@ mod tests {
             let status = refusal(refused);
             assert_eq!((status.code(), status.message()), (code, message));
         }
+        let long = refusal(ApiError::Invalid("é".repeat(3_000)));
+        assert!(long.message().ends_with("é…") && long.message().len() < 2_100, "{}", long.message().len());
     }
 
     #[test]

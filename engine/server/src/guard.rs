@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::rest::PREFIX;
+use crate::rest::{PREFIX, Problem};
 
 /// The pages that are also served over HTTP/1.1, to every client that may connect.
 pub(crate) const PAGES: [&str; 2] = ["/healthz", "/metrics"];
@@ -45,8 +45,10 @@ impl Origins {
 
 /// Lets a request pass, or answers with the reason for refusing it.
 pub(crate) async fn guard(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+    let is_rest = request.uri().path().starts_with(PREFIX);
     match check(origins, &request) {
         Ok(()) => next.run(request).await,
+        Err((status, why)) if is_rest => Problem::from_guard(status, why).into_response(),
         Err((status, why)) => (status, format!("{why}\n")).into_response(),
     }
 }

@@ -193,7 +193,10 @@ pub fn compact(text: &str) -> String {
         }
         kept
     };
-    text.chars().filter(|c| keep(c)).collect()
+    // Growing in steps would hold two copies at a time, and as much again at the end.
+    let mut kept = String::with_capacity(text.len());
+    kept.extend(text.chars().filter(|c| keep(c)));
+    kept
 }
 
 /// The milliseconds from one moment to a later one; 0 when the second is earlier.

@@ -2,12 +2,14 @@
 //! This crate only translates; the engine makes all decisions.
 
 mod access;
+mod answers;
 mod connections;
 mod convert;
 mod guard;
 mod intake;
 pub mod json;
 mod listen;
+mod places;
 pub mod proto;
 mod rest;
 mod service;

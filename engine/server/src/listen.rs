@@ -11,13 +11,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use cerebelum_worker::Engine;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::access::{Gate, admit};
+use crate::answers::Budget;
 use crate::guard::{Origins, PAGES, guard};
 use crate::intake::Intake;
 use crate::proto::FILE_DESCRIPTOR_SET;
@@ -25,10 +26,12 @@ use crate::proto::engine_server::{EngineServer, SERVICE_NAME};
 use crate::service::Service;
 use crate::streams::stopped;
 use crate::tls::{CertificateFiles, Tls};
-use crate::{connections, intake, rest};
+use crate::{answers, connections, intake, rest};
 
 /// How long calls under way may take when the engine stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// The connections that may wait to be accepted. The usual 128 are fewer than many clients that come back at once.
+const BACKLOG: u32 = 1_024;
 /// How often gRPC health checks whether the engine is ready.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -100,9 +103,17 @@ pub async fn bind(listen: impl Into<Listen>) -> Result<Bound, ServeError> {
         Reach::Tls(files) => (Some(Tls::read(files).map_err(ServeError::Certificate)?), Origins::Tls),
         Reach::BehindProxy => (None, Origins::BehindProxy),
     };
-    let listener = TcpListener::bind(asked).await.map_err(|e| ServeError::Bind(asked, e))?;
+    let listener = listen_on(asked).map_err(|e| ServeError::Bind(asked, e))?;
     let address = listener.local_addr().map_err(|e| ServeError::Bind(asked, e))?;
     Ok(Bound { listener, address, tls, origins })
+}
+
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // An engine that was just killed leaves connections behind that would keep the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 impl Bound {
@@ -146,7 +157,8 @@ fn router(engine: Engine, stopping: &watch::Receiver<bool>, origins: Origins) ->
     tokio::spawn(report_health(reporter.clone(), engine.clone(), stopping.clone()));
     let pages =
         axum::Router::new().route(PAGES[0], get(healthz)).route(PAGES[1], get(metrics)).with_state(engine.clone());
-    let service = Arc::new(Service::new(engine.clone(), stopping.clone()));
+    let budget = Budget::default();
+    let service = Arc::new(Service::new(engine.clone(), stopping.clone(), budget.clone()));
     let (rest, actions) = rest::routes(service.clone());
     let grpc = Routes::new(EngineServer::from_arc(service))
         .add_service(tonic_health::pb::health_server::HealthServer::new(
@@ -160,6 +172,7 @@ fn router(engine: Engine, stopping: &watch::Receiver<bool>, origins: Origins) ->
     // The last layer is the first that a request meets: nothing of its body is read before it is let in.
     router
         .layer(middleware::from_fn_with_state(Intake::default(), intake::count))
+        .layer(middleware::from_fn_with_state(budget, answers::weigh))
         .layer(middleware::from_fn_with_state(Gate { engine, actions }, admit))
         .layer(middleware::from_fn_with_state(origins, guard))
 }

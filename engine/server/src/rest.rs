@@ -77,7 +77,7 @@ pub(crate) fn routes(service: Shared) -> (axum::Router, Actions) {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this path has no such method")
     });
     let unknown = async || Problem::new(StatusCode::NOT_FOUND, "not-found", "there is no such path");
-    (router.route("/v1/{*rest}", any(unknown)), actions(&document))
+    (router.route(PREFIX, any(unknown)).route("/v1/{*rest}", any(unknown)), actions(&document))
 }
 
 /// The OpenAPI document, as it is served and as it stands in the repository.

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use cerebelum_worker::{ApprovalsRequest, Caller, Decision, Engine, ReopenMode, TenantEngine, TokenRequest};
 use futures::StreamExt;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::Access;
+use crate::answers::Budget;
 use crate::convert::{or_default, refusal};
 use crate::proto;
 use crate::proto::engine_server::Engine as Verbs;
-use crate::streams::{Answers, answers, feed_history, feed_logs, feed_watch, stopped, stopping_refusal};
+use crate::streams::{Answers, Ended, Reader, answers, feed_history, feed_logs, feed_watch, stopped, stopping_refusal};
 
 /// The longest time that one call waits for an end; a client that wants to wait longer calls again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -21,11 +22,31 @@ type Answer<T> = Result<Response<T>, Status>;
 pub(crate) struct Service {
     pub(crate) engine: Engine,
     stopping: watch::Receiver<bool>,
+    budget: Budget,
 }
 
 impl Service {
-    pub(crate) fn new(engine: Engine, stopping: watch::Receiver<bool>) -> Self {
-        Self { engine, stopping }
+    pub(crate) fn new(engine: Engine, stopping: watch::Receiver<bool>, budget: Budget) -> Self {
+        Self { engine, stopping, budget }
+    }
+
+    /// Waits until a large answer may be made. It counts until the result is dropped.
+    async fn whole<T: Sync>(&self, request: &Request<T>) -> Result<OwnedSemaphorePermit, Status> {
+        self.budget.of(Some(Access::of(request)?.caller.tenant)).whole().await
+    }
+
+    /// A stream of answers, fed beside its reader.
+    fn stream<T, F>(&self, access: Access, feed: impl FnOnce(Reader<T>) -> F) -> Response<Answers<T>>
+    where
+        T: prost::Message + 'static,
+        F: Future<Output = Result<(), Ended>> + Send + 'static,
+    {
+        let budget = self.budget.of(Some(access.caller.tenant));
+        let answers = answers(self.stopping.clone(), access.lost(self.engine.clone()), budget, feed);
+        let leaving = answers.leaving();
+        let mut response = Response::new(answers);
+        response.extensions_mut().insert(leaving);
+        response
     }
 
     /// The caller of a request whose message is there.
@@ -97,7 +118,7 @@ impl Verbs for Service {
     }
 
     async fn status(&self, request: Request<proto::StatusRequest>) -> Answer<proto::ExecutionStatus> {
-        let engine = self.of(&request).await?;
+        let (engine, _page) = (self.of(&request).await?, self.whole(&request).await?);
         let status = engine.status(&request.into_inner().execution_id).await.map_err(refusal)?;
         Ok(Response::new(status.into()))
     }
@@ -115,32 +136,32 @@ impl Verbs for Service {
     }
 
     async fn watch(&self, request: Request<proto::WatchRequest>) -> Answer<Self::WatchStream> {
-        let (engine, lost) = (self.of(&request).await?, Access::of(&request)?.lost(self.engine.clone()));
+        let (engine, access) = (self.of(&request).await?, Access::of(&request)?);
         let id = request.into_inner().execution_id;
-        Ok(Response::new(answers(self.stopping.clone(), lost, |reader| feed_watch(engine, id, reader))))
+        Ok(self.stream(access, |reader| feed_watch(engine, id, reader)))
     }
 
     async fn list(&self, request: Request<proto::ListRequest>) -> Answer<proto::ListResponse> {
-        let engine = self.of(&request).await?;
+        let (engine, _page) = (self.of(&request).await?, self.whole(&request).await?);
         let wish = request.into_inner().try_into().map_err(refusal)?;
         let (executions, next) = engine.list(wish).await.map_err(refusal)?;
         Ok(Response::new(proto::ListResponse { executions: executions.into_iter().map(Into::into).collect(), next }))
     }
 
     async fn history(&self, request: Request<proto::HistoryRequest>) -> Answer<Self::HistoryStream> {
-        let (engine, lost) = (self.of(&request).await?, Access::of(&request)?.lost(self.engine.clone()));
+        let (engine, access) = (self.of(&request).await?, Access::of(&request)?);
         let request = request.into_inner();
-        Ok(Response::new(answers(self.stopping.clone(), lost, |reader| feed_history(engine, request, reader))))
+        Ok(self.stream(access, |reader| feed_history(engine, request, reader)))
     }
 
     async fn logs(&self, request: Request<proto::LogsRequest>) -> Answer<Self::LogsStream> {
-        let (engine, lost) = (self.of(&request).await?, Access::of(&request)?.lost(self.engine.clone()));
+        let (engine, access) = (self.of(&request).await?, Access::of(&request)?);
         let request = request.into_inner();
-        Ok(Response::new(answers(self.stopping.clone(), lost, |reader| feed_logs(engine, request, reader))))
+        Ok(self.stream(access, |reader| feed_logs(engine, request, reader)))
     }
 
     async fn approvals(&self, request: Request<proto::ApprovalsRequest>) -> Answer<proto::ApprovalsResponse> {
-        let engine = self.of(&request).await?;
+        let (engine, _page) = (self.of(&request).await?, self.whole(&request).await?);
         let proto::ApprovalsRequest { execution_id: execution, cursor, limit } = request.into_inner();
         let wish = ApprovalsRequest { execution, cursor, limit };
         let (approvals, next) = engine.approvals(wish).await.map_err(refusal)?;

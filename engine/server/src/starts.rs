@@ -2,6 +2,7 @@
 
 use cerebelum_worker::ApiError;
 use futures::{Stream, StreamExt};
+use prost::Message;
 use tonic::Status;
 
 use crate::access::Access;
@@ -12,6 +13,8 @@ use crate::service::Service;
 
 /// The number of executions that one call may start.
 const STARTS_PER_CALL_MAX: usize = 100_000;
+/// The bytes of the answers to one call, which are kept until all of them are there.
+const RESULTS_BYTES_MAX: usize = 64 << 20;
 /// The number of starts that are passed to the engine together.
 const STARTS_TOGETHER_MAX: usize = 1_000;
 /// The bytes that these may have before they are passed on.
@@ -28,19 +31,22 @@ impl Service {
         mut wishes: impl Stream<Item = Result<Wish, Status>> + Unpin,
     ) -> Result<Vec<StartResult>, Status> {
         let (mut group, mut results) = (Vec::new(), Vec::new());
-        let mut bytes = 0;
+        let (mut bytes, mut result_bytes) = (0, 0);
         while let Some(wish) = wishes.next().await.transpose()? {
-            if results.len() + group.len() == STARTS_PER_CALL_MAX {
-                results.append(&mut self.start_together(access, std::mem::take(&mut group)).await?);
+            if results.len() + group.len() == STARTS_PER_CALL_MAX || result_bytes > RESULTS_BYTES_MAX {
+                self.start_together(access, group).await?;
+                let mib = RESULTS_BYTES_MAX >> 20;
                 return Err(Status::failed_precondition(format!(
-                    "one call may start at most {STARTS_PER_CALL_MAX} executions; those were started, send the rest in another call"
+                    "one call may start at most {STARTS_PER_CALL_MAX} executions, and its answers may have at most {mib} MiB; those were started, send the rest in another call"
                 )));
             }
-            bytes += wish.as_ref().map_or(0, |wish| wish.input.len());
+            bytes += wish.as_ref().map_or(0, Message::encoded_len);
             group.push(wish);
             if group.len() == STARTS_TOGETHER_MAX || bytes > STARTS_TOGETHER_BYTES_MAX {
                 bytes = 0;
-                results.append(&mut self.start_together(access, std::mem::take(&mut group)).await?);
+                let mut told = self.start_together(access, std::mem::take(&mut group)).await?;
+                result_bytes += told.iter().map(Message::encoded_len).sum::<usize>();
+                results.append(&mut told);
             }
         }
         results.append(&mut self.start_together(access, group).await?);

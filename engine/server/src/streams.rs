@@ -1,24 +1,58 @@
 //! Streamed answers: watch, history and logs, fed after each commit and ended when the engine stops.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use cerebelum_history::Position;
 use cerebelum_worker::{ApiError, TenantEngine};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::answers::{Leaving, Share, TenantBudget, is_counted};
 use crate::convert::refusal;
 use crate::proto;
 
 /// The number of messages that wait for a slow reader before its stream waits too.
 const MESSAGES_AHEAD_MAX: usize = 2;
 
+/// How long a reader may leave the next message unread. Meanwhile the message takes memory.
+const SLOW_READER_MAX: Duration = Duration::from_secs(60);
+
+/// A message and the memory that it takes.
+type Weighed<T> = (T, Option<Share>);
+
 /// A stream of answers.
-pub(crate) type Answers<T> = ReceiverStream<Result<T, tonic::Status>>;
+pub(crate) struct Answers<T> {
+    messages: ReceiverStream<Result<Weighed<T>, tonic::Status>>,
+    leaving: Leaving,
+}
+
+impl<T> Answers<T> {
+    /// Where the shares of messages are that have been read from this stream.
+    pub(crate) fn leaving(&self) -> Leaving {
+        self.leaving.clone()
+    }
+}
+
+impl<T> Stream for Answers<T> {
+    type Item = Result<T, tonic::Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(message) = ready!(Pin::new(&mut self.messages).poll_next(context)) else { return Poll::Ready(None) };
+        Poll::Ready(Some(message.map(|(message, share)| {
+            share.into_iter().for_each(|share| self.leaving.add(share));
+            message
+        })))
+    }
+}
 
 /// The sending end of a stream.
-pub(crate) struct Reader<T>(mpsc::Sender<Result<T, tonic::Status>>);
+pub(crate) struct Reader<T> {
+    messages: mpsc::Sender<Result<Weighed<T>, tonic::Status>>,
+    budget: TenantBudget,
+}
 
 /// Why a stream ends early.
 pub(crate) enum Ended {
@@ -26,6 +60,10 @@ pub(crate) enum Ended {
     Refused(ApiError),
     /// The reader is gone.
     Gone,
+    /// The reader does not read.
+    Slow,
+    /// Other readers of the tenant do not read.
+    Full(tonic::Status),
 }
 
 impl From<ApiError> for Ended {
@@ -34,9 +72,25 @@ impl From<ApiError> for Ended {
     }
 }
 
-impl<T> Reader<T> {
+impl<T: prost::Message> Reader<T> {
     async fn tell(&self, answer: T) -> Result<(), Ended> {
-        self.0.send(Ok(answer)).await.map_err(|_| Ended::Gone)
+        let telling = async {
+            let share = self.budget.take(answer.encoded_len()).await;
+            self.messages.send(Ok((answer, share))).await.map_err(|_| Ended::Gone)
+        };
+        tokio::time::timeout(SLOW_READER_MAX, telling).await.unwrap_or(Err(Ended::Slow))
+    }
+
+    /// The same for a message that may be large and that no page bounds: it does not wait for memory.
+    async fn tell_now(&self, answer: T) -> Result<(), Ended> {
+        let bytes = answer.encoded_len();
+        let share = self.budget.take_now(bytes);
+        if share.is_none() && is_counted(bytes) {
+            return Err(Ended::Slow);
+        }
+        let telling = self.messages.send(Ok((answer, share)));
+        let told = tokio::time::timeout(SLOW_READER_MAX, telling).await.map_err(|_| Ended::Slow)?;
+        told.map_err(|_| Ended::Gone)
     }
 }
 
@@ -55,18 +109,21 @@ pub(crate) async fn stopped(mut stopping: watch::Receiver<bool>) {
 pub(crate) fn answers<T, F>(
     stopping: watch::Receiver<bool>,
     lost: impl Future<Output = ApiError> + Send + 'static,
+    budget: TenantBudget,
     feed: impl FnOnce(Reader<T>) -> F,
 ) -> Answers<T>
 where
-    T: Send + 'static,
+    T: prost::Message + 'static,
     F: Future<Output = Result<(), Ended>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(MESSAGES_AHEAD_MAX);
-    let feed = feed(Reader(sender.clone()));
+    let feed = feed(Reader { messages: sender.clone(), budget });
     tokio::spawn(async move {
         let last = tokio::select! {
             ended = feed => match ended {
                 Err(Ended::Refused(refused)) => Some(refusal(refused)),
+                Err(Ended::Slow) => Some(slow_refusal()),
+                Err(Ended::Full(refused)) => Some(refused),
                 Ok(()) | Err(Ended::Gone) => None,
             },
             () = stopped(stopping) => Some(stopping_refusal()),
@@ -74,11 +131,16 @@ where
             () = sender.closed() => None,
         };
         if let Some(status) = last {
-            // A reader that has gone meanwhile needs no explanation.
-            let _ = sender.send(Err(status)).await;
+            // A reader that has gone meanwhile, or that does not read, needs no explanation.
+            let _ = sender.send_timeout(Err(status), SLOW_READER_MAX).await;
         }
     });
-    ReceiverStream::new(receiver)
+    Answers { messages: ReceiverStream::new(receiver), leaving: Leaving::default() }
+}
+
+fn slow_refusal() -> tonic::Status {
+    let seconds = SLOW_READER_MAX.as_secs();
+    tonic::Status::unavailable(format!("the answer was not read for {seconds} s, or others were not: ask again"))
 }
 
 /// An execution now and after every change.
@@ -89,7 +151,7 @@ pub(crate) async fn feed_watch(
 ) -> Result<(), Ended> {
     let mut changes = pin!(engine.watch(&id));
     while let Some(status) = changes.next().await {
-        reader.tell(status?.into()).await?;
+        reader.tell_now(status?.into()).await?;
     }
     Ok(())
 }
@@ -127,6 +189,7 @@ async fn tell_events(
     reader: &Reader<proto::Event>,
 ) -> Result<(), Ended> {
     loop {
+        let _page = reader.budget.page().await.map_err(Ended::Full)?;
         let events = engine.history(id, run, *after).await?;
         let Some(last) = events.last() else { return Ok(()) };
         *after = last.position;
@@ -161,6 +224,7 @@ async fn tell_lines(
     reader: &Reader<proto::LogLine>,
 ) -> Result<(), Ended> {
     loop {
+        let _page = reader.budget.page().await.map_err(Ended::Full)?;
         let lines = engine.logs(id, *after).await?;
         let Some(last) = lines.last() else { return Ok(()) };
         *after = last.seq;

@@ -51,10 +51,19 @@ impl CertificateFiles {
 }
 
 /// The certificate that new connections get.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Tls {
     files: CertificateFiles,
+    /// What was read of the files first.
+    first: (Vec<u8>, Vec<u8>),
     current: Arc<RwLock<Arc<ServerConfig>>>,
+}
+
+impl std::fmt::Debug for Tls {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 impl Tls {
@@ -63,8 +72,9 @@ impl Tls {
     /// # Errors
     /// When one of them cannot be read, or they do not belong together; in one line that names the file.
     pub(crate) fn read(files: CertificateFiles) -> Result<Self, String> {
-        let current = files.config(&files.read()?)?;
-        Ok(Self { files, current: Arc::new(RwLock::new(current)) })
+        let first = files.read()?;
+        let current = files.config(&first)?;
+        Ok(Self { files, first, current: Arc::new(RwLock::new(current)) })
     }
 
     /// The TLS side of a new connection.
@@ -75,17 +85,17 @@ impl Tls {
 
     /// Reads the files again when they have changed, for ever. Files that cannot be used change nothing.
     pub(crate) async fn keep_reloading(self) {
-        let mut known = self.files.read().ok();
+        let mut known = self.first;
         loop {
             tokio::time::sleep(RELOAD_INTERVAL).await;
             let read = self.files.read();
-            if read.is_ok() && read.as_ref().ok() == known.as_ref() {
+            if read.as_ref().is_ok_and(|read| *read == known) {
                 continue;
             }
             match read.and_then(|read| Ok((self.files.config(&read)?, read))) {
                 Ok((config, read)) => {
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
-                    known = Some(read);
+                    known = read;
                     tracing::info!("the certificate has changed: new connections get the new one");
                 }
                 Err(why) => tracing::warn!(why, "the certificate cannot be read again: the one before stays"),

@@ -5,17 +5,15 @@ use std::time::Duration;
 use axum::body::Bytes;
 use cerebelum_worker::COMPONENT_BYTES_MAX;
 use futures::{Stream, StreamExt};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::access::Access;
-use crate::convert::refusal;
+use crate::convert::{refusal, too_large};
 use crate::proto;
 use crate::service::Service;
 
 /// How long the bytes of a component may take to arrive. Meanwhile they take one of the tenant's turns.
 const UPLOAD_MAX: Duration = Duration::from_secs(600);
-/// What a refusal for size says.
-pub(crate) const COMPONENT_TOO_LARGE: &str = "a component may have at most";
 
 impl Service {
     /// Receives a whole component, and keeps it under the name, or that of the file.
@@ -41,7 +39,7 @@ async fn receive(mut pieces: impl Stream<Item = Result<Bytes, Status>> + Unpin) 
     while let Some(piece) = pieces.next().await.transpose()? {
         if all.len() + piece.len() > COMPONENT_BYTES_MAX {
             let max = COMPONENT_BYTES_MAX >> 20;
-            return Err(Status::failed_precondition(format!("{COMPONENT_TOO_LARGE} {max} MiB")));
+            return Err(too_large(Code::FailedPrecondition, format!("a component may have at most {max} MiB")));
         }
         all.extend_from_slice(&piece);
     }

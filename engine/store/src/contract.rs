@@ -105,8 +105,9 @@ pub trait IdentityStore: Send + Sync + 'static {
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>>;
     /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.
     fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool>;
-    /// Replaces the quotas that were set for a tenant. Returns `false` if there is none with this name.
-    fn set_quotas(&self, name: &str, quotas: &str) -> StoreFuture<'_, bool>;
+    /// Replaces the quotas that were set for a tenant. Returns `false` if they are not the first ones given, or if there is
+    /// no tenant with this name.
+    fn set_quotas(&self, name: &str, quotas: (&str, &str)) -> StoreFuture<'_, bool>;
     /// The number of a tenant's open executions; counting stops at `max`.
     fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64>;
     /// Stores a new token. Returns `false` if its tenant has `tokens_max` valid tokens. Of tokens that have ended, it

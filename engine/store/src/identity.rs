@@ -85,10 +85,10 @@ pub(crate) async fn suspend_tenant(database: &Database, name: &str, suspended: b
 }
 
 /// See [`crate::IdentityStore::set_quotas`].
-pub(crate) async fn set_quotas(database: &Database, name: &str, quotas: &str) -> Result<bool, DbError> {
-    static SET: Statement = Statement::new("update tenants set quotas = $2 where name = $1");
+pub(crate) async fn set_quotas(database: &Database, name: &str, (from, to): (&str, &str)) -> Result<bool, DbError> {
+    static SET: Statement = Statement::new("update tenants set quotas = $3 where name = $1 and quotas = $2");
     let mut session = database.write().await?;
-    let changed = session.run(&SET, &[name.into(), quotas.into()]).await?;
+    let changed = session.run(&SET, &[name.into(), from.into(), to.into()]).await?;
     session.commit().await?;
     Ok(changed == 1)
 }

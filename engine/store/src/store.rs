@@ -309,9 +309,9 @@ impl IdentityStore for SqlStore {
         self.run(async move { identity::suspend_tenant(&self.database, &name, suspended).await })
     }
 
-    fn set_quotas(&self, name: &str, quotas: &str) -> StoreFuture<'_, bool> {
-        let (name, quotas) = (name.to_owned(), quotas.to_owned());
-        self.run(async move { identity::set_quotas(&self.database, &name, &quotas).await })
+    fn set_quotas(&self, name: &str, (from, to): (&str, &str)) -> StoreFuture<'_, bool> {
+        let (name, from, to) = (name.to_owned(), from.to_owned(), to.to_owned());
+        self.run(async move { identity::set_quotas(&self.database, &name, (&from, &to)).await })
     }
 
     fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64> {

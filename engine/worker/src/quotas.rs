@@ -113,9 +113,11 @@ impl Bucket {
     fn take(&mut self, per_second: u64, now_ms: u64) -> bool {
         // So many thousandths come back in a millisecond.
         let back = now_ms.saturating_sub(self.at_ms).saturating_mul(per_second);
-        self.used_milli = self.used_milli.saturating_sub(back);
-        self.at_ms = now_ms;
-        let fits = self.used_milli + 1_000 <= per_second.saturating_mul(BURST_SECONDS * 1_000);
+        // The rate may have been lowered since.
+        let all = per_second.saturating_mul(BURST_SECONDS * 1_000);
+        self.used_milli = self.used_milli.min(all).saturating_sub(back);
+        self.at_ms = self.at_ms.max(now_ms);
+        let fits = self.used_milli + 1_000 <= all;
         if fits {
             self.used_milli += 1_000;
         }
@@ -144,6 +146,8 @@ pub(crate) struct Usage {
     open: Mutex<OpenCount>,
     /// One counts at a time; the others wait for the result.
     counting: tokio::sync::Mutex<()>,
+    /// One component is stored at a time, so that two do not exceed a quota together.
+    pub(crate) storing: tokio::sync::Mutex<()>,
 }
 
 /// A start that was admitted and is not stored yet.
@@ -257,6 +261,8 @@ mod tests {
         assert_eq!(taken(&mut bucket, 1_000_200), 1);
         assert_eq!(taken(&mut bucket, 1_002_200), 10);
         assert_eq!(taken(&mut bucket, 9_000_000), 50);
+        assert_eq!(taken(&mut bucket, 9_000_000), 0);
+        assert!(!bucket.take(1, 9_000_500) && bucket.take(1, 9_001_000), "a lower rate has no older debt");
         let mut none = Bucket::default();
         assert_eq!((0..1_000).filter(|_| none.take(0, 1_000_000)).count(), 0);
     }

@@ -18,6 +18,8 @@ const TOKENS_MAX: u32 = 1_000;
 const TENANT_NAME_BYTES_MAX: usize = 64;
 /// The longest name of a token's owner, in bytes.
 const TOKEN_NAME_BYTES_MAX: usize = 128;
+/// How often quotas are read again after another request has changed them meanwhile.
+const QUOTA_ATTEMPTS_MAX: usize = 20;
 /// How long the offline creation of a token may hold the database, which it does not use as an engine.
 const OFFLINE_LEASE: Duration = Duration::from_secs(10);
 
@@ -182,19 +184,26 @@ impl Engine {
         changes: Vec<(String, Option<u64>)>,
     ) -> Result<TenantDetail, ApiError> {
         caller.check(Action::Tenants)?;
-        let found = tenant(&*self.node.store, name).await?;
-        // Names that this engine does not know were set by another version and stay.
-        let mut stored: BTreeMap<String, u64> = serde_json::from_str(&found.quotas).unwrap_or_default();
-        for (quota, max) in changes {
-            match (Quota::named(&quota)?, max) {
-                (known, Some(max)) => stored.insert(known.name().to_owned(), max),
-                (known, None) => stored.remove(known.name()),
-            };
+        let changes = changes.into_iter().map(|(quota, max)| Ok((Quota::named(&quota)?, max)));
+        let changes = changes.collect::<Result<Vec<_>, ApiError>>()?;
+        for _ in 0..QUOTA_ATTEMPTS_MAX {
+            let found = tenant(&*self.node.store, name).await?;
+            // Names that this engine does not know were set by another version and stay.
+            let stored = serde_json::from_str::<BTreeMap<String, u64>>(&found.quotas);
+            let mut stored = stored.map_err(|_| ApiError::Conflict("the tenant's stored quotas are damaged".into()))?;
+            for (quota, max) in &changes {
+                match max {
+                    Some(max) => stored.insert(quota.name().to_owned(), *max),
+                    None => stored.remove(quota.name()),
+                };
+            }
+            let text = serde_json::to_string(&stored).expect("names and numbers");
+            if self.node.store.set_quotas(name, (&found.quotas, &text)).await.map_err(unavailable)? {
+                self.node.usages.note(found.id, Quotas::parse(&text));
+                return self.show_tenant(caller, name).await;
+            }
         }
-        let text = serde_json::to_string(&stored).expect("names and numbers");
-        self.node.store.set_quotas(name, &text).await.map_err(unavailable)?;
-        self.node.usages.note(found.id, Quotas::parse(&text));
-        self.show_tenant(caller, name).await
+        Err(ApiError::Unavailable("the tenant's quotas are changed by others all the time: try again".to_owned()))
     }
 
     /// Creates a token. The first one closes an engine that was open to its machine.

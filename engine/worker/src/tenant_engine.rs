@@ -90,9 +90,11 @@ impl TenantEngine {
             InspectError::Refused(cause) => ApiError::Conflict(cause),
             InspectError::HostError(cause) => ApiError::Unavailable(cause),
         })?;
+        let usage = self.node.usages.of(self.tenant);
+        let _one = usage.storing.lock().await;
         let others = self.node.store.components(self.tenant).await.map_err(unavailable)?;
         if !others.iter().any(|other| other.name == name && other.digest == inspected.digest) {
-            self.node.usages.of(self.tenant).admit_component(&others, bytes.len() as u64)?;
+            usage.admit_component(&others, bytes.len() as u64)?;
         }
         let upload = Upload {
             tenant: self.tenant,

@@ -117,8 +117,23 @@ fn components_are_counted_by_number_and_bytes(database: Database) {
         let said = engine.cli(&["tenant", "set-quota", "acme", wrong, "--token", &admin]);
         assert!(said.code == code && said.err.contains(part), "{said:?}");
     }
-    let said = engine.cli(&["tenant", "set-quota", "nobody", "components=3", "--token", &admin]);
+    let said = engine.cli(&["tenant", "set-quota", "absent", "components=3", "--token", &admin]);
     assert_eq!(said.code, 3, "{said:?}");
+    // Changes at once are all kept, and an admin can always mend a quota that is too small.
+    std::thread::scope(|scope| {
+        for quota in ["components=7", "component-bytes=8", "open-executions=9", "starts-per-second=10"] {
+            let (engine, admin) = (&engine, &admin);
+            scope.spawn(move || set(engine, admin, quota));
+        }
+    });
+    let now = quotas(&engine, &admin);
+    let kept =
+        ["components", "component-bytes", "open-executions", "starts-per-second"].map(|name| now[name]["max"].clone());
+    assert_eq!(kept, [7, 8, 9, 10]);
+    engine.ok(&["tenant", "set-quota", "default", "calls-per-second=0", "--token", &admin]);
+    is_refused(&engine.cli(&["list", "--token", &admin]), "calls-per-second");
+    engine.ok(&["tenant", "set-quota", "default", "calls-per-second=default", "--token", &admin]);
+    assert_eq!(engine.cli(&["list", "--token", &admin]).code, 0);
     let said = engine.cli(&["tenant", "show", "acme", "--token", &acme]);
     assert_eq!(said.code, 5, "{said:?}");
 }

@@ -200,7 +200,11 @@ fn many_starts_are_answered_one_by_one(database: Database) {
     }
     let long = format!("{{\"workflow\": \"{}\"}}\n", "x".repeat(5 << 20));
     let refused = curl(&engine, ("POST", "/v1/starts"), NDJSON, long.as_bytes());
-    assert_eq!(refused.problem(), (400, "invalid".to_owned()));
+    assert_eq!(refused.problem(), (413, "too-large".to_owned()));
+    // What a refusal repeats of a start is cut.
+    let odd = format!("{{\"{}\": 1}}\n", "x".repeat(1 << 20)).repeat(20);
+    let answers = curl(&engine, ("POST", "/v1/starts"), NDJSON, odd.as_bytes());
+    assert!(lines(&answers).len() == 20 && answers.body.len() < 60_000, "{}", answers.body.len());
 }
 
 /// The operations of the document, with something in place of each parameter of the path.
@@ -259,7 +263,7 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
     upload(&engine);
     let start = br#"{"workflow": "guests/sleeper", "input": 1}"#;
     let at = "/v1/executions";
-    let cases: [Case; 17] = [
+    let cases: [Case; 19] = [
         ("POST", at, JSON, b"{", 400, "the body cannot be read"),
         ("POST", at, JSON, br#"{"workflow": "guests/sleeper", "imput": 1}"#, 400, "imput"),
         ("POST", at, JSON, br#"{"workflow": "guests/sleeper", "delay": 5}"#, 400, "expected a string"),
@@ -281,7 +285,9 @@ fn what_cannot_be_meant_is_refused_in_one_line() {
         ("GET", "/v1/executions?status=odd", &[], b"", 400, "a status is one of"),
         ("GET", "/v1/executions?cursor=odd", &[], b"", 400, "cursor"),
         ("GET", "/v1/executions/a%00b", &[], b"", 400, "execution id"),
-        ("GET", "/v1/executions/%ff", &[], b"", 400, "UTF-8"),
+        ("GET", "/v1/executions/%ff", &[], b"", 400, "\"invalid\""),
+        ("GET", "/v1/", &[], b"", 404, "no such path"),
+        ("GET", at, &["-H", "host: evil.example"], b"", 421, "misdirected"),
         ("PATCH", at, &[], b"", 405, "no such method"),
         ("GET", "/v1/executionz", &[], b"", 404, "no such path"),
     ];

@@ -18,3 +18,4 @@ mod clients;
 mod components;
 mod guests;
 mod tenants;
+mod unread;

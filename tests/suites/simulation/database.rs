@@ -368,9 +368,9 @@ impl IdentityStore for Link {
         self.read(move |memory| memory.suspend_tenant(&name, suspended))
     }
 
-    fn set_quotas(&self, name: &str, quotas: &str) -> StoreFuture<'_, bool> {
-        let (name, quotas) = (name.to_owned(), quotas.to_owned());
-        self.read(move |memory| memory.set_quotas(&name, &quotas))
+    fn set_quotas(&self, name: &str, (from, to): (&str, &str)) -> StoreFuture<'_, bool> {
+        let (name, from, to) = (name.to_owned(), from.to_owned(), to.to_owned());
+        self.read(move |memory| memory.set_quotas(&name, (&from, &to)))
     }
 
     fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64> {

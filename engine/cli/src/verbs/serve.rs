@@ -43,7 +43,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     let _ = out.say(&format!("cerebelum is ready on {} (database {database})", bound.url()));
     if is_closed && matches!(engine.has_tokens().await, Ok(false)) {
         tracing::warn!(
-            "no tokens: other machines may reach this port, so every client is refused; stop this engine and make the first one with `cerebelum token create --database …`"
+            "no tokens: other machines may reach this port, so every client is refused; make the first one with `cerebelum token create --role admin --name NAME --data DIR`, on SQLite while the engine is stopped"
         );
     }
     if matches!(engine.is_open().await, Ok(true)) {

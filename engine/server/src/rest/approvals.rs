@@ -1,39 +1,45 @@
 //! Questions to people, and the answers.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::body::Json;
 use super::problem::Problems;
-use super::query::Parameters;
+use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};
 use crate::access::Access;
 use crate::json::shapes::{ApprovalsJson, DecidedJson};
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 
-/// A yes.
+/// An approval.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Approve {
     /// What the workflow gets; it has to fit the question's schema. `{}` if it is left out.
     #[schema(value_type = Option<serde_json::Value>)]
+    #[serde(default, deserialize_with = "present")]
     data: Option<Box<RawValue>>,
     comment: Option<String>,
     /// Who answers. With a token, the token's name counts instead.
     by: Option<String>,
 }
 
-/// A no.
+/// A rejection.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reject {
     reason: Option<String>,
     /// Who answers. With a token, the token's name counts instead.
     by: Option<String>,
+}
+
+/// A value that is there, also if it is `null`.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(from).map(Some)
 }
 
 /// Open questions, oldest first.

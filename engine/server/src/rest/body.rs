@@ -7,9 +7,10 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::Problem;
+use crate::convert::too_large;
 
 /// The largest JSON body, in bytes; the same as of a gRPC message.
 pub(crate) const JSON_BYTES_MAX: usize = 4 << 20;
@@ -61,13 +62,9 @@ pub(crate) fn pieces(body: Body) -> impl futures::Stream<Item = Result<Bytes, St
 pub(crate) fn broken_body(error: &(dyn Error + 'static)) -> Problem {
     if cause::<LengthLimitError>(error).is_some() {
         let mib = JSON_BYTES_MAX >> 20;
-        return too_large(format!("a JSON body may have at most {mib} MiB"));
+        return too_large(Code::InvalidArgument, format!("a JSON body may have at most {mib} MiB")).into();
     }
     Problem::from(status_of(error))
-}
-
-pub(crate) fn too_large(why: String) -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why)
 }
 
 /// The limit that a body met, or that it broke off.

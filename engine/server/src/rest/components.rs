@@ -1,19 +1,18 @@
 //! Components: upload, list, remove.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::body::{needs_type, pieces, too_large};
+use super::body::{needs_type, pieces};
 use super::problem::Problems;
-use super::query::Parameters;
+use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};
 use crate::access::Access;
 use crate::json::shapes::{ComponentJson, ComponentsJson, RemovedJson};
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
-use crate::uploads::COMPONENT_TOO_LARGE;
 
 /// Uploads a component. It becomes the current version of its name.
 #[utoipa::path(post, path = "/v1/components", operation_id = "Upload", tag = "components",
@@ -30,11 +29,7 @@ pub(super) async fn upload(
     let name = query.take("name")?.ok_or_else(|| Problem::invalid("say `?name=` and the name of the component"))?;
     query.end()?;
     needs_type(&headers, &["application/wasm", "application/octet-stream"])?;
-    let kept = service.upload_pieces(&access, (Some(name), ""), pieces(body)).await;
-    let kept = kept.map_err(|refused| match refused.message().contains(COMPONENT_TOO_LARGE) {
-        true => too_large(refused.message().to_owned()),
-        false => refused.into(),
-    })?;
+    let kept = service.upload_pieces(&access, (Some(name), ""), pieces(body)).await?;
     Ok(json(crate::json::component(&kept)))
 }
 

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 
+use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -14,16 +15,16 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
-use tonic::Status;
+use tonic::{Code, Status};
 use utoipa::ToSchema;
 
 use super::body::{JSON_BYTES_MAX, Json, needs_type, parse, pieces};
 use super::lines::{NDJSON, at_once, lines};
 use super::problem::Problems;
-use super::query::Parameters;
+use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};
 use crate::access::Access;
-use crate::convert::refusal;
+use crate::convert::{refusal, too_large};
 use crate::json::shapes::{EventJson, ExecutionsJson, LogJson, ResultJson, StatusJson, SummaryJson};
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
@@ -126,7 +127,7 @@ pub(super) async fn start_many(
 fn broken_line(broken: LinesCodecError) -> Status {
     match broken {
         LinesCodecError::MaxLineLengthExceeded => {
-            Status::invalid_argument(format!("a line may have at most {} MiB", JSON_BYTES_MAX >> 20))
+            too_large(Code::InvalidArgument, format!("a line may have at most {} MiB", JSON_BYTES_MAX >> 20))
         }
         LinesCodecError::Io(error) => {
             let met = error.get_ref().and_then(|cause| cause.downcast_ref::<Status>()).cloned();
@@ -203,7 +204,7 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     query.end()?;
     let mut answers = service.watch(asked(access, proto::WatchRequest { execution_id })).await?.into_inner();
-    let first = answers.next().await.transpose()?;
+    let (first, leaving) = (answers.next().await.transpose()?, answers.leaving());
     let known = headers.get("last-event-id").map(|id| id.as_bytes());
     let summary = first.as_ref().and_then(|status| status.summary.as_ref());
     if summary.is_some_and(|now| now.ended_at.is_some() && known == Some(version(now).as_bytes())) {
@@ -219,7 +220,7 @@ pub(super) async fn events(
             Err(refused) => Event::default().event("problem").data(Problem::from(refused).line()),
         })
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+    Ok((Extension(leaving), Sse::new(events).keep_alive(KeepAlive::default())).into_response())
 }
 
 /// What changes with every change of an execution.
@@ -300,7 +301,7 @@ macro_rules! steer {
     ($(#[$doc:meta])* $verb:ident, $path:literal, $id:literal, $request:ident) => {
         $(#[$doc])*
         #[utoipa::path(post, path = $path, operation_id = $id, tag = "executions", params(("id" = String, Path)),
-            responses((status = 204, description = "It is written down"), Problems))]
+            responses((status = 204, description = "The request is recorded"), Problems))]
         pub(super) async fn $verb(
             State(service): State<Shared>,
             access: Access,
@@ -330,7 +331,7 @@ steer!(
 /// Resumes an execution that was paused or parked, or that has failed.
 #[utoipa::path(post, path = "/v1/executions/{id}/resume", operation_id = "Resume", tag = "executions",
     params(("id" = String, Path), ("force" = Option<bool>, Query, description = "Also if its history does not fit its component")),
-    responses((status = 204, description = "It is written down"), Problems))]
+    responses((status = 204, description = "The request is recorded"), Problems))]
 pub(super) async fn resume(
     State(service): State<Shared>,
     access: Access,

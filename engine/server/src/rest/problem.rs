@@ -10,6 +10,8 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::convert::{cut, is_too_large};
+
 /// The content type of a problem.
 const PROBLEM: &str = "application/problem+json";
 /// The seconds after which a request that was refused for lack of room may be sent again.
@@ -36,12 +38,18 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, 
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title: status.canonical_reason().unwrap_or("Refused"), code, detail: detail.into() }
+        Self { status, title: status.canonical_reason().unwrap_or("Refused"), code, detail: cut(detail.into()) }
     }
 
     /// A request that cannot be understood.
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", detail)
+    }
+
+    /// A request that does not come from where it may come from, or asks for another engine.
+    pub(crate) fn from_guard(status: StatusCode, detail: &str) -> Self {
+        let code = if status == StatusCode::FORBIDDEN { "forbidden" } else { "misdirected" };
+        Self::new(status, code, detail)
     }
 
     /// The problem on one line of an answer that has begun.
@@ -53,6 +61,7 @@ impl Problem {
 impl From<Status> for Problem {
     fn from(refused: Status) -> Self {
         let (status, code) = match refused.code() {
+            _ if is_too_large(&refused) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
             Code::InvalidArgument | Code::OutOfRange | Code::Cancelled => (StatusCode::BAD_REQUEST, "invalid"),
             Code::NotFound => (StatusCode::NOT_FOUND, "not-found"),
             Code::FailedPrecondition | Code::AlreadyExists => (StatusCode::CONFLICT, "conflict"),

@@ -1,4 +1,4 @@
-//! The parameters behind the `?` of a request. Unknown and repeated ones are refused, because a misspelt filter would
+//! The parameters in the path and behind the `?` of a request. Unknown and repeated ones are refused, because a misspelt filter would
 //! otherwise find everything.
 
 use std::collections::HashMap;
@@ -7,8 +7,22 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
 
 use super::Problem;
+
+/// The parameters in the path.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        Ok(Self(read.map_err(|refused| Problem::invalid(refused.body_text()))?.0))
+    }
+}
 
 /// The parameters that no handler has taken yet.
 #[derive(Debug)]

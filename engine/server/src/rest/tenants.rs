@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::body::Json;
 use super::problem::Problems;
-use super::query::Parameters;
+use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};
 use crate::access::Access;
 use crate::json::shapes::{CallerJson, TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson};

@@ -95,10 +95,10 @@ impl IdentityStore for MemoryStore {
         self.transact(|tables| tables.suspend_tenant(name, suspended))
     }
 
-    fn set_quotas(&self, name: &str, quotas: &str) -> StoreFuture<'_, bool> {
+    fn set_quotas(&self, name: &str, (from, to): (&str, &str)) -> StoreFuture<'_, bool> {
         self.transact(|tables| {
-            let found = tables.tenants.iter_mut().find(|tenant| tenant.name == name);
-            found.map(|tenant| quotas.clone_into(&mut tenant.quotas)).is_some()
+            let found = tables.tenants.iter_mut().find(|tenant| tenant.name == name && tenant.quotas == from);
+            found.map(|tenant| to.clone_into(&mut tenant.quotas)).is_some()
         })
     }
 
