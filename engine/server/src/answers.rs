@@ -85,6 +85,15 @@ pub(crate) struct TenantBudget {
 pub(crate) struct Share {
     _of_tenant: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
+    /// What the tenant has is remembered as long as anything of it is taken.
+    _own: Arc<Own>,
+}
+
+/// A page, or what counts as some, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    _of_tenant: OwnedSemaphorePermit,
+    _own: Arc<Own>,
 }
 
 impl TenantBudget {
@@ -93,23 +102,24 @@ impl TenantBudget {
         let units = units(bytes);
         let _of_tenant = self.own.bytes.clone().try_acquire_many_owned(units).ok()?;
         let _of_all = self.all.clone().try_acquire_many_owned(units).ok()?;
-        Some(Share { _of_tenant, _of_all })
+        Some(Share { _of_tenant, _of_all, _own: self.own.clone() })
     }
 
     /// Waits until a page may be read. It counts until the result is dropped.
-    pub(crate) async fn page(&self) -> Result<OwnedSemaphorePermit, Status> {
+    pub(crate) async fn page(&self) -> Result<Pages, Status> {
         self.pages(1).await
     }
 
     /// Waits until a status or a list may be made, which has some megabytes, in several forms.
-    pub(crate) async fn whole(&self) -> Result<OwnedSemaphorePermit, Status> {
+    pub(crate) async fn whole(&self) -> Result<Pages, Status> {
         self.pages(WHOLE_PAGES).await
     }
 
-    async fn pages(&self, pages: u32) -> Result<OwnedSemaphorePermit, Status> {
+    async fn pages(&self, pages: u32) -> Result<Pages, Status> {
         let pages = self.own.pages.clone().acquire_many_owned(pages);
         let waited = tokio::time::timeout(PAGE_WAIT_MAX, pages).await;
-        waited.ok().and_then(Result::ok).ok_or_else(full)
+        let _of_tenant = waited.ok().and_then(Result::ok).ok_or_else(full)?;
+        Ok(Pages { _of_tenant, _own: self.own.clone() })
     }
 
     /// Takes these bytes as soon as they are free. Few bytes take nothing.
@@ -120,7 +130,7 @@ impl TenantBudget {
         let units = units(bytes);
         let _of_tenant = self.own.bytes.clone().acquire_many_owned(units).await.ok()?;
         let _of_all = self.all.clone().acquire_many_owned(units).await.ok()?;
-        Some(Share { _of_tenant, _of_all })
+        Some(Share { _of_tenant, _of_all, _own: self.own.clone() })
     }
 }
 
@@ -284,6 +294,22 @@ mod tests {
         });
         held.pop();
         assert!(waiting.await.unwrap());
+        drop(first);
+        held.push(budget.of(Some(TenantId(1))).take_now(1 << 20).unwrap());
+        assert!(
+            budget.of(Some(TenantId(1))).take_now(5_000).is_none(),
+            "no request is there, and the answers still are"
+        );
+    }
+
+    #[tokio::test]
+    async fn pages_count_while_no_request_waits_for_one() {
+        let budget = Budget::default();
+        let free = || budget.of(Some(TenantId(1))).own.pages.available_permits();
+        let page = budget.of(Some(TenantId(1))).whole().await.unwrap();
+        assert_eq!(free(), TENANT_PAGES_MAX - WHOLE_PAGES as usize);
+        drop(page);
+        assert_eq!(free(), TENANT_PAGES_MAX);
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use cerebelum_worker::{ApprovalsRequest, Caller, Decision, Engine, ReopenMode, TenantEngine, TokenRequest};
 use futures::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::Access;
-use crate::answers::Budget;
+use crate::answers::{Budget, Pages};
 use crate::convert::{or_default, refusal};
 use crate::proto;
 use crate::proto::engine_server::Engine as Verbs;
@@ -31,7 +31,7 @@ impl Service {
     }
 
     /// Waits until a large answer may be made. It counts until the result is dropped.
-    async fn whole<T: Sync>(&self, request: &Request<T>) -> Result<OwnedSemaphorePermit, Status> {
+    async fn whole<T: Sync>(&self, request: &Request<T>) -> Result<Pages, Status> {
         self.budget.of(Some(Access::of(request)?.caller.tenant)).whole().await
     }
 
