@@ -48,7 +48,7 @@ planted: setup
 ## make bench      the figures of docs/performance.md (W=W2 for one, DATABASE=postgres for one database)
 bench: build examples
 	@# Built as everything else is: with the same features, so that nothing is compiled twice.
-	cargo build --release --locked --workspace --quiet
+	cargo build --release --locked --workspace --bins --quiet
 	@W="$(W)" DATABASE="$(DATABASE)" target/release/bench
 
 ## make docs       docs/cli.md and docs/openapi.json from the binary

@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
 use crate::durations::{Moment, Span};
-pub(crate) use identity::{CreateToken, Login, TenantVerb, TokenVerb};
+pub(crate) use identity::{Audit, CreateToken, Login, TenantVerb, TokenVerb};
 
 /// Durable workflows: write ordinary async functions, compile them to WebAssembly, upload, start.
 ///
@@ -167,6 +167,8 @@ pub(crate) enum Verb {
         /// The one to make current
         name: Option<String>,
     },
+    /// Show what was done in a tenant, by whom and from where; the newest first
+    Audit(Audit),
     /// Show for whom, and in which role, commands are given
     Whoami,
     /// Watch a project: rebuild, upload and run it after every change

@@ -65,6 +65,9 @@ pub(crate) struct Settings {
     /// How long an execution is kept after its end; without it, for ever
     #[arg(long, value_name = "D", env = "CEREBELUM_KEEP_ENDED", hide_env_values = true)]
     keep_ended: Option<Span>,
+    /// How long the audit keeps what was done [default: 90d]
+    #[arg(long, value_name = "D", env = "CEREBELUM_KEEP_AUDIT", hide_env_values = true)]
+    keep_audit: Option<Span>,
     /// How long a version of a component is kept after another has replaced it, if no execution needs it [default: 30d]
     #[arg(long, value_name = "D", env = "CEREBELUM_KEEP_COMPONENTS", hide_env_values = true)]
     keep_components: Option<Span>,
@@ -117,6 +120,7 @@ pub(crate) fn effective(
     set_span(&mut engine.hibernate_after, flags.hibernate_after, below.hibernate_after);
     set_span(&mut engine.hibernate_at_once, flags.hibernate_at_once, below.hibernate_at_once);
     set_span(&mut engine.lease, flags.lease, below.lease);
+    set_span(&mut engine.keep_audit, flags.keep_audit, below.keep_audit);
     set_span(&mut engine.keep_components, flags.keep_components, below.keep_components);
     engine.database = flags.database.or(below.database).unwrap_or(engine.database);
     engine.allow_http = flags.allow_http.or(below.allow_http).unwrap_or(engine.allow_http);
@@ -190,7 +194,7 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 18] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 19] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
@@ -213,6 +217,7 @@ impl Effective {
             ("hibernate_after", span(engine.hibernate_after)),
             ("hibernate_at_once", span(engine.hibernate_at_once)),
             ("keep_ended", engine.keep_ended.and_then(span)),
+            ("keep_audit", span(engine.keep_audit)),
             ("keep_components", span(engine.keep_components)),
             ("activations_max", number(engine.activations_max)),
             ("warm_bytes_max", bytes(engine.warm_bytes_max)),

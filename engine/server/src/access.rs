@@ -1,5 +1,6 @@
 //! Lets a request in: its token becomes a caller, whose role must allow the method. No method is reached in another way.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use cerebelum_worker::{Action, ApiError, Caller, Engine};
 use http_body_util::Limited;
 
 use crate::convert::refusal;
-use crate::guard::PAGES;
+use crate::guard::{Origins, PAGES};
 use crate::places::Connection;
 use crate::proto::engine_server::SERVICE_NAME;
 use crate::rest::{Actions, PREFIX, Problem};
@@ -24,7 +25,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
-pub const ACTIONS: [(&str, Action); 29] = [
+pub const ACTIONS: [(&str, Action); 30] = [
     ("Upload", Action::Develop),
     ("Components", Action::Read),
     ("RemoveComponent", Action::Develop),
@@ -54,6 +55,7 @@ pub const ACTIONS: [(&str, Action); 29] = [
     ("SuspendTenant", Action::Tenants),
     ("ShowTenant", Action::Tenants),
     ("SetQuotas", Action::Tenants),
+    ("Audit", Action::Audit),
 ];
 
 /// The caller of a request that was let in, and the token with which it came.
@@ -79,7 +81,7 @@ impl Access {
         if caller.tenant != self.caller.tenant || caller.token != self.caller.token {
             return Err(tonic::Status::unauthenticated("the token came after the request: ask again"));
         }
-        Ok(caller)
+        Ok(Caller { address: self.caller.address, ..caller })
     }
 
     /// Resolves when the token is refused: it was revoked or has expired since, or its tenant was suspended.
@@ -102,12 +104,13 @@ pub(crate) struct Gate {
     pub(crate) engine: Engine,
     /// Of the operations of REST.
     pub(crate) actions: Actions,
+    pub(crate) origins: Origins,
 }
 
 /// Lets a request pass with its caller, or answers with the reason for refusing it. Health and the description of the
 /// interface need no caller.
 pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let Gate { engine, actions } = gate;
+    let Gate { engine, actions, origins } = gate;
     let path = request.uri().path();
     let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
     let (is_method, is_rest) = (method.is_some(), path.starts_with(PREFIX));
@@ -120,12 +123,16 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         None => return next.run(request.map(|body| Body::new(Limited::new(body, OPEN_BODY_BYTES_MAX)))).await,
     };
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
-    let checked = check(&engine, request.headers(), action).await.and_then(|access| {
+    let address = connection.as_ref().map(|connection| address(request.headers(), connection.peer, origins));
+    let checked = check(&engine, (request.headers(), address), action).await.and_then(|access| {
         connection.map_or(Ok(()), |connection| connection.belongs_to(access.caller.tenant)).map(|()| access)
     });
+    if let Err(refused) = &checked {
+        engine.log_refusal(address, path, refused);
+    }
     match checked {
         Ok(access) => {
-            let tenant = engine.of(access.caller.tenant);
+            let tenant = engine.of(&access.caller);
             request.extensions_mut().insert(access);
             tenant.fair(next.run(request)).await
         }
@@ -143,16 +150,29 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
     }
 }
 
-async fn check(engine: &Engine, headers: &HeaderMap, action: Option<Action>) -> Result<Access, ApiError> {
+async fn check(
+    engine: &Engine,
+    (headers, address): (&HeaderMap, Option<IpAddr>),
+    action: Option<Action>,
+) -> Result<Access, ApiError> {
     let token = token(headers)?;
-    let caller = engine.authenticate(token).await?;
+    let caller = Caller { address, ..engine.authenticate(token).await? };
     let action = action.ok_or_else(|| ApiError::NotFound("there is no such method".to_owned()))?;
     caller.check(action)?;
     // With these, an admin can always mend a quota that is too small.
     if !matches!(action, Action::Tenants | Action::Tokens) {
-        engine.of(caller.tenant).count_call()?;
+        engine.of(&caller).count_call()?;
     }
     Ok(Access { caller, action, token: token.map(str::to_owned) })
+}
+
+/// The address from which a request comes: that of the connection or, behind a proxy, the one that the proxy noted last.
+fn address(headers: &HeaderMap, peer: IpAddr, origins: Origins) -> IpAddr {
+    if origins != Origins::BehindProxy {
+        return peer;
+    }
+    let noted = headers.get_all("x-forwarded-for").iter().next_back().and_then(|held| held.to_str().ok());
+    noted.and_then(|noted| noted.rsplit(',').next()?.trim().parse().ok()).unwrap_or(peer)
 }
 
 /// The token of a request: what follows `Bearer` in its one `authorization` header.
@@ -187,6 +207,28 @@ mod tests {
             services.flat_map(|service| &service.method).map(|method| method.name()).collect();
         let listed: BTreeSet<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
         assert_eq!((listed.len(), listed), (ACTIONS.len(), methods));
+    }
+
+    #[test]
+    fn behind_a_proxy_the_address_is_the_one_that_the_proxy_noted_last() {
+        let peer: IpAddr = "127.0.0.1".parse().unwrap();
+        let of = |noted: &[&str], origins| {
+            let mut headers = HeaderMap::new();
+            for value in noted {
+                headers.append("x-forwarded-for", value.parse().unwrap());
+            }
+            address(&headers, peer, origins).to_string()
+        };
+        assert_eq!(of(&["1.1.1.1"], Origins::ThisMachine), "127.0.0.1");
+        assert_eq!(of(&["1.1.1.1"], Origins::Tls), "127.0.0.1");
+        for (noted, address) in [
+            (&[][..], "127.0.0.1"),
+            (&["1.1.1.1, 2.2.2.2"], "2.2.2.2"),
+            (&["1.1.1.1", "2.2.2.2,::7"], "::7"),
+            (&["1.1.1.1, elsewhere"], "127.0.0.1"),
+        ] {
+            assert_eq!(of(noted, Origins::BehindProxy), address);
+        }
     }
 
     #[test]

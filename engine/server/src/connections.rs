@@ -45,11 +45,11 @@ pub(crate) async fn serve(
     let (alive, mut all_closed) = mpsc::channel::<()>(1);
     let accepting = async {
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => {
+            let (stream, peer) = match listener.accept().await {
+                Ok((stream, peer)) => {
                     // Without it answers are slower, but correct.
                     let _ = stream.set_nodelay(true);
-                    stream
+                    (stream, peer.ip())
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -57,7 +57,7 @@ pub(crate) async fn serve(
                     continue;
                 }
             };
-            let (alive, tls, connection) = (alive.clone(), tls.clone(), places.meet().await);
+            let (alive, tls, connection) = (alive.clone(), tls.clone(), places.meet(peer).await);
             let (router, stopping) = (router.clone(), stopping.clone());
             tokio::spawn(async move {
                 tokio::select! {

@@ -2,8 +2,9 @@
 
 use cerebelum_history::{Failure, Json, Timestamp, UnknownStatus};
 use cerebelum_worker::{
-    ApiError, ApprovalView, Caller, ComponentInfo, CreatedToken, EventView, ExecutionStatus, ListRequest, LogView,
-    ProgressView, QuotaView, StartRequest, StepView, Summary, TenantDetail, TenantView, TokenView, WaitingOn,
+    ApiError, ApprovalView, AuditRequest, AuditRow, Caller, ComponentInfo, CreatedToken, EventView, ExecutionStatus,
+    ListRequest, LogView, ProgressView, QuotaView, StartRequest, StepView, Summary, TenantDetail, TenantView,
+    TokenView, WaitingOn,
 };
 
 use crate::proto;
@@ -254,6 +255,28 @@ impl From<Caller> for proto::Caller {
 impl From<CreatedToken> for proto::CreatedToken {
     fn from(from: CreatedToken) -> Self {
         Self { token: Some(from.view.into()), secret: from.secret }
+    }
+}
+
+impl From<proto::AuditRequest> for AuditRequest {
+    fn from(from: proto::AuditRequest) -> Self {
+        let proto::AuditRequest { tenant, operation, caller, object, last_ms, cursor, limit } = from;
+        Self { tenant, operation, caller, object, last_ms, cursor, limit }
+    }
+}
+
+impl From<AuditRow> for proto::Act {
+    fn from(from: AuditRow) -> Self {
+        let AuditRow { at, actor, operation, object, outcome } = from;
+        Self {
+            at: Some(moment(at)),
+            caller: actor.name,
+            token_id: actor.token,
+            address: actor.address,
+            operation,
+            object,
+            outcome,
+        }
     }
 }
 

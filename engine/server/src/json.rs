@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 
 use crate::proto;
 use shapes::{
-    ApprovalJson, ApprovalsJson, CallerJson, ComponentJson, ComponentsJson, DecidedJson, EventJson, ExecutionsJson,
-    LogJson, QuotaJson, RemovedJson, ResultJson, StatusJson, SummaryJson, TenantDetailJson, TenantJson, TenantsJson,
-    TokenJson, TokensJson,
+    ActJson, ApprovalJson, ApprovalsJson, AuditJson, CallerJson, ComponentJson, ComponentsJson, DecidedJson, EventJson,
+    ExecutionsJson, LogJson, QuotaJson, RemovedJson, ResultJson, StatusJson, SummaryJson, TenantDetailJson, TenantJson,
+    TenantsJson, TokenJson, TokensJson,
 };
 
 /// A moment as RFC 3339 in UTC with milliseconds.
@@ -148,6 +148,18 @@ pub fn approvals(page: &proto::ApprovalsResponse) -> String {
 #[must_use]
 pub fn components(all: &proto::ComponentsResponse) -> String {
     line(&ComponentsJson { components: all.components.iter().map(Into::into).collect() })
+}
+
+/// What a client did.
+#[must_use]
+pub fn act(act: &proto::Act) -> String {
+    line(&ActJson::from(act))
+}
+
+/// A page of what clients did.
+#[must_use]
+pub fn audit(page: &proto::AuditResponse) -> String {
+    line(&AuditJson { acts: page.acts.iter().map(Into::into).collect(), next: page.next.as_deref() })
 }
 
 /// Tokens without their secrets.

@@ -173,7 +173,7 @@ fn router(engine: Engine, stopping: &watch::Receiver<bool>, origins: Origins) ->
     router
         .layer(middleware::from_fn_with_state(Intake::default(), intake::count))
         .layer(middleware::from_fn_with_state(budget, answers::weigh))
-        .layer(middleware::from_fn_with_state(Gate { engine, actions }, admit))
+        .layer(middleware::from_fn_with_state(Gate { engine, actions, origins }, admit))
         .layer(middleware::from_fn_with_state(origins, guard))
 }
 

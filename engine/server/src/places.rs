@@ -1,6 +1,7 @@
 //! The places for connections: those of tenants, and few for connections that have not yet shown a caller.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     place: OnceLock<Place>,
     cut: Notify,
     since: Instant,
+    /// The address of the other end.
+    pub(crate) peer: IpAddr,
 }
 
 /// The place of a connection, among all and among those of its tenant.
@@ -57,12 +60,12 @@ impl Places {
     }
 
     /// A new connection. If there are too many without a caller, the oldest of these is told to end.
-    pub(crate) async fn meet(self: &Arc<Self>) -> Arc<Connection> {
+    pub(crate) async fn meet(self: &Arc<Self>, peer: IpAddr) -> Arc<Connection> {
         while !self.has_room_for_stranger() {
             tokio::time::sleep(STRANGER_CHECK).await;
         }
         let (place, cut) = (OnceLock::new(), Notify::new());
-        let connection = Arc::new(Connection { places: self.clone(), place, cut, since: Instant::now() });
+        let connection = Arc::new(Connection { places: self.clone(), place, cut, since: Instant::now(), peer });
         lock(&self.strangers).push_back(Arc::downgrade(&connection));
         connection
     }
@@ -128,20 +131,24 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[tokio::test]
     async fn the_oldest_stranger_makes_room_and_callers_stay() {
         let places = Places::new(Duration::ZERO);
-        let caller = places.meet().await;
+        let caller = places.meet(HERE).await;
         caller.belongs_to(TenantId(1)).unwrap();
-        let oldest = places.meet().await;
+        let oldest = places.meet(HERE).await;
         let mut others = Vec::new();
         for _ in 1..STRANGERS_MAX {
-            others.push(places.meet().await);
+            others.push(places.meet(HERE).await);
         }
         assert!(futures::poll!(std::pin::pin!(oldest.cut())).is_pending());
-        let newest = places.meet().await;
+        let newest = places.meet(HERE).await;
         oldest.cut().await;
         for one in others.iter().chain([&newest, &caller]) {
             assert!(futures::poll!(std::pin::pin!(one.cut())).is_pending());
@@ -153,9 +160,9 @@ mod tests {
         let places = Places::new(Duration::from_secs(3_600));
         let mut all = Vec::new();
         for _ in 0..STRANGERS_MAX {
-            all.push(places.meet().await);
+            all.push(places.meet(HERE).await);
         }
-        let mut newest = std::pin::pin!(places.meet());
+        let mut newest = std::pin::pin!(places.meet(HERE));
         assert!(futures::poll!(newest.as_mut()).is_pending());
         all[7].belongs_to(TenantId(1)).unwrap();
         newest.await;
@@ -165,7 +172,7 @@ mod tests {
     async fn a_tenant_leaves_places_for_others() {
         let places = Places::new(Duration::ZERO);
         let connect = async |tenant| {
-            let one = places.meet().await;
+            let one = places.meet(HERE).await;
             one.belongs_to(TenantId(tenant)).map(|()| one)
         };
         let (mut first, mut second) = (Vec::new(), Vec::new());

@@ -115,7 +115,8 @@ fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(tenants::create, tenants::list))
         .routes(routes!(tenants::show))
         .routes(routes!(tenants::set_quotas))
-        .routes(routes!(tenants::suspend));
+        .routes(routes!(tenants::suspend))
+        .routes(routes!(tenants::audit));
     let (router, mut document) = router.split_for_parts();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     document.components.get_or_insert_default().add_security_scheme("token", bearer);

@@ -56,7 +56,7 @@ impl Service {
 
     /// The engine as the tenant of the request's caller sees it.
     async fn of<T: Sync>(&self, request: &Request<T>) -> Result<TenantEngine, Status> {
-        Ok(self.engine.of(self.caller(request).await?.tenant))
+        Ok(self.engine.of(&self.caller(request).await?))
     }
 
     /// Answers a question, in the name of the caller's token if there is one.
@@ -66,8 +66,9 @@ impl Service {
         (id, by): (&str, String),
         decision: Decision,
     ) -> Answer<proto::DecideResponse> {
+        let engine = self.engine.of(&caller);
         let by = caller.name.unwrap_or_else(|| or_default(by, "unknown"));
-        let execution = self.engine.of(caller.tenant).decide(id, &by, decision).await.map_err(refusal)?;
+        let execution = engine.decide(id, &by, decision).await.map_err(refusal)?;
         Ok(Response::new(proto::DecideResponse { execution_id: execution.to_string() }))
     }
 }
@@ -270,6 +271,13 @@ impl Verbs for Service {
         let caller = self.caller(&request).await?;
         let detail = self.engine.show_tenant(&caller, &request.into_inner().name).await.map_err(refusal)?;
         Ok(Response::new(detail.into()))
+    }
+
+    async fn audit(&self, request: Request<proto::AuditRequest>) -> Answer<proto::AuditResponse> {
+        let (caller, _page) = (self.caller(&request).await?, self.whole(&request).await?);
+        let request = request.into_inner().into();
+        let (acts, next) = self.engine.audit(&caller, request).await.map_err(refusal)?;
+        Ok(Response::new(proto::AuditResponse { acts: acts.into_iter().map(Into::into).collect(), next }))
     }
 
     async fn set_quotas(&self, request: Request<proto::SetQuotasRequest>) -> Answer<proto::TenantDetail> {

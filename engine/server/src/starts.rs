@@ -54,7 +54,7 @@ impl Service {
     }
 
     async fn start_together(&self, access: &Access, group: Vec<Wish>) -> Result<Vec<StartResult>, Status> {
-        let engine = self.engine.of(access.still(&self.engine).await?.tenant);
+        let engine = self.engine.of(&access.still(&self.engine).await?);
         let (mut wishes, mut refusals) = (Vec::new(), Vec::new());
         for request in group {
             match request.and_then(TryInto::try_into) {

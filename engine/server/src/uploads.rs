@@ -23,12 +23,12 @@ impl Service {
         (name, file_name): (Option<String>, &str),
         pieces: impl Stream<Item = Result<Bytes, Status>> + Unpin,
     ) -> Result<proto::Component, Status> {
-        let _turn = self.engine.of(access.caller.tenant).upload_turn().await;
+        let _turn = self.engine.of(&access.caller).upload_turn().await;
         let received = tokio::time::timeout(UPLOAD_MAX, receive(pieces)).await;
         let bytes = received.map_err(|_| {
             Status::deadline_exceeded(format!("the upload took longer than {} s", UPLOAD_MAX.as_secs()))
         })??;
-        let engine = self.engine.of(access.still(&self.engine).await?.tenant);
+        let engine = self.engine.of(&access.still(&self.engine).await?);
         Ok(engine.upload(name, file_name, bytes).await.map_err(refusal)?.into())
     }
 }

@@ -2,6 +2,7 @@
 
 use cerebelum_history::ExecutionId;
 
+use crate::audit::{self, Act};
 use crate::database::Database;
 use crate::db_error::{DbError, Error};
 use crate::error::StoreError;
@@ -45,10 +46,10 @@ pub(crate) static CLOSE: Statement = Statement::new(
 /// See [`crate::Store::answer`].
 pub(crate) async fn answer(
     database: &Database,
-    tenant: TenantId,
-    id: &str,
+    (tenant, id): (TenantId, &str),
     to: ApprovalState,
     message: &str,
+    act: Option<&Act>,
 ) -> Result<(AnswerOutcome, Option<InboxNotice>), DbError> {
     // The deadline is compared with the database's own clock: several engines take answers, each with a steady clock of
     // its own, and one clock has to decide.
@@ -86,6 +87,7 @@ pub(crate) async fn answer(
     let Some(asked_by) = asked_by.first_mut() else { return Ok((AnswerOutcome::Unknown, None)) };
     let (execution, owner) = (execution_id(asked_by)?, asked_by.opt_int()?.map(Incarnation));
     inbox::insert(&mut session, tenant, no, message).await?;
+    audit::note(&mut session, act).await?;
     session.commit().await?;
     let notice = InboxNotice { key: ExecutionKey { tenant, id: execution.clone() }, owner };
     Ok((AnswerOutcome::Accepted(execution), Some(notice)))

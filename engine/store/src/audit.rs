@@ -1,118 +1,206 @@
-//! The audit of executions that no living node has claimed: damaged ones are parked, and orphaned ones are freed.
+//! The audit: who did what, one row for each act of a client that was acknowledged, in the transaction of the act.
 
-use cerebelum_history::planted;
+use std::sync::Arc;
 
-use crate::damage::{self, Damaged};
+use cerebelum_history::Timestamp;
+
 use crate::database::Database;
 use crate::db_error::DbError;
-use crate::executions::{StoredRow, ends};
-use crate::load;
-use crate::model::{Audit, Claimed};
-use crate::sql::{Rows, Statement};
+use crate::error::StoreError;
+use crate::executions::{escape, unescape};
+use crate::model::TenantId;
+use crate::sql::{Row, Rows, Session, Statement, Value};
 
-/// See [`crate::Store::audit`].
-pub(crate) async fn audit(database: &Database, after: i64, limit: u32) -> Result<Audit, DbError> {
-    static LAST: Statement = Statement::new(
-        "select max(execution_no) from (
-            select execution_no from executions where execution_no >= $1 order by execution_no limit $2) page",
-    );
-    // An execution that a living node has claimed is in that node's memory, and the node notices damage itself.
-    static PAGE: Statement = Statement::new(concat!(
-        ends!(),
-        " where e.execution_no >= $1 and e.execution_no <= $2 and coalesce(e.state, 0) not in (1, 2, 3)
-            and (e.parked is null or e.owner is not null)
-            and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)
-        order by e.execution_no"
-    ));
-    // Numbers begin at 1, unless they were damaged.
-    let Some(after) = (if after == 0 { Some(i64::MIN) } else { after.checked_add(1) }) else {
-        return Ok(Audit::default());
-    };
-    let mut session = database.background_snapshot().await?;
-    let mut last = session.rows(&LAST, &[after.into(), limit.into()]).await?;
-    let Some(mut last) = last.first_mut().map(|row| row.opt_int()).transpose()?.flatten() else {
-        return Ok(Audit::default());
-    };
-    let mut rows = session.rows(&PAGE, &[after.into(), last.into()]).await?;
-    let mut found: Vec<StoredRow> = rows.iter_mut().map(load::read).collect();
-    // Executions that are too large together are left for the next page.
-    found.truncate(load::fitting(&mut session, &found).await?);
-    if found.len() < rows.len() {
-        last = found.last().map_or(last, |stored| stored.no);
-    }
-    let orphaned: Vec<i64> = found.iter().filter(|stored| stored.owner.is_some()).map(|stored| stored.no).collect();
-    let checked = load::with_state(&mut session, found).await?;
-    drop(session);
-    let (mut damaged, mut sound) = (Vec::new(), Vec::new());
-    for (mut stored, claimed) in checked {
-        if stands_still(&stored, &claimed) {
-            stored.spoil(|| "nothing can ever move it: it waits, and no call of it is open".to_owned());
-        }
-        match Damaged::of(&stored) {
-            Some(damage) if !planted("damage-stays-silent") => damaged.push(damage),
-            Some(_) => {}
-            None => sound.push(claimed),
-        }
-    }
-    let parked = set_aside(database, &damaged).await?;
-    free(database, &orphaned).await?;
-    Ok(Audit { next: Some(last), parked, sound })
+/// The most bytes of an object or an outcome; the rest is cut off.
+const TEXT_BYTES_MAX: usize = 512;
+/// The most acts on a page.
+const PAGE_MAX: usize = 1_000;
+/// The most acts that are read for one page. With a filter, a page may be short and not be the last one.
+const READ_MAX: usize = 10_000;
+
+/// The person or program that acts, and from where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// The name of the token's owner; none if the engine has no tokens.
+    pub name: Option<String>,
+    /// The public part of the token.
+    pub token: Option<String>,
+    /// The address from which the request came, as far as the engine knows it.
+    pub address: Option<String>,
 }
 
-/// Whether nothing can ever move the execution: neither time, nor a message, nor a person who could know of it.
-fn stands_still(stored: &StoredRow, claimed: &Claimed) -> bool {
-    let head = &stored.head;
-    let waits = head.settled && !head.paused && head.due.is_none() && head.parked.is_none();
-    waits && claimed.calls.is_empty() && claimed.inbox.iter().all(|message| message.seen)
+/// What a client does, to be stored together with what it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Act {
+    /// The tenant to which it happens.
+    pub tenant: TenantId,
+    /// A random number, which tells acts of one millisecond apart.
+    pub chance: u64,
+    /// Who acts.
+    pub actor: Arc<Actor>,
+    /// The method of the interface, such as `Start`.
+    pub operation: &'static str,
+    /// What it is done to: the id of an execution, question or token, or the name of a component or tenant.
+    pub object: String,
+    /// What came of it, in a word or a few.
+    pub outcome: String,
 }
 
-/// Parks those of these executions that are still damaged once they are locked.
-async fn set_aside(database: &Database, suspects: &[Damaged]) -> Result<u64, DbError> {
-    static AGAIN: Statement = Statement::new(concat!(
-        ends!(),
-        " where e.execution_no = $1 and coalesce(e.state, 0) not in (1, 2, 3)
-            and not exists (select 1 from nodes n where n.incarnation = e.owner and n.ended_at is null)
-        {postgres: for no key update of e}"
-    ));
-    let mut parked = 0;
-    for suspect in suspects {
-        let mut session = database.write().await?;
-        let mut rows = session.rows(&AGAIN, &[suspect.no.into()]).await?;
-        let found: Vec<StoredRow> = rows.iter_mut().map(load::read).collect();
-        let checked = load::with_state(&mut session, found).await?;
-        let still = checked.into_iter().next().and_then(|(mut stored, claimed)| {
-            if stands_still(&stored, &claimed) {
-                stored.spoil(|| suspect.what.clone());
-            }
-            Damaged::of(&stored)
-        });
-        let Some(damage) = still else {
-            session.rollback().await;
-            continue;
-        };
-        let damaged = [damage];
-        damage::park(&mut session, &damaged).await?;
-        session.commit().await?;
-        damage::tell(&damaged);
-        parked += 1;
-    }
-    Ok(parked)
+/// An act as it was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    /// The time of its transaction, by the database's clock.
+    pub at: Timestamp,
+    /// Who acted.
+    pub actor: Actor,
+    /// The method of the interface.
+    pub operation: String,
+    /// What it was done to.
+    pub object: String,
+    /// What came of it.
+    pub outcome: String,
 }
 
-/// Frees executions that belong to a node that does not exist any more.
-async fn free(database: &Database, orphaned: &[i64]) -> Result<(), DbError> {
-    static FREE: Statement = Statement::new(
-        "update executions set owner = null
-        where execution_no in (select r.execution_no from {rows execution_no:int})
-            and not exists (select 1 from nodes n where n.incarnation = executions.owner and n.ended_at is null)",
-    );
-    if orphaned.is_empty() {
-        return Ok(());
-    }
+/// The acts to list. An empty filter lists all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Only acts with this method of the interface.
+    pub operation: Option<String>,
+    /// Only acts of the caller with this name.
+    pub caller: Option<String>,
+    /// Only what was done to this object.
+    pub object: Option<String>,
+    /// Only acts at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only acts after this place, as returned with the previous page.
+    pub cursor: Option<String>,
+    /// The most acts on the page, up to 1,000.
+    pub limit: u32,
+}
+
+/// A page of acts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditPage {
+    /// The newest first.
+    pub acts: Vec<AuditRow>,
+    /// Where the next page begins, if there may be one.
+    pub cursor: Option<String>,
+}
+
+/// Inserts acts, at this very moment.
+pub(crate) static INSERT: Statement = Statement::new(
+    "insert into audit (tenant_id, at, chance, caller, token_id, address, operation, object, outcome)
+    select r.tenant_id, {clock}, r.chance, r.caller, r.token_id, r.address, r.operation, r.object, r.outcome
+    from {rows tenant_id:int chance:int caller:text token_id:text address:text operation:text object:text outcome:text}",
+);
+
+/// A row for [`INSERT`].
+pub(crate) fn insertion(act: &Act) -> Vec<Value<'_>> {
+    let Actor { name, token, address } = &*act.actor;
+    vec![
+        act.tenant.into(),
+        chance_no(act.chance).into(),
+        name.as_deref().map(escape).into(),
+        token.as_deref().into(),
+        address.as_deref().into(),
+        act.operation.into(),
+        escape(cut(&act.object)).into(),
+        escape(cut(&act.outcome)).into(),
+    ]
+}
+
+/// Stores what a client does in the transaction that does it. What the engine does by itself is no act.
+pub(crate) async fn note(session: &mut Session, act: Option<&Act>) -> Result<(), DbError> {
+    let Some(act) = act else { return Ok(()) };
     let mut rows = Rows::default();
-    orphaned.iter().for_each(|no| rows.push([(*no).into()]));
-    let mut session = database.write().await?;
-    session.run_of(&FREE, &rows).await?;
-    session.commit().await?;
+    rows.push(insertion(act));
+    session.run_of(&INSERT, &rows).await?;
     Ok(())
+}
+
+/// See [`crate::AuditStore::acts`].
+pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &AuditFilter) -> Result<AuditPage, DbError> {
+    static NEWEST: Statement = Statement::new(
+        "select at, chance, caller, token_id, address, operation, object, outcome
+        from audit where tenant_id = $1 and (at, chance) < ($2, $3) and at >= $4
+        order by at desc, chance desc limit $5",
+    );
+    let mut place = filter.cursor.as_deref().map_or(Ok((i64::MAX, i64::MAX)), place)?;
+    let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX).clamp(1, PAGE_MAX);
+    let since = filter.since.unwrap_or(Timestamp(0));
+    let (mut page, mut seen) = (AuditPage::default(), 0);
+    while seen < READ_MAX {
+        let values = [tenant.into(), place.0.into(), place.1.into(), since.into(), limit.into()];
+        let rows = database.client(tenant).await?.rows(&NEWEST, &values).await?;
+        seen += rows.len();
+        let is_last = rows.len() < limit;
+        for mut row in rows {
+            place = (row.int()?, row.int()?);
+            page.acts.extend(Some(read(place.0, &mut row)?).filter(|act| filter.takes(act)));
+            if page.acts.len() == limit {
+                page.cursor = Some(cursor(place));
+                return Ok(page);
+            }
+        }
+        if is_last {
+            return Ok(page);
+        }
+    }
+    page.cursor = Some(cursor(place));
+    Ok(page)
+}
+
+/// See [`crate::AuditStore::delete_acts`].
+pub(crate) async fn delete(
+    database: &Database,
+    tenant: TenantId,
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64, DbError> {
+    static DELETE: Statement = Statement::new(
+        "delete from audit where (tenant_id, at, chance) in (
+            select a.tenant_id, a.at, a.chance from audit a where a.tenant_id = $1 and a.at < $2
+            order by a.at, a.chance limit $3)",
+    );
+    let mut session = database.write().await?;
+    let deleted = session.run(&DELETE, &[tenant.into(), before.into(), limit.into()]).await?;
+    session.commit().await?;
+    Ok(deleted)
+}
+
+impl AuditFilter {
+    fn takes(&self, act: &AuditRow) -> bool {
+        let fits = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
+        fits(&self.operation, Some(&act.operation))
+            && fits(&self.object, Some(&act.object))
+            && fits(&self.caller, act.actor.name.as_deref())
+    }
+}
+
+/// The beginning of a text that is too long.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+}
+
+/// A random number as the database has it: never negative.
+fn chance_no(chance: u64) -> i64 {
+    i64::try_from(chance >> 1).unwrap_or(i64::MAX)
+}
+
+fn cursor((at, chance): (i64, i64)) -> String {
+    format!("{at:x}:{chance:x}")
+}
+
+fn place(cursor: &str) -> Result<(i64, i64), StoreError> {
+    let number = |digits: &str| i64::from_str_radix(digits, 16).ok();
+    let parsed = cursor.split_once(':').and_then(|(at, chance)| Some((number(at)?, number(chance)?)));
+    parsed.ok_or_else(|| StoreError::Invalid("the cursor is not one that an audit returned".into()))
+}
+
+fn read(at: i64, row: &mut Row) -> Result<AuditRow, DbError> {
+    let at = Timestamp(u64::try_from(at).unwrap_or_default());
+    let name = row.opt_text()?.map(|name| unescape(&name));
+    let actor = Actor { name, token: row.opt_text()?, address: row.opt_text()? };
+    let (operation, object, outcome) = (row.text()?, unescape(&row.text()?), unescape(&row.text()?));
+    Ok(AuditRow { at, actor, operation, object, outcome })
 }

@@ -2,6 +2,7 @@
 
 use cerebelum_history::Timestamp;
 
+use crate::audit::{self, Act};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::executions::{escape, state_no};
@@ -16,7 +17,12 @@ use cerebelum_history::ExecutionId;
 type Moved = Option<Vec<InboxNotice>>;
 
 /// See [`crate::Store::command`].
-pub(crate) async fn command(database: &Database, key: &ExecutionKey, command: &Command) -> Result<Moved, DbError> {
+pub(crate) async fn command(
+    database: &Database,
+    key: &ExecutionKey,
+    command: &Command,
+    act: Option<&Act>,
+) -> Result<Moved, DbError> {
     let mut session = database.write().await?;
     let moved = match command {
         Command::Send(message) => inbox::put(&mut session, key, message).await?.map(|notice| vec![notice]),
@@ -27,7 +33,10 @@ pub(crate) async fn command(database: &Database, key: &ExecutionKey, command: &C
         Command::Delete => delete(&mut session, key).await?,
     };
     match moved.is_some() {
-        true => session.commit().await?,
+        true => {
+            audit::note(&mut session, act).await?;
+            session.commit().await?;
+        }
         false => session.rollback().await,
     }
     Ok(moved)

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use cerebelum_history::Digest;
 
+use crate::audit::{self, Act};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::error::StoreError;
@@ -19,10 +20,10 @@ use crate::sql::{Row, Session, Statement};
 const ATTEMPTS_MAX: u32 = 8;
 
 /// See [`crate::ComponentStore::keep_component`]. Returns the number of uploads so far.
-pub(crate) async fn keep(database: &Database, upload: &Upload) -> Result<i64, DbError> {
+pub(crate) async fn keep(database: &Database, upload: &Upload, act: Option<&Act>) -> Result<i64, DbError> {
     for _ in 0..ATTEMPTS_MAX {
         let packed = packs::pack(database, upload.tenant, &upload.digest, &upload.bytes).await?;
-        if let Some(uploads) = try_keep(database, upload, packed.as_ref()).await? {
+        if let Some(uploads) = try_keep(database, (upload, act), packed.as_ref()).await? {
             return Ok(uploads);
         }
     }
@@ -31,7 +32,11 @@ pub(crate) async fn keep(database: &Database, upload: &Upload) -> Result<i64, Db
 
 /// Stores the component with these bytes, or with the bytes that are already stored. Returns `None` if no bytes are
 /// stored, or the base of the difference is gone.
-async fn try_keep(database: &Database, upload: &Upload, packed: Option<&Packed>) -> Result<Option<i64>, DbError> {
+async fn try_keep(
+    database: &Database,
+    (upload, act): (&Upload, Option<&Act>),
+    packed: Option<&Packed>,
+) -> Result<Option<i64>, DbError> {
     static KEEP: Statement = Statement::new(
         "insert into components (tenant_id, digest, manifest, size_bytes) values ($1, $2, $3, $4)
         on conflict (tenant_id, digest) do update set manifest = excluded.manifest, nameless_since = null",
@@ -63,6 +68,7 @@ async fn try_keep(database: &Database, upload: &Upload, packed: Option<&Packed>)
     let named = [tenant.into(), name.as_str().into(), digest.as_str().into()];
     session.run(&RETIRE, &named).await?;
     session.run(&NAME, &named).await?;
+    audit::note(&mut session, act).await?;
     session.commit().await?;
     Ok(Some(uploads))
 }

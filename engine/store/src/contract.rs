@@ -5,12 +5,14 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use futures::future::BoxFuture;
 
+use crate::audit::{Act, AuditFilter, AuditPage};
 use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
 use crate::identity::{Tenant, Token};
 use crate::model::{
-    AnswerOutcome, AppendError, ApprovalPage, ApprovalState, Audit, Batch, Chunk, Claimed, Component, ExecutionKey,
-    ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, TenantId,
+    AnswerOutcome, AppendError, ApprovalPage, ApprovalState, Batch, Chunk, Claimed, Component, ExecutionKey,
+    ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep,
+    TenantId,
 };
 use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
@@ -18,8 +20,9 @@ use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart,
 /// The result of an operation of the store, as a future.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-/// The store of one engine. Each method is one transaction. All times that decide something are the database's.
-pub trait Store: ComponentStore + IdentityStore {
+/// The store of one engine. Each method is one transaction. All times that decide something are the database's. A method
+/// that takes an act stores it in its transaction, if that changes anything; the engine's own doings have no act.
+pub trait Store: AuditStore + ComponentStore + IdentityStore {
     // -- nodes --
 
     /// Begins a lease for the node with this name. Its earlier incarnations end at once: the executions that they had
@@ -66,13 +69,13 @@ pub trait Store: ComponentStore + IdentityStore {
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts>;
     /// Carries out a command. Returns `false` if the execution does not exist, or is in a state to which it does not
     /// apply.
-    fn command(&self, key: &ExecutionKey, command: Command) -> StoreFuture<'_, bool>;
+    fn command(&self, key: &ExecutionKey, command: Command, act: Option<Act>) -> StoreFuture<'_, bool>;
     /// The number of messages that wait in an execution's inbox, and their bytes together.
     fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)>;
     /// Checks up to `limit` executions that no living node has claimed, from the place `after` on (0 at first). It
     /// parks those whose rows cannot be read or do not fit together, frees those whose node does not exist, and returns
     /// the others.
-    fn audit(&self, after: i64, limit: u32) -> StoreFuture<'_, Audit>;
+    fn sweep(&self, after: i64, limit: u32) -> StoreFuture<'_, Sweep>;
     /// Removes up to `limit` executions that ended before this time, the earliest first. Returns their number.
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64>;
     /// Log lines after the number `after`, in order: at most `limit`, and none after the one that brings them to 8 MiB.
@@ -86,7 +89,13 @@ pub trait Store: ComponentStore + IdentityStore {
     fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> StoreFuture<'_, ApprovalPage>;
     /// Answers a question by one compare-and-set (open, and not past its deadline by the database's clock) and puts the
     /// message into its execution's inbox in the same transaction (L9).
-    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome>;
+    fn answer(
+        &self,
+        question: (TenantId, &str),
+        to: ApprovalState,
+        message: String,
+        act: Option<Act>,
+    ) -> StoreFuture<'_, AnswerOutcome>;
 
     /// The number of transactions that this process has begun, reads included.
     fn transactions(&self) -> u64;
@@ -100,19 +109,19 @@ pub trait Store: ComponentStore + IdentityStore {
 /// The tenants of one engine, and the tokens with which people and programs act for them.
 pub trait IdentityStore: Send + Sync + 'static {
     /// Creates a tenant. Returns `None` if the name is taken.
-    fn create_tenant(&self, name: &str) -> StoreFuture<'_, Option<TenantId>>;
+    fn create_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, Option<TenantId>>;
     /// All tenants, by name.
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>>;
     /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.
-    fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool>;
+    fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool>;
     /// Replaces the quotas that were set for a tenant. Returns `false` if they are not the first ones given, or if there is
     /// no tenant with this name.
-    fn set_quotas(&self, name: &str, quotas: (&str, &str)) -> StoreFuture<'_, bool>;
+    fn set_quotas(&self, name: &str, quotas: (&str, &str), act: Option<Act>) -> StoreFuture<'_, bool>;
     /// The number of a tenant's open executions; counting stops at `max`.
     fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64>;
     /// Stores a new token. Returns `false` if its tenant has `tokens_max` valid tokens. Of tokens that have ended, it
     /// forgets the oldest beyond the same number.
-    fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool>;
+    fn create_token(&self, token: Token, tokens_max: u32, act: Option<Act>) -> StoreFuture<'_, bool>;
     /// The tokens of a tenant: first the valid tokens, then the others, the newest first in each part.
     fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>>;
     /// A token with its tenant, whatever has become of both.
@@ -120,15 +129,24 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// Notes that a token is used now, to the minute.
     fn note_use(&self, id: &str) -> StoreFuture<'_, ()>;
     /// Revokes a token of this tenant. Returns `false` if there is none with this id that is not revoked.
-    fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool>;
+    fn revoke_token(&self, tenant: TenantId, id: &str, act: Option<Act>) -> StoreFuture<'_, bool>;
     /// Whether there ever was a token.
     fn has_tokens(&self) -> StoreFuture<'_, bool>;
+}
+
+/// What clients did. The acts are written by the methods that carry them out.
+pub trait AuditStore: Send + Sync + 'static {
+    /// A page of the acts of a tenant, the newest first. At most 10,000 acts are read for it, so that with a filter it may
+    /// be short or even empty and still have a cursor. [`StoreError::Invalid`]: the cursor is not valid.
+    fn acts(&self, tenant: TenantId, filter: AuditFilter) -> StoreFuture<'_, AuditPage>;
+    /// Removes up to `limit` acts of a tenant that are older than this time, the oldest first. Returns their number.
+    fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64>;
 }
 
 /// The components of one engine, by tenant: their names, declarations and bytes.
 pub trait ComponentStore: Send + Sync + 'static {
     /// Stores a component and makes it the current one of its name.
-    fn keep_component(&self, upload: Upload) -> StoreFuture<'_, ()>;
+    fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, ()>;
     /// All components, by name, the current one first.
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>>;
     /// A number that changes with every upload or removal. While it stays the same, names stand for the same
@@ -145,7 +163,7 @@ pub trait ComponentStore: Send + Sync + 'static {
     fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>>;
     /// Takes a version away from its name, so that new executions no longer find it. Returns `false` if the name has no
     /// such version, or the version is not removable.
-    fn remove_component(&self, version: Version, which: Removable) -> StoreFuture<'_, bool>;
+    fn remove_component(&self, version: Version, which: Removable, act: Option<Act>) -> StoreFuture<'_, bool>;
     /// The versions that were replaced by another one before this time.
     fn replaced_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<Version>>;
     /// The components that lost their last name before this time.

@@ -2,6 +2,7 @@
 
 use cerebelum_history::{Digest, Timestamp};
 
+use crate::audit::{self, Act};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::model::TenantId;
@@ -46,7 +47,11 @@ pub struct Token {
 }
 
 /// See [`crate::IdentityStore::create_tenant`].
-pub(crate) async fn create_tenant(database: &Database, name: &str) -> Result<Option<TenantId>, DbError> {
+pub(crate) async fn create_tenant(
+    database: &Database,
+    name: &str,
+    act: Option<&Act>,
+) -> Result<Option<TenantId>, DbError> {
     // The row of the first tenant is locked first, so that two creations do not take the same number.
     static TURN: Statement = Statement::new("update tenants set name = name where tenant_id = 1");
     static CREATE: Statement = Statement::new(
@@ -58,7 +63,11 @@ pub(crate) async fn create_tenant(database: &Database, name: &str) -> Result<Opt
     let mut session = database.write().await?;
     session.run(&TURN, &[]).await?;
     let id = match session.rows(&CREATE, &[name.into()]).await?.first_mut() {
-        Some(row) => Some(TenantId(row.count()?)),
+        Some(row) => {
+            let id = TenantId(row.count()?);
+            audit::note(&mut session, act).await?;
+            Some(id)
+        }
         None => None,
     };
     session.commit().await?;
@@ -74,21 +83,33 @@ pub(crate) async fn tenants(database: &Database) -> Result<Vec<Tenant>, DbError>
 }
 
 /// See [`crate::IdentityStore::suspend_tenant`].
-pub(crate) async fn suspend_tenant(database: &Database, name: &str, suspended: bool) -> Result<bool, DbError> {
+pub(crate) async fn suspend_tenant(
+    database: &Database,
+    name: &str,
+    suspended: bool,
+    act: Option<&Act>,
+) -> Result<bool, DbError> {
     static SUSPEND: Statement =
         Statement::new("update tenants set suspended_at = coalesce(suspended_at, {clock}) where name = $1");
     static LIFT: Statement = Statement::new("update tenants set suspended_at = null where name = $1");
     let mut session = database.write().await?;
     let changed = session.run(if suspended { &SUSPEND } else { &LIFT }, &[name.into()]).await?;
+    audit::note(&mut session, act.filter(|_| changed == 1)).await?;
     session.commit().await?;
     Ok(changed == 1)
 }
 
 /// See [`crate::IdentityStore::set_quotas`].
-pub(crate) async fn set_quotas(database: &Database, name: &str, (from, to): (&str, &str)) -> Result<bool, DbError> {
+pub(crate) async fn set_quotas(
+    database: &Database,
+    name: &str,
+    (from, to): (&str, &str),
+    act: Option<&Act>,
+) -> Result<bool, DbError> {
     static SET: Statement = Statement::new("update tenants set quotas = $3 where name = $1 and quotas = $2");
     let mut session = database.write().await?;
     let changed = session.run(&SET, &[name.into(), from.into(), to.into()]).await?;
+    audit::note(&mut session, act.filter(|_| changed == 1)).await?;
     session.commit().await?;
     Ok(changed == 1)
 }
@@ -104,7 +125,12 @@ pub(crate) async fn count_open(database: &Database, tenant: TenantId, max: u64) 
 }
 
 /// See [`crate::IdentityStore::create_token`].
-pub(crate) async fn create_token(database: &Database, token: &Token, tokens_max: u32) -> Result<bool, DbError> {
+pub(crate) async fn create_token(
+    database: &Database,
+    token: &Token,
+    tokens_max: u32,
+    act: Option<&Act>,
+) -> Result<bool, DbError> {
     // The row of the tenant is locked first, so that two creations do not exceed the limit together.
     static TURN: Statement = Statement::new("update tenants set name = name where tenant_id = $1");
     static CREATE: Statement = Statement::new(
@@ -136,6 +162,7 @@ pub(crate) async fn create_token(database: &Database, token: &Token, tokens_max:
     ];
     let created = session.run(&CREATE, &values).await?;
     session.run(&FORGET, &[token.tenant.into(), tokens_max.into()]).await?;
+    audit::note(&mut session, act.filter(|_| created == 1)).await?;
     session.commit().await?;
     Ok(created == 1)
 }
@@ -178,12 +205,18 @@ pub(crate) async fn note_use(database: &Database, id: &str) -> Result<(), DbErro
 }
 
 /// See [`crate::IdentityStore::revoke_token`].
-pub(crate) async fn revoke_token(database: &Database, tenant: TenantId, id: &str) -> Result<bool, DbError> {
+pub(crate) async fn revoke_token(
+    database: &Database,
+    tenant: TenantId,
+    id: &str,
+    act: Option<&Act>,
+) -> Result<bool, DbError> {
     static REVOKE: Statement = Statement::new(
         "update tokens set revoked_at = {clock} where tenant_id = $1 and token_id = $2 and revoked_at is null",
     );
     let mut session = database.write().await?;
     let revoked = session.run(&REVOKE, &[tenant.into(), id.into()]).await?;
+    audit::note(&mut session, act.filter(|_| revoked == 1)).await?;
     session.commit().await?;
     Ok(revoked == 1)
 }

@@ -40,11 +40,13 @@ mod row_ids;
 mod schema;
 mod sql;
 mod store;
+mod sweep;
 mod walls;
 
 pub use address::server_of;
+pub use audit::{Act, Actor, AuditFilter, AuditPage, AuditRow};
 pub use clock::{Clocks, MachineClocks};
-pub use contract::{ComponentStore, IdentityStore, Store, StoreFuture};
+pub use contract::{AuditStore, ComponentStore, IdentityStore, Store, StoreFuture};
 pub use describe::ExecutionDetail;
 pub use error::StoreError;
 pub use identity::{Tenant, Token};

@@ -1,4 +1,4 @@
-//! Executions with their open calls and messages, as claims and audits read them.
+//! Executions with their open calls and messages, as claims and sweeps read them.
 
 use std::collections::HashMap;
 

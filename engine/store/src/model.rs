@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::audit::Act;
 use crate::error::StoreError;
 use cerebelum_history::{CallName, Digest, ExecutionId, Level, Parent, Position, Scope, Seed, Status, Timestamp};
 
@@ -294,6 +295,8 @@ pub struct Batch {
     /// Whether the execution begins with this batch: its row is inserted, claimed by `incarnation` unless `release`,
     /// and `after` is 0. The batch is refused if the id is taken.
     pub begins: bool,
+    /// The act of the client that starts the execution, if it begins and a client starts it.
+    pub act: Option<Act>,
     /// The attributes before the batch, if it changes them. Otherwise the attributes stay as they are.
     pub attributes_before: Option<String>,
     /// The position at which the history must be now. Otherwise the batch is refused.
@@ -336,6 +339,7 @@ impl Batch {
             key: head.key.clone(),
             incarnation,
             begins: false,
+            act: None,
             attributes_before: None,
             after: head.position,
             head,
@@ -444,9 +448,9 @@ pub struct Claimed {
     pub leaves_others: bool,
 }
 
-/// A page of an audit: executions that no node has claimed, checked one after the other.
+/// A page of a sweep: executions that no node has claimed, checked one after the other.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Audit {
+pub struct Sweep {
     /// Where the next page begins, or none if this was the last one.
     pub next: Option<i64>,
     /// The number of executions that were parked, because their rows cannot be read or do not fit together.

@@ -6,6 +6,7 @@
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 
+use crate::audit::{self, Act};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::model::TenantId;
@@ -33,7 +34,12 @@ pub enum Removable {
 }
 
 /// See [`crate::ComponentStore::remove_component`]. Returns the number of uploads and removals so far, if anything was removed.
-pub(crate) async fn remove(database: &Database, version: &Version, which: Removable) -> Result<Option<i64>, DbError> {
+pub(crate) async fn remove(
+    database: &Database,
+    version: &Version,
+    which: Removable,
+    act: Option<&Act>,
+) -> Result<Option<i64>, DbError> {
     static UNNAME: Statement =
         Statement::new("delete from names where tenant_id = $1 and name = $2 and digest = $3 and current <= $4");
     static FORGET_IN_TIME: Statement = Statement::new(
@@ -54,6 +60,7 @@ pub(crate) async fn remove(database: &Database, version: &Version, which: Remova
         return Ok(None);
     }
     session.run(&FORGET_IN_TIME, &[(*tenant).into(), digest.as_str().into()]).await?;
+    audit::note(&mut session, act).await?;
     session.commit().await?;
     Ok(Some(turn))
 }

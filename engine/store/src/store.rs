@@ -9,9 +9,10 @@ use futures::FutureExt;
 use tokio::sync::broadcast;
 
 use crate::append::{Appender, RecentReceipts};
+use crate::audit::{Act, AuditFilter, AuditPage};
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::Uploads;
-use crate::contract::{ComponentStore, IdentityStore, Store, StoreFuture};
+use crate::contract::{AuditStore, ComponentStore, IdentityStore, Store, StoreFuture};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::describe::ExecutionDetail;
@@ -20,8 +21,9 @@ use crate::executions::StoredRow;
 use crate::hints::Hints;
 use crate::identity::{Tenant, Token};
 use crate::model::{
-    AnswerOutcome, AppendError, ApprovalPage, ApprovalState, Audit, Batch, Chunk, Claimed, Component, ExecutionKey,
-    ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, TenantId,
+    AnswerOutcome, AppendError, ApprovalPage, ApprovalState, Batch, Chunk, Claimed, Component, ExecutionKey,
+    ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep,
+    TenantId,
 };
 use crate::program_ids::ProgramIds;
 use crate::removal::{Removable, Version};
@@ -29,7 +31,7 @@ use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart,
 use crate::row_ids::RowIds;
 use crate::{
     approvals, audit, chunks, claim, commands, components, describe, executions, identity, inbox, list, load, logs,
-    nodes, removal,
+    nodes, removal, sweep,
 };
 
 /// The duration of leases that [`open`] assumes.
@@ -177,10 +179,10 @@ impl Store for SqlStore {
         self.run(async move { list::count_by_status(&self.database).await })
     }
 
-    fn command(&self, key: &ExecutionKey, command: Command) -> StoreFuture<'_, bool> {
+    fn command(&self, key: &ExecutionKey, command: Command, act: Option<Act>) -> StoreFuture<'_, bool> {
         let key = key.clone();
         self.run(async move {
-            let moved = commands::command(&self.database, &key, &command).await?;
+            let moved = commands::command(&self.database, &key, &command, act.as_ref()).await?;
             if matches!(command, Command::Park { .. } | Command::Bury { .. }) {
                 self.row_ids.forget(&key);
             }
@@ -195,8 +197,8 @@ impl Store for SqlStore {
         self.run(async move { inbox::unread(&mut self.database.read().await?, &key).await })
     }
 
-    fn audit(&self, after: i64, limit: u32) -> StoreFuture<'_, Audit> {
-        self.run(async move { audit::audit(&self.database, after, limit).await })
+    fn sweep(&self, after: i64, limit: u32) -> StoreFuture<'_, Sweep> {
+        self.run(async move { sweep::sweep(&self.database, after, limit).await })
     }
 
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
@@ -217,10 +219,17 @@ impl Store for SqlStore {
         self.run(async move { approvals::list(&self.database, tenant, &filter).await })
     }
 
-    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome> {
+    fn answer(
+        &self,
+        (tenant, id): (TenantId, &str),
+        to: ApprovalState,
+        message: String,
+        act: Option<Act>,
+    ) -> StoreFuture<'_, AnswerOutcome> {
         let id = id.to_owned();
         self.run(async move {
-            let (outcome, notice) = approvals::answer(&self.database, tenant, &id, to, &message).await?;
+            let (outcome, notice) =
+                approvals::answer(&self.database, (tenant, &id), to, &message, act.as_ref()).await?;
             self.hints.tell(notice);
             Ok(outcome)
         })
@@ -239,10 +248,20 @@ impl Store for SqlStore {
     }
 }
 
+impl AuditStore for SqlStore {
+    fn acts(&self, tenant: TenantId, filter: AuditFilter) -> StoreFuture<'_, AuditPage> {
+        self.run(async move { audit::list(&self.database, tenant, &filter).await })
+    }
+
+    fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
+        self.run(async move { audit::delete(&self.database, tenant, before, limit).await })
+    }
+}
+
 impl ComponentStore for SqlStore {
-    fn keep_component(&self, upload: Upload) -> StoreFuture<'_, ()> {
+    fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, ()> {
         self.run(async move {
-            let uploads = components::keep(&self.database, &upload).await?;
+            let uploads = components::keep(&self.database, &upload, act.as_ref()).await?;
             self.uploads.count(upload.tenant, uploads);
             Ok(())
         })
@@ -266,9 +285,9 @@ impl ComponentStore for SqlStore {
         self.run(async move { removal::users(&self.database, tenant, &digest, limit).await })
     }
 
-    fn remove_component(&self, version: Version, which: Removable) -> StoreFuture<'_, bool> {
+    fn remove_component(&self, version: Version, which: Removable, act: Option<Act>) -> StoreFuture<'_, bool> {
         self.run(async move {
-            let removed = removal::remove(&self.database, &version, which).await?;
+            let removed = removal::remove(&self.database, &version, which, act.as_ref()).await?;
             if let Some(uploads) = removed {
                 self.uploads.count(version.tenant, uploads);
             }
@@ -295,31 +314,31 @@ impl ComponentStore for SqlStore {
 }
 
 impl IdentityStore for SqlStore {
-    fn create_tenant(&self, name: &str) -> StoreFuture<'_, Option<TenantId>> {
+    fn create_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, Option<TenantId>> {
         let name = name.to_owned();
-        self.run(async move { identity::create_tenant(&self.database, &name).await })
+        self.run(async move { identity::create_tenant(&self.database, &name, act.as_ref()).await })
     }
 
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>> {
         self.run(async move { identity::tenants(&self.database).await })
     }
 
-    fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool> {
+    fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
-        self.run(async move { identity::suspend_tenant(&self.database, &name, suspended).await })
+        self.run(async move { identity::suspend_tenant(&self.database, &name, suspended, act.as_ref()).await })
     }
 
-    fn set_quotas(&self, name: &str, (from, to): (&str, &str)) -> StoreFuture<'_, bool> {
+    fn set_quotas(&self, name: &str, (from, to): (&str, &str), act: Option<Act>) -> StoreFuture<'_, bool> {
         let (name, from, to) = (name.to_owned(), from.to_owned(), to.to_owned());
-        self.run(async move { identity::set_quotas(&self.database, &name, (&from, &to)).await })
+        self.run(async move { identity::set_quotas(&self.database, &name, (&from, &to), act.as_ref()).await })
     }
 
     fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64> {
         self.run(async move { identity::count_open(&self.database, tenant, max).await })
     }
 
-    fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool> {
-        self.run(async move { identity::create_token(&self.database, &token, tokens_max).await })
+    fn create_token(&self, token: Token, tokens_max: u32, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.run(async move { identity::create_token(&self.database, &token, tokens_max, act.as_ref()).await })
     }
 
     fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>> {
@@ -336,9 +355,9 @@ impl IdentityStore for SqlStore {
         self.run(async move { identity::note_use(&self.database, &id).await })
     }
 
-    fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool> {
+    fn revoke_token(&self, tenant: TenantId, id: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
         let id = id.to_owned();
-        self.run(async move { identity::revoke_token(&self.database, tenant, &id).await })
+        self.run(async move { identity::revoke_token(&self.database, tenant, &id, act.as_ref()).await })
     }
 
     fn has_tokens(&self) -> StoreFuture<'_, bool> {

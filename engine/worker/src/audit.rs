@@ -1,79 +1,99 @@
-//! Audits unclaimed executions, so that none of them stands still unnoticed.
+//! The audit for readers, and the end of old acts.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_store::{ClaimFilter, Claimed, Size};
+use cerebelum_history::Timestamp;
+use cerebelum_store::{AuditFilter, AuditRow, StoreError, TenantId};
 
-use crate::restore;
-use crate::scheduler::Scheduler;
+use crate::api::ApiError;
+use crate::directory::unavailable;
+use crate::engine::Engine;
+use crate::identity::{Action, Caller};
+use crate::node::Node;
 
-/// How many executions are audited together.
-const PAGE: u32 = 256;
-/// After each page the audit pauses for this many times as long as the page took, so that it uses a tenth of the time
-/// at most.
-const PAUSE_FACTOR: u32 = 9;
-/// The shortest pause.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
-/// The pause between two rounds.
-const BETWEEN: Duration = Duration::from_secs(10);
+/// How many acts a page has, unless the request asks for fewer.
+const PAGE: u32 = 1_000;
+/// The most acts deleted in one transaction.
+const DELETED_TOGETHER: u32 = 1_000;
+/// The pause after each of these transactions.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often old acts are looked for.
+const INTERVAL: Duration = Duration::from_secs(600);
 
-/// Audits all executions, round after round, forever.
-pub(crate) async fn keep_auditing(scheduler: Arc<Scheduler>) {
-    let node = scheduler.node.clone();
-    let mut after = 0;
-    loop {
-        let began_ms = node.clock.boot_ms();
-        let next = match node.store.audit(after, PAGE).await {
-            Ok(page) => {
-                node.metrics.parked.inc_by(page.parked);
-                wake(&scheduler, page.sound).await;
-                page.next
-            }
-            Err(error) => {
-                tracing::debug!(%error, "cannot audit");
-                None
-            }
-        };
-        let took = Duration::from_millis(node.clock.boot_ms() - began_ms);
-        let pause = (took * PAUSE_FACTOR).max(PAUSE_MIN);
-        node.runtime.sleep(if next.is_some() { pause } else { pause.max(BETWEEN) }).await;
-        after = next.unwrap_or(0);
+/// A filter for acts.
+#[derive(Debug, Clone, Default)]
+pub struct AuditRequest {
+    /// The tenant; that of the caller if there is none.
+    pub tenant: Option<String>,
+    /// Only acts with this method of the interface.
+    pub operation: Option<String>,
+    /// Only acts of the caller with this name.
+    pub caller: Option<String>,
+    /// Only what was done to this object.
+    pub object: Option<String>,
+    /// Only acts of the last so many milliseconds.
+    pub last_ms: Option<u64>,
+    /// Continue after this cursor.
+    pub cursor: Option<String>,
+    /// The most acts to return, up to 1,000; 0 means 1,000.
+    pub limit: u32,
+}
+
+impl Engine {
+    /// A page of what was done in a tenant, the newest first, and the cursor of the next page. With a filter, a page may be
+    /// short or even empty and still have a cursor.
+    ///
+    /// # Errors
+    /// When the caller may not, there is no such tenant, the cursor is not valid, or the database does not answer.
+    pub async fn audit(
+        &self,
+        caller: &Caller,
+        request: AuditRequest,
+    ) -> Result<(Vec<AuditRow>, Option<String>), ApiError> {
+        caller.check(Action::Audit)?;
+        let of = self.tenant_of(caller, request.tenant.as_deref()).await?;
+        let AuditRequest { operation, caller, object, last_ms, cursor, limit, .. } = request;
+        let since = last_ms.map(|last_ms| Timestamp(self.node.clock.now().0.saturating_sub(last_ms)));
+        let limit = if limit == 0 { PAGE } else { limit };
+        let filter = AuditFilter { operation, caller, object, since, cursor, limit };
+        let page = self.node.store.acts(of.id, filter).await.map_err(unavailable)?;
+        Ok((page.acts, page.cursor))
     }
 }
 
-/// Activates executions whose rows are due at another time than their open calls say. The activation computes the due
-/// time again, or parks the execution.
-async fn wake(scheduler: &Arc<Scheduler>, sound: Vec<Claimed>) {
-    let node = &scheduler.node;
-    for claimed in sound.into_iter().filter(waits_for_the_wrong_thing) {
-        let Some(incarnation) = node.lease.incarnation().filter(|_| scheduler.room() == Some(Size::Any)) else {
+impl Engine {
+    /// Notes in the log that a request was refused to its caller, at most once a second.
+    pub fn log_refusal(&self, address: Option<IpAddr>, path: &str, why: &ApiError) {
+        if !matches!(why, ApiError::Unauthenticated(_) | ApiError::Forbidden(_) | ApiError::Quota(_)) {
             return;
-        };
-        match node.store.claim(incarnation, ClaimFilter::One(claimed.head.key)).await {
-            Ok(claimed) => {
-                for claimed in claimed {
-                    let id = &claimed.head.key;
-                    tracing::warn!(execution = %id, "its row says that it waits for something else: looking");
-                    scheduler.activate(incarnation, claimed);
-                }
-            }
-            Err(error) => {
-                node.lease.lose_if_unknown(&error);
-                return;
-            }
+        }
+        let address = address.map(|address| address.to_string());
+        self.identities.refusals.warn(&*self.node.runtime, |held_back| {
+            tracing::warn!(address, path, %why, held_back, "a request was refused");
+        });
+    }
+}
+
+/// Deletes acts that are older than `keep_audit`, tenant by tenant, forever.
+pub(crate) async fn keep_deleting(node: Arc<Node>) {
+    let keep_ms = u64::try_from(node.config.keep_audit.as_millis()).unwrap_or(u64::MAX);
+    loop {
+        let before = Timestamp(node.clock.now().0.saturating_sub(keep_ms));
+        if let Err(error) = delete_before(&node, before).await {
+            tracing::warn!(%error, "cannot delete old acts");
+        }
+        node.runtime.sleep(INTERVAL.min(node.config.keep_audit)).await;
+    }
+}
+
+async fn delete_before(node: &Node, before: Timestamp) -> Result<(), StoreError> {
+    let tenants: Vec<TenantId> = node.store.tenants().await?.into_iter().map(|tenant| tenant.id).collect();
+    for tenant in tenants {
+        while node.store.delete_acts(tenant, before, DELETED_TOGETHER).await? == u64::from(DELETED_TOGETHER) {
+            node.runtime.sleep(PAUSE).await;
         }
     }
-}
-
-fn waits_for_the_wrong_thing(claimed: &Claimed) -> bool {
-    let row = &claimed.head;
-    if !row.settled || row.parked.is_some() {
-        return false;
-    }
-    match restore::execution(claimed) {
-        Ok(execution) => execution.due() != row.due,
-        // The activation parks it.
-        Err(_) => true,
-    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{EventData, Execution, Position, planted};
-use cerebelum_store::{Command, ExecutionKey, ExecutionRow, InboxCursor, Incarnation};
+use cerebelum_store::{Act, Command, ExecutionKey, ExecutionRow, InboxCursor, Incarnation};
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
@@ -26,6 +26,8 @@ pub(crate) struct Ack;
 /// A start that is not durable yet.
 pub(crate) struct PendingStart {
     pub(crate) stored: oneshot::Sender<Ack>,
+    /// What its client does, until it is part of a batch.
+    pub(crate) act: Option<Act>,
     /// A limited number of executions may run ahead of their own start.
     pub(crate) _turn: TenantTurn,
 }
@@ -128,13 +130,14 @@ impl ExecutionLog {
         let builder = BatchBuilder { execution, row: &self.row };
         let mut batch = builder.batch((self.incarnation, self.stored), changes, is_settled);
         (batch.chunks, batch.rewritten, batch.release) = (chunks, rewritten, releases);
+        batch.act = self.starting.as_mut().and_then(|starting| starting.act.take());
         if planted("child-end-not-in-batch") {
             let parent = self.row.parent.as_ref().map(|parent| &parent.id);
             for (id, message) in batch.messages.extract_if(.., |(to, _)| Some(&*to) == parent) {
                 let (store, key) = (self.node.store.clone(), ExecutionKey { tenant: self.row.key.tenant, id });
                 self.node
                     .runtime
-                    .spawn(Box::pin(async move { drop(store.command(&key, Command::Send(message)).await) }));
+                    .spawn(Box::pin(async move { drop(store.command(&key, Command::Send(message), None).await) }));
             }
         }
         self.row = batch.head.clone();

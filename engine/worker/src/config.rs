@@ -54,6 +54,8 @@ pub struct Config {
     pub drain: Duration,
     /// Ended executions older than this are deleted; none keeps them forever.
     pub keep_ended: Option<Duration>,
+    /// Acts in the audit older than this are deleted.
+    pub keep_audit: Duration,
     /// Versions of components that were replaced longer ago than this and that no execution can need any more are
     /// removed.
     pub keep_components: Duration,
@@ -86,6 +88,7 @@ impl Config {
             backstop: Duration::from_secs(2),
             drain: Duration::from_secs(10),
             keep_ended: None,
+            keep_audit: Duration::from_secs(90 * 86_400),
             keep_components: Duration::from_secs(30 * 86_400),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cerebelum_sandbox::{Ledger, Sandbox};
-use cerebelum_store::{StatusCounts, StoreError, TenantId};
+use cerebelum_store::{StatusCounts, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -13,7 +13,7 @@ use crate::Config;
 use crate::api::OpenError;
 use crate::env::{Env, Running, ThisRuntime};
 use crate::fetch::Fetcher;
-use crate::identity::Identities;
+use crate::identity::{Caller, Identities};
 use crate::lease::NodeName;
 use crate::metrics::Measured;
 use crate::node::Node;
@@ -99,8 +99,9 @@ impl Engine {
         node.lease.first().await;
         running.push(core("claims", |scheduler| scheduler.keep_claiming().boxed()));
         running.push(core("programs", |scheduler| crate::removal::keep_unloading(scheduler.node.clone()).boxed()));
-        running.push(core("audit", |scheduler| crate::audit::keep_auditing(scheduler).boxed()));
+        running.push(core("sweep", |scheduler| crate::sweep::keep_sweeping(scheduler).boxed()));
         running.push(core("components", |scheduler| crate::removal::keep_removing(scheduler.node.clone()).boxed()));
+        running.push(core("audit", |scheduler| crate::audit::keep_deleting(scheduler.node.clone()).boxed()));
         if node.config.keep_ended.is_some() {
             running
                 .push(core("retention", |scheduler| crate::retention::keep_deleting(scheduler.node.clone()).boxed()));
@@ -167,14 +168,15 @@ impl Engine {
         })
     }
 
-    /// The engine as this tenant sees it.
+    /// The engine as this caller's tenant sees it. What the caller does there is noted in the audit.
     #[must_use]
-    pub fn of(&self, tenant: TenantId) -> TenantEngine {
+    pub fn of(&self, caller: &Caller) -> TenantEngine {
         TenantEngine {
             node: self.node.clone(),
             scheduler: self.scheduler.clone(),
             checker: self.checker.clone(),
-            tenant,
+            tenant: caller.tenant,
+            actor: caller.actor(),
         }
     }
 }

@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebelum_history::{Digest, Timestamp};
-use cerebelum_store::{TenantId, Token};
+use cerebelum_store::{Actor, TenantId, Token};
 use tokio::sync::Semaphore;
 
 use crate::api::ApiError;
 use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::quotas::Quotas;
+use crate::throttle::Throttle;
 
 /// How long the engine goes by what it read of a token. A revoked token is refused after this time at the latest.
 const TRUST_MS: u64 = 4_000;
@@ -62,6 +64,8 @@ pub enum Action {
     Tokens,
     /// Create, list and suspend tenants. Only admins of the tenant `default`.
     Tenants,
+    /// Read who did what in the tenant.
+    Audit,
     /// Read the metrics of the whole engine. Only callers of the tenant `default`.
     Metrics,
 }
@@ -127,13 +131,22 @@ pub struct Caller {
     pub name: Option<String>,
     /// The public part of the caller's token.
     pub token: Option<String>,
+    /// The address from which the request came, as far as the engine knows it.
+    pub address: Option<IpAddr>,
 }
 
 impl Caller {
     /// The caller of an engine that has no tokens.
-    fn of_open_engine() -> Self {
+    #[must_use]
+    pub fn of_open_engine() -> Self {
         let tenant_name = "default".to_owned();
-        Self { tenant: TenantId::DEFAULT, tenant_name, role: Role::Admin, name: None, token: None }
+        Self { tenant: TenantId::DEFAULT, tenant_name, role: Role::Admin, name: None, token: None, address: None }
+    }
+
+    /// The caller as the audit names it.
+    pub(crate) fn actor(&self) -> Arc<Actor> {
+        let address = self.address.map(|address| address.to_canonical().to_string());
+        Arc::new(Actor { name: self.name.clone(), token: self.token.clone(), address })
     }
 
     /// Checks that the caller may do this.
@@ -204,6 +217,8 @@ struct Known {
 
 /// The tokens that were seen lately, and whether there are any.
 pub(crate) struct Identities {
+    /// Lines in the log about refusals.
+    pub(crate) refusals: Throttle,
     known: Mutex<HashMap<String, Known>>,
     /// Whether there was a token, and when that was read. Once there was one, there always was.
     has_tokens: Mutex<Option<(bool, u64)>>,
@@ -216,6 +231,7 @@ pub(crate) struct Identities {
 impl Default for Identities {
     fn default() -> Self {
         Self {
+            refusals: Throttle::default(),
             known: Mutex::default(),
             has_tokens: Mutex::default(),
             lookups: Semaphore::new(TOKEN_LOOKUPS_MAX),
@@ -364,6 +380,7 @@ impl Engine {
             role,
             name: Some(token.name),
             token: Some(token.id.clone()),
+            address: None,
         };
         let mut known = self.identities.known();
         if known.len() >= REMEMBERED_MAX {

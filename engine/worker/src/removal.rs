@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
-use cerebelum_store::{Component, Removable, Store, StoreError, TenantId, Version};
+use cerebelum_store::{Component, Removable, StoreError, Version};
 
 use crate::api::ApiError;
 use crate::directory::unavailable;
 use crate::node::Node;
+use crate::tenant_engine::TenantEngine;
 
 /// A large program that is not used for one to two of these intervals is dropped, and the memory of its slots is freed.
 const UNLOAD_AFTER: Duration = Duration::from_secs(10);
@@ -31,10 +32,10 @@ const LOOK_MAX: Duration = Duration::from_secs(600);
 
 /// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`.
 pub(crate) async fn remove(
-    store: &dyn Store,
-    tenant: TenantId,
+    engine: &TenantEngine,
     (name, digest): (&str, Option<&str>),
 ) -> Result<Vec<Digest>, ApiError> {
+    let (store, tenant) = (&*engine.node.store, engine.tenant);
     let all = store.components(tenant).await.map_err(unavailable)?;
     let mut versions = versions_of(&all, name, digest)?;
     for version in &versions {
@@ -52,7 +53,8 @@ pub(crate) async fn remove(
     for Component { name, digest, .. } in versions {
         let version = Version { tenant, name: name.clone(), digest: digest.clone() };
         // If the version is gone already, another request has removed it.
-        store.remove_component(version, Removable::Any).await.map_err(unavailable)?;
+        let act = engine.act("RemoveComponent", name.as_str(), digest.as_str());
+        store.remove_component(version, Removable::Any, act).await.map_err(unavailable)?;
         removed.push(digest.clone());
     }
     Ok(removed)
@@ -165,7 +167,7 @@ async fn remove_old(node: &Node) -> Result<(), StoreError> {
     for version in node.store.replaced_components(before).await? {
         if node.store.component_users(version.tenant, &version.digest, 1).await?.is_empty() {
             let (name, digest) = (version.name.clone(), version.digest.clone());
-            if node.store.remove_component(version, Removable::Replaced).await? {
+            if node.store.remove_component(version, Removable::Replaced, None).await? {
                 tracing::info!(name, digest = short(&digest), "an old version of a component is removed");
             }
         }

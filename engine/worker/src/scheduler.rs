@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cerebelum_history::Execution;
-use cerebelum_store::{Claimed, Command, ExecutionKey, ExecutionRow, Incarnation, Size, StoreError};
+use cerebelum_store::{Act, Claimed, Command, ExecutionKey, ExecutionRow, Incarnation, Size, StoreError};
 use futures::FutureExt;
 use tokio::sync::{Notify, oneshot};
 
@@ -105,7 +105,12 @@ impl Scheduler {
 
     /// Begins an execution in memory, ahead of its first batch, and returns once that is durable. None when that is not
     /// known: the caller has to store the execution another way.
-    pub(crate) async fn begin(self: &Arc<Self>, row: ExecutionRow, execution: Execution) -> Option<Ack> {
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        row: ExecutionRow,
+        execution: Execution,
+        act: Option<Act>,
+    ) -> Option<Ack> {
         let node = &self.node;
         if row.settled || node.crash_log.isolation(&row.key.to_string()) != Isolation::Shared {
             return None;
@@ -123,7 +128,7 @@ impl Scheduler {
             Entry::Vacant(free) => free.insert(Slot { nudge: nudge.clone(), next: None }),
         };
         let (stored, is_stored) = oneshot::channel();
-        let (starting, held) = (PendingStart { stored, _turn: turn }, node.ledger.account().hold(bytes));
+        let (starting, held) = (PendingStart { stored, act, _turn: turn }, node.ledger.account().hold(bytes));
         let log = ExecutionLog::new(node.clone(), (incarnation, row), Some(starting));
         let activation = Activation::new(node, log, (execution, held), &nudge);
         self.spawn(Stay::new(key, incarnation, nudge), Stage::Active(Box::new(activation)));
@@ -304,7 +309,7 @@ impl Scheduler {
     async fn park_by_key(&self, stay: &Stay, reason: String) -> bool {
         tracing::error!(execution = %stay.key, reason, "parked");
         let park = Command::Park { incarnation: stay.incarnation, reason };
-        let parked = self.node.store.command(&stay.key, park).await;
+        let parked = self.node.store.command(&stay.key, park, None).await;
         parked.unwrap_or_else(|error| {
             tracing::warn!(%error, execution = %stay.key, "cannot park it yet");
             false

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cerebelum_history::{Event, Execution, ExecutionOptions, Identity, Json, Parent, Position, Seed, Timestamp};
 use cerebelum_store::{
-    AppendError, Batch, Chunk, ExecutionKey, ExecutionRow, Existing, Incarnation, NewExecution, State, Store,
+    Act, AppendError, Batch, Chunk, ExecutionKey, ExecutionRow, Existing, Incarnation, NewExecution, State, Store,
     StoreError, TenantId,
 };
 
@@ -133,11 +133,12 @@ pub(crate) async fn look_up(
 
 impl Node {
     /// Stores an execution that this node does not run. Returns the existing execution if the id belongs to another one.
-    pub(crate) async fn store_start(&self, new: NewExecution) -> Result<Option<Existing>, ApiError> {
+    pub(crate) async fn store_start(&self, new: NewExecution, act: Option<Act>) -> Result<Option<Existing>, ApiError> {
         // Each attempt is safe: an execution that an earlier one has stored is recognized by its seed.
         for _ in 0..ATTEMPTS_MAX {
             let incarnation = self.lease_soon().await?;
-            let stored = self.appends.submit((Batch::start(incarnation, new.clone()), None)).await;
+            let batch = Batch { act: act.clone(), ..Batch::start(incarnation, new.clone()) };
+            let stored = self.appends.submit((batch, None)).await;
             crate::fail::point("start-sent");
             match stored.ok_or_else(stopping)? {
                 Ok(_) => {

@@ -1,10 +1,11 @@
 //! Manages tenants and tokens.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Store, StoreError, Tenant, TenantId, Token};
+use cerebelum_store::{Act, Actor, Store, StoreError, Tenant, TenantId, Token};
 
 use crate::api::ApiError;
 use crate::directory::unavailable;
@@ -113,7 +114,8 @@ impl Engine {
                 "`{shown}` is not a tenant name: use 1 to {TENANT_NAME_BYTES_MAX} of a-z 0-9 -"
             )));
         }
-        if self.node.store.create_tenant(name).await.map_err(unavailable)?.is_none() {
+        let act = self.act(caller, caller.tenant, ("CreateTenant", name, "created"));
+        if self.node.store.create_tenant(name, act).await.map_err(unavailable)?.is_none() {
             return Err(ApiError::Conflict(format!("there is a tenant `{name}` already")));
         }
         Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
@@ -141,7 +143,9 @@ impl Engine {
                 "the tenant `default` manages the others and cannot be suspended".to_owned(),
             ));
         }
-        self.node.store.suspend_tenant(name, suspended).await.map_err(unavailable)?;
+        let outcome = if suspended { "suspended" } else { "suspension lifted" };
+        let act = self.act(caller, caller.tenant, ("SuspendTenant", name, outcome));
+        self.node.store.suspend_tenant(name, suspended, act).await.map_err(unavailable)?;
         self.identities.distrust();
         Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
     }
@@ -186,6 +190,11 @@ impl Engine {
         caller.check(Action::Tenants)?;
         let changes = changes.into_iter().map(|(quota, max)| Ok((Quota::named(&quota)?, max)));
         let changes = changes.collect::<Result<Vec<_>, ApiError>>()?;
+        let told: Vec<_> = changes
+            .iter()
+            .map(|(quota, max)| format!("{}={}", quota.name(), max.map_or("default".to_owned(), |max| max.to_string())))
+            .collect();
+        let told = told.join(" ");
         for _ in 0..QUOTA_ATTEMPTS_MAX {
             let found = tenant(&*self.node.store, name).await?;
             // Names that this engine does not know were set by another version and stay.
@@ -198,7 +207,8 @@ impl Engine {
                 };
             }
             let text = serde_json::to_string(&stored).expect("names and numbers");
-            if self.node.store.set_quotas(name, (&found.quotas, &text)).await.map_err(unavailable)? {
+            let act = self.act(caller, caller.tenant, ("SetQuotas", name, &told));
+            if self.node.store.set_quotas(name, (&found.quotas, &text), act).await.map_err(unavailable)? {
                 self.node.usages.note(found.id, Quotas::parse(&text));
                 return self.show_tenant(caller, name).await;
             }
@@ -224,7 +234,7 @@ impl Engine {
                     .to_owned(),
             ));
         }
-        let created = create(&*self.node.store, of, &request, self.node.clock.now()).await?;
+        let created = create(&*self.node.store, of, &request, (self.node.clock.now(), caller.actor())).await?;
         self.identities.note_tokens(true, self.node.runtime.boot_ms());
         tracing::info!(
             token = created.view.id,
@@ -253,7 +263,8 @@ impl Engine {
     pub async fn revoke_token(&self, caller: &Caller, of: Option<&str>, id: &str) -> Result<(), ApiError> {
         caller.check(Action::Tokens)?;
         let of = self.tenant_of(caller, of).await?;
-        if !self.node.store.revoke_token(of.id, id).await.map_err(unavailable)? {
+        let act = self.act(caller, of.id, ("RevokeToken", id, "revoked"));
+        if !self.node.store.revoke_token(of.id, id, act).await.map_err(unavailable)? {
             let shown = id.escape_debug();
             return Err(ApiError::NotFound(format!(
                 "the tenant `{}` has no valid token `{shown}`: see `cerebelum token list`",
@@ -265,8 +276,18 @@ impl Engine {
         Ok(())
     }
 
+    /// What the caller does to this tenant, for the audit.
+    fn act(
+        &self,
+        caller: &Caller,
+        tenant: TenantId,
+        (operation, object, outcome): (&'static str, &str, &str),
+    ) -> Option<Act> {
+        self.of(caller).act(operation, object, outcome).map(|act| Act { tenant, ..act })
+    }
+
     /// The tenant with this name, as far as the caller may manage it; by default the caller's own.
-    async fn tenant_of(&self, caller: &Caller, name: Option<&str>) -> Result<Tenant, ApiError> {
+    pub(crate) async fn tenant_of(&self, caller: &Caller, name: Option<&str>) -> Result<Tenant, ApiError> {
         let name = name.unwrap_or(&caller.tenant_name);
         if name != caller.tenant_name {
             caller.check(Action::Tenants)?;
@@ -292,14 +313,14 @@ pub async fn create_token_in(database: &str, request: &TokenRequest) -> Result<C
     })?;
     let of = tenant(&*store, request.tenant.as_deref().unwrap_or("default")).await?;
     let now = store.now().await.map_err(unavailable)?;
-    create(&*store, of, request, now).await
+    create(&*store, of, request, (now, Arc::default())).await
 }
 
 async fn create(
     store: &dyn Store,
     of: Tenant,
     request: &TokenRequest,
-    now: Timestamp,
+    (now, actor): (Timestamp, Arc<Actor>),
 ) -> Result<CreatedToken, ApiError> {
     let role: Role = request.role.parse()?;
     // Characters that are not seen, or that turn the direction of writing, would let one name look like another.
@@ -325,7 +346,15 @@ async fn create(
         revoked_at: None,
         last_used_at: None,
     };
-    if !store.create_token(token.clone(), TOKENS_MAX).await.map_err(unavailable)? {
+    let act = Act {
+        tenant: of.id,
+        chance: rand::random(),
+        actor,
+        operation: "CreateToken",
+        object: token.id.clone(),
+        outcome: format!("{role} {}", token.name),
+    };
+    if !store.create_token(token.clone(), TOKENS_MAX, Some(act)).await.map_err(unavailable)? {
         return Err(ApiError::Conflict(format!(
             "tokens-max: the tenant `{}` has {TOKENS_MAX} tokens: revoke some that are not used",
             of.name

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cerebelum_history::{Digest, ExecutionId, Json, Position};
 use cerebelum_sandbox::InspectError;
-use cerebelum_store::{ApprovalFilter, Component, ExecutionKey, Filter, HistoryPart, State, TenantId, Upload};
+use cerebelum_store::{
+    Act, Actor, ApprovalFilter, Component, ExecutionKey, Filter, HistoryPart, State, TenantId, Upload,
+};
 
 use crate::api::{
     ApiError, ApprovalView, ApprovalsRequest, ComponentInfo, EventView, ExecutionStatus, ListRequest, LogView, Summary,
@@ -35,6 +37,7 @@ pub struct TenantEngine {
     pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) checker: Arc<Checker>,
     pub(crate) tenant: TenantId,
+    pub(crate) actor: Arc<Actor>,
 }
 
 impl TenantEngine {
@@ -49,6 +52,17 @@ impl TenantEngine {
             true => Some(self.node.request_turns.next(self.tenant).await),
             false => None,
         }
+    }
+
+    /// What the caller does, for the audit: the method of the interface, what it is done to, and what comes of it.
+    pub(crate) fn act(
+        &self,
+        operation: &'static str,
+        object: impl Into<String>,
+        outcome: impl Into<String>,
+    ) -> Option<Act> {
+        let (tenant, chance, actor) = (self.tenant, self.node.runtime.chance(), self.actor.clone());
+        Some(Act { tenant, chance, actor, operation, object: object.into(), outcome: outcome.into() })
     }
 
     /// Counts a request of this tenant's clients.
@@ -103,7 +117,8 @@ impl TenantEngine {
             manifest: Json::of(&inspected.manifest).to_string(),
             bytes: Arc::new(bytes.into()),
         };
-        self.node.store.keep_component(upload).await.map_err(unavailable)?;
+        let act = self.act("Upload", &name, inspected.digest.as_str());
+        self.node.store.keep_component(upload, act).await.map_err(unavailable)?;
         let components = self.node.store.components(self.tenant).await.map_err(unavailable)?;
         let is_it = |component: &Component| component.name == name && component.digest == inspected.digest;
         let component = components.into_iter().find(is_it);
@@ -130,7 +145,7 @@ impl TenantEngine {
     /// When there is no such component or version, an execution may still need one of them, or the database does not
     /// answer.
     pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
-        crate::removal::remove(&*self.node.store, self.tenant, (name, digest)).await
+        crate::removal::remove(self, (name, digest)).await
     }
 
     /// Refuses an id that no execution has.

@@ -7,7 +7,7 @@ use cerebelum_history::{
     ReopenMode, Resumption, Timestamp, Verb, check_inbox, kind, planted,
 };
 use cerebelum_store::{
-    AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Command, ExecutionKey, ExecutionRow, State,
+    Act, AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Command, ExecutionKey, ExecutionRow, State,
     StoreError,
 };
 
@@ -75,8 +75,9 @@ impl TenantEngine {
             }
         }
         let usage = self.node.usages.of(self.tenant);
+        let act = self.act("Start", command.identity.id.as_str(), &command.identity.workflow);
         let _admitted = usage.admit_start((&*self.node.store, self.tenant), self.node.runtime.boot_ms()).await?;
-        self.begin(&command, at).await
+        self.begin(&command, at, act).await
     }
 
     /// Starts many executions, independently of each other.
@@ -84,20 +85,20 @@ impl TenantEngine {
         futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
     }
 
-    async fn begin(&self, command: &StartCommand, at: Timestamp) -> Result<Summary, ApiError> {
+    async fn begin(&self, command: &StartCommand, at: Timestamp, act: Option<Act>) -> Result<Summary, ApiError> {
         let (row, execution) = command.begin(at);
         let summary = views::summary(&row);
         if planted("ack-before-commit") {
             let (node, new) = (self.node.clone(), command.rows(at));
-            self.node.runtime.spawn(Box::pin(async move { drop(node.store_start(new).await) }));
+            self.node.runtime.spawn(Box::pin(async move { drop(node.store_start(new, act).await) }));
             return Ok(summary);
         }
-        if let Some(Ack) = self.scheduler.begin(row, execution).await {
+        if let Some(Ack) = self.scheduler.begin(row, execution, act.clone()).await {
             return Ok(summary);
         }
         // The execution cannot begin in memory, or its result there is unknown. With the same seed it is the same
         // execution.
-        match self.node.store_start(command.rows(at)).await? {
+        match self.node.store_start(command.rows(at), act).await? {
             None => Ok(summary),
             Some((existing, first)) => {
                 started_before(existing, &first.map_err(unavailable)?, (&command.identity.workflow, &command.input))
@@ -137,6 +138,8 @@ impl TenantEngine {
     pub async fn decide(&self, id: &str, by: &str, decision: Decision) -> Result<ExecutionId, ApiError> {
         let row = self.question(id).await?;
         let request = views::request(&row)?;
+        let operation = if matches!(decision, Decision::Approve { .. }) { "Approve" } else { "Reject" };
+        let act = self.act(operation, &row.id, row.execution.as_str());
         let (to, message) = match decision {
             Decision::Approve { data, comment } => {
                 let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the answer is {e}")))?;
@@ -154,7 +157,7 @@ impl TenantEngine {
         };
         let message = Json::of(&message).to_string();
         let _turn = self.node.write_turns.next(self.tenant).await;
-        match self.node.store.answer(self.tenant, &row.id, to, message).await.map_err(unavailable)? {
+        match self.node.store.answer((self.tenant, &row.id), to, message, act).await.map_err(unavailable)? {
             AnswerOutcome::Accepted(execution) => Ok(execution),
             AnswerOutcome::TooLate(state) => Err(too_late(&row, state)),
             AnswerOutcome::Unknown => Err(no_question(id)),
@@ -201,7 +204,8 @@ impl TenantEngine {
         let _turn = self.request_turn().await;
         let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
         self.has_inbox_room(&self.key(id)?).await?;
-        self.send(id, Verb::Signal, Message::Signal { name: name.to_owned(), data }).await
+        let act = self.act("Signal", id, name);
+        self.send(id, Verb::Signal, Message::Signal { name: name.to_owned(), data }, act).await
     }
 
     /// Asks an execution to end. Its clean-up code runs.
@@ -213,7 +217,7 @@ impl TenantEngine {
             self.node.store.execution(&self.key(id)?).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         Verb::Cancel.on(views::standing(&head)).map_err(|why| conflict(id, &why))?;
         let at = self.node.store.now().await.map_err(unavailable)?;
-        self.send(id, Verb::Cancel, Message::Cancel { at }).await
+        self.send(id, Verb::Cancel, Message::Cancel { at }, self.act("Cancel", id, "asked")).await
     }
 
     /// Ends an execution at once. An unreadable one is ended by its key alone.
@@ -223,9 +227,9 @@ impl TenantEngine {
     pub async fn terminate(&self, id: &str) -> Result<(), ApiError> {
         let key = self.key(id)?;
         if self.is_readable(&key).await? {
-            self.send(id, Verb::Terminate, Message::Terminate).await?;
+            self.send(id, Verb::Terminate, Message::Terminate, self.act("Terminate", id, "asked")).await?;
             // The reason for which it was parked no longer matters.
-            self.command(&key, Command::Unpark).await?;
+            self.command(&key, Command::Unpark, None).await?;
             self.node.wake.now();
             return Ok(());
         }
@@ -236,7 +240,7 @@ impl TenantEngine {
             Some((parent.id, Json::of(&message).to_string()))
         });
         let bury = Command::Bury { messages: farewell.into_iter().collect() };
-        if self.command(&key, bury).await? {
+        if self.command(&key, bury, self.act("Terminate", id, "ended unread")).await? {
             tracing::warn!(execution = %key, "terminated by its key alone: its rows could not be read");
             self.node.watchers.changed(&key);
             return Ok(());
@@ -263,7 +267,7 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such execution, or it has ended.
     pub async fn pause(&self, id: &str) -> Result<(), ApiError> {
-        self.send(id, Verb::Pause, Message::Pause).await
+        self.send(id, Verb::Pause, Message::Pause, self.act("Pause", id, "asked")).await
     }
 
     /// Resumes an execution after a pause, a parking or a failure.
@@ -277,13 +281,13 @@ impl TenantEngine {
         match Resumption::of(views::standing(&head)).map_err(|why| conflict(id, &why))? {
             Resumption::Unpark => {
                 self.node.crash_log.forgive(&key.to_string());
-                self.command(&key, Command::Unpark).await?;
+                self.command(&key, Command::Unpark, self.act("Resume", id, "unparked")).await?;
                 self.node.wake.now();
             }
             Resumption::Unpause => {
                 // An execution that has ended meanwhile has nothing to resume either.
                 let message = Json::of(&Message::Resume).to_string();
-                if !self.command(&key, Command::Send(message)).await? {
+                if !self.command(&key, Command::Send(message), self.act("Resume", id, "unpaused")).await? {
                     return Err(changed_meanwhile(id));
                 }
             }
@@ -297,7 +301,8 @@ impl TenantEngine {
         let found = cerebelum_history::reopening(&history.map_err(unavailable)?);
         let message = found.request(&key.id, mode).map_err(|why| conflict(key.id.as_str(), &why))?;
         let message = Json::of(&message).to_string();
-        if self.command(key, Command::Reopen(message)).await? {
+        let act = self.act("Resume", key.id.as_str(), "reopened");
+        if self.command(key, Command::Reopen(message), act).await? {
             self.node.wake.now();
         }
         Ok(())
@@ -309,16 +314,16 @@ impl TenantEngine {
     /// When there is no such execution, or it has not ended.
     pub async fn delete(&self, id: &str) -> Result<(), ApiError> {
         let key = self.key(id)?;
-        if self.command(&key, Command::Delete).await? {
+        if self.command(&key, Command::Delete, self.act("Delete", id, "deleted")).await? {
             return Ok(());
         }
         Err(self.refusal(&key, Verb::Delete).await)
     }
 
     /// Writes for a client, in the turn of this tenant.
-    async fn command(&self, key: &ExecutionKey, command: Command) -> Result<bool, ApiError> {
+    async fn command(&self, key: &ExecutionKey, command: Command, act: Option<Act>) -> Result<bool, ApiError> {
         let _turn = self.node.write_turns.next(self.tenant).await;
-        self.node.store.command(key, command).await.map_err(unavailable)
+        self.node.store.command(key, command, act).await.map_err(unavailable)
     }
 
     /// Checks that the execution's inbox has room for another message.
@@ -330,10 +335,10 @@ impl TenantEngine {
             .map_err(|why| ApiError::Conflict(format!("inbox-full: execution `{}` {why}", key.id)))
     }
 
-    async fn send(&self, id: &str, verb: Verb, message: Message) -> Result<(), ApiError> {
+    async fn send(&self, id: &str, verb: Verb, message: Message, act: Option<Act>) -> Result<(), ApiError> {
         let key = self.key(id)?;
         let send = Command::Send(Json::of(&message).to_string());
-        if self.command(&key, send).await? {
+        if self.command(&key, send, act).await? {
             return Ok(());
         }
         Err(self.refusal(&key, verb).await)

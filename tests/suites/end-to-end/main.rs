@@ -15,6 +15,7 @@ macro_rules! on_both_databases {
 }
 
 mod asyncio;
+mod audit;
 mod corruption;
 mod database_trouble;
 mod diverged;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use cerebelum_history::{Digest, Failure, GuestInput, HttpRequest, HttpResponse, ReopenMode, Status};
 use cerebelum_sandbox::{Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox};
 use cerebelum_worker::{
-    ComponentLoader, Config, Engine, Env, Grants, Guest, HttpClient, Program, Room, Runtime, StartRequest,
-    TenantEngine, TenantId,
+    Caller, ComponentLoader, Config, Engine, Env, Grants, Guest, HttpClient, Program, Room, Runtime, StartRequest,
+    TenantEngine,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -143,7 +143,7 @@ fn check<F: Future<Output = ()>>(database: Database, test: impl FnOnce(TenantEng
         let config = Config { lease: LEASE, ..Config::new(&data.0) };
         let engine = Engine::open_on(config, env).await.unwrap();
         let bytes = std::fs::read(component("test-guests")).unwrap();
-        let tenant = engine.of(TenantId::DEFAULT);
+        let tenant = engine.of(&Caller::of_open_engine());
         tenant.upload(Some("test-guests".into()), "test-guests.wasm", bytes).await.unwrap();
         test(tenant, panics).await;
         engine.stop().await;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, Audit, Batch, Chunk, ClaimFilter, Claimed,
-    Command, Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
-    IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store,
-    StoreError, StoreFuture, Tenant, TenantId, Token, Upload, Version,
+    Act, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, AuditFilter, AuditPage, AuditStore,
+    Batch, Chunk, ClaimFilter, Claimed, Command, Component, ComponentStore, ExecutionDetail, ExecutionKey,
+    ExecutionRow, Existing, Filter, HistoryPart, IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow,
+    Page, Progress, Removable, StatusCounts, Store, StoreError, StoreFuture, Sweep, Tenant, TenantId, Token, Upload,
+    Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -257,9 +258,9 @@ impl Store for Link {
         self.read(|memory| memory.count_by_status())
     }
 
-    fn command(&self, key: &ExecutionKey, command: Command) -> StoreFuture<'_, bool> {
+    fn command(&self, key: &ExecutionKey, command: Command, act: Option<Act>) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.call(move |memory| memory.command(&key, command))
+        self.call(move |memory| memory.command(&key, command, act))
     }
 
     fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {
@@ -267,8 +268,8 @@ impl Store for Link {
         self.call(move |memory| memory.unread(&key))
     }
 
-    fn audit(&self, after: i64, limit: u32) -> StoreFuture<'_, Audit> {
-        self.read(move |memory| memory.audit(after, limit))
+    fn sweep(&self, after: i64, limit: u32) -> StoreFuture<'_, Sweep> {
+        self.read(move |memory| memory.sweep(after, limit))
     }
 
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
@@ -289,9 +290,15 @@ impl Store for Link {
         self.read(move |memory| memory.approvals(tenant, filter))
     }
 
-    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome> {
+    fn answer(
+        &self,
+        (tenant, id): (TenantId, &str),
+        to: ApprovalState,
+        message: String,
+        act: Option<Act>,
+    ) -> StoreFuture<'_, AnswerOutcome> {
         let id = id.to_owned();
-        self.call(move |memory| memory.answer(tenant, &id, to, message))
+        self.call(move |memory| memory.answer((tenant, &id), to, message, act))
     }
 
     fn transactions(&self) -> u64 {
@@ -307,9 +314,19 @@ impl Store for Link {
     }
 }
 
+impl AuditStore for Link {
+    fn acts(&self, tenant: TenantId, filter: AuditFilter) -> StoreFuture<'_, AuditPage> {
+        self.read(move |memory| memory.acts(tenant, filter))
+    }
+
+    fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
+        self.call(move |memory| memory.delete_acts(tenant, before, limit))
+    }
+}
+
 impl ComponentStore for Link {
-    fn keep_component(&self, upload: Upload) -> StoreFuture<'_, ()> {
-        self.call(move |memory| memory.keep_component(upload.clone()))
+    fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, ()> {
+        self.call(move |memory| memory.keep_component(upload, act))
     }
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
@@ -330,8 +347,8 @@ impl ComponentStore for Link {
         self.read(move |memory| memory.component_users(tenant, &digest, limit))
     }
 
-    fn remove_component(&self, version: Version, which: Removable) -> StoreFuture<'_, bool> {
-        self.call(move |memory| memory.remove_component(version, which))
+    fn remove_component(&self, version: Version, which: Removable, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.call(move |memory| memory.remove_component(version, which, act))
     }
 
     fn replaced_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<Version>> {
@@ -354,31 +371,31 @@ impl ComponentStore for Link {
 
 /// No fault strikes these: no execution of the simulation has anything to do with tokens.
 impl IdentityStore for Link {
-    fn create_tenant(&self, name: &str) -> StoreFuture<'_, Option<TenantId>> {
+    fn create_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, Option<TenantId>> {
         let name = name.to_owned();
-        self.read(move |memory| memory.create_tenant(&name))
+        self.read(move |memory| memory.create_tenant(&name, act))
     }
 
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>> {
         self.read(|memory| memory.tenants())
     }
 
-    fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool> {
+    fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
-        self.read(move |memory| memory.suspend_tenant(&name, suspended))
+        self.read(move |memory| memory.suspend_tenant(&name, suspended, act))
     }
 
-    fn set_quotas(&self, name: &str, (from, to): (&str, &str)) -> StoreFuture<'_, bool> {
+    fn set_quotas(&self, name: &str, (from, to): (&str, &str), act: Option<Act>) -> StoreFuture<'_, bool> {
         let (name, from, to) = (name.to_owned(), from.to_owned(), to.to_owned());
-        self.read(move |memory| memory.set_quotas(&name, (&from, &to)))
+        self.read(move |memory| memory.set_quotas(&name, (&from, &to), act))
     }
 
     fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64> {
         self.read(move |memory| memory.count_open(tenant, max))
     }
 
-    fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool> {
-        self.read(move |memory| memory.create_token(token.clone(), tokens_max))
+    fn create_token(&self, token: Token, tokens_max: u32, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.read(move |memory| memory.create_token(token, tokens_max, act))
     }
 
     fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>> {
@@ -395,9 +412,9 @@ impl IdentityStore for Link {
         self.read(move |memory| memory.note_use(&id))
     }
 
-    fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool> {
+    fn revoke_token(&self, tenant: TenantId, id: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
         let id = id.to_owned();
-        self.read(move |memory| memory.revoke_token(tenant, &id))
+        self.read(move |memory| memory.revoke_token(tenant, &id, act))
     }
 
     fn has_tokens(&self) -> StoreFuture<'_, bool> {

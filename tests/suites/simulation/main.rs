@@ -111,7 +111,7 @@ fn upload(memory: &MemoryStore, number: usize) {
         manifest: serde_json::to_string(&guests::manifest()).unwrap(),
         bytes: bytes.into(),
     };
-    memory.keep_component(upload).now_or_never().unwrap().unwrap();
+    memory.keep_component(upload, None).now_or_never().unwrap().unwrap();
 }
 
 /// Random programs: half of them are deterministic, so that their results are known.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cerebelum_history::Timestamp;
 use cerebelum_store::{ExecutionKey, TenantId};
-use cerebelum_worker::{ApiError, Config, Engine, Env, Runtime, TenantEngine};
+use cerebelum_worker::{ApiError, Caller, Config, Engine, Env, Runtime, TenantEngine};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
@@ -214,7 +214,7 @@ impl World {
     ) -> Option<Result<T, ApiError>> {
         let first = usize::try_from(self.clockwork.below(NODES as u64)).expect("a small number");
         let node = (0..NODES).map(|n| (first + n) % NODES).find(|node| self.engine(*node).is_some())?;
-        let engine = self.engine(node).as_ref()?.of(TenantId::DEFAULT);
+        let engine = self.engine(node).as_ref()?.of(&Caller::of_open_engine());
         let (tell, answer) = oneshot::channel();
         let (abort, registration) = AbortHandle::new_pair();
         let serving = Abortable::new(

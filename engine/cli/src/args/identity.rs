@@ -6,7 +6,7 @@ use cerebelum_worker::Role;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
-use crate::durations::Span;
+use crate::durations::{Moment, Span};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantVerb {
@@ -100,4 +100,29 @@ pub(crate) struct Login {
     /// The name of the context [default: the engine's host and port]
     #[arg(long)]
     pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// Only this operation, a method of the interface such as Start, Approve or CreateToken
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operation: Option<String>,
+    /// Only what the caller with this name did
+    #[arg(long, value_name = "NAME")]
+    pub(crate) caller: Option<String>,
+    /// Only what was done to this execution, question, token, component or tenant
+    #[arg(long, value_name = "ID")]
+    pub(crate) object: Option<String>,
+    /// Only what was done since: so long ago (2h, 1d), or a moment (2026-11-22T18:00:00Z)
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<Moment>,
+    /// The tenant [default: your own]
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// Everything, however much that is
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
 }

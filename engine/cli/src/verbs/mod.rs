@@ -1,5 +1,6 @@
 //! One function for each verb.
 
+mod audit;
 mod component;
 mod control;
 mod dev;

@@ -357,6 +357,45 @@ pub(crate) struct DecidedJson<'a> {
     pub(super) execution_id: &'a str,
 }
 
+/// What a client did.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Act)]
+pub(crate) struct ActJson<'a> {
+    pub(super) at: Option<String>,
+    /// The name of the token's owner; null if the engine had no tokens.
+    pub(super) caller: Option<&'a str>,
+    pub(super) token_id: Option<&'a str>,
+    pub(super) address: Option<&'a str>,
+    /// The operation of this interface.
+    pub(super) operation: &'a str,
+    /// What it was done to: the id of an execution, question or token, or the name of a component or tenant.
+    pub(super) object: &'a str,
+    pub(super) outcome: &'a str,
+}
+
+impl<'a> From<&'a proto::Act> for ActJson<'a> {
+    fn from(from: &'a proto::Act) -> Self {
+        Self {
+            at: from.at.as_ref().map(rfc3339),
+            caller: from.caller.as_deref(),
+            token_id: from.token_id.as_deref(),
+            address: from.address.as_deref(),
+            operation: &from.operation,
+            object: &from.object,
+            outcome: &from.outcome,
+        }
+    }
+}
+
+/// A page of what clients did, the newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Audit)]
+pub(crate) struct AuditJson<'a> {
+    pub(super) acts: Vec<ActJson<'a>>,
+    /// Where the next page begins. With a filter, a page may be short and not be the last one.
+    pub(super) next: Option<&'a str>,
+}
+
 /// Tokens of a tenant.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Tokens)]

@@ -249,7 +249,7 @@ pub(super) async fn history(
     query.end()?;
     let follow = request.follow;
     if follow {
-        let engine = service.engine.of(access.caller.tenant);
+        let engine = service.engine.of(&access.caller);
         engine.exists(&request.execution_id).await.map_err(refusal)?;
     }
     let answers = service.history(asked(access, request)).await?.into_inner();
@@ -272,7 +272,7 @@ pub(super) async fn logs(
 ) -> Result<Response, Problem> {
     let (after, follow) = (query.take("after")?.unwrap_or_default(), query.take("follow")?.unwrap_or_default());
     query.end()?;
-    let engine = service.engine.of(access.caller.tenant);
+    let engine = service.engine.of(&access.caller);
     engine.exists(&execution_id).await.map_err(refusal)?;
     let request = proto::LogsRequest { execution_id, after, follow };
     let answers = service.logs(asked(access, request)).await?.into_inner();

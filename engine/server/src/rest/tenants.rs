@@ -13,7 +13,7 @@ use super::problem::Problems;
 use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};
 use crate::access::Access;
-use crate::json::shapes::{CallerJson, TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson};
+use crate::json::shapes::{AuditJson, CallerJson, TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson};
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::span::Span;
@@ -172,4 +172,33 @@ pub(super) async fn suspend(
     query.end()?;
     let tenant = service.suspend_tenant(asked(access, proto::SuspendTenantRequest { name, lift })).await?.into_inner();
     Ok(json(crate::json::tenant(&tenant)))
+}
+
+/// What was done in a tenant, and by whom; the newest first.
+#[utoipa::path(get, path = "/v1/audit", operation_id = "Audit", tag = "tenants",
+    params(("tenant" = Option<String>, Query, description = "The caller's own if it is left out"),
+        ("operation" = Option<String>, Query, description = "Only this operation, such as `Start`"),
+        ("caller" = Option<String>, Query, description = "Only acts of the caller with this name"),
+        ("object" = Option<String>, Query, description = "Only what was done to this object"),
+        ("last" = Option<String>, Query, description = "Only acts of this last time, such as `7d`"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1,000 at most")),
+    responses((status = 200, body = AuditJson), Problems))]
+pub(super) async fn audit(
+    State(service): State<Shared>,
+    access: Access,
+    mut query: Parameters,
+) -> Result<Response, Problem> {
+    let request = proto::AuditRequest {
+        tenant: query.take("tenant")?,
+        operation: query.take("operation")?,
+        caller: query.take("caller")?,
+        object: query.take("object")?,
+        last_ms: query.take::<Span>("last")?.map(|last| last.ms),
+        cursor: query.take("cursor")?,
+        limit: query.take("limit")?.unwrap_or_default(),
+    };
+    query.end()?;
+    let page = service.audit(asked(access, request)).await?.into_inner();
+    Ok(json(crate::json::audit(&page)))
 }

@@ -8,7 +8,7 @@ use crate::executions::{self, NewRow};
 use crate::hints::InboxNotice;
 use crate::model::{ApprovalChange, ApprovalState, Batch, Chunk, ExecutionKey, Incarnation};
 use crate::sql::{Rows, Script, Statement, Value};
-use crate::{approvals, attributes, calls, chunks, inbox, logs};
+use crate::{approvals, attributes, audit, calls, chunks, inbox, logs};
 
 /// The numbers of the executions of a batch, and of their programs.
 pub(super) struct BatchRowIds {
@@ -71,6 +71,7 @@ pub(super) struct Plan<'b> {
     logs: Rows<'b>,
     progress: Rows<'b>,
     progress_gone: Rows<'b>,
+    acts: Rows<'b>,
     /// The executions that these batches write, with their numbers and the nodes that claim them afterwards.
     executions: HashMap<ExecutionKey, (i64, Option<Incarnation>)>,
     post_commit: PostCommit,
@@ -85,6 +86,7 @@ impl<'b> Plan<'b> {
             let program = ids.program.expect("an execution that begins has a program");
             self.inserted.push(executions::insertion(&NewRow { row: &batch.head, no: own, program, owner }));
             attributes::add_rows(&mut self.attributes, batch.key.tenant, own, &batch.head.attributes);
+            batch.act.iter().for_each(|act| self.acts.push(audit::insertion(act)));
         } else {
             self.advanced.push(executions::advance(own, batch, ids.program));
             if let Some(before) = &batch.attributes_before {
@@ -256,7 +258,7 @@ impl<'b> Plan<'b> {
             false => script.add_exactly(&approvals::CLOSE, self.closed),
         }
         script.add_returning(&inbox::SEND, self.messages_by_id);
-        let others: [(&'static Statement, Rows<'b>); 13] = [
+        let others: [(&'static Statement, Rows<'b>); 14] = [
             (&attributes::REMOVE, self.attributes_gone),
             (&attributes::INSERT, self.attributes),
             (&chunks::INSERT, self.chunks),
@@ -270,6 +272,7 @@ impl<'b> Plan<'b> {
             (&logs::INSERT, self.logs),
             (&logs::PROGRESS, self.progress),
             (&logs::PROGRESS_GONE, self.progress_gone),
+            (&audit::INSERT, self.acts),
         ];
         others.into_iter().for_each(|(statement, rows)| script.add(statement, rows));
         self.post_commit

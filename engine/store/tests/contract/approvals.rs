@@ -42,7 +42,7 @@ async fn listed(bench: &Bench, execution: Option<&str>) -> Vec<ApprovalRow> {
 }
 
 async fn approve(bench: &Bench, id: &str) -> AnswerOutcome {
-    bench.answer(T, id, ApprovalState::Approved, "\"yes\"".into()).await.unwrap()
+    bench.answer((T, id), ApprovalState::Approved, "\"yes\"".into(), None).await.unwrap()
 }
 
 async fn a_question_is_listed_answered_and_told(bench: Bench) {
@@ -79,7 +79,7 @@ async fn whoever_comes_too_late_waits_for_the_answer_that_came_in_time() {
     answering.execute("update approvals set state = 2 where id = 'q'").await.unwrap();
     let late = {
         let store = bench.store.clone();
-        tokio::spawn(async move { store.answer(T, "q", ApprovalState::Approved, "\"yes\"".into()).await })
+        tokio::spawn(async move { store.answer((T, "q"), ApprovalState::Approved, "\"yes\"".into(), None).await })
     };
     // The late answer waits for the lock of the one that came in time.
     let waiting =
@@ -105,7 +105,8 @@ async fn l09_an_answer_that_waited_beyond_the_deadline_is_too_late() {
     let mut looking = other.begin().await.unwrap();
     looking.execute("select 1 from approvals where id = 'q' for no key update").await.unwrap();
     let store = bench.store.clone();
-    let late = tokio::spawn(async move { store.answer(T, "q", ApprovalState::Approved, "\"yes\"".into()).await });
+    let late =
+        tokio::spawn(async move { store.answer((T, "q"), ApprovalState::Approved, "\"yes\"".into(), None).await });
     let is_over = format!("select (extract(epoch from clock_timestamp()) * 1000 > {deadline})::int::bigint");
     while bench.meddle(is_over.clone()).await == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -121,7 +122,7 @@ async fn the_first_answer_counts(bench: Bench) {
     let node = bench.lease("n").await;
     let head = bench.started(node, "a").await;
     assert_eq!(bench.write(ask(node, &head, "q", None)).await, Ok(()));
-    let no = bench.answer(T, "q", ApprovalState::Rejected, "\"no\"".into()).await.unwrap();
+    let no = bench.answer((T, "q"), ApprovalState::Rejected, "\"no\"".into(), None).await.unwrap();
     assert_eq!(no, AnswerOutcome::Accepted("a".parse().unwrap()));
     assert_eq!(approve(&bench, "q").await, AnswerOutcome::TooLate(ApprovalState::Rejected));
     assert_eq!(bench.inbox("a").await, ["\"no\""]);
@@ -190,7 +191,9 @@ async fn race(bench: Bench, deadline: fn(Timestamp) -> Option<Timestamp>, to: Ap
         assert_eq!(bench.write(asked.clone()).await, Ok(()));
         let answering = {
             let (other, id) = (other.clone(), id.clone());
-            tokio::spawn(async move { other.answer(T, &id, ApprovalState::Approved, "\"yes\"".into()).await.unwrap() })
+            tokio::spawn(async move {
+                other.answer((T, &id), ApprovalState::Approved, "\"yes\"".into(), None).await.unwrap()
+            })
         };
         let closing = loop {
             match bench.write(close(node, &asked.head, &id, to)).await {

@@ -120,19 +120,19 @@ impl Bench {
     }
 
     pub(crate) async fn send(&self, key: &ExecutionKey, message: String) -> Result<bool, StoreError> {
-        self.command(key, Command::Send(message)).await
+        self.command(key, Command::Send(message), None).await
     }
 
     pub(crate) async fn reopen(&self, key: &ExecutionKey, message: String) -> Result<bool, StoreError> {
-        self.command(key, Command::Reopen(message)).await
+        self.command(key, Command::Reopen(message), None).await
     }
 
     pub(crate) async fn unpark(&self, key: &ExecutionKey) -> Result<bool, StoreError> {
-        self.command(key, Command::Unpark).await
+        self.command(key, Command::Unpark, None).await
     }
 
     pub(crate) async fn delete(&self, key: &ExecutionKey) -> Result<bool, StoreError> {
-        self.command(key, Command::Delete).await
+        self.command(key, Command::Delete, None).await
     }
 
     pub(crate) async fn bury(
@@ -140,7 +140,7 @@ impl Bench {
         key: &ExecutionKey,
         messages: Vec<(ExecutionId, String)>,
     ) -> Result<bool, StoreError> {
-        self.command(key, Command::Bury { messages }).await
+        self.command(key, Command::Bury { messages }, None).await
     }
 
     /// One question.

@@ -36,7 +36,7 @@ async fn l18_what_could_move_when_a_node_died_for_good_has_crashed_once_more(ben
     assert_eq!((claimed.head.key.id.as_str(), claimed.crashes), ("a", 3));
     assert!(
         bench
-            .command(&key("a"), Command::Park { incarnation: heir, reason: "engine-crash: …".to_owned() })
+            .command(&key("a"), Command::Park { incarnation: heir, reason: "engine-crash: …".to_owned() }, None)
             .await
             .unwrap()
     );

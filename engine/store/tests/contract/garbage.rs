@@ -132,7 +132,7 @@ async fn others_go_on(bench: &Bench, node: Incarnation, case: &str) -> bool {
     let claimed = bench.claimed(node).await;
     assert!(claimed.contains(&"good".to_owned()), "{case}: {claimed:?}");
     assert_eq!(bench.next_due().await.unwrap().filter(|due| *due < Timestamp(2_000_000)), None, "{case}");
-    audit(bench).await;
+    sweep(bench).await;
     let freed = bench.claimed(node).await;
     bench.count_by_status().await.unwrap();
     bench.approvals(T, ApprovalFilter { limit: 99, ..ApprovalFilter::default() }).await.unwrap();
@@ -142,9 +142,9 @@ async fn others_go_on(bench: &Bench, node: Incarnation, case: &str) -> bool {
     claimed.len() + freed.len() > 1
 }
 
-async fn audit(bench: &Bench) {
+async fn sweep(bench: &Bench) {
     let mut after = 0;
-    while let Some(next) = bench.audit(after, 2).await.unwrap().next {
+    while let Some(next) = bench.sweep(after, 2).await.unwrap().next {
         after = next;
     }
 }
@@ -178,7 +178,7 @@ async fn garbage_in_any_column_is_in_nobody_elses_way(bench: Bench) {
                     assert!(is_named && !reason.contains('\n'), "{case}: {reason}");
                     assert!(column == "status" || listed(&bench, Some(Status::Parked)).await.len() <= 1, "{case}");
                 }
-                // An execution that waits for another time than its calls do is woken by an audit.
+                // An execution that waits for another time than its calls do is woken by a sweep.
                 let waits = shown.paused || column == "due";
                 let moves = claimed || shown.parked.is_some() || shown.state != State::Open || waits;
                 assert!(moves, "{case}: it stands still in silence: {shown:?}");
@@ -228,10 +228,10 @@ async fn a_missing_row_is_missed(bench: Bench) {
         batch.opened = vec![opened("1", "{}")];
         batch.head.open_calls = Some(1);
         assert_eq!(bench.write(batch).await, Ok(()));
-        audit(&bench).await;
+        sweep(&bench).await;
         assert_eq!(bench.head("deaf").await.parked, None, "{words}");
         assert!(meddler.run(words).await);
-        audit(&bench).await;
+        sweep(&bench).await;
         let reason = bench.head("deaf").await.parked;
         assert!(reason.as_ref().is_some_and(|reason| reason.starts_with("corrupt-history: ")), "{words}: {reason:?}");
         assert_eq!(listed(&bench, Some(Status::Parked)).await.len(), 1);
@@ -246,6 +246,6 @@ async fn an_execution_of_a_node_that_is_none_is_freed(bench: Bench) {
     bench.started(node, "b").await;
     bench.meddle("update executions set owner = 12345 where id = 'a'").await;
     assert_eq!(bench.claimed(node).await, [""; 0]);
-    audit(&bench).await;
+    sweep(&bench).await;
     assert_eq!(bench.claimed(node).await, ["a"], "the one that belongs to nobody, and not the one that is claimed");
 }

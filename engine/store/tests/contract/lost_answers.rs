@@ -69,7 +69,7 @@ async fn a_message_whose_commit_is_lost_is_said_to_be_unknown() {
     let (bench, wire, store) = wired().await;
     bench.sleeping("a", None).await;
     wire.cut_next_commits([Cut::AfterCommit]);
-    assert!(matches!(store.command(&key("a"), Command::Send("hello".into())).await, Err(StoreError::Unknown(_))));
+    assert!(matches!(store.command(&key("a"), Command::Send("hello".into()), None).await, Err(StoreError::Unknown(_))));
     assert_eq!(bench.inbox("a").await, ["hello"]);
 }
 

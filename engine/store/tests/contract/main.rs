@@ -4,6 +4,7 @@
 
 mod append;
 mod approvals;
+mod audit;
 mod begin;
 mod bench;
 mod claims;

@@ -45,7 +45,7 @@ async fn the_inbox_keeps_the_order_of_arrival(bench: Bench) {
                 vec![("b".parse().unwrap(), format!("{number}")), ("b".parse().unwrap(), format!("{number}b"))];
             assert_eq!(bench.write(letters).await, Ok(()));
         } else {
-            assert!(other.command(&key("b"), Command::Send(format!("{number}"))).await.unwrap());
+            assert!(other.command(&key("b"), Command::Send(format!("{number}")), None).await.unwrap());
         }
     }
     let expected = ["0", "0b", "1", "2", "3", "3b", "4", "5", "6", "6b", "7", "8", "9", "9b"];
@@ -216,7 +216,7 @@ async fn a_message_during_a_release_is_not_overlooked(bench: Bench) {
     for round in 0..40 {
         let (released, sent) = tokio::join!(
             bench.append(fresh(), vec![release(node, &head, None)]),
-            other.command(&head.key, Command::Send(format!("{round}")))
+            other.command(&head.key, Command::Send(format!("{round}")), None)
         );
         assert_eq!((written(released.unwrap()), sent.unwrap()), (vec![Ok(())], true));
         let claimed = bench.claim(node, 9, Size::Any).await.unwrap();

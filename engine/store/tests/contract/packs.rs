@@ -36,13 +36,13 @@ fn variant(number: u8) -> Vec<u8> {
 
 async fn keep(store: &dyn cerebelum_store::Store, name: &str, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
-    store.keep_component(upload(name, "{}", bytes)).await.unwrap();
+    store.keep_component(upload(name, "{}", bytes), None).await.unwrap();
     digest
 }
 
 async fn unname(bench: &Bench, name: &str, digest: &Digest) {
     let version = Version { tenant: T, name: name.to_owned(), digest: digest.clone() };
-    assert!(bench.remove_component(version, Removable::Any).await.unwrap());
+    assert!(bench.remove_component(version, Removable::Any, None).await.unwrap());
 }
 
 async fn remove(bench: &Bench, name: &str, digest: &Digest) {

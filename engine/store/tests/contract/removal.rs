@@ -20,7 +20,7 @@ const LATER: Timestamp = Timestamp(1 << 50);
 
 async fn keep(bench: &Bench, name: &str, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
-    bench.keep_component(upload(name, "{}", bytes)).await.unwrap();
+    bench.keep_component(upload(name, "{}", bytes), None).await.unwrap();
     digest
 }
 
@@ -29,7 +29,7 @@ fn version(name: &str, digest: &Digest) -> Version {
 }
 
 async fn remove(bench: &Bench, name: &str, digest: &Digest) -> bool {
-    bench.remove_component(version(name, digest), Removable::Any).await.unwrap()
+    bench.remove_component(version(name, digest), Removable::Any, None).await.unwrap()
 }
 
 /// Names and digests, current ones first.
@@ -80,7 +80,7 @@ async fn only_what_was_replaced_long_ago_is_old(bench: Bench) {
     let at = bench.current(T, "shop").await.unwrap().unwrap().uploaded_at;
     assert_eq!(replaced(at).await, [], "replaced no longer ago than that");
     assert_eq!(replaced(at.plus(1)).await, [version("shop", &one)]);
-    let old = |digest: &Digest| bench.remove_component(version("shop", digest), Removable::Replaced);
+    let old = |digest: &Digest| bench.remove_component(version("shop", digest), Removable::Replaced, None);
     assert!(!old(&two).await.unwrap(), "the current one is not old");
     assert!(old(&one).await.unwrap());
     assert_eq!(names(&bench).await, [("shop".to_owned(), two)]);
@@ -153,7 +153,7 @@ async fn uploads_and_deletions_of_the_same_component_take_turns(bench: Bench) {
     for round in 0..40 {
         keep(&bench, "a", b"same").await;
         assert!(remove(&bench, "a", &digest).await);
-        let upload = other.keep_component(upload("a", "{}", b"same"));
+        let upload = other.keep_component(upload("a", "{}", b"same"), None);
         let delete = bench.delete_component(T, &digest, LATER);
         let (uploaded, _) = tokio::join!(upload, delete);
         uploaded.unwrap();

@@ -22,6 +22,7 @@ impl Tables {
                 if batch.begins {
                     let run = batch.head.run - u32::from(batch.next_run.is_some());
                     self.insert(ExecutionRow { run, ..batch.head.clone() }, Some(batch.incarnation));
+                    self.note(batch.act.as_ref());
                 }
                 self.write(batch);
             }

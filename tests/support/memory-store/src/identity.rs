@@ -1,7 +1,7 @@
 //! Tenants and their tokens.
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{IdentityStore, State, StoreFuture, Tenant, TenantId, Token};
+use cerebelum_store::{Act, IdentityStore, State, StoreFuture, Tenant, TenantId, Token};
 
 use crate::{MemoryStore, Row, Tables};
 
@@ -83,23 +83,24 @@ impl Tables {
 }
 
 impl IdentityStore for MemoryStore {
-    fn create_tenant(&self, name: &str) -> StoreFuture<'_, Option<TenantId>> {
-        self.transact(|tables| tables.create_tenant(name.to_owned()))
+    fn create_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, Option<TenantId>> {
+        self.act(act, |tables| tables.create_tenant(name.to_owned()), Option::is_some)
     }
 
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>> {
         self.transact(|tables| tables.tenants.clone())
     }
 
-    fn suspend_tenant(&self, name: &str, suspended: bool) -> StoreFuture<'_, bool> {
-        self.transact(|tables| tables.suspend_tenant(name, suspended))
+    fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.act(act, |tables| tables.suspend_tenant(name, suspended), |found| *found)
     }
 
-    fn set_quotas(&self, name: &str, (from, to): (&str, &str)) -> StoreFuture<'_, bool> {
-        self.transact(|tables| {
+    fn set_quotas(&self, name: &str, (from, to): (&str, &str), act: Option<Act>) -> StoreFuture<'_, bool> {
+        let set = |tables: &mut Tables| {
             let found = tables.tenants.iter_mut().find(|tenant| tenant.name == name && tenant.quotas == from);
             found.map(|tenant| to.clone_into(&mut tenant.quotas)).is_some()
-        })
+        };
+        self.act(act, set, |is_set| *is_set)
     }
 
     fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64> {
@@ -109,8 +110,8 @@ impl IdentityStore for MemoryStore {
         })
     }
 
-    fn create_token(&self, token: Token, tokens_max: u32) -> StoreFuture<'_, bool> {
-        self.transact(|tables| tables.create_token(token, tokens_max))
+    fn create_token(&self, token: Token, tokens_max: u32, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.act(act, |tables| tables.create_token(token, tokens_max), |created| *created)
     }
 
     fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>> {
@@ -131,8 +132,8 @@ impl IdentityStore for MemoryStore {
         self.transact(|tables| tables.note_use(id))
     }
 
-    fn revoke_token(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, bool> {
-        self.transact(|tables| tables.revoke_token(tenant, id))
+    fn revoke_token(&self, tenant: TenantId, id: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.act(act, |tables| tables.revoke_token(tenant, id), |revoked| *revoked)
     }
 
     fn has_tokens(&self) -> StoreFuture<'_, bool> {

@@ -2,6 +2,7 @@
 //! databases.
 
 mod append;
+mod audit;
 mod claims;
 mod components;
 mod executions;
@@ -14,10 +15,10 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, Audit, Batch, Chunk, ClaimFilter, Claimed,
+    Act, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, Batch, Chunk, ClaimFilter, Claimed,
     Command, Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
     InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreFuture,
-    TenantId, Upload, Version,
+    Sweep, TenantId, Upload, Version,
 };
 use tokio::sync::broadcast;
 
@@ -55,7 +56,21 @@ impl MemoryStore {
         Box::pin(std::future::ready(Ok(done)))
     }
 
-    /// The tables as they are, for audits.
+    /// Changes the tables, and stores the act of the client that wants it if that did something.
+    fn act<'a, T: Send + 'a>(
+        &self,
+        act: Option<Act>,
+        doing: impl FnOnce(&mut Tables) -> T,
+        is_done: impl FnOnce(&T) -> bool,
+    ) -> StoreFuture<'a, T> {
+        self.transact(|tables| {
+            let done = doing(tables);
+            tables.note(act.filter(|_| is_done(&done)).as_ref());
+            done
+        })
+    }
+
+    /// The tables as they are, for checks.
     pub fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,24 +142,25 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.count_by_status())
     }
 
-    fn command(&self, key: &ExecutionKey, command: Command) -> StoreFuture<'_, bool> {
-        self.transact(|tables| match command {
+    fn command(&self, key: &ExecutionKey, command: Command, act: Option<Act>) -> StoreFuture<'_, bool> {
+        let done = |tables: &mut Tables| match command {
             Command::Send(message) => tables.send(key, message),
             Command::Reopen(message) => tables.reopen(key, message),
             Command::Unpark => tables.unpark(key),
             Command::Park { incarnation, reason } => tables.park(incarnation, key, reason),
             Command::Bury { messages } => tables.bury(key, messages),
             Command::Delete => tables.delete(key),
-        })
+        };
+        self.act(act, done, |is_done| *is_done)
     }
 
     fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {
         self.transact(|tables| tables.executions.get(key).map_or((0, 0), tables::Row::unread))
     }
 
-    fn audit(&self, _: i64, _: u32) -> StoreFuture<'_, Audit> {
+    fn sweep(&self, _: i64, _: u32) -> StoreFuture<'_, Sweep> {
         // No row here is ever damaged, and no node vanishes.
-        self.transact(|_| Audit::default())
+        self.transact(|_| Sweep::default())
     }
 
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
@@ -163,8 +179,15 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.approvals(tenant, &filter))
     }
 
-    fn answer(&self, tenant: TenantId, id: &str, to: ApprovalState, message: String) -> StoreFuture<'_, AnswerOutcome> {
-        self.transact(|tables| tables.answer((tenant, id.to_owned()), to, message))
+    fn answer(
+        &self,
+        (tenant, id): (TenantId, &str),
+        to: ApprovalState,
+        message: String,
+        act: Option<Act>,
+    ) -> StoreFuture<'_, AnswerOutcome> {
+        let answered = |outcome: &AnswerOutcome| matches!(outcome, AnswerOutcome::Accepted(_));
+        self.act(act, |tables| tables.answer((tenant, id.to_owned()), to, message), answered)
     }
 
     fn transactions(&self) -> u64 {
@@ -181,7 +204,7 @@ impl Store for MemoryStore {
 }
 
 impl ComponentStore for MemoryStore {
-    fn keep_component(&self, upload: Upload) -> StoreFuture<'_, ()> {
+    fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, ()> {
         let component = Component {
             name: upload.name,
             digest: upload.digest,
@@ -190,7 +213,7 @@ impl ComponentStore for MemoryStore {
             uploaded_at: (self.clock)(),
             current: true,
         };
-        self.transact(|tables| tables.keep_component(upload.tenant, component, upload.bytes.to_vec()))
+        self.act(act, |tables| tables.keep_component(upload.tenant, component, upload.bytes.to_vec()), |()| true)
     }
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
@@ -209,8 +232,8 @@ impl ComponentStore for MemoryStore {
         self.transact(|tables| tables.component_users(tenant, digest, limit))
     }
 
-    fn remove_component(&self, version: Version, which: Removable) -> StoreFuture<'_, bool> {
-        self.transact(|tables| tables.remove_component(&version, which))
+    fn remove_component(&self, version: Version, which: Removable, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.act(act, |tables| tables.remove_component(&version, which), |removed| *removed)
     }
 
     fn replaced_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<Version>> {

@@ -9,6 +9,7 @@ use cerebelum_store::{
     Incarnation, Lease, LogRow, Progress, Tenant, TenantId, Token,
 };
 
+use crate::audit::StoredAct;
 use crate::claims;
 
 /// A node has only one append under way, or a few.
@@ -106,6 +107,7 @@ pub struct Tables {
     pub(crate) uploads: i64,
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) tokens: Vec<Token>,
+    pub(crate) acts: Vec<StoredAct>,
     nodes: BTreeMap<Incarnation, Node>,
     /// The numbers that were allocated so far. No number is allocated twice.
     numbers: i64,

@@ -547,6 +547,51 @@ class SetQuotasRequest(Message):
     changes: Sequence[Change]
     def __init__(self, *, name: str | None = ..., changes: Sequence[Change] | None = ...) -> None: ...
 
+class AuditRequest(Message):
+    tenant: str
+    operation: str
+    caller: str
+    object: str
+    last_ms: int
+    cursor: str
+    limit: int
+    def __init__(
+        self,
+        *,
+        tenant: str | None = ...,
+        operation: str | None = ...,
+        caller: str | None = ...,
+        object: str | None = ...,
+        last_ms: int | None = ...,
+        cursor: str | None = ...,
+        limit: int | None = ...,
+    ) -> None: ...
+
+class AuditResponse(Message):
+    acts: Sequence[Act]
+    next: str
+    def __init__(self, *, acts: Sequence[Act] | None = ..., next: str | None = ...) -> None: ...
+
+class Act(Message):
+    at: Timestamp
+    caller: str
+    token_id: str
+    address: str
+    operation: str
+    object: str
+    outcome: str
+    def __init__(
+        self,
+        *,
+        at: Timestamp | None = ...,
+        caller: str | None = ...,
+        token_id: str | None = ...,
+        address: str | None = ...,
+        operation: str | None = ...,
+        object: str | None = ...,
+        outcome: str | None = ...,
+    ) -> None: ...
+
 class Engine:
     Upload: ClassVar[ClientStream[UploadRequest, Component]]
     Components: ClassVar[Unary[ComponentsRequest, ComponentsResponse]]
@@ -577,3 +622,4 @@ class Engine:
     SuspendTenant: ClassVar[Unary[SuspendTenantRequest, Tenant]]
     ShowTenant: ClassVar[Unary[ShowTenantRequest, TenantDetail]]
     SetQuotas: ClassVar[Unary[SetQuotasRequest, TenantDetail]]
+    Audit: ClassVar[Unary[AuditRequest, AuditResponse]]
