@@ -146,7 +146,7 @@ pub(crate) enum Verb {
     Resume(Resume),
     /// Forget an execution that has ended
     Delete(Several),
-    /// Create, list and suspend tenants
+    /// Create, list, suspend and delete tenants, and set their quotas
     ///
     /// Tenants share an engine and know nothing of each other. Only admins of the tenant `default` manage them.
     #[command(subcommand)]

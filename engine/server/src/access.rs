@@ -25,7 +25,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
-pub const ACTIONS: [(&str, Action); 30] = [
+pub const ACTIONS: [(&str, Action); 31] = [
     ("Upload", Action::Develop),
     ("Components", Action::Read),
     ("RemoveComponent", Action::Develop),
@@ -53,6 +53,7 @@ pub const ACTIONS: [(&str, Action); 30] = [
     ("CreateTenant", Action::Tenants),
     ("Tenants", Action::Tenants),
     ("SuspendTenant", Action::Tenants),
+    ("DeleteTenant", Action::Tenants),
     ("ShowTenant", Action::Tenants),
     ("SetQuotas", Action::Tenants),
     ("Audit", Action::Audit),

@@ -301,6 +301,7 @@ impl From<TenantView> for proto::Tenant {
             name: from.name,
             created_at: (from.created_at.0 > 0).then(|| moment(from.created_at)),
             suspended_at: from.suspended_at.map(moment),
+            deleted_at: from.deleted_at.map(moment),
         }
     }
 }

@@ -113,7 +113,7 @@ fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(tenants::create_token, tenants::tokens))
         .routes(routes!(tenants::revoke_token))
         .routes(routes!(tenants::create, tenants::list))
-        .routes(routes!(tenants::show))
+        .routes(routes!(tenants::show, tenants::delete))
         .routes(routes!(tenants::set_quotas))
         .routes(routes!(tenants::suspend))
         .routes(routes!(tenants::audit));

@@ -267,6 +267,12 @@ impl Verbs for Service {
         Ok(Response::new(tenant.into()))
     }
 
+    async fn delete_tenant(&self, request: Request<proto::DeleteTenantRequest>) -> Answer<proto::Tenant> {
+        let caller = self.caller(&request).await?;
+        let tenant = self.engine.delete_tenant(&caller, &request.into_inner().name).await.map_err(refusal)?;
+        Ok(Response::new(tenant.into()))
+    }
+
     async fn show_tenant(&self, request: Request<proto::ShowTenantRequest>) -> Answer<proto::TenantDetail> {
         let caller = self.caller(&request).await?;
         let detail = self.engine.show_tenant(&caller, &request.into_inner().name).await.map_err(refusal)?;

@@ -129,7 +129,7 @@ pub(crate) async fn delete_ended(database: &Database, before: Timestamp, limit: 
 
 /// Deletes the executions that a statement finds and locks. Returns their number. There are no foreign keys: they would
 /// cost each insertion a look-up, only to make this one function shorter.
-async fn delete_found(
+pub(crate) async fn delete_found(
     session: &mut Session,
     statement: &'static Statement,
     values: &[Value<'_>],

@@ -110,10 +110,17 @@ pub trait Store: AuditStore + ComponentStore + IdentityStore {
 pub trait IdentityStore: Send + Sync + 'static {
     /// Creates a tenant. Returns `None` if the name is taken.
     fn create_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, Option<TenantId>>;
-    /// All tenants, by name.
+    /// All tenants, by name, until nothing is left of them.
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>>;
     /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.
     fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool>;
+    /// Marks a suspended tenant as deleted. Returns `false` if there is none with this name, it is not suspended, or it is
+    /// marked already.
+    fn delete_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, bool>;
+    /// Deletes up to `limit` executions of a tenant that is marked as deleted, in whatever state they are, or as many rows
+    /// of another kind when it has no executions. Returns their number. If nothing is left of a tenant that was marked
+    /// before this time, its name is free again; its number stays taken.
+    fn purge_tenant(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64>;
     /// Replaces the quotas that were set for a tenant. Returns `false` if they are not the first ones given, or if there is
     /// no tenant with this name.
     fn set_quotas(&self, name: &str, quotas: (&str, &str), act: Option<Act>) -> StoreFuture<'_, bool>;

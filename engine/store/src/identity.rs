@@ -21,6 +21,8 @@ pub struct Tenant {
     pub suspended_at: Option<Timestamp>,
     /// The quotas that were set for it, as a JSON object. The store does not know what they mean.
     pub quotas: String,
+    /// The time since which it is being deleted.
+    pub deleted_at: Option<Timestamp>,
 }
 
 /// A token: the right of a person or a program to act for a tenant.
@@ -76,8 +78,10 @@ pub(crate) async fn create_tenant(
 
 /// See [`crate::IdentityStore::tenants`].
 pub(crate) async fn tenants(database: &Database) -> Result<Vec<Tenant>, DbError> {
-    static ALL: Statement =
-        Statement::new("select tenant_id, name, created_at, suspended_at, quotas from tenants order by name");
+    static ALL: Statement = Statement::new(
+        "select tenant_id, name, created_at, suspended_at, quotas, deleted_at from tenants
+        where name <> '#' || tenant_id order by name",
+    );
     let rows = database.background().await?.rows(&ALL, &[]).await?;
     rows.into_iter().map(|mut row| read_tenant(&mut row)).collect()
 }
@@ -91,7 +95,8 @@ pub(crate) async fn suspend_tenant(
 ) -> Result<bool, DbError> {
     static SUSPEND: Statement =
         Statement::new("update tenants set suspended_at = coalesce(suspended_at, {clock}) where name = $1");
-    static LIFT: Statement = Statement::new("update tenants set suspended_at = null where name = $1");
+    static LIFT: Statement =
+        Statement::new("update tenants set suspended_at = null where name = $1 and deleted_at is null");
     let mut session = database.write().await?;
     let changed = session.run(if suspended { &SUSPEND } else { &LIFT }, &[name.into()]).await?;
     audit::note(&mut session, act.filter(|_| changed == 1)).await?;
@@ -184,7 +189,7 @@ pub(crate) async fn tokens(database: &Database, tenant: TenantId) -> Result<Vec<
 pub(crate) async fn find_token(database: &Database, id: &str) -> Result<Option<(Token, Tenant)>, DbError> {
     static FIND: Statement = Statement::new(
         "select k.token_id, k.tenant_id, k.role, k.name, k.secret_digest, k.created_at, k.expires_at, k.revoked_at,
-            k.last_used_at, t.tenant_id, t.name, t.created_at, t.suspended_at, t.quotas
+            k.last_used_at, t.tenant_id, t.name, t.created_at, t.suspended_at, t.quotas, t.deleted_at
         from tokens k join tenants t on t.tenant_id = k.tenant_id
         where k.token_id = $1",
     );
@@ -234,6 +239,7 @@ fn read_tenant(row: &mut Row) -> Result<Tenant, DbError> {
         created_at: row.at()?,
         suspended_at: row.opt_at()?,
         quotas: row.text()?,
+        deleted_at: row.opt_at()?,
     })
 }
 

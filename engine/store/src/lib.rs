@@ -17,6 +17,7 @@ mod crashes;
 mod damage;
 mod database;
 mod db_error;
+mod deletion;
 mod describe;
 mod error;
 mod executions;

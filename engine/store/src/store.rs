@@ -30,8 +30,8 @@ use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
 use crate::row_ids::RowIds;
 use crate::{
-    approvals, audit, chunks, claim, commands, components, describe, executions, identity, inbox, list, load, logs,
-    nodes, removal, sweep,
+    approvals, audit, chunks, claim, commands, components, deletion, describe, executions, identity, inbox, list, load,
+    logs, nodes, removal, sweep,
 };
 
 /// The duration of leases that [`open`] assumes.
@@ -326,6 +326,15 @@ impl IdentityStore for SqlStore {
     fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
         self.run(async move { identity::suspend_tenant(&self.database, &name, suspended, act.as_ref()).await })
+    }
+
+    fn delete_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
+        let name = name.to_owned();
+        self.run(async move { deletion::mark(&self.database, &name, act.as_ref()).await })
+    }
+
+    fn purge_tenant(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
+        self.run(async move { deletion::purge(&self.database, tenant, before, limit).await })
     }
 
     fn set_quotas(&self, name: &str, (from, to): (&str, &str), act: Option<Act>) -> StoreFuture<'_, bool> {

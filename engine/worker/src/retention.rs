@@ -1,10 +1,11 @@
-//! Deletes ended executions after a while, a few at a time.
+//! Deletes ended executions after a while, and what belongs to deleted tenants, a few rows at a time.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::Timestamp;
+use cerebelum_store::{StoreError, StoreFuture};
 
 use crate::node::Node;
 
@@ -20,24 +21,76 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// When nothing is left to delete, the next check follows after `keep_ended`, within these bounds.
 const RECHECK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
+/// How often deleted tenants are looked for.
+const PURGE_INTERVAL: Duration = Duration::from_secs(5);
+/// How many lease durations a deleted tenant keeps its name. What a node began for it before is stored by then, or the node
+/// has lost its lease.
+const GRACE_LEASES: u64 = 2;
+
 /// Deletes executions that ended longer ago than `keep_ended`, forever.
 pub(crate) async fn keep_deleting(node: Arc<Node>) {
     let Some(keep) = node.config.keep_ended else { return };
     let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-    let mut batch = BATCH_MAX;
+    let mut pace = Pace::default();
     loop {
-        let began_ms = node.clock.boot_ms();
         let before = Timestamp(node.clock.now().0.saturating_sub(keep_ms));
-        let deleted = node.store.delete_ended(before, batch).await.unwrap_or_else(|error| {
+        let deleted = pace.delete(&node, |limit| node.store.delete_ended(before, limit)).await;
+        let (deleted, is_all) = deleted.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot delete ended executions");
-            0
+            (0, true)
         });
         node.metrics.deleted.inc_by(deleted);
+        if is_all {
+            node.runtime.sleep(keep.clamp(*RECHECK.start(), *RECHECK.end())).await;
+        }
+    }
+}
+
+/// Deletes what belongs to tenants that were deleted, forever.
+pub(crate) async fn keep_purging(node: Arc<Node>) {
+    let mut pace = Pace::default();
+    loop {
+        if let Err(error) = purge(&node, &mut pace).await {
+            tracing::warn!(%error, "cannot delete what belongs to a deleted tenant");
+        }
+        node.runtime.sleep(PURGE_INTERVAL).await;
+    }
+}
+
+async fn purge(node: &Node, pace: &mut Pace) -> Result<(), StoreError> {
+    let deleted = node.store.tenants().await?.into_iter().filter(|tenant| tenant.deleted_at.is_some());
+    for tenant in deleted {
+        let grace_ms = u64::try_from(node.config.lease.as_millis()).unwrap_or(u64::MAX).saturating_mul(GRACE_LEASES);
+        let before = Timestamp(node.clock.now().0.saturating_sub(grace_ms));
+        while pace.delete(node, |limit| node.store.purge_tenant(tenant.id, before, limit)).await?.0 > 0 {}
+    }
+    Ok(())
+}
+
+/// Deletes in small transactions with pauses between them, so that others are served meanwhile.
+struct Pace {
+    /// How much the next transaction deletes.
+    batch: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { batch: BATCH_MAX }
+    }
+}
+
+impl Pace {
+    /// Deletes up to a number and pauses. Returns how many there were, and whether these were all.
+    async fn delete<'a>(
+        &mut self,
+        node: &Node,
+        doing: impl FnOnce(u32) -> StoreFuture<'a, u64>,
+    ) -> Result<(u64, bool), StoreError> {
+        let (began_ms, limit) = (node.clock.boot_ms(), self.batch);
+        let deleted = doing(limit).await;
         let took = Duration::from_millis(node.clock.boot_ms() - began_ms);
-        let pause = (took * PAUSE_FACTOR).max(PAUSE_MIN);
-        let is_done = deleted < u64::from(batch);
-        batch = if took > SLOW { (batch / 2).max(1) } else { (batch * 2).min(BATCH_MAX) };
-        let recheck = keep.clamp(*RECHECK.start(), *RECHECK.end());
-        node.runtime.sleep(if is_done { pause.max(recheck) } else { pause }).await;
+        self.batch = if took > SLOW { (limit / 2).max(1) } else { (limit * 2).min(BATCH_MAX) };
+        node.runtime.sleep((took * PAUSE_FACTOR).max(PAUSE_MIN)).await;
+        deleted.map(|deleted| (deleted, deleted < u64::from(limit)))
     }
 }

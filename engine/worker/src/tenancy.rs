@@ -33,6 +33,8 @@ pub struct TenantView {
     pub created_at: Timestamp,
     /// The time since which its tokens are refused.
     pub suspended_at: Option<Timestamp>,
+    /// The time since which it is being deleted.
+    pub deleted_at: Option<Timestamp>,
 }
 
 /// A tenant with its quotas.
@@ -137,7 +139,7 @@ impl Engine {
     /// When the caller may not, there is no such tenant, it is `default`, or the database does not answer.
     pub async fn suspend_tenant(&self, caller: &Caller, name: &str, suspended: bool) -> Result<TenantView, ApiError> {
         caller.check(Action::Tenants)?;
-        let found = tenant(&*self.node.store, name).await?;
+        let found = standing_tenant(&*self.node.store, name).await?;
         if found.id == TenantId::DEFAULT {
             return Err(ApiError::Conflict(
                 "the tenant `default` manages the others and cannot be suspended".to_owned(),
@@ -147,6 +149,30 @@ impl Engine {
         let act = self.act(caller, caller.tenant, ("SuspendTenant", name, outcome));
         self.node.store.suspend_tenant(name, suspended, act).await.map_err(unavailable)?;
         self.identities.distrust();
+        Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
+    }
+
+    /// Deletes a suspended tenant with all that it has: its executions, open ones too, its components, tokens and audit.
+    /// The engines do so in the background; the name is free when the tenant is no longer listed.
+    ///
+    /// # Errors
+    /// When the caller may not, there is no such tenant, it is `default` or not suspended, or the database does not answer.
+    pub async fn delete_tenant(&self, caller: &Caller, name: &str) -> Result<TenantView, ApiError> {
+        caller.check(Action::Tenants)?;
+        let found = tenant(&*self.node.store, name).await?;
+        if found.id == TenantId::DEFAULT {
+            return Err(ApiError::Conflict("the tenant `default` manages the others and cannot be deleted".to_owned()));
+        }
+        let act = self.act(caller, caller.tenant, ("DeleteTenant", name, "begun"));
+        let is_marked =
+            found.deleted_at.is_some() || self.node.store.delete_tenant(name, act).await.map_err(unavailable)?;
+        if !is_marked {
+            return Err(ApiError::Conflict(format!(
+                "the tenant `{name}` is not suspended: `cerebelum tenant suspend {name}` first; its deletion takes all that it has"
+            )));
+        }
+        self.identities.distrust();
+        tracing::info!(tenant = name, "the deletion of a tenant begins");
         Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
     }
 
@@ -196,7 +222,7 @@ impl Engine {
             .collect();
         let told = told.join(" ");
         for _ in 0..QUOTA_ATTEMPTS_MAX {
-            let found = tenant(&*self.node.store, name).await?;
+            let found = standing_tenant(&*self.node.store, name).await?;
             // Names that this engine does not know were set by another version and stay.
             let stored = serde_json::from_str::<BTreeMap<String, u64>>(&found.quotas);
             let mut stored = stored.map_err(|_| ApiError::Conflict("the tenant's stored quotas are damaged".into()))?;
@@ -292,7 +318,7 @@ impl Engine {
         if name != caller.tenant_name {
             caller.check(Action::Tenants)?;
         }
-        tenant(&*self.node.store, name).await
+        standing_tenant(&*self.node.store, name).await
     }
 }
 
@@ -311,7 +337,7 @@ pub async fn create_token_in(database: &str, request: &TokenRequest) -> Result<C
         StoreError::Unavailable(_) => unavailable(error),
         other => ApiError::Conflict(format!("{other}; a running engine creates tokens without --data and --database")),
     })?;
-    let of = tenant(&*store, request.tenant.as_deref().unwrap_or("default")).await?;
+    let of = standing_tenant(&*store, request.tenant.as_deref().unwrap_or("default")).await?;
     let now = store.now().await.map_err(unavailable)?;
     create(&*store, of, request, (now, Arc::default())).await
 }
@@ -370,8 +396,18 @@ async fn tenant(store: &dyn Store, name: &str) -> Result<Tenant, ApiError> {
     })
 }
 
+/// The same, unless it is being deleted.
+async fn standing_tenant(store: &dyn Store, name: &str) -> Result<Tenant, ApiError> {
+    let found = tenant(store, name).await?;
+    match found.deleted_at {
+        None => Ok(found),
+        Some(_) => Err(ApiError::Conflict(format!("the tenant `{name}` is being deleted"))),
+    }
+}
+
 fn view_of_tenant(tenant: Tenant) -> TenantView {
-    TenantView { name: tenant.name, created_at: tenant.created_at, suspended_at: tenant.suspended_at }
+    let Tenant { name, created_at, suspended_at, deleted_at, .. } = tenant;
+    TenantView { name, created_at, suspended_at, deleted_at }
 }
 
 fn view_of_token(token: Token, tenant: &str) -> TokenView {

@@ -33,9 +33,10 @@ fn each_act_of_a_client_is_noted_with_who_and_where_from(database: Database) {
     ok(&engine, &["start", "guests/sleeper", "--id", "s", "--input", "86400000"]);
     ok(&engine, &["start", "guests/sleeper", "--id", "s", "--input", "86400000"]);
     ok(&engine, &["start", "guests/asking", "--id", "q", "--input", QUESTION]);
-    for (verb, id) in [("pause", "s"), ("resume", "s"), ("cancel", "s")] {
-        ok(&engine, &[verb, id]);
-    }
+    ok(&engine, &["pause", "s"]);
+    until("it is paused", || ok(&engine, &["status", "s"]).contains("paused").then_some(()));
+    ok(&engine, &["resume", "s"]);
+    ok(&engine, &["cancel", "s"]);
     ok(&engine, &["signal", "q", "hello", "--data", "1"]);
     engine.kill_and_restart();
     until("a question is there", || (ok(&engine, &["approvals", "--json"]) != "[]").then_some(()));

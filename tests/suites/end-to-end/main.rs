@@ -18,6 +18,7 @@ mod asyncio;
 mod audit;
 mod corruption;
 mod database_trouble;
+mod deletion;
 mod diverged;
 mod examples;
 mod faults;

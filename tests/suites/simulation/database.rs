@@ -385,6 +385,15 @@ impl IdentityStore for Link {
         self.read(move |memory| memory.suspend_tenant(&name, suspended, act))
     }
 
+    fn delete_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
+        let name = name.to_owned();
+        self.read(move |memory| memory.delete_tenant(&name, act))
+    }
+
+    fn purge_tenant(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
+        self.read(move |memory| memory.purge_tenant(tenant, before, limit))
+    }
+
     fn set_quotas(&self, name: &str, (from, to): (&str, &str), act: Option<Act>) -> StoreFuture<'_, bool> {
         let (name, from, to) = (name.to_owned(), from.to_owned(), to.to_owned());
         self.read(move |memory| memory.set_quotas(&name, (&from, &to), act))

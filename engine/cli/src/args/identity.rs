@@ -25,6 +25,11 @@ pub(crate) enum TenantVerb {
         #[arg(long)]
         lift: bool,
     },
+    /// Delete a suspended tenant with all that it has: executions, components, tokens and audit
+    Delete {
+        /// Its name
+        name: String,
+    },
     /// Show a tenant, its quotas, and what it uses of them
     Show {
         /// Its name

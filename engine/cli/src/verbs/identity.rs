@@ -40,6 +40,10 @@ impl ApiCommand {
                 let done = if lift { "is not suspended any more" } else { "is suspended" };
                 (client.engine.suspend_tenant(request).await, done)
             }
+            TenantVerb::Delete { name } => {
+                let request = proto::DeleteTenantRequest { name };
+                (client.engine.delete_tenant(request).await, "is being deleted")
+            }
         };
         let tenant = tenant.map_err(|e| client.stop(&e))?.into_inner();
         match self.global.json {
@@ -65,7 +69,11 @@ impl ApiCommand {
             ]);
         }
         let tenant = detail.tenant.clone().unwrap_or_default();
-        let suspended = if tenant.suspended_at.is_some() { ", suspended" } else { "" };
+        let suspended = match (&tenant.deleted_at, &tenant.suspended_at) {
+            (Some(_), _) => ", being deleted",
+            (None, Some(_)) => ", suspended",
+            (None, None) => "",
+        };
         self.out.say(&format!("tenant {}{suspended}\n", tenant.name))?;
         self.out.show(&table.lines())
     }
@@ -77,11 +85,12 @@ impl ApiCommand {
             return self.out.array(&tenants.iter().map(json::tenant).collect::<Vec<_>>());
         }
         let now = Now::measured();
-        let mut table = Table::new(&["TENANT", "CREATED", "SUSPENDED"]);
+        let mut table = Table::new(&["TENANT", "CREATED", "SUSPENDED", "BEING DELETED"]);
         for tenant in &tenants {
             let cell = |at: Option<&_>| Line::new(Style::Plain, &ago(at, now));
             let (created, suspended) = (cell(tenant.created_at.as_ref()), cell(tenant.suspended_at.as_ref()));
-            table.row(vec![Line::new(Style::Bold, &tenant.name), created, suspended]);
+            let deleted = cell(tenant.deleted_at.as_ref());
+            table.row(vec![Line::new(Style::Bold, &tenant.name), created, suspended, deleted]);
         }
         self.out.show(&table.lines())
     }

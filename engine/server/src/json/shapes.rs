@@ -34,6 +34,8 @@ pub(crate) struct TenantJson<'a> {
     pub(super) name: &'a str,
     pub(super) created_at: Option<String>,
     pub(super) suspended_at: Option<String>,
+    /// Since when it is being deleted.
+    pub(super) deleted_at: Option<String>,
 }
 
 /// A token. The secret is there in the answer that creates it, and never again.
@@ -59,6 +61,7 @@ impl<'a> From<&'a proto::Tenant> for TenantJson<'a> {
             name: &from.name,
             created_at: from.created_at.as_ref().map(rfc3339),
             suspended_at: from.suspended_at.as_ref().map(rfc3339),
+            deleted_at: from.deleted_at.as_ref().map(rfc3339),
         }
     }
 }

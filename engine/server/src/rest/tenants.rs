@@ -141,6 +141,21 @@ pub(super) async fn show(
     Ok(json(crate::json::tenant_detail(&detail)))
 }
 
+/// Deletes a suspended tenant with all that it has: executions, components, tokens and audit. It is listed until nothing is
+/// left of it.
+#[utoipa::path(delete, path = "/v1/tenants/{name}", operation_id = "DeleteTenant", tag = "tenants",
+    params(("name" = String, Path)), responses((status = 200, body = TenantJson), Problems))]
+pub(super) async fn delete(
+    State(service): State<Shared>,
+    access: Access,
+    Path(name): Path<String>,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let tenant = service.delete_tenant(asked(access, proto::DeleteTenantRequest { name })).await?.into_inner();
+    Ok(json(crate::json::tenant(&tenant)))
+}
+
 /// Sets quotas of a tenant, such as `{"open-executions": 1000}`; `null` returns to the default.
 #[utoipa::path(post, path = "/v1/tenants/{name}/quotas", operation_id = "SetQuotas", tag = "tenants",
     params(("name" = String, Path)), request_body = HashMap<String, Option<u64>>,

@@ -22,7 +22,7 @@ on_all!(
     a_page_with_a_filter_reads_no_more_than_it_may,
 );
 
-fn act(operation: &'static str, object: &str) -> Act {
+pub(crate) fn act(operation: &'static str, object: &str) -> Act {
     static CHANCE: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let chance = CHANCE.fetch_add(2, std::sync::atomic::Ordering::Relaxed);
     let actor = Actor { name: Some("ada".into()), token: Some("0a".into()), address: Some("127.0.0.1".into()) };

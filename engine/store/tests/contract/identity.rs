@@ -14,7 +14,7 @@ on_all!(
     tenants_and_tokens_made_at_once_take_no_number_twice,
 );
 
-fn token(id: &str, tenant: TenantId) -> Token {
+pub(crate) fn token(id: &str, tenant: TenantId) -> Token {
     Token {
         id: id.into(),
         tenant,

@@ -11,6 +11,7 @@ mod claims;
 mod components;
 mod crashes;
 mod damage;
+mod deletion;
 mod garbage;
 mod identity;
 mod leases;

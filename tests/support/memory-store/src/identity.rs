@@ -20,6 +20,7 @@ impl Tables {
             created_at: Timestamp(0),
             suspended_at: None,
             quotas: "{}".to_owned(),
+            deleted_at: None,
         }
     }
 
@@ -28,15 +29,43 @@ impl Tables {
             return None;
         }
         let id = TenantId(self.tenants.iter().map(|tenant| tenant.id.0).max().unwrap_or(0) + 1);
-        self.tenants.push(Tenant { id, name, created_at: self.now, suspended_at: None, quotas: "{}".to_owned() });
+        let (created_at, quotas) = (self.now, "{}".to_owned());
+        self.tenants.push(Tenant { id, name, created_at, suspended_at: None, quotas, deleted_at: None });
         self.tenants.sort_by(|a, b| a.name.cmp(&b.name));
         Some(id)
     }
 
     fn suspend_tenant(&mut self, name: &str, suspended: bool) -> bool {
         let now = self.now;
-        let found = self.tenants.iter_mut().find(|tenant| tenant.name == name);
+        let may = |tenant: &&mut Tenant| tenant.name == name && (suspended || tenant.deleted_at.is_none());
+        let found = self.tenants.iter_mut().find(may);
         found.map(|tenant| tenant.suspended_at = suspended.then(|| tenant.suspended_at.unwrap_or(now))).is_some()
+    }
+
+    fn delete_tenant(&mut self, name: &str) -> bool {
+        let now = self.now;
+        let may =
+            |tenant: &&mut Tenant| tenant.name == name && tenant.suspended_at.is_some() && tenant.deleted_at.is_none();
+        self.tenants.iter_mut().find(may).map(|tenant| tenant.deleted_at = Some(now)).is_some()
+    }
+
+    /// Everything at once: nothing here is large.
+    fn purge_tenant(&mut self, tenant: TenantId, before: Timestamp) -> u64 {
+        let Some(found) = self.tenants.iter_mut().find(|found| found.id == tenant) else { return 0 };
+        let Some(deleted_at) = found.deleted_at else { return 0 };
+        let count = self.executions.len() + self.components.len() + self.tokens.len() + self.acts.len();
+        self.executions.retain(|key, _| key.tenant != tenant);
+        self.questions.retain(|(of, _), _| *of != tenant);
+        self.components.retain(|(of, _, _), _| *of != tenant);
+        self.bytes.retain(|(of, _), _| *of != tenant);
+        self.nameless.retain(|(of, _), _| *of != tenant);
+        self.tokens.retain(|token| token.tenant != tenant);
+        self.acts.retain(|(of, _, _)| *of != tenant);
+        let left = self.executions.len() + self.components.len() + self.tokens.len() + self.acts.len();
+        if count == left && deleted_at < before {
+            found.name = format!("#{}", tenant.0);
+        }
+        (count - left) as u64
     }
 
     fn create_token(&mut self, token: Token, tokens_max: u32) -> bool {
@@ -88,11 +117,22 @@ impl IdentityStore for MemoryStore {
     }
 
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>> {
-        self.transact(|tables| tables.tenants.clone())
+        self.transact(|tables| {
+            let is_there = |tenant: &&Tenant| !tenant.name.starts_with('#');
+            tables.tenants.iter().filter(is_there).cloned().collect()
+        })
     }
 
     fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool> {
         self.act(act, |tables| tables.suspend_tenant(name, suspended), |found| *found)
+    }
+
+    fn delete_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.act(act, |tables| tables.delete_tenant(name), |marked| *marked)
+    }
+
+    fn purge_tenant(&self, tenant: TenantId, before: Timestamp, _: u32) -> StoreFuture<'_, u64> {
+        self.transact(|tables| tables.purge_tenant(tenant, before))
     }
 
     fn set_quotas(&self, name: &str, (from, to): (&str, &str), act: Option<Act>) -> StoreFuture<'_, bool> {

@@ -1,0 +1,101 @@
+//! The deletion of a tenant: marked first, then carried out in small transactions that any engine can go on with.
+
+use cerebelum_history::Timestamp;
+
+use crate::audit::{self, Act};
+use crate::commands;
+use crate::database::Database;
+use crate::db_error::DbError;
+use crate::model::TenantId;
+use crate::sql::{Session, Statement};
+
+/// See [`crate::IdentityStore::delete_tenant`].
+pub(crate) async fn mark(database: &Database, name: &str, act: Option<&Act>) -> Result<bool, DbError> {
+    static MARK: Statement = Statement::new(
+        "update tenants set deleted_at = {clock} where name = $1 and suspended_at is not null and deleted_at is null",
+    );
+    let mut session = database.write().await?;
+    let marked = session.run(&MARK, &[name.into()]).await?;
+    audit::note(&mut session, act.filter(|_| marked == 1)).await?;
+    session.commit().await?;
+    Ok(marked == 1)
+}
+
+/// See [`crate::IdentityStore::purge_tenant`].
+pub(crate) async fn purge(
+    database: &Database,
+    tenant: TenantId,
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64, DbError> {
+    // The rows of the tenants that are not being deleted are never touched.
+    static IS_DELETED: Statement =
+        Statement::new("select deleted_at from tenants where tenant_id = $1 and deleted_at is not null");
+    let mut session = database.write().await?;
+    let mut found = session.rows(&IS_DELETED, &[tenant.into()]).await?;
+    let Some(deleted_at) = found.first_mut().map(|row| row.at()).transpose()? else { return Ok(0) };
+    let mut deleted = executions(&mut session, tenant, limit).await?;
+    if deleted == 0 {
+        deleted = others(&mut session, tenant, limit).await?;
+    }
+    if deleted == 0 && deleted_at < before {
+        forget(&mut session, tenant).await?;
+    }
+    session.commit().await?;
+    Ok(deleted)
+}
+
+/// Deletes some executions, in whatever state they are. A node that runs one of them loses its claim.
+async fn executions(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u64, DbError> {
+    static SOME: Statement = Statement::new(
+        "select execution_no, tenant_id from executions where tenant_id = $1
+        order by id limit $2 {postgres: for update skip locked}",
+    );
+    let deleted = commands::delete_found(session, &SOME, &[tenant.into(), limit.into()]).await?;
+    Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
+}
+
+/// Deletes some rows of the other tables, one table after the other.
+async fn others(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u64, DbError> {
+    macro_rules! delete_from {
+        ($table:literal, $key:literal) => {{
+            static DELETE: Statement = Statement::new(concat!(
+                "delete from ",
+                $table,
+                " where (",
+                $key,
+                ") in (select ",
+                $key,
+                " from ",
+                $table,
+                " where tenant_id = $1 limit $2)"
+            ));
+            &DELETE
+        }};
+    }
+    let statements = [
+        delete_from!("approvals", "tenant_id, id"),
+        delete_from!("programs", "tenant_id, program_no"),
+        delete_from!("names", "tenant_id, name, digest"),
+        delete_from!("component_packs", "tenant_id, digest"),
+        delete_from!("component_bytes", "tenant_id, digest"),
+        delete_from!("components", "tenant_id, digest"),
+        delete_from!("audit", "tenant_id, at, chance"),
+        delete_from!("tokens", "token_id"),
+    ];
+    for statement in statements {
+        let deleted = session.run(statement, &[tenant.into(), limit.into()]).await?;
+        if deleted > 0 {
+            return Ok(deleted);
+        }
+    }
+    Ok(0)
+}
+
+/// Frees the name of a tenant of which nothing is left. Its row stays, so that no other tenant gets its number.
+async fn forget(session: &mut Session, tenant: TenantId) -> Result<(), DbError> {
+    static FORGET: Statement =
+        Statement::new("update tenants set name = '#' || tenant_id where tenant_id = $1 and deleted_at is not null");
+    session.run(&FORGET, &[tenant.into()]).await?;
+    Ok(())
+}
