@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
 use crate::durations::{Moment, Span};
-pub(crate) use identity::{Audit, CreateToken, Login, TenantVerb, TokenVerb};
+pub(crate) use identity::{Audit, CreateToken, Login, SecretVerb, TenantVerb, TokenVerb};
 
 /// Durable workflows: write ordinary async functions, compile them to WebAssembly, upload, start.
 ///
@@ -157,6 +157,12 @@ pub(crate) enum Verb {
     /// token ends that. What each role may do: docs/operating.md.
     #[command(subcommand)]
     Token(TokenVerb),
+    /// Set, list and delete secrets, and renew the key with which they are sealed
+    ///
+    /// A request of a step may contain `{{secret:NAME}}` if its component asks for the secret and the request goes to one of
+    /// the secret's hosts. The engine needs a key for secrets: `serve --secrets-key`.
+    #[command(subcommand)]
+    Secret(SecretVerb),
     /// Keep a token, so that later commands need not name it
     ///
     /// Reads it from --token, CEREBELUM_TOKEN or stdin, asks the engine whether it is valid, and writes it to

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cerebelum_server::{CertificateFiles, Listen, Reach};
-use cerebelum_worker::Config;
+use cerebelum_worker::{Config, SecretsKey};
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::Deserialize;
 
@@ -47,6 +47,10 @@ pub(crate) struct Settings {
     /// A proxy in front of the port has TLS; only the proxy may reach the port
     #[arg(long, value_name = "BOOL", env = "CEREBELUM_BEHIND_PROXY", hide_env_values = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     behind_proxy: Option<bool>,
+    /// A file with keys for the secrets of tenants, 64 hex digits a line: the first one seals, all of them open; the same
+    /// on all engines of a database
+    #[arg(long, value_name = "FILE", env = "CEREBELUM_SECRETS_KEY", hide_env_values = true)]
+    secrets_key: Option<PathBuf>,
     /// The folder for this engine's own files; one engine each [default: .cerebelum]
     #[arg(long, value_name = "DIR", env = "CEREBELUM_DATA", hide_env_values = true)]
     data: Option<PathBuf>,
@@ -104,6 +108,8 @@ pub(crate) struct Effective {
     pub(crate) engine: Config,
     pub(crate) listen: Listen,
     pub(crate) log_format: LogFormat,
+    /// The file from which the keys for secrets were read.
+    secrets_key: Option<PathBuf>,
 }
 
 /// The effective settings: `flags` over the file over the defaults; secrets from the file and from `variables`.
@@ -134,6 +140,8 @@ pub(crate) fn effective(
     engine.secrets = below.secrets;
     let secrets = variables.filter_map(|(name, value)| Some((name.strip_prefix(SECRET_PREFIX)?.to_owned(), value)));
     engine.secrets.extend(secrets);
+    let secrets_key = flags.secrets_key.or(below.secrets_key);
+    engine.secrets_keys = secrets_key.as_deref().map(read_keys).transpose()?.unwrap_or_default();
     engine.check().map_err(CliError::usage)?;
     let certificate = (flags.tls_cert.or(below.tls_cert), flags.tls_key.or(below.tls_key));
     let reach = reach(certificate, flags.behind_proxy.or(below.behind_proxy).unwrap_or_default())?;
@@ -143,6 +151,7 @@ pub(crate) fn effective(
         engine,
         listen: Listen { address, reach },
         log_format: flags.log_format.or(below.log_format).unwrap_or(LogFormat::Text),
+        secrets_key,
     })
 }
 
@@ -157,6 +166,12 @@ fn reach(certificate: (Option<PathBuf>, Option<PathBuf>), behind_proxy: bool) ->
         }
         _ => Err(CliError::usage("a certificate and its key belong together: set both --tls-cert and --tls-key")),
     }
+}
+
+fn read_keys(path: &Path) -> Outcome<Vec<SecretsKey>> {
+    let wrong = |why: String| CliError::usage(format!("the keys for secrets in {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+    SecretsKey::read_all(&text).map_err(wrong)
 }
 
 fn read(path: &Path) -> Outcome<Settings> {
@@ -194,7 +209,7 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 19] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 20] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
@@ -212,6 +227,7 @@ impl Effective {
             ("tls_cert", certificate),
             ("tls_key", key),
             ("behind_proxy", Some((*reach == Reach::BehindProxy).into())),
+            ("secrets_key", self.secrets_key.as_deref().and_then(file)),
             ("data", text(engine.data.display().to_string())),
             ("allow_http", Some(engine.allow_http.clone().into())),
             ("hibernate_after", span(engine.hibernate_after)),

@@ -107,6 +107,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Delete(several) => asking.each(several.ids, Control::Delete).await,
         Verb::Tenant(verb) => asking.tenant(verb).await,
         Verb::Token(verb) => asking.token(verb).await,
+        Verb::Secret(verb) => asking.secret(verb).await,
         Verb::Login(args) => asking.login(args).await,
         Verb::Context { name } => asking.context(name),
         Verb::Audit(args) => asking.audit(args).await,

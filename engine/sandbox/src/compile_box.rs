@@ -16,7 +16,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(crate) struct CompileBox {
     stdin: ChildStdin,
     stdout: ChildStdout,
     cpu_seconds: u64,
+    /// Whether the process has said how it began.
+    is_greeted: bool,
     /// Ends the watchdog when it is dropped.
     _watchdog: Sender<()>,
     timed_out: Arc<Mutex<bool>>,
@@ -77,7 +79,7 @@ impl CompileBox {
         let (stdin, stdout) = child.stdin.take().zip(child.stdout.take()).expect("both are pipes");
         let (child, timed_out) = (Arc::new(Mutex::new(child)), Arc::default());
         let watchdog = watch((&child, &timed_out), Duration::from_secs(cpu_seconds) * 5 + WALL_MARGIN)?;
-        Ok(Self { child, stdin, stdout, cpu_seconds, _watchdog: watchdog, timed_out })
+        Ok(Self { child, stdin, stdout, cpu_seconds, is_greeted: false, _watchdog: watchdog, timed_out })
     }
 
     /// Compiles a component or a module. Returns a file with machine code.
@@ -91,6 +93,9 @@ impl CompileBox {
 
     fn ask(&mut self, kind: Kind, bytes: &[u8]) -> io::Result<Result<File, CompileError>> {
         protocol::write_request(&mut self.stdin, kind, bytes)?;
+        if !std::mem::replace(&mut self.is_greeted, true) {
+            self.greet()?;
+        }
         let (is_compiled, len) = protocol::read_answer(&mut self.stdout)?;
         let mut body = (&mut self.stdout).take(len);
         if !is_compiled {
@@ -109,6 +114,23 @@ impl CompileBox {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(Ok(file))
+    }
+
+    /// Reads how the box began, and warns once if one of its walls is missing.
+    fn greet(&mut self) -> io::Result<()> {
+        static WARNED: Once = Once::new();
+        let (has_filter, len) = protocol::read_answer(&mut self.stdout)?;
+        let mut cause = String::new();
+        (&mut self.stdout).take(len.min(COMPLAINT_BYTES_MAX)).read_to_string(&mut cause)?;
+        if !has_filter {
+            WARNED.call_once(|| {
+                tracing::warn!(
+                    cause,
+                    "the process that compiles cannot filter its system calls: see docs/operating.md"
+                );
+            });
+        }
+        Ok(())
     }
 
     fn end_of(&self, error: &io::Error) -> CompileError {

@@ -25,7 +25,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
-pub const ACTIONS: [(&str, Action); 31] = [
+pub const ACTIONS: [(&str, Action); 36] = [
     ("Upload", Action::Develop),
     ("Components", Action::Read),
     ("RemoveComponent", Action::Develop),
@@ -56,6 +56,11 @@ pub const ACTIONS: [(&str, Action); 31] = [
     ("DeleteTenant", Action::Tenants),
     ("ShowTenant", Action::Tenants),
     ("SetQuotas", Action::Tenants),
+    ("SetHosts", Action::Tenants),
+    ("SetSecret", Action::Secrets),
+    ("Secrets", Action::Secrets),
+    ("DeleteSecret", Action::Secrets),
+    ("RotateSecretsKey", Action::Secrets),
     ("Audit", Action::Audit),
 ];
 

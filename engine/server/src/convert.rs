@@ -3,8 +3,8 @@
 use cerebelum_history::{Failure, Json, Timestamp, UnknownStatus};
 use cerebelum_worker::{
     ApiError, ApprovalView, AuditRequest, AuditRow, Caller, ComponentInfo, CreatedToken, EventView, ExecutionStatus,
-    ListRequest, LogView, ProgressView, QuotaView, StartRequest, StepView, Summary, TenantDetail, TenantView,
-    TokenView, WaitingOn,
+    ListRequest, LogView, ProgressView, QuotaView, SecretView, StartRequest, StepView, Summary, TenantDetail,
+    TenantView, TokenView, WaitingOn,
 };
 
 use crate::proto;
@@ -258,6 +258,14 @@ impl From<CreatedToken> for proto::CreatedToken {
     }
 }
 
+impl From<SecretView> for proto::Secret {
+    fn from(from: SecretView) -> Self {
+        let SecretView { name, hosts, created_at, changed_at, is_open } = from;
+        let (created_at, changed_at) = (Some(moment(created_at)), Some(moment(changed_at)));
+        Self { name, hosts, created_at, changed_at, is_open }
+    }
+}
+
 impl From<proto::AuditRequest> for AuditRequest {
     fn from(from: proto::AuditRequest) -> Self {
         let proto::AuditRequest { tenant, operation, caller, object, last_ms, cursor, limit } = from;
@@ -314,7 +322,9 @@ impl From<TenantDetail> for proto::TenantDetail {
             is_set: quota.is_set,
             used: quota.used,
         };
-        Self { tenant: Some(from.tenant.into()), quotas: from.quotas.into_iter().map(quota).collect() }
+        let hosts = from.hosts.map(|hosts| proto::Hosts { hosts });
+        let (tenant, quotas) = (Some(from.tenant.into()), from.quotas.into_iter().map(quota).collect());
+        Self { tenant, quotas, hosts }
     }
 }
 

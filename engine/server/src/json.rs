@@ -2,6 +2,7 @@
 //! written.
 
 pub(crate) mod shapes;
+pub(crate) mod tenants;
 
 use prost_types::Timestamp;
 use serde::Serialize;
@@ -9,8 +10,11 @@ use serde_json::value::RawValue;
 
 use crate::proto;
 use shapes::{
-    ActJson, ApprovalJson, ApprovalsJson, AuditJson, CallerJson, ComponentJson, ComponentsJson, DecidedJson, EventJson,
-    ExecutionsJson, LogJson, QuotaJson, RemovedJson, ResultJson, StatusJson, SummaryJson, TenantDetailJson, TenantJson,
+    ApprovalJson, ApprovalsJson, ComponentJson, ComponentsJson, DecidedJson, EventJson, ExecutionsJson, LogJson,
+    RemovedJson, ResultJson, StatusJson, SummaryJson,
+};
+use tenants::{
+    ActJson, AuditJson, CallerJson, QuotaJson, RotatedJson, SecretJson, SecretsJson, TenantDetailJson, TenantJson,
     TenantsJson, TokenJson, TokensJson,
 };
 
@@ -116,6 +120,7 @@ pub fn tenant_detail(detail: &proto::TenantDetail) -> String {
     line(&TenantDetailJson {
         tenant: TenantJson::from(&tenant),
         quotas: detail.quotas.iter().map(|quota| (quota.name.as_str(), QuotaJson::from(quota))).collect(),
+        hosts: detail.hosts.as_ref().map(|hosts| hosts.hosts.as_slice()),
     })
 }
 
@@ -148,6 +153,24 @@ pub fn approvals(page: &proto::ApprovalsResponse) -> String {
 #[must_use]
 pub fn components(all: &proto::ComponentsResponse) -> String {
     line(&ComponentsJson { components: all.components.iter().map(Into::into).collect() })
+}
+
+/// A secret without its value.
+#[must_use]
+pub fn secret(secret: &proto::Secret) -> String {
+    line(&SecretJson::from(secret))
+}
+
+/// Secrets without their values.
+#[must_use]
+pub fn secrets(all: &proto::SecretsResponse) -> String {
+    line(&SecretsJson { secrets: all.secrets.iter().map(Into::into).collect() })
+}
+
+/// How many secrets were sealed anew.
+#[must_use]
+pub fn rotated(rotated: proto::RotateSecretsKeyResponse) -> String {
+    line(&RotatedJson { secrets: rotated.secrets })
 }
 
 /// What a client did.

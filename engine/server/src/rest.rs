@@ -10,6 +10,7 @@ mod executions;
 mod lines;
 mod problem;
 mod query;
+mod secrets;
 mod tenants;
 
 use std::collections::HashMap;
@@ -116,6 +117,10 @@ fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(tenants::show, tenants::delete))
         .routes(routes!(tenants::set_quotas))
         .routes(routes!(tenants::suspend))
+        .routes(routes!(tenants::set_hosts))
+        .routes(routes!(secrets::set, secrets::list))
+        .routes(routes!(secrets::delete))
+        .routes(routes!(secrets::rotate_key))
         .routes(routes!(tenants::audit));
     let (router, mut document) = router.split_for_parts();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));

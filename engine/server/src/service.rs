@@ -279,6 +279,45 @@ impl Verbs for Service {
         Ok(Response::new(detail.into()))
     }
 
+    async fn set_hosts(&self, request: Request<proto::SetHostsRequest>) -> Answer<proto::TenantDetail> {
+        let caller = self.caller(&request).await?;
+        let proto::SetHostsRequest { name, hosts } = request.into_inner();
+        let hosts = hosts.map(|hosts| hosts.hosts);
+        let detail = self.engine.set_hosts(&caller, &name, hosts).await.map_err(refusal)?;
+        Ok(Response::new(detail.into()))
+    }
+
+    async fn set_secret(&self, request: Request<proto::SetSecretRequest>) -> Answer<proto::Secret> {
+        let caller = self.caller(&request).await?;
+        let proto::SetSecretRequest { tenant, name, value, hosts } = request.into_inner();
+        let set = self.engine.set_secret(&caller, tenant.as_deref(), (&name, &value), &hosts).await;
+        Ok(Response::new(set.map_err(refusal)?.into()))
+    }
+
+    async fn secrets(&self, request: Request<proto::SecretsRequest>) -> Answer<proto::SecretsResponse> {
+        let caller = self.caller(&request).await?;
+        let tenant = request.into_inner().tenant;
+        let secrets = self.engine.secrets(&caller, tenant.as_deref()).await.map_err(refusal)?;
+        Ok(Response::new(proto::SecretsResponse { secrets: secrets.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn delete_secret(&self, request: Request<proto::DeleteSecretRequest>) -> Answer<proto::DeleteSecretResponse> {
+        let caller = self.caller(&request).await?;
+        let proto::DeleteSecretRequest { tenant, name } = request.into_inner();
+        self.engine.delete_secret(&caller, tenant.as_deref(), &name).await.map_err(refusal)?;
+        Ok(Response::new(proto::DeleteSecretResponse {}))
+    }
+
+    async fn rotate_secrets_key(
+        &self,
+        request: Request<proto::RotateSecretsKeyRequest>,
+    ) -> Answer<proto::RotateSecretsKeyResponse> {
+        let caller = self.caller(&request).await?;
+        let tenant = request.into_inner().tenant;
+        let count = self.engine.rotate_secrets_key(&caller, tenant.as_deref()).await.map_err(refusal)?;
+        Ok(Response::new(proto::RotateSecretsKeyResponse { secrets: count as u64 }))
+    }
+
     async fn audit(&self, request: Request<proto::AuditRequest>) -> Answer<proto::AuditResponse> {
         let (caller, _page) = (self.caller(&request).await?, self.whole(&request).await?);
         let request = request.into_inner().into();

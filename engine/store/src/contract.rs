@@ -16,13 +16,14 @@ use crate::model::{
 };
 use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
+use crate::secrets::{Egress, SecretChange};
 
 /// The result of an operation of the store, as a future.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The store of one engine. Each method is one transaction. All times that decide something are the database's. A method
 /// that takes an act stores it in its transaction, if that changes anything; the engine's own doings have no act.
-pub trait Store: AuditStore + ComponentStore + IdentityStore {
+pub trait Store: AuditStore + ComponentStore + IdentityStore + SecretStore {
     // -- nodes --
 
     /// Begins a lease for the node with this name. Its earlier incarnations end at once: the executions that they had
@@ -148,6 +149,23 @@ pub trait AuditStore: Send + Sync + 'static {
     fn acts(&self, tenant: TenantId, filter: AuditFilter) -> StoreFuture<'_, AuditPage>;
     /// Removes up to `limit` acts of a tenant that are older than this time, the oldest first. Returns their number.
     fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64>;
+}
+
+/// What requests of steps may reach and contain, by tenant.
+pub trait SecretStore: Send + Sync + 'static {
+    /// The hosts and sealed secrets of a tenant.
+    fn egress(&self, tenant: TenantId) -> StoreFuture<'_, Egress>;
+    /// Changes the secrets of a tenant, if their version is still this one. Otherwise it returns `false`.
+    fn change_secrets(
+        &self,
+        tenant: TenantId,
+        version: i64,
+        change: SecretChange,
+        act: Option<Act>,
+    ) -> StoreFuture<'_, bool>;
+    /// Sets the hosts that the operator allows to a tenant, as a JSON array, or none. Returns `false` if there is none with
+    /// this name.
+    fn set_hosts(&self, name: &str, hosts: Option<String>, act: Option<Act>) -> StoreFuture<'_, bool>;
 }
 
 /// The components of one engine, by tenant: their names, declarations and bytes.

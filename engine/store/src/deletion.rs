@@ -81,6 +81,8 @@ async fn others(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u
         delete_from!("component_bytes", "tenant_id, digest"),
         delete_from!("components", "tenant_id, digest"),
         delete_from!("audit", "tenant_id, at, chance"),
+        delete_from!("secrets", "tenant_id, name"),
+        delete_from!("data_keys", "tenant_id"),
         delete_from!("tokens", "token_id"),
     ];
     for statement in statements {

@@ -12,7 +12,7 @@ use crate::append::{Appender, RecentReceipts};
 use crate::audit::{Act, AuditFilter, AuditPage};
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::Uploads;
-use crate::contract::{AuditStore, ComponentStore, IdentityStore, Store, StoreFuture};
+use crate::contract::{AuditStore, ComponentStore, IdentityStore, SecretStore, Store, StoreFuture};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::describe::ExecutionDetail;
@@ -29,9 +29,10 @@ use crate::program_ids::ProgramIds;
 use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
 use crate::row_ids::RowIds;
+use crate::secrets::{Egress, SecretChange};
 use crate::{
     approvals, audit, chunks, claim, commands, components, deletion, describe, executions, identity, inbox, list, load,
-    logs, nodes, removal, sweep,
+    logs, nodes, removal, secrets, sweep,
 };
 
 /// The duration of leases that [`open`] assumes.
@@ -255,6 +256,27 @@ impl AuditStore for SqlStore {
 
     fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
         self.run(async move { audit::delete(&self.database, tenant, before, limit).await })
+    }
+}
+
+impl SecretStore for SqlStore {
+    fn egress(&self, tenant: TenantId) -> StoreFuture<'_, Egress> {
+        self.run(async move { secrets::egress(&self.database, tenant).await })
+    }
+
+    fn change_secrets(
+        &self,
+        tenant: TenantId,
+        version: i64,
+        change: SecretChange,
+        act: Option<Act>,
+    ) -> StoreFuture<'_, bool> {
+        self.run(async move { secrets::change(&self.database, (tenant, version), &change, act.as_ref()).await })
+    }
+
+    fn set_hosts(&self, name: &str, hosts: Option<String>, act: Option<Act>) -> StoreFuture<'_, bool> {
+        let name = name.to_owned();
+        self.run(async move { secrets::set_hosts(&self.database, &name, hosts, act.as_ref()).await })
     }
 }
 

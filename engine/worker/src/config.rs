@@ -6,6 +6,8 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::vault::SecretsKey;
+
 /// The shortest lease. A lease is renewed every third of its duration, and an effect leaves only while more than a
 /// second of it is left. With a shorter lease, one slow renewal would keep every request of every step from leaving.
 pub const LEASE_MIN: Duration = Duration::from_secs(3);
@@ -25,6 +27,9 @@ pub struct Config {
     pub closed: bool,
     /// Secrets by name, for `{{secret:NAME}}` in requests.
     pub secrets: BTreeMap<String, String>,
+    /// Keys with which the secrets of tenants are sealed: the first one seals, all of them open. Without any, secrets
+    /// cannot be stored.
+    pub secrets_keys: Vec<SecretsKey>,
     /// How long an execution with nothing to do stays in memory.
     pub hibernate_after: Duration,
     /// A wait at least this long hibernates at once.
@@ -74,6 +79,7 @@ impl Config {
             listens_on: Vec::new(),
             closed: false,
             secrets: BTreeMap::new(),
+            secrets_keys: Vec::new(),
             hibernate_after: Duration::from_secs(2),
             hibernate_at_once: Duration::from_secs(3600),
             run_ahead_events_max: 1_000,

@@ -22,6 +22,7 @@ use crate::scheduler::Scheduler;
 use crate::schema::Checker;
 use crate::supervise::Supervisor;
 use crate::tenant_engine::TenantEngine;
+use crate::vault::Vault;
 
 /// How long a stop waits for the answers to requests that are outside, and for these answers to become durable.
 const STOP_ANSWERS: Duration = Duration::from_secs(3);
@@ -33,6 +34,7 @@ pub struct Engine {
     pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) checker: Arc<Checker>,
     pub(crate) identities: Arc<Identities>,
+    pub(crate) vault: Arc<Vault>,
     supervisor: Supervisor,
     running: Arc<tokio::sync::Mutex<Vec<Running>>>,
     _name: Arc<NodeName>,
@@ -51,13 +53,14 @@ impl Engine {
         let mut sandbox = cerebelum_sandbox::Config::new(&config.data);
         (sandbox.memory_bytes_max, sandbox.ledger) = (config.memory_bytes_max, ledger.clone());
         sandbox.compile_box = config.compile_box.clone();
+        let store = cerebelum_store::open_for(&config.database, config.lease).await.map_err(|error| match error {
+            StoreError::Unavailable(_) => OpenError::Unavailable(error.to_string()),
+            other => OpenError::Unusable(other.to_string()),
+        })?;
         let env = Env {
-            store: cerebelum_store::open_for(&config.database, config.lease).await.map_err(|error| match error {
-                StoreError::Unavailable(_) => OpenError::Unavailable(error.to_string()),
-                other => OpenError::Unusable(other.to_string()),
-            })?,
+            web: Arc::new(Fetcher::new(&config, store.clone())?),
+            store,
             programs: Arc::new(Sandbox::new(sandbox).map_err(|e| e.to_string())?),
-            web: Arc::new(Fetcher::new(&config)?),
             runtime: Arc::new(ThisRuntime),
         };
         Ok(Self::run(config, env, (name, ledger)).await?)
@@ -77,6 +80,7 @@ impl Engine {
     async fn run(config: Config, env: Env, with: (NodeName, Arc<Ledger>)) -> Result<Self, String> {
         let (name, ledger) = with;
         let crash_log = CrashLog::open(&config.data)?;
+        let vault = Arc::new(Vault::new(config.secrets_keys.clone()));
         let node = Node::new(config, env, (crash_log, ledger));
         let (lease, store, its_name, length) =
             (node.lease.clone(), node.store.clone(), name.name.clone(), node.config.lease);
@@ -109,7 +113,7 @@ impl Engine {
         }
         let (running, checker) = (Arc::new(tokio::sync::Mutex::new(running)), Arc::new(Checker::new()));
         let identities = Arc::default();
-        Ok(Self { node, scheduler, checker, identities, supervisor, running, _name: Arc::new(name) })
+        Ok(Self { node, scheduler, checker, identities, vault, supervisor, running, _name: Arc::new(name) })
     }
 
     /// Stops the engine: nothing new begins, and claims are given back so that another node can go on at once.

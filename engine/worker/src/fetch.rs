@@ -1,29 +1,30 @@
 //! Outgoing HTTP: sends permitted requests within limits of size and time.
 
+mod available;
 mod connector;
 mod outgoing;
+mod outlets;
 mod permits;
 pub(crate) mod room;
 
-use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cerebelum_history::{Failure, HttpRequest, HttpResponse, kind};
-use cerebelum_store::TenantId;
+use cerebelum_store::Store;
 use futures::future::BoxFuture;
 use http::Response;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::client::legacy::Error;
 use tokio::time::Instant;
 
 use crate::Config;
 use crate::env::{Grants, HttpClient};
-use connector::Connector;
-use permits::{NotGranted, Permits};
+use outlets::Outlets;
+use permits::NotGranted;
+pub(crate) use permits::is_host;
 use room::Room;
 pub(crate) use room::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 
@@ -33,25 +34,11 @@ const RESPONSE_BYTES_MAX: usize = 8 << 20;
 const RESPONSE_HEADERS_MAX: usize = 128;
 /// How many bytes the head of an answer may have.
 const RESPONSE_HEADER_BYTES_MAX: usize = 64 << 10;
-const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(60);
-/// How long a connection without requests is kept.
-const IDLE: Duration = Duration::from_secs(90);
-/// How many connections without requests are kept for one host and port.
-const IDLE_PER_HOST_MAX: usize = 32;
 
-/// Sends requests for steps. The hosts and secrets in the engine's configuration are those of its operator, whose tenant
-/// is `default`. Other tenants reach public addresses if `*` is allowed, over connections of their own.
+/// Sends requests for steps, each tenant's over connections of its own.
 pub(crate) struct Fetcher {
-    of_operator: Outlet,
-    of_others: Outlet,
-}
-
-/// A way out: the hosts that it leads to, and the secrets that it fills in.
-struct Outlet {
-    client: Client<Connector, Full<Bytes>>,
-    permits: Permits,
-    secrets: BTreeMap<String, String>,
+    outlets: Outlets,
 }
 
 impl HttpClient for Fetcher {
@@ -62,50 +49,15 @@ impl HttpClient for Fetcher {
         grants: &'a Grants,
         room: &'a mut Room,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {
-        let outlet = if grants.tenant == TenantId::DEFAULT { &self.of_operator } else { &self.of_others };
-        Box::pin(outlet.fetch(request, (key, grants), room))
+        Box::pin(async move { self.outlets.of(grants.tenant).await?.fetch(request, (key, grants), room).await })
     }
 }
 
 impl Fetcher {
-    pub(crate) fn new(config: &Config) -> Result<Self, String> {
-        let public: Vec<String> = config.allow_http.iter().filter(|host| *host == "*").cloned().collect();
-        Ok(Self {
-            of_operator: Outlet::new(config, &config.allow_http, config.secrets.clone())?,
-            of_others: Outlet::new(config, &public, BTreeMap::new())?,
-        })
-    }
-}
-
-impl Outlet {
-    fn new(config: &Config, allow_http: &[String], secrets: BTreeMap<String, String>) -> Result<Self, String> {
-        let database = cerebelum_store::server_of(&config.database);
-        let permits = Permits::new(allow_http, config.listens_on.clone(), database);
-        let connector = Connector::new(permits.clone(), CONNECT)
-            .map_err(|e| format!("cannot set up outgoing HTTP: {e}; are there any certificates on this machine?"))?;
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .timer(TokioTimer::new())
-            .http1_max_headers(RESPONSE_HEADERS_MAX)
-            .http1_max_buf_size(RESPONSE_HEADER_BYTES_MAX)
-            .http2_max_header_list_size(RESPONSE_HEADER_BYTES_MAX as u32)
-            .build(connector);
-        Ok(Self { client, permits, secrets })
-    }
-
-    async fn fetch(
-        &self,
-        request: HttpRequest,
-        (key, grants): (&str, &Grants),
-        room: &mut Room,
-    ) -> Result<HttpResponse, Failure> {
-        let timeout = request.timeout_ms.map_or(TOTAL, Duration::from_millis).min(TOTAL);
-        let request = outgoing::prepare(request, key, grants, (&self.permits, &self.secrets))?;
-        let mut until = Until { deadline: Instant::now() + timeout, timeout };
-        let response = until.limit(self.client.request(request)).await?.map_err(|e| failure(&e))?;
-        read(response, room, &mut until).await
+    /// # Errors
+    /// One line for a person, when this machine's certificates cannot be used.
+    pub(crate) fn new(config: &Config, store: Arc<dyn Store>) -> Result<Self, String> {
+        Ok(Self { outlets: Outlets::new(config, store)? })
     }
 }
 

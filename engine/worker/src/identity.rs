@@ -62,8 +62,10 @@ pub enum Action {
     Develop,
     /// Create, list and revoke tokens of the tenant.
     Tokens,
-    /// Create, list and suspend tenants. Only admins of the tenant `default`.
+    /// Create, list, suspend and delete tenants, and set what they may. Only admins of the tenant `default`.
     Tenants,
+    /// Set, list and delete secrets of the tenant, and renew their key.
+    Secrets,
     /// Read who did what in the tenant.
     Audit,
     /// Read the metrics of the whole engine. Only callers of the tenant `default`.

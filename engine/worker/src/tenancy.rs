@@ -44,6 +44,8 @@ pub struct TenantDetail {
     pub tenant: TenantView,
     /// All quotas.
     pub quotas: Vec<QuotaView>,
+    /// The hosts that the operator allows to it; none for what the engine's configuration says.
+    pub hosts: Option<Vec<String>>,
 }
 
 /// A quota of a tenant, for readers.
@@ -199,7 +201,9 @@ impl Engine {
                 Quota::CallsPerSecond | Quota::StartsPerSecond => None,
             },
         };
-        Ok(TenantDetail { quotas: Quota::ALL.map(view).to_vec(), tenant: view_of_tenant(found) })
+        let hosts = self.node.store.egress(found.id).await.map_err(unavailable)?.hosts;
+        let hosts = hosts.map(|hosts| serde_json::from_str(&hosts).unwrap_or_default());
+        Ok(TenantDetail { hosts, quotas: Quota::ALL.map(view).to_vec(), tenant: view_of_tenant(found) })
     }
 
     /// Sets quotas of a tenant by name; those without a number get their defaults back. Other engines on the database
@@ -303,7 +307,7 @@ impl Engine {
     }
 
     /// What the caller does to this tenant, for the audit.
-    fn act(
+    pub(crate) fn act(
         &self,
         caller: &Caller,
         tenant: TenantId,

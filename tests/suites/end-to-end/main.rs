@@ -16,6 +16,7 @@ macro_rules! on_both_databases {
 
 mod asyncio;
 mod audit;
+mod backup;
 mod corruption;
 mod database_trouble;
 mod deletion;
@@ -41,6 +42,7 @@ mod rest;
 mod retention;
 mod sagas;
 mod schemas;
+mod secrets;
 mod sizes;
 mod sleeping;
 mod tenants;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
     Act, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, AuditFilter, AuditPage, AuditStore,
-    Batch, Chunk, ClaimFilter, Claimed, Command, Component, ComponentStore, ExecutionDetail, ExecutionKey,
+    Batch, Chunk, ClaimFilter, Claimed, Command, Component, ComponentStore, Egress, ExecutionDetail, ExecutionKey,
     ExecutionRow, Existing, Filter, HistoryPart, IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow,
-    Page, Progress, Removable, StatusCounts, Store, StoreError, StoreFuture, Sweep, Tenant, TenantId, Token, Upload,
-    Version,
+    Page, Progress, Removable, SecretChange, SecretStore, StatusCounts, Store, StoreError, StoreFuture, Sweep, Tenant,
+    TenantId, Token, Upload, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -321,6 +321,27 @@ impl AuditStore for Link {
 
     fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
         self.call(move |memory| memory.delete_acts(tenant, before, limit))
+    }
+}
+
+impl SecretStore for Link {
+    fn egress(&self, tenant: TenantId) -> StoreFuture<'_, Egress> {
+        self.read(move |memory| memory.egress(tenant))
+    }
+
+    fn change_secrets(
+        &self,
+        tenant: TenantId,
+        version: i64,
+        change: SecretChange,
+        act: Option<Act>,
+    ) -> StoreFuture<'_, bool> {
+        self.call(move |memory| memory.change_secrets(tenant, version, change, act))
+    }
+
+    fn set_hosts(&self, name: &str, hosts: Option<String>, act: Option<Act>) -> StoreFuture<'_, bool> {
+        let name = name.to_owned();
+        self.call(move |memory| memory.set_hosts(&name, hosts, act))
     }
 }
 

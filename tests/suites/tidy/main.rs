@@ -199,7 +199,7 @@ fn the_door_to_the_house_is_tidy() {
         .into_iter()
         .collect();
     let seen: Vec<&String> = entries.iter().filter(|name| !name.starts_with('.')).collect();
-    assert!(seen.len() <= 14, "too much at the root: {seen:?}");
+    assert!(seen.len() <= 15, "too much at the root: {seen:?}");
     let map = read("ARCHITECTURE.md");
     let unnamed: Vec<_> = seen.iter().filter(|name| !map.contains(name.as_str())).collect();
     assert!(unnamed.is_empty(), "ARCHITECTURE.md does not name {unnamed:?}");

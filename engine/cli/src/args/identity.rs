@@ -35,6 +35,17 @@ pub(crate) enum TenantVerb {
         /// Its name
         name: String,
     },
+    /// Set the hosts that requests of a tenant's steps may reach, on every engine within five seconds
+    SetHosts {
+        /// Its name
+        name: String,
+        /// `host`, `host:port`, or `*` for every public address; without any, none
+        #[arg(value_name = "HOST")]
+        hosts: Vec<String>,
+        /// Return to what the engine's configuration says
+        #[arg(long, conflicts_with = "hosts")]
+        default: bool,
+    },
     /// Set quotas of a tenant, on every engine within five seconds
     SetQuota {
         /// Its name
@@ -42,6 +53,41 @@ pub(crate) enum TenantVerb {
         /// A quota and how much the tenant may have, such as open-executions=1000, or open-executions=default
         #[arg(required = true, value_name = "QUOTA=MAX", value_parser = quota_change)]
         changes: Vec<(String, Option<u64>)>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretVerb {
+    /// Set a secret, whose value is read from stdin, on every engine within five seconds
+    Set {
+        /// Its name, as components ask for it
+        name: String,
+        /// A host to which it may go, such as api.example.com or 10.0.0.7:8080; several, separated by commas
+        #[arg(long = "host", required = true, value_delimiter = ',', value_name = "HOST")]
+        hosts: Vec<String>,
+        /// The tenant [default: your own]
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// List the secrets of a tenant, without their values
+    List {
+        /// The tenant [default: your own]
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// Delete a secret, on every engine within five seconds
+    Delete {
+        /// Its name
+        name: String,
+        /// The tenant [default: your own]
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// Seal all secrets with a new key, and that with the first key in the engine's file of keys
+    RotateKey {
+        /// The tenant [default: your own]
+        #[arg(long)]
+        tenant: Option<String>,
     },
 }
 

@@ -31,6 +31,11 @@ impl ApiCommand {
                 let set = client.engine.set_quotas(request).await.map_err(|e| client.stop(&e))?;
                 return self.tenant_detail(&set.into_inner());
             }
+            TenantVerb::SetHosts { name, hosts, default } => {
+                let hosts = (!default).then_some(proto::Hosts { hosts });
+                let set = client.engine.set_hosts(proto::SetHostsRequest { name, hosts }).await;
+                return self.tenant_detail(&set.map_err(|e| client.stop(&e))?.into_inner());
+            }
             TenantVerb::Create { name } => {
                 let request = proto::CreateTenantRequest { name };
                 (client.engine.create_tenant(request).await, "exists now")
@@ -74,7 +79,12 @@ impl ApiCommand {
             (None, Some(_)) => ", suspended",
             (None, None) => "",
         };
-        self.out.say(&format!("tenant {}{suspended}\n", tenant.name))?;
+        let hosts = match &detail.hosts {
+            None => "what the engine's configuration says".to_owned(),
+            Some(proto::Hosts { hosts }) if hosts.is_empty() => "none".to_owned(),
+            Some(proto::Hosts { hosts }) => hosts.join(", "),
+        };
+        self.out.say(&format!("tenant {}{suspended}; steps may reach: {hosts}\n", tenant.name))?;
         self.out.show(&table.lines())
     }
 
@@ -181,7 +191,7 @@ impl ApiCommand {
         let place = Place::of(&self.global)?;
         let token = match &self.global.token {
             Some(token) => token.clone(),
-            None => read_token()?,
+            None => read_hidden("token", "`cerebelum token create` shows it once; it is not shown here")?,
         };
         (self.global.url, self.global.context) = (Some(place.url.clone()), None);
         self.global.token = Some(token.clone());
@@ -231,11 +241,11 @@ fn database(data: Option<PathBuf>, database: Option<String>) -> Option<String> {
 }
 
 /// The first line of stdin. On a terminal it is asked for, and not shown.
-fn read_token() -> Outcome<String> {
+pub(super) fn read_hidden(what: &str, hint: &str) -> Outcome<String> {
     let stdin = std::io::stdin();
     let shown = termios::tcgetattr(&stdin).ok();
     if let Some(mut hidden) = shown.clone() {
-        note("token (`cerebelum token create` shows it once; it is not shown here):");
+        note(&format!("{what} ({hint}):"));
         hidden.local_modes.remove(LocalModes::ECHO);
         // A terminal that cannot do it shows the token.
         let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &hidden);
@@ -245,9 +255,9 @@ fn read_token() -> Outcome<String> {
     if let Some(shown) = shown {
         let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &shown);
     }
-    read.map_err(|e| CliError::usage(format!("cannot read the token: {e}")))?;
+    read.map_err(|e| CliError::usage(format!("cannot read the {what}: {e}")))?;
     match line.trim() {
-        "" => Err(CliError::usage("no token on stdin: name one with --token, or pipe it in".to_owned())),
+        "" => Err(CliError::usage(format!("no {what} on stdin: pipe it in"))),
         token => Ok(token.to_owned()),
     }
 }

@@ -8,6 +8,7 @@ mod identity;
 mod list;
 mod people;
 mod read;
+mod secret;
 mod serve;
 mod start;
 mod watch;

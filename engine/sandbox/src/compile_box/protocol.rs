@@ -1,5 +1,6 @@
 //! What an engine and its compile box say to each other. Both are the same program, so there are no versions.
 //!
+//! The box begins with one byte (1: its filter of system calls stands), and the length and text of why it does not.
 //! A request is one byte for the [`Kind`], eight for the length, and the WebAssembly. An answer is one byte (1: compiled),
 //! eight for the length, and machine code or an error message.
 
@@ -39,6 +40,13 @@ pub(super) fn read_request(from: &mut impl Read) -> io::Result<(Kind, Vec<u8>)> 
     Ok((if kind == 1 { Kind::Module } else { Kind::Component }, bytes))
 }
 
+pub(super) fn write_greeting(to: &mut impl Write, filter: &Result<(), String>) -> io::Result<()> {
+    match filter {
+        Ok(()) => write(to, 1, b""),
+        Err(cause) => write(to, 0, cause.as_bytes()),
+    }
+}
+
 pub(super) fn write_answer(to: &mut impl Write, answer: &Result<Vec<u8>, String>) -> io::Result<()> {
     match answer {
         Ok(code) => write(to, 1, code),
@@ -46,7 +54,7 @@ pub(super) fn write_answer(to: &mut impl Write, answer: &Result<Vec<u8>, String>
     }
 }
 
-/// Whether it was compiled, and the length of what follows, in bytes.
+/// Whether the filter stands or it was compiled, and the length of what follows, in bytes.
 pub(super) fn read_answer(from: &mut impl Read) -> io::Result<(bool, u64)> {
     let (is_compiled, len) = read(from)?;
     Ok((is_compiled == 1, len))

@@ -1,6 +1,7 @@
 //! What a compile box may not do. Its resource limits hold on every kernel, and one of them, on open files, already keeps
 //! files and sockets away. The filter of system calls is the second wall, against machine code that hostile WebAssembly
-//! smuggles into the compiler; a kernel without seccomp goes without it.
+//! smuggles into the compiler; where the kernel has no seccomp, or who started the
+//! engine took it away, the engine's log says that it is missing.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,14 +34,13 @@ pub(super) fn limit(cpu_seconds: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes away everything that compiling does not need.
-pub(super) fn close() -> io::Result<()> {
+/// Takes away everything that compiling does not need. The inner error says why there is no filter of system calls: the
+/// resource limits hold without it.
+pub(super) fn close() -> io::Result<Result<(), String>> {
     // The three pipes stay open; nothing else can be opened.
     setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: Some(0) })?;
     let filter = filter().map_err(io::Error::other)?;
-    // The resource limits remain where the kernel has no seccomp.
-    let _ = seccompiler::apply_filter_all_threads(&filter);
-    Ok(())
+    Ok(seccompiler::apply_filter_all_threads(&filter).map_err(|error| error.to_string()))
 }
 
 /// The system calls of a process that computes, allocates, and reads and writes its pipes. All others fail.

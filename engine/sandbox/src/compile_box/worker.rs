@@ -37,8 +37,9 @@ fn serve(cpu_seconds: u64) -> io::Result<()> {
     let engine = Engine::new(&engine_pair::settings()).map_err(io::Error::other)?;
     // All threads start before the walls stand: behind them no thread starts any more.
     let (threads, requests) = (threads()?, requests()?);
-    walls::close()?;
+    let filter = walls::close()?;
     let mut to = stdout().lock();
+    protocol::write_greeting(&mut to, &filter)?;
     for (kind, bytes) in requests {
         let answer = threads.install(|| compile(&engine, kind, &bytes));
         protocol::write_answer(&mut to, &answer)?;

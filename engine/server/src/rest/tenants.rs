@@ -13,7 +13,7 @@ use super::problem::Problems;
 use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};
 use crate::access::Access;
-use crate::json::shapes::{AuditJson, CallerJson, TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson};
+use crate::json::tenants::{AuditJson, CallerJson, TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson};
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::span::Span;
@@ -170,6 +170,24 @@ pub(super) async fn set_quotas(
     query.end()?;
     let changes = changes.into_iter().map(|(name, max)| proto::set_quotas_request::Change { name, max }).collect();
     let detail = service.set_quotas(asked(access, proto::SetQuotasRequest { name, changes })).await?.into_inner();
+    Ok(json(crate::json::tenant_detail(&detail)))
+}
+
+/// Sets the hosts that requests of a tenant's steps may reach, such as `["api.example.com"]`; `null` returns to what the
+/// engine's configuration says.
+#[utoipa::path(post, path = "/v1/tenants/{name}/hosts", operation_id = "SetHosts", tag = "tenants",
+    params(("name" = String, Path)), request_body = Option<Vec<String>>,
+    responses((status = 200, body = TenantDetailJson), Problems))]
+pub(super) async fn set_hosts(
+    State(service): State<Shared>,
+    access: Access,
+    Path(name): Path<String>,
+    query: Parameters,
+    Json(hosts): Json<Option<Vec<String>>>,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let hosts = hosts.map(|hosts| proto::Hosts { hosts });
+    let detail = service.set_hosts(asked(access, proto::SetHostsRequest { name, hosts })).await?.into_inner();
     Ok(json(crate::json::tenant_detail(&detail)))
 }
 

@@ -1,7 +1,9 @@
 //! The deletion of a tenant: nothing of it is left, and nothing of another one is touched.
 
 use cerebelum_history::{Level, Timestamp};
-use cerebelum_store::{ApprovalChange, Batch, Command, ExecutionKey, Incarnation, LogLine, Progress, TenantId};
+use cerebelum_store::{
+    ApprovalChange, Batch, Command, ExecutionKey, Incarnation, LogLine, Progress, SecretChange, TenantId,
+};
 use sqlx::{AssertSqlSafe, Connection};
 
 use crate::bench::{Bench, T, call, fresh, new, opened, scope, upload, written};
@@ -60,6 +62,8 @@ async fn tenant_with_everything(bench: &Bench, node: Incarnation, name: &str) ->
     for bytes in [&b"one"[..], b"two"] {
         bench.keep_component(cerebelum_store::Upload { tenant, ..upload("shop", "{}", bytes) }, None).await.unwrap();
     }
+    let secret = SecretChange::Put(crate::secrets::secret("A", b"1"), Some(crate::secrets::key("k")));
+    assert!(bench.change_secrets(tenant, 0, secret, None).await.unwrap());
     assert!(bench.suspend_tenant(name, true, None).await.unwrap());
     (tenant, last.unwrap())
 }
@@ -129,7 +133,7 @@ async fn no_table_keeps_a_row_of_a_deleted_tenant(bench: Bench) {
     let (gone, _) = tenant_with_everything(&bench, node, "gone").await;
     let (stays, _) = tenant_with_everything(&bench, node, "stays").await;
     let tables = tables(&bench).await;
-    assert!(tables.len() >= 15, "{tables:?}");
+    assert!(tables.len() >= 17, "{tables:?}");
     let count = async |table: &str, tenant: TenantId| {
         bench.meddle(format!("select count(*) from {table} where tenant_id = {}", tenant.0)).await
     };

@@ -27,6 +27,7 @@ mod parts;
 mod reading;
 mod removal;
 mod rescue;
+mod secrets;
 mod start;
 mod walls;
 

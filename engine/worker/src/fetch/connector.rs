@@ -69,6 +69,18 @@ impl Checked {
     }
 }
 
+/// The TLS of all connections: the certificates of this machine are read once.
+///
+/// # Errors
+/// When they cannot be used.
+pub(super) fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_platform_verifier()?
+        .with_no_client_auth())
+}
+
 /// Opens connections within a timeout, with TLS for `https` URLs.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -77,19 +89,12 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// # Errors
-    /// When the system's certificates cannot be used.
-    pub(super) fn new(permits: Permits, timeout: Duration) -> Result<Self, rustls::Error> {
+    pub(super) fn new(permits: Permits, timeout: Duration, tls: rustls::ClientConfig) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_platform_verifier()?
-            .with_no_client_auth();
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions();
-        Ok(Self { inner: https.wrap_connector(Checked { tcp, permits, timeout }), timeout })
+        Self { inner: https.wrap_connector(Checked { tcp, permits, timeout }), timeout }
     }
 }
 

@@ -2,11 +2,8 @@
 //!
 //! Error messages only quote the guest's own text, in which secrets are placeholders. No message contains a secret.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use cerebelum_history::{Failure, HttpRequest, kind};
-use cerebelum_store::TenantId;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
@@ -14,6 +11,7 @@ use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::{Position, Url};
 
+use super::available::Available;
 use super::permits::{NotGranted, Permits, asks_for};
 use crate::env::Grants;
 
@@ -55,9 +53,9 @@ const HEADERS_DROPPED: [&str; 11] = [
 const PLACEHOLDER: &str = "{{secret:";
 
 /// Characters that are not escaped in a path.
-const PATH: &AsciiSet = &QUERY.remove(b'&').remove(b'+').remove(b'=');
+pub(super) const PATH: &AsciiSet = &QUERY.remove(b'&').remove(b'+').remove(b'=');
 /// Characters that are not escaped in the name or value of a query.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC
+pub(super) const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -88,7 +86,7 @@ pub(super) fn prepare(
     request: HttpRequest,
     key: &str,
     grants: &Grants,
-    (permits, secrets): (&Permits, &BTreeMap<String, String>),
+    (permits, secrets): (&Permits, &Available),
 ) -> Result<Request<Full<Bytes>>, Failure> {
     let method = method(&request.method)?;
     let headers = headers(&request.headers)?;
@@ -96,8 +94,8 @@ pub(super) fn prepare(
         return Err(too_large("the body of a request", request.body.len(), REQUEST_BODY_BYTES_MAX));
     }
     let template = Template::parse(&request.url)?;
-    permit(&template.url, grants, permits)?;
-    let granted = Secrets { grants, secrets };
+    let to = permit(&template.url, grants, permits)?;
+    let granted = Secrets { grants, secrets, to };
     let uri = template.fill(&granted)?;
     let mut built = Request::new(Full::from(request.body));
     (*built.method_mut(), *built.uri_mut()) = (method, uri);
@@ -114,7 +112,7 @@ fn too_large(what: &str, is: usize, max: usize) -> Failure {
 }
 
 /// Quotes a guest's text for a message.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut shown: String = text.chars().take(QUOTED_CHARS_MAX).collect();
     if shown.len() < text.len() {
         shown.push('…');
@@ -193,8 +191,8 @@ fn fill_headers(
     Ok(headers)
 }
 
-/// Rejects hosts that the component does not declare or the operator does not allow.
-fn permit(url: &Url, grants: &Grants, permits: &Permits) -> Result<(), Failure> {
+/// The host and port of a request. Rejects those that the component does not declare or the operator does not allow.
+fn permit<'u>(url: &'u Url, grants: &Grants, permits: &Permits) -> Result<(&'u str, u16), Failure> {
     let refused = |what: String| Failure::new(kind::NOT_GRANTED, what);
     if !matches!(url.scheme(), "http" | "https") {
         return Err(refused(format!("{} is neither http nor https", quoted(url.scheme()))));
@@ -206,7 +204,8 @@ fn permit(url: &Url, grants: &Grants, permits: &Permits) -> Result<(), Failure> 
         let hint = "declare it in the component's list of hosts";
         return Err(refused(format!("the component does not ask for host {host}:{port}: {hint}")));
     }
-    Ok(permits.check(host, port)?)
+    permits.check(host, port)?;
+    Ok((host, port))
 }
 
 fn authority(url: &Url) -> &str {
@@ -278,12 +277,12 @@ impl Template {
 }
 
 /// A piece of a text with placeholders.
-enum Piece<'a> {
+pub(super) enum Piece<'a> {
     Text(&'a str),
     Secret(&'a str),
 }
 
-fn pieces(text: &str) -> impl Iterator<Item = Result<Piece<'_>, Failure>> {
+pub(super) fn pieces(text: &str) -> impl Iterator<Item = Result<Piece<'_>, Failure>> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let at = rest.find(PLACEHOLDER).unwrap_or(rest.len());
@@ -303,7 +302,9 @@ fn pieces(text: &str) -> impl Iterator<Item = Result<Piece<'_>, Failure>> {
 /// The secrets that a component may use.
 struct Secrets<'a> {
     grants: &'a Grants,
-    secrets: &'a BTreeMap<String, String>,
+    secrets: &'a Available,
+    /// Where the request goes.
+    to: (&'a str, u16),
 }
 
 impl Secrets<'_> {
@@ -315,15 +316,7 @@ impl Secrets<'_> {
                 "the component does not ask for secret {shown}: declare it in the component's list of secrets"
             ));
         }
-        match self.secrets.get(name) {
-            Some(secret) => Ok(secret),
-            None if self.grants.tenant != TenantId::DEFAULT => refused(format!(
-                "there is no secret {shown} for this tenant: the engine's configuration has those of the tenant `default`"
-            )),
-            None => refused(format!(
-                "the engine has no secret {shown}: set CEREBELUM_SECRET_{name} or [secrets] in its configuration"
-            )),
-        }
+        self.secrets.get((self.grants.tenant, name), self.to)
     }
 
     /// The text with its secrets filled in, and whether it has any.

@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// How many names are resolved at once: each look-up holds a thread until the system's resolver answers.
-const LOOKUPS_MAX: usize = 128;
+/// How many names are resolved at once for one tenant: each look-up holds a thread until the system's resolver answers.
+const LOOKUPS_MAX: usize = 64;
+
+/// The longest name of a host, in bytes.
+const HOST_BYTES_MAX: usize = 253;
 
 /// Why a request may not be sent to its destination. Another attempt is not worthwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,15 @@ fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 
+/// Whether this is `host` or `host:port`: a name or an address, without a scheme, a path or a placeholder.
+pub(crate) fn is_host(text: &str) -> bool {
+    let Entry { host, .. } = Entry::of(text);
+    let is_name = |host: &str| {
+        host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) && host.contains(char::is_alphanumeric)
+    };
+    host.len() <= HOST_BYTES_MAX && (host.parse::<IpAddr>().is_ok() || is_name(&host))
+}
+
 /// Whether a list of hosts, as a component declares it, contains this host and port.
 pub(crate) fn asks_for(hosts: &[String], host: &str, port: u16) -> bool {
     hosts.iter().any(|entry| entry == "*" || Entry::of(entry).names(host, port))
@@ -76,6 +88,8 @@ pub(crate) struct Permits {
     /// The host of its database (none: a local socket) and the port.
     database: Option<(Option<String>, u16)>,
     lookups: Arc<Semaphore>,
+    /// A limit that others share.
+    all_lookups: Option<Arc<Semaphore>>,
 }
 
 impl Permits {
@@ -87,7 +101,13 @@ impl Permits {
             listeners,
             database,
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+            all_lookups: None,
         }
+    }
+
+    /// Resolves names in turn with others that share this limit.
+    pub(crate) fn sharing(self, all_lookups: Arc<Semaphore>) -> Self {
+        Self { all_lookups: Some(all_lookups), ..self }
     }
 
     /// Rejects hosts and ports that the operator did not allow, before any name is resolved.
@@ -181,10 +201,14 @@ impl Permits {
             return Ok(vec![SocketAddr::new(literal, port)]);
         }
         let turn = self.lookups.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let shared = match &self.all_lookups {
+            Some(all) => Some(all.clone().acquire_owned().await.map_err(io::Error::other)?),
+            None => None,
+        };
         let host = host.to_owned();
         let looked_up = tokio::task::spawn_blocking(move || {
             // Held until the resolver has answered, even when the request is gone.
-            let _turn = turn;
+            let _turn = (turn, shared);
             (host.as_str(), port).to_socket_addrs().map(Iterator::collect)
         });
         looked_up.await.map_err(io::Error::other)?
@@ -198,7 +222,9 @@ fn never((host, port): (&str, u16), why: &str) -> NotGranted {
 }
 
 fn unnamed((host, port): (&str, u16)) -> NotGranted {
-    NotGranted(format!("the engine does not allow requests to {host}:{port}: start it with --allow-http {host}:{port}"))
+    NotGranted(format!(
+        "the engine does not allow requests to {host}:{port}: start it with --allow-http {host}:{port}, or allow the host to one tenant with `cerebelum tenant set-hosts`"
+    ))
 }
 
 /// Whether a connection to `seen` arrives at a socket that is bound to `own`.

@@ -8,6 +8,7 @@ mod components;
 mod executions;
 mod identity;
 mod questions;
+mod secrets;
 mod tables;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

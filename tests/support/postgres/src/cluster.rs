@@ -116,6 +116,15 @@ impl Drop for Cluster {
 }
 
 /// The folder of `initdb` and the other programs: Debian's newest version, otherwise the one on the path.
+/// A program of PostgreSQL, such as `pg_dump`.
+///
+/// # Panics
+/// When there is no PostgreSQL.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    programs().expect("PostgreSQL is installed").join(name)
+}
+
 fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut folders: Vec<(u32, PathBuf)> = versions

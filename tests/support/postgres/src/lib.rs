@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
-pub use cluster::{Cluster, Shutdown};
+pub use cluster::{Cluster, Shutdown, program};
 pub use wire::{Cut, Wire};
 
 /// The server of this process: the one that `TEST_DATABASE_URL` names, otherwise a cluster that ends with the process.

@@ -1,5 +1,9 @@
 //! Which requests leave and which do not, and that no message reveals a secret.
 
+use std::collections::BTreeMap;
+
+use cerebelum_store::TenantId;
+
 use super::*;
 
 const SECRET: &str = "hush/../?a=b&c#d@e:1 \u{e9}";
@@ -20,7 +24,8 @@ fn leaving_with(request: HttpRequest, secret: &str) -> Result<Request<Full<Bytes
         secrets: vec!["TOKEN".into(), "UNSET".into()],
     };
     let permits = Permits::new(&["*".into()], vec![], None);
-    prepare(request, "the-key", &grants, (&permits, &BTreeMap::from([("TOKEN".to_owned(), secret.to_owned())])))
+    let secrets = BTreeMap::from([("TOKEN".to_owned(), secret.to_owned())]);
+    prepare(request, "the-key", &grants, (&permits, &Available::configured(&secrets)))
 }
 
 fn leaving(request: HttpRequest) -> Result<Request<Full<Bytes>>, Failure> {
@@ -43,13 +48,13 @@ fn secrets_stay_within_the_path_and_the_query() {
 }
 
 #[test]
-fn another_tenant_is_told_whose_the_secrets_are() {
+fn a_tenant_without_the_secret_is_told_how_it_gets_it() {
     let grants = Grants { tenant: TenantId(7), hosts: vec!["api.example.com".into()], secrets: vec!["TOKEN".into()] };
     let permits = Permits::new(&["*".into()], vec![], None);
     let asked = with_headers(&[("authorization", "{{secret:TOKEN}}")]);
-    let refused = prepare(asked, "the-key", &grants, (&permits, &BTreeMap::new())).unwrap_err();
+    let refused = prepare(asked, "the-key", &grants, (&permits, &Available::default())).unwrap_err();
     assert_eq!(refused.kind, kind::NOT_GRANTED);
-    assert!(refused.message.contains("for this tenant"), "{refused}");
+    assert!(refused.message.contains("cerebelum secret set") && !refused.message.contains("CEREBELUM"), "{refused}");
 }
 
 #[test]

@@ -1,0 +1,20 @@
+-- What requests of a tenant's steps may reach and contain. A secret is sealed with the tenant's data key, and that with a
+-- key which only the engines have. The hosts to which a secret may go are sealed with it.
+create table data_keys (
+    version integer not null,
+    tenant_id integer not null,
+    key_id text not null,
+    wrapped blob not null,
+    primary key (tenant_id)
+) strict;
+create table secrets (
+    created_at integer not null,
+    changed_at integer not null,
+    tenant_id integer not null,
+    name text not null,
+    hosts text not null,
+    sealed blob not null,
+    primary key (tenant_id, name)
+) strict;
+-- The hosts that the operator allows to the tenant, as a JSON array; null for what the engine's configuration says.
+alter table tenants add column hosts text;

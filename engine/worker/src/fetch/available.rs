@@ -1,0 +1,172 @@
+//! The secrets that requests of a tenant may contain, and what answers must not repeat.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cerebelum_history::{Failure, HttpRequest};
+use cerebelum_history::{HttpResponse, kind};
+use cerebelum_store::{Egress, TenantId};
+use memchr::memmem;
+use percent_encoding::utf8_percent_encode;
+
+use super::outgoing::{PATH, Piece, QUERY, pieces};
+use super::permits::asks_for;
+use crate::vault::Vault;
+
+/// What stands in an answer in place of a secret. No secret that is looked for is shorter, so that no answer grows.
+const REMOVED: &str = "[secret]";
+/// A value of fewer bytes is not looked for in answers: it could be there by chance.
+const ECHO_BYTES_MIN: usize = REMOVED.len();
+
+/// A secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Secret {
+    /// None if this engine cannot open it.
+    value: Option<String>,
+    /// The hosts to which it may go; none for wherever its component may.
+    hosts: Option<Vec<String>>,
+}
+
+/// The secrets of a tenant, by name.
+#[derive(Clone, Default)]
+pub(super) struct Available(BTreeMap<String, Secret>);
+
+impl Available {
+    /// The secrets of the engine's configuration.
+    pub(super) fn configured(secrets: &BTreeMap<String, String>) -> Self {
+        let secret = |value: &String| Secret { value: Some(value.clone()), hosts: None };
+        Self(secrets.iter().map(|(name, value)| (name.clone(), secret(value))).collect())
+    }
+
+    /// The same, and those that are stored for the tenant, as far as this engine can open them.
+    pub(super) fn with_stored(mut self, vault: &Vault, tenant: TenantId, stored: &Egress) -> Self {
+        let key = stored.key.as_ref().and_then(|key| vault.open_key(tenant, key));
+        for secret in &stored.secrets {
+            let value = key.as_ref().and_then(|key| key.open(&secret.name, &secret.hosts, &secret.sealed));
+            if value.is_none() {
+                tracing::warn!(tenant = tenant.0, name = secret.name, "a stored secret cannot be opened");
+            }
+            let hosts = serde_json::from_str(&secret.hosts).unwrap_or_default();
+            self.0.insert(secret.name.clone(), Secret { value, hosts: Some(hosts) });
+        }
+        self
+    }
+
+    /// The value of a secret, for a request to this host.
+    ///
+    /// # Errors
+    /// When there is no such secret, it must not go there, or this engine cannot open it.
+    pub(super) fn get(&self, (tenant, name): (TenantId, &str), (host, port): (&str, u16)) -> Result<&str, Failure> {
+        let shown = super::outgoing::quoted(name);
+        let refused = |what: String| Err(Failure::new(kind::NOT_GRANTED, what));
+        let Some(secret) = self.0.get(name) else {
+            let or = if tenant == TenantId::DEFAULT {
+                ", CEREBELUM_SECRET_<NAME> or [secrets] in the configuration"
+            } else {
+                ""
+            };
+            return refused(format!("there is no secret {shown}: an admin sets it with `cerebelum secret set`{or}"));
+        };
+        if secret.hosts.as_ref().is_some_and(|hosts| !asks_for(hosts, host, port)) {
+            return refused(format!(
+                "the secret {shown} may not go to {host}:{port}: an admin names its hosts with `cerebelum secret set`"
+            ));
+        }
+        secret.value.as_deref().ok_or_else(|| {
+            let why = format!("the secret {shown} cannot be opened: the engine lacks the key with which it was sealed");
+            Failure::retryable(kind::NOT_GRANTED, why)
+        })
+    }
+
+    /// What the answer to a request must not repeat: the values of the secrets in it.
+    pub(super) fn echoes(&self, request: &HttpRequest) -> Echoes {
+        let texts = std::iter::once(&request.url).chain(request.headers.iter().map(|(_, value)| value));
+        let named: BTreeSet<&str> = texts
+            .flat_map(|text| pieces(text))
+            .filter_map(|piece| match piece {
+                Ok(Piece::Secret(name)) => Some(name),
+                _ => None,
+            })
+            .collect();
+        let mut echoes = Vec::new();
+        for name in named {
+            let value = self.0.get(name).and_then(|secret| secret.value.as_deref());
+            let Some(value) = value.filter(|value| value.len() >= ECHO_BYTES_MIN) else { continue };
+            let forms = [value.to_owned(), encoded(value, PATH), encoded(value, QUERY)];
+            // The longer form first: the shorter one may be a part of it.
+            let forms: BTreeSet<(std::cmp::Reverse<usize>, String)> =
+                forms.into_iter().map(|form| (std::cmp::Reverse(form.len()), form)).collect();
+            echoes.extend(forms.into_iter().map(|(_, form)| form));
+        }
+        Echoes(echoes)
+    }
+}
+
+fn encoded(value: &str, set: &'static percent_encoding::AsciiSet) -> String {
+    utf8_percent_encode(value, set).to_string()
+}
+
+/// Texts that an answer must not repeat.
+pub(super) struct Echoes(Vec<String>);
+
+impl Echoes {
+    /// Replaces what the answer repeats of secrets in its headers and in its body.
+    pub(super) fn remove_from(&self, answer: &mut HttpResponse) {
+        for secret in &self.0 {
+            for (_, value) in &mut answer.headers {
+                if value.contains(secret) {
+                    *value = value.replace(secret, REMOVED);
+                }
+            }
+            if let Some(body) = replaced(&answer.body, secret.as_bytes(), REMOVED.as_bytes()) {
+                answer.body = body;
+                answer.headers.retain(|(name, _)| name != "content-length");
+            }
+        }
+    }
+}
+
+/// The bytes with one text replaced by another; none if it is not there.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
+    let mut found = memmem::find_iter(bytes, from).peekable();
+    found.peek()?;
+    let (mut replaced, mut done) = (Vec::with_capacity(bytes.len()), 0);
+    for at in found {
+        replaced.extend_from_slice(&bytes[done..at]);
+        replaced.extend_from_slice(to);
+        done = at + from.len();
+    }
+    replaced.extend_from_slice(&bytes[done..]);
+    Some(replaced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_repeats_of_a_secret_is_replaced_in_every_form() {
+        let secrets = [("TOKEN", "s3cret /+ü"), ("PIN", "1234"), ("UNUSED", "unused-value")];
+        let secrets = secrets.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let request = HttpRequest {
+            method: "GET".into(),
+            url: "https://api.example.com/{{secret:PIN}}?q={{secret:TOKEN}}".into(),
+            headers: vec![("authorization".into(), "Bearer {{secret:TOKEN}}".into())],
+            body: Vec::new(),
+            timeout_ms: None,
+        };
+        let mut answer = HttpResponse {
+            status: 200,
+            headers: vec![
+                ("content-length".into(), "7".into()),
+                ("location".into(), "/?q=s3cret%20%2F%2B%C3%BC".into()),
+                ("x-token".into(), "s3cret /+ü".into()),
+            ],
+            body: "a s3cret /+üs3cret /+ü 1234 unused-value".into(),
+        };
+        Available::configured(&secrets).echoes(&request).remove_from(&mut answer);
+        let text = "a [secret][secret] 1234 unused-value";
+        assert_eq!(String::from_utf8(answer.body).unwrap(), text);
+        let kept = [("location", "/?q=[secret]"), ("x-token", "[secret]")];
+        assert_eq!(answer.headers, kept.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+}

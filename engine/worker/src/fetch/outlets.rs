@@ -1,0 +1,181 @@
+//! The ways out of the engine, one for each tenant: the hosts that it may reach, its secrets, and its connections.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cerebelum_history::{Failure, HttpRequest, HttpResponse, kind};
+use cerebelum_store::{Egress, Store, StoreError, TenantId};
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::available::Available;
+use super::connector::{self, Connector};
+use super::outgoing;
+use super::permits::Permits;
+use super::room::Room;
+use super::{RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX, TOTAL, Until, failure, read};
+use crate::Config;
+use crate::vault::Vault;
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a connection without requests is kept.
+const IDLE: Duration = Duration::from_secs(90);
+/// How many connections without requests are kept for one host and port.
+const IDLE_PER_HOST_MAX: usize = 32;
+/// How long the engine goes by what it read of a tenant's hosts and secrets.
+const TRUST: Duration = Duration::from_secs(4);
+/// The most tenants whose ways out are kept.
+const OUTLETS_MAX: usize = 1_000;
+/// How many tenants' hosts and secrets are read at once.
+const READS_MAX: usize = 4;
+/// How many names are resolved at once: each look-up holds a thread until the system's resolver answers.
+const LOOKUPS_MAX: usize = 128;
+
+/// The ways out of all tenants.
+pub(super) struct Outlets {
+    config: Config,
+    store: Arc<dyn Store>,
+    vault: Vault,
+    tls: rustls::ClientConfig,
+    reads: Semaphore,
+    lookups: Arc<Semaphore>,
+    known: Mutex<HashMap<TenantId, Known>>,
+}
+
+/// A way out, and what it was made from.
+struct Known {
+    outlet: Arc<Outlet>,
+    from: Egress,
+    read_at: Instant,
+}
+
+/// A way out.
+pub(super) struct Outlet {
+    client: Client<Connector, Full<Bytes>>,
+    permits: Permits,
+    secrets: Available,
+}
+
+impl Outlets {
+    /// # Errors
+    /// One line for a person, when this machine's certificates cannot be used.
+    pub(super) fn new(config: &Config, store: Arc<dyn Store>) -> Result<Self, String> {
+        let tls = connector::tls();
+        let tls =
+            tls.map_err(|e| format!("cannot set up outgoing HTTP: {e}; are there any certificates on this machine?"))?;
+        Ok(Self {
+            tls,
+            vault: Vault::new(config.secrets_keys.clone()),
+            config: config.clone(),
+            store,
+            reads: Semaphore::new(READS_MAX),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+            known: Mutex::default(),
+        })
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<TenantId, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The way out of a tenant.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) async fn of(&self, tenant: TenantId) -> Result<Arc<Outlet>, Failure> {
+        if let Some(outlet) = self.fresh(tenant) {
+            return Ok(outlet);
+        }
+        let Ok(_one) = self.reads.acquire().await else { return Err(unknown("the engine stops")) };
+        // Another request may have read it meanwhile.
+        if let Some(outlet) = self.fresh(tenant) {
+            return Ok(outlet);
+        }
+        let read_at = Instant::now();
+        let from = self.store.egress(tenant).await.map_err(|error: StoreError| unknown(&error.to_string()))?;
+        let mut known = self.known();
+        let before = known.remove(&tenant);
+        let outlet = match before {
+            Some(before) if before.from == from => before.outlet,
+            before => {
+                let same_hosts = before.filter(|before| before.from.hosts == from.hosts).map(|before| before.outlet);
+                Arc::new(self.outlet(tenant, &from, same_hosts.as_deref()))
+            }
+        };
+        if known.len() >= OUTLETS_MAX {
+            known.clear();
+        }
+        known.insert(tenant, Known { outlet: outlet.clone(), from, read_at });
+        Ok(outlet)
+    }
+
+    fn fresh(&self, tenant: TenantId) -> Option<Arc<Outlet>> {
+        let known = self.known();
+        known.get(&tenant).filter(|known| known.read_at.elapsed() < TRUST).map(|known| known.outlet.clone())
+    }
+
+    /// A way out to these hosts with these secrets. The connections of one with the same hosts go on.
+    fn outlet(&self, tenant: TenantId, from: &Egress, same_hosts: Option<&Outlet>) -> Outlet {
+        let configured = match tenant {
+            TenantId::DEFAULT => Available::configured(&self.config.secrets),
+            _ => Available::default(),
+        };
+        let secrets = configured.with_stored(&self.vault, tenant, from);
+        if let Some(Outlet { client, permits, .. }) = same_hosts {
+            return Outlet { client: client.clone(), permits: permits.clone(), secrets };
+        }
+        let (listeners, database) = (self.config.listens_on.clone(), cerebelum_store::server_of(&self.config.database));
+        let permits = Permits::new(&self.hosts(tenant, from), listeners, database).sharing(self.lookups.clone());
+        // A tenant does not go on with the sessions of another one.
+        let mut tls = self.tls.clone();
+        tls.resumption = rustls::client::Resumption::default();
+        let connector = Connector::new(permits.clone(), CONNECT, tls);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+            .timer(TokioTimer::new())
+            .http1_max_headers(RESPONSE_HEADERS_MAX)
+            .http1_max_buf_size(RESPONSE_HEADER_BYTES_MAX)
+            .http2_max_header_list_size(RESPONSE_HEADER_BYTES_MAX as u32)
+            .build(connector);
+        Outlet { client, permits, secrets }
+    }
+
+    /// The hosts that the operator allows to a tenant: those set for it, or else those of the configuration. Of these,
+    /// private addresses are for the tenant `default` only.
+    fn hosts(&self, tenant: TenantId, from: &Egress) -> Vec<String> {
+        if let Some(hosts) = &from.hosts {
+            return serde_json::from_str(hosts).unwrap_or_default();
+        }
+        let is_for = |host: &&String| tenant == TenantId::DEFAULT || *host == "*";
+        self.config.allow_http.iter().filter(is_for).cloned().collect()
+    }
+}
+
+fn unknown(why: &str) -> Failure {
+    Failure::retryable(kind::ENGINE_FAILURE, format!("the engine cannot tell what this request may reach: {why}"))
+}
+
+impl Outlet {
+    pub(super) async fn fetch(
+        &self,
+        request: HttpRequest,
+        (key, grants): (&str, &crate::env::Grants),
+        room: &mut Room,
+    ) -> Result<HttpResponse, Failure> {
+        let timeout = request.timeout_ms.map_or(TOTAL, Duration::from_millis).min(TOTAL);
+        let echoes = self.secrets.echoes(&request);
+        let request = outgoing::prepare(request, key, grants, (&self.permits, &self.secrets))?;
+        let mut until = Until { deadline: Instant::now() + timeout, timeout };
+        let response = until.limit(self.client.request(request)).await?.map_err(|e| failure(&e))?;
+        let mut answer = read(response, room, &mut until).await?;
+        echoes.remove_from(&mut answer);
+        Ok(answer)
+    }
+}
