@@ -254,6 +254,8 @@ pub(crate) enum ComponentsVerb {
     /// resumed. Executions that completed or were cancelled keep their history without it. What it took on disk is
     /// free about half a minute later.
     Remove(RemoveComponent),
+    /// Show what a version of a component has and asks for, and the one before did not
+    Diff(DiffComponent),
 }
 
 #[derive(Debug, Args)]
@@ -263,6 +265,18 @@ pub(crate) struct RemoveComponent {
     /// Only the version whose digest begins so; all versions when left out
     #[arg(long, value_name = "DIGITS")]
     pub(crate) digest: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffComponent {
+    /// The component
+    pub(crate) name: String,
+    /// The version whose digest begins so [default: the one before]
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) from: Option<String>,
+    /// The version whose digest begins so [default: the current one]
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) to: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -77,7 +77,12 @@ impl CliError {
 
 /// Whether the connection broke, as opposed to an answer of the engine.
 pub(crate) fn is_lost(status: &tonic::Status) -> bool {
-    std::error::Error::source(status).is_some()
+    std::error::Error::source(status).is_some() || is_of_proxy(status)
+}
+
+/// Whether a proxy answered with a page of its own, because it reaches no engine.
+fn is_of_proxy(status: &tonic::Status) -> bool {
+    ["502", "503", "504"].iter().any(|code| status.message().contains(&format!("response with status: {code}")))
 }
 
 fn root_cause(status: &tonic::Status) -> String {
@@ -85,7 +90,10 @@ fn root_cause(status: &tonic::Status) -> String {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    match is_of_proxy(status) {
+        true => "a proxy answers in its place".to_owned(),
+        false => cause.to_string(),
+    }
 }
 
 impl fmt::Display for CliError {
@@ -128,6 +136,15 @@ mod tests {
             let stop = CliError::from_status(&tonic::Status::new(code, "why"), "http://x");
             assert_eq!((stop.code.map(|c| c as i32), stop.line.as_str()), (Some(exit), "why"), "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_page_of_a_proxy_is_no_answer_of_the_engine() {
+        let page = "protocol error: received message with invalid compression flag: 60 (valid flags are 0 and 1) while \
+                    receiving response with status: 502 Bad Gateway";
+        let stop = CliError::from_status(&tonic::Status::internal(page), "https://x");
+        assert_eq!(stop.line, "lost the engine at https://x (a proxy answers in its place); is it still running?");
+        assert!(is_lost(&tonic::Status::internal(page)) && !is_lost(&tonic::Status::internal("why")));
     }
 
     #[test]

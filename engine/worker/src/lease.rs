@@ -18,6 +18,8 @@ use crate::env::Runtime;
 const MARGIN_MS: u64 = 1_000;
 /// Only the engine's own user may read its data folder.
 const FOLDER_MODE: u32 = 0o700;
+/// Losses of the lease to another engine within this time are told.
+const COPIES_MS: u64 = 60_000;
 /// The pause before the next attempt to get a lease that the database did not grant.
 const BEGIN_RETRY: Duration = Duration::from_secs(1);
 
@@ -61,6 +63,7 @@ impl LeaseKeeper {
     /// Takes a lease and keeps it renewed; takes a new one after each loss. Never returns.
     pub(crate) async fn keep(&self, store: Arc<dyn Store>, node: String, length: Duration) {
         let runtime = self.clock.runtime();
+        let mut taken_over = (0, 0);
         loop {
             let held = *self.current.borrow();
             let Some(incarnation) = held else {
@@ -87,7 +90,10 @@ impl LeaseKeeper {
                     self.clock.set(lease.now);
                     self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 }
-                Some(Ok(None)) => self.lose("it was taken over"),
+                Some(Ok(None)) => {
+                    self.lose("it was taken over");
+                    taken_over = warn_of_copies(taken_over, (&node, asked));
+                }
                 // Further writes to this database would be lost.
                 Some(Err(StoreError::Unusable(cause))) => self.lose(&cause),
                 Some(Err(_)) | None => {}
@@ -132,6 +138,20 @@ impl LeaseKeeper {
         self.until_boot_ms.store(0, Ordering::Release);
         self.current.send_replace(None);
     }
+}
+
+/// Counts losses of the lease to another engine, with the time of the first one. Two within a minute are not the end of an
+/// engine that was slow once.
+fn warn_of_copies((losses, since_ms): (u32, u64), (node, now_ms): (&str, u64)) -> (u32, u64) {
+    if losses == 0 || now_ms > since_ms + COPIES_MS {
+        return (1, now_ms);
+    }
+    tracing::warn!(
+        node,
+        "the lease was taken over several times within a minute: either this machine is too slow for its lease, or another \
+         engine runs on a copy of this data folder; each engine needs a folder of its own (--data)"
+    );
+    (losses + 1, since_ms)
 }
 
 fn millis(duration: Duration) -> u64 {

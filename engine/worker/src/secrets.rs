@@ -14,9 +14,9 @@ use crate::vault::{TenantKey, Vault};
 /// The most secrets of a tenant.
 const SECRETS_MAX: usize = 200;
 /// The longest name of a secret, in bytes.
-const NAME_BYTES_MAX: usize = 64;
+const SECRET_NAME_BYTES_MAX: usize = 64;
 /// The longest value of a secret, in bytes. A header takes no more.
-const VALUE_BYTES_MAX: usize = 16 << 10;
+const SECRET_BYTES_MAX: usize = 16 << 10;
 /// The most hosts of a secret, and of a tenant.
 const HOSTS_MAX: usize = 100;
 /// How often secrets are read again after another request has changed them meanwhile.
@@ -209,15 +209,15 @@ fn unopened(vault: &Vault) -> ApiError {
 
 fn check_secret(name: &str, value: &str, hosts: &[String]) -> Result<(), ApiError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(allowed) {
+    if name.is_empty() || name.len() > SECRET_NAME_BYTES_MAX || !name.chars().all(allowed) {
         let shown = name.escape_debug();
         return Err(ApiError::Invalid(format!(
-            "`{shown}` is no name of a secret: use 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -"
+            "`{shown}` is no name of a secret: use 1 to {SECRET_NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -"
         )));
     }
-    if value.is_empty() || value.len() > VALUE_BYTES_MAX || value.chars().any(char::is_control) {
+    if value.is_empty() || value.len() > SECRET_BYTES_MAX || value.chars().any(char::is_control) {
         return Err(ApiError::Invalid(format!(
-            "the value of a secret has 1 to {VALUE_BYTES_MAX} bytes and no control characters"
+            "the value of a secret has 1 to {SECRET_BYTES_MAX} bytes and no control characters"
         )));
     }
     if hosts.is_empty() {
@@ -236,7 +236,7 @@ fn check_hosts(hosts: &[String], is_valid: impl Fn(&str) -> bool) -> Result<(), 
         None => Ok(()),
         Some(wrong) => Err(ApiError::Invalid(format!(
             "`{}` is no host: write a name or an address, and a port if it is not any, such as api.example.com:443",
-            wrong.chars().take(NAME_BYTES_MAX).collect::<String>().escape_debug()
+            wrong.chars().take(SECRET_NAME_BYTES_MAX).collect::<String>().escape_debug()
         ))),
     }
 }
@@ -258,7 +258,7 @@ mod tests {
         for name in ["", "A B", "a}}b", "ü", &"n".repeat(65)] {
             assert!(refused(name, "hush", &good).contains("name of a secret"));
         }
-        for value in ["", "hush\n", "hush\0", &"x".repeat(VALUE_BYTES_MAX + 1)] {
+        for value in ["", "hush\n", "hush\0", &"x".repeat(SECRET_BYTES_MAX + 1)] {
             assert!(refused("A", value, &good).contains("control characters"));
         }
         assert!(refused("A", "hush", &[]).contains("needs the hosts"));

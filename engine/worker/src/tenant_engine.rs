@@ -117,7 +117,9 @@ impl TenantEngine {
             manifest: Json::of(&inspected.manifest).to_string(),
             bytes: Arc::new(bytes.into()),
         };
-        let act = self.act("Upload", &name, inspected.digest.as_str());
+        let before = others.iter().find(|other| other.current && other.name == name).map(manifest_of);
+        let changes = views::changed_capabilities(before.and_then(Result::ok).as_ref(), &inspected.manifest);
+        let act = self.act("Upload", &name, format!("{}{changes}", inspected.digest));
         self.node.store.keep_component(upload, act).await.map_err(unavailable)?;
         let components = self.node.store.components(self.tenant).await.map_err(unavailable)?;
         let is_it = |component: &Component| component.name == name && component.digest == inspected.digest;

@@ -16,15 +16,27 @@ use crate::api::{
 use crate::directory::unavailable;
 use crate::restore;
 
-pub(crate) fn component(component: &Component, manifest: &Manifest) -> ComponentInfo {
+/// What a component asks for: `http:HOST`, `secret:NAME`.
+fn capabilities(manifest: &Manifest) -> Vec<String> {
     let hosts = manifest.hosts.iter().map(|host| format!("http:{host}"));
-    let secrets = manifest.secrets.iter().map(|name| format!("secret:{name}"));
+    hosts.chain(manifest.secrets.iter().map(|name| format!("secret:{name}"))).collect()
+}
+
+/// What a new version asks for and the one before did not (` +http:HOST`), and the other way round (` -secret:NAME`).
+pub(crate) fn changed_capabilities(before: Option<&Manifest>, now: &Manifest) -> String {
+    let (before, now) = (before.map(capabilities).unwrap_or_default(), capabilities(now));
+    let added = now.iter().filter(|one| !before.contains(one)).map(|one| format!(" +{one}"));
+    let gone = before.iter().filter(|one| !now.contains(one)).map(|one| format!(" -{one}"));
+    added.chain(gone).collect()
+}
+
+pub(crate) fn component(component: &Component, manifest: &Manifest) -> ComponentInfo {
     ComponentInfo {
         name: component.name.clone(),
         digest: component.digest.clone(),
         workflows: manifest.workflows.iter().map(|workflow| workflow.name.clone()).collect(),
         steps: manifest.steps.iter().map(|step| step.name.clone()).collect(),
-        capabilities: hosts.chain(secrets).collect(),
+        capabilities: capabilities(manifest),
         size: component.size,
         uploaded_at: component.uploaded_at,
         current: component.current,

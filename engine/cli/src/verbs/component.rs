@@ -119,6 +119,11 @@ fn replaced(before: &[proto::Component], now: &proto::Component, at: Now) -> Opt
     if !gone.is_empty() {
         line.push_str(&format!(", which also had {}", gone.join(", ")));
     }
+    let more: Vec<_> =
+        now.capabilities.iter().filter(|one| !old.capabilities.contains(one)).map(String::as_str).collect();
+    if !more.is_empty() {
+        line.push_str(&format!(", and did not ask for {}", more.join(", ")));
+    }
     Some(crate::render::plain(&format!("{line}; executions that run stay with it")))
 }
 

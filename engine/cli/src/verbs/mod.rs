@@ -2,6 +2,7 @@
 
 mod audit;
 mod component;
+mod component_diff;
 mod control;
 mod dev;
 mod identity;

@@ -35,6 +35,8 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     settings.engine.compile_box = Some(THIS_PROGRAM.into());
     let is_closed = settings.engine.closed;
     let database = without_password(&settings.engine.database);
+    let how =
+        if database.starts_with("sqlite:") { "--data DIR` while the engine is stopped" } else { "--database URL`" };
     let engine = tokio::select! {
         opened = Engine::open(settings.engine) => opened.map_err(not_opened)?,
         () = stop.asked() => return Ok(()),
@@ -43,7 +45,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     let _ = out.say(&format!("cerebelum is ready on {} (database {database})", bound.url()));
     if is_closed && matches!(engine.has_tokens().await, Ok(false)) {
         tracing::warn!(
-            "no tokens: other machines may reach this port, so every client is refused; make the first one with `cerebelum token create --role admin --name NAME --data DIR`, on SQLite while the engine is stopped"
+            "no tokens: other machines may reach this port, so every client is refused; make the first one with `cerebelum token create --role admin --name NAME {how}"
         );
     }
     if matches!(engine.is_open().await, Ok(true)) {

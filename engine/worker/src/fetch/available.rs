@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cerebelum_history::{Failure, HttpRequest};
-use cerebelum_history::{HttpResponse, kind};
+use cerebelum_history::{Failure, HttpRequest, HttpResponse, kind, planted};
 use cerebelum_store::{Egress, TenantId};
 use memchr::memmem;
 use percent_encoding::utf8_percent_encode;
@@ -66,7 +65,8 @@ impl Available {
             };
             return refused(format!("there is no secret {shown}: an admin sets it with `cerebelum secret set`{or}"));
         };
-        if secret.hosts.as_ref().is_some_and(|hosts| !asks_for(hosts, host, port)) {
+        let is_elsewhere = secret.hosts.as_ref().is_some_and(|hosts| !asks_for(hosts, host, port));
+        if is_elsewhere && !planted("secret-goes-anywhere") {
             return refused(format!(
                 "the secret {shown} may not go to {host}:{port}: an admin names its hosts with `cerebelum secret set`"
             ));
@@ -111,7 +111,7 @@ pub(super) struct Echoes(Vec<String>);
 impl Echoes {
     /// Replaces what the answer repeats of secrets in its headers and in its body.
     pub(super) fn remove_from(&self, answer: &mut HttpResponse) {
-        for secret in &self.0 {
+        for secret in self.0.iter().filter(|_| !planted("echo-recorded")) {
             for (_, value) in &mut answer.headers {
                 if value.contains(secret) {
                     *value = value.replace(secret, REMOVED);

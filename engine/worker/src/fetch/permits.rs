@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// How many names are resolved at once for one tenant: each look-up holds a thread until the system's resolver answers.
-const LOOKUPS_MAX: usize = 64;
+const TENANT_LOOKUPS_MAX: usize = 64;
 
 /// The longest name of a host, in bytes.
 const HOST_BYTES_MAX: usize = 253;
@@ -100,7 +100,7 @@ impl Permits {
             named: allowed.iter().filter(|entry| *entry != "*").map(|entry| Entry::of(entry)).collect(),
             listeners,
             database,
-            lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+            lookups: Arc::new(Semaphore::new(TENANT_LOOKUPS_MAX)),
             all_lookups: None,
         }
     }

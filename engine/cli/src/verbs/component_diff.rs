@@ -1,0 +1,143 @@
+//! What two versions of a component have and ask for.
+
+use cerebelum_server::proto;
+use serde_json::{Value, json};
+
+use super::ApiCommand;
+use super::read::short;
+use crate::args::DiffComponent;
+use crate::exit::{CliError, Code, Outcome};
+use crate::render::plain;
+
+impl ApiCommand {
+    /// Compares two versions of a component.
+    pub(crate) async fn diff_component(&self, args: DiffComponent) -> Outcome {
+        let mut client = self.client().await?;
+        let answer = client.engine.components(proto::ComponentsRequest {}).await.map_err(|e| client.stop(&e))?;
+        let all = answer.into_inner().components;
+        let (from, to) = versions(&all, &args)?;
+        let changes = changes(from, to);
+        if self.global.json {
+            let list = |sign| changes.iter().filter(|change| change.sign == sign).map(Change::json).collect::<Vec<_>>();
+            let told = json!({"from": from.digest, "to": to.digest, "added": list('+'), "removed": list('-')});
+            return self.out.say(&told.to_string());
+        }
+        self.out.say(&format!("{} {} → {}", plain(&to.name), short(&from.digest), short(&to.digest)))?;
+        if changes.is_empty() {
+            return self.out.say("both have and ask for the same");
+        }
+        changes
+            .iter()
+            .try_for_each(|change| self.out.say(&format!("{} {} {}", change.sign, change.kind, plain(change.name))))
+    }
+}
+
+/// One difference.
+struct Change<'a> {
+    /// `+` for what only the later version has, `-` for what only the earlier one has.
+    sign: char,
+    kind: &'static str,
+    name: &'a str,
+}
+
+impl Change<'_> {
+    fn json(&self) -> Value {
+        json!({"kind": self.kind, "name": self.name})
+    }
+}
+
+fn changes<'a>(from: &'a proto::Component, to: &'a proto::Component) -> Vec<Change<'a>> {
+    let kinds = [
+        ("asks for", &from.capabilities, &to.capabilities),
+        ("workflow", &from.workflows, &to.workflows),
+        ("step", &from.steps, &to.steps),
+    ];
+    let mut changes = Vec::new();
+    for (kind, from, to) in kinds {
+        let only = |sign, these: &'a [String], others: &'a [String]| {
+            let these = these.iter().filter(move |name| !others.contains(name));
+            these.map(move |name| Change { sign, kind, name })
+        };
+        changes.extend(only('+', to, from).chain(only('-', from, to)));
+    }
+    changes
+}
+
+/// The two versions to compare.
+fn versions<'a>(
+    all: &'a [proto::Component],
+    args: &DiffComponent,
+) -> Outcome<(&'a proto::Component, &'a proto::Component)> {
+    // The current one first, then the others, the newest first.
+    let of_name: Vec<&proto::Component> = all.iter().filter(|one| one.name == args.name).collect();
+    let missing = |what: String| CliError::new(Code::NotFound, what);
+    let find = |digits: &str| {
+        let found: Vec<_> = of_name.iter().filter(|one| one.digest.starts_with(digits)).collect();
+        match found.as_slice() {
+            [one] => Ok(**one),
+            [] => Err(missing(format!("component `{}` has no version whose digest begins with `{digits}`", args.name))),
+            _ => Err(missing(format!(
+                "`{digits}` begins several digests of component `{}`: give more digits",
+                args.name
+            ))),
+        }
+    };
+    let to = match &args.to {
+        Some(digits) => find(digits)?,
+        None => of_name.first().copied().ok_or_else(|| {
+            missing(format!("there is no component `{}`: see `cerebelum components`", plain(&args.name)))
+        })?,
+    };
+    let from = match &args.from {
+        Some(digits) => find(digits)?,
+        None => of_name
+            .iter()
+            .copied()
+            .find(|one| one.digest != to.digest)
+            .ok_or_else(|| missing(format!("component `{}` has one version only", plain(&args.name))))?,
+    };
+    Ok((from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(digest: &str, steps: &[&str], capabilities: &[&str]) -> proto::Component {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        proto::Component {
+            name: "shop".into(),
+            digest: digest.into(),
+            steps: list(steps),
+            capabilities: list(capabilities),
+            ..proto::Component::default()
+        }
+    }
+
+    fn args(from: Option<&str>, to: Option<&str>) -> DiffComponent {
+        DiffComponent { name: "shop".into(), from: from.map(str::to_owned), to: to.map(str::to_owned) }
+    }
+
+    #[test]
+    fn the_version_before_is_compared_with_the_current_one() {
+        let all = [
+            version("cc", &["pay", "ship"], &["http:b", "secret:K"]),
+            version("bb", &["pay", "pack"], &["http:b"]),
+            version("ba", &[], &[]),
+        ];
+        let (from, to) = versions(&all, &args(None, None)).unwrap();
+        let told: Vec<String> =
+            changes(from, to).iter().map(|change| format!("{} {} {}", change.sign, change.kind, change.name)).collect();
+        assert_eq!(told, ["+ asks for secret:K", "+ step ship", "- step pack"]);
+        let (from, to) = versions(&all, &args(Some("ba"), Some("bb"))).unwrap();
+        assert_eq!((from.digest.as_str(), to.digest.as_str(), changes(from, to).len()), ("ba", "bb", 3));
+        for (asked, part) in [
+            (args(Some("b"), None), "more digits"),
+            (args(Some("dd"), None), "no version"),
+            (DiffComponent { name: "other".into(), ..args(None, None) }, "no component"),
+        ] {
+            assert!(versions(&all, &asked).unwrap_err().line.contains(part), "{asked:?}");
+        }
+        assert!(versions(&all[..1], &args(None, None)).unwrap_err().line.contains("one version only"));
+    }
+}
