@@ -133,14 +133,19 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
     let checked = check(&engine, (request.headers(), address), action).await.and_then(|access| {
         connection.map_or(Ok(()), |connection| connection.belongs_to(access.caller.tenant)).map(|()| access)
     });
+    let path = request.uri().path().to_owned();
     if let Err(refused) = &checked {
-        engine.log_refusal(address, path, refused);
+        engine.log_refusal(address, &path, refused);
     }
     match checked {
         Ok(access) => {
             let tenant = engine.of(&access.caller);
             request.extensions_mut().insert(access);
-            tenant.fair(next.run(request)).await
+            let answer = tenant.fair(next.run(request)).await;
+            if let Some(why) = refused_with(&answer) {
+                engine.log_refusal(address, &path, &why);
+            }
+            answer
         }
         Err(refused) if is_method => refusal(refused).into_http(),
         Err(refused) if is_rest => Problem::from(refusal(refused)).into_response(),
@@ -170,6 +175,20 @@ async fn check(
         engine.of(&caller).count_call()?;
     }
     Ok(Access { caller, action, token: token.map(str::to_owned) })
+}
+
+/// Why a method refused a caller whose role allows it in general: another tenant's things, or a quota.
+fn refused_with(answer: &Response) -> Option<ApiError> {
+    let grpc = answer.headers().get("grpc-status").and_then(|code| code.to_str().ok()?.parse::<i32>().ok());
+    let is = |code: tonic::Code, status| grpc == Some(code as i32) || answer.status() == status;
+    let why = answer.headers().get("grpc-message").and_then(|why| why.to_str().ok()).unwrap_or("see its answer");
+    match () {
+        () if is(tonic::Code::PermissionDenied, StatusCode::FORBIDDEN) => Some(ApiError::Forbidden(why.to_owned())),
+        () if is(tonic::Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS) => {
+            Some(ApiError::Quota(why.to_owned()))
+        }
+        () => None,
+    }
 }
 
 /// The address from which a request comes: that of the connection or, behind a proxy, the one that the proxy noted last.

@@ -127,13 +127,15 @@ pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &AuditFi
     );
     let mut place = filter.cursor.as_deref().map_or(Ok((i64::MAX, i64::MAX)), place)?;
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX).clamp(1, PAGE_MAX);
+    // With a filter most of what is read may not be wanted.
+    let together = if filter.takes_all() { limit } else { PAGE_MAX };
     let since = filter.since.unwrap_or(Timestamp(0));
     let (mut page, mut seen) = (AuditPage::default(), 0);
     while seen < READ_MAX {
-        let values = [tenant.into(), place.0.into(), place.1.into(), since.into(), limit.into()];
+        let values = [tenant.into(), place.0.into(), place.1.into(), since.into(), together.into()];
         let rows = database.client(tenant).await?.rows(&NEWEST, &values).await?;
         seen += rows.len();
-        let is_last = rows.len() < limit;
+        let is_last = rows.len() < together;
         for mut row in rows {
             place = (row.int()?, row.int()?);
             page.acts.extend(Some(read(place.0, &mut row)?).filter(|act| filter.takes(act)));
@@ -169,9 +171,14 @@ pub(crate) async fn delete(
 }
 
 impl AuditFilter {
+    fn takes_all(&self) -> bool {
+        self.operation.is_none() && self.object.is_none() && self.caller.is_none()
+    }
+
     fn takes(&self, act: &AuditRow) -> bool {
         let fits = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
-        fits(&self.operation, Some(&act.operation))
+        let is_operation = |wanted: &String| wanted.eq_ignore_ascii_case(&act.operation);
+        self.operation.as_ref().is_none_or(is_operation)
             && fits(&self.object, Some(&act.object))
             && fits(&self.caller, act.actor.name.as_deref())
     }

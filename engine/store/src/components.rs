@@ -52,7 +52,7 @@ async fn try_keep(
     let Upload { tenant, name, digest, manifest, bytes } = upload;
     let tenant = *tenant;
     let mut session = database.write().await?;
-    let uploads = take_turn(&mut session, tenant).await?;
+    let uploads = take_turn_to_keep(&mut session, tenant).await?;
     if !packs::are_there(&mut session, tenant, digest).await? {
         let is_stored = match packed {
             Some(packed) => packs::insert(&mut session, (tenant, digest), bytes.len(), packed).await?,
@@ -71,6 +71,18 @@ async fn try_keep(
     audit::note(&mut session, act).await?;
     session.commit().await?;
     Ok(Some(uploads))
+}
+
+/// The same for an upload, which a tenant that is being deleted takes no more.
+async fn take_turn_to_keep(session: &mut Session, tenant: TenantId) -> Result<i64, DbError> {
+    static TURN: Statement = Statement::new(
+        "update tenants set uploads = uploads + 1 where tenant_id = $1 and deleted_at is null returning uploads",
+    );
+    let mut turn = session.rows(&TURN, &[tenant.into()]).await?;
+    match turn.first_mut() {
+        Some(row) => Ok(row.int()?),
+        None => Err(StoreError::Rejected("the tenant is deleted".into()).into()),
+    }
 }
 
 /// Waits for other uploads and removals of the tenant, and makes later ones wait until the transaction ends. Returns

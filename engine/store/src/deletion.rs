@@ -9,6 +9,9 @@ use crate::db_error::DbError;
 use crate::model::TenantId;
 use crate::sql::{Session, Statement};
 
+/// How many components lose their bytes in one transaction: each may have many.
+const COMPONENTS_TOGETHER: u32 = 2;
+
 /// See [`crate::IdentityStore::delete_tenant`].
 pub(crate) async fn mark(database: &Database, name: &str, act: Option<&Act>) -> Result<bool, DbError> {
     static MARK: Statement = Statement::new(
@@ -35,11 +38,12 @@ pub(crate) async fn purge(
     let mut found = session.rows(&IS_DELETED, &[tenant.into()]).await?;
     let Some(deleted_at) = found.first_mut().map(|row| row.at()).transpose()? else { return Ok(0) };
     let mut deleted = executions(&mut session, tenant, limit).await?;
-    if deleted == 0 {
+    // An execution that another transaction has locked is skipped. What it needs stays until it is gone.
+    if deleted == 0 && !has_executions(&mut session, tenant).await? {
         deleted = others(&mut session, tenant, limit).await?;
-    }
-    if deleted == 0 && deleted_at < before {
-        forget(&mut session, tenant).await?;
+        if deleted == 0 && deleted_at < before {
+            forget(&mut session, tenant).await?;
+        }
     }
     session.commit().await?;
     Ok(deleted)
@@ -53,6 +57,11 @@ async fn executions(session: &mut Session, tenant: TenantId, limit: u32) -> Resu
     );
     let deleted = commands::delete_found(session, &SOME, &[tenant.into(), limit.into()]).await?;
     Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
+}
+
+async fn has_executions(session: &mut Session, tenant: TenantId) -> Result<bool, DbError> {
+    static ANY: Statement = Statement::new("select 1 from executions where tenant_id = $1 limit 1");
+    Ok(!session.rows(&ANY, &[tenant.into()]).await?.is_empty())
 }
 
 /// Deletes some rows of the other tables, one table after the other.
@@ -74,18 +83,18 @@ async fn others(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u
         }};
     }
     let statements = [
-        delete_from!("approvals", "tenant_id, id"),
-        delete_from!("programs", "tenant_id, program_no"),
-        delete_from!("names", "tenant_id, name, digest"),
-        delete_from!("component_packs", "tenant_id, digest"),
-        delete_from!("component_bytes", "tenant_id, digest"),
-        delete_from!("components", "tenant_id, digest"),
-        delete_from!("audit", "tenant_id, at, chance"),
-        delete_from!("secrets", "tenant_id, name"),
-        delete_from!("data_keys", "tenant_id"),
-        delete_from!("tokens", "token_id"),
+        (delete_from!("approvals", "tenant_id, id"), limit),
+        (delete_from!("programs", "tenant_id, program_no"), limit),
+        (delete_from!("names", "tenant_id, name, digest"), limit),
+        (delete_from!("component_packs", "tenant_id, digest"), limit.min(COMPONENTS_TOGETHER)),
+        (delete_from!("component_bytes", "tenant_id, digest"), limit.min(COMPONENTS_TOGETHER)),
+        (delete_from!("components", "tenant_id, digest"), limit),
+        (delete_from!("audit", "tenant_id, at, chance"), limit),
+        (delete_from!("secrets", "tenant_id, name"), limit),
+        (delete_from!("data_keys", "tenant_id"), limit),
+        (delete_from!("tokens", "token_id"), limit),
     ];
-    for statement in statements {
+    for (statement, limit) in statements {
         let deleted = session.run(statement, &[tenant.into(), limit.into()]).await?;
         if deleted > 0 {
             return Ok(deleted);
@@ -96,8 +105,10 @@ async fn others(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u
 
 /// Frees the name of a tenant of which nothing is left. Its row stays, so that no other tenant gets its number.
 async fn forget(session: &mut Session, tenant: TenantId) -> Result<(), DbError> {
-    static FORGET: Statement =
-        Statement::new("update tenants set name = '#' || tenant_id where tenant_id = $1 and deleted_at is not null");
-    session.run(&FORGET, &[tenant.into()]).await?;
+    static FORGET: Statement = Statement::new(
+        "update tenants set name = '#' || tenant_id, quotas = $2, hosts = null
+            where tenant_id = $1 and deleted_at is not null",
+    );
+    session.run(&FORGET, &[tenant.into(), "{}".into()]).await?;
     Ok(())
 }

@@ -142,7 +142,7 @@ pub(crate) async fn create_token(
         "insert into tokens (token_id, tenant_id, role, name, secret_digest, created_at, expires_at)
         select $2, t.tenant_id, $3, $4, $5, {clock}, $6
         from tenants t
-        where t.tenant_id = $1 and
+        where t.tenant_id = $1 and t.deleted_at is null and
             (select count(*) from tokens o where o.tenant_id = t.tenant_id and o.revoked_at is null
                 and (o.expires_at is null or o.expires_at > {clock})) < $7",
     );

@@ -121,7 +121,8 @@ async fn take_turn(
     key: Option<&DataKey>,
 ) -> Result<bool, DbError> {
     static FIRST: Statement = Statement::new(
-        "insert into data_keys (tenant_id, version, key_id, wrapped) values ($1, 1, $2, $3)
+        "insert into data_keys (tenant_id, version, key_id, wrapped)
+        select t.tenant_id, 1, $2, $3 from tenants t where t.tenant_id = $1 and t.deleted_at is null
         on conflict (tenant_id) do nothing",
     );
     static NEXT: Statement =

@@ -64,13 +64,17 @@ impl Engine {
 }
 
 impl Engine {
-    /// Notes in the log that a request was refused to its caller, at most once a second.
+    /// Notes in the log that a request was refused to its caller, at most once a second for each of three reasons.
     pub fn log_refusal(&self, address: Option<IpAddr>, path: &str, why: &ApiError) {
-        if !matches!(why, ApiError::Unauthenticated(_) | ApiError::Forbidden(_) | ApiError::Quota(_)) {
-            return;
-        }
+        // A tenant at its quota does not hide the others.
+        let lines = match why {
+            ApiError::Unauthenticated(_) => &self.identities.unauthenticated,
+            ApiError::Forbidden(_) => &self.identities.forbidden,
+            ApiError::Quota(_) => &self.identities.beyond_quota,
+            _ => return,
+        };
         let address = address.map(|address| address.to_string());
-        self.identities.refusals.warn(&*self.node.runtime, |held_back| {
+        lines.warn(&*self.node.runtime, |held_back| {
             tracing::warn!(address, path, %why, held_back, "a request was refused");
         });
     }

@@ -104,6 +104,11 @@ impl Config {
     /// # Errors
     /// One line for a person: which setting cannot be used, and what to set it to.
     pub fn check(&self) -> Result<(), String> {
+        if self.keep_audit.is_zero() {
+            return Err(
+                "the audit cannot be kept for no time at all: set `keep_audit` to the time that it is kept".to_owned()
+            );
+        }
         if self.lease >= LEASE_MIN {
             return Ok(());
         }

@@ -246,14 +246,18 @@ pub(crate) async fn leave(
     // A late renewal may still come. When the lease ends, this activation ends as well.
     let may_leave = || {
         let is_stopping = door.is_stopping.load(Ordering::Acquire);
-        door.lease.has_margin(incarnation) && barrier.is_open(lsn) && !is_stopping
+        let is_prepared = door.web.is_prepared(&effect.grants);
+        is_prepared && door.lease.has_margin(incarnation) && barrier.is_open(lsn) && !is_stopping
     };
+    // It may wait for the database, so it comes before the last look at the lease.
+    door.web.prepare(&effect.grants).await;
     // Counted before the check whether the engine stops, so that a stop that begins now waits for it.
     let mut exchange = door.exchanges.begin();
     while !may_leave() && !planted("effect-before-barrier") {
         drop(exchange);
         door.lease.incarnation().filter(|now| *now == incarnation)?;
         door.runtime.sleep(Duration::from_millis(20)).await;
+        door.web.prepare(&effect.grants).await;
         exchange = door.exchanges.begin();
     }
     way.leave();

@@ -96,6 +96,15 @@ pub trait Guest: Send {
 
 /// Sends HTTP requests.
 pub trait HttpClient: Send + Sync {
+    /// Waits until it is known what requests with these grants may reach and contain. This comes before the last look at the
+    /// lease: [`HttpClient::fetch`] waits for no database any more.
+    fn prepare<'a>(&'a self, _: &'a Grants) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+    /// Whether that is known at this moment.
+    fn is_prepared(&self, _: &Grants) -> bool {
+        true
+    }
     /// Sends a request with this default `Idempotency-Key`, as far as grants allow. `room` counts the answer's memory
     /// before it is read.
     fn fetch<'a>(&'a self, request: HttpRequest, key: &'a str, grants: &'a Grants, room: &'a mut Room) -> Fetching<'a>;

@@ -34,6 +34,8 @@ const RESPONSE_BYTES_MAX: usize = 8 << 20;
 const RESPONSE_HEADERS_MAX: usize = 128;
 /// How many bytes the head of an answer may have.
 const RESPONSE_HEADER_BYTES_MAX: usize = 64 << 10;
+/// The longest cause of a failed request, in bytes.
+const CAUSE_BYTES_MAX: usize = 500;
 const TOTAL: Duration = Duration::from_secs(60);
 
 /// Sends requests for steps, each tenant's over connections of its own.
@@ -42,6 +44,14 @@ pub(crate) struct Fetcher {
 }
 
 impl HttpClient for Fetcher {
+    fn prepare<'a>(&'a self, grants: &'a Grants) -> BoxFuture<'a, ()> {
+        Box::pin(self.outlets.refresh(grants.tenant))
+    }
+
+    fn is_prepared(&self, grants: &Grants) -> bool {
+        self.outlets.is_fresh(grants.tenant)
+    }
+
     fn fetch<'a>(
         &'a self,
         request: HttpRequest,
@@ -49,7 +59,7 @@ impl HttpClient for Fetcher {
         grants: &'a Grants,
         room: &'a mut Room,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {
-        Box::pin(async move { self.outlets.of(grants.tenant).await?.fetch(request, (key, grants), room).await })
+        Box::pin(async move { self.outlets.of(grants.tenant).await.fetch(request, (key, grants), room).await })
     }
 }
 
@@ -145,5 +155,23 @@ fn failure(error: &(dyn std::error::Error + 'static)) -> Failure {
         () if is_connect => kind::HTTP_CONNECT,
         () => kind::HTTP_PROTOCOL,
     };
+    // What a server says at the end of a connection is its own text, of any length.
+    let cause = cause.to_string();
+    let cause = cause.split_once(" (b\"").map_or(cause.as_str(), |(cause, _)| cause);
+    let cause = &cause[..cause.floor_char_boundary(CAUSE_BYTES_MAX)];
     Failure::retryable(kind, format!("the request failed: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_at_the_end_of_a_connection_is_not_told() {
+        let said = "connection error received: unexpected internal error encountered (b\"you sent: hunter2\")";
+        let told = failure(&io::Error::other(said)).message;
+        assert_eq!(told, "the request failed: connection error received: unexpected internal error encountered");
+        let long = failure(&io::Error::other("é".repeat(10_000))).message;
+        assert!(long.len() < 600, "{}", long.len());
+    }
 }

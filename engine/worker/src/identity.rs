@@ -219,8 +219,10 @@ struct Known {
 
 /// The tokens that were seen lately, and whether there are any.
 pub(crate) struct Identities {
-    /// Lines in the log about refusals.
-    pub(crate) refusals: Throttle,
+    /// Lines in the log about refusals, by their reason.
+    pub(crate) unauthenticated: Throttle,
+    pub(crate) forbidden: Throttle,
+    pub(crate) beyond_quota: Throttle,
     known: Mutex<HashMap<String, Known>>,
     /// Whether there was a token, and when that was read. Once there was one, there always was.
     has_tokens: Mutex<Option<(bool, u64)>>,
@@ -233,7 +235,9 @@ pub(crate) struct Identities {
 impl Default for Identities {
     fn default() -> Self {
         Self {
-            refusals: Throttle::default(),
+            unauthenticated: Throttle::default(),
+            forbidden: Throttle::default(),
+            beyond_quota: Throttle::default(),
             known: Mutex::default(),
             has_tokens: Mutex::default(),
             lookups: Semaphore::new(TOKEN_LOOKUPS_MAX),

@@ -51,7 +51,7 @@ pub(crate) async fn keep_purging(node: Arc<Node>) {
     let mut pace = Pace::default();
     loop {
         if let Err(error) = purge(&node, &mut pace).await {
-            tracing::warn!(%error, "cannot delete what belongs to a deleted tenant");
+            tracing::warn!(%error, "cannot read which tenants are deleted");
         }
         node.runtime.sleep(PURGE_INTERVAL).await;
     }
@@ -62,7 +62,16 @@ async fn purge(node: &Node, pace: &mut Pace) -> Result<(), StoreError> {
     for tenant in deleted {
         let grace_ms = u64::try_from(node.config.lease.as_millis()).unwrap_or(u64::MAX).saturating_mul(GRACE_LEASES);
         let before = Timestamp(node.clock.now().0.saturating_sub(grace_ms));
-        while pace.delete(node, |limit| node.store.purge_tenant(tenant.id, before, limit)).await?.0 > 0 {}
+        loop {
+            match pace.delete(node, |limit| node.store.purge_tenant(tenant.id, before, limit)).await {
+                Ok((0, _)) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, tenant = tenant.name, "cannot delete what belongs to a deleted tenant");
+                    break;
+                }
+            }
+        }
     }
     Ok(())
 }

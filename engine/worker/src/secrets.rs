@@ -63,8 +63,12 @@ impl Engine {
                 )));
             }
             let (key, first) = match &stored.key {
-                Some(sealed) => (vault.open_key(of.id, sealed).ok_or_else(|| unopened(vault))?, None),
-                None => {
+                Some(sealed) if vault.open_key(of.id, sealed).is_some() => {
+                    (vault.open_key(of.id, sealed).ok_or_else(|| unopened(vault))?, None)
+                }
+                // A lost key is of no use any more once no other secret is sealed with it.
+                Some(_) if stored.secrets.iter().any(|secret| secret.name != name) => return Err(unopened(vault)),
+                _ => {
                     let (key, sealed) = vault.new_key(of.id).ok_or_else(|| unopened(vault))?;
                     (key, Some(sealed))
                 }
@@ -209,7 +213,8 @@ fn unopened(vault: &Vault) -> ApiError {
 
 fn check_secret(name: &str, value: &str, hosts: &[String]) -> Result<(), ApiError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > SECRET_NAME_BYTES_MAX || !name.chars().all(allowed) {
+    // The last one is a path of REST.
+    if name.is_empty() || name.len() > SECRET_NAME_BYTES_MAX || !name.chars().all(allowed) || name == "rotate-key" {
         let shown = name.escape_debug();
         return Err(ApiError::Invalid(format!(
             "`{shown}` is no name of a secret: use 1 to {SECRET_NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -"
@@ -255,14 +260,29 @@ mod tests {
             assert!(!why.contains("hush") && !why.contains('\n'), "{why}");
             why
         };
-        for name in ["", "A B", "a}}b", "ü", &"n".repeat(65)] {
+        for name in ["", "A B", "a}}b", "ü", "rotate-key", &"n".repeat(65)] {
             assert!(refused(name, "hush", &good).contains("name of a secret"));
         }
         for value in ["", "hush\n", "hush\0", &"x".repeat(SECRET_BYTES_MAX + 1)] {
             assert!(refused("A", value, &good).contains("control characters"));
         }
         assert!(refused("A", "hush", &[]).contains("needs the hosts"));
-        for host in ["", "*", "https://a", "a/b", "a b", "{{secret:A}}", ":80", "..", &"a".repeat(254)] {
+        let wrong = [
+            "",
+            "*",
+            "https://a",
+            "a/b",
+            "a b",
+            "{{secret:A}}",
+            ":80",
+            "a:0",
+            "a:b",
+            "u@a",
+            "127.1",
+            "[0:0:0:0:0:0:0:1]:80",
+            "ü.de",
+        ];
+        for host in wrong.into_iter().chain([&*"a".repeat(254)]) {
             assert!(refused("A", "hush", &hosts(&[host])).contains("is no host"), "{host}");
         }
         assert!(refused("A", "hush", &vec!["a".to_owned(); 101]).contains("at most 100"));

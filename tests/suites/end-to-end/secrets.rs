@@ -122,6 +122,9 @@ fn a_secret_of_a_tenant_reaches_its_hosts_only(database: Database) {
     assert!(!elsewhere.to_string().contains(SECRET));
     scene.set("TEST_TOKEN", &format!("api.example.com,{}", scene.host()), SECRET);
     scene.post_until("completed");
+    // What is no header's text is refused whole.
+    let said = scene.set("PEM", &scene.host(), "line1\nline2");
+    assert!(said.code == 2 && said.err.contains("control characters"), "{said:?}");
     // Another tenant has none of it, and only admins manage secrets.
     let theirs = scene.engine.ok(&["secret", "list", "--token", &scene.admin]);
     assert!(theirs.contains("no secrets"), "{theirs}");
@@ -169,9 +172,14 @@ fn secrets_outlive_kills_and_new_keys(database: Database) {
     assert!(scene.ok(&["secret", "list"]).contains("the engine lacks the key"));
     let said = scene.set("NEW", "api.example.com", "x");
     assert!(said.code == 5 && said.err.contains("--secrets-key"), "{said:?}");
+    // A lost key is of no use once all its secrets are gone.
+    scene.ok(&["secret", "delete", "OTHER"]);
+    let said = scene.set("TEST_TOKEN", &scene.host(), SECRET);
+    assert_eq!(said.code, 0, "{said:?}");
+    scene.post_until("completed");
     std::fs::write(&scene.keys.1, "2".repeat(64)).unwrap();
     scene.engine.kill_and_restart();
-    assert_eq!(scene.post()["status"], "completed");
+    assert!(scene.ok(&["secret", "list"]).contains("the engine lacks the key"));
 }
 
 fn an_engine_without_a_key_says_so(database: Database) {

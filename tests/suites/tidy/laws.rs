@@ -52,8 +52,8 @@ fn l06_effects_leave_through_one_door() {
     const PERMITS: &str = "engine/worker/src/fetch/permits.rs";
     check_places(&[
         ("async fn leave(", &[DOOR], "there is one door"),
-        (".web.", &[DOOR], "only the door may send"),
-        (".web", &[DOOR], "the web is handed to nobody"),
+        (".web.fetch(", &[DOOR], "only the door may send"),
+        (".web", &[DOOR; 4], "the web is handed to nobody: the door prepares a request, looks, and sends it"),
         ("Web::fetch", &[], "the web is asked by the door only"),
         ("Fetcher::new(", &["engine/worker/src/engine.rs"], "one client"),
         ("HttpConnector::new(", &[CONNECTOR], "it opens connections in one way"),
@@ -67,7 +67,7 @@ fn l06_effects_leave_through_one_door() {
     let clients: BTreeSet<&str> = all().iter().filter(knows).map(|source| source.path.as_str()).collect();
     assert_eq!(clients, BTreeSet::from([CLIENT, OUTLETS, CONNECTOR]), "one client, and how it connects");
     let door = all().iter().find(|source| source.path == DOOR).expect("there is a door").code();
-    let order = ["async fn leave(", "barrier.opens(lsn)", "has_margin(", ".web."].map(|words| door.find(words));
+    let order = ["async fn leave(", "barrier.opens(lsn)", "has_margin(", ".web.fetch("].map(|words| door.find(words));
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "what caused an effect is durable first");
 }
 

@@ -5,7 +5,7 @@ use cerebelum_server::{json, proto};
 use super::ApiCommand;
 use crate::args::Audit;
 use crate::client::Client;
-use crate::exit::Outcome;
+use crate::exit::{CliError, Outcome};
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
 
@@ -17,6 +17,9 @@ impl ApiCommand {
     pub(crate) async fn audit(&self, args: Audit) -> Outcome {
         let mut client = self.client().await?;
         let limit = if args.all { usize::MAX } else { args.limit };
+        if limit == 0 {
+            return Err(CliError::usage("--limit takes 1 or more"));
+        }
         let (acts, is_all) = acts(&mut client, args, limit).await?;
         match self.global.json {
             true => self.out.array(&acts.iter().map(json::act).collect::<Vec<_>>())?,

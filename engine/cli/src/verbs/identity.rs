@@ -1,6 +1,6 @@
 //! Tenants, tokens, and the token that this user has.
 
-use std::io::BufRead;
+use std::io::{BufRead, IsTerminal, Read};
 use std::path::PathBuf;
 
 use cerebelum_server::{json, proto};
@@ -14,6 +14,9 @@ use crate::contexts::{Context, Contexts};
 use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
+
+/// The most bytes that are read of what is not shown. The engine takes less.
+const HIDDEN_BYTES_MAX: u64 = 64 << 10;
 
 impl ApiCommand {
     /// Manages tenants.
@@ -191,7 +194,9 @@ impl ApiCommand {
         let place = Place::of(&self.global)?;
         let token = match &self.global.token {
             Some(token) => token.clone(),
-            None => read_hidden("token", "`cerebelum token create` shows it once; it is not shown here")?,
+            None => {
+                read_hidden("token", "`cerebelum token create` shows it once; it is not shown here")?.trim().to_owned()
+            }
         };
         (self.global.url, self.global.context) = (Some(place.url.clone()), None);
         self.global.token = Some(token.clone());
@@ -240,9 +245,18 @@ fn database(data: Option<PathBuf>, database: Option<String>) -> Option<String> {
     database.or_else(|| data.map(|data| Config::new(data).database))
 }
 
-/// The first line of stdin. On a terminal it is asked for, and not shown.
+/// What stands on stdin, without the last line break. On a terminal one line is asked for, and not shown.
 pub(super) fn read_hidden(what: &str, hint: &str) -> Outcome<String> {
     let stdin = std::io::stdin();
+    let unreadable = |e: std::io::Error| CliError::usage(format!("cannot read the {what}: {e}"));
+    if !stdin.is_terminal() {
+        let mut text = String::new();
+        stdin.lock().take(HIDDEN_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+        return some(
+            what,
+            text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text)),
+        );
+    }
     let shown = termios::tcgetattr(&stdin).ok();
     if let Some(mut hidden) = shown.clone() {
         note(&format!("{what} ({hint}):"));
@@ -255,9 +269,13 @@ pub(super) fn read_hidden(what: &str, hint: &str) -> Outcome<String> {
     if let Some(shown) = shown {
         let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &shown);
     }
-    read.map_err(|e| CliError::usage(format!("cannot read the {what}: {e}")))?;
-    match line.trim() {
+    read.map_err(unreadable)?;
+    some(what, line.trim())
+}
+
+fn some(what: &str, text: &str) -> Outcome<String> {
+    match text {
         "" => Err(CliError::usage(format!("no {what} on stdin: pipe it in"))),
-        token => Ok(token.to_owned()),
+        text => Ok(text.to_owned()),
     }
 }

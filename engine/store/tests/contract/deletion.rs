@@ -12,10 +12,12 @@ use crate::on_all;
 
 on_all!(
     a_deleted_tenant_goes_piece_by_piece_and_gives_its_name_back,
-    only_what_is_marked_is_deleted;
+    only_what_is_marked_is_deleted,
+    a_tenant_that_is_deleted_takes_nothing_new;
     // Only on databases:
     no_table_keeps_a_row_of_a_deleted_tenant,
     a_node_that_runs_a_deleted_execution_loses_its_claim,
+    an_execution_that_is_locked_is_not_left_behind,
 );
 
 const LATER: Timestamp = Timestamp(u64::MAX >> 2);
@@ -172,4 +174,37 @@ async fn a_node_that_runs_a_deleted_execution_loses_its_claim(bench: Bench) {
         let next = crate::bench::events(node, &last.head, 1);
         assert_eq!(bench.write(next).await, Err(cerebelum_store::AppendError::ClaimLost));
     }
+}
+
+async fn a_tenant_that_is_deleted_takes_nothing_new(bench: Bench) {
+    let node = bench.lease("n").await;
+    let (gone, _) = tenant_with_everything(&bench, node, "gone").await;
+    assert!(bench.delete_tenant("gone", None).await.unwrap());
+    purge(&bench, gone, LATER).await;
+    let late = cerebelum_store::Upload { tenant: gone, ..upload("late", "{}", b"late") };
+    assert!(bench.keep_component(late, None).await.is_err(), "an upload that began before");
+    assert!(!bench.create_token(token("late", gone), 9, None).await.unwrap());
+    let secret = SecretChange::Put(crate::secrets::secret("A", b"1"), Some(crate::secrets::key("k")));
+    assert!(!bench.change_secrets(gone, 0, secret, None).await.unwrap());
+    assert!(bench.components(gone).await.unwrap().is_empty() && bench.tokens(gone).await.unwrap().is_empty());
+}
+
+/// A row that another transaction has locked is skipped, and the tenant is not forgotten meanwhile.
+async fn an_execution_that_is_locked_is_not_left_behind(bench: Bench) {
+    let node = bench.lease("n").await;
+    let (gone, _) = tenant_with_everything(&bench, node, "gone").await;
+    assert!(bench.delete_tenant("gone", None).await.unwrap());
+    if bench.folder.is_none() {
+        let mut other = sqlx::PgConnection::connect(&bench.url).await.unwrap();
+        let words = format!("select 1 from executions where tenant_id = {} and id = 'b' for update", gone.0);
+        let mut lock = other.begin().await.unwrap();
+        sqlx::query(AssertSqlSafe(words)).fetch_one(&mut *lock).await.unwrap();
+        purge(&bench, gone, LATER).await;
+        assert_eq!(names(&bench).await, ["default", "gone"]);
+        assert_eq!(bench.meddle(format!("select count(*) from programs where tenant_id = {}", gone.0)).await, 1);
+        lock.rollback().await.unwrap();
+    }
+    purge(&bench, gone, LATER).await;
+    assert_eq!(names(&bench).await, ["default"]);
+    assert_eq!(bench.meddle(format!("select count(*) from executions where tenant_id = {}", gone.0)).await, 0);
 }

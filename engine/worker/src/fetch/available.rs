@@ -1,5 +1,6 @@
 //! The secrets that requests of a tenant may contain, and what answers must not repeat.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cerebelum_history::{Failure, HttpRequest, HttpResponse, kind, planted};
@@ -7,8 +8,8 @@ use cerebelum_store::{Egress, TenantId};
 use memchr::memmem;
 use percent_encoding::utf8_percent_encode;
 
-use super::outgoing::{PATH, Piece, QUERY, pieces};
-use super::permits::asks_for;
+use super::outgoing::{Destination, PATH, Piece, QUERY, pieces};
+use super::permits::may_receive;
 use crate::vault::Vault;
 
 /// What stands in an answer in place of a secret. No secret that is looked for is shorter, so that no answer grows.
@@ -54,7 +55,7 @@ impl Available {
     ///
     /// # Errors
     /// When there is no such secret, it must not go there, or this engine cannot open it.
-    pub(super) fn get(&self, (tenant, name): (TenantId, &str), (host, port): (&str, u16)) -> Result<&str, Failure> {
+    pub(super) fn get(&self, (tenant, name): (TenantId, &str), to: Destination<'_>) -> Result<&str, Failure> {
         let shown = super::outgoing::quoted(name);
         let refused = |what: String| Err(Failure::new(kind::NOT_GRANTED, what));
         let Some(secret) = self.0.get(name) else {
@@ -65,10 +66,11 @@ impl Available {
             };
             return refused(format!("there is no secret {shown}: an admin sets it with `cerebelum secret set`{or}"));
         };
-        let is_elsewhere = secret.hosts.as_ref().is_some_and(|hosts| !asks_for(hosts, host, port));
+        let Destination { host, port, is_https } = to;
+        let is_elsewhere = secret.hosts.as_ref().is_some_and(|hosts| !may_receive(hosts, (host, port), is_https));
         if is_elsewhere && !planted("secret-goes-anywhere") {
             return refused(format!(
-                "the secret {shown} may not go to {host}:{port}: an admin names its hosts with `cerebelum secret set`"
+                "the secret {shown} may not go to {host}:{port}: an admin names its hosts with `cerebelum secret set`, and without a port only https on 443 is meant"
             ));
         }
         secret.value.as_deref().ok_or_else(|| {
@@ -87,17 +89,15 @@ impl Available {
                 _ => None,
             })
             .collect();
-        let mut echoes = Vec::new();
+        // The longest first: a shorter one may be a part of it.
+        let mut echoes = BTreeSet::new();
         for name in named {
             let value = self.0.get(name).and_then(|secret| secret.value.as_deref());
             let Some(value) = value.filter(|value| value.len() >= ECHO_BYTES_MIN) else { continue };
             let forms = [value.to_owned(), encoded(value, PATH), encoded(value, QUERY)];
-            // The longer form first: the shorter one may be a part of it.
-            let forms: BTreeSet<(std::cmp::Reverse<usize>, String)> =
-                forms.into_iter().map(|form| (std::cmp::Reverse(form.len()), form)).collect();
-            echoes.extend(forms.into_iter().map(|(_, form)| form));
+            echoes.extend(forms.into_iter().map(|form| (Reverse(form.len()), form)));
         }
-        Echoes(echoes)
+        Echoes(echoes.into_iter().map(|(_, form)| form).collect())
     }
 }
 
@@ -109,6 +109,16 @@ fn encoded(value: &str, set: &'static percent_encoding::AsciiSet) -> String {
 pub(super) struct Echoes(Vec<String>);
 
 impl Echoes {
+    /// The same for a failure: a server may put into an error what it was sent.
+    pub(super) fn remove_from_failure(&self, mut failure: Failure) -> Failure {
+        for secret in &self.0 {
+            if failure.message.contains(secret) {
+                failure.message = failure.message.replace(secret, REMOVED);
+            }
+        }
+        failure
+    }
+
     /// Replaces what the answer repeats of secrets in its headers and in its body.
     pub(super) fn remove_from(&self, answer: &mut HttpResponse) {
         for secret in self.0.iter().filter(|_| !planted("echo-recorded")) {
@@ -142,6 +152,18 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_secrets_that_begin_alike_nothing_is_left() {
+        let secrets = [("A", "abcdefgh"), ("B", "abcdefghREST")];
+        let secrets = secrets.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let headers = vec![("x".to_owned(), "{{secret:A}}{{secret:B}}".to_owned())];
+        let url = "https://api.example.com/".to_owned();
+        let request = HttpRequest { method: "GET".into(), url, headers, body: Vec::new(), timeout_ms: None };
+        let echoes = Available::configured(&secrets).echoes(&request);
+        let failure = echoes.remove_from_failure(Failure::new("x", "sent abcdefghREST and abcdefgh"));
+        assert_eq!(failure.message, "sent [secret] and [secret]");
+    }
 
     #[test]
     fn what_an_answer_repeats_of_a_secret_is_replaced_in_every_form() {

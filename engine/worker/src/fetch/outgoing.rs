@@ -27,6 +27,12 @@ const HEADER_NAME_BYTES_MAX: usize = 256;
 const HEADER_VALUE_BYTES_MAX: usize = 16 << 10;
 /// How many bytes the names and values of a request's headers may have together.
 const REQUEST_HEADER_BYTES_MAX: usize = 32 << 10;
+/// The longest path and query once secrets are filled in, in bytes.
+const FILLED_URL_BYTES_MAX: usize = 2 * URL_BYTES_MAX;
+/// The longest value of a header once secrets are filled in, in bytes.
+const FILLED_VALUE_BYTES_MAX: usize = 2 * HEADER_VALUE_BYTES_MAX;
+/// How many bytes all headers may have once secrets are filled in.
+const FILLED_HEADER_BYTES_MAX: usize = 2 * REQUEST_HEADER_BYTES_MAX;
 /// The largest body of a request, in bytes. One call of a guest has at most 4 MiB in all, headers included.
 const REQUEST_BODY_BYTES_MAX: usize = 3 << 20;
 /// How many characters of a guest's text a message quotes.
@@ -103,6 +109,14 @@ pub(super) fn prepare(
     Ok(built)
 }
 
+/// Where a request goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Destination<'a> {
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+    pub(super) is_https: bool,
+}
+
 fn invalid(what: String) -> Failure {
     Failure::new(kind::INVALID_ARGUMENT, what)
 }
@@ -166,6 +180,7 @@ fn fill_headers(
     secrets: &Secrets<'_>,
 ) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::with_capacity(asked.len() + 2);
+    let mut bytes = 0;
     for (name, template) in asked {
         if name == http::header::HOST {
             if !template.eq_ignore_ascii_case(authority(url)) {
@@ -178,6 +193,10 @@ fn fill_headers(
             continue;
         }
         let (filled, is_secret) = secrets.fill(template)?;
+        bytes += name.as_str().len() + filled.len();
+        if bytes > FILLED_HEADER_BYTES_MAX {
+            return Err(too_long("the head of the request", FILLED_HEADER_BYTES_MAX));
+        }
         let mut value = HeaderValue::from_bytes(filled.as_bytes())
             .map_err(|_| invalid(format!("the value of header `{name}` is not allowed in HTTP")))?;
         value.set_sensitive(is_secret);
@@ -192,7 +211,7 @@ fn fill_headers(
 }
 
 /// The host and port of a request. Rejects those that the component does not declare or the operator does not allow.
-fn permit<'u>(url: &'u Url, grants: &Grants, permits: &Permits) -> Result<(&'u str, u16), Failure> {
+fn permit<'u>(url: &'u Url, grants: &Grants, permits: &Permits) -> Result<Destination<'u>, Failure> {
     let refused = |what: String| Failure::new(kind::NOT_GRANTED, what);
     if !matches!(url.scheme(), "http" | "https") {
         return Err(refused(format!("{} is neither http nor https", quoted(url.scheme()))));
@@ -205,7 +224,7 @@ fn permit<'u>(url: &'u Url, grants: &Grants, permits: &Permits) -> Result<(&'u s
         return Err(refused(format!("the component does not ask for host {host}:{port}: {hint}")));
     }
     permits.check(host, port)?;
-    Ok((host, port))
+    Ok(Destination { host, port, is_https: url.scheme() == "https" })
 }
 
 fn authority(url: &Url) -> &str {
@@ -259,21 +278,48 @@ impl Template {
     }
 
     fn fill(&self, secrets: &Secrets<'_>) -> Result<Uri, Failure> {
-        let (mut path, mut query) = (self.url.path().to_owned(), self.url.query().map(str::to_owned));
-        for (place, name) in &self.places {
-            let secret = secrets.get(name)?;
-            path = path.replacen(place, &utf8_percent_encode(secret, PATH).to_string(), 1);
-            query = query.map(|query| query.replacen(place, &utf8_percent_encode(secret, QUERY).to_string(), 1));
+        let mut places = self.places.as_slice();
+        let mut filled = filled(self.url.path(), &mut places, (PATH, secrets))?;
+        if let Some(query) = self.url.query() {
+            filled.push('?');
+            filled.push_str(&self::filled(query, &mut places, (QUERY, secrets))?);
         }
-        let rest = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
-        let unsuitable = || invalid(format!("{} cannot be asked over HTTP", quoted(self.url.as_str())));
+        if filled.len() > FILLED_URL_BYTES_MAX {
+            return Err(too_long("the URL", FILLED_URL_BYTES_MAX));
+        }
+        let unsuitable = || invalid("the URL cannot be asked over HTTP".to_owned());
         Uri::builder()
             .scheme(self.url.scheme())
             .authority(authority(&self.url))
-            .path_and_query(PathAndQuery::try_from(rest).map_err(|_| unsuitable())?)
+            .path_and_query(PathAndQuery::try_from(filled).map_err(|_| unsuitable())?)
             .build()
             .map_err(|_| unsuitable())
     }
+}
+
+/// A part of a URL with the secrets of its places, which stand there in this order. Takes these places away.
+fn filled(
+    part: &str,
+    places: &mut &[(String, String)],
+    (set, secrets): (&'static AsciiSet, &Secrets<'_>),
+) -> Result<String, Failure> {
+    let (mut filled, mut rest) = (String::with_capacity(part.len()), part);
+    while let Some(((place, name), later)) = places.split_first() {
+        let Some((before, after)) = rest.split_once(place.as_str()) else { break };
+        filled.push_str(before);
+        filled.extend(utf8_percent_encode(secrets.get(name)?, set));
+        if filled.len() > FILLED_URL_BYTES_MAX {
+            return Err(too_long("the URL", FILLED_URL_BYTES_MAX));
+        }
+        (rest, *places) = (after, later);
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+/// The refusal of what has become too long by its secrets. It does not say how long, because that tells their lengths.
+fn too_long(what: &str, max: usize) -> Failure {
+    invalid(format!("{what} has more than {max} bytes once its secrets are filled in"))
 }
 
 /// A piece of a text with placeholders.
@@ -304,7 +350,7 @@ struct Secrets<'a> {
     grants: &'a Grants,
     secrets: &'a Available,
     /// Where the request goes.
-    to: (&'a str, u16),
+    to: Destination<'a>,
 }
 
 impl Secrets<'_> {
@@ -328,6 +374,9 @@ impl Secrets<'_> {
                 Piece::Secret(name) => {
                     filled.push_str(self.get(name)?);
                     is_secret = true;
+                    if filled.len() > FILLED_VALUE_BYTES_MAX {
+                        return Err(too_long("the value of a header", FILLED_VALUE_BYTES_MAX));
+                    }
                 }
             }
         }

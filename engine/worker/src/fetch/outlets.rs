@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebelum_history::{Failure, HttpRequest, HttpResponse, kind};
-use cerebelum_store::{Egress, Store, StoreError, TenantId};
+use cerebelum_history::{Failure, HttpRequest, HttpResponse};
+use cerebelum_store::{Egress, Store, TenantId};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -29,10 +29,14 @@ const IDLE: Duration = Duration::from_secs(90);
 const IDLE_PER_HOST_MAX: usize = 32;
 /// How long the engine goes by what it read of a tenant's hosts and secrets.
 const TRUST: Duration = Duration::from_secs(4);
+/// How long a way out is kept that is not used, if there are many.
+const KEPT: Duration = Duration::from_secs(60);
 /// The most tenants whose ways out are kept.
 const OUTLETS_MAX: usize = 1_000;
 /// How many tenants' hosts and secrets are read at once.
 const READS_MAX: usize = 4;
+/// The pause before what a tenant's requests may reach is read again.
+const READ_AGAIN: Duration = Duration::from_millis(200);
 /// How many names are resolved at once: each look-up holds a thread until the system's resolver answers.
 const LOOKUPS_MAX: usize = 128;
 
@@ -83,24 +87,48 @@ impl Outlets {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The way out of a tenant.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub(super) async fn of(&self, tenant: TenantId) -> Result<Arc<Outlet>, Failure> {
-        if let Some(outlet) = self.fresh(tenant) {
-            return Ok(outlet);
+    /// Reads what a tenant's requests may reach and contain, unless that was read lately. It waits until the database
+    /// answers: no request fails because of that.
+    pub(super) async fn refresh(&self, tenant: TenantId) {
+        while !self.is_fresh(tenant) {
+            let one = self.reads.acquire().await;
+            // Another request may have read it meanwhile.
+            if self.is_fresh(tenant) {
+                return;
+            }
+            let read_at = Instant::now();
+            match self.store.egress(tenant).await {
+                Ok(egress) => self.know(tenant, egress, read_at),
+                Err(error) => {
+                    tracing::debug!(%error, tenant = tenant.0, "cannot read what requests may reach");
+                    // Other tenants' rows may well be readable.
+                    drop(one);
+                    tokio::time::sleep(READ_AGAIN).await;
+                }
+            }
         }
-        let Ok(_one) = self.reads.acquire().await else { return Err(unknown("the engine stops")) };
-        // Another request may have read it meanwhile.
-        if let Some(outlet) = self.fresh(tenant) {
-            return Ok(outlet);
+    }
+
+    /// The way out of a tenant, as it was read last.
+    pub(super) async fn of(&self, tenant: TenantId) -> Arc<Outlet> {
+        loop {
+            if let Some(known) = self.known().get(&tenant) {
+                return known.outlet.clone();
+            }
+            // It was forgotten in between: there are many tenants.
+            self.refresh(tenant).await;
         }
-        let read_at = Instant::now();
-        let from = self.store.egress(tenant).await.map_err(|error: StoreError| unknown(&error.to_string()))?;
+    }
+
+    /// Whether what is known of a tenant was read lately.
+    pub(super) fn is_fresh(&self, tenant: TenantId) -> bool {
+        self.known().get(&tenant).is_some_and(|known| known.read_at.elapsed() < TRUST)
+    }
+
+    /// Keeps what was read, with the way out that it makes.
+    fn know(&self, tenant: TenantId, from: Egress, read_at: Instant) {
         let mut known = self.known();
-        let before = known.remove(&tenant);
-        let outlet = match before {
+        let outlet = match known.remove(&tenant) {
             Some(before) if before.from == from => before.outlet,
             before => {
                 let same_hosts = before.filter(|before| before.from.hosts == from.hosts).map(|before| before.outlet);
@@ -108,15 +136,12 @@ impl Outlets {
             }
         };
         if known.len() >= OUTLETS_MAX {
+            known.retain(|_, known| known.read_at.elapsed() < KEPT);
+        }
+        if known.len() >= OUTLETS_MAX {
             known.clear();
         }
-        known.insert(tenant, Known { outlet: outlet.clone(), from, read_at });
-        Ok(outlet)
-    }
-
-    fn fresh(&self, tenant: TenantId) -> Option<Arc<Outlet>> {
-        let known = self.known();
-        known.get(&tenant).filter(|known| known.read_at.elapsed() < TRUST).map(|known| known.outlet.clone())
+        known.insert(tenant, Known { outlet, from, read_at });
     }
 
     /// A way out to these hosts with these secrets. The connections of one with the same hosts go on.
@@ -158,10 +183,6 @@ impl Outlets {
     }
 }
 
-fn unknown(why: &str) -> Failure {
-    Failure::retryable(kind::ENGINE_FAILURE, format!("the engine cannot tell what this request may reach: {why}"))
-}
-
 impl Outlet {
     pub(super) async fn fetch(
         &self,
@@ -173,8 +194,11 @@ impl Outlet {
         let echoes = self.secrets.echoes(&request);
         let request = outgoing::prepare(request, key, grants, (&self.permits, &self.secrets))?;
         let mut until = Until { deadline: Instant::now() + timeout, timeout };
-        let response = until.limit(self.client.request(request)).await?.map_err(|e| failure(&e))?;
-        let mut answer = read(response, room, &mut until).await?;
+        let exchange = async {
+            let response = until.limit(self.client.request(request)).await?.map_err(|e| failure(&e))?;
+            read(response, room, &mut until).await
+        };
+        let mut answer = exchange.await.map_err(|failure| echoes.remove_from_failure(failure))?;
         echoes.remove_from(&mut answer);
         Ok(answer)
     }

@@ -7,12 +7,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use url::Url;
 
 /// How many names are resolved at once for one tenant: each look-up holds a thread until the system's resolver answers.
 const TENANT_LOOKUPS_MAX: usize = 64;
 
 /// The longest name of a host, in bytes.
 const HOST_BYTES_MAX: usize = 253;
+/// The usual port of https.
+const HTTPS_PORT: u16 = 443;
 
 /// Why a request may not be sent to its destination. Another attempt is not worthwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,18 +58,32 @@ fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Whether this is `host` or `host:port`: a name or an address, without a scheme, a path or a placeholder.
+/// Whether this is `host` or `host:port` as a URL would have it: without a scheme, a path, a user or a placeholder, and in the
+/// form in which URLs are compared. Any other entry would match nothing.
 pub(crate) fn is_host(text: &str) -> bool {
-    let Entry { host, .. } = Entry::of(text);
-    let is_name = |host: &str| {
-        host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) && host.contains(char::is_alphanumeric)
-    };
-    host.len() <= HOST_BYTES_MAX && (host.parse::<IpAddr>().is_ok() || is_name(&host))
+    let Entry { host, port } = Entry::of(text);
+    let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let url = Url::parse(&format!("http://{shown}/"));
+    let is_plain = |url: &Url| url.host_str().is_some_and(|parsed| bare(parsed) == host) && url.port().is_none();
+    !host.is_empty()
+        && !host.contains('*')
+        && host.len() <= HOST_BYTES_MAX
+        && port != Some(0)
+        && url.is_ok_and(|url| is_plain(&url))
 }
 
 /// Whether a list of hosts, as a component declares it, contains this host and port.
 pub(crate) fn asks_for(hosts: &[String], host: &str, port: u16) -> bool {
     hosts.iter().any(|entry| entry == "*" || Entry::of(entry).names(host, port))
+}
+
+/// Whether a secret for these hosts may go there. An entry without a port means https on its usual port: over plain http
+/// anyone on the way could read it.
+pub(crate) fn may_receive(hosts: &[String], (host, port): (&str, u16), is_https: bool) -> bool {
+    hosts
+        .iter()
+        .map(|entry| Entry::of(entry))
+        .any(|entry| entry.names(host, port) && (entry.port.is_some() || (is_https && port == HTTPS_PORT)))
 }
 
 /// The addresses that a host and port may resolve to.

@@ -49,6 +49,10 @@ impl Tables {
         self.tenants.iter_mut().find(may).map(|tenant| tenant.deleted_at = Some(now)).is_some()
     }
 
+    pub(crate) fn is_deleted(&self, tenant: TenantId) -> bool {
+        self.tenants.iter().any(|found| found.id == tenant && found.deleted_at.is_some())
+    }
+
     /// Everything at once: nothing here is large.
     fn purge_tenant(&mut self, tenant: TenantId, before: Timestamp) -> u64 {
         let Some(found) = self.tenants.iter_mut().find(|found| found.id == tenant) else { return 0 };
@@ -72,7 +76,7 @@ impl Tables {
     fn create_token(&mut self, token: Token, tokens_max: u32) -> bool {
         let now = self.now;
         let live = |other: &&Token| other.tenant == token.tenant && is_valid(other, now);
-        if !self.tenants.iter().any(|tenant| tenant.id == token.tenant)
+        if !self.tenants.iter().any(|tenant| tenant.id == token.tenant && tenant.deleted_at.is_none())
             || self.tokens.iter().filter(live).count() >= tokens_max as usize
         {
             return false;

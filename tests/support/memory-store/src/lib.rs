@@ -18,8 +18,8 @@ use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
     Act, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, Batch, Chunk, ClaimFilter, Claimed,
     Command, Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
-    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreFuture,
-    Sweep, TenantId, Upload, Version,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreError,
+    StoreFuture, Sweep, TenantId, Upload, Version,
 };
 use tokio::sync::broadcast;
 
@@ -206,6 +206,10 @@ impl Store for MemoryStore {
 
 impl ComponentStore for MemoryStore {
     fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, ()> {
+        if self.tables().is_deleted(upload.tenant) {
+            let refused = StoreError::Rejected("the tenant is deleted".to_owned());
+            return Box::pin(std::future::ready(Err(refused)));
+        }
         let component = Component {
             name: upload.name,
             digest: upload.digest,

@@ -6,6 +6,9 @@ use crate::{MemoryStore, Tables};
 
 impl Tables {
     fn change_secrets(&mut self, tenant: TenantId, version: i64, change: SecretChange) -> bool {
+        if self.is_deleted(tenant) {
+            return false;
+        }
         let now = self.now;
         let egress = self.egress.entry(tenant).or_default();
         let first_key = !matches!(change, SecretChange::Put(_, Some(_)) | SecretChange::Replace(..));

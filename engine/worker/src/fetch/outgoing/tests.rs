@@ -198,3 +198,28 @@ fn the_key_is_the_engines_unless_the_guest_has_one() {
     let own = leaving(with_headers(&[("Idempotency-Key", "own")])).unwrap();
     assert_eq!(own.headers().get_all("idempotency-key").iter().collect::<Vec<_>>(), ["own"]);
 }
+
+#[test]
+fn secrets_do_not_make_a_small_request_a_large_one() {
+    let secret = "s".repeat(16 << 10);
+    let began = std::time::Instant::now();
+    let place = "{{secret:TOKEN}}";
+    let refused = |request| leaving_with(request, &secret).unwrap_err();
+    let of_url = refused(request(&format!("http://api.example.com/{}", place.repeat(400))));
+    let of_value = refused(with_headers(&[("a", &place.repeat(900))]));
+    let all: Vec<_> = (0..100).map(|_| ("a", place)).collect();
+    let of_headers = refused(with_headers(&all));
+    for (why, part) in [(of_url, "the URL"), (of_value, "a header"), (of_headers, "the head")] {
+        assert!(why.kind == kind::INVALID_ARGUMENT && why.message.contains(part), "{why}");
+        assert!(why.message.contains("once its secrets are filled in"), "{why}");
+    }
+    assert!(began.elapsed().as_millis() < 500, "it stops where it is too much");
+    assert!(leaving_with(with_headers(&[("a", "Bearer {{secret:TOKEN}}")]), &secret).is_ok());
+}
+
+#[test]
+fn several_secrets_stand_where_they_belong() {
+    let url = "http://api.example.com/{{secret:TOKEN}}/x/{{secret:TOKEN}}?a={{secret:TOKEN}}&b=1&c={{secret:TOKEN}}";
+    let built = leaving_with(request(url), "p/q").unwrap();
+    assert_eq!(built.uri(), "http://api.example.com/p%2Fq/x/p%2Fq?a=p%2Fq&b=1&c=p%2Fq");
+}
