@@ -79,16 +79,9 @@ impl Available {
         })
     }
 
-    /// What the answer to a request must not repeat: the values of the secrets in it.
-    pub(super) fn echoes(&self, request: &HttpRequest) -> Echoes {
-        let texts = std::iter::once(&request.url).chain(request.headers.iter().map(|(_, value)| value));
-        let named: BTreeSet<&str> = texts
-            .flat_map(|text| pieces(text))
-            .filter_map(|piece| match piece {
-                Ok(Piece::Secret(name)) => Some(name),
-                _ => None,
-            })
-            .collect();
+    /// What the answer to a request with these secrets must not repeat. It is asked for once the request may leave: then
+    /// its secrets are few and short.
+    pub(super) fn echoes(&self, named: &BTreeSet<String>) -> Echoes {
         // The longest first: a shorter one may be a part of it.
         let mut echoes = BTreeSet::new();
         for name in named {
@@ -99,6 +92,16 @@ impl Available {
         }
         Echoes(echoes.into_iter().map(|(_, form)| form).collect())
     }
+}
+
+/// The names of the secrets in a request.
+pub(super) fn named(request: &HttpRequest) -> BTreeSet<String> {
+    let texts = std::iter::once(&request.url).chain(request.headers.iter().map(|(_, value)| value));
+    let names = texts.flat_map(|text| pieces(text)).filter_map(|piece| match piece {
+        Ok(Piece::Secret(name)) => Some(name.to_owned()),
+        _ => None,
+    });
+    names.collect()
 }
 
 fn encoded(value: &str, set: &'static percent_encoding::AsciiSet) -> String {
@@ -160,7 +163,7 @@ mod tests {
         let headers = vec![("x".to_owned(), "{{secret:A}}{{secret:B}}".to_owned())];
         let url = "https://api.example.com/".to_owned();
         let request = HttpRequest { method: "GET".into(), url, headers, body: Vec::new(), timeout_ms: None };
-        let echoes = Available::configured(&secrets).echoes(&request);
+        let echoes = Available::configured(&secrets).echoes(&named(&request));
         let failure = echoes.remove_from_failure(Failure::new("x", "sent abcdefghREST and abcdefgh"));
         assert_eq!(failure.message, "sent [secret] and [secret]");
     }
@@ -185,7 +188,7 @@ mod tests {
             ],
             body: "a s3cret /+üs3cret /+ü 1234 unused-value".into(),
         };
-        Available::configured(&secrets).echoes(&request).remove_from(&mut answer);
+        Available::configured(&secrets).echoes(&named(&request)).remove_from(&mut answer);
         let text = "a [secret][secret] 1234 unused-value";
         assert_eq!(String::from_utf8(answer.body).unwrap(), text);
         let kept = [("location", "/?q=[secret]"), ("x-token", "[secret]")];

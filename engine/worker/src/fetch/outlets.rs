@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::available::Available;
+use super::available::{self, Available};
 use super::connector::{self, Connector};
 use super::outgoing;
 use super::permits::Permits;
@@ -191,8 +191,9 @@ impl Outlet {
         room: &mut Room,
     ) -> Result<HttpResponse, Failure> {
         let timeout = request.timeout_ms.map_or(TOTAL, Duration::from_millis).min(TOTAL);
-        let echoes = self.secrets.echoes(&request);
+        let named = available::named(&request);
         let request = outgoing::prepare(request, key, grants, (&self.permits, &self.secrets))?;
+        let echoes = self.secrets.echoes(&named);
         let mut until = Until { deadline: Instant::now() + timeout, timeout };
         let exchange = async {
             let response = until.limit(self.client.request(request)).await?.map_err(|e| failure(&e))?;
