@@ -494,12 +494,14 @@ class Tenant(Message):
     name: str
     created_at: Timestamp
     suspended_at: Timestamp
+    deleted_at: Timestamp
     def __init__(
         self,
         *,
         name: str | None = ...,
         created_at: Timestamp | None = ...,
         suspended_at: Timestamp | None = ...,
+        deleted_at: Timestamp | None = ...,
     ) -> None: ...
 
 class TenantsRequest(Message):
@@ -514,6 +516,10 @@ class SuspendTenantRequest(Message):
     lift: bool
     def __init__(self, *, name: str | None = ..., lift: bool | None = ...) -> None: ...
 
+class DeleteTenantRequest(Message):
+    name: str
+    def __init__(self, *, name: str | None = ...) -> None: ...
+
 class ShowTenantRequest(Message):
     name: str
     def __init__(self, *, name: str | None = ...) -> None: ...
@@ -521,7 +527,18 @@ class ShowTenantRequest(Message):
 class TenantDetail(Message):
     tenant: Tenant
     quotas: Sequence[Quota]
-    def __init__(self, *, tenant: Tenant | None = ..., quotas: Sequence[Quota] | None = ...) -> None: ...
+    hosts: Hosts
+    def __init__(
+        self,
+        *,
+        tenant: Tenant | None = ...,
+        quotas: Sequence[Quota] | None = ...,
+        hosts: Hosts | None = ...,
+    ) -> None: ...
+
+class Hosts(Message):
+    hosts: Sequence[str]
+    def __init__(self, *, hosts: Sequence[str] | None = ...) -> None: ...
 
 class Quota(Message):
     name: str
@@ -592,6 +609,65 @@ class Act(Message):
         outcome: str | None = ...,
     ) -> None: ...
 
+class SetHostsRequest(Message):
+    name: str
+    hosts: Hosts
+    def __init__(self, *, name: str | None = ..., hosts: Hosts | None = ...) -> None: ...
+
+class SetSecretRequest(Message):
+    tenant: str
+    name: str
+    value: str
+    hosts: Sequence[str]
+    def __init__(
+        self,
+        *,
+        tenant: str | None = ...,
+        name: str | None = ...,
+        value: str | None = ...,
+        hosts: Sequence[str] | None = ...,
+    ) -> None: ...
+
+class Secret(Message):
+    name: str
+    hosts: Sequence[str]
+    created_at: Timestamp
+    changed_at: Timestamp
+    is_open: bool
+    def __init__(
+        self,
+        *,
+        name: str | None = ...,
+        hosts: Sequence[str] | None = ...,
+        created_at: Timestamp | None = ...,
+        changed_at: Timestamp | None = ...,
+        is_open: bool | None = ...,
+    ) -> None: ...
+
+class SecretsRequest(Message):
+    tenant: str
+    def __init__(self, *, tenant: str | None = ...) -> None: ...
+
+class SecretsResponse(Message):
+    secrets: Sequence[Secret]
+    def __init__(self, *, secrets: Sequence[Secret] | None = ...) -> None: ...
+
+class DeleteSecretRequest(Message):
+    tenant: str
+    name: str
+    def __init__(self, *, tenant: str | None = ..., name: str | None = ...) -> None: ...
+
+class DeleteSecretResponse(Message):
+    def __init__(self) -> None: ...
+
+class RotateSecretsKeyRequest(Message):
+    tenant: str
+    def __init__(self, *, tenant: str | None = ...) -> None: ...
+
+class RotateSecretsKeyResponse(Message):
+    secrets: int
+    def __init__(self, *, secrets: int | None = ...) -> None: ...
+
 class Engine:
     Upload: ClassVar[ClientStream[UploadRequest, Component]]
     Components: ClassVar[Unary[ComponentsRequest, ComponentsResponse]]
@@ -620,6 +696,12 @@ class Engine:
     CreateTenant: ClassVar[Unary[CreateTenantRequest, Tenant]]
     Tenants: ClassVar[Unary[TenantsRequest, TenantsResponse]]
     SuspendTenant: ClassVar[Unary[SuspendTenantRequest, Tenant]]
+    DeleteTenant: ClassVar[Unary[DeleteTenantRequest, Tenant]]
     ShowTenant: ClassVar[Unary[ShowTenantRequest, TenantDetail]]
     SetQuotas: ClassVar[Unary[SetQuotasRequest, TenantDetail]]
+    SetHosts: ClassVar[Unary[SetHostsRequest, TenantDetail]]
+    SetSecret: ClassVar[Unary[SetSecretRequest, Secret]]
+    Secrets: ClassVar[Unary[SecretsRequest, SecretsResponse]]
+    DeleteSecret: ClassVar[Unary[DeleteSecretRequest, DeleteSecretResponse]]
+    RotateSecretsKey: ClassVar[Unary[RotateSecretsKeyRequest, RotateSecretsKeyResponse]]
     Audit: ClassVar[Unary[AuditRequest, AuditResponse]]
