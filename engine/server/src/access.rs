@@ -133,17 +133,17 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
     let checked = check(&engine, (request.headers(), address), action).await.and_then(|access| {
         connection.map_or(Ok(()), |connection| connection.belongs_to(access.caller.tenant)).map(|()| access)
     });
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
     if let Err(refused) = &checked {
-        engine.log_refusal(address, &path, refused);
+        engine.log_refusal(address, uri.path(), refused);
     }
     match checked {
         Ok(access) => {
-            let tenant = engine.of(&access.caller);
+            let tenant = access.caller.tenant;
             request.extensions_mut().insert(access);
-            let answer = tenant.fair(next.run(request)).await;
+            let answer = engine.fair(tenant, next.run(request)).await;
             if let Some(why) = refused_with(&answer) {
-                engine.log_refusal(address, &path, &why);
+                engine.log_refusal(address, uri.path(), &why);
             }
             answer
         }
@@ -172,7 +172,7 @@ async fn check(
     caller.check(action)?;
     // With these, an admin can always mend a quota that is too small.
     if !matches!(action, Action::Tenants | Action::Tokens) {
-        engine.of(&caller).count_call()?;
+        engine.count_call(caller.tenant)?;
     }
     Ok(Access { caller, action, token: token.map(str::to_owned) })
 }

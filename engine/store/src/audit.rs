@@ -1,4 +1,4 @@
-//! The audit: who did what, one row for each act of a client that was acknowledged, in the transaction of the act.
+//! The audit: one row with the actor for each act of a client that was acknowledged, in the transaction of the act.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub struct Act {
     pub tenant: TenantId,
     /// A random number, which tells acts of one millisecond apart.
     pub chance: u64,
-    /// Who acts.
+    /// The person or program that acts.
     pub actor: Arc<Actor>,
     /// The method of the interface, such as `Start`.
     pub operation: &'static str,
@@ -51,7 +51,7 @@ pub struct Act {
 pub struct AuditRow {
     /// The time of its transaction, by the database's clock.
     pub at: Timestamp,
-    /// Who acted.
+    /// The person or program that acted.
     pub actor: Actor,
     /// The method of the interface.
     pub operation: String,
@@ -175,7 +175,9 @@ impl AuditFilter {
         self.operation.is_none() && self.object.is_none() && self.caller.is_none()
     }
 
-    fn takes(&self, act: &AuditRow) -> bool {
+    /// Whether an act fits, apart from its time. The case of the operation does not matter.
+    #[must_use]
+    pub fn takes(&self, act: &AuditRow) -> bool {
         let fits = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
         let is_operation = |wanted: &String| wanted.eq_ignore_ascii_case(&act.operation);
         self.operation.as_ref().is_none_or(is_operation)

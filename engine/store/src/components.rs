@@ -52,7 +52,10 @@ async fn try_keep(
     let Upload { tenant, name, digest, manifest, bytes } = upload;
     let tenant = *tenant;
     let mut session = database.write().await?;
-    let uploads = take_turn_to_keep(&mut session, tenant).await?;
+    let Turn { uploads, is_deleted } = take_turn(&mut session, tenant).await?;
+    if is_deleted {
+        return Err(StoreError::Rejected("the tenant is deleted".into()).into());
+    }
     if !packs::are_there(&mut session, tenant, digest).await? {
         let is_stored = match packed {
             Some(packed) => packs::insert(&mut session, (tenant, digest), bytes.len(), packed).await?,
@@ -73,24 +76,21 @@ async fn try_keep(
     Ok(Some(uploads))
 }
 
-/// The same for an upload, which a tenant that is being deleted takes no more.
-async fn take_turn_to_keep(session: &mut Session, tenant: TenantId) -> Result<i64, DbError> {
-    static TURN: Statement = Statement::new(
-        "update tenants set uploads = uploads + 1 where tenant_id = $1 and deleted_at is null returning uploads",
-    );
-    let mut turn = session.rows(&TURN, &[tenant.into()]).await?;
-    match turn.first_mut() {
-        Some(row) => Ok(row.int()?),
-        None => Err(StoreError::Rejected("the tenant is deleted".into()).into()),
-    }
+/// What a turn of a tenant's uploads and removals finds.
+pub(crate) struct Turn {
+    /// The number of uploads and removals so far.
+    pub(crate) uploads: i64,
+    /// Whether the tenant is being deleted, so that it takes nothing new.
+    is_deleted: bool,
 }
 
-/// Waits for other uploads and removals of the tenant, and makes later ones wait until the transaction ends. Returns
-/// the number of uploads and removals so far.
-pub(crate) async fn take_turn(session: &mut Session, tenant: TenantId) -> Result<i64, DbError> {
+/// Waits for other uploads and removals of the tenant, and makes later ones wait until the transaction ends.
+pub(crate) async fn take_turn(session: &mut Session, tenant: TenantId) -> Result<Turn, DbError> {
     static TURN: Statement =
-        Statement::new("update tenants set uploads = uploads + 1 where tenant_id = $1 returning uploads");
-    Ok(session.rows(&TURN, &[tenant.into()]).await?.first_mut().map_or(Ok(0), |row| row.int())?)
+        Statement::new("update tenants set uploads = uploads + 1 where tenant_id = $1 returning uploads, deleted_at");
+    let mut rows = session.rows(&TURN, &[tenant.into()]).await?;
+    let Some(row) = rows.first_mut() else { return Ok(Turn { uploads: 0, is_deleted: true }) };
+    Ok(Turn { uploads: row.int()?, is_deleted: row.opt_int()?.is_some() })
 }
 
 /// The number of uploads to a file, as far as it is known: no other process writes to the file. The number is not known

@@ -49,7 +49,7 @@ pub(crate) async fn remove(
     );
     let Version { tenant, name, digest } = version;
     let mut session = database.write().await?;
-    let turn = components::take_turn(&mut session, *tenant).await?;
+    let turn = components::take_turn(&mut session, *tenant).await?.uploads;
     let current_max: i64 = match which {
         Removable::Any => 1,
         Removable::Replaced => 0,

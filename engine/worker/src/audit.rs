@@ -5,20 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{AuditFilter, AuditRow, StoreError, TenantId};
+use cerebelum_store::{AuditFilter, AuditRow, StoreError};
 
 use crate::api::ApiError;
 use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::identity::{Action, Caller};
 use crate::node::Node;
+use crate::retention::Pace;
 
 /// How many acts a page has, unless the request asks for fewer.
 const PAGE: u32 = 1_000;
-/// The most acts deleted in one transaction.
-const DELETED_TOGETHER: u32 = 1_000;
-/// The pause after each of these transactions.
-const PAUSE: Duration = Duration::from_millis(50);
 /// How often old acts are looked for.
 const INTERVAL: Duration = Duration::from_secs(600);
 
@@ -83,21 +80,19 @@ impl Engine {
 /// Deletes acts that are older than `keep_audit`, tenant by tenant, forever.
 pub(crate) async fn keep_deleting(node: Arc<Node>) {
     let keep_ms = u64::try_from(node.config.keep_audit.as_millis()).unwrap_or(u64::MAX);
+    let mut pace = Pace::default();
     loop {
         let before = Timestamp(node.clock.now().0.saturating_sub(keep_ms));
-        if let Err(error) = delete_before(&node, before).await {
+        if let Err(error) = delete_before(&node, before, &mut pace).await {
             tracing::warn!(%error, "cannot delete old acts");
         }
         node.runtime.sleep(INTERVAL.min(node.config.keep_audit)).await;
     }
 }
 
-async fn delete_before(node: &Node, before: Timestamp) -> Result<(), StoreError> {
-    let tenants: Vec<TenantId> = node.store.tenants().await?.into_iter().map(|tenant| tenant.id).collect();
-    for tenant in tenants {
-        while node.store.delete_acts(tenant, before, DELETED_TOGETHER).await? == u64::from(DELETED_TOGETHER) {
-            node.runtime.sleep(PAUSE).await;
-        }
+async fn delete_before(node: &Node, before: Timestamp, pace: &mut Pace) -> Result<(), StoreError> {
+    for tenant in node.store.tenants().await? {
+        while !pace.delete(node, |limit| node.store.delete_acts(tenant.id, before, limit)).await?.1 {}
     }
     Ok(())
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cerebelum_sandbox::{Ledger, Sandbox};
-use cerebelum_store::{StatusCounts, StoreError};
+use cerebelum_store::{StatusCounts, StoreError, TenantId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::Config;
-use crate::api::OpenError;
+use crate::api::{ApiError, OpenError};
 use crate::env::{Env, Running, ThisRuntime};
 use crate::fetch::Fetcher;
 use crate::identity::{Caller, Identities};
@@ -171,6 +171,19 @@ impl Engine {
             host_bytes: self.node.ledger.held(),
             database_calls: self.node.store.transactions(),
         })
+    }
+
+    /// Runs a task for a tenant, such as a request, so that tasks of all tenants share the threads fairly.
+    pub fn fair<F: Future>(&self, tenant: TenantId, task: F) -> impl Future<Output = F::Output> + use<F> {
+        self.node.shares.fair(tenant, task)
+    }
+
+    /// Counts a request of a tenant's clients.
+    ///
+    /// # Errors
+    /// When the tenant asks too often.
+    pub fn count_call(&self, tenant: TenantId) -> Result<(), ApiError> {
+        self.node.usages.of(tenant).count_call(self.node.runtime.boot_ms())
     }
 
     /// The engine as this caller's tenant sees it. What the caller does there is noted in the audit.

@@ -66,7 +66,7 @@ pub enum Action {
     Tenants,
     /// Set, list and delete secrets of the tenant, and renew their key.
     Secrets,
-    /// Read who did what in the tenant.
+    /// Read the audit of the tenant.
     Audit,
     /// Read the metrics of the whole engine. Only callers of the tenant `default`.
     Metrics,

@@ -77,7 +77,7 @@ async fn purge(node: &Node, pace: &mut Pace) -> Result<(), StoreError> {
 }
 
 /// Deletes in small transactions with pauses between them, so that others are served meanwhile.
-struct Pace {
+pub(crate) struct Pace {
     /// How much the next transaction deletes.
     batch: u32,
 }
@@ -90,7 +90,7 @@ impl Default for Pace {
 
 impl Pace {
     /// Deletes up to a number and pauses. Returns how many there were, and whether these were all.
-    async fn delete<'a>(
+    pub(crate) async fn delete<'a>(
         &mut self,
         node: &Node,
         doing: impl FnOnce(u32) -> StoreFuture<'a, u64>,

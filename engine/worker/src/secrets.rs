@@ -8,7 +8,7 @@ use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::fetch::is_host;
 use crate::identity::{Action, Caller};
-use crate::tenancy::TenantDetail;
+use crate::tenancy::{TenantDetail, no_tenant};
 use crate::vault::{TenantKey, Vault};
 
 /// The most secrets of a tenant.
@@ -62,13 +62,11 @@ impl Engine {
                     "secrets-max: the tenant has {SECRETS_MAX} secrets: delete some that are not used"
                 )));
             }
-            let (key, first) = match &stored.key {
-                Some(sealed) if vault.open_key(of.id, sealed).is_some() => {
-                    (vault.open_key(of.id, sealed).ok_or_else(|| unopened(vault))?, None)
-                }
+            let (key, first) = match vault.key_of(of.id, stored) {
+                Some(key) => (key, None),
                 // A lost key is of no use any more once no other secret is sealed with it.
-                Some(_) if stored.secrets.iter().any(|secret| secret.name != name) => return Err(unopened(vault)),
-                _ => {
+                None if stored.secrets.iter().any(|secret| secret.name != name) => return Err(unopened(vault)),
+                None => {
                     let (key, sealed) = vault.new_key(of.id).ok_or_else(|| unopened(vault))?;
                     (key, Some(sealed))
                 }
@@ -89,7 +87,7 @@ impl Engine {
         caller.check(Action::Secrets)?;
         let of = self.tenant_of(caller, of).await?;
         let stored = self.node.store.egress(of.id).await.map_err(unavailable)?;
-        let key = stored.key.as_ref().and_then(|key| self.vault.open_key(of.id, key));
+        let key = self.vault.key_of(of.id, &stored);
         let view = |secret: StoredSecret| SecretView {
             is_open: key.as_ref().is_some_and(|key| open(key, &secret).is_some()),
             hosts: serde_json::from_str(&secret.hosts).unwrap_or_default(),
@@ -130,7 +128,7 @@ impl Engine {
         let mut count = 0;
         let change = |vault: &Vault, stored: &Egress| {
             let (new, sealed_key) = vault.new_key(of.id).ok_or_else(|| unopened(vault))?;
-            let old = stored.key.as_ref().and_then(|key| vault.open_key(of.id, key));
+            let old = vault.key_of(of.id, stored);
             let renew = |secret: &StoredSecret| {
                 let value = old.as_ref().and_then(|old| open(old, secret)).ok_or_else(|| unopened(vault))?;
                 Ok(sealed(&new, &secret.name, &secret.hosts, &value))
@@ -161,8 +159,7 @@ impl Engine {
         let text = hosts.map(|hosts| Json::of(&hosts).to_string());
         let act = self.act(caller, caller.tenant, ("SetHosts", name, text.as_deref().unwrap_or("default")));
         if !self.node.store.set_hosts(name, text, act).await.map_err(unavailable)? {
-            let shown = name.escape_debug();
-            return Err(ApiError::NotFound(format!("there is no tenant `{shown}`: see `cerebelum tenant list`")));
+            return Err(no_tenant(name));
         }
         self.show_tenant(caller, name).await
     }
@@ -205,7 +202,7 @@ fn unopened(vault: &Vault) -> ApiError {
                  engines can read, and start all of them with --secrets-key FILE"
                 .to_owned()
         }
-        false => "the secrets of this tenant are sealed with a key that this engine has not: add it to the file of \
+        false => "the secrets of this tenant are sealed with a key that this engine lacks: add it to the file of \
                   --secrets-key"
             .to_owned(),
     })
@@ -217,7 +214,7 @@ fn check_secret(name: &str, value: &str, hosts: &[String]) -> Result<(), ApiErro
     if name.is_empty() || name.len() > SECRET_NAME_BYTES_MAX || !name.chars().all(allowed) || name == "rotate-key" {
         let shown = name.escape_debug();
         return Err(ApiError::Invalid(format!(
-            "`{shown}` is no name of a secret: use 1 to {SECRET_NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -"
+            "`{shown}` is not a name of a secret: use 1 to {SECRET_NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -"
         )));
     }
     if value.is_empty() || value.len() > SECRET_BYTES_MAX || value.chars().any(char::is_control) {
@@ -240,7 +237,7 @@ fn check_hosts(hosts: &[String], is_valid: impl Fn(&str) -> bool) -> Result<(), 
     match hosts.iter().find(|host| !is_valid(host)) {
         None => Ok(()),
         Some(wrong) => Err(ApiError::Invalid(format!(
-            "`{}` is no host: write a name or an address, and a port if it is not any, such as api.example.com:443",
+            "`{}` is not a host: write a name or an address, and a port if it is not any, such as api.example.com:443",
             wrong.chars().take(SECRET_NAME_BYTES_MAX).collect::<String>().escape_debug()
         ))),
     }
@@ -283,7 +280,7 @@ mod tests {
             "ü.de",
         ];
         for host in wrong.into_iter().chain([&*"a".repeat(254)]) {
-            assert!(refused("A", "hush", &hosts(&[host])).contains("is no host"), "{host}");
+            assert!(refused("A", "hush", &hosts(&[host])).contains("is not a host"), "{host}");
         }
         assert!(refused("A", "hush", &vec!["a".to_owned(); 101]).contains("at most 100"));
     }

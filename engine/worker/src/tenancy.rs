@@ -395,9 +395,11 @@ async fn create(
 
 async fn tenant(store: &dyn Store, name: &str) -> Result<Tenant, ApiError> {
     let found = store.tenants().await.map_err(unavailable)?.into_iter().find(|tenant| tenant.name == name);
-    found.ok_or_else(|| {
-        ApiError::NotFound(format!("there is no tenant `{}`: see `cerebelum tenant list`", name.escape_debug()))
-    })
+    found.ok_or_else(|| no_tenant(name))
+}
+
+pub(crate) fn no_tenant(name: &str) -> ApiError {
+    ApiError::NotFound(format!("there is no tenant `{}`: see `cerebelum tenant list`", name.escape_debug()))
 }
 
 /// The same, unless it is being deleted.

@@ -41,11 +41,6 @@ pub struct TenantEngine {
 }
 
 impl TenantEngine {
-    /// Runs a task for this tenant, such as a request, so that tasks of all tenants share the threads fairly.
-    pub fn fair<F: Future>(&self, task: F) -> impl Future<Output = F::Output> + use<F> {
-        self.node.shares.fair(self.tenant, task)
-    }
-
     /// Waits for this tenant's turn to have a request processed that writes. A tenant that is alone needs none.
     pub(crate) async fn request_turn(&self) -> Option<TenantTurn> {
         match self.node.shares.are_several() {
@@ -63,14 +58,6 @@ impl TenantEngine {
     ) -> Option<Act> {
         let (tenant, chance, actor) = (self.tenant, self.node.runtime.chance(), self.actor.clone());
         Some(Act { tenant, chance, actor, operation, object: object.into(), outcome: outcome.into() })
-    }
-
-    /// Counts a request of this tenant's clients.
-    ///
-    /// # Errors
-    /// When the tenant asks too often.
-    pub fn count_call(&self) -> Result<(), ApiError> {
-        self.node.usages.of(self.tenant).count_call(self.node.runtime.boot_ms())
     }
 
     /// Waits for this tenant's turn to upload a component. A server waits before it receives the component's bytes.

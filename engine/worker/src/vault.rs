@@ -7,7 +7,7 @@
 use std::fmt;
 
 use cerebelum_history::Digest;
-use cerebelum_store::{DataKey, TenantId};
+use cerebelum_store::{DataKey, Egress, TenantId};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 /// The bytes of a key.
@@ -30,7 +30,7 @@ impl SecretsKey {
         let keys = lines.map(|(index, line)| {
             let mut key = [0; KEY_BYTES];
             let wrong =
-                |_| format!("line {} is no key: write 64 hex digits, as `openssl rand -hex 32` does", index + 1);
+                |_| format!("line {} is not a key: write 64 hex digits, as `openssl rand -hex 32` does", index + 1);
             hex::decode_to_slice(line, &mut key).map_err(wrong).map(|()| Self(key))
         });
         let keys: Vec<Self> = keys.collect::<Result<_, _>>()?;
@@ -85,8 +85,12 @@ impl Vault {
         Some((TenantKey { tenant, cipher: cipher(&bytes) }, DataKey { key_id: ours.id(), wrapped }))
     }
 
-    /// Opens the key of a tenant; none if this engine has not the key with which it was sealed.
-    pub(crate) fn open_key(&self, tenant: TenantId, sealed: &DataKey) -> Option<TenantKey> {
+    /// The key of a tenant; none if it has none yet, or this engine lacks the key with which it was sealed.
+    pub(crate) fn key_of(&self, tenant: TenantId, stored: &Egress) -> Option<TenantKey> {
+        self.open_key(tenant, stored.key.as_ref()?)
+    }
+
+    fn open_key(&self, tenant: TenantId, sealed: &DataKey) -> Option<TenantKey> {
         let ours = self.keys.iter().find(|key| key.id() == sealed.key_id)?;
         let bytes = open(&ours.cipher(), &belongs_to(tenant), &sealed.wrapped)?;
         Some(TenantKey { tenant, cipher: cipher(&bytes.try_into().ok()?) })

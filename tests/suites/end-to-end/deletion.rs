@@ -35,7 +35,7 @@ fn a_deleted_tenant_is_gone_with_all_that_it_had(database: Database) {
     start_many(&engine, &acme, (20, "guests/asking", json!({"title": "Go?"})));
     ok(&engine, &["tenant", "suspend", "acme"]);
     assert!(ok(&engine, &["tenant", "delete", "acme"]).contains("is being deleted"));
-    // Twice is the same, and there is no way back.
+    // A second deletion changes nothing, and a deletion cannot be taken back.
     ok(&engine, &["tenant", "delete", "acme"]);
     let lifted = engine.cli(&["tenant", "suspend", "acme", "--lift", "--token", &admin]);
     assert!(lifted.code == 5 && lifted.err.contains("being deleted"), "{lifted:?}");
@@ -49,7 +49,7 @@ fn a_deleted_tenant_is_gone_with_all_that_it_had(database: Database) {
     });
     let unknown = engine.cli(&["list", "--token", &acme]);
     assert!(unknown.code == 5 && unknown.err.contains("unknown"), "{unknown:?}");
-    // Who gets the name gets nothing else.
+    // The next tenant of that name gets nothing of the first one.
     ok(&engine, &["tenant", "create", "acme"]);
     let again = token(&engine, &admin, &["--role", "admin", "--name", "eve", "--tenant", "acme"]);
     for list in ["list", "components", "approvals"] {

@@ -122,7 +122,7 @@ fn a_secret_of_a_tenant_reaches_its_hosts_only(database: Database) {
     assert!(!elsewhere.to_string().contains(SECRET));
     scene.set("TEST_TOKEN", &format!("api.example.com,{}", scene.host()), SECRET);
     scene.post_until("completed");
-    // What is no header's text is refused whole.
+    // A value that a header cannot have is refused whole.
     let said = scene.set("PEM", &scene.host(), "line1\nline2");
     assert!(said.code == 2 && said.err.contains("control characters"), "{said:?}");
     // Another tenant has none of it, and only admins manage secrets.
@@ -263,7 +263,7 @@ fn a_tenant_reaches_the_hosts_that_the_operator_allows(database: Database) {
     assert_eq!(ask()["failure"]["kind"], "not-granted");
     for wrong in ["https://a", "a b", ""] {
         let said = allow(&[wrong]);
-        assert!(said.code == 2 && said.err.contains("is no host"), "{wrong}: {said:?}");
+        assert!(said.code == 2 && said.err.contains("is not a host"), "{wrong}: {said:?}");
     }
     let said = scene.engine.cli(&["tenant", "set-hosts", "acme", "*", "--token", &scene.acme]);
     assert_eq!(said.code, 5, "{said:?}");

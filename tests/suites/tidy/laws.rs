@@ -53,7 +53,7 @@ fn l06_effects_leave_through_one_door() {
     check_places(&[
         ("async fn leave(", &[DOOR], "there is one door"),
         (".web.fetch(", &[DOOR], "only the door may send"),
-        (".web", &[DOOR; 4], "the web is handed to nobody: the door prepares a request, looks, and sends it"),
+        (".web", &[DOOR; 4], "the web is handed to no other file: the door prepares a request, looks, and sends it"),
         ("Web::fetch", &[], "the web is asked by the door only"),
         ("Fetcher::new(", &["engine/worker/src/engine.rs"], "one client"),
         ("HttpConnector::new(", &[CONNECTOR], "it opens connections in one way"),

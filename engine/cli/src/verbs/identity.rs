@@ -252,7 +252,7 @@ pub(super) fn read_hidden(what: &str, hint: &str) -> Outcome<String> {
     if !stdin.is_terminal() {
         let mut text = String::new();
         stdin.lock().take(HIDDEN_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
-        return some(
+        return not_empty(
             what,
             text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text)),
         );
@@ -270,10 +270,10 @@ pub(super) fn read_hidden(what: &str, hint: &str) -> Outcome<String> {
         let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &shown);
     }
     read.map_err(unreadable)?;
-    some(what, line.trim())
+    not_empty(what, line.trim())
 }
 
-fn some(what: &str, text: &str) -> Outcome<String> {
+fn not_empty(what: &str, text: &str) -> Outcome<String> {
     match text {
         "" => Err(CliError::usage(format!("no {what} on stdin: pipe it in"))),
         text => Ok(text.to_owned()),

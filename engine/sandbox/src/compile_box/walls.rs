@@ -1,7 +1,7 @@
 //! What a compile box may not do. Its resource limits hold on every kernel, and one of them, on open files, already keeps
 //! files and sockets away. The filter of system calls is the second wall, against machine code that hostile WebAssembly
-//! smuggles into the compiler; where the kernel has no seccomp, or who started the
-//! engine took it away, the engine's log says that it is missing.
+//! smuggles into the compiler; where the kernel has no seccomp, or a supervisor of the
+//! engine forbids it, the engine's log says that it is missing.
 
 use std::collections::BTreeMap;
 use std::io;

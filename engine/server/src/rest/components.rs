@@ -54,10 +54,9 @@ pub(super) async fn remove(
     State(service): State<Shared>,
     access: Access,
     Path(name): Path<String>,
-    mut query: Parameters,
+    query: Parameters,
 ) -> Result<Response, Problem> {
-    let digest = query.take("digest")?;
-    query.end()?;
+    let digest = query.only("digest")?;
     let request = proto::RemoveComponentRequest { name: name.clone(), digest };
     let removed = service.remove_component(asked(access, request)).await?.into_inner();
     Ok(json(crate::json::removed(&name, &removed.digests)))

@@ -75,11 +75,10 @@ impl From<Start> for proto::StartRequest {
 pub(super) async fn start(
     State(service): State<Shared>,
     access: Access,
-    mut query: Parameters,
+    query: Parameters,
     Json(wish): Json<Start>,
 ) -> Result<Response, Problem> {
-    let wait: Option<Span> = query.take("wait")?;
-    query.end()?;
+    let wait: Option<Span> = query.only("wait")?;
     let started = service.start(asked(access.clone(), wish.into())).await?.into_inner();
     let Some(wait) = wait else { return Ok(json(crate::json::summary(&started))) };
     let request = proto::WaitRequest { execution_id: started.execution_id.clone(), timeout_ms: Some(wait.ms) };
@@ -336,10 +335,9 @@ pub(super) async fn resume(
     State(service): State<Shared>,
     access: Access,
     Path(execution_id): Path<String>,
-    mut query: Parameters,
+    query: Parameters,
 ) -> Result<StatusCode, Problem> {
-    let force = query.take("force")?.unwrap_or_default();
-    query.end()?;
+    let force = query.only("force")?.unwrap_or_default();
     service.resume(asked(access, proto::ResumeRequest { execution_id, force })).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -53,10 +53,9 @@ pub(super) async fn set(
 pub(super) async fn list(
     State(service): State<Shared>,
     access: Access,
-    mut query: Parameters,
+    query: Parameters,
 ) -> Result<Response, Problem> {
-    let tenant = query.take("tenant")?;
-    query.end()?;
+    let tenant = query.only("tenant")?;
     let all = service.secrets(asked(access, proto::SecretsRequest { tenant })).await?.into_inner();
     Ok(json(crate::json::secrets(&all)))
 }
@@ -70,10 +69,9 @@ pub(super) async fn delete(
     State(service): State<Shared>,
     access: Access,
     Path(name): Path<String>,
-    mut query: Parameters,
+    query: Parameters,
 ) -> Result<StatusCode, Problem> {
-    let tenant = query.take("tenant")?;
-    query.end()?;
+    let tenant = query.only("tenant")?;
     service.delete_secret(asked(access, proto::DeleteSecretRequest { tenant, name })).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -85,10 +83,9 @@ pub(super) async fn delete(
 pub(super) async fn rotate_key(
     State(service): State<Shared>,
     access: Access,
-    mut query: Parameters,
+    query: Parameters,
 ) -> Result<Response, Problem> {
-    let tenant = query.take("tenant")?;
-    query.end()?;
+    let tenant = query.only("tenant")?;
     let request = asked(access, proto::RotateSecretsKeyRequest { tenant });
     let rotated = service.rotate_secrets_key(request).await?.into_inner();
     Ok(json(crate::json::rotated(rotated)))

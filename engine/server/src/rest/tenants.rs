@@ -76,10 +76,9 @@ pub(super) async fn create_token(
 pub(super) async fn tokens(
     State(service): State<Shared>,
     access: Access,
-    mut query: Parameters,
+    query: Parameters,
 ) -> Result<Response, Problem> {
-    let tenant = query.take("tenant")?;
-    query.end()?;
+    let tenant = query.only("tenant")?;
     let all = service.tokens(asked(access, proto::TokensRequest { tenant })).await?.into_inner();
     Ok(json(crate::json::tokens(&all)))
 }
@@ -92,10 +91,9 @@ pub(super) async fn revoke_token(
     State(service): State<Shared>,
     access: Access,
     Path(id): Path<String>,
-    mut query: Parameters,
+    query: Parameters,
 ) -> Result<StatusCode, Problem> {
-    let tenant = query.take("tenant")?;
-    query.end()?;
+    let tenant = query.only("tenant")?;
     service.revoke_token(asked(access, proto::RevokeTokenRequest { id, tenant })).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -199,10 +197,9 @@ pub(super) async fn suspend(
     State(service): State<Shared>,
     access: Access,
     Path(name): Path<String>,
-    mut query: Parameters,
+    query: Parameters,
 ) -> Result<Response, Problem> {
-    let lift = query.take("lift")?.unwrap_or_default();
-    query.end()?;
+    let lift = query.only("lift")?.unwrap_or_default();
     let tenant = service.suspend_tenant(asked(access, proto::SuspendTenantRequest { name, lift })).await?.into_inner();
     Ok(json(crate::json::tenant(&tenant)))
 }

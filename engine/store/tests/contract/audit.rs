@@ -192,8 +192,8 @@ async fn texts_of_any_kind_are_stored_and_long_ones_are_cut(bench: Bench) {
     let strange = "a\0b\\0 \u{202e}é";
     assert!(bench.create_token(token("a"), 9, Some(act("CreateToken", strange))).await.unwrap());
     assert!(bench.create_token(token("b"), 9, Some(act("CreateToken", &"é".repeat(1_000)))).await.unwrap());
-    let nobody = Act { actor: Arc::default(), ..act("CreateToken", "") };
-    assert!(bench.create_token(token("c"), 9, Some(nobody)).await.unwrap());
+    let without_actor = Act { actor: Arc::default(), ..act("CreateToken", "") };
+    assert!(bench.create_token(token("c"), 9, Some(without_actor)).await.unwrap());
     assert_eq!(
         acts(&*bench).await,
         pairs(&[("CreateToken", ""), ("CreateToken", strange), ("CreateToken", &"é".repeat(256))])

@@ -39,7 +39,7 @@ impl Available {
 
     /// The same, and those that are stored for the tenant, as far as this engine can open them.
     pub(super) fn with_stored(mut self, vault: &Vault, tenant: TenantId, stored: &Egress) -> Self {
-        let key = stored.key.as_ref().and_then(|key| vault.open_key(tenant, key));
+        let key = vault.key_of(tenant, stored);
         for secret in &stored.secrets {
             let value = key.as_ref().and_then(|key| key.open(&secret.name, &secret.hosts, &secret.sealed));
             if value.is_none() {

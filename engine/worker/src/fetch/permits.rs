@@ -78,7 +78,7 @@ pub(crate) fn asks_for(hosts: &[String], host: &str, port: u16) -> bool {
 }
 
 /// Whether a secret for these hosts may go there. An entry without a port means https on its usual port: over plain http
-/// anyone on the way could read it.
+/// every machine on the way could read it.
 pub(crate) fn may_receive(hosts: &[String], (host, port): (&str, u16), is_https: bool) -> bool {
     hosts
         .iter()

@@ -24,15 +24,9 @@ impl Tables {
     }
 
     fn acts(&self, tenant: TenantId, filter: &AuditFilter) -> AuditPage {
-        let fits = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
         let before = filter.cursor.as_ref().map_or(u64::MAX, |cursor| cursor.parse().expect("its own cursor"));
         let mut found = self.acts.iter().rev().filter(|(of, number, act)| {
-            *of == tenant
-                && *number < before
-                && fits(&filter.operation, Some(&act.operation))
-                && fits(&filter.object, Some(&act.object))
-                && fits(&filter.caller, act.actor.name.as_deref())
-                && filter.since.is_none_or(|since| act.at >= since)
+            *of == tenant && *number < before && filter.takes(act) && filter.since.is_none_or(|since| act.at >= since)
         });
         let page: Vec<&StoredAct> = found.by_ref().take(filter.limit.clamp(1, 1_000) as usize).collect();
         let cursor = found.next().and(page.last()).map(|(_, number, _)| number.to_string());
