@@ -36,26 +36,6 @@ impl FromStr for Moment {
     }
 }
 
-/// A span in short form: two units at most.
-pub(crate) fn roughly(ms: u64) -> String {
-    let (seconds, minutes, hours, days) = (ms / 1_000, ms / 60_000, ms / 3_600_000, ms / 86_400_000);
-    match () {
-        () if ms < 1_000 => format!("{ms}ms"),
-        () if ms < 10_000 => format!("{}.{}s", seconds, ms % 1_000 / 100),
-        () if minutes == 0 => format!("{seconds}s"),
-        () if hours == 0 => two(minutes, "m", seconds % 60, "s"),
-        () if days == 0 => two(hours, "h", minutes % 60, "m"),
-        () => two(days, "d", hours % 24, "h"),
-    }
-}
-
-fn two(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
-    match small {
-        0 => format!("{large}{large_unit}"),
-        _ => format!("{large}{large_unit} {small}{small_unit}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,23 +49,6 @@ mod tests {
         assert_eq!(ms("1970-01-01T01:00:07+01:00"), Ok(7_000));
         for text in ["yesterday", "5", "1970-01-01", ""] {
             assert!(ms(text).unwrap_err().contains("write 2h"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_reader_sees_two_units_at_most() {
-        let cases = [
-            (0, "0ms"),
-            (850, "850ms"),
-            (3_260, "3.2s"),
-            (42_000, "42s"),
-            (192_000, "3m 12s"),
-            (7_500_000, "2h 5m"),
-            (86_400_000, "1d"),
-            (273_600_000, "3d 4h"),
-        ];
-        for (ms, text) in cases {
-            assert_eq!(roughly(ms), text);
         }
     }
 }

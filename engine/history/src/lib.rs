@@ -20,6 +20,7 @@ mod reopening;
 mod retry;
 mod size;
 mod status;
+mod timeline;
 mod value;
 mod verb;
 
@@ -50,5 +51,6 @@ pub use planted::planted;
 pub use poll::PollPolicy;
 pub use reopening::{ReopenMode, Reopening, failed_call, reopening};
 pub use status::{Status, StepLine, UnknownStatus, Waiting, steps, waiting_on};
+pub use timeline::{Bar, BarEnd, Lane, Timeline};
 pub use value::{InvalidJson, Json};
 pub use verb::{Resumption, Verb, check_inbox};

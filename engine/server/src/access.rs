@@ -13,10 +13,12 @@ use cerebelum_worker::{Action, ApiError, Caller, Engine};
 use http_body_util::Limited;
 
 use crate::convert::refusal;
-use crate::guard::{Origins, PAGES};
+use crate::entries::{Entries, Entry};
+use crate::guard::{Origins, PROBES};
+use crate::pages::{self, session};
 use crate::places::Connection;
 use crate::proto::engine_server::SERVICE_NAME;
-use crate::rest::{Actions, PREFIX, Problem};
+use crate::rest::{PREFIX, Problem};
 
 /// How often the token of an open stream is checked again.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -108,29 +110,61 @@ impl Access {
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) engine: Engine,
-    /// Of the operations of REST.
-    pub(crate) actions: Actions,
+    /// Of REST.
+    pub(crate) operations: Entries,
+    pub(crate) pages: Entries,
     pub(crate) origins: Origins,
 }
 
+/// The interface that a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interface {
+    Grpc,
+    Rest,
+    Pages,
+    /// Health, metrics and the description of the service.
+    Other,
+}
+
+impl Gate {
+    /// The interface of a request, and what it asks for there; none if there is no such thing.
+    fn entry(&self, request: &Request) -> (Interface, Option<Entry>) {
+        let path = request.uri().path();
+        let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        if let Some(method) = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)) {
+            let action = ACTIONS.into_iter().find(|(name, _)| method.strip_prefix('/') == Some(name));
+            return (Interface::Grpc, action.map(|(_, action)| Entry::Callers(action)));
+        }
+        if self.pages.has(matched) {
+            return (Interface::Pages, self.pages.of(request.method(), matched));
+        }
+        match path {
+            _ if path == PROBES[1] => (Interface::Other, Some(Entry::Callers(Action::Metrics))),
+            _ if path.starts_with(PREFIX) => (Interface::Rest, self.operations.of(request.method(), matched)),
+            _ => (Interface::Other, Some(Entry::Anyone)),
+        }
+    }
+}
+
 /// Lets a request pass with its caller, or answers with the reason for refusing it. Health and the description of the
-/// interface need no caller.
+/// service need no caller, and of their bodies little is read.
 pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let Gate { engine, actions, origins } = gate;
-    let path = request.uri().path();
-    let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
-    let (is_method, is_rest) = (method.is_some(), path.starts_with(PREFIX));
-    let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let of_rest = actions.of(request.method(), matched);
-    let action = match method {
-        Some(method) => ACTIONS.into_iter().find(|(name, _)| method.strip_prefix('/') == Some(name)).map(|of| of.1),
-        None if path == PAGES[1] => Some(Action::Metrics),
-        None if of_rest.is_some() => of_rest,
-        None => return next.run(request.map(|body| Body::new(Limited::new(body, OPEN_BODY_BYTES_MAX)))).await,
+    let (interface, entry) = gate.entry(&request);
+    let action = match (interface, entry) {
+        (_, Some(Entry::Callers(action))) => Some(action),
+        (Interface::Grpc, None) => None,
+        (_, Some(Entry::Anyone) | None) => {
+            return next.run(request.map(|body| Body::new(Limited::new(body, OPEN_BODY_BYTES_MAX)))).await;
+        }
     };
+    let Gate { engine, origins, .. } = gate;
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let address = connection.as_ref().map(|connection| address(request.headers(), connection.peer, origins));
-    let checked = check(&engine, (request.headers(), address), action).await.and_then(|access| {
+    let token = match interface {
+        Interface::Pages => session::token(request.headers()),
+        _ => token(request.headers()),
+    };
+    let checked = check(&engine, (token, address), action).await.and_then(|access| {
         connection.map_or(Ok(()), |connection| connection.belongs_to(access.caller.tenant)).map(|()| access)
     });
     let uri = request.uri().clone();
@@ -147,9 +181,17 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
             }
             answer
         }
-        Err(refused) if is_method => refusal(refused).into_http(),
-        Err(refused) if is_rest => Problem::from(refusal(refused)).into_response(),
-        Err(refused) => {
+        Err(refused) => refuse(interface, refused, &request),
+    }
+}
+
+/// The answer to a request that is not let in.
+fn refuse(interface: Interface, refused: ApiError, request: &Request) -> Response {
+    match interface {
+        Interface::Grpc => refusal(refused).into_http(),
+        Interface::Rest => Problem::from(refusal(refused)).into_response(),
+        Interface::Pages => pages::refused(refusal(refused), request),
+        Interface::Other => {
             let status = match refused {
                 ApiError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
                 ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
@@ -163,10 +205,10 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
 
 async fn check(
     engine: &Engine,
-    (headers, address): (&HeaderMap, Option<IpAddr>),
+    (token, address): (Result<Option<&str>, ApiError>, Option<IpAddr>),
     action: Option<Action>,
 ) -> Result<Access, ApiError> {
-    let token = token(headers)?;
+    let token = token?;
     let caller = Caller { address, ..engine.authenticate(token).await? };
     let action = action.ok_or_else(|| ApiError::NotFound("there is no such method".to_owned()))?;
     caller.check(action)?;

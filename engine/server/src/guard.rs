@@ -5,16 +5,18 @@
 //! the name of a page can be made to resolve to this machine (DNS rebinding). So gRPC requests need the content type of
 //! gRPC, which no page can send without a preflight, and the origin that a browser reports must be this engine.
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::entries::Entries;
+use crate::pages;
 use crate::rest::{PREFIX, Problem};
 
-/// The pages that are also served over HTTP/1.1, to every client that may connect.
-pub(crate) const PAGES: [&str; 2] = ["/healthz", "/metrics"];
+/// Answers for monitors, over HTTP/1.1 as well.
+pub(crate) const PROBES: [&str; 2] = ["/healthz", "/metrics"];
 /// The content types of gRPC requests.
 const GRPC: [&str; 2] = ["application/grpc", "application/grpc+proto"];
 
@@ -43,25 +45,45 @@ impl Origins {
     }
 }
 
+/// What [`guard`] goes by.
+#[derive(Debug, Clone)]
+pub(crate) struct Walls {
+    pub(crate) origins: Origins,
+    pub(crate) pages: Entries,
+}
+
 /// Lets a request pass, or answers with the reason for refusing it.
-pub(crate) async fn guard(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(walls): State<Walls>, request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let is_page = walls.pages.has(matched);
     let is_rest = request.uri().path().starts_with(PREFIX);
-    match check(origins, &request) {
+    match check(walls.origins, &request, is_page) {
         Ok(()) => next.run(request).await,
+        Err((StatusCode::FORBIDDEN, _)) if is_page && is_followed_link(&request) => pages::bounce(),
         Err((status, why)) if is_rest => Problem::from_guard(status, why).into_response(),
         Err((status, why)) => (status, format!("{why}\n")).into_response(),
     }
 }
 
+/// Whether a person follows a link that stands elsewhere. The answer is a page of this engine that asks again, and that
+/// request comes from here: nothing is ever shown or done in answer to a request of another page.
+fn is_followed_link(request: &Request) -> bool {
+    let is = |name: &str, value: &[u8]| request.headers().get(name).is_some_and(|held| held.as_bytes() == value);
+    request.method() == Method::GET
+        && is("sec-fetch-mode", b"navigate")
+        && is("sec-fetch-dest", b"document")
+        && !request.headers().contains_key(header::ORIGIN)
+}
+
 type Denied = (StatusCode, &'static str);
 
-fn check(origins: Origins, request: &Request) -> Result<(), Denied> {
+fn check(origins: Origins, request: &Request, is_page: bool) -> Result<(), Denied> {
     let called = called(origins, request)?;
     if !comes_from_here(origins, request.headers(), &called) {
         return Err((StatusCode::FORBIDDEN, "web pages of others may not ask this engine"));
     }
     let path = request.uri().path();
-    match PAGES.contains(&path) || path.starts_with(PREFIX) {
+    match is_page || PROBES.contains(&path) || path.starts_with(PREFIX) {
         true => Ok(()),
         false => is_grpc(request),
     }
@@ -132,7 +154,8 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        check(origins, &request.body(Body::empty()).unwrap()).map_or_else(|(status, _)| status.as_u16(), |()| 200)
+        check(origins, &request.body(Body::empty()).unwrap(), false)
+            .map_or_else(|(status, _)| status.as_u16(), |()| 200)
     }
 
     const STATUS: &str = "/cerebelum.v1.Engine/Status";

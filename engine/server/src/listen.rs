@@ -19,14 +19,14 @@ use tonic_health::server::HealthReporter;
 
 use crate::access::{Gate, admit};
 use crate::answers::Budget;
-use crate::guard::{Origins, PAGES, guard};
+use crate::guard::{Origins, PROBES, Walls, guard};
 use crate::intake::Intake;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::engine_server::{EngineServer, SERVICE_NAME};
 use crate::service::Service;
 use crate::streams::stopped;
 use crate::tls::{CertificateFiles, Tls};
-use crate::{answers, connections, intake, rest};
+use crate::{answers, connections, intake, pages, rest};
 
 /// How long calls under way may take when the engine stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -155,11 +155,12 @@ impl Bound {
 fn router(engine: Engine, stopping: &watch::Receiver<bool>, origins: Origins) -> axum::Router {
     let reporter = HealthReporter::new();
     tokio::spawn(report_health(reporter.clone(), engine.clone(), stopping.clone()));
-    let pages =
-        axum::Router::new().route(PAGES[0], get(healthz)).route(PAGES[1], get(metrics)).with_state(engine.clone());
+    let probes =
+        axum::Router::new().route(PROBES[0], get(healthz)).route(PROBES[1], get(metrics)).with_state(engine.clone());
     let budget = Budget::default();
     let service = Arc::new(Service::new(engine.clone(), stopping.clone(), budget.clone()));
-    let (rest, actions) = rest::routes(service.clone());
+    let (rest, operations) = rest::routes(service.clone());
+    let (pages, entries) = pages::routes(service.clone(), origins);
     let grpc = Routes::new(EngineServer::from_arc(service))
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter),
@@ -168,13 +169,14 @@ fn router(engine: Engine, stopping: &watch::Receiver<bool>, origins: Origins) ->
         .add_service(reflection().build_v1alpha().expect("our own descriptors are well-formed"));
     let grpc = grpc.prepare().into_axum_router();
     // Fallbacks of both would contradict each other: a path that begins with `/v1/` is one of REST.
-    let router = pages.merge(rest).fallback_service(grpc);
+    let router = probes.merge(rest).merge(pages).fallback_service(grpc);
+    let gate = Gate { engine, operations, pages: entries.clone(), origins };
     // The last layer is the first that a request meets: nothing of its body is read before it is let in.
     router
         .layer(middleware::from_fn_with_state(Intake::default(), intake::count))
         .layer(middleware::from_fn_with_state(budget, answers::weigh))
-        .layer(middleware::from_fn_with_state(Gate { engine, actions, origins }, admit))
-        .layer(middleware::from_fn_with_state(origins, guard))
+        .layer(middleware::from_fn_with_state(gate, admit))
+        .layer(middleware::from_fn_with_state(Walls { origins, pages: entries }, guard))
 }
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {

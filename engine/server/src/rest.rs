@@ -13,7 +13,6 @@ mod query;
 mod secrets;
 mod tenants;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -21,7 +20,6 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use cerebelum_worker::Action;
 use utoipa::OpenApi;
 use utoipa::openapi::PathItem;
 use utoipa::openapi::path::Operation;
@@ -29,7 +27,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::{ACTIONS, Access};
+use crate::access::Access;
+use crate::entries::{Entries, entry_of};
 use crate::service::Service;
 pub(crate) use problem::Problem;
 
@@ -53,20 +52,8 @@ type Shared = Arc<Service>;
 )]
 struct Document;
 
-/// The actions of the operations, by method and path.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Actions(Arc<HashMap<(Method, String), Action>>);
-
-impl Actions {
-    /// What the operation of a request does, if there is such an operation.
-    pub(crate) fn of(&self, method: &Method, path: &str) -> Option<Action> {
-        let method = if method == Method::HEAD { Method::GET } else { method.clone() };
-        self.0.get(&(method, path.to_owned())).copied()
-    }
-}
-
 /// The routes, and what each of them does.
-pub(crate) fn routes(service: Shared) -> (axum::Router, Actions) {
+pub(crate) fn routes(service: Shared) -> (axum::Router, Entries) {
     let (router, document) = described();
     let text: Arc<str> = in_json(&document).into();
     let document_route = get(move || {
@@ -78,7 +65,7 @@ pub(crate) fn routes(service: Shared) -> (axum::Router, Actions) {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this path has no such method")
     });
     let unknown = async || Problem::new(StatusCode::NOT_FOUND, "not-found", "there is no such path");
-    (router.route(PREFIX, any(unknown)).route("/v1/{*rest}", any(unknown)), actions(&document))
+    (router.route(PREFIX, any(unknown)).route("/v1/{*rest}", any(unknown)), entries(&document))
 }
 
 /// The OpenAPI document, as it is served and as it stands in the repository.
@@ -131,17 +118,15 @@ fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
     (router, document)
 }
 
-fn actions(document: &utoipa::openapi::OpenApi) -> Actions {
-    let mut found = HashMap::new();
+fn entries(document: &utoipa::openapi::OpenApi) -> Entries {
+    let mut found = Vec::new();
     for (path, item) in &document.paths.paths {
         for (method, operation) in operations(item) {
             let id = operation.operation_id.as_deref().expect("every operation has an id");
-            let action = ACTIONS.into_iter().find(|(name, _)| *name == id);
-            let (_, action) = action.unwrap_or_else(|| panic!("{id} is not a method of the service"));
-            found.insert((method, path.clone()), action);
+            found.push((method, path.clone(), entry_of(id)));
         }
     }
-    Actions(Arc::new(found))
+    found.into_iter().collect()
 }
 
 /// The operations of a path. Only these methods are used.
@@ -160,7 +145,7 @@ impl<S: Sync> FromRequestParts<S> for Access {
 }
 
 /// A message for the service, in the name of the caller.
-fn asked<T>(access: Access, message: T) -> tonic::Request<T> {
+pub(crate) fn asked<T>(access: Access, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.extensions_mut().insert(access);
     request
@@ -175,6 +160,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::access::ACTIONS;
 
     #[test]
     fn every_method_of_the_service_has_an_operation_of_its_name() {

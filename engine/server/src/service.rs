@@ -12,7 +12,9 @@ use crate::answers::{Budget, Pages};
 use crate::convert::{or_default, refusal};
 use crate::proto;
 use crate::proto::engine_server::Engine as Verbs;
-use crate::streams::{Answers, Ended, Reader, answers, feed_history, feed_logs, feed_watch, stopped, stopping_refusal};
+use crate::streams::{
+    Answers, Ended, Reader, answers, feed_changes, feed_history, feed_logs, feed_watch, stopped, stopping_refusal,
+};
 
 /// The longest time that one call waits for an end; a client that wants to wait longer calls again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -32,7 +34,12 @@ impl Service {
 
     /// Waits until a large answer may be made. It counts until the result is dropped.
     async fn whole<T: Sync>(&self, request: &Request<T>) -> Result<Pages, Status> {
-        self.budget.of(Some(Access::of(request)?.caller.tenant)).whole().await
+        self.pages(&Access::of(request)?).await
+    }
+
+    /// The same for a caller.
+    pub(crate) async fn pages(&self, access: &Access) -> Result<Pages, Status> {
+        self.budget.of(Some(access.caller.tenant)).whole().await
     }
 
     /// A stream of answers, fed beside its reader.
@@ -47,6 +54,12 @@ impl Service {
         let mut response = Response::new(answers);
         response.extensions_mut().insert(leaving);
         response
+    }
+
+    /// An execution's list entry now and after every change.
+    pub(crate) fn changes(&self, access: Access, id: String) -> Answers<proto::Summary> {
+        let engine = self.engine.of(&access.caller);
+        self.stream(access, |reader| feed_changes(engine, id, reader)).into_inner()
     }
 
     /// The caller of a request whose message is there.

@@ -156,6 +156,19 @@ pub(crate) async fn feed_watch(
     Ok(())
 }
 
+/// An execution's list entry now and after every change.
+pub(crate) async fn feed_changes(
+    engine: TenantEngine,
+    id: String,
+    reader: Reader<proto::Summary>,
+) -> Result<(), Ended> {
+    let mut changes = pin!(engine.changes(&id));
+    while let Some(summary) = changes.next().await {
+        reader.tell_now(summary?.into()).await?;
+    }
+    Ok(())
+}
+
 /// The events of an execution; with `follow` also future ones, across runs.
 pub(crate) async fn feed_history(
     engine: TenantEngine,

@@ -71,24 +71,33 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// The next status after a change; none after the execution has ended.
-    async fn next(&mut self) -> Result<Option<ExecutionStatus>, ApiError> {
+    /// The list entry after the next change, reported or found; none after the execution has ended.
+    async fn changed(&mut self) -> Result<Option<Summary>, ApiError> {
         while let Some(Look { head, is_told }) = self.follower.next().await? {
             let Follower { engine, key, .. } = &self.follower;
             let progress = engine.node.store.progress(key).await.map_err(unavailable)?;
+            let summary = views::summary(&head);
             let seen = Some((head, progress));
-            // The full status is read only after a reported change, or when this check shows something new.
             if is_told || self.last != seen {
                 self.last = seen;
-                let began_ms = engine.node.runtime.boot_ms();
-                let status = engine.status(key.id.as_str()).await?;
-                let took = Duration::from_millis(engine.node.runtime.boot_ms() - began_ms);
-                self.follower.pause = BETWEEN_LOOKS.max(took * (READING_SHARE - 1));
-                self.follower.is_over = status.summary.status.is_ended();
-                return Ok(Some(status));
+                return Ok(Some(summary));
             }
         }
         Ok(None)
+    }
+
+    /// The next status after a change; none after the execution has ended. Only then is the full status read.
+    async fn next(&mut self) -> Result<Option<ExecutionStatus>, ApiError> {
+        if self.changed().await?.is_none() {
+            return Ok(None);
+        }
+        let Follower { engine, key, .. } = &self.follower;
+        let began_ms = engine.node.runtime.boot_ms();
+        let status = engine.status(key.id.as_str()).await?;
+        let took = Duration::from_millis(engine.node.runtime.boot_ms() - began_ms);
+        self.follower.pause = BETWEEN_LOOKS.max(took * (READING_SHARE - 1));
+        self.follower.is_over = status.summary.status.is_ended();
+        Ok(Some(status))
     }
 }
 
@@ -103,6 +112,21 @@ impl TenantEngine {
                     let look = follower.next().await.transpose()?;
                     let goes_on = look.is_ok().then_some(Ok(follower));
                     Some((look.map(|look| views::summary(&look.head)), goes_on))
+                }
+            }
+        })
+    }
+
+    /// An execution's list entry now and after each change (several at once count as one), until the execution has ended.
+    pub fn changes(&self, id: &str) -> impl Stream<Item = Result<Summary, ApiError>> + Send + use<> {
+        let watcher = Follower::new(self, id).map(|follower| Watcher { follower, last: None });
+        futures::stream::unfold(Some(watcher), |state| async move {
+            match state? {
+                Err(refused) => Some((Err(refused), None)),
+                Ok(mut watcher) => {
+                    let summary = watcher.changed().await.transpose()?;
+                    let goes_on = summary.is_ok().then_some(Ok(watcher));
+                    Some((summary, goes_on))
                 }
             }
         })

@@ -60,7 +60,7 @@ mod watchers;
 pub use api::*;
 pub use audit::AuditRequest;
 pub use cerebelum_history::ReopenMode;
-pub use cerebelum_sandbox::{COMPONENT_BYTES_MAX, run_as_compile_box};
+pub use cerebelum_sandbox::{COMPONENT_BYTES_MAX, WorkflowInfo, run_as_compile_box};
 pub use cerebelum_store::{AuditRow, TenantId};
 pub use config::{Config, LEASE_MIN};
 pub use engine::Engine;

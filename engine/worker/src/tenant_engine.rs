@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebelum_history::{Digest, ExecutionId, Json, Position};
-use cerebelum_sandbox::InspectError;
+use cerebelum_history::{Digest, Event, ExecutionId, Json, Position, Timeline};
+use cerebelum_sandbox::{InspectError, WorkflowInfo};
 use cerebelum_store::{
     Act, Actor, ApprovalFilter, Component, ExecutionKey, Filter, HistoryPart, State, TenantId, Upload,
 };
@@ -146,6 +146,15 @@ impl TenantEngine {
         found.map(|_| ()).ok_or_else(|| no_execution(id))
     }
 
+    /// An execution's list entry.
+    ///
+    /// # Errors
+    /// When there is no such execution, or the database does not answer.
+    pub async fn summary(&self, id: &str) -> Result<Summary, ApiError> {
+        let found = self.node.store.execution(&self.key(id)?).await.map_err(unavailable)?;
+        found.as_ref().map(views::summary).ok_or_else(|| no_execution(id))
+    }
+
     /// The full status of an execution.
     ///
     /// # Errors
@@ -222,6 +231,10 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such execution or run, or the database does not answer.
     pub async fn history(&self, id: &str, run: Option<u32>, after: Position) -> Result<Vec<EventView>, ApiError> {
+        Ok(views::events(after, &self.events(id, run, after).await?))
+    }
+
+    async fn events(&self, id: &str, run: Option<u32>, after: Position) -> Result<Vec<Event>, ApiError> {
         let key = self.key(id)?;
         let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
         let run = run.unwrap_or(head.run);
@@ -235,11 +248,41 @@ impl TenantEngine {
         let next = after.next();
         let part = HistoryPart::Page { from: next, bytes_max: HISTORY_PAGE_BYTES_MAX };
         let page = self.node.store.history(&key, run, part).await.map_err(unavailable)?;
-        let events = restore::events_of(&page).map_err(unavailable)?;
+        let mut events = restore::events_of(&page).map_err(unavailable)?;
         // The chunk of the first wanted event may begin with earlier events.
         let told = page.first().map_or(0, |chunk| next.0.saturating_sub(chunk.first.0));
-        let told = usize::try_from(told).unwrap_or(usize::MAX);
-        Ok(views::events(after, events.get(told..).unwrap_or_default()))
+        let told = usize::try_from(told).unwrap_or(usize::MAX).min(events.len());
+        Ok(events.split_off(told))
+    }
+
+    /// An execution's run (the current one unless another is named) as lanes of bars, read page by page.
+    ///
+    /// # Errors
+    /// When there is no such execution or run, or the database does not answer.
+    pub async fn timeline(&self, id: &str, run: Option<u32>) -> Result<Timeline, ApiError> {
+        let (mut timeline, mut after) = (Timeline::default(), Position(0));
+        loop {
+            let events = self.events(id, run, after).await?;
+            if events.is_empty() {
+                return Ok(timeline);
+            }
+            events.iter().for_each(|event| timeline.add(event));
+            after = Position(after.0 + events.len() as u64);
+        }
+    }
+
+    /// A workflow of a component's current version.
+    ///
+    /// # Errors
+    /// When there is no such workflow, or the database does not answer.
+    pub async fn workflow(&self, component: &str, workflow: &str) -> Result<WorkflowInfo, ApiError> {
+        let components = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+        let current = components.iter().find(|of| of.current && of.name == component);
+        let manifest = current.map(manifest_of).transpose().map_err(ApiError::Unavailable)?;
+        let found = manifest.and_then(|manifest| manifest.workflows.into_iter().find(|of| of.name == workflow));
+        found.ok_or_else(|| {
+            ApiError::NotFound(format!("there is no workflow `{component}/{workflow}`: see `cerebelum components`"))
+        })
     }
 
     /// Log lines after a sequence number.

@@ -17,6 +17,7 @@ macro_rules! on_both_databases {
 mod asyncio;
 mod audit;
 mod backup;
+mod browser;
 mod corruption;
 mod database_trouble;
 mod deletion;
@@ -29,6 +30,7 @@ mod killed;
 mod liveness;
 mod node_sharing;
 mod operators;
+mod pages;
 mod panics;
 mod parity;
 mod python;

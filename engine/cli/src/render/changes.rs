@@ -3,12 +3,8 @@
 use cerebelum_history::Status;
 use cerebelum_server::json::{compact, rfc3339};
 use cerebelum_server::proto;
+use cerebelum_server::wording::{Now, failure_line, moment_ms, plain, roughly};
 use prost_types::Timestamp;
-
-use super::failure::failure_line;
-use super::line::plain;
-use super::when::{Now, moment_ms};
-use crate::durations::roughly;
 
 /// The changes from `before` (none the first time) to `after`, in the order in which they happened as far as it is
 /// known.

@@ -5,13 +5,12 @@ use std::time::Duration;
 use cerebelum_history::{Status, UnknownStatus};
 use cerebelum_server::json::compact;
 use cerebelum_server::proto;
+use cerebelum_server::wording::{Now, ago, failure_line, moment_ms, pretty, roughly, why, without_traceback};
 
-use super::failure::{failure_line, traceback_lines, without_traceback};
 use super::line::{Line, Style};
-use super::pretty::pretty;
-use super::steps::Tree;
-use super::when::{Now, ago, moment_ms};
-use crate::durations::{Span, roughly};
+use super::steps::tree;
+use super::traceback::traceback_lines;
+use crate::durations::Span;
 
 /// The number of steps of one name that are shown when there are too many; a flag can raise it.
 pub(crate) const STEPS_SHOWN: usize = 5;
@@ -46,6 +45,9 @@ pub(crate) fn execution(status: &proto::ExecutionStatus, looks: RenderOptions) -
     let summary = status.summary.clone().unwrap_or_default();
     let mut lines = vec![heading(&summary, looks)];
     lines.push(subheading(status, &summary, looks));
+    if is_held_up(&summary) {
+        lines.push(Line::new(Style::Plain, &format!("  {}", why(status, looks.now))));
+    }
     if let Some(away) = looks.away {
         let since = roughly(Span::of(away).ms);
         lines.push(Line::new(Style::Bad, &format!("  engine not reachable since {since}, trying again")));
@@ -58,7 +60,7 @@ pub(crate) fn execution(status: &proto::ExecutionStatus, looks: RenderOptions) -
             format!("  … {} earlier events: cerebelum history {}", status.earlier_events, summary.execution_id);
         lines.push(Line::new(Style::Dim, &earlier));
     }
-    Tree::new(status, looks).scope("", 1, &mut lines);
+    lines.extend(tree(status, looks));
     if let Some(output) = &status.output {
         lines.extend(value("output", output));
     }
@@ -69,6 +71,12 @@ pub(crate) fn execution(status: &proto::ExecutionStatus, looks: RenderOptions) -
         }
     }
     lines
+}
+
+/// Whether the execution is open and computes nothing. A failure has a line of its own.
+fn is_held_up(summary: &proto::Summary) -> bool {
+    use Status::{Paused, Sleeping, Waiting, WaitingForApproval};
+    matches!(summary.status.parse(), Ok(Paused | Sleeping | Waiting | WaitingForApproval))
 }
 
 /// The details of a failure, with a traceback as text.

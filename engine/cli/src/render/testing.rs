@@ -1,9 +1,9 @@
 //! An execution for the tests of this folder, with steps in every state.
 
 use cerebelum_server::proto;
+use cerebelum_server::wording::Now;
 
 use super::line::Line;
-use super::when::Now;
 
 /// When it was started.
 pub(super) const START_MS: u64 = 1_700_000_000_000;

@@ -52,6 +52,11 @@ impl Problem {
         Self::new(status, code, detail)
     }
 
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The problem on one line of an answer that has begun.
     pub(crate) fn line(&self) -> String {
         serde_json::to_string(self).expect("a problem has text keys only")

@@ -1,7 +1,8 @@
 //! JSON formatted for a person; numbers, strings and key order stay as they were written.
 
 /// The document over several lines, indented by two spaces per level.
-pub(crate) fn pretty(json: &str) -> Vec<String> {
+#[must_use]
+pub fn pretty(json: &str) -> Vec<String> {
     let (mut lines, mut line, mut depth) = (Vec::new(), String::new(), 0_usize);
     let mut tokens = tokens(json).into_iter().peekable();
     while let Some(token) = tokens.next() {

@@ -1,12 +1,12 @@
 //! A failure as a person sees it: one line, and the traceback as text.
 
-use cerebelum_server::proto;
 use serde_json::Value;
 
-use super::line::{Line, Style};
+use crate::proto;
 
 /// A failure in one line. The type of an exception says more than the word `exception`.
-pub(crate) fn failure_line(failure: &proto::Failure) -> String {
+#[must_use]
+pub fn failure_line(failure: &proto::Failure) -> String {
     let kind = match failure.kind.as_str() {
         "exception" => exception_type(failure).unwrap_or_else(|| failure.kind.clone()),
         kind => kind.to_owned(),
@@ -23,7 +23,8 @@ fn exception_type(failure: &proto::Failure) -> Option<String> {
 }
 
 /// A JSON document without its first traceback, and that traceback; none if it has no traceback.
-pub(crate) fn without_traceback(json: &str) -> Option<(String, String)> {
+#[must_use]
+pub fn without_traceback(json: &str) -> Option<(String, String)> {
     // Most documents have none, and such a document stays as it was written.
     if !json.contains("\"traceback\"") {
         return None;
@@ -48,10 +49,10 @@ fn take_traceback(document: &mut Value) -> Option<String> {
     }
 }
 
-/// A traceback as text, with the paths of the project.
-pub(crate) fn traceback_lines(traceback: &str) -> Vec<Line> {
-    let lines = traceback.trim_end().lines();
-    lines.map(|line| Line::new(Style::Plain, &format!("    {}", of_project(line)))).collect()
+/// The lines of a traceback, with the paths of the project.
+#[must_use]
+pub fn traceback_lines(traceback: &str) -> Vec<String> {
+    traceback.trim_end().lines().map(of_project).collect()
 }
 
 /// A line of a traceback with the path that its author knows: in a component, folders are mounted as `/1`, `/2` ….
@@ -96,14 +97,14 @@ mod tests {
     fn paths_of_a_traceback_are_those_of_the_project() {
         let text = "Traceback (most recent call last):\n  File \"/2/shop/app.py\", line 3, in f\n    open(\"/2/x\")\n  \
                     File \"/3/httpx/_client.py\", line 1, in g\n  File \"/usr/lib/x.py\", line 9, in h\nKeyError: 'b'\n";
-        let shown: Vec<_> = traceback_lines(text).iter().map(|line| line.render(None, false)).collect();
+        let shown = traceback_lines(text);
         let expected = [
-            "    Traceback (most recent call last):",
-            "      File \"shop/app.py\", line 3, in f",
-            "        open(\"/2/x\")",
-            "      File \"httpx/_client.py\", line 1, in g",
-            "      File \"/usr/lib/x.py\", line 9, in h",
-            "    KeyError: 'b'",
+            "Traceback (most recent call last):",
+            "  File \"shop/app.py\", line 3, in f",
+            "    open(\"/2/x\")",
+            "  File \"httpx/_client.py\", line 1, in g",
+            "  File \"/usr/lib/x.py\", line 9, in h",
+            "KeyError: 'b'",
         ];
         assert_eq!(shown, expected);
     }

@@ -1,0 +1,134 @@
+//! Pages: what a person sees of the engine in a browser, and does there.
+//!
+//! A page asks the method of the service that a program would ask, in the name of the same caller, and lays the answer
+//! out as HTML. Each page can be read and each form can be sent without scripts; a script keeps a page up to date.
+
+mod act;
+mod approvals;
+mod assets;
+mod components;
+mod execution;
+mod executions;
+mod form;
+mod history;
+mod layout;
+mod logs;
+mod overview;
+mod parts;
+mod refusal;
+pub(crate) mod session;
+mod start;
+mod timeline;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::routing::{MethodFilter, on};
+use tonic::Status;
+
+use crate::access::Access;
+use crate::convert::refusal;
+use crate::entries::{Entries, Entry, entry_of};
+use crate::guard::Origins;
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
+use crate::service::Service;
+use refusal::Refusal;
+pub(crate) use refusal::{bounce, refused};
+
+/// The largest form, in bytes. A value of 1 MiB may become three times as long on its way.
+const FORM_BYTES_MAX: usize = 4 << 20;
+
+/// What pages are made from.
+#[derive(Clone)]
+struct Site {
+    service: Arc<Service>,
+    origins: Origins,
+}
+
+impl Site {
+    /// An execution as lists show it.
+    async fn summary(&self, access: &Access, id: &str) -> Result<proto::Summary, Status> {
+        Ok(self.service.engine.of(&access.caller).summary(id).await.map_err(refusal)?.into())
+    }
+
+    /// A page of executions.
+    async fn listed(&self, access: Access, request: proto::ListRequest) -> Result<proto::ListResponse, Status> {
+        Ok(self.service.list(asked(access, request)).await?.into_inner())
+    }
+}
+
+/// The pages, and who may see each of them.
+pub(crate) fn routes(service: Arc<Service>, origins: Origins) -> (axum::Router, Entries) {
+    let pages = Pages::default()
+        .open("/login", session::show)
+        .open_form("/login", session::login)
+        .open_form("/logout", session::logout)
+        .open(assets::PATH, assets::get)
+        .page("/", "List", overview::show)
+        .page("/executions", "List", executions::show)
+        .page("/executions/{id}", "Status", execution::show)
+        .page("/executions/{id}/changes", "Watch", execution::changes)
+        .page("/executions/{id}/timeline", "History", timeline::show)
+        .page("/executions/{id}/history", "History", history::show)
+        .page("/executions/{id}/events/{position}", "History", history::event)
+        .page("/executions/{id}/logs", "Logs", logs::show)
+        .form("/executions/{id}/cancel", "Cancel", act::cancel)
+        .form("/executions/{id}/terminate", "Terminate", act::terminate)
+        .form("/executions/{id}/pause", "Pause", act::pause)
+        .form("/executions/{id}/resume", "Resume", act::resume)
+        .form("/executions/{id}/delete", "Delete", act::delete)
+        .form("/executions/{id}/signal", "Signal", act::signal)
+        .page("/approvals", "Approvals", approvals::show)
+        .form("/approvals/{id}/approve", "Approve", approvals::approve)
+        .form("/approvals/{id}/reject", "Reject", approvals::reject)
+        .page("/components", "Components", components::show)
+        .page("/start/{component}/{workflow}", "Components", start::show)
+        .form("/start/{component}/{workflow}", "Start", start::start);
+    let router = pages.router.layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(Site { service, origins });
+    (router, pages.entries.into_iter().collect())
+}
+
+/// Pages and forms as they are added.
+#[derive(Default)]
+struct Pages {
+    router: axum::Router<Site>,
+    entries: Vec<(Method, String, Entry)>,
+}
+
+impl Pages {
+    /// A page that shows what a method of the service answers.
+    fn page<T: 'static>(self, path: &str, method: &str, handler: impl Handler<T, Site>) -> Self {
+        self.with((Method::GET, MethodFilter::GET), path, entry_of(method), handler)
+    }
+
+    /// A form that does what a method of the service does.
+    fn form<T: 'static>(self, path: &str, method: &str, handler: impl Handler<T, Site>) -> Self {
+        self.with((Method::POST, MethodFilter::POST), path, entry_of(method), handler)
+    }
+
+    fn open<T: 'static>(self, path: &str, handler: impl Handler<T, Site>) -> Self {
+        self.with((Method::GET, MethodFilter::GET), path, Entry::Anyone, handler)
+    }
+
+    fn open_form<T: 'static>(self, path: &str, handler: impl Handler<T, Site>) -> Self {
+        self.with((Method::POST, MethodFilter::POST), path, Entry::Anyone, handler)
+    }
+
+    fn with<T: 'static>(
+        mut self,
+        (method, filter): (Method, MethodFilter),
+        path: &str,
+        entry: Entry,
+        handler: impl Handler<T, Site>,
+    ) -> Self {
+        self.router = self.router.route(path, on(filter, handler));
+        self.entries.push((method, path.to_owned(), entry));
+        self
+    }
+}
+
+type Shown = Result<axum::response::Response, Refusal>;

@@ -1,0 +1,133 @@
+//! Questions that wait for a person, and the forms that answer them.
+
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Redirect};
+use cerebelum_worker::{Action, Caller};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::form;
+use super::layout::{self, Frame, Live, may};
+use super::parts::{execution_path, in_query, moment, segment, text, value};
+use super::{Shown, Site};
+use crate::access::Access;
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
+use crate::wording::Now;
+
+/// The questions of a page.
+const QUESTIONS: u32 = 50;
+
+/// Where a list goes on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Wanted {
+    cursor: String,
+}
+
+pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+    let cursor = Some(wanted.cursor).filter(|cursor| !cursor.is_empty());
+    let is_first = cursor.is_none();
+    let request = proto::ApprovalsRequest { cursor, limit: QUESTIONS, ..Default::default() };
+    let page = site.service.approvals(asked(access.clone(), request)).await?.into_inner();
+    let now = Now::measured();
+    let body = html! {
+        h1 { "Approvals" }
+        section #list data-live {
+            @if page.approvals.is_empty() { p.lead { "No question is open." } }
+            @for approval in &page.approvals { (question(approval, &access.caller, "/approvals", now)) }
+            nav.paging aria-label="Pages of the list" {
+                @if !is_first { a href="/approvals" { "Newest" } }
+                @if let Some(next) = &page.next { a rel="next" href={ "/approvals?cursor=" (in_query(next)) } { "Older" } }
+            }
+        }
+    };
+    let live = if is_first { Live::Often } else { Live::No };
+    Ok(layout::page(&Frame::new("Approvals", &access.caller, "Approvals").live(live), &body))
+}
+
+/// An open question, with the forms that answer it if the reader may.
+pub(super) fn question(approval: &proto::Approval, caller: &Caller, back: &str, now: Now) -> Markup {
+    let path = format!("/approvals/{}", segment(&approval.approval_id));
+    let id = &approval.approval_id;
+    html! {
+        article.card.question id={ "q-" (id) } aria-labelledby={ "t-" (id) } {
+            h3 id={ "t-" (id) } { (text(&approval.title)) }
+            p.note {
+                @if approval.kind != "manual" { (text(&approval.kind)) " · " }
+                "asked " (moment(approval.requested_at.as_ref(), now)) " by "
+                a href=(execution_path(&approval.execution_id)) { (text(&approval.execution_id)) }
+                @if let Some(deadline) = &approval.deadline { " · stands until " (moment(Some(deadline), now)) }
+            }
+            @if !matches!(approval.data.as_str(), "" | "null" | "{}") { (value(&approval.data)) }
+            @if may(caller, Action::Decide) {
+                form.stack method="post" action={ (path) "/approve" } {
+                    (form::fields(approval.schema.as_deref(), None, id))
+                    label for={ "c-" (id) } { "Comment" }
+                    input id={ "c-" (id) } name="comment";
+                    @if caller.name.is_none() { (name_field(id, "y")) }
+                    input type="hidden" name="back" value=(back);
+                    button.main { "Approve" }
+                }
+                details {
+                    summary { "Reject" }
+                    form.stack method="post" action={ (path) "/reject" } {
+                        label for={ "r-" (id) } { "Reason" }
+                        input id={ "r-" (id) } name="reason" required;
+                        @if caller.name.is_none() { (name_field(id, "n")) }
+                        input type="hidden" name="back" value=(back);
+                        button.danger { "Reject" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// On an engine without tokens a person says who they are.
+fn name_field(id: &str, which: &str) -> Markup {
+    html! {
+        label for={ "b-" (which) (id) } { "Your name" }
+        input id={ "b-" (which) (id) } name="by" autocomplete="name";
+    }
+}
+
+/// The fields of an answer, as a browser sends them.
+pub(super) type Fields = Form<Vec<(String, String)>>;
+
+fn take(fields: &[(String, String)], name: &str) -> String {
+    fields.iter().find(|(held, _)| held == name).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+}
+
+/// The page to go back to: only one of those that have such forms.
+fn back(fields: &[(String, String)]) -> Redirect {
+    let path = take(fields, "back");
+    let is_page = path == "/approvals" || path.starts_with("/executions/") && !path.contains(['\\', '?', '#']);
+    Redirect::to(if is_page { &path } else { "/approvals" })
+}
+
+pub(super) async fn approve(
+    State(site): State<Site>,
+    access: Access,
+    Path(id): Path<String>,
+    Form(fields): Fields,
+) -> Shown {
+    let comment = Some(take(&fields, "comment")).filter(|comment| !comment.is_empty());
+    let data = form::json(&fields).map_err(tonic::Status::invalid_argument)?.unwrap_or_default();
+    let request = proto::ApproveRequest { id, data, comment, by: take(&fields, "by") };
+    site.service.approve(asked(access, request)).await?;
+    Ok(back(&fields).into_response())
+}
+
+pub(super) async fn reject(
+    State(site): State<Site>,
+    access: Access,
+    Path(id): Path<String>,
+    Form(fields): Fields,
+) -> Shown {
+    let request = proto::RejectRequest { id, reason: take(&fields, "reason"), by: take(&fields, "by") };
+    site.service.reject(asked(access, request)).await?;
+    Ok(back(&fields).into_response())
+}

@@ -1,0 +1,153 @@
+// Keeps a page up to date, shows moments in the reader's own words, and takes keys. Pages work without it.
+
+const main = document.getElementById("main");
+const line = document.getElementById("live");
+const policy = window.trustedTypes?.createPolicy("cerebelum", { createHTML: (markup) => markup }) ?? { createHTML: (markup) => markup };
+
+const say = (words) => { if (line && line.textContent !== words) line.textContent = words; };
+
+// Moments -------------------------------------------------------------------------------------------------------------
+
+const zones = ["UTC", "local"];
+let zone = localStorage.getItem("zone") === "local" ? "local" : "UTC";
+
+function exact(time) {
+  const at = new Date(time.dateTime);
+  if (zone === "UTC") return time.dateTime.replace("T", " ").replace("Z", " UTC");
+  const pad = (number, width = 2) => String(number).padStart(width, "0");
+  const minutes = -at.getTimezoneOffset();
+  const offset = `${minutes < 0 ? "-" : "+"}${pad(Math.trunc(Math.abs(minutes) / 60))}:${pad(Math.abs(minutes) % 60)}`;
+  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}.${pad(at.getMilliseconds(), 3)} ${offset}`;
+}
+
+// The same short form as the engine's.
+function roughly(ms) {
+  const [seconds, minutes, hours, days] = [ms / 1e3, ms / 6e4, ms / 36e5, ms / 864e5].map(Math.floor);
+  const two = (large, unit, small, smallUnit) => (small ? `${large}${unit} ${small}${smallUnit}` : `${large}${unit}`);
+  if (ms < 1000) return `${ms}ms`;
+  if (ms < 10000) return `${seconds}.${Math.floor((ms % 1000) / 100)}s`;
+  if (!minutes) return `${seconds}s`;
+  if (!hours) return two(minutes, "m", seconds % 60, "s");
+  if (!days) return two(hours, "h", minutes % 60, "m");
+  return two(days, "d", hours % 24, "h");
+}
+
+function showMoments() {
+  for (const time of document.querySelectorAll("time.exact")) time.textContent = exact(time);
+  for (const time of document.querySelectorAll("time.ago")) {
+    const ms = Date.now() - new Date(time.dateTime).getTime();
+    const words = ms < 0 ? `in ${roughly(-ms)}` : `${roughly(ms)} ago`;
+    if (time.textContent !== words) time.textContent = words;
+    time.title = exact(time);
+  }
+}
+
+// What has changed ----------------------------------------------------------------------------------------------------
+
+const OFTEN_MS = 2000;
+const PAUSE_MS = 250;
+// A page that takes long to make is asked for less often: at most a fifth of the time.
+const PAUSE_FACTOR = 4;
+let paused = false, asking = false, again = false, since = 0, pause = PAUSE_MS;
+
+// Replaces the parts of the page that have changed. A part in which the reader types stays.
+async function refresh() {
+  if (asking) { again = true; return; }
+  asking = true;
+  const began = performance.now();
+  try {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    if (answer.redirected) { location.reload(); return; }
+    if (!answer.ok) throw new Error(answer.status === 404 ? "This is gone" : "The engine does not answer");
+    const fresh = new DOMParser().parseFromString(policy.createHTML(await answer.text()), "text/html");
+    for (const part of document.querySelectorAll("[data-live]")) replace(part, fresh.getElementById(part.id));
+    showMoments();
+    if (since) { since = 0; sayState(); }
+  } catch (error) {
+    since ||= Date.now();
+    say(`${error.message || "The engine does not answer"} since ${roughly(Date.now() - since)}; trying again`);
+    again = true;
+  } finally {
+    pause = Math.max(PAUSE_MS, PAUSE_FACTOR * (performance.now() - began));
+    setTimeout(() => { asking = false; if (again) { again = false; refresh(); } }, since ? OFTEN_MS : pause);
+  }
+}
+
+function replace(part, fresh) {
+  const focused = part.contains(document.activeElement) ? document.activeElement : null;
+  if (!fresh || focused?.matches("input, select, textarea")) return;
+  if (String(getSelection()) && part.contains(getSelection().anchorNode)) return;
+  if ([...part.querySelectorAll("input:not([type=hidden]), textarea")].some((field) => field.value !== field.defaultValue)) return;
+  for (const open of part.querySelectorAll("details[open]")) {
+    const place = [...part.querySelectorAll("details")].indexOf(open);
+    fresh.querySelectorAll("details")[place]?.setAttribute("open", "");
+  }
+  if (fresh.innerHTML === part.dataset.shown) return;
+  const [place, wanted] = focused ? [[...part.querySelectorAll(focused.tagName)].indexOf(focused), focused.tagName] : [];
+  const shown = fresh.innerHTML;
+  part.replaceWith(document.adoptNode(fresh));
+  fresh.dataset.shown = shown;
+  if (wanted) fresh.querySelectorAll(wanted)[place]?.focus();
+}
+
+function sayState() {
+  say(paused ? "Paused: press r to go on" : "Live");
+}
+
+function follow() {
+  if (main.dataset.changes) {
+    let stream = null;
+    const open = () => {
+      if (stream || paused || document.hidden) return;
+      stream = new EventSource(main.dataset.changes);
+      stream.onopen = sayState;
+      stream.addEventListener("changed", refresh);
+      stream.addEventListener("ended", () => { refresh(); close(); say("Ended"); main.removeAttribute("data-changes"); });
+      stream.addEventListener("broken", () => { close(); setTimeout(open, OFTEN_MS); });
+      stream.onerror = () => {
+        say("Reconnecting");
+        if (stream?.readyState === EventSource.CLOSED) { close(); setTimeout(open, OFTEN_MS); }
+      };
+    };
+    const close = () => { stream?.close(); stream = null; };
+    // A page that is not looked at takes no connection.
+    document.addEventListener("visibilitychange", () => (document.hidden ? close() : main.dataset.changes && open()));
+    addEventListener("pagehide", close);
+    toggle = () => (paused ? close() : open());
+    open();
+  } else if ("often" in main.dataset) {
+    sayState();
+    setInterval(() => { if (!paused && !document.hidden && !since) refresh(); }, OFTEN_MS);
+  }
+}
+
+let toggle = () => {};
+
+// Keys ----------------------------------------------------------------------------------------------------------------
+
+const PLACES = { e: "/executions", a: "/approvals", c: "/components", o: "/" };
+let before = "";
+
+function key(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  const pressed = before === "g" ? `g${event.key}` : event.key;
+  before = event.key;
+  if (pressed[0] === "g" && PLACES[pressed[1]]) location.href = PLACES[pressed[1]];
+  else if (pressed === "/") { event.preventDefault(); (document.querySelector("[data-search]") ?? { focus: () => (location.href = "/executions") }).focus(); }
+  else if (pressed === "j" || pressed === "k") move(pressed === "j" ? 1 : -1);
+  else if (pressed === "r" && line) { paused = !paused; sayState(); toggle(); }
+  else if (pressed === "t") { zone = zones[1 - zones.indexOf(zone)]; localStorage.setItem("zone", zone); showMoments(); }
+  else if (pressed === "?") say("g e executions · g a approvals · g c components · g o overview · / search · j k rows · r pause · t time zone");
+}
+
+function move(by) {
+  const links = [...document.querySelectorAll("tbody th a")];
+  const at = links.indexOf(document.activeElement);
+  links[Math.max(0, Math.min(links.length - 1, at + by))]?.focus();
+}
+
+for (const part of document.querySelectorAll("[data-live]")) part.dataset.shown = part.innerHTML;
+document.addEventListener("keydown", key);
+showMoments();
+setInterval(showMoments, 1000);
+if (line) follow();

@@ -1,0 +1,171 @@
+//! The events of an execution, in windows, and one event in full.
+
+use axum::extract::{Path, Query, State};
+use futures::StreamExt;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::execution::heading;
+use super::layout::{self, Frame, Live};
+use super::parts::{exact, execution_path, preview, text, value};
+use super::{Shown, Site};
+use crate::access::Access;
+use crate::json::milliseconds_between;
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
+use crate::wording::roughly;
+
+/// The events of a window.
+const EVENTS: u64 = 200;
+
+/// Which window, and of which run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Wanted {
+    after: Option<u64>,
+    run: Option<u32>,
+    /// The position that a reader typed.
+    to: Option<u64>,
+}
+
+/// Events of one window, without more of their fields than a row shows.
+async fn window(
+    site: &Site,
+    access: &Access,
+    request: proto::HistoryRequest,
+    number: u64,
+) -> Result<Vec<proto::Event>, tonic::Status> {
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    let mut answers = site.service.history(asked(access.clone(), request)).await?.into_inner().take(number);
+    let mut events = Vec::new();
+    while let Some(mut event) = answers.next().await.transpose()? {
+        event.fields = preview(&event.fields);
+        events.push(event);
+    }
+    Ok(events)
+}
+
+pub(super) async fn show(
+    State(site): State<Site>,
+    access: Access,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Shown {
+    let summary = site.summary(&access, &id).await?;
+    let run = wanted.run.unwrap_or(summary.run);
+    let is_current = run == summary.run;
+    let newest = summary.events.saturating_sub(EVENTS);
+    let typed = wanted.to.map(|position| position.saturating_sub(EVENTS / 2));
+    let after = typed.or(wanted.after).unwrap_or(if is_current { newest } else { 0 });
+    let request = proto::HistoryRequest { execution_id: id.clone(), run: Some(run), after, follow: false };
+    let events = window(&site, &access, request, EVENTS).await?;
+    let path = execution_path(&id);
+    let body = html! {
+        (heading(&summary, "history"))
+        (runs(&path, &summary, run))
+        form.filters method="get" action={ (path) "/history" } {
+            @if !is_current { input type="hidden" name="run" value=(run); }
+            div { label for="to" { "Position" } input #to name="to" inputmode="numeric" data-search; }
+            button { "Go" }
+        }
+        section #events data-live {
+            (table(&events, &path, run))
+            (paging(&path, run, after, (events.len() as u64, if is_current { Some(newest) } else { None })))
+        }
+    };
+    let is_newest = is_current && after == newest && summary.ended_at.is_none();
+    let live = if is_newest { Live::Changes(format!("{path}/changes")) } else { Live::No };
+    Ok(layout::page(&Frame::new(format!("{id}: history"), &access.caller, "Executions").live(live), &body))
+}
+
+fn runs(path: &str, summary: &proto::Summary, run: u32) -> Markup {
+    html! {
+        @if summary.run > 1 {
+            p.note {
+                "Run " (run) " of " (summary.run) ". "
+                @if run > 1 { a href={ (path) "/history?run=" (run - 1) } { "Earlier run" } " " }
+                @if run < summary.run { a href={ (path) "/history?run=" (run + 1) } { "Later run" } }
+            }
+        }
+    }
+}
+
+fn paging(path: &str, run: u32, after: u64, (shown, newest): (u64, Option<u64>)) -> Markup {
+    let at = |after: u64| format!("{path}/history?run={run}&after={after}");
+    html! {
+        nav.paging aria-label="Windows of the history" {
+            @if after > 0 {
+                a href=(at(0)) { "Beginning" }
+                a rel="prev" href=(at(after.saturating_sub(EVENTS))) { "Earlier" }
+            }
+            @if shown == EVENTS { a rel="next" href=(at(after + EVENTS)) { "Later" } }
+            @if let Some(newest) = newest.filter(|newest| *newest > after) { a href=(at(newest)) { "Newest" } }
+        }
+    }
+}
+
+fn table(events: &[proto::Event], path: &str, run: u32) -> Markup {
+    let before = std::iter::once(None).chain(events.iter().map(Some));
+    html! {
+        @if events.is_empty() { p.lead { "No event is here." } } @else {
+            div.wide tabindex="0" role="region" aria-label="Events" {
+                table.events {
+                    thead { tr {
+                        th scope="col" { "#" } th scope="col" { "Time" } th.number scope="col" { "Later by" }
+                        th scope="col" { "Event" } th scope="col" { "Scope" } th scope="col" { "Fields" }
+                    } }
+                    tbody { @for (event, before) in events.iter().zip(before) { (row(event, before, path, run)) } }
+                }
+            }
+        }
+    }
+}
+
+fn row(event: &proto::Event, before: Option<&proto::Event>, path: &str, run: u32) -> Markup {
+    let later = before.and_then(|before| before.time.as_ref()).zip(event.time.as_ref());
+    let later = later.map(|(from, to)| milliseconds_between(from, to)).filter(|ms| *ms > 0);
+    html! {
+        tr id={ "p" (event.position) } class=[event.kind.ends_with("Failed").then_some("failed")] {
+            th scope="row" { a href={ (path) "/events/" (event.position) "?run=" (run) } { (event.position) } }
+            td { (exact(event.time.as_ref())) }
+            td.number { @if let Some(ms) = later { "+" (roughly(ms)) } }
+            td { (text(&event.kind)) }
+            td { (text(&event.scope)) }
+            td { code { (text(&event.fields)) } }
+        }
+    }
+}
+
+pub(super) async fn event(
+    State(site): State<Site>,
+    access: Access,
+    Path((id, position)): Path<(String, u64)>,
+    Query(wanted): Query<Wanted>,
+) -> Shown {
+    let after = position.saturating_sub(1);
+    let request = proto::HistoryRequest { execution_id: id.clone(), run: wanted.run, after, follow: false };
+    let mut answers = site.service.history(asked(access.clone(), request)).await?.into_inner();
+    let event = answers.next().await.transpose()?.filter(|event| event.position == position);
+    let event = event.ok_or_else(|| tonic::Status::not_found(format!("the history has no event {position}")))?;
+    let path = execution_path(&id);
+    let run = wanted.run.map_or(String::new(), |run| format!("&run={run}"));
+    let at = |to: u64| format!("{path}/events/{to}?{}", run.trim_start_matches('&'));
+    let body = html! {
+        nav.crumbs aria-label="Breadcrumbs" {
+            a href="/executions" { "Executions" } " / " a href=(path) { (text(&id)) } " / "
+            a href={ (path) "/history?to=" (position) (run) "#p" (position) } { "History" } " / "
+        }
+        h1 { "Event " (position) ": " (text(&event.kind)) }
+        dl.facts {
+            div { dt { "Time" } dd { (exact(event.time.as_ref())) } }
+            @if !event.scope.is_empty() { div { dt { "Scope" } dd { (text(&event.scope)) } } }
+        }
+        (value(&event.fields))
+        nav.paging aria-label="Events beside this one" {
+            @if position > 1 { a rel="prev" href=(at(position - 1)) { "Event " (position - 1) } }
+            a rel="next" href=(at(position + 1)) { "Event " (position + 1) }
+        }
+    };
+    Ok(layout::page(&Frame::new(format!("{id}: event {position}"), &access.caller, "Executions"), &body))
+}

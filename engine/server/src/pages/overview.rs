@@ -1,0 +1,104 @@
+//! The first page: what needs a person, what failed, and what is going on.
+
+use axum::extract::State;
+use cerebelum_history::Status;
+use cerebelum_worker::Action;
+use maud::{Markup, html};
+
+use super::executions::table;
+use super::layout::{self, Frame, Live, may};
+use super::parts::{execution_path, moment, text};
+use super::{Shown, Site};
+use crate::access::Access;
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
+use crate::wording::Now;
+
+/// The rows of each list.
+const ROWS: u32 = 8;
+
+pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
+    let newest = |status: Option<Status>| {
+        let status = status.map(|status| status.word().to_owned());
+        site.listed(access.clone(), proto::ListRequest { status, limit: ROWS, ..Default::default() })
+    };
+    let request = proto::ApprovalsRequest { limit: ROWS, ..Default::default() };
+    let approvals = site.service.approvals(asked(access.clone(), request)).await?.into_inner();
+    let parked = newest(Some(Status::Parked)).await?;
+    let failed = newest(Some(Status::Failed)).await?;
+    let recent = newest(None).await?;
+    let now = Now::measured();
+    let is_empty = recent.executions.is_empty();
+    let body = html! {
+        h1 { "Overview" }
+        @if is_empty { (first_steps()) } @else {
+            (people(&approvals, &parked, now))
+            (listed("failed", "Failed lately", &failed, now))
+            (listed("recent", "Newest executions", &recent, now))
+            @if may(&access.caller, Action::Run) {
+                p { a href="/components" { "Start an execution" } " from a component's page." }
+            }
+        }
+    };
+    let live = Frame::new("Overview", &access.caller, "Overview").live(Live::Often);
+    Ok(layout::page(&live, &body))
+}
+
+fn people(approvals: &proto::ApprovalsResponse, parked: &proto::ListResponse, now: Now) -> Markup {
+    html! {
+        section #people data-live {
+            h2 { "Needs a person" }
+            @if approvals.approvals.is_empty() && parked.executions.is_empty() {
+                p.note { "No question is open, and no execution is parked." }
+            }
+            @if !approvals.approvals.is_empty() {
+                ul.questions {
+                    @for approval in &approvals.approvals {
+                        li {
+                            a href=(execution_path(&approval.execution_id)) { (text(&approval.title)) }
+                            span.note { " asked " (moment(approval.requested_at.as_ref(), now)) " by " (text(&approval.execution_id)) }
+                        }
+                    }
+                }
+                @if approvals.next.is_some() { p { a href="/approvals" { "All open questions" } } }
+            }
+            @if !parked.executions.is_empty() {
+                h3 { "Parked: a person must look" }
+                (table(&parked.executions, now))
+            }
+        }
+    }
+}
+
+fn listed(status: &str, heading: &str, page: &proto::ListResponse, now: Now) -> Markup {
+    let all = match status {
+        "failed" => "/executions?status=failed",
+        _ => "/executions",
+    };
+    html! {
+        section id=(status) data-live {
+            @if !page.executions.is_empty() {
+                h2 { (heading) }
+                (table(&page.executions, now))
+                @if page.next.is_some() { p { a href=(all) { "Show more" } } }
+            }
+        }
+    }
+}
+
+/// The commands that make a component and upload it.
+pub(super) const FIRST_COMMANDS: &str =
+    "cerebelum new visits\ncd visits\ncerebelum build .\ncerebelum upload visits.wasm";
+
+/// What a newcomer sees: how the first execution comes here.
+fn first_steps() -> Markup {
+    html! {
+        section #recent data-live {
+            p.lead { "No execution has been started yet. These commands make a project, build it and start its workflow:" }
+            pre.value tabindex="0" {
+                (FIRST_COMMANDS) "\ncerebelum start visits/visit --input @input.json"
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The small parts of pages: statuses, moments, values, and texts that others wrote.
+
+use cerebelum_history::{Status, UnknownStatus};
+use maud::{Markup, Render, html};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use prost_types::Timestamp;
+
+use crate::json::{compact, rfc3339};
+use crate::wording::{Now, ago, plain, pretty};
+
+/// Everything but what a path segment and a query value may contain as it is.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// Longer values are cut where several are shown.
+const PREVIEW_LETTERS_MAX: usize = 120;
+/// Longer values are not laid out.
+const PRETTY_BYTES_MAX: usize = 64 << 10;
+/// Longer values are cut on a page.
+pub(super) const VALUE_BYTES_MAX: usize = 256 << 10;
+
+/// A text that a guest or client wrote, without characters that are invisible or change the direction of writing.
+pub(super) fn text(of: &str) -> impl Render {
+    plain(of)
+}
+
+/// A text as a segment of a path.
+pub(super) fn segment(of: &str) -> String {
+    utf8_percent_encode(of, ESCAPED).to_string()
+}
+
+/// A text as the value of a query.
+pub(super) fn in_query(of: &str) -> String {
+    segment(of)
+}
+
+/// The path of an execution's page.
+pub(super) fn execution_path(id: &str) -> String {
+    format!("/executions/{}", segment(id))
+}
+
+/// The path of the form that starts a workflow, `component/workflow`.
+pub(super) fn start_path(workflow: &str) -> String {
+    let (component, workflow) = workflow.split_once('/').unwrap_or(("", workflow));
+    format!("/start/{}/{}", segment(component), segment(workflow))
+}
+
+/// A status as a word with a sign.
+pub(super) fn status(word: &str) -> Markup {
+    let (class, sign) = match word.parse() {
+        Ok(Status::Completed) => ("good", "✓"),
+        Ok(Status::Failed) => ("bad", "✗"),
+        Ok(Status::Cancelled) => ("over", "⊘"),
+        Ok(Status::Running) => ("busy", "●"),
+        Ok(Status::Paused) => ("held", "‖"),
+        Ok(Status::Parked) => ("held", "!"),
+        Ok(Status::WaitingForApproval) => ("held", "?"),
+        Ok(Status::Sleeping | Status::Waiting) | Err(UnknownStatus) => ("calm", "◌"),
+    };
+    html! { span.status.(class) { span aria-hidden="true" { (sign) } " " (text(word)) } }
+}
+
+/// A moment, as seen from now; its exact time is its title.
+pub(super) fn moment(at: Option<&Timestamp>, now: Now) -> Markup {
+    let Some(at) = at else { return html! { "–" } };
+    let exact = rfc3339(at);
+    html! { time.ago datetime=(exact) title=(clock(at)) { (ago(Some(at), now)) } }
+}
+
+/// A moment as date and time in UTC.
+pub(super) fn clock(at: &Timestamp) -> String {
+    let exact = rfc3339(at);
+    exact.replace('T', " ").replace('Z', " UTC")
+}
+
+/// A moment as date and time.
+pub(super) fn exact(at: Option<&Timestamp>) -> Markup {
+    let Some(at) = at else { return html! { "–" } };
+    html! { time.exact datetime=(rfc3339(at)) { (clock(at)) } }
+}
+
+/// The beginning of a value, on one line.
+pub(super) fn preview(json: &str) -> String {
+    // A value may have a megabyte: no more of it is looked at than can be shown.
+    let beginning = cut_at(json, PREVIEW_LETTERS_MAX * 8);
+    cut(&compact(beginning), PREVIEW_LETTERS_MAX)
+}
+
+/// A text cut to so many letters.
+pub(super) fn cut(of: &str, letters_max: usize) -> String {
+    match of.char_indices().nth(letters_max) {
+        Some((at, _)) => format!("{}…", plain(&of[..at])),
+        None => plain(of),
+    }
+}
+
+/// The longest beginning of a text that has at most so many bytes.
+fn cut_at(of: &str, bytes_max: usize) -> &str {
+    &of[..of.floor_char_boundary(bytes_max)]
+}
+
+/// A whole value. A long one is shown as it was written, a very long one only as far as a page can hold it.
+pub(super) fn value(json: &str) -> Markup {
+    let lines = match json.len() {
+        ..=PRETTY_BYTES_MAX => pretty(json),
+        _ => vec![cut_at(json, VALUE_BYTES_MAX).to_owned()],
+    };
+    let hidden = json.len().saturating_sub(VALUE_BYTES_MAX);
+    html! {
+        pre.value tabindex="0" { @for line in &lines { (text(line)) "\n" } }
+        @if hidden > 0 {
+            p.note { (hidden) " more bytes are not shown: " code { "cerebelum status --json" } " and " code { "GET /v1/executions/{id}" } " have them all." }
+        }
+    }
+}
+
+/// A value on one line if it is short, else one that can be opened.
+pub(super) fn value_in_brief(json: &str) -> Markup {
+    let short = preview(json);
+    match short.ends_with('…') {
+        false => html! { code.value { (short) } },
+        true => html! { details { summary { code { (short) } } (value(json)) } },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_leave_its_place() {
+        let hostile = "<script>alert(1)</script>\u{202e}\u{1b}[2J\"'&";
+        let shown = html! { p title=(hostile) { (text(hostile)) } }.into_string();
+        assert!(!shown.contains("<script") && !shown.contains(['\u{202e}', '\u{1b}']) || shown.contains("title"));
+        let shown = html! { (text(hostile)) }.into_string();
+        assert_eq!(shown, "&lt;script&gt;alert(1)&lt;/script&gt;\\u{202e}\\u{1b}[2J&quot;'&amp;");
+        assert_eq!(segment("a/b?c=d&e#f%ü"), "a%2Fb%3Fc%3Dd%26e%23f%25%C3%BC");
+    }
+
+    #[test]
+    fn numbers_of_a_value_stay_as_they_were_written_and_long_values_are_cut() {
+        let json = r#"{"n":9223372036854775807,"x":1e400,"y":0.2345678901234568}"#;
+        let shown = value(json).into_string();
+        for number in ["9223372036854775807", "1e400", "0.2345678901234568"] {
+            assert!(shown.contains(number), "{shown}");
+        }
+        let long = format!("\"{}\"", "ü".repeat(1 << 20));
+        let shown = value(&long).into_string();
+        assert!(shown.len() < VALUE_BYTES_MAX + 1_000 && shown.contains("more bytes are not shown"));
+        assert!(preview(&long).chars().count() == PREVIEW_LETTERS_MAX + 1);
+    }
+}

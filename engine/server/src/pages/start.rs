@@ -1,0 +1,132 @@
+//! The form that starts an execution, made from the schema of the workflow's input.
+
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+use serde::Deserialize;
+use tonic::{Code, Status};
+
+use super::form;
+use super::layout::{self, Frame};
+use super::parts::{execution_path, segment, text};
+use super::{Shown, Site};
+use crate::access::Access;
+use crate::convert::refusal;
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
+use crate::span::Span;
+
+/// The execution whose input is the beginning of this one's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Wanted {
+    like: String,
+}
+
+/// What the form holds.
+#[derive(Debug, Default)]
+struct Held {
+    input: Option<String>,
+    id: String,
+    delay: String,
+    /// Why the last try was refused.
+    refused: Option<String>,
+}
+
+/// A component and one of its workflows.
+type Name = Path<(String, String)>;
+
+pub(super) async fn show(
+    State(site): State<Site>,
+    access: Access,
+    Path(name): Name,
+    Query(wanted): Query<Wanted>,
+) -> Shown {
+    let input = match wanted.like.as_str() {
+        "" => None,
+        like => {
+            let request = proto::StatusRequest { execution_id: like.to_owned() };
+            Some(site.service.status(asked(access.clone(), request)).await?.into_inner().input)
+        }
+    };
+    page(&site, &access, &name, Held { input, ..Held::default() }).await
+}
+
+async fn page(site: &Site, access: &Access, (component, workflow): &(String, String), held: Held) -> Shown {
+    let engine = site.service.engine.of(&access.caller);
+    let found = engine.workflow(component, workflow).await.map_err(refusal)?;
+    let schema = found.input_schema.as_ref().map(|schema| schema.as_str());
+    let path = format!("/start/{}/{}", segment(component), segment(workflow));
+    let body = html! {
+        nav.crumbs aria-label="Breadcrumbs" { a href="/components" { "Components" } " / " (text(component)) " / " }
+        h1 { "Start " (text(workflow)) }
+        @if let Some(summary) = &found.summary { p.lead { (text(summary)) } }
+        @if let Some(refused) = &held.refused { p.wrong #wrong role="alert" { (text(refused)) } }
+        form.stack.card method="post" action=(path) {
+            (form::fields(schema, held.input.as_deref(), "input"))
+            (options(&held, "o"))
+            button.main { "Start" }
+        }
+        details #raw {
+            summary { "Input as JSON" }
+            form.stack method="post" action=(path) {
+                (form::fields(None, held.input.as_deref(), "raw"))
+                (options(&held, "r"))
+                button.main { "Start" }
+            }
+        }
+        @if let Some(schema) = schema { details #schema { summary { "Schema of the input" } (super::parts::value(schema)) } }
+    };
+    Ok(layout::page(&Frame::new(format!("Start {workflow}"), &access.caller, "Components"), &body))
+}
+
+fn options(held: &Held, which: &str) -> Markup {
+    html! {
+        label for={ "id-" (which) } { "Id" span.note { " optional" } }
+        input id={ "id-" (which) } name="id" value=(held.id) maxlength="128" aria-describedby={ "idn-" (which) };
+        p.note id={ "idn-" (which) } { "The same id with the same input starts nothing twice." }
+        label for={ "delay-" (which) } { "Begin after" span.note { " optional" } }
+        input id={ "delay-" (which) } name="delay" value=(held.delay) placeholder="10m, 2h30m, 1d";
+    }
+}
+
+pub(super) async fn start(
+    State(site): State<Site>,
+    access: Access,
+    Path(name): Name,
+    Form(fields): Form<Vec<(String, String)>>,
+) -> Shown {
+    let take = |name: &str| fields.iter().find(|(held, _)| held == name).map(|(_, value)| value.trim().to_owned());
+    let (id, delay) = (take("id").unwrap_or_default(), take("delay").unwrap_or_default());
+    let input = form::json(&fields);
+    let started = start_with(&site, &access, &name, (input.clone(), &id, &delay)).await;
+    let refused = match started {
+        Ok(id) => return Ok(Redirect::to(&execution_path(&id)).into_response()),
+        Err(refused) if matches!(refused.code(), Code::InvalidArgument | Code::FailedPrecondition) => refused,
+        Err(refused) => return Err(refused.into()),
+    };
+    let refused = Some(refused.message().to_owned());
+    let page: Response = page(&site, &access, &name, Held { input: input.ok().flatten(), id, delay, refused }).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+}
+
+async fn start_with(
+    site: &Site,
+    access: &Access,
+    (component, workflow): &(String, String),
+    (input, id, delay): (Result<Option<String>, String>, &str, &str),
+) -> Result<String, Status> {
+    let delay: Span =
+        if delay.is_empty() { Span { ms: 0 } } else { delay.parse().map_err(Status::invalid_argument)? };
+    let request = proto::StartRequest {
+        workflow: format!("{component}/{workflow}"),
+        input: input.map_err(Status::invalid_argument)?.unwrap_or_default(),
+        execution_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
+        delay_ms: delay.ms,
+        ..Default::default()
+    };
+    Ok(site.service.start(asked(access.clone(), request)).await?.into_inner().execution_id)
+}

@@ -1,0 +1,15 @@
+//! How people are told about executions, in a terminal or in a browser: one wording for both.
+
+mod failure;
+mod moments;
+mod plain;
+mod pretty;
+mod steps;
+mod why;
+
+pub use failure::{failure_line, traceback_lines, without_traceback};
+pub use moments::{Now, ago, moment_ms, roughly};
+pub use plain::{harmless, plain};
+pub use pretty::pretty;
+pub use steps::{Row, What, step_rows};
+pub use why::why;

@@ -1,0 +1,150 @@
+//! One sentence that says why an execution is where it is, and what would bring it on.
+
+use cerebelum_history::Status;
+
+use super::{Now, ago, failure_line, moment_ms, roughly};
+use crate::json::compact;
+use crate::proto;
+
+/// The waits that matter most to a person come first.
+const RANKED: [&str; 10] = ["approval", "retry", "signal", "poll", "child", "delay", "start", "sleep", "fetch", "step"];
+/// Longer values of polls are cut.
+const VALUE_LETTERS_MAX: usize = 60;
+
+/// Why an execution is where it is.
+#[must_use]
+pub fn why(status: &proto::ExecutionStatus, now: Now) -> String {
+    let summary = status.summary.clone().unwrap_or_default();
+    let cause = || status.failure.as_ref().map(failure_line).unwrap_or_default();
+    let ended = ago(summary.ended_at.as_ref(), now);
+    match summary.status.parse() {
+        Ok(Status::Completed) => format!("It completed {ended}."),
+        Ok(Status::Failed) => format!("It failed {ended}: {}", cause()),
+        Ok(Status::Cancelled) => match status.failure.is_some() {
+            true => format!("It was cancelled {ended}: {}", cause()),
+            false => format!("It was cancelled {ended}."),
+        },
+        Ok(Status::Parked) => format!("A person must look at it: {}. It goes on once it is resumed.", cause()),
+        Ok(Status::Paused) => "It is paused: nothing new starts until it is resumed.".to_owned(),
+        _ => waits(status, now),
+    }
+}
+
+fn waits(status: &proto::ExecutionStatus, now: Now) -> String {
+    let rank = |wait: &proto::WaitingOn| RANKED.iter().position(|kind| *kind == wait.kind).unwrap_or(RANKED.len());
+    let until = |wait: &proto::WaitingOn| wait.until.as_ref().map_or(u64::MAX, moment_ms);
+    let first = status.waiting_on.iter().min_by_key(|wait| (rank(wait), until(wait)));
+    let Some(first) = first else { return "It is running.".to_owned() };
+    // The calls of a step that waits itself are in the list as well: they are what the step waits for.
+    let others = status.waiting_on.iter().filter(|wait| !matches!(wait.kind.as_str(), "step")).count();
+    let sentence = wait(first, status, now);
+    match others {
+        0 | 1 => format!("{sentence}."),
+        2 => format!("{sentence}; one other call is open."),
+        _ => format!("{sentence}; {} other calls are open.", others - 1),
+    }
+}
+
+fn wait(wait: &proto::WaitingOn, status: &proto::ExecutionStatus, now: Now) -> String {
+    let left = wait.until.as_ref().map(|until| roughly(moment_ms(until).saturating_sub(now.0)));
+    let (name, since) = (&wait.name, ago(wait.since.as_ref(), now));
+    let at_most = left.as_ref().map_or(String::new(), |left| format!(" for at most {left} more"));
+    let left = left.unwrap_or_else(|| "a moment".to_owned());
+    match wait.kind.as_str() {
+        "approval" => format!("It waits for a person{at_most}: “{name}”, asked {since}"),
+        "retry" => {
+            let attempts = wait.attempts.map_or(String::new(), |so_far| format!(", attempt {}", so_far + 1));
+            let cause = last_failure(wait, status).map_or(String::new(), |cause| format!(": {cause}"));
+            format!("Step `{name}` tries again in {left}{attempts}{cause}")
+        }
+        "signal" => format!("It waits for the signal `{name}`{at_most}, since {since}"),
+        "poll" => {
+            let last = wait.last.as_deref().map_or(String::new(), |last| format!(", the last one saw {}", cut(last)));
+            let checks = wait.attempts.unwrap_or_default();
+            format!("It polls `{name}` since {since}: {checks} checks so far{last}")
+        }
+        "child" => format!("It waits for the execution `{name}`, since {since}"),
+        "delay" => format!("It begins in {left}"),
+        "start" => format!("It starts the execution `{name}`"),
+        "sleep" => format!("It sleeps for {left} more"),
+        "fetch" => format!("It waits for the answer to {name}, since {since}"),
+        "step" => format!("Step `{name}` runs since {since}"),
+        kind => format!("It waits for {kind} `{name}`, since {since}"),
+    }
+}
+
+/// Why the last attempt of the step failed that is to be tried again.
+fn last_failure(retry: &proto::WaitingOn, status: &proto::ExecutionStatus) -> Option<String> {
+    let is_it = |step: &&proto::Step| step.name == retry.name && step.ended_at.is_none() && step.failure.is_some();
+    status.steps.iter().rev().find(is_it)?.failure.as_ref().map(failure_line)
+}
+
+fn cut(value: &str) -> String {
+    let value = compact(value);
+    match value.char_indices().nth(VALUE_LETTERS_MAX) {
+        Some((at, _)) => format!("{}…", &value[..at]),
+        None => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now(1_700_000_010_000);
+
+    fn at(seconds: i64) -> Option<prost_types::Timestamp> {
+        Some(prost_types::Timestamp { seconds: 1_700_000_000 + seconds, nanos: 0 })
+    }
+
+    fn told(status: &str, waiting_on: Vec<proto::WaitingOn>, failure: Option<&str>) -> String {
+        let summary = proto::Summary { status: status.into(), ended_at: at(7), ..Default::default() };
+        let failure = failure.map(|message| proto::Failure {
+            kind: "http-status".into(),
+            message: message.into(),
+            ..Default::default()
+        });
+        let step = proto::Step { name: "charge".into(), failure: failure.clone(), ..Default::default() };
+        let steps = vec![step];
+        why(&proto::ExecutionStatus { summary: Some(summary), waiting_on, failure, steps, ..Default::default() }, NOW)
+    }
+
+    fn wait(kind: &str, name: &str, until: Option<i64>) -> proto::WaitingOn {
+        let until = until.and_then(at);
+        proto::WaitingOn { kind: kind.into(), name: name.into(), since: at(0), until, ..Default::default() }
+    }
+
+    #[test]
+    fn an_execution_that_has_ended_says_how_and_one_that_is_held_says_what_to_do() {
+        for (status, sentence) in [
+            ("completed", "It completed 3.0s ago."),
+            ("failed", "It failed 3.0s ago: http-status: 503"),
+            ("cancelled", "It was cancelled 3.0s ago: http-status: 503"),
+            ("parked", "A person must look at it: http-status: 503. It goes on once it is resumed."),
+            ("paused", "It is paused: nothing new starts until it is resumed."),
+        ] {
+            assert_eq!(told(status, Vec::new(), Some("503")), sentence);
+        }
+    }
+
+    #[test]
+    fn the_wait_that_matters_most_is_told_and_the_others_are_counted() {
+        let retry = proto::WaitingOn { attempts: Some(3), ..wait("retry", "charge", Some(22)) };
+        let poll = proto::WaitingOn { attempts: Some(2), last: Some("\"new\"".into()), ..wait("poll", "ready", None) };
+        let all = |waits: &[&proto::WaitingOn]| {
+            told("waiting", waits.iter().map(|wait| (*wait).clone()).collect(), Some("503"))
+        };
+        assert_eq!(all(&[&retry]), "Step `charge` tries again in 12s, attempt 4: http-status: 503.");
+        assert_eq!(all(&[&poll]), "It polls `ready` since 10s ago: 2 checks so far, the last one saw \"new\".");
+        let sleep = wait("sleep", "", Some(70));
+        assert_eq!(
+            all(&[&sleep, &retry]),
+            "Step `charge` tries again in 12s, attempt 4: http-status: 503; one other call is open."
+        );
+        let approval = wait("approval", "Go live?", None);
+        let sentence = "It waits for a person: “Go live?”, asked 10s ago; 2 other calls are open.";
+        assert_eq!(all(&[&sleep, &approval, &retry]), sentence);
+        assert_eq!(all(&[]), "It is running.");
+        assert_eq!(all(&[&wait("step", "charge", None), &sleep]), "It sleeps for 1m more.");
+    }
+}

@@ -1,0 +1,230 @@
+//! Pages, as a browser without scripts gets them: read, acted on, and kept from others.
+
+use serde_json::json;
+use test_engine::{Database, Engine, component, root, until};
+
+use crate::rest::{Told, curl};
+
+on_both_databases!(
+    a_person_starts_answers_and_reads_without_scripts,
+    each_role_may_on_pages_what_it_may_elsewhere,
+    one_tenant_never_sees_another,
+);
+
+const FORM: &[&str] = &["-H", "content-type: application/x-www-form-urlencoded"];
+
+fn page(engine: &Engine, path: &str) -> Told {
+    let told = curl(engine, ("GET", path), &[], b"");
+    assert_eq!(told.status, 200, "{path}: {told:?}");
+    for header in ["content-type: text/html; charset=utf-8", "cache-control: no-store", "default-src 'none'"] {
+        assert!(told.head.contains(header), "{header} of {path}: {told:?}");
+    }
+    for never in ["style=\"", "onclick", "javascript:", "http://", "https://"] {
+        let body = told.body.replace("http://www.w3.org", "");
+        assert!(!body.contains(never), "{never} in {path}: {told:?}");
+    }
+    told
+}
+
+fn send(engine: &Engine, path: &str, more: &[&str], fields: &[(&str, &str)]) -> Told {
+    let body: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    let headers = [FORM, more].concat();
+    curl(engine, ("POST", path), &headers, body.as_bytes())
+}
+
+/// Where a form led to.
+fn led_to(told: &Told) -> String {
+    assert_eq!(told.status, 303, "{told:?}");
+    let location = told.head.lines().find_map(|line| line.strip_prefix("location: "));
+    location.unwrap_or_else(|| panic!("{told:?}")).to_owned()
+}
+
+fn upload(engine: &Engine) {
+    engine.ok(&["upload", &component("test-guests"), "--name", "guests"]);
+}
+
+fn a_person_starts_answers_and_reads_without_scripts(database: Database) {
+    let mut engine = Engine::start(database);
+    assert!(page(&engine, "/").body.contains("cerebelum new"), "a newcomer sees the first commands");
+    upload(&engine);
+    assert!(page(&engine, "/components").body.contains("/start/guests/asking"));
+    assert!(page(&engine, "/start/guests/asking").body.contains("name=\""));
+    let input = json!({"title": "May <b>I</b>?\u{202e}"}).to_string();
+    let start = [("json", input.as_str()), ("id", "q.1"), ("delay", "")];
+    assert_eq!(led_to(&send(&engine, "/start/guests/asking", &[], &start)), "/executions/q.1");
+    engine.kill_and_restart();
+    assert_eq!(led_to(&send(&engine, "/start/guests/asking", &[], &start)), "/executions/q.1", "it starts once");
+    let shown = until("it asks", || {
+        let shown = page(&engine, "/executions/q.1").body;
+        shown.contains("It waits for a person").then_some(shown)
+    });
+    assert!(shown.contains("May &lt;b&gt;I&lt;/b&gt;?\\u{202e}") && !shown.contains("<b>I"), "{shown}");
+    assert!(page(&engine, "/approvals").body.contains("May &lt;b&gt;I"));
+    assert!(page(&engine, "/").body.contains("/executions/q.1"));
+    assert_eq!(
+        led_to(&send(&engine, "/executions/q.1/signal", &[], &[("name", "s"), ("data", "7")])),
+        "/executions/q.1"
+    );
+    assert_eq!(led_to(&send(&engine, "/executions/q.1/pause", &[], &[])), "/executions/q.1");
+    until("it is paused", || page(&engine, "/executions/q.1").body.contains("It is paused").then_some(()));
+    led_to(&send(&engine, "/executions/q.1/resume", &[], &[]));
+    engine.kill_and_restart();
+    let answer = [("json", "{\"n\":1}"), ("by", "ada"), ("comment", "fine"), ("back", "/executions/q.1")];
+    let approved = until("it takes answers", || {
+        let told = send(&engine, "/approvals/q.1/approve", &[], &answer);
+        (told.status == 303).then_some(told)
+    });
+    assert_eq!(led_to(&approved), "/executions/q.1");
+    assert_eq!(engine.wait_for_end("q.1")["status"], "completed");
+    let again = send(&engine, "/approvals/q.1/approve", &[], &answer);
+    assert!(again.status >= 400 && again.status < 500 && again.body.contains("<h1>"), "{again:?}");
+    assert!(page(&engine, "/executions/q.1").body.contains("It completed"));
+    let history = page(&engine, "/executions/q.1/history").body;
+    assert!(history.contains("ApprovalReceived") && history.contains("id=\"p1\""), "{history}");
+    assert!(page(&engine, "/executions/q.1/events/1").body.contains("ExecutionStarted"));
+    assert!(page(&engine, "/executions/q.1/timeline").body.contains("<rect"));
+    page(&engine, "/executions/q.1/logs");
+    assert!(page(&engine, "/start/guests/asking?like=q.1").body.contains("May &lt;b&gt;I"));
+    assert!(page(&engine, "/executions?status=completed&workflow=guests/asking").body.contains("q.1"));
+    assert!(page(&engine, "/executions?status=failed").body.contains("No execution matches"));
+    assert_eq!(led_to(&curl(&engine, ("GET", "/executions?id=q.1"), &[], b"")), "/executions/q.1");
+    assert_eq!(led_to(&send(&engine, "/executions/q.1/delete", &[], &[])), "/executions");
+    assert_eq!(curl(&engine, ("GET", "/executions/q.1"), &[], b"").status, 404);
+}
+
+/// Method, path and the method of the service of each page, as the documentation has them.
+fn pages() -> Vec<(String, String, String)> {
+    let text = std::fs::read_to_string(root().join("docs/pages.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+    let all: Vec<_> = rows
+        .map(|row| {
+            let cells: Vec<&str> = row.split('|').collect();
+            let (method, path) = cell(cells[2]).split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+            (method, path, cell(cells[3]))
+        })
+        .collect();
+    assert!(all.len() >= 20, "{all:?}");
+    all
+}
+
+fn each_role_may_on_pages_what_it_may_elsewhere(database: Database) {
+    let engine = Engine::start(database);
+    let admin = crate::tenants::token(&engine, "", &["--role", "admin", "--name", "ada"]);
+    engine.ok(&["tenant", "create", "other", "--token", &admin]);
+    let table = crate::tenants::table_of_roles();
+    let filled = |path: &str| {
+        path.replace("{id}", "none").replace("{position}", "1").replace("{component}", "c").replace("{workflow}", "w")
+    };
+    for tenant in ["default", "other"] {
+        for (number, role) in ["admin", "developer", "operator", "approver", "viewer"].into_iter().enumerate() {
+            let token = ["--role", role, "--name", role, "--tenant", tenant];
+            let cookie = format!("cookie: cerebelum_token={}", crate::tenants::token(&engine, &admin, &token));
+            for (method, path, of) in pages() {
+                let (_, _, may) = table.iter().find(|(_, method, _)| *method == of).unwrap();
+                let told = curl(&engine, (&method, &filled(&path)), &["-H", &cookie], b"");
+                let expected = may[number] == "yes" || may[number] == "in default" && tenant == "default";
+                assert_eq!(
+                    !matches!(told.status, 401 | 403),
+                    expected,
+                    "{role} of {tenant}: {method} {path}: {told:?}"
+                );
+                assert!(told.status < 500, "{method} {path}: {told:?}");
+            }
+        }
+    }
+    for (method, path, _) in pages() {
+        let told = curl(&engine, (&method, &filled(&path)), &[], b"");
+        match method.as_str() {
+            "GET" => assert!(led_to(&told).starts_with("/login?to=%2F"), "{told:?}"),
+            _ => assert_eq!(told.status, 401, "{told:?}"),
+        }
+        // The cookie belongs to pages: programs send a header.
+        let bearer = format!("authorization: Bearer {admin}");
+        let told = curl(&engine, (&method, &filled(&path)), &["-H", &bearer], b"");
+        assert!(matches!(told.status, 303 | 401), "{told:?}");
+    }
+    let cookie = format!("cookie: cerebelum_token={admin}");
+    assert_eq!(curl(&engine, ("GET", "/v1/executions"), &["-H", &cookie], b"").status, 401);
+}
+
+fn one_tenant_never_sees_another(database: Database) {
+    let engine = Engine::start(database);
+    let admin = crate::tenants::token(&engine, "", &["--role", "admin", "--name", "ada"]);
+    engine.ok(&["tenant", "create", "other", "--token", &admin]);
+    let token = crate::tenants::token(&engine, &admin, &["--role", "admin", "--name", "eve", "--tenant", "other"]);
+    let wasm = component("test-guests");
+    engine.ok(&["upload", &wasm, "--name", "guests", "--token", &admin]);
+    let input = json!({"title": "Ours?"}).to_string();
+    engine.ok(&["start", "guests/asking", "--input", &input, "--id", "ours", "--token", &admin]);
+    let login = send(&engine, "/login", &[], &[("token", &token), ("to", "/executions/ours")]);
+    assert_eq!(led_to(&login), "/executions/ours");
+    assert!(login.head.contains("httponly; samesite=strict"), "{login:?}");
+    let wrong = send(&engine, "/login", &[], &[("token", "cb_000000000000_00"), ("to", "//evil.example")]);
+    assert!(wrong.status == 401 && !wrong.body.contains("evil"), "{wrong:?}");
+    let cookie = format!("cookie: cerebelum_token={token}");
+    for path in ["/", "/executions", "/approvals", "/components"] {
+        let told = curl(&engine, ("GET", path), &["-H", &cookie], b"");
+        assert!(told.status == 200 && !told.body.contains("ours") && !told.body.contains("Ours?"), "{path}: {told:?}");
+    }
+    for path in ["", "/history", "/timeline", "/logs", "/events/1"] {
+        let told = curl(&engine, ("GET", &format!("/executions/ours{path}")), &["-H", &cookie], b"");
+        assert_eq!(told.status, 404, "{path}: {told:?}");
+    }
+    for verb in ["cancel", "terminate", "pause", "resume", "delete"] {
+        let told = send(&engine, &format!("/executions/ours/{verb}"), &["-H", &cookie], &[]);
+        assert_eq!(told.status, 404, "{verb}: {told:?}");
+    }
+    let told = send(&engine, "/approvals/ours/approve", &["-H", &cookie], &[("json", "{}")]);
+    assert_eq!(told.status, 404, "{told:?}");
+    let out = send(&engine, "/logout", &["-H", &cookie], &[]);
+    assert!(led_to(&out) == "/login" && out.head.contains("cerebelum_token=; path=/;"), "{out:?}");
+}
+
+#[test]
+fn pages_of_others_reach_nothing_and_their_links_ask_again() {
+    let engine = Engine::start(Database::Sqlite);
+    upload(&engine);
+    let fields = [("json", "1"), ("id", "evil"), ("delay", "")];
+    for headers in [
+        &["-H", "origin: http://evil.example"][..],
+        &["-H", "sec-fetch-site: cross-site"],
+        &["-H", "sec-fetch-site: cross-site", "-H", "sec-fetch-mode: navigate", "-H", "sec-fetch-dest: document"],
+        &["-H", "host: evil.example"],
+    ] {
+        let told = send(&engine, "/start/guests/sleeper", headers, &fields);
+        assert!(matches!(told.status, 403 | 421), "{headers:?}: {told:?}");
+    }
+    let link = ["-H", "sec-fetch-site: cross-site", "-H", "sec-fetch-mode: navigate", "-H", "sec-fetch-dest: document"];
+    let told = curl(&engine, ("GET", "/executions"), &link, b"");
+    assert!(told.status == 200 && told.body.contains("http-equiv=\"refresh\""), "{told:?}");
+    assert!(!told.body.contains("Executions"), "nothing is shown in answer to the request of another page: {told:?}");
+    for dest in ["iframe", "image", "empty"] {
+        let framed = format!("sec-fetch-dest: {dest}");
+        let told = curl(
+            &engine,
+            ("GET", "/executions"),
+            &["-H", "sec-fetch-site: cross-site", "-H", "sec-fetch-mode: navigate", "-H", &framed],
+            b"",
+        );
+        assert_eq!(told.status, 403, "{told:?}");
+    }
+    assert_eq!(engine.json(&["list"]), json!([]));
+}
+
+#[test]
+fn values_are_shown_and_started_again_digit_for_digit() {
+    let engine = Engine::start(Database::Sqlite);
+    upload(&engine);
+    let input = r#"{"title":"n","more":[9223372036854775807,1e400,0.2345678901234568,"=1+1"]}"#;
+    led_to(&send(&engine, "/start/guests/asking", &[], &[("json", input), ("id", "digits")]));
+    let shown = page(&engine, "/executions/digits").body;
+    let again = page(&engine, "/start/guests/asking?like=digits").body;
+    for digits in ["9223372036854775807", "1e400", "0.2345678901234568"] {
+        assert!(shown.contains(digits) && again.contains(digits), "{digits}: {shown} {again}");
+    }
+    let wrong = send(&engine, "/start/guests/asking", &[], &[("json", "{\"title\": "), ("id", "wrong")]);
+    assert!(wrong.status == 422 && wrong.body.contains("is not JSON") && wrong.body.contains("wrong"), "{wrong:?}");
+    let odd = send(&engine, "/start/guests/asking", &[], &[("json", input), ("id", "a b")]);
+    assert!(odd.status == 422 && odd.body.contains("execution id"), "{odd:?}");
+}
