@@ -25,7 +25,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
-pub const ACTIONS: [(&str, Action); 36] = [
+pub const ACTIONS: [(&str, Action); 39] = [
     ("Upload", Action::Develop),
     ("Components", Action::Read),
     ("RemoveComponent", Action::Develop),
@@ -40,6 +40,9 @@ pub const ACTIONS: [(&str, Action); 36] = [
     ("Approvals", Action::Read),
     ("Approve", Action::Decide),
     ("Reject", Action::Decide),
+    ("CreateApprovalLink", Action::Decide),
+    ("ApprovalLinks", Action::Decide),
+    ("RevokeApprovalLink", Action::Decide),
     ("Signal", Action::Run),
     ("Cancel", Action::Run),
     ("Terminate", Action::Run),

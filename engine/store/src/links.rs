@@ -235,7 +235,7 @@ pub(crate) async fn revoke(
         where used_at is null and revoked_at is null and digest in (
             select l.digest from approvals a join approval_links l
                 on l.tenant_id = a.tenant_id and l.execution_no = a.execution_no and l.approval_id = a.id
-            where a.tenant_id = $1 and a.id = $2 and substr(l.digest, 1, $4) = $3)",
+            where a.tenant_id = $1 and a.id = $2 and substr(l.digest, 1, cast($4 as integer)) = $3)",
     );
     let mut session = database.write().await?;
     let values = [tenant.into(), question.into(), id.into(), LINK_ID_DIGITS.into()];

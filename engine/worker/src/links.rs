@@ -237,15 +237,18 @@ impl Engine {
         engine.answer(question, Author { by: &link.name, note, link: Some(digest) }, decision).await
     }
 
+    /// Counts a look-up of a link, if there may be one more.
+    fn admits_lookup(&self) -> bool {
+        let mut lookups = self.identities.link_lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        lookups.take(LINK_LOOKUPS_PER_SECOND, self.node.runtime.boot_ms())
+    }
+
     /// The link with this token, found by its digest.
     async fn found_link(&self, token: &str) -> Result<(Digest, FoundLink), ApiError> {
         let unknown = || ApiError::NotFound("this link is not valid: ask for a new one".to_owned());
         let secret = URL_SAFE_NO_PAD.decode(token).ok().filter(|secret| secret.len() == LINK_BYTES);
         let digest = Digest::of(&secret.ok_or_else(unknown)?);
-        let mut lookups = self.identities.link_lookups.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_admitted = lookups.take(LINK_LOOKUPS_PER_SECOND, self.node.runtime.boot_ms());
-        drop(lookups);
-        if !is_admitted {
+        if !self.admits_lookup() {
             return Err(ApiError::Quota("too many links are opened at the moment: try again in a minute".to_owned()));
         }
         let found = self.node.store.find_link(&digest).await.map_err(unavailable)?.ok_or_else(unknown)?;
