@@ -1,6 +1,6 @@
 //! Questions to people. A single compare-and-set on a question's row decides each one (L9).
 
-use cerebelum_history::ExecutionId;
+use cerebelum_history::{Digest, ExecutionId, Timestamp};
 
 use crate::audit::{self, Act};
 use crate::database::Database;
@@ -9,9 +9,7 @@ use crate::error::StoreError;
 use crate::hints::InboxNotice;
 use crate::inbox;
 use crate::links;
-use crate::model::{
-    Answer, AnswerOutcome, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, Incarnation, TenantId,
-};
+use crate::model::{AnswerOutcome, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, Incarnation, TenantId};
 use crate::requests::ApprovalFilter;
 use crate::sql::{Row, Session, Statement};
 
@@ -23,6 +21,24 @@ const PAGE_BYTES_MAX: usize = 8 << 20;
 const READ_AT_ONCE: usize = 32;
 /// Sorts after all ids, which are ASCII.
 const LAST_ID: &str = "\u{10ffff}";
+
+/// An answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The tenant whose question it is.
+    pub tenant: TenantId,
+    /// The question.
+    pub id: String,
+    /// The time of the asking to which this is the answer. An execution that was reopened may ask again, and otherwise.
+    /// None for whichever is open.
+    pub asked_at: Option<Timestamp>,
+    /// What becomes of the question.
+    pub to: ApprovalState,
+    /// What the execution is told.
+    pub message: String,
+    /// The digest of the link with which it came, which is used up.
+    pub link: Option<Digest>,
+}
 
 /// Inserts questions. If an execution asks one of its questions again, that question is open again. An id that belongs
 /// to another execution is left alone.

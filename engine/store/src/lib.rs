@@ -47,6 +47,7 @@ mod sweep;
 mod walls;
 
 pub use address::server_of;
+pub use approvals::Answer;
 pub use audit::{Act, Actor, AuditFilter, AuditPage, AuditRow};
 pub use clock::{Clocks, MachineClocks};
 pub use contract::{AuditStore, ComponentStore, IdentityStore, LinkStore, SecretStore, Store, StoreFuture};

@@ -234,24 +234,6 @@ pub enum AnswerOutcome {
     Unknown,
 }
 
-/// An answer to a question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// The tenant whose question it is.
-    pub tenant: TenantId,
-    /// The question.
-    pub id: String,
-    /// The time of the asking to which this is the answer. An execution that was reopened may ask again, and otherwise.
-    /// None for whichever is open.
-    pub asked_at: Option<Timestamp>,
-    /// What becomes of the question.
-    pub to: ApprovalState,
-    /// What the execution is told.
-    pub message: String,
-    /// The digest of the link with which it came, which is used up.
-    pub link: Option<Digest>,
-}
-
 /// A message to an execution. Messages are ordered by arrival.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxRow {

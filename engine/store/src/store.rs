@@ -9,6 +9,7 @@ use futures::FutureExt;
 use tokio::sync::broadcast;
 
 use crate::append::{Appender, RecentReceipts};
+use crate::approvals::Answer;
 use crate::audit::{Act, AuditFilter, AuditPage};
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::Uploads;
@@ -22,8 +23,8 @@ use crate::hints::Hints;
 use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
 use crate::model::{
-    Answer, AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, ExecutionKey, ExecutionRow,
-    Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
+    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, Existing,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
 };
 use crate::program_ids::ProgramIds;
 use crate::removal::{Removable, Version};
