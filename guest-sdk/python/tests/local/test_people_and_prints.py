@@ -102,7 +102,8 @@ def test_a_malformed_list_of_approvers_fails_the_call(wrong: Any) -> None:
         return "asked"
 
     output = execute(flow, approve=lambda question: True).output
-    assert output.startswith("invalid-argument False") and "approver" in output
+    assert output.startswith("invalid-argument False")
+    assert "approver" in output
 
 
 def test_one_approver_is_a_list_of_one() -> None:
