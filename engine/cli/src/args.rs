@@ -1,5 +1,6 @@
 //! The verbs and their flags. The comments here are the help texts and `docs/cli.md`.
 
+mod approvals;
 mod identity;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
 use crate::durations::{Moment, Span};
+pub(crate) use approvals::{Approvals, ApprovalsVerb, Link};
 pub(crate) use identity::{Audit, CreateToken, Login, SecretVerb, TenantVerb, TokenVerb};
 
 /// Durable workflows: write ordinary async functions, compile them to WebAssembly, upload, start.
@@ -411,13 +413,6 @@ pub(crate) struct Logs {
     /// Go on with new lines until the execution has ended
     #[arg(long)]
     pub(crate) follow: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Approvals {
-    /// Only those of this execution
-    #[arg(long, value_name = "ID")]
-    pub(crate) execution: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -98,6 +98,11 @@ impl Client {
         Ok(Self { engine, url })
     }
 
+    /// The address of a page of this engine.
+    pub(crate) fn address_of(&self, path: &str) -> String {
+        format!("{}{path}", self.url.trim_end_matches('/'))
+    }
+
     /// Converts an error of this engine.
     pub(crate) fn stop(&self, status: &Status) -> CliError {
         CliError::from_status(status, &self.url)

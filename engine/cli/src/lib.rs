@@ -97,7 +97,10 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Watch(one) => asking.watch(&one.id).await,
         Verb::History(args) => asking.history(args).await,
         Verb::Logs(args) => asking.logs(args).await,
-        Verb::Approvals(args) => asking.approvals(args).await,
+        Verb::Approvals(args) => match args.verb {
+            None => asking.approvals(args.execution).await,
+            Some(verb) => asking.links(verb).await,
+        },
         Verb::Approve(args) => asking.approve(args).await,
         Verb::Reject(args) => asking.reject(args).await,
         Verb::Signal(args) => asking.signal(args).await,

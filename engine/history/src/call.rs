@@ -70,7 +70,7 @@ pub struct ApprovalRequest {
     pub title: String,
     /// The data that the person needs for an answer.
     pub data: Json,
-    /// The JSON Schema of the answer.
+    /// The JSON Schema of the answer, with the list of approvers if there is one ([`crate::Approvers`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Json>,
     /// How long the question can be answered.

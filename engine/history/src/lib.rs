@@ -1,6 +1,7 @@
 //! What happened, and what follows from it. This crate is pure: it has no IO, no async code, no clock and no source of
 //! random numbers.
 
+mod approvers;
 mod attributes;
 mod body;
 mod call;
@@ -24,6 +25,7 @@ mod timeline;
 mod value;
 mod verb;
 
+pub use approvers::{APPROVER_ROLES, APPROVERS_KEYWORD, Approvers};
 pub use attributes::{check_attribute, check_attributes};
 pub use call::{
     Approval, ApprovalRequest, Call, HttpRequest, HttpResponse, Outcome, RetryPolicy, StepCall, StepOptions,
@@ -41,10 +43,11 @@ pub use ids::{CallName, Digest, ExecutionId, InvalidName, Position, Scope, Times
 pub use journal::NonDeterminism;
 pub use keys::Seed;
 pub use limits::{
-    APPROVAL_BYTES_MAX, ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTES_BYTES_MAX, ATTRIBUTES_MAX, CHILD_DEPTH_MAX,
-    DETAILS_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, KIND_BYTES_MAX, LAST_CHECK_BYTES_MAX, MESSAGE_BYTES_MAX,
-    NAME_BYTES_MAX, OPEN_CALL_BYTES_MAX, OPEN_CALLS_MAX, OPEN_CHILDREN_MAX, POLL_INTERVAL_MS_MIN, RETRY_DELAY_MS_MIN,
-    ROUND_BYTES_MAX, RUN_LOG_BYTES_MAX, STEP_DEPTH_MAX, VALUE_BYTES_MAX, VALUE_DEPTH_MAX, WAIT_MS_MAX,
+    APPROVAL_BYTES_MAX, APPROVER_BYTES_MAX, APPROVERS_MAX, ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTES_BYTES_MAX,
+    ATTRIBUTES_MAX, CHILD_DEPTH_MAX, DETAILS_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, KIND_BYTES_MAX,
+    LAST_CHECK_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, OPEN_CALL_BYTES_MAX, OPEN_CALLS_MAX, OPEN_CHILDREN_MAX,
+    POLL_INTERVAL_MS_MIN, RETRY_DELAY_MS_MIN, ROUND_BYTES_MAX, RUN_LOG_BYTES_MAX, STEP_DEPTH_MAX, VALUE_BYTES_MAX,
+    VALUE_DEPTH_MAX, WAIT_MS_MAX,
 };
 pub use open::{Attempts, CallPhase, OpenCall, OpenPoll, OpenStep, PinnedStep};
 pub use planted::planted;

@@ -33,6 +33,10 @@ pub const STEP_DEPTH_MAX: usize = 16;
 pub const CHILD_DEPTH_MAX: u32 = 16;
 /// The most bytes that a question to a person may hold: its data and the schema of its answer.
 pub const APPROVAL_BYTES_MAX: usize = 256 << 10;
+/// The most entries in a question's list of approvers.
+pub const APPROVERS_MAX: usize = 32;
+/// The longest entry in a question's list of approvers, in bytes.
+pub const APPROVER_BYTES_MAX: usize = 256;
 /// The most attributes that an execution may have.
 pub const ATTRIBUTES_MAX: usize = 64;
 /// The most bytes that the names and values of all attributes may hold together.

@@ -1,8 +1,8 @@
 //! Converts between the types of the WIT contract and those of the engine, and rejects invalid arguments.
 
 use cerebelum_history::{
-    Approval, ApprovalRequest, ExecutionId, Failure, HttpRequest, HttpResponse, InvalidJson, Json, PollPolicy,
-    RetryPolicy, StepCall, StepOptions, WorkflowCall, kind,
+    Approval, ApprovalRequest, Approvers, ExecutionId, Failure, HttpRequest, HttpResponse, InvalidJson, Json,
+    PollPolicy, RetryPolicy, StepCall, StepOptions, WorkflowCall, kind,
 };
 
 use crate::bindings::{durable, http, types};
@@ -104,11 +104,12 @@ pub(crate) fn approval_request(asked: durable::ApprovalRequest) -> Result<Approv
     })
 }
 
-/// Checks the schema of an approval's answer. Its limits depend on its text alone, so that every rerun of the guest
-/// gets the same result.
+/// Checks the schema of an approval's answer, and the list of approvers in it. Its limits depend on its text alone, so
+/// that every rerun of the guest gets the same result.
 fn schema(text: String) -> Result<Json, Failure> {
     let json = json(text, "an approval's schema")?;
     Schema::parse(json.as_str()).map_err(|why| invalid(format!("an approval's schema is not accepted: {why}")))?;
+    Approvers::of(Some(&json)).map_err(|why| invalid(format!("an approval's approvers are not accepted: {why}")))?;
     Ok(json)
 }
 

@@ -27,7 +27,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
-pub const ACTIONS: [(&str, Action); 36] = [
+pub const ACTIONS: [(&str, Action); 39] = [
     ("Upload", Action::Develop),
     ("Components", Action::Read),
     ("RemoveComponent", Action::Develop),
@@ -42,6 +42,9 @@ pub const ACTIONS: [(&str, Action); 36] = [
     ("Approvals", Action::Read),
     ("Approve", Action::Decide),
     ("Reject", Action::Decide),
+    ("CreateApprovalLink", Action::Decide),
+    ("ApprovalLinks", Action::Decide),
+    ("RevokeApprovalLink", Action::Decide),
     ("Signal", Action::Run),
     ("Cancel", Action::Run),
     ("Terminate", Action::Run),
@@ -234,7 +237,7 @@ fn refused_with(answer: &Response) -> Option<ApiError> {
 }
 
 /// The address from which a request comes: that of the connection or, behind a proxy, the one that the proxy noted last.
-fn address(headers: &HeaderMap, peer: IpAddr, origins: Origins) -> IpAddr {
+pub(crate) fn address(headers: &HeaderMap, peer: IpAddr, origins: Origins) -> IpAddr {
     if origins != Origins::BehindProxy {
         return peer;
     }

@@ -2,9 +2,9 @@
 
 use cerebelum_history::{Failure, Json, Timestamp, UnknownStatus};
 use cerebelum_worker::{
-    ApiError, ApprovalView, AuditRequest, AuditRow, Caller, ComponentInfo, CreatedToken, EventView, ExecutionStatus,
-    ListRequest, LogView, ProgressView, QuotaView, SecretView, StartRequest, StepView, Summary, TenantDetail,
-    TenantView, TokenView, WaitingOn,
+    ApiError, ApprovalLinkView, ApprovalView, AuditRequest, AuditRow, Caller, ComponentInfo, CreatedLink, CreatedToken,
+    EventView, ExecutionStatus, LINK_PATH, ListRequest, LogView, ProgressView, QuotaView, SecretView, StartRequest,
+    StepView, Summary, TenantDetail, TenantView, TokenView, WaitingOn,
 };
 
 use crate::proto;
@@ -242,7 +242,30 @@ impl From<ApprovalView> for proto::Approval {
             requested_at: Some(moment(from.requested_at)),
             deadline: from.deadline.map(moment),
             state: from.state,
+            approvers: from.approvers,
         }
+    }
+}
+
+impl From<ApprovalLinkView> for proto::ApprovalLink {
+    fn from(from: ApprovalLinkView) -> Self {
+        Self {
+            link_id: from.id,
+            approval_id: from.approval,
+            name: from.name,
+            decisions: from.decisions.into_iter().map(str::to_owned).collect(),
+            created_by: from.created_by,
+            created_at: Some(moment(from.created_at)),
+            expires_at: Some(moment(from.expires_at)),
+            used_at: from.used_at.map(moment),
+            revoked_at: from.revoked_at.map(moment),
+        }
+    }
+}
+
+impl From<CreatedLink> for proto::CreatedApprovalLink {
+    fn from(from: CreatedLink) -> Self {
+        Self { link: Some(from.view.into()), path: format!("{LINK_PATH}{}", from.token), token: from.token }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The JSON that programs read: one shape for every message, each on one line, with guests' values as they were
 //! written.
 
+pub(crate) mod links;
 pub(crate) mod shapes;
 pub(crate) mod tenants;
 
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::proto;
+use links::{CreatedLinkJson, LinkJson, LinksJson};
 use shapes::{
     ApprovalJson, ApprovalsJson, ComponentJson, ComponentsJson, DecidedJson, EventJson, ExecutionsJson, LogJson,
     RemovedJson, ResultJson, StatusJson, SummaryJson,
@@ -147,6 +149,25 @@ pub fn executions(page: &proto::ListResponse) -> String {
 #[must_use]
 pub fn approvals(page: &proto::ApprovalsResponse) -> String {
     line(&ApprovalsJson { approvals: page.approvals.iter().map(Into::into).collect(), next: page.next.as_deref() })
+}
+
+/// A link, without its secret.
+#[must_use]
+pub fn link(link: &proto::ApprovalLink) -> String {
+    line(&LinkJson::from(link))
+}
+
+/// A new link, with its secret, and its address if that is known.
+#[must_use]
+pub fn created_link(created: &proto::CreatedApprovalLink, url: Option<&str>) -> String {
+    let link = created.link.clone().unwrap_or_default();
+    line(&CreatedLinkJson { link: LinkJson::from(&link), path: &created.path, token: &created.token, url })
+}
+
+/// The links of a question.
+#[must_use]
+pub fn links(all: &proto::ApprovalLinksResponse) -> String {
+    line(&LinksJson { links: all.links.iter().map(Into::into).collect() })
 }
 
 /// Components.

@@ -12,6 +12,7 @@ mod executions;
 mod form;
 mod history;
 mod layout;
+mod link;
 mod logs;
 mod overview;
 mod parts;
@@ -68,6 +69,8 @@ pub(crate) fn routes(service: Arc<Service>, origins: Origins) -> (axum::Router, 
         .open_form("/login", session::login)
         .open_form("/logout", session::logout)
         .open(assets::PATH, assets::get)
+        .open("/a/{token}", link::show)
+        .open_form("/a/{token}", link::decide)
         .page("/", "List", overview::show)
         .page("/executions", "List", executions::show)
         .page("/executions/{id}", "Status", execution::show)

@@ -97,6 +97,8 @@ fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::approve))
         .routes(routes!(approvals::reject))
+        .routes(routes!(approvals::create_link, approvals::links))
+        .routes(routes!(approvals::revoke_link))
         .routes(routes!(tenants::who_am_i))
         .routes(routes!(tenants::create_token, tenants::tokens))
         .routes(routes!(tenants::revoke_token))

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cerebelum_worker::{ApprovalsRequest, Caller, Decision, Engine, ReopenMode, TenantEngine, TokenRequest};
+use cerebelum_worker::{
+    ApprovalsRequest, Caller, Decision, Engine, LinkRequest, ReopenMode, TenantEngine, TokenRequest,
+};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -194,6 +196,36 @@ impl Verbs for Service {
         let caller = self.caller(&request).await?;
         let request = request.into_inner();
         self.decide(caller, (&request.id, request.by), Decision::Reject { reason: request.reason }).await
+    }
+
+    async fn create_approval_link(
+        &self,
+        request: Request<proto::CreateApprovalLinkRequest>,
+    ) -> Answer<proto::CreatedApprovalLink> {
+        let caller = self.caller(&request).await?;
+        let proto::CreateApprovalLinkRequest { id, name, only, expires_in_ms } = request.into_inner();
+        let request = LinkRequest { id, name, only, expires_in_ms };
+        let created = self.engine.create_approval_link(&caller, request).await.map_err(refusal)?;
+        Ok(Response::new(created.into()))
+    }
+
+    async fn approval_links(
+        &self,
+        request: Request<proto::ApprovalLinksRequest>,
+    ) -> Answer<proto::ApprovalLinksResponse> {
+        let caller = self.caller(&request).await?;
+        let links = self.engine.approval_links(&caller, &request.into_inner().id).await.map_err(refusal)?;
+        Ok(Response::new(proto::ApprovalLinksResponse { links: links.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn revoke_approval_link(
+        &self,
+        request: Request<proto::RevokeApprovalLinkRequest>,
+    ) -> Answer<proto::RevokeApprovalLinkResponse> {
+        let caller = self.caller(&request).await?;
+        let proto::RevokeApprovalLinkRequest { id, link_id } = request.into_inner();
+        self.engine.revoke_approval_link(&caller, &id, &link_id).await.map_err(refusal)?;
+        Ok(Response::new(proto::RevokeApprovalLinkResponse {}))
     }
 
     async fn signal(&self, request: Request<proto::SignalRequest>) -> Answer<proto::SignalResponse> {

@@ -1,6 +1,6 @@
 //! Questions to people. A single compare-and-set on a question's row decides each one (L9).
 
-use cerebelum_history::ExecutionId;
+use cerebelum_history::{Digest, ExecutionId, Timestamp};
 
 use crate::audit::{self, Act};
 use crate::database::Database;
@@ -8,9 +8,10 @@ use crate::db_error::{DbError, Error};
 use crate::error::StoreError;
 use crate::hints::InboxNotice;
 use crate::inbox;
+use crate::links;
 use crate::model::{AnswerOutcome, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, Incarnation, TenantId};
 use crate::requests::ApprovalFilter;
-use crate::sql::{Row, Statement};
+use crate::sql::{Row, Session, Statement};
 
 /// The most questions on a page.
 const PAGE_MAX: u32 = 1_000;
@@ -20,6 +21,24 @@ const PAGE_BYTES_MAX: usize = 8 << 20;
 const READ_AT_ONCE: usize = 32;
 /// Sorts after all ids, which are ASCII.
 const LAST_ID: &str = "\u{10ffff}";
+
+/// An answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The tenant whose question it is.
+    pub tenant: TenantId,
+    /// The question.
+    pub id: String,
+    /// The time of the asking to which this is the answer. An execution that was reopened may ask again, and otherwise.
+    /// None for whichever is open.
+    pub asked_at: Option<Timestamp>,
+    /// What becomes of the question.
+    pub to: ApprovalState,
+    /// What the execution is told.
+    pub message: String,
+    /// The digest of the link with which it came, which is used up.
+    pub link: Option<Digest>,
+}
 
 /// Inserts questions. If an execution asks one of its questions again, that question is open again. An id that belongs
 /// to another execution is left alone.
@@ -46,9 +65,7 @@ pub(crate) static CLOSE: Statement = Statement::new(
 /// See [`crate::Store::answer`].
 pub(crate) async fn answer(
     database: &Database,
-    (tenant, id): (TenantId, &str),
-    to: ApprovalState,
-    message: &str,
+    answer: &Answer,
     act: Option<&Act>,
 ) -> Result<(AnswerOutcome, Option<InboxNotice>), DbError> {
     // The deadline is compared with the database's own clock: several engines take answers, each with a steady clock of
@@ -57,7 +74,8 @@ pub(crate) async fn answer(
     static COMPARE_AND_SET: Statement = Statement::new(
         "with open as materialized (
             select tenant_id, id, deadline from approvals
-            where tenant_id = $1 and id = $2 and state = 0 {postgres: for no key update}
+            where tenant_id = $1 and id = $2 and state = 0 and requested_at = coalesce($4, requested_at)
+            {postgres: for no key update}
         )
         update approvals as a set state = $3 from open
         where a.tenant_id = open.tenant_id and a.id = open.id and (open.deadline is null or open.deadline > {clock})
@@ -65,32 +83,47 @@ pub(crate) async fn answer(
     );
     static ASKED_BY: Statement =
         Statement::new("select id, owner from executions where tenant_id = $1 and execution_no = $2");
-    // The row is locked: if an answer is just arriving in time, that answer counts, and not the state that was
-    // committed before.
-    static ENDED: Statement =
-        Statement::new("select state from approvals where tenant_id = $1 and id = $2 {postgres: for no key update}");
+    let Answer { tenant, id, asked_at, to, message, link } = answer;
     let mut session = database.write().await?;
-    let mut set = session.rows(&COMPARE_AND_SET, &[tenant.into(), id.into(), state_no(to).into()]).await?;
-    let Some(set) = set.first_mut() else {
-        let mut ended = session.rows(&ENDED, &[tenant.into(), id.into()]).await?;
-        let Some(ended) = ended.first_mut() else { return Ok((AnswerOutcome::Unknown, None)) };
-        let state = match state_of(ended.int()?) {
-            // The question has timed out, although no batch has recorded that yet.
-            Some(ApprovalState::Open) => ApprovalState::TimedOut,
-            Some(state) => state,
-            None => return Err(corrupt(id).into()),
-        };
-        return Ok((AnswerOutcome::TooLate(state), None));
-    };
+    let values = [(*tenant).into(), id.as_str().into(), state_no(*to).into(), (*asked_at).into()];
+    let mut set = session.rows(&COMPARE_AND_SET, &values).await?;
+    let Some(set) = set.first_mut() else { return Ok((refusal(&mut session, answer).await?, None)) };
     let no = set.int()?;
-    let mut asked_by = session.rows(&ASKED_BY, &[tenant.into(), no.into()]).await?;
+    let mut asked_by = session.rows(&ASKED_BY, &[(*tenant).into(), no.into()]).await?;
     let Some(asked_by) = asked_by.first_mut() else { return Ok((AnswerOutcome::Unknown, None)) };
     let (execution, owner) = (execution_id(asked_by)?, asked_by.opt_int()?.map(Incarnation));
-    inbox::insert(&mut session, tenant, no, message).await?;
+    if let Some(link) = link
+        && !links::consume(&mut session, (*tenant, id), link).await?
+    {
+        session.rollback().await;
+        return Ok((AnswerOutcome::LinkEnded, None));
+    }
+    inbox::insert(&mut session, *tenant, no, message).await?;
     audit::note(&mut session, act).await?;
     session.commit().await?;
-    let notice = InboxNotice { key: ExecutionKey { tenant, id: execution.clone() }, owner };
+    let notice = InboxNotice { key: ExecutionKey { tenant: *tenant, id: execution.clone() }, owner };
     Ok((AnswerOutcome::Accepted(execution), Some(notice)))
+}
+
+/// Why an answer does not count.
+async fn refusal(session: &mut Session, answer: &Answer) -> Result<AnswerOutcome, DbError> {
+    // The row is locked: if an answer is just arriving in time, that answer counts, and not the state that was
+    // committed before.
+    static ENDED: Statement = Statement::new(
+        "select state, requested_at from approvals where tenant_id = $1 and id = $2 {postgres: for no key update}",
+    );
+    let mut ended = session.rows(&ENDED, &[answer.tenant.into(), answer.id.as_str().into()]).await?;
+    let Some(ended) = ended.first_mut() else { return Ok(AnswerOutcome::Unknown) };
+    let (state, requested_at) = (ended.int()?, ended.at()?);
+    if answer.asked_at.is_some_and(|asked_at| asked_at != requested_at) {
+        return Ok(AnswerOutcome::AskedAgain);
+    }
+    match state_of(state) {
+        // The question has timed out, although no batch has recorded that yet.
+        Some(ApprovalState::Open) => Ok(AnswerOutcome::TooLate(ApprovalState::TimedOut)),
+        Some(state) => Ok(AnswerOutcome::TooLate(state)),
+        None => Err(corrupt(&answer.id).into()),
+    }
 }
 
 /// See [`crate::Store::approvals`].
@@ -179,7 +212,8 @@ async fn find(database: &Database, tenant: TenantId, id: &str) -> Result<Option<
     rows.first_mut().map(read).transpose()
 }
 
-fn read(row: &mut Row) -> Result<ApprovalRow, DbError> {
+/// Reads the columns `id, execution, call, request, requested_at, deadline, state`.
+pub(crate) fn read(row: &mut Row) -> Result<ApprovalRow, DbError> {
     let id = row.text()?;
     let execution = execution_id(row)?;
     let call = row.text()?.parse().map_err(|_| corrupt(&id))?;
@@ -208,7 +242,8 @@ pub(crate) const fn state_no(state: ApprovalState) -> i64 {
     }
 }
 
-const fn state_of(no: i64) -> Option<ApprovalState> {
+/// The state with a number of the database.
+pub(crate) const fn state_of(no: i64) -> Option<ApprovalState> {
     match no {
         0 => Some(ApprovalState::Open),
         1 => Some(ApprovalState::Approved),

@@ -154,6 +154,7 @@ pub(crate) async fn delete_found(
         delete_from!("calls"),
         delete_from!("inbox"),
         delete_from!("approvals"),
+        delete_from!("approval_links"),
         delete_from!("logs"),
         delete_from!("progress"),
         delete_from!("attributes"),

@@ -5,14 +5,15 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use futures::future::BoxFuture;
 
+use crate::approvals::Answer;
 use crate::audit::{Act, AuditFilter, AuditPage};
 use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
 use crate::identity::{Tenant, Token};
+use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
 use crate::model::{
-    AnswerOutcome, AppendError, ApprovalPage, ApprovalState, Batch, Chunk, Claimed, Component, ExecutionKey,
-    ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep,
-    TenantId,
+    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, Existing,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
 };
 use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
@@ -23,7 +24,7 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The store of one engine. Each method is one transaction. All times that decide something are the database's. A method
 /// that takes an act stores it in its transaction, if that changes anything; the engine's own doings have no act.
-pub trait Store: AuditStore + ComponentStore + IdentityStore + SecretStore {
+pub trait Store: AuditStore + ComponentStore + IdentityStore + LinkStore + SecretStore {
     // -- nodes --
 
     /// Begins a lease for the node with this name. Its earlier incarnations end at once: the executions that they had
@@ -88,15 +89,9 @@ pub trait Store: AuditStore + ComponentStore + IdentityStore + SecretStore {
 
     /// A page of questions, newest first. [`StoreError::Invalid`]: the cursor is not valid.
     fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> StoreFuture<'_, ApprovalPage>;
-    /// Answers a question by one compare-and-set (open, and not past its deadline by the database's clock) and puts the
-    /// message into its execution's inbox in the same transaction (L9).
-    fn answer(
-        &self,
-        question: (TenantId, &str),
-        to: ApprovalState,
-        message: String,
-        act: Option<Act>,
-    ) -> StoreFuture<'_, AnswerOutcome>;
+    /// Answers a question by one compare-and-set (open, and not past its deadline by the database's clock), uses up the
+    /// link and puts the message into its execution's inbox in the same transaction (L9).
+    fn answer(&self, answer: Answer, act: Option<Act>) -> StoreFuture<'_, AnswerOutcome>;
 
     /// The number of transactions that this process has begun, reads included.
     fn transactions(&self) -> u64;
@@ -166,6 +161,20 @@ pub trait SecretStore: Send + Sync + 'static {
     /// Sets the hosts that the operator allows to a tenant, as a JSON array, or none. Returns `false` if there is none with
     /// this name.
     fn set_hosts(&self, name: &str, hosts: Option<String>, act: Option<Act>) -> StoreFuture<'_, bool>;
+}
+
+/// Links with which people answer questions. [`Store::answer`] uses them up.
+pub trait LinkStore: Send + Sync + 'static {
+    /// Creates a link to an open question, unless the question has as many open links as it may. Of its links that have
+    /// ended, it forgets the oldest beyond the same number.
+    fn create_link(&self, link: NewLink, links_max: u32, act: Option<Act>) -> StoreFuture<'_, LinkOutcome>;
+    /// The link with this digest and its question. A link that was revoked, or whose tenant is suspended or deleted, is
+    /// not found.
+    fn find_link(&self, digest: &Digest) -> StoreFuture<'_, Option<FoundLink>>;
+    /// The links of a question, the newest first.
+    fn links(&self, tenant: TenantId, approval: &str) -> StoreFuture<'_, Vec<ApprovalLink>>;
+    /// Revokes the link of a question with this id. Returns `false` if there is none that is not used or revoked.
+    fn revoke_link(&self, question: (TenantId, &str), id: &str, act: Option<Act>) -> StoreFuture<'_, bool>;
 }
 
 /// The components of one engine, by tenant: their names, declarations and bytes.

@@ -84,6 +84,7 @@ async fn others(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u
     }
     let statements = [
         (delete_from!("approvals", "tenant_id, id"), limit),
+        (delete_from!("approval_links", "digest"), limit),
         (delete_from!("programs", "tenant_id, program_no"), limit),
         (delete_from!("names", "tenant_id, name, digest"), limit),
         (delete_from!("component_packs", "tenant_id, digest"), limit.min(COMPONENTS_TOGETHER)),

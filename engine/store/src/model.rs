@@ -226,6 +226,10 @@ pub enum AnswerOutcome {
     Accepted(ExecutionId),
     /// The question had already ended in this state.
     TooLate(ApprovalState),
+    /// The question was asked again since the answer was made.
+    AskedAgain,
+    /// The link with which it came was used, revoked or is over.
+    LinkEnded,
     /// The question does not exist.
     Unknown,
 }

@@ -9,10 +9,11 @@ use futures::FutureExt;
 use tokio::sync::broadcast;
 
 use crate::append::{Appender, RecentReceipts};
+use crate::approvals::Answer;
 use crate::audit::{Act, AuditFilter, AuditPage};
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::Uploads;
-use crate::contract::{AuditStore, ComponentStore, IdentityStore, SecretStore, Store, StoreFuture};
+use crate::contract::{AuditStore, ComponentStore, IdentityStore, LinkStore, SecretStore, Store, StoreFuture};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::describe::ExecutionDetail;
@@ -20,10 +21,10 @@ use crate::error::StoreError;
 use crate::executions::StoredRow;
 use crate::hints::Hints;
 use crate::identity::{Tenant, Token};
+use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
 use crate::model::{
-    AnswerOutcome, AppendError, ApprovalPage, ApprovalState, Batch, Chunk, Claimed, Component, ExecutionKey,
-    ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep,
-    TenantId,
+    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, Existing,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
 };
 use crate::program_ids::ProgramIds;
 use crate::removal::{Removable, Version};
@@ -31,8 +32,8 @@ use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart,
 use crate::row_ids::RowIds;
 use crate::secrets::{Egress, SecretChange};
 use crate::{
-    approvals, audit, chunks, claim, commands, components, deletion, describe, executions, identity, inbox, list, load,
-    logs, nodes, removal, secrets, sweep,
+    approvals, audit, chunks, claim, commands, components, deletion, describe, executions, identity, inbox, links,
+    list, load, logs, nodes, removal, secrets, sweep,
 };
 
 /// The duration of leases that [`open`] assumes.
@@ -220,17 +221,9 @@ impl Store for SqlStore {
         self.run(async move { approvals::list(&self.database, tenant, &filter).await })
     }
 
-    fn answer(
-        &self,
-        (tenant, id): (TenantId, &str),
-        to: ApprovalState,
-        message: String,
-        act: Option<Act>,
-    ) -> StoreFuture<'_, AnswerOutcome> {
-        let id = id.to_owned();
+    fn answer(&self, answer: Answer, act: Option<Act>) -> StoreFuture<'_, AnswerOutcome> {
         self.run(async move {
-            let (outcome, notice) =
-                approvals::answer(&self.database, (tenant, &id), to, &message, act.as_ref()).await?;
+            let (outcome, notice) = approvals::answer(&self.database, &answer, act.as_ref()).await?;
             self.hints.tell(notice);
             Ok(outcome)
         })
@@ -277,6 +270,27 @@ impl SecretStore for SqlStore {
     fn set_hosts(&self, name: &str, hosts: Option<String>, act: Option<Act>) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
         self.run(async move { secrets::set_hosts(&self.database, &name, hosts, act.as_ref()).await })
+    }
+}
+
+impl LinkStore for SqlStore {
+    fn create_link(&self, link: NewLink, links_max: u32, act: Option<Act>) -> StoreFuture<'_, LinkOutcome> {
+        self.run(async move { links::create(&self.database, &link, links_max, act.as_ref()).await })
+    }
+
+    fn find_link(&self, digest: &Digest) -> StoreFuture<'_, Option<FoundLink>> {
+        let digest = digest.clone();
+        self.run(async move { links::find(&self.database, &digest).await })
+    }
+
+    fn links(&self, tenant: TenantId, approval: &str) -> StoreFuture<'_, Vec<ApprovalLink>> {
+        let approval = approval.to_owned();
+        self.run(async move { links::list(&self.database, tenant, &approval).await })
+    }
+
+    fn revoke_link(&self, (tenant, approval): (TenantId, &str), id: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
+        let (approval, id) = (approval.to_owned(), id.to_owned());
+        self.run(async move { links::revoke(&self.database, (tenant, &approval), &id, act.as_ref()).await })
     }
 }
 

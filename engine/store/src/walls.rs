@@ -13,12 +13,13 @@ pub(crate) const READER: &str = "cerebelum_reader";
 /// The setting that names the tenant.
 pub(crate) const NAME_TENANT: &str = "select set_config('cerebelum.tenant', $1, false)";
 /// The tables that clients read.
-const READ_BY_CLIENTS: [&str; 12] = [
+const READ_BY_CLIENTS: [&str; 13] = [
     "executions",
     "attributes",
     "history",
     "calls",
     "approvals",
+    "approval_links",
     "logs",
     "progress",
     "programs",

@@ -215,6 +215,8 @@ pub struct ApprovalView {
     pub data: Json,
     /// JSON Schema of the answer.
     pub schema: Option<Json>,
+    /// The names and roles of those who may answer; empty if the author of the workflow named none.
+    pub approvers: Vec<String>,
     /// When it was asked.
     pub requested_at: Timestamp,
     /// When it times out.

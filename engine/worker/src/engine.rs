@@ -195,6 +195,7 @@ impl Engine {
             checker: self.checker.clone(),
             tenant: caller.tenant,
             actor: caller.actor(),
+            role: caller.role,
         }
     }
 }

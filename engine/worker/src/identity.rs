@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use crate::api::ApiError;
 use crate::directory::unavailable;
 use crate::engine::Engine;
-use crate::quotas::Quotas;
+use crate::quotas::{Bucket, Quotas};
 use crate::throttle::Throttle;
 
 /// How long the engine goes by what it read of a token. A revoked token is refused after this time at the latest.
@@ -226,6 +226,8 @@ pub(crate) struct Identities {
     known: Mutex<HashMap<String, Known>>,
     /// Whether there was a token, and when that was read. Once there was one, there always was.
     has_tokens: Mutex<Option<(bool, u64)>>,
+    /// How many links were looked up lately.
+    pub(crate) link_lookups: Mutex<Bucket>,
     /// For tokens that were never seen to be valid.
     lookups: Semaphore,
     /// For tokens that were valid before, and for the question whether there are any. No guess waits here.
@@ -240,6 +242,7 @@ impl Default for Identities {
             beyond_quota: Throttle::default(),
             known: Mutex::default(),
             has_tokens: Mutex::default(),
+            link_lookups: Mutex::default(),
             lookups: Semaphore::new(TOKEN_LOOKUPS_MAX),
             refreshes: Semaphore::new(1),
         }

@@ -103,7 +103,7 @@ impl Quotas {
 
 /// Tokens that come back with time.
 #[derive(Debug, Default)]
-struct Bucket {
+pub(crate) struct Bucket {
     /// Thousandths of what is gone.
     used_milli: u64,
     at_ms: u64,
@@ -111,7 +111,7 @@ struct Bucket {
 
 impl Bucket {
     /// Takes one, if there is one.
-    fn take(&mut self, per_second: u64, now_ms: u64) -> bool {
+    pub(crate) fn take(&mut self, per_second: u64, now_ms: u64) -> bool {
         // So many thousandths come back in a millisecond.
         let back = now_ms.saturating_sub(self.at_ms).saturating_mul(per_second);
         // The rate may have been lowered since.

@@ -353,13 +353,7 @@ async fn create(
     (now, actor): (Timestamp, Arc<Actor>),
 ) -> Result<CreatedToken, ApiError> {
     let role: Role = request.role.parse()?;
-    // Characters that are not seen, or that turn the direction of writing, would let one name look like another.
-    let is_hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let is_printable = !request.name.trim().is_empty() && !request.name.chars().any(is_hidden);
-    if !is_printable || request.name.len() > TOKEN_NAME_BYTES_MAX {
+    if !is_printable(&request.name) || request.name.len() > TOKEN_NAME_BYTES_MAX {
         return Err(ApiError::Invalid(format!(
             "a token needs the name of its owner: 1 to {TOKEN_NAME_BYTES_MAX} bytes that can be seen"
         )));
@@ -391,6 +385,16 @@ async fn create(
         )));
     }
     Ok(CreatedToken { view: view_of_token(token, &of.name), secret: credential.reveal() })
+}
+
+/// Whether a name can be seen. Characters that are not seen, or that turn the direction of writing, would let one name
+/// look like another.
+pub(crate) fn is_printable(name: &str) -> bool {
+    let is_hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    !name.trim().is_empty() && !name.chars().any(is_hidden)
 }
 
 async fn tenant(store: &dyn Store, name: &str) -> Result<Tenant, ApiError> {

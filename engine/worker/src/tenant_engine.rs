@@ -14,6 +14,7 @@ use crate::api::{
     ApiError, ApprovalView, ApprovalsRequest, ComponentInfo, EventView, ExecutionStatus, ListRequest, LogView, Summary,
 };
 use crate::directory::{manifest_of, unavailable};
+use crate::identity::Role;
 use crate::node::Node;
 use crate::scheduler::Scheduler;
 use crate::schema::Checker;
@@ -38,6 +39,7 @@ pub struct TenantEngine {
     pub(crate) checker: Arc<Checker>,
     pub(crate) tenant: TenantId,
     pub(crate) actor: Arc<Actor>,
+    pub(crate) role: Role,
 }
 
 impl TenantEngine {

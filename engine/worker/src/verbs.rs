@@ -1,27 +1,20 @@
-//! The operations of clients on executions: start, answer, signal, cancel, pause, resume, delete.
+//! The operations of clients on executions: start, signal, cancel, pause, resume, delete.
 
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    Approval, End, ExecutionId, ExecutionOptions, Failure, Identity, Json, Message, NAME_BYTES_MAX, Position,
-    ReopenMode, Resumption, Timestamp, Verb, check_inbox, kind, planted,
+    End, ExecutionId, ExecutionOptions, Failure, Identity, Json, Message, NAME_BYTES_MAX, Position, ReopenMode,
+    Resumption, Timestamp, Verb, check_inbox, kind, planted,
 };
-use cerebelum_store::{
-    Act, AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, Chunk, Command, ExecutionKey, ExecutionRow, State,
-    StoreError,
-};
+use cerebelum_store::{Act, Chunk, Command, ExecutionKey, ExecutionRow, State, StoreError};
 
-use crate::api::{ApiError, Decision, StartRequest, Summary};
+use crate::api::{ApiError, StartRequest, Summary};
 use crate::commit::Ack;
 use crate::directory::{ResolvedWorkflow, unavailable};
-
-use crate::schema::{Input, Unfit};
+use crate::schema::Unfit;
 use crate::start_command::{StartCommand, fresh_seed, stopping};
 use crate::tenant_engine::{TenantEngine, no_execution};
 use crate::{restore, views};
-
-/// How many of an execution's questions are searched for the open one.
-const QUESTIONS_MAX: u32 = 1_000;
 
 impl TenantEngine {
     /// Starts an execution. If one exists with the same id, the same workflow and an equal input, that one is returned.
@@ -118,78 +111,6 @@ impl TenantEngine {
             Unfit::EngineError(cause) => ApiError::Unavailable(cause),
         })?;
         Ok(input)
-    }
-
-    /// Checks the answer to a question against the question's schema.
-    async fn fits(&self, schema: Json, answer: &Json) -> Result<(), ApiError> {
-        self.checker.check(&Input::new(schema), answer).await.map_err(|unfit| match unfit {
-            Unfit::Value(line) => ApiError::Invalid(format!("the answer does not fit what was asked for: {line}")),
-            Unfit::Schema(why) => {
-                ApiError::Conflict(format!("the answer cannot be checked by the schema of the question: {why}"))
-            }
-            Unfit::EngineError(cause) => ApiError::Unavailable(cause),
-        })
-    }
-
-    /// Answers a question: by its own id, or by the id of its execution if exactly one question is open.
-    ///
-    /// # Errors
-    /// When there is no such question, it has ended, or the answer does not fit.
-    pub async fn decide(&self, id: &str, by: &str, decision: Decision) -> Result<ExecutionId, ApiError> {
-        let row = self.question(id).await?;
-        let request = views::request(&row)?;
-        let operation = if matches!(decision, Decision::Approve { .. }) { "Approve" } else { "Reject" };
-        let act = self.act(operation, &row.id, row.execution.as_str());
-        let (to, message) = match decision {
-            Decision::Approve { data, comment } => {
-                let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the answer is {e}")))?;
-                self.has_inbox_room(&ExecutionKey { tenant: self.tenant, id: row.execution.clone() }).await?;
-                if let Some(schema) = request.schema {
-                    self.fits(schema, &data).await?;
-                }
-                let approval = Approval { data, by: by.to_owned(), comment };
-                (ApprovalState::Approved, Message::Approved { call: row.call.clone(), id: row.id.clone(), approval })
-            }
-            Decision::Reject { reason } => {
-                let (call, id, by) = (row.call.clone(), row.id.clone(), by.to_owned());
-                (ApprovalState::Rejected, Message::Rejected { call, id, by, reason })
-            }
-        };
-        let message = Json::of(&message).to_string();
-        let _turn = self.node.write_turns.next(self.tenant).await;
-        match self.node.store.answer((self.tenant, &row.id), to, message, act).await.map_err(unavailable)? {
-            AnswerOutcome::Accepted(execution) => Ok(execution),
-            AnswerOutcome::TooLate(state) => Err(too_late(&row, state)),
-            AnswerOutcome::Unknown => Err(no_question(id)),
-        }
-    }
-
-    async fn question(&self, id: &str) -> Result<ApprovalRow, ApiError> {
-        let by_id = ApprovalFilter { id: Some(id.to_owned()), ..ApprovalFilter::default() };
-        let mut found = self.node.store.approvals(self.tenant, by_id).await.map_err(unavailable)?;
-        if let Some(row) = found.approvals.pop() {
-            return Ok(row);
-        }
-        let key = self.key(id).map_err(|_| no_question(id))?;
-        if self.node.store.execution(&key).await.map_err(unavailable)?.is_none() {
-            return Err(no_question(id));
-        }
-        let filter = ApprovalFilter { execution: Some(key.id), limit: QUESTIONS_MAX, ..ApprovalFilter::default() };
-        let mut rows = self.node.store.approvals(self.tenant, filter).await.map_err(unavailable)?.approvals;
-        let last = rows.first().cloned();
-        rows.retain(|row| row.state == ApprovalState::Open);
-        match (rows.len(), last) {
-            (1, _) => Ok(rows.remove(0)),
-            (0, Some(last)) => Err(too_late(&last, last.state)),
-            (0, None) => Err(ApiError::Conflict(format!("execution `{id}` asks for no approval"))),
-            (count, _) => {
-                let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-                Err(ApiError::Conflict(format!(
-                    "execution `{id}` has {count} open approvals: say which of {}",
-                    ids.join(", ")
-                )))
-            }
-        }
     }
 
     /// Sends a signal.
@@ -327,7 +248,7 @@ impl TenantEngine {
     }
 
     /// Checks that the execution's inbox has room for another message.
-    async fn has_inbox_room(&self, key: &ExecutionKey) -> Result<(), ApiError> {
+    pub(crate) async fn has_inbox_room(&self, key: &ExecutionKey) -> Result<(), ApiError> {
         // Counting a full inbox is as expensive as writing to it.
         let _turn = self.node.write_turns.next(self.tenant).await;
         let (messages, bytes) = self.node.store.unread(key).await.map_err(unavailable)?;
@@ -382,18 +303,6 @@ fn started_before(
     Err(ApiError::Conflict(format!(
         "execution `{id}` exists with another workflow or input: choose another id, or look at `cerebelum status {id}`"
     )))
-}
-
-fn no_question(id: &str) -> ApiError {
-    ApiError::NotFound(format!("there is no approval or execution `{id}`: see `cerebelum approvals`"))
-}
-
-fn too_late(row: &ApprovalRow, state: ApprovalState) -> ApiError {
-    ApiError::Conflict(format!(
-        "approval `{}` is {}: your answer changes nothing",
-        row.id,
-        views::approval_state(state)
-    ))
 }
 
 /// A new id: sortable by time, unique by its random part.

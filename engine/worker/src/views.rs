@@ -1,8 +1,8 @@
 //! Converts rows and events into the types of the API.
 
 use cerebelum_history::{
-    ApprovalRequest, End, Event, EventData, Failure, Json, Position, Scope, Status, StepLine, Waiting, steps,
-    waiting_on,
+    ApprovalRequest, Approvers, End, Event, EventData, Failure, Json, Position, Scope, Status, StepLine, Waiting,
+    steps, waiting_on,
 };
 use cerebelum_sandbox::Manifest;
 use cerebelum_store::{
@@ -201,6 +201,7 @@ pub(crate) fn approval(row: ApprovalRow) -> Result<ApprovalView, ApiError> {
     Ok(ApprovalView {
         id: row.id,
         execution: row.execution,
+        approvers: Approvers::of(asked.schema.as_ref()).unwrap_or_default().entries().to_vec(),
         kind: asked.kind,
         title: asked.title,
         data: asked.data,

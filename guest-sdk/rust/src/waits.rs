@@ -38,6 +38,9 @@ impl Ask<'static> for AskSleep {
     }
 }
 
+/// The keyword of the answer's schema under which the engine finds the approvers.
+const APPROVERS_KEYWORD: &str = "x-cerebelum-approvers";
+
 /// A person's approval.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Approval<T = Value> {
@@ -59,6 +62,7 @@ pub struct AskApproval<T> {
     title: String,
     data: Result<String>,
     schema: Option<String>,
+    approvers: Option<Vec<String>>,
     timeout: Option<Result<u64>>,
     answer: Yields<T>,
 }
@@ -71,6 +75,7 @@ impl AskApproval<Value> {
             title,
             data: Ok("null".to_owned()),
             schema: None,
+            approvers: None,
             timeout: None,
             answer: PhantomData,
         })
@@ -90,10 +95,18 @@ impl<T: DeserializeOwned + 'static> AwaitApproval<T> {
 
     /// Requires an answer of this type: another answer is refused, with the reason.
     pub fn schema_of<A: DeserializeOwned + JsonSchema + 'static>(self) -> AwaitApproval<A> {
-        self.map(|AskApproval { host, kind, title, data, timeout, .. }| {
+        self.map(|AskApproval { host, kind, title, data, approvers, timeout, .. }| {
             let schema = Some(input_schema::<A>());
-            AskApproval { host, kind, title, data, schema, timeout, answer: PhantomData }
+            AskApproval { host, kind, title, data, schema, approvers, timeout, answer: PhantomData }
         })
+    }
+
+    /// Names the people and roles who may answer, at most 32: the name of a token's owner, or `role:ROLE` with one of
+    /// `admin`, `developer`, `operator`, `approver` and `viewer`. Each of them needs the right to answer questions besides.
+    /// Without this, every caller with that right may answer.
+    pub fn approvers<N: Into<String>>(self, approvers: impl IntoIterator<Item = N>) -> Self {
+        let approvers = Some(approvers.into_iter().map(Into::into).collect());
+        self.map(|ask| AskApproval { approvers, ..ask })
     }
 
     /// How long to wait for the answer; then the call fails with kind `approval-timeout`.
@@ -107,13 +120,28 @@ impl<T: DeserializeOwned + 'static> Ask<'static> for AskApproval<T> {
 
     fn ask(self) -> LocalBoxFuture<'static, Result<Approval<T>>> {
         async move {
-            let Self { host, kind, title, schema, .. } = self;
+            let Self { host, kind, title, schema, approvers, .. } = self;
+            let schema = match approvers {
+                Some(approvers) => Some(with_approvers(schema.as_deref(), approvers)),
+                None => schema,
+            };
             let question = Question { kind, title, data: self.data?, schema, timeout_ms: self.timeout.transpose()? };
             let answer = host.await_approval(question).await?;
             Ok(Approval { data: decode(&answer.data)?, by: answer.by, comment: answer.comment })
         }
         .boxed_local()
     }
+}
+
+/// The schema of the answer, or one that accepts everything, with the list of approvers.
+fn with_approvers(schema: Option<&str>, approvers: Vec<String>) -> String {
+    let mut members = match schema.map(serde_json::from_str) {
+        Some(Ok(Value::Object(members))) => members,
+        // `true`, which accepts everything.
+        _ => serde_json::Map::new(),
+    };
+    members.insert(APPROVERS_KEYWORD.to_owned(), approvers.into());
+    Value::Object(members).to_string()
 }
 
 /// `ctx.signal::<Payment>("paid").timeout("1h").await?`.

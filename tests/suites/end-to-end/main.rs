@@ -14,6 +14,7 @@ macro_rules! on_both_databases {
     };
 }
 
+mod approval_links;
 mod asyncio;
 mod audit;
 mod backup;

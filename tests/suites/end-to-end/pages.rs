@@ -9,6 +9,7 @@ on_both_databases!(
     a_person_starts_answers_and_reads_without_scripts,
     each_role_may_on_pages_what_it_may_elsewhere,
     one_tenant_never_sees_another,
+    a_link_answers_once_without_a_token,
 );
 
 const FORM: &[&str] = &["-H", "content-type: application/x-www-form-urlencoded"];
@@ -179,6 +180,49 @@ fn one_tenant_never_sees_another(database: Database) {
     assert_eq!(told.status, 404, "{told:?}");
     let out = send(&engine, "/logout", &["-H", &cookie], &[]);
     assert!(led_to(&out) == "/login" && out.head.contains("cerebelum_token=; path=/;"), "{out:?}");
+}
+
+fn a_link_answers_once_without_a_token(database: Database) {
+    let mut engine = Engine::start(database);
+    let admin = crate::tenants::token(&engine, "", &["--role", "admin", "--name", "ada"]);
+    engine.ok(&["upload", &component("test-guests"), "--name", "guests", "--token", &admin]);
+    let input = json!({"title": "May <i>I</i>?"}).to_string();
+    let link = |engine: &Engine, id: &str| {
+        engine.ok(&["start", "guests/asking", "--input", &input, "--id", id, "--token", &admin]);
+        let made = until("it asks", || {
+            let said = engine.cli(&["approvals", "link", id, "--for", "bob", "--json", "--token", &admin]);
+            (said.code == 0).then_some(said.out)
+        });
+        let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+        let url = made["url"].as_str().unwrap().to_owned();
+        url[url.find("/a/").unwrap()..].to_owned()
+    };
+    let (yes, no) = (link(&engine, "yes"), link(&engine, "no"));
+    for _ in 0..3 {
+        let told = page(&engine, &yes);
+        assert!(told.head.contains("referrer-policy: no-referrer"), "{told:?}");
+        assert!(told.body.contains("May &lt;i&gt;I") && told.body.contains("bob"), "{told:?}");
+        assert!(!told.body.contains("/executions") && !told.body.contains("<nav"), "it leads nowhere else: {told:?}");
+    }
+    let neither = send(&engine, &yes, &[], &[("json", "1")]);
+    assert!(neither.status == 400 && neither.body.contains("neither yes nor no"), "{neither:?}");
+    engine.kill_and_restart();
+    assert_eq!(led_to(&send(&engine, &yes, &[], &[("decision", "approve"), ("json", "{}")])), yes);
+    assert_eq!(led_to(&send(&engine, &no, &[], &[("decision", "reject"), ("reason", "not now")])), no);
+    assert!(page(&engine, &yes).body.contains("has been used"));
+    let again = send(&engine, &yes, &[], &[("decision", "reject"), ("reason", "late")]);
+    assert!(again.status == 409 && again.body.contains("has been used"), "{again:?}");
+    for (id, status) in [("yes", "completed"), ("no", "failed")] {
+        until("it ends", || {
+            let now = engine.ok(&["status", id, "--json", "--token", &admin]);
+            (serde_json::from_str::<serde_json::Value>(&now).unwrap()["status"] == status).then_some(())
+        });
+    }
+    let unknown = curl(&engine, ("GET", &format!("/a/{}", "A".repeat(43))), &[], b"");
+    assert_eq!(unknown.status, 404, "{unknown:?}");
+    for header in ["origin: http://evil.example", "sec-fetch-site: cross-site"] {
+        assert_eq!(send(&engine, &no, &["-H", header], &[("decision", "approve")]).status, 403);
+    }
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn a_browser_follows_an_execution_across_a_kill(database: Database) {
     upload(&engine);
     let start = json!({"workflow": "guests/asking", "input": {"title": "May I?"}, "id": "q"});
     ok(post(&engine, "/v1/executions", &start));
-    let mut seen = Vec::new();
+    let (mut seen, mut is_answered) = (Vec::new(), false);
     for round in 0..2 {
         let url = format!("{}/v1/executions/q/events", engine.url());
         let mut child = Command::new("curl").args(["-sSN", &url]).stdout(Stdio::piped()).spawn().unwrap();
@@ -160,7 +160,9 @@ fn a_browser_follows_an_execution_across_a_kill(database: Database) {
         while !seen.last().is_some_and(|now: &Value| now["status"] == ["waiting-for-approval", "completed"][round]) {
             let line = read.next().expect("the stream goes on until it has told the end");
             seen.extend(line.strip_prefix("data: ").map(|data| serde_json::from_str::<Value>(data).unwrap()));
-            if round == 1 && seen.last().unwrap()["status"] == "waiting-for-approval" && line.is_empty() {
+            // The same state may be told again before the answer has moved the execution.
+            let is_asked = line.is_empty() && seen.last().is_some_and(|now| now["status"] == "waiting-for-approval");
+            if round == 1 && is_asked && !std::mem::replace(&mut is_answered, true) {
                 engine.ok(&["approve", "q"]);
             }
         }
@@ -333,6 +335,6 @@ fn a_generative_client_finds_no_answer_that_the_document_does_not_allow() {
         .unwrap();
     let text = String::from_utf8_lossy(&said.stdout);
     assert!(said.status.success(), "{text}\n{}", String::from_utf8_lossy(&said.stderr));
-    assert!(text.contains("Tested: 35") && text.contains("passed") && !text.contains("Errors:"), "{text}");
+    assert!(text.contains("Tested: 38") && text.contains("passed") && !text.contains("Errors:"), "{text}");
     engine.ok(&["list", "--token", &token]);
 }

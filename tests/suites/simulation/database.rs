@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    Act, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, AuditFilter, AuditPage, AuditStore,
-    Batch, Chunk, ClaimFilter, Claimed, Command, Component, ComponentStore, Egress, ExecutionDetail, ExecutionKey,
-    ExecutionRow, Existing, Filter, HistoryPart, IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow,
-    Page, Progress, Removable, SecretChange, SecretStore, StatusCounts, Store, StoreError, StoreFuture, Sweep, Tenant,
-    TenantId, Token, Upload, Version,
+    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalLink, ApprovalPage, AuditFilter, AuditPage,
+    AuditStore, Batch, Chunk, ClaimFilter, Claimed, Command, Component, ComponentStore, Egress, ExecutionDetail,
+    ExecutionKey, ExecutionRow, Existing, Filter, FoundLink, HistoryPart, IdentityStore, InboxCursor, InboxRow,
+    Incarnation, Lease, LinkOutcome, LinkStore, LogRow, NewLink, Page, Progress, Removable, SecretChange, SecretStore,
+    StatusCounts, Store, StoreError, StoreFuture, Sweep, Tenant, TenantId, Token, Upload, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -290,15 +290,8 @@ impl Store for Link {
         self.read(move |memory| memory.approvals(tenant, filter))
     }
 
-    fn answer(
-        &self,
-        (tenant, id): (TenantId, &str),
-        to: ApprovalState,
-        message: String,
-        act: Option<Act>,
-    ) -> StoreFuture<'_, AnswerOutcome> {
-        let id = id.to_owned();
-        self.call(move |memory| memory.answer((tenant, &id), to, message, act))
+    fn answer(&self, answer: Answer, act: Option<Act>) -> StoreFuture<'_, AnswerOutcome> {
+        self.call(move |memory| memory.answer(answer, act))
     }
 
     fn transactions(&self) -> u64 {
@@ -321,6 +314,27 @@ impl AuditStore for Link {
 
     fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
         self.call(move |memory| memory.delete_acts(tenant, before, limit))
+    }
+}
+
+impl LinkStore for Link {
+    fn create_link(&self, link: NewLink, links_max: u32, act: Option<Act>) -> StoreFuture<'_, LinkOutcome> {
+        self.call(move |memory| memory.create_link(link, links_max, act))
+    }
+
+    fn find_link(&self, digest: &Digest) -> StoreFuture<'_, Option<FoundLink>> {
+        let digest = digest.clone();
+        self.read(move |memory| memory.find_link(&digest))
+    }
+
+    fn links(&self, tenant: TenantId, approval: &str) -> StoreFuture<'_, Vec<ApprovalLink>> {
+        let approval = approval.to_owned();
+        self.read(move |memory| memory.links(tenant, &approval))
+    }
+
+    fn revoke_link(&self, (tenant, approval): (TenantId, &str), id: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
+        let (approval, id) = (approval.to_owned(), id.to_owned());
+        self.call(move |memory| memory.revoke_link((tenant, &approval), &id, act))
     }
 }
 

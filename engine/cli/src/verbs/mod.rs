@@ -6,6 +6,7 @@ mod component_diff;
 mod control;
 mod dev;
 mod identity;
+mod links;
 mod list;
 mod people;
 mod read;

@@ -3,7 +3,7 @@
 use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
-use crate::args::{Approvals, Approve, Reject, Signal};
+use crate::args::{Approve, Reject, Signal};
 use crate::exit::Outcome;
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
@@ -14,9 +14,9 @@ const APPROVALS_MAX: usize = 10_000;
 
 impl ApiCommand {
     /// Lists open questions.
-    pub(crate) async fn approvals(&self, args: Approvals) -> Outcome {
+    pub(crate) async fn approvals(&self, execution_id: Option<String>) -> Outcome {
         let mut client = self.client().await?;
-        let mut request = proto::ApprovalsRequest { execution_id: args.execution, ..Default::default() };
+        let mut request = proto::ApprovalsRequest { execution_id, ..Default::default() };
         let mut approvals = Vec::new();
         while approvals.len() < APPROVALS_MAX {
             let answer = client.engine.approvals(request.clone()).await.map_err(|e| client.stop(&e))?.into_inner();

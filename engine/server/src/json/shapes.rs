@@ -245,6 +245,8 @@ pub(crate) struct ApprovalJson<'a> {
     pub(super) requested_at: Option<String>,
     pub(super) deadline: Option<String>,
     pub(super) state: &'a str,
+    /// Names, and roles as `role:ROLE`, of those who may answer; empty if every caller with that right may.
+    pub(super) approvers: &'a [String],
 }
 
 impl<'a> From<&'a proto::Approval> for ApprovalJson<'a> {
@@ -259,6 +261,7 @@ impl<'a> From<&'a proto::Approval> for ApprovalJson<'a> {
             requested_at: from.requested_at.as_ref().map(rfc3339),
             deadline: from.deadline.as_ref().map(rfc3339),
             state: &from.state,
+            approvers: &from.approvers,
         }
     }
 }

@@ -62,7 +62,8 @@ pub(super) fn question(approval: &proto::Approval, caller: &Caller, back: &str, 
                 @if let Some(deadline) = &approval.deadline { " · stands until " (moment(Some(deadline), now)) }
             }
             @if !matches!(approval.data.as_str(), "" | "null" | "{}") { (value(&approval.data)) }
-            @if may(caller, Action::Decide) {
+            @if !approval.approvers.is_empty() { p.note { "For " (text(&approval.approvers.join(", "))) } }
+            @if may(caller, Action::Decide) && is_approver(approval, caller) {
                 form.stack method="post" action={ (path) "/approve" } {
                     (form::fields(approval.schema.as_deref(), None, id))
                     label for={ "c-" (id) } { "Comment" }
@@ -84,6 +85,13 @@ pub(super) fn question(approval: &proto::Approval, caller: &Caller, back: &str, 
             }
         }
     }
+}
+
+/// Whether the reader is one of the approvers that the question names, if it names any.
+fn is_approver(approval: &proto::Approval, caller: &Caller) -> bool {
+    let (name, role) = (caller.name.as_deref(), format!("role:{}", caller.role));
+    let is = |of: &String| Some(of.as_str()) == name || *of == role;
+    name.is_none() || approval.approvers.is_empty() || approval.approvers.iter().any(is)
 }
 
 /// On an engine without tokens a person says who they are.

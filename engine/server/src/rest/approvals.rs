@@ -1,6 +1,7 @@
 //! Questions to people, and the answers.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -10,7 +11,9 @@ use super::body::Json;
 use super::problem::Problems;
 use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};
+use crate::Span;
 use crate::access::Access;
+use crate::json::links::{CreatedLinkJson, LinksJson};
 use crate::json::shapes::{ApprovalsJson, DecidedJson};
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
@@ -35,6 +38,21 @@ pub(super) struct Reject {
     reason: Option<String>,
     /// Who answers. With a token, the token's name counts instead.
     by: Option<String>,
+}
+
+/// A link to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewLink {
+    /// The person who answers with it. If the question has named approvers and the caller is no admin, it is one of them.
+    #[schema(example = "ada@example.com")]
+    name: String,
+    /// The decisions that it allows, `approve` or `reject`; both if it is left out.
+    #[serde(default)]
+    only: Vec<String>,
+    /// The link ends after this time, at most 30 days; after 3 days if it is left out.
+    #[schema(value_type = Option<String>, example = "3d")]
+    expires: Option<Span>,
 }
 
 /// A value that is there, also if it is `null`.
@@ -97,4 +115,52 @@ pub(super) async fn reject(
     let request = proto::RejectRequest { id, reason: reason.unwrap_or_default(), by: by.unwrap_or_default() };
     let decided = service.reject(asked(access, request)).await?.into_inner();
     Ok(json(crate::json::decided(&decided)))
+}
+
+/// Makes a link with which one person answers a question once, without a token.
+#[utoipa::path(post, path = "/v1/approvals/{id}/links", operation_id = "CreateApprovalLink", tag = "approvals",
+    params(("id" = String, Path, description = "The question, or the execution if it asks only one")), request_body = NewLink,
+    responses((status = 200, body = CreatedLinkJson), Problems))]
+pub(super) async fn create_link(
+    State(service): State<Shared>,
+    access: Access,
+    Path(id): Path<String>,
+    query: Parameters,
+    Json(wish): Json<NewLink>,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let NewLink { name, only, expires } = wish;
+    let request = proto::CreateApprovalLinkRequest { id, name, only, expires_in_ms: expires.map(|span| span.ms) };
+    let created = service.create_approval_link(asked(access, request)).await?.into_inner();
+    Ok(json(crate::json::created_link(&created, None)))
+}
+
+/// The links of a question, without their secrets.
+#[utoipa::path(get, path = "/v1/approvals/{id}/links", operation_id = "ApprovalLinks", tag = "approvals",
+    params(("id" = String, Path, description = "The question, or the execution if it asks only one")),
+    responses((status = 200, body = LinksJson), Problems))]
+pub(super) async fn links(
+    State(service): State<Shared>,
+    access: Access,
+    Path(id): Path<String>,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let all = service.approval_links(asked(access, proto::ApprovalLinksRequest { id })).await?.into_inner();
+    Ok(json(crate::json::links(&all)))
+}
+
+/// Revokes a link.
+#[utoipa::path(delete, path = "/v1/approvals/{id}/links/{link}", operation_id = "RevokeApprovalLink", tag = "approvals",
+    params(("id" = String, Path, description = "The question, or the execution if it asks only one"), ("link" = String, Path)),
+    responses((status = 204, description = "It is revoked"), Problems))]
+pub(super) async fn revoke_link(
+    State(service): State<Shared>,
+    access: Access,
+    Path((id, link_id)): Path<(String, String)>,
+    query: Parameters,
+) -> Result<StatusCode, Problem> {
+    query.end()?;
+    service.revoke_approval_link(asked(access, proto::RevokeApprovalLinkRequest { id, link_id })).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -6,7 +6,7 @@ use cerebelum_store::{
     Incarnation,
 };
 
-use crate::bench::{Bench, T, batch, call, events, fresh, key};
+use crate::bench::{Bench, T, answer, batch, call, events, fresh, key};
 use crate::on_all;
 
 on_all!(
@@ -79,7 +79,9 @@ async fn whoever_comes_too_late_waits_for_the_answer_that_came_in_time() {
     answering.execute("update approvals set state = 2 where id = 'q'").await.unwrap();
     let late = {
         let store = bench.store.clone();
-        tokio::spawn(async move { store.answer((T, "q"), ApprovalState::Approved, "\"yes\"".into(), None).await })
+        tokio::spawn(
+            async move { store.answer(answer((T, "q"), ApprovalState::Approved, "\"yes\"".into()), None).await },
+        )
     };
     // The late answer waits for the lock of the one that came in time.
     let waiting =
@@ -106,7 +108,9 @@ async fn l09_an_answer_that_waited_beyond_the_deadline_is_too_late() {
     looking.execute("select 1 from approvals where id = 'q' for no key update").await.unwrap();
     let store = bench.store.clone();
     let late =
-        tokio::spawn(async move { store.answer((T, "q"), ApprovalState::Approved, "\"yes\"".into(), None).await });
+        tokio::spawn(
+            async move { store.answer(answer((T, "q"), ApprovalState::Approved, "\"yes\"".into()), None).await },
+        );
     let is_over = format!("select (extract(epoch from clock_timestamp()) * 1000 > {deadline})::int::bigint");
     while bench.meddle(is_over.clone()).await == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -192,7 +196,7 @@ async fn race(bench: Bench, deadline: fn(Timestamp) -> Option<Timestamp>, to: Ap
         let answering = {
             let (other, id) = (other.clone(), id.clone());
             tokio::spawn(async move {
-                other.answer((T, &id), ApprovalState::Approved, "\"yes\"".into(), None).await.unwrap()
+                other.answer(answer((T, &id), ApprovalState::Approved, "\"yes\"".into()), None).await.unwrap()
             })
         };
         let closing = loop {

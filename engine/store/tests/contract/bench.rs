@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use cerebelum_history::{CallName, Digest, ExecutionId, Position, Scope, Seed, Status, Timestamp};
 use cerebelum_store::{
-    AppendError, ApprovalFilter, ApprovalRow, Batch, CallRow, Chunk, ClaimFilter, Claimed, Command, Component,
-    ExecutionKey, ExecutionRow, HistoryPart, InboxCursor, Incarnation, NewExecution, Size, State, Store, StoreError,
-    TenantId, Upload, open,
+    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalRow, ApprovalState, Batch, CallRow, Chunk,
+    ClaimFilter, Claimed, Command, Component, ExecutionKey, ExecutionRow, HistoryPart, InboxCursor, Incarnation,
+    NewExecution, Size, State, Store, StoreError, TenantId, Upload, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use test_memory_store::MemoryStore;
@@ -26,6 +26,11 @@ pub(crate) struct Bench {
     memory: Option<Arc<MemoryStore>>,
     /// The node that stores executions which no node has claimed: the last one that began.
     starter: Mutex<Option<Incarnation>>,
+}
+
+/// An answer to whichever asking of a question is open, without a link.
+pub(crate) fn answer((tenant, id): (TenantId, &str), to: ApprovalState, message: String) -> Answer {
+    Answer { tenant, id: id.to_owned(), asked_at: None, to, message, link: None }
 }
 
 impl Deref for Bench {
@@ -125,6 +130,17 @@ impl Bench {
 
     pub(crate) async fn reopen(&self, key: &ExecutionKey, message: String) -> Result<bool, StoreError> {
         self.command(key, Command::Reopen(message), None).await
+    }
+
+    /// Answers whichever asking of a question is open, without a link.
+    pub(crate) async fn answer(
+        &self,
+        question: (TenantId, &str),
+        to: ApprovalState,
+        message: String,
+        act: Option<Act>,
+    ) -> Result<AnswerOutcome, StoreError> {
+        self.store.answer(answer(question, to, message), act).await
     }
 
     pub(crate) async fn unpark(&self, key: &ExecutionKey) -> Result<bool, StoreError> {

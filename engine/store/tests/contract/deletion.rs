@@ -2,7 +2,7 @@
 
 use cerebelum_history::{Level, Timestamp};
 use cerebelum_store::{
-    ApprovalChange, Batch, Command, ExecutionKey, Incarnation, LogLine, Progress, SecretChange, TenantId,
+    ApprovalChange, Batch, Command, ExecutionKey, Incarnation, LinkOutcome, LogLine, Progress, SecretChange, TenantId,
 };
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -66,8 +66,11 @@ async fn tenant_with_everything(bench: &Bench, node: Incarnation, name: &str) ->
     }
     let secret = SecretChange::Put(crate::secrets::secret("A", b"1"), Some(crate::secrets::key("k")));
     assert!(bench.change_secrets(tenant, 0, secret, None).await.unwrap());
+    let last = last.unwrap();
+    let link = crate::links::link(tenant, "q-c", name, last.head.stamp);
+    assert!(matches!(bench.create_link(link, 9, None).await.unwrap(), LinkOutcome::Created(_)));
     assert!(bench.suspend_tenant(name, true, None).await.unwrap());
-    (tenant, last.unwrap())
+    (tenant, last)
 }
 
 async fn purge(bench: &Bench, tenant: TenantId, before: Timestamp) {
@@ -135,7 +138,7 @@ async fn no_table_keeps_a_row_of_a_deleted_tenant(bench: Bench) {
     let (gone, _) = tenant_with_everything(&bench, node, "gone").await;
     let (stays, _) = tenant_with_everything(&bench, node, "stays").await;
     let tables = tables(&bench).await;
-    assert!(tables.len() >= 17, "{tables:?}");
+    assert!(tables.len() >= 18, "{tables:?}");
     let count = async |table: &str, tenant: TenantId| {
         bench.meddle(format!("select count(*) from {table} where tenant_id = {}", tenant.0)).await
     };

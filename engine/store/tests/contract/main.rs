@@ -15,6 +15,7 @@ mod deletion;
 mod garbage;
 mod identity;
 mod leases;
+mod links;
 mod lists;
 mod lost_answers;
 mod messages;

@@ -7,11 +7,17 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 use crate::bench::{Bench, T};
 
 /// A row of each table that clients read, without the tenant. What is not named here has a row through the store.
-const ROWS: [(&str, &str, &str); 10] = [
+const ROWS: [(&str, &str, &str); 11] = [
     ("attributes", "execution_no, name, value", "7, 'a', '1'"),
     ("history", "execution_no, run, first_position, last_position, checksum, events", "7, 1, 1, 1, 0, 'secret'"),
     ("calls", "execution_no, call, state", "7, 'c', '{}'"),
     ("approvals", "execution_no, requested_at, state, id, call, request", "7, 1, 0, 'q', 'c', '{}'"),
+    (
+        "approval_links",
+        "execution_no, created_at, expires_at, decisions, digest, approval_id, name",
+        // The digest alone is the primary key.
+        "7, 1, 1, 3, md5(random()::text), 'q', 'ada'",
+    ),
     (
         "logs",
         "execution_no, seq, logged_at, run, attempt, number, level, scope, line",
@@ -98,7 +104,7 @@ async fn i7_a_reader_sees_the_rows_of_one_tenant() {
         }
         readable.push(table);
     }
-    assert_eq!(readable.len(), 12, "{readable:?}");
+    assert_eq!(readable.len(), 13, "{readable:?}");
     // `reset role` does not lead back to the engine's role.
     reader.execute("reset role").await.unwrap();
     assert_eq!(number(&mut reader, "select count(*) from executions where tenant_id = 1".into()).await.unwrap(), 0);

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from . import _values
+from ._approvers import with_approvers
 from ._host import ApprovalRequest, current
 from ._tasks import named
 from .durations import Duration, SecondsDuration, from_seconds, ms, optional_ms
@@ -89,6 +90,7 @@ class _Approval:
         data: Any = None,
         kind: str = "manual",
         schema: Mapping[str, Any] | None = None,
+        approvers: Sequence[str] | None = None,
         timeout: Duration | None = None,
     ) -> Coroutine[Any, Any, Approved[Any]]: ...
 
@@ -100,6 +102,7 @@ class _Approval:
         type: str = "manual",
         data: Any = None,
         schema: Mapping[str, Any] | None = None,
+        approvers: Sequence[str] | None = None,
         timeout: Duration | None = None,
         timeout_minutes: float | None = None,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
@@ -112,6 +115,7 @@ class _Approval:
         data: Any = None,
         kind: str = "manual",
         schema: Mapping[str, Any] | None = None,
+        approvers: Sequence[str] | None = None,
         timeout: Duration | None = None,
         type: str = "manual",
         timeout_minutes: float | None = None,
@@ -123,21 +127,24 @@ class _Approval:
             data: JSON for the person to look at.
             kind: a word for the sort of approval.
             schema: JSON Schema that the answer must satisfy.
+            approvers: those who may answer, at most 32: names of tokens' owners, or `role:ROLE`. Each of them needs the
+                right to answer questions besides; without a list, that right is enough.
             timeout: from the question on, also over restarts: a timedelta, text such as `"3d"`, or a number of
                 milliseconds.
             type: the kind, in the decorator.
             timeout_minutes: the timeout in minutes, in the decorator.
 
         # Raises
-        ApprovalRejected when the person says no, ApprovalTimeout when no answer comes in time.
+        ApprovalRejected when the person says no, ApprovalTimeout when no answer comes in time, Failure of kind
+        `invalid-argument` when the list of approvers is not valid.
         """
         if title is not None:
-            return named(_ask(kind, title, data, schema, timeout), "approval")
+            return named(_ask(kind, title, data, (schema, approvers), timeout), "approval")
         if timeout is not None and timeout_minutes is not None:
             raise TypeError("approval takes timeout or timeout_minutes, not both")
         limit = timeout if timeout_minutes is None else timedelta(minutes=timeout_minutes)
         _ = optional_ms(limit, "an approval's timeout")
-        return before(lambda: _ask(type, current().info().step or type, data, schema, limit))
+        return before(lambda: _ask(type, current().info().step or type, data, (schema, approvers), limit))
 
 
 approval = _Approval()
@@ -150,6 +157,7 @@ async def wait_for_approval(
     *,
     title: str | None = None,
     schema: Mapping[str, Any] | None = None,
+    approvers: Sequence[str] | None = None,
     timeout: Duration | None = None,
 ) -> Approved[Any]:
     """The same as `approval`, with the parameters in the order of the original Cerebelum.
@@ -158,12 +166,17 @@ async def wait_for_approval(
     ApprovalRejected, ApprovalTimeout.
     """
     limit = timeout if timeout is not None else timeout_ms
-    return await _ask(approval_type, title or f"{approval_type} approval", data, schema, limit)
+    return await _ask(approval_type, title or f"{approval_type} approval", data, (schema, approvers), limit)
 
 
 async def _ask(
-    kind: str, title: str, data: Any, schema: Mapping[str, Any] | None, timeout: Duration | None
+    kind: str,
+    title: str,
+    data: Any,
+    answer: tuple[Mapping[str, Any] | None, Sequence[str] | None],
+    timeout: Duration | None,
 ) -> Approved[Any]:
+    schema = with_approvers(*answer)
     request = ApprovalRequest(
         kind=kind,
         title=title,
@@ -172,10 +185,10 @@ async def _ask(
         timeout_ms=optional_ms(timeout, "an approval's timeout"),
     )
     try:
-        answer = await current().await_approval(request)
+        approval = await current().await_approval(request)
     except Failure as failure:
         raise typed(failure) from None
-    return Approved(_values.decode(answer.data, Any, "an approval"), answer.by, answer.comment)
+    return Approved(_values.decode(approval.data, Any, "an approval"), approval.by, approval.comment)
 
 
 async def wait_for_signal(name: str, timeout: Duration | None = None) -> Any:

@@ -14,8 +14,18 @@ from typing import Any
 
 import pytest
 
-from cerebelum import ApprovalRejected, ApprovalTimeout, Approved, Context, ExecutionError, approval, step, workflow
-from cerebelum.compat import ProgressReporter
+from cerebelum import (
+    ApprovalRejected,
+    ApprovalTimeout,
+    Approved,
+    Context,
+    ExecutionError,
+    Failure,
+    approval,
+    step,
+    workflow,
+)
+from cerebelum.compat import ProgressReporter, wait_for_approval
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -55,6 +65,50 @@ def test_a_callback_answers_approvals(answer: Any, expected: Any, is_async: bool
 
     assert execute(flow, approve=approve_async if is_async else approve).output == expected
     assert asked == [("Raise the limit?", "limit", {"now": 3}, "flow", "ask")]
+
+
+@pytest.mark.parametrize("schema", [None, {"type": "object"}])
+def test_a_question_names_its_approvers_in_the_schema_of_the_answer(schema: Any) -> None:
+    asked: list[Any] = []
+
+    @step
+    @approval(approvers=["role:admin"])
+    async def decorated(context: Context) -> None: ...
+
+    @workflow
+    async def flow(context: Context) -> None:
+        await approval("Raise the limit?", schema=schema, approvers=("role:operator", "ada@example.com"))
+        await wait_for_approval(approvers=["bob"])
+        await decorated(context)
+
+    def approve(question: Any) -> bool:
+        asked.append(question.schema)
+        return True
+
+    assert execute(flow, approve=approve).status == "completed"
+    keyword = "x-cerebelum-approvers"
+    first = (schema or {}) | {keyword: ["role:operator", "ada@example.com"]}
+    assert asked == [first, {keyword: ["bob"]}, {keyword: ["role:admin"]}]
+
+
+@pytest.mark.parametrize("wrong", [[], [""], ["a\n"], ["a" * 257], ["é" * 129], ["role:boss"], ["a"] * 33, [1]])
+def test_a_malformed_list_of_approvers_fails_the_call(wrong: Any) -> None:
+    @workflow
+    async def flow(context: Context) -> str:
+        try:
+            await approval("Raise the limit?", approvers=wrong)
+        except Failure as failure:
+            return f"{failure.kind} {failure.retryable} {failure}"
+        return "asked"
+
+    output = execute(flow, approve=lambda question: True).output
+    assert output.startswith("invalid-argument False")
+    assert "approver" in output
+
+
+def test_one_approver_is_a_list_of_one() -> None:
+    with pytest.raises(TypeError, match=r"approvers=\['ada'\]"):
+        asyncio.run(approval("Raise the limit?", approvers="ada"))
 
 
 def test_no_timeout_and_no_answer_are_told_apart() -> None:

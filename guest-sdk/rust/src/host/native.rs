@@ -133,6 +133,9 @@ impl Host {
     pub(crate) async fn await_approval(&self, question: Question) -> Result<Answer> {
         let Question { kind, title, data, schema, timeout_ms } = question;
         let schema = schema.map(json).transpose()?;
+        history::Approvers::of(schema.as_ref()).map_err(|why| {
+            Error::new("invalid-argument", format!("an approval's approvers are not accepted: {why}")).permanent()
+        })?;
         let request = history::ApprovalRequest { kind, title, data: json(data)?, schema, timeout_ms };
         match self.outcome_of(Call::Approval(request)).await? {
             Outcome::Approved(history::Approval { data, by, comment }) => {

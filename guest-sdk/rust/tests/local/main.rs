@@ -1,6 +1,7 @@
 //! The promises to guests, on the local executor. Every case also runs with guests dropped at every wait, which must
 //! not show in the history.
 
+mod approvers;
 mod endings;
 mod polls;
 

@@ -10,12 +10,17 @@ pub struct Question {
     pub title: String,
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    #[serde(default)]
+    pub approvers: Option<Vec<String>>,
 }
 
 /// Asks, and yields who said what.
 #[workflow]
 pub async fn asking(ctx: Context, question: Question) -> Result<String> {
-    let asked = ctx.approval(question.title);
+    let asked = match question.approvers {
+        Some(approvers) => ctx.approval(question.title).approvers(approvers),
+        None => ctx.approval(question.title),
+    };
     let approval = match question.timeout_ms {
         Some(timeout) => asked.timeout(millis(timeout)).await?,
         None => asked.await?,

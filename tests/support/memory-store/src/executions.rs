@@ -173,6 +173,8 @@ impl Tables {
         if has_ended {
             self.executions.remove(key);
             self.questions.retain(|(tenant, _), question| (*tenant, &question.execution) != (key.tenant, &key.id));
+            let questions = &self.questions;
+            self.links.retain(|(tenant, link)| questions.contains_key(&(*tenant, link.approval.clone())));
         }
         has_ended
     }

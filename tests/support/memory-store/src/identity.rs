@@ -60,6 +60,7 @@ impl Tables {
         let count = self.executions.len() + self.components.len() + self.tokens.len() + self.acts.len();
         self.executions.retain(|key, _| key.tenant != tenant);
         self.questions.retain(|(of, _), _| *of != tenant);
+        self.links.retain(|(of, _)| *of != tenant);
         self.components.retain(|(of, _, _), _| *of != tenant);
         self.bytes.retain(|(of, _), _| *of != tenant);
         self.nameless.retain(|(of, _), _| *of != tenant);

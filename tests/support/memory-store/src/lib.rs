@@ -7,6 +7,7 @@ mod claims;
 mod components;
 mod executions;
 mod identity;
+mod links;
 mod questions;
 mod secrets;
 mod tables;
@@ -16,10 +17,10 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    Act, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, ApprovalState, Batch, Chunk, ClaimFilter, Claimed,
-    Command, Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
-    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreError,
-    StoreFuture, Sweep, TenantId, Upload, Version,
+    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Batch, Chunk, ClaimFilter, Claimed, Command,
+    Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart, InboxCursor,
+    InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreError, StoreFuture,
+    Sweep, TenantId, Upload, Version,
 };
 use tokio::sync::broadcast;
 
@@ -180,15 +181,9 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.approvals(tenant, &filter))
     }
 
-    fn answer(
-        &self,
-        (tenant, id): (TenantId, &str),
-        to: ApprovalState,
-        message: String,
-        act: Option<Act>,
-    ) -> StoreFuture<'_, AnswerOutcome> {
+    fn answer(&self, answer: Answer, act: Option<Act>) -> StoreFuture<'_, AnswerOutcome> {
         let answered = |outcome: &AnswerOutcome| matches!(outcome, AnswerOutcome::Accepted(_));
-        self.act(act, |tables| tables.answer((tenant, id.to_owned()), to, message), answered)
+        self.act(act, |tables| tables.answer(answer), answered)
     }
 
     fn transactions(&self) -> u64 {

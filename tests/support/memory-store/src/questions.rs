@@ -1,7 +1,8 @@
 //! Questions to people, each decided once.
 
+use cerebelum_history::Timestamp;
 use cerebelum_store::{
-    AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, TenantId,
+    Answer, AnswerOutcome, ApprovalFilter, ApprovalPage, ApprovalRow, ApprovalState, ExecutionKey, TenantId,
 };
 
 use crate::tables::Tables;
@@ -22,19 +23,29 @@ impl Tables {
         ApprovalPage { approvals: rows.into_iter().skip(skip).take(limit).collect(), cursor }
     }
 
-    pub(crate) fn answer(&mut self, id: (TenantId, String), to: ApprovalState, message: String) -> AnswerOutcome {
-        let (tenant, now) = (id.0, self.now);
-        let Some(question) = self.questions.get_mut(&id) else { return AnswerOutcome::Unknown };
-        if question.state != ApprovalState::Open {
-            return AnswerOutcome::TooLate(question.state);
+    pub(crate) fn answer(&mut self, answer: Answer) -> AnswerOutcome {
+        let now = self.now;
+        let Answer { tenant, id, asked_at, to, message, link } = answer;
+        let Some(question) = self.questions.get(&(tenant, id.clone())) else { return AnswerOutcome::Unknown };
+        if asked_at.is_some_and(|asked_at| asked_at != question.requested_at) {
+            return AnswerOutcome::AskedAgain;
         }
-        if question.deadline.is_some_and(|deadline| deadline <= now) {
-            // The question has timed out, although no batch has recorded that yet.
-            return AnswerOutcome::TooLate(ApprovalState::TimedOut);
+        match standing(question, now) {
+            ApprovalState::Open => {}
+            ended => return AnswerOutcome::TooLate(ended),
         }
-        question.state = to;
         let execution = question.execution.clone();
+        if link.is_some_and(|link| !self.consume((tenant, &id), &link)) {
+            return AnswerOutcome::LinkEnded;
+        }
+        self.questions.get_mut(&(tenant, id)).expect("it is there").state = to;
         self.put(&ExecutionKey { tenant, id: execution.clone() }, message);
         AnswerOutcome::Accepted(execution)
     }
+}
+
+/// The state of a question, which has timed out once its deadline is over, although no batch has recorded that yet.
+pub(crate) fn standing(question: &ApprovalRow, now: Timestamp) -> ApprovalState {
+    let is_over = question.deadline.is_some_and(|deadline| deadline <= now);
+    if question.state == ApprovalState::Open && is_over { ApprovalState::TimedOut } else { question.state }
 }

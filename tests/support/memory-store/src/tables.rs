@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cerebelum_history::{CallName, Position, Scope, Timestamp};
 use cerebelum_store::{
-    AppendError, ApprovalRow, CallRow, Chunk, Claimed, Component, Egress, ExecutionKey, ExecutionRow, InboxCursor,
-    InboxRow, Incarnation, Lease, LogRow, Progress, Tenant, TenantId, Token,
+    AppendError, ApprovalLink, ApprovalRow, CallRow, Chunk, Claimed, Component, Egress, ExecutionKey, ExecutionRow,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Progress, Tenant, TenantId, Token,
 };
 
 use crate::audit::StoredAct;
@@ -108,6 +108,8 @@ pub struct Tables {
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) acts: Vec<StoredAct>,
+    /// Links to questions, with their tenants, the oldest first.
+    pub(crate) links: Vec<(TenantId, ApprovalLink)>,
     pub(crate) egress: BTreeMap<TenantId, Egress>,
     nodes: BTreeMap<Incarnation, Node>,
     /// The numbers that were allocated so far. No number is allocated twice.

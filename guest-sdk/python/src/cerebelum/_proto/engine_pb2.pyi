@@ -329,6 +329,7 @@ class Approval(Message):
     requested_at: Timestamp
     deadline: Timestamp
     state: str
+    approvers: Sequence[str]
     def __init__(
         self,
         *,
@@ -341,6 +342,7 @@ class Approval(Message):
         requested_at: Timestamp | None = ...,
         deadline: Timestamp | None = ...,
         state: str | None = ...,
+        approvers: Sequence[str] | None = ...,
     ) -> None: ...
 
 class ApproveRequest(Message):
@@ -366,6 +368,66 @@ class RejectRequest(Message):
 class DecideResponse(Message):
     execution_id: str
     def __init__(self, *, execution_id: str | None = ...) -> None: ...
+
+class CreateApprovalLinkRequest(Message):
+    id: str
+    name: str
+    only: Sequence[str]
+    expires_in_ms: int
+    def __init__(
+        self,
+        *,
+        id: str | None = ...,
+        name: str | None = ...,
+        only: Sequence[str] | None = ...,
+        expires_in_ms: int | None = ...,
+    ) -> None: ...
+
+class ApprovalLink(Message):
+    link_id: str
+    approval_id: str
+    name: str
+    decisions: Sequence[str]
+    created_by: str
+    created_at: Timestamp
+    expires_at: Timestamp
+    used_at: Timestamp
+    revoked_at: Timestamp
+    def __init__(
+        self,
+        *,
+        link_id: str | None = ...,
+        approval_id: str | None = ...,
+        name: str | None = ...,
+        decisions: Sequence[str] | None = ...,
+        created_by: str | None = ...,
+        created_at: Timestamp | None = ...,
+        expires_at: Timestamp | None = ...,
+        used_at: Timestamp | None = ...,
+        revoked_at: Timestamp | None = ...,
+    ) -> None: ...
+
+class CreatedApprovalLink(Message):
+    link: ApprovalLink
+    path: str
+    token: str
+    def __init__(self, *, link: ApprovalLink | None = ..., path: str | None = ..., token: str | None = ...) -> None: ...
+
+class ApprovalLinksRequest(Message):
+    id: str
+    def __init__(self, *, id: str | None = ...) -> None: ...
+
+class ApprovalLinksResponse(Message):
+    links: Sequence[ApprovalLink]
+    def __init__(self, *, links: Sequence[ApprovalLink] | None = ...) -> None: ...
+
+class RevokeApprovalLinkRequest(Message):
+    id: str
+    link_id: str
+    def __init__(self, *, id: str | None = ..., link_id: str | None = ...) -> None: ...
+
+class RevokeApprovalLinkResponse(Message):
+    def __init__(self) -> None: ...
 
 class SignalRequest(Message):
     execution_id: str
@@ -683,6 +745,9 @@ class Engine:
     Approvals: ClassVar[Unary[ApprovalsRequest, ApprovalsResponse]]
     Approve: ClassVar[Unary[ApproveRequest, DecideResponse]]
     Reject: ClassVar[Unary[RejectRequest, DecideResponse]]
+    CreateApprovalLink: ClassVar[Unary[CreateApprovalLinkRequest, CreatedApprovalLink]]
+    ApprovalLinks: ClassVar[Unary[ApprovalLinksRequest, ApprovalLinksResponse]]
+    RevokeApprovalLink: ClassVar[Unary[RevokeApprovalLinkRequest, RevokeApprovalLinkResponse]]
     Signal: ClassVar[Unary[SignalRequest, SignalResponse]]
     Cancel: ClassVar[Unary[CancelRequest, CancelResponse]]
     Terminate: ClassVar[Unary[TerminateRequest, TerminateResponse]]

@@ -51,6 +51,7 @@ def approval(message: pb.Approval) -> records.ApprovalInfo:
         requested_at=_moment(message.requested_at),
         deadline=_optional_moment(message, "deadline"),
         state=message.state,
+        approvers=tuple(message.approvers),
     )
 
 

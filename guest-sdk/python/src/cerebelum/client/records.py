@@ -253,6 +253,8 @@ class ApprovalInfo:
     """The deadline of the question."""
     state: str
     """`open`, `approved`, `rejected`, `timed-out` or `withdrawn`."""
+    approvers: tuple[str, ...] = ()
+    """Names, and roles as `role:ROLE`, of those who may answer; empty if every caller with that right may."""
 
     @property
     def remaining_seconds(self) -> float | None:
