@@ -15,13 +15,14 @@ build: setup
 examples: build
 	@examples/build
 
-## make demo       a workflow survives kill -9 of its engine (DATABASE=postgres for PostgreSQL)
+## make demo       a workflow survives kill -9 of its engine (DATABASE=postgres for PostgreSQL;
+##                 KEEP=1 leaves the engine running, to look at its pages)
 demo:
 	@tests/scripts/setup demo $(DATABASE)
 	@# Engine and component at once: neither keeps all cores busy to its end.
 	@examples/build rust droplet-deployment & component=$$!; \
 		cargo build --release --locked -p cerebelum-cli -p fake-cloud && wait $$component
-	@examples/droplet-deployment/demo $(DATABASE)
+	@KEEP="$(KEEP)" examples/droplet-deployment/demo $(DATABASE)
 
 ## make check      format, lints, types and tidiness, without the other tests
 check: setup

@@ -6,6 +6,7 @@
 mod act;
 mod approvals;
 mod assets;
+mod audit;
 mod components;
 mod execution;
 mod executions;
@@ -20,6 +21,7 @@ mod refusal;
 pub(crate) mod session;
 mod start;
 mod timeline;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -64,7 +66,13 @@ impl Site {
 
 /// The pages, and who may see each of them.
 pub(crate) fn routes(service: Arc<Service>, origins: Origins) -> (axum::Router, Entries) {
-    let pages = Pages::default()
+    let pages = pages();
+    let router = pages.router.layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(Site { service, origins });
+    (router, pages.entries.into_iter().collect())
+}
+
+fn pages() -> Pages {
+    Pages::default()
         .open("/login", session::show)
         .open_form("/login", session::login)
         .open_form("/logout", session::logout)
@@ -89,10 +97,12 @@ pub(crate) fn routes(service: Arc<Service>, origins: Origins) -> (axum::Router, 
         .form("/approvals/{id}/approve", "Approve", approvals::approve)
         .form("/approvals/{id}/reject", "Reject", approvals::reject)
         .page("/components", "Components", components::show)
+        .page("/audit", "Audit", audit::show)
+        .page("/tokens", "Tokens", tokens::show)
+        .form("/tokens", "CreateToken", tokens::create)
+        .form("/tokens/{id}/revoke", "RevokeToken", tokens::revoke)
         .page("/start/{component}/{workflow}", "Components", start::show)
-        .form("/start/{component}/{workflow}", "Start", start::start);
-    let router = pages.router.layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(Site { service, origins });
-    (router, pages.entries.into_iter().collect())
+        .form("/start/{component}/{workflow}", "Start", start::start)
 }
 
 /// Pages and forms as they are added.
@@ -135,3 +145,27 @@ impl Pages {
 }
 
 type Shown = Result<axum::response::Response, Refusal>;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_in_the_docs_has_every_page_with_its_method() {
+        let docs = include_str!("../../../docs/pages.md");
+        let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+        let rows = docs.lines().filter(|line| line.starts_with("| ")).skip(1);
+        let written: BTreeSet<_> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').collect();
+                (cell(cells[2]), format!("{:?}", entry_of(&cell(cells[3]))))
+            })
+            .collect();
+        let entries = pages().entries.into_iter().filter(|(.., entry)| *entry != Entry::Anyone);
+        let built: BTreeSet<_> =
+            entries.map(|(method, path, entry)| (format!("{method} {path}"), format!("{entry:?}"))).collect();
+        assert_eq!(written, built);
+    }
+}

@@ -83,13 +83,19 @@ pub(super) fn page(frame: &Frame, body: &Markup) -> Response {
 }
 
 fn navigation(caller: &Caller, section: &str) -> Markup {
-    let entries =
-        [("/", "Overview"), ("/executions", "Executions"), ("/approvals", "Approvals"), ("/components", "Components")];
+    let entries = [
+        ("/", "Overview", Action::Read),
+        ("/executions", "Executions", Action::Read),
+        ("/approvals", "Approvals", Action::Read),
+        ("/components", "Components", Action::Read),
+        ("/audit", "Audit", Action::Audit),
+        ("/tokens", "Tokens", Action::Tokens),
+    ];
     html! {
         header {
             nav aria-label="Main" {
                 a.brand href="/" { img src=(assets::url("icon.svg")) alt="" width="20" height="20"; "Cerebelum" }
-                @for (path, name) in entries {
+                @for (path, name, _) in entries.into_iter().filter(|(.., action)| may(caller, *action)) {
                     a href=(path) aria-current=[(section == name).then_some("page")] { (name) }
                 }
             }

@@ -1,0 +1,99 @@
+//! The audit: what was done in the reader's tenant, by whom, from where.
+
+use axum::extract::{Query, State};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::layout::{self, Frame};
+use super::parts::{exact, execution_path, in_query, text};
+use super::{Shown, Site};
+use crate::access::Access;
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
+
+/// The acts of a page.
+const ACTS: u32 = 100;
+/// The operations whose object is an execution.
+const OF_EXECUTIONS: [&str; 7] = ["Start", "StartMany", "Signal", "Cancel", "Terminate", "Pause", "Resume"];
+
+/// What a reader looks for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Wanted {
+    operation: String,
+    caller: String,
+    object: String,
+    cursor: String,
+}
+
+impl Wanted {
+    fn query(&self, cursor: Option<&str>) -> String {
+        let named = [("operation", &*self.operation), ("caller", &*self.caller), ("object", &*self.object)];
+        let all = named.into_iter().chain(cursor.map(|cursor| ("cursor", cursor)));
+        let all = all.filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}={}", in_query(value)));
+        all.collect::<Vec<_>>().join("&")
+    }
+}
+
+pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+    let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    let request = proto::AuditRequest {
+        operation: some(&wanted.operation),
+        caller: some(&wanted.caller),
+        object: some(&wanted.object),
+        cursor: some(&wanted.cursor),
+        limit: ACTS,
+        ..Default::default()
+    };
+    let page = site.service.audit(asked(access.clone(), request)).await?.into_inner();
+    let body = html! {
+        h1 { "Audit" }
+        search {
+            form.filters method="get" action="/audit" {
+                div { label for="operation" { "Operation" } input #operation name="operation" value=(wanted.operation) placeholder="Start"; }
+                div { label for="caller" { "Caller" } input #caller name="caller" value=(wanted.caller); }
+                div { label for="object" { "Object" } input #object name="object" value=(wanted.object) data-search; }
+                button { "Show" }
+            }
+        }
+        section #list {
+            @if page.acts.is_empty() { p.lead { "No such act is on this page." } } @else { (table(&page.acts)) }
+            nav.paging aria-label="Pages of the audit" {
+                @if !wanted.cursor.is_empty() { a href={ "/audit?" (wanted.query(None)) } { "Newest" } }
+                @if let Some(next) = &page.next { a rel="next" href={ "/audit?" (wanted.query(Some(next))) } { "Older" } }
+            }
+        }
+    };
+    Ok(layout::page(&Frame::new("Audit", &access.caller, "Audit"), &body))
+}
+
+fn table(acts: &[proto::Act]) -> Markup {
+    html! {
+        div.wide tabindex="0" role="region" aria-label="Acts" {
+            table.events {
+                thead { tr {
+                    th scope="col" { "Time" } th scope="col" { "Caller" } th scope="col" { "From" }
+                    th scope="col" { "Operation" } th scope="col" { "Object" } th scope="col" { "Outcome" }
+                } }
+                tbody { @for act in acts { (row(act)) } }
+            }
+        }
+    }
+}
+
+fn row(act: &proto::Act) -> Markup {
+    html! {
+        tr {
+            td { (exact(act.at.as_ref())) }
+            td { (text(act.caller.as_deref().unwrap_or("–"))) @if let Some(token) = &act.token_id { " " code.note { (text(token)) } } }
+            td { (text(act.address.as_deref().unwrap_or("–"))) }
+            td { (text(&act.operation)) }
+            th scope="row" {
+                @if OF_EXECUTIONS.contains(&act.operation.as_str()) { a href=(execution_path(&act.object)) { (text(&act.object)) } }
+                @else { (text(&act.object)) }
+            }
+            td { (text(&act.outcome)) }
+        }
+    }
+}

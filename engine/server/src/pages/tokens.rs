@@ -1,0 +1,139 @@
+//! The tokens of the reader's tenant: made, shown once, and revoked.
+
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Redirect};
+use cerebelum_worker::{Caller, Role};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::layout::{self, Frame};
+use super::parts::{moment, segment, text};
+use super::{Shown, Site};
+use crate::access::Access;
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
+use crate::span::Span;
+use crate::wording::Now;
+
+pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
+    page(&site, &access, None).await
+}
+
+async fn page(site: &Site, access: &Access, created: Option<&proto::CreatedToken>) -> Shown {
+    let request = proto::TokensRequest { tenant: None };
+    let all = site.service.tokens(asked(access.clone(), request)).await?.into_inner();
+    let now = Now::measured();
+    let body = html! {
+        h1 { "Tokens" }
+        @if let Some(created) = created { (shown_once(created)) }
+        (creation(&access.caller))
+        @if all.tokens.is_empty() { p.lead { "There is no token." } } @else { (table(&all.tokens, now)) }
+    };
+    Ok(layout::page(&Frame::new("Tokens", &access.caller, "Tokens"), &body))
+}
+
+fn shown_once(created: &proto::CreatedToken) -> Markup {
+    let name = created.token.as_ref().map(|token| token.name.as_str()).unwrap_or_default();
+    html! {
+        section.card role="status" {
+            h2 { "The token of " (text(name)) }
+            p { "It is shown here and nowhere else. Copy it now." }
+            pre.value tabindex="0" { (text(&created.secret)) }
+        }
+    }
+}
+
+fn creation(caller: &Caller) -> Markup {
+    html! {
+        details open[caller.name.is_none()] {
+            summary { "Create a token" }
+            @if caller.name.is_none() {
+                p.note { "The first token closes this engine: from then on every reader logs in. So it must be one of an admin." }
+            }
+            form.stack method="post" action="/tokens" {
+                label for="name" { "Name of its owner" }
+                input #name name="name" required maxlength="256" autocomplete="off";
+                label for="role" { "Role" }
+                select #role name="role" {
+                    @for role in Role::ALL { option value=(role.as_str()) { (role.as_str()) } }
+                }
+                label for="expires" { "Expires after" span.note { " optional" } }
+                input #expires name="expires" placeholder="90d";
+                button.main { "Create" }
+            }
+        }
+    }
+}
+
+fn table(tokens: &[proto::Token], now: Now) -> Markup {
+    html! {
+        div.wide tabindex="0" role="region" aria-label="Tokens" {
+            table {
+                thead { tr {
+                    th scope="col" { "Owner" } th scope="col" { "Role" } th scope="col" { "Id" } th scope="col" { "Created" }
+                    th scope="col" { "Last used" } th scope="col" { "State" } th scope="col" { "" }
+                } }
+                tbody {
+                    @for token in tokens {
+                        tr {
+                            th scope="row" { (text(&token.name)) }
+                            td { (text(&token.role)) }
+                            td { code { (text(&token.id)) } }
+                            td { (moment(token.created_at.as_ref(), now)) }
+                            td { (moment(token.last_used_at.as_ref(), now)) }
+                            td { (state(token, now)) }
+                            td {
+                                @if token.revoked_at.is_none() {
+                                    form method="post" action={ "/tokens/" (segment(&token.id)) "/revoke" } { button.danger { "Revoke" } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn state(token: &proto::Token, now: Now) -> Markup {
+    html! {
+        @if token.revoked_at.is_some() { "revoked " (moment(token.revoked_at.as_ref(), now)) }
+        @else if token.expires_at.is_some() { "expires " (moment(token.expires_at.as_ref(), now)) }
+        @else { "valid" }
+    }
+}
+
+/// A token as a person asks for it.
+#[derive(Deserialize)]
+pub(super) struct Creation {
+    name: String,
+    role: String,
+    #[serde(default)]
+    expires: String,
+}
+
+pub(super) async fn create(State(site): State<Site>, access: Access, Form(wish): Form<Creation>) -> Shown {
+    let expires = wish.expires.trim();
+    let expires: Option<Span> = match expires.is_empty() {
+        true => None,
+        false => Some(expires.parse().map_err(tonic::Status::invalid_argument)?),
+    };
+    let expires_in_ms = expires.map(|span| span.ms);
+    let request = proto::CreateTokenRequest { tenant: None, role: wish.role, name: wish.name, expires_in_ms };
+    let created = site.service.create_token(asked(access.clone(), request)).await?.into_inner();
+    // The first token closes the engine to a reader without one: what was made must be shown all the same.
+    match page(&site, &access, Some(&created)).await {
+        Ok(page) => Ok(page),
+        Err(_) => {
+            let body = html! { h1 { "Tokens" } (shown_once(&created)) p { a href="/login" { "Log in" } } };
+            Ok(layout::page(&Frame::bare("Tokens"), &body))
+        }
+    }
+}
+
+pub(super) async fn revoke(State(site): State<Site>, access: Access, Path(id): Path<String>) -> Shown {
+    site.service.revoke_token(asked(access, proto::RevokeTokenRequest { id, tenant: None })).await?;
+    Ok(Redirect::to("/tokens").into_response())
+}
