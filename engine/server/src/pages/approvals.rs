@@ -65,7 +65,7 @@ pub(super) fn question(approval: &proto::Approval, caller: &Caller, back: &str, 
             @if !approval.approvers.is_empty() { p.note { "For " (text(&approval.approvers.join(", "))) } }
             @if may(caller, Action::Decide) && is_approver(approval, caller) {
                 form.stack method="post" action={ (path) "/approve" } {
-                    (form::fields(approval.schema.as_deref(), None, id))
+                    (form::fields("Answer", approval.schema.as_deref(), None, id))
                     label for={ "c-" (id) } { "Comment" }
                     input id={ "c-" (id) } name="comment";
                     @if caller.name.is_none() { (name_field(id, "y")) }

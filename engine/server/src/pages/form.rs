@@ -24,8 +24,8 @@ enum Kind<'a> {
     Json,
 }
 
-/// The fields for a value of this schema, filled with `held`. Their ids end with `id`.
-pub(super) fn fields(schema: Option<&str>, held: Option<&str>, id: &str) -> Markup {
+/// The fields for `what`, a value of this schema, filled with `held`. Their ids end with `id`.
+pub(super) fn fields(what: &str, schema: Option<&str>, held: Option<&str>, id: &str) -> Markup {
     let schema: Value = schema.and_then(|schema| serde_json::from_str(schema).ok()).unwrap_or_default();
     let members: Option<BTreeMap<String, Box<RawValue>>> =
         held.map_or(Some(BTreeMap::new()), |held| serde_json::from_str(held).ok());
@@ -35,8 +35,23 @@ pub(super) fn fields(schema: Option<&str>, held: Option<&str>, id: &str) -> Mark
                 (field(of, &format!(":{name}"), is_required(&schema, name), (members.get(name).map(|held| held.get()), id)))
             }
         },
-        _ => field(&schema, "", true, (held, id)),
+        _ => {
+            let (named, required) = (schema.get("title").is_some(), kind_is_known(&schema));
+            let schema = if named { schema } else { with_title(schema, what) };
+            field(&schema, "", required, (held, id))
+        }
     }
+}
+
+/// Whether a value is one field of a known kind. Without a schema, no value is one as well.
+fn kind_is_known(schema: &Value) -> bool {
+    !matches!(kind(schema), Kind::Json)
+}
+
+fn with_title(schema: Value, title: &str) -> Value {
+    let mut members = if let Value::Object(members) = schema { members } else { Map::new() };
+    members.insert("title".to_owned(), title.into());
+    Value::Object(members)
 }
 
 /// The properties of an object that can be shown one by one.
@@ -95,7 +110,7 @@ fn rows(held: Option<&str>) -> usize {
 fn label(schema: &Value, name: &str) -> String {
     let name = name.trim_start_matches(':');
     match name {
-        "" => schema.get("title").and_then(Value::as_str).unwrap_or("Value").to_owned(),
+        "" => schema.get("title").and_then(Value::as_str).unwrap_or_default().to_owned(),
         name => name.to_owned(),
     }
 }
@@ -180,8 +195,8 @@ mod tests {
             "size":{"enum":["s","m"]},
             "count":{"anyOf":[{"type":"integer"},{"type":"null"}]},
             "parts":{"type":"array"}}}"#;
-        let shown =
-            fields(Some(schema), Some(r#"{"email":"a@b","size":"m","count":9007199254740993}"#), "1").into_string();
+        let shown = fields("Input", Some(schema), Some(r#"{"email":"a@b","size":"m","count":9007199254740993}"#), "1")
+            .into_string();
         for part in [
             r#"name="text:email" value="a@b" required"#,
             "Where to",
@@ -191,9 +206,9 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part} in {shown}");
         }
-        let shown = fields(Some(r#"{"type":"string","title":"Email"}"#), None, "1").into_string();
+        let shown = fields("Input", Some(r#"{"type":"string","title":"Email"}"#), None, "1").into_string();
         assert!(shown.contains(r#"name="text""#) && shown.contains("Email"), "{shown}");
-        let shown = fields(None, Some("[7]"), "1").into_string();
+        let shown = fields("Input", None, Some("[7]"), "1").into_string();
         assert!(shown.contains(r#"name="json""#) && shown.contains("[\n  7\n]"), "{shown}");
     }
 }

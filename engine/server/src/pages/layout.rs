@@ -99,7 +99,7 @@ fn navigation(caller: &Caller, section: &str) -> Markup {
                     a href=(path) aria-current=[(section == name).then_some("page")] { (name) }
                 }
             }
-            p.caller {
+            div.caller {
                 @if let Some(name) = &caller.name {
                     span { (text(name)) " · " (caller.role.as_str()) " of " (text(&caller.tenant_name)) }
                     form method="post" action="/logout" { button.link { "Log out" } }

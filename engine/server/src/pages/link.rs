@@ -64,7 +64,7 @@ fn answer(link: &LinkView, token: &str, now: Now) -> Markup {
         @if !matches!(data, "" | "null" | "{}") { (value(data)) }
         @if may("approve") {
             form.stack method="post" action={ "/a/" (token) } {
-                (form::fields(schema, None, "a"))
+                (form::fields("Answer", schema, None, "a"))
                 label for="comment" { "Comment" span.note { " optional" } }
                 input #comment name="comment";
                 button.main name="decision" value="approve" { "Approve" }

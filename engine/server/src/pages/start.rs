@@ -66,14 +66,14 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
         @if let Some(summary) = &found.summary { p.lead { (text(summary)) } }
         @if let Some(refused) = &held.refused { p.wrong #wrong role="alert" { (text(refused)) } }
         form.stack.card method="post" action=(path) {
-            (form::fields(schema, held.input.as_deref(), "input"))
+            (form::fields("Input", schema, held.input.as_deref(), "input"))
             (options(&held, "o"))
             button.main { "Start" }
         }
         details #raw {
             summary { "Input as JSON" }
             form.stack method="post" action=(path) {
-                (form::fields(None, held.input.as_deref(), "raw"))
+                (form::fields("Input", None, held.input.as_deref(), "raw"))
                 (options(&held, "r"))
                 button.main { "Start" }
             }
