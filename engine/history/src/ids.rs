@@ -40,7 +40,7 @@ impl Position {
     /// The position after this one.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -62,7 +62,9 @@ impl FromStr for ExecutionId {
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || ".:_-".contains(c);
-        if text.is_empty() || text.len() > 128 || !text.chars().all(allowed) {
+        // A browser takes `.` and `..` out of a path.
+        let is_place = matches!(text, "." | "..");
+        if text.is_empty() || text.len() > 128 || is_place || !text.chars().all(allowed) {
             return Err(InvalidName(format!(
                 "`{}` is no execution id: use 1 to 128 of A-Z a-z 0-9 . _ : -",
                 text.chars().take(140).collect::<String>().escape_debug()

@@ -27,7 +27,7 @@ pub enum BarEnd {
 pub struct Bar {
     /// When it began.
     pub from: Timestamp,
-    /// When it ended; the time of the last event if it is open.
+    /// When it ended; now if it is open.
     pub until: Timestamp,
     /// How it ended; of several, the worst end.
     pub end: BarEnd,
@@ -42,7 +42,7 @@ pub struct Bar {
 pub struct Lane {
     /// `step`, `sleep`, `poll`, `approval`, `signal`, `fetch`, `child`.
     pub kind: &'static str,
-    /// The name of the step, poll, question, signal or child, or the method and host of a request; empty for sleeps.
+    /// The name of the step, poll, question, signal or child, or the host of a request; empty for sleeps.
     pub name: String,
     /// How many steps are around it.
     pub depth: usize,
@@ -108,7 +108,10 @@ impl Timeline {
                 self.scopes.remove(&call.step_scope());
                 let lane = &mut self.lanes[open.lane];
                 lane.failed += u64::from(end == BarEnd::Failed);
-                lane.add(open.ended(event.at, end));
+                // A call that ended while it waited for its next attempt has no bar for that one.
+                if open.from <= event.at {
+                    lane.add(open.ended(event.at, end));
+                }
             }
         }
     }
@@ -151,14 +154,14 @@ impl Timeline {
         self.hidden_calls
     }
 
-    /// The lanes, with open calls as they were at the last event.
+    /// The lanes, with open calls as they are at a time that is not before the last event. An attempt that has not begun
+    /// by then has no bar.
     #[must_use]
-    pub fn into_lanes(mut self) -> Vec<Lane> {
-        let mut open: Vec<OpenBar> = self.open.into_values().collect();
+    pub fn into_lanes(mut self, now: Timestamp) -> Vec<Lane> {
+        let mut open: Vec<OpenBar> = self.open.into_values().filter(|open| open.from <= now).collect();
         open.sort_by_key(|open| open.position);
         for bar in open {
-            let until = self.last.max(bar.from);
-            self.lanes[bar.lane].add(bar.ended(until, BarEnd::Open));
+            self.lanes[bar.lane].add(bar.ended(now, BarEnd::Open));
         }
         let mut order = Vec::new();
         below(None, &self.parents, &mut order);
@@ -177,7 +180,7 @@ fn below(parent: Option<usize>, parents: &[Option<usize>], order: &mut Vec<usize
 
 impl OpenBar {
     fn ended(&self, until: Timestamp, end: BarEnd) -> Bar {
-        Bar { from: self.from, until: until.max(self.from), end, position: self.position, count: 1 }
+        Bar { from: self.from, until: until, end, position: self.position, count: 1 }
     }
 }
 
@@ -269,7 +272,8 @@ mod tests {
     fn lanes(events: &[Event]) -> Vec<Lane> {
         let mut timeline = Timeline::default();
         events.iter().for_each(|event| timeline.add(event));
-        timeline.into_lanes()
+        let (_, last) = timeline.span().unwrap();
+        timeline.into_lanes(last)
     }
 
     #[test]
@@ -297,6 +301,26 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_that_has_not_begun_has_no_bar() {
+        let retried = |at| {
+            event(
+                at,
+                "",
+                EventData::StepRetried { ordinal: 1, attempt: 1, failure: Failure::new("f", "m"), delay_ms: 600 },
+            )
+        };
+        let waiting = [event(0, "", started(1, "pay")), retried(10)];
+        let ends = |lanes: Vec<Lane>| lanes[0].bars.iter().map(|bar| (bar.until.0, bar.end)).collect::<Vec<_>>();
+        assert_eq!(ends(lanes(&waiting)), [(10, BarEnd::Failed)]);
+        let mut cancelled = waiting.to_vec();
+        cancelled.push(event(50, "", EventData::CallCancelled { ordinal: 1, cause: Cause::Requested }));
+        assert_eq!(ends(lanes(&cancelled)), [(10, BarEnd::Failed)]);
+        let mut timeline = Timeline::default();
+        waiting.iter().for_each(|event| timeline.add(event));
+        assert_eq!(ends(timeline.into_lanes(Timestamp(700))), [(10, BarEnd::Failed), (700, BarEnd::Open)]);
+    }
+
+    #[test]
     fn many_calls_of_one_name_are_few_bars_and_none_is_lost() {
         let mut events = Vec::new();
         for ordinal in 0..10_000 {
@@ -320,6 +344,6 @@ mod tests {
         for ordinal in 0..1_000 {
             timeline.add(&event(0, "", started(ordinal, &format!("s{ordinal}"))));
         }
-        assert_eq!((timeline.hidden_calls(), timeline.into_lanes().len()), (800, LANES_MAX));
+        assert_eq!((timeline.hidden_calls(), timeline.into_lanes(Timestamp(0)).len()), (800, LANES_MAX));
     }
 }

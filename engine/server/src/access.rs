@@ -133,7 +133,7 @@ impl Gate {
     /// The interface of a request, and what it asks for there; none if there is no such thing.
     fn entry(&self, request: &Request) -> (Interface, Option<Entry>) {
         let path = request.uri().path();
-        let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let matched = matched(request);
         if let Some(method) = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)) {
             let action = ACTIONS.into_iter().find(|(name, _)| method.strip_prefix('/') == Some(name));
             return (Interface::Grpc, action.map(|(_, action)| Entry::Callers(action)));
@@ -149,6 +149,11 @@ impl Gate {
     }
 }
 
+/// The route of a request, if it has one.
+fn matched(request: &Request) -> &str {
+    request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str)
+}
+
 /// Lets a request pass with its caller, or answers with the reason for refusing it. Health and the description of the
 /// service need no caller, and of their bodies little is read.
 pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
@@ -157,14 +162,16 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         (_, Some(Entry::Callers(action))) => Some(action),
         (Interface::Grpc, None) => None,
         (_, Some(Entry::Anyone) | None) => {
-            return next.run(request.map(|body| Body::new(Limited::new(body, OPEN_BODY_BYTES_MAX)))).await;
+            // The answer to a question may be large, and its token is in the path.
+            let bytes_max = if matched(&request) == pages::LINK { pages::FORM_BYTES_MAX } else { OPEN_BODY_BYTES_MAX };
+            return next.run(request.map(|body| Body::new(Limited::new(body, bytes_max)))).await;
         }
     };
     let Gate { engine, origins, .. } = gate;
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let address = connection.as_ref().map(|connection| address(request.headers(), connection.peer, origins));
     let token = match interface {
-        Interface::Pages => session::token(request.headers()),
+        Interface::Pages => Ok(session::token(request.headers(), origins)),
         _ => token(request.headers()),
     };
     let checked = check(&engine, (token, address), action).await.and_then(|access| {

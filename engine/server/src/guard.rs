@@ -85,8 +85,15 @@ fn check(origins: Origins, request: &Request, is_page: bool) -> Result<(), Denie
     let path = request.uri().path();
     match is_page || PROBES.contains(&path) || path.starts_with(PREFIX) {
         true => Ok(()),
+        false if wants_page(request) => Err((StatusCode::NOT_FOUND, "there is no such page: begin at /")),
         false => is_grpc(request),
     }
+}
+
+/// Whether a browser asks for a page.
+fn wants_page(request: &Request) -> bool {
+    let accepted = request.headers().get(header::ACCEPT).and_then(|held| held.to_str().ok()).unwrap_or_default();
+    request.method() == Method::GET && accepted.contains("text/html")
 }
 
 /// The name by which the request calls this engine. It has to be one of the engine's names.

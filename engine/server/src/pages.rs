@@ -17,6 +17,7 @@ mod link;
 mod logs;
 mod overview;
 mod parts;
+mod read;
 mod refusal;
 pub(crate) mod session;
 mod start;
@@ -43,7 +44,10 @@ use refusal::Refusal;
 pub(crate) use refusal::{bounce, refused};
 
 /// The largest form, in bytes. A value of 1 MiB may become three times as long on its way.
-const FORM_BYTES_MAX: usize = 4 << 20;
+pub(crate) const FORM_BYTES_MAX: usize = 4 << 20;
+
+/// The page of an approval link.
+pub(crate) const LINK: &str = "/a/{token}";
 
 /// What pages are made from.
 #[derive(Clone)]
@@ -77,8 +81,8 @@ fn pages() -> Pages {
         .open_form("/login", session::login)
         .open_form("/logout", session::logout)
         .open(assets::PATH, assets::get)
-        .open("/a/{token}", link::show)
-        .open_form("/a/{token}", link::decide)
+        .open(LINK, link::show)
+        .open_form(LINK, link::decide)
         .page("/", "List", overview::show)
         .page("/executions", "List", executions::show)
         .page("/executions/{id}", "Status", execution::show)

@@ -167,7 +167,7 @@ fn step(line: StepLine) -> StepView {
 }
 
 pub(crate) fn events(after: Position, events: &[Event]) -> Vec<EventView> {
-    let numbered = (after.0 + 1..).zip(events);
+    let numbered = (after.0.saturating_add(1)..).zip(events);
     let view = |(position, event): (u64, &Event)| EventView {
         position: Position(position),
         time: event.at,

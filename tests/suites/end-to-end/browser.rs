@@ -137,7 +137,7 @@ fn a_page_follows_its_execution_across_a_kill(database: Database) {
     engine.restart_with(&[("CEREBELUM_LISTEN", &address)]);
     browser.sees("#live", "Live");
     browser.run("window.isSame = true", &[]);
-    engine.ok(&["approve", "q", "--by", "ada"]);
+    engine.ok(&["approve", "q"]);
     browser.sees(".why", "It completed");
     browser.sees("#live", "Ended");
     let same = browser.run("return window.isSame === true", &[]);
@@ -159,6 +159,32 @@ fn a_person_answers_with_the_form() {
     browser.sees("#list", "No question is open");
     browser.page(&engine, "/executions/q");
     browser.sees(".why", "It completed");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_link_is_answered_without_a_token_and_what_is_chosen_stays_chosen() {
+    let engine = engine_with_guests(Database::Sqlite);
+    for id in ["q", "r"] {
+        engine.ok(&["start", "guests/asking", "--input", &json!({"title": id}).to_string(), "--id", id]);
+    }
+    let browser = Browser::open(360);
+    let made: Value = serde_json::from_str(&engine.ok(&["approvals", "link", "q", "--for", "bob", "--json"])).unwrap();
+    browser.go(made["url"].as_str().unwrap());
+    browser.sees("h1", "q");
+    browser.click("button[value=approve]");
+    browser.sees(".lead", "has been used");
+    assert_eq!(engine.wait_for_end("q")["status"], "completed");
+    // A reader has begun to answer when another question comes.
+    browser.page(&engine, "/approvals");
+    browser.types("#list textarea", "{\"n\": 7}");
+    browser.run("document.activeElement.blur()", &[]);
+    engine.ok(&["start", "guests/asking", "--input", &json!({"title": "later"}).to_string(), "--id", "later"]);
+    browser.sees("#live", "Not updated while you fill in a form");
+    assert_eq!(browser.run("return document.querySelector('#list textarea').value", &[]), "{\"n\": 7}");
+    browser.click("#list form[action$=approve] button");
+    browser.sees("#list", "later");
+    assert_eq!(engine.wait_for_end("r")["status"], "completed");
     assert_eq!(browser.complaints(), [""; 0]);
 }
 

@@ -39,6 +39,11 @@ fn led_to(told: &Told) -> String {
     location.unwrap_or_else(|| panic!("{told:?}")).to_owned()
 }
 
+/// The header with which a browser sends a token.
+fn cookie(engine: &Engine, token: &str) -> String {
+    format!("cookie: cerebelum_token_{}={token}", engine.url().rsplit(':').next().unwrap())
+}
+
 fn upload(engine: &Engine) {
     engine.ok(&["upload", &component("test-guests"), "--name", "guests"]);
 }
@@ -88,6 +93,28 @@ fn a_person_starts_answers_and_reads_without_scripts(database: Database) {
     assert!(page(&engine, "/executions?status=completed&workflow=guests/asking").body.contains("q.1"));
     assert!(page(&engine, "/executions?status=failed").body.contains("No execution matches"));
     assert_eq!(led_to(&curl(&engine, ("GET", "/executions?id=q.1"), &[], b"")), "/executions/q.1");
+    let hostile = [("json", "{}"), ("back", "/executions/a\r\nset-cookie: x=y")];
+    let told = send(&engine, "/approvals/q.1/approve", &[], &hostile);
+    assert!(told.status < 500 && !told.head.contains("x=y"), "{told:?}");
+    for path in [
+        "/executions/q.1/history?after=18446744073709551615",
+        "/executions/q.1/history?to=",
+        "/executions/q.1/timeline?run=1",
+    ] {
+        page(&engine, path);
+    }
+    for path in [
+        "/executions/q.1/history?to=x",
+        "/executions/q.1/history?after=-1",
+        "/executions/%FF",
+        "/executions/q.1/timeline?run=9",
+    ] {
+        let told = curl(&engine, ("GET", path), &[], b"");
+        assert!(matches!(told.status, 400 | 404) && told.body.contains("<h1>"), "{path}: {told:?}");
+    }
+    let nowhere = curl(&engine, ("GET", "/nowhere"), &["-H", "accept: text/html"], b"");
+    assert_eq!(nowhere.status, 404, "{nowhere:?}");
+    assert_eq!(curl(&engine, ("GET", "/executions/none/changes"), &[], b"").status, 404);
     assert_eq!(led_to(&send(&engine, "/executions/q.1/delete", &[], &[])), "/executions");
     assert_eq!(curl(&engine, ("GET", "/executions/q.1"), &[], b"").status, 404);
 }
@@ -119,7 +146,7 @@ fn each_role_may_on_pages_what_it_may_elsewhere(database: Database) {
     for tenant in ["default", "other"] {
         for (number, role) in ["admin", "developer", "operator", "approver", "viewer"].into_iter().enumerate() {
             let token = ["--role", role, "--name", role, "--tenant", tenant];
-            let cookie = format!("cookie: cerebelum_token={}", crate::tenants::token(&engine, &admin, &token));
+            let cookie = cookie(&engine, &crate::tenants::token(&engine, &admin, &token));
             for (method, path, of) in pages() {
                 let (_, _, may) = table.iter().find(|(_, method, _)| *method == of).unwrap();
                 let told = curl(&engine, (&method, &filled(&path)), &["-H", &cookie], b"");
@@ -144,7 +171,7 @@ fn each_role_may_on_pages_what_it_may_elsewhere(database: Database) {
         let told = curl(&engine, (&method, &filled(&path)), &["-H", &bearer], b"");
         assert!(matches!(told.status, 303 | 401), "{told:?}");
     }
-    let cookie = format!("cookie: cerebelum_token={admin}");
+    let cookie = cookie(&engine, &admin);
     assert_eq!(curl(&engine, ("GET", "/v1/executions"), &["-H", &cookie], b"").status, 401);
 }
 
@@ -162,7 +189,7 @@ fn one_tenant_never_sees_another(database: Database) {
     assert!(login.head.contains("httponly; samesite=strict"), "{login:?}");
     let wrong = send(&engine, "/login", &[], &[("token", "cb_000000000000_00"), ("to", "//evil.example")]);
     assert!(wrong.status == 401 && !wrong.body.contains("evil"), "{wrong:?}");
-    let cookie = format!("cookie: cerebelum_token={token}");
+    let cookie = cookie(&engine, &token);
     for path in ["/", "/executions", "/approvals", "/components"] {
         let told = curl(&engine, ("GET", path), &["-H", &cookie], b"");
         assert!(told.status == 200 && !told.body.contains("ours") && !told.body.contains("Ours?"), "{path}: {told:?}");
@@ -178,7 +205,7 @@ fn one_tenant_never_sees_another(database: Database) {
     let told = send(&engine, "/approvals/ours/approve", &["-H", &cookie], &[("json", "{}")]);
     assert_eq!(told.status, 404, "{told:?}");
     let out = send(&engine, "/logout", &["-H", &cookie], &[]);
-    assert!(led_to(&out) == "/login" && out.head.contains("cerebelum_token=; path=/;"), "{out:?}");
+    assert!(led_to(&out) == "/login" && out.head.contains("=; path=/;") && out.head.contains("max-age=0"), "{out:?}");
 }
 
 fn a_link_answers_once_without_a_token(database: Database) {
@@ -199,7 +226,7 @@ fn a_link_answers_once_without_a_token(database: Database) {
     let (yes, no) = (link(&engine, "yes"), link(&engine, "no"));
     for _ in 0..3 {
         let told = page(&engine, &yes);
-        assert!(told.head.contains("referrer-policy: no-referrer"), "{told:?}");
+        assert!(told.head.contains("referrer-policy: same-origin"), "{told:?}");
         assert!(told.body.contains("May &lt;i&gt;I") && told.body.contains("bob"), "{told:?}");
         assert!(!told.body.contains("/executions") && !told.body.contains("<nav"), "it leads nowhere else: {told:?}");
     }

@@ -1,11 +1,11 @@
 //! The forms on an execution's page: each does what the method of its name does, and goes back to the page.
 
-use axum::Form;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use serde::Deserialize;
 
 use super::parts::execution_path;
+use super::read::{Form, Path};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::proto;

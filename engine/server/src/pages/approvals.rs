@@ -1,15 +1,15 @@
 //! Questions that wait for a person, and the forms that answer them.
 
-use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_worker::{Action, Caller};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::form;
+use super::form::{self, Held};
 use super::layout::{self, Frame, Live, may};
-use super::parts::{execution_path, in_query, moment, segment, text, value};
+use super::parts::{execution_path, in_query, moment, segment, text, value_up_to};
+use super::read::{Form, Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::proto;
@@ -19,6 +19,8 @@ use crate::wording::Now;
 
 /// The questions of a page.
 const QUESTIONS: u32 = 50;
+/// Of the data of a question, so much is shown. A page has many questions.
+const DATA_BYTES_MAX: usize = 16 << 10;
 
 /// Where a list goes on.
 #[derive(Debug, Default, Deserialize)]
@@ -54,18 +56,18 @@ pub(super) fn question(approval: &proto::Approval, caller: &Caller, back: &str, 
     let id = &approval.approval_id;
     html! {
         article.card.question id={ "q-" (id) } aria-labelledby={ "t-" (id) } {
-            h3 id={ "t-" (id) } { (text(&approval.title)) }
+            h2 id={ "t-" (id) } { (text(&approval.title)) }
             p.note {
                 @if approval.kind != "manual" { (text(&approval.kind)) " · " }
                 "asked " (moment(approval.requested_at.as_ref(), now)) " by "
                 a href=(execution_path(&approval.execution_id)) { (text(&approval.execution_id)) }
                 @if let Some(deadline) = &approval.deadline { " · stands until " (moment(Some(deadline), now)) }
             }
-            @if !matches!(approval.data.as_str(), "" | "null" | "{}") { (value(&approval.data)) }
+            @if !matches!(approval.data.as_str(), "" | "null" | "{}") { (value_up_to(&approval.data, DATA_BYTES_MAX)) }
             @if !approval.approvers.is_empty() { p.note { "For " (text(&approval.approvers.join(", "))) } }
             @if may(caller, Action::Decide) && is_approver(approval, caller) {
                 form.stack method="post" action={ (path) "/approve" } {
-                    (form::fields("Answer", approval.schema.as_deref(), None, id))
+                    (form::fields("Answer", approval.schema.as_deref(), Held::default(), id))
                     label for={ "c-" (id) } { "Comment" }
                     input id={ "c-" (id) } name="comment";
                     @if caller.name.is_none() { (name_field(id, "y")) }
@@ -112,7 +114,8 @@ fn take(fields: &[(String, String)], name: &str) -> String {
 /// The page to go back to: only one of those that have such forms.
 fn back(fields: &[(String, String)]) -> Redirect {
     let path = take(fields, "back");
-    let is_page = path == "/approvals" || path.starts_with("/executions/") && !path.contains(['\\', '?', '#']);
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\?#".contains(&byte));
+    let is_page = path == "/approvals" || path.starts_with("/executions/") && is_plain;
     Redirect::to(if is_page { &path } else { "/approvals" })
 }
 

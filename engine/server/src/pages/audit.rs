@@ -1,11 +1,12 @@
 //! The audit: what was done in the reader's tenant, by whom, from where.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
 use super::parts::{exact, execution_path, in_query, text};
+use super::read::Query;
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::proto;

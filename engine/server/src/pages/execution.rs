@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
+use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
 use cerebelum_history::Status;
 use cerebelum_worker::{Action, Caller};
 use futures::StreamExt;
@@ -14,6 +14,7 @@ use maud::{Markup, html};
 use super::approvals::question;
 use super::layout::{self, Frame, Live, may};
 use super::parts::{exact, execution_path, in_query, moment, start_path, status, text, value, value_in_brief};
+use super::read::Path;
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::json::milliseconds_between;
@@ -242,14 +243,20 @@ fn failed(failure: &proto::Failure) -> Markup {
 }
 
 /// Tells a page of an execution whenever it has changed.
-pub(super) async fn changes(State(site): State<Site>, access: Access, Path(execution_id): Path<String>) -> Response {
+pub(super) async fn changes(State(site): State<Site>, access: Access, Path(execution_id): Path<String>) -> Shown {
+    site.summary(&access, &execution_id).await?;
     let answers = site.service.changes(access, execution_id);
     let leaving = answers.leaving();
+    // A browser drops events without data.
     let events = answers.map(|answer| {
-        Ok::<_, Infallible>(match answer {
-            Ok(now) => Event::default().event(if now.ended_at.is_some() { "ended" } else { "changed" }).data(""),
-            Err(_) => Event::default().event("broken").data(""),
-        })
+        let event = answer.map_or_else(
+            |_| Event::default().event("broken").data("ask again"),
+            |now| {
+                let name = if now.ended_at.is_some() { "ended" } else { "changed" };
+                Event::default().event(name).data(now.events.to_string())
+            },
+        );
+        Ok::<_, Infallible>(event)
     });
-    (Extension(leaving), Sse::new(events).keep_alive(KeepAlive::default())).into_response()
+    Ok((Extension(leaving), Sse::new(events).keep_alive(KeepAlive::default())).into_response())
 }

@@ -1,6 +1,6 @@
 //! The list of executions, with its filters.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_history::Status;
 use maud::{Markup, html};
@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::layout::{self, Frame, Live};
 use super::parts::{execution_path, in_query, moment, preview, status, text};
+use super::read::Query;
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::json::milliseconds_between;

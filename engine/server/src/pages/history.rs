@@ -1,6 +1,6 @@
 //! The events of an execution, in windows, and one event in full.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use futures::StreamExt;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::execution::heading;
 use super::layout::{self, Frame, Live};
 use super::parts::{exact, execution_path, preview, text, value};
+use super::read::{Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::json::milliseconds_between;
@@ -26,7 +27,7 @@ pub(super) struct Wanted {
     after: Option<u64>,
     run: Option<u32>,
     /// The position that a reader typed.
-    to: Option<u64>,
+    to: String,
 }
 
 /// Events of one window, without more of their fields than a row shows.
@@ -56,14 +57,18 @@ pub(super) async fn show(
     let run = wanted.run.unwrap_or(summary.run);
     let is_current = run == summary.run;
     let newest = summary.events.saturating_sub(EVENTS);
-    let typed = wanted.to.map(|position| position.saturating_sub(EVENTS / 2));
+    let typed: Option<u64> = match wanted.to.trim() {
+        "" => None,
+        to => Some(to.parse().map_err(|_| tonic::Status::invalid_argument("a position is a whole number"))?),
+    };
+    let typed = typed.map(|position| position.saturating_sub(EVENTS / 2));
     let after = typed.or(wanted.after).unwrap_or(if is_current { newest } else { 0 });
     let request = proto::HistoryRequest { execution_id: id.clone(), run: Some(run), after, follow: false };
     let events = window(&site, &access, request, EVENTS).await?;
     let path = execution_path(&id);
     let body = html! {
         (heading(&summary, "history"))
-        (runs(&path, &summary, run))
+        (runs(&format!("{path}/history"), &summary, run))
         form.filters method="get" action={ (path) "/history" } {
             @if !is_current { input type="hidden" name="run" value=(run); }
             div { label for="to" { "Position" } input #to name="to" inputmode="numeric" data-search; }
@@ -79,13 +84,14 @@ pub(super) async fn show(
     Ok(layout::page(&Frame::new(format!("{id}: history"), &access.caller, "Executions").live(live), &body))
 }
 
-fn runs(path: &str, summary: &proto::Summary, run: u32) -> Markup {
+/// The way to the other runs of an execution, on a page with this path.
+pub(super) fn runs(path: &str, summary: &proto::Summary, run: u32) -> Markup {
     html! {
         @if summary.run > 1 {
             p.note {
                 "Run " (run) " of " (summary.run) ". "
-                @if run > 1 { a href={ (path) "/history?run=" (run - 1) } { "Earlier run" } " " }
-                @if run < summary.run { a href={ (path) "/history?run=" (run + 1) } { "Later run" } }
+                @if run > 1 { a href={ (path) "?run=" (run - 1) } { "Earlier run" } " " }
+                @if run < summary.run { a href={ (path) "?run=" (run + 1) } { "Later run" } }
             }
         }
     }

@@ -4,17 +4,18 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::{Extension, Form};
 use cerebelum_worker::{Decision, LinkState, LinkView};
 use maud::{Markup, html};
 use tonic::Status;
 
-use super::form;
+use super::form::{self, Held};
 use super::layout::{self, Frame};
 use super::parts::{exact, moment, text, value};
+use super::read::{Form, Path};
 use super::{Shown, Site};
 use crate::access::address;
 use crate::convert::{self, refusal};
@@ -23,10 +24,10 @@ use crate::wording::Now;
 
 pub(super) async fn show(State(site): State<Site>, Path(token): Path<String>) -> Shown {
     let link = site.service.engine.approval_by_link(&token).await.map_err(refusal)?;
-    Ok(page(&link, &token, None))
+    Ok(page(&link, &token, None, &[]))
 }
 
-fn page(link: &LinkView, token: &str, refused: Option<&str>) -> Response {
+fn page(link: &LinkView, token: &str, refused: Option<&str>, typed: &[(String, String)]) -> Response {
     let (now, asked_at) = (Now::measured(), convert::moment(link.question.requested_at));
     let body = html! {
         article.card.question.link {
@@ -34,17 +35,16 @@ fn page(link: &LinkView, token: &str, refused: Option<&str>) -> Response {
             p.note { "For " strong { (text(&link.name)) } " · asked " (moment(Some(&asked_at), now)) }
             @if let Some(refused) = refused { p.wrong role="alert" { (text(refused)) } }
             @match link.state {
-                LinkState::Open => (answer(link, token, now)),
+                LinkState::Open => (answer(link, token, now, typed)),
                 LinkState::Used => p.lead { "This link has been used: the question is answered. Thank you." },
                 LinkState::Expired => p.lead { "The time of this link is over. The person who sent it can make another one." },
                 LinkState::Decided(word) => p.lead { (ended(word)) },
             }
         }
     };
-    let mut page = layout::page(&Frame::bare("A question"), &body);
-    // The address is a secret: no page that is opened from here hears of it.
-    page.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    page
+    // The address is a secret. The policy of all pages keeps it from others; a stricter one would take the origin from
+    // the form, which is then refused.
+    layout::page(&Frame::bare("A question"), &body)
 }
 
 fn ended(word: &str) -> &'static str {
@@ -56,7 +56,7 @@ fn ended(word: &str) -> &'static str {
     }
 }
 
-fn answer(link: &LinkView, token: &str, now: Now) -> Markup {
+fn answer(link: &LinkView, token: &str, now: Now, typed: &[(String, String)]) -> Markup {
     let (data, schema) = (link.question.data.as_str(), link.question.schema.as_ref().map(|schema| schema.as_str()));
     let may = |decision: &str| link.decisions.contains(&decision);
     let expires_at = convert::moment(link.expires_at);
@@ -64,7 +64,7 @@ fn answer(link: &LinkView, token: &str, now: Now) -> Markup {
         @if !matches!(data, "" | "null" | "{}") { (value(data)) }
         @if may("approve") {
             form.stack method="post" action={ "/a/" (token) } {
-                (form::fields("Answer", schema, None, "a"))
+                (form::fields("Answer", schema, Held { json: None, typed }, "a"))
                 label for="comment" { "Comment" span.note { " optional" } }
                 input #comment name="comment";
                 button.main name="decision" value="approve" { "Approve" }
@@ -102,7 +102,7 @@ pub(super) async fn decide(
     };
     // Where the link still shows something, it shows why this was refused.
     let link = engine.approval_by_link(&token).await.map_err(refusal)?;
-    let page = page(&link, &token, Some(refused.message()));
+    let page = page(&link, &token, Some(refused.message()), &fields);
     Ok((crate::rest::Problem::from(refused.clone()).status(), page).into_response())
 }
 

@@ -1,6 +1,6 @@
 //! The log lines of an execution, a page at a time.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use futures::StreamExt;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::execution::heading;
 use super::layout::{self, Frame, Live};
 use super::parts::{exact, execution_path, text};
+use super::read::{Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::proto;

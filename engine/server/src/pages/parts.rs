@@ -99,15 +99,20 @@ fn cut_at(of: &str, bytes_max: usize) -> &str {
 
 /// A whole value. A long one is shown as it was written, a very long one only as far as a page can hold it.
 pub(super) fn value(json: &str) -> Markup {
+    value_up_to(json, VALUE_BYTES_MAX)
+}
+
+/// The same, of which at most so many bytes are shown.
+pub(super) fn value_up_to(json: &str, bytes_max: usize) -> Markup {
     let lines = match json.len() {
-        ..=PRETTY_BYTES_MAX => pretty(json),
-        _ => vec![cut_at(json, VALUE_BYTES_MAX).to_owned()],
+        bytes if bytes <= PRETTY_BYTES_MAX.min(bytes_max) => pretty(json),
+        _ => cut_at(json, bytes_max).lines().map(str::to_owned).collect(),
     };
-    let hidden = json.len().saturating_sub(VALUE_BYTES_MAX);
+    let hidden = json.len().saturating_sub(bytes_max);
     html! {
         pre.value tabindex="0" { @for line in &lines { (text(line)) "\n" } }
         @if hidden > 0 {
-            p.note { (hidden) " more bytes are not shown: " code { "cerebelum status --json" } " and " code { "GET /v1/executions/{id}" } " have them all." }
+            p.note { (hidden) " more bytes are not shown: " code { "--json" } " on the command line and REST have them all." }
         }
     }
 }

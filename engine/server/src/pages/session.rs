@@ -1,7 +1,10 @@
 //! A reader's session: the token in a cookie that only this engine's own pages send.
 
-use axum::Form;
-use axum::extract::{Query, State};
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use cerebelum_worker::ApiError;
@@ -10,32 +13,36 @@ use serde::Deserialize;
 
 use super::layout::{self, Frame};
 use super::parts::text;
+use super::read::{Form, Query};
 use super::{Refusal, Shown, Site};
+use crate::access::address;
 use crate::convert::refusal;
 use crate::guard::Origins;
+use crate::places::Connection;
 
-/// The cookie without TLS, on a loopback address.
-const COOKIE: &str = "cerebelum_token";
 /// The cookie with TLS: a browser takes it from this host only, and over TLS only.
 const SECURE_COOKIE: &str = "__Host-cerebelum_token";
 
-/// The token of a request for a page.
-pub(crate) fn token(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let held = headers.get_all(header::COOKIE).iter().filter_map(|held| held.to_str().ok());
-    let cookies = held.flat_map(|held| held.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-    let cookies: Vec<_> = cookies.collect();
-    let of = |wanted: &str| cookies.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
-    Ok(of(SECURE_COOKIE).or_else(|| of(COOKIE)).filter(|token| !token.is_empty()))
+/// The name of the cookie. Without TLS it has the engine's port, because a browser has one jar for all ports of a machine.
+fn name(headers: &HeaderMap, origins: Origins) -> String {
+    let port = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok()?.port_u16());
+    match (origins, port) {
+        (Origins::Tls | Origins::BehindProxy, _) => SECURE_COOKIE.to_owned(),
+        (Origins::ThisMachine, port) => format!("cerebelum_token_{}", port.unwrap_or(80)),
+    }
 }
 
-fn cookie(origins: Origins, token: &str, ends: &str) -> Option<HeaderValue> {
-    let cookie = match origins {
-        Origins::ThisMachine => format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict{ends}"),
-        Origins::Tls | Origins::BehindProxy => {
-            format!("{SECURE_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Secure{ends}")
-        }
-    };
-    HeaderValue::from_str(&cookie).ok()
+/// The token of a request for a page.
+pub(crate) fn token(headers: &HeaderMap, origins: Origins) -> Option<&str> {
+    let wanted = name(headers, origins);
+    let held = headers.get_all(header::COOKIE).iter().filter_map(|held| held.to_str().ok());
+    let mut cookies = held.flat_map(|held| held.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    cookies.find(|(name, _)| *name == wanted).map(|(_, token)| token).filter(|token| !token.is_empty())
+}
+
+fn cookie(name: &str, token: &str, ends: &str) -> Option<HeaderValue> {
+    let secure = if name == SECURE_COOKIE { "; Secure" } else { "" };
+    HeaderValue::from_str(&format!("{name}={token}; Path=/; HttpOnly; SameSite=Strict{secure}{ends}")).ok()
 }
 
 /// Where a reader wants to go after the login.
@@ -89,16 +96,23 @@ fn login_form(goal: &Goal, wrong: Option<&str>) -> Markup {
     }
 }
 
-pub(super) async fn login(State(site): State<Site>, Form(login): Form<Login>) -> Shown {
+pub(super) async fn login(
+    State(site): State<Site>,
+    connection: Option<Extension<Arc<Connection>>>,
+    headers: HeaderMap,
+    Form(login): Form<Login>,
+) -> Shown {
     let Login { token, goal } = login;
     let refused = match site.service.engine.authenticate(Some(token.trim())).await {
         Ok(_) => {
-            let set = cookie(site.origins, token.trim(), "");
+            let set = cookie(&name(&headers, site.origins), token.trim(), "");
             let set = set.ok_or_else(|| Refusal(tonic::Status::invalid_argument("this is not a token")))?;
             return Ok(([(header::SET_COOKIE, set)], Redirect::to(goal.path())).into_response());
         }
         Err(refused) => refused,
     };
+    let from = connection.map(|connection| address(&headers, connection.peer, site.origins));
+    site.service.engine.log_refusal(from, "/login", &refused);
     match refused {
         ApiError::Unauthenticated(why) => {
             let page = layout::page(&Frame::bare("Log in"), &login_form(&goal, Some(&why)));
@@ -108,8 +122,8 @@ pub(super) async fn login(State(site): State<Site>, Form(login): Form<Login>) ->
     }
 }
 
-pub(super) async fn logout(State(site): State<Site>) -> Response {
-    let set = cookie(site.origins, "", "; Max-Age=0").map(|set| [(header::SET_COOKIE, set)]);
+pub(super) async fn logout(State(site): State<Site>, headers: HeaderMap) -> Response {
+    let set = cookie(&name(&headers, site.origins), "", "; Max-Age=0").map(|set| [(header::SET_COOKIE, set)]);
     (set, Redirect::to("/login")).into_response()
 }
 
@@ -132,15 +146,17 @@ mod tests {
     }
 
     #[test]
-    fn the_token_stands_in_the_cookie() {
-        let held = |cookies: &str| {
-            let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(cookies).unwrap())]);
-            token(&headers).unwrap().map(str::to_owned)
+    fn the_token_stands_in_the_cookie_of_this_engine() {
+        let held = |cookies: &str, origins| {
+            let of = |value: &str| HeaderValue::from_str(value).unwrap();
+            let headers = HeaderMap::from_iter([(header::COOKIE, of(cookies)), (header::HOST, of("127.0.0.1:9090"))]);
+            token(&headers, origins).map(str::to_owned)
         };
-        assert_eq!(held("a=b; cerebelum_token=cb_1_2; c=d").as_deref(), Some("cb_1_2"));
-        assert_eq!(held("cerebelum_token=old; __Host-cerebelum_token=cb_3_4").as_deref(), Some("cb_3_4"));
-        assert_eq!(held("cerebelum_token="), None);
-        assert_eq!(held("not_cerebelum_token=cb_1_2"), None);
-        assert!(cookie(Origins::Tls, "t", "").unwrap().to_str().unwrap().contains("Secure"));
+        let both = "a=b; cerebelum_token_9090=cb_1_2; cerebelum_token_9191=cb_5_6; __Host-cerebelum_token=cb_3_4";
+        assert_eq!(held(both, Origins::ThisMachine).as_deref(), Some("cb_1_2"));
+        assert_eq!(held(both, Origins::BehindProxy).as_deref(), Some("cb_3_4"));
+        assert_eq!(held("cerebelum_token_9090=", Origins::ThisMachine), None);
+        assert_eq!(held("cerebelum_token_9090=cb_1_2", Origins::Tls), None, "a neighbour could have set it");
+        assert!(cookie(SECURE_COOKIE, "t", "").unwrap().to_str().unwrap().contains("Secure"));
     }
 }

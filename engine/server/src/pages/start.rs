@@ -1,16 +1,16 @@
 //! The form that starts an execution, made from the schema of the workflow's input.
 
-use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 use tonic::{Code, Status};
 
-use super::form;
+use super::form::{self, Held};
 use super::layout::{self, Frame};
 use super::parts::{execution_path, segment, text};
+use super::read::{Form, Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::convert::refusal;
@@ -26,14 +26,19 @@ pub(super) struct Wanted {
     like: String,
 }
 
-/// What the form holds.
+/// What the form begins with.
 #[derive(Debug, Default)]
-struct Held {
+struct Beginning {
     input: Option<String>,
-    id: String,
-    delay: String,
-    /// Why the last try was refused.
+    /// What a reader had sent, and why that was refused.
+    sent: Vec<(String, String)>,
     refused: Option<String>,
+}
+
+impl Beginning {
+    fn typed(&self, name: &str) -> &str {
+        self.sent.iter().find(|(held, _)| held == name).map_or("", |(_, value)| value)
+    }
 }
 
 /// A component and one of its workflows.
@@ -52,29 +57,34 @@ pub(super) async fn show(
             Some(site.service.status(asked(access.clone(), request)).await?.into_inner().input)
         }
     };
-    page(&site, &access, &name, Held { input, ..Held::default() }).await
+    page(&site, &access, &name, Beginning { input, ..Beginning::default() }).await
 }
 
-async fn page(site: &Site, access: &Access, (component, workflow): &(String, String), held: Held) -> Shown {
+async fn page(site: &Site, access: &Access, (component, workflow): &(String, String), begins: Beginning) -> Shown {
     let engine = site.service.engine.of(&access.caller);
     let found = engine.workflow(component, workflow).await.map_err(refusal)?;
     let schema = found.input_schema.as_ref().map(|schema| schema.as_str());
     let path = format!("/start/{}/{}", segment(component), segment(workflow));
+    // Fields that would change the value that is started again are not offered for it.
+    let is_whole = begins.input.as_deref().is_none_or(|input| form::reproduces(schema, input));
+    let held = Held { json: begins.input.as_deref(), typed: &begins.sent };
     let body = html! {
         nav.crumbs aria-label="Breadcrumbs" { a href="/components" { "Components" } " / " (text(component)) " / " }
         h1 { "Start " (text(workflow)) }
         @if let Some(summary) = &found.summary { p.lead { (text(summary)) } }
-        @if let Some(refused) = &held.refused { p.wrong #wrong role="alert" { (text(refused)) } }
-        form.stack.card method="post" action=(path) {
-            (form::fields("Input", schema, held.input.as_deref(), "input"))
-            (options(&held, "o"))
-            button.main { "Start" }
+        @if let Some(refused) = &begins.refused { p.wrong #wrong role="alert" { (text(refused)) } }
+        @if is_whole {
+            form.stack.card method="post" action=(path) {
+                (form::fields("Input", schema, held, "input"))
+                (options(&begins, "o"))
+                button.main { "Start" }
+            }
         }
-        details #raw {
+        details #raw open[!is_whole] {
             summary { "Input as JSON" }
             form.stack method="post" action=(path) {
-                (form::fields("Input", None, held.input.as_deref(), "raw"))
-                (options(&held, "r"))
+                (form::fields("Input", None, held, "raw"))
+                (options(&begins, "r"))
                 button.main { "Start" }
             }
         }
@@ -83,13 +93,13 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
     Ok(layout::page(&Frame::new(format!("Start {workflow}"), &access.caller, "Components"), &body))
 }
 
-fn options(held: &Held, which: &str) -> Markup {
+fn options(begins: &Beginning, which: &str) -> Markup {
     html! {
         label for={ "id-" (which) } { "Id" span.note { " optional" } }
-        input id={ "id-" (which) } name="id" value=(held.id) maxlength="128" aria-describedby={ "idn-" (which) };
+        input id={ "id-" (which) } name="id" value=(begins.typed("id")) maxlength="128" aria-describedby={ "idn-" (which) };
         p.note id={ "idn-" (which) } { "The same id with the same input starts nothing twice." }
         label for={ "delay-" (which) } { "Begin after" span.note { " optional" } }
-        input id={ "delay-" (which) } name="delay" value=(held.delay) placeholder="10m, 2h30m, 1d";
+        input id={ "delay-" (which) } name="delay" value=(begins.typed("delay")) placeholder="10m, 2h30m, 1d";
     }
 }
 
@@ -102,14 +112,14 @@ pub(super) async fn start(
     let take = |name: &str| fields.iter().find(|(held, _)| held == name).map(|(_, value)| value.trim().to_owned());
     let (id, delay) = (take("id").unwrap_or_default(), take("delay").unwrap_or_default());
     let input = form::json(&fields);
-    let started = start_with(&site, &access, &name, (input.clone(), &id, &delay)).await;
+    let started = start_with(&site, &access, &name, (input, &id, &delay)).await;
     let refused = match started {
         Ok(id) => return Ok(Redirect::to(&execution_path(&id)).into_response()),
         Err(refused) if matches!(refused.code(), Code::InvalidArgument | Code::FailedPrecondition) => refused,
         Err(refused) => return Err(refused.into()),
     };
     let refused = Some(refused.message().to_owned());
-    let page: Response = page(&site, &access, &name, Held { input: input.ok().flatten(), id, delay, refused }).await?;
+    let page: Response = page(&site, &access, &name, Beginning { input: None, sent: fields, refused }).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 

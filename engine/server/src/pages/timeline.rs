@@ -3,19 +3,21 @@
 
 mod axis;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use cerebelum_history::{Bar, BarEnd, Lane, Timestamp};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::execution::heading;
+use super::history::runs;
 use super::layout::{self, Frame, Live};
 use super::parts::{exact, execution_path, text};
+use super::read::{Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::convert::{self, refusal};
 use crate::json::rfc3339;
-use crate::wording::{Now, moment_ms, plain, roughly};
+use crate::wording::{Now, plain, roughly};
 use axis::{Axis, FOLD_WIDTH};
 
 /// Of which run, and whether the axis is even.
@@ -37,29 +39,24 @@ pub(super) async fn show(
         let _pages = site.service.pages(&access).await?;
         site.service.engine.of(&access.caller).timeline(&id, wanted.run).await.map_err(refusal)?
     };
-    let (span, hidden) = (timeline.span(), timeline.hidden_calls());
-    let is_open = summary.ended_at.is_none() && wanted.run.is_none_or(|run| run == summary.run);
-    let now = Timestamp(Now::measured().0);
-    let (from, last) = span.unwrap_or_default();
-    let until = if is_open {
-        now.max(last)
-    } else {
-        summary.ended_at.as_ref().map_or(last, |at| Timestamp(moment_ms(at)).max(last))
-    };
-    let mut lanes = timeline.into_lanes();
-    let open = lanes.iter_mut().flat_map(|lane| &mut lane.bars).filter(|bar| bar.end == BarEnd::Open);
-    open.for_each(|bar| bar.until = until.max(bar.from));
+    let run = wanted.run.unwrap_or(summary.run);
+    let (from, last) = timeline.span().unwrap_or_default();
+    let hidden = timeline.hidden_calls();
+    let is_open = summary.ended_at.is_none() && run == summary.run;
+    let until = if is_open { Timestamp(Now::measured().0).max(last) } else { last };
+    let lanes = timeline.into_lanes(until);
     let path = execution_path(&id);
     let body = html! {
         (heading(&summary, "timeline"))
+        (runs(&format!("{path}/timeline"), &summary, run))
         p.note {
             (exact(Some(&convert::moment(from)))) " to " (exact(Some(&convert::moment(until)))) ". "
-            @if wanted.even { a href={ (path) "/timeline" } { "Fold what is idle" } }
-            @else { a href={ (path) "/timeline?even=true" } { "Show time evenly" } }
+            @if wanted.even { a href={ (path) "/timeline?run=" (run) } { "Fold what is idle" } }
+            @else { a href={ (path) "/timeline?run=" (run) "&even=true" } { "Show time evenly" } }
         }
         section #lanes data-live {
             @if lanes.is_empty() { p.lead { "It has made no call yet." } } @else {
-                (picture(&lanes, &Axis::new((from, until), &lanes, wanted.even), &path, wanted.run))
+                (picture(&lanes, &Axis::new((from, until), &lanes, wanted.even), &path, run))
             }
             @if hidden > 0 { p.note { (hidden) " calls of further names are in the history." } }
         }
@@ -68,7 +65,7 @@ pub(super) async fn show(
     Ok(layout::page(&Frame::new(format!("{id}: timeline"), &access.caller, "Executions").live(live), &body))
 }
 
-fn picture(lanes: &[Lane], axis: &Axis, path: &str, run: Option<u32>) -> Markup {
+fn picture(lanes: &[Lane], axis: &Axis, path: &str, run: u32) -> Markup {
     html! {
         div.wide tabindex="0" role="region" aria-label="Timeline" {
             table.timeline {
@@ -107,8 +104,7 @@ fn scale(axis: &Axis) -> Markup {
     }
 }
 
-fn bars(lane: &Lane, axis: &Axis, path: &str, run: Option<u32>) -> Markup {
-    let run = run.map_or(String::new(), |run| format!("?run={run}"));
+fn bars(lane: &Lane, axis: &Axis, path: &str, run: u32) -> Markup {
     let wait = if lane.kind == "step" { "" } else { " wait" };
     html! {
         svg role="group" aria-label=(plain(&lane.name)) {
@@ -117,7 +113,7 @@ fn bars(lane: &Lane, axis: &Axis, path: &str, run: Option<u32>) -> Markup {
             }
             @for bar in &lane.bars {
                 @let (x, width) = axis.place(bar.from, bar.until);
-                a href={ (path) "/events/" (bar.position) (run) } aria-label=(words(bar)) {
+                a href={ (path) "/events/" (bar.position) "?run=" (run) } aria-label=(words(bar)) {
                     rect class={ "bar " (class(bar.end)) (wait) } x=(percent(x)) y="4" width=(percent(width)) height="12" rx="2" {
                         title { (words(bar)) }
                     }

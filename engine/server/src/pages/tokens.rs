@@ -1,7 +1,6 @@
 //! The tokens of the reader's tenant: made, shown once, and revoked.
 
-use axum::Form;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_worker::{Caller, Role};
 use maud::{Markup, html};
@@ -9,13 +8,14 @@ use serde::Deserialize;
 
 use super::layout::{self, Frame};
 use super::parts::{moment, segment, text};
+use super::read::{Form, Path};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::rest::asked;
 use crate::span::Span;
-use crate::wording::Now;
+use crate::wording::{Now, moment_ms};
 
 pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
     page(&site, &access, None).await
@@ -54,7 +54,7 @@ fn creation(caller: &Caller) -> Markup {
             }
             form.stack method="post" action="/tokens" {
                 label for="name" { "Name of its owner" }
-                input #name name="name" required maxlength="256" autocomplete="off";
+                input #name name="name" required maxlength="128" autocomplete="off";
                 label for="role" { "Role" }
                 select #role name="role" {
                     @for role in Role::ALL { option value=(role.as_str()) { (role.as_str()) } }
@@ -100,6 +100,7 @@ fn table(tokens: &[proto::Token], now: Now) -> Markup {
 fn state(token: &proto::Token, now: Now) -> Markup {
     html! {
         @if token.revoked_at.is_some() { "revoked " (moment(token.revoked_at.as_ref(), now)) }
+        @else if token.expires_at.as_ref().is_some_and(|at| moment_ms(at) <= now.0) { "expired" }
         @else if token.expires_at.is_some() { "expires " (moment(token.expires_at.as_ref(), now)) }
         @else { "valid" }
     }

@@ -3,7 +3,7 @@
 use cerebelum_history::Status;
 
 use super::{Now, ago, failure_line, moment_ms, roughly};
-use crate::json::compact;
+use crate::json::{compact, milliseconds_between};
 use crate::proto;
 
 /// The waits that matter most to a person come first.
@@ -16,13 +16,14 @@ const VALUE_LETTERS_MAX: usize = 60;
 pub fn why(status: &proto::ExecutionStatus, now: Now) -> String {
     let summary = status.summary.clone().unwrap_or_default();
     let cause = || status.failure.as_ref().map(failure_line).unwrap_or_default();
-    let ended = ago(summary.ended_at.as_ref(), now);
+    let ms = summary.started_at.as_ref().zip(summary.ended_at.as_ref());
+    let after = ms.map_or(String::new(), |(from, to)| format!(" after {}", roughly(milliseconds_between(from, to))));
     match summary.status.parse() {
-        Ok(Status::Completed) => format!("It completed {ended}."),
-        Ok(Status::Failed) => format!("It failed {ended}: {}", cause()),
+        Ok(Status::Completed) => format!("It completed{after}."),
+        Ok(Status::Failed) => format!("It failed{after}: {}", cause()),
         Ok(Status::Cancelled) => match status.failure.is_some() {
-            true => format!("It was cancelled {ended}: {}", cause()),
-            false => format!("It was cancelled {ended}."),
+            true => format!("It was cancelled{after}: {}", cause()),
+            false => format!("It was cancelled{after}."),
         },
         Ok(Status::Parked) => format!("A person must look at it: {}. It goes on once it is resumed.", cause()),
         Ok(Status::Paused) => "It is paused: nothing new starts until it is resumed.".to_owned(),
@@ -98,7 +99,8 @@ mod tests {
     }
 
     fn told(status: &str, waiting_on: Vec<proto::WaitingOn>, failure: Option<&str>) -> String {
-        let summary = proto::Summary { status: status.into(), ended_at: at(7), ..Default::default() };
+        let summary =
+            proto::Summary { status: status.into(), started_at: at(4), ended_at: at(7), ..Default::default() };
         let failure = failure.map(|message| proto::Failure {
             kind: "http-status".into(),
             message: message.into(),
@@ -117,9 +119,9 @@ mod tests {
     #[test]
     fn an_execution_that_has_ended_says_how_and_one_that_is_held_says_what_to_do() {
         for (status, sentence) in [
-            ("completed", "It completed 3.0s ago."),
-            ("failed", "It failed 3.0s ago: http-status: 503"),
-            ("cancelled", "It was cancelled 3.0s ago: http-status: 503"),
+            ("completed", "It completed after 3.0s."),
+            ("failed", "It failed after 3.0s: http-status: 503"),
+            ("cancelled", "It was cancelled after 3.0s: http-status: 503"),
             ("parked", "A person must look at it: http-status: 503. It goes on once it is resumed."),
             ("paused", "It is paused: nothing new starts until it is resumed."),
         ] {

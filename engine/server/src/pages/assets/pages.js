@@ -45,27 +45,32 @@ function showMoments() {
 // What has changed ----------------------------------------------------------------------------------------------------
 
 const OFTEN_MS = 2000;
+const OLDER_MS = 15000;
 const PAUSE_MS = 250;
 // A page that takes long to make is asked for less often: at most a fifth of the time.
 const PAUSE_FACTOR = 4;
-let paused = false, asking = false, again = false, since = 0, pause = PAUSE_MS;
+let paused = false, asking = false, again = false, gone = false, ended = false, kept = false, since = 0, pause = PAUSE_MS;
 
-// Replaces the parts of the page that have changed. A part in which the reader types stays.
+// Replaces the parts of the page that have changed. A part in which the reader is about to send something stays.
 async function refresh() {
+  if (gone) return;
   if (asking) { again = true; return; }
   asking = true;
   const began = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" } });
     if (answer.redirected) { location.reload(); return; }
-    if (!answer.ok) throw new Error(answer.status === 404 ? "This is gone" : "The engine does not answer");
+    if (answer.status === 404 || answer.status === 403) { gone = true; say("This page is no longer there for you"); return; }
+    if (!answer.ok) throw new Error("The engine does not answer");
     const fresh = new DOMParser().parseFromString(policy.createHTML(await answer.text()), "text/html");
+    kept = false;
     for (const part of document.querySelectorAll("[data-live]")) replace(part, fresh.getElementById(part.id));
     showMoments();
-    if (since) { since = 0; sayState(); }
+    since = 0;
+    sayState();
   } catch (error) {
     since ||= Date.now();
-    say(`${error.message || "The engine does not answer"} since ${roughly(Date.now() - since)}; trying again`);
+    say(`The engine does not answer since ${roughly(Date.now() - since)}; trying again`);
     again = true;
   } finally {
     pause = Math.max(PAUSE_MS, PAUSE_FACTOR * (performance.now() - began));
@@ -73,48 +78,55 @@ async function refresh() {
   }
 }
 
-function replace(part, fresh) {
+// What a reader has touched, is about to press or has opened is never moved away under the hand.
+function isInUse(part) {
   const focused = part.contains(document.activeElement) ? document.activeElement : null;
-  if (!fresh || focused?.matches("input, select, textarea")) return;
-  if (String(getSelection()) && part.contains(getSelection().anchorNode)) return;
-  if ([...part.querySelectorAll("input:not([type=hidden]), textarea")].some((field) => field.value !== field.defaultValue)) return;
-  for (const open of part.querySelectorAll("details[open]")) {
-    const place = [...part.querySelectorAll("details")].indexOf(open);
-    fresh.querySelectorAll("details")[place]?.setAttribute("open", "");
-  }
-  if (fresh.innerHTML === part.dataset.shown) return;
-  const [place, wanted] = focused ? [[...part.querySelectorAll(focused.tagName)].indexOf(focused), focused.tagName] : [];
+  return Boolean(
+    part.dataset.touched || focused?.closest("form, summary") || part.querySelector("details[open] form") ||
+    (String(getSelection()) && part.contains(getSelection().anchorNode)));
+}
+
+function replace(part, fresh) {
+  if (!fresh || fresh.innerHTML === part.dataset.shown) return;
+  if (isInUse(part)) { kept = true; return; }
+  const focused = part.contains(document.activeElement) ? document.activeElement : null;
+  for (const open of part.querySelectorAll("details[open][id]")) fresh.querySelector(`#${CSS.escape(open.id)}`)?.setAttribute("open", "");
   const shown = fresh.innerHTML;
   part.replaceWith(document.adoptNode(fresh));
   fresh.dataset.shown = shown;
-  if (wanted) fresh.querySelectorAll(wanted)[place]?.focus();
+  const href = focused?.getAttribute("href");
+  if (href) fresh.querySelector(`a[href="${CSS.escape(href)}"]`)?.focus();
 }
 
 function sayState() {
-  say(paused ? "Paused: press r to go on" : "Live");
+  if (ended) say("Ended");
+  else if (paused) say("Paused: press r to go on");
+  else say(kept ? "Not updated while you fill in a form" : "Live");
 }
 
 function follow() {
   if (main.dataset.changes) {
     let stream = null;
     const open = () => {
-      if (stream || paused || document.hidden) return;
+      if (stream || paused || gone || ended || document.hidden) return;
       stream = new EventSource(main.dataset.changes);
       stream.onopen = sayState;
       stream.addEventListener("changed", refresh);
-      stream.addEventListener("ended", () => { refresh(); close(); say("Ended"); main.removeAttribute("data-changes"); });
-      stream.addEventListener("broken", () => { close(); setTimeout(open, OFTEN_MS); });
+      stream.addEventListener("ended", () => { ended = true; close(); refresh(); });
+      stream.addEventListener("broken", () => { close(); refresh(); setTimeout(open, OFTEN_MS); });
       stream.onerror = () => {
         say("Reconnecting");
-        if (stream?.readyState === EventSource.CLOSED) { close(); setTimeout(open, OFTEN_MS); }
+        if (stream?.readyState === EventSource.CLOSED) { close(); refresh(); setTimeout(open, OFTEN_MS); }
       };
     };
     const close = () => { stream?.close(); stream = null; };
     // A page that is not looked at takes no connection.
-    document.addEventListener("visibilitychange", () => (document.hidden ? close() : main.dataset.changes && open()));
+    document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
     addEventListener("pagehide", close);
     toggle = () => (paused ? close() : open());
     open();
+    // What has not changed grows older all the same.
+    setInterval(() => { if (stream && !ended) refresh(); }, OLDER_MS);
   } else if ("often" in main.dataset) {
     sayState();
     setInterval(() => { if (!paused && !document.hidden && !since) refresh(); }, OFTEN_MS);
@@ -147,6 +159,7 @@ function move(by) {
 }
 
 for (const part of document.querySelectorAll("[data-live]")) part.dataset.shown = part.innerHTML;
+document.addEventListener("input", (event) => event.target.closest("[data-live]")?.setAttribute("data-touched", "yes"));
 document.addEventListener("keydown", key);
 showMoments();
 setInterval(showMoments, 1000);
