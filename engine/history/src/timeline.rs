@@ -180,7 +180,7 @@ fn below(parent: Option<usize>, parents: &[Option<usize>], order: &mut Vec<usize
 
 impl OpenBar {
     fn ended(&self, until: Timestamp, end: BarEnd) -> Bar {
-        Bar { from: self.from, until: until, end, position: self.position, count: 1 }
+        Bar { from: self.from, until, end, position: self.position, count: 1 }
     }
 }
 

@@ -147,7 +147,7 @@ fn folded<'a>(group: &[&'a proto::Step]) -> What<'a> {
 
 /// The most interesting steps of a group: failed ones before open ones before completed ones, of each sort the latest.
 /// They are shown in the order of their start.
-fn worth_a_look<'a>(mut group: Vec<&'a proto::Step>, number: usize) -> Vec<&'a proto::Step> {
+fn worth_a_look(mut group: Vec<&proto::Step>, number: usize) -> Vec<&proto::Step> {
     let rank = |step: &proto::Step| RANKED.iter().position(|status| step.status == status.word());
     let started = |step: &proto::Step| step.started_at.as_ref().map(moment_ms);
     group.sort_by_key(|step| (rank(step), std::cmp::Reverse(started(step))));
