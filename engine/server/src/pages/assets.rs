@@ -28,14 +28,16 @@ pub(super) fn url(name: &str) -> String {
     format!("/assets/{}/{name}", *VERSION)
 }
 
-/// The content of one of them. A browser that has it never asks again.
+/// The content of one of them. A browser that has it never asks again. While engines of two versions stand behind a
+/// proxy, the one that is asked may not be the one that made the page: then its own content is better than none.
 pub(super) async fn get(Path((version, name)): Path<(String, String)>) -> Response {
-    let found = ALL.iter().find(|(held, ..)| *held == name).filter(|_| version == *VERSION);
+    let found = ALL.iter().find(|(held, ..)| *held == name);
+    let cached = if version == *VERSION { "public, max-age=31536000, immutable" } else { "no-store" };
     match found {
         Some((_, kind, content)) => {
             let headers = [
                 (header::CONTENT_TYPE, *kind),
-                (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+                (header::CACHE_CONTROL, cached),
                 (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             ];
             (headers, *content).into_response()
