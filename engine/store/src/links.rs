@@ -1,6 +1,6 @@
 //! Links with which people answer questions. Only digests of their secrets are stored; each link answers once.
 
-use cerebelum_history::{Digest, Timestamp};
+use cerebelum_history::{Digest, Timestamp, planted};
 
 use crate::approvals;
 use crate::audit::{self, Act};
@@ -258,6 +258,9 @@ pub(crate) async fn consume(
             and exists (select 1 from tenants t
                 where t.tenant_id = $1 and t.suspended_at is null and t.deleted_at is null)",
     );
+    if planted("link-not-consumed") {
+        return Ok(true);
+    }
     Ok(session.run(&CONSUME, &[tenant.into(), question.into(), digest.as_str().into()]).await? == 1)
 }
 
