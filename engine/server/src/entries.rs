@@ -11,7 +11,7 @@ use crate::access::ACTIONS;
 /// Who may come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// Anybody who reaches the port.
+    /// Every client that reaches the port.
     Anyone,
     /// A caller whose role allows the action.
     Callers(Action),

@@ -109,14 +109,14 @@ impl Engine {
     ///
     /// # Errors
     /// When the caller may not answer questions, the request is not valid, there is no such open question, its approvers
-    /// are others than the person and the caller is no admin, it has too many open links, or the database does not answer.
+    /// are others than the person and the caller is not an admin, it has too many open links, or the database does not answer.
     pub async fn create_approval_link(&self, caller: &Caller, request: LinkRequest) -> Result<CreatedLink, ApiError> {
         caller.check(Action::Decide)?;
         let (allowed, lives_ms) = check(&request)?;
         let engine = self.of(caller);
         let row = engine.question(&request.id).await?;
         let approvers = approvers(&row.id, views::request(&row)?.schema.as_ref())?;
-        // Whoever makes a link could use it: so only an approver may, or an admin.
+        // The maker of a link could use it, so the maker is an approver or an admin.
         if !approvers.is_empty() && caller.role != Role::Admin {
             let is_approver = caller.name.as_deref().is_some_and(|name| approvers.allow(name, caller.role.as_str()));
             if !is_approver || !approvers.has_name(&request.name) {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::form::{self, Held};
 use super::layout::{self, Frame, Live, may};
-use super::parts::{execution_path, in_query, moment, segment, text, value_up_to};
+use super::parts::{escaped, execution_path, moment, text, value_up_to};
 use super::read::{Form, Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
@@ -42,7 +42,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
             @for approval in &page.approvals { (question(approval, &access.caller, "/approvals", now)) }
             nav.paging aria-label="Pages of the list" {
                 @if !is_first { a href="/approvals" { "Newest" } }
-                @if let Some(next) = &page.next { a rel="next" href={ "/approvals?cursor=" (in_query(next)) } { "Older" } }
+                @if let Some(next) = &page.next { a rel="next" href={ "/approvals?cursor=" (escaped(next)) } { "Older" } }
             }
         }
     };
@@ -52,7 +52,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
 
 /// An open question, with the forms that answer it if the reader may.
 pub(super) fn question(approval: &proto::Approval, caller: &Caller, back: &str, now: Now) -> Markup {
-    let path = format!("/approvals/{}", segment(&approval.approval_id));
+    let path = format!("/approvals/{}", escaped(&approval.approval_id));
     let id = &approval.approval_id;
     html! {
         article.card.question id={ "q-" (id) } aria-labelledby={ "t-" (id) } {
@@ -107,16 +107,12 @@ fn name_field(id: &str, which: &str) -> Markup {
 /// The fields of an answer, as a browser sends them.
 pub(super) type Fields = Form<Vec<(String, String)>>;
 
-fn take(fields: &[(String, String)], name: &str) -> String {
-    fields.iter().find(|(held, _)| held == name).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-}
-
 /// The page to go back to: only one of those that have such forms.
 fn back(fields: &[(String, String)]) -> Redirect {
-    let path = take(fields, "back");
+    let path = form::sent(fields, "back");
     let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\?#".contains(&byte));
     let is_page = path == "/approvals" || path.starts_with("/executions/") && is_plain;
-    Redirect::to(if is_page { &path } else { "/approvals" })
+    Redirect::to(if is_page { path } else { "/approvals" })
 }
 
 pub(super) async fn approve(
@@ -125,9 +121,9 @@ pub(super) async fn approve(
     Path(id): Path<String>,
     Form(fields): Fields,
 ) -> Shown {
-    let comment = Some(take(&fields, "comment")).filter(|comment| !comment.is_empty());
+    let comment = Some(form::sent(&fields, "comment")).filter(|comment| !comment.is_empty()).map(str::to_owned);
     let data = form::json(&fields).map_err(tonic::Status::invalid_argument)?.unwrap_or_default();
-    let request = proto::ApproveRequest { id, data, comment, by: take(&fields, "by") };
+    let request = proto::ApproveRequest { id, data, comment, by: form::sent(&fields, "by").to_owned() };
     site.service.approve(asked(access, request)).await?;
     Ok(back(&fields).into_response())
 }
@@ -138,7 +134,11 @@ pub(super) async fn reject(
     Path(id): Path<String>,
     Form(fields): Fields,
 ) -> Shown {
-    let request = proto::RejectRequest { id, reason: take(&fields, "reason"), by: take(&fields, "by") };
+    let request = proto::RejectRequest {
+        id,
+        reason: form::sent(&fields, "reason").to_owned(),
+        by: form::sent(&fields, "by").to_owned(),
+    };
     site.service.reject(asked(access, request)).await?;
     Ok(back(&fields).into_response())
 }

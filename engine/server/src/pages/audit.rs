@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
-use super::parts::{exact, execution_path, in_query, text};
+use super::parts::{exact, execution_path, query, text};
 use super::read::Query;
 use super::{Shown, Site};
 use crate::access::Access;
@@ -30,10 +30,12 @@ pub(super) struct Wanted {
 
 impl Wanted {
     fn query(&self, cursor: Option<&str>) -> String {
-        let named = [("operation", &*self.operation), ("caller", &*self.caller), ("object", &*self.object)];
-        let all = named.into_iter().chain(cursor.map(|cursor| ("cursor", cursor)));
-        let all = all.filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}={}", in_query(value)));
-        all.collect::<Vec<_>>().join("&")
+        query(&[
+            ("operation", &self.operation),
+            ("caller", &self.caller),
+            ("object", &self.object),
+            ("cursor", cursor.unwrap_or_default()),
+        ])
     }
 }
 

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::layout::{self, Frame, Live, may};
 use super::overview::FIRST_COMMANDS;
-use super::parts::{in_query, moment, segment, text};
+use super::parts::{escaped, moment, text};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::proto;
@@ -50,9 +50,9 @@ fn card(component: &proto::Component, older: &[&proto::Component], caller: &Call
                     li {
                         strong { (text(workflow)) } " "
                         @if may(caller, Action::Run) {
-                            a href={ "/start/" (segment(&component.name)) "/" (segment(workflow)) } { "Start" } " · "
+                            a href={ "/start/" (escaped(&component.name)) "/" (escaped(workflow)) } { "Start" } " · "
                         }
-                        a href={ "/executions?workflow=" (in_query(&full)) } { "Executions" }
+                        a href={ "/executions?workflow=" (escaped(&full)) } { "Executions" }
                     }
                 }
                 @if hidden > 0 { li.note { (hidden) " more" } }

@@ -13,7 +13,7 @@ use maud::{Markup, html};
 
 use super::approvals::question;
 use super::layout::{self, Frame, Live, may};
-use super::parts::{exact, execution_path, in_query, moment, start_path, status, text, value, value_in_brief};
+use super::parts::{escaped, exact, execution_path, moment, start_path, status, text, value, value_in_brief};
 use super::read::Path;
 use super::{Shown, Site};
 use crate::access::Access;
@@ -122,7 +122,7 @@ fn actions(summary: &proto::Summary, caller: &Caller) -> Markup {
                     (button("cancel", "Cancel", "", "Its clean-up code runs"))
                     (button("terminate", "Terminate", "danger", "Ends at once: nothing more of it runs"))
                 }
-                a.button href={ (start_path(&summary.workflow)) "?like=" (in_query(&summary.execution_id)) } { "Start one like this" }
+                a.button href={ (start_path(&summary.workflow)) "?like=" (escaped(&summary.execution_id)) } { "Start one like this" }
             }
             @if is_ended && may(caller, Action::Delete) {
                 (button("delete", "Delete", "danger", "Its history and logs go as well"))

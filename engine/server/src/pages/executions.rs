@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame, Live};
-use super::parts::{execution_path, in_query, moment, preview, status, text};
+use super::parts::{execution_path, moment, preview, query, status, text};
 use super::read::Query;
 use super::{Shown, Site};
 use crate::access::Access;
@@ -61,11 +61,12 @@ impl Wanted {
 
     /// The query of the same list behind a cursor, or at its beginning.
     fn query(&self, cursor: Option<&str>) -> String {
-        let named = [("status", &*self.status), ("workflow", &*self.workflow), ("attribute", &*self.attribute)];
-        let all = named.into_iter().chain(cursor.map(|cursor| ("cursor", cursor)));
-        let parts =
-            all.filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}={}", in_query(value)));
-        parts.collect::<Vec<_>>().join("&")
+        query(&[
+            ("status", &self.status),
+            ("workflow", &self.workflow),
+            ("attribute", &self.attribute),
+            ("cursor", cursor.unwrap_or_default()),
+        ])
     }
 
     fn is_filtered(&self) -> bool {

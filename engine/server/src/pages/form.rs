@@ -1,16 +1,16 @@
 //! Forms made from JSON Schemas, and the JSON that a browser sends with them.
 //!
-//! A field's name says how its value is written in JSON: `text:NAME` as a text, `json:NAME` as it is. A value that is no
-//! object is one field, `text` or `json`. Digits stay as they were typed.
+//! A field's name says how its value is written in JSON: `text:NAME` as a text, `json:NAME` as it is. A value that is not
+//! an object is one field, `text` or `json`. Digits stay as they were typed.
 
 mod members;
 
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::parts::{cut, text};
+use super::parts::cut;
 use crate::json::compact;
-use crate::wording::pretty;
+use crate::wording::{plain, pretty};
 use members::Members;
 
 /// A schema with more properties is one field of JSON.
@@ -186,6 +186,11 @@ fn is_null(schema: &str) -> bool {
     Members::of(schema).get("type") == Some("\"null\"")
 }
 
+/// What a browser sent in a field, without space around it; nothing if there is no such field.
+pub(super) fn sent<'a>(fields: &'a [(String, String)], name: &str) -> &'a str {
+    fields.iter().find(|(held, _)| held == name).map_or("", |(_, value)| value.trim())
+}
+
 /// The JSON that a browser sent with such fields; none if all of them are empty.
 pub(super) fn json(fields: &[(String, String)]) -> Result<Option<String>, String> {
     let mut members = Vec::new();
@@ -202,7 +207,7 @@ pub(super) fn json(fields: &[(String, String)]) -> Result<Option<String>, String
         };
         if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&json) {
             let what = name.map_or("the value".to_owned(), |name| format!("`{name}`"));
-            return Err(format!("{} is not JSON: {error}", text_of(&what)));
+            return Err(format!("{} is not JSON: {error}", plain(&what)));
         }
         let Some(name) = name else { return Ok(Some(json)) };
         // An empty text is left out: an optional one that is not filled in is none.
@@ -213,15 +218,11 @@ pub(super) fn json(fields: &[(String, String)]) -> Result<Option<String>, String
     Ok((!members.is_empty()).then(|| format!("{{{}}}", members.join(","))))
 }
 
-fn text_of(what: &str) -> String {
-    html! { (text(what)) }.into_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sent(fields: &[(&str, &str)]) -> Result<Option<String>, String> {
+    fn json_of(fields: &[(&str, &str)]) -> Result<Option<String>, String> {
         json(&fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
     }
 
@@ -247,11 +248,11 @@ mod tests {
             ("json:other", " "),
             ("comment", "no field"),
         ];
-        assert_eq!(sent(&all).unwrap().unwrap(), r#"{"name":"A \"b\"","n":9223372036854775807,"x":1e400}"#);
-        assert_eq!(sent(&[("text", "")]).unwrap().unwrap(), r#""""#);
-        assert_eq!(sent(&[("json", "[1, 2]")]).unwrap().unwrap(), "[1, 2]");
-        assert_eq!(sent(&[("json", ""), ("by", "ada")]).unwrap(), None);
-        assert!(sent(&[("json:n", "seven")]).unwrap_err().starts_with("`n` is not JSON"));
+        assert_eq!(json_of(&all).unwrap().unwrap(), r#"{"name":"A \"b\"","n":9223372036854775807,"x":1e400}"#);
+        assert_eq!(json_of(&[("text", "")]).unwrap().unwrap(), r#""""#);
+        assert_eq!(json_of(&[("json", "[1, 2]")]).unwrap().unwrap(), "[1, 2]");
+        assert_eq!(json_of(&[("json", ""), ("by", "ada")]).unwrap(), None);
+        assert!(json_of(&[("json:n", "seven")]).unwrap_err().starts_with("`n` is not JSON"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub(super) struct Frame<'a> {
     /// The title of the window.
     title: String,
-    /// The reader; none on pages that anybody may see.
+    /// The reader; none on pages that need no token.
     caller: Option<&'a Caller>,
     /// The entry of the navigation that this page belongs to.
     section: &'static str,

@@ -107,13 +107,13 @@ pub(super) async fn decide(
 }
 
 fn decision(fields: &[(String, String)]) -> Result<Decision, String> {
-    let take = |name: &str| fields.iter().find(|(held, _)| held == name).map(|(_, value)| value.trim().to_owned());
-    match take("decision").as_deref() {
-        Some("approve") => {
+    match form::sent(fields, "decision") {
+        "approve" => {
             let data = form::json(fields)?.unwrap_or_else(|| "{}".to_owned());
-            Ok(Decision::Approve { data, comment: take("comment").filter(|comment| !comment.is_empty()) })
+            let comment = Some(form::sent(fields, "comment")).filter(|comment| !comment.is_empty());
+            Ok(Decision::Approve { data, comment: comment.map(str::to_owned) })
         }
-        Some("reject") => Ok(Decision::Reject { reason: take("reason").unwrap_or_default() }),
+        "reject" => Ok(Decision::Reject { reason: form::sent(fields, "reason").to_owned() }),
         _ => Err("the form says neither yes nor no".to_owned()),
     }
 }

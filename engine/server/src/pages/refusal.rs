@@ -7,7 +7,7 @@ use maud::{DOCTYPE, html};
 use tonic::{Code, Status};
 
 use super::layout::{self, Frame};
-use super::parts::{in_query, text};
+use super::parts::{escaped, text};
 use crate::rest::Problem;
 
 /// Why a page cannot be shown, or a form not be carried out.
@@ -49,7 +49,7 @@ impl IntoResponse for Refusal {
 pub(crate) fn refused(refused: Status, request: &Request) -> Response {
     if refused.code() == Code::Unauthenticated && *request.method() == Method::GET {
         let to = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        return Redirect::to(&format!("/login?to={}", in_query(to))).into_response();
+        return Redirect::to(&format!("/login?to={}", escaped(to))).into_response();
     }
     Refusal(refused).into_response()
 }

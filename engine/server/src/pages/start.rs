@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use super::form::{self, Held};
 use super::layout::{self, Frame};
-use super::parts::{execution_path, segment, text};
+use super::parts::{escaped, execution_path, text};
 use super::read::{Form, Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
@@ -35,12 +35,6 @@ struct Beginning {
     refused: Option<String>,
 }
 
-impl Beginning {
-    fn typed(&self, name: &str) -> &str {
-        self.sent.iter().find(|(held, _)| held == name).map_or("", |(_, value)| value)
-    }
-}
-
 /// A component and one of its workflows.
 type Name = Path<(String, String)>;
 
@@ -64,7 +58,7 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
     let engine = site.service.engine.of(&access.caller);
     let found = engine.workflow(component, workflow).await.map_err(refusal)?;
     let schema = found.input_schema.as_ref().map(|schema| schema.as_str());
-    let path = format!("/start/{}/{}", segment(component), segment(workflow));
+    let path = format!("/start/{}/{}", escaped(component), escaped(workflow));
     // Fields that would change the value that is started again are not offered for it.
     let is_whole = begins.input.as_deref().is_none_or(|input| form::reproduces(schema, input));
     let held = Held { json: begins.input.as_deref(), typed: &begins.sent };
@@ -96,10 +90,10 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
 fn options(begins: &Beginning, which: &str) -> Markup {
     html! {
         label for={ "id-" (which) } { "Id" span.note { " optional" } }
-        input id={ "id-" (which) } name="id" value=(begins.typed("id")) maxlength="128" aria-describedby={ "idn-" (which) };
+        input id={ "id-" (which) } name="id" value=(form::sent(&begins.sent, "id")) maxlength="128" aria-describedby={ "idn-" (which) };
         p.note id={ "idn-" (which) } { "The same id with the same input starts nothing twice." }
         label for={ "delay-" (which) } { "Begin after" span.note { " optional" } }
-        input id={ "delay-" (which) } name="delay" value=(begins.typed("delay")) placeholder="10m, 2h30m, 1d";
+        input id={ "delay-" (which) } name="delay" value=(form::sent(&begins.sent, "delay")) placeholder="10m, 2h30m, 1d";
     }
 }
 
@@ -109,10 +103,7 @@ pub(super) async fn start(
     Path(name): Name,
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Shown {
-    let take = |name: &str| fields.iter().find(|(held, _)| held == name).map(|(_, value)| value.trim().to_owned());
-    let (id, delay) = (take("id").unwrap_or_default(), take("delay").unwrap_or_default());
-    let input = form::json(&fields);
-    let started = start_with(&site, &access, &name, (input, &id, &delay)).await;
+    let started = start_with(&site, &access, &name, &fields).await;
     let refused = match started {
         Ok(id) => return Ok(Redirect::to(&execution_path(&id)).into_response()),
         Err(refused) if matches!(refused.code(), Code::InvalidArgument | Code::FailedPrecondition) => refused,
@@ -127,13 +118,14 @@ async fn start_with(
     site: &Site,
     access: &Access,
     (component, workflow): &(String, String),
-    (input, id, delay): (Result<Option<String>, String>, &str, &str),
+    fields: &[(String, String)],
 ) -> Result<String, Status> {
+    let (id, delay) = (form::sent(fields, "id"), form::sent(fields, "delay"));
     let delay: Span =
         if delay.is_empty() { Span { ms: 0 } } else { delay.parse().map_err(Status::invalid_argument)? };
     let request = proto::StartRequest {
         workflow: format!("{component}/{workflow}"),
-        input: input.map_err(Status::invalid_argument)?.unwrap_or_default(),
+        input: form::json(fields).map_err(Status::invalid_argument)?.unwrap_or_default(),
         execution_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
         delay_ms: delay.ms,
         ..Default::default()

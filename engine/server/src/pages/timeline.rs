@@ -151,6 +151,5 @@ fn words(bar: &Bar) -> String {
 }
 
 fn stamp(at: Timestamp) -> String {
-    let at = Now(at.0).timestamp();
-    rfc3339(&at)
+    rfc3339(&convert::moment(at))
 }

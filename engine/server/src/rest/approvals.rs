@@ -44,7 +44,7 @@ pub(super) struct Reject {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewLink {
-    /// The person who answers with it. If the question has named approvers and the caller is no admin, it is one of them.
+    /// The person who answers with it. If the question has named approvers and the caller is not an admin, it is one of them.
     #[schema(example = "ada@example.com")]
     name: String,
     /// The decisions that it allows, `approve` or `reject`; both if it is left out.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The members of an object; none if it is no object.
+/// The members of an object; none if the document is not one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Members<'a>(Vec<(String, &'a str)>);
 
@@ -38,7 +38,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// The items of an array as they were written; none if it is no array.
+/// The items of an array as they were written; none if the text is not one.
 pub(super) fn items(json: &str) -> Vec<String> {
     let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
     items.into_iter().map(|item| item.get().to_owned()).collect()
