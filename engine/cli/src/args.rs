@@ -1,6 +1,7 @@
 //! The verbs and their flags. The comments here are the help texts and `docs/cli.md`.
 
 mod approvals;
+mod bulk;
 mod identity;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::config::Settings;
 use crate::durations::{Moment, Span};
 pub(crate) use approvals::{Approvals, ApprovalsVerb, Link};
+pub(crate) use bulk::{Bulk, BulkVerb};
 pub(crate) use identity::{Audit, CreateToken, Login, SecretVerb, TenantVerb, TokenVerb};
 
 /// Durable workflows: write ordinary async functions, compile them to WebAssembly, upload, start.
@@ -148,6 +150,12 @@ pub(crate) enum Verb {
     Resume(Resume),
     /// Forget an execution that has ended
     Delete(Several),
+    /// Do one thing to all executions that match a filter
+    ///
+    /// A bulk job goes on in the background, whatever happens to this command or to an engine, and touches each execution
+    /// once. Executions that are started after it are left alone.
+    #[command(subcommand)]
+    Bulk(BulkVerb),
     /// Create, list, suspend and delete tenants, and set their quotas
     ///
     /// Tenants share an engine and know nothing of each other. Only admins of the tenant `default` manage them.

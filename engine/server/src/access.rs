@@ -27,7 +27,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
-pub const ACTIONS: [(&str, Action); 39] = [
+pub const ACTIONS: [(&str, Action); 44] = [
     ("Upload", Action::Develop),
     ("Components", Action::Read),
     ("RemoveComponent", Action::Develop),
@@ -37,6 +37,7 @@ pub const ACTIONS: [(&str, Action); 39] = [
     ("Wait", Action::Read),
     ("Watch", Action::Read),
     ("List", Action::Read),
+    ("Count", Action::Read),
     ("History", Action::Read),
     ("Logs", Action::Read),
     ("Approvals", Action::Read),
@@ -51,6 +52,10 @@ pub const ACTIONS: [(&str, Action); 39] = [
     ("Pause", Action::Run),
     ("Resume", Action::Run),
     ("Delete", Action::Delete),
+    ("StartBulk", Action::Run),
+    ("BulkJobs", Action::Read),
+    ("ShowBulk", Action::Read),
+    ("StopBulk", Action::Run),
     ("WhoAmI", Action::Read),
     ("CreateToken", Action::Tokens),
     ("Tokens", Action::Tokens),

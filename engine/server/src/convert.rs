@@ -68,7 +68,7 @@ fn text(json: Json) -> String {
     json.as_str().to_owned()
 }
 
-fn attributes(from: std::collections::HashMap<String, String>) -> Result<Vec<(String, Json)>, ApiError> {
+pub(crate) fn attributes(from: std::collections::HashMap<String, String>) -> Result<Vec<(String, Json)>, ApiError> {
     let mut parsed = Vec::with_capacity(from.len());
     for (name, value) in from {
         let json = Json::parse(value).map_err(|e| ApiError::Invalid(format!("attribute `{name}`: {e}")))?;

@@ -1,6 +1,7 @@
 //! The JSON that programs read: one shape for every message, each on one line, with guests' values as they were
 //! written.
 
+pub(crate) mod bulk;
 pub(crate) mod links;
 pub(crate) mod shapes;
 pub(crate) mod tenants;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::proto;
+use bulk::{BulkDetailJson, BulkJobJson, BulkJobsJson, CountJson};
 use links::{CreatedLinkJson, LinkJson, LinksJson};
 use shapes::{
     ApprovalJson, ApprovalsJson, ComponentJson, ComponentsJson, DecidedJson, EventJson, ExecutionsJson, LogJson,
@@ -204,6 +206,31 @@ pub fn act(act: &proto::Act) -> String {
 #[must_use]
 pub fn audit(page: &proto::AuditResponse) -> String {
     line(&AuditJson { acts: page.acts.iter().map(Into::into).collect(), next: page.next.as_deref() })
+}
+
+/// How many executions match a filter.
+#[must_use]
+pub fn count(count: proto::CountResponse) -> String {
+    line(&CountJson { executions: count.executions, is_exact: count.is_exact })
+}
+
+/// A bulk job.
+#[must_use]
+pub fn bulk_job(job: &proto::BulkJob) -> String {
+    line(&BulkJobJson::from(job))
+}
+
+/// Bulk jobs.
+#[must_use]
+pub fn bulk_jobs(all: &proto::BulkJobsResponse) -> String {
+    line(&BulkJobsJson { jobs: all.jobs.iter().map(Into::into).collect() })
+}
+
+/// A bulk job with what it could not do.
+#[must_use]
+pub fn bulk_detail(detail: &proto::BulkJobDetail) -> String {
+    let job = detail.job.clone().unwrap_or_default();
+    line(&BulkDetailJson { job: BulkJobJson::from(&job), refusals: detail.refusals.iter().map(Into::into).collect() })
 }
 
 /// Tokens without their secrets.

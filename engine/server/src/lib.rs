@@ -3,6 +3,7 @@
 
 mod access;
 mod answers;
+mod bulk;
 mod connections;
 mod convert;
 mod entries;

@@ -7,6 +7,7 @@ mod act;
 mod approvals;
 mod assets;
 mod audit;
+mod bulk;
 mod components;
 mod execution;
 mod executions;
@@ -97,6 +98,11 @@ fn pages() -> Pages {
         .form("/executions/{id}/resume", "Resume", act::resume)
         .form("/executions/{id}/delete", "Delete", act::delete)
         .form("/executions/{id}/signal", "Signal", act::signal)
+        .page("/bulk-form", "Count", bulk::form)
+        .page("/bulk", "BulkJobs", bulk::list)
+        .form("/bulk", "StartBulk", bulk::start)
+        .page("/bulk/{id}", "ShowBulk", bulk::show)
+        .form("/bulk/{id}/stop", "StopBulk", bulk::stop)
         .page("/approvals", "Approvals", approvals::show)
         .form("/approvals/{id}/approve", "Approve", approvals::approve)
         .form("/approvals/{id}/reject", "Reject", approvals::reject)

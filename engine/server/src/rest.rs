@@ -5,6 +5,7 @@
 
 mod approvals;
 mod body;
+mod bulk;
 mod components;
 mod executions;
 mod lines;
@@ -94,6 +95,10 @@ fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(executions::terminate))
         .routes(routes!(executions::pause))
         .routes(routes!(executions::resume))
+        .routes(routes!(bulk::count))
+        .routes(routes!(bulk::start, bulk::list))
+        .routes(routes!(bulk::show))
+        .routes(routes!(bulk::stop))
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::approve))
         .routes(routes!(approvals::reject))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cerebelum_worker::{
-    ApprovalsRequest, Caller, Decision, Engine, LinkRequest, ReopenMode, TenantEngine, TokenRequest,
+    ApprovalsRequest, Caller, Count, Decision, Engine, LinkRequest, ReopenMode, TenantEngine, TokenRequest,
 };
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -162,6 +162,39 @@ impl Verbs for Service {
         let wish = request.into_inner().try_into().map_err(refusal)?;
         let (executions, next) = engine.list(wish).await.map_err(refusal)?;
         Ok(Response::new(proto::ListResponse { executions: executions.into_iter().map(Into::into).collect(), next }))
+    }
+
+    async fn count(&self, request: Request<proto::CountRequest>) -> Answer<proto::CountResponse> {
+        let engine = self.of(&request).await?;
+        let filter = request.into_inner().filter.unwrap_or_default().try_into().map_err(refusal)?;
+        let Count { executions, is_exact } = engine.count(&filter).await.map_err(refusal)?;
+        Ok(Response::new(proto::CountResponse { executions, is_exact }))
+    }
+
+    async fn start_bulk(&self, request: Request<proto::StartBulkRequest>) -> Answer<proto::BulkJob> {
+        let caller = self.caller(&request).await?;
+        let wish = request.into_inner().try_into().map_err(refusal)?;
+        let job = self.engine.start_bulk(&caller, wish).await.map_err(refusal)?;
+        Ok(Response::new(job.into()))
+    }
+
+    async fn bulk_jobs(&self, request: Request<proto::BulkJobsRequest>) -> Answer<proto::BulkJobsResponse> {
+        let (engine, _page) = (self.of(&request).await?, self.whole(&request).await?);
+        let jobs = engine.bulk_jobs().await.map_err(refusal)?;
+        Ok(Response::new(proto::BulkJobsResponse { jobs: jobs.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn show_bulk(&self, request: Request<proto::ShowBulkRequest>) -> Answer<proto::BulkJobDetail> {
+        let (engine, id) = (self.of(&request).await?, request.into_inner().bulk_id);
+        let job = engine.bulk_job(&id).await.map_err(refusal)?;
+        let refusals = engine.bulk_refusals(&id).await.map_err(refusal)?.into_iter().map(Into::into).collect();
+        Ok(Response::new(proto::BulkJobDetail { job: Some(job.into()), refusals }))
+    }
+
+    async fn stop_bulk(&self, request: Request<proto::StopBulkRequest>) -> Answer<proto::BulkJob> {
+        let engine = self.of(&request).await?;
+        let job = engine.stop_bulk(&request.into_inner().bulk_id).await.map_err(refusal)?;
+        Ok(Response::new(job.into()))
     }
 
     async fn history(&self, request: Request<proto::HistoryRequest>) -> Answer<Self::HistoryStream> {

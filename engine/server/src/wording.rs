@@ -1,5 +1,6 @@
 //! How people are told about executions, in a terminal or in a browser: one wording for both.
 
+mod bulk;
 mod failure;
 mod moments;
 mod plain;
@@ -7,6 +8,7 @@ mod pretty;
 mod steps;
 mod why;
 
+pub use bulk::{bulk_left, bulk_operation, matching};
 pub use failure::{failure_line, traceback_lines, without_traceback};
 pub use moments::{Now, ago, moment_ms, roughly};
 pub use plain::{harmless, plain};

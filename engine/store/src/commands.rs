@@ -14,7 +14,7 @@ use crate::sql::{Rows, Session, Statement, Value};
 use cerebelum_history::ExecutionId;
 
 /// The executions that a command has moved, or none if it does not fit the execution's state.
-type Moved = Option<Vec<InboxNotice>>;
+pub(crate) type Moved = Option<Vec<InboxNotice>>;
 
 /// See [`crate::Store::command`].
 pub(crate) async fn command(
@@ -24,14 +24,7 @@ pub(crate) async fn command(
     act: Option<&Act>,
 ) -> Result<Moved, DbError> {
     let mut session = database.write().await?;
-    let moved = match command {
-        Command::Send(message) => inbox::put(&mut session, key, message).await?.map(|notice| vec![notice]),
-        Command::Reopen(message) => reopen(&mut session, key, message).await?,
-        Command::Unpark => unpark(&mut session, key).await?,
-        Command::Park { incarnation, reason } => park(&mut session, key, *incarnation, reason).await?,
-        Command::Bury { messages } => bury(&mut session, key, messages).await?,
-        Command::Delete => delete(&mut session, key).await?,
-    };
+    let moved = carry_out(&mut session, key, command).await?;
     match moved.is_some() {
         true => {
             audit::note(&mut session, act).await?;
@@ -40,6 +33,18 @@ pub(crate) async fn command(
         false => session.rollback().await,
     }
     Ok(moved)
+}
+
+/// Carries out a command in a transaction.
+pub(crate) async fn carry_out(session: &mut Session, key: &ExecutionKey, command: &Command) -> Result<Moved, DbError> {
+    match command {
+        Command::Send(message) => Ok(inbox::put(session, key, message).await?.map(|notice| vec![notice])),
+        Command::Reopen(message) => reopen(session, key, message).await,
+        Command::Unpark => unpark(session, key).await,
+        Command::Park { incarnation, reason } => park(session, key, *incarnation, reason).await,
+        Command::Bury { messages } => bury(session, key, messages).await,
+        Command::Delete => delete(session, key).await,
+    }
 }
 
 async fn reopen(session: &mut Session, key: &ExecutionKey, message: &str) -> Result<Moved, DbError> {

@@ -7,13 +7,14 @@ use futures::future::BoxFuture;
 
 use crate::approvals::Answer;
 use crate::audit::{Act, AuditFilter, AuditPage};
+use crate::bulk::{BulkJob, BulkRefusal, BulkStep, NewBulkJob};
 use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
 use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
 use crate::model::{
-    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, Existing,
-    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
+    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, Count, ExecutionKey, ExecutionRow,
+    Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
 };
 use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
@@ -24,7 +25,7 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The store of one engine. Each method is one transaction. All times that decide something are the database's. A method
 /// that takes an act stores it in its transaction, if that changes anything; the engine's own doings have no act.
-pub trait Store: AuditStore + ComponentStore + IdentityStore + LinkStore + SecretStore {
+pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkStore + SecretStore {
     // -- nodes --
 
     /// Begins a lease for the node with this name. Its earlier incarnations end at once: the executions that they had
@@ -67,6 +68,9 @@ pub trait Store: AuditStore + ComponentStore + IdentityStore + LinkStore + Secre
     /// empty and still have a cursor, if nothing so far matches. [`StoreError::Invalid`]: the cursor is not valid, or a
     /// filter is longer than any value that it could match.
     fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page>;
+    /// The number of executions that match a filter, whose cursor and limit do not matter. Counting stops at `max`, or when
+    /// it takes too long: then the number is not exact. [`StoreError::Invalid`]: as for [`Store::list`].
+    fn count(&self, tenant: TenantId, filter: Filter, max: u64) -> StoreFuture<'_, Count>;
     /// The number of executions with each status.
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts>;
     /// Carries out a command. Returns `false` if the execution does not exist, or is in a state to which it does not
@@ -144,6 +148,27 @@ pub trait AuditStore: Send + Sync + 'static {
     fn acts(&self, tenant: TenantId, filter: AuditFilter) -> StoreFuture<'_, AuditPage>;
     /// Removes up to `limit` acts of a tenant that are older than this time, the oldest first. Returns their number.
     fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64>;
+}
+
+/// Operations on every execution that matches a filter.
+pub trait BulkStore: Send + Sync + 'static {
+    /// Stores a new job. Returns `false` if its tenant has `limits.0` jobs that have not ended. Of its jobs that have ended,
+    /// it forgets the oldest beyond `limits.1`.
+    fn create_bulk(&self, job: NewBulkJob, limits: (u32, u32), act: Option<Act>) -> StoreFuture<'_, bool>;
+    /// The jobs of a tenant, the newest first.
+    fn bulk_jobs(&self, tenant: TenantId) -> StoreFuture<'_, Vec<BulkJob>>;
+    /// The job with this id.
+    fn bulk_job(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<BulkJob>>;
+    /// The first executions on which a job could not carry out its operation, in order: at most [`crate::REFUSALS_KEPT`].
+    fn bulk_refusals(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Vec<BulkRefusal>>;
+    /// Stops a job. Returns `false` if there is none with this id that has not ended.
+    fn stop_bulk(&self, tenant: TenantId, id: &str, act: Option<Act>) -> StoreFuture<'_, bool>;
+    /// The jobs of all tenants that have not ended and on which no other living node works, the oldest first; from now on
+    /// they are this node's.
+    fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<BulkJob>>;
+    /// Carries out a step with its acts and moves the job's cursor, in one transaction. Returns `false` if the job has ended
+    /// or stands elsewhere: then nothing happens.
+    fn bulk_step(&self, step: BulkStep) -> StoreFuture<'_, bool>;
 }
 
 /// What requests of steps may reach and contain, by tenant.

@@ -11,7 +11,7 @@ use crate::db_error::DbError;
 use crate::error::StoreError;
 use crate::executions;
 use crate::executions::{head_columns, heads};
-use crate::model::{ExecutionRow, Page, StatusCounts, TenantId};
+use crate::model::{Count, ExecutionRow, Page, StatusCounts, TenantId};
 use crate::requests::Filter;
 use crate::sql::{Statement, Value, expand};
 
@@ -52,6 +52,31 @@ pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &Filter)
         from = floor;
         if began.elapsed() > LOOKED_MAX {
             return Ok(found.page(Some(from)));
+        }
+    }
+}
+
+/// See [`crate::Store::count`].
+pub(crate) async fn count(database: &Database, tenant: TenantId, filter: &Filter, max: u64) -> Result<Count, DbError> {
+    check(filter)?;
+    let (began, mut count, mut from) = (Instant::now(), 0, i64::MAX);
+    loop {
+        let floor = if is_indexed(filter) { None } else { floor(database, tenant, from).await? };
+        // One more than is wanted shows that there are more.
+        let room = usize::try_from(max.saturating_sub(count).saturating_add(1)).unwrap_or(usize::MAX >> 1);
+        let (text, values) = statement(tenant, filter, (from, floor), room);
+        let mut session = database.client(tenant).await?;
+        // No column is read of what is only counted.
+        let text = text.replacen(head_columns!(), "1", 1);
+        let text = expand(&format!("select count(*) from ({text}) matching"), session.dialect());
+        let mut rows = session.rows_of_text(text, &values).await?;
+        drop(session);
+        count += rows.first_mut().map(|row| row.count::<u64>()).transpose()?.unwrap_or_default();
+        match floor {
+            _ if count > max => return Ok(Count { executions: max, is_exact: false }),
+            None => return Ok(Count { executions: count, is_exact: true }),
+            Some(_) if began.elapsed() > LOOKED_MAX => return Ok(Count { executions: count, is_exact: false }),
+            Some(floor) => from = floor,
         }
     }
 }
@@ -97,7 +122,7 @@ impl PageBuilder {
     }
 
     fn page(self, next: Option<i64>) -> Page {
-        Page { executions: self.executions, cursor: next.map(|next| format!("{:x}", next + 1)) }
+        Page { executions: self.executions, cursor: next.map(cursor) }
     }
 }
 
@@ -225,6 +250,11 @@ pub(crate) async fn count_by_status(database: &Database) -> Result<StatusCounts,
         *census.entry(status).or_default() += count;
     }
     Ok(census.into_iter().collect())
+}
+
+/// The cursor behind which the list goes on with the execution of this number.
+pub(crate) fn cursor(next: i64) -> String {
+    format!("{:x}", next.saturating_add(1))
 }
 
 fn place(cursor: &str) -> Result<i64, StoreError> {

@@ -112,6 +112,15 @@ pub struct ExecutionRow {
     pub open_calls: Option<u32>,
 }
 
+/// A number of executions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// The number.
+    pub executions: u64,
+    /// Whether there are no more than that.
+    pub is_exact: bool,
+}
+
 /// An execution that is to be started.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewExecution {

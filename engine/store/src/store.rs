@@ -11,9 +11,12 @@ use tokio::sync::broadcast;
 use crate::append::{Appender, RecentReceipts};
 use crate::approvals::Answer;
 use crate::audit::{Act, AuditFilter, AuditPage};
+use crate::bulk::{BulkJob, BulkRefusal, BulkStep, NewBulkJob};
 use crate::clock::{Clocks, MachineClocks, SteadyClock};
 use crate::components::Uploads;
-use crate::contract::{AuditStore, ComponentStore, IdentityStore, LinkStore, SecretStore, Store, StoreFuture};
+use crate::contract::{
+    AuditStore, BulkStore, ComponentStore, IdentityStore, LinkStore, SecretStore, Store, StoreFuture,
+};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::describe::ExecutionDetail;
@@ -23,8 +26,8 @@ use crate::hints::Hints;
 use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
 use crate::model::{
-    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, Existing,
-    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
+    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, Count, ExecutionKey, ExecutionRow,
+    Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
 };
 use crate::program_ids::ProgramIds;
 use crate::removal::{Removable, Version};
@@ -32,8 +35,8 @@ use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart,
 use crate::row_ids::RowIds;
 use crate::secrets::{Egress, SecretChange};
 use crate::{
-    approvals, audit, chunks, claim, commands, components, deletion, describe, executions, identity, inbox, links,
-    list, load, logs, nodes, removal, secrets, sweep,
+    approvals, audit, bulk, chunks, claim, commands, components, deletion, describe, executions, identity, inbox,
+    links, list, load, logs, nodes, removal, secrets, sweep,
 };
 
 /// The duration of leases that [`open`] assumes.
@@ -177,6 +180,10 @@ impl Store for SqlStore {
         self.run(async move { list::list(&self.database, tenant, &filter).await })
     }
 
+    fn count(&self, tenant: TenantId, filter: Filter, max: u64) -> StoreFuture<'_, Count> {
+        self.run(async move { list::count(&self.database, tenant, &filter, max).await })
+    }
+
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {
         self.run(async move { list::count_by_status(&self.database).await })
     }
@@ -249,6 +256,44 @@ impl AuditStore for SqlStore {
 
     fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
         self.run(async move { audit::delete(&self.database, tenant, before, limit).await })
+    }
+}
+
+impl BulkStore for SqlStore {
+    fn create_bulk(&self, job: NewBulkJob, limits: (u32, u32), act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.run(async move { bulk::create(&self.database, &job, limits, act.as_ref()).await })
+    }
+
+    fn bulk_jobs(&self, tenant: TenantId) -> StoreFuture<'_, Vec<BulkJob>> {
+        self.run(async move { bulk::list(&self.database, tenant).await })
+    }
+
+    fn bulk_job(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<BulkJob>> {
+        let id = id.to_owned();
+        self.run(async move { bulk::find(&self.database, tenant, &id).await })
+    }
+
+    fn bulk_refusals(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Vec<BulkRefusal>> {
+        let id = id.to_owned();
+        self.run(async move { bulk::refusals(&self.database, tenant, &id).await })
+    }
+
+    fn stop_bulk(&self, tenant: TenantId, id: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
+        let id = id.to_owned();
+        self.run(async move { bulk::stop(&self.database, (tenant, &id), act.as_ref()).await })
+    }
+
+    fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<BulkJob>> {
+        self.run(async move { bulk::claim(&self.database, node).await })
+    }
+
+    fn bulk_step(&self, step: BulkStep) -> StoreFuture<'_, bool> {
+        self.run(async move {
+            let moved = bulk::step(&self.database, &step).await?;
+            let is_done = moved.is_some();
+            self.hints.tell(moved.unwrap_or_default());
+            Ok(is_done)
+        })
     }
 }
 

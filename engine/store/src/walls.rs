@@ -13,7 +13,7 @@ pub(crate) const READER: &str = "cerebelum_reader";
 /// The setting that names the tenant.
 pub(crate) const NAME_TENANT: &str = "select set_config('cerebelum.tenant', $1, false)";
 /// The tables that clients read.
-const READ_BY_CLIENTS: [&str; 13] = [
+const READ_BY_CLIENTS: [&str; 15] = [
     "executions",
     "attributes",
     "history",
@@ -27,6 +27,8 @@ const READ_BY_CLIENTS: [&str; 13] = [
     "names",
     "tokens",
     "audit",
+    "bulk_jobs",
+    "bulk_refusals",
 ];
 /// The key of the lock under which one engine at a time builds the wall.
 const BUILDERS: i64 = 0x6365_7265_6265_6c6d;

@@ -13,7 +13,7 @@ use crate::Config;
 use crate::api::{ApiError, OpenError};
 use crate::env::{Env, Running, ThisRuntime};
 use crate::fetch::Fetcher;
-use crate::identity::{Caller, Identities};
+use crate::identity::{Caller, Identities, Role};
 use crate::lease::NodeName;
 use crate::metrics::Measured;
 use crate::node::Node;
@@ -111,7 +111,17 @@ impl Engine {
             running
                 .push(core("retention", |scheduler| crate::retention::keep_deleting(scheduler.node.clone()).boxed()));
         }
-        let (running, checker) = (Arc::new(tokio::sync::Mutex::new(running)), Arc::new(Checker::new()));
+        let checker = Arc::new(Checker::new());
+        let bulk = TenantEngine {
+            node: node.clone(),
+            scheduler: scheduler.clone(),
+            checker: checker.clone(),
+            tenant: TenantId::DEFAULT,
+            actor: Arc::default(),
+            role: Role::Admin,
+        };
+        running.push(runtime.run(supervisor.clone().keep("bulk", move || crate::bulk::keep_working(bulk.clone()))));
+        let running = Arc::new(tokio::sync::Mutex::new(running));
         let identities = Arc::default();
         Ok(Self { node, scheduler, checker, identities, vault, supervisor, running, _name: Arc::new(name) })
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use cerebelum_sandbox::Ledger;
 use cerebelum_store::{Batch, ExecutionKey, Existing, Store, StoreError, TenantId};
 use futures::FutureExt;
+use tokio::sync::Notify;
 
 use crate::admission::GuestHost;
 use crate::appender::{Appended, Appender};
@@ -85,6 +86,8 @@ pub(crate) struct Node {
     pub(crate) request_turns: TenantTurns,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) liveness: Arc<Liveness>,
+    /// Notified when a bulk job was created here.
+    pub(crate) bulk_news: Notify,
 }
 
 impl Node {
@@ -151,6 +154,7 @@ impl Node {
             request_turns: TenantTurns::new(REQUESTS_AT_ONCE),
             metrics,
             liveness,
+            bulk_news: Notify::new(),
         })
     }
 }

@@ -1,19 +1,18 @@
-//! The operations of clients on executions: start, signal, cancel, pause, resume, delete.
+//! What clients ask for most: starts and signals. What else they do to an execution is in `operations.rs`.
 
 use std::collections::BTreeMap;
 
 use cerebelum_history::{
-    End, ExecutionId, ExecutionOptions, Failure, Identity, Json, Message, NAME_BYTES_MAX, Position, ReopenMode,
-    Resumption, Timestamp, Verb, check_inbox, kind, planted,
+    ExecutionId, ExecutionOptions, Identity, Json, Message, NAME_BYTES_MAX, Timestamp, Verb, check_inbox, planted,
 };
-use cerebelum_store::{Act, Chunk, Command, ExecutionKey, ExecutionRow, State, StoreError};
+use cerebelum_store::{Act, Chunk, Command, ExecutionKey, ExecutionRow};
 
 use crate::api::{ApiError, StartRequest, Summary};
 use crate::commit::Ack;
 use crate::directory::{ResolvedWorkflow, unavailable};
 use crate::schema::Unfit;
 use crate::start_command::{StartCommand, fresh_seed, stopping};
-use crate::tenant_engine::{TenantEngine, no_execution};
+use crate::tenant_engine::TenantEngine;
 use crate::{restore, views};
 
 impl TenantEngine {
@@ -124,125 +123,24 @@ impl TenantEngine {
         let _room = self.node.room.for_request(data.len()).await?;
         let _turn = self.request_turn().await;
         let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
-        self.has_inbox_room(&self.key(id)?).await?;
-        let act = self.act("Signal", id, name);
-        self.send(id, Verb::Signal, Message::Signal { name: name.to_owned(), data }, act).await
-    }
-
-    /// Asks an execution to end. Its clean-up code runs.
-    ///
-    /// # Errors
-    /// When there is no such execution, or it has ended.
-    pub async fn cancel(&self, id: &str) -> Result<(), ApiError> {
-        let head =
-            self.node.store.execution(&self.key(id)?).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
-        Verb::Cancel.on(views::standing(&head)).map_err(|why| conflict(id, &why))?;
-        let at = self.node.store.now().await.map_err(unavailable)?;
-        self.send(id, Verb::Cancel, Message::Cancel { at }, self.act("Cancel", id, "asked")).await
-    }
-
-    /// Ends an execution at once. An unreadable one is ended by its key alone.
-    ///
-    /// # Errors
-    /// When there is no such execution, or it has ended.
-    pub async fn terminate(&self, id: &str) -> Result<(), ApiError> {
         let key = self.key(id)?;
-        if self.is_readable(&key).await? {
-            self.send(id, Verb::Terminate, Message::Terminate, self.act("Terminate", id, "asked")).await?;
-            // The reason for which it was parked no longer matters.
-            self.command(&key, Command::Unpark, None).await?;
-            self.node.wake.now();
+        self.has_inbox_room(&key).await?;
+        let message = Json::of(&Message::Signal { name: name.to_owned(), data }).to_string();
+        if self.command(&key, Command::Send(message), self.act("Signal", id, name)).await? {
             return Ok(());
         }
-        let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
-        let failure = Failure::new(kind::CANCELLED, "the execution was terminated: its rows could not be read");
-        let farewell = head.parent.and_then(|parent| {
-            let message = parent.farewell(&key.id, &End::Cancelled(failure))?;
-            Some((parent.id, Json::of(&message).to_string()))
-        });
-        let bury = Command::Bury { messages: farewell.into_iter().collect() };
-        if self.command(&key, bury, self.act("Terminate", id, "ended unread")).await? {
-            tracing::warn!(execution = %key, "terminated by its key alone: its rows could not be read");
-            self.node.watchers.changed(&key);
-            return Ok(());
-        }
-        Err(self.refusal(&key, Verb::Terminate).await)
-    }
-
-    /// Whether an execution can be loaded into memory, or has ended and need not be.
-    async fn is_readable(&self, key: &ExecutionKey) -> Result<bool, ApiError> {
-        match self.node.store.load(key).await {
-            Ok(None) => Err(no_execution(key.id.as_str())),
-            Ok(Some(found)) if found.head.state == State::Open => {
-                let reads = |text: &str| serde_json::from_str::<Message>(text).is_ok();
-                Ok(restore::execution(&found).is_ok() && found.inbox.iter().all(|row| reads(&row.message)))
-            }
-            Ok(Some(_)) => Ok(true),
-            Err(StoreError::Corrupt(_)) => Ok(false),
-            Err(error) => Err(unavailable(error)),
-        }
-    }
-
-    /// Pauses an execution: nothing new begins.
-    ///
-    /// # Errors
-    /// When there is no such execution, or it has ended.
-    pub async fn pause(&self, id: &str) -> Result<(), ApiError> {
-        self.send(id, Verb::Pause, Message::Pause, self.act("Pause", id, "asked")).await
-    }
-
-    /// Resumes an execution after a pause, a parking or a failure.
-    ///
-    /// # Errors
-    /// When there is no such execution, nothing keeps it from going on, or its code went on after the failure and the
-    /// mode is [`ReopenMode::Checked`].
-    pub async fn resume(&self, id: &str, mode: ReopenMode) -> Result<(), ApiError> {
-        let key = self.key(id)?;
-        let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
-        match Resumption::of(views::standing(&head)).map_err(|why| conflict(id, &why))? {
-            Resumption::Unpark => {
-                self.node.crash_log.forgive(&key.to_string());
-                self.command(&key, Command::Unpark, self.act("Resume", id, "unparked")).await?;
-                self.node.wake.now();
-            }
-            Resumption::Unpause => {
-                // An execution that has ended meanwhile has nothing to resume either.
-                let message = Json::of(&Message::Resume).to_string();
-                if !self.command(&key, Command::Send(message), self.act("Resume", id, "unpaused")).await? {
-                    return Err(changed_meanwhile(id));
-                }
-            }
-            Resumption::Reopen => self.reopen(&key, &head, mode).await?,
-        }
-        Ok(())
-    }
-
-    async fn reopen(&self, key: &ExecutionKey, head: &ExecutionRow, mode: ReopenMode) -> Result<(), ApiError> {
-        let history = restore::events(&*self.node.store, key, head.run, (Position(1), head.position)).await;
-        let found = cerebelum_history::reopening(&history.map_err(unavailable)?);
-        let message = found.request(&key.id, mode).map_err(|why| conflict(key.id.as_str(), &why))?;
-        let message = Json::of(&message).to_string();
-        let act = self.act("Resume", key.id.as_str(), "reopened");
-        if self.command(key, Command::Reopen(message), act).await? {
-            self.node.wake.now();
-        }
-        Ok(())
-    }
-
-    /// Deletes an execution that has ended.
-    ///
-    /// # Errors
-    /// When there is no such execution, or it has not ended.
-    pub async fn delete(&self, id: &str) -> Result<(), ApiError> {
-        let key = self.key(id)?;
-        if self.command(&key, Command::Delete, self.act("Delete", id, "deleted")).await? {
-            return Ok(());
-        }
-        Err(self.refusal(&key, Verb::Delete).await)
+        let head = self.head(&key).await?;
+        Verb::Signal.on(views::standing(&head)).map_err(|why| conflict(id, &why))?;
+        Err(changed_meanwhile(id))
     }
 
     /// Writes for a client, in the turn of this tenant.
-    async fn command(&self, key: &ExecutionKey, command: Command, act: Option<Act>) -> Result<bool, ApiError> {
+    pub(crate) async fn command(
+        &self,
+        key: &ExecutionKey,
+        command: Command,
+        act: Option<Act>,
+    ) -> Result<bool, ApiError> {
         let _turn = self.node.write_turns.next(self.tenant).await;
         self.node.store.command(key, command, act).await.map_err(unavailable)
     }
@@ -255,35 +153,13 @@ impl TenantEngine {
         check_inbox(messages, bytes)
             .map_err(|why| ApiError::Conflict(format!("inbox-full: execution `{}` {why}", key.id)))
     }
-
-    async fn send(&self, id: &str, verb: Verb, message: Message, act: Option<Act>) -> Result<(), ApiError> {
-        let key = self.key(id)?;
-        let send = Command::Send(Json::of(&message).to_string());
-        if self.command(&key, send, act).await? {
-            return Ok(());
-        }
-        Err(self.refusal(&key, verb).await)
-    }
-
-    /// Why the store refused what a client asked of this execution.
-    async fn refusal(&self, key: &ExecutionKey, verb: Verb) -> ApiError {
-        let id = key.id.as_str();
-        match self.node.store.execution(key).await {
-            Ok(Some(head)) => match verb.on(views::standing(&head)) {
-                Err(why) => conflict(id, &why),
-                Ok(()) => changed_meanwhile(id),
-            },
-            Ok(None) => no_execution(id),
-            Err(error) => unavailable(error),
-        }
-    }
 }
 
-fn conflict(id: &str, why: &str) -> ApiError {
+pub(crate) fn conflict(id: &str, why: &str) -> ApiError {
     ApiError::Conflict(format!("execution `{id}` {why}"))
 }
 
-fn changed_meanwhile(id: &str) -> ApiError {
+pub(crate) fn changed_meanwhile(id: &str) -> ApiError {
     ApiError::Unavailable(format!("execution `{id}` changed in the meantime: try again"))
 }
 
@@ -306,7 +182,7 @@ fn started_before(
 }
 
 /// A new id: sortable by time, unique by its random part.
-fn fresh_id(chance: u64) -> ExecutionId {
+pub(crate) fn fresh_id(chance: u64) -> ExecutionId {
     let time = crate::clock::wall_ms();
     format!("{time:011x}-{chance:016x}").parse().expect("hex digits and a dash are an execution id")
 }

@@ -19,6 +19,7 @@ mod asyncio;
 mod audit;
 mod backup;
 mod browser;
+mod bulk;
 mod corruption;
 mod database_trouble;
 mod deletion;

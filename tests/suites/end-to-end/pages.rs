@@ -9,6 +9,7 @@ on_both_databases!(
     a_person_starts_answers_and_reads_without_scripts,
     each_role_may_on_pages_what_it_may_elsewhere,
     one_tenant_never_sees_another,
+    a_person_acts_on_all_that_match_once_the_number_is_confirmed,
     a_link_answers_once_without_a_token,
 );
 
@@ -173,6 +174,42 @@ fn each_role_may_on_pages_what_it_may_elsewhere(database: Database) {
     }
     let cookie = cookie(&engine, &admin);
     assert_eq!(curl(&engine, ("GET", "/v1/executions"), &["-H", &cookie], b"").status, 401);
+}
+
+fn a_person_acts_on_all_that_match_once_the_number_is_confirmed(database: Database) {
+    let engine = Engine::start(database);
+    upload(&engine);
+    let wish = json!({"workflow": "guests/sleeper", "input": 86_400_000, "attributes": {"team": "<i>ops"}});
+    let typed = ["-H", "content-type: application/x-ndjson"];
+    let told = curl(&engine, ("POST", "/v1/starts"), &typed, format!("{wish}\n").repeat(101).as_bytes());
+    assert_eq!(told.status, 200, "{told:?}");
+    let query = "attribute=team%3D%3Ci%3Eops";
+    let list = page(&engine, &format!("/executions?{query}")).body;
+    assert!(list.contains("/bulk-form?attribute=team%3D%3Ci%3Eops"), "{list}");
+    assert!(page(&engine, "/bulk").body.contains("There is no bulk job"));
+    let form = page(&engine, &format!("/bulk-form?{query}")).body;
+    assert!(form.contains("101 executions match") && form.contains("Type 101 to confirm"), "{form}");
+    assert!(form.contains("team=&quot;&lt;i&gt;ops&quot;") && !form.contains("<i>ops"), "{form}");
+    let id = form.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let wish = |at_most| {
+        let fields = [("id", id), ("attribute", "team=<i>ops"), ("operation", "cancel"), ("at_most", at_most)];
+        send(&engine, "/bulk", &[], &fields)
+    };
+    for wrong in ["100", ""] {
+        assert_eq!(wish(wrong).status, 409);
+    }
+    assert_eq!(wish("many").status, 400);
+    let job = led_to(&wish("101"));
+    assert_eq!((job.as_str(), led_to(&wish("101"))), (format!("/bulk/{id}").as_str(), job.clone()), "it begins once");
+    let shown = until("it is done", || {
+        let shown = page(&engine, &job).body;
+        shown.contains("<strong>done</strong>").then_some(shown)
+    });
+    assert!(shown.contains("<dd>101</dd>") && !shown.contains(">Stop<"), "{shown}");
+    assert!(page(&engine, "/bulk").body.contains(id));
+    assert_eq!(send(&engine, &format!("{job}/stop"), &[], &[]).status, 409);
+    let misspelt = curl(&engine, ("GET", "/bulk-form?attribute=team"), &[], b"");
+    assert_eq!(misspelt.status, 400, "a filter that cannot be read does not match all: {misspelt:?}");
 }
 
 fn one_tenant_never_sees_another(database: Database) {

@@ -1,17 +1,18 @@
 //! A node's link to the database: slow, cut off, or losing the answer to a request that was carried out. A request that
 //! was sent is carried out even when the sender dies.
 
+mod clients;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalLink, ApprovalPage, AuditFilter, AuditPage,
-    AuditStore, Batch, Chunk, ClaimFilter, Claimed, Command, Component, ComponentStore, Egress, ExecutionDetail,
-    ExecutionKey, ExecutionRow, Existing, Filter, FoundLink, HistoryPart, IdentityStore, InboxCursor, InboxRow,
-    Incarnation, Lease, LinkOutcome, LinkStore, LogRow, NewLink, Page, Progress, Removable, SecretChange, SecretStore,
-    StatusCounts, Store, StoreError, StoreFuture, Sweep, Tenant, TenantId, Token, Upload, Version,
+    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Batch, Chunk, ClaimFilter, Claimed, Command,
+    Component, ComponentStore, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
+    IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store,
+    StoreError, StoreFuture, Sweep, Tenant, TenantId, Token, Upload, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -254,6 +255,10 @@ impl Store for Link {
         self.read(move |memory| memory.list(tenant, filter))
     }
 
+    fn count(&self, tenant: TenantId, filter: Filter, max: u64) -> StoreFuture<'_, Count> {
+        self.read(move |memory| memory.count(tenant, filter, max))
+    }
+
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {
         self.read(|memory| memory.count_by_status())
     }
@@ -304,58 +309,6 @@ impl Store for Link {
 
     fn hints(&self) -> broadcast::Receiver<ExecutionKey> {
         self.hints.subscribe()
-    }
-}
-
-impl AuditStore for Link {
-    fn acts(&self, tenant: TenantId, filter: AuditFilter) -> StoreFuture<'_, AuditPage> {
-        self.read(move |memory| memory.acts(tenant, filter))
-    }
-
-    fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
-        self.call(move |memory| memory.delete_acts(tenant, before, limit))
-    }
-}
-
-impl LinkStore for Link {
-    fn create_link(&self, link: NewLink, links_max: u32, act: Option<Act>) -> StoreFuture<'_, LinkOutcome> {
-        self.call(move |memory| memory.create_link(link, links_max, act))
-    }
-
-    fn find_link(&self, digest: &Digest) -> StoreFuture<'_, Option<FoundLink>> {
-        let digest = digest.clone();
-        self.read(move |memory| memory.find_link(&digest))
-    }
-
-    fn links(&self, tenant: TenantId, approval: &str) -> StoreFuture<'_, Vec<ApprovalLink>> {
-        let approval = approval.to_owned();
-        self.read(move |memory| memory.links(tenant, &approval))
-    }
-
-    fn revoke_link(&self, (tenant, approval): (TenantId, &str), id: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
-        let (approval, id) = (approval.to_owned(), id.to_owned());
-        self.call(move |memory| memory.revoke_link((tenant, &approval), &id, act))
-    }
-}
-
-impl SecretStore for Link {
-    fn egress(&self, tenant: TenantId) -> StoreFuture<'_, Egress> {
-        self.read(move |memory| memory.egress(tenant))
-    }
-
-    fn change_secrets(
-        &self,
-        tenant: TenantId,
-        version: i64,
-        change: SecretChange,
-        act: Option<Act>,
-    ) -> StoreFuture<'_, bool> {
-        self.call(move |memory| memory.change_secrets(tenant, version, change, act))
-    }
-
-    fn set_hosts(&self, name: &str, hosts: Option<String>, act: Option<Act>) -> StoreFuture<'_, bool> {
-        let name = name.to_owned();
-        self.call(move |memory| memory.set_hosts(&name, hosts, act))
     }
 }
 

@@ -1,6 +1,7 @@
 //! One function for each verb.
 
 mod audit;
+mod bulk;
 mod component;
 mod component_diff;
 mod control;

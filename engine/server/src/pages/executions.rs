@@ -3,10 +3,11 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_history::Status;
+use cerebelum_worker::Action;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::layout::{self, Frame, Live};
+use super::layout::{self, Frame, Live, may};
 use super::parts::{execution_path, moment, preview, query, status, text};
 use super::read::Query;
 use super::{Shown, Site};
@@ -43,24 +44,37 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    fn request(&self) -> proto::ListRequest {
+    /// The executions that are looked for.
+    pub(super) fn filter(&self) -> Result<proto::ExecutionFilter, tonic::Status> {
+        if !self.attribute.trim().is_empty() && !self.attribute.contains('=') {
+            return Err(tonic::Status::invalid_argument("an attribute is looked for as name=value"));
+        }
         let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         let attribute = self.attribute.trim().split_once('=').map(|(name, value)| {
             let is_json = serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
             let value = if is_json { value.to_owned() } else { serde_json::Value::from(value).to_string() };
             (name.to_owned(), value)
         });
-        proto::ListRequest {
+        Ok(proto::ExecutionFilter {
             status: some(&self.status),
             workflow: some(&self.workflow),
             attributes: attribute.into_iter().collect(),
-            cursor: some(&self.cursor),
-            limit: ROWS,
-        }
+        })
+    }
+
+    fn request(&self) -> Result<proto::ListRequest, tonic::Status> {
+        let proto::ExecutionFilter { status, workflow, attributes } = self.filter()?;
+        let cursor = Some(self.cursor.trim().to_owned()).filter(|cursor| !cursor.is_empty());
+        Ok(proto::ListRequest { status, workflow, attributes, cursor, limit: ROWS })
+    }
+
+    /// The filter as fields of a form.
+    pub(super) fn fields(&self) -> [(&'static str, &str); 3] {
+        [("status", &self.status), ("workflow", &self.workflow), ("attribute", &self.attribute)]
     }
 
     /// The query of the same list behind a cursor, or at its beginning.
-    fn query(&self, cursor: Option<&str>) -> String {
+    pub(super) fn query(&self, cursor: Option<&str>) -> String {
         query(&[
             ("status", &self.status),
             ("workflow", &self.workflow),
@@ -78,10 +92,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
     if !wanted.id.trim().is_empty() {
         return Ok(Redirect::to(&execution_path(wanted.id.trim())).into_response());
     }
-    if !wanted.attribute.trim().is_empty() && !wanted.attribute.contains('=') {
-        return Err(tonic::Status::invalid_argument("an attribute is looked for as name=value").into());
-    }
-    let page = site.listed(access.clone(), wanted.request()).await?;
+    let page = site.listed(access.clone(), wanted.request()?).await?;
     let now = Now::measured();
     let body = html! {
         h1 { "Executions" }
@@ -94,6 +105,11 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
                     p.lead { "No execution has been started yet." }
                 }
             } @else { (table(&page.executions, now)) }
+            @if !page.executions.is_empty() && may(&access.caller, Action::Run) {
+                p.note {
+                    a href={ "/bulk-form?" (wanted.query(None)) } { "Act on all that match" } " · " a href="/bulk" { "Bulk jobs" }
+                }
+            }
             nav.paging aria-label="Pages of the list" {
                 @if !wanted.cursor.is_empty() { a href={ "/executions?" (wanted.query(None)) } { "Newest" } }
                 @if let Some(next) = &page.next { a rel="next" href={ "/executions?" (wanted.query(Some(next))) } { "Older" } }

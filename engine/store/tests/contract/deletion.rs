@@ -2,7 +2,8 @@
 
 use cerebelum_history::{Level, Timestamp};
 use cerebelum_store::{
-    ApprovalChange, Batch, Command, ExecutionKey, Incarnation, LinkOutcome, LogLine, Progress, SecretChange, TenantId,
+    ApprovalChange, Batch, BulkRefusal, BulkStep, Command, ExecutionKey, Incarnation, LinkOutcome, LogLine, Progress,
+    SecretChange, TenantId,
 };
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -69,6 +70,16 @@ async fn tenant_with_everything(bench: &Bench, node: Incarnation, name: &str) ->
     let last = last.unwrap();
     let link = crate::links::link(tenant, "q-c", name, last.head.stamp);
     assert!(matches!(bench.create_link(link, 9, None).await.unwrap(), LinkOutcome::Created(_)));
+    assert!(bench.create_bulk(crate::bulk::job(tenant, "j"), (1, 1), None).await.unwrap());
+    let step = BulkStep {
+        tenant,
+        id: "j".into(),
+        from: bench.bulk_job(tenant, "j").await.unwrap().unwrap().cursor,
+        to: None,
+        items: Vec::new(),
+        refusals: vec![BulkRefusal { execution: "x".parse().unwrap(), reason: "no".into() }],
+    };
+    assert!(bench.bulk_step(step).await.unwrap());
     assert!(bench.suspend_tenant(name, true, None).await.unwrap());
     (tenant, last)
 }

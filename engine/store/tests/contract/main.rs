@@ -7,6 +7,7 @@ mod approvals;
 mod audit;
 mod begin;
 mod bench;
+mod bulk;
 mod claims;
 mod components;
 mod crashes;

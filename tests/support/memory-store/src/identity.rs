@@ -61,6 +61,7 @@ impl Tables {
         self.executions.retain(|key, _| key.tenant != tenant);
         self.questions.retain(|(of, _), _| *of != tenant);
         self.links.retain(|(of, _)| *of != tenant);
+        self.bulk_jobs.retain(|stored| stored.tenant() != tenant);
         self.components.retain(|(of, _, _), _| *of != tenant);
         self.bytes.retain(|(of, _), _| *of != tenant);
         self.nameless.retain(|(of, _), _| *of != tenant);

@@ -3,6 +3,7 @@
 
 mod append;
 mod audit;
+mod bulk;
 mod claims;
 mod components;
 mod executions;
@@ -18,9 +19,9 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
     Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Batch, Chunk, ClaimFilter, Claimed, Command,
-    Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart, InboxCursor,
-    InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreError, StoreFuture,
-    Sweep, TenantId, Upload, Version,
+    Component, ComponentStore, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreError,
+    StoreFuture, Sweep, TenantId, Upload, Version,
 };
 use tokio::sync::broadcast;
 
@@ -140,20 +141,16 @@ impl Store for MemoryStore {
         self.transact(|tables| tables.list(tenant, &filter))
     }
 
+    fn count(&self, tenant: TenantId, filter: Filter, max: u64) -> StoreFuture<'_, Count> {
+        self.transact(|tables| tables.count(tenant, &filter, max))
+    }
+
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {
         self.transact(|tables| tables.count_by_status())
     }
 
     fn command(&self, key: &ExecutionKey, command: Command, act: Option<Act>) -> StoreFuture<'_, bool> {
-        let done = |tables: &mut Tables| match command {
-            Command::Send(message) => tables.send(key, message),
-            Command::Reopen(message) => tables.reopen(key, message),
-            Command::Unpark => tables.unpark(key),
-            Command::Park { incarnation, reason } => tables.park(incarnation, key, reason),
-            Command::Bury { messages } => tables.bury(key, messages),
-            Command::Delete => tables.delete(key),
-        };
-        self.act(act, done, |is_done| *is_done)
+        self.act(act, |tables| tables.carry_out(key, command), |is_done| *is_done)
     }
 
     fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {

@@ -10,6 +10,7 @@ use cerebelum_store::{
 };
 
 use crate::audit::StoredAct;
+use crate::bulk::StoredBulkJob;
 use crate::claims;
 
 /// A node has only one append under way, or a few.
@@ -110,6 +111,8 @@ pub struct Tables {
     pub(crate) acts: Vec<StoredAct>,
     /// Links to questions, with their tenants, the oldest first.
     pub(crate) links: Vec<(TenantId, ApprovalLink)>,
+    /// Bulk jobs, the oldest first.
+    pub(crate) bulk_jobs: Vec<StoredBulkJob>,
     pub(crate) egress: BTreeMap<TenantId, Egress>,
     nodes: BTreeMap<Incarnation, Node>,
     /// The numbers that were allocated so far. No number is allocated twice.
@@ -180,6 +183,10 @@ impl Tables {
     }
 
     /// The outcome of the append with this id, if it happened.
+    pub(crate) fn is_not_over(&self, incarnation: Incarnation) -> bool {
+        self.nodes.get(&incarnation).is_some_and(|node| !node.is_over)
+    }
+
     pub(crate) fn outcome(&self, incarnation: Incarnation, id: u64) -> Option<Vec<Result<InboxCursor, AppendError>>> {
         let outcomes = &self.nodes.get(&incarnation)?.outcomes;
         outcomes.iter().find(|(kept, _)| *kept == id).map(|(_, answers)| answers.clone())

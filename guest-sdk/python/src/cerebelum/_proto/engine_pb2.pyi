@@ -242,6 +242,105 @@ class ListResponse(Message):
     next: str
     def __init__(self, *, executions: Sequence[Summary] | None = ..., next: str | None = ...) -> None: ...
 
+class ExecutionFilter(Message):
+    status: str
+    workflow: str
+    attributes: Mapping[str, str]
+    def __init__(
+        self,
+        *,
+        status: str | None = ...,
+        workflow: str | None = ...,
+        attributes: Mapping[str, str] | None = ...,
+    ) -> None: ...
+
+class CountRequest(Message):
+    filter: ExecutionFilter
+    def __init__(self, *, filter: ExecutionFilter | None = ...) -> None: ...
+
+class CountResponse(Message):
+    executions: int
+    is_exact: bool
+    def __init__(self, *, executions: int | None = ..., is_exact: bool | None = ...) -> None: ...
+
+class StartBulkRequest(Message):
+    bulk_id: str
+    operation: str
+    filter: ExecutionFilter
+    at_most: int
+    signal: BulkSignal
+    force: bool
+    def __init__(
+        self,
+        *,
+        bulk_id: str | None = ...,
+        operation: str | None = ...,
+        filter: ExecutionFilter | None = ...,
+        at_most: int | None = ...,
+        signal: BulkSignal | None = ...,
+        force: bool | None = ...,
+    ) -> None: ...
+
+class BulkSignal(Message):
+    name: str
+    data: str
+    def __init__(self, *, name: str | None = ..., data: str | None = ...) -> None: ...
+
+class BulkJob(Message):
+    bulk_id: str
+    operation: str
+    filter: ExecutionFilter
+    signal: BulkSignal
+    state: str
+    matched: int
+    at_most: int
+    done: int
+    refused: int
+    created_by: str
+    created_at: Timestamp
+    ended_at: Timestamp
+    def __init__(
+        self,
+        *,
+        bulk_id: str | None = ...,
+        operation: str | None = ...,
+        filter: ExecutionFilter | None = ...,
+        signal: BulkSignal | None = ...,
+        state: str | None = ...,
+        matched: int | None = ...,
+        at_most: int | None = ...,
+        done: int | None = ...,
+        refused: int | None = ...,
+        created_by: str | None = ...,
+        created_at: Timestamp | None = ...,
+        ended_at: Timestamp | None = ...,
+    ) -> None: ...
+
+class BulkJobsRequest(Message):
+    def __init__(self) -> None: ...
+
+class BulkJobsResponse(Message):
+    jobs: Sequence[BulkJob]
+    def __init__(self, *, jobs: Sequence[BulkJob] | None = ...) -> None: ...
+
+class ShowBulkRequest(Message):
+    bulk_id: str
+    def __init__(self, *, bulk_id: str | None = ...) -> None: ...
+
+class BulkJobDetail(Message):
+    job: BulkJob
+    refusals: Sequence[BulkRefusal]
+    def __init__(self, *, job: BulkJob | None = ..., refusals: Sequence[BulkRefusal] | None = ...) -> None: ...
+
+class BulkRefusal(Message):
+    execution_id: str
+    reason: str
+    def __init__(self, *, execution_id: str | None = ..., reason: str | None = ...) -> None: ...
+
+class StopBulkRequest(Message):
+    bulk_id: str
+    def __init__(self, *, bulk_id: str | None = ...) -> None: ...
+
 class HistoryRequest(Message):
     execution_id: str
     run: int
@@ -740,6 +839,7 @@ class Engine:
     Wait: ClassVar[Unary[WaitRequest, ExecutionStatus]]
     Watch: ClassVar[ServerStream[WatchRequest, ExecutionStatus]]
     List: ClassVar[Unary[ListRequest, ListResponse]]
+    Count: ClassVar[Unary[CountRequest, CountResponse]]
     History: ClassVar[ServerStream[HistoryRequest, Event]]
     Logs: ClassVar[ServerStream[LogsRequest, LogLine]]
     Approvals: ClassVar[Unary[ApprovalsRequest, ApprovalsResponse]]
@@ -754,6 +854,10 @@ class Engine:
     Pause: ClassVar[Unary[PauseRequest, PauseResponse]]
     Resume: ClassVar[Unary[ResumeRequest, ResumeResponse]]
     Delete: ClassVar[Unary[DeleteRequest, DeleteResponse]]
+    StartBulk: ClassVar[Unary[StartBulkRequest, BulkJob]]
+    BulkJobs: ClassVar[Unary[BulkJobsRequest, BulkJobsResponse]]
+    ShowBulk: ClassVar[Unary[ShowBulkRequest, BulkJobDetail]]
+    StopBulk: ClassVar[Unary[StopBulkRequest, BulkJob]]
     WhoAmI: ClassVar[Unary[WhoAmIRequest, Caller]]
     CreateToken: ClassVar[Unary[CreateTokenRequest, CreatedToken]]
     Tokens: ClassVar[Unary[TokensRequest, TokensResponse]]

@@ -1,0 +1,77 @@
+//! Bulk jobs between the wire and the engine.
+
+use cerebelum_history::Json;
+use cerebelum_worker::{ApiError, BulkJobView, BulkRefusal, BulkRequest, ExecutionFilter, Operation};
+
+use crate::convert::{attributes, moment, or_default};
+use crate::proto;
+
+impl TryFrom<proto::ExecutionFilter> for ExecutionFilter {
+    type Error = ApiError;
+
+    fn try_from(from: proto::ExecutionFilter) -> Result<Self, ApiError> {
+        let attributes = attributes(from.attributes)?.into_iter().collect();
+        Ok(Self { status: from.status, workflow: from.workflow, attributes })
+    }
+}
+
+impl TryFrom<proto::StartBulkRequest> for BulkRequest {
+    type Error = ApiError;
+
+    fn try_from(from: proto::StartBulkRequest) -> Result<Self, ApiError> {
+        let invalid = |why: String| Err(ApiError::Invalid(why));
+        let operation = match (from.operation.as_str(), from.signal) {
+            ("signal", Some(proto::BulkSignal { name, data })) => {
+                Operation::Signal { name, data: or_default(data, "null") }
+            }
+            ("signal", None) => return invalid("the operation `signal` needs a signal".to_owned()),
+            (other, Some(_)) => return invalid(format!("the operation `{}` takes no signal", other.escape_debug())),
+            ("resume", None) => Operation::Resume { force: from.force },
+            (other, None) if from.force => {
+                return invalid(format!("the operation `{}` cannot be forced", other.escape_debug()));
+            }
+            ("cancel", None) => Operation::Cancel,
+            ("terminate", None) => Operation::Terminate,
+            ("pause", None) => Operation::Pause,
+            ("delete", None) => Operation::Delete,
+            (other, None) => {
+                let known = "cancel, terminate, pause, resume, signal or delete";
+                return invalid(format!("there is no operation `{}`: say {known}", other.escape_debug()));
+            }
+        };
+        let filter = from.filter.unwrap_or_default().try_into()?;
+        Ok(Self { id: from.bulk_id, operation, filter, at_most: from.at_most })
+    }
+}
+
+impl From<BulkJobView> for proto::BulkJob {
+    fn from(from: BulkJobView) -> Self {
+        let ExecutionFilter { status, workflow, attributes } = from.filter;
+        let attributes = attributes.into_iter().map(|(name, value): (String, Json)| (name, value.to_string()));
+        let operation = from.operation.word().to_owned();
+        let signal = match from.operation {
+            Operation::Signal { name, data } => Some(proto::BulkSignal { name, data }),
+            _ => None,
+        };
+        Self {
+            bulk_id: from.id,
+            operation,
+            filter: Some(proto::ExecutionFilter { status, workflow, attributes: attributes.collect() }),
+            signal,
+            state: from.state.word().to_owned(),
+            matched: from.matched,
+            at_most: from.at_most,
+            done: from.done,
+            refused: from.refused,
+            created_by: from.created_by,
+            created_at: Some(moment(from.created_at)),
+            ended_at: from.ended_at.map(moment),
+        }
+    }
+}
+
+impl From<BulkRefusal> for proto::BulkRefusal {
+    fn from(from: BulkRefusal) -> Self {
+        Self { execution_id: from.execution.to_string(), reason: from.reason }
+    }
+}

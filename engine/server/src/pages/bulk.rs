@@ -1,0 +1,217 @@
+//! Bulk jobs: the form that makes one, the list of them, and how far each of them is.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect};
+use cerebelum_worker::{Action, Caller};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::executions::Wanted;
+use super::layout::{self, Frame, Live, may};
+use super::parts::{escaped, execution_path, moment, text};
+use super::read::{Form, Path, Query};
+use super::{Shown, Site};
+use crate::access::Access;
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
+use crate::wording::{Now, bulk_left, bulk_operation, matching};
+
+/// A reader confirms the number of executions when more than this many match.
+const UNCONFIRMED_MAX: u64 = 100;
+/// The refusals that a page shows.
+const REFUSALS_SHOWN: usize = 100;
+
+/// The form for the executions that a list shows.
+pub(super) async fn form(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+    let filter = wanted.filter()?;
+    let request = proto::CountRequest { filter: Some(filter.clone()) };
+    let counted = site.service.count(asked(access.clone(), request)).await?.into_inner();
+    let id = site.service.engine.of(&access.caller).fresh_bulk_id();
+    let body = html! {
+        nav.crumbs aria-label="Breadcrumbs" { a href={ "/executions?" (wanted.query(None)) } { "Executions" } " / " }
+        h1 { "Act on all that match" }
+        p.lead {
+            @if !counted.is_exact { "More than " }
+            (counted.executions) " executions match: " code { (matching(&filter)) }
+        }
+        @if counted.executions == 0 {
+            p { a href="/executions" { "To all executions" } }
+        } @else if !counted.is_exact {
+            p { "That is more than one job is about. Narrow the filter, or use " code { "cerebelum bulk --at-most" } "." }
+        } @else { (fields(&wanted, (&id, counted.executions), &access.caller)) }
+    };
+    Ok(layout::page(&Frame::new("Act on many", &access.caller, "Executions"), &body))
+}
+
+fn fields(wanted: &Wanted, (id, count): (&str, u64), caller: &Caller) -> Markup {
+    let operations = [
+        ("cancel", "Cancel: their clean-up code runs"),
+        ("pause", "Pause: nothing new begins"),
+        ("resume", "Resume those that are paused, parked or failed"),
+        ("terminate", "Terminate: nothing more of them runs"),
+        ("signal", "Send a signal"),
+    ];
+    html! {
+        form.stack method="post" action="/bulk" {
+            input type="hidden" name="id" value=(id);
+            @for (name, value) in wanted.fields() { input type="hidden" name=(name) value=(value); }
+            label for="operation" { "What is done to each of them" }
+            select #operation name="operation" required {
+                option value="" { "" }
+                @for (word, meaning) in operations { option value=(word) { (meaning) } }
+                @if may(caller, Action::Delete) { option value="delete" { "Delete those that have ended" } }
+            }
+            details {
+                summary { "The signal" }
+                label for="signal" { "Name" }
+                input #signal name="signal";
+                label for="data" { "Data, JSON" }
+                textarea #data name="data" rows="3" spellcheck="false" {}
+            }
+            @if count > UNCONFIRMED_MAX {
+                label for="at-most" { "Type " (count) " to confirm that these are meant" }
+                input #at-most name="at_most" inputmode="numeric" required autocomplete="off";
+            }
+            button.danger { "Act on " (count) }
+            p.note { "Executions that are started from now on are left alone. The job goes on whatever happens to this page." }
+        }
+    }
+}
+
+/// A job as a reader asks for it.
+#[derive(Deserialize)]
+pub(super) struct Wish {
+    id: String,
+    operation: String,
+    #[serde(default)]
+    signal: String,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    at_most: String,
+    #[serde(flatten)]
+    wanted: Wanted,
+}
+
+pub(super) async fn start(State(site): State<Site>, access: Access, Form(wish): Form<Wish>) -> Shown {
+    let at_most = Some(wish.at_most.trim()).filter(|typed| !typed.is_empty());
+    let at_most = at_most.map(|typed| typed.replace([',', ' '], "").parse()).transpose();
+    let at_most =
+        at_most.map_err(|_| tonic::Status::invalid_argument("the number that confirms a job has digits only"))?;
+    let signal = proto::BulkSignal { name: wish.signal, data: wish.data.trim().to_owned() };
+    let request = proto::StartBulkRequest {
+        bulk_id: Some(wish.id),
+        signal: (wish.operation == "signal").then_some(signal),
+        operation: wish.operation,
+        filter: Some(wish.wanted.filter()?),
+        at_most,
+        force: false,
+    };
+    let job = site.service.start_bulk(asked(access, request)).await?.into_inner();
+    Ok(Redirect::to(&path(&job.bulk_id)).into_response())
+}
+
+fn path(id: &str) -> String {
+    format!("/bulk/{}", escaped(id))
+}
+
+pub(super) async fn list(State(site): State<Site>, access: Access) -> Shown {
+    let all = site.service.bulk_jobs(asked(access.clone(), proto::BulkJobsRequest {})).await?.into_inner();
+    let now = Now::measured();
+    let body = html! {
+        nav.crumbs aria-label="Breadcrumbs" { a href="/executions" { "Executions" } " / " }
+        h1 { "Bulk jobs" }
+        section #list data-live {
+            @if all.jobs.is_empty() {
+                p.lead { "There is no bulk job. The list of " a href="/executions" { "executions" } " leads to the form for one." }
+            } @else { (table(&all.jobs, now)) }
+        }
+    };
+    Ok(layout::page(&Frame::new("Bulk jobs", &access.caller, "Executions").live(Live::Often), &body))
+}
+
+fn table(jobs: &[proto::BulkJob], now: Now) -> Markup {
+    html! {
+        div.wide tabindex="0" role="region" aria-label="Bulk jobs" {
+            table {
+                thead { tr {
+                    th scope="col" { "Job" } th scope="col" { "Operation" } th scope="col" { "Executions" } th scope="col" { "State" }
+                    th.number scope="col" { "Done" } th.number scope="col" { "Refused" } th.number scope="col" { "Left" }
+                    th scope="col" { "By" } th scope="col" { "Created" }
+                } }
+                tbody {
+                    @for job in jobs {
+                        tr {
+                            th scope="row" { a href=(path(&job.bulk_id)) { (text(&job.bulk_id)) } }
+                            td { (bulk_operation(job)) }
+                            td { (which(job)) }
+                            td { (job.state) }
+                            td.number { (job.done) } td.number { (job.refused) } td.number { (bulk_left(job)) }
+                            td { (text(job.created_by())) }
+                            td { (moment(job.created_at.as_ref(), now)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn which(job: &proto::BulkJob) -> String {
+    job.filter.as_ref().map(matching).unwrap_or_default()
+}
+
+pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Path<String>) -> Shown {
+    let request = proto::ShowBulkRequest { bulk_id: id };
+    let detail = site.service.show_bulk(asked(access.clone(), request)).await?.into_inner();
+    let (job, now) = (detail.job.clone().unwrap_or_default(), Now::measured());
+    let is_running = job.ended_at.is_none();
+    let body = html! {
+        nav.crumbs aria-label="Breadcrumbs" { a href="/bulk" { "Bulk jobs" } " / " }
+        h1.id { (text(&job.bulk_id)) }
+        section #state data-live {
+            p.lead { (bulk_operation(&job)) " " code { (which(&job)) } ": " strong { (job.state) } }
+            progress max=(job.matched) value=(job.done + job.refused) aria-label="How far the job is" {}
+            dl.facts {
+                div { dt { "Done" } dd { (job.done) } }
+                div { dt { "Refused" } dd { (job.refused) } }
+                div { dt { "Left" } dd { (bulk_left(&job)) } }
+                div { dt { "Created" } dd { (moment(job.created_at.as_ref(), now)) @if let Some(by) = &job.created_by { " by " (text(by)) } } }
+                @if !is_running { div { dt { "Ended" } dd { (moment(job.ended_at.as_ref(), now)) } } }
+            }
+        }
+        section #actions data-live {
+            @if is_running && may(&access.caller, Action::Run) {
+                form method="post" action={ (path(&job.bulk_id)) "/stop" } {
+                    button title="What it has done stays done" { "Stop" }
+                }
+            }
+        }
+        section #refusals data-live { (refusals(&detail, job.refused)) }
+    };
+    let live = if is_running { Live::Often } else { Live::No };
+    Ok(layout::page(&Frame::new(job.bulk_id.clone(), &access.caller, "Executions").live(live), &body))
+}
+
+fn refusals(detail: &proto::BulkJobDetail, refused: u64) -> Markup {
+    let shown = &detail.refusals[..detail.refusals.len().min(REFUSALS_SHOWN)];
+    html! {
+        @if !shown.is_empty() {
+            h2 { "Refused" }
+            ul {
+                @for refusal in shown {
+                    li { a href=(execution_path(&refusal.execution_id)) { (text(&refusal.execution_id)) } ": " (text(&refusal.reason)) }
+                }
+            }
+            @if (shown.len() as u64) < refused {
+                p.note { "The first " (shown.len()) " of " (refused) "; " code { "cerebelum bulk show" } " prints up to 1,000." }
+            }
+        }
+    }
+}
+
+pub(super) async fn stop(State(site): State<Site>, access: Access, Path(id): Path<String>) -> Shown {
+    site.service.stop_bulk(asked(access, proto::StopBulkRequest { bulk_id: id.clone() })).await?;
+    Ok(Redirect::to(&path(&id)).into_response())
+}

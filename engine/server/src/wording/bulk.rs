@@ -1,0 +1,52 @@
+//! Bulk jobs in words.
+
+use super::plain;
+use crate::proto;
+
+/// What a job does to each execution.
+#[must_use]
+pub fn bulk_operation(job: &proto::BulkJob) -> String {
+    match &job.signal {
+        Some(signal) => format!("signal {}", plain(&signal.name)),
+        None => job.operation.clone(),
+    }
+}
+
+/// The executions that match a filter.
+#[must_use]
+pub fn matching(filter: &proto::ExecutionFilter) -> String {
+    let mut parts: Vec<String> = filter.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    parts.sort();
+    parts.splice(0..0, filter.workflow.clone());
+    parts.splice(0..0, filter.status.clone());
+    match parts.is_empty() {
+        true => "all".to_owned(),
+        false => plain(&parts.join(", ")),
+    }
+}
+
+/// How many executions a job has still to touch, as far as that is known.
+#[must_use]
+pub fn bulk_left(job: &proto::BulkJob) -> u64 {
+    match job.state.as_str() {
+        "running" => job.matched.saturating_sub(job.done + job.refused),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_shown_in_one_order_and_without_control_characters() {
+        let attributes = [("b".to_owned(), "2".to_owned()), ("a".to_owned(), "\"\u{1b}\"".to_owned())];
+        let filter = proto::ExecutionFilter {
+            status: Some("failed".into()),
+            workflow: Some("shop/order".into()),
+            attributes: attributes.into(),
+        };
+        assert_eq!(matching(&filter), r#"failed, shop/order, a="\u{1b}", b=2"#);
+        assert_eq!(matching(&proto::ExecutionFilter::default()), "all");
+    }
+}

@@ -1,0 +1,255 @@
+//! Operations on executions that exist: what each of them asks of the store, for one execution and for many.
+
+use cerebelum_history::{End, Failure, Json, Message, Position, ReopenMode, Resumption, Verb, kind};
+use cerebelum_store::{Command, ExecutionKey, ExecutionRow, State, StoreError};
+use serde::{Deserialize, Serialize};
+
+use crate::api::ApiError;
+use crate::directory::unavailable;
+use crate::identity::Action;
+use crate::tenant_engine::{TenantEngine, no_execution};
+use crate::verbs::{changed_meanwhile, conflict};
+use crate::{restore, views};
+
+/// What is done to an execution. As JSON, a bulk job keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "operation", rename_all = "kebab-case")]
+pub enum Operation {
+    /// It is asked to end, and its clean-up code runs.
+    Cancel,
+    /// It is ended without being asked.
+    Terminate,
+    /// Nothing new begins.
+    Pause,
+    /// It goes on after a pause, a parking or a failure.
+    Resume {
+        /// Whether a failed execution is reopened although its code went on after the failure.
+        force: bool,
+    },
+    /// It receives a signal.
+    Signal {
+        /// The name of the signal.
+        name: String,
+        /// The signal's data, JSON.
+        data: String,
+    },
+    /// It is deleted, once it has ended.
+    Delete,
+}
+
+impl Operation {
+    /// Its word on the wire.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Terminate => "terminate",
+            Self::Pause => "pause",
+            Self::Resume { .. } => "resume",
+            Self::Signal { .. } => "signal",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// The method of the interface that does it to one execution.
+    pub(crate) const fn method(&self) -> &'static str {
+        match self {
+            Self::Cancel => "Cancel",
+            Self::Terminate => "Terminate",
+            Self::Pause => "Pause",
+            Self::Resume { .. } => "Resume",
+            Self::Signal { .. } => "Signal",
+            Self::Delete => "Delete",
+        }
+    }
+
+    /// What a caller's role must allow.
+    pub(crate) const fn action(&self) -> Action {
+        match self {
+            Self::Delete => Action::Delete,
+            _ => Action::Run,
+        }
+    }
+}
+
+/// What an operation asks of the store.
+pub(crate) struct Plan {
+    /// The commands. If the first one does not apply any more, nothing is done.
+    pub(crate) commands: Vec<Command>,
+    /// What the audit says of it.
+    pub(crate) outcome: String,
+}
+
+impl Plan {
+    fn new(commands: impl Into<Vec<Command>>, outcome: impl Into<String>) -> Self {
+        Self { commands: commands.into(), outcome: outcome.into() }
+    }
+}
+
+fn send(message: &Message) -> Command {
+    Command::Send(Json::of(message).to_string())
+}
+
+impl TenantEngine {
+    /// Asks an execution to end. Its clean-up code runs.
+    ///
+    /// # Errors
+    /// When there is no such execution, or it has ended.
+    pub async fn cancel(&self, id: &str) -> Result<(), ApiError> {
+        self.operate(id, &Operation::Cancel).await
+    }
+
+    /// Asks an execution to end at once. An unreadable one is ended by its key alone.
+    ///
+    /// # Errors
+    /// When there is no such execution, or it has ended.
+    pub async fn terminate(&self, id: &str) -> Result<(), ApiError> {
+        self.operate(id, &Operation::Terminate).await
+    }
+
+    /// Pauses an execution: nothing new begins.
+    ///
+    /// # Errors
+    /// When there is no such execution, or it has ended.
+    pub async fn pause(&self, id: &str) -> Result<(), ApiError> {
+        self.operate(id, &Operation::Pause).await
+    }
+
+    /// Resumes an execution after a pause, a parking or a failure.
+    ///
+    /// # Errors
+    /// When there is no such execution, nothing keeps it from going on, or its code went on after the failure and the
+    /// mode is [`ReopenMode::Checked`].
+    pub async fn resume(&self, id: &str, mode: ReopenMode) -> Result<(), ApiError> {
+        self.operate(id, &Operation::Resume { force: mode == ReopenMode::Forced }).await
+    }
+
+    /// Deletes an execution that has ended.
+    ///
+    /// # Errors
+    /// When there is no such execution, or it has not ended.
+    pub async fn delete(&self, id: &str) -> Result<(), ApiError> {
+        self.operate(id, &Operation::Delete).await
+    }
+
+    async fn operate(&self, id: &str, operation: &Operation) -> Result<(), ApiError> {
+        let key = self.key(id)?;
+        let head = self.head(&key).await?;
+        let Plan { commands, outcome } = self.plan(operation, &head).await?;
+        let mut act = self.act(operation.method(), id, outcome);
+        self.forgive(&key, &commands);
+        for (at, command) in commands.iter().enumerate() {
+            if !self.command(&key, command.clone(), act.take()).await? && at == 0 {
+                return match self.plan(operation, &self.head(&key).await?).await {
+                    Err(why) => Err(why),
+                    Ok(_) => Err(changed_meanwhile(id)),
+                };
+            }
+        }
+        self.carried_out(&key, &commands);
+        Ok(())
+    }
+
+    pub(crate) async fn head(&self, key: &ExecutionKey) -> Result<ExecutionRow, ApiError> {
+        let head = self.node.store.execution(key).await.map_err(unavailable)?;
+        head.ok_or_else(|| no_execution(key.id.as_str()))
+    }
+
+    /// What an operation asks of the store for an execution as it is now.
+    pub(crate) async fn plan(&self, operation: &Operation, head: &ExecutionRow) -> Result<Plan, ApiError> {
+        let (key, standing) = (&head.key, views::standing(head));
+        let conflict = |why: String| conflict(key.id.as_str(), &why);
+        match operation {
+            Operation::Cancel => {
+                Verb::Cancel.on(standing).map_err(conflict)?;
+                let at = self.node.store.now().await.map_err(unavailable)?;
+                Ok(Plan::new([send(&Message::Cancel { at })], "asked"))
+            }
+            Operation::Terminate => {
+                Verb::Terminate.on(standing).map_err(conflict)?;
+                if self.is_readable(key).await? {
+                    // The reason for which it may be parked no longer matters.
+                    return Ok(Plan::new([send(&Message::Terminate), Command::Unpark], "asked"));
+                }
+                Ok(Plan::new([bury(head)], "ended unread"))
+            }
+            Operation::Pause => {
+                Verb::Pause.on(standing).map_err(conflict)?;
+                Ok(Plan::new([send(&Message::Pause)], "asked"))
+            }
+            Operation::Resume { force } => match Resumption::of(standing).map_err(conflict)? {
+                Resumption::Unpark => Ok(Plan::new([Command::Unpark], "unparked")),
+                Resumption::Unpause => Ok(Plan::new([send(&Message::Resume)], "unpaused")),
+                Resumption::Reopen => {
+                    let mode = if *force { ReopenMode::Forced } else { ReopenMode::Checked };
+                    Ok(Plan::new([self.reopening(head, mode).await?], "reopened"))
+                }
+            },
+            Operation::Signal { name, data } => {
+                Verb::Signal.on(standing).map_err(conflict)?;
+                self.has_inbox_room(key).await?;
+                let data =
+                    Json::parse(data.as_str()).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
+                Ok(Plan::new([send(&Message::Signal { name: name.clone(), data })], name.as_str()))
+            }
+            Operation::Delete => {
+                Verb::Delete.on(standing).map_err(conflict)?;
+                Ok(Plan::new([Command::Delete], "deleted"))
+            }
+        }
+    }
+
+    /// Whether an execution can be loaded into memory, or has ended and need not be.
+    async fn is_readable(&self, key: &ExecutionKey) -> Result<bool, ApiError> {
+        match self.node.store.load(key).await {
+            Ok(None) => Err(no_execution(key.id.as_str())),
+            Ok(Some(found)) if found.head.state == State::Open => {
+                let reads = |text: &str| serde_json::from_str::<Message>(text).is_ok();
+                Ok(restore::execution(&found).is_ok() && found.inbox.iter().all(|row| reads(&row.message)))
+            }
+            Ok(Some(_)) => Ok(true),
+            Err(StoreError::Corrupt(_)) => Ok(false),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn reopening(&self, head: &ExecutionRow, mode: ReopenMode) -> Result<Command, ApiError> {
+        let key = &head.key;
+        let history = restore::events(&*self.node.store, key, head.run, (Position(1), head.position)).await;
+        let history = history.map_err(|error| match error {
+            StoreError::Corrupt(why) => conflict(key.id.as_str(), &format!("cannot be reopened: {why}")),
+            other => unavailable(other),
+        })?;
+        let found = cerebelum_history::reopening(&history);
+        let message = found.request(&key.id, mode).map_err(|why| conflict(key.id.as_str(), &why))?;
+        Ok(Command::Reopen(Json::of(&message).to_string()))
+    }
+
+    /// Forgets the crashes of an execution that is about to be resumed.
+    pub(crate) fn forgive(&self, key: &ExecutionKey, commands: &[Command]) {
+        if matches!(commands, [Command::Unpark]) {
+            self.node.crash_log.forgive(&key.to_string());
+        }
+    }
+
+    /// Tells this engine what the store has carried out.
+    pub(crate) fn carried_out(&self, key: &ExecutionKey, commands: &[Command]) {
+        if matches!(commands, [Command::Bury { .. }]) {
+            tracing::warn!(execution = %key, "terminated by its key alone: its rows could not be read");
+            self.node.watchers.changed(key);
+        }
+        if commands.iter().any(|command| matches!(command, Command::Unpark | Command::Reopen(_))) {
+            self.node.wake.now();
+        }
+    }
+}
+
+/// Ends an execution that cannot be read, and tells its parent.
+fn bury(head: &ExecutionRow) -> Command {
+    let failure = Failure::new(kind::CANCELLED, "the execution was terminated: its rows could not be read");
+    let farewell = head.parent.as_ref().and_then(|parent| {
+        let message = parent.clone().farewell(&head.key.id, &End::Cancelled(failure))?;
+        Some((parent.id.clone(), Json::of(&message).to_string()))
+    });
+    Command::Bury { messages: farewell.into_iter().collect() }
+}
