@@ -40,7 +40,7 @@ pub(crate) struct Cli {
 }
 
 /// Verbs that ask no engine: the flags of [`Global`] mean nothing there.
-const ALONE: [&str; 6] = ["serve", "new", "build", "completions", "help-markdown", "help-openapi"];
+const ALONE: [&str; 7] = ["serve", "new", "build", "completions", "man", "help-markdown", "help-openapi"];
 
 impl Cli {
     /// The command line, with each flag shown where it means something.
@@ -128,6 +128,10 @@ pub(crate) enum Verb {
     ///
     /// Live on a terminal; elsewhere one line for each change. Says so when the engine is away.
     Watch(ExecutionArg),
+    /// Show what needs a person, what failed and what is new, until interrupted
+    ///
+    /// Live on a terminal, once elsewhere. Numbers are exact up to 10,000.
+    Top(Top),
     /// Print the events of an execution
     History(History),
     /// Print the log lines of an execution
@@ -194,6 +198,13 @@ pub(crate) enum Verb {
     /// For bash: `cerebelum completions bash > ~/.local/share/bash-completion/completions/cerebelum`. For zsh: into
     /// `_cerebelum` in a folder of `$fpath`. For fish: into `~/.config/fish/completions/cerebelum.fish`.
     Completions(Completions),
+    /// Write manual pages into a folder, one for each verb
+    ///
+    /// For all users of a machine: `cerebelum man /usr/local/share/man/man1`, then `man cerebelum`.
+    Man {
+        /// The folder; it is created if it does not exist
+        folder: PathBuf,
+    },
     /// Print this reference as Markdown
     #[command(hide = true)]
     HelpMarkdown,
@@ -397,6 +408,13 @@ pub(crate) struct ResultOf {
     /// Wait for the end
     #[arg(long)]
     pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Print it once and end, also on a terminal
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 #[derive(Debug, Args)]

@@ -95,6 +95,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Status(args) => asking.status(&args).await,
         Verb::Result(args) => asking.result(&args.id, args.wait).await,
         Verb::Watch(one) => asking.watch(&one.id).await,
+        Verb::Top(args) => asking.top(args).await,
         Verb::History(args) => asking.history(args).await,
         Verb::Logs(args) => asking.logs(args).await,
         Verb::Approvals(args) => match args.verb {
@@ -119,6 +120,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Whoami => asking.whoami().await,
         Verb::Dev(args) => asking.dev(args).await,
         Verb::Completions(args) => out.say(reference::completions(args.shell).trim_end()),
+        Verb::Man { folder } => reference::manual(&folder),
         Verb::HelpMarkdown => out.say(&reference::markdown()),
         Verb::HelpOpenapi => out.say(&cerebelum_server::openapi()),
     }

@@ -1,14 +1,23 @@
 //! The reference of all verbs and flags, `docs/cli.md`.
 
+use std::path::Path;
+
 use clap_markdown::MarkdownOptions;
 
 use crate::args::Cli;
+use crate::exit::{CliError, Outcome};
 
 /// The script with which a shell completes verbs and flags.
 pub(crate) fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::shown(), "cerebelum", &mut script);
     String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Writes the manual pages, `cerebelum.1` and one for each verb, into a folder.
+pub(crate) fn manual(folder: &Path) -> Outcome {
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::shown(), folder));
+    written.map_err(|e| CliError::usage(format!("cannot write into {}: {e}", folder.display())))
 }
 
 /// The reference as Markdown.

@@ -2,6 +2,7 @@
 //! random numbers.
 
 mod approvers;
+mod as_of;
 mod attributes;
 mod body;
 mod call;
@@ -26,6 +27,7 @@ mod value;
 mod verb;
 
 pub use approvers::{APPROVER_ROLES, APPROVERS_KEYWORD, Approvers};
+pub use as_of::{AsOf, OpenThen, StateThen};
 pub use attributes::{check_attribute, check_attributes};
 pub use call::{
     Approval, ApprovalRequest, Call, HttpRequest, HttpResponse, Outcome, RetryPolicy, StepCall, StepOptions,

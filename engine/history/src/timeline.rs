@@ -79,7 +79,7 @@ struct OpenBar {
 }
 
 /// What an event says about its call.
-enum Edge<'a> {
+pub(crate) enum Edge<'a> {
     Begins(&'static str, &'a str),
     /// The attempt failed, and the next one begins at this time.
     Retries(u64),
@@ -204,7 +204,7 @@ fn merged(bars: &[Bar]) -> Bar {
     all
 }
 
-fn edge(event: &EventData) -> Option<(u32, Edge<'_>)> {
+pub(crate) fn edge(event: &EventData) -> Option<(u32, Edge<'_>)> {
     use EventData as E;
     let (begins, ends) = (Edge::Begins, |ordinal: &u32, end| Some((*ordinal, Edge::Ends(end))));
     match event {

@@ -5,6 +5,7 @@
 
 mod act;
 mod approvals;
+mod as_of;
 mod assets;
 mod audit;
 mod bulk;
@@ -20,8 +21,10 @@ mod overview;
 mod parts;
 mod read;
 mod refusal;
+mod secrets;
 pub(crate) mod session;
 mod start;
+mod tenants;
 mod timeline;
 mod tokens;
 
@@ -91,6 +94,8 @@ fn pages() -> Pages {
         .page("/executions/{id}/timeline", "History", timeline::show)
         .page("/executions/{id}/history", "History", history::show)
         .page("/executions/{id}/events/{position}", "History", history::event)
+        .page("/executions/{id}/at", "History", as_of::go)
+        .page("/executions/{id}/at/{position}", "History", as_of::show)
         .page("/executions/{id}/logs", "Logs", logs::show)
         .form("/executions/{id}/cancel", "Cancel", act::cancel)
         .form("/executions/{id}/terminate", "Terminate", act::terminate)
@@ -108,6 +113,15 @@ fn pages() -> Pages {
         .form("/approvals/{id}/reject", "Reject", approvals::reject)
         .page("/components", "Components", components::show)
         .page("/audit", "Audit", audit::show)
+        .page("/secrets", "Secrets", secrets::show)
+        .form("/secrets", "SetSecret", secrets::set)
+        .form("/secrets/{name}/delete", "DeleteSecret", secrets::delete)
+        .page("/tenants", "Tenants", tenants::list)
+        .form("/tenants", "CreateTenant", tenants::create)
+        .page("/tenants/{name}", "ShowTenant", tenants::show)
+        .form("/tenants/{name}/suspend", "SuspendTenant", tenants::suspend)
+        .form("/tenants/{name}/delete", "DeleteTenant", tenants::delete)
+        .form("/tenants/{name}/quotas", "SetQuotas", tenants::set_quota)
         .page("/tokens", "Tokens", tokens::show)
         .form("/tokens", "CreateToken", tokens::create)
         .form("/tokens/{id}/revoke", "RevokeToken", tokens::revoke)

@@ -166,8 +166,9 @@ impl Verbs for Service {
 
     async fn count(&self, request: Request<proto::CountRequest>) -> Answer<proto::CountResponse> {
         let engine = self.of(&request).await?;
-        let filter = request.into_inner().filter.unwrap_or_default().try_into().map_err(refusal)?;
-        let Count { executions, is_exact } = engine.count(&filter).await.map_err(refusal)?;
+        let proto::CountRequest { filter, up_to } = request.into_inner();
+        let filter = filter.unwrap_or_default().try_into().map_err(refusal)?;
+        let Count { executions, is_exact } = engine.count(&filter, up_to).await.map_err(refusal)?;
         Ok(Response::new(proto::CountResponse { executions, is_exact }))
     }
 

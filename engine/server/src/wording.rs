@@ -3,6 +3,7 @@
 mod bulk;
 mod failure;
 mod moments;
+mod numbers;
 mod plain;
 mod pretty;
 mod steps;
@@ -11,6 +12,7 @@ mod why;
 pub use bulk::{bulk_left, bulk_operation, matching};
 pub use failure::{failure_line, traceback_lines, without_traceback};
 pub use moments::{Now, ago, moment_ms, roughly};
+pub use numbers::{COUNTED, counted, counting};
 pub use plain::{harmless, plain};
 pub use pretty::pretty;
 pub use steps::{Row, What, step_rows};

@@ -130,13 +130,14 @@ pub struct BulkJobView {
 }
 
 impl TenantEngine {
-    /// The number of executions that match a filter, up to a million.
+    /// The number of executions that match a filter, up to a number and a million at most.
     ///
     /// # Errors
     /// When the filter is not valid, or the database does not answer.
-    pub async fn count(&self, filter: &ExecutionFilter) -> Result<Count, ApiError> {
+    pub async fn count(&self, filter: &ExecutionFilter, up_to: Option<u64>) -> Result<Count, ApiError> {
         let filter = filter.for_store(None, 0)?;
-        self.node.store.count(self.tenant, filter, BULK_EXECUTIONS_MAX).await.map_err(unavailable)
+        let max = up_to.unwrap_or(BULK_EXECUTIONS_MAX).min(BULK_EXECUTIONS_MAX);
+        self.node.store.count(self.tenant, filter, max).await.map_err(unavailable)
     }
 
     /// An id for a job that does not exist yet.
@@ -201,7 +202,7 @@ impl Engine {
         {
             return created_before(there, (&operation, &filter));
         }
-        let matched = engine.count(&request.filter).await?;
+        let matched = engine.count(&request.filter, None).await?;
         let at_most = meant(matched, request.at_most)?;
         let id = request.id.unwrap_or_else(|| engine.fresh_bulk_id());
         let act =
@@ -270,7 +271,7 @@ fn meant(matched: Count, at_most: Option<u64>) -> Result<u64, ApiError> {
             Err(ApiError::Conflict(format!("{shown} executions match, and at most {at_most} are meant: look again")))
         }
         None if !matched.is_exact || count > BULK_UNCONFIRMED_MAX => Err(ApiError::Conflict(format!(
-            "{shown} executions match: repeat it with `at_most` {count} to confirm that these are meant"
+            "{shown} executions match: `at_most` {count} (`--at-most {count}`) confirms that these are meant"
         ))),
         Some(at_most) => Ok(at_most),
         None => Ok(BULK_UNCONFIRMED_MAX),

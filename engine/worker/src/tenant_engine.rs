@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebelum_history::{Digest, Event, ExecutionId, Json, Position, Timeline};
+use cerebelum_history::{AsOf, Digest, Event, ExecutionId, Json, Position, Timeline};
 use cerebelum_sandbox::{InspectError, WorkflowInfo};
 use cerebelum_store::{
     Act, Actor, ApprovalFilter, Component, ExecutionKey, Filter, HistoryPart, State, TenantId, Upload,
@@ -255,6 +255,24 @@ impl TenantEngine {
         let told = page.first().map_or(0, |chunk| next.0.saturating_sub(chunk.first.0));
         let told = usize::try_from(told).unwrap_or(usize::MAX).min(events.len());
         Ok(events.split_off(told))
+    }
+
+    /// An execution's run (the current one unless another is named) as it was after the event at a position, or after the
+    /// last event if there are not so many, read page by page.
+    ///
+    /// # Errors
+    /// When there is no such execution or run, or the database does not answer.
+    pub async fn as_of(&self, id: &str, run: Option<u32>, position: Position) -> Result<AsOf, ApiError> {
+        let mut then = AsOf::default();
+        while then.position < position.0 {
+            let events = self.events(id, run, Position(then.position)).await?;
+            if events.is_empty() {
+                break;
+            }
+            let left = usize::try_from(position.0 - then.position).unwrap_or(usize::MAX);
+            events.iter().take(left).for_each(|event| then.add(event));
+        }
+        Ok(then)
     }
 
     /// An execution's run (the current one unless another is named) as lanes of bars, read page by page.

@@ -10,6 +10,8 @@ on_both_databases!(
     each_role_may_on_pages_what_it_may_elsewhere,
     one_tenant_never_sees_another,
     a_person_acts_on_all_that_match_once_the_number_is_confirmed,
+    a_person_steps_through_what_an_execution_was,
+    an_admin_manages_tenants_and_secrets,
     a_link_answers_once_without_a_token,
 );
 
@@ -210,6 +212,70 @@ fn a_person_acts_on_all_that_match_once_the_number_is_confirmed(database: Databa
     assert_eq!(send(&engine, &format!("{job}/stop"), &[], &[]).status, 409);
     let misspelt = curl(&engine, ("GET", "/bulk-form?attribute=team"), &[], b"");
     assert_eq!(misspelt.status, 400, "a filter that cannot be read does not match all: {misspelt:?}");
+}
+
+fn a_person_steps_through_what_an_execution_was(database: Database) {
+    let mut engine = Engine::start(database);
+    upload(&engine);
+    engine.ok(&["start", "guests/asking", "--id", "q", "--input", &json!({"title": "Go <b>on</b>?"}).to_string()]);
+    until("it asks", || page(&engine, "/executions/q").body.contains("It waits for a person").then_some(()));
+    engine.kill_and_restart();
+    engine.ok(&["pause", "q"]);
+    engine.wait_for("q", &["paused"]);
+    engine.ok(&["resume", "q"]);
+    engine.ok(&["approve", "q"]);
+    let events = engine.wait_for_end("q")["events"].as_u64().unwrap();
+    let at = |position: u64| page(&engine, &format!("/executions/q/at/{position}")).body;
+    assert!(at(1).contains("After event 1: under way") && at(1).contains("No call was open"), "{}", at(1));
+    let history = engine.history("q");
+    let position =
+        |kind: &str| history.iter().find(|event| event["kind"] == kind).unwrap()["position"].as_u64().unwrap();
+    let asked = at(position("ApprovalRequested"));
+    assert!(asked.contains("<td>approval</td>") && asked.contains("Go &lt;b&gt;on&lt;/b&gt;?"), "{asked}");
+    assert!(at(position("ExecutionPaused")).contains(": paused"));
+    assert!(at(position("ExecutionResumed")).contains(": under way"));
+    let answered = at(position("ApprovalReceived"));
+    assert!(answered.contains("<dt>Calls that had returned</dt><dd>1</dd>") && answered.contains("No call was open"));
+    assert!(at(events).contains(&format!("After event {events}: completed")));
+    assert!(!at(events).contains("rel=\"next\""));
+    assert_eq!(led_to(&curl(&engine, ("GET", "/executions/q/at?to=2"), &[], b"")), "/executions/q/at/2");
+    for (path, status) in [("at/0", 404), (&*format!("at/{}", events + 1), 404), ("at?to=x", 400), ("at/x", 400)] {
+        assert_eq!(curl(&engine, ("GET", &format!("/executions/q/{path}")), &[], b"").status, status, "{path}");
+    }
+}
+
+fn an_admin_manages_tenants_and_secrets(database: Database) {
+    let folder = test_engine::scratch();
+    let keys = folder.0.join("keys");
+    std::fs::write(&keys, "1".repeat(64)).unwrap();
+    let engine = Engine::start_with(database, &[("SECRETS_KEY", keys.to_str().unwrap())]);
+    assert_eq!(led_to(&send(&engine, "/tenants", &[], &[("name", "acme")])), "/tenants/acme");
+    assert_eq!(send(&engine, "/tenants", &[], &[("name", "A b")]).status, 400);
+    let quota = |max| send(&engine, "/tenants/acme/quotas", &[], &[("quota", "components"), ("max", max)]);
+    assert_eq!(led_to(&quota("7")), "/tenants/acme");
+    assert!(page(&engine, "/tenants/acme").body.contains("<td class=\"number\">7</td>"));
+    assert_eq!(quota("many").status, 400);
+    led_to(&quota(""));
+    assert!(!page(&engine, "/tenants/acme").body.contains("<td class=\"number\">7</td>"));
+    // Only what is suspended can be deleted, and only when its name is typed.
+    let delete = |name| send(&engine, "/tenants/acme/delete", &[], &[("name", name)]);
+    assert_eq!(delete("acme").status, 409);
+    assert_eq!(led_to(&send(&engine, "/tenants/acme/suspend", &[], &[("lift", "false")])), "/tenants/acme");
+    assert!(page(&engine, "/tenants").body.contains("suspended"));
+    assert_eq!(delete("acne").status, 409);
+    led_to(&send(&engine, "/tenants/acme/suspend", &[], &[("lift", "true")]));
+    assert!(page(&engine, "/tenants/acme").body.contains("active"));
+    led_to(&send(&engine, "/tenants/acme/suspend", &[], &[("lift", "false")]));
+    assert_eq!(led_to(&delete("acme")), "/tenants");
+    assert!(page(&engine, "/tenants/acme").body.contains("being deleted"));
+    let secret = [("name", "STRIPE_KEY"), ("value", "hush-7f3a-hush"), ("hosts", "api.stripe.com\r\npay.example")];
+    assert_eq!(led_to(&send(&engine, "/secrets", &[], &secret)), "/secrets");
+    let shown = page(&engine, "/secrets").body;
+    assert!(shown.contains("STRIPE_KEY") && shown.contains("api.stripe.com, pay.example"), "{shown}");
+    assert!(!shown.contains("hush"), "a value is never shown: {shown}");
+    assert_eq!(send(&engine, "/secrets", &[], &[("name", "A"), ("value", "b"), ("hosts", " ")]).status, 400);
+    led_to(&send(&engine, "/secrets/STRIPE_KEY/delete", &[], &[]));
+    assert!(page(&engine, "/secrets").body.contains("There is no secret"));
 }
 
 fn one_tenant_never_sees_another(database: Database) {

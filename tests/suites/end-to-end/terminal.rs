@@ -36,6 +36,49 @@ fn watch_draws_live_on_a_terminal() {
     assert!(drawn.contains("almost") && drawn.contains("completed"), "{drawn:?}");
 }
 
+/// What needs a person stands at the top; on a terminal the view stays, elsewhere it is printed once.
+#[test]
+fn top_shows_what_needs_a_person_and_what_is_new() {
+    let mut engine = Engine::start(Database::Sqlite);
+    assert!(engine.ok(&["top"]).contains("no execution has been started yet"));
+    engine.upload("test-guests");
+    engine.ok(&["start", "test-guests/asking", "--id", "q", "--input", &json!({"title": "Go\u{1b}[2J?"}).to_string()]);
+    engine.ok(&["start", "test-guests/sleeper", "--id", "s", "--input", "86400000"]);
+    let shown = until("both wait", || {
+        let shown = engine.ok(&["top", "--once"]);
+        (shown.contains("sleeping 1") && shown.contains("open questions 1")).then_some(shown)
+    });
+    assert!(
+        shown.contains("NEEDS A PERSON") && shown.contains("Go\\u{1b}[2J?") && !shown.contains('\u{1b}'),
+        "{shown}"
+    );
+    let told = engine.json(&["top"]);
+    assert_eq!(told["counts"]["sleeping"], json!({"executions": 1, "is_exact": true}));
+    assert_eq!((told["approvals"].as_array().unwrap().len(), told["newest"].as_array().unwrap().len()), (1, 2));
+    let command = format!("{} --url {} top", test_engine::program("cerebelum").display(), engine.url());
+    let (drawn, mut watching) = on_a_terminal(&command);
+    let is_drawn = |words: &str| String::from_utf8_lossy(&std::fs::read(&drawn.0).unwrap()).contains(words);
+    until("it is drawn", || is_drawn("NEEDS A PERSON").then_some(()));
+    engine.kill();
+    until("it says that the engine is away", || is_drawn("does not answer since").then_some(()));
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+}
+
+#[test]
+fn a_manual_page_of_each_verb_is_written() {
+    let folder = test_engine::scratch();
+    let into = folder.0.join("man1");
+    let said = std::process::Command::new(test_engine::program("cerebelum")).arg("man").arg(&into).output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    for (page, words) in
+        [("cerebelum.1", "Exit codes"), ("cerebelum-start.1", "workflow"), ("cerebelum-bulk-cancel.1", "dry")]
+    {
+        let text = std::fs::read_to_string(into.join(page)).unwrap_or_else(|why| panic!("{page}: {why}"));
+        assert!(text.contains(words), "{page}");
+    }
+}
+
 #[test]
 fn status_json_has_the_fields_of_the_contract() {
     let engine = Engine::start(Database::Sqlite);

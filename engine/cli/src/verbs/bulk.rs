@@ -1,6 +1,6 @@
 //! Bulk jobs: one operation on all executions that match a filter.
 
-use cerebelum_server::wording::{bulk_left, bulk_operation, matching, plain};
+use cerebelum_server::wording::{bulk_left, bulk_operation, counted as words, matching, plain};
 use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
@@ -51,12 +51,11 @@ impl ApiCommand {
     async fn start_bulk(&self, client: &mut Client, bulk: Bulk, request: proto::StartBulkRequest) -> Outcome {
         let filter = filter(&bulk)?;
         if bulk.dry_run {
-            let answer = client.engine.count(proto::CountRequest { filter: Some(filter) }).await;
+            let answer = client.engine.count(proto::CountRequest { filter: Some(filter), up_to: None }).await;
             let counted = answer.map_err(|e| client.stop(&e))?.into_inner();
-            let more = if counted.is_exact { "" } else { "more than " };
             return match self.global.json {
                 true => self.out.say(&json::count(counted)),
-                false => self.out.say(&format!("{more}{} executions match", counted.executions)),
+                false => self.out.say(&format!("{} executions match", words(&counted))),
             };
         }
         let Bulk { id, at_most, .. } = bulk;

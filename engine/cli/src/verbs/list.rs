@@ -68,7 +68,7 @@ impl ApiCommand {
     }
 }
 
-fn table(executions: &[proto::Summary]) -> Table {
+pub(super) fn table(executions: &[proto::Summary]) -> Table {
     let now = Now::measured();
     let mut table = Table::new(&["EXECUTION", "WORKFLOW", "STATUS", "STARTED", "ENDED", "EVENTS", "ATTRIBUTES"]);
     for one in executions {

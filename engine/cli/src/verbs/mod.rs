@@ -14,6 +14,7 @@ mod read;
 mod secret;
 mod serve;
 mod start;
+mod top;
 mod watch;
 
 use crate::args::Global;

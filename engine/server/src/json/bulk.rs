@@ -13,7 +13,7 @@ use crate::proto;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Count)]
 pub(crate) struct CountJson {
-    /// At most 1,000,000.
+    /// At most what was asked for.
     pub(super) executions: u64,
     /// Whether there are no more than that.
     pub(super) is_exact: bool,

@@ -15,7 +15,7 @@ use crate::access::Access;
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::rest::asked;
-use crate::wording::{Now, bulk_left, bulk_operation, matching};
+use crate::wording::{Now, bulk_left, bulk_operation, counted as words, matching};
 
 /// A reader confirms the number of executions when more than this many match.
 const UNCONFIRMED_MAX: u64 = 100;
@@ -25,15 +25,14 @@ const REFUSALS_SHOWN: usize = 100;
 /// The form for the executions that a list shows.
 pub(super) async fn form(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
     let filter = wanted.filter()?;
-    let request = proto::CountRequest { filter: Some(filter.clone()) };
+    let request = proto::CountRequest { filter: Some(filter.clone()), up_to: None };
     let counted = site.service.count(asked(access.clone(), request)).await?.into_inner();
     let id = site.service.engine.of(&access.caller).fresh_bulk_id();
     let body = html! {
         nav.crumbs aria-label="Breadcrumbs" { a href={ "/executions?" (wanted.query(None)) } { "Executions" } " / " }
         h1 { "Act on all that match" }
         p.lead {
-            @if !counted.is_exact { "More than " }
-            (counted.executions) " executions match: " code { (matching(&filter)) }
+            (words(&counted)) " executions match: " code { (matching(&filter)) }
         }
         @if counted.executions == 0 {
             p { a href="/executions" { "To all executions" } }

@@ -84,7 +84,7 @@ pub(super) fn heading(summary: &proto::Summary, here: &str) -> Markup {
     }
 }
 
-fn capital(word: &str) -> String {
+pub(super) fn capital(word: &str) -> String {
     word[..1].to_uppercase() + &word[1..]
 }
 

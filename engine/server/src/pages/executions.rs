@@ -104,11 +104,13 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
                 } @else {
                     p.lead { "No execution has been started yet." }
                 }
-            } @else { (table(&page.executions, now)) }
-            @if !page.executions.is_empty() && may(&access.caller, Action::Run) {
-                p.note {
-                    a href={ "/bulk-form?" (wanted.query(None)) } { "Act on all that match" } " · " a href="/bulk" { "Bulk jobs" }
+            } @else {
+                @if may(&access.caller, Action::Run) {
+                    p.note {
+                        a href={ "/bulk-form?" (wanted.query(None)) } { "Act on all that match" } " · " a href="/bulk" { "Bulk jobs" }
+                    }
                 }
+                (table(&page.executions, now))
             }
             nav.paging aria-label="Pages of the list" {
                 @if !wanted.cursor.is_empty() { a href={ "/executions?" (wanted.query(None)) } { "Newest" } }

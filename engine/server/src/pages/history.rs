@@ -170,6 +170,7 @@ pub(super) async fn event(
         (value(&event.fields))
         nav.paging aria-label="Events beside this one" {
             @if position > 1 { a rel="prev" href=(at(position - 1)) { "Event " (position - 1) } }
+            a href={ (path) "/at/" (position) (run.replace('&', "?")) } { "The execution after this event" }
             a rel="next" href=(at(position + 1)) { "Event " (position + 1) }
         }
     };

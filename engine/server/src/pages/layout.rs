@@ -89,7 +89,9 @@ fn navigation(caller: &Caller, section: &str) -> Markup {
         ("/approvals", "Approvals", Action::Read),
         ("/components", "Components", Action::Read),
         ("/audit", "Audit", Action::Audit),
+        ("/secrets", "Secrets", Action::Secrets),
         ("/tokens", "Tokens", Action::Tokens),
+        ("/tenants", "Tenants", Action::Tenants),
     ];
     html! {
         header {

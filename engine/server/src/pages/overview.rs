@@ -5,6 +5,7 @@ use cerebelum_history::Status;
 use cerebelum_worker::Action;
 use maud::{Markup, html};
 
+use super::execution::capital;
 use super::executions::table;
 use super::layout::{self, Frame, Live, may};
 use super::parts::{execution_path, moment, text};
@@ -13,7 +14,7 @@ use crate::access::Access;
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::rest::asked;
-use crate::wording::Now;
+use crate::wording::{COUNTED, Now, counted, counting};
 
 /// The rows of each list.
 const ROWS: u32 = 8;
@@ -28,11 +29,13 @@ pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
     let parked = newest(Some(Status::Parked)).await?;
     let failed = newest(Some(Status::Failed)).await?;
     let recent = newest(None).await?;
+    let numbers = numbers(&site, &access).await?;
     let now = Now::measured();
     let is_empty = recent.executions.is_empty();
     let body = html! {
         h1 { "Overview" }
         @if is_empty { (first_steps()) } @else {
+            (facts(&numbers, &approvals))
             (people(&approvals, &parked, now))
             (listed("failed", "Failed lately", &failed, now))
             (listed("recent", "Newest executions", &recent, now))
@@ -43,6 +46,34 @@ pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
     };
     let live = Frame::new("Overview", &access.caller, "Overview").live(Live::Often);
     Ok(layout::page(&live, &body))
+}
+
+/// How many executions have each of the statuses that an overview counts.
+async fn numbers(site: &Site, access: &Access) -> Result<Vec<(Status, proto::CountResponse)>, tonic::Status> {
+    let mut numbers = Vec::new();
+    for status in COUNTED {
+        numbers.push((status, site.service.count(asked(access.clone(), counting(status))).await?.into_inner()));
+    }
+    Ok(numbers)
+}
+
+fn facts(numbers: &[(Status, proto::CountResponse)], approvals: &proto::ApprovalsResponse) -> Markup {
+    html! {
+        section #facts data-live {
+            dl.facts {
+                @for (status, count) in numbers {
+                    div {
+                        dt { (capital(status.word())) }
+                        dd { a href={ "/executions?status=" (status.word()) } { (counted(count)) } }
+                    }
+                }
+                div {
+                    dt { "Open questions" }
+                    dd { a href="/approvals" { @if approvals.next.is_some() { "more than " } (approvals.approvals.len()) } }
+                }
+            }
+        }
+    }
 }
 
 fn people(approvals: &proto::ApprovalsResponse, parked: &proto::ListResponse, now: Now) -> Markup {

@@ -73,7 +73,8 @@ impl From<WishedFilter> for proto::ExecutionFilter {
 #[utoipa::path(get, path = "/v1/count", operation_id = "Count", tag = "executions",
     params(("status" = Option<String>, Query, description = "For example `running`, `waiting`, `failed`"),
         ("workflow" = Option<String>, Query),
-        ("attr.NAME" = Option<String>, Query, description = "Only executions with this attribute: a JSON scalar, or a text")),
+        ("attr.NAME" = Option<String>, Query, description = "Only executions with this attribute: a JSON scalar, or a text"),
+        ("up_to" = Option<u64>, Query, description = "Counting stops here; at 1,000,000 if it is left out or larger")),
     responses((status = 200, body = CountJson), Problems))]
 pub(super) async fn count(
     State(service): State<Shared>,
@@ -85,8 +86,10 @@ pub(super) async fn count(
         workflow: query.take("workflow")?,
         attributes: query.take_attributes()?,
     };
+    let up_to = query.take("up_to")?;
     query.end()?;
-    let counted = service.count(asked(access, proto::CountRequest { filter: Some(filter) })).await?.into_inner();
+    let request = proto::CountRequest { filter: Some(filter), up_to };
+    let counted = service.count(asked(access, request)).await?.into_inner();
     Ok(json(crate::json::count(counted)))
 }
 

@@ -256,7 +256,8 @@ class ExecutionFilter(Message):
 
 class CountRequest(Message):
     filter: ExecutionFilter
-    def __init__(self, *, filter: ExecutionFilter | None = ...) -> None: ...
+    up_to: int
+    def __init__(self, *, filter: ExecutionFilter | None = ..., up_to: int | None = ...) -> None: ...
 
 class CountResponse(Message):
     executions: int

@@ -1,0 +1,206 @@
+//! Tenants, for admins of the tenant `default`: made, suspended and deleted, with their quotas.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::layout::{self, Frame};
+use super::parts::{escaped, moment, text};
+use super::read::{Form, Path};
+use super::{Shown, Site};
+use crate::access::Access;
+use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
+use crate::wording::Now;
+
+fn path(name: &str) -> String {
+    format!("/tenants/{}", escaped(name))
+}
+
+pub(super) async fn list(State(site): State<Site>, access: Access) -> Shown {
+    let all = site.service.tenants(asked(access.clone(), proto::TenantsRequest {})).await?.into_inner();
+    let now = Now::measured();
+    let body = html! {
+        h1 { "Tenants" }
+        details {
+            summary { "Create a tenant" }
+            form.stack method="post" action="/tenants" {
+                label for="name" { "Name" span.note { " 1 to 64 of a-z 0-9 -" } }
+                input #name name="name" required maxlength="64" autocomplete="off";
+                button.main { "Create" }
+            }
+        }
+        div.wide tabindex="0" role="region" aria-label="Tenants" {
+            table {
+                thead { tr { th scope="col" { "Name" } th scope="col" { "State" } th scope="col" { "Created" } } }
+                tbody {
+                    @for tenant in &all.tenants {
+                        tr {
+                            th scope="row" { a href=(path(&tenant.name)) { (text(&tenant.name)) } }
+                            td { (state(tenant)) }
+                            td { (moment(tenant.created_at.as_ref(), now)) }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    Ok(layout::page(&Frame::new("Tenants", &access.caller, "Tenants"), &body))
+}
+
+const fn state(tenant: &proto::Tenant) -> &'static str {
+    match (&tenant.deleted_at, &tenant.suspended_at) {
+        (Some(_), _) => "being deleted",
+        (None, Some(_)) => "suspended",
+        (None, None) => "active",
+    }
+}
+
+pub(super) async fn show(State(site): State<Site>, access: Access, Path(name): Path<String>) -> Shown {
+    let request = proto::ShowTenantRequest { name: name.clone() };
+    let detail = site.service.show_tenant(asked(access.clone(), request)).await?.into_inner();
+    let (tenant, now) = (detail.tenant.clone().unwrap_or_default(), Now::measured());
+    let body = html! {
+        nav.crumbs aria-label="Breadcrumbs" { a href="/tenants" { "Tenants" } " / " }
+        h1.id { (text(&tenant.name)) }
+        dl.facts {
+            div { dt { "State" } dd { (state(&tenant)) } }
+            div { dt { "Created" } dd { (moment(tenant.created_at.as_ref(), now)) } }
+            div {
+                dt { "Hosts that its steps may reach" }
+                dd {
+                    @match &detail.hosts {
+                        None => { "what the engine's configuration says" }
+                        Some(hosts) if hosts.hosts.is_empty() => { "none" }
+                        Some(hosts) => { (text(&hosts.hosts.join(", "))) }
+                    }
+                }
+            }
+        }
+        (actions(&tenant))
+        h2 { "Quotas" }
+        (quotas(&detail.quotas, &path(&tenant.name), tenant.deleted_at.is_none()))
+    };
+    Ok(layout::page(&Frame::new(name, &access.caller, "Tenants"), &body))
+}
+
+fn actions(tenant: &proto::Tenant) -> Markup {
+    let path = path(&tenant.name);
+    let is_suspended = tenant.suspended_at.is_some();
+    html! {
+        @if tenant.name != "default" && tenant.deleted_at.is_none() {
+            div.actions role="group" aria-label="Actions" {
+                form method="post" action={ (path) "/suspend" } {
+                    input type="hidden" name="lift" value=(is_suspended);
+                    @if is_suspended { button title="Its tokens are accepted again" { "Lift the suspension" } }
+                    @else { button title="Its tokens are refused; its executions go on" { "Suspend" } }
+                }
+            }
+            @if is_suspended {
+                details {
+                    summary { "Delete" }
+                    form.stack method="post" action={ (path) "/delete" } {
+                        label for="confirm" { "Everything that it has goes: executions, components, tokens, audit. Type " strong { (text(&tenant.name)) } " to confirm" }
+                        input #confirm name="name" required autocomplete="off";
+                        button.danger { "Delete" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn quotas(quotas: &[proto::Quota], path: &str, may_change: bool) -> Markup {
+    html! {
+        div.wide tabindex="0" role="region" aria-label="Quotas" {
+            table {
+                thead { tr {
+                    th scope="col" { "Quota" } th.number scope="col" { "Used" } th.number scope="col" { "At most" } th scope="col" { "" }
+                } }
+                tbody {
+                    @for quota in quotas {
+                        tr {
+                            th scope="row" { (text(&quota.name)) }
+                            td.number { @if let Some(used) = quota.used { (used) } @else { "–" } }
+                            td.number { (quota.max) @if !quota.is_set { span.note { " default" } } }
+                            td {
+                                @if may_change {
+                                    form method="post" action={ (path) "/quotas" } {
+                                        input type="hidden" name="quota" value=(quota.name);
+                                        input name="max" inputmode="numeric" aria-label={ "New value of " (text(&quota.name)) " or nothing for the default" };
+                                        " " button { "Set" }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The name of a tenant, as a person types it.
+#[derive(Deserialize)]
+pub(super) struct Named {
+    name: String,
+}
+
+pub(super) async fn create(State(site): State<Site>, access: Access, Form(Named { name }): Form<Named>) -> Shown {
+    let request = proto::CreateTenantRequest { name: name.trim().to_owned() };
+    let created = site.service.create_tenant(asked(access, request)).await?.into_inner();
+    Ok(Redirect::to(&path(&created.name)).into_response())
+}
+
+/// Whether a suspension begins or is lifted.
+#[derive(Deserialize)]
+pub(super) struct Suspension {
+    lift: bool,
+}
+
+pub(super) async fn suspend(
+    State(site): State<Site>,
+    access: Access,
+    Path(name): Path<String>,
+    Form(Suspension { lift }): Form<Suspension>,
+) -> Shown {
+    let request = proto::SuspendTenantRequest { name: name.clone(), lift };
+    site.service.suspend_tenant(asked(access, request)).await?;
+    Ok(Redirect::to(&path(&name)).into_response())
+}
+
+pub(super) async fn delete(
+    State(site): State<Site>,
+    access: Access,
+    Path(name): Path<String>,
+    Form(confirmed): Form<Named>,
+) -> Shown {
+    if confirmed.name.trim() != name {
+        let why = format!("what was typed is not `{name}`: nothing was deleted");
+        return Err(tonic::Status::failed_precondition(why).into());
+    }
+    site.service.delete_tenant(asked(access, proto::DeleteTenantRequest { name })).await?;
+    Ok(Redirect::to("/tenants").into_response())
+}
+
+/// A quota as a person sets it; an empty number stands for the default.
+#[derive(Deserialize)]
+pub(super) struct QuotaChange {
+    quota: String,
+    max: String,
+}
+
+pub(super) async fn set_quota(
+    State(site): State<Site>,
+    access: Access,
+    Path(name): Path<String>,
+    Form(change): Form<QuotaChange>,
+) -> Shown {
+    let max = Some(change.max.trim()).filter(|typed| !typed.is_empty()).map(str::parse).transpose();
+    let max = max.map_err(|_| tonic::Status::invalid_argument("a quota is a whole number"))?;
+    let changes = vec![proto::set_quotas_request::Change { name: change.quota, max }];
+    site.service.set_quotas(asked(access, proto::SetQuotasRequest { name: name.clone(), changes })).await?;
+    Ok(Redirect::to(&path(&name)).into_response())
+}
