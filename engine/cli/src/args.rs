@@ -189,6 +189,8 @@ pub(crate) enum Verb {
     },
     /// Show what was done in a tenant, by whom and from where; the newest first
     Audit(Audit),
+    /// List the engines that share the database
+    Nodes,
     /// Show for whom, and in which role, commands are given
     Whoami,
     /// Watch a project: rebuild, upload and run it after every change

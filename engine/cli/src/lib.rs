@@ -117,6 +117,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Login(args) => asking.login(args).await,
         Verb::Context { name } => asking.context(name),
         Verb::Audit(args) => asking.audit(args).await,
+        Verb::Nodes => asking.nodes().await,
         Verb::Whoami => asking.whoami().await,
         Verb::Dev(args) => asking.dev(args).await,
         Verb::Completions(args) => out.say(reference::completions(args.shell).trim_end()),

@@ -27,7 +27,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
-pub const ACTIONS: [(&str, Action); 44] = [
+pub const ACTIONS: [(&str, Action); 45] = [
     ("Upload", Action::Develop),
     ("Components", Action::Read),
     ("RemoveComponent", Action::Develop),
@@ -56,6 +56,7 @@ pub const ACTIONS: [(&str, Action); 44] = [
     ("BulkJobs", Action::Read),
     ("ShowBulk", Action::Read),
     ("StopBulk", Action::Run),
+    ("Nodes", Action::Metrics),
     ("WhoAmI", Action::Read),
     ("CreateToken", Action::Tokens),
     ("Tokens", Action::Tokens),

@@ -3,8 +3,8 @@
 use cerebelum_history::{Failure, Json, Timestamp, UnknownStatus};
 use cerebelum_worker::{
     ApiError, ApprovalLinkView, ApprovalView, AuditRequest, AuditRow, Caller, ComponentInfo, CreatedLink, CreatedToken,
-    EventView, ExecutionStatus, LINK_PATH, ListRequest, LogView, ProgressView, QuotaView, SecretView, StartRequest,
-    StepView, Summary, TenantDetail, TenantView, TokenView, WaitingOn,
+    EventView, ExecutionStatus, LINK_PATH, ListRequest, LogView, NodeView, ProgressView, QuotaView, SecretView,
+    StartRequest, StepView, Summary, TenantDetail, TenantView, TokenView, WaitingOn,
 };
 
 use crate::proto;
@@ -114,6 +114,18 @@ fn invalid(error: UnknownStatus) -> ApiError {
 /// A JSON text that may be left out.
 pub(crate) fn or_default(text: String, default: &str) -> String {
     if text.is_empty() { default.to_owned() } else { text }
+}
+
+impl From<NodeView> for proto::Node {
+    fn from(from: NodeView) -> Self {
+        Self {
+            name: from.name,
+            incarnation: from.incarnation,
+            lease_left_ms: u64::try_from(from.lease_left.as_millis()).unwrap_or(u64::MAX),
+            executions: from.executions,
+            is_this: from.is_this,
+        }
+    }
 }
 
 impl From<ComponentInfo> for proto::Component {

@@ -18,8 +18,8 @@ use shapes::{
     RemovedJson, ResultJson, StatusJson, SummaryJson,
 };
 use tenants::{
-    ActJson, AuditJson, CallerJson, QuotaJson, RotatedJson, SecretJson, SecretsJson, TenantDetailJson, TenantJson,
-    TenantsJson, TokenJson, TokensJson,
+    ActJson, AuditJson, CallerJson, NodeJson, NodesJson, QuotaJson, RotatedJson, SecretJson, SecretsJson,
+    TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson,
 };
 
 /// A moment as RFC 3339 in UTC with milliseconds.
@@ -231,6 +231,18 @@ pub fn bulk_jobs(all: &proto::BulkJobsResponse) -> String {
 pub fn bulk_detail(detail: &proto::BulkJobDetail) -> String {
     let job = detail.job.clone().unwrap_or_default();
     line(&BulkDetailJson { job: BulkJobJson::from(&job), refusals: detail.refusals.iter().map(Into::into).collect() })
+}
+
+/// An engine with a lease on the database.
+#[must_use]
+pub fn node(node: &proto::Node) -> String {
+    line(&NodeJson::from(node))
+}
+
+/// The engines that share the database.
+#[must_use]
+pub fn nodes(all: &proto::NodesResponse) -> String {
+    line(&NodesJson { nodes: all.nodes.iter().map(Into::into).collect() })
 }
 
 /// Tokens without their secrets.

@@ -17,6 +17,7 @@ mod history;
 mod layout;
 mod link;
 mod logs;
+mod nodes;
 mod overview;
 mod parts;
 mod read;
@@ -113,6 +114,7 @@ fn pages() -> Pages {
         .form("/approvals/{id}/reject", "Reject", approvals::reject)
         .page("/components", "Components", components::show)
         .page("/audit", "Audit", audit::show)
+        .page("/nodes", "Nodes", nodes::show)
         .page("/secrets", "Secrets", secrets::show)
         .form("/secrets", "SetSecret", secrets::set)
         .form("/secrets/{name}/delete", "DeleteSecret", secrets::delete)

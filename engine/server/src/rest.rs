@@ -115,6 +115,7 @@ fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(secrets::set, secrets::list))
         .routes(routes!(secrets::delete))
         .routes(routes!(secrets::rotate_key))
+        .routes(routes!(tenants::nodes))
         .routes(routes!(tenants::audit));
     let (router, mut document) = router.split_for_parts();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));

@@ -198,6 +198,11 @@ impl Verbs for Service {
         Ok(Response::new(job.into()))
     }
 
+    async fn nodes(&self, request: Request<proto::NodesRequest>) -> Answer<proto::NodesResponse> {
+        let nodes = self.engine.nodes(&self.caller(&request).await?).await.map_err(refusal)?;
+        Ok(Response::new(proto::NodesResponse { nodes: nodes.into_iter().map(Into::into).collect() }))
+    }
+
     async fn history(&self, request: Request<proto::HistoryRequest>) -> Answer<Self::HistoryStream> {
         let (engine, access) = (self.of(&request).await?, Access::of(&request)?);
         let request = request.into_inner();

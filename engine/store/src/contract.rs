@@ -14,7 +14,8 @@ use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
 use crate::model::{
     AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, Count, ExecutionKey, ExecutionRow,
-    Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
+    Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, StatusCounts, Sweep,
+    TenantId,
 };
 use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
@@ -39,6 +40,9 @@ pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkS
     /// Ends the leases that have run out, so that the executions that they had claimed are free. Returns the number of
     /// these leases. For an execution that could have moved, one more crash is counted at its position (L18).
     fn expire_leases(&self) -> StoreFuture<'_, u64>;
+
+    /// The nodes whose leases have not ended, by name.
+    fn nodes(&self) -> StoreFuture<'_, Vec<NodeRow>>;
 
     // -- executions --
 

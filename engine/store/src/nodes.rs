@@ -9,10 +9,10 @@ use crate::crashes::free_suspects;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::error::StoreError;
-use crate::model::{ExecutionKey, Incarnation, Lease};
+use crate::model::{ExecutionKey, Incarnation, Lease, NodeRow};
 use crate::receipts::BatchReceipts;
 use crate::reference_time::keep_time;
-use crate::sql::{Rows, Session, Statement};
+use crate::sql::{Row, Rows, Session, Statement};
 use crate::{crashes, executions};
 
 /// Ended incarnations are kept for this long, for nodes that still ask about their last batch.
@@ -101,6 +101,25 @@ pub(crate) async fn end(database: &Database, incarnation: Incarnation) -> Result
     retire(&mut session, &ended).await?;
     session.commit().await?;
     Ok(owned)
+}
+
+/// See [`crate::Store::nodes`].
+pub(crate) async fn list(database: &Database) -> Result<Vec<NodeRow>, DbError> {
+    static STANDING: Statement = Statement::new(
+        "select n.name, n.incarnation,
+            case when l.expires_at > n.lengthened_until then l.expires_at else n.lengthened_until end - {clock},
+            (select count(*) from executions e where e.owner = n.incarnation)
+        from nodes n join leases l on l.incarnation = n.incarnation
+        where n.ended_at is null
+        order by n.name",
+    );
+    let rows = database.background().await?.rows(&STANDING, &[]).await?;
+    let read = |mut row: Row| {
+        let (name, incarnation) = (row.text()?, Incarnation(row.int()?));
+        let left_ms = u64::try_from(row.int()?).unwrap_or_default();
+        Ok(NodeRow { name, incarnation, lease_left: Duration::from_millis(left_ms), executions: row.count()? })
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// See [`crate::Store::expire_leases`].

@@ -27,7 +27,8 @@ use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
 use crate::model::{
     AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, Count, ExecutionKey, ExecutionRow,
-    Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
+    Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, StatusCounts, Sweep,
+    TenantId,
 };
 use crate::program_ids::ProgramIds;
 use crate::removal::{Removable, Version};
@@ -129,6 +130,10 @@ impl Store for SqlStore {
 
     fn expire_leases(&self) -> StoreFuture<'_, u64> {
         self.run(async move { nodes::expire_leases(&self.database).await })
+    }
+
+    fn nodes(&self) -> StoreFuture<'_, Vec<NodeRow>> {
+        self.run(async move { nodes::list(&self.database).await })
     }
 
     fn claim(&self, incarnation: Incarnation, filter: ClaimFilter) -> StoreFuture<'_, Vec<Claimed>> {

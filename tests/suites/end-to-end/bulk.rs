@@ -23,6 +23,9 @@ fn another_engine_goes_on_with_the_job_of_a_killed_one() {
     start_many(&one, "", &sleepers("a", 500, &json!({})));
     all_sleep(&one, 500);
     let two = Engine::beside(&one);
+    let nodes = two.json(&["nodes"]);
+    let answers: Vec<bool> = nodes.as_array().unwrap().iter().map(|node| node["is_this"] == true).collect();
+    assert!(answers.len() == 2 && answers.contains(&true) && answers.contains(&false), "{nodes}");
     one.ok(&["bulk", "cancel", "--all", "--at-most", "500", "--id", "j"]);
     let done = |engine: &Engine| engine.json(&["bulk", "show", "j"])["done"].as_u64().unwrap();
     until("it is under way", || (done(&one) > 0).then_some(()));

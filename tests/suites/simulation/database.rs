@@ -11,8 +11,8 @@ use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
     Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Batch, Chunk, ClaimFilter, Claimed, Command,
     Component, ComponentStore, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
-    IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store,
-    StoreError, StoreFuture, Sweep, Tenant, TenantId, Token, Upload, Version,
+    IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, Removable, StatusCounts,
+    Store, StoreError, StoreFuture, Sweep, Tenant, TenantId, Token, Upload, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -184,6 +184,10 @@ impl Store for Link {
 
     fn expire_leases(&self) -> StoreFuture<'_, u64> {
         self.call(|memory| memory.expire_leases())
+    }
+
+    fn nodes(&self) -> StoreFuture<'_, Vec<NodeRow>> {
+        self.read(|memory| memory.nodes())
     }
 
     fn claim(&self, incarnation: Incarnation, filter: ClaimFilter) -> StoreFuture<'_, Vec<Claimed>> {

@@ -9,6 +9,7 @@ mod dev;
 mod identity;
 mod links;
 mod list;
+mod nodes;
 mod people;
 mod read;
 mod secret;

@@ -193,3 +193,36 @@ impl From<&proto::Quota> for QuotaJson {
         Self { max: from.max, is_set: from.is_set, used: from.used }
     }
 }
+
+/// The engines that share the database, by name.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Nodes)]
+pub(crate) struct NodesJson<'a> {
+    pub(super) nodes: Vec<NodeJson<'a>>,
+}
+
+/// An engine with a lease on the database.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Node)]
+pub(crate) struct NodeJson<'a> {
+    pub(super) name: &'a str,
+    pub(super) incarnation: i64,
+    /// 0 if the lease is over and other engines have yet to notice.
+    pub(super) lease_left_ms: u64,
+    /// How many executions it has claimed.
+    pub(super) executions: u64,
+    /// Whether it is the engine that answers.
+    pub(super) is_this: bool,
+}
+
+impl<'a> From<&'a proto::Node> for NodeJson<'a> {
+    fn from(from: &'a proto::Node) -> Self {
+        Self {
+            name: &from.name,
+            incarnation: from.incarnation,
+            lease_left_ms: from.lease_left_ms,
+            executions: from.executions,
+            is_this: from.is_this,
+        }
+    }
+}

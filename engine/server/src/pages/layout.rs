@@ -92,6 +92,7 @@ fn navigation(caller: &Caller, section: &str) -> Markup {
         ("/secrets", "Secrets", Action::Secrets),
         ("/tokens", "Tokens", Action::Tokens),
         ("/tenants", "Tenants", Action::Tenants),
+        ("/nodes", "Nodes", Action::Metrics),
     ];
     html! {
         header {

@@ -13,7 +13,9 @@ use super::problem::Problems;
 use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};
 use crate::access::Access;
-use crate::json::tenants::{AuditJson, CallerJson, TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson};
+use crate::json::tenants::{
+    AuditJson, CallerJson, NodesJson, TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson,
+};
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::span::Span;
@@ -231,4 +233,17 @@ pub(super) async fn audit(
     query.end()?;
     let page = service.audit(asked(access, request)).await?.into_inner();
     Ok(json(crate::json::audit(&page)))
+}
+
+/// The engines that share the database, by name.
+#[utoipa::path(get, path = "/v1/nodes", operation_id = "Nodes", tag = "server",
+    responses((status = 200, body = NodesJson), Problems))]
+pub(super) async fn nodes(
+    State(service): State<Shared>,
+    access: Access,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    query.end()?;
+    let all = service.nodes(asked(access, proto::NodesRequest {})).await?.into_inner();
+    Ok(json(crate::json::nodes(&all)))
 }

@@ -9,6 +9,7 @@ use crate::bench::{Bench, LONG, batch, events, key, release};
 use crate::on_all;
 
 on_all!(
+    standing_nodes_are_listed_with_what_they_have,
     a_lease_is_renewed_while_it_stands,
     l11_an_expired_lease_is_never_renewed,
     what_an_expired_node_had_claimed_is_taken_over,
@@ -115,4 +116,15 @@ async fn many_starts_of_one_node_leave_one_incarnation(bench: Bench) {
     }
     assert_eq!(bench.meddle("select count(*) from nodes where ended_at is null").await, 1);
     assert!(standing >= 1);
+}
+
+async fn standing_nodes_are_listed_with_what_they_have(bench: Bench) {
+    let (one, two) = (bench.lease("one").await, bench.lease("two").await);
+    bench.started(two, "a").await;
+    let listed = bench.nodes().await.unwrap();
+    let told: Vec<_> = listed.iter().map(|node| (node.name.as_str(), node.incarnation, node.executions)).collect();
+    assert_eq!(told, [("one", one, 0), ("two", two, 1)]);
+    assert!(listed.iter().all(|node| node.lease_left > std::time::Duration::from_secs(300)), "{listed:?}");
+    bench.end_lease(one).await.unwrap();
+    assert_eq!(bench.nodes().await.unwrap().len(), 1);
 }

@@ -20,8 +20,8 @@ use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
     Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Batch, Chunk, ClaimFilter, Claimed, Command,
     Component, ComponentStore, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
-    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreError,
-    StoreFuture, Sweep, TenantId, Upload, Version,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, Removable, StatusCounts, Store,
+    StoreError, StoreFuture, Sweep, TenantId, Upload, Version,
 };
 use tokio::sync::broadcast;
 
@@ -94,6 +94,10 @@ impl Store for MemoryStore {
 
     fn expire_leases(&self) -> StoreFuture<'_, u64> {
         self.transact(Tables::expire_leases)
+    }
+
+    fn nodes(&self) -> StoreFuture<'_, Vec<NodeRow>> {
+        self.transact(|tables| tables.nodes())
     }
 
     fn claim(&self, incarnation: Incarnation, filter: ClaimFilter) -> StoreFuture<'_, Vec<Claimed>> {

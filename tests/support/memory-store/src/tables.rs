@@ -6,7 +6,7 @@ use std::time::Duration;
 use cerebelum_history::{CallName, Position, Scope, Timestamp};
 use cerebelum_store::{
     AppendError, ApprovalLink, ApprovalRow, CallRow, Chunk, Claimed, Component, Egress, ExecutionKey, ExecutionRow,
-    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Progress, Tenant, TenantId, Token,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Progress, Tenant, TenantId, Token,
 };
 
 use crate::audit::StoredAct;
@@ -183,6 +183,19 @@ impl Tables {
     }
 
     /// The outcome of the append with this id, if it happened.
+    pub(crate) fn nodes(&self) -> Vec<NodeRow> {
+        let standing = self.nodes.iter().filter(|(_, node)| !node.is_over);
+        let row = |(incarnation, node): (&Incarnation, &Node)| NodeRow {
+            name: node.name.clone(),
+            incarnation: *incarnation,
+            lease_left: Duration::from_millis(node.expires_at.since(self.now)),
+            executions: self.executions.values().filter(|row| row.owner == Some(*incarnation)).count() as u64,
+        };
+        let mut rows: Vec<NodeRow> = standing.map(row).collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows
+    }
+
     pub(crate) fn is_not_over(&self, incarnation: Incarnation) -> bool {
         self.nodes.get(&incarnation).is_some_and(|node| !node.is_over)
     }

@@ -137,7 +137,7 @@ let toggle = () => {};
 
 // Keys ----------------------------------------------------------------------------------------------------------------
 
-const PLACES = { e: "/executions", a: "/approvals", c: "/components", o: "/" };
+const PLACES = { e: "/executions", a: "/approvals", c: "/components", n: "/nodes", o: "/" };
 let before = "";
 
 function key(event) {
