@@ -14,6 +14,7 @@ mod pages;
 mod places;
 pub mod proto;
 mod rest;
+mod scrape;
 mod service;
 mod span;
 mod starts;

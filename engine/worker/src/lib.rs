@@ -70,6 +70,7 @@ pub use env::{ComponentLoader, Env, Fetching, Grants, Guest, HttpClient, Program
 pub use fail::on_fail_point;
 pub use identity::{Action, Caller, Role, may};
 pub use links::{ApprovalLinkView, CreatedLink, LINK_PATH, LinkRequest, LinkState, LinkView};
+pub use metrics::PREFIX as METRICS_PREFIX;
 pub use quotas::Quota;
 pub use secrets::SecretView;
 pub use tenancy::{CreatedToken, QuotaView, TenantDetail, TenantView, TokenRequest, TokenView, create_token_in};

@@ -48,7 +48,7 @@ impl Supervisor {
                 self.broken.send_replace(Some(format!("the core task `{task}` ended again and again: {why}")));
             }
             tracing::error!(task, why, "a core task ended: it begins again");
-            self.metrics.core_task_restarts.inc();
+            self.metrics.executions.core_task_restarts.inc();
             self.runtime.sleep(RESTART_PAUSE).await;
         }
     }

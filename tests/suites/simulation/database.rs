@@ -8,10 +8,11 @@ use std::time::Duration;
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
     Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalLink, ApprovalPage, AuditFilter, AuditPage,
-    AuditStore, Batch, Chunk, ClaimFilter, Claimed, Command, Component, ComponentStore, Egress, ExecutionDetail,
-    ExecutionKey, ExecutionRow, Existing, Filter, FoundLink, HistoryPart, IdentityStore, InboxCursor, InboxRow,
-    Incarnation, Lease, LinkOutcome, LinkStore, LogRow, NewLink, Page, Progress, Removable, SecretChange, SecretStore,
-    StatusCounts, Store, StoreError, StoreFuture, Sweep, Tenant, TenantId, Token, Upload, Version,
+    AuditStore, Backlog, Batch, Chunk, ClaimFilter, Claimed, Command, Component, ComponentStore, ConnectionCounts,
+    Egress, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, FoundLink, HistoryPart, IdentityStore,
+    InboxCursor, InboxRow, Incarnation, Lease, LinkOutcome, LinkStore, LogRow, NewLink, Page, Progress, Removable,
+    SecretChange, SecretStore, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, Tenant, TenantId,
+    Token, Upload, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -294,8 +295,16 @@ impl Store for Link {
         self.call(move |memory| memory.answer(answer, act))
     }
 
-    fn transactions(&self) -> u64 {
-        0
+    fn backlog(&self) -> StoreFuture<'_, Backlog> {
+        self.read(|memory| memory.backlog())
+    }
+
+    fn metrics(&self) -> StoreMetrics {
+        StoreMetrics::default()
+    }
+
+    fn connections(&self) -> ConnectionCounts {
+        ConnectionCounts::default()
     }
 
     fn now(&self) -> StoreFuture<'_, Timestamp> {

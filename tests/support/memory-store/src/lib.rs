@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Batch, Chunk, ClaimFilter, Claimed, Command,
-    Component, ComponentStore, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart, InboxCursor,
-    InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts, Store, StoreError, StoreFuture,
-    Sweep, TenantId, Upload, Version,
+    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, Chunk, ClaimFilter, Claimed,
+    Command, Component, ComponentStore, ConnectionCounts, ExecutionDetail, ExecutionKey, ExecutionRow, Existing,
+    Filter, HistoryPart, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, Removable, StatusCounts,
+    Store, StoreError, StoreFuture, StoreMetrics, Sweep, TenantId, Upload, Version,
 };
 use tokio::sync::broadcast;
 
@@ -186,8 +186,16 @@ impl Store for MemoryStore {
         self.act(act, |tables| tables.answer(answer), answered)
     }
 
-    fn transactions(&self) -> u64 {
-        0
+    fn backlog(&self) -> StoreFuture<'_, Backlog> {
+        self.transact(|tables| tables.backlog())
+    }
+
+    fn metrics(&self) -> StoreMetrics {
+        StoreMetrics::default()
+    }
+
+    fn connections(&self) -> ConnectionCounts {
+        ConnectionCounts::default()
     }
 
     fn now(&self) -> StoreFuture<'_, Timestamp> {
