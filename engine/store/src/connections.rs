@@ -13,7 +13,8 @@ use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::db_error::Error;
-use crate::model::{ConnectionCounts, TenantId};
+use crate::metrics::ConnectionCounts;
+use crate::model::TenantId;
 use crate::walls::NAME_TENANT;
 
 /// The longest that a caller waits for a free connection, including the time to connect.

@@ -11,11 +11,10 @@ use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
 use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
-use crate::metrics::StoreMetrics;
+use crate::metrics::{Backlog, ConnectionCounts, StoreMetrics};
 use crate::model::{
-    AnswerOutcome, AppendError, ApprovalPage, Backlog, Batch, Chunk, Claimed, Component, ConnectionCounts,
-    ExecutionKey, ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress,
-    StatusCounts, Sweep, TenantId,
+    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, Existing,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
 };
 use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};

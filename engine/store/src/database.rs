@@ -15,7 +15,8 @@ use crate::connections::{ConnectionLiveness, Connections, LEND_TIMEOUT, Pooled, 
 use crate::db_error::{DbError, Error, ErrorClass, cause, severity, state};
 use crate::error::StoreError;
 use crate::file_lock::WatchedFile;
-use crate::model::{ConnectionCounts, TenantId};
+use crate::metrics::ConnectionCounts;
+use crate::model::TenantId;
 use crate::reference_time;
 use crate::schema::{POSTGRES_SCHEMA, SQLITE_SCHEMA};
 use crate::sql::{Blocking, Conn, Row, STATEMENTS_MAX, Script, Session, SqliteConn, SqliteFile};

@@ -56,7 +56,7 @@ pub use describe::ExecutionDetail;
 pub use error::StoreError;
 pub use identity::{Tenant, Token};
 pub use links::{Allowed, ApprovalLink, FoundLink, LinkOutcome, NewLink};
-pub use metrics::StoreMetrics;
+pub use metrics::{BACKLOG_MAX, Backlog, ConnectionCounts, StoreMetrics};
 pub use model::*;
 pub use removal::{Removable, Version};
 pub use requests::*;

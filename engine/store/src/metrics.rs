@@ -11,6 +11,28 @@ use crate::error::StoreError;
 
 const SECONDS: [f64; 11] = [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0];
 
+/// The executions that no node has claimed although their time has come. Those that only have unread messages are not
+/// among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Their number; counting stops at [`BACKLOG_MAX`].
+    pub due: u64,
+    /// How long the oldest of them has been due, in milliseconds.
+    pub oldest_ms: u64,
+}
+
+/// The most executions that [`Backlog::due`] counts.
+pub const BACKLOG_MAX: u32 = 10_000;
+
+/// Open connections to the database, without the one that listens for hints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    /// Connections with an operation under way.
+    pub used: u64,
+    /// The others.
+    pub idle: u64,
+}
+
 /// What an operation of the store is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {

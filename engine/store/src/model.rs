@@ -452,28 +452,6 @@ pub struct Claimed {
     pub leaves_others: bool,
 }
 
-/// The executions that no node has claimed although their time has come. Those that only have unread messages are not
-/// among them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Their number; counting stops at [`BACKLOG_MAX`].
-    pub due: u64,
-    /// How long the oldest of them has been due, in milliseconds.
-    pub oldest_ms: u64,
-}
-
-/// The most executions that [`Backlog::due`] counts.
-pub const BACKLOG_MAX: u32 = 10_000;
-
-/// Open connections to the database, without the one that listens for hints.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ConnectionCounts {
-    /// Connections with an operation under way.
-    pub used: u64,
-    /// The others.
-    pub idle: u64,
-}
-
 /// A page of a sweep: executions that no node has claimed, checked one after the other.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sweep {

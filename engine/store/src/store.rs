@@ -21,11 +21,10 @@ use crate::executions::StoredRow;
 use crate::hints::Hints;
 use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
-use crate::metrics::{Operation, StoreMetrics};
+use crate::metrics::{Backlog, ConnectionCounts, Operation, StoreMetrics};
 use crate::model::{
-    AnswerOutcome, AppendError, ApprovalPage, Backlog, Batch, Chunk, Claimed, Component, ConnectionCounts,
-    ExecutionKey, ExecutionRow, Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress,
-    StatusCounts, Sweep, TenantId,
+    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, Existing,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
 };
 use crate::program_ids::ProgramIds;
 use crate::removal::{Removable, Version};

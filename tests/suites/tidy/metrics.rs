@@ -115,7 +115,9 @@ fn what_is_documented_is_used_and_nothing_else() {
             }
             known.extend(its.iter().cloned());
             let has = |label: &&String| its.contains(*label) || OF_ALL.contains(&label.as_str());
-            problems.extend(labels.iter().filter(|label| !has(label)).map(|label| format!("{name} has no `{label}`: {query}")));
+            problems.extend(
+                labels.iter().filter(|label| !has(label)).map(|label| format!("{name} has no `{label}`: {query}")),
+            );
             used.insert(metric);
         }
         let strange = grouped(&query).into_iter().filter(|label| !known.contains(label));
@@ -129,7 +131,8 @@ fn what_is_documented_is_used_and_nothing_else() {
 
 #[test]
 fn counters_and_only_counters_end_in_total() {
-    let wrong = documented().into_iter().filter(|(name, metric)| name.ends_with("_total") != (metric.kind == "counter"));
+    let wrong =
+        documented().into_iter().filter(|(name, metric)| name.ends_with("_total") != (metric.kind == "counter"));
     complain(&wrong.map(|(name, metric)| format!("{name} is a {}", metric.kind)).collect::<Vec<_>>());
 }
 
@@ -155,7 +158,8 @@ fn each_alert_leads_to_its_section_and_each_section_has_an_alert() {
 
 #[test]
 fn a_query_is_read_as_prometheus_reads_it() {
-    let query = r#"sum by (job, le) (rate(cerebelum_a_bucket{job=~"$job", status!="x"}[5m])) / process_b and up{job="c"} == 0"#;
+    let query =
+        r#"sum by (job, le) (rate(cerebelum_a_bucket{job=~"$job", status!="x"}[5m])) / process_b and up{job="c"} == 0"#;
     let found = series(query);
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["cerebelum_a_bucket", "process_b", "up"]);

@@ -26,8 +26,8 @@ pub(crate) struct Measured {
     pub(crate) usage: SandboxUsage,
     pub(crate) idle_guests: u64,
     pub(crate) guests_started: u64,
-    pub(crate) host_bytes: u64,
-    pub(crate) host_bytes_max: u64,
+    /// Held and allowed, for executions that hold little and for those that hold much.
+    pub(crate) host_bytes: [(u64, u64); 2],
     pub(crate) connections: ConnectionCounts,
     pub(crate) lost_log_lines: Option<u64>,
 }
@@ -87,11 +87,20 @@ impl Measured {
         for (name, help, bytes) in [
             ("guest_memory", "Linear memory of all guests", memory_bytes),
             ("guest_memory_limit", "The most linear memory that guests may have", memory_bytes_max),
-            ("host_memory", "Host memory held for guests and clients", self.host_bytes),
-            ("host_memory_limit", "Above this much host memory, large executions wait", self.host_bytes_max),
         ] {
             registry.register_with_unit(name, help, Unit::Bytes, gauge(bytes));
         }
+        let [small, large] = self.host_bytes;
+        let help = "Host memory held for guests and clients, by the size of the executions that hold it";
+        registry.register_with_unit(
+            "host_memory",
+            help,
+            Unit::Bytes,
+            by("size", [("small", small.0), ("large", large.0)]),
+        );
+        let help = "Above this much host memory, executions of this size wait";
+        let limit = by("size", [("small", small.1), ("large", large.1)]);
+        registry.register_with_unit("host_memory_limit", help, Unit::Bytes, limit);
     }
 }
 
