@@ -29,11 +29,14 @@ const PROBE: usize = 3;
 /// What matches no method or route. What strangers make up is no label.
 const OTHER: &str = "other";
 
+/// Histograms by one label.
+type Histograms = Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>;
+
 /// What the server measures of requests. Clones measure the same.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestMetrics {
     requests: Family<[(&'static str, String); 3], Counter>,
-    seconds: Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>,
+    seconds: Histograms,
     in_flight: Family<[(&'static str, &'static str); 1], Gauge>,
     /// In the order of [`PROTOCOLS`].
     of_protocol: [(Histogram, Gauge); PROTOCOLS.len()],

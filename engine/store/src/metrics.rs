@@ -86,10 +86,13 @@ struct OfOperation {
     errors: [Counter; KINDS.len()],
 }
 
+/// Histograms by one label.
+type Histograms = Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>;
+
 /// The metrics of a store. Clones measure the same.
 #[derive(Debug, Clone)]
 pub struct StoreMetrics {
-    seconds: Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>,
+    seconds: Histograms,
     errors: Family<[(&'static str, &'static str); 2], Counter>,
     /// In the order of [`Operation::ALL`], so that no operation looks anything up.
     operations: [OfOperation; Operation::ALL.len()],

@@ -8,7 +8,10 @@ use cerebelum_server::proto::engine_client::EngineClient;
 use serde_json::json;
 use test_engine::{Cloud, Database, Engine, root, until};
 
-use super::scrapes::{alerts, exposed, run_promtool, scrape};
+use test_postgres::Wire;
+
+use super::scrapes::{alerts, asked, exposed, run_promtool, scrape};
+use crate::tenants::token;
 
 on_both_databases!(
     the_engine_exposes_what_the_page_lists_label_by_label,
@@ -20,6 +23,8 @@ const SERIES_MAX: usize = 2_000;
 /// The longest that a scrape may take; the median of several.
 const SCRAPE_MAX: Duration = Duration::from_millis(50);
 const SCRAPES: usize = 9;
+/// Longer than a token is trusted as it was read.
+const TRUSTED: Duration = Duration::from_secs(5);
 
 /// The type and the labels of each metric.
 type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
@@ -142,4 +147,31 @@ fn five_hundred_workflows_have_few_series_and_a_quick_scrape(database: Database)
     eprintln!("{database:?}: {} series, a scrape takes {median:.1?} (median of {SCRAPES})", series.len());
     assert!(series.len() <= SERIES_MAX, "{} series", series.len());
     assert!(median <= SCRAPE_MAX, "{took:?}");
+}
+
+/// While the database does not answer, who reads the metrics is who read them lately. Nothing else is answered.
+#[test]
+fn a_known_token_reads_the_metrics_while_the_database_is_away() {
+    let wire = Wire::to(&test_postgres::database());
+    let engine = Engine::start_at(wire.url(), &[]);
+    let admin = token(&engine, "", &["--role", "admin", "--name", "ada"]);
+    let viewer = token(&engine, &admin, &["--role", "viewer", "--name", "prometheus"]);
+    let approver = token(&engine, &admin, &["--role", "approver", "--name", "bob"]);
+    let revoked = token(&engine, &admin, &["--role", "viewer", "--name", "eve"]);
+    let status = |token: &str| asked(&engine, &format!("Authorization: Bearer {token}")).unwrap().0;
+    let all = || [&viewer, &approver, &revoked].map(|token| status(token));
+    assert_eq!(all(), [200, 403, 200]);
+    let id = revoked.split('_').nth(1).unwrap();
+    let said = engine.cli(&["--token", &admin, "token", "revoke", id]);
+    assert_eq!(said.code, 0, "{said:?}");
+    until("it is revoked", || (status(&revoked) == 401).then_some(()));
+    wire.take_down();
+    let away = Instant::now();
+    until("no token is trusted as it was read", || (away.elapsed() > TRUSTED).then_some(()));
+    let unknown = format!("{}{}", &viewer[..viewer.len() - 8], "00000000");
+    assert_eq!((all(), status(&unknown)), ([200, 403, 503], 503));
+    let (code, metrics) = asked(&engine, &format!("Authorization: Bearer {viewer}")).unwrap();
+    assert!(code == 200 && metrics.contains("\ncerebelum_ready "), "{metrics}");
+    let said = engine.cli(&["--token", &viewer, "list"]);
+    assert_eq!(said.code, 4, "only the metrics are answered: {said:?}");
 }

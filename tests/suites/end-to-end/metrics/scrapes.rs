@@ -16,15 +16,22 @@ pub(crate) type Scrape = Option<BTreeMap<String, f64>>;
 
 /// What the engine exposes, in the format that this header accepts.
 pub(crate) fn exposed(engine: &Engine, accept: &str) -> std::io::Result<String> {
+    let (status, body) = asked(engine, &format!("Accept: {accept}"))?;
+    assert_eq!(status, 200, "{body}");
+    Ok(body)
+}
+
+/// The status and the body of the answer to a request for the metrics with this header.
+pub(crate) fn asked(engine: &Engine, header: &str) -> std::io::Result<(u16, String)> {
     let host = engine.url().trim_start_matches("http://");
     let mut stream = TcpStream::connect(host)?;
     stream.set_read_timeout(Some(SCRAPE_MAX))?;
-    write!(stream, "GET /metrics HTTP/1.0\r\nHost: {host}\r\nAccept: {accept}\r\n\r\n")?;
+    write!(stream, "GET /metrics HTTP/1.0\r\nHost: {host}\r\n{header}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a body");
-    assert!(head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200"), "{head}");
-    Ok(body.to_owned())
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.expect("an answer has a status"), body.to_owned()))
 }
 
 /// Scrapes the engine as Prometheus does.
