@@ -64,6 +64,8 @@ fn the_engine_exposes_what_the_page_lists_label_by_label(database: Database) {
     let engine = Engine::start_with(database, &[]);
     engine.upload("test-guests");
     assert_eq!(engine.run("posts", &json!({"base_url": cloud.url(), "paths": ["notes/1"]}))["output"], json!(1));
+    // A request for metrics counts among the requests of the next one.
+    exposed(&engine, "text/plain").unwrap();
     let text = exposed(&engine, "text/plain").unwrap();
     let (is_content, said) = run_promtool(&["check", "metrics"], &text);
     assert!(is_content && said.trim().is_empty(), "promtool check metrics: {said}");
@@ -77,7 +79,9 @@ fn the_engine_exposes_what_the_page_lists_label_by_label(database: Database) {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         samples.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
     };
-    assert_eq!(series(&text), series(&open));
+    let (text, open) = (series(&text), series(&open));
+    let differ: Vec<&String> = text.symmetric_difference(&open).collect();
+    assert!(differ.is_empty(), "{differ:?}");
 }
 
 /// 500 workflows: twenty of the guests' in each of 25 components.
@@ -105,6 +109,21 @@ const WORKFLOWS: [(&str, &str); 20] = [
 ];
 const COMPONENTS: usize = 25;
 
+/// Whether all of these were started. On a busy machine the database may not answer for all at once.
+fn all_started(engine: &Engine, requests: Vec<StartRequest>) -> bool {
+    use cerebelum_server::proto::start_many_response::result::Result::Refused;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answers = runtime.block_on(async {
+        let mut client = EngineClient::connect(engine.url().to_owned()).await.unwrap();
+        client.start_many(futures::stream::iter(requests)).await.unwrap().into_inner().results
+    });
+    let refused: Vec<_> =
+        answers.into_iter().filter_map(|answer| answer.result).filter(|one| matches!(one, Refused(_))).collect();
+    let is_later = |one: &_| matches!(one, Refused(refused) if refused.code == tonic::Code::Unavailable as i32);
+    assert!(refused.iter().all(is_later), "{refused:?}");
+    refused.is_empty()
+}
+
 fn five_hundred_workflows_have_few_series_and_a_quick_scrape(database: Database) {
     let engine = Engine::start(database);
     let component = test_engine::component("test-guests");
@@ -114,18 +133,13 @@ fn five_hundred_workflows_have_few_series_and_a_quick_scrape(database: Database)
     let start = |number: usize, (workflow, input): (&str, &str)| StartRequest {
         workflow: format!("c{number}/{workflow}"),
         input: input.to_owned(),
+        execution_id: Some(format!("{number}-{workflow}")),
         ..StartRequest::default()
     };
-    let requests: Vec<StartRequest> =
-        (0..COMPONENTS).flat_map(|number| WORKFLOWS.map(|workflow| start(number, workflow))).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let refused: Vec<_> = runtime.block_on(async {
-        use cerebelum_server::proto::start_many_response::result::Result::Refused;
-        let mut client = EngineClient::connect(engine.url().to_owned()).await.unwrap();
-        let answers = client.start_many(futures::stream::iter(requests)).await.unwrap().into_inner().results;
-        answers.into_iter().filter_map(|answer| answer.result).filter(|one| matches!(one, Refused(_))).collect()
-    });
-    assert!(refused.is_empty(), "{refused:?}");
+    for number in 0..COMPONENTS {
+        let requests = || WORKFLOWS.map(|workflow| start(number, workflow)).to_vec();
+        until("all are started", || all_started(&engine, requests()).then_some(()));
+    }
     let ended = || engine.metric("cerebelum_executions_ended_total");
     until("all have ended", || (ended() >= (COMPONENTS * WORKFLOWS.len()) as u64).then_some(()));
     let series = scrape(&engine).unwrap();
@@ -164,7 +178,7 @@ fn a_known_token_reads_the_metrics_while_the_database_is_away() {
     let id = revoked.split('_').nth(1).unwrap();
     let said = engine.cli(&["--token", &admin, "token", "revoke", id]);
     assert_eq!(said.code, 0, "{said:?}");
-    until("it is revoked", || (status(&revoked) == 401).then_some(()));
+    until("it is revoked", || (all() == [200, 403, 401]).then_some(()));
     wire.take_down();
     let away = Instant::now();
     until("no token is trusted as it was read", || (away.elapsed() > TRUSTED).then_some(()));
