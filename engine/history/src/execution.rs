@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use changes::{Action, ApprovalEdge, Changes, LogEntry};
+pub use changes::{Action, ApprovalEdge, Changes, EndedStep, LogEntry};
 pub use inbox::{ChildResult, Message, Receipt};
 pub use options::ExecutionOptions;
 

@@ -137,6 +137,38 @@ pub mod kind {
     pub const HTTP_PROTOCOL: &str = "http-protocol";
     /// The response was larger than the limit for responses.
     pub const HTTP_TOO_LARGE: &str = "http-too-large";
+
+    /// All of them.
+    pub const ALL: [&str; 28] = [
+        FAILURE,
+        TRAP,
+        TIMEOUT,
+        DEADLINE,
+        CANCELLED,
+        REJECTED,
+        APPROVAL_TIMEOUT,
+        POLL_EXHAUSTED,
+        POLL_TIMEOUT,
+        MEMORY_LIMIT,
+        CPU_LIMIT,
+        STACK_OVERFLOW,
+        OUTPUT_TOO_LARGE,
+        INVALID_OUTPUT,
+        HISTORY_LIMIT,
+        CALL_LIMIT,
+        ATTRIBUTE_LIMIT,
+        DEADLOCK,
+        ENGINE_FAILURE,
+        NOT_GRANTED,
+        INVALID_ARGUMENT,
+        NOT_FOUND,
+        CONFLICT,
+        SCHEMA_MISMATCH,
+        HTTP_CONNECT,
+        HTTP_TIMEOUT,
+        HTTP_PROTOCOL,
+        HTTP_TOO_LARGE,
+    ];
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ pub use call::{
 };
 pub use event::{Cause, Event, EventData, RULES, Unreadable};
 pub use execution::{
-    Action, ApprovalEdge, Changes, ChildResult, End, Execution, ExecutionOptions, Identity, LogEntry, Message, Moment,
-    Receipt, Snapshot, Target,
+    Action, ApprovalEdge, Changes, ChildResult, End, EndedStep, Execution, ExecutionOptions, Identity, LogEntry,
+    Message, Moment, Receipt, Snapshot, Target,
 };
 pub use failure::{Failure, kind};
 pub use family::{ChildStart, Parent};

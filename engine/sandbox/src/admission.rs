@@ -149,6 +149,16 @@ impl Admission {
         self.admitted[kind.line()].load(Ordering::Relaxed)
     }
 
+    /// The slots that small and large guests have taken, and the memory of all guests.
+    pub(crate) fn taken(&self) -> ([u64; 2], u64) {
+        let occupancy = self.occupancy();
+        let of = |is_large| {
+            let taken = |is_workflow| occupancy.slots[Kind { is_large, is_workflow }.line()];
+            u64::from(taken(true) + taken(false))
+        };
+        ([of(false), of(true)], occupancy.bytes)
+    }
+
     pub(crate) fn count_start(&self) {
         self.started.fetch_add(1, Ordering::Relaxed);
     }

@@ -110,6 +110,12 @@ impl Ledger {
         self.small.held() + self.large.held()
     }
 
+    /// The bytes that are held and their bound, for executions that hold little and for those that hold much.
+    #[must_use]
+    pub fn by_size(&self) -> [(u64, u64); 2] {
+        [&self.small, &self.large].map(|lane| (lane.held(), lane.bytes_max))
+    }
+
     /// Whether there is room for an execution of any size.
     #[must_use]
     pub fn has_room(&self) -> bool {

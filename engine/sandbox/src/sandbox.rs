@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cerebelum_history::Digest;
@@ -15,6 +15,7 @@ use crate::cache::Cache;
 use crate::compile_box::CompileError;
 use crate::compile_pool::CompilePool;
 use crate::engine_pair::EnginePair;
+use crate::metrics::{SandboxMetrics, SandboxUsage};
 use crate::program::{self, Program};
 use crate::refusals::Refusals;
 use crate::{Config, InspectError, LoadError, Manifest, SandboxError};
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     wakes: CompilePool,
     pub(crate) keeping: Keeping,
     refusals: Refusals,
+    metrics: SandboxMetrics,
 }
 
 /// Why a component is prepared.
@@ -93,6 +95,7 @@ impl Sandbox {
             wakes: CompilePool::new("compile", WAKE_PATIENCE)?,
             keeping: Keeping::default(),
             refusals: Refusals::default(),
+            metrics: SandboxMetrics::default(),
             config,
         };
         Ok(Self { shared: Arc::new(shared), shelf: Arc::default() })
@@ -166,6 +169,25 @@ impl Sandbox {
         self.shared.admission.live()
     }
 
+    /// The slots and the memory that guests have.
+    #[must_use]
+    pub fn usage(&self) -> SandboxUsage {
+        let Shared { admission, config, .. } = &*self.shared;
+        let ([small, large], memory_bytes) = admission.taken();
+        SandboxUsage {
+            small: (small, config.small_instances_max.into()),
+            large: (large, config.large_instances_max.into()),
+            memory_bytes,
+            memory_bytes_max: config.memory_bytes_max,
+        }
+    }
+
+    /// What this sandbox measures of itself.
+    #[must_use]
+    pub fn metrics(&self) -> SandboxMetrics {
+        self.shared.metrics.clone()
+    }
+
     /// The number of guests started since the sandbox was created.
     #[must_use]
     pub fn started(&self) -> u64 {
@@ -213,16 +235,19 @@ impl Sandbox {
     ) -> Result<Program, LoadError<E>> {
         let (shared, name) = (Arc::clone(&self.shared), digest.clone());
         if let Some(program) = blocking(move || program::recall(&shared, &name)).await? {
+            self.shared.metrics.artifact_hits.inc();
             return Ok(program);
         }
+        self.shared.metrics.artifact_misses.inc();
         let bytes = bytes.await?;
         let turn = self.shared.pool(purpose).turn().await;
         self.not_refused(digest, purpose)?;
         self.shared.keeping.has_room().await;
         let (shared, name) = (Arc::clone(&self.shared), digest.clone());
         let compiled = blocking(move || {
-            let pool = shared.pool(purpose);
+            let (pool, began) = (shared.pool(purpose), Instant::now());
             let compiled = pool.install(|| program::compile(&shared, &bytes, pool.patience()));
+            shared.metrics.compile_seconds.observe(began.elapsed().as_secs_f64());
             if let Err(CompileError::Invalid(cause) | CompileError::Refused(cause)) = &compiled {
                 shared.remember(&name, purpose, cause);
             }

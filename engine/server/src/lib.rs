@@ -15,6 +15,7 @@ mod pages;
 mod places;
 pub mod proto;
 mod rest;
+mod scrape;
 mod service;
 mod span;
 mod starts;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -23,10 +23,11 @@ use crate::guard::{Origins, PROBES, Walls, guard};
 use crate::intake::Intake;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::engine_server::{EngineServer, SERVICE_NAME};
+use crate::scrape::RequestMetrics;
 use crate::service::Service;
 use crate::streams::stopped;
 use crate::tls::{CertificateFiles, Tls};
-use crate::{answers, connections, intake, pages, rest};
+use crate::{answers, connections, intake, pages, rest, scrape};
 
 /// How long calls under way may take when the engine stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -155,8 +156,10 @@ impl Bound {
 fn router(engine: Engine, stopping: &watch::Receiver<bool>, origins: Origins) -> axum::Router {
     let reporter = HealthReporter::new();
     tokio::spawn(report_health(reporter.clone(), engine.clone(), stopping.clone()));
-    let probes =
-        axum::Router::new().route(PROBES[0], get(healthz)).route(PROBES[1], get(metrics)).with_state(engine.clone());
+    let requests = RequestMetrics::default();
+    let probes = axum::Router::new().route(PROBES[0], get(healthz)).with_state(engine.clone());
+    let scrape = axum::Router::new().route(PROBES[1], get(scrape::metrics));
+    let probes = probes.merge(scrape.with_state((engine.clone(), requests.clone())));
     let budget = Budget::default();
     let service = Arc::new(Service::new(engine.clone(), stopping.clone(), budget.clone()));
     let (rest, operations) = rest::routes(service.clone());
@@ -177,6 +180,7 @@ fn router(engine: Engine, stopping: &watch::Receiver<bool>, origins: Origins) ->
         .layer(middleware::from_fn_with_state(budget, answers::weigh))
         .layer(middleware::from_fn_with_state(gate, admit))
         .layer(middleware::from_fn_with_state(Walls { origins, pages: entries }, guard))
+        .layer(middleware::from_fn_with_state(requests, scrape::measure))
 }
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
@@ -208,11 +212,6 @@ async fn healthz(State(engine): State<Engine>) -> Response {
         Ok(()) => (StatusCode::OK, "ready\n").into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
-}
-
-async fn metrics(State(engine): State<Engine>) -> Response {
-    let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, format)], engine.metrics().await).into_response()
 }
 
 #[cfg(test)]

@@ -88,29 +88,6 @@ async fn http_1_is_served_beside_grpc_and_only_under_names_of_this_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_exposed_is_what_the_page_on_operating_lists() {
-    let served = served().await;
-    let metrics = served.get("/metrics", "localhost").await;
-    let mut exposed: Vec<_> = metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE "))
-        // The type of a counter has the name without the suffix of its value.
-        .map(|line| line.strip_suffix(" counter").map_or(line.to_owned(), |name| format!("{name}_total counter")))
-        .collect();
-    let page = include_str!("../../../docs/operating.md");
-    let mut listed: Vec<_> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `cerebelum_")?.split_once(" | "))
-        .map(|(name, rest)| (name.split(['{', '`']).next().unwrap(), rest.split_once(" | ").unwrap().0))
-        .map(|(name, kind)| format!("cerebelum_{name} {kind}"))
-        .collect();
-    exposed.sort();
-    listed.sort();
-    assert_eq!(exposed, listed);
-    served.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn health_and_reflection_know_the_engine() {
     let served = served().await;
     let mut health = HealthClient::new(served.channel().await);

@@ -9,6 +9,7 @@ use crate::db_error::DbError;
 use crate::error::StoreError;
 use crate::executions::{StoredRow, ends};
 use crate::load::{brings, fitting, read, with_state};
+use crate::metrics::{BACKLOG_MAX, Backlog};
 use crate::model::{Claimed, ExecutionKey, Incarnation, State};
 use crate::nodes;
 use crate::requests::{ClaimFilter, SMALL_BYTES, Size};
@@ -159,6 +160,40 @@ pub(crate) async fn next_due(database: &Database, now: Timestamp) -> Result<Opti
     let (due, has_suspects) = (row.opt_at()?, row.flag()?);
     let look_again = has_suspects.then(|| now.plus(crashes::LOOK_AGAIN_MS));
     Ok(due.into_iter().chain(look_again).min())
+}
+
+/// See [`crate::Store::backlog`]. An execution that can move at once has been due since its last event.
+pub(crate) async fn backlog(database: &Database, now: Timestamp) -> Result<Backlog, DbError> {
+    static BACKLOG: Statement = Statement::new(concat!(
+        "select
+            (select count(*) from (select 1 from executions e where ",
+        free!(),
+        " and ",
+        wake!(),
+        " <= $1 limit $2) as due),
+            (select min(since) from (select e.stamp as since from executions e where ",
+        free!(),
+        " and ",
+        wake!(),
+        " = 0 limit $2) as at_once),
+            (select min(since) from (select ",
+        wake!(),
+        " as since from executions e where ",
+        free!(),
+        " and ",
+        wake!(),
+        " > 0 and ",
+        wake!(),
+        " <= $1 order by ",
+        wake!(),
+        " limit 1) as timed)",
+    ));
+    let mut session = database.background().await?;
+    let mut rows = session.rows(&BACKLOG, &[now.into(), BACKLOG_MAX.into()]).await?;
+    let row = rows.first_mut().expect("a select without a table has one row");
+    let (due, at_once, timed) = (row.count()?, row.opt_at()?, row.opt_at()?);
+    let oldest_ms = at_once.into_iter().chain(timed).min().map_or(0, |since| now.since(since));
+    Ok(Backlog { due, oldest_ms })
 }
 
 /// The executions that were picked for a node, and the damaged ones that must not be run.

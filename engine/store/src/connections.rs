@@ -13,6 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::db_error::Error;
+use crate::metrics::ConnectionCounts;
 use crate::model::TenantId;
 use crate::walls::NAME_TENANT;
 
@@ -65,6 +66,13 @@ impl<O: Opener<Error = Error>> Connections<O> {
     pub(crate) fn new(opener: O, max: usize) -> Self {
         let pool = Pool::builder(opener).max_size(max).queue_mode(QueueMode::Lifo);
         Self(pool.build().expect("without timeouts of its own a pool asks for no runtime"))
+    }
+
+    /// The open connections.
+    pub(crate) fn counts(&self) -> ConnectionCounts {
+        let status = self.0.status();
+        let idle = status.available.min(status.size);
+        ConnectionCounts { used: (status.size - idle) as u64, idle: idle as u64 }
     }
 
     /// Waits for a free connection.

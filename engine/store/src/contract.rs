@@ -12,6 +12,7 @@ use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
 use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
+use crate::metrics::{Backlog, ConnectionCounts, StoreMetrics};
 use crate::model::{
     AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, Count, ExecutionKey, ExecutionRow,
     Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, StatusCounts, Sweep,
@@ -51,6 +52,8 @@ pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkS
     fn claim(&self, incarnation: Incarnation, filter: ClaimFilter) -> StoreFuture<'_, Vec<Claimed>>;
     /// The time at which the next free execution becomes due.
     fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>>;
+    /// The free executions whose time has come.
+    fn backlog(&self) -> StoreFuture<'_, Backlog>;
     /// Writes batches in one transaction, in order. Each batch is accepted or refused alone (L4). `id` settles an
     /// unknown COMMIT: a repeated call with the id of an applied one returns the same results. Most of the time here is
     /// spent waiting for the disk, so that many batches at once cost little more than one.
@@ -101,8 +104,10 @@ pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkS
     /// link and puts the message into its execution's inbox in the same transaction (L9).
     fn answer(&self, answer: Answer, act: Option<Act>) -> StoreFuture<'_, AnswerOutcome>;
 
-    /// The number of transactions that this process has begun, reads included.
-    fn transactions(&self) -> u64;
+    /// What this store measures of itself.
+    fn metrics(&self) -> StoreMetrics;
+    /// The connections that are open at this moment.
+    fn connections(&self) -> ConnectionCounts;
     /// The database's clock, without its jumps.
     fn now(&self) -> StoreFuture<'_, Timestamp>;
     /// Executions that messages from other nodes or clients may have moved. These are only hints. The channel ends with

@@ -15,6 +15,7 @@ use crate::connections::{ConnectionLiveness, Connections, LEND_TIMEOUT, Pooled, 
 use crate::db_error::{DbError, Error, ErrorClass, cause, severity, state};
 use crate::error::StoreError;
 use crate::file_lock::WatchedFile;
+use crate::metrics::ConnectionCounts;
 use crate::model::TenantId;
 use crate::reference_time;
 use crate::schema::{POSTGRES_SCHEMA, SQLITE_SCHEMA};
@@ -150,6 +151,20 @@ impl Database {
             }
             Self::Postgres { leases, .. } => on_server(leases).await?,
         }))
+    }
+
+    /// The open connections.
+    pub(crate) fn connections(&self) -> ConnectionCounts {
+        let counts = match self {
+            Self::Sqlite { writer, readers, clients } => vec![writer.counts(), readers.counts(), clients.counts()],
+            Self::Postgres { pool, clients, background, leases, .. } => {
+                vec![pool.counts(), clients.counts(), background.counts(), leases.counts()]
+            }
+        };
+        counts.into_iter().fold(ConnectionCounts::default(), |all, one| ConnectionCounts {
+            used: all.used + one.used,
+            idle: all.idle + one.idle,
+        })
     }
 
     async fn reader(&self, pace: Blocking) -> Result<Conn, Error> {

@@ -1,7 +1,6 @@
 //! The store over a SQL database: the methods of the trait, which call the functions of the other files.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
@@ -25,6 +24,7 @@ use crate::executions::StoredRow;
 use crate::hints::Hints;
 use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
+use crate::metrics::{Backlog, ConnectionCounts, Operation, StoreMetrics};
 use crate::model::{
     AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, Count, ExecutionKey, ExecutionRow,
     Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, StatusCounts, Sweep,
@@ -74,8 +74,8 @@ pub async fn open_with(url: &str, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Sto
 async fn open_on(url: &str, lease: Duration, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Store>, StoreError> {
     let (database, clock) = Database::open(url, lease, clocks).await?;
     let hints = Hints::new(&database);
-    let (programs, row_ids, uploads, transactions, recent) = Default::default();
-    Ok(Arc::new(SqlStore { database, clock, hints, programs, row_ids, uploads, transactions, recent }))
+    let (programs, row_ids, uploads, metrics, recent) = Default::default();
+    Ok(Arc::new(SqlStore { database, clock, hints, programs, row_ids, uploads, metrics, recent }))
 }
 
 /// A store over one of the two databases.
@@ -86,7 +86,7 @@ struct SqlStore {
     programs: ProgramIds,
     row_ids: RowIds,
     uploads: Uploads,
-    transactions: AtomicU64,
+    metrics: StoreMetrics,
     recent: tokio::sync::Mutex<RecentReceipts>,
 }
 
@@ -96,17 +96,20 @@ impl SqlStore {
         Appender { database, clock, hints, programs, row_ids, recent }
     }
 
-    /// Runs one operation: counts it, boxes its future, and converts its error to the one that callers see.
-    fn run<'a, T: Send>(&self, doing: impl Future<Output = Result<T, DbError>> + Send + 'a) -> StoreFuture<'a, T> {
-        self.transactions.fetch_add(1, Ordering::Relaxed);
-        doing.map(|answer| answer.map_err(StoreError::from)).boxed()
+    /// Runs one operation: measures it, boxes its future, and converts its error to the one that callers see.
+    fn run<'a, T: Send + 'a>(
+        &'a self,
+        operation: Operation,
+        doing: impl Future<Output = Result<T, DbError>> + Send + 'a,
+    ) -> StoreFuture<'a, T> {
+        self.metrics.measure(operation, doing).boxed()
     }
 }
 
 impl Store for SqlStore {
     fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease> {
         let node = node.to_owned();
-        self.run(async move {
+        self.run(Operation::Lease, async move {
             let lease = nodes::begin((&self.database, &self.clock), &node, duration).await?;
             self.hints.begin(lease.incarnation);
             self.row_ids.forget_all();
@@ -115,11 +118,14 @@ impl Store for SqlStore {
     }
 
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>> {
-        self.run(async move { nodes::renew((&self.database, &self.clock), incarnation, duration).await })
+        self.run(
+            Operation::Lease,
+            async move { nodes::renew((&self.database, &self.clock), incarnation, duration).await },
+        )
     }
 
     fn end_lease(&self, incarnation: Incarnation) -> StoreFuture<'_, ()> {
-        self.run(async move {
+        self.run(Operation::Lease, async move {
             let freed = nodes::end(&self.database, incarnation).await?;
             // One key is enough, because a node that looks for this execution also finds the others. A background task
             // might not finish before this process ends.
@@ -129,73 +135,77 @@ impl Store for SqlStore {
     }
 
     fn expire_leases(&self) -> StoreFuture<'_, u64> {
-        self.run(async move { nodes::expire_leases(&self.database).await })
+        self.run(Operation::Lease, async move { nodes::expire_leases(&self.database).await })
     }
 
     fn nodes(&self) -> StoreFuture<'_, Vec<NodeRow>> {
-        self.run(async move { nodes::list(&self.database).await })
+        self.run(Operation::Read, async move { nodes::list(&self.database).await })
     }
 
     fn claim(&self, incarnation: Incarnation, filter: ClaimFilter) -> StoreFuture<'_, Vec<Claimed>> {
         let parts = (&self.database, &self.row_ids);
-        self.run(async move { claim::claim(parts, self.clock.now(), incarnation, &filter).await })
+        self.run(Operation::Claim, async move { claim::claim(parts, self.clock.now(), incarnation, &filter).await })
     }
 
     fn next_due(&self) -> StoreFuture<'_, Option<Timestamp>> {
-        self.run(async move { claim::next_due(&self.database, self.clock.now()).await })
+        self.run(Operation::Claim, async move { claim::next_due(&self.database, self.clock.now()).await })
+    }
+
+    fn backlog(&self) -> StoreFuture<'_, Backlog> {
+        self.run(Operation::Count, async move { claim::backlog(&self.database, self.clock.now()).await })
     }
 
     fn append(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'_, Vec<Result<InboxCursor, AppendError>>> {
-        self.run(async move { self.appender().append(id, &batches).await })
+        self.run(Operation::Append, async move { self.appender().append(id, &batches).await })
     }
 
     fn history(&self, key: &ExecutionKey, run: u32, part: HistoryPart) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
-        self.run(async move { chunks::history(&self.database, &key, run, &part).await })
+        self.run(Operation::Read, async move { chunks::history(&self.database, &key, run, &part).await })
     }
 
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
         let key = key.clone();
-        self.run(async move {
+        self.run(Operation::Read, async move {
             let found = executions::find(&mut self.database.client(key.tenant).await?, &key).await?;
             Ok(found.map(StoredRow::shown))
         })
     }
 
     fn find_existing(&self, keys: Vec<ExecutionKey>) -> StoreFuture<'_, Vec<Option<Existing>>> {
-        self.run(async move { executions::find_existing(&self.database, &keys).await })
+        self.run(Operation::Read, async move { executions::find_existing(&self.database, &keys).await })
     }
 
     fn load(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
-        self.run(async move { load::load(&self.database, &key).await })
+        self.run(Operation::Read, async move { load::load(&self.database, &key).await })
     }
 
     fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>> {
         let key = key.clone();
-        self.run(async move { inbox::unseen(&mut self.database.read().await?, &key).await })
+        self.run(Operation::Read, async move { inbox::unseen(&mut self.database.read().await?, &key).await })
     }
 
     fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
         let key = key.clone();
-        self.run(async move { describe::describe(&self.database, &key).await })
+        self.run(Operation::Read, async move { describe::describe(&self.database, &key).await })
     }
 
     fn list(&self, tenant: TenantId, filter: Filter) -> StoreFuture<'_, Page> {
-        self.run(async move { list::list(&self.database, tenant, &filter).await })
+        self.run(Operation::Read, async move { list::list(&self.database, tenant, &filter).await })
     }
 
     fn count(&self, tenant: TenantId, filter: Filter, max: u64) -> StoreFuture<'_, Count> {
-        self.run(async move { list::count(&self.database, tenant, &filter, max).await })
+        self.run(Operation::Read, async move { list::count(&self.database, tenant, &filter, max).await })
     }
 
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {
-        self.run(async move { list::count_by_status(&self.database).await })
+        self.run(Operation::Count, async move { list::count_by_status(&self.database).await })
     }
 
     fn command(&self, key: &ExecutionKey, command: Command, act: Option<Act>) -> StoreFuture<'_, bool> {
         let key = key.clone();
-        self.run(async move {
+        self.run(Operation::Write, async move {
             let moved = commands::command(&self.database, &key, &command, act.as_ref()).await?;
             if matches!(command, Command::Park { .. } | Command::Bury { .. }) {
                 self.row_ids.forget(&key);
@@ -208,41 +218,45 @@ impl Store for SqlStore {
 
     fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {
         let key = key.clone();
-        self.run(async move { inbox::unread(&mut self.database.read().await?, &key).await })
+        self.run(Operation::Read, async move { inbox::unread(&mut self.database.read().await?, &key).await })
     }
 
     fn sweep(&self, after: i64, limit: u32) -> StoreFuture<'_, Sweep> {
-        self.run(async move { sweep::sweep(&self.database, after, limit).await })
+        self.run(Operation::Sweep, async move { sweep::sweep(&self.database, after, limit).await })
     }
 
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
-        self.run(async move { commands::delete_ended(&self.database, before, limit).await })
+        self.run(Operation::Sweep, async move { commands::delete_ended(&self.database, before, limit).await })
     }
 
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {
         let key = key.clone();
-        self.run(async move { logs::logs(&self.database, &key, after, limit).await })
+        self.run(Operation::Read, async move { logs::logs(&self.database, &key, after, limit).await })
     }
 
     fn progress(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<Progress>> {
         let key = key.clone();
-        self.run(async move { logs::progress(&self.database, &key).await })
+        self.run(Operation::Read, async move { logs::progress(&self.database, &key).await })
     }
 
     fn approvals(&self, tenant: TenantId, filter: ApprovalFilter) -> StoreFuture<'_, ApprovalPage> {
-        self.run(async move { approvals::list(&self.database, tenant, &filter).await })
+        self.run(Operation::Read, async move { approvals::list(&self.database, tenant, &filter).await })
     }
 
     fn answer(&self, answer: Answer, act: Option<Act>) -> StoreFuture<'_, AnswerOutcome> {
-        self.run(async move {
+        self.run(Operation::Write, async move {
             let (outcome, notice) = approvals::answer(&self.database, &answer, act.as_ref()).await?;
             self.hints.tell(notice);
             Ok(outcome)
         })
     }
 
-    fn transactions(&self) -> u64 {
-        self.transactions.load(Ordering::Relaxed)
+    fn metrics(&self) -> StoreMetrics {
+        self.metrics.clone()
+    }
+
+    fn connections(&self) -> ConnectionCounts {
+        self.database.connections()
     }
 
     fn now(&self) -> StoreFuture<'_, Timestamp> {
@@ -256,44 +270,44 @@ impl Store for SqlStore {
 
 impl AuditStore for SqlStore {
     fn acts(&self, tenant: TenantId, filter: AuditFilter) -> StoreFuture<'_, AuditPage> {
-        self.run(async move { audit::list(&self.database, tenant, &filter).await })
+        self.run(Operation::Read, async move { audit::list(&self.database, tenant, &filter).await })
     }
 
     fn delete_acts(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
-        self.run(async move { audit::delete(&self.database, tenant, before, limit).await })
+        self.run(Operation::Sweep, async move { audit::delete(&self.database, tenant, before, limit).await })
     }
 }
 
 impl BulkStore for SqlStore {
     fn create_bulk(&self, job: NewBulkJob, limits: (u32, u32), act: Option<Act>) -> StoreFuture<'_, bool> {
-        self.run(async move { bulk::create(&self.database, &job, limits, act.as_ref()).await })
+        self.run(Operation::Write, async move { bulk::create(&self.database, &job, limits, act.as_ref()).await })
     }
 
     fn bulk_jobs(&self, tenant: TenantId) -> StoreFuture<'_, Vec<BulkJob>> {
-        self.run(async move { bulk::list(&self.database, tenant).await })
+        self.run(Operation::Read, async move { bulk::list(&self.database, tenant).await })
     }
 
     fn bulk_job(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Option<BulkJob>> {
         let id = id.to_owned();
-        self.run(async move { bulk::find(&self.database, tenant, &id).await })
+        self.run(Operation::Read, async move { bulk::find(&self.database, tenant, &id).await })
     }
 
     fn bulk_refusals(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Vec<BulkRefusal>> {
         let id = id.to_owned();
-        self.run(async move { bulk::refusals(&self.database, tenant, &id).await })
+        self.run(Operation::Read, async move { bulk::refusals(&self.database, tenant, &id).await })
     }
 
     fn stop_bulk(&self, tenant: TenantId, id: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
         let id = id.to_owned();
-        self.run(async move { bulk::stop(&self.database, (tenant, &id), act.as_ref()).await })
+        self.run(Operation::Write, async move { bulk::stop(&self.database, (tenant, &id), act.as_ref()).await })
     }
 
     fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<BulkJob>> {
-        self.run(async move { bulk::claim(&self.database, node).await })
+        self.run(Operation::Claim, async move { bulk::claim(&self.database, node).await })
     }
 
     fn bulk_step(&self, step: BulkStep) -> StoreFuture<'_, bool> {
-        self.run(async move {
+        self.run(Operation::Write, async move {
             let moved = bulk::step(&self.database, &step).await?;
             let is_done = moved.is_some();
             self.hints.tell(moved.unwrap_or_default());
@@ -304,7 +318,7 @@ impl BulkStore for SqlStore {
 
 impl SecretStore for SqlStore {
     fn egress(&self, tenant: TenantId) -> StoreFuture<'_, Egress> {
-        self.run(async move { secrets::egress(&self.database, tenant).await })
+        self.run(Operation::Read, async move { secrets::egress(&self.database, tenant).await })
     }
 
     fn change_secrets(
@@ -314,39 +328,43 @@ impl SecretStore for SqlStore {
         change: SecretChange,
         act: Option<Act>,
     ) -> StoreFuture<'_, bool> {
-        self.run(async move { secrets::change(&self.database, (tenant, version), &change, act.as_ref()).await })
+        self.run(Operation::Write, async move {
+            secrets::change(&self.database, (tenant, version), &change, act.as_ref()).await
+        })
     }
 
     fn set_hosts(&self, name: &str, hosts: Option<String>, act: Option<Act>) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
-        self.run(async move { secrets::set_hosts(&self.database, &name, hosts, act.as_ref()).await })
+        self.run(Operation::Write, async move { secrets::set_hosts(&self.database, &name, hosts, act.as_ref()).await })
     }
 }
 
 impl LinkStore for SqlStore {
     fn create_link(&self, link: NewLink, links_max: u32, act: Option<Act>) -> StoreFuture<'_, LinkOutcome> {
-        self.run(async move { links::create(&self.database, &link, links_max, act.as_ref()).await })
+        self.run(Operation::Write, async move { links::create(&self.database, &link, links_max, act.as_ref()).await })
     }
 
     fn find_link(&self, digest: &Digest) -> StoreFuture<'_, Option<FoundLink>> {
         let digest = digest.clone();
-        self.run(async move { links::find(&self.database, &digest).await })
+        self.run(Operation::Read, async move { links::find(&self.database, &digest).await })
     }
 
     fn links(&self, tenant: TenantId, approval: &str) -> StoreFuture<'_, Vec<ApprovalLink>> {
         let approval = approval.to_owned();
-        self.run(async move { links::list(&self.database, tenant, &approval).await })
+        self.run(Operation::Read, async move { links::list(&self.database, tenant, &approval).await })
     }
 
     fn revoke_link(&self, (tenant, approval): (TenantId, &str), id: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
         let (approval, id) = (approval.to_owned(), id.to_owned());
-        self.run(async move { links::revoke(&self.database, (tenant, &approval), &id, act.as_ref()).await })
+        self.run(Operation::Write, async move {
+            links::revoke(&self.database, (tenant, &approval), &id, act.as_ref()).await
+        })
     }
 }
 
 impl ComponentStore for SqlStore {
     fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, ()> {
-        self.run(async move {
+        self.run(Operation::Write, async move {
             let uploads = components::keep(&self.database, &upload, act.as_ref()).await?;
             self.uploads.count(upload.tenant, uploads);
             Ok(())
@@ -354,25 +372,25 @@ impl ComponentStore for SqlStore {
     }
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {
-        self.run(async move { components::list(&self.database, tenant).await })
+        self.run(Operation::Read, async move { components::list(&self.database, tenant).await })
     }
 
     fn uploads(&self, tenant: TenantId) -> StoreFuture<'_, i64> {
-        self.run(async move { self.uploads.of(&self.database, tenant).await })
+        self.run(Operation::Read, async move { self.uploads.of(&self.database, tenant).await })
     }
 
     fn component_bytes(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, Option<Vec<u8>>> {
         let digest = digest.clone();
-        self.run(async move { components::bytes(&self.database, tenant, &digest).await })
+        self.run(Operation::Read, async move { components::bytes(&self.database, tenant, &digest).await })
     }
 
     fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>> {
         let digest = digest.clone();
-        self.run(async move { removal::users(&self.database, tenant, &digest, limit).await })
+        self.run(Operation::Read, async move { removal::users(&self.database, tenant, &digest, limit).await })
     }
 
     fn remove_component(&self, version: Version, which: Removable, act: Option<Act>) -> StoreFuture<'_, bool> {
-        self.run(async move {
+        self.run(Operation::Write, async move {
             let removed = removal::remove(&self.database, &version, which, act.as_ref()).await?;
             if let Some(uploads) = removed {
                 self.uploads.count(version.tenant, uploads);
@@ -382,80 +400,89 @@ impl ComponentStore for SqlStore {
     }
 
     fn replaced_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<Version>> {
-        self.run(async move { removal::replaced(&self.database, before).await })
+        self.run(Operation::Read, async move { removal::replaced(&self.database, before).await })
     }
 
     fn nameless_components(&self, before: Timestamp) -> StoreFuture<'_, Vec<(TenantId, Digest)>> {
-        self.run(async move { removal::nameless(&self.database, before).await })
+        self.run(Operation::Read, async move { removal::nameless(&self.database, before).await })
     }
 
     fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> StoreFuture<'_, bool> {
         let digest = digest.clone();
-        self.run(async move { removal::delete(&self.database, tenant, &digest, before).await })
+        self.run(Operation::Sweep, async move { removal::delete(&self.database, tenant, &digest, before).await })
     }
 
     fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {
-        self.run(async move { removal::digests(&self.database).await })
+        self.run(Operation::Read, async move { removal::digests(&self.database).await })
     }
 }
 
 impl IdentityStore for SqlStore {
     fn create_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, Option<TenantId>> {
         let name = name.to_owned();
-        self.run(async move { identity::create_tenant(&self.database, &name, act.as_ref()).await })
+        self.run(Operation::Write, async move { identity::create_tenant(&self.database, &name, act.as_ref()).await })
     }
 
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>> {
-        self.run(async move { identity::tenants(&self.database).await })
+        self.run(Operation::Read, async move { identity::tenants(&self.database).await })
     }
 
     fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
-        self.run(async move { identity::suspend_tenant(&self.database, &name, suspended, act.as_ref()).await })
+        self.run(Operation::Write, async move {
+            identity::suspend_tenant(&self.database, &name, suspended, act.as_ref()).await
+        })
     }
 
     fn delete_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
-        self.run(async move { deletion::mark(&self.database, &name, act.as_ref()).await })
+        self.run(Operation::Write, async move { deletion::mark(&self.database, &name, act.as_ref()).await })
     }
 
     fn purge_tenant(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
-        self.run(async move { deletion::purge(&self.database, tenant, before, limit).await })
+        self.run(Operation::Sweep, async move { deletion::purge(&self.database, tenant, before, limit).await })
     }
 
     fn set_quotas(&self, name: &str, (from, to): (&str, &str), act: Option<Act>) -> StoreFuture<'_, bool> {
         let (name, from, to) = (name.to_owned(), from.to_owned(), to.to_owned());
-        self.run(async move { identity::set_quotas(&self.database, &name, (&from, &to), act.as_ref()).await })
+        self.run(Operation::Write, async move {
+            identity::set_quotas(&self.database, &name, (&from, &to), act.as_ref()).await
+        })
     }
 
     fn count_open(&self, tenant: TenantId, max: u64) -> StoreFuture<'_, u64> {
-        self.run(async move { identity::count_open(&self.database, tenant, max).await })
+        self.run(Operation::Read, async move { identity::count_open(&self.database, tenant, max).await })
     }
 
     fn create_token(&self, token: Token, tokens_max: u32, act: Option<Act>) -> StoreFuture<'_, bool> {
-        self.run(async move { identity::create_token(&self.database, &token, tokens_max, act.as_ref()).await })
+        self.run(Operation::Write, async move {
+            identity::create_token(&self.database, &token, tokens_max, act.as_ref()).await
+        })
     }
 
     fn tokens(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Token>> {
-        self.run(async move { identity::tokens(&self.database, tenant).await })
+        self.run(Operation::Read, async move { identity::tokens(&self.database, tenant).await })
     }
 
     fn find_token(&self, id: &str) -> StoreFuture<'_, Option<(Token, Tenant)>> {
         let id = id.to_owned();
-        self.run(async move { identity::find_token(&self.database, &id).await })
+        self.run(Operation::Read, async move { identity::find_token(&self.database, &id).await })
     }
 
     fn note_use(&self, id: &str) -> StoreFuture<'_, ()> {
         let id = id.to_owned();
-        self.run(async move { identity::note_use(&self.database, &id).await })
+        self.run(Operation::Write, async move { identity::note_use(&self.database, &id).await })
     }
 
     fn revoke_token(&self, tenant: TenantId, id: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
         let id = id.to_owned();
-        self.run(async move { identity::revoke_token(&self.database, tenant, &id, act.as_ref()).await })
+        self.run(
+            Operation::Write,
+            async move { identity::revoke_token(&self.database, tenant, &id, act.as_ref()).await },
+        )
     }
 
     fn has_tokens(&self) -> StoreFuture<'_, bool> {
-        self.run(async move { identity::has_tokens(&self.database).await })
+        self.run(Operation::Read, async move { identity::has_tokens(&self.database).await })
     }
 }

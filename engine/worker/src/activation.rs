@@ -1,6 +1,7 @@
 //! The life of one execution in memory, the file to read first: load → replay → turn → record → perform → commit → wait,
 //! round after round, until it hibernates or leaves. The scheduler runs the rounds.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::env::Grants;
 use crate::eviction::EvictionPriority;
 use crate::guests::Guests;
 use crate::inbox::{self, Inbox};
+use crate::metrics::{REPLAY_EVICTED, REPLAY_LOADED, WAKE_TIMER};
 use crate::node::Node;
 use crate::record::{Recorder, awaits_batch};
 use crate::requests::Requests;
@@ -33,6 +35,8 @@ pub(crate) struct Activation {
     requests: Requests,
     inbox: Inbox,
     ahead: RunAheadLimit,
+    /// Guests that were evicted since the execution was loaded, and are not back.
+    evicted: BTreeSet<Scope>,
     /// The memory that the execution holds, in the ledger.
     held: Held,
 }
@@ -70,6 +74,7 @@ impl Activation {
             requests: Requests::new(node.door.clone(), log.incarnation),
             inbox: Inbox::new(nudge.clone()),
             ahead: RunAheadLimit::new(node.bytes_ahead.clone()),
+            evicted: BTreeSet::new(),
             node: node.clone(),
             execution,
             log,
@@ -87,7 +92,7 @@ impl Activation {
         self.account();
         // Before the clock is read: the deadline by which the execution failed no longer applies.
         inbox::reopen_if_asked(&mut self.execution, &self.log.history, &self.node.clock).await?;
-        self.execution.tick(self.node.clock.moment());
+        self.tick();
         self.record().await?;
         self.replay().await?;
         self.turn()?;
@@ -95,6 +100,17 @@ impl Activation {
         self.commit().await?;
         let wakeup = self.wait().await;
         self.wake(wakeup).await
+    }
+
+    /// Fires the timers whose time has come.
+    fn tick(&mut self) {
+        let (due, now) = (self.execution.due(), self.node.clock.moment());
+        self.execution.tick(now);
+        // In a pause nothing fires.
+        if let Some(due) = due.filter(|due| *due <= now.at && self.execution.due() != Some(*due)) {
+            let late_ms = now.at.since(due);
+            self.node.metrics.executions.wake_delay.at(WAKE_TIMER).observe(late_ms as f64 / 1_000.0);
+        }
     }
 
     /// Records what the guests asked for.
@@ -120,8 +136,10 @@ impl Activation {
             let digest = self.execution.component(&scope);
             let program = self.node.directory.program(self.log.key().tenant, digest).await?;
             let stored = journals.get(&scope).map_or(&[][..], Vec::as_slice);
+            let was_evicted = self.evicted.remove(&scope);
             if stored.len() > usize::from(scope.is_root()) {
-                self.node.metrics.replays.inc();
+                let reason = if was_evicted { REPLAY_EVICTED } else { REPLAY_LOADED };
+                self.node.metrics.guests.replays.at(reason).inc();
                 crate::fail::point("replaying");
             }
             let stored: Vec<(Position, &Event)> = stored.iter().map(|(position, event)| (*position, event)).collect();
@@ -207,7 +225,7 @@ impl Activation {
             Wakeup::Requests | Wakeup::Due => {}
             Wakeup::Stopped(stopped) => {
                 let displaced = self.guests.take_turn(stopped, &self.node.metrics)?;
-                self.evict(displaced.into_iter().collect());
+                self.make_room(displaced.into_iter().collect());
             }
             Wakeup::Fetched(answer) => {
                 self.requests.take_answer(answer, &mut self.execution, self.node.clock.moment())?;
@@ -217,7 +235,7 @@ impl Activation {
             Wakeup::TimedOut(scope) => self.timed_out(&scope),
             Wakeup::EvictionAsked => {
                 let priority = if self.is_idle() { EvictionPriority::Polite } else { EvictionPriority::Urgent };
-                self.evict(self.guests.to_evict(priority));
+                self.make_room(self.guests.to_evict(priority));
                 if !self.held.account().has_room() {
                     self.hibernate().await?;
                 }
@@ -273,6 +291,13 @@ impl Activation {
         let is_paused = self.execution.is_paused();
         let is_quiet = !self.guests.any_running() && !self.requests.keep_awake(is_paused);
         is_quiet && (is_paused || self.execution.is_settled())
+    }
+
+    /// Evicts guests because others need their slots or their memory.
+    fn make_room(&mut self, scopes: Vec<Scope>) {
+        self.node.metrics.guests.evictions.inc_by(scopes.len() as u64);
+        self.evicted.extend(scopes.iter().cloned());
+        self.evict(scopes);
     }
 
     /// Evicts guests that only wait. They are rerun when there is something to tell them.

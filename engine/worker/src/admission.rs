@@ -12,6 +12,7 @@ use crate::computing::Computing;
 use crate::env::{Guest, Program, Runtime};
 use crate::eviction::{EvictionPriority, IdleGuests};
 use crate::liveness::Liveness;
+use crate::metrics::Metrics;
 use crate::poison::{CrashLog, IsolationGate};
 use crate::shares::FairShares;
 
@@ -36,6 +37,7 @@ pub(crate) struct GuestHost {
     pub(crate) shares: Arc<FairShares>,
     /// Where guests compute for long.
     pub(crate) computing: Arc<Computing>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Counts the starting guests that wait for admission.
@@ -147,7 +149,11 @@ pub(crate) async fn start(
     begin: GuestInput,
 ) -> Result<Admitted, HostError> {
     let runtime = &host.runtime;
-    let admitted = |started: Result<_, _>| started.map(|guest| Admitted { guest, since_ms: runtime.boot_ms() });
+    let began = runtime.poll_clock();
+    let admitted = |started: Result<_, _>| {
+        began.inspect(|began| host.metrics.guests.start.observe(began.elapsed().as_secs_f64()));
+        started.map(|guest| Admitted { guest, since_ms: runtime.boot_ms() })
+    };
     let (is_step, workflow) = (matches!(begin.entry, Entry::Step(_)), begin.workflow.clone());
     let mut start = std::pin::pin!(program.start(begin, account));
     if let Some(started) = runtime.within(WAIT_MIN, &mut start).await {

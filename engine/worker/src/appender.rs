@@ -145,6 +145,7 @@ impl Appender {
         let count = batches.len();
         let ends = |batch: &Batch| batch.head.state != State::Open;
         let heads: Vec<_> = batches.iter().map(|batch| (batch.key.clone(), ends(batch))).collect();
+        let began = self.runtime.poll_clock();
         let events: u64 = batches.iter().flat_map(|b| &b.chunks).map(|c| c.last.0 + 1 - c.first.0).sum();
         loop {
             match self.store.append(id, batches.to_vec()).await {
@@ -152,15 +153,15 @@ impl Appender {
                     if answers.iter().any(Result::is_ok) {
                         crate::fail::point("batch-sent");
                     }
-                    self.metrics.commits.inc();
-                    self.metrics.events.inc_by(events);
-                    self.metrics.batch_sizes.observe(count as f64);
+                    let writes = &self.metrics.writes;
+                    writes.commits.inc();
+                    writes.events.inc_by(events);
+                    writes.batch_sizes.observe(count as f64);
+                    began.inspect(|began| writes.commit.observe(began.elapsed().as_secs_f64()));
                     for (head, answer) in heads.iter().zip(&answers) {
                         match answer {
                             Ok(_) => self.watchers.committed(&head.0, head.1),
-                            Err(_) => {
-                                self.metrics.refused.inc();
-                            }
+                            Err(why) => writes.refused(why),
                         }
                     }
                     return Ok(answers);

@@ -96,7 +96,7 @@ fn pause_after(attempts: u32, chance: f64) -> Duration {
 
 /// The number of successful writes of this node to the database.
 fn writes(node: &Node) -> u64 {
-    node.metrics.commits.get() + node.lease.renewals()
+    node.metrics.writes.commits.get() + node.lease.renewals()
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cerebelum_history::Position;
 use cerebelum_store::{ClaimFilter, Incarnation, Size};
 
+use crate::metrics::WAKE_START;
 use crate::scheduler::Scheduler;
 
 /// The most executions claimed in one transaction.
@@ -50,6 +52,7 @@ impl Scheduler {
             match self.node.store.expire_leases().await {
                 Ok(0) => {}
                 Ok(count) => {
+                    self.node.metrics.writes.takeovers.inc_by(count);
                     tracing::info!(count, "leases of silent nodes ended");
                     self.node.wake.now();
                 }
@@ -89,11 +92,13 @@ impl Scheduler {
         // Other executions may have been left out because these are large.
         let is_all = claimed.len() < limit as usize && !claimed.iter().any(|claimed| claimed.leaves_others);
         let count = if is_all { u32::try_from(claimed.len()).unwrap_or(u32::MAX) } else { limit };
-        self.node.metrics.claim_sizes.observe(claimed.len() as f64);
+        self.node.metrics.executions.claim_sizes.observe(claimed.len() as f64);
         let now = self.node.clock.now();
         for claimed in claimed {
-            if let Some(due) = claimed.head.due.filter(|due| *due <= now) {
-                self.node.metrics.timer_lateness.observe(now.since(due) as f64 / 1_000.0);
+            // Timers are measured where they fire.
+            if claimed.head.position == Position(1) && claimed.head.due.is_none() {
+                let waited_ms = now.since(claimed.head.started_at);
+                self.node.metrics.executions.wake_delay.at(WAKE_START).observe(waited_ms as f64 / 1_000.0);
             }
             self.activate(incarnation, claimed);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{EventData, Execution, Position, planted};
+use cerebelum_history::{Execution, Position, planted};
 use cerebelum_store::{Act, Command, ExecutionKey, ExecutionRow, InboxCursor, Incarnation};
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -12,6 +12,7 @@ use crate::activation_error::{ActivationError, Exit};
 use crate::appender::{Appended, CLAIM_LOST};
 use crate::batch::{BatchBuilder, parking};
 use crate::guests::Guests;
+use crate::metrics::BatchTally;
 use crate::node::Node;
 use crate::stored_history::StoredHistory;
 use crate::tenant_turns::TenantTurn;
@@ -41,6 +42,7 @@ pub(crate) struct InFlight {
     /// Whether the batch is followed by another run.
     pub(crate) continues: bool,
     sent_boot_ms: u64,
+    tally: BatchTally,
 }
 
 /// What becomes of the claim with a batch.
@@ -121,8 +123,8 @@ impl ExecutionLog {
         let room = self.node.room.to_write(execution.unwritten_bytes()).await;
         let mut changes = execution.take_changes();
         let rewritten = self.history.redacted(&changes.valueless, self.stored).await?;
-        let retried = changes.events.iter().filter(|event| matches!(event.data, EventData::StepRetried { .. }));
-        self.node.metrics.retries.inc_by(retried.count() as u64);
+        let positions = (self.stored, execution.position());
+        let tally = BatchTally::of(&mut changes, (&self.row, execution.end()), positions);
         let chunks = self.history.append(self.stored.next(), &std::mem::take(&mut changes.events));
         let (lsn, position, sent_boot_ms) = (changes.lsn, execution.position(), self.node.clock.boot_ms());
         self.held_since_ms = None;
@@ -149,7 +151,7 @@ impl ExecutionLog {
             due.inspect(|due| node.wake.expect(*due));
             answer
         });
-        self.in_flight = Some(InFlight { answer, lsn, position, releases, continues, sent_boot_ms });
+        self.in_flight = Some(InFlight { answer, lsn, position, releases, continues, sent_boot_ms, tally });
         Ok(())
     }
 
@@ -180,9 +182,10 @@ impl ExecutionLog {
         let (batch, starting) = (self.in_flight.take(), self.starting.take());
         let (Some(answer), Some(batch)) = (answer, batch) else { return Err(ActivationError::ClaimLost) };
         let newest = answer?;
+        batch.tally.count(&self.node.metrics, &self.row.workflow);
         if let Some(starting) = starting {
             crate::fail::point("start-sent");
-            self.node.metrics.started.inc();
+            self.node.metrics.executions.workflows.of(&self.row.workflow).started.inc();
             // The caller may be gone.
             let _ = starting.stored.send(Ack);
         }
@@ -240,7 +243,10 @@ impl ExecutionLog {
     async fn settle(&mut self, error: ActivationError) -> Result<Exit, ActivationError> {
         let Some(batch) = self.in_flight.take() else { return Err(error) };
         match batch.answer.await {
-            Some(Ok(_)) if batch.releases => Ok(Exit::ReleasedWithWork),
+            Some(Ok(_)) if batch.releases => {
+                batch.tally.count(&self.node.metrics, &self.row.workflow);
+                Ok(Exit::ReleasedWithWork)
+            }
             Some(Err(CLAIM_LOST)) | None => Err(ActivationError::ClaimLost),
             Some(_) => Err(error),
         }
@@ -250,7 +256,10 @@ impl ExecutionLog {
     async fn park(&mut self, reason: String) -> Result<Exit, ActivationError> {
         if let Some(batch) = self.in_flight.take() {
             match batch.answer.await {
-                Some(Ok(_)) => self.stored = batch.position,
+                Some(Ok(_)) => {
+                    batch.tally.count(&self.node.metrics, &self.row.workflow);
+                    self.stored = batch.position;
+                }
                 _ => return Err(ActivationError::Conflict),
             }
         }
@@ -266,9 +275,12 @@ pub(crate) async fn park(
     reason: String,
 ) -> Result<Exit, ActivationError> {
     tracing::error!(execution = %row.key, reason, "parked");
-    node.metrics.parked.inc();
-    match node.appends.submit((parking(incarnation, row, stored, reason), None)).await {
-        Some(Ok(_)) => Ok(Exit::Released),
+    let batch = parking(incarnation, row, stored, reason.clone());
+    match node.appends.submit((batch, None)).await {
+        Some(Ok(_)) => {
+            node.metrics.executions.parked(&reason);
+            Ok(Exit::Released)
+        }
         Some(Err(_)) | None => Err(ActivationError::ClaimLost),
     }
 }

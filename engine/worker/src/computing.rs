@@ -110,6 +110,30 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Turn<F> {
     }
 }
 
+/// Measures how long the polls of a task take together. Its output comes with that time.
+pub(crate) struct Polled<'a, F> {
+    runtime: &'a dyn Runtime,
+    took: Duration,
+    task: F,
+}
+
+impl<'a, F> Polled<'a, F> {
+    pub(crate) fn new(runtime: &'a dyn Runtime, task: F) -> Self {
+        Self { runtime, took: Duration::ZERO, task }
+    }
+}
+
+impl<F: Future + Unpin> Future for Polled<'_, F> {
+    type Output = (F::Output, Duration);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let since = self.runtime.poll_clock();
+        let polled = Pin::new(&mut self.task).poll(context);
+        self.took += since.map_or(Duration::ZERO, |since| since.elapsed());
+        polled.map(|output| (output, self.took))
+    }
+}
+
 /// Measures the longest poll of a task.
 struct Measured<F> {
     runtime: Arc<dyn Runtime>,

@@ -72,7 +72,12 @@ impl TenantEngine {
         };
         let _turn = self.node.write_turns.next(self.tenant).await;
         match self.node.store.answer(answer, act).await.map_err(unavailable)? {
-            AnswerOutcome::Accepted(execution) => Ok(execution),
+            AnswerOutcome::Accepted(execution) => {
+                let waited_ms = self.node.clock.now().since(row.requested_at);
+                let wait = &self.node.metrics.outside.approval_wait;
+                wait.of(views::approval_state(to)).observe(waited_ms as f64 / 1_000.0);
+                Ok(execution)
+            }
             AnswerOutcome::TooLate(state) => Err(too_late(&row, state)),
             AnswerOutcome::AskedAgain => Err(asked_again(&row.id)),
             AnswerOutcome::LinkEnded => {

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::env::{Grants, HttpClient, Room, Runtime};
 use crate::fetch::{AnswerMemory, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 use crate::lease::LeaseKeeper;
-use crate::metrics::Metrics;
+use crate::metrics::{InFlight, Metrics};
 
 /// How many requests of one execution may be outside the engine at once. Further ones wait for their turn.
 const REQUESTS_OUTSIDE_MAX: usize = 20;
@@ -261,9 +261,12 @@ pub(crate) async fn leave(
         exchange = door.exchanges.begin();
     }
     way.leave();
-    door.metrics.fetches.inc();
+    let (in_flight, began) = (InFlight::new(&door.metrics.outside.fetches_in_flight), door.runtime.poll_clock());
     let mut room = memory.room();
     let result = door.web.fetch(effect.request, &effect.key, &effect.grants, &mut room).await;
+    drop(in_flight);
+    door.metrics.outside.fetched(result.as_ref().map(|answer| answer.status).map_err(|failure| &*failure.kind));
+    began.inspect(|began| door.metrics.outside.fetch.observe(began.elapsed().as_secs_f64()));
     crate::fail::point("effect-sent");
     drop(turn);
     Some(Arrived { result, held: Some(AnswerHold { _room: room, _exchange: exchange }) })

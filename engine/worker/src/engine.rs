@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cerebelum_sandbox::{Ledger, Sandbox};
-use cerebelum_store::{StatusCounts, StoreError, TenantId};
+use cerebelum_store::{StoreError, TenantId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use prometheus_client::registry::Registry;
 
 use crate::Config;
 use crate::api::{ApiError, OpenError};
@@ -26,6 +27,11 @@ use crate::vault::Vault;
 
 /// How long a stop waits for the answers to requests that are outside, and for these answers to become durable.
 const STOP_ANSWERS: Duration = Duration::from_secs(3);
+
+/// How long the metrics wait for what the database counts. Prometheus waits for 10 s by default.
+const COUNT_MAX: Duration = Duration::from_secs(2);
+/// The pause between two looks at whether tasks run in time.
+const LAG_PAUSE: Duration = Duration::from_millis(500);
 
 /// A running engine; cheap to clone. What concerns a tenant goes through [`Engine::of`].
 #[derive(Clone)]
@@ -111,6 +117,10 @@ impl Engine {
             running
                 .push(core("retention", |scheduler| crate::retention::keep_deleting(scheduler.node.clone()).boxed()));
         }
+        // In the simulation there is nothing to measure.
+        if runtime.poll_clock().is_some() {
+            running.push(core("lag", |scheduler| keep_measuring_lag(scheduler).boxed()));
+        }
         let checker = Arc::new(Checker::new());
         let bulk = TenantEngine {
             node: node.clone(),
@@ -169,18 +179,36 @@ impl Engine {
         self.supervisor.broken().await
     }
 
-    /// The metrics as OpenMetrics text.
-    pub async fn metrics(&self) -> String {
-        // The slow query comes first, so that the counters are as recent as the answer.
-        let by_status: StatusCounts = self.node.store.count_by_status().await.unwrap_or_default();
-        self.node.metrics.render(Measured {
-            by_status,
-            in_memory: self.scheduler.in_memory(),
-            guests: self.node.programs.live(),
-            guests_started: self.node.programs.started(),
-            host_bytes: self.node.ledger.held(),
-            database_calls: self.node.store.transactions(),
-        })
+    /// Sets who knows how many lines of this process's log were lost, for the metrics.
+    pub fn count_lost_log_lines(&self, lost: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.node.metrics.set_lost_lines(lost);
+    }
+
+    /// The metrics as OpenMetrics text, together with those of the server. While the database does not answer, what it
+    /// counts is absent.
+    pub async fn metrics(&self, server: &Registry) -> String {
+        let node = &self.node;
+        // The slow queries come first, so that the counters are as recent as the answer.
+        let counting = async { (node.store.count_by_status().await.ok(), node.store.backlog().await.ok()) };
+        let counted = node.runtime.within(COUNT_MAX, counting).await;
+        let (by_status, backlog) = counted.unwrap_or_default();
+        node.metrics.render(
+            Measured {
+                database: if node.config.database.starts_with("sqlite:") { "sqlite" } else { "postgres" },
+                is_ready: self.readiness().is_ok(),
+                lease_remaining_ms: node.lease.remaining_ms(),
+                by_status,
+                backlog,
+                in_memory: self.scheduler.in_memory(),
+                usage: node.programs.usage(),
+                idle_guests: node.guest_host.idle_guests.count(),
+                guests_started: node.programs.started(),
+                host_bytes: node.ledger.by_size(),
+                connections: node.store.connections(),
+                lost_log_lines: node.metrics.lost_lines(),
+            },
+            server,
+        )
     }
 
     /// Runs a task for a tenant, such as a request, so that tasks of all tenants share the threads fairly.
@@ -207,5 +235,15 @@ impl Engine {
             actor: caller.actor(),
             role: caller.role,
         }
+    }
+}
+
+/// Measures how much later than planned a task runs, forever.
+async fn keep_measuring_lag(scheduler: Arc<Scheduler>) {
+    let (runtime, lag) = (&scheduler.node.runtime, &scheduler.node.metrics.outside.runtime_lag);
+    loop {
+        let planned = runtime.poll_clock().map(|now| now + LAG_PAUSE);
+        runtime.sleep(LAG_PAUSE).await;
+        planned.inspect(|planned| lag.observe(planned.elapsed().as_secs_f64()));
     }
 }

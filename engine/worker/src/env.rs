@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cerebelum_history::{Delivery, Digest, Failure, GuestInput, HttpRequest, HttpResponse, Turn};
-use cerebelum_sandbox::{Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox};
+use cerebelum_sandbox::{
+    Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox, SandboxMetrics, SandboxUsage,
+};
 use cerebelum_store::{Store, TenantId};
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
@@ -68,8 +70,10 @@ pub trait ComponentLoader: Send + Sync {
     fn forget_others(&self, known: &BTreeSet<Digest>, age: Duration);
     /// Waits until everything compiled so far is stored for the next process.
     fn kept(&self) -> BoxFuture<'_, ()>;
-    /// The number of running guests.
-    fn live(&self) -> usize;
+    /// The slots and the memory that guests have.
+    fn usage(&self) -> SandboxUsage;
+    /// What the loader measures of itself.
+    fn metrics(&self) -> SandboxMetrics;
     /// The number of guests started so far.
     fn started(&self) -> u64;
 }
@@ -231,8 +235,12 @@ impl ComponentLoader for Sandbox {
         Self::kept(self).boxed()
     }
 
-    fn live(&self) -> usize {
-        Self::live(self)
+    fn usage(&self) -> SandboxUsage {
+        Self::usage(self)
+    }
+
+    fn metrics(&self) -> SandboxMetrics {
+        Self::metrics(self)
     }
 
     fn started(&self) -> u64 {

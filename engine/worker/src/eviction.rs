@@ -33,6 +33,8 @@ struct IdleState {
     guests: BTreeMap<Rank, IdleEntry>,
     /// Guests that were asked politely. They may still be asked urgently.
     asked: BTreeMap<Rank, IdleEntry>,
+    /// How many guests are idle, whether they were asked or not.
+    idle: u64,
     /// Memory of the guests that may stay.
     bytes: u64,
     /// Memory of all idle guests, by workflow.
@@ -97,6 +99,7 @@ impl IdleGuests {
     pub(crate) fn enter(self: &Arc<Self>, entry: IdleEntry) -> IdleGuest {
         let mut state = self.state();
         state.latest += 1;
+        state.idle += 1;
         state.bytes += entry.bytes;
         *state.by_workflow.entry(entry.workflow.clone()).or_default() += entry.bytes;
         let rank = (cost(entry.calls), state.latest);
@@ -105,6 +108,11 @@ impl IdleGuests {
         while state.bytes > self.bytes_max && state.ask(EvictionPriority::Polite, u64::MAX) {}
         // The lock is released before a caller can drop the returned value.
         idle
+    }
+
+    /// How many guests are idle.
+    pub(crate) fn count(&self) -> u64 {
+        self.state().idle
     }
 
     /// How many guests ever became idle. All that are idle now have this number or a lower one.
@@ -230,6 +238,7 @@ pub(crate) struct IdleGuest {
 impl Drop for IdleGuest {
     fn drop(&mut self) {
         let mut state = self.idle_guests.state();
+        state.idle -= 1;
         if let Some(guest) = state.guests.remove(&self.rank) {
             state.bytes -= guest.bytes;
         }

@@ -16,9 +16,10 @@ use tokio::sync::oneshot;
 
 use crate::activation_error::ActivationError;
 use crate::admission::{self, Admitted, GuestHost, WaitingGuests};
+use crate::computing::Polled;
 use crate::env::Program;
 use crate::eviction::{EvictionPriority, IdleEntry, IdleGuest, Pressure};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, scope_of};
 
 /// How many guests of one execution may wait for admission at once.
 const WAITING_MAX: usize = 256;
@@ -203,8 +204,10 @@ impl Guests {
                     let waits = host.isolation.held_while_waiting().await;
                     let mut admitted = guest.await?;
                     drop(waits);
-                    let turn = host.isolation.run(&host.crash_log, key, admitted.guest.turn(delivery, repeats)).await?;
-                    Ok((admitted, turn))
+                    let turn = Polled::new(&*host.runtime, admitted.guest.turn(delivery, repeats));
+                    let (turn, computed) = host.isolation.run(&host.crash_log, key, turn).await;
+                    host.metrics.guests.compute.at(scope_of(&scope)).observe(computed.as_secs_f64());
+                    Ok((admitted, turn?))
                 };
                 let turned: Result<Result<_, HostError>, _> = AssertUnwindSafe(turn).catch_unwind().await;
                 let outcome = match turned {
@@ -254,7 +257,7 @@ impl Guests {
     pub(crate) fn take_turn(&mut self, stopped: Stopped, metrics: &Metrics) -> Result<Option<Scope>, ActivationError> {
         let Stopped { scope, outcome, held, .. } = stopped;
         let TurnEnd::Complete(guest, turn) = outcome? else { return Ok(Some(scope)) };
-        metrics.turns.inc();
+        metrics.guests.turns.at(scope_of(&scope)).inc();
         let requests = turn.requests.into_iter();
         self.pending.push_back(PendingRequests { scope, guest, requests, end: turn.end, _held: held });
         Ok(None)

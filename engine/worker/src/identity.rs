@@ -1,5 +1,7 @@
 //! Who calls: a credential becomes a caller, and one table says what a role may do.
 
+mod scrapes;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -369,8 +371,14 @@ impl Engine {
         }
         let read_ms = self.node.runtime.boot_ms();
         let found = self.node.store.find_token(&credential.id).await.map_err(unavailable)?;
-        let Some((token, tenant)) = found else { return Ok(None) };
+        let Some((token, tenant)) = found else {
+            self.identities.known().remove(&credential.id);
+            return Ok(None);
+        };
         let is_over = token.expires_at.is_some_and(|at| self.node.clock.now() >= at) || token.revoked_at.is_some();
+        if is_over || tenant.suspended_at.is_some() {
+            self.identities.known().remove(&credential.id);
+        }
         if is_over || !is_same(&token.secret_digest, &credential.digest()) {
             return Ok(None);
         }

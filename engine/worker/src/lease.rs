@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::env::Runtime;
+use crate::metrics::{LOST, Metrics, RENEWED, UNANSWERED};
 
 /// An effect leaves only while the lease lasts at least this much longer.
 const MARGIN_MS: u64 = 1_000;
@@ -28,12 +29,19 @@ pub(crate) struct LeaseKeeper {
     clock: Arc<Clock>,
     until_boot_ms: AtomicU64,
     renewals: AtomicU64,
+    metrics: Arc<Metrics>,
     current: watch::Sender<Option<Incarnation>>,
 }
 
 impl LeaseKeeper {
-    pub(crate) fn new(clock: Arc<Clock>) -> Self {
-        Self { clock, until_boot_ms: AtomicU64::new(0), renewals: AtomicU64::new(0), current: watch::Sender::new(None) }
+    pub(crate) fn new(clock: Arc<Clock>, metrics: Arc<Metrics>) -> Self {
+        let (until_boot_ms, renewals) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { clock, until_boot_ms, renewals, metrics, current: watch::Sender::new(None) }
+    }
+
+    /// How long the lease lasts if it is not renewed, in milliseconds.
+    pub(crate) fn remaining_ms(&self) -> u64 {
+        self.until_boot_ms.load(Ordering::Acquire).saturating_sub(self.clock.boot_ms())
     }
 
     /// The incarnation, while there is a lease.
@@ -62,7 +70,7 @@ impl LeaseKeeper {
 
     /// Takes a lease and keeps it renewed; takes a new one after each loss. Never returns.
     pub(crate) async fn keep(&self, store: Arc<dyn Store>, node: String, length: Duration) {
-        let runtime = self.clock.runtime();
+        let (runtime, results) = (self.clock.runtime(), &self.metrics.writes.renewals);
         let mut taken_over = (0, 0);
         loop {
             let held = *self.current.borrow();
@@ -83,20 +91,28 @@ impl LeaseKeeper {
                 // Parts of this node may have seen the lease expire and dropped their claims: an expired lease is never
                 // renewed (L11).
                 _ if self.incarnation() != Some(incarnation) && !planted("expired-lease-renewed") => {
+                    results.at(LOST).inc();
                     self.lose("the database did not renew it in time");
                 }
                 Some(Ok(Some(lease))) => {
                     self.renewals.fetch_add(1, Ordering::Relaxed);
+                    results.at(RENEWED).inc();
                     self.clock.set(lease.now);
                     self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 }
                 Some(Ok(None)) => {
+                    results.at(LOST).inc();
                     self.lose("it was taken over");
                     taken_over = warn_of_copies(taken_over, (&node, asked));
                 }
                 // Further writes to this database would be lost.
-                Some(Err(StoreError::Unusable(cause))) => self.lose(&cause),
-                Some(Err(_)) | None => {}
+                Some(Err(StoreError::Unusable(cause))) => {
+                    results.at(LOST).inc();
+                    self.lose(&cause);
+                }
+                Some(Err(_)) | None => {
+                    results.at(UNANSWERED).inc();
+                }
             }
         }
     }

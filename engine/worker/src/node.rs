@@ -94,8 +94,9 @@ impl Node {
     pub(crate) fn new(config: Config, env: Env, (crash_log, ledger): (CrashLog, Arc<Ledger>)) -> Arc<Self> {
         let Env { store, programs, web, runtime } = env;
         let clock = Arc::new(Clock::new(runtime.clone()));
-        let lease = Arc::new(LeaseKeeper::new(clock.clone()));
-        let (metrics, watchers, wake) = (Arc::new(Metrics::new()), Watchers::default(), Arc::new(Wake::new()));
+        let metrics = Arc::new(Metrics::new(&store.metrics(), &programs.metrics()));
+        let lease = Arc::new(LeaseKeeper::new(clock.clone(), metrics.clone()));
+        let (watchers, wake) = (Watchers::default(), Arc::new(Wake::new()));
         let liveness = Liveness::new(runtime.clone());
         let (crash_log, stopping) = (Arc::new(crash_log), Arc::new(AtomicBool::new(false)));
         let appender = Arc::new(Appender::new(&store, &lease, &runtime, (&metrics, &watchers)));
@@ -117,6 +118,7 @@ impl Node {
             idle_guests: IdleGuests::new(config.warm_bytes_max),
             moving_max: config.guests_moving_max,
             shares: shares.clone(),
+            metrics: metrics.clone(),
             computing: Arc::new(Computing::new(runtime.clone())),
         });
         let door = Arc::new(Door {

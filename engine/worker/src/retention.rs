@@ -39,7 +39,7 @@ pub(crate) async fn keep_deleting(node: Arc<Node>) {
             tracing::warn!(%error, "cannot delete ended executions");
             (0, true)
         });
-        node.metrics.deleted.inc_by(deleted);
+        node.metrics.executions.deleted.inc_by(deleted);
         if is_all {
             node.runtime.sleep(keep.clamp(*RECHECK.start(), *RECHECK.end())).await;
         }

@@ -167,7 +167,7 @@ impl Scheduler {
     }
 
     fn spawn(self: &Arc<Self>, stay: Stay, stage: Stage) {
-        self.node.metrics.activations.inc();
+        self.node.metrics.executions.activations.inc();
         let (scheduler, tenant) = (self.clone(), stay.key.tenant);
         let stay = self.node.shares.fair(tenant, async move { scheduler.run(stay, stage).await });
         self.node.runtime.spawn(Box::pin(stay));
@@ -235,7 +235,7 @@ impl Scheduler {
             }
         }
         let (incarnation, claimed) = self.remove(&stay.key)?;
-        self.node.metrics.activations.inc();
+        self.node.metrics.executions.activations.inc();
         (stay.incarnation, stay.attempts) = (incarnation, Attempts::default());
         Some(claimed)
     }
@@ -308,8 +308,11 @@ impl Scheduler {
     /// execution.
     async fn park_by_key(&self, stay: &Stay, reason: String) -> bool {
         tracing::error!(execution = %stay.key, reason, "parked");
-        let park = Command::Park { incarnation: stay.incarnation, reason };
+        let park = Command::Park { incarnation: stay.incarnation, reason: reason.clone() };
         let parked = self.node.store.command(&stay.key, park, None).await;
+        if matches!(parked, Ok(true)) {
+            self.node.metrics.executions.parked(&reason);
+        }
         parked.unwrap_or_else(|error| {
             tracing::warn!(%error, execution = %stay.key, "cannot park it yet");
             false

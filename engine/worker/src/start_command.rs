@@ -142,7 +142,7 @@ impl Node {
             crate::fail::point("start-sent");
             match stored.ok_or_else(stopping)? {
                 Ok(_) => {
-                    self.metrics.started.inc();
+                    self.metrics.executions.workflows.of(&new.head.workflow).started.inc();
                     self.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
                     return Ok(None);
                 }

@@ -138,7 +138,7 @@ impl StoredHistory {
             return Ok(Vec::new());
         }
         let events = restore::events(&*self.node.store, &self.key, self.run, (from, to)).await?;
-        self.node.metrics.events_read.inc_by(events.len() as u64);
+        self.node.metrics.guests.events_read.inc_by(events.len() as u64);
         Ok(events)
     }
 
@@ -204,7 +204,7 @@ impl StoredHistory {
             let chunks = self.node.store.history(&self.key, self.run, HistoryPart::Between(next, to)).await?;
             for chunk in &chunks {
                 let events = restore::decode(chunk)?;
-                self.node.metrics.events_read.inc_by(events.len() as u64);
+                self.node.metrics.guests.events_read.inc_by(events.len() as u64);
                 for (position, event) in (chunk.first.0..).map(Position).zip(&events) {
                     read(position, event);
                     self.index.list((chunk.first, chunk.last), event);
@@ -228,7 +228,7 @@ impl StoredHistory {
         let part = HistoryPart::At(places.into_iter().collect());
         let chunks = self.node.store.history(&self.key, self.run, part).await?;
         let events: u64 = chunks.iter().map(|chunk| chunk.last.0 + 1 - chunk.first.0).sum();
-        self.node.metrics.events_read.inc_by(events);
+        self.node.metrics.guests.events_read.inc_by(events);
         Ok(chunks)
     }
 

@@ -48,7 +48,7 @@ impl Supervisor {
                 self.broken.send_replace(Some(format!("the core task `{task}` ended again and again: {why}")));
             }
             tracing::error!(task, why, "a core task ended: it begins again");
-            self.metrics.core_task_restarts.inc();
+            self.metrics.executions.core_task_restarts.inc();
             self.runtime.sleep(RESTART_PAUSE).await;
         }
     }
@@ -81,7 +81,8 @@ mod tests {
     /// Runs a task that always ends, with or without a panic, until it was started this often. Returns whether the
     /// engine is broken then.
     async fn begun(times: usize, panics: bool) -> bool {
-        let supervisor = Supervisor::new(Arc::new(ThisRuntime), Arc::new(Metrics::new()));
+        let supervisor =
+            Supervisor::new(Arc::new(ThisRuntime), Arc::new(Metrics::new(&Default::default(), &Default::default())));
         let (count, reached) = (AtomicUsize::new(0), tokio::sync::Notify::new());
         let task = || async {
             if count.fetch_add(1, Ordering::Relaxed) + 1 == times {

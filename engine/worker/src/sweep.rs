@@ -26,7 +26,7 @@ pub(crate) async fn keep_sweeping(scheduler: Arc<Scheduler>) {
         let began_ms = node.clock.boot_ms();
         let next = match node.store.sweep(after, PAGE).await {
             Ok(page) => {
-                node.metrics.parked.inc_by(page.parked);
+                node.metrics.executions.parked_by_sweep(page.parked);
                 wake(&scheduler, page.sound).await;
                 page.next
             }

@@ -15,6 +15,7 @@ use crate::api::{
 };
 use crate::directory::{manifest_of, unavailable};
 use crate::identity::Role;
+use crate::metrics::result_of;
 use crate::node::Node;
 use crate::scheduler::Scheduler;
 use crate::schema::Checker;
@@ -72,6 +73,17 @@ impl TenantEngine {
     /// # Errors
     /// When this engine cannot run the component, in one line that names the reason.
     pub async fn upload(
+        &self,
+        name: Option<String>,
+        file_name: &str,
+        bytes: Vec<u8>,
+    ) -> Result<ComponentInfo, ApiError> {
+        let uploaded = self.try_upload(name, file_name, bytes).await;
+        self.node.metrics.outside.uploads.at(result_of(&uploaded)).inc();
+        uploaded
+    }
+
+    async fn try_upload(
         &self,
         name: Option<String>,
         file_name: &str,

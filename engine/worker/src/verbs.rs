@@ -1,6 +1,7 @@
 //! What clients ask for most: starts and signals. What else they do to an execution is in `operations.rs`.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use cerebelum_history::{
     ExecutionId, ExecutionOptions, Identity, Json, Message, NAME_BYTES_MAX, Timestamp, Verb, check_inbox, planted,
@@ -10,6 +11,7 @@ use cerebelum_store::{Act, Chunk, Command, ExecutionKey, ExecutionRow};
 use crate::api::{ApiError, StartRequest, Summary};
 use crate::commit::Ack;
 use crate::directory::{ResolvedWorkflow, unavailable};
+use crate::metrics::{START_AHEAD, START_STORED, result_of};
 use crate::schema::Unfit;
 use crate::start_command::{StartCommand, fresh_seed, stopping};
 use crate::tenant_engine::TenantEngine;
@@ -22,6 +24,7 @@ impl TenantEngine {
     /// When the workflow is unknown, the input does not fit, the id is taken, a quota is exceeded, or the database does
     /// not answer.
     pub async fn start(&self, request: StartRequest) -> Result<Summary, ApiError> {
+        let began = self.node.runtime.poll_clock();
         let _room = self.node.room.for_request(request.input.len()).await?;
         let _turn = self.request_turn().await;
         let found = self.node.directory.workflow(self.tenant, &request.workflow).await?;
@@ -69,7 +72,7 @@ impl TenantEngine {
         let usage = self.node.usages.of(self.tenant);
         let act = self.act("Start", command.identity.id.as_str(), &command.identity.workflow);
         let _admitted = usage.admit_start((&*self.node.store, self.tenant), self.node.runtime.boot_ms()).await?;
-        self.begin(&command, at, act).await
+        self.begin((&command, at), act, began).await
     }
 
     /// Starts many executions, independently of each other.
@@ -77,7 +80,15 @@ impl TenantEngine {
         futures::future::join_all(requests.into_iter().map(|request| self.start(request))).await
     }
 
-    async fn begin(&self, command: &StartCommand, at: Timestamp, act: Option<Act>) -> Result<Summary, ApiError> {
+    async fn begin(
+        &self,
+        (command, at): (&StartCommand, Timestamp),
+        act: Option<Act>,
+        began: Option<Instant>,
+    ) -> Result<Summary, ApiError> {
+        let took = |path| {
+            began.inspect(|began| self.node.metrics.executions.start.at(path).observe(began.elapsed().as_secs_f64()));
+        };
         let (row, execution) = command.begin(at);
         let summary = views::summary(&row);
         if planted("ack-before-commit") {
@@ -86,12 +97,16 @@ impl TenantEngine {
             return Ok(summary);
         }
         if let Some(Ack) = self.scheduler.begin(row, execution, act.clone()).await {
+            took(START_AHEAD);
             return Ok(summary);
         }
         // The execution cannot begin in memory, or its result there is unknown. With the same seed it is the same
         // execution.
         match self.node.store_start(command.rows(at), act).await? {
-            None => Ok(summary),
+            None => {
+                took(START_STORED);
+                Ok(summary)
+            }
             Some((existing, first)) => {
                 started_before(existing, &first.map_err(unavailable)?, (&command.identity.workflow, &command.input))
             }
@@ -117,6 +132,12 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such execution, it has ended, or the data is not valid JSON.
     pub async fn signal(&self, id: &str, name: &str, data: &str) -> Result<(), ApiError> {
+        let sent = self.try_signal(id, name, data).await;
+        self.node.metrics.outside.signals.at(result_of(&sent)).inc();
+        sent
+    }
+
+    async fn try_signal(&self, id: &str, name: &str, data: &str) -> Result<(), ApiError> {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             return Err(ApiError::Invalid(format!("a signal's name has 1 to {NAME_BYTES_MAX} bytes")));
         }

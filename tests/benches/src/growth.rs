@@ -65,7 +65,7 @@ pub(crate) fn cpu_ms(engine: &Engine) -> f64 {
 
 /// Transactions that the server has seen; for SQLite, the engine's own count.
 async fn transactions(server: Option<&mut sqlx::PgConnection>, engine: &Engine) -> anyhow::Result<f64> {
-    let Some(server) = server else { return Ok(engine.metric("cerebelum_database_calls_total") as f64) };
+    let Some(server) = server else { return Ok(engine.metric("cerebelum_database_seconds_count") as f64) };
     let count: i64 = sqlx::query_scalar(
         "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()",
     )

@@ -144,7 +144,7 @@ fn what_cannot_be_read_is_parked_alone_and_goes_on_after_the_repair(database: Da
         assert_parked(&engine, id, words);
     }
     assert_eq!(engine.run("sequence", &json!({"steps": 2}))["output"], json!(2));
-    assert_eq!(engine.metric("cerebelum_parked_total"), BROKEN.len() as u64);
+    until("all are counted", || (engine.metric("cerebelum_parked_total") == BROKEN.len() as u64).then_some(()));
     // Not repaired yet: the execution is parked again, and the attempt loses nothing.
     engine.ok(&["resume", BROKEN[0].id]);
     until("it is parked again", || (engine.metric("cerebelum_parked_total") > BROKEN.len() as u64).then_some(()));

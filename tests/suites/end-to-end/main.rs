@@ -30,6 +30,7 @@ mod growth;
 mod hostile;
 mod killed;
 mod liveness;
+mod metrics;
 mod node_sharing;
 mod operators;
 mod pages;

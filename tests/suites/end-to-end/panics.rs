@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cerebelum_history::{Digest, Failure, GuestInput, HttpRequest, HttpResponse, ReopenMode, Status};
-use cerebelum_sandbox::{Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox};
+use cerebelum_sandbox::{
+    Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox, SandboxMetrics, SandboxUsage,
+};
 use cerebelum_worker::{
     Caller, ComponentLoader, Config, Engine, Env, Grants, Guest, HttpClient, Program, Room, Runtime, StartRequest,
     TenantEngine,
@@ -79,8 +81,12 @@ impl ComponentLoader for Tricky {
         ComponentLoader::kept(&self.sandbox)
     }
 
-    fn live(&self) -> usize {
-        ComponentLoader::live(&self.sandbox)
+    fn usage(&self) -> SandboxUsage {
+        ComponentLoader::usage(&self.sandbox)
+    }
+
+    fn metrics(&self) -> SandboxMetrics {
+        ComponentLoader::metrics(&self.sandbox)
     }
 
     fn started(&self) -> u64 {

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Batch, Chunk, ClaimFilter, Claimed, Command,
-    Component, ComponentStore, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
-    IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, Removable, StatusCounts,
-    Store, StoreError, StoreFuture, Sweep, Tenant, TenantId, Token, Upload, Version,
+    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, Chunk, ClaimFilter, Claimed,
+    Command, Component, ComponentStore, ConnectionCounts, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing,
+    Filter, HistoryPart, IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress,
+    Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, Tenant, TenantId, Token, Upload,
+    Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -303,8 +304,16 @@ impl Store for Link {
         self.call(move |memory| memory.answer(answer, act))
     }
 
-    fn transactions(&self) -> u64 {
-        0
+    fn backlog(&self) -> StoreFuture<'_, Backlog> {
+        self.read(|memory| memory.backlog())
+    }
+
+    fn metrics(&self) -> StoreMetrics {
+        StoreMetrics::default()
+    }
+
+    fn connections(&self) -> ConnectionCounts {
+        ConnectionCounts::default()
     }
 
     fn now(&self) -> StoreFuture<'_, Timestamp> {

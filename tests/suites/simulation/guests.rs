@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cerebelum_history::{Delivery, Digest, Entry, GuestInput, StepOptions, Turn};
-use cerebelum_sandbox::{Account, HostError, InspectError, Inspected, LoadError, Manifest, StepInfo, WorkflowInfo};
+use cerebelum_sandbox::{
+    Account, HostError, InspectError, Inspected, LoadError, Manifest, SandboxMetrics, SandboxUsage, StepInfo,
+    WorkflowInfo,
+};
 use cerebelum_worker::{ComponentLoader, Guest, Program};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -152,8 +155,12 @@ impl ComponentLoader for Shelf {
         std::future::ready(()).boxed()
     }
 
-    fn live(&self) -> usize {
-        0
+    fn usage(&self) -> SandboxUsage {
+        SandboxUsage::default()
+    }
+
+    fn metrics(&self) -> SandboxMetrics {
+        SandboxMetrics::default()
     }
 
     fn started(&self) -> u64 {

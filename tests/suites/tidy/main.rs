@@ -2,6 +2,7 @@
 
 mod laws;
 mod limits;
+mod metrics;
 mod pages;
 mod python;
 mod sources;

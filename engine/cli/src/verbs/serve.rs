@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cerebelum_worker::{Engine, OpenError};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Serve;
@@ -27,7 +27,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     if args.print_config {
         return out.say(settings.to_toml().trim_end());
     }
-    let _log = start_log(settings.log_format);
+    let log = start_log(settings.log_format);
     let mut stop = Stopping::listen()?;
     // The port comes first: a second engine on the same port should fail before it touches the database.
     let bound = cerebelum_server::bind(settings.listen).await.map_err(refused)?;
@@ -41,6 +41,8 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
         opened = Engine::open(settings.engine) => opened.map_err(not_opened)?,
         () = stop.asked() => return Ok(()),
     };
+    let lost = log.lost.clone();
+    engine.count_lost_log_lines(move || lost.dropped_lines() as u64);
     // The reader of stdout may be gone (`cerebelum serve | head -1`): the engine goes on.
     let _ = out.say(&format!("cerebelum is ready on {} (database {database})", bound.url()));
     if is_closed && matches!(engine.has_tokens().await, Ok(false)) {
@@ -101,6 +103,7 @@ fn start_log(format: LogFormat) -> Log {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES_MAX).lossy(true);
     let (writer, guard) = lines.finish(std::io::stderr());
+    let lost = writer.error_counter();
     // Otherwise a line that cannot be written is reported on stderr, which panics when stderr is gone.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(writer);
     match format {
@@ -109,7 +112,7 @@ fn start_log(format: LogFormat) -> Log {
     }
     // Otherwise the panicking thread writes the panic itself, and waits when stderr has no reader.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    Log(Some(guard))
+    Log { guard: Some(guard), lost }
 }
 
 /// How long the process waits at its end for lines that are still to be written.
@@ -117,11 +120,15 @@ const LAST_LINES_MAX: Duration = Duration::from_millis(1_200);
 
 /// The thread that writes the log. When this is dropped, the thread writes the lines that it has, if stderr has a
 /// reader.
-struct Log(Option<WorkerGuard>);
+struct Log {
+    guard: Option<WorkerGuard>,
+    /// Counts the lines that were lost because too many waited.
+    lost: ErrorCounter,
+}
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let guard = self.0.take();
+        let guard = self.guard.take();
         let (done, is_done) = std::sync::mpsc::channel();
         // In a thread of its own: when stderr has no reader, the guard writes an error to stdout, which may have none
         // either.

@@ -32,7 +32,20 @@ pub struct Changes {
     pub progress: Vec<(Scope, u8, String)>,
     /// Scopes and ranges of positions: in the stored events there, the scope's values are to be dropped (L12).
     pub valueless: Vec<(Scope, Position, Position)>,
+    /// Steps that ended, for those who measure.
+    pub ended_steps: Vec<EndedStep>,
     pub(super) touched: BTreeSet<CallName>,
+}
+
+/// A step that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedStep {
+    /// From its call to its end, its retries and waits included, in milliseconds.
+    pub took_ms: u64,
+    /// The attempt in which it ended, from 1.
+    pub attempts: u32,
+    /// Whether it returned; otherwise it failed.
+    pub is_completed: bool,
 }
 
 impl Changes {

@@ -1,6 +1,6 @@
 //! How scopes and executions end.
 
-use super::{Action, End, Execution, Moment};
+use super::{Action, End, EndedStep, Execution, Moment};
 use crate::event::{Cause, EventData};
 use crate::journal::NonDeterminism;
 use crate::limits::{HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, LAST_CHECK_BYTES_MAX};
@@ -82,9 +82,11 @@ impl Execution {
     }
 
     pub(super) fn close_step(&mut self, name: &CallName, data: EventData, now: Moment) {
-        let Some(OpenCall { phase: CallPhase::Step(open), .. }) = self.close_call(name) else { return };
+        let Some(OpenCall { phase: CallPhase::Step(open), since, .. }) = self.close_call(name) else { return };
         self.note_value(&name.scope);
-        self.record(now.at, &name.scope, data);
+        let is_completed = matches!(data, EventData::StepCompleted { .. });
+        let took_ms = self.record(now.at, &name.scope, data).since(since);
+        self.changes.ended_steps.push(EndedStep { took_ms, attempts: open.attempts.attempt, is_completed });
         self.drop_values(name, &open);
     }
 

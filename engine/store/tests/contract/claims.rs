@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{ClaimFilter, Claimed, SMALL_BYTES, Size};
+use cerebelum_store::{Backlog, ClaimFilter, Claimed, SMALL_BYTES, Size};
 
 use crate::bench::{Bench, LONG, batch, events, key, new, opened, release};
 use crate::on_all;
@@ -20,6 +20,7 @@ on_all!(
     messages_and_timers_share_a_bounded_claim,
     a_claim_for_small_executions_leaves_large_ones,
     the_next_due_time_is_that_of_the_earliest_free_sleeper,
+    the_backlog_is_what_is_due_and_has_no_owner,
 );
 
 async fn what_is_due_or_not_settled_is_claimed(bench: Bench) {
@@ -203,4 +204,25 @@ async fn the_next_due_time_is_that_of_the_earliest_free_sleeper(bench: Bench) {
     assert_eq!(bench.next_due().await.unwrap(), Some(now.plus(90_000)));
     assert_eq!(bench.write(release(node, &head, Some(now.plus(70_000)))).await, Ok(()));
     assert_eq!(bench.next_due().await.unwrap(), Some(now.plus(70_000)));
+}
+
+async fn the_backlog_is_what_is_due_and_has_no_owner(bench: Bench) {
+    let node = bench.lease("n").await;
+    assert_eq!(bench.backlog().await.unwrap(), Backlog::default());
+    let now = bench.now().await.unwrap();
+    bench.sleeping("late", Some(Timestamp(now.0 - 40_000))).await;
+    bench.sleeping("later", Some(now.plus(600_000))).await;
+    bench.sleeping("never", None).await;
+    bench.started(node, "owned").await;
+    let Backlog { due, oldest_ms } = bench.backlog().await.unwrap();
+    assert_eq!(due, 1);
+    assert!((40_000..900_000).contains(&oldest_ms), "{oldest_ms}");
+    let mut at_once = new("at-once");
+    at_once.head.stamp = Timestamp(now.0 - 900_000);
+    bench.start(vec![at_once]).await;
+    let Backlog { due, oldest_ms } = bench.backlog().await.unwrap();
+    assert_eq!(due, 2);
+    assert!(oldest_ms >= 900_000, "what can move at once has been due since its last event: {oldest_ms}");
+    assert_eq!(bench.claimed(node).await, ["at-once", "late"]);
+    assert_eq!(bench.backlog().await.unwrap(), Backlog::default());
 }

@@ -421,15 +421,21 @@ impl Engine {
         self.history(id).iter().filter(|event| event["kind"] == kind).count()
     }
 
-    /// The value of a metric without labels.
+    /// The value of a metric; without labels, the sum over all labels.
     ///
     /// # Panics
     /// When the metrics cannot be read or lack it.
     #[must_use]
     pub fn metric(&self, name: &str) -> u64 {
         let text = http_get(&format!("{}/metrics", self.url));
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.unwrap_or_else(|| panic!("no metric {name} in:\n{text}"))
+        let value = |line: &str| -> Option<u64> {
+            let rest = line.strip_prefix(name)?;
+            let labelled = rest.strip_prefix('{').and_then(|labels| Some(labels.rsplit_once("} ")?.1));
+            labelled.or(rest.strip_prefix(' '))?.parse().ok()
+        };
+        let values: Vec<u64> = text.lines().filter_map(value).collect();
+        assert!(!values.is_empty(), "no metric {name} in:\n{text}");
+        values.iter().sum()
     }
 
     /// Its resident memory in bytes.

@@ -1,7 +1,7 @@
 //! Claims: which node may run which executions.
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Claimed, ExecutionKey, Incarnation, SMALL_BYTES, Size, State};
+use cerebelum_store::{Backlog, Claimed, ExecutionKey, Incarnation, SMALL_BYTES, Size, State};
 
 use crate::tables::{Row, Tables};
 
@@ -86,5 +86,13 @@ impl Tables {
         let has_suspects = free.clone().any(|row| row.is_suspect() && can_move(row, self.now));
         let look_again = has_suspects.then(|| self.now.plus(LOOK_AGAIN_MS));
         free.filter_map(wake).filter(|at| *at > self.now).chain(look_again).min()
+    }
+
+    pub(crate) fn backlog(&self) -> Backlog {
+        let free = self.executions.values().filter(|row| is_free(row) && row.head.parked.is_none());
+        let due = free.filter_map(|row| Some((wake(row)?, row.head.stamp))).filter(|(at, _)| *at <= self.now);
+        let since: Vec<Timestamp> = due.map(|(at, last)| if at == Timestamp(0) { last } else { at }).collect();
+        let oldest_ms = since.iter().min().map_or(0, |oldest| self.now.since(*oldest));
+        Backlog { due: since.len() as u64, oldest_ms }
     }
 }

@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Batch, Chunk, ClaimFilter, Claimed, Command,
-    Component, ComponentStore, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing, Filter, HistoryPart,
-    InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, Removable, StatusCounts, Store,
-    StoreError, StoreFuture, Sweep, TenantId, Upload, Version,
+    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, Chunk, ClaimFilter, Claimed,
+    Command, Component, ComponentStore, ConnectionCounts, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing,
+    Filter, HistoryPart, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, Removable,
+    StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, TenantId, Upload, Version,
 };
 use tokio::sync::broadcast;
 
@@ -187,8 +187,16 @@ impl Store for MemoryStore {
         self.act(act, |tables| tables.answer(answer), answered)
     }
 
-    fn transactions(&self) -> u64 {
-        0
+    fn backlog(&self) -> StoreFuture<'_, Backlog> {
+        self.transact(|tables| tables.backlog())
+    }
+
+    fn metrics(&self) -> StoreMetrics {
+        StoreMetrics::default()
+    }
+
+    fn connections(&self) -> ConnectionCounts {
+        ConnectionCounts::default()
     }
 
     fn now(&self) -> StoreFuture<'_, Timestamp> {
