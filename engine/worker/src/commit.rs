@@ -212,7 +212,9 @@ impl ExecutionLog {
             (Ok(None), error) => Err(error),
         };
         match left {
-            Err(ActivationError::ClaimLost) if self.stored == Position(0) => Ok(Exit::NotStarted),
+            // Without a stored start there is no claim to go on with: the client stores the start in another way, and a
+            // claim on that one belongs to another stay.
+            Err(_) if self.stored == Position(0) => Ok(Exit::NotStarted),
             Err(ActivationError::ClaimLost) | Ok(_) => left,
             Err(error) => self.settle(error).await,
         }

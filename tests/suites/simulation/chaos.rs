@@ -11,8 +11,8 @@ const CLIMATES: [&[HostError]; 6] = [
     &[HostError::Kill, HostError::Kill, HostError::Standstill, HostError::Outage, HostError::Stop, HostError::Weather],
     &[HostError::Outage, HostError::Weather, HostError::Weather],
     &[HostError::Kill],
-    &[HostError::Standstill, HostError::Weather],
-    &[HostError::Stop, HostError::Standstill, HostError::Outage],
+    &[HostError::Standstill, HostError::StandstillAtCommit, HostError::Weather],
+    &[HostError::Stop, HostError::Standstill, HostError::StandstillAtCommit, HostError::Outage],
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,9 @@ enum HostError {
     /// The node dies while a guest computes, which is remembered (L18).
     Crash,
     Standstill,
+    /// The node stands still when its next batches are on disk and it has not heard so: what they cause, such as a request,
+    /// is what it does first when it goes on (L11).
+    StandstillAtCommit,
     Outage,
     Stop,
     Weather,
@@ -47,13 +50,11 @@ pub(crate) async fn reign(world: Arc<World>, until_ms: u64) {
             }
             HostError::Crash => crash(&world, node).await,
             HostError::Standstill => {
-                clockwork.stand_still(node);
+                clockwork.stand_still(node, clockwork.below(3 * LEASE_MS));
                 world.report.count("stops");
-                let (world, ms) = (world.clone(), clockwork.below(3 * LEASE_MS));
-                clockwork.spawn(None, async move {
-                    world.clockwork.sleep_ms(ms).await;
-                    world.clockwork.go_on(node);
-                });
+            }
+            HostError::StandstillAtCommit => {
+                world.weather.standstills_ms[node].store(clockwork.below(3 * LEASE_MS), Ordering::Relaxed);
             }
             HostError::Outage => world.cut_off(clockwork.below(2 * LEASE_MS)),
             HostError::Stop => stop(&world, node).await,

@@ -112,9 +112,14 @@ impl Clockwork {
         self.sleep(Duration::from_millis(ms)).await;
     }
 
-    /// Stops polling a node's tasks until it goes on; time passes for them all the same.
-    pub(crate) fn stand_still(&self, node: usize) {
+    /// Stops polling a node's tasks for so long; time passes for them all the same.
+    pub(crate) fn stand_still(&self, node: usize, ms: u64) {
         self.inner().standing_still.push(node);
+        let clockwork = self.clone();
+        self.spawn(None, async move {
+            clockwork.sleep_ms(ms).await;
+            clockwork.go_on(node);
+        });
     }
 
     pub(crate) fn go_on(&self, node: usize) {

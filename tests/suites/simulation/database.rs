@@ -21,6 +21,8 @@ use test_memory_store::MemoryStore;
 use tokio::sync::broadcast;
 
 use crate::clockwork::Clockwork;
+use crate::report::Report;
+use crate::world::{NODES, World};
 
 /// The faults of the links, each as a number of times in a thousand calls.
 #[derive(Default)]
@@ -35,15 +37,15 @@ pub(crate) struct Weather {
     pub(crate) unwritable: Mutex<Option<String>>,
     /// Until then the database is not reachable.
     pub(crate) down_until_ms: AtomicU64,
+    /// How long each node stands still once its next batches are on disk; 0 when it does not.
+    pub(crate) standstills_ms: [AtomicU64; NODES],
 }
 
 impl Weather {
     pub(crate) fn calm(&self) {
-        for share in
-            [&self.unreachable, &self.answer_lost, &self.slow, &self.hint_lost, &self.rejected, &self.down_until_ms]
-        {
-            share.store(0, Ordering::Relaxed);
-        }
+        let shares =
+            [&self.unreachable, &self.answer_lost, &self.slow, &self.hint_lost, &self.rejected, &self.down_until_ms];
+        shares.into_iter().chain(&self.standstills_ms).for_each(|share| share.store(0, Ordering::Relaxed));
     }
 }
 
@@ -57,6 +59,8 @@ const GROUP_BYTES_MAX: usize = 4_000;
 
 /// One node's link.
 pub(crate) struct Link {
+    node: usize,
+    report: Report,
     clockwork: Clockwork,
     memory: Arc<MemoryStore>,
     weather: Arc<Weather>,
@@ -64,7 +68,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(clockwork: Clockwork, memory: Arc<MemoryStore>, weather: Arc<Weather>) -> Self {
+    pub(crate) fn new(world: &World, node: usize) -> Self {
+        let (clockwork, memory, weather) = (world.clockwork.clone(), world.memory.clone(), world.weather.clone());
         let hints = broadcast::Sender::new(4_096);
         let (mut heard, told, links) = (memory.hints(), hints.clone(), clockwork.clone());
         let sky = weather.clone();
@@ -76,7 +81,7 @@ impl Link {
                 }
             }
         });
-        Self { clockwork, memory, weather, hints }
+        Self { node, report: world.report.clone(), clockwork, memory, weather, hints }
     }
 
     /// One call to the database, with the faults of the weather.
@@ -144,6 +149,21 @@ impl Link {
         unwritable.as_deref() == Some(batch.key.id.as_str()) && batch.head.parked.is_none() && !is_start
     }
 
+    /// One attempt to append, after which the node may stand still before it hears the answer.
+    fn append_once(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'static, Vec<Result<InboxCursor, AppendError>>> {
+        let (node, clockwork, weather) = (self.node, self.clockwork.clone(), self.weather.clone());
+        let report = self.report.clone();
+        self.call(move |memory| {
+            let answer = memory.append(id, batches);
+            let ms = weather.standstills_ms[node].swap(0, Ordering::Relaxed);
+            if ms > 0 {
+                clockwork.stand_still(node, ms);
+                report.count("stops at a commit");
+            }
+            answer
+        })
+    }
+
     /// Like a real store, asks again with the same id before it returns an unknown outcome.
     async fn append_patiently(
         &self,
@@ -154,8 +174,7 @@ impl Link {
         let until = self.clockwork.now_ms() + self.clockwork.below(PATIENCE_MS);
         let mut is_unknown = false;
         loop {
-            let again = batches.clone();
-            let error = match self.call(move |memory| memory.append(id, again)).await {
+            let error = match self.append_once(id, batches.clone()).await {
                 Ok(answers) => return Ok(answers),
                 Err(error) => error,
             };

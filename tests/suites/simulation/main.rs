@@ -24,7 +24,7 @@ use cerebelum_store::{State, TenantId};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use test_memory_store::MemoryStore;
-use test_programs::{Node, programs};
+use test_programs::{Node, StepNode, programs};
 use world::{NODES, World};
 
 /// The number of seeds without `SEEDS`.
@@ -33,6 +33,10 @@ const SEEDS: u64 = 300;
 const PROGRAMS: usize = 12;
 /// The number of drawn parts in each of them.
 const PARTS: usize = 5;
+/// A program is inside of fewer steps than this.
+const DEPTHS: usize = 3;
+/// In how many worlds of a thousand all executions begin at once.
+const CROWD: u64 = 300;
 /// How long faults may last.
 const FAULTS_MS: u64 = 25_000;
 /// How long everything may take to come to an end once faults have stopped (I8).
@@ -70,8 +74,11 @@ async fn drive(world: Arc<World>, end_ms: u64) {
     }
     (0..NODES).for_each(|node| world.boot(node));
     let count = world.programs.len();
+    // One after the other, or all at once.
+    let (first_ms, range_ms) =
+        if clockwork.permille(CROWD) { (FAULTS_MS * 2 / 3, 100) } else { (0, FAULTS_MS * 2 / 3) };
     for program in 0..count {
-        let after_ms = clockwork.below(FAULTS_MS * 2 / 3);
+        let after_ms = first_ms + clockwork.below(range_ms);
         clockwork.spawn(None, people::start(world.clone(), format!("e{program}"), program, after_ms));
     }
     clockwork.spawn(None, people::attend(world.clone()));
@@ -122,7 +129,13 @@ fn draw(seed: u64) -> Vec<Node> {
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let mut draw = |number: usize| programs(number % 2 == 1).new_tree(&mut runner).unwrap().current();
     // Several parts in a row, so that an execution lives long enough to meet some faults.
-    (0..PROGRAMS).map(|number| Node::Seq((0..PARTS).map(|_| draw(number)).collect())).collect()
+    let mut program = |number: usize| Node::Seq((0..PARTS).map(|_| draw(number)).collect());
+    // Some of them in steps of steps: such an execution needs several places at once, and others are to make room.
+    (0..PROGRAMS).map(|number| (0..number % DEPTHS).fold(program(number), |body, _| in_step(body))).collect()
+}
+
+fn in_step(body: Node) -> Node {
+    Node::Step(Box::new(StepNode { body, fails: 0, attempts_max: 1, broken: false, deadline_ms: None }))
 }
 
 /// The histories, for the developer who has to find out what happened.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 
-use cerebelum_history::{CallName, Event, EventData, Failure, HttpRequest, HttpResponse, Position};
+use cerebelum_history::{CallName, Event, EventData, Failure, HttpRequest, HttpResponse, Position, Timestamp};
 use cerebelum_worker::{Grants, Room};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -13,6 +13,9 @@ use crate::world::{World, key};
 
 /// Longer than the longest time until an inbox is read.
 const PAUSE_IS_KNOWN_MS: u64 = 8_000;
+
+/// A request leaves only while the lease lasts longer than this.
+const MARGIN_MS: u64 = 1_000;
 
 /// The request under one key, and how often it came.
 struct Entry {
@@ -103,6 +106,10 @@ fn note(world: &World, node: usize, request: &HttpRequest, its_key: &str) {
             request.url,
             row.owner
         )
+    });
+    let left_ms = row.owner.map_or(0, |owner| tables.lease_left_ms(owner, Timestamp(world.clockwork.now_ms())));
+    report.check(left_ms > MARGIN_MS, || {
+        format!("L11: node {node} asks {} while its lease lasts {left_ms} ms more", request.url)
     });
     let events: Vec<Event> =
         row.runs.values().flatten().flat_map(|chunk| Event::decode(&chunk.events)).flatten().collect();

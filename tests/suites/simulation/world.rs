@@ -97,7 +97,7 @@ impl World {
         config.backstop = Duration::from_millis(choose(&[300, 2_000]));
         // The same on every machine.
         config.guests_moving_max = usize::try_from(choose(&[1, 8])).expect("a small number");
-        config.warm_bytes_max = choose(&[2, 10_000]) * GUEST_BYTES;
+        config.warm_bytes_max = choose(&[0, 2, 10_000]) * GUEST_BYTES;
         let guests_max = u32::try_from(choose(&[4, 1_000])).expect("a small number");
         let weather = Arc::<Weather>::default();
         if clockwork.permille(250) {
@@ -140,7 +140,7 @@ impl World {
     /// Starts a node on the data that it left behind.
     pub(crate) fn boot(self: &Arc<Self>, node: usize) {
         let runtime = Arc::new(SimulatedMachine { clockwork: self.clockwork.clone(), node });
-        let link = Link::new(self.clockwork.clone(), self.memory.clone(), self.weather.clone());
+        let link = Link::new(self, node);
         let env = Env {
             store: Arc::new(link),
             programs: Arc::new(Shelf::new(self, node, self.guests_max)),

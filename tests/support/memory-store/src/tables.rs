@@ -222,6 +222,13 @@ impl Tables {
         self.nodes.get(&incarnation).map(|node| node.name.as_str())
     }
 
+    /// How much longer the lease of an incarnation lasts, in milliseconds; 0 when it is over.
+    #[must_use]
+    pub fn lease_left_ms(&self, incarnation: Incarnation, now: Timestamp) -> u64 {
+        let node = self.nodes.get(&incarnation).filter(|node| !node.is_over && node.expires_at > now);
+        node.map_or(0, |node| node.expires_at.since(now))
+    }
+
     /// Lets a lease run out now.
     pub fn expire(&mut self, incarnation: Incarnation) {
         if let Some(node) = self.nodes.get_mut(&incarnation) {
