@@ -328,6 +328,29 @@ class ShowBulkRequest(Message):
     bulk_id: str
     def __init__(self, *, bulk_id: str | None = ...) -> None: ...
 
+class NodesRequest(Message):
+    def __init__(self) -> None: ...
+
+class NodesResponse(Message):
+    nodes: Sequence[Node]
+    def __init__(self, *, nodes: Sequence[Node] | None = ...) -> None: ...
+
+class Node(Message):
+    name: str
+    incarnation: int
+    lease_left_ms: int
+    executions: int
+    is_this: bool
+    def __init__(
+        self,
+        *,
+        name: str | None = ...,
+        incarnation: int | None = ...,
+        lease_left_ms: int | None = ...,
+        executions: int | None = ...,
+        is_this: bool | None = ...,
+    ) -> None: ...
+
 class BulkJobDetail(Message):
     job: BulkJob
     refusals: Sequence[BulkRefusal]
@@ -859,6 +882,7 @@ class Engine:
     BulkJobs: ClassVar[Unary[BulkJobsRequest, BulkJobsResponse]]
     ShowBulk: ClassVar[Unary[ShowBulkRequest, BulkJobDetail]]
     StopBulk: ClassVar[Unary[StopBulkRequest, BulkJob]]
+    Nodes: ClassVar[Unary[NodesRequest, NodesResponse]]
     WhoAmI: ClassVar[Unary[WhoAmIRequest, Caller]]
     CreateToken: ClassVar[Unary[CreateTokenRequest, CreatedToken]]
     Tokens: ClassVar[Unary[TokensRequest, TokensResponse]]
