@@ -179,7 +179,7 @@ impl Engine {
         self.supervisor.broken().await
     }
 
-    /// Sets who knows how many lines of this process's log were lost, for the metrics.
+    /// Sets the function that tells how many lines of this process's log were lost, for the metrics.
     pub fn count_lost_log_lines(&self, lost: impl Fn() -> u64 + Send + Sync + 'static) {
         self.node.metrics.set_lost_lines(lost);
     }

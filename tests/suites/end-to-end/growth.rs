@@ -30,7 +30,8 @@ fn events_read(engine: &Engine) -> u64 {
 
 /// Whether this many requests have left. It reads only the metrics, so that it takes no time from the engine.
 fn has_asked(engine: &Engine, requests: usize) -> Option<()> {
-    (engine.metric("cerebelum_fetches_total") >= requests as u64).then_some(())
+    let left = engine.metric("cerebelum_fetches_total") + engine.metric("cerebelum_fetches_in_flight");
+    (left >= requests as u64).then_some(())
 }
 
 /// The result of an execution, once it has ended.

@@ -1,4 +1,4 @@
-//! Who may read the metrics while the database does not answer: otherwise nobody would hear of the trouble.
+//! The callers that may read the metrics while the database does not answer: otherwise the trouble could not be seen.
 
 use std::time::Duration;
 

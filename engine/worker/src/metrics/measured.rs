@@ -1,4 +1,4 @@
-//! What is measured when somebody asks: the database's counts, memory, leases.
+//! What is measured at the moment when the metrics are read: what the database counts, memory, the lease.
 
 use cerebelum_history::Status;
 use cerebelum_sandbox::SandboxUsage;

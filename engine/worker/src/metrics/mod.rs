@@ -60,7 +60,7 @@ impl Metrics {
         Self { registry, executions, guests, outside, writes, lost_lines: OnceLock::new() }
     }
 
-    /// Sets who knows how many lines of the log were lost. Only the first one counts: a process has one log.
+    /// Sets the function that tells how many lines of the log were lost. Only the first one counts: a process has one log.
     pub(crate) fn set_lost_lines(&self, lost: impl Fn() -> u64 + Send + Sync + 'static) {
         let _ = self.lost_lines.set(LostLines(Box::new(lost)));
     }
