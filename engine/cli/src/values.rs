@@ -43,7 +43,9 @@ pub(crate) fn attributes(pairs: &[String]) -> Outcome<HashMap<String, String>> {
             .ok_or_else(|| CliError::usage(format!("--attr {pair}: write NAME=VALUE")))?;
         let scalar = Json::parse(value).ok().filter(|json| !json.as_str().starts_with(['{', '[']));
         let json = scalar.unwrap_or_else(|| Json::of(&value));
-        attributes.insert(name.to_owned(), json.as_str().to_owned());
+        if attributes.insert(name.to_owned(), json.as_str().to_owned()).is_some() {
+            return Err(CliError::usage(format!("--attr {pair}: `{name}` is there twice")));
+        }
     }
     Ok(attributes)
 }
@@ -68,6 +70,7 @@ mod tests {
         assert_eq!(read, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert!(attributes(&["team".into()]).unwrap_err().line.contains("NAME=VALUE"));
         assert!(attributes(&["=x".into()]).is_err());
+        assert!(attributes(&["n=1".into(), "n=2".into()]).unwrap_err().line.contains("twice"));
     }
 
     #[test]

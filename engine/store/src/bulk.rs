@@ -18,8 +18,8 @@ use crate::sql::{Row, Rows, Session, Statement, Value};
 
 /// The most refusals of a job that are kept. Further ones are only counted.
 pub const REFUSALS_KEPT: u32 = 1_000;
-/// The most jobs that one node works on in turn.
-const TOGETHER: u32 = 64;
+/// The most jobs that one node works on in turn. A tenant has few, so that these are of more than a thousand tenants.
+const TOGETHER: u32 = 10_000;
 
 /// A job to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +119,8 @@ pub(crate) async fn create(
         "insert into bulk_jobs (created_at, at_most, matched, tenant_id, id, operation, filter, cursor, caller, token_id,
             address)
         select {clock}, $3, $4, $1, $2, $5, $6, $7, $8, $9, $10
-        where (select count(*) from bulk_jobs o where o.tenant_id = $1 and o.ended_at is null) < $11",
+        where (select count(*) from bulk_jobs o where o.tenant_id = $1 and o.ended_at is null) < $11
+        on conflict do nothing",
     );
     let mut session = database.write().await?;
     if session.rows(&TURN, &[new.tenant.into()]).await?.is_empty() {
@@ -227,7 +228,7 @@ pub(crate) async fn stop(
 }
 
 /// See [`crate::BulkStore::claim_bulk`].
-pub(crate) async fn claim(database: &Database, node: Incarnation) -> Result<Vec<BulkJob>, DbError> {
+pub(crate) async fn claim(database: &Database, node: Incarnation) -> Result<Vec<(TenantId, String)>, DbError> {
     // Two nodes that both go on with a job do no harm: a step is carried out once. A claim only saves them the work.
     macro_rules! free {
         () => {
@@ -235,26 +236,24 @@ pub(crate) async fn claim(database: &Database, node: Incarnation) -> Result<Vec<
                 select 1 from nodes n where n.incarnation = j.owner and n.ended_at is null))"
         };
     }
+    // The first job of each tenant, then the second ones, and so on.
     static FREE: Statement = Statement::new(concat!(
-        "select ",
-        columns!(),
-        ", case when j.owner = $1 then 1 else 0 end
+        "select j.tenant_id, j.id, case when j.owner = $1 then 1 else 0 end
         from bulk_jobs j join tenants t on t.tenant_id = j.tenant_id
         where t.deleted_at is null and ",
         free!(),
-        " order by j.created_at limit $2"
+        " order by row_number() over (partition by j.tenant_id order by j.created_at), j.created_at limit $2"
     ));
-    static CLAIM: Statement =
-        Statement::new(concat!("update bulk_jobs as j set owner = $1 where ", free!(), " and j.created_at <= $2"));
+    static CLAIM: Statement = Statement::new(concat!("update bulk_jobs as j set owner = $1 where ", free!()));
     let mut rows = database.background().await?.rows(&FREE, &[node.into(), TOGETHER.into()]).await?;
     let (mut jobs, mut is_new) = (Vec::new(), false);
     for row in &mut rows {
-        jobs.push(read(row)?);
+        jobs.push((TenantId(row.count()?), unescape(&row.text()?)));
         is_new |= !row.flag()?;
     }
-    if let Some(last) = jobs.last().filter(|_| is_new) {
+    if is_new {
         let mut session = database.write().await?;
-        session.run(&CLAIM, &[node.into(), last.created_at.into()]).await?;
+        session.run(&CLAIM, &[node.into()]).await?;
         session.commit().await?;
     }
     Ok(jobs)

@@ -172,9 +172,9 @@ pub trait BulkStore: Send + Sync + 'static {
     fn bulk_refusals(&self, tenant: TenantId, id: &str) -> StoreFuture<'_, Vec<BulkRefusal>>;
     /// Stops a job. Returns `false` if there is none with this id that has not ended.
     fn stop_bulk(&self, tenant: TenantId, id: &str, act: Option<Act>) -> StoreFuture<'_, bool>;
-    /// The jobs of all tenants that have not ended and on which no other living node works, the oldest first; from now on
-    /// they are this node's.
-    fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<BulkJob>>;
+    /// The jobs of all tenants that have not ended and on which no other living node works, by tenant and id: the oldest of
+    /// each tenant, then the second ones, and so on. From now on they are this node's.
+    fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<(TenantId, String)>>;
     /// Carries out a step with its acts and moves the job's cursor, in one transaction. Returns `false` if the job has ended
     /// or stands elsewhere: then nothing happens.
     fn bulk_step(&self, step: BulkStep) -> StoreFuture<'_, bool>;

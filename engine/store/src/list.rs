@@ -25,6 +25,8 @@ const READ_AT_ONCE: usize = 128;
 const LOOKED_AT_ONCE: u32 = 50_000;
 /// A page ends after this time, however little has been found.
 const LOOKED_MAX: Duration = Duration::from_secs(2);
+/// Counting ends after this time, however many executions are left to be examined.
+const COUNTED_MAX: Duration = Duration::from_secs(5);
 /// A filter with more attributes than this is a mistake.
 const ATTRIBUTES_MAX: usize = 16;
 /// The longest name of an attribute.
@@ -59,32 +61,40 @@ pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &Filter)
 /// See [`crate::Store::count`].
 pub(crate) async fn count(database: &Database, tenant: TenantId, filter: &Filter, max: u64) -> Result<Count, DbError> {
     check(filter)?;
-    if filter.status == Some(Status::Running) && filter.workflow.is_none() && filter.attributes.is_empty() {
+    let is_only_by_status = filter.workflow.is_none() && filter.attributes.is_empty();
+    if filter.status == Some(Status::Running) && is_only_by_status && max <= u64::from(LOOKED_AT_ONCE) {
         return running(database, tenant, max).await;
     }
     let (began, mut count, mut from) = (Instant::now(), 0, i64::MAX);
     loop {
         let floor = if is_indexed(filter) { None } else { floor(database, tenant, from).await? };
-        // One more than is wanted shows that there are more.
-        let room = usize::try_from(max.saturating_sub(count).saturating_add(1)).unwrap_or(usize::MAX >> 1);
-        let (text, values) = statement(tenant, filter, (from, floor), room);
+        // One more than is wanted shows that there are more. Between two pieces others get the connection.
+        let room = max.saturating_sub(count).saturating_add(1).min(u64::from(LOOKED_AT_ONCE));
+        let (text, values) = statement(tenant, filter, (from, floor), usize::try_from(room).unwrap_or(usize::MAX));
         let mut session = database.client(tenant).await?;
         // No column is read of what is only counted.
-        let text = text.replacen(head_columns!(), "1", 1);
-        let text = expand(&format!("select count(*) from ({text}) matching"), session.dialect());
-        let mut rows = session.rows_of_text(text, &values).await?;
+        let text = text.replacen(head_columns!(), "e.execution_no as no", 1);
+        let text = format!("select count(*), min(matching.no) from ({text}) matching");
+        let mut rows = session.rows_of_text(expand(&text, session.dialect()), &values).await?;
         drop(session);
-        count += rows.first_mut().map(|row| row.count::<u64>()).transpose()?.unwrap_or_default();
-        match floor {
+        let Some(row) = rows.first_mut() else { return Ok(Count::default()) };
+        let (found, lowest): (u64, Option<i64>) = (row.count()?, row.opt_int()?);
+        count += found;
+        // The piece may have ended because it was full, or because its floor was reached.
+        from = match (lowest.filter(|_| found == room), floor) {
             _ if count > max => return Ok(Count { executions: max, is_exact: false }),
-            None => return Ok(Count { executions: count, is_exact: true }),
-            Some(_) if began.elapsed() > LOOKED_MAX => return Ok(Count { executions: count, is_exact: false }),
-            Some(floor) => from = floor,
+            (Some(lowest), _) => lowest.saturating_sub(1),
+            (None, Some(floor)) => floor,
+            (None, None) => return Ok(Count { executions: count, is_exact: true }),
+        };
+        if began.elapsed() > COUNTED_MAX {
+            return Ok(Count { executions: count, is_exact: false });
         }
     }
 }
 
-/// Counts the running executions among the open ones, of which not all are examined if there are many.
+/// Counts the running executions among the open ones, of which not all are examined if there are many: a live overview
+/// asks for this number again and again.
 async fn running(database: &Database, tenant: TenantId, max: u64) -> Result<Count, DbError> {
     // The condition on the state is that of the index `executions_open`.
     static RUNNING: Statement = Statement::new(

@@ -302,7 +302,7 @@ impl BulkStore for SqlStore {
         self.run(Operation::Write, async move { bulk::stop(&self.database, (tenant, &id), act.as_ref()).await })
     }
 
-    fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<BulkJob>> {
+    fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<(TenantId, String)>> {
         self.run(Operation::Claim, async move { bulk::claim(&self.database, node).await })
     }
 

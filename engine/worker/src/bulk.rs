@@ -1,12 +1,11 @@
-//! Bulk jobs: an operation on every execution that matches a filter, carried out step by step, whatever engine dies.
+//! Bulk jobs: an operation on every execution that matches a filter. Clients create them; `work.rs` carries them out.
+
+mod work;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use cerebelum_history::{Json, NAME_BYTES_MAX, Status, Timestamp};
-use cerebelum_store::{
-    BulkItem, BulkJob, BulkRefusal, BulkStep, Count, ExecutionRow, Filter, Incarnation, NewBulkJob, StoreError,
-};
+use cerebelum_store::{BulkJob, BulkRefusal, Count, Filter, NewBulkJob};
 use serde::{Deserialize, Serialize};
 
 use crate::api::ApiError;
@@ -16,6 +15,7 @@ use crate::identity::Caller;
 use crate::operations::Operation;
 use crate::tenant_engine::TenantEngine;
 use crate::verbs::fresh_id;
+pub(crate) use work::keep_working;
 
 /// The most executions that one job is about, and to which a filter is counted.
 const BULK_EXECUTIONS_MAX: u64 = 1_000_000;
@@ -27,21 +27,6 @@ const BULK_JOBS_MAX: u32 = 8;
 const BULK_JOBS_KEPT: u32 = 100;
 /// The longest operation or filter of a job as JSON, in bytes: a page shows many of them.
 const BULK_TEXT_BYTES_MAX: usize = 16 << 10;
-/// The most executions that all jobs of one engine touch in a second.
-const BULK_EXECUTIONS_PER_SECOND: u32 = 500;
-/// The executions of one step: its transaction is short.
-const STEP: u32 = 50;
-/// The executions of a step that deletes or reopens them: each of them may have a long history.
-const LONG_STEP: u32 = 5;
-/// How often jobs of other engines are looked for, and those that were created elsewhere.
-const RECHECK: Duration = Duration::from_secs(5);
-/// The pause after a step that failed.
-const FAILED: Duration = Duration::from_secs(1);
-/// While something else has waited for longer than this, a job waits as well.
-const CROWDED: Duration = Duration::from_millis(250);
-/// How often a job in a crowd looks again, and how often at most: it must go on some time.
-const CROWD_RECHECK: Duration = Duration::from_millis(100);
-const CROWD_RECHECKS_MAX: u32 = 50;
 
 /// The executions that a job is about. An empty filter matches all.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -137,6 +122,8 @@ impl TenantEngine {
     pub async fn count(&self, filter: &ExecutionFilter, up_to: Option<u64>) -> Result<Count, ApiError> {
         let filter = filter.for_store(None, 0)?;
         let max = up_to.unwrap_or(BULK_EXECUTIONS_MAX).min(BULK_EXECUTIONS_MAX);
+        // A count may examine all executions of a tenant, on a connection that others need as well.
+        let _turn = self.node.count_turns.next(self.tenant).await;
         self.node.store.count(self.tenant, filter, max).await.map_err(unavailable)
     }
 
@@ -152,7 +139,7 @@ impl TenantEngine {
     /// When the database does not answer.
     pub async fn bulk_jobs(&self) -> Result<Vec<BulkJobView>, ApiError> {
         let jobs = self.node.store.bulk_jobs(self.tenant).await.map_err(unavailable)?;
-        jobs.into_iter().map(view).collect()
+        Ok(jobs.into_iter().map(view).collect())
     }
 
     /// A job.
@@ -161,7 +148,7 @@ impl TenantEngine {
     /// When there is no such job, or the database does not answer.
     pub async fn bulk_job(&self, id: &str) -> Result<BulkJobView, ApiError> {
         let found = self.node.store.bulk_job(self.tenant, id).await.map_err(unavailable)?;
-        view(found.ok_or_else(|| no_job(id))?)
+        Ok(view(found.ok_or_else(|| no_job(id))?))
     }
 
     /// The first 1,000 executions on which a job could not carry out its operation.
@@ -224,7 +211,7 @@ impl Engine {
         match (is_created, there) {
             (true, Some(job)) => {
                 engine.node.bulk_news.notify_one();
-                view(job)
+                Ok(view(job))
             }
             (false, Some(job)) => created_before(job, (&operation, &filter)),
             (_, None) => Err(ApiError::Conflict(format!(
@@ -261,19 +248,18 @@ fn check(request: &BulkRequest) -> Result<(String, String), ApiError> {
 /// The most executions that a job touches, if the caller means as many as match.
 fn meant(matched: Count, at_most: Option<u64>) -> Result<u64, ApiError> {
     let count = matched.executions;
-    let shown = if matched.is_exact { count.to_string() } else { format!("more than {count}") };
     match at_most {
-        _ if count == 0 => Err(ApiError::Conflict("no execution matches the filter".to_owned())),
-        Some(at_most) if at_most > BULK_EXECUTIONS_MAX => {
-            Err(ApiError::Invalid(format!("a bulk job is about at most {BULK_EXECUTIONS_MAX} executions: say fewer")))
-        }
-        Some(at_most) if matched.is_exact && count > at_most => {
-            Err(ApiError::Conflict(format!("{shown} executions match, and at most {at_most} are meant: look again")))
-        }
-        None if !matched.is_exact || count > BULK_UNCONFIRMED_MAX => Err(ApiError::Conflict(format!(
-            "{shown} executions match: `at_most` {count} (`--at-most {count}`) confirms that these are meant"
+        _ if !matched.is_exact => Err(ApiError::Conflict(format!(
+            "more than {count} executions match, and they could not all be counted: narrow the filter"
         ))),
-        Some(at_most) => Ok(at_most),
+        _ if count == 0 => Err(ApiError::Conflict("no execution matches the filter".to_owned())),
+        Some(at_most) if count > at_most => {
+            Err(ApiError::Conflict(format!("{count} executions match, and at most {at_most} are meant: look again")))
+        }
+        Some(at_most) => Ok(at_most.min(BULK_EXECUTIONS_MAX)),
+        None if count > BULK_UNCONFIRMED_MAX => Err(ApiError::Conflict(format!(
+            "{count} executions match: `at_most` {count} (`--at-most {count}`) confirms that these are meant"
+        ))),
         None => Ok(BULK_UNCONFIRMED_MAX),
     }
 }
@@ -281,7 +267,7 @@ fn meant(matched: Count, at_most: Option<u64>) -> Result<u64, ApiError> {
 /// The answer to a request whose id is taken: the existing job, if it is the same one.
 fn created_before(job: BulkJob, (operation, filter): (&str, &str)) -> Result<BulkJobView, ApiError> {
     if job.asked.operation == operation && job.asked.filter == filter {
-        return view(job);
+        return Ok(view(job));
     }
     Err(ApiError::Conflict(format!("bulk job `{}` exists and does something else: choose another id", job.asked.id)))
 }
@@ -290,15 +276,15 @@ fn no_job(id: &str) -> ApiError {
     ApiError::NotFound(format!("there is no bulk job `{}`: see `cerebelum bulk list`", id.escape_debug()))
 }
 
-fn view(job: BulkJob) -> Result<BulkJobView, ApiError> {
-    let (operation, filter) = parts(&job)?;
+fn view(job: BulkJob) -> BulkJobView {
+    let (operation, filter) = parts(&job);
     let BulkJob { asked, created_at, ended_at, stopped, done, refused, .. } = job;
     let state = match ended_at {
         None => BulkState::Running,
         Some(_) if stopped => BulkState::Stopped,
         Some(_) => BulkState::Done,
     };
-    Ok(BulkJobView {
+    BulkJobView {
         id: asked.id,
         operation,
         filter,
@@ -310,128 +296,14 @@ fn view(job: BulkJob) -> Result<BulkJobView, ApiError> {
         created_by: asked.actor.name.clone(),
         created_at,
         ended_at,
-    })
-}
-
-/// What a job does, and to which executions.
-fn parts(job: &BulkJob) -> Result<(Operation, ExecutionFilter), ApiError> {
-    let read = |what| ApiError::Unavailable(format!("bulk job `{}`: its stored {what} cannot be read", job.asked.id));
-    let operation = serde_json::from_str(&job.asked.operation).map_err(|_| read("operation"))?;
-    let filter = serde_json::from_str(&job.asked.filter).map_err(|_| read("filter"))?;
-    Ok((operation, filter))
-}
-
-/// Carries out jobs forever, a step of each in turn. `engine` lends its parts: each job acts for its own tenant.
-pub(crate) async fn keep_working(engine: TenantEngine) {
-    let node = engine.node.clone();
-    loop {
-        let went_on = match node.lease.incarnation() {
-            Some(incarnation) => round(&engine, incarnation).await,
-            None => false,
-        };
-        if !went_on {
-            let _ = node.runtime.within(RECHECK, node.bulk_news.notified()).await;
-        }
     }
 }
 
-/// A step of each job. Returns whether there may be more to do at once.
-async fn round(engine: &TenantEngine, incarnation: Incarnation) -> bool {
-    let node = &engine.node;
-    let jobs = node.store.claim_bulk(incarnation).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot read the bulk jobs");
-        Vec::new()
-    });
-    let mut went_on = false;
-    for job in jobs {
-        quiet(engine).await;
-        let began_ms = node.runtime.boot_ms();
-        let engine = TenantEngine { tenant: job.asked.tenant, actor: job.asked.actor.clone(), ..engine.clone() };
-        match step(&engine, &job).await {
-            Ok(touched) => {
-                went_on = true;
-                let took = Duration::from_millis(node.runtime.boot_ms() - began_ms);
-                let paced = Duration::from_secs(1) * touched / BULK_EXECUTIONS_PER_SECOND;
-                node.runtime.sleep(paced.max(took)).await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, job = job.asked.id, "a bulk job cannot go on: it is tried again");
-                node.runtime.sleep(FAILED).await;
-            }
-        }
+/// What a job does, and to which executions. What cannot be read is left to the engine that wrote it.
+fn parts(job: &BulkJob) -> (Operation, ExecutionFilter) {
+    let filter = serde_json::from_str(&job.asked.filter);
+    match (serde_json::from_str(&job.asked.operation), filter) {
+        (Ok(operation), Ok(filter)) => (operation, filter),
+        (_, filter) => (Operation::Unknown, filter.unwrap_or_default()),
     }
-    went_on
-}
-
-/// Waits while others wait.
-async fn quiet(engine: &TenantEngine) {
-    for _ in 0..CROWD_RECHECKS_MAX {
-        if engine.node.liveness.oldest().is_none_or(|(_, waited)| waited < CROWDED) {
-            return;
-        }
-        engine.node.runtime.sleep(CROWD_RECHECK).await;
-    }
-}
-
-/// Carries out a step of a job. Returns how many executions it touched.
-async fn step(engine: &TenantEngine, job: &BulkJob) -> Result<u32, ApiError> {
-    let (operation, filter) = parts(job)?;
-    let left = job.asked.at_most.saturating_sub(job.done + job.refused);
-    let most = match operation {
-        Operation::Delete | Operation::Resume { .. } => LONG_STEP,
-        _ => STEP,
-    };
-    let limit = u32::try_from(left).unwrap_or(u32::MAX).min(most);
-    let mut step = BulkStep {
-        tenant: engine.tenant,
-        id: job.asked.id.clone(),
-        from: job.cursor.clone(),
-        to: None,
-        items: Vec::new(),
-        refusals: Vec::new(),
-    };
-    if limit > 0 {
-        let filter = filter.for_store(Some(job.cursor.clone()), limit)?;
-        let page = engine.node.store.list(engine.tenant, filter).await.map_err(unavailable)?;
-        let is_last = u64::try_from(page.executions.len()).unwrap_or(u64::MAX) >= left;
-        step.to = page.cursor.filter(|_| !is_last);
-        for head in page.executions {
-            add(engine, &mut step, (&operation, &head)).await?;
-        }
-    }
-    carry_out(engine, step).await.map_err(unavailable)
-}
-
-/// Adds an execution to a step.
-async fn add(
-    engine: &TenantEngine,
-    step: &mut BulkStep,
-    (operation, head): (&Operation, &ExecutionRow),
-) -> Result<(), ApiError> {
-    let execution = head.key.id.clone();
-    match engine.plan(operation, head).await {
-        Ok(plan) => {
-            let outcome = format!("{} by bulk job {}", plan.outcome, step.id);
-            let act = engine.act(operation.method(), execution.as_str(), outcome);
-            engine.forgive(&head.key, &plan.commands);
-            step.items.push(BulkItem { execution, commands: plan.commands, act });
-        }
-        // The database's own trouble is no refusal.
-        Err(error @ ApiError::Unavailable(_)) => return Err(error),
-        Err(why) => step.refusals.push(BulkRefusal { execution, reason: why.to_string() }),
-    }
-    Ok(())
-}
-
-async fn carry_out(engine: &TenantEngine, step: BulkStep) -> Result<u32, StoreError> {
-    let node = &engine.node;
-    let touched = u32::try_from(step.items.len() + step.refusals.len()).unwrap_or(u32::MAX);
-    let planned: Vec<_> = step.items.iter().map(|item| (item.execution.clone(), item.commands.clone())).collect();
-    let _turn = node.write_turns.next(engine.tenant).await;
-    if node.store.bulk_step(step).await? {
-        for (id, commands) in planned {
-            engine.carried_out(&cerebelum_store::ExecutionKey { tenant: engine.tenant, id }, &commands);
-        }
-    }
-    Ok(touched)
 }

@@ -48,6 +48,8 @@ const WRITES_AT_ONCE: usize = 2;
 /// How many starts and signals of one tenant are processed at once while several tenants are active: all that is under way
 /// shares the disk, the processor and the groups of batches.
 const REQUESTS_AT_ONCE: usize = 4;
+/// How many counts of executions one tenant has made at once.
+const COUNTS_AT_ONCE: usize = 1;
 /// How many tasks of all tenants take turns at once for each core.
 const TURNS_PER_CORE: usize = 2;
 
@@ -86,6 +88,8 @@ pub(crate) struct Node {
     pub(crate) request_turns: TenantTurns,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) liveness: Arc<Liveness>,
+    /// Turns of counts.
+    pub(crate) count_turns: TenantTurns,
     /// Notified when a bulk job was created here.
     pub(crate) bulk_news: Notify,
 }
@@ -156,6 +160,7 @@ impl Node {
             request_turns: TenantTurns::new(REQUESTS_AT_ONCE),
             metrics,
             liveness,
+            count_turns: TenantTurns::new(COUNTS_AT_ONCE),
             bulk_news: Notify::new(),
         })
     }

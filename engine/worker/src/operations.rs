@@ -35,6 +35,9 @@ pub enum Operation {
     },
     /// It is deleted, once it has ended.
     Delete,
+    /// What another version of the engine knows and this one does not.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Operation {
@@ -48,6 +51,7 @@ impl Operation {
             Self::Resume { .. } => "resume",
             Self::Signal { .. } => "signal",
             Self::Delete => "delete",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -60,6 +64,7 @@ impl Operation {
             Self::Resume { .. } => "Resume",
             Self::Signal { .. } => "Signal",
             Self::Delete => "Delete",
+            Self::Unknown => "Unknown",
         }
     }
 
@@ -140,6 +145,10 @@ impl TenantEngine {
         self.forgive(&key, &commands);
         for (at, command) in commands.iter().enumerate() {
             if !self.command(&key, command.clone(), act.take()).await? && at == 0 {
+                // Another request has resumed it in the meantime, which is what this one asks for.
+                if matches!(command, Command::Unpark | Command::Reopen(_)) {
+                    return Ok(());
+                }
                 return match self.plan(operation, &self.head(&key).await?).await {
                     Err(why) => Err(why),
                     Ok(_) => Err(changed_meanwhile(id)),
@@ -196,6 +205,7 @@ impl TenantEngine {
                 Verb::Delete.on(standing).map_err(conflict)?;
                 Ok(Plan::new([Command::Delete], "deleted"))
             }
+            Operation::Unknown => Err(ApiError::Conflict("this engine does not know the operation".to_owned())),
         }
     }
 

@@ -210,8 +210,9 @@ fn unopened(vault: &Vault) -> ApiError {
 
 fn check_secret(name: &str, value: &str, hosts: &[String]) -> Result<(), ApiError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    // The last one is a path of REST.
-    if name.is_empty() || name.len() > SECRET_NAME_BYTES_MAX || !name.chars().all(allowed) || name == "rotate-key" {
+    // A path of REST has the last one, and a path of nothing but dots leads elsewhere.
+    let is_path = name.chars().all(|c| c == '.') || name == "rotate-key";
+    if name.len() > SECRET_NAME_BYTES_MAX || !name.chars().all(allowed) || is_path {
         let shown = name.escape_debug();
         return Err(ApiError::Invalid(format!(
             "`{shown}` is not a name of a secret: use 1 to {SECRET_NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -"

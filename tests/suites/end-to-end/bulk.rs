@@ -131,7 +131,7 @@ fn what_was_not_meant_is_refused(database: Database) {
     refused(&["bulk", "cancel"], 2, "--all");
     refused(&["bulk", "cancel", "--all"], 5, "101 executions match");
     refused(&["bulk", "cancel", "--all", "--at-most", "100"], 5, "at most 100");
-    refused(&["bulk", "cancel", "--all", "--at-most", "1000001"], 2, "1000000");
+    refused(&["bulk", "cancel", "--attr", "team=ops", "--attr", "team=x"], 2, "twice");
     refused(&["bulk", "cancel", "--workflow", "guests/none"], 5, "no execution matches");
     refused(&["bulk", "show", "none"], 3, "no bulk job `none`");
     refused(&["bulk", "stop", "none"], 3, "no bulk job `none`");
@@ -148,11 +148,15 @@ fn what_was_not_meant_is_refused(database: Database) {
         (json!({"operation": "cancel", "filter": {"status": "tired"}}), "a status is one of"),
         (json!({"operation": "cancel", "filter": {}, "id": "a b"}), "bulk job"),
         (json!({"operation": "cancel"}), "filter"),
+        (json!({"operation": "unknown", "filter": {}}), "there is no operation"),
         (json!({"operation": "signal", "filter": {}, "signal": {"name": "s", "data": "x".repeat(17 << 10)}}), "16 KiB"),
     ] {
         let (status, told) = wish(body.clone());
         assert!(status == 400 && told.contains(words), "{body}: {status} {told}");
     }
+    let twice = br#"{"operation": "cancel", "filter": {"attributes": {"n": 1, "n": 2}}}"#;
+    let told = curl(&engine, ("POST", "/v1/bulk"), &["-H", "content-type: application/json"], twice);
+    assert!(told.status == 400 && told.body.contains("`n` is there twice"), "{told:?}");
     assert_eq!(engine.json(&["bulk", "list"]), json!([]));
     assert_eq!(count(&engine, "status=sleeping"), 101);
     engine.ok(&["bulk", "pause", "--all", "--at-most", "101", "--id", "p"]);

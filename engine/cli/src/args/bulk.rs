@@ -53,10 +53,10 @@ pub(crate) struct Bulk {
     /// Only with this status
     #[arg(long, value_parser = statuses())]
     pub(crate) status: Option<Status>,
-    /// Only of this workflow: `component/workflow`, or the bare name
+    /// Only of this workflow: `component/workflow`, or the bare name in every component that has it
     #[arg(long)]
     pub(crate) workflow: Option<String>,
-    /// Only with this attribute; all of them when given several times
+    /// Only with this attribute; with each of them when several are given
     #[arg(long, value_name = "K=V")]
     pub(crate) attr: Vec<String>,
     /// All executions, in whatever state and of whatever workflow
@@ -70,7 +70,7 @@ pub(crate) struct Bulk {
     pub(crate) dry_run: bool,
     /// The job's id, 1 to 128 of `A-Z a-z 0-9 . _ : -`; drawn when left out
     ///
-    /// The same command with the same id changes nothing.
+    /// The same command with the same id changes nothing, while the job is listed.
     #[arg(long)]
     pub(crate) id: Option<String>,
 }

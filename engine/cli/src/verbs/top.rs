@@ -10,12 +10,14 @@ use super::ApiCommand;
 use super::list::table;
 use crate::args::Top;
 use crate::client::Client;
-use crate::exit::Outcome;
+use crate::exit::{Code, Outcome};
 use crate::out::size;
 use crate::render::{Line, Live, Now, Style, Table, ago, roughly};
 
 /// The time between two looks at the engine.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// How long the engine may take for one look.
+const LOOK_MAX: Duration = Duration::from_secs(5);
 /// The rows of each list.
 const ROWS: u32 = 5;
 /// The rows of the list of the newest executions.
@@ -46,15 +48,19 @@ impl ApiCommand {
         loop {
             live.draw(&shown.lines(away.map(|since| since.elapsed())), size())?;
             tokio::time::sleep(INTERVAL).await;
-            match look(&mut client).await {
+            let slow = || Err(tonic::Status::unavailable("the engine does not answer in time"));
+            match tokio::time::timeout(LOOK_MAX, look(&mut client)).await.unwrap_or_else(|_| slow()) {
                 Ok(overview) => (shown, away) = (overview, None),
-                Err(why) if client.stop(&why).code == Some(crate::exit::Code::Unreachable) => {
-                    away = away.or_else(|| Some(Instant::now()));
-                }
+                Err(why) if is_for_now(&client, &why) => away = away.or_else(|| Some(Instant::now())),
                 Err(why) => return Err(client.stop(&why)),
             }
         }
     }
+}
+
+/// Whether the engine may answer again soon: it is away, or has too much to do.
+fn is_for_now(client: &Client, why: &tonic::Status) -> bool {
+    client.stop(why).code == Some(Code::Unreachable) || why.code() == tonic::Code::ResourceExhausted
 }
 
 async fn look(client: &mut Client) -> Result<Overview, tonic::Status> {

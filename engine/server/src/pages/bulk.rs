@@ -34,11 +34,11 @@ pub(super) async fn form(State(site): State<Site>, access: Access, Query(wanted)
         p.lead {
             (words(&counted)) " executions match: " code { (matching(&filter)) }
         }
-        @if counted.executions == 0 {
+        @if counted.executions == 0 && counted.is_exact {
             p { a href="/executions" { "To all executions" } }
         } @else if !counted.is_exact {
-            p { "That is more than one job is about. Narrow the filter, or use " code { "cerebelum bulk --at-most" } "." }
-        } @else { (fields(&wanted, (&id, counted.executions), &access.caller)) }
+            p { "They could not all be counted: narrow the filter." }
+        } @else if may(&access.caller, Action::Run) { (fields(&wanted, (&id, counted.executions), &access.caller)) }
     };
     Ok(layout::page(&Frame::new("Act on many", &access.caller, "Executions"), &body))
 }
@@ -71,9 +71,9 @@ fn fields(wanted: &Wanted, (id, count): (&str, u64), caller: &Caller) -> Markup 
             @if count > UNCONFIRMED_MAX {
                 label for="at-most" { "Type " (count) " to confirm that these are meant" }
                 input #at-most name="at_most" inputmode="numeric" required autocomplete="off";
-            }
+            } @else { input type="hidden" name="at_most" value=(count); }
             button.danger { "Act on " (count) }
-            p.note { "Executions that are started from now on are left alone. The job goes on whatever happens to this page." }
+            p.note { "Executions that are started after you have pressed the button are left alone. The job goes on whatever happens to this page." }
         }
     }
 }
@@ -87,15 +87,13 @@ pub(super) struct Wish {
     signal: String,
     #[serde(default)]
     data: String,
-    #[serde(default)]
     at_most: String,
     #[serde(flatten)]
     wanted: Wanted,
 }
 
 pub(super) async fn start(State(site): State<Site>, access: Access, Form(wish): Form<Wish>) -> Shown {
-    let at_most = Some(wish.at_most.trim()).filter(|typed| !typed.is_empty());
-    let at_most = at_most.map(|typed| typed.replace([',', ' '], "").parse()).transpose();
+    let at_most = wish.at_most.replace([',', ' '], "").parse();
     let at_most =
         at_most.map_err(|_| tonic::Status::invalid_argument("the number that confirms a job has digits only"))?;
     let signal = proto::BulkSignal { name: wish.signal, data: wish.data.trim().to_owned() };
@@ -104,7 +102,7 @@ pub(super) async fn start(State(site): State<Site>, access: Access, Form(wish): 
         signal: (wish.operation == "signal").then_some(signal),
         operation: wish.operation,
         filter: Some(wish.wanted.filter()?),
-        at_most,
+        at_most: Some(at_most),
         force: false,
     };
     let job = site.service.start_bulk(asked(access, request)).await?.into_inner();

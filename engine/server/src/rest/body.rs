@@ -1,12 +1,15 @@
 //! The bodies of requests: JSON of a bounded size, or bytes as they arrive.
 
+use std::collections::HashMap;
 use std::error::Error;
+use std::marker::PhantomData;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tonic::{Code, Status};
 
 use super::Problem;
@@ -36,6 +39,41 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 /// Reads JSON.
 pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(text).map_err(|e| Problem::invalid(format!("the body cannot be read: {e}")))
+}
+
+/// Reads an object, or `null` for an empty one, whose names are there once each. Otherwise the last of them would count,
+/// and a filter would mean something else than it says.
+pub(crate) fn each_once<'de, D, T>(from: D) -> Result<HashMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Members<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+        type Value = HashMap<String, T>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(HashMap::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = HashMap::new();
+            while let Some((name, value)) = map.next_entry::<String, T>()? {
+                if members.contains_key(&name) {
+                    return Err(serde::de::Error::custom(format!("`{}` is there twice", name.escape_debug())));
+                }
+                members.insert(name, value);
+            }
+            Ok(members)
+        }
+    }
+
+    from.deserialize_any(Members(PhantomData))
 }
 
 /// Refuses a body of another type. Web pages of others cannot send these types without asking first.

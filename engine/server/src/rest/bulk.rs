@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::body::Json;
+use super::body::{Json, each_once};
 use super::problem::Problems;
 use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};
@@ -43,12 +43,13 @@ pub(super) struct StartBulk {
 struct WishedFilter {
     #[schema(example = "sleeping")]
     status: Option<String>,
-    /// `component/workflow`, or the name of the workflow while it is unique.
+    /// `component/workflow`, or the bare name, which stands for the workflow in every component that has it.
     #[schema(example = "shop/order")]
     workflow: Option<String>,
     /// Names and JSON scalars.
     #[schema(value_type = Option<HashMap<String, serde_json::Value>>)]
-    attributes: Option<HashMap<String, Box<RawValue>>>,
+    #[serde(default, deserialize_with = "each_once")]
+    attributes: HashMap<String, Box<RawValue>>,
 }
 
 /// A signal to many executions.
@@ -63,7 +64,7 @@ struct WishedSignal {
 
 impl From<WishedFilter> for proto::ExecutionFilter {
     fn from(from: WishedFilter) -> Self {
-        let attributes = from.attributes.unwrap_or_default().into_iter();
+        let attributes = from.attributes.into_iter();
         let attributes = attributes.map(|(name, value)| (name, value.get().to_owned())).collect();
         Self { status: from.status, workflow: from.workflow, attributes }
     }

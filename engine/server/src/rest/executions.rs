@@ -18,7 +18,7 @@ use tokio_util::io::StreamReader;
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
-use super::body::{JSON_BYTES_MAX, Json, needs_type, parse, pieces};
+use super::body::{JSON_BYTES_MAX, Json, each_once, needs_type, parse, pieces};
 use super::lines::{NDJSON, at_once, lines};
 use super::problem::Problems;
 use super::query::{Parameters, Path};
@@ -45,7 +45,8 @@ pub(super) struct Start {
     id: Option<String>,
     /// Names and JSON scalars, by which lists can be filtered.
     #[schema(value_type = Option<HashMap<String, serde_json::Value>>)]
-    attributes: Option<HashMap<String, Box<RawValue>>>,
+    #[serde(default, deserialize_with = "each_once")]
+    attributes: HashMap<String, Box<RawValue>>,
     /// The execution begins after this time.
     #[schema(value_type = Option<String>, example = "10m")]
     delay: Option<Span>,
@@ -56,7 +57,7 @@ pub(super) struct Start {
 
 impl From<Start> for proto::StartRequest {
     fn from(from: Start) -> Self {
-        let attributes = from.attributes.unwrap_or_default().into_iter();
+        let attributes = from.attributes.into_iter();
         Self {
             workflow: from.workflow,
             input: from.input.map(|input| input.get().to_owned()).unwrap_or_default(),

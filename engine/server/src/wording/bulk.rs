@@ -3,6 +3,9 @@
 use super::plain;
 use crate::proto;
 
+/// Of a filter, so many letters are shown.
+const MATCHING_LETTERS_MAX: usize = 120;
+
 /// What a job does to each execution.
 #[must_use]
 pub fn bulk_operation(job: &proto::BulkJob) -> String {
@@ -21,7 +24,11 @@ pub fn matching(filter: &proto::ExecutionFilter) -> String {
     parts.splice(0..0, filter.status.clone());
     match parts.is_empty() {
         true => "all".to_owned(),
-        false => plain(&parts.join(", ")),
+        false => {
+            let (whole, mut shown) = (parts.join(", "), String::new());
+            shown.extend(whole.chars().take(MATCHING_LETTERS_MAX));
+            if shown.len() < whole.len() { plain(&shown) + "…" } else { plain(&shown) }
+        }
     }
 }
 
@@ -48,5 +55,7 @@ mod tests {
         };
         assert_eq!(matching(&filter), r#"failed, shop/order, a="\u{1b}", b=2"#);
         assert_eq!(matching(&proto::ExecutionFilter::default()), "all");
+        let long = proto::ExecutionFilter { workflow: Some("ü".repeat(500)), ..Default::default() };
+        assert_eq!(matching(&long), "ü".repeat(MATCHING_LETTERS_MAX) + "…");
     }
 }

@@ -20,5 +20,9 @@ pub fn counting(status: Status) -> proto::CountRequest {
 /// A number of executions.
 #[must_use]
 pub fn counted(count: &proto::CountResponse) -> String {
-    if count.is_exact { count.executions.to_string() } else { format!("more than {}", count.executions) }
+    match (count.is_exact, count.executions) {
+        (true, executions) => executions.to_string(),
+        (false, 0) => "not counted".to_owned(),
+        (false, executions) => format!("more than {executions}"),
+    }
 }

@@ -44,7 +44,7 @@ fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// Waits until the clock of the database shows another millisecond.
-async fn tick(bench: &Bench) {
+pub(crate) async fn tick(bench: &Bench) {
     let before = bench.now().await.unwrap();
     while bench.now().await.unwrap() <= before.plus(1) {
         tokio::task::yield_now().await;

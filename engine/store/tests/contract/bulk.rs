@@ -18,6 +18,8 @@ on_all!(
     a_stopped_job_goes_no_further,
     a_tenant_has_so_many_open_jobs_and_keeps_so_many,
     a_job_is_of_one_living_node,
+    tenants_take_turns_with_their_jobs,
+    an_id_that_is_taken_creates_nothing,
     executions_are_counted_up_to_a_number;
     // Only on databases:
     so_many_refusals_are_kept,
@@ -138,8 +140,6 @@ async fn a_tenant_has_so_many_open_jobs_and_keeps_so_many(bench: Bench) {
     let mut ids: Vec<_> = bench.bulk_jobs(T).await.unwrap().into_iter().map(|job| job.asked.id).collect();
     ids.sort();
     assert_eq!((ids.len(), ids[1].as_str()), (2, "c"));
-    // An id is given once.
-    assert!(!bench.create_bulk(job(T, "c"), (2, 1), None).await.is_ok_and(|created| created));
 }
 
 async fn a_job_is_of_one_living_node(bench: Bench) {
@@ -150,6 +150,26 @@ async fn a_job_is_of_one_living_node(bench: Bench) {
     assert!(bench.claim_bulk(two).await.unwrap().is_empty());
     bench.end_lease(one).await.unwrap();
     assert_eq!(bench.claim_bulk(two).await.unwrap().len(), 1);
+}
+
+async fn tenants_take_turns_with_their_jobs(bench: Bench) {
+    let node = bench.lease("n").await;
+    let other = bench.create_tenant("other", None).await.unwrap().unwrap();
+    for (tenant, id) in [(other, "a"), (other, "b"), (T, "c")] {
+        assert!(bench.create_bulk(job(tenant, id), (9, 9), None).await.unwrap());
+        crate::audit::tick(&bench).await;
+    }
+    let claimed = bench.claim_bulk(node).await.unwrap();
+    let claimed: Vec<_> = claimed.iter().map(|(tenant, id)| (*tenant, id.as_str())).collect();
+    assert_eq!(claimed, [(other, "a"), (T, "c"), (other, "b")]);
+}
+
+async fn an_id_that_is_taken_creates_nothing(bench: Bench) {
+    bench.lease("n").await;
+    create(&bench, "j").await;
+    assert!(!bench.create_bulk(job(T, "j"), (9, 9), Some(act("StartBulk", "j"))).await.unwrap());
+    let filter = AuditFilter { object: Some("j".into()), limit: 9, ..AuditFilter::default() };
+    assert_eq!(bench.acts(T, filter).await.unwrap().acts.len(), 1);
 }
 
 async fn executions_are_counted_up_to_a_number(bench: Bench) {

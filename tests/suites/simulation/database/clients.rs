@@ -43,7 +43,7 @@ impl BulkStore for Link {
         self.call(move |memory| memory.stop_bulk(tenant, &id, act))
     }
 
-    fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<BulkJob>> {
+    fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<(TenantId, String)>> {
         self.call(move |memory| memory.claim_bulk(node))
     }
 

@@ -76,7 +76,7 @@ impl Tables {
         found.map(|stored| (stored.job.ended_at, stored.job.stopped) = (Some(now), true)).is_some()
     }
 
-    fn claim_bulk(&mut self, node: Incarnation) -> Vec<BulkJob> {
+    fn claim_bulk(&mut self, node: Incarnation) -> Vec<(TenantId, String)> {
         let owners: Vec<_> = self.bulk_jobs.iter().filter_map(|stored| stored.owner).collect();
         let living: Vec<_> = owners.into_iter().filter(|owner| self.is_not_over(*owner)).collect();
         let deleted: Vec<_> = self.tenants.iter().filter(|it| it.deleted_at.is_some()).map(|it| it.id).collect();
@@ -85,10 +85,12 @@ impl Tables {
             let is_free = stored.owner.is_none_or(|owner| owner == node || !living.contains(&owner));
             if is_free && stored.job.ended_at.is_none() && !deleted.contains(&stored.job.asked.tenant) {
                 stored.owner = Some(node);
-                claimed.push(stored.job.clone());
+                let place = claimed.iter().filter(|(_, tenant, _)| *tenant == stored.tenant()).count();
+                claimed.push((place, stored.tenant(), stored.job.asked.id.clone()));
             }
         }
-        claimed
+        claimed.sort_by_key(|(place, ..)| *place);
+        claimed.into_iter().map(|(_, tenant, id)| (tenant, id)).collect()
     }
 
     fn bulk_step(&mut self, step: BulkStep) -> bool {
@@ -167,7 +169,7 @@ impl BulkStore for MemoryStore {
         self.act(act, |tables| tables.stop_bulk(tenant, id), |stopped| *stopped)
     }
 
-    fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<BulkJob>> {
+    fn claim_bulk(&self, node: Incarnation) -> StoreFuture<'_, Vec<(TenantId, String)>> {
         self.transact(|tables| tables.claim_bulk(node))
     }
 
