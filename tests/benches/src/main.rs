@@ -1,6 +1,7 @@
 //! The figures of docs/performance.md, measured with the real binary on real databases, beside the machine's ceilings of
 //! the same run.
 
+mod bulk;
 mod ceilings;
 mod crashes;
 mod flood;
@@ -82,6 +83,9 @@ async fn run(scene: &mut Scene<'_>, only: Option<&str>) -> anyhow::Result<()> {
     }
     if wanted("flood") {
         flood::flood(scene).await?;
+    }
+    if wanted("bulk") {
+        bulk::bulk(scene).await?;
     }
     if wanted("growth") {
         growth::growth(scene).await?;
