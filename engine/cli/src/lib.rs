@@ -226,7 +226,7 @@ mod tests {
         command.build();
         for verb in command.get_subcommands_mut() {
             let (name, help) = (verb.get_name().to_owned(), verb.render_long_help().to_string());
-            let alone = ["serve", "new", "build", "completions", "help-markdown", "help-openapi", "help"]
+            let alone = ["serve", "new", "build", "completions", "man", "help-markdown", "help-openapi", "help"]
                 .contains(&name.as_str());
             assert_eq!(help.contains("--token"), !alone, "{name}: {help}");
             if !alone {

@@ -12,12 +12,13 @@ use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
 use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
+use crate::list::Count;
 use crate::metrics::{Backlog, ConnectionCounts, StoreMetrics};
 use crate::model::{
-    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, Count, ExecutionKey, ExecutionRow,
-    Existing, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, StatusCounts, Sweep,
-    TenantId,
+    AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, Existing,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, Page, Progress, StatusCounts, Sweep, TenantId,
 };
+use crate::nodes::NodeRow;
 use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
 use crate::secrets::{Egress, SecretChange};

@@ -11,7 +11,7 @@ use crate::db_error::DbError;
 use crate::error::StoreError;
 use crate::executions;
 use crate::executions::{head_columns, heads};
-use crate::model::{Count, ExecutionRow, Page, StatusCounts, TenantId};
+use crate::model::{ExecutionRow, Page, StatusCounts, TenantId};
 use crate::requests::Filter;
 use crate::sql::{Statement, Value, expand};
 
@@ -33,6 +33,15 @@ const ATTRIBUTES_MAX: usize = 16;
 const NAME_BYTES_MAX: usize = 256;
 /// The longest `component/workflow`.
 const WORKFLOW_BYTES_MAX: usize = 512;
+
+/// A number of executions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// The number.
+    pub executions: u64,
+    /// Whether there are no more than that.
+    pub is_exact: bool,
+}
 
 /// See [`crate::Store::list`].
 pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &Filter) -> Result<Page, DbError> {

@@ -112,28 +112,6 @@ pub struct ExecutionRow {
     pub open_calls: Option<u32>,
 }
 
-/// A node whose lease nobody has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeRow {
-    /// Its name.
-    pub name: String,
-    /// Its current incarnation.
-    pub incarnation: Incarnation,
-    /// How long its lease lasts still; zero if it is over and other nodes have yet to notice.
-    pub lease_left: Duration,
-    /// The number of executions that it has claimed.
-    pub executions: u64,
-}
-
-/// A number of executions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
-    /// The number.
-    pub executions: u64,
-    /// Whether there are no more than that.
-    pub is_exact: bool,
-}
-
 /// An execution that is to be started.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewExecution {

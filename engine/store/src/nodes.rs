@@ -9,7 +9,7 @@ use crate::crashes::free_suspects;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::error::StoreError;
-use crate::model::{ExecutionKey, Incarnation, Lease, NodeRow};
+use crate::model::{ExecutionKey, Incarnation, Lease};
 use crate::receipts::BatchReceipts;
 use crate::reference_time::keep_time;
 use crate::sql::{Row, Rows, Session, Statement};
@@ -19,6 +19,19 @@ use crate::{crashes, executions};
 const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
 /// How often one of two nodes with the same name retries before it gives up.
 const BEGIN_ATTEMPTS_MAX: u32 = 16;
+
+/// A node whose lease nobody has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Its name.
+    pub name: String,
+    /// Its current incarnation.
+    pub incarnation: Incarnation,
+    /// How long its lease lasts still; zero if it is over and other nodes have yet to notice.
+    pub lease_left: Duration,
+    /// The number of executions that it has claimed.
+    pub executions: u64,
+}
 
 /// See [`crate::Store::begin_lease`].
 pub(crate) async fn begin(

@@ -85,6 +85,7 @@ impl Tables {
             let is_free = stored.owner.is_none_or(|owner| owner == node || !living.contains(&owner));
             if is_free && stored.job.ended_at.is_none() && !deleted.contains(&stored.job.asked.tenant) {
                 stored.owner = Some(node);
+
                 let place = claimed.iter().filter(|(_, tenant, _)| *tenant == stored.tenant()).count();
                 claimed.push((place, stored.tenant(), stored.job.asked.id.clone()));
             }

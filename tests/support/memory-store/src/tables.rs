@@ -182,7 +182,7 @@ impl Tables {
         self.nodes.get_mut(&incarnation).filter(|node| !node.is_over && node.expires_at > now)
     }
 
-    /// The outcome of the append with this id, if it happened.
+    /// The nodes whose leases have not ended.
     pub(crate) fn nodes(&self) -> Vec<NodeRow> {
         let standing = self.nodes.iter().filter(|(_, node)| !node.is_over);
         let row = |(incarnation, node): (&Incarnation, &Node)| NodeRow {
@@ -200,6 +200,7 @@ impl Tables {
         self.nodes.get(&incarnation).is_some_and(|node| !node.is_over)
     }
 
+    /// The outcome of the append with this id, if it happened.
     pub(crate) fn outcome(&self, incarnation: Incarnation, id: u64) -> Option<Vec<Result<InboxCursor, AppendError>>> {
         let outcomes = &self.nodes.get(&incarnation)?.outcomes;
         outcomes.iter().find(|(kept, _)| *kept == id).map(|(_, answers)| answers.clone())
