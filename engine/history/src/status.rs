@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{Event, EventData};
 use crate::open::{CallPhase, OpenCall};
 use crate::{CallName, Failure, Json, Scope, StepCall, Timestamp};
@@ -12,7 +14,8 @@ use crate::{CallName, Failure, Json, Scope, StepCall, Timestamp};
 const PREVIEW_LETTERS_MAX: usize = 80;
 
 /// The status of an execution or of a step. Its word is the same in rows, on the wire, in JSON and on the terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum Status {
     /// Code runs, or a step or request is under way.
     Running,
@@ -89,6 +92,20 @@ impl fmt::Display for UnknownStatus {
 }
 
 impl std::error::Error for UnknownStatus {}
+
+impl From<Status> for &'static str {
+    fn from(status: Status) -> Self {
+        status.word()
+    }
+}
+
+impl TryFrom<String> for Status {
+    type Error = UnknownStatus;
+
+    fn try_from(word: String) -> Result<Self, UnknownStatus> {
+        word.parse()
+    }
+}
 
 impl FromStr for Status {
     type Err = UnknownStatus;

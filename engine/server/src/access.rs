@@ -241,7 +241,7 @@ async fn check(
 
 /// Why a method refused a caller whose role allows it in general: another tenant's things, or a quota.
 fn refused_with(answer: &Response) -> Option<ApiError> {
-    let grpc = answer.headers().get("grpc-status").and_then(|code| code.to_str().ok()?.parse::<i32>().ok());
+    let grpc = grpc_code(answer);
     let is = |code: tonic::Code, status| grpc == Some(code as i32) || answer.status() == status;
     let why = answer.headers().get("grpc-message").and_then(|why| why.to_str().ok()).unwrap_or("see its answer");
     match () {
@@ -251,6 +251,11 @@ fn refused_with(answer: &Response) -> Option<ApiError> {
         }
         () => None,
     }
+}
+
+/// The code of a gRPC answer that ends with its head.
+pub(crate) fn grpc_code(answer: &Response) -> Option<i32> {
+    answer.headers().get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok())
 }
 
 /// The address from which a request comes: that of the connection or, behind a proxy, the one that the proxy noted last.

@@ -3,7 +3,7 @@
 use cerebelum_history::Json;
 use cerebelum_worker::{ApiError, BulkJobView, BulkRefusal, BulkRequest, ExecutionFilter, Operation};
 
-use crate::convert::{attributes, moment, or_default};
+use crate::convert::{attributes, invalid, moment, or_default};
 use crate::proto;
 
 impl TryFrom<proto::ExecutionFilter> for ExecutionFilter {
@@ -11,7 +11,8 @@ impl TryFrom<proto::ExecutionFilter> for ExecutionFilter {
 
     fn try_from(from: proto::ExecutionFilter) -> Result<Self, ApiError> {
         let attributes = attributes(from.attributes)?.into_iter().collect();
-        Ok(Self { status: from.status, workflow: from.workflow, attributes })
+        let status = from.status.map(|word| word.parse().map_err(invalid)).transpose()?;
+        Ok(Self { status, workflow: from.workflow, attributes })
     }
 }
 
@@ -19,16 +20,16 @@ impl TryFrom<proto::StartBulkRequest> for BulkRequest {
     type Error = ApiError;
 
     fn try_from(from: proto::StartBulkRequest) -> Result<Self, ApiError> {
-        let invalid = |why: String| Err(ApiError::Invalid(why));
+        let refused = |why: String| Err(ApiError::Invalid(why));
         let operation = match (from.operation.as_str(), from.signal) {
             ("signal", Some(proto::BulkSignal { name, data })) => {
                 Operation::Signal { name, data: or_default(data, "null") }
             }
-            ("signal", None) => return invalid("the operation `signal` needs a signal".to_owned()),
-            (other, Some(_)) => return invalid(format!("the operation `{}` takes no signal", other.escape_debug())),
+            ("signal", None) => return refused("the operation `signal` needs a signal".to_owned()),
+            (other, Some(_)) => return refused(format!("the operation `{}` takes no signal", other.escape_debug())),
             ("resume", None) => Operation::Resume { force: from.force },
             (other, None) if from.force => {
-                return invalid(format!("the operation `{}` cannot be forced", other.escape_debug()));
+                return refused(format!("the operation `{}` cannot be forced", other.escape_debug()));
             }
             ("cancel", None) => Operation::Cancel,
             ("terminate", None) => Operation::Terminate,
@@ -36,7 +37,7 @@ impl TryFrom<proto::StartBulkRequest> for BulkRequest {
             ("delete", None) => Operation::Delete,
             (other, None) => {
                 let known = "cancel, terminate, pause, resume, signal or delete";
-                return invalid(format!("there is no operation `{}`: say {known}", other.escape_debug()));
+                return refused(format!("there is no operation `{}`: say {known}", other.escape_debug()));
             }
         };
         let filter = from.filter.unwrap_or_default().try_into()?;
@@ -47,6 +48,7 @@ impl TryFrom<proto::StartBulkRequest> for BulkRequest {
 impl From<BulkJobView> for proto::BulkJob {
     fn from(from: BulkJobView) -> Self {
         let ExecutionFilter { status, workflow, attributes } = from.filter;
+        let status = status.map(|status| status.word().to_owned());
         let attributes = attributes.into_iter().map(|(name, value): (String, Json)| (name, value.to_string()));
         let operation = from.operation.word().to_owned();
         let signal = match from.operation {

@@ -107,7 +107,7 @@ impl TryFrom<proto::ListRequest> for ListRequest {
     }
 }
 
-fn invalid(error: UnknownStatus) -> ApiError {
+pub(crate) fn invalid(error: UnknownStatus) -> ApiError {
     ApiError::Invalid(error.to_string())
 }
 

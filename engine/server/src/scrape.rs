@@ -6,14 +6,14 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use cerebelum_worker::{Engine, METRICS_PREFIX};
+use cerebelum_worker::{Engine, InFlight, METRICS_PREFIX};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::access::ACTIONS;
+use crate::access::{ACTIONS, grpc_code};
 use crate::guard::PROBES;
 use crate::proto::engine_server::SERVICE_NAME;
 use crate::rest::PREFIX;
@@ -66,22 +66,6 @@ impl RequestMetrics {
     }
 }
 
-/// Counts a request as in flight until it is dropped: clients may go before they have their answer.
-struct InFlight<'a>(&'a Gauge);
-
-impl<'a> InFlight<'a> {
-    fn new(gauge: &'a Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 /// Measures a request, refused ones included.
 pub(crate) async fn measure(State(metrics): State<RequestMetrics>, request: Request, next: Next) -> Response {
     let (protocol, method) = named(&request);
@@ -120,8 +104,7 @@ fn named(request: &Request) -> (usize, String) {
 
 /// The status of HTTP, or the code of gRPC. A stream that is refused later has begun well.
 fn code(protocol: usize, answer: &Response) -> String {
-    let grpc = answer.headers().get("grpc-status").and_then(|code| code.to_str().ok()?.parse::<i32>().ok());
-    match (protocol, grpc) {
+    match (protocol, grpc_code(answer)) {
         (GRPC, Some(code)) => format!("{:?}", tonic::Code::from_i32(code)),
         (GRPC, None) if answer.status().is_success() => format!("{:?}", tonic::Code::Ok),
         _ => answer.status().as_str().to_owned(),

@@ -4,7 +4,7 @@ mod work;
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{Json, NAME_BYTES_MAX, Status, Timestamp};
+use cerebelum_history::{Json, Status, Timestamp};
 use cerebelum_store::{BulkJob, BulkRefusal, Count, Filter, NewBulkJob};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::identity::Caller;
 use crate::operations::Operation;
 use crate::tenant_engine::TenantEngine;
-use crate::verbs::fresh_id;
+use crate::verbs::{check_signal_name, fresh_id, signal};
 pub(crate) use work::keep_working;
 
 /// The most executions that one job is about, and to which a filter is counted.
@@ -31,9 +31,9 @@ const BULK_TEXT_BYTES_MAX: usize = 16 << 10;
 /// The executions that a job is about. An empty filter matches all.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionFilter {
-    /// The status, as a word.
+    /// The status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
+    pub status: Option<Status>,
     /// `component/workflow`, or the bare name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
@@ -43,11 +43,9 @@ pub struct ExecutionFilter {
 }
 
 impl ExecutionFilter {
-    fn for_store(&self, cursor: Option<String>, limit: u32) -> Result<Filter, ApiError> {
-        let status = self.status.as_deref().map(str::parse::<Status>).transpose();
-        let status = status.map_err(|unknown| ApiError::Invalid(unknown.to_string()))?;
+    fn for_store(&self, cursor: Option<String>, limit: u32) -> Filter {
         let attributes = self.attributes.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
-        Ok(Filter { status, workflow: self.workflow.clone(), attributes, cursor, limit })
+        Filter { status: self.status, workflow: self.workflow.clone(), attributes, cursor, limit }
     }
 }
 
@@ -120,7 +118,7 @@ impl TenantEngine {
     /// # Errors
     /// When the filter is not valid, or the database does not answer.
     pub async fn count(&self, filter: &ExecutionFilter, up_to: Option<u64>) -> Result<Count, ApiError> {
-        let filter = filter.for_store(None, 0)?;
+        let filter = filter.for_store(None, 0);
         let max = up_to.unwrap_or(BULK_EXECUTIONS_MAX).min(BULK_EXECUTIONS_MAX);
         // A count may examine all executions of a tenant, on a connection that others need as well.
         let _turn = self.node.count_turns.next(self.tenant).await;
@@ -227,10 +225,8 @@ fn check(request: &BulkRequest) -> Result<(String, String), ApiError> {
         id.parse::<cerebelum_history::ExecutionId>().map_err(|e| ApiError::Invalid(format!("bulk job: {e}")))?;
     }
     if let Operation::Signal { name, data } = &request.operation {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            return Err(ApiError::Invalid(format!("a signal's name has 1 to {NAME_BYTES_MAX} bytes")));
-        }
-        Json::parse(data.as_str()).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
+        check_signal_name(name)?;
+        signal(name, data)?;
     }
     let operation = Json::of(&request.operation).to_string();
     let filter = Json::of(&request.filter).to_string();

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::api::{ApiError, ExecutionStatus, Summary};
 use crate::directory::unavailable;
-use crate::tenant_engine::{RECHECK, TenantEngine, no_execution};
+use crate::tenant_engine::{RECHECK, TenantEngine};
 use crate::views;
 use crate::watchers::WatchState;
 
@@ -46,8 +46,7 @@ impl Follower {
             return Ok(None);
         }
         let is_told = self.moved().await;
-        let found = self.engine.node.store.execution(&self.key).await.map_err(unavailable)?;
-        let head = found.ok_or_else(|| no_execution(self.key.id.as_str()))?;
+        let head = self.engine.head(&self.key).await?;
         self.is_over = head.status.is_ended();
         Ok(Some(Look { head, is_told }))
     }

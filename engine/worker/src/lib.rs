@@ -74,7 +74,7 @@ pub use env::{ComponentLoader, Env, Fetching, Grants, Guest, HttpClient, Program
 pub use fail::on_fail_point;
 pub use identity::{Action, Caller, Role, may};
 pub use links::{ApprovalLinkView, CreatedLink, LINK_PATH, LinkRequest, LinkState, LinkView};
-pub use metrics::PREFIX as METRICS_PREFIX;
+pub use metrics::{InFlight, PREFIX as METRICS_PREFIX};
 pub use nodes::NodeView;
 pub use operations::Operation;
 pub use quotas::Quota;

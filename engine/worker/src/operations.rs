@@ -8,7 +8,7 @@ use crate::api::ApiError;
 use crate::directory::unavailable;
 use crate::identity::Action;
 use crate::tenant_engine::{TenantEngine, no_execution};
-use crate::verbs::{changed_meanwhile, conflict};
+use crate::verbs::{changed_meanwhile, conflict, send, signal};
 use crate::{restore, views};
 
 /// What is done to an execution. As JSON, a bulk job keeps it.
@@ -91,10 +91,6 @@ impl Plan {
     }
 }
 
-fn send(message: &Message) -> Command {
-    Command::Send(Json::of(message).to_string())
-}
-
 impl TenantEngine {
     /// Asks an execution to end. Its clean-up code runs.
     ///
@@ -159,11 +155,6 @@ impl TenantEngine {
         Ok(())
     }
 
-    pub(crate) async fn head(&self, key: &ExecutionKey) -> Result<ExecutionRow, ApiError> {
-        let head = self.node.store.execution(key).await.map_err(unavailable)?;
-        head.ok_or_else(|| no_execution(key.id.as_str()))
-    }
-
     /// What an operation asks of the store for an execution as it is now.
     pub(crate) async fn plan(&self, operation: &Operation, head: &ExecutionRow) -> Result<Plan, ApiError> {
         let (key, standing) = (&head.key, views::standing(head));
@@ -197,9 +188,7 @@ impl TenantEngine {
             Operation::Signal { name, data } => {
                 Verb::Signal.on(standing).map_err(conflict)?;
                 self.has_inbox_room(key).await?;
-                let data =
-                    Json::parse(data.as_str()).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
-                Ok(Plan::new([send(&Message::Signal { name: name.clone(), data })], name.as_str()))
+                Ok(Plan::new([signal(name, data)?], name.as_str()))
             }
             Operation::Delete => {
                 Verb::Delete.on(standing).map_err(conflict)?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cerebelum_history::{AsOf, Digest, Event, ExecutionId, Json, Position, Timeline};
 use cerebelum_sandbox::{InspectError, WorkflowInfo};
 use cerebelum_store::{
-    Act, Actor, ApprovalFilter, Component, ExecutionKey, Filter, HistoryPart, State, TenantId, Upload,
+    Act, Actor, ApprovalFilter, Component, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId, Upload,
 };
 
 use crate::api::{
@@ -156,8 +156,7 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such execution, or the database does not answer.
     pub async fn exists(&self, id: &str) -> Result<(), ApiError> {
-        let found = self.node.store.execution(&self.key(id)?).await.map_err(unavailable)?;
-        found.map(|_| ()).ok_or_else(|| no_execution(id))
+        self.head(&self.key(id)?).await.map(drop)
     }
 
     /// An execution's list entry.
@@ -165,8 +164,7 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such execution, or the database does not answer.
     pub async fn summary(&self, id: &str) -> Result<Summary, ApiError> {
-        let found = self.node.store.execution(&self.key(id)?).await.map_err(unavailable)?;
-        found.as_ref().map(views::summary).ok_or_else(|| no_execution(id))
+        Ok(views::summary(&self.head(&self.key(id)?).await?))
     }
 
     /// The full status of an execution.
@@ -180,8 +178,7 @@ impl TenantEngine {
 
     /// The full status of an execution, if it has ended.
     async fn ended(&self, key: &ExecutionKey) -> Result<Option<ExecutionStatus>, ApiError> {
-        let head = self.node.store.execution(key).await.map_err(unavailable)?;
-        if head.ok_or_else(|| no_execution(key.id.as_str()))?.state == State::Open {
+        if self.head(key).await?.state == State::Open {
             return Ok(None);
         }
         let status = self.status(key.id.as_str()).await?;
@@ -250,7 +247,7 @@ impl TenantEngine {
 
     async fn events(&self, id: &str, run: Option<u32>, after: Position) -> Result<Vec<Event>, ApiError> {
         let key = self.key(id)?;
-        let head = self.node.store.execution(&key).await.map_err(unavailable)?.ok_or_else(|| no_execution(id))?;
+        let head = self.head(&key).await?;
         let run = run.unwrap_or(head.run);
         if run == 0 || run > head.run {
             return Err(ApiError::NotFound(format!("execution `{id}` has no run {run}: it has had {}", head.run)));
@@ -346,9 +343,13 @@ impl TenantEngine {
 
     /// The key of an execution. Fails if the execution does not exist.
     pub(crate) async fn existing(&self, id: &str) -> Result<ExecutionKey, ApiError> {
-        let key = self.key(id)?;
-        let head = self.node.store.execution(&key).await.map_err(unavailable)?;
-        head.map(|head| head.key).ok_or_else(|| no_execution(id))
+        Ok(self.head(&self.key(id)?).await?.key)
+    }
+
+    /// The row of an execution that exists.
+    pub(crate) async fn head(&self, key: &ExecutionKey) -> Result<ExecutionRow, ApiError> {
+        let head = self.node.store.execution(key).await.map_err(unavailable)?;
+        head.ok_or_else(|| no_execution(key.id.as_str()))
     }
 
     /// The key of the execution with this id, whether it exists or not.

@@ -138,16 +138,13 @@ impl TenantEngine {
     }
 
     async fn try_signal(&self, id: &str, name: &str, data: &str) -> Result<(), ApiError> {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            return Err(ApiError::Invalid(format!("a signal's name has 1 to {NAME_BYTES_MAX} bytes")));
-        }
+        check_signal_name(name)?;
         let _room = self.node.room.for_request(data.len()).await?;
         let _turn = self.request_turn().await;
-        let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
+        let signal = signal(name, data)?;
         let key = self.key(id)?;
         self.has_inbox_room(&key).await?;
-        let message = Json::of(&Message::Signal { name: name.to_owned(), data }).to_string();
-        if self.command(&key, Command::Send(message), self.act("Signal", id, name)).await? {
+        if self.command(&key, signal, self.act("Signal", id, name)).await? {
             return Ok(());
         }
         let head = self.head(&key).await?;
@@ -174,6 +171,24 @@ impl TenantEngine {
         check_inbox(messages, bytes)
             .map_err(|why| ApiError::Conflict(format!("inbox-full: execution `{}` {why}", key.id)))
     }
+}
+
+pub(crate) fn check_signal_name(name: &str) -> Result<(), ApiError> {
+    match name.is_empty() || name.len() > NAME_BYTES_MAX {
+        true => Err(ApiError::Invalid(format!("a signal's name has 1 to {NAME_BYTES_MAX} bytes"))),
+        false => Ok(()),
+    }
+}
+
+/// Sends a signal whose name was checked, if its data is valid JSON.
+pub(crate) fn signal(name: &str, data: &str) -> Result<Command, ApiError> {
+    let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
+    Ok(send(&Message::Signal { name: name.to_owned(), data }))
+}
+
+/// Puts a message into an execution's inbox.
+pub(crate) fn send(message: &Message) -> Command {
+    Command::Send(Json::of(message).to_string())
 }
 
 pub(crate) fn conflict(id: &str, why: &str) -> ApiError {

@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use test_engine::{Engine, component, within};
 
+use crate::flood::times;
 use crate::load::Client;
 use crate::steps::steps;
 use crate::table::{Scene, median, p99};
 
 /// The executions that the job cancels, unless `SLEEPERS` says otherwise.
 const EXECUTIONS: usize = 100_000;
-/// How long the bystander is measured each time.
-const LASTS: Duration = Duration::from_secs(10);
 /// More than the job needs.
 const PATIENCE: Duration = Duration::from_secs(1_200);
 const MONTH: &str = "2592000000";
@@ -31,10 +30,10 @@ pub(crate) async fn bulk(scene: &mut Scene<'_>) -> anyhow::Result<()> {
         number(&engine, &["--workflow", "sleeper"]);
         counting.push(began.elapsed().as_secs_f64() * 1e3);
     }
-    let quiet = times(&engine).await?;
+    let quiet = bystander(&engine).await?;
     let (began, at_most) = (Instant::now(), executions.to_string());
     engine.ok(&["bulk", "cancel", "--workflow", "sleeper", "--at-most", &at_most, "--id", "bench"]);
-    let beside = times(&engine).await?;
+    let beside = bystander(&engine).await?;
     engine.kill_and_restart();
     let job = within(PATIENCE, "the job has ended", || {
         let job = engine.json(&["bulk", "show", "bench"]);
@@ -58,18 +57,11 @@ fn number(engine: &Engine, filter: &[&str]) -> u64 {
     counted["executions"].as_u64().unwrap_or_default()
 }
 
-/// The microseconds of one workflow after the other, each with two steps.
-async fn times(engine: &Engine) -> anyhow::Result<Vec<f64>> {
+/// The times of a small workflow, once the engine is warm.
+async fn bystander(engine: &Engine) -> anyhow::Result<Vec<f64>> {
     let client = Client::connect(engine, 1).await?;
     for _ in 0..100 {
         client.run("sequence", &steps(2)).await?;
     }
-    let (mut took, began) = (Vec::new(), Instant::now());
-    while began.elapsed() < LASTS {
-        let one = Instant::now();
-        client.run("sequence", &steps(2)).await?;
-        took.push(one.elapsed().as_secs_f64() * 1e6);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok(took)
+    times(&client).await
 }

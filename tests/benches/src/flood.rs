@@ -67,7 +67,7 @@ fn token(engine: &Engine, arguments: &[&str]) -> String {
 }
 
 /// The microseconds of one workflow after the other, each with two steps.
-async fn times(client: &Client) -> anyhow::Result<Vec<f64>> {
+pub(crate) async fn times(client: &Client) -> anyhow::Result<Vec<f64>> {
     let (mut took, began) = (Vec::new(), Instant::now());
     while began.elapsed() < LASTS {
         let one = Instant::now();

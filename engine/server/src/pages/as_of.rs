@@ -34,9 +34,19 @@ pub(super) async fn go(Path(id): Path<String>, Query(wanted): Query<Wanted>) -> 
     Ok(Redirect::to(&path(&id, to, wanted.run)).into_response())
 }
 
-fn path(id: &str, position: u64, run: Option<u32>) -> String {
-    let run = run.map_or(String::new(), |run| format!("?run={run}"));
-    format!("{}/at/{position}{run}", execution_path(id))
+/// The path of the page of an execution after an event.
+pub(super) fn path(id: &str, position: u64, run: Option<u32>) -> String {
+    format!("{}/at/{position}{}", execution_path(id), of_run(run))
+}
+
+/// The path of an event's page.
+fn event_path(id: &str, position: u64, run: Option<u32>) -> String {
+    format!("{}/events/{position}{}", execution_path(id), of_run(run))
+}
+
+/// The query that names a run, unless it is the current one.
+fn of_run(run: Option<u32>) -> String {
+    run.map_or(String::new(), |run| format!("?run={run}"))
 }
 
 pub(super) async fn show(
@@ -99,11 +109,10 @@ fn steering(summary: &proto::Summary, position: u64, run: Option<u32>) -> Markup
 }
 
 fn facts(then: &AsOf, id: &str, run: Option<u32>) -> Markup {
-    let run = run.map_or(String::new(), |run| format!("?run={run}"));
     html! {
         dl.facts {
             div { dt { "Time" } dd { (exact(Some(&moment(then.at)))) } }
-            div { dt { "Event" } dd { a href={ (execution_path(id)) "/events/" (then.position) (run) } { (then.position) } } }
+            div { dt { "Event" } dd { a href=(event_path(id, then.position, run)) { (then.position) } } }
             div { dt { "Calls that had returned" } dd { (then.completed) } }
             div { dt { "That had failed" } dd { (then.failed) } }
             div { dt { "That were dropped" } dd { (then.cancelled) } }
@@ -115,7 +124,6 @@ fn facts(then: &AsOf, id: &str, run: Option<u32>) -> Markup {
 }
 
 fn open_calls(then: &AsOf, id: &str, run: Option<u32>) -> Markup {
-    let run = run.map_or(String::new(), |run| format!("?run={run}"));
     let mut open: Vec<_> = then.open.iter().collect();
     open.sort_by_key(|(_, call)| call.position);
     html! {
@@ -134,7 +142,7 @@ fn open_calls(then: &AsOf, id: &str, run: Option<u32>) -> Markup {
                                 th scope="row" { (text(&at.name)) }
                                 td { (text(call.scope.as_str())) }
                                 td.number { (at.attempt) }
-                                td { a href={ (execution_path(id)) "/events/" (at.position) (run) } { (at.position) } }
+                                td { a href=(event_path(id, at.position, run)) { (at.position) } }
                                 td.number { (roughly(then.at.0.saturating_sub(at.since.0))) }
                             }
                         }

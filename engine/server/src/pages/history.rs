@@ -5,6 +5,7 @@ use futures::StreamExt;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::as_of;
 use super::execution::heading;
 use super::layout::{self, Frame, Live};
 use super::parts::{exact, execution_path, preview, text, value};
@@ -170,7 +171,7 @@ pub(super) async fn event(
         (value(&event.fields))
         nav.paging aria-label="Events beside this one" {
             @if position > 1 { a rel="prev" href=(at(position - 1)) { "Event " (position - 1) } }
-            a href={ (path) "/at/" (position) (run.replace('&', "?")) } { "The execution after this event" }
+            a href=(as_of::path(&id, position, wanted.run)) { "The execution after this event" }
             a rel="next" href=(at(position + 1)) { "Event " (position + 1) }
         }
     };

@@ -59,19 +59,18 @@ async fn round(engine: &TenantEngine, incarnation: Incarnation, failing: &mut Fa
         tracing::warn!(%error, "cannot read the bulk jobs");
         Vec::new()
     });
-    failing.retain(|key, _| jobs.contains(key));
+    // Jobs that have ended meanwhile are forgotten.
+    let mut before = std::mem::take(failing);
     let mut went_on = false;
     for key in jobs {
-        let (tries, next_ms) = failing.get(&key).copied().unwrap_or_default();
+        let (tries, next_ms) = before.remove(&key).unwrap_or_default();
         if node.runtime.boot_ms() < next_ms {
+            failing.insert(key, (tries, next_ms));
             continue;
         }
         quiet(engine).await;
         match turn(engine, (key.0, &key.1), tries).await {
-            Ok(has_more) => {
-                went_on |= has_more;
-                failing.remove(&key);
-            }
+            Ok(has_more) => went_on |= has_more,
             Err(error) => {
                 let pause = (RETRY * 2_u32.saturating_pow(tries)).min(RETRY_MAX);
                 let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
@@ -139,7 +138,7 @@ async fn step(
         refusals: Vec::new(),
     };
     if limit > 0 {
-        let filter = filter.for_store(Some(job.cursor.clone()), limit)?;
+        let filter = filter.for_store(Some(job.cursor.clone()), limit);
         let page = engine.node.store.list(engine.tenant, filter).await.map_err(unavailable)?;
         let is_last = u64::try_from(page.executions.len()).unwrap_or(u64::MAX) >= left;
         step.to = page.cursor.filter(|_| !is_last);

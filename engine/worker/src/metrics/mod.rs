@@ -20,7 +20,8 @@ use prometheus_client::registry::Registry;
 pub(crate) use executions::{START_AHEAD, START_STORED, WAKE_START, WAKE_TIMER};
 pub(crate) use guests::{REPLAY_EVICTED, REPLAY_LOADED, scope_of};
 pub(crate) use measured::Measured;
-pub(crate) use outside::{InFlight, result_of};
+pub use outside::InFlight;
+pub(crate) use outside::result_of;
 pub(crate) use tally::BatchTally;
 pub(crate) use writes::{LOST, RENEWED, UNANSWERED};
 

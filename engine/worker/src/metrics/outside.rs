@@ -81,11 +81,13 @@ pub(crate) const fn result_of<T>(answer: &Result<T, crate::ApiError>) -> usize {
     }
 }
 
-/// Counts a request as outside until it is dropped.
-pub(crate) struct InFlight(Gauge);
+/// Counts a request as in flight until it is dropped. The one that waits for its answer may go earlier.
+pub struct InFlight(Gauge);
 
 impl InFlight {
-    pub(crate) fn new(gauge: &Gauge) -> Self {
+    /// A request more.
+    #[must_use]
+    pub fn new(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
