@@ -39,7 +39,7 @@ async fn measure_reads() {
     let mut stores = Vec::new();
     for (name, url) in [("no wall", plain), ("wall", walled)] {
         let store = open(&url).await.expect("a fresh database");
-        let node = store.begin_lease("reads", LONG).await.expect("a lease").incarnation;
+        let node = store.begin_lease("reads", None, LONG).await.expect("a lease").expect("no earlier one").incarnation;
         store.append(1, vec![Batch::start(node, new("read"))]).await.expect("a start");
         stores.push((name, store));
     }
@@ -73,7 +73,7 @@ async fn without_wall() -> String {
 
 async fn measure(name: &str, url: &str) {
     let store = open(url).await.expect("a fresh database");
-    let node = store.begin_lease("rates", LONG).await.expect("a lease").incarnation;
+    let node = store.begin_lease("rates", None, LONG).await.expect("a lease").expect("no earlier one").incarnation;
     println!("{name:9} ceiling, 1 row a commit:    {:>8.0} commits/s", ceiling(url, 1).await);
     println!("{name:9} ceiling, 100 rows a commit: {:>8.0} rows/s", ceiling(url, 100).await);
     for group in [1, 10, 100] {

@@ -31,9 +31,16 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkStore + SecretStore {
     // -- nodes --
 
-    /// Begins a lease for the node with this name. Its earlier incarnations end at once: the executions that they had
-    /// claimed are free again, and their later writes are refused.
-    fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease>;
+    /// Begins a lease for the node with this name, whose last incarnation was `after`. Its earlier incarnations end at
+    /// once: the executions that they had claimed are free again, and their later writes are refused. Where the node had
+    /// a later incarnation than `after`, nothing changes, and that one is returned as the error: so a request that is
+    /// carried out late, when the process that made it has died, does not end the lease of the next process (L11).
+    fn begin_lease(
+        &self,
+        node: &str,
+        after: Option<Incarnation>,
+        duration: Duration,
+    ) -> StoreFuture<'_, Result<Lease, Incarnation>>;
     /// Extends a lease that is not over, as every committed append does too. Returns `None` if the lease is over; it
     /// stays over (L11).
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>>;

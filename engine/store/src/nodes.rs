@@ -8,7 +8,6 @@ use crate::clock::SteadyClock;
 use crate::crashes::free_suspects;
 use crate::database::Database;
 use crate::db_error::DbError;
-use crate::error::StoreError;
 use crate::model::{ExecutionKey, Incarnation, Lease};
 use crate::receipts::BatchReceipts;
 use crate::reference_time::keep_time;
@@ -17,8 +16,6 @@ use crate::{crashes, executions};
 
 /// Ended incarnations are kept for this long, for nodes that still ask about their last batch.
 const ENDED_KEPT_MS: i64 = 24 * 3_600_000;
-/// How often one of two nodes with the same name retries before it gives up.
-const BEGIN_ATTEMPTS_MAX: u32 = 16;
 
 /// A node whose lease nobody has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +33,13 @@ pub struct NodeRow {
 /// See [`crate::Store::begin_lease`].
 pub(crate) async fn begin(
     (database, clock): (&Database, &SteadyClock),
-    node: &str,
+    (node, after): (&str, Option<Incarnation>),
     duration: Duration,
-) -> Result<Lease, DbError> {
+) -> Result<Result<Lease, Incarnation>, DbError> {
     static EARLIER: Statement = Statement::new(
         "select incarnation from nodes where name = $1 and ended_at is null order by incarnation {postgres: for update}",
     );
+    static LAST: Statement = Statement::new("select coalesce(max(incarnation), 0) from nodes where name = $1");
     static INSERT: Statement = Statement::new(
         "insert into nodes (name, duration_ms, reads_packs) values ($1, $2, 1)
         on conflict do nothing returning incarnation, {clock}",
@@ -49,26 +47,33 @@ pub(crate) async fn begin(
     static LEASE: Statement = Statement::new("insert into leases (incarnation, expires_at) values ($1, $2)");
     static FORGET: Statement = Statement::new("delete from nodes where ended_at < {now} - $1");
     let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1);
-    for _ in 0..BEGIN_ATTEMPTS_MAX {
-        let mut session = database.write().await?;
-        let mut earlier = Rows::default();
-        for mut row in session.rows(&EARLIER, &[node.into()]).await? {
-            earlier.push([row.int()?.into()]);
-        }
-        retire(&mut session, &earlier).await?;
-        session.run(&FORGET, &[ENDED_KEPT_MS.into()]).await?;
-        // There is no row if another node with the same name was quicker. That one is then the earlier incarnation.
-        if let Some(row) = session.rows(&INSERT, &[node.into(), duration_ms.into()]).await?.first_mut() {
-            let (incarnation, now) = (row.int()?, row.at()?);
-            let expires_at = now.plus(duration_ms.unsigned_abs());
-            session.run(&LEASE, &[incarnation.into(), expires_at.into()]).await?;
-            keep_time(&mut session, clock, now).await?;
-            session.commit().await?;
-            let remaining = Duration::from_millis(expires_at.since(now));
-            return Ok(Lease { incarnation: Incarnation(incarnation), remaining, now: clock.now() });
-        }
+    let mut session = database.write().await?;
+    let mut earlier = Rows::default();
+    for mut row in session.rows(&EARLIER, &[node.into()]).await? {
+        earlier.push([row.int()?.into()]);
     }
-    Err(StoreError::Unavailable(format!("another engine keeps starting as the node `{node}`")).into())
+    // Read once the earlier incarnation is locked: an incarnation that ended it meanwhile is seen.
+    let last = match session.rows(&LAST, &[node.into()]).await?.first_mut() {
+        Some(row) => row.int()?,
+        None => 0,
+    };
+    if after.map_or(0, |after| after.0) < last {
+        return Ok(Err(Incarnation(last)));
+    }
+    retire(&mut session, &earlier).await?;
+    session.run(&FORGET, &[ENDED_KEPT_MS.into()]).await?;
+    let mut inserted = session.rows(&INSERT, &[node.into(), duration_ms.into()]).await?;
+    let Some(row) = inserted.first_mut() else {
+        // Another incarnation was inserted at the same moment.
+        return Ok(Err(Incarnation(last)));
+    };
+    let (incarnation, now) = (row.int()?, row.at()?);
+    let expires_at = now.plus(duration_ms.unsigned_abs());
+    session.run(&LEASE, &[incarnation.into(), expires_at.into()]).await?;
+    keep_time(&mut session, clock, now).await?;
+    session.commit().await?;
+    let remaining = Duration::from_millis(expires_at.since(now));
+    Ok(Ok(Lease { incarnation: Incarnation(incarnation), remaining, now: clock.now() }))
 }
 
 /// See [`crate::Store::renew_lease`].

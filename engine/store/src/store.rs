@@ -108,13 +108,20 @@ impl SqlStore {
 }
 
 impl Store for SqlStore {
-    fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease> {
+    fn begin_lease(
+        &self,
+        node: &str,
+        after: Option<Incarnation>,
+        duration: Duration,
+    ) -> StoreFuture<'_, Result<Lease, Incarnation>> {
         let node = node.to_owned();
         self.run(Operation::Lease, async move {
-            let lease = nodes::begin((&self.database, &self.clock), &node, duration).await?;
-            self.hints.begin(lease.incarnation);
-            self.row_ids.forget_all();
-            Ok(lease)
+            let begun = nodes::begin((&self.database, &self.clock), (&node, after), duration).await?;
+            if let Ok(lease) = &begun {
+                self.hints.begin(lease.incarnation);
+                self.row_ids.forget_all();
+            }
+            Ok(begun)
         })
     }
 

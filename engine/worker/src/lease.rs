@@ -71,11 +71,11 @@ impl LeaseKeeper {
     /// Takes a lease and keeps it renewed; takes a new one after each loss. Never returns.
     pub(crate) async fn keep(&self, store: Arc<dyn Store>, node: String, length: Duration) {
         let (runtime, results) = (self.clock.runtime(), &self.metrics.writes.renewals);
-        let mut taken_over = (0, 0);
+        let (mut last, mut taken_over) = (None, (0, 0));
         loop {
             let held = *self.current.borrow();
             let Some(incarnation) = held else {
-                if !self.begin(&*store, &node, length).await {
+                if !self.begin(&*store, (&node, &mut last), length).await {
                     runtime.sleep(BEGIN_RETRY.min(length / 3)).await;
                 }
                 continue;
@@ -117,14 +117,22 @@ impl LeaseKeeper {
         }
     }
 
-    async fn begin(&self, store: &dyn Store, node: &str, length: Duration) -> bool {
+    /// Takes a lease as the incarnation that follows all others of this node. An incarnation that this process does not
+    /// know was begun by an earlier process, or by a request of this one whose answer was lost.
+    async fn begin(&self, store: &dyn Store, (node, last): (&str, &mut Option<Incarnation>), length: Duration) -> bool {
         let asked = self.clock.boot_ms();
-        match store.begin_lease(node, length).await {
-            Ok(lease) => {
+        let after = if planted("late-lease-begins") { Some(Incarnation(i64::MAX)) } else { *last };
+        match store.begin_lease(node, after, length).await {
+            Ok(Ok(lease)) => {
+                *last = Some(lease.incarnation);
                 self.clock.set(lease.now);
                 self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 self.current.send_replace(Some(lease.incarnation));
                 tracing::info!(node, incarnation = lease.incarnation.0, "lease begun");
+                true
+            }
+            Ok(Err(later)) => {
+                *last = Some(later);
                 true
             }
             Err(error) => {

@@ -65,8 +65,6 @@ pub(crate) struct Link {
     memory: Arc<MemoryStore>,
     weather: Arc<Weather>,
     hints: broadcast::Sender<ExecutionKey>,
-    /// Lives as long as the process whose link this is.
-    process: Arc<()>,
 }
 
 impl Link {
@@ -83,7 +81,7 @@ impl Link {
                 }
             }
         });
-        Self { node, report: world.report.clone(), clockwork, memory, weather, hints, process: Arc::new(()) }
+        Self { node, report: world.report.clone(), clockwork, memory, weather, hints }
     }
 
     /// One call to the database, with the faults of the weather.
@@ -191,14 +189,14 @@ impl Link {
 }
 
 impl Store for Link {
-    fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease> {
-        let (node, process) = (node.to_owned(), Arc::downgrade(&self.process));
-        // A beginning that is carried out after its process has died would end the lease of the next process of this node,
-        // which has no way to know it. docs/reliability.md names this hole.
-        self.call(move |memory| match process.strong_count() {
-            0 => std::future::ready(Err(StoreError::Unavailable("its sender has died".to_owned()))).boxed(),
-            _ => memory.begin_lease(&node, duration),
-        })
+    fn begin_lease(
+        &self,
+        node: &str,
+        after: Option<Incarnation>,
+        duration: Duration,
+    ) -> StoreFuture<'_, Result<Lease, Incarnation>> {
+        let node = node.to_owned();
+        self.call(move |memory| memory.begin_lease(&node, after, duration))
     }
 
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>> {

@@ -87,7 +87,7 @@ impl Bench {
     }
 
     pub(crate) async fn lease(&self, node: &str) -> Incarnation {
-        let incarnation = self.begin_lease(node, LONG).await.unwrap().incarnation;
+        let incarnation = lease(&**self, node).await;
         *self.starter.lock().unwrap() = Some(incarnation);
         incarnation
     }
@@ -246,6 +246,17 @@ pub(crate) fn written(answers: Vec<Result<InboxCursor, AppendError>>) -> Vec<Res
 }
 
 /// A unique number for an append.
+/// Begins a lease for the node with this name, whatever its last incarnation was.
+pub(crate) async fn lease(store: &dyn Store, node: &str) -> Incarnation {
+    let mut after = None;
+    loop {
+        match store.begin_lease(node, after, LONG).await.unwrap() {
+            Ok(lease) => return lease.incarnation,
+            Err(later) => after = Some(later),
+        }
+    }
+}
+
 pub(crate) fn fresh() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use cerebelum_history::Timestamp;
 use cerebelum_store::{Backlog, ClaimFilter, Claimed, SMALL_BYTES, Size};
 
-use crate::bench::{Bench, LONG, batch, events, key, new, opened, release};
+use crate::bench::{Bench, batch, events, key, lease, new, opened, release};
 use crate::on_all;
 
 on_all!(
@@ -123,7 +123,7 @@ async fn no_execution_is_claimed_twice(bench: Bench) {
     let mut claimers = Vec::new();
     for node in 0..4 {
         let store = bench.second().await;
-        let incarnation = store.begin_lease(&format!("n{node}"), LONG).await.unwrap().incarnation;
+        let incarnation = lease(&*store, &format!("n{node}")).await;
         claimers.push(tokio::spawn(async move {
             let mut ids = Vec::new();
             loop {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cerebelum_history::Timestamp;
 use cerebelum_store::{AppendError, Incarnation};
 
-use crate::bench::{Bench, LONG, batch, events, key, release};
+use crate::bench::{Bench, LONG, batch, events, key, lease, release};
 use crate::on_all;
 
 on_all!(
@@ -14,6 +14,7 @@ on_all!(
     l11_an_expired_lease_is_never_renewed,
     what_an_expired_node_had_claimed_is_taken_over,
     a_restart_of_the_same_node_retires_the_earlier_one_at_once,
+    l11_a_beginning_that_is_carried_out_late_ends_no_later_lease,
     an_ended_lease_frees_what_it_had_claimed,
     a_lost_lease_claims_nothing;
     // Only on databases:
@@ -22,7 +23,7 @@ on_all!(
 );
 
 async fn a_lease_is_renewed_while_it_stands(bench: Bench) {
-    let lease = bench.begin_lease("n", Duration::from_secs(60)).await.unwrap();
+    let lease = bench.begin_lease("n", None, Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!(lease.remaining, Duration::from_secs(60));
     let renewed = bench.renew_lease(lease.incarnation, LONG).await.unwrap().unwrap();
     assert_eq!(renewed.incarnation, lease.incarnation);
@@ -104,11 +105,28 @@ async fn a_lost_lease_claims_nothing(bench: Bench) {
     assert_eq!(bench.claimed(next).await, ["a"]);
 }
 
+async fn l11_a_beginning_that_is_carried_out_late_ends_no_later_lease(bench: Bench) {
+    let other = bench.lease("other").await;
+    let first = bench.begin_lease("n", None, LONG).await.unwrap().unwrap().incarnation;
+    let second = bench.begin_lease("n", Some(first), LONG).await.unwrap().unwrap().incarnation;
+    let head = bench.started(second, "a").await;
+    for late in [None, Some(other), Some(first)] {
+        assert_eq!(bench.begin_lease("n", late, LONG).await.unwrap(), Err(second), "{late:?}");
+    }
+    assert!(bench.renew_lease(second, LONG).await.unwrap().is_some());
+    assert_eq!(bench.write(events(second, &head, 1)).await, Ok(()));
+    // A lease that has ended is known still.
+    bench.end_lease(second).await.unwrap();
+    assert_eq!(bench.begin_lease("n", Some(first), LONG).await.unwrap(), Err(second));
+    assert!(bench.begin_lease("n", Some(second), LONG).await.unwrap().is_ok());
+    assert!(bench.renew_lease(other, LONG).await.unwrap().is_some());
+}
+
 async fn many_starts_of_one_node_leave_one_incarnation(bench: Bench) {
     let mut beginning = Vec::new();
     for _ in 0..8 {
         let store = bench.second().await;
-        beginning.push(tokio::spawn(async move { store.begin_lease("n", LONG).await.unwrap().incarnation }));
+        beginning.push(tokio::spawn(async move { lease(&*store, "n").await }));
     }
     let mut standing = 0;
     for begun in beginning {

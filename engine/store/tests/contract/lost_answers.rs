@@ -6,7 +6,7 @@ use cerebelum_history::Position;
 use cerebelum_store::{Batch, ClaimFilter, Command, HistoryPart, Size, Store, StoreError, open};
 use test_postgres::{Cluster, Cut, Shutdown, Wire};
 
-use crate::bench::{Bench, LONG, events, fresh, key, new, release, written};
+use crate::bench::{Bench, LONG, events, fresh, key, lease, new, release, written};
 
 async fn wired() -> (Bench, Wire, Arc<dyn Store>) {
     let bench = Bench::postgres().await;
@@ -18,7 +18,7 @@ async fn wired() -> (Bench, Wire, Arc<dyn Store>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_whose_commit_is_lost_on_the_way_happens_once() {
     let (bench, wire, store) = wired().await;
-    let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
+    let node = lease(&*store, "n").await;
     let mut head = bench.started(node, "a").await;
     for fault in [Some(Cut::AfterCommit), Some(Cut::BeforeCommit), Some(Cut::AfterCommit), None] {
         let mut batch = events(node, &head, 1);
@@ -35,7 +35,7 @@ async fn an_append_whose_commit_is_lost_on_the_way_happens_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_whose_commit_is_lost_on_the_way_happens_once() {
     let (bench, wire, store) = wired().await;
-    let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
+    let node = lease(&*store, "n").await;
     // The first start also stores its program. What follows has one COMMIT each.
     bench.sleeping("z", None).await;
     let start = |new| store.append(fresh(), vec![Batch::start(node, new)]);
@@ -53,7 +53,7 @@ async fn a_start_whose_commit_is_lost_on_the_way_happens_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_whose_answer_is_lost_is_given_back() {
     let (bench, wire, store) = wired().await;
-    let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
+    let node = lease(&*store, "n").await;
     let head = bench.started(node, "a").await;
     assert_eq!(bench.write(release(node, &head, Some(cerebelum_history::Timestamp(1)))).await, Ok(()));
     wire.cut_next_commits([Cut::AfterCommit]);
@@ -77,7 +77,7 @@ async fn a_message_whose_commit_is_lost_is_said_to_be_unknown() {
 async fn a_crash_of_the_server_loses_nothing_that_was_acknowledged() {
     let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
     let store = open(&cluster.url("postgres")).await.unwrap();
-    let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
+    let node = lease(&*store, "n").await;
     let new = new("a");
     let begins = Batch { release: false, ..Batch::start(node, new.clone()) };
     assert_eq!(written(store.append(fresh(), vec![begins]).await.unwrap()), [Ok(())]);

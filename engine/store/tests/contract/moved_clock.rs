@@ -7,7 +7,7 @@ use std::time::Duration;
 use cerebelum_history::Timestamp;
 use cerebelum_store::{Batch, ClaimFilter, Clocks, Size, Store, open_with};
 
-use crate::bench::{Bench, LONG, fresh, key, new, written};
+use crate::bench::{Bench, LONG, fresh, key, lease, new, written};
 
 const BEGAN: u64 = 1_700_000_000_000;
 const MINUTE: u64 = 60_000;
@@ -69,7 +69,7 @@ async fn sleep_until(store: &dyn Store, id: &str, due: u64) {
     let mut sleeper = new(id);
     sleeper.head.settled = true;
     sleeper.head.due = Some(Timestamp(due));
-    let node = store.begin_lease("starter", LONG).await.unwrap().incarnation;
+    let node = lease(&*store, "starter").await;
     assert_eq!(written(store.append(fresh(), vec![Batch::start(node, sleeper)]).await.unwrap()), [Ok(())]);
 }
 
@@ -78,7 +78,7 @@ async fn a_jump_of_the_wall_clock_neither_fires_a_timer_early_nor_delays_it() {
     for (there, back) in [(3_600_000, 0), (120_000, -120_000), (YEARS, 0), (-3_600_000, 0), (-3_600_000, 7_200_000)] {
         let scene = Scene::new();
         let store = scene.open().await;
-        let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
+        let node = lease(&*store, "n").await;
         let due = store.now().await.unwrap().0 + 10 * MINUTE;
         sleep_until(&*store, "sleeper", due).await;
         for step in 0..3 {
@@ -105,19 +105,19 @@ async fn a_restart_of_the_engine_with_another_wall_clock_counts_the_time_that_pa
     for jump in [3_600_000, YEARS, -3_600_000] {
         let scene = Scene::new();
         let store = scene.open().await;
-        store.begin_lease("n", LONG).await.unwrap();
+        lease(&*store, "n").await;
         let due = store.now().await.unwrap().0 + 10 * MINUTE;
         sleep_until(&*store, "sleeper", due).await;
         drop(store);
         scene.machine.jump(jump);
         scene.machine.pass(5 * MINUTE);
         let store = scene.open().await;
-        let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
+        let node = lease(&*store, "n").await;
         assert_eq!(store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await.unwrap(), [], "{jump}");
         drop(store);
         scene.machine.pass(5 * MINUTE + 1);
         let store = scene.open().await;
-        let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
+        let node = lease(&*store, "n").await;
         assert_eq!(
             store.claim(node, ClaimFilter::Next { limit: 9, size: Size::Any }).await.unwrap().len(),
             1,
@@ -135,7 +135,7 @@ async fn after_a_restart_of_the_machine_the_time_is_the_wall_clocks_unless_that_
     {
         let scene = Scene::new();
         let store = scene.open().await;
-        store.begin_lease("n", LONG).await.unwrap();
+        lease(&*store, "n").await;
         drop(store);
         scene.machine.boots.fetch_add(1, Ordering::Relaxed);
         scene.machine.boot.store(10, Ordering::Relaxed);
@@ -152,7 +152,7 @@ async fn when_a_servers_clock_jumps_timers_keep_their_time() {
         let bench = Bench::postgres().await;
         let machine = Machine::new();
         let store = open_with(&bench.url, machine.clone()).await.unwrap();
-        let node = store.begin_lease("n", LONG).await.unwrap().incarnation;
+        let node = lease(&*store, "n").await;
         let began = store.now().await.unwrap().0;
         // By the server's clock the timer is long overdue, but for this engine its time has yet to pass.
         machine.pass(jump);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cerebelum_store::{ClaimFilter, ExecutionKey, open};
 use tokio::sync::broadcast::Receiver;
 
-use crate::bench::{Bench, LONG, batch, key, release};
+use crate::bench::{Bench, batch, key, lease, release};
 use crate::on_both;
 
 on_both!(whoever_listens_hears_of_messages, hints_end_with_the_store);
@@ -40,7 +40,7 @@ async fn another_node_hears_of_messages_to_what_it_holds_and_of_nothing_else() {
     let bench = Bench::postgres().await;
     let other = open(&bench.url).await.unwrap();
     let here = bench.lease("here").await;
-    let there = other.begin_lease("there", LONG).await.unwrap().incarnation;
+    let there = lease(&*other, "there").await;
     let mine = bench.started(here, "mine").await;
     let theirs = bench.started(here, "theirs").await;
     assert_eq!(bench.write(release(here, &theirs, None)).await, Ok(()));

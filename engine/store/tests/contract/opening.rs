@@ -153,7 +153,7 @@ async fn a_file_that_is_moved_replaced_or_deleted_is_written_to_no_more() {
             bench.append(fresh(), vec![events(node, &head, 1)]).await.map(drop),
             bench.send(&key("a"), "x".into()).await.map(drop),
             bench.renew_lease(node, crate::bench::LONG).await.map(drop),
-            bench.begin_lease("n", crate::bench::LONG).await.map(drop),
+            bench.begin_lease("n", None, crate::bench::LONG).await.map(drop),
         ];
         for answer in refused {
             let Err(StoreError::Unusable(line)) = &answer else { panic!("{name}: {answer:?}") };
@@ -186,12 +186,12 @@ async fn nobody_else_reads_a_database_file() {
         })
     };
     let store = open(&url).await.unwrap();
-    store.begin_lease("n", crate::bench::LONG).await.unwrap();
+    crate::bench::lease(&*store, "n").await;
     assert_eq!(modes(), [0o600; 3]);
     closed(store).await;
     // A file that an earlier engine created.
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
     let store = open(&url).await.unwrap();
-    store.begin_lease("n", crate::bench::LONG).await.unwrap();
+    crate::bench::lease(&*store, "n").await;
     assert_eq!(modes(), [0o600; 3]);
 }

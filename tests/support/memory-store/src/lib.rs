@@ -80,8 +80,13 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn begin_lease(&self, node: &str, duration: Duration) -> StoreFuture<'_, Lease> {
-        self.transact(|tables| tables.begin_lease(node, duration))
+    fn begin_lease(
+        &self,
+        node: &str,
+        after: Option<Incarnation>,
+        duration: Duration,
+    ) -> StoreFuture<'_, Result<Lease, Incarnation>> {
+        self.transact(|tables| tables.begin_lease(node, after, duration))
     }
 
     fn renew_lease(&self, incarnation: Incarnation, duration: Duration) -> StoreFuture<'_, Option<Lease>> {

@@ -132,9 +132,18 @@ impl Tables {
         self.numbers
     }
 
-    pub(crate) fn begin_lease(&mut self, node: &str, duration: Duration) -> Lease {
+    pub(crate) fn begin_lease(
+        &mut self,
+        node: &str,
+        after: Option<Incarnation>,
+        duration: Duration,
+    ) -> Result<Lease, Incarnation> {
         let earlier = self.nodes.iter().filter(|(_, there)| there.name == node).map(|(incarnation, _)| *incarnation);
-        for incarnation in earlier.collect::<Vec<_>>() {
+        let earlier: Vec<_> = earlier.collect();
+        if let Some(last) = earlier.iter().max().filter(|last| after.is_none_or(|after| after < **last)) {
+            return Err(*last);
+        }
+        for incarnation in earlier {
             self.retire(incarnation);
         }
         let incarnation = Incarnation(self.number());
@@ -142,7 +151,7 @@ impl Tables {
         let expires_at = self.now.plus(lease_ms);
         let node = Node { name: node.to_owned(), is_over: false, expires_at, lease_ms, outcomes: VecDeque::new() };
         self.nodes.insert(incarnation, node);
-        Lease { incarnation, remaining: duration, now: self.now }
+        Ok(Lease { incarnation, remaining: duration, now: self.now })
     }
 
     pub(crate) fn renew_lease(&mut self, incarnation: Incarnation, duration: Duration) -> Option<Lease> {
