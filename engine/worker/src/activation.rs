@@ -132,6 +132,7 @@ impl Activation {
             return Ok(());
         }
         let (journals, _room) = self.log.history.journals(&self.execution, &wanted, self.held.account()).await?;
+        self.log.check_lease()?;
         for scope in wanted {
             let digest = self.execution.component(&scope);
             let program = self.node.directory.program(self.log.key().tenant, digest).await?;

@@ -173,6 +173,13 @@ impl ExecutionLog {
         }
     }
 
+    /// Checks that this node still had the execution when its history was read: a node that took it over may have removed
+    /// values of calls that ended since (L12), and a guest would be told that they are missing.
+    pub(crate) fn check_lease(&self) -> Result<(), ActivationError> {
+        let held = self.node.lease.incarnation();
+        if held == Some(self.incarnation) { Ok(()) } else { Err(ActivationError::ClaimLost) }
+    }
+
     /// Handles the answer to the batch in flight: the batch, and the newest message in the inbox.
     pub(crate) fn take_receipt(
         &mut self,
