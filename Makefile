@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs and is quick when that is there.
-.PHONY: help setup build examples demo check test torture planted bench docs
+.PHONY: help setup build examples demo check test torture planted upgrade bench docs
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -45,6 +45,12 @@ torture: setup
 ## make planted    plants one bug after the other in the engine and shows that a test fails each time
 planted: setup
 	@tests/scripts/planted
+
+## make upgrade    an engine of the version before and one of this version on one PostgreSQL, under load;
+##                 FROM= names the commit of the version before (the last one with an earlier schema)
+upgrade: setup
+	@examples/build rust
+	@FROM="$(FROM)" tests/scripts/upgrade
 
 ## make bench      the figures of docs/performance.md (W=W2 for one, DATABASE=postgres for one database)
 bench: build examples

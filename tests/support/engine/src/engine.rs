@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,6 +55,8 @@ pub struct Engine {
     variables: Vec<(String, String)>,
     /// The hosts that steps may reach.
     hosts: String,
+    /// The program, if it is of another version.
+    version: Option<PathBuf>,
 }
 
 impl Engine {
@@ -87,19 +90,25 @@ impl Engine {
         Self::on(database.to_owned(), (scratch(), None), settings)
     }
 
+    /// Starts this program, an engine of another version, on an empty database.
+    #[must_use]
+    pub fn start_version(program: PathBuf, database: Database, settings: &[(&str, &str)]) -> Self {
+        let data = scratch();
+        Self::begin_life(address(database, &data), (data, None), (variables(settings), Some(program)))
+    }
+
     fn on(database: String, place: (Scratch, Option<Arc<Disk>>), settings: &[(&str, &str)]) -> Self {
-        let setting = |(name, value): &(&str, &str)| (format!("CEREBELUM_{name}"), (*value).to_owned());
-        Self::begin_life(database, place, settings.iter().map(setting).collect())
+        Self::begin_life(database, place, (variables(settings), None))
     }
 
     fn begin_life(
         database: String,
         (data, disk): (Scratch, Option<Arc<Disk>>),
-        variables: Vec<(String, String)>,
+        (variables, version): (Vec<(String, String)>, Option<PathBuf>),
     ) -> Self {
-        share_artifacts(&data);
+        data.share_artifacts();
         let (url, hosts) = (String::new(), HOSTS.to_owned());
-        let mut engine = Self { child: None, end: None, url, data, disk, database, variables, hosts };
+        let mut engine = Self { child: None, end: None, url, data, disk, database, variables, hosts, version };
         engine.restart();
         engine
     }
@@ -107,7 +116,7 @@ impl Engine {
     /// Starts another engine on the same database, with a data folder of its own.
     #[must_use]
     pub fn beside(other: &Self) -> Self {
-        Self::begin_life(other.database.clone(), (scratch(), None), other.variables.clone())
+        Self::begin_life(other.database.clone(), (scratch(), None), (other.variables.clone(), None))
     }
 
     /// Lets steps reach only these hosts, from the next start on.
@@ -149,7 +158,8 @@ impl Engine {
         let listen = variables.iter().find(|(name, _)| *name == "CEREBELUM_LISTEN");
         let listen = listen.map_or("127.0.0.1:0", |(_, address)| address);
         let is_aimed = variables.iter().any(|(name, aim)| *name == FAILPOINT && !aim.is_empty());
-        let cerebelum = program(if is_aimed { "engine-under-test" } else { "cerebelum" });
+        let of_the_tests = || program(if is_aimed { "engine-under-test" } else { "cerebelum" });
+        let cerebelum = self.version.clone().unwrap_or_else(of_the_tests);
         let mut command = self.disk.as_ref().map_or_else(|| Command::new(&cerebelum), |disk| disk.command(&cerebelum));
         let mut child = command
             .args(["serve", "--listen", listen, "--database", &self.database])
@@ -272,7 +282,7 @@ impl Engine {
 
     /// The folder of compiled components.
     #[must_use]
-    pub fn artifacts(&self) -> std::path::PathBuf {
+    pub fn artifacts(&self) -> PathBuf {
         self.data.0.join("data/artifacts")
     }
 
@@ -313,7 +323,7 @@ impl Engine {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    fn log_file(&self) -> std::path::PathBuf {
+    fn log_file(&self) -> PathBuf {
         self.disk.as_ref().map_or(self.data.0.as_path(), |disk| disk.beside()).join("engine.log")
     }
 
@@ -457,22 +467,9 @@ fn address(database: Database, data: &Scratch) -> String {
     }
 }
 
-/// Shares compiled components with other engines, since a Python component takes seconds to compile.
-/// `tests/scripts/run` begins without any.
-fn share_artifacts(data: &Scratch) {
-    let (own, shared) = (data.0.join("data"), crate::root().join("target/tests/compiled"));
-    for folder in [&own, &shared.join("artifacts")] {
-        std::fs::create_dir_all(folder).expect("a folder can be made");
-    }
-    let key = shared.join("artifact.key");
-    if !key.exists() {
-        let draft = shared.join(format!("artifact.key-{}", std::process::id()));
-        let written = std::fs::write(&draft, [7; 32]).and_then(|()| std::fs::rename(&draft, &key));
-        written.expect("a key can be laid beside what it seals");
-    }
-    for name in ["artifacts", "artifact.key"] {
-        std::os::unix::fs::symlink(shared.join(name), own.join(name)).expect("a link can be made in a new folder");
-    }
+/// Settings as the variables of the environment that the engine reads.
+fn variables(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings.iter().map(|(name, value)| (format!("CEREBELUM_{name}"), (*value).to_owned())).collect()
 }
 
 impl Drop for Engine {
