@@ -151,8 +151,10 @@ pub struct Execution {
     held_back: VecDeque<Action>,
     /// Requests whose step no longer waits for them, each with its LSN.
     withdrawn: Vec<(CallName, u64)>,
+    /// Whether the execution has failed, and a request to reopen it is about to be received.
+    has_failed: bool,
     reopening: Option<ReopenMode>,
-    /// Messages that came after the request to reopen, for the execution that is then reopened.
+    /// Messages for the execution that is reopened.
     after_reopening: Vec<(i64, Message)>,
     /// The log sequence number: it counts changes, so that an effect can wait until the changes that caused it are
     /// durable.
@@ -235,6 +237,7 @@ impl Execution {
             actions: VecDeque::new(),
             held_back: VecDeque::new(),
             withdrawn: Vec::new(),
+            has_failed: false,
             reopening: None,
             after_reopening: Vec::new(),
             lsn: 0,

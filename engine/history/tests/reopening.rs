@@ -391,3 +391,36 @@ fn a_cancel_that_follows_the_request_to_reopen_is_not_lost() {
     terminated.ex.reopen(1, terminated.moment());
     assert!(matches!(terminated.ex.end(), Some(cerebelum_history::End::Cancelled(_))));
 }
+
+/// What an execution had not heard when it failed means as little as if it had heard it: one that has ended records
+/// nothing.
+#[test]
+fn what_was_not_heard_before_a_failure_is_not_recorded_behind_it() {
+    let at = cerebelum_history::Timestamp(scene::START);
+    for (unheard, paused) in [
+        (vec![Message::Cancel { at }], false),
+        (vec![Message::Terminate], false),
+        (vec![Message::Pause, Message::Cancel { at }], true),
+        (vec![Message::Pause, Message::Resume], false),
+    ] {
+        let mut scene = Scene::new();
+        scene.call("", step("ship"));
+        fail(&mut scene, 1, 0);
+        let failure = scene.failure("");
+        end(&mut scene, failure);
+        scene.reload(true);
+        scene.ex.expect_reopening();
+        let stored = scene.stored.len();
+        for message in unheard {
+            scene.say(message);
+        }
+        scene.say(Message::Reopen);
+        scene.ex.reopen(1, scene.moment());
+        scene.save();
+        assert!(matches!(scene.stored[stored].data, EventData::ExecutionReopened { .. }), "{:?}", scene.stored);
+        assert_eq!((scene.ex.is_paused(), scene.ex.options().is_cancelled(), scene.ex.end()), (paused, false, None));
+        // What follows is heard.
+        scene.say(Message::Cancel { at });
+        assert!(scene.ex.options().is_cancelled());
+    }
+}

@@ -64,20 +64,13 @@ impl Inbox {
                 messages.push((row, message));
             }
         }
-        pause_after_reopening(&mut messages);
+        if messages.iter().any(|(_, message)| message.reopens()) {
+            execution.expect_reopening();
+        }
         for (row, message) in messages {
             execution.receive(row.seq, row.seen, message, node.clock.moment());
         }
         Ok(())
-    }
-}
-
-/// A pause that came just before an execution failed, and was not heard, is for the execution that is reopened: one that
-/// has ended records nothing.
-fn pause_after_reopening<Row>(messages: &mut [(Row, Message)]) {
-    let reopens = |(_, message): &(Row, Message)| matches!(message, Message::Reopen | Message::ReopenForced);
-    if let Some(at) = messages.iter().rposition(reopens) {
-        messages[..=at].sort_by_key(|(_, message)| matches!(message, Message::Pause | Message::Resume));
     }
 }
 
@@ -92,23 +85,4 @@ pub(crate) async fn reopen_if_asked(
     }
     let events = history.events(Position(1), execution.saved()).await?;
     execution.reopen_if_asked(&events, clock.moment()).map_err(ActivationError::Parked)
-}
-
-#[cfg(test)]
-mod tests {
-    use Message::{Pause, Reopen, ReopenForced, Resume, Terminate};
-
-    use super::*;
-
-    #[test]
-    fn a_pause_that_was_not_heard_before_a_failure_is_for_the_reopened_execution() {
-        let order = |messages: &[Message]| -> Vec<usize> {
-            let mut numbered: Vec<(usize, Message)> = messages.iter().cloned().enumerate().collect();
-            pause_after_reopening(&mut numbered);
-            numbered.into_iter().map(|(number, _)| number).collect()
-        };
-        assert_eq!(order(&[Pause, Resume, Reopen]), [2, 0, 1]);
-        assert_eq!(order(&[Pause, Terminate, ReopenForced, Pause]), [1, 2, 0, 3]);
-        assert_eq!(order(&[Pause, Resume, Pause]), [0, 1, 2], "nothing is reopened");
-    }
 }

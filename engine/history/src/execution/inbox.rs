@@ -68,6 +68,19 @@ pub enum Message {
     ReopenForced,
 }
 
+impl Message {
+    /// Whether it asks an execution that has failed to go on.
+    #[must_use]
+    pub const fn reopens(&self) -> bool {
+        matches!(self, Self::Reopen | Self::ReopenForced)
+    }
+
+    /// Whether its effect would have outlasted a failure and the reopening after it.
+    const fn outlasts_a_failure(&self) -> bool {
+        matches!(self, Self::Pause | Self::Resume)
+    }
+}
+
 /// The result of starting or running a child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ChildResult {
@@ -126,8 +139,9 @@ impl Execution {
             // The next run receives the message.
             return Receipt::Kept;
         }
-        if self.reopening.is_some() {
-            // It came after the request to reopen, so it is for the reopened execution: a cancel, say.
+        // What came after the request to reopen is for the reopened execution: a cancel, say.
+        let is_for_reopened = self.reopening.is_some() || (self.has_failed && message.outlasts_a_failure());
+        if is_for_reopened {
             self.after_reopening.push((seq, message));
             return Receipt::Consumed;
         }
@@ -138,9 +152,11 @@ impl Execution {
             // refused for ever, because the store has the answer.
             self.changes.approvals.retain(|edge| !matches!(edge, ApprovalEdge::Withdrawn(id) if id == asked));
         }
-        if self.end.is_some() {
+        let is_over = self.end.is_some() || (self.has_failed && !message.reopens());
+        if is_over {
             return Receipt::Consumed;
         }
+        self.has_failed = false;
         match message {
             Message::Signal { .. } => {}
             Message::Approved { call, id, approval } => {
@@ -218,6 +234,12 @@ impl Execution {
     fn resume(&mut self, now: Moment) {
         self.paused = false;
         self.record(now.at, &Scope::root(), EventData::ExecutionResumed);
+    }
+
+    /// Tells an execution that has failed that a request to reopen it follows. Messages that it did not hear before it
+    /// failed mean as little as if it had heard them: it stays paused, and no longer cancelled.
+    pub fn expect_reopening(&mut self) {
+        self.has_failed = true;
     }
 
     /// Goes on after a failure: this call of the workflow is open again, see [`crate::reopening`].
