@@ -15,6 +15,7 @@ use http_body_util::Limited;
 use crate::convert::refusal;
 use crate::entries::{Entries, Entry};
 use crate::guard::{Origins, PROBES};
+use crate::kinds;
 use crate::pages::{self, session};
 use crate::places::Connection;
 use crate::proto::engine_server::SERVICE_NAME;
@@ -187,7 +188,7 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
     if let Err(refused) = &checked {
         engine.log_refusal(address, uri.path(), refused);
     }
-    match checked {
+    let mut answer = match checked {
         Ok(access) => {
             let tenant = access.caller.tenant;
             request.extensions_mut().insert(access);
@@ -198,7 +199,9 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
             answer
         }
         Err(refused) => refuse(interface, refused, &request),
-    }
+    };
+    kinds::explain(answer.headers_mut());
+    answer
 }
 
 /// The answer to a request that is not let in.

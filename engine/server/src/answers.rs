@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 use crate::access::Access;
+use crate::kinds;
 use crate::rest::Problem;
 
 /// The bytes of answers that may wait to be read.
@@ -220,7 +221,10 @@ impl HttpBody for Weighed {
         let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) else { return Poll::Ready(None) };
         let bytes = match frame?.into_data() {
             Ok(bytes) => bytes,
-            Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            Err(mut end) => {
+                end.trailers_mut().into_iter().for_each(kinds::explain);
+                return Poll::Ready(Some(Ok(end)));
+            }
         };
         let shares = match &mut self.kind {
             Kind::Stream(leaving) => leaving.take(),
@@ -255,6 +259,7 @@ fn trailers_of(refused: &Status) -> HeaderMap {
     if let Ok(message) = HeaderValue::from_str(refused.message()) {
         trailers.insert("grpc-message", message);
     }
+    kinds::explain(&mut trailers);
     trailers
 }
 

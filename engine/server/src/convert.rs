@@ -37,22 +37,6 @@ pub(crate) fn cut(mut message: String) -> String {
     message
 }
 
-/// The metadata that says of a refusal what its code does not.
-const REASON: &str = "cerebelum-reason";
-const TOO_LARGE: &str = "too-large";
-
-/// The refusal of something that is too large, with the given code of gRPC.
-pub(crate) fn too_large(code: tonic::Code, message: impl Into<String>) -> tonic::Status {
-    let mut refused = tonic::Status::new(code, message);
-    refused.metadata_mut().insert(REASON, tonic::metadata::MetadataValue::from_static(TOO_LARGE));
-    refused
-}
-
-/// Whether something was refused because it is too large.
-pub(crate) fn is_too_large(refused: &tonic::Status) -> bool {
-    refused.metadata().get(REASON).is_some_and(|reason| reason == TOO_LARGE)
-}
-
 /// The message in one line: a line break would split the line in a terminal, and a header cannot contain one.
 fn one_line(text: &str) -> String {
     text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")

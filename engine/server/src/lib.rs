@@ -10,6 +10,7 @@ mod entries;
 mod guard;
 mod intake;
 pub mod json;
+mod kinds;
 mod listen;
 mod pages;
 mod places;

@@ -8,7 +8,8 @@ use futures::{Stream, StreamExt};
 use tonic::{Code, Status};
 
 use crate::access::Access;
-use crate::convert::{refusal, too_large};
+use crate::convert::refusal;
+use crate::kinds::too_large;
 use crate::proto;
 use crate::service::Service;
 

@@ -7,6 +7,7 @@ use test_engine::{Cloud, Database, Engine, Said, until, within};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
 
 on_both_databases!(
     the_first_token_closes_an_engine_for_good,
@@ -133,12 +134,27 @@ async fn call(channel: Channel, method: &str, token: Option<&str>) -> Code {
     let path = format!("/cerebelum.v1.Engine/{method}").parse().unwrap();
     let mut answers = match grpc.streaming(request, path, Raw).await {
         Ok(answer) => answer.into_inner(),
-        Err(refused) => return refused.code(),
+        Err(refused) => return code_of(&refused),
     };
     match answers.message().await {
         Ok(_) => Code::Ok,
-        Err(refused) => refused.code(),
+        Err(refused) => code_of(&refused),
     }
+}
+
+/// The code of a refusal. Its details say the same as a problem over REST.
+fn code_of(refused: &Status) -> Code {
+    let info = refused.get_details_error_info().unwrap_or_else(|| panic!("it does not say its code: {refused:?}"));
+    let expected = match refused.code() {
+        Code::InvalidArgument => "INVALID",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+        Code::PermissionDenied => "FORBIDDEN",
+        Code::NotFound => "NOT_FOUND",
+        Code::FailedPrecondition => "CONFLICT",
+        other => panic!("no method refuses an empty message like this: {other:?}"),
+    };
+    assert_eq!((info.domain.as_str(), info.reason.as_str()), ("cerebelum", expected));
+    refused.code()
 }
 
 /// Messages as they are on the wire.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use tonic::{Code, Status};
 
 use super::Problem;
-use crate::convert::too_large;
+use crate::kinds::too_large;
 
 /// The largest JSON body, in bytes; the same as of a gRPC message.
 pub(crate) const JSON_BYTES_MAX: usize = 4 << 20;

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tonic::{Code, Status};
+use tonic::Status;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::convert::{cut, is_too_large};
+use crate::convert::cut;
+use crate::kinds;
 
 /// The content type of a problem.
 const PROBLEM: &str = "application/problem+json";
@@ -65,18 +66,7 @@ impl Problem {
 
 impl From<Status> for Problem {
     fn from(refused: Status) -> Self {
-        let (status, code) = match refused.code() {
-            _ if is_too_large(&refused) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
-            Code::InvalidArgument | Code::OutOfRange | Code::Cancelled => (StatusCode::BAD_REQUEST, "invalid"),
-            Code::NotFound => (StatusCode::NOT_FOUND, "not-found"),
-            Code::FailedPrecondition | Code::AlreadyExists => (StatusCode::CONFLICT, "conflict"),
-            Code::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
-            Code::PermissionDenied => (StatusCode::FORBIDDEN, "forbidden"),
-            Code::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, "quota"),
-            Code::DeadlineExceeded => (StatusCode::REQUEST_TIMEOUT, "timeout"),
-            Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-        };
+        let (status, code) = kinds::of(&refused);
         Self::new(status, code, refused.message())
     }
 }
