@@ -3,6 +3,7 @@
 mod approvals;
 mod bulk;
 mod identity;
+mod reading;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use crate::durations::{Moment, Span};
 pub(crate) use approvals::{Approvals, ApprovalsVerb, Link};
 pub(crate) use bulk::{Bulk, BulkVerb};
 pub(crate) use identity::{Audit, CreateToken, Login, SecretVerb, TenantVerb, TokenVerb};
+pub(crate) use reading::{History, Logs, Timeline};
 
 /// Durable workflows: write ordinary async functions, compile them to WebAssembly, upload, start.
 ///
@@ -134,6 +136,11 @@ pub(crate) enum Verb {
     Top(Top),
     /// Print the events of an execution
     History(History),
+    /// Draw the calls of an execution as bars over time
+    ///
+    /// One line for all calls of one name below one step. Long stretches in which nothing changes are folded, and the line
+    /// above the bars says how long they are.
+    Timeline(Timeline),
     /// Print the log lines of an execution
     Logs(Logs),
     /// List questions that wait for a person
@@ -417,30 +424,6 @@ pub(crate) struct Top {
     /// Print it once and end, also on a terminal
     #[arg(long)]
     pub(crate) once: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct History {
-    /// The execution
-    pub(crate) id: String,
-    /// The events of this run [default: the latest]
-    #[arg(long, value_name = "N")]
-    pub(crate) run: Option<u32>,
-    /// Only events after this position
-    #[arg(long, value_name = "POSITION", default_value_t = 0)]
-    pub(crate) after: u64,
-    /// Go on with new events until the execution has ended
-    #[arg(long)]
-    pub(crate) follow: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Logs {
-    /// The execution
-    pub(crate) id: String,
-    /// Go on with new lines until the execution has ended
-    #[arg(long)]
-    pub(crate) follow: bool,
 }
 
 #[derive(Debug, Args)]

@@ -97,6 +97,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Watch(one) => asking.watch(&one.id).await,
         Verb::Top(args) => asking.top(args).await,
         Verb::History(args) => asking.history(args).await,
+        Verb::Timeline(args) => asking.timeline(args).await,
         Verb::Logs(args) => asking.logs(args).await,
         Verb::Approvals(args) => match args.verb {
             None => asking.approvals(args.execution).await,

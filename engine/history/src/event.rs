@@ -358,36 +358,6 @@ impl EventData {
         }
     }
 
-    /// All fields but the kind, as one JSON object for readers.
-    #[must_use]
-    pub fn fields(&self) -> Json {
-        let text = serde_json::to_string(self).expect("facts have a JSON form");
-        // The text is `{"Kind":{…}}`, or `"Kind"` where there are no fields.
-        let inner = text.find(':').map(|colon| &text[colon + 1..text.len() - 1]);
-        // The name is stored short and shown in full.
-        let inner = inner.map(|text| text.replacen(r#"{"o":"#, r#"{"ordinal":"#, 1));
-        // A `null` and a value that was dropped must not look the same.
-        let inner = match self.value_not_kept() {
-            Some(name) => {
-                inner.map(|text| text.replacen(&format!(r#""{name}":null"#), &format!(r#""not_kept":["{name}"]"#), 1))
-            }
-            None => inner,
-        };
-        Json::parse(inner.unwrap_or_else(|| "{}".to_owned()))
-            .unwrap_or_else(|_| Json::of(&serde_json::json!({"too_large": true})))
-    }
-
-    /// The name of the value that this event had until its step ended (L12).
-    fn value_not_kept(&self) -> Option<&'static str> {
-        match self {
-            Self::StepCompleted { output: None, .. } | Self::ChildCompleted { output: None, .. } => Some("output"),
-            Self::PollCompleted { value: None, .. } => Some("value"),
-            Self::SignalReceived { data: None, .. } => Some("data"),
-            Self::FetchCompleted { response: None, .. } => Some("response"),
-            _ => None,
-        }
-    }
-
     /// This event without the values that are of no use once its step has ended (L12).
     #[must_use]
     pub fn without_values(self) -> Self {

@@ -20,6 +20,7 @@ mod planted;
 mod poll;
 mod reopening;
 mod retry;
+mod shown;
 mod size;
 mod status;
 mod timeline;

@@ -22,6 +22,19 @@ pub enum BarEnd {
     Failed,
 }
 
+impl BarEnd {
+    /// The end in one word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Open => "open",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// A call or an attempt of it, or several that were too many to be told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bar {

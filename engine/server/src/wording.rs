@@ -1,5 +1,6 @@
 //! How people are told about executions, in a terminal or in a browser: one wording for both.
 
+mod axis;
 mod bulk;
 mod failure;
 mod moments;
@@ -9,6 +10,7 @@ mod pretty;
 mod steps;
 mod why;
 
+pub use axis::{Axis, FOLD_WIDTH, Fold};
 pub use bulk::{bulk_left, bulk_operation, matching};
 pub use failure::{failure_line, traceback_lines, without_traceback};
 pub use moments::{Now, ago, moment_ms, roughly};

@@ -36,6 +36,23 @@ fn watch_draws_live_on_a_terminal() {
     assert!(drawn.contains("almost") && drawn.contains("completed"), "{drawn:?}");
 }
 
+#[test]
+fn a_timeline_folds_what_is_idle_and_puts_calls_of_a_step_below_it() {
+    let (cloud, engine) = (test_engine::Cloud::start(), Engine::start(Database::Sqlite));
+    engine.upload("test-guests");
+    let id = engine.begin("naps", &json!({"base_url": cloud.url(), "sleep_ms": 1_500, "naps": 2}));
+    let _ = engine.wait_for_end(&id);
+    let drawn = engine.ok(&["timeline", &id]);
+    let lines: Vec<&str> = drawn.lines().collect();
+    assert!(lines[0].starts_with("CALL") && lines[0].contains("1.5s"), "{drawn}");
+    assert!(lines[1].starts_with("post ") && lines[2].starts_with("  fetch 127.0.0.1"), "{drawn}");
+    assert!(lines[3].starts_with("sleep ") && lines[3].contains('─') && lines.len() == 4, "{drawn}");
+    assert!(engine.ok(&["timeline", &id, "--even"]).lines().all(|line| !line.contains('┊')));
+    let lanes = engine.json(&["timeline", &id]);
+    assert_eq!((&lanes[0]["name"], &lanes[0]["calls"], &lanes[1]["depth"]), (&json!("post"), &json!(2), &json!(1)));
+    assert_eq!(lanes[2]["bars"][0]["end"], "completed", "{lanes}");
+}
+
 /// What needs a person stands at the top; on a terminal the view stays, elsewhere it is printed once.
 #[test]
 fn top_shows_what_needs_a_person_and_what_is_new() {

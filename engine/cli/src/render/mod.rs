@@ -8,6 +8,7 @@ mod steps;
 mod table;
 #[cfg(test)]
 mod testing;
+mod timeline;
 mod traceback;
 
 pub(crate) use cerebelum_server::wording::{
@@ -18,4 +19,5 @@ pub(crate) use execution::{RenderOptions, STEPS_SHOWN, execution};
 pub(crate) use line::{Line, Style};
 pub(crate) use live::{Live, Size};
 pub(crate) use table::Table;
+pub(crate) use timeline::timeline;
 pub(crate) use traceback::traceback_lines;

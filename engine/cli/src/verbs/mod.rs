@@ -15,6 +15,7 @@ mod read;
 mod secret;
 mod serve;
 mod start;
+mod timeline;
 mod top;
 mod watch;
 

@@ -1,8 +1,6 @@
 //! An execution's calls as bars over time. Stretches in which nothing changes are folded, so that a month of sleep does
 //! not hide the seconds around it.
 
-mod axis;
-
 use axum::extract::State;
 use cerebelum_history::{Bar, BarEnd, Lane, Timestamp};
 use maud::{Markup, html};
@@ -17,8 +15,7 @@ use super::{Shown, Site};
 use crate::access::Access;
 use crate::convert::{self, refusal};
 use crate::json::rfc3339;
-use crate::wording::{Now, plain, roughly};
-use axis::{Axis, FOLD_WIDTH};
+use crate::wording::{Axis, FOLD_WIDTH, Now, plain, roughly};
 
 /// Of which run, and whether the axis is even.
 #[derive(Debug, Default, Deserialize)]
@@ -137,12 +134,7 @@ fn class(end: BarEnd) -> &'static str {
 }
 
 fn words(bar: &Bar) -> String {
-    let end = match bar.end {
-        BarEnd::Completed => "completed",
-        BarEnd::Cancelled => "cancelled",
-        BarEnd::Open => "open",
-        BarEnd::Failed => "failed",
-    };
+    let end = bar.end.word();
     let took = roughly(bar.until.0.saturating_sub(bar.from.0));
     match bar.count {
         1 => format!("{end}, {took}, from {}", stamp(bar.from)),

@@ -1,7 +1,7 @@
 //! Checks the histories that the command line shows, whatever happened to the engines that wrote them.
 
-use cerebelum_history::Event;
-use serde_json::{Map, Value, json};
+use cerebelum_history::{Event, Scope, Timestamp};
+use serde_json::{Map, Value};
 
 /// Asserts that a history has one writer: no gap in its positions, and no law of histories is broken.
 ///
@@ -19,16 +19,10 @@ pub fn assert_one_writer(events: &[Value]) {
 fn stored(shown: &Value) -> Event {
     let mut fields: Map<String, Value> = shown.as_object().expect("an event is an object").clone();
     let mut take = |name: &str| fields.remove(name).unwrap_or_default();
-    let (kind, scope, time) = (take("kind"), take("scope"), take("time"));
+    let (kind, scope, time, _) = (take("kind"), take("scope"), take("time"), take("position"));
     let time: jiff::Timestamp = time.as_str().and_then(|time| time.parse().ok()).expect("an event has a time");
-    let _ = take("position");
-    if let Some(ordinal) = fields.remove("ordinal") {
-        fields.insert("o".to_owned(), ordinal);
-    }
+    let at = Timestamp(u64::try_from(time.as_millisecond()).expect("events are younger than 1970"));
+    let scope = Scope::from_text(scope.as_str().expect("an event has a scope"));
     let kind = kind.as_str().expect("an event has a kind");
-    // An event without fields is stored as its kind alone, unless it may have some.
-    let data = [json!({ kind: fields }), json!(kind)];
-    let texts = data.map(|data| json!([{"t": time.as_millisecond(), "s": scope, "f": data}]).to_string());
-    let decoded = texts.iter().find_map(|text| Event::decode(text).ok()?.pop());
-    decoded.unwrap_or_else(|| panic!("this is not an event: {shown:#}"))
+    Event::from_shown(at, &scope, kind, fields).unwrap_or_else(|| panic!("this is not an event: {shown:#}"))
 }

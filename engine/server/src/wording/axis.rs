@@ -6,8 +6,8 @@ use cerebelum_history::{Lane, Timestamp};
 const FOLDED_FROM: u64 = 4;
 /// The width of the picture: places are percents.
 const WIDTH: u32 = 100;
-/// The width of a folded stretch.
-pub(super) const FOLD_WIDTH: u32 = 6;
+/// The width of a folded stretch, in percent.
+pub const FOLD_WIDTH: u32 = 6;
 /// The most stretches that are folded: more would leave no room for the others.
 const FOLDS_MAX: usize = 6;
 /// The narrowest bar.
@@ -15,15 +15,16 @@ const BAR_WIDTH_MIN: f64 = 0.4;
 
 /// A folded stretch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Fold {
-    pub(super) x: f64,
-    /// How long it really is.
-    pub(super) ms: u64,
+pub struct Fold {
+    /// Where it begins, in percent of the width.
+    pub x: f64,
+    /// How long it really is, in milliseconds.
+    pub ms: u64,
 }
 
 /// The places of moments. Between two moments at which something changes, it is even.
 #[derive(Debug)]
-pub(super) struct Axis {
+pub struct Axis {
     /// Moments, ascending, and their places.
     knots: Vec<(u64, f64)>,
     folds: Vec<Fold>,
@@ -31,7 +32,8 @@ pub(super) struct Axis {
 
 impl Axis {
     /// The axis of these lanes; an even one has no folds.
-    pub(super) fn new((from, until): (Timestamp, Timestamp), lanes: &[Lane], even: bool) -> Self {
+    #[must_use]
+    pub fn new((from, until): (Timestamp, Timestamp), lanes: &[Lane], even: bool) -> Self {
         let mut moments: Vec<u64> =
             lanes.iter().flat_map(|lane| &lane.bars).flat_map(|bar| [bar.from.0, bar.until.0]).collect();
         moments.extend([from.0, until.0]);
@@ -61,12 +63,14 @@ impl Axis {
     }
 
     /// The folded stretches, the earliest first.
-    pub(super) fn folds(&self) -> &[Fold] {
+    #[must_use]
+    pub fn folds(&self) -> &[Fold] {
         &self.folds
     }
 
-    /// The place and the width of a bar.
-    pub(super) fn place(&self, from: Timestamp, until: Timestamp) -> (f64, f64) {
+    /// The place and the width of a bar, in percent of the width.
+    #[must_use]
+    pub fn place(&self, from: Timestamp, until: Timestamp) -> (f64, f64) {
         let (x, end) = (self.at(from.0), self.at(until.0));
         let width = (end - x).max(BAR_WIDTH_MIN);
         (x.min(f64::from(WIDTH) - width), width)

@@ -1,0 +1,73 @@
+//! Events as readers are shown them, and back.
+
+use serde_json::{Map, Value, json};
+
+use crate::{Event, EventData, Json, Scope, Timestamp};
+
+impl EventData {
+    /// All fields but the kind, as one JSON object for readers.
+    #[must_use]
+    pub fn fields(&self) -> Json {
+        let text = serde_json::to_string(self).expect("facts have a JSON form");
+        // The text is `{"Kind":{…}}`, or `"Kind"` where there are no fields.
+        let inner = text.find(':').map(|colon| &text[colon + 1..text.len() - 1]);
+        // The name is stored short and shown in full.
+        let inner = inner.map(|text| text.replacen(r#"{"o":"#, r#"{"ordinal":"#, 1));
+        // A `null` and a value that was dropped must not look the same.
+        let inner = match self.value_not_kept() {
+            Some(name) => {
+                inner.map(|text| text.replacen(&format!(r#""{name}":null"#), &format!(r#""not_kept":["{name}"]"#), 1))
+            }
+            None => inner,
+        };
+        Json::parse(inner.unwrap_or_else(|| "{}".to_owned()))
+            .unwrap_or_else(|_| Json::of(&serde_json::json!({"too_large": true})))
+    }
+
+    /// The name of the value that this event had until its step ended (L12).
+    fn value_not_kept(&self) -> Option<&'static str> {
+        match self {
+            Self::StepCompleted { output: None, .. } | Self::ChildCompleted { output: None, .. } => Some("output"),
+            Self::PollCompleted { value: None, .. } => Some("value"),
+            Self::SignalReceived { data: None, .. } => Some("data"),
+            Self::FetchCompleted { response: None, .. } => Some("response"),
+            _ => None,
+        }
+    }
+}
+
+impl Event {
+    /// The event that is shown with this kind and these fields; none if this version does not know it.
+    #[must_use]
+    pub fn from_shown(at: Timestamp, scope: &Scope, kind: &str, mut fields: Map<String, Value>) -> Option<Self> {
+        if let Some(ordinal) = fields.remove("ordinal") {
+            fields.insert("o".to_owned(), ordinal);
+        }
+        // An event without fields is stored as its kind alone, unless it may have some.
+        let data = [json!({ kind: fields }), json!(kind)];
+        let data = data.into_iter().find_map(|data| serde_json::from_value(data).ok())?;
+        Some(Self { at, scope: scope.clone(), data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_read_back() {
+        for data in [
+            EventData::ExecutionPaused,
+            EventData::SleepStarted { ordinal: 7, duration_ms: 5 },
+            EventData::FetchCompleted { ordinal: 7, response: None },
+        ] {
+            let Value::Object(fields) = serde_json::from_str(data.fields().as_str()).unwrap() else {
+                panic!("{data:?}")
+            };
+            let event = Event { at: Timestamp(3), scope: Scope::root(), data };
+            let read = Event::from_shown(event.at, &event.scope, &event.data.kind(), fields);
+            assert_eq!(read, Some(event));
+        }
+        assert_eq!(Event::from_shown(Timestamp(3), &Scope::root(), "OfTomorrow", Map::new()), None);
+    }
+}
