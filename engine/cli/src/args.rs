@@ -2,6 +2,7 @@
 
 mod approvals;
 mod bulk;
+mod component;
 mod identity;
 mod reading;
 
@@ -15,6 +16,9 @@ use crate::config::Settings;
 use crate::durations::{Moment, Span};
 pub(crate) use approvals::{Approvals, ApprovalsVerb, Link};
 pub(crate) use bulk::{Bulk, BulkVerb};
+pub(crate) use component::{
+    AcceptComponent, Build, Components, ComponentsVerb, DiffComponent, RemoveComponent, Upload,
+};
 pub(crate) use identity::{Audit, CreateToken, Login, SecretVerb, TenantVerb, TokenVerb};
 pub(crate) use reading::{History, Logs, Timeline};
 
@@ -110,7 +114,7 @@ pub(crate) enum Verb {
     /// Prints name, digest, workflows, steps and what it asks for. Under a known name it becomes the current one. The
     /// engine compiles it meanwhile: the first Python component takes some 20 s, later ones about a second.
     Upload(Upload),
-    /// List the components the engine has, or remove one
+    /// List the components the engine has, or accept or remove one
     Components(Components),
     /// Start an execution
     Start(Start),
@@ -250,63 +254,6 @@ pub(crate) struct New {
     /// The language to write it in
     #[arg(long, value_enum, default_value = "rust")]
     pub(crate) lang: Language,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Build {
-    /// A crate's folder; a Python file; a program's folder, with `app.py`, `workflow.py` or `main.py`; a package's own folder
-    pub(crate) path: PathBuf,
-    /// Where to put the component [default: NAME.wasm in the project]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Upload {
-    /// The component
-    pub(crate) file: PathBuf,
-    /// The name to know it by [default: the file's name]
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Components {
-    #[command(subcommand)]
-    pub(crate) verb: Option<ComponentsVerb>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ComponentsVerb {
-    /// Remove a component, or one version of it
-    ///
-    /// A version that an open execution may still need is not removed, nor one that a failed execution needs when it is
-    /// resumed. Executions that completed or were cancelled keep their history without it. What it took on disk is
-    /// free about half a minute later.
-    Remove(RemoveComponent),
-    /// Show what a version of a component has and asks for, and the one before did not
-    Diff(DiffComponent),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RemoveComponent {
-    /// The component
-    pub(crate) name: String,
-    /// Only the version whose digest begins so; all versions when left out
-    #[arg(long, value_name = "DIGITS")]
-    pub(crate) digest: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DiffComponent {
-    /// The component
-    pub(crate) name: String,
-    /// The version whose digest begins so [default: the one before]
-    #[arg(long, value_name = "DIGITS")]
-    pub(crate) from: Option<String>,
-    /// The version whose digest begins so [default: the current one]
-    #[arg(long, value_name = "DIGITS")]
-    pub(crate) to: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -89,6 +89,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
             None => asking.components().await,
             Some(ComponentsVerb::Remove(args)) => asking.remove_component(args).await,
             Some(ComponentsVerb::Diff(args)) => asking.diff_component(args).await,
+            Some(ComponentsVerb::Accept(args)) => asking.accept_component(args).await,
         },
         Verb::Start(args) => asking.start(args).await,
         Verb::List(args) => asking.list(args).await,

@@ -121,6 +121,8 @@ pub mod kind {
     pub const ENGINE_FAILURE: &str = "engine-failure";
     /// The guest lacks the permission.
     pub const NOT_GRANTED: &str = "not-granted";
+    /// The tenant has used up one of its quotas, which the message names.
+    pub const QUOTA: &str = "quota";
     /// An argument is not valid.
     pub const INVALID_ARGUMENT: &str = "invalid-argument";
     /// The named thing does not exist.
@@ -139,7 +141,7 @@ pub mod kind {
     pub const HTTP_TOO_LARGE: &str = "http-too-large";
 
     /// All of them.
-    pub const ALL: [&str; 28] = [
+    pub const ALL: [&str; 29] = [
         FAILURE,
         TRAP,
         TIMEOUT,
@@ -160,6 +162,7 @@ pub mod kind {
         DEADLOCK,
         ENGINE_FAILURE,
         NOT_GRANTED,
+        QUOTA,
         INVALID_ARGUMENT,
         NOT_FOUND,
         CONFLICT,

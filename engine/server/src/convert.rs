@@ -123,6 +123,8 @@ impl From<ComponentInfo> for proto::Component {
             size: from.size,
             uploaded_at: Some(moment(from.uploaded_at)),
             current: from.current,
+            proposed: from.proposed,
+            not_granted: from.not_granted,
         }
     }
 }

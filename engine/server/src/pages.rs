@@ -113,6 +113,7 @@ fn pages() -> Pages {
         .form("/approvals/{id}/approve", "Approve", approvals::approve)
         .form("/approvals/{id}/reject", "Reject", approvals::reject)
         .page("/components", "Components", components::show)
+        .form("/components/{name}/accept", "AcceptComponent", components::accept)
         .page("/audit", "Audit", audit::show)
         .page("/nodes", "Nodes", nodes::show)
         .page("/secrets", "Secrets", secrets::show)

@@ -83,6 +83,7 @@ fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
     let router = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(components::upload, components::list))
         .routes(routes!(components::remove))
+        .routes(routes!(components::accept))
         .routes(routes!(executions::start, executions::list))
         .routes(routes!(executions::start_many))
         .routes(routes!(executions::status, executions::delete))

@@ -110,6 +110,12 @@ impl Verbs for Service {
         Ok(Response::new(proto::ComponentsResponse { components: components.into_iter().map(Into::into).collect() }))
     }
 
+    async fn accept_component(&self, request: Request<proto::AcceptComponentRequest>) -> Answer<proto::Component> {
+        let engine = self.of(&request).await?;
+        let proto::AcceptComponentRequest { name, digest } = request.into_inner();
+        Ok(Response::new(engine.accept_component(&name, &digest).await.map_err(refusal)?.into()))
+    }
+
     async fn remove_component(
         &self,
         request: Request<proto::RemoveComponentRequest>,

@@ -12,49 +12,57 @@ use crate::error::StoreError;
 use crate::model::{Component, TenantId};
 use crate::packs;
 use crate::packs::Packed;
-use crate::requests::Upload;
+use crate::removal::Version;
+use crate::requests::{Place, Placing, Upload};
 use crate::sql::{Row, Session, Statement};
 
 /// Retries are bounded: between attempts, the component from which a difference was computed may be removed, and so may
 /// the next one.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// See [`crate::ComponentStore::keep_component`]. Returns the number of uploads so far.
-pub(crate) async fn keep(database: &Database, upload: &Upload, act: Option<&Act>) -> Result<i64, DbError> {
+/// See [`crate::ComponentStore::keep_component`]. Returns the number of uploads so far, if this is one.
+pub(crate) async fn keep(database: &Database, upload: &Upload, act: Option<&Act>) -> Result<Option<i64>, DbError> {
     for _ in 0..ATTEMPTS_MAX {
         let packed = packs::pack(database, upload.tenant, &upload.digest, &upload.bytes).await?;
-        if let Some(uploads) = try_keep(database, (upload, act), packed.as_ref()).await? {
-            return Ok(uploads);
+        match try_keep(database, (upload, act), packed.as_ref()).await? {
+            Kept::Yes(uploads) => return Ok(Some(uploads)),
+            Kept::TooLate => return Ok(None),
+            Kept::WithoutBytes => {}
         }
     }
     Err(StoreError::Unavailable("components are uploaded and removed all the time".into()).into())
 }
 
-/// Stores the component with these bytes, or with the bytes that are already stored. Returns `None` if no bytes are
-/// stored, or the base of the difference is gone.
+/// What came of storing a component.
+enum Kept {
+    /// It is stored. This is the number of uploads so far.
+    Yes(i64),
+    /// There was another upload since its place was decided.
+    TooLate,
+    /// No bytes are stored, or the base of the difference is gone.
+    WithoutBytes,
+}
+
+/// Stores the component with these bytes, or with the bytes that are already stored.
 async fn try_keep(
     database: &Database,
     (upload, act): (&Upload, Option<&Act>),
     packed: Option<&Packed>,
-) -> Result<Option<i64>, DbError> {
+) -> Result<Kept, DbError> {
     static KEEP: Statement = Statement::new(
         "insert into components (tenant_id, digest, manifest, size_bytes) values ($1, $2, $3, $4)
         on conflict (tenant_id, digest) do update set manifest = excluded.manifest, nameless_since = null",
     );
-    static RETIRE: Statement = Statement::new(
-        "update names set current = 0 where tenant_id = $1 and name = $2 and current = 1 and digest <> $3",
-    );
-    static NAME: Statement = Statement::new(
-        "insert into names (tenant_id, name, digest, uploaded_at, current) values ($1, $2, $3, {clock}, 1)
-        on conflict (tenant_id, name, digest) do update set uploaded_at = {clock}, current = 1
-        where names.current = 0",
-    );
-    let Upload { tenant, name, digest, manifest, bytes } = upload;
+    let Upload { tenant, name, digest, manifest, bytes, placing } = upload;
     let tenant = *tenant;
     let mut session = database.write().await?;
     let Turn { uploads, is_deleted } = take_turn(&mut session, tenant).await?;
     if is_deleted {
         return Err(StoreError::Rejected("the tenant is deleted".into()).into());
+    }
+    if !placing.is_next(uploads) {
+        session.rollback().await;
+        return Ok(Kept::TooLate);
     }
     if !packs::are_there(&mut session, tenant, digest).await? {
         let is_stored = match packed {
@@ -63,17 +71,79 @@ async fn try_keep(
         };
         if !is_stored {
             session.rollback().await;
-            return Ok(None);
+            return Ok(Kept::WithoutBytes);
         }
     }
     session.run(&KEEP, &[tenant.into(), digest.as_str().into(), manifest.as_str().into(), bytes.len().into()]).await?;
     packs::write_for_older_engines(&mut session, (tenant, digest), bytes).await?;
-    let named = [tenant.into(), name.as_str().into(), digest.as_str().into()];
-    session.run(&RETIRE, &named).await?;
-    session.run(&NAME, &named).await?;
+    put(&mut session, (tenant, name, digest), placing).await?;
     audit::note(&mut session, act).await?;
     session.commit().await?;
-    Ok(Some(uploads))
+    Ok(Kept::Yes(uploads))
+}
+
+/// See [`crate::ComponentStore::place_component`]. Returns the number of uploads so far, if this counts as one.
+pub(crate) async fn place(
+    database: &Database,
+    version: &Version,
+    placing: &Placing,
+    act: Option<&Act>,
+) -> Result<Option<i64>, DbError> {
+    let Version { tenant, name, digest } = version;
+    let mut session = database.write().await?;
+    let turn = take_turn(&mut session, *tenant).await?;
+    if turn.is_deleted || !placing.is_next(turn.uploads) {
+        session.rollback().await;
+        return Ok(None);
+    }
+    put(&mut session, (*tenant, name, digest), placing).await?;
+    audit::note(&mut session, act).await?;
+    session.commit().await?;
+    Ok(Some(turn.uploads))
+}
+
+impl Placing {
+    /// Whether this upload, by its number, is the next one after the decision.
+    fn is_next(&self, uploads: i64) -> bool {
+        uploads == self.uploads + 1
+    }
+}
+
+/// Puts a version in its place among those of its name, which gets its grants.
+async fn put(
+    session: &mut Session,
+    (tenant, name, digest): (TenantId, &str, &Digest),
+    placing: &Placing,
+) -> Result<(), DbError> {
+    static RETIRE: Statement = Statement::new(
+        "update names set current = 0 where tenant_id = $1 and name = $2 and current = 1 and digest <> $3",
+    );
+    static NAME: Statement = Statement::new(
+        "insert into names (tenant_id, name, digest, uploaded_at, current) values ($1, $2, $3, {clock}, 1)
+        on conflict (tenant_id, name, digest) do update set uploaded_at = {clock}, current = 1, proposed_at = null
+        where names.current = 0",
+    );
+    static UPLOADED: Statement = Statement::new(
+        "insert into names (tenant_id, name, digest, uploaded_at, current) values ($1, $2, $3, {clock}, 0)
+        on conflict (tenant_id, name, digest) do update set uploaded_at = {clock} where names.current = 0",
+    );
+    static PROPOSE: Statement = Statement::new(
+        "update names set proposed_at = uploaded_at where tenant_id = $1 and name = $2 and digest = $3 and current = 0",
+    );
+    static GRANT: Statement = Statement::new(
+        "insert into grants (tenant_id, name, capabilities) values ($1, $2, $3)
+        on conflict (tenant_id, name) do update set capabilities = excluded.capabilities",
+    );
+    let named = [tenant.into(), name.into(), digest.as_str().into()];
+    let statements = match placing.place {
+        Place::Current => [&RETIRE, &NAME],
+        Place::Proposed => [&UPLOADED, &PROPOSE],
+    };
+    for statement in statements {
+        session.run(statement, &named).await?;
+    }
+    session.run(&GRANT, &[tenant.into(), name.into(), placing.granted.as_str().into()]).await?;
+    Ok(())
 }
 
 /// What a turn of a tenant's uploads and removals finds.
@@ -100,10 +170,15 @@ pub(crate) struct Uploads(Mutex<HashMap<TenantId, i64>>);
 
 impl Uploads {
     /// Notes that there were at least this many.
-    pub(crate) fn count(&self, tenant: TenantId, uploads: i64) {
+    fn count(&self, tenant: TenantId, uploads: i64) {
         let mut counted = self.0.lock().expect("nobody panics while counting");
         let counted = counted.entry(tenant).or_default();
         *counted = uploads.max(*counted);
+    }
+
+    /// Notes the number after something that counts as an upload, and returns whether it happened.
+    pub(crate) fn counted(&self, tenant: TenantId, uploads: Option<i64>) -> bool {
+        uploads.inspect(|uploads| self.count(tenant, *uploads)).is_some()
     }
 
     /// See [`crate::ComponentStore::uploads`].
@@ -121,8 +196,9 @@ impl Uploads {
 /// See [`crate::ComponentStore::components`].
 pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Component>, DbError> {
     static LIST: Statement = Statement::new(
-        "select n.name, n.digest, c.manifest, c.size_bytes, n.uploaded_at, n.current
+        "select n.name, n.digest, c.manifest, c.size_bytes, n.uploaded_at, n.current, n.proposed_at, g.capabilities
         from names n join components c on c.tenant_id = n.tenant_id and c.digest = n.digest
+        left join grants g on g.tenant_id = n.tenant_id and g.name = n.name
         where n.tenant_id = $1
         order by n.name, n.current desc, n.uploaded_at desc, n.digest",
     );
@@ -165,5 +241,8 @@ fn read(row: &mut Row) -> Result<Component, DbError> {
     let name = row.text()?;
     let digest = Digest::from_text(&row.text()?);
     let (manifest, size) = (row.text()?, row.count()?);
-    Ok(Component { name, digest, manifest, size, uploaded_at: row.at()?, current: row.flag()? })
+    let (uploaded_at, current) = (row.at()?, row.flag()?);
+    // An engine that knows no proposals may have made it current since.
+    let proposed = row.opt_at()? == Some(uploaded_at) && !current;
+    Ok(Component { name, digest, manifest, size, uploaded_at, current, proposed, granted: row.opt_text()? })
 }

@@ -87,6 +87,7 @@ async fn others(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u
         (delete_from!("approval_links", "digest"), limit),
         (delete_from!("programs", "tenant_id, program_no"), limit),
         (delete_from!("names", "tenant_id, name, digest"), limit),
+        (delete_from!("grants", "tenant_id, name"), limit),
         (delete_from!("component_packs", "tenant_id, digest"), limit.min(COMPONENTS_TOGETHER)),
         (delete_from!("component_bytes", "tenant_id, digest"), limit.min(COMPONENTS_TOGETHER)),
         (delete_from!("components", "tenant_id, digest"), limit),

@@ -478,6 +478,10 @@ pub struct Component {
     pub uploaded_at: Timestamp,
     /// Whether it is the current one of its name.
     pub current: bool,
+    /// Whether it asks for more than its name was granted and waits to be accepted.
+    pub proposed: bool,
+    /// What its name was granted, as a JSON array; none for a name whose versions are from before there were grants.
+    pub granted: Option<String>,
 }
 
 /// A page of a list.

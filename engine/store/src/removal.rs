@@ -47,6 +47,10 @@ pub(crate) async fn remove(
         where tenant_id = $1 and digest = $2 and not exists (
             select 1 from names n where n.tenant_id = components.tenant_id and n.digest = components.digest)",
     );
+    static FORGET_GRANTS: Statement = Statement::new(
+        "delete from grants where tenant_id = $1 and name = $2 and not exists (
+            select 1 from names n where n.tenant_id = grants.tenant_id and n.name = grants.name)",
+    );
     let Version { tenant, name, digest } = version;
     let mut session = database.write().await?;
     let turn = components::take_turn(&mut session, *tenant).await?.uploads;
@@ -60,18 +64,20 @@ pub(crate) async fn remove(
         return Ok(None);
     }
     session.run(&FORGET_IN_TIME, &[(*tenant).into(), digest.as_str().into()]).await?;
+    // What was granted to a name is not there for whoever takes the name next.
+    session.run(&FORGET_GRANTS, &[(*tenant).into(), name.as_str().into()]).await?;
     audit::note(&mut session, act).await?;
     session.commit().await?;
     Ok(Some(turn))
 }
 
-/// See [`crate::ComponentStore::delete_component`].
+/// See [`crate::ComponentStore::delete_component`]. Returns the number of uploads and removals so far, if it was deleted.
 pub(crate) async fn delete(
     database: &Database,
     tenant: TenantId,
     digest: &Digest,
     before: Timestamp,
-) -> Result<bool, DbError> {
+) -> Result<Option<i64>, DbError> {
     static DELETE: Statement = Statement::new(
         "delete from components
         where tenant_id = $1 and digest = $2 and nameless_since < $3 and not exists (
@@ -80,15 +86,15 @@ pub(crate) async fn delete(
     static DELETE_BYTES: Statement = Statement::new("delete from component_bytes where tenant_id = $1 and digest = $2");
     let mut session = database.write().await?;
     // An upload of the same component happens entirely before this transaction or entirely after it.
-    components::take_turn(&mut session, tenant).await?;
+    let turn = components::take_turn(&mut session, tenant).await?.uploads;
     if session.run(&DELETE, &[tenant.into(), digest.as_str().into(), before.into()]).await? == 0 {
         session.rollback().await;
-        return Ok(false);
+        return Ok(None);
     }
     session.run(&DELETE_BYTES, &[tenant.into(), digest.as_str().into()]).await?;
     packs::delete_orphans(&mut session, tenant).await?;
     session.commit().await?;
-    Ok(true)
+    Ok(Some(turn))
 }
 
 /// See [`crate::ComponentStore::component_users`].

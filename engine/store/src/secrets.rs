@@ -37,6 +37,8 @@ pub struct StoredSecret {
 pub struct Egress {
     /// The hosts that the operator allows to the tenant, as a JSON array; none for what the configuration says.
     pub hosts: Option<String>,
+    /// The quotas that were set for the tenant, as in [`crate::Tenant`].
+    pub quotas: String,
     /// A number that grows with every change of secrets; 0 while there never was one.
     pub version: i64,
     /// The key of the secrets; none while there never was one.
@@ -60,13 +62,13 @@ pub enum SecretChange {
 pub(crate) async fn egress(database: &Database, tenant: TenantId) -> Result<Egress, DbError> {
     // One statement, so that key and secrets belong together.
     static ALL: Statement = Statement::new(
-        "select t.hosts, k.version, k.key_id, k.wrapped, s.name, s.hosts, s.sealed, s.created_at, s.changed_at
+        "select t.hosts, t.quotas, k.version, k.key_id, k.wrapped, s.name, s.hosts, s.sealed, s.created_at, s.changed_at
         from tenants t left join data_keys k on k.tenant_id = t.tenant_id left join secrets s on s.tenant_id = t.tenant_id
         where t.tenant_id = $1 order by s.name",
     );
     let mut egress = Egress::default();
     for mut row in database.read().await?.rows(&ALL, &[tenant.into()]).await? {
-        egress.hosts = row.opt_text()?;
+        (egress.hosts, egress.quotas) = (row.opt_text()?, row.text()?);
         let Some(version) = row.opt_int()? else { continue };
         egress.version = version;
         egress.key = Some(DataKey { key_id: row.text()?, wrapped: row.bytes()? });

@@ -33,7 +33,7 @@ use crate::model::{
 use crate::nodes::NodeRow;
 use crate::program_ids::ProgramIds;
 use crate::removal::{Removable, Version};
-use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload};
+use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Placing, Upload};
 use crate::row_ids::RowIds;
 use crate::secrets::{Egress, SecretChange};
 use crate::{
@@ -371,11 +371,17 @@ impl LinkStore for SqlStore {
 }
 
 impl ComponentStore for SqlStore {
-    fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, ()> {
+    fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, bool> {
         self.run(Operation::Write, async move {
-            let uploads = components::keep(&self.database, &upload, act.as_ref()).await?;
-            self.uploads.count(upload.tenant, uploads);
-            Ok(())
+            let kept = components::keep(&self.database, &upload, act.as_ref()).await?;
+            Ok(self.uploads.counted(upload.tenant, kept))
+        })
+    }
+
+    fn place_component(&self, version: Version, placing: Placing, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.run(Operation::Write, async move {
+            let placed = components::place(&self.database, &version, &placing, act.as_ref()).await?;
+            Ok(self.uploads.counted(version.tenant, placed))
         })
     }
 
@@ -400,10 +406,7 @@ impl ComponentStore for SqlStore {
     fn remove_component(&self, version: Version, which: Removable, act: Option<Act>) -> StoreFuture<'_, bool> {
         self.run(Operation::Write, async move {
             let removed = removal::remove(&self.database, &version, which, act.as_ref()).await?;
-            if let Some(uploads) = removed {
-                self.uploads.count(version.tenant, uploads);
-            }
-            Ok(removed.is_some())
+            Ok(self.uploads.counted(version.tenant, removed))
         })
     }
 
@@ -417,7 +420,10 @@ impl ComponentStore for SqlStore {
 
     fn delete_component(&self, tenant: TenantId, digest: &Digest, before: Timestamp) -> StoreFuture<'_, bool> {
         let digest = digest.clone();
-        self.run(Operation::Sweep, async move { removal::delete(&self.database, tenant, &digest, before).await })
+        self.run(Operation::Sweep, async move {
+            let deleted = removal::delete(&self.database, tenant, &digest, before).await?;
+            Ok(self.uploads.counted(tenant, deleted))
+        })
     }
 
     fn digests(&self) -> StoreFuture<'_, Vec<Digest>> {

@@ -13,7 +13,7 @@ pub(crate) const READER: &str = "cerebelum_reader";
 /// The setting that names the tenant.
 pub(crate) const NAME_TENANT: &str = "select set_config('cerebelum.tenant', $1, false)";
 /// The tables that clients read.
-const READ_BY_CLIENTS: [&str; 15] = [
+const READ_BY_CLIENTS: [&str; 16] = [
     "executions",
     "attributes",
     "history",
@@ -25,6 +25,7 @@ const READ_BY_CLIENTS: [&str; 15] = [
     "programs",
     "components",
     "names",
+    "grants",
     "tokens",
     "audit",
     "bulk_jobs",

@@ -14,7 +14,7 @@ use crate::activation_error::{ActivationError, Exit};
 use crate::appender::Appended;
 use crate::commit::{Claim, ExecutionLog};
 use crate::effects::Effect;
-use crate::env::Grants;
+use crate::egress_log::Sender;
 use crate::eviction::EvictionPriority;
 use crate::guests::Guests;
 use crate::inbox::{self, Inbox};
@@ -177,8 +177,9 @@ impl Activation {
                 Action::Fetch { call, opened, .. } if self.requests.has(&call, opened) => {}
                 Action::Fetch { call, opened, request, key, lsn } => {
                     let digest = self.execution.component(&call.scope);
-                    let program = self.node.directory.program(self.log.key().tenant, digest).await?;
-                    let effect = Effect { request, key, grants: Grants::of(self.log.key().tenant, program.manifest()) };
+                    let grants = self.node.directory.grants(self.log.key().tenant, digest).await?;
+                    let sender = Sender { key: self.log.key().clone(), scope: call.scope.clone() };
+                    let effect = Effect { request, key, grants, sender };
                     self.requests.send((call, opened), effect, lsn);
                 }
             }

@@ -65,6 +65,10 @@ pub struct ComponentInfo {
     pub uploaded_at: Timestamp,
     /// Whether new executions use it.
     pub current: bool,
+    /// Whether it waits to be accepted.
+    pub proposed: bool,
+    /// Of its capabilities those that its name was not granted.
+    pub not_granted: Vec<String>,
 }
 
 /// A request to start an execution.

@@ -1,6 +1,6 @@
 //! Resolves names of workflows and steps, and loads programs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cerebelum_history::{Digest, Failure, Target, kind};
@@ -10,6 +10,7 @@ use cerebelum_store::{Component, Store, StoreError, TenantId};
 use crate::api::ApiError;
 use crate::batcher::Batcher;
 use crate::env::{ComponentLoader, Program};
+use crate::grants::{Granted, Grants};
 use crate::liveness::Liveness;
 use crate::schema::Input;
 
@@ -28,6 +29,35 @@ struct Names {
     uploads: i64,
     /// Current components by name.
     current: BTreeMap<String, Arc<Named>>,
+    /// Names of which all versions wait to be accepted.
+    proposed: BTreeSet<String>,
+    /// What each version was granted; none for all that it asks for, because a name of it has no record.
+    granted: HashMap<Digest, Option<Granted>>,
+}
+
+impl Names {
+    fn new(uploads: i64, current: BTreeMap<String, Arc<Named>>, components: &[Component]) -> Self {
+        let mut granted: HashMap<Digest, Option<Granted>> = HashMap::new();
+        for component in components.iter().filter(|component| !component.proposed) {
+            let of_name = component.granted.as_deref().map(Granted::parse);
+            let of_digest = granted.entry(component.digest.clone()).or_insert_with(|| Some(Granted::default()));
+            match (of_digest.as_mut(), of_name) {
+                (Some(of_digest), Some(of_name)) => of_digest.join(&of_name),
+                (_, None) => *of_digest = None,
+                (None, _) => {}
+            }
+        }
+        let proposed = components.iter().filter(|component| component.proposed).map(|component| component.name.clone());
+        let proposed = proposed.filter(|name| !current.contains_key(name)).collect();
+        Self { uploads, current, proposed, granted }
+    }
+
+    fn missing(&self, component: &str) -> String {
+        match self.proposed.contains(component) {
+            true => format!("component `{component}` waits to be accepted: see `cerebelum components`"),
+            false => format!("there is no component `{component}`: see `cerebelum components`"),
+        }
+    }
 }
 
 /// The current component of a name.
@@ -122,7 +152,7 @@ impl Directory {
             let before = before.filter(|named| named.is(component)).cloned();
             (component.name.clone(), before.unwrap_or_else(|| Arc::new(Named::new(component))))
         });
-        let names = Arc::new(Names { uploads, current: current.collect() });
+        let names = Arc::new(Names::new(uploads, current.collect(), &components));
         self.known().insert(tenant, names.clone());
         Ok(names)
     }
@@ -153,6 +183,23 @@ impl Directory {
         })
     }
 
+    /// What requests of a component's steps may reach and contain: what it asks for and was granted.
+    pub(crate) async fn grants(&self, tenant: TenantId, digest: &Digest) -> Result<Grants, NoProgram> {
+        let program = self.program(tenant, digest).await?;
+        let manifest = program.manifest();
+        // Grants become more as long as an execution needs the component: nothing need be read again that was enough.
+        let known = self.known().get(&tenant).and_then(|names| names.granted.get(digest)?.clone());
+        if let Some(grants) = known.map(|granted| granted.of(tenant, manifest)).filter(|grants| !grants.are_partial) {
+            return Ok(grants);
+        }
+        let names = self.names(tenant).await.map_err(|e| NoProgram::EngineError(e.to_string()))?;
+        Ok(match names.granted.get(digest) {
+            Some(Some(granted)) => granted.of(tenant, manifest),
+            // A version without a name had one when the execution began.
+            Some(None) | None => Grants::all(tenant, manifest),
+        })
+    }
+
     /// Resolves the name of a step or workflow, as seen from a component.
     pub(crate) async fn target(
         &self,
@@ -166,8 +213,11 @@ impl Directory {
         };
         let names = self.names(tenant).await.map_err(|e| NoProgram::EngineError(e.to_string()))?;
         let Some(current) = names.current.get(component) else {
-            let hint = "upload it, or mind the spelling";
-            return Ok(Err(Failure::new(kind::NOT_FOUND, format!("there is no component `{component}`: {hint}"))));
+            let why = match names.proposed.contains(component) {
+                true => names.missing(component),
+                false => format!("there is no component `{component}`: upload it, or mind the spelling"),
+            };
+            return Ok(Err(Failure::new(kind::NOT_FOUND, why)));
         };
         let target = declared(current.manifest().map_err(NoProgram::EngineError)?, (local, is_step));
         Ok(target.map(|target| Target { component: Some(current.digest.clone()), ..target }))
@@ -177,8 +227,7 @@ impl Directory {
     pub(crate) async fn workflow(&self, tenant: TenantId, name: &str) -> Result<ResolvedWorkflow, ApiError> {
         let names = self.names(tenant).await.map_err(unavailable)?;
         if let Some((component, workflow)) = name.rsplit_once('/') {
-            let missing =
-                || ApiError::NotFound(format!("there is no component `{component}`: see `cerebelum components`"));
+            let missing = || ApiError::NotFound(names.missing(component));
             let found = names.current.get(component).ok_or_else(missing)?.find(component, workflow)?;
             let missing = || {
                 ApiError::NotFound(format!(

@@ -9,8 +9,10 @@ use cerebelum_history::{Failure, HttpRequest, HttpResponse, planted};
 use cerebelum_store::Incarnation;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::env::{Grants, HttpClient, Room, Runtime};
+use crate::egress_log::{Outgoing, Sender};
+use crate::env::{HttpClient, Room, Runtime};
 use crate::fetch::{AnswerMemory, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
+use crate::grants::Grants;
 use crate::lease::LeaseKeeper;
 use crate::metrics::{InFlight, Metrics};
 
@@ -36,8 +38,10 @@ pub(crate) struct Effect {
     pub(crate) request: HttpRequest,
     /// Its default `Idempotency-Key`.
     pub(crate) key: String,
-    /// The hosts and secrets that the component declares and may be granted.
+    /// The hosts and secrets that the component asks for and was granted.
     pub(crate) grants: Grants,
+    /// The step that sends it.
+    pub(crate) sender: Sender,
 }
 
 /// Counts the requests of an activation by their progress.
@@ -263,10 +267,13 @@ pub(crate) async fn leave(
     way.leave();
     let (in_flight, began) = (InFlight::new(&door.metrics.outside.fetches_in_flight), door.runtime.poll_clock());
     let mut room = memory.room();
+    let outgoing = Outgoing::new(effect.sender, &effect.request);
     let result = door.web.fetch(effect.request, &effect.key, &effect.grants, &mut room).await;
     drop(in_flight);
     door.metrics.outside.fetched(result.as_ref().map(|answer| answer.status).map_err(|failure| &*failure.kind));
-    began.inspect(|began| door.metrics.outside.fetch.observe(began.elapsed().as_secs_f64()));
+    let took = began.map(|began| began.elapsed());
+    took.inspect(|took| door.metrics.outside.fetch.observe(took.as_secs_f64()));
+    outgoing.log(&result, took);
     crate::fail::point("effect-sent");
     drop(turn);
     Some(Arrived { result, held: Some(AnswerHold { _room: room, _exchange: exchange }) })

@@ -10,13 +10,14 @@ use cerebelum_history::{Delivery, Digest, Failure, GuestInput, HttpRequest, Http
 use cerebelum_sandbox::{
     Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox, SandboxMetrics, SandboxUsage,
 };
-use cerebelum_store::{Store, TenantId};
+use cerebelum_store::Store;
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use tokio::sync::oneshot;
 
 use crate::computing;
 pub use crate::fetch::room::Room;
+use crate::grants::Grants;
 
 /// Everything outside a node that it depends on.
 #[derive(Clone)]
@@ -29,24 +30,6 @@ pub struct Env {
     pub web: Arc<dyn HttpClient>,
     /// Provides time, random numbers and tasks.
     pub runtime: Arc<dyn Runtime>,
-}
-
-/// The permissions that a component declares.
-#[derive(Debug, Clone)]
-pub struct Grants {
-    /// The tenant that runs the component.
-    pub tenant: TenantId,
-    /// Hosts, as declared.
-    pub hosts: Vec<String>,
-    /// Names of secrets.
-    pub secrets: Vec<String>,
-}
-
-impl Grants {
-    /// The permissions that this component declares.
-    pub(crate) fn of(tenant: TenantId, manifest: &Manifest) -> Self {
-        Self { tenant, hosts: manifest.hosts.clone(), secrets: manifest.secrets.clone() }
-    }
 }
 
 /// A future answer to an HTTP request.

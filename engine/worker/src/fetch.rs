@@ -1,6 +1,7 @@
 //! Outgoing HTTP: sends permitted requests within limits of size and time.
 
 mod available;
+mod budget;
 mod connector;
 mod outgoing;
 mod outlets;
@@ -21,10 +22,12 @@ use hyper_util::client::legacy::Error;
 use tokio::time::Instant;
 
 use crate::Config;
-use crate::env::{Grants, HttpClient};
+use crate::env::HttpClient;
+use crate::grants::Grants;
+use budget::Budget;
 use outlets::Outlets;
 use permits::NotGranted;
-pub(crate) use permits::is_host;
+pub(crate) use permits::{covers, is_host};
 use room::Room;
 pub(crate) use room::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 
@@ -95,9 +98,15 @@ impl Until {
 }
 
 /// Reads an answer as memory becomes available for it.
-async fn read(response: Response<Incoming>, room: &mut Room, until: &mut Until) -> Result<HttpResponse, Failure> {
+async fn read(
+    response: Response<Incoming>,
+    room: &mut Room,
+    until: &mut Until,
+    budget: &Budget,
+) -> Result<HttpResponse, Failure> {
     let (head, mut body) = response.into_parts();
     let head_bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    budget.spend(head_bytes as u64);
     if head.headers.len() > RESPONSE_HEADERS_MAX || head_bytes > RESPONSE_HEADER_BYTES_MAX {
         return Err(Failure::new(
             kind::HTTP_TOO_LARGE,
@@ -114,6 +123,7 @@ async fn read(response: Response<Incoming>, room: &mut Room, until: &mut Until) 
     let mut bytes = Vec::with_capacity(expected);
     while let Some(frame) = until.limit(body.frame()).await? {
         let Ok(data) = frame.map_err(|e| failure(&e))?.into_data() else { continue };
+        budget.spend(data.len() as u64);
         check_size(bytes.len() + data.len())?;
         until.evict(room, head_bytes + bytes.len() + data.len()).await;
         bytes.extend_from_slice(&data);

@@ -62,6 +62,8 @@ pub enum Action {
     Delete,
     /// Upload and remove components.
     Develop,
+    /// Grant a component what it asks for.
+    Accept,
     /// Create, list and revoke tokens of the tenant.
     Tokens,
     /// Create, list, suspend and delete tenants, and set what they may. Only admins of the tenant `default`.

@@ -29,12 +29,20 @@ pub enum Quota {
     Components,
     /// The bytes of these.
     ComponentBytes,
+    /// Bytes that requests of steps send and receive in a minute.
+    EgressBytesPerMinute,
 }
 
 impl Quota {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::CallsPerSecond, Self::StartsPerSecond, Self::OpenExecutions, Self::Components, Self::ComponentBytes];
+    pub const ALL: [Self; 6] = [
+        Self::CallsPerSecond,
+        Self::StartsPerSecond,
+        Self::OpenExecutions,
+        Self::Components,
+        Self::ComponentBytes,
+        Self::EgressBytesPerMinute,
+    ];
 
     /// Its name on the wire and for people.
     #[must_use]
@@ -45,6 +53,7 @@ impl Quota {
             Self::OpenExecutions => "open-executions",
             Self::Components => "components",
             Self::ComponentBytes => "component-bytes",
+            Self::EgressBytesPerMinute => "egress-bytes-per-minute",
         }
     }
 
@@ -57,6 +66,7 @@ impl Quota {
             Self::OpenExecutions => 1_000_000,
             Self::Components => 2_000,
             Self::ComponentBytes => 8 << 30,
+            Self::EgressBytesPerMinute => 4 << 30,
         }
     }
 
@@ -68,10 +78,11 @@ impl Quota {
         })
     }
 
-    fn exceeded(self, max: u64) -> ApiError {
+    pub(crate) fn exceeded(self, max: u64) -> ApiError {
         let name = self.name();
         let how = match self {
             Self::CallsPerSecond | Self::StartsPerSecond => "ask more slowly",
+            Self::EgressBytesPerMinute => "wait a minute",
             Self::OpenExecutions => "wait until some have ended",
             Self::Components | Self::ComponentBytes => "remove some (`cerebelum components remove`)",
         };

@@ -69,7 +69,11 @@ pub(crate) async fn keep_unloading(node: Arc<Node>) {
 }
 
 /// The versions that match a name and the beginning of a digest.
-fn versions_of<'c>(all: &'c [Component], name: &str, digest: Option<&str>) -> Result<Vec<&'c Component>, ApiError> {
+pub(crate) fn versions_of<'c>(
+    all: &'c [Component],
+    name: &str,
+    digest: Option<&str>,
+) -> Result<Vec<&'c Component>, ApiError> {
     let shown = name.escape_debug();
     let mut versions: Vec<&Component> = all.iter().filter(|component| component.name == name).collect();
     if versions.is_empty() {

@@ -198,7 +198,7 @@ impl Engine {
                 Quota::OpenExecutions => Some(open),
                 Quota::Components => Some(components.len() as u64),
                 Quota::ComponentBytes => Some(components.iter().map(|component| component.size).sum()),
-                Quota::CallsPerSecond | Quota::StartsPerSecond => None,
+                Quota::CallsPerSecond | Quota::StartsPerSecond | Quota::EgressBytesPerMinute => None,
             },
         };
         let hosts = self.node.store.egress(found.id).await.map_err(unavailable)?.hosts;

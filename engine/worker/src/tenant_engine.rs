@@ -3,19 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use cerebelum_history::{AsOf, Digest, Event, ExecutionId, Json, Position, Timeline};
-use cerebelum_sandbox::{InspectError, WorkflowInfo};
-use cerebelum_store::{
-    Act, Actor, ApprovalFilter, Component, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId, Upload,
-};
+use cerebelum_history::{AsOf, Event, ExecutionId, Position, Timeline};
+use cerebelum_sandbox::WorkflowInfo;
+use cerebelum_store::{Act, Actor, ApprovalFilter, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId};
 
-use crate::api::{
-    ApiError, ApprovalView, ApprovalsRequest, ComponentInfo, EventView, ExecutionStatus, ListRequest, LogView, Summary,
-};
+use crate::api::{ApiError, ApprovalView, ApprovalsRequest, EventView, ExecutionStatus, ListRequest, LogView, Summary};
 use crate::directory::{manifest_of, unavailable};
 use crate::identity::Role;
-use crate::metrics::result_of;
 use crate::node::Node;
 use crate::scheduler::Scheduler;
 use crate::schema::Checker;
@@ -61,94 +55,6 @@ impl TenantEngine {
     ) -> Option<Act> {
         let (tenant, chance, actor) = (self.tenant, self.node.runtime.chance(), self.actor.clone());
         Some(Act { tenant, chance, actor, operation, object: object.into(), outcome: outcome.into() })
-    }
-
-    /// Waits for this tenant's turn to upload a component. A server waits before it receives the component's bytes.
-    pub async fn upload_turn(&self) -> TenantTurn {
-        self.node.upload_turns.next(self.tenant).await
-    }
-
-    /// Checks a component and makes it the current one of its name (by default the file's name).
-    ///
-    /// # Errors
-    /// When this engine cannot run the component, in one line that names the reason.
-    pub async fn upload(
-        &self,
-        name: Option<String>,
-        file_name: &str,
-        bytes: Vec<u8>,
-    ) -> Result<ComponentInfo, ApiError> {
-        let uploaded = self.try_upload(name, file_name, bytes).await;
-        self.node.metrics.outside.uploads.at(result_of(&uploaded)).inc();
-        uploaded
-    }
-
-    async fn try_upload(
-        &self,
-        name: Option<String>,
-        file_name: &str,
-        bytes: Vec<u8>,
-    ) -> Result<ComponentInfo, ApiError> {
-        let name = name.unwrap_or_else(|| {
-            let stem = std::path::Path::new(file_name).file_stem().and_then(|stem| stem.to_str());
-            stem.unwrap_or("component").replace('_', "-")
-        });
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
-            return Err(ApiError::Invalid(format!(
-                "`{}` is no component name: use 1 to 64 of A-Z a-z 0-9 . _ -",
-                name.escape_debug()
-            )));
-        }
-        let bytes = Bytes::from(bytes);
-        let inspected = self.node.programs.inspect(bytes.clone()).await.map_err(|error| match error {
-            InspectError::Refused(cause) => ApiError::Conflict(cause),
-            InspectError::HostError(cause) => ApiError::Unavailable(cause),
-        })?;
-        let usage = self.node.usages.of(self.tenant);
-        let _one = usage.storing.lock().await;
-        let others = self.node.store.components(self.tenant).await.map_err(unavailable)?;
-        if !others.iter().any(|other| other.name == name && other.digest == inspected.digest) {
-            usage.admit_component(&others, bytes.len() as u64)?;
-        }
-        let upload = Upload {
-            tenant: self.tenant,
-            name: name.clone(),
-            digest: inspected.digest.clone(),
-            manifest: Json::of(&inspected.manifest).to_string(),
-            bytes: Arc::new(bytes.into()),
-        };
-        let before = others.iter().find(|other| other.current && other.name == name).map(manifest_of);
-        let changes = views::changed_capabilities(before.and_then(Result::ok).as_ref(), &inspected.manifest);
-        let act = self.act("Upload", &name, format!("{}{changes}", inspected.digest));
-        self.node.store.keep_component(upload, act).await.map_err(unavailable)?;
-        let components = self.node.store.components(self.tenant).await.map_err(unavailable)?;
-        let is_it = |component: &Component| component.name == name && component.digest == inspected.digest;
-        let component = components.into_iter().find(is_it);
-        let component = component
-            .ok_or_else(|| ApiError::Unavailable("the component was removed meanwhile: upload it again".to_owned()))?;
-        Ok(views::component(&component, &inspected.manifest))
-    }
-
-    /// All components, by name, the current one first.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn components(&self) -> Result<Vec<ComponentInfo>, ApiError> {
-        let components = self.node.store.components(self.tenant).await.map_err(unavailable)?;
-        let view =
-            |component| Ok(views::component(&component, &manifest_of(&component).map_err(ApiError::Unavailable)?));
-        components.into_iter().map(view).collect()
-    }
-
-    /// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`. Returns
-    /// their digests.
-    ///
-    /// # Errors
-    /// When there is no such component or version, an execution may still need one of them, or the database does not
-    /// answer.
-    pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
-        crate::removal::remove(self, (name, digest)).await
     }
 
     /// Refuses an id that no execution has.

@@ -14,13 +14,8 @@ use crate::api::{
     WaitingOn,
 };
 use crate::directory::unavailable;
+use crate::grants::{Granted, capabilities};
 use crate::restore;
-
-/// What a component asks for: `http:HOST`, `secret:NAME`.
-fn capabilities(manifest: &Manifest) -> Vec<String> {
-    let hosts = manifest.hosts.iter().map(|host| format!("http:{host}"));
-    hosts.chain(manifest.secrets.iter().map(|name| format!("secret:{name}"))).collect()
-}
 
 /// What a new version asks for and the one before did not (` +http:HOST`), and the other way round (` -secret:NAME`).
 pub(crate) fn changed_capabilities(before: Option<&Manifest>, now: &Manifest) -> String {
@@ -30,7 +25,7 @@ pub(crate) fn changed_capabilities(before: Option<&Manifest>, now: &Manifest) ->
     added.chain(gone).collect()
 }
 
-pub(crate) fn component(component: &Component, manifest: &Manifest) -> ComponentInfo {
+pub(crate) fn component(component: &Component, manifest: &Manifest, granted: &Granted) -> ComponentInfo {
     ComponentInfo {
         name: component.name.clone(),
         digest: component.digest.clone(),
@@ -40,6 +35,8 @@ pub(crate) fn component(component: &Component, manifest: &Manifest) -> Component
         size: component.size,
         uploaded_at: component.uploaded_at,
         current: component.current,
+        proposed: component.proposed,
+        not_granted: granted.missing(manifest),
     }
 }
 

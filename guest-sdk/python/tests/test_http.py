@@ -16,7 +16,7 @@ from servers import Sender, serving
 from cerebelum import Failure, _fetch, _host, http
 from cerebelum._host import HttpRequest, HttpResponse
 from cerebelum.errors import SerializationError, failure_of
-from cerebelum.registry import registry
+from cerebelum.registry import Registry, registry
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,8 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "hosts", None)
+def every_host_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "hosts", ["*"])
     monkeypatch.setattr(registry, "secrets", [])
 
 
@@ -221,6 +221,12 @@ def test_what_is_no_request_does_not_leave(request_: tuple[str, str, list[Any]],
     error = failure(_fetch.fetch(HttpRequest(*request_), "k"))
     assert (error.kind, error.retryable) == (kind, False)
     assert error.message.startswith(told)
+
+
+def test_a_program_that_declares_nothing_reaches_no_host(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "hosts", Registry().hosts)
+    error = failure(http.get(f"{url}/echo"))
+    assert (error.kind, error.retryable) == ("not-granted", False)
 
 
 def test_only_declared_hosts_are_reached(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,18 @@ from cerebelum._host import HttpRequest, HttpResponse
 from cerebelum.errors import failure_of
 from cerebelum.http import HttpFailure
 from cerebelum.httpx_transport import TROUBLES, Transport
+from cerebelum.registry import registry
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with serving() as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def every_host_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "hosts", ["*"])
 
 
 def run(asked: Coroutine[Any, Any, Any], host: Any) -> Any:

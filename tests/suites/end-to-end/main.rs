@@ -26,6 +26,7 @@ mod deletion;
 mod diverged;
 mod examples;
 mod faults;
+mod grants;
 mod growth;
 mod hostile;
 mod killed;

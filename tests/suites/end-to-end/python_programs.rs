@@ -349,7 +349,9 @@ fn what_comes_to_nothing_says_where_it_stands() {
 const HTTPX: &str = r#"
 import httpx
 
-from cerebelum import Context, step, workflow
+from cerebelum import Context, component, step, workflow
+
+component(hosts=["127.0.0.1"])
 
 
 @step

@@ -14,12 +14,12 @@ on_both_databases!(
     components_are_counted_by_number_and_bytes,
 );
 
-/// An engine with a tenant `acme`, the token of the engine's admin, and that of a developer of `acme`.
+/// An engine with a tenant `acme`, the token of the engine's admin, and that of the admin of `acme`.
 fn with_acme(database: Database) -> (Engine, String, String) {
     let engine = Engine::start(database);
     let admin = token(&engine, "", &["--role", "admin", "--name", "ada"]);
     engine.ok(&["tenant", "create", "acme", "--token", &admin]);
-    let acme = token(&engine, &admin, &["--role", "developer", "--name", "bob", "--tenant", "acme"]);
+    let acme = token(&engine, &admin, &["--role", "admin", "--name", "bob", "--tenant", "acme"]);
     for token in [&admin, &acme] {
         engine.ok(&["upload", &component("test-guests"), "--name", "guests", "--token", token]);
     }

@@ -49,7 +49,7 @@ fn a_component_is_removed_with_its_bytes_and_its_artifact(database: Database) {
     let mut engine = alone(database, &[LEASE]);
     engine.upload("hello");
     engine.ok(&["upload", &component("fan-out"), "--name", "shop"]);
-    engine.ok(&["upload", &component("test-guests"), "--name", "shop"]);
+    engine.ok(&["upload", &component("test-guests"), "--name", "shop", "--accept"]);
     within(PATIENCE, "they are compiled", || {
         ["hello", "fan-out", "test-guests"].iter().all(|name| engine.has_artifact(name)).then_some(())
     });
@@ -82,7 +82,7 @@ fn a_component_is_removed_with_its_bytes_and_its_artifact(database: Database) {
     assert_eq!(rows_of(&engine, &digest_of("hello")), ["1"; 3]);
     assert_eq!(engine.run("hello", &json!({"name": "x"}))["output"], json!({"text": "Hello, x!"}));
     // The name is free, and so are the bytes.
-    engine.ok(&["upload", &component("test-guests"), "--name", "shop"]);
+    engine.ok(&["upload", &component("test-guests"), "--name", "shop", "--accept"]);
     assert_eq!(engine.run("shop/sequence", &json!({"steps": 3}))["output"], json!(3));
 }
 
@@ -107,7 +107,7 @@ fn old_versions_go_after_a_while(database: Database) {
     let mut engine = alone(database, &[LEASE, ("KEEP_COMPONENTS", "1s")]);
     let (oldest, old, now) = (digest_of("fan-out"), digest_of("test-guests"), digest_of("hello"));
     engine.ok(&["upload", &component("fan-out"), "--name", "shop"]);
-    engine.ok(&["upload", &component("test-guests"), "--name", "shop"]);
+    engine.ok(&["upload", &component("test-guests"), "--name", "shop", "--accept"]);
     let id = engine.begin("shop/sleeper", &json!(600_000));
     engine.ok(&["upload", &component("hello"), "--name", "shop"]);
     engine.kill_and_restart();

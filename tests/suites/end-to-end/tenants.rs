@@ -311,7 +311,7 @@ fn hosts_and_secrets_of_the_configuration_are_for_the_first_tenant(database: Dat
     let engine = Engine::start_with(database, &[("SECRET_TEST_TOKEN", "s3cret")]);
     let admin = token(&engine, "", &["--role", "admin", "--name", "ada"]);
     engine.ok(&["tenant", "create", "other", "--token", &admin]);
-    let other = token(&engine, &admin, &["--role", "developer", "--name", "bob", "--tenant", "other"]);
+    let other = token(&engine, &admin, &["--role", "admin", "--name", "bob", "--tenant", "other"]);
     let component = test_engine::component("test-guests");
     let input = json!({"base_url": cloud.url(), "path": "notes/guarded"}).to_string();
     let run = |token: &str| {

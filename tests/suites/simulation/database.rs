@@ -11,9 +11,9 @@ use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
     Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, Chunk, ClaimFilter, Claimed,
     Command, Component, ComponentStore, ConnectionCounts, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing,
-    Filter, HistoryPart, IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress,
-    Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, Tenant, TenantId, Token, Upload,
-    Version,
+    Filter, HistoryPart, IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Placing,
+    Progress, Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, Tenant, TenantId, Token,
+    Upload, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -350,8 +350,12 @@ impl Store for Link {
 }
 
 impl ComponentStore for Link {
-    fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, ()> {
+    fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, bool> {
         self.call(move |memory| memory.keep_component(upload, act))
+    }
+
+    fn place_component(&self, version: Version, placing: Placing, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.call(move |memory| memory.place_component(version, placing, act))
     }
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {

@@ -108,7 +108,7 @@ fn has_to_go_on(world: &World, id: &str) -> bool {
 }
 
 fn upload(memory: &MemoryStore, number: usize) {
-    use cerebelum_store::{ComponentStore, Upload};
+    use cerebelum_store::{ComponentStore, Place, Placing, Upload};
     use futures::FutureExt;
     let bytes = guests::bytes(number);
     let upload = Upload {
@@ -117,8 +117,10 @@ fn upload(memory: &MemoryStore, number: usize) {
         digest: cerebelum_history::Digest::of(&bytes),
         manifest: serde_json::to_string(&guests::manifest()).unwrap(),
         bytes: bytes.into(),
+        // What was uploaded before has these numbers.
+        placing: Placing { place: Place::Current, granted: r#"["http:world"]"#.to_owned(), uploads: number as i64 },
     };
-    memory.keep_component(upload, None).now_or_never().unwrap().unwrap();
+    assert!(memory.keep_component(upload, None).now_or_never().unwrap().unwrap());
 }
 
 /// Random programs: half of them are deterministic, so that their results are known.

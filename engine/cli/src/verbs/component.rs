@@ -9,7 +9,7 @@ use futures::stream;
 
 use super::ApiCommand;
 use super::read::{component_lines, short, size};
-use crate::args::{Build, New, RemoveComponent, Upload};
+use crate::args::{AcceptComponent, Build, New, RemoveComponent, Upload};
 use crate::client::Client;
 use crate::exit::{CliError, Code, Outcome};
 use crate::out::{self, Out, note};
@@ -55,7 +55,10 @@ impl ApiCommand {
         })?;
         let file_name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut client = self.client().await?;
-        let component = self.send(&mut client, args.name.clone(), file_name, &bytes).await?;
+        let mut component = self.send(&mut client, args.name.clone(), file_name, &bytes).await?;
+        if args.accept && component.proposed {
+            component = accept(&mut client, component.name, component.digest).await?;
+        }
         if self.global.json {
             return self.out.say(&json::component(&component));
         }
@@ -64,6 +67,16 @@ impl ApiCommand {
 }
 
 impl ApiCommand {
+    /// Accepts a version.
+    pub(crate) async fn accept_component(&self, args: AcceptComponent) -> Outcome {
+        let (name, digest) = args.version;
+        let accepted = accept(&mut self.client().await?, name, digest).await?;
+        if self.global.json {
+            return self.out.say(&json::component(&accepted));
+        }
+        self.out.say(&format!("accepted {} {}", accepted.name, short(&accepted.digest)))
+    }
+
     /// Removes a component, or one version of it.
     pub(crate) async fn remove_component(&self, args: RemoveComponent) -> Outcome {
         let mut client = self.client().await?;
@@ -111,9 +124,18 @@ fn compiling(before: &[proto::Component], bytes: usize) -> String {
     }
 }
 
+/// Grants a version what it asks for.
+pub(super) async fn accept(client: &mut Client, name: String, digest: String) -> Outcome<proto::Component> {
+    let request = proto::AcceptComponentRequest { name, digest };
+    Ok(client.engine.accept_component(request).await.map_err(|e| client.stop(&e))?.into_inner())
+}
+
 /// The note on the version that the new component has replaced, if that was another one.
 fn replaced(before: &[proto::Component], now: &proto::Component, at: Now) -> Option<String> {
     let old = before.iter().find(|old| old.current && old.name == now.name && old.digest != now.digest)?;
+    if now.proposed {
+        return None;
+    }
     let mut line = format!("{} replaces the one uploaded {}", now.name, ago(old.uploaded_at.as_ref(), at));
     let gone: Vec<_> = old.workflows.iter().filter(|name| !now.workflows.contains(name)).map(String::as_str).collect();
     if !gone.is_empty() {

@@ -26,11 +26,12 @@ impl ApiCommand {
         if changes.is_empty() {
             return self.out.say("both have and ask for the same");
         }
-        changes
-            .iter()
-            .try_for_each(|change| self.out.say(&format!("{} {} {}", change.sign, change.kind, plain(change.name))))
+        changes.iter().try_for_each(|change| self.out.say(&change.line()))
     }
 }
+
+/// The kind of a difference in what versions ask for.
+const ASKS_FOR: &str = "asks for";
 
 /// One difference.
 struct Change<'a> {
@@ -38,25 +39,36 @@ struct Change<'a> {
     sign: char,
     kind: &'static str,
     name: &'a str,
+    /// Whether the name of the component was granted this.
+    is_granted: bool,
 }
 
 impl Change<'_> {
     fn json(&self) -> Value {
-        json!({"kind": self.kind, "name": self.name})
+        match self.kind {
+            ASKS_FOR => json!({"kind": self.kind, "name": self.name, "granted": self.is_granted}),
+            kind => json!({"kind": kind, "name": self.name}),
+        }
+    }
+
+    fn line(&self) -> String {
+        let not_granted = if self.is_granted { "" } else { " (not granted)" };
+        format!("{} {} {}{not_granted}", self.sign, self.kind, plain(self.name))
     }
 }
 
-fn changes<'a>(from: &'a proto::Component, to: &'a proto::Component) -> Vec<Change<'a>> {
+fn changes<'a>(before: &'a proto::Component, after: &'a proto::Component) -> Vec<Change<'a>> {
     let kinds = [
-        ("asks for", &from.capabilities, &to.capabilities),
-        ("workflow", &from.workflows, &to.workflows),
-        ("step", &from.steps, &to.steps),
+        (ASKS_FOR, &before.capabilities, &after.capabilities),
+        ("workflow", &before.workflows, &after.workflows),
+        ("step", &before.steps, &after.steps),
     ];
     let mut changes = Vec::new();
     for (kind, from, to) in kinds {
         let only = |sign, these: &'a [String], others: &'a [String]| {
             let these = these.iter().filter(move |name| !others.contains(name));
-            these.map(move |name| Change { sign, kind, name })
+            let is_granted = |name| ![&before.not_granted, &after.not_granted].iter().any(|not| not.contains(name));
+            these.map(move |name| Change { sign, kind, name, is_granted: is_granted(name) })
         };
         changes.extend(only('+', to, from).chain(only('-', from, to)));
     }
@@ -84,17 +96,18 @@ fn versions<'a>(
     };
     let to = match &args.to {
         Some(digits) => find(digits)?,
-        None => of_name.first().copied().ok_or_else(|| {
-            missing(format!("there is no component `{}`: see `cerebelum components`", plain(&args.name)))
-        })?,
+        None => {
+            let latest = of_name.iter().find(|one| one.proposed).or_else(|| of_name.first());
+            latest.copied().ok_or_else(|| {
+                missing(format!("there is no component `{}`: see `cerebelum components`", plain(&args.name)))
+            })?
+        }
     };
     let from = match &args.from {
         Some(digits) => find(digits)?,
-        None => of_name
-            .iter()
-            .copied()
-            .find(|one| one.digest != to.digest)
-            .ok_or_else(|| missing(format!("component `{}` has one version only", plain(&args.name))))?,
+        None => of_name.iter().copied().find(|one| one.digest != to.digest && !one.proposed).ok_or_else(|| {
+            missing(format!("component `{}` has no other version that was accepted", plain(&args.name)))
+        })?,
     };
     Ok((from, to))
 }
@@ -138,6 +151,13 @@ mod tests {
         ] {
             assert!(versions(&all, &asked).unwrap_err().line.contains(part), "{asked:?}");
         }
-        assert!(versions(&all[..1], &args(None, None)).unwrap_err().line.contains("one version only"));
+        let wanting = proto::Component { not_granted: vec!["secret:K".into()], proposed: true, ..all[0].clone() };
+        let accepted = proto::Component { digest: "dd".into(), current: true, ..all[1].clone() };
+        let waits = [accepted, version("ee", &[], &[]), wanting];
+        let (from, to) = versions(&waits, &args(None, None)).unwrap();
+        assert_eq!((from.digest.as_str(), to.digest.as_str()), ("dd", "cc"), "what is proposed is compared");
+        assert_eq!(changes(from, to)[0].line(), "+ asks for secret:K (not granted)");
+        assert_eq!(changes(from, to)[0].json(), json!({"kind": "asks for", "name": "secret:K", "granted": false}));
+        assert!(versions(&all[..1], &args(None, None)).unwrap_err().line.contains("no other version"));
     }
 }

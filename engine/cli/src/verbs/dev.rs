@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use cerebelum_server::proto;
 
 use super::ApiCommand;
+use super::component::accept;
 use super::read::component_lines;
 use super::start::{ended_well, start};
 use crate::args::Dev;
@@ -64,7 +65,11 @@ impl ApiCommand {
     async fn round(&self, client: &mut Client, args: &Dev, running: &mut Option<String>) -> Outcome {
         let built = build(args.path.clone()).await?;
         let file_name = format!("{}.wasm", built.name);
-        let component = self.send(client, Some(built.name), file_name, &built.bytes).await?;
+        let mut component = self.send(client, Some(built.name), file_name, &built.bytes).await?;
+        // Whoever runs `dev` has written what it asks for.
+        if component.proposed {
+            component = accept(client, component.name, component.digest).await?;
+        }
         component_lines(&component).iter().try_for_each(|line| self.out.say(line))?;
         let workflow = choose(&component, args.workflow.as_deref())?;
         // Read anew each time: the file with the input may have changed.

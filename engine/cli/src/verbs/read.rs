@@ -24,13 +24,14 @@ impl ApiCommand {
         }
         let now = Now::measured();
         let mut table =
-            Table::new(&["COMPONENT", "DIGEST", "CURRENT", "UPLOADED", "SIZE", "WORKFLOWS", "STEPS", "ASKS FOR"]);
+            Table::new(&["COMPONENT", "DIGEST", "VERSION", "UPLOADED", "SIZE", "WORKFLOWS", "STEPS", "ASKS FOR"]);
         for component in &components {
             let cell = |text: &str| Line::new(Style::Plain, text);
+            let (style, place) = place(component);
             table.row(vec![
                 Line::new(Style::Bold, &component.name),
                 cell(short(&component.digest)),
-                Line::new(Style::Good, if component.current { "current" } else { "" }),
+                Line::new(style, place),
                 cell(&ago(component.uploaded_at.as_ref(), now)),
                 cell(&size(component.size)),
                 cell(&component.workflows.join(" ")),
@@ -160,7 +161,23 @@ pub(super) fn component_lines(component: &proto::Component) -> Vec<String> {
             lines.push(plain(&format!("  {what:<10} {}", names.join(", "))));
         }
     }
+    if component.proposed {
+        let (new, digest) = (component.not_granted.join(", "), short(&component.digest));
+        lines.push(plain(&format!("  proposed   {new} was not granted: an admin accepts it")));
+        lines.push(format!("             cerebelum components accept {}@{digest}", component.name));
+    } else if !component.not_granted.is_empty() {
+        lines.push(plain(&format!("  not granted {}", component.not_granted.join(", "))));
+    }
     lines
+}
+
+/// What a version is among those of its name.
+fn place(component: &proto::Component) -> (Style, &'static str) {
+    match (component.current, component.proposed) {
+        (true, _) => (Style::Good, "current"),
+        (false, true) => (Style::ActionNeeded, "proposed"),
+        (false, false) => (Style::Plain, ""),
+    }
 }
 
 #[cfg(test)]

@@ -181,6 +181,10 @@ pub(crate) struct ComponentJson<'a> {
     pub(super) size: u64,
     pub(super) uploaded_at: Option<String>,
     pub(super) current: bool,
+    /// Whether it waits to be accepted.
+    pub(super) proposed: bool,
+    /// What it asks for and its name was not granted.
+    pub(super) not_granted: &'a [String],
 }
 
 impl<'a> From<&'a proto::Component> for ComponentJson<'a> {
@@ -194,6 +198,8 @@ impl<'a> From<&'a proto::Component> for ComponentJson<'a> {
             size: from.size,
             uploaded_at: from.uploaded_at.as_ref().map(rfc3339),
             current: from.current,
+            proposed: from.proposed,
+            not_granted: &from.not_granted,
         }
     }
 }

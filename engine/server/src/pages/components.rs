@@ -1,12 +1,15 @@
 //! Components: what can be started, what asks for which rights, and the versions that were before.
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Redirect};
 use cerebelum_worker::{Action, Caller};
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use super::layout::{self, Frame, Live, may};
 use super::overview::FIRST_COMMANDS;
 use super::parts::{escaped, moment, text};
+use super::read::{Form, Path};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::proto;
@@ -20,7 +23,8 @@ const NAMES_MAX: usize = 100;
 pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
     let all = site.service.components(asked(access.clone(), proto::ComponentsRequest {})).await?.into_inner();
     let now = Now::measured();
-    let current = all.components.iter().filter(|component| component.current);
+    // The current one of each name comes first.
+    let names = all.components.chunk_by(|one, other| one.name == other.name);
     let body = html! {
         h1 { "Components" }
         section #list data-live {
@@ -28,21 +32,68 @@ pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
                 p.lead { "No component has been uploaded yet." }
                 pre.value tabindex="0" { (FIRST_COMMANDS) }
             }
-            @for component in current {
-                @let older = all.components.iter().filter(|other| other.name == component.name && !other.current);
-                (card(component, &older.collect::<Vec<_>>(), &access.caller, now))
-            }
+            @for versions in names { (card(versions, &access.caller, now)) }
         }
     };
     let frame = Frame::new("Components", &access.caller, "Components").live(Live::Often);
     Ok(layout::page(&frame, &body))
 }
 
-fn card(component: &proto::Component, older: &[&proto::Component], caller: &Caller, now: Now) -> Markup {
+/// All versions of a name.
+fn card(versions: &[proto::Component], caller: &Caller, now: Now) -> Markup {
+    let name = versions.first().map_or("", |version| &version.name);
+    let older: Vec<_> = versions.iter().filter(|version| !version.current && !version.proposed).collect();
+    html! {
+        article.card id={ "c-" (name) } {
+            h2 { (text(name)) }
+            @for component in versions.iter().filter(|version| version.current) { (current(component, caller, now)) }
+            @for component in versions.iter().filter(|version| version.proposed).take(NAMES_MAX) {
+                (proposed(component, caller, now))
+            }
+            @if !older.is_empty() {
+                details id={ "o-" (name) } {
+                    summary { (older.len()) " older " (if older.len() == 1 { "version" } else { "versions" }) }
+                    @for component in older.iter().take(NAMES_MAX) { (version(component, now)) }
+                }
+            }
+        }
+    }
+}
+
+/// A version that waits to be accepted.
+fn proposed(component: &proto::Component, caller: &Caller, now: Now) -> Markup {
+    html! {
+        h3 { "Proposed version" }
+        (version(component, now))
+        dl.facts { (named("New", &component.not_granted)) }
+        @if may(caller, Action::Accept) {
+            form method="post" action={ "/components/" (escaped(&component.name)) "/accept" } {
+                input type="hidden" name="digest" value=(component.digest);
+                button { "Accept" }
+            }
+        } @else { p.note { "An admin may accept it." } }
+    }
+}
+
+/// The version that a person accepts.
+#[derive(Deserialize)]
+pub(super) struct Accepted {
+    digest: String,
+}
+
+pub(super) async fn accept(
+    State(site): State<Site>,
+    access: Access,
+    Path(name): Path<String>,
+    Form(Accepted { digest }): Form<Accepted>,
+) -> Shown {
+    site.service.accept_component(asked(access, proto::AcceptComponentRequest { name, digest })).await?;
+    Ok(Redirect::to("/components").into_response())
+}
+
+fn current(component: &proto::Component, caller: &Caller, now: Now) -> Markup {
     let hidden = component.workflows.len().saturating_sub(NAMES_MAX);
     html! {
-        article.card id={ "c-" (component.name) } {
-            h2 { (text(&component.name)) }
             (version(component, now))
             ul.plain aria-label="Workflows" {
                 @for workflow in component.workflows.iter().take(NAMES_MAX) {
@@ -60,14 +111,8 @@ fn card(component: &proto::Component, older: &[&proto::Component], caller: &Call
             dl.facts {
                 @if !component.steps.is_empty() { (named("Steps", &component.steps)) }
                 @if !component.capabilities.is_empty() { (named("Asks for", &component.capabilities)) }
+                @if !component.not_granted.is_empty() { (named("Not granted", &component.not_granted)) }
             }
-            @if !older.is_empty() {
-                details id={ "o-" (component.name) } {
-                    summary { (older.len()) " older " (if older.len() == 1 { "version" } else { "versions" }) }
-                    @for component in older.iter().take(NAMES_MAX) { (version(component, now)) }
-                }
-            }
-        }
     }
 }
 

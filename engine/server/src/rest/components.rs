@@ -1,4 +1,4 @@
-//! Components: upload, list, remove.
+//! Components: upload, list, accept, remove.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -14,7 +14,8 @@ use crate::json::shapes::{ComponentJson, ComponentsJson, RemovedJson};
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 
-/// Uploads a component. It becomes the current version of its name.
+/// Uploads a component. It becomes the current version of its name, or is proposed if it asks for more than its name was
+/// granted.
 #[utoipa::path(post, path = "/v1/components", operation_id = "Upload", tag = "components",
     params(("name" = String, Query, description = "Its name: 1 to 64 of A-Z a-z 0-9 . _ -")),
     request_body(content = [u8], content_type = "application/wasm"),
@@ -44,6 +45,24 @@ pub(super) async fn list(
     query.end()?;
     let all = service.components(asked(access, proto::ComponentsRequest {})).await?.into_inner();
     Ok(json(crate::json::components(&all)))
+}
+
+/// Grants a version all that it asks for, and makes it the current one of its name.
+#[utoipa::path(post, path = "/v1/components/{name}/accept", operation_id = "AcceptComponent", tag = "components",
+    params(("name" = String, Path),
+        ("digest" = String, Query, description = "The version's digest, or at least its first 12 digits")),
+    responses((status = 200, body = ComponentJson), Problems))]
+pub(super) async fn accept(
+    State(service): State<Shared>,
+    access: Access,
+    Path(name): Path<String>,
+    query: Parameters,
+) -> Result<Response, Problem> {
+    let digest = query.only("digest")?;
+    let digest = digest.ok_or_else(|| Problem::invalid("say `?digest=` and which version you accept"))?;
+    let request = proto::AcceptComponentRequest { name, digest };
+    let accepted = service.accept_component(asked(access, request)).await?.into_inner();
+    Ok(json(crate::json::component(&accepted)))
 }
 
 /// Removes versions of a component that no execution needs.

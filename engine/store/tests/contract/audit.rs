@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use cerebelum_history::{Digest, Timestamp};
 use cerebelum_store::{
-    Act, Actor, AppendError, ApprovalChange, ApprovalState, AuditFilter, AuditPage, Batch, Command, Removable, Store,
-    StoreError, TenantId, Token, Upload, Version,
+    Act, Actor, AppendError, ApprovalChange, ApprovalState, AuditFilter, AuditPage, Batch, Command, Place, Placing,
+    Removable, Store, StoreError, TenantId, Token, Upload, Version,
 };
 
 use crate::bench::{Bench, T, call, events, fresh, key, new};
@@ -53,7 +53,8 @@ pub(crate) async fn tick(bench: &Bench) {
 
 fn upload(bytes: &[u8]) -> Upload {
     let (name, manifest) = ("shop".to_owned(), "{}".to_owned());
-    Upload { tenant: T, name, digest: Digest::of(bytes), manifest, bytes: Arc::new(bytes.to_vec()) }
+    let placing = Placing { place: Place::Current, granted: "[]".to_owned(), uploads: 0 };
+    Upload { tenant: T, name, digest: Digest::of(bytes), manifest, bytes: Arc::new(bytes.to_vec()), placing }
 }
 
 fn token(id: &str) -> Token {
@@ -85,7 +86,7 @@ async fn each_change_of_a_client_is_stored_with_its_act(bench: Bench) {
     let what = |operation, object: &str| Some(act(operation, object));
     assert!(bench.command(&key("a"), Command::Send("{}".into()), what("Signal", "a")).await.unwrap());
     bench.answer((T, "q"), ApprovalState::Approved, "{}".into(), what("Approve", "q")).await.unwrap();
-    bench.keep_component(upload(b"one"), what("Upload", "shop")).await.unwrap();
+    crate::bench::keep(&*bench, upload(b"one"), what("Upload", "shop")).await.unwrap();
     let version = Version { tenant: T, name: "shop".into(), digest: Digest::of(b"one") };
     assert!(bench.remove_component(version, Removable::Any, what("RemoveComponent", "shop")).await.unwrap());
     assert!(bench.create_tenant("b", what("CreateTenant", "b")).await.unwrap().is_some());

@@ -16,7 +16,7 @@ on_both!(
 
 async fn keep(bench: &Bench, name: &str, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
-    bench.keep_component(upload(name, &format!("{{\"of\":\"{name}\"}}"), bytes), None).await.unwrap();
+    crate::bench::keep(&**bench, upload(name, &format!("{{\"of\":\"{name}\"}}"), bytes), None).await.unwrap();
     digest
 }
 
@@ -68,7 +68,7 @@ async fn concurrent_uploads_leave_one_current(bench: Bench) {
     for number in 0..8_u8 {
         let store = bench.second().await;
         uploads.push(tokio::spawn(async move {
-            store.keep_component(upload("a", "{}", &[number]), None).await.unwrap();
+            crate::bench::keep(&*store, upload("a", "{}", &[number]), None).await.unwrap();
         }));
     }
     for upload in uploads {

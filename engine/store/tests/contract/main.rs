@@ -14,6 +14,7 @@ mod crashes;
 mod damage;
 mod deletion;
 mod garbage;
+mod grants;
 mod identity;
 mod leases;
 mod links;

@@ -36,7 +36,7 @@ fn variant(number: u8) -> Vec<u8> {
 
 async fn keep(store: &dyn cerebelum_store::Store, name: &str, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
-    store.keep_component(upload(name, "{}", bytes), None).await.unwrap();
+    crate::bench::keep(store, upload(name, "{}", bytes), None).await.unwrap();
     digest
 }
 

@@ -20,7 +20,7 @@ const LATER: Timestamp = Timestamp(1 << 50);
 
 async fn keep(bench: &Bench, name: &str, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
-    bench.keep_component(upload(name, "{}", bytes), None).await.unwrap();
+    crate::bench::keep(&**bench, upload(name, "{}", bytes), None).await.unwrap();
     digest
 }
 
@@ -153,7 +153,7 @@ async fn uploads_and_deletions_of_the_same_component_take_turns(bench: Bench) {
     for round in 0..40 {
         keep(&bench, "a", b"same").await;
         assert!(remove(&bench, "a", &digest).await);
-        let upload = other.keep_component(upload("a", "{}", b"same"), None);
+        let upload = crate::bench::keep(&*other, upload("a", "{}", b"same"), None);
         let delete = bench.delete_component(T, &digest, LATER);
         let (uploaded, _) = tokio::join!(upload, delete);
         uploaded.unwrap();

@@ -29,7 +29,9 @@ fn names(egress: &Egress) -> Vec<(&str, &[u8])> {
 }
 
 async fn a_secret_is_set_replaced_and_deleted(bench: Bench) {
-    assert_eq!(bench.egress(T).await.unwrap(), Egress::default());
+    assert_eq!(bench.egress(T).await.unwrap(), Egress { quotas: "{}".into(), ..Egress::default() });
+    assert!(bench.set_quotas("default", ("{}", "{\"a\":1}"), None).await.unwrap());
+    assert_eq!(bench.egress(T).await.unwrap().quotas, "{\"a\":1}");
     let put = |secret, key| SecretChange::Put(secret, key);
     assert!(
         bench.change_secrets(T, 0, put(secret("B", b"1"), Some(key("k"))), Some(act("SetSecret", "B"))).await.unwrap()

@@ -13,7 +13,7 @@ use url::{Position, Url};
 
 use super::available::Available;
 use super::permits::{NotGranted, Permits, asks_for};
-use crate::env::Grants;
+use crate::grants::Grants;
 
 /// The longest method, in bytes.
 const METHOD_BYTES_MAX: usize = 32;
@@ -107,6 +107,13 @@ pub(super) fn prepare(
     (*built.method_mut(), *built.uri_mut()) = (method, uri);
     *built.headers_mut() = fill_headers(headers, (&template.url, key), &granted)?;
     Ok(built)
+}
+
+/// The bytes of a request, without what the connection adds.
+pub(super) fn size(request: &Request<Full<Bytes>>) -> u64 {
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let head = request.method().as_str().len() + request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    (head + headers) as u64 + hyper::body::Body::size_hint(request.body()).exact().unwrap_or(0)
 }
 
 /// Where a request goes.
@@ -220,11 +227,19 @@ fn permit<'u>(url: &'u Url, grants: &Grants, permits: &Permits) -> Result<Destin
         return Err(refused("the URL names no host".to_owned()));
     };
     if !asks_for(&grants.hosts, host, port) {
-        let hint = "declare it in the component's list of hosts";
+        let hint = hint(grants, "declare it in the component's list of hosts");
         return Err(refused(format!("the component does not ask for host {host}:{port}: {hint}")));
     }
     permits.check(host, port)?;
     Ok(Destination { host, port, is_https: url.scheme() == "https" })
+}
+
+/// What helps against a missing permission.
+fn hint(grants: &Grants, declare: &'static str) -> &'static str {
+    match grants.are_partial {
+        true => "if it does, an admin has to grant it (`cerebelum components accept`)",
+        false => declare,
+    }
 }
 
 fn authority(url: &Url) -> &str {
@@ -358,9 +373,8 @@ impl Secrets<'_> {
         let refused = |what: String| Err(Failure::new(kind::NOT_GRANTED, what));
         let shown = quoted(name);
         if !self.grants.secrets.iter().any(|secret| secret == name) {
-            return refused(format!(
-                "the component does not ask for secret {shown}: declare it in the component's list of secrets"
-            ));
+            let hint = hint(self.grants, "declare it in the component's list of secrets");
+            return refused(format!("the component does not ask for secret {shown}: {hint}"));
         }
         self.secrets.get((self.grants.tenant, name), self.to)
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebelum_history::{Failure, HttpRequest, HttpResponse};
+use cerebelum_history::{Failure, HttpRequest, HttpResponse, kind};
 use cerebelum_store::{Egress, Store, TenantId};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
@@ -14,12 +14,15 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::available::{self, Available};
+use super::budget::Budget;
 use super::connector::{self, Connector};
 use super::outgoing;
 use super::permits::Permits;
 use super::room::Room;
 use super::{RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX, TOTAL, Until, failure, read};
 use crate::Config;
+use crate::grants::Grants;
+use crate::quotas::{Quota, Quotas};
 use crate::vault::Vault;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -63,6 +66,9 @@ pub(super) struct Outlet {
     client: Client<Connector, Full<Bytes>>,
     permits: Permits,
     secrets: Available,
+    budget: Arc<Budget>,
+    /// What the budget is, in bytes.
+    per_minute: u64,
 }
 
 impl Outlets {
@@ -130,10 +136,7 @@ impl Outlets {
         let mut known = self.known();
         let outlet = match known.remove(&tenant) {
             Some(before) if before.from == from => before.outlet,
-            before => {
-                let same_hosts = before.filter(|before| before.from.hosts == from.hosts).map(|before| before.outlet);
-                Arc::new(self.outlet(tenant, &from, same_hosts.as_deref()))
-            }
+            before => Arc::new(self.outlet(tenant, &from, before)),
         };
         if known.len() >= OUTLETS_MAX {
             known.retain(|_, known| known.read_at.elapsed() < KEPT);
@@ -144,15 +147,19 @@ impl Outlets {
         known.insert(tenant, Known { outlet, from, read_at });
     }
 
-    /// A way out to these hosts with these secrets. The connections of one with the same hosts go on.
-    fn outlet(&self, tenant: TenantId, from: &Egress, same_hosts: Option<&Outlet>) -> Outlet {
+    /// A way out to these hosts with these secrets. It goes on with the budget of the one before and, if the hosts are the
+    /// same, with its connections.
+    fn outlet(&self, tenant: TenantId, from: &Egress, before: Option<Known>) -> Outlet {
+        let budget = before.as_ref().map(|before| before.outlet.budget.clone()).unwrap_or_default();
+        let per_minute = Quotas::parse(&from.quotas).max(Quota::EgressBytesPerMinute);
+        let same_hosts = before.filter(|before| before.from.hosts == from.hosts).map(|before| before.outlet);
         let configured = match tenant {
             TenantId::DEFAULT => Available::configured(&self.config.secrets),
             _ => Available::default(),
         };
         let secrets = configured.with_stored(&self.vault, tenant, from);
-        if let Some(Outlet { client, permits, .. }) = same_hosts {
-            return Outlet { client: client.clone(), permits: permits.clone(), secrets };
+        if let Some(Outlet { client, permits, .. }) = same_hosts.as_deref() {
+            return Outlet { client: client.clone(), permits: permits.clone(), secrets, budget, per_minute };
         }
         let (listeners, database) = (self.config.listens_on.clone(), cerebelum_store::server_of(&self.config.database));
         let permits = Permits::new(&self.hosts(tenant, from), listeners, database).sharing(self.lookups.clone());
@@ -169,7 +176,7 @@ impl Outlets {
             .http1_max_buf_size(RESPONSE_HEADER_BYTES_MAX)
             .http2_max_header_list_size(RESPONSE_HEADER_BYTES_MAX as u32)
             .build(connector);
-        Outlet { client, permits, secrets }
+        Outlet { client, permits, secrets, budget, per_minute }
     }
 
     /// The hosts that the operator allows to a tenant: those set for it, or else those of the configuration. Of these,
@@ -187,20 +194,28 @@ impl Outlet {
     pub(super) async fn fetch(
         &self,
         request: HttpRequest,
-        (key, grants): (&str, &crate::env::Grants),
+        (key, grants): (&str, &Grants),
         room: &mut Room,
     ) -> Result<HttpResponse, Failure> {
         let timeout = request.timeout_ms.map_or(TOTAL, Duration::from_millis).min(TOTAL);
         let named = available::named(&request);
         let request = outgoing::prepare(request, key, grants, (&self.permits, &self.secrets))?;
+        if !self.budget.admit(outgoing::size(&request), self.per_minute, Instant::now()) {
+            return Err(over_budget(self.per_minute));
+        }
         let echoes = self.secrets.echoes(&named);
         let mut until = Until { deadline: Instant::now() + timeout, timeout };
         let exchange = async {
             let response = until.limit(self.client.request(request)).await?.map_err(|e| failure(&e))?;
-            read(response, room, &mut until).await
+            read(response, room, &mut until, &self.budget).await
         };
         let mut answer = exchange.await.map_err(|failure| echoes.remove_from_failure(failure))?;
         echoes.remove_from(&mut answer);
         Ok(answer)
     }
+}
+
+/// Why a request does not leave when the budget is used up. Another attempt may come later.
+fn over_budget(max: u64) -> Failure {
+    Failure::retryable(kind::QUOTA, Quota::EgressBytesPerMinute.exceeded(max).to_string())
 }

@@ -77,6 +77,13 @@ pub(crate) fn asks_for(hosts: &[String], host: &str, port: u16) -> bool {
     hosts.iter().any(|entry| entry == "*" || Entry::of(entry).names(host, port))
 }
 
+/// Whether all that one declared host stands for is part of what another one stands for.
+pub(crate) fn covers(granted: &str, asked: &str) -> bool {
+    let (granted_entry, asked_entry) = (Entry::of(granted), Entry::of(asked));
+    granted == "*"
+        || (granted_entry.host == asked_entry.host && granted_entry.port.is_none_or(|on| asked_entry.port == Some(on)))
+}
+
 /// Whether a secret for these hosts may go there. An entry without a port means https on its usual port: over plain http
 /// every machine on the way could read it.
 pub(crate) fn may_receive(hosts: &[String], (host, port): (&str, u16), is_https: bool) -> bool {

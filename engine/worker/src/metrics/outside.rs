@@ -12,7 +12,7 @@ const FETCH_SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 const APPROVAL_SECONDS: [f64; 9] = [1.0, 10.0, 60.0, 600.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0, 2_592_000.0];
 const LAG_SECONDS: [f64; 7] = [0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0];
 /// The class of the answer's status, or why there is none.
-const FETCH_RESULTS: [&str; 12] = [
+const FETCH_RESULTS: [&str; 13] = [
     "1xx",
     "2xx",
     "3xx",
@@ -23,6 +23,7 @@ const FETCH_RESULTS: [&str; 12] = [
     "http-protocol",
     "http-too-large",
     "not-granted",
+    "quota",
     "invalid-argument",
     "other",
 ];

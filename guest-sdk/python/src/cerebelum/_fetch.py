@@ -113,7 +113,7 @@ def _url(url: str, shown: str) -> SplitResult:
 
 def _permit(host: str, port: int) -> None:
     """Refuses hosts that the program does not declare, as the engine would."""
-    if registry.hosts is None or "*" in registry.hosts:
+    if "*" in registry.hosts:
         return
     # The list writes IPv6 addresses in brackets.
     names = {host, f"{host}:{port}", f"[{host}]", f"[{host}]:{port}"}

@@ -147,5 +147,4 @@ def manifest() -> Any:
     for step in registry.steps.values():
         takes, gives = _schema.of_signature(step.signature)
         steps.append(words.StepInfo(step.name, takes, gives, step.summary, options_of(step.options)))
-    hosts = registry.hosts if registry.hosts is not None else ["*"]
-    return words.Manifest(f"python {__version__}", workflows, steps, hosts, list(registry.secrets))
+    return words.Manifest(f"python {__version__}", workflows, steps, list(registry.hosts), list(registry.secrets))

@@ -20,7 +20,7 @@ class Registry:
         self.workflows: dict[str, Workflow] = {}
         # Names that are defined in two places, which a component does not allow.
         self.doubles: list[str] = []
-        self.hosts: list[str] | None = None
+        self.hosts: list[str] = []
         self.secrets: list[str] = []
 
     def add_step(self, step: AnyStep) -> None:
@@ -43,14 +43,13 @@ class Registry:
 registry = Registry()
 
 
-def component(*, hosts: Iterable[str] | None = None, secrets: Iterable[str] = ()) -> None:
+def component(*, hosts: Iterable[str] = (), secrets: Iterable[str] = ()) -> None:
     """Declares what the steps of this program may reach: `component(hosts=["api.example.com"], secrets=["TOKEN"])`.
 
-    Without it, steps ask for every host. The operator of the engine decides what is granted. A secret is written
+    Without it, steps reach no host. An admin of the engine grants what is declared. A secret is written
     `{{secret:TOKEN}}` in a request's URL or header and filled in by the engine.
     """
-    if hosts is not None:
-        registry.hosts = [*(registry.hosts or []), *hosts]
+    registry.hosts.extend(hosts)
     registry.secrets.extend(secrets)
 
 

@@ -1,27 +1,54 @@
 //! Components: kept under names, found by their users, and removed.
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
-use cerebelum_store::{Component, Removable, State, TenantId, Version};
+use cerebelum_store::{Component, Place, Placing, Removable, State, TenantId, Version};
 
 use crate::tables::{Row, Tables};
 
 impl Tables {
-    pub(crate) fn keep_component(&mut self, tenant: TenantId, component: Component, bytes: Vec<u8>) {
+    pub(crate) fn keep_component(
+        &mut self,
+        tenant: TenantId,
+        (component, placing): (Component, &Placing),
+        bytes: Vec<u8>,
+    ) -> bool {
+        if placing.uploads != self.uploads {
+            return false;
+        }
+        let Component { name, digest, .. } = component.clone();
+        let key = (tenant, digest.as_str().to_owned());
+        self.nameless.remove(&key);
+        self.bytes.insert(key.clone(), bytes);
+        self.components.entry((tenant, name.clone(), key.1)).or_insert(component);
+        self.place_component(&Version { tenant, name, digest }, placing)
+    }
+
+    pub(crate) fn place_component(&mut self, version: &Version, placing: &Placing) -> bool {
+        let Version { tenant, name, digest } = version;
+        if placing.uploads != self.uploads {
+            return false;
+        }
         self.uploads += 1;
-        let digest = component.digest.as_str().to_owned();
-        for ((of, name, _), there) in &mut self.components {
-            if *of == tenant && *name == component.name {
-                there.current = false;
+        let key = (*tenant, name.clone(), digest.as_str().to_owned());
+        if placing.place == Place::Current {
+            for ((of, named, there), component) in &mut self.components {
+                component.current &= *of != *tenant || named != name || *there == key.2;
             }
         }
-        self.nameless.remove(&(tenant, digest.clone()));
-        self.bytes.insert((tenant, digest.clone()), bytes);
-        self.components.insert((tenant, component.name.clone(), digest), component);
+        if let Some(component) = self.components.get_mut(&key).filter(|component| !component.current) {
+            component.uploaded_at = self.now;
+            component.current = placing.place == Place::Current;
+            component.proposed = placing.place == Place::Proposed;
+        }
+        self.grants.insert((*tenant, name.clone()), placing.granted.clone());
+        true
     }
 
     pub(crate) fn components(&self, tenant: TenantId) -> Vec<Component> {
         let of_tenant = self.components.iter().filter(|((of, _, _), _)| *of == tenant);
-        let mut all: Vec<Component> = of_tenant.map(|(_, component)| component.clone()).collect();
+        let granted = |component: &Component| self.grants.get(&(tenant, component.name.clone())).cloned();
+        let all = of_tenant.map(|(_, component)| Component { granted: granted(component), ..component.clone() });
+        let mut all: Vec<Component> = all.collect();
         all.sort_by(|a, b| (&a.name, b.current, b.uploaded_at).cmp(&(&b.name, a.current, a.uploaded_at)));
         all
     }
@@ -41,6 +68,9 @@ impl Tables {
         }
         self.components.remove(&key);
         self.uploads += 1;
+        if !self.components.keys().any(|(of, named, _)| of == tenant && named == name) {
+            self.grants.remove(&(*tenant, name.clone()));
+        }
         if !self.has_name(*tenant, digest.as_str()) {
             self.nameless.insert((*tenant, digest.as_str().to_owned()), self.now);
         }

@@ -63,6 +63,7 @@ impl Tables {
         self.links.retain(|(of, _)| *of != tenant);
         self.bulk_jobs.retain(|stored| stored.tenant() != tenant);
         self.components.retain(|(of, _, _), _| *of != tenant);
+        self.grants.retain(|(of, _), _| *of != tenant);
         self.bytes.retain(|(of, _), _| *of != tenant);
         self.nameless.retain(|(of, _), _| *of != tenant);
         self.tokens.retain(|token| token.tenant != tenant);

@@ -20,8 +20,8 @@ use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
     Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, Chunk, ClaimFilter, Claimed,
     Command, Component, ComponentStore, ConnectionCounts, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing,
-    Filter, HistoryPart, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Progress, Removable,
-    StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, TenantId, Upload, Version,
+    Filter, HistoryPart, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Placing, Progress,
+    Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, TenantId, Upload, Version,
 };
 use tokio::sync::broadcast;
 
@@ -214,7 +214,7 @@ impl Store for MemoryStore {
 }
 
 impl ComponentStore for MemoryStore {
-    fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, ()> {
+    fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, bool> {
         if self.tables().is_deleted(upload.tenant) {
             let refused = StoreError::Rejected("the tenant is deleted".to_owned());
             return Box::pin(std::future::ready(Err(refused)));
@@ -225,9 +225,16 @@ impl ComponentStore for MemoryStore {
             manifest: upload.manifest,
             size: upload.bytes.len() as u64,
             uploaded_at: (self.clock)(),
-            current: true,
+            current: false,
+            proposed: false,
+            granted: None,
         };
-        self.act(act, |tables| tables.keep_component(upload.tenant, component, upload.bytes.to_vec()), |()| true)
+        let (tenant, placing, bytes) = (upload.tenant, upload.placing, upload.bytes.to_vec());
+        self.act(act, |tables| tables.keep_component(tenant, (component, &placing), bytes), |kept| *kept)
+    }
+
+    fn place_component(&self, version: Version, placing: Placing, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.act(act, |tables| tables.place_component(&version, &placing), |placed| *placed)
     }
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {

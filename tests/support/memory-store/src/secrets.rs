@@ -47,7 +47,11 @@ impl Tables {
 
 impl SecretStore for MemoryStore {
     fn egress(&self, tenant: TenantId) -> StoreFuture<'_, Egress> {
-        self.transact(|tables| tables.egress.get(&tenant).cloned().unwrap_or_default())
+        self.transact(|tables| {
+            let quotas = tables.tenants.iter().find(|found| found.id == tenant).map(|found| found.quotas.clone());
+            let stored = tables.egress.get(&tenant).cloned().unwrap_or_default();
+            Egress { quotas: quotas.unwrap_or_default(), ..stored }
+        })
     }
 
     fn change_secrets(

@@ -101,6 +101,8 @@ pub struct Tables {
     /// Questions to people.
     pub questions: BTreeMap<(TenantId, String), ApprovalRow>,
     pub(crate) components: BTreeMap<(TenantId, String, String), Component>,
+    /// What names were granted.
+    pub(crate) grants: BTreeMap<(TenantId, String), String>,
     pub(crate) bytes: BTreeMap<(TenantId, String), Vec<u8>>,
     /// Components without a name, with the time at which they lost it.
     pub(crate) nameless: BTreeMap<(TenantId, String), Timestamp>,

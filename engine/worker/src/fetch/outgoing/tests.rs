@@ -22,6 +22,7 @@ fn leaving_with(request: HttpRequest, secret: &str) -> Result<Request<Full<Bytes
         tenant: TenantId::DEFAULT,
         hosts: vec!["api.example.com".into()],
         secrets: vec!["TOKEN".into(), "UNSET".into()],
+        are_partial: false,
     };
     let permits = Permits::new(&["*".into()], vec![], None);
     let secrets = BTreeMap::from([("TOKEN".to_owned(), secret.to_owned())]);
@@ -49,7 +50,8 @@ fn secrets_stay_within_the_path_and_the_query() {
 
 #[test]
 fn a_tenant_without_the_secret_is_told_how_it_gets_it() {
-    let grants = Grants { tenant: TenantId(7), hosts: vec!["api.example.com".into()], secrets: vec!["TOKEN".into()] };
+    let (hosts, secrets) = (vec!["api.example.com".into()], vec!["TOKEN".into()]);
+    let grants = Grants { tenant: TenantId(7), hosts, secrets, are_partial: false };
     let permits = Permits::new(&["*".into()], vec![], None);
     let asked = with_headers(&[("authorization", "{{secret:TOKEN}}")]);
     let refused = prepare(asked, "the-key", &grants, (&permits, &Available::default())).unwrap_err();

@@ -27,6 +27,8 @@ class Component(Message):
     size: int
     uploaded_at: Timestamp
     current: bool
+    proposed: bool
+    not_granted: Sequence[str]
     def __init__(
         self,
         *,
@@ -38,6 +40,8 @@ class Component(Message):
         size: int | None = ...,
         uploaded_at: Timestamp | None = ...,
         current: bool | None = ...,
+        proposed: bool | None = ...,
+        not_granted: Sequence[str] | None = ...,
     ) -> None: ...
 
 class ComponentsRequest(Message):
@@ -46,6 +50,11 @@ class ComponentsRequest(Message):
 class ComponentsResponse(Message):
     components: Sequence[Component]
     def __init__(self, *, components: Sequence[Component] | None = ...) -> None: ...
+
+class AcceptComponentRequest(Message):
+    name: str
+    digest: str
+    def __init__(self, *, name: str | None = ..., digest: str | None = ...) -> None: ...
 
 class RemoveComponentRequest(Message):
     name: str
@@ -856,6 +865,7 @@ class RotateSecretsKeyResponse(Message):
 class Engine:
     Upload: ClassVar[ClientStream[UploadRequest, Component]]
     Components: ClassVar[Unary[ComponentsRequest, ComponentsResponse]]
+    AcceptComponent: ClassVar[Unary[AcceptComponentRequest, Component]]
     RemoveComponent: ClassVar[Unary[RemoveComponentRequest, RemoveComponentResponse]]
     Start: ClassVar[Unary[StartRequest, Summary]]
     StartMany: ClassVar[ClientStream[StartRequest, StartManyResponse]]

@@ -1,0 +1,195 @@
+//! Components as clients handle them: upload, list, accept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cerebelum_history::{Digest, Json};
+use cerebelum_sandbox::{InspectError, Inspected};
+use cerebelum_store::{Component, Place, Placing, Upload, Version};
+
+use crate::api::{ApiError, ComponentInfo};
+use crate::directory::{manifest_of, unavailable};
+use crate::grants::{Granted, decide};
+use crate::metrics::result_of;
+use crate::removal::versions_of;
+use crate::tenant_engine::TenantEngine;
+use crate::tenant_turns::TenantTurn;
+use crate::views;
+
+/// How often the place of a version is decided again after another upload or removal.
+const ATTEMPTS_MAX: usize = 8;
+/// How many digits name the version that is accepted. Of fewer digits, another component could be made that has the same.
+const ACCEPTED_DIGITS_MIN: usize = 12;
+
+impl TenantEngine {
+    /// Waits for this tenant's turn to upload a component. A server waits before it receives the component's bytes.
+    pub async fn upload_turn(&self) -> TenantTurn {
+        self.node.upload_turns.next(self.tenant).await
+    }
+
+    /// Checks a component and makes it the current one of its name (by default the file's name). If it asks for more than
+    /// its name was granted, it is proposed instead.
+    ///
+    /// # Errors
+    /// When this engine cannot run the component, in one line that names the reason.
+    pub async fn upload(
+        &self,
+        name: Option<String>,
+        file_name: &str,
+        bytes: Vec<u8>,
+    ) -> Result<ComponentInfo, ApiError> {
+        let uploaded = self.try_upload(name, file_name, bytes).await;
+        self.node.metrics.outside.uploads.at(result_of(&uploaded)).inc();
+        uploaded
+    }
+
+    async fn try_upload(
+        &self,
+        name: Option<String>,
+        file_name: &str,
+        bytes: Vec<u8>,
+    ) -> Result<ComponentInfo, ApiError> {
+        let name = checked_name(name, file_name)?;
+        let bytes = Bytes::from(bytes);
+        let inspected = self.node.programs.inspect(bytes.clone()).await.map_err(|error| match error {
+            InspectError::Refused(cause) => ApiError::Conflict(cause),
+            InspectError::HostError(cause) => ApiError::Unavailable(cause),
+        })?;
+        let bytes = Arc::new(Vec::from(bytes));
+        let usage = self.node.usages.of(self.tenant);
+        let _one = usage.storing.lock().await;
+        for _ in 0..ATTEMPTS_MAX {
+            let uploads = self.node.store.uploads(self.tenant).await.map_err(unavailable)?;
+            let others = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+            if !others.iter().any(|other| other.name == name && other.digest == inspected.digest) {
+                usage.admit_component(&others, bytes.len() as u64)?;
+            }
+            if self.keep((&name, &inspected), &bytes, (&others, uploads)).await? {
+                return self.kept(&name, &inspected.digest).await;
+            }
+        }
+        Err(too_many())
+    }
+
+    /// Stores an upload beside these other versions. Returns `false` if there was another upload or removal meanwhile.
+    async fn keep(
+        &self,
+        (name, inspected): (&str, &Inspected),
+        bytes: &Arc<Vec<u8>>,
+        (others, uploads): (&[Component], i64),
+    ) -> Result<bool, ApiError> {
+        let Inspected { digest, manifest, .. } = inspected;
+        let (place, granted) = decide(others, (name, digest), manifest, self.role)?;
+        let told = match place {
+            Place::Current => {
+                let before = others.iter().find(|other| other.current && other.name == name).map(manifest_of);
+                format!("{digest}{}", views::changed_capabilities(before.and_then(Result::ok).as_ref(), manifest))
+            }
+            Place::Proposed => format!("{digest} proposed{}", new_ones(&granted.missing(manifest))),
+        };
+        let upload = Upload {
+            tenant: self.tenant,
+            name: name.to_owned(),
+            digest: digest.clone(),
+            manifest: Json::of(manifest).to_string(),
+            bytes: bytes.clone(),
+            placing: Placing { place, granted: granted.text()?, uploads },
+        };
+        self.node.store.keep_component(upload, self.act("Upload", name, told)).await.map_err(unavailable)
+    }
+
+    /// A version that was just stored.
+    async fn kept(&self, name: &str, digest: &Digest) -> Result<ComponentInfo, ApiError> {
+        let components = self.components().await?;
+        let found = components.into_iter().find(|component| component.name == name && component.digest == *digest);
+        found.ok_or_else(|| ApiError::Unavailable("the component was removed meanwhile: upload it again".to_owned()))
+    }
+
+    /// All components, by name, the current one first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn components(&self) -> Result<Vec<ComponentInfo>, ApiError> {
+        let all = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+        let mut granted = BTreeMap::new();
+        let mut views = Vec::with_capacity(all.len());
+        for component in &all {
+            if !granted.contains_key(&component.name) {
+                let of_name = Granted::to(&component.name, &all)?.unwrap_or_default();
+                granted.insert(component.name.clone(), of_name);
+            }
+            let manifest = manifest_of(component).map_err(ApiError::Unavailable)?;
+            views.push(views::component(component, &manifest, &granted[&component.name]));
+        }
+        Ok(views)
+    }
+
+    /// Grants a version all that it asks for, and makes it the current one of its name. The digest may be cut after 12
+    /// digits.
+    ///
+    /// # Errors
+    /// When there is no such version, the digits are too few, or the database does not answer.
+    pub async fn accept_component(&self, name: &str, digits: &str) -> Result<ComponentInfo, ApiError> {
+        if digits.len() < ACCEPTED_DIGITS_MIN {
+            let why = format!("say which version, by at least {ACCEPTED_DIGITS_MIN} digits of its digest");
+            return Err(ApiError::Invalid(why));
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            let uploads = self.node.store.uploads(self.tenant).await.map_err(unavailable)?;
+            let all = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+            let found = versions_of(&all, name, Some(digits))?;
+            let Some(&component) = found.first() else { break };
+            let manifest = manifest_of(component).map_err(ApiError::Unavailable)?;
+            let mut granted = Granted::to(name, &all)?.unwrap_or_default();
+            let missing = granted.missing(&manifest);
+            if component.current && missing.is_empty() {
+                return Ok(views::component(component, &manifest, &granted));
+            }
+            granted.add(&manifest);
+            let Component { digest, .. } = component.clone();
+            let act = self.act("AcceptComponent", name, format!("{digest}{}", new_ones(&missing)));
+            let version = Version { tenant: self.tenant, name: name.to_owned(), digest: digest.clone() };
+            let placing = Placing { place: Place::Current, granted: granted.text()?, uploads };
+            if self.node.store.place_component(version, placing, act).await.map_err(unavailable)? {
+                return self.kept(name, &digest).await;
+            }
+        }
+        Err(too_many())
+    }
+
+    /// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`. Returns
+    /// their digests.
+    ///
+    /// # Errors
+    /// When there is no such component or version, an execution may still need one of them, or the database does not
+    /// answer.
+    pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
+        crate::removal::remove(self, (name, digest)).await
+    }
+}
+
+/// The name of an upload: the one that was given, or that of the file.
+fn checked_name(name: Option<String>, file_name: &str) -> Result<String, ApiError> {
+    let name = name.unwrap_or_else(|| {
+        let stem = std::path::Path::new(file_name).file_stem().and_then(|stem| stem.to_str());
+        stem.unwrap_or("component").replace('_', "-")
+    });
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+        return Err(ApiError::Invalid(format!(
+            "`{}` is no component name: use 1 to 64 of A-Z a-z 0-9 . _ -",
+            name.escape_debug()
+        )));
+    }
+    Ok(name)
+}
+
+/// For the audit: ` +http:HOST +secret:NAME`.
+fn new_ones(capabilities: &[String]) -> String {
+    capabilities.iter().map(|capability| format!(" +{capability}")).collect()
+}
+
+fn too_many() -> ApiError {
+    ApiError::Unavailable("components of the tenant are uploaded and removed all the time: try again".to_owned())
+}
