@@ -23,6 +23,7 @@ mod retry;
 mod size;
 mod status;
 mod timeline;
+mod trace;
 mod value;
 mod verb;
 
@@ -57,5 +58,6 @@ pub use poll::PollPolicy;
 pub use reopening::{ReopenMode, Reopening, failed_call, reopening};
 pub use status::{Status, StepLine, UnknownStatus, Waiting, steps, waiting_on};
 pub use timeline::{Bar, BarEnd, Lane, Timeline};
+pub use trace::{CallerSpan, InvalidTraceparent, SpanContext, TRACE_STATE_BYTES_MAX, TraceRecord};
 pub use value::{InvalidJson, Json};
 pub use verb::{Resumption, Verb, check_inbox};

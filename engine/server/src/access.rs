@@ -9,7 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use cerebelum_worker::{Action, ApiError, Caller, Engine};
+use cerebelum_worker::{Action, ApiError, Caller, CallerSpan, Engine};
 use http_body_util::Limited;
 
 use crate::convert::refusal;
@@ -98,7 +98,7 @@ impl Access {
         if caller.tenant != self.caller.tenant || caller.token != self.caller.token {
             return Err(tonic::Status::unauthenticated("the token came after the request: ask again"));
         }
-        Ok(Caller { address: self.caller.address, ..caller })
+        Ok(Caller { address: self.caller.address, span: self.caller.span.clone(), ..caller })
     }
 
     /// Resolves when the token is refused: it was revoked or has expired since, or its tenant was suspended.
@@ -180,7 +180,9 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         Interface::Pages => Ok(session::token(request.headers(), origins)),
         _ => token(request.headers()),
     };
-    let checked = check(&engine, (token, address), action).await.and_then(|access| {
+    // The pages are for people, whose browser has no trace.
+    let span = Some(request.headers()).filter(|_| interface != Interface::Pages).and_then(caller_span);
+    let checked = check(&engine, (token, address, span), action).await.and_then(|access| {
         connection.map_or(Ok(()), |connection| connection.belongs_to(access.caller.tenant)).map(|()| access)
     });
     let uri = request.uri().clone();
@@ -199,6 +201,16 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         }
         Err(refused) => refuse(interface, refused, &request),
     }
+}
+
+/// The span from which a request came, if it says so.
+fn caller_span(headers: &HeaderMap) -> Option<Arc<CallerSpan>> {
+    let mut parents = headers.get_all("traceparent").iter();
+    // With two of them it is not known which is meant.
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    let states: Option<Vec<&str>> = headers.get_all("tracestate").iter().map(|state| state.to_str().ok()).collect();
+    let state = states.filter(|states| !states.is_empty()).map(|states| states.join(","));
+    CallerSpan::of(parent.to_str().ok()?, state.as_deref()).map(Arc::new)
 }
 
 /// The answer to a request that is not let in.
@@ -221,7 +233,7 @@ fn refuse(interface: Interface, refused: ApiError, request: &Request) -> Respons
 
 async fn check(
     engine: &Engine,
-    (token, address): (Result<Option<&str>, ApiError>, Option<IpAddr>),
+    (token, address, span): (Result<Option<&str>, ApiError>, Option<IpAddr>, Option<Arc<CallerSpan>>),
     action: Option<Action>,
 ) -> Result<Access, ApiError> {
     let token = token?;
@@ -229,7 +241,7 @@ async fn check(
         Some(Action::Metrics) => engine.authenticate_for_metrics(token).await?,
         _ => engine.authenticate(token).await?,
     };
-    let caller = Caller { address, ..caller };
+    let caller = Caller { address, span, ..caller };
     let action = action.ok_or_else(|| ApiError::NotFound("there is no such method".to_owned()))?;
     caller.check(action)?;
     // With these, an admin can always mend a quota that is too small.

@@ -28,6 +28,7 @@ use crate::room::{OnTheWay, Room};
 use crate::shares::FairShares;
 use crate::start_command::look_up;
 use crate::tenant_turns::TenantTurns;
+use crate::traces::Traces;
 use crate::wake::Wake;
 use crate::watchers::Watchers;
 
@@ -87,6 +88,8 @@ pub(crate) struct Node {
     /// Turns of starts and signals while several tenants are active.
     pub(crate) request_turns: TenantTurns,
     pub(crate) metrics: Arc<Metrics>,
+    /// Where spans go; none if none are exported.
+    pub(crate) traces: Option<Arc<Traces>>,
     pub(crate) liveness: Arc<Liveness>,
     /// Turns of counts.
     pub(crate) count_turns: TenantTurns,
@@ -99,6 +102,7 @@ impl Node {
         let Env { store, programs, web, runtime } = env;
         let clock = Arc::new(Clock::new(runtime.clone()));
         let metrics = Arc::new(Metrics::new(&store.metrics(), &programs.metrics()));
+        let traces = config.traces.clone().map(|settings| Traces::new(settings, &runtime, &metrics));
         let lease = Arc::new(LeaseKeeper::new(clock.clone(), metrics.clone()));
         let (watchers, wake) = (Watchers::default(), Arc::new(Wake::new()));
         let liveness = Liveness::new(runtime.clone());
@@ -159,6 +163,7 @@ impl Node {
             write_turns: TenantTurns::new(WRITES_AT_ONCE),
             request_turns: TenantTurns::new(REQUESTS_AT_ONCE),
             metrics,
+            traces,
             liveness,
             count_turns: TenantTurns::new(COUNTS_AT_ONCE),
             bulk_news: Notify::new(),

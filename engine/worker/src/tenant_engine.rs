@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cerebelum_history::{AsOf, Digest, Event, ExecutionId, Json, Position, Timeline};
+use cerebelum_history::{AsOf, CallerSpan, Digest, Event, ExecutionId, Json, Position, Timeline};
 use cerebelum_sandbox::{InspectError, WorkflowInfo};
 use cerebelum_store::{
     Act, Actor, ApprovalFilter, Component, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId, Upload,
@@ -41,6 +41,8 @@ pub struct TenantEngine {
     pub(crate) tenant: TenantId,
     pub(crate) actor: Arc<Actor>,
     pub(crate) role: Role,
+    /// The span from which the caller's request came.
+    pub(crate) span: Option<Arc<CallerSpan>>,
 }
 
 impl TenantEngine {

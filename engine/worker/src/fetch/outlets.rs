@@ -187,12 +187,12 @@ impl Outlet {
     pub(super) async fn fetch(
         &self,
         request: HttpRequest,
-        (key, grants): (&str, &crate::env::Grants),
+        (headers, grants): (&crate::env::HostHeaders, &crate::env::Grants),
         room: &mut Room,
     ) -> Result<HttpResponse, Failure> {
         let timeout = request.timeout_ms.map_or(TOTAL, Duration::from_millis).min(TOTAL);
         let named = available::named(&request);
-        let request = outgoing::prepare(request, key, grants, (&self.permits, &self.secrets))?;
+        let request = outgoing::prepare(request, headers, grants, (&self.permits, &self.secrets))?;
         let echoes = self.secrets.echoes(&named);
         let mut until = Until { deadline: Instant::now() + timeout, timeout };
         let exchange = async {
