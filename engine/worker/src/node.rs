@@ -102,7 +102,6 @@ impl Node {
         let Env { store, programs, web, runtime } = env;
         let clock = Arc::new(Clock::new(runtime.clone()));
         let metrics = Arc::new(Metrics::new(&store.metrics(), &programs.metrics()));
-        let traces = config.traces.clone().map(|settings| Traces::new(settings, &runtime, &metrics));
         let lease = Arc::new(LeaseKeeper::new(clock.clone(), metrics.clone()));
         let (watchers, wake) = (Watchers::default(), Arc::new(Wake::new()));
         let liveness = Liveness::new(runtime.clone());
@@ -139,6 +138,7 @@ impl Node {
             exchanges: Arc::default(),
         });
         Arc::new(Self {
+            traces: config.traces.clone().map(|settings| Traces::new(settings, &runtime, &metrics)),
             directory: Directory::new(&liveness, store.clone(), programs.clone()),
             room: Room::new(ledger.bytes_max()),
             bytes_ahead: Arc::default(),
@@ -163,7 +163,6 @@ impl Node {
             write_turns: TenantTurns::new(WRITES_AT_ONCE),
             request_turns: TenantTurns::new(REQUESTS_AT_ONCE),
             metrics,
-            traces,
             liveness,
             count_turns: TenantTurns::new(COUNTS_AT_ONCE),
             bulk_news: Notify::new(),
