@@ -180,9 +180,7 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         Interface::Pages => Ok(session::token(request.headers(), origins)),
         _ => token(request.headers()),
     };
-    // The pages are for people, whose browser has no trace.
-    let span = Some(request.headers()).filter(|_| interface != Interface::Pages).and_then(caller_span);
-    let checked = check(&engine, (token, address, span), action).await.and_then(|access| {
+    let checked = check(&engine, (token, address), action).await.and_then(|access| {
         connection.map_or(Ok(()), |connection| connection.belongs_to(access.caller.tenant)).map(|()| access)
     });
     let uri = request.uri().clone();
@@ -190,7 +188,10 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         engine.log_refusal(address, uri.path(), refused);
     }
     match checked {
-        Ok(access) => {
+        Ok(mut access) => {
+            // The pages are for people, whose browser has no trace.
+            access.caller.span =
+                Some(request.headers()).filter(|_| interface != Interface::Pages).and_then(caller_span);
             let tenant = access.caller.tenant;
             request.extensions_mut().insert(access);
             let answer = engine.fair(tenant, next.run(request)).await;
@@ -233,7 +234,7 @@ fn refuse(interface: Interface, refused: ApiError, request: &Request) -> Respons
 
 async fn check(
     engine: &Engine,
-    (token, address, span): (Result<Option<&str>, ApiError>, Option<IpAddr>, Option<Arc<CallerSpan>>),
+    (token, address): (Result<Option<&str>, ApiError>, Option<IpAddr>),
     action: Option<Action>,
 ) -> Result<Access, ApiError> {
     let token = token?;
@@ -241,7 +242,7 @@ async fn check(
         Some(Action::Metrics) => engine.authenticate_for_metrics(token).await?,
         _ => engine.authenticate(token).await?,
     };
-    let caller = Caller { address, span, ..caller };
+    let caller = Caller { address, ..caller };
     let action = action.ok_or_else(|| ApiError::NotFound("there is no such method".to_owned()))?;
     caller.check(action)?;
     // With these, an admin can always mend a quota that is too small.

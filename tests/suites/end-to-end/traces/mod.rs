@@ -299,7 +299,7 @@ fn a_long_history_goes_on_in_a_new_trace(database: Database) {
             let parent = found.get(&span.parent_span_id);
             span.parent_span_id.is_empty() || parent.is_some_and(|parent| parent.trace_id == span.trace_id)
         };
-        assert!(inside.iter().all(|span| is_there(span)), "a span without its parent");
+        assert!(inside.iter().all(is_there), "a span without its parent");
     }
     assert!(spans.iter().all(|span| span.trace_id == first || span.trace_id == second));
     let steps: BTreeSet<String> = spans
