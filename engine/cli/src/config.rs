@@ -13,9 +13,13 @@ use serde::Deserialize;
 use crate::args::Cli;
 use crate::durations::Span;
 use crate::exit::{CliError, Outcome};
+use crate::traces;
 
 /// Variables with this prefix hold secrets.
 const SECRET_PREFIX: &str = "CEREBELUM_SECRET_";
+
+/// After a wait this long, a trace is no longer of use to those who look at it.
+const TRACE_SEGMENT_AFTER: Duration = Duration::from_secs(600);
 
 /// How the engine's own log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -99,6 +103,9 @@ pub(crate) struct Settings {
     /// How the engine's log on stderr is written; RUST_LOG says how much [default: text]
     #[arg(long, value_name = "FORMAT", env = "CEREBELUM_LOG_FORMAT", hide_env_values = true)]
     log_format: Option<LogFormat>,
+    /// A wait of at least this long begins a new trace; OTEL_EXPORTER_OTLP_ENDPOINT says where spans go [default: 10m]
+    #[arg(long, value_name = "D", env = "CEREBELUM_TRACE_SEGMENT_AFTER", hide_env_values = true)]
+    trace_segment_after: Option<Span>,
     #[arg(skip)]
     secrets: BTreeMap<String, String>,
 }
@@ -108,6 +115,7 @@ pub(crate) struct Effective {
     pub(crate) engine: Config,
     pub(crate) listen: Listen,
     pub(crate) log_format: LogFormat,
+    trace_segment_after: Duration,
     /// The file from which the keys for secrets were read.
     secrets_key: Option<PathBuf>,
 }
@@ -138,8 +146,13 @@ pub(crate) fn effective(
     engine.run_ahead_events_max =
         flags.run_ahead_events_max.or(below.run_ahead_events_max).unwrap_or(engine.run_ahead_events_max);
     engine.secrets = below.secrets;
-    let secrets = variables.filter_map(|(name, value)| Some((name.strip_prefix(SECRET_PREFIX)?.to_owned(), value)));
-    engine.secrets.extend(secrets);
+    let variables: BTreeMap<String, String> = variables.collect();
+    let secret =
+        |(name, value): (&String, &String)| Some((name.strip_prefix(SECRET_PREFIX)?.to_owned(), value.clone()));
+    engine.secrets.extend(variables.iter().filter_map(secret));
+    let mut trace_segment_after = TRACE_SEGMENT_AFTER;
+    set_span(&mut trace_segment_after, flags.trace_segment_after, below.trace_segment_after);
+    engine.traces = traces::settings(&variables, trace_segment_after).map_err(CliError::usage)?;
     let secrets_key = flags.secrets_key.or(below.secrets_key);
     engine.secrets_keys = secrets_key.as_deref().map(read_keys).transpose()?.unwrap_or_default();
     engine.check().map_err(CliError::usage)?;
@@ -151,6 +164,7 @@ pub(crate) fn effective(
         engine,
         listen: Listen { address, reach },
         log_format: flags.log_format.or(below.log_format).unwrap_or(LogFormat::Text),
+        trace_segment_after,
         secrets_key,
     })
 }
@@ -209,7 +223,7 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 20] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 21] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
@@ -242,6 +256,7 @@ impl Effective {
             ("run_ahead_events_max", number(engine.run_ahead_events_max)),
             ("lease", span(engine.lease)),
             ("log_format", format.map(toml::Value::String)),
+            ("trace_segment_after", span(self.trace_segment_after)),
         ]
     }
 }

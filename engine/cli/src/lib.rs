@@ -16,6 +16,7 @@ mod out;
 mod project;
 mod reference;
 mod render;
+mod traces;
 mod values;
 mod verbs;
 

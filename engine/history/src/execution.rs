@@ -32,7 +32,7 @@ use crate::journal::Journal;
 use crate::open::OpenCall;
 use crate::{
     CallName, Digest, ExecutionId, Failure, Json, Position, ReopenMode, Scope, Seed, Status, StepOptions, Timestamp,
-    planted,
+    TraceRecord, planted,
 };
 
 /// The size of the history is written beside it each time that it has changed by this many bytes.
@@ -275,6 +275,14 @@ impl Execution {
     #[must_use]
     pub fn options(&self) -> &ExecutionOptions {
         &self.options
+    }
+
+    /// Replaces what is kept of the trace. It is written with the next changes, and no rule depends on it.
+    pub fn set_trace(&mut self, trace: TraceRecord) {
+        match &mut self.options.trace {
+            Some(kept) => **kept = trace,
+            none => *none = Some(Box::new(trace)),
+        }
     }
 
     /// The attributes.

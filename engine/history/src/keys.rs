@@ -1,5 +1,7 @@
 //! Idempotency keys and random seeds (L3): functions of the recorded seed and of names, never of positions.
 
+use std::fmt;
+
 use crate::{CallName, ExecutionId, Scope};
 
 /// The secret from which all keys and random numbers of an execution derive. It is never shown.
@@ -41,6 +43,24 @@ impl Seed {
         Self(*blake3::keyed_hash(&self.0, names.as_bytes()).as_bytes())
     }
 
+    /// The id of a trace of a run. A run has several when it waits for long or does much.
+    #[must_use]
+    pub fn trace_id(&self, run: u32, segment: u32) -> [u8; 16] {
+        self.first_bytes(&format!("trace {run} {segment}"))
+    }
+
+    /// The id of a run's span with this name.
+    #[must_use]
+    pub fn span_id(&self, run: u32, name: fmt::Arguments<'_>) -> [u8; 8] {
+        self.first_bytes(&format!("span {run} {name}"))
+    }
+
+    fn first_bytes<const BYTES: usize>(&self, of: &str) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        bytes.copy_from_slice(&blake3::keyed_hash(&self.0, of.as_bytes()).as_bytes()[..BYTES]);
+        bytes
+    }
+
     fn key(&self, of: &str) -> String {
         blake3::keyed_hash(&self.0, of.as_bytes()).to_hex()[..32].to_owned()
     }
@@ -59,6 +79,15 @@ mod tests {
         assert_eq!(distinct.len(), keys.len());
         assert_eq!(key(1, "3.1", 2), key(1, "3.1", 2));
         assert_eq!(keys[0].len(), 32);
+        let ids = [
+            (seed.trace_id(1, 0), seed.span_id(1, format_args!("end 0"))),
+            (seed.trace_id(1, 1), seed.span_id(1, format_args!("end 1"))),
+            (seed.trace_id(2, 0), seed.span_id(2, format_args!("end 0"))),
+            (Seed([8; 32]).trace_id(1, 0), Seed([8; 32]).span_id(1, format_args!("end 0"))),
+        ];
+        let traces: std::collections::HashSet<_> = ids.iter().map(|(trace, _)| trace).collect();
+        let spans: std::collections::HashSet<_> = ids.iter().map(|(_, span)| span).collect();
+        assert_eq!((traces.len(), spans.len(), seed.trace_id(1, 0)), (ids.len(), ids.len(), ids[0].0));
         let (id, other): (ExecutionId, ExecutionId) = ("e".parse().unwrap(), "f".parse().unwrap());
         let call = |scope: &str, ordinal| CallName { scope: Scope::from_text(scope), ordinal };
         let child = |run, scope: &str, ordinal| seed.child(run, &call(scope, ordinal), &id).0;

@@ -24,6 +24,7 @@ mod shown;
 mod size;
 mod status;
 mod timeline;
+mod trace;
 mod value;
 mod verb;
 
@@ -58,5 +59,6 @@ pub use poll::PollPolicy;
 pub use reopening::{ReopenMode, Reopening, failed_call, reopening};
 pub use status::{Status, StepLine, UnknownStatus, Waiting, steps, waiting_on};
 pub use timeline::{Bar, BarEnd, Lane, Timeline};
+pub use trace::{CallerSpan, InvalidTraceparent, SpanContext, TRACE_STATE_BYTES_MAX, TraceRecord};
 pub use value::{InvalidJson, Json};
 pub use verb::{Resumption, Verb, check_inbox};

@@ -9,7 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use cerebelum_worker::{Action, ApiError, Caller, Engine};
+use cerebelum_worker::{Action, ApiError, Caller, CallerSpan, Engine};
 use http_body_util::Limited;
 
 use crate::convert::refusal;
@@ -100,7 +100,7 @@ impl Access {
         if caller.tenant != self.caller.tenant || caller.token != self.caller.token {
             return Err(tonic::Status::unauthenticated("the token came after the request: ask again"));
         }
-        Ok(Caller { address: self.caller.address, ..caller })
+        Ok(Caller { address: self.caller.address, span: self.caller.span.clone(), ..caller })
     }
 
     /// Resolves when the token is refused: it was revoked or has expired since, or its tenant was suspended.
@@ -190,7 +190,10 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         engine.log_refusal(address, uri.path(), refused);
     }
     let mut answer = match checked {
-        Ok(access) => {
+        Ok(mut access) => {
+            // The pages are for people, whose browser has no trace.
+            access.caller.span =
+                Some(request.headers()).filter(|_| interface != Interface::Pages).and_then(caller_span);
             let tenant = access.caller.tenant;
             request.extensions_mut().insert(access);
             let answer = engine.fair(tenant, next.run(request)).await;
@@ -203,6 +206,16 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
     };
     kinds::explain(answer.headers_mut());
     answer
+}
+
+/// The span from which a request came, if it says so.
+fn caller_span(headers: &HeaderMap) -> Option<Arc<CallerSpan>> {
+    let mut parents = headers.get_all("traceparent").iter();
+    // With two of them it is not known which is meant.
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    let states: Option<Vec<&str>> = headers.get_all("tracestate").iter().map(|state| state.to_str().ok()).collect();
+    let state = states.filter(|states| !states.is_empty()).map(|states| states.join(","));
+    CallerSpan::of(parent.to_str().ok()?, state.as_deref()).map(Arc::new)
 }
 
 /// The answer to a request that is not let in.

@@ -64,10 +64,11 @@ impl Activation {
     /// An execution in memory, with the memory that it holds. Its guests are started when they are needed.
     pub(crate) fn new(
         node: &Arc<Node>,
-        log: ExecutionLog,
+        mut log: ExecutionLog,
         (execution, held): (Execution, Held),
         nudge: &Arc<Notify>,
     ) -> Self {
+        log.tracer = node.traces.as_ref().and_then(|traces| traces.follow(&log.row, &execution, node.clock.now()));
         let of = (&log.row.key, log.row.workflow.clone());
         Self {
             guests: Guests::new(node.guest_host.clone(), of, held.account().clone()),
@@ -141,6 +142,7 @@ impl Activation {
             if stored.len() > usize::from(scope.is_root()) {
                 let reason = if was_evicted { REPLAY_EVICTED } else { REPLAY_LOADED };
                 self.node.metrics.guests.replays.at(reason).inc();
+                self.log.tracer.iter_mut().for_each(|tracer| tracer.replays(stored.len()));
                 crate::fail::point("replaying");
             }
             let stored: Vec<(Position, &Event)> = stored.iter().map(|(position, event)| (*position, event)).collect();
@@ -179,7 +181,8 @@ impl Activation {
                     let digest = self.execution.component(&call.scope);
                     let grants = self.node.directory.grants(self.log.key().tenant, digest).await?;
                     let sender = Sender { key: self.log.key().clone(), scope: call.scope.clone() };
-                    let effect = Effect { request, key, grants, sender };
+                    let (span, headers) = self.log.span_of_request(&self.execution, &call, (&request, key));
+                    let effect = Effect { request, headers, grants, sender, span };
                     self.requests.send((call, opened), effect, lsn);
                 }
             }
@@ -230,7 +233,8 @@ impl Activation {
                 self.make_room(displaced.into_iter().collect());
             }
             Wakeup::Fetched(answer) => {
-                self.requests.take_answer(answer, &mut self.execution, self.node.clock.moment())?;
+                let span = self.requests.take_answer(answer, &mut self.execution, self.node.clock.moment())?;
+                self.log.answered(span);
             }
             Wakeup::Committed(answer) => return self.committed(answer).await,
             Wakeup::Nudged => self.read_inbox().await?,

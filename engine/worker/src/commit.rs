@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{Execution, Position, planted};
+use cerebelum_history::{CallName, Changes, Execution, HttpRequest, Position, planted};
 use cerebelum_store::{Act, Command, ExecutionKey, ExecutionRow, InboxCursor, Incarnation};
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -11,11 +11,13 @@ use tokio::sync::oneshot;
 use crate::activation_error::{ActivationError, Exit};
 use crate::appender::{Appended, CLAIM_LOST};
 use crate::batch::{BatchBuilder, parking};
+use crate::env::HostHeaders;
 use crate::guests::Guests;
 use crate::metrics::BatchTally;
 use crate::node::Node;
 use crate::stored_history::StoredHistory;
 use crate::tenant_turns::TenantTurn;
+use crate::traces::{Span, Tracer};
 
 /// How long changes that nothing waits for are held back while guests move, so that further changes share the same
 /// commit.
@@ -43,6 +45,16 @@ pub(crate) struct InFlight {
     pub(crate) continues: bool,
     sent_boot_ms: u64,
     tally: BatchTally,
+    /// The spans that the batch makes, until it is durable.
+    spans: Vec<Span>,
+}
+
+impl InFlight {
+    /// Counts the batch, which is durable, and exports its spans.
+    fn count(&mut self, node: &Node, workflow: &str) {
+        self.tally.count(&node.metrics, workflow);
+        node.traces.iter().for_each(|traces| traces.export(std::mem::take(&mut self.spans)));
+    }
 }
 
 /// What becomes of the claim with a batch.
@@ -64,6 +76,8 @@ pub(crate) struct ExecutionLog {
     in_flight: Option<InFlight>,
     /// Since when changes are held back, by the machine's boot-time clock.
     held_since_ms: Option<u64>,
+    /// Makes spans of what the batches say; none if the execution's are not exported.
+    pub(crate) tracer: Option<Box<Tracer>>,
     /// Set until the first batch of an execution that begins here is durable.
     starting: Option<PendingStart>,
 }
@@ -77,8 +91,8 @@ impl ExecutionLog {
     ) -> Self {
         let stored = if starting.is_some() { Position(0) } else { row.position };
         let history = StoredHistory::new(node.clone(), (row.key.clone(), row.run), stored);
-        let (in_flight, held_since_ms) = (None, None);
-        Self { node, incarnation, row, history, stored, in_flight, held_since_ms, starting }
+        let (in_flight, held_since_ms, tracer) = (None, None, None);
+        Self { node, incarnation, row, history, stored, in_flight, held_since_ms, tracer, starting }
     }
 
     pub(crate) fn key(&self) -> &ExecutionKey {
@@ -125,6 +139,7 @@ impl ExecutionLog {
         let rewritten = self.history.redacted(&changes.valueless, self.stored).await?;
         let positions = (self.stored, execution.position());
         let tally = BatchTally::of(&mut changes, (&self.row, execution.end()), positions);
+        let spans = self.spans_of(execution, &mut changes, releases);
         let chunks = self.history.append(self.stored.next(), &std::mem::take(&mut changes.events));
         let (lsn, position, sent_boot_ms) = (changes.lsn, execution.position(), self.node.clock.boot_ms());
         self.held_since_ms = None;
@@ -151,8 +166,36 @@ impl ExecutionLog {
             due.inspect(|due| node.wake.expect(*due));
             answer
         });
-        self.in_flight = Some(InFlight { answer, lsn, position, releases, continues, sent_boot_ms, tally });
+        self.in_flight = Some(InFlight { answer, lsn, position, releases, continues, sent_boot_ms, tally, spans });
         Ok(())
+    }
+
+    /// The spans of the changes of a batch.
+    fn spans_of(&mut self, execution: &mut Execution, changes: &mut Changes, releases: bool) -> Vec<Span> {
+        match (&mut self.tracer, &self.node.traces) {
+            (Some(tracer), _) => tracer.batch(execution, changes, (releases, self.node.clock.now())),
+            (None, Some(traces)) => traces.failed_end(execution),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// The span of a request that is about to leave, if it has one, and the headers that the host adds.
+    pub(crate) fn span_of_request(
+        &mut self,
+        execution: &Execution,
+        call: &CallName,
+        (request, key): (&HttpRequest, String),
+    ) -> (Option<Box<Span>>, HostHeaders) {
+        let Some(tracer) = &mut self.tracer else { return (None, HostHeaders::of(key)) };
+        let (span, headers) = tracer.request(execution, call, (request, key));
+        (Some(span), headers)
+    }
+
+    /// Adds the span of a request whose answer is part of the next batch.
+    pub(crate) fn answered(&mut self, span: Option<Span>) {
+        if let (Some(tracer), Some(span)) = (&mut self.tracer, span) {
+            tracer.answered(span);
+        }
     }
 
     /// The answer to the batch in flight; never returns when there is none.
@@ -187,12 +230,15 @@ impl ExecutionLog {
     ) -> Result<(InFlight, InboxCursor), ActivationError> {
         // If the first batch was not written, the execution cannot begin here any more: its changes are gone.
         let (batch, starting) = (self.in_flight.take(), self.starting.take());
-        let (Some(answer), Some(batch)) = (answer, batch) else { return Err(ActivationError::ClaimLost) };
+        let (Some(answer), Some(mut batch)) = (answer, batch) else { return Err(ActivationError::ClaimLost) };
         let newest = answer?;
-        batch.tally.count(&self.node.metrics, &self.row.workflow);
+        batch.count(&self.node, &self.row.workflow);
         if let Some(starting) = starting {
             crate::fail::point("start-sent");
             self.node.metrics.executions.workflows.of(&self.row.workflow).started.inc();
+            if let (Some(tracer), Some(traces)) = (&self.tracer, &self.node.traces) {
+                traces.export(vec![tracer.started(&self.row, self.node.clock.now())]);
+            }
             // The caller may be gone.
             let _ = starting.stored.send(Ack);
         }
@@ -250,10 +296,10 @@ impl ExecutionLog {
 
     /// Before memory is rebuilt, waits for the batch in flight, which may give the claim back.
     async fn settle(&mut self, error: ActivationError) -> Result<Exit, ActivationError> {
-        let Some(batch) = self.in_flight.take() else { return Err(error) };
-        match batch.answer.await {
+        let Some(mut batch) = self.in_flight.take() else { return Err(error) };
+        match (&mut batch.answer).await {
             Some(Ok(_)) if batch.releases => {
-                batch.tally.count(&self.node.metrics, &self.row.workflow);
+                batch.count(&self.node, &self.row.workflow);
                 Ok(Exit::ReleasedWithWork)
             }
             Some(Err(CLAIM_LOST)) | None => Err(ActivationError::ClaimLost),
@@ -263,10 +309,10 @@ impl ExecutionLog {
 
     /// Parks the execution for a person. Nothing is lost: calls that were not durable are made again.
     async fn park(&mut self, reason: String) -> Result<Exit, ActivationError> {
-        if let Some(batch) = self.in_flight.take() {
-            match batch.answer.await {
+        if let Some(mut batch) = self.in_flight.take() {
+            match (&mut batch.answer).await {
                 Some(Ok(_)) => {
-                    batch.tally.count(&self.node.metrics, &self.row.workflow);
+                    batch.count(&self.node, &self.row.workflow);
                     self.stored = batch.position;
                 }
                 _ => return Err(ActivationError::Conflict),

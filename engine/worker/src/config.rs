@@ -6,6 +6,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::traces::TraceSettings;
 use crate::vault::SecretsKey;
 
 /// The shortest lease. A lease is renewed every third of its duration, and an effect leaves only while more than a
@@ -64,6 +65,8 @@ pub struct Config {
     /// Versions of components that were replaced longer ago than this and that no execution can need any more are
     /// removed.
     pub keep_components: Duration,
+    /// Where spans of executions go; none exports none.
+    pub traces: Option<TraceSettings>,
 }
 
 impl Config {
@@ -96,6 +99,7 @@ impl Config {
             keep_ended: None,
             keep_audit: Duration::from_secs(90 * 86_400),
             keep_components: Duration::from_secs(30 * 86_400),
+            traces: None,
         }
     }
 

@@ -10,11 +10,12 @@ use cerebelum_store::Incarnation;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::egress_log::{Outgoing, Sender};
-use crate::env::{HttpClient, Room, Runtime};
+use crate::env::{HostHeaders, HttpClient, Room, Runtime};
 use crate::fetch::{AnswerMemory, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 use crate::grants::Grants;
 use crate::lease::LeaseKeeper;
 use crate::metrics::{InFlight, Metrics};
+use crate::traces::Span;
 
 /// How many requests of one execution may be outside the engine at once. Further ones wait for their turn.
 const REQUESTS_OUTSIDE_MAX: usize = 20;
@@ -36,12 +37,14 @@ pub(crate) struct Door {
 pub(crate) struct Effect {
     /// The request.
     pub(crate) request: HttpRequest,
-    /// Its default `Idempotency-Key`.
-    pub(crate) key: String,
+    /// The headers that the host adds.
+    pub(crate) headers: HostHeaders,
     /// The hosts and secrets that the component asks for and was granted.
     pub(crate) grants: Grants,
     /// The step that sends it.
     pub(crate) sender: Sender,
+    /// Its span, which is completed with the answer.
+    pub(crate) span: Option<Box<Span>>,
 }
 
 /// Counts the requests of an activation by their progress.
@@ -107,6 +110,8 @@ impl Way {
 /// An answer, and the resources that it holds until it is durable.
 pub(crate) struct Arrived {
     pub(crate) result: Result<HttpResponse, Failure>,
+    /// How long the request was outside.
+    pub(crate) took: Duration,
     /// None when there is nothing to count.
     pub(crate) held: Option<AnswerHold>,
 }
@@ -268,7 +273,7 @@ pub(crate) async fn leave(
     let (in_flight, began) = (InFlight::new(&door.metrics.outside.fetches_in_flight), door.runtime.poll_clock());
     let mut room = memory.room();
     let outgoing = Outgoing::new(effect.sender, &effect.request);
-    let result = door.web.fetch(effect.request, &effect.key, &effect.grants, &mut room).await;
+    let result = door.web.fetch(effect.request, &effect.headers, &effect.grants, &mut room).await;
     drop(in_flight);
     door.metrics.outside.fetched(result.as_ref().map(|answer| answer.status).map_err(|failure| &*failure.kind));
     let took = began.map(|began| began.elapsed());
@@ -276,5 +281,9 @@ pub(crate) async fn leave(
     outgoing.log(&result, took);
     crate::fail::point("effect-sent");
     drop(turn);
-    Some(Arrived { result, held: Some(AnswerHold { _room: room, _exchange: exchange }) })
+    Some(Arrived {
+        result,
+        took: took.unwrap_or_default(),
+        held: Some(AnswerHold { _room: room, _exchange: exchange }),
+    })
 }

@@ -129,8 +129,13 @@ impl Engine {
             tenant: TenantId::DEFAULT,
             actor: Arc::default(),
             role: Role::Admin,
+            span: None,
         };
         running.push(runtime.run(supervisor.clone().keep("bulk", move || crate::bulk::keep_working(bulk.clone()))));
+        if let Some(traces) = node.traces.clone() {
+            let exporting = move || traces.clone().keep_exporting();
+            running.push(runtime.run(supervisor.clone().keep_dispensable("traces", exporting)));
+        }
         let running = Arc::new(tokio::sync::Mutex::new(running));
         let identities = Arc::default();
         Ok(Self { node, scheduler, checker, identities, vault, supervisor, running, _name: Arc::new(name) })
@@ -153,6 +158,9 @@ impl Engine {
             if self.node.runtime.within(self.node.config.drain, ended).await.is_none() {
                 tracing::warn!("the database did not confirm the end of the lease");
             }
+        }
+        if let Some(traces) = &self.node.traces {
+            traces.flush().await;
         }
         self.node.programs.kept().await;
     }
@@ -234,6 +242,7 @@ impl Engine {
             tenant: caller.tenant,
             actor: caller.actor(),
             role: caller.role,
+            span: caller.span.clone(),
         }
     }
 }

@@ -32,6 +32,25 @@ pub struct Env {
     pub runtime: Arc<dyn Runtime>,
 }
 
+/// Headers that the host adds to a request, unless the guest's request has them.
+#[derive(Debug, Clone)]
+pub struct HostHeaders {
+    /// `Idempotency-Key`.
+    pub key: String,
+    /// `traceparent`, if the execution's spans are exported.
+    pub traceparent: Option<String>,
+    /// `tracestate`, which belongs to the `traceparent`.
+    pub tracestate: Option<String>,
+}
+
+impl HostHeaders {
+    /// The headers of a request that is part of no trace.
+    #[must_use]
+    pub fn of(key: impl Into<String>) -> Self {
+        Self { key: key.into(), traceparent: None, tracestate: None }
+    }
+}
+
 /// A future answer to an HTTP request.
 pub type Fetching<'a> = BoxFuture<'a, Result<HttpResponse, Failure>>;
 
@@ -92,9 +111,15 @@ pub trait HttpClient: Send + Sync {
     fn is_prepared(&self, _: &Grants) -> bool {
         true
     }
-    /// Sends a request with this default `Idempotency-Key`, as far as grants allow. `room` counts the answer's memory
-    /// before it is read.
-    fn fetch<'a>(&'a self, request: HttpRequest, key: &'a str, grants: &'a Grants, room: &'a mut Room) -> Fetching<'a>;
+    /// Sends a request with these headers of the host, as far as grants allow. `room` counts the answer's memory before it
+    /// is read.
+    fn fetch<'a>(
+        &'a self,
+        request: HttpRequest,
+        headers: &'a HostHeaders,
+        grants: &'a Grants,
+        room: &'a mut Room,
+    ) -> Fetching<'a>;
 }
 
 /// Provides time, random numbers and tasks.

@@ -22,7 +22,7 @@ use hyper_util::client::legacy::Error;
 use tokio::time::Instant;
 
 use crate::Config;
-use crate::env::HttpClient;
+use crate::env::{HostHeaders, HttpClient};
 use crate::grants::Grants;
 use budget::Budget;
 use outlets::Outlets;
@@ -58,11 +58,11 @@ impl HttpClient for Fetcher {
     fn fetch<'a>(
         &'a self,
         request: HttpRequest,
-        key: &'a str,
+        headers: &'a HostHeaders,
         grants: &'a Grants,
         room: &'a mut Room,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {
-        Box::pin(async move { self.outlets.of(grants.tenant).await.fetch(request, (key, grants), room).await })
+        Box::pin(async move { self.outlets.of(grants.tenant).await.fetch(request, (headers, grants), room).await })
     }
 }
 

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cerebelum_history::{Digest, Timestamp};
+use cerebelum_history::{CallerSpan, Digest, Timestamp};
 use cerebelum_store::{Actor, TenantId, Token};
 use tokio::sync::Semaphore;
 
@@ -139,6 +139,8 @@ pub struct Caller {
     pub token: Option<String>,
     /// The address from which the request came, as far as the engine knows it.
     pub address: Option<IpAddr>,
+    /// The span from which the request came.
+    pub span: Option<Arc<CallerSpan>>,
 }
 
 impl Caller {
@@ -146,7 +148,8 @@ impl Caller {
     #[must_use]
     pub fn of_open_engine() -> Self {
         let tenant_name = "default".to_owned();
-        Self { tenant: TenantId::DEFAULT, tenant_name, role: Role::Admin, name: None, token: None, address: None }
+        let (name, token, address, span) = (None, None, None, None);
+        Self { tenant: TenantId::DEFAULT, tenant_name, role: Role::Admin, name, token, address, span }
     }
 
     /// The caller as the audit names it.
@@ -400,6 +403,7 @@ impl Engine {
             name: Some(token.name),
             token: Some(token.id.clone()),
             address: None,
+            span: None,
         };
         let mut known = self.identities.known();
         if known.len() >= REMEMBERED_MAX {

@@ -237,6 +237,7 @@ impl Engine {
             tenant,
             actor: Arc::new(actor),
             role: Role::Approver,
+            span: None,
         };
         engine.answer(question, Author { by: &link.name, note, link: Some(digest) }, decision).await
     }

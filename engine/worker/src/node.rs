@@ -28,6 +28,7 @@ use crate::room::{OnTheWay, Room};
 use crate::shares::FairShares;
 use crate::start_command::look_up;
 use crate::tenant_turns::TenantTurns;
+use crate::traces::Traces;
 use crate::wake::Wake;
 use crate::watchers::Watchers;
 
@@ -87,6 +88,8 @@ pub(crate) struct Node {
     /// Turns of starts and signals while several tenants are active.
     pub(crate) request_turns: TenantTurns,
     pub(crate) metrics: Arc<Metrics>,
+    /// Where spans go; none if none are exported.
+    pub(crate) traces: Option<Arc<Traces>>,
     pub(crate) liveness: Arc<Liveness>,
     /// Turns of counts.
     pub(crate) count_turns: TenantTurns,
@@ -135,6 +138,7 @@ impl Node {
             exchanges: Arc::default(),
         });
         Arc::new(Self {
+            traces: config.traces.clone().map(|settings| Traces::new(settings, &runtime, &metrics)),
             directory: Directory::new(&liveness, store.clone(), programs.clone()),
             room: Room::new(ledger.bytes_max()),
             bytes_ahead: Arc::default(),

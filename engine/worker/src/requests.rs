@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cerebelum_history::{CallName, Execution, Failure, Moment, Scope, kind, planted};
 use cerebelum_store::Incarnation;
@@ -12,6 +13,7 @@ use futures::{FutureExt, StreamExt};
 
 use crate::activation_error::ActivationError;
 use crate::effects::{AnswerHold, Arrived, Counts, Door, Doorway, Effect, Way, leave};
+use crate::traces::Span;
 
 /// A call, which of the calls under that name it is, and its answer; none when the lease ended before the request could
 /// leave.
@@ -23,6 +25,7 @@ struct OpenFetch {
     opened: u64,
     wanted: AbortHandle,
     way: Arc<Way>,
+    span: Option<Box<Span>>,
 }
 
 /// The requests of one activation.
@@ -59,10 +62,10 @@ impl Requests {
     }
 
     /// Sends the request of a call through [`leave`], which waits until everything up to `lsn` is durable.
-    pub(crate) fn send(&mut self, (call, opened): (CallName, u64), effect: Effect, lsn: u64) {
+    pub(crate) fn send(&mut self, (call, opened): (CallName, u64), mut effect: Effect, lsn: u64) {
         let (wanted, registration) = AbortHandle::new_pair();
         let way = Way::new(&self.counts);
-        self.open.insert(call.clone(), OpenFetch { opened, wanted, way: way.clone() });
+        self.open.insert(call.clone(), OpenFetch { opened, wanted, way: way.clone(), span: effect.span.take() });
         let leaving =
             AssertUnwindSafe(leave((self.door.clone(), self.incarnation), (self.doorway.clone(), lsn), way, effect))
                 .catch_unwind();
@@ -83,23 +86,26 @@ impl Requests {
     }
 
     /// Records the answer to a call, unless the call was made again or closed since: then no step waits for the answer.
+    /// Returns the request's span, if its execution has any.
     pub(crate) fn take_answer(
         &mut self,
         (call, opened, arrived): FetchAnswer,
         execution: &mut Execution,
         now: Moment,
-    ) -> Result<(), ActivationError> {
-        let Arrived { result, held } = arrived.ok_or(ActivationError::ClaimLost)?;
+    ) -> Result<Option<Span>, ActivationError> {
+        let Arrived { result, took, held } = arrived.ok_or(ActivationError::ClaimLost)?;
         if self.has(&call, opened)
             && let Some(fetch) = self.open.remove(&call)
         {
             // A request that failed because of a bug may never have left.
             fetch.way.leave();
+            let span = fetch.span.and_then(|span| span.answered(&result, (took, now.at)));
             execution.fetched(&call, result, now);
             // From the next commit on the rest of the answer is part of the execution's own memory.
             self.arrived.extend(held.map(|held| (execution.lsn(), held)));
+            return Ok(span);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Holds requests back during a pause, and withdraws requests whose call is closed: no scope waits for their
@@ -148,5 +154,5 @@ impl Requests {
 fn panicked() -> Arrived {
     let failure =
         Failure::retryable(kind::ENGINE_FAILURE, "the engine failed while it performed this call: see its log");
-    Arrived { result: Err(failure), held: None }
+    Arrived { result: Err(failure), took: Duration::ZERO, held: None }
 }

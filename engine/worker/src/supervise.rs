@@ -36,21 +36,36 @@ impl Supervisor {
     pub(crate) async fn keep<F: Future<Output = ()> + Send>(self, task: &'static str, begin: impl Fn() -> F + Send) {
         let mut ends_ms: Vec<u64> = Vec::new();
         loop {
-            let ended = AssertUnwindSafe(async { begin().await }).catch_unwind().await;
+            let why = end_of(begin()).await;
             if planted("core-task-ends") {
                 return;
             }
-            let why = ended.err().map_or_else(|| "it came to its end".to_owned(), |panic| panic_message(&*panic));
             let now_ms = self.runtime.boot_ms();
             ends_ms.retain(|end_ms| now_ms - end_ms < RESTARTS_COUNT_MS);
             ends_ms.push(now_ms);
             if ends_ms.len() >= RESTARTS_MAX {
                 self.broken.send_replace(Some(format!("the core task `{task}` ended again and again: {why}")));
             }
-            tracing::error!(task, why, "a core task ended: it begins again");
-            self.metrics.executions.core_task_restarts.inc();
-            self.runtime.sleep(RESTART_PAUSE).await;
+            self.pause(task, &why).await;
         }
+    }
+
+    /// Runs a task forever that the engine can do without: however often it ends, the engine goes on.
+    pub(crate) async fn keep_dispensable<F: Future<Output = ()> + Send>(
+        self,
+        task: &'static str,
+        begin: impl Fn() -> F + Send,
+    ) {
+        loop {
+            let why = end_of(begin()).await;
+            self.pause(task, &why).await;
+        }
+    }
+
+    async fn pause(&self, task: &'static str, why: &str) {
+        tracing::error!(task, why, "a core task ended: it begins again");
+        self.metrics.executions.core_task_restarts.inc();
+        self.runtime.sleep(RESTART_PAUSE).await;
     }
 
     /// Returns the reason when the engine cannot go on.
@@ -63,6 +78,12 @@ impl Supervisor {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Runs a task and returns why it ended.
+async fn end_of(task: impl Future<Output = ()> + Send) -> String {
+    let ended = AssertUnwindSafe(task).catch_unwind().await;
+    ended.err().map_or_else(|| "it came to its end".to_owned(), |panic| panic_message(&*panic))
 }
 
 /// The message of a panic.

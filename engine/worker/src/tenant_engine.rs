@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{AsOf, Event, ExecutionId, Position, Timeline};
+use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Position, Timeline};
 use cerebelum_sandbox::WorkflowInfo;
 use cerebelum_store::{Act, Actor, ApprovalFilter, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId};
 
@@ -35,6 +35,8 @@ pub struct TenantEngine {
     pub(crate) tenant: TenantId,
     pub(crate) actor: Arc<Actor>,
     pub(crate) role: Role,
+    /// The span from which the caller's request came.
+    pub(crate) span: Option<Arc<CallerSpan>>,
 }
 
 impl TenantEngine {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cerebelum_history::{
-    ExecutionId, ExecutionOptions, Identity, Json, Message, NAME_BYTES_MAX, Timestamp, Verb, check_inbox, planted,
+    ExecutionId, ExecutionOptions, Identity, Json, Message, NAME_BYTES_MAX, Seed, Timestamp, TraceRecord, Verb,
+    check_inbox, planted,
 };
 use cerebelum_store::{Act, Chunk, Command, ExecutionKey, ExecutionRow};
 
@@ -34,7 +35,9 @@ impl TenantEngine {
             None => fresh_id(self.node.runtime.chance()),
         };
         let at = self.node.clock.now();
+        let seed = fresh_seed(&*self.node.runtime);
         let options = ExecutionOptions {
+            trace: self.trace(&seed),
             deadline: request.deadline_ms.map(|deadline| at.plus(deadline)),
             starts_at: (request.delay_ms > 0).then(|| at.plus(request.delay_ms)),
             cancel_grace_ms: found.cancel_grace_ms,
@@ -44,13 +47,7 @@ impl TenantEngine {
         cerebelum_history::check_attributes(&attributes).map_err(ApiError::Invalid)?;
         let command = StartCommand {
             tenant: self.tenant,
-            identity: Identity {
-                id,
-                workflow: found.workflow,
-                digest: found.digest,
-                seed: fresh_seed(&*self.node.runtime),
-                run: 1,
-            },
+            identity: Identity { id, workflow: found.workflow, digest: found.digest, seed, run: 1 },
             input,
             attributes,
             options,
@@ -105,12 +102,20 @@ impl TenantEngine {
         match self.node.store_start(command.rows(at), act).await? {
             None => {
                 took(START_STORED);
+                if let (Some(traces), Some(record)) = (&self.node.traces, &command.options.trace) {
+                    traces.started(&command.identity, record, (at, self.node.clock.now()));
+                }
                 Ok(summary)
             }
             Some((existing, first)) => {
                 started_before(existing, &first.map_err(unavailable)?, (&command.identity.workflow, &command.input))
             }
         }
+    }
+
+    /// The record of the trace of a new execution with this seed, if its spans are exported.
+    fn trace(&self, seed: &Seed) -> Option<Box<TraceRecord>> {
+        self.node.traces.as_ref()?.sample(self.span.as_deref(), seed.trace_id(1, 0))
     }
 
     async fn input(&self, text: &str, found: &ResolvedWorkflow) -> Result<Json, ApiError> {

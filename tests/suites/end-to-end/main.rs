@@ -53,6 +53,7 @@ mod sizes;
 mod sleeping;
 mod tenants;
 mod terminal;
+mod traces;
 mod transport;
 mod two_engines;
 mod values;

@@ -11,8 +11,8 @@ use cerebelum_sandbox::{
     Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox, SandboxMetrics, SandboxUsage,
 };
 use cerebelum_worker::{
-    Caller, ComponentLoader, Config, Engine, Env, Grants, Guest, HttpClient, Program, Room, Runtime, StartRequest,
-    TenantEngine,
+    Caller, ComponentLoader, Config, Engine, Env, Grants, Guest, HostHeaders, HttpClient, Program, Room, Runtime,
+    StartRequest, TenantEngine,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -30,7 +30,7 @@ impl HttpClient for Panicking {
     fn fetch<'a>(
         &'a self,
         _: HttpRequest,
-        _: &'a str,
+        _: &'a HostHeaders,
         _: &'a Grants,
         _: &'a mut Room,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {

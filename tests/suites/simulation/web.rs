@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use cerebelum_history::{CallName, Event, EventData, Failure, HttpRequest, HttpResponse, Position, Timestamp};
-use cerebelum_worker::{Grants, Room};
+use cerebelum_worker::{Grants, HostHeaders, Room};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use test_memory_store::Row;
@@ -57,13 +57,13 @@ impl cerebelum_worker::HttpClient for HttpClient {
     fn fetch<'a>(
         &'a self,
         request: HttpRequest,
-        key: &'a str,
+        headers: &'a HostHeaders,
         _grants: &'a Grants,
         _room: &'a mut Room,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {
         async move {
             let world = self.world.upgrade().expect("the world outlives its nodes");
-            note(&world, self.node, &request, key);
+            note(&world, self.node, &request, &headers.key);
             let slow = world.clockwork.permille(50);
             let latency = if slow { world.clockwork.below(4_000) } else { world.clockwork.below(80) };
             world.clockwork.sleep_ms(latency).await;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{Timestamp, TraceRecord};
 
 /// Options and counters that are kept beside the history.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct ExecutionOptions {
     /// The bytes of log lines that the run has written.
     #[serde(default, skip_serializing_if = "is_none_yet")]
     pub log_bytes: u64,
+    /// What is kept of the execution's trace, if its spans are exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Box<TraceRecord>>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -52,7 +55,8 @@ impl ExecutionOptions {
     /// The options of the next run of a chain, with all that is counted per run set back.
     #[must_use]
     pub fn of_next_run(&self) -> Self {
-        Self { starts_at: None, history_bytes: 0, log_bytes: 0, ..self.clone() }
+        let trace = self.trace.as_ref().map(|trace| Box::new(trace.of_next_run()));
+        Self { starts_at: None, history_bytes: 0, log_bytes: 0, trace, ..self.clone() }
     }
 
     /// Whether the execution was asked to cancel.

@@ -13,6 +13,7 @@ use url::{Position, Url};
 
 use super::available::Available;
 use super::permits::{NotGranted, Permits, asks_for};
+use crate::env::HostHeaders;
 use crate::grants::Grants;
 
 /// The longest method, in bytes.
@@ -90,7 +91,7 @@ impl From<NotGranted> for Failure {
 /// allowed.
 pub(super) fn prepare(
     request: HttpRequest,
-    key: &str,
+    host_headers: &HostHeaders,
     grants: &Grants,
     (permits, secrets): (&Permits, &Available),
 ) -> Result<Request<Full<Bytes>>, Failure> {
@@ -105,7 +106,7 @@ pub(super) fn prepare(
     let uri = template.fill(&granted)?;
     let mut built = Request::new(Full::from(request.body));
     (*built.method_mut(), *built.uri_mut()) = (method, uri);
-    *built.headers_mut() = fill_headers(headers, (&template.url, key), &granted)?;
+    *built.headers_mut() = fill_headers(headers, (&template.url, host_headers), &granted)?;
     Ok(built)
 }
 
@@ -183,10 +184,10 @@ fn headers(asked: &[(String, String)]) -> Result<Vec<(HeaderName, &str)>, Failur
 
 fn fill_headers(
     asked: Vec<(HeaderName, &str)>,
-    (url, key): (&Url, &str),
+    (url, host): (&Url, &HostHeaders),
     secrets: &Secrets<'_>,
 ) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::with_capacity(asked.len() + 2);
+    let mut headers = HeaderMap::with_capacity(asked.len() + 4);
     let mut bytes = 0;
     for (name, template) in asked {
         if name == http::header::HOST {
@@ -210,8 +211,19 @@ fn fill_headers(
         headers.append(name, value);
     }
     if !headers.contains_key("idempotency-key") {
-        let key = key.parse().map_err(|_| invalid("the idempotency key is not allowed in HTTP".to_owned()))?;
+        let key = host.key.parse().map_err(|_| invalid("the idempotency key is not allowed in HTTP".to_owned()))?;
         headers.insert("idempotency-key", key);
+    }
+    if !headers.contains_key("traceparent")
+        && let Some(traceparent) = &host.traceparent
+    {
+        // A `tracestate` belongs to a `traceparent`: a guest that has only the former means another trace.
+        let state = host.tracestate.as_ref().filter(|_| !headers.contains_key("tracestate"));
+        for (name, value) in [("traceparent", Some(traceparent)), ("tracestate", state)] {
+            if let Some(Ok(value)) = value.map(|value| value.parse()) {
+                headers.insert(name, value);
+            }
+        }
     }
     headers.entry(http::header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     Ok(headers)

@@ -194,12 +194,12 @@ impl Outlet {
     pub(super) async fn fetch(
         &self,
         request: HttpRequest,
-        (key, grants): (&str, &Grants),
+        (headers, grants): (&crate::env::HostHeaders, &Grants),
         room: &mut Room,
     ) -> Result<HttpResponse, Failure> {
         let timeout = request.timeout_ms.map_or(TOTAL, Duration::from_millis).min(TOTAL);
         let named = available::named(&request);
-        let request = outgoing::prepare(request, key, grants, (&self.permits, &self.secrets))?;
+        let request = outgoing::prepare(request, headers, grants, (&self.permits, &self.secrets))?;
         if !self.budget.admit(outgoing::size(&request), self.per_minute, Instant::now()) {
             return Err(over_budget(self.per_minute));
         }

@@ -6,7 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::families::{ByWord, counters, gauge, seconds, seconds_by};
+use super::families::{ByWord, counter, counters, gauge, seconds, seconds_by};
 
 const FETCH_SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0];
 const APPROVAL_SECONDS: [f64; 9] = [1.0, 10.0, 60.0, 600.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0, 2_592_000.0];
@@ -37,6 +37,8 @@ pub(crate) struct OutsideMetrics {
     pub(crate) approval_wait: ByWord<Histogram>,
     pub(crate) signals: ByWord<Counter>,
     pub(crate) uploads: ByWord<Counter>,
+    pub(crate) spans_exported: Counter,
+    pub(crate) spans_dropped: Counter,
     pub(crate) runtime_lag: Histogram,
 }
 
@@ -54,6 +56,8 @@ impl OutsideMetrics {
             ),
             signals: counters(registry, ("signals", "Signals that clients sent"), "result", &RESULTS),
             uploads: counters(registry, ("uploads", "Components that clients uploaded"), "result", &RESULTS),
+            spans_exported: counter(registry, "spans_exported", "Spans that the collector has taken"),
+            spans_dropped: counter(registry, "spans_dropped", "Spans that were lost before the collector took them"),
             runtime_lag: seconds(
                 registry,
                 ("runtime_lag", "How much later than planned a task runs whose time has come"),

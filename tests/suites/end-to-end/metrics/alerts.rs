@@ -297,3 +297,21 @@ fn a_log_that_is_not_read_raises_an_alarm() {
     timeline.add(1, scrape(&engine));
     timeline.assert_fires("CerebelumLogLinesLost", before, before + 1);
 }
+
+/// A collector that is away.
+#[test]
+fn spans_that_are_lost_raise_an_alarm() {
+    let mut engine = Engine::start(Database::Sqlite);
+    engine.upload("test-guests");
+    engine.kill();
+    // Nobody listens there: the port is that of a listener that is gone.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    engine.restart_with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://{gone}"))]);
+    let mut timeline = Timeline::default();
+    timeline.add(1, scrape(&engine));
+    let before = timeline.end();
+    assert_eq!(engine.run("sequence", &json!({"steps": 3}))["output"], json!(3));
+    until("spans are lost", || (engine.metric("cerebelum_spans_dropped_total") > 0).then_some(()));
+    timeline.add(1, scrape(&engine));
+    timeline.assert_fires("CerebelumSpansDropped", before, before + 1);
+}

@@ -18,6 +18,10 @@ fn with_headers(headers: &[(&str, &str)]) -> HttpRequest {
 }
 
 fn leaving_with(request: HttpRequest, secret: &str) -> Result<Request<Full<Bytes>>, Failure> {
+    leaving_as(request, (secret, &HostHeaders::of("the-key")))
+}
+
+fn leaving_as(request: HttpRequest, (secret, headers): (&str, &HostHeaders)) -> Result<Request<Full<Bytes>>, Failure> {
     let grants = Grants {
         tenant: TenantId::DEFAULT,
         hosts: vec!["api.example.com".into()],
@@ -26,7 +30,7 @@ fn leaving_with(request: HttpRequest, secret: &str) -> Result<Request<Full<Bytes
     };
     let permits = Permits::new(&["*".into()], vec![], None);
     let secrets = BTreeMap::from([("TOKEN".to_owned(), secret.to_owned())]);
-    prepare(request, "the-key", &grants, (&permits, &Available::configured(&secrets)))
+    prepare(request, headers, &grants, (&permits, &Available::configured(&secrets)))
 }
 
 fn leaving(request: HttpRequest) -> Result<Request<Full<Bytes>>, Failure> {
@@ -54,7 +58,7 @@ fn a_tenant_without_the_secret_is_told_how_it_gets_it() {
     let grants = Grants { tenant: TenantId(7), hosts, secrets, are_partial: false };
     let permits = Permits::new(&["*".into()], vec![], None);
     let asked = with_headers(&[("authorization", "{{secret:TOKEN}}")]);
-    let refused = prepare(asked, "the-key", &grants, (&permits, &Available::default())).unwrap_err();
+    let refused = prepare(asked, &HostHeaders::of("the-key"), &grants, (&permits, &Available::default())).unwrap_err();
     assert_eq!(refused.kind, kind::NOT_GRANTED);
     assert!(refused.message.contains("cerebelum secret set") && !refused.message.contains("CEREBELUM"), "{refused}");
 }
@@ -199,6 +203,30 @@ fn the_key_is_the_engines_unless_the_guest_has_one() {
     assert_eq!(leaving(with_headers(&[])).unwrap().headers()["idempotency-key"], "the-key");
     let own = leaving(with_headers(&[("Idempotency-Key", "own")])).unwrap();
     assert_eq!(own.headers().get_all("idempotency-key").iter().collect::<Vec<_>>(), ["own"]);
+}
+
+#[test]
+fn the_span_is_the_host_s_unless_the_guest_names_one() {
+    let headers = HostHeaders {
+        traceparent: Some("00-host-01".to_owned()),
+        tracestate: Some("a=1".to_owned()),
+        ..HostHeaders::of("the-key")
+    };
+    let sent = |own: &[(&str, &str)]| {
+        let built = leaving_as(with_headers(own), (SECRET, &headers)).unwrap();
+        let text = |name: &str| {
+            let values = built.headers().get_all(name).iter();
+            values.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>().join("|")
+        };
+        (text("traceparent"), text("tracestate"))
+    };
+    let is = |parent: &str, state: &str| (parent.to_owned(), state.to_owned());
+    assert_eq!(sent(&[]), is("00-host-01", "a=1"));
+    assert_eq!(sent(&[("Traceparent", "own")]), is("own", ""));
+    assert_eq!(sent(&[("tracestate", "own")]), is("00-host-01", "own"));
+    assert_eq!(leaving(with_headers(&[])).unwrap().headers().get("traceparent"), None);
+    let many: Vec<_> = (0..REQUEST_HEADERS_MAX).map(|_| ("x", "y")).collect();
+    assert_eq!(sent(&many).0, "00-host-01", "a request with as many headers as it may have leaves as before");
 }
 
 #[test]
