@@ -27,6 +27,8 @@ static OPEN: Mutex<BTreeSet<Inode>> = Mutex::new(BTreeSet::new());
 pub(crate) struct WatchedFile {
     path: PathBuf,
     inode: Inode,
+    /// The files beside it, as they were when they were last seen. SQLite makes them with its first connection.
+    beside: [Mutex<Option<Inode>>; 2],
     /// The locks are held while these files are open: the database file itself, under any name, and the lock file that
     /// earlier engines use.
     _locks: [File; 2],
@@ -56,7 +58,7 @@ impl WatchedFile {
         }
         let inode = inode(&found);
         open.insert(inode);
-        Ok(Self { path: path.to_owned(), inode, _locks: [named, file] })
+        Ok(Self { path: path.to_owned(), inode, beside: Default::default(), _locks: [named, file] })
     }
 
     /// The path under which the file was opened.
@@ -64,12 +66,24 @@ impl WatchedFile {
         &self.path
     }
 
-    /// Checks that the path still leads to the file that was opened.
+    /// Checks that the path still leads to the file that was opened, and that the files beside it are the ones that SQLite
+    /// has open: what is written to a log that was deleted is lost with this process.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        match std::fs::metadata(&self.path) {
-            Ok(found) if inode(&found) == self.inode => Ok(()),
-            Ok(_) | Err(_) => Err(Error::FileGone(self.path.display().to_string())),
+        let gone = |path: &Path| Err(Error::FileGone(path.display().to_string()));
+        if std::fs::metadata(&self.path).ok().map(|found| inode(&found)) != Some(self.inode) {
+            return gone(&self.path);
         }
+        for (suffix, seen) in BESIDE.iter().zip(&self.beside) {
+            let path = beside(&self.path, suffix);
+            let found = std::fs::metadata(&path).ok().map(|found| inode(&found));
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            // With its last connection SQLite itself removes these files.
+            if *seen != found && seen.is_some_and(is_open) {
+                return gone(&path);
+            }
+            *seen = found;
+        }
+        Ok(())
     }
 }
 
@@ -85,6 +99,12 @@ fn open_files() -> MutexGuard<'static, BTreeSet<Inode>> {
 
 fn inode(file: &Metadata) -> Inode {
     (file.dev(), file.ino())
+}
+
+/// Whether this process has a file open, under whatever name or none.
+fn is_open(file: Inode) -> bool {
+    let Ok(open) = std::fs::read_dir("/dev/fd") else { return false };
+    open.filter_map(Result::ok).any(|open| std::fs::metadata(open.path()).is_ok_and(|found| inode(&found) == file))
 }
 
 fn in_use(path: &Path) -> StoreError {

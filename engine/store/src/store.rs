@@ -21,6 +21,7 @@ use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
 use crate::executions::StoredRow;
 use crate::hints::Hints;
+use crate::holding::InStore;
 use crate::list::Count;
 use crate::metrics::{Backlog, ConnectionCounts, Operation, StoreMetrics};
 use crate::model::{
@@ -95,7 +96,11 @@ impl SqlStore {
         operation: Operation,
         doing: impl Future<Output = Result<T, DbError>> + Send + 'a,
     ) -> StoreFuture<'a, T> {
-        self.metrics.measure(operation, doing).boxed()
+        let counted = async move {
+            let _in_store = InStore::begin();
+            doing.await
+        };
+        self.metrics.measure(operation, counted).boxed()
     }
 }
 

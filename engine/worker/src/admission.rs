@@ -1,7 +1,7 @@
 //! The admission of guests: a guest that starts waits for a slot, and asks idle guests to leave.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Entry, GuestInput, planted};
@@ -38,6 +38,8 @@ pub(crate) struct GuestHost {
     /// Where guests compute for long.
     pub(crate) computing: Arc<Computing>,
     pub(crate) metrics: Arc<Metrics>,
+    /// How many guests have got a place so far.
+    pub(crate) admitted: AtomicU64,
 }
 
 /// Counts the starting guests that wait for admission.
@@ -151,6 +153,7 @@ pub(crate) async fn start(
     let runtime = &host.runtime;
     let began = runtime.poll_clock();
     let admitted = |started: Result<_, _>| {
+        host.admitted.fetch_add(1, Ordering::Relaxed);
         began.inspect(|began| host.metrics.guests.start.observe(began.elapsed().as_secs_f64()));
         started.map(|guest| Admitted { guest, since_ms: runtime.boot_ms() })
     };
@@ -161,10 +164,15 @@ pub(crate) async fn start(
     }
     let _waits = Waits::new(waiting);
     let mut backoff = EvictionBackoff::new(is_step, program.steps_admitted(), host.idle_guests.latest());
-    let mut timed = None;
+    let (mut timed, mut admitted_before) = (None, None);
     loop {
         if let Some(started) = runtime.within(backoff.wait, &mut start).await {
             return admitted(started);
+        }
+        // As long as others get places, it waits for its turn, be it behind thousands of its own tenant.
+        let admitted = Some(host.admitted.load(Ordering::Relaxed));
+        if std::mem::replace(&mut admitted_before, admitted) != admitted {
+            timed = None;
         }
         let _ = timed.get_or_insert_with(|| host.liveness.waits("a guest for a place"));
         let (wanted, up_to) = backoff.ask(program.steps_admitted());

@@ -124,9 +124,10 @@ impl<T: Request, R: Send + 'static> Batcher<T, R> {
         liveness.runtime().spawn(Box::pin(async move {
             let (mut gathered, mut new) = (Gathered { tenants: BTreeMap::new() }, Vec::new());
             while incoming.recv_many(&mut new, usize::MAX >> 1).await > 0 {
-                let _waiting = watched.waits("a group for the database");
                 gathered.add(watched.runtime().boot_ms(), new.drain(..));
                 while !gathered.is_empty() {
+                    // One group: under constant load there are always some that wait.
+                    let _waiting = watched.waits("a group for the database");
                     let (requests, replies) = gathered.group();
                     let written = AssertUnwindSafe(async { write(requests).await }).catch_unwind().await;
                     // A panic must not end all writing. The callers of this group get no answer and check again.

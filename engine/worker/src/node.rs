@@ -118,6 +118,7 @@ impl Node {
         };
         let shares = FairShares::new(TURNS_PER_CORE);
         let guest_host = Arc::new(GuestHost {
+            admitted: AtomicU64::new(0),
             runtime: runtime.clone(),
             liveness: liveness.clone(),
             crash_log: crash_log.clone(),

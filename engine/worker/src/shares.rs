@@ -1,7 +1,7 @@
 //! Shares the runtime's threads fairly among tenants. While several tenants have something to do, a task that is woken
 //! waits here and not in the runtime's queue. Few are let through at once, and the next one is of the tenant whose tasks
 //! took the least time: a tenant with thousands of ready tasks delays another by a few polls. A tenant that is alone takes
-//! no turns.
+//! no turns, and neither does a task that has, or queues for, a connection to the database: others wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use cerebelum_store::TenantId;
+use cerebelum_history::planted;
+use cerebelum_store::{StoreCalls, TenantId};
 use futures::task::AtomicWaker;
 
 /// How long a tenant counts as active after it had something to do.
@@ -65,7 +66,7 @@ enum State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Grant {
     Turn,
-    /// Its tenant is alone.
+    /// Its tenant is alone, or others wait for what it has.
     Free,
 }
 
@@ -75,6 +76,7 @@ struct Ticket {
     tenant: TenantId,
     state: Mutex<State>,
     task: AtomicWaker,
+    calls: StoreCalls,
 }
 
 impl Ticket {
@@ -124,14 +126,14 @@ impl FairShares {
     /// Runs a task of this tenant in fair turns.
     pub(crate) fn fair<F: Future>(self: &Arc<Self>, tenant: TenantId, task: F) -> Fair<F> {
         let (shares, state) = (Arc::clone(self), Mutex::new(State::Idle));
-        let ticket = Arc::new(Ticket { shares, tenant, state, task: AtomicWaker::new() });
+        let ticket = Arc::new(Ticket { shares, tenant, state, task: AtomicWaker::new(), calls: StoreCalls::default() });
         Fair { waker: Waker::from(Arc::clone(&ticket)), ticket, task: Box::pin(task) }
     }
 
     /// Lets a task through, or puts it in the queue. Called with the lock on its state.
     fn ask(&self, ticket: &Arc<Ticket>) -> Option<Grant> {
         let (sole, tenant) = (self.sole.load(Ordering::Relaxed), ticket.tenant);
-        if sole == tenant.0 {
+        if sole == tenant.0 || (ticket.calls.are_any() && !planted("connections-wait-for-turns")) {
             return Some(Grant::Free);
         }
         let now = Instant::now();
@@ -225,7 +227,7 @@ impl<F: Future> Future for Fair<F> {
             grant
         };
         let turn = Turn { ticket, since: (grant == Grant::Turn).then(Instant::now) };
-        let polled = task.as_mut().poll(&mut Context::from_waker(waker));
+        let polled = ticket.calls.during(|| task.as_mut().poll(&mut Context::from_waker(waker)));
         drop(turn);
         let mut state = ticket.state();
         let is_woken = *state == State::Polled { woken: true };
@@ -318,6 +320,25 @@ mod tests {
         let meanwhile = quiet_task.await.unwrap();
         assert_eq!(quiet.load(Ordering::Relaxed), 11);
         assert!(meanwhile <= 30, "{meanwhile} polls of the other tenant during ten");
+    }
+
+    #[tokio::test]
+    async fn a_task_with_a_connection_waits_for_no_turn() {
+        let (shares, answer) = (shares(1), Arc::new(tokio::sync::Notify::new()));
+        shares.fair(QUIET, async {}).await;
+        let asking = |answer: Arc<tokio::sync::Notify>| {
+            Box::pin(shares.fair(LOUD, async move {
+                let _call = cerebelum_store::InStore::begin();
+                answer.notified().await;
+            }))
+        };
+        let mut task = asking(answer.clone());
+        assert!((&mut task).now_or_never().is_none());
+        // From now on another task has the only turn.
+        shares.turns().taken = 1;
+        answer.notify_waiters();
+        assert!(task.now_or_never().is_some(), "it gives its connection back");
+        assert!(asking(answer).now_or_never().is_none(), "whoever has none waits");
     }
 
     #[tokio::test]

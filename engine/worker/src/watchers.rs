@@ -16,15 +16,32 @@ pub(crate) struct WatchState {
     pub(crate) ended: bool,
 }
 
+/// Executions that nobody watches any more are forgotten once there are this many, or twice as many as were left the last
+/// time.
+const FORGET_FROM: usize = 1_024;
+
 /// The watched executions.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Watchers(Arc<Mutex<HashMap<ExecutionKey, watch::Sender<WatchState>>>>);
+pub(crate) struct Watchers(Arc<Mutex<Watched>>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    executions: HashMap<ExecutionKey, watch::Sender<WatchState>>,
+    /// How many were left when the others were last forgotten.
+    left: usize,
+}
 
 impl Watchers {
     /// Starts watching an execution.
     pub(crate) fn watch(&self, key: &ExecutionKey) -> watch::Receiver<WatchState> {
         let mut watched = self.0.lock().expect("nobody panics while holding the watchers");
-        watched.entry(key.clone()).or_insert_with(|| watch::Sender::new(WatchState::default())).subscribe()
+        // Of an execution that never changes again, or that there never was, no news comes with which it could go.
+        if watched.executions.len() >= FORGET_FROM.max(2 * watched.left) {
+            watched.executions.retain(|_, sender| sender.receiver_count() > 0);
+            watched.left = watched.executions.len();
+        }
+        let watched = watched.executions.entry(key.clone());
+        watched.or_insert_with(|| watch::Sender::new(WatchState::default())).subscribe()
     }
 
     /// Records that this execution may have changed.
@@ -39,11 +56,31 @@ impl Watchers {
 
     fn tell(&self, key: &ExecutionKey, what: impl FnOnce(&mut WatchState)) {
         let mut watched = self.0.lock().expect("nobody panics while holding the watchers");
-        let Some(sender) = watched.get(key) else { return };
+        let Some(sender) = watched.executions.get(key) else { return };
         if sender.receiver_count() == 0 {
-            watched.remove(key);
+            watched.executions.remove(key);
         } else {
             sender.send_modify(what);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cerebelum_store::TenantId;
+
+    use super::*;
+
+    #[test]
+    fn executions_that_nobody_watches_are_forgotten() {
+        let watchers = Watchers::default();
+        let key = |number: usize| ExecutionKey { tenant: TenantId(1), id: format!("x{number}").parse().unwrap() };
+        let mut kept = watchers.watch(&key(0));
+        for number in 1..10 * FORGET_FROM {
+            drop(watchers.watch(&key(number)));
+        }
+        assert!(watchers.0.lock().unwrap().executions.len() <= FORGET_FROM);
+        watchers.changed(&key(0));
+        assert_eq!(kept.borrow_and_update().hints, 1, "one that is watched is told");
     }
 }

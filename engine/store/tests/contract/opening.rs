@@ -130,7 +130,7 @@ async fn the_lock_is_on_the_file_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_moved_replaced_or_deleted_is_written_to_no_more() {
     type Harm = fn(&std::path::Path, &std::path::Path);
-    let harms: [(&str, Harm); 3] = [
+    let harms: [(&str, Harm); 5] = [
         ("moved", |file, away| std::fs::rename(file, away).unwrap()),
         ("deleted", |file, away| {
             std::fs::hard_link(file, away).unwrap();
@@ -139,6 +139,16 @@ async fn a_file_that_is_moved_replaced_or_deleted_is_written_to_no_more() {
         ("replaced", |file, away| {
             std::fs::rename(file, away).unwrap();
             std::fs::write(file, "").unwrap();
+        }),
+        ("its log deleted", |file, away| {
+            std::fs::hard_link(file, away).unwrap();
+            std::fs::remove_file(file.with_file_name("cerebelum.db-wal")).unwrap();
+        }),
+        ("the memory of its connections replaced", |file, away| {
+            let shared = file.with_file_name("cerebelum.db-shm");
+            std::fs::hard_link(file, away).unwrap();
+            std::fs::remove_file(&shared).unwrap();
+            std::fs::write(shared, "").unwrap();
         }),
     ];
     for (name, harm) in harms {
