@@ -222,10 +222,15 @@ fn bearer(token: Option<&str>) -> Outcome<Bearer> {
 }
 
 fn unreachable_engine(url: &str, error: &dyn std::error::Error) -> CliError {
-    let line = format!(
-        "no engine at {url} ({}); start one with `cerebelum serve`, or name another with --url or CEREBELUM_URL",
-        root_cause(error)
-    );
+    let cause = root_cause(error);
+    let line = match url.strip_prefix("https://") {
+        Some(place) if cause.contains("corrupt message") => {
+            format!("what listens at {url} does not speak TLS: write http://{place}")
+        }
+        _ => format!(
+            "no engine at {url} ({cause}); start one with `cerebelum serve`, or name another with --url or CEREBELUM_URL"
+        ),
+    };
     CliError::new(Code::Unreachable, line)
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "URL", env = "CEREBELUM_DATABASE", hide_env_values = true)]
     database: Option<String>,
     /// The address to listen on; beyond loopback only with TLS or behind a proxy [default: 127.0.0.1:9090]
-    #[arg(long, value_name = "ADDRESS", env = "CEREBELUM_LISTEN", hide_env_values = true)]
+    #[arg(long, value_name = "ADDRESS", env = "CEREBELUM_LISTEN", hide_env_values = true, value_parser = listen)]
     listen: Option<SocketAddr>,
     /// The certificate chain of the port, in PEM; it is read again when it changes
     #[arg(long, value_name = "FILE", env = "CEREBELUM_TLS_CERT", hide_env_values = true)]
@@ -282,6 +282,11 @@ pub(crate) fn without_password(url: &str) -> String {
         Some((user, _)) => format!("{scheme}://{user}:…@{place}"),
         None => url.to_owned(),
     }
+}
+
+/// An address to listen on.
+fn listen(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an address and a port, such as 127.0.0.1:9090")
 }
 
 #[cfg(test)]

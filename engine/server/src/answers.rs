@@ -13,11 +13,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cerebelum_worker::TenantId;
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::Status;
 
 use crate::access::Access;
 use crate::kinds;
+use crate::places::Connection;
 use crate::rest::Problem;
 
 /// The bytes of answers that may wait to be read.
@@ -35,6 +36,10 @@ const TENANT_PAGES_MAX: usize = 32;
 const WHOLE_PAGES: u32 = 8;
 /// How long a stream waits for such a page.
 const PAGE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long an answer that is counted may take to be written, and what it has besides for each of its bytes. Streams
+/// have a time of their own.
+const WRITE_MAX: Duration = Duration::from_secs(60);
+const WRITE_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// The unit in which answers are counted.
 const UNIT_BYTES: usize = 1 << 10;
 
@@ -163,6 +168,7 @@ impl Leaving {
 /// refused; streams count their messages themselves, and wait.
 pub(crate) async fn weigh(State(budget): State<Budget>, request: Request, next: Next) -> Response {
     let tenant = request.extensions().get::<Access>().map(|access| access.caller.tenant);
+    let connection = request.extensions().get::<Arc<Connection>>().map(Arc::downgrade).unwrap_or_default();
     let mut response = next.run(request).await;
     let budget = budget.of(tenant);
     let leaving = response.extensions_mut().remove::<Leaving>();
@@ -186,7 +192,7 @@ pub(crate) async fn weigh(State(budget): State<Budget>, request: Request, next: 
         (None, None, true) => Kind::Grpc(budget),
         (None, None, false) => return response,
     };
-    response.map(|body| Body::new(Weighed { body, kind }))
+    response.map(|body| Body::new(Weighed { body, kind, connection }))
 }
 
 fn full() -> Status {
@@ -208,6 +214,7 @@ enum Kind {
 struct Weighed {
     body: Body,
     kind: Kind,
+    connection: Weak<Connection>,
 }
 
 impl HttpBody for Weighed {
@@ -226,6 +233,7 @@ impl HttpBody for Weighed {
                 return Poll::Ready(Some(Ok(end)));
             }
         };
+        let is_stream = matches!(self.kind, Kind::Stream(_));
         let shares = match &mut self.kind {
             Kind::Stream(leaving) => leaving.take(),
             Kind::Counted(share) => share.take().into_iter().collect(),
@@ -238,8 +246,11 @@ impl HttpBody for Weighed {
                 }
             },
         };
-        let held = if shares.is_empty() { bytes } else { Bytes::from_owner(Held { bytes, _shares: shares }) };
-        Poll::Ready(Some(Ok(Frame::data(held))))
+        if shares.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        let _written = (!is_stream).then(|| in_time(self.connection.clone(), bytes.len()));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Held { bytes, _shares: shares, _written })))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -249,6 +260,20 @@ impl HttpBody for Weighed {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Closes the connection if so many bytes are not written in time. They are once the returned value is dropped.
+fn in_time(connection: Weak<Connection>, bytes: usize) -> oneshot::Sender<()> {
+    let (written, waits) = oneshot::channel();
+    let most = WRITE_MAX + Duration::from_secs(bytes as u64 / WRITE_BYTES_PER_SECOND_MIN);
+    tokio::spawn(async move {
+        if tokio::time::timeout(most, waits).await.is_err()
+            && let Some(connection) = connection.upgrade()
+        {
+            connection.give_up();
+        }
+    });
+    written
 }
 
 /// A refusal at the end of a gRPC answer.
@@ -267,6 +292,7 @@ fn trailers_of(refused: &Status) -> HeaderMap {
 struct Held {
     bytes: Bytes,
     _shares: Vec<Share>,
+    _written: Option<oneshot::Sender<()>>,
 }
 
 impl AsRef<[u8]> for Held {

@@ -63,6 +63,7 @@ pub(crate) async fn serve(
                 tokio::select! {
                     () = begin((stream, tls), &connection, router, stopping) => {}
                     () = connection.cut() => tracing::debug!("a connection without a caller made room for another one"),
+                    () = connection.unread() => tracing::debug!("a connection was closed whose other end does not read"),
                 }
                 drop(alive);
             });

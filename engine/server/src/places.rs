@@ -35,6 +35,7 @@ pub(crate) struct Connection {
     /// Once the connection has a caller.
     place: OnceLock<Place>,
     cut: Notify,
+    unread: Notify,
     since: Instant,
     /// The address of the other end.
     pub(crate) peer: IpAddr,
@@ -64,8 +65,8 @@ impl Places {
         while !self.has_room_for_stranger() {
             tokio::time::sleep(STRANGER_CHECK).await;
         }
-        let (place, cut) = (OnceLock::new(), Notify::new());
-        let connection = Arc::new(Connection { places: self.clone(), place, cut, since: Instant::now(), peer });
+        let (place, cut, unread) = (OnceLock::new(), Notify::new(), Notify::new());
+        let connection = Arc::new(Connection { places: self.clone(), place, cut, unread, since: Instant::now(), peer });
         lock(&self.strangers).push_back(Arc::downgrade(&connection));
         connection
     }
@@ -103,6 +104,16 @@ impl Connection {
     /// Whether a caller has used this connection.
     pub(crate) fn has_caller(&self) -> bool {
         self.place.get().is_some()
+    }
+
+    /// Gives the connection up, because its other end does not read.
+    pub(crate) fn give_up(&self) {
+        self.unread.notify_one();
+    }
+
+    /// Resolves when the connection was given up.
+    pub(crate) async fn unread(&self) {
+        self.unread.notified().await;
     }
 
     /// Resolves when the connection has to make room for another one.

@@ -123,6 +123,9 @@ impl TenantEngine {
         let Some(schema) = &found.input else { return Ok(input) };
         let workflow = &found.workflow;
         self.checker.check(schema, &input).await.map_err(|unfit| match unfit {
+            Unfit::Value(line) if input.as_str() == "null" => {
+                ApiError::Invalid(format!("workflow `{workflow}` needs an input (--input), and got none: {line}"))
+            }
             Unfit::Value(line) => ApiError::Invalid(format!("the input does not fit workflow `{workflow}`: {line}")),
             Unfit::Schema(why) => {
                 ApiError::Conflict(format!("the input cannot be checked by the schema of workflow `{workflow}`: {why}"))

@@ -29,6 +29,22 @@ pub(crate) struct Built {
 /// Builds the project at `path`: a crate (its folder or `Cargo.toml`) or a Python program (its file or folder). Its
 /// problems, and the output of cargo, go to stderr.
 pub(crate) fn build(path: &Path) -> Outcome<Built> {
+    match find(path)? {
+        Project::Crate(folder) => cargo::build(&folder),
+        Project::Python(program) => python::build(&program),
+    }
+}
+
+/// What can be built.
+pub(crate) enum Project {
+    /// The folder of a crate.
+    Crate(PathBuf),
+    /// A Python program.
+    Python(PythonProgram),
+}
+
+/// Finds the project at a path, without building it.
+pub(crate) fn find(path: &Path) -> Outcome<Project> {
     let shown = path.display();
     let whole = fs::canonicalize(path).map_err(|e| {
         CliError::usage(format!(
@@ -36,10 +52,10 @@ pub(crate) fn build(path: &Path) -> Outcome<Built> {
         ))
     })?;
     if let Some(folder) = cargo::crate_folder(&whole) {
-        return cargo::build(&folder);
+        return Ok(Project::Crate(folder));
     }
     match PythonProgram::find(&whole)? {
-        Some(program) => python::build(&program),
+        Some(program) => Ok(Project::Python(program)),
         None => Err(CliError::usage(format!(
             "cannot build {shown}: there is neither a Cargo.toml nor Python; name the folder of a crate or a Python \
              file, or begin one with `cerebelum new`"

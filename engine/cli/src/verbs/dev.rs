@@ -29,6 +29,8 @@ impl ApiCommand {
             let line = format!("there is no {}; begin a project with `cerebelum new`", args.path.display());
             return Err(CliError::usage(line));
         }
+        // What is no project does not become one while this waits for changes.
+        project::find(&args.path)?;
         let mut running = None;
         let ended = tokio::select! {
             ended = self.rounds(&mut client, &args, &mut running) => ended,
