@@ -27,6 +27,7 @@ mod hints;
 mod holding;
 mod identity;
 mod inbox;
+mod lanes;
 mod links;
 mod list;
 mod load;

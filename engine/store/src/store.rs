@@ -22,6 +22,7 @@ use crate::error::StoreError;
 use crate::executions::StoredRow;
 use crate::hints::Hints;
 use crate::holding::InStore;
+use crate::lanes::Lanes;
 use crate::list::Count;
 use crate::metrics::{Backlog, ConnectionCounts, Operation, StoreMetrics};
 use crate::model::{
@@ -68,8 +69,8 @@ pub async fn open_with(url: &str, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Sto
 async fn open_on(url: &str, lease: Duration, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Store>, StoreError> {
     let (database, clock) = Database::open(url, lease, clocks).await?;
     let hints = Hints::new(&database);
-    let (programs, row_ids, uploads, metrics, recent) = Default::default();
-    Ok(Arc::new(SqlStore { database, clock, hints, programs, row_ids, uploads, metrics, recent }))
+    let (programs, row_ids, uploads, metrics, recent, lanes) = Default::default();
+    Ok(Arc::new(SqlStore { database, clock, hints, programs, row_ids, uploads, metrics, recent, lanes }))
 }
 
 /// A store over one of the two databases.
@@ -82,6 +83,7 @@ struct SqlStore {
     uploads: Uploads,
     metrics: StoreMetrics,
     recent: tokio::sync::Mutex<RecentReceipts>,
+    lanes: Lanes,
 }
 
 impl SqlStore {
@@ -101,6 +103,18 @@ impl SqlStore {
             doing.await
         };
         self.metrics.measure(operation, counted).boxed()
+    }
+
+    /// Runs a read of one tenant's executions.
+    fn read<'a, T: Send + 'a>(
+        &'a self,
+        tenant: TenantId,
+        doing: impl Future<Output = Result<T, DbError>> + Send + 'a,
+    ) -> StoreFuture<'a, T> {
+        self.run(Operation::Read, async move {
+            let _place = self.lanes.enter(tenant).await;
+            doing.await
+        })
     }
 }
 
@@ -166,7 +180,7 @@ impl Store for SqlStore {
 
     fn history(&self, key: &ExecutionKey, run: u32, part: HistoryPart) -> StoreFuture<'_, Vec<Chunk>> {
         let key = key.clone();
-        self.run(Operation::Read, async move { chunks::history(&self.database, &key, run, &part).await })
+        self.read(key.tenant, async move { chunks::history(&self.database, &key, run, &part).await })
     }
 
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
@@ -183,12 +197,12 @@ impl Store for SqlStore {
 
     fn load(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<Claimed>> {
         let key = key.clone();
-        self.run(Operation::Read, async move { load::load(&self.database, &key).await })
+        self.read(key.tenant, async move { load::load(&self.database, &key).await })
     }
 
     fn unseen(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<InboxRow>> {
         let key = key.clone();
-        self.run(Operation::Read, async move { inbox::unseen(&mut self.database.read().await?, &key).await })
+        self.read(key.tenant, async move { inbox::unseen(&mut self.database.read().await?, &key).await })
     }
 
     fn describe(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionDetail>> {
@@ -223,7 +237,7 @@ impl Store for SqlStore {
 
     fn unread(&self, key: &ExecutionKey) -> StoreFuture<'_, (u64, u64)> {
         let key = key.clone();
-        self.run(Operation::Read, async move { inbox::unread(&mut self.database.read().await?, &key).await })
+        self.read(key.tenant, async move { inbox::unread(&mut self.database.read().await?, &key).await })
     }
 
     fn sweep(&self, after: i64, limit: u32) -> StoreFuture<'_, Sweep> {
