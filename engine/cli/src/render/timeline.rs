@@ -135,10 +135,10 @@ mod tests {
         assert_eq!(
             shown(&timeline(&lanes, &axis, 72)),
             [
-                "CALL    CALLS                                     30 d",
-                "charge  1 1 failed  xxxxxxxxxxxxxxxx████████████████┊┊┊",
-                "sleep   1                                           ───",
-                "ship    1                                           ┊┊┊▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒",
+                "CALL    CALLS                                        30d",
+                "charge  1 1 failed  xxxxxxxxxxxxxxxx█████████████████┊┊┊",
+                "sleep   1                                            ───",
+                "ship    1                                            ┊┊┊▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒",
             ]
         );
         assert!(timeline(&lanes, &axis, 10).iter().all(|line| line.width() < 60), "a narrow terminal cuts it");

@@ -69,7 +69,7 @@ async fn sleep_until(store: &dyn Store, id: &str, due: u64) {
     let mut sleeper = new(id);
     sleeper.head.settled = true;
     sleeper.head.due = Some(Timestamp(due));
-    let node = lease(&*store, "starter").await;
+    let node = lease(store, "starter").await;
     assert_eq!(written(store.append(fresh(), vec![Batch::start(node, sleeper)]).await.unwrap()), [Ok(())]);
 }
 
