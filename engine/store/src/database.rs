@@ -22,10 +22,10 @@ use crate::schema::{POSTGRES_SCHEMA, SQLITE_SCHEMA};
 use crate::sql::{Blocking, Conn, Row, STATEMENTS_MAX, Script, Session, SqliteConn, SqliteFile};
 use crate::walls;
 
-/// Connections for writes, except for leases. However many executions are read, commits do not wait for them.
-const POSTGRES_WRITERS_MAX: usize = 4;
-/// Connections for the engine's own reads.
-const POSTGRES_READERS_MAX: usize = 4;
+/// Connections for the engine's own reads and writes, except for leases.
+const POSTGRES_CONNECTIONS_MAX: usize = 8;
+/// How many of them reads of executions may take. However many executions are read, commits do not wait for them.
+const POSTGRES_READS_MAX: usize = 5;
 /// Connections for reads of clients. However many clients read, commits do not wait for them.
 const POSTGRES_CLIENTS_MAX: usize = 4;
 /// How long a statement may take that a client waits for, as PostgreSQL writes it.
@@ -47,7 +47,6 @@ pub(crate) enum Database {
     /// A server. Leases have a connection of their own, so that a renewal never has to wait (L11). So do notifications.
     Postgres {
         pool: Connections<Server>,
-        readers: Connections<Server>,
         clients: Connections<Server>,
         background: Connections<Server>,
         leases: Connections<Server>,
@@ -156,12 +155,20 @@ impl Database {
         }))
     }
 
+    /// The number of connections that reads of executions may take.
+    pub(crate) const fn reads_max(&self) -> usize {
+        match self {
+            Self::Sqlite { .. } => SQLITE_READERS_MAX,
+            Self::Postgres { .. } => POSTGRES_READS_MAX,
+        }
+    }
+
     /// The open connections.
     pub(crate) fn connections(&self) -> ConnectionCounts {
         let counts = match self {
             Self::Sqlite { writer, readers, clients } => vec![writer.counts(), readers.counts(), clients.counts()],
-            Self::Postgres { pool, readers, clients, background, leases, .. } => {
-                vec![pool.counts(), readers.counts(), clients.counts(), background.counts(), leases.counts()]
+            Self::Postgres { pool, clients, background, leases, .. } => {
+                vec![pool.counts(), clients.counts(), background.counts(), leases.counts()]
             }
         };
         counts.into_iter().fold(ConnectionCounts::default(), |all, one| ConnectionCounts {
@@ -173,7 +180,7 @@ impl Database {
     async fn reader(&self, pace: Blocking) -> Result<Conn, Error> {
         match self {
             Self::Sqlite { readers, .. } => on_file(readers, pace).await,
-            Self::Postgres { readers, .. } => on_server(readers).await,
+            Self::Postgres { pool, .. } => on_server(pool).await,
         }
     }
 }
@@ -251,8 +258,7 @@ async fn open_postgres(
         ("plan_cache_mode", "force_generic_plan"),
     ]);
     let opener = || Server { options: options.clone(), trust: trust.clone() };
-    let pool = Connections::new(opener(), POSTGRES_WRITERS_MAX);
-    let readers = Connections::new(opener(), POSTGRES_READERS_MAX);
+    let pool = Connections::new(opener(), POSTGRES_CONNECTIONS_MAX);
     let background = Connections::new(opener(), POSTGRES_BACKGROUND_MAX);
     let mut reader = opener();
     reader.options = reader.options.options([("statement_timeout", CLIENT_STATEMENT_MAX)]);
@@ -265,7 +271,7 @@ async fn open_postgres(
     let listening = PgPoolOptions::new().max_connections(1).acquire_timeout(LEND_TIMEOUT).connect_lazy_with(options);
     let mut first = Session::new(on_server(&pool).await.map_err(|error| unusable(&place, error))?);
     let clock = SteadyClock::at(clocks, reference_time::server_clock(&mut first).await?.0);
-    Ok((Database::Postgres { pool, readers, clients, background, leases, listening, is_walled }, clock))
+    Ok((Database::Postgres { pool, clients, background, leases, listening, is_walled }, clock))
 }
 
 /// Migrates a server's schema, and returns whether the wall between tenants stands. There is no timeout, because a change

@@ -1,5 +1,5 @@
-//! Lanes to the connections for reads: each tenant has fewer reads of executions under way than there are connections, so
-//! that another one finds a connection free, however many executions of the first are to be read.
+//! Lanes to the connections for reads of executions: there are some that reads do not take, for what has to be written,
+//! and one that the reads of no single tenant take, so that another tenant finds it free.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,36 +8,47 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::TenantId;
 
-/// The reads of one tenant's executions that are under way at once.
-const TENANT_READS_MAX: usize = 3;
-
 /// The lanes of all tenants.
-#[derive(Debug, Default)]
-pub(crate) struct Lanes(Mutex<HashMap<TenantId, Weak<Semaphore>>>);
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    /// For the reads of all tenants together.
+    all: Arc<Semaphore>,
+    /// The reads of one tenant's executions that are under way at once.
+    tenant_max: usize,
+    tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
+}
 
 /// A place in a lane, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+    _of_tenant: OwnedSemaphorePermit,
     /// The lane is remembered as long as anybody is in it.
     _lane: Arc<Semaphore>,
 }
 
 impl Lanes {
+    /// Lanes to so many connections.
+    pub(crate) fn to(connections: usize) -> Self {
+        let all = Arc::new(Semaphore::new(connections));
+        Self { all, tenant_max: connections.saturating_sub(1).max(1), tenants: Mutex::default() }
+    }
+
     /// Waits for a place in the tenant's lane.
     pub(crate) async fn enter(&self, tenant: TenantId) -> Place {
         let lane = self.of(tenant);
-        let permit = lane.clone().acquire_owned().await.expect("nobody closes a lane");
-        Place { _permit: permit, _lane: lane }
+        let of_tenant = lane.clone().acquire_owned().await.expect("nobody closes a lane");
+        let of_all = self.all.clone().acquire_owned().await.expect("nobody closes the lanes");
+        Place { _of_all: of_all, _of_tenant: of_tenant, _lane: lane }
     }
 
     fn of(&self, tenant: TenantId) -> Arc<Semaphore> {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lane) = lanes.get(&tenant).and_then(Weak::upgrade) {
             return lane;
         }
         lanes.retain(|_, lane| lane.strong_count() > 0);
-        let lane = Arc::new(Semaphore::new(TENANT_READS_MAX));
+        let lane = Arc::new(Semaphore::new(self.tenant_max));
         lanes.insert(tenant, Arc::downgrade(&lane));
         lane
     }
@@ -51,9 +62,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_lane_is_the_tenants_own_and_an_empty_one_is_forgotten() {
-        let lanes = Lanes::default();
+        let lanes = Lanes::to(4);
         let mut places = Vec::new();
-        for _ in 0..TENANT_READS_MAX {
+        for _ in 0..3 {
             places.push(lanes.enter(TenantId(1)).await);
         }
         assert!(lanes.enter(TenantId(1)).now_or_never().is_none());
@@ -62,6 +73,6 @@ mod tests {
         assert!(lanes.enter(TenantId(1)).now_or_never().is_some());
         places.clear();
         drop(lanes.enter(TenantId(3)).await);
-        assert_eq!(lanes.0.lock().unwrap().len(), 1);
+        assert_eq!(lanes.tenants.lock().unwrap().len(), 1);
     }
 }

@@ -69,7 +69,8 @@ pub async fn open_with(url: &str, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Sto
 async fn open_on(url: &str, lease: Duration, clocks: Arc<dyn Clocks>) -> Result<Arc<dyn Store>, StoreError> {
     let (database, clock) = Database::open(url, lease, clocks).await?;
     let hints = Hints::new(&database);
-    let (programs, row_ids, uploads, metrics, recent, lanes) = Default::default();
+    let (programs, row_ids, uploads, metrics, recent) = Default::default();
+    let lanes = Lanes::to(database.reads_max());
     Ok(Arc::new(SqlStore { database, clock, hints, programs, row_ids, uploads, metrics, recent, lanes }))
 }
 
