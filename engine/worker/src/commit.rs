@@ -216,11 +216,10 @@ impl ExecutionLog {
         }
     }
 
-    /// Checks that this node still had the execution when its history was read: a node that took it over may have removed
-    /// values of calls that ended since (L12), and a guest would be told that they are missing.
-    pub(crate) fn check_lease(&self) -> Result<(), ActivationError> {
-        let held = self.node.lease.incarnation();
-        if held == Some(self.incarnation) { Ok(()) } else { Err(ActivationError::ClaimLost) }
+    /// Whether this node has the execution still. What is read once it does not may be what another node left: it removes
+    /// values of calls that have ended (L12), and a guest would be told that they are missing.
+    pub(crate) fn is_held(&self) -> bool {
+        self.node.lease.incarnation() == Some(self.incarnation)
     }
 
     /// Handles the answer to the batch in flight: the batch, and the newest message in the inbox.
