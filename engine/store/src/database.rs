@@ -25,7 +25,7 @@ use crate::walls;
 /// Connections for the engine's own reads and writes, except for leases.
 const POSTGRES_CONNECTIONS_MAX: usize = 8;
 /// How many of them reads of executions may take. However many executions are read, commits do not wait for them.
-const POSTGRES_READS_MAX: usize = 5;
+const POSTGRES_READS_MAX: usize = 7;
 /// Connections for reads of clients. However many clients read, commits do not wait for them.
 const POSTGRES_CLIENTS_MAX: usize = 4;
 /// How long a statement may take that a client waits for, as PostgreSQL writes it.
@@ -33,7 +33,7 @@ const CLIENT_STATEMENT_MAX: &str = "5s";
 /// Connections for reads over all tenants that can wait.
 const POSTGRES_BACKGROUND_MAX: usize = 2;
 /// The number of readers beside the one writer: this many for the engine itself, and as many for clients.
-const SQLITE_READERS_MAX: usize = 4;
+const SQLITE_READERS_MAX: usize = 5;
 /// A connection that was idle for longer is pinged before it is used. This is longer than the pauses of an engine that
 /// has nothing to do.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
