@@ -112,19 +112,17 @@ impl Node {
             let written = appender.clone().append(batches);
             written.inspect(move |_| drop(on_the_way))
         });
-        let begun = {
-            let store = store.clone();
-            Batcher::new(&liveness, move |keys| look_up(store.clone(), keys))
-        };
+        let found = store.clone();
+        let begun = Batcher::new(&liveness, move |keys| look_up(found.clone(), keys));
         let shares = FairShares::new(TURNS_PER_CORE);
         let guest_host = Arc::new(GuestHost {
-            admitted: AtomicU64::new(0),
             runtime: runtime.clone(),
             liveness: liveness.clone(),
             crash_log: crash_log.clone(),
             isolation: IsolationGate::default(),
             idle_guests: IdleGuests::new(config.warm_bytes_max),
             moving_max: config.guests_moving_max,
+            admitted: AtomicU64::default(),
             shares: shares.clone(),
             metrics: metrics.clone(),
             computing: Arc::new(Computing::new(runtime.clone())),
