@@ -18,7 +18,7 @@ use crate::traces;
 /// Variables with this prefix hold secrets.
 const SECRET_PREFIX: &str = "CEREBELUM_SECRET_";
 
-/// After a wait this long, a trace is no longer of use to those who look at it.
+/// A wait of this length ends a trace: readers of a trace expect minutes and not days.
 const TRACE_SEGMENT_AFTER: Duration = Duration::from_secs(600);
 
 /// How the engine's own log is written.

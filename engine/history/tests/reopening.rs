@@ -364,16 +364,22 @@ fn an_execution_that_must_not_go_on_stays_failed() {
     assert!(matches!(reopening(&scene.stored), Reopening::Unsafe { call: 1, .. }));
 }
 
+/// An execution that has failed because its step did, as it is loaded.
+fn failed_by_a_step() -> Scene {
+    let mut scene = Scene::new();
+    scene.call("", step("ship"));
+    fail(&mut scene, 1, 0);
+    let failure = scene.failure("");
+    end(&mut scene, failure);
+    scene.reload(true);
+    scene
+}
+
 /// A message that came after the request to reopen is recorded behind the reopening, and has its effect.
 #[test]
 fn a_cancel_that_follows_the_request_to_reopen_is_not_lost() {
     let failed = || {
-        let mut scene = Scene::new();
-        scene.call("", step("ship"));
-        fail(&mut scene, 1, 0);
-        let failure = scene.failure("");
-        end(&mut scene, failure);
-        scene.reload(true);
+        let mut scene = failed_by_a_step();
         scene.say(Message::Reopen);
         scene
     };
@@ -403,12 +409,7 @@ fn what_was_not_heard_before_a_failure_is_not_recorded_behind_it() {
         (vec![Message::Pause, Message::Cancel { at }], true),
         (vec![Message::Pause, Message::Resume], false),
     ] {
-        let mut scene = Scene::new();
-        scene.call("", step("ship"));
-        fail(&mut scene, 1, 0);
-        let failure = scene.failure("");
-        end(&mut scene, failure);
-        scene.reload(true);
+        let mut scene = failed_by_a_step();
         scene.ex.expect_reopening();
         let stored = scene.stored.len();
         for message in unheard {

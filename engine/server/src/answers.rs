@@ -36,8 +36,8 @@ const TENANT_PAGES_MAX: usize = 32;
 const WHOLE_PAGES: u32 = 8;
 /// How long a stream waits for such a page.
 const PAGE_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How long an answer that is counted may take to be written, and what it has besides for each of its bytes. Streams
-/// have a time of their own.
+/// How long an answer that is counted may take to be written, besides the time that its bytes take at the slowest pace.
+/// Streams have a time of their own.
 const WRITE_MAX: Duration = Duration::from_secs(60);
 const WRITE_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// The unit in which answers are counted.
@@ -249,7 +249,7 @@ impl HttpBody for Weighed {
         if shares.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        let _written = (!is_stream).then(|| in_time(self.connection.clone(), bytes.len()));
+        let _written = (!is_stream).then(|| in_time(self.connection.clone(), write_max(bytes.len())));
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Held { bytes, _shares: shares, _written })))))
     }
 
@@ -262,10 +262,14 @@ impl HttpBody for Weighed {
     }
 }
 
-/// Closes the connection if so many bytes are not written in time. They are once the returned value is dropped.
-fn in_time(connection: Weak<Connection>, bytes: usize) -> oneshot::Sender<()> {
+/// How long so many bytes may take to be written.
+fn write_max(bytes: usize) -> Duration {
+    WRITE_MAX + Duration::from_secs(bytes as u64 / WRITE_BYTES_PER_SECOND_MIN)
+}
+
+/// Closes the connection unless the returned value is dropped within this time, as it is with bytes that are written.
+fn in_time(connection: Weak<Connection>, most: Duration) -> oneshot::Sender<()> {
     let (written, waits) = oneshot::channel();
-    let most = WRITE_MAX + Duration::from_secs(bytes as u64 / WRITE_BYTES_PER_SECOND_MIN);
     tokio::spawn(async move {
         if tokio::time::timeout(most, waits).await.is_err()
             && let Some(connection) = connection.upgrade()
@@ -348,5 +352,18 @@ mod tests {
         let trailers = trailers_of(&full());
         assert_eq!(trailers["grpc-status"], "8");
         assert!(trailers["grpc-message"].to_str().unwrap().contains("not read"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_an_answer_is_not_read_is_given_up() {
+        const MOST: Duration = Duration::from_millis(50);
+        let places = crate::places::Places::new(Duration::ZERO);
+        let (read, unread) = (places.meet([127, 0, 0, 1].into()).await, places.meet([127, 0, 0, 1].into()).await);
+        drop(in_time(Arc::downgrade(&read), MOST));
+        let _unwritten = in_time(Arc::downgrade(&unread), MOST);
+        unread.unread().await;
+        let waited = tokio::time::timeout(3 * MOST, read.unread()).await;
+        assert!(waited.is_err(), "an answer that was read leaves its connection alone");
+        assert_eq!(write_max(1 << 20).as_secs(), 60 + 16, "a minute, and a second for each 64 KiB");
     }
 }

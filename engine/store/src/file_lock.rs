@@ -101,7 +101,7 @@ fn inode(file: &Metadata) -> Inode {
     (file.dev(), file.ino())
 }
 
-/// Whether this process has a file open, under whatever name or none.
+/// Whether this process has a file open. The file may have another name by now, or none.
 fn is_open(file: Inode) -> bool {
     let Ok(open) = std::fs::read_dir("/dev/fd") else { return false };
     open.filter_map(Result::ok).any(|open| std::fs::metadata(open.path()).is_ok_and(|found| inode(&found) == file))

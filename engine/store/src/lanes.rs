@@ -15,16 +15,8 @@ pub(crate) struct Lanes {
     all: Arc<Semaphore>,
     /// The reads of one tenant's executions that are under way at once.
     tenant_max: usize,
+    /// A lane is remembered as long as a read is in it, or waits for it.
     tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
-}
-
-/// A place in a lane, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    _of_all: OwnedSemaphorePermit,
-    _of_tenant: OwnedSemaphorePermit,
-    /// The lane is remembered as long as anybody is in it.
-    _lane: Arc<Semaphore>,
 }
 
 impl Lanes {
@@ -34,12 +26,11 @@ impl Lanes {
         Self { all, tenant_max: connections.saturating_sub(1).max(1), tenants: Mutex::default() }
     }
 
-    /// Waits for a place in the tenant's lane.
-    pub(crate) async fn enter(&self, tenant: TenantId) -> Place {
-        let lane = self.of(tenant);
-        let of_tenant = lane.clone().acquire_owned().await.expect("nobody closes a lane");
-        let of_all = self.all.clone().acquire_owned().await.expect("nobody closes the lanes");
-        Place { _of_all: of_all, _of_tenant: of_tenant, _lane: lane }
+    /// Waits for a place in the tenant's lane and for one among all. Both last until they are dropped.
+    pub(crate) async fn enter(&self, tenant: TenantId) -> [OwnedSemaphorePermit; 2] {
+        let of_tenant = self.of(tenant).acquire_owned().await.expect("a lane is never closed");
+        let of_all = self.all.clone().acquire_owned().await.expect("the lanes are never closed");
+        [of_tenant, of_all]
     }
 
     fn of(&self, tenant: TenantId) -> Arc<Semaphore> {

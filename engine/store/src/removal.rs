@@ -64,7 +64,7 @@ pub(crate) async fn remove(
         return Ok(None);
     }
     session.run(&FORGET_IN_TIME, &[(*tenant).into(), digest.as_str().into()]).await?;
-    // What was granted to a name is not there for whoever takes the name next.
+    // The next component of this name begins without grants.
     session.run(&FORGET_GRANTS, &[(*tenant).into(), name.as_str().into()]).await?;
     audit::note(&mut session, act).await?;
     session.commit().await?;

@@ -21,7 +21,6 @@ use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
 use crate::executions::StoredRow;
 use crate::hints::Hints;
-use crate::holding::InStore;
 use crate::lanes::Lanes;
 use crate::list::Count;
 use crate::metrics::{Backlog, ConnectionCounts, Operation, StoreMetrics};
@@ -33,6 +32,7 @@ use crate::nodes::NodeRow;
 use crate::program_ids::ProgramIds;
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart};
 use crate::row_ids::RowIds;
+use crate::store_calls::StoreCall;
 use crate::{approvals, chunks, claim, commands, describe, executions, inbox, list, load, logs, nodes, sweep};
 
 /// The duration of leases that [`open`] assumes.
@@ -100,7 +100,7 @@ impl SqlStore {
         doing: impl Future<Output = Result<T, DbError>> + Send + 'a,
     ) -> StoreFuture<'a, T> {
         let counted = async move {
-            let _in_store = InStore::begin();
+            let _call = StoreCall::begin();
             doing.await
         };
         self.metrics.measure(operation, counted).boxed()

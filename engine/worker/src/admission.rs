@@ -164,17 +164,17 @@ pub(crate) async fn start(
     }
     let _waits = Waits::new(waiting);
     let mut backoff = EvictionBackoff::new(is_step, program.steps_admitted(), host.idle_guests.latest());
-    let (mut timed, mut admitted_before) = (None, None);
+    let mut timed = None;
     loop {
         if let Some(started) = runtime.within(backoff.wait, &mut start).await {
             return admitted(started);
         }
-        // As long as others get places, it waits for its turn, be it behind thousands of its own tenant.
-        let admitted = Some(host.admitted.load(Ordering::Relaxed));
-        if std::mem::replace(&mut admitted_before, admitted) != admitted {
-            timed = None;
+        // Timed anew whenever another guest has got a place: this one waits for its turn then, perhaps behind thousands of
+        // its own tenant.
+        let so_far = host.admitted.load(Ordering::Relaxed);
+        if timed.as_ref().is_none_or(|(before, _)| *before != so_far) {
+            timed = Some((so_far, host.liveness.waits("a guest for a place")));
         }
-        let _ = timed.get_or_insert_with(|| host.liveness.waits("a guest for a place"));
         let (wanted, up_to) = backoff.ask(program.steps_admitted());
         if let Some(up_to) = up_to {
             host.idle_guests.evict(wanted, backoff.request(), up_to);

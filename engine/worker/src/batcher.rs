@@ -159,7 +159,11 @@ impl<T: Request, R: Send + 'static> Batcher<T, R> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::*;
+    use crate::env::{Runtime, ThisRuntime};
 
     struct Sized(TenantId, usize);
 
@@ -206,5 +210,30 @@ mod tests {
         gathered.add(ACTIVE_MS + 1, one(1));
         assert_eq!(gathered.tenants.len(), 1);
         assert_eq!(gathered.group().0.len(), 2, "in the order of their coming");
+    }
+
+    /// The longest wait that is recorded is of the group that is written, however long there is always one more.
+    #[tokio::test]
+    async fn a_constant_load_is_no_long_wait() {
+        const WRITE: Duration = Duration::from_millis(5);
+        let liveness = Liveness::new(Arc::new(ThisRuntime));
+        let batcher = Batcher::new(&liveness, |group: Vec<TenantId>| async move {
+            ThisRuntime.sleep(WRITE).await;
+            vec![(); group.len()]
+        });
+        let written = AtomicUsize::new(0);
+        let client = async || {
+            while written.fetch_add(1, Ordering::Relaxed) < 300 {
+                assert_eq!(batcher.submit(TenantId(1)).await, Some(()));
+                let waited = liveness.oldest().map(|(_, waited)| waited).unwrap_or_default();
+                assert!(waited < 40 * WRITE, "after {written:?} requests: {waited:?}");
+            }
+        };
+        // Two take turns, so that one request always waits while the other is written.
+        let second = async {
+            ThisRuntime.sleep(WRITE / 2).await;
+            client().await;
+        };
+        futures::join!(client(), second);
     }
 }

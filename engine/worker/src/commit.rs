@@ -216,10 +216,10 @@ impl ExecutionLog {
         }
     }
 
-    /// Whether this node has the execution still. What is read once it does not may be what another node left: it removes
-    /// values of calls that have ended (L12), and a guest would be told that they are missing.
+    /// Whether this node still has the execution. A history that was read afterwards may be as another node left it, without
+    /// the values of calls that have ended since (L12), and a guest would be told that these are missing.
     pub(crate) fn is_held(&self) -> bool {
-        self.node.lease.incarnation() == Some(self.incarnation)
+        self.node.lease.holds(self.incarnation)
     }
 
     /// Handles the answer to the batch in flight: the batch, and the newest message in the inbox.

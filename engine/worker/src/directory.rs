@@ -187,9 +187,10 @@ impl Directory {
     pub(crate) async fn grants(&self, tenant: TenantId, digest: &Digest) -> Result<Grants, NoProgram> {
         let program = self.program(tenant, digest).await?;
         let manifest = program.manifest();
-        // Grants become more as long as an execution needs the component: nothing need be read again that was enough.
-        let known = self.known().get(&tenant).and_then(|names| names.granted.get(digest)?.clone());
-        if let Some(grants) = known.map(|granted| granted.of(tenant, manifest)).filter(|grants| !grants.are_partial) {
+        // Grants only grow while an execution needs the component: grants that were enough need not be read again.
+        let known = self.known().get(&tenant).cloned();
+        let granted = known.as_ref().and_then(|names| names.granted.get(digest)?.as_ref());
+        if let Some(grants) = granted.map(|granted| granted.of(tenant, manifest)).filter(|grants| !grants.are_partial) {
             return Ok(grants);
         }
         let names = self.names(tenant).await.map_err(|e| NoProgram::EngineError(e.to_string()))?;

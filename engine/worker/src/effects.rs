@@ -9,7 +9,7 @@ use cerebelum_history::{Failure, HttpRequest, HttpResponse, planted};
 use cerebelum_store::Incarnation;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::egress_log::{Outgoing, Sender};
+use crate::egress_log::{RequestLine, Sender};
 use crate::env::{HostHeaders, HttpClient, Room, Runtime};
 use crate::fetch::{AnswerMemory, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 use crate::grants::Grants;
@@ -264,7 +264,9 @@ pub(crate) async fn leave(
     let mut exchange = door.exchanges.begin();
     while !may_leave() && !planted("effect-before-barrier") {
         drop(exchange);
-        door.lease.incarnation().filter(|now| *now == incarnation)?;
+        if !door.lease.holds(incarnation) {
+            return None;
+        }
         door.runtime.sleep(Duration::from_millis(20)).await;
         door.web.prepare(&effect.grants).await;
         exchange = door.exchanges.begin();
@@ -272,13 +274,13 @@ pub(crate) async fn leave(
     way.leave();
     let (in_flight, began) = (InFlight::new(&door.metrics.outside.fetches_in_flight), door.runtime.poll_clock());
     let mut room = memory.room();
-    let outgoing = Outgoing::new(effect.sender, &effect.request);
+    let line = RequestLine::new(effect.sender, &effect.request);
     let result = door.web.fetch(effect.request, &effect.headers, &effect.grants, &mut room).await;
     drop(in_flight);
     door.metrics.outside.fetched(result.as_ref().map(|answer| answer.status).map_err(|failure| &*failure.kind));
     let took = began.map(|began| began.elapsed());
     took.inspect(|took| door.metrics.outside.fetch.observe(took.as_secs_f64()));
-    outgoing.log(&result, took);
+    line.log(&result, took);
     crate::fail::point("effect-sent");
     drop(turn);
     Some(Arrived {

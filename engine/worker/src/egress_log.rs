@@ -17,8 +17,8 @@ pub(crate) struct Sender {
     pub(crate) scope: Scope,
 }
 
-/// A request as the line has it.
-pub(crate) struct Outgoing {
+/// What the line says of a request before its answer is there.
+pub(crate) struct RequestLine {
     sender: Sender,
     method: String,
     /// `host:port`.
@@ -26,7 +26,7 @@ pub(crate) struct Outgoing {
     sent: usize,
 }
 
-impl Outgoing {
+impl RequestLine {
     pub(crate) fn new(sender: Sender, request: &HttpRequest) -> Self {
         let sent = request.method.len() + request.url.len() + headers(&request.headers) + request.body.len();
         Self { sender, method: word(&request.method), to: word(&destination(&request.url)), sent }

@@ -116,7 +116,7 @@ impl Granted {
 }
 
 /// Decides what becomes of an uploaded version, and what its name is granted then. The first version of a name is granted
-/// what it asks for if its uploader may accept that. Any other one that asks for more is proposed, whoever uploads it.
+/// what it asks for if its uploader may accept that. Any other one that asks for more is proposed, also if an admin uploads it.
 pub(crate) fn decide(
     all: &[Component],
     (name, digest): (&str, &Digest),

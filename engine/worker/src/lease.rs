@@ -49,6 +49,11 @@ impl LeaseKeeper {
         self.current.borrow().filter(|_| self.clock.boot_ms() < self.until_boot_ms.load(Ordering::Acquire))
     }
 
+    /// Whether this incarnation's lease is the current one, and not over.
+    pub(crate) fn holds(&self, incarnation: Incarnation) -> bool {
+        self.incarnation() == Some(incarnation)
+    }
+
     /// How often the lease was renewed. Each renewal is a successful write to the database.
     pub(crate) fn renewals(&self) -> u64 {
         self.renewals.load(Ordering::Relaxed)
@@ -90,7 +95,7 @@ impl LeaseKeeper {
             match renewed {
                 // Parts of this node may have seen the lease expire and dropped their claims: an expired lease is never
                 // renewed (L11).
-                _ if self.incarnation() != Some(incarnation) && !planted("expired-lease-renewed") => {
+                _ if !self.holds(incarnation) && !planted("expired-lease-renewed") => {
                     results.at(LOST).inc();
                     self.lose("the database did not renew it in time");
                 }

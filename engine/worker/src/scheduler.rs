@@ -242,7 +242,7 @@ impl Scheduler {
 
     /// Whether this node's lease is still the one of the claim.
     fn holds(&self, stay: &Stay) -> bool {
-        self.node.lease.incarnation() == Some(stay.incarnation)
+        self.node.lease.holds(stay.incarnation)
     }
 
     /// Waits before the execution is loaded again.

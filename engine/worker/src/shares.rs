@@ -328,7 +328,7 @@ mod tests {
         shares.fair(QUIET, async {}).await;
         let asking = |answer: Arc<tokio::sync::Notify>| {
             Box::pin(shares.fair(LOUD, async move {
-                let _call = cerebelum_store::InStore::begin();
+                let _call = cerebelum_store::StoreCall::begin();
                 answer.notified().await;
             }))
         };
@@ -338,7 +338,7 @@ mod tests {
         shares.turns().taken = 1;
         answer.notify_waiters();
         assert!(task.now_or_never().is_some(), "it gives its connection back");
-        assert!(asking(answer).now_or_never().is_none(), "whoever has none waits");
+        assert!(asking(answer).now_or_never().is_none(), "a task without one waits");
     }
 
     #[tokio::test]

@@ -16,8 +16,7 @@ pub(crate) struct WatchState {
     pub(crate) ended: bool,
 }
 
-/// Executions that nobody watches any more are forgotten once there are this many, or twice as many as were left the last
-/// time.
+/// Executions without a watcher are forgotten once there are this many, or twice as many as were left the last time.
 const FORGET_FROM: usize = 1_024;
 
 /// The watched executions.
@@ -35,7 +34,7 @@ impl Watchers {
     /// Starts watching an execution.
     pub(crate) fn watch(&self, key: &ExecutionKey) -> watch::Receiver<WatchState> {
         let mut watched = self.0.lock().expect("nobody panics while holding the watchers");
-        // Of an execution that never changes again, or that there never was, no news comes with which it could go.
+        // An execution that never changes again, or never existed, is not told of a change, with which its entry would go.
         if watched.executions.len() >= FORGET_FROM.max(2 * watched.left) {
             watched.executions.retain(|_, sender| sender.receiver_count() > 0);
             watched.left = watched.executions.len();

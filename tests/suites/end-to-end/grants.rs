@@ -1,4 +1,4 @@
-//! Grants: a version that asks for more runs once a person has accepted it, whatever is killed meanwhile; and what its
+//! Grants: a version that asks for more runs once a person has accepted it, across kills; and what its
 //! requests send and receive is counted and noted.
 
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn a_version_that_asks_for_more_waits_until_it_is_accepted(database: Database) {
     let (now, before) = (&versions(&engine, &admin)[0], &versions(&engine, &admin)[1]);
     assert_eq!((&now["digest"], &now["current"], &now["not_granted"]), (&more["digest"], &json!(true), &json!([])));
     assert_eq!((&before["digest"], &before["proposed"]), (&hello["digest"], &json!(false)));
-    // What asks for no more than was granted needs nobody.
+    // A version that asks for no more than was granted needs no admin.
     for name in ["hello", "fan-out", "test-guests"] {
         assert_eq!(upload(&engine, &developer, name)["current"], json!(true), "{name}");
     }
@@ -124,7 +124,7 @@ fn the_first_version_of_a_developer_waits_and_that_of_an_admin_does_not(database
     assert!(!page(&admin).contains(form));
     assert_eq!(accept(&admin).status, 200, "once more changes nothing");
     engine.ok(&["start", "shop/sleeper", "--input", "1", "--wait", "--token", &developer]);
-    // Whoever takes the name next begins anew.
+    // The next component of this name begins anew.
     engine.ok(&["components", "remove", "shop", "--token", &developer]);
     assert_eq!(upload(&engine, &developer, "test-guests")["proposed"], json!(true));
     let said = engine.ok(&["upload", &component("test-guests"), "--name", "shop", "--accept", "--token", &admin]);
@@ -135,7 +135,11 @@ fn what_runs_while_another_version_is_accepted_goes_on(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);
     let fields = |answer: &Value| (answer["current"].clone(), answer["proposed"].clone());
-    assert_eq!(fields(&upload(&engine, "", "test-guests")), (json!(true), json!(false)), "an open engine asks nobody");
+    assert_eq!(
+        fields(&upload(&engine, "", "test-guests")),
+        (json!(true), json!(false)),
+        "an open engine needs no admin"
+    );
     let input = json!({"base_url": cloud.url(), "paths": ["notes/a", "slow/1500/b", "notes/c"]}).to_string();
     engine.ok(&["start", "shop/posts", "--id", "p", "--input", &input]);
     until("it is in the slow step", || (!cloud.requests("POST", "/slow").is_empty()).then_some(()));
@@ -148,7 +152,7 @@ fn what_runs_while_another_version_is_accepted_goes_on(database: Database) {
     assert_eq!(versions(&engine, "")[0]["digest"], trial["digest"]);
 }
 
-/// An engine of the version before, beside this one, makes versions current that nobody accepted.
+/// An engine of the version before, beside this one, makes versions current that no admin accepted.
 fn an_execution_has_what_its_component_was_granted(database: Database) {
     let cloud = Cloud::start();
     let mut engine = Engine::start(database);

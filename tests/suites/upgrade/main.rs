@@ -114,7 +114,7 @@ fn the_version_before_works_on_while_this_one_starts_beside_it_and_takes_over() 
     eprintln!("schema {before} to {}: {} executions, none lost", schema(&this), started.len() + sleepers.len());
 }
 
-/// Asserts that requests with one key are alike: whatever a kill cut off is repeated as it was.
+/// Asserts that requests with one key are alike: a request that a kill cut off is repeated as it was.
 fn assert_alike(requests: &[Value]) {
     let mut first = std::collections::HashMap::new();
     for request in requests {

@@ -49,7 +49,7 @@ fn scale(axis: &Axis, width: usize) -> String {
         let middle = column(fold.x + f64::from(FOLD_WIDTH) / 2.0, width);
         let begins = middle.saturating_sub(label.chars().count() / 2);
         let taken = scale.chars().count();
-        // A label for which there is no room is left out: the stretch is there without it.
+        // A label without room is left out. Its stretch is drawn all the same.
         if taken == 0 || begins > taken {
             scale.push_str(&" ".repeat(begins - taken));
             scale.push_str(&label);

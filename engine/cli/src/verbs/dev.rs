@@ -29,7 +29,7 @@ impl ApiCommand {
             let line = format!("there is no {}; begin a project with `cerebelum new`", args.path.display());
             return Err(CliError::usage(line));
         }
-        // What is no project does not become one while this waits for changes.
+        // A folder without a project does not become one while this waits for changes.
         project::find(&args.path)?;
         let mut running = None;
         let ended = tokio::select! {
@@ -68,7 +68,7 @@ impl ApiCommand {
         let built = build(args.path.clone()).await?;
         let file_name = format!("{}.wasm", built.name);
         let mut component = self.send(client, Some(built.name), file_name, &built.bytes).await?;
-        // Whoever runs `dev` has written what it asks for.
+        // The author of the program runs `dev`, and has just written what it asks for.
         if component.proposed {
             component = accept(client, component.name, component.digest).await?;
         }

@@ -246,7 +246,7 @@ pub(crate) fn written(answers: Vec<Result<InboxCursor, AppendError>>) -> Vec<Res
 }
 
 /// A unique number for an append.
-/// Begins a lease for the node with this name, whatever its last incarnation was.
+/// Begins a lease for the node with this name, as the incarnation after its last one.
 pub(crate) async fn lease(store: &dyn Store, node: &str) -> Incarnation {
     let mut after = None;
     loop {

@@ -1,6 +1,6 @@
 //! Traces: spans of what executions have done, for a collector.
 //!
-//! Spans are made of committed batches only, so nobody sees what did not happen, and a replay makes none. Their ids are
+//! Spans are made of committed batches only, so a span says what happened, and a replay makes none. Their ids are
 //! functions of the execution's seed and of names (`Seed::span_id`), so a restart and other engines compute the same
 //! ones. No span holds a value, a header or a secret.
 

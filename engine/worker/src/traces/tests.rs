@@ -1,4 +1,4 @@
-//! Sampling, and what becomes of spans that nobody takes.
+//! Sampling, and what becomes of spans that no collector takes.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

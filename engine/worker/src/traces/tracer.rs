@@ -1,7 +1,6 @@
 //! Follows one execution in memory, and makes spans of what its batches say.
 //!
-//! A waking is the time from waking to hibernation, whatever crashes and other engines there are in between: its number is
-//! stored with the execution. All spans end within their waking. A step that outlasts it has a span for each waking in which
+//! A waking is the time from waking to hibernation, across crashes and engines: its number is stored with the execution. All spans end within their waking. A step that outlasts it has a span for each waking in which
 //! it moved.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -304,7 +304,7 @@ fn spans_that_are_lost_raise_an_alarm() {
     let mut engine = Engine::start(Database::Sqlite);
     engine.upload("test-guests");
     engine.kill();
-    // Nobody listens there: the port is that of a listener that is gone.
+    // This port has no listener any more.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     engine.restart_with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://{gone}"))]);
     let mut timeline = Timeline::default();

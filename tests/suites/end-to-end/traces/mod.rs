@@ -312,7 +312,7 @@ fn a_long_history_goes_on_in_a_new_trace(database: Database) {
 
 fn a_collector_that_is_away_changes_nothing_but_a_counter(database: Database) {
     let cloud = Cloud::start();
-    // Nobody listens there: the port is that of a listener that is gone.
+    // This port has no listener any more.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut traced = Traced::start(database, &format!("http://{gone}"), &[]);
     let input = json!({"base_url": cloud.url(), "paths": ["notes/a", "notes/b", "notes/c"]});

@@ -1,5 +1,5 @@
-//! Whether a task is in an operation of the store. Such a task has a connection, or a place in the queue for one, and
-//! tasks of all tenants wait for these: whoever lets tasks take turns must not let it wait.
+//! Whether a task is in a call of the store. Such a task has a connection, or a place in the queue for one, for which
+//! tasks of all tenants wait: a scheduler that lets tasks take turns must not make it wait for its turn.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ thread_local! {
     static POLLED: RefCell<Option<StoreCalls>> = const { RefCell::new(None) };
 }
 
-/// The operations of the store in which a task is.
+/// The calls of the store in which a task is.
 #[derive(Debug, Clone, Default)]
 pub struct StoreCalls(Arc<AtomicUsize>);
 
@@ -21,7 +21,7 @@ impl StoreCalls {
         self.0.load(Ordering::Acquire) > 0
     }
 
-    /// Polls the task. What it begins meanwhile is counted here.
+    /// Polls the task. The calls that it begins meanwhile are counted here.
     pub fn during<T>(&self, poll: impl FnOnce() -> T) -> T {
         let _restored = Restored(POLLED.replace(Some(self.clone())));
         poll()
@@ -37,12 +37,12 @@ impl Drop for Restored {
     }
 }
 
-/// An operation, until this is dropped.
+/// A call of the store, until this is dropped.
 #[derive(Debug)]
-pub struct InStore(Option<StoreCalls>);
+pub struct StoreCall(Option<StoreCalls>);
 
-impl InStore {
-    /// Counts an operation of the task that is polled now.
+impl StoreCall {
+    /// Counts a call of the task that is polled now.
     #[must_use]
     pub fn begin() -> Self {
         let task = POLLED.with_borrow(Clone::clone);
@@ -51,7 +51,7 @@ impl InStore {
     }
 }
 
-impl Drop for InStore {
+impl Drop for StoreCall {
     fn drop(&mut self) {
         self.0.iter().for_each(|task| _ = task.0.fetch_sub(1, Ordering::AcqRel));
     }
@@ -62,18 +62,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operation_counts_for_the_task_that_began_it() {
+    fn a_call_counts_for_the_task_that_began_it() {
         let (task, other) = (StoreCalls::default(), StoreCalls::default());
-        let operation = task.during(|| {
-            let inner = other.during(InStore::begin);
+        let call = task.during(|| {
+            let inner = other.during(StoreCall::begin);
             assert!(other.are_any() && !task.are_any());
             drop(inner);
-            InStore::begin()
+            StoreCall::begin()
         });
         assert!(task.are_any() && !other.are_any());
-        drop(operation);
+        drop(call);
         assert!(!task.are_any());
-        let nobodys = InStore::begin();
+        let nobodys = StoreCall::begin();
         assert!(nobodys.0.is_none());
     }
 }
