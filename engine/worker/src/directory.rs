@@ -58,6 +58,18 @@ impl Names {
             false => format!("there is no component `{component}`: see `cerebelum components`"),
         }
     }
+
+    fn no_workflow(&self, workflow: &str) -> String {
+        let proposed: Vec<String> = self.proposed.iter().take(3).map(|name| format!("`{name}`")).collect();
+        match proposed.is_empty() {
+            true => format!("there is no workflow `{workflow}`: see `cerebelum components`"),
+            false => format!(
+                "there is no workflow `{workflow}` in an accepted component: an admin accepts {} with `cerebelum \
+                 components accept`",
+                proposed.join(", ")
+            ),
+        }
+    }
 }
 
 /// The current component of a name.
@@ -245,8 +257,7 @@ impl Directory {
             let names: Vec<&str> = candidates.iter().map(|found| found.workflow.as_str()).collect();
             return Err(ApiError::Invalid(format!("`{name}` is ambiguous: say one of {}", names.join(", "))));
         }
-        let missing = || ApiError::NotFound(format!("there is no workflow `{name}`: see `cerebelum components`"));
-        candidates.pop().ok_or_else(missing)
+        candidates.pop().ok_or_else(|| ApiError::NotFound(names.no_workflow(name)))
     }
 }
 

@@ -100,6 +100,8 @@ fn the_first_version_of_a_developer_waits_and_that_of_an_admin_does_not(database
     assert!(said.contains("proposed") && said.contains("cerebelum components accept shop@"), "{said}");
     let said = engine.cli(&["start", "shop/sleeper", "--input", "1", "--token", &developer]);
     assert!(said.code == 3 && said.err.contains("waits to be accepted"), "{said:?}");
+    let said = engine.cli(&["start", "sleeper", "--input", "1", "--token", &developer]);
+    assert!(said.code == 3 && said.err.contains("an admin accepts `shop`"), "{said:?}");
     let digest = versions(&engine, &admin)[0]["digest"].as_str().unwrap().to_owned();
     // Of another tenant there is nothing to accept, and what it grants counts for itself alone.
     let path = format!("/v1/components/shop/accept?digest={digest}");
