@@ -7,12 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::ledger::Share;
 use crate::line::Line;
 
 /// New guests are admitted up to this many sixteenths of the node's memory. Running guests grow into the rest.
-const SHARE: u64 = 12;
+const GUESTS_SHARE: u64 = 12;
 /// Workflows get at most this many sixteenths, so that there is always room for their steps.
 const WORKFLOWS_SHARE: u64 = 9;
+/// Where there are several tenants, one that has this part of the slots or of the memory leaves as much free: a tenant that
+/// has less finds room at once, however long the lines of others are.
+const RESERVED: u32 = 16;
 
 /// How many guests of one size may run.
 pub(crate) struct Slots {
@@ -46,8 +50,8 @@ impl Kind {
 /// A guest that asks for admission.
 pub(crate) struct Applicant {
     pub(crate) kind: Kind,
-    /// The workflow of its execution.
-    pub(crate) workflow: String,
+    /// Whose it is.
+    pub(crate) share: Share,
     /// Its initial memory.
     pub(crate) bytes: u64,
 }
@@ -58,50 +62,86 @@ struct Occupancy {
     bytes: u64,
     /// The part of `bytes` that workflow guests use; steps use the rest.
     bytes_of_workflows: u64,
+    /// What the guests of each tenant use that had any so far.
+    tenants: HashMap<Arc<str>, TenantUse>,
     /// The memory in use by the guests of each workflow, their steps included.
-    bytes_by_workflow: HashMap<String, u64>,
+    bytes_by_workflow: HashMap<Share, u64>,
     /// The slots in use, by kind.
     slots: [u32; 4],
     lines: [Line; 4],
     /// How many guests ever joined a line. Each gets the next number.
     joined: u64,
-    /// The workflow of a guest that is next in its line but was not admitted.
-    sought_by: Option<String>,
+    /// Whose guest is next in its line but was not admitted.
+    sought_by: Option<Share>,
+}
+
+/// The memory and the slots, by kind, that one tenant's guests use.
+#[derive(Default)]
+struct TenantUse {
+    bytes: u64,
+    slots: [u32; 4],
 }
 
 impl Occupancy {
-    fn add(&mut self, kind: Kind, workflow: &str, bytes: u64) {
+    fn add(&mut self, kind: Kind, share: &Share, bytes: u64) {
         self.bytes += bytes;
         self.bytes_of_workflows += if kind.is_workflow { bytes } else { 0 };
-        match self.bytes_by_workflow.get_mut(workflow) {
+        self.tenant(share).bytes += bytes;
+        match self.bytes_by_workflow.get_mut(share) {
             Some(of_workflow) => *of_workflow += bytes,
-            None => drop(self.bytes_by_workflow.insert(workflow.to_owned(), bytes)),
+            None => drop(self.bytes_by_workflow.insert(share.clone(), bytes)),
         }
     }
 
-    fn sub(&mut self, kind: Kind, workflow: &str, bytes: u64) {
+    fn sub(&mut self, kind: Kind, share: &Share, bytes: u64) {
         self.bytes -= bytes;
         self.bytes_of_workflows -= if kind.is_workflow { bytes } else { 0 };
-        if let Some(of_workflow) = self.bytes_by_workflow.get_mut(workflow) {
+        self.tenant(share).bytes -= bytes;
+        if let Some(of_workflow) = self.bytes_by_workflow.get_mut(share) {
             *of_workflow -= bytes;
             if *of_workflow == 0 {
-                self.bytes_by_workflow.remove(workflow);
+                self.bytes_by_workflow.remove(share);
             }
         }
     }
 
-    fn bytes_of(&self, workflow: &str) -> u64 {
-        self.bytes_by_workflow.get(workflow).copied().unwrap_or(0)
+    fn take_slot(&mut self, kind: Kind, share: &Share) {
+        self.slots[kind.line()] += 1;
+        self.tenant(share).slots[kind.line()] += 1;
     }
 
-    fn has_slot(&self, slots: &Slots, kind: Kind) -> bool {
-        let taken = |is_workflow: bool| self.slots[Kind { is_workflow, ..kind }.line()];
-        let is_free = taken(true) + taken(false) < slots.all;
-        is_free && (!kind.is_workflow || taken(true) < slots.workflows)
+    fn free_slot(&mut self, kind: Kind, share: &Share) {
+        self.slots[kind.line()] -= 1;
+        self.tenant(share).slots[kind.line()] -= 1;
+    }
+
+    fn tenant(&mut self, share: &Share) -> &mut TenantUse {
+        self.tenants.entry(share.tenant.clone()).or_default()
+    }
+
+    /// The memory of the share's tenant and of its workflow.
+    fn bytes_of(&self, share: &Share) -> (u64, u64) {
+        let of_tenant = self.tenants.get(&share.tenant).map_or(0, |tenant| tenant.bytes);
+        (of_tenant, self.bytes_by_workflow.get(share).copied().unwrap_or(0))
+    }
+
+    /// How much of `all` a tenant that has `has` of it leaves to others.
+    fn reserved(&self, all: u64, has: u64) -> u64 {
+        let part = all / u64::from(RESERVED);
+        if self.tenants.len() > 1 && has >= part { part } else { 0 }
+    }
+
+    fn has_slot(&self, slots: &Slots, kind: Kind, share: &Share) -> bool {
+        let own = self.tenants.get(&share.tenant).map(|tenant| tenant.slots).unwrap_or_default();
+        let of = |slots: [u32; 4], is_workflow: bool| u64::from(slots[Kind { is_workflow, ..kind }.line()]);
+        let both = |slots| of(slots, true) + of(slots, false);
+        let is_free = |all: u32, (taken, own)| taken + self.reserved(all.into(), own) < u64::from(all);
+        is_free(slots.all, (both(self.slots), both(own)))
+            && (!kind.is_workflow || is_free(slots.workflows, (of(self.slots, true), of(own, true))))
     }
 
     fn next(&self, line: usize) -> Option<(u64, &Arc<Notify>)> {
-        self.lines[line].next(|workflow| self.bytes_of(workflow))
+        self.lines[line].next(|share| self.bytes_of(share))
     }
 
     /// Wakes the guest that is next in each line: it may be admitted now.
@@ -174,21 +214,21 @@ impl Admission {
         }
         self.live.fetch_add(1, Ordering::Relaxed);
         self.admitted[applicant.kind.line()].fetch_add(1, Ordering::Relaxed);
-        let Applicant { kind, workflow, bytes } = applicant;
-        Arc::new(Permit { admission: Arc::clone(self), kind, workflow, bytes: AtomicU64::new(bytes) })
+        let Applicant { kind, share, bytes } = applicant;
+        Arc::new(Permit { admission: Arc::clone(self), kind, share, bytes: AtomicU64::new(bytes) })
     }
 
-    /// Returns when a guest of this workflow that waits for the ledger has to make room for a guest of a workflow that
-    /// uses less memory.
-    pub(crate) async fn displaced(&self, workflow: &str) {
+    /// Returns when a guest of this share that waits for the ledger has to make room for a guest of a tenant or workflow
+    /// that uses less memory.
+    pub(crate) async fn displaced(&self, share: &Share) {
         loop {
             let sought = self.sought.notified();
             tokio::pin!(sought);
             sought.as_mut().enable();
             {
                 let mut occupancy = self.occupancy();
-                let bytes = occupancy.bytes_of(workflow);
-                let by = occupancy.sought_by.as_ref().filter(|by| *by != workflow);
+                let bytes = occupancy.bytes_of(share);
+                let by = occupancy.sought_by.as_ref().filter(|by| *by != share);
                 if by.is_some_and(|by| occupancy.bytes_of(by) < bytes) {
                     occupancy.sought_by = None;
                     return;
@@ -199,15 +239,16 @@ impl Admission {
     }
 
     /// Takes a slot and the initial memory for a guest, if both are free.
-    fn take(&self, occupancy: &mut Occupancy, slots: &Slots, Applicant { kind, workflow, bytes }: &Applicant) -> bool {
+    fn take(&self, occupancy: &mut Occupancy, slots: &Slots, Applicant { kind, share, bytes }: &Applicant) -> bool {
         // A guest that is larger than the share could never run next to another one. It is admitted when it is alone.
-        let share = |sixteenths: u64| (self.bytes_max / 16 * sixteenths).max(*bytes);
-        let fits = occupancy.has_slot(slots, *kind)
-            && occupancy.bytes.saturating_add(*bytes) <= share(SHARE)
-            && (!kind.is_workflow || occupancy.bytes_of_workflows.saturating_add(*bytes) <= share(WORKFLOWS_SHARE));
+        let reserved = occupancy.reserved(self.bytes_max, occupancy.bytes_of(share).0);
+        let of_memory = |sixteenths: u64| (self.bytes_max / 16 * sixteenths - reserved).max(*bytes);
+        let fits = occupancy.has_slot(slots, *kind, share)
+            && occupancy.bytes.saturating_add(*bytes) <= of_memory(GUESTS_SHARE)
+            && (!kind.is_workflow || occupancy.bytes_of_workflows.saturating_add(*bytes) <= of_memory(WORKFLOWS_SHARE));
         if fits {
-            occupancy.add(*kind, workflow, *bytes);
-            occupancy.slots[kind.line()] += 1;
+            occupancy.add(*kind, share, *bytes);
+            occupancy.take_slot(*kind, share);
         }
         fits
     }
@@ -231,7 +272,7 @@ impl<'a> Ticket<'a> {
         let mut occupancy = admission.occupancy();
         occupancy.joined += 1;
         let number = occupancy.joined;
-        let called = occupancy.lines[applicant.kind.line()].join(&applicant.workflow, number);
+        let called = occupancy.lines[applicant.kind.line()].join(&applicant.share, number);
         drop(occupancy);
         Self { admission, slots, applicant, number, called }
     }
@@ -250,8 +291,8 @@ impl<'a> Ticket<'a> {
             return false;
         }
         let found = self.admission.take(&mut occupancy, self.slots, self.applicant);
-        // Until this guest is admitted, guests of workflows with more memory are displaced, one after the other.
-        occupancy.sought_by = Some(self.applicant.workflow.clone()).filter(|_| !found);
+        // Until this guest is admitted, guests of tenants and workflows with more memory are displaced, one after the other.
+        occupancy.sought_by = Some(self.applicant.share.clone()).filter(|_| !found);
         drop(occupancy);
         if !found {
             self.admission.sought.notify_waiters();
@@ -263,8 +304,8 @@ impl<'a> Ticket<'a> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut occupancy = self.admission.occupancy();
-        occupancy.lines[self.applicant.kind.line()].leave(&self.applicant.workflow, self.number);
-        occupancy.sought_by.take_if(|by| *by == self.applicant.workflow);
+        occupancy.lines[self.applicant.kind.line()].leave(&self.applicant.share, self.number);
+        occupancy.sought_by.take_if(|by| *by == self.applicant.share);
         occupancy.call();
     }
 }
@@ -273,7 +314,7 @@ impl Drop for Ticket<'_> {
 pub(crate) struct Permit {
     admission: Arc<Admission>,
     kind: Kind,
-    workflow: String,
+    share: Share,
     bytes: AtomicU64,
 }
 
@@ -291,7 +332,7 @@ impl Permit {
         let mut occupancy = self.admission.occupancy();
         let covered = occupancy.bytes.saturating_add(bytes - have) <= self.admission.bytes_max;
         if covered {
-            occupancy.add(self.kind, &self.workflow, bytes - have);
+            occupancy.add(self.kind, &self.share, bytes - have);
             self.bytes.store(bytes, Ordering::Relaxed);
         }
         covered
@@ -302,8 +343,49 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.live.fetch_sub(1, Ordering::Relaxed);
         let mut occupancy = self.admission.occupancy();
-        occupancy.sub(self.kind, &self.workflow, self.bytes.load(Ordering::Relaxed));
-        occupancy.slots[self.kind.line()] -= 1;
+        occupancy.sub(self.kind, &self.share, self.bytes.load(Ordering::Relaxed));
+        occupancy.free_slot(self.kind, &self.share);
         occupancy.call();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const STEP: Kind = Kind { is_large: false, is_workflow: false };
+    const WORKFLOW: Kind = Kind { is_large: false, is_workflow: true };
+
+    /// The permits of as many guests of a tenant as are admitted at once.
+    fn admitted(
+        admission: &Arc<Admission>,
+        slots: &Slots,
+        (tenant, kind, bytes): (&str, Kind, u64),
+    ) -> Vec<Arc<Permit>> {
+        let share = Share { tenant: tenant.into(), workflow: "w".into() };
+        let applicant = || Applicant { kind, share: share.clone(), bytes };
+        std::iter::from_fn(|| admission.admit(slots, applicant()).now_or_never()).collect()
+    }
+
+    #[test]
+    fn a_tenant_leaves_slots_and_memory_to_others() {
+        let (slots, admission) = (Slots::new(64), Admission::new(1_600));
+        let of = |tenant, kind, bytes| admitted(&admission, &slots, (tenant, kind, bytes));
+        assert_eq!(of("loud", WORKFLOW, 0).len(), 48, "it is alone");
+        let (workflows, steps) = (of("loud", WORKFLOW, 0), of("loud", STEP, 0));
+        assert_eq!((workflows.len(), steps.len()), (48, 16));
+        assert_eq!(of("quiet", STEP, 0).len(), 0, "of which there was none before");
+        drop((workflows, steps));
+        drop(of("quiet", STEP, 0));
+        let loud = (of("loud", WORKFLOW, 0), of("loud", STEP, 0));
+        assert_eq!((loud.0.len(), loud.1.len()), (45, 15));
+        let quiet = (of("quiet", WORKFLOW, 0), of("quiet", STEP, 0));
+        assert_eq!((quiet.0.len(), quiet.1.len()), (3, 1));
+        drop((loud, quiet));
+        assert_eq!(of("loud", WORKFLOW, 100).len(), 8);
+        let loud = of("loud", STEP, 100);
+        assert_eq!((loud.len(), of("quiet", STEP, 100).len()), (11, 1));
     }
 }

@@ -134,7 +134,7 @@ impl Ledger {
         self.account_of("")
     }
 
-    /// The same, for an execution whose tenant shares no fair share with others: see [`Account::share_of`].
+    /// The same, of this tenant: see [`Share`].
     #[must_use]
     pub fn account_of(self: &Arc<Self>, tenant: &str) -> Arc<Account> {
         Arc::new(Account { ledger: Arc::clone(self), bytes: Mutex::new(0), tenant: tenant.into() })
@@ -155,15 +155,23 @@ impl Ledger {
 pub struct Account {
     ledger: Arc<Ledger>,
     bytes: Mutex<u64>,
-    tenant: Box<str>,
+    tenant: Arc<str>,
+}
+
+/// Whose a guest is. Tenants share memory and slots fairly, and so do the workflows of each tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Share {
+    /// The tenant.
+    pub tenant: Arc<str>,
+    /// The workflow of its execution. Two tenants may have workflows with equal names.
+    pub workflow: Arc<str>,
 }
 
 impl Account {
-    /// The name under which this execution's guests share memory and places fairly with others: that of its workflow,
-    /// behind that of its tenant if it has one. Two tenants may have workflows with equal names.
+    /// The share of this execution's guests.
     #[must_use]
-    pub fn share_of(&self, workflow: &str) -> String {
-        if self.tenant.is_empty() { workflow.to_owned() } else { format!("{}/{workflow}", self.tenant) }
+    pub fn share_of(&self, workflow: &str) -> Share {
+        Share { tenant: self.tenant.clone(), workflow: workflow.into() }
     }
 
     fn bytes(&self) -> MutexGuard<'_, u64> {

@@ -47,7 +47,7 @@ mod world;
 pub use compile_box::run_as_compile_box;
 pub use guest::Guest;
 pub use host_error::{HostError, InspectError, LoadError, SandboxError};
-pub use ledger::{Account, Held, Ledger, Moving, SMALL_BYTES};
+pub use ledger::{Account, Held, Ledger, Moving, SMALL_BYTES, Share};
 pub use limits::{COMPONENT_BYTES_MAX, Config};
 pub use machine::memory_bytes;
 pub use manifest::{Manifest, StepInfo, WorkflowInfo};

@@ -1,17 +1,19 @@
-//! A waiting line in which the workflow with the least memory is next. Within a workflow, the order is first come,
-//! first served.
+//! A waiting line in which the tenant with the least memory is next, and of its workflows the one with the least. Within
+//! a workflow, the order is first come, first served.
 //!
-//! A workflow whose executions fill all memory, with thousands more in line, delays the guests of another workflow by
-//! one guest only. Only the next guest may take free memory, so that a large guest is not starved by small ones.
+//! A tenant or a workflow whose executions fill all memory, with thousands more in line, delays the guests of another one
+//! by one guest only. Only the next guest may take free memory, so that a large guest is not starved by small ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::ledger::Share;
+
 /// The guests that wait, each with its notification.
 #[derive(Default)]
-pub(crate) struct Line(HashMap<String, VecDeque<(u64, Arc<Notify>)>>);
+pub(crate) struct Line(HashMap<Share, VecDeque<(u64, Arc<Notify>)>>);
 
 impl Line {
     /// Whether the line is empty.
@@ -20,30 +22,30 @@ impl Line {
     }
 
     /// Adds a guest behind the earlier ones of its workflow. Later guests have larger numbers.
-    pub(crate) fn join(&mut self, workflow: &str, number: u64) -> Arc<Notify> {
+    pub(crate) fn join(&mut self, share: &Share, number: u64) -> Arc<Notify> {
         let called = Arc::new(Notify::new());
-        self.0.entry(workflow.to_owned()).or_default().push_back((number, Arc::clone(&called)));
+        self.0.entry(share.clone()).or_default().push_back((number, Arc::clone(&called)));
         called
     }
 
     /// Removes a guest, admitted or not.
-    pub(crate) fn leave(&mut self, workflow: &str, number: u64) {
-        let Some(waiting) = self.0.get_mut(workflow) else { return };
+    pub(crate) fn leave(&mut self, share: &Share, number: u64) {
+        let Some(waiting) = self.0.get_mut(share) else { return };
         // Nearly always it is the first one, and thousands may stand behind it.
         match waiting.front() {
             Some((first, _)) if *first == number => drop(waiting.pop_front()),
             _ => waiting.retain(|(other, _)| *other != number),
         }
         if waiting.is_empty() {
-            self.0.remove(workflow);
+            self.0.remove(share);
         }
     }
 
-    /// The next guest: of the workflow with the least memory, and of several such workflows the guest that has waited
-    /// longest.
-    pub(crate) fn next(&self, has: impl Fn(&str) -> u64) -> Option<(u64, &Arc<Notify>)> {
-        let firsts = self.0.iter().filter_map(|(workflow, waiting)| Some((workflow, waiting.front()?)));
-        let (_, (number, called)) = firsts.min_by_key(|(workflow, (number, _))| (has(workflow), *number))?;
+    /// The next guest. `has` is the memory of a share's tenant and workflow; of several shares with the least, it is the
+    /// guest that has waited longest.
+    pub(crate) fn next(&self, has: impl Fn(&Share) -> (u64, u64)) -> Option<(u64, &Arc<Notify>)> {
+        let firsts = self.0.iter().filter_map(|(share, waiting)| Some((share, waiting.front()?)));
+        let (_, (number, called)) = firsts.min_by_key(|(share, (number, _))| (has(share), *number))?;
         Some((*number, called))
     }
 }
@@ -52,23 +54,28 @@ impl Line {
 mod tests {
     use super::*;
 
-    /// Lets guests join, each named by its workflow, then admits them one by one. `used` is the initial usage of the
-    /// workflows; each admitted guest adds one.
+    fn share(tenant: &str, workflow: char) -> Share {
+        Share { tenant: tenant.into(), workflow: workflow.to_string().into() }
+    }
+
+    /// Lets guests of one tenant join, each named by its workflow, then admits them one by one. `used` is the initial
+    /// usage of the workflows; each admitted guest adds one.
     fn served(joined: &str, used: &[(char, u64)], leaves: Option<u64>) -> String {
-        let mut has: HashMap<String, u64> = used.iter().map(|(name, used)| (name.to_string(), *used)).collect();
+        let mut has: HashMap<Share, u64> = used.iter().map(|(name, used)| (share("", *name), *used)).collect();
         let mut line = Line::default();
-        for (number, name) in (0..).zip(joined.chars()) {
-            line.join(&name.to_string(), number);
-        }
         let name = |number: u64| joined.chars().nth(usize::try_from(number).unwrap()).unwrap();
+        let of = |number| share("", name(number));
+        for number in 0..joined.len() as u64 {
+            line.join(&of(number), number);
+        }
         if let Some(number) = leaves {
-            line.leave(&name(number).to_string(), number);
+            line.leave(&of(number), number);
         }
         let mut served = String::new();
-        while let Some((number, _)) = line.next(|workflow| has.get(workflow).copied().unwrap_or(0)) {
+        while let Some((number, _)) = line.next(|share| (0, has.get(share).copied().unwrap_or(0))) {
             served.push(name(number));
-            line.leave(&name(number).to_string(), number);
-            *has.entry(name(number).to_string()).or_default() += 1;
+            line.leave(&of(number), number);
+            *has.entry(of(number)).or_default() += 1;
         }
         assert!(line.is_empty());
         served
@@ -81,5 +88,16 @@ mod tests {
         assert_eq!(served("aabb", &[('b', 1)], None), "aabb");
         assert_eq!(served("ab", &[], Some(0)), "b");
         assert_eq!(served("aab", &[], Some(1)), "ab");
+    }
+
+    #[test]
+    fn a_tenant_gains_nothing_by_many_workflows() {
+        let mut line = Line::default();
+        for (number, workflow) in (0..).zip('a'..='y') {
+            line.join(&share("loud", workflow), number);
+        }
+        line.join(&share("quiet", 'z'), 99);
+        let next = line.next(|share| if &*share.tenant == "loud" { (2, 0) } else { (1, 1) });
+        assert_eq!(next.unwrap().0, 99);
     }
 }

@@ -80,7 +80,7 @@ impl Program {
     /// None at present; the engine's own faults show in the guest's turns.
     pub async fn start(&self, begin: GuestInput, account: Arc<Account>) -> Result<Guest, HostError> {
         let Inner { shared, label, pre, .. } = &*self.0;
-        let workflow = begin.workflow.clone();
+        let share = account.share_of(&begin.workflow);
         let config = &shared.config;
         let (growth_bytes, cpu) = match begin.entry {
             Entry::Workflow(_) => (config.workflow_growth_bytes_max, config.workflow_cpu_max),
@@ -89,7 +89,7 @@ impl Program {
         let cpu = Cpu::new(cpu);
         let instance = instantiate(shared, label.memory_bytes, growth_bytes, (&begin, &account), &cpu).await;
         shared.admission.count_start();
-        let gate = MoveGate { account, admission: Arc::clone(&shared.admission), workflow };
+        let gate = MoveGate { account, admission: Arc::clone(&shared.admission), share };
         Ok(Guest::new((self.clone(), instance), pre.clone(), (begin.entry, begin.input), (cpu, gate)))
     }
 
@@ -112,7 +112,7 @@ async fn instantiate(
     let plant = shared.engines.for_memory(memory_bytes);
     let is_workflow = matches!(begin.entry, Entry::Workflow(_));
     let kind = Kind { is_large: memory_bytes >= LARGE_GUEST_BYTES, is_workflow };
-    let applicant = Applicant { kind, workflow: account.share_of(&begin.workflow), bytes: memory_bytes };
+    let applicant = Applicant { kind, share: account.share_of(&begin.workflow), bytes: memory_bytes };
     let place = shared.admission.admit(&plant.slots, applicant).await;
     let calls = HostCalls::new(begin.clock.0, account);
     let initial = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
@@ -199,9 +199,10 @@ async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> 
     let cpu = Cpu::new(shared.config.workflow_cpu_max);
     let growth_bytes = shared.config.workflow_growth_bytes_max;
     let account = shared.config.ledger.account();
+    let share = account.share_of("");
     let instance = instantiate(shared, memory_bytes, growth_bytes, (&begin, &account), &cpu).await;
     let calls = Arc::clone(&instance.store.data().calls);
-    let gate = MoveGate { account, admission: Arc::clone(&shared.admission), workflow: String::new() };
+    let gate = MoveGate { account, admission: Arc::clone(&shared.admission), share };
     let mut drive = GuestDriver::new(Arc::clone(&calls), (cpu, gate), ask(instance, pre.clone()));
     let told = match drive.advance().await {
         Progress::Quiescent => Err("its `describe` waits for something: it must not make a durable call".to_owned()),

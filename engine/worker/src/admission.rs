@@ -157,7 +157,7 @@ pub(crate) async fn start(
         began.inspect(|began| host.metrics.guests.start.observe(began.elapsed().as_secs_f64()));
         started.map(|guest| Admitted { guest, since_ms: runtime.boot_ms() })
     };
-    let (is_step, workflow) = (matches!(begin.entry, Entry::Step(_)), begin.workflow.clone());
+    let (is_step, share) = (matches!(begin.entry, Entry::Step(_)), account.share_of(&begin.workflow));
     let mut start = std::pin::pin!(program.start(begin, account));
     if let Some(started) = runtime.within(WAIT_MIN, &mut start).await {
         return admitted(started);
@@ -180,10 +180,10 @@ pub(crate) async fn start(
             host.idle_guests.evict(wanted, backoff.request(), up_to);
         }
         if wanted > ASKED_MAX {
-            host.idle_guests.evict_among_others(wanted, &workflow);
+            host.idle_guests.evict_among_others(wanted, &share);
         }
         if backoff.is_due() && !planted("places-not-shared") {
-            host.idle_guests.evict_among_same(&workflow, runtime.boot_ms().saturating_sub(SLICE_MS));
+            host.idle_guests.evict_among_same(&share, runtime.boot_ms().saturating_sub(SLICE_MS));
         }
     }
 }

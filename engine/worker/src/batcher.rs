@@ -15,7 +15,7 @@ use crate::liveness::Liveness;
 const GROUP_MAX: usize = 512;
 
 /// The most requests of one tenant in a group while other tenants are active, since these wait for the whole group.
-const GROUP_SHARE_MAX: usize = 16;
+const GROUP_SHARE_MAX: usize = 8;
 
 /// How long a tenant counts as active after its last request, in milliseconds.
 const ACTIVE_MS: u64 = 1_000;

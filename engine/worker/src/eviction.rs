@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cerebelum_history::{Scope, planted};
+use cerebelum_sandbox::Share;
 use tokio::sync::Notify;
 
 /// How urgently a guest is asked to leave.
@@ -38,15 +39,15 @@ struct IdleState {
     /// Memory of the guests that may stay.
     bytes: u64,
     /// Memory of all idle guests, by workflow.
-    by_workflow: HashMap<String, u64>,
+    by_workflow: HashMap<Share, u64>,
 }
 
 /// An idle guest.
 #[derive(Clone)]
 pub(crate) struct IdleEntry {
     pub(crate) scope: Scope,
-    /// The share of memory that it belongs to.
-    pub(crate) workflow: String,
+    /// Whose it is.
+    pub(crate) share: Share,
     /// Its memory.
     pub(crate) bytes: u64,
     /// The number of calls that a rerun would repeat.
@@ -101,7 +102,7 @@ impl IdleGuests {
         state.latest += 1;
         state.idle += 1;
         state.bytes += entry.bytes;
-        *state.by_workflow.entry(entry.workflow.clone()).or_default() += entry.bytes;
+        *state.by_workflow.entry(entry.share.clone()).or_default() += entry.bytes;
         let rank = (cost(entry.calls), state.latest);
         let idle = IdleGuest { idle_guests: Arc::clone(self), rank, entry: entry.clone() };
         state.guests.insert(rank, entry);
@@ -134,18 +135,18 @@ impl IdleGuests {
     /// A guest of this workflow has waited long for admission: asks up to `guests` idle guests of workflows with more
     /// idle memory to leave, regardless of their executions' activity. Otherwise one workflow could fill all slots and
     /// keep them.
-    pub(crate) fn evict_among_others(&self, guests: u32, workflow: &str) {
+    pub(crate) fn evict_among_others(&self, guests: u32, share: &Share) {
         let mut state = self.state();
-        for rank in state.of_others(workflow, guests) {
+        for rank in state.of_others(share, guests) {
             state.ask_one(rank, EvictionPriority::Urgent);
         }
     }
 
     /// A workflow has waited for admission for a time slice: asks the guest of its other executions that was admitted
     /// first to leave, regardless of that one's activity, if it was admitted at `since_ms` or before.
-    pub(crate) fn evict_among_same(&self, workflow: &str, since_ms: u64) {
+    pub(crate) fn evict_among_same(&self, share: &Share, since_ms: u64) {
         let mut state = self.state();
-        if let Some(rank) = state.first_admitted(workflow, since_ms) {
+        if let Some(rank) = state.first_admitted(share, since_ms) {
             state.ask_one(rank, EvictionPriority::Urgent);
         }
     }
@@ -180,10 +181,10 @@ impl IdleState {
 
     /// The first guests of workflows with more idle memory than this one, among the first [`SEARCHED_MAX`] of both
     /// lists.
-    fn of_others(&self, workflow: &str, count: u32) -> Vec<Rank> {
-        let has = |workflow: &str| self.by_workflow.get(workflow).copied().unwrap_or(0);
-        let least = has(workflow);
-        let of_others = self.searched().filter(|(_, guest)| has(&guest.workflow) > least).map(|(rank, _)| *rank);
+    fn of_others(&self, share: &Share, count: u32) -> Vec<Rank> {
+        let has = |share: &Share| self.by_workflow.get(share).copied().unwrap_or(0);
+        let least = has(share);
+        let of_others = self.searched().filter(|(_, guest)| has(&guest.share) > least).map(|(rank, _)| *rank);
         let mut ranks: Vec<Rank> = of_others.collect();
         ranks.sort_unstable();
         ranks.truncate(usize::try_from(count).unwrap_or(usize::MAX));
@@ -191,9 +192,8 @@ impl IdleState {
     }
 
     /// The workflow guest of this workflow that was admitted first, at `since_ms` or before, among the same.
-    fn first_admitted(&self, workflow: &str, since_ms: u64) -> Option<Rank> {
-        let is_due =
-            |guest: &IdleEntry| guest.since_ms <= since_ms && guest.scope.is_root() && guest.workflow == workflow;
+    fn first_admitted(&self, share: &Share, since_ms: u64) -> Option<Rank> {
+        let is_due = |guest: &IdleEntry| guest.since_ms <= since_ms && guest.scope.is_root() && guest.share == *share;
         let due = self.searched().filter(|(_, guest)| is_due(guest));
         due.min_by_key(|(rank, guest)| (guest.since_ms, **rank)).map(|(rank, _)| *rank)
     }
@@ -243,10 +243,10 @@ impl Drop for IdleGuest {
             state.bytes -= guest.bytes;
         }
         state.asked.remove(&self.rank);
-        if let Some(has) = state.by_workflow.get_mut(&self.entry.workflow) {
+        if let Some(has) = state.by_workflow.get_mut(&self.entry.share) {
             *has -= self.entry.bytes;
             if *has == 0 {
-                state.by_workflow.remove(&self.entry.workflow);
+                state.by_workflow.remove(&self.entry.share);
             }
         }
         let mut asked = self.entry.pressure.list();
@@ -259,10 +259,14 @@ impl Drop for IdleGuest {
 mod tests {
     use super::*;
 
+    fn share(workflow: &str) -> Share {
+        Share { tenant: "acme".into(), workflow: workflow.into() }
+    }
+
     /// A guest with this memory and this number of calls.
     fn guest(scope: &str, workflow: &str, (bytes, calls): (u64, u32), pressure: &Arc<Pressure>) -> IdleEntry {
-        let (scope, workflow) = (Scope::from_text(scope), workflow.to_owned());
-        IdleEntry { scope, workflow, bytes, calls, since_ms: 0, pressure: Arc::clone(pressure) }
+        let (scope, share) = (Scope::from_text(scope), share(workflow));
+        IdleEntry { scope, share, bytes, calls, since_ms: 0, pressure: Arc::clone(pressure) }
     }
 
     /// Guests of these sizes become idle one after the other, one of them leaves, then some are evicted. `expected` are
@@ -330,7 +334,7 @@ mod tests {
         let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
         let _entered = ["a", "b", "a"].map(|workflow| idle_guests.enter(guest("", workflow, (40, 0), &pressure)));
         idle_guests.evict(1, EvictionPriority::Polite, u64::MAX);
-        idle_guests.evict_among_others(5, "b");
+        idle_guests.evict_among_others(5, &share("b"));
         assert_eq!(pressure.list().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
     }
 
@@ -342,7 +346,7 @@ mod tests {
         };
         let _entered = [enter("", "a", 30), enter("", "a", 20), enter("1", "a", 5), enter("", "b", 5)];
         let asked = |until| {
-            idle_guests.evict_among_same("a", until);
+            idle_guests.evict_among_same(&share("a"), until);
             numbers(&pressure)
         };
         assert!(asked(19).is_empty());

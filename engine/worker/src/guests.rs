@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use cerebelum_history::{Delivery, Failure, GuestInput, Json, Request, Scope, Turn};
-use cerebelum_sandbox::{Account, Held, HostError};
+use cerebelum_sandbox::{Account, Held, HostError, Share};
 use cerebelum_store::{ExecutionKey, TenantId};
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
@@ -92,7 +92,7 @@ pub(crate) struct Guests {
     is_long: Arc<AtomicBool>,
     /// The execution's key as text, for the crash log.
     key: Arc<str>,
-    workflow: String,
+    share: Share,
     /// The execution's account in the ledger.
     account: Arc<Account>,
     slots: BTreeMap<Scope, GuestSlot>,
@@ -120,7 +120,7 @@ impl Guests {
             tenant: key.tenant,
             is_long: Arc::default(),
             key: key.to_string().into(),
-            workflow: account.share_of(&workflow),
+            share: account.share_of(&workflow),
             account,
             slots: BTreeMap::new(),
             moving: 0,
@@ -286,7 +286,7 @@ impl Guests {
         }
         let idle = self.host.idle_guests.enter(IdleEntry {
             scope: scope.clone(),
-            workflow: self.workflow.clone(),
+            share: self.share.clone(),
             bytes: admitted.guest.memory_bytes(),
             calls,
             since_ms: admitted.since_ms,

@@ -52,7 +52,7 @@ const REQUESTS_AT_ONCE: usize = 4;
 /// How many counts of executions one tenant has made at once.
 const COUNTS_AT_ONCE: usize = 1;
 /// How many tasks of all tenants take turns at once for each core.
-const TURNS_PER_CORE: usize = 2;
+const TURNS_PER_CORE: usize = 1;
 
 /// The environment of the executions of one engine.
 pub(crate) struct Node {

@@ -128,7 +128,8 @@ impl Scheduler {
             Entry::Vacant(free) => free.insert(Slot { nudge: nudge.clone(), next: None }),
         };
         let (stored, is_stored) = oneshot::channel();
-        let (starting, held) = (PendingStart { stored, act, _turn: turn }, node.ledger.account().hold(bytes));
+        let (starting, held) =
+            (PendingStart { stored, act, _turn: turn }, node.ledger.account_of(&row.key.tenant.share()).hold(bytes));
         let log = ExecutionLog::new(node.clone(), (incarnation, row), Some(starting));
         let activation = Activation::new(node, log, (execution, held), &nudge);
         self.spawn(Stay::new(key, incarnation, nudge), Stage::Active(Box::new(activation)));

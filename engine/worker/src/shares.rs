@@ -1,12 +1,13 @@
-//! Shares the runtime's threads fairly among tenants. While several tenants have something to do, a task that is woken
-//! waits here and not in the runtime's queue. Few are let through at once, and the next one is of the tenant whose tasks
-//! took the least time: a tenant with thousands of ready tasks delays another by a few polls. A tenant that is alone takes
-//! no turns, and neither does a task that has, or queues for, a connection to the database: others wait for it.
+//! Shares the runtime's threads fairly among tenants. A task that is woken waits here and not in the runtime's queue. Few
+//! are let through at once, and the next one is of the tenant whose tasks took the least time: a tenant with thousands of
+//! ready tasks delays another by a few polls. More are let through while a tenant is alone, yet not so many that one who
+//! comes then has to wait for long. A task that has, or queues for, a connection to the database takes no turn: others wait
+//! for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -19,21 +20,23 @@ use futures::task::AtomicWaker;
 const ACTIVE: Duration = Duration::from_secs(1);
 /// The time that a tenant without tasks saves up. It lets a tenant that does little go before one that does much.
 const CREDIT: Duration = Duration::from_millis(20);
-/// The number that no tenant has: several tenants are active.
-const SEVERAL: i32 = i32::MIN;
+/// How many times as many tasks take turns at once while one tenant is alone.
+const ALONE: usize = 16;
 
 /// The turns of all tenants.
 pub(crate) struct FairShares {
-    /// The only active tenant.
-    sole: AtomicI32,
     turns: Mutex<Turns>,
-    /// The most tasks that are polled, or about to be polled, at once.
+    /// Whether several tenants are active.
+    several: AtomicBool,
+    /// The most tasks that are polled, or about to be polled, at once while several tenants are active.
     at_once: usize,
 }
 
 #[derive(Default)]
 struct Turns {
     taken: usize,
+    /// When tenants that are no longer active were last forgotten.
+    forgot: Option<Instant>,
     /// The time that the tenant had used which had the last turn.
     level: Duration,
     tenants: BTreeMap<TenantId, Share>,
@@ -66,7 +69,7 @@ enum State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Grant {
     Turn,
-    /// Its tenant is alone, or others wait for what it has.
+    /// Others wait for what it has.
     Free,
 }
 
@@ -115,12 +118,12 @@ impl FairShares {
     /// `per_core` tasks of all tenants take turns at once for each core.
     pub(crate) fn new(per_core: usize) -> Arc<Self> {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Arc::new(Self { sole: AtomicI32::new(SEVERAL), turns: Mutex::default(), at_once: cores * per_core })
+        Arc::new(Self { turns: Mutex::default(), several: AtomicBool::new(false), at_once: cores * per_core })
     }
 
     /// Whether several tenants are active.
     pub(crate) fn are_several(&self) -> bool {
-        self.sole.load(Ordering::Relaxed) == SEVERAL
+        self.several.load(Ordering::Relaxed)
     }
 
     /// Runs a task of this tenant in fair turns.
@@ -132,24 +135,15 @@ impl FairShares {
 
     /// Lets a task through, or puts it in the queue. Called with the lock on its state.
     fn ask(&self, ticket: &Arc<Ticket>) -> Option<Grant> {
-        let (sole, tenant) = (self.sole.load(Ordering::Relaxed), ticket.tenant);
-        if sole == tenant.0 || (ticket.calls.are_any() && !planted("connections-wait-for-turns")) {
+        if ticket.calls.are_any() && !planted("connections-wait-for-turns") {
             return Some(Grant::Free);
         }
-        let now = Instant::now();
+        let (now, tenant) = (Instant::now(), ticket.tenant);
         let mut turns = self.turns();
-        if sole != SEVERAL {
-            // A tenant that is alone does not say when it is active.
-            turns.share(TenantId(sole), now).last = now;
-        }
         turns.share(tenant, now).last = now;
-        turns.tenants.retain(|_, share| now - share.last < ACTIVE || !share.waiting.is_empty());
-        let is_alone = turns.tenants.len() == 1;
-        self.sole.store(if is_alone { tenant.0 } else { SEVERAL }, Ordering::Relaxed);
-        if is_alone {
-            return Some(Grant::Free);
-        }
-        if turns.taken < self.at_once {
+        turns.forget_inactive(now);
+        self.several.store(turns.tenants.len() > 1, Ordering::Relaxed);
+        if turns.taken < self.limit(&turns) {
             turns.taken += 1;
             return Some(Grant::Turn);
         }
@@ -162,28 +156,36 @@ impl FairShares {
         None
     }
 
-    /// Gives a turn back, after a poll that took this time, and passes it on.
+    /// Gives a turn back, after a poll that took this time, and lets the next tasks through.
     fn give_back(&self, tenant: TenantId, took: Duration) {
         let mut turns = self.turns();
         if let Some(share) = turns.tenants.get_mut(&tenant) {
             share.used += took;
         }
-        loop {
-            let Some(next) = turns.next() else {
-                turns.taken -= 1;
-                return;
-            };
+        turns.taken -= 1;
+        while turns.taken < self.limit(&turns)
+            && let Some(next) = turns.next()
+        {
+            turns.taken += 1;
             drop(turns);
             // The lock on a task's state is never awaited with the lock on the turns.
             let mut state = next.state();
-            if *state == State::Waiting {
+            let waits = *state == State::Waiting;
+            if waits {
                 *state = State::Next(Grant::Turn);
-                drop(state);
-                return next.task.wake();
             }
             drop(state);
+            if waits {
+                next.task.wake();
+            }
             turns = self.turns();
+            turns.taken -= usize::from(!waits);
         }
+    }
+
+    /// The most turns at once.
+    fn limit(&self, turns: &Turns) -> usize {
+        if turns.tenants.len() > 1 { self.at_once } else { self.at_once * ALONE }
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -195,6 +197,14 @@ impl Turns {
     fn share(&mut self, tenant: TenantId, now: Instant) -> &mut Share {
         let used = self.level.saturating_sub(CREDIT);
         self.tenants.entry(tenant).or_insert_with(|| Share { used, last: now, waiting: VecDeque::new() })
+    }
+
+    /// Forgets tenants that are no longer active, unless it was done a moment ago: there may be many.
+    fn forget_inactive(&mut self, now: Instant) {
+        if self.forgot.is_none_or(|forgot| now - forgot >= ACTIVE / 10) {
+            self.forgot = Some(now);
+            self.tenants.retain(|_, share| now - share.last < ACTIVE || !share.waiting.is_empty());
+        }
     }
 
     /// The task that is next: the first one of the tenant that used the least time.
@@ -356,13 +366,23 @@ mod tests {
         assert!(shares.fair(QUIET, async {}).now_or_never().is_some(), "the turn is free");
     }
 
+    /// A task that wakes while another one is polled has its turn.
     #[tokio::test]
-    async fn a_tenant_that_is_alone_takes_no_turns() {
+    async fn a_tenant_that_is_alone_takes_many_turns() {
         let shares = shares(1);
-        let task = shares.fair(LOUD, std::future::pending::<()>());
-        let mut tasks = [task, shares.fair(LOUD, std::future::pending())];
-        for task in &mut tasks {
-            assert!(task.now_or_never().is_none() && shares.turns().taken == 0);
-        }
+        let polled = AtomicUsize::new(0);
+        let nested = |depth: usize| {
+            let counted = async { _ = polled.fetch_add(1, Ordering::Relaxed) };
+            (0..depth).fold(shares.fair(LOUD, counted.boxed()), |inner, _| {
+                shares.fair(LOUD, async { _ = inner.now_or_never() }.boxed())
+            })
+        };
+        nested(ALONE - 1).await;
+        assert_eq!(polled.load(Ordering::Relaxed), 1);
+        let _one_too_many = nested(ALONE).now_or_never();
+        assert_eq!(polled.load(Ordering::Relaxed), 1);
+        shares.fair(QUIET, async {}).await;
+        let _as_of_several = nested(1).now_or_never();
+        assert_eq!((polled.load(Ordering::Relaxed), shares.turns().taken), (1, 0));
     }
 }
