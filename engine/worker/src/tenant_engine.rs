@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Position, Timeline};
 use cerebelum_sandbox::WorkflowInfo;
-use cerebelum_store::{Act, Actor, ApprovalFilter, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId};
+use cerebelum_store::{
+    Act, Actor, ApprovalFilter, ChildCounts, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId,
+};
 
 use crate::api::{ApiError, ApprovalView, ApprovalsRequest, EventView, ExecutionStatus, ListRequest, LogView, Summary};
 use crate::directory::{manifest_of, unavailable};
@@ -137,11 +139,26 @@ impl TenantEngine {
     pub async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), ApiError> {
         let limit = if request.limit == 0 { 100 } else { request.limit.min(1_000) };
         let attributes = request.attributes.into_iter().map(|(name, value)| (name, value.to_string())).collect();
-        let filter =
-            Filter { status: request.status, workflow: request.workflow, attributes, cursor: request.cursor, limit };
+        let filter = Filter {
+            status: request.status,
+            workflow: request.workflow,
+            attributes,
+            parent: request.parent,
+            cursor: request.cursor,
+            limit,
+        };
         let page = self.node.store.list(self.tenant, filter).await.map_err(unavailable)?;
         let summaries = page.executions.iter().map(views::summary).collect();
         Ok((summaries, page.cursor))
+    }
+
+    /// The children of each of these executions by status, in order; of each, up to `max`, the newest ones.
+    ///
+    /// # Errors
+    /// When an id is not valid, or the database does not answer.
+    pub async fn children_by_status(&self, parents: &[&str], max: u32) -> Result<Vec<ChildCounts>, ApiError> {
+        let parents = parents.iter().map(|id| Ok(self.key(id)?.id)).collect::<Result<_, ApiError>>()?;
+        self.node.store.children_by_status(self.tenant, parents, max).await.map_err(unavailable)
     }
 
     /// A page of the events after a position in an execution's run (the current one unless another is named). It is
