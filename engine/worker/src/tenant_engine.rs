@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Position, Timeline};
+use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Graph, Position, Timeline};
 use cerebelum_sandbox::WorkflowInfo;
 use cerebelum_store::{
     Act, Actor, ApprovalFilter, ChildCounts, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId,
@@ -214,13 +214,29 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such execution or run, or the database does not answer.
     pub async fn timeline(&self, id: &str, run: Option<u32>) -> Result<Timeline, ApiError> {
-        let (mut timeline, mut after) = (Timeline::default(), Position(0));
+        let mut timeline = Timeline::default();
+        self.each_event(id, run, |event| timeline.add(event)).await?;
+        Ok(timeline)
+    }
+
+    /// An execution's run (the current one unless another is named) as boxes below each other, read page by page.
+    ///
+    /// # Errors
+    /// When there is no such execution or run, or the database does not answer.
+    pub async fn graph(&self, id: &str, run: Option<u32>) -> Result<Graph, ApiError> {
+        let mut graph = Graph::default();
+        self.each_event(id, run, |event| graph.add(event)).await?;
+        Ok(graph)
+    }
+
+    async fn each_event(&self, id: &str, run: Option<u32>, mut take: impl FnMut(&Event)) -> Result<(), ApiError> {
+        let mut after = Position(0);
         loop {
             let events = self.events(id, run, after).await?;
             if events.is_empty() {
-                return Ok(timeline);
+                return Ok(());
             }
-            events.iter().for_each(|event| timeline.add(event));
+            events.iter().for_each(&mut take);
             after = Position(after.0 + events.len() as u64);
         }
     }
