@@ -2,7 +2,7 @@
 //! before it began.
 //!
 //! Calls that were open at the same time stand beside each other. Calls of one kind and name in one row are one box, and
-//! rows that come again and again are shown once, with the number of their rounds.
+//! rows that come again and again are shown once, with how often they came.
 
 mod layout;
 
@@ -11,14 +11,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::timeline::{BarEnd, Edge, edge};
 use crate::{CallName, End, Event, EventData, Timestamp};
 
-pub use layout::{BOX_WIDTH, Drawing, Join, Place, PlacedBox, Rounds};
+pub use layout::{BOX_WIDTH, Drawing, Join, Place, PlacedBox, Repeat};
 
 /// The boxes of a graph. Calls that would need further boxes are counted only.
 const BOXES_MAX: usize = 200;
 /// The named boxes of a row. Calls of further names share a box for each kind.
 const ROW_BOXES_MAX: usize = 12;
-/// The most rows of a round that is recognized when it comes again.
-const ROUND_ROWS_MAX: usize = 12;
+/// The most rows that are recognized when they come again together.
+const REPEAT_ROWS_MAX: usize = 12;
 
 /// What became of the calls of a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,8 +125,8 @@ struct Node {
 #[derive(Debug, Clone, Default)]
 struct Row {
     nodes: Vec<usize>,
-    /// How often the rows from so many above to this one came again.
-    rounds: BTreeMap<usize, u64>,
+    /// How often the last so many rows up to this one came, if they came more than once.
+    repeats: BTreeMap<usize, u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -298,8 +298,8 @@ impl Graph {
     /// Folds the last rows into those above them, if they are the same once more.
     fn fold(&mut self) {
         let rows = self.rows.len();
-        let is_round = |length: &usize| (rows - length..rows).all(|row| self.is_again(row, row - length));
-        let Some(length) = (1..=ROUND_ROWS_MAX.min(rows / 2)).find(is_round) else { return };
+        let is_repeat = |length: &usize| (rows - length..rows).all(|row| self.is_again(row, row - length));
+        let Some(length) = (1..=REPEAT_ROWS_MAX.min(rows / 2)).find(is_repeat) else { return };
         let again = self.rows.split_off(rows - length);
         for (row, into) in again.into_iter().zip(rows - 2 * length..) {
             for node in row.nodes {
@@ -307,12 +307,13 @@ impl Graph {
                     self.merge(node, into);
                 }
             }
-            for (length, times) in row.rounds {
-                *self.rows[into].rounds.entry(length).or_default() += times;
+            // What came more than once in only one of the two rows came once in the other.
+            let whole = (into + 1 == rows - length).then_some(length);
+            let kept = &mut self.rows[into].repeats;
+            let lengths: BTreeSet<usize> = kept.keys().chain(row.repeats.keys()).copied().chain(whole).collect();
+            for length in lengths {
+                *kept.entry(length).or_insert(1) += row.repeats.get(&length).unwrap_or(&1);
             }
-        }
-        if let Some(last) = self.rows.last_mut() {
-            *last.rounds.entry(length).or_default() += 1;
         }
     }
 
@@ -380,23 +381,23 @@ impl Graph {
         let place_of = |node: &usize| number.get(&self.merged(*node)).copied();
         let mut rows = Vec::new();
         for (row, made) in self.rows.iter().enumerate() {
-            // What comes from a later round is not above.
+            // What comes from a later repeat is not above.
             let above = |node: &usize| -> BTreeSet<layout::Number> {
                 let above = self.nodes[*node].above.iter().filter_map(place_of);
                 above.filter(|(of, _)| *of < row).collect()
             };
             rows.push(made.nodes.iter().map(|node| (self.nodes[*node].shown.clone(), above(node))).collect());
         }
-        let rounds = self.rows.iter().enumerate().flat_map(|(row, made)| {
-            made.rounds.iter().map(move |(length, times)| Rounds {
+        let repeats = self.rows.iter().enumerate().flat_map(|(row, made)| {
+            made.repeats.iter().map(move |(length, times)| Repeat {
                 from: row + 1 - length,
                 to: row,
-                times: times + 1,
-                lane: 0,
+                times: *times,
+                track: 0,
             })
         });
         let last = self.end.map(|_| self.ended.keys().filter_map(place_of).collect());
-        layout::placed(rows, last, rounds.collect())
+        layout::placed(rows, last, repeats.collect())
     }
 
     /// Says of each box what its open calls do.

@@ -46,15 +46,15 @@ pub struct Join {
 
 /// Rows that came several times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rounds {
+pub struct Repeat {
     /// The first of the rows.
     pub from: usize,
     /// The last of the rows.
     pub to: usize,
     /// How often they came.
     pub times: u64,
-    /// Rounds in the same rows have different lanes, from 0.
-    pub lane: usize,
+    /// Repeats of the same rows have different tracks beside them, from 0.
+    pub track: usize,
 }
 
 /// A graph with places: a row for the start, the rows of the boxes, and one for the end if there is one.
@@ -67,7 +67,7 @@ pub struct Drawing {
     /// The lines between rows.
     pub joins: Vec<Join>,
     /// The rows that came several times.
-    pub rounds: Vec<Rounds>,
+    pub repeats: Vec<Repeat>,
     /// Where the start stands.
     pub start: Place,
     /// Where the end stands.
@@ -108,11 +108,11 @@ type Items = BTreeMap<Item, BTreeSet<Item>>;
 type Middles = BTreeMap<Item, u32>;
 
 /// Places the boxes. Lines lead from the start to what has nothing above it, and to the end from `last`.
-pub(super) fn placed(rows: Vec<Vec<Made>>, last: Option<Vec<Number>>, rounds: Vec<Rounds>) -> Drawing {
+pub(super) fn placed(rows: Vec<Vec<Made>>, last: Option<Vec<Number>>, repeats: Vec<Repeat>) -> Drawing {
     let items = in_rows(&rows, last);
     let width = items.iter().map(|row| width(row.keys())).max().unwrap_or_default();
-    let rounds = in_lanes(rounds, &rows);
-    let mut drawing = Drawing { rounds, width, rows: items.len(), ..Drawing::default() };
+    let repeats = in_tracks(repeats, &rows);
+    let mut drawing = Drawing { repeats, width, rows: items.len(), ..Drawing::default() };
     let mut shown: BTreeMap<Number, CallBox> = BTreeMap::new();
     for (row, made) in rows.into_iter().enumerate() {
         shown.extend(made.into_iter().enumerate().map(|(number, (of, _))| ((row, number), of)));
@@ -243,18 +243,20 @@ fn joins(row: usize, items: &Items, above: &Middles, middles: &Middles) -> Vec<J
     joins
 }
 
-/// The rounds of more than one box, in rows of the drawing, with lanes beside it: inner rounds are nearer.
-fn in_lanes(rounds: Vec<Rounds>, rows: &[Vec<Made>]) -> Vec<Rounds> {
-    let mut rounds: Vec<Rounds> = rounds
+/// The repeats of more than one box, in rows of the drawing, with tracks beside it: inner ones are nearer.
+fn in_tracks(repeats: Vec<Repeat>, rows: &[Vec<Made>]) -> Vec<Repeat> {
+    let mut repeats: Vec<Repeat> = repeats
         .into_iter()
         .filter(|one| one.from < one.to || rows.get(one.from).is_some_and(|row| row.len() > 1))
         .collect();
-    rounds.sort_by_key(|one| (one.to - one.from, one.from));
-    let mut placed: Vec<Rounds> = Vec::new();
-    for one in rounds {
-        let beside = placed.iter().filter(|other| other.from <= one.to + 1 && one.from + 1 <= other.to + 1);
-        let lane = beside.map(|other| other.lane + 1).max().unwrap_or_default();
-        placed.push(Rounds { from: one.from + 1, to: one.to + 1, lane, ..one });
+    repeats.sort_by_key(|one| (one.to - one.from, one.from));
+    let mut placed: Vec<Repeat> = Vec::new();
+    for one in repeats {
+        // The start is the first row of the drawing.
+        let (from, to) = (one.from + 1, one.to + 1);
+        let beside = placed.iter().filter(|other| other.from <= to && from <= other.to);
+        let track = beside.map(|other| other.track + 1).max().unwrap_or_default();
+        placed.push(Repeat { from, to, track, ..one });
     }
     placed
 }

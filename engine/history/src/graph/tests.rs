@@ -91,7 +91,7 @@ fn calls_that_are_open_together_stand_beside_each_other_and_join_below() {
     told.end(label);
     told.end(pay);
     told.run(&["ship"]);
-    assert_eq!(told.rows(), ["order", "pack pay", "label", "ship"]);
+    assert_eq!(told.rows(), ["order", "pay pack", "label", "ship"]);
     let drawn = told.drawn();
     assert_eq!(above(&drawn, "order"), ["start"]);
     assert_eq!((above(&drawn, "pay"), above(&drawn, "label")), (vec!["order".into()], vec!["pack".into()]));
@@ -114,7 +114,7 @@ fn calls_of_one_name_are_one_box_with_what_became_of_them() {
 }
 
 #[test]
-fn rounds_are_shown_once() {
+fn repeats_are_shown_once() {
     let mut told = Told::default();
     told.run(&["begin"]);
     for _ in 0..500 {
@@ -128,10 +128,22 @@ fn rounds_are_shown_once() {
     told.run(&["finish"]);
     assert_eq!(told.rows(), ["begin", "fetch×500", "store×1500", "sleep×500", "finish"]);
     let drawn = told.drawn();
-    assert_eq!(drawn.rounds, [Rounds { from: 2, to: 4, times: 500, lane: 0 }]);
+    assert_eq!(drawn.repeats, [Repeat { from: 2, to: 4, times: 500, track: 0 }]);
     assert_eq!((above(&drawn, "fetch"), above(&drawn, "store")), (vec!["begin".into()], vec!["fetch".into()]));
     assert_eq!(above(&drawn, "finish").len(), 1);
     assert_eq!(told.graph.hidden_calls(), 0);
+}
+
+#[test]
+fn repeats_within_repeats_are_counted_together() {
+    let mut told = Told::default();
+    for _ in 0..10 {
+        told.run(&["a", "b", "c", "b", "c", "b", "c", "b", "c", "d"]);
+    }
+    assert_eq!(told.rows(), ["a×10", "b×40", "c×40", "d×10"]);
+    let repeats = told.drawn().repeats;
+    let expected = [Repeat { from: 2, to: 3, times: 40, track: 0 }, Repeat { from: 1, to: 4, times: 10, track: 1 }];
+    assert_eq!(repeats, expected);
 }
 
 #[test]
@@ -144,7 +156,7 @@ fn a_call_that_outlives_rows_goes_past_them_and_joins_when_it_ends() {
     told.run(&["c"]);
     told.end(watch);
     told.event("", EventData::ExecutionCompleted { output: Json::null() });
-    assert_eq!(told.rows(), ["a×50 watch", "b×50", "c"]);
+    assert_eq!(told.rows(), ["watch a×50", "b×50", "c"]);
     let drawn = told.drawn();
     assert_eq!((above(&drawn, "b"), drawn.throughs.len()), (vec!["a".to_owned()], 2));
     assert_eq!((drawn.end.unwrap().row, told.graph.end()), (4, Some((BoxState::Done, false))));

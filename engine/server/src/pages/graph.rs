@@ -1,7 +1,7 @@
 //! An execution's calls as boxes and arrows, from top to bottom, as they happened.
 
 use axum::extract::State;
-use cerebelum_history::{BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, PlacedBox, Rounds, Timestamp};
+use cerebelum_history::{BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, PlacedBox, Repeat, Timestamp};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -25,8 +25,8 @@ const END_HEIGHT: u32 = 28;
 /// The room between two rows, and what each level of lines adds to it.
 const GAP: u32 = 30;
 const LEVEL: u32 = 8;
-/// The room for the arrow of rounds and the number beside it.
-const LANE: u32 = 80;
+/// The room for the arrow of a repeat and the number beside it.
+const TRACK: u32 = 80;
 /// Longer names are cut in a box.
 const NAME_LETTERS_MAX: usize = 23;
 /// Longer names are cut in words.
@@ -119,9 +119,9 @@ impl Sheet {
             rows.push((y, bottom));
             y = bottom;
         }
-        let lanes = drawing.rounds.iter().map(|rounds| rounds.lane + 1).max().unwrap_or_default();
-        let lanes = u32::try_from(lanes).unwrap_or_default();
-        Self { rows, width: drawing.width * UNIT + lanes * LANE + 2 * MARGIN, height: y + MARGIN, events, run }
+        let tracks = drawing.repeats.iter().map(|repeat| repeat.track + 1).max().unwrap_or_default();
+        let tracks = u32::try_from(tracks).unwrap_or_default();
+        Self { rows, width: drawing.width * UNIT + tracks * TRACK + 2 * MARGIN, height: y + MARGIN, events, run }
     }
 
     fn picture(&self, drawing: &Drawing, end: Option<&(BoxState, String)>) -> Markup {
@@ -135,7 +135,7 @@ impl Sheet {
                             path.line d={ "M" (x(place.middle)) " " (top) "V" (bottom) } {}
                         }
                         @for join in &drawing.joins { (self.join(join)) }
-                        @for rounds in &drawing.rounds { (self.rounds(drawing, rounds)) }
+                        @for repeat in &drawing.repeats { (self.repeat(drawing, repeat)) }
                     }
                     g.calm { (self.pill(drawing.start.row, x(drawing.start.middle), half, "start")) }
                     @for placed in &drawing.boxes { (self.call(placed)) }
@@ -189,20 +189,20 @@ impl Sheet {
         }
     }
 
-    /// The arrow back from the last row of rounds to the first one.
-    fn rounds(&self, drawing: &Drawing, rounds: &Rounds) -> Markup {
+    /// The arrow back from the last row of a repeat to the first one.
+    fn repeat(&self, drawing: &Drawing, repeat: &Repeat) -> Markup {
         let right = |row: usize| {
             let boxes = drawing.boxes.iter().filter(|placed| placed.place.row == row);
             x(boxes.map(|placed| placed.place.middle).max().unwrap_or_default()) + BOX_WIDTH * UNIT / 2
         };
         let middle = |row: usize| u32::midpoint(self.rows[row].0, self.rows[row].1);
-        let lane = MARGIN + drawing.width * UNIT + 16 + u32::try_from(rounds.lane).unwrap_or_default() * LANE;
+        let track = MARGIN + drawing.width * UNIT + 16 + u32::try_from(repeat.track).unwrap_or_default() * TRACK;
         // Where both ends are in one row, they are apart.
-        let (from, to) = (middle(rounds.to) + 8, middle(rounds.from) - 8);
+        let (from, to) = (middle(repeat.to) + 8, middle(repeat.from) - 8);
         html! {
-            path.line.back d={ "M" (right(rounds.to)) " " (from) "H" (lane) "V" (to) "H" (right(rounds.from) + 6) } {}
-            path.head d={ "M" (right(rounds.from)) " " (to) "l7 -4v8z" } {}
-            text.soft x=(lane + 6) y=(u32::midpoint(from, to) + 4) { "× " (rounds.times) }
+            path.line.back d={ "M" (right(repeat.to)) " " (from) "H" (track) "V" (to) "H" (right(repeat.from) + 6) } {}
+            path.head d={ "M" (right(repeat.from)) " " (to) "l7 -4v8z" } {}
+            text.soft x=(track + 6) y=(u32::midpoint(from, to) + 4) { "× " (repeat.times) }
         }
     }
 
@@ -223,8 +223,8 @@ impl Sheet {
                     }
                     @if let Some((_, word)) = end { li { "The end: " (word) "." } }
                 }
-                @for rounds in &drawing.rounds {
-                    p.note { "Rows " (rounds.from) " to " (rounds.to) " came " (rounds.times) " times." }
+                @for repeat in &drawing.repeats {
+                    p.note { "Rows " (repeat.from) " to " (repeat.to) " came " (repeat.times) " times." }
                 }
             }
         }
