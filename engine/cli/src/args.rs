@@ -298,6 +298,9 @@ pub(crate) struct List {
     /// Only with this attribute; all of them when given several times
     #[arg(long, value_name = "K=V")]
     pub(crate) attr: Vec<String>,
+    /// Only children of this execution, also when it has been deleted
+    #[arg(long, value_name = "ID")]
+    pub(crate) parent: Option<String>,
     /// Only those started since: so long ago (2h, 1d), or a moment (2026-11-22T18:00:00Z)
     #[arg(long, value_name = "WHEN")]
     pub(crate) since: Option<Moment>,

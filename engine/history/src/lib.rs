@@ -10,6 +10,7 @@ mod event;
 mod execution;
 mod failure;
 mod family;
+mod graph;
 mod guest;
 mod ids;
 mod journal;
@@ -42,6 +43,7 @@ pub use execution::{
 };
 pub use failure::{Failure, kind};
 pub use family::{ChildStart, Parent};
+pub use graph::{BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, Place, PlacedBox, Repeat};
 pub use guest::{Delivery, Entry, GuestInput, Level, Request, Turn};
 pub use ids::{CallName, Digest, ExecutionId, InvalidName, Position, Scope, Timestamp};
 pub use journal::NonDeterminism;

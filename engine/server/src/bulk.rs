@@ -3,7 +3,7 @@
 use cerebelum_history::Json;
 use cerebelum_worker::{ApiError, BulkJobView, BulkRefusal, BulkRequest, ExecutionFilter, Operation};
 
-use crate::convert::{attributes, invalid, moment, or_default};
+use crate::convert::{attributes, invalid, moment, or_default, parent};
 use crate::proto;
 
 impl TryFrom<proto::ExecutionFilter> for ExecutionFilter {
@@ -12,7 +12,7 @@ impl TryFrom<proto::ExecutionFilter> for ExecutionFilter {
     fn try_from(from: proto::ExecutionFilter) -> Result<Self, ApiError> {
         let attributes = attributes(from.attributes)?.into_iter().collect();
         let status = from.status.map(|word| word.parse().map_err(invalid)).transpose()?;
-        Ok(Self { status, workflow: from.workflow, attributes })
+        Ok(Self { status, workflow: from.workflow, attributes, parent: parent(from.parent)? })
     }
 }
 
@@ -47,9 +47,10 @@ impl TryFrom<proto::StartBulkRequest> for BulkRequest {
 
 impl From<BulkJobView> for proto::BulkJob {
     fn from(from: BulkJobView) -> Self {
-        let ExecutionFilter { status, workflow, attributes } = from.filter;
+        let ExecutionFilter { status, workflow, attributes, parent } = from.filter;
         let status = status.map(|status| status.word().to_owned());
         let attributes = attributes.into_iter().map(|(name, value): (String, Json)| (name, value.to_string()));
+        let parent = parent.map(|parent| parent.to_string());
         let operation = from.operation.word().to_owned();
         let signal = match from.operation {
             Operation::Signal { name, data } => Some(proto::BulkSignal { name, data }),
@@ -58,7 +59,7 @@ impl From<BulkJobView> for proto::BulkJob {
         Self {
             bulk_id: from.id,
             operation,
-            filter: Some(proto::ExecutionFilter { status, workflow, attributes: attributes.collect() }),
+            filter: Some(proto::ExecutionFilter { status, workflow, attributes: attributes.collect(), parent }),
             signal,
             state: from.state.word().to_owned(),
             matched: from.matched,

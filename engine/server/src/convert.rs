@@ -1,6 +1,6 @@
 //! Conversions between the engine's types and those of the wire.
 
-use cerebelum_history::{Failure, Json, Timestamp, UnknownStatus};
+use cerebelum_history::{ExecutionId, Failure, InvalidName, Json, Timestamp, UnknownStatus};
 use cerebelum_worker::{
     ApiError, ApprovalLinkView, ApprovalView, AuditRequest, AuditRow, Caller, ComponentInfo, CreatedLink, CreatedToken,
     EventView, ExecutionStatus, LINK_PATH, ListRequest, LogView, NodeView, ProgressView, QuotaView, SecretView,
@@ -85,10 +85,16 @@ impl TryFrom<proto::ListRequest> for ListRequest {
             status: from.status.map(|word| word.parse().map_err(invalid)).transpose()?,
             workflow: from.workflow,
             attributes: attributes(from.attributes)?,
+            parent: parent(from.parent)?,
             cursor: from.cursor,
             limit: from.limit,
         })
     }
+}
+
+/// The parent of a filter.
+pub(crate) fn parent(id: Option<String>) -> Result<Option<ExecutionId>, ApiError> {
+    id.map(|id| id.parse().map_err(|InvalidName(why)| ApiError::Invalid(why))).transpose()
 }
 
 pub(crate) fn invalid(error: UnknownStatus) -> ApiError {

@@ -13,6 +13,7 @@ mod components;
 mod execution;
 mod executions;
 mod form;
+mod graph;
 mod history;
 mod layout;
 mod link;
@@ -28,6 +29,7 @@ mod start;
 mod tenants;
 mod timeline;
 mod tokens;
+mod tree;
 
 use std::sync::Arc;
 
@@ -93,11 +95,13 @@ fn pages() -> Pages {
         .page("/executions/{id}", "Status", execution::show)
         .page("/executions/{id}/changes", "Watch", execution::changes)
         .page("/executions/{id}/timeline", "History", timeline::show)
+        .page("/executions/{id}/graph", "History", graph::show)
         .page("/executions/{id}/history", "History", history::show)
         .page("/executions/{id}/events/{position}", "History", history::event)
         .page("/executions/{id}/at", "History", as_of::go)
         .page("/executions/{id}/at/{position}", "History", as_of::show)
         .page("/executions/{id}/logs", "Logs", logs::show)
+        .page("/executions/{id}/tree", "List", tree::show)
         .form("/executions/{id}/cancel", "Cancel", act::cancel)
         .form("/executions/{id}/terminate", "Terminate", act::terminate)
         .form("/executions/{id}/pause", "Pause", act::pause)

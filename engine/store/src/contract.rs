@@ -12,7 +12,7 @@ use crate::describe::ExecutionDetail;
 use crate::error::StoreError;
 use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
-use crate::list::Count;
+use crate::list::{ChildCounts, Count};
 use crate::metrics::{Backlog, ConnectionCounts, StoreMetrics};
 use crate::model::{
     AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, Component, ExecutionKey, ExecutionRow, Existing,
@@ -86,6 +86,13 @@ pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkS
     /// The number of executions that match a filter, whose cursor and limit do not matter. Counting stops at `max`, or when
     /// it takes too long: then the number is not exact. [`StoreError::Invalid`]: as for [`Store::list`].
     fn count(&self, tenant: TenantId, filter: Filter, max: u64) -> StoreFuture<'_, Count>;
+    /// The children of each of these executions by status, in order; of each, up to `max`, the newest ones.
+    fn children_by_status(
+        &self,
+        tenant: TenantId,
+        parents: Vec<ExecutionId>,
+        max: u32,
+    ) -> StoreFuture<'_, Vec<ChildCounts>>;
     /// The number of executions with each status.
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts>;
     /// Carries out a command. Returns `false` if the execution does not exist, or is in a state to which it does not

@@ -60,7 +60,7 @@ pub use describe::ExecutionDetail;
 pub use error::StoreError;
 pub use identity::{Tenant, Token};
 pub use links::{Allowed, ApprovalLink, FoundLink, LinkOutcome, NewLink};
-pub use list::Count;
+pub use list::{ChildCounts, Count};
 pub use metrics::{BACKLOG_MAX, Backlog, ConnectionCounts, StoreMetrics};
 pub use model::*;
 pub use nodes::NodeRow;

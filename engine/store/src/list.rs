@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{Status, VALUE_BYTES_MAX, planted};
+use cerebelum_history::{ExecutionId, Status, VALUE_BYTES_MAX, planted};
 
 use crate::attributes::{indexed_name, indexed_value};
 use crate::database::Database;
@@ -13,7 +13,7 @@ use crate::executions;
 use crate::executions::{head_columns, heads};
 use crate::model::{ExecutionRow, Page, StatusCounts, TenantId};
 use crate::requests::Filter;
-use crate::sql::{Statement, Value, expand};
+use crate::sql::{Row, Statement, Value, expand};
 
 /// The most executions on a page.
 const PAGE_MAX: u32 = 1_000;
@@ -43,6 +43,29 @@ pub struct Count {
     pub is_exact: bool,
 }
 
+/// The children of an execution, counted by status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChildCounts {
+    /// The numbers, without those that are 0.
+    pub by_status: StatusCounts,
+    /// Whether all children were counted, or only the newest ones.
+    pub is_exact: bool,
+}
+
+impl ChildCounts {
+    /// The number of children that were counted.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.by_status.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The number of those that failed.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.by_status.iter().filter(|(status, _)| *status == Status::Failed).map(|(_, count)| count).sum()
+    }
+}
+
 /// See [`crate::Store::list`].
 pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &Filter) -> Result<Page, DbError> {
     check(filter)?;
@@ -70,7 +93,7 @@ pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &Filter)
 /// See [`crate::Store::count`].
 pub(crate) async fn count(database: &Database, tenant: TenantId, filter: &Filter, max: u64) -> Result<Count, DbError> {
     check(filter)?;
-    let is_only_by_status = filter.workflow.is_none() && filter.attributes.is_empty();
+    let is_only_by_status = filter.workflow.is_none() && filter.attributes.is_empty() && filter.parent.is_none();
     if filter.status == Some(Status::Running) && is_only_by_status && max <= u64::from(LOOKED_AT_ONCE) {
         return running(database, tenant, max).await;
     }
@@ -192,7 +215,7 @@ fn check(filter: &Filter) -> Result<(), StoreError> {
 fn is_indexed(filter: &Filter) -> bool {
     let by_status = filter.status.is_some_and(is_rare);
     let everything = filter.status.is_none() && filter.workflow.is_none();
-    by_status || everything || !filter.attributes.is_empty()
+    by_status || everything || filter.parent.is_some() || !filter.attributes.is_empty()
 }
 
 /// Whether the index `executions_by_status` has the executions of this status.
@@ -223,9 +246,14 @@ fn statement<'f>(
     let mut values: Vec<Value<'f>> = vec![tenant.into(), count.into(), from.into(), lowest.into()];
     let mut text = String::from(concat!("select ", head_columns!(), " from "));
     let mut attributes = filter.attributes.iter();
-    // The first attribute leads to the executions: its index has their numbers in order.
-    let order = match attributes.next() {
-        Some((name, value)) => {
+    // The parent leads to the executions, or else the first attribute: their indexes have the numbers in order.
+    let order = match filter.parent.as_ref().map_or_else(|| Err(attributes.next()), Ok) {
+        Ok(parent) => {
+            values.push(parent.as_str().into());
+            text.push_str(concat!(heads!(), " where e.tenant_id = $1 and e.parent_id = $5"));
+            "e.execution_no"
+        }
+        Err(Some((name, value))) => {
             values.extend([indexed_name(name).into(), indexed_value(value).into()]);
             text.push_str(concat!("attributes f {sqlite: cross} join ", heads!()));
             // The programs are joined last.
@@ -236,7 +264,7 @@ fn statement<'f>(
             text.push_str(" where f.tenant_id = $1 and f.name = $5 and f.value = $6");
             "f.execution_no"
         }
-        None => {
+        Err(None) => {
             text.push_str(heads!());
             let by_status = filter.status.is_some_and(is_rare);
             // If the status leads, its index begins with the tenant. Otherwise the planner must use the number.
@@ -252,7 +280,7 @@ fn statement<'f>(
     if let Some(status) = filter.status {
         values.push(status.word().into());
         text.push_str(&format!(" and e.status = ${}", values.len()));
-        if is_rare(status) {
+        if is_rare(status) && filter.parent.is_none() {
             // This is the condition of the index, word for word.
             text.push_str(" and e.status not in ('running', 'completed')");
         }
@@ -275,18 +303,48 @@ fn statement<'f>(
     (text, values)
 }
 
+/// See [`crate::Store::children_by_status`].
+pub(crate) async fn children_by_status(
+    database: &Database,
+    tenant: TenantId,
+    parents: &[ExecutionId],
+    max: u32,
+) -> Result<Vec<ChildCounts>, DbError> {
+    static CHILDREN: Statement = Statement::new(
+        "select c.status, count(*)
+        from (
+            select status from executions where tenant_id = $1 and parent_id = $2
+            order by execution_no desc limit $3
+        ) c
+        group by c.status",
+    );
+    let (mut session, mut all) = (database.client(tenant).await?, Vec::new());
+    for parent in parents {
+        // One more than is wanted shows that there are more.
+        let values = [tenant.into(), parent.as_str().into(), max.saturating_add(1).into()];
+        let counts = by_status(session.rows(&CHILDREN, &values).await?)?;
+        let total: u64 = counts.values().sum();
+        all.push(ChildCounts { by_status: counts.into_iter().collect(), is_exact: total <= max.into() });
+    }
+    Ok(all)
+}
+
+/// Numbers by status. An execution whose status cannot be read counts as parked, and is parked when it is looked at.
+fn by_status(rows: Vec<Row>) -> Result<BTreeMap<Status, u64>, DbError> {
+    let mut counts = BTreeMap::new();
+    for mut row in rows {
+        let status = row.text().ok().and_then(|word| word.parse().ok()).unwrap_or(Status::Parked);
+        let count: u64 = row.count()?;
+        *counts.entry(status).or_default() += count;
+    }
+    Ok(counts)
+}
+
 /// See [`crate::Store::count_by_status`].
 pub(crate) async fn count_by_status(database: &Database) -> Result<StatusCounts, DbError> {
     static CENSUS: Statement = Statement::new("select status, count(*) from executions group by status");
     let mut session = database.background().await?;
-    let mut census = BTreeMap::new();
-    for mut row in session.rows(&CENSUS, &[]).await? {
-        // An execution whose status cannot be read counts as parked, and is parked when it is looked at.
-        let status = row.text().ok().and_then(|word| word.parse().ok()).unwrap_or(Status::Parked);
-        let count: u64 = row.count()?;
-        *census.entry(status).or_default() += count;
-    }
-    Ok(census.into_iter().collect())
+    Ok(by_status(session.rows(&CENSUS, &[]).await?)?.into_iter().collect())
 }
 
 /// The cursor behind which the list goes on with the execution of this number.
@@ -314,8 +372,9 @@ mod tests {
     use crate::clock::MachineClocks;
 
     /// Filters that an index serves, with a word of each database's plan that shows it.
-    fn indexed() -> [(Filter, &'static str, &'static str); 5] {
+    fn indexed() -> [(Filter, &'static str, &'static str); 7] {
         let status = |status| Filter { status: Some(status), ..Filter::default() };
+        let children = |filter| Filter { parent: "p".parse().ok(), ..filter };
         let attributes = vec![("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())];
         [
             (Filter::default(), "using integer primary key (rowid", "executions_pkey"),
@@ -327,6 +386,8 @@ mod tests {
                 "attributes_pkey",
             ),
             (Filter { attributes, ..status(Status::Failed) }, "search f using primary key", "attributes_pkey"),
+            (children(Filter::default()), "executions_children", "executions_children"),
+            (children(status(Status::Failed)), "executions_children", "executions_children"),
         ]
     }
 

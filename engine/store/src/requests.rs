@@ -101,6 +101,8 @@ pub struct Filter {
     pub workflow: Option<String>,
     /// Only executions with these attributes, JSON scalars as text.
     pub attributes: Vec<(String, String)>,
+    /// Only children of the execution with this id, whichever run started them, and whether or not it still exists.
+    pub parent: Option<ExecutionId>,
     /// Only executions after this place, as returned with the previous page.
     pub cursor: Option<String>,
     /// The most executions on the page.

@@ -5,7 +5,7 @@ mod clients;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::Timestamp;
+use cerebelum_history::{ExecutionId, Timestamp};
 use futures::FutureExt;
 use tokio::sync::broadcast;
 
@@ -22,7 +22,7 @@ use crate::error::StoreError;
 use crate::executions::StoredRow;
 use crate::hints::Hints;
 use crate::lanes::Lanes;
-use crate::list::Count;
+use crate::list::{ChildCounts, Count};
 use crate::metrics::{Backlog, ConnectionCounts, Operation, StoreMetrics};
 use crate::model::{
     AnswerOutcome, AppendError, ApprovalPage, Batch, Chunk, Claimed, ExecutionKey, ExecutionRow, Existing, InboxCursor,
@@ -217,6 +217,15 @@ impl Store for SqlStore {
 
     fn count(&self, tenant: TenantId, filter: Filter, max: u64) -> StoreFuture<'_, Count> {
         self.run(Operation::Read, async move { list::count(&self.database, tenant, &filter, max).await })
+    }
+
+    fn children_by_status(
+        &self,
+        tenant: TenantId,
+        parents: Vec<ExecutionId>,
+        max: u32,
+    ) -> StoreFuture<'_, Vec<ChildCounts>> {
+        self.run(Operation::Read, async move { list::children_by_status(&self.database, tenant, &parents, max).await })
     }
 
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {

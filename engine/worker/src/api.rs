@@ -283,6 +283,8 @@ pub struct ListRequest {
     pub workflow: Option<String>,
     /// Only executions with these attributes.
     pub attributes: Vec<(String, Json)>,
+    /// Only children of the execution with this id, whether or not it still exists.
+    pub parent: Option<ExecutionId>,
     /// Continue after this cursor.
     pub cursor: Option<String>,
     /// The most executions to return; 0 means 100.

@@ -71,7 +71,7 @@ pub use audit::AuditRequest;
 pub use bulk::{BulkJobView, BulkRequest, BulkState, ExecutionFilter};
 pub use cerebelum_history::{CallerSpan, ReopenMode, SpanContext};
 pub use cerebelum_sandbox::{COMPONENT_BYTES_MAX, WorkflowInfo, run_as_compile_box};
-pub use cerebelum_store::{AuditRow, BulkRefusal, Count, TenantId};
+pub use cerebelum_store::{AuditRow, BulkRefusal, ChildCounts, Count, TenantId};
 pub use config::{Config, LEASE_MIN};
 pub use engine::Engine;
 pub use env::{ComponentLoader, Env, Fetching, Guest, HostHeaders, HttpClient, Program, Room, Runtime};

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Position, Timeline};
+use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Graph, Position, Timeline};
 use cerebelum_sandbox::WorkflowInfo;
-use cerebelum_store::{Act, Actor, ApprovalFilter, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId};
+use cerebelum_store::{
+    Act, Actor, ApprovalFilter, ChildCounts, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId,
+};
 
 use crate::api::{ApiError, ApprovalView, ApprovalsRequest, EventView, ExecutionStatus, ListRequest, LogView, Summary};
 use crate::directory::{manifest_of, unavailable};
@@ -137,11 +139,26 @@ impl TenantEngine {
     pub async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), ApiError> {
         let limit = if request.limit == 0 { 100 } else { request.limit.min(1_000) };
         let attributes = request.attributes.into_iter().map(|(name, value)| (name, value.to_string())).collect();
-        let filter =
-            Filter { status: request.status, workflow: request.workflow, attributes, cursor: request.cursor, limit };
+        let filter = Filter {
+            status: request.status,
+            workflow: request.workflow,
+            attributes,
+            parent: request.parent,
+            cursor: request.cursor,
+            limit,
+        };
         let page = self.node.store.list(self.tenant, filter).await.map_err(unavailable)?;
         let summaries = page.executions.iter().map(views::summary).collect();
         Ok((summaries, page.cursor))
+    }
+
+    /// The children of each of these executions by status, in order; of each, up to `max`, the newest ones.
+    ///
+    /// # Errors
+    /// When an id is not valid, or the database does not answer.
+    pub async fn children_by_status(&self, parents: &[&str], max: u32) -> Result<Vec<ChildCounts>, ApiError> {
+        let parents = parents.iter().map(|id| Ok(self.key(id)?.id)).collect::<Result<_, ApiError>>()?;
+        self.node.store.children_by_status(self.tenant, parents, max).await.map_err(unavailable)
     }
 
     /// A page of the events after a position in an execution's run (the current one unless another is named). It is
@@ -197,13 +214,29 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such execution or run, or the database does not answer.
     pub async fn timeline(&self, id: &str, run: Option<u32>) -> Result<Timeline, ApiError> {
-        let (mut timeline, mut after) = (Timeline::default(), Position(0));
+        let mut timeline = Timeline::default();
+        self.each_event(id, run, |event| timeline.add(event)).await?;
+        Ok(timeline)
+    }
+
+    /// An execution's run (the current one unless another is named) as boxes below each other, read page by page.
+    ///
+    /// # Errors
+    /// When there is no such execution or run, or the database does not answer.
+    pub async fn graph(&self, id: &str, run: Option<u32>) -> Result<Graph, ApiError> {
+        let mut graph = Graph::default();
+        self.each_event(id, run, |event| graph.add(event)).await?;
+        Ok(graph)
+    }
+
+    async fn each_event(&self, id: &str, run: Option<u32>, mut take: impl FnMut(&Event)) -> Result<(), ApiError> {
+        let mut after = Position(0);
         loop {
             let events = self.events(id, run, after).await?;
             if events.is_empty() {
-                return Ok(timeline);
+                return Ok(());
             }
-            events.iter().for_each(|event| timeline.add(event));
+            events.iter().for_each(&mut take);
             after = Position(after.0 + events.len() as u64);
         }
     }

@@ -1,5 +1,8 @@
 //! Pages, as a browser without scripts gets them: read, acted on, and kept from others.
 
+mod graphs;
+mod trees;
+
 use serde_json::json;
 use test_engine::{Database, Engine, component, root, until};
 
@@ -297,7 +300,7 @@ fn one_tenant_never_sees_another(database: Database) {
         let told = curl(&engine, ("GET", path), &["-H", &cookie], b"");
         assert!(told.status == 200 && !told.body.contains("ours") && !told.body.contains("Ours?"), "{path}: {told:?}");
     }
-    for path in ["", "/history", "/timeline", "/logs", "/events/1"] {
+    for path in ["", "/history", "/timeline", "/graph", "/tree", "/logs", "/events/1"] {
         let told = curl(&engine, ("GET", &format!("/executions/ours{path}")), &["-H", &cookie], b"");
         assert_eq!(told.status, 404, "{path}: {told:?}");
     }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, Chunk, ClaimFilter, Claimed,
-    Command, Component, ComponentStore, ConnectionCounts, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing,
-    Filter, HistoryPart, IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Placing,
-    Progress, Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, Tenant, TenantId, Token,
-    Upload, Version,
+    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, ChildCounts, Chunk,
+    ClaimFilter, Claimed, Command, Component, ComponentStore, ConnectionCounts, Count, ExecutionDetail, ExecutionKey,
+    ExecutionRow, Existing, Filter, HistoryPart, IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow,
+    NodeRow, Page, Placing, Progress, Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep,
+    Tenant, TenantId, Token, Upload, Version,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -286,6 +286,15 @@ impl Store for Link {
 
     fn count(&self, tenant: TenantId, filter: Filter, max: u64) -> StoreFuture<'_, Count> {
         self.read(move |memory| memory.count(tenant, filter, max))
+    }
+
+    fn children_by_status(
+        &self,
+        tenant: TenantId,
+        parents: Vec<ExecutionId>,
+        max: u32,
+    ) -> StoreFuture<'_, Vec<ChildCounts>> {
+        self.read(move |memory| memory.children_by_status(tenant, parents, max))
     }
 
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {

@@ -59,8 +59,11 @@ pub(crate) struct Bulk {
     /// Only with this attribute; with each of them when several are given
     #[arg(long, value_name = "K=V")]
     pub(crate) attr: Vec<String>,
+    /// Only children of this execution, also when it has been deleted
+    #[arg(long, value_name = "ID")]
+    pub(crate) parent: Option<String>,
     /// All executions, in whatever state and of whatever workflow
-    #[arg(long, conflicts_with_all = ["status", "workflow", "attr"])]
+    #[arg(long, conflicts_with_all = ["status", "workflow", "attr", "parent"])]
     pub(crate) all: bool,
     /// Confirm that up to this many are meant; needed when more than 100 match
     #[arg(long, value_name = "N")]

@@ -6,7 +6,7 @@ use cerebelum_server::{json, proto};
 use super::ApiCommand;
 use crate::args::{Bulk, BulkVerb};
 use crate::client::Client;
-use crate::exit::{CliError, Outcome};
+use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
 use crate::values;
@@ -50,6 +50,9 @@ impl ApiCommand {
 
     async fn start_bulk(&self, client: &mut Client, bulk: Bulk, request: proto::StartBulkRequest) -> Outcome {
         let filter = filter(&bulk)?;
+        if filter.parent.is_some() {
+            knows_parents(client).await?;
+        }
         if bulk.dry_run {
             let answer = client.engine.count(proto::CountRequest { filter: Some(filter), up_to: None }).await;
             let counted = answer.map_err(|e| client.stop(&e))?.into_inner();
@@ -119,15 +122,27 @@ fn operation(word: &str) -> proto::StartBulkRequest {
     proto::StartBulkRequest { operation: word.to_owned(), ..proto::StartBulkRequest::default() }
 }
 
+/// Makes sure that the engine knows filters with a parent: one of an earlier version would leave the field out and act on
+/// all executions. `..` is not a valid id, so an engine that knows the field refuses it.
+async fn knows_parents(client: &mut Client) -> Outcome {
+    let request = proto::ListRequest { parent: Some("..".to_owned()), limit: 1, ..Default::default() };
+    match client.engine.list(request).await {
+        Err(status) if status.code() == tonic::Code::InvalidArgument => Ok(()),
+        Err(status) => Err(client.stop(&status)),
+        Ok(_) => Err(CliError::new(Code::Refused, "this engine is of an earlier version and does not know --parent")),
+    }
+}
+
 /// The filter. All executions have to be asked for in so many words.
 fn filter(bulk: &Bulk) -> Outcome<proto::ExecutionFilter> {
     let filter = proto::ExecutionFilter {
         status: bulk.status.map(|status| status.to_string()),
         workflow: bulk.workflow.clone(),
         attributes: values::attributes(&bulk.attr)?,
+        parent: bulk.parent.clone(),
     };
     if filter == proto::ExecutionFilter::default() && !bulk.all {
-        let hint = "say which executions are meant: --status, --workflow or --attr, or --all";
+        let hint = "say which executions are meant: --status, --workflow, --attr or --parent, or --all";
         return Err(CliError::usage(hint));
     }
     Ok(filter)

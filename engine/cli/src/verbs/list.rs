@@ -98,6 +98,7 @@ async fn pages(client: &mut Client, args: List) -> Outcome<ListedPage> {
         status: args.status.map(|status| status.to_string()),
         workflow: args.workflow,
         attributes: values::attributes(&args.attr)?,
+        parent: args.parent,
         cursor: args.cursor,
         limit: 0,
     };

@@ -53,6 +53,8 @@ pub(crate) struct FilterJson<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = std::collections::HashMap<String, serde_json::Value>)]
     pub(super) attributes: BTreeMap<&'a str, Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) parent: Option<&'a str>,
 }
 
 /// A signal to many executions.
@@ -110,7 +112,7 @@ impl<'a> From<&'a proto::BulkJob> for BulkJobJson<'a> {
 
 impl FilterJson<'_> {
     fn all() -> Self {
-        Self { status: None, workflow: None, attributes: BTreeMap::new() }
+        Self { status: None, workflow: None, attributes: BTreeMap::new(), parent: None }
     }
 }
 
@@ -120,6 +122,7 @@ impl<'a> From<&'a proto::ExecutionFilter> for FilterJson<'a> {
             status: from.status.as_deref(),
             workflow: from.workflow.as_deref(),
             attributes: from.attributes.iter().map(|(name, value)| (name.as_str(), raw(value))).collect(),
+            parent: from.parent.as_deref(),
         }
     }
 }

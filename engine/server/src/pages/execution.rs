@@ -67,7 +67,14 @@ async fn questions(site: &Site, access: &Access, id: &str) -> Result<Vec<proto::
 /// The heading of an execution's pages, and the way to the others.
 pub(super) fn heading(summary: &proto::Summary, here: &str) -> Markup {
     let path = execution_path(&summary.execution_id);
-    let pages = [("overview", ""), ("timeline", "/timeline"), ("history", "/history"), ("logs", "/logs")];
+    let pages = [
+        ("overview", ""),
+        ("timeline", "/timeline"),
+        ("graph", "/graph"),
+        ("history", "/history"),
+        ("logs", "/logs"),
+        ("tree", "/tree"),
+    ];
     html! {
         nav.crumbs aria-label="Breadcrumbs" { a href="/executions" { "Executions" } " / " }
         h1.id { (text(&summary.execution_id)) }

@@ -39,6 +39,7 @@ pub(super) struct Wanted {
     workflow: String,
     /// `name=value`.
     attribute: String,
+    parent: String,
     id: String,
     cursor: String,
 }
@@ -59,18 +60,24 @@ impl Wanted {
             status: some(&self.status),
             workflow: some(&self.workflow),
             attributes: attribute.into_iter().collect(),
+            parent: some(&self.parent),
         })
     }
 
     fn request(&self) -> Result<proto::ListRequest, tonic::Status> {
-        let proto::ExecutionFilter { status, workflow, attributes } = self.filter()?;
+        let proto::ExecutionFilter { status, workflow, attributes, parent } = self.filter()?;
         let cursor = Some(self.cursor.trim().to_owned()).filter(|cursor| !cursor.is_empty());
-        Ok(proto::ListRequest { status, workflow, attributes, cursor, limit: ROWS })
+        Ok(proto::ListRequest { status, workflow, attributes, parent, cursor, limit: ROWS })
     }
 
     /// The filter as fields of a form.
-    pub(super) fn fields(&self) -> [(&'static str, &str); 3] {
-        [("status", &self.status), ("workflow", &self.workflow), ("attribute", &self.attribute)]
+    pub(super) fn fields(&self) -> [(&'static str, &str); 4] {
+        [
+            ("status", &self.status),
+            ("workflow", &self.workflow),
+            ("attribute", &self.attribute),
+            ("parent", &self.parent),
+        ]
     }
 
     /// The query of the same list behind a cursor, or at its beginning.
@@ -79,6 +86,7 @@ impl Wanted {
             ("status", &self.status),
             ("workflow", &self.workflow),
             ("attribute", &self.attribute),
+            ("parent", &self.parent),
             ("cursor", cursor.unwrap_or_default()),
         ])
     }
@@ -142,6 +150,12 @@ fn filters(wanted: &Wanted) -> Markup {
                 div {
                     label for="attribute" { "Attribute" }
                     input #attribute name="attribute" value=(wanted.attribute) placeholder="name=value";
+                }
+                @if !wanted.parent.is_empty() {
+                    div {
+                        label for="parent" { "Child of" }
+                        input #parent name="parent" value=(wanted.parent);
+                    }
                 }
                 div {
                     label for="id" { "Id" }

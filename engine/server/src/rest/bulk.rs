@@ -50,6 +50,8 @@ struct WishedFilter {
     #[schema(value_type = Option<HashMap<String, serde_json::Value>>)]
     #[serde(default, deserialize_with = "each_once")]
     attributes: HashMap<String, Box<RawValue>>,
+    /// Only children of the execution with this id.
+    parent: Option<String>,
 }
 
 /// A signal to many executions.
@@ -66,7 +68,7 @@ impl From<WishedFilter> for proto::ExecutionFilter {
     fn from(from: WishedFilter) -> Self {
         let attributes = from.attributes.into_iter();
         let attributes = attributes.map(|(name, value)| (name, value.get().to_owned())).collect();
-        Self { status: from.status, workflow: from.workflow, attributes }
+        Self { status: from.status, workflow: from.workflow, attributes, parent: from.parent }
     }
 }
 
@@ -74,6 +76,7 @@ impl From<WishedFilter> for proto::ExecutionFilter {
 #[utoipa::path(get, path = "/v1/count", operation_id = "Count", tag = "executions",
     params(("status" = Option<String>, Query, description = "For example `running`, `waiting`, `failed`"),
         ("workflow" = Option<String>, Query),
+        ("parent" = Option<String>, Query, description = "Only children of the execution with this id"),
         ("attr.NAME" = Option<String>, Query, description = "Only executions with this attribute: a JSON scalar, or a text"),
         ("up_to" = Option<u64>, Query, description = "Counting stops here; at 1,000,000 if it is left out or larger")),
     responses((status = 200, body = CountJson), Problems))]
@@ -86,6 +89,7 @@ pub(super) async fn count(
         status: query.take("status")?,
         workflow: query.take("workflow")?,
         attributes: query.take_attributes()?,
+        parent: query.take("parent")?,
     };
     let up_to = query.take("up_to")?;
     query.end()?;

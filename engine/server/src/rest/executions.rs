@@ -140,7 +140,9 @@ fn broken_line(broken: LinesCodecError) -> Status {
 /// Executions, newest first.
 #[utoipa::path(get, path = "/v1/executions", operation_id = "List", tag = "executions",
     params(("status" = Option<String>, Query, description = "For example `running`, `waiting`, `failed`"),
-        ("workflow" = Option<String>, Query), ("limit" = Option<u32>, Query, description = "At most 1000; 100 if it is left out"),
+        ("workflow" = Option<String>, Query),
+        ("parent" = Option<String>, Query, description = "Only children of the execution with this id"),
+        ("limit" = Option<u32>, Query, description = "At most 1000; 100 if it is left out"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("attr.NAME" = Option<String>, Query, description = "Only executions whose attribute NAME has this value")),
     responses((status = 200, body = ExecutionsJson), Problems))]
@@ -153,6 +155,7 @@ pub(super) async fn list(
         status: query.take("status")?,
         workflow: query.take("workflow")?,
         attributes: query.take_attributes()?,
+        parent: query.take("parent")?,
         cursor: query.take("cursor")?,
         limit: query.take("limit")?.unwrap_or_default(),
     };

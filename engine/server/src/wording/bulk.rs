@@ -20,6 +20,7 @@ pub fn bulk_operation(job: &proto::BulkJob) -> String {
 pub fn matching(filter: &proto::ExecutionFilter) -> String {
     let mut parts: Vec<String> = filter.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
     parts.sort();
+    parts.splice(0..0, filter.parent.as_ref().map(|parent| format!("child of {parent}")));
     parts.splice(0..0, filter.workflow.clone());
     parts.splice(0..0, filter.status.clone());
     match parts.is_empty() {
@@ -52,8 +53,9 @@ mod tests {
             status: Some("failed".into()),
             workflow: Some("shop/order".into()),
             attributes: attributes.into(),
+            parent: Some("o-1".into()),
         };
-        assert_eq!(matching(&filter), r#"failed, shop/order, a="\u{1b}", b=2"#);
+        assert_eq!(matching(&filter), r#"failed, shop/order, child of o-1, a="\u{1b}", b=2"#);
         assert_eq!(matching(&proto::ExecutionFilter::default()), "all");
         let long = proto::ExecutionFilter { workflow: Some("ü".repeat(500)), ..Default::default() };
         assert_eq!(matching(&long), "ü".repeat(MATCHING_LETTERS_MAX) + "…");

@@ -1,14 +1,15 @@
 //! Lists: pages, filters, counts.
 
-use cerebelum_history::Status;
-use cerebelum_store::{Filter, Size, State, StoreError, TenantId};
+use cerebelum_history::{Parent, Status};
+use cerebelum_store::{ChildCounts, Command, Count, Filter, NewExecution, Size, State, StoreError, TenantId};
 
 use crate::bench::{Bench, T, batch, end, key, new};
 use crate::on_all;
 
 on_all!(
     pages_follow_each_other_newest_first,
-    the_census_counts_by_status;
+    the_census_counts_by_status,
+    children_are_listed_and_counted_while_their_parent_is_and_after;
     // Only on databases:
     lists_are_filtered_by_status_workflow_and_attributes,
     attributes_follow_the_head,
@@ -117,6 +118,56 @@ async fn the_census_counts_by_status(bench: Bench) {
     let head = bench.head("a").await;
     assert_eq!(bench.write(end(node, &head, State::Failed)).await, Ok(()));
     assert_eq!(bench.count_by_status().await.unwrap(), [(Status::Running, 2), (Status::Failed, 1)]);
+}
+
+/// An execution that begins as the child of another one.
+fn child(id: &str, parent: &str) -> NewExecution {
+    let mut child = new(id);
+    let call = "1".parse().unwrap();
+    child.head.parent = Some(Parent { id: parent.parse().unwrap(), run: 1, call, awaited: true });
+    child
+}
+
+async fn children_are_listed_and_counted_while_their_parent_is_and_after(bench: Bench) {
+    let node = bench.lease("n").await;
+    let parent = bench.started(node, "p").await;
+    bench.started(node, "other").await;
+    for number in 0..5 {
+        bench.start(vec![child(&format!("c{number}"), "p"), child(&format!("d{number}"), "c0")]).await;
+    }
+    let of = |parent: &str| Filter { parent: parent.parse().ok(), ..Filter::default() };
+    assert_eq!(ids(&bench, of("p")).await, ["c4", "c3", "c2", "c1", "c0"]);
+    assert_eq!(ids(&bench, of("c0")).await.len(), 5);
+    assert_eq!(ids(&bench, of("d0")).await, [""; 0]);
+    let page = bench.list(T, Filter { limit: 3, ..of("p") }).await.unwrap();
+    assert_eq!(ids(&bench, Filter { cursor: page.cursor, ..of("p") }).await, ["c1", "c0"]);
+    let claimed = bench.claim(node, 99, Size::Any).await.unwrap();
+    let head = claimed.into_iter().find(|claimed| claimed.head.key == key("c1")).unwrap().head;
+    assert_eq!(bench.write(end(node, &head, State::Failed)).await, Ok(()));
+    assert_eq!(ids(&bench, Filter { status: Some(Status::Failed), ..of("p") }).await, ["c1"]);
+    assert_eq!(bench.count(T, of("p"), 9).await.unwrap(), Count { executions: 5, is_exact: true });
+    let running = Filter { status: Some(Status::Running), ..of("p") };
+    assert_eq!(bench.count(T, running, 9).await.unwrap().executions, 4);
+    let counts = |parents: &[&str], max| {
+        let parents = parents.iter().map(|id| id.parse().unwrap()).collect();
+        bench.children_by_status(T, parents, max)
+    };
+    let both = vec![(Status::Running, 4), (Status::Failed, 1)];
+    let expected = [
+        ChildCounts { by_status: both.clone(), is_exact: true },
+        ChildCounts { by_status: Vec::new(), is_exact: true },
+        ChildCounts { by_status: vec![(Status::Running, 5)], is_exact: true },
+    ];
+    assert_eq!(counts(&["p", "none", "c0"], 5).await.unwrap(), expected);
+    let few = counts(&["p"], 2).await.unwrap();
+    assert_eq!((few[0].total(), few[0].is_exact), (3, false));
+    let of_others = bench.children_by_status(TenantId(2), vec!["p".parse().unwrap()], 5).await.unwrap();
+    assert_eq!(of_others[0].total(), 0);
+    // The children of what has been deleted are still found.
+    assert_eq!(bench.write(end(node, &parent, State::Completed)).await, Ok(()));
+    assert!(bench.command(&key("p"), Command::Delete, None).await.unwrap());
+    assert_eq!(ids(&bench, of("p")).await.len(), 5);
+    assert_eq!(counts(&["p"], 5).await.unwrap()[0].by_status, both);
 }
 
 async fn tenants_do_not_see_each_other(bench: Bench) {

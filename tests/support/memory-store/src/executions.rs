@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::{ExecutionId, Position, Status, Timestamp};
 use cerebelum_store::{
-    ApprovalState, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, HistoryPart, InboxRow, Incarnation,
-    LogRow, Page, Progress, State, StatusCounts, TenantId,
+    ApprovalState, ChildCounts, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, HistoryPart, InboxRow,
+    Incarnation, LogRow, Page, Progress, State, StatusCounts, TenantId,
 };
 
 use crate::tables::{Row, Tables};
@@ -76,6 +76,7 @@ impl Tables {
                 && row.no < before
                 && filter.status.is_none_or(|status| head.status == status)
                 && filter.workflow.as_ref().is_none_or(workflow)
+                && filter.parent.as_ref().is_none_or(|parent| is_child_of(row, parent))
         };
         let mut rows: Vec<&Row> = self.executions.values().filter(fits).collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.no));
@@ -84,6 +85,21 @@ impl Tables {
         rows.truncate(limit);
         let cursor = rows.last().filter(|_| more).map(|row| row.no.to_string());
         Page { executions: rows.into_iter().map(|row| row.head.clone()).collect(), cursor }
+    }
+
+    pub(crate) fn children_by_status(&self, tenant: TenantId, parents: &[ExecutionId], max: u32) -> Vec<ChildCounts> {
+        let of_one = |parent: &ExecutionId| {
+            let is_child = |row: &&Row| row.head.key.tenant == tenant && is_child_of(row, parent);
+            let mut children: Vec<&Row> = self.executions.values().filter(is_child).collect();
+            children.sort_by_key(|row| std::cmp::Reverse(row.no));
+            let max = max as usize;
+            let mut counts: BTreeMap<Status, u64> = BTreeMap::new();
+            for row in children.iter().take(max + 1) {
+                *counts.entry(row.head.status).or_default() += 1;
+            }
+            ChildCounts { by_status: counts.into_iter().collect(), is_exact: children.len() <= max }
+        };
+        parents.iter().map(of_one).collect()
     }
 
     pub(crate) fn count_by_status(&self) -> StatusCounts {
@@ -195,4 +211,8 @@ impl Tables {
     pub(crate) fn progress(&self, key: &ExecutionKey) -> Vec<Progress> {
         self.executions.get(key).map(|row| row.progress.values().cloned().collect()).unwrap_or_default()
     }
+}
+
+fn is_child_of(row: &Row, parent: &ExecutionId) -> bool {
+    row.head.parent.as_ref().is_some_and(|of| of.id == *parent)
 }

@@ -18,10 +18,11 @@ use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{
-    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, Chunk, ClaimFilter, Claimed,
-    Command, Component, ComponentStore, ConnectionCounts, Count, ExecutionDetail, ExecutionKey, ExecutionRow, Existing,
-    Filter, HistoryPart, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page, Placing, Progress,
-    Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, TenantId, Upload, Version,
+    Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, ChildCounts, Chunk,
+    ClaimFilter, Claimed, Command, Component, ComponentStore, ConnectionCounts, Count, ExecutionDetail, ExecutionKey,
+    ExecutionRow, Existing, Filter, HistoryPart, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page,
+    Placing, Progress, Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, TenantId, Upload,
+    Version,
 };
 use tokio::sync::broadcast;
 
@@ -152,6 +153,15 @@ impl Store for MemoryStore {
 
     fn count(&self, tenant: TenantId, filter: Filter, max: u64) -> StoreFuture<'_, Count> {
         self.transact(|tables| tables.count(tenant, &filter, max))
+    }
+
+    fn children_by_status(
+        &self,
+        tenant: TenantId,
+        parents: Vec<ExecutionId>,
+        max: u32,
+    ) -> StoreFuture<'_, Vec<ChildCounts>> {
+        self.transact(|tables| tables.children_by_status(tenant, &parents, max))
     }
 
     fn count_by_status(&self) -> StoreFuture<'_, StatusCounts> {

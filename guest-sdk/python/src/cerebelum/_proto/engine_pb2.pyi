@@ -236,6 +236,7 @@ class ListRequest(Message):
     attributes: Mapping[str, str]
     cursor: str
     limit: int
+    parent: str
     def __init__(
         self,
         *,
@@ -244,6 +245,7 @@ class ListRequest(Message):
         attributes: Mapping[str, str] | None = ...,
         cursor: str | None = ...,
         limit: int | None = ...,
+        parent: str | None = ...,
     ) -> None: ...
 
 class ListResponse(Message):
@@ -255,12 +257,14 @@ class ExecutionFilter(Message):
     status: str
     workflow: str
     attributes: Mapping[str, str]
+    parent: str
     def __init__(
         self,
         *,
         status: str | None = ...,
         workflow: str | None = ...,
         attributes: Mapping[str, str] | None = ...,
+        parent: str | None = ...,
     ) -> None: ...
 
 class CountRequest(Message):

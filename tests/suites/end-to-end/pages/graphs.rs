@@ -1,0 +1,62 @@
+//! The calls of executions as boxes and arrows.
+
+use serde_json::json;
+use test_engine::{Database, Engine, until};
+
+use super::{page, upload};
+use crate::rest::curl;
+
+on_both_databases!(a_graph_shows_calls_as_they_happened_and_what_they_wait_for);
+
+fn graph(engine: &Engine, id: &str) -> String {
+    page(engine, &format!("/executions/{id}/graph")).body
+}
+
+fn a_graph_shows_calls_as_they_happened_and_what_they_wait_for(database: Database) {
+    let mut engine = Engine::start(database);
+    upload(&engine);
+    let names = ["<b>bold</b>\u{202e}", "\"'&<svg onload=x>", "<b>bold</b>\u{202e}"];
+    engine.ok(&["start", "guests/listening", "--id", "l", "--input", &json!({"names": names}).to_string()]);
+    until("it waits", || graph(&engine, "l").contains("◌ waits").then_some(()));
+    engine.kill_and_restart();
+    let waiting = graph(&engine, "l");
+    assert!(waiting.contains("signal</text>") && waiting.contains("class=\"held\""), "{waiting}");
+    assert!(waiting.contains("&lt;b&gt;bold&lt;/b&gt;\\u{202e}") && !waiting.contains("<b>"), "{waiting}");
+    assert!(waiting.contains(">start</text>") && !waiting.contains(">completed</text>"), "{waiting}");
+    assert!(waiting.contains("href=\"/executions/l/events/2?run=1\""), "{waiting}");
+    assert!(page(&engine, "/executions/l/events/2?run=1").body.contains("SignalAwaited"));
+    for name in names {
+        engine.ok(&["signal", "l", name, "--data", "1"]);
+    }
+    assert_eq!(engine.wait_for_end("l")["status"], "completed");
+    let ended = graph(&engine, "l");
+    assert!(ended.contains(">completed</text>") && !ended.contains("<svg onload"), "{ended}");
+    assert_eq!(ended.matches("class=\"box").count(), 2 + 3, "{ended}");
+    assert_eq!(ended.matches("class=\"head\"").count(), 4, "one arrow to each box and one to the end: {ended}");
+    assert!(ended.contains("The same as text") && ended.contains("The end: completed."), "{ended}");
+    // Calls of one name are one box, beside each other or one after the other.
+    for (id, workflow) in [("s", "guests/sequence"), ("p", "guests/parallel")] {
+        engine.ok(&["start", workflow, "--id", id, "--input", "{\"steps\":300}", "--wait"]);
+        let shown = graph(&engine, id);
+        assert!(shown.contains("step × 300</text>") && shown.contains("Step increment, 300 calls, done"), "{shown}");
+        assert_eq!(shown.matches("class=\"box").count(), 3, "{shown}");
+    }
+    // A run that goes on as another one, and the one after it.
+    engine.ok(&["start", "guests/countdown", "--id", "c", "--input", "1", "--wait"]);
+    let first = page(&engine, "/executions/c/graph?run=1").body;
+    assert!(first.contains("Later run") && first.contains(">goes on as a new run</text>"), "{first}");
+    assert_eq!(curl(&engine, ("GET", "/executions/c/graph?run=9"), &[], b"").status, 404);
+    // An execution that has made no call.
+    engine.ok(&["start", "guests/sequence", "--id", "none", "--input", "{\"steps\":0}", "--wait"]);
+    assert!(graph(&engine, "none").contains("It has made no call"));
+    // A child that fails.
+    engine.ok(&["start", "guests/gated_child", "--id", "g", "--input", "\"http://127.0.0.1:1\""]);
+    assert_eq!(engine.wait_for_end("g")["status"], "failed");
+    let failed = graph(&engine, "g");
+    assert!(
+        failed.contains("child</text>") && failed.contains("✗ failed") && failed.contains(">failed</text>"),
+        "{failed}"
+    );
+    let inside = graph(&engine, "gate-keeper");
+    assert!(inside.contains("Step post") && inside.contains("inside: fetch"), "{inside}");
+}
