@@ -22,11 +22,12 @@ const LASTS: Duration = Duration::from_secs(10);
 const ATTACK: &str = "FLOOD_ATTACK";
 
 /// The attacks, and the names of each one's figures.
-const ATTACKS: [(&str, [&str; 4]); 5] = [
+const ATTACKS: [(&str, [&str; 4]); 6] = [
     ("starts", ["starts_p50_us", "starts_p99_us", "starts_p99_ratio", "starts_rss_mib"]),
     ("computing", ["computing_p50_us", "computing_p99_us", "computing_p99_ratio", "computing_rss_mib"]),
     ("uploads", ["uploads_p50_us", "uploads_p99_us", "uploads_p99_ratio", "uploads_rss_mib"]),
     ("signals", ["signals_p50_us", "signals_p99_us", "signals_p99_ratio", "signals_rss_mib"]),
+    ("polls", ["polls_p50_us", "polls_p99_us", "polls_p99_ratio", "polls_rss_mib"]),
     ("all", ["all_p50_us", "all_p99_us", "all_p99_ratio", "all_rss_mib"]),
 ];
 
@@ -36,7 +37,7 @@ pub(crate) async fn flood(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let admin = token(&engine, &["--role", "admin", "--name", "admin"]);
     let of_tenant = |name: &str| {
         engine.ok(&["tenant", "create", name, "--token", &admin]);
-        let arguments = ["--tenant", name, "--role", "developer", "--name", name, "--token", &admin];
+        let arguments = ["--tenant", name, "--role", "admin", "--name", name, "--token", &admin];
         let token = token(&engine, &arguments);
         engine.ok(&["upload", &component("test-guests"), "--token", &token]);
         token
@@ -125,6 +126,9 @@ pub(crate) async fn attack() -> anyhow::Result<bool> {
             attacks.spawn(signal_for_ever(client.clone(), id.clone()));
         }
     }
+    if is("polls") {
+        attacks.spawn(poll_and_continue(client));
+    }
     attacks.join_all().await;
     Ok(true)
 }
@@ -147,6 +151,16 @@ async fn compute_for_ever(client: Client) {
 async fn signal_for_ever(client: Client, id: String) {
     loop {
         let _ = client.signal(&id, "not-awaited").await;
+    }
+}
+
+/// Polls each millisecond and endless chains, all of them within a moment.
+async fn poll_and_continue(client: Client) {
+    let poll = json!({ "base_url": "", "ready_at": 1, "every_ms": 1, "attempts": 1_000_000_000 }).to_string();
+    let chain = json!({ "what": "chain", "count": 1_000_000_000 }).to_string();
+    for number in 0..1_900 {
+        let (workflow, input) = if number % 5 == 0 { ("load", &chain) } else { ("polling_in_vain", &poll) };
+        let _ = client.start(workflow, input).await;
     }
 }
 
