@@ -158,6 +158,7 @@ impl TenantEngine {
     /// When an id is not valid, or the database does not answer.
     pub async fn children_by_status(&self, parents: &[&str], max: u32) -> Result<Vec<ChildCounts>, ApiError> {
         let parents = parents.iter().map(|id| Ok(self.key(id)?.id)).collect::<Result<_, ApiError>>()?;
+        let _turn = self.node.count_turns.next(self.tenant).await;
         self.node.store.children_by_status(self.tenant, parents, max).await.map_err(unavailable)
     }
 

@@ -74,7 +74,7 @@ impl Capped {
 fn serve_another(engine: &Engine) {
     loop {
         let said = engine.cli(&["start", "sequence", "--input", "{\"steps\":2}", "--wait", "--json"]);
-        if said.code == 5 && said.out.contains("try again in a moment") {
+        if said.code == 5 && said.err.contains("try again in a moment") {
             continue;
         }
         let told: Value = serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}\n{}", engine.log()));
