@@ -64,9 +64,9 @@ pub fn main() -> ExitCode {
 
 /// After so many tasks, a thread looks for requests and for timers that are due. Tokio's 61 are for short tasks: an
 /// activation runs a guest, and 61 of them take 10 ms.
-const TASKS_PER_POLL_OF_EVENTS: u32 = 8;
+const EVENT_INTERVAL: u32 = 8;
 /// After so many tasks, a thread takes one that other threads have woken, such as those that wrote to the database.
-const TASKS_PER_LOOK_ELSEWHERE: u32 = 2;
+const GLOBAL_QUEUE_INTERVAL: u32 = 2;
 
 fn run(cli: Cli) -> Outcome {
     let out = Out::detect();
@@ -76,7 +76,7 @@ fn run(cli: Cli) -> Outcome {
         // A request to the engine takes less time than starting threads.
         false => tokio::runtime::Builder::new_current_thread(),
     };
-    runtime.enable_all().event_interval(TASKS_PER_POLL_OF_EVENTS).global_queue_interval(TASKS_PER_LOOK_ELSEWHERE);
+    runtime.enable_all().event_interval(EVENT_INTERVAL).global_queue_interval(GLOBAL_QUEUE_INTERVAL);
     let runtime = runtime.build().map_err(|e| {
         CliError::new(exit::Code::Failed, format!("cannot start: {e}; is this process out of threads?"))
     })?;

@@ -16,6 +16,7 @@ use crate::cpu::Cpu;
 use crate::engine_pair::{EngineProfile, chain};
 use crate::guest::{Guest, GuestDriver, Instance, MoveGate, Progress};
 use crate::host_calls::HostCalls;
+use crate::ledger::Share;
 use crate::limits::LARGE_GUEST_BYTES;
 use crate::memory::MemoryLimit;
 use crate::sandbox::Shared;
@@ -87,7 +88,7 @@ impl Program {
             Entry::Step(_) => (config.step_growth_bytes_max, config.step_cpu_max),
         };
         let cpu = Cpu::new(cpu);
-        let instance = instantiate(shared, label.memory_bytes, growth_bytes, (&begin, &account), &cpu).await;
+        let instance = instantiate(shared, label.memory_bytes, growth_bytes, (&begin, &account, &share), &cpu).await;
         shared.admission.count_start();
         let gate = MoveGate { account, admission: Arc::clone(&shared.admission), share };
         Ok(Guest::new((self.clone(), instance), pre.clone(), (begin.entry, begin.input), (cpu, gate)))
@@ -106,13 +107,13 @@ async fn instantiate(
     shared: &Shared,
     memory_bytes: u64,
     growth_bytes: usize,
-    (begin, account): (&GuestInput, &Arc<Account>),
+    (begin, account, share): (&GuestInput, &Arc<Account>, &Share),
     cpu: &Arc<Cpu>,
 ) -> Instance {
     let plant = shared.engines.for_memory(memory_bytes);
     let is_workflow = matches!(begin.entry, Entry::Workflow(_));
     let kind = Kind { is_large: memory_bytes >= LARGE_GUEST_BYTES, is_workflow };
-    let applicant = Applicant { kind, share: account.share_of(&begin.workflow), bytes: memory_bytes };
+    let applicant = Applicant { kind, share: share.clone(), bytes: memory_bytes };
     let place = shared.admission.admit(&plant.slots, applicant).await;
     let calls = HostCalls::new(begin.clock.0, account);
     let initial = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
@@ -200,7 +201,7 @@ async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> 
     let growth_bytes = shared.config.workflow_growth_bytes_max;
     let account = shared.config.ledger.account();
     let share = account.share_of("");
-    let instance = instantiate(shared, memory_bytes, growth_bytes, (&begin, &account), &cpu).await;
+    let instance = instantiate(shared, memory_bytes, growth_bytes, (&begin, &account, &share), &cpu).await;
     let calls = Arc::clone(&instance.store.data().calls);
     let gate = MoveGate { account, admission: Arc::clone(&shared.admission), share };
     let mut drive = GuestDriver::new(Arc::clone(&calls), (cpu, gate), ask(instance, pre.clone()));

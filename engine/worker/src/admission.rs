@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Entry, GuestInput, planted};
-use cerebelum_sandbox::{Account, HostError};
+use cerebelum_sandbox::{Account, HostError, Share};
 use tokio::sync::Notify;
 
 use crate::computing::Computing;
@@ -147,7 +147,7 @@ impl EvictionBackoff {
 pub(crate) async fn start(
     host: &GuestHost,
     waiting: &Arc<WaitingGuests>,
-    (program, account): (Arc<dyn Program>, Arc<Account>),
+    (program, account, share): (Arc<dyn Program>, Arc<Account>, Share),
     begin: GuestInput,
 ) -> Result<Admitted, HostError> {
     let runtime = &host.runtime;
@@ -157,7 +157,7 @@ pub(crate) async fn start(
         began.inspect(|began| host.metrics.guests.start.observe(began.elapsed().as_secs_f64()));
         started.map(|guest| Admitted { guest, since_ms: runtime.boot_ms() })
     };
-    let (is_step, share) = (matches!(begin.entry, Entry::Step(_)), account.share_of(&begin.workflow));
+    let is_step = matches!(begin.entry, Entry::Step(_));
     let mut start = std::pin::pin!(program.start(begin, account));
     if let Some(started) = runtime.within(WAIT_MIN, &mut start).await {
         return admitted(started);

@@ -168,8 +168,9 @@ impl Guests {
             self.active_times.insert(scope.clone(), ActiveTime { length, until: None });
             self.set_end(&scope, Some(self.deadline(length)));
         }
-        let (host, waiting, account) = (self.host.clone(), self.waiting.clone(), self.account.clone());
-        let guest = async move { admission::start(&host, &waiting, (program, account), begin).await };
+        let (host, waiting) = (self.host.clone(), self.waiting.clone());
+        let program = (program, self.account.clone(), self.share.clone());
+        let guest = async move { admission::start(&host, &waiting, program, begin).await };
         self.run(scope, guest, (None, repeats));
     }
 

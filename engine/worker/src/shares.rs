@@ -1,7 +1,7 @@
 //! Shares the runtime's threads fairly among tenants. A task that is woken waits here and not in the runtime's queue. Few
 //! are let through at once, and the next one is of the tenant whose tasks took the least time: a tenant with thousands of
-//! ready tasks delays another by a few polls. More are let through while a tenant is alone, yet not so many that one who
-//! comes then has to wait for long. A task that has, or queues for, a connection to the database takes no turn: others wait
+//! ready tasks delays another by a few polls. More are let through while a tenant is alone, yet not so many that the
+//! next tenant has to wait for long. A task that has, or queues for, a connection to the database takes no turn: others wait
 //! for it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,7 +21,7 @@ const ACTIVE: Duration = Duration::from_secs(1);
 /// The time that a tenant without tasks saves up. It lets a tenant that does little go before one that does much.
 const CREDIT: Duration = Duration::from_millis(20);
 /// How many times as many tasks take turns at once while one tenant is alone.
-const ALONE: usize = 16;
+const ALONE_FACTOR: usize = 16;
 
 /// The turns of all tenants.
 pub(crate) struct FairShares {
@@ -185,7 +185,7 @@ impl FairShares {
 
     /// The most turns at once.
     fn limit(&self, turns: &Turns) -> usize {
-        if turns.tenants.len() > 1 { self.at_once } else { self.at_once * ALONE }
+        if turns.tenants.len() > 1 { self.at_once } else { self.at_once * ALONE_FACTOR }
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -377,9 +377,9 @@ mod tests {
                 shares.fair(LOUD, async { _ = inner.now_or_never() }.boxed())
             })
         };
-        nested(ALONE - 1).await;
+        nested(ALONE_FACTOR - 1).await;
         assert_eq!(polled.load(Ordering::Relaxed), 1);
-        let _one_too_many = nested(ALONE).now_or_never();
+        let _one_too_many = nested(ALONE_FACTOR).now_or_never();
         assert_eq!(polled.load(Ordering::Relaxed), 1);
         shares.fair(QUIET, async {}).await;
         let _as_of_several = nested(1).now_or_never();

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
-use super::parts::{exact, execution_path, query, text};
+use super::parts::{exact, execution_path, filled, query, text};
 use super::read::Query;
 use super::{Shown, Site};
 use crate::access::Access;
@@ -40,12 +40,11 @@ impl Wanted {
 }
 
 pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
-    let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let request = proto::AuditRequest {
-        operation: some(&wanted.operation),
-        caller: some(&wanted.caller),
-        object: some(&wanted.object),
-        cursor: some(&wanted.cursor),
+        operation: filled(&wanted.operation),
+        caller: filled(&wanted.caller),
+        object: filled(&wanted.object),
+        cursor: filled(&wanted.cursor),
         limit: ACTS,
         ..Default::default()
     };

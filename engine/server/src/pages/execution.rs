@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use cerebelum_history::Status;
+use cerebelum_history::{Status, Timestamp};
 use cerebelum_worker::{Action, Caller};
 use futures::StreamExt;
 use maud::{Markup, html};
@@ -62,6 +62,30 @@ async fn questions(site: &Site, access: &Access, id: &str) -> Result<Vec<proto::
         proto::ApprovalsRequest { execution_id: Some(id.to_owned()), limit: QUESTIONS_MAX, ..Default::default() };
     let page = site.service.approvals(asked(access.clone(), request)).await?.into_inner();
     Ok(page.approvals.into_iter().filter(|approval| approval.state == "open").collect())
+}
+
+/// The run that a page is about.
+pub(super) struct ShownRun {
+    pub(super) number: u32,
+    is_open: bool,
+}
+
+impl ShownRun {
+    /// This run, or else the current one.
+    pub(super) fn new(summary: &proto::Summary, wanted: Option<u32>) -> Self {
+        let number = wanted.unwrap_or(summary.run);
+        Self { number, is_open: summary.ended_at.is_none() && number == summary.run }
+    }
+
+    /// Until when it is shown: until now if it is open, else until its last event.
+    pub(super) fn until(&self, last: Timestamp) -> Timestamp {
+        if self.is_open { Timestamp(Now::measured().0).max(last) } else { last }
+    }
+
+    /// How its pages are kept up to date.
+    pub(super) fn live(&self, id: &str) -> Live {
+        if self.is_open { Live::Changes(format!("{}/changes", execution_path(id))) } else { Live::No }
+    }
 }
 
 /// The heading of an execution's pages, and the way to the others.

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame, Live, may};
-use super::parts::{execution_path, moment, preview, query, status, text};
+use super::parts::{execution_path, filled, moment, preview, query, status, text};
 use super::read::Query;
 use super::{Shown, Site};
 use crate::access::Access;
@@ -50,23 +50,22 @@ impl Wanted {
         if !self.attribute.trim().is_empty() && !self.attribute.contains('=') {
             return Err(tonic::Status::invalid_argument("an attribute is looked for as name=value"));
         }
-        let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         let attribute = self.attribute.trim().split_once('=').map(|(name, value)| {
             let is_json = serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
             let value = if is_json { value.to_owned() } else { serde_json::Value::from(value).to_string() };
             (name.to_owned(), value)
         });
         Ok(proto::ExecutionFilter {
-            status: some(&self.status),
-            workflow: some(&self.workflow),
+            status: filled(&self.status),
+            workflow: filled(&self.workflow),
             attributes: attribute.into_iter().collect(),
-            parent: some(&self.parent),
+            parent: filled(&self.parent),
         })
     }
 
     fn request(&self) -> Result<proto::ListRequest, tonic::Status> {
         let proto::ExecutionFilter { status, workflow, attributes, parent } = self.filter()?;
-        let cursor = Some(self.cursor.trim().to_owned()).filter(|cursor| !cursor.is_empty());
+        let cursor = filled(&self.cursor);
         Ok(proto::ListRequest { status, workflow, attributes, parent, cursor, limit: ROWS })
     }
 

@@ -1,19 +1,19 @@
 //! An execution's calls as boxes and arrows, from top to bottom, as they happened.
 
 use axum::extract::State;
-use cerebelum_history::{BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, PlacedBox, Repeat, Timestamp};
+use cerebelum_history::{BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, PlacedBox, Repeat};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::execution::{capital, heading};
+use super::execution::{ShownRun, capital, heading};
 use super::history::runs;
-use super::layout::{self, Frame, Live};
+use super::layout::{self, Frame};
 use super::parts::{cut, execution_path};
 use super::read::{Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::convert::refusal;
-use crate::wording::{Now, roughly};
+use crate::wording::roughly;
 
 /// The pixels of a unit of the drawing.
 const UNIT: u32 = 8;
@@ -50,12 +50,11 @@ pub(super) async fn show(
         let _pages = site.service.pages(&access).await?;
         site.service.engine.of(&access.caller).graph(&id, wanted.run).await.map_err(refusal)?
     };
-    let run = wanted.run.unwrap_or(summary.run);
-    let is_open = summary.ended_at.is_none() && run == summary.run;
+    let shown = ShownRun::new(&summary, wanted.run);
+    let run = shown.number;
     let (_, last) = graph.span();
-    let until = if is_open { Timestamp(Now::measured().0).max(last) } else { last };
     let (hidden, end) = (graph.hidden_calls(), end_word(&graph));
-    let drawing = graph.draw(until);
+    let drawing = graph.draw(shown.until(last));
     let path = execution_path(&id);
     let sheet = Sheet::new(&drawing, format!("{path}/events"), run);
     let body = html! {
@@ -75,8 +74,8 @@ pub(super) async fn show(
             }
         }
     };
-    let live = if is_open { Live::Changes(format!("{path}/changes")) } else { Live::No };
-    Ok(layout::page(&Frame::new(format!("{id}: graph"), &access.caller, "Executions").live(live), &body))
+    let frame = Frame::new(format!("{id}: graph"), &access.caller, "Executions").live(shown.live(&id));
+    Ok(layout::page(&frame, &body))
 }
 
 fn end_word(graph: &Graph) -> Option<(BoxState, String)> {

@@ -27,6 +27,11 @@ pub(super) fn escaped(of: &str) -> String {
     utf8_percent_encode(of, ESCAPED).to_string()
 }
 
+/// What a reader typed into a field, if it was anything.
+pub(super) fn filled(text: &str) -> Option<String> {
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
 /// A query of these names and values; what is empty is left out.
 pub(super) fn query(of: &[(&str, &str)]) -> String {
     let parts = of.iter().filter(|(_, value)| !value.is_empty());

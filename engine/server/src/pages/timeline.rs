@@ -6,16 +6,16 @@ use cerebelum_history::{Bar, BarEnd, Lane, Timestamp};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::execution::heading;
+use super::execution::{ShownRun, heading};
 use super::history::runs;
-use super::layout::{self, Frame, Live};
+use super::layout::{self, Frame};
 use super::parts::{exact, execution_path, text};
 use super::read::{Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::convert::{self, refusal};
 use crate::json::rfc3339;
-use crate::wording::{Axis, FOLD_WIDTH, Now, plain, roughly};
+use crate::wording::{Axis, FOLD_WIDTH, plain, roughly};
 
 /// Of which run, and whether the axis is even.
 #[derive(Debug, Default, Deserialize)]
@@ -36,11 +36,11 @@ pub(super) async fn show(
         let _pages = site.service.pages(&access).await?;
         site.service.engine.of(&access.caller).timeline(&id, wanted.run).await.map_err(refusal)?
     };
-    let run = wanted.run.unwrap_or(summary.run);
+    let shown = ShownRun::new(&summary, wanted.run);
+    let run = shown.number;
     let (from, last) = timeline.span().unwrap_or_default();
     let hidden = timeline.hidden_calls();
-    let is_open = summary.ended_at.is_none() && run == summary.run;
-    let until = if is_open { Timestamp(Now::measured().0).max(last) } else { last };
+    let until = shown.until(last);
     let lanes = timeline.into_lanes(until);
     let path = execution_path(&id);
     let body = html! {
@@ -58,8 +58,8 @@ pub(super) async fn show(
             @if hidden > 0 { p.note { (hidden) " calls of further names are in the history." } }
         }
     };
-    let live = if is_open { Live::Changes(format!("{path}/changes")) } else { Live::No };
-    Ok(layout::page(&Frame::new(format!("{id}: timeline"), &access.caller, "Executions").live(live), &body))
+    let frame = Frame::new(format!("{id}: timeline"), &access.caller, "Executions").live(shown.live(&id));
+    Ok(layout::page(&frame, &body))
 }
 
 fn picture(lanes: &[Lane], axis: &Axis, path: &str, run: u32) -> Markup {

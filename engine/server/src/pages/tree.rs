@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::execution::heading;
 use super::layout::{self, Frame, Live, may};
-use super::parts::{execution_path, moment, query, status, text};
+use super::parts::{execution_path, filled, moment, query, status, text};
 use super::read::{Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
@@ -51,10 +51,9 @@ pub(super) async fn show(
 ) -> Shown {
     let summary = site.summary(&access, &id).await?;
     let ancestors = ancestors(&site, &access, &summary).await?;
-    let some = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let request = proto::ListRequest {
-        status: some(&wanted.status),
-        cursor: some(&wanted.cursor),
+        status: filled(&wanted.status),
+        cursor: filled(&wanted.cursor),
         parent: Some(id.clone()),
         limit: CHILDREN,
         ..Default::default()
