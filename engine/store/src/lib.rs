@@ -68,4 +68,4 @@ pub use removal::{Removable, Version};
 pub use requests::*;
 pub use secrets::{DataKey, Egress, SecretChange, StoredSecret};
 pub use store::{open, open_for, open_with};
-pub use store_calls::{StoreCall, StoreCalls};
+pub use store_calls::{Caller, StoreCall, poll_caller, tell_blocks};

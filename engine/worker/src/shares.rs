@@ -2,18 +2,18 @@
 //! are let through at once, and the next one is of the tenant whose tasks took the least time: a tenant with thousands of
 //! ready tasks delays another by a few polls. More are let through while a tenant is alone, yet not so many that the
 //! next tenant has to wait for long. A task that has, or queues for, a connection to the database takes no turn: others wait
-//! for it.
+//! for it. And a task whose thread waits for the database gives its turn back.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use cerebelum_history::planted;
-use cerebelum_store::{StoreCalls, TenantId};
+use cerebelum_store::{Caller, TenantId, poll_caller};
 use futures::task::AtomicWaker;
 
 /// How long a tenant counts as active after it had something to do.
@@ -79,7 +79,10 @@ struct Ticket {
     tenant: TenantId,
     state: Mutex<State>,
     task: AtomicWaker,
-    calls: StoreCalls,
+    /// The number of calls of the store in which the task is.
+    calls: AtomicUsize,
+    /// Whether the task is polled and still has the turn for it.
+    has_turn: AtomicBool,
 }
 
 impl Ticket {
@@ -91,6 +94,30 @@ impl Ticket {
     fn ask(self: &Arc<Self>, state: &mut State) -> State {
         *state = self.shares.ask(self).map_or(State::Waiting, State::Next);
         *state
+    }
+
+    /// Gives the turn of a task that is polled back, unless it was done before.
+    fn give_back(&self) {
+        if self.has_turn.swap(false, Ordering::AcqRel) {
+            self.shares.give_back();
+        }
+    }
+}
+
+impl Caller for Ticket {
+    fn call_begins(&self) {
+        self.calls.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn call_ends(&self) {
+        self.calls.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Others go on meanwhile: the operating system shares the cores with a thread that the database keeps.
+    fn blocks(&self) {
+        if !planted("turn-kept-while-blocked") {
+            self.give_back();
+        }
     }
 }
 
@@ -126,16 +153,18 @@ impl FairShares {
         self.several.load(Ordering::Relaxed)
     }
 
-    /// Runs a task of this tenant in fair turns.
+    /// Runs a task of this tenant in fair turns. The task must not poll another fair one: with the last turn taken by the
+    /// outer one, the inner one would wait for it forever.
     pub(crate) fn fair<F: Future>(self: &Arc<Self>, tenant: TenantId, task: F) -> Fair<F> {
         let (shares, state) = (Arc::clone(self), Mutex::new(State::Idle));
-        let ticket = Arc::new(Ticket { shares, tenant, state, task: AtomicWaker::new(), calls: StoreCalls::default() });
+        let (calls, has_turn) = Default::default();
+        let ticket = Arc::new(Ticket { shares, tenant, state, task: AtomicWaker::new(), calls, has_turn });
         Fair { waker: Waker::from(Arc::clone(&ticket)), ticket, task: Box::pin(task) }
     }
 
     /// Lets a task through, or puts it in the queue. Called with the lock on its state.
     fn ask(&self, ticket: &Arc<Ticket>) -> Option<Grant> {
-        if ticket.calls.are_any() && !planted("connections-wait-for-turns") {
+        if ticket.calls.load(Ordering::Acquire) > 0 && !planted("connections-wait-for-turns") {
             return Some(Grant::Free);
         }
         let (now, tenant) = (Instant::now(), ticket.tenant);
@@ -156,12 +185,16 @@ impl FairShares {
         None
     }
 
-    /// Gives a turn back, after a poll that took this time, and lets the next tasks through.
-    fn give_back(&self, tenant: TenantId, took: Duration) {
-        let mut turns = self.turns();
-        if let Some(share) = turns.tenants.get_mut(&tenant) {
+    /// Adds the time that a poll took.
+    fn add(&self, tenant: TenantId, took: Duration) {
+        if let Some(share) = self.turns().tenants.get_mut(&tenant) {
             share.used += took;
         }
+    }
+
+    /// Gives a turn back and lets the next tasks through.
+    fn give_back(&self) {
+        let mut turns = self.turns();
         turns.taken -= 1;
         while turns.taken < self.limit(&turns)
             && let Some(next) = turns.next()
@@ -236,8 +269,9 @@ impl<F: Future> Future for Fair<F> {
             *state = State::Polled { woken: false };
             grant
         };
+        ticket.has_turn.store(grant == Grant::Turn, Ordering::Release);
         let turn = Turn { ticket, since: (grant == Grant::Turn).then(Instant::now) };
-        let polled = ticket.calls.during(|| task.as_mut().poll(&mut Context::from_waker(waker)));
+        let polled = poll_caller(ticket.clone(), || task.as_mut().poll(&mut Context::from_waker(waker)));
         drop(turn);
         let mut state = ticket.state();
         let is_woken = *state == State::Polled { woken: true };
@@ -250,7 +284,7 @@ impl<F: Future> Future for Fair<F> {
     }
 }
 
-/// A poll. Its turn is given back even when the task panics.
+/// A poll. Its turn is given back at its end, even when the task panics.
 struct Turn<'t> {
     ticket: &'t Ticket,
     since: Option<Instant>,
@@ -259,7 +293,8 @@ struct Turn<'t> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Some(since) = self.since {
-            self.ticket.shares.give_back(self.ticket.tenant, since.elapsed());
+            self.ticket.shares.add(self.ticket.tenant, since.elapsed());
+            self.ticket.give_back();
         }
     }
 }
@@ -268,15 +303,13 @@ impl<F> Drop for Fair<F> {
     fn drop(&mut self) {
         let before = std::mem::replace(&mut *self.ticket.state(), State::Gone);
         if before == State::Next(Grant::Turn) {
-            self.ticket.shares.give_back(self.ticket.tenant, Duration::ZERO);
+            self.ticket.shares.give_back();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use futures::FutureExt;
 
     use super::*;
@@ -349,6 +382,22 @@ mod tests {
         answer.notify_waiters();
         assert!(task.now_or_never().is_some(), "it gives its connection back");
         assert!(asking(answer).now_or_never().is_none(), "a task without one waits");
+    }
+
+    /// As on SQLite, where a list of a client runs within the poll that begins it.
+    #[tokio::test]
+    async fn a_task_whose_thread_waits_for_the_database_keeps_no_turn() {
+        let shares = shares(1);
+        shares.fair(QUIET, async {}).await;
+        let others = shares.clone();
+        let served = shares.fair(LOUD, async move {
+            let turns = others.turns().taken;
+            let _call = cerebelum_store::StoreCall::begin();
+            cerebelum_store::tell_blocks();
+            (turns, others.fair(QUIET, async {}).now_or_never().is_some())
+        });
+        assert_eq!(served.await, (1, true));
+        assert_eq!(shares.turns().taken, 0, "the turn was given back once");
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use super::{Row, STATEMENTS_MAX, Script, Value};
 use crate::clock::SteadyClock;
 use crate::db_error::Error;
 use crate::file_lock::WatchedFile;
+use crate::store_calls::tell_blocks;
 
 /// The longest that SQLite waits for a reader or a checkpoint that is in its way.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -85,6 +86,9 @@ pub(crate) enum Blocking {
 
 impl Blocking {
     fn run<T>(self, work: impl FnOnce() -> T) -> T {
+        if self == Self::Offload {
+            tell_blocks();
+        }
         match (self, Handle::try_current().map(|runtime| runtime.runtime_flavor())) {
             (Self::Offload, Ok(RuntimeFlavor::MultiThread)) => tokio::task::block_in_place(work),
             // On a runtime with one thread, there is no other thread for them.
