@@ -1,14 +1,17 @@
 //! The engine's settings and their meaning: a flag overrides the variable, the variable the file, the file the default.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use cerebelum_server::{CertificateFiles, Listen, Reach};
+use cerebelum_server::{CertificateFiles, Listen, PublicUrl, Reach};
 use cerebelum_worker::{Config, SecretsKey};
 use clap::{Args, CommandFactory, ValueEnum};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::args::Cli;
 use crate::durations::Span;
@@ -51,6 +54,10 @@ pub(crate) struct Settings {
     /// A proxy in front of the port has TLS; only the proxy may reach the port
     #[arg(long, value_name = "BOOL", env = "CEREBELUM_BEHIND_PROXY", hide_env_values = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     behind_proxy: Option<bool>,
+    /// The address by which people reach this engine, for links in mails; with a path, such as https://example.com/ops, pages and REST are below that path
+    #[arg(long, value_name = "URL", env = "CEREBELUM_PUBLIC_URL", hide_env_values = true)]
+    #[serde(deserialize_with = "parsed")]
+    public_url: Option<PublicUrl>,
     /// A file with keys for the secrets of tenants, 64 hex digits a line: the first one seals, all of them open; the same
     /// on all engines of a database
     #[arg(long, value_name = "FILE", env = "CEREBELUM_SECRETS_KEY", hide_env_values = true)]
@@ -162,7 +169,7 @@ pub(crate) fn effective(
     let address = flags.listen.or(below.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9090)));
     Ok(Effective {
         engine,
-        listen: Listen { address, reach },
+        listen: Listen { address, reach, public_url: flags.public_url.or(below.public_url) },
         log_format: flags.log_format.or(below.log_format).unwrap_or(LogFormat::Text),
         trace_segment_after,
         secrets_key,
@@ -223,7 +230,7 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 21] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 22] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
@@ -241,6 +248,7 @@ impl Effective {
             ("tls_cert", certificate),
             ("tls_key", key),
             ("behind_proxy", Some((*reach == Reach::BehindProxy).into())),
+            ("public_url", self.listen.public_url.as_ref().and_then(|url| text(url.to_string()))),
             ("secrets_key", self.secrets_key.as_deref().and_then(file)),
             ("data", text(engine.data.display().to_string())),
             ("allow_http", Some(engine.allow_http.clone().into())),
@@ -282,6 +290,16 @@ pub(crate) fn without_password(url: &str) -> String {
         Some((user, _)) => format!("{scheme}://{user}:…@{place}"),
         None => url.to_owned(),
     }
+}
+
+/// A value that is written as a text.
+fn parsed<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    let text = Option::<String>::deserialize(from)?;
+    text.map(|text| text.parse()).transpose().map_err(D::Error::custom)
 }
 
 /// An address to listen on.

@@ -269,7 +269,7 @@ impl From<ApprovalLinkView> for proto::ApprovalLink {
 
 impl From<CreatedLink> for proto::CreatedApprovalLink {
     fn from(from: CreatedLink) -> Self {
-        Self { link: Some(from.view.into()), path: format!("{LINK_PATH}{}", from.token), token: from.token }
+        Self { link: Some(from.view.into()), path: format!("{LINK_PATH}{}", from.token), token: from.token, url: None }
     }
 }
 

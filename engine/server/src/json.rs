@@ -161,9 +161,10 @@ pub fn link(link: &proto::ApprovalLink) -> String {
 
 /// A new link, with its secret, and its address if that is known.
 #[must_use]
-pub fn created_link(created: &proto::CreatedApprovalLink, url: Option<&str>) -> String {
+pub fn created_link(created: &proto::CreatedApprovalLink) -> String {
     let link = created.link.clone().unwrap_or_default();
-    line(&CreatedLinkJson { link: LinkJson::from(&link), path: &created.path, token: &created.token, url })
+    let proto::CreatedApprovalLink { path, token, url, .. } = created;
+    line(&CreatedLinkJson { link: LinkJson::from(&link), path, token, url: url.as_deref() })
 }
 
 /// The links of a question.

@@ -23,6 +23,7 @@ use crate::guard::{Origins, PROBES, Walls, guard};
 use crate::intake::Intake;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::engine_server::{EngineServer, SERVICE_NAME};
+use crate::public_url::{PublicUrl, below};
 use crate::scrape::RequestMetrics;
 use crate::service::Service;
 use crate::streams::stopped;
@@ -72,11 +73,13 @@ pub struct Listen {
     pub address: SocketAddr,
     /// From where clients may come.
     pub reach: Reach,
+    /// The address by which people reach the port, if it is another one.
+    pub public_url: Option<PublicUrl>,
 }
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        Self { address, reach: Reach::default() }
+        Self { address, reach: Reach::default(), public_url: None }
     }
 }
 
@@ -87,6 +90,7 @@ pub struct Bound {
     address: SocketAddr,
     tls: Option<Tls>,
     origins: Origins,
+    public_url: Option<PublicUrl>,
 }
 
 /// Binds a port; port 0 means any free one, see [`Bound::address`].
@@ -95,7 +99,7 @@ pub struct Bound {
 /// When the address is not a loopback address although there is neither TLS nor a proxy, when it cannot be listened on,
 /// or when the certificate cannot be used.
 pub async fn bind(listen: impl Into<Listen>) -> Result<Bound, ServeError> {
-    let Listen { address: asked, reach } = listen.into();
+    let Listen { address: asked, reach, public_url } = listen.into();
     let (tls, origins) = match reach {
         Reach::ThisMachine if !asked.ip().to_canonical().is_loopback() => {
             return Err(ServeError::BeyondLoopback(asked));
@@ -106,7 +110,7 @@ pub async fn bind(listen: impl Into<Listen>) -> Result<Bound, ServeError> {
     };
     let listener = listen_on(asked).map_err(|e| ServeError::Bind(asked, e))?;
     let address = listener.local_addr().map_err(|e| ServeError::Bind(asked, e))?;
-    Ok(Bound { listener, address, tls, origins })
+    Ok(Bound { listener, address, tls, origins, public_url })
 }
 
 fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -134,7 +138,8 @@ impl Bound {
     /// Serves the engine until `shutdown` resolves, then ends all streams and gives calls under way five seconds.
     pub async fn serve(self, engine: Engine, shutdown: impl Future<Output = ()> + Send) {
         let (stop, stopping) = watch::channel(false);
-        let router = router(engine, &stopping, self.origins);
+        let router =
+            below(self.public_url.as_ref(), router(engine, &stopping, (self.origins, self.public_url.clone())));
         let reloading = self.tls.clone().map(|tls| tokio::spawn(tls.keep_reloading()));
         let serving = connections::serve((self.listener, self.tls), router, stopping.clone());
         let overdue = async {
@@ -153,7 +158,11 @@ impl Bound {
     }
 }
 
-fn router(engine: Engine, stopping: &watch::Receiver<bool>, origins: Origins) -> axum::Router {
+fn router(
+    engine: Engine,
+    stopping: &watch::Receiver<bool>,
+    (origins, public_url): (Origins, Option<PublicUrl>),
+) -> axum::Router {
     let reporter = HealthReporter::new();
     tokio::spawn(report_health(reporter.clone(), engine.clone(), stopping.clone()));
     let requests = RequestMetrics::default();
@@ -161,7 +170,7 @@ fn router(engine: Engine, stopping: &watch::Receiver<bool>, origins: Origins) ->
     let scrape = axum::Router::new().route(PROBES[1], get(scrape::metrics));
     let probes = probes.merge(scrape.with_state((engine.clone(), requests.clone())));
     let budget = Budget::default();
-    let service = Arc::new(Service::new(engine.clone(), stopping.clone(), budget.clone()));
+    let service = Arc::new(Service::new(engine.clone(), stopping.clone(), (budget.clone(), public_url)));
     let (rest, operations) = rest::routes(service.clone());
     let (pages, entries) = pages::routes(service.clone(), origins);
     let grpc = Routes::new(EngineServer::from_arc(service))

@@ -12,6 +12,7 @@ mod bulk;
 mod components;
 mod execution;
 mod executions;
+mod export;
 mod form;
 mod graph;
 mod history;
@@ -92,6 +93,8 @@ fn pages() -> Pages {
         .open_form(LINK, link::decide)
         .page("/", "List", overview::show)
         .page("/executions", "List", executions::show)
+        .page("/executions.csv", "List", export::csv)
+        .page("/executions.ndjson", "List", export::ndjson)
         .page("/executions/{id}", "Status", execution::show)
         .page("/executions/{id}/changes", "Watch", execution::changes)
         .page("/executions/{id}/timeline", "History", timeline::show)

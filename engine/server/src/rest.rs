@@ -31,6 +31,7 @@ use utoipa_axum::routes;
 use crate::access::Access;
 use crate::entries::{Entries, entry_of};
 use crate::service::Service;
+pub(crate) use lines::NDJSON;
 pub(crate) use problem::Problem;
 
 /// Where everything of this interface is.

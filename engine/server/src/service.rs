@@ -14,8 +14,10 @@ use crate::answers::{Budget, Pages};
 use crate::convert::{or_default, refusal};
 use crate::proto;
 use crate::proto::engine_server::Engine as Verbs;
+use crate::public_url::PublicUrl;
 use crate::streams::{
-    Answers, Ended, Reader, answers, feed_changes, feed_history, feed_logs, feed_watch, stopped, stopping_refusal,
+    Answers, Ended, Reader, answers, feed_changes, feed_history, feed_list, feed_logs, feed_watch, stopped,
+    stopping_refusal,
 };
 
 /// The longest time that one call waits for an end; a client that wants to wait longer calls again.
@@ -27,11 +29,16 @@ pub(crate) struct Service {
     pub(crate) engine: Engine,
     stopping: watch::Receiver<bool>,
     budget: Budget,
+    public_url: Option<PublicUrl>,
 }
 
 impl Service {
-    pub(crate) fn new(engine: Engine, stopping: watch::Receiver<bool>, budget: Budget) -> Self {
-        Self { engine, stopping, budget }
+    pub(crate) fn new(
+        engine: Engine,
+        stopping: watch::Receiver<bool>,
+        (budget, public_url): (Budget, Option<PublicUrl>),
+    ) -> Self {
+        Self { engine, stopping, budget, public_url }
     }
 
     /// Waits until a large answer may be made. It counts until the result is dropped.
@@ -62,6 +69,12 @@ impl Service {
     pub(crate) fn changes(&self, access: Access, id: String) -> Answers<proto::Summary> {
         let engine = self.engine.of(&access.caller);
         self.stream(access, |reader| feed_changes(engine, id, reader)).into_inner()
+    }
+
+    /// All executions that match, from the cursor on.
+    pub(crate) fn list_all(&self, access: Access, request: proto::ListRequest) -> Answers<proto::Summary> {
+        let engine = self.engine.of(&access.caller);
+        self.stream(access, |reader| feed_list(engine, request, reader)).into_inner()
     }
 
     /// The caller of a request whose message is there.
@@ -251,7 +264,9 @@ impl Verbs for Service {
         let proto::CreateApprovalLinkRequest { id, name, only, expires_in_ms } = request.into_inner();
         let request = LinkRequest { id, name, only, expires_in_ms };
         let created = self.engine.create_approval_link(&caller, request).await.map_err(refusal)?;
-        Ok(Response::new(created.into()))
+        let created = proto::CreatedApprovalLink::from(created);
+        let url = self.public_url.as_ref().map(|public| format!("{public}{}", created.path));
+        Ok(Response::new(proto::CreatedApprovalLink { url, ..created }))
     }
 
     async fn approval_links(

@@ -20,6 +20,9 @@ const MESSAGES_AHEAD_MAX: usize = 2;
 /// How long a reader may leave the next message unread. Meanwhile the message takes memory.
 const SLOW_READER_MAX: Duration = Duration::from_secs(60);
 
+/// The executions that are read at once for a list of all.
+const LISTED_AT_ONCE: u32 = 1_000;
+
 /// A message and the memory that it takes.
 type Weighed<T> = (T, Option<Share>);
 
@@ -167,6 +170,26 @@ pub(crate) async fn feed_changes(
         reader.tell_now(summary?.into()).await?;
     }
     Ok(())
+}
+
+/// All executions that match, from the cursor on.
+pub(crate) async fn feed_list(
+    engine: TenantEngine,
+    request: proto::ListRequest,
+    reader: Reader<proto::Summary>,
+) -> Result<(), Ended> {
+    let mut request = proto::ListRequest { limit: LISTED_AT_ONCE, ..request };
+    loop {
+        let _page = reader.budget.whole().await.map_err(Ended::Full)?;
+        let (executions, next) = engine.list(request.clone().try_into()?).await?;
+        for execution in executions {
+            reader.tell(execution.into()).await?;
+        }
+        if next.is_none() {
+            return Ok(());
+        }
+        request.cursor = next;
+    }
 }
 
 /// The events of an execution; with `follow` also future ones, across runs.

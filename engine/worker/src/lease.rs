@@ -126,8 +126,7 @@ impl LeaseKeeper {
     /// know was begun by an earlier process, or by a request of this one whose answer was lost.
     async fn begin(&self, store: &dyn Store, (node, last): (&str, &mut Option<Incarnation>), length: Duration) -> bool {
         let asked = self.clock.boot_ms();
-        let after = if planted("late-lease-begins") { Some(Incarnation(i64::MAX)) } else { *last };
-        match store.begin_lease(node, after, length).await {
+        match store.begin_lease(node, *last, length).await {
             Ok(Ok(lease)) => {
                 *last = Some(lease.incarnation);
                 self.clock.set(lease.now);

@@ -26,6 +26,7 @@ mod eviction;
 mod fail;
 mod fetch;
 mod follow;
+mod full_inboxes;
 mod grants;
 mod guests;
 mod identity;

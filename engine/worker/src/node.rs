@@ -19,6 +19,7 @@ use crate::effects::Door;
 use crate::env::{ComponentLoader, Env, Runtime};
 use crate::eviction::IdleGuests;
 use crate::fetch::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX};
+use crate::full_inboxes::FullInboxes;
 use crate::lease::LeaseKeeper;
 use crate::liveness::Liveness;
 use crate::metrics::Metrics;
@@ -93,6 +94,7 @@ pub(crate) struct Node {
     pub(crate) liveness: Arc<Liveness>,
     /// Turns of counts.
     pub(crate) count_turns: TenantTurns,
+    pub(crate) full_inboxes: FullInboxes,
     /// Notified when a bulk job was created here.
     pub(crate) bulk_news: Notify,
 }
@@ -164,6 +166,7 @@ impl Node {
             metrics,
             liveness,
             count_turns: TenantTurns::new(COUNTS_AT_ONCE),
+            full_inboxes: FullInboxes::default(),
             bulk_news: Notify::new(),
         })
     }

@@ -173,11 +173,18 @@ impl TenantEngine {
 
     /// Checks that the execution's inbox has room for another message.
     pub(crate) async fn has_inbox_room(&self, key: &ExecutionKey) -> Result<(), ApiError> {
+        let (full, now_ms) = (&self.node.full_inboxes, self.node.runtime.boot_ms());
+        let refused = |why| ApiError::Conflict(format!("inbox-full: execution `{}` {why}", key.id));
+        if let Some(why) = full.refusal(key, now_ms) {
+            return Err(refused(why));
+        }
         // Counting a full inbox is as expensive as writing to it.
         let _turn = self.node.write_turns.next(self.tenant).await;
         let (messages, bytes) = self.node.store.unread(key).await.map_err(unavailable)?;
-        check_inbox(messages, bytes)
-            .map_err(|why| ApiError::Conflict(format!("inbox-full: execution `{}` {why}", key.id)))
+        check_inbox(messages, bytes).map_err(|why| {
+            full.remember(key, now_ms, &why);
+            refused(why)
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Pages, as a browser without scripts gets them: read, acted on, and kept from others.
 
+mod crawls;
 mod graphs;
+mod lists;
 mod trees;
 
 use serde_json::json;

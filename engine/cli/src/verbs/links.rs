@@ -32,10 +32,10 @@ impl ApiCommand {
         let mut client = self.client().await?;
         let (only, expires_in_ms) = (args.only.into_iter().collect(), Some(args.expires.ms));
         let request = proto::CreateApprovalLinkRequest { id: args.id, name: args.name, only, expires_in_ms };
-        let created = client.engine.create_approval_link(request).await.map_err(|e| client.stop(&e))?.into_inner();
-        let url = client.address_of(&created.path);
+        let mut created = client.engine.create_approval_link(request).await.map_err(|e| client.stop(&e))?.into_inner();
+        let url = created.url.get_or_insert_with(|| client.address_of(&created.path)).clone();
         if self.global.json {
-            return self.out.say(&json::created_link(&created, Some(&url)));
+            return self.out.say(&json::created_link(&created));
         }
         let link = created.link.unwrap_or_default();
         note(&format!("a link for {} to {}; shown this once", link.name, link.decisions.join(" or ")));

@@ -33,7 +33,7 @@ pub(crate) struct CreatedLinkJson<'a> {
     pub(super) path: &'a str,
     /// The secret, which the path ends with.
     pub(super) token: &'a str,
-    /// The address of its page; only the command line knows it.
+    /// The address of its page, if the engine was told its own (`public_url`); the command line says it always.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) url: Option<&'a str>,
 }

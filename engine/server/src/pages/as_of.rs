@@ -67,7 +67,7 @@ pub(super) async fn show(
     let body = html! {
         (heading(&summary, "history"))
         h2 { "After event " (position) ": " (word(then.state)) }
-        (steering(&summary, position, wanted.run))
+        (steering(&summary, (position, then.state), wanted.run))
         (facts(&then, &id, wanted.run))
         (open_calls(&then, &id, wanted.run))
     };
@@ -87,9 +87,11 @@ const fn word(state: StateThen) -> &'static str {
 }
 
 /// The way to other positions.
-fn steering(summary: &proto::Summary, position: u64, run: Option<u32>) -> Markup {
+fn steering(summary: &proto::Summary, (position, state): (u64, StateThen), run: Option<u32>) -> Markup {
     let id = &summary.execution_id;
     let of_current = run.is_none_or(|run| run == summary.run);
+    // An earlier run ends with the event that continues it.
+    let is_last = if of_current { position >= summary.events } else { state == StateThen::Continued };
     html! {
         form.filters method="get" action={ (execution_path(id)) "/at" } {
             @if let Some(run) = run { input type="hidden" name="run" value=(run); }
@@ -103,7 +105,7 @@ fn steering(summary: &proto::Summary, position: u64, run: Option<u32>) -> Markup
         }
         nav.paging aria-label="Events beside this one" {
             @if position > 1 { a rel="prev" href=(path(id, position - 1, run)) { "After event " (position - 1) } }
-            @if !of_current || position < summary.events { a rel="next" href=(path(id, position + 1, run)) { "After event " (position + 1) } }
+            @if !is_last { a rel="next" href=(path(id, position + 1, run)) { "After event " (position + 1) } }
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The list of executions, with its filters.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_history::Status;
-use cerebelum_worker::Action;
+use cerebelum_worker::{Action, Caller};
 use maud::{Markup, html};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::layout::{self, Frame, Live, may};
-use super::parts::{execution_path, filled, moment, preview, query, status, text};
+use super::parts::{cut, execution_path, filled, moment, preview, query, status, text};
 use super::read::Query;
 use super::{Shown, Site};
 use crate::access::Access;
@@ -18,6 +21,10 @@ use crate::wording::{Now, roughly};
 
 /// The rows of a page.
 const ROWS: u32 = 50;
+/// The most attributes with a column each.
+const COLUMNS_MAX: usize = 16;
+/// A longer value is cut in its column.
+const CELL_LETTERS_MAX: usize = 60;
 /// The statuses in the order in which a person looks for them.
 const STATUSES: [Status; 9] = [
     Status::Running,
@@ -37,8 +44,10 @@ const STATUSES: [Status; 9] = [
 pub(super) struct Wanted {
     status: String,
     workflow: String,
-    /// `name=value`.
+    /// `name=value`, or several of them with ` & ` between them.
     attribute: String,
+    /// The attributes that have a column each, with commas between them.
+    columns: String,
     parent: String,
     id: String,
     cursor: String,
@@ -47,23 +56,22 @@ pub(super) struct Wanted {
 impl Wanted {
     /// The executions that are looked for.
     pub(super) fn filter(&self) -> Result<proto::ExecutionFilter, tonic::Status> {
-        if !self.attribute.trim().is_empty() && !self.attribute.contains('=') {
-            return Err(tonic::Status::invalid_argument("an attribute is looked for as name=value"));
-        }
-        let attribute = self.attribute.trim().split_once('=').map(|(name, value)| {
-            let is_json = serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
-            let value = if is_json { value.to_owned() } else { serde_json::Value::from(value).to_string() };
-            (name.to_owned(), value)
-        });
+        let wanted = filled(&self.attribute);
         Ok(proto::ExecutionFilter {
             status: filled(&self.status),
             workflow: filled(&self.workflow),
-            attributes: attribute.into_iter().collect(),
+            attributes: wanted.iter().flat_map(|all| all.split(" & ")).map(attribute).collect::<Result<_, _>>()?,
             parent: filled(&self.parent),
         })
     }
 
-    fn request(&self) -> Result<proto::ListRequest, tonic::Status> {
+    /// The attributes that have a column each.
+    pub(super) fn columns(&self) -> Vec<&str> {
+        self.columns.split(',').map(str::trim).filter(|name| !name.is_empty()).take(COLUMNS_MAX).collect()
+    }
+
+    /// The list that is asked for, from the cursor on.
+    pub(super) fn request(&self) -> Result<proto::ListRequest, tonic::Status> {
         let proto::ExecutionFilter { status, workflow, attributes, parent } = self.filter()?;
         let cursor = filled(&self.cursor);
         Ok(proto::ListRequest { status, workflow, attributes, parent, cursor, limit: ROWS })
@@ -86,13 +94,23 @@ impl Wanted {
             ("workflow", &self.workflow),
             ("attribute", &self.attribute),
             ("parent", &self.parent),
+            ("columns", &self.columns),
             ("cursor", cursor.unwrap_or_default()),
         ])
     }
 
     fn is_filtered(&self) -> bool {
-        !self.query(None).is_empty()
+        self.fields().iter().any(|(_, value)| !value.trim().is_empty())
     }
+}
+
+/// `name=value`, whose value is JSON or a text.
+fn attribute(wanted: &str) -> Result<(String, String), tonic::Status> {
+    let missing = || tonic::Status::invalid_argument("an attribute is looked for as name=value, several as a=1 & b=2");
+    let (name, value) = wanted.trim().split_once('=').ok_or_else(missing)?;
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
+    let value = if is_json { value.to_owned() } else { serde_json::Value::from(value).to_string() };
+    Ok((name.to_owned(), value))
 }
 
 pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
@@ -112,12 +130,8 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
                     p.lead { "No execution has been started yet." }
                 }
             } @else {
-                @if may(&access.caller, Action::Run) {
-                    p.note {
-                        a href={ "/bulk-form?" (wanted.query(None)) } { "Act on all that match" } " · " a href="/bulk" { "Bulk jobs" }
-                    }
-                }
-                (table(&page.executions, now))
+                (of_all(&wanted, &access.caller))
+                (table(&page.executions, &wanted.columns(), now))
             }
             nav.paging aria-label="Pages of the list" {
                 @if !wanted.cursor.is_empty() { a href={ "/executions?" (wanted.query(None)) } { "Newest" } }
@@ -127,6 +141,20 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
     };
     let live = if wanted.cursor.is_empty() { Live::Often } else { Live::No };
     Ok(layout::page(&Frame::new("Executions", &access.caller, "Executions").live(live), &body))
+}
+
+/// What can be done with all that match, also beyond the page.
+fn of_all(wanted: &Wanted, caller: &Caller) -> Markup {
+    let query = wanted.query(None);
+    html! {
+        p.note {
+            "All that match: "
+            @if may(caller, Action::Run) { a href={ "/bulk-form?" (query) } { "act on them" } " · " }
+            a href={ "/executions.csv?" (query) } { "as CSV" } " · "
+            a href={ "/executions.ndjson?" (query) } { "as lines of JSON" }
+            @if may(caller, Action::Run) { " · " a href="/bulk" { "bulk jobs" } }
+        }
+    }
 }
 
 fn filters(wanted: &Wanted) -> Markup {
@@ -148,7 +176,11 @@ fn filters(wanted: &Wanted) -> Markup {
                 }
                 div {
                     label for="attribute" { "Attribute" }
-                    input #attribute name="attribute" value=(wanted.attribute) placeholder="name=value";
+                    input #attribute name="attribute" value=(wanted.attribute) placeholder="team=ops & n=7";
+                }
+                div {
+                    label for="columns" { "Columns" }
+                    input #columns name="columns" value=(wanted.columns) placeholder="attributes: team, region";
                 }
                 @if !wanted.parent.is_empty() {
                     div {
@@ -166,24 +198,26 @@ fn filters(wanted: &Wanted) -> Markup {
     }
 }
 
-/// Executions as rows.
-pub(super) fn table(executions: &[proto::Summary], now: Now) -> Markup {
+/// Executions as rows. Their attributes have one column together, or one each of these.
+pub(super) fn table(executions: &[proto::Summary], columns: &[&str], now: Now) -> Markup {
     html! {
         div.wide tabindex="0" role="region" aria-label="Executions" {
             table {
                 thead { tr {
                     th scope="col" { "Status" } th scope="col" { "Id" } th scope="col" { "Workflow" }
-                    th scope="col" { "Started" } th.number scope="col" { "Took" } th scope="col" { "Attributes" }
+                    th scope="col" { "Started" } th.number scope="col" { "Took" }
+                    @if columns.is_empty() { th scope="col" { "Attributes" } }
+                    @for name in columns { th scope="col" { (text(name)) } }
                 } }
                 tbody {
-                    @for execution in executions { (row(execution, now)) }
+                    @for execution in executions { (row(execution, columns, now)) }
                 }
             }
         }
     }
 }
 
-fn row(execution: &proto::Summary, now: Now) -> Markup {
+fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
     let took = execution.started_at.as_ref().zip(execution.ended_at.as_ref());
     html! {
         tr {
@@ -192,7 +226,19 @@ fn row(execution: &proto::Summary, now: Now) -> Markup {
             td { (text(&execution.workflow)) }
             td { (moment(execution.started_at.as_ref(), now)) }
             td.number { @if let Some((from, to)) = took { (roughly(milliseconds_between(from, to))) } @else { "–" } }
-            td { @if execution.attributes != "{}" { code { (preview(&execution.attributes)) } } }
+            @if columns.is_empty() {
+                td { @if execution.attributes != "{}" { code { (preview(&execution.attributes)) } } }
+            } @else {
+                @for value in of_columns(&execution.attributes, columns) { td { (cut(&value, CELL_LETTERS_MAX)) } }
+            }
         }
     }
+}
+
+/// The values of these attributes, in order: texts without their quotation marks, and nothing for one that is not there.
+pub(super) fn of_columns(attributes: &str, columns: &[&str]) -> Vec<String> {
+    let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(attributes).unwrap_or_default();
+    let shown =
+        |value: &Box<RawValue>| serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
+    columns.iter().map(|name| values.get(*name).map(shown).unwrap_or_default()).collect()
 }

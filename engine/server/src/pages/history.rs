@@ -155,6 +155,7 @@ pub(super) async fn event(
     let mut answers = site.service.history(asked(access.clone(), request)).await?.into_inner();
     let event = answers.next().await.transpose()?.filter(|event| event.position == position);
     let event = event.ok_or_else(|| tonic::Status::not_found(format!("the history has no event {position}")))?;
+    let is_last = answers.next().await.is_none();
     let path = execution_path(&id);
     let run = wanted.run.map_or(String::new(), |run| format!("&run={run}"));
     let at = |to: u64| format!("{path}/events/{to}?{}", run.trim_start_matches('&'));
@@ -172,7 +173,7 @@ pub(super) async fn event(
         nav.paging aria-label="Events beside this one" {
             @if position > 1 { a rel="prev" href=(at(position - 1)) { "Event " (position - 1) } }
             a href=(as_of::path(&id, position, wanted.run)) { "The execution after this event" }
-            a rel="next" href=(at(position + 1)) { "Event " (position + 1) }
+            @if !is_last { a rel="next" href=(at(position + 1)) { "Event " (position + 1) } }
         }
     };
     Ok(layout::page(&Frame::new(format!("{id}: event {position}"), &access.caller, "Executions"), &body))

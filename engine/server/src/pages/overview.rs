@@ -96,7 +96,7 @@ fn people(approvals: &proto::ApprovalsResponse, parked: &proto::ListResponse, no
             }
             @if !parked.executions.is_empty() {
                 h3 { "Parked: a person must look" }
-                (table(&parked.executions, now))
+                (table(&parked.executions, &[], now))
             }
         }
     }
@@ -111,7 +111,7 @@ fn listed(status: &str, heading: &str, page: &proto::ListResponse, now: Now) -> 
         section id=(status) data-live {
             @if !page.executions.is_empty() {
                 h2 { (heading) }
-                (table(&page.executions, now))
+                (table(&page.executions, &[], now))
                 @if page.next.is_some() { p { a href=(all) { "Show more" } } }
             }
         }

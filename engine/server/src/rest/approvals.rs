@@ -132,7 +132,7 @@ pub(super) async fn create_link(
     let NewLink { name, only, expires } = wish;
     let request = proto::CreateApprovalLinkRequest { id, name, only, expires_in_ms: expires.map(|span| span.ms) };
     let created = service.create_approval_link(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::created_link(&created, None)))
+    Ok(json(crate::json::created_link(&created)))
 }
 
 /// The links of a question, without their secrets.

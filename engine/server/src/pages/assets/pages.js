@@ -137,15 +137,17 @@ let toggle = () => {};
 
 // Keys ----------------------------------------------------------------------------------------------------------------
 
-const PLACES = { e: "/executions", a: "/approvals", c: "/components", n: "/nodes", o: "/" };
+// The engine may stand below a path.
+const HOME = document.querySelector("a.brand")?.getAttribute("href") ?? "/";
+const PLACES = { e: "executions", a: "approvals", c: "components", n: "nodes", o: "" };
 let before = "";
 
 function key(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
   const pressed = before === "g" ? `g${event.key}` : event.key;
   before = event.key;
-  if (pressed[0] === "g" && PLACES[pressed[1]]) location.href = PLACES[pressed[1]];
-  else if (pressed === "/") { event.preventDefault(); (document.querySelector("[data-search]") ?? { focus: () => (location.href = "/executions") }).focus(); }
+  if (pressed[0] === "g" && pressed[1] in PLACES) location.href = HOME + PLACES[pressed[1]];
+  else if (pressed === "/") { event.preventDefault(); (document.querySelector("[data-search]") ?? { focus: () => (location.href = HOME + "executions") }).focus(); }
   else if (pressed === "j" || pressed === "k") move(pressed === "j" ? 1 : -1);
   else if (pressed === "r" && line) { paused = !paused; sayState(); toggle(); }
   else if (pressed === "t") { zone = zones[1 - zones.indexOf(zone)]; localStorage.setItem("zone", zone); showMoments(); }

@@ -547,7 +547,15 @@ class CreatedApprovalLink(Message):
     link: ApprovalLink
     path: str
     token: str
-    def __init__(self, *, link: ApprovalLink | None = ..., path: str | None = ..., token: str | None = ...) -> None: ...
+    url: str
+    def __init__(
+        self,
+        *,
+        link: ApprovalLink | None = ...,
+        path: str | None = ...,
+        token: str | None = ...,
+        url: str | None = ...,
+    ) -> None: ...
 
 class ApprovalLinksRequest(Message):
     id: str
