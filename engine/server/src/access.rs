@@ -19,6 +19,7 @@ use crate::kinds;
 use crate::pages::{self, session};
 use crate::places::Connection;
 use crate::proto::engine_server::SERVICE_NAME;
+use crate::public_url::{PublicUrl, below};
 use crate::rest::{PREFIX, Problem};
 
 /// How often the token of an open stream is checked again.
@@ -125,6 +126,7 @@ pub(crate) struct Gate {
     pub(crate) operations: Entries,
     pub(crate) pages: Entries,
     pub(crate) origins: Origins,
+    pub(crate) public_url: Option<PublicUrl>,
 }
 
 /// The interface that a request is for.
@@ -175,7 +177,7 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
             return next.run(request.map(|body| Body::new(Limited::new(body, bytes_max)))).await;
         }
     };
-    let Gate { engine, origins, .. } = gate;
+    let Gate { engine, origins, public_url, .. } = gate;
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let address = connection.as_ref().map(|connection| address(request.headers(), connection.peer, origins));
     let token = match interface {
@@ -202,7 +204,7 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
             }
             answer
         }
-        Err(refused) => refuse(interface, refused, &request),
+        Err(refused) => below(public_url.as_ref(), refuse(interface, refused, &request)).await,
     };
     kinds::explain(answer.headers_mut());
     answer

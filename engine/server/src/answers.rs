@@ -195,7 +195,8 @@ pub(crate) async fn weigh(State(budget): State<Budget>, request: Request, next: 
     response.map(|body| Body::new(Weighed { body, kind, connection }))
 }
 
-fn full() -> Status {
+/// The refusal of an answer for which there is no memory.
+pub(crate) fn full() -> Status {
     Status::resource_exhausted(
         "answers that were not read yet take too much memory: read them, or try again in a moment",
     )

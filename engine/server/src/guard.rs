@@ -87,8 +87,16 @@ fn check(origins: Origins, request: &Request, is_page: bool) -> Result<(), Denie
     match is_page || PROBES.contains(&path) || path.starts_with(PREFIX) {
         true => Ok(()),
         false if wants_page(request) => Err((StatusCode::NOT_FOUND, "there is no such page: begin at /")),
+        false if !is_of_grpc(path) => {
+            Err((StatusCode::NOT_FOUND, "there is no such path: pages begin at /, REST at /v1/"))
+        }
         false => is_grpc(request),
     }
+}
+
+/// Whether a path names a method of a gRPC service, such as `/cerebelum.v1.Engine/Status`.
+fn is_of_grpc(path: &str) -> bool {
+    matches!(path.split('/').collect::<Vec<_>>()[..], ["", service, method] if service.contains('.') && !method.is_empty())
 }
 
 /// Whether a browser asks for a page.
@@ -99,7 +107,11 @@ fn wants_page(request: &Request) -> bool {
 
 /// The name by which the request calls this engine. It has to be one of the engine's names.
 fn called(origins: Origins, request: &Request) -> Result<Authority, Denied> {
-    let elsewhere = (StatusCode::MISDIRECTED_REQUEST, "call this engine by a loopback name such as 127.0.0.1");
+    let elsewhere = match origins {
+        Origins::ThisMachine => "call this engine by a loopback name such as 127.0.0.1",
+        _ => "the request must name this engine once: its address and its `Host` have to be the same",
+    };
+    let elsewhere = (StatusCode::MISDIRECTED_REQUEST, elsewhere);
     let hosts = request.headers().get_all(header::HOST).iter();
     let hosts = hosts.map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()));
     let of_uri = request.uri().authority().map(|authority| Some(authority.clone()));

@@ -23,7 +23,7 @@ use crate::guard::{Origins, PROBES, Walls, guard};
 use crate::intake::Intake;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::engine_server::{EngineServer, SERVICE_NAME};
-use crate::public_url::{PublicUrl, below};
+use crate::public_url::{PublicUrl, asked_below, put_below};
 use crate::scrape::RequestMetrics;
 use crate::service::Service;
 use crate::streams::stopped;
@@ -138,8 +138,8 @@ impl Bound {
     /// Serves the engine until `shutdown` resolves, then ends all streams and gives calls under way five seconds.
     pub async fn serve(self, engine: Engine, shutdown: impl Future<Output = ()> + Send) {
         let (stop, stopping) = watch::channel(false);
-        let router =
-            below(self.public_url.as_ref(), router(engine, &stopping, (self.origins, self.public_url.clone())));
+        let router = router(engine, &stopping, (self.origins, self.public_url.clone()));
+        let router = asked_below(self.public_url, router);
         let reloading = self.tls.clone().map(|tls| tokio::spawn(tls.keep_reloading()));
         let serving = connections::serve((self.listener, self.tls), router, stopping.clone());
         let overdue = async {
@@ -170,7 +170,7 @@ fn router(
     let scrape = axum::Router::new().route(PROBES[1], get(scrape::metrics));
     let probes = probes.merge(scrape.with_state((engine.clone(), requests.clone())));
     let budget = Budget::default();
-    let service = Arc::new(Service::new(engine.clone(), stopping.clone(), (budget.clone(), public_url)));
+    let service = Arc::new(Service::new(engine.clone(), stopping.clone(), (budget.clone(), public_url.clone())));
     let (rest, operations) = rest::routes(service.clone());
     let (pages, entries) = pages::routes(service.clone(), origins);
     let grpc = Routes::new(EngineServer::from_arc(service))
@@ -182,9 +182,10 @@ fn router(
     let grpc = grpc.prepare().into_axum_router();
     // Fallbacks of both would contradict each other: a path that begins with `/v1/` is one of REST.
     let router = probes.merge(rest).merge(pages).fallback_service(grpc);
-    let gate = Gate { engine, operations, pages: entries.clone(), origins };
+    let gate = Gate { engine, operations, pages: entries.clone(), origins, public_url: public_url.clone() };
     // The last layer is the first that a request meets: nothing of its body is read before it is let in.
     router
+        .layer(middleware::from_fn_with_state(public_url, put_below))
         .layer(middleware::from_fn_with_state(Intake::default(), intake::count))
         .layer(middleware::from_fn_with_state(budget, answers::weigh))
         .layer(middleware::from_fn_with_state(gate, admit))

@@ -12,7 +12,7 @@ use axum::http::uri::{PathAndQuery, Uri};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 
 /// The attributes of a page that hold a path of this engine. No text that others wrote looks like one of them: its
 /// quotation marks are escaped.
@@ -57,35 +57,45 @@ impl fmt::Display for PublicUrl {
     }
 }
 
-/// The same services, below the path of the public address as well.
-pub(crate) fn below(public: Option<&PublicUrl>, services: axum::Router) -> axum::Router {
-    match public.filter(|public| !public.path.is_empty()) {
+/// The same services, asked for below the path of the public address as well.
+pub(crate) fn asked_below(public: Option<PublicUrl>, services: axum::Router) -> axum::Router {
+    match public {
         None => services,
         // What stands around a router is asked before the router looks for a route.
-        Some(public) => axum::Router::new()
-            .fallback_service(services)
-            .layer(middleware::from_fn_with_state(public.path.clone(), take_away_and_put_back)),
-    }
-}
-
-async fn take_away_and_put_back(State(path): State<Arc<str>>, mut request: Request, next: Next) -> Response {
-    if let Some(without) = without(&path, request.uri()) {
-        *request.uri_mut() = without;
-    }
-    let mut answer = next.run(request).await;
-    put_before_location(&path, answer.headers_mut());
-    match is_page(answer.headers()) {
-        false => answer,
-        true => {
-            answer.headers_mut().remove(header::CONTENT_LENGTH);
-            answer.map(|body| Body::new(body.map_frame(move |frame| frame.map_data(|data| put_before(&path, data)))))
+        Some(public) => {
+            axum::Router::new().fallback_service(services).layer(middleware::from_fn_with_state(public, take_away))
         }
     }
 }
 
+async fn take_away(State(public): State<PublicUrl>, mut request: Request, next: Next) -> Response {
+    if let Some(without) = without(&public.path, request.uri()) {
+        *request.uri_mut() = without;
+    }
+    next.run(request).await
+}
+
+/// Puts what answers point at below the path of the public address.
+pub(crate) async fn put_below(State(public): State<Option<PublicUrl>>, request: Request, next: Next) -> Response {
+    below(public.as_ref(), next.run(request).await).await
+}
+
+/// The same for one answer. A page is in memory as a whole, before and after: its size is known to the limits on answers.
+pub(crate) async fn below(public: Option<&PublicUrl>, mut answer: Response) -> Response {
+    let Some(PublicUrl { path, .. }) = public.filter(|public| !public.path.is_empty()) else { return answer };
+    put_before_location(path, answer.headers_mut());
+    if !is_page(answer.headers()) {
+        return answer;
+    }
+    answer.headers_mut().remove(header::CONTENT_LENGTH);
+    let (head, body) = answer.into_parts();
+    let page = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+    Response::from_parts(head, Body::from(put_before(path, page)))
+}
+
 /// An address without the path at its beginning; none if it does not begin with it.
 fn without(path: &str, uri: &Uri) -> Option<Uri> {
-    let rest = uri.path_and_query()?.as_str().strip_prefix(path)?;
+    let rest = uri.path_and_query()?.as_str().strip_prefix(path).filter(|_| !path.is_empty())?;
     let rest: PathAndQuery = match rest.as_bytes().first() {
         Some(b'/') => rest.parse().ok()?,
         None | Some(b'?') => format!("/{rest}").parse().ok()?,
@@ -109,7 +119,7 @@ fn put_before_location(path: &str, headers: &mut HeaderMap) {
     }
 }
 
-/// Puts the path before each path of a page. A page is one piece.
+/// Puts the path before each path of a page.
 fn put_before(path: &str, page: Bytes) -> Bytes {
     let Ok(text) = std::str::from_utf8(&page) else { return page };
     let put = |text: String, attribute: &&str| text.replace(&format!("{attribute}/"), &format!("{attribute}{path}/"));
@@ -175,5 +185,16 @@ mod tests {
         let expected = r##"<a href="/ops/x?y=/z">/a</a> <a href="#m"> <form action="/ops/"> <img src="/ops/i"> <main data-changes="/ops/c">
             <input value="/v" title=" href=&quot;/t&quot;"> <a href="https://example.com/">"##;
         assert_eq!(std::str::from_utf8(&put).unwrap(), expected);
+    }
+
+    /// The limits on answers that are not read go by the size.
+    #[tokio::test]
+    async fn the_size_of_a_page_is_known_before_and_after() {
+        use axum::body::HttpBody;
+        use axum::response::{Html, IntoResponse};
+
+        let public: PublicUrl = "https://example.com/ops".parse().unwrap();
+        let put = below(Some(&public), Html("<a href=\"/x\">").into_response()).await;
+        assert_eq!(put.body().size_hint().exact(), Some("<a href=\"/ops/x\">".len() as u64));
     }
 }

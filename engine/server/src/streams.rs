@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::answers::{Leaving, Share, TenantBudget, is_counted};
+use crate::answers::{Leaving, Share, TenantBudget, full, is_counted};
 use crate::convert::refusal;
 use crate::proto;
 
@@ -180,11 +180,18 @@ pub(crate) async fn feed_list(
 ) -> Result<(), Ended> {
     let mut request = proto::ListRequest { limit: LISTED_AT_ONCE, ..request };
     loop {
-        let _page = reader.budget.whole().await.map_err(Ended::Full)?;
+        // A reader may be slow: only the reading of a page keeps others from reading theirs, and the page itself counts as
+        // an answer for as long as it is in memory.
+        let page = reader.budget.whole().await.map_err(Ended::Full)?;
         let (executions, next) = engine.list(request.clone().try_into()?).await?;
+        let executions: Vec<proto::Summary> = executions.into_iter().map(Into::into).collect();
+        let bytes = executions.iter().map(prost::Message::encoded_len).sum();
+        let held = reader.budget.take_now(bytes).ok_or_else(|| Ended::Full(full()))?;
+        drop(page);
         for execution in executions {
-            reader.tell(execution.into()).await?;
+            reader.tell(execution).await?;
         }
+        drop(held);
         if next.is_none() {
             return Ok(());
         }

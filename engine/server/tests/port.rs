@@ -81,7 +81,7 @@ async fn http_1_is_served_beside_grpc_and_only_under_names_of_this_machine() {
     let rebound = served.get("/metrics", "evil.example").await;
     assert!(rebound.starts_with("HTTP/1.1 421") && !rebound.contains("cerebelum_"), "{rebound}");
     let nowhere = served.get("/nowhere", "localhost").await;
-    assert!(nowhere.starts_with("HTTP/1.1 505"), "all else is gRPC: {nowhere}");
+    assert!(nowhere.starts_with("HTTP/1.1 404") && nowhere.contains("REST at /v1/"), "{nowhere}");
     let components = served.client().await.components(proto::ComponentsRequest {}).await.unwrap();
     assert!(components.into_inner().components.is_empty());
     served.close().await;

@@ -33,6 +33,18 @@ const ATTACKS: [(&str, [&str; 4]); 6] = [
 
 /// Measures the quiet tenant's times beside each attack.
 pub(crate) async fn flood(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    for (attack, names) in ATTACKS {
+        beside(scene, attack, names).await?;
+    }
+    Ok(())
+}
+
+/// An engine of its own for each attack, which leaves work behind.
+async fn beside(
+    scene: &mut Scene<'_>,
+    attack: &str,
+    [p50_us, p99_us, ratio, mib]: [&'static str; 4],
+) -> anyhow::Result<()> {
     let engine = Engine::start(scene.database);
     let admin = token(&engine, &["--role", "admin", "--name", "admin"]);
     let of_tenant = |name: &str| {
@@ -48,28 +60,14 @@ pub(crate) async fn flood(scene: &mut Scene<'_>) -> anyhow::Result<()> {
         client.run("sequence", &steps(2)).await?;
     }
     let usual = times(&client).await?;
-    for (attack, [p50_us, p99_us, ratio, mib]) in ATTACKS {
-        let attacker = Attacker::begin(attack, &engine, &loud)?;
-        let beside = times(&client).await?;
-        let resident_mib = engine.resident_bytes() as f64 / f64::from(1 << 20);
-        drop(attacker);
-        end_what_is_left(&engine, &loud).await;
-        scene.add("flood", p50_us, vec![median(&beside)], Some(("quiet, µs", median(&usual))));
-        scene.add("flood", p99_us, vec![p99(&beside)], Some(("quiet, µs", p99(&usual))));
-        scene.add("flood", ratio, vec![p99(&beside) / p99(&usual)], None);
-        scene.add("flood", mib, vec![resident_mib], None);
-    }
+    let attacker = Attacker::begin(attack, &engine, &loud)?;
+    let beside = times(&client).await?;
+    drop(attacker);
+    scene.add("flood", p50_us, vec![median(&beside)], Some(("quiet, µs", median(&usual))));
+    scene.add("flood", p99_us, vec![p99(&beside)], Some(("quiet, µs", p99(&usual))));
+    scene.add("flood", ratio, vec![p99(&beside) / p99(&usual)], None);
+    scene.add("flood", mib, vec![engine.resident_bytes() as f64 / f64::from(1 << 20)], None);
     Ok(())
-}
-
-/// An attack leaves work behind, which is not to be measured with the next one.
-async fn end_what_is_left(engine: &Engine, token: &str) {
-    for status in ["running", "waiting", "sleeping"] {
-        while engine.ok(&["list", "--status", status, "--json", "--token", token]).trim() != "[]" {
-            engine.ok(&["bulk", "terminate", "--status", status, "--at-most", "100000", "--token", token]);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
 }
 
 fn token(engine: &Engine, arguments: &[&str]) -> String {
