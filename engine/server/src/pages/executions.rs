@@ -239,6 +239,6 @@ fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
 pub(super) fn of_columns(attributes: &str, columns: &[&str]) -> Vec<String> {
     let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(attributes).unwrap_or_default();
     let shown =
-        |value: &Box<RawValue>| serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
-    columns.iter().map(|name| values.get(*name).map(shown).unwrap_or_default()).collect()
+        |value: &RawValue| serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
+    columns.iter().map(|name| values.get(*name).map(|value| shown(value)).unwrap_or_default()).collect()
 }
