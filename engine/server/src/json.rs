@@ -153,6 +153,12 @@ pub fn approvals(page: &proto::ApprovalsResponse) -> String {
     line(&ApprovalsJson { approvals: page.approvals.iter().map(Into::into).collect(), next: page.next.as_deref() })
 }
 
+/// What a person wrote for a scalar: JSON as it is, anything else as a text.
+pub(crate) fn json_or_text(written: &str) -> String {
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(written).is_ok();
+    if is_json { written.to_owned() } else { serde_json::Value::from(written).to_string() }
+}
+
 /// A link, without its secret.
 #[must_use]
 pub fn link(link: &proto::ApprovalLink) -> String {

@@ -91,8 +91,8 @@ fn p99(mut took: Vec<Duration>) -> Duration {
 }
 
 /// 5,000 steps at once, with a kill on the way: a neighbour is served as well as beside the same steps in a hundred
-/// executions, which take as much of the machine. It is measured up to three times: beside other tests, one measurement in
-/// three says nothing.
+/// executions, which take as much of the machine. It is measured again, up to three times in all, only if a bystander
+/// was delayed.
 #[test]
 fn a_neighbour_of_a_large_fan_out_is_served_live_and_after_a_kill() {
     const STEPS: usize = 5_000;
@@ -100,8 +100,8 @@ fn a_neighbour_of_a_large_fan_out_is_served_live_and_after_a_kill() {
     loop {
         let ((many, first), (one, second)) = (beside(&[STEPS / 100; 100]), beside(&[STEPS]));
         seen.push((many, one, first, second));
-        let is_served = one <= many * 2;
-        if is_served || seen.len() == 3 {
+        let (is_served, was_held_up) = (one <= many * 2, second > many);
+        if is_served || !was_held_up || seen.len() == 3 {
             assert!(is_served, "p99 beside many, beside one; how long a bystander was held up each time: {seen:?}");
             return;
         }

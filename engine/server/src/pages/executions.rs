@@ -15,7 +15,7 @@ use super::parts::{cut, execution_path, filled, moment, preview, query, status, 
 use super::read::Query;
 use super::{Shown, Site};
 use crate::access::Access;
-use crate::json::milliseconds_between;
+use crate::json::{json_or_text, milliseconds_between};
 use crate::proto;
 use crate::wording::{Now, roughly};
 
@@ -108,9 +108,7 @@ impl Wanted {
 fn attribute(wanted: &str) -> Result<(String, String), tonic::Status> {
     let missing = || tonic::Status::invalid_argument("an attribute is looked for as name=value, several as a=1 & b=2");
     let (name, value) = wanted.trim().split_once('=').ok_or_else(missing)?;
-    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
-    let value = if is_json { value.to_owned() } else { serde_json::Value::from(value).to_string() };
-    Ok((name.to_owned(), value))
+    Ok((name.to_owned(), json_or_text(value)))
 }
 
 pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {

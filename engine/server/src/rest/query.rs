@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::Problem;
+use crate::json::json_or_text;
 
 /// The parameters in the path.
 #[derive(Debug)]
@@ -55,9 +56,7 @@ impl Parameters {
                 others.push((name, value));
                 continue;
             };
-            let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&value).is_ok();
-            let value = if is_json { value } else { serde_json::Value::String(value).to_string() };
-            if taken.insert(attribute.to_owned(), value).is_some() {
+            if taken.insert(attribute.to_owned(), json_or_text(&value)).is_some() {
                 return Err(Problem::invalid(format!("parameter `{name}` is there twice")));
             }
         }
