@@ -81,6 +81,9 @@ pub(crate) struct Global {
     /// Authorities in PEM that vouch for the engine's certificate, in place of those of this machine [default: those of the context]
     #[arg(long, global = true, env = "CEREBELUM_CA", hide_env_values = true, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+    /// A certificate in PEM, with its private key in the same file, for an engine that asks clients for one [default: that of the context]
+    #[arg(long, global = true, env = "CEREBELUM_CLIENT_CERT", hide_env_values = true, value_name = "FILE")]
+    pub(crate) client_cert: Option<PathBuf>,
     /// The engine and the token that `cerebelum login` kept under this name
     #[arg(long, global = true, env = "CEREBELUM_CONTEXT", hide_env_values = true, conflicts_with_all = ["url", "token"])]
     pub(crate) context: Option<String>,

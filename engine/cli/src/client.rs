@@ -8,7 +8,7 @@ use cerebelum_server::proto::engine_client::EngineClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
 use crate::args::Global;
@@ -55,6 +55,8 @@ pub(crate) struct Place {
     token: Option<String>,
     /// A file with authorities that vouch for its certificate, by its whole path.
     pub(crate) ca: Option<PathBuf>,
+    /// A file with the client's own certificate and its private key, by its whole path.
+    pub(crate) client_cert: Option<PathBuf>,
 }
 
 impl Place {
@@ -68,10 +70,16 @@ impl Place {
             (None, Some(url), None) => Contexts::read()?.at(url)?.cloned(),
             (None, None, None) => Contexts::read()?.current().cloned(),
         };
-        let ca = global.ca.as_deref().map(whole_path).transpose()?;
+        let ca = global.ca.as_deref().map(|file| whole_path("--ca", file)).transpose()?;
+        let cert = global.client_cert.as_deref().map(|file| whole_path("--client-cert", file)).transpose()?;
         let place = match context {
-            Some(Context { url, token, ca: kept }) => Self { url, token: Some(token), ca: ca.or(kept) },
-            None => Self { url: url.unwrap_or_else(|| DEFAULT_URL.to_owned()), token: global.token.clone(), ca },
+            Some(Context { url, token, ca: kept, client_cert }) => {
+                Self { url, token: Some(token), ca: ca.or(kept), client_cert: cert.or(client_cert) }
+            }
+            None => {
+                let url = url.unwrap_or_else(|| DEFAULT_URL.to_owned());
+                Self { url, token: global.token.clone(), ca, client_cert: cert }
+            }
         };
         if place.token.is_some() && !is_tls(&place.url) && is_elsewhere(&place.url) {
             let why = "a token is not sent to another machine without TLS; use https://, or a tunnel to 127.0.0.1";
@@ -90,8 +98,8 @@ fn is_elsewhere(url: &str) -> bool {
 impl Client {
     /// Connects to the engine that the flags name.
     pub(crate) async fn connect(global: &Global) -> Outcome<Self> {
-        let Place { url, token, ca } = Place::of(global)?;
-        let endpoint = endpoint(&url, ca.as_deref())?;
+        let Place { url, token, ca, client_cert } = Place::of(global)?;
+        let endpoint = endpoint(&url, (ca.as_deref(), client_cert.as_deref()))?;
         let bearer = bearer(token.as_deref())?;
         let channel = endpoint.connect().await.map_err(|e| unreachable_engine(&url, &e))?;
         let engine = EngineClient::with_interceptor(channel, bearer).max_decoding_message_size(ANSWER_BYTES_MAX);
@@ -180,21 +188,35 @@ fn is_tls(url: &str) -> bool {
 }
 
 /// A file's path as it is meant now, for later use from other folders.
-fn whole_path(file: &Path) -> Outcome<PathBuf> {
-    std::path::absolute(file).map_err(|e| CliError::usage(format!("--ca {}: {e}", file.display())))
+fn whole_path(flag: &str, file: &Path) -> Outcome<PathBuf> {
+    std::path::absolute(file).map_err(|e| CliError::usage(format!("{flag} {}: {e}", file.display())))
 }
 
-/// The authorities in a file.
-fn authorities(file: &Path) -> Outcome<Certificate> {
-    let wrong = |why: String| CliError::usage(format!("--ca {}: {why}", file.display()));
+/// The text of a file that has certificates, and whatever else it needs.
+fn read_pem(flag: &str, file: &Path, needs: &[(&str, &str)]) -> Outcome<String> {
+    let wrong = |why: String| CliError::usage(format!("{flag} {}: {why}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
-    if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(wrong("there is no certificate in PEM in it".to_owned()));
+    for (what, mark) in [("certificate", "-----BEGIN CERTIFICATE-----")].iter().chain(needs) {
+        if !text.contains(mark) {
+            return Err(wrong(format!("there is no {what} in PEM in it")));
+        }
     }
-    Ok(Certificate::from_pem(text))
+    Ok(text)
 }
 
-fn endpoint(url: &str, ca: Option<&Path>) -> Outcome<Endpoint> {
+fn tls(ca: Option<&Path>, client_cert: Option<&Path>) -> Outcome<ClientTlsConfig> {
+    let mut tls = match ca {
+        None => ClientTlsConfig::new().with_enabled_roots(),
+        Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read_pem("--ca", file, &[])?)),
+    };
+    if let Some(file) = client_cert {
+        let both = read_pem("--client-cert", file, &[("private key", "PRIVATE KEY-----")])?;
+        tls = tls.identity(Identity::from_pem(&both, &both));
+    }
+    Ok(tls)
+}
+
+fn endpoint(url: &str, (ca, client_cert): (Option<&Path>, Option<&Path>)) -> Outcome<Endpoint> {
     let wrong = || {
         CliError::usage(format!(
             "--url {url}: write http://HOST:PORT or https://HOST:PORT, such as http://127.0.0.1:9090"
@@ -205,12 +227,9 @@ fn endpoint(url: &str, ca: Option<&Path>) -> Outcome<Endpoint> {
     }
     let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
     if is_tls(url) {
-        let tls = match ca {
-            None => ClientTlsConfig::new().with_enabled_roots(),
-            Some(file) => ClientTlsConfig::new().ca_certificate(authorities(file)?),
-        };
-        endpoint =
-            endpoint.tls_config(tls).map_err(|e| CliError::usage(format!("TLS to {url}: {}", root_cause(&e))))?;
+        endpoint = endpoint
+            .tls_config(tls(ca, client_cert)?)
+            .map_err(|e| CliError::usage(format!("TLS to {url}: {}", root_cause(&e))))?;
     }
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
     Ok(endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE))
@@ -247,7 +266,7 @@ mod tests {
     use super::*;
 
     fn global(url: &str) -> Global {
-        Global { url: Some(url.into()), token: None, ca: None, context: None, json: false }
+        Global { url: Some(url.into()), token: None, ca: None, client_cert: None, context: None, json: false }
     }
 
     #[tokio::test]

@@ -51,6 +51,9 @@ pub(crate) struct Settings {
     /// The private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", env = "CEREBELUM_TLS_KEY", hide_env_values = true)]
     tls_key: Option<PathBuf>,
+    /// Authorities in PEM: clients have to present a certificate that one of them has signed
+    #[arg(long, value_name = "FILE", env = "CEREBELUM_TLS_CLIENT_CA", hide_env_values = true)]
+    tls_client_ca: Option<PathBuf>,
     /// A proxy in front of the port has TLS; only the proxy may reach the port
     #[arg(long, value_name = "BOOL", env = "CEREBELUM_BEHIND_PROXY", hide_env_values = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     behind_proxy: Option<bool>,
@@ -164,7 +167,9 @@ pub(crate) fn effective(
     engine.secrets_keys = secrets_key.as_deref().map(read_keys).transpose()?.unwrap_or_default();
     engine.check().map_err(CliError::usage)?;
     let certificate = (flags.tls_cert.or(below.tls_cert), flags.tls_key.or(below.tls_key));
-    let reach = reach(certificate, flags.behind_proxy.or(below.behind_proxy).unwrap_or_default())?;
+    let client_authorities = flags.tls_client_ca.or(below.tls_client_ca);
+    let reach =
+        reach((certificate, client_authorities), flags.behind_proxy.or(below.behind_proxy).unwrap_or_default())?;
     engine.closed = reach != Reach::ThisMachine;
     let address = flags.listen.or(below.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9090)));
     Ok(Effective {
@@ -177,11 +182,19 @@ pub(crate) fn effective(
 }
 
 /// From where clients may come.
-fn reach(certificate: (Option<PathBuf>, Option<PathBuf>), behind_proxy: bool) -> Outcome<Reach> {
+fn reach(
+    (certificate, client_authorities): ((Option<PathBuf>, Option<PathBuf>), Option<PathBuf>),
+    behind_proxy: bool,
+) -> Outcome<Reach> {
     match (certificate, behind_proxy) {
+        ((None, None), _) if client_authorities.is_some() => Err(CliError::usage(
+            "clients have certificates only where this engine has TLS: set --tls-cert and --tls-key too",
+        )),
         ((None, None), false) => Ok(Reach::ThisMachine),
         ((None, None), true) => Ok(Reach::BehindProxy),
-        ((Some(certificate), Some(key)), false) => Ok(Reach::Tls(CertificateFiles { certificate, key })),
+        ((Some(certificate), Some(key)), false) => {
+            Ok(Reach::Tls(CertificateFiles { certificate, key, client_authorities }))
+        }
         ((Some(_), Some(_)), true) => {
             Err(CliError::usage("either this engine has TLS or the proxy: leave out --tls-cert or --behind-proxy"))
         }
@@ -230,7 +243,7 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 22] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 23] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
@@ -238,15 +251,18 @@ impl Effective {
         let format = self.log_format.to_possible_value().map(|value| value.get_name().to_owned());
         let (engine, reach) = (&self.engine, &self.listen.reach);
         let file = |path: &Path| text(path.display().to_string());
-        let (certificate, key) = match reach {
-            Reach::Tls(files) => (file(&files.certificate), file(&files.key)),
-            _ => (None, None),
+        let (certificate, key, client_authorities) = match reach {
+            Reach::Tls(files) => {
+                (file(&files.certificate), file(&files.key), files.client_authorities.as_deref().and_then(file))
+            }
+            _ => (None, None, None),
         };
         [
             ("database", text(without_password(&engine.database))),
             ("listen", text(self.listen.address.to_string())),
             ("tls_cert", certificate),
             ("tls_key", key),
+            ("tls_client_ca", client_authorities),
             ("behind_proxy", Some((*reach == Reach::BehindProxy).into())),
             ("public_url", self.listen.public_url.as_ref().and_then(|url| text(url.to_string()))),
             ("secrets_key", self.secrets_key.as_deref().and_then(file)),

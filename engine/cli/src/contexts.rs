@@ -19,6 +19,9 @@ pub(crate) struct Context {
     /// A file with authorities that vouch for the engine's certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<PathBuf>,
+    /// A file with the client's own certificate and its private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) client_cert: Option<PathBuf>,
 }
 
 /// All contexts, by name, of which one is the current one.
@@ -131,7 +134,8 @@ mod tests {
 
     #[test]
     fn contexts_are_kept_by_name_and_one_is_current() {
-        let context = |url: &str| Context { url: url.to_owned(), token: "cb_1_2".to_owned(), ca: None };
+        let context =
+            |url: &str| Context { url: url.to_owned(), token: "cb_1_2".to_owned(), ca: None, client_cert: None };
         let mut contexts = Contexts::default();
         contexts.keep("a".to_owned(), context("http://a:1"));
         contexts.keep("b".to_owned(), context("http://b:1"));

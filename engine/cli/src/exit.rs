@@ -48,6 +48,13 @@ impl CliError {
         use tonic::Code as Grpc;
         if is_lost(status) {
             let why = root_cause(status);
+            if why.contains("fatal alert") {
+                // With TLS 1.3 the other side refuses a client's certificate after the client has connected.
+                let line = format!(
+                    "the engine at {url} refuses the connection ({why}): it wants a certificate that an authority of its own has signed, by --client-cert"
+                );
+                return Self::new(Code::Unreachable, line);
+            }
             return Self::new(Code::Unreachable, format!("lost the engine at {url} ({why}); is it still running?"));
         }
         let code = match status.code() {

@@ -34,6 +34,15 @@ impl Certificates {
         std::fs::write(self.folder.join("cert.pem"), certificate.pem()).unwrap();
     }
 
+    /// Writes a certificate for clients, with its key in the same file.
+    fn for_client(&self, file: &str) -> String {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["a client".to_owned()]).unwrap();
+        let certificate = certificate.signed_by(&key, &self.authority).unwrap();
+        std::fs::write(self.folder.join(file), certificate.pem() + &key.serialize_pem()).unwrap();
+        self.path(file)
+    }
+
     fn path(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
     }
@@ -113,6 +122,48 @@ fn one_certificate_serves_every_protocol_and_is_read_again() {
     certificates.renew();
     engine.kill_and_restart();
     engine.ok(&["list", "--token", &token]);
+}
+
+#[test]
+fn a_client_without_a_certificate_gets_no_connection() {
+    let (folder, elsewhere) = (scratch(), scratch());
+    let (certificates, others) = (Certificates::in_folder(&folder.0), Certificates::in_folder(&elsewhere.0));
+    let (cert, key, ca) = (certificates.path("cert.pem"), certificates.path("key.pem"), certificates.path("ca.pem"));
+    let (mine, foreign) = (certificates.for_client("mine.pem"), others.for_client("foreign.pem"));
+    let settings =
+        [("TLS_CERT", &*cert), ("TLS_KEY", &*key), ("TLS_CLIENT_CA", &*ca), ("CA", &*ca), ("CLIENT_CERT", &*mine)];
+    let mut engine = Engine::start_with(Database::Sqlite, &settings);
+    let token = first_token(&mut engine, "admin");
+    engine.ok(&["list", "--token", &token]);
+    let url = format!("{}/v1/caller", engine.url());
+    let bearer = format!("authorization: Bearer {token}");
+    let asked = |more: &[&str]| curl(&[&["--cacert", &ca, "-H", &bearer, &url], more].concat());
+    let (code, said) = asked(&["--cert", &mine]);
+    assert!(code == 0 && said.contains("eve"), "{said}");
+    for (with, why) in [(vec![], "none"), (vec!["--cert", &*foreign], "that of another authority")] {
+        let (code, said) = asked(&with);
+        assert!(code != 0 && !said.contains("eve"), "{why}: {said}");
+    }
+    let healthz = format!("{}/healthz", engine.url());
+    assert_ne!(curl(&["--cacert", &ca, &healthz]).0, 0, "the probes have no exception");
+    // The command line names the file that cannot be used, and says what the other side wants.
+    let refused = engine.cli(&["list", "--token", &token, "--client-cert", &foreign]);
+    assert!(refused.code == 4 && refused.err.contains(engine.url()), "{refused:?}");
+    let half = engine.cli(&["list", "--token", &token, "--client-cert", &ca]);
+    assert!(half.code == 2 && half.err.contains("no private key"), "{half:?}");
+    // Python.
+    let program = "import asyncio, sys\nfrom cerebelum.client import ExecutionClient\n\
+                   async def main():\n    async with ExecutionClient(sys.argv[1], sys.argv[2]) as client:\n        print(await client.list_executions())\n\
+                   asyncio.run(main())\n";
+    let mut python = python();
+    python.args(["-c", program, engine.url(), &token]).envs([("CEREBELUM_CA", &ca), ("CEREBELUM_CLIENT_CERT", &mine)]);
+    let said = python.output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    // Without TLS of its own, the engine has no connection to ask.
+    let mut alone = Command::new(test_engine::program("cerebelum"));
+    let alone = alone.args(["serve", "--tls-client-ca", &ca]).current_dir(&folder.0).output().unwrap();
+    let said = String::from_utf8_lossy(&alone.stderr).into_owned();
+    assert!(alone.status.code() == Some(2) && said.contains("--tls-cert"), "{said}");
 }
 
 #[test]

@@ -212,7 +212,7 @@ impl ApiCommand {
             tenant => format!("{tenant}@{host}"),
         });
         let mut contexts = Contexts::read()?;
-        contexts.keep(name.clone(), Context { url: place.url, token, ca: place.ca });
+        contexts.keep(name.clone(), Context { url: place.url, token, ca: place.ca, client_cert: place.client_cert });
         contexts.write()?;
         self.done(&name, &format!("is the current context: {} in tenant {}", caller.role, caller.tenant))
     }

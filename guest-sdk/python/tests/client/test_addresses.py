@@ -67,14 +67,19 @@ def test_no_proxy_is_asked_for_this_machine() -> None:
         assert not address_of(host).is_this_machine, host
 
 
-def test_https_takes_the_authorities_of_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_https_takes_the_files_of_the_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CEREBELUM_CA", raising=False)
+    monkeypatch.delenv("CEREBELUM_CLIENT_CERT", raising=False)
     assert address_of("https://engine:1").url == "https://engine:1"
     assert address_of("https://engine:1").ca is None
     (tmp_path / "ca.pem").write_bytes(b"pem")
     monkeypatch.setenv("CEREBELUM_CA", str(tmp_path / "ca.pem"))
     assert address_of("https://engine:1").ca == b"pem"
     assert address_of("engine:1").ca is None
+    assert address_of("https://engine:1").client_cert is None
+    (tmp_path / "mine.pem").write_bytes(b"mine")
+    monkeypatch.setenv("CEREBELUM_CLIENT_CERT", str(tmp_path / "mine.pem"))
+    assert address_of("https://engine:1").client_cert == b"mine"
     monkeypatch.setenv("CEREBELUM_CA", str(tmp_path / "absent.pem"))
     with pytest.raises(InvalidRequest, match="cannot read"):
         address_of("https://engine:1")

@@ -337,7 +337,12 @@ impl Engine {
             .args(["--url", &self.url])
             .args(arguments)
             .env("XDG_CONFIG_HOME", self.data.0.join("config"))
-            .envs(self.variables.iter().filter(|(name, _)| name == "CEREBELUM_CA").cloned())
+            .envs(
+                self.variables
+                    .iter()
+                    .filter(|(name, _)| name == "CEREBELUM_CA" || name == "CEREBELUM_CLIENT_CERT")
+                    .cloned(),
+            )
             .stdin(Stdio::null())
             .output()
             .expect("the command line can be run");

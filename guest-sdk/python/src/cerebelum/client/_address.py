@@ -24,6 +24,8 @@ class Address:
     is_tls: bool = False
     ca: bytes | None = None
     """Authorities in PEM that vouch for the engine's certificate, in place of the usual ones."""
+    client_cert: bytes | None = None
+    """The client's own certificate and its private key in PEM, for an engine that asks for one."""
 
     @property
     def target(self) -> str:
@@ -50,10 +52,11 @@ class Address:
 def address_of(core_url: str | None) -> Address:
     """The engine's address: `HOST:PORT` or a URL, else `CEREBELUM_URL`, `CEREBELUM_CORE_URL`, the default.
 
-    With `https://`, the file in `CEREBELUM_CA` says who vouches for the engine's certificate.
+    With `https://`, the file in `CEREBELUM_CA` says who vouches for the engine's certificate, and that in
+    `CEREBELUM_CLIENT_CERT` has the client's own one.
 
     # Raises
-    InvalidRequest when it has another form, or when the file cannot be read.
+    InvalidRequest when it has another form, or when a file cannot be read.
     """
     given = core_url or _variable("CEREBELUM_URL") or _variable("CEREBELUM_CORE_URL") or DEFAULT_URL
     text = given.strip()
@@ -62,17 +65,20 @@ def address_of(core_url: str | None) -> Address:
     if split.scheme not in ("http", "https") or not split.hostname or port is None or _has_more(split):
         raise InvalidRequest(f"{given}: write HOST:PORT, http://HOST:PORT or https://HOST:PORT, such as {DEFAULT_URL}")
     is_tls = split.scheme == "https"
-    return Address(split.hostname, port, is_tls, _authorities() if is_tls else None)
+    if not is_tls:
+        return Address(split.hostname, port)
+    ca, client_cert = _file_in("CEREBELUM_CA"), _file_in("CEREBELUM_CLIENT_CERT")
+    return Address(split.hostname, port, is_tls, ca, client_cert)
 
 
-def _authorities() -> bytes | None:
-    file = _variable("CEREBELUM_CA")
+def _file_in(variable: str) -> bytes | None:
+    file = _variable(variable)
     if file is None:
         return None
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        raise InvalidRequest(f"CEREBELUM_CA: cannot read {file}: {error.strerror}") from None
+        raise InvalidRequest(f"{variable}: cannot read {file}: {error.strerror}") from None
 
 
 def _port(split: SplitResult) -> int | None:

@@ -135,7 +135,9 @@ def _lost(url: str, why: str, was_there: bool) -> str:
 def _channel(address: Address, options: list[tuple[str, int | str]]) -> Any:
     if not address.is_tls:
         return grpc.aio.insecure_channel(address.target, options=options)
-    return grpc.aio.secure_channel(address.target, grpc.ssl_channel_credentials(address.ca), options=options)
+    own = address.client_cert
+    credentials = grpc.ssl_channel_credentials(address.ca, private_key=own, certificate_chain=own)
+    return grpc.aio.secure_channel(address.target, credentials, options=options)
 
 
 def _serialized(message: Message) -> bytes:
