@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Delivery, Failure, GuestInput, Json, Request, Scope, Turn};
 use cerebelum_sandbox::{Account, Held, HostError, Share};
 use cerebelum_store::{ExecutionKey, TenantId};
-use futures::future::{AbortHandle, Abortable, BoxFuture};
+use futures::future::{AbortHandle, Abortable, BoxFuture, lazy};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ use crate::computing::Polled;
 use crate::env::Program;
 use crate::eviction::{EvictionPriority, IdleEntry, IdleGuest, Pressure};
 use crate::metrics::{Metrics, scope_of};
+use crate::poison::Isolation;
 
 /// How many guests of one execution may wait for admission at once.
 const WAITING_MAX: usize = 256;
@@ -68,7 +69,13 @@ fn weight(turn: &Turn) -> u64 {
 }
 
 enum GuestSlot {
-    Running(AbortHandle, u64),
+    Running {
+        abort: AbortHandle,
+        /// The number of the turn.
+        number: u64,
+        /// Whether the guest has begun to move: until then it waits for a slot or for a thread.
+        has_begun: Arc<AtomicBool>,
+    },
     Quiescent {
         guest: Admitted,
         /// Kept as long as the guest is idle.
@@ -196,7 +203,8 @@ impl Guests {
         self.turns += 1;
         let number = self.turns;
         self.moving += 1;
-        self.slots.insert(scope.clone(), GuestSlot::Running(abort, number));
+        let has_begun = Arc::new(AtomicBool::new(false));
+        self.slots.insert(scope.clone(), GuestSlot::Running { abort, number, has_begun: has_begun.clone() });
         let (host, key, account) = (self.host.clone(), self.key.clone(), self.account.clone());
         let turn = Abortable::new(
             async move {
@@ -205,7 +213,9 @@ impl Guests {
                     let waits = host.isolation.held_while_waiting().await;
                     let mut admitted = guest.await?;
                     drop(waits);
-                    let turn = Polled::new(&*host.runtime, admitted.guest.turn(delivery, repeats));
+                    let begins = lazy(|_| has_begun.store(true, Ordering::Relaxed));
+                    let turn = begins.then(|()| admitted.guest.turn(delivery, repeats));
+                    let turn = Polled::new(&*host.runtime, turn);
                     let (turn, computed) = host.isolation.run(&host.crash_log, key, turn).await;
                     host.metrics.guests.compute.at(scope_of(&scope)).observe(computed.as_secs_f64());
                     Ok((admitted, turn?))
@@ -245,7 +255,8 @@ impl Guests {
         loop {
             let Some(stopped) = self.running.next().await? else { continue };
             // Its scope may have been stopped, and started again, before this result arrived.
-            let is_it = |slot: &GuestSlot| matches!(slot, GuestSlot::Running(_, number) if *number == stopped.number);
+            let is_it =
+                |slot: &GuestSlot| matches!(slot, GuestSlot::Running { number, .. } if *number == stopped.number);
             if self.slots.get(&stopped.scope).is_some_and(is_it) {
                 self.slots.remove(&stopped.scope);
                 self.moving -= 1;
@@ -296,6 +307,18 @@ impl Guests {
         self.slots.insert(scope, GuestSlot::Quiescent { guest: admitted, _idle: idle });
     }
 
+    /// Whether this guest cannot move because others do: it waits for a slot or for a thread, or it moves alone and seldom
+    /// because it may crash the engine.
+    pub(crate) fn waits_for_others(&self, scope: &Scope) -> bool {
+        let waits = |slot: &GuestSlot| match slot {
+            GuestSlot::Running { has_begun, .. } => {
+                !has_begun.load(Ordering::Relaxed) || self.host.crash_log.isolation(&self.key) == Isolation::Exclusive
+            }
+            GuestSlot::Quiescent { .. } => false,
+        };
+        self.slots.get(scope).is_some_and(waits)
+    }
+
     /// Grants a guest its whole active time once more.
     pub(crate) fn extend(&mut self, scope: &Scope) {
         if let Some(length) = self.active_times.get(scope).map(|active| active.length) {
@@ -322,7 +345,7 @@ impl Guests {
         self.set_end(scope, None);
         self.active_times.remove(scope);
         self.pending.retain(|pending| pending.scope != *scope);
-        if let Some(GuestSlot::Running(abort, _)) = self.slots.remove(scope) {
+        if let Some(GuestSlot::Running { abort, .. }) = self.slots.remove(scope) {
             self.moving -= 1;
             abort.abort();
         }
@@ -331,7 +354,7 @@ impl Guests {
     /// Drops all guests.
     pub(crate) fn clear(&mut self) {
         for slot in std::mem::take(&mut self.slots).into_values() {
-            if let GuestSlot::Running(abort, _) = slot {
+            if let GuestSlot::Running { abort, .. } = slot {
                 abort.abort();
             }
         }
