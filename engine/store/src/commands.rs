@@ -1,5 +1,7 @@
 //! Commands to executions by their keys: messages of people, and actions of operators.
 
+use std::collections::BTreeMap;
+
 use cerebelum_history::Timestamp;
 
 use crate::audit::{self, Act};
@@ -7,10 +9,10 @@ use crate::database::Database;
 use crate::db_error::DbError;
 use crate::executions::{escape, state_no};
 use crate::hints::InboxNotice;
-use crate::inbox;
-use crate::model::{ExecutionKey, Incarnation, State};
+use crate::model::{ExecutionKey, Incarnation, State, TenantId};
 use crate::requests::Command;
 use crate::sql::{Rows, Session, Statement, Value};
+use crate::{inbox, storage};
 use cerebelum_history::ExecutionId;
 
 /// The executions that a command has moved, or none if it does not fit the execution's state.
@@ -140,12 +142,13 @@ pub(crate) async fn delete_found(
     values: &[Value<'_>],
 ) -> Result<usize, DbError> {
     macro_rules! delete_from {
-        ($table:literal) => {{
+        ($table:literal $(, $returning:literal)?) => {{
             static DELETE: Statement = Statement::new(concat!(
                 "delete from ",
                 $table,
                 " where (tenant_id, execution_no) in (
                     select r.tenant_id, r.execution_no from {rows execution_no:int tenant_id:int})"
+                $(, $returning)?
             ));
             &DELETE
         }};
@@ -163,10 +166,17 @@ pub(crate) async fn delete_found(
         delete_from!("logs"),
         delete_from!("progress"),
         delete_from!("attributes"),
-        delete_from!("executions"),
     ];
     for statement in statements {
         session.run_of(statement, &found).await?;
     }
+    let (mut last, mut stored) = (0, BTreeMap::new());
+    let executions = delete_from!("executions", " returning execution_no, tenant_id, bytes");
+    for mut row in session.rows_of(executions, &found).await? {
+        last = row.int()?;
+        let tenant = TenantId(row.count()?);
+        *stored.entry(tenant).or_default() += storage::read_bytes(&mut row);
+    }
+    storage::give_back(session, last, stored).await?;
     Ok(found.len())
 }

@@ -1,5 +1,6 @@
 //! The contract of a store. Both databases pass one contract suite (`tests/contract`).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
@@ -136,6 +137,8 @@ pub trait IdentityStore: Send + Sync + 'static {
     fn create_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, Option<TenantId>>;
     /// All tenants, by name, until nothing is left of them.
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>>;
+    /// The bytes that the executions of each tenant have stored, as they were written; tenants without any may be missing.
+    fn stored_bytes(&self) -> StoreFuture<'_, BTreeMap<TenantId, u64>>;
     /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.
     fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool>;
     /// Marks a suspended tenant as deleted. Returns `false` if there is none with this name, it is not suspended, or it is

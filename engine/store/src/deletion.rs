@@ -97,6 +97,7 @@ async fn others(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u
         (delete_from!("secrets", "tenant_id, name"), limit),
         (delete_from!("data_keys", "tenant_id"), limit),
         (delete_from!("tokens", "token_id"), limit),
+        (delete_from!("tenant_bytes", "tenant_id, shard"), limit),
     ];
     for (statement, limit) in statements {
         let deleted = session.run(statement, &[tenant.into(), limit.into()]).await?;

@@ -243,6 +243,8 @@ pub(crate) struct NewRow<'a> {
     pub(crate) program: i64,
     /// The node that claims the execution in the same transaction.
     pub(crate) owner: Option<Incarnation>,
+    /// The bytes that it stores.
+    pub(crate) bytes: i64,
 }
 
 /// Inserts executions whose ids are free, and returns the numbers of the inserted ones.
@@ -250,15 +252,15 @@ pub(crate) struct NewRow<'a> {
 pub(crate) static INSERT: Statement = Statement::new(
     "insert into executions (execution_no, tenant_id, id, program_no, seed, run, position, state, paused, settled, parked,
         stamp, due, status, attributes, facts, parent_id, parent_run, parent_call, parent_awaited, started_at, ended_at,
-        owner, open_calls, counted_at)
+        owner, open_calls, counted_at, bytes)
     {postgres: overriding system value}
     select r.execution_no, r.tenant_id, r.id, r.program_no, r.seed, r.run, r.position, r.state, r.paused, r.settled, r.parked,
         r.stamp, r.due, r.status, r.attributes, r.facts, r.parent_id, r.parent_run, r.parent_call, r.parent_awaited,
-        r.started_at, r.ended_at, r.owner, r.open_calls, r.position
+        r.started_at, r.ended_at, r.owner, r.open_calls, r.position, r.bytes
     from {rows execution_no:int tenant_id:int id:text program_no:int seed:bytes run:int position:int state:int paused:int
         settled:int parked:text stamp:int due:int status:text attributes:text facts:text parent_id:text parent_run:int
         parent_call:text parent_awaited:int started_at:int ended_at:int owner:int
-        open_calls:int}
+        open_calls:int bytes:int}
     where true
     order by r.tenant_id, r.id
     on conflict (tenant_id, id) do nothing
@@ -267,7 +269,7 @@ pub(crate) static INSERT: Statement = Statement::new(
 
 /// A row for [`INSERT`].
 pub(crate) fn insertion<'a>(fresh: &NewRow<'a>) -> Vec<Value<'a>> {
-    let NewRow { row: head, no, program, owner } = *fresh;
+    let NewRow { row: head, no, program, owner, bytes } = *fresh;
     let parent = head.parent.as_ref();
     vec![
         no.into(),
@@ -294,6 +296,7 @@ pub(crate) fn insertion<'a>(fresh: &NewRow<'a>) -> Vec<Value<'a>> {
         head.ended_at.into(),
         owner.filter(|_| head.state == State::Open).map(|owner| owner.0).into(),
         head.open_calls.map(i64::from).into(),
+        bytes.into(),
     ]
 }
 
@@ -306,11 +309,11 @@ pub(crate) static ADVANCE: Statement = Statement::new(
     set run = r.run, position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
         stamp = r.stamp, due = r.due, status = r.status, facts = r.facts, ended_at = r.ended_at,
         attributes = case when r.changes_attributes = 1 then r.attributes else executions.attributes end,
-        open_calls = r.open_calls, counted_at = r.position, program_no = coalesce(r.program_no, executions.program_no),
+        open_calls = r.open_calls, counted_at = r.position, bytes = executions.bytes + r.bytes, program_no = coalesce(r.program_no, executions.program_no),
         owner = case when r.release = 1 then null else executions.owner end
     from {rows tenant_id:int execution_no:int owner:int run_before:int position_before:int run:int position:int
         program_no:int state:int paused:int settled:int parked:text stamp:int due:int status:text facts:text ended_at:int
-        changes_attributes:int attributes:text release:int open_calls:int}{postgres:, w0}
+        changes_attributes:int attributes:text release:int open_calls:int bytes:int}{postgres:, w0}
     where executions.tenant_id = r.tenant_id and executions.execution_no = r.execution_no
         and executions.owner = r.owner and executions.state = 0
         and executions.run = r.run_before and executions.position = r.position_before
@@ -320,8 +323,8 @@ pub(crate) static ADVANCE: Statement = Statement::new(
         {postgres: null::text}{sqlite: null}",
 );
 
-/// A row for [`ADVANCE`]. A program is given for a new run.
-pub(crate) fn advance(no: i64, batch: &Batch, program: Option<i64>) -> Vec<Value<'_>> {
+/// A row for [`ADVANCE`]. A program is given for a new run; `bytes` are those that the batch stores.
+pub(crate) fn advance(no: i64, batch: &Batch, (program, bytes): (Option<i64>, i64)) -> Vec<Value<'_>> {
     let row = &batch.head;
     vec![
         row.key.tenant.into(),
@@ -346,6 +349,7 @@ pub(crate) fn advance(no: i64, batch: &Batch, program: Option<i64>) -> Vec<Value
         // An execution that has ended has no owner.
         (batch.release || row.state != State::Open).into(),
         row.open_calls.map(i64::from).into(),
+        bytes.into(),
     ]
 }
 

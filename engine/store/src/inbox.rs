@@ -4,6 +4,7 @@ use crate::db_error::DbError;
 use crate::hints::InboxNotice;
 use crate::model::{ExecutionKey, InboxRow, Incarnation, TenantId};
 use crate::sql::{Rows, Session, Statement};
+use crate::storage;
 
 /// Inserts messages, in order.
 pub(crate) static INSERT: Statement = Statement::new(
@@ -131,5 +132,5 @@ pub(crate) async fn insert(session: &mut Session, tenant: TenantId, no: i64, mes
     let mut rows = Rows::default();
     rows.push([0_i64.into(), tenant.into(), no.into(), message.into()]);
     session.run_of(&INSERT, &rows).await?;
-    Ok(())
+    storage::count_message(session, (tenant, no), message).await
 }

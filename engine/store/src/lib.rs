@@ -45,6 +45,7 @@ mod row_ids;
 mod schema;
 mod secrets;
 mod sql;
+mod storage;
 mod store;
 mod store_calls;
 mod sweep;

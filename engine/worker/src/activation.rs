@@ -90,6 +90,9 @@ impl Activation {
             let answer = self.log.answer_or_loss().await;
             return self.committed(answer).await;
         }
+        if !self.log.is_in_flight() {
+            self.node.usages.full.check(self.log.key().tenant)?;
+        }
         self.account();
         // Before the clock is read: the deadline by which the execution failed no longer applies.
         inbox::reopen_if_asked(&mut self.execution, &self.log.history, &self.node.clock).await?;
@@ -276,8 +279,10 @@ impl Activation {
 
     /// A step has exceeded its timeout between two durable waits.
     fn timed_out(&mut self, scope: &Scope) {
-        // Time in which the engine waits for its database, for memory or for a request's turn does not count.
-        if !self.execution.is_durable() || !self.held.account().has_room() || self.requests.await_turn(scope) {
+        // Time in which the engine waits for its database or for memory does not count, nor does that in which others
+        // keep the guest or its request from moving.
+        let waits_for_others = self.requests.await_turn(scope) || self.guests.waits_for_others(scope);
+        if !self.execution.is_durable() || !self.held.account().has_room() || waits_for_others {
             return self.guests.extend(scope);
         }
         self.guests.stop(scope);

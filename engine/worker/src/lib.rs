@@ -52,6 +52,7 @@ mod schema;
 mod secrets;
 mod shares;
 mod start_command;
+mod storage;
 mod stored_history;
 mod supervise;
 mod sweep;

@@ -8,6 +8,7 @@ use cerebelum_store::{Component, Store, TenantId};
 
 use crate::api::ApiError;
 use crate::directory::unavailable;
+use crate::storage::FullTenants;
 
 /// How many seconds' worth of a rate may be used at once.
 const BURST_SECONDS: u64 = 10;
@@ -29,18 +30,21 @@ pub enum Quota {
     Components,
     /// The bytes of these.
     ComponentBytes,
+    /// The bytes that executions have stored.
+    StoredBytes,
     /// Bytes that requests of steps send and receive in a minute.
     EgressBytesPerMinute,
 }
 
 impl Quota {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::CallsPerSecond,
         Self::StartsPerSecond,
         Self::OpenExecutions,
         Self::Components,
         Self::ComponentBytes,
+        Self::StoredBytes,
         Self::EgressBytesPerMinute,
     ];
 
@@ -53,6 +57,7 @@ impl Quota {
             Self::OpenExecutions => "open-executions",
             Self::Components => "components",
             Self::ComponentBytes => "component-bytes",
+            Self::StoredBytes => "stored-bytes",
             Self::EgressBytesPerMinute => "egress-bytes-per-minute",
         }
     }
@@ -66,6 +71,7 @@ impl Quota {
             Self::OpenExecutions => 1_000_000,
             Self::Components => 2_000,
             Self::ComponentBytes => 8 << 30,
+            Self::StoredBytes => 64 << 30,
             Self::EgressBytesPerMinute => 4 << 30,
         }
     }
@@ -84,6 +90,7 @@ impl Quota {
             Self::CallsPerSecond | Self::StartsPerSecond => "ask more slowly",
             Self::EgressBytesPerMinute => "wait a minute",
             Self::OpenExecutions => "wait until some have ended",
+            Self::StoredBytes => "delete executions that have ended (`cerebelum bulk delete`)",
             Self::Components | Self::ComponentBytes => "remove some (`cerebelum components remove`)",
         };
         ApiError::Quota(format!(
@@ -241,11 +248,15 @@ impl Usage {
 
 /// The usage of all tenants that this engine has met.
 #[derive(Debug, Default)]
-pub(crate) struct Usages(Mutex<HashMap<TenantId, Arc<Usage>>>);
+pub(crate) struct Usages {
+    of: Mutex<HashMap<TenantId, Arc<Usage>>>,
+    /// The tenants that have stored as much as they may.
+    pub(crate) full: FullTenants,
+}
 
 impl Usages {
     pub(crate) fn of(&self, tenant: TenantId) -> Arc<Usage> {
-        lock(&self.0).entry(tenant).or_default().clone()
+        lock(&self.of).entry(tenant).or_default().clone()
     }
 
     /// Notes the quotas of a tenant as they were just read. A lower one holds at once.

@@ -190,6 +190,8 @@ impl Engine {
         // As much as can be counted in a moment.
         let open =
             self.node.store.count_open(found.id, quotas.max(Quota::OpenExecutions)).await.map_err(unavailable)?;
+        let stored = self.node.store.stored_bytes().await.map_err(unavailable)?.remove(&found.id).unwrap_or(0);
+        self.node.usages.full.note(found.id, stored, quotas.max(Quota::StoredBytes));
         let view = |quota: Quota| QuotaView {
             name: quota.name(),
             max: quotas.max(quota),
@@ -198,6 +200,7 @@ impl Engine {
                 Quota::OpenExecutions => Some(open),
                 Quota::Components => Some(components.len() as u64),
                 Quota::ComponentBytes => Some(components.iter().map(|component| component.size).sum()),
+                Quota::StoredBytes => Some(stored),
                 Quota::CallsPerSecond | Quota::StartsPerSecond | Quota::EgressBytesPerMinute => None,
             },
         };

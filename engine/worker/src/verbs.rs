@@ -66,6 +66,7 @@ impl TenantEngine {
                 );
             }
         }
+        self.node.usages.full.admit(self.tenant)?;
         let usage = self.node.usages.of(self.tenant);
         let act = self.act("Start", command.identity.id.as_str(), &command.identity.workflow);
         let _admitted = usage.admit_start((&*self.node.store, self.tenant), self.node.runtime.boot_ms()).await?;
@@ -147,6 +148,7 @@ impl TenantEngine {
 
     async fn try_signal(&self, id: &str, name: &str, data: &str) -> Result<(), ApiError> {
         check_signal_name(name)?;
+        self.node.usages.full.admit(self.tenant)?;
         let _room = self.node.room.for_request(data.len()).await?;
         let _turn = self.request_turn().await;
         let signal = signal(name, data)?;

@@ -12,6 +12,7 @@ on_both_databases!(
     a_tenant_has_as_much_open_as_it_may,
     rates_hold_for_one_tenant_and_come_back_with_time,
     components_are_counted_by_number_and_bytes,
+    what_a_tenant_stores_has_an_end,
 );
 
 /// An engine with a tenant `acme`, the token of the engine's admin, and that of the admin of `acme`.
@@ -136,4 +137,43 @@ fn components_are_counted_by_number_and_bytes(database: Database) {
     assert_eq!(engine.cli(&["list", "--token", &admin]).code, 0);
     let said = engine.cli(&["tenant", "show", "acme", "--token", &acme]);
     assert_eq!(said.code, 5, "{said:?}");
+}
+
+fn what_a_tenant_stores_has_an_end(database: Database) {
+    let (mut engine, admin, acme) = with_acme(database);
+    let used = |engine: &Engine| quotas(engine, &admin)["stored-bytes"]["used"].as_u64().unwrap();
+    let input = json!({"sleep_ms": 1, "padding": "x".repeat(20_000)}).to_string();
+    let run = |engine: &Engine, id: &str| {
+        engine.cli(&["start", "guests/padded_sleeper", "--id", id, "--input", &input, "--token", &acme])
+    };
+    assert_eq!(start(&engine, &acme, "waits").code, 0);
+    assert_eq!(run(&engine, "first").code, 0);
+    until("it is counted", || (used(&engine) > 20_000).then_some(()));
+    set(&engine, &admin, &format!("stored-bytes={}", used(&engine) - 1));
+    is_refused(&run(&engine, "second"), "stored-bytes");
+    is_refused(&engine.cli(&["signal", "waits", "go", "--token", &acme]), "stored-bytes");
+    assert_eq!(start(&engine, &admin, "of-others").code, 0);
+    // What the tenant has is counted in the database: an engine that was killed knows it.
+    let before = used(&engine);
+    engine.kill_and_restart();
+    until("it is refused again", || (run(&engine, "second").code == 5).then_some(()));
+    assert_eq!(used(&engine), before);
+    // Far beyond the quota, what would go on by itself is parked, and goes on where it was.
+    set(&engine, &admin, "stored-bytes=default");
+    let question = json!({"title": "Go?"}).to_string();
+    engine.ok(&["start", "guests/asking", "--id", "asks", "--input", &question, "--token", &acme]);
+    set(&engine, &admin, "stored-bytes=1000");
+    engine.ok(&["approve", "asks", "--token", &acme]);
+    let status = |engine: &Engine| -> Value {
+        serde_json::from_str(&engine.ok(&["status", "asks", "--json", "--token", &acme])).unwrap()
+    };
+    let parked = until("it is parked", || Some(status(&engine)).filter(|status| status["status"] == "parked"));
+    assert_eq!(parked["failure"]["kind"], "stored-bytes", "{parked}");
+    // Deletion gives back, and so does a larger quota.
+    engine.ok(&["delete", "first", "--token", &acme]);
+    until("it is given back", || (used(&engine) < 20_000).then_some(()));
+    set(&engine, &admin, "stored-bytes=100000");
+    engine.ok(&["resume", "asks", "--token", &acme]);
+    until("it goes on", || (status(&engine)["status"] == "completed").then_some(()));
+    assert_eq!(run(&engine, "second").code, 0);
 }

@@ -3,6 +3,7 @@
 
 mod clients;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -416,6 +417,10 @@ impl IdentityStore for Link {
 
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>> {
         self.read(|memory| memory.tenants())
+    }
+
+    fn stored_bytes(&self) -> StoreFuture<'_, BTreeMap<TenantId, u64>> {
+        self.read(|memory| memory.stored_bytes())
     }
 
     fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool> {

@@ -73,6 +73,11 @@ const INBOX: &str = "
     where execution_no in (select execution_no from executions where WANTED)
     order by seq";
 
+/// The bytes of all executions, in their rows and as their tenants have them.
+const BYTES: &str = "
+    select cast(coalesce((select sum(bytes) from executions), 0) as bigint) as counted,
+        cast(coalesce((select sum(bytes) from tenant_bytes), 0) as bigint) as summed";
+
 const OTHERS: &str = "
     select count(*)
     from pg_stat_activity
@@ -119,6 +124,9 @@ macro_rules! read_with {
             let Some(stored) = found.get_mut(&row.try_get("number")?) else { continue };
             stored.inbox.push(serde_json::from_str(row.try_get("message")?)?);
         }
+        let bytes = sqlx::query(BYTES).fetch_one(&mut connection).await?;
+        let (counted, summed): (i64, i64) = (bytes.try_get("counted")?, bytes.try_get("summed")?);
+        anyhow::ensure!(counted == summed, "executions have stored {counted} bytes, and their tenants {summed}");
         connection.close().await?;
         found
     }};

@@ -1,14 +1,14 @@
 //! The rows that a group of batches writes, table by table, and the statements that write them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cerebelum_history::{CallName, Scope, Timestamp, planted};
 
 use crate::executions::{self, NewRow};
 use crate::hints::InboxNotice;
-use crate::model::{ApprovalChange, ApprovalState, Batch, Chunk, ExecutionKey, Incarnation};
+use crate::model::{ApprovalChange, ApprovalState, Batch, Chunk, ExecutionKey, Incarnation, TenantId};
 use crate::sql::{Rows, Script, Statement, Value};
-use crate::{approvals, attributes, audit, calls, chunks, inbox, logs};
+use crate::{approvals, attributes, audit, calls, chunks, inbox, logs, storage};
 
 /// The numbers of the executions of a batch, and of their programs.
 pub(super) struct BatchRowIds {
@@ -72,6 +72,8 @@ pub(super) struct Plan<'b> {
     progress: Rows<'b>,
     progress_gone: Rows<'b>,
     acts: Rows<'b>,
+    /// The bytes that are stored for each tenant, and the rows in which they are counted.
+    bytes: BTreeMap<(TenantId, i64), i64>,
     /// The executions that these batches write, with their numbers and the nodes that claim them afterwards.
     executions: HashMap<ExecutionKey, (i64, Option<Incarnation>)>,
     post_commit: PostCommit,
@@ -82,14 +84,16 @@ impl<'b> Plan<'b> {
     pub(super) fn add_execution(&mut self, batch: &'b Batch, ids: &BatchRowIds) -> Option<()> {
         let own = ids.own?;
         let owner = Some(batch.incarnation).filter(|_| !batch.release);
+        let bytes = storage::of_batch(batch);
+        self.count(batch, bytes);
         if batch.begins {
             let program = ids.program.expect("an execution that begins has a program");
-            self.inserted.push(executions::insertion(&NewRow { row: &batch.head, no: own, program, owner }));
+            self.inserted.push(executions::insertion(&NewRow { row: &batch.head, no: own, program, owner, bytes }));
             attributes::add_rows(&mut self.attributes, batch.key.tenant, own, &batch.head.attributes);
             let act = batch.act.iter().filter(|_| !planted("start-without-act"));
             act.for_each(|act| self.acts.push(audit::insertion(act)));
         } else {
-            self.advanced.push(executions::advance(own, batch, ids.program));
+            self.advanced.push(executions::advance(own, batch, (ids.program, bytes)));
             if let Some(before) = &batch.attributes_before {
                 let changed = (&mut self.attributes_gone, &mut self.attributes);
                 attributes::add_changes(changed, (batch.key.tenant, own), (before, &batch.head.attributes));
@@ -103,12 +107,19 @@ impl<'b> Plan<'b> {
         Some(())
     }
 
+    /// Counts bytes that a batch stores.
+    fn count(&mut self, batch: &Batch, bytes: i64) {
+        *self.bytes.entry((batch.key.tenant, storage::shard_of(batch.incarnation))).or_default() += bytes;
+    }
+
     /// Adds the children that do not exist yet, and the messages to their parent.
     pub(super) fn add_children(&mut self, batch: &'b Batch, ids: &BatchRowIds, fates: &'b HashMap<usize, ChildFate>) {
         for (index, (child, &(no, program))) in std::iter::zip(&batch.children, &ids.children).enumerate() {
             let row = &child.new.head;
             if !fates.contains_key(&index) {
-                self.inserted.push(executions::insertion(&NewRow { row, no, program, owner: None }));
+                let bytes = storage::of_child(&child.new.first);
+                self.count(batch, bytes);
+                self.inserted.push(executions::insertion(&NewRow { row, no, program, owner: None, bytes }));
                 self.chunks.push(chunks::insertion(row.key.tenant, no, row.run, &child.new.first));
                 attributes::add_rows(&mut self.attributes, row.key.tenant, no, &row.attributes);
                 self.executions.insert(row.key.clone(), (no, None));
@@ -259,7 +270,11 @@ impl<'b> Plan<'b> {
             false => script.add_exactly(&approvals::CLOSE, self.closed),
         }
         script.add_returning(&inbox::SEND, self.messages_by_id);
-        let others: [(&'static Statement, Rows<'b>); 14] = [
+        let mut bytes = Rows::default();
+        for ((tenant, shard), more) in self.bytes.into_iter().filter(|(_, more)| *more != 0) {
+            bytes.push(storage::addition(tenant, shard, more));
+        }
+        let others: [(&'static Statement, Rows<'b>); 15] = [
             (&attributes::REMOVE, self.attributes_gone),
             (&attributes::INSERT, self.attributes),
             (&chunks::INSERT, self.chunks),
@@ -274,6 +289,7 @@ impl<'b> Plan<'b> {
             (&logs::PROGRESS, self.progress),
             (&logs::PROGRESS_GONE, self.progress_gone),
             (&audit::INSERT, self.acts),
+            (&storage::ADD, bytes),
         ];
         others.into_iter().for_each(|(statement, rows)| script.add(statement, rows));
         self.post_commit

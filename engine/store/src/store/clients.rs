@@ -1,5 +1,7 @@
 //! The methods for what clients keep beside executions: components, secrets, links, tenants and tokens, jobs, the audit.
 
+use std::collections::BTreeMap;
+
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 
 use super::SqlStore;
@@ -13,7 +15,7 @@ use crate::model::{Component, Incarnation, TenantId};
 use crate::removal::{Removable, Version};
 use crate::requests::{Placing, Upload};
 use crate::secrets::{Egress, SecretChange};
-use crate::{audit, bulk, components, deletion, identity, links, removal, secrets};
+use crate::{audit, bulk, components, deletion, identity, links, removal, secrets, storage};
 
 impl AuditStore for SqlStore {
     fn acts(&self, tenant: TenantId, filter: AuditFilter) -> StoreFuture<'_, AuditPage> {
@@ -178,6 +180,10 @@ impl IdentityStore for SqlStore {
 
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>> {
         self.run(Operation::Read, async move { identity::tenants(&self.database).await })
+    }
+
+    fn stored_bytes(&self) -> StoreFuture<'_, BTreeMap<TenantId, u64>> {
+        self.run(Operation::Read, async move { storage::of_tenants(&self.database).await })
     }
 
     fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool> {

@@ -32,6 +32,7 @@ mod removal;
 mod rescue;
 mod secrets;
 mod start;
+mod storage;
 mod walls;
 
 /// Makes two tests of each function: one on SQLite, one on PostgreSQL. It is for tests that bypass the store, or that

@@ -26,7 +26,7 @@ pub(super) const OUTCOMES: [&str; 3] = ["completed", "failed", "cancelled"];
 /// What a failure ended: an execution, or an attempt of a step.
 const SCOPES: [&str; 2] = ["workflow", "step"];
 /// The reasons for parking, as `docs/operating.md` lists them.
-const REASONS: [&str; 8] = [
+const REASONS: [&str; 9] = [
     "diverged",
     "corrupt-history",
     "component-missing",
@@ -34,6 +34,7 @@ const REASONS: [&str; 8] = [
     "component-refused",
     "engine-error",
     "engine-crash",
+    "stored-bytes",
     "other",
 ];
 /// A failure whose kind is a word of the workflow's author.

@@ -1,5 +1,7 @@
 //! Tenants and their tokens.
 
+use std::collections::BTreeMap;
+
 use cerebelum_history::Timestamp;
 use cerebelum_store::{Act, IdentityStore, State, StoreFuture, Tenant, TenantId, Token};
 
@@ -122,6 +124,17 @@ impl Tables {
 impl IdentityStore for MemoryStore {
     fn create_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, Option<TenantId>> {
         self.act(act, |tables| tables.create_tenant(name.to_owned()), Option::is_some)
+    }
+
+    fn stored_bytes(&self) -> StoreFuture<'_, BTreeMap<TenantId, u64>> {
+        self.transact(|tables| {
+            let mut stored = BTreeMap::new();
+            for (key, row) in &tables.executions {
+                let bytes: usize = row.runs.values().flatten().map(|chunk| chunk.events.len()).sum();
+                *stored.entry(key.tenant).or_default() += bytes as u64;
+            }
+            stored
+        })
     }
 
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>> {
