@@ -132,6 +132,7 @@ fn pages() -> Pages {
         .form("/tenants/{name}/suspend", "SuspendTenant", tenants::suspend)
         .form("/tenants/{name}/delete", "DeleteTenant", tenants::delete)
         .form("/tenants/{name}/quotas", "SetQuotas", tenants::set_quota)
+        .form("/tenants/{name}/hosts", "SetHosts", tenants::set_hosts)
         .page("/tokens", "Tokens", tokens::show)
         .form("/tokens", "CreateToken", tokens::create)
         .form("/tokens/{id}/revoke", "RevokeToken", tokens::revoke)
