@@ -163,6 +163,7 @@ impl From<ExecutionStatus> for proto::ExecutionStatus {
             progress: from.progress.into_iter().map(Into::into).collect(),
             steps: from.steps.into_iter().map(Into::into).collect(),
             earlier_events: from.earlier_events,
+            trace_ids: from.trace_ids,
         }
     }
 }

@@ -42,6 +42,7 @@ pub fn status(status: &proto::ExecutionStatus) -> String {
         progress: status.progress.iter().map(Into::into).collect(),
         steps: status.steps.iter().map(Into::into).collect(),
         earlier_events: Some(status.earlier_events).filter(|events| *events > 0),
+        trace_ids: &status.trace_ids,
     })
 }
 

@@ -24,6 +24,7 @@ mod span;
 mod starts;
 mod streams;
 mod tls;
+mod trace_url;
 mod uploads;
 pub mod wording;
 
@@ -35,3 +36,4 @@ pub use public_url::PublicUrl;
 pub use rest::openapi;
 pub use span::Span;
 pub use tls::CertificateFiles;
+pub use trace_url::TraceUrl;

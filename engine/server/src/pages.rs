@@ -48,6 +48,7 @@ use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::rest::asked;
 use crate::service::Service;
+use crate::trace_url::TraceUrl;
 use refusal::Refusal;
 pub(crate) use refusal::{bounce, refused};
 
@@ -62,6 +63,7 @@ pub(crate) const LINK: &str = "/a/{token}";
 struct Site {
     service: Arc<Service>,
     origins: Origins,
+    trace_url: Option<TraceUrl>,
 }
 
 impl Site {
@@ -77,9 +79,13 @@ impl Site {
 }
 
 /// The pages, and who may see each of them.
-pub(crate) fn routes(service: Arc<Service>, origins: Origins) -> (axum::Router, Entries) {
+pub(crate) fn routes(
+    service: Arc<Service>,
+    (origins, trace_url): (Origins, Option<TraceUrl>),
+) -> (axum::Router, Entries) {
     let pages = pages();
-    let router = pages.router.layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(Site { service, origins });
+    let router =
+        pages.router.layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(Site { service, origins, trace_url });
     (router, pages.entries.into_iter().collect())
 }
 

@@ -187,6 +187,8 @@ pub struct ExecutionStatus {
     pub steps: Vec<StepView>,
     /// The number of events before those: only the end of a long history is read.
     pub earlier_events: u64,
+    /// The ids of the last traces of its present run, the oldest first; none unless its spans are exported.
+    pub trace_ids: Vec<String>,
 }
 
 /// One event of a history.

@@ -16,6 +16,7 @@ use crate::api::{
 use crate::directory::unavailable;
 use crate::grants::{Granted, capabilities};
 use crate::restore;
+use crate::traces::trace_ids;
 
 /// What a new version asks for and the one before did not (` +http:HOST`), and the other way round (` -secret:NAME`).
 pub(crate) fn changed_capabilities(before: Option<&Manifest>, now: &Manifest) -> String {
@@ -111,7 +112,9 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<ExecutionStatus, ApiError
         let name = of_step.map_or(&*head.workflow, |line| &line.name).to_owned();
         ProgressView { name, scope: progress.scope, percent: progress.percent, message: progress.message }
     });
+    let trace = restore::options(&head).ok().and_then(|options| options.trace);
     Ok(ExecutionStatus {
+        trace_ids: trace.map_or_else(Vec::new, |trace| trace_ids(&restore::identity(&head), &trace)),
         summary: summary(&head),
         input: input(beginning.as_deref().unwrap_or(&history)).unwrap_or_else(Json::null),
         output,

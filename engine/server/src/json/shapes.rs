@@ -23,6 +23,9 @@ pub(crate) struct StatusJson<'a> {
     pub(super) steps: Vec<StepJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) earlier_events: Option<u64>,
+    /// The ids of the last traces of its present run, the oldest first.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(super) trace_ids: &'a [String],
 }
 
 /// An execution as lists show it.

@@ -145,6 +145,7 @@ class ExecutionStatus(Message):
     progress: Sequence[Progress]
     steps: Sequence[Step]
     earlier_events: int
+    trace_ids: Sequence[str]
     def __init__(
         self,
         *,
@@ -156,6 +157,7 @@ class ExecutionStatus(Message):
         progress: Sequence[Progress] | None = ...,
         steps: Sequence[Step] | None = ...,
         earlier_events: int | None = ...,
+        trace_ids: Sequence[str] | None = ...,
     ) -> None: ...
 
 class Failure(Message):
